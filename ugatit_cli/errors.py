@@ -1,0 +1,62 @@
+"""Every error that reaches a user: what went wrong, the way out, and the exit code it ends with.
+
+Raised anywhere below the command line; rendered in one place, `cli/console.py`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class UgatitError(Exception):
+    """Base of all errors meant for users.
+
+    Args:
+        message: what went wrong, naming the file or option.
+        hint: the way out, a full sentence; may be empty.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InputsFailed(UgatitError):
+    """Some inputs failed, each already named; the rest is done."""
+
+
+class PictureError(UgatitError):
+    """A picture can't be read, or can't be translated at its size."""
+
+
+class OutputError(UgatitError):
+    """A result can't be written: full disk, missing permission."""
+
+
+class UsageError(UgatitError):
+    """An option, argument or configuration value that makes no sense."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A `ModelConfig` whose values contradict each other or are out of range."""
+
+
+class DeviceError(UsageError):
+    """A device or precision that this machine doesn't have."""
+
+
+class ModelError(UgatitError):
+    """A model or weights that are missing, damaged, or don't fit."""
+
+    exit_code = 3
+
+
+class Interrupted(UgatitError):
+    """Ctrl-C: everything finished so far is kept."""
+
+    exit_code = 130
