@@ -1,0 +1,184 @@
+"""What a U-GAT-IT model is: every size and switch of its networks, in one validated dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_type_hints
+
+from ugatit_cli.errors import ConfigError
+
+Variant = Literal["light", "full"]
+Dialect = Literal["pytorch", "tensorflow"]
+DecoderNorm = Literal["adalin", "in", "ln", "adain", "gn"]
+Direction = Literal["a2b", "b2a"]
+Domain = Literal["a", "b"]
+Scale = Literal["local", "global"]
+
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+DOMAINS: tuple[Domain, ...] = get_args(Domain)
+SCALES: tuple[Scale, ...] = get_args(Scale)
+
+# Refused before memory is allocated: no real model comes near these.
+MAX_IMAGE_SIZE = 4096
+MAX_CHANNELS = 1024
+MAX_BLOCKS = 64
+MAX_DEPTH = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Sizes and switches of both generators and all discriminators.
+
+    Args:
+        domain_a, domain_b: names of the two domains, used by `--to NAME`.
+        image_size: side in pixels the model was trained at, a multiple of 4.
+        channels: channels of the generator's first layer (the paper: 64).
+        blocks: residual blocks in the encoder, and as many AdaLIN blocks in the decoder (the paper: 4).
+        variant: `light` feeds the style MLP the averaged feature map and so runs at any picture size;
+            `full` feeds it the whole map and runs at `image_size` only.
+        dialect: which official code the network follows where they differ (norm variance, encoder affine,
+            biases, CAM weight sharing, discriminator padding).
+        rho_smoothing: AdaLIN uses clip(rho - 0.1, 0, 1) (the TensorFlow code's default).
+        decoder_norm: norm of the decoder; all but `adalin` are the paper's ablations.
+        generator_cam, discriminator_cam: the CAM modules, off in the paper's ablations.
+        discriminator_channels: channels of the discriminators' first layer (the paper: 64).
+        local_layers, global_layers: depth of the discriminators as the official PyTorch code counts it (the
+            paper: 5 and 7); by default the global one gets as many, up to 7, as `image_size` allows.
+
+    Raises:
+        ConfigError: a value is out of range or doesn't fit the others.
+    """
+
+    domain_a: str = "a"
+    domain_b: str = "b"
+    image_size: int = 256
+    channels: int = 64
+    blocks: int = 4
+    variant: Variant = "light"
+    dialect: Dialect = "pytorch"
+    rho_smoothing: bool = False
+    decoder_norm: DecoderNorm = "adalin"
+    generator_cam: bool = True
+    discriminator_cam: bool = True
+    discriminator_channels: int = 64
+    local_layers: int = 5
+    global_layers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.global_layers == 0:
+            object.__setattr__(self, "global_layers", default_global_layers(self.image_size))
+        self._check_types()
+        self._check_ranges()
+        self._check_domains()
+
+    def _check_types(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            allowed = get_args(hint)
+            if allowed and value not in allowed:
+                raise ConfigError(f"{name} is {value!r}; it must be one of: {', '.join(allowed)}")
+            if not allowed and type(value) is not hint:
+                raise ConfigError(f"{name} is {value!r}; it must be of type {hint.__name__}")
+
+    def _check_ranges(self) -> None:
+        for name, low, high in (
+            ("image_size", 16, MAX_IMAGE_SIZE),
+            ("channels", 1, MAX_CHANNELS),
+            ("blocks", 0, MAX_BLOCKS),
+            ("discriminator_channels", 1, MAX_CHANNELS),
+            ("local_layers", 3, MAX_DEPTH),
+            ("global_layers", 3, MAX_DEPTH),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be from {low} to {high}")
+        if self.image_size % 4:
+            raise ConfigError(f"image_size is {self.image_size}; it must be a multiple of 4")
+        if self.decoder_norm == "gn" and self.channels % 8:
+            raise ConfigError(f"channels is {self.channels}; group norm needs a multiple of 8")
+
+    def _check_domains(self) -> None:
+        for name in ("domain_a", "domain_b"):
+            value = getattr(self, name)
+            if not value or value.strip() != value or not value.isprintable() or set(value) & set("/\\,:"):
+                raise ConfigError(f"{name} is {value!r}; a domain name is plain text without / \\ , :")
+        if self.domain_a.casefold() == self.domain_b.casefold():
+            raise ConfigError(f"both domains are named {self.domain_a!r}; they must differ")
+
+    @property
+    def features(self) -> int:
+        """Channels of the bottleneck feature map."""
+        return 4 * self.channels
+
+    @property
+    def light(self) -> bool:
+        """Whether generators run at any picture size."""
+        return self.variant == "light"
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the decoder takes its style (gamma, beta) from the MLP."""
+        return self.decoder_norm in ("adalin", "adain")
+
+    @property
+    def unbiased_variance(self) -> bool:
+        """Whether AdaLIN and LIN divide by n - 1, as the PyTorch code does."""
+        return self.dialect == "pytorch"
+
+    @property
+    def conv_bias(self) -> bool:
+        """Whether generator convolutions that a LIN, AdaLIN or tanh follows have a bias."""
+        return self.dialect == "tensorflow"
+
+    def layers(self, scale: Scale) -> int:
+        """Depth of the discriminator of one scale."""
+        return self.local_layers if scale == "local" else self.global_layers
+
+    def source(self, direction: Direction) -> str:
+        """Name of the domain that a direction starts from."""
+        return self.domain_a if direction == "a2b" else self.domain_b
+
+    def target(self, direction: Direction) -> str:
+        """Name of the domain that a direction leads to."""
+        return self.domain_b if direction == "a2b" else self.domain_a
+
+    def direction_to(self, domain: str) -> Direction:
+        """The direction that leads to a domain, by its name (case doesn't matter).
+
+        Raises:
+            ConfigError: neither domain has that name.
+        """
+        for direction in DIRECTIONS:
+            if self.target(direction).casefold() == domain.casefold():
+                return direction
+        raise ConfigError(
+            f"this model has no domain {domain!r}", f"Its domains are {self.domain_a!r} and {self.domain_b!r}."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ConfigError: unknown fields, or values that `ModelConfig` refuses.
+        """
+        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise ConfigError(f"unknown model settings: {', '.join(unknown)}")
+        return cls(**values)
+
+
+def default_global_layers(image_size: int) -> int:
+    """Depth of the global discriminator: the paper's 7 where its reflection padding has at least two pixels.
+
+    Each strided layer halves the map and two stride-1 layers shrink it by one; at 96 px and above 7 fit.
+    """
+    depth = 7
+    while depth > 3 and image_size < 3 * 2 ** (depth - 2):
+        depth -= 1
+    return depth

@@ -1,0 +1,75 @@
+"""The CAM attention module of generator and discriminator (paper section 2.1, after Zhou et al. 2016)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ugatit_cli.config import Dialect
+from ugatit_cli.nn.convolution import INIT_STD, SpectralNorm
+from ugatit_cli.nn.normalization import channel_moments
+
+
+class DomainClassifier(nn.Module):
+    """One linear unit on pooled features: does the picture come from the source domain (is it real)?"""
+
+    def __init__(self, features: int, *, bias: bool, spectral: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(1, features).normal_(std=INIT_STD))
+        self.bias = nn.Parameter(torch.zeros(1)) if bias else None
+        self.norm = SpectralNorm(self.weight) if spectral else None
+
+    def effective_weight(self) -> Tensor:
+        """(1, features), spectrally normalised where asked for."""
+        return self.weight if self.norm is None else self.norm(self.weight)
+
+
+class ClassActivationMap(nn.Module):
+    """Weights the feature map by the classifiers' weights and mixes both branches with a 1x1 convolution.
+
+    Args:
+        features: channels of the feature map.
+        dialect: `pytorch` has a classifier per branch, without bias, and attends with the raw weights;
+            `tensorflow` shares one between both branches and attends with normalised weight plus bias.
+        slope: negative slope of the activation (0 in generators, 0.2 in discriminators).
+        spectral: spectral norm on the classifiers (discriminators).
+    """
+
+    def __init__(self, features: int, *, dialect: Dialect, slope: float, spectral: bool) -> None:
+        super().__init__()
+        self.shared = dialect == "tensorflow"
+        self.slope = slope
+        self.gap = DomainClassifier(features, bias=self.shared, spectral=spectral)
+        self.gmp = None if self.shared else DomainClassifier(features, bias=False, spectral=spectral)
+        self.weight = nn.Parameter(torch.empty(features, 2 * features, 1, 1).normal_(std=INIT_STD))
+        self.bias = nn.Parameter(torch.zeros(features))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Attends.
+
+        Args:
+            x: (N, C, H, W) features.
+
+        Returns:
+            features (N, C, H, W) in the dtype of x; CAM logits (N, 2) float32, average-pooling branch first;
+            heatmap (N, 1, H, W) float32, the sum of the features over channels.
+        """
+        average, _ = channel_moments(x)  # (N, C)
+        maximum = F.adaptive_max_pool2d(x, 1).flatten(1).float()  # (N, C)
+        gap_logit, gap_attention = self._branch(self.gap, average)
+        gmp_logit, gmp_attention = self._branch(self.gmp or self.gap, maximum)
+        # conv1x1(concat(x * a, x * b)) = conv1x1'(x): scaling the kernel instead of the map halves the work.
+        gap_kernel, gmp_kernel = self.weight.chunk(2, dim=1)  # (C, C, 1, 1) each
+        kernel = gap_kernel * gap_attention[:, :, None, None] + gmp_kernel * gmp_attention[:, :, None, None]
+        x = F.conv2d(x, kernel.to(x.dtype), self.bias.to(x.dtype))
+        x = F.leaky_relu(x, self.slope, inplace=True) if self.slope else x.relu_()
+        heatmap = x.sum(1, keepdim=True, dtype=torch.float32)
+        return x, torch.cat([gap_logit, gmp_logit], 1), heatmap
+
+    def _branch(self, classifier: DomainClassifier, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        weight = classifier.effective_weight()
+        logit = F.linear(pooled, weight, classifier.bias)  # (N, 1)
+        if classifier.bias is not None:
+            return logit, weight + classifier.bias
+        return logit, classifier.weight

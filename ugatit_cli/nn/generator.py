@@ -1,0 +1,180 @@
+"""The generator: encoder, CAM attention, style MLP, AdaLIN decoder (paper section 2.1, figure 1, appendix B)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ugatit_cli.config import ModelConfig
+from ugatit_cli.nn.attention import ClassActivationMap
+from ugatit_cli.nn.convolution import INIT_STD, ReflectConv2d, ToRGB, UpsampleConv2d, padding
+from ugatit_cli.nn.normalization import AdaptiveNorm, InstanceNorm, decoder_norm
+
+
+class GeneratorOutput(NamedTuple):
+    """What a generator returns.
+
+    Attributes:
+        image: (N, 3, H, W) float32 in [-1, 1].
+        cam_logit: (N, 2) float32 logits of the CAM classifiers (average, maximum); None without CAM.
+        heatmap: (N, 1, H/4, W/4) float32, unnormalised attention, >= 0; None without CAM.
+    """
+
+    image: Tensor
+    cam_logit: Tensor | None
+    heatmap: Tensor | None
+
+
+class ConvNorm(nn.Module):
+    """Convolution, instance norm, ReLU: the encoder's layer."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, config: ModelConfig, *, stride: int = 1) -> None:
+        super().__init__()
+        # No bias in any dialect: instance norm takes it out again.
+        self.conv = ReflectConv2d(inputs, outputs, kernel, pad=padding(kernel // 2), stride=stride)
+        self.norm = InstanceNorm(outputs, affine=config.dialect == "tensorflow")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H/stride, W/stride)."""
+        out: Tensor = self.norm(self.conv(x))
+        return out.relu_()
+
+
+class EncoderBlock(nn.Module):
+    """Residual block with instance norm."""
+
+    def __init__(self, channels: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.first = ConvNorm(channels, channels, 3, config)
+        self.conv = ReflectConv2d(channels, channels, 3, pad=padding(1))
+        self.norm = InstanceNorm(channels, affine=config.dialect == "tensorflow")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        out: Tensor = self.norm(self.conv(self.first(x)))
+        return out.add_(x)
+
+
+class DecoderBlock(nn.Module):
+    """Residual block with AdaLIN (or the ablation norm)."""
+
+    def __init__(self, channels: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.adaptive = config.adaptive
+        self.conv1 = ReflectConv2d(channels, channels, 3, pad=padding(1), bias=config.conv_bias)
+        self.conv2 = ReflectConv2d(channels, channels, 3, pad=padding(1), bias=config.conv_bias)
+        self.norm1: nn.Module = (
+            AdaptiveNorm(channels, config) if config.adaptive else decoder_norm(channels, config)
+        )
+        self.norm2: nn.Module = (
+            AdaptiveNorm(channels, config) if config.adaptive else decoder_norm(channels, config)
+        )
+
+    def forward(self, x: Tensor, style: tuple[Tensor, Tensor] | None) -> Tensor:
+        """x (N, C, H, W), style (gamma, beta) each (N, C) -> (N, C, H, W)."""
+        arguments = style or ()
+        out: Tensor = self.norm1(self.conv1(x), *arguments).relu_()
+        out = self.norm2(self.conv2(out), *arguments)
+        return out.add_(x)
+
+
+class UpBlock(nn.Module):
+    """Nearest up-sampling by 2, convolution, LIN, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.conv = UpsampleConv2d(inputs, outputs, bias=config.conv_bias)
+        self.norm = decoder_norm(outputs, config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, 2H, 2W)."""
+        out: Tensor = self.norm(self.conv(x))
+        return out.relu_()
+
+
+class StyleMLP(nn.Module):
+    """Gamma and beta of AdaLIN from the attention map: its average (light) or all of it (full)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        features = config.features
+        self.light = config.light
+        self.side = config.image_size // 4
+        inputs = features if config.light else features * self.side**2
+        bias = config.dialect == "tensorflow"
+        self.hidden1 = nn.Linear(inputs, features, bias=bias)
+        self.hidden2 = nn.Linear(features, features, bias=bias)
+        self.gamma = nn.Linear(features, features, bias=bias)
+        self.beta = nn.Linear(features, features, bias=bias)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter) if parameter.ndim == 1 else nn.init.normal_(parameter, std=INIT_STD)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, H, W) -> gamma (N, C), beta (N, C), both float32."""
+        if self.light:
+            pooled = x.mean((2, 3), dtype=torch.float32)  # (N, C)
+        elif x.shape[2:] != (self.side, self.side):
+            raise ValueError(f"a full generator takes {4 * self.side}x{4 * self.side} pixels only")
+        else:
+            pooled = x.flatten(1)  # (N, C*H*W)
+        hidden = F.relu(self.hidden1(pooled.to(self.hidden1.weight.dtype)).float())
+        hidden = F.relu(self.hidden2(hidden))
+        return self.gamma(hidden), self.beta(hidden)
+
+
+class Generator(nn.Module):
+    """Translates pictures from one domain to the other.
+
+    Light generators take any height and width that are multiples of 4 and at least 16; full ones take
+    `config.image_size` squared only.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.stem = ConvNorm(3, c, 7, config)
+        self.down = nn.Sequential(
+            ConvNorm(c, 2 * c, 3, config, stride=2), ConvNorm(2 * c, 4 * c, 3, config, stride=2)
+        )
+        self.encoder = nn.Sequential(*(EncoderBlock(4 * c, config) for _ in range(config.blocks)))
+        self.cam = (
+            ClassActivationMap(4 * c, dialect=config.dialect, slope=0.0, spectral=False)
+            if config.generator_cam
+            else None
+        )
+        self.style = StyleMLP(config) if config.adaptive else None
+        self.decoder = nn.ModuleList(DecoderBlock(4 * c, config) for _ in range(config.blocks))
+        self.up = nn.Sequential(UpBlock(4 * c, 2 * c, config), UpBlock(2 * c, c, config))
+        self.to_rgb = ToRGB(c, bias=config.conv_bias)
+
+    def forward(self, x: Tensor) -> GeneratorOutput:
+        """Translates.
+
+        Args:
+            x: (N, 3, H, W) float in [-1, 1].
+        """
+        x = x.to(self.stem.conv.weight.dtype)
+        x = self.stem(x)  # (N, C, H, W)
+        x = self.down(x)  # (N, 4C, H/4, W/4)
+        x = self.encoder(x)
+        cam_logit = heatmap = None
+        if self.cam is not None:
+            x, cam_logit, heatmap = self.cam(x)
+        style = None if self.style is None else self.style(x)  # gamma, beta: (N, 4C)
+        for block in self.decoder:
+            x = block(x, style)
+        x = self.up(x)  # (N, C, H, W)
+        image = self.to_rgb(x).float().tanh()  # (N, 3, H, W)
+        return GeneratorOutput(image, cam_logit, heatmap)
+
+    def set_precision(self, dtype: torch.dtype) -> Generator:
+        """Casts the weights of the large products; norms, CAM classifiers and the small MLP layers stay float32."""
+        for module in self.modules():
+            if isinstance(module, ReflectConv2d):
+                module.to(dtype)
+        if self.style is not None and not self.style.light:
+            self.style.hidden1.to(dtype)
+        return self

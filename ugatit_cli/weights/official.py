@@ -1,0 +1,48 @@
+"""An official checkpoint, whichever code wrote it, as our config and tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from ugatit_cli.config import ModelConfig
+
+Transform = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an importer returns.
+
+    Attributes:
+        config: settings inferred from the checkpoint.
+        generators, discriminators: tensors by our names; no discriminators where the checkpoint has none.
+        notes: what a user should know about the import, full sentences.
+    """
+
+    config: ModelConfig
+    generators: Mapping[str, Tensor]
+    discriminators: Mapping[str, Tensor] | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class ImportSettings:
+    """What a checkpoint can't tell, or tells wrongly; None means: infer it, or take the official default.
+
+    Attributes:
+        domains: names of domains A and B.
+        image_size: training size; full generators tell theirs, light ones don't (default 256).
+        rho_smoothing: TensorFlow only; told by the official folder name.
+    """
+
+    domains: tuple[str, str] | None = None
+    image_size: int | None = None
+    rho_smoothing: bool | None = None
+
+    def domain_fields(self) -> dict[str, str]:
+        """The domain names as `ModelConfig` fields."""
+        return {} if self.domains is None else {"domain_a": self.domains[0], "domain_b": self.domains[1]}

@@ -1,0 +1,244 @@
+"""Import of the official TensorFlow code's checkpoints (taki0112/UGATIT), without TensorFlow.
+
+generator_B makes domain B, so it is our a2b; optimizer slots are never read.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ugatit_cli.config import DOMAINS, SCALES, Direction, Domain, ModelConfig, Scale
+from ugatit_cli.errors import ConfigError, ModelError
+from ugatit_cli.weights.official import Imported, ImportSettings
+from ugatit_cli.weights.tensor_bundle import TensorBundle
+
+Array = NDArray[Any]
+Layout = Callable[[Array], Array]
+
+GENERATOR_SCOPES: dict[Direction, str] = {"a2b": "generator_B", "b2a": "generator_A"}
+
+
+def import_checkpoint(path: Path, settings: ImportSettings, *, dtype: torch.dtype = torch.float32) -> Imported:
+    """Reads an official TensorFlow checkpoint.
+
+    Args:
+        path: the checkpoint's folder, its `.index` file, or its prefix.
+        dtype: dtype of the kernels and matrices that come out; with float16 no float32 copy is ever made.
+
+    Raises:
+        ModelError: unreadable, or not a U-GAT-IT checkpoint.
+    """
+    prefix = checkpoint_prefix(path)
+    bundle = TensorBundle(prefix)
+    try:
+        config, notes = _infer(bundle, settings)
+        generators = {
+            f"{direction}.{ours}": _convert(bundle, f"{scope}/{theirs}", layout, dtype)
+            for direction, scope in GENERATOR_SCOPES.items()
+            for ours, (theirs, layout) in generator_names(config).items()
+        }
+        discriminators = _discriminators(bundle, config, dtype)
+    except KeyError as error:
+        raise ModelError(f"{bundle.index}: not a U-GAT-IT checkpoint: no variable {error}") from None
+    except ConfigError as error:
+        raise ModelError(f"{bundle.index}: {error.message}", error.hint) from None
+    if discriminators is None:
+        notes.append("The checkpoint has no spectrally normalised discriminators; the model comes without.")
+    return Imported(config, generators, discriminators, tuple(notes))
+
+
+def checkpoint_prefix(path: Path) -> Path:
+    """The prefix of the checkpoint that a folder, `.index` file, data file or prefix names.
+
+    Raises:
+        ModelError: there is none, or a folder holds several and its `checkpoint` file names none of them.
+    """
+    if path.is_dir():
+        return _prefix_in(path)
+    name = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path.name)
+    if not path.with_name(name + ".index").is_file():
+        raise ModelError(f"{path}: no such checkpoint (no {name}.index)")
+    return path.with_name(name)
+
+
+def _prefix_in(folder: Path) -> Path:
+    state = folder / "checkpoint"
+    text = state.read_text(encoding="utf-8", errors="replace") if state.is_file() else ""
+    latest = re.search(r'^model_checkpoint_path: "(.+)"', text, re.MULTILINE)
+    if latest and (folder / f"{Path(latest[1]).name}.index").is_file():
+        return folder / Path(latest[1]).name
+    found = sorted(folder.glob("*.index"))
+    if len(found) != 1:
+        raise ModelError(
+            f"{folder}: holds {len(found)} TensorFlow checkpoints (*.index), and no `checkpoint` file names one",
+            "Name the .index file itself.",
+        )
+    return found[0].with_suffix("")
+
+
+def _infer(bundle: TensorBundle, settings: ImportSettings) -> tuple[ModelConfig, list[str]]:
+    channels = bundle.shape("generator_B/conv/conv2d/kernel")[3]
+    features = 4 * channels
+    inputs = bundle.shape("generator_B/MLP/linear_0/dense/kernel")[0]
+    light = inputs == features
+    notes = []
+    if light and settings.image_size is None:
+        notes.append("A light checkpoint doesn't tell its image size; 256 is assumed (--image-size).")
+    smoothing = settings.rho_smoothing
+    if smoothing is None:
+        smoothing, note = _smoothing(bundle.prefix.parent)
+        notes += note
+    depths = {}
+    if "discriminator_A/local/conv_0/kernel" in bundle:
+        depths["discriminator_channels"] = bundle.shape("discriminator_A/local/conv_0/kernel")[3]
+        depths["local_layers"] = _depth(bundle, "local")
+        depths["global_layers"] = _depth(bundle, "global")
+    config = ModelConfig(
+        image_size=(settings.image_size or 256) if light else 4 * math.isqrt(inputs // features),
+        channels=channels,
+        blocks=_count(bundle, r"generator_B/resblock_\d+/res1/conv_0/conv2d/kernel"),
+        variant="light" if light else "full",
+        dialect="tensorflow",
+        rho_smoothing=smoothing,
+        **depths,
+        **settings.domain_fields(),
+    )
+    return config, notes
+
+
+def _smoothing(folder: Path) -> tuple[bool, list[str]]:
+    """From the official folder name: `..._4resblock_6dis_1_1_10_10_1000_sn_smoothing`."""
+    if re.search(r"_\d+resblock_\d+dis_", folder.name):
+        return folder.name.endswith("_smoothing"), []
+    return True, [f"Nothing tells whether rho was smoothed ({folder.name!r}); on, as by default (--no-smoothing)."]
+
+
+def _count(bundle: TensorBundle, pattern: str) -> int:
+    return sum(1 for name in bundle.variables if re.fullmatch(pattern, name))
+
+
+def _depth(bundle: TensorBundle, scale: Scale) -> int:
+    return _count(bundle, rf"discriminator_A/{scale}/conv_\d+/kernel") + 2
+
+
+def _convert(bundle: TensorBundle, name: str, layout: Layout, dtype: torch.dtype) -> Tensor:
+    array = layout(bundle.tensor(name))
+    # One copy, straight from the mapped file into the wanted layout and type.
+    numpy_type = np.float16 if dtype == torch.float16 and array.ndim > 1 else np.float32
+    tensor = torch.from_numpy(np.array(array, dtype=numpy_type, order="C"))
+    if name.endswith("/dense/kernel"):
+        tensor = tensor.flatten(1)
+    return tensor.to(dtype) if tensor.ndim > 1 else tensor
+
+
+def _vector(array: Array) -> Array:
+    return array.reshape(-1)
+
+
+def _kernel(array: Array) -> Array:
+    """HWIO -> OIHW."""
+    return array.transpose(3, 2, 0, 1)
+
+
+def _matrix(array: Array) -> Array:
+    """(in, out) -> (out, in)."""
+    return array.transpose()
+
+
+def _flattened_map(side: int, features: int) -> Layout:
+    """The full variant's first layer: its inputs are a map flattened as HWC there, as CHW here."""
+
+    def layout(array: Array) -> Array:
+        # Both steps are views; `_convert` makes the one copy and flattens it.
+        return array.T.reshape(-1, side, side, features).transpose(0, 3, 1, 2)
+
+    return layout
+
+
+def generator_names(config: ModelConfig) -> dict[str, tuple[str, Layout]]:
+    """Our generator tensor name -> the official variable below its scope, and how its layout changes."""
+    names: dict[str, tuple[str, Layout]] = {
+        "cam.gap.weight": ("CAM_logit/kernel", _matrix),
+        "cam.gap.bias": ("CAM_logit/bias", _vector),
+    }
+    _add_conv(names, "cam", "conv_1x1/conv2d")
+    _add_conv(names, "to_rgb", "G_logit/conv2d")
+    for ours, conv, norm in (("stem", "conv", ""), ("down.0", "conv_0", "_0"), ("down.1", "conv_1", "_1")):
+        names[f"{ours}.conv.weight"] = (f"{conv}/conv2d/kernel", _kernel)
+        _add_vectors(names, f"{ours}.norm", f"ins_norm{norm}", "gamma", "beta")
+    for i in range(config.blocks):
+        for ours, theirs in ((f"encoder.{i}.first", f"resblock_{i}/res1"), (f"encoder.{i}", f"resblock_{i}/res2")):
+            names[f"{ours}.conv.weight"] = (f"{theirs}/conv_0/conv2d/kernel", _kernel)
+            _add_vectors(names, f"{ours}.norm", f"{theirs}/instance_norm", "gamma", "beta")
+        for j in (1, 2):
+            _add_conv(names, f"decoder.{i}.conv{j}", f"adaptive_resblock{i}/res{j}/conv_0/conv2d")
+            _add_vectors(names, f"decoder.{i}.norm{j}", f"adaptive_resblock{i}/res{j}/instance_layer_norm", "rho")
+    for i in range(2):
+        _add_conv(names, f"up.{i}.conv", f"up_conv_{i}/conv2d")
+        _add_vectors(names, f"up.{i}.norm", f"layer_ins_norm_{i}", "rho", "gamma", "beta")
+    for ours, theirs in (("hidden1", "linear_0"), ("hidden2", "linear_1"), ("gamma", "gamma"), ("beta", "beta")):
+        layout = _matrix
+        if ours == "hidden1" and not config.light:
+            layout = _flattened_map(config.image_size // 4, config.features)
+        names[f"style.{ours}.weight"] = (f"MLP/{theirs}/dense/kernel", layout)
+        names[f"style.{ours}.bias"] = (f"MLP/{theirs}/dense/bias", _vector)
+    return names
+
+
+def _add_conv(names: dict[str, tuple[str, Layout]], ours: str, theirs: str) -> None:
+    names[f"{ours}.weight"] = (f"{theirs}/kernel", _kernel)
+    names[f"{ours}.bias"] = (f"{theirs}/bias", _vector)
+
+
+def _add_vectors(names: dict[str, tuple[str, Layout]], ours: str, theirs: str, *vectors: str) -> None:
+    for vector in vectors:
+        names[f"{ours}.{vector}"] = (f"{theirs}/{vector}", _vector)
+
+
+def _discriminators(bundle: TensorBundle, config: ModelConfig, dtype: torch.dtype) -> dict[str, Tensor] | None:
+    if "discriminator_A/local/conv_0/u" not in bundle:
+        return None
+    tensors: dict[str, Tensor] = {}
+    for domain in DOMAINS:
+        for scale in SCALES:
+            state = _discriminator(bundle, config, domain, scale, dtype)
+            tensors |= {f"{domain}.{scale}.{name}": tensor for name, tensor in state.items()}
+    return tensors
+
+
+def _discriminator(
+    bundle: TensorBundle, config: ModelConfig, domain: Domain, scale: Scale, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    scope = f"discriminator_{domain.upper()}/{scale}"
+    strided = config.layers(scale) - 2
+    modules = {f"layers.{i}": f"conv_{i}" for i in range(strided)}
+    modules |= {f"layers.{strided}": "conv_last", "head": "D_logit", "cam.gap": "CAM_logit"}
+    names: dict[str, tuple[str, Layout]] = {}
+    for ours, theirs in modules.items():
+        names[f"{ours}.weight"] = (f"{theirs}/kernel", _matrix if ours == "cam.gap" else _kernel)
+        names[f"{ours}.bias"] = (f"{theirs}/bias", _vector)
+    _add_conv(names, "cam", "conv_1x1/conv2d")
+    tensors = {ours: _convert(bundle, f"{scope}/{theirs}", layout, dtype) for ours, (theirs, layout) in names.items()}
+    for ours, theirs in modules.items():
+        u = _convert(bundle, f"{scope}/{theirs}/u", _vector, dtype)
+        tensors[f"{ours}.norm.u"], tensors[f"{ours}.norm.v"] = _singular_vectors(tensors[f"{ours}.weight"], u)
+    return tensors
+
+
+def _singular_vectors(weight: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """One power iteration: TensorFlow stores no v, and iterates once in every forward pass, at test time too."""
+    matrix = weight.float().flatten(1)
+    v = F.normalize(matrix.T @ u, dim=0)
+    return F.normalize(matrix @ v, dim=0), v
+
+
