@@ -6,8 +6,10 @@ import os
 import sys
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -110,13 +112,23 @@ def test_folders_of_the_same_name_share_theirs_without_collisions() -> None:
 
 @posix_only
 def test_links_to_files_are_taken_to_folders_are_not() -> None:
-    touch("other/a.png", "in/b.png")
+    touch("other/a.png", "other/c.png", "in/b.png")
     Path("in/loop").symlink_to("..", target_is_directory=True)
     Path("in/link.png").symlink_to("../other/a.png")
     Path("in/broken.png").symlink_to("nothing")
     Path("in/self.png").symlink_to("self.png")
     assert pairs(make("in")) == [("in/b.png", "b.png"), ("in/link.png", "link.png")]
-    assert pairs(make("in/loop/other")) == [("in/loop/other/a.png", "a.png")]
+    assert pairs(make("in/loop/other")) == [
+        ("in/loop/other/a.png", "a.png"),
+        ("in/loop/other/c.png", "c.png"),
+    ]
+
+
+@posix_only
+def test_a_broken_link_is_missing_even_if_it_looks_like_a_pattern() -> None:
+    touch("x.png")
+    Path("[x].png").symlink_to("nothing")
+    assert make("[x].png") == Plan([], [("[x].png", "there is no such file or folder")])
 
 
 @posix_only
@@ -154,18 +166,32 @@ def test_missing_arguments_are_listed_and_the_rest_goes_on() -> None:
 
 def test_an_unreadable_subfolder_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     touch("in/a.png", "in/no/b.png", "in/z/c.png")
-    scandir = os.scandir
-
-    def refuse(path: str) -> Iterator[os.DirEntry[str]]:
-        if os.fspath(path).endswith("no"):
-            raise PermissionError(13, "Permission denied", path)
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    refuse(monkeypatch, "no")
     for argument in ("in", "in/**/*.png"):
         result = make(argument)
         assert [below(job) for job in result.jobs] == ["a.png", "z/c.png"]
         assert result.missing == [(str(Path("in/no")), "this folder can't be read: permission denied")]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_unreadable_folders_are_listed_in_one_order(monkeypatch: pytest.MonkeyPatch, reverse: bool) -> None:
+    touch("in/1no/a.png", "in/2no/b.png", "in/3no/c.png")
+    refuse(monkeypatch, "no", reverse)
+    expected = ["1no", "2no", "3no"]
+    assert [Path(name).name for name, _ in make("in").missing] == expected
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, end: str, reverse: bool = False) -> None:
+    """Let folders whose name ends so be unreadable, for root, too; list others in a chosen order."""
+    scandir = os.scandir
+
+    def listing(path: str) -> AbstractContextManager[list[os.DirEntry[str]]]:
+        if path.endswith(end):
+            raise PermissionError(13, "Permission denied", path)
+        with scandir(path) as entries:
+            return nullcontext(sorted(entries, key=lambda entry: entry.name, reverse=reverse))
+
+    monkeypatch.setattr(os, "scandir", listing)
 
 
 # --- Patterns ------------------------------------------------------------------------------------------
@@ -197,9 +223,32 @@ def test_two_stars_follow_no_links() -> None:
     assert pairs(make("p/**/*.jpg")) == [("p/a.jpg", "a.png")]
 
 
+@posix_only
+def test_a_pattern_of_one_level_follows_links() -> None:
+    touch("elsewhere/a.jpg", "p/b.jpg")
+    Path("p/link").symlink_to("../elsewhere", target_is_directory=True)
+    assert pairs(make("p/*/*.jpg", "elsewhere/a.jpg")) == [("p/link/a.jpg", "link/a.png")]
+
+
 def test_folders_that_match_a_pattern_are_scanned() -> None:
-    touch("p/x/s/a.jpg", "p/x/b.txt", "p/y.jpg")
-    assert pairs(make("p/*")) == [("p/x/s/a.jpg", "x/s/a.png"), ("p/y.jpg", "y.png")]
+    touch("p/x/s/a.jpg", "p/x/b.txt", "p/y.jpg", "p/z.jpg/c.png")
+    assert pairs(make("p/[x-y]*")) == [("p/x/s/a.jpg", "x/s/a.png"), ("p/y.jpg", "y.png")]
+    assert pairs(make("p/z*")) == [("p/z.jpg/c.png", "z.jpg/c.png")]
+    assert [below(job) for job in make("p/**/*.jpg").jobs] == ["x/s/a.png", "y.png"]
+
+
+def test_repeated_stars_list_no_folder_twice_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    touch("p/q/r/s/t/u/v/a.jpg")
+    calls = []
+    entries = inputs._Search.entries
+
+    def counting(self: inputs._Search, folder: inputs._Folder) -> list[os.DirEntry[str]]:
+        calls.append(folder.path)
+        return entries(self, folder)
+
+    monkeypatch.setattr(inputs._Search, "entries", counting)
+    assert len(make("p/**/**/**/*.jpg").jobs) == 1
+    assert len(calls) == 4 * 7
 
 
 def test_a_pattern_that_exists_is_taken_literally() -> None:
@@ -310,6 +359,9 @@ def test_links_into_the_results_are_no_inputs() -> None:
     Path("in/s").symlink_to("../out", target_is_directory=True)
     assert pairs(make("in")) == [("in/a.jpg", "a.png")]
     assert pairs(make("in/*")) == [("in/a.jpg", "a.png")]
+    touch("out/deep/c.png")
+    Path("in/d").symlink_to("../out/deep", target_is_directory=True)
+    assert pairs(make("in/*")) == [("in/a.jpg", "a.png")]
 
 
 def test_a_folder_named_inside_out_is_an_input() -> None:
@@ -346,6 +398,8 @@ def test_a_result_may_not_overwrite_the_link_that_names_its_source() -> None:
     Path("d/a.png").symlink_to("../x/a.png")
     with pytest.raises(UsageError, match="overwrite"):
         make("d/a.png", out="d")
+    with pytest.raises(UsageError, match="overwrite"):
+        make("d/a.png", out="x")
 
 
 # --- Names ---------------------------------------------------------------------------------------------
@@ -537,13 +591,13 @@ def outputs_of(root: Path, arguments: list[str], rename: Callable[[Path], str]) 
 @settings(max_examples=60, deadline=None, database=None)
 @given(trees, st.randoms(use_true_random=False), st.sampled_from([png, jpg]))
 def test_outputs_are_distinct_below_out_and_always_the_same(
-    tree: list[str], random: object, rename: Callable[[Path], str]
+    tree: list[str], random: Random, rename: Callable[[Path], str]
 ) -> None:
     tree = [f"{'xy'[index % 2]}/{name}" for index, name in enumerate(dict.fromkeys(tree))]
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
         build(Path(first), tree)
         created = [str(path.relative_to(first)) for path in Path(first).rglob("*") if path.is_file()]
-        random.shuffle(created)  # type: ignore[attr-defined]
+        random.shuffle(created)
         build(Path(second), created)
         for arguments in (["x", "y"], ["*"], ["**"], ["x/**/*g", "y", "x"], sorted(created)):
             existing = [name for name in arguments if "*" in name or (Path(first) / name).exists()]

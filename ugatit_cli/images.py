@@ -10,6 +10,7 @@ import errno
 import functools
 import io
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +162,10 @@ def _reason(error: Exception, label: str, head: bytes) -> PictureError:
     if isinstance(error, MemoryError):
         return PictureError(f"{label}: not enough memory to decode it", "Shrink the picture first.")
     hint = "Copy or download the file again."
-    if isinstance(error, EOFError) or re.search("truncated|unexpected end", text, re.IGNORECASE):
+    ran_out = isinstance(
+        error, EOFError | IndexError | struct.error
+    )  # of bytes, that is, in Pillow's plugins
+    if ran_out or re.search("truncated|unexpected end", text, re.IGNORECASE):
         return PictureError(f"{label}: the file is truncated", hint)
     return PictureError(f"{label}: the file is damaged ({text})", hint)
 

@@ -447,7 +447,7 @@ def _key(name: str) -> str:
     """The same for names that are one file on macOS or Windows."""
     if name.isascii():
         return name.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 def _fit(stem: str, ending: str) -> str:

@@ -76,9 +76,13 @@ def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     Returns:
         (N, C, H, W) in the dtype and memory format of x. Differentiable.
     """
-    if x.device.type == "cpu" and not torch.is_grad_enabled():
+    if x.device.type == "cpu" and not _needs_grad(x, scale, shift):
         return _scale_shift_cpu(x, scale, shift)
     return torch.addcmul(shift[:, :, None, None].to(x.dtype), x, scale[:, :, None, None].to(x.dtype))
+
+
+def _needs_grad(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def _scale_shift_cpu(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

@@ -1,0 +1,87 @@
+"""Which device and precision to run on, from what users ask for and what the machine has."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, get_args
+
+import torch
+
+from ugatit_cli.errors import DeviceError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """The device of a name: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    `auto` takes CUDA, else MPS, else the CPU.
+
+    Raises:
+        DeviceError: unknown name, or a device this machine doesn't have; there is no silent fallback.
+    """
+    if name == "auto":
+        return torch.device(_best_device())
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise DeviceError(f"unknown device {name!r}", "Devices are: auto, cpu, cuda, cuda:0, cuda:1, ..., mps.")
+    device = torch.device(name)
+    if device.type == "cuda":
+        _check_cuda(device)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("no MPS device here (it needs a Mac with Apple silicon)", "Use --device auto.")
+    return device
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _check_cuda(device: torch.device) -> None:
+    if not torch.cuda.is_available():
+        reason = "this PyTorch is built without CUDA" if torch.version.cuda is None else "PyTorch finds no GPU"
+        raise DeviceError(f"no CUDA device here: {reason}", "Use --device cpu, or check the driver with nvidia-smi.")
+    if (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"no device {device}; this machine has {torch.cuda.device_count()} CUDA device(s)")
+
+
+def resolve_precision(name: str, device: torch.device) -> Precision:
+    """The precision of a name on a device.
+
+    `auto`: on CUDA bf16, or fp16 on GPUs older than Ampere; on the CPU bf16 where it has instructions for it;
+    else fp32.
+
+    Raises:
+        DeviceError: unknown name, or fp16 on a CPU, where it is emulated and hundreds of times slower.
+    """
+    if name == "auto":
+        return _best_precision(device)
+    for precision in PRECISIONS:
+        if name == precision:
+            if device.type == "cpu" and precision == "fp16":
+                raise DeviceError("fp16 is not for CPUs: they emulate it", "Use --precision bf16 or fp32.")
+            return precision
+    raise DeviceError(f"unknown precision {name!r}", f"Precisions are: auto, {', '.join(PRECISIONS)}.")
+
+
+def _best_precision(device: torch.device) -> Precision:
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    return "bf16" if device.type == "cpu" and cpu_has_bf16() else "fp32"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 itself (AVX512-BF16 or AMX)."""
+    # Named alike since torch 2.6 but not public; a torch without them means fp32, which is always right.
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
+
+
+def describe_device(device: torch.device) -> str:
+    """The device for people: `cuda:0 (NVIDIA H100)`, `cpu (2 threads)`."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)

@@ -1,0 +1,68 @@
+"""`ugatit convert`: an official checkpoint of either code becomes a model folder."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from ugatit_cli.checkpoint import STORAGE_DTYPES, ModelFolder, Storage, open_model, save_model
+from ugatit_cli.errors import ModelError
+from ugatit_cli.weights import pytorch, tensorflow
+from ugatit_cli.weights.official import Imported, ImportSettings
+
+
+def convert(
+    checkpoint: Path,
+    folder: Path,
+    settings: ImportSettings | None = None,
+    *,
+    storage: Storage = "fp32",
+    overwrite: bool = False,
+) -> tuple[ModelFolder, tuple[str, ...]]:
+    """Converts an official checkpoint.
+
+    Args:
+        checkpoint: a PyTorch `.pt` file, or a TensorFlow checkpoint's folder, `.index` file or prefix.
+        folder: the model folder to write.
+
+    Returns:
+        The model folder, and notes for the user.
+
+    Raises:
+        ModelError: the checkpoint can't be read, or isn't one of U-GAT-IT.
+        OutputError: the folder exists, or can't be written.
+    """
+    imported, dialect, file = _read(checkpoint, settings or ImportSettings(), storage)
+    provenance: dict[str, Any] = {
+        "imported_from": file.name,
+        "code": f"official {dialect} code",
+        "sha256": _sha256(file),
+    }
+    save_model(
+        folder,
+        imported.config,
+        imported.generators,
+        imported.discriminators,
+        storage=storage,
+        provenance=provenance,
+        overwrite=overwrite,
+    )
+    return open_model(folder), imported.notes
+
+
+def _read(checkpoint: Path, settings: ImportSettings, storage: Storage) -> tuple[Imported, str, Path]:
+    """The tensors, the code that wrote them, and the file that holds the weights."""
+    index = checkpoint.with_name(checkpoint.name + ".index")
+    if checkpoint.is_dir() or index.is_file() or checkpoint.suffix == ".index" or ".data-" in checkpoint.name:
+        prefix = tensorflow.checkpoint_prefix(checkpoint)
+        imported = tensorflow.import_checkpoint(prefix, settings, dtype=STORAGE_DTYPES[storage])
+        return imported, "TensorFlow", prefix.with_name(f"{prefix.name}.data-00000-of-00001")
+    if not checkpoint.is_file():
+        raise ModelError(f"{checkpoint}: no such file or folder")
+    return pytorch.import_checkpoint(checkpoint, settings), "PyTorch", checkpoint
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
