@@ -18,7 +18,16 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from ugatit_cli.errors import PictureError
-from ugatit_cli.images import SUFFIXES, Frame, composite, from_pil, read_picture, restore_alpha, srgb_profile
+from ugatit_cli.images import (
+    MAX_PIXELS,
+    SUFFIXES,
+    Frame,
+    composite,
+    from_pil,
+    read_picture,
+    restore_alpha,
+    srgb_profile,
+)
 
 WHITE = (255, 255, 255)
 COLOUR = (200, 100, 40)
@@ -61,11 +70,11 @@ def png(width: int, height: int, depth: int, kind: int, rows: bytes, *chunks: by
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + body + chunk(b"IEND", b"")
 
 
-def swapped_profile() -> bytes:
-    """SRGB with the primaries of red and green exchanged."""
+def swapped_profile(other: bytes = b"gXYZ") -> bytes:
+    """SRGB with the primary of red exchanged with another entry, by default that of green."""
     data = srgb_profile()
     table, rest = data[:300], data[300:]
-    return table.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ") + rest
+    return table.replace(b"rXYZ", b"????").replace(other, b"rXYZ").replace(b"????", other) + rest
 
 
 def grey_profile() -> bytes:
@@ -85,9 +94,7 @@ def grey_profile() -> bytes:
 # --- formats and modes
 
 
-@pytest.mark.parametrize(
-    "format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "JPEG2000", "ICO"]
-)
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "JPEG2000", "ICO"])
 def test_reads_format(format: str) -> None:
     picture = read_picture(saved(Image.new("RGB", (32, 32), COLOUR), format))
     assert (picture.format, picture.size, picture.animated) == (format, (32, 32), False)
@@ -150,9 +157,7 @@ def test_negative_integers_are_black() -> None:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "RGBa", "La"])
 def test_alpha_comes_apart(mode: str) -> None:
-    straight = Image.new(
-        "LA" if mode[0] == "L" else "RGBA", (2, 2), (80, 51) if mode[0] == "L" else (80, 80, 80, 51)
-    )
+    straight = Image.new("LA" if mode[0] == "L" else "RGBA", (2, 2), (80, 51) if mode[0] == "L" else (80, 80, 80, 51))
     frame = from_pil(straight.convert(mode)).frames[0]
     assert opacity(frame) == 51
     assert near(pixel(frame.rgb), (80, 80, 80), 3)
@@ -201,9 +206,14 @@ def test_in_memory_image_is_left_alone() -> None:
     image.getexif()[0x0112] = 6
     before = image.tobytes(), dict(image.info), image.getexif()[0x0112]
     picture = from_pil(image)
-    picture.frames[0].rgb.paste((9, 9, 9))
+    picture.frames[0].rgb.paste((9, 9, 9), (0, 0, 2, 3))
     assert picture.size == (2, 3)
     assert (image.tobytes(), dict(image.info), image.getexif()[0x0112]) == before
+
+
+def test_frames_carry_no_metadata() -> None:
+    data = saved(noise(), "PNG", icc_profile=srgb_profile(), dpi=(72, 72))
+    assert read_picture(data).frames[0].rgb.info == {}
 
 
 # --- orientation
@@ -276,6 +286,12 @@ def test_lab_profile_on_lab_picture() -> None:
     lab = Image.new("RGB", (2, 2), COLOUR).convert("LAB")
     picture = read_picture(saved(lab, "TIFF", icc_profile=profile))
     assert near(pixel(picture.frames[0].rgb), COLOUR, 8)
+
+
+def test_rgb_profile_on_grey_picture() -> None:
+    image = Image.new("L", (2, 2), 90)
+    image.info["icc_profile"] = swapped_profile(b"wtpt")
+    assert not near(pixel(from_pil(image).frames[0].rgb), (90, 90, 90), 20)
 
 
 @pytest.mark.parametrize("profile", [b"rubbish", srgb_profile()[:200], grey_profile()])
@@ -373,9 +389,9 @@ def test_gif_that_outgrows_its_canvas_is_clipped() -> None:
 # --- limits and failures
 
 
-def reason(source: Path | bytes, **options: object) -> PictureError:
+def reason(source: Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> PictureError:
     with pytest.raises(PictureError) as caught:
-        read_picture(source, **options)
+        read_picture(source, name=name, max_pixels=max_pixels)
     assert caught.value.hint
     return caught.value
 
@@ -404,9 +420,7 @@ def test_bomb_is_named_in_megapixels(side: int) -> None:
 
 
 def test_bomb_warning_turned_error_is_a_reason() -> None:
-    assert (
-        "100.0 megapixels" in reason(png(10_000, 10_000, 8, 2, b"\0")).message
-    )  # the test run raises warnings
+    assert "100.0 megapixels" in reason(png(10_000, 10_000, 8, 2, b"\0")).message  # the test run raises warnings
 
 
 BROKEN = {
@@ -553,7 +567,7 @@ def test_restored_frame_composites_back(
 def test_restored_colour_is_the_foreground() -> None:
     translated = Image.new("RGB", (1, 1), (200, 150, 255))
     frame = restore_alpha(translated, Image.new("L", (1, 1), 128), WHITE)
-    assert near(pixel(frame.rgb), (145, 46, 255), 1)
+    assert pixel(frame.rgb) == (145, 46, 255)
 
 
 def test_fully_transparent_pixels_take_the_background() -> None:

@@ -14,14 +14,15 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Direction, Domain, ModelConfig, Scale
+from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Direction, Domain, ModelConfig, Precision, Scale
+from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import ConfigError, ModelError, OutputError
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
@@ -30,14 +31,6 @@ FORMAT = 1
 CONFIG_FILE = "config.json"
 GENERATORS_FILE = "model.safetensors"
 DISCRIMINATORS_FILE = "discriminators.safetensors"
-
-Storage = Literal["fp32", "bf16", "fp16"]
-STORAGES: tuple[Storage, ...] = get_args(Storage)
-STORAGE_DTYPES: Mapping[Storage, torch.dtype] = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
 
 
 @dataclass(frozen=True)
@@ -152,9 +145,7 @@ def read_config(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(
-            f"{path}: no such file", "A model folder holds config.json and model.safetensors."
-        ) from None
+        raise ModelError(f"{path}: no such file", "A model folder holds config.json and model.safetensors.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: can't be read: {error}") from None
     if not isinstance(document, dict) or type(document.get("format")) is not int:
@@ -215,13 +206,13 @@ def _difference(missing: list[str], unknown: list[str]) -> str:
     return " and ".join(parts)
 
 
-def stored(tensor: Tensor, storage: Storage) -> Tensor:
+def stored(tensor: Tensor, storage: Precision) -> Tensor:
     """A tensor as it is stored: matrices and kernels in the storage dtype, vectors always in float32.
 
     Raises:
         ModelError: a weight isn't finite, or too large for fp16.
     """
-    dtype = STORAGE_DTYPES[storage] if tensor.ndim > 1 else torch.float32
+    dtype = DTYPES[storage] if tensor.ndim > 1 else torch.float32
     result = tensor.detach().to("cpu", dtype).contiguous()
     # A sum is finite only if every term is, and needs no mask as large as the tensor.
     if not torch.isfinite(result.sum(dtype=torch.float64)):
@@ -235,7 +226,7 @@ def save_model(
     generators: Mapping[str, Tensor],
     discriminators: Mapping[str, Tensor] | None = None,
     *,
-    storage: Storage = "fp32",
+    storage: Precision = "fp32",
     provenance: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -295,7 +286,7 @@ def _umask() -> int:
 
 
 def _write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], storage: Storage
+    path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], storage: Precision
 ) -> None:
     save_file({name: stored(tensor, storage) for name, tensor in tensors.items()}, path)
     path.chmod(0o666 & ~_umask())

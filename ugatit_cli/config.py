@@ -15,10 +15,14 @@ DecoderNorm = Literal["adalin", "in", "ln", "adain", "gn"]
 Direction = Literal["a2b", "b2a"]
 Domain = Literal["a", "b"]
 Scale = Literal["local", "global"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Fit = Literal["aspect", "native", "squash"]
 
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
 SCALES: tuple[Scale, ...] = get_args(Scale)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+FITS: tuple[Fit, ...] = get_args(Fit)
 
 # Refused before memory is allocated: no real model comes near these.
 MAX_IMAGE_SIZE = 4096
@@ -153,7 +157,8 @@ class ModelConfig:
             if self.target(direction).casefold() == domain.casefold():
                 return direction
         raise ConfigError(
-            f"this model has no domain {domain!r}", f"Its domains are {self.domain_a!r} and {self.domain_b!r}."
+            f"this model has no domain {domain!r}",
+            f"Its domains are {self.domain_a!r} and {self.domain_b!r}.",
         )
 
     def to_dict(self) -> dict[str, Any]:

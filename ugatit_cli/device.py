@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, get_args
 
 import torch
 
+from ugatit_cli.config import PRECISIONS, Precision
 from ugatit_cli.errors import DeviceError
 
-Precision = Literal["fp32", "bf16", "fp16"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -77,7 +75,7 @@ def cpu_has_bf16() -> bool:
     """Whether the CPU multiplies bfloat16 itself (AVX512-BF16 or AMX)."""
     # Named alike since torch 2.6 but not public; a torch without them means fp32, which is always right.
     probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
+    return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
 
 
 def describe_device(device: torch.device) -> str:

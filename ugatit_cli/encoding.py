@@ -14,9 +14,9 @@ import zlib
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image
+from PIL import Image, ImageFile
 
-from ugatit_cli.errors import OutputError, PictureError, UsageError
+from ugatit_cli.errors import OutputError, PictureError, StorageError, UsageError
 from ugatit_cli.images import ANIMATED, Frame, Picture, composite, plain_reason, srgb_profile
 
 _ALPHA: Final = frozenset({"PNG", "WEBP", "GIF", "TIFF", "AVIF", "TGA", "JPEG2000"})
@@ -35,7 +35,7 @@ _SUFFIX_FOR: Final = {
 # flat colours 64853 B in 3.8 ms (61398 B, 9.2 ms). Level 1 alone: 118301 B, 7.9 ms and 72749 B, 4.7 ms.
 _SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "PNG": {"compress_level": 1, "compress_type": zlib.Z_RLE},
-    "JPEG": {"subsampling": 0, "optimize": True},
+    "JPEG": {"subsampling": 0},
     "WEBP": {"method": 4},
     "AVIF": {"subsampling": "4:4:4"},
     "TIFF": {"compression": "tiff_adobe_deflate"},
@@ -58,6 +58,23 @@ def suffix_for(format: str) -> str:
     return _SUFFIX_FOR.get(format, f".{format.lower()}")
 
 
+def format_of(path: Path) -> str:
+    """Pillow's name of the format that a result of this name is written in.
+
+    Raises:
+        UsageError: no format that can be written here has this suffix.
+    """
+    format = Image.registered_extensions().get(path.suffix.lower(), "")
+    if not format or output_format(format, "same") != ("JPEG" if format == "MPO" else format):
+        raise UsageError(f"{path}: pictures can't be written as {path.suffix!r}", "Use .png, .jpg or .webp.")
+    return output_format(format, "same")
+
+
+def result_suffix(source: Path, wanted: str) -> str:
+    """The suffix of a picture's result: `wanted` is same, png, jpg or webp; what can't be written becomes .png."""
+    return suffix_for(output_format(Image.registered_extensions().get(source.suffix.lower(), ""), wanted))
+
+
 def encode(picture: Picture, format: str, *, quality: int | None = None) -> bytes:
     """The picture as a file's content.
 
@@ -70,12 +87,31 @@ def encode(picture: Picture, format: str, *, quality: int | None = None) -> byte
     frames = _gif_frames(picture, options) if format == "GIF" else [_bands(f, format) for f in picture.frames]
     if picture.animated:
         options |= {"save_all": True, "append_images": frames[1:]} | _timing(picture, format)
-    buffer = io.BytesIO()
     try:
-        frames[0].save(buffer, format, **options)
+        data = _save(frames[0], format, options)
+        if format == "JPEG" and _fits_optimizer(data, frames[0], options["quality"]):
+            data = _save(frames[0], format, options | {"optimize": True})
     except Exception as error:
         raise OutputError(f"can't be written as {format}: {plain_reason(error)}", _other(format)) from error
+    flagged = format == "WEBP" and any(frame.alpha for frame in picture.frames)
+    return _with_alpha_flag(data) if flagged else data
+
+
+def _save(image: Image.Image, format: str, options: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
     return buffer.getvalue()
+
+
+def _fits_optimizer(plain: bytes, image: Image.Image, quality: int) -> bool:
+    """Whether it fits the buffer that Pillow guesses; where it does not, libjpeg gives up and prints why."""
+    guess = image.width * image.height * (2 if quality >= 95 else 1)
+    return len(plain) <= max(guess, ImageFile.MAXBLOCK)
+
+
+def _with_alpha_flag(webp: bytes) -> bytes:
+    """libwebp cuts frames to what shows, sees only opaque ones, and calls the canvas around them opaque."""
+    return webp[:20] + bytes([webp[20] | 0x10]) + webp[21:] if webp[12:16] == b"VP8X" else webp
 
 
 def _other(format: str) -> str:
@@ -189,7 +225,7 @@ def _temporary_name(name: str) -> str:
 def _unwritable(path: Path, error: Exception) -> OutputError:
     number = error.errno if isinstance(error, OSError) else None
     if number in {errno.ENOSPC, errno.EDQUOT}:
-        return OutputError(f"no space left on the device for {path}", "Free some space, or write elsewhere.")
+        return StorageError(f"no space left on the device for {path}", "Free some space, or write elsewhere.")
     hint = "Choose another output folder or name."
     if number in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return OutputError(f"{path}: permission denied", "Choose an output folder that you may write to.")

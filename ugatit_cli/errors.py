@@ -36,6 +36,10 @@ class OutputError(UgatitError):
     """A result can't be written: full disk, missing permission."""
 
 
+class StorageError(OutputError):
+    """Nothing more can be written: the disk is full."""
+
+
 class UsageError(UgatitError):
     """An option, argument or configuration value that makes no sense."""
 

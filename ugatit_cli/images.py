@@ -49,7 +49,6 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_PROFILE_MODES: Final = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 _MAGIC: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 _HEIC_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
@@ -114,13 +113,9 @@ def from_pil(image: Image.Image) -> Picture:
 @contextlib.contextmanager
 def _stream(source: Path | bytes, label: str) -> Iterator[io.BufferedReader]:
     try:
-        stream = (
-            io.BufferedReader(cast(Any, io.BytesIO(source))) if isinstance(source, bytes) else _open(source)
-        )
+        stream = io.BufferedReader(cast(Any, io.BytesIO(source))) if isinstance(source, bytes) else _open(source)
     except (OSError, ValueError) as error:
-        raise PictureError(
-            f"{label}: {plain_reason(error)}", "Check the path and its permissions."
-        ) from error
+        raise PictureError(f"{label}: {plain_reason(error)}", "Check the path and its permissions.") from error
     with stream:
         yield stream
 
@@ -162,9 +157,7 @@ def _reason(error: Exception, label: str, head: bytes) -> PictureError:
     if isinstance(error, MemoryError):
         return PictureError(f"{label}: not enough memory to decode it", "Shrink the picture first.")
     hint = "Copy or download the file again."
-    ran_out = isinstance(
-        error, EOFError | IndexError | struct.error
-    )  # of bytes, that is, in Pillow's plugins
+    ran_out = isinstance(error, EOFError | IndexError | struct.error)  # of bytes, that is, in Pillow's plugins
     if ran_out or re.search("truncated|unexpected end", text, re.IGNORECASE):
         return PictureError(f"{label}: the file is truncated", hint)
     return PictureError(f"{label}: the file is damaged ({text})", hint)
@@ -309,16 +302,14 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 def _to_srgb(colour: Image.Image, profile: bytes | None) -> Image.Image:
     if profile:
         # A broken profile, or one for other data than these, is as good as none.
-        with contextlib.suppress(ImageCms.PyCMSError, OSError, TypeError, ValueError, KeyError):
+        with contextlib.suppress(ImageCms.PyCMSError, OSError, TypeError, ValueError):
             return _through_profile(colour, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
     return colour.convert("RGB")
 
 
 def _through_profile(colour: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
-    mode = _PROFILE_MODES[profile.profile.xcolor_space.strip()]
-    data = colour.convert("RGB") if (colour.mode, mode) == ("L", "RGB") else colour
-    if data.mode != mode:
-        raise ValueError(f"a {mode} profile on {data.mode} data")
+    grey_on_rgb = colour.mode == "L" and profile.profile.xcolor_space.strip() == "RGB"
+    data = colour.convert("RGB") if grey_on_rgb else colour
     target = ImageCms.ImageCmsProfile(io.BytesIO(srgb_profile()))
     perceptual = ImageCms.Intent.PERCEPTUAL
     converted = ImageCms.profileToProfile(data, profile, target, perceptual, outputMode="RGB")
@@ -340,9 +331,7 @@ def composite(frame: Frame, background: tuple[int, int, int]) -> Image.Image:
     return Image.composite(frame.rgb, Image.new("RGB", frame.rgb.size, background), frame.alpha)
 
 
-def restore_alpha(
-    translated: Image.Image, alpha: Image.Image | None, background: tuple[int, int, int]
-) -> Frame:
+def restore_alpha(translated: Image.Image, alpha: Image.Image | None, background: tuple[int, int, int]) -> Frame:
     """Undoes blending over `background`, so that the result composited over it is `translated` again."""
     if alpha is None:
         return Frame(translated, None)

@@ -66,12 +66,8 @@ class DecoderBlock(nn.Module):
         self.adaptive = config.adaptive
         self.conv1 = ReflectConv2d(channels, channels, 3, pad=padding(1), bias=config.conv_bias)
         self.conv2 = ReflectConv2d(channels, channels, 3, pad=padding(1), bias=config.conv_bias)
-        self.norm1: nn.Module = (
-            AdaptiveNorm(channels, config) if config.adaptive else decoder_norm(channels, config)
-        )
-        self.norm2: nn.Module = (
-            AdaptiveNorm(channels, config) if config.adaptive else decoder_norm(channels, config)
-        )
+        self.norm1: nn.Module = AdaptiveNorm(channels, config) if config.adaptive else decoder_norm(channels, config)
+        self.norm2: nn.Module = AdaptiveNorm(channels, config) if config.adaptive else decoder_norm(channels, config)
 
     def forward(self, x: Tensor, style: tuple[Tensor, Tensor] | None) -> Tensor:
         """x (N, C, H, W), style (gamma, beta) each (N, C) -> (N, C, H, W)."""

@@ -6,7 +6,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from ugatit_cli.checkpoint import STORAGE_DTYPES, ModelFolder, Storage, open_model, save_model
+from ugatit_cli.checkpoint import ModelFolder, open_model, save_model
+from ugatit_cli.config import Precision
+from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import ModelError
 from ugatit_cli.weights import pytorch, tensorflow
 from ugatit_cli.weights.official import Imported, ImportSettings
@@ -17,7 +19,7 @@ def convert(
     folder: Path,
     settings: ImportSettings | None = None,
     *,
-    storage: Storage = "fp32",
+    storage: Precision = "fp32",
     overwrite: bool = False,
 ) -> tuple[ModelFolder, tuple[str, ...]]:
     """Converts an official checkpoint.
@@ -51,12 +53,12 @@ def convert(
     return open_model(folder), imported.notes
 
 
-def _read(checkpoint: Path, settings: ImportSettings, storage: Storage) -> tuple[Imported, str, Path]:
+def _read(checkpoint: Path, settings: ImportSettings, storage: Precision) -> tuple[Imported, str, Path]:
     """The tensors, the code that wrote them, and the file that holds the weights."""
     index = checkpoint.with_name(checkpoint.name + ".index")
     if checkpoint.is_dir() or index.is_file() or checkpoint.suffix == ".index" or ".data-" in checkpoint.name:
         prefix = tensorflow.checkpoint_prefix(checkpoint)
-        imported = tensorflow.import_checkpoint(prefix, settings, dtype=STORAGE_DTYPES[storage])
+        imported = tensorflow.import_checkpoint(prefix, settings, dtype=DTYPES[storage])
         return imported, "TensorFlow", prefix.with_name(f"{prefix.name}.data-00000-of-00001")
     if not checkpoint.is_file():
         raise ModelError(f"{checkpoint}: no such file or folder")

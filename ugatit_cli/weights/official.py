@@ -43,6 +43,6 @@ class ImportSettings:
     image_size: int | None = None
     rho_smoothing: bool | None = None
 
-    def domain_fields(self) -> dict[str, str]:
+    def domain_fields(self) -> dict[str, Any]:
         """The domain names as `ModelConfig` fields."""
         return {} if self.domains is None else {"domain_a": self.domains[0], "domain_b": self.domains[1]}

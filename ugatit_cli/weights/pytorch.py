@@ -5,6 +5,7 @@ One dict with the state dicts genA2B, genB2A and, usually, disGA, disGB, disLA, 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import pickle
 import re
@@ -21,7 +22,12 @@ from ugatit_cli.errors import ConfigError, ModelError
 from ugatit_cli.weights.official import Imported, ImportSettings
 
 GENERATOR_KEYS = {"a2b": "genA2B", "b2a": "genB2A"}
-DISCRIMINATOR_KEYS = {("a", "global"): "disGA", ("b", "global"): "disGB", ("a", "local"): "disLA", ("b", "local"): "disLB"}
+DISCRIMINATOR_KEYS = {
+    ("a", "global"): "disGA",
+    ("b", "global"): "disGB",
+    ("a", "local"): "disLA",
+    ("b", "local"): "disLB",
+}
 
 State = Mapping[str, Tensor]
 
@@ -56,7 +62,9 @@ def import_checkpoint(path: Path, settings: ImportSettings) -> Imported:
         raise ModelError(f"{path}: {error.message}", error.hint) from None
     notes = [] if has_discriminators else ["The checkpoint has no discriminators; the model comes without."]
     if config.light and settings.image_size is None:
-        notes.append(f"A light checkpoint doesn't tell its image size; {config.image_size} is assumed (--image-size).")
+        notes.append(
+            f"A light checkpoint doesn't tell its image size; {config.image_size} is assumed (--image-size)."
+        )
     return Imported(config, generators, discriminators or None, tuple(notes))
 
 
@@ -91,20 +99,19 @@ def _infer(states: Mapping[str, State], settings: ImportSettings, has_discrimina
     inputs = generator["FC.0.weight"].shape[1]
     light = inputs == features
     side = math.isqrt(inputs // features)
-    depths: dict[str, int] = {}
+    depths: dict[str, Any] = {}
     if has_discriminators:
         depths["discriminator_channels"] = states["disLA"]["model.1.weight_orig"].shape[0]
         depths["local_layers"] = _depth(states["disLA"])
         depths["global_layers"] = _depth(states["disGA"])
-    return ModelConfig(
+    config = ModelConfig(
         image_size=(settings.image_size or 256) if light else 4 * side,
         channels=channels,
         blocks=blocks,
         variant="light" if light else "full",
         dialect="pytorch",
-        **depths,
-        **settings.domain_fields(),
     )
+    return dataclasses.replace(config, **depths, **settings.domain_fields())
 
 
 def _depth(state: State) -> int:

@@ -74,5 +74,3 @@ def known_models() -> list[str]:
     store = store_folder()
     stored = [path.name for path in store.iterdir() if path.is_dir()] if store.is_dir() else []
     return sorted({*read_manifest(), *(name for name in stored if not name.startswith("."))})
-
-

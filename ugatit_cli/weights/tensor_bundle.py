@@ -19,7 +19,7 @@ from ugatit_cli.errors import ModelError
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER_SIZE = 48
-FLOAT_TYPES = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 19: np.dtype("<f2")}
+FLOAT_TYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 19: np.dtype("<f2")}
 
 
 @dataclass(frozen=True)

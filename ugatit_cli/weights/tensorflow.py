@@ -5,6 +5,7 @@ generator_B makes domain B, so it is our a2b; optimizer slots are never read.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Callable
@@ -98,7 +99,7 @@ def _infer(bundle: TensorBundle, settings: ImportSettings) -> tuple[ModelConfig,
     if smoothing is None:
         smoothing, note = _smoothing(bundle.prefix.parent)
         notes += note
-    depths = {}
+    depths: dict[str, Any] = {}
     if "discriminator_A/local/conv_0/kernel" in bundle:
         depths["discriminator_channels"] = bundle.shape("discriminator_A/local/conv_0/kernel")[3]
         depths["local_layers"] = _depth(bundle, "local")
@@ -110,10 +111,8 @@ def _infer(bundle: TensorBundle, settings: ImportSettings) -> tuple[ModelConfig,
         variant="light" if light else "full",
         dialect="tensorflow",
         rho_smoothing=smoothing,
-        **depths,
-        **settings.domain_fields(),
     )
-    return config, notes
+    return dataclasses.replace(config, **depths, **settings.domain_fields()), notes
 
 
 def _smoothing(folder: Path) -> tuple[bool, list[str]]:
@@ -177,7 +176,10 @@ def generator_names(config: ModelConfig) -> dict[str, tuple[str, Layout]]:
         names[f"{ours}.conv.weight"] = (f"{conv}/conv2d/kernel", _kernel)
         _add_vectors(names, f"{ours}.norm", f"ins_norm{norm}", "gamma", "beta")
     for i in range(config.blocks):
-        for ours, theirs in ((f"encoder.{i}.first", f"resblock_{i}/res1"), (f"encoder.{i}", f"resblock_{i}/res2")):
+        for ours, theirs in (
+            (f"encoder.{i}.first", f"resblock_{i}/res1"),
+            (f"encoder.{i}", f"resblock_{i}/res2"),
+        ):
             names[f"{ours}.conv.weight"] = (f"{theirs}/conv_0/conv2d/kernel", _kernel)
             _add_vectors(names, f"{ours}.norm", f"{theirs}/instance_norm", "gamma", "beta")
         for j in (1, 2):
@@ -186,8 +188,13 @@ def generator_names(config: ModelConfig) -> dict[str, tuple[str, Layout]]:
     for i in range(2):
         _add_conv(names, f"up.{i}.conv", f"up_conv_{i}/conv2d")
         _add_vectors(names, f"up.{i}.norm", f"layer_ins_norm_{i}", "rho", "gamma", "beta")
-    for ours, theirs in (("hidden1", "linear_0"), ("hidden2", "linear_1"), ("gamma", "gamma"), ("beta", "beta")):
-        layout = _matrix
+    for ours, theirs in (
+        ("hidden1", "linear_0"),
+        ("hidden2", "linear_1"),
+        ("gamma", "gamma"),
+        ("beta", "beta"),
+    ):
+        layout: Layout = _matrix
         if ours == "hidden1" and not config.light:
             layout = _flattened_map(config.image_size // 4, config.features)
         names[f"style.{ours}.weight"] = (f"MLP/{theirs}/dense/kernel", layout)
@@ -240,5 +247,3 @@ def _singular_vectors(weight: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     matrix = weight.float().flatten(1)
     v = F.normalize(matrix.T @ u, dim=0)
     return F.normalize(matrix @ v, dim=0), v
-
-

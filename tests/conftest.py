@@ -1,0 +1,22 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+# A shared machine is slow at times: examples may take as long as they take.
+settings.register_profile("ugatit", deadline=None)
+settings.load_profile("ugatit")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Data and golden outputs that lie beside the checkout of the authors, not in the repository."""
+    if not (SHARED / "golden").is_dir():
+        pytest.skip(f"needs {SHARED}/golden, which is not part of the repository")
+    return SHARED

@@ -1,0 +1,6 @@
+"""`python -m ugatit_cli` is `ugatit`."""
+
+from ugatit_cli.cli.app import main
+
+if __name__ == "__main__":
+    main()

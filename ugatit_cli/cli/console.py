@@ -1,0 +1,131 @@
+"""All that the command line says: errors, notes and progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from ugatit_cli.errors import UgatitError
+
+if TYPE_CHECKING:
+    import rich.progress
+    from rich.console import Console
+
+# Without a terminal, progress is a line from time to time.
+PLAIN_INTERVAL = 10.0
+
+
+@functools.cache
+def stderr() -> Console:
+    """A console on stderr; rich's import waits until something is said."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Says something on stderr."""
+    stderr().print(text, markup=False)
+
+
+def result(text: str) -> None:
+    """Writes one line of results to stdout."""
+    print(text, flush=True)
+
+
+def show_error(error: UgatitError) -> None:
+    """The one place where errors become text; `UGATIT_DEBUG=1` adds the traceback."""
+    console = stderr()
+    if os.environ.get("UGATIT_DEBUG"):
+        console.print("".join(traceback.format_exception(error)), markup=False)
+    console.print("error:", style="bold red", end=" ")
+    console.print(error.message, markup=False)
+    if error.hint:
+        console.print(error.hint, markup=False, style="cyan")
+
+
+def show_bug(error: Exception) -> None:
+    """An exception that nobody foresaw."""
+    console = stderr()
+    if os.environ.get("UGATIT_DEBUG"):
+        console.print("".join(traceback.format_exception(error)), markup=False)
+    console.print("internal error:", style="bold red", end=" ")
+    console.print(f"{type(error).__name__}: {error}", markup=False)
+    console.print("This is a bug in ugatit. UGATIT_DEBUG=1 shows where; please report it.", style="cyan")
+
+
+class PlainProgress:
+    """Progress without a terminal: errors as they come, a line from time to time."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self.start = self.last = time.monotonic()
+
+    def advance(self) -> None:
+        """One more file is done."""
+        self.done += 1
+        now = time.monotonic()
+        if now - self.last < PLAIN_INTERVAL:
+            return
+        self.last = now
+        rate = self.done / (now - self.start)
+        left = time.strftime("%H:%M:%S", time.gmtime((self.total - self.done) / rate))
+        note(f"{self.done}/{self.total} files, {rate:.2f} files/s, {left} left")
+
+
+class BarProgress(PlainProgress):
+    """A bar with files/s and time left; everything else on stderr appears above it."""
+
+    def __init__(self, total: int, bar: rich.progress.Progress) -> None:
+        super().__init__(total)
+        self.bar = bar
+        self.task = bar.add_task("", total=total, rate="")
+
+    def advance(self) -> None:
+        """One more file is done."""
+        self.done += 1
+        rate = self.done / (time.monotonic() - self.start)
+        self.bar.update(self.task, completed=self.done, rate=f"{rate:.2f} files/s")
+
+
+@contextmanager
+def progress(total: int) -> Iterator[PlainProgress]:
+    """A bar on a terminal, else plain lines."""
+    console = stderr()
+    if not console.is_terminal:
+        yield PlainProgress(total)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    rate = TextColumn("{task.fields[rate]}")
+    with Bar(BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), console=console) as bar:
+        yield BarProgress(total, bar)
+
+
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C (or SIGTERM) sets; the second Ctrl-C interrupts at once."""
+    stop = threading.Event()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        note("stopping: finishing what is in progress; Ctrl-C again stops at once")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

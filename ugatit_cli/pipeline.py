@@ -1,0 +1,219 @@
+"""Many files through a model: decoding, the network and encoding overlap, and memory stays bounded.
+
+Three iterators, each pulling from the one before: threads decode ahead and encode behind (Pillow and zlib let go of
+Python's lock), the calling thread runs the network. Whatever the number of files, only a window of them is in flight.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from typing import TypeVar
+
+from ugatit_cli import encoding, geometry, images
+from ugatit_cli.config import Direction
+from ugatit_cli.errors import PictureError, StorageError, UgatitError
+from ugatit_cli.geometry import Geometry, Pixels, Size, SizeOptions
+from ugatit_cli.images import Picture
+from ugatit_cli.inputs import Job
+from ugatit_cli.model import WHITE, Colour, Model, finish, prepare
+
+# Decoded frames that may wait for others of their shape to fill a batch.
+MAX_WAITING = 64
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True)
+class TranslateOptions:
+    """How to translate.
+
+    Attributes:
+        direction: `a2b` or `b2a`.
+        sizes: fit, tiles and output size.
+        format: `same`, `png`, `jpg` or `webp`.
+        quality: 1 to 100 for lossy formats; None: the format's default.
+        background: RGB colour put behind transparent pixels while translating.
+        batch_size: pictures per forward pass; 0: as the device likes it.
+        workers: decoding and encoding threads.
+    """
+
+    direction: Direction = "a2b"
+    sizes: SizeOptions = field(default_factory=SizeOptions)
+    format: str = "same"
+    quality: int | None = None
+    background: Colour = WHITE
+    batch_size: int = 0
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one job.
+
+    Attributes:
+        size: (width, height) of the result.
+        seconds: spent on this file by all stages together, waiting not included.
+        data: the encoded result if it goes to standard output.
+        error: why there is no result.
+    """
+
+    job: Job
+    size: Size | None = None
+    seconds: float = 0.0
+    data: bytes | None = None
+    error: UgatitError | None = None
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A decoded picture, before or after the network: `frames` is what the network takes, or gives."""
+
+    job: Job
+    picture: Picture
+    plan: Geometry
+    frames: list[Pixels]
+    seconds: float
+
+
+def translate_files(
+    model: Model, jobs: Iterable[Job], options: TranslateOptions, *, stop: threading.Event | None = None
+) -> Generator[Result, None, None]:
+    """Translates files and writes the results, each atomically.
+
+    A file that fails gives a result with its `error`, and the rest goes on; only when nothing more can be written
+    (`StorageError`: the disk is full) that is the last one.
+
+    Args:
+        stop: once set, pictures that the network has begun are finished and written, the rest is left.
+
+    Raises:
+        ModelError: the weights can't be read.
+    """
+    model.generator(options.direction)
+    run = _Run(model, options, stop or threading.Event())
+    window = 2 * options.workers + options.batch_size
+    pool = ThreadPoolExecutor(options.workers, "ugatit")
+    try:
+        wanted = takewhile(lambda _: not run.stop.is_set(), jobs)
+        decoded = _ahead(pool, run.decode, wanted, window)
+        yield from _ahead(pool, run.encode, run.through_network(decoded), window)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, function: Callable[[In], Out], items: Iterable[In], window: int
+) -> Iterator[Out]:
+    """`map` in threads, in order, at most `window` items ahead of whoever pulls."""
+    pending: deque[Future[Out]] = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        while pending and (len(pending) > window or pending[0].done()):
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+class _Run:
+    """The three stages."""
+
+    def __init__(self, model: Model, options: TranslateOptions, stop: threading.Event) -> None:
+        self.model = model
+        self.options = options
+        self.stop = stop
+
+    def decode(self, job: Job) -> _Work | Result:
+        """Reads a picture and makes its frames fit the network."""
+        start = time.perf_counter()
+        try:
+            source = sys.stdin.buffer.read() if job.source is None else job.source
+            picture = images.read_picture(source, name=job.name)
+            plan = geometry.plan_geometry(picture.size, self.model.config, self.options.sizes)
+            frames = [prepare(frame, plan, self.options.background) for frame in picture.frames]
+        except UgatitError as error:
+            return Result(job, error=error)
+        except MemoryError:
+            return Result(job, error=PictureError(f"{job.name}: not enough memory to decode it"))
+        return _Work(job, picture, plan, frames, time.perf_counter() - start)
+
+    def through_network(self, items: Iterable[_Work | Result]) -> Iterator[_Work | Result]:
+        """Translates pictures in batches of equal shape; failures pass through."""
+        groups: dict[tuple[Size, int], list[_Work]] = {}
+        for item in items:
+            if isinstance(item, Result):
+                yield item
+            elif not self.stop.is_set():
+                groups.setdefault((item.plan.network, item.plan.tile), []).append(item)
+                for key in self._ripe(groups):
+                    yield from self._translate(groups.pop(key))
+        for group in groups.values():
+            if not self.stop.is_set():
+                yield from self._translate(group)
+
+    def _ripe(self, groups: dict[tuple[Size, int], list[_Work]]) -> list[tuple[Size, int]]:
+        """Shapes with a full batch; when too many frames wait in all, also the shape with the most."""
+        waiting = {key: sum(len(work.frames) for work in group) for key, group in groups.items()}
+        full = [key for key, count in waiting.items() if count >= self._batch_size(groups[key][0].plan)]
+        if not full and sum(waiting.values()) > MAX_WAITING:
+            return [max(waiting, key=waiting.__getitem__)]
+        return full
+
+    def _batch_size(self, plan: Geometry) -> int:
+        return self.options.batch_size or self.model.batch_size(plan)
+
+    def _translate(self, works: list[_Work]) -> Iterator[_Work | Result]:
+        """Pictures of equal shape through the network."""
+        start = time.perf_counter()
+        plan = works[0].plan
+        frames = [pixels for work in works for pixels in work.frames]
+        step = self._batch_size(plan)
+        translated: list[Pixels] = []
+        try:
+            for first in range(0, len(frames), step):
+                batch = frames[first : first + step]
+                translated += self.model.translate_pixels(batch, self.options.direction, plan)
+        except PictureError as error:
+            for work in works:
+                yield Result(work.job, error=PictureError(f"{work.job.name}: {error.message}", error.hint))
+            return
+        seconds = (time.perf_counter() - start) / len(frames)
+        results = iter(translated)
+        for work in works:
+            own = [next(results) for _ in work.frames]
+            yield replace(work, frames=own, seconds=work.seconds + seconds * len(own))
+
+    def encode(self, item: _Work | Result) -> Result:
+        """Brings a translated picture back to its size, alpha and format, and writes it."""
+        if isinstance(item, Result):
+            return item
+        start = time.perf_counter()
+        try:
+            picture = self._finished(item)
+            data = encoding.encode(picture, self._format(item), quality=self.options.quality)
+            if item.job.output is not None:
+                encoding.write_atomic(item.job.output, data)
+        except StorageError as error:
+            self.stop.set()
+            return Result(item.job, error=error)
+        except UgatitError as error:
+            return Result(item.job, error=type(error)(f"{item.job.name}: {error.message}", error.hint))
+        seconds = item.seconds + time.perf_counter() - start
+        return Result(item.job, picture.size, seconds, data if item.job.output is None else None)
+
+    def _finished(self, work: _Work) -> Picture:
+        pairs = zip(work.picture.frames, work.frames, strict=True)
+        frames = tuple(finish(frame, pixels, work.plan, self.options.background) for frame, pixels in pairs)
+        return replace(work.picture, frames=frames)
+
+    def _format(self, work: _Work) -> str:
+        if work.job.output is None:
+            return encoding.output_format(work.picture.format, self.options.format)
+        return encoding.format_of(work.job.output)
