@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import settings
 
 SHARED = Path(__file__).parents[2] / "shared"
 
+# Networks in tests are tiny: threads would only wait for each other. Read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shared machine is slow at times: examples may take as long as they take.
 settings.register_profile("ugatit", deadline=None)
 settings.load_profile("ugatit")

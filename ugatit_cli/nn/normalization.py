@@ -10,6 +10,7 @@ reduction over x, some arithmetic on (N, C) numbers in float32, and one multiply
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -183,7 +184,7 @@ class GroupNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.groups = min(GROUPS, channels)
+        self.groups = math.gcd(GROUPS, channels)
         self.gamma = nn.Parameter(torch.ones(channels))
         self.beta = nn.Parameter(torch.zeros(channels))
 

@@ -1,0 +1,30 @@
+# make demo: translate the example pictures.   make test: all checks.   Both set up .venv first if it isn't there.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test clean
+
+demo: .venv/.installed
+	$(BIN)/ugatit translate examples/emoji -o demo-out --overwrite
+	@echo "Before: examples/emoji    After: $(CURDIR)/demo-out"
+
+test: .venv/.installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv demo-out
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+.venv/.installed-test: .venv/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --editable ".[test]"
+	@touch $@ .venv/.installed

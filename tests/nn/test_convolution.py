@@ -1,0 +1,200 @@
+"""The rewritten convolutions equal the plain ones; spectral norm equals its definition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from ugatit_cli.nn.convolution import (
+    INIT_STD,
+    ReflectConv2d,
+    SpectralConv2d,
+    SpectralNorm,
+    ToRGB,
+    UpsampleConv2d,
+    padding,
+)
+
+seeds = st.integers(0, 2**31)
+booleans = st.booleans()
+Plain = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def plain_upsample(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    x = F.interpolate(x, scale_factor=2, mode="nearest")
+    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), weight, bias)
+
+
+def plain_to_rgb(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return F.conv2d(F.pad(x, (3, 3, 3, 3), mode="reflect"), weight, bias)
+
+
+def with_random_weights(conv: ReflectConv2d, seed: int) -> ReflectConv2d:
+    source = torch.Generator().manual_seed(seed)
+    for parameter in conv.parameters():
+        parameter.data.copy_(torch.randn(parameter.shape, generator=source))
+    return conv
+
+
+def compare(conv: ReflectConv2d, plain: Plain, x: Tensor, *, channels_last: bool, seed: int) -> None:
+    """Result and all gradients of a layer equal those of the plain form in float64."""
+    leaves = [x.requires_grad_(), *conv.parameters()]
+    doubles = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    expected = plain(doubles[0], doubles[1], doubles[2] if len(doubles) > 2 else None)
+    result = conv(x.contiguous(memory_format=torch.channels_last) if channels_last else x)
+    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(seed + 1))
+    torch.testing.assert_close(result.double(), expected, rtol=0, atol=1e-4)
+    (expected * weights.double()).sum().backward()
+    (result * weights).sum().backward()
+    for leaf, double in zip(leaves, doubles, strict=True):
+        assert leaf.grad is not None
+        torch.testing.assert_close(leaf.grad.double(), double.grad, rtol=1e-5, atol=1e-3)
+
+
+@settings(max_examples=25)
+@given(
+    channels=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    size=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)),
+    bias=booleans,
+    channels_last=booleans,
+    seed=seeds,
+)
+def test_upsample_conv_is_the_plain_form(
+    channels: tuple[int, int], size: tuple[int, int, int], bias: bool, channels_last: bool, seed: int
+) -> None:
+    conv = with_random_weights(UpsampleConv2d(*channels, bias=bias), seed)
+    x = torch.randn(size[0], channels[0], *size[1:], generator=torch.Generator().manual_seed(seed))
+    compare(conv, plain_upsample, x, channels_last=channels_last, seed=seed)
+
+
+@settings(max_examples=25)
+@given(
+    inputs=st.integers(1, 5),
+    size=st.tuples(st.integers(1, 3), st.integers(2, 9), st.integers(2, 9)),
+    bias=booleans,
+    channels_last=booleans,
+    seed=seeds,
+)
+def test_to_rgb_is_the_plain_form(
+    inputs: int, size: tuple[int, int, int], bias: bool, channels_last: bool, seed: int
+) -> None:
+    conv = with_random_weights(ToRGB(inputs, bias=bias), seed)
+    shape = (size[0], inputs, 2 * size[1], 2 * size[2])
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    compare(conv, plain_to_rgb, x, channels_last=channels_last, seed=seed)
+
+
+
+def test_to_rgb_reads_the_kernel_the_right_way_up() -> None:
+    conv = ToRGB(1)
+    conv.weight.data.zero_()
+    conv.weight.data[0, 0, 0, 6] = 1  # three up, three to the right
+    x = torch.rand(1, 1, 12, 12)
+    assert torch.equal(conv(x)[0, 0, 3:, :-3], x[0, 0, :-3, 3:])
+
+
+def test_reflect_conv_with_uneven_padding() -> None:
+    conv = with_random_weights(ReflectConv2d(2, 3, 4, pad=padding(1, extra=1), bias=True), 0)
+    x = torch.randn(1, 2, 6, 6)
+    padded = np.pad(x.numpy(), ((0, 0), (0, 0), (1, 2), (1, 2)), mode="reflect")
+    assert conv(x).shape == (1, 3, 6, 6)
+    torch.testing.assert_close(conv(x), F.conv2d(torch.from_numpy(padded), conv.weight, conv.bias))
+
+
+def test_padding_order_is_left_right_top_bottom() -> None:
+    assert padding(1) == (1, 1, 1, 1)
+    assert padding(1, extra=1) == (1, 2, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        ReflectConv2d(8, 64, 3, pad=padding(1), bias=True),
+        UpsampleConv2d(8, 64, bias=True),
+        ToRGB(64, bias=True),
+        SpectralConv2d(8, 64, 4, pad=padding(1), bias=True),
+    ],
+    ids=lambda conv: type(conv).__name__,
+)
+def test_initial_weights(conv: ReflectConv2d) -> None:
+    assert conv.bias is not None
+    assert conv.bias.eq(0).all()
+    assert abs(conv.weight.mean()) < 0.1 * INIT_STD
+    assert abs(conv.weight.std() / INIT_STD - 1) < 0.1
+
+
+@settings(max_examples=20)
+@given(shape=st.tuples(st.integers(1, 6), st.integers(1, 5), st.integers(1, 4)), seed=seeds)
+def test_power_iterations_find_the_largest_singular_value(shape: tuple[int, int, int], seed: int) -> None:
+    torch.manual_seed(seed % 2**31)
+    weight = torch.randn(*shape, shape[2])
+    norm = SpectralNorm(weight)
+    for _ in range(300):
+        norm.iterate(weight)
+    norm.eval()
+    largest = np.linalg.svd(weight.flatten(1).double().numpy(), compute_uv=False)[0]
+    # From below, where the two largest values are close and the iteration is slow.
+    found = (weight.flatten()[0] / norm(weight).flatten()[0]).item()
+    assert largest * 0.97 <= found <= largest * 1.0001
+    np.testing.assert_allclose([norm.u.norm(), norm.v.norm()], 1, atol=1e-5)
+
+
+def test_spectral_norm_is_that_of_torch() -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 5, 4)
+    weight = conv.weight.detach().clone()
+    theirs = nn.utils.parametrizations.spectral_norm(conv, n_power_iterations=1).eval()
+    ours = SpectralNorm(weight).eval()
+    parametrization = theirs.parametrizations["weight"][0]
+    ours.u, ours.v = parametrization._u.clone(), parametrization._v.clone()
+    torch.testing.assert_close(ours(weight), theirs.weight)
+    # Eval mode leaves u and v alone. In training torch moves u first, the official code v; both meet at the end.
+    assert torch.equal(ours.u, parametrization._u)
+    for _ in range(200):
+        ours.train()(weight)
+        theirs.train()(torch.zeros(1, 3, 8, 8))
+    torch.testing.assert_close(ours(weight), theirs.weight, rtol=1e-4, atol=1e-5)
+
+
+def test_training_iterates_once_and_eval_never() -> None:
+    weight = torch.randn(4, 3, 2, 2)
+    norm = SpectralNorm(weight)
+    u, v = norm.u.clone(), norm.v.clone()
+    norm.eval()(weight)
+    assert torch.equal(norm.u, u)
+    assert torch.equal(norm.v, v)
+    result = norm.train()(weight)
+    matrix = weight.flatten(1)
+    v = F.normalize(matrix.T @ u, dim=0)
+    u = F.normalize(matrix @ v, dim=0)
+    torch.testing.assert_close(norm.v, v)
+    torch.testing.assert_close(norm.u, u)
+    torch.testing.assert_close(result, weight / (u @ matrix @ v))
+
+
+def test_gradients_pass_through_sigma_but_not_through_u_and_v() -> None:
+    weight = torch.randn(4, 3, 2, 2, requires_grad=True)
+    copy = weight.detach().clone().requires_grad_()
+    norm = SpectralNorm(weight).eval()
+    target = torch.randn(weight.shape)
+    (norm(weight) * target).sum().backward()
+    (copy / (norm.u @ copy.flatten(1) @ norm.v) * target).sum().backward()
+    torch.testing.assert_close(weight.grad, copy.grad)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_spectral_conv(stride: int) -> None:
+    conv = SpectralConv2d(3, 5, 4, pad=padding(1, extra=stride % 2), stride=stride, bias=True)
+    with_random_weights(conv, 1)
+    conv.eval()
+    x = torch.randn(2, 3, 8, 8)
+    sigma = conv.norm.u @ conv.weight.flatten(1) @ conv.norm.v
+    padded = F.pad(x, (1, 1 + stride % 2, 1, 1 + stride % 2), mode="reflect")
+    torch.testing.assert_close(conv(x), F.conv2d(padded, conv.weight / sigma, conv.bias, stride), rtol=1e-4, atol=1e-5)

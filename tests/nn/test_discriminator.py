@@ -1,0 +1,150 @@
+"""The discriminators against the plain transcription of the official codes."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.reference import randomize, reference_discriminator, weights_of
+from ugatit_cli.config import SCALES, Dialect, ModelConfig, Scale
+from ugatit_cli.nn.convolution import INIT_STD
+from ugatit_cli.nn.discriminator import Discriminator
+from ugatit_cli.weights import pytorch
+
+DIALECTS = get_args(Dialect)
+
+
+def pictures(*shape: int, seed: int = 0) -> Tensor:
+    return 2 * torch.rand(shape, generator=torch.Generator().manual_seed(seed)) - 1
+
+
+def random_discriminator(config: ModelConfig, scale: Scale) -> Discriminator:
+    torch.manual_seed(4)  # u and v
+    return randomize(Discriminator(config, scale), 4)
+
+
+def assert_same(result: tuple[Tensor | None, ...], expected: tuple[Tensor | None, ...]) -> None:
+    for one, other in zip(result, expected, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            assert one.shape == other.shape
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * other.abs().max().item())
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("cam", [True, False])
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_discriminator_is_the_reference(dialect: Dialect, scale: Scale, cam: bool, training: bool) -> None:
+    config = ModelConfig(dialect=dialect, discriminator_channels=4, discriminator_cam=cam, image_size=96)
+    discriminator = random_discriminator(config, scale)
+    x = pictures(2, 3, 96, 104)
+    with torch.no_grad():
+        expected = reference_discriminator(discriminator, config, x, iterate=training)
+        result = discriminator.train(training)(x)
+    assert result._fields == ("logit", "cam_logit", "heatmap")
+    assert (result.cam_logit is not None) == cam
+    assert_same(result, expected)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_three_training_passes_iterate_three_times(dialect: Dialect) -> None:
+    config = ModelConfig(dialect=dialect, discriminator_channels=4, image_size=48)
+    discriminator = random_discriminator(config, "local").train()
+    expected = {}
+    for name, weight in weights_of(discriminator).items():
+        if name.endswith(".weight") and f"{name.removesuffix('weight')}norm.u" in weights_of(discriminator):
+            module = name.removesuffix(".weight")
+            matrix, u = weight.detach().flatten(1), weights_of(discriminator)[f"{module}.norm.u"]
+            for _ in range(3):
+                v = torch.nn.functional.normalize(matrix.T @ u, dim=0)
+                u = torch.nn.functional.normalize(matrix @ v, dim=0)
+            expected |= {f"{module}.norm.u": u, f"{module}.norm.v": v}
+    # The TensorFlow code's shared classifier is normalised twice per pass; with one output u is 1 or -1 anyhow.
+    assert len(expected) == 2 * (4 + 1 + (1 if dialect == "tensorflow" else 2))
+    for _ in range(3):
+        discriminator(pictures(1, 3, 48, 48))
+    for name, tensor in expected.items():
+        torch.testing.assert_close(weights_of(discriminator)[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_output_shapes_at_128_pixels(dialect: Dialect) -> None:
+    config = ModelConfig(dialect=dialect, discriminator_channels=4)
+    sizes = {"pytorch": {"local": (14, 15), "global": (2, 3)}, "tensorflow": {"local": (16, 16), "global": (4, 4)}}
+    for scale in SCALES:
+        logit_side, heatmap_side = sizes[dialect][scale]
+        logit, cam_logit, heatmap = random_discriminator(config, scale)(pictures(2, 3, 128, 128))
+        assert logit.shape == (2, 1, logit_side, logit_side)
+        assert cam_logit.shape == (2, 2)
+        assert heatmap.shape == (2, 1, heatmap_side, heatmap_side)
+        assert {logit.dtype, cam_logit.dtype, heatmap.dtype} == {torch.float32}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("layers", range(3, 8))
+def test_smallest_picture(dialect: Dialect, layers: int) -> None:
+    config = ModelConfig(dialect=dialect, discriminator_channels=2, global_layers=layers)
+    discriminator = Discriminator(config, "global")
+    smallest = 3 * 2 ** (layers - 2)
+    assert discriminator(pictures(1, 3, smallest, smallest)).logit.isfinite().all()
+    with pytest.raises(RuntimeError):
+        discriminator(pictures(1, 3, smallest - 4, smallest - 4))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_initial_weights(dialect: Dialect) -> None:
+    config = ModelConfig(dialect=dialect, discriminator_channels=16, image_size=48)
+    discriminator = Discriminator(config, "local")
+    for name, parameter in discriminator.named_parameters():
+        if parameter.ndim > 1:
+            assert abs(parameter.std() / INIT_STD - 1) < 4 / (2 * parameter.numel()) ** 0.5, name
+        else:
+            assert parameter.eq(0).all(), name
+    assert ("head.bias" in dict(discriminator.named_parameters())) == (dialect == "tensorflow")
+    for name, buffer in discriminator.named_buffers():
+        torch.testing.assert_close(buffer.norm(), torch.tensor(1.0), msg=name)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("scale", SCALES)
+def test_gradients_are_those_of_the_reference(scale: Scale, dialect: Dialect) -> None:
+    config = ModelConfig(dialect=dialect, discriminator_channels=4, image_size=96)
+    discriminator = random_discriminator(config, scale).eval()
+    leaf = pictures(2, 3, 96, 96).requires_grad_()
+    names = ["input", *(name for name, _ in discriminator.named_parameters())]
+    gradients = []
+    for logit, cam_logit, _ in (discriminator(leaf), reference_discriminator(discriminator, config, leaf)):
+        loss = (logit - 1).square().mean() + (cam_logit - 1).square().mean()
+        gradients.append(torch.autograd.grad(loss, [leaf, *discriminator.parameters()]))
+    for name, one, other in zip(names, *gradients, strict=True):
+        assert other.abs().max() > 0, name
+        tolerance = 1e-3 * other.abs().max().item()
+        torch.testing.assert_close(one, other, rtol=0, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_eval_changes_nothing() -> None:
+    discriminator = random_discriminator(ModelConfig(discriminator_channels=4, image_size=48), "local").eval()
+    before = copy.deepcopy(discriminator.state_dict())
+    first, second = (discriminator(pictures(1, 3, 48, 48)).logit for _ in range(2))
+    assert torch.equal(first, second)
+    assert all(torch.equal(before[name], tensor) for name, tensor in discriminator.state_dict().items())
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_shapes_are_those_of_official_pytorch_checkpoints(shared: Path, scale: Scale) -> None:
+    layers = ModelConfig().layers(scale)
+    document = json.loads((shared / f"golden/pt/keys_dis_ndf64_nl{layers}.json").read_text())
+    theirs = {name: tuple(entry["shape"]) for name, entry in document["keys"].items()}
+    with torch.device("meta"):
+        discriminator = Discriminator(ModelConfig(), scale)
+    names = pytorch.discriminator_names(layers)
+    ours = {names[name]: tuple(tensor.shape) for name, tensor in discriminator.state_dict().items()}
+    assert ours == theirs
+    assert sum(parameter.numel() for parameter in discriminator.parameters()) == document["n_params"]

@@ -1,0 +1,249 @@
+"""The generator against the plain transcription of the official codes."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.reference import randomize, reference_generator
+from ugatit_cli.config import DecoderNorm, Dialect, ModelConfig, Variant
+from ugatit_cli.nn.convolution import INIT_STD
+from ugatit_cli.nn.generator import Generator
+from ugatit_cli.weights import pytorch, tensorflow
+
+PAPER = ModelConfig()
+
+
+def pictures(*shape: int, seed: int = 0) -> Tensor:
+    return 2 * torch.rand(shape, generator=torch.Generator().manual_seed(seed)) - 1
+
+
+def configs() -> list[ModelConfig]:
+    """Every decoder norm with and without CAM, both variants; both dialects, with smoothing where there is AdaLIN."""
+    return [
+        ModelConfig(
+            image_size=32,
+            channels=8 if norm == "gn" else 4,
+            blocks=2,
+            variant=variant,
+            dialect=dialect,
+            decoder_norm=norm,
+            rho_smoothing=smoothing,
+            generator_cam=cam,
+        )
+        for dialect in get_args(Dialect)
+        for variant in get_args(Variant)
+        for norm in get_args(DecoderNorm)
+        for smoothing in ((False, True) if dialect == "tensorflow" and norm == "adalin" else (False,))
+        for cam in (True, False)
+    ]
+
+
+def name_of(config: ModelConfig) -> str:
+    flags = ["smooth"] * config.rho_smoothing + ["cam"] * config.generator_cam
+    return "-".join([config.dialect, config.variant, config.decoder_norm, *flags])
+
+
+@pytest.mark.parametrize("config", configs(), ids=name_of)
+def test_generator_is_the_reference(config: ModelConfig) -> None:
+    generator = randomize(Generator(config), 1).eval()
+    x = pictures(2, 3, 32, 32)
+    with torch.no_grad():
+        result = generator(x)
+        expected = reference_generator(generator, config, x)
+    assert result.image.shape == (2, 3, 32, 32)
+    assert result.image.std() > 0.1
+    torch.testing.assert_close(result.image, expected.result, rtol=0, atol=2e-5)
+    if not config.generator_cam:
+        assert result.cam_logit is None
+        assert result.heatmap is None
+        return
+    torch.testing.assert_close(result.cam_logit, expected.cam_logit, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(result.heatmap, expected.heatmap, rtol=1e-4, atol=1e-4)
+
+
+def test_output_fields() -> None:
+    output = Generator(ModelConfig(channels=4, blocks=1))(pictures(2, 3, 16, 24))
+    assert output._fields == ("image", "cam_logit", "heatmap")
+    image, cam_logit, heatmap = output
+    assert (image.shape, cam_logit.shape, heatmap.shape) == ((2, 3, 16, 24), (2, 2), (2, 1, 4, 6))
+    assert {image.dtype, cam_logit.dtype, heatmap.dtype} == {torch.float32}
+    assert image.abs().max() <= 1
+    assert heatmap.min() >= 0
+
+
+def test_every_difference_between_the_codes_matters() -> None:
+    """A test of the tests: with these weights no switch of the config is without effect."""
+    base = ModelConfig(image_size=32, channels=8, blocks=2, dialect="tensorflow", rho_smoothing=True)
+    generator = randomize(Generator(base), 1).eval()
+    x = pictures(1, 3, 32, 32)
+    image = reference_generator(generator, base, x).result
+    for change in ({"rho_smoothing": False}, {"generator_cam": False}, {"dialect": "pytorch", "rho_smoothing": False}):
+        other = ModelConfig.from_dict(base.to_dict() | change)
+        same_weights = Generator(other)
+        same_weights.load_state_dict(generator.state_dict(), strict=False)
+        difference = reference_generator(same_weights, other, x).result - image
+        assert difference.abs().max() > 1e-2, change
+
+
+@settings(max_examples=12)
+@given(height=st.integers(4, 20), width=st.integers(4, 20), batch=st.integers(1, 3), seed=st.integers(0, 99))
+def test_light_generators_take_any_multiple_of_four(height: int, width: int, batch: int, seed: int) -> None:
+    config = ModelConfig(channels=4, blocks=1)
+    generator = randomize(Generator(config), seed).eval()
+    x = pictures(batch, 3, 4 * height, 4 * width, seed=seed)
+    with torch.no_grad():
+        image = generator(x).image
+        torch.testing.assert_close(image, reference_generator(generator, config, x).result, rtol=0, atol=5e-5)
+        # A picture's translation doesn't depend on its neighbours in the batch, nor on the memory format.
+        torch.testing.assert_close(generator(x[-1:]).image, image[-1:], rtol=0, atol=2e-5)
+        x = x.contiguous(memory_format=torch.channels_last)
+        generator = generator.to(memory_format=torch.channels_last)
+        torch.testing.assert_close(generator(x).image, image, rtol=0, atol=5e-5)
+
+
+def test_full_generators_take_their_size_only() -> None:
+    generator = Generator(ModelConfig(image_size=32, channels=4, blocks=1, variant="full"))
+    with pytest.raises(ValueError, match="32x32 pixels only"):
+        generator(pictures(1, 3, 32, 36))
+
+
+@pytest.mark.parametrize("dialect", get_args(Dialect))
+@pytest.mark.parametrize("variant", get_args(Variant))
+def test_initial_weights(variant: Variant, dialect: Dialect) -> None:
+    generator = Generator(ModelConfig(image_size=16, channels=16, blocks=2, variant=variant, dialect=dialect))
+    for name, parameter in generator.named_parameters():
+        leaf = name.rpartition(".")[2]
+        if parameter.ndim > 1:
+            # Four standard errors of a standard deviation from n values.
+            tolerance = 4 / math.sqrt(2 * parameter.numel())
+            assert abs(parameter.std() / INIT_STD - 1) < tolerance, name
+        elif leaf in ("bias", "beta"):
+            assert parameter.eq(0).all(), name
+        else:
+            assert leaf == "gamma" or leaf == "rho"
+            assert parameter.eq(0 if name.startswith("up.") and leaf == "rho" else 1).all(), name
+    has_bias = "to_rgb.bias" in dict(generator.named_parameters())
+    assert has_bias == (dialect == "tensorflow")
+
+
+def test_new_generators_differ() -> None:
+    config = ModelConfig(channels=4, blocks=0)
+    assert not torch.equal(Generator(config).to_rgb.weight, Generator(config).to_rgb.weight)
+
+
+@pytest.mark.parametrize("variant", get_args(Variant))
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_set_precision(variant: Variant, dtype: torch.dtype) -> None:
+    generator = Generator(ModelConfig(image_size=16, channels=4, blocks=1, variant=variant, dialect="tensorflow"))
+    assert generator.set_precision(dtype) is generator
+    large = {"stem.conv", "down.0.conv", "down.1.conv", "encoder.0.first.conv", "encoder.0.conv"}
+    large |= {"decoder.0.conv1", "decoder.0.conv2", "up.0.conv", "up.1.conv", "to_rgb"}
+    large |= {"style.hidden1"} if variant == "full" else set()
+    for name, parameter in generator.named_parameters():
+        assert parameter.dtype == (dtype if name.rpartition(".")[0] in large else torch.float32), name
+    for name in ("cam.gap.weight", "cam.weight", "decoder.0.norm1.rho", "up.0.norm.rho", "style.gamma.weight"):
+        assert generator.get_parameter(name).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dialect", get_args(Dialect))
+@pytest.mark.parametrize("variant", get_args(Variant))
+def test_bfloat16_is_close(variant: Variant, dialect: Dialect) -> None:
+    config = ModelConfig(image_size=48, channels=8, blocks=2, variant=variant, dialect=dialect)
+    x = pictures(1, 3, 48, 48)
+    generator = randomize(Generator(config), 0).eval()
+    # As in trained models: a picture in the middle of the range, no saturated tanh.
+    generator.to_rgb.weight.data.mul_(0.3)
+    with torch.no_grad():
+        expected = generator(x)
+        result = generator.set_precision(torch.bfloat16)(x)
+    assert expected.image.std() > 0.1
+    assert result.image.dtype == torch.float32
+    error = (result.image - expected.image).square().mean()
+    assert 10 * math.log10(4 / error) >= 40
+    torch.testing.assert_close(result.cam_logit, expected.cam_logit, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("norm", get_args(DecoderNorm))
+@pytest.mark.parametrize("dialect", get_args(Dialect))
+def test_backward_reaches_every_parameter(norm: DecoderNorm, dialect: Dialect) -> None:
+    config = ModelConfig(channels=8, blocks=1, decoder_norm=norm, dialect=dialect)
+    generator = randomize(Generator(config), 2)
+    x = pictures(2, 3, 16, 16).requires_grad_()
+    output = generator(x)
+    (output.image.square().sum() + output.cam_logit.square().sum()).backward()
+    assert x.grad is not None
+    for name, parameter in generator.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("variant", get_args(Variant))
+@pytest.mark.parametrize("dialect", get_args(Dialect))
+def test_gradients_are_those_of_the_reference(dialect: Dialect, variant: Variant) -> None:
+    config = ModelConfig(image_size=16, channels=4, blocks=1, dialect=dialect, variant=variant)
+    generator = randomize(Generator(config), 3)
+    x = pictures(2, 3, 16, 16)
+    target = pictures(2, 3, 16, 16, seed=1)
+    gradients = []
+    for image, cam_logit, _ in (generator(x), reference_generator(generator, config, x)):
+        loss = (image - target).abs().mean() + cam_logit.square().mean()
+        gradients.append(torch.autograd.grad(loss, list(generator.parameters())))
+    for (name, _), one, other in zip(generator.named_parameters(), *gradients, strict=True):
+        tolerance = 1e-3 * other.abs().max().item() + 1e-6
+        torch.testing.assert_close(one, other, rtol=0, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_parameter_count_of_the_paper() -> None:
+    with torch.device("meta"):
+        assert sum(parameter.numel() for parameter in Generator(PAPER).parameters()) == 10_589_888
+
+
+@pytest.mark.parametrize(
+    ("variant", "blocks"), [("light", 4), ("light", 6), ("full", 4), ("full", 6)], ids=lambda value: str(value)
+)
+def test_shapes_are_those_of_official_pytorch_checkpoints(shared: Path, variant: Variant, blocks: int) -> None:
+    document = json.loads((shared / f"golden/pt/keys_gen_{variant}_ngf64_nb{blocks}_256.json").read_text())
+    theirs = {name: tuple(entry["shape"]) for name, entry in document["keys"].items()}
+    config = ModelConfig(variant=variant, blocks=blocks)
+    with torch.device("meta"):
+        generator = Generator(config)
+    names = pytorch.generator_names(config)
+    ours = {name: tuple(tensor.shape) for name, tensor in generator.state_dict().items()}
+    assert set(names) == set(ours)
+    assert set(names.values()) == set(theirs)
+    for name, shape in ours.items():
+        official = theirs[names[name]]
+        assert shape == official or (1, *shape, 1, 1) == official, name
+    assert sum(parameter.numel() for parameter in generator.parameters()) == document["n_params"]
+
+
+@pytest.mark.parametrize("variant", get_args(Variant))
+def test_shapes_are_those_of_official_tensorflow_checkpoints(shared: Path, variant: Variant) -> None:
+    document = json.loads((shared / f"golden/tf/keys_tf_{variant}_ch64_256.json").read_text())
+    config = ModelConfig(variant=variant, dialect="tensorflow")
+    with torch.device("meta"):
+        ours = {name: tuple(tensor.shape) for name, tensor in Generator(config).state_dict().items()}
+    names = tensorflow.generator_names(config)
+    assert set(names) == set(ours)
+    for scope in ("generator_A/", "generator_B/"):
+        theirs = {name.removeprefix(scope): entry["shape"] for name, entry in document.items() if scope in name}
+        # Instance norm takes out the biases of the convolutions before it.
+        dropped = {name for name in theirs if name.endswith("/bias") and name.startswith(("conv/", "conv_0/", "conv_1/"))}
+        dropped |= {name for name in theirs if name.endswith("/bias") and name.startswith("resblock_")}
+        assert len(dropped) == 3 + 2 * 4
+        assert {official for official, _ in names.values()} == set(theirs) - dropped
+        for name, shape in ours.items():
+            official = theirs[names[name][0]]
+            if len(shape) == 4:
+                official = [official[3], official[2], official[0], official[1]]
+            assert list(shape) == (official[::-1] if len(shape) == 2 else official), name

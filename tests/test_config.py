@@ -1,0 +1,173 @@
+"""ModelConfig: round trip, a reason for every refused value, sizes that follow from others."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, get_args
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ugatit_cli.config import (
+    DIRECTIONS,
+    MAX_BLOCKS,
+    MAX_CHANNELS,
+    MAX_DEPTH,
+    MAX_IMAGE_SIZE,
+    DecoderNorm,
+    Dialect,
+    Direction,
+    ModelConfig,
+    Variant,
+    default_global_layers,
+)
+from ugatit_cli.errors import ConfigError
+from ugatit_cli.nn.discriminator import Discriminator
+
+names = (
+    st.text(st.characters(codec="utf-8", exclude_characters="/\\,:"), min_size=1, max_size=20)
+    .map(str.strip)
+    .filter(lambda text: text and text.isprintable())
+)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> ModelConfig:
+    domain_a = draw(names)
+    return ModelConfig(
+        domain_a=domain_a,
+        domain_b=draw(names.filter(lambda name: name.casefold() != domain_a.casefold())),
+        image_size=4 * draw(st.integers(4, MAX_IMAGE_SIZE // 4)),
+        channels=8 * draw(st.integers(1, MAX_CHANNELS // 8)),
+        blocks=draw(st.integers(0, MAX_BLOCKS)),
+        variant=draw(st.sampled_from(get_args(Variant))),
+        dialect=draw(st.sampled_from(get_args(Dialect))),
+        rho_smoothing=draw(st.booleans()),
+        decoder_norm=draw(st.sampled_from(get_args(DecoderNorm))),
+        generator_cam=draw(st.booleans()),
+        discriminator_cam=draw(st.booleans()),
+        discriminator_channels=draw(st.integers(1, MAX_CHANNELS)),
+        local_layers=draw(st.integers(3, MAX_DEPTH)),
+        global_layers=draw(st.sampled_from([0, *range(3, MAX_DEPTH + 1)])),
+    )
+
+
+@given(config=configs())
+def test_round_trip_through_json(config: ModelConfig) -> None:
+    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_defaults_are_the_papers() -> None:
+    config = ModelConfig()
+    assert (config.image_size, config.channels, config.blocks, config.discriminator_channels) == (256, 64, 4, 64)
+    assert (config.local_layers, config.global_layers) == (5, 7)
+    assert (config.layers("local"), config.layers("global")) == (5, 7)
+    assert config.features == 256
+    assert config.light
+    assert config.adaptive
+    assert config.unbiased_variance
+    assert not config.conv_bias
+
+
+def test_configs_do_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ModelConfig().channels = 3  # type: ignore[misc]
+
+
+def test_the_tensorflow_dialect() -> None:
+    config = ModelConfig(dialect="tensorflow")
+    assert config.conv_bias
+    assert not config.unbiased_variance
+
+
+@pytest.mark.parametrize(
+    ("norm", "adaptive"), [("adalin", True), ("adain", True), ("in", False), ("ln", False), ("gn", False)]
+)
+def test_which_norms_are_adaptive(norm: DecoderNorm, adaptive: bool) -> None:
+    assert ModelConfig(decoder_norm=norm).adaptive == adaptive
+
+
+REFUSED: list[tuple[str, Any]] = [
+    *(("domain_a", value) for value in ("", " x", "x ", "a/b", "a\\b", "a,b", "a:b", "a\nb", "a\0", "\ud800", 3, None)),
+    *(("domain_b", value) for value in ("", "x\t", ":", ["b"])),
+    *(("image_size", value) for value in (0, -256, 12, 18, 255, MAX_IMAGE_SIZE + 4, 10**30, 256.0, "256", None, True)),
+    *(("image_size", value) for value in (float("nan"), float("inf"), [256])),
+    *(("channels", value) for value in (0, -1, MAX_CHANNELS + 1, 10**30, 64.0, "64", False)),
+    *(("blocks", value) for value in (-1, MAX_BLOCKS + 1, 4.0, None)),
+    *(("variant", value) for value in ("", "Light", "big", None, 1, ["light"])),
+    *(("dialect", value) for value in ("torch", None)),
+    *(("rho_smoothing", value) for value in (0, 1, "yes", None)),
+    *(("decoder_norm", value) for value in ("AdaLIN", "bn", 0)),
+    *(("generator_cam", value) for value in (1, "true")),
+    *(("discriminator_cam", value) for value in (0, None)),
+    *(("discriminator_channels", value) for value in (0, MAX_CHANNELS + 1, 1.5)),
+    *(("local_layers", value) for value in (0, 2, MAX_DEPTH + 1, "5")),
+    *(("global_layers", value) for value in (-1, 1, 2, MAX_DEPTH + 1, 7.0, None)),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), REFUSED)
+def test_refused_values_name_their_field(field: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^{field} ") as caught:
+        ModelConfig.from_dict({field: value})
+    assert repr(value) in caught.value.message or str(value) in caught.value.message
+
+
+def test_group_norm_needs_groups() -> None:
+    with pytest.raises(ConfigError, match="channels is 12; group norm"):
+        ModelConfig(channels=12, decoder_norm="gn")
+
+
+def test_domains_must_differ() -> None:
+    with pytest.raises(ConfigError, match="both domains are named 'Cat'"):
+        ModelConfig(domain_a="Cat", domain_b="cAT")
+
+
+def test_unknown_settings_are_named() -> None:
+    with pytest.raises(ConfigError, match="unknown model settings: colour, depth"):
+        ModelConfig.from_dict({"depth": 3, "channels": 4, "colour": "red"})
+
+
+def test_directions() -> None:
+    config = ModelConfig(domain_a="selfie", domain_b="Anime")
+    assert [(config.source(direction), config.target(direction)) for direction in DIRECTIONS] == [
+        ("selfie", "Anime"),
+        ("Anime", "selfie"),
+    ]
+    for name, direction in (("anime", "a2b"), ("ANIME", "a2b"), ("selfie", "b2a"), ("Selfie", "b2a")):
+        assert config.direction_to(name) == direction
+    with pytest.raises(ConfigError, match="no domain 'cat'") as caught:
+        config.direction_to("cat")
+    assert "'selfie'" in caught.value.hint
+    assert "'Anime'" in caught.value.hint
+
+
+@given(config=configs())
+def test_every_direction_is_found_by_its_target(config: ModelConfig) -> None:
+    direction: Direction
+    for direction in DIRECTIONS:
+        assert config.direction_to(config.target(direction)) == direction
+        assert config.direction_to(config.target(direction).upper().casefold()) == direction
+
+
+@pytest.mark.parametrize("dialect", get_args(Dialect))
+def test_the_global_discriminator_is_as_deep_as_the_picture_allows(dialect: Dialect) -> None:
+    @torch.no_grad()
+    def runs(size: int, layers: int) -> bool:
+        config = ModelConfig(dialect=dialect, image_size=size, global_layers=layers, discriminator_channels=1)
+        try:
+            Discriminator(config, "global")(torch.zeros(1, 3, size, size))
+        except RuntimeError:
+            return False
+        return True
+
+    for size in range(16, 132, 4):
+        layers = default_global_layers(size)
+        assert ModelConfig(image_size=size).global_layers == layers
+        assert runs(size, layers), size
+        assert layers == 7 or not runs(size, layers + 1), size
+    assert default_global_layers(96) == default_global_layers(256) == 7
+    assert default_global_layers(92) == 6
