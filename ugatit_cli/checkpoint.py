@@ -288,7 +288,14 @@ def _umask() -> int:
 def _write_tensors(
     path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], storage: Precision
 ) -> None:
-    save_file({name: stored(tensor, storage) for name, tensor in tensors.items()}, path)
+    ready: dict[str, Tensor] = {}
+    memory: set[int] = set()
+    for name, tensor in tensors.items():
+        result = stored(tensor, storage)
+        # safetensors refuses tensors that share memory.
+        ready[name] = result.clone() if result.untyped_storage().data_ptr() in memory else result
+        memory.add(ready[name].untyped_storage().data_ptr())
+    save_file(ready, path)
     path.chmod(0o666 & ~_umask())
     check_tensors(path, expected)
 
@@ -300,7 +307,11 @@ def _publish(temporary: Path, folder: Path) -> None:
     if folder.exists():
         retired = temporary.with_suffix(".old")
         folder.rename(retired)
-        temporary.rename(folder)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            retired.rename(folder)
+            raise
         shutil.rmtree(retired, ignore_errors=True)
     else:
         temporary.rename(folder)

@@ -71,9 +71,9 @@ class ModelConfig:
     global_layers: int = 0
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.global_layers == 0:
             object.__setattr__(self, "global_layers", default_global_layers(self.image_size))
-        self._check_types()
         self._check_ranges()
         self._check_domains()
 

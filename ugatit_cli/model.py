@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -178,20 +178,25 @@ class Model:
             UsageError: an option makes no sense.
         """
         options = SizeOptions(fit, tile, size)
-        if not isinstance(image, Image.Image):
-            return [self._translate_one(each, direction, options, background) for each in image]
-        return self._translate_one(image, direction, options, background)
+        pictures = [image] if isinstance(image, Image.Image) else image
+        frames = [images.from_pil(picture).frames[0] for picture in pictures]
+        plans = [geometry.plan_geometry(frame.rgb.size, self.config, options) for frame in frames]
+        results: dict[int, Image.Image] = {}
+        for indices in self._batches(plans):
+            pixels = [prepare(frames[i], plans[i], background) for i in indices]
+            translated = self.translate_pixels(pixels, direction, plans[indices[0]])
+            for i, one in zip(indices, translated, strict=True):
+                results[i] = _flattened(finish(frames[i], one, plans[i], background))
+        return results[0] if isinstance(image, Image.Image) else [results[i] for i in range(len(plans))]
 
-    def _translate_one(
-        self, image: Image.Image, direction: Direction, options: SizeOptions, background: Colour
-    ) -> Image.Image:
-        frame = images.from_pil(image).frames[0]
-        plan = geometry.plan_geometry(frame.rgb.size, self.config, options)
-        (result,) = self.translate_pixels([prepare(frame, plan, background)], direction, plan)
-        translated = finish(frame, result, plan, background)
-        if translated.alpha is not None:
-            translated.rgb.putalpha(translated.alpha)
-        return translated.rgb
+    def _batches(self, plans: Sequence[Geometry]) -> Iterator[list[int]]:
+        """Indices of pictures that go through the network together."""
+        groups: dict[tuple[geometry.Size, int], list[int]] = {}
+        for i, plan in enumerate(plans):
+            groups.setdefault((plan.network, plan.tile), []).append(i)
+        for indices in groups.values():
+            step = self.batch_size(plans[indices[0]])
+            yield from (indices[first : first + step] for first in range(0, len(indices), step))
 
     def batch_size(self, plan: Geometry) -> int:
         """How many pictures of one network size to translate at once, when nobody says otherwise."""
@@ -270,6 +275,13 @@ def finish(frame: Frame, translated: Pixels, plan: Geometry, background: Colour)
     if alpha is not None and alpha.size != plan.output:
         alpha = alpha.resize(plan.output, Image.Resampling.LANCZOS)
     return images.restore_alpha(geometry.from_network(translated, plan), alpha, background)
+
+
+def _flattened(frame: Frame) -> Image.Image:
+    """RGB, or RGBA where there is transparency."""
+    if frame.alpha is not None:
+        frame.rgb.putalpha(frame.alpha)
+    return frame.rgb
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
