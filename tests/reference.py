@@ -44,7 +44,7 @@ def randomize(module: Module, seed: int) -> Module:
         noise = torch.randn(parameter.shape, generator=source)
         if name.endswith("rho"):
             parameter.copy_(torch.rand(parameter.shape, generator=source))
-        elif name.endswith("norm.gamma") or name.endswith(("norm1.gamma", "norm2.gamma")):
+        elif name.endswith(("norm.gamma", "norm1.gamma", "norm2.gamma")):
             parameter.copy_(1 + 0.3 * noise)
         elif parameter.ndim == 1:
             parameter.copy_(0.3 * noise)

@@ -122,7 +122,7 @@ def test_networks_run_as_before_they_were_saved(model: Path) -> None:
     with torch.no_grad():
         assert torch.equal(open_model(model).generator("a2b")(x).image, original(x).image)
     assert all(parameter.requires_grad for parameter in open_model(model).generator("a2b").parameters())
-    open_model(model).discriminator("b", "global").train()(x).logit.sum().backward()
+    torch.autograd.backward(open_model(model).discriminator("b", "global").train()(x).logit.sum())
 
 
 def test_config_json_is_for_people_too(model: Path) -> None:
@@ -186,7 +186,11 @@ def truncate(file: str, size: int) -> Damage:
 
 
 def make_folder(file: str) -> Damage:
-    return lambda folder: ((folder / file).unlink(), (folder / file).mkdir())
+    def damage(folder: Path) -> None:
+        (folder / file).unlink()
+        (folder / file).mkdir()
+
+    return damage
 
 
 G, D = GENERATORS_FILE, DISCRIMINATORS_FILE
@@ -204,18 +208,38 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
     "model missing": (edit_config(lambda c: c.pop("model")), CONFIG_FILE, "damaged"),
     "model a list": (edit_config(lambda c: c.update(model=[])), CONFIG_FILE, "damaged"),
     "provenance text": (edit_config(lambda c: c.update(provenance="x")), CONFIG_FILE, "damaged"),
-    "setting unknown": (edit_config(lambda c: c["model"].update(colour=1)), CONFIG_FILE, "unknown model settings: colour"),
-    "setting of wrong type": (edit_config(lambda c: c["model"].update(image_size="32")), CONFIG_FILE, "image_size is '32'"),
-    "channels huge": (edit_config(lambda c: c["model"].update(channels=10**9)), CONFIG_FILE, "channels is 1000000000"),
+    "setting unknown": (
+        edit_config(lambda c: c["model"].update(colour=1)),
+        CONFIG_FILE,
+        "unknown model settings: colour",
+    ),
+    "setting of wrong type": (
+        edit_config(lambda c: c["model"].update(image_size="32")),
+        CONFIG_FILE,
+        "image_size is '32'",
+    ),
+    "channels huge": (
+        edit_config(lambda c: c["model"].update(channels=10**9)),
+        CONFIG_FILE,
+        "channels is 1000000000",
+    ),
     "channels large": (edit_config(lambda c: c["model"].update(channels=MAX_CHANNELS)), G, "its config asks for"),
     "weights missing": (lambda folder: (folder / G).unlink(), G, "no such file"),
     "weights a folder": (make_folder(G), G, ""),
     "weights empty": (truncate(G, 0), G, "not a complete safetensors file"),
     "weights cut in the header": (truncate(G, 100), G, "not a complete safetensors file"),
     "weights cut in the data": (truncate(G, -1), G, "not a complete safetensors file"),
-    "weights a page": (lambda f: (f / G).write_bytes(b"<html>Not Found</html>"), G, "not a complete safetensors file"),
+    "weights a page": (
+        lambda f: (f / G).write_bytes(b"<html>Not Found</html>"),
+        G,
+        "not a complete safetensors file",
+    ),
     "weights a pointer": (lambda f: (f / G).write_bytes(b"version https://git-lfs"), G, "not a complete safetensors"),
-    "tensor missing": (edit_tensors(G, lambda t: t.pop("b2a.to_rgb.weight")), G, "1 missing tensors (b2a.to_rgb.weight)"),
+    "tensor missing": (
+        edit_tensors(G, lambda t: t.pop("b2a.to_rgb.weight")),
+        G,
+        "1 missing tensors (b2a.to_rgb.weight)",
+    ),
     "tensor unknown": (edit_tensors(G, lambda t: t.update(x=torch.ones(1))), G, "1 unknown tensors (x)"),
     "tensor renamed": (
         edit_tensors(G, lambda t: t.update({"a2b.x": t.pop("a2b.cam.bias")})),
@@ -242,7 +266,11 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
         G,
         "a2b.cam.bias has type I32",
     ),
-    "discriminator tensor missing": (edit_tensors(D, lambda t: t.pop("a.local.head.norm.u")), D, "a.local.head.norm.u"),
+    "discriminator tensor missing": (
+        edit_tensors(D, lambda t: t.pop("a.local.head.norm.u")),
+        D,
+        "a.local.head.norm.u",
+    ),
     "discriminators cut": (truncate(D, 1000), D, "not a complete safetensors file"),
     "discriminators are generators": (lambda f: shutil.copy(f / G, f / D), D, "doesn't fit its config"),
 }
@@ -380,7 +408,7 @@ def test_a_parent_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
-    with pytest.raises(OutputError, match="can't be written: .*Permission denied") as caught:
+    with pytest.raises(OutputError, match=r"can't be written: .*Permission denied") as caught:
         save_model(tmp_path / "m", CONFIG, generators())
     assert str(tmp_path / "m") in caught.value.message
     assert list(tmp_path.iterdir()) == []
@@ -413,7 +441,7 @@ def test_a_failure_midway_leaves_the_old_model(model: Path, monkeypatch: pytest.
     before = contents(model.parent)
     patches: dict[str, tuple[object, str, object]] = {
         "first tensors": (checkpoint, "save_file", full_disk),
-        "second tensors": (checkpoint, "save_file", second_call_fails(checkpoint.save_file)),
+        "second tensors": (checkpoint, "save_file", second_call_fails(save_file)),
         "config": (Path, "write_text", full_disk),
         "fsync": (os, "fsync", full_disk),
         "retire": (Path, "rename", full_disk),

@@ -91,9 +91,15 @@ def test_which_norms_are_adaptive(norm: DecoderNorm, adaptive: bool) -> None:
 
 
 REFUSED: list[tuple[str, Any]] = [
-    *(("domain_a", value) for value in ("", " x", "x ", "a/b", "a\\b", "a,b", "a:b", "a\nb", "a\0", "\ud800", 3, None)),
+    *(
+        ("domain_a", value)
+        for value in ("", " x", "x ", "a/b", "a\\b", "a,b", "a:b", "a\nb", "a\0", "\ud800", 3, None)
+    ),
     *(("domain_b", value) for value in ("", "x\t", ":", ["b"])),
-    *(("image_size", value) for value in (0, -256, 12, 18, 255, MAX_IMAGE_SIZE + 4, 10**30, 256.0, "256", None, True)),
+    *(
+        ("image_size", value)
+        for value in (0, -256, 12, 18, 255, MAX_IMAGE_SIZE + 4, 10**30, 256.0, "256", None, True)
+    ),
     *(("image_size", value) for value in (float("nan"), float("inf"), [256])),
     *(("channels", value) for value in (0, -1, MAX_CHANNELS + 1, 10**30, 64.0, "64", False)),
     *(("blocks", value) for value in (-1, MAX_BLOCKS + 1, 4.0, None)),

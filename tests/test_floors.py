@@ -46,7 +46,7 @@ def read_sources(package: Path) -> dict[str, Source]:
 def _read(package: Path, path: Path, modules: set[str]) -> Source:
     parts = path.relative_to(package).with_suffix("").parts
     # A file in a folder without a floor, or a folder that is one file in the table, has no floor.
-    known = len(parts) == 2 and parts[0] in FOLDERS or len(parts) == 1 and parts[0] not in FOLDERS
+    known = len(parts) == (2 if parts[0] in FOLDERS else 1)
     source = Source(".".join(parts), FLOORS.get(parts[0]) if known else None)
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":

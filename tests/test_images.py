@@ -481,10 +481,17 @@ def test_folder(tmp_path: Path) -> None:
     assert "is a folder" in reason(tmp_path).message
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    assert "is a pipe" in reason(tmp_path / "a.png").message
+
+
 def test_permission_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
+    (tmp_path / "a.png").touch()
     monkeypatch.setattr(Path, "open", refuse)
     assert "permission denied" in reason(tmp_path / "a.png").message
 

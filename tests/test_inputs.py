@@ -100,8 +100,6 @@ def test_links_to_files_are_taken_to_folders_are_not() -> None:
     touch("other/a.png", "other/c.png", "in/b.png")
     Path("in/loop").symlink_to("..", target_is_directory=True)
     Path("in/link.png").symlink_to("../other/a.png")
-    Path("in/broken.png").symlink_to("nothing")
-    Path("in/self.png").symlink_to("self.png")
     assert pairs(make("in")) == [("in/b.png", "b.png"), ("in/link.png", "link.png")]
     assert pairs(make("in/loop/other")) == [
         ("in/loop/other/a.png", "a.png"),
@@ -114,6 +112,23 @@ def test_a_broken_link_is_missing_even_if_it_looks_like_a_pattern() -> None:
     touch("x.png")
     Path("[x].png").symlink_to("nothing")
     assert make("[x].png") == Plan([], [("[x].png", "there is no such file or folder")])
+
+
+@posix_only
+@pytest.mark.parametrize("argument", ["in", "in/*", "in/**/*.png"])
+def test_what_only_looks_like_a_picture_is_missing(argument: str) -> None:
+    touch("in/b.png", "in/c.txt")
+    Path("in/broken.png").symlink_to("nothing")
+    Path("in/broken.txt").symlink_to("nothing")
+    Path("in/self.png").symlink_to("self.png")
+    os.mkfifo("in/pipe.png")
+    result = make(argument)
+    assert "in/b.png" in [str(job.source) for job in result.jobs]
+    assert sorted(result.missing) == [
+        ("in/broken.png", "the link leads nowhere"),
+        ("in/pipe.png", "not a regular file"),
+        ("in/self.png", "the link leads nowhere"),
+    ]
 
 
 @posix_only

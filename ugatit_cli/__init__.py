@@ -8,6 +8,7 @@ output = model.generator("a2b")(tensor)     # (image, cam_logit, heatmap)
 
 from __future__ import annotations
 
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 from ugatit_cli.config import ModelConfig
@@ -20,7 +21,7 @@ __version__ = "0.1.0"
 __all__ = ["Model", "ModelConfig", "UgatitError", "__version__", "load", "new"]
 
 
-def load(model: str = "flat2clay", *, device: str = "auto", precision: str = "auto") -> Model:
+def load(model: str | PathLike[str] = "flat2clay", *, device: str = "auto", precision: str = "auto") -> Model:
     """A trained model.
 
     Args:
@@ -36,7 +37,8 @@ def load(model: str = "flat2clay", *, device: str = "auto", precision: str = "au
     from ugatit_cli.model import Model
     from ugatit_cli.weights.store import find_model
 
-    return Model.from_folder(model, find_model(model), device=device, precision=precision)
+    name = fspath(model)
+    return Model.from_folder(name, find_model(name), device=device, precision=precision)
 
 
 def new(config: ModelConfig | None = None, *, device: str = "auto", precision: str = "auto") -> Model:

@@ -67,16 +67,34 @@ class SizeOptions:
         if self.fit not in FITS:
             raise UsageError(f"unknown fit {self.fit!r}", f"It is one of: {', '.join(FITS)}.")
         if self.tile and (self.tile < 64 or self.tile % MULTIPLE or self.tile > MAX_SIDE):
-            raise UsageError(f"a tile of {self.tile} pixels", "Tiles are a multiple of 4, and at least 64 pixels.")
+            raise UsageError(
+                f"a tile of {self.tile} pixels", f"Tiles are a multiple of 4 from 64 to {MAX_SIDE} pixels."
+            )
         output_size((1, 1), (1, 1), self.output)
+
+
+def check_options(config: ModelConfig, options: SizeOptions) -> None:
+    """Finds out before the first picture that a model can't run as asked.
+
+    Raises:
+        UsageError: a full model sees pictures of one size only, so its tiles have that size.
+    """
+    if config.light or options.tile in (None, config.image_size):
+        return
+    if options.tile or options.fit == "native":
+        asked = f"tiles of {options.tile} pixels" if options.tile else "native pictures without tiles"
+        raise UsageError(
+            f"a full model can't translate {asked}", f"Its tiles have {config.image_size} pixels: --tile auto."
+        )
 
 
 def plan_geometry(size: Size, config: ModelConfig, options: SizeOptions) -> Geometry:
     """The way of a picture of a size (width, height) through a model.
 
     Raises:
-        UsageError: tiles for a full model that are not of its size.
+        UsageError: see `check_options`; or a result larger than pictures can be.
     """
+    check_options(config, options)
     square = (config.image_size, config.image_size)
     tile = options.tile
     if options.fit == "squash":
@@ -84,14 +102,13 @@ def plan_geometry(size: Size, config: ModelConfig, options: SizeOptions) -> Geom
     elif options.fit == "native":
         scaled, network = size, _padded(size)
         tile = _tile(network, config, tile)
-        network = _at_least(network, tile)
+        if not config.light:
+            network = _at_least(network, tile)
     elif config.light:
         scaled = _scale_short_side(size, config.image_size)
         network = _padded(scaled)
     else:
         scaled, network = _scale_long_side(size, config.image_size), square
-    if not config.light and network != square and tile != config.image_size:
-        raise UsageError(f"a full model translates tiles of {config.image_size} pixels, not {tile}")
     tile = tile if tile and network != (tile, tile) and max(network) > tile else 0
     return Geometry(scaled, network, output_size(size, scaled, options.output), tile)
 
@@ -138,7 +155,7 @@ def output_size(size: Size, scaled: Size, wanted: str) -> Size:
         return size
     if wanted == "model":
         return scaled
-    match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", wanted)
+    match = re.fullmatch(r"([0-9]{1,6})(?:x([0-9]{1,6}))?", wanted)
     if match is None:
         raise UsageError(
             f"unknown size {wanted!r}", "It is same, model, a number (512), or width x height (512x384)."
@@ -149,7 +166,8 @@ def output_size(size: Size, scaled: Size, wanted: str) -> Size:
         factor = int(match[1]) / min(size)
         result = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
     if min(int(match[1]), *result) < 1 or max(result) > MAX_SIDE:
-        raise UsageError(f"a size of {result[0]}x{result[1]} pixels", f"Sides go from 1 to {MAX_SIDE} pixels.")
+        here = f" ({result[0]}x{result[1]} pixels)" if max(result) > MAX_SIDE else ""
+        raise UsageError(f"a size of {wanted}{here}", f"Sides go from 1 to {MAX_SIDE} pixels.")
     return result
 
 

@@ -10,6 +10,7 @@ import errno
 import functools
 import io
 import re
+import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -123,6 +124,8 @@ def _stream(source: Path | bytes, label: str) -> Iterator[io.BufferedReader]:
 def _open(path: Path) -> io.BufferedReader:
     if path.is_dir():  # Windows would say that permission is denied
         raise IsADirectoryError(errno.EISDIR, "is a folder, not a picture")
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+        raise OSError(errno.EINVAL, "is a pipe or a device, not a file")
     return path.open("rb")
 
 

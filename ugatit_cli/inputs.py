@@ -5,7 +5,7 @@ only folders are listed, so that every contradiction is found before a model is 
 """
 
 # Strings and os.path: Path objects cost seconds for 100,000 files, and raise where these answer.
-# ruff: noqa: PTH111, PTH112, PTH114, PTH116, PTH118, PTH119, PTH121, PTH122
+# ruff: noqa: PTH110, PTH111, PTH112, PTH114, PTH116, PTH118, PTH119, PTH121, PTH122
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class _Search:
                     continue
                 if _is_folder(entry, follow_links=False):
                     pending.extend(self.children(folder, entry))
-                elif os.path.splitext(entry.name)[1].lower() in self.suffixes and _is_file(entry):
+                elif self.is_picture(entry) and self.is_readable(entry):
                     found.append(folder.file(entry))
         return found
 
@@ -223,9 +223,21 @@ class _Search:
                         pending.append((child, parts if recursive else rest))
                     elif scan:
                         found += self.scan(child)
-            elif not rest and _is_file(entry):
+            elif not rest and self.is_readable(entry):
                 found.append(folder.file(entry))
         return found
+
+    def is_picture(self, entry: os.DirEntry[str]) -> bool:
+        return os.path.splitext(entry.name)[1].lower() in self.suffixes
+
+    def is_readable(self, entry: os.DirEntry[str]) -> bool:
+        """Whether `entry` is a file; a broken link or a pipe that is named like a picture is missing."""
+        if _is_file(entry):
+            return True
+        if self.is_picture(entry) and not _is_folder(entry, follow_links=True):
+            broken = entry.is_symlink() and not os.path.exists(entry.path)
+            self.missing.setdefault(entry.path, "the link leads nowhere" if broken else "not a regular file")
+        return False
 
     def children(self, folder: _Folder, entry: os.DirEntry[str]) -> list[_Folder]:
         """The subfolder `entry`, or nothing where it is OUT: results of an earlier run aren't inputs."""

@@ -186,7 +186,7 @@ class Model:
             pixels = [prepare(frames[i], plans[i], background) for i in indices]
             translated = self.translate_pixels(pixels, direction, plans[indices[0]])
             for i, one in zip(indices, translated, strict=True):
-                results[i] = _flattened(finish(frames[i], one, plans[i], background))
+                results[i] = _flattened(finish(one, frames[i].alpha, plans[i], background))
         return results[0] if isinstance(image, Image.Image) else [results[i] for i in range(len(plans))]
 
     def _batches(self, plans: Sequence[Geometry]) -> Iterator[list[int]]:
@@ -198,13 +198,16 @@ class Model:
             step = self.batch_size(plans[indices[0]])
             yield from (indices[first : first + step] for first in range(0, len(indices), step))
 
+    @property
+    def max_batch(self) -> int:
+        """The most pictures that `batch_size` ever says."""
+        return 1 if self.device.type == "cpu" else MAX_BATCH
+
     def batch_size(self, plan: Geometry) -> int:
         """How many pictures of one network size to translate at once, when nobody says otherwise."""
-        if self.device.type == "cpu":
-            return 1
         side = plan.tile
         area = side * side if side else plan.network[0] * plan.network[1]
-        return max(1, min(MAX_BATCH, BATCH_PIXELS // area))
+        return max(1, min(self.max_batch, BATCH_PIXELS // area))
 
     def translate_pixels(self, batch: Sequence[Pixels], direction: Direction, plan: Geometry) -> list[Pixels]:
         """Translates pictures that are already of the network's size.
@@ -255,13 +258,13 @@ class Model:
         half = len(batch) // 2
         return self._within_memory(batch[:half], direction) + self._within_memory(batch[half:], direction)
 
-    @torch.inference_mode()
     def _forward(self, batch: Sequence[Pixels], direction: Direction) -> list[Pixels]:
-        generator = self.generator(direction)
-        pixels = torch.from_numpy(np.stack(batch)).to(self.device)  # (N, H, W, 3) uint8
-        x = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # (N, 3, H, W) in [-1, 1], channels last
-        image = generator(x).image.add_(1).mul_(127.5).round_().clamp_(0, 255)
-        return list(image.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+        generator = self.generator(direction)  # outside of inference mode, or it could never be trained
+        with torch.inference_mode():
+            pixels = torch.from_numpy(np.stack(batch)).to(self.device)  # (N, H, W, 3) uint8
+            x = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # (N, 3, H, W) in [-1, 1], channels last
+            image = generator(x).image.add_(1).mul_(127.5).round_().clamp_(0, 255)
+            return list(image.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
 
 
 def prepare(frame: Frame, plan: Geometry, background: Colour) -> Pixels:
@@ -269,9 +272,8 @@ def prepare(frame: Frame, plan: Geometry, background: Colour) -> Pixels:
     return geometry.to_network(images.composite(frame, background), plan)
 
 
-def finish(frame: Frame, translated: Pixels, plan: Geometry, background: Colour) -> Frame:
-    """The frame's translation, from what the network gave: of the output size, with the frame's own alpha."""
-    alpha = frame.alpha
+def finish(translated: Pixels, alpha: Image.Image | None, plan: Geometry, background: Colour) -> Frame:
+    """What the network gave as a frame of the output size, with the alpha that its source had."""
     if alpha is not None and alpha.size != plan.output:
         alpha = alpha.resize(plan.output, Image.Resampling.LANCZOS)
     return images.restore_alpha(geometry.from_network(translated, plan), alpha, background)
@@ -287,5 +289,6 @@ def _flattened(frame: Frame) -> Image.Image:
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # The CPU allocator has no error class of its own.
-    return "not enough memory" in str(error) or "can't allocate memory" in str(error)
+    # The allocators of the CPU and of MPS have no error class of their own.
+    reasons = ("not enough memory", "can't allocate memory", "out of memory")
+    return any(reason in str(error) for reason in reasons)

@@ -2,6 +2,9 @@
 
 Three iterators, each pulling from the one before: threads decode ahead and encode behind (Pillow and zlib let go of
 Python's lock), the calling thread runs the network. Whatever the number of files, only a window of them is in flight.
+
+On the CPU the network itself has a thread on every core, and each of its hundreds of parallel loops waits for the
+slowest: a core that decodes meanwhile costs all of them. So there they take turns, and both have all cores.
 """
 
 from __future__ import annotations
@@ -11,14 +14,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from PIL import Image
 
 from ugatit_cli import encoding, geometry, images
 from ugatit_cli.config import Direction
-from ugatit_cli.errors import PictureError, StorageError, UgatitError
+from ugatit_cli.errors import OutputError, PictureError, StorageError, UgatitError, UsageError
 from ugatit_cli.geometry import Geometry, Pixels, Size, SizeOptions
 from ugatit_cli.images import Picture
 from ugatit_cli.inputs import Job
@@ -74,12 +79,18 @@ class Result:
 
 @dataclass(frozen=True)
 class _Work:
-    """A decoded picture, before or after the network: `frames` is what the network takes, or gives."""
+    """A decoded picture, before or after the network.
+
+    Attributes:
+        picture: without its frames, which may be much larger than what the network sees of them.
+        frames: what the network takes, or gives.
+    """
 
     job: Job
     picture: Picture
     plan: Geometry
     frames: list[Pixels]
+    alphas: list[Image.Image | None]
     seconds: float
 
 
@@ -88,8 +99,8 @@ def translate_files(
 ) -> Generator[Result, None, None]:
     """Translates files and writes the results, each atomically.
 
-    A file that fails gives a result with its `error`, and the rest goes on; only when nothing more can be written
-    (`StorageError`: the disk is full) that is the last one.
+    A file that fails gives a result with its `error`, and the rest goes on. Only when nothing more can be written
+    (`StorageError`: the disk is full) the rest is left, and there is one such result.
 
     Args:
         stop: once set, pictures that the network has begun are finished and written, the rest is left.
@@ -99,27 +110,23 @@ def translate_files(
     """
     model.generator(options.direction)
     run = _Run(model, options, stop or threading.Event())
-    window = 2 * options.workers + options.batch_size
-    pool = ThreadPoolExecutor(options.workers, "ugatit")
+    window = 2 * options.workers + (options.batch_size or model.max_batch)
     try:
         wanted = takewhile(lambda _: not run.stop.is_set(), jobs)
-        decoded = _ahead(pool, run.decode, wanted, window)
-        yield from _ahead(pool, run.encode, run.through_network(decoded), window)
+        decoded = run.ahead(run.decode, wanted, window)
+        yield from _one_full_disk(run.ahead(run.encode, run.through_network(decoded), window))
     finally:
-        pool.shutdown(cancel_futures=True)
+        run.pool.shutdown(cancel_futures=True)
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[In], Out], items: Iterable[In], window: int
-) -> Iterator[Out]:
-    """`map` in threads, in order, at most `window` items ahead of whoever pulls."""
-    pending: deque[Future[Out]] = deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        while pending and (len(pending) > window or pending[0].done()):
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
+def _one_full_disk(results: Iterable[Result]) -> Iterator[Result]:
+    """Without the errors of those that were about to be written, too, when the disk became full."""
+    full = False
+    for result in results:
+        found = isinstance(result.error, StorageError)
+        if not (full and found):
+            yield result
+        full |= found
 
 
 class _Run:
@@ -129,6 +136,25 @@ class _Run:
         self.model = model
         self.options = options
         self.stop = stop
+        self.pool = ThreadPoolExecutor(options.workers, "ugatit")
+        self.running: list[Future[Any]] = []
+
+    def ahead(self, function: Callable[[In], Out], items: Iterable[In], window: int) -> Iterator[Out]:
+        """`map` in threads, in order, at most `window` items ahead of whoever pulls."""
+        pending: deque[Future[Out]] = deque()
+        for item in items:
+            pending.append(self.pool.submit(function, item))
+            self.running.append(pending[-1])
+            while pending and (len(pending) > window or pending[0].done()):
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+    def _wait_for_turn(self) -> None:
+        """On the CPU, lets the threads finish; none gets more to do until the network is done."""
+        if self.model.device.type == "cpu":
+            wait(self.running)
+        self.running = [future for future in self.running if not future.done()]
 
     def decode(self, job: Job) -> _Work | Result:
         """Reads a picture and makes its frames fit the network."""
@@ -138,11 +164,14 @@ class _Run:
             picture = images.read_picture(source, name=job.name)
             plan = geometry.plan_geometry(picture.size, self.model.config, self.options.sizes)
             frames = [prepare(frame, plan, self.options.background) for frame in picture.frames]
+        except UsageError as error:  # of the geometry, which knows no names
+            return Result(job, error=UsageError(f"{job.name}: {error.message}", error.hint))
         except UgatitError as error:
             return Result(job, error=error)
         except MemoryError:
             return Result(job, error=PictureError(f"{job.name}: not enough memory to decode it"))
-        return _Work(job, picture, plan, frames, time.perf_counter() - start)
+        alphas = [frame.alpha for frame in picture.frames]
+        return _Work(job, replace(picture, frames=()), plan, frames, alphas, time.perf_counter() - start)
 
     def through_network(self, items: Iterable[_Work | Result]) -> Iterator[_Work | Result]:
         """Translates pictures in batches of equal shape; failures pass through."""
@@ -161,7 +190,7 @@ class _Run:
     def _ripe(self, groups: dict[tuple[Size, int], list[_Work]]) -> list[tuple[Size, int]]:
         """Shapes with a full batch; when too many frames wait in all, also the shape with the most."""
         waiting = {key: sum(len(work.frames) for work in group) for key, group in groups.items()}
-        full = [key for key, count in waiting.items() if count >= self._batch_size(groups[key][0].plan)]
+        full = [key for key, count in waiting.items() if count >= self._group_size(groups[key][0].plan)]
         if not full and sum(waiting.values()) > MAX_WAITING:
             return [max(waiting, key=waiting.__getitem__)]
         return full
@@ -169,8 +198,14 @@ class _Run:
     def _batch_size(self, plan: Geometry) -> int:
         return self.options.batch_size or self.model.batch_size(plan)
 
+    def _group_size(self, plan: Geometry) -> int:
+        """Where threads and network take turns, each turn has work for all threads."""
+        size = self._batch_size(plan)
+        return max(size, self.options.workers) if self.model.device.type == "cpu" else size
+
     def _translate(self, works: list[_Work]) -> Iterator[_Work | Result]:
         """Pictures of equal shape through the network."""
+        self._wait_for_turn()
         start = time.perf_counter()
         plan = works[0].plan
         frames = [pixels for work in works for pixels in work.frames]
@@ -205,12 +240,16 @@ class _Run:
             return Result(item.job, error=error)
         except UgatitError as error:
             return Result(item.job, error=type(error)(f"{item.job.name}: {error.message}", error.hint))
+        except MemoryError:
+            width, height = item.plan.output
+            reason = f"{item.job.name}: not enough memory for a result of {width}x{height} pixels"
+            return Result(item.job, error=OutputError(reason, "Use a smaller --size."))
         seconds = item.seconds + time.perf_counter() - start
         return Result(item.job, picture.size, seconds, data if item.job.output is None else None)
 
     def _finished(self, work: _Work) -> Picture:
-        pairs = zip(work.picture.frames, work.frames, strict=True)
-        frames = tuple(finish(frame, pixels, work.plan, self.options.background) for frame, pixels in pairs)
+        pairs = zip(work.frames, work.alphas, strict=True)
+        frames = tuple(finish(pixels, alpha, work.plan, self.options.background) for pixels, alpha in pairs)
         return replace(work.picture, frames=frames)
 
     def _format(self, work: _Work) -> str:

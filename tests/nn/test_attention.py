@@ -27,7 +27,9 @@ def normalised(classifier: DomainClassifier, *, spectral: bool) -> Tensor:
     return classifier.weight / (classifier.norm.u @ classifier.weight @ classifier.norm.v)
 
 
-def plain(module: ClassActivationMap, x: Tensor, dialect: Dialect, *, spectral: bool) -> tuple[Tensor, Tensor, Tensor]:
+def plain(
+    module: ClassActivationMap, x: Tensor, dialect: Dialect, *, spectral: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     gap, gmp = module.gap, module.gmp or module.gap
     logits, maps = [], []
     for classifier, pooled in ((gap, x.mean((2, 3))), (gmp, x.amax((2, 3)))):
@@ -57,8 +59,8 @@ def test_cam_is_the_plain_form(dialect: Dialect, slope: float, spectral: bool) -
         assert one.shape == other.shape
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     parameters = list(module.parameters())
-    gradients = torch.autograd.grad(sum((t * t).sum() for t in result), [x, *parameters])  # type: ignore[arg-type]
-    others = torch.autograd.grad(sum((t * t).sum() for t in expected), [copy, *parameters])  # type: ignore[arg-type]
+    gradients = torch.autograd.grad([t.square().sum() for t in result], [x, *parameters])
+    others = torch.autograd.grad([t.square().sum() for t in expected], [copy, *parameters])
     for one, other in zip(gradients, others, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
 

@@ -51,8 +51,8 @@ def compare(conv: ReflectConv2d, plain: Plain, x: Tensor, *, channels_last: bool
     result = conv(x.contiguous(memory_format=torch.channels_last) if channels_last else x)
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(seed + 1))
     torch.testing.assert_close(result.double(), expected, rtol=0, atol=1e-4)
-    (expected * weights.double()).sum().backward()
-    (result * weights).sum().backward()
+    torch.autograd.backward((expected * weights.double()).sum())
+    torch.autograd.backward((result * weights).sum())
     for leaf, double in zip(leaves, doubles, strict=True):
         assert leaf.grad is not None
         torch.testing.assert_close(leaf.grad.double(), double.grad, rtol=1e-5, atol=1e-3)
@@ -89,7 +89,6 @@ def test_to_rgb_is_the_plain_form(
     shape = (size[0], inputs, 2 * size[1], 2 * size[2])
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     compare(conv, plain_to_rgb, x, channels_last=channels_last, seed=seed)
-
 
 
 def test_to_rgb_reads_the_kernel_the_right_way_up() -> None:
@@ -152,11 +151,11 @@ def test_spectral_norm_is_that_of_torch() -> None:
     weight = conv.weight.detach().clone()
     theirs = nn.utils.parametrizations.spectral_norm(conv, n_power_iterations=1).eval()
     ours = SpectralNorm(weight).eval()
-    parametrization = theirs.parametrizations["weight"][0]
-    ours.u, ours.v = parametrization._u.clone(), parametrization._v.clone()
+    parametrization = theirs.get_submodule("parametrizations.weight.0")
+    ours.u, ours.v = parametrization.get_buffer("_u").clone(), parametrization.get_buffer("_v").clone()
     torch.testing.assert_close(ours(weight), theirs.weight)
     # Eval mode leaves u and v alone. In training torch moves u first, the official code v; both meet at the end.
-    assert torch.equal(ours.u, parametrization._u)
+    assert torch.equal(ours.u, parametrization.get_buffer("_u"))
     for _ in range(200):
         ours.train()(weight)
         theirs.train()(torch.zeros(1, 3, 8, 8))
@@ -184,8 +183,8 @@ def test_gradients_pass_through_sigma_but_not_through_u_and_v() -> None:
     copy = weight.detach().clone().requires_grad_()
     norm = SpectralNorm(weight).eval()
     target = torch.randn(weight.shape)
-    (norm(weight) * target).sum().backward()
-    (copy / (norm.u @ copy.flatten(1) @ norm.v) * target).sum().backward()
+    torch.autograd.backward((norm(weight) * target).sum())
+    torch.autograd.backward((copy / (norm.u @ copy.flatten(1) @ norm.v) * target).sum())
     torch.testing.assert_close(weight.grad, copy.grad)
 
 
@@ -197,4 +196,6 @@ def test_spectral_conv(stride: int) -> None:
     x = torch.randn(2, 3, 8, 8)
     sigma = conv.norm.u @ conv.weight.flatten(1) @ conv.norm.v
     padded = F.pad(x, (1, 1 + stride % 2, 1, 1 + stride % 2), mode="reflect")
-    torch.testing.assert_close(conv(x), F.conv2d(padded, conv.weight / sigma, conv.bias, stride), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        conv(x), F.conv2d(padded, conv.weight / sigma, conv.bias, stride), rtol=1e-4, atol=1e-5
+    )

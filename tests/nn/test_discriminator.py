@@ -57,7 +57,7 @@ def test_discriminator_is_the_reference(dialect: Dialect, scale: Scale, cam: boo
 def test_three_training_passes_iterate_three_times(dialect: Dialect) -> None:
     config = ModelConfig(dialect=dialect, discriminator_channels=4, image_size=48)
     discriminator = random_discriminator(config, "local").train()
-    expected = {}
+    expected: dict[str, Tensor] = {}
     for name, weight in weights_of(discriminator).items():
         if name.endswith(".weight") and f"{name.removesuffix('weight')}norm.u" in weights_of(discriminator):
             module = name.removesuffix(".weight")
@@ -121,12 +121,13 @@ def test_gradients_are_those_of_the_reference(scale: Scale, dialect: Dialect) ->
     names = ["input", *(name for name, _ in discriminator.named_parameters())]
     gradients = []
     for logit, cam_logit, _ in (discriminator(leaf), reference_discriminator(discriminator, config, leaf)):
+        assert cam_logit is not None
         loss = (logit - 1).square().mean() + (cam_logit - 1).square().mean()
         gradients.append(torch.autograd.grad(loss, [leaf, *discriminator.parameters()]))
     for name, one, other in zip(names, *gradients, strict=True):
         assert other.abs().max() > 0, name
         tolerance = 1e-3 * other.abs().max().item()
-        torch.testing.assert_close(one, other, rtol=0, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(one, other, rtol=0, atol=tolerance, msg=name)
 
 
 def test_eval_changes_nothing() -> None:

@@ -86,7 +86,11 @@ def test_every_difference_between_the_codes_matters() -> None:
     generator = randomize(Generator(base), 1).eval()
     x = pictures(1, 3, 32, 32)
     image = reference_generator(generator, base, x).result
-    for change in ({"rho_smoothing": False}, {"generator_cam": False}, {"dialect": "pytorch", "rho_smoothing": False}):
+    for change in (
+        {"rho_smoothing": False},
+        {"generator_cam": False},
+        {"dialect": "pytorch", "rho_smoothing": False},
+    ):
         other = ModelConfig.from_dict(base.to_dict() | change)
         same_weights = Generator(other)
         same_weights.load_state_dict(generator.state_dict(), strict=False)
@@ -179,7 +183,7 @@ def test_backward_reaches_every_parameter(norm: DecoderNorm, dialect: Dialect) -
     generator = randomize(Generator(config), 2)
     x = pictures(2, 3, 16, 16).requires_grad_()
     output = generator(x)
-    (output.image.square().sum() + output.cam_logit.square().sum()).backward()
+    torch.autograd.backward(output.image.square().sum() + output.cam_logit.square().sum())
     assert x.grad is not None
     for name, parameter in generator.named_parameters():
         assert parameter.grad is not None, name
@@ -196,11 +200,12 @@ def test_gradients_are_those_of_the_reference(dialect: Dialect, variant: Variant
     target = pictures(2, 3, 16, 16, seed=1)
     gradients = []
     for image, cam_logit, _ in (generator(x), reference_generator(generator, config, x)):
+        assert cam_logit is not None
         loss = (image - target).abs().mean() + cam_logit.square().mean()
         gradients.append(torch.autograd.grad(loss, list(generator.parameters())))
     for (name, _), one, other in zip(generator.named_parameters(), *gradients, strict=True):
         tolerance = 1e-3 * other.abs().max().item() + 1e-6
-        torch.testing.assert_close(one, other, rtol=0, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(one, other, rtol=0, atol=tolerance, msg=name)
 
 
 def test_parameter_count_of_the_paper() -> None:
@@ -238,7 +243,9 @@ def test_shapes_are_those_of_official_tensorflow_checkpoints(shared: Path, varia
     for scope in ("generator_A/", "generator_B/"):
         theirs = {name.removeprefix(scope): entry["shape"] for name, entry in document.items() if scope in name}
         # Instance norm takes out the biases of the convolutions before it.
-        dropped = {name for name in theirs if name.endswith("/bias") and name.startswith(("conv/", "conv_0/", "conv_1/"))}
+        dropped = {
+            name for name in theirs if name.endswith("/bias") and name.startswith(("conv/", "conv_0/", "conv_1/"))
+        }
         dropped |= {name for name in theirs if name.endswith("/bias") and name.startswith("resblock_")}
         assert len(dropped) == 3 + 2 * 4
         assert {official for official, _ in names.values()} == set(theirs) - dropped

@@ -114,10 +114,10 @@ def test_gradients_are_those_of_the_plain_formula(
     weights = random_map(shape, seed + 2).double()
     leaves = [x.requires_grad_(), rho.requires_grad_(), gamma.requires_grad_(), beta.requires_grad_()]
     doubles = in_double(*leaves)
-    (plain_adalin(*doubles, unbiased=unbiased) * weights).sum().backward()
+    torch.autograd.backward((plain_adalin(*doubles, unbiased=unbiased) * weights).sum())
     given_x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
     result = instance_layer_norm(given_x, rho, gamma, beta, unbiased=unbiased)
-    (result * weights.float()).sum().backward()
+    torch.autograd.backward((result * weights.float()).sum())
     for leaf, double in zip(leaves, doubles, strict=True):
         assert leaf.grad is not None
         assert double.grad is not None
@@ -139,8 +139,8 @@ def test_with_and_without_gradients_agree(shape: tuple[int, ...], seed: int, hal
     with_gradient = instance_layer_norm(x.requires_grad_(), rho, gamma, beta)
     assert with_gradient.requires_grad
     assert without.dtype == with_gradient.dtype
-    tolerance = {"rtol": 2**-6, "atol": 0.05} if half else {"rtol": 0.0, "atol": 1e-5}
-    torch.testing.assert_close(with_gradient.detach().float(), without.float(), **tolerance)
+    rtol, atol = (2**-6, 0.05) if half else (0.0, 1e-5)
+    torch.testing.assert_close(with_gradient.detach().float(), without.float(), rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("gradients", [False, True])
@@ -172,9 +172,9 @@ def test_gradients_of_the_moments(shape: tuple[int, ...], seed: int) -> None:
     (double,) = in_double(x)
     weights = torch.randn(2, *shape[:2], generator=torch.Generator().manual_seed(seed)).double()
     var, mean = torch.var_mean(double, dim=(2, 3), correction=0)
-    (weights[0] * mean + weights[1] * var).sum().backward()
+    torch.autograd.backward((weights[0] * mean + weights[1] * var).sum())
     mean, var = channel_moments(x)
-    (weights[0] * mean + weights[1] * var).sum().backward()
+    torch.autograd.backward((weights[0] * mean + weights[1] * var).sum())
     assert x.grad is not None
     assert double.grad is not None
     torch.testing.assert_close(x.grad.double(), double.grad, rtol=1e-4, atol=1e-5)
@@ -229,7 +229,9 @@ def test_all_decoder_norms(kind: DecoderNorm, dialect: Dialect) -> None:
     for norm in (residual, up):
         adaptive = isinstance(norm, AdaptiveNorm)
         parameters = dict(norm.named_parameters())
-        assert set(parameters) == ({"rho"} if kind == "adalin" else set()) | (set() if adaptive else {"gamma", "beta"})
+        assert set(parameters) == ({"rho"} if kind == "adalin" else set()) | (
+            set() if adaptive else {"gamma", "beta"}
+        )
         g, b = gamma, beta
         with torch.no_grad():
             if kind == "adalin":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -28,7 +30,7 @@ def stderr() -> Console:
     """A console on stderr; rich's import waits until something is said."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)  # file names have colons, too
 
 
 def note(text: str) -> None:
@@ -38,7 +40,11 @@ def note(text: str) -> None:
 
 def result(text: str) -> None:
     """Writes one line of results to stdout."""
-    print(text, flush=True)
+    try:
+        print(text, flush=True)
+    except UnicodeEncodeError:  # a file name that isn't text: byte for byte
+        sys.stdout.buffer.write(os.fsencode(text) + b"\n")
+        sys.stdout.buffer.flush()
 
 
 def show_error(error: UgatitError) -> None:
@@ -78,7 +84,7 @@ class PlainProgress:
             return
         self.last = now
         rate = self.done / (now - self.start)
-        left = time.strftime("%H:%M:%S", time.gmtime((self.total - self.done) / rate))
+        left = datetime.timedelta(seconds=round((self.total - self.done) / rate))
         note(f"{self.done}/{self.total} files, {rate:.2f} files/s, {left} left")
 
 
@@ -108,7 +114,9 @@ def progress(total: int) -> Iterator[PlainProgress]:
     from rich.progress import Progress as Bar
 
     rate = TextColumn("{task.fields[rate]}")
-    with Bar(BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), console=console) as bar:
+    columns = (BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    # Redirected, results appear above the bar: right on a terminal, and only there.
+    with Bar(*columns, console=console, redirect_stdout=sys.stdout.isatty()) as bar:
         yield BarProgress(total, bar)
 
 

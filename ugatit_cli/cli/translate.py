@@ -45,7 +45,7 @@ SHOWN = 3
 def translate(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Pictures, folders, globs, or - for stdin.", show_default=False),
+        typer.Argument(metavar="INPUT", help="Pictures, folders, globs, or - for stdin.", show_default=False),
     ],
     output: Annotated[
         Path | None,
@@ -104,7 +104,7 @@ def translate(
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
-    from ugatit_cli.geometry import SizeOptions
+    from ugatit_cli.geometry import SizeOptions, check_options
     from ugatit_cli.pipeline import TranslateOptions
     from ugatit_cli.weights.store import find_model
 
@@ -113,7 +113,9 @@ def translate(
     sizes = SizeOptions(fit, parse_tile(tile), size)
     colour = parse_colour(background)
     plan = _plan(inputs, output, format)
+    _check_streams(plan.jobs, json_lines=json_lines)
     folder = find_model(model)
+    check_options(folder.config, sizes)
     options = TranslateOptions(
         direction=resolve_direction(folder.config, direction, to),
         sizes=sizes,
@@ -124,7 +126,7 @@ def translate(
         workers=parse_count("--workers", workers, MOST_WORKERS) or default_workers(),
     )
     jobs, skipped = _without_existing(plan.jobs, skip_existing=skip_existing, overwrite=overwrite)
-    report = _Report(json_lines=json_lines)
+    report = _Report(json_lines=json_lines, total=len(jobs))
     for argument, reason in plan.missing:
         report.failed(argument, PictureError(f"{argument}: {reason}"))
     for job in skipped:
@@ -178,6 +180,18 @@ def _plan(inputs: list[str], output: Path | None, format: str) -> Plan:
         if format != "same" and written != encoding.output_format("", format):
             raise UsageError(f"--format {format} contradicts the name {first.name}")
     return plan
+
+
+def _check_streams(jobs: list[Job], *, json_lines: bool) -> None:
+    """Standard output is for one thing, and nobody types a picture.
+
+    Raises:
+        UsageError: the picture would mix with JSON lines, or standard input is a terminal.
+    """
+    if json_lines and any(job.output is None for job in jobs):
+        raise UsageError("--json and the picture can't both go to standard output", "Name a file for it: -o out.png")
+    if any(job.source is None for job in jobs) and sys.stdin.isatty():
+        raise UsageError("standard input (-) is a terminal", "Pipe a picture in: cat icon.png | ugatit translate -")
 
 
 def _without_existing(jobs: list[Job], *, skip_existing: bool, overwrite: bool) -> tuple[list[Job], list[Job]]:
@@ -239,6 +253,7 @@ class _Report:
     """Counts results and says them: paths or JSON on stdout, errors on stderr."""
 
     json_lines: bool
+    total: int
     done: int = 0
     left_alone: int = 0
     errors: int = 0
@@ -287,8 +302,14 @@ class _Report:
         if self.done or self.left_alone:
             seconds = time.monotonic() - self.start
             skipped = f", {self.left_alone} skipped" if self.left_alone else ""
-            console.note(f"{self.done} translated{skipped} in {seconds:.1f} s -> {output or '<stdout>'}")
+            place = "<stdout>" if output in (None, Path("-")) else output
+            console.note(f"{self.done} translated{skipped} in {seconds:.1f} s -> {place}")
         if self.interrupted:
             raise Interrupted("interrupted; everything finished so far is kept", "Go on with --skip-existing.")
+        if self.disk_full:
+            raise InputsFailed(
+                f"stopped: {self.total - self.done} of {self.total} files are not done",
+                "Once there is space, go on with --skip-existing.",
+            )
         if self.errors:
             raise InputsFailed(f"{self.errors} input{'s' if self.errors > 1 else ''} failed, named above")

@@ -12,6 +12,7 @@ from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import ModelError
 from ugatit_cli.weights import pytorch, tensorflow
 from ugatit_cli.weights.official import Imported, ImportSettings
+from ugatit_cli.weights.tensor_bundle import TensorBundle
 
 
 def convert(
@@ -59,7 +60,7 @@ def _read(checkpoint: Path, settings: ImportSettings, storage: Precision) -> tup
     if checkpoint.is_dir() or index.is_file() or checkpoint.suffix == ".index" or ".data-" in checkpoint.name:
         prefix = tensorflow.checkpoint_prefix(checkpoint)
         imported = tensorflow.import_checkpoint(prefix, settings, dtype=DTYPES[storage])
-        return imported, "TensorFlow", prefix.with_name(f"{prefix.name}.data-00000-of-00001")
+        return imported, "TensorFlow", TensorBundle(prefix).data_file()
     if not checkpoint.is_file():
         raise ModelError(f"{checkpoint}: no such file or folder")
     return pytorch.import_checkpoint(checkpoint, settings), "PyTorch", checkpoint

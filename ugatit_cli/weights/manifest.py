@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -58,11 +57,15 @@ def read_manifest(path: Path | None = None) -> dict[str, Entry]:
     if document.get("schema") != SCHEMA:
         raise ModelError(f"{path}: schema is {document.get('schema')!r}, this ugatit reads {SCHEMA}")
     models = document.get("models", {})
+    if not isinstance(models, dict):
+        raise ModelError(f"{path}: models: must be tables")
     return {name: _entry(path, name, table) for name, table in models.items()}
 
 
-def _entry(path: Path, name: str, table: Mapping[str, Any]) -> Entry:
+def _entry(path: Path, name: str, table: Any) -> Entry:
     where = f"{path}: [models.{name}]"
+    if not isinstance(table, dict):
+        raise ModelError(f"{where}: must be a table")
     kinds: dict[str, type] = {
         "description": str, "domains": list, "image_size": int, "licence": str, "training_data": str, "source": str
     }  # fmt: skip

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from ugatit_cli.checkpoint import discriminator_shapes, generator_shapes
 from ugatit_cli.config import ModelConfig
-
-Transform = Callable[[Any], Any]
+from ugatit_cli.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,21 @@ class Imported:
     generators: Mapping[str, Tensor]
     discriminators: Mapping[str, Tensor] | None = None
     notes: tuple[str, ...] = field(default=())
+
+    def check_shapes(self, path: Path) -> None:
+        """Compares all tensors with what the inferred config asks for.
+
+        Raises:
+            ModelError: one doesn't fit the others; names the checkpoint.
+        """
+        tensors, shapes = dict(self.generators), generator_shapes(self.config)
+        if self.discriminators is not None:
+            tensors |= self.discriminators
+            shapes |= discriminator_shapes(self.config)
+        for name, shape in shapes.items():
+            if tuple(tensors[name].shape) != shape:
+                found = tuple(tensors[name].shape)
+                raise ModelError(f"{path}: {name} has shape {found}, but the other tensors ask for {shape}")
 
 
 @dataclass(frozen=True)

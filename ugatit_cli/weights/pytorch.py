@@ -9,6 +9,7 @@ import dataclasses
 import math
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,6 +59,8 @@ def import_checkpoint(path: Path, settings: ImportSettings) -> Imported:
         }
     except KeyError as error:
         raise ModelError(f"{path}: not a U-GAT-IT checkpoint: no tensor {error}") from None
+    except (IndexError, ZeroDivisionError):
+        raise ModelError(f"{path}: not a U-GAT-IT checkpoint: tensors of other shapes") from None
     except ConfigError as error:
         raise ModelError(f"{path}: {error.message}", error.hint) from None
     notes = [] if has_discriminators else ["The checkpoint has no discriminators; the model comes without."]
@@ -65,13 +68,17 @@ def import_checkpoint(path: Path, settings: ImportSettings) -> Imported:
         notes.append(
             f"A light checkpoint doesn't tell its image size; {config.image_size} is assumed (--image-size)."
         )
-    return Imported(config, generators, discriminators or None, tuple(notes))
+    imported = Imported(config, generators, discriminators or None, tuple(notes))
+    imported.check_shapes(path)
+    return imported
 
 
 def _load(path: Path) -> Mapping[str, State]:
     try:
-        # Only zip files can be mapped; mapping keeps tensors out of memory until they are converted.
-        states: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about files that then fail below, with a reason
+            # Only zip files can be mapped; mapping keeps tensors out of memory until they are converted.
+            states: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError:
         raise ModelError(
             f"{path}: holds more than plain tensors, or is not a PyTorch checkpoint",
@@ -82,7 +89,11 @@ def _load(path: Path) -> Mapping[str, State]:
         raise ModelError(f"{path}: not a readable PyTorch checkpoint ({reason})") from None
     if not isinstance(states, Mapping):
         raise ModelError(f"{path}: not a U-GAT-IT checkpoint (a {type(states).__name__}, not a dict)")
-    return {str(key): value for key, value in states.items() if isinstance(value, Mapping)}
+    return {
+        str(key): {str(name): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+        for key, state in states.items()
+        if isinstance(state, Mapping)
+    }
 
 
 def _take(state: State, name: str) -> Tensor:

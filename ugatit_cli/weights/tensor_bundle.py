@@ -6,6 +6,7 @@ tensors. Sources: tensorflow/core/util/tensor_bundle/tensor_bundle.h, tensorflow
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -68,6 +69,10 @@ class TensorBundle:
         """
         return self.variables[name].shape
 
+    def data_file(self, shard: int = 0) -> Path:
+        """One of the files with the tensors, mostly the only one."""
+        return self.prefix.with_name(f"{self.prefix.name}.data-{shard:05d}-of-{self.shards:05d}")
+
     def tensor(self, name: str) -> NDArray[Any]:
         """A read-only, memory-mapped float array.
 
@@ -79,13 +84,13 @@ class TensorBundle:
         dtype = FLOAT_TYPES.get(variable.dtype)
         if dtype is None:
             raise ModelError(f"{self.index}: {name} is not a float tensor (type {variable.dtype})")
-        path = self.prefix.with_name(f"{self.prefix.name}.data-{variable.shard:05d}-of-{self.shards:05d}")
+        path = self.data_file(variable.shard)
         if not path.is_file():
             raise ModelError(f"{path}: missing; {self.index.name} refers to it", "Both belong to one checkpoint.")
         if variable.offset + variable.size > path.stat().st_size:
             raise ModelError(f"{path}: truncated: {name} lies beyond its end", "Download or copy it again.")
-        if variable.size != dtype.itemsize * int(np.prod(variable.shape, dtype=np.int64)):
-            raise ModelError(f"{self.index}: {name}: size and shape don't agree")
+        if variable.size == 0 or variable.size != dtype.itemsize * math.prod(variable.shape):
+            raise ModelError(f"{self.index}: {name}: empty, or size and shape don't agree")
         return np.memmap(path, dtype, "r", variable.offset, variable.shape)
 
 

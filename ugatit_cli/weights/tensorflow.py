@@ -51,11 +51,15 @@ def import_checkpoint(path: Path, settings: ImportSettings, *, dtype: torch.dtyp
         discriminators = _discriminators(bundle, config, dtype)
     except KeyError as error:
         raise ModelError(f"{bundle.index}: not a U-GAT-IT checkpoint: no variable {error}") from None
+    except (IndexError, ValueError, ZeroDivisionError):
+        raise ModelError(f"{bundle.index}: not a U-GAT-IT checkpoint: variables of other shapes") from None
     except ConfigError as error:
         raise ModelError(f"{bundle.index}: {error.message}", error.hint) from None
     if discriminators is None:
         notes.append("The checkpoint has no spectrally normalised discriminators; the model comes without.")
-    return Imported(config, generators, discriminators, tuple(notes))
+    imported = Imported(config, generators, discriminators, tuple(notes))
+    imported.check_shapes(bundle.index)
+    return imported
 
 
 def checkpoint_prefix(path: Path) -> Path:
@@ -97,7 +101,7 @@ def _infer(bundle: TensorBundle, settings: ImportSettings) -> tuple[ModelConfig,
         notes.append("A light checkpoint doesn't tell its image size; 256 is assumed (--image-size).")
     smoothing = settings.rho_smoothing
     if smoothing is None:
-        smoothing, note = _smoothing(bundle.prefix.parent)
+        smoothing, note = _smoothing(bundle.prefix.parent.resolve())
         notes += note
     depths: dict[str, Any] = {}
     if "discriminator_A/local/conv_0/kernel" in bundle:
@@ -134,7 +138,8 @@ def _convert(bundle: TensorBundle, name: str, layout: Layout, dtype: torch.dtype
     array = layout(bundle.tensor(name))
     # One copy, straight from the mapped file into the wanted layout and type.
     numpy_type = np.float16 if dtype == torch.float16 and array.ndim > 1 else np.float32
-    tensor = torch.from_numpy(np.array(array, dtype=numpy_type, order="C"))
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and `save_model` refuses it
+        tensor = torch.from_numpy(np.array(array, dtype=numpy_type, order="C"))
     if name.endswith("/dense/kernel"):
         tensor = tensor.flatten(1)
     return tensor.to(dtype) if tensor.ndim > 1 else tensor
@@ -245,5 +250,7 @@ def _discriminator(
 def _singular_vectors(weight: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     """One power iteration: TensorFlow stores no v, and iterates once in every forward pass, at test time too."""
     matrix = weight.float().flatten(1)
+    if len(u) != len(matrix):
+        raise ValueError("u doesn't fit its kernel")
     v = F.normalize(matrix.T @ u, dim=0)
     return F.normalize(matrix @ v, dim=0), v

@@ -1,0 +1,198 @@
+"""What the command line says, where, and what it does on Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from rich.console import Console
+from rich.file_proxy import FileProxy
+
+from tests.cli.conftest import Command
+from ugatit_cli import __version__
+from ugatit_cli.cli import console
+from ugatit_cli.errors import ModelError, UgatitError
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """The time, in a list to set it."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    yield now
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What appears on a terminal."""
+    screen = io.StringIO()
+    stderr = Console(file=screen, force_terminal=True, width=100, color_system=None)
+    monkeypatch.setattr(console, "stderr", lambda: stderr)
+    return screen
+
+
+# --- Words ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["plain", "[red]no markup[/red]", "a:smile:.png", "x" * 500, "tab\there", "[/]"])
+def test_names_are_said_as_they_are(capsys: Capture, text: str) -> None:
+    console.note(text)
+    console.show_error(UgatitError(text, text))
+    # Rich sets tabs; everything else is literal, on one line however long.
+    said = text.expandtabs(8)
+    output = capsys.readouterr()
+    assert output.err.splitlines()[0] == said
+    assert output.err.count(said.split()[-1]) == 3
+    assert len(output.err.splitlines()) == 3
+    assert output.out == ""
+
+
+def test_errors_say_the_way_out(capsys: Capture) -> None:
+    console.show_error(ModelError("no model 'x'", "Known models: a, b."))
+    console.show_error(ModelError("no hint"))
+    assert capsys.readouterr().err == "error: no model 'x'\nKnown models: a, b.\nerror: no hint\n"
+
+
+def test_results_go_to_stdout(capsys: Capture) -> None:
+    console.result("out/a.png")
+    assert capsys.readouterr() == ("out/a.png\n", "")
+
+
+def test_results_that_are_no_text(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    console.result("a")
+    console.result(os.fsdecode(b"\xe9.png"))
+    console.result("b")
+    assert stdout.buffer.getvalue() == b"a\n\xe9.png\nb\n"  # type: ignore[attr-defined]  # a BytesIO
+
+
+def test_bugs_are_owned_up_to(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UGATIT_DEBUG", raising=False)
+    console.show_bug(ZeroDivisionError("by zero"))
+    assert capsys.readouterr().err.startswith("internal error: ZeroDivisionError: by zero\nThis is a bug in ugatit.")
+    monkeypatch.setenv("UGATIT_DEBUG", "1")
+    console.show_bug(ZeroDivisionError("by zero"))
+    console.show_error(ModelError("x"))
+    assert "ugatit_cli.errors.ModelError: x" in capsys.readouterr().err
+
+
+# --- Progress ------------------------------------------------------------------------------------------
+
+
+def test_plain_progress_is_a_line_from_time_to_time(capsys: Capture, clock: list[float]) -> None:
+    with console.progress(100) as progress:
+        for _ in range(40):
+            clock[0] += 1
+            progress.advance()
+    assert capsys.readouterr().err.splitlines() == [
+        "10/100 files, 1.00 files/s, 0:01:30 left",
+        "20/100 files, 1.00 files/s, 0:01:20 left",
+        "30/100 files, 1.00 files/s, 0:01:10 left",
+        "40/100 files, 1.00 files/s, 0:01:00 left",
+    ]
+
+
+def test_days_are_left(capsys: Capture, clock: list[float]) -> None:
+    with console.progress(100_001) as progress:
+        clock[0] += 10
+        progress.advance()
+    assert capsys.readouterr().err == "1/100001 files, 0.10 files/s, 11 days, 13:46:40 left\n"
+
+
+def test_a_bar_on_a_terminal(terminal: io.StringIO) -> None:
+    with console.progress(4) as progress:
+        for _ in range(3):
+            progress.advance()
+        console.note("said above the bar")
+    said = terminal.getvalue()
+    assert "3/4" in said
+    assert "files/s" in said
+    assert "said above the bar" in said
+
+
+@pytest.mark.usefixtures("terminal")
+def test_the_bar_leaves_a_redirected_stdout_alone(capsys: Capture) -> None:
+    with console.progress(1):
+        assert not isinstance(sys.stdout, FileProxy)
+        console.result("out/a.png")
+    assert capsys.readouterr().out == "out/a.png\n"
+
+
+def test_results_on_a_terminal_appear_above_the_bar(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with console.progress(1):
+        console.result("out/a.png")
+    assert "out/a.png" in terminal.getvalue()
+
+
+# --- Ctrl-C --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_asks_the_second_does(capsys: Capture, number: signal.Signals) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with console.interruptible() as stop:
+        assert isinstance(stop, threading.Event)
+        assert not stop.is_set()
+        signal.raise_signal(number)
+        assert stop.is_set()
+        assert "Ctrl-C again" in capsys.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_handlers_come_back_after_a_failure() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with contextlib.suppress(ZeroDivisionError), console.interruptible():
+        raise ZeroDivisionError
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+# --- The command itself --------------------------------------------------------------------------------
+
+
+def test_version(ugatit: Command) -> None:
+    assert ugatit("--version").lines == [f"ugatit {__version__}"]
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("-h",), ()])
+def test_help(ugatit: Command, arguments: tuple[str, ...]) -> None:
+    outcome = ugatit(*arguments)
+    assert outcome.code == (0 if arguments else 2)
+    assert "translate" in outcome.stdout.decode()
+    assert "convert" in outcome.stdout.decode()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("translate", ("--model", "--to", "--skip-existing", "flat2clay", "Examples", "a2b|b2a", "same|png|jpg|webp")),
+        ("convert", ("--domains", "--name", "--dtype", "Examples", "UGATIT_selfie2anime")),
+    ],
+)
+def test_help_of_commands(
+    ugatit: Command, monkeypatch: pytest.MonkeyPatch, command: str, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    outcome = ugatit(command, "--help")
+    assert outcome.code == 0
+    for word in words:
+        assert word in outcome.stdout.decode()
+
+
+def test_an_unknown_command(ugatit: Command) -> None:
+    outcome = ugatit("transalte", "x")
+    assert outcome.code == 2
+    assert "transalte" in outcome.stderr
+    assert "translate" in outcome.stderr

@@ -1,0 +1,51 @@
+"""Help comes at once: what takes seconds to import waits until it is needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+# Each takes from a tenth of a second to several.
+HEAVY = {"torch", "torchvision", "numpy", "PIL", "safetensors", "huggingface_hub", "pillow_heif"}
+
+SCRIPT = """
+import json, sys
+from ugatit_cli.cli.app import main
+sys.argv = ["ugatit", *json.loads(sys.argv[1])]
+try:
+    main()
+except SystemExit as end:
+    code = end.code
+modules = sorted({name.partition(".")[0] for name in sys.modules})
+print(json.dumps([code, modules]), file=sys.stderr)
+"""
+
+
+def imported_by(*arguments: str) -> tuple[object, set[str]]:
+    """The exit code of a command, and the packages it imported."""
+    output = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(arguments)], capture_output=True, text=True, check=True
+    )
+    code, modules = json.loads(output.stderr.splitlines()[-1])
+    return code, set(modules)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--help",), 0),
+        (("--version",), 0),
+        (("translate", "--help"), 0),
+        (("convert", "--help"), 0),
+        (("translate", "a.png", "--quality", "0"), 2),
+        (("translate", "a.png", "--no-such-option"), 2),
+    ],
+)
+def test_nothing_heavy_is_imported(arguments: tuple[str, ...], code: int) -> None:
+    found, modules = imported_by(*arguments)
+    assert (found or 0) == code
+    assert modules & HEAVY == set()
+    assert "typer" in modules  # or this test looks at nothing

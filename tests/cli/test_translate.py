@@ -1,0 +1,645 @@
+"""`ugatit translate`: inputs, options, reports and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests import tiny
+from tests.cli.conftest import Command, below, command, encoded, picture, program, put
+from ugatit_cli import encoding, images
+from ugatit_cli.cli.options import parse_colour, parse_count, parse_domains, parse_tile
+from ugatit_cli.errors import StorageError, UsageError
+
+
+def options(model: str) -> list[str]:
+    return ["--model", model, "--device", "cpu", "--precision", "fp32"]
+
+
+def size_of(path: str | Path) -> tuple[int, int]:
+    return images.read_picture(Path(path)).size
+
+
+# --- Inputs and outputs --------------------------------------------------------------------------------
+
+
+def test_a_file_to_a_file(translate: Command) -> None:
+    put("a.png")
+    outcome = translate("a.png", "-o", "new/b.jpg")
+    assert (outcome.code, outcome.lines) == (0, ["new/b.jpg"])
+    with Image.open("new/b.jpg") as result:
+        assert (result.format, result.size) == ("JPEG", (24, 20))
+    assert "(flat -> clay), device cpu" in outcome.stderr
+    assert "precision fp32, 1 file\n" in outcome.stderr
+    assert "1 translated in " in outcome.stderr
+    assert below(".") == ["a.png", "new/b.jpg"]
+
+
+def test_a_folder_is_mirrored(translate: Command) -> None:
+    put("in/a.png", "in/b/c.jpg", "in/b/d/e.webp", "in/x.bmp")
+    Path("in/notes.txt").write_text("not a picture")
+    outcome = translate("in", "-o", "out")
+    assert outcome.code == 0
+    assert below("out") == ["a.png", "b/c.jpg", "b/d/e.webp", "x.bmp"]
+    assert sorted(outcome.lines) == [f"out/{name}" for name in below("out")]
+
+
+def test_a_glob(translate: Command) -> None:
+    put("in/a.png", "in/b.jpg", "in/c/d.png")
+    assert translate("in/**/*.png", "-o", "out").code == 0
+    assert below("out") == ["a.png", "c/d.png"]
+
+
+def test_from_stdin_to_stdout(light: str) -> None:
+    outcome = program("translate", "-", *options(light), stdin=encoded("WEBP", (33, 21)))
+    assert outcome.code == 0
+    result = images.read_picture(outcome.stdout)
+    assert (result.format, result.size) == ("WEBP", (33, 21))
+    assert "1 translated" in outcome.stderr
+    assert outcome.stderr.endswith("-> <stdout>\n")
+    assert below(".") == []
+
+
+def test_from_stdin_to_a_file_and_from_a_file_to_stdout(translate: Command) -> None:
+    put("a.png")
+    assert translate("-", "-o", "b.png", stdin=Path("a.png").read_bytes()).code == 0
+    outcome = translate("a.png", "-o", "-", "--format", "png")
+    assert outcome.code == 0
+    assert outcome.stdout == Path("b.png").read_bytes()
+    assert outcome.stderr.endswith("-> <stdout>\n")
+
+
+def test_nothing_comes_from_stdin(translate: Command) -> None:
+    outcome = translate("-", stdin=b"")
+    assert (outcome.code, outcome.stdout) == (1, b"")
+    assert outcome.errors[0] == "<stdin>: the file is empty"
+
+
+def test_results_do_not_depend_on_the_batch(translate: Command) -> None:
+    put(*(f"in/{index}.png" for index in range(5)))
+    for size in ("1", "3", "auto"):
+        assert translate("in", "-o", size, "--batch-size", size, "--workers", size).code == 0
+    for name in below("in"):
+        pixels = [images.read_picture(Path(size, name)).frames[0].rgb for size in ("1", "3", "auto")]
+        assert pixels[0].tobytes() == pixels[2].tobytes()
+        assert max(abs(a - b) for a, b in zip(pixels[0].tobytes(), pixels[1].tobytes(), strict=True)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [
+        ((), (24, 20)),
+        (("--size", "model"), (38, 32)),
+        (("--size", "48"), (58, 48)),
+        (("--size", "40x20"), (40, 20)),
+        (("--fit", "native"), (24, 20)),
+        (("--fit", "native", "--size", "model"), (24, 20)),
+        (("--fit", "squash", "--size", "model"), (32, 32)),
+        (("--fit", "native", "--tile", "64"), (24, 20)),
+        (("--tile", "off", "--background", "#102030"), (24, 20)),
+    ],
+)
+def test_sizes(translate: Command, arguments: tuple[str, ...], size: tuple[int, int]) -> None:
+    put("a.png")
+    assert translate("a.png", "-o", "b.png", *arguments).code == 0
+    assert size_of("b.png") == size
+
+
+def test_a_full_model(ugatit: Command, full: str) -> None:
+    put("a.png")
+    picture(90, 50).save("b.png")
+    for fit in ("aspect", "native", "squash"):
+        assert ugatit("translate", "a.png", "b.png", *options(full), "-o", fit, "--fit", fit).code == 0
+        assert (size_of(f"{fit}/a.png"), size_of(f"{fit}/b.png")) == ((24, 20), (90, 50))
+    outcome = ugatit("translate", "a.png", *options(full), "-o", "x.png", "--tile", "64")
+    assert (outcome.code, outcome.errors) == (2, ["a full model can't translate tiles of 64 pixels"])
+
+
+def test_formats(translate: Command) -> None:
+    put("in/a.png", "in/b.jpg", "in/b.png")
+    assert translate("in", "-o", "out", "--format", "webp").code == 0
+    assert below("out") == ["a.webp", "b_jpg.webp", "b_png.webp"]
+    assert images.read_picture(Path("out/a.webp")).format == "WEBP"
+
+
+def test_quality(translate: Command) -> None:
+    put("a.png")
+    for quality in (1, 100):
+        assert translate("a.png", "-o", f"{quality}.jpg", "--quality", quality).code == 0
+    assert Path("1.jpg").stat().st_size < Path("100.jpg").stat().st_size / 2
+
+
+def test_directions(translate: Command) -> None:
+    put("a.png")
+    ways = {
+        "1.png": (),
+        "2.png": ("--direction", "a2b"),
+        "3.png": ("--to", "clay"),
+        "4.png": ("--to", "CLAY", "--direction", "a2b"),
+        "5.png": ("--direction", "b2a"),
+        "6.png": ("--to", "flat"),
+    }
+    for name, arguments in ways.items():
+        outcome = translate("a.png", "-o", name, *arguments)
+        assert outcome.code == 0
+        assert ("(flat -> clay)" if name < "5" else "(clay -> flat)") in outcome.stderr
+    contents = [Path(name).read_bytes() for name in ways]
+    assert len(set(contents[:4])) == len(set(contents[4:])) == 1
+    assert contents[0] != contents[5]
+
+
+def test_the_output_folder_inside_the_input_folder(translate: Command) -> None:
+    put(*(f"in/{index}.png" for index in range(8)))
+    for _ in range(2):
+        outcome = translate("in", "-o", "in/out", "--overwrite")
+        assert (outcome.code, len(outcome.lines)) == (0, 8)
+    assert below("in/out") == [f"{index}.png" for index in range(8)]
+
+
+def test_names_that_are_no_text(light: str) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    put(name)
+    environment = {**os.environ, "PYTHONUTF8": "0", "LC_ALL": "C.UTF-8"}
+    outcome = program("translate", name, *options(light), "-o", "out", env=environment)
+    assert (outcome.code, outcome.stdout) == (0, b"out/caf\xe9.png\n")
+    assert below("out") == [name]
+
+
+# --- Existing results ----------------------------------------------------------------------------------
+
+
+def test_existing_results_are_refused(translate: Command) -> None:
+    put("in/a.png", "in/b.png", "out/a.png")
+    before = Path("out/a.png").read_bytes()
+    outcome = translate("in", "-o", "out")
+    assert (outcome.code, outcome.errors) == (2, ["1 of 2 results exist already: out/a.png"])
+    assert "--skip-existing" in outcome.stderr
+    assert "--overwrite" in outcome.stderr
+    assert below("out") == ["a.png"]
+    assert Path("out/a.png").read_bytes() == before
+
+
+def test_existing_results_are_skipped(translate: Command) -> None:
+    put("in/a.png", "in/b.png", "out/a.png")
+    before = Path("out/a.png").read_bytes()
+    outcome = translate("in", "-o", "out", "--skip-existing")
+    assert (outcome.code, outcome.lines) == (0, ["out/b.png"])
+    assert "1 translated, 1 skipped" in outcome.stderr
+    assert Path("out/a.png").read_bytes() == before
+    outcome = translate("in", "-o", "out", "--skip-existing", "--json")
+    assert outcome.code == 0
+    assert "0 translated, 2 skipped" in outcome.stderr
+    assert [document["skipped"] for document in outcome.documents] == [True, True]
+
+
+def test_existing_results_are_replaced(translate: Command) -> None:
+    put("in/a.png", "out/a.png")
+    before = Path("out/a.png").read_bytes()
+    assert translate("in", "-o", "out", "--overwrite").code == 0
+    assert Path("out/a.png").read_bytes() != before
+    assert below("out") == ["a.png"]
+
+
+# --- Reports -------------------------------------------------------------------------------------------
+
+
+def test_json_lines(translate: Command) -> None:
+    put("in/a.png", "in/c.png")
+    Path("in/b.png").write_bytes(b"text")
+    outcome = translate("in", "gone.png", "-o", "out", "--json")
+    assert outcome.code == 1
+    by_input = {document.pop("input"): document for document in outcome.documents}
+    assert set(by_input) == {"in/a.png", "in/b.png", "in/c.png", "gone.png"}
+    for name in "ac":
+        document = by_input[f"in/{name}.png"]
+        assert document.pop("milliseconds") > 0
+        assert document == {"output": f"out/{name}.png", "width": 24, "height": 20}
+    assert by_input["in/b.png"]["error"].startswith("in/b.png: not a picture")
+    assert by_input["gone.png"]["error"] == "gone.png: there is no such file or folder"
+
+
+def test_a_dry_run_writes_nothing(translate: Command) -> None:
+    put("in/a.png", "in/b/c.png")
+    outcome = translate("in", "-o", "out", "--dry-run", "--format", "jpg")
+    assert (outcome.code, outcome.lines) == (0, ["in/a.png -> out/a.jpg", "in/b/c.png -> out/b/c.jpg"])
+    outcome = translate("in", "-o", "out", "--dry-run", "--json")
+    assert outcome.documents[0] == {"input": "in/a.png", "output": "out/a.png", "planned": True}
+    outcome = translate("-", "--dry-run")
+    assert outcome.lines == ["<stdin> -> <stdout>"]
+    assert below(".") == ["in/a.png", "in/b/c.png"]
+    assert not Path("out").exists()
+
+
+def test_results_reach_stdout_also_when_stderr_is_a_terminal(light: str) -> None:
+    """Rich's progress bar would take stdout over."""
+    put("in/a.png", "in/b.png")
+    Path("in/c.png").write_bytes(b"")
+    terminal, side = pty.openpty()
+    done = subprocess.run(
+        command("translate", "in", *options(light), "-o", "out"),
+        stdout=subprocess.PIPE,
+        stderr=side,
+        stdin=subprocess.DEVNULL,
+        timeout=100,
+        check=False,
+    )
+    os.close(side)
+    said = b""
+    with contextlib.suppress(OSError):  # how Linux says that the other side is closed
+        while chunk := os.read(terminal, 4096):
+            said += chunk
+    os.close(terminal)
+    assert sorted(done.stdout.decode().splitlines()) == ["out/a.png", "out/b.png"]
+    assert b"in/c.png: the file is empty" in said
+    assert b"files/s" in said
+    assert done.returncode == 1
+
+
+# --- Wrong usage ---------------------------------------------------------------------------------------
+
+WRONG: dict[str, tuple[tuple[str, ...], str]] = {
+    "no inputs": ((), "Missing argument"),
+    "no output": (("a.png",), "-o/--output is needed"),
+    "skip and overwrite": (("a.png", "-o", "x", "--skip-existing", "--overwrite"), "contradict"),
+    "direction and to": (("a.png", "-o", "x", "--direction", "b2a", "--to", "clay"), "leads to 'flat', --to says"),
+    "unknown direction": (("a.png", "-o", "x", "--direction", "up"), "--direction"),
+    "unknown domain": (("a.png", "-o", "x", "--to", "anime"), "no domain 'anime'"),
+    "unknown device": (("a.png", "-o", "x", "--device", "gpu"), "unknown device 'gpu'"),
+    "fp16 on a cpu": (("a.png", "-o", "x", "--precision", "fp16"), "fp16 is not for CPUs"),
+    "unknown precision": (("a.png", "-o", "x", "--precision", "int8"), "--precision"),
+    "quality 0": (("a.png", "-o", "x", "--quality", "0"), "--quality"),
+    "quality 101": (("a.png", "-o", "x", "--quality", "101"), "--quality"),
+    "format against name": (("a.png", "-o", "x.png", "--format", "jpg"), "--format jpg contradicts the name x.png"),
+    "unknown format": (("a.png", "-o", "x", "--format", "tiff"), "--format"),
+    "name of no format": (("a.png", "-o", "x.heic"), "x.heic"),
+    "unknown fit": (("a.png", "-o", "x", "--fit", "cover"), "--fit"),
+    "unknown size": (("a.png", "-o", "x", "--size", "huge"), "unknown size 'huge'"),
+    "size 0": (("a.png", "-o", "x", "--size", "0"), "a size of 0"),
+    "unknown tile": (("a.png", "-o", "x", "--tile", "some"), "--tile some"),
+    "tile too small": (("a.png", "-o", "x", "--tile", "32"), "a tile of 32 pixels"),
+    "batch size 0": (("a.png", "-o", "x", "--batch-size", "0"), "--batch-size 0"),
+    "batch size": (("a.png", "-o", "x", "--batch-size", "many"), "--batch-size many"),
+    "workers": (("a.png", "-o", "x", "--workers", "65"), "--workers 65"),
+    "background": (("a.png", "-o", "x", "--background", "grey-ish"), "--background grey-ish"),
+    "unknown option": (("a.png", "-o", "x", "--colour"), "--colour"),
+    "nothing in the folder": (("empty", "-o", "x"), "no pictures in empty"),
+    "many to stdout": (("a.png", "b.png", "-o", "-"), "standard output"),
+    "over its source": (("a.png", "-o", "a.png", "--overwrite"), "overwrite itself"),
+    "json and stdout": (("a.png", "-o", "-", "--json"), "--json and the picture"),
+    "stdin twice": (("-", "-", "-o", "x"), "standard input (-) is given more than once"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_usage(translate: Command, case: str) -> None:
+    put("a.png", "b.png")
+    Path("empty").mkdir()
+    arguments, reason = WRONG[case]
+    outcome = translate(*arguments)
+    assert outcome.code == 2
+    assert outcome.stdout == b""
+    assert reason in " ".join(outcome.stderr.replace("│", " ").split())
+    assert "Traceback" not in outcome.stderr
+    # What an earlier check could have found leaves no folder behind.
+    assert below(".") == ["a.png", "b.png"]
+
+
+def test_cuda_where_there_is_none(translate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    put("a.png")
+    outcome = translate("a.png", "-o", "b.png", "--device", "cuda")
+    assert outcome.code == 2
+    assert outcome.errors[0].startswith("no CUDA device here")
+    assert not Path("b.png").exists()
+
+
+def test_nobody_types_a_picture(translate: Command) -> None:
+    outcome = translate("-", "-o", "a.png", typed=True)
+    assert (outcome.code, outcome.errors) == (2, ["standard input (-) is a terminal"])
+
+
+def test_option_values() -> None:
+    assert [parse_tile(text) for text in ("auto", "off", "0", "512")] == [None, 0, 0, 512]
+    assert [parse_count("--workers", text, 64) for text in ("auto", "1", "64")] == [0, 1, 64]
+    assert parse_colour("white") == parse_colour("#fff") == parse_colour("#ffffff80") == (255, 255, 255)
+    assert parse_domains(" selfie, anime ") == ("selfie", "anime")
+    for wrong in ("selfie", "a,b,c", ""):
+        with pytest.raises(UsageError, match="--domains"):
+            parse_domains(wrong)
+    for wrong in ("-1", "٣", "1.5", ""):
+        with pytest.raises(UsageError, match="--tile"):
+            parse_tile(wrong)
+        with pytest.raises(UsageError, match="--workers"):
+            parse_count("--workers", wrong, 64)
+
+
+# --- Models --------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_model(ugatit: Command) -> None:
+    put("a.png")
+    outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", "flat2clai")
+    assert outcome.code == 3
+    assert outcome.errors[0].startswith("no model 'flat2clai'")
+    assert "Did you mean flat2clay?" in outcome.stderr
+    assert below(".") == ["a.png"]
+
+
+def test_a_model_whose_weights_the_user_has_to_fetch(ugatit: Command) -> None:
+    put("a.png")
+    outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", "selfie2anime")
+    assert (outcome.code, outcome.errors) == (3, ["the weights of selfie2anime are not on this machine"])
+    assert "ugatit convert UNPACKED_FOLDER --name selfie2anime --domains selfie,anime" in outcome.stderr
+
+
+def test_a_damaged_model(ugatit: Command, tmp_path: Path) -> None:
+    put("a.png")
+    tiny.save(tmp_path / "m")
+    (tmp_path / "m/model.safetensors").write_bytes(b"\0" * 100)
+    outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", "m")
+    assert outcome.code == 3
+    assert "m/model.safetensors" in outcome.errors[0]
+
+
+# --- Bad files among good ones -------------------------------------------------------------------------
+
+
+def png(width: int, height: int, data: bytes) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+def bad_crc() -> bytes:
+    data = bytearray(encoded("PNG"))
+    data[data.index(b"IDAT") + 30] ^= 0xFF
+    return bytes(data)
+
+
+BAD: dict[str, bytes] = {
+    "png-cut.png": encoded("PNG", (64, 64))[:2000],
+    "png-header-only.png": encoded("PNG")[:30],
+    "png-bad-crc.png": bad_crc(),
+    "png-zero-width.png": png(0, 8, b""),
+    "png-bomb.png": png(60_000, 60_000, b"\0"),
+    "png-lies.png": png(500, 500, b"\0" * 100),
+    "jpeg-cut.jpg": encoded("JPEG", (64, 64))[:1000],
+    "jpeg-start.jpg": encoded("JPEG")[:3],
+    "empty.png": b"",
+    "text.png": b"This is not a picture.\n" * 20,
+    "zeros.jpg": b"\0" * 4096,
+    "gif-broken.gif": encoded("GIF")[:15] + b"\x99" * 40,
+    "heic.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\x55" * 200,
+    "random.webp": bytes(range(1, 256)) * 8,
+    "webp-cut.webp": encoded("WEBP", (64, 64))[:200],
+    "bmp-absurd.bmp": b"BM" + struct.pack("<IHHI", 100, 0, 0, 54) + struct.pack("<IiiHH", 40, 99999, -99999, 1, 77),
+    "tiff-cut.tif": encoded("TIFF", (64, 64))[:1000],
+    "ico-broken.ico": b"\0\0\1\0\1\0" + b"\x10\x10\0\0\1\0\x20\0" + struct.pack("<II", 99999, 99999),
+    "svg-renamed.png": b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
+    "html.jpg": b"<!doctype html><title>404 Not Found</title>",
+    "pdf.png": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<<>>\nendobj\n",
+    "zip.jpg": b"PK\x03\x04" + b"\0" * 60,
+    "emoji:smile:[red].png": b"not markup",
+}
+
+GOOD: dict[str, bytes] = {
+    "a.png": encoded("PNG"),
+    "m.jpg": encoded("JPEG"),
+    "z/deep.webp": encoded("WEBP"),
+    "broken-profile.png": encoded("PNG", icc_profile=b"\x13" * 300),
+    "broken-exif.jpg": encoded("JPEG", exif=b"Exif\0\0MM\0*" + b"\xff" * 50),
+    "wrong-suffix.png": encoded("JPEG"),
+}
+
+
+def test_bad_files_among_good_ones(light: str) -> None:
+    for name, data in (BAD | GOOD).items():
+        Path("in", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("in", name).write_bytes(data)
+    Path("in/folder.png").mkdir()
+    Path("in/dangling.png").symlink_to("nowhere")
+    os.mkfifo("in/pipe.png")
+    bad = {*BAD, "dangling.png", "pipe.png"}
+    assert len(bad) >= 20
+    outcome = program("translate", "in", "in/gone.png", *options(light), "-o", "out", "--batch-size", "2")
+    assert outcome.code == 1
+    assert below("out") == sorted(GOOD)
+    assert sorted(outcome.lines) == [f"out/{name}" for name in sorted(GOOD)]
+    *named, summary = outcome.errors
+    assert {line.split(".png: ")[0].split(".jpg: ")[0] for line in named}
+    for name in {*bad, "gone.png"}:
+        assert len([line for line in named if line.startswith(f"in/{name}: ")]) == 1, name
+    assert len(named) == len(bad) + 1
+    assert summary == f"{len(named)} inputs failed, named above"
+    for noise in ("Traceback", "Warning", "internal error", "Error("):
+        assert noise not in outcome.stderr
+    for name in GOOD:
+        assert size_of(Path("out", name)) == (24, 20)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(translate: Command) -> None:
+    put("in/a.png", "in/b.png")
+    Path("in/a.png").chmod(0)
+    outcome = translate("in", "-o", "out")
+    assert (outcome.code, outcome.errors[0]) == (1, "in/a.png: permission denied")
+    assert below("out") == ["b.png"]
+
+
+def test_a_pipe_given_by_name_is_not_waited_for(translate: Command) -> None:
+    os.mkfifo("pipe")
+    outcome = translate("pipe", "-o", "out")
+    assert outcome.code == 1
+    assert outcome.errors[0].startswith("pipe: is a pipe")
+
+
+def test_only_bad_inputs(translate: Command) -> None:
+    outcome = translate("gone.png", "-o", "out")
+    assert outcome.code == 1
+    assert outcome.errors == ["gone.png: there is no such file or folder", "1 input failed, named above"]
+    assert not Path("out").exists()
+
+
+# --- Where nothing can be written ----------------------------------------------------------------------
+
+
+def private_disk() -> bool:
+    probe = ["unshare", "-rm", "sh", "-c", "mkdir -p disk && mount -t tmpfs -o size=64k tmpfs disk"]
+    return shutil.which("unshare") is not None and subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+def test_a_full_disk(light: str) -> None:
+    if not private_disk():
+        pytest.skip("needs a file system of its own (unshare, tmpfs)")
+    for index in range(30):
+        Path("in").mkdir(exist_ok=True)
+        picture(64, 64, index).save(f"in/{index:02}.png")
+    script = 'mount -t tmpfs -o size=64k tmpfs disk && "$@"; code=$?; cp -r disk/out kept; exit $code'
+    arguments = command("translate", "in", *options(light), "-o", "disk/out")
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2
+    assert errors[0].startswith("error: no space left on the device for disk/out/")
+    kept = below("kept")
+    assert 0 < len(kept) < 15
+    assert errors[1] == f"error: stopped: {30 - len(kept)} of 30 files are not done"
+    assert sorted(done.stdout.splitlines()) == [f"disk/out/{name}" for name in kept]
+    for name in kept:
+        assert size_of(f"kept/{name}") == (64, 64)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_without_one(translate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, _: bytes) -> None:
+        raise StorageError(f"no space left on the device for {path}", "Free some space, or write elsewhere.")
+
+    monkeypatch.setattr(encoding, "write_atomic", refuse)
+    put(*(f"in/{index:02}.png" for index in range(40)))
+    outcome = translate("in", "-o", "out")
+    assert outcome.code == 1
+    assert outcome.errors == ["no space left on the device for out/00.png", "stopped: 40 of 40 files are not done"]
+    assert "--skip-existing" in outcome.stderr
+
+
+def test_a_file_too_large_for_the_disk(light: str) -> None:
+    put("in/a.png", "in/b.png")
+    picture(200, 200).save("in/large.png")
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    outcome = program("translate", "in", *options(light), "-o", "out", preexec_fn=limit)
+    assert outcome.code == 1
+    assert outcome.errors[0] == "in/large.png: out/large.png: can't be written (file too large)"
+    assert below("out") == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("how", ["mkdir", "access"])
+def test_an_unwritable_folder(translate: Command, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    put("a.png")
+    if how == "access":
+        monkeypatch.setattr(os, "access", lambda *_: False)
+    else:
+
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "mkdir", refuse)
+    outcome = translate("a.png", "-o", "out/b.png")
+    assert outcome.code == 1
+    assert outcome.errors[0].lower().startswith("out: ")
+    assert "permission denied" in outcome.errors[0].lower()
+    assert not Path("out/b.png").exists()
+
+
+def test_a_file_where_a_folder_is_needed(translate: Command) -> None:
+    put("in/a.png")
+    Path("out").write_text("a file")
+    outcome = translate("in", "-o", "out")
+    assert outcome.code == 2
+    assert outcome.errors[0].startswith("out is a file")
+
+
+# --- Stopping ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2)])
+def test_stopping(light: str, number: signal.Signals, times: int) -> None:
+    put(*(f"in/{index:03}.png" for index in range(300)))
+    arguments = command("translate", "in", *options(light), "-o", "out", "--size", "400", "--workers", "2")
+    log = Path("log")
+    with log.open("w") as stdout, subprocess.Popen(arguments, stdout=stdout, stderr=subprocess.PIPE, text=True) as run:
+        while log.read_text().count("\n") < 3:
+            assert run.poll() is None
+            time.sleep(0.01)
+        for _ in range(times):
+            run.send_signal(number)
+            time.sleep(0.05)
+        _, said = run.communicate(timeout=60)
+    # The second one may come when Python is about to end.
+    assert run.returncode == 130 or (times == 2 and run.returncode == -number)
+    assert "stopping: finishing what is in progress" in said
+    assert "Traceback" not in said
+    written = below("out")
+    assert 3 <= len(written) < 300
+    for name in written:
+        assert Image.open(f"out/{name}").convert("RGB").size == (480, 400)  # not one is cut off, or temporary
+    if times == 1:
+        assert "error: interrupted; everything finished so far is kept" in said
+        assert sorted(log.read_text().splitlines()) == [f"out/{name}" for name in written]
+
+
+def test_whoever_reads_stdout_may_leave(light: str) -> None:
+    put(*(f"in/{index:03}.png" for index in range(40)))
+    run = subprocess.Popen(
+        command("translate", "in", *options(light), "-o", "out"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert run.stdout
+    assert run.stderr
+    run.stdout.readline()
+    run.stdout.close()
+    assert b"Traceback" not in run.stderr.read()
+    run.stderr.close()
+    assert run.wait(60) in (0, 1)
+
+
+# --- Failures nobody foresaw ---------------------------------------------------------------------------
+
+
+def broken(*_: Any, **__: Any) -> None:
+    raise ZeroDivisionError("a bug [bold]in here[/bold]")
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_unexpected_exception(translate: Command, monkeypatch: pytest.MonkeyPatch, debug: bool) -> None:
+    put("a.png")
+    monkeypatch.setattr("ugatit_cli.pipeline.translate_files", broken)
+    if debug:
+        monkeypatch.setenv("UGATIT_DEBUG", "1")
+    outcome = translate("a.png", "-o", "b.png")
+    assert outcome.code == 1
+    assert "internal error: ZeroDivisionError: a bug [bold]in here[/bold]\n" in outcome.stderr
+    assert "UGATIT_DEBUG=1" in outcome.stderr
+    assert ("Traceback" in outcome.stderr) is debug
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_traceback_for_those_who_ask(translate: Command, monkeypatch: pytest.MonkeyPatch, debug: bool) -> None:
+    put("a.png")
+    if debug:
+        monkeypatch.setenv("UGATIT_DEBUG", "1")
+    outcome = translate("a.png", "-o", "b.png", "--to", "nowhere")
+    assert outcome.code == 2
+    assert outcome.errors == ["this model has no domain 'nowhere'"]
+    assert ("Traceback" in outcome.stderr) is debug
+
+
+def test_an_interrupt_before_anything_began(translate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    put("a.png")
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ugatit_cli.weights.store.find_model", stop)
+    outcome = translate("a.png", "-o", "b.png")
+    assert outcome.code == 130
+    assert "error" not in outcome.stderr

@@ -1,0 +1,157 @@
+"""Outputs of the official codes themselves, on weights that they wrote, through `convert` and the public API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import ugatit_cli
+from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Direction, Domain, Scale
+from ugatit_cli.model import Model
+from ugatit_cli.weights.convert import convert
+from ugatit_cli.weights.official import ImportSettings
+from ugatit_cli.weights.pytorch import discriminator_names
+
+Load = Callable[[str], Model]
+
+OFFICIAL: dict[Direction, str] = {"a2b": "genA2B", "b2a": "genB2A"}
+TENSORFLOW = {
+    "tf_light_nosmooth_ch4_32": "UGATIT_light_tf_light_nosmooth_ch4_32_lsgan_4resblock_6dis_1_1_10_10_1000_sn",
+    "tf_full_ch8_32": "UGATIT_tf_full_ch8_32_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing",
+}
+# The second generator amplifies the first one's rounding: even exact arithmetic ends up 2e-4 away from golden.
+CHAINED = 5e-4
+
+
+@pytest.fixture(scope="module")
+def load(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Load:
+    """Converts a checkpoint below `golden/` once and loads it in float32 on the CPU."""
+    folder = tmp_path_factory.mktemp("golden")
+
+    def load(name: str) -> Model:
+        target = folder / Path(name).name
+        if not target.exists():
+            convert(shared / "golden" / name, target, ImportSettings(domains=("A", "B")))
+        return ugatit_cli.load(str(target), device="cpu", precision="fp32")
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def golden(shared: Path) -> Callable[[str], dict[str, Tensor]]:
+    return lambda name: load_file(shared / "golden" / "pt" / f"{name}.safetensors")
+
+
+Golden = Callable[[str], dict[str, Tensor]]
+
+
+def assert_close(result: Tensor | None, expected: Tensor, tolerance: float) -> None:
+    assert result is not None
+    assert result.shape == expected.shape
+    torch.testing.assert_close(result, expected, rtol=0, atol=tolerance)
+
+
+@torch.inference_mode()
+def test_full_generators_of_the_pytorch_code(load: Load, golden: Golden) -> None:
+    model, tensors = load("pt/gen_full_ngf8_32.pt"), golden("gen_full_ngf8_32_io")
+    assert (model.config.variant, model.config.channels, model.config.image_size) == ("full", 8, 32)
+    for direction in DIRECTIONS:
+        output, name = model.generator(direction)(tensors["input"]), OFFICIAL[direction]
+        assert_close(output.image, tensors[f"{name}.image"], 2e-5)
+        assert_close(output.cam_logit, tensors[f"{name}.cam_logit"], 2e-5)
+        assert_close(output.heatmap, tensors[f"{name}.heatmap"], 2e-5)
+    output = model.generator("b2a")(tensors["genA2B.image"])
+    assert_close(output.image, tensors["cycle_A2B2A.image"], 2e-5)
+    assert_close(output.cam_logit, tensors["cycle_A2B2A.cam_logit"], 2e-5)
+    assert_close(output.heatmap, tensors["cycle_A2B2A.heatmap"], 2e-5)
+    chained = model.generator("b2a")(model.generator("a2b")(tensors["input"]).image)
+    assert_close(chained.image, tensors["cycle_A2B2A.image"], CHAINED)
+
+
+@pytest.mark.parametrize("file", ["mini_step_before.pt", "mini_step_before_legacy.pt"])
+@torch.inference_mode()
+def test_light_generators_of_the_pytorch_code(load: Load, golden: Golden, file: str) -> None:
+    model, tensors = load(f"pt/{file}"), golden("mini_step_io")
+    assert (model.config.variant, model.config.channels) == ("light", 4)
+    for source, target, there, back in (("A", "B", "a2b", "b2a"), ("B", "A", "b2a", "a2b")):
+        first, second = model.generator(there), model.generator(back)  # type: ignore[arg-type]
+        fake = first(tensors[f"real_{source}"])
+        assert_close(fake.image, tensors[f"fake_{source}2{target}"], 2e-5)
+        assert_close(fake.cam_logit, tensors[f"fake_{source}2{target}_cam_logit"], 2e-5)
+        cycle = tensors[f"fake_{source}2{target}2{source}"]
+        assert_close(second(tensors[f"fake_{source}2{target}"]).image, cycle, 2e-5)
+        assert_close(second(fake.image).image, cycle, CHAINED)
+        identity = second(tensors[f"real_{source}"])
+        assert_close(identity.image, tensors[f"fake_{source}2{source}"], 2e-5)
+        assert_close(identity.cam_logit, tensors[f"fake_{source}2{source}_cam_logit"], 2e-5)
+
+
+def discriminator_outputs(tensors: dict[str, Tensor], prefix: str) -> tuple[Tensor, Tensor, Tensor]:
+    return tensors[f"{prefix}.out"], tensors[f"{prefix}.cam_logit"], tensors[f"{prefix}.heatmap"]
+
+
+@pytest.mark.parametrize("file", ["mini_step_before.pt", "mini_step_before_legacy.pt"])
+@torch.inference_mode()
+def test_discriminators_of_the_pytorch_code(load: Load, golden: Golden, file: str) -> None:
+    model, tensors = load(f"pt/{file}"), golden("dis_ndf4_io")
+    compared = 0
+    for domain in DOMAINS:
+        for scale in SCALES:
+            for size in (64, 128):
+                prefix = f"dis{scale[0].upper()}{domain.upper()}.{size}"
+                if f"{prefix}.out" not in tensors:
+                    assert (scale, size) == ("global", 64)
+                    continue
+                output = model.discriminator(domain, scale).eval()(tensors[f"input{size}"])
+                for one, other in zip(output, discriminator_outputs(tensors, prefix), strict=True):
+                    assert_close(one, other, 2e-5)
+                compared += 1
+    assert compared == 6
+
+
+@pytest.mark.parametrize(("domain", "scale", "size"), [("a", "local", 64), ("a", "global", 128)])
+@torch.no_grad()
+def test_a_training_pass_moves_u_and_v(load: Load, golden: Golden, domain: Domain, scale: Scale, size: int) -> None:
+    model, tensors = load("pt/mini_step_before.pt"), golden("dis_ndf4_io")
+    prefix = f"dis{scale[0].upper()}{domain.upper()}.{size}.train"
+    discriminator = model.discriminator(domain, scale).train()
+    output = discriminator(tensors[f"input{size}"])
+    for one, other in zip(output, discriminator_outputs(tensors, prefix), strict=True):
+        assert_close(one, other, 2e-5)
+    state = discriminator.state_dict()
+    names = {theirs: ours for ours, theirs in discriminator_names(model.config.layers(scale)).items()}
+    after = {name.removeprefix(f"{prefix}.after."): t for name, t in tensors.items() if f"{prefix}.after." in name}
+    assert set(after) == {name for name in names if name.endswith(("_u", "_v"))}
+    for name, tensor in after.items():
+        assert_close(state[names[name]], tensor, 1e-5)
+
+
+@pytest.mark.parametrize("name", TENSORFLOW)
+@torch.inference_mode()
+def test_generators_of_the_tensorflow_code(shared: Path, load: Load, name: str) -> None:
+    model = load(f"tf/{TENSORFLOW[name]}")
+    assert model.config.rho_smoothing == ("nosmooth" not in name)
+    assert model.config.dialect == "tensorflow"
+    assert model.config.variant == ("light" if "light" in name else "full")
+    with np.load(shared / "golden" / "tf" / f"{name}_io.npz") as file:
+        arrays = {key: torch.from_numpy(file[key]) for key in file.files}
+    x = arrays["input_nhwc"].permute(0, 3, 1, 2)
+    for direction, scope in (("a2b", "generator_B"), ("b2a", "generator_A")):
+        output = model.generator(direction)(x)  # type: ignore[arg-type]
+        assert_close(output.image.permute(0, 2, 3, 1), arrays[f"{scope}.image_nhwc"], 5e-5)
+        assert_close(output.cam_logit, arrays[f"{scope}.cam_logit"], 5e-5)
+        assert output.heatmap is not None
+        assert_close(output.heatmap[:, 0], arrays[f"{scope}.heatmap_hw"], 5e-5)
+
+
+def test_the_api_keeps_gradients_of_the_input(load: Load, golden: Golden) -> None:
+    x = golden("mini_step_io")["real_A"][:1, :, :32, :32].clone().requires_grad_()
+    torch.autograd.backward(load("pt/mini_step_before.pt").generator("a2b")(x).image.mean())
+    assert x.grad is not None
+    assert x.grad.abs().max() > 0

@@ -1,0 +1,60 @@
+"""Models small enough for tests: random weights, as folders and as official checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ugatit_cli.checkpoint import save_model
+from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, ModelConfig
+from ugatit_cli.nn.discriminator import Discriminator
+from ugatit_cli.nn.generator import Generator
+from ugatit_cli.weights.pytorch import (
+    DISCRIMINATOR_KEYS,
+    GENERATOR_KEYS,
+    discriminator_names,
+    generator_names,
+)
+
+SIZES = {"image_size": 32, "channels": 4, "blocks": 1, "discriminator_channels": 4, "local_layers": 3}
+LIGHT = ModelConfig("flat", "clay", **SIZES, global_layers=3)  # type: ignore[arg-type]  # plain integers
+FULL = ModelConfig("flat", "clay", **SIZES, global_layers=3, variant="full")  # type: ignore[arg-type]
+
+
+def tensors(network: nn.Module, prefix: str) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in network.state_dict().items()}
+
+
+def save(folder: Path, config: ModelConfig = LIGHT, *, discriminators: bool = False) -> Path:
+    """A model folder with the same random weights every time."""
+    torch.manual_seed(1)
+    generators: dict[str, Tensor] = {}
+    for direction in DIRECTIONS:
+        generators |= tensors(Generator(config), f"{direction}.")
+    judges: dict[str, Tensor] = {}
+    for domain in DOMAINS:
+        for scale in SCALES:
+            judges |= tensors(Discriminator(config, scale), f"{domain}.{scale}.")
+    save_model(folder, config, generators, judges if discriminators else None)
+    return folder
+
+
+def save_official(path: Path, config: ModelConfig = LIGHT, *, discriminators: bool = True) -> Path:
+    """A checkpoint as the official PyTorch code writes it."""
+    torch.manual_seed(2)
+    document: dict[str, dict[str, Tensor]] = {}
+    for key in GENERATOR_KEYS.values():
+        document[key] = _renamed(Generator(config), generator_names(config))
+    for (_, scale), key in DISCRIMINATOR_KEYS.items() if discriminators else ():
+        names = discriminator_names(config.layers("local" if scale == "local" else "global"))
+        document[key] = _renamed(Discriminator(config, "local" if scale == "local" else "global"), names)
+    torch.save(document, path)
+    return path
+
+
+def _renamed(network: nn.Module, names: dict[str, str]) -> dict[str, Tensor]:
+    four = (".rho", ".gamma", ".beta")  # which are (1, C, 1, 1) there
+    state = {names[name]: tensor for name, tensor in network.state_dict().items()}
+    return {name: tensor.view(1, -1, 1, 1) if name.endswith(four) else tensor for name, tensor in state.items()}

@@ -1,0 +1,512 @@
+"""Import of the official TensorFlow code's checkpoints, against a transcription of its graph on its own variables."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tests.tensor_bundle_writer import Array, write_bundle
+from ugatit_cli.checkpoint import ModelFolder
+from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Variant
+from ugatit_cli.errors import ModelError
+from ugatit_cli.weights.convert import convert
+from ugatit_cli.weights.official import ImportSettings
+from ugatit_cli.weights.tensor_bundle import TensorBundle
+from ugatit_cli.weights.tensorflow import GENERATOR_SCOPES, checkpoint_prefix, import_checkpoint
+
+SIDE = 24
+SMOOTH = "UGATIT_{}cats_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing"
+ROUGH = "UGATIT_{}cats_lsgan_4resblock_6dis_1_1_10_10_1000_sn"
+
+Variables = dict[str, Array]
+Shapes = dict[str, tuple[int, ...]]
+
+
+# The variables of the official graph: names and shapes as TensorFlow gives them.
+
+
+def conv_shapes(scope: str, kernel: int, inputs: int, outputs: int) -> Shapes:
+    return {f"{scope}/kernel": (kernel, kernel, inputs, outputs), f"{scope}/bias": (outputs,)}
+
+
+def vectors(scope: str, size: int, *names: str) -> Shapes:
+    return {f"{scope}/{name}": (size,) for name in names}
+
+
+def generator_variables(channels: int, variant: Variant, image_size: int) -> Shapes:
+    features = 4 * channels
+    flat = features if variant == "light" else features * (image_size // 4) ** 2
+    shapes = conv_shapes("conv/conv2d", 7, 3, channels) | vectors("ins_norm", channels, "gamma", "beta")
+    for i in range(2):
+        shapes |= conv_shapes(f"conv_{i}/conv2d", 3, channels * 2**i, channels * 2 ** (i + 1))
+        shapes |= vectors(f"ins_norm_{i}", channels * 2 ** (i + 1), "gamma", "beta")
+        shapes |= conv_shapes(f"up_conv_{i}/conv2d", 3, features // 2**i, features // 2 ** (i + 1))
+        shapes |= vectors(f"layer_ins_norm_{i}", features // 2 ** (i + 1), "rho", "gamma", "beta")
+    for i in range(4):
+        for j in (1, 2):
+            shapes |= conv_shapes(f"resblock_{i}/res{j}/conv_0/conv2d", 3, features, features)
+            shapes |= vectors(f"resblock_{i}/res{j}/instance_norm", features, "gamma", "beta")
+            shapes |= conv_shapes(f"adaptive_resblock{i}/res{j}/conv_0/conv2d", 3, features, features)
+            shapes |= vectors(f"adaptive_resblock{i}/res{j}/instance_layer_norm", features, "rho")
+    shapes |= {"CAM_logit/kernel": (features, 1), "CAM_logit/bias": (1,)}
+    shapes |= conv_shapes("conv_1x1/conv2d", 1, 2 * features, features)
+    for name, inputs in (("linear_0", flat), ("linear_1", features), ("gamma", features), ("beta", features)):
+        shapes |= {f"MLP/{name}/dense/kernel": (inputs, features), f"MLP/{name}/dense/bias": (features,)}
+    return shapes | conv_shapes("G_logit/conv2d", 7, channels, 3)
+
+
+def discriminator_variables(channels: int, strided: int) -> Shapes:
+    widths = [3, *(channels * 2**i for i in range(strided + 1))]
+    convs = {f"conv_{i}": (widths[i], widths[i + 1]) for i in range(strided)}
+    convs |= {"conv_last": (widths[-2], widths[-1]), "D_logit": (widths[-1], 1)}
+    shapes: Shapes = {}
+    for name, (inputs, outputs) in convs.items():
+        shapes |= conv_shapes(name, 4, inputs, outputs) | {f"{name}/u": (1, outputs)}
+    shapes |= {"CAM_logit/kernel": (widths[-1], 1), "CAM_logit/bias": (1,), "CAM_logit/u": (1, 1)}
+    return shapes | conv_shapes("conv_1x1/conv2d", 1, 2 * widths[-1], widths[-1])
+
+
+def all_variables(channels: int, variant: Variant, image_size: int) -> Shapes:
+    networks = {f"generator_{letter}": generator_variables(channels, variant, image_size) for letter in "AB"}
+    for letter in "AB":
+        networks[f"discriminator_{letter}/local"] = discriminator_variables(channels, 3)
+        networks[f"discriminator_{letter}/global"] = discriminator_variables(channels, 5)
+    return {f"{scope}/{name}": shape for scope, shapes in networks.items() for name, shape in shapes.items()}
+
+
+def random_variables(variant: Variant, *, image_size: int = SIDE, channels: int = 4) -> Variables:
+    """Random values of a sensible magnitude, and what else lies in such a file: optimizer slots, all NaN."""
+    source = np.random.default_rng(0)
+    values: Variables = {}
+    for name, shape in all_variables(channels, variant, image_size).items():
+        noise = source.normal(size=shape)
+        if name.endswith("/rho"):
+            value = source.uniform(size=shape)
+        elif name.endswith("/gamma"):
+            value = 1 + 0.3 * noise
+        elif name.endswith("/kernel"):
+            value = noise * math.sqrt(2 / np.prod(shape[:-1]))
+        elif name.endswith("/u"):
+            value = noise
+        else:
+            value = 0.3 * noise
+        values[name] = value.astype("f4")
+    for name in list(values):
+        if not name.endswith("/u"):
+            values |= {f"{name}/Adam": np.full_like(values[name], np.nan), f"{name}/Adam_1": np.full(1, np.nan)}
+    return values | {"beta1_power": np.array(0.5, "f4"), "beta2_power_1": np.array(0.9, "f4")}
+
+
+# The official graph, in NCHW.
+
+
+class Graph:
+    """Layers that take their variables by TensorFlow's names."""
+
+    def __init__(self, variables: Variables, scope: str) -> None:
+        self.variables, self.scope = variables, scope
+
+    def get(self, name: str) -> Tensor:
+        return torch.from_numpy(self.variables[f"{self.scope}/{name}"])
+
+    def conv(self, x: Tensor, name: str, before: int, behind: int, stride: int = 1) -> Tensor:
+        x = F.pad(x, (before, behind, before, behind), mode="reflect") if before + behind else x
+        kernel = self.kernel(name).permute(3, 2, 0, 1)
+        return F.conv2d(x, kernel, self.get(f"{name}/bias"), stride)
+
+    def kernel(self, name: str) -> Tensor:
+        kernel = self.get(f"{name}/kernel")
+        if f"{self.scope}/{name}/u" not in self.variables:
+            return kernel
+        # spectral_norm: one power iteration in every forward pass.
+        matrix = kernel.reshape(-1, kernel.shape[-1])
+        v = F.normalize(self.get(f"{name}/u") @ matrix.T)
+        u = F.normalize(v @ matrix)
+        return kernel / (v @ matrix @ u.T)[0, 0]
+
+    def dense(self, x: Tensor, name: str) -> Tensor:
+        return x @ self.get(f"MLP/{name}/dense/kernel") + self.get(f"MLP/{name}/dense/bias")
+
+    def vector(self, name: str) -> Tensor:
+        return self.get(name)[None, :, None, None]
+
+    def instance_norm(self, x: Tensor, name: str) -> Tensor:
+        return self.vector(f"{name}/gamma") * standardised(x, (2, 3)) + self.vector(f"{name}/beta")
+
+    def cam(self, x: Tensor, activation: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        kernel, bias = self.kernel("CAM_logit"), self.get("CAM_logit/bias")
+        logits = torch.cat([x.mean((2, 3)) @ kernel + bias, x.amax((2, 3)) @ kernel + bias], 1)
+        attention = (kernel + bias).reshape(1, -1, 1, 1)
+        x = activation(self.conv(torch.cat([x * attention, x * attention], 1), "conv_1x1/conv2d", 0, 0))
+        return x, logits, x.sum(1, keepdim=True)
+
+
+def standardised(x: Tensor, dim: tuple[int, ...]) -> Tensor:
+    var, mean = torch.var_mean(x, dim, correction=0, keepdim=True)
+    return (x - mean) / torch.sqrt(var + 1e-5)
+
+
+def tf_generator(variables: Variables, scope: str, x: Tensor, *, smoothing: bool) -> tuple[Tensor, Tensor, Tensor]:
+    g = Graph(variables, scope)
+    x = F.relu(g.instance_norm(g.conv(x, "conv/conv2d", 3, 3), "ins_norm"))
+    for i in range(2):
+        x = F.relu(g.instance_norm(g.conv(x, f"conv_{i}/conv2d", 1, 0, 2), f"ins_norm_{i}"))
+    for i in range(4):
+        name = f"resblock_{i}/res"
+        y = F.relu(g.instance_norm(g.conv(x, f"{name}1/conv_0/conv2d", 1, 1), f"{name}1/instance_norm"))
+        x = x + g.instance_norm(g.conv(y, f"{name}2/conv_0/conv2d", 1, 1), f"{name}2/instance_norm")
+    x, logits, heatmap = g.cam(x, F.relu)
+    light = len(g.get("MLP/linear_0/dense/kernel")) == x.shape[1]
+    # tf.layers.flatten of NHWC.
+    style = x.mean((2, 3)) if light else x.permute(0, 2, 3, 1).flatten(1)
+    for name in ("linear_0", "linear_1"):
+        style = F.relu(g.dense(style, name))
+    gamma, beta = (g.dense(style, name)[:, :, None, None] for name in ("gamma", "beta"))
+
+    def norm(x: Tensor, name: str, gamma: Tensor, beta: Tensor, offset: float) -> Tensor:
+        rho = (g.vector(f"{name}/rho") - offset).clamp(0, 1)
+        return (rho * standardised(x, (2, 3)) + (1 - rho) * standardised(x, (1, 2, 3))) * gamma + beta
+
+    for i in range(4):
+        name, offset = f"adaptive_resblock{i}/res", 0.1 if smoothing else 0.0
+        y = g.conv(x, f"{name}1/conv_0/conv2d", 1, 1)
+        y = F.relu(norm(y, f"{name}1/instance_layer_norm", gamma, beta, offset))
+        y = g.conv(y, f"{name}2/conv_0/conv2d", 1, 1)
+        x = x + norm(y, f"{name}2/instance_layer_norm", gamma, beta, offset)
+    for i in range(2):
+        name = f"layer_ins_norm_{i}"
+        x = g.conv(x.repeat_interleave(2, 2).repeat_interleave(2, 3), f"up_conv_{i}/conv2d", 1, 1)
+        x = F.relu(norm(x, name, g.vector(f"{name}/gamma"), g.vector(f"{name}/beta"), 0.0))
+    return torch.tanh(g.conv(x, "G_logit/conv2d", 3, 3)), logits, heatmap
+
+
+def tf_discriminator(variables: Variables, scope: str, strided: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    g = Graph(variables, scope)
+    for i in range(strided):
+        x = F.leaky_relu(g.conv(x, f"conv_{i}", 1, 1, 2), 0.2)
+    x = F.leaky_relu(g.conv(x, "conv_last", 1, 2), 0.2)
+    x, logits, heatmap = g.cam(x, lambda x: F.leaky_relu(x, 0.2))
+    return g.conv(x, "D_logit", 1, 2), logits, heatmap
+
+
+def assert_same(result: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
+    for one, other in zip(result, expected, strict=True):
+        assert one.shape == other.shape
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=5e-5)
+
+
+def write(folder: Path, variables: Variables, name: str = "UGATIT.model-1000000") -> Path:
+    """An official checkpoint folder."""
+    write_bundle(folder / name, variables)
+    (folder / "checkpoint").write_text(
+        f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n', encoding="utf-8"
+    )
+    return folder
+
+
+def drop(variables: Variables, pattern: str) -> Variables:
+    return {name: value for name, value in variables.items() if not re.search(pattern, name)}
+
+
+@pytest.mark.parametrize("variant", get_args(Variant))
+def test_these_are_the_official_variables(shared: Path, variant: Variant) -> None:
+    document = json.loads((shared / f"golden/tf/keys_tf_{variant}_ch64_256.json").read_text())
+    official = {name: tuple(entry["shape"]) for name, entry in document.items()}
+    assert all_variables(64, variant, 256) == official
+
+
+@pytest.mark.parametrize("smoothing", [True, False])
+@pytest.mark.parametrize("variant", get_args(Variant))
+def test_generators_compute_what_the_graph_computes(tmp_path: Path, variant: Variant, smoothing: bool) -> None:
+    variables = random_variables(variant)
+    name = (SMOOTH if smoothing else ROUGH).format("light_" if variant == "light" else "")
+    settings = ImportSettings(domains=("cat", "dog"))
+    model, notes = convert(write(tmp_path / name, variables), tmp_path / "out", settings)
+    config = model.config
+    assert (config.variant, config.dialect, config.rho_smoothing) == (variant, "tensorflow", smoothing)
+    assert (config.channels, config.blocks, config.discriminator_channels) == (4, 4, 4)
+    assert (config.local_layers, config.global_layers) == (5, 7)
+    assert (config.domain_a, config.domain_b) == ("cat", "dog")
+    assert config.image_size == (256 if variant == "light" else SIDE)
+    assert len(notes) == (1 if variant == "light" else 0)
+    x = 2 * torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) - 1
+    for direction in DIRECTIONS:
+        scope = {"a2b": "generator_B", "b2a": "generator_A"}[direction]
+        with torch.no_grad():
+            result = model.generator(direction)(x)
+        assert result.image.std() > 0.1
+        assert result.cam_logit is not None
+        assert result.heatmap is not None
+        assert_same(
+            (result.image, result.cam_logit, result.heatmap), tf_generator(variables, scope, x, smoothing=smoothing)
+        )
+
+
+def test_discriminators_compute_what_the_graph_computes(tmp_path: Path) -> None:
+    variables = random_variables("light")
+    model, _ = convert(write(tmp_path / ROUGH.format("light_"), variables), tmp_path / "out")
+    x = 2 * torch.rand(2, 3, 128, 104, generator=torch.Generator().manual_seed(0)) - 1
+    for domain in DOMAINS:
+        for scale in SCALES:
+            scope, strided = f"discriminator_{domain.upper()}/{scale}", 3 if scale == "local" else 5
+            with torch.no_grad():
+                logit, cam_logit, heatmap = model.discriminator(domain, scale)(x)
+            assert cam_logit is not None
+            assert heatmap is not None
+            assert logit.shape[2:] == (128 // 2**strided, 104 // 2**strided)
+            assert_same((logit, cam_logit, heatmap), tf_discriminator(variables, scope, strided, x))
+
+
+def test_the_map_is_flattened_channels_last(tmp_path: Path) -> None:
+    """One input of the full variant's first layer: row 2, column 4, channel 7."""
+    variables = random_variables("full")
+    side, features = SIDE // 4, 16
+    kernel = np.zeros_like(variables["generator_B/MLP/linear_0/dense/kernel"])
+    kernel[(2 * side + 4) * features + 7, 5] = 1
+    variables["generator_B/MLP/linear_0/dense/kernel"] = kernel
+    write(tmp_path / SMOOTH.format(""), variables)
+    imported = import_checkpoint(tmp_path / SMOOTH.format(""), ImportSettings())
+    expected = torch.zeros(features, features, side, side)
+    expected[5, 7, 2, 4] = 1
+    assert torch.equal(imported.generators["a2b.style.hidden1.weight"], expected.flatten(1))
+
+
+def test_optimizer_slots_are_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = random_variables("light")
+    folder = write(tmp_path / ROUGH.format("light_"), variables)
+    read: list[str] = []
+    original = TensorBundle.tensor
+
+    def tensor(self: TensorBundle, name: str) -> Array:
+        read.append(name)
+        return original(self, name)
+
+    monkeypatch.setattr(TensorBundle, "tensor", tensor)
+    imported = import_checkpoint(folder, ImportSettings())
+    assert len(read) == len(set(read))
+    wanted = {name for name in variables if "Adam" not in name and "power" not in name}
+    dropped = {name for name in wanted if re.search(r"generator_./(conv|conv_\d|resblock.*)/conv2d/bias", name)}
+    dropped = {name for name in dropped if "adaptive" not in name and "discriminator" not in name}
+    assert len(dropped) == 2 * 11
+    assert set(read) == wanted - dropped
+    assert imported.discriminators is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_dtypes(tmp_path: Path, dtype: torch.dtype) -> None:
+    folder = write(tmp_path / SMOOTH.format(""), random_variables("full"))
+    exact = import_checkpoint(folder, ImportSettings())
+    imported = import_checkpoint(folder, ImportSettings(), dtype=dtype)
+    assert exact.discriminators is not None
+    assert imported.discriminators is not None
+    for tensors, others in ((imported.generators, exact.generators), (imported.discriminators, exact.discriminators)):
+        for name, tensor in tensors.items():
+            assert tensor.dtype == (dtype if tensor.ndim > 1 else torch.float32), name
+            assert tensor.is_contiguous()
+            if not name.endswith((".u", ".v")):
+                assert torch.equal(tensor, others[name].to(tensor.dtype)), name
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_too_large_for_fp16(tmp_path: Path) -> None:
+    variables = random_variables("light")
+    variables["generator_A/G_logit/conv2d/kernel"][0, 0, 0, 0] = 1e6
+    folder = write(tmp_path / ROUGH.format("light_"), variables)
+    with pytest.raises(ModelError, match="too large for fp16"):
+        convert(folder, tmp_path / "out", storage="fp16")
+
+
+def test_scopes() -> None:
+    assert GENERATOR_SCOPES == {"a2b": "generator_B", "b2a": "generator_A"}
+
+
+# Where the checkpoint is, and what its name tells
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small checkpoint of the light variant, without smoothing."""
+    return write(
+        tmp_path / ROUGH.format("light_"), drop(random_variables("light", channels=1), "Adam"), "UGATIT.model-7"
+    )
+
+
+def test_every_way_to_name_a_checkpoint(folder: Path) -> None:
+    prefix = folder / "UGATIT.model-7"
+    for name in (
+        "",
+        "UGATIT.model-7",
+        "UGATIT.model-7.index",
+        "UGATIT.model-7.data-00000-of-00001",
+        "UGATIT.model-7.meta",
+    ):
+        assert checkpoint_prefix(folder / name) == prefix
+    for name in ("", "UGATIT.model-7.index", "UGATIT.model-7", "UGATIT.model-7.data-00000-of-00001"):
+        model, _ = convert(folder / name, folder / "out", overwrite=True)
+        assert model.config.channels == 1
+        assert model.provenance["imported_from"] == "UGATIT.model-7.data-00000-of-00001"
+        assert model.provenance["code"] == "official TensorFlow code"
+
+
+@pytest.mark.parametrize("name", [".", "UGATIT.model-7.index"])
+def test_the_folder_name_tells_smoothing_from_inside_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(folder)
+    assert not import_checkpoint(Path(name), ImportSettings()).config.rho_smoothing
+
+
+@pytest.mark.parametrize("name", ["nothing", "nothing.index", "UGATIT.model-8", "UGATIT.model-7.index.txt"])
+def test_no_such_checkpoint(folder: Path, name: str) -> None:
+    with pytest.raises(ModelError, match="no such checkpoint") as caught:
+        checkpoint_prefix(folder / name)
+    assert str(folder / name) in caught.value.message
+
+
+def test_several_checkpoints(folder: Path) -> None:
+    write_bundle(folder / "UGATIT.model-9", {})
+    # The `checkpoint` file names the latest.
+    assert checkpoint_prefix(folder).name == "UGATIT.model-7"
+    for text in ("", 'model_checkpoint_path: "gone"\n', 'all_model_checkpoint_paths: "UGATIT.model-7"\n'):
+        (folder / "checkpoint").write_text(text)
+        with pytest.raises(ModelError, match="holds 2 TensorFlow checkpoints") as caught:
+            checkpoint_prefix(folder)
+        assert ".index" in caught.value.hint
+    (folder / "checkpoint").write_text('model_checkpoint_path: "/home/authors/UGATIT/UGATIT.model-9"\n')
+    assert checkpoint_prefix(folder).name == "UGATIT.model-9"
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="holds 0 TensorFlow checkpoints"):
+        checkpoint_prefix(tmp_path)
+
+
+def test_without_its_checkpoint_file(folder: Path) -> None:
+    (folder / "checkpoint").unlink()
+    assert checkpoint_prefix(folder).name == "UGATIT.model-7"
+
+
+def test_smoothing_that_nothing_tells(folder: Path) -> None:
+    renamed = folder.rename(folder.with_name("weights"))
+    settings = ImportSettings(image_size=128)
+    imported = import_checkpoint(renamed, settings)
+    assert imported.config.rho_smoothing
+    assert imported.config.image_size == 128
+    (note,) = imported.notes
+    assert "'weights'" in note
+    assert "--no-smoothing" in note
+    imported = import_checkpoint(renamed, ImportSettings(image_size=128, rho_smoothing=False))
+    assert not imported.config.rho_smoothing
+    assert imported.notes == ()
+
+
+def test_settings_win_over_the_folder_name(folder: Path) -> None:
+    assert import_checkpoint(folder, ImportSettings(rho_smoothing=True)).config.rho_smoothing
+
+
+def test_discriminators_without_spectral_norm_are_dropped(tmp_path: Path) -> None:
+    variables = drop(random_variables("light", channels=1), r"Adam|/u$")
+    model, notes = convert(write(tmp_path / "x_4resblock_6dis_1_1", variables), tmp_path / "out")
+    assert model.discriminators is None
+    assert any("no spectrally normalised discriminators" in note for note in notes)
+    variables = drop(variables, "discriminator")
+    imported = import_checkpoint(write(tmp_path / "y_4resblock_6dis_1_1", variables), ImportSettings())
+    assert imported.discriminators is None
+    assert any("comes without" in note for note in imported.notes)
+
+
+# Checkpoints that are not U-GAT-IT's, or damaged
+
+
+def test_another_network(tmp_path: Path) -> None:
+    folder = write(tmp_path / "m", {"resnet/conv1/kernel": np.ones((3, 3, 3, 4), "f4")})
+    with pytest.raises(ModelError, match="not a U-GAT-IT checkpoint") as caught:
+        import_checkpoint(folder, ImportSettings())
+    assert "UGATIT.model-1000000.index" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "generator_B/conv/conv2d/kernel",
+        "generator_A/G_logit/conv2d/bias",
+        "generator_B/MLP/linear_0/dense/kernel",
+        "discriminator_B/global/CAM_logit/u",
+        "discriminator_A/local/D_logit/kernel",
+    ],
+)
+def test_a_missing_variable_is_named(tmp_path: Path, name: str) -> None:
+    folder = write(tmp_path / "m", drop(random_variables("light", channels=1), f"^{name}$"))
+    with pytest.raises(ModelError, match=f"no variable '{name}'"):
+        import_checkpoint(folder, ImportSettings())
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (4,), (1, 1), (7, 7, 3, 0), (7, 7, 3, 2), (7, 7, 3, 5000), (3, 7, 7, 3, 1)], ids=str
+)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "generator_B/conv/conv2d/kernel",
+        "generator_B/MLP/linear_0/dense/kernel",
+        "discriminator_A/local/conv_0/kernel",
+    ],
+)
+def test_wrong_shapes_are_one_error(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
+    variables = drop(random_variables("light", channels=1), "Adam")
+    variables[name] = np.ones(shape, "f4")
+    write(tmp_path / "m", variables)
+    with pytest.raises(ModelError) as caught:
+        convert(tmp_path / "m", tmp_path / "out")
+    assert str(tmp_path / "m" / "UGATIT.model-1000000") in caught.value.message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m"]
+
+
+@pytest.mark.parametrize("inputs", [32, 16 * 35, 3])
+def test_maps_that_are_not_square(tmp_path: Path, inputs: int) -> None:
+    variables = drop(random_variables("full"), "Adam")
+    for letter in "AB":
+        variables[f"generator_{letter}/MLP/linear_0/dense/kernel"] = np.ones((inputs, 16), "f4")
+    write(tmp_path / "m", variables)
+    with pytest.raises(ModelError, match=r"UGATIT\.model-1000000"):
+        convert(tmp_path / "m", tmp_path / "out")
+
+
+def test_data_cut_off(folder: Path) -> None:
+    data = folder / "UGATIT.model-7.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-200])
+    with pytest.raises(ModelError, match="truncated") as caught:
+        convert(folder, folder / "out")
+    assert str(data) in caught.value.message
+    assert not (folder / "out").exists()
+
+
+def test_data_missing(folder: Path) -> None:
+    (folder / "UGATIT.model-7.data-00000-of-00001").unlink()
+    with pytest.raises(ModelError, match="missing"):
+        convert(folder, folder / "out")
+
+
+def test_networks_of_different_width(tmp_path: Path) -> None:
+    narrow, wide = random_variables("light", channels=1), random_variables("light", channels=2)
+    variables = drop(narrow, "generator_A|Adam") | drop(wide, "generator_B|discriminator|Adam")
+    with pytest.raises(ModelError, match=r"UGATIT\.model-1000000"):
+        convert(write(tmp_path / "m", variables), tmp_path / "out")
+
+
+def test_several_shards(tmp_path: Path) -> None:
+    variables = drop(random_variables("light", channels=1), "Adam")
+    write_bundle(tmp_path / "m" / "model-1", variables, shards=2)
+    model, _ = convert(tmp_path / "m", tmp_path / "out")
+    assert isinstance(model, ModelFolder)
+    assert len(model.provenance["sha256"]) == 64
