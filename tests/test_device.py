@@ -50,7 +50,8 @@ def test_devices_by_name(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "gpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "cuda:300", "cuda:٣", "cpu:0", "cuda:99999999999", " cpu"]
+    "name",
+    ["", "gpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "cuda:300", "cuda:٣", "cpu:0", "cuda:99999999999", " cpu"],
 )
 def test_unknown_devices(machine: Machine, name: str) -> None:
     machine.has(gpus=64)

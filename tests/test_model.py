@@ -255,6 +255,6 @@ def test_the_smallest_pictures(config: ModelConfig) -> None:
     model = Model.untrained(config, device="cpu", precision="fp32")
     for fit in ("aspect", "native", "squash"):
         for size in ((1, 1), (1, 50), (17, 3)):
-            plan = geometry.plan_geometry(size, config, SizeOptions(fit))  # type: ignore[arg-type]
+            plan = geometry.plan_geometry(size, config, SizeOptions(fit))
             (result,) = model.translate_pixels([noise(*plan.network)], "b2a", plan)
             assert geometry.from_network(result, plan).size == size

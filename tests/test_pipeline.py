@@ -44,7 +44,11 @@ class Network:
         self.delay = 0.0
         monkeypatch.setattr(model, "translate_pixels", self)
 
+    def before(self) -> None:
+        """Something to do when a batch arrives."""
+
     def __call__(self, batch: Sequence[Pixels], direction: str, plan: Geometry) -> list[Pixels]:
+        self.before()
         assert direction in ("a2b", "b2a")
         self.batches.append(np.stack(batch).shape)
         self.plans.append(plan)
@@ -316,9 +320,7 @@ def test_broken_files_are_named_and_the_rest_is_done(model: Model, network: Netw
     assert network.pictures == 6
 
 
-def test_too_little_memory_names_every_picture(
-    model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_too_little_memory_names_every_picture(model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def forward(batch: Sequence[Pixels], _: str) -> list[Pixels]:
         if batch[0].shape[0] > 20:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -342,7 +344,8 @@ def test_too_little_memory_to_decode_or_encode(
     jobs = make(tmp_path, (20, 16))
     monkeypatch.setattr(images, stage, refuse)
     (result,) = run(model, jobs)
-    assert isinstance(result.error, kind)
+    assert result.error is not None
+    assert type(result.error) is kind
     assert result.error.message.startswith(f"{tmp_path / '000.png'}: not enough memory")
     assert network.pictures <= 1
 
@@ -447,25 +450,60 @@ def test_stopped_before_it_began(model: Model, network: Network, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
-def test_stages_overlap(model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    lock, active, most = threading.Lock(), [0, 0, 0], 0
+class Stages:
+    """Which of reading, the network and writing are at work at the same time."""
 
-    def spied(stage: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, model: Model) -> None:
+        self.lock = threading.Lock()
+        self.active = [0, 0, 0]
+        self.seen: set[tuple[bool, bool, bool]] = set()
+        monkeypatch.setattr(images, "read_picture", self.spied(0, images.read_picture))
+        monkeypatch.setattr(model, "translate_pixels", self.spied(1, lambda batch, *_: list(batch)))
+        monkeypatch.setattr(encoding, "write_atomic", self.spied(2, encoding.write_atomic))
+
+    def spied(self, stage: int, function: Callable[..., Any]) -> Callable[..., Any]:
         def spy(*arguments: Any, **keywords: Any) -> Any:
-            nonlocal most
-            with lock:
-                active[stage] += 1
-                most = max(most, sum(map(bool, active)))
+            self.change(stage, 1)
             time.sleep(0.01)
             result = function(*arguments, **keywords)
-            with lock:
-                active[stage] -= 1
+            self.change(stage, -1)
             return result
 
         return spy
 
-    monkeypatch.setattr(images, "read_picture", spied(0, images.read_picture))
-    monkeypatch.setattr(model, "translate_pixels", spied(1, lambda batch, *_: list(batch)))
-    monkeypatch.setattr(encoding, "write_atomic", spied(2, encoding.write_atomic))
-    run(model, make(tmp_path, *[(16, 16)] * 40), workers=2)
-    assert most == 3
+    def change(self, stage: int, step: int) -> None:
+        with self.lock:
+            self.active[stage] += step
+            reading, network, writing = map(bool, self.active)
+            self.seen.add((reading, network, writing))
+
+
+def test_stages_overlap_beside_a_gpu(model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model.generator("a2b")
+    model.device = torch.device("cuda")  # which the network that stands in doesn't need
+    stages = Stages(monkeypatch, model)
+    assert not failures(run(model, make(tmp_path, *[(16, 16)] * 40), workers=4, batch_size=2))
+    assert (True, True, True) in stages.seen
+
+
+def test_stages_take_turns_on_a_cpu(model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stages = Stages(monkeypatch, model)
+    assert not failures(run(model, make(tmp_path, *[(16, 16)] * 40), workers=4, batch_size=2))
+    assert {threads for threads in stages.seen if threads[1]} == {(False, True, False)}
+    assert (True, False, True) in stages.seen
+
+
+def test_one_file_is_begun_for_each_one_taken(
+    model: Model, network: Network, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A GPU must not find that nobody decoded while it was busy."""
+    model.generator("a2b")
+    model.device = torch.device("cuda")
+    watch = Watch(monkeypatch, network)
+    network.delay = 0.02
+    ready = []
+    monkeypatch.setattr(network, "before", lambda: ready.append(watch.decoded - network.pictures))
+    run(model, make(tmp_path, *[(16, 16)] * 60), workers=2, batch_size=4)
+    # Except for the first and for the last ones, the next batch is there already.
+    assert len(ready) == 15
+    assert sorted(ready[1:13])[1] >= 8

@@ -114,7 +114,7 @@ def translate_files(
     try:
         wanted = takewhile(lambda _: not run.stop.is_set(), jobs)
         decoded = run.ahead(run.decode, wanted, window)
-        yield from _one_full_disk(run.ahead(run.encode, run.through_network(decoded), window))
+        yield from _one_full_disk(run.behind(run.encode, run.through_network(decoded), window))
     finally:
         run.pool.shutdown(cancel_futures=True)
 
@@ -140,15 +140,29 @@ class _Run:
         self.running: list[Future[Any]] = []
 
     def ahead(self, function: Callable[[In], Out], items: Iterable[In], window: int) -> Iterator[Out]:
-        """`map` in threads, in order, at most `window` items ahead of whoever pulls."""
+        """`map` in threads, in order, `window` items ahead of whoever pulls: one is begun for each one taken."""
         pending: deque[Future[Out]] = deque()
         for item in items:
-            pending.append(self.pool.submit(function, item))
-            self.running.append(pending[-1])
+            pending.append(self._begin(function, item))
+            if len(pending) > window:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+    def behind(self, function: Callable[[In], Out], items: Iterable[In], window: int) -> Iterator[Out]:
+        """`map` in threads, in order, at most `window` items behind `items`: what is done is given at once."""
+        pending: deque[Future[Out]] = deque()
+        for item in items:
+            pending.append(self._begin(function, item))
             while pending and (len(pending) > window or pending[0].done()):
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+    def _begin(self, function: Callable[[In], Out], item: In) -> Future[Out]:
+        future = self.pool.submit(function, item)
+        self.running.append(future)
+        return future
 
     def _wait_for_turn(self) -> None:
         """On the CPU, lets the threads finish; none gets more to do until the network is done."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,7 +65,6 @@ def _at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UGATIT_HOME", str(tmp_path / ".ugatit"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("PYTHONWARNINGS", "error")
     for name in ("UGATIT_DEBUG", "FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
 
@@ -88,10 +88,13 @@ def ugatit(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[
         monkeypatch.setattr(sys, "stdin", Stdin(stdin, typed=typed))
         capsysbinary.readouterr()
         code: object = 0
+        before = signal.getsignal(signal.SIGINT)
         try:
             app.main()
         except SystemExit as end:
             code = end.code or 0
+        finally:
+            signal.signal(signal.SIGINT, before)  # which pytest needs
         output = capsysbinary.readouterr()
         assert isinstance(code, int)
         return Outcome(code, output.out, output.err.decode())

@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 from rich.console import Console
@@ -24,11 +23,11 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, in a list to set it."""
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    yield now
+    return now
 
 
 @pytest.fixture
@@ -67,13 +66,14 @@ def test_results_go_to_stdout(capsys: Capture) -> None:
     assert capsys.readouterr() == ("out/a.png\n", "")
 
 
-def test_results_that_are_no_text(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    stdout = io.TextIOWrapper(io.BytesIO(), "utf-8")
+def test_results_that_are_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    stdout = io.TextIOWrapper(written, "utf-8")
     monkeypatch.setattr(sys, "stdout", stdout)
     console.result("a")
     console.result(os.fsdecode(b"\xe9.png"))
     console.result("b")
-    assert stdout.buffer.getvalue() == b"a\n\xe9.png\nb\n"  # type: ignore[attr-defined]  # a BytesIO
+    assert written.getvalue() == b"a\n\xe9.png\nb\n"
 
 
 def test_bugs_are_owned_up_to(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +177,10 @@ def test_help(ugatit: Command, arguments: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("translate", ("--model", "--to", "--skip-existing", "flat2clay", "Examples", "a2b|b2a", "same|png|jpg|webp")),
+        (
+            "translate",
+            ("--model", "--to", "--skip-existing", "flat2clay", "Examples", "a2b|b2a", "same|png|jpg|webp"),
+        ),
         ("convert", ("--domains", "--name", "--dtype", "Examples", "UGATIT_selfie2anime")),
     ],
 )

@@ -25,7 +25,9 @@ def checkpoint(tmp_path: Path) -> str:
 def test_into_a_folder(ugatit: Command, checkpoint: str) -> None:
     outcome = ugatit("convert", checkpoint, "models/mine", "--domains", "selfie,anime", "--image-size", "32")
     assert (outcome.code, outcome.lines) == (0, ["models/mine"])
-    assert "selfie <-> anime: light, 4 channels, 1 blocks, 32 px, pytorch dialect, with discriminators" in outcome.stderr
+    assert (
+        "selfie <-> anime: light, 4 channels, 1 blocks, 32 px, pytorch dialect, with discriminators" in outcome.stderr
+    )
     assert "ugatit translate PICTURES --model models/mine -o out/" in outcome.stderr
     assert below("models") == ["mine/config.json", "mine/discriminators.safetensors", "mine/model.safetensors"]
     document = json.loads(Path("models/mine/config.json").read_text())

@@ -441,7 +441,6 @@ def test_bad_files_among_good_ones(light: str) -> None:
     assert below("out") == sorted(GOOD)
     assert sorted(outcome.lines) == [f"out/{name}" for name in sorted(GOOD)]
     *named, summary = outcome.errors
-    assert {line.split(".png: ")[0].split(".jpg: ")[0] for line in named}
     for name in {*bad, "gone.png"}:
         assert len([line for line in named if line.startswith(f"in/{name}: ")]) == 1, name
     assert len(named) == len(bad) + 1
@@ -480,7 +479,10 @@ def test_only_bad_inputs(translate: Command) -> None:
 
 def private_disk() -> bool:
     probe = ["unshare", "-rm", "sh", "-c", "mkdir -p disk && mount -t tmpfs -o size=64k tmpfs disk"]
-    return shutil.which("unshare") is not None and subprocess.run(probe, capture_output=True, check=False).returncode == 0
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run(probe, capture_output=True, check=False).returncode == 0
+    )
 
 
 def test_a_full_disk(light: str) -> None:
@@ -562,21 +564,26 @@ def test_a_file_where_a_folder_is_needed(translate: Command) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2)])
+@pytest.mark.parametrize(
+    ("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2), (signal.SIGINT, 9)]
+)
 def test_stopping(light: str, number: signal.Signals, times: int) -> None:
     put(*(f"in/{index:03}.png" for index in range(300)))
     arguments = command("translate", "in", *options(light), "-o", "out", "--size", "400", "--workers", "2")
     log = Path("log")
-    with log.open("w") as stdout, subprocess.Popen(arguments, stdout=stdout, stderr=subprocess.PIPE, text=True) as run:
+    with (
+        log.open("w") as stdout,
+        subprocess.Popen(arguments, stdout=stdout, stderr=subprocess.PIPE, text=True) as run,
+    ):
         while log.read_text().count("\n") < 3:
             assert run.poll() is None
             time.sleep(0.01)
         for _ in range(times):
             run.send_signal(number)
-            time.sleep(0.05)
+            time.sleep(0.1)
         _, said = run.communicate(timeout=60)
-    # The second one may come when Python is about to end.
-    assert run.returncode == 130 or (times == 2 and run.returncode == -number)
+    # A later one may come when Python is about to end; a shell says 130, too.
+    assert run.returncode == 130 or (times > 1 and run.returncode == -number)
     assert "stopping: finishing what is in progress" in said
     assert "Traceback" not in said
     written = below("out")

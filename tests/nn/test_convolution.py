@@ -58,7 +58,7 @@ def compare(conv: ReflectConv2d, plain: Plain, x: Tensor, *, channels_last: bool
         torch.testing.assert_close(leaf.grad.double(), double.grad, rtol=1e-5, atol=1e-3)
 
 
-@settings(max_examples=25)
+@settings(max_examples=30)
 @given(
     channels=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     size=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)),
@@ -74,7 +74,7 @@ def test_upsample_conv_is_the_plain_form(
     compare(conv, plain_upsample, x, channels_last=channels_last, seed=seed)
 
 
-@settings(max_examples=25)
+@settings(max_examples=30)
 @given(
     inputs=st.integers(1, 5),
     size=st.tuples(st.integers(1, 3), st.integers(2, 9), st.integers(2, 9)),
@@ -129,7 +129,7 @@ def test_initial_weights(conv: ReflectConv2d) -> None:
     assert abs(conv.weight.std() / INIT_STD - 1) < 0.1
 
 
-@settings(max_examples=20)
+@settings(max_examples=30)
 @given(shape=st.tuples(st.integers(1, 6), st.integers(1, 5), st.integers(1, 4)), seed=seeds)
 def test_power_iterations_find_the_largest_singular_value(shape: tuple[int, int, int], seed: int) -> None:
     torch.manual_seed(seed % 2**31)

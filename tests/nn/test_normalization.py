@@ -14,6 +14,7 @@ from tests.reference import plain_adalin, plain_group_norm
 from ugatit_cli.config import DecoderNorm, Dialect, ModelConfig
 from ugatit_cli.nn.generator import Generator
 from ugatit_cli.nn.normalization import (
+    EPS,
     AdaptiveNorm,
     GroupNorm,
     InstanceNorm,
@@ -52,7 +53,7 @@ def in_double(*tensors: Tensor) -> list[Tensor]:
     return [tensor.detach().double().requires_grad_(tensor.requires_grad) for tensor in tensors]
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(
     shape=shapes,
     seed=seeds,
@@ -139,8 +140,10 @@ def test_with_and_without_gradients_agree(shape: tuple[int, ...], seed: int, hal
     with_gradient = instance_layer_norm(x.requires_grad_(), rho, gamma, beta)
     assert with_gradient.requires_grad
     assert without.dtype == with_gradient.dtype
-    rtol, atol = (2**-6, 0.05) if half else (0.0, 1e-5)
-    torch.testing.assert_close(with_gradient.detach().float(), without.float(), rtol=rtol, atol=atol)
+    # In bfloat16 the one with gradients rounds scale and shift, too.
+    scale = gamma.abs().max() / (x.detach().float().var((2, 3), correction=0).min() + EPS).sqrt()
+    unit = (2**-6 if half else 1e-6) * (1 + scale.item() * x.detach().abs().max().item())
+    torch.testing.assert_close(with_gradient.detach().float(), without.float(), rtol=0, atol=unit)
 
 
 @pytest.mark.parametrize("gradients", [False, True])
@@ -296,7 +299,7 @@ def test_clip_rho_reaches_every_rho_and_nothing_else() -> None:
         assert torch.equal(parameter, expected), name
 
 
-@settings(max_examples=20)
+@settings(max_examples=30)
 @given(channels=st.integers(1, 16).map(lambda n: 8 * n), seed=seeds)
 def test_group_norm_at_every_width_of_the_decoder(channels: int, seed: int) -> None:
     for width in (channels, 2 * channels, 4 * channels):

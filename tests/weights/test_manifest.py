@@ -54,6 +54,12 @@ def test_entries_keep_their_order(tmp_path: Path) -> None:
     assert list(read_manifest(write(tmp_path, text))) == ["cats", "birds"]
 
 
+def test_a_bundled_model_needs_no_instructions(tmp_path: Path) -> None:
+    text = ENTRY.replace('"import"', '"bundled"').replace('instructions = "ask"', "")
+    entry = read_manifest(write(tmp_path, text))["cats"]
+    assert (entry.source, entry.instructions) == ("bundled", "")
+
+
 def test_an_empty_manifest(tmp_path: Path) -> None:
     assert read_manifest(write(tmp_path, "schema = 1")) == {}
 
@@ -77,15 +83,11 @@ def test_an_empty_manifest(tmp_path: Path) -> None:
         ('"ask"', '"ask"\nsha256 = "0"', "[models.cats] sha256: unknown key"),
         ("[models.cats]", "[models]\ncats = 1\n[other]", "[models.cats]"),
         ("[models.cats]", "models = 1\n[other]", "models"),
-        ('source = "import"', 'source = "bundled"', "[models.cats] instructions: "),
     ],
 )
 def test_mistakes_are_told_where(tmp_path: Path, old: str, new: str, text: str) -> None:
     assert old in ENTRY
     path = write(tmp_path, ENTRY.replace(old, new))
-    if (old, new) == ('source = "import"', 'source = "bundled"'):
-        assert read_manifest(path)["cats"].source == "bundled"
-        return
     with pytest.raises(ModelError) as caught:
         read_manifest(path)
     assert caught.value.message.startswith(f"{path}: ")

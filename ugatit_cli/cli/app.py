@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -59,3 +60,6 @@ def main() -> None:
     except Exception as error:
         console.show_bug(error)
         sys.exit(1)
+    finally:
+        # With torch, Python takes a second to end; a Ctrl-C in it would only show a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

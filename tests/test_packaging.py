@@ -1,0 +1,104 @@
+"""What people install: the wheel holds the model, its licences and nothing of ours."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tomllib
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+import ugatit_cli
+from ugatit_cli.weights.manifest import read_manifest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
+    """Built from a copy, so that what lies about in the checkout stays there."""
+    build = pytest.importorskip("hatchling.build", reason="needs hatchling, which builds the wheel")
+    folder = tmp_path_factory.mktemp("wheel")
+    names = ("ugatit_cli", "tests", "pyproject.toml", "README.md", "LICENSE", "NOTICE", "weights_manifest.toml")
+    for name in names:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        return zipfile.Path(folder / build.build_wheel(str(folder)))
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture
+def names(wheel: zipfile.Path) -> list[str]:
+    return wheel.root.namelist()
+
+
+@pytest.fixture
+def metadata(wheel: zipfile.Path) -> Message:
+    (folder,) = [part for part in wheel.iterdir() if part.name.endswith(".dist-info")]
+    return Parser().parsestr((folder / "METADATA").read_text(encoding="utf-8"))
+
+
+def test_everything_a_user_needs(names: list[str]) -> None:
+    for name in (
+        "ugatit_cli/py.typed",
+        "ugatit_cli/weights_manifest.toml",
+        "ugatit_cli/models/flat2clay/config.json",
+        "ugatit_cli/models/flat2clay/model.safetensors",
+    ):
+        assert names.count(name) == 1
+    for name in ("LICENSE", "NOTICE"):
+        assert sum(1 for each in names if each.endswith(f".dist-info/licenses/{name}")) == 1
+
+
+def test_every_module_and_bundled_model(names: list[str]) -> None:
+    files = [path for path in (ROOT / "ugatit_cli").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert {path.relative_to(ROOT).as_posix() for path in files} <= set(names)
+    for name, entry in read_manifest().items():
+        held = f"ugatit_cli/models/{name}/model.safetensors" in names
+        assert held is (entry.source == "bundled")
+
+
+def test_nothing_else(names: list[str]) -> None:
+    assert {name.split("/")[0] for name in names} == {"ugatit_cli", f"ugatit_cli-{ugatit_cli.__version__}.dist-info"}
+    assert not [name for name in names if name.endswith(".pyc") or "test" in name]
+
+
+def test_metadata(metadata: Message) -> None:
+    assert metadata["Name"] == "ugatit-cli"
+    assert metadata["Version"] == ugatit_cli.__version__
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata["License-Expression"] == "MIT"
+    assert "ugatit translate" in str(metadata.get_payload())
+
+
+def test_the_command(wheel: zipfile.Path) -> None:
+    (folder,) = [part for part in wheel.iterdir() if part.name.endswith(".dist-info")]
+    assert "ugatit = ugatit_cli.cli.app:main" in (folder / "entry_points.txt").read_text()
+
+
+def test_the_manifest_inside_is_the_one_at_the_top(wheel: zipfile.Path) -> None:
+    inside = (wheel / "ugatit_cli" / "weights_manifest.toml").read_bytes()
+    assert inside == (ROOT / "weights_manifest.toml").read_bytes()
+
+
+def test_the_notice_names_what_the_bundled_model_was_trained_on() -> None:
+    notice = (ROOT / "NOTICE").read_text()
+    for word in ("Twemoji", "CC-BY 4.0", "Fluent", "MIT"):
+        assert word in notice
+
+
+def test_dependencies_are_those_that_are_imported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {requirement.split(">")[0].split("=")[0] for requirement in project["dependencies"]}
+    assert wanted >= {"torch", "numpy", "typer", "rich", "pillow", "safetensors"}
