@@ -510,3 +510,8 @@ def test_several_shards(tmp_path: Path) -> None:
     model, _ = convert(tmp_path / "m", tmp_path / "out")
     assert isinstance(model, ModelFolder)
     assert len(model.provenance["sha256"]) == 64
+
+
+def test_a_second_download_of_a_smoothed_checkpoint(folder: Path) -> None:
+    renamed = folder.rename(folder.with_name(SMOOTH.format("light_") + " (1)"))
+    assert import_checkpoint(renamed, ImportSettings(image_size=128)).config.rho_smoothing

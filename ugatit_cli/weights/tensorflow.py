@@ -122,7 +122,8 @@ def _infer(bundle: TensorBundle, settings: ImportSettings) -> tuple[ModelConfig,
 def _smoothing(folder: Path) -> tuple[bool, list[str]]:
     """From the official folder name: `..._4resblock_6dis_1_1_10_10_1000_sn_smoothing`."""
     if re.search(r"_\d+resblock_\d+dis_", folder.name):
-        return folder.name.endswith("_smoothing"), []
+        # Not only at its end: browsers and unpackers add " (1)".
+        return "_smoothing" in folder.name, []
     return True, [f"Nothing tells whether rho was smoothed ({folder.name!r}); on, as by default (--no-smoothing)."]
 
 
