@@ -20,7 +20,7 @@ from ugatit_cli.errors import ModelError, OutputError, PictureError, StorageErro
 from ugatit_cli.geometry import Geometry, Pixels, SizeOptions
 from ugatit_cli.inputs import Job
 from ugatit_cli.model import Model
-from ugatit_cli.pipeline import MAX_WAITING, Result, TranslateOptions, translate_files
+from ugatit_cli.pipeline import MAX_TURN, MAX_WAITING, Result, TranslateOptions, translate_files
 
 NATIVE = SizeOptions("native")
 
@@ -256,9 +256,9 @@ def test_decoding_stays_a_window_ahead(
     jobs = make(tmp_path, *[(16, 16)] * 500)
     assert len(run(model, jobs, workers=2, batch_size=1)) == 500
     window = 2 * 2 + 1
-    # One more is in the hands of the network.
-    assert watch.ahead <= window + 2
-    assert watch.behind <= window + 2
+    # One turn more is in the hands of the network.
+    assert watch.ahead <= window + MAX_TURN + 1
+    assert watch.behind <= window + MAX_TURN + 1
 
 
 def test_encoding_stays_a_window_behind(
@@ -269,8 +269,28 @@ def test_encoding_stays_a_window_behind(
     run(model, make(tmp_path, *[(16, 16)] * 120), workers=3, batch_size=2)
     window = 2 * 3 + 2
     assert watch.written == 120
-    assert watch.behind <= window + 2 + 1
-    assert watch.ahead <= window + 2 + 1
+    assert watch.behind <= window + MAX_TURN + 1
+    assert watch.ahead <= window + MAX_TURN + 1
+
+
+def test_on_the_cpu_threads_and_network_take_turns(
+    model: Model, network: Network, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    watch = Watch(monkeypatch, network)
+    watch.write_delay = 0.002
+    seen: list[int] = []
+    translate = model.translate_pixels
+
+    def during(*arguments: Any) -> list[Pixels]:
+        before = watch.decoded + watch.written
+        network.delay = 0.005
+        result = translate(*arguments)
+        seen.append(watch.decoded + watch.written - before)
+        return result
+
+    monkeypatch.setattr(model, "translate_pixels", during)
+    run(model, make(tmp_path, *[(16, 16)] * 60), workers=4)
+    assert seen == [0] * 60
 
 
 def test_few_pictures_wait_for_their_shape(

@@ -31,6 +31,10 @@ from ugatit_cli.model import WHITE, Colour, Model, finish, prepare
 
 # Decoded frames that may wait for others of their shape to fill a batch.
 MAX_WAITING = 64
+# Turns that network and threads take on the CPU: long enough that a change of turns, in which PyTorch's threads go on
+# spinning for milliseconds, doesn't matter; short enough for Ctrl-C.
+TURN_SECONDS = 0.5
+MAX_TURN = 16
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -137,7 +141,8 @@ class _Run:
         self.options = options
         self.stop = stop
         self.pool = ThreadPoolExecutor(options.workers, "ugatit")
-        self.running: list[Future[Any]] = []
+        self.frame_seconds = 0.0
+        self.running: deque[Future[Any]] = deque()
 
     def ahead(self, function: Callable[[In], Out], items: Iterable[In], window: int) -> Iterator[Out]:
         """`map` in threads, in order, `window` items ahead of whoever pulls: one is begun for each one taken."""
@@ -160,15 +165,15 @@ class _Run:
             yield pending.popleft().result()
 
     def _begin(self, function: Callable[[In], Out], item: In) -> Future[Out]:
-        future = self.pool.submit(function, item)
-        self.running.append(future)
-        return future
+        while self.running and self.running[0].done():
+            self.running.popleft()
+        self.running.append(self.pool.submit(function, item))
+        return self.running[-1]
 
     def _wait_for_turn(self) -> None:
         """On the CPU, lets the threads finish; none gets more to do until the network is done."""
         if self.model.device.type == "cpu":
             wait(self.running)
-        self.running = [future for future in self.running if not future.done()]
 
     def decode(self, job: Job) -> _Work | Result:
         """Reads a picture and makes its frames fit the network."""
@@ -213,9 +218,11 @@ class _Run:
         return self.options.batch_size or self.model.batch_size(plan)
 
     def _group_size(self, plan: Geometry) -> int:
-        """Where threads and network take turns, each turn has work for all threads."""
+        """Where threads and network take turns, a turn is about `TURN_SECONDS` long."""
         size = self._batch_size(plan)
-        return max(size, self.options.workers) if self.model.device.type == "cpu" else size
+        if self.model.device.type != "cpu" or not self.frame_seconds:
+            return size
+        return max(size, min(MAX_TURN, int(TURN_SECONDS / self.frame_seconds)))
 
     def _translate(self, works: list[_Work]) -> Iterator[_Work | Result]:
         """Pictures of equal shape through the network."""
@@ -233,7 +240,7 @@ class _Run:
             for work in works:
                 yield Result(work.job, error=PictureError(f"{work.job.name}: {error.message}", error.hint))
             return
-        seconds = (time.perf_counter() - start) / len(frames)
+        self.frame_seconds = seconds = (time.perf_counter() - start) / len(frames)
         results = iter(translated)
         for work in works:
             own = [next(results) for _ in work.frames]
