@@ -214,8 +214,8 @@ def stored(tensor: Tensor, storage: Precision) -> Tensor:
     """
     dtype = DTYPES[storage] if tensor.ndim > 1 else torch.float32
     result = tensor.detach().to("cpu", dtype).contiguous()
-    # A sum is finite only if every term is, and needs no mask as large as the tensor.
-    if not torch.isfinite(result.sum(dtype=torch.float64)):
+    # Extremes are finite only if everything is, and need no mask as large as the tensor.
+    if not all(extreme.isfinite() for extreme in torch.aminmax(result)):
         raise ModelError(f"a weight is not finite, or too large for {storage}", "Store it as fp32: --dtype fp32")
     return result
 

@@ -2,13 +2,59 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from ugatit_cli.config import Fit
 from ugatit_cli.errors import UsageError
 
-FORMATS = Literal["same", "png", "jpg", "webp"]
+MOST_BATCH = 1024
+MOST_WORKERS = 64
+
+Format = Literal["same", "png", "jpg", "webp"]
+
+InputsArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="INPUT", help="Pictures, folders, globs, or - for stdin.", show_default=False),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="OUT", help="Folder for the results, or a file for a single picture."),
+]
+BatchSizeOption = Annotated[str, typer.Option("--batch-size", metavar="auto|N", help="Pictures per forward pass.")]
+WorkersOption = Annotated[str, typer.Option("--workers", metavar="auto|N", help="Threads that decode and encode.")]
+SizeOption = Annotated[
+    str,
+    typer.Option("--size", metavar="SIZE", help="Size of the results: same, model, N (short side) or WxH."),
+]
+FitOption = Annotated[
+    Fit,
+    typer.Option(
+        "--fit",
+        help="How pictures meet the network: aspect (short side at the model's size), native (own resolution), "
+        "squash (the paper's square).",
+    ),
+]
+TileOption = Annotated[
+    str,
+    typer.Option(
+        "--tile",
+        metavar="auto|off|N",
+        help="Overlapping tiles of N pixels; auto: for native pictures above 2.3 MP.",
+    ),
+]
+BackgroundOption = Annotated[
+    str, typer.Option("--background", metavar="COLOUR", help="Colour behind transparent pixels while translating.")
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="File format of the results.")]
+QualityOption = Annotated[
+    int | None,
+    typer.Option("--quality", min=1, max=100, help="For jpg and webp.  [default: 95 and 90]", show_default=False),
+]
+SkipExistingOption = Annotated[bool, typer.Option("--skip-existing", help="Leave results that exist already.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist already.")]
 
 ModelOption = Annotated[
     str,

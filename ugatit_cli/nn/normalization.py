@@ -64,6 +64,8 @@ def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Two float32 tensors (N, C). Differentiable.
     """
+    if not _needs_grad(x):
+        return _moments(x)
     mean, var = _ChannelMoments.apply(x)
     return mean, var
 
