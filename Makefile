@@ -22,9 +22,9 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: .venv/bin/python pyproject.toml
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
 .venv/.installed-test: .venv/bin/python pyproject.toml
-	$(BIN)/pip install --quiet --editable ".[test]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[test]"
 	@touch $@ .venv/.installed

@@ -2,8 +2,8 @@
 
     python -m benchmarks.folder [--model flat2clay | --channels 64] [--files 200] [--memory]
 
-Pictures are 256 x 256 PNGs of smooth noise, made on the spot. `--memory` translates 200 and 2,000 files in processes of
-their own and compares their peak memory.
+Pictures are 256 x 256 PNGs of smooth noise, made on the spot. `--memory` translates 200 and 2,000 files in
+processes of their own and compares their peak memory.
 """
 
 from __future__ import annotations
