@@ -170,8 +170,9 @@ def test_version(ugatit: Command) -> None:
 def test_help(ugatit: Command, arguments: tuple[str, ...]) -> None:
     outcome = ugatit(*arguments)
     assert outcome.code == (0 if arguments else 2)
-    assert "translate" in outcome.stdout.decode()
-    assert "convert" in outcome.stdout.decode()
+    text = outcome.stdout.decode() if arguments else outcome.stderr
+    assert "translate" in text
+    assert "convert" in text
 
 
 @pytest.mark.parametrize(

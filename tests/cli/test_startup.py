@@ -49,3 +49,10 @@ def test_nothing_heavy_is_imported(arguments: tuple[str, ...], code: int) -> Non
     assert (found or 0) == code
     assert modules & HEAVY == set()
     assert "typer" in modules  # or this test looks at nothing
+
+
+@pytest.mark.parametrize("command", ["translate", "convert"])
+def test_help_of_a_command_parses_no_options(command: str) -> None:
+    _, modules = imported_by(command, "--help")
+    assert "pydantic" not in modules
+    assert "rich" not in modules

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Annotated
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from ugatit_cli import __version__
 from ugatit_cli.cli import console
@@ -14,29 +15,36 @@ from ugatit_cli.cli.convert import convert
 from ugatit_cli.cli.translate import translate
 from ugatit_cli.errors import Interrupted, UgatitError
 
+
+class Root(TyperGroup):
+    """The root command, without options of its own once a command is named.
+
+    To look for an option, its own `--help` included, Typer imports pydantic. That would double the time of
+    `ugatit COMMAND --help`.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Takes the command's name off the arguments."""
+        self.add_help_option = not args or args[0] not in self.commands
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
     name="ugatit",
+    cls=Root,
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="ugatit --version shows the version.",
 )
 app.command()(translate)
 app.command()(convert)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        console.result(f"ugatit {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
-def root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
+def root() -> None:
     """Translate pictures between two looks with U-GAT-IT.
 
     `ugatit translate ./icons -o out/` gives flat icons a 3D clay look with the bundled model.
@@ -45,6 +53,10 @@ def root(
 
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 some inputs failed, 2 usage, 3 model, 4 training, 130 Ctrl-C."""
+    # Not an option of the root: see `Root`.
+    if sys.argv[1:] == ["--version"]:
+        console.result(f"ugatit {__version__}")
+        sys.exit(0)
     try:
         app()
     except UgatitError as error:

@@ -44,7 +44,7 @@ def convert(
     Reads the checkpoints of both official codes, PyTorch (.pt, old and new format) and TensorFlow (neither needs
     TensorFlow nor runs code from the file). All settings come from the checkpoint.
 
-    **Examples**
+    Examples:
 
     `ugatit convert selfie2anime_params_0100000.pt my-model`
 

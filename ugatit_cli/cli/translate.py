@@ -68,7 +68,7 @@ def translate(
 
     Results keep their picture's name, size, transparency and animation; folders are mirrored.
 
-    **Examples**
+    Examples:
 
     `ugatit translate icon.png -o clay.png`
 
