@@ -62,7 +62,7 @@ ModelOption = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="A model's name, a model folder, or a run folder of `ugatit train`.",
+        help="A model's name or a model folder.",
     ),
 ]
 DirectionOption = Annotated[

@@ -74,7 +74,7 @@ def translate(
 
     `ugatit translate ./selfies --model selfie2anime -o out/`
 
-    `ugatit translate photos/ "more/*.jpg" --to anime --model runs/mine -o out/ --format webp --skip-existing`
+    `ugatit translate photos/ "more/*.jpg" --to anime --model my-model -o out/ --format webp --skip-existing`
 
     `cat icon.png | ugatit translate - > clay.png`
     """
