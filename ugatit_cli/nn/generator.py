@@ -63,11 +63,11 @@ class DecoderBlock(nn.Module):
 
     def __init__(self, channels: int, config: ModelConfig) -> None:
         super().__init__()
-        self.adaptive = config.adaptive
+        norm = AdaptiveNorm if config.adaptive else decoder_norm
         self.conv1 = ReflectConv2d(channels, channels, 3, pad=padding(1), bias=config.conv_bias)
         self.conv2 = ReflectConv2d(channels, channels, 3, pad=padding(1), bias=config.conv_bias)
-        self.norm1: nn.Module = AdaptiveNorm(channels, config) if config.adaptive else decoder_norm(channels, config)
-        self.norm2: nn.Module = AdaptiveNorm(channels, config) if config.adaptive else decoder_norm(channels, config)
+        self.norm1: nn.Module = norm(channels, config)
+        self.norm2: nn.Module = norm(channels, config)
 
     def forward(self, x: Tensor, style: tuple[Tensor, Tensor] | None) -> Tensor:
         """x (N, C, H, W), style (gamma, beta) each (N, C) -> (N, C, H, W)."""
@@ -113,7 +113,7 @@ class StyleMLP(nn.Module):
         if self.light:
             pooled = x.mean((2, 3), dtype=torch.float32)  # (N, C)
         elif x.shape[2:] != (self.side, self.side):
-            raise ValueError(f"a full generator takes {4 * self.side}x{4 * self.side} pixels only")
+            raise ValueError(f"this full generator takes {4 * self.side}x{4 * self.side} pixels only")
         else:
             pooled = x.flatten(1)  # (N, C*H*W)
         hidden = F.relu(self.hidden1(pooled.to(self.hidden1.weight.dtype)).float())
@@ -151,6 +151,9 @@ class Generator(nn.Module):
 
         Args:
             x: (N, 3, H, W) float in [-1, 1].
+
+        Raises:
+            ValueError: a full generator is given another size than its own.
         """
         x = x.to(self.stem.conv.weight.dtype)
         x = self.stem(x)  # (N, C, H, W)
