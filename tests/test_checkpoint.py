@@ -508,3 +508,18 @@ def test_tensors_that_do_not_fit_are_never_written(tmp_path: Path, change: str) 
     with pytest.raises(ModelError):
         save_model(tmp_path / "m", CONFIG, tensors)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("foreign", ["config.json", "notes.txt"])
+def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path, foreign: str) -> None:
+    target = tmp_path / "project"
+    if foreign == "config.json":  # of something else: any web project has one
+        target.mkdir()
+        (target / foreign).write_text('{"name": "js"}')
+    else:
+        save_model(target, CONFIG, generators())
+        (target / foreign).write_text("precious")
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match="or holds other files too"):
+        save_model(target, CONFIG, generators(), overwrite=True)
+    assert contents(tmp_path) == before

@@ -425,3 +425,9 @@ def test_longest_names(name: str, tmp_path: Path) -> None:
 def test_name_that_is_too_long(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="too long"):
         write_atomic(tmp_path / ("x" * 300), b"data")
+
+
+def test_transparency_is_flattened_over_the_background() -> None:
+    frame = Frame(Image.new("RGB", (8, 8), "red"), Image.new("L", (8, 8), 0))
+    data = encode(Picture((frame,), "PNG"), "JPEG", background=(0, 0, 255))
+    assert opened(data).getpixel((4, 4))[2] > 250  # type: ignore[index]

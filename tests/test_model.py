@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests import tiny
 from ugatit_cli import ModelConfig, geometry, load
@@ -258,3 +261,17 @@ def test_the_smallest_pictures(config: ModelConfig) -> None:
             plan = geometry.plan_geometry(size, config, SizeOptions(fit))
             (result,) = model.translate_pixels([noise(*plan.network)], "b2a", plan)
             assert geometry.from_network(result, plan).size == size
+
+
+def test_a_result_that_is_not_a_number(model: Model) -> None:
+    with torch.no_grad():
+        model.generator("a2b").to_rgb.weight.fill_(math.nan)
+    with pytest.raises(PictureError, match="not a number") as caught:
+        model.translate(Image.new("RGB", (32, 32)))
+    assert "--precision fp32" in caught.value.hint
+
+
+@pytest.mark.parametrize("wrong", ["icon.png", np.zeros((8, 8, 3), np.uint8), [None]])
+def test_what_is_no_picture(model: Model, wrong: Any) -> None:
+    with pytest.raises(TypeError, match="PIL"):
+        model.translate(wrong)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from tests import tiny
-from ugatit_cli import encoding, images, load
+from ugatit_cli import encoding, images, load, pipeline
 from ugatit_cli.errors import ModelError, OutputError, PictureError, StorageError, UsageError
 from ugatit_cli.geometry import Geometry, Pixels, SizeOptions
 from ugatit_cli.inputs import Job
@@ -527,3 +527,50 @@ def test_one_file_is_begun_for_each_one_taken(
     # Except for the first and for the last ones, the next batch is there already.
     assert len(ready) == 15
     assert sorted(ready[1:13])[1] >= 8
+
+
+def test_stopping_leaves_other_shapes_that_wait(model: Model, network: Network, tmp_path: Path) -> None:
+    stop = threading.Event()
+    # The small first picture lets all the others wait for company, and become ripe at once.
+    jobs = make(tmp_path, (16, 16), *[(400 + 4 * index, 400) for index in range(40)])
+    network.delay = 0.001
+
+    def slow() -> None:
+        if len(network.batches) >= 1:
+            network.delay = 0.6
+        if len(network.batches) == 3:
+            stop.set()
+
+    network.before = slow  # type: ignore[method-assign]
+    results = list(translate_files(model, jobs, TranslateOptions(sizes=NATIVE, workers=2), stop=stop))
+    assert network.pictures == 4
+    assert len(results) == 4
+    assert all(result.error is None for result in results)
+
+
+def test_one_picture_that_fails_does_not_take_its_batch_along(
+    model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    jobs = make(tmp_path, *[(16, 16)] * 5)
+    bad = np.asarray(Image.open(str(jobs[2].source)))
+
+    def translate(batch: Sequence[Pixels], *_: object) -> list[Pixels]:
+        if any((pixels == bad).all() for pixels in batch):
+            raise PictureError("not a number")
+        return list(batch)
+
+    monkeypatch.setattr(model, "translate_pixels", translate)
+    results = run(model, jobs, batch_size=4)
+    assert [result.job for result in results if result.error is not None] == [jobs[2]]
+    assert len(results) == 5
+
+
+def test_large_frames_do_not_wait_in_numbers(
+    model: Model, network: Network, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(pipeline, "MAX_WAITING_PIXELS", 10 * 40 * 40)
+    watch = Watch(monkeypatch, network)
+    shapes = [(40 + 4 * (index % 10), 40 + 4 * (index // 10)) for index in range(100)]
+    run(model, make(tmp_path, *shapes), workers=1, batch_size=8)
+    assert network.pictures == 100
+    assert watch.ahead <= 10 + 1 + (2 * 1 + 8) + 1

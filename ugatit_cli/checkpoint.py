@@ -31,6 +31,7 @@ FORMAT = 1
 CONFIG_FILE = "config.json"
 GENERATORS_FILE = "model.safetensors"
 DISCRIMINATORS_FILE = "discriminators.safetensors"
+MODEL_FILES = {CONFIG_FILE, GENERATORS_FILE, DISCRIMINATORS_FILE, "README.md"}
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ def save_model(
         ModelError: tensors that don't fit the config, or aren't finite.
         OutputError: the folder exists, or can't be written.
     """
-    _check_target(folder, overwrite=overwrite)
+    check_target(folder, overwrite=overwrite)
     document = {"format": FORMAT, "model": config.to_dict(), "provenance": dict(provenance or {})}
     temporary = _temporary_beside(folder)
     try:
@@ -259,13 +260,30 @@ def save_model(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_target(folder: Path, *, overwrite: bool) -> None:
+def check_target(folder: Path, *, overwrite: bool) -> None:
+    """Whether a model may be written to a folder.
+
+    Raises:
+        OutputError: it exists, unless it is a model folder with nothing else in it, and `overwrite` is set.
+    """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    if not (folder / CONFIG_FILE).is_file():
-        raise OutputError(f"{folder}: exists and is not a model folder", "Name another folder.")
+    if not _is_model_folder(folder):
+        raise OutputError(
+            f"{folder}: exists and is not a model folder, or holds other files too", "Name another folder."
+        )
     if not overwrite:
         raise OutputError(f"{folder}: exists already", "Name another folder, or pass --overwrite.")
+
+
+def _is_model_folder(folder: Path) -> bool:
+    if not folder.is_dir() or not {path.name for path in folder.iterdir()} <= MODEL_FILES:
+        return False
+    try:
+        document = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and "format" in document and "model" in document
 
 
 def _temporary_beside(folder: Path) -> Path:

@@ -75,16 +75,21 @@ def result_suffix(source: Path, wanted: str) -> str:
     return suffix_for(output_format(Image.registered_extensions().get(source.suffix.lower(), ""), wanted))
 
 
-def encode(picture: Picture, format: str, *, quality: int | None = None) -> bytes:
+def encode(
+    picture: Picture, format: str, *, quality: int | None = None, background: tuple[int, int, int] = (255, 255, 255)
+) -> bytes:
     """The picture as a file's content.
 
     Args:
         format: Pillow's name of the format.
         quality: 1 to 100 for JPEG, WebP (100 is lossless) and AVIF; other formats have none.
+        background: RGB colour behind transparency in formats that have none.
     """
     options = _options(picture, format, quality)
     _check_writable(picture, format)
-    frames = _gif_frames(picture, options) if format == "GIF" else [_bands(f, format) for f in picture.frames]
+    frames = (
+        _gif_frames(picture, options) if format == "GIF" else [_bands(f, format, background) for f in picture.frames]
+    )
     if picture.animated:
         options |= {"save_all": True, "append_images": frames[1:]} | _timing(picture, format)
     try:
@@ -145,9 +150,9 @@ def _options(picture: Picture, format: str, quality: int | None) -> dict[str, An
     return options
 
 
-def _bands(frame: Frame, format: str) -> Image.Image:
+def _bands(frame: Frame, format: str, background: tuple[int, int, int]) -> Image.Image:
     if frame.alpha is None or format not in _ALPHA:
-        image = composite(frame, (255, 255, 255)).copy()
+        image = composite(frame, background).copy()
         image.info = {}
         return image
     return Image.merge("RGBA", (*frame.rgb.split(), frame.alpha))

@@ -175,10 +175,13 @@ class Model:
 
         Raises:
             PictureError: a picture can't be decoded, or doesn't fit into memory.
+            TypeError: something else than pictures.
             UsageError: an option makes no sense.
         """
         options = SizeOptions(fit, tile, size)
-        pictures = [image] if isinstance(image, Image.Image) else image
+        pictures = [image] if isinstance(image, Image.Image) else list(image)
+        if not all(isinstance(picture, Image.Image) for picture in pictures):
+            raise TypeError("translate takes a PIL image or a list of them; open files with PIL.Image.open")
         frames = [images.from_pil(picture).frames[0] for picture in pictures]
         plans = [geometry.plan_geometry(frame.rgb.size, self.config, options) for frame in frames]
         results: dict[int, Image.Image] = {}
@@ -264,6 +267,11 @@ class Model:
             pixels = torch.from_numpy(np.stack(batch)).to(self.device)  # (N, H, W, 3) uint8
             x = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # (N, 3, H, W) in [-1, 1], channels last
             image = generator(x).image.add_(1).mul_(127.5).round_().clamp_(0, 255)
+            if not image.isfinite().all():
+                raise PictureError(
+                    f"the network's result is not a number (NaN) in {self.precision}",
+                    "Use --precision fp32; if that doesn't help, the model is damaged.",
+                )
             return list(image.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
 
 

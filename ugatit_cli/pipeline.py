@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any, TypeVar
 
 from PIL import Image
@@ -31,6 +31,7 @@ from ugatit_cli.model import WHITE, Colour, Model, finish, prepare
 
 # Decoded frames that may wait for others of their shape to fill a batch.
 MAX_WAITING = 64
+MAX_WAITING_PIXELS = 16_000_000
 # Turns that network and threads take on the CPU: long enough that a change of turns, in which PyTorch's threads go on
 # spinning for milliseconds, doesn't matter; short enough for Ctrl-C.
 TURN_SECONDS = 0.5
@@ -133,6 +134,10 @@ def _one_full_disk(results: Iterable[Result]) -> Iterator[Result]:
         full |= found
 
 
+def _area(plan: Geometry) -> int:
+    return plan.network[0] * plan.network[1]
+
+
 class _Run:
     """The three stages."""
 
@@ -141,7 +146,7 @@ class _Run:
         self.options = options
         self.stop = stop
         self.pool = ThreadPoolExecutor(options.workers, "ugatit")
-        self.frame_seconds = 0.0
+        self.pixel_seconds = 0.0
         self.running: deque[Future[Any]] = deque()
 
     def ahead(self, function: Callable[[In], Out], items: Iterable[In], window: int) -> Iterator[Out]:
@@ -201,17 +206,19 @@ class _Run:
             elif not self.stop.is_set():
                 groups.setdefault((item.plan.network, item.plan.tile), []).append(item)
                 for key in self._ripe(groups):
-                    yield from self._translate(groups.pop(key))
+                    if not self.stop.is_set():
+                        yield from self._translate(groups.pop(key))
         for group in groups.values():
             if not self.stop.is_set():
                 yield from self._translate(group)
 
     def _ripe(self, groups: dict[tuple[Size, int], list[_Work]]) -> list[tuple[Size, int]]:
-        """Shapes with a full batch; when too many frames wait in all, also the shape with the most."""
+        """Shapes with a full batch; when too much waits in all, the shape with the most pixels."""
         waiting = {key: sum(len(work.frames) for work in group) for key, group in groups.items()}
         full = [key for key, count in waiting.items() if count >= self._group_size(groups[key][0].plan)]
-        if not full and sum(waiting.values()) > MAX_WAITING:
-            return [max(waiting, key=waiting.__getitem__)]
+        pixels = {key: count * _area(groups[key][0].plan) for key, count in waiting.items()}
+        if not full and (sum(waiting.values()) > MAX_WAITING or sum(pixels.values()) > MAX_WAITING_PIXELS):
+            return [max(pixels, key=pixels.__getitem__)]
         return full
 
     def _batch_size(self, plan: Geometry) -> int:
@@ -220,31 +227,42 @@ class _Run:
     def _group_size(self, plan: Geometry) -> int:
         """Where threads and network take turns, a turn is about `TURN_SECONDS` long."""
         size = self._batch_size(plan)
-        if self.model.device.type != "cpu" or not self.frame_seconds:
+        if self.model.device.type != "cpu" or not self.pixel_seconds:
             return size
-        return max(size, min(MAX_TURN, int(TURN_SECONDS / self.frame_seconds)))
+        return max(size, min(MAX_TURN, int(TURN_SECONDS / (self.pixel_seconds * _area(plan)))))
 
     def _translate(self, works: list[_Work]) -> Iterator[_Work | Result]:
-        """Pictures of equal shape through the network."""
+        """Pictures of equal shape through the network; those that `stop` leaves unfinished are dropped."""
         self._wait_for_turn()
         start = time.perf_counter()
-        plan = works[0].plan
-        frames = [pixels for work in works for pixels in work.frames]
-        step = self._batch_size(plan)
-        translated: list[Pixels] = []
         try:
-            for first in range(0, len(frames), step):
-                batch = frames[first : first + step]
-                translated += self.model.translate_pixels(batch, self.options.direction, plan)
+            translated = self._forward([pixels for work in works for pixels in work.frames], works[0].plan)
         except PictureError as error:
+            if len(works) == 1:
+                name = works[0].job.name
+                yield Result(works[0].job, error=PictureError(f"{name}: {error.message}", error.hint))
+                return
+            # Which of them it was shows when each goes alone.
             for work in works:
-                yield Result(work.job, error=PictureError(f"{work.job.name}: {error.message}", error.hint))
+                yield from self._translate([work])
             return
-        self.frame_seconds = seconds = (time.perf_counter() - start) / len(frames)
+        seconds = (time.perf_counter() - start) / len(translated)
+        self.pixel_seconds = seconds / _area(works[0].plan)
         results = iter(translated)
         for work in works:
-            own = [next(results) for _ in work.frames]
-            yield replace(work, frames=own, seconds=work.seconds + seconds * len(own))
+            own = list(islice(results, len(work.frames)))
+            if len(own) == len(work.frames):
+                yield replace(work, frames=own, seconds=work.seconds + seconds * len(own))
+
+    def _forward(self, frames: list[Pixels], plan: Geometry) -> list[Pixels]:
+        """Batch by batch; at least one."""
+        step = self._batch_size(plan)
+        translated = self.model.translate_pixels(frames[:step], self.options.direction, plan)
+        for first in range(step, len(frames), step):
+            if self.stop.is_set():
+                break
+            translated += self.model.translate_pixels(frames[first : first + step], self.options.direction, plan)
+        return translated
 
     def encode(self, item: _Work | Result) -> Result:
         """Brings a translated picture back to its size, alpha and format, and writes it."""
@@ -253,7 +271,9 @@ class _Run:
         start = time.perf_counter()
         try:
             picture = self._finished(item)
-            data = encoding.encode(picture, self._format(item), quality=self.options.quality)
+            data = encoding.encode(
+                picture, self._format(item), quality=self.options.quality, background=self.options.background
+            )
             if item.job.output is not None:
                 encoding.write_atomic(item.job.output, data)
         except StorageError as error:

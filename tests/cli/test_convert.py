@@ -142,3 +142,16 @@ def test_a_checkpoint_is_not_a_model(ugatit: Command, checkpoint: str) -> None:
     outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", f"./{checkpoint}")
     assert outcome.code == 3
     assert f"ugatit convert {checkpoint} OUT_DIR" in outcome.stderr
+
+
+def test_a_bundled_name_is_taken(ugatit: Command, tmp_path: Path) -> None:
+    outcome = ugatit("convert", str(tiny.save_official(tmp_path / "x.pt")), "--name", "flat2clay")
+    assert outcome.code == 2
+    assert "bundled" in outcome.stderr
+
+
+@pytest.mark.parametrize(("option", "value"), [("--domains", "a,a"), ("--domains", "a/b,c"), ("--image-size", "30")])
+def test_settings_that_no_model_has(ugatit: Command, tmp_path: Path, option: str, value: str) -> None:
+    outcome = ugatit("convert", str(tiny.save_official(tmp_path / "x.pt")), str(tmp_path / "m"), option, value)
+    assert outcome.code == 2
+    assert "x.pt" not in outcome.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +57,10 @@ def test_help_of_a_command_parses_no_options(command: str) -> None:
     _, modules = imported_by(command, "--help")
     assert "pydantic" not in modules
     assert "rich" not in modules
+
+
+def test_finding_a_model_does_not_import_the_compiler(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    _, modules = imported_by("translate", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--dry-run")
+    assert "torch" in modules
+    assert "sympy" not in modules

@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests import tiny
 from tests.tensor_bundle_writer import write_bundle
 from tests.weights.test_pytorch import random_checkpoint, save
 from ugatit_cli.checkpoint import DISCRIMINATORS_FILE, GENERATORS_FILE, open_model
 from ugatit_cli.config import PRECISIONS, Precision
 from ugatit_cli.device import DTYPES
-from ugatit_cli.errors import ModelError, OutputError
+from ugatit_cli.errors import ConfigError, ModelError, OutputError
 from ugatit_cli.weights.convert import convert
 from ugatit_cli.weights.official import ImportSettings
 
@@ -76,13 +77,32 @@ def test_a_prefix_beside_other_files(tmp_path: Path) -> None:
 
 
 def test_domains_that_a_config_refuses(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="domain"):
+    with pytest.raises(ConfigError, match="domain"):
         convert(checkpoint, tmp_path / "out", ImportSettings(domains=("a/b", "c")))
-    with pytest.raises(ModelError, match="both domains"):
+    with pytest.raises(ConfigError, match="both domains"):
         convert(checkpoint, tmp_path / "out", ImportSettings(domains=("a", "A")))
 
 
 def test_sizes_that_a_config_refuses(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="image_size is 30"):
+    with pytest.raises(ConfigError, match="image_size is 30"):
         convert(checkpoint, tmp_path / "out", ImportSettings(image_size=30))
     assert not (tmp_path / "out").exists()
+
+
+def test_from_inside_the_checkpoint_and_into_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tiny.save_official(tmp_path / "x.pt")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(ModelError, match="TensorFlow"):
+        convert(Path(), tmp_path / "out")
+    model, _ = convert(checkpoint, Path())
+    assert model.path == tmp_path / "here"
+
+
+def test_the_target_is_checked_first(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "a.txt").touch()
+    with pytest.raises(OutputError):
+        convert(tmp_path / "no such checkpoint.pt", tmp_path / "taken")

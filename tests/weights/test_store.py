@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,3 +136,24 @@ def test_known_models(home: Path) -> None:
         (home / "models" / name).mkdir(parents=True)
     (home / "models" / "file").touch()
     assert known_models() == sorted({*read_manifest(), "zebra"})
+
+
+def test_a_store_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = os.stat
+
+    def refuse(path: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith(str(store_folder())):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError):
+        store_path("x").is_dir()
+    assert "flat2clay" in known_models()
+    assert find_model("flat2clay").config.domain_b == "clay"
+
+
+def test_a_name_that_is_too_long() -> None:
+    with pytest.raises(ModelError, match="no model"):
+        find_model("x" * 5000)

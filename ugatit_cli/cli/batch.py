@@ -52,10 +52,12 @@ def check_streams(jobs: list[Job], *, json_lines: bool) -> None:
     """Standard output is for one thing, and nobody types a picture.
 
     Raises:
-        UsageError: the picture would mix with JSON lines, or standard input is a terminal.
+        UsageError: the picture would mix with JSON lines, or standard input or output is a terminal.
     """
     if json_lines and any(job.output is None for job in jobs):
         raise UsageError("--json and the picture can't both go to standard output", "Name a file for it: -o out.png")
+    if any(job.output is None for job in jobs) and sys.stdout.isatty():
+        raise UsageError("standard output is a terminal", "Name a file for the picture: -o out.png")
     if any(job.source is None for job in jobs) and sys.stdin.isatty():
         raise UsageError("standard input (-) is a terminal", "Pipe a picture in: cat icon.png | ugatit translate -")
 
@@ -114,8 +116,7 @@ class Report:
             return
         self.done += 1
         if result.data is not None:
-            sys.stdout.buffer.write(result.data)
-            sys.stdout.buffer.flush()
+            console.result_bytes(result.data)
             return
         width, height = result.size or (0, 0)
         self._say(result.job, width=width, height=height, milliseconds=round(result.seconds * 1000, 1))

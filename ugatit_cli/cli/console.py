@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from ugatit_cli.errors import UgatitError
+from ugatit_cli.errors import StorageError, UgatitError
 
 if TYPE_CHECKING:
     import rich.progress
@@ -39,12 +39,40 @@ def note(text: str) -> None:
 
 
 def result(text: str) -> None:
-    """Writes one line of results to stdout."""
-    try:
-        print(text, flush=True)
-    except UnicodeEncodeError:  # a file name that isn't text: byte for byte
-        sys.stdout.buffer.write(os.fsencode(text) + b"\n")
+    """Writes one line of results to stdout.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    with _stdout_errors():
+        try:
+            print(text, flush=True)
+        except UnicodeEncodeError:  # a file name that isn't text: byte for byte
+            sys.stdout.buffer.write(os.fsencode(text) + b"\n")
+            sys.stdout.buffer.flush()
+
+
+def result_bytes(data: bytes) -> None:
+    """Writes a file's content to stdout.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    with _stdout_errors():
+        sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _stdout_errors() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # whoever read it has enough; Typer ends the command
+        raise
+    except OSError as error:
+        # What is still buffered would fail again, with a traceback, when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise StorageError(f"standard output can't be written: {error.strerror}") from None
 
 
 def show_error(error: UgatitError) -> None:

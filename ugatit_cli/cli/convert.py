@@ -53,10 +53,12 @@ def convert(
     """
     from ugatit_cli.weights import convert as weights
     from ugatit_cli.weights.official import ImportSettings
-    from ugatit_cli.weights.store import store_path
+    from ugatit_cli.weights.store import bundled_models, store_path
 
     if (out_dir is None) == (name is None):
         raise UsageError("give either OUT_DIR or --name NAME")
+    if name in bundled_models():
+        raise UsageError(f"{name} is the name of a bundled model", "Choose another --name.")
     folder = store_path(name) if name is not None else Path(str(out_dir)).expanduser()
     settings = ImportSettings(parse_domains(domains) if domains else None, image_size, smoothing)
     model, notes = weights.convert(checkpoint.expanduser(), folder, settings, storage=dtype, overwrite=overwrite)

@@ -92,7 +92,7 @@ def parse_tile(text: str) -> int | None:
         return None
     if text == "off":
         return 0
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) < 9:
         return int(text)
     raise UsageError(f"--tile {text}: unknown", "It is auto, off, or a number of pixels.")
 
@@ -105,7 +105,7 @@ def parse_count(option: str, text: str, most: int) -> int:
     """
     if text == "auto":
         return 0
-    if text.isascii() and text.isdigit() and 1 <= int(text) <= most:
+    if text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= most:
         return int(text)
     raise UsageError(f"{option} {text}: unknown", f"It is auto, or a number from 1 to {most}.")
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ugatit_cli.config import Dialect
-from ugatit_cli.nn.convolution import INIT_STD, SpectralNorm
+from ugatit_cli.nn.convolution import SpectralNorm, initial_weight
 from ugatit_cli.nn.normalization import channel_moments
 
 
@@ -16,7 +16,7 @@ class DomainClassifier(nn.Module):
 
     def __init__(self, features: int, *, bias: bool, spectral: bool) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(1, features).normal_(std=INIT_STD))
+        self.weight = initial_weight(1, features)
         self.bias = nn.Parameter(torch.zeros(1)) if bias else None
         self.norm = SpectralNorm(self.weight) if spectral else None
 
@@ -42,7 +42,7 @@ class ClassActivationMap(nn.Module):
         self.slope = slope
         self.gap = DomainClassifier(features, bias=self.shared, spectral=spectral)
         self.gmp = None if self.shared else DomainClassifier(features, bias=False, spectral=spectral)
-        self.weight = nn.Parameter(torch.empty(features, 2 * features, 1, 1).normal_(std=INIT_STD))
+        self.weight = initial_weight(features, 2 * features, 1, 1)
         self.bias = nn.Parameter(torch.zeros(features))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

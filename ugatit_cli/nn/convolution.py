@@ -20,6 +20,13 @@ def padding(size: int, extra: int = 0) -> Padding:
     return (size, size + extra, size, size + extra)
 
 
+def initial_weight(*shape: int) -> nn.Parameter:
+    """A parameter drawn from N(0, 0.02), the paper's initial weights."""
+    weight = torch.empty(shape)
+    # On "meta" there is nothing to draw, and trying makes torch import its compiler.
+    return nn.Parameter(weight if weight.is_meta else weight.normal_(std=INIT_STD))
+
+
 class ReflectConv2d(nn.Module):
     """Convolution after reflection padding; weights start from N(0, 0.02), biases from 0."""
 
@@ -27,7 +34,7 @@ class ReflectConv2d(nn.Module):
         self, inputs: int, outputs: int, kernel: int, *, pad: Padding, stride: int = 1, bias: bool = False
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel).normal_(std=INIT_STD))
+        self.weight = initial_weight(outputs, inputs, kernel, kernel)
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.pad = pad
         self.stride = stride
@@ -92,8 +99,8 @@ class SpectralNorm(nn.Module):
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         matrix = weight.flatten(1)
-        self.register_buffer("u", F.normalize(torch.randn(matrix.shape[0]), dim=0))
-        self.register_buffer("v", F.normalize(torch.randn(matrix.shape[1]), dim=0))
+        self.register_buffer("u", _random_direction(matrix.shape[0]))
+        self.register_buffer("v", _random_direction(matrix.shape[1]))
 
     @torch.no_grad()
     def iterate(self, weight: Tensor) -> None:
@@ -107,6 +114,11 @@ class SpectralNorm(nn.Module):
         if self.training:
             self.iterate(weight)
         return weight / torch.dot(self.u, weight.flatten(1) @ self.v)
+
+
+def _random_direction(size: int) -> Tensor:
+    direction = torch.empty(size)
+    return direction if direction.is_meta else F.normalize(direction.normal_(), dim=0)
 
 
 class SpectralConv2d(ReflectConv2d):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.nn.attention import ClassActivationMap
-from ugatit_cli.nn.convolution import INIT_STD, ReflectConv2d, ToRGB, UpsampleConv2d, padding
+from ugatit_cli.nn.convolution import ReflectConv2d, ToRGB, UpsampleConv2d, initial_weight, padding
 from ugatit_cli.nn.normalization import AdaptiveNorm, InstanceNorm, decoder_norm
 
 
@@ -91,6 +91,19 @@ class UpBlock(nn.Module):
         return out.relu_()
 
 
+class Linear(nn.Module):
+    """Linear layer; weights start from N(0, 0.02), biases from 0."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool) -> None:
+        super().__init__()
+        self.weight = initial_weight(outputs, inputs)
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs) -> (N, outputs)."""
+        return F.linear(x, self.weight, self.bias)
+
+
 class StyleMLP(nn.Module):
     """Gamma and beta of AdaLIN from the attention map: its average (light) or all of it (full)."""
 
@@ -101,12 +114,10 @@ class StyleMLP(nn.Module):
         self.side = config.image_size // 4
         inputs = features if config.light else features * self.side**2
         bias = config.dialect == "tensorflow"
-        self.hidden1 = nn.Linear(inputs, features, bias=bias)
-        self.hidden2 = nn.Linear(features, features, bias=bias)
-        self.gamma = nn.Linear(features, features, bias=bias)
-        self.beta = nn.Linear(features, features, bias=bias)
-        for parameter in self.parameters():
-            nn.init.zeros_(parameter) if parameter.ndim == 1 else nn.init.normal_(parameter, std=INIT_STD)
+        self.hidden1 = Linear(inputs, features, bias=bias)
+        self.hidden2 = Linear(features, features, bias=bias)
+        self.gamma = Linear(features, features, bias=bias)
+        self.beta = Linear(features, features, bias=bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, H, W) -> gamma (N, C), beta (N, C), both float32."""

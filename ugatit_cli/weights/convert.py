@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from ugatit_cli.checkpoint import ModelFolder, open_model, save_model
+from ugatit_cli.checkpoint import ModelFolder, check_target, open_model, save_model
 from ugatit_cli.config import Precision
 from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import ModelError
@@ -36,6 +36,9 @@ def convert(
         ModelError: the checkpoint can't be read, or isn't one of U-GAT-IT.
         OutputError: the folder exists, or can't be written.
     """
+    if not folder.name:  # `.` can't be renamed
+        folder = folder.absolute()
+    check_target(folder, overwrite=overwrite)
     imported, dialect, file = _read(checkpoint, settings or ImportSettings(), storage)
     provenance: dict[str, Any] = {
         "imported_from": file.name,
@@ -56,7 +59,7 @@ def convert(
 
 def _read(checkpoint: Path, settings: ImportSettings, storage: Precision) -> tuple[Imported, str, Path]:
     """The tensors, the code that wrote them, and the file that holds the weights."""
-    index = checkpoint.with_name(checkpoint.name + ".index")
+    index = Path(f"{checkpoint}.index")
     if checkpoint.is_dir() or index.is_file() or checkpoint.suffix == ".index" or ".data-" in checkpoint.name:
         prefix = tensorflow.checkpoint_prefix(checkpoint)
         imported = tensorflow.import_checkpoint(prefix, settings, dtype=DTYPES[storage])

@@ -53,11 +53,18 @@ class ImportSettings:
         domains: names of domains A and B.
         image_size: training size; full generators tell theirs, light ones don't (default 256).
         rho_smoothing: TensorFlow only; told by the official folder name.
+
+    Raises:
+        ConfigError: names or a size that no model can have.
     """
 
     domains: tuple[str, str] | None = None
     image_size: int | None = None
     rho_smoothing: bool | None = None
+
+    def __post_init__(self) -> None:
+        # Asked here, it is the setting that is wrong; later it would be the checkpoint.
+        ModelConfig(image_size=self.image_size or 256, **self.domain_fields())
 
     def domain_fields(self) -> dict[str, Any]:
         """The domain names as `ModelConfig` fields."""

@@ -1,5 +1,8 @@
 """Finds the model that `--model` names: in the user's model store, bundled, or anywhere on disk."""
 
+# os.path: a store that may not be read, or a name that is too long, is one that isn't there.
+# ruff: noqa: PTH110, PTH112
+
 from __future__ import annotations
 
 import difflib
@@ -46,15 +49,15 @@ def find_model(name: str) -> ModelFolder:
     plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) is not None
     if plain:
         stored = store_path(name)
-        if stored.is_dir():
+        if os.path.isdir(stored):
             return open_model(stored)
         entry = read_manifest().get(name)
         if entry is not None and entry.source == "bundled":
             return open_model(BUNDLED / name)
-        if entry is not None and not Path(name).exists():
+        if entry is not None and not os.path.exists(name):
             raise ModelError(f"the weights of {name} are not on this machine", entry.instructions.strip())
     path = Path(name).expanduser()
-    if path.exists():
+    if os.path.exists(path):
         return open_model(path)
     raise _not_found(name)
 
@@ -69,8 +72,13 @@ def _not_found(name: str) -> ModelError:
     )
 
 
+def bundled_models() -> list[str]:
+    """Names of the models inside the package."""
+    return [name for name, entry in read_manifest().items() if entry.source == "bundled"]
+
+
 def known_models() -> list[str]:
     """Names that are in the manifest or in the store."""
     store = store_folder()
-    stored = [path.name for path in store.iterdir() if path.is_dir()] if store.is_dir() else []
+    stored = [path.name for path in store.iterdir() if path.is_dir()] if os.access(store, os.R_OK | os.X_OK) else []
     return sorted({*read_manifest(), *(name for name in stored if not name.startswith("."))})
