@@ -46,7 +46,8 @@ def new(config: ModelConfig | None = None, *, device: str = "auto", precision: s
 
     Args:
         config: sizes and switches; default: the paper's light model at 256 pixels.
-        device, precision: as in `load`.
+        device, precision: as in `load`; to train it, ask for `fp32`, or the weights themselves are bf16 where the
+            device prefers that.
 
     Raises:
         DeviceError: the machine doesn't have that device or precision.

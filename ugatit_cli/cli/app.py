@@ -13,7 +13,7 @@ from ugatit_cli import __version__
 from ugatit_cli.cli import console
 from ugatit_cli.cli.convert import convert
 from ugatit_cli.cli.translate import translate
-from ugatit_cli.errors import Interrupted, UgatitError
+from ugatit_cli.errors import UgatitError
 
 
 class Root(TyperGroup):
@@ -62,13 +62,6 @@ def main() -> None:
     except UgatitError as error:
         console.show_error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        console.note("interrupted")
-        sys.exit(Interrupted.exit_code)
-    except BrokenPipeError:
-        # Whoever read our output has enough; what is written to disk stays.
-        sys.stderr.close()
-        sys.exit(1)
     except Exception as error:
         console.show_bug(error)
         sys.exit(1)
