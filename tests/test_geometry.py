@@ -197,7 +197,10 @@ def test_a_full_model_takes_tiles_of_its_own_size_only(fit: Fit, tile: int) -> N
 
 @pytest.mark.parametrize(("fit", "tile"), [("native", None), ("native", 256), ("aspect", 0), ("squash", 256)])
 def test_what_a_full_model_does_take(fit: Fit, tile: int | None) -> None:
-    check_options(FULL, SizeOptions(fit, tile))
+    options = SizeOptions(fit, tile)
+    check_options(FULL, options)
+    plan = plan_geometry((600, 400), FULL, options)
+    assert (plan.tile or plan.network[0], plan.tile or plan.network[1]) == (256, 256)
 
 
 # --- To the network and back ---------------------------------------------------------------------------

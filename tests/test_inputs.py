@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.planning import below, make, pairs, touch
 from ugatit_cli.errors import UsageError
-from ugatit_cli.inputs import Job, Plan, existing_outputs, plan
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
+from ugatit_cli.inputs import Job, Plan, existing_outputs
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="names or links that Windows lacks")
 
@@ -21,28 +20,6 @@ posix_only = pytest.mark.skipif(sys.platform == "win32", reason="names or links 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def touch(*names: str) -> None:
-    for name in names:
-        path = Path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-
-def make(*arguments: str, out: str | None = "out") -> Plan:
-    return plan(arguments, None if out is None else Path(out), suffixes=SUFFIXES, rename=lambda _: ".png")
-
-
-def pairs(result: Plan) -> list[tuple[str, str]]:
-    """Every job as strings, the outputs relative to `out`."""
-    assert result.missing == []
-    return [(job.source.as_posix() if job.source else "-", below(job)) for job in result.jobs]
-
-
-def below(job: Job) -> str:
-    assert job.output is not None
-    return job.output.relative_to("out").as_posix()
 
 
 # --- Files and folders ---------------------------------------------------------------------------------

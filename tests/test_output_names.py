@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.planning import SUFFIXES, below, make, pairs, png, touch
 from ugatit_cli.errors import UsageError
-from ugatit_cli.inputs import Job, Plan, plan
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
+from ugatit_cli.inputs import Job, plan
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="names or links that Windows lacks")
 distinct_case = pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="needs a case-sensitive disk")
@@ -28,34 +27,8 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def touch(*names: str) -> None:
-    for name in names:
-        path = Path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-
-def png(_: Path) -> str:
-    return ".png"
-
-
 def jpg(_: Path) -> str:
     return ".jpg"
-
-
-def make(*arguments: str, out: str = "out", rename: Callable[[Path], str] = png) -> Plan:
-    return plan(arguments, Path(out), suffixes=SUFFIXES, rename=rename)
-
-
-def pairs(result: Plan) -> list[tuple[str, str]]:
-    """Every job as strings, the outputs relative to `out`."""
-    assert result.missing == []
-    return [(job.source.as_posix() if job.source else "-", below(job)) for job in result.jobs]
-
-
-def below(job: Job) -> str:
-    assert job.output is not None
-    return job.output.relative_to("out").as_posix()
 
 
 # --- OUT as a file -------------------------------------------------------------------------------------
