@@ -14,14 +14,14 @@ PACKAGE = Path(__file__).parents[1] / "ugatit_cli"
 
 # Module below the package -> floor; `nn` stands for all of `nn/*` and its `__init__`.
 FLOORS = {
-    **dict.fromkeys(("config", "errors"), 0),
+    **dict.fromkeys(("config", "errors", "recipe"), 0),
     **dict.fromkeys(("nn", "losses"), 1),
     **dict.fromkeys(("images", "encoding", "inputs", "output_names", "geometry", "device", "checkpoint"), 2),
-    **dict.fromkeys(("datasets", "weights"), 2),
-    **dict.fromkeys(("__init__", "model", "pipeline", "trainer", "attention_maps", "metrics", "export"), 3),
+    **dict.fromkeys(("datasets", "weights", "run_folder", "colormaps"), 2),
+    **dict.fromkeys(("__init__", "model", "pipeline", "training", "attention_maps", "metrics", "export"), 3),
     **dict.fromkeys(("cli", "__main__"), 4),
 }
-FOLDERS = {"nn", "weights", "cli"}
+FOLDERS = {"nn", "weights", "training", "cli"}
 TERMINAL = {"typer", "rich", "click"}
 
 

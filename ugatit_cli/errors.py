@@ -60,6 +60,16 @@ class ModelError(UgatitError):
     exit_code = 3
 
 
+class TrainingError(UgatitError):
+    """Training stopped, or can't start, on bad data or a loss that isn't finite."""
+
+    exit_code = 4
+
+
+class DataError(TrainingError):
+    """Pictures that can't be trained on: too few, or none of them readable."""
+
+
 class Interrupted(UgatitError):
     """Ctrl-C: everything finished so far is kept."""
 
