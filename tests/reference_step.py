@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tests.reference import reference_discriminator, reference_generator, weights_of
 from ugatit_cli.config import DIRECTIONS, DOMAINS, Domain, ModelConfig, Scale
-from ugatit_cli.nn.convolution import SpectralNorm
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
+from ugatit_cli.nn.spectral import SpectralNorm
 
 ADVERSARIAL, CYCLE, IDENTITY, CAM = 1, 10, 10, 1000
 NAMES: dict[Scale, str] = {"global": "G", "local": "L"}

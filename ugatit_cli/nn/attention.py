@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ugatit_cli.config import Dialect
-from ugatit_cli.nn.convolution import SpectralNorm, initial_weight
+from ugatit_cli.nn.convolution import initial_weight
 from ugatit_cli.nn.normalization import channel_moments
+from ugatit_cli.nn.spectral import SpectralNorm, normalised_weight
 
 
 class DomainClassifier(nn.Module):
@@ -22,7 +23,7 @@ class DomainClassifier(nn.Module):
 
     def effective_weight(self) -> Tensor:
         """(1, features), spectrally normalised where asked for."""
-        return self.weight if self.norm is None else self.norm(self.weight)
+        return self.weight if self.norm is None else normalised_weight(self.weight, self.norm, self.weight.dtype)
 
 
 class ClassActivationMap(nn.Module):
@@ -59,13 +60,22 @@ class ClassActivationMap(nn.Module):
         maximum = F.adaptive_max_pool2d(x, 1).flatten(1).float()  # (N, C)
         gap_logit, gap_attention = self._branch(self.gap, average)
         gmp_logit, gmp_attention = self._branch(self.gmp or self.gap, maximum)
-        # conv1x1(concat(x * a, x * b)) = conv1x1'(x): scaling the kernel instead of the map halves the work.
-        gap_kernel, gmp_kernel = self.weight.chunk(2, dim=1)  # (C, C, 1, 1) each
-        kernel = gap_kernel * gap_attention[:, :, None, None] + gmp_kernel * gmp_attention[:, :, None, None]
-        x = F.conv2d(x, kernel.to(x.dtype), self.bias.to(x.dtype))
+        x = self._mix(x, gap_attention, gmp_attention)
         x = F.leaky_relu(x, self.slope, inplace=True) if self.slope else x.relu_()
         heatmap = x.sum(1, keepdim=True, dtype=torch.float32)
         return x, torch.cat([gap_logit, gmp_logit], 1), heatmap
+
+    def _mix(self, x: Tensor, gap_attention: Tensor, gmp_attention: Tensor) -> Tensor:
+        """The 1x1 convolution of concat(x * gap_attention, x * gmp_attention)."""
+        gap, gmp = gap_attention[:, :, None, None], gmp_attention[:, :, None, None]
+        if len(x) * x.shape[2] * x.shape[3] < x.shape[1]:
+            # Fewer pixels than channels: the weight is the larger part, and is best read once and as it is.
+            both = torch.cat([x * gap, x * gmp], 1).to(self.weight.dtype).movedim(1, -1)  # (N, H, W, 2C)
+            return F.linear(both, self.weight.flatten(1), self.bias).movedim(-1, 1).to(x.dtype)
+        # conv1x1(concat(x * a, x * b)) = conv1x1'(x): scaling the kernel instead of the map halves the work.
+        gap_kernel, gmp_kernel = self.weight.chunk(2, dim=1)  # (C, C, 1, 1) each
+        kernel = gap_kernel * gap + gmp_kernel * gmp
+        return F.conv2d(x, kernel.to(x.dtype), self.bias.to(x.dtype))
 
     def _branch(self, classifier: DomainClassifier, pooled: Tensor) -> tuple[Tensor, Tensor]:
         weight = classifier.effective_weight()

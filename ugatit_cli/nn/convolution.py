@@ -10,14 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ugatit_cli.nn.padding import Padding, padding, reflect, replicate
+
 INIT_STD = 0.02
-
-Padding = tuple[int, int, int, int]
-
-
-def padding(size: int, extra: int = 0) -> Padding:
-    """(left, right, top, bottom) for `F.pad`; `extra` goes to the right and bottom (TensorFlow dialect)."""
-    return (size, size + extra, size, size + extra)
 
 
 def initial_weight(*shape: int) -> nn.Parameter:
@@ -40,8 +35,12 @@ class ReflectConv2d(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H', W')."""
-        return F.conv2d(F.pad(x, self.pad, mode="reflect"), self.weight, self.bias, self.stride)
+        """(N, inputs, H, W) -> (N, outputs, H', W'), computed in the dtype of x."""
+        x = reflect(x, self.pad)
+        return F.conv2d(x, self.weight.to(x.dtype), self._bias(x.dtype), self.stride)
+
+    def _bias(self, dtype: torch.dtype) -> Tensor | None:
+        return None if self.bias is None else self.bias.to(dtype)
 
 
 class UpsampleConv2d(ReflectConv2d):
@@ -58,8 +57,8 @@ class UpsampleConv2d(ReflectConv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, 2H, 2W)."""
         kernel = _box_sum(self.weight).flip(2, 3).transpose(0, 1)  # (inputs, outputs, 4, 4)
-        x = F.pad(x, self.pad, mode="replicate")  # (N, inputs, H+2, W+2)
-        return F.conv_transpose2d(x, kernel, self.bias, stride=2, padding=3)
+        x = replicate(x, self.pad)  # (N, inputs, H+2, W+2)
+        return F.conv_transpose2d(x, kernel.to(x.dtype), self._bias(x.dtype), stride=2, padding=3)
 
 
 def _box_sum(weight: Tensor) -> Tensor:
@@ -82,54 +81,6 @@ class ToRGB(ReflectConv2d):
         """(N, inputs, H, W) -> (N, 3, H, W)."""
         shifted = [F.pad(self.weight, (dx, 1 - dx, dy, 1 - dy)) for dy in (0, 1) for dx in (0, 1)]
         kernel = torch.stack(shifted, 1).flatten(0, 1)  # (12, inputs, 8, 8)
-        bias = None if self.bias is None else self.bias.repeat_interleave(4)
-        x = F.conv2d(F.pad(x, self.pad, mode="reflect"), kernel, bias, stride=2)  # (N, 12, H/2, W/2)
-        return F.pixel_shuffle(x, 2)
-
-
-class SpectralNorm(nn.Module):
-    """Largest singular value of a weight by power iteration (Miyato et al. 2018).
-
-    One iteration per forward pass in training mode; in eval mode the stored vectors are used as they are.
-    """
-
-    u: Tensor
-    v: Tensor
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        matrix = weight.flatten(1)
-        self.register_buffer("u", _random_direction(matrix.shape[0]))
-        self.register_buffer("v", _random_direction(matrix.shape[1]))
-
-    @torch.no_grad()
-    def iterate(self, weight: Tensor) -> None:
-        """One power iteration: moves u and v towards the leading singular vectors of the weight."""
-        matrix = weight.flatten(1)
-        self.v = F.normalize(matrix.T @ self.u, dim=0)
-        self.u = F.normalize(matrix @ self.v, dim=0)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """The weight divided by its largest singular value, in the same shape."""
-        if self.training:
-            self.iterate(weight)
-        return weight / torch.dot(self.u, weight.flatten(1) @ self.v)
-
-
-def _random_direction(size: int) -> Tensor:
-    direction = torch.empty(size)
-    return direction if direction.is_meta else F.normalize(direction.normal_(), dim=0)
-
-
-class SpectralConv2d(ReflectConv2d):
-    """A `ReflectConv2d` whose weight is spectrally normalised."""
-
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, *, pad: Padding, stride: int = 1, bias: bool = False
-    ) -> None:
-        super().__init__(inputs, outputs, kernel, pad=pad, stride=stride, bias=bias)
-        self.norm = SpectralNorm(self.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H', W')."""
-        return F.conv2d(F.pad(x, self.pad, mode="reflect"), self.norm(self.weight), self.bias, self.stride)
+        bias = None if self.bias is None else self.bias.to(x.dtype).repeat_interleave(4)
+        x = reflect(x, self.pad)
+        return F.pixel_shuffle(F.conv2d(x, kernel.to(x.dtype), bias, stride=2), 2)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ugatit_cli.config import ModelConfig, Scale
 from ugatit_cli.nn.attention import ClassActivationMap
-from ugatit_cli.nn.convolution import SpectralConv2d, padding
+from ugatit_cli.nn.padding import padding
+from ugatit_cli.nn.spectral import SpectralConv2d
 
 SLOPE = 0.2
 
@@ -51,6 +53,7 @@ class Discriminator(nn.Module):
             if config.discriminator_cam
             else None
         )
+        self.compute_dtype: torch.dtype | None = None
         self.head = SpectralConv2d(widths[-1], 1, 4, pad=pad, bias=config.dialect == "tensorflow")
 
     def forward(self, x: Tensor) -> DiscriminatorOutput:
@@ -59,7 +62,7 @@ class Discriminator(nn.Module):
         Args:
             x: (N, 3, H, W) float in [-1, 1].
         """
-        x = x.to(self.head.weight.dtype)
+        x = x.to(self.compute_dtype or self.head.weight.dtype)
         for layer in self.layers:
             x = F.leaky_relu(layer(x), SLOPE, inplace=True)  # (N, C * 2**i, H / 2**(i+1), W / 2**(i+1))
         cam_logit = heatmap = None

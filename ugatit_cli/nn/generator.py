@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.nn.attention import ClassActivationMap
-from ugatit_cli.nn.convolution import ReflectConv2d, ToRGB, UpsampleConv2d, initial_weight, padding
+from ugatit_cli.nn.convolution import ReflectConv2d, ToRGB, UpsampleConv2d, initial_weight
 from ugatit_cli.nn.normalization import AdaptiveNorm, InstanceNorm, decoder_norm
+from ugatit_cli.nn.padding import padding
 
 
 class GeneratorOutput(NamedTuple):
@@ -142,6 +143,7 @@ class Generator(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         c = config.channels
+        self.compute_dtype: torch.dtype | None = None
         self.stem = ConvNorm(3, c, 7, config)
         self.down = nn.Sequential(
             ConvNorm(c, 2 * c, 3, config, stride=2), ConvNorm(2 * c, 4 * c, 3, config, stride=2)
@@ -166,7 +168,7 @@ class Generator(nn.Module):
         Raises:
             ValueError: a full generator is given another size than its own.
         """
-        x = x.to(self.stem.conv.weight.dtype)
+        x = x.to(self.compute_dtype or self.stem.conv.weight.dtype)
         x = self.stem(x)  # (N, C, H, W)
         x = self.down(x)  # (N, 4C, H/4, W/4)
         x = self.encoder(x)

@@ -1,0 +1,154 @@
+"""Spectral norm (Miyato et al. 2018) and the layers under it, without a normalised copy of large weights.
+
+A layer's weight W acts as W / sigma with sigma = u^T W v, its largest singular value. So the gradient of W is
+(G - <G, W / sigma> u v^T) / sigma, G being the gradient of W / sigma: a product like that of any layer, and one of
+rank 1 that joins it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ugatit_cli.nn.convolution import ReflectConv2d
+from ugatit_cli.nn.padding import Padding, reflect
+
+# Up to this many output pixels a CPU is faster with one product of matrices, which reads the weight once: deep
+# discriminator layers have more weights than pixels.
+FEW_PIXELS = 128
+
+
+def as_matrix(weight: Tensor) -> Tensor:
+    """(outputs, ...) as a matrix (outputs, rest) without a copy: the order of the columns is that in memory."""
+    if weight.ndim == 4 and not weight.is_contiguous():
+        weight = weight.permute(0, 2, 3, 1)
+    return weight.flatten(1)
+
+
+class SpectralNorm(nn.Module):
+    """Largest singular value of a weight by power iteration.
+
+    One iteration per forward pass in training mode; in eval mode the stored vectors are used as they are.
+    """
+
+    u: Tensor
+    v: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        matrix = weight.flatten(1)
+        self.register_buffer("u", _random_direction(matrix.shape[0]))
+        self.register_buffer("v", _random_direction(matrix.shape[1]))
+
+    @torch.no_grad()
+    def forward(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """sigma (), u (outputs,), v (rest,): v in the order of `as_matrix`."""
+        matrix = as_matrix(weight)
+        if not self.training:
+            v = self._in_memory_order(self.v, weight)
+            return torch.dot(self.u, matrix @ v), self.u, v
+        v = F.normalize(matrix.T @ self.u, dim=0)
+        product = matrix @ v
+        # New tensors: graphs of earlier passes hold the old ones.
+        self.u = F.normalize(product, dim=0)
+        self.v = self._in_channel_order(v, weight)
+        return torch.dot(self.u, product), self.u, v
+
+    # Stored vectors don't depend on the memory format.
+    def _in_memory_order(self, v: Tensor, weight: Tensor) -> Tensor:
+        if weight.ndim < 4 or weight.is_contiguous():
+            return v
+        return v.view(weight.shape[1:]).permute(1, 2, 0).flatten()
+
+    def _in_channel_order(self, v: Tensor, weight: Tensor) -> Tensor:
+        if weight.ndim < 4 or weight.is_contiguous():
+            return v
+        inputs, *kernel = weight.shape[1:]
+        return v.view(*kernel, inputs).permute(2, 0, 1).flatten()
+
+
+def _random_direction(size: int) -> Tensor:
+    direction = torch.empty(size)
+    return direction if direction.is_meta else F.normalize(direction.normal_(), dim=0)
+
+
+class _Normalised(torch.autograd.Function):
+    """W / sigma in a dtype of choice."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, sigma: Tensor, u: Tensor, v: Tensor, dtype: torch.dtype) -> Tensor:
+        normalised = (weight / sigma).to(dtype)
+        ctx.save_for_backward(normalised, sigma, u, v)
+        return normalised
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        normalised, sigma, u, v = ctx.saved_tensors
+        grad = grads[0].to(u.dtype) / sigma
+        if normalised.ndim == 4 and not normalised.is_contiguous():
+            grad = grad.contiguous(memory_format=torch.channels_last)
+        along = torch.dot(as_matrix(grad).flatten(), as_matrix(normalised).flatten().to(u.dtype))
+        as_matrix(grad).addr_(-along * u, v)
+        return grad, None, None, None, None
+
+
+def normalised_weight(weight: Tensor, norm: SpectralNorm, dtype: torch.dtype) -> Tensor:
+    """The weight divided by its largest singular value, in the same shape. Differentiable."""
+    result: Tensor = _Normalised.apply(weight, *norm(weight), dtype)
+    return result
+
+
+class _SpectralLinear(torch.autograd.Function):
+    """x @ (W / sigma)^T for few rows x and a large W, multiplied in the dtype of x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, matrix: Tensor, sigma: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        matrix = matrix.to(x.dtype)
+        out = (x @ matrix.T) / sigma  # (rows, outputs)
+        ctx.save_for_backward(x, matrix, out, sigma, u, v)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, matrix, out, sigma, u, v = ctx.saved_tensors
+        grad = grads[0] / sigma
+        grad_x = grad @ matrix if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return grad_x, None, None, None, None
+        along = (grad * out).sum(dtype=u.dtype)
+        rows = torch.cat([grad, -(along * u)[None].to(grad.dtype)])  # the term of rank 1 is one more row
+        grad_matrix = rows.T @ torch.cat([x, v[None].to(x.dtype)])
+        return grad_x, grad_matrix.to(u.dtype), None, None, None
+
+
+class SpectralConv2d(ReflectConv2d):
+    """A `ReflectConv2d` whose weight is spectrally normalised."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, *, pad: Padding, stride: int = 1, bias: bool = False
+    ) -> None:
+        super().__init__(inputs, outputs, kernel, pad=pad, stride=stride, bias=bias)
+        self.norm = SpectralNorm(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H', W'), computed in the dtype of x."""
+        x = reflect(x, self.pad)
+        side = self.weight.shape[-1]
+        height, width = ((size - side) // self.stride + 1 for size in x.shape[2:])
+        if x.device.type == "cpu" and len(x) * height * width <= FEW_PIXELS:
+            return self._few_pixels(x)
+        weight = normalised_weight(self.weight, self.norm, x.dtype)
+        return F.conv2d(x, weight, self._bias(x.dtype), self.stride)
+
+    def _few_pixels(self, x: Tensor) -> Tensor:
+        side = self.weight.shape[-1]
+        windows = x.unfold(2, side, self.stride).unfold(3, side, self.stride)  # (N, I, H', W', k, k)
+        windows = windows.permute((0, 2, 3, 1, 4, 5) if self.weight.is_contiguous() else (0, 2, 3, 4, 5, 1))
+        rows = windows.flatten(3).flatten(0, 2)  # (N*H'*W', I*k*k)
+        out: Tensor = _SpectralLinear.apply(rows, as_matrix(self.weight), *self.norm(self.weight))
+        if self.bias is not None:
+            out = out + self.bias.to(x.dtype)
+        return out.view(*windows.shape[:3], -1).permute(0, 3, 1, 2)  # (N, O, H', W')
