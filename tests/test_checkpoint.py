@@ -43,9 +43,10 @@ from ugatit_cli.config import (
     Precision,
 )
 from ugatit_cli.device import DTYPES
-from ugatit_cli.errors import ModelError, OutputError
+from ugatit_cli.errors import ModelError, OutputError, StorageError
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
+from ugatit_cli.tensor_files import stream_tensors
 
 CONFIG = ModelConfig(
     domain_a="çat", domain_b="dog", image_size=32, channels=4, blocks=1, discriminator_channels=2, global_layers=4
@@ -440,8 +441,8 @@ def second_call_fails(call: Callable[..., Any]) -> Callable[..., Any]:
 def test_a_failure_midway_leaves_the_old_model(model: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     before = contents(model.parent)
     patches: dict[str, tuple[object, str, object]] = {
-        "first tensors": (checkpoint, "save_file", full_disk),
-        "second tensors": (checkpoint, "save_file", second_call_fails(save_file)),
+        "first tensors": (checkpoint, "stream_tensors", full_disk),
+        "second tensors": (checkpoint, "stream_tensors", second_call_fails(stream_tensors)),
         "config": (Path, "write_text", full_disk),
         "fsync": (os, "fsync", full_disk),
         "retire": (Path, "rename", full_disk),
@@ -450,7 +451,7 @@ def test_a_failure_midway_leaves_the_old_model(model: Path, monkeypatch: pytest.
     target, name, replacement = patches[where]
     with monkeypatch.context() as patch:
         patch.setattr(target, name, replacement)
-        with pytest.raises(OutputError, match="No space left") as caught:
+        with pytest.raises(StorageError, match="No space left") as caught:
             save_model(model, CONFIG, generators(), discriminators(), overwrite=True)
     assert caught.value.message.startswith(f"{model}: ")
     assert contents(model.parent) == before
@@ -461,7 +462,7 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "save_file", interrupt)
+    monkeypatch.setattr(checkpoint, "stream_tensors", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save_model(tmp_path / "m", CONFIG, generators())
     assert list(tmp_path.iterdir()) == []

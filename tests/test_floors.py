@@ -17,7 +17,8 @@ FLOORS = {
     **dict.fromkeys(("config", "errors", "recipe"), 0),
     **dict.fromkeys(("nn", "losses"), 1),
     **dict.fromkeys(("images", "encoding", "inputs", "output_names", "geometry", "device", "checkpoint"), 2),
-    **dict.fromkeys(("datasets", "weights", "run_folder", "colormaps"), 2),
+    **dict.fromkeys(("batches", "datasets", "dataset_files", "weights", "colormaps"), 2),
+    **dict.fromkeys(("run_folder", "tensor_files", "durable"), 2),
     **dict.fromkeys(("__init__", "model", "pipeline", "training", "attention_maps", "metrics", "export"), 3),
     **dict.fromkeys(("cli", "__main__"), 4),
 }

@@ -6,26 +6,25 @@ nothing else. Writing is atomic: a folder is complete or absent.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Direction, Domain, ModelConfig, Precision, Scale
 from ugatit_cli.device import DTYPES
-from ugatit_cli.errors import ConfigError, ModelError, OutputError
+from ugatit_cli.durable import DISK_FULL, sync_folder
+from ugatit_cli.errors import ConfigError, ModelError, OutputError, StorageError
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
+from ugatit_cli.tensor_files import open_tensors, stream_tensors
 
 FORMAT = 1
 CONFIG_FILE = "config.json"
@@ -82,7 +81,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def _fill(network: Network, path: Path, prefix: str) -> Network:
-    with _opened(path) as file:
+    with open_tensors(path) as file:
         state = {name: file.get_tensor(prefix + name).float() for name in network.state_dict()}
     network.load_state_dict(state, assign=True)
     return network.eval()
@@ -165,27 +164,13 @@ def read_config(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
         raise ModelError(f"{path}: {error.message}") from None
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """A safetensors file, its errors turned into ours."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file") from None
-    except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"{path}: not a complete safetensors file ({error})", "Fetch, copy or convert the model again."
-        ) from None
-
-
 def check_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
     """Compares a safetensors file's header with the tensors a config asks for; reads no tensor.
 
     Raises:
         ModelError: unreadable; unknown or missing tensors; a wrong shape or dtype.
     """
-    with _opened(path) as file:
+    with open_tensors(path) as file:
         found = set(file.keys())
         missing, unknown = sorted(set(expected) - found), sorted(found - set(expected))
         if missing or unknown:
@@ -213,12 +198,15 @@ def stored(tensor: Tensor, storage: Precision) -> Tensor:
     Raises:
         ModelError: a weight isn't finite, or too large for fp16.
     """
-    dtype = DTYPES[storage] if tensor.ndim > 1 else torch.float32
-    result = tensor.detach().to("cpu", dtype).contiguous()
+    result = tensor.detach().to("cpu", _stored_dtype(tensor, storage)).contiguous()
     # Extremes are finite only if everything is, and need no mask as large as the tensor.
     if not all(extreme.isfinite() for extreme in torch.aminmax(result)):
         raise ModelError(f"a weight is not finite, or too large for {storage}", "Store it as fp32: --dtype fp32")
     return result
+
+
+def _stored_dtype(tensor: Tensor, storage: Precision) -> torch.dtype:
+    return DTYPES[storage] if tensor.ndim > 1 else torch.float32
 
 
 def save_model(
@@ -254,8 +242,8 @@ def save_model(
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
         _publish(temporary, folder)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"{folder}: can't be written: {error}", "Check free space and permissions.") from None
+    except OSError as error:
+        raise _unwritable(folder, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -293,8 +281,13 @@ def _temporary_beside(folder: Path) -> Path:
         # mkdtemp is private to its user; a model folder is as readable as any other new folder.
         path.chmod(0o777 & ~_umask())
     except OSError as error:
-        raise OutputError(f"{folder}: can't be written: {error}", "Check free space and permissions.") from None
+        raise _unwritable(folder, error) from None
     return path
+
+
+def _unwritable(folder: Path, error: OSError) -> OutputError:
+    kind = StorageError if error.errno in DISK_FULL else OutputError
+    return kind(f"{folder}: can't be written: {error}", "Check free space and permissions.")
 
 
 def _umask() -> int:
@@ -306,15 +299,9 @@ def _umask() -> int:
 def _write_tensors(
     path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], storage: Precision
 ) -> None:
-    ready: dict[str, Tensor] = {}
-    memory: set[int] = set()
-    for name, tensor in tensors.items():
-        result = stored(tensor, storage)
-        # safetensors refuses tensors that share memory.
-        ready[name] = result.clone() if result.untyped_storage().data_ptr() in memory else result
-        memory.add(ready[name].untyped_storage().data_ptr())
-    save_file(ready, path)
-    path.chmod(0o666 & ~_umask())
+    # Each is converted when it is its turn, so that all of them at once take no second copy in memory.
+    layout = {name: (_stored_dtype(tensor, storage), tuple(tensor.shape)) for name, tensor in tensors.items()}
+    stream_tensors(path, layout, lambda name: stored(tensors[name], storage))
     check_tensors(path, expected)
 
 
@@ -322,6 +309,7 @@ def _publish(temporary: Path, folder: Path) -> None:
     for path in temporary.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
+    sync_folder(temporary)
     if folder.exists():
         retired = temporary.with_suffix(".old")
         folder.rename(retired)
@@ -333,3 +321,4 @@ def _publish(temporary: Path, folder: Path) -> None:
         shutil.rmtree(retired, ignore_errors=True)
     else:
         temporary.rename(folder)
+    sync_folder(folder.parent)

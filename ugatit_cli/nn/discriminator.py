@@ -35,6 +35,10 @@ class Discriminator(nn.Module):
 
     The local one (5 layers) sees 70x70 patches, the global one (7 layers) 286x286.
     Takes at least 3 * 2**(layers - 2) pixels a side.
+
+    Attributes:
+        compute_dtype: what convolutions are computed in while their weights stay as they are; None: in the weights'
+            own type.
     """
 
     def __init__(self, config: ModelConfig, scale: Scale) -> None:

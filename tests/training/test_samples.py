@@ -1,0 +1,446 @@
+"""Sample grids: what is where, and that drawing one leaves the training alone."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import random
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+from torch import Tensor, nn
+
+from tests.tiny import LIGHT
+from ugatit_cli.attention_maps import overlay
+from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
+from ugatit_cli.errors import OutputError
+from ugatit_cli.nn.generator import Generator, GeneratorOutput
+from ugatit_cli.training.samples import (
+    _BACKGROUND,
+    _GAP,
+    _MARGIN,
+    SampleSet,
+    _Text,
+    cell_side,
+    draw_samples,
+    save_samples,
+)
+
+CPU = torch.device("cpu")
+Colour = tuple[int, int, int]
+Box = tuple[int, int, int, int]
+RED, ORANGE = (255, 0, 0), (255, 128, 0)
+
+printable = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="/\\,:"), max_size=60)
+
+
+class Fake(nn.Module):
+    """Does something recognisable to colours: a2b rolls the channels, b2a inverts them."""
+
+    def __init__(self, direction: Direction, config: ModelConfig = LIGHT) -> None:
+        super().__init__()
+        self.direction = direction
+        self.cam = config.generator_cam
+        self.part = nn.Linear(1, 1)
+        self.calls: list[tuple[tuple[int, ...], torch.dtype, bool, bool, bool]] = []
+
+    def forward(self, x: Tensor) -> GeneratorOutput:
+        casts = torch.is_autocast_enabled("cpu")
+        self.calls.append((tuple(x.shape), x.dtype, self.part.training, torch.is_grad_enabled(), casts))
+        heat = self.heat(x) if self.cam else None
+        return GeneratorOutput(self.paint(x), None, heat)
+
+    def paint(self, x: Tensor) -> Tensor:
+        return x.roll(1, 1) if self.direction == "a2b" else -x
+
+    def heat(self, x: Tensor) -> Tensor:
+        return torch.full((len(x), 1, x.shape[2] // 4, x.shape[3] // 4), 7.0)
+
+
+class Keep(Fake):
+    """Gives back what it gets, attending to the left upper corner."""
+
+    def paint(self, x: Tensor) -> Tensor:
+        return x
+
+    def heat(self, x: Tensor) -> Tensor:
+        heat = super().heat(x).zero_()
+        heat[:, :, :2, :2] = 5
+        return heat
+
+
+class Broken(Fake):
+    """What a network gives after training went wrong."""
+
+    def paint(self, x: Tensor) -> Tensor:
+        return torch.full_like(x, torch.nan)
+
+    def heat(self, x: Tensor) -> Tensor:
+        return super().heat(x) * torch.nan
+
+
+class Failing(Fake):
+    def paint(self, x: Tensor) -> Tensor:
+        raise RuntimeError(f"no {x.shape}")
+
+
+def fakes(kind: type[Fake] = Fake, config: ModelConfig = LIGHT) -> dict[Direction, Generator]:
+    return {direction: cast(Generator, kind(direction, config)) for direction in DIRECTIONS}
+
+
+def plain(*colours: Colour, height: int = 32, width: int = 32) -> Tensor:
+    return torch.tensor(colours, dtype=torch.uint8).view(-1, 3, 1, 1).expand(-1, -1, height, width)
+
+
+def none() -> Tensor:
+    return torch.empty(0, 3, 32, 32, dtype=torch.uint8)
+
+
+def draw(samples: SampleSet, kind: type[Fake] = Fake, config: ModelConfig = LIGHT) -> Image.Image:
+    return draw_samples(fakes(kind, config), samples, config, device=CPU)
+
+
+def box(grid: Image.Image, colour: Colour) -> Box:
+    """Where all pixels of a colour are: a whole rectangle (left, top, right, bottom)."""
+    found = (np.asarray(grid) == colour).all(2)
+    rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
+    left, top, right, bottom = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    assert found[top:bottom, left:right].all()
+    return left, top, right, bottom
+
+
+def overlaid(colour: Colour) -> Colour:
+    """A colour under no attention."""
+    pixel = overlay(np.array([[colour]], np.uint8), np.zeros((1, 1)))[0, 0]
+    return int(pixel[0]), int(pixel[1]), int(pixel[2])
+
+
+# --- What is where -------------------------------------------------------------------------------------
+
+
+def test_columns_are_in_order_for_both_domains() -> None:
+    grid = draw(SampleSet(plain(RED), plain(ORANGE)))
+    a = [RED, overlaid(RED), (0, 255, 0), (255, 0, 255), (0, 255, 255)]
+    b = [ORANGE, overlaid(ORANGE), (0, 127, 255), (255, 0, 127), (0, 255, 128)]
+    for colours in (a, b):
+        boxes = [box(grid, colour) for colour in colours]
+        assert [left for left, *_ in boxes] == [_MARGIN + (96 + _GAP) * i for i in range(5)]
+        assert all((right - left, bottom - top) == (96, 96) for left, top, right, bottom in boxes)
+        assert len({top for _, top, *_ in boxes}) == 1
+    assert box(grid, a[0])[3] < box(grid, b[0])[1]
+
+
+def test_a_model_without_cam_has_no_attention_column() -> None:
+    config = dataclasses.replace(LIGHT, generator_cam=False)
+    grid = draw(SampleSet(plain(RED), plain(ORANGE)), config=config)
+    lefts = [box(grid, colour)[0] for colour in (RED, (0, 255, 0), (255, 0, 255), (0, 255, 255))]
+    assert lefts == [_MARGIN + (96 + _GAP) * i for i in range(4)]
+    assert grid.width == 2 * _MARGIN + 4 * 96 + 3 * _GAP
+
+
+def test_each_picture_has_its_row() -> None:
+    colours = [(200, 10 * i, 50) for i in range(4)]
+    grid = draw(SampleSet(plain(*colours[:3]), plain(colours[3])))
+    tops = [box(grid, colour)[1] for colour in colours]
+    assert np.diff(tops[:3]).tolist() == [96 + _GAP] * 2
+    assert tops[3] > tops[2] + 96 + _MARGIN
+    assert grid.height == tops[3] + 96 + _MARGIN
+
+
+@pytest.mark.parametrize("empty", ["a", "b"])
+def test_a_domain_without_pictures_is_left_out(empty: str) -> None:
+    whole = draw(SampleSet(plain(RED), plain(RED)))
+    half = draw(SampleSet(none(), plain(RED)) if empty == "a" else SampleSet(plain(RED), none()))
+    assert half.width == whole.width
+    assert 2 * (half.height - _MARGIN) == whole.height - _MARGIN
+
+
+@pytest.mark.parametrize(
+    ("size", "side"), [(16, 96), (32, 96), (64, 128), (92, 184), (96, 96), (100, 100), (256, 256), (512, 256)]
+)
+def test_cells_are_of_a_size_to_look_at(size: int, side: int) -> None:
+    assert cell_side(size) == side
+    config = dataclasses.replace(LIGHT, image_size=size, global_layers=3)
+    left, top, right, bottom = box(draw(SampleSet(plain(RED, height=size, width=size), none()), config=config), RED)
+    assert (right - left, bottom - top) == (side, side)
+
+
+@given(st.integers(4, 1024).map(lambda n: 4 * n))
+def test_any_training_size_has_a_cell(size: int) -> None:
+    assert 96 <= cell_side(size) <= 256
+    assert size >= 256 or cell_side(size) % size == 0
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "cell"), [(16, 32, (96, 48)), (32, 16, (48, 96)), (60, 20, (32, 96)), (128, 256, (96, 48))]
+)
+def test_nothing_is_squashed(height: int, width: int, cell: tuple[int, int]) -> None:
+    left, top, right, bottom = box(draw(SampleSet(plain(RED, height=height, width=width), none())), RED)
+    assert (right - left, bottom - top) == cell
+    assert (left + right) // 2 == _MARGIN + 48  # in the middle of its cell
+
+
+def test_every_value_of_a_byte_comes_back() -> None:
+    picture = torch.arange(3072).remainder(256).to(torch.uint8).view(1, 3, 32, 32)
+    grid = np.asarray(draw(SampleSet(picture, none()), Keep))
+    bottom = grid.shape[0] - _MARGIN
+    cells = [grid[bottom - 96 : bottom, left : left + 96] for left in range(_MARGIN, grid.shape[1] - 96, 96 + _GAP)]
+    expected = picture[0].permute(1, 2, 0).numpy().repeat(3, 0).repeat(3, 1)
+    for column in (0, 2, 3, 4):
+        assert (cells[column] == expected).all()
+    assert not (cells[1] == expected).all()
+
+
+def test_attention_is_where_the_network_looks() -> None:
+    grid = np.asarray(draw(SampleSet(plain((0, 0, 0)), none()), Keep))
+    top, left = grid.shape[0] - _MARGIN - 96, _MARGIN + 96 + _GAP
+    cell = grid[top : top + 96, left : left + 96].sum(2, dtype=int)
+    assert cell[5, 5] == overlay(np.zeros((1, 1, 3), np.uint8), np.ones((1, 1))).sum()
+    assert cell[90, 90] == cell[5, 90] == cell[90, 5] < cell[5, 5]
+
+
+def test_results_that_are_no_numbers_are_grey() -> None:
+    grid = draw(SampleSet(plain(RED), none()), Broken)
+    assert box(grid, RED)[0] == _MARGIN
+    assert box(grid, overlaid(RED))[0] == _MARGIN + 96 + _GAP
+    found = (np.asarray(grid) == 128).all(2)
+    assert found.sum() >= 3 * 96 * 96
+
+
+# --- Labels --------------------------------------------------------------------------------------------
+
+
+def names(config: ModelConfig) -> npt.NDArray[np.uint8]:
+    return np.asarray(draw(SampleSet(plain(RED), plain(RED)), config=config))
+
+
+def test_labels_name_the_domains() -> None:
+    grid, other = names(LIGHT), names(dataclasses.replace(LIGHT, domain_b="stone"))
+    rows, columns = np.nonzero((grid != other).any(2))
+    first = box(Image.fromarray(grid[: len(grid) // 2]), RED)[1]
+    # In the headings of both halves, over the translation of the one and the reconstruction of the other.
+    assert rows.min() < first < first + 96 < rows.max()
+    assert (grid[:first] != _BACKGROUND).any()
+    step = 96 + _GAP
+    titles = grid[first - 20 : first - 2], other[first - 20 : first - 2]
+    changed = np.flatnonzero((titles[0] != titles[1]).any((0, 2)))
+    assert _MARGIN + 2 * step <= changed.min() <= changed.max() < _MARGIN + 3 * step
+    assert columns.min() >= _MARGIN
+
+
+@pytest.mark.parametrize("name", ["日本の絵", "жук", "مرحبا", "🦓", "{x} %s", "a→b", "→", "W" * 5000, "i" * 90])
+def test_odd_domain_names_stay_inside(name: str) -> None:
+    check_margins(dataclasses.replace(LIGHT, domain_a=name), dataclasses.replace(LIGHT, domain_b=name))
+
+
+@settings(max_examples=25)
+@given(printable, printable)
+def test_any_domain_names_stay_inside(a: str, b: str) -> None:
+    check_margins(dataclasses.replace(LIGHT, domain_a="a" + a, domain_b="b" + b))
+
+
+def check_margins(*configs: ModelConfig) -> None:
+    usual = names(LIGHT).shape
+    for config in configs:
+        grid = names(config)
+        assert grid.shape == usual
+        for edge in (grid[:, : _MARGIN - 2], grid[:, 2 - _MARGIN :], grid[:_MARGIN], grid[-_MARGIN:]):
+            assert (edge == _BACKGROUND).all()
+
+
+def test_text_is_shortened_only_if_it_must_be() -> None:
+    text = _Text(16, (0, 0, 0))
+    whole = "back to photographs"
+    assert text.shortened(whole, text.width(whole)) == whole
+    shorter = text.shortened(whole, text.width(whole) - 1)
+    assert shorter.endswith("…")
+    assert whole.startswith(shorter[:-1])
+    assert len(shorter) >= len(whole) - 2
+    assert text.shortened(whole, 0) == "…"
+
+
+@given(st.text("abW i→é", max_size=40), st.integers(20, 300))
+def test_shortened_text_fits(whole: str, limit: int) -> None:
+    text = _Text(16, (0, 0, 0))
+    short = text.shortened(whole, limit)
+    assert text.width(short) <= limit
+    assert short == whole or short.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "whole"), [("flat", "W" * 90, "flat"), ("W" * 90, "clay", "clay"), ("W" * 90, "M" * 90, "")]
+)
+def test_the_longer_name_gives_way(source: str, target: str, whole: str) -> None:
+    text = _Text(16, (0, 0, 0))
+    pair = text.pair(source, target, 200)
+    assert 180 <= text.width(pair) <= 202
+    left, right = pair.split(" → ")
+    assert whole in (left, right) or not whole
+    assert left.endswith("…") == (source != whole)
+    assert right.endswith("…") == (target != whole)
+
+
+def test_titles_are_centred_over_their_columns() -> None:
+    grid = names(LIGHT)
+    first = box(Image.fromarray(grid[: len(grid) // 2]), RED)[1]
+    ink = (grid[first - 22 : first - 2] != _BACKGROUND).any((0, 2))
+    for left in range(_MARGIN, grid.shape[1] - 96, 96 + _GAP):
+        columns = left + np.flatnonzero(ink[left : left + 96])
+        assert abs((columns.min() + columns.max()) / 2 - (left + 48)) <= 2
+
+
+def ink_of(text: str, size: int = 40) -> npt.NDArray[np.bool_]:
+    canvas = Image.new("RGB", (400, 60))
+    _Text(size, (255, 255, 255)).draw(ImageDraw.Draw(canvas), (10, 0), text)
+    return np.asarray(np.asarray(canvas)[:, :, 0] > 0)
+
+
+def test_arrow_and_words_stand_side_by_side() -> None:
+    text = _Text(40, (0, 0, 0))
+    ink = ink_of("ab→cd")
+    start, after = 10 + text.width("ab"), 10 + text.width("ab→")
+    assert after - start == 40
+    for part, left, right in (("ab", 10, start), ("→", start, after), ("cd", after, 10 + text.width("ab→cd"))):
+        alone = ink_of(part).sum()
+        assert abs(ink[:, left:right].sum() - alone) <= 0.1 * alone
+
+
+def test_the_arrow_is_an_arrow() -> None:
+    text, ink = _Text(40, (255, 255, 255)), ink_of("→")
+    shaft = int(ink.sum(1).argmax())
+    assert abs(shaft - text.height / 2) <= 2
+    assert ink[shaft].sum() >= 30
+    right = np.flatnonzero(ink.any(0)).max()
+    away = np.delete(ink, range(shaft - 3, shaft + 4), 0)
+    assert away[:, :30].sum() == 0
+    assert away[:, 30 : right + 1].sum() > 0
+
+
+# --- Leaves the training alone -------------------------------------------------------------------------
+
+
+def real(config: ModelConfig = LIGHT) -> dict[Direction, Generator]:
+    torch.manual_seed(5)
+    return {direction: Generator(config) for direction in DIRECTIONS}
+
+
+def noise(count: int = 1) -> Tensor:
+    return torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+
+
+def random_states() -> tuple[object, ...]:
+    numpys = cast(tuple[object, npt.NDArray[np.uint32], int], np.random.get_state())
+    return torch.get_rng_state().tolist(), random.getstate(), numpys[1].tolist(), numpys[2]
+
+
+def test_networks_see_one_picture_at_a_time_in_evaluation_mode() -> None:
+    generators = fakes()
+    draw_samples(generators, SampleSet(plain(RED, ORANGE), plain(RED)), LIGHT, device=CPU)
+    for generator in generators.values():
+        calls = cast(Fake, generator).calls
+        assert set(calls) == {((1, 3, 32, 32), torch.float32, False, False, False)}
+    assert len(cast(Fake, generators["a2b"]).calls) == 2 * 1 + 1 * 2
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("config", [LIGHT, dataclasses.replace(LIGHT, dialect="tensorflow", generator_cam=False)])
+def test_weights_modes_and_random_numbers_stay(config: ModelConfig) -> None:
+    generators = real(config)
+    generators["b2a"].eval()
+    generators["a2b"].encoder.eval()
+    modes = {d: [module.training for module in g.modules()] for d, g in generators.items()}
+    weights = {d: copy.deepcopy(g.state_dict()) for d, g in generators.items()}
+    states = random_states()
+    draw_samples(generators, SampleSet(noise(2), noise()), config, device=CPU)
+    assert states == random_states()
+    for direction, generator in generators.items():
+        assert modes[direction] == [module.training for module in generator.modules()]
+        assert all(parameter.grad is None and parameter.requires_grad for parameter in generator.parameters())
+        for name, tensor in generator.state_dict().items():
+            assert torch.equal(tensor, weights[direction][name])
+
+
+def test_modes_come_back_after_an_error() -> None:
+    generators = fakes(Failing)
+    with pytest.raises(RuntimeError, match="no "):
+        draw_samples(generators, SampleSet(plain(RED), none()), LIGHT, device=CPU)
+    assert all(module.training for generator in generators.values() for module in generator.modules())
+
+
+def test_the_samples_stay() -> None:
+    samples = SampleSet(noise(), noise())
+    draw_samples(real(), samples, LIGHT, device=CPU)
+    assert torch.equal(samples.a, noise())
+    assert torch.equal(samples.b, noise())
+
+
+def test_the_same_grid_every_time() -> None:
+    first, second = (draw_samples(real(), SampleSet(noise(), noise()), LIGHT, device=CPU) for _ in range(2))
+    assert first.tobytes() == second.tobytes()
+
+
+def test_lower_precision_is_autocast() -> None:
+    generators, arguments = fakes(), (SampleSet(noise(), none()), LIGHT)
+    draw_samples(generators, *arguments, device=CPU, dtype=torch.bfloat16)
+    assert {call[4] for call in cast(Fake, generators["a2b"]).calls} == {True}
+    assert not torch.is_autocast_enabled("cpu")
+    exact = np.asarray(draw_samples(real(), *arguments, device=CPU), dtype=int)
+    rough = np.asarray(draw_samples(real(), *arguments, device=CPU, dtype=torch.bfloat16), dtype=int)
+    assert 0 < np.abs(exact - rough)[:, _MARGIN + 2 * (96 + _GAP) :].mean() < 4
+
+
+def test_networks_of_a_lower_precision() -> None:
+    generators = {d: generator.set_precision(torch.bfloat16) for d, generator in real().items()}
+    grid = draw_samples(generators, SampleSet(noise(), none()), LIGHT, device=CPU)
+    assert len(np.unique(np.asarray(grid).reshape(-1, 3), axis=0)) > 100
+
+
+# --- Samples and files ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        torch.zeros(1, 3, 32, 32),
+        torch.zeros(3, 32, 32, dtype=torch.uint8),
+        torch.zeros(1, 32, 32, 3, dtype=torch.uint8),
+    ],
+)
+def test_other_tensors_are_refused(wrong: Tensor) -> None:
+    for a, b in ((wrong, noise()), (noise(), wrong)):
+        with pytest.raises(ValueError, match="uint8"):
+            SampleSet(a, b)
+
+
+def test_no_samples_at_all() -> None:
+    with pytest.raises(ValueError, match="no samples"):
+        SampleSet(none(), none())
+
+
+def test_saved_as_png(tmp_path: Path) -> None:
+    grid, path = draw(SampleSet(noise(), noise())), tmp_path / "new" / "step-1.png"
+    save_samples(Image.new("RGB", (3, 3)), path)
+    save_samples(grid, path)
+    assert [file.name for file in path.parent.iterdir()] == ["step-1.png"]
+    with Image.open(path) as again:
+        assert (again.format, again.mode, again.tobytes()) == ("PNG", "RGB", grid.tobytes())
+
+
+def test_a_failed_save_keeps_the_old_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OutputError, match=r"a\.png"):
+        save_samples(Image.new("RGB", (3, 3)), path)
+    assert (path.read_bytes(), len(list(tmp_path.iterdir()))) == (b"old", 1)

@@ -1,0 +1,319 @@
+"""Pictures to train on, ready to take crops from.
+
+Every file is decoded once before training starts: a truncated picture is found now and not in the night, and what
+fits into memory needn't be decoded again. Which picture comes when is the business of `batches.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ugatit_cli import images
+from ugatit_cli.config import DOMAINS, Domain
+from ugatit_cli.dataset_files import (
+    MINIMUM,
+    Folders,
+    Holdout,
+    below,
+    check_apart,
+    digest,
+    find_pictures,
+    split_holdout,
+)
+from ugatit_cli.errors import DataError, Interrupted, PictureError
+
+Array = npt.NDArray[np.uint8]
+
+MAX_ASPECT: Final = 2
+"""With the fit `aspect`, pictures longer than this many times their short side lose both ends."""
+
+JITTER: Final = 286 / 256
+"""How much larger than a crop pictures are: the paper's sizes."""
+
+_NAMES: Final = 3  # broken pictures that a refusal names
+_MEMORY_SHARE: Final = 0.4
+_UNKNOWN_MEMORY: Final = 2**30
+_MEMINFO: Final = Path("/proc/meminfo")
+_CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
+
+
+# --- Preparing one picture -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a picture of any size becomes one that crops are taken from.
+
+    Attributes:
+        image_size: side of the square crops in pixels.
+        fit: `aspect`: the short side becomes `load_size`, what sticks out of a shape of 2:1 is cut off both ends;
+            `squash`: both sides become `load_size`, as in the paper.
+        background: RGB colour put behind transparent pixels.
+        jitter: whether pictures are larger than crops, so that crops differ.
+    """
+
+    image_size: int
+    fit: Literal["aspect", "squash"] = "aspect"
+    background: tuple[int, int, int] = (255, 255, 255)
+    jitter: bool = True
+
+    @property
+    def load_size(self) -> int:
+        """Short side of a prepared picture in pixels."""
+        return round(self.image_size * JITTER) if self.jitter else self.image_size
+
+
+def prepare_picture(path: Path, preparation: Preparation) -> Array:
+    """The first frame of a picture, upright in sRGB, over the background and resized: uint8 (H, W, 3).
+
+    Raises:
+        PictureError: it can't be read.
+    """
+    return _prepared(_upright(path, preparation), preparation)
+
+
+def _upright(path: Path, preparation: Preparation) -> Image.Image:
+    return images.composite(images.read_picture(path).frames[0], preparation.background)
+
+
+def _prepared(image: Image.Image, preparation: Preparation) -> Array:
+    """Bilinear and antialiased, as torchvision resizes for the authors' code."""
+    side = preparation.load_size
+    width, height = size = image.size
+    target = (side, side)
+    if preparation.fit == "aspect":
+        longest = MAX_ASPECT * min(size)
+        width, height = min(width, longest), min(height, longest)
+        scale = side / min(size)
+        target = (round(width * scale), round(height * scale))
+    left, top = (image.width - width) / 2, (image.height - height) / 2
+    box = (left, top, left + width, top + height)
+    return np.asarray(image.resize(target, Image.Resampling.BILINEAR, box), np.uint8)
+
+
+# --- Loading -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of one domain that can be used.
+
+    Attributes:
+        domain: `a` or `b`.
+        folder: where the training pictures are.
+        preparation: how they are prepared.
+        files: training pictures, sorted by their path below `folder`.
+        sizes: their sizes on disk in bytes.
+        pixels: each prepared, uint8 (H, W, 3); None: they are decoded when used.
+        held_out: pictures kept from training.
+        broken: why others can't be used, training and held-out ones.
+        upscaled: how many of all usable ones have a side smaller than a crop.
+    """
+
+    domain: Domain
+    folder: Path
+    preparation: Preparation
+    files: tuple[Path, ...]
+    sizes: tuple[int, ...]
+    pixels: tuple[Array, ...] | None
+    held_out: tuple[Path, ...]
+    broken: tuple[PictureError, ...]
+    upscaled: int
+
+    def picture(self, index: int) -> Array:
+        """A training picture, prepared: uint8 (H, W, 3).
+
+        Raises:
+            PictureError: it can't be read any more.
+        """
+        return self.pixels[index] if self.pixels else prepare_picture(self.files[index], self.preparation)
+
+
+def load_pictures(
+    folders: Folders,
+    preparation: Preparation,
+    holdout: Holdout,
+    seed: int,
+    *,
+    workers: int,
+    budget_bytes: int | None = None,
+    exclude: Collection[Path] = (),
+    progress: Callable[[int, int], None] | None = None,
+    stop: threading.Event | None = None,
+) -> tuple[Pictures, Pictures]:
+    """Decodes every picture of both domains once, and keeps their pixels if all of them fit into memory.
+
+    Args:
+        folders: none may be another one or inside it.
+        preparation: size and fit.
+        holdout: how many pictures are split off where there is no folder of test pictures.
+        seed: decides which ones.
+        workers: decoding threads.
+        budget_bytes: memory for the pixels of both domains; None: see `memory_budget`; 0: none are kept.
+        exclude: folders inside the others that are not searched.
+        progress: called in this thread with the number of files decoded and that of all.
+        stop: ends the loading when set.
+
+    Raises:
+        UsageError: a folder is missing or given twice, or the hold-out leaves too little.
+        DataError: a domain has fewer than 8 pictures that can be used.
+        Interrupted: `stop` was set.
+    """
+    train = {"a": folders.a, "b": folders.b}
+    test = {"test_a": folders.test_a, "test_b": folders.test_b}
+    roots = train | {key: root for key, root in test.items() if root is not None}
+    found = {key: find_pictures(root, exclude=exclude) for key, root in roots.items()}
+    check_apart(list(roots.values()))
+    for key, root in train.items():
+        _check_any(root, found[key])
+    budget = memory_budget() if budget_bytes is None else budget_bytes
+    reader = _Reader(preparation, workers, budget, sum(map(len, found.values())), progress, stop)
+    read: dict[str, list[_Read]] = {}
+    for key in sorted(found, key=lambda key: len(found[key])):  # too few are reported soon
+        read[key] = reader.read(found[key], keep=key in train)
+        if key in train:
+            _check_enough(roots[key], read[key])
+    a, b = (
+        _assemble(key, train[key], preparation, read[key], read.get(f"test_{key}"), holdout, seed) for key in DOMAINS
+    )
+    return a, b
+
+
+@dataclass
+class _Read:
+    """A file that was decoded; `pixels` only while everything fits into memory, `error` if it is broken."""
+
+    path: Path
+    size: int = 0
+    upscaled: bool = False
+    pixels: Array | None = None
+    error: PictureError | None = None
+
+
+class _Reader:
+    """Decodes files in threads (Pillow lets go of Python's lock) and keeps pixels until they are too many."""
+
+    def __init__(
+        self,
+        preparation: Preparation,
+        workers: int,
+        budget: int,
+        total: int,
+        progress: Callable[[int, int], None] | None,
+        stop: threading.Event | None,
+    ) -> None:
+        self.preparation, self.workers, self.total = preparation, workers, total
+        self.left = budget
+        self.progress, self.stop = progress, stop
+        self.done: list[_Read] = []
+
+    def read(self, files: Sequence[Path], *, keep: bool) -> list[_Read]:
+        """Every file, in order; with their pixels if `keep`."""
+        first = len(self.done)
+        with ThreadPoolExecutor(self.workers) as pool:
+            for one in pool.map(self.decode, files):
+                self.take(one, keep)
+        return self.done[first:]
+
+    def take(self, one: _Read, keep: bool) -> None:
+        self.done.append(one)
+        if keep and one.pixels is not None and self.left >= 0:
+            self.left -= one.pixels.nbytes
+            if self.left < 0:
+                for earlier in self.done:
+                    earlier.pixels = None
+        else:
+            one.pixels = None
+        if self.progress:
+            self.progress(len(self.done), self.total)
+
+    def decode(self, path: Path) -> _Read:
+        if self.stop and self.stop.is_set():
+            raise Interrupted("interrupted while the pictures were read; nothing was trained yet")
+        try:
+            image = _upright(path, self.preparation)
+            small = min(image.size) < self.preparation.image_size
+            return _Read(path, path.stat().st_size, small, _prepared(image, self.preparation))
+        except PictureError as error:
+            return _Read(path, error=error)
+
+
+def _check_any(folder: Path, files: Sequence[Path]) -> None:
+    if not files:
+        suffixes = " ".join(sorted(images.SUFFIXES))
+        raise DataError(f"{folder}: no pictures in this folder or below", f"These suffixes are searched: {suffixes}")
+
+
+def _check_enough(folder: Path, read: Sequence[_Read]) -> None:
+    broken = [(below(folder, one.path), one.error) for one in read if one.error]
+    usable = len(read) - len(broken)
+    if usable >= MINIMUM:
+        return
+    message = f"{folder}: {usable or 'no'} picture{'' if usable == 1 else 's'} that can be used"
+    if broken:
+        names = ", ".join(name for name, _ in broken[:_NAMES]) + (", ..." if len(broken) > _NAMES else "")
+        message += f", {len(broken)} broken ({names})"
+    message += f"; training needs at least {MINIMUM} (a few hundred give good results)"
+    raise DataError(message, f"{broken[0][1]}." if broken else "Add pictures, or check the folder.")
+
+
+def _assemble(
+    domain: Domain,
+    folder: Path,
+    preparation: Preparation,
+    read: Sequence[_Read],
+    test: Sequence[_Read] | None,
+    holdout: Holdout,
+    seed: int,
+) -> Pictures:
+    usable = {one.path: one for one in read if not one.error}
+    if test is None:
+        files, held_out = split_holdout(folder, list(usable), holdout, seed)
+    else:
+        files, held_out = tuple(usable), tuple(one.path for one in test if not one.error)
+    pixels = tuple(one.pixels for path in files if (one := usable[path]).pixels is not None)
+    every = [*read, *(test or ())]
+    return Pictures(
+        domain,
+        folder,
+        preparation,
+        files,
+        tuple(usable[path].size for path in files),
+        pixels if len(pixels) == len(files) else None,
+        held_out,
+        tuple(one.error for one in every if one.error),
+        sum(one.upscaled for one in every),
+    )
+
+
+def memory_budget() -> int:
+    """Bytes that pixels may take by default: 40 % of the memory that is available now."""
+    available = _UNKNOWN_MEMORY
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        available = 1024 * int(_MEMINFO.read_text().partition("MemAvailable:")[2].split()[0])
+    with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
+        available = min(available, int(_CGROUP_LIMIT.read_text()))
+    return int(available * _MEMORY_SHARE)
+
+
+def fingerprint(pictures: tuple[Pictures, Pictures]) -> str:
+    """SHA-256 in hex that changes when training pictures or their preparation do, not when folders move.
+
+    Pictures count by their names below the folder and their sizes on disk, so that it costs nothing.
+    """
+    sets = [
+        [one.domain, asdict(one.preparation), [below(one.folder, path) for path in one.files], one.sizes]
+        for one in pictures
+    ]
+    return digest(json.dumps(sets))

@@ -1,0 +1,255 @@
+"""Sample grids: what both generators make of held-out pictures, for people who wonder whether training works."""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor, nn
+
+from ugatit_cli.attention_maps import enlarge, normalise, overlay
+from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
+from ugatit_cli.encoding import encode, write_atomic
+from ugatit_cli.images import from_pil
+from ugatit_cli.nn.generator import Generator
+
+MIN_CELL: Final = 96
+MAX_CELL: Final = 256
+
+_BACKGROUND: Final = (236, 237, 240)  # not white, or one would not see where a picture on white ends
+_HEADING: Final = (24, 26, 32)
+_TITLE: Final = (84, 88, 98)
+_MARGIN: Final = 16
+_GAP: Final = 6
+_ARROW: Final = "→"
+
+
+@dataclass(frozen=True, eq=False)
+class SampleSet:
+    """Held-out pictures of both domains.
+
+    Attributes:
+        a, b: uint8 (N, 3, H, W) on the CPU; N may differ, and be 0 for one of them.
+
+    Raises:
+        ValueError: other tensors than these, or no picture at all.
+    """
+
+    a: Tensor
+    b: Tensor
+
+    def __post_init__(self) -> None:
+        for pictures in (self.a, self.b):
+            if pictures.dtype != torch.uint8 or pictures.dim() != 4 or pictures.shape[1] != 3:
+                raise ValueError(f"samples are uint8 (N, 3, H, W), not {pictures.dtype} {tuple(pictures.shape)}")
+        if len(self.a) + len(self.b) == 0:
+            raise ValueError("no samples to draw")
+
+
+def cell_side(image_size: int) -> int:
+    """Side in pixels of a grid's cell: the training size, small ones a whole number of times as large."""
+    return min(MAX_CELL, image_size * -(-MIN_CELL // image_size))
+
+
+def draw_samples(
+    generators: Mapping[Direction, Generator],
+    samples: SampleSet,
+    config: ModelConfig,
+    *,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> Image.Image:
+    """Draws a row for each picture: input, attention, translation, reconstruction, identity.
+
+    Leaves the networks as they are: weights, buffers and modes; no random number is drawn. Pictures go through
+    them one at a time.
+
+    Args:
+        generators: both, on `device`.
+        samples: pictures that the networks can take.
+        config: names the domains and says whether there is attention to show.
+        dtype: what the networks compute in (autocast); float32: as their weights are.
+
+    Returns:
+        An RGB picture, those of domain a above those of domain b.
+    """
+    autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+    halves = []
+    with torch.no_grad(), autocast, _evaluating(generators):
+        for direction, pictures in zip(DIRECTIONS, (samples.a, samples.b), strict=True):
+            rows = [_row(generators, direction, picture, config, device) for picture in pictures]
+            if rows:
+                halves.append(_Half(config.source(direction), config.target(direction), rows))
+    return _draw(halves, _titles(config), cell_side(config.image_size))
+
+
+def save_samples(image: Image.Image, path: Path) -> None:
+    """Writes a grid as PNG, whole or not at all; makes the file's folder.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    write_atomic(path, encode(from_pil(image), "PNG"))
+
+
+# --- Through the networks
+
+
+@contextlib.contextmanager
+def _evaluating(generators: Mapping[Direction, Generator]) -> Iterator[None]:
+    """Evaluation mode, and afterwards each module's own mode again."""
+    networks: list[nn.Module] = list(generators.values())
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    try:
+        for network in networks:
+            network.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _row(
+    generators: Mapping[Direction, Generator],
+    direction: Direction,
+    picture: Tensor,
+    config: ModelConfig,
+    device: torch.device,
+) -> list[Image.Image]:
+    """The cells of a picture, uint8 (3, H, W), in the order of `_titles`."""
+    there, back = generators[direction], generators["b2a" if direction == "a2b" else "a2b"]
+    side = cell_side(config.image_size)
+    x = picture[None].to(device).float().div_(127.5).sub_(1)  # (1, 3, H, W) in [-1, 1]
+    translated = there(x)
+    shown = _fitted(Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()), side)
+    cells = [shown]
+    if translated.heatmap is not None:
+        cells.append(_attention(shown, translated.heatmap))
+    return cells + [_fitted(_image(y), side) for y in (translated.image, back(translated.image).image, back(x).image)]
+
+
+def _image(tensor: Tensor) -> Image.Image:
+    """(1, 3, H, W) in [-1, 1]; what is not a number becomes grey."""
+    pixels = tensor[0].float().nan_to_num(0.0).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+
+
+def _attention(shown: Image.Image, heatmap: Tensor) -> Image.Image:
+    """(1, 1, h, w) over a picture, enlarged to the cell at once so that it is smooth there."""
+    heat = enlarge(normalise(heatmap), (shown.height, shown.width))
+    return Image.fromarray(overlay(np.asarray(shown), heat[0, 0].cpu().numpy()))
+
+
+def _fitted(image: Image.Image, side: int) -> Image.Image:
+    """As large as a square cell of `side` allows, its aspect kept."""
+    factor = side / max(image.size)
+    if factor == 1:
+        return image
+    width, height = (max(1, round(length * factor)) for length in image.size)
+    crisp = factor.is_integer()  # enlarged like that, pixels stay squares and hide nothing
+    return image.resize((width, height), Image.Resampling.NEAREST if crisp else Image.Resampling.LANCZOS)
+
+
+# --- On paper
+
+
+@dataclass(frozen=True)
+class _Half:
+    source: str
+    target: str
+    rows: list[list[Image.Image]]
+
+
+def _titles(config: ModelConfig) -> list[str]:
+    """Column titles; `{}` are filled in with the domains of a half."""
+    attention = ["attention"] if config.generator_cam else []
+    return ["input", *attention, _ARROW + " {target}", "back to {source}", "identity"]
+
+
+def _draw(halves: list[_Half], titles: list[str], side: int) -> Image.Image:
+    step = side + _GAP
+    title, heading = _Text(max(13, min(20, side // 8)), _TITLE), _Text(max(17, min(27, side // 6)), _HEADING)
+    band = heading.height + title.height + 2 * _GAP  # above the rows of a half
+    width = 2 * _MARGIN + len(titles) * step - _GAP
+    height = _MARGIN + sum(band + len(half.rows) * step - _GAP + _MARGIN for half in halves)
+    canvas = Image.new("RGB", (width, height), _BACKGROUND)
+    pen = ImageDraw.Draw(canvas)
+    top = _MARGIN
+    for half in halves:
+        heading.draw(pen, (_MARGIN, top), heading.pair(half.source, half.target, width - 2 * _MARGIN))
+        for column, text in enumerate(titles):
+            label = title.shortened(text.format(source=half.source, target=half.target), side)
+            left = _MARGIN + column * step + (side - title.width(label)) // 2
+            title.draw(pen, (left, top + heading.height + _GAP), label)
+        top += band
+        for row in half.rows:
+            _paste(canvas, row, titles, top, side)
+            top += step
+        top += _MARGIN - _GAP
+    return canvas
+
+
+def _paste(canvas: Image.Image, row: list[Image.Image], titles: list[str], top: int, side: int) -> None:
+    """Each cell centred under its title."""
+    for column, (_, cell) in enumerate(zip(titles, row, strict=True)):
+        left = _MARGIN + column * (side + _GAP)
+        canvas.paste(cell, (left + (side - cell.width) // 2, top + (side - cell.height) // 2))
+
+
+class _Text:
+    """Single lines in Pillow's own font, which needs no file but has no arrow: that one is drawn."""
+
+    def __init__(self, size: int, ink: tuple[int, int, int]) -> None:
+        self._font = ImageFont.load_default(size)
+        self._size = size
+        self._ink = ink
+        self.height = round(size * 1.4)
+
+    def width(self, text: str) -> int:
+        """In pixels."""
+        return math.ceil(sum(self._advance(part) for part in _parts(text)))
+
+    def _advance(self, part: str) -> float:
+        return float(self._size) if part == _ARROW else self._font.getlength(part)
+
+    def shortened(self, text: str, limit: int) -> str:
+        """The text, or as much of its beginning as fits, and an ellipsis."""
+        if self.width(text) <= limit:
+            return text
+        kept = bisect.bisect_right(range(len(text)), limit, key=lambda n: self.width(text[:n] + "…"))
+        return text[: max(0, kept - 1)].rstrip() + "…"
+
+    def pair(self, source: str, target: str, limit: int) -> str:
+        """`source → target`; the longer name gives way first."""
+        room = limit - self.width(f" {_ARROW} ")
+        source = self.shortened(source, max(room // 2, room - self.width(target)))
+        return f"{source} {_ARROW} {self.shortened(target, room - self.width(source))}"
+
+    def draw(self, pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str) -> None:
+        """Writes from the left upper corner of the line."""
+        left, middle = float(corner[0]), corner[1] + self.height / 2
+        for part in _parts(text):
+            if part == _ARROW:
+                self._draw_arrow(pen, left, middle)
+            else:
+                pen.text((left, middle), part, fill=self._ink, font=self._font, anchor="lm")
+            left += self._advance(part)
+
+    def _draw_arrow(self, pen: ImageDraw.ImageDraw, left: float, middle: float) -> None:
+        stroke = max(1, self._size // 10)
+        start, tip, head = left + 0.1 * self._size, left + 0.9 * self._size, 0.25 * self._size
+        pen.line(((start, middle), (tip, middle)), self._ink, stroke)
+        pen.line(((tip - head, middle - head), (tip, middle), (tip - head, middle + head)), self._ink, stroke)
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in re.split(f"({_ARROW})", text) if part]
