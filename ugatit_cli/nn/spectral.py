@@ -106,8 +106,8 @@ class _SpectralLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrix: Tensor, sigma: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        matrix = matrix.to(x.dtype)
-        out = (x @ matrix.T) / sigma  # (rows, outputs)
+        out = (x @ matrix.to(x.dtype).T) / sigma  # (rows, outputs)
+        # Casting it twice is cheaper than keeping the copy.
         ctx.save_for_backward(x, matrix, out, sigma, u, v)
         return out
 
@@ -115,7 +115,7 @@ class _SpectralLinear(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, matrix, out, sigma, u, v = ctx.saved_tensors
         grad = grads[0] / sigma
-        grad_x = grad @ matrix if ctx.needs_input_grad[0] else None
+        grad_x = grad @ matrix.to(x.dtype) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return grad_x, None, None, None, None
         along = (grad * out).sum(dtype=u.dtype)

@@ -17,7 +17,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ugatit_cli.errors import DeviceError
-from ugatit_cli.training.networks import Adam
 
 # A process may wait this long for the others: rank 0 writes checkpoints and samples meanwhile.
 PATIENCE = datetime.timedelta(minutes=30)
@@ -37,17 +36,15 @@ class Group:
     size: int = 1
     local_rank: int = 0
 
-    def average_gradients(self, optimizer: Adam) -> None:
-        """Replaces the gradients of an optimizer's parameters by their mean over all processes."""
-        if self.size > 1:
-            gradients = [weight.grad for weight in optimizer.parameters.values() if weight.grad is not None]
-            self._average(gradients)
-
-    def average(self, values: Tensor) -> Tensor:
-        """The mean of a tensor over all processes."""
-        if self.size > 1:
-            self._average([values])
-        return values
+    def average(self, tensors: list[Tensor]) -> None:
+        """Replaces tensors by their mean over all processes."""
+        if self.size == 1:
+            return
+        waiting = [dist.all_reduce(tensor, async_op=True) for tensor in tensors]
+        for tensor, work in zip(tensors, waiting, strict=True):
+            if work is not None:
+                work.wait()
+            tensor.div_(self.size)
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
@@ -64,13 +61,6 @@ class Group:
         values = torch.tensor([value], dtype=torch.float64, device=self._device())
         dist.broadcast(values, src=0)
         return float(values.item())
-
-    def _average(self, tensors: list[Tensor]) -> None:
-        waiting = [dist.all_reduce(tensor, async_op=True) for tensor in tensors]
-        for tensor, work in zip(tensors, waiting, strict=True):
-            if work is not None:
-                work.wait()
-            tensor.div_(self.size)
 
     def _device(self) -> torch.device:
         return torch.device("cuda", self.local_rank) if dist.get_backend() == "nccl" else torch.device("cpu")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,8 @@ from ugatit_cli.recipe import Recipe
 OTHER: dict[Direction, Direction] = {"a2b": "b2a", "b2a": "a2b"}
 # How much a moving average trusts its past at the start, when its past is noise.
 EMA_START = 10
+# From this many numbers on, a weight is large.
+LARGE = 1_000_000
 
 
 @dataclass
@@ -139,33 +143,66 @@ class Adam:
 
     PyTorch's, handed views of the weights in memory order: its fused kernel copies tensors of any other order, which
     on a CPU takes twice as long as the update itself.
+
+    Args:
+        networks: by the prefix of their parameters' names.
+        average: replaces gradients by their mean over all processes.
+        eager: update large weights while the backward pass goes on, which frees their gradients at once. For
+            networks with a single backward pass per step.
     """
 
-    def __init__(self, networks: Mapping[str, Generator | Discriminator], recipe: Recipe) -> None:
+    def __init__(
+        self,
+        networks: Mapping[str, Generator | Discriminator],
+        recipe: Recipe,
+        average: Callable[[list[Tensor]], None],
+        *,
+        eager: bool = False,
+    ) -> None:
         self.parameters = {
             f"{prefix}.{name}": parameter
             for prefix, network in networks.items()
             for name, parameter in network.named_parameters()
         }
         self.views = {name: nn.Parameter(_in_memory_order(weight)) for name, weight in self.parameters.items()}
-        device = next(iter(self.views.values())).device
-        self.optimizer = torch.optim.Adam(
-            self.views.values(),
-            lr=recipe.learning_rate,
-            betas=(recipe.beta1, recipe.beta2),
-            weight_decay=recipe.weight_decay,
-            fused=device.type in ("cpu", "cuda"),
+        self.learning_rate = recipe.learning_rate
+        self._average = average
+        self._recipe = recipe
+        self._eager: dict[str, torch.optim.Adam] = {}
+        for name, parameter in self.parameters.items():
+            if eager and parameter.numel() >= LARGE:
+                self._eager[name] = self._adam([name])
+                register: Any = parameter.register_post_accumulate_grad_hook  # torch leaves it untyped
+                register(functools.partial(self._update_now, name))
+        self._rest = [name for name in self.parameters if name not in self._eager]
+        self._optimizer = self._adam(self._rest)
+
+    def _adam(self, names: list[str]) -> torch.optim.Adam:
+        views = [self.views[name] for name in names]
+        return torch.optim.Adam(
+            views,
+            betas=(self._recipe.beta1, self._recipe.beta2),
+            weight_decay=self._recipe.weight_decay,
+            fused=views[0].device.type in ("cpu", "cuda"),
         )
 
-    def step(self, learning_rate: float) -> None:
-        """Updates the parameters and drops their gradients."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        for name, parameter in self.parameters.items():
-            self.views[name].grad = None if parameter.grad is None else _in_memory_order(parameter.grad)
-            parameter.grad = None
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+    def step(self) -> None:
+        """Updates what isn't updated yet, at `learning_rate`, and drops the gradients."""
+        self._update(self._optimizer, self._rest)
+
+    def _update_now(self, name: str, _: Tensor) -> None:
+        self._update(self._eager[name], [name])
+
+    def _update(self, optimizer: torch.optim.Adam, names: list[str]) -> None:
+        optimizer.param_groups[0]["lr"] = self.learning_rate
+        trained = [name for name in names if self.parameters[name].grad is not None]
+        gradients = {name: cast(Tensor, self.parameters[name].grad) for name in trained}
+        self._average(list(gradients.values()))
+        for name, gradient in gradients.items():
+            self.views[name].grad = _in_memory_order(gradient)
+            self.parameters[name].grad = None
+        optimizer.step()
+        optimizer.zero_grad()
 
     def tensors(self) -> dict[str, Tensor]:
         """The moments by name; empty before the first step."""
@@ -173,21 +210,24 @@ class Adam:
 
     def _moments(self) -> Iterator[tuple[str, str, Tensor]]:
         for name, view in self.views.items():
-            state = self.optimizer.state.get(view, {})
+            state = self._state_of(name).get(view, {})
             for moment in ("exp_avg", "exp_avg_sq"):
                 if moment in state:
                     yield name, moment, _in_channel_order(state[moment], self.parameters[name])
 
     def prepare(self, updates: int) -> dict[str, Tensor]:
         """Makes zero moments as after a number of updates, and returns them by name, to be filled in place."""
-        for view in self.views.values():
-            self.optimizer.state[view] = {
+        for name, view in self.views.items():
+            self._state_of(name)[view] = {
                 # Where the fused kernel of a GPU expects it.
                 "step": torch.tensor(float(updates), device=view.device if view.is_cuda else "cpu"),
                 "exp_avg": torch.zeros_like(view),
                 "exp_avg_sq": torch.zeros_like(view),
             }
         return self.tensors()
+
+    def _state_of(self, name: str) -> dict[Tensor, Any]:
+        return self._eager.get(name, self._optimizer).state
 
 
 def _is_channels_last(tensor: Tensor) -> bool:

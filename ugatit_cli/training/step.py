@@ -44,10 +44,10 @@ class TrainingStep:
         self.recipe = recipe
         self.group = group
         self.generator_optimizer = Adam(
-            {str(way): generator for way, generator in networks.generators.items()}, recipe
+            {str(way): generator for way, generator in networks.generators.items()}, recipe, group.average
         )
         self.discriminator_optimizers = {
-            (domain, scale): Adam({f"{domain}.{scale}": network}, recipe)
+            (domain, scale): Adam({f"{domain}.{scale}": network}, recipe, group.average, eager=True)
             for (domain, scale), network in networks.discriminators.items()
         }
         self._seed = seed
@@ -82,17 +82,18 @@ class TrainingStep:
         entropy = np.random.SeedSequence([self._seed, step, self.group.rank])
         self._random.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
         real: dict[Domain, Tensor] = {"a": a, "b": b}
+        for optimizer in self.optimizers:
+            optimizer.learning_rate = learning_rate
         losses: Losses = {}
         for direction in DIRECTIONS:
-            losses |= self._direction(direction, real, learning_rate)
-        self.group.average_gradients(self.generator_optimizer)
-        self.generator_optimizer.step(learning_rate)
+            losses |= self._direction(direction, real)
+        self.generator_optimizer.step()
         for generator in self.networks.generators.values():
             clip_rho(generator)
         self.networks.update_averages(self.recipe.ema, step)
         return {name: loss.detach() for name, loss in losses.items()} | self._sums(losses)
 
-    def _direction(self, direction: Direction, real: Mapping[Domain, Tensor], learning_rate: float) -> Losses:
+    def _direction(self, direction: Direction, real: Mapping[Domain, Tensor]) -> Losses:
         """Trains the discriminators of a direction's target, and adds up the gradients of its generator losses."""
         recipe, target = self.recipe, TARGET[direction]
         source, goal = real[SOURCE[direction]], real[target]
@@ -101,7 +102,7 @@ class TrainingStep:
         fake = translation.image.detach().requires_grad_()
         losses: Losses = {}
         for scale in SCALES:
-            losses |= self._train_discriminator(target, scale, goal, fake.detach(), learning_rate)
+            losses |= self._train_discriminator(target, scale, goal, fake.detach())
             losses |= self._adversarial(target, scale, fake)
         back = self.networks.generators[OTHER[direction]](fake).image
         cycle = cycle_loss(back, source)
@@ -121,9 +122,7 @@ class TrainingStep:
         torch.autograd.backward(recipe.identity_weight * identity + recipe.cam_weight * sum_of(cam.values()))
         return losses | {f"identity_{target}": identity} | {name: losses[name] + loss for name, loss in cam.items()}
 
-    def _train_discriminator(
-        self, domain: Domain, scale: Scale, real: Tensor, fake: Tensor, learning_rate: float
-    ) -> Losses:
+    def _train_discriminator(self, domain: Domain, scale: Scale, real: Tensor, fake: Tensor) -> Losses:
         discriminator = self.networks.discriminators[domain, scale].train().requires_grad_()
         real, fake = self._augmented(real), self._augmented(fake)
         if self.recipe.power_iterations == "each-pass":
@@ -137,9 +136,7 @@ class TrainingStep:
         ]
         losses = _named(f"d_{scale}_{domain}", terms)
         torch.autograd.backward(self.recipe.adversarial_weight * sum_of(losses.values()))
-        optimizer = self.discriminator_optimizers[domain, scale]
-        self.group.average_gradients(optimizer)
-        optimizer.step(learning_rate)
+        self.discriminator_optimizers[domain, scale].step()
         return losses
 
     def _adversarial(self, domain: Domain, scale: Scale, fake: Tensor) -> Losses:
