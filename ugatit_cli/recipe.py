@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from ugatit_cli.errors import ConfigError
 
 RecipeName = Literal["default", "paper"]
-Augmentation = Literal["off", "on"]
+Augmentation = Literal["auto", "off", "on"]
 PowerIterations = Literal["each-step", "each-pass"]
 TrainingFit = Literal["aspect", "squash"]
 
@@ -31,7 +31,8 @@ class Recipe:
             through a discriminator, as the official code does; `each-step`: one per step, real and translated
             pictures going through together.
         ema: the generators' moving average keeps this share per step, ramped up at the start; 0: none.
-        augment: differentiable augmentation of all that the discriminators see (Zhao et al. 2020).
+        augment: differentiable augmentation of all that the discriminators see (Zhao et al. 2020); `auto`, which a
+            run resolves when it begins: where there are few pictures.
         flip: pictures are mirrored at random.
         fit: `squash` makes pictures square before the random crop, as the official code does; `aspect` keeps
             their proportions.
@@ -53,7 +54,7 @@ class Recipe:
     cam_weight: float = 1000.0
     power_iterations: PowerIterations = "each-step"
     ema: float = 0.999
-    augment: Augmentation = "off"
+    augment: Augmentation = "auto"
     flip: bool = True
     fit: TrainingFit = "aspect"
 

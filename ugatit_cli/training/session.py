@@ -1,0 +1,113 @@
+"""What `ugatit train` does: begins a run or goes on with one, or finds out what it would cost."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ugatit_cli.checkpoint import ModelFolder
+from ugatit_cli.dataset_files import Folders
+from ugatit_cli.datasets import Pictures
+from ugatit_cli.errors import UsageError
+from ugatit_cli.run_folder import RUN_FILE, RunFolder
+from ugatit_cli.training.measure import Measurement, measure, with_fitting_batch
+from ugatit_cli.training.monitor import Listener
+from ugatit_cli.training.settings import Settings, check_start, new_settings, resumed_settings
+from ugatit_cli.training.trainer import Machine, Outcome, Trainer, load_data, with_augmentation
+from ugatit_cli.weights.store import find_model
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for.
+
+    Attributes:
+        given: settings by the names of `Settings`, `ModelConfig` and `Recipe`, only those that the user states.
+        folders: where the pictures are; None: where the run that goes on had them.
+        must_exist: go on with a run, and don't begin one.
+    """
+
+    given: Mapping[str, Any]
+    folders: Folders | None
+    must_exist: bool = False
+
+
+def train(
+    run: RunFolder, request: Request, machine: Machine, listener: Listener, stop: threading.Event
+) -> tuple[Settings, Outcome]:
+    """Begins a run, or goes on with the one in the folder, until it is complete or `stop` is set.
+
+    Raises:
+        UsageError: settings that make no sense or differ from the run's, or another process trains there.
+        DataError: too few pictures, or one can't be read any more.
+        ModelError: the model to start from, the run's settings or its checkpoint are missing or damaged.
+        TrainingError: a loss or a weight isn't finite.
+        OutputError: the run folder can't be written.
+        Interrupted: `stop` was set before the first step.
+    """
+    exists = bool(machine.group.share(float(run.exists)))
+    settings, start = _resolve(run, request, machine, exists=exists)
+    if exists and settings.iterations is not None and (run.latest() or 0) >= settings.iterations:
+        return settings, Outcome(run.latest() or 0, finished=True)
+    with _locked(run, machine):
+        pictures = load_data(settings, run, machine, listener, stop)
+        if not exists:
+            settings = _settled(settings, request, pictures, machine)
+            for text in check_start(start, settings) if start is not None else ():
+                listener.note(text)
+        if machine.group.rank == 0:
+            run.create(settings.to_document())
+        trainer = Trainer(run, settings, pictures, machine, listener, start=start)
+        return settings, trainer.train(stop)
+
+
+def dry_run(
+    run: RunFolder, request: Request, machine: Machine, listener: Listener, stop: threading.Event
+) -> tuple[Settings, Measurement]:
+    """What `train` would do and cost; writes nothing. Raises the same errors."""
+    settings, start = _resolve(run, request, machine, exists=run.exists)
+    pictures = load_data(settings, run, machine, listener, stop)
+    if not run.exists:
+        settings = _settled(settings, request, pictures, machine)
+        for text in check_start(start, settings) if start is not None else ():
+            listener.note(text)
+    return settings, measure(settings, pictures, machine)
+
+
+def _resolve(
+    run: RunFolder, request: Request, machine: Machine, *, exists: bool
+) -> tuple[Settings, ModelFolder | None]:
+    if exists:
+        stored = Settings.from_document(run.document(), run.path / RUN_FILE)
+        changed = {"folders": request.folders} if request.folders is not None else {}
+        return resumed_settings(stored, {**request.given, **changed}, run.path), None
+    if request.must_exist:
+        raise UsageError(f"{run.path}: there is no run to go on with", "Begin one with --domain-a and --domain-b.")
+    if request.folders is None:
+        raise UsageError("no pictures to train on", "Name a folder for each domain: --domain-a A --domain-b B.")
+    start = find_model(request.given["start"]) if "start" in request.given else None
+    return new_settings(request.given, request.folders, device=machine.device, start=start), start
+
+
+def _settled(settings: Settings, request: Request, pictures: tuple[Pictures, Pictures], machine: Machine) -> Settings:
+    """Settings with what depends on the pictures and on the GPU's memory."""
+    settings = with_augmentation(settings, pictures)
+    if settings.recipe.batch_size > 1 and "batch_size" not in request.given:
+        settings = with_fitting_batch(settings, pictures, machine)
+        batch_size = int(machine.group.share(float(settings.recipe.batch_size)))
+        settings = dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, batch_size=batch_size))
+    return settings
+
+
+@contextlib.contextmanager
+def _locked(run: RunFolder, machine: Machine) -> Iterator[None]:
+    if machine.group.rank != 0:
+        yield
+        return
+    with run.locked():
+        run.clean()
+        yield

@@ -1,0 +1,275 @@
+"""A run's settings: resolved once from what the user gives, stored in `config.toml`, and compared when it goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ugatit_cli.checkpoint import ModelFolder
+from ugatit_cli.config import SCALES, Direction, ModelConfig, Precision, default_global_layers
+from ugatit_cli.dataset_files import Folders, Holdout, parse_holdout
+from ugatit_cli.device import resolve_precision
+from ugatit_cli.errors import DeviceError, ModelError, UsageError
+from ugatit_cli.recipe import Recipe, RecipeName, preset
+
+ITERATIONS: dict[RecipeName, int] = {"default": 100_000, "paper": 1_000_000}
+GPU_BATCH = 4
+MINUTES = re.compile(r"(\d+(?:\.\d+)?)m")
+
+MODEL_FIELDS = frozenset(field.name for field in dataclasses.fields(ModelConfig))
+RECIPE_FIELDS = frozenset(field.name for field in dataclasses.fields(Recipe))
+# What may change when a run goes on: how long it takes, what it writes, and where its pictures are.
+CHANGEABLE = frozenset({"iterations", "minutes", "checkpoint_every", "sample_every", "keep", "folders"})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a run's result depends on, and what it writes.
+
+    Attributes:
+        model, recipe: the networks, and how they are trained.
+        folders: where the pictures are.
+        holdout: share or number of pictures kept for samples and evaluation.
+        precision: what large products are computed in.
+        iterations, minutes: how long to train; one of them is None.
+        seed: of all randomness.
+        checkpoint_every, sample_every: `500` steps, `10m` minutes; samples also `growing`.
+        keep: number of checkpoints.
+        start: the model that training started from; None: from random weights.
+        start_direction: which way of that model our A to B is.
+        checkpointing: compute activations twice instead of keeping them.
+    """
+
+    model: ModelConfig
+    recipe: Recipe
+    folders: Folders
+    holdout: str
+    precision: Precision
+    iterations: int | None
+    minutes: float | None
+    seed: int
+    checkpoint_every: str
+    sample_every: str
+    keep: int
+    start: str | None
+    start_direction: Direction
+    checkpointing: bool
+
+    def __post_init__(self) -> None:
+        if (self.iterations is None) == (self.minutes is None):
+            raise UsageError("a run has either --iterations or --minutes")
+        parse_interval("--checkpoint-every", self.checkpoint_every)
+        if self.sample_every != "growing":
+            parse_interval("--sample-every", self.sample_every)
+        parse_holdout(self.holdout)
+        for scale in SCALES:
+            least = 3 * 2 ** (self.model.layers(scale) - 2)
+            if self.model.image_size < least:
+                raise UsageError(
+                    f"--image-size {self.model.image_size} is too small to train: the {scale} discriminator needs "
+                    f"{least} pixels"
+                )
+
+    @property
+    def kept_back(self) -> Holdout:
+        """The hold-out."""
+        return parse_holdout(self.holdout)
+
+    def to_document(self) -> dict[str, Any]:
+        """Tables of plain values for `config.toml`."""
+        run = {name: getattr(self, name) for name in _RUN_FIELDS}
+        data = {name: str(path) for name, path in dataclasses.asdict(self.folders).items() if path is not None}
+        return {"run": run, "data": data, "model": self.model.to_dict(), "recipe": self.recipe.to_dict()}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], path: Path) -> Settings:
+        """The inverse of `to_document`.
+
+        Raises:
+            ModelError: the document in `path` isn't one.
+        """
+        try:
+            # TOML has no null.
+            run: dict[str, Any] = {"iterations": None, "minutes": None, "start": None, **document["run"]}
+            return cls(
+                model=ModelConfig.from_dict(document["model"]),
+                recipe=Recipe.from_dict(document["recipe"]),
+                folders=Folders(**{name: Path(value) for name, value in document["data"].items()}),
+                **run,
+            )
+        except (UsageError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{path}: damaged: {error}", "Start again in another folder.") from None
+
+
+_RUN_FIELDS = tuple(
+    field.name for field in dataclasses.fields(Settings) if field.name not in ("model", "recipe", "folders")
+)
+
+
+def parse_interval(option: str, text: str) -> tuple[int, float]:
+    """`500` -> (500, 0.0): steps; `10m` -> (0, 600.0): seconds.
+
+    Raises:
+        UsageError: neither.
+    """
+    minutes = MINUTES.fullmatch(text)
+    if minutes and float(minutes[1]) > 0:
+        return 0, 60 * float(minutes[1])
+    if text.isascii() and text.isdigit() and 0 < int(text) < 10**12:
+        return int(text), 0.0
+    raise UsageError(f"{option} {text}: unknown", "It is a number of steps (500), or minutes (10m).")
+
+
+def resolve_training_precision(name: str, device: torch.device) -> Precision:
+    """The precision of a name for training on a device; `auto` never takes fp16.
+
+    Raises:
+        DeviceError: the device doesn't have it, or fp16, whose small gradients become zero.
+    """
+    if name == "auto":
+        precision = resolve_precision("auto", device)
+        return "fp32" if precision == "fp16" else precision
+    if name == "fp16":
+        raise DeviceError("fp16 is not for training: small gradients become 0", "Use --precision bf16 or fp32.")
+    return resolve_precision(name, device)
+
+
+def new_settings(
+    given: Mapping[str, Any], folders: Folders, *, device: torch.device, start: ModelFolder | None = None
+) -> Settings:
+    """Settings of a new run.
+
+    Args:
+        given: what the user says, by the names of `Settings`, `ModelConfig` and `Recipe`; `recipe` is the preset's
+            name, `precision` may be `auto`.
+        start: the model to start from, named in `given["start"]`.
+
+    Raises:
+        UsageError: values that make no sense, or that contradict `start`.
+    """
+    recipe = preset(given.get("recipe", "default"))
+    if recipe.name == "default" and device.type == "cuda":
+        recipe = dataclasses.replace(recipe, batch_size=GPU_BATCH)
+    recipe = dataclasses.replace(recipe, **{name: given[name] for name in RECIPE_FIELDS & set(given)})
+    iterations, minutes = given.get("iterations"), given.get("minutes")
+    if iterations is None and minutes is None:
+        iterations = ITERATIONS[recipe.name]
+    model = _model(given, folders, start)
+    precision = given.get("precision", "fp32" if recipe.name == "paper" else "auto")
+    return Settings(
+        model=model,
+        recipe=recipe,
+        folders=folders,
+        holdout=given.get("holdout", "5%"),
+        precision=resolve_training_precision(precision, device),
+        iterations=iterations,
+        minutes=minutes,
+        seed=given.get("seed", 0),
+        checkpoint_every=given.get("checkpoint_every", "10m"),
+        sample_every=given.get("sample_every", "growing"),
+        keep=given.get("keep", 2),
+        start=given.get("start"),
+        start_direction=given.get("start_direction", "a2b"),
+        checkpointing=given.get("checkpointing", model.variant == "full"),
+    )
+
+
+def _model(given: Mapping[str, Any], folders: Folders, start: ModelFolder | None) -> ModelConfig:
+    values = {name: given[name] for name in MODEL_FIELDS & set(given)}
+    if "domain_a" not in values:
+        values["domain_a"], values["domain_b"] = domain_names(folders)
+    if start is not None:
+        return _continued(start, values)
+    if "channels" in values:
+        values.setdefault("discriminator_channels", values["channels"])
+    return ModelConfig(**values)
+
+
+def _continued(start: ModelFolder, values: Mapping[str, Any]) -> ModelConfig:
+    """The config of a model that starts from another one: its own, but for names, image size and discriminators."""
+    theirs = start.config
+    free = {"domain_a", "domain_b"} | ({"image_size"} if theirs.light else set())
+    if start.discriminators is None:
+        free |= {"discriminator_channels", "local_layers", "global_layers", "discriminator_cam"}
+        values = {"discriminator_channels": theirs.channels} | dict(values)
+    for name in sorted(set(values) - free):
+        if values[name] != getattr(theirs, name):
+            option = name.replace("_", "-")
+            raise UsageError(
+                f"--{option} {values[name]} contradicts the model to start from: its {option} is "
+                f"{getattr(theirs, name)}",
+                f"Leave --{option} out, or train without --from.",
+            )
+    size = values.get("image_size", theirs.image_size)
+    fitting = default_global_layers(size)
+    # A global discriminator that is too deep for a smaller size is replaced by a new one.
+    layers = min(theirs.global_layers, fitting) if start.discriminators else fitting
+    return dataclasses.replace(theirs, **({"global_layers": layers} | dict(values)))
+
+
+def domain_names(folders: Folders) -> tuple[str, str]:
+    """Names for the domains from the names of their folders: `horses`, `zebras`; of `horse2zebra/trainA` its halves.
+
+    What the folders don't tell apart is `A` and `B`.
+    """
+    names = [_plain(folder.resolve().name) for folder in (folders.a, folders.b)]
+    parent = folders.a.resolve().parent.name
+    if [name.casefold() for name in names] == ["traina", "trainb"]:
+        halves = re.fullmatch(r"([^\W\d]+)2([^\W\d]+)", parent)
+        names = [halves[1], halves[2]] if halves else ["A", "B"]
+    if not all(names) or names[0].casefold() == names[1].casefold():
+        return "A", "B"
+    return names[0], names[1]
+
+
+def _plain(name: str) -> str:
+    return "".join(" " if c in "/\\,:" or not c.isprintable() else c for c in name).strip()
+
+
+def resumed_settings(stored: Settings, given: Mapping[str, Any], run: Path) -> Settings:
+    """Settings of a run that goes on: its own, but for what may change.
+
+    Raises:
+        UsageError: the user wants something else than the run is.
+    """
+    changes = {name: value for name, value in given.items() if name in CHANGEABLE}
+    if "iterations" in changes or "minutes" in changes:
+        changes = {"iterations": None, "minutes": None} | changes
+    for name, value in given.items():
+        if name not in CHANGEABLE and value != "auto":
+            _check_same(stored, name, value, run)
+    return dataclasses.replace(stored, **changes)
+
+
+def _check_same(stored: Settings, name: str, value: object, run: Path) -> None:
+    if name == "recipe":
+        current: object = stored.recipe.name
+    elif name in MODEL_FIELDS:
+        current = getattr(stored.model, name)
+    else:
+        current = getattr(stored.recipe if name in RECIPE_FIELDS else stored, name)
+    if current != value:
+        option = {"start": "from", "start_direction": "from-direction"}.get(name, name.replace("_", "-"))
+        raise UsageError(
+            f"{run} is a run of another configuration: its {option} is {current}, not {value}",
+            f"Go on with it as it is: --resume {run}, or name another folder: -o runs/NAME.",
+        )
+
+
+def check_start(start: ModelFolder, settings: Settings) -> list[str]:
+    """What users should know about the model that a run starts from."""
+    notes = []
+    if start.discriminators is None:
+        notes.append("the model to start from comes without discriminators: new ones are trained from the start")
+    elif start.config.global_layers != settings.model.global_layers:
+        notes.append(
+            f"at {settings.model.image_size} px the global discriminator has {settings.model.global_layers} layers "
+            f"instead of {start.config.global_layers}: it starts anew"
+        )
+    return notes

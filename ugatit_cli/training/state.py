@@ -1,0 +1,94 @@
+"""A run's state, to and from checkpoints: weights, spectral norms' vectors, moving averages, Adam's moments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ugatit_cli.errors import ModelError, TrainingError
+from ugatit_cli.run_folder import Checkpoint, RunFolder
+from ugatit_cli.training.networks import Networks, generator_tensors
+from ugatit_cli.training.settings import Settings
+from ugatit_cli.training.step import TrainingStep
+
+OPTIMIZERS = "optimizers"
+
+
+def save(run: RunFolder, training: TrainingStep, settings: Settings, step: int, state: Mapping[str, Any]) -> None:
+    """Writes a checkpoint, then the usable model.
+
+    Args:
+        step: number of steps done.
+        state: what else a resumed run has to know.
+
+    Raises:
+        TrainingError: a weight isn't finite; nothing is written.
+        OutputError: it can't be written; earlier checkpoints and the model stay valid.
+    """
+    check_finite(training.networks, step)
+    files = training.networks.files() | {OPTIMIZERS: training.optimizer_tensors()}
+    run.save_checkpoint(step, files, state, keep=settings.keep)
+    write_model(run, training.networks, settings, step)
+
+
+def write_model(run: RunFolder, networks: Networks, settings: Settings, step: int) -> None:
+    """Writes `model/`: the moving averages of the generators where there are any, and the discriminators."""
+    provenance = {
+        "trained with": "ugatit train",
+        "recipe": settings.recipe.name,
+        "steps": step,
+        "batch size": settings.recipe.batch_size,
+        "started from": settings.start,
+    }
+    run.write_model(
+        settings.model,
+        generator_tensors(networks.best_generators),
+        networks.discriminator_tensors(),
+        {name: value for name, value in provenance.items() if value is not None},
+    )
+
+
+def restore(checkpoint: Checkpoint, training: TrainingStep) -> None:
+    """Fills networks and optimizers from a checkpoint.
+
+    Raises:
+        ModelError: it doesn't fit them.
+    """
+    for stem, tensors in training.networks.files().items():
+        _fill(checkpoint, stem, tensors)
+    _fill(checkpoint, OPTIMIZERS, training.prepare_optimizers(checkpoint.step))
+
+
+@torch.no_grad()
+def _fill(checkpoint: Checkpoint, stem: str, tensors: Mapping[str, Tensor]) -> None:
+    with checkpoint.tensors(stem) as file:
+        if set(file.keys()) != set(tensors):
+            raise ModelError(f"{checkpoint.path / stem}.safetensors: doesn't fit the run's configuration")
+        for name, tensor in tensors.items():
+            stored = file.get_tensor(name)
+            if stored.shape != tensor.shape:
+                raise ModelError(f"{checkpoint.path / stem}.safetensors: {name} has another shape than the run's")
+            tensor.copy_(stored)
+
+
+def check_finite(networks: Networks, step: int) -> None:
+    """Whether all weights are numbers.
+
+    Raises:
+        TrainingError: one isn't.
+    """
+    for tensors in networks.files().values():
+        for name, tensor in tensors.items():
+            if not all(extreme.isfinite() for extreme in torch.aminmax(tensor)):
+                raise TrainingError(f"step {step}: {name} is no longer finite", way_out())
+
+
+def way_out() -> str:
+    """What to do about numbers that aren't finite."""
+    return (
+        "The last checkpoint is kept. Go on from it with the same command, or train anew with "
+        "--precision fp32 or a lower --learning-rate."
+    )

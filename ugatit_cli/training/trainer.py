@@ -1,0 +1,318 @@
+"""A training run from its first picture to its last checkpoint, however often it is interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ugatit_cli.batches import Batches, sample_pictures, stream
+from ugatit_cli.checkpoint import ModelFolder
+from ugatit_cli.datasets import Pictures, Preparation, fingerprint, load_pictures, memory_budget
+from ugatit_cli.errors import DataError
+from ugatit_cli.run_folder import RunFolder
+from ugatit_cli.training import state
+from ugatit_cli.training.distributed import Group
+from ugatit_cli.training.monitor import Listener, LossReader, Speed, StepReport, peak_memory
+from ugatit_cli.training.networks import Networks, build_networks, memory_format
+from ugatit_cli.training.samples import SampleSet, draw_samples, save_samples
+from ugatit_cli.training.schedule import Schedule
+from ugatit_cli.training.settings import Settings
+from ugatit_cli.training.step import TrainingStep
+
+# Pictures of each domain in a sample grid.
+SAMPLES = 4
+# Steps per line of metrics.
+METRICS_EVERY = 10
+# With fewer pictures of a domain than this, discriminators learn them by heart.
+FEW_PICTURES = 500
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run takes place.
+
+    Attributes:
+        device: of this process.
+        workers: threads or processes that decode pictures.
+        group: the processes that train together.
+    """
+
+    device: torch.device
+    workers: int
+    group: Group
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `train` ended.
+
+    Attributes:
+        step: steps done in all.
+        finished: whether the run is complete; else it was interrupted.
+    """
+
+    step: int
+    finished: bool
+
+
+def load_data(
+    settings: Settings, run: RunFolder | None, machine: Machine, listener: Listener, stop: threading.Event
+) -> tuple[Pictures, Pictures]:
+    """Reads all pictures of both domains, and says what is wrong with them.
+
+    Raises:
+        DataError: too few of them can be used.
+        UsageError: folders that don't exist, or are the same.
+        Interrupted: `stop` was set.
+    """
+    preparation = Preparation(settings.model.image_size, fit=settings.recipe.fit)
+    pictures = load_pictures(
+        settings.folders,
+        preparation,
+        settings.kept_back,
+        settings.seed,
+        workers=machine.workers,
+        budget_bytes=memory_budget() // machine.group.size,
+        exclude=[run.path] if run is not None else [],
+        progress=listener.loading,
+        stop=stop,
+    )
+    for one in pictures:
+        _describe(one, settings, listener)
+    return pictures
+
+
+def _describe(pictures: Pictures, settings: Settings, listener: Listener) -> None:
+    name = settings.model.domain_a if pictures.domain == "a" else settings.model.domain_b
+    where = "in memory" if pictures.pixels is not None else "read again when needed: they don't fit into memory"
+    listener.note(
+        f"{name}: {len(pictures.files)} pictures to train on, {len(pictures.held_out)} held out, {where} "
+        f"({pictures.folder})"
+    )
+    for error in pictures.broken[:SHOWN]:
+        listener.note(f"skipped: {error.message}")
+    if len(pictures.broken) > SHOWN:
+        listener.note(f"skipped: {len(pictures.broken) - SHOWN} more that can't be read in {pictures.folder}")
+    if pictures.upscaled:
+        listener.note(f"{name}: {pictures.upscaled} pictures are smaller than the training size and are enlarged")
+
+
+def with_augmentation(settings: Settings, pictures: tuple[Pictures, Pictures]) -> Settings:
+    """Settings whose `augment` is decided: `auto` is on for small sets."""
+    if settings.recipe.augment != "auto":
+        return settings
+    few = min(len(one.files) for one in pictures) < FEW_PICTURES
+    return dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, augment="on" if few else "off"))
+
+
+class Trainer:
+    """A run in progress: made from a folder's checkpoint where there is one, else from the settings.
+
+    Args:
+        run: its folder, locked by the caller in the process of rank 0.
+        settings: see `Settings`.
+        pictures: of both domains.
+        start: the model to start from, if there is one.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        settings: Settings,
+        pictures: tuple[Pictures, Pictures],
+        machine: Machine,
+        listener: Listener,
+        *,
+        start: ModelFolder | None = None,
+    ) -> None:
+        self.run = run
+        self.settings = settings
+        self.machine = machine
+        self.listener = listener
+        self.pictures = pictures
+        self.networks = make_networks(settings, machine.device, start)
+        self.training = TrainingStep(self.networks, settings.recipe, seed=settings.seed, group=machine.group)
+        self.step = 0
+        self._saved: int | None = None
+        self._fingerprint = fingerprint(pictures)
+        elapsed = self._restore()
+        self.schedule = Schedule(settings, elapsed)
+        self._samples = SampleSet(*(sample_pictures(one, SAMPLES, settings.seed) for one in pictures))
+        self._metrics: list[dict[str, float]] = []
+        self._last_report: StepReport | None = None
+
+    @property
+    def _leads(self) -> bool:
+        """Whether this process writes the files."""
+        return self.machine.group.rank == 0
+
+    def _restore(self) -> float:
+        step = self.run.latest()
+        if step is None:
+            return 0.0
+        checkpoint = self.run.load_checkpoint(step)
+        state.restore(checkpoint, self.training)
+        self.step = self._saved = step
+        if checkpoint.state["data"] != self._fingerprint:
+            self.listener.note("the pictures are not those that the run began with: it goes on with these")
+        return float(checkpoint.state["elapsed"])
+
+    def train(self, stop: threading.Event) -> Outcome:
+        """Trains until the run is complete or `stop` is set; saves in both cases.
+
+        Raises:
+            TrainingError: a loss or a weight isn't finite; the last checkpoint is as it was.
+            DataError: a picture can't be read any more.
+            OutputError: nothing more can be written.
+        """
+        if self._leads:
+            self.run.truncate_metrics(self.step)
+            state.write_model(self.run, self.networks, self.settings, self.step)
+        finished = self._is_finished()
+        if finished:
+            return Outcome(self.step, finished)
+        try:
+            finished = self._steps(stop)
+        except DataError:
+            self._end()  # nothing is wrong with the networks
+            raise
+        self._end()
+        return Outcome(self.step, finished)
+
+    def _end(self) -> None:
+        if self._leads and self._saved != self.step:
+            self._draw()
+            self._save()
+
+    def _is_finished(self) -> bool:
+        return self.machine.group.share(self.schedule.progress(self.step)) >= 1
+
+    def _steps(self, stop: threading.Event) -> bool:
+        """Trains to the end, or until `stop` is set; says whether it is the end."""
+        group, reader, speed = self.machine.group, LossReader(self.machine.group), Speed()
+        with contextlib.closing(self._batches()) as batches:
+            for a, b in batches:
+                progress = group.share(self.schedule.progress(self.step + 1))
+                learning_rate = self.schedule.learning_rate(progress)
+                losses = self.training(a, b, step=self.step, learning_rate=learning_rate)
+                self.step += 1
+                known = reader.put(self.step, losses)
+                speed.step()
+                self._report(known, progress, learning_rate, speed)
+                if progress >= 1 or group.any(stop.is_set()):
+                    self._record(reader.flush())
+                    self._write_metrics()
+                    return progress >= 1
+                self._write_if_due(reader)
+                speed.restart()
+        raise AssertionError("there is always a next batch")
+
+    def _batches(self) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Batches from the next step on, as float (N, 3, H, W) in [-1, 1] on the device."""
+        device, group = self.machine.device, self.machine.group
+        batches = Batches(
+            self.pictures,
+            seed=self.settings.seed,
+            batch_size=self.settings.recipe.batch_size,
+            flip=self.settings.recipe.flip,
+            rank=group.rank,
+            world_size=group.size,
+        )
+        last = self.settings.iterations or 2**62
+        pinned = device.type == "cuda"
+        with contextlib.closing(
+            stream(batches, self.step, last, workers=self.machine.workers, pin_memory=pinned)
+        ) as pairs:
+            for pair in pairs:
+                a, b = (as_input(one, device) for one in pair)
+                yield a, b
+
+    def _report(
+        self, known: tuple[int, dict[str, float]] | None, progress: float, learning_rate: float, speed: Speed
+    ) -> None:
+        self._record(known)
+        rate = speed.steps_per_second
+        images = None if rate is None else rate * self.settings.recipe.batch_size * self.machine.group.size
+        report = StepReport(
+            step=self.step,
+            progress=progress,
+            losses=known[1] if known else {},
+            learning_rate=learning_rate,
+            steps_per_second=rate,
+            images_per_second=images,
+            seconds_left=self.schedule.seconds_left(self.step, rate),
+            memory=peak_memory(self.machine.device),
+        )
+        self.listener.stepped(report)
+        self._last_report = report
+        if self.step % METRICS_EVERY == 0:
+            self._write_metrics()
+
+    def _record(self, known: tuple[int, dict[str, float]] | None) -> None:
+        if known is not None:
+            self._metrics.append(known[1])
+
+    def _write_metrics(self) -> None:
+        """One line: the means of the losses since the last one."""
+        report, losses = self._last_report, self._metrics
+        self._metrics = []
+        if not self._leads or not losses or report is None:
+            return
+        means = {name: sum(one[name] for one in losses) / len(losses) for name in losses[0]}
+        line = {
+            "step": report.step,
+            "elapsed": round(self.schedule.elapsed, 1),
+            "learning_rate": report.learning_rate,
+        }
+        speed = report.images_per_second
+        self.run.append_metrics(line | {"images_per_second": speed and round(speed, 3)} | means)
+
+    def _write_if_due(self, reader: LossReader) -> None:
+        if not self._leads:
+            return
+        if self.schedule.sample_due(self.step):
+            self._draw()
+        if self.schedule.save_due(self.step):
+            self._record(reader.flush())
+            self._save()
+
+    def _draw(self) -> None:
+        image = draw_samples(
+            self.networks.best_generators, self._samples, self.settings.model, device=self.machine.device
+        )
+        path = self.run.samples_path(self.step)
+        save_samples(image, path)
+        self.listener.sampled(self.step, path)
+
+    def _save(self) -> None:
+        values = {"elapsed": self.schedule.elapsed, "data": self._fingerprint}
+        state.save(self.run, self.training, self.settings, self.step, values)
+        self._saved = self.step
+        self.listener.saved(self.step)
+
+
+def make_networks(settings: Settings, device: torch.device, start: ModelFolder | None) -> Networks:
+    """The networks that a run of these settings begins with."""
+    return build_networks(
+        settings.model,
+        settings.recipe,
+        seed=settings.seed,
+        device=device,
+        precision=settings.precision,
+        start=start,
+        swap=settings.start_direction == "b2a",
+        checkpointing=settings.checkpointing,
+    )
+
+
+def as_input(pictures: Tensor, device: torch.device) -> Tensor:
+    """uint8 (N, 3, H, W) as float in [-1, 1] on the device, in the memory format that its networks like."""
+    moved = pictures.to(device, non_blocking=pictures.is_pinned() if device.type == "cuda" else False)
+    return moved.to(torch.float32, memory_format=memory_format(device)).div_(127.5).sub_(1)
