@@ -268,11 +268,11 @@ class Trainer:
         means = {name: sum(one[name] for one in losses) / len(losses) for name in losses[0]}
         line = {
             "step": report.step,
-            "elapsed": round(self.schedule.elapsed, 1),
+            "elapsed": self.schedule.elapsed,
             "learning_rate": report.learning_rate,
+            "images_per_second": report.images_per_second,
         }
-        speed = report.images_per_second
-        self.run.append_metrics(line | {"images_per_second": speed and round(speed, 3)} | means)
+        self.run.append_metrics({**line, **means})
 
     def _write_if_due(self, reader: LossReader) -> None:
         if not self._leads:
