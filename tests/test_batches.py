@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from ugatit_cli.batches import Batches, sample_pictures, stream
 from ugatit_cli.dataset_files import Folders, Holdout
-from ugatit_cli.datasets import Pictures, Preparation, load_pictures
+from ugatit_cli.datasets import BLANK, Pictures, Preparation, load_pictures
 from ugatit_cli.errors import DataError
 
 SIZE = 16
@@ -182,7 +183,20 @@ def test_closing_early_leaves_nothing_behind(on_disk: tuple[Folders, Holdout], w
     assert len(multiprocessing.active_children()) == workers
     batches.close()
     assert not multiprocessing.active_children()
+    deadline = time.monotonic() + 20  # a closed queue's own thread ends when it is scheduled
+    while threading.active_count() > threads and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("place", [(slice(0, 3), slice(0, 3)), (8, 30)], ids=["corner", "dot"])
+def test_no_crop_is_blank(place: Any) -> None:
+    picture = np.full((LOADED, 2 * LOADED, 3), 200, np.uint8)
+    picture[place] = 0
+    pictures = [Pictures("a", Path("a"), Preparation(SIZE), (Path("x"),), (1,), (picture,), (), (), 0)] * 2
+    batches = Batches((pictures[0], pictures[1]), seed=1, batch_size=50)
+    spreads = [int(crop.max()) - int(crop.min()) for crops in batches[0] for crop in crops]
+    assert min(spreads) > BLANK
 
 
 class Slow(Batches):

@@ -180,6 +180,21 @@ def test_small_pictures_are_upscaled_and_counted(tmp_path: Path) -> None:
     assert min(min(pixels.shape[:2]) for pixels in a.pixels) == SMALL.load_size
 
 
+def test_blank_pictures_are_left_out(tmp_path: Path) -> None:
+    given = folders(tmp_path)
+    saved(given.a / "white.png", Image.new("RGB", (20, 20), "white"))
+    noise = np.full((20, 20, 3), 128, np.uint8)
+    noise[::2] += 2
+    saved(given.a / "nearly.png", Image.fromarray(noise))
+    noise[0, 0] = 0
+    saved(given.a / "dot.png", Image.fromarray(noise))
+    a, _ = load(given)
+    assert [error.message for error in a.broken] == [
+        f"{given.a / name}: blank: all of it is one colour" for name in ("nearly.png", "white.png")
+    ]
+    assert given.a / "dot.png" in a.files
+
+
 def test_too_few_pictures_are_refused_with_the_broken_ones_named(tmp_path: Path) -> None:
     given = folders(tmp_path, MINIMUM + 3)
     for number in range(4):

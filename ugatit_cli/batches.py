@@ -18,17 +18,20 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ugatit_cli.config import DOMAINS
-from ugatit_cli.datasets import Array, Pictures, prepare_picture
+from ugatit_cli.datasets import Array, Pictures, is_blank, prepare_picture
 from ugatit_cli.errors import DataError, PictureError
 
 Batch = tuple[Tensor, Tensor]
 
 # Steps prepared ahead by the thread, and by each process.
 AHEAD: Final = 4
+# Blank crops of a picture before all of it is taken instead.
+TRIES: Final = 8
 
 
 class _Purpose(IntEnum):
@@ -91,11 +94,20 @@ class Batches(Dataset[Batch]):
             pixels = pictures.picture(int(self._order(domain, epoch)[position]))
         except PictureError as error:
             raise _vanished(error) from error
-        size = pictures.preparation.image_size
-        down, right, mirror = (int(bits) for bits in _bits(3, self.seed, _Purpose.CROP, domain, number))
+        bits = [int(word) for word in _bits(3 * TRIES, self.seed, _Purpose.CROP, domain, number)]
+        crops = (self._crop(pixels, *bits[i : i + 3]) for i in range(0, len(bits), 3))
+        crop = next((crop for crop in crops if not is_blank(crop)), None)
+        return self._whole(pixels) if crop is None else crop
+
+    def _crop(self, pixels: Array, down: int, right: int, mirror: int) -> Array:
+        size = self.pictures[0].preparation.image_size
         top, left = down % (pixels.shape[0] - size + 1), right % (pixels.shape[1] - size + 1)
         crop = pixels[top : top + size, left : left + size]
         return crop[:, ::-1] if self.flip and mirror >> 63 else crop
+
+    def _whole(self, pixels: Array) -> Array:
+        size = self.pictures[0].preparation.image_size
+        return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
     def _order(self, domain: int, epoch: int) -> npt.NDArray[np.intp]:
         """The current epoch's is kept: a batch seldom straddles two."""

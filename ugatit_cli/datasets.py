@@ -41,11 +41,20 @@ MAX_ASPECT: Final = 2
 JITTER: Final = 286 / 256
 """How much larger than a crop pictures are: the paper's sizes."""
 
+BLANK: Final = 2
+"""Pictures and crops whose colours differ by no more levels than this are blank, and never trained on: instance norm
+multiplies the gradient of a constant map by 1 / sqrt(1e-5) = 316, and a dozen of them make it infinite."""
+
 _NAMES: Final = 3  # broken pictures that a refusal names
 _MEMORY_SHARE: Final = 0.4
 _UNKNOWN_MEMORY: Final = 2**30
 _MEMINFO: Final = Path("/proc/meminfo")
 _CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
+
+
+def is_blank(pixels: Array) -> bool:
+    """Whether a picture (H, W, 3) shows nothing but one colour."""
+    return bool(np.ptp(pixels, axis=(0, 1)).max() <= BLANK)
 
 
 # --- Preparing one picture -----------------------------------------------------------------------------
@@ -244,7 +253,10 @@ class _Reader:
         try:
             image = _upright(path, self.preparation)
             small = min(image.size) < self.preparation.image_size
-            return _Read(path, path.stat().st_size, small, _prepared(image, self.preparation))
+            pixels = _prepared(image, self.preparation)
+            if is_blank(pixels):
+                return _Read(path, error=PictureError(f"{path}: blank: all of it is one colour"))
+            return _Read(path, path.stat().st_size, small, pixels)
         except PictureError as error:
             return _Read(path, error=error)
 
