@@ -86,7 +86,9 @@ class TrainingStep:
             optimizer.learning_rate = learning_rate
         losses: Losses = {}
         for direction in DIRECTIONS:
-            losses |= self._direction(direction, real)
+            for name, loss in self._direction(direction, real).items():
+                # Each generator's CAM loss has a part from either direction.
+                losses[name] = losses[name] + loss if name in losses else loss
         self.generator_optimizer.step()
         for generator in self.networks.generators.values():
             clip_rho(generator)
@@ -104,23 +106,26 @@ class TrainingStep:
         for scale in SCALES:
             losses |= self._train_discriminator(target, scale, goal, fake.detach())
             losses |= self._adversarial(target, scale, fake)
-        back = self.networks.generators[OTHER[direction]](fake).image
-        cycle = cycle_loss(back, source)
-        torch.autograd.backward(recipe.cycle_weight * cycle)
-        losses[f"cycle_{SOURCE[direction]}"] = cycle
-        del back, cycle
-        cam = self._cam_loss(target, translation, source=True)
-        losses |= cam
+        losses |= self._cycle_and_identity(direction, source, fake)
+        cam = self._cam_loss(target, translation.cam_logit, source=True)
         torch.autograd.backward(
             [translation.image, *(recipe.cam_weight * loss for loss in cam.values())],
             [fake.grad, *(None for _ in cam)],
         )
-        del translation, fake, cam
-        same = self.networks.generators[direction](goal)
-        cam = self._cam_loss(target, same, source=False)
-        identity = identity_loss(same.image, goal)
-        torch.autograd.backward(recipe.identity_weight * identity + recipe.cam_weight * sum_of(cam.values()))
-        return losses | {f"identity_{target}": identity} | {name: losses[name] + loss for name, loss in cam.items()}
+        return losses | cam
+
+    def _cycle_and_identity(self, direction: Direction, source: Tensor, fake: Tensor) -> Losses:
+        """Adds the gradients of what the other generator makes of a translation and of its source, in one pass."""
+        recipe, domain = self.recipe, SOURCE[direction]
+        output = self.networks.generators[OTHER[direction]](torch.cat([fake, source]))
+        back, same = output.image.chunk(2)
+        losses = {f"cycle_{domain}": cycle_loss(back, source), f"identity_{domain}": identity_loss(same, source)}
+        losses |= self._cam_loss(
+            domain, None if output.cam_logit is None else output.cam_logit.chunk(2)[1], source=False
+        )
+        weights = (recipe.cycle_weight, recipe.identity_weight, recipe.cam_weight)
+        torch.autograd.backward(sum_of(weight * loss for weight, loss in zip(weights, losses.values(), strict=False)))
+        return losses
 
     def _train_discriminator(self, domain: Domain, scale: Scale, real: Tensor, fake: Tensor) -> Losses:
         discriminator = self.networks.discriminators[domain, scale].train().requires_grad_()
@@ -149,10 +154,8 @@ class TrainingStep:
         return losses
 
     @staticmethod
-    def _cam_loss(domain: Domain, output: GeneratorOutput, *, source: bool) -> Losses:
-        if output.cam_logit is None:
-            return {}
-        return {f"cam_{domain}": cam_loss(output.cam_logit, source=source)}
+    def _cam_loss(domain: Domain, cam_logit: Tensor | None, *, source: bool) -> Losses:
+        return {} if cam_logit is None else {f"cam_{domain}": cam_loss(cam_logit, source=source)}
 
     def _augmented(self, x: Tensor) -> Tensor:
         return augment(x, self._random) if self.recipe.augment == "on" else x
