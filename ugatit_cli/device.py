@@ -83,3 +83,12 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that memory, of a GPU or of this machine, is used up."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # The allocators of the CPU and of MPS have no error class of their own.
+    reasons = ("not enough memory", "can't allocate memory", "out of memory")
+    return any(reason in str(error) for reason in reasons)

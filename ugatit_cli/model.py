@@ -22,7 +22,7 @@ from ugatit_cli.config import (
     Precision,
     Scale,
 )
-from ugatit_cli.device import DTYPES, resolve_device, resolve_precision
+from ugatit_cli.device import DTYPES, is_out_of_memory, resolve_device, resolve_precision
 from ugatit_cli.errors import PictureError, UsageError
 from ugatit_cli.geometry import Geometry, Pixels, SizeOptions
 from ugatit_cli.images import Frame
@@ -249,7 +249,7 @@ class Model:
         try:
             return self._forward(batch, direction)
         except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         if len(batch) == 1:
             height, width = batch[0].shape[:2]
@@ -292,11 +292,3 @@ def _flattened(frame: Frame) -> Image.Image:
     if frame.alpha is not None:
         frame.rgb.putalpha(frame.alpha)
     return frame.rgb
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    # The allocators of the CPU and of MPS have no error class of their own.
-    reasons = ("not enough memory", "can't allocate memory", "out of memory")
-    return any(reason in str(error) for reason in reasons)

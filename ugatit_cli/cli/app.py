@@ -12,6 +12,8 @@ from typer.core import TyperGroup
 from ugatit_cli import __version__
 from ugatit_cli.cli import console
 from ugatit_cli.cli.convert import convert
+from ugatit_cli.cli.train import train
+from ugatit_cli.cli.train_options import TrainCommand
 from ugatit_cli.cli.translate import translate
 from ugatit_cli.errors import UgatitError
 
@@ -40,6 +42,7 @@ app = typer.Typer(
     epilog="ugatit --version shows the version.",
 )
 app.command()(translate)
+app.command(cls=TrainCommand)(train)
 app.command()(convert)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Without a terminal, progress is a line from time to time.
 PLAIN_INTERVAL = 10.0
+STOPPING = "stopping: finishing what is in progress; Ctrl-C again stops at once"
 
 
 @functools.cache
@@ -149,15 +150,20 @@ def progress(total: int) -> Iterator[PlainProgress]:
 
 
 @contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets; the second Ctrl-C interrupts at once."""
+def interruptible(saying: str = STOPPING) -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C (or SIGTERM) sets; the second Ctrl-C interrupts at once.
+
+    Args:
+        saying: what to say at the first; nothing if empty.
+    """
     stop = threading.Event()
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        note("stopping: finishing what is in progress; Ctrl-C again stops at once")
+        if saying:
+            note(saying)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -80,6 +81,11 @@ PrecisionOption = Annotated[
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Results on stdout as JSON, one line each.")]
+
+
+def default_workers() -> int:
+    """Decoding threads: as many as cores, within reason."""
+    return max(2, min(8, os.cpu_count() or 2))
 
 
 def parse_tile(text: str) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import warnings
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from ugatit_cli.cli.options import (
     TileOption,
     ToOption,
     WorkersOption,
+    default_workers,
     parse_colour,
     parse_count,
     parse_tile,
@@ -130,11 +130,6 @@ def resolve_direction(config: ModelConfig, direction: Direction | None, to: str 
     if direction not in (None, named):
         raise UsageError(f"--direction {direction} leads to {config.target(direction or 'a2b')!r}, --to says {to!r}")
     return named
-
-
-def default_workers() -> int:
-    """Decoding threads: as many as cores, within reason."""
-    return max(2, min(8, os.cpu_count() or 2))
 
 
 def _run(model: Model, jobs: list[Job], options: TranslateOptions, report: batch.Report) -> None:

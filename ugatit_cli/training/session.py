@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ugatit_cli.checkpoint import ModelFolder
+from ugatit_cli.checkpoint import ModelFolder, open_model
 from ugatit_cli.dataset_files import Folders
 from ugatit_cli.datasets import Pictures
-from ugatit_cli.errors import UsageError
+from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.run_folder import RUN_FILE, RunFolder
 from ugatit_cli.training.measure import Measurement, measure, with_fitting_batch
 from ugatit_cli.training.monitor import Listener
@@ -50,8 +50,8 @@ def train(
         Interrupted: `stop` was set before the first step.
     """
     exists = bool(machine.group.share(float(run.exists)))
-    settings, start = _resolve(run, request, machine, exists=exists)
-    if exists and settings.iterations is not None and (run.latest() or 0) >= settings.iterations:
+    settings, start = resolve(run, request, machine, exists=exists)
+    if exists and machine.group.share(float(_is_complete(run, settings))):
         return settings, Outcome(run.latest() or 0, finished=True)
     with _locked(run, machine):
         pictures = load_data(settings, run, machine, listener, stop)
@@ -69,7 +69,7 @@ def dry_run(
     run: RunFolder, request: Request, machine: Machine, listener: Listener, stop: threading.Event
 ) -> tuple[Settings, Measurement]:
     """What `train` would do and cost; writes nothing. Raises the same errors."""
-    settings, start = _resolve(run, request, machine, exists=run.exists)
+    settings, start = resolve(run, request, machine, exists=run.exists)
     pictures = load_data(settings, run, machine, listener, stop)
     if not run.exists:
         settings = _settled(settings, request, pictures, machine)
@@ -78,19 +78,42 @@ def dry_run(
     return settings, measure(settings, pictures, machine)
 
 
-def _resolve(
+def resolve(
     run: RunFolder, request: Request, machine: Machine, *, exists: bool
 ) -> tuple[Settings, ModelFolder | None]:
+    """Settings as far as they are known before the pictures are read, and the model to start from.
+
+    Args:
+        exists: whether there is a run in the folder.
+
+    Raises:
+        UsageError: settings that make no sense or differ from the run's.
+        ModelError: the model to start from or the run's settings are missing or damaged.
+    """
     if exists:
         stored = Settings.from_document(run.document(), run.path / RUN_FILE)
         changed = {"folders": request.folders} if request.folders is not None else {}
-        return resumed_settings(stored, {**request.given, **changed}, run.path), None
+        settings = resumed_settings(stored, {**request.given, **changed}, run.path)
+        # A run that was killed before its first checkpoint begins again.
+        again = settings.start if run.latest() is None else None
+        return settings, find_model(again) if again is not None else None
     if request.must_exist:
         raise UsageError(f"{run.path}: there is no run to go on with", "Begin one with --domain-a and --domain-b.")
     if request.folders is None:
         raise UsageError("no pictures to train on", "Name a folder for each domain: --domain-a A --domain-b B.")
     start = find_model(request.given["start"]) if "start" in request.given else None
     return new_settings(request.given, request.folders, device=machine.device, start=start), start
+
+
+def _is_complete(run: RunFolder, settings: Settings) -> bool:
+    """Whether all steps are done, and the model is that of the last: a kill may come between the two."""
+    step = run.latest() or 0
+    if settings.iterations is None or step < settings.iterations:
+        return False
+    try:
+        return open_model(run.path).provenance.get("steps") == step
+    except ModelError:
+        return False
 
 
 def _settled(settings: Settings, request: Request, pictures: tuple[Pictures, Pictures], machine: Machine) -> Settings:

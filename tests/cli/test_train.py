@@ -1,0 +1,618 @@
+"""`ugatit train`: options, reports, exit codes, and going on after whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+import typer.testing
+from safetensors.torch import load_file, save_file
+
+from tests.cli.conftest import Command, Outcome, below, command, picture
+from ugatit_cli.cli import app, watch
+from ugatit_cli.cli import train as command_line
+from ugatit_cli.dataset_files import Folders
+from ugatit_cli.errors import DataError, Interrupted, TrainingError, UgatitError, UsageError
+from ugatit_cli.run_folder import RunFolder
+from ugatit_cli.training import session
+from ugatit_cli.training.distributed import Group
+from ugatit_cli.training.monitor import StepReport
+
+MACHINE = ["--device", "cpu", "--precision", "fp32", "--workers", "1"]
+SIZES = ["--image-size", "32", "--channels", "4", "--blocks", "1"]
+FOLDERS = ["--domain-a", "horses", "--domain-b", "zebras"]
+RUN = "runs/horses2zebras"
+
+Train = Callable[..., Outcome]
+
+
+def pictures(folder: str, count: int = 8) -> None:
+    Path(folder).mkdir(parents=True)
+    for index in range(count):
+        picture(40, 36, seed=index + len(folder)).save(f"{folder}/{index}.png")
+
+
+@pytest.fixture
+def folders() -> None:
+    pictures("horses")
+    pictures("zebras")
+
+
+@pytest.fixture
+def train(ugatit: Command, folders: None) -> Train:  # noqa: ARG001
+    """`ugatit train` on two small folders, with a tiny model, for two steps unless told otherwise."""
+
+    def run(*arguments: object) -> Outcome:
+        sizes = [] if {"--from", "--resume", "--image-size"} & set(arguments) else SIZES
+        named = [] if {"--resume", "--data", "--domain-a", "--domain-b"} & set(arguments) else FOLDERS
+        length = [] if {"--iterations", "--minutes", "--resume"} & set(arguments) else ["--iterations", "2"]
+        return ugatit("train", *named, *sizes, *MACHINE, *length, *arguments)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run of two steps, each with a checkpoint, and its pictures."""
+    root = tmp_path_factory.mktemp("finished")
+    with contextlib.chdir(root):
+        pictures("horses")
+        pictures("zebras")
+        arguments = ["train", *FOLDERS, *SIZES, *MACHINE, "--iterations", "2", "--checkpoint-every", "1"]
+        result = typer.testing.CliRunner().invoke(app.app, arguments)
+        assert result.exit_code == 0
+    return root
+
+
+@pytest.fixture
+def trained(train: Train, finished: Path) -> Train:
+    """`train` where the run is finished already."""
+    shutil.copytree(finished / "runs", "runs")
+    settings = Path(RUN, "config.toml")
+    settings.write_text(settings.read_text().replace(str(finished), str(Path.cwd())))
+    return train
+
+
+def contents(folder: str) -> dict[str, str]:
+    return {name: hashlib.sha256(Path(folder, name).read_bytes()).hexdigest() for name in below(folder)}
+
+
+def generators(run: str = RUN) -> dict[str, torch.Tensor]:
+    return load_file(Path(run, "model", "model.safetensors"))
+
+
+def after_step(monkeypatch: pytest.MonkeyPatch, step: int, what: Callable[[], object]) -> None:
+    """Lets something happen after a step of the training."""
+    original = watch.PlainWatch.stepped
+
+    def stepped(self: watch.PlainWatch, report: StepReport) -> None:
+        original(self, report)
+        if report.step == step:
+            what()
+
+    monkeypatch.setattr(watch.PlainWatch, "stepped", stepped)
+
+
+# --- A run ---------------------------------------------------------------------------------------------
+
+
+def test_a_run(train: Train, ugatit: Command) -> None:
+    outcome = train("--iterations", "6")
+    assert (outcome.code, outcome.lines, outcome.errors) == (0, [RUN], [])
+    for text in (
+        "horses <-> zebras: light, 4 channels, 1 block, 32 px\n",
+        "default recipe, batch size 1, 6 steps\n",
+        "device cpu (",
+        "), precision fp32\n",
+        f"{RUN}: a new run\n",
+        "horses: 8 pictures to train on, 0 held out, in memory",
+        "step 1/6  17 %  cycle ",
+        " for the 1 steps left (",
+        "Ctrl-C saves and stops; the same command goes on\n",
+        f"step 6: samples in {RUN}/samples/step_00000006.png\n",
+        "6 steps in ",
+        f"samples: {RUN}/samples, model: {RUN}/model\n",
+        f"translate with: ugatit translate PICTURES --model {RUN} -o out/\n",
+    ):
+        assert text in outcome.stderr
+    assert {"config.toml", "metrics.jsonl", "model/model.safetensors"} <= set(below(RUN))
+    translated = ugatit("translate", "horses", "--model", RUN, "--device", "cpu", "-o", "out")
+    assert (translated.code, len(below("out"))) == (0, 8)
+    assert "(horses -> zebras)" in translated.stderr
+
+
+def test_a_run_as_json(train: Train) -> None:
+    outcome = train("--json")
+    assert (outcome.code, len(outcome.lines)) == (0, 1)
+    document = outcome.documents[0]
+    losses = document.pop("losses")
+    assert document == {"run": RUN, "model": f"{RUN}/model", "step": 2, "finished": True}
+    assert {"cycle_a", "identity_b", "cam_a", "g_local_a", "d_global_b", "g_a", "d_b"} <= set(losses)
+    assert not {"step", "elapsed", "learning_rate", "images_per_second"} & set(losses)
+
+
+def test_minutes(train: Train) -> None:
+    outcome = train("--minutes", "0.02", "--json")  # little more than a second
+    assert (outcome.code, outcome.documents[0]["finished"]) == (0, True)
+    assert "batch size 1, 0.02 min\n" in outcome.stderr
+    again = train("--minutes", "0.02")
+    assert (again.code, again.lines) == (0, [RUN])
+    assert f"--resume {RUN} --minutes 0.04" in again.stderr
+
+
+def test_one_folder_for_both(train: Train) -> None:
+    for name in ("trainA", "trainB", "testA", "testB"):
+        pictures(f"cat2dog/{name}")
+    outcome = train("--data", "cat2dog")
+    assert (outcome.code, outcome.lines) == (0, ["runs/cat2dog"])
+    assert "cat: 8 pictures to train on, 8 held out" in outcome.stderr
+
+
+def test_options_end_in_the_settings(train: Train) -> None:
+    pairs = {
+        "--batch-size": "2",
+        "--variant": "full",
+        "--discriminator-channels": "6",
+        "--holdout": "off",
+        "--checkpoint-every": "1",
+        "--sample-every": "5m",
+        "--keep": "7",
+        "--seed": "5",
+        "--domains": "pony,stripes",
+        "--learning-rate": "0.01",
+        "--weight-decay": "0.5",
+        "--decay-from": "0.25",
+        "--adversarial-weight": "2",
+        "--cycle-weight": "3",
+        "--identity-weight": "4",
+        "--cam-weight": "5",
+        "--ema": "0.5",
+        "--augment": "off",
+        "--power-iterations": "each-pass",
+        "--fit": "squash",
+    }
+    flags = ["--no-flip", "--no-save-memory", "--dry-run", "--json"]
+    outcome = train(*(text for pair in pairs.items() for text in pair), *flags)
+    assert outcome.code == 0
+    document = outcome.documents[0]
+    assert document["run"] == {
+        "holdout": "off",
+        "precision": "fp32",
+        "iterations": 2,
+        "seed": 5,
+        "checkpoint_every": "1",
+        "sample_every": "5m",
+        "keep": 7,
+        "start_direction": "a2b",
+        "checkpointing": False,
+    }
+    model = document["model"]
+    assert (model["domain_a"], model["domain_b"]) == ("pony", "stripes")
+    assert (model["variant"], model["channels"], model["discriminator_channels"]) == ("full", 4, 6)
+    recipe = document["recipe"]
+    del recipe["beta1"], recipe["beta2"]
+    assert recipe == {
+        "name": "default",
+        "batch_size": 2,
+        "learning_rate": 0.01,
+        "weight_decay": 0.5,
+        "decay_from": 0.25,
+        "adversarial_weight": 2,
+        "cycle_weight": 3,
+        "identity_weight": 4,
+        "cam_weight": 5,
+        "power_iterations": "each-pass",
+        "ema": 0.5,
+        "augment": "off",
+        "flip": False,
+        "fit": "squash",
+    }
+
+
+# --- Dry runs ------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_writes_nothing(train: Train) -> None:
+    before = below(".")
+    outcome = train("--dry-run", "--recipe", "paper", "--iterations", "1000")
+    assert outcome.code == 0
+    text = outcome.stdout.decode()
+    for words in ('name = "paper"', "iterations = 1000", 'domain_a = "horses"', "channels = 4", "million in both"):
+        assert words in text
+    assert re.search(r"^# time: about .* for 1000 steps$", text, re.MULTILINE)
+    assert re.search(r"^# memory: \d", text, re.MULTILINE)
+    assert "horses: 8 pictures to train on" in outcome.stderr
+    assert below(".") == before
+    assert not Path("runs").exists()
+
+
+def test_a_dry_run_of_a_run_that_goes_on(trained: Train) -> None:
+    before = contents(".")
+    outcome = trained("--resume", RUN, "--minutes", "30", "--dry-run")
+    assert outcome.code == 0
+    assert "# time: 30 min, about " in outcome.stdout.decode()
+    outcome = trained("--resume", RUN, "--iterations", "12", "--dry-run", "--json")
+    estimate = outcome.documents[0]["estimate"]
+    assert estimate["steps_left"] == 10
+    assert estimate["seconds_left"] == pytest.approx(10 / estimate["steps_per_second"])
+    assert estimate["generator_parameters"] > 1000
+    assert any("zebras: 8 pictures" in note for note in outcome.documents[0]["pictures"])
+    assert contents(".") == before
+
+
+# --- Going on ------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_left_alone(trained: Train) -> None:
+    before = contents(RUN)
+    for arguments in ((), ("--resume", RUN), ("--resume", RUN, "-o", f"./{RUN}")):
+        outcome = trained(*arguments)
+        assert (outcome.code, outcome.lines) == (0, [RUN])
+        assert f"{RUN}: complete after 2 steps\n" in outcome.stderr
+        assert f"to train on: ugatit train --resume {RUN} --iterations 4\n" in outcome.stderr
+        assert "Ctrl-C" not in outcome.stderr
+    assert contents(RUN) == before
+
+
+def test_a_finished_run_is_trained_on(trained: Train) -> None:
+    outcome = trained("--iterations", "3", "--json")
+    assert (outcome.code, outcome.documents[0]["step"]) == (0, 3)
+    assert f"{RUN}: goes on at step 2\n" in outcome.stderr
+    assert "1 step in " in outcome.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_goes_on_as_if_nothing_happened(
+    train: Train, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    assert train("--iterations", "4", "-o", "whole").code == 0
+    with monkeypatch.context() as patch:
+        after_step(patch, 2, lambda: signal.raise_signal(number))
+        outcome = train("--iterations", "4", "--json")
+    assert outcome.code == 130
+    assert "stopping: finishing this step and saving; Ctrl-C again stops at once\n" in outcome.stderr
+    assert outcome.errors == [f"interrupted after step 2; everything is saved in {RUN}"]
+    assert outcome.stderr.endswith(f"Go on with the same command, or: ugatit train --resume {RUN}\n")
+    assert [outcome.documents[0][name] for name in ("step", "finished")] == [2, False]
+    again = train("--iterations", "4")
+    assert (again.code, again.lines) == (0, [RUN])
+    assert f"{RUN}: goes on at step 2\n" in again.stderr
+    whole = generators("whole")
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in generators().items())
+
+
+def test_the_second_signal_stops_at_once(trained: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    after_step(monkeypatch, 3, twice)
+    outcome = trained("--iterations", "9")
+    assert (outcome.code, outcome.lines) == (130, [])
+    assert outcome.errors == ["stopped at once; the last checkpoint is that of step 2"]
+    assert f"--resume {RUN}\n" in outcome.stderr
+    assert sorted(path.name for path in Path(RUN, "checkpoints").iterdir()) == ["step_00000001", "step_00000002"]
+
+
+@pytest.mark.usefixtures("folders")
+def test_signals_to_a_program() -> None:
+    arguments = ("train", *FOLDERS, *SIZES, *MACHINE, "--iterations", "100000", "-o")
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    programs = [subprocess.Popen(command(*arguments, number.name), **pipes) for number in numbers]
+    for number, run in zip(numbers, programs, strict=True):
+        with run:
+            assert run.stderr
+            assert run.stdout
+            next(line for line in run.stderr if line.startswith("step 1/"))
+            run.send_signal(number)
+            said = run.stderr.read()
+            assert run.wait(60) == 130
+            assert run.stdout.read() == f"{number.name}\n"
+        assert f"everything is saved in {number.name}\n" in said
+        assert "Traceback" not in said
+        assert len(list(Path(number.name, "checkpoints").iterdir())) == 1
+
+
+def test_pictures_that_moved(trained: Train) -> None:
+    Path("horses").rename("ponies")
+    moved = ("--domain-a", "ponies", "--domain-b", "zebras", "--iterations", "3")
+    outcome = trained("-o", RUN, *moved)
+    assert outcome.code == 2
+    assert outcome.errors[0].startswith(f"{RUN} is a run with other pictures: ")
+    assert f"--resume {RUN}" in outcome.stderr
+    outcome = trained("--resume", RUN, *moved)
+    assert (outcome.code, outcome.lines) == (0, [RUN])
+    assert "horses <-> zebras" in outcome.stderr
+
+
+def test_from_another_folder(trained: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("runs")
+    outcome = trained("--resume", "horses2zebras", "--iterations", "3")
+    assert (outcome.code, outcome.lines) == (0, ["horses2zebras"])
+
+
+def test_other_processes_keep_out(trained: Train) -> None:
+    before = contents(RUN)
+    with RunFolder(Path(RUN)).locked():
+        outcome = trained("--resume", RUN, "--iterations", "9")
+    assert (outcome.code, outcome.errors) == (2, [f"another process is training in {RUN}"])
+    assert contents(RUN) == before
+
+
+# --- Starting from a model -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("direction", ["a2b", "b2a"])
+def test_from_a_model(train: Train, light: str, direction: str) -> None:
+    still = ("--learning-rate", "0", "--iterations", "1")
+    outcome = train("--from", light, "--from-direction", direction, *still)
+    assert outcome.code == 0
+    assert f"{RUN}: starts from the model {light}" in outcome.stderr
+    assert ("(its b2a is our a2b)" in outcome.stderr) is (direction == "b2a")
+    assert "without discriminators: new ones" in outcome.stderr
+    theirs = load_file(Path(light, "model.safetensors"))
+    other = {"a2b": direction, "b2a": "b2a" if direction == "a2b" else "a2b"}
+    for name, tensor in generators().items():
+        way, _, rest = name.partition(".")
+        assert torch.equal(tensor, theirs[f"{other[way]}.{rest}"].float())
+    again = train("--from", light, "--from-direction", direction, *still)
+    assert (again.code, again.lines) == (0, [RUN])
+
+
+def test_from_a_run(trained: Train) -> None:
+    outcome = trained("--from", RUN, "-o", "runs/fine")
+    assert (outcome.code, outcome.lines) == (0, ["runs/fine"])
+
+
+def test_from_a_model_of_another_size(train: Train, light: str) -> None:
+    outcome = train("--from", light, "--channels", "8")
+    assert outcome.code == 2
+    assert outcome.errors == ["--channels 8 contradicts the model to start from: its channels is 4"]
+    assert not Path("runs").exists()
+
+
+# --- Bad input -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--domain-a", "nowhere", "--domain-b", "zebras"), 2, "nowhere: there is no such folder"),
+        (("--domain-a", "empty", "--domain-b", "zebras"), 4, "empty: no pictures"),
+        (("--domain-a", "one", "--domain-b", "zebras"), 4, "one: 1 picture that can be used"),
+        (("--domain-a", "broken", "--domain-b", "zebras"), 4, "broken: no pictures that can be used, 9 broken"),
+        (("--domain-a", "horses", "--domain-b", "horses/../horses"), 2, "the same folder as"),
+        (("--domain-a", "horses"), 2, "--domain-b is missing"),
+        (("--domain-b", "horses"), 2, "--domain-a is missing"),
+        (("--data", "one", "--domain-a", "horses"), 2, "--data contradicts --domain-a"),
+        (("--data", "one"), 2, "one: has no folder trainA"),
+        (("--iterations", "2", "--minutes", "2"), 2, "--iterations and --minutes contradict"),
+        (("--batch-size", "none"), 2, "--batch-size none: unknown"),
+        (("--batch-size", "0"), 2, "--batch-size 0: unknown"),
+        (("--workers", "-1"), 2, "--workers -1: unknown"),
+        (("--domains", "x"), 2, "--domains x: names two domains"),
+        (("--checkpoint-every", "soon"), 2, "--checkpoint-every soon: unknown"),
+        (("--holdout", "all"), 2, "a hold-out of 'all'"),
+        (("--image-size", "30"), 2, "multiple of 4"),
+        (("--learning-rate", "nan"), 2, "learning_rate"),
+        (("--device", "tpu"), 2, "unknown device 'tpu'"),
+        (("--from", "no-such-model"), 3, "no model 'no-such-model'"),
+        (("--from-direction", "b2a"), 2, "--from-direction is about"),
+        (("--resume", "nowhere"), 2, "nowhere: there is no run to go on with"),
+        (("--resume", "one", "-o", "two"), 2, "--output two and --resume one are two runs"),
+        (("-o", "one"), 2, "one: exists and is not a run folder"),
+        (("-o", "one/0.png/run"), 1, "one/0.png/run: can't be written"),
+    ],
+)
+def test_bad_input(train: Train, arguments: tuple[str, ...], code: int, words: str) -> None:
+    pictures("one", 1)
+    Path("empty").mkdir()
+    Path("broken").mkdir()
+    for index in range(9):
+        Path(f"broken/{index}.png").write_bytes(b"not a picture")
+    before = contents(".")
+    outcome = train(*arguments)
+    assert (outcome.code, outcome.lines, len(outcome.errors)) == (code, [], 1)
+    assert words in outcome.errors[0]
+    assert "internal" not in outcome.stderr
+    after = contents(".")
+    assert {name: after[name] for name in before} == before
+    assert all(name.endswith("/.lock") for name in after.keys() - before.keys())
+
+
+@pytest.mark.parametrize("minutes", ["nan", "-1", "inf", "soon"])
+def test_minutes_that_make_no_sense(train: Train, minutes: str) -> None:
+    outcome = train("--minutes", minutes)
+    assert (outcome.code, outcome.lines) == (2, [])
+    assert "--minutes" in outcome.stderr
+    assert not Path("runs").exists()
+
+
+def test_nothing_to_train_on(ugatit: Command) -> None:
+    outcome = ugatit("train", "--iterations", "3")
+    assert (outcome.code, outcome.errors) == (2, ["no pictures to train on"])
+    assert "--domain-a" in outcome.stderr
+    assert ugatit("train", "-o", "x").errors == ["no pictures to train on"]
+
+
+def test_broken_pictures_are_named_and_skipped(train: Train) -> None:
+    Path("horses/broken.png").write_bytes(b"")
+    outcome = train()
+    assert outcome.code == 0
+    assert "skipped: " in outcome.stderr
+    assert "horses/broken.png" in outcome.stderr
+
+
+def test_a_run_of_another_configuration(trained: Train) -> None:
+    before = contents(RUN)
+    for arguments in (("--seed", "1"), ("--recipe", "paper"), ("--image-size", "64"), ("--cycle-weight", "3")):
+        outcome = trained(*arguments, "--iterations", "5")
+        assert (outcome.code, outcome.lines) == (2, [])
+        assert outcome.errors[0].startswith(f"{RUN} is a run of another configuration: its ")
+    assert contents(RUN) == before
+
+
+@pytest.mark.parametrize("name", ["optimizers.safetensors", "state.json", "generators.safetensors"])
+def test_a_flipped_byte_in_a_checkpoint(trained: Train, name: str) -> None:
+    checkpoint = Path(RUN, "checkpoints", "step_00000002")
+    assert len(list(checkpoint.parent.iterdir())) == 2
+    path = checkpoint / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    before = contents(f"{RUN}/checkpoints")
+    outcome = trained("--resume", RUN, "--iterations", "3")
+    assert (outcome.code, outcome.lines, len(outcome.errors)) == (3, [], 1)
+    assert str(path) in outcome.errors[0]
+    assert f"Delete {checkpoint} to go on from step 1." in outcome.stderr
+    assert contents(f"{RUN}/checkpoints") == before
+
+
+def test_damaged_settings(trained: Train) -> None:
+    Path(RUN, "config.toml").write_text("format = 1\n[run]\n")
+    outcome = trained()
+    assert (outcome.code, len(outcome.errors)) == (3, 1)
+    assert f"{RUN}/config.toml" in outcome.errors[0]
+
+
+def test_a_loss_that_is_not_finite(train: Train, light: str) -> None:
+    shutil.copytree(light, "huge")
+    tensors = load_file("huge/model.safetensors")
+    save_file({name: tensor * 1e30 for name, tensor in tensors.items()}, "huge/model.safetensors")
+    outcome = train("--from", "huge")
+    assert (outcome.code, outcome.lines, len(outcome.errors)) == (4, [], 1)
+    assert re.fullmatch(r"step 1: the loss \w+ is (nan|inf)", outcome.errors[0])
+    assert "--precision fp32 or a lower --learning-rate" in outcome.stderr
+
+
+def test_a_picture_that_vanishes_keeps_what_was_trained(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ugatit_cli.training.trainer.memory_budget", lambda: 0)
+
+    def vanish() -> None:
+        for path in Path("horses").iterdir():
+            path.unlink()
+
+    after_step(monkeypatch, 1, vanish)
+    outcome = train("--iterations", "100")
+    assert (outcome.code, len(outcome.errors)) == (4, 1)
+    assert "horses/" in outcome.errors[0]
+    assert len(list(Path(RUN, "checkpoints").iterdir())) == 1
+
+
+def test_too_little_memory(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr(session, "train", fail)
+    outcome = train()
+    assert (outcome.code, len(outcome.errors)) == (4, 1)
+    assert "not enough memory" in outcome.errors[0]
+    assert "--batch-size 1" in outcome.stderr
+
+
+# --- Names and folders ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "names", "expected"),
+    [
+        ("horses", "zebras", None, "runs/horses2zebras"),
+        ("x/my horses!", "y/zébras (new)", None, "runs/my-horses2zébras-new"),
+        ("horse2zebra/trainA", "horse2zebra/trainB", None, "runs/horse2zebra"),
+        ("my set/trainA", "my set/trainB", None, "runs/my-set"),
+        ("x/cats", "y/Cats", None, "runs/A2B"),
+        ("horses", "zebras", ("no", "yes"), "runs/no2yes"),
+        ("!!!", "???", None, "runs/A2B"),
+    ],
+)
+def test_the_default_name_of_a_run(a: str, b: str, names: tuple[str, str] | None, expected: str) -> None:
+    assert command_line.run_path(None, None, Folders(Path(a).absolute(), Path(b).absolute()), names) == Path(expected)
+
+
+def test_folders_are_absolute() -> None:
+    found = command_line.find_folders(Path("a"), Path("~/b"), None)
+    assert found == Folders(Path.cwd() / "a", Path.home() / "b")
+    assert command_line.find_folders(None, None, None) is None
+
+
+# --- Several processes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("folders")
+def test_two_processes_speak_with_one_voice() -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = ["-m", "ugatit_cli", "train", *FOLDERS, *SIZES, *MACHINE, "--iterations", "2"]
+    done = subprocess.run([*launcher, *arguments], capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{RUN}\n")
+    for words in ("2 processes, device cpu", "horses: 8 pictures", "step 2/2", "2 steps in"):
+        assert done.stderr.count(words) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UsageError("a"), 2, ""),
+        (Interrupted("b"), 130, ""),
+        (DataError("c"), 4, "process 1: c\n"),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"), 1, ""),
+    ],
+)
+def test_errors_of_other_processes(
+    capsys: pytest.CaptureFixture[str], error: Exception, code: int, said: str
+) -> None:
+    with pytest.raises(typer.Exit) as exit, command_line.one_voice(Group(rank=1, size=2)):
+        raise error
+    assert exit.value.exit_code == code
+    assert capsys.readouterr().err == said
+
+
+def test_bugs_in_other_processes_are_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError), command_line.one_voice(Group(rank=1, size=2)):
+        raise ZeroDivisionError
+
+
+def test_the_first_process_says_that_another_is_gone() -> None:
+    with pytest.raises(TrainingError, match="another process"), command_line.one_voice(Group(rank=0, size=2)):
+        raise RuntimeError("[gloo] Connection closed by peer")
+    with pytest.raises(UgatitError, match="x"), command_line.one_voice(Group()):
+        raise UgatitError("x")
+
+
+# --- TensorBoard, help ---------------------------------------------------------------------------------
+
+
+def test_tensorboard(train: Train) -> None:
+    assert train("--tensorboard").code == 0
+    assert len(below(f"{RUN}/tensorboard")) == 1
+
+
+def test_tensorboard_is_missing(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    outcome = train("--tensorboard")
+    assert (outcome.code, len(outcome.errors)) == (2, 1)
+    assert 'pip install "ugatit-cli[tensorboard]"' in outcome.stderr
+    assert not Path("runs").exists()
+
+
+def test_help(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    outcome = ugatit("train", "--help")
+    assert outcome.code == 0
+    text = outcome.stdout.decode()
+    sections = re.findall(r"^(\w[\w ]*):$", text, re.MULTILINE)
+    assert sections == ["Pictures", "Start", "Length", "Model", "Recipe", "What is written", "Machine", "Other"]
+    assert text.index("--domain-a DIR") < text.index("--iterations N") < text.index("--device DEVICE")
+    assert max(map(len, text.splitlines())) <= 80
+    assert "train" in ugatit("--help").stdout.decode()

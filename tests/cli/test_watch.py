@@ -1,0 +1,297 @@
+"""What is shown of a training run: words, plain lines, and the live view."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from ugatit_cli.cli import console, watch
+from ugatit_cli.config import DOMAINS, SCALES
+from ugatit_cli.dataset_files import Folders
+from ugatit_cli.training.monitor import StepReport
+from ugatit_cli.training.settings import Settings, new_settings
+
+Capture = pytest.CaptureFixture[str]
+
+
+def settings(a: str = "horses", b: str = "zebras", **given: object) -> Settings:
+    return new_settings({"iterations": 1000, **given}, Folders(Path(a), Path(b)), device=torch.device("cpu"))
+
+
+def losses(value: float = 0.25) -> dict[str, float]:
+    """All losses by name; those of domain b are twice those of a."""
+    found: dict[str, float] = {}
+    for domain in DOMAINS:
+        factor = value if domain == "a" else 2 * value
+        found |= {f"{name}_{domain}": factor for name in ("cycle", "identity", "cam")}
+        found |= {
+            f"{kind}_{scale}_{domain}{cam}": factor for kind in "dg" for scale in SCALES for cam in ("", "_cam")
+        }
+        found |= {f"{kind}_{domain}": 100.0 for kind in "dg"}
+    return found
+
+
+def report(step: int = 120, **values: Any) -> StepReport:
+    plain: dict[str, Any] = {
+        "progress": step / 1000,
+        "losses": losses(),
+        "learning_rate": 1e-4,
+        "steps_per_second": 1.25,
+        "images_per_second": 2.5,
+        "seconds_left": (1000 - step) / 1.25,
+        "memory": 2_100_000_000,
+    }
+    return StepReport(step=step, **{**plain, **values})
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, in a list to set it."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What appears on a terminal of 80 columns."""
+    screen = io.StringIO()
+    stderr = Console(file=screen, force_terminal=True, width=80, color_system=None, soft_wrap=True)
+    monkeypatch.setattr(console, "stderr", lambda: stderr)
+    return screen
+
+
+def drawn(view: watch.LiveWatch, width: int = 80) -> list[str]:
+    """The lines that a view shows."""
+    screen = io.StringIO()
+    Console(file=screen, force_terminal=True, width=width, color_system=None).print(view)
+    return [line.rstrip() for line in screen.getvalue().splitlines()]
+
+
+# --- Words ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0, "0 s"),
+        (89.4, "89 s"),
+        (90, "2 min"),
+        (59 * 60, "59 min"),
+        (59.7 * 60, "1 h 0 min"),
+        (12_000, "3 h 20 min"),
+        (47 * 3600, "47 h 0 min"),
+        (51 * 3600, "2 d 3 h"),
+        (1e7, "115 d 17 h"),
+    ],
+)
+def test_durations(seconds: float, expected: str) -> None:
+    assert watch.duration(seconds) == expected
+
+
+def test_figures() -> None:
+    assert [watch.figure(value) for value in (0.0001, 0.03123, 1.3, 12.34, 999.6, 12_345.6, 3e9)] == [
+        "0.0001",
+        "0.0312",
+        "1.3",
+        "12.3",
+        "1e+03",
+        "12346",
+        "3000000000",
+    ]
+    assert [watch.amount(size) for size in (5e8, 9.99e8, 2.149e9)] == ["500 MB", "999 MB", "2.1 GB"]
+    assert [watch.pace(rate) for rate in (0.05, 0.19, 0.25, 13.333)] == [
+        "20 s per step",
+        "5 s per step",
+        "0.25 steps/s",
+        "13.3 steps/s",
+    ]
+
+
+def test_estimates() -> None:
+    assert watch.estimate(settings(), report(100)) == "about 12 min for the 900 steps left (1.25 steps/s)"
+    by_clock = watch.estimate(settings(iterations=None, minutes=90), report(seconds_left=3600.0))
+    assert by_clock == "about 4500 steps in the 1 h 0 min left (1.25 steps/s)"
+    long = watch.estimate(settings(), report(100, steps_per_second=0.01, seconds_left=90_000.0))
+    assert long.endswith("(100 s per step); --minutes 90 ends sooner, --image-size 128 is faster")
+
+
+# --- Plain lines ---------------------------------------------------------------------------------------
+
+
+def test_a_line() -> None:
+    plain = watch.PlainWatch(settings())
+    plain.take(report())
+    assert plain.line(report()) == (
+        "step 120/1000  12 %  cycle 0.250/0.500  identity 0.250/0.500  CAM 0.250/0.500  adversarial 1.000/2.000  "
+        "discriminator 1.000/2.000  2.5 images/s  12 min left"
+    )
+    first = watch.PlainWatch(settings(iterations=None, minutes=3.0))
+    nothing = report(1, losses={}, steps_per_second=None, images_per_second=None, seconds_left=180.0)
+    assert first.line(nothing) == "step 1  0 %  3 min left"
+
+
+def test_losses_are_means_of_the_last_steps() -> None:
+    plain = watch.PlainWatch(settings())
+    assert plain.means() == {}
+    for value in (100.0, *[1.0] * 10, *[2.0] * 10):
+        plain.take(report(losses=losses(value)))
+    assert plain.means()["cycle_a"] == 1.5
+    assert plain.means()["d_global_b_cam"] == 3
+
+
+def test_lines_come_from_time_to_time(capsys: Capture, clock: list[float]) -> None:
+    plain = watch.PlainWatch(settings())
+    for step in range(1, 41):
+        clock[0] += 1
+        plain.stepped(report(step))
+    plain.stepped(report(1000))
+    said = capsys.readouterr().err.splitlines()
+    assert [re.sub("  .*", "", line) for line in said] == [
+        "step 1/1000",
+        "about 13 min for the 995 steps left (1.25 steps/s)",
+        "Ctrl-C saves and stops; the same command goes on",
+        "step 10/1000",
+        "step 20/1000",
+        "step 30/1000",
+        "step 40/1000",
+        "step 1000/1000",
+    ]
+    assert said[-1].endswith("images/s")
+
+
+def test_everything_else_is_said(capsys: Capture, clock: list[float]) -> None:
+    with watch.watching(settings()) as plain:
+        for done in (1, 2, 3):
+            plain.loading(done, 300)
+            clock[0] += 9
+        plain.note("[red]a note")
+        plain.saved(5)
+        plain.sampled(5, Path("s/5.png"))
+    assert capsys.readouterr().err.splitlines() == [
+        "reading pictures: 3/300",
+        "[red]a note",
+        "step 5: checkpoint and model saved",
+        "step 5: samples in s/5.png",
+    ]
+
+
+# --- The live view -------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_view() -> None:
+    view = watch.LiveWatch(settings())
+    view.stepped(report())
+    view.saved(100)
+    view.sampled(113, Path("runs/horses2zebras/samples/step_00000113.png"))
+    lines = drawn(view)
+    assert lines[0] == "horses <-> zebras" + "step 120 of 1000   12.0 %   12 min left".rjust(63)
+    assert lines[1] == "━" * 9 + "╸"  # without colours, the rest of the bar isn't drawn
+    assert lines[2] == "2.5 images/s · 1.25 steps/s · learning rate 0.0001 · memory 2.1 GB"
+    assert [re.split(r"  +", line.strip()) for line in lines[4:13]] == [
+        ["generator", "discriminator"],
+        ["horses", "zebras", "horses", "zebras"],
+        ["cycle", "0.250", "0.500"],
+        ["identity", "0.250", "0.500"],
+        ["CAM", "0.250", "0.500"],
+        ["adversarial local", "0.250", "0.500", "0.250", "0.500"],
+        ["adversarial local CAM", "0.250", "0.500", "0.250", "0.500"],
+        ["adversarial global", "0.250", "0.500", "0.250", "0.500"],
+        ["adversarial global CAM", "0.250", "0.500", "0.250", "0.500"],
+    ]
+    assert lines[14:] == ["checkpoint: step 100 · samples: runs/horses2zebras/samples/step_00000113.png"]
+
+
+def test_time_left_runs_between_steps(clock: list[float]) -> None:
+    view = watch.LiveWatch(settings(iterations=None, minutes=1.5))
+    view.stepped(report(3, seconds_left=60.0, losses={}, steps_per_second=None, images_per_second=None))
+    clock[0] += 13
+    lines = drawn(view)
+    assert lines[0].endswith("step 3, 1.5 min in all   0.3 %   47 s left")
+    assert lines[2].startswith("learning rate")
+    clock[0] += 500
+    assert drawn(view)[0].endswith("  0 s left")
+
+
+def test_long_names_fit() -> None:
+    view = watch.LiveWatch(settings("extraordinarily_long_name", "another_very_long_one"))
+    view.stepped(report())
+    view.sampled(1, Path("x" * 200))
+    for width in (80, 60):
+        lines = drawn(view, width)
+        assert max(map(len, lines)) <= width
+        assert len(lines) == 15
+    assert "extraordina…" in drawn(view)[0]
+
+
+def test_before_the_first_step(clock: list[float]) -> None:
+    view = watch.LiveWatch(settings())
+    assert drawn(view) == ["preparing ..."]
+    view.loading(30, 120)
+    assert re.fullmatch(r"reading pictures\s+\S+\s+30/120", drawn(view)[0])
+    view.loading(120, 120)
+    clock[0] += 25
+    assert drawn(view) == ["preparing, the first step takes longest ... 25 s"]
+
+
+def test_notes_appear_above_the_view(terminal: io.StringIO) -> None:
+    with watch.watching(settings()) as view:
+        assert isinstance(view, watch.LiveWatch)
+        view.stepped(report())
+        view.note("skipped: [x].png")
+    said = terminal.getvalue()
+    assert "skipped: [x].png\n" in said
+    assert said.rindex("adversarial global") > said.index("skipped")
+
+
+def test_a_view_without_steps_leaves_nothing(terminal: io.StringIO) -> None:
+    with watch.watching(settings()) as view:
+        view.loading(1, 2)
+    # Up to its line, and erased.
+    assert terminal.getvalue().rstrip("\x1b[?25h").endswith("\x1b[1A\x1b[2K")
+
+
+# --- Passing on ----------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def loading(self, done: int, total: int) -> None:
+        self.told.append(("loading", done, total))
+
+    def note(self, text: str) -> None:
+        self.told.append(("note", text))
+
+    def stepped(self, report: StepReport) -> None:
+        self.told.append(("stepped", report))
+
+    def saved(self, step: int) -> None:
+        self.told.append(("saved", step))
+
+    def sampled(self, step: int, path: Path) -> None:
+        self.told.append(("sampled", step, path))
+
+
+def test_several_hear_the_same(capsys: Capture) -> None:
+    first, second = Recorder(), Recorder()
+    several = watch.Several(first, watch.Silent(), second)
+    several.loading(1, 2)
+    several.note("x")
+    several.stepped(report())
+    several.saved(3)
+    several.sampled(4, Path("y"))
+    assert first.told == second.told
+    assert [one[0] for one in first.told] == ["loading", "note", "stepped", "saved", "sampled"]
+    assert capsys.readouterr().err == ""

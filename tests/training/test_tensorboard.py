@@ -1,0 +1,92 @@
+"""Curves and sample grids for TensorBoard, read back with its own reader."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ugatit_cli.errors import OutputError, UsageError
+from ugatit_cli.training.monitor import StepReport
+from ugatit_cli.training.tensorboard import TensorBoard
+
+
+def report(step: int, loss: float = 0.0, *, progress: float = 0.5, **values: Any) -> StepReport:
+    plain: dict[str, Any] = {"losses": {"cycle_a": loss}, "images_per_second": 2.0, **values}
+    return StepReport(
+        step=step, progress=progress, learning_rate=1e-4, steps_per_second=2.0, seconds_left=1.0, memory=1, **plain
+    )
+
+
+def read(folder: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+
+    return EventAccumulator(str(folder)).Reload()
+
+
+def curve(folder: Path, name: str) -> list[tuple[int, Any]]:
+    return [(point.step, pytest.approx(point.value)) for point in read(folder).Scalars(name)]
+
+
+def test_curves_have_a_point_every_ten_steps_and_at_the_end(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path / "board")
+    board.loading(1, 2)
+    board.note("nothing is written yet")
+    board.saved(0)
+    assert not (tmp_path / "board").exists()
+    for step in range(1, 14):
+        board.stepped(report(step, step, progress=step / 13))
+    board.close()
+    assert curve(tmp_path / "board", "losses/cycle_a") == [(10, 5.5), (13, 12.0)]
+    assert curve(tmp_path / "board", "learning rate") == [(10, 1e-4), (13, 1e-4)]
+    assert curve(tmp_path / "board", "images per second") == [(10, 2.0), (13, 2.0)]
+
+
+def test_what_is_not_known_is_left_out(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path)
+    board.stepped(report(10, losses={}, images_per_second=None))
+    board.close()
+    assert read(tmp_path).Tags()["scalars"] == ["learning rate"]
+
+
+def test_steps_that_are_done_again_replace_the_old_ones(tmp_path: Path) -> None:
+    for first, last, loss in ((1, 30, 1.0), (11, 20, 2.0)):  # killed at 30, last saved at 10
+        board = TensorBoard(tmp_path)
+        for step in range(first, last + 1):
+            board.stepped(report(step, loss))
+        board.close()
+    assert curve(tmp_path, "losses/cycle_a") == [(10, 1.0), (20, 2.0)]
+
+
+def test_samples(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "grid.png")
+    board = TensorBoard(tmp_path / "board")
+    board.stepped(report(1))
+    board.sampled(1, tmp_path / "grid.png")
+    board.saved(1)
+    shown = read(tmp_path / "board").Images("samples")  # before it is closed: saving puts it onto the disk
+    board.close()
+    assert [one.step for one in shown] == [1]
+    with Image.open(io.BytesIO(shown[0].encoded_image_string)) as image:
+        assert (np.asarray(image.convert("RGB")) == pixels).all()
+
+
+def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    board = TensorBoard(tmp_path / "file" / "board")
+    with pytest.raises(OutputError, match="file/board: can't be written"):
+        board.stepped(report(1))
+    board.close()
+
+
+def test_without_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UsageError, match="TensorBoard") as error:
+        TensorBoard(tmp_path)
+    assert error.value.hint == 'pip install "ugatit-cli[tensorboard]"'

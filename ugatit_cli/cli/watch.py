@@ -1,0 +1,349 @@
+"""What a training run shows while it goes on: a live view on a terminal, else a line from time to time."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ugatit_cli.cli import console
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from ugatit_cli.training.monitor import Listener, StepReport
+    from ugatit_cli.training.settings import Settings
+
+# Losses jump from step to step: what is shown is the mean over so many.
+SMOOTHING = 20
+# The first steps are slow ones; after so many the speed tells how long it will take.
+KNOWN_AFTER = 5
+LONG = 24 * 3600
+REFRESHES_PER_SECOND = 4
+LONGEST_NAME = 12
+
+# What losses are called: generators' names, and those of the same terms that discriminators have.
+TERMS = {
+    "cycle": ("cycle", ""),
+    "identity": ("identity", ""),
+    "CAM": ("cam", ""),
+    "adversarial local": ("g_local", "d_local"),
+    "adversarial local CAM": ("g_local_{}_cam", "d_local_{}_cam"),
+    "adversarial global": ("g_global", "d_global"),
+    "adversarial global CAM": ("g_global_{}_cam", "d_global_{}_cam"),
+}
+# For plain lines: the sums of a discriminator's or generator's terms.
+SUMS = {"cycle": "cycle", "identity": "identity", "CAM": "cam", "adversarial": "g_", "discriminator": "d_"}
+
+
+# --- Words ---------------------------------------------------------------------------------------------
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 20 min`, `2 d 3 h`."""
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def figure(value: float) -> str:
+    """Three digits that count, never an exponent for large numbers: `0.0312`, `1.3`, `12400`."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def amount(size: float) -> str:
+    """A number of bytes: `512 MB`, `2.1 GB`."""
+    return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
+
+
+def pace(steps_per_second: float) -> str:
+    """`1.3 steps/s`, `20 s per step`."""
+    if steps_per_second < 0.2:
+        return f"{1 / steps_per_second:.0f} s per step"
+    return f"{figure(steps_per_second)} steps/s"
+
+
+def estimate(settings: Settings, report: StepReport) -> str:
+    """How long the rest will take."""
+    rate, left = report.steps_per_second or 0, report.seconds_left or 0
+    if settings.iterations is None:
+        text = f"about {round(rate * left)} steps in the {duration(left)} left ({pace(rate)})"
+    else:
+        text = f"about {duration(left)} for the {settings.iterations - report.step} steps left ({pace(rate)})"
+    if left > LONG:
+        text += "; --minutes 90 ends sooner, --image-size 128 is faster"
+    return text
+
+
+# --- Listeners -----------------------------------------------------------------------------------------
+
+
+class Silent:
+    """Hears of everything and says nothing: for processes other than the first, and for dry runs."""
+
+    def loading(self, done: int, total: int) -> None:
+        """Pictures are being read."""
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
+
+    def stepped(self, report: StepReport) -> None:
+        """A step is done."""
+
+    def saved(self, step: int) -> None:
+        """A checkpoint is written, and the model."""
+
+    def sampled(self, step: int, path: Path) -> None:
+        """A sample grid is written."""
+
+
+class Several:
+    """Passes everything on to several listeners, in their order."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self.listeners = listeners
+
+    def loading(self, done: int, total: int) -> None:
+        """Pictures are being read."""
+        for listener in self.listeners:
+            listener.loading(done, total)
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
+        for listener in self.listeners:
+            listener.note(text)
+
+    def stepped(self, report: StepReport) -> None:
+        """A step is done."""
+        for listener in self.listeners:
+            listener.stepped(report)
+
+    def saved(self, step: int) -> None:
+        """A checkpoint is written, and the model."""
+        for listener in self.listeners:
+            listener.saved(step)
+
+    def sampled(self, step: int, path: Path) -> None:
+        """A sample grid is written."""
+        for listener in self.listeners:
+            listener.sampled(step, path)
+
+
+class PlainWatch:
+    """Notes as they come, and a line from time to time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.losses: deque[dict[str, float]] = deque(maxlen=SMOOTHING)
+        self.seen = 0
+        self._last = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
+        console.note(text)
+
+    def loading(self, done: int, total: int) -> None:
+        """Pictures are being read."""
+        if self._is_time():
+            console.note(f"reading pictures: {done}/{total}")
+
+    def stepped(self, report: StepReport) -> None:
+        """A step is done."""
+        self.take(report)
+        if self.seen == 1 or report.progress >= 1 or self._is_time():
+            console.note(self.line(report))
+
+    def take(self, report: StepReport) -> None:
+        """Remembers losses; says how long it will take as soon as that is known."""
+        self.seen += 1
+        if report.losses:
+            self.losses.append(report.losses)
+        if self.seen == KNOWN_AFTER and report.steps_per_second and report.progress < 1:
+            console.note(estimate(self.settings, report))
+            console.note("Ctrl-C saves and stops; the same command goes on")
+
+    def saved(self, step: int) -> None:
+        """A checkpoint is written, and the model."""
+        console.note(f"step {step}: checkpoint and model saved")
+
+    def sampled(self, step: int, path: Path) -> None:
+        """A sample grid is written."""
+        console.note(f"step {step}: samples in {path}")
+
+    def means(self) -> dict[str, float]:
+        """The losses by name, over the last steps."""
+        names = self.losses[-1] if self.losses else ()
+        return {name: sum(one[name] for one in self.losses) / len(self.losses) for name in names}
+
+    def line(self, report: StepReport) -> str:
+        """A report in one line."""
+        of = f"/{self.settings.iterations}" if self.settings.iterations else ""
+        parts = [f"step {report.step}{of}", f"{100 * report.progress:.0f} %"]
+        for word, start in SUMS.items():
+            sums = [self._sum(start, domain) for domain in "ab"]
+            parts += [f"{word} {sums[0]:.3f}/{sums[1]:.3f}"] if self.losses else []
+        if report.images_per_second is not None:
+            parts.append(f"{figure(report.images_per_second)} images/s")
+        if report.seconds_left is not None and report.progress < 1:
+            parts.append(f"{duration(report.seconds_left)} left")
+        return "  ".join(parts)
+
+    def _sum(self, start: str, domain: str) -> float:
+        # `g_a` and `d_a` are sums already, and weighted.
+        return sum(
+            value
+            for name, value in self.means().items()
+            if name.startswith(start) and domain in name.split("_") and name not in (f"g_{domain}", f"d_{domain}")
+        )
+
+    def _is_time(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < console.PLAIN_INTERVAL:
+            return False
+        self._last = now
+        return True
+
+
+class LiveWatch(PlainWatch):
+    """A view that stays at the bottom of the terminal; notes appear above it. Rich asks it what to show."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.report: StepReport | None = None
+        self.reported = time.monotonic()
+        self.read: tuple[int, int] | None = None
+        self.saved_step: int | None = None
+        self.samples: Path | None = None
+
+    def loading(self, done: int, total: int) -> None:
+        """Pictures are being read."""
+        self.read, self.reported = (done, total), time.monotonic()
+
+    def stepped(self, report: StepReport) -> None:
+        """A step is done."""
+        self.take(report)
+        self.report, self.reported = report, time.monotonic()
+
+    def saved(self, step: int) -> None:
+        """A checkpoint is written, and the model."""
+        self.saved_step = step
+
+    def sampled(self, step: int, path: Path) -> None:  # noqa: ARG002  # the path has it
+        """A sample grid is written."""
+        self.samples = path
+
+    def __rich__(self) -> RenderableType:
+        """What is on the terminal now."""
+        from rich.console import Group
+        from rich.text import Text
+
+        if self.report is None:
+            return self._beginning()
+        parts = [self._heading(self.report), self._bar(self.report.progress), self._figures(self.report), Text()]
+        return Group(*parts, self._table(), *([Text(), self._files()] if self.saved_step or self.samples else []))
+
+    def _beginning(self) -> RenderableType:
+        from rich.table import Table
+        from rich.text import Text
+
+        done, total = self.read or (0, 0)
+        if done == total:
+            waited = duration(time.monotonic() - self.reported)
+            return Text(f"preparing, the first step takes longest ... {waited}" if total else "preparing ...")
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row("reading pictures", self._bar(done / total, width=40), f"{done}/{total}")
+        return grid
+
+    @staticmethod
+    def _bar(share: float, width: int | None = None) -> Table:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        # A bar alone doesn't end its line.
+        grid = Table.grid()
+        grid.add_row(ProgressBar(total=1.0, completed=share, width=width))
+        return grid
+
+    def _heading(self, report: StepReport) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        settings = self.settings
+        of = f" of {settings.iterations}" if settings.iterations else f", {figure(settings.minutes or 0)} min in all"
+        left = report.seconds_left
+        if left is not None:
+            left = max(0.0, left - (time.monotonic() - self.reported)) if report.progress < 1 else 0.0
+        rest = "" if left is None else f"   {duration(left)} left"
+        grid = Table.grid(expand=True, padding=(0, 1, 0, 0))
+        grid.add_column(no_wrap=True, overflow="ellipsis")
+        grid.add_column(justify="right", no_wrap=True)
+        names = f"{shortened(settings.model.domain_a)} <-> {shortened(settings.model.domain_b)}"
+        grid.add_row(Text(names, "bold"), Text(f"step {report.step}{of}   {100 * report.progress:.1f} %{rest}"))
+        return grid
+
+    @staticmethod
+    def _figures(report: StepReport) -> RenderableType:
+        from rich.text import Text
+
+        parts = [f"learning rate {figure(report.learning_rate)}"]
+        if report.images_per_second is not None and report.steps_per_second:
+            parts[:0] = [f"{figure(report.images_per_second)} images/s", pace(report.steps_per_second)]
+        if report.memory:
+            parts.append(f"memory {amount(report.memory)}")
+        return Text(" · ".join(parts), "dim", no_wrap=True, overflow="ellipsis")
+
+    def _table(self) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        names = [shortened(name) for name in (self.settings.model.domain_a, self.settings.model.domain_b)]
+        table = Table.grid(padding=(0, 3, 0, 0))
+        table.add_column(min_width=22, no_wrap=True)
+        for _ in range(4):
+            table.add_column(justify="right", min_width=8, no_wrap=True)
+        table.add_row("", *(Text(title, "bold") for title in ("generator", "", "discriminator", "")))
+        table.add_row("", *(Text(name, "cyan") for name in (*names, *names)))
+        means = self.means()
+        for word, terms in TERMS.items():
+            keys = [(term if "{}" in term else term + "_{}").format(domain) for term in terms for domain in "ab"]
+            table.add_row(word, *(f"{means[key]:.3f}" if key in means else "" for key in keys))
+        return table
+
+    def _files(self) -> RenderableType:
+        from rich.text import Text
+
+        parts = [f"checkpoint: step {self.saved_step}"] if self.saved_step is not None else []
+        parts += [f"samples: {self.samples}"] if self.samples else []
+        return Text(" · ".join(parts), "dim", no_wrap=True, overflow="ellipsis")
+
+
+def shortened(name: str) -> str:
+    """A domain's name for a narrow column."""
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+
+
+@contextmanager
+def watching(settings: Settings) -> Iterator[PlainWatch]:
+    """A live view on a terminal, else plain lines."""
+    stderr = console.stderr()
+    if not stderr.is_terminal or stderr.is_dumb_terminal:
+        yield PlainWatch(settings)
+        return
+    from rich.live import Live
+
+    view = LiveWatch(settings)
+    redirect = sys.stdout.isatty()
+    with Live(view, console=stderr, refresh_per_second=REFRESHES_PER_SECOND, redirect_stdout=redirect) as live:
+        try:
+            yield view
+        finally:
+            live.transient = view.report is None  # what is left on the screen is how it ended
