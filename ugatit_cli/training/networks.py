@@ -95,8 +95,8 @@ def build_networks(
 
     Args:
         precision: what the large products are computed in; weights are float32 in any case.
-        start: whose weights to start from, of a config that differs in image size and domain names at most;
-            without discriminators, those are new.
+        start: whose weights to start from, of a config that differs in image size, domain names and
+            discriminators at most; discriminators that it lacks, or has in another depth, are new.
         swap: the model's A is our B.
         checkpointing: keep fewer activations for the backward pass, and compute them twice.
     """
@@ -105,7 +105,7 @@ def build_networks(
         generators = {direction: Generator(config) for direction in DIRECTIONS}
         discriminators = {(domain, scale): Discriminator(config, scale) for domain in DOMAINS for scale in SCALES}
     if start is not None:
-        _take_over(generators, discriminators, start, swap=swap)
+        _take_over(generators, discriminators, start, {scale: config.layers(scale) for scale in SCALES}, swap=swap)
     networks: list[Generator | Discriminator] = [*generators.values(), *discriminators.values()]
     for network in networks:
         network.to(device).to(memory_format=memory_format(device)).train()
@@ -127,13 +127,14 @@ def _take_over(
     generators: Mapping[Direction, Generator],
     discriminators: Mapping[tuple[Domain, Scale], Discriminator],
     start: ModelFolder,
+    layers: Mapping[Scale, int],
     *,
     swap: bool,
 ) -> None:
     for direction, generator in generators.items():
         generator.load_state_dict(start.generator(OTHER[direction] if swap else direction).state_dict())
     for (domain, scale), discriminator in discriminators.items():
-        if start.discriminators is not None:
+        if start.discriminators is not None and layers[scale] == start.config.layers(scale):
             theirs: Domain = ("b" if domain == "a" else "a") if swap else domain
             discriminator.load_state_dict(start.discriminator(theirs, scale).state_dict())
 
@@ -176,6 +177,7 @@ class Adam:
                 register(functools.partial(self._update_now, name))
         self._rest = [name for name in self.parameters if name not in self._eager]
         self._optimizer = self._adam(self._rest)
+        self.prepare(0)
 
     def _adam(self, names: list[str]) -> torch.optim.Adam:
         views = [self.views[name] for name in names]
@@ -205,15 +207,14 @@ class Adam:
         optimizer.zero_grad()
 
     def tensors(self) -> dict[str, Tensor]:
-        """The moments by name; empty before the first step."""
+        """The moments by name; those in use, not copies."""
         return {f"{name}.{moment}": tensor for name, moment, tensor in self._moments()}
 
     def _moments(self) -> Iterator[tuple[str, str, Tensor]]:
         for name, view in self.views.items():
-            state = self._state_of(name).get(view, {})
+            state = self._state_of(name)[view]
             for moment in ("exp_avg", "exp_avg_sq"):
-                if moment in state:
-                    yield name, moment, _in_channel_order(state[moment], self.parameters[name])
+                yield name, moment, _in_channel_order(state[moment], self.parameters[name])
 
     def prepare(self, updates: int) -> dict[str, Tensor]:
         """Makes zero moments as after a number of updates, and returns them by name, to be filled in place."""

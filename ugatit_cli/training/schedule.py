@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from ugatit_cli.recipe import learning_rate_factor
@@ -81,6 +82,6 @@ class Schedule:
 def is_growing_step(step: int) -> bool:
     """Whether a step belongs to the growing series 10, 15, 23, 34, ..., which ends in every 5000th."""
     due = float(FIRST_SAMPLE)
-    while round(due) < step:
+    while math.ceil(due) < step:
         due = min(due * SAMPLE_GROWTH, due + LAST_SAMPLE_INTERVAL)
-    return round(due) == step
+    return math.ceil(due) == step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,6 +65,15 @@ class Settings:
     def __post_init__(self) -> None:
         if (self.iterations is None) == (self.minutes is None):
             raise UsageError("a run has either --iterations or --minutes")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise UsageError(f"--minutes {self.minutes}: must be more than 0")
+        for name, value, least in (
+            ("iterations", self.iterations, 1),
+            ("keep", self.keep, 1),
+            ("seed", self.seed, 0),
+        ):
+            if value is not None and value < least:
+                raise UsageError(f"--{name} {value}: must be at least {least}")
         parse_interval("--checkpoint-every", self.checkpoint_every)
         if self.sample_every != "growing":
             parse_interval("--sample-every", self.sample_every)

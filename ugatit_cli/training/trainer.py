@@ -142,10 +142,11 @@ class Trainer:
         self.step = 0
         self._saved: int | None = None
         self._fingerprint = fingerprint(pictures)
+        self._reader = LossReader(machine.group)
+        self._metrics: list[dict[str, float]] = []
         elapsed = self._restore()
         self.schedule = Schedule(settings, elapsed)
         self._samples = SampleSet(*(sample_pictures(one, SAMPLES, settings.seed) for one in pictures))
-        self._metrics: list[dict[str, float]] = []
         self._last_report: StepReport | None = None
 
     @property
@@ -154,12 +155,14 @@ class Trainer:
         return self.machine.group.rank == 0
 
     def _restore(self) -> float:
-        step = self.run.latest()
-        if step is None:
+        # Of rank 0, and when it has come so far: others may not see yet what it has tidied up.
+        step = int(self.machine.group.share(float(self.run.latest() or 0)))
+        if not step:
             return 0.0
         checkpoint = self.run.load_checkpoint(step)
         state.restore(checkpoint, self.training)
         self.step = self._saved = step
+        self._metrics = checkpoint.state["metrics"]
         if checkpoint.state["data"] != self._fingerprint:
             self.listener.note("the pictures are not those that the run began with: it goes on with these")
         return float(checkpoint.state["elapsed"])
@@ -196,21 +199,23 @@ class Trainer:
 
     def _steps(self, stop: threading.Event) -> bool:
         """Trains to the end, or until `stop` is set; says whether it is the end."""
-        group, reader, speed = self.machine.group, LossReader(self.machine.group), Speed()
+        group, speed = self.machine.group, Speed()
         with contextlib.closing(self._batches()) as batches:
             for a, b in batches:
                 progress = group.share(self.schedule.progress(self.step + 1))
                 learning_rate = self.schedule.learning_rate(progress)
                 losses = self.training(a, b, step=self.step, learning_rate=learning_rate)
                 self.step += 1
-                known = reader.put(self.step, losses)
+                known = self._reader.put(self.step, losses)
                 speed.step()
                 self._report(known, progress, learning_rate, speed)
-                if progress >= 1 or group.any(stop.is_set()):
-                    self._record(reader.flush())
+                if progress >= 1:
+                    self._record(self._reader.flush())
                     self._write_metrics()
-                    return progress >= 1
-                self._write_if_due(reader)
+                    return True
+                if group.any(stop.is_set()):
+                    return False
+                self._write_if_due()
                 speed.restart()
         raise AssertionError("there is always a next batch")
 
@@ -274,13 +279,12 @@ class Trainer:
         }
         self.run.append_metrics({**line, **means})
 
-    def _write_if_due(self, reader: LossReader) -> None:
+    def _write_if_due(self) -> None:
         if not self._leads:
             return
         if self.schedule.sample_due(self.step):
             self._draw()
         if self.schedule.save_due(self.step):
-            self._record(reader.flush())
             self._save()
 
     def _draw(self) -> None:
@@ -292,7 +296,8 @@ class Trainer:
         self.listener.sampled(self.step, path)
 
     def _save(self) -> None:
-        values = {"elapsed": self.schedule.elapsed, "data": self._fingerprint}
+        self._record(self._reader.flush())
+        values = {"elapsed": self.schedule.elapsed, "data": self._fingerprint, "metrics": self._metrics}
         state.save(self.run, self.training, self.settings, self.step, values)
         self._saved = self.step
         self.listener.saved(self.step)

@@ -1,0 +1,105 @@
+"""When a run ends, saves and draws; and its learning rate."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ugatit_cli.dataset_files import Folders
+from ugatit_cli.training import schedule as module
+from ugatit_cli.training.schedule import LAST_SAMPLE_INTERVAL, Schedule, is_growing_step
+from ugatit_cli.training.settings import Settings, new_settings
+
+
+def settings(**given: Any) -> Settings:
+    return new_settings({"precision": "fp32"} | given, Folders(Path("a"), Path("b")), device=torch.device("cpu"))
+
+
+class Clock:
+    """Stands still until it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.now = 5000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@given(st.integers(1, 500).map(lambda half: 2 * half))
+def test_the_papers_learning_rate(iterations: int) -> None:
+    schedule = Schedule(settings(recipe="paper", iterations=iterations))
+    official = 1e-4
+    for step in range(1, iterations + 1):
+        if step > iterations // 2:
+            official -= 1e-4 / (iterations // 2)  # as the official loop does it, before its step
+        ours = schedule.learning_rate(schedule.progress(step))
+        assert ours == pytest.approx(official, rel=1e-6, abs=1e-15)
+    assert ours == 0
+
+
+def test_where_the_decay_begins_can_be_chosen() -> None:
+    run = settings(iterations=10, learning_rate=0.2, decay_from=0.9)
+    schedule = Schedule(run)
+    assert [schedule.learning_rate(schedule.progress(step)) for step in (1, 9, 10)] == [0.2, 0.2, 0]
+    never = Schedule(dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, decay_from=1.0)))
+    assert never.learning_rate(never.progress(10)) == 0.2
+
+
+def test_progress_by_steps() -> None:
+    schedule = Schedule(settings(iterations=8))
+    assert [schedule.progress(step) for step in (0, 2, 8, 9)] == [0, 0.25, 1, 1]
+    assert schedule.seconds_left(2, None) is None
+    assert schedule.seconds_left(2, 3.0) == 2
+    assert schedule.seconds_left(9, 3.0) == 0
+
+
+def test_progress_by_the_clock(clock: Clock) -> None:
+    schedule = Schedule(settings(minutes=2.0), elapsed=30.0)
+    assert (schedule.elapsed, schedule.progress(7), schedule.seconds_left(7, None)) == (30, 0.25, 90)
+    clock.now += 60
+    assert (schedule.elapsed, schedule.progress(0), schedule.seconds_left(7, 1.0)) == (90, 0.75, 30)
+    assert schedule.learning_rate(schedule.progress(8)) == pytest.approx(5e-5)
+    clock.now += 100
+    assert (schedule.progress(8), schedule.seconds_left(8, 1.0)) == (1, 0)
+
+
+def test_samples_grow_apart() -> None:
+    steps = [step for step in range(60_000) if is_growing_step(step)]
+    assert steps[:7] == [10, 15, 23, 34, 51, 76, 114]
+    gaps = [after - before for before, after in itertools.pairwise(steps)]
+    assert gaps == sorted(gaps)
+    assert gaps[-5:] == [LAST_SAMPLE_INTERVAL] * 5
+    assert all(gap / step < 0.55 for gap, step in zip(gaps, steps, strict=False))
+    assert Schedule(settings(iterations=100)).sample_due(15)
+    assert not Schedule(settings(iterations=100)).sample_due(16)
+
+
+@pytest.mark.parametrize("kind", ["checkpoint_every", "sample_every"])
+def test_intervals(clock: Clock, kind: str) -> None:
+    def due(schedule: Schedule, step: int) -> bool:
+        return schedule.save_due(step) if kind == "checkpoint_every" else schedule.sample_due(step)
+
+    schedule = Schedule(settings(**{kind: "3"}))
+    clock.now += 10_000
+    assert [step for step in range(1, 10) if due(schedule, step)] == [3, 6, 9]
+    schedule = Schedule(settings(**{kind: "2m"}), elapsed=600.0)
+    seconds = []
+    for second in range(1, 400):
+        clock.now += 1
+        if due(schedule, 3):
+            seconds.append(second)
+    assert seconds == [120, 240, 360]

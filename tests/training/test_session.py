@@ -1,0 +1,262 @@
+"""Beginning runs and going on with them, whatever happened before: kills at any moment above all."""
+
+from __future__ import annotations
+
+import collections
+import multiprocessing
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests import tiny
+from tests.pictures import CPU, TINY, Log, make_folders, metrics, train, weights
+from ugatit_cli.checkpoint import open_model
+from ugatit_cli.dataset_files import Folders
+from ugatit_cli.errors import Interrupted, ModelError, UsageError
+from ugatit_cli.run_folder import RunFolder
+from ugatit_cli.training import session
+from ugatit_cli.training.distributed import Group
+from ugatit_cli.training.session import Request
+from ugatit_cli.training.session import train as train_run
+from ugatit_cli.training.step import TrainingStep
+from ugatit_cli.training.trainer import Machine, Trainer
+
+FROM_MODEL = {
+    name: value for name, value in TINY.items() if name in ("precision", "checkpoint_every", "sample_every")
+}
+
+
+def begin(path: Path, request: Request, stop: threading.Event | None = None) -> Any:
+    machine = Machine(CPU, 1, Group())
+    return train_run(RunFolder(path), request, machine, Log(), stop or threading.Event())
+
+
+# --- Beginning and going on ----------------------------------------------------------------------------
+
+
+def test_a_new_run_has_its_settings_and_a_model_at_once(folders: Folders, tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "run"
+    seen = []
+
+    def look() -> None:
+        seen.append((RunFolder(path).document()["recipe"]["augment"], open_model(path).provenance["steps"]))
+
+    settings, outcome = train(path, folders, {"iterations": 1}, log=Log({1: look}))
+    assert seen == [("on", 0)]
+    assert settings.recipe.augment == "on"
+    assert (outcome.step, outcome.finished) == (1, True)
+    assert open_model(path).config.domain_a == "red"
+
+
+def test_a_run_needs_pictures_or_a_run(folders: Folders, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with pytest.raises(UsageError, match=f"^{path}: there is no run to go on with$"):
+        begin(path, Request({}, folders, must_exist=True))
+    with pytest.raises(UsageError, match="no pictures to train on"):
+        begin(path, Request({}, None))
+    with pytest.raises(UsageError, match="there is no such folder"):
+        begin(path, Request(TINY, Folders(folders.a, tmp_path / "none")))
+    assert not RunFolder(path).exists
+    train(path, folders, {"iterations": 1})  # what is left of that is no obstacle
+
+
+def test_interrupted_before_the_first_step(folders: Folders, tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Interrupted):
+        begin(tmp_path / "run", Request(TINY, folders), stop)
+    assert not RunFolder(tmp_path / "run").exists
+
+
+def test_one_process_at_a_time(folders: Folders, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    with run.locked(), pytest.raises(UsageError, match="another process is training"):
+        train(run.path, folders, {"iterations": 1})
+    assert not run.exists
+
+
+def test_a_finished_run_is_left_alone(folders: Folders, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    train(path, folders, {"iterations": 2})
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
+    log = Log()
+    for iterations in (2, 1):
+        _, outcome = train(path, None, {"iterations": iterations}, log=log)
+        assert (outcome.step, outcome.finished) == (2, True)
+    assert (log.reports, log.saves) == ([], [])
+    assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
+
+
+def test_a_run_of_another_configuration_is_left_alone(folders: Folders, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    train(path, folders, {"iterations": 1})
+    before = weights(path)
+    with pytest.raises(UsageError, match="its channels is 4, not 8"):
+        train(path, folders, {"iterations": 5, "channels": 8})
+    assert weights(path) == before
+
+
+def test_a_damaged_checkpoint_is_named(folders: Folders, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    train(path, folders, {"iterations": 2, "checkpoint_every": "1"})
+    file = path / "checkpoints" / "step_00000002" / "optimizers.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ModelError, match="damaged") as caught:
+        train(path, folders, {"iterations": 3})
+    assert caught.value.hint == f"Delete {file.parent} to go on from step 1."
+
+
+# --- From a model --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_starting_from_a_model(folders: Folders, tmp_path: Path, killed: bool) -> None:
+    start = tiny.save(tmp_path / "model", discriminators=True)
+    given = FROM_MODEL | {"start": str(start), "start_direction": "b2a", "iterations": 2}
+    path = tmp_path / "run"
+
+    def ours() -> bytes:
+        return open_model(path).generator("a2b").to_rgb.weight.detach().numpy().tobytes()
+
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    first: list[bytes] = []
+    if killed:  # before its first checkpoint
+        with pytest.raises(KeyboardInterrupt):
+            train_from(path, folders, given, Log({1: die}))
+    train_from(path, folders, given, Log({1: lambda: first.append(ours())}))
+    expected = open_model(start).generator("b2a").to_rgb.weight.detach().numpy().tobytes()
+    assert first == [expected]
+    assert ours() != expected
+    assert open_model(path).provenance["started from"] == str(start)
+    assert open_model(path).config.domain_a == "red"
+
+
+def train_from(path: Path, folders: Folders | None, given: dict[str, Any], log: Log) -> None:
+    machine = Machine(CPU, 1, Group())
+    train_run(RunFolder(path), Request(given, folders), machine, log, threading.Event())
+
+
+def test_what_the_model_lacks_is_told(folders: Folders, tmp_path: Path) -> None:
+    start, log = tiny.save(tmp_path / "model"), Log()
+    train_from(tmp_path / "run", folders, FROM_MODEL | {"start": str(start), "iterations": 1}, log)
+    assert any("comes without discriminators" in note for note in log.notes)
+    run_from_run, log = tmp_path / "next", Log()
+    given = FROM_MODEL | {"start": str(tmp_path / "run"), "iterations": 1, "image_size": 24}
+    train_from(run_from_run, folders, given, log)
+    assert open_model(run_from_run).config.image_size == 24
+
+
+def test_a_run_goes_on_without_the_model_it_started_from(folders: Folders, tmp_path: Path) -> None:
+    start = tiny.save(tmp_path / "model")
+    given = FROM_MODEL | {"start": str(start), "iterations": 2, "checkpoint_every": "1"}
+    with pytest.raises(KeyboardInterrupt):
+        train_from(tmp_path / "run", folders, given, Log({2: raise_interrupt}))
+    start.rename(tmp_path / "moved")
+    log = Log()
+    train_from(tmp_path / "run", None, {}, log)
+    assert [report.step for report in log.reports] == [2]
+
+
+def raise_interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+# --- Kill -9 -------------------------------------------------------------------------------------------
+
+PHASES = ("elsewhere", "reading pictures", "loading", "training", "saving", "writing the model", "drawing")
+KILLS = 20
+STEPS = 36
+
+
+def announced(phase: Any, number: int, call: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        phase.value = number
+        try:
+            return call(*arguments, **options)
+        finally:
+            phase.value = 0
+
+    return wrapped
+
+
+def work(path: Path, folders: Folders, phase: Any) -> None:
+    """Trains to the end in a process of its own, saying what it is about."""
+    torch.set_num_threads(1)
+    places: list[tuple[Any, str]] = [
+        (session, "load_data"),
+        (Trainer, "_restore"),
+        (TrainingStep, "__call__"),
+        (RunFolder, "save_checkpoint"),
+        (RunFolder, "write_model"),
+        (Trainer, "_draw"),
+    ]
+    for number, (owner, name) in enumerate(places, 1):
+        setattr(owner, name, announced(phase, number, getattr(owner, name)))
+    train(path, folders, {"iterations": STEPS, "checkpoint_every": "3", "sample_every": "4", "batch_size": 1})
+
+
+def killed(context: BaseContext, path: Path, folders: Folders, source: random.Random) -> str | None:
+    """What a process was about when it was killed: at a random moment, or shortly into a random phase."""
+    phase = context.Value("i", -1)
+    process = context.Process(target=work, args=(path, folders, phase))  # type: ignore[attr-defined]  # has one
+    process.start()
+    wanted = source.choice([None, *range(1, len(PHASES))])
+    deadline, delay = time.monotonic() + 30, source.uniform(0, 1.5) if wanted is None else source.uniform(0, 0.02)
+    while wanted is not None and phase.value != wanted and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.0002)
+    time.sleep(delay)
+    process.kill()
+    process.join()
+    if process.exitcode == 0:
+        return None
+    assert process.exitcode == -9
+    return "starting" if phase.value < 0 else PHASES[phase.value]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows can't fork")
+def test_killed_at_random_moments_it_ends_as_if_never_killed(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    folders = make_folders(tmp_path / "pictures")
+    source, path = random.Random(1), tmp_path / "run"
+    moments: collections.Counter[str] = collections.Counter()
+    while moments.total() < KILLS:
+        before = RunFolder(path).latest() or 0
+        moment = killed(context, path, folders, source)
+        assert moment is not None, f"it was at its end after {moments.total()} kills"
+        moments[moment] += 1
+        run = RunFolder(path)
+        assert (run.latest() or 0) >= before
+        if run.latest() is not None:
+            run.load_checkpoint(run.latest() or 0)
+        if (run.model / "config.json").exists():
+            open_model(path).generator("a2b")
+    print(dict(moments))  # noqa: T201 - pytest shows it where the test fails
+    assert len(moments) >= 4
+    phase = context.Value("i", -1)  # which must live until the process has begun
+    for end in (path, tmp_path / "whole"):
+        process = context.Process(target=work, args=(end, folders, phase))
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+    assert weights(path) == weights(tmp_path / "whole")
+    assert len(weights(path)) == 6
+    assert metrics(path) == metrics(tmp_path / "whole")
+    assert [line["step"] for line in metrics(path)] == [10, 20, 30, STEPS]
+    assert RunFolder(path).checkpoints() == [33, STEPS]
+    assert not [file for file in path.rglob(".*") if file.name != ".lock"]
+    for sample in (tmp_path / "whole" / "samples").iterdir():
+        assert (path / "samples" / sample.name).read_bytes() == sample.read_bytes()

@@ -1,0 +1,341 @@
+"""Settings of runs: from what users give, from a model to start from, and from a run that goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests import tiny
+from ugatit_cli.checkpoint import ModelFolder
+from ugatit_cli.config import ModelConfig
+from ugatit_cli.dataset_files import Folders
+from ugatit_cli.errors import DeviceError, ModelError, UsageError
+from ugatit_cli.recipe import preset
+from ugatit_cli.training.settings import (
+    GPU_BATCH,
+    Settings,
+    check_start,
+    domain_names,
+    new_settings,
+    parse_interval,
+    resolve_training_precision,
+    resumed_settings,
+)
+
+CPU = torch.device("cpu")
+FOLDERS = Folders(Path("data/horses"), Path("data/zebras"))
+PATH = Path("runs/one")
+OLD = dataclasses.replace(tiny.LIGHT, image_size=96, local_layers=5, global_layers=7)
+
+
+def new(start: ModelFolder | None = None, **given: Any) -> Settings:
+    if start is not None:
+        given = {"start": "some/model"} | given
+    return new_settings(given, FOLDERS, device=CPU, start=start)
+
+
+def model(config: ModelConfig, *, discriminators: bool = True) -> ModelFolder:
+    return ModelFolder(Path("some/model"), config, {}, Path(), Path("d") if discriminators else None)
+
+
+# --- New runs ------------------------------------------------------------------------------------------
+
+
+def test_defaults() -> None:
+    settings = new(precision="fp32")
+    assert settings.model == ModelConfig("horses", "zebras")
+    assert settings.recipe == preset("default")
+    assert (settings.iterations, settings.minutes, settings.precision) == (100_000, None, "fp32")
+    assert (settings.seed, settings.keep, settings.holdout) == (0, 2, "5%")
+    assert (settings.kept_back.amount, settings.kept_back.percent) == (5, True)
+    assert (settings.start, settings.start_direction, settings.checkpointing) == (None, "a2b", False)
+    assert settings.folders is FOLDERS
+
+
+def test_the_papers() -> None:
+    settings = new(recipe="paper")
+    assert settings.recipe == preset("paper")
+    assert (settings.iterations, settings.precision) == (1_000_000, "fp32")
+    assert settings.model.variant == "light"
+    full = new(recipe="paper", variant="full", iterations=7)
+    assert (full.iterations, full.checkpointing) == (7, True)
+    assert new(variant="full", checkpointing=False).checkpointing is False
+
+
+def test_a_gpu_takes_larger_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ugatit_cli.training.settings.resolve_precision", lambda *_: "fp16")
+    gpu = torch.device("cuda")
+    settings = new_settings({}, FOLDERS, device=gpu)
+    assert settings.recipe.batch_size == GPU_BATCH
+    assert settings.precision == "fp32"  # where translating would take fp16
+    assert new_settings({"batch_size": 2}, FOLDERS, device=gpu).recipe.batch_size == 2
+    assert new_settings({"recipe": "paper"}, FOLDERS, device=gpu).recipe.batch_size == 1
+
+
+def test_what_is_given_wins() -> None:
+    settings = new(
+        minutes=1.5, batch_size=3, ema=0.0, image_size=64, channels=8, domain_a="x", domain_b="y", holdout="7",
+        seed=9, checkpoint_every="3", sample_every="2m", keep=5, precision="bf16", flip=False,
+    )  # fmt: skip
+    assert (settings.iterations, settings.minutes) == (None, 1.5)
+    assert (settings.recipe.batch_size, settings.recipe.ema, settings.recipe.flip) == (3, 0, False)
+    assert (settings.model.image_size, settings.model.channels, settings.model.domain_b) == (64, 8, "y")
+    assert settings.model.discriminator_channels == 8
+    assert new(channels=8, discriminator_channels=6).model.discriminator_channels == 6
+    assert settings.model.global_layers == 6
+    assert (settings.seed, settings.keep, settings.kept_back.amount) == (9, 5, 7)
+    assert (settings.checkpoint_every, settings.sample_every, settings.precision) == ("3", "2m", "bf16")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"iterations": 5, "minutes": 5.0}, "either --iterations or --minutes"),
+        ({"iterations": 0}, "--iterations 0: must be at least 1"),
+        ({"minutes": 0.0}, "--minutes 0.0: must be more than 0"),
+        ({"minutes": float("nan")}, "--minutes nan: must be more than 0"),
+        ({"keep": 0}, "--keep 0: must be at least 1"),
+        ({"seed": -1}, "--seed -1: must be at least 0"),
+        ({"checkpoint_every": "often"}, "--checkpoint-every often: unknown"),
+        ({"sample_every": "0"}, "--sample-every 0: unknown"),
+        ({"holdout": "many"}, "a hold-out of 'many'"),
+        ({"image_size": 20}, "--image-size 20 is too small to train: the local discriminator needs 24 pixels"),
+        ({"image_size": 32, "global_layers": 6}, "the global discriminator needs 48 pixels"),
+        ({"image_size": 30}, "must be a multiple of 4"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"precision": "fp16"}, "fp16 is not for training"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        new(**given)
+    assert message in caught.value.message
+    assert caught.value.exit_code == 2
+
+
+def test_precision() -> None:
+    assert resolve_training_precision("fp32", CPU) == "fp32"
+    assert resolve_training_precision("auto", CPU) in ("fp32", "bf16")
+    with pytest.raises(DeviceError, match="not for training"):
+        resolve_training_precision("fp16", CPU)
+
+
+@given(st.integers(-(10**6), 10**14))
+def test_intervals_in_steps(steps: int) -> None:
+    if 0 < steps < 10**12:
+        assert parse_interval("--x", str(steps)) == (steps, 0)
+    else:
+        with pytest.raises(UsageError, match=rf"^--x {steps}: unknown$"):
+            parse_interval("--x", str(steps))
+
+
+@given(st.decimals(0, 10**6, places=3))
+def test_intervals_in_minutes(minutes: Any) -> None:
+    if minutes:
+        assert parse_interval("--x", f"{minutes}m") == (0, 60 * float(minutes))
+    else:
+        with pytest.raises(UsageError):
+            parse_interval("--x", f"{minutes}m")
+
+
+@given(st.text(max_size=8))
+def test_intervals_are_one_or_the_other(text: str) -> None:
+    hint = ""
+    try:
+        steps, seconds = parse_interval("--x", text)
+    except UsageError as error:
+        hint = error.hint
+    else:
+        assert (steps > 0) != (seconds > 0)
+        return
+    assert hint
+
+
+# --- Names ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "names"),
+    [
+        ("x/horses", "y/zebras", ("horses", "zebras")),
+        ("horse2zebra/trainA", "horse2zebra/trainB", ("horse", "zebra")),
+        ("selfie2Änime/TrainA", "selfie2Änime/TrainB", ("selfie", "Änime")),
+        ("data/trainA", "data/trainB", ("A", "B")),
+        ("cat2Cat/trainA", "cat2Cat/trainB", ("A", "B")),
+        ("a2b2c/trainA", "a2b2c/trainB", ("A", "B")),
+        ("x/cats", "y/Cats", ("A", "B")),
+        ("x/a:b", "y/c,d", ("a b", "c d")),
+        ("x/,,", "y/dogs", ("A", "B")),
+        ("x/tab\there", "y/back\\slash", ("tab here", "back slash")),
+    ],
+)
+def test_domain_names_come_from_folders(tmp_path: Path, a: str, b: str, names: tuple[str, str]) -> None:
+    folders = Folders(tmp_path / a, tmp_path / b)
+    assert domain_names(folders) == names
+    ModelConfig(*names)
+
+
+names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]))
+
+
+@given(names, names)
+@example("caf\udce9", "\udce9")  # bytes that are no UTF-8
+def test_any_folder_gives_valid_names(one: str, other: str) -> None:
+    names = domain_names(Folders(Path("/x") / f"{one}_", Path("/y") / f"{other}_"))
+    ModelConfig(*names)
+
+
+def test_the_names_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cats").mkdir()
+    monkeypatch.chdir(tmp_path / "cats")
+    assert domain_names(Folders(Path(), Path("../dogs"))) == ("cats", "dogs")
+
+
+# --- From a model --------------------------------------------------------------------------------------
+
+
+def test_a_model_gives_its_sizes() -> None:
+    settings = new(model(OLD), start_direction="b2a")
+    assert settings.model == dataclasses.replace(OLD, domain_a="horses", domain_b="zebras")
+    assert (settings.start, settings.start_direction) == ("some/model", "b2a")
+    assert check_start(model(OLD), settings) == []
+    assert new(model(OLD), channels=4, blocks=1, variant="light").model == settings.model
+
+
+@pytest.mark.parametrize(
+    ("given", "option"),
+    [
+        ({"channels": 8}, "--channels 8 contradicts the model to start from: its channels is 4"),
+        ({"blocks": 4}, "--blocks 4 contradicts"),
+        ({"variant": "full"}, "--variant full contradicts"),
+        ({"discriminator_channels": 8}, "--discriminator-channels 8 contradicts"),
+        ({"local_layers": 3}, "--local-layers 3 contradicts"),
+    ],
+)
+def test_sizes_that_contradict_the_model(given: dict[str, Any], option: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        new(model(OLD), **given)
+    assert caught.value.message.startswith(option)
+    name = option.split()[0]
+    assert caught.value.hint == f"Leave {name} out, or train without --from."
+
+
+@pytest.mark.parametrize(("size", "layers"), [(256, 7), (96, 7), (64, 6), (32, 5)])
+def test_smaller_pictures_need_a_smaller_global_discriminator(size: int, layers: int) -> None:
+    start = model(OLD)
+    settings = new(start, image_size=size)
+    assert (settings.model.image_size, settings.model.global_layers) == (size, layers)
+    notes = check_start(start, settings)
+    assert len(notes) == (layers < 7)
+    assert all(f"at {size} px the global discriminator has {layers} layers instead of 7" in note for note in notes)
+
+
+def test_full_models_keep_their_size() -> None:
+    full = dataclasses.replace(OLD, variant="full")
+    assert new(model(full), image_size=96).model.variant == "full"
+    with pytest.raises(
+        UsageError, match=r"^--image-size 64 contradicts the model to start from: its image-size is 96"
+    ):
+        new(model(full), image_size=64)
+
+
+def test_a_model_without_discriminators_gets_any() -> None:
+    start = model(dataclasses.replace(OLD, discriminator_channels=64), discriminators=False)
+    settings = new(start, image_size=32, local_layers=3)
+    ours = settings.model
+    assert (ours.discriminator_channels, ours.local_layers, ours.global_layers) == (4, 3, 5)
+    assert new(start, discriminator_channels=6).model.discriminator_channels == 6
+    (note,) = check_start(start, settings)
+    assert "comes without discriminators" in note
+
+
+# --- Stored, and going on ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [new(), new(recipe="paper", minutes=90.0), new(model(OLD), image_size=64)])
+def test_settings_come_back(settings: Settings) -> None:
+    document = {k: {n: v for n, v in t.items() if v is not None} for k, t in settings.to_document().items()}
+    assert Settings.from_document(tomllib.loads(tomli_w.dumps(document)), PATH) == settings
+
+
+def test_test_folders_come_back() -> None:
+    settings = dataclasses.replace(new(), folders=Folders(Path("a"), Path("b"), Path("c"), Path("d")))
+    assert Settings.from_document(settings.to_document(), PATH) == settings
+
+
+@pytest.mark.parametrize(
+    ("table", "values"),
+    [
+        ("run", None),
+        ("run", {"speed": 1}),
+        ("run", {"iterations": "many"}),
+        ("run", {"iterations": 0}),
+        ("run", {"minutes": 5.0}),
+        ("run", {"checkpoint_every": 5}),
+        ("model", {"channels": 0}),
+        ("model", {"colour": "red"}),
+        ("recipe", {"ema": "high"}),
+        ("data", {"c": "folder"}),
+        ("data", {"a": 3}),
+    ],
+)
+def test_damaged_settings(table: str, values: dict[str, Any] | None) -> None:
+    document = new().to_document()
+    if values is None:
+        del document[table]
+    else:
+        document[table] |= values
+    with pytest.raises(ModelError, match=r"^runs.one: damaged: ") as caught:
+        Settings.from_document(document, PATH)
+    assert caught.value.hint
+    assert caught.value.exit_code == 3
+
+
+def test_a_run_that_goes_on_takes_what_may_change() -> None:
+    stored, folders = new(iterations=10), Folders(Path("p"), Path("q"))
+    changes: dict[str, Any] = {
+        "iterations": 20,
+        "checkpoint_every": "5",
+        "sample_every": "1m",
+        "keep": 7,
+        "folders": folders,
+    }
+    assert resumed_settings(stored, changes, PATH) == dataclasses.replace(stored, **changes)
+    assert resumed_settings(stored, {}, PATH) == stored
+    by_clock = resumed_settings(stored, {"minutes": 3.0}, PATH)
+    assert (by_clock.iterations, by_clock.minutes) == (None, 3)
+    back = resumed_settings(by_clock, {"iterations": 4}, PATH)
+    assert (back.iterations, back.minutes) == (4, None)
+
+
+def test_a_run_that_goes_on_takes_what_stays_the_same() -> None:
+    stored = new(recipe="paper", image_size=64, batch_size=2, seed=3)
+    same = {"recipe": "paper", "image_size": 64, "batch_size": 2, "seed": 3, "variant": "light", "start": None}
+    assert resumed_settings(stored, same | {"precision": "auto", "augment": "auto"}, PATH) == stored
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"image_size": 64}, "its image-size is 256, not 64"),
+        ({"batch_size": 2}, "its batch-size is 1, not 2"),
+        ({"recipe": "paper"}, "its recipe is default, not paper"),
+        ({"seed": 1}, "its seed is 0, not 1"),
+        ({"start": "other"}, "its from is None, not other"),
+        ({"start_direction": "b2a"}, "its from-direction is a2b, not b2a"),
+        ({"precision": "bf16"}, "its precision is fp32, not bf16"),
+    ],
+)
+def test_a_run_of_another_configuration(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resumed_settings(new(precision="fp32"), given, PATH)
+    assert caught.value.message == f"{PATH} is a run of another configuration: {message}"
+    assert f"--resume {PATH}" in caught.value.hint

@@ -1,0 +1,376 @@
+"""Runs that are interrupted and go on: as if nothing had happened. And how runs end that can't go on."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.pictures import Log, make_folders, metrics, train, weights
+from ugatit_cli import datasets
+from ugatit_cli.batches import stream
+from ugatit_cli.checkpoint import open_model
+from ugatit_cli.dataset_files import Folders
+from ugatit_cli.errors import DataError, OutputError, StorageError, TrainingError
+from ugatit_cli.nn.normalization import clip_rho
+from ugatit_cli.run_folder import RunFolder
+from ugatit_cli.training import step as step_module
+from ugatit_cli.training import trainer as module
+from ugatit_cli.training.trainer import FEW_PICTURES, SHOWN
+
+
+def same_end(one: Path, other: Path) -> None:
+    """Bit for bit: weights, moments, averages, the model, and what was noted on the way."""
+    assert weights(one) == weights(other)
+    assert metrics(one) == metrics(other)
+    first, second = (RunFolder(path).samples_path(RunFolder(path).latest() or 0) for path in (one, other))
+    assert first.read_bytes() == second.read_bytes()
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "paper": {"recipe": "paper"},
+    "default": {"augment": "on", "batch_size": 2},
+    "bf16": {"augment": "on", "precision": "bf16"},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_metrics() -> Iterator[None]:
+    """Four steps a line, so that short runs have lines that are cut through."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "METRICS_EVERY", 4)
+        yield
+
+
+@pytest.fixture(scope="module", params=list(CASES))
+def whole(request: pytest.FixtureRequest, folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Settings, and the run of 6 steps with them that nobody interrupted."""
+    given = CASES[request.param] | {"iterations": 6, "checkpoint_every": "2"}
+    path = tmp_path_factory.mktemp("whole") / "run"
+    log = Log()
+    _, outcome = train(path, folders, given, log=log)
+    assert (outcome.step, outcome.finished) == (6, True)
+    assert log.saves == [2, 4, 6]
+    return given, path
+
+
+# Before the first checkpoint, at one, in the middle of a line of metrics and at its end.
+@pytest.mark.parametrize("stops", [[1, 2, 4], [3, 5]], ids=str)
+def test_an_interrupted_run_ends_as_the_whole_one(
+    whole: tuple[dict[str, Any], Path], folders: Folders, tmp_path: Path, stops: list[int]
+) -> None:
+    given, uninterrupted = whole
+    path = tmp_path / "run"
+    for stop in stops:
+        _, outcome = train(path, folders, given, stop_after=stop)
+        assert (outcome.step, outcome.finished) == (stop, False)
+        assert RunFolder(path).latest() == stop
+        assert open_model(path).provenance["steps"] == stop
+        assert [line["step"] for line in metrics(path)] == [4] * (stop >= 4)
+    _, outcome = train(path, folders, given)
+    assert outcome.finished
+    same_end(path, uninterrupted)
+    assert [line["step"] for line in metrics(path)] == [4, 6]
+
+
+def test_every_loss_counts_once_in_the_metrics(folders: Folders, tmp_path: Path) -> None:
+    path, log = tmp_path / "run", Log()
+    train(path, folders, {"iterations": 6}, stop_after=3, log=log)
+    train(path, folders, {"iterations": 6}, log=log)
+    assert [report.step for report in log.reports] == list(range(1, 7))
+    for line, reports in zip(metrics(path), (log.reports[:4], log.reports[4:]), strict=True):
+        assert line["step"] == reports[-1].step
+        assert line["learning_rate"] == reports[-1].learning_rate
+        for name in log.reports[0].losses:
+            assert line[name] == pytest.approx(sum(r.losses[name] for r in reports) / len(reports), rel=1e-12)
+
+
+class Killed(BaseException):
+    """Ends a run at once, as if it were killed."""
+
+
+def kill() -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("whole", ["default"], indirect=True)
+def test_a_killed_run_goes_on_from_its_last_checkpoint(
+    whole: tuple[dict[str, Any], Path], folders: Folders, tmp_path: Path
+) -> None:
+    given, uninterrupted = whole
+    path, log = tmp_path / "run", Log()
+    for last, saved in ((1, None), (3, 2), (5, 4)):
+        with pytest.raises(Killed):
+            train(path, folders, given, log=Log({last: kill}))
+        assert RunFolder(path).latest() == saved
+    train(path, folders, given, log=log)
+    assert [report.step for report in log.reports] == [5, 6]
+    same_end(path, uninterrupted)
+
+
+def test_a_run_may_become_longer(folders: Folders, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    train(path, folders, {"iterations": 2, "recipe": "paper"})
+    log = Log()
+    settings, outcome = train(path, None, {"iterations": 4, "checkpoint_every": "3"}, log=log)
+    assert (settings.iterations, settings.recipe.name, settings.folders) == (4, "paper", folders)
+    assert outcome.finished
+    assert [(r.step, r.learning_rate) for r in log.reports] == [(3, pytest.approx(5e-5)), (4, 0)]
+    assert log.saves == [3, 4]
+    stored = RunFolder(path).document()["run"]
+    assert (stored["iterations"], stored["checkpoint_every"]) == (4, "3")
+
+
+def test_networks_whose_weights_are_not_all_used(folders: Folders, tmp_path: Path) -> None:
+    given = {"iterations": 3, "blocks": 0}  # a style that nothing takes
+    train(tmp_path / "run", folders, given, stop_after=1)
+    train(tmp_path / "run", folders, given)
+    train(tmp_path / "whole", folders, given)
+    same_end(tmp_path / "run", tmp_path / "whole")
+
+
+def test_the_model_can_be_used_at_every_moment(folders: Folders, tmp_path: Path) -> None:
+    path, seen = tmp_path / "run", []
+
+    def look() -> None:
+        model = open_model(path)
+        model.generator("a2b")
+        model.discriminator("b", "global")
+        seen.append(model.provenance["steps"])
+
+    log = Log(dict.fromkeys(range(1, 6), look))
+    train(path, folders, {"iterations": 5, "checkpoint_every": "2", "recipe": "paper"}, log=log)
+    look()
+    assert seen == [0, 0, 2, 2, 4, 5]
+    assert open_model(path).provenance == {
+        "trained with": "ugatit train",
+        "recipe": "paper",
+        "steps": 5,
+        "batch size": 1,
+    }
+
+
+def test_the_model_is_the_moving_average(folders: Folders, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    train(path, folders, {"iterations": 2, "ema": 0.9})
+    files = weights(path)
+    assert files["model/model.safetensors"] == files["checkpoints/step_00000002/averages.safetensors"]
+    assert files["model/model.safetensors"] != files["checkpoints/step_00000002/generators.safetensors"]
+
+
+def test_samples_are_drawn_when_due_and_at_the_end(folders: Folders, tmp_path: Path) -> None:
+    path, log = tmp_path / "run", Log()
+    train(path, folders, {"iterations": 4, "sample_every": "3"}, log=log)
+    expected = [path / "samples" / f"step_0000000{step}.png" for step in (3, 4)]
+    assert log.samples == [(3, expected[0]), (4, expected[1])]
+    assert sorted((path / "samples").iterdir()) == expected
+
+
+def test_drawing_and_saving_change_nothing(folders: Folders, tmp_path: Path) -> None:
+    often = {"iterations": 4, "sample_every": "1", "checkpoint_every": "1"}
+    train(tmp_path / "often", folders, often)
+    train(tmp_path / "seldom", folders, {"iterations": 4})
+    assert weights(tmp_path / "often") == weights(tmp_path / "seldom")
+
+
+def test_a_run_by_the_clock_ends_in_time(folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+
+    class Clock:
+        monotonic = staticmethod(lambda: now[0])
+
+    monkeypatch.setattr("ugatit_cli.training.schedule.time", Clock)
+
+    def tick() -> None:
+        now[0] += 15
+
+    given = {"minutes": 2.0, "checkpoint_every": "1m"}
+    log = Log(dict.fromkeys(range(1, 9), tick))
+    _, outcome = train(tmp_path / "run", folders, given, log=log, stop_after=9)
+    assert outcome.finished
+    assert [report.progress for report in log.reports] == [i / 8 for i in range(9)]
+    assert [report.learning_rate for report in log.reports] == [
+        pytest.approx(1e-4 * min(1, 2 - i / 4)) for i in range(9)
+    ]
+    assert [report.seconds_left for report in log.reports] == [120 - 15 * i for i in range(9)]
+    assert log.saves == [4, 8, 9]
+    assert train(tmp_path / "run", folders, given)[1].finished
+    log = Log(dict.fromkeys(range(1, 20), tick))
+    _, outcome = train(tmp_path / "run", folders, {"minutes": 2.5}, log=log)
+    assert (outcome.step, outcome.finished) == (12, True)
+
+
+# --- Ends ----------------------------------------------------------------------------------------------
+
+
+def poisoned(calls: int, poison: Callable[[Any], object]) -> Callable[[Any], None]:
+    """`clip_rho` that poisons a generator at a call from 1 on: there are two in each step."""
+    done = [0]
+
+    def replacement(generator: Any) -> None:
+        clip_rho(generator)
+        done[0] += 1
+        if done[0] == calls:
+            poison(generator)
+
+    return replacement
+
+
+@torch.no_grad()
+def break_weight(generator: Any) -> None:
+    generator.to_rgb.weight[0, 0, 0, 0] = math.nan
+
+
+def assert_goes_on(path: Path, folders: Folders, given: dict[str, Any], step: int) -> None:
+    """From the checkpoint of a step, to the same end as if nothing had happened."""
+    run = RunFolder(path)
+    assert run.latest() == step
+    assert open_model(path).provenance["steps"] == step
+    assert not [file for file in path.rglob(".*") if file.name != ".lock"]
+    log = Log()
+    train(path, folders, given, log=log)
+    assert log.reports[0].step == step + 1
+    train(path.with_name("whole"), folders, given)
+    same_end(path, path.with_name("whole"))
+
+
+def test_a_loss_that_is_not_finite(folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"iterations": 2, "checkpoint_every": "1", "recipe": "paper"}
+
+    def broken(scores: Tensor, *, real: bool) -> Tensor:
+        calls.append(real)
+        value = (scores - 1).square().mean() if real else scores.square().mean()
+        return value * math.inf if len(calls) == 24 + 5 else value
+
+    calls: list[bool] = []
+    path = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(step_module, "lsgan_loss", broken)
+        with pytest.raises(TrainingError, match=r"^step 2: the loss g_local_b is inf$") as caught:
+            train(path, folders, given)
+    assert caught.value.exit_code == 4
+    assert not isinstance(caught.value, DataError)
+    assert "last checkpoint is kept" in caught.value.hint
+    assert_goes_on(path, folders, given, 1)
+
+
+def test_a_weight_that_is_not_finite_is_not_saved(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"iterations": 2, "checkpoint_every": "1", "recipe": "paper"}
+    path = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(step_module, "clip_rho", poisoned(3, break_weight))
+        with pytest.raises(TrainingError, match=r"^step 2: a2b\.to_rgb\.weight is no longer finite$") as caught:
+            train(path, folders, given)
+    assert caught.value.exit_code == 4
+    assert_goes_on(path, folders, given, 1)
+
+
+def test_a_picture_that_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = make_folders(tmp_path / "pictures")
+    monkeypatch.setattr(module, "memory_budget", lambda: 0)
+    monkeypatch.setattr("ugatit_cli.batches.AHEAD", 1)
+    # In this process: others are for machines that train faster than they decode.
+    monkeypatch.setattr(module, "stream", lambda *args, **options: stream(*args, **(options | {"workers": 0})))
+    path, given = tmp_path / "run", {"iterations": 8, "recipe": "paper"}
+    away = {file: file.read_bytes() for file in folders.a.iterdir()}
+
+    def remove() -> None:
+        for file in away:
+            file.unlink()
+
+    log = Log({2: remove})
+    with pytest.raises(DataError, match=r"\.png: no such file \(it could be read when training started\)") as caught:
+        train(path, folders, given, log=log)
+    assert caught.value.exit_code == 4
+    reached = log.reports[-1].step
+    assert 2 <= reached < 8
+    assert log.saves == [reached]
+    for file, data in away.items():
+        file.write_bytes(data)
+    assert_goes_on(path, folders, given, reached)
+
+
+@pytest.mark.parametrize("place", ["fsync", "mkdir"])
+def test_a_full_disk(folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    given = {"iterations": 3, "checkpoint_every": "1", "recipe": "paper"}
+    path = tmp_path / "run"
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        log = Log({2: lambda: patch.setattr(os, place, full)})
+        with pytest.raises(StorageError, match=r"no space left.*; that of step 1 stays valid") as caught:
+            train(path, folders, given, log=log)
+    assert caught.value.exit_code == 1
+    assert_goes_on(path, folders, given, 1)
+
+
+def test_a_disk_that_is_full_between_checkpoint_and_model(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, given = tmp_path / "run", {"iterations": 3, "recipe": "paper"}
+    write, calls = RunFolder.write_model, []
+
+    def failing(self: RunFolder, *arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise OutputError("disk")
+        write(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_model", failing)
+        with pytest.raises(OutputError, match="disk"):
+            train(path, folders, given)
+    assert (RunFolder(path).latest(), open_model(path).provenance["steps"]) == (3, 0)
+    assert train(path, folders, given)[1].finished
+    assert open_model(path).provenance["steps"] == 3
+    train(tmp_path / "whole", folders, given)
+    same_end(path, tmp_path / "whole")
+
+
+# --- What is told --------------------------------------------------------------------------------------
+
+
+def test_what_is_wrong_with_the_pictures_is_told(tmp_path: Path) -> None:
+    folders = make_folders(tmp_path / "pictures")
+    for number in range(SHOWN + 2):
+        (folders.b / f"broken{number}.png").write_bytes(b"\x89PNG")
+    log = Log()
+    train(tmp_path / "run", folders, {"iterations": 1, "image_size": 44}, log=log)
+    text = "\n".join(log.notes)
+    assert f"red: 10 pictures to train on, 0 held out, in memory ({folders.a})" in log.notes
+    assert "red: 10 pictures are smaller than the training size and are enlarged" in log.notes
+    assert len([note for note in log.notes if note.startswith("skipped: ")]) == SHOWN + 1
+    assert f"{folders.b / 'broken0.png'}: " in text
+    assert f"skipped: 2 more that can't be read in {folders.b}" in log.notes
+    (folders.b / "broken0.png").unlink()
+    (folders.b / "1.png").unlink()
+    log = Log()
+    train(tmp_path / "run", folders, {"iterations": 2, "image_size": 44}, log=log)
+    assert any("the pictures are not those that the run began with" in note for note in log.notes)
+
+
+@pytest.mark.parametrize(("count", "augment"), [(FEW_PICTURES - 1, "on"), (FEW_PICTURES, "off")])
+def test_few_pictures_are_augmented(count: int, augment: str) -> None:
+    preparation = datasets.Preparation(32)
+    files = tuple(Path(f"{number}.png") for number in range(count))
+    few = datasets.Pictures("a", Path("a"), preparation, files, (1,) * count, None, (), (), 0)
+    many = datasets.Pictures("b", Path("b"), preparation, files * 2, (1,) * 2 * count, None, (), (), 0)
+    from ugatit_cli.training.settings import new_settings
+
+    given: dict[str, Any] = {"image_size": 32}
+    settings = new_settings(given, Folders(Path("a"), Path("b")), device=torch.device("cpu"))
+    assert module.with_augmentation(settings, (few, many)).recipe.augment == augment
+    for fixed in ("on", "off"):
+        settings = new_settings(given | {"augment": fixed}, Folders(Path("a"), Path("b")), device=torch.device("cpu"))
+        assert module.with_augmentation(settings, (few, many)) is settings
