@@ -19,6 +19,7 @@ from ugatit_cli.nn.padding import Padding, reflect
 # Up to this many output pixels a CPU is faster with one product of matrices, which reads the weight once: deep
 # discriminator layers have more weights than pixels.
 FEW_PIXELS = 128
+CAST_AT_ONCE = 2**21
 
 
 def as_matrix(weight: Tensor) -> Tensor:
@@ -106,8 +107,8 @@ class _SpectralLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrix: Tensor, sigma: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        out = (x @ matrix.to(x.dtype).T) / sigma  # (rows, outputs)
-        # Casting it twice is cheaper than keeping the copy.
+        parts = [x @ part.to(x.dtype).T for part in _split(matrix, _rows_at_once(matrix, x.dtype))]
+        out = torch.cat(parts, 1) / sigma  # (rows, outputs)
         ctx.save_for_backward(x, matrix, out, sigma, u, v)
         return out
 
@@ -115,13 +116,30 @@ class _SpectralLinear(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, matrix, out, sigma, u, v = ctx.saved_tensors
         grad = grads[0] / sigma
-        grad_x = grad @ matrix.to(x.dtype) if ctx.needs_input_grad[0] else None
+        step = _rows_at_once(matrix, x.dtype)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            sums = zip(_split(grad, step, 1), _split(matrix, step), strict=True)
+            grad_x = sum((part @ rows.to(x.dtype)).to(u.dtype) for part, rows in sums)
+            grad_x = grad_x.to(x.dtype)
         if not ctx.needs_input_grad[1]:
             return grad_x, None, None, None, None
         along = (grad * out).sum(dtype=u.dtype)
-        rows = torch.cat([grad, -(along * u)[None].to(grad.dtype)])  # the term of rank 1 is one more row
-        grad_matrix = rows.T @ torch.cat([x, v[None].to(x.dtype)])
-        return grad_x, grad_matrix.to(u.dtype), None, None, None
+        left = torch.cat([grad, -(along * u)[None].to(grad.dtype)])  # the term of rank 1 is one more row
+        right = torch.cat([x, v[None].to(x.dtype)])
+        grad_matrix = torch.empty_like(matrix)
+        for target, part in zip(_split(grad_matrix, step), _split(left, step, 1), strict=True):
+            target.copy_(part.T @ right)
+        return grad_x, grad_matrix, None, None, None
+
+
+def _split(matrix: Tensor, step: int, dim: int = 0) -> list[Tensor]:
+    return list(torch.split(matrix, step, dim))
+
+
+def _rows_at_once(matrix: Tensor, dtype: torch.dtype) -> int:
+    """Rows of a weight to cast at once: what fits into a cache, rather than a copy of all of it in memory."""
+    return len(matrix) if matrix.dtype == dtype else max(1, CAST_AT_ONCE // matrix.shape[1])
 
 
 class SpectralConv2d(ReflectConv2d):
