@@ -119,8 +119,9 @@ class _SpectralLinear(torch.autograd.Function):
         step = _rows_at_once(matrix, x.dtype)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            sums = zip(_split(grad, step, 1), _split(matrix, step), strict=True)
-            grad_x = sum((part @ rows.to(x.dtype)).to(u.dtype) for part, rows in sums)
+            grad_x = torch.zeros_like(x, dtype=u.dtype)
+            for part, rows in zip(_split(grad, step, 1), _split(matrix, step), strict=True):
+                grad_x += part @ rows.to(x.dtype)
             grad_x = grad_x.to(x.dtype)
         if not ctx.needs_input_grad[1]:
             return grad_x, None, None, None, None
