@@ -84,7 +84,9 @@ class PlainTrainer:
             losses[f"D_ad_loss_{key}"] = _squared(real[0], 1) + _squared(fake[0], 0)
             losses[f"D_ad_cam_loss_{key}"] = _squared(real[1], 1) + _squared(fake[1], 0)
         for domain in DOMAINS:
-            terms = [value for name, value in losses.items() if name.startswith("D_ad") and name[-1] == domain.upper()]
+            terms = [
+                value for name, value in losses.items() if name.startswith("D_ad") and name[-1] == domain.upper()
+            ]
             losses[f"D_loss_{domain.upper()}"] = ADVERSARIAL * sum(terms, start=torch.zeros_like(terms[0]))
         total = losses["D_loss_A"] + losses["D_loss_B"]
         losses["Discriminator_loss"] = total

@@ -114,6 +114,11 @@ def test_settings_that_cannot_be_read(run: RunFolder, data: bytes | None, text: 
     assert caught.value.message.startswith(f"{path}: ")
 
 
+def test_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not text"):
+        RunFolder(tmp_path / "run").create({"data": {"a": "caf\udce9"}})
+
+
 @pytest.mark.parametrize("call", ["create", "locked"])
 @pytest.mark.parametrize("foreign", ["photos/cat.jpg", "photos/.git", "photos"])
 def test_foreign_folders_are_refused(tmp_path: Path, foreign: str, call: str) -> None:

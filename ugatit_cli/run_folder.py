@@ -100,8 +100,12 @@ class RunFolder:
         """
         self._claim()
         text = tomli_w.dumps({"format": FORMAT} | _without_none(document))
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:
+            raise UsageError("a folder's name is not text (UTF-8)", "Rename the folder of pictures.") from None
         with reported(self.path / RUN_FILE):
-            write_durable(self.path / RUN_FILE, text.encode())
+            write_durable(self.path / RUN_FILE, data)
 
     def _claim(self) -> None:
         with reported(self.path):

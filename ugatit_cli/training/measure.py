@@ -10,6 +10,7 @@ import torch
 
 from ugatit_cli.batches import Batches
 from ugatit_cli.datasets import Pictures
+from ugatit_cli.training.distributed import Group
 from ugatit_cli.training.monitor import peak_memory
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.training.step import TrainingStep
@@ -41,7 +42,8 @@ def measure(settings: Settings, pictures: tuple[Pictures, Pictures], machine: Ma
         torch.OutOfMemoryError: the batch is too large.
     """
     networks = make_networks(settings, machine.device, None)
-    training = TrainingStep(networks, settings.recipe, seed=settings.seed, group=machine.group)
+    # Alone: another process may have more memory, and not follow.
+    training = TrainingStep(networks, settings.recipe, seed=settings.seed, group=Group())
     batches = Batches(pictures, seed=settings.seed, batch_size=settings.recipe.batch_size)
     seconds = []
     for step in range(STEPS):

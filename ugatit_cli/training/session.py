@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ugatit_cli.checkpoint import ModelFolder, open_model
 from ugatit_cli.dataset_files import Folders
 from ugatit_cli.datasets import Pictures
@@ -16,7 +18,7 @@ from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.run_folder import RUN_FILE, RunFolder
 from ugatit_cli.training.measure import Measurement, measure, with_fitting_batch
 from ugatit_cli.training.monitor import Listener
-from ugatit_cli.training.settings import Settings, check_start, new_settings, resumed_settings
+from ugatit_cli.training.settings import GPU_BATCH, Settings, check_start, new_settings, resumed_settings
 from ugatit_cli.training.trainer import Machine, Outcome, Trainer, load_data, with_augmentation
 from ugatit_cli.weights.store import find_model
 
@@ -49,6 +51,8 @@ def train(
         OutputError: the run folder can't be written.
         Interrupted: `stop` was set before the first step.
     """
+    # Otherwise the fastest algorithm of a GPU is another one in each process, and resumed runs would differ.
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     exists = bool(machine.group.share(float(run.exists)))
     settings, start = resolve(run, request, machine, exists=exists)
     if exists and machine.group.share(float(_is_complete(run, settings))):
@@ -56,7 +60,7 @@ def train(
     with _locked(run, machine):
         pictures = load_data(settings, run, machine, listener, stop)
         if not exists:
-            settings = _settled(settings, request, pictures, machine)
+            settings = _settled(settings, request, pictures, machine, listener)
             for text in check_start(start, settings) if start is not None else ():
                 listener.note(text)
         if machine.group.rank == 0:
@@ -72,7 +76,7 @@ def dry_run(
     settings, start = resolve(run, request, machine, exists=run.exists)
     pictures = load_data(settings, run, machine, listener, stop)
     if not run.exists:
-        settings = _settled(settings, request, pictures, machine)
+        settings = _settled(settings, request, pictures, machine, listener)
         for text in check_start(start, settings) if start is not None else ():
             listener.note(text)
     return settings, measure(settings, pictures, machine)
@@ -93,7 +97,7 @@ def resolve(
     if exists:
         stored = Settings.from_document(run.document(), run.path / RUN_FILE)
         changed = {"folders": request.folders} if request.folders is not None else {}
-        settings = resumed_settings(stored, {**request.given, **changed}, run.path)
+        settings = resumed_settings(stored, {**request.given, **changed}, run.path, named=request.must_exist)
         # A run that was killed before its first checkpoint begins again.
         again = settings.start if run.latest() is None else None
         return settings, find_model(again) if again is not None else None
@@ -116,12 +120,15 @@ def _is_complete(run: RunFolder, settings: Settings) -> bool:
         return False
 
 
-def _settled(settings: Settings, request: Request, pictures: tuple[Pictures, Pictures], machine: Machine) -> Settings:
+def _settled(
+    settings: Settings, request: Request, pictures: tuple[Pictures, Pictures], machine: Machine, listener: Listener
+) -> Settings:
     """Settings with what depends on the pictures and on the GPU's memory."""
     settings = with_augmentation(settings, pictures)
     if settings.recipe.batch_size > 1 and "batch_size" not in request.given:
         settings = with_fitting_batch(settings, pictures, machine)
         batch_size = int(machine.group.share(float(settings.recipe.batch_size)))
+        listener.note(f"batch size {batch_size}: what fits into the GPU's memory, up to {GPU_BATCH}")
         settings = dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, batch_size=batch_size))
     return settings
 

@@ -27,6 +27,15 @@ MODEL_FIELDS = frozenset(field.name for field in dataclasses.fields(ModelConfig)
 RECIPE_FIELDS = frozenset(field.name for field in dataclasses.fields(Recipe))
 # What may change when a run goes on: how long it takes, what it writes, and where its pictures are.
 CHANGEABLE = frozenset({"iterations", "minutes", "checkpoint_every", "sample_every", "keep", "folders"})
+# What may change as well when the user names the run; not the moving averages, which it has or hasn't, nor the name.
+TRAINING = (RECIPE_FIELDS - {"ema", "name"}) | {"precision", "seed", "checkpointing"}
+OPTIONS = {
+    "start": "from",
+    "start_direction": "from-direction",
+    "checkpointing": "save-memory",
+    "domain_a": "domains",
+    "domain_b": "domains",
+}
 
 
 @dataclass(frozen=True)
@@ -242,19 +251,26 @@ def _plain(name: str) -> str:
     return "".join(" " if c in "/\\,:" or not c.isprintable() else c for c in name).strip()
 
 
-def resumed_settings(stored: Settings, given: Mapping[str, Any], run: Path) -> Settings:
+def resumed_settings(stored: Settings, given: Mapping[str, Any], run: Path, *, named: bool = False) -> Settings:
     """Settings of a run that goes on: its own, but for what may change.
+
+    Args:
+        named: the user says that it is this run (`--resume`), so that its training may change, too: after a loss that
+            isn't finite, say.
 
     Raises:
         UsageError: the user wants something else than the run is.
     """
-    changes = {name: value for name, value in given.items() if name in CHANGEABLE}
+    free = CHANGEABLE | (TRAINING if named else frozenset())
+    stated = {name: value for name, value in given.items() if value != "auto"}
+    changes = {name: value for name, value in stated.items() if name in free and name not in RECIPE_FIELDS}
     if "iterations" in changes or "minutes" in changes:
         changes = {"iterations": None, "minutes": None} | changes
-    for name, value in given.items():
-        if name not in CHANGEABLE and value != "auto":
+    for name, value in stated.items():
+        if name not in free:
             _check_same(stored, name, value, run)
-    return dataclasses.replace(stored, **changes)
+    recipe = {name: value for name, value in stated.items() if name in free & RECIPE_FIELDS}
+    return dataclasses.replace(stored, **changes, recipe=dataclasses.replace(stored.recipe, **recipe))
 
 
 def _check_same(stored: Settings, name: str, value: object, run: Path) -> None:
@@ -265,7 +281,7 @@ def _check_same(stored: Settings, name: str, value: object, run: Path) -> None:
     else:
         current = getattr(stored.recipe if name in RECIPE_FIELDS else stored, name)
     if current != value:
-        option = {"start": "from", "start_direction": "from-direction"}.get(name, name.replace("_", "-"))
+        option = OPTIONS.get(name, name.replace("_", "-"))
         raise UsageError(
             f"{run} is a run of another configuration: its {option} is {current}, not {value}",
             f"Go on with it as it is: --resume {run}, or name another folder: -o runs/NAME.",

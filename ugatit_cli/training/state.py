@@ -89,6 +89,6 @@ def check_finite(networks: Networks, step: int) -> None:
 def way_out() -> str:
     """What to do about numbers that aren't finite."""
     return (
-        "The last checkpoint is kept. Go on from it with the same command, or train anew with "
-        "--precision fp32 or a lower --learning-rate."
+        "The last checkpoint is kept. Go on from it with --resume and a lower --learning-rate, --precision fp32 or "
+        "another --seed; the same command alone would end here again."
     )
