@@ -348,6 +348,6 @@ def test_a_run_that_is_named_may_train_otherwise() -> None:
     assert (result.precision, result.seed, result.minutes, result.iterations) == ("fp32", 4, 2.0, None)
     assert result.recipe == dataclasses.replace(stored.recipe, learning_rate=5e-5, augment="on")
     assert result.model == stored.model
-    for given in ({"ema": 0.5}, {"image_size": 128}, {"recipe": "paper"}, {"start": "other"}):
+    for refused in ({"ema": 0.5}, {"image_size": 128}, {"recipe": "paper"}, {"start": "other"}):
         with pytest.raises(UsageError, match="another configuration"):
-            resumed_settings(stored, given, PATH, named=True)
+            resumed_settings(stored, refused, PATH, named=True)
