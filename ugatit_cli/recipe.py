@@ -32,7 +32,7 @@ class Recipe:
             pictures going through together.
         ema: the generators' moving average keeps this share per step, ramped up at the start; 0: none.
         augment: differentiable augmentation of all that the discriminators see (Zhao et al. 2020); `auto`, which a
-            run resolves when it begins: where there are few pictures.
+            run resolves when it begins: where every picture will be seen very often.
         flip: pictures are mirrored at random.
         fit: `squash` makes pictures square before the random crop, as the official code does; `aspect` keeps
             their proportions.
@@ -43,7 +43,7 @@ class Recipe:
 
     name: RecipeName = "default"
     batch_size: int = 1
-    learning_rate: float = 1e-4
+    learning_rate: float = 2e-4
     beta1: float = 0.5
     beta2: float = 0.999
     weight_decay: float = 1e-4
@@ -106,7 +106,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 def preset(name: RecipeName) -> Recipe:
     """The recipe of a name: `paper` follows the official PyTorch code to the letter."""
     if name == "paper":
-        return Recipe("paper", power_iterations="each-pass", ema=0.0, augment="off", fit="squash")
+        return Recipe("paper", learning_rate=1e-4, power_iterations="each-pass", ema=0.0, augment="off", fit="squash")
     return Recipe()
 
 

@@ -72,7 +72,7 @@ def test_progress_by_the_clock(clock: Clock) -> None:
     assert (schedule.elapsed, schedule.progress(7), schedule.seconds_left(7, None)) == (30, 0.25, 90)
     clock.now += 60
     assert (schedule.elapsed, schedule.progress(0), schedule.seconds_left(7, 1.0)) == (90, 0.75, 30)
-    assert schedule.learning_rate(schedule.progress(8)) == pytest.approx(5e-5)
+    assert schedule.learning_rate(schedule.progress(8)) == pytest.approx(1e-4)
     clock.now += 100
     assert (schedule.progress(8), schedule.seconds_left(8, 1.0)) == (1, 0)
 

@@ -23,7 +23,7 @@ from ugatit_cli.nn.normalization import clip_rho
 from ugatit_cli.run_folder import RunFolder
 from ugatit_cli.training import step as step_module
 from ugatit_cli.training import trainer as module
-from ugatit_cli.training.trainer import FEW_PICTURES, SHOWN
+from ugatit_cli.training.trainer import MANY_EPOCHS, SHOWN
 
 
 def same_end(one: Path, other: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_run_by_the_clock_ends_in_time(folders: Folders, tmp_path: Path, monke
     assert outcome.finished
     assert [report.progress for report in log.reports] == [i / 8 for i in range(9)]
     assert [report.learning_rate for report in log.reports] == [
-        pytest.approx(1e-4 * min(1, 2 - i / 4)) for i in range(9)
+        pytest.approx(2e-4 * min(1, 2 - i / 4)) for i in range(9)
     ]
     assert [report.seconds_left for report in log.reports] == [120 - 15 * i for i in range(9)]
     assert log.saves == [4, 8, 9]
@@ -360,15 +360,23 @@ def test_what_is_wrong_with_the_pictures_is_told(tmp_path: Path) -> None:
     assert any("the pictures are not those that the run began with" in note for note in log.notes)
 
 
-@pytest.mark.parametrize(("count", "augment"), [(FEW_PICTURES - 1, "on"), (FEW_PICTURES, "off")])
-def test_few_pictures_are_augmented(count: int, augment: str) -> None:
+@pytest.mark.parametrize(
+    ("length", "augment"),
+    [
+        ({"iterations": 10 * MANY_EPOCHS}, "on"),
+        ({"iterations": 10 * MANY_EPOCHS - 1}, "off"),
+        ({"iterations": 5 * MANY_EPOCHS, "batch_size": 2}, "on"),
+        ({"minutes": 1e6}, "off"),
+    ],
+)
+def test_pictures_that_are_seen_often_are_augmented(length: dict[str, Any], augment: str) -> None:
     preparation = datasets.Preparation(32)
-    files = tuple(Path(f"{number}.png") for number in range(count))
-    few = datasets.Pictures("a", Path("a"), preparation, files, (1,) * count, None, (), (), 0)
-    many = datasets.Pictures("b", Path("b"), preparation, files * 2, (1,) * 2 * count, None, (), (), 0)
+    files = tuple(Path(f"{number}.png") for number in range(10))
+    few = datasets.Pictures("a", Path("a"), preparation, files, (1,) * 10, None, (), (), 0)
+    many = datasets.Pictures("b", Path("b"), preparation, files * 2, (1,) * 20, None, (), (), 0)
     from ugatit_cli.training.settings import new_settings
 
-    given: dict[str, Any] = {"image_size": 32}
+    given: dict[str, Any] = {"image_size": 32, **length}
     settings = new_settings(given, Folders(Path("a"), Path("b")), device=torch.device("cpu"))
     assert module.with_augmentation(settings, (few, many)).recipe.augment == augment
     for fixed in ("on", "off"):

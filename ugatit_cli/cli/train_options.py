@@ -157,7 +157,8 @@ BatchSizeOption = Annotated[
     ),
 ]
 LearningRateOption = Annotated[
-    float | None, _option(RECIPE, "--learning-rate", metavar="X", help="Adam's step.  [default: 0.0001]")
+    float | None,
+    _option(RECIPE, "--learning-rate", metavar="X", help="Adam's step.  [default: 0.0002; paper: 0.0001]"),
 ]
 DecayFromOption = Annotated[
     float | None,
@@ -200,7 +201,7 @@ AugmentOption = Annotated[
     _option(
         RECIPE,
         "--augment",
-        help="Augment what the discriminators see; auto: below 500 pictures.  [default: auto; paper: off]",
+        help="Augment what the discriminators see; auto: if --iterations is 200 epochs or more.  [default: auto; paper: off]",
     ),
 ]
 PowerIterationsOption = Annotated[

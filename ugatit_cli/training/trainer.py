@@ -29,8 +29,8 @@ from ugatit_cli.training.step import TrainingStep
 SAMPLES = 4
 # Steps per line of metrics.
 METRICS_EVERY = 10
-# With fewer pictures of a domain than this, discriminators learn them by heart.
-FEW_PICTURES = 500
+# A discriminator that sees every picture this often learns them by heart.
+MANY_EPOCHS = 200
 SHOWN = 5
 
 
@@ -105,11 +105,13 @@ def _describe(pictures: Pictures, settings: Settings, listener: Listener) -> Non
 
 
 def with_augmentation(settings: Settings, pictures: tuple[Pictures, Pictures]) -> Settings:
-    """Settings whose `augment` is decided: `auto` is on for small sets."""
+    """Settings whose `augment` is decided: `auto` is on where a run of known length sees the same pictures often."""
     if settings.recipe.augment != "auto":
         return settings
-    few = min(len(one.files) for one in pictures) < FEW_PICTURES
-    return dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, augment="on" if few else "off"))
+    seen = (settings.iterations or 0) * settings.recipe.batch_size
+    often = seen >= MANY_EPOCHS * min(len(one.files) for one in pictures)
+    recipe = dataclasses.replace(settings.recipe, augment="on" if often else "off")
+    return dataclasses.replace(settings, recipe=recipe)
 
 
 class Trainer:
