@@ -32,7 +32,7 @@ def test_recipes_come_back(name: Any) -> None:
 def test_the_recipes_differ_in_what_the_default_adds_only() -> None:
     paper, default = preset("paper").to_dict(), preset("default").to_dict()
     assert {name for name in paper if paper[name] != default[name]} == {
-        "name", "power_iterations", "ema", "augment", "fit",
+        "name", "learning_rate", "power_iterations", "ema", "augment", "fit",
     }  # fmt: skip
 
 

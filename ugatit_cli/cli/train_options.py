@@ -201,7 +201,8 @@ AugmentOption = Annotated[
     _option(
         RECIPE,
         "--augment",
-        help="Augment what the discriminators see; auto: if --iterations is 200 epochs or more.  [default: auto; paper: off]",
+        help="Augment what the discriminators see; auto: if --iterations is 200 epochs or more.  "
+        "[default: auto; paper: off]",
     ),
 ]
 PowerIterationsOption = Annotated[
