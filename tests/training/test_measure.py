@@ -75,12 +75,14 @@ def limit(monkeypatch: pytest.MonkeyPatch, largest: int) -> list[int]:
     """A GPU that takes a batch of this size; the list of those that are tried."""
     tried: list[int] = []
 
-    def measured(ours: Settings, *_: Any) -> None:
+    def measured(ours: Settings, *_: Any) -> Measurement:
         tried.append(ours.recipe.batch_size)
         if ours.recipe.batch_size > largest:
             raise torch.OutOfMemoryError("out of memory")
+        return Measurement(1, 1, 1.0, ours.recipe.batch_size)
 
     monkeypatch.setattr(module, "measure", measured)
+    monkeypatch.setattr(module, "total_memory", lambda _: 2 * largest)
     return tried
 
 
@@ -98,6 +100,15 @@ def test_batches_are_halved_until_they_fit(
     assert tried == tries
     expected = dataclasses.replace(ours.recipe, batch_size=tries[-1])
     assert fitting == dataclasses.replace(ours, recipe=expected)
+
+
+def test_a_batch_leaves_room(
+    folders: Folders, pictures: tuple[Pictures, Pictures], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = limit(monkeypatch, 9)
+    monkeypatch.setattr(module, "total_memory", lambda _: 8)
+    assert with_fitting_batch(settings(folders, batch_size=8), pictures, GPU).recipe.batch_size == 4
+    assert tried == [8, 4]
 
 
 def test_a_single_picture_that_is_too_much(

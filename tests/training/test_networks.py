@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +249,13 @@ def test_checkpointing_gives_the_same_gradients(config: ModelConfig) -> None:
         found.append({name: w.grad for name, w in generator.named_parameters() if w.grad is not None})
     assert len(found[0]) > 15
     assert_same(*found)
+
+
+def test_optimizers_are_freed_with_their_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LARGE", 100)
+    network = Discriminator(tiny.LIGHT, "local")
+    optimizer = Adam({"a": network}, preset("default"), lambda _: None, eager=True)
+    remains = weakref.ref(optimizer), weakref.ref(network)
+    del optimizer, network
+    gc.collect()
+    assert [one() for one in remains] == [None, None]

@@ -52,11 +52,20 @@ def test_the_papers_learning_rate(iterations: int) -> None:
 
 
 def test_where_the_decay_begins_can_be_chosen() -> None:
-    run = settings(iterations=10, learning_rate=0.2, decay_from=0.9)
+    run = settings(recipe="paper", iterations=10, learning_rate=0.2, decay_from=0.9)
     schedule = Schedule(run)
     assert [schedule.learning_rate(schedule.progress(step)) for step in (1, 9, 10)] == [0.2, 0.2, 0]
     never = Schedule(dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, decay_from=1.0)))
     assert never.learning_rate(never.progress(10)) == 0.2
+
+
+@pytest.mark.parametrize("iterations", [1, 10])
+def test_the_last_step_of_the_default_recipe_counts(iterations: int) -> None:
+    schedule = Schedule(settings(iterations=iterations, learning_rate=0.2))
+    rates = [schedule.learning_rate(schedule.progress(step)) for step in range(1, iterations + 1)]
+    assert rates[0] == 0.2
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(0.4 / max(2, iterations))
 
 
 def test_progress_by_steps() -> None:

@@ -50,8 +50,8 @@ def test_a_new_run_has_its_settings_and_a_model_at_once(folders: Folders, tmp_pa
         seen.append((RunFolder(path).document()["recipe"]["augment"], open_model(path).provenance["steps"]))
 
     settings, outcome = train(path, folders, {"iterations": 1}, log=Log({1: look}))
-    assert seen == [("on", 0)]
-    assert settings.recipe.augment == "on"
+    assert seen == [("off", 0)]
+    assert settings.recipe.augment == "off"
     assert (outcome.step, outcome.finished) == (1, True)
     assert open_model(path).config.domain_a == "red"
 

@@ -82,7 +82,8 @@ def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """
     if x.device.type == "cpu" and not _needs_grad(x, scale, shift):
         return _scale_shift_cpu(x, scale, shift)
-    return torch.addcmul(shift[:, :, None, None].to(x.dtype), x, scale[:, :, None, None].to(x.dtype))
+    # In float32: rounded coefficients would shift whole channels.
+    return torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None]).to(x.dtype)
 
 
 def _needs_grad(*values: Tensor | float | None) -> bool:

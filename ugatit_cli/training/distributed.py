@@ -54,6 +54,14 @@ class Group:
         dist.all_reduce(votes, op=dist.ReduceOp.MAX)
         return bool(votes.item())
 
+    def least(self, value: float) -> float:
+        """The smallest of all processes' values."""
+        if self.size == 1:
+            return value
+        values = torch.tensor([value], dtype=torch.float64, device=self._device())
+        dist.all_reduce(values, op=dist.ReduceOp.MIN)
+        return float(values.item())
+
     def share(self, value: float) -> float:
         """The value that rank 0 has."""
         if self.size == 1:

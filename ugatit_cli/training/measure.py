@@ -17,6 +17,8 @@ from ugatit_cli.training.step import TrainingStep
 from ugatit_cli.training.trainer import Machine, as_input, make_networks
 
 STEPS = 3
+# Share of a GPU's memory that a batch may take: samples and other programs need some, too.
+ROOM = 0.9
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ def measure(settings: Settings, pictures: tuple[Pictures, Pictures], machine: Ma
     Raises:
         torch.OutOfMemoryError: the batch is too large.
     """
+    if machine.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(machine.device)
     networks = make_networks(settings, machine.device, None)
     # Alone: another process may have more memory, and not follow.
     training = TrainingStep(networks, settings.recipe, seed=settings.seed, group=Group())
@@ -60,6 +64,11 @@ def measure(settings: Settings, pictures: tuple[Pictures, Pictures], machine: Ma
     )
 
 
+def total_memory(device: torch.device) -> int:
+    """Bytes of memory of a GPU."""
+    return torch.cuda.mem_get_info(device)[1]
+
+
 def with_fitting_batch(settings: Settings, pictures: tuple[Pictures, Pictures], machine: Machine) -> Settings:
     """Settings whose batch fits into the GPU's memory: halved until it does.
 
@@ -68,8 +77,9 @@ def with_fitting_batch(settings: Settings, pictures: tuple[Pictures, Pictures], 
     """
     while machine.device.type == "cuda":
         try:
-            measure(settings, pictures, machine)
-            break
+            cost = measure(settings, pictures, machine)
+            if settings.recipe.batch_size == 1 or cost.memory < ROOM * total_memory(machine.device):
+                break
         except torch.OutOfMemoryError:
             if settings.recipe.batch_size == 1:
                 raise

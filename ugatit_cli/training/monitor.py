@@ -115,7 +115,7 @@ class LossReader:
         host.copy_(values, non_blocking=True)
         event: Any = torch.cuda.Event  # torch leaves it untyped
         event = event()
-        event.record()
+        event.record(torch.cuda.current_stream(values.device))
         self._waiting = (step, list(losses), host, event)
         return before
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -174,7 +175,8 @@ class Adam:
             if eager and parameter.numel() >= LARGE:
                 self._eager[name] = self._adam([name])
                 register: Any = parameter.register_post_accumulate_grad_hook  # torch leaves it untyped
-                register(functools.partial(self._update_now, name))
+                # Weakly: Python can't see that the parameter holds its hook, and would never free the two.
+                register(functools.partial(_update_now, weakref.ref(self), name))
         self._rest = [name for name in self.parameters if name not in self._eager]
         self._optimizer = self._adam(self._rest)
         self.prepare(0)
@@ -192,7 +194,8 @@ class Adam:
         """Updates what isn't updated yet, at `learning_rate`, and drops the gradients."""
         self._update(self._optimizer, self._rest)
 
-    def _update_now(self, name: str, _: Tensor) -> None:
+    def update_now(self, name: str) -> None:
+        """Updates a large weight, and drops its gradient."""
         self._update(self._eager[name], [name])
 
     def _update(self, optimizer: torch.optim.Adam, names: list[str]) -> None:
@@ -229,6 +232,12 @@ class Adam:
 
     def _state_of(self, name: str) -> dict[Tensor, Any]:
         return self._eager.get(name, self._optimizer).state
+
+
+def _update_now(optimizer: weakref.ref[Adam], name: str, _: Tensor) -> None:
+    owner = optimizer()
+    if owner is not None:
+        owner.update_now(name)
 
 
 def _is_channels_last(tensor: Tensor) -> bool:

@@ -47,7 +47,9 @@ class Schedule:
 
     def learning_rate(self, progress: float) -> float:
         """The learning rate of the step that leads to this progress."""
-        recipe = self.settings.recipe
+        recipe, iterations = self.settings.recipe, self.settings.iterations
+        if recipe.name != "paper" and iterations is not None:
+            progress -= 1 / iterations  # the official code's last step has rate 0
         return recipe.learning_rate * learning_rate_factor(progress, recipe.decay_from)
 
     def seconds_left(self, step: int, steps_per_second: float | None) -> float | None:

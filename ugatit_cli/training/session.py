@@ -7,6 +7,7 @@ import dataclasses
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,14 @@ from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.run_folder import RUN_FILE, RunFolder
 from ugatit_cli.training.measure import Measurement, measure, with_fitting_batch
 from ugatit_cli.training.monitor import Listener
-from ugatit_cli.training.settings import GPU_BATCH, Settings, check_start, new_settings, resumed_settings
+from ugatit_cli.training.settings import (
+    GPU_BATCH,
+    Settings,
+    check_start,
+    new_settings,
+    resolve_training_precision,
+    resumed_settings,
+)
 from ugatit_cli.training.trainer import Machine, Outcome, Trainer, load_data, with_augmentation
 from ugatit_cli.weights.store import find_model
 
@@ -51,13 +59,11 @@ def train(
         OutputError: the run folder can't be written.
         Interrupted: `stop` was set before the first step.
     """
-    # Otherwise the fastest algorithm of a GPU is another one in each process, and resumed runs would differ.
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     exists = bool(machine.group.share(float(run.exists)))
     settings, start = resolve(run, request, machine, exists=exists)
     if exists and machine.group.share(float(_is_complete(run, settings))):
         return settings, Outcome(run.latest() or 0, finished=True)
-    with _locked(run, machine):
+    with _locked(run, machine), _exact(settings):
         pictures = load_data(settings, run, machine, listener, stop)
         if not exists:
             settings = _settled(settings, request, pictures, machine, listener)
@@ -75,11 +81,12 @@ def dry_run(
     """What `train` would do and cost; writes nothing. Raises the same errors."""
     settings, start = resolve(run, request, machine, exists=run.exists)
     pictures = load_data(settings, run, machine, listener, stop)
-    if not run.exists:
-        settings = _settled(settings, request, pictures, machine, listener)
-        for text in check_start(start, settings) if start is not None else ():
-            listener.note(text)
-    return settings, measure(settings, pictures, machine)
+    with _exact(settings):
+        if not run.exists:
+            settings = _settled(settings, request, pictures, machine, listener)
+            for text in check_start(start, settings) if start is not None else ():
+                listener.note(text)
+        return settings, measure(settings, pictures, machine)
 
 
 def resolve(
@@ -96,8 +103,14 @@ def resolve(
     """
     if exists:
         stored = Settings.from_document(run.document(), run.path / RUN_FILE)
-        changed = {"folders": request.folders} if request.folders is not None else {}
-        settings = resumed_settings(stored, {**request.given, **changed}, run.path, named=request.must_exist)
+        given = dict(request.given)
+        if request.folders is not None:
+            given["folders"] = request.folders
+        if "precision" in given and given["precision"] != "auto":
+            resolve_training_precision(given["precision"], machine.device)
+        if "start" in given and str(_absolute(given["start"])) == stored.start:
+            given["start"] = stored.start
+        settings = resumed_settings(stored, given, run.path, named=request.must_exist)
         # A run that was killed before its first checkpoint begins again.
         again = settings.start if run.latest() is None else None
         return settings, find_model(again) if again is not None else None
@@ -105,8 +118,16 @@ def resolve(
         raise UsageError(f"{run.path}: there is no run to go on with", "Begin one with --domain-a and --domain-b.")
     if request.folders is None:
         raise UsageError("no pictures to train on", "Name a folder for each domain: --domain-a A --domain-b B.")
-    start = find_model(request.given["start"]) if "start" in request.given else None
-    return new_settings(request.given, request.folders, device=machine.device, start=start), start
+    given, start = dict(request.given), None
+    if "start" in given:
+        start, path = find_model(given["start"]), _absolute(given["start"])
+        if start.path.resolve().is_relative_to(path.resolve()):
+            given["start"] = str(path)  # not a name: so that the run goes on from anywhere
+    return new_settings(given, request.folders, device=machine.device, start=start), start
+
+
+def _absolute(name: str) -> Path:
+    return Path(name).expanduser().absolute()
 
 
 def _is_complete(run: RunFolder, settings: Settings) -> bool:
@@ -124,13 +145,21 @@ def _settled(
     settings: Settings, request: Request, pictures: tuple[Pictures, Pictures], machine: Machine, listener: Listener
 ) -> Settings:
     """Settings with what depends on the pictures and on the GPU's memory."""
-    settings = with_augmentation(settings, pictures)
     if settings.recipe.batch_size > 1 and "batch_size" not in request.given:
         settings = with_fitting_batch(settings, pictures, machine)
-        batch_size = int(machine.group.share(float(settings.recipe.batch_size)))
+        batch_size = int(machine.group.least(float(settings.recipe.batch_size)))
         listener.note(f"batch size {batch_size}: what fits into the GPU's memory, up to {GPU_BATCH}")
         settings = dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, batch_size=batch_size))
-    return settings
+    return with_augmentation(settings, pictures, machine.group.size)
+
+
+@contextlib.contextmanager
+def _exact(settings: Settings) -> Iterator[None]:
+    """cuDNN so that a resumed run equals an uninterrupted one, and float32 is float32."""
+    cudnn: Any = torch.backends.cudnn
+    # By default it tries which algorithm is fastest, which differs from process to process.
+    with cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=settings.precision != "fp32"):
+        yield
 
 
 @contextlib.contextmanager

@@ -26,9 +26,11 @@ MINUTES = re.compile(r"(\d+(?:\.\d+)?)m")
 MODEL_FIELDS = frozenset(field.name for field in dataclasses.fields(ModelConfig))
 RECIPE_FIELDS = frozenset(field.name for field in dataclasses.fields(Recipe))
 # What may change when a run goes on: how long it takes, what it writes, and where its pictures are.
-CHANGEABLE = frozenset({"iterations", "minutes", "checkpoint_every", "sample_every", "keep", "folders"})
+CHANGEABLE = frozenset(
+    {"iterations", "minutes", "checkpoint_every", "sample_every", "keep", "folders", "checkpointing"}
+)
 # What may change as well when the user names the run; not the moving averages, which it has or hasn't, nor the name.
-TRAINING = (RECIPE_FIELDS - {"ema", "name"}) | {"precision", "seed", "checkpointing"}
+TRAINING = (RECIPE_FIELDS - {"ema", "name"}) | {"precision"}
 OPTIONS = {
     "start": "from",
     "start_direction": "from-direction",
@@ -282,9 +284,10 @@ def _check_same(stored: Settings, name: str, value: object, run: Path) -> None:
         current = getattr(stored.recipe if name in RECIPE_FIELDS else stored, name)
     if current != value:
         option = OPTIONS.get(name, name.replace("_", "-"))
+        change = f"Change it with --resume {run} --{option} {value}" if name in TRAINING else f"Go on: --resume {run}"
         raise UsageError(
             f"{run} is a run of another configuration: its {option} is {current}, not {value}",
-            f"Go on with it as it is: --resume {run}, or name another folder: -o runs/NAME.",
+            f"{change}, or name another folder: -o runs/NAME.",
         )
 
 

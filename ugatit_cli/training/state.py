@@ -28,8 +28,8 @@ def save(run: RunFolder, training: TrainingStep, settings: Settings, step: int, 
         TrainingError: a weight isn't finite; nothing is written.
         OutputError: it can't be written; earlier checkpoints and the model stay valid.
     """
-    check_finite(training.networks, step)
     files = training.networks.files() | {OPTIMIZERS: training.optimizer_tensors()}
+    check_finite(files, step)
     run.save_checkpoint(step, files, state, keep=settings.keep)
     write_model(run, training.networks, settings, step)
 
@@ -74,13 +74,13 @@ def _fill(checkpoint: Checkpoint, stem: str, tensors: Mapping[str, Tensor]) -> N
             tensor.copy_(stored)
 
 
-def check_finite(networks: Networks, step: int) -> None:
-    """Whether all weights are numbers.
+def check_finite(files: Mapping[str, Mapping[str, Tensor]], step: int) -> None:
+    """Whether all weights and moments are numbers: an infinite moment would end its weight's training silently.
 
     Raises:
         TrainingError: one isn't.
     """
-    for tensors in networks.files().values():
+    for tensors in files.values():
         for name, tensor in tensors.items():
             if not all(extreme.isfinite() for extreme in torch.aminmax(tensor)):
                 raise TrainingError(f"step {step}: {name} is no longer finite", way_out())
@@ -89,6 +89,6 @@ def check_finite(networks: Networks, step: int) -> None:
 def way_out() -> str:
     """What to do about numbers that aren't finite."""
     return (
-        "The last checkpoint is kept. Go on from it with --resume and a lower --learning-rate, --precision fp32 or "
-        "another --seed; the same command alone would end here again."
+        "The last checkpoint is kept. Go on from it with --resume and a lower --learning-rate or --precision fp32; "
+        "the same command alone would end here again."
     )

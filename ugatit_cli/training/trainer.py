@@ -104,11 +104,11 @@ def _describe(pictures: Pictures, settings: Settings, listener: Listener) -> Non
         listener.note(f"{name}: {pictures.upscaled} pictures are smaller than the training size and are enlarged")
 
 
-def with_augmentation(settings: Settings, pictures: tuple[Pictures, Pictures]) -> Settings:
+def with_augmentation(settings: Settings, pictures: tuple[Pictures, Pictures], processes: int = 1) -> Settings:
     """Settings whose `augment` is decided: `auto` is on where a run of known length sees the same pictures often."""
     if settings.recipe.augment != "auto":
         return settings
-    seen = (settings.iterations or 0) * settings.recipe.batch_size
+    seen = (settings.iterations or 0) * settings.recipe.batch_size * processes
     often = seen >= MANY_EPOCHS * min(len(one.files) for one in pictures)
     recipe = dataclasses.replace(settings.recipe, augment="on" if often else "off")
     return dataclasses.replace(settings, recipe=recipe)
@@ -182,19 +182,24 @@ class Trainer:
             state.write_model(self.run, self.networks, self.settings, self.step)
         finished = self._is_finished()
         if finished:
+            if self._leads and not self.run.samples_path(self.step).exists():
+                self._draw()  # the process that did the last step was killed just then
             return Outcome(self.step, finished)
         try:
             finished = self._steps(stop)
         except DataError:
             self._end()  # nothing is wrong with the networks
             raise
-        self._end()
+        self._end(draw=finished)
+        self.machine.group.any(False)  # a process that ends takes the others along: wait until all is saved
         return Outcome(self.step, finished)
 
-    def _end(self) -> None:
-        if self._leads and self._saved != self.step:
+    def _end(self, *, draw: bool = False) -> None:
+        if not self._leads or self._saved == self.step:
+            return
+        self._save()
+        if draw:
             self._draw()
-            self._save()
 
     def _is_finished(self) -> bool:
         return self.machine.group.share(self.schedule.progress(self.step)) >= 1
@@ -259,7 +264,7 @@ class Trainer:
         )
         self.listener.stepped(report)
         self._last_report = report
-        if self.step % METRICS_EVERY == 0:
+        if self.step % METRICS_EVERY == 0 and progress < 1:
             self._write_metrics()
 
     def _record(self, known: tuple[int, dict[str, float]] | None) -> None:
@@ -284,10 +289,10 @@ class Trainer:
     def _write_if_due(self) -> None:
         if not self._leads:
             return
-        if self.schedule.sample_due(self.step):
-            self._draw()
         if self.schedule.save_due(self.step):
             self._save()
+        if self.schedule.sample_due(self.step):
+            self._draw()
 
     def _draw(self) -> None:
         image = draw_samples(
