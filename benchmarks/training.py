@@ -1,6 +1,8 @@
 """One training step: ours against the official code's order of operations (fp32, eager), in one run.
 
-    python -m benchmarks.training [--sizes 128 256] [--device cpu] [--rounds 5] [--profile]
+    python -m benchmarks.training [--sizes 128 256] [--device cpu] [--rounds 5] [--additions | --profile]
+
+`--additions`: the default recipe without each thing that it adds to the paper's, and with augmentation.
 
 The paper's light networks, 64 channels, batch 1, random weights and pictures. Each candidate is a process of its own,
 so that its peak memory is its own (PyTorch included); they take turns, step by step. Run from the repository root.
@@ -9,6 +11,7 @@ so that its peak memory is its own (PyTorch included); they take turns, step by 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import subprocess
@@ -23,7 +26,7 @@ from benchmarks.common import machine, report
 from tests.reference_step import PlainTrainer
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.device import resolve_device
-from ugatit_cli.recipe import preset
+from ugatit_cli.recipe import Recipe, preset
 from ugatit_cli.training.distributed import Group
 from ugatit_cli.training.monitor import peak_memory
 from ugatit_cli.training.networks import build_networks, memory_format
@@ -31,7 +34,25 @@ from ugatit_cli.training.settings import resolve_training_precision
 from ugatit_cli.training.step import TrainingStep
 
 PLAIN = "official order, fp32"
-CANDIDATES = {PLAIN: "plain", "ugatit, paper recipe, fp32": "paper", "ugatit, default recipe": "default"}
+DEFAULT = "ugatit, default recipe"
+CANDIDATES = {PLAIN: "plain", "ugatit, paper recipe, fp32": "paper", DEFAULT: "default"}
+ADDITIONS = {
+    DEFAULT: "default",
+    "in fp32": "fp32",
+    "power iterations each pass": "each-pass",
+    "without moving average": "no-ema",
+    "with augmentation": "augment",
+}
+
+
+def make_recipe(candidate: str) -> Recipe:
+    """The recipe of a candidate."""
+    recipe = dataclasses.replace(preset("paper" if candidate == "paper" else "default"), augment="off")
+    if candidate == "each-pass":
+        return dataclasses.replace(recipe, power_iterations="each-pass")
+    if candidate == "no-ema":
+        return dataclasses.replace(recipe, ema=0.0)
+    return dataclasses.replace(recipe, augment="on" if candidate == "augment" else "off")
 
 
 def make_step(candidate: str, size: int, device: torch.device) -> Callable[[int], object]:
@@ -42,8 +63,8 @@ def make_step(candidate: str, size: int, device: torch.device) -> Callable[[int]
     if candidate == "plain":
         plain = PlainTrainer(config, device)
         return lambda _: plain.step(*pictures)
-    recipe = preset("paper" if candidate == "paper" else "default")
-    precision = "fp32" if candidate == "paper" else resolve_training_precision("auto", device)
+    recipe = make_recipe(candidate)
+    precision = "fp32" if candidate in ("paper", "fp32") else resolve_training_precision("auto", device)
     networks = build_networks(config, recipe, seed=0, device=device, precision=precision)
     training = TrainingStep(networks, recipe, seed=0, group=Group())
     a, b = (one.contiguous(memory_format=memory_format(device)) for one in pictures)
@@ -76,9 +97,11 @@ def profile(size: int, device: torch.device) -> None:
     print(result.key_averages().table(sort_by=key, row_limit=25, max_name_column_width=50))
 
 
-def compare(size: int, device: torch.device, rounds: int, warmup: int = 2) -> dict[str, dict[str, float]]:
+def compare(
+    candidates: dict[str, str], size: int, device: torch.device, rounds: int, warmup: int = 2
+) -> dict[str, dict[str, float]]:
     """Median seconds and peak bytes of each candidate."""
-    processes = {name: _start(candidate, size, device) for name, candidate in CANDIDATES.items()}
+    processes = {name: _start(candidate, size, device) for name, candidate in candidates.items()}
     seconds: dict[str, list[float]] = {name: [] for name in processes}
     memory = dict.fromkeys(processes, 0)
     for number in range(warmup + rounds):
@@ -113,7 +136,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--worker", choices=list(CANDIDATES.values()), help=argparse.SUPPRESS)
+    parser.add_argument("--additions", action="store_true")
+    parser.add_argument("--worker", choices=[*CANDIDATES.values(), *ADDITIONS.values()], help=argparse.SUPPRESS)
     options = parser.parse_args()
     device = resolve_device(options.device)
     if options.worker:
@@ -123,16 +147,22 @@ def main() -> None:
         for size in options.sizes:
             profile(size, device)
         return
-    results: dict[str, Any] = {str(size): compare(size, device, options.rounds) for size in options.sizes}
+    candidates, first = (ADDITIONS, DEFAULT) if options.additions else (CANDIDATES, PLAIN)
+    results: dict[str, Any] = {str(size): compare(candidates, size, device, options.rounds) for size in options.sizes}
     rows = []
     for size, of_size in results.items():
-        plain = of_size[PLAIN]
+        base = of_size[first]
         for name, figures in of_size.items():
-            speed, share = plain["seconds"] / figures["seconds"], figures["memory"] / plain["memory"]
+            speed, share = base["seconds"] / figures["seconds"], figures["memory"] / base["memory"]
             rows.append([f"{size} px", name, f"{figures['seconds']:.2f}", f"{speed:.2f}"])
             rows[-1] += [f"{figures['memory'] / 1e9:.2f}", f"{share:.0%}"]
-    header = ["size", "candidate", "s per step", "times as fast", "peak GB", "of plain"]
-    report("training", header, rows, {"machine": machine(device), "results": results})
+    header = ["size", "candidate", "s per step", "times as fast", "peak GB", "of the first"]
+    report(
+        "training-additions" if options.additions else "training",
+        header,
+        rows,
+        {"machine": machine(device), "results": results},
+    )
 
 
 if __name__ == "__main__":
