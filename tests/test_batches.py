@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from ugatit_cli.batches import Batches, sample_pictures, stream
+from ugatit_cli.batches import Batches, readers_kept, sample_pictures, stream
 from ugatit_cli.dataset_files import Folders, Holdout
 from ugatit_cli.datasets import BLANK, Pictures, Preparation, load_pictures
 from ugatit_cli.errors import DataError
@@ -243,6 +245,37 @@ def test_a_picture_that_vanished_ends_it_with_its_name(
     assert caught.value.message == f"{path}: no such file (it could be read when training started)"
     assert caught.value.hint.startswith("Restore it")
     assert not multiprocessing.active_children()
+
+
+def test_readers_outlive_what_a_scheduler_sends_to_all(on_disk: tuple[Folders, Holdout]) -> None:
+    running = stream(Batches(loaded(on_disk, 0), seed=3, batch_size=1), 0, 40, workers=2)
+    next(running), next(running)  # one of each process: both have begun
+    for process in multiprocessing.active_children():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(process.pid or 0, number)
+    assert len(list(running)) == 38
+    assert not multiprocessing.active_children()
+
+
+class Deadly(Batches):
+    """Whoever prepares step 6 is killed."""
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(step)
+
+
+def test_a_reader_that_is_lost(on_disk: tuple[Folders, Holdout]) -> None:
+    with pytest.raises(DataError, match="a process that reads pictures was killed") as caught:
+        list(stream(Deadly(loaded(on_disk, 0), seed=3, batch_size=1), 0, 40, workers=2))
+    assert "--workers 2" in caught.value.hint
+    assert not multiprocessing.active_children()
+
+
+def test_other_failures_are_not_lost_readers() -> None:
+    with pytest.raises(RuntimeError, match=r"^x$"), readers_kept():
+        raise RuntimeError("x")
 
 
 # --- Samples -------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from ugatit_cli.dataset_files import (
     Holdout,
     below,
     check_apart,
+    count_links,
     find_pictures,
     parse_holdout,
     split_holdout,
@@ -58,6 +59,13 @@ def test_excluded_folders_are_not_searched(tmp_path: Path) -> None:
     assert found(tmp_path, tmp_path / "other" / ".." / "run") == ["a.png", "other/run/c.png"]
 
 
+def test_runs_are_not_searched(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "config.toml", "checkpoints/b.png", "x/run/config.toml", "x/run/samples/c.png")
+    assert found(tmp_path) == ["a.png", "checkpoints/b.png", "x/run/samples/c.png"]
+    touch(tmp_path, "x/run/checkpoints/step_00000001/state.json")
+    assert found(tmp_path) == ["a.png", "checkpoints/b.png"]  # what the user names is searched
+
+
 @posix_only
 def test_links_to_files_count_and_cycles_of_folders_end(tmp_path: Path) -> None:
     touch(tmp_path, "elsewhere/x.png", "in/a/b.png")
@@ -65,6 +73,11 @@ def test_links_to_files_count_and_cycles_of_folders_end(tmp_path: Path) -> None:
     (tmp_path / "in/a/up").symlink_to("..", target_is_directory=True)
     (tmp_path / "in/gone.png").symlink_to("nothing")  # reported when it is read
     assert found(tmp_path / "in") == ["a/b.png", "gone.png", "link.png"]
+    assert count_links(tmp_path / "in") == 1
+    (tmp_path / "in/.hidden").symlink_to("a", target_is_directory=True)
+    (tmp_path / "in/more").symlink_to("../elsewhere", target_is_directory=True)
+    assert count_links(tmp_path / "in") == 2
+    assert count_links(tmp_path / "in", exclude=[tmp_path / "elsewhere"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -61,8 +62,8 @@ def saved(path: Path, image: Image.Image, **options: Any) -> Path:
         ("aspect", (64, 48), (36, 48, 3)),
         ("aspect", (48, 64), (48, 36, 3)),
         ("aspect", (5, 5), (36, 36, 3)),
-        ("squash", (64, 48), (36, 36, 3)),
-        ("squash", (3, 200), (36, 36, 3)),
+        ("squash", (64, 48), (62, 62, 3)),
+        ("squash", (3, 200), (62, 62, 3)),
     ],
 )
 def test_fits(tmp_path: Path, fit: Any, size: tuple[int, int], shape: tuple[int, int, int]) -> None:
@@ -71,6 +72,14 @@ def test_fits(tmp_path: Path, fit: Any, size: tuple[int, int], shape: tuple[int,
     assert pixels.shape == shape
     assert pixels.dtype == np.uint8
     assert (pixels == (9, 99, 200)).all()
+
+
+def test_a_long_animation_is_its_first_frame(tmp_path: Path) -> None:
+    frames = [Image.new("L", (500, 400), grey) for grey in (200, 0)]
+    data = saved(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:]).read_bytes()
+    second = data.rindex(b"!\xf9")
+    (tmp_path / "a.gif").write_bytes(data[:second] + 1000 * data[second:-1] + b";")  # 200 megapixels
+    assert (prepare_picture(tmp_path / "a.gif", SMALL) == 200).all()
 
 
 def test_load_sizes() -> None:
@@ -223,6 +232,16 @@ def test_a_folder_without_pictures_says_what_is_searched(tmp_path: Path) -> None
     with pytest.raises(DataError, match="y: no pictures in this folder or below") as caught:
         load(given)
     assert ".jpeg" in caught.value.hint
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
+def test_a_folder_of_links_to_folders_says_so(tmp_path: Path) -> None:
+    given = Folders(fill(tmp_path / "x"), tmp_path / "y")
+    given.b.mkdir()
+    for number, links in enumerate(("1 link to a folder is not followed", "2 links to folders are not followed")):
+        (given.b / str(number)).symlink_to(given.a, target_is_directory=True)
+        with pytest.raises(DataError, match=f"y: no pictures in this folder or below; {links}$"):
+            load(given)
 
 
 @pytest.mark.parametrize(

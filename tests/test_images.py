@@ -412,6 +412,20 @@ def test_pixel_limit_counts_all_frames(format: str) -> None:
     assert "3 frames" in reason(data, max_pixels=3 * 16 * 12 - 1).message
 
 
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
+def test_the_first_frame_alone(format: str) -> None:
+    lossless = {"lossless": True} if format == "WEBP" else {}
+    picture = read_picture(animation(format, **lossless), max_pixels=16 * 12, first_only=True)
+    assert [frame.rgb.tobytes() for frame in picture.frames] == [frames_of(1)[0].tobytes()]
+    assert not picture.animated
+    assert picture.durations == ()
+
+
+def test_the_first_frame_of_an_apng_with_a_default_image() -> None:
+    data = animation("PNG", default_image=True)
+    assert pixel(read_picture(data, first_only=True).frames[0].rgb, (4, 0)) == (250, 0, 0)  # the second picture
+
+
 @pytest.mark.parametrize("side", [20_000, 65_000])
 def test_bomb_is_named_in_megapixels(side: int) -> None:
     error = reason(png(side, side, 8, 2, b"\0"), name="a.png")

@@ -6,7 +6,9 @@ two processes see together what one sees with batches twice as large.
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import traceback
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -133,7 +135,7 @@ def stream(
         pin_memory: lock the pages of batches, so that they go to a GPU while it works; needs one.
 
     Raises:
-        DataError: a picture can't be read any more.
+        DataError: a picture can't be read any more, or a process that decodes is lost.
     """
     if batches.cached or not workers:
         yield from _from_thread(batches, range(first, last), pin_memory)
@@ -216,6 +218,24 @@ class _Reported(Dataset[Any]):
             return error
 
 
+@contextlib.contextmanager
+def readers_kept() -> Iterator[None]:
+    """Says so when a process that decodes is lost. PyTorch raises that in the main thread, wherever it is just then.
+
+    Raises:
+        DataError: one is.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise DataError(
+            "a process that reads pictures was killed, often for lack of memory",
+            "Use --workers 2, or 1; the same command goes on.",
+        ) from error
+
+
 def _from_processes(batches: Batches, steps: range, workers: int, pin_memory: bool) -> Iterator[Batch]:
     loader = DataLoader(
         _Reported(batches),
@@ -224,15 +244,27 @@ def _from_processes(batches: Batches, steps: range, workers: int, pin_memory: bo
         num_workers=workers,
         prefetch_factor=AHEAD,
         pin_memory=pin_memory,
-        worker_init_fn=_ignore_interrupt,
+        worker_init_fn=_ignore_signals,
         generator=torch.Generator(),  # or it would draw from the global one, and change what the training draws
     )
-    for batch in loader:
-        if isinstance(batch, DataError):
-            raise batch
-        yield batch[0], batch[1]
+    with readers_kept(), _frames_cleared():
+        for batch in loader:
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch[0], batch[1]
 
 
-def _ignore_interrupt(_: int) -> None:
-    """Ctrl-C reaches these processes too, but what it ends is up to the one that trains."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextlib.contextmanager
+def _frames_cleared() -> Iterator[None]:
+    """PyTorch ends the processes when nothing holds its iterator any more; an error's traceback would to the end."""
+    try:
+        yield
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
+
+
+def _ignore_signals(_: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach these processes too, but what they end is up to the one that trains."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
@@ -61,22 +61,39 @@ def split_layout(data: Path) -> Folders:
 def find_pictures(folder: Path, *, exclude: Collection[Path] = ()) -> list[Path]:
     """All files below `folder` that are named like pictures, in an order that doesn't depend on the machine.
 
-    Hidden files and folders are skipped. Links to files are followed, those to folders aren't.
+    Hidden files and folders are skipped, and folders of training runs: samples are no pictures of a domain. Links to
+    files are followed, those to folders aren't.
 
     Args:
         folder: where to search, with its subfolders.
-        exclude: folders that are not searched, such as that of a training run.
+        exclude: more folders that are not searched.
 
     Raises:
         UsageError: there is no such folder, or one can't be read.
     """
     _check_folder(folder)
-    closed = {os.path.realpath(path) for path in exclude}
-    found: list[Path] = []
-    for parent, names, files in os.walk(folder, onerror=_unreadable):
-        names[:] = [name for name in names if name[0] != "." and os.path.realpath(Path(parent, name)) not in closed]
-        found += [Path(parent, name) for name in files if _is_picture(name)]
+    found = [path for _, files in _walk(folder, exclude) for path in files if _is_picture(path.name)]
     return sorted(found, key=lambda path: below(folder, path))
+
+
+def count_links(folder: Path, *, exclude: Collection[Path] = ()) -> int:
+    """How many links to folders `find_pictures` doesn't follow; it raises the same errors."""
+    return sum(path.is_symlink() for folders, _ in _walk(folder, exclude) for path in folders)
+
+
+def _walk(folder: Path, exclude: Collection[Path]) -> Iterator[tuple[list[Path], list[Path]]]:
+    """The subfolders and files of each folder that is searched; links to folders are among the subfolders."""
+    closed = {os.path.realpath(path) for path in exclude}
+    for parent, names, files in os.walk(folder, onerror=_unreadable):
+        open_ = [Path(parent, name) for name in names if name[0] != "."]
+        open_ = [path for path in open_ if os.path.realpath(path) not in closed and not _is_run(path)]
+        names[:] = [path.name for path in open_]
+        yield open_, [Path(parent, name) for name in files]
+
+
+def _is_run(folder: Path) -> bool:
+    # Not the methods of `Path`: they raise where a folder can't be read, which is for the search itself to report.
+    return os.path.isfile(folder / "config.toml") and os.path.isdir(folder / "checkpoints")  # noqa: PTH112, PTH113
 
 
 def _check_folder(folder: Path) -> None:

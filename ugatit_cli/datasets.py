@@ -27,6 +27,7 @@ from ugatit_cli.dataset_files import (
     Holdout,
     below,
     check_apart,
+    count_links,
     digest,
     find_pictures,
     split_holdout,
@@ -40,6 +41,9 @@ MAX_ASPECT: Final = 2
 
 JITTER: Final = 286 / 256
 """How much larger than a crop pictures are: the paper's sizes."""
+
+OFFICIAL_MARGIN: Final = 30
+"""The same in the official code, which adds pixels: 286 at 256 as well, 158 at 128."""
 
 BLANK: Final = 2
 """Pictures and crops whose colours differ by no more levels than this are blank, and never trained on: instance norm
@@ -67,7 +71,7 @@ class Preparation:
     Attributes:
         image_size: side of the square crops in pixels.
         fit: `aspect`: the short side becomes `load_size`, what sticks out of a shape of 2:1 is cut off both ends;
-            `squash`: both sides become `load_size`, as in the paper.
+            `squash`: both sides become `load_size`, as in the official code.
         background: RGB colour put behind transparent pixels.
         jitter: whether pictures are larger than crops, so that crops differ.
     """
@@ -80,7 +84,9 @@ class Preparation:
     @property
     def load_size(self) -> int:
         """Short side of a prepared picture in pixels."""
-        return round(self.image_size * JITTER) if self.jitter else self.image_size
+        if not self.jitter:
+            return self.image_size
+        return self.image_size + OFFICIAL_MARGIN if self.fit == "squash" else round(self.image_size * JITTER)
 
 
 def prepare_picture(path: Path, preparation: Preparation) -> Array:
@@ -93,7 +99,7 @@ def prepare_picture(path: Path, preparation: Preparation) -> Array:
 
 
 def _upright(path: Path, preparation: Preparation) -> Image.Image:
-    return images.composite(images.read_picture(path).frames[0], preparation.background)
+    return images.composite(images.read_picture(path, first_only=True).frames[0], preparation.background)
 
 
 def _prepared(image: Image.Image, preparation: Preparation) -> Array:
@@ -185,7 +191,7 @@ def load_pictures(
     found = {key: find_pictures(root, exclude=exclude) for key, root in roots.items()}
     check_apart(list(roots.values()))
     for key, root in train.items():
-        _check_any(root, found[key])
+        _check_any(root, found[key], exclude)
     budget = memory_budget() if budget_bytes is None else budget_bytes
     reader = _Reader(preparation, workers, budget, sum(map(len, found.values())), progress, stop)
     read: dict[str, list[_Read]] = {}
@@ -261,10 +267,14 @@ class _Reader:
             return _Read(path, error=error)
 
 
-def _check_any(folder: Path, files: Sequence[Path]) -> None:
-    if not files:
-        suffixes = " ".join(sorted(images.SUFFIXES))
-        raise DataError(f"{folder}: no pictures in this folder or below", f"These suffixes are searched: {suffixes}")
+def _check_any(folder: Path, files: Sequence[Path], exclude: Collection[Path]) -> None:
+    if files:
+        return
+    message, links = f"{folder}: no pictures in this folder or below", count_links(folder, exclude=exclude)
+    if links:
+        skipped = "1 link to a folder is" if links == 1 else f"{links} links to folders are"
+        raise DataError(f"{message}; {skipped} not followed", "Name the folder that has the pictures itself.")
+    raise DataError(message, f"These suffixes are searched: {' '.join(sorted(images.SUFFIXES))}")
 
 
 def _check_enough(folder: Path, read: Sequence[_Read]) -> None:

@@ -97,11 +97,23 @@ class Picture:
         return len(self.frames) > 1
 
 
-def read_picture(source: Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
-    """A file or its content as a picture; `name` replaces the path in messages."""
+def read_picture(
+    source: Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS, first_only: bool = False
+) -> Picture:
+    """A file or its content as a picture; `name` replaces the path in messages.
+
+    Args:
+        source: a path, or what a file holds.
+        name: what to call it.
+        max_pixels: how many the frames that are read may have together.
+        first_only: leave an animation's further frames unread, uncounted and unchecked.
+
+    Raises:
+        PictureError: it can't be read, or is too large.
+    """
     label = name or (str(source) if isinstance(source, Path) else "picture")
     with _stream(source, label) as stream, _reasons(label, stream), Image.open(stream) as image:
-        return _picture(image, label, max_pixels)
+        return _picture(image, label, max_pixels, first_only)
 
 
 def from_pil(image: Image.Image) -> Picture:
@@ -202,10 +214,10 @@ def _bomb(label: str, pixels: int, shape: str) -> PictureError:
     return PictureError(message, "If it is meant to be that large, split or shrink it first.")
 
 
-def _picture(image: Image.Image, label: str, max_pixels: int) -> Picture:
+def _picture(image: Image.Image, label: str, max_pixels: int, first_only: bool) -> Picture:
     if image.format == "EPS":  # decoding one would run Ghostscript, a program of its own, on foreign code
         raise PictureError(f"{label}: an EPS is a drawing, not a picture", "Render it to PNG first.")
-    wanted = _frames_of(image)
+    wanted = _frames_of(image, first_only)
     _check_size(image.size, len(wanted), label, max_pixels)
     size, frames, durations = None, [], []
     for index in wanted:
@@ -216,11 +228,13 @@ def _picture(image: Image.Image, label: str, max_pixels: int) -> Picture:
     return _assemble(image, tuple(frames), tuple(durations) if len(frames) > 1 else ())
 
 
-def _frames_of(image: Image.Image) -> range:
+def _frames_of(image: Image.Image, first_only: bool) -> range:
     """Pages, thumbnails and layers are not frames, nor is an APNG's picture for old viewers."""
     if image.format not in ANIMATED or not getattr(image, "is_animated", False):
         return range(1)
-    return range(int(bool(getattr(image, "default_image", False))), getattr(image, "n_frames", 1))
+    first = int(bool(getattr(image, "default_image", False)))
+    # To count a GIF's frames takes reading all of it.
+    return range(first, first + 1 if first_only else getattr(image, "n_frames", 1))
 
 
 def _cropped(frame: Frame, size: tuple[int, int] | None) -> Frame:

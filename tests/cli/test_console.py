@@ -139,17 +139,37 @@ def test_results_on_a_terminal_appear_above_the_bar(terminal: io.StringIO, monke
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_asks_the_second_does(capsys: Capture, number: signal.Signals) -> None:
+def test_the_first_asks_a_later_ctrl_c_does(capsys: Capture, clock: list[float], number: signal.Signals) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with console.interruptible() as stop:
         assert isinstance(stop, threading.Event)
         assert not stop.is_set()
         signal.raise_signal(number)
         assert stop.is_set()
-        assert "Ctrl-C again" in capsys.readouterr().err
+        clock[0] += 1.5
+        signal.raise_signal(signal.SIGTERM)  # never at once
         with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(number)
+            signal.raise_signal(signal.SIGINT)
+    assert capsys.readouterr().err == "stopping: finishing what is in progress; Ctrl-C again stops at once\n"
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_signal_that_is_repeated_at_once_counts_once(clock: list[float]) -> None:
+    with console.interruptible() as stop:
+        for _ in range(4):
+            signal.raise_signal(signal.SIGINT)
+            clock[0] += 0.49
+        assert stop.is_set()
+
+
+def test_nobody_insists_below_torchrun(capsys: Capture, clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with console.interruptible("stopping") as stop:
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)
+            clock[0] += 60
+        assert stop.is_set()
+    assert capsys.readouterr().err == "stopping\n"
 
 
 def test_handlers_come_back_after_a_failure() -> None:

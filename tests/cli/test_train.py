@@ -20,7 +20,7 @@ import typer.testing
 from safetensors.torch import load_file, save_file
 
 from tests.cli.conftest import Command, Outcome, below, command, picture
-from ugatit_cli.cli import app, watch
+from ugatit_cli.cli import app, console, watch
 from ugatit_cli.cli import train as command_line
 from ugatit_cli.dataset_files import Folders
 from ugatit_cli.errors import DataError, Interrupted, TrainingError, UgatitError, UsageError
@@ -293,6 +293,8 @@ def test_an_interrupted_run_goes_on_as_if_nothing_happened(
 
 
 def test_the_second_signal_stops_at_once(trained: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "REPEATED_WITHIN", 0)
+
     def twice() -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -522,6 +524,29 @@ def test_too_little_memory(train: Train, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "--batch-size 1" in outcome.stderr
 
 
+def test_a_lost_reader(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("DataLoader worker (pid 9) is killed by signal: Killed. ")
+
+    monkeypatch.setattr(session, "train", fail)
+    outcome = train()
+    assert (outcome.code, outcome.errors) == (
+        4,
+        ["a process that reads pictures was killed, often for lack of memory"],
+    )
+    assert "--workers 2" in outcome.stderr
+
+
+def test_test_folders_are_the_holdout(train: Train) -> None:
+    for name in ("trainA", "trainB", "testA"):
+        pictures(f"cat2dog/{name}")
+    stated = ("--data", "cat2dog", "--holdout", "off", "--dry-run")
+    assert train(*stated).code == 0  # it is about domain b
+    pictures("cat2dog/testB")
+    outcome = train(*stated)
+    assert (outcome.code, outcome.errors) == (2, ["--holdout contradicts testA and testB"])
+
+
 # --- Names and folders ---------------------------------------------------------------------------------
 
 
@@ -535,6 +560,8 @@ def test_too_little_memory(train: Train, monkeypatch: pytest.MonkeyPatch) -> Non
         ("x/cats", "y/Cats", None, "runs/A2B"),
         ("horses", "zebras", ("no", "yes"), "runs/no2yes"),
         ("!!!", "???", None, "runs/A2B"),
+        pytest.param("h" * 50, "z" * 39 + " z", None, f"runs/{'h' * 40}2{'z' * 39}", id="characters"),
+        pytest.param("𠀀" * 60, "𠀁" * 60, None, f"runs/{'𠀀' * 30}2{'𠀁' * 30}", id="bytes"),
     ],
 )
 def test_the_default_name_of_a_run(a: str, b: str, names: tuple[str, str] | None, expected: str) -> None:
@@ -547,7 +574,34 @@ def test_folders_are_absolute() -> None:
     assert command_line.find_folders(None, None, None) is None
 
 
+@pytest.mark.parametrize("options", [("\udce9", "b", None), ("a", "x/\udce9", None), (None, None, "\udce9")])
+def test_folders_whose_names_are_no_text(options: tuple[str | None, ...]) -> None:
+    with pytest.raises(UsageError, match=r"\\udce9: the folder's name is not text"):
+        command_line.find_folders(*(None if name is None else Path(name) for name in options))
+
+
 # --- Several processes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("resolved", "group", "device", "made_current"),
+    [
+        ("cuda:1", Group(), "cuda:1", "cuda:1"),
+        ("cuda", Group(), "cuda", None),
+        ("cuda", Group(3, 4, 1), "cuda:1", "cuda:1"),
+        ("mps", Group(), "mps", None),
+        ("mps", Group(0, 2), "cpu", None),
+        ("cpu", Group(0, 2), "cpu", None),
+    ],
+)
+def test_devices(
+    monkeypatch: pytest.MonkeyPatch, resolved: str, group: Group, device: str, made_current: str | None
+) -> None:
+    current: list[str] = []
+    monkeypatch.setattr("ugatit_cli.device.resolve_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: current.append(str(device)))
+    assert command_line._device(resolved, group) == torch.device(device)
+    assert current == ([] if made_current is None else [made_current])
 
 
 @pytest.mark.usefixtures("folders")

@@ -75,6 +75,24 @@ def drawn(view: watch.LiveWatch, width: int = 80) -> list[str]:
     return [line.rstrip() for line in screen.getvalue().splitlines()]
 
 
+class Busy(dict[str, float]):
+    """Losses during whose reading another step's come in, as they may from another thread."""
+
+    def __init__(self, values: dict[str, float], watching: watch.PlainWatch) -> None:
+        super().__init__(values)
+        self.watching = watching
+
+    def __getitem__(self, name: str) -> float:
+        self.watching.losses.append(losses(9))
+        return super().__getitem__(name)
+
+
+def test_losses_may_come_in_while_they_are_shown() -> None:
+    view = watch.LiveWatch(settings())
+    view.losses.extend(Busy(losses(value), view) for value in (1, 3))
+    assert view.means()["cycle_a"] == 2
+
+
 # --- Words ---------------------------------------------------------------------------------------------
 
 

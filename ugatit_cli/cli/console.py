@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 # Without a terminal, progress is a line from time to time.
 PLAIN_INTERVAL = 10.0
-STOPPING = "stopping: finishing what is in progress; Ctrl-C again stops at once"
+STOPPING = "stopping: finishing what is in progress"
+# Schedulers and launchers repeat a signal that the process group has had already: sooner than this nobody meant it.
+REPEATED_WITHIN = 1.5
 
 
 @functools.cache
@@ -151,19 +153,25 @@ def progress(total: int) -> Iterator[PlainProgress]:
 
 @contextmanager
 def interruptible(saying: str = STOPPING) -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets; the second Ctrl-C interrupts at once.
+    """An event that the first Ctrl-C (or SIGTERM) sets; a later Ctrl-C interrupts at once, but not below `torchrun`.
 
     Args:
         saying: what to say at the first; nothing if empty.
     """
     stop = threading.Event()
+    launched = "TORCHELASTIC_RUN_ID" in os.environ  # torchrun passes on what the terminal has sent to all of them
+    first = 0.0
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
+    def handle(number: int, _frame: FrameType | None) -> None:
+        nonlocal first
+        now = time.monotonic()
+        if not stop.is_set():
+            first = now
+            stop.set()
+            if saying:
+                note(saying if launched else f"{saying}; Ctrl-C again stops at once")
+        elif number == signal.SIGINT and not launched and now - first >= REPEATED_WITHIN:
             raise KeyboardInterrupt
-        stop.set()
-        if saying:
-            note(saying)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

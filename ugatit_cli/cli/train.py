@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from ugatit_cli.training.settings import Settings
     from ugatit_cli.training.trainer import Machine
 
-STOPPING = "stopping: finishing this step and saving; Ctrl-C again stops at once"
+STOPPING = "stopping: finishing this step and saving"
+# Of a folder's name in the default name of a run: two halves fit into the 255 bytes that file systems allow.
+LONGEST_NAME, LONGEST_BYTES = 40, 120
 
 
 def train(
@@ -134,15 +136,18 @@ def train(
         "checkpointing": checkpointing,
     }
     given = {name: value for name, value in values.items() if value is not None}
+    from ugatit_cli.batches import readers_kept
     from ugatit_cli.run_folder import RunFolder
     from ugatit_cli.training.distributed import joined_group
     from ugatit_cli.training.session import Request
     from ugatit_cli.training.trainer import Machine
 
     folders = find_folders(domain_a, domain_b, data)
+    if holdout is not None and folders and folders.test_a and folders.test_b:
+        raise UsageError("--holdout contradicts testA and testB", "Leave it out: what is in these is held out.")
     run = RunFolder(run_path(output, resume, folders, names))
     request = Request(given, folders, must_exist=resume is not None)
-    with joined_group(device or "auto") as group, one_voice(group), enough_memory():
+    with joined_group(device or "auto") as group, one_voice(group), enough_memory(), readers_kept():
         machine = Machine(_device(device or "auto", group), threads, group)
         if dry_run:
             _dry_run(run, request, machine, json_line=json_line)
@@ -164,20 +169,30 @@ def find_folders(domain_a: Path | None, domain_b: Path | None, data: Path | None
     """The folders of pictures, absolute, so that the run goes on from anywhere; None if none are named.
 
     Raises:
-        UsageError: the options contradict each other, or one of a pair is missing.
+        UsageError: the options contradict each other, one of a pair is missing, or a name is no text.
     """
     from ugatit_cli.dataset_files import Folders, split_layout
 
     if data is not None:
         if domain_a or domain_b:
             raise UsageError("--data contradicts --domain-a and --domain-b", "Give the one or the others.")
-        return split_layout(data.expanduser().absolute())
+        return split_layout(_located(data))
     if domain_a is None and domain_b is None:
         return None
     if domain_a is None or domain_b is None:
         missing = "--domain-a" if domain_a is None else "--domain-b"
         raise UsageError(f"{missing} is missing", "Name a folder for each domain: --domain-a A --domain-b B")
-    return Folders(domain_a.expanduser().absolute(), domain_b.expanduser().absolute())
+    return Folders(_located(domain_a), _located(domain_b))
+
+
+def _located(path: Path) -> Path:
+    path = path.expanduser().absolute()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # the run's settings are text
+        name = str(path).encode(errors="backslashreplace").decode()
+        raise UsageError(f"{name}: the folder's name is not text (UTF-8)", "Rename the folder.") from None
+    return path
 
 
 def run_path(
@@ -213,7 +228,8 @@ def _default_name(folders: Folders, names: tuple[str, str] | None) -> str:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.")
+    short = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:LONGEST_NAME]
+    return short.encode()[:LONGEST_BYTES].decode(errors="ignore").rstrip("-.")
 
 
 def _check_folders(run: RunFolder, request: Request) -> None:
@@ -247,10 +263,11 @@ def _device(name: str, group: Group) -> torch.device:
     from ugatit_cli.device import resolve_device
 
     device = resolve_device(name)
-    if group.size == 1 or device.type != "cuda":
-        return device
-    torch.cuda.set_device(group.local_rank)
-    return torch.device("cuda", group.local_rank)
+    if group.size > 1 and device.type != "cpu":  # gloo, which is what there is without CUDA, has no tensors on MPS
+        device = torch.device("cuda", group.local_rank) if device.type == "cuda" else torch.device("cpu")
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    return device
 
 
 @contextlib.contextmanager

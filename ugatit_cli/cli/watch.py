@@ -181,8 +181,8 @@ class PlainWatch:
 
     def means(self) -> dict[str, float]:
         """The losses by name, over the last steps."""
-        names = self.losses[-1] if self.losses else ()
-        return {name: sum(one[name] for one in self.losses) / len(self.losses) for name in names}
+        losses = list(self.losses)  # Rich asks from a thread of its own while the training adds more
+        return {name: sum(one[name] for one in losses) / len(losses) for name in (losses[-1] if losses else ())}
 
     def line(self, report: StepReport) -> str:
         """A report in one line."""
