@@ -333,9 +333,6 @@ def _not_saved(folder: Path, error: OSError, size: int, before: int | None) -> O
     return type(failure)(f"{failure.message}{needed}; {kept}", failure.hint)
 
 
-# --- Contents ----------------------------------------------------------------------------------------------
-
-
 def _bytes(files: Mapping[str, Tensors]) -> int:
     return sum(tensor.nbytes for tensors in files.values() for tensor in tensors.values())
 

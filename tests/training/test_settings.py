@@ -189,8 +189,9 @@ names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"
 @given(names, names)
 @example("caf\udce9", "\udce9")  # bytes that are no UTF-8
 def test_any_folder_gives_valid_names(one: str, other: str) -> None:
-    names = domain_names(Folders(Path("/x") / f"{one}_", Path("/y") / f"{other}_"))
-    ModelConfig(*names)
+    a, b = domain_names(Folders(Path("/x") / f"{one}_", Path("/y") / f"{other}_"))
+    config = ModelConfig(a, b)  # refuses names that aren't plain text, or equal
+    assert (config.domain_a, config.domain_b) == (a, b)
 
 
 def test_the_names_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
