@@ -20,7 +20,7 @@ from tests import tiny
 from tests.pictures import CPU, TINY, Log, make_folders, metrics, train, weights
 from ugatit_cli.checkpoint import open_model
 from ugatit_cli.dataset_files import Folders
-from ugatit_cli.errors import Interrupted, ModelError, UsageError
+from ugatit_cli.errors import DeviceError, Interrupted, ModelError, UsageError
 from ugatit_cli.run_folder import RunFolder
 from ugatit_cli.training import session
 from ugatit_cli.training.distributed import Group
@@ -260,3 +260,26 @@ def test_killed_at_random_moments_it_ends_as_if_never_killed(tmp_path: Path) -> 
     assert not [file for file in path.rglob(".*") if file.name != ".lock"]
     for sample in (tmp_path / "whole" / "samples").iterdir():
         assert (path / "samples" / sample.name).read_bytes() == sample.read_bytes()
+
+
+def test_a_run_refuses_a_precision_that_is_not_for_training(folders: Folders, tmp_path: Path) -> None:
+    train(tmp_path / "run", folders, {"iterations": 1})
+    with pytest.raises(DeviceError, match="fp16 is not for training"):
+        begin(tmp_path / "run", Request({"precision": "fp16"}, None, must_exist=True))
+
+
+def test_the_model_to_start_from_is_found_from_anywhere(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.save(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    given = FROM_MODEL | {"start": "./tiny", "iterations": 1}
+    settings, _ = begin(tmp_path / "run", Request(given, folders))
+    assert settings.start == str(tmp_path / "tiny")
+    for same in ("tiny", "./tiny", str(tmp_path / "tiny")):
+        again, outcome = begin(tmp_path / "run", Request({"start": same}, None))
+        assert (again.start, outcome.finished) == (settings.start, True)
+    machine = Machine(CPU, 1, Group())
+    request = Request(FROM_MODEL | {"start": "flat2clay"}, folders)
+    settings, _ = session.resolve(RunFolder(tmp_path / "other"), request, machine, exists=False)
+    assert settings.start == "flat2clay"
