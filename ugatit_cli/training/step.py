@@ -2,7 +2,7 @@
 
 The same numbers as the official step, without its waste. Pictures are translated once, not once per phase. Gradients
 don't flow into weights that aren't being trained. And one direction is finished before the other begins, each loss's
-graph freed as soon as its gradient is known, so that at most two generator passes are in memory instead of six.
+graph freed as soon as its gradient is known, so that at most three generator passes are in memory instead of six.
 """
 
 from __future__ import annotations
