@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.hub_server import HubServer
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -17,9 +22,24 @@ settings.register_profile("ugatit", deadline=None, derandomize=True)
 settings.load_profile("ugatit")
 
 
+@pytest.fixture(autouse=True)
+def no_manifest_of_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.delenv("UGATIT_MANIFEST", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Data and golden outputs that lie beside the checkout of the authors, not in the repository."""
     if not (SHARED / "golden").is_dir():
         pytest.skip(f"needs {SHARED}/golden, which is not part of the repository")
     return SHARED
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    """An empty Hub on loopback; the store and the Hub's cache are empty folders."""
+    from tests.hub_client import loopback_hub
+
+    with loopback_hub(monkeypatch, tmp_path) as server:
+        yield server

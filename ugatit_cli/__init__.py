@@ -25,13 +25,15 @@ def load(model: str | PathLike[str] = "flat2clay", *, device: str = "auto", prec
     """A trained model.
 
     Args:
-        model: a name from the manifest or the model store, a model folder, a run folder, or a `.safetensors` file
-            with its `config.json` beside it.
+        model: a name from the manifest or the model store, a model folder, a run folder, a `.safetensors` file
+            with its `config.json` beside it, or `owner/name[@revision]` on the Hub. What isn't on this machine yet is
+            fetched.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
 
     Raises:
-        ModelError: no such model, or it is damaged.
+        ModelError: no such model, it is damaged, or can't be fetched.
+        OutputError: what was fetched can't be written.
         DeviceError: the machine doesn't have that device or precision.
     """
     from ugatit_cli.model import Model

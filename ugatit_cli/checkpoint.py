@@ -30,7 +30,9 @@ FORMAT = 1
 CONFIG_FILE = "config.json"
 GENERATORS_FILE = "model.safetensors"
 DISCRIMINATORS_FILE = "discriminators.safetensors"
-MODEL_FILES = {CONFIG_FILE, GENERATORS_FILE, DISCRIMINATORS_FILE, "README.md"}
+CARD_FILE = "README.md"
+SAMPLES_FILE = "samples.png"
+MODEL_FILES = (CONFIG_FILE, GENERATORS_FILE, DISCRIMINATORS_FILE, CARD_FILE, SAMPLES_FILE)
 
 
 @dataclass(frozen=True)
@@ -248,8 +250,33 @@ def save_model(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_target(folder: Path, *, overwrite: bool) -> None:
+def copy_model(model: ModelFolder, folder: Path, *, overwrite: bool = False) -> ModelFolder:
+    """Copies a model folder byte for byte, completely or not at all.
+
+    Raises:
+        OutputError: the folder exists, or can't be written.
+        ModelError: the model can't be read.
+    """
+    check_target(folder, overwrite=overwrite)
+    temporary = _temporary_beside(folder)
+    try:
+        for name in MODEL_FILES:
+            source = model.weights if name == GENERATORS_FILE else model.path / name
+            if source.is_file():
+                shutil.copyfile(source, temporary / name)
+        _publish(temporary, folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return open_model(folder)
+
+
+def check_target(folder: Path, *, overwrite: bool, option: str = "--overwrite") -> None:
     """Whether a model may be written to a folder.
+
+    Args:
+        option: what the user can say to replace one.
 
     Raises:
         OutputError: it exists, unless it is a model folder with nothing else in it, and `overwrite` is set.
@@ -261,11 +288,11 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
             f"{folder}: exists and is not a model folder, or holds other files too", "Name another folder."
         )
     if not overwrite:
-        raise OutputError(f"{folder}: exists already", "Name another folder, or pass --overwrite.")
+        raise OutputError(f"{folder}: exists already", f"Name another folder, or pass {option}.")
 
 
 def _is_model_folder(folder: Path) -> bool:
-    if not folder.is_dir() or not {path.name for path in folder.iterdir()} <= MODEL_FILES:
+    if not folder.is_dir() or not {path.name for path in folder.iterdir()} <= set(MODEL_FILES):
         return False
     try:
         document = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.hub_client import Notes
+from tests.hub_server import HubServer
 from ugatit_cli.checkpoint import save_model
 from ugatit_cli.config import DIRECTIONS, ModelConfig
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.nn.generator import Generator
-from ugatit_cli.weights.manifest import read_manifest
-from ugatit_cli.weights.store import DEFAULT_MODEL, find_model, known_models, store_folder, store_path
+from ugatit_cli.weights.manifest import FileRecord, entry_toml, read_manifest
+from ugatit_cli.weights.home import store_folder, store_path
+from ugatit_cli.weights.store import DEFAULT_MODEL, find_model, known_models
+from ugatit_cli.weights.transfer import digest_of
 
 
 @pytest.fixture(autouse=True)
@@ -96,13 +101,74 @@ def test_a_folder_below_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert find_model("~/m").config.domain_b == "home"
 
 
-def test_an_import_entry_tells_how_to_get_it() -> None:
-    entry = read_manifest()["selfie2anime"]
-    with pytest.raises(ModelError, match="weights of selfie2anime are not on this machine") as caught:
-        find_model("selfie2anime")
+def test_a_model_that_nobody_has_published_tells_how_to_make_it() -> None:
+    entry = read_manifest()["horse2zebra"]
+    with pytest.raises(ModelError, match="nobody has published weights of horse2zebra") as caught:
+        find_model("horse2zebra")
     assert caught.value.hint == entry.instructions.strip()
-    assert "ugatit convert" in caught.value.hint
+    assert "ugatit train" in caught.value.hint
     assert caught.value.exit_code == 3
+
+
+def test_an_import_without_a_repository_tells_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = replace(read_manifest()["selfie2anime"], name="portraits", repository="", files={})
+    (tmp_path / "weights.toml").write_text("schema = 1\n" + entry_toml(entry), encoding="utf-8")
+    monkeypatch.setenv("UGATIT_MANIFEST", str(tmp_path / "weights.toml"))
+    with pytest.raises(ModelError, match="the weights of portraits are not on this machine") as caught:
+        find_model("portraits")
+    assert caught.value.hint == entry.instructions.strip()
+    assert caught.value.exit_code == 3
+
+
+def test_a_hub_id(hub: HubServer, tmp_path: Path) -> None:
+    first = hub.add("me/clay", make(tmp_path / "model", "first"))
+    second = hub.add("me/clay", make(tmp_path / "newer", "second"))
+    notes = Notes()
+    assert find_model("me/clay", notes).config.domain_b == "second"
+    assert find_model(f"me/clay@{first}", notes).config.domain_b == "first"
+    assert notes.notes == [f"fetching me/clay at {second[:12]}", f"fetching me/clay@{first} at {first[:12]}"]
+
+
+def test_a_folder_wins_over_a_hub_id(hub: HubServer) -> None:
+    make(Path("me/clay"), "folder")
+    assert find_model("me/clay").config.domain_b == "folder"
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("name", ["./me/clay", "/me/clay", "../me/clay", "me/clay/", "a/b/c", "me//clay", "~/clay"])
+def test_paths_are_never_asked_for_on_the_hub(hub: HubServer, name: str) -> None:
+    with pytest.raises(ModelError, match="no model"):
+        find_model(name)
+    assert hub.requests == []
+
+
+def test_neither_a_folder_nor_a_hub_id(hub: HubServer) -> None:
+    with pytest.raises(ModelError, match="no folder me/clay here; http.* has no repository me/clay") as caught:
+        find_model("me/clay")
+    assert hub.url in caught.value.message
+
+
+def test_a_model_on_the_hub_that_the_manifest_names(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(tmp_path / "model", "published")
+    commit = hub.add("me/clay", folder)
+    digests = {path.name: digest_of(path) for path in folder.iterdir()}
+    entry = replace(
+        read_manifest()["selfie2anime"],
+        name="clay",
+        source="hub",
+        repository="me/clay",
+        revision=commit,
+        files={name: FileRecord(digest.size, digest.sha256) for name, digest in digests.items()},
+        instructions="",
+    )
+    (tmp_path / "weights.toml").write_text("schema = 1\n" + entry_toml(entry), encoding="utf-8")
+    monkeypatch.setenv("UGATIT_MANIFEST", str(tmp_path / "weights.toml"))
+    assert find_model("clay").config.domain_b == "published"
+    asked = len(hub.requests)
+    assert find_model("clay").config.domain_b == "published"
+    assert len(hub.requests) == asked
 
 
 def test_an_imported_model(home: Path) -> None:

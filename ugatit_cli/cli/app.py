@@ -12,6 +12,9 @@ from typer.core import TyperGroup
 from ugatit_cli import __version__
 from ugatit_cli.cli import console
 from ugatit_cli.cli.convert import convert
+from ugatit_cli.cli.fetch import fetch
+from ugatit_cli.cli.models import app as models
+from ugatit_cli.cli.push import push
 from ugatit_cli.cli.train import train
 from ugatit_cli.cli.train_options import TrainCommand
 from ugatit_cli.cli.translate import translate
@@ -43,7 +46,10 @@ app = typer.Typer(
 )
 app.command()(translate)
 app.command(cls=TrainCommand)(train)
+app.command()(fetch)
+app.add_typer(models)
 app.command()(convert)
+app.command()(push)
 
 
 @app.callback()

@@ -99,6 +99,15 @@ def show_bug(error: Exception) -> None:
     console.print("This is a bug in ugatit. UGATIT_DEBUG=1 shows where; please report it.", style="cyan")
 
 
+def bytes_text(count: float) -> str:
+    """A size for people: 980 B, 45.2 MB, 8.06 GB."""
+    for unit, digits in (("B", 0), ("kB", 1), ("MB", 1)):
+        if count < 999.5:
+            return f"{count:.{digits}f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
 class PlainProgress:
     """Progress without a terminal: errors as they come, a line from time to time."""
 

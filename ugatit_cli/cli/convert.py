@@ -52,8 +52,9 @@ def convert(
     selfie,anime`
     """
     from ugatit_cli.weights import convert as weights
+    from ugatit_cli.weights.home import store_path
     from ugatit_cli.weights.official import ImportSettings
-    from ugatit_cli.weights.store import bundled_models, store_path
+    from ugatit_cli.weights.store import bundled_models
 
     if (out_dir is None) == (name is None):
         raise UsageError("give either OUT_DIR or --name NAME")

@@ -63,7 +63,7 @@ ModelOption = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="A model's name or a model folder.",
+        help="A model's name, a model folder or run, or OWNER/NAME[@REVISION] on the Hub.",
     ),
 ]
 DirectionOption = Annotated[

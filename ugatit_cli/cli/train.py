@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ugatit_cli.cli import console, watch
+from ugatit_cli.cli import console, transfers, watch
 from ugatit_cli.cli import train_options as options
 from ugatit_cli.cli import train_report as report
 from ugatit_cli.cli.options import MOST_BATCH, MOST_WORKERS, default_workers, parse_count, parse_domains
@@ -149,6 +149,8 @@ def train(
     request = Request(given, folders, must_exist=resume is not None)
     with joined_group(device or "auto") as group, one_voice(group), enough_memory(), readers_kept():
         machine = Machine(_device(device or "auto", group), threads, group)
+        if start is not None and group.rank == 0 and not run.exists:
+            transfers.find_model(start)  # so that a download is seen; the session opens what is there then
         if dry_run:
             _dry_run(run, request, machine, json_line=json_line)
         else:

@@ -87,7 +87,7 @@ ResumeOption = Annotated[
 ]
 FromOption = Annotated[
     str | None,
-    _option(START, "--from", metavar="MODEL", help="Start from this model: a name, a model folder or a run."),
+    _option(START, "--from", metavar="MODEL", help="Start from this model: a name, a folder, a run, or OWNER/NAME."),
 ]
 FromDirectionOption = Annotated[
     Literal["a2b", "b2a"] | None,

@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from typing import TYPE_CHECKING
 
-from ugatit_cli.cli import batch, console
+from ugatit_cli.cli import batch, console, transfers
 from ugatit_cli.cli.options import (
     MOST_BATCH,
     MOST_WORKERS,
@@ -82,7 +82,6 @@ def translate(
     warnings.filterwarnings("ignore", module="PIL")
     from ugatit_cli.geometry import SizeOptions, check_options
     from ugatit_cli.pipeline import TranslateOptions
-    from ugatit_cli.weights.store import find_model
 
     if skip_existing and overwrite:
         raise UsageError("--skip-existing and --overwrite contradict each other")
@@ -90,7 +89,7 @@ def translate(
     colour = parse_colour(background)
     plan = batch.plan_jobs(inputs, output, format)
     batch.check_streams(plan.jobs, json_lines=json_lines)
-    folder = find_model(model)
+    folder = transfers.find_model(model)
     check_options(folder.config, sizes)
     options = TranslateOptions(
         direction=resolve_direction(folder.config, direction, to),

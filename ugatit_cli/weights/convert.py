@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ def convert(
     *,
     storage: Precision = "fp32",
     overwrite: bool = False,
+    source: Mapping[str, str] | None = None,
 ) -> tuple[ModelFolder, tuple[str, ...]]:
     """Converts an official checkpoint.
 
     Args:
         checkpoint: a PyTorch `.pt` file, or a TensorFlow checkpoint's folder, `.index` file or prefix.
         folder: the model folder to write.
+        source: where the checkpoint comes from, for the model's provenance.
 
     Returns:
         The model folder, and notes for the user.
@@ -44,6 +47,7 @@ def convert(
         "imported_from": file.name,
         "code": f"official {dialect} code",
         "sha256": _sha256(file),
+        **(source or {}),
     }
     save_model(
         folder,

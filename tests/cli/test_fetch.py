@@ -1,0 +1,320 @@
+"""`ugatit fetch`, and models that other commands fetch: from a Hub on loopback, with all that can go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from tests import tiny
+from tests.cli.conftest import Command, Outcome, below, command, program, put
+from tests.hub_client import environment
+from tests.hub_server import Fault, HubServer
+from ugatit_cli.weights import hub as hub_module
+from ugatit_cli.weights.home import store_path
+
+CPU = ("--device", "cpu", "--precision", "fp32")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return tiny.save(tmp_path / "model", discriminators=True)
+
+
+@pytest.fixture
+def commit(hub: HubServer, model: Path) -> str:
+    return hub.add("me/clay", model)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_fetch_then_translate(ugatit: Command, hub: HubServer, commit: str, model: Path) -> None:
+    outcome = ugatit("fetch", "me/clay")
+    assert outcome.code == 0
+    (path,) = outcome.lines
+    assert contents(Path(path)) == contents(model)
+    assert f"fetching me/clay at {commit[:12]}" in outcome.stderr
+    assert "flat <-> clay: light, 4 channels, 32 px" in outcome.stderr
+    assert "translate with: ugatit translate PICTURES --model me/clay -o out/" in outcome.stderr
+    asked = len(hub.requests)
+    put("a.png")
+    assert ugatit("translate", "a.png", "-o", "b.png", "--model", "me/clay", *CPU).code == 0
+    assert len(hub.requests) == asked
+
+
+@pytest.mark.usefixtures("hub")
+def test_translate_fetches_on_first_use(
+    ugatit: Command, commit: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("a.png")
+    outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", "me/clay", "--to", "flat", *CPU)
+    assert outcome.code == 0
+    assert f"fetching me/clay at {commit[:12]}" in outcome.stderr
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert ugatit("translate", "a.png", "-o", "c.png", "--model", "me/clay", "--to", "flat", *CPU).code == 0
+    assert ugatit("translate", "a.png", "-o", "d.png", "--model", str(model), "--to", "flat", *CPU).code == 0
+    assert Path("b.png").read_bytes() == Path("c.png").read_bytes() == Path("d.png").read_bytes()
+
+
+@pytest.mark.usefixtures("hub")
+def test_train_starts_from_a_hub_model(ugatit: Command, commit: str) -> None:
+    put(*(f"{domain}/{index}.png" for domain in "ab" for index in range(8)))
+    options = (
+        "--domain-a",
+        "a",
+        "--domain-b",
+        "b",
+        "--iterations",
+        "1",
+        "--holdout",
+        "0",
+        "--device",
+        "cpu",
+        "-o",
+        "run",
+    )
+    outcome = ugatit("train", *options, "--from", "me/clay")
+    assert outcome.code == 0, outcome.stderr
+    assert f"fetching me/clay at {commit[:12]}" in outcome.stderr
+    assert json.loads(Path("run/model/config.json").read_text())["provenance"]["started from"] == "me/clay"
+
+
+@pytest.mark.usefixtures("commit")
+def test_to_a_folder(ugatit: Command, model: Path) -> None:
+    outcome = ugatit("fetch", "me/clay", "--to", "models/clay")
+    assert (outcome.code, outcome.lines) == (0, ["models/clay"])
+    assert contents(Path("models/clay")) == contents(model)
+    assert not any(path.is_symlink() for path in Path("models/clay").iterdir())
+    assert "--model models/clay" in outcome.stderr
+    outcome = ugatit("fetch", "me/clay", "--to", "models/clay")
+    assert outcome.code == 1
+    assert outcome.errors == ["models/clay: exists already"]
+    assert "--force" in outcome.stderr
+    assert ugatit("fetch", "me/clay", "--to", "models/clay", "--force").code == 0
+    put("pictures/a.png")
+    outcome = ugatit("fetch", "me/clay", "--to", "pictures", "--force")
+    assert outcome.code == 1
+    assert below("pictures") == ["a.png"]
+
+
+def test_the_bundled_model(ugatit: Command) -> None:
+    outcome = ugatit("fetch", "flat2clay", "--to", "clay")
+    assert (outcome.code, outcome.lines) == (0, ["clay"])
+    assert "comes with the package" in outcome.stderr
+    assert below("clay") == ["config.json", "model.safetensors"]
+    outcome = ugatit("fetch", "flat2clay", "--dry-run")
+    assert (outcome.code, "0 B to download" in outcome.stderr) == (0, True)
+
+
+@pytest.mark.usefixtures("commit")
+def test_a_dry_run(ugatit: Command, hub: HubServer) -> None:
+    outcome = ugatit("fetch", "me/clay", "--dry-run")
+    assert outcome.code == 0
+    assert [line.split("\t")[0] for line in outcome.lines] == [
+        "config.json", "model.safetensors", "discriminators.safetensors"
+    ]  # fmt: skip
+    assert all(line.endswith("to download") for line in outcome.lines)
+    assert hub.bytes_sent() == 0
+    ugatit("fetch", "me/clay")
+    outcome = ugatit("fetch", "me/clay", "--dry-run")
+    assert all(line.endswith("here already") for line in outcome.lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("fetch", "me/nothing"), 3, "has no repository me/nothing, or not for you"),
+        (("fetch", "me/clay@v9"), 3, "me/clay has no revision v9"),
+        (("fetch", "flat2cley"), 3, "no model 'flat2cley'"),
+        (("fetch", "horse2zebra"), 3, "nobody has published weights of horse2zebra"),
+        (("fetch", "a/b/c"), 3, "no model 'a/b/c'"),
+        (("fetch", ""), 3, "no model ''"),
+        (("fetch", "me/clay", "--from-file", "x"), 2, "--from-file doesn't go with me/clay"),
+        (("fetch", "flat2clay", "--from-file", "x"), 2, "--from-file doesn't go with flat2clay"),
+        (("fetch", "selfie2anime", "--from-file", "x"), 3, "x: no such file or folder"),
+        (("fetch", "selfie2anime", "--from-file", "x", "--dry-run"), 2, "contradict"),
+        (("translate", "a.png", "-o", "b.png", "--model", "me/nothing"), 3, "no folder me/nothing here; http"),
+        (("translate", "a.png", "-o", "b.png", "--model", "horse2zebra"), 3, "nobody has published"),
+    ],
+)
+@pytest.mark.usefixtures("commit")
+def test_what_cannot_be_fetched(ugatit: Command, arguments: tuple[str, ...], code: int, text: str) -> None:
+    put("a.png")
+    outcome = ugatit(*arguments)
+    assert outcome.code == code
+    assert len(outcome.errors) == 1
+    assert text in outcome.errors[0]
+    assert outcome.lines == []
+
+
+FAULTS = {
+    "flip": Fault("flip", after=500),
+    "cut": Fault("cut", after=700),
+    "drip": Fault("drip", after=300, delay=0.05, chunk=10),
+    "stall": Fault("stall", after=300),
+    "short": Fault("short", after=900),
+    "html": Fault("html"),
+    "401": Fault("status", status=401),
+    "403": Fault("status", status=403),
+    "404": Fault("status", status=404),
+    "429": Fault("status", status=429),
+    "429 wait": Fault("status", status=429, retry_after=3600),
+    "500": Fault("status", status=500),
+    "503": Fault("status", status=503),
+    "503 while downloading": Fault("status", status=503, method="GET"),
+    "redirects": Fault("redirect-loop"),
+}
+
+
+@pytest.mark.usefixtures("commit")
+@pytest.mark.parametrize("name", FAULTS)
+def test_every_fault_is_one_message_and_leaves_nothing_behind(
+    ugatit: Command, hub: HubServer, model: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    hub.fault(FAULTS[name])
+    put("a.png")
+    outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", "me/clay", *CPU)
+    assert outcome.code == 3, outcome.stderr
+    assert len(outcome.errors) == 1
+    assert "me/clay" in outcome.errors[0]
+    assert "internal" not in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    assert hub.token not in outcome.stderr
+    assert "signature=" not in outcome.stderr
+    assert not Path("b.png").exists()
+    hub.heal()
+    outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", "me/clay", *CPU)
+    assert outcome.code == 0, outcome.stderr
+    path = ugatit("models", "path", "me/clay").lines[0]
+    assert contents(Path(path)) == contents(model)
+
+
+@pytest.mark.usefixtures("commit")
+def test_a_private_model(ugatit: Command, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.private.add("me/clay")
+    outcome = ugatit("fetch", "me/clay")
+    assert outcome.code == 3
+    assert "log in with `hf auth login` or set HF_TOKEN" in outcome.stderr
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "x" * 34)
+    outcome = ugatit("fetch", "me/clay")
+    assert outcome.code == 3
+    assert "xxxx" not in outcome.stderr
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    outcome = ugatit("fetch", "me/clay")
+    assert outcome.code == 0
+    elsewhere = [request for request in hub.requests if request.path.startswith("/cdn/")]
+    assert elsewhere
+    assert not any("authorization" in request.headers for request in elsewhere)
+
+
+def test_an_import_from_the_users_disk(ugatit: Command, shared: Path) -> None:
+    folder = shared / "golden" / "tf" / "UGATIT_tf_full_ch8_32_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing"
+    outcome = ugatit("fetch", "selfie2anime", "--from-file", folder)
+    assert (outcome.code, outcome.lines) == (0, [str(store_path("selfie2anime"))])
+    assert "selfie <-> anime: full, 8 channels, 32 px" in outcome.stderr
+    put("a.png")
+    assert ugatit("translate", "a.png", "-o", "b.png", "--model", "selfie2anime", *CPU).code == 0
+
+
+@pytest.mark.usefixtures("commit")
+def test_an_interrupt(ugatit: Command, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    hub.fault(Fault("cut", after=2000, times=1))
+    with monkeypatch.context() as patched:
+        patched.setattr("ugatit_cli.weights.transfer.time.sleep", interrupt)
+        outcome = ugatit("fetch", "me/clay")
+    assert outcome.code == 130
+    assert outcome.errors == ["interrupted; what has arrived is kept"]
+    outcome = ugatit("fetch", "me/clay")
+    assert outcome.code == 0
+    assert "model.safetensors: goes on at 2.0 kB" in outcome.stderr
+
+
+@pytest.fixture
+def elsewhere(hub: HubServer, tmp_path: Path) -> dict[str, str]:
+    """The environment of a program of its own, with an empty cache."""
+    return environment(hub.url, tmp_path / "elsewhere") | {"PYTHONPATH": os.environ["PYTHONPATH"]}
+
+
+@pytest.mark.usefixtures("commit")
+@pytest.mark.slow
+def test_as_programs_with_real_settings(hub: HubServer, elsewhere: dict[str, str]) -> None:
+    """An empty cache, `HF_ENDPOINT`; then without the server and `HF_HUB_OFFLINE`."""
+    put("a.png")
+
+    def run(*arguments: object, **more: str) -> Outcome:
+        return program(*arguments, env=elsewhere | more)
+
+    assert run("fetch", "me/clay").code == 0
+    assert run("translate", "a.png", "-o", "b.png", "--model", "me/clay", *CPU).code == 0
+    hub.stop()
+    outcome = run("translate", "a.png", "-o", "c.png", "--model", "me/clay", *CPU, HF_HUB_OFFLINE="1")
+    assert outcome.code == 0
+    assert Path("b.png").read_bytes() == Path("c.png").read_bytes()
+    assert run("fetch", "me/clay", HF_HUB_OFFLINE="1").code == 0
+    outcome = run("fetch", "me/other", HF_HUB_OFFLINE="1")
+    assert outcome.code == 3
+    assert "HF_HUB_OFFLINE" in outcome.errors[0]
+
+
+@pytest.mark.slow
+def test_eight_processes_fetch_one_model(hub: HubServer, model: Path, elsewhere: dict[str, str]) -> None:
+    hub.add("me/clay", model)
+    hub.fault(Fault("drip", after=0, delay=0.02, chunk=2000))  # slow enough that they meet
+    running = [
+        subprocess.Popen(command("fetch", "me/clay"), env=elsewhere, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(8)
+    ]
+    outputs = [process.communicate(timeout=200) for process in running]
+    assert [process.returncode for process in running] == [0] * 8, outputs
+    assert len({output for output, _ in outputs}) == 1
+    assert hub.bytes_sent() == sum(len(data) for data in contents(model).values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_fetch_goes_on(
+    hub: HubServer, model: Path, elsewhere: dict[str, str], number: signal.Signals
+) -> None:
+    hub.add("me/clay", model)
+    size = (model / "model.safetensors").stat().st_size
+    hub.fault(Fault("stall", after=size // 2))
+    process = subprocess.Popen(command("fetch", "me/clay"), env=elsewhere, stderr=subprocess.PIPE)
+    limit = time.monotonic() + 60
+    while hub.bytes_sent("model.safetensors") < size // 2:
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    hub.heal()
+    outcome = program("fetch", "me/clay", env=elsewhere)
+    assert outcome.code == 0, outcome.stderr
+    assert contents(Path(outcome.lines[0])) == contents(model)
+    assert hub.bytes_sent("model.safetensors") == size
+
+
+def test_secrets_in_the_address(ugatit: Command, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = hub.url.replace("http://", "http://user:secretword@")
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    for arguments in (("fetch", "me/nothing"), ("translate", "a.png", "-o", "b.png", "--model", "me/nothing")):
+        outcome = ugatit(*arguments)
+        assert outcome.code == 3
+        assert "secretword" not in outcome.stderr
+    assert hub_module.without_secrets(address) == hub.url.replace("http://", "http://***@")

@@ -1,0 +1,385 @@
+"""`ugatit push`: onto a Hub on loopback and back, and what is said when it can't be."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import re
+import tomllib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled
+
+from tests import tiny
+from tests.cli.conftest import Command, Outcome, below, put
+from tests.hub_client import Notes
+from tests.hub_server import Fault, HubServer
+from tests.pictures import make_folders, train
+from ugatit_cli.checkpoint import open_model
+from ugatit_cli.weights import fetch
+from ugatit_cli.weights.manifest import read_manifest
+
+REPO = "tester/flat2clay"
+MODEL = ["config.json", "model.safetensors"]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    tiny.save(tmp_path / "model", discriminators=True)
+    return "model"
+
+
+@pytest.fixture
+def push(ugatit: Command, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """`ugatit push` by somebody who is logged in; no output ever has the token."""
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+
+    def run(*arguments: object) -> Outcome:
+        outcome = ugatit("push", *arguments)
+        assert hub.token not in outcome.stderr + outcome.stdout.decode()
+        assert "internal error" not in outcome.stderr
+        return outcome
+
+    return run
+
+
+def local(folder: str = "model") -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def remote(hub: HubServer, repository: str = REPO) -> dict[str, bytes]:
+    return {name: data for name, data in hub.files(repository).items() if name != ".gitattributes"}
+
+
+# --- There and back --------------------------------------------------------------------------------------
+
+
+def test_there_and_back(push: Command, ugatit: Command, hub: HubServer, model: str) -> None:
+    outcome = push(model, REPO, "--licence", "MIT", "--data", "icons")
+    assert outcome.code == 0
+    held = remote(hub)
+    assert sorted(held) == sorted([*MODEL, "README.md"])
+    assert {name: held[name] for name in MODEL} == {name: local()[name] for name in MODEL}
+    assert "\nlicense: mit\n" in held["README.md"].decode()
+    assert f"published: {hub.url}/{REPO}\n" in outcome.stderr
+    assert f"ugatit translate PICTURES --model {REPO} -o out/" in outcome.stderr
+    put("a.png")
+    cpu = ("--device", "cpu", "--precision", "fp32")
+    assert ugatit("translate", "a.png", "-o", "b.png", "--model", REPO, *cpu).code == 0
+    assert ugatit("translate", "a.png", "-o", "c.png", "--model", model, *cpu).code == 0
+    assert Path("b.png").read_bytes() == Path("c.png").read_bytes()
+
+
+def test_the_entry_for_a_manifest(push: Command, hub: HubServer, model: str) -> None:
+    outcome = push(model, REPO, "--with-discriminators", "--description", "Icons", "--data", "icons")
+    Path("weights.toml").write_text("schema = 1\n\n" + outcome.stdout.decode())
+    entry = read_manifest(Path("weights.toml"))["flat2clay"]
+    assert (entry.repository, entry.revision) == (REPO, hub.commits(REPO)[-1])
+    assert (entry.description, entry.training_data, entry.licence) == ("Icons", "icons", "not stated")
+    held = remote(hub)
+    assert {name: (record.size, record.sha256) for name, record in entry.files.items() if record} == {
+        name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in held.items()
+    }
+    fetched = fetch.fetch_model(fetch.wanted_by(entry), Notes())
+    assert fetched.discriminators is not None
+    assert "~/.config/ugatit/weights.toml, whose first line is: schema = 1" in outcome.stderr
+
+
+def test_a_run(push: Command, hub: HubServer, tmp_path: Path) -> None:
+    train(tmp_path / "run", make_folders(tmp_path / "data"), {"iterations": 1})
+    outcome = push("run", "tester/red2blue")
+    assert outcome.code == 0
+    held = remote(hub, "tester/red2blue")
+    assert sorted(held) == sorted([*MODEL, "README.md", "samples.png"])
+    assert "*Drawn after 1 training steps" in held["README.md"].decode()
+    files = tomllib.loads(outcome.stdout.decode())["models"]["red2blue"]["files"]
+    assert sorted(files) == sorted([*MODEL, "README.md"])
+
+
+def test_a_name_of_the_store(push: Command, hub: HubServer, tmp_path: Path) -> None:
+    tiny.save(tmp_path / "home" / "models" / "mine")
+    assert push("mine", REPO).code == 0
+    assert sorted(remote(hub)) == sorted([*MODEL, "README.md"])
+
+
+def test_twice(push: Command, hub: HubServer, model: str) -> None:
+    first, again = push(model, REPO), push(model, REPO)
+    assert again.code == 0
+    assert f"nothing changed: {hub.url}/{REPO}\n" in again.stderr
+    assert again.stdout == first.stdout
+    assert len(hub.commits(REPO)) == 2  # the empty one, and ours
+
+
+def test_private(push: Command, hub: HubServer, model: str) -> None:
+    assert push(model, REPO, "--private").code == 0
+    assert push(model, "tester/open").code == 0
+    assert hub.private == {REPO}
+    assert push(model, REPO, "--private", "--licence", "mit").code == 0
+    outcome = push(model, "tester/open", "--private", "--licence", "mit")
+    assert (outcome.code, outcome.errors) == (3, ["tester/open exists and is public"])
+    assert len(hub.commits("tester/open")) == 2
+
+
+# --- What is there already -------------------------------------------------------------------------------
+
+
+def test_other_repositories_are_left_alone(push: Command, hub: HubServer, model: str) -> None:
+    theirs = {"config.json": b'{"architectures": ["Bert"]}', "pytorch_model.bin": b"x", "README.md": b"# Theirs"}
+    hub.add(REPO, theirs)
+    outcome = push(model, REPO)
+    assert outcome.code == 3
+    assert outcome.errors == [f"{REPO} exists and is not a ugatit model (config.json, pytorch_model.bin)"]
+    assert "--overwrite" in outcome.stderr
+    assert remote(hub) == theirs
+    assert push(model, REPO, "--overwrite").code == 0
+    assert remote(hub)["model.safetensors"] == local()["model.safetensors"]
+    assert remote(hub)["pytorch_model.bin"] == b"x"
+
+
+@pytest.mark.parametrize("config", [b"no json", b"[]", b'{"format": "1", "model": {}}', b'{"format": 1}'])
+def test_configs_that_are_not_ours(push: Command, hub: HubServer, model: str, config: bytes) -> None:
+    hub.add(REPO, {"config.json": config})
+    assert push(model, REPO).errors == [f"{REPO} exists and is not a ugatit model (config.json)"]
+
+
+@pytest.mark.parametrize("files", [{".gitattributes": b""}, {"README.md": b"# Soon"}])
+def test_a_repository_that_waits(push: Command, hub: HubServer, model: str, files: dict[str, bytes]) -> None:
+    hub.add(REPO, files)
+    assert push(model, REPO).code == 0
+    assert b"library_name: ugatit" in remote(hub)["README.md"]
+
+
+def test_discriminators_of_other_weights_are_removed(
+    push: Command, hub: HubServer, model: str, tmp_path: Path
+) -> None:
+    tiny.save(tmp_path / "newer", dataclasses.replace(tiny.LIGHT, channels=8))
+    hub.add(REPO, {"notes.txt": b"mine"} | local())
+    kept = push(model, REPO)  # without discriminators, but they are those of these weights
+    assert kept.code == 0
+    assert "discriminators.safetensors" in remote(hub)
+    outcome = push("newer", REPO)
+    assert outcome.code == 0
+    assert "holds discriminators.safetensors of other weights: it is removed" in outcome.stderr
+    assert sorted(remote(hub)) == sorted([*MODEL, "README.md", "notes.txt"])
+
+
+# --- What goes wrong -------------------------------------------------------------------------------------
+
+
+def test_nobody_is_logged_in(push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    outcome = push(model, REPO)
+    assert (outcome.code, outcome.errors) == (3, ["nobody is logged in to the Hub"])
+    assert "Log in with `hf auth login` or set HF_TOKEN." in outcome.stderr
+    assert hub.requests == []
+
+
+def test_a_wrong_token(push: Command, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = "hf_" + "wrongwrong" * 3
+    monkeypatch.setenv("HF_TOKEN", wrong)
+    outcome = push(model, REPO)
+    assert (outcome.code, outcome.errors) == (3, [f"{REPO}: the Hub refuses your token (401)"])
+    assert wrong not in outcome.stderr
+
+
+def test_offline(push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    outcome = push(model, REPO)
+    assert (outcome.code, outcome.errors) == (3, ["HF_HUB_OFFLINE forbids to ask the Hub"])
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Fault("status", "repos/create", status=403, method="POST"), "the Hub forbids it (403)"),
+        (Fault("status", "commit/main", status=409, method="POST"), "changed by somebody else meanwhile (409)"),
+        (Fault("status", "commit/main", status=503, method="POST"), "the Hub answered 503"),
+        (Fault("status", "commit/main", status=400, method="POST"), "the Hub refuses the upload (400): Error 400"),
+        (Fault("status", "commit/main", status=429, method="POST"), "too many requests (429)"),
+        (Fault("html", "commit/main", method="POST"), "the upload failed"),
+        (Fault("html", "repos/create", method="POST"), "the upload failed"),
+        (Fault("status", f"models/{REPO}", status=503), "the Hub answered 503"),
+    ],
+)
+def test_faults(push: Command, hub: HubServer, model: str, fault: Fault, reason: str) -> None:
+    hub.fault(fault)
+    outcome = push(model, REPO)
+    assert outcome.code == 3
+    assert outcome.stdout == b""
+    assert len(outcome.errors) == 1
+    assert reason in outcome.errors[0]
+    assert fault.hits
+    hub.heal()
+    assert push(model, REPO).code == 0
+    assert remote(hub)["model.safetensors"] == local()["model.safetensors"]
+
+
+def test_an_upload_that_is_refused(
+    push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = hub.fault(Fault("status", "", status=403, method="PUT"))
+    outcome = push(model, REPO, "--with-discriminators")
+    assert (outcome.code, outcome.errors) == (3, [f"{REPO}: the Hub forbids it (403)"])
+    assert fault.hits
+    hub.heal()
+    assert push(model, REPO, "--with-discriminators").code == 0
+
+
+def test_a_busy_hub(push: Command, hub: HubServer, model: str) -> None:
+    for path, method in ((f"models/{REPO}", "GET"), ("repos/create", "POST")):
+        hub.fault(Fault("status", path, status=503, method=method, times=1))
+    outcome = push(model, REPO)
+    assert outcome.code == 0
+    assert outcome.stderr.count("the Hub answered 503 (out of service); trying again") == 2
+
+
+def test_no_connection(push: Command, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    outcome = push(model, REPO)
+    assert outcome.code == 3
+    assert len(outcome.errors) == 1
+    assert f"{REPO}: the connection failed" in outcome.errors[0]
+
+
+def test_somebody_else_is_quicker(push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add(REPO, {"README.md": b"# Soon"})
+    create = huggingface_hub.HfApi.create_commit
+
+    def later(*arguments: Any, **options: Any) -> Any:
+        hub.add(REPO, {"theirs.bin": b"x"})
+        return create(*arguments, **options)
+
+    with monkeypatch.context() as context:
+        context.setattr(huggingface_hub.HfApi, "create_commit", later)
+        outcome = push(model, REPO)
+    assert (outcome.code, outcome.errors) == (3, [f"{REPO} was changed by somebody else meanwhile (412)"])
+    assert "model.safetensors" not in remote(hub)
+    assert push(model, REPO).errors == [f"{REPO} exists and is not a ugatit model (theirs.bin)"]
+
+
+def test_ctrl_c(push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(huggingface_hub.HfApi, "create_commit", interrupted)
+        outcome = push(model, REPO)
+    assert (outcome.code, outcome.errors) == (130, ["interrupted before all was done"])
+    assert outcome.stdout == b""
+    assert push(model, REPO).code == 0
+    assert "model.safetensors" in remote(hub)
+
+
+# --- What the client says --------------------------------------------------------------------------------
+
+
+def test_the_client_is_quiet(push: Command, model: str, caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    push(model, REPO)
+    outcome = push(model, REPO)  # of which the client would warn that nothing is new
+    assert caplog.records == []
+    assert logger.level == level
+    assert not are_progress_bars_disabled()
+    assert "%" not in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 4
+
+
+def test_warnings_of_the_hub_about_the_card(push: Command, hub: HubServer, model: str) -> None:
+    Path(model, "README.md").write_text("# Mine\n")
+    with warnings.catch_warnings(record=True) as leaked:
+        outcome = push(model, REPO, "--licence", "mit")
+    assert leaked == []
+    assert outcome.code == 0
+    assert "the Hub says: " in outcome.stderr
+    assert "empty or missing yaml metadata" in outcome.stderr
+    assert "--licence: not written into that card" in outcome.stderr
+    assert remote(hub)["README.md"] == b"# Mine\n"
+
+
+# --- Dry runs --------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run(push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    before = local()
+    outcome = push(model, REPO, "--dry-run", "--licence", "mit")
+    assert outcome.code == 0
+    assert outcome.lines == [str(Path("flat2clay").absolute())]
+    assert sorted(local("flat2clay")) == sorted([*MODEL, "README.md"])
+    assert local("flat2clay")["model.safetensors"] == before["model.safetensors"]
+    assert not Path("flat2clay/model.safetensors").samefile("model/model.safetensors")
+    assert f"would publish to the repository {hub.url}/{REPO}:" in outcome.stderr
+    assert re.search(r"^  model.safetensors  [\d.]+ kB$", outcome.stderr, re.MULTILINE)
+    assert hub.requests == []
+    assert local() == before
+    assert open_model(Path("flat2clay")).discriminators is None
+
+
+def test_a_dry_run_is_published_as_it_is(push: Command, hub: HubServer, model: str) -> None:
+    push(model, REPO, "--dry-run", "--to", "look/it", "--with-discriminators")
+    Path("look/it/README.md").write_text("---\nlibrary_name: ugatit\n---\n# Edited\n")
+    assert push("look/it", REPO, "--with-discriminators").code == 0
+    assert remote(hub) == local("look/it")
+
+
+def test_a_dry_run_replaces_only_models(push: Command, model: str) -> None:
+    put("pictures/a.png")
+    outcome = push(model, REPO, "--dry-run", "--to", "pictures", "--overwrite")
+    assert outcome.code == 1
+    assert below("pictures") == ["a.png"]
+    assert push(model, REPO, "--dry-run", "--to", "look").code == 0
+    outcome = push(model, REPO, "--dry-run", "--to", "look")
+    assert outcome.code == 1
+    assert "exists already" in outcome.errors[0]
+    assert push(model, REPO, "--dry-run", "--to", "look", "--licence", "mit", "--overwrite").code == 0
+    assert b"license: mit" in local("look")["README.md"]
+
+
+def test_a_dry_run_never_replaces_the_model_itself(push: Command, model: str) -> None:
+    before = local()
+    outcome = push(model, "tester/model", "--dry-run", "--overwrite")
+    assert outcome.code == 2
+    assert "is the model itself" in outcome.errors[0]
+    assert local() == before
+
+
+# --- Usage -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("flat2clay",), "'flat2clay' is not a repository on the Hub"),
+        ((f"{REPO}@v1",), f"{REPO}@v1: a model is published as the newest revision"),
+        ((REPO, "--to", "look"), "--to is where --dry-run writes"),
+        ((REPO, "--licence", "all rights reserved"), "--licence all rights reserved: not a licence id of the Hub"),
+        ((REPO, "--licence", ""), "--licence is empty"),
+        ((REPO, "--data", " "), "--data is empty"),
+        ((REPO, "--description", "a\nb"), "--description: must be one line of plain text"),
+    ],
+)
+def test_wrong_usage(push: Command, hub: HubServer, model: str, arguments: tuple[str, ...], reason: str) -> None:
+    outcome = push(model, *arguments)
+    assert (outcome.code, outcome.errors) == (2, [reason])
+    assert hub.requests == []
+
+
+def test_models_that_are_not_there(push: Command, hub: HubServer, model: str) -> None:
+    assert push("nothing", REPO).code == 3
+    Path(model, "discriminators.safetensors").unlink()
+    outcome = push(model, REPO, "--with-discriminators")
+    assert (outcome.code, outcome.errors) == (3, ["model: this model comes without discriminators"])
+    assert push(model, REPO, "--samples", "missing.png").code == 1
+    assert hub.requests == []
+    config = json.loads(Path(model, "config.json").read_text())
+    Path(model, "config.json").write_text(json.dumps(config | {"format": 99}))
+    assert push(model, REPO).code == 3

@@ -1,0 +1,58 @@
+"""Models in a Hub cache, as `huggingface_hub` lays it out, and in the store, with their receipts; no network."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+from ugatit_cli.weights import receipts
+from ugatit_cli.weights.home import store_path
+from ugatit_cli.weights.receipts import Receipt
+
+
+def use_folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Store, cache and configuration below this folder; the cache's path."""
+    cache = root / "cache"
+    monkeypatch.setenv("UGATIT_HOME", str(root / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(root / "config"))
+    monkeypatch.delenv("UGATIT_MANIFEST", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    return cache
+
+
+def fetched(cache: Path, files: Path, repository: str, commit: str, key: str = "", branch: str = "main") -> Receipt:
+    """Puts the files of a folder into the cache at one commit, with a receipt."""
+    base = cache / f"models--{repository.replace('/', '--')}"
+    snapshot = base / "snapshots" / commit
+    for folder in (base / "blobs", base / "refs", snapshot):
+        folder.mkdir(parents=True, exist_ok=True)
+    if branch:
+        (base / "refs" / branch).write_text(commit)
+    names = sorted(path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file())
+    for name in names:
+        data = (files / name).read_bytes()
+        blob = base / "blobs" / hashlib.sha256(data).hexdigest()
+        blob.write_bytes(data)
+        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / name).symlink_to(blob)
+    receipt = receipts.of_folder(key or repository, snapshot, names, repository, commit)
+    receipts.save(receipt)
+    return receipt
+
+
+def stored(name: str, *, receipt: bool = True, discriminators: bool = False) -> Path:
+    """A tiny model in the store."""
+    folder = tiny.save(store_path(name), discriminators=discriminators)
+    if receipt:
+        receipts.save(receipts.of_folder(name, folder, sorted(path.name for path in folder.iterdir())))
+    return folder
+
+
+def flip(path: Path, offset: int = -1) -> None:
+    """Changes one bit of a file, which keeps its size."""
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)

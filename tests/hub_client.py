@@ -1,0 +1,91 @@
+"""A Hub on loopback as the one that `huggingface_hub` and `ugatit` talk to: in this process and in others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.utils import _detect_agent
+
+from tests.hub_server import HubServer, hub_server
+from ugatit_cli.weights import hub as hub_module
+from ugatit_cli.weights.hub import Patience
+
+
+class Notes:
+    """A listener that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.begun: list[tuple[str, int | None, int]] = []
+        self.received = 0
+        self.ended = 0
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def begin(self, label: str, size: int | None, done: int) -> None:
+        self.begun.append((label, size, done))
+
+    def advance(self, count: int) -> None:
+        self.received += count
+
+    def end(self) -> None:
+        self.ended += 1
+
+
+def point_at(monkeypatch: pytest.MonkeyPatch, url: str, folder: Path) -> None:
+    """Everything that this process does with a Hub happens at `url` and below `folder`, quickly and without a token.
+
+    `huggingface_hub` reads the environment when it is imported, so its constants are set.
+    """
+    for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING_FACE", "HUGGINGFACE", "UGATIT_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("UGATIT_HOME", str(folder / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    for name, value in {
+        "ENDPOINT": url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": url + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_CACHE": str(folder / "cache"),
+        "HF_TOKEN_PATH": str(folder / "token"),
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_DOWNLOAD_TIMEOUT": 2,
+        "HF_HUB_ETAG_TIMEOUT": 2,
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(_detect_agent, "_registry", {})
+    monkeypatch.setattr(
+        hub_module, "PATIENCE", Patience(attempts=3, wait=0.01, longest_wait=2.0, window=0.3, least=2000)
+    )
+
+
+@contextmanager
+def loopback_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[HubServer]:
+    """A server, with this process pointed at it."""
+    with hub_server() as server:
+        point_at(monkeypatch, server.url, folder)
+        try:
+            yield server
+        finally:
+            huggingface_hub.close_session()
+
+
+def environment(url: str, folder: Path, **more: str) -> dict[str, str]:
+    """The environment of another process that is pointed at `url` in the same way."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "UGATIT_"))}
+    return kept | {
+        "HF_ENDPOINT": url,
+        "HF_HOME": str(folder / "hf"),
+        "HF_HUB_CACHE": str(folder / "cache"),
+        "HF_HUB_DISABLE_XET": "1",
+        "UGATIT_HOME": str(folder / "home"),
+        "XDG_CONFIG_HOME": str(folder / "config"),
+        "OMP_NUM_THREADS": "1",
+        **more,
+    }

@@ -1,0 +1,328 @@
+"""The catalog: what is known, what is here, and what is no longer what it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+from tests.fetched import fetched, flip, stored, use_folders
+from ugatit_cli.checkpoint import open_model
+from ugatit_cli.errors import ModelError
+from ugatit_cli.weights import catalog, receipts
+from ugatit_cli.weights.catalog import Known, checkpoint_of, known, verify
+from ugatit_cli.weights.fetch import checkpoint_key
+from ugatit_cli.weights.home import BUNDLED, store_path
+from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml, read_manifest
+from ugatit_cli.weights.receipts import Receipt
+from ugatit_cli.weights.store import find_model
+
+COMMIT = "0123456789" * 4
+PINNED = f"ann/cats@{COMMIT}"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store and an empty cache."""
+    monkeypatch.chdir(tmp_path)
+    return use_folders(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return tiny.save(tmp_path / "made", discriminators=True)
+
+
+def records(folder: Path) -> dict[str, FileRecord | None]:
+    receipt = receipts.of_folder("x", folder, sorted(path.name for path in folder.iterdir()))
+    return {name: FileRecord(stamp.size, stamp.sha256) for name, stamp in receipt.files.items()}
+
+
+def add_entry(monkeypatch: pytest.MonkeyPatch, entry: Entry) -> Entry:
+    path = Path("weights.toml").absolute()
+    path.write_text("schema = 1\n" + entry_toml(entry), encoding="utf-8")
+    monkeypatch.setenv("UGATIT_MANIFEST", str(path))
+    return entry
+
+
+def hub_entry(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str = "cats") -> Entry:
+    facts = ("Cats", ("flat", "clay"), 32, "MIT", "pictures")
+    return add_entry(monkeypatch, Entry(name, *facts, "hub", "ann/cats", COMMIT, records(folder)))
+
+
+def listed() -> dict[str, Known]:
+    return {one.name: one for one in catalog.catalog()}
+
+
+def checkpoint(cache: Path, entry: Entry) -> Receipt:
+    """An import's checkpoint in the cache, as `fetch_checkpoint` leaves it."""
+    files = cache.parent / "checkpoint"
+    for name in entry.files:
+        (files / name).parent.mkdir(parents=True, exist_ok=True)
+        (files / name).write_bytes(b"weights of " + name.encode())
+    return fetched(cache, files, entry.repository, COMMIT, checkpoint_key(entry))
+
+
+# --- What there is -------------------------------------------------------------------------------------
+
+
+def test_a_fresh_machine() -> None:
+    found = listed()
+    assert list(found) == list(read_manifest())
+    states = {name: one.state for name, one in found.items()}
+    assert states["flat2clay"] == "ready"
+    assert states["selfie2anime"] == "not fetched"
+    assert states["horse2zebra"] == "no weights"
+    bundled = found["flat2clay"]
+    assert (bundled.kind, bundled.folder, bundled.domains) == ("bundled", BUNDLED / "flat2clay", ("flat", "clay"))
+    assert bundled.size == sum((BUNDLED / "flat2clay" / name).stat().st_size for name in bundled.files)
+    other = found["selfie2anime"]
+    assert (other.kind, other.folder, other.size, other.image_size) == ("import", None, None, 256)
+    assert str(other.hub) == "hylee/UGATIT_model"
+    assert other.fact("licence") == "not stated by the authors"
+    assert other.next_step == ("Fetch it", "ugatit fetch selfie2anime")
+
+
+def test_models_in_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stored("zebra")
+    stored("cats", receipt=False, discriminators=True)
+    store_path(".hidden").mkdir()
+    store_path("cats").with_name("file").touch()
+    found = listed()
+    assert list(found)[-2:] == ["cats", "zebra"]
+    zebra = found["zebra"]
+    assert (zebra.kind, zebra.state, zebra.folder) == ("store", "ready", folder)
+    assert zebra.files == ("config.json", "model.safetensors")
+    assert zebra.domains == ("flat", "clay")
+    assert zebra.entry is None
+    assert zebra.receipt is not None
+    assert zebra.receipt.folder == folder
+    assert zebra.next_step[1] == "ugatit translate PICTURES --model zebra -o out/"
+    assert found["cats"].receipt is None
+    assert "discriminators.safetensors" in found["cats"].files
+    # Nothing of it needs torch, which takes a second and a half to import.
+    monkeypatch.setitem(sys.modules, "ugatit_cli.checkpoint", None)
+    assert listed() == found
+
+
+def test_the_store_goes_where_its_home_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored("mine")
+    (tmp_path / "home").rename(tmp_path / "elsewhere")
+    monkeypatch.setenv("UGATIT_HOME", str(tmp_path / "elsewhere"))
+    assert verify(known("mine")).damage == ()
+    assert len(verify(known("mine")).checked) == 2
+
+
+def test_models_from_the_hub(cache: Path, model: Path) -> None:
+    receipt = fetched(cache, model, "ann/cats", COMMIT)
+    found = listed()
+    assert list(found)[-1] == "ann/cats"
+    cats = found["ann/cats"]
+    assert (cats.kind, cats.state, cats.folder, cats.commit) == ("hub", "ready", receipt.folder, COMMIT)
+    assert str(cats.hub) == "ann/cats"
+    assert len(cats.files) == 3
+    assert known("ann/cats") == known("ann/cats@main") == cats
+    with pytest.raises(ModelError, match="nothing fetched from the Hub as ann/cats@v2") as caught:
+        known("ann/cats@v2")
+    assert "ugatit fetch ann/cats@v2" in caught.value.hint
+
+
+def test_an_entry_and_what_was_fetched_for_it_are_one(
+    cache: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = hub_entry(monkeypatch, model)
+    before = listed()["cats"]
+    size = sum(path.stat().st_size for path in model.iterdir())
+    assert (before.state, before.folder, before.size, before.commit) == ("not fetched", None, size, "")
+    assert str(before.hub) == PINNED
+    fetched(cache, model, "ann/cats", COMMIT, PINNED)
+    after = listed()
+    assert list(after) == list(read_manifest())
+    assert (after["cats"].state, after["cats"].entry, after["cats"].size) == ("ready", entry, size)
+    assert known(PINNED).name == PINNED
+
+
+def test_a_model_of_the_users_own_under_a_known_name() -> None:
+    for name in ("flat2clay", "horse2zebra"):
+        stored(name)
+        one = listed()[name]
+        # The manifest's licence is about other weights.
+        assert (one.kind, one.state, one.entry, one.fact("licence")) == ("store", "ready", None, None)
+
+
+def test_an_imported_model_keeps_the_facts_of_its_entry(cache: Path) -> None:
+    entry = read_manifest()["selfie2anime"]
+    assert checkpoint_of(known("selfie2anime")) is None
+    receipt = checkpoint(cache, entry)
+    assert known("selfie2anime").state == "not fetched"
+    assert checkpoint_of(known("selfie2anime")) == receipt
+    assert list(listed()) == list(read_manifest())
+    folder = stored("selfie2anime")
+    document = json.loads((folder / "config.json").read_text())
+    document["provenance"] = {"repository": "hylee/UGATIT_model", "commit": COMMIT}
+    (folder / "config.json").write_text(json.dumps(document))
+    one = known("selfie2anime")
+    assert (one.kind, one.entry, one.domains, one.commit) == ("store", entry, ("flat", "clay"), COMMIT)
+    assert str(one.hub) == f"hylee/UGATIT_model@{COMMIT}"
+
+
+def test_an_emptied_cache(cache: Path, model: Path) -> None:
+    receipt = fetched(cache, model, "ann/cats", COMMIT)
+    shutil.rmtree(cache)
+    one = listed()["ann/cats"]
+    assert (one.state, one.folder, one.next_step) == ("not fetched", None, ("Fetch it", "ugatit fetch ann/cats"))
+    assert one.size == sum(stamp.size for stamp in receipt.files.values())
+    with pytest.raises(ModelError, match="ann/cats is not on this machine"):
+        verify(one)
+
+
+def test_a_broken_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("weights.toml").write_text("schema = 1\n[models.x]\n")
+    monkeypatch.setenv("UGATIT_MANIFEST", "weights.toml")
+    with pytest.raises(ModelError, match=r"\[models\.x\] description: missing"):
+        catalog.catalog()
+
+
+# --- Names ---------------------------------------------------------------------------------------------
+
+
+def test_folders_and_files(model: Path) -> None:
+    shutil.copytree(model, "run/model")
+    assert known("made").folder == Path("made")
+    assert known("run").folder == Path("run/model")
+    assert known("made/model.safetensors").folder == Path("made")
+    Path("made/discriminators.safetensors").unlink()
+    Path("made/model.safetensors").rename("made/other.safetensors")
+    one = known("made/other.safetensors")
+    assert (one.kind, one.state, one.files) == ("folder", "ready", ("config.json", "other.safetensors"))
+    verdict = verify(one)
+    assert (verdict.damage, verdict.unknown) == ((), ("config.json", "other.safetensors"))
+    with pytest.raises(ModelError, match="no such file"):
+        known("run/../..")
+
+
+def test_names_are_found_as_find_model_finds_them(model: Path) -> None:
+    shutil.copytree(model, "flat2clay")
+    shutil.copytree(model, "selfie2anime")
+    for name in ("flat2clay", "./flat2clay", "selfie2anime"):
+        assert known(name).folder == find_model(name).path
+    stored("selfie2anime")
+    assert known("selfie2anime").folder == find_model("selfie2anime").path == store_path("selfie2anime")
+
+
+@pytest.mark.parametrize(("name", "near"), [("flat2cley", "flat2clay"), ("minee", "mine"), ("../x y", "")])
+def test_unknown_names(name: str, near: str) -> None:
+    stored("mine")
+    with pytest.raises(ModelError, match="no model") as caught:
+        known(name)
+    assert f"Did you mean {near}?" in caught.value.hint or not near
+
+
+# --- Damage --------------------------------------------------------------------------------------------
+
+
+def damage(folder: Path, kind: str) -> None:
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    if kind == "cut":
+        weights.write_bytes(weights.read_bytes()[:-5])
+    elif kind == "no weights":
+        weights.unlink()
+    elif kind == "no config":
+        config.unlink()
+    elif kind == "not JSON":
+        config.write_text("{")
+    elif kind == "a list":
+        config.write_text("[]")
+    elif kind == "newer":
+        config.write_text(config.read_text().replace('"format": 1', '"format": 99'))
+    elif kind == "empty":
+        shutil.rmtree(folder)
+        folder.mkdir()
+    elif kind == "other discriminators":
+        (folder / "discriminators.safetensors").write_bytes(b"x" * 100)
+
+
+DAMAGES = ["cut", "no weights", "no config", "not JSON", "a list", "newer", "empty", "other discriminators"]
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_damaged_models_are_listed(kind: str) -> None:
+    damage(stored("mine"), kind)
+    one = listed()["mine"]
+    with pytest.raises(ModelError) as caught:
+        open_model(store_path("mine"))
+    assert (one.state, one.problem) == ("damaged", caught.value.message)
+    assert one.next_step[1] == "ugatit models rm mine"
+    assert verify(one).damage != ()
+
+
+@pytest.mark.parametrize("kind", ["cut", "no weights", "no config"])
+def test_damaged_models_in_the_cache(cache: Path, model: Path, kind: str) -> None:
+    receipt = fetched(cache, model, "ann/cats", COMMIT)
+    damage(receipt.folder, kind)
+    one = known("ann/cats")
+    assert one.state == "damaged"
+    assert ("missing: " if kind.startswith("no") else "bytes") in one.problem
+    assert one.next_step == ("Fetch it again", "ugatit fetch ann/cats --force")
+    assert len(verify(one).damage) == 1
+
+
+def test_a_flipped_bit_is_found(cache: Path, model: Path) -> None:
+    stored("mine")
+    fetched(cache, model, "ann/cats", COMMIT)
+    for name in ("mine", "ann/cats"):
+        folder = known(name).folder
+        assert folder is not None
+        assert verify(known(name)).damage == ()
+        flip(folder / "model.safetensors")
+        verdict = verify(known(name))
+        assert len(verdict.damage) == 1
+        assert verdict.damage[0].startswith(f"{folder / 'model.safetensors'}: damaged: expected sha256 ")
+        assert (verdict.known.state, verdict.known.problem) == ("damaged", verdict.damage[0])
+
+
+def test_the_bundled_model_is_compared_with_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict = verify(known("flat2clay"))
+    assert verdict.damage == ()
+    assert set(verdict.checked) == set(read_manifest()["flat2clay"].files)
+    shutil.copytree(BUNDLED, tmp_path / "copy")
+    monkeypatch.setattr(catalog, "BUNDLED", tmp_path / "copy")
+    flip(tmp_path / "copy" / "flat2clay" / "model.safetensors")
+    one = known("flat2clay")
+    assert one.state == "ready"
+    verdict = verify(one)
+    assert len(verdict.damage) == 1
+    assert verdict.known.next_step == ("Install it again", "pip install --force-reinstall ugatit-cli")
+    (tmp_path / "copy" / "flat2clay" / "model.safetensors").unlink()
+    assert known("flat2clay").problem.endswith("missing: model.safetensors")
+
+
+def test_a_manifest_that_promises_something_else(cache: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched(cache, model, "ann/cats", COMMIT, PINNED)
+    entry = hub_entry(monkeypatch, model)
+    assert verify(known("cats")).damage == ()
+    files = {**entry.files, "config.json": FileRecord(407, "a" * 64), "README.md": FileRecord(5, "b" * 64)}
+    facts = (entry.description, entry.domains, 32, "MIT", "pictures")
+    add_entry(monkeypatch, Entry("cats", *facts, "hub", "ann/cats", COMMIT, files))
+    first, second = verify(known("cats")).damage
+    assert first.startswith(f"config.json: expected sha256 {'a' * 64} (the manifest), found ")
+    assert second == "README.md: in the manifest, but not fetched"
+
+
+def test_models_without_a_receipt_are_opened() -> None:
+    folder = stored("mine", receipt=False)
+    verdict = verify(known("mine"))
+    assert (verdict.damage, verdict.checked, verdict.unknown) == ((), (), ("config.json", "model.safetensors"))
+    flip(folder / "model.safetensors", offset=20)  # in its header
+    assert verify(known("mine")).damage != ()
+
+
+def test_files_that_came_later_are_told_apart(model: Path) -> None:
+    folder = stored("mine")
+    shutil.copy(model / "discriminators.safetensors", folder)
+    verdict = verify(known("mine"))
+    assert (verdict.damage, verdict.unknown) == ((), ("discriminators.safetensors",))

@@ -1,0 +1,270 @@
+"""Models from a Hub on loopback: fetched, checked, used without it; official checkpoints converted."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from tests import tiny
+from tests.hub_client import Notes
+from tests.hub_server import Fault, HubServer
+from ugatit_cli.checkpoint import open_model
+from ugatit_cli.config import ModelConfig
+from ugatit_cli.errors import ModelError
+from ugatit_cli.weights import fetch, receipts
+from ugatit_cli.weights.fetch import Wanted
+from ugatit_cli.weights.hub import HubId
+from ugatit_cli.weights.manifest import FileRecord
+from ugatit_cli.weights.transfer import digest_of
+
+REPOSITORY = "me/clay"
+WANTED = Wanted(HubId(REPOSITORY))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model folder with discriminators and a card."""
+    folder = tiny.save(tmp_path / "model", discriminators=True)
+    (folder / "README.md").write_text("# Clay\n", encoding="utf-8")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def records(folder: Path) -> dict[str, FileRecord | None]:
+    digests = {path.name: digest_of(path) for path in folder.iterdir()}
+    return {name: FileRecord(digest.size, digest.sha256) for name, digest in digests.items()}
+
+
+def test_a_model_is_fetched_whole(hub: HubServer, model: Path) -> None:
+    commit = hub.add(REPOSITORY, model)
+    notes = Notes()
+    fetched = fetch.fetch_model(WANTED, notes)
+    assert contents(fetched.path) == contents(model)
+    assert fetched.path.name == commit
+    assert fetched.discriminators is not None
+    assert notes.notes == [f"fetching me/clay at {commit[:12]}"]
+    assert notes.received == sum(len(data) for data in contents(model).values())
+    receipt = receipts.load("me/clay")
+    assert receipt is not None
+    assert (receipt.repository, receipt.commit, receipt.folder) == (REPOSITORY, commit, fetched.path)
+    assert {name: stamp.sha256 for name, stamp in receipt.files.items()} == {
+        name: record.sha256 for name, record in records(model).items() if record is not None
+    }
+
+
+def test_only_files_of_a_model_are_fetched(hub: HubServer, model: Path) -> None:
+    more = {
+        "pytorch_model.bin": b"pickle",
+        "modeling.py": b"import os",
+        "samples.png": b"picture",
+        "a/config.json": b"{}",
+    }
+    hub.add(REPOSITORY, contents(model) | more)
+    fetched = fetch.fetch_model(WANTED, Notes())
+    assert set(contents(fetched.path)) == set(contents(model))
+    assert not [request.path for request in hub.requests if any(name in request.path for name in more)]
+
+
+def test_a_model_without_discriminators_and_card(hub: HubServer, tmp_path: Path) -> None:
+    hub.add(REPOSITORY, tiny.save(tmp_path / "model"))
+    assert fetch.fetch_model(WANTED, Notes()).discriminators is None
+
+
+def test_once_fetched_it_needs_no_hub(hub: HubServer, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add(REPOSITORY, model)
+    first = fetch.use_model(WANTED, Notes())
+    asked = len(hub.requests)
+    notes = Notes()
+    assert fetch.use_model(WANTED, notes) == first
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert fetch.use_model(WANTED, notes) == first
+    # And a user who lost the receipts, but not the cache, isn't lost.
+    receipts.remove("me/clay")
+    assert fetch.use_model(WANTED, notes) == first
+    assert len(hub.requests) == asked
+    assert notes.received == 0
+
+
+def test_fetching_again_brings_the_newest_use_does_not(hub: HubServer, model: Path, tmp_path: Path) -> None:
+    hub.add(REPOSITORY, model)
+    first = fetch.use_model(WANTED, Notes())
+    second = hub.add(REPOSITORY, tiny.save(tmp_path / "other", tiny.LIGHT))
+    assert fetch.use_model(WANTED, Notes()) == first
+    newest = fetch.fetch_model(WANTED, Notes())
+    assert newest.path.name == second
+    assert fetch.use_model(WANTED, Notes()).path == newest.path
+    old = fetch.fetch_model(Wanted(HubId(REPOSITORY, first.path.name)), Notes())
+    assert old.path == first.path
+
+
+def test_fetching_again_downloads_what_is_missing_or_everything(hub: HubServer, model: Path) -> None:
+    hub.add(REPOSITORY, model)
+    fetched = fetch.fetch_model(WANTED, Notes())
+    sent = hub.bytes_sent()
+    notes = Notes()
+    fetch.fetch_model(WANTED, notes)
+    assert hub.bytes_sent() == sent
+    assert notes.notes == [f"checking me/clay at {fetched.path.name[:12]}"]
+    fetch.fetch_model(WANTED, Notes(), force=True)
+    assert hub.bytes_sent() == 2 * sent
+
+
+def test_a_pinned_model(hub: HubServer, model: Path, tmp_path: Path) -> None:
+    commit = hub.add(REPOSITORY, model)
+    hub.add(REPOSITORY, tiny.save(tmp_path / "newer"))
+    wanted = Wanted(HubId(REPOSITORY, commit), records(model))
+    assert contents(fetch.use_model(wanted, Notes()).path) == contents(model)
+
+
+@pytest.mark.parametrize("part", ["size", "sha256"])
+def test_a_pinned_model_that_was_replaced_is_refused_before_it_is_downloaded(
+    hub: HubServer, model: Path, part: str
+) -> None:
+    commit = hub.add(REPOSITORY, model)
+    pinned = records(model)
+    good = pinned["model.safetensors"]
+    assert good is not None
+    wrong = FileRecord(good.size + 1, good.sha256) if part == "size" else FileRecord(good.size, "0" * 64)
+    pinned["model.safetensors"] = wrong
+    with pytest.raises(ModelError, match=r"me/clay: model\.safetensors: expected .*") as caught:
+        fetch.use_model(Wanted(HubId(REPOSITORY, commit), pinned), Notes())
+    expected = f"{wrong.size:,}" if part == "size" else wrong.sha256
+    found = f"{good.size:,}" if part == "size" else good.sha256
+    assert expected in caught.value.message
+    assert found in caught.value.message
+    assert hub.bytes_sent("model.safetensors") == 0
+
+
+def test_a_small_file_that_was_replaced_is_refused(hub: HubServer, model: Path) -> None:
+    """Whose hash the Hub doesn't tell beforehand."""
+    commit = hub.add(REPOSITORY, model)
+    pinned = records(model)
+    good = pinned["config.json"]
+    assert good is not None
+    pinned["config.json"] = FileRecord(good.size, "0" * 64)
+    wanted = Wanted(HubId(REPOSITORY, commit), pinned)
+    with pytest.raises(ModelError, match="expected sha256 0000.*, found ") as caught:
+        fetch.use_model(wanted, Notes())
+    assert good.sha256 in caught.value.message
+    assert fetch.use_model(Wanted(HubId(REPOSITORY, commit), records(model)), Notes()).path.name == commit
+
+
+def test_a_manifest_that_promises_other_files_since(hub: HubServer, model: Path) -> None:
+    commit = hub.add(REPOSITORY, model)
+    pinned = records(model)
+    fetch.use_model(Wanted(HubId(REPOSITORY, commit), pinned), Notes())
+    pinned["model.safetensors"] = FileRecord(1, "0" * 64)
+    with pytest.raises(ModelError, match="expected"):
+        fetch.use_model(Wanted(HubId(REPOSITORY, commit), pinned), Notes())
+
+
+def test_files_that_changed_on_disk(hub: HubServer, model: Path) -> None:
+    hub.add(REPOSITORY, model)
+    path = fetch.fetch_model(WANTED, Notes()).weights.resolve()
+    good, status = path.read_bytes(), path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
+    assert fetch.use_model(WANTED, Notes()).weights.resolve() == path  # only touched
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(ModelError, match="damaged: expected sha256 .*, found ") as caught:
+        fetch.use_model(WANTED, Notes())
+    assert caught.value.hint == "Fetch it again: ugatit fetch me/clay"
+    assert path.read_bytes() != good
+    notes = Notes()
+    fetch.fetch_model(WANTED, notes)
+    assert "damaged" in notes.notes[1]
+    assert path.read_bytes() == good
+    assert fetch.use_model(WANTED, Notes()).weights.resolve() == path
+
+
+def test_files_that_are_gone_from_the_cache(hub: HubServer, model: Path) -> None:
+    hub.add(REPOSITORY, model)
+    fetch.fetch_model(WANTED, Notes()).weights.resolve().unlink()
+    assert fetch.use_model(WANTED, Notes()).weights.is_file()
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        ({"README.md": b"x"}, "is not a ugatit model: it has no config.json"),
+        ({"pytorch_model.bin": b"x"}, "is not a ugatit model: it has no config.json"),
+        ({"config.json": b'{"architectures": ["Bert"]}', "model.safetensors": b"x"}, "not a ugatit model config"),
+        ({"config.json": b"not json", "model.safetensors": b"x"}, "can't be read"),
+        ({"config.json": b" " * (2 << 20), "model.safetensors": b"x"}, "config.json has 2,097,152 bytes"),
+    ],
+)
+def test_repositories_without_a_model(hub: HubServer, files: dict[str, bytes], text: str) -> None:
+    hub.add(REPOSITORY, files)
+    with pytest.raises(ModelError) as caught:
+        fetch.use_model(WANTED, Notes())
+    assert text in caught.value.message
+    assert hub.bytes_sent("model.safetensors") == 0
+
+
+def config_text(**changes: object) -> bytes:
+    return json.dumps({"format": 1, "model": ModelConfig().to_dict() | changes}).encode()
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        (config_text(channels=10**6), "channels is 1000000; it must be from 1 to 1024"),
+        (config_text(image_size=10**9), "image_size"),
+        (config_text(blocks=10**7), "blocks"),
+        (config_text(), "its config asks for"),
+        (config_text(channels=1024, variant="full", image_size=4096), "its config asks for"),
+        (b'{"format": 99, "model": {}}', "written by a newer ugatit"),
+    ],
+)
+def test_a_config_that_asks_for_too_much_is_refused_before_the_weights_come(
+    hub: HubServer, model: Path, config: bytes, text: str
+) -> None:
+    hub.add(REPOSITORY, contents(model) | {"config.json": config})
+    with pytest.raises(ModelError) as caught:
+        fetch.use_model(WANTED, Notes())
+    assert text in caught.value.message
+    assert hub.bytes_sent("model.safetensors") == 0
+
+
+def test_weights_of_another_model(hub: HubServer, model: Path, tmp_path: Path) -> None:
+    other = tiny.save(tmp_path / "other", tiny.FULL)
+    hub.add(REPOSITORY, contents(model) | {"model.safetensors": (other / "model.safetensors").read_bytes()})
+    with pytest.raises(ModelError, match="its config asks for|doesn't fit its config"):
+        fetch.use_model(WANTED, Notes())
+    assert receipts.load("me/clay") is None
+
+
+def test_weights_that_are_none(hub: HubServer, model: Path) -> None:
+    size = (model / "model.safetensors").stat().st_size
+    hub.add(REPOSITORY, contents(model) | {"model.safetensors": b"\xff" * size})
+    with pytest.raises(ModelError, match="not a complete safetensors file"):
+        fetch.use_model(WANTED, Notes())
+    assert receipts.load("me/clay") is None
+
+
+def test_a_byte_that_flipped_on_the_way(hub: HubServer, model: Path) -> None:
+    hub.add(REPOSITORY, model)
+    hub.fault(Fault("flip", after=1000))
+    with pytest.raises(ModelError, match=r"me/clay: model\.safetensors: expected sha256 .*, found"):
+        fetch.use_model(WANTED, Notes())
+    hub.heal()
+    assert contents(fetch.use_model(WANTED, Notes()).path) == contents(model)
+
+
+def test_a_model_that_is_not_on_this_machine(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="me/clay is not on this machine, and HF_HUB_OFFLINE forbids"):
+        fetch.use_model(WANTED, Notes())
+    assert hub.requests == []
+
+
+def test_the_fetched_model_is_a_model(hub: HubServer, model: Path) -> None:
+    hub.add(REPOSITORY, model)
+    path = fetch.fetch_model(WANTED, Notes()).path
+    assert open_model(path).config == tiny.LIGHT

@@ -1,0 +1,400 @@
+"""What a Hub says, and every way in which it can fail to: one line in plain words that gives no secret away."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Final
+
+import pytest
+from huggingface_hub import constants
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.hub_api import Answer, Call
+from tests.hub_client import Notes
+from tests.hub_server import Fault, HubServer
+from ugatit_cli.errors import ModelError
+from ugatit_cli.weights import hub as hub_module
+from ugatit_cli.weights.hub import HubId, Patience, RemoteFile, look_up, parse_hub_id, patiently, without_secrets
+
+REPO: Final = "someone/flat2clay"
+WEIGHTS: Final = bytes(range(256)) * 300
+FILES: Final = {"config.json": b'{"a": 1}\n', "model.safetensors": WEIGHTS}
+PASSWORD: Final = "correct-horse"
+
+
+@contextmanager
+def altered(hub: HubServer, change: Callable[[Call, Answer], Answer]) -> Iterator[None]:
+    """The Hub gives other answers."""
+    answer = hub.answer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hub, "answer", lambda call: change(call, answer(call)))
+        yield
+
+
+def ask(name: str = "model.safetensors", revision: str = "main", notes: Notes | None = None) -> RemoteFile | None:
+    return look_up(HubId(REPO, revision), name, notes or Notes())
+
+
+def refused(call: Callable[[], object], *secrets: str) -> ModelError:
+    """The error that a call ends with: one line that names the repository and holds no secret."""
+    with pytest.raises(ModelError) as caught:
+        call()
+    error = caught.value
+    assert REPO in error.message
+    assert "\n" not in error.message
+    assert len(error.message) < 250
+    assert not [secret for secret in secrets if secret in error.message + error.hint]
+    return error
+
+
+@pytest.fixture
+def filled(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> HubServer:
+    """A Hub with one repository, and a user who is logged in there."""
+    hub.add(REPO, FILES)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    return hub
+
+
+def point_at(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """The Hub's address is another one from now on."""
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds slept; nobody waits for them."""
+    slept: list[float] = []
+    monkeypatch.setattr("ugatit_cli.weights.hub.time.sleep", slept.append)
+    return slept
+
+
+def test_a_file_is_described(filled: HubServer) -> None:
+    commit = filled.commits(REPO)[-1]
+    large, small = ask(), ask("config.json", commit)
+    assert large is not None
+    assert small is not None
+    assert (large.repository, large.name, large.commit, large.size) == (
+        REPO, "model.safetensors", commit, len(WEIGHTS),
+    )  # fmt: skip
+    assert re.fullmatch("[0-9a-f]{64}", large.etag)
+    assert re.fullmatch("[0-9a-f]{40}", small.etag)
+    assert ask("samples.png") is None
+    assert {request.method for request in filled.requests} == {"HEAD"}
+
+
+STATUS: Final = (
+    (401, "has no repository"),
+    (403, "only who has asked"),
+    (429, "too many requests"),
+    (500, "server error"),
+    (503, "out of service"),
+    (418, "answered 418"),
+)
+
+
+@pytest.mark.parametrize(("status", "words"), STATUS)
+def test_a_refusal_in_plain_words(filled: HubServer, status: int, words: str) -> None:
+    filled.fault(Fault("status", status=status))
+    error = refused(ask, filled.token)
+    assert words in error.message
+    assert error.hint
+    filled.heal()
+    assert ask() is not None
+
+
+def test_a_password_in_the_address_is_never_shown(filled: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for password in (PASSWORD, "p@ss", "it's"):
+        point_at(monkeypatch, filled.url.replace("//", f"//me:{password}@"))
+        for fault in (Fault("status", status=503), Fault("html"), Fault("redirect-loop")):
+            filled.fault(fault)
+            refused(ask, password, password[-2:] + "@")
+            filled.heal()
+        error = refused(lambda: look_up(HubId(REPO, "v9"), "config.json", Notes()), password, password[-2:] + "@")
+        assert "revision" in error.message
+
+
+def test_no_such_repository_or_revision(filled: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "no revision v9" in refused(lambda: ask(revision="v9")).message
+    gone = HubId(f"{REPO}-2")
+    assert "has no repository" in refused(lambda: look_up(gone, "config.json", Notes())).message
+    filled.private.add(REPO)
+    assert ask() is not None
+    monkeypatch.delenv("HF_TOKEN")
+    error = refused(ask)
+    assert "not for you" in error.message
+    assert "HF_TOKEN" in error.hint
+    filled.private.clear()
+    filled.gated.add(REPO)
+    assert f"{filled.url}/{REPO}" in refused(ask).hint
+
+
+@pytest.mark.parametrize("token", ["hf_wrongwrongwrong", "not-like-a-token", "hf_schlüssel123"])
+def test_a_wrong_token(filled: HubServer, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    error = refused(ask, token)
+    assert "token" in error.message
+    assert "HF_TOKEN" in error.hint
+
+
+def test_an_error_that_echoes_the_token(filled: HubServer) -> None:
+    def echo(call: Call, _: Answer) -> Answer:
+        text = f"You sent {call.headers['authorization']}"
+        return Answer(text.encode(), 400, {"X-Error-Message": text, "X-Request-Id": text})
+
+    with altered(filled, echo):
+        assert "answered 400" in refused(ask, filled.token, filled.token[3:]).message
+
+
+HOSTILE: Final = {
+    "etag": {"X-Linked-Etag": '"../../x"', "ETag": '"../../x"'},
+    "etag with a slash": {"X-Linked-Etag": '"abcdef/ghi"'},
+    "hidden etag": {"X-Linked-Etag": '".locks"'},
+    "long etag": {"X-Linked-Etag": f'"{"a" * 500}"'},
+    "commit": {"X-Repo-Commit": "../../../../etc"},
+    "no commit": {"X-Repo-Commit": ""},
+    "short commit": {"X-Repo-Commit": "abc"},
+}
+
+
+@pytest.mark.parametrize("headers", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_headers(filled: HubServer, headers: dict[str, str]) -> None:
+    with altered(filled, lambda _, answer: replace(answer, headers=answer.headers | headers)):
+        assert "doesn't answer as a Hub does" in refused(ask).message
+    assert ask() is not None
+
+
+def test_a_page_or_a_loop_instead_of_an_answer(filled: HubServer, pauses: list[float]) -> None:
+    filled.fault(Fault("html"))
+    assert "login page" in refused(ask).hint
+    filled.heal()
+    filled.fault(Fault("redirect-loop"))
+    assert "redirect" in refused(ask).message
+    assert not pauses  # nor will it end next time
+    filled.heal()
+    assert ask() is not None
+
+
+def test_a_redirect_to_another_host_gets_no_token(filled: HubServer) -> None:
+    def elsewhere(call: Call, answer: Answer) -> Answer:
+        if call.headers["host"].startswith("127"):
+            return Answer(status=302, headers={"Location": f"{filled.cdn}{call.path}"})
+        return answer
+
+    with altered(filled, elsewhere):
+        refused(ask)
+    assert filled.requests[0].headers["authorization"] == f"Bearer {filled.token}"
+    assert not [r for r in filled.requests if r.headers["host"].startswith("localhost") and "authorization" in r.headers]
+
+
+def closed_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+    return port
+
+
+def test_nobody_there(filled: HubServer, monkeypatch: pytest.MonkeyPatch, pauses: list[float]) -> None:
+    point_at(monkeypatch, f"http://me:{PASSWORD}@127.0.0.1:{closed_port()}")
+    notes = Notes()
+    error = refused(lambda: ask(notes=notes), PASSWORD, filled.token)
+    assert "the connection failed" in error.message
+    assert "http://***@127.0.0.1:" in error.hint
+    assert len(pauses) == len(notes.notes) == 1  # more attempts would only let the user wait
+    assert PASSWORD not in notes.notes[0]
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_nobody_there_for_the_impatient(
+    filled: HubServer, monkeypatch: pytest.MonkeyPatch, pauses: list[float], attempts: int
+) -> None:
+    monkeypatch.setattr(hub_module, "PATIENCE", Patience(attempts=attempts))
+    point_at(monkeypatch, f"http://127.0.0.1:{closed_port()}")
+    refused(ask)
+    assert len(pauses) == attempts - 1
+    assert not filled.requests
+
+
+BAD_ADDRESSES: Final = (
+    "",
+    "huggingface.co",
+    f"me:{PASSWORD}@huggingface.co",
+    f"ftp://me:{PASSWORD}@huggingface.co",
+    f"//me:{PASSWORD}@huggingface.co",
+    f"https://me:{PASSWORD}/1@huggingface.co",
+    f"https://me:{PASSWORD}/1@hugging\nface.co",
+    f"hf.co?token={PASSWORD}",
+    "http://",
+    "https://:8080",
+    "http://host:99999",
+    "http://host:port",
+    "http://[::1",
+    "http://exa mple.org",
+    "http://exam\x7fple.org",
+    "http://a..b",
+    f"http://{'a' * 64}.org",
+    "http://xn--ü.org",
+)
+
+
+@pytest.mark.parametrize("address", BAD_ADDRESSES)
+def test_an_endpoint_that_is_no_address(
+    filled: HubServer, monkeypatch: pytest.MonkeyPatch, pauses: list[float], address: str
+) -> None:
+    point_at(monkeypatch, address)
+    with pytest.raises(ModelError) as caught:
+        ask()
+    assert "HF_ENDPOINT" in caught.value.message
+    assert "\n" not in caught.value.message
+    assert PASSWORD not in caught.value.message
+    assert not pauses
+    assert not filled.requests
+
+
+def test_names_that_only_the_client_refuses(hub: HubServer) -> None:
+    with pytest.raises(ModelError, match=r"someone/flat\.git"):
+        look_up(HubId("someone/flat.git"), "config.json", Notes())
+    assert not hub.requests
+
+
+def test_offline(filled: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE" in refused(ask).message
+    assert hub_module.is_offline()
+    assert not filled.requests
+
+
+def test_the_wait_doubles(filled: HubServer, monkeypatch: pytest.MonkeyPatch, pauses: list[float]) -> None:
+    monkeypatch.setattr(hub_module, "PATIENCE", Patience(attempts=5, wait=0.5))
+    fault, notes = filled.fault(Fault("status", status=503)), Notes()
+    refused(lambda: ask(notes=notes))
+    assert pauses == [0.5, 1.0, 2.0, 4.0]
+    assert fault.hits == 5
+    assert notes.notes[-1] == "the Hub answered 503 (out of service); trying again in 4 s"
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_a_short_outage(filled: HubServer, pauses: list[float], status: int) -> None:
+    filled.fault(Fault("status", status=status, times=2))
+    assert ask() is not None
+    assert len(pauses) == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 501])
+def test_what_would_not_help(filled: HubServer, pauses: list[float], status: int) -> None:
+    fault = filled.fault(Fault("status", status=status))
+    refused(ask)
+    assert (fault.hits, pauses) == (1, [])
+
+
+def test_the_server_says_how_long_to_wait(filled: HubServer, pauses: list[float]) -> None:
+    filled.fault(Fault("status", status=429, retry_after=2, times=1))
+    assert ask() is not None
+    assert pauses == [2.0]
+    fault = filled.fault(Fault("status", status=429, retry_after=3600))
+    assert "Wait some minutes" in refused(ask).hint
+    assert (fault.hits, pauses) == (1, [2.0])  # nobody wants to wait for an hour
+
+
+@pytest.mark.parametrize("text", ["Wed, 21 Oct 2015 07:28:00 GMT", "-5", "1.5", "nan", "²", "", "soon"])
+def test_a_wait_in_other_words_is_not_counted(filled: HubServer, pauses: list[float], text: str) -> None:
+    def busy(_: Call, answer: Answer) -> Answer:
+        return answer if pauses else Answer(status=503, headers={"Retry-After": text})
+
+    with altered(filled, busy):
+        assert ask() is not None
+    assert pauses == [0.01]
+
+
+def test_other_errors_pass_at_once(pauses: list[float]) -> None:
+    calls: list[int] = []
+
+    def fail() -> None:
+        calls.append(1)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        patiently(fail, Notes())
+    assert (len(calls), pauses) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a/b", HubId("a/b")),
+        ("a/b@main", HubId("a/b")),
+        ("a/b@v1.0", HubId("a/b", "v1.0")),
+        ("a/b@refs/pr/1", HubId("a/b", "refs/pr/1")),
+        (f"A-1.x/_b.c@{'0' * 40}", HubId("A-1.x/_b.c", "0" * 40)),
+    ],
+)
+def test_ids(text: str, expected: HubId) -> None:
+    assert parse_hub_id(text) == expected
+    assert parse_hub_id(str(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "a", "a/", "/a", "/a/b", "a/b/c", "a//b", "./a", "../a", "a/..", "a/../b", ".a/b", "a/.b", "a/b.", "~/a",
+        "a\\b", "a\\b/c", "C:\\a", "C:/a", "a/b@", "a/b@..", "a/b@x/../y", "a/b@/x", "a/b@x/", "a/b@-x", "a/b@.x",
+        "a/b\n", "a/b@main\n", " a/b", "a b/c", "a/b?x", "a/b#x", "a/b%2e", "ä/b", "a--b/c", "a/b@x@y", "a:b/c",
+        "http://a/b", "a/b\0",
+    ],
+)  # fmt: skip
+def test_what_is_no_id(text: str) -> None:
+    assert parse_hub_id(text) is None
+
+
+@given(st.text(st.sampled_from("ab.-_/\\@~: \n%2") | st.characters(), max_size=20))
+def test_an_id_never_leads_anywhere_else(text: str) -> None:
+    found = parse_hub_id(text)
+    if found is None:
+        return
+    assert text in (str(found), f"{found}@main")
+    assert re.fullmatch(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+", found.repository)
+    for part in [*found.repository.split("/"), *found.revision.split("/")][:: len(text)]:
+        assert not part.startswith((".", "-", "~"))
+    assert ".." not in text
+    assert "\\" not in text
+    assert not found.revision.startswith("/")
+
+
+WORDS: Final = st.text(st.characters(blacklist_categories=["Cs"]), max_size=12)
+
+
+@given(before=WORDS, after=WORDS, name=st.from_regex("hf_[A-Za-z0-9]{8,40}", fullmatch=True))
+def test_tokens_are_taken_out(before: str, after: str, name: str) -> None:
+    assert name not in without_secrets(f"{before} {name} {after}")
+    assert name[3:] not in without_secrets(f"{before}{{'Authorization': 'Bearer {name[3:]}'}}{after}")
+
+
+@given(
+    before=WORDS,
+    password=st.from_regex(r"pw[!-.0-~]{2,20}", fullmatch=True),
+    scheme=st.sampled_from(["http://", "HTTPS://", "socks5://", "//"]),
+)
+def test_passwords_are_taken_out(before: str, password: str, scheme: str) -> None:
+    text = without_secrets(f"{before} {scheme}me:{password}@example.org/x")
+    assert text.endswith("***@example.org/x")
+    assert text.count(password) <= before.count(password)
+
+
+@given(signature=st.from_regex(r"k[!-~]{2,20}e", fullmatch=True), before=WORDS)
+def test_signatures_are_taken_out(signature: str, before: str) -> None:
+    text = without_secrets(f"{before} https://cdn.example.org/a/b?X-Signature={signature} after")
+    assert text.endswith(" https://cdn.example.org/a/b after")
+
+
+def test_the_own_token_is_taken_out_whatever_it_looks_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "my own (token)")
+    assert without_secrets("sent b'my own (token)' to the Hub") == "sent b'***' to the Hub"
+    monkeypatch.setenv("HF_TOKEN", "")
+    assert without_secrets("nothing secret at https://huggingface.co/a/b") == (
+        "nothing secret at https://huggingface.co/a/b"
+    )

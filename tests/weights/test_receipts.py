@@ -1,0 +1,187 @@
+"""Receipts: what was right once is compared with what is there now."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fetched import flip
+from ugatit_cli.errors import ModelError, OutputError
+from ugatit_cli.weights import receipts
+from ugatit_cli.weights.receipts import Receipt, Stamp
+
+TEXTS = {"config.json": b"{}", "model.safetensors": b"weights", "deep/x.index": b""}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("UGATIT_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, data in TEXTS.items():
+        path = tmp_path / "files" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return tmp_path / "files"
+
+
+def issued(folder: Path, key: str = "mine") -> Receipt:
+    receipt = receipts.of_folder(key, folder, TEXTS, "ann/cats", "c" * 40)
+    receipts.save(receipt)
+    return receipt
+
+
+def test_a_receipt_says_what_is_there(folder: Path) -> None:
+    receipt = issued(folder)
+    for name, data in TEXTS.items():
+        status = (folder / name).stat()
+        assert receipt.files[name] == Stamp(len(data), hashlib.sha256(data).hexdigest(), status.st_mtime_ns)
+    assert (receipt.repository, receipt.commit) == ("ann/cats", "c" * 40)
+    assert receipt.time.endswith("+00:00")
+    assert receipt.is_there()
+    assert receipt.untouched()
+    assert receipt.damage() == []
+    receipt.check("")
+
+
+def test_saved_and_loaded(folder: Path) -> None:
+    receipt = issued(folder, "ann/cats@v1")
+    assert receipts.load("ann/cats@v1") == receipt
+    assert receipts.load("ann/cats") is None
+    other = issued(folder, "mine")
+    assert receipts.load_all() == [receipt, other]
+    receipts.remove("ann/cats@v1")
+    receipts.remove("ann/cats@v1")
+    assert receipts.load_all() == [other]
+
+
+def test_a_receipt_replaces_the_one_of_its_key(folder: Path) -> None:
+    issued(folder)
+    (folder / "config.json").write_bytes(b"{ }")
+    second = issued(folder)
+    assert receipts.load_all() == [second]
+
+
+def test_no_receipts(home: Path) -> None:
+    assert receipts.load_all() == []
+    assert receipts.load("mine") is None
+    assert not home.exists()
+
+
+@given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=5, unique=True))
+def test_keys_never_leave_the_folder_or_meet(keys: list[str]) -> None:
+    paths = {receipts._path(key) for key in keys}
+    assert len(paths) == len(keys)
+    assert {path.parent for path in paths} == {receipts.receipts_folder()}
+    # A name below a folder, never the folder itself or the one above it.
+    assert all(path.name.endswith(".json") and len(path.name) > len(".json") for path in paths)
+
+
+def test_a_flipped_bit(folder: Path) -> None:
+    receipt = issued(folder)
+    path = folder / "model.safetensors"
+    flip(path)
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    expected = hashlib.sha256(b"weights").hexdigest()
+    assert receipt.damage() == [f"{path}: damaged: expected sha256 {expected}, found {found}"]
+    assert not receipt.untouched()
+    with pytest.raises(ModelError) as caught:
+        receipt.check("Fetch it again: ugatit fetch x")
+    assert (caught.value.message, caught.value.hint) == (receipt.damage()[0], "Fetch it again: ugatit fetch x")
+
+
+def test_a_file_that_is_gone(folder: Path) -> None:
+    receipt = issued(folder)
+    (folder / "config.json").unlink()
+    assert not receipt.is_there()
+    assert not receipt.untouched()
+    assert receipt.damage() == [f"{folder / 'config.json'}: missing"]
+
+
+def test_a_folder_in_the_place_of_a_file(folder: Path) -> None:
+    receipt = issued(folder)
+    (folder / "config.json").unlink()
+    (folder / "config.json").mkdir()
+    assert not receipt.is_there()
+    assert len(receipt.damage()) == 1
+    assert "can't be read" in receipt.damage()[0]
+
+
+def test_touched_files_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    receipt = issued(folder)
+    os.utime(folder / "config.json", ns=(1, 1))
+    assert not receipt.untouched()
+    receipt.check("")
+    renewed = receipts.load("mine")
+    assert renewed is not None
+    assert renewed.untouched()
+    assert (renewed.repository, renewed.commit, renewed.folder) == ("ann/cats", "c" * 40, folder)
+    monkeypatch.setattr(receipts, "digest_of", lambda _: pytest.fail("read again"))
+    renewed.check("")
+
+
+def test_a_receipt_that_cannot_be_renewed_does_not_matter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    receipt = issued(folder)
+    os.utime(folder / "config.json", ns=(1, 1))
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(receipts, "write_durable", refuse)
+    receipt.check("")
+
+
+def test_files_that_are_not_there_get_no_receipt(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        receipts.of_folder("mine", folder, ["config.json", "nothing"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": 2},
+        {"schema": None},
+        {"files": None},
+        {"files": {"a": {"size": 1}}},
+        {"files": {"a": 1}},
+        {"folder": 7},
+        {"surprise": 1},
+    ],
+)
+def test_receipts_that_make_no_sense_are_none(home: Path, folder: Path, change: dict[str, Any]) -> None:
+    issued(folder)
+    path = home / "receipts" / "mine.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert receipts.load("mine") is None
+    assert receipts.load_all() == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "null", "[" * 100_000, "\udcff"])
+def test_damaged_receipts_are_none(home: Path, text: str) -> None:
+    (home / "receipts").mkdir(parents=True)
+    (home / "receipts" / "mine.json").write_bytes(text.encode(errors="surrogateescape"))
+    assert receipts.load("mine") is None
+    assert receipts.load_all() == []
+
+
+def test_unfinished_receipts_are_none(home: Path, folder: Path) -> None:
+    issued(folder)
+    path = home / "receipts" / "mine.json"
+    path.rename(path.with_name(".mine.json.12345678.json"))
+    assert receipts.load_all() == []
+
+
+def test_no_place_for_receipts(home: Path, folder: Path) -> None:
+    home.write_text("a file")
+    with pytest.raises(OutputError, match="can't be written"):
+        issued(folder)

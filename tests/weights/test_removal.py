@@ -1,0 +1,264 @@
+"""Removing models: what goes, what stays, and what a killed removal leaves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import tiny
+from tests.fetched import fetched, stored, use_folders
+from tests.weights.test_catalog import COMMIT, checkpoint
+from ugatit_cli.errors import ModelError, OutputError, UsageError
+from ugatit_cli.weights import receipts, removal
+from ugatit_cli.weights.catalog import known
+from ugatit_cli.weights.home import BUNDLED, store_folder, store_path
+from ugatit_cli.weights.manifest import read_manifest
+from ugatit_cli.weights.removal import plan, remove
+
+OTHER = "f" * 40
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return use_folders(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return tiny.save(tmp_path / "made", discriminators=True)
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def below(folder: Path) -> list[str]:
+    """All files and links, without the locks that lie beside repositories."""
+    paths = (path for path in folder.rglob("*") if not path.is_dir() and ".locks" not in path.parts)
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
+
+
+# --- The store -----------------------------------------------------------------------------------------
+
+
+def test_a_model_in_the_store() -> None:
+    stored("other")
+    folder = stored("mine")
+    expected = size(folder)
+    removed = plan(known("mine"))
+    assert (removed.places, removed.size, removed.only_copy, removed.also) == ([folder], expected, True, ())
+    assert folder.is_dir()
+    assert remove(removed) == expected
+    assert os.listdir(store_folder()) == ["other"]  # noqa: PTH208  # hidden names, too
+    assert [receipt.key for receipt in receipts.load_all()] == ["other"]
+    with pytest.raises(ModelError, match="no model 'mine'"):
+        known("mine")
+
+
+@pytest.mark.parametrize("receipt", [True, False])
+def test_a_damaged_model_in_the_store(receipt: bool) -> None:
+    folder = stored("mine", receipt=receipt)
+    (folder / "config.json").write_text("{")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "my.txt").write_text("text")
+    expected = size(folder)
+    assert remove(plan(known("mine"))) == expected
+    assert not folder.exists()
+    assert receipts.load_all() == []
+
+
+def test_a_removal_that_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stored("mine")
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remove(plan(known("mine")))
+    assert not folder.exists()
+    assert receipts.load_all() == []
+    assert len(list(store_folder().iterdir())) == 1
+    stored("mine")
+    remove(plan(known("mine")))
+    assert list(store_folder().iterdir()) == []
+
+
+def test_unfinished_models_of_others_stay() -> None:
+    stored("mine")
+    unfinished = store_folder() / ".cats.x1y2.tmp"
+    unfinished.mkdir()
+    remove(plan(known("mine")))
+    assert list(store_folder().iterdir()) == [unfinished]
+
+
+def test_a_link_in_the_store(model: Path) -> None:
+    store_folder().mkdir(parents=True)
+    store_path("linked").symlink_to(model)
+    removed = plan(known("linked"))
+    assert removed.size == 0
+    remove(removed)
+    assert list(store_folder().iterdir()) == []
+    assert (model / "model.safetensors").is_file()
+
+
+def test_what_cannot_be_removed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stored("mine")
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse)
+        with pytest.raises(OutputError, match="mine: can't be written"):
+            remove(plan(known("mine")))
+    assert known("mine").state == "ready"
+    assert receipts.load("mine") is not None
+    assert folder.is_dir()
+
+
+def test_what_is_not_ours_to_remove(model: Path) -> None:
+    with pytest.raises(UsageError, match="flat2clay comes with the package"):
+        plan(known("flat2clay"))
+    with pytest.raises(UsageError, match="a folder of your own"):
+        plan(known("./made"))
+    assert model.is_dir()
+    for name in ("selfie2anime", "horse2zebra"):
+        with pytest.raises(ModelError):
+            plan(known(name))
+    # In the user's store, a bundled name is one as any other.
+    stored("flat2clay")
+    remove(plan(known("flat2clay")))
+    assert known("flat2clay").folder == BUNDLED / "flat2clay"
+
+
+# --- The Hub's cache -----------------------------------------------------------------------------------
+
+
+def test_a_fetched_model(cache: Path, model: Path) -> None:
+    receipt = fetched(cache, model, "ann/cats", COMMIT)
+    fetched(cache, model, "bob/dogs", OTHER)
+    stored("mine")
+    others = below(cache / "models--bob--dogs")
+    removed = plan(known("ann/cats"))
+    assert (removed.places, removed.size, removed.only_copy) == ([receipt.folder], size(model), False)
+    assert remove(removed) == size(model)
+    assert not (cache / "models--ann--cats").exists()
+    assert below(cache / "models--bob--dogs") == others
+    assert [one.key for one in receipts.load_all()] == ["bob/dogs", "mine"]
+    assert known("bob/dogs").state == known("mine").state == "ready"
+
+
+def test_only_one_commit_of_several(cache: Path, model: Path) -> None:
+    old = fetched(cache, model, "ann/cats", COMMIT, f"ann/cats@{COMMIT}", branch="")
+    (model / "README.md").write_text("new")
+    fetched(cache, model, "ann/cats", OTHER)
+    removed = plan(known("ann/cats"))
+    assert removed.size == 3  # all but the card is in both
+    assert remove(removed) == 3
+    assert known(f"ann/cats@{COMMIT}").state == "ready"
+    assert old.damage() == []
+    assert [path.name for path in (cache / "models--ann--cats" / "snapshots").iterdir()] == [COMMIT]
+    assert below(cache / "models--ann--cats" / "refs") == []
+
+
+def test_a_copied_repository_has_the_same_commits(cache: Path, model: Path) -> None:
+    names = [f"user{index}/cats" for index in range(6)]
+    for name in names:
+        fetched(cache, model, name, COMMIT)
+    for index, name in enumerate(names):
+        remove(plan(known(name)))
+        assert sorted(path.name for path in cache.glob("models--*")) == [
+            f"models--{other.replace('/', '--')}" for other in names[index + 1 :]
+        ]
+
+
+def test_names_of_the_same_commit_go_together(cache: Path, model: Path) -> None:
+    fetched(cache, model, "ann/cats", COMMIT)
+    fetched(cache, model, "ann/cats", COMMIT, f"ann/cats@{COMMIT}")
+    removed = plan(known("ann/cats"))
+    assert removed.also == (f"ann/cats@{COMMIT}",)
+    remove(removed)
+    assert receipts.load_all() == []
+    assert not (cache / "models--ann--cats").exists()
+
+
+def test_a_cache_below_a_link(cache: Path, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    cache.symlink_to(tmp_path / "real")
+    fetched(cache, model, "ann/cats", COMMIT)
+    remove(plan(known("ann/cats")))
+    assert below(tmp_path / "real") == []
+
+
+@pytest.mark.parametrize("kind", ["blob", "link", "all links"])
+def test_a_damaged_model_in_the_cache(cache: Path, model: Path, kind: str) -> None:
+    receipt = fetched(cache, model, "ann/cats", COMMIT)
+    links = sorted(receipt.folder.iterdir())
+    for link in links if kind == "all links" else links[:1]:
+        (link.resolve() if kind == "blob" else link).unlink()
+    remove(plan(known("ann/cats")))
+    assert receipts.load_all() == []
+    assert not (cache / "models--ann--cats").exists()
+
+
+def test_a_removal_from_the_cache_that_is_killed(cache: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched(cache, model, "ann/cats", COMMIT)
+
+    def killed(_: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(receipts, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remove(plan(known("ann/cats")))
+    assert known("ann/cats").state == "not fetched"
+    assert remove(plan(known("ann/cats"))) == 0
+    assert receipts.load_all() == []
+
+
+def test_a_model_that_resists(cache: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched(cache, model, "ann/cats", COMMIT)
+    monkeypatch.setattr(removal, "_strategy", lambda _: None)
+    with pytest.raises(OutputError, match=r"can't be removed"):
+        remove(plan(known("ann/cats")))
+    assert known("ann/cats").state == "ready"
+
+
+def test_a_receipt_that_leads_elsewhere(tmp_path: Path, model: Path) -> None:
+    folder = tmp_path / "precious"
+    shutil.copytree(model, folder)
+    receipts.save(receipts.of_folder("ann/cats", folder, ["config.json"], "ann/cats", COMMIT))
+    before = below(folder)
+    with pytest.raises(OutputError):
+        remove(plan(known("ann/cats")))
+    assert below(folder) == before
+
+
+# --- Imports -------------------------------------------------------------------------------------------
+
+
+def test_an_import_goes_with_its_checkpoint(cache: Path) -> None:
+    receipt = checkpoint(cache, read_manifest()["selfie2anime"])
+    folder = stored("selfie2anime")
+    expected = size(folder) + sum(stamp.size for stamp in receipt.files.values())
+    removed = plan(known("selfie2anime"))
+    assert removed.places == [folder, receipt.folder]
+    assert remove(removed) == expected
+    assert not folder.exists()
+    assert not (cache / "models--hylee--UGATIT_model").exists()
+    assert receipts.load_all() == []
+
+
+def test_a_checkpoint_that_was_never_converted(cache: Path) -> None:
+    receipt = checkpoint(cache, read_manifest()["selfie2anime"])
+    removed = plan(known("selfie2anime"))
+    assert (removed.places, removed.only_copy) == ([receipt.folder], False)
+    remove(removed)
+    assert below(cache) == []

@@ -1,0 +1,161 @@
+"""`ugatit push`: a model onto the Hub, with a page that says what it is."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ugatit_cli.cli import console
+from ugatit_cli.cli.transfers import PlainTransfer, find_model
+from ugatit_cli.errors import Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from ugatit_cli.publish import Staged
+    from ugatit_cli.weights.hub import HubId
+
+
+def push(
+    model: Annotated[
+        str, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, a model folder, or a model's name.")
+    ],
+    repository: Annotated[str, typer.Argument(metavar="OWNER/REPO", help="Where to on the Hub; made if need be.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    with_discriminators: Annotated[
+        bool, typer.Option("--with-discriminators", help="Publish them, too: others can fine-tune with them.")
+    ] = False,
+    licence: Annotated[
+        str | None,
+        typer.Option("--licence", "--license", metavar="ID", help="A Hub licence id: mit, cc-by-4.0, other."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="TEXT", help="What it was trained on, in one line.")
+    ] = None,
+    description: Annotated[
+        str | None, typer.Option("--description", metavar="TEXT", help="What it does, in one line.")
+    ] = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(
+            "--samples", metavar="FILE", help="The picture on its page; by default the last samples of a run."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write what would be published into a folder, and ask no network.")
+    ] = False,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="DIR", help="Where --dry-run writes.  [default: ./REPO]")
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Publish into a repository that holds something else; replace --to DIR."),
+    ] = False,
+) -> None:
+    """Publish a model on the Hugging Face Hub, with a model card.
+
+    The card tells what the model does, how to use it, how it was trained, and shows samples; a README.md in the model
+    folder takes its place. Log in first: `hf auth login`. What is written to stdout is the model's entry for a
+    manifest, with the hash of every file.
+
+    Examples:
+
+    `ugatit push runs/horses2zebras ada/horse2zebra --licence mit --data "1,067 horses and 1,334 zebras of ImageNet"`
+
+    `ugatit push runs/horses2zebras ada/horse2zebra --dry-run --to look`
+
+    `ugatit push my-model ada/selfie2anime --private --with-discriminators`
+    """
+    # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
+    warnings.filterwarnings("ignore", module="PIL")
+    if to is not None and not dry_run:
+        raise UsageError("--to is where --dry-run writes", "Add --dry-run, or leave --to out.")
+    from ugatit_cli import hub_upload, publish
+
+    target = publish.parse_target(repository)
+    about = publish.About(
+        licence=_given("--licence", licence).lower(),
+        data=_given("--data", data),
+        description=_given("--description", description),
+        samples=samples.expanduser() if samples is not None else None,
+        discriminators=with_discriminators,
+    )
+    if not dry_run:
+        hub_upload.check_access()
+    found = find_model(model)
+    folder = _folder(to, target)
+    if dry_run:
+        _check_folder(folder, found.path, overwrite=overwrite)
+    with _ended_in_words(), publish.staged(found, target, about, PlainTransfer()) as staged:
+        if dry_run:
+            _write(staged, target, folder, private=private, overwrite=overwrite)
+        else:
+            _upload(staged, target, private=private, overwrite=overwrite)
+
+
+def _given(option: str, text: str | None) -> str:
+    if text is None:
+        return ""
+    if not text.strip():
+        raise UsageError(f"{option} is empty", "Say something, or leave it out.")
+    return text.strip()
+
+
+def _folder(to: Path | None, target: HubId) -> Path:
+    # Absolute: `.` can't be renamed.
+    return (to.expanduser() if to is not None else Path(target.repository.rpartition("/")[2])).absolute()
+
+
+def _check_folder(folder: Path, source: Path, *, overwrite: bool) -> None:
+    from ugatit_cli.checkpoint import check_target
+
+    if folder.exists() and folder.samefile(source):
+        raise UsageError(f"{folder} is the model itself", "Name another folder: --to DIR")
+    check_target(folder, overwrite=overwrite)
+
+
+@contextlib.contextmanager
+def _ended_in_words() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "interrupted before all was done",
+            "A model is published whole or not at all; the same command again sends only what is missing.",
+        ) from None
+
+
+def _write(staged: Staged, target: HubId, folder: Path, *, private: bool, overwrite: bool) -> None:
+    from ugatit_cli.checkpoint import copy_model
+    from ugatit_cli.weights.hub import endpoint, without_secrets
+
+    copy_model(staged.model, folder, overwrite=overwrite)
+    kind = "private " if private else ""
+    console.note(f"would publish to the {kind}repository {without_secrets(endpoint())}/{target.repository}:")
+    for name, record in staged.files.items():
+        console.note(f"  {name}  {console.bytes_text(record.size)}")
+    options = (" --private" if private else "") + (" --with-discriminators" if staged.about.discriminators else "")
+    name = shlex.quote(str(folder))
+    console.note(f"nothing was sent; edit its README.md, then: ugatit push {name} {target.repository}{options}")
+    console.result(str(folder))
+
+
+def _upload(staged: Staged, target: HubId, *, private: bool, overwrite: bool) -> None:
+    from ugatit_cli import hub_upload, publish
+    from ugatit_cli.weights.manifest import entry_toml
+
+    total = sum(record.size for record in staged.files.values())
+    console.note(f"publishing {', '.join(staged.files)} ({console.bytes_text(total)})")
+    bars = console.stderr().is_terminal
+    done = hub_upload.upload(staged, target, PlainTransfer(), private=private, overwrite=overwrite, bars=bars)
+    console.note(f"{'published' if done.changed else 'nothing changed'}: {done.url}")
+    console.note(f"translate with: ugatit translate PICTURES --model {target.repository} -o out/")
+    console.note(
+        "to pin exactly these files under a name, append what follows to ~/.config/ugatit/weights.toml, whose first "
+        "line is: schema = 1"
+    )
+    console.result(entry_toml(publish.entry(staged, target, done.commit)).rstrip("\n"))

@@ -1,0 +1,368 @@
+"""All models that this machine knows of: what they are, whether they are here, and whether they are as they were."""
+
+# os.path: a file that may not be seen is one that isn't there.
+# ruff: noqa: PTH110, PTH112, PTH113
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from ugatit_cli.config import ModelConfig
+from ugatit_cli.errors import ConfigError, ModelError
+from ugatit_cli.weights import receipts
+from ugatit_cli.weights.home import BUNDLED, store_folder, store_path
+from ugatit_cli.weights.hub import HubId, parse_hub_id
+from ugatit_cli.weights.manifest import MODEL_FILES, MODEL_NAME, Entry, read_manifest
+from ugatit_cli.weights.receipts import Receipt, Stamp
+
+State = Literal["ready", "not fetched", "no weights", "damaged"]
+Kind = Literal["bundled", "hub", "import", "train", "store", "folder"]
+
+CONFIG_FILE: Final = MODEL_FILES[0]
+
+
+@dataclass(frozen=True)
+class Known:
+    """One model that a name, a Hub id or a path stands for, here or not.
+
+    Attributes:
+        name: what `--model` takes.
+        kind: where `--model` would take it from now; `import` and `train` are not here yet.
+        state: `ready` says that all files are there and open, not that their hashes were compared.
+        problem: what is damaged.
+        entry: what the manifest says of it; None if nothing, or if it is about other weights than these.
+        receipt: what was recorded when it was fetched or installed.
+        folder: where it is.
+        files: those of its files that are there.
+        config, provenance: what its `config.json` says, if it is there and whole.
+    """
+
+    name: str
+    kind: Kind
+    state: State = "not fetched"
+    problem: str = ""
+    entry: Entry | None = None
+    receipt: Receipt | None = None
+    folder: Path | None = None
+    files: tuple[str, ...] = ()
+    config: ModelConfig | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def domains(self) -> tuple[str, str] | None:
+        """Names of domains A and B, if known."""
+        if self.config is not None:
+            return self.config.domain_a, self.config.domain_b
+        return self.entry.domains if self.entry is not None else None
+
+    @property
+    def image_size(self) -> int | None:
+        """Training size in pixels, if known."""
+        return next((one.image_size for one in (self.config, self.entry) if one is not None), None)
+
+    @property
+    def size(self) -> int | None:
+        """Bytes on disk if it is here, else bytes to download if known."""
+        if self.folder is not None:
+            return sum(size_of(self.folder / name) for name in self.files)
+        if self.entry is not None:
+            return self.entry.download_size
+        return sum(stamp.size for stamp in self.receipt.files.values()) if self.receipt is not None else None
+
+    @property
+    def hub(self) -> HubId | None:
+        """The repository it comes from, at the revision that was asked for."""
+        if self.kind == "hub" and self.receipt is not None:
+            return parse_hub_id(self.receipt.key)
+        if self.kind in ("store", "folder"):
+            repository, commit = self.provenance.get("repository"), self.provenance.get("commit")
+            return parse_hub_id(f"{repository}@{commit}" if commit else f"{repository}")
+        if self.entry is not None and self.entry.repository:
+            return HubId(self.entry.repository, *([self.entry.revision] if self.entry.revision else []))
+        return None
+
+    @property
+    def commit(self) -> str:
+        """The commit that its files are of; empty if it is of none."""
+        if self.kind == "hub":
+            return self.receipt.commit if self.receipt is not None else ""
+        commit = self.provenance.get("commit", "")
+        return commit if isinstance(commit, str) else ""
+
+    def fact(self, key: Literal["description", "licence", "training_data"]) -> str | None:
+        """What the manifest, or else the model itself, says; None if neither does."""
+        if self.entry is not None:
+            return str(getattr(self.entry, key))
+        value = self.provenance.get(key)
+        return value if isinstance(value, str) else None
+
+    @property
+    def recorded(self) -> dict[str, Stamp]:
+        """What its files were, or are to be, by the receipt or else the manifest."""
+        if self.receipt is not None:
+            return dict(self.receipt.files)
+        if self.entry is None or self.entry.source == "import":
+            return {}
+        return {name: Stamp(one.size, one.sha256, 0) for name, one in self.entry.files.items() if one is not None}
+
+    @property
+    def next_step(self) -> tuple[str, str]:
+        """What to do with it now: in words, and as a command; both empty if only its instructions tell."""
+        name = shlex.quote(self.name)
+        if self.state == "ready":
+            return "Translate with", f"ugatit translate PICTURES --model {name} -o out/"
+        if self.kind == "bundled":
+            return "Install it again", "pip install --force-reinstall ugatit-cli"
+        if self.kind == "hub" or (self.entry is not None and self.entry.repository):
+            here = self.folder is not None
+            return (
+                ("Fetch it again", f"ugatit fetch {name} --force") if here else ("Fetch it", f"ugatit fetch {name}")
+            )
+        if self.kind == "store":
+            return "Put it there again (ugatit convert ... --overwrite), or remove it", f"ugatit models rm {name}"
+        return "", ""
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 if it can't be seen."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def absent(known: Known) -> ModelError:
+    """The error for a model that is not here, with the way to get it."""
+    if known.kind == "train":
+        message = f"nobody has published weights of {known.name}"
+    else:
+        message = f"{known.name} is not on this machine"
+    words, command = known.next_step
+    instructions = known.entry.instructions.strip() if known.entry is not None else ""
+    return ModelError(message, f"{words}: {command}" if command else instructions)
+
+
+# --- What there is -------------------------------------------------------------------------------------
+
+
+def catalog() -> list[Known]:
+    """All models: those of the manifest in its order, others in the store, others fetched from the Hub.
+
+    Raises:
+        ModelError: a manifest can't be read, or has mistakes.
+    """
+    entries = read_manifest()
+    others = sorted(set(_stored_names()) - set(entries))
+    listed = [_named(name, entries.get(name)) for name in [*entries, *others]]
+    covered = {one.receipt.key for one in listed if one.receipt is not None}
+    fetched = [one for one in receipts.load_all() if _is_fetched_model(one) and one.key not in covered]
+    return listed + [_from_hub(one.key, one) for one in fetched]
+
+
+def known(name: str) -> Known:
+    """What `--model NAME` would take, without fetching anything.
+
+    Raises:
+        ModelError: nothing of that name, or no model at that path.
+    """
+    entry = None
+    if MODEL_NAME.fullmatch(name):
+        entry = read_manifest().get(name)
+        if os.path.isdir(store_path(name)) or (entry is not None and entry.source == "bundled"):
+            return _named(name, entry)
+    path = Path(name).expanduser()
+    if os.path.exists(path):
+        return _at(name, path)
+    if entry is not None:
+        return _named(name, entry)
+    return _by_hub_id(name)
+
+
+def _by_hub_id(name: str) -> Known:
+    from ugatit_cli.weights.store import not_found
+
+    identity = parse_hub_id(name)
+    if identity is None:
+        raise not_found(name)
+    receipt = receipts.load(str(identity))
+    if receipt is None or not _is_fetched_model(receipt):
+        raise ModelError(
+            f"no folder {name} here, and nothing fetched from the Hub as {identity}",
+            f"Fetch it: ugatit fetch {identity}",
+        )
+    return _from_hub(str(identity), receipt)
+
+
+def _stored_names() -> list[str]:
+    store = store_folder()
+    paths = store.iterdir() if os.path.isdir(store) and os.access(store, os.R_OK | os.X_OK) else ()
+    return [path.name for path in paths if MODEL_NAME.fullmatch(path.name) and os.path.isdir(path)]
+
+
+def _is_fetched_model(receipt: Receipt) -> bool:
+    """Whether a receipt is of a model from the Hub; not of one in the store, or of an official checkpoint."""
+    return CONFIG_FILE in receipt.files and "/" in receipt.key
+
+
+def _named(name: str, entry: Entry | None) -> Known:
+    stored = store_path(name)
+    if os.path.isdir(stored):
+        receipt = receipts.load(name)
+        if receipt is not None:  # the whole home may have moved
+            receipt = dataclasses.replace(receipt, folder=stored)
+        # Other entries are about other weights than those that a user has put there under their name.
+        own = entry if entry is not None and entry.source == "import" else None
+        return _here(Known(name, "store", entry=own, receipt=receipt, folder=stored))
+    if entry is None:  # it has just been removed
+        raise ModelError(f"{name} is not on this machine")
+    if entry.source == "bundled":
+        return _here(Known(name, "bundled", entry=entry, folder=BUNDLED / name))
+    if entry.source == "hub":
+        return _from_hub(name, receipts.load(str(HubId(entry.repository, entry.revision))), entry)
+    return Known(name, entry.source, "no weights" if entry.source == "train" else "not fetched", entry=entry)
+
+
+def _from_hub(name: str, receipt: Receipt | None, entry: Entry | None = None) -> Known:
+    found = Known(name, "hub", entry=entry, receipt=receipt)
+    if receipt is None or not any(os.path.isfile(receipt.folder / file) for file in receipt.files):
+        return found  # nothing but a record is left, as after emptying the Hub's cache
+    return _here(dataclasses.replace(found, folder=receipt.folder))
+
+
+def _at(name: str, path: Path) -> Known:
+    """A model folder, a run folder, or a file of weights with its config beside it."""
+    folder = path.parent if path.is_file() else path
+    if path.is_dir() and os.path.isfile(path / "model" / CONFIG_FILE):
+        folder = path / "model"
+    if path.is_file() or not os.path.isfile(folder / CONFIG_FILE):
+        from ugatit_cli.checkpoint import open_model
+
+        model = open_model(path)
+        files = [one for one in (model.weights, model.discriminators) if one is not None]
+        return _here(Known(name, "folder", folder=model.path), (CONFIG_FILE, *(one.name for one in files)))
+    return _here(Known(name, "folder", folder=folder))
+
+
+def _here(known: Known, files: Iterable[str] = MODEL_FILES) -> Known:
+    """With all that its folder tells."""
+    folder = known.folder or Path()
+    there = tuple(name for name in files if os.path.isfile(folder / name))
+    config, provenance, problem = _look(folder, there)
+    # `translate` never takes one of these whose files have changed, but lets users change those of their store.
+    if known.kind in ("bundled", "hub"):
+        problem = _wrong_sizes(folder, known.recorded) or problem
+    state: State = "damaged" if problem else "ready"
+    return dataclasses.replace(known, state=state, problem=problem, files=there, config=config, provenance=provenance)
+
+
+def _look(folder: Path, files: Iterable[str]) -> tuple[ModelConfig | None, dict[str, Any], str]:
+    """Config, provenance, and what is wrong. Opens all files, without torch as long as nothing seems wrong."""
+    from safetensors import SafetensorError, safe_open
+
+    config: ModelConfig | None = None
+    provenance: dict[str, Any] = {}
+    weights = [name for name in files if name.endswith(".safetensors")]
+    try:
+        document = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        config, provenance = ModelConfig.from_dict(document["model"]), dict(document.get("provenance", {}))
+        for name in weights:
+            with safe_open(folder / name, framework="numpy"):
+                pass
+        whole = document["format"] == 1 and bool(weights)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, ConfigError, SafetensorError):
+        whole = False
+    return config, provenance, "" if whole else _opening_problem(folder)
+
+
+def _opening_problem(path: Path) -> str:
+    """Why a model can't be opened; empty if it can. Compares every tensor with the config."""
+    from ugatit_cli.checkpoint import open_model
+
+    try:
+        open_model(path)
+    except ModelError as error:
+        return error.message
+    return ""
+
+
+def _wrong_sizes(folder: Path, recorded: Mapping[str, Stamp]) -> str:
+    missing = [name for name in recorded if not os.path.isfile(folder / name)]
+    if missing:
+        return f"{folder}: missing: {', '.join(missing)}"
+    sizes = {name: size_of(folder / name) for name in recorded}
+    wrong = [
+        f"{folder / name}: {sizes[name]:,} bytes, {stamp.size:,} were recorded"
+        for name, stamp in recorded.items()
+        if sizes[name] != stamp.size
+    ]
+    return "\n".join(wrong)
+
+
+def checkpoint_of(known: Known) -> Receipt | None:
+    """The official checkpoint of an `import` entry, if it is still in the Hub's cache."""
+    if known.entry is None or known.entry.source != "import" or not known.entry.repository:
+        return None
+    from ugatit_cli.weights.fetch import checkpoint_key
+
+    receipt = receipts.load(checkpoint_key(known.entry))
+    return receipt if receipt is not None and os.path.isdir(receipt.folder) else None
+
+
+# --- Whether it is as it was ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a check.
+
+    Attributes:
+        known: the model, whose state and problem now say what was found.
+        damage: a line for each thing that is wrong; empty if all is well.
+        checked: files whose hashes were compared.
+        unknown: files whose hashes nobody has recorded.
+    """
+
+    known: Known
+    damage: tuple[str, ...]
+    checked: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def verify(known: Known) -> Verdict:
+    """Reads all files of a model again, compares their hashes with those that are recorded, and opens it.
+
+    Raises:
+        ModelError: it is not here.
+    """
+    if known.folder is None:
+        raise absent(known)
+    recorded = known.recorded
+    damage = Receipt(known.name, known.folder, recorded).damage()
+    if known.kind == "hub" and known.entry is not None:
+        damage += _broken_promises(known.entry, recorded)
+    if not damage:
+        weights = next((name for name in known.files if name.endswith(".safetensors")), "")
+        # A file of weights may have any name; a folder's is found by `open_model`.
+        path = known.folder if weights in (*MODEL_FILES, "") else known.folder / weights
+        damage = [line for line in (_opening_problem(path),) if line]
+    unknown = tuple(name for name in known.files if name not in recorded)
+    state: State = "damaged" if damage else "ready"
+    known = dataclasses.replace(known, state=state, problem="\n".join(damage))
+    return Verdict(known, tuple(damage), tuple(recorded), unknown)
+
+
+def _broken_promises(entry: Entry, recorded: Mapping[str, Stamp]) -> list[str]:
+    lines = []
+    for name, record in entry.files.items():
+        if name not in recorded:
+            lines.append(f"{name}: in the manifest, but not fetched")
+        elif record is not None and record.sha256 != recorded[name].sha256:
+            lines.append(f"{name}: expected sha256 {record.sha256} (the manifest), found {recorded[name].sha256}")
+    return lines

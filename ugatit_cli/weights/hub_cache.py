@@ -1,0 +1,203 @@
+"""Files of a repository in the Hub's cache: brought there, checked, and shared with all programs that use it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ugatit_cli.durable import reported
+from ugatit_cli.errors import ModelError
+from ugatit_cli.weights import hub
+from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
+from ugatit_cli.weights.manifest import FileRecord
+from ugatit_cli.weights.manifest_check import SHA256
+from ugatit_cli.weights.receipts import Stamp
+from ugatit_cli.weights.transfer import Digest, digest_of, download
+
+Records = Mapping[str, FileRecord | None]
+"""File name in a repository -> size and hash if somebody has verified them."""
+
+
+@contextlib.contextmanager
+def locked(repository: str, listener: Listener) -> Iterator[None]:
+    """One process at a time for a repository; a second one waits, then finds everything there.
+
+    Raises:
+        OutputError: the cache can't be written.
+    """
+    folder = hub.cache_folder(repository)
+    path = folder.parent / ".locks" / folder.name / "ugatit.lock"
+    with reported(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            listener.note(f"another ugatit is fetching {repository}; waiting for it")
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def locate(identity: HubId, name: str, listener: Listener) -> RemoteFile | None:
+    """A file on the Hub or, without a connection to it, in the cache; None if the repository has none of that name.
+
+    Raises:
+        ModelError: the Hub can't tell.
+    """
+    if not hub.is_offline():
+        return hub.look_up(identity, name, listener)
+    return cached(identity, name)
+
+
+def cached(identity: HubId, name: str) -> RemoteFile | None:
+    """A file in the cache, as some program has left it there; None if it isn't there."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    found = try_to_load_from_cache(
+        identity.repository,
+        name,
+        cache_dir=Path(constants.HF_HUB_CACHE).expanduser(),
+        revision=identity.revision,
+    )
+    if not isinstance(found, str):
+        return None
+    path = Path(found).absolute()
+    commit = path.relative_to(hub.cache_folder(identity.repository) / "snapshots").parts[0]
+    # Only the first link is named after the hash that the Hub told.
+    etag = path.readlink().name if path.is_symlink() else "unknown"
+    return RemoteFile(identity.repository, name, commit, path.stat().st_size, etag)
+
+
+def blob_path(remote: RemoteFile) -> Path:
+    """Where the cache keeps a file's content."""
+    return hub.cache_folder(remote.repository) / "blobs" / remote.etag
+
+
+def pointer_path(remote: RemoteFile) -> Path:
+    """Where the cache shows a file under its name: a link to its content, or the file itself without links."""
+    return hub.cache_folder(remote.repository) / "snapshots" / remote.commit / remote.name
+
+
+def on_disk(remote: RemoteFile) -> Path | None:
+    """Where the cache has a file's content, unchecked; None if it hasn't."""
+    return next((path for path in (pointer_path(remote), blob_path(remote)) if path.is_file()), None)
+
+
+def check_announced(remote: RemoteFile, record: FileRecord | None) -> None:
+    """Whether the Hub offers what the manifest, or the first use, promises; before anything is downloaded.
+
+    Raises:
+        ModelError: another size or hash.
+    """
+    if record is None:
+        return
+    if remote.size not in (None, record.size):
+        raise ModelError(
+            f"{remote.repository}: {remote.name}: expected {record.size:,} bytes, the Hub has {remote.size:,}",
+            _REPLACED,
+        )
+    if SHA256.fullmatch(remote.etag) and remote.etag != record.sha256:
+        raise _mismatch(remote, record.sha256, remote.etag, "on the Hub")
+
+
+_REPLACED = "It is not the file that was verified. Nothing was changed; ask whoever offers it."
+
+
+def _mismatch(remote: RemoteFile, expected: str, found: str, where: str) -> ModelError:
+    return ModelError(
+        f"{remote.repository}: {remote.name}: expected sha256 {expected}, found {found} {where}", _REPLACED
+    )
+
+
+def obtain(remote: RemoteFile, record: FileRecord | None, listener: Listener, *, force: bool = False) -> Stamp:
+    """Brings one file into the cache unless it is there, and checks it either way.
+
+    Args:
+        record: what it must be, if known.
+        force: download it even if it is there.
+
+    Returns:
+        What it is.
+
+    Raises:
+        ModelError: it can't be fetched, or isn't what it should be; then it is not in the cache.
+        OutputError: the cache can't be written.
+    """
+    check_announced(remote, record)
+    place = on_disk(remote)
+    with reported(place or blob_path(remote)):
+        digest = digest_of(place) if place is not None and not force else None
+    if digest is not None and place is not None and (problem := _problem(remote, record, digest)):
+        if hub.is_offline():
+            raise ModelError(f"{place}: damaged: {problem}", "Unset HF_HUB_OFFLINE to fetch it again.")
+        listener.note(f"{place}: damaged ({problem}); fetching it again")
+        digest = None
+    if digest is None:
+        digest = _fetched(remote, record, listener)
+    path = _shown(remote)
+    with reported(path):
+        return Stamp(digest.size, digest.sha256, path.stat().st_mtime_ns)
+
+
+def _problem(remote: RemoteFile, record: FileRecord | None, digest: Digest) -> str:
+    """Expected and found, if they differ."""
+    if record is not None and (record.size, record.sha256) != (digest.size, digest.sha256):
+        return f"expected sha256 {record.sha256}, found {digest.sha256}"
+    if difference := digest.differs(remote):
+        return "expected sha256 {}, found {}".format(*difference).replace("sha256 git", "git hash")
+    return ""
+
+
+def _fetched(remote: RemoteFile, record: FileRecord | None, listener: Listener) -> Digest:
+    blob = blob_path(remote)
+    part = blob.with_name(f"{blob.name}.incomplete")
+    digest = download(remote, part, listener)
+    with reported(part):
+        if remote.size is None:  # for the git hash, which begins with it
+            digest = digest_of(part)
+        if problem := _problem(remote, record, digest):
+            part.unlink()
+            raise ModelError(
+                f"{remote.repository}: {remote.name}: {problem}",
+                "What was downloaded is not the file that was asked for, and was thrown away. Run the command again.",
+            )
+        pointer = pointer_path(remote)
+        # Where links can't be made, the cache keeps the file itself under its name.
+        part.replace(pointer if pointer.is_file() and not pointer.is_symlink() else blob)
+    return digest
+
+
+def _shown(remote: RemoteFile) -> Path:
+    """Lets `huggingface_hub` show a file of the cache under its name."""
+    from huggingface_hub import constants, hf_hub_download
+
+    pointer = pointer_path(remote)
+    if not pointer.is_file():
+        with reported(pointer), hub.errors_reported(HubId(remote.repository)):
+            hf_hub_download(
+                remote.repository,
+                remote.name,
+                revision=remote.commit,
+                endpoint=hub.endpoint(),
+                cache_dir=constants.HF_HUB_CACHE,
+            )
+    root = Path(constants.HF_HUB_CACHE).expanduser().resolve()
+    if not pointer.resolve().is_relative_to(root):
+        raise ModelError(f"{pointer}: leads outside of the Hub's cache", f"Remove it, or {pointer.parent}.")
+    return pointer
+
+
+def keep_reference(identity: HubId, commit: str) -> None:
+    """Notes in the cache which commit a branch or tag is, for programs that work offline."""
+    if hub.COMMIT.fullmatch(identity.revision):
+        return
+    path = hub.cache_folder(identity.repository) / "refs" / identity.revision
+    with reported(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(commit, encoding="utf-8")

@@ -1,0 +1,175 @@
+"""Receipts: what was fetched or installed, with the hashes that its files had when they were checked."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from ugatit_cli.durable import reported, write_durable
+from ugatit_cli.errors import ModelError
+from ugatit_cli.weights.home import home_folder
+from ugatit_cli.weights.transfer import digest_of
+
+SCHEMA: Final = 1
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """A file as it was when its hash was taken: bytes, SHA-256 in hex, and time of change in nanoseconds."""
+
+    size: int
+    sha256: str
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A model, or an official checkpoint, that was checked once.
+
+    Attributes:
+        key: a Hub id with its revision, or a name in the store.
+        folder: where its files are.
+        files: file name below the folder -> stamp.
+        repository, commit: where it comes from; empty for what a user installed.
+        time: when, in UTC.
+    """
+
+    key: str
+    folder: Path
+    files: Mapping[str, Stamp]
+    repository: str = ""
+    commit: str = ""
+    time: str = ""
+
+    def is_there(self) -> bool:
+        """Whether all its files still exist."""
+        return all((self.folder / name).is_file() for name in self.files)
+
+    def untouched(self) -> bool:
+        """Whether all files have the size and time they had. Reads nothing."""
+        try:
+            return all(stamp == _stamp(self.folder / name, stamp.sha256) for name, stamp in self.files.items())
+        except OSError:
+            return False
+
+    def damage(self) -> list[str]:
+        """Reads all files again; one line for each that isn't what it was, with the hash expected and found."""
+        return [line for name, stamp in self.files.items() if (line := _difference(self.folder / name, stamp))]
+
+    def check(self, way_out: str) -> None:
+        """Before a model is used: files that seem to have changed are read again.
+
+        Raises:
+            ModelError: a file isn't what it was.
+        """
+        if self.untouched():
+            return
+        damage = self.damage()
+        if damage:
+            raise ModelError("\n".join(damage), way_out)
+        # Copied or touched, but the same: so that the next use needn't read them.
+        with contextlib.suppress(OSError):
+            save(make(self.key, self.folder, self.files, self.repository, self.commit))
+
+
+def _stamp(path: Path, sha256: str) -> Stamp:
+    status = path.stat()
+    return Stamp(status.st_size, sha256, status.st_mtime_ns)
+
+
+def _difference(path: Path, stamp: Stamp) -> str:
+    try:
+        digest = digest_of(path)
+    except FileNotFoundError:
+        return f"{path}: missing"
+    except OSError as error:
+        return f"{path}: can't be read: {error.strerror}"
+    if digest.sha256 == stamp.sha256:
+        return ""
+    return f"{path}: damaged: expected sha256 {stamp.sha256}, found {digest.sha256}"
+
+
+def make(key: str, folder: Path, files: Mapping[str, Stamp], repository: str = "", commit: str = "") -> Receipt:
+    """A receipt for files as they are on disk now, whose hashes are known to be right.
+
+    Raises:
+        OSError: a file isn't there.
+    """
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    stamps = {name: _stamp(folder / name, stamp.sha256) for name, stamp in files.items()}
+    return Receipt(key, folder, stamps, repository, commit, now)
+
+
+def of_folder(key: str, folder: Path, names: Iterable[str], repository: str = "", commit: str = "") -> Receipt:
+    """A receipt for files that are believed to be right: reads them to take their hashes.
+
+    Raises:
+        OSError: a file can't be read.
+    """
+    files = {name: Stamp(0, digest_of(folder / name).sha256, 0) for name in names}
+    return make(key, folder, files, repository, commit)
+
+
+def receipts_folder() -> Path:
+    """Where receipts lie."""
+    return home_folder() / "receipts"
+
+
+def _path(key: str) -> Path:
+    return receipts_folder() / f"{quote(key, safe='@')}.json"
+
+
+def save(receipt: Receipt) -> None:
+    """Writes a receipt, replacing the one of the same key.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    path = _path(receipt.key)
+    document = {"schema": SCHEMA, **asdict(receipt), "folder": str(receipt.folder)}
+    with reported(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durable(path, (json.dumps(document, indent=2) + "\n").encode())
+
+
+def load(key: str) -> Receipt | None:
+    """The receipt of a key; None if there is none, or it can't be read."""
+    return _read(_path(key))
+
+
+def load_all() -> list[Receipt]:
+    """All receipts, by key."""
+    folder = receipts_folder()
+    paths = sorted(folder.glob("*.json")) if os.access(folder, os.R_OK | os.X_OK) else []
+    found = (_read(path) for path in paths if not path.name.startswith("."))
+    return [receipt for receipt in found if receipt is not None]
+
+
+def _read(path: Path) -> Receipt | None:
+    # A receipt of a newer version, or a damaged one, is none: the model is checked again.
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document.pop("schema") != SCHEMA:
+            return None
+        files = {str(name): Stamp(**stamp) for name, stamp in document.pop("files").items()}
+        return Receipt(**{**document, "folder": Path(document["folder"]), "files": files})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def remove(key: str) -> None:
+    """Forgets a receipt.
+
+    Raises:
+        OutputError: it can't be removed.
+    """
+    path = _path(key)
+    with reported(path):
+        path.unlink(missing_ok=True)
