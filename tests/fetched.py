@@ -37,6 +37,7 @@ def fetched(cache: Path, files: Path, repository: str, commit: str, key: str = "
         blob = base / "blobs" / hashlib.sha256(data).hexdigest()
         blob.write_bytes(data)
         (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / name).unlink(missing_ok=True)
         (snapshot / name).symlink_to(blob)
     receipt = receipts.of_folder(key or repository, snapshot, names, repository, commit)
     receipts.save(receipt)
@@ -49,6 +50,14 @@ def stored(name: str, *, receipt: bool = True, discriminators: bool = False) -> 
     if receipt:
         receipts.save(receipts.of_folder(name, folder, sorted(path.name for path in folder.iterdir())))
     return folder
+
+
+def one_of_each(cache: Path, files: Path, repository: str, commit: str) -> None:
+    """Models of every kind beside those of the manifest; the repository's is fetched at its commit, too."""
+    stored("mine")
+    (stored("broken", receipt=False) / "model.safetensors").write_bytes(b"x" * 1000)
+    fetched(cache, files, "ann/cats", commit)
+    fetched(cache, files, repository, commit, f"{repository}@{commit}")
 
 
 def flip(path: Path, offset: int = -1) -> None:

@@ -204,6 +204,9 @@ def test_what_the_folder_says_of_itself() -> None:
     assert "\n\nHorses to zebras.\n\n" in card(told)
     assert rows(card(told), "Training")["Data"] == "ImageNet"
     assert (summary(model, ""), training_data(model, "")) == ("Horses to zebras", "ImageNet")
+    odd = ModelFolder(Path("m"), HORSES, {"description": "a\x07b\ud800c\u2028d"})
+    assert summary(odd, "") == "a b c d"
+    assert "\n\na b c d.\n\n" in card(dict(odd.provenance) | {"notes": "\ud800"})
     assert (summary(model, "Mine!"), training_data(model, "mine")) == ("Mine!", "mine")
     assert "\n\nMine!\n\n" in card(told, description="Mine!")
     silent = ModelFolder(Path("m"), HORSES, {"description": 5})
@@ -230,7 +233,7 @@ def test_any_names_give_a_page_with_the_same_sections(a: str, b: str, said: str)
     config = dataclasses.replace(tiny.LIGHT, domain_a=a, domain_b=b)
     text = card({"imported_from": said, "notes": said, "description": said}, config=config)
     known = ["How to use it", "The model", "Training", "Limits", "Licence", "Citation"]
-    origin = ["Where the weights come from"] if said.split() else []
+    origin = ["Where the weights come from"] if escaped(said) else []
     assert headings(text) == known[:3] + origin + known[3:]
     assert metadata(text)["library_name"] == "ugatit"
     assert len([line for line in text.splitlines() if line.startswith("```")]) == 6

@@ -84,6 +84,7 @@ def test_texts_are_lines() -> None:
         About(data="two\nlines")
     with pytest.raises(UsageError, match="--description: must be one line"):
         About(description="a bell\a")
+    assert About(data="a family: 👨‍👩‍👧").data
 
 
 # --- Staging ---------------------------------------------------------------------------------------------

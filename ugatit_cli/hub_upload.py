@@ -21,8 +21,8 @@ from ugatit_cli.weights.manifest import REVISION
 
 # What a repository may hold that nobody has put anything into yet.
 _BLANK: Final = frozenset({".gitattributes", CARD_FILE})
-# Beside those of HTTP: files and memory, answers that make no sense, the library that uploads large files.
-_CLIENT_ERRORS: Final = (OSError, ValueError, LookupError, RuntimeError)
+# Beside those of HTTP: files, what the client or the Hub finds wrong with them, the library that uploads large ones.
+_CLIENT_ERRORS: Final = (OSError, ValueError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,11 @@ def upload(
 
 
 def _upload(staged: Staged, target: HubId, listener: Listener, *, private: bool, overwrite: bool) -> Published:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 
-    api, repository = HfApi(endpoint=hub.endpoint(), library_name="ugatit"), target.repository
+    # Named, or it would not be sent where HF_HUB_DISABLE_IMPLICIT_TOKEN is set.
+    api = HfApi(endpoint=hub.endpoint(), token=get_token(), library_name="ugatit")
+    repository = target.repository
     before = _look(api, repository, listener)
     if before is None:
         # None: as the owner's own default is.
@@ -100,9 +102,16 @@ def _upload(staged: Staged, target: HubId, listener: Listener, *, private: bool,
         parent_commit=None if before is None else before.sha,
     )
     if not REVISION.fullmatch(commit.oid):
-        raise ModelError(f"{hub.without_secrets(hub.endpoint())} doesn't answer as a Hub does", "Check HF_ENDPOINT.")
+        raise _no_hub()
     changed = before is None or commit.oid != before.sha
     return Published(f"{hub.without_secrets(hub.endpoint())}/{repository}", commit.oid, changed)
+
+
+def _no_hub() -> ModelError:
+    return ModelError(
+        f"{hub.without_secrets(hub.endpoint())} doesn't answer as a Hub does",
+        "Check HF_ENDPOINT, and whether a proxy or a login page stands in between.",
+    )
 
 
 def _look(api: Any, repository: str, listener: Listener) -> Any:
@@ -225,6 +234,8 @@ def _explained(target: HubId, error: Exception) -> UgatitError | None:
         return ModelError(f"{repository} was changed by somebody else meanwhile ({status})", "Run the command again.")
     if status is not None and 400 <= status < 500 and status not in (404, 408, 429):
         return ModelError(f"{repository}: the Hub refuses the upload ({status}): {said}")
+    if isinstance(error, json.JSONDecodeError | KeyError):
+        return _no_hub()
     if status is None and isinstance(error, _CLIENT_ERRORS) and not hub.is_transient(error):
-        return ModelError(f"{repository}: the upload failed: {said}", "Run the command again.")
+        return ModelError(f"{repository}: the upload failed: {said}", "Correct that, then run the command again.")
     return None

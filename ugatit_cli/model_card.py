@@ -20,6 +20,8 @@ _TOLD: Final = frozenset(
     {"description", "training_data", "training", "trained with", "recipe", "steps", "batch size", "started from",
      "imported_from", "code", "sha256", "repository", "commit", "kid"}
 )  # fmt: skip
+# What a page can't show, or that would end a line.
+CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _MARKUP: Final = re.compile(r"([\\`*_\[\]<>|~#&$])")
 _ADDRESS: Final = re.compile(r"(https?://[^\s<>|]+[^\s<>|.,;:!?)'\"])")
 _PRECISIONS: Final[Mapping[Precision, str]] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -112,18 +114,19 @@ def training_data(model: ModelFolder, data: str) -> str:
 
 def escaped(text: str) -> str:
     """Plain text as Markdown, on one line; web addresses become links."""
-    parts = _ADDRESS.split(" ".join(text.split()))
+    parts = _ADDRESS.split(_line(text))
     return "".join(f"<{part}>" if index % 2 else _MARKUP.sub(r"\\\1", part) for index, part in enumerate(parts))
 
 
 def _code(text: str) -> str:
     """As code, where nothing in the text ends it early."""
-    line = " ".join(text.split())
+    line = _line(text)
     return f"`{line}`" if line and not set("`|") & set(line) else escaped(line)
 
 
 def _line(value: object) -> str:
-    return " ".join(value.split()) if isinstance(value, str) else ""
+    """A text as one line; anything else is none."""
+    return " ".join(CONTROLS.sub(" ", value).split()) if isinstance(value, str) else ""
 
 
 def _section(title: str, text: str) -> str:

@@ -27,7 +27,7 @@ from ugatit_cli.durable import reported
 from ugatit_cli.encoding import encode
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.images import from_pil, read_picture
-from ugatit_cli.model_card import Facts, Training, model_card, summary, training_data
+from ugatit_cli.model_card import CONTROLS, Facts, Training, model_card, summary, training_data
 from ugatit_cli.run_folder import RUN_FILE, RunFolder
 from ugatit_cli.tensor_files import open_tensors
 from ugatit_cli.training.settings import Settings
@@ -71,7 +71,7 @@ class About:
                 f"--licence {self.licence}: not a licence id of the Hub", "Like mit, apache-2.0, cc-by-4.0, or other."
             )
         for option, text in (("data", self.data), ("description", self.description)):
-            if not text.isprintable():
+            if CONTROLS.search(text):
                 raise UsageError(f"--{option}: must be one line of plain text")
 
 

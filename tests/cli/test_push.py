@@ -204,8 +204,10 @@ def test_offline(push: Command, hub: HubServer, model: str, monkeypatch: pytest.
         (Fault("status", "commit/main", status=503, method="POST"), "the Hub answered 503"),
         (Fault("status", "commit/main", status=400, method="POST"), "the Hub refuses the upload (400): Error 400"),
         (Fault("status", "commit/main", status=429, method="POST"), "too many requests (429)"),
-        (Fault("html", "commit/main", method="POST"), "the upload failed"),
-        (Fault("html", "repos/create", method="POST"), "the upload failed"),
+        (Fault("html", "commit/main", method="POST"), "doesn't answer as a Hub does"),
+        (Fault("html", "repos/create", method="POST"), "doesn't answer as a Hub does"),
+        (Fault("html", f"models/{REPO}"), "doesn't answer as a Hub does"),
+        (Fault("status", "validate-yaml", status=400, method="POST"), "Invalid metadata in README.md"),
         (Fault("status", f"models/{REPO}", status=503), "the Hub answered 503"),
     ],
 )
@@ -222,9 +224,7 @@ def test_faults(push: Command, hub: HubServer, model: str, fault: Fault, reason:
     assert remote(hub)["model.safetensors"] == local()["model.safetensors"]
 
 
-def test_an_upload_that_is_refused(
-    push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_upload_that_is_refused(push: Command, hub: HubServer, model: str) -> None:
     fault = hub.fault(Fault("status", "", status=403, method="PUT"))
     outcome = push(model, REPO, "--with-discriminators")
     assert (outcome.code, outcome.errors) == (3, [f"{REPO}: the Hub forbids it (403)"])

@@ -15,8 +15,8 @@ from ugatit_cli.checkpoint import open_model
 from ugatit_cli.errors import ModelError
 from ugatit_cli.weights import catalog, receipts
 from ugatit_cli.weights.catalog import Known, checkpoint_of, known, verify
-from ugatit_cli.weights.fetch import checkpoint_key
 from ugatit_cli.weights.home import BUNDLED, store_path
+from ugatit_cli.weights.imports import checkpoint_key
 from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml, read_manifest
 from ugatit_cli.weights.receipts import Receipt
 from ugatit_cli.weights.store import find_model
@@ -90,8 +90,8 @@ def test_a_fresh_machine() -> None:
 def test_models_in_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = stored("zebra")
     stored("cats", receipt=False, discriminators=True)
-    store_path(".hidden").mkdir()
-    store_path("cats").with_name("file").touch()
+    (folder.parent / ".hidden").mkdir()
+    (folder.parent / "file").touch()
     found = listed()
     assert list(found)[-2:] == ["cats", "zebra"]
     zebra = found["zebra"]
@@ -185,6 +185,24 @@ def test_a_broken_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UGATIT_MANIFEST", "weights.toml")
     with pytest.raises(ModelError, match=r"\[models\.x\] description: missing"):
         catalog.catalog()
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlicense: mit\ntags:\n- x\n---\n# Cats", "mit"),
+        ("---\ntags: [x]\nlicense:   'cc-by-4.0'  \n---\n", "cc-by-4.0"),
+        ("---\r\nlicense: other\r\n---\r\n", "other"),
+        ("---\nlicense:\ntags: x\n---\n", None),
+        ("---\ntags: x\n---\nlicense: mit\n", None),
+        ("license: mit\n", None),
+        ("", None),
+    ],
+)
+def test_the_licence_on_a_card(cache: Path, model: Path, card: str, licence: str | None) -> None:
+    (model / "README.md").write_bytes(card.encode())
+    fetched(cache, model, "ann/cats", COMMIT)
+    assert known("ann/cats").fact("licence") == licence
 
 
 # --- Names ---------------------------------------------------------------------------------------------

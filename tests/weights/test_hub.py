@@ -189,7 +189,9 @@ def test_a_redirect_to_another_host_gets_no_token(filled: HubServer) -> None:
     with altered(filled, elsewhere):
         refused(ask)
     assert filled.requests[0].headers["authorization"] == f"Bearer {filled.token}"
-    assert not [r for r in filled.requests if r.headers["host"].startswith("localhost") and "authorization" in r.headers]
+    assert not [
+        r for r in filled.requests if r.headers["host"].startswith("localhost") and "authorization" in r.headers
+    ]
 
 
 def closed_port() -> int:

@@ -15,8 +15,8 @@ from ugatit_cli.checkpoint import save_model
 from ugatit_cli.config import DIRECTIONS, ModelConfig
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.nn.generator import Generator
-from ugatit_cli.weights.manifest import FileRecord, entry_toml, read_manifest
 from ugatit_cli.weights.home import store_folder, store_path
+from ugatit_cli.weights.manifest import FileRecord, entry_toml, read_manifest
 from ugatit_cli.weights.store import DEFAULT_MODEL, find_model, known_models
 from ugatit_cli.weights.transfer import digest_of
 
@@ -143,7 +143,7 @@ def test_paths_are_never_asked_for_on_the_hub(hub: HubServer, name: str) -> None
 
 
 def test_neither_a_folder_nor_a_hub_id(hub: HubServer) -> None:
-    with pytest.raises(ModelError, match="no folder me/clay here; http.* has no repository me/clay") as caught:
+    with pytest.raises(ModelError, match=r"no folder me/clay here; http.* has no repository me/clay") as caught:
         find_model("me/clay")
     assert hub.url in caught.value.message
 

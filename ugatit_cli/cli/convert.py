@@ -53,6 +53,7 @@ def convert(
     """
     from ugatit_cli.weights import convert as weights
     from ugatit_cli.weights.home import store_path
+    from ugatit_cli.weights.imports import keep_receipt
     from ugatit_cli.weights.official import ImportSettings
     from ugatit_cli.weights.store import bundled_models
 
@@ -63,6 +64,8 @@ def convert(
     folder = store_path(name) if name is not None else Path(str(out_dir)).expanduser()
     settings = ImportSettings(parse_domains(domains) if domains else None, image_size, smoothing)
     model, notes = weights.convert(checkpoint.expanduser(), folder, settings, storage=dtype, overwrite=overwrite)
+    if name is not None:
+        keep_receipt(name, model)
     for text in notes:
         console.note(f"note: {text}")
     config = model.config

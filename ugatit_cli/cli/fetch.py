@@ -12,7 +12,7 @@ from ugatit_cli.cli.options import DryRunOption
 from ugatit_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from ugatit_cli.weights.fetching import Plan
+    from ugatit_cli.weights.fetch import Plan
 
 
 def fetch(
@@ -53,16 +53,16 @@ def fetch(
     Environment: HF_TOKEN (private models), HF_HUB_CACHE and HF_HOME (where files are kept), HF_ENDPOINT,
     HF_HUB_OFFLINE=1, UGATIT_HOME, UGATIT_MANIFEST.
     """
-    from ugatit_cli.weights import fetching
+    from ugatit_cli.weights import fetch as weights
 
     if dry_run and from_file is not None:
         raise UsageError("--dry-run and --from-file contradict each other")
-    request = fetching.Request(model, to, force=force, source=from_file)
+    request = weights.Request(model, to, force=force, source=from_file)
     with transfers.showing() as listener:
         if dry_run:
-            plan = fetching.plan(request, listener)
+            plan = weights.plan(request, listener)
         else:
-            found = fetching.run(request, listener)
+            found = weights.run(request, listener)
     if dry_run:
         _say(plan)
         return

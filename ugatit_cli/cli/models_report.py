@@ -22,6 +22,7 @@ STATES: Final = {"ready": "green", "not fetched": "", "no weights": "dim", "dama
 # Of the first column on a terminal; longer names get a line of their own.
 LONGEST_NAME: Final = 28
 GAP: Final = "  "
+UNKNOWN: Final = "?"
 
 
 def screen() -> Console:
@@ -77,11 +78,11 @@ def plain_table(found: Sequence[Known]) -> Iterator[str]:
 def _row(known: Known) -> tuple[str, ...]:
     return (
         known.name,
-        " <-> ".join(known.domains or ("?", "?")),
+        " <-> ".join(known.domains or (UNKNOWN, UNKNOWN)),
         _size(known),
         known.state,
         origin(known),
-        plain(known.fact("licence") or "?"),
+        plain(known.fact("licence") or UNKNOWN),
         str(known.folder or "-"),
     )
 
@@ -89,7 +90,7 @@ def _row(known: Known) -> tuple[str, ...]:
 def _size(known: Known) -> str:
     if known.state == "no weights":
         return "-"
-    return "?" if known.size is None else console.bytes_text(known.size)
+    return UNKNOWN if known.size is None else console.bytes_text(known.size)
 
 
 def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
@@ -129,7 +130,7 @@ def _folded_row(
     line.highlight_words([known.state], STATES[known.state])
     yield line
     facts = [f"from: {row[4]}"] if columns == 4 else []
-    facts.append(f"licence: {row[5]}")
+    facts += [f"licence: {row[5]}"] if row[5] != UNKNOWN else []
     for text in _folded("; ".join(facts), width - 2):
         yield Text(f"  {text}", "dim")
     if known.folder is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any, Final, Literal
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ConfigError, ModelError
 from ugatit_cli.weights import receipts
-from ugatit_cli.weights.home import BUNDLED, store_folder, store_path
+from ugatit_cli.weights.home import BUNDLED, store_path, stored_models
 from ugatit_cli.weights.hub import HubId, parse_hub_id
 from ugatit_cli.weights.manifest import MODEL_FILES, MODEL_NAME, Entry, read_manifest
 from ugatit_cli.weights.receipts import Receipt, Stamp
@@ -26,6 +27,7 @@ State = Literal["ready", "not fetched", "no weights", "damaged"]
 Kind = Literal["bundled", "hub", "import", "train", "store", "folder"]
 
 CONFIG_FILE: Final = MODEL_FILES[0]
+CARD_FILE: Final = "README.md"
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ class Known:
         if self.entry is not None:
             return str(getattr(self.entry, key))
         value = self.provenance.get(key)
+        if key == "licence" and value is None and self.folder is not None:
+            value = _licence_on_card(self.folder / CARD_FILE)
         return value if isinstance(value, str) else None
 
     @property
@@ -138,6 +142,17 @@ def size_of(path: Path) -> int:
         return 0
 
 
+def _licence_on_card(path: Path) -> str | None:
+    """The licence in the metadata at the top of a model card."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            top = re.match(r"---\s*\n(.*?\n)---", file.read(1 << 16), re.DOTALL)
+    except (OSError, ValueError):
+        return None
+    found = re.search(r"^license:[ \t]*(\S.*?)\s*$", top[1], re.MULTILINE) if top is not None else None
+    return found[1].strip("'\"") if found is not None else None
+
+
 def absent(known: Known) -> ModelError:
     """The error for a model that is not here, with the way to get it."""
     if known.kind == "train":
@@ -159,7 +174,7 @@ def catalog() -> list[Known]:
         ModelError: a manifest can't be read, or has mistakes.
     """
     entries = read_manifest()
-    others = sorted(set(_stored_names()) - set(entries))
+    others = sorted(set(stored_models()) - set(entries))
     listed = [_named(name, entries.get(name)) for name in [*entries, *others]]
     covered = {one.receipt.key for one in listed if one.receipt is not None}
     fetched = [one for one in receipts.load_all() if _is_fetched_model(one) and one.key not in covered]
@@ -198,12 +213,6 @@ def _by_hub_id(name: str) -> Known:
             f"Fetch it: ugatit fetch {identity}",
         )
     return _from_hub(str(identity), receipt)
-
-
-def _stored_names() -> list[str]:
-    store = store_folder()
-    paths = store.iterdir() if os.path.isdir(store) and os.access(store, os.R_OK | os.X_OK) else ()
-    return [path.name for path in paths if MODEL_NAME.fullmatch(path.name) and os.path.isdir(path)]
 
 
 def _is_fetched_model(receipt: Receipt) -> bool:
@@ -309,7 +318,7 @@ def checkpoint_of(known: Known) -> Receipt | None:
     """The official checkpoint of an `import` entry, if it is still in the Hub's cache."""
     if known.entry is None or known.entry.source != "import" or not known.entry.repository:
         return None
-    from ugatit_cli.weights.fetch import checkpoint_key
+    from ugatit_cli.weights.imports import checkpoint_key
 
     receipt = receipts.load(checkpoint_key(known.entry))
     return receipt if receipt is not None and os.path.isdir(receipt.folder) else None

@@ -35,3 +35,10 @@ def store_path(name: str) -> Path:
     if not MODEL_NAME.fullmatch(name):
         raise UsageError(f"{name!r} is not a model name", "Names are made of letters, digits, '.', '_' and '-'.")
     return store_folder() / name
+
+
+def stored_models() -> list[str]:
+    """Names of the models in the store, sorted; none if it may not be read."""
+    store = store_folder()
+    paths = list(store.iterdir()) if os.access(store, os.R_OK | os.X_OK) else []
+    return sorted(path.name for path in paths if MODEL_NAME.fullmatch(path.name) and path.is_dir())

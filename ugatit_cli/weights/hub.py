@@ -154,7 +154,9 @@ def endpoint() -> str:
     try:
         parts = urlsplit(text)
         host = (parts.hostname or "").encode("idna")
-        good = parts.scheme in ("http", "https") and bool(host) and parts.port != 0 and not re.search(_NO_ADDRESS, text)
+        good = (
+            parts.scheme in ("http", "https") and bool(host) and parts.port != 0 and not re.search(_NO_ADDRESS, text)
+        )
     except ValueError:
         good = False
     if not good:
@@ -294,7 +296,9 @@ def _explained(hub: HubId, wanted: str, error: Exception) -> ModelError:
         return ModelError(f"{wanted}: the Hub forbids it (403)", "Check that your token may do this.")
     if status == 429:
         return ModelError(f"{wanted}: too many requests (429)", "Wait some minutes, then run the same command again.")
-    return ModelError(f"{wanted}: {plain_words(error)}", f"Check the connection to {where}, then run the command again.")
+    return ModelError(
+        f"{wanted}: {plain_words(error)}", f"Check the connection to {where}, then run the command again."
+    )
 
 
 def without_secrets(text: str) -> str:

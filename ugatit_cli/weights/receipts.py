@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import quote
 
 from ugatit_cli.durable import reported, write_durable
-from ugatit_cli.errors import ModelError
+from ugatit_cli.errors import ModelError, OutputError
 from ugatit_cli.weights.home import home_folder
 from ugatit_cli.weights.transfer import digest_of
 
@@ -75,7 +75,7 @@ class Receipt:
         if damage:
             raise ModelError("\n".join(damage), way_out)
         # Copied or touched, but the same: so that the next use needn't read them.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, OutputError):
             save(make(self.key, self.folder, self.files, self.repository, self.commit))
 
 

@@ -105,18 +105,17 @@ def _size_of_folder(folder: Path) -> int:
 
 
 def _remove_stored(name: str, folder: Path) -> None:
+    retired = hidden(folder).with_suffix(REMOVED)
     with reported(folder):
-        if folder.is_symlink():
-            folder.unlink()
-        else:
-            # At once: a name of the store stands for a whole model, or for none.
-            folder.rename(hidden(folder).with_suffix(REMOVED))
+        # At once: a name of the store stands for a whole model, or for none.
+        folder.rename(retired)
         sync_folder(folder.parent)
     receipts.remove(name)
+    with reported(retired):
+        retired.unlink() if retired.is_symlink() else shutil.rmtree(retired)
     # What an earlier, killed removal has left goes, too.
     for path in store_folder().glob(f".*{REMOVED}"):
-        with reported(path):
-            shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 # --- The Hub's cache -----------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from typing import Final
 
 from ugatit_cli.checkpoint import ModelFolder, open_model
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights import fetch
-from ugatit_cli.weights.home import BUNDLED, store_folder, store_path
+from ugatit_cli.weights import hub_models, imports
+from ugatit_cli.weights.home import BUNDLED, store_folder, store_path, stored_models
 from ugatit_cli.weights.hub import HubId, Listener, Silent, parse_hub_id
 from ugatit_cli.weights.manifest import Entry, manifest_path, read_manifest
 from ugatit_cli.weights.manifest_check import MODEL_NAME
@@ -52,15 +52,15 @@ def find_model(name: str, listener: Listener | None = None) -> ModelFolder:
 
 def _from_entry(entry: Entry, listener: Listener) -> ModelFolder:
     if entry.source == "hub":
-        return fetch.use_model(fetch.wanted_by(entry), listener)
+        return hub_models.use_model(hub_models.wanted_by(entry), listener)
     if entry.source == "import":
-        return fetch.fetch_import(entry, listener, unless_there=True)
+        return imports.fetch_import(entry, listener, unless_there=True)
     raise ModelError(f"nobody has published weights of {entry.name}", entry.instructions.strip())
 
 
 def _from_hub(identity: HubId, listener: Listener) -> ModelFolder:
     try:
-        return fetch.use_model(fetch.Wanted(identity), listener)
+        return hub_models.use_model(hub_models.Wanted(identity), listener)
     except ModelError as error:
         # A mistyped path looks like a Hub id.
         raise ModelError(f"no folder {identity} here; {error.message}", error.hint) from error
@@ -80,13 +80,6 @@ def not_found(name: str) -> ModelError:
 def bundled_models() -> list[str]:
     """Names of the models inside the package."""
     return [name for name, entry in read_manifest(manifest_path()).items() if entry.source == "bundled"]
-
-
-def stored_models() -> list[str]:
-    """Names of the models in the store."""
-    store = store_folder()
-    stored = [path.name for path in store.iterdir() if path.is_dir()] if os.access(store, os.R_OK | os.X_OK) else []
-    return sorted(name for name in stored if not name.startswith("."))
 
 
 def known_models() -> list[str]:

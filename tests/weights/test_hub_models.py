@@ -15,9 +15,9 @@ from tests.hub_server import Fault, HubServer
 from ugatit_cli.checkpoint import open_model
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights import fetch, receipts
-from ugatit_cli.weights.fetch import Wanted
+from ugatit_cli.weights import hub_models, receipts
 from ugatit_cli.weights.hub import HubId
+from ugatit_cli.weights.hub_models import Wanted
 from ugatit_cli.weights.manifest import FileRecord
 from ugatit_cli.weights.transfer import digest_of
 
@@ -45,7 +45,7 @@ def records(folder: Path) -> dict[str, FileRecord | None]:
 def test_a_model_is_fetched_whole(hub: HubServer, model: Path) -> None:
     commit = hub.add(REPOSITORY, model)
     notes = Notes()
-    fetched = fetch.fetch_model(WANTED, notes)
+    fetched = hub_models.fetch_model(WANTED, notes)
     assert contents(fetched.path) == contents(model)
     assert fetched.path.name == commit
     assert fetched.discriminators is not None
@@ -67,52 +67,52 @@ def test_only_files_of_a_model_are_fetched(hub: HubServer, model: Path) -> None:
         "a/config.json": b"{}",
     }
     hub.add(REPOSITORY, contents(model) | more)
-    fetched = fetch.fetch_model(WANTED, Notes())
+    fetched = hub_models.fetch_model(WANTED, Notes())
     assert set(contents(fetched.path)) == set(contents(model))
     assert not [request.path for request in hub.requests if any(name in request.path for name in more)]
 
 
 def test_a_model_without_discriminators_and_card(hub: HubServer, tmp_path: Path) -> None:
     hub.add(REPOSITORY, tiny.save(tmp_path / "model"))
-    assert fetch.fetch_model(WANTED, Notes()).discriminators is None
+    assert hub_models.fetch_model(WANTED, Notes()).discriminators is None
 
 
 def test_once_fetched_it_needs_no_hub(hub: HubServer, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add(REPOSITORY, model)
-    first = fetch.use_model(WANTED, Notes())
+    first = hub_models.use_model(WANTED, Notes())
     asked = len(hub.requests)
     notes = Notes()
-    assert fetch.use_model(WANTED, notes) == first
+    assert hub_models.use_model(WANTED, notes) == first
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert fetch.use_model(WANTED, notes) == first
+    assert hub_models.use_model(WANTED, notes) == first
     # And a user who lost the receipts, but not the cache, isn't lost.
     receipts.remove("me/clay")
-    assert fetch.use_model(WANTED, notes) == first
+    assert hub_models.use_model(WANTED, notes) == first
     assert len(hub.requests) == asked
     assert notes.received == 0
 
 
 def test_fetching_again_brings_the_newest_use_does_not(hub: HubServer, model: Path, tmp_path: Path) -> None:
     hub.add(REPOSITORY, model)
-    first = fetch.use_model(WANTED, Notes())
+    first = hub_models.use_model(WANTED, Notes())
     second = hub.add(REPOSITORY, tiny.save(tmp_path / "other", tiny.LIGHT))
-    assert fetch.use_model(WANTED, Notes()) == first
-    newest = fetch.fetch_model(WANTED, Notes())
+    assert hub_models.use_model(WANTED, Notes()) == first
+    newest = hub_models.fetch_model(WANTED, Notes())
     assert newest.path.name == second
-    assert fetch.use_model(WANTED, Notes()).path == newest.path
-    old = fetch.fetch_model(Wanted(HubId(REPOSITORY, first.path.name)), Notes())
+    assert hub_models.use_model(WANTED, Notes()).path == newest.path
+    old = hub_models.fetch_model(Wanted(HubId(REPOSITORY, first.path.name)), Notes())
     assert old.path == first.path
 
 
 def test_fetching_again_downloads_what_is_missing_or_everything(hub: HubServer, model: Path) -> None:
     hub.add(REPOSITORY, model)
-    fetched = fetch.fetch_model(WANTED, Notes())
+    fetched = hub_models.fetch_model(WANTED, Notes())
     sent = hub.bytes_sent()
     notes = Notes()
-    fetch.fetch_model(WANTED, notes)
+    hub_models.fetch_model(WANTED, notes)
     assert hub.bytes_sent() == sent
     assert notes.notes == [f"checking me/clay at {fetched.path.name[:12]}"]
-    fetch.fetch_model(WANTED, Notes(), force=True)
+    hub_models.fetch_model(WANTED, Notes(), force=True)
     assert hub.bytes_sent() == 2 * sent
 
 
@@ -120,7 +120,7 @@ def test_a_pinned_model(hub: HubServer, model: Path, tmp_path: Path) -> None:
     commit = hub.add(REPOSITORY, model)
     hub.add(REPOSITORY, tiny.save(tmp_path / "newer"))
     wanted = Wanted(HubId(REPOSITORY, commit), records(model))
-    assert contents(fetch.use_model(wanted, Notes()).path) == contents(model)
+    assert contents(hub_models.use_model(wanted, Notes()).path) == contents(model)
 
 
 @pytest.mark.parametrize("part", ["size", "sha256"])
@@ -134,7 +134,7 @@ def test_a_pinned_model_that_was_replaced_is_refused_before_it_is_downloaded(
     wrong = FileRecord(good.size + 1, good.sha256) if part == "size" else FileRecord(good.size, "0" * 64)
     pinned["model.safetensors"] = wrong
     with pytest.raises(ModelError, match=r"me/clay: model\.safetensors: expected .*") as caught:
-        fetch.use_model(Wanted(HubId(REPOSITORY, commit), pinned), Notes())
+        hub_models.use_model(Wanted(HubId(REPOSITORY, commit), pinned), Notes())
     expected = f"{wrong.size:,}" if part == "size" else wrong.sha256
     found = f"{good.size:,}" if part == "size" else good.sha256
     assert expected in caught.value.message
@@ -150,43 +150,43 @@ def test_a_small_file_that_was_replaced_is_refused(hub: HubServer, model: Path) 
     assert good is not None
     pinned["config.json"] = FileRecord(good.size, "0" * 64)
     wanted = Wanted(HubId(REPOSITORY, commit), pinned)
-    with pytest.raises(ModelError, match="expected sha256 0000.*, found ") as caught:
-        fetch.use_model(wanted, Notes())
+    with pytest.raises(ModelError, match=r"expected sha256 0000.*, found ") as caught:
+        hub_models.use_model(wanted, Notes())
     assert good.sha256 in caught.value.message
-    assert fetch.use_model(Wanted(HubId(REPOSITORY, commit), records(model)), Notes()).path.name == commit
+    assert hub_models.use_model(Wanted(HubId(REPOSITORY, commit), records(model)), Notes()).path.name == commit
 
 
 def test_a_manifest_that_promises_other_files_since(hub: HubServer, model: Path) -> None:
     commit = hub.add(REPOSITORY, model)
     pinned = records(model)
-    fetch.use_model(Wanted(HubId(REPOSITORY, commit), pinned), Notes())
+    hub_models.use_model(Wanted(HubId(REPOSITORY, commit), pinned), Notes())
     pinned["model.safetensors"] = FileRecord(1, "0" * 64)
     with pytest.raises(ModelError, match="expected"):
-        fetch.use_model(Wanted(HubId(REPOSITORY, commit), pinned), Notes())
+        hub_models.use_model(Wanted(HubId(REPOSITORY, commit), pinned), Notes())
 
 
 def test_files_that_changed_on_disk(hub: HubServer, model: Path) -> None:
     hub.add(REPOSITORY, model)
-    path = fetch.fetch_model(WANTED, Notes()).weights.resolve()
+    path = hub_models.fetch_model(WANTED, Notes()).weights.resolve()
     good, status = path.read_bytes(), path.stat()
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
-    assert fetch.use_model(WANTED, Notes()).weights.resolve() == path  # only touched
+    assert hub_models.use_model(WANTED, Notes()).weights.resolve() == path  # only touched
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    with pytest.raises(ModelError, match="damaged: expected sha256 .*, found ") as caught:
-        fetch.use_model(WANTED, Notes())
+    with pytest.raises(ModelError, match=r"damaged: expected sha256 .*, found ") as caught:
+        hub_models.use_model(WANTED, Notes())
     assert caught.value.hint == "Fetch it again: ugatit fetch me/clay"
     assert path.read_bytes() != good
     notes = Notes()
-    fetch.fetch_model(WANTED, notes)
+    hub_models.fetch_model(WANTED, notes)
     assert "damaged" in notes.notes[1]
     assert path.read_bytes() == good
-    assert fetch.use_model(WANTED, Notes()).weights.resolve() == path
+    assert hub_models.use_model(WANTED, Notes()).weights.resolve() == path
 
 
 def test_files_that_are_gone_from_the_cache(hub: HubServer, model: Path) -> None:
     hub.add(REPOSITORY, model)
-    fetch.fetch_model(WANTED, Notes()).weights.resolve().unlink()
-    assert fetch.use_model(WANTED, Notes()).weights.is_file()
+    hub_models.fetch_model(WANTED, Notes()).weights.resolve().unlink()
+    assert hub_models.use_model(WANTED, Notes()).weights.is_file()
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_files_that_are_gone_from_the_cache(hub: HubServer, model: Path) -> None
 def test_repositories_without_a_model(hub: HubServer, files: dict[str, bytes], text: str) -> None:
     hub.add(REPOSITORY, files)
     with pytest.raises(ModelError) as caught:
-        fetch.use_model(WANTED, Notes())
+        hub_models.use_model(WANTED, Notes())
     assert text in caught.value.message
     assert hub.bytes_sent("model.safetensors") == 0
 
@@ -227,7 +227,7 @@ def test_a_config_that_asks_for_too_much_is_refused_before_the_weights_come(
 ) -> None:
     hub.add(REPOSITORY, contents(model) | {"config.json": config})
     with pytest.raises(ModelError) as caught:
-        fetch.use_model(WANTED, Notes())
+        hub_models.use_model(WANTED, Notes())
     assert text in caught.value.message
     assert hub.bytes_sent("model.safetensors") == 0
 
@@ -235,8 +235,8 @@ def test_a_config_that_asks_for_too_much_is_refused_before_the_weights_come(
 def test_weights_of_another_model(hub: HubServer, model: Path, tmp_path: Path) -> None:
     other = tiny.save(tmp_path / "other", tiny.FULL)
     hub.add(REPOSITORY, contents(model) | {"model.safetensors": (other / "model.safetensors").read_bytes()})
-    with pytest.raises(ModelError, match="its config asks for|doesn't fit its config"):
-        fetch.use_model(WANTED, Notes())
+    with pytest.raises(ModelError, match=r"its config asks for|doesn't fit its config"):
+        hub_models.use_model(WANTED, Notes())
     assert receipts.load("me/clay") is None
 
 
@@ -244,7 +244,7 @@ def test_weights_that_are_none(hub: HubServer, model: Path) -> None:
     size = (model / "model.safetensors").stat().st_size
     hub.add(REPOSITORY, contents(model) | {"model.safetensors": b"\xff" * size})
     with pytest.raises(ModelError, match="not a complete safetensors file"):
-        fetch.use_model(WANTED, Notes())
+        hub_models.use_model(WANTED, Notes())
     assert receipts.load("me/clay") is None
 
 
@@ -252,19 +252,19 @@ def test_a_byte_that_flipped_on_the_way(hub: HubServer, model: Path) -> None:
     hub.add(REPOSITORY, model)
     hub.fault(Fault("flip", after=1000))
     with pytest.raises(ModelError, match=r"me/clay: model\.safetensors: expected sha256 .*, found"):
-        fetch.use_model(WANTED, Notes())
+        hub_models.use_model(WANTED, Notes())
     hub.heal()
-    assert contents(fetch.use_model(WANTED, Notes()).path) == contents(model)
+    assert contents(hub_models.use_model(WANTED, Notes()).path) == contents(model)
 
 
 def test_a_model_that_is_not_on_this_machine(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="me/clay is not on this machine, and HF_HUB_OFFLINE forbids"):
-        fetch.use_model(WANTED, Notes())
+        hub_models.use_model(WANTED, Notes())
     assert hub.requests == []
 
 
 def test_the_fetched_model_is_a_model(hub: HubServer, model: Path) -> None:
     hub.add(REPOSITORY, model)
-    path = fetch.fetch_model(WANTED, Notes()).path
+    path = hub_models.fetch_model(WANTED, Notes()).path
     assert open_model(path).config == tiny.LIGHT

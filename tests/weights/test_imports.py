@@ -16,8 +16,8 @@ from tests.hub_server import Fault, HubServer
 from tests.weights.test_tensorflow import random_variables, write
 from ugatit_cli.checkpoint import open_model
 from ugatit_cli.errors import ModelError, OutputError
-from ugatit_cli.weights import fetch, fetching, receipts
-from ugatit_cli.weights.fetching import Request
+from ugatit_cli.weights import fetch, imports, receipts
+from ugatit_cli.weights.fetch import Request
 from ugatit_cli.weights.home import store_path
 from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml
 from ugatit_cli.weights.store import find_model
@@ -85,7 +85,7 @@ def test_a_checkpoint_is_fetched_and_converted_on_first_use(hub: HubServer, publ
     assert receipt.damage() == []
     asked = len(hub.requests)
     assert find_model("cats", Notes()) == model
-    assert fetching.run(Request("cats"), Notes()) == model
+    assert fetch.run(Request("cats"), Notes()) == model
     assert len(hub.requests) == asked
 
 
@@ -94,14 +94,15 @@ def test_hashes_of_the_first_use_are_binding(hub: HubServer, published: str, che
     changed = files(checkpoint)
     changed[DATA] = changed[DATA][:-1] + bytes([changed[DATA][-1] ^ 1])
     hub.add(ENTRY.repository, changed)
-    with pytest.raises(ModelError, match="expected sha256 .*, found .* on the Hub") as caught:
-        fetching.run(Request("cats", force=True), Notes())
+    with pytest.raises(ModelError, match=r"expected sha256 .*, found .* on the Hub") as caught:
+        fetch.run(Request("cats", force=True), Notes())
     assert digest_of(checkpoint / "UGATIT.model-1000000.data-00000-of-00001").sha256 in caught.value.message
     assert open_model(store_path("cats")).provenance["commit"] == published
 
 
+@pytest.mark.usefixtures("hub")
 def test_a_hash_of_the_manifest_is_binding_from_the_start(
-    hub: HubServer, published: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    published: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = digest_of(checkpoint / "UGATIT.model-1000000.data-00000-of-00001")
     wrong = {INDEX: None, DATA: FileRecord(digest.size, "0" * 64)}
@@ -114,7 +115,8 @@ def test_a_hash_of_the_manifest_is_binding_from_the_start(
     assert find_model("cats", Notes()).config.domain_a == "cat"
 
 
-def test_a_download_that_breaks_off_goes_on(hub: HubServer, published: str, checkpoint: Path) -> None:
+@pytest.mark.usefixtures("published")
+def test_a_download_that_breaks_off_goes_on(hub: HubServer, checkpoint: Path) -> None:
     size = (checkpoint / "UGATIT.model-1000000.data-00000-of-00001").stat().st_size
     hub.fault(Fault("cut", file=".data-00000-of-00001", after=size // 2, times=1))
     hub.fault(Fault("status", file=".data-00000-of-00001", status=503, method="GET"))
@@ -147,18 +149,20 @@ def test_a_repository_that_lacks_a_file(
     assert not store_path("cats").exists()
 
 
-def test_to_a_folder(published: str, tmp_path: Path) -> None:
-    model = fetching.run(Request("cats", tmp_path / "here"), Notes())
+@pytest.mark.usefixtures("published")
+def test_to_a_folder(tmp_path: Path) -> None:
+    model = fetch.run(Request("cats", tmp_path / "here"), Notes())
     assert model.path == tmp_path / "here"
     assert not store_path("cats").exists()
     with pytest.raises(OutputError, match="exists already") as caught:
-        fetching.run(Request("cats", tmp_path / "here"), Notes())
+        fetch.run(Request("cats", tmp_path / "here"), Notes())
     assert "--force" in caught.value.hint
-    assert fetching.run(Request("cats", tmp_path / "here", force=True), Notes()).path == tmp_path / "here"
+    assert fetch.run(Request("cats", tmp_path / "here", force=True), Notes()).path == tmp_path / "here"
 
 
-def test_a_plan_changes_nothing(hub: HubServer, published: str, checkpoint: Path) -> None:
-    plan = fetching.plan(Request("cats"), Notes())
+@pytest.mark.usefixtures("published")
+def test_a_plan_changes_nothing(hub: HubServer, checkpoint: Path) -> None:
+    plan = fetch.plan(Request("cats"), Notes())
     sizes = {name: len(data) for name, data in files(checkpoint).items()}
     assert [(file.name, file.size, file.here) for file in plan.files] == [
         (INDEX, sizes[INDEX], False),
@@ -169,13 +173,13 @@ def test_a_plan_changes_nothing(hub: HubServer, published: str, checkpoint: Path
     assert hub.bytes_sent() == 0
     assert not store_path("cats").exists()
     find_model("cats", Notes())
-    assert fetching.plan(Request("cats"), Notes()).to_download == 0
+    assert fetch.plan(Request("cats"), Notes()).to_download == 0
 
 
 @pytest.mark.parametrize("part", ["", "UGATIT.model-1000000.index", "UGATIT.model-1000000"])
 def test_from_the_users_disk(hub: HubServer, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:  # fmt: skip  # noqa: E501
     know(ENTRY, tmp_path, monkeypatch)
-    model = fetching.run(Request("cats", source=checkpoint / part), Notes())
+    model = fetch.run(Request("cats", source=checkpoint / part), Notes())
     assert model.path == store_path("cats")
     assert model.config.domain_b == "dog"
     assert hub.requests == []
@@ -188,19 +192,20 @@ def test_from_the_users_disk_with_known_hashes(
     digest = digest_of(checkpoint / "UGATIT.model-1000000.data-00000-of-00001")
     entry = dataclasses.replace(ENTRY, files={INDEX: None, DATA: FileRecord(digest.size, digest.sha256)})
     know(entry, tmp_path, monkeypatch)
-    assert fetching.run(Request("cats", tmp_path / "good", source=checkpoint), Notes()).config.domain_a == "cat"
+    assert fetch.run(Request("cats", tmp_path / "good", source=checkpoint), Notes()).config.domain_a == "cat"
     path = checkpoint / "UGATIT.model-1000000.data-00000-of-00001"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ModelError, match=r"data-00000-of-00001: expected .* found") as caught:
-        fetching.run(Request("cats", source=checkpoint), Notes())
+        fetch.run(Request("cats", source=checkpoint), Notes())
     assert digest.sha256 in caught.value.message
     assert not store_path("cats").exists()
 
 
+@pytest.mark.usefixtures("hub")
 def test_offline_with_the_checkpoint_in_the_cache(
-    hub: HubServer, published: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    published: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    fetch.fetch_checkpoint(ENTRY, Notes())
+    imports.fetch_checkpoint(ENTRY, Notes())
     know(dataclasses.replace(ENTRY, revision=published), tmp_path, monkeypatch)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert find_model("cats", Notes()).provenance["commit"] == published

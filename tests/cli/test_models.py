@@ -1,0 +1,352 @@
+"""`ugatit models`: tables for people and programs, checks, removal."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+from tests.cli.conftest import Command, Outcome
+from tests.cli.test_startup import HEAVY, imported_by
+from tests.fetched import fetched, flip, one_of_each, stored, use_folders
+from ugatit_cli.weights import receipts
+from ugatit_cli.weights.home import BUNDLED, store_path
+from ugatit_cli.weights.manifest import read_manifest
+
+COMMIT = "0123456789" * 4
+LONG = "some-organisation/horses-to-zebras-from-pictures-of-their-own"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return use_folders(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return tiny.save(tmp_path / "made", discriminators=True)
+
+
+@pytest.fixture
+def many(cache: Path, model: Path) -> None:
+    one_of_each(cache, model, LONG, COMMIT)
+
+
+def row(outcome: Outcome, name: str) -> list[str]:
+    """The cells of a row of the table."""
+    line = next(line for line in outcome.lines if line.split("  ")[0] == name)
+    return re.split(r" {2,}", line)
+
+
+# --- The table -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("many")
+def test_the_table_for_programs(ugatit: Command, cache: Path) -> None:
+    outcome = ugatit("models")
+    assert (outcome.code, outcome.stderr) == (0, "")
+    assert outcome.lines[0].split() == ["NAME", "DOMAINS", "SIZE", "STATE", "FROM", "LICENCE", "PATH"]
+    assert len(outcome.lines) == 1 + len(read_manifest()) + 4
+    licence = read_manifest()["flat2clay"].licence
+    bundled = ["flat2clay", "flat <-> clay", "10.6 MB", "ready", "bundled", licence, str(BUNDLED / "flat2clay")]
+    assert row(outcome, "flat2clay") == bundled
+    checkpoint = "authors' checkpoint hylee/UGATIT_model"
+    licence = "not stated by the authors"
+    assert row(outcome, "selfie2anime")[2:] == ["?", "not fetched", checkpoint, licence, "-"]
+    assert row(outcome, "horse2zebra")[2:5] == ["-", "no weights", "train it yourself"]
+    assert row(outcome, "mine")[2:] == ["124.2 kB", "ready", "your store", "?", str(store_path("mine"))]
+    assert row(outcome, "broken")[3] == "damaged"
+    assert row(outcome, "ann/cats")[3:5] == ["ready", f"Hub, commit {COMMIT[:12]}"]
+    snapshot = cache / f"models--{LONG.replace('/', '--')}" / "snapshots" / COMMIT
+    assert row(outcome, f"{LONG}@{COMMIT}")[-1] == str(snapshot)
+    assert outcome.stdout.isascii()
+    assert b"\x1b" not in outcome.stdout
+    assert ugatit("models", "list") == outcome
+
+
+@pytest.mark.usefixtures("many")
+def test_the_table_as_json(ugatit: Command, cache: Path) -> None:
+    outcome = ugatit("models", "--json")
+    assert (outcome.code, outcome.stderr) == (0, "")
+    found = {one["name"]: one for one in json.loads(outcome.stdout)}
+    assert list(found)[:6] == list(read_manifest())
+    entry = read_manifest()["selfie2anime"]
+    assert found["selfie2anime"] == {
+        "name": "selfie2anime",
+        "description": entry.description,
+        "domains": ["selfie", "anime"],
+        "image_size": 256,
+        "size": None,
+        "state": "not fetched",
+        "problem": None,
+        "source": "import",
+        "repository": "hylee/UGATIT_model",
+        "revision": "main",
+        "commit": None,
+        "licence": entry.licence,
+        "training_data": entry.training_data,
+        "path": None,
+    }
+    cats = found["ann/cats"]
+    assert (cats["repository"], cats["revision"], cats["commit"]) == ("ann/cats", "main", COMMIT)
+    assert cats["path"] == str(cache / "models--ann--cats" / "snapshots" / COMMIT)
+    assert "not a complete safetensors file" in found["broken"]["problem"]
+
+
+def test_a_broken_manifest(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("weights.toml").write_text("schema = 1\n[models.x]\n")
+    monkeypatch.setenv("UGATIT_MANIFEST", "weights.toml")
+    outcome = ugatit("models")
+    assert (outcome.code, outcome.stdout) == (3, b"")
+    assert outcome.errors[0].startswith("weights.toml: [models.x] ")
+
+
+# --- One model -----------------------------------------------------------------------------------------
+
+
+def test_all_of_one_model(ugatit: Command) -> None:
+    outcome = ugatit("models", "show", "flat2clay")
+    assert (outcome.code, outcome.stderr) == (0, "")
+    text = outcome.stdout.decode()
+    entry = read_manifest()["flat2clay"]
+    for line in (
+        f"description:    {entry.description}",
+        "state:          ready",
+        f"path:           {BUNDLED / 'flat2clay'}",
+        "network:        light, 128 px, 32 channels, 4 + 4 blocks, pytorch dialect, 2 generators of 2.65 million "
+        "parameters",
+        "discriminators: no",
+    ):
+        assert f"{line}\n" in text
+    for key, value in json.loads((BUNDLED / "flat2clay" / "config.json").read_text())["provenance"].items():
+        assert re.search(rf"  {key}: +{re.escape(value)}\n", text)
+    for name, record in entry.files.items():
+        assert record is not None
+        assert f"  {name}: {record.size:,} bytes\n    sha256 {record.sha256}\n" in text
+    assert text.endswith("\nTranslate with: ugatit translate PICTURES --model flat2clay -o out/\n")
+
+
+def test_show_as_json(ugatit: Command) -> None:
+    stored("mine", discriminators=True)
+    document = json.loads(ugatit("models", "show", "mine", "--json").stdout)
+    assert document["config"]["channels"] == 4
+    assert document["discriminators"] is True
+    assert document["parameters"] > 1000
+    assert [file["name"] for file in document["files"]] == [
+        "config.json",
+        "model.safetensors",
+        "discriminators.safetensors",
+    ]
+    receipt = receipts.load("mine")
+    assert receipt is not None
+    for file in document["files"]:
+        stamp = receipt.files[file["name"]]
+        assert (file["size"], file["recorded_size"], file["recorded_sha256"]) == (
+            stamp.size,
+            stamp.size,
+            stamp.sha256,
+        )
+    assert document["next"] == "ugatit translate PICTURES --model mine -o out/"
+
+
+def test_models_that_are_not_here_are_shown(ugatit: Command) -> None:
+    text = ugatit("models", "show", "selfie2anime").stdout.decode()
+    assert "from:           authors' checkpoint hylee/UGATIT_model\n" in text
+    assert read_manifest()["selfie2anime"].instructions.strip() in text
+    assert text.endswith("\nFetch it: ugatit fetch selfie2anime\n")
+    text = ugatit("models", "show", "horse2zebra").stdout.decode()
+    assert text.endswith("ugatit train --data horse2zebra --domains horse,zebra -o runs/horse2zebra\n")
+
+
+def test_damage_is_shown(ugatit: Command, cache: Path, model: Path) -> None:
+    receipt = fetched(cache, model, "ann/cats", COMMIT)
+    (receipt.folder / "discriminators.safetensors").unlink()
+    (receipt.folder / "config.json").write_text("{")
+    outcome = ugatit("models", "show", "ann/cats")
+    assert outcome.code == 0
+    assert "state:          damaged\n" in outcome.stdout.decode()
+    assert f"problem:        {receipt.folder}: missing: discriminators.safetensors\n" in outcome.stdout.decode()
+    assert "  discriminators.safetensors: missing\n" in outcome.stdout.decode()
+    assert "  config.json: 1 bytes, 407 were recorded\n" in outcome.stdout.decode()
+    assert outcome.lines[-1] == "Fetch it again: ugatit fetch ann/cats --force"
+
+
+def test_folders_and_runs_are_shown(ugatit: Command, model: Path) -> None:
+    shutil.copytree(model, "run/model")
+    for name in ("made", "./run"):
+        outcome = ugatit("models", "show", name)
+        assert outcome.code == 0
+        assert "from:           your folder\n" in outcome.stdout.decode()
+        assert "sha256 not recorded" in outcome.stdout.decode()
+        assert outcome.lines[-1] == f"Translate with: ugatit translate PICTURES --model {name} -o out/"
+
+
+def test_a_model_cannot_write_on_the_terminal(ugatit: Command) -> None:
+    folder = stored("mine")
+    document = json.loads((folder / "config.json").read_text())
+    document["provenance"] = {
+        "licence": "free\x1b[2J",
+        "\x1b]0;x\x07": "a\x1b[31mb\nc",
+        "number": 1,
+        "list": ["\x9b"],
+    }
+    (folder / "config.json").write_text(json.dumps(document))
+    for arguments in (("models",), ("models", "show", "mine"), ("models", "verify"), ("models", "--json")):
+        assert not set(b"\x1b\x07\r") & set(ugatit(*arguments).stdout)
+    text = ugatit("models", "show", "mine").stdout.decode()
+    assert "\x9b" not in text
+    assert re.search(r"  \\x1b\]0;x\\x07: +a\\x1b\[31mb\n +c\n", text)
+
+
+# --- Checks --------------------------------------------------------------------------------------------
+
+
+def test_all_is_well(ugatit: Command, cache: Path, model: Path) -> None:
+    stored("mine")
+    stored("unrecorded", receipt=False)
+    fetched(cache, model, "ann/cats", COMMIT)
+    outcome = ugatit("models", "verify")
+    assert (outcome.code, outcome.stderr) == (0, "")
+    assert outcome.lines == [
+        "flat2clay: ok (2 files, 10.6 MB)",
+        "mine: ok (2 files, 124.2 kB)",
+        "unrecorded: opens; nobody recorded its hashes",
+        "ann/cats: ok (3 files, 150.7 kB)",
+    ]
+    assert ugatit("models", "verify", "./made").lines == ["./made: opens; nobody recorded its hashes"]
+    shutil.copy(model / "discriminators.safetensors", Path(str(ugatit("models", "path", "mine").lines[0])))
+    assert ugatit("models", "verify", "mine").lines == [
+        "mine: ok (2 files, 150.7 kB); nobody recorded the hash of discriminators.safetensors"
+    ]
+
+
+def test_all_damage_is_named(ugatit: Command, cache: Path, model: Path) -> None:
+    broken = stored("broken", receipt=False)
+    (broken / "model.safetensors").write_bytes(b"x" * 1000)
+    stored("mine")
+    receipt = fetched(cache, model, "ann/cats", COMMIT)
+    flip(receipt.folder / "model.safetensors")
+    outcome = ugatit("models", "verify")
+    assert outcome.code == 3
+    assert [line.split(": ")[:2] for line in outcome.lines[1:]] == [
+        ["broken", "damaged"],
+        ["mine", "ok (2 files, 124.2 kB)"],
+        ["ann/cats", "damaged"],
+    ]
+    assert re.search(r"expected sha256 [0-9a-f]{64}, found [0-9a-f]{64}$", outcome.lines[-1])
+    assert outcome.errors == ["damaged: broken, ann/cats"]
+    assert "Fetch it again: ugatit fetch ann/cats --force" in outcome.stderr
+    assert "ugatit models rm broken" in outcome.stderr
+    assert (receipt.folder / "model.safetensors").is_file()
+    assert ugatit("models", "verify", "mine").code == 0
+    assert ugatit("models", "verify", "ann/cats").code == 3
+
+
+# --- Paths ---------------------------------------------------------------------------------------------
+
+
+def test_paths(ugatit: Command, cache: Path, model: Path) -> None:
+    folder = stored("mine")
+    receipt = fetched(cache, model, "ann/cats", COMMIT)
+    shutil.copytree(model, "run/model")
+    for name, path in (("mine", folder), ("ann/cats", receipt.folder), ("run", "run/model")):
+        outcome = ugatit("models", "path", name)
+        assert (outcome.code, outcome.lines, outcome.stderr) == (0, [str(path)], "")
+
+
+@pytest.mark.parametrize("command", ["path", "verify", "rm"])
+@pytest.mark.parametrize(
+    ("name", "error", "hint"),
+    [
+        ("selfie2anime", "selfie2anime is not on this machine", "ugatit fetch selfie2anime"),
+        ("horse2zebra", "nobody has published weights of horse2zebra", "ugatit train --data horse2zebra"),
+        ("ann/cats", "no folder ann/cats here, and nothing fetched", "ugatit fetch ann/cats"),
+        ("flat2cly", "no model 'flat2cly'", "Did you mean flat2clay?"),
+    ],
+)
+def test_models_that_are_not_here(ugatit: Command, command: str, name: str, error: str, hint: str) -> None:
+    outcome = ugatit("models", command, name)
+    assert (outcome.code, outcome.stdout) == (3, b"")
+    assert outcome.errors[0].startswith(error)
+    assert hint in outcome.stderr
+
+
+# --- Removal -------------------------------------------------------------------------------------------
+
+
+def test_removing_needs_a_yes(ugatit: Command) -> None:
+    folder = stored("mine")
+    outcome = ugatit("models", "rm", "mine")
+    assert (outcome.code, outcome.stdout) == (2, b"")
+    assert outcome.errors == ["nobody is there to confirm that mine is to be removed (124.2 kB)"]
+    assert "ugatit models rm mine --yes" in outcome.stderr
+    for answer, code in ((b"n\n", 1), (b"\n", 1), (b"", 1)):
+        outcome = ugatit("models", "rm", "mine", stdin=answer, typed=True)
+        assert (outcome.code, outcome.stdout.strip()) == (code, b"")  # the prompt leaves a space
+        assert folder.is_dir()
+    assert f"goes: {folder}" in outcome.stderr
+    assert "this may be the only copy" in outcome.stderr
+    assert "Remove mine (124.2 kB)? [y/N]" in outcome.stderr
+    outcome = ugatit("models", "rm", "mine", stdin=b"y\n", typed=True)
+    assert outcome.code == 0
+    assert not folder.exists()
+    assert "removed mine: 124.2 kB freed" in outcome.stderr
+
+
+def test_removing_without_a_question(ugatit: Command, cache: Path, model: Path) -> None:
+    fetched(cache, model, "ann/cats", COMMIT)
+    fetched(cache, model, "ann/cats", COMMIT, f"ann/cats@{COMMIT}")
+    outcome = ugatit("models", "rm", "ann/cats")
+    assert outcome.code == 2
+    assert f"the same files are known as ann/cats@{COMMIT}" in outcome.stderr
+    assert "only copy" not in outcome.stderr
+    outcome = ugatit("models", "rm", "ann/cats", "--yes")
+    assert (outcome.code, outcome.stderr) == (0, "removed ann/cats: 150.7 kB freed\n")
+    assert list(cache.glob("models--*")) == []
+    assert ugatit("models", "rm", "ann/cats", "--yes").code == 3
+
+
+def test_what_is_not_removed(ugatit: Command, model: Path) -> None:
+    outcome = ugatit("models", "rm", "flat2clay", "--yes")
+    assert outcome.code == 2
+    assert outcome.errors == ["flat2clay comes with the package"]
+    outcome = ugatit("models", "rm", "./made", "--yes")
+    assert outcome.code == 2
+    assert model.is_dir()
+
+
+# --- Usage ---------------------------------------------------------------------------------------------
+
+
+def test_wrong_usage(ugatit: Command) -> None:
+    outcome = ugatit("models", "shwo", "flat2clay")
+    assert outcome.code == 2
+    assert "'show'" in outcome.stderr
+    for arguments in (("--no-such-option",), ("show",), ("verify", "a", "b"), ("rm",), ("path",)):
+        assert ugatit("models", *arguments).code == 2
+
+
+@pytest.mark.parametrize("arguments", [("models", "--help"), ("models", "show", "--help"), ("models", "rm", "-h")])
+def test_help_comes_at_once(arguments: tuple[str, ...]) -> None:
+    code, modules = imported_by(*arguments)
+    assert not code
+    assert "typer" in modules
+    assert modules & (HEAVY | {"rich"}) == set()
+
+
+def test_help_tells_the_commands(ugatit: Command) -> None:
+    text = ugatit("models", "--help").stdout.decode()
+    for word in ("show", "verify", "rm", "path", "--json", "Examples"):
+        assert word in text
+    assert "models" in ugatit("--help").stdout.decode()
+
+
+def test_the_table_does_without_torch() -> None:
+    code, modules = imported_by("models")
+    assert not code
+    assert "safetensors" in modules
+    assert "torch" not in modules

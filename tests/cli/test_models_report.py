@@ -1,0 +1,92 @@
+"""How models are shown: folded to a terminal, whole, and without what a terminal would obey."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from tests import tiny
+from tests.fetched import one_of_each, use_folders
+from ugatit_cli.cli import models_report
+from ugatit_cli.config import ModelConfig
+from ugatit_cli.weights.catalog import Known, catalog, known
+from ugatit_cli.weights.home import BUNDLED
+
+COMMIT = "0123456789" * 4
+LONG = "some-organisation/horses-to-zebras-from-pictures-of-their-own"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return use_folders(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return tiny.save(tmp_path / "made", discriminators=True)
+
+
+def on_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The table as it appears on a terminal, without colours."""
+    seen = StringIO()
+    terminal = Console(file=seen, force_terminal=True, color_system=None, width=width, soft_wrap=True)
+    monkeypatch.setattr(models_report, "screen", lambda: terminal)
+    models_report.show_table(catalog())
+    return seen.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_the_table_on_a_terminal(
+    cache: Path, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, width: int
+) -> None:
+    one_of_each(cache, model, LONG, COMMIT)
+    lines = on_terminal(width, monkeypatch)
+    # Paths and names are whole, so that they can be copied.
+    long = [line for line in lines if len(line) > width]
+    assert all(line.strip().startswith((str(tmp_path), str(BUNDLED), LONG)) for line in long)
+    assert f"{LONG}@{COMMIT}" in lines
+    assert f"  {BUNDLED / 'flat2clay'}" in lines
+    index = next(index for index, line in enumerate(lines) if line.startswith("selfie2anime "))
+    if width > 80:
+        assert lines[0].split() == ["NAME", "DOMAINS", "SIZE", "STATE", "FROM"]
+        assert lines[index].endswith("not fetched  authors' checkpoint hylee/UGATIT_model")
+        assert lines[index + 1] == "  licence: not stated by the authors"
+    else:
+        assert lines[0].split() == ["NAME", "DOMAINS", "SIZE", "STATE"]
+        assert lines[index].endswith("not fetched")
+        assert lines[index + 1].startswith("  from: authors' checkpoint hylee/UGATIT_model; licence: ")
+    starts = {
+        line.index(state) for line in lines for state in ("ready", "not fetched", "damaged") if f" {state}" in line
+    }
+    assert len(starts) == 1
+
+
+def test_long_texts_are_folded_between_words(model: Path) -> None:
+    flat = next(one for one in catalog() if one.name == "flat2clay")
+    lines = list(models_report.model_lines(flat, 60))
+    assert all(
+        len(line) <= 60 or " " not in line.split(":", 1)[-1].strip() or "sha256" in line for line in lines[:-1]
+    )
+    unfolded = " ".join(" ".join(models_report.model_lines(flat, None)).split())
+    assert " ".join(" ".join(lines).split()) == unfolded
+    short = known(str(model))
+    assert list(models_report.model_lines(short, 400)) == list(models_report.model_lines(short, None))
+
+
+def test_wide_characters_stay_in_their_columns() -> None:
+    config = ModelConfig("猫", "いぬ")
+    lines = list(models_report.plain_table([Known("cats", "store", "ready", config=config), Known("x", "store")]))
+    starts = [cell_len(line.partition(word)[0]) for line, word in zip(lines, ("STATE", "ready", "not"), strict=True)]
+    assert len(set(starts)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("plain é 猫", "plain é 猫"), ("\x1b[2J", r"\x1b[2J"), ("a\nb", "a\nb"), ("a\rb\x9b", r"a\rb\x9b"), (7, "7")],
+)
+def test_texts_that_a_terminal_would_obey(text: object, shown: str) -> None:
+    assert models_report.plain(text) == shown

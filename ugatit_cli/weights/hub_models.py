@@ -1,0 +1,192 @@
+"""Model folders on the Hub: fetched into its cache, checked on the way, and opened from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ugatit_cli.checkpoint import (
+    CARD_FILE,
+    CONFIG_FILE,
+    DISCRIMINATORS_FILE,
+    GENERATORS_FILE,
+    MODEL_FILES,
+    SAMPLES_FILE,
+    ModelFolder,
+    discriminator_shapes,
+    generator_shapes,
+    open_model,
+    read_config,
+)
+from ugatit_cli.errors import ModelError
+from ugatit_cli.weights import hub, hub_cache, receipts
+from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
+from ugatit_cli.weights.hub_cache import Records
+from ugatit_cli.weights.manifest import Entry
+from ugatit_cli.weights.receipts import Receipt, Stamp
+
+# Pictures are for the Hub's page.
+OF_USE: Final = frozenset(MODEL_FILES) - {SAMPLES_FILE}
+# Read into memory whole; a config has a kilobyte.
+LARGEST_TEXT: Final = 1 << 20
+# A safetensors header with the names of all tensors, generously.
+LARGEST_HEADER: Final = 4 << 20
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A repository and what to fetch of it.
+
+    Attributes:
+        hub: where.
+        files: what its files must be, for a repository that a manifest knows; None: whatever model folder is there.
+    """
+
+    hub: HubId
+    files: Records | None = None
+
+    @property
+    def key(self) -> str:
+        """The name of its receipt."""
+        return str(self.hub)
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it can never change."""
+        return hub.COMMIT.fullmatch(self.hub.revision) is not None
+
+
+def wanted_by(entry: Entry) -> Wanted:
+    """What a manifest's `hub` entry stands for."""
+    return Wanted(HubId(entry.repository, entry.revision), entry.files)
+
+
+def fetch_model(wanted: Wanted, listener: Listener, *, force: bool = False) -> ModelFolder:
+    """Fetches a model folder into the Hub's cache, or makes sure that it is there and up to date.
+
+    Args:
+        force: download it even if it is there.
+
+    Raises:
+        ModelError: it can't be fetched, isn't a model, or isn't what the manifest says.
+        OutputError: the cache or the user's folder can't be written.
+    """
+    with hub_cache.locked(wanted.hub.repository, listener):
+        return _fetch_model(wanted, listener, force=force)
+
+
+def use_model(wanted: Wanted, listener: Listener) -> ModelFolder:
+    """The model if it was fetched before, without asking the Hub; else fetches it.
+
+    Raises:
+        ModelError: it can't be fetched, or its files have changed since.
+        OutputError: the cache or the user's folder can't be written.
+    """
+    model = _fetched(wanted)
+    if model is not None:
+        return model
+    with hub_cache.locked(wanted.hub.repository, listener):
+        return _fetched(wanted) or _fetch_model(wanted, listener)
+
+
+def _fetched(wanted: Wanted) -> ModelFolder | None:
+    receipt = receipts.load(wanted.key)
+    if receipt is None or not receipt.is_there() or not _as_promised(receipt, wanted.files or {}):
+        return None
+    receipt.check(f"Fetch it again: ugatit fetch {wanted.key}")
+    return open_model(receipt.folder)
+
+
+def _as_promised(receipt: Receipt, records: Records) -> bool:
+    """Whether a receipt has the files of the manifest, which may have changed since."""
+    return all(
+        name in receipt.files and (record is None or receipt.files[name].sha256 == record.sha256)
+        for name, record in records.items()
+    )
+
+
+def _fetch_model(wanted: Wanted, listener: Listener, *, force: bool = False) -> ModelFolder:
+    remotes = locate_model(wanted, listener)
+    commit = remotes[CONFIG_FILE].commit
+    complete = not force and all(hub_cache.on_disk(remote) for remote in remotes.values())
+    listener.note(f"{'checking' if complete else 'fetching'} {wanted.hub} at {commit[:12]}")
+    stamps: dict[str, Stamp] = {}
+    for name, remote in remotes.items():
+        if name == GENERATORS_FILE:
+            _check_sizes(remotes)
+        stamps[name] = hub_cache.obtain(remote, (wanted.files or {}).get(name), listener, force=force)
+    folder = hub_cache.pointer_path(remotes[CONFIG_FILE]).parent
+    model = open_model(folder)
+    hub_cache.keep_reference(wanted.hub, commit)
+    receipts.save(receipts.make(wanted.key, folder, stamps, wanted.hub.repository, commit))
+    return model
+
+
+def locate_model(wanted: Wanted, listener: Listener) -> dict[str, RemoteFile]:
+    """The files of a model folder in a repository, the config first; all of one commit.
+
+    Raises:
+        ModelError: the Hub can't tell, or the repository holds no model.
+    """
+    config = _located(wanted.hub, CONFIG_FILE, wanted.files, listener)
+    if config is None:
+        raise _no_model(wanted.hub, CONFIG_FILE)
+    found = {CONFIG_FILE: config}
+    pinned = HubId(wanted.hub.repository, config.commit)
+    for name in MODEL_FILES[1:]:
+        if name not in (OF_USE if wanted.files is None else wanted.files):
+            continue
+        remote = _located(pinned, name, wanted.files, listener)
+        if remote is not None:
+            found[name] = remote
+        elif name == GENERATORS_FILE or wanted.files is not None:
+            raise _no_model(wanted.hub, name)
+    return found
+
+
+def _located(identity: HubId, name: str, records: Records | None, listener: Listener) -> RemoteFile | None:
+    remote = hub_cache.locate(identity, name, listener)
+    if remote is not None:
+        hub_cache.check_announced(remote, (records or {}).get(name))
+        if name in (CONFIG_FILE, CARD_FILE) and (remote.size or 0) > LARGEST_TEXT:
+            raise ModelError(f"{identity}: {name} has {remote.size:,} bytes: not that of a model")
+    return remote
+
+
+def _no_model(identity: HubId, name: str) -> ModelError:
+    if hub.is_offline():
+        return ModelError(
+            f"{identity} is not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub",
+            "Unset it to fetch the model.",
+        )
+    return ModelError(
+        f"{identity} is not a ugatit model: it has no {name}",
+        "A model has config.json and model.safetensors. Pickles and other programs' files are not fetched.",
+    )
+
+
+def _check_sizes(remotes: Mapping[str, RemoteFile]) -> None:
+    """Whether files of tensors have a size that their config can have, before they are downloaded.
+
+    Raises:
+        ModelError: a wrong config, or a size that doesn't fit it.
+    """
+    path = hub_cache.pointer_path(remotes[CONFIG_FILE])
+    config, _ = read_config(path)
+    for name, shapes in ((GENERATORS_FILE, generator_shapes), (DISCRIMINATORS_FILE, discriminator_shapes)):
+        remote = remotes.get(name)
+        if remote is None or remote.size is None:
+            continue
+        count = 0
+        for shape in shapes(config).values():
+            numbers = 1
+            for length in shape:
+                numbers *= length
+            count += numbers
+        if not 2 * count <= remote.size <= 4 * count + LARGEST_HEADER:
+            raise ModelError(
+                f"{remote.repository}: {name} has {remote.size:,} bytes; its config asks for {2 * count:,} to "
+                f"{4 * count + LARGEST_HEADER:,}",
+                "The repository is damaged, or not a ugatit model.",
+            )

@@ -1,0 +1,145 @@
+"""Official checkpoints that a manifest names: fetched from the Hub or found on disk, remembered, and converted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from ugatit_cli.checkpoint import MODEL_FILES, ModelFolder, open_model
+from ugatit_cli.durable import reported
+from ugatit_cli.errors import ModelError
+from ugatit_cli.weights import hub, hub_cache, receipts
+from ugatit_cli.weights.home import store_path
+from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
+from ugatit_cli.weights.manifest import Entry, FileRecord
+from ugatit_cli.weights.receipts import Receipt, Stamp
+
+
+def checkpoint_key(entry: Entry) -> str:
+    """The name of the receipt of an official checkpoint."""
+    return f"{HubId(entry.repository, entry.revision or hub.NEWEST)}/{_index(entry).parent}"
+
+
+def _index(entry: Entry) -> PurePosixPath:
+    return next(PurePosixPath(name) for name in entry.files if name.endswith(".index"))
+
+
+def fetch_checkpoint(entry: Entry, listener: Listener, *, force: bool = False) -> Receipt:
+    """Fetches an official checkpoint into the Hub's cache.
+
+    Hashes that nobody has verified are recorded at the first use, and binding from then on.
+
+    Raises:
+        ModelError: it can't be fetched, or isn't what it was at the first use.
+        OutputError: the cache or the user's folder can't be written.
+    """
+    known = known_hashes(entry)
+    remotes = locate_checkpoint(entry, listener)
+    stamps: dict[str, Stamp] = {}
+    for name, remote in remotes.items():
+        stamps[name] = hub_cache.obtain(remote, known[name], listener, force=force)
+    commit = next(iter(remotes.values())).commit
+    folder = hub.cache_folder(entry.repository) / "snapshots" / commit
+    receipt = receipts.make(checkpoint_key(entry), folder, stamps, entry.repository, commit)
+    receipts.save(receipt)
+    for name, record in known.items():
+        if record is None:
+            sha256 = stamps[name].sha256
+            listener.note(
+                f"{PurePosixPath(name).name}: nobody had verified it before; sha256 {sha256} is recorded now"
+            )
+    return receipt
+
+
+def locate_checkpoint(entry: Entry, listener: Listener) -> dict[str, RemoteFile]:
+    """The files of an official checkpoint; all of one commit.
+
+    Raises:
+        ModelError: the Hub can't tell, or the repository lacks one; says how else to get the checkpoint.
+    """
+    if not entry.repository:
+        raise ModelError(f"the weights of {entry.name} are not on this machine", entry.instructions.strip())
+    identity = HubId(entry.repository, entry.revision or hub.NEWEST)
+    found: dict[str, RemoteFile] = {}
+    for name in entry.files:
+        remote = hub_cache.locate(identity, name, listener)
+        if remote is None:
+            raise ModelError(f"{identity} has no file {name}", entry.instructions.strip())
+        found[name] = remote
+        identity = HubId(entry.repository, remote.commit)
+    return found
+
+
+def known_hashes(entry: Entry) -> dict[str, FileRecord | None]:
+    """What the files of an import must be: as the manifest says, else as they were at the first use."""
+    receipt = receipts.load(checkpoint_key(entry)) if entry.repository else None
+    earlier = receipt.files if receipt is not None else {}
+    return {
+        name: record or (FileRecord(earlier[name].size, earlier[name].sha256) if name in earlier else None)
+        for name, record in entry.files.items()
+    }
+
+
+def fetch_import(
+    entry: Entry, listener: Listener, *, folder: Path | None = None, force: bool = False, unless_there: bool = False
+) -> ModelFolder:
+    """Fetches an official checkpoint and converts it into a model folder.
+
+    Args:
+        folder: where to; by default the store, under the entry's name.
+        force: download it again, and replace the model.
+        unless_there: do nothing if the store has it by now.
+
+    Raises:
+        ModelError: it can't be fetched or converted.
+        OutputError: something can't be written.
+    """
+    if not entry.repository:
+        raise ModelError(f"the weights of {entry.name} are not on this machine", entry.instructions.strip())
+    with hub_cache.locked(entry.repository, listener):
+        if unless_there and store_path(entry.name).is_dir():
+            return open_model(store_path(entry.name))
+        receipt = fetch_checkpoint(entry, listener, force=force)
+        source = {"repository": receipt.repository, "commit": receipt.commit}
+        return install(entry, receipt.folder / _index(entry), listener, folder=folder, force=force, source=source)
+
+
+def install(
+    entry: Entry,
+    checkpoint: Path,
+    listener: Listener,
+    *,
+    folder: Path | None = None,
+    force: bool = False,
+    source: Mapping[str, str] | None = None,
+) -> ModelFolder:
+    """Converts an official checkpoint with the settings of its manifest entry.
+
+    Raises:
+        ModelError: it can't be converted.
+        OutputError: the folder exists, or can't be written.
+    """
+    # Only needed here, and slow to import.
+    from ugatit_cli.weights.convert import convert
+    from ugatit_cli.weights.official import ImportSettings
+
+    target = folder or store_path(entry.name)
+    settings = ImportSettings(entry.domains, entry.image_size, entry.smoothing)
+    listener.note(f"converting {checkpoint.name} to {target}")
+    model, notes = convert(checkpoint, target, settings, overwrite=force, source=source)
+    for text in notes:
+        listener.note(text)
+    if folder is None:
+        keep_receipt(entry.name, model)
+    return model
+
+
+def keep_receipt(name: str, model: ModelFolder) -> None:
+    """Records the hashes of a model that was put into the store, so that `ugatit models verify` can check it.
+
+    Raises:
+        OutputError: a file can't be read, or the receipt not written.
+    """
+    with reported(model.path):
+        names = [file for file in MODEL_FILES if (model.path / file).is_file()]
+        receipts.save(receipts.of_folder(name, model.path, names))
