@@ -19,12 +19,11 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 from tests import tiny
 from tests.cli.conftest import Command, Outcome, below, put
-from tests.hub_client import Notes
 from tests.hub_server import Fault, HubServer
 from tests.pictures import make_folders, train
 from ugatit_cli.checkpoint import open_model
-from ugatit_cli.weights import fetch
 from ugatit_cli.weights.manifest import read_manifest
+from ugatit_cli.weights.store import find_model
 
 REPO = "tester/flat2clay"
 MODEL = ["config.json", "model.safetensors"]
@@ -77,7 +76,7 @@ def test_there_and_back(push: Command, ugatit: Command, hub: HubServer, model: s
     assert Path("b.png").read_bytes() == Path("c.png").read_bytes()
 
 
-def test_the_entry_for_a_manifest(push: Command, hub: HubServer, model: str) -> None:
+def test_the_entry_for_a_manifest(push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = push(model, REPO, "--with-discriminators", "--description", "Icons", "--data", "icons")
     Path("weights.toml").write_text("schema = 1\n\n" + outcome.stdout.decode())
     entry = read_manifest(Path("weights.toml"))["flat2clay"]
@@ -87,7 +86,9 @@ def test_the_entry_for_a_manifest(push: Command, hub: HubServer, model: str) -> 
     assert {name: (record.size, record.sha256) for name, record in entry.files.items() if record} == {
         name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in held.items()
     }
-    fetched = fetch.fetch_model(fetch.wanted_by(entry), Notes())
+    monkeypatch.setenv("UGATIT_MANIFEST", "weights.toml")
+    fetched = find_model("flat2clay")  # as the manifest has it, not the bundled one
+    assert fetched.weights.read_bytes() == local()["model.safetensors"]
     assert fetched.discriminators is not None
     assert "~/.config/ugatit/weights.toml, whose first line is: schema = 1" in outcome.stderr
 
