@@ -42,6 +42,9 @@ def imported_by(*arguments: str) -> tuple[object, set[str]]:
         (("translate", "--help"), 0),
         (("train", "--help"), 0),
         (("convert", "--help"), 0),
+        (("fetch", "--help"), 0),
+        (("models", "--help"), 0),
+        (("push", "--help"), 0),
         (("translate", "a.png", "--quality", "0"), 2),
         (("translate", "a.png", "--no-such-option"), 2),
         (("train", "--iterations", "0"), 2),
@@ -55,7 +58,7 @@ def test_nothing_heavy_is_imported(arguments: tuple[str, ...], code: int) -> Non
     assert "typer" in modules  # or this test looks at nothing
 
 
-@pytest.mark.parametrize("command", ["translate", "train", "convert"])
+@pytest.mark.parametrize("command", ["translate", "train", "convert", "fetch", "models", "push"])
 def test_help_of_a_command_parses_no_options(command: str) -> None:
     _, modules = imported_by(command, "--help")
     assert "pydantic" not in modules

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,12 +18,20 @@ from ugatit_cli.training.step import TrainingStep
 OPTIMIZERS = "optimizers"
 
 
-def save(run: RunFolder, training: TrainingStep, settings: Settings, step: int, state: Mapping[str, Any]) -> None:
+def save(
+    run: RunFolder,
+    training: TrainingStep,
+    settings: Settings,
+    step: int,
+    state: Mapping[str, Any],
+    counts: tuple[int, int] | None = None,
+) -> None:
     """Writes a checkpoint, then the usable model.
 
     Args:
         step: number of steps done.
         state: what else a resumed run has to know.
+        counts: how many pictures of domains A and B it learns from.
 
     Raises:
         TrainingError: a weight isn't finite; nothing is written.
@@ -31,17 +40,20 @@ def save(run: RunFolder, training: TrainingStep, settings: Settings, step: int, 
     files = training.networks.files() | {OPTIMIZERS: training.optimizer_tensors()}
     check_finite(files, step)
     run.save_checkpoint(step, files, state, keep=settings.keep)
-    write_model(run, training.networks, settings, step)
+    write_model(run, training.networks, settings, step, counts)
 
 
-def write_model(run: RunFolder, networks: Networks, settings: Settings, step: int) -> None:
+def write_model(
+    run: RunFolder, networks: Networks, settings: Settings, step: int, counts: tuple[int, int] | None = None
+) -> None:
     """Writes `model/`: the moving averages of the generators where there are any, and the discriminators."""
     provenance = {
         "trained with": "ugatit train",
         "recipe": settings.recipe.name,
         "steps": step,
         "batch size": settings.recipe.batch_size,
-        "started from": settings.start,
+        "pictures": f"{counts[0]:,} of A, {counts[1]:,} of B" if counts is not None else None,
+        "started from": _public_name(settings.start),
     }
     run.write_model(
         settings.model,
@@ -49,6 +61,14 @@ def write_model(run: RunFolder, networks: Networks, settings: Settings, step: in
         networks.discriminator_tensors(),
         {name: value for name, value in provenance.items() if value is not None},
     )
+
+
+def _public_name(start: str | None) -> str | None:
+    """A model's name; of a path on this machine only the last part that tells something."""
+    if start is None or not Path(start).is_absolute():
+        return start
+    path = Path(start)
+    return path.parent.name if path.name == "model" else path.name
 
 
 def restore(checkpoint: Checkpoint, training: TrainingStep) -> None:

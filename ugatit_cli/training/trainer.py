@@ -144,6 +144,7 @@ class Trainer:
         self.step = 0
         self._saved: int | None = None
         self._fingerprint = fingerprint(pictures)
+        self._counts = (len(pictures[0].files), len(pictures[1].files))
         self._reader = LossReader(machine.group)
         self._metrics: list[dict[str, float]] = []
         elapsed = self._restore()
@@ -179,7 +180,7 @@ class Trainer:
         """
         if self._leads:
             self.run.truncate_metrics(self.step)
-            state.write_model(self.run, self.networks, self.settings, self.step)
+            state.write_model(self.run, self.networks, self.settings, self.step, self._counts)
         finished = self._is_finished()
         if finished:
             if self._leads and not self.run.samples_path(self.step).exists():
@@ -305,7 +306,7 @@ class Trainer:
     def _save(self) -> None:
         self._record(self._reader.flush())
         values = {"elapsed": self.schedule.elapsed, "data": self._fingerprint, "metrics": self._metrics}
-        state.save(self.run, self.training, self.settings, self.step, values)
+        state.save(self.run, self.training, self.settings, self.step, values, self._counts)
         self._saved = self.step
         self.listener.saved(self.step)
 

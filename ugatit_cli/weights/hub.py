@@ -160,8 +160,8 @@ def endpoint() -> str:
     except ValueError:
         good = False
     if not good:
-        # A password may be anywhere before the last @.
-        shown = without_secrets(re.sub(r"(?s).*@", "***@", text))
+        # A password may be anywhere before the last @, a token after a question mark.
+        shown = without_secrets(re.sub(r"(?s).*@", "***@", text).partition("?")[0])
         raise ModelError(f"HF_ENDPOINT is {shown!r}: not a web address", "Like https://huggingface.co")
     return text
 

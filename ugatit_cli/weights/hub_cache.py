@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ugatit_cli.durable import reported
+from ugatit_cli.durable import hidden, reported, sync_folder, write_durable
 from ugatit_cli.errors import ModelError
 from ugatit_cli.weights import hub
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
@@ -59,12 +60,13 @@ def cached(identity: HubId, name: str) -> RemoteFile | None:
     """A file in the cache, as some program has left it there; None if it isn't there."""
     from huggingface_hub import constants, try_to_load_from_cache
 
-    found = try_to_load_from_cache(
-        identity.repository,
-        name,
-        cache_dir=Path(constants.HF_HUB_CACHE).expanduser(),
-        revision=identity.revision,
-    )
+    with hub.errors_reported(identity, name):
+        found = try_to_load_from_cache(
+            identity.repository,
+            name,
+            cache_dir=Path(constants.HF_HUB_CACHE).expanduser(),
+            revision=identity.revision,
+        )
     if not isinstance(found, str):
         return None
     path = Path(found).absolute()
@@ -97,7 +99,8 @@ def check_announced(remote: RemoteFile, record: FileRecord | None) -> None:
     """
     if record is None:
         return
-    if remote.size not in (None, record.size):
+    # Without a connection, the size is that of a file in the cache, which may be damaged.
+    if remote.size not in (None, record.size) and not hub.is_offline():
         raise ModelError(
             f"{remote.repository}: {remote.name}: expected {record.size:,} bytes, the Hub has {remote.size:,}",
             _REPLACED,
@@ -139,9 +142,11 @@ def obtain(remote: RemoteFile, record: FileRecord | None, listener: Listener, *,
         listener.note(f"{place}: damaged ({problem}); fetching it again")
         digest = None
     if digest is None:
-        digest = _fetched(remote, record, listener)
-    path = _shown(remote)
+        digest, place = _fetched(remote, record, listener), None
+    path = pointer_path(remote)
     with reported(path):
+        if place != path:
+            _show(remote)
         return Stamp(digest.size, digest.sha256, path.stat().st_mtime_ns)
 
 
@@ -149,6 +154,8 @@ def _problem(remote: RemoteFile, record: FileRecord | None, digest: Digest) -> s
     """Expected and found, if they differ."""
     if record is not None and (record.size, record.sha256) != (digest.size, digest.sha256):
         return f"expected sha256 {record.sha256}, found {digest.sha256}"
+    if remote.size not in (None, digest.size):
+        return f"expected {remote.size:,} bytes, found {digest.size:,}"
     if difference := digest.differs(remote):
         return "expected sha256 {}, found {}".format(*difference).replace("sha256 git", "git hash")
     return ""
@@ -167,30 +174,33 @@ def _fetched(remote: RemoteFile, record: FileRecord | None, listener: Listener) 
                 f"{remote.repository}: {remote.name}: {problem}",
                 "What was downloaded is not the file that was asked for, and was thrown away. Run the command again.",
             )
-        pointer = pointer_path(remote)
-        # Where links can't be made, the cache keeps the file itself under its name.
-        part.replace(pointer if pointer.is_file() and not pointer.is_symlink() else blob)
+        part.replace(blob)
+        sync_folder(blob.parent)
     return digest
 
 
-def _shown(remote: RemoteFile) -> Path:
-    """Lets `huggingface_hub` show a file of the cache under its name."""
-    from huggingface_hub import constants, hf_hub_download
+def _show(remote: RemoteFile) -> None:
+    """Shows a checked file of the cache under its name, as `huggingface_hub` does.
 
-    pointer = pointer_path(remote)
-    if not pointer.is_file():
-        with reported(pointer), hub.errors_reported(HubId(remote.repository)):
-            hf_hub_download(
-                remote.repository,
-                remote.name,
-                revision=remote.commit,
-                endpoint=hub.endpoint(),
-                cache_dir=constants.HF_HUB_CACHE,
-            )
+    Not by that itself: it would ask the Hub again, which could now tell of another file.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import are_symlinks_supported
+
+    blob, pointer = blob_path(remote), pointer_path(remote)
+    pointer.parent.mkdir(parents=True, exist_ok=True)
     root = Path(constants.HF_HUB_CACHE).expanduser().resolve()
-    if not pointer.resolve().is_relative_to(root):
-        raise ModelError(f"{pointer}: leads outside of the Hub's cache", f"Remove it, or {pointer.parent}.")
-    return pointer
+    if not pointer.parent.resolve().is_relative_to(root):
+        raise ModelError(f"{pointer.parent}: leads outside of the Hub's cache", "Remove it.")
+    if not are_symlinks_supported(root):
+        blob.replace(pointer)  # the cache then keeps the file itself under its name
+        return
+    link = hidden(pointer)
+    try:
+        link.symlink_to(os.path.relpath(blob, pointer.parent))
+        link.replace(pointer)
+    finally:
+        link.unlink(missing_ok=True)
 
 
 def keep_reference(identity: HubId, commit: str) -> None:
@@ -200,4 +210,4 @@ def keep_reference(identity: HubId, commit: str) -> None:
     path = hub.cache_folder(identity.repository) / "refs" / identity.revision
     with reported(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(commit, encoding="utf-8")
+        write_durable(path, commit.encode())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from ugatit_cli.durable import reported
 from ugatit_cli.errors import ModelError, StorageError
@@ -83,21 +85,25 @@ def download(remote: RemoteFile, part: Path, listener: Listener, patience: Patie
     identity = HubId(remote.repository)
     with reported(part):
         part.parent.mkdir(parents=True, exist_ok=True)
-        file = part.open("a+b")
-    with file, hub.errors_reported(identity):
-        transfer = _Transfer(remote, file, part, listener, patience)
+        # Unbuffered: what was written is there, and nothing is left for closing to write.
+        file = part.open("a+b", buffering=0)
+    with file, hub.errors_reported(identity, remote.name):
+        with reported(part):
+            transfer = _Transfer(remote, file, part, listener, patience)
         listener.begin(Path(remote.name).name, remote.size, transfer.digest.size)
         try:
             transfer.run()
         finally:
             listener.end()
+        with reported(part):
+            os.fsync(file.fileno())
         return transfer.digest
 
 
 @dataclass
 class _Transfer:
     remote: RemoteFile
-    file: BinaryIO
+    file: FileIO
     part: Path
     listener: Listener
     patience: Patience
@@ -187,6 +193,11 @@ class _Transfer:
             self._begin_again()
             raise TransferError("the Hub sent another part of the file than was asked for")
         hf_raise_for_status(response)
+        length = _whole_length(response.headers)
+        if response.headers.get("Content-Type", "").startswith("text/html") or (
+            None not in (length, self.remote.size) and length != self.remote.size
+        ):
+            raise TransferError("something else than the file came, perhaps a login page")
         if start and response.status_code == 200:  # a server that sends nothing but whole files
             self._begin_again()
 
@@ -195,10 +206,20 @@ class _Transfer:
             self._begin_again()
             raise ModelError(f"{self.remote.repository}: {self.remote.name} is longer than the Hub announced")
         with reported(self.part):
-            self.file.write(data)
-            self.file.flush()
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self.file.write(rest) :]
         self.digest.update(data)
         self.listener.advance(len(data))
+
+
+def _whole_length(headers: Mapping[str, str]) -> int | None:
+    """Bytes of the whole file, of which an answer holds all or a part; None if it doesn't tell."""
+    if "Content-Encoding" in headers:  # whose length is another
+        return None
+    _, slash, text = headers.get("Content-Range", "").rpartition("/")
+    text = text if slash else headers.get("Content-Length", "")
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def _words(error: Exception) -> str:
