@@ -138,6 +138,12 @@ def test_training_of_a_folder_without_its_run() -> None:
     }
 
 
+def test_numbers_of_pictures() -> None:
+    shown = rows(card(TRAINED | {"pictures": "1,067 horse, 1,334 zebra"}), "Training")
+    assert shown["Pictures"] == "1,067 horse, 1,334 zebra"
+    assert "pictures" not in shown
+
+
 @pytest.mark.parametrize(
     ("start", "shown"),
     [

@@ -17,7 +17,7 @@ from ugatit_cli.recipe import Recipe
 
 # Their sections and rows say it better than a row of their own.
 _TOLD: Final = frozenset(
-    {"description", "training_data", "training", "trained with", "recipe", "steps", "batch size", "started from",
+    {"description", "training_data", "training", "trained with", "recipe", "steps", "batch size", "pictures", "started from",
      "imported_from", "code", "sha256", "repository", "commit", "kid"}
 )  # fmt: skip
 # What a page can't show, or that would end a line.
@@ -273,6 +273,8 @@ def _is_plain(name: str, value: object) -> bool:
 def _training_rows(provenance: Mapping[str, Any], facts: Facts) -> Iterator[tuple[str, str]]:
     if text := _line(provenance.get("training")):
         yield "Training", escaped(text)
+    if pictures := _line(provenance.get("pictures")):
+        yield "Pictures", escaped(pictures)
     if "recipe" in provenance:
         yield "Recipe", f"{_code(str(provenance['recipe']))} of `ugatit train`"
     steps, planned = provenance.get("steps"), facts.training.iterations if facts.training else None

@@ -83,10 +83,11 @@ def test_the_model_has_all_that_a_new_run_may_start_from(run: RunFolder) -> None
     ours = dataclasses.replace(settings(), start="horse2zebra")
     training = make(ours)
     work(training, range(1))
-    state.save(run, training, ours, 1, {})
+    state.save(run, training, ours, 1, {}, (1200, 34))
     model = open_model(run.path)
     assert model.config == ours.model
     assert model.provenance["started from"] == "horse2zebra"
+    assert model.provenance["pictures"] == f"1,200 {ours.model.domain_a}, 34 {ours.model.domain_b}"
     assert (model.provenance["recipe"], model.provenance["steps"]) == ("default", 1)
     average = tiny.tensors(training.networks.averages["b2a"], "")
     assert differing(tiny.tensors(model.generator("b2a"), ""), average) == []

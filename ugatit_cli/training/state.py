@@ -52,7 +52,7 @@ def write_model(
         "recipe": settings.recipe.name,
         "steps": step,
         "batch size": settings.recipe.batch_size,
-        "pictures": f"{counts[0]:,} of A, {counts[1]:,} of B" if counts is not None else None,
+        "pictures": _counted(counts, settings) if counts is not None else None,
         "started from": _public_name(settings.start),
     }
     run.write_model(
@@ -61,6 +61,10 @@ def write_model(
         networks.discriminator_tensors(),
         {name: value for name, value in provenance.items() if value is not None},
     )
+
+
+def _counted(counts: tuple[int, int], settings: Settings) -> str:
+    return f"{counts[0]:,} {settings.model.domain_a}, {counts[1]:,} {settings.model.domain_b}"
 
 
 def _public_name(start: str | None) -> str | None:
