@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -134,12 +136,41 @@ def test_no_such_repository_or_revision(filled: HubServer, monkeypatch: pytest.M
     assert f"{filled.url}/{REPO}" in refused(ask).hint
 
 
+@pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize("token", ["hf_wrongwrongwrong", "not-like-a-token", "hf_schlüssel123"])
-def test_a_wrong_token(filled: HubServer, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+def test_a_wrong_token(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
     monkeypatch.setenv("HF_TOKEN", token)
     error = refused(ask, token)
     assert "token" in error.message
     assert "HF_TOKEN" in error.hint
+
+
+@pytest.mark.parametrize("token", ["hf_bad\0token12", "other bad\0token12"])
+def test_a_token_that_cannot_be_sent(
+    filled: HubServer, monkeypatch: pytest.MonkeyPatch, pauses: list[float], token: str
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    Path(constants.HF_TOKEN_PATH).write_text(token)
+    assert "***" in refused(ask, token, "token12").message
+    assert not pauses
+    assert not filled.requests
+
+
+def test_a_server_that_talks_something_else(filled: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def talk() -> None:
+            for _ in range(3):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(10_000)
+                    connection.sendall(b"SSH-2.0-" + b"x" * 2000 + b"\r\n")
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        point_at(monkeypatch, f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert "the connection failed" in refused(ask, filled.token).message
+        thread.join()
 
 
 def test_an_error_that_echoes_the_token(filled: HubServer) -> None:

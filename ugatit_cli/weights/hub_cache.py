@@ -147,6 +147,7 @@ def obtain(remote: RemoteFile, record: FileRecord | None, listener: Listener, *,
     with reported(path):
         if place != path:
             _show(remote)
+        _check_inside(path)
         return Stamp(digest.size, digest.sha256, path.stat().st_mtime_ns)
 
 
@@ -189,10 +190,8 @@ def _show(remote: RemoteFile) -> None:
 
     blob, pointer = blob_path(remote), pointer_path(remote)
     pointer.parent.mkdir(parents=True, exist_ok=True)
-    root = Path(constants.HF_HUB_CACHE).expanduser().resolve()
-    if not pointer.parent.resolve().is_relative_to(root):
-        raise ModelError(f"{pointer.parent}: leads outside of the Hub's cache", "Remove it.")
-    if not are_symlinks_supported(root):
+    _check_inside(pointer.parent)
+    if not are_symlinks_supported(constants.HF_HUB_CACHE):
         blob.replace(pointer)  # the cache then keeps the file itself under its name
         return
     link = hidden(pointer)
@@ -201,6 +200,14 @@ def _show(remote: RemoteFile) -> None:
         link.replace(pointer)
     finally:
         link.unlink(missing_ok=True)
+
+
+def _check_inside(path: Path) -> None:
+    from huggingface_hub import constants
+
+    root = Path(constants.HF_HUB_CACHE).expanduser().resolve()
+    if not path.resolve().is_relative_to(root):
+        raise ModelError(f"{path}: leads outside of the Hub's cache", f"Remove it, or {path.parent}.")
 
 
 def keep_reference(identity: HubId, commit: str) -> None:

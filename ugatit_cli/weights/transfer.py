@@ -193,11 +193,11 @@ class _Transfer:
             self._begin_again()
             raise TransferError("the Hub sent another part of the file than was asked for")
         hf_raise_for_status(response)
+        if response.headers.get("Content-Type", "").lower().startswith("text/html"):
+            raise TransferError("a web page came instead of the file, perhaps one to log in")
         length = _whole_length(response.headers)
-        if response.headers.get("Content-Type", "").startswith("text/html") or (
-            None not in (length, self.remote.size) and length != self.remote.size
-        ):
-            raise TransferError("something else than the file came, perhaps a login page")
+        if length is not None and self.remote.size not in (None, length):
+            raise TransferError(f"a file of {length:,} bytes came")
         if start and response.status_code == 200:  # a server that sends nothing but whole files
             self._begin_again()
 

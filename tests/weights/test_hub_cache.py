@@ -1,0 +1,487 @@
+"""The Hub's cache: right files get in and stay, wrong ones don't, and other programs find them where they look."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+from huggingface_hub import constants, file_download, hf_hub_download, scan_cache_dir
+
+from tests.hub_api import Answer, Call
+from tests.hub_client import Notes, environment
+from tests.hub_server import Fault, HubServer
+from ugatit_cli.errors import ModelError, OutputError
+from ugatit_cli.weights import hub as hub_module
+from ugatit_cli.weights import hub_cache
+from ugatit_cli.weights.hub import HubId, RemoteFile
+from ugatit_cli.weights.hub_cache import blob_path, keep_reference, locate, locked, obtain, on_disk, pointer_path
+from ugatit_cli.weights.manifest import FileRecord
+
+REPO: Final = "someone/flat2clay"
+NAME: Final = "model.safetensors"
+WEIGHTS: Final = os.urandom(50_000) * 3
+SIZE: Final = len(WEIGHTS)
+SHA256: Final = hashlib.sha256(WEIGHTS).hexdigest()
+FILES: Final = {NAME: WEIGHTS, "config.json": b'{"a": 1}\n'}
+RECORD: Final = FileRecord(SIZE, SHA256)
+
+
+@pytest.fixture
+def filled(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> HubServer:
+    """A Hub with one repository, and a user who is logged in there."""
+    hub.add(REPO, FILES)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.15)
+    return hub
+
+
+@pytest.fixture(params=["links", "no links"])
+def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether links can be made in the cache; both are tried."""
+    supported = bool(request.param == "links")
+    monkeypatch.setattr(file_download, "are_symlinks_supported", lambda *_: supported)
+    return supported
+
+
+def remote(name: str = NAME, revision: str = "main") -> RemoteFile:
+    found = locate(HubId(REPO, revision), name, Notes())
+    assert found is not None
+    return found
+
+
+def fetch(name: str = NAME, record: FileRecord | None = None, *, force: bool = False) -> Notes:
+    """Brings a file into the cache; what was said on the way."""
+    notes, wanted = Notes(), remote(name)
+    stamp = obtain(wanted, record, notes, force=force)
+    path = pointer_path(wanted)
+    data = path.read_bytes()
+    assert data == FILES[name]
+    assert stamp.size == len(data)
+    assert stamp.sha256 == hashlib.sha256(data).hexdigest()
+    assert stamp.mtime_ns == path.stat().st_mtime_ns
+    return notes
+
+
+def refused(call: Callable[[], object], *secrets: str) -> ModelError:
+    """The error that a call ends with: one line that holds no secret."""
+    with pytest.raises(ModelError) as caught:
+        call()
+    error = caught.value
+    assert "\n" not in error.message
+    assert not [secret for secret in (*secrets, "signature") if secret in error.message + error.hint]
+    return error
+
+
+def leftovers() -> list[str]:
+    """Files in the cache that are neither content nor shown nor locks."""
+    files = [
+        path for path in Path(constants.HF_HUB_CACHE).rglob("*") if path.is_file() and ".locks" not in path.parts
+    ]
+    return [path.name for path in files if path.name.endswith((".incomplete", ".tmp"))]
+
+
+def test_a_file_is_brought_and_found(filled: HubServer, links: bool) -> None:
+    for name in FILES:
+        fetch(name)
+        path = pointer_path(remote(name))
+        assert path.is_symlink() == links
+        assert blob_path(remote(name)).is_file() == links
+    assert filled.bytes_sent() == sum(map(len, FILES.values()))
+    for name in FILES:
+        assert not fetch(name).begun
+    assert filled.bytes_sent() == sum(map(len, FILES.values()))
+    assert not leftovers()
+
+
+@pytest.mark.usefixtures("links")
+def test_the_client_finds_it(filled: HubServer) -> None:
+    fetch()
+    wanted = remote()
+    keep_reference(HubId(REPO), wanted.commit)
+    requests = len(filled.requests)
+    for revision in ("main", wanted.commit):
+        path = Path(hf_hub_download(REPO, NAME, revision=revision, local_files_only=True))
+        assert path == pointer_path(wanted)
+        assert path.read_bytes() == WEIGHTS
+    assert len(filled.requests) == requests
+    assert hf_hub_download(REPO, NAME) == str(pointer_path(wanted))
+    assert filled.bytes_sent() == SIZE
+    (repo,) = scan_cache_dir(constants.HF_HUB_CACHE).repos
+    assert (repo.repo_id, repo.size_on_disk, {ref for rev in repo.revisions for ref in rev.refs}) == (
+        REPO, SIZE, {"main"},
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("links")
+def test_what_the_client_fetched_is_used(filled: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = hf_hub_download(REPO, NAME)
+    sent = filled.bytes_sent()
+    assert sent == SIZE
+    fetch(NAME, RECORD)
+    assert filled.bytes_sent() == sent
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    requests = len(filled.requests)
+    fetch(NAME, RECORD)
+    assert path == str(pointer_path(remote()))
+    assert len(filled.requests) == requests
+    assert locate(HubId(REPO), "samples.png", Notes()) is None
+
+
+def test_force(filled: HubServer, links: bool) -> None:
+    fetch()
+    path = pointer_path(remote())
+    path.write_bytes(b"damaged")
+    fetch(force=True)
+    assert filled.bytes_sent() == 2 * SIZE
+    assert path.is_symlink() == links
+    assert not leftovers()
+    assert sum(p.stat().st_size for p in path.parents[2].rglob("*") if p.is_file() and not p.is_symlink()) == SIZE
+
+
+@pytest.mark.parametrize("data", [WEIGHTS[:-1] + b"x", WEIGHTS[:1000], b"", WEIGHTS + b"x"])
+@pytest.mark.parametrize("record", [RECORD, None])
+@pytest.mark.usefixtures("links")
+def test_a_damaged_file_is_fetched_again(filled: HubServer, data: bytes, record: FileRecord | None) -> None:
+    fetch()
+    pointer_path(remote()).write_bytes(data)
+    (note,) = fetch(NAME, record).notes
+    assert "damaged" in note
+    assert "fetching it again" in note
+    assert str(pointer_path(remote())) in note
+    assert filled.bytes_sent() == 2 * SIZE
+    assert not fetch(NAME, record).notes
+
+
+@pytest.mark.parametrize("data", [WEIGHTS[:-1] + b"x", WEIGHTS[:1000]])
+@pytest.mark.parametrize("record", [RECORD, None])
+@pytest.mark.usefixtures("filled")
+def test_a_damaged_file_offline(monkeypatch: pytest.MonkeyPatch, data: bytes, record: FileRecord | None) -> None:
+    fetch()
+    wanted = remote()
+    keep_reference(HubId(REPO), wanted.commit)
+    pointer_path(wanted).write_bytes(data)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    error = refused(lambda: obtain(remote(), record, Notes()))
+    assert str(pointer_path(wanted)) in error.message
+    assert f"damaged: expected sha256 {SHA256}, found {hashlib.sha256(data).hexdigest()}" in error.message
+    assert "HF_HUB_OFFLINE" in error.hint
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    fetch()
+
+
+def test_offline_names_that_only_the_client_refuses(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "someone/flat.git" in refused(lambda: locate(HubId("someone/flat.git"), NAME, Notes())).message
+    assert locate(HubId(REPO), NAME, Notes()) is None
+    assert not hub.requests
+
+
+def test_a_link_to_something_else_is_put_right(filled: HubServer) -> None:
+    fetch()
+    wanted = remote()
+    other = blob_path(wanted).with_name("0" * 64)
+    other.write_bytes(b"something else")
+    for target in (other, "nowhere", Path("/dev/null")):
+        pointer_path(wanted).unlink()
+        pointer_path(wanted).symlink_to(target)
+        fetch()
+        assert pointer_path(wanted).resolve() == blob_path(wanted)
+    assert other.read_bytes() == b"something else"
+    assert filled.bytes_sent() <= 3 * SIZE
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_link_that_leads_outside_is_refused(tmp_path: Path) -> None:
+    wanted, outside = remote(), tmp_path / "outside"
+    outside.mkdir()
+    (outside / NAME).write_bytes(WEIGHTS)
+    pointer_path(wanted).parent.parent.mkdir(parents=True)
+    pointer_path(wanted).parent.symlink_to(outside)
+    assert "leads outside" in refused(lambda: obtain(wanted, None, Notes())).message
+    (outside / NAME).unlink()
+    assert "leads outside" in refused(lambda: obtain(wanted, None, Notes())).message
+    assert not list(outside.iterdir())
+    pointer_path(wanted).parent.unlink()
+    fetch()
+
+
+@pytest.mark.parametrize("etag", ["", "../../../stolen"])
+def test_a_hub_that_changes_its_mind_is_not_believed(
+    filled: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, etag: str
+) -> None:
+    answer = filled.answer
+    filled.add(REPO, {"other.safetensors": b"another file"})
+    heads: list[str] = []
+
+    def changing(call: Call) -> Answer:
+        heads.extend([call.path] if call.method == "HEAD" else [])
+        if len(heads) < 2:
+            return answer(call)
+        given = answer(replace(call, path=call.path.replace(NAME, "other.safetensors")))
+        headers = {"X-Linked-Etag": f'"{etag}"'} if etag and call.method == "HEAD" else {}
+        return replace(given, headers=given.headers | headers)
+
+    monkeypatch.setattr(filled, "answer", changing)
+    wanted = remote()
+    obtain(wanted, RECORD, Notes())
+    assert pointer_path(wanted).read_bytes() == WEIGHTS
+    assert len(heads) == 1  # it isn't asked again
+    assert not list(tmp_path.rglob("stolen"))
+
+
+LASTING: Final = {
+    "flip": Fault("flip", after=70_000),
+    "503": Fault("status", status=503),
+    "401": Fault("status", status=401),
+    "403": Fault("status", status=403),
+    "cut": Fault("cut", after=30_000),
+    "stall": Fault("stall", after=40_000),
+    "short": Fault("short", after=60_000),
+    "page": Fault("html"),
+    "loop": Fault("redirect-loop"),
+}
+
+
+@pytest.mark.parametrize("method", ["GET", None])
+@pytest.mark.parametrize("fault", LASTING.values(), ids=LASTING)
+@pytest.mark.usefixtures("links")
+def test_a_fault_and_the_call_after_it(filled: HubServer, fault: Fault, method: str | None) -> None:
+    filled.fault(replace(fault, method=method))
+    notes = Notes()
+    error = refused(lambda: obtain(remote(), RECORD, notes), filled.token)
+    assert REPO in error.message
+    assert not list(Path(constants.HF_HUB_CACHE).rglob(NAME))
+    assert not list(Path(constants.HF_HUB_CACHE).rglob(SHA256))
+    filled.heal()
+    fetch(NAME, RECORD)
+    assert not leftovers()
+    assert hf_hub_download(REPO, NAME, local_files_only=True, revision=remote().commit)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.usefixtures("filled")
+def test_a_part_that_is_wrong(name: str) -> None:
+    wanted, right = remote(name), FILES[name]
+    part = blob_path(wanted).with_name(f"{wanted.etag}.incomplete")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"x" + right[1:5])
+    error = refused(lambda: obtain(wanted, None, Notes()))
+    assert f"{REPO}: {name}: expected {'git hash' if name == 'config.json' else 'sha256'} {wanted.etag}, found " in (
+        error.message
+    )
+    assert wanted.etag not in error.message.partition("found")[2]
+    assert "thrown away" in error.hint
+    assert not part.exists()
+    assert not on_disk(wanted)
+    fetch(name)
+
+
+def test_a_part_that_is_complete(filled: HubServer) -> None:
+    wanted = remote()
+    part = blob_path(wanted).with_name(f"{wanted.etag}.incomplete")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(WEIGHTS)
+    fetch()
+    assert filled.bytes_sent() == 0
+
+
+def test_a_content_that_is_here_but_not_shown(filled: HubServer) -> None:
+    fetch()
+    wanted = remote()
+    pointer_path(wanted).unlink()
+    fetch()
+    assert filled.bytes_sent() == SIZE
+    commit = filled.add(REPO, {"README.md": b"# New\n"})
+    fetch()
+    assert filled.bytes_sent() == SIZE
+    assert pointer_path(remote()).parent.name == commit
+
+
+def test_a_hub_that_does_not_tell_the_size(filled: HubServer) -> None:
+    for name in FILES:
+        obtain(replace(remote(name), size=None), None, Notes())
+        fetch(name)
+    filled.fault(Fault("flip", "config.json", after=3, method="GET"))
+    refused(lambda: obtain(replace(remote("config.json"), size=None), None, Notes(), force=True))
+
+
+@pytest.mark.usefixtures("filled")
+def test_an_unknown_kind_of_hash() -> None:
+    wanted = replace(remote(), etag="some-other-kind-of-tag")
+    obtain(wanted, None, Notes())
+    blob_path(wanted).write_bytes(WEIGHTS[:-1])
+    notes = Notes()
+    obtain(wanted, None, notes)
+    assert "expected 150,000 bytes, found 149,999" in notes.notes[0]
+    assert pointer_path(wanted).read_bytes() == WEIGHTS
+
+
+def test_a_promise_is_checked_before_anything_is_downloaded(filled: HubServer) -> None:
+    for record, words in (
+        (FileRecord(SIZE + 1, SHA256), "expected 150,001 bytes, the Hub has 150,000"),
+        (FileRecord(SIZE, "0" * 64), f"expected sha256 {'0' * 64}, found {SHA256} on the Hub"),
+    ):
+        error = refused(lambda record=record: obtain(remote(), record, Notes()))  # type: ignore[misc]
+        assert f"{REPO}: {NAME}: {words}" in error.message
+    assert filled.bytes_sent() == 0
+    small = FileRecord(len(FILES["config.json"]), "0" * 64)  # of which the Hub tells no sha256
+    error = refused(lambda: obtain(remote("config.json"), small, Notes()))
+    assert f"expected sha256 {'0' * 64}, found {hashlib.sha256(FILES['config.json']).hexdigest()}" in error.message
+    assert not on_disk(remote("config.json"))
+    assert not leftovers()
+
+
+def test_a_cache_that_cannot_be_written(filled: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, replace_path = remote(), Path.replace
+
+    def fail(path: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OutputError) as caught:
+        obtain(wanted, None, Notes())
+    assert str(constants.HF_HUB_CACHE) in caught.value.message
+    monkeypatch.setattr(Path, "replace", replace_path)
+    sent = filled.bytes_sent()
+    fetch()
+    assert filled.bytes_sent() == sent
+
+
+def test_no_cache_can_be_made(filled: HubServer) -> None:
+    Path(constants.HF_HUB_CACHE).write_bytes(b"a file")
+    wanted = remote()
+    for call in (
+        lambda: obtain(wanted, None, Notes()),
+        lambda: keep_reference(HubId(REPO), wanted.commit),
+        lambda: locked(REPO, Notes()).__enter__(),
+    ):
+        with pytest.raises(OutputError) as caught:
+            call()
+        assert str(constants.HF_HUB_CACHE) in caught.value.message
+    assert filled.bytes_sent() == 0
+
+
+def test_links_that_fail(filled: HubServer) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", lambda path, target: shutil.move(path, target))
+        patch.setattr(Path, "symlink_to", fail)
+        with pytest.raises(OutputError):
+            obtain(remote(), None, Notes())
+    assert not leftovers()
+    fetch()
+    assert filled.bytes_sent() == SIZE
+
+
+def test_references(hub: HubServer) -> None:
+    folder = hub_module.cache_folder(REPO) / "refs"
+    for revision in ("main", "v1.0", "refs/pr/1"):
+        for commit in ("1" * 40, "2" * 40):
+            keep_reference(HubId(REPO, revision), commit)
+            assert (folder / revision).read_text() == commit
+    keep_reference(HubId(REPO, "3" * 40), "3" * 40)
+    assert not (folder / ("3" * 40)).exists()
+    assert not leftovers()
+    assert not hub.requests
+
+
+def test_a_reference_is_replaced_at_once(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_reference(HubId(REPO), "1" * 40)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OutputError):
+        keep_reference(HubId(REPO), "2" * 40)
+    assert (hub_module.cache_folder(REPO) / "refs" / "main").read_text() == "1" * 40
+    assert not leftovers()
+    assert not hub.requests
+
+
+def test_two_threads_at_once(filled: HubServer) -> None:
+    filled.fault(Fault("drip", after=0, chunk=30_000, delay=0.05, method="GET"))
+    heard = [Notes(), Notes()]
+    failures: list[BaseException] = []
+
+    def run(notes: Notes) -> None:
+        try:
+            with locked(REPO, notes):
+                obtain(remote(), RECORD, notes)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(notes,)) for notes in heard]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert filled.bytes_sent() == SIZE
+    assert sorted(notes.notes for notes in heard) == [
+        [], [f"another ugatit is fetching {REPO}; waiting for it"],
+    ]  # fmt: skip
+
+
+OTHER_PROCESS: Final = f"""
+from tests.hub_client import Notes
+from ugatit_cli.weights.hub import HubId
+from ugatit_cli.weights.hub_cache import locate, locked, obtain
+
+class Aloud(Notes):
+    def note(self, text):
+        print(text, flush=True)
+
+with locked("{REPO}", Aloud()):
+    print(obtain(locate(HubId("{REPO}"), "{NAME}", Aloud()), None, Aloud()).sha256)
+"""
+
+
+def test_another_process_waits(filled: HubServer, tmp_path: Path) -> None:
+    held, root, command = Notes(), Path(__file__).parents[2], [sys.executable, "-c", OTHER_PROCESS]
+    variables = environment(filled.url, tmp_path)
+    with locked(REPO, held):
+        process = subprocess.Popen(command, cwd=root, env=variables, text=True, stdout=subprocess.PIPE)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == f"another ugatit is fetching {REPO}; waiting for it\n"
+            obtain(remote(), RECORD, held)
+        except BaseException:
+            process.kill()
+            raise
+    output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output) == (0, f"{SHA256}\n")
+    assert filled.bytes_sent() == SIZE
+    assert not held.notes
+
+
+def test_an_error_lets_the_next_one_in(hub: HubServer) -> None:
+    for _ in range(2):
+        notes = Notes()
+        with pytest.raises(KeyboardInterrupt), locked(REPO, notes):
+            raise KeyboardInterrupt
+        assert not notes.notes
+    with locked(REPO, Notes()), locked(f"{REPO}-2", notes):
+        assert not notes.notes
+    assert not hub.requests
+
+
+def test_paths_stay_in_the_cache(hub: HubServer) -> None:
+    file = RemoteFile(REPO, NAME, "0" * 40, 1, "1" * 64)
+    folder = Path(constants.HF_HUB_CACHE) / "models--someone--flat2clay"
+    assert blob_path(file) == folder / "blobs" / ("1" * 64)
+    assert pointer_path(file) == folder / "snapshots" / ("0" * 40) / NAME
+    assert hub_cache.on_disk(file) is None
+    assert not hub.requests

@@ -1,0 +1,445 @@
+"""Downloads that break off, stall or bring something else: what came is kept, and the right file arrives."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+from huggingface_hub import constants
+
+from tests.hub_api import Answer, Call
+from tests.hub_client import Notes
+from tests.hub_server import Fault, HubServer
+from ugatit_cli import durable
+from ugatit_cli.errors import ModelError, OutputError, StorageError
+from ugatit_cli.weights import transfer
+from ugatit_cli.weights.hub import HubId, Patience, RemoteFile, look_up
+from ugatit_cli.weights.transfer import Digest, digest_of, download
+
+REPO: Final = "someone/flat2clay"
+NAME: Final = "model.safetensors"
+WEIGHTS: Final = os.urandom(50_000) * 6
+SIZE: Final = len(WEIGHTS)
+SHA256: Final = hashlib.sha256(WEIGHTS).hexdigest()
+
+
+@contextmanager
+def altered(hub: HubServer, change: Callable[[Call, Answer], Answer]) -> Iterator[None]:
+    """The Hub gives other answers."""
+    answer = hub.answer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hub, "answer", lambda call: change(call, answer(call)))
+        yield
+
+
+@pytest.fixture
+def filled(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> HubServer:
+    """A Hub with one repository, and a user who is logged in there and soon impatient."""
+    hub.add(REPO, {NAME: WEIGHTS, "config.json": b'{"a": 1}\n'})
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.15)
+    patience = Patience(attempts=3, wait=0.01, longest_wait=2.0, window=0.15, least=2000)
+    monkeypatch.setattr("ugatit_cli.weights.hub.PATIENCE", patience)
+    return hub
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds slept; nobody waits for them."""
+    slept: list[float] = []
+    monkeypatch.setattr("ugatit_cli.weights.transfer.time.sleep", slept.append)
+    return slept
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "part"
+
+
+def remote(name: str = NAME) -> RemoteFile:
+    found = look_up(HubId(REPO), name, Notes())
+    assert found is not None
+    return found
+
+
+def refused(hub: HubServer, part: Path, wanted: RemoteFile | None = None, notes: Notes | None = None) -> ModelError:
+    """The error that a download ends with: one line that names repository and file, and holds no secret."""
+    notes = notes or Notes()
+    with pytest.raises(ModelError) as caught:
+        download(wanted or remote(), part, notes)
+    error = caught.value
+    assert REPO in error.message
+    assert "\n" not in error.message
+    for text in (error.message, error.hint, *notes.notes):
+        assert hub.token not in text
+        assert "signature" not in text
+    assert len(notes.begun) == notes.ended == 1
+    return error
+
+
+def arrives(hub: HubServer, part: Path, wanted: RemoteFile | None = None) -> tuple[int, Notes]:
+    """Downloads the file; how many bytes the Hub sent for it."""
+    notes, wanted = Notes(), wanted or remote()
+    before = len(hub.requests)
+    digest = download(wanted, part, notes)
+    assert part.read_bytes() == hub.files(REPO)[wanted.name]
+    assert digest.differs(wanted) is None
+    assert digest.size == len(part.read_bytes())
+    assert notes.begun[0][2] + notes.received == digest.size
+    assert notes.ended == 1
+    # Those of calls before may still be under way.
+    return sum(request.sent for request in hub.requests[before:] if request.file), notes
+
+
+def test_a_download(filled: HubServer, part: Path) -> None:
+    sent, notes = arrives(filled, part)
+    assert sent == SIZE
+    assert notes.begun == [(NAME, SIZE, 0)]
+    assert not notes.notes
+    get = filled.requests[-1]
+    assert get.headers["accept-encoding"] == "identity"
+    assert "authorization" not in get.headers  # another host
+    assert filled.requests[-2].headers["authorization"] == f"Bearer {filled.token}"
+    requests = len(filled.requests)
+    assert download(remote(), part, Notes()).sha256 == SHA256
+    assert len(filled.requests) == requests + 1  # what is complete isn't asked for
+
+
+def test_an_empty_file(filled: HubServer, part: Path) -> None:
+    filled.add(REPO, {"README.md": b""})
+    assert arrives(filled, part, remote("README.md"))[0] == 0
+
+
+def test_a_hub_that_does_not_tell_the_size(filled: HubServer, part: Path) -> None:
+    filled.fault(Fault("cut", after=100_000, times=1))
+    sent, notes = arrives(filled, part, replace(remote(), size=None))
+    assert (sent, notes.begun) == (SIZE, [(NAME, None, 0)])
+    assert arrives(filled, part, replace(remote(), size=None))[0] == SIZE  # nothing says that the part is complete
+
+
+class Case(NamedTuple):
+    """A fault that lasts, what is said of it, and how many bytes are here then."""
+
+    fault: Fault
+    words: str
+    kept: int
+
+
+BROKEN: Final = {
+    "401": Case(Fault("status", status=401), "refuses the token", 0),
+    "403": Case(Fault("status", status=403), "only who has asked", 0),
+    "404": Case(Fault("status", status=404), "answered 404", 0),
+    "429": Case(Fault("status", status=429), "too many requests", 0),
+    "429 for an hour": Case(Fault("status", status=429, retry_after=3600), "too many requests", 0),
+    "500": Case(Fault("status", status=500), "server error", 0),
+    "503": Case(Fault("status", status=503), "out of service", 0),
+    "503 of the storage": Case(Fault("status", f"/{SHA256}/{NAME}", status=503), "out of service", 0),
+    "403 of the storage": Case(Fault("status", f"/{SHA256}/{NAME}", status=403), "", 0),
+    "cut at once": Case(Fault("cut"), "the connection failed", 0),
+    "cut after 70 kB": Case(Fault("cut", after=70_000), "the connection failed", 210_000),
+    "stall": Case(Fault("stall", after=50_000), "doesn't answer", 150_000),
+    "drip": Case(Fault("drip", after=50_000, delay=0.05), "bytes per second", 50_000),
+    "short": Case(Fault("short", after=60_000), "a file of 60,000 bytes came", 0),
+    "page": Case(Fault("html"), "web page", 0),
+    "loop": Case(Fault("redirect-loop"), "redirect", 0),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN.values(), ids=BROKEN)
+def test_a_fault_and_the_call_after_it(filled: HubServer, part: Path, case: Case) -> None:
+    fault, wanted = filled.fault(replace(case.fault, method="GET")), remote()
+    error = refused(filled, part, wanted)
+    assert case.words in error.message
+    assert error.hint
+    assert 1 <= fault.hits <= (21 if fault.kind == "redirect-loop" else 3)
+    kept = part.stat().st_size
+    assert kept >= case.kept
+    assert WEIGHTS[:kept] == part.read_bytes()
+    filled.heal()
+    assert arrives(filled, part, wanted)[0] == SIZE - kept
+
+
+@pytest.mark.parametrize("case", BROKEN.values(), ids=BROKEN)
+def test_a_fault_in_the_second_half(filled: HubServer, part: Path, case: Case) -> None:
+    part.parent.mkdir()
+    part.write_bytes(WEIGHTS[:150_000])
+    filled.fault(replace(case.fault, after=min(case.fault.after, 40_000), method="GET"))
+    wanted = remote()
+    if case.fault.kind == "drip":
+        filled.heal()
+        filled.fault(replace(case.fault, after=200_000))
+    refused(filled, part, wanted)
+    kept = part.stat().st_size
+    # A Hub that has no such part means that the file was another one.
+    assert kept >= (0 if case.fault.kind == "short" else 150_000)
+    filled.heal()
+    assert arrives(filled, part, wanted)[0] == SIZE - kept
+
+
+@pytest.mark.parametrize("name", [name for name in BROKEN if name not in ("401", "403", "404", "loop")])
+def test_a_fault_that_passes(filled: HubServer, part: Path, name: str) -> None:
+    fault = replace(BROKEN[name].fault, method="GET", times=1)
+    if fault.status == 403 or fault.retry_after:
+        fault = replace(fault, status=429, retry_after=0)
+    filled.fault(fault)
+    sent, notes = arrives(filled, part)
+    # Beside those of a file that is another one, and a few that were under way when a drip was given up.
+    assert sent - SIZE in range(fault.after + 1 if name == "short" else 10)
+    assert len(notes.notes) == 1
+    assert "trying again in" in notes.notes[0]
+
+
+def test_cut_after_every_70_kb(filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "PROGRESS", 60_000)
+    fault = filled.fault(Fault("cut", after=70_000))
+    assert arrives(filled, part)[0] == SIZE
+    assert fault.hits == 5  # more than attempts, for each of them got on
+
+
+def test_cut_at_the_same_place_of_a_hub_without_ranges(
+    filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "PROGRESS", 60_000)
+    fault, wanted = filled.fault(Fault("cut", after=150_000)), remote()
+    with altered(filled, lambda _, answer: replace(answer, etag="") if answer.file else answer):
+        assert "after 150,000 of 300,000 bytes" in refused(filled, part, wanted).message
+    assert fault.hits <= 4  # to get as far as before is no progress
+
+
+def test_a_hub_without_ranges(filled: HubServer, part: Path) -> None:
+    filled.fault(Fault("cut", after=100_000, times=1))
+    with altered(filled, lambda _, answer: replace(answer, etag="") if answer.file else answer):
+        sent, notes = arrives(filled, part)
+    assert sent == SIZE + 100_000
+    assert notes.received == SIZE  # what was heard was taken back
+
+
+def test_another_part_than_was_asked_for(filled: HubServer, part: Path) -> None:
+    def elsewhere(call: Call, answer: Answer) -> Answer:
+        if not answer.file or "range" not in call.headers:
+            return answer
+        return Answer(WEIGHTS[9:], 206, {"Content-Range": f"bytes 9-{SIZE - 1}/{SIZE}"}, file=answer.file)
+
+    filled.fault(Fault("cut", after=100_000, times=1))
+    with altered(filled, elsewhere):
+        _, notes = arrives(filled, part)
+    assert "another part" in notes.notes[-1]
+
+
+def test_a_part_that_is_longer_than_the_file(filled: HubServer, part: Path) -> None:
+    part.parent.mkdir()
+    part.write_bytes(WEIGHTS + b"x")
+    sent, notes = arrives(filled, part)
+    assert (sent, notes.begun[0][2]) == (SIZE, 0)
+    assert 416 not in {request.status for request in filled.requests}
+
+
+def test_a_part_that_the_hub_finds_too_long(filled: HubServer, part: Path) -> None:
+    part.parent.mkdir()
+    part.write_bytes(WEIGHTS[:150_000])
+    filled.fault(Fault("short", after=100_000, times=1))
+    assert arrives(filled, part)[0] == SIZE
+    assert 416 in {request.status for request in filled.requests}
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_file_that_is_longer_than_announced(filled: HubServer, part: Path, announced: bool) -> None:
+    def longer(_: Call, answer: Answer) -> Answer:
+        if not answer.file:
+            return answer
+        return replace(answer, data=answer.data * 2, headers={} if announced else {"Content-Encoding": "identity"})
+
+    wanted = remote()
+    with altered(filled, longer):
+        error = refused(filled, part, wanted)
+    assert ("600,000 bytes" if announced else "longer than the Hub announced") in error.message
+    assert part.stat().st_size == 0
+    assert arrives(filled, part, wanted)[0] == SIZE
+
+
+def test_a_page_without_a_length(filled: HubServer, part: Path) -> None:
+    def page(_: Call, answer: Answer) -> Answer:
+        headers = {"Content-Type": "Text/HTML; charset=utf-8", "Content-Encoding": "identity"}
+        return Answer(b"<!doctype html>", headers=headers) if answer.file else answer
+
+    wanted = remote()
+    with altered(filled, page):
+        refused(filled, part, wanted)
+    assert arrives(filled, part, wanted)[0] == SIZE
+
+
+def test_the_wait_doubles(filled: HubServer, part: Path, pauses: list[float]) -> None:
+    patience = Patience(attempts=5, wait=0.5)
+    for fault in (Fault("cut"), Fault("status", status=503), Fault("html")):
+        fault, wanted = filled.fault(replace(fault, method="GET")), remote()
+        notes = Notes()
+        with pytest.raises(ModelError):
+            download(wanted, part, notes, patience)
+        assert pauses == [0.5, 1.0, 2.0, 4.0]
+        assert fault.hits == 5
+        assert notes.notes[-1].endswith("trying again in 4 s")
+        pauses.clear()
+        filled.heal()
+
+
+def test_the_server_says_how_long_to_wait(filled: HubServer, part: Path, pauses: list[float]) -> None:
+    filled.fault(Fault("status", status=429, retry_after=2, times=1, method="GET"))
+    arrives(filled, part)
+    assert pauses == [2.0]
+
+
+def test_progress_makes_patient_again(filled: HubServer, part: Path, pauses: list[float]) -> None:
+    filled.fault(Fault("cut", times=2))
+    filled.fault(Fault("cut", after=100_000, times=1))
+    filled.fault(Fault("cut", times=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer, "PROGRESS", 50_000)
+        assert arrives(filled, part)[0] == SIZE
+    assert pauses == [0.01, 0.02, 0.01, 0.02]
+
+
+class Impatient(Notes):
+    """Presses Ctrl-C when so many bytes are here."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def advance(self, count: int) -> None:
+        super().advance(count)
+        if self.received >= self.after:
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c(filled: HubServer, part: Path) -> None:
+    notes, wanted = Impatient(100_000), remote()
+    with pytest.raises(KeyboardInterrupt):
+        download(wanted, part, notes)
+    assert notes.ended == 1
+    kept = part.stat().st_size
+    assert kept == notes.received
+    sent, later = arrives(filled, part, wanted)
+    assert sent == SIZE - kept
+    assert later.begun == [(NAME, SIZE, kept)]
+    assert filled.requests[-1].headers["range"] == f"bytes={kept}-"
+
+
+def test_little_space(filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part.parent.mkdir()
+    part.write_bytes(WEIGHTS[:100_000])
+    usage, wanted = shutil.disk_usage(part.parent), remote()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=SIZE - 100_001))
+    with pytest.raises(StorageError, match="are needed") as caught:
+        download(wanted, part, Notes())
+    assert str(part.parent) in caught.value.message
+    assert "HF_HUB_CACHE" in caught.value.hint
+    assert part.stat().st_size == 100_000
+    assert filled.bytes_sent() == 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=SIZE - 100_000))
+    assert arrives(filled, part, wanted)[0] == SIZE - 100_000
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Whatever is written beyond fails, as on a full disk: after a part of the last block."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_the_disk_fills_up(filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = remote()
+    with files_of_at_most(100_001), pytest.raises(OutputError) as other:
+        download(wanted, part, Notes())
+    assert not isinstance(other.value, StorageError)
+    monkeypatch.setattr(durable, "DISK_FULL", durable.DISK_FULL | {errno.EFBIG})
+    with files_of_at_most(200_001), pytest.raises(StorageError, match="no space left") as caught:
+        download(wanted, part, Notes())
+    assert str(part) in caught.value.message
+    assert part.read_bytes() == WEIGHTS[:200_001]
+    assert arrives(filled, part, wanted)[0] == SIZE - 200_001
+
+
+def test_the_disk_fills_up_with_a_small_file(filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = remote("config.json")
+    monkeypatch.setattr(durable, "DISK_FULL", durable.DISK_FULL | {errno.EFBIG})
+    with files_of_at_most(4), pytest.raises(StorageError, match="no space left"):
+        download(wanted, part, Notes())
+    assert part.stat().st_size == 4
+    assert arrives(filled, part, wanted)[0] == 5
+
+
+def test_a_folder_that_cannot_be_written(filled: HubServer, part: Path) -> None:
+    part.parent.write_bytes(b"a file")
+    wanted = remote()
+    with pytest.raises(OutputError) as caught:
+        download(wanted, part, Notes())
+    assert str(part) in caught.value.message
+    assert filled.bytes_sent() == 0
+
+
+def test_a_part_that_cannot_be_read(filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    wanted = remote()
+    monkeypatch.setattr(shutil, "disk_usage", fail)
+    with pytest.raises(OutputError) as caught:
+        download(wanted, part, Notes())
+    assert str(part) in caught.value.message
+    assert filled.bytes_sent() == 0
+
+
+def test_the_file_is_on_the_disk_when_it_is_complete(
+    filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    arrives(filled, part)
+    assert sizes == [SIZE]
+
+
+def test_an_error_that_echoes_the_token(filled: HubServer, part: Path) -> None:
+    def echo(call: Call, answer: Answer) -> Answer:
+        text = f"You sent {call.headers.get('authorization')} to {call.path}"
+        echoed = Answer(text.encode(), 400, {"X-Error-Message": text, "X-Request-Id": text})
+        return echoed if call.method == "GET" else answer
+
+    wanted = remote()
+    with altered(filled, echo):
+        assert NAME in refused(filled, part, wanted).message
+    assert arrives(filled, part, wanted)[0] == SIZE
+
+
+def test_offline(filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = remote()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE" in refused(filled, part, wanted).message
+    assert filled.bytes_sent() == 0
+
+
+def test_digests(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"hello\n")
+    digest = digest_of(path)
+    git, sha256 = "ce013625030ba8dba906f756967f9e9ca394464a", hashlib.sha256(b"hello\n").hexdigest()
+    assert (digest.size, digest.sha256) == (6, sha256)
+    file = RemoteFile(REPO, "f", "0" * 40, 6, git)
+    assert digest.differs(file) is None
+    assert digest.differs(replace(file, etag=sha256)) is None
+    assert digest.differs(replace(file, etag="some-other-kind-of-tag")) is None
+    assert digest.differs(replace(file, etag="0" * 40)) == (f"git {'0' * 40}", f"git {git}")
+    assert digest.differs(replace(file, etag="0" * 64)) == ("0" * 64, sha256)
+    assert Digest(None).differs(file) is None  # unknown until the size is
