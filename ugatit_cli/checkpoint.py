@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -250,17 +250,28 @@ def save_model(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def copy_model(model: ModelFolder, folder: Path, *, overwrite: bool = False) -> ModelFolder:
+def copy_model(
+    model: ModelFolder,
+    folder: Path,
+    *,
+    names: Collection[str] = MODEL_FILES,
+    overwrite: bool = False,
+    option: str = "--overwrite",
+) -> ModelFolder:
     """Copies a model folder byte for byte, completely or not at all.
+
+    Args:
+        names: those of its files that are copied.
+        option: what the user can say to replace an existing folder.
 
     Raises:
         OutputError: the folder exists, or can't be written.
         ModelError: the model can't be read.
     """
-    check_target(folder, overwrite=overwrite)
+    check_target(folder, overwrite=overwrite, option=option)
     temporary = _temporary_beside(folder)
     try:
-        for name in MODEL_FILES:
+        for name in names:
             source = model.weights if name == GENERATORS_FILE else model.path / name
             if source.is_file():
                 shutil.copyfile(source, temporary / name)

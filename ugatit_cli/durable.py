@@ -72,5 +72,7 @@ def reported(path: Path) -> Iterator[None]:
 def unwritable(path: Path, error: OSError) -> OutputError:
     """The error to raise when a file or folder can't be written: a StorageError if the disk is full."""
     if error.errno in DISK_FULL:
-        return StorageError(f"{path}: no space left on the device", "Free some space, then resume.")
+        return StorageError(
+            f"{path}: no space left on the device", "Free some space, then run the same command again."
+        )
     return OutputError(f"{path}: can't be written ({plain_reason(error)})", "Check its permissions, or name another.")

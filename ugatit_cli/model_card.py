@@ -17,8 +17,8 @@ from ugatit_cli.recipe import Recipe
 
 # Their sections and rows say it better than a row of their own.
 _TOLD: Final = frozenset(
-    {"description", "training_data", "training", "trained with", "recipe", "steps", "batch size", "pictures", "started from",
-     "imported_from", "code", "sha256", "repository", "commit", "kid"}
+    {"description", "training_data", "training", "trained with", "recipe", "steps", "batch size", "pictures",
+     "started from", "imported_from", "code", "sha256", "repository", "commit", "kid"}
 )  # fmt: skip
 # What a page can't show, or that would end a line.
 CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

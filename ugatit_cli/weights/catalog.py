@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ConfigError, ModelError
 from ugatit_cli.weights import receipts
-from ugatit_cli.weights.home import BUNDLED, store_path, stored_models
+from ugatit_cli.weights.home import BUNDLED, holds_model, store_path, stored_models
 from ugatit_cli.weights.hub import HubId, parse_hub_id
 from ugatit_cli.weights.manifest import MODEL_FILES, MODEL_NAME, Entry, read_manifest
 from ugatit_cli.weights.receipts import Receipt, Stamp
@@ -190,13 +190,13 @@ def known(name: str) -> Known:
     entry = None
     if MODEL_NAME.fullmatch(name):
         entry = read_manifest().get(name)
-        if os.path.isdir(store_path(name)) or (entry is not None and entry.source == "bundled"):
+        if os.path.isdir(store_path(name)):
             return _named(name, entry)
     path = Path(name).expanduser()
+    if entry is not None and not (entry.source in ("import", "train") and holds_model(path)):
+        return _named(name, entry)
     if os.path.exists(path):
         return _at(name, path)
-    if entry is not None:
-        return _named(name, entry)
     return _by_hub_id(name)
 
 

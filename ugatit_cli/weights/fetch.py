@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ugatit_cli.checkpoint import ModelFolder, check_target, copy_model, open_model
+from ugatit_cli.checkpoint import GENERATORS_FILE, ModelFolder, check_target, copy_model, open_model
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.weights import hub_cache, hub_models, imports
 from ugatit_cli.weights.home import BUNDLED, store_path
@@ -79,7 +79,12 @@ def run(request: Request, listener: Listener) -> ModelFolder:
         model = open_model(BUNDLED / wanted.name)
     else:
         model = hub_models.fetch_model(hub_models.wanted_by(wanted), listener, force=request.force)
-    return copy_model(model, folder, overwrite=request.force) if folder is not None else model
+        if store_path_exists(wanted.name):
+            listener.note(
+                f"note: your store has a model {wanted.name} of its own, which wins over this one until "
+                f"`ugatit models rm {wanted.name}`"
+            )
+    return copy_model(model, folder, overwrite=request.force, option="--force") if folder is not None else model
 
 
 def _named(name: str) -> Entry | HubId:
@@ -108,7 +113,8 @@ def _import(entry: Entry, folder: Path | None, listener: Listener, *, force: boo
     if folder is None and not force and store_path_exists(entry.name):
         listener.note(f"{entry.name} is here already; --force fetches and converts it again")
         return open_model(store_path(entry.name))
-    return imports.fetch_import(entry, listener, folder=folder, force=force)
+    there = not force and folder is None
+    return imports.fetch_import(entry, listener, folder=folder, force=force, unless_there=there)
 
 
 def _from_file(
@@ -126,11 +132,25 @@ def _from_file(
         if any(known.values()):
             _check_files(_checkpoint_files(source, known), known)
         return imports.install(wanted, source, listener, folder=folder, force=force, source={"imported_by": "hand"})
-    _check_files({name: source / name for name in wanted.files}, wanted.files)
-    model = copy_model(open_model(source), folder or store_path(wanted.name), overwrite=force)
+    model = open_model(source)
+    _check_files({name: _below(model, name) for name in wanted.files}, wanted.files)
+    target = folder or store_path(wanted.name)
+    model = copy_model(model, target, names=wanted.files, overwrite=force, option="--force")
     if folder is None:
         imports.keep_receipt(wanted.name, model)
     return model
+
+
+def _below(model: ModelFolder, name: str) -> Path:
+    """A file of a model folder.
+
+    Raises:
+        ModelError: it is a link that leads out of the folder.
+    """
+    path = model.weights if name == GENERATORS_FILE else model.path / name
+    if not path.resolve().is_relative_to(model.path.resolve()):
+        raise ModelError(f"{path}: a link that leads out of its folder", "Put the file itself there.")
+    return path
 
 
 def _checkpoint_files(source: Path, names: Iterable[str]) -> dict[str, Path]:

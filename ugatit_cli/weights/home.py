@@ -1,5 +1,8 @@
 """Where models live on this machine: inside the package, and in the user's own folder."""
 
+# os.path: a folder that may not be seen is one that isn't there.
+# ruff: noqa: PTH113
+
 from __future__ import annotations
 
 import os
@@ -42,3 +45,8 @@ def stored_models() -> list[str]:
     store = store_folder()
     paths = list(store.iterdir()) if os.access(store, os.R_OK | os.X_OK) else []
     return sorted(path.name for path in paths if MODEL_NAME.fullmatch(path.name) and path.is_dir())
+
+
+def holds_model(path: Path) -> bool:
+    """Whether a path is a model folder or a run; reads nothing."""
+    return any(os.path.isfile(path / name) for name in ("config.json", "model/config.json"))

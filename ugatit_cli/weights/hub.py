@@ -133,13 +133,28 @@ def look_up(hub: HubId, name: str, listener: Listener) -> RemoteFile | None:
             found = patiently(lambda: get_hf_file_metadata(url, endpoint=endpoint()), listener)
         except EntryNotFoundError:
             return None
-        commit, etag = found.commit_hash or "", found.etag or ""
-        if not COMMIT.fullmatch(commit) or not _ETAG.fullmatch(etag):
-            raise ModelError(
-                f"{hub}: {without_secrets(endpoint())} doesn't answer as a Hub does",
-                "Check HF_ENDPOINT, and whether a proxy or a login page stands in between.",
-            )
-    return RemoteFile(hub.repository, name, commit, found.size, etag)
+    remote = RemoteFile(hub.repository, name, found.commit_hash or "", found.size, found.etag or "")
+    if not _is_sound(remote, hub):
+        raise _no_hub(hub)
+    return remote
+
+
+def _is_sound(remote: RemoteFile, hub: HubId) -> bool:
+    """Whether an answer has what a Hub tells, of the commit that was asked for."""
+    asked = hub.revision if COMMIT.fullmatch(hub.revision) else remote.commit
+    return bool(
+        COMMIT.fullmatch(remote.commit)
+        and remote.commit == asked
+        and _ETAG.fullmatch(remote.etag)
+        and (remote.size is None or remote.size >= 0)
+    )
+
+
+def _no_hub(hub: HubId) -> ModelError:
+    return ModelError(
+        f"{hub}: {without_secrets(endpoint())} doesn't answer as a Hub does",
+        "Check HF_ENDPOINT, and whether a proxy or a login page stands in between.",
+    )
 
 
 def endpoint() -> str:
@@ -269,7 +284,11 @@ def errors_reported(hub: HubId, name: str = "") -> Iterator[None]:
         raise ModelError(f"{hub}: {without_secrets(str(error))}") from None
     except UnicodeEncodeError:
         raise ModelError(f"{hub}: the token has characters that can't be sent", _NEW_TOKEN) from None
+    except ModelError:
+        raise
     except Exception as error:
+        if isinstance(error, ValueError) or type(error).__name__ == "InvalidURL":  # an address that is none
+            raise _no_hub(hub) from None
         if not isinstance(error, _transport_error()):
             raise
         raise _explained(hub, f"{hub}: {name}" if name else str(hub), error) from None

@@ -6,12 +6,11 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import Final
 
 from ugatit_cli.durable import hidden, reported, sync_folder, write_durable
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights import hub
+from ugatit_cli.weights import hub, locks
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
 from ugatit_cli.weights.manifest import FileRecord
 from ugatit_cli.weights.manifest_check import SHA256
@@ -26,23 +25,12 @@ Records = Mapping[str, FileRecord | None]
 def locked(repository: str, listener: Listener) -> Iterator[None]:
     """One process at a time for a repository; a second one waits, then finds everything there.
 
-    Raises:
-        OutputError: the cache can't be written.
+    A cache that can't be written needs no lock: it has everything, or what is missing can't be put there either.
     """
     folder = hub.cache_folder(repository)
     path = folder.parent / ".locks" / folder.name / "ugatit.lock"
-    with reported(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            listener.note(f"another ugatit is fetching {repository}; waiting for it")
-            lock.acquire()
-    try:
+    with locks.waiting(path, f"another ugatit is fetching {repository}; waiting for it", listener):
         yield
-    finally:
-        lock.release()
 
 
 def locate(identity: HubId, name: str, listener: Listener) -> RemoteFile | None:
@@ -86,9 +74,28 @@ def pointer_path(remote: RemoteFile) -> Path:
     return hub.cache_folder(remote.repository) / "snapshots" / remote.commit / remote.name
 
 
+def part_path(remote: RemoteFile) -> Path:
+    """Where a file is downloaded to; no other program writes there."""
+    return blob_path(remote).with_name(f"{remote.etag}.ugatit.incomplete")
+
+
 def on_disk(remote: RemoteFile) -> Path | None:
-    """Where the cache has a file's content, unchecked; None if it hasn't."""
-    return next((path for path in (pointer_path(remote), blob_path(remote)) if path.is_file()), None)
+    """Where the cache has a file's content, unchecked; None if it hasn't, or only a link that leads out of it."""
+    places = (pointer_path(remote), blob_path(remote))
+    return next((path for path in places if path.is_file() and is_inside(path, remote.repository)), None)
+
+
+def is_inside(path: Path, repository: str) -> bool:
+    """Whether a path, all links followed, is in the cache; a user may have put a repository's folder elsewhere."""
+    roots = (hub.cache_folder(repository), hub.cache_folder(repository).parent)
+    return any(path.resolve().is_relative_to(root.resolve()) for root in roots)
+
+
+class Mismatch(ModelError):
+    """A file that isn't what a manifest, or its first use, says; nothing was changed."""
+
+
+_REPLACED: Final = "It is not the file that was verified. Nothing was changed; ask whoever offers it."
 
 
 def check_announced(remote: RemoteFile, record: FileRecord | None) -> None:
@@ -101,21 +108,15 @@ def check_announced(remote: RemoteFile, record: FileRecord | None) -> None:
         return
     # Without a connection, the size is that of a file in the cache, which may be damaged.
     if remote.size not in (None, record.size) and not hub.is_offline():
-        raise ModelError(
+        raise Mismatch(
             f"{remote.repository}: {remote.name}: expected {record.size:,} bytes, the Hub has {remote.size:,}",
             _REPLACED,
         )
     if SHA256.fullmatch(remote.etag) and remote.etag != record.sha256:
-        raise _mismatch(remote, record.sha256, remote.etag, "on the Hub")
-
-
-_REPLACED = "It is not the file that was verified. Nothing was changed; ask whoever offers it."
-
-
-def _mismatch(remote: RemoteFile, expected: str, found: str, where: str) -> ModelError:
-    return ModelError(
-        f"{remote.repository}: {remote.name}: expected sha256 {expected}, found {found} {where}", _REPLACED
-    )
+        raise Mismatch(
+            f"{remote.repository}: {remote.name}: expected sha256 {record.sha256}, found {remote.etag} on the Hub",
+            _REPLACED,
+        )
 
 
 def obtain(remote: RemoteFile, record: FileRecord | None, listener: Listener, *, force: bool = False) -> Stamp:
@@ -147,7 +148,6 @@ def obtain(remote: RemoteFile, record: FileRecord | None, listener: Listener, *,
     with reported(path):
         if place != path:
             _show(remote)
-        _check_inside(path)
         return Stamp(digest.size, digest.sha256, path.stat().st_mtime_ns)
 
 
@@ -164,7 +164,7 @@ def _problem(remote: RemoteFile, record: FileRecord | None, digest: Digest) -> s
 
 def _fetched(remote: RemoteFile, record: FileRecord | None, listener: Listener) -> Digest:
     blob = blob_path(remote)
-    part = blob.with_name(f"{blob.name}.incomplete")
+    part = part_path(remote)
     digest = download(remote, part, listener)
     with reported(part):
         if remote.size is None:  # for the git hash, which begins with it
@@ -190,7 +190,8 @@ def _show(remote: RemoteFile) -> None:
 
     blob, pointer = blob_path(remote), pointer_path(remote)
     pointer.parent.mkdir(parents=True, exist_ok=True)
-    _check_inside(pointer.parent)
+    if not is_inside(pointer.parent, remote.repository):
+        raise ModelError(f"{pointer.parent}: leads outside of the Hub's cache", "Remove this link.")
     if not are_symlinks_supported(constants.HF_HUB_CACHE):
         blob.replace(pointer)  # the cache then keeps the file itself under its name
         return
@@ -202,19 +203,11 @@ def _show(remote: RemoteFile) -> None:
         link.unlink(missing_ok=True)
 
 
-def _check_inside(path: Path) -> None:
-    from huggingface_hub import constants
-
-    root = Path(constants.HF_HUB_CACHE).expanduser().resolve()
-    if not path.resolve().is_relative_to(root):
-        raise ModelError(f"{path}: leads outside of the Hub's cache", f"Remove it, or {path.parent}.")
-
-
 def keep_reference(identity: HubId, commit: str) -> None:
     """Notes in the cache which commit a branch or tag is, for programs that work offline."""
     if hub.COMMIT.fullmatch(identity.revision):
         return
     path = hub.cache_folder(identity.repository) / "refs" / identity.revision
-    with reported(path):
+    with contextlib.suppress(OSError):  # a read-only cache; or a branch `x` where `x/y` was before
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durable(path, commit.encode())

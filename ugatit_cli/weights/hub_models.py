@@ -19,7 +19,7 @@ from ugatit_cli.checkpoint import (
     open_model,
     read_config,
 )
-from ugatit_cli.errors import ModelError
+from ugatit_cli.errors import ModelError, OutputError
 from ugatit_cli.weights import hub, hub_cache, receipts
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
 from ugatit_cli.weights.hub_cache import Records
@@ -94,6 +94,8 @@ def _fetched(wanted: Wanted) -> ModelFolder | None:
     receipt = receipts.load(wanted.key)
     if receipt is None or not receipt.is_there() or not _as_promised(receipt, wanted.files or {}):
         return None
+    if not all(hub_cache.is_inside(receipt.folder / name, wanted.hub.repository) for name in receipt.files):
+        return None
     receipt.check(f"Fetch it again: ugatit fetch {wanted.key}")
     return open_model(receipt.folder)
 
@@ -107,6 +109,10 @@ def _as_promised(receipt: Receipt, records: Records) -> bool:
 
 
 def _fetch_model(wanted: Wanted, listener: Listener, *, force: bool = False) -> ModelFolder:
+    if force and hub.is_offline():
+        raise ModelError(
+            f"{wanted.hub} can't be downloaded again: HF_HUB_OFFLINE forbids to ask the Hub", "Unset it."
+        )
     remotes = locate_model(wanted, listener)
     commit = remotes[CONFIG_FILE].commit
     complete = not force and all(hub_cache.on_disk(remote) for remote in remotes.values())
@@ -114,12 +120,15 @@ def _fetch_model(wanted: Wanted, listener: Listener, *, force: bool = False) -> 
     stamps: dict[str, Stamp] = {}
     for name, remote in remotes.items():
         if name == GENERATORS_FILE:
-            _check_sizes(remotes)
+            _check_sizes(wanted.hub, remotes)
         stamps[name] = hub_cache.obtain(remote, (wanted.files or {}).get(name), listener, force=force)
     folder = hub_cache.pointer_path(remotes[CONFIG_FILE]).parent
     model = open_model(folder)
     hub_cache.keep_reference(wanted.hub, commit)
-    receipts.save(receipts.make(wanted.key, folder, stamps, wanted.hub.repository, commit))
+    try:
+        receipts.save(receipts.make(wanted.key, folder, stamps, wanted.hub.repository, commit))
+    except OutputError as error:
+        listener.note(f"note: {error.message}: each use will check the model again")
     return model
 
 
@@ -166,17 +175,22 @@ def _no_model(identity: HubId, name: str) -> ModelError:
     )
 
 
-def _check_sizes(remotes: Mapping[str, RemoteFile]) -> None:
+_NOT_OURS: Final = "The repository is damaged, or not a ugatit model."
+
+
+def _check_sizes(identity: HubId, remotes: Mapping[str, RemoteFile]) -> None:
     """Whether files of tensors have a size that their config can have, before they are downloaded.
 
     Raises:
         ModelError: a wrong config, or a size that doesn't fit it.
     """
-    path = hub_cache.pointer_path(remotes[CONFIG_FILE])
-    config, _ = read_config(path)
+    try:
+        config, _ = read_config(hub_cache.pointer_path(remotes[CONFIG_FILE]))
+    except ModelError as error:
+        raise ModelError(f"{identity}: {error.message}", error.hint or _NOT_OURS) from None
     for name, shapes in ((GENERATORS_FILE, generator_shapes), (DISCRIMINATORS_FILE, discriminator_shapes)):
         remote = remotes.get(name)
-        if remote is None or remote.size is None:
+        if remote is None:
             continue
         count = 0
         for shape in shapes(config).values():
@@ -184,9 +198,9 @@ def _check_sizes(remotes: Mapping[str, RemoteFile]) -> None:
             for length in shape:
                 numbers *= length
             count += numbers
-        if not 2 * count <= remote.size <= 4 * count + LARGEST_HEADER:
+        if remote.size is None or not 2 * count <= remote.size <= 4 * count + LARGEST_HEADER:
+            size = f"{remote.size:,} bytes" if remote.size is not None else "a size that the Hub doesn't tell"
             raise ModelError(
-                f"{remote.repository}: {name} has {remote.size:,} bytes; its config asks for {2 * count:,} to "
-                f"{4 * count + LARGEST_HEADER:,}",
-                "The repository is damaged, or not a ugatit model.",
+                f"{identity}: {name} has {size}; its config asks for {2 * count:,} to {4 * count + LARGEST_HEADER:,}",
+                _NOT_OURS,
             )

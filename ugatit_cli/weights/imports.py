@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Final
 
-from ugatit_cli.checkpoint import MODEL_FILES, ModelFolder, open_model
+from ugatit_cli.checkpoint import MODEL_FILES, ModelFolder, check_target, open_model
 from ugatit_cli.durable import reported
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights import hub, hub_cache, receipts
-from ugatit_cli.weights.home import store_path
+from ugatit_cli.weights import hub, hub_cache, locks, receipts
+from ugatit_cli.weights.home import home_folder, store_path
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
 from ugatit_cli.weights.manifest import Entry, FileRecord
 from ugatit_cli.weights.receipts import Receipt, Stamp
 
+# That of the full model has 31 kB; it is read whole.
+LARGEST_INDEX: Final = 1 << 26
+
 
 def checkpoint_key(entry: Entry) -> str:
     """The name of the receipt of an official checkpoint."""
-    return f"{HubId(entry.repository, entry.revision or hub.NEWEST)}/{_index(entry).parent}"
+    return f"{HubId(entry.repository, entry.revision or hub.NEWEST)}/{_index(entry)}"
 
 
 def _index(entry: Entry) -> PurePosixPath:
@@ -37,7 +41,10 @@ def fetch_checkpoint(entry: Entry, listener: Listener, *, force: bool = False) -
     remotes = locate_checkpoint(entry, listener)
     stamps: dict[str, Stamp] = {}
     for name, remote in remotes.items():
-        stamps[name] = hub_cache.obtain(remote, known[name], listener, force=force)
+        try:
+            stamps[name] = hub_cache.obtain(remote, known[name], listener, force=force)
+        except hub_cache.Mismatch as error:
+            raise error if entry.files[name] is not None else _replaced(entry, error) from None
     commit = next(iter(remotes.values())).commit
     folder = hub.cache_folder(entry.repository) / "snapshots" / commit
     receipt = receipts.make(checkpoint_key(entry), folder, stamps, entry.repository, commit)
@@ -62,12 +69,34 @@ def locate_checkpoint(entry: Entry, listener: Listener) -> dict[str, RemoteFile]
     identity = HubId(entry.repository, entry.revision or hub.NEWEST)
     found: dict[str, RemoteFile] = {}
     for name in entry.files:
-        remote = hub_cache.locate(identity, name, listener)
+        try:
+            remote = hub_cache.locate(identity, name, listener)
+        except ModelError as error:
+            raise ModelError(error.message, f"{error.hint}\n{entry.instructions.strip()}") from None
         if remote is None:
-            raise ModelError(f"{identity} has no file {name}", entry.instructions.strip())
+            raise _lacking(entry, name)
+        if name.endswith(".index") and (remote.size or 0) > LARGEST_INDEX:
+            raise ModelError(f"{identity}: {name} has {remote.size:,} bytes: not the index of a U-GAT-IT checkpoint")
         found[name] = remote
         identity = HubId(entry.repository, remote.commit)
     return found
+
+
+def _lacking(entry: Entry, name: str) -> ModelError:
+    if hub.is_offline():
+        return ModelError(
+            f"the weights of {entry.name} are not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub",
+            f"Unset it to fetch them.\n{entry.instructions.strip()}",
+        )
+    return ModelError(f"{entry.repository} has no file {name}", entry.instructions.strip())
+
+
+def _replaced(entry: Entry, error: ModelError) -> ModelError:
+    return ModelError(
+        error.message,
+        "It was another file when you first used it. If you trust the new one, forget the old one, then fetch it: "
+        f"ugatit models rm {entry.name}",
+    )
 
 
 def known_hashes(entry: Entry) -> dict[str, FileRecord | None]:
@@ -96,9 +125,15 @@ def fetch_import(
     """
     if not entry.repository:
         raise ModelError(f"the weights of {entry.name} are not on this machine", entry.instructions.strip())
-    with hub_cache.locked(entry.repository, listener):
-        if unless_there and store_path(entry.name).is_dir():
-            return open_model(store_path(entry.name))
+    target = folder or store_path(entry.name)
+    # Other processes may have another cache, but the same store.
+    store = locks.waiting(
+        home_folder() / "locks" / entry.name, f"another ugatit is installing {entry.name}", listener
+    )
+    with store, hub_cache.locked(entry.repository, listener):
+        if unless_there and target.is_dir():
+            return open_model(target)
+        check_target(target, overwrite=force, option="--force")
         receipt = fetch_checkpoint(entry, listener, force=force)
         source = {"repository": receipt.repository, "commit": receipt.commit}
         return install(entry, receipt.folder / _index(entry), listener, folder=folder, force=force, source=source)

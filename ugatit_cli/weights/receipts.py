@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 from urllib.parse import quote
 
@@ -158,10 +158,22 @@ def _read(path: Path) -> Receipt | None:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document.pop("schema") != SCHEMA:
             return None
-        files = {str(name): Stamp(**stamp) for name, stamp in document.pop("files").items()}
-        return Receipt(**{**document, "folder": Path(document["folder"]), "files": files})
+        files = {name: Stamp(**stamp) for name, stamp in document.pop("files").items()}
+        receipt = Receipt(**{**document, "folder": Path(document["folder"]), "files": files})
+        return receipt if _is_sound(receipt) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def _is_sound(receipt: Receipt) -> bool:
+    words = (receipt.key, receipt.repository, receipt.commit, receipt.time)
+    numbers = (number for stamp in receipt.files.values() for number in (stamp.size, stamp.mtime_ns))
+    return (
+        bool(receipt.files)
+        and all(isinstance(word, str) for word in (*words, *(stamp.sha256 for stamp in receipt.files.values())))
+        and all(type(number) is int for number in numbers)
+        and not any(PurePath(name).is_absolute() or ".." in PurePath(name).parts for name in receipt.files)
+    )
 
 
 def remove(key: str) -> None:

@@ -12,8 +12,8 @@ from typing import Final
 
 from ugatit_cli.checkpoint import ModelFolder, open_model
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights import hub_models, imports
-from ugatit_cli.weights.home import BUNDLED, store_folder, store_path, stored_models
+from ugatit_cli.weights import hub_models, imports, receipts
+from ugatit_cli.weights.home import BUNDLED, holds_model, store_folder, store_path, stored_models
 from ugatit_cli.weights.hub import HubId, Listener, Silent, parse_hub_id
 from ugatit_cli.weights.manifest import Entry, manifest_path, read_manifest
 from ugatit_cli.weights.manifest_check import MODEL_NAME
@@ -24,7 +24,8 @@ DEFAULT_MODEL: Final = "flat2clay"
 def find_model(name: str, listener: Listener | None = None) -> ModelFolder:
     """Opens the model that a name, path or Hub id stands for; fetches it on its first use.
 
-    Names win over folders of the same name, and folders over Hub ids; `./NAME` is always a folder.
+    Names win over folders of the same name, unless nothing but that folder has such a model; folders win over Hub
+    ids. `./NAME` is always a folder.
 
     Raises:
         ModelError: nothing there (says where it looked), the model is damaged, or it can't be fetched.
@@ -37,13 +38,11 @@ def find_model(name: str, listener: Listener | None = None) -> ModelFolder:
         if os.path.isdir(stored):
             return open_model(stored)
         entry = read_manifest().get(name)
-        if entry is not None and entry.source == "bundled":
-            return open_model(BUNDLED / name)
     path = Path(name).expanduser()
+    if entry is not None and not (entry.source in ("import", "train") and holds_model(path)):
+        return _from_entry(entry, listener)
     if os.path.exists(path):
         return open_model(path)
-    if entry is not None:
-        return _from_entry(entry, listener)
     identity = parse_hub_id(name)
     if identity is not None:
         return _from_hub(identity, listener)
@@ -51,6 +50,8 @@ def find_model(name: str, listener: Listener | None = None) -> ModelFolder:
 
 
 def _from_entry(entry: Entry, listener: Listener) -> ModelFolder:
+    if entry.source == "bundled":
+        return open_model(BUNDLED / entry.name)
     if entry.source == "hub":
         return hub_models.use_model(hub_models.wanted_by(entry), listener)
     if entry.source == "import":
@@ -62,6 +63,8 @@ def _from_hub(identity: HubId, listener: Listener) -> ModelFolder:
     try:
         return hub_models.use_model(hub_models.Wanted(identity), listener)
     except ModelError as error:
+        if receipts.load(str(identity)) is not None:
+            raise
         # A mistyped path looks like a Hub id.
         raise ModelError(f"no folder {identity} here; {error.message}", error.hint) from error
 

@@ -19,6 +19,9 @@ from ugatit_cli.weights.hub import HubId, Listener, Patience, RemoteFile
 from ugatit_cli.weights.manifest_check import SHA256
 
 BLOCK: Final = 1 << 20
+# The most that is taken of a file whose size the Hub doesn't tell; large ones have their size told.
+LARGEST_UNTOLD: Final = 1 << 20
+LARGEST_ERROR: Final = 1 << 16
 # Progress of so many bytes makes an attempt count as the first again.
 PROGRESS: Final = 1 << 20
 
@@ -86,7 +89,7 @@ def download(remote: RemoteFile, part: Path, listener: Listener, patience: Patie
     with reported(part):
         part.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: what was written is there, and nothing is left for closing to write.
-        file = part.open("a+b", buffering=0)
+        file = open(part, "a+b", buffering=0, opener=_no_link)  # only this takes an opener
     with file, hub.errors_reported(identity, remote.name):
         with reported(part):
             transfer = _Transfer(remote, file, part, listener, patience)
@@ -97,7 +100,14 @@ def download(remote: RemoteFile, part: Path, listener: Listener, patience: Patie
             listener.end()
         with reported(part):
             os.fsync(file.fileno())
+        if os.fstat(file.fileno()).st_size != transfer.digest.size:
+            raise ModelError(f"{part}: another program has written to it", "Run the command again.")
         return transfer.digest
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Opens a file, but not what a link of its name leads to."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 @dataclass
@@ -123,7 +133,7 @@ class _Transfer:
         free = shutil.disk_usage(self.part.parent).free
         if needed > free:
             raise StorageError(
-                f"{self.part.parent}: {needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free",
+                f"{self.part.parent}: {needed / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are free",
                 "Free some space, or choose another disk with HF_HUB_CACHE.",
             )
 
@@ -192,7 +202,7 @@ class _Transfer:
         if response.status_code == 416 or (response.status_code == 206 and not goes_on):
             self._begin_again()
             raise TransferError("the Hub sent another part of the file than was asked for")
-        hf_raise_for_status(response)
+        hf_raise_for_status(_briefly(response, self.patience))
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise TransferError("a web page came instead of the file, perhaps one to log in")
         length = _whole_length(response.headers)
@@ -202,7 +212,8 @@ class _Transfer:
             self._begin_again()
 
     def _take(self, data: bytes) -> None:
-        if self.remote.size is not None and self.digest.size + len(data) > self.remote.size:
+        most = LARGEST_UNTOLD if self.remote.size is None else self.remote.size
+        if self.digest.size + len(data) > most:
             self._begin_again()
             raise ModelError(f"{self.remote.repository}: {self.remote.name} is longer than the Hub announced")
         with reported(self.part):
@@ -219,7 +230,21 @@ def _whole_length(headers: Mapping[str, str]) -> int | None:
         return None
     _, slash, text = headers.get("Content-Range", "").rpartition("/")
     text = text if slash else headers.get("Content-Length", "")
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+
+def _briefly(response: Any, patience: Patience) -> Any:
+    """An answer, if it is an error with no more than the beginning of its body, which may be endless."""
+    if not response.is_error:
+        return response
+    body = b""
+    for data in _steadily(response.iter_bytes(), patience):
+        body += data
+        if len(body) >= LARGEST_ERROR:
+            break
+    kept = ("x-", "retry-", "ratelimit")
+    headers = {name: value for name, value in response.headers.items() if name.startswith(kept)}
+    return type(response)(response.status_code, headers=headers, content=body, request=response.request)
 
 
 def _words(error: Exception) -> str:
