@@ -431,3 +431,21 @@ def test_the_own_token_is_taken_out_whatever_it_looks_like(monkeypatch: pytest.M
     assert without_secrets("nothing secret at https://huggingface.co/a/b") == (
         "nothing secret at https://huggingface.co/a/b"
     )
+
+
+def test_sent_on_to_what_is_no_address(filled: HubServer) -> None:
+    def lost(_: Call, answer: Answer) -> Answer:
+        return replace(answer, status=307, headers={**answer.headers, "Location": "http://[::bad/"})
+
+    with altered(filled, lost):
+        assert "doesn't answer as a Hub does" in refused(ask).message
+    assert ask() is not None
+
+
+def test_a_size_that_is_none(filled: HubServer) -> None:
+    def less_than_nothing(_: Call, answer: Answer) -> Answer:
+        return replace(answer, headers={**answer.headers, "X-Linked-Size": "-5"})
+
+    with altered(filled, less_than_nothing):
+        assert "doesn't answer as a Hub does" in refused(ask).message
+    assert ask() is not None

@@ -24,7 +24,16 @@ from ugatit_cli.errors import ModelError, OutputError
 from ugatit_cli.weights import hub as hub_module
 from ugatit_cli.weights import hub_cache
 from ugatit_cli.weights.hub import HubId, RemoteFile
-from ugatit_cli.weights.hub_cache import blob_path, keep_reference, locate, locked, obtain, on_disk, pointer_path
+from ugatit_cli.weights.hub_cache import (
+    blob_path,
+    keep_reference,
+    locate,
+    locked,
+    obtain,
+    on_disk,
+    part_path,
+    pointer_path,
+)
 from ugatit_cli.weights.manifest import FileRecord
 
 REPO: Final = "someone/flat2clay"
@@ -272,7 +281,7 @@ def test_a_fault_and_the_call_after_it(filled: HubServer, fault: Fault, method: 
 @pytest.mark.usefixtures("filled")
 def test_a_part_that_is_wrong(name: str) -> None:
     wanted, right = remote(name), FILES[name]
-    part = blob_path(wanted).with_name(f"{wanted.etag}.incomplete")
+    part = part_path(wanted)
     part.parent.mkdir(parents=True)
     part.write_bytes(b"x" + right[1:5])
     error = refused(lambda: obtain(wanted, None, Notes()))
@@ -288,7 +297,7 @@ def test_a_part_that_is_wrong(name: str) -> None:
 
 def test_a_part_that_is_complete(filled: HubServer) -> None:
     wanted = remote()
-    part = blob_path(wanted).with_name(f"{wanted.etag}.incomplete")
+    part = part_path(wanted)
     part.parent.mkdir(parents=True)
     part.write_bytes(WEIGHTS)
     fetch()
@@ -360,15 +369,25 @@ def test_a_cache_that_cannot_be_written(filled: HubServer, monkeypatch: pytest.M
 def test_no_cache_can_be_made(filled: HubServer) -> None:
     Path(constants.HF_HUB_CACHE).write_bytes(b"a file")
     wanted = remote()
-    for call in (
-        lambda: obtain(wanted, None, Notes()),
-        lambda: keep_reference(HubId(REPO), wanted.commit),
-        lambda: locked(REPO, Notes()).__enter__(),
-    ):
-        with pytest.raises(OutputError) as caught:
-            call()
-        assert str(constants.HF_HUB_CACHE) in caught.value.message
+    with locked(REPO, Notes()), pytest.raises(OutputError) as caught:
+        obtain(wanted, None, Notes())
+    assert str(constants.HF_HUB_CACHE) in caught.value.message
     assert filled.bytes_sent() == 0
+
+
+def test_a_cache_that_is_complete_and_read_only(filled: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for name in ("mkdir", "open", "symlink", "replace"):
+        monkeypatch.setattr(os, name, refuse)
+    with locked(REPO, Notes()):
+        stamp = obtain(remote(), RECORD, Notes())
+        keep_reference(HubId(REPO), "1" * 40)
+    assert stamp.sha256 == SHA256
+    assert filled.bytes_sent() == SIZE
 
 
 def test_links_that_fail(filled: HubServer) -> None:
@@ -404,11 +423,67 @@ def test_a_reference_is_replaced_at_once(hub: HubServer, monkeypatch: pytest.Mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OutputError):
-        keep_reference(HubId(REPO), "2" * 40)
+    keep_reference(HubId(REPO), "2" * 40)
     assert (hub_module.cache_folder(REPO) / "refs" / "main").read_text() == "1" * 40
     assert not leftovers()
     assert not hub.requests
+
+
+def test_a_reference_that_cannot_be_is_done_without(hub: HubServer) -> None:
+    keep_reference(HubId(REPO, "feature/x"), "1" * 40)
+    keep_reference(HubId(REPO, "feature"), "2" * 40)
+    assert (hub_module.cache_folder(REPO) / "refs" / "feature" / "x").read_text() == "1" * 40
+    assert not hub.requests
+
+
+def test_another_program_that_writes_to_the_part(filled: HubServer) -> None:
+    wanted = remote()
+
+    class Meddling(Notes):
+        def end(self) -> None:
+            with part_path(wanted).open("ab") as file:
+                file.write(b"more")
+
+    error = refused(lambda: obtain(wanted, RECORD, Meddling()))
+    assert "another program has written to it" in error.message
+    assert not on_disk(wanted)
+    fetch(NAME, RECORD)
+    assert filled.failures == []
+
+
+def test_a_part_that_is_a_link(filled: HubServer, tmp_path: Path) -> None:
+    wanted, mine = remote(), tmp_path / "mine"
+    mine.write_bytes(b"precious")
+    part_path(wanted).parent.mkdir(parents=True)
+    part_path(wanted).symlink_to(mine)
+    with pytest.raises(OutputError):
+        obtain(wanted, RECORD, Notes())
+    assert mine.read_bytes() == b"precious"
+    assert filled.bytes_sent() == 0
+
+
+@pytest.mark.parametrize("which", [pointer_path, blob_path])
+def test_a_link_that_leads_out_of_the_cache_is_nothing(
+    filled: HubServer, tmp_path: Path, which: Callable[[RemoteFile], Path]
+) -> None:
+    fetch()
+    mine = tmp_path / "mine"
+    mine.write_bytes(b"precious")
+    which(remote()).unlink()
+    which(remote()).symlink_to(mine)
+    fetch()
+    assert mine.read_bytes() == b"precious"
+    assert pointer_path(remote()).resolve().is_relative_to(constants.HF_HUB_CACHE)
+    assert filled.failures == []
+
+
+def test_a_repository_on_another_disk(filled: HubServer, tmp_path: Path) -> None:
+    fetch()
+    folder = hub_module.cache_folder(REPO)
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    fetch()
+    assert filled.bytes_sent() == SIZE
 
 
 def test_two_threads_at_once(filled: HubServer) -> None:

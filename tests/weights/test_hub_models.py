@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
 from tests import tiny
+from tests.hub_api import Call
 from tests.hub_client import Notes
 from tests.hub_server import Fault, HubServer
 from ugatit_cli.checkpoint import open_model
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights import hub_models, receipts
-from ugatit_cli.weights.hub import HubId
+from ugatit_cli.weights import hub_cache, hub_models, receipts
+from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
 from ugatit_cli.weights.hub_models import Wanted
 from ugatit_cli.weights.manifest import FileRecord
 from ugatit_cli.weights.transfer import digest_of
@@ -229,6 +231,7 @@ def test_a_config_that_asks_for_too_much_is_refused_before_the_weights_come(
     with pytest.raises(ModelError) as caught:
         hub_models.use_model(WANTED, Notes())
     assert text in caught.value.message
+    assert caught.value.message.startswith("me/clay: ")
     assert hub.bytes_sent("model.safetensors") == 0
 
 
@@ -262,6 +265,75 @@ def test_a_model_that_is_not_on_this_machine(hub: HubServer, monkeypatch: pytest
     with pytest.raises(ModelError, match="me/clay is not on this machine, and HF_HUB_OFFLINE forbids"):
         hub_models.use_model(WANTED, Notes())
     assert hub.requests == []
+
+
+def test_all_files_are_of_one_commit(
+    hub: HubServer, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the branch moves on in between."""
+    commit, locate, other = hub.add(REPOSITORY, model), hub_cache.locate, tiny.save(tmp_path / "other", tiny.FULL)
+
+    def moving(identity: HubId, name: str, listener: Listener) -> RemoteFile | None:
+        found = locate(identity, name, listener)
+        if name == "config.json":
+            hub.add(REPOSITORY, other)
+        return found
+
+    monkeypatch.setattr(hub_cache, "locate", moving)
+    fetched = hub_models.fetch_model(WANTED, Notes())
+    assert fetched.path.name == commit
+    assert contents(fetched.path) == contents(model)
+
+
+def test_another_commit_than_the_one_asked_for(hub: HubServer, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = hub.add(REPOSITORY, model)
+    tree = hub._commit(Call("GET", "", {}), REPOSITORY, commit)[1]
+    monkeypatch.setattr(hub, "_commit", lambda *_, **__: (commit, tree))
+    with pytest.raises(ModelError, match="doesn't answer as a Hub does"):
+        hub_models.use_model(Wanted(HubId(REPOSITORY, "0" * 40)), Notes())
+
+
+def test_downloading_again_needs_the_hub(hub: HubServer, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add(REPOSITORY, model)
+    hub_models.fetch_model(WANTED, Notes())
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE forbids"):
+        hub_models.fetch_model(WANTED, Notes(), force=True)
+
+
+def test_a_home_that_cannot_be_written(hub: HubServer, model: Path, tmp_path: Path) -> None:
+    hub.add(REPOSITORY, model)
+    (tmp_path / "home").write_bytes(b"a file")
+    notes = Notes()
+    assert contents(hub_models.use_model(WANTED, notes).path) == contents(model)
+    assert "each use will check the model again" in notes.notes[-1]
+    assert contents(hub_models.use_model(WANTED, Notes()).path) == contents(model)
+
+
+def test_a_file_that_leads_out_of_the_cache_is_not_used(hub: HubServer, model: Path, tmp_path: Path) -> None:
+    hub.add(REPOSITORY, model)
+    path = hub_models.use_model(WANTED, Notes()).weights
+    other = tiny.save(tmp_path / "other") / "model.safetensors"
+    other.write_bytes(path.read_bytes())
+    path.unlink()
+    path.symlink_to(other)
+    fetched = hub_models.use_model(WANTED, Notes())
+    assert fetched.weights.resolve() != other
+    assert contents(fetched.path) == contents(model)
+
+
+def test_a_size_that_the_hub_does_not_tell(hub: HubServer, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add(REPOSITORY, model)
+    locate = hub_cache.locate
+
+    def untold(identity: HubId, name: str, listener: Listener) -> RemoteFile | None:
+        found = locate(identity, name, listener)
+        return replace(found, size=None) if found is not None else None
+
+    monkeypatch.setattr(hub_cache, "locate", untold)
+    with pytest.raises(ModelError, match=r"me/clay: model\.safetensors has a size that the Hub doesn't tell"):
+        hub_models.use_model(WANTED, Notes())
+    assert hub.bytes_sent("model.safetensors") == 0
 
 
 def test_the_fetched_model_is_a_model(hub: HubServer, model: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +13,15 @@ import torch
 from huggingface_hub import constants
 
 import ugatit_cli
+from tests import tiny
 from tests.hub_client import Notes
 from tests.hub_server import Fault, HubServer
 from tests.weights.test_tensorflow import random_variables, write
 from ugatit_cli.checkpoint import open_model
 from ugatit_cli.errors import ModelError, OutputError
-from ugatit_cli.weights import fetch, imports, receipts
+from ugatit_cli.weights import fetch, imports, locks, receipts
 from ugatit_cli.weights.fetch import Request
-from ugatit_cli.weights.home import store_path
+from ugatit_cli.weights.home import home_folder, store_path
 from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml
 from ugatit_cli.weights.store import find_model
 from ugatit_cli.weights.transfer import digest_of
@@ -97,6 +100,7 @@ def test_hashes_of_the_first_use_are_binding(hub: HubServer, published: str, che
     with pytest.raises(ModelError, match=r"expected sha256 .*, found .* on the Hub") as caught:
         fetch.run(Request("cats", force=True), Notes())
     assert digest_of(checkpoint / "UGATIT.model-1000000.data-00000-of-00001").sha256 in caught.value.message
+    assert caught.value.hint.endswith("ugatit models rm cats")
     assert open_model(store_path("cats")).provenance["commit"] == published
 
 
@@ -136,6 +140,78 @@ def test_a_checkpoint_that_is_damaged_at_the_source(
     with pytest.raises(ModelError):
         find_model("cats", Notes())
     assert not store_path("cats").exists()
+
+
+def test_two_checkpoints_of_one_folder_are_remembered_apart(
+    hub: HubServer, published: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    other = {name: name.replace("1000000", "2000000") for name in (INDEX, DATA)}
+    hub.add(ENTRY.repository, {other[name]: files(checkpoint)[name] for name in other})
+    second = dataclasses.replace(ENTRY, name="more", files=dict.fromkeys(other.values()))
+    find_model("cats", Notes())
+    (tmp_path / "weights.toml").write_text("schema = 1\n" + entry_toml(ENTRY) + entry_toml(second), encoding="utf-8")
+    find_model("more", Notes())
+    assert all(imports.known_hashes(ENTRY).values())
+    assert published
+
+
+def test_offline_it_says_so(hub: HubServer, published: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="cats are not on this machine, and HF_HUB_OFFLINE forbids") as caught:
+        find_model("cats", Notes())
+    assert ENTRY.instructions in caught.value.hint
+    assert published
+    assert hub.requests == []
+
+
+def test_a_repository_that_is_gone_leaves_the_way_by_hand(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(ENTRY, tmp_path, monkeypatch)
+    with pytest.raises(ModelError, match="has no repository authors/weights") as caught:
+        find_model("cats", Notes())
+    assert ENTRY.instructions in caught.value.hint
+    assert hub.bytes_sent() == 0
+
+
+def test_an_index_that_is_none(
+    hub: HubServer, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(ENTRY, tmp_path, monkeypatch)
+    monkeypatch.setattr(imports, "LARGEST_INDEX", 1000)
+    hub.add(ENTRY.repository, files(checkpoint))
+    with pytest.raises(ModelError, match="not the index of a U-GAT-IT checkpoint"):
+        find_model("cats", Notes())
+    assert hub.bytes_sent() == 0
+
+
+@pytest.mark.usefixtures("published")
+def test_several_at_once_convert_it_once(hub: HubServer, checkpoint: Path) -> None:
+    """Some by their first use, some by `ugatit fetch`: none finds that it exists already."""
+    hub.fault(Fault("drip", file=".data-00000-of-00001", chunk=30_000, delay=0.02))
+    said = [Notes() for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(find_model, "cats", said[0])
+        others = [pool.submit(fetch.run, Request("cats"), notes) for notes in said[1:3]]
+        models = [job.result() for job in (first, *others, pool.submit(find_model, "cats", said[3]))]
+    assert len({model.path for model in models}) == 1
+    assert sum("converting" in note for notes in said for note in notes.notes) == 1
+    assert hub.bytes_sent(".data-") == len(files(checkpoint)[DATA])
+
+
+@pytest.mark.usefixtures("published")
+def test_a_store_that_others_fill_from_another_cache(hub: HubServer) -> None:
+    """The lock of the Hub's cache is another one then."""
+    notes = Notes()
+    with ThreadPoolExecutor(1) as pool:
+        with locks.waiting(home_folder() / "locks" / "cats", "", Notes()):
+            job = pool.submit(find_model, "cats", notes)
+            while not notes.notes:
+                time.sleep(0.01)
+            theirs = tiny.save(store_path("cats"))
+        assert job.result(timeout=60).path == theirs
+    assert notes.notes == ["another ugatit is installing cats; waiting for it"]
+    assert hub.requests == []
 
 
 def test_a_repository_that_lacks_a_file(

@@ -156,6 +156,13 @@ def test_files_that_are_not_there_get_no_receipt(folder: Path) -> None:
         {"files": {"a": 1}},
         {"folder": 7},
         {"surprise": 1},
+        {"key": 5},
+        {"commit": None},
+        {"files": {}},
+        {"files": {"/etc/passwd": {"size": 1, "sha256": "0", "mtime_ns": 1}}},
+        {"files": {"../x": {"size": 1, "sha256": "0", "mtime_ns": 1}}},
+        {"files": {"x": {"size": "1", "sha256": "0", "mtime_ns": 1}}},
+        {"files": {"x": {"size": 1, "sha256": None, "mtime_ns": 1}}},
     ],
 )
 def test_receipts_that_make_no_sense_are_none(home: Path, folder: Path, change: dict[str, Any]) -> None:

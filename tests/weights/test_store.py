@@ -135,6 +135,26 @@ def test_a_folder_wins_over_a_hub_id(hub: HubServer) -> None:
     assert hub.requests == []
 
 
+@pytest.mark.parametrize("name", ["selfie2anime", "horse2zebra"])
+def test_a_folder_of_that_name_wins_only_with_a_model_in_it(hub: HubServer, name: str) -> None:
+    """Whoever trains horse2zebra has a folder of pictures of that name."""
+    (Path(name) / "trainA").mkdir(parents=True)
+    with pytest.raises(ModelError) as caught:
+        find_model(name)
+    assert "config.json" not in caught.value.message
+    make(Path(name) / "model", "run")
+    assert find_model(name).config.domain_b == "run"
+    assert not hub.bytes_sent()
+
+
+def test_no_name(hub: HubServer) -> None:
+    for path in make(Path("m"), "here").iterdir():
+        path.rename(path.name)
+    with pytest.raises(UsageError, match="no name"):
+        find_model("")
+    assert hub.requests == []
+
+
 @pytest.mark.parametrize("name", ["./me/clay", "/me/clay", "../me/clay", "me/clay/", "a/b/c", "me//clay", "~/clay"])
 def test_paths_are_never_asked_for_on_the_hub(hub: HubServer, name: str) -> None:
     with pytest.raises(ModelError, match="no model"):
@@ -165,6 +185,7 @@ def test_a_model_on_the_hub_that_the_manifest_names(
     )
     (tmp_path / "weights.toml").write_text("schema = 1\n" + entry_toml(entry), encoding="utf-8")
     monkeypatch.setenv("UGATIT_MANIFEST", str(tmp_path / "weights.toml"))
+    make(Path("clay"), "folder")
     assert find_model("clay").config.domain_b == "published"
     asked = len(hub.requests)
     assert find_model("clay").config.domain_b == "published"

@@ -443,3 +443,35 @@ def test_digests(tmp_path: Path) -> None:
     assert digest.differs(replace(file, etag="0" * 40)) == (f"git {'0' * 40}", f"git {git}")
     assert digest.differs(replace(file, etag="0" * 64)) == ("0" * 64, sha256)
     assert Digest(None).differs(file) is None  # unknown until the size is
+
+
+@pytest.mark.parametrize("status", [404, 400, 500])
+def test_an_error_page_without_end(filled: HubServer, part: Path, status: int) -> None:
+    def endless(call: Call, answer: Answer) -> Answer:
+        return Answer(b"x" * 30_000_000, status) if call.method == "GET" else answer
+
+    wanted = remote()
+    before = len(filled.requests)
+    with altered(filled, endless):
+        refused(filled, part, wanted)
+    sent = [request.sent for request in filled.requests[before:] if request.method == "GET"]
+    assert sent
+    assert max(sent) < 10_000_000  # what the sockets hold
+    arrives(filled, part)
+
+
+@pytest.mark.parametrize("text", ["bytes 0-1/" + "9" * 5000, "bytes x-y/z", "bytes 0-1/-5"])
+def test_a_range_that_is_none(filled: HubServer, part: Path, text: str) -> None:
+    wanted = remote()
+    with altered(filled, lambda _, answer: replace(answer, headers={**answer.headers, "Content-Range": text})):
+        download(wanted, part, Notes())
+    assert part.read_bytes() == WEIGHTS
+
+
+def test_a_file_of_untold_size_ends_somewhere(filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "LARGEST_UNTOLD", SIZE - 1)
+    error = refused(filled, part, replace(remote(), size=None))
+    assert "longer than the Hub announced" in error.message
+    assert part.stat().st_size == 0
+    monkeypatch.setattr(transfer, "LARGEST_UNTOLD", SIZE)
+    arrives(filled, part, replace(remote(), size=None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,7 +73,7 @@ def fetch(
         f"{config.domain_a} <-> {config.domain_b}: {config.variant}, {config.channels} channels, "
         f"{config.image_size} px, {console.bytes_text(size)}"
     )
-    console.note(f"translate with: ugatit translate PICTURES --model {to or model} -o out/")
+    console.note(f"translate with: ugatit translate PICTURES --model {shlex.quote(str(to or model))} -o out/")
     console.result(str(found.path))
 
 

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ugatit_cli.config import ModelConfig
-from ugatit_cli.errors import ConfigError, ModelError
+from ugatit_cli.errors import ConfigError, ModelError, UsageError
 from ugatit_cli.weights import receipts
 from ugatit_cli.weights.home import BUNDLED, holds_model, store_path, stored_models
 from ugatit_cli.weights.hub import HubId, parse_hub_id
+from ugatit_cli.weights.known import CONFIG_FILE, fetched_models, is_fetched_model, nearest, not_found
 from ugatit_cli.weights.manifest import MODEL_FILES, MODEL_NAME, Entry, read_manifest
 from ugatit_cli.weights.receipts import Receipt, Stamp
 
 State = Literal["ready", "not fetched", "no weights", "damaged"]
 Kind = Literal["bundled", "hub", "import", "train", "store", "folder"]
 
-CONFIG_FILE: Final = MODEL_FILES[0]
 CARD_FILE: Final = "README.md"
 
 
@@ -40,7 +40,7 @@ class Known:
         state: `ready` says that all files are there and open, not that their hashes were compared.
         problem: what is damaged.
         entry: what the manifest says of it; None if nothing, or if it is about other weights than these.
-        receipt: what was recorded when it was fetched or installed.
+        receipt: what was recorded when it was fetched or installed; the store may have moved since.
         folder: where it is.
         files: those of its files that are there.
         config, provenance: what its `config.json` says, if it is there and whole.
@@ -177,7 +177,7 @@ def catalog() -> list[Known]:
     others = sorted(set(stored_models()) - set(entries))
     listed = [_named(name, entries.get(name)) for name in [*entries, *others]]
     covered = {one.receipt.key for one in listed if one.receipt is not None}
-    fetched = [one for one in receipts.load_all() if _is_fetched_model(one) and one.key not in covered]
+    fetched = [one for one in fetched_models() if one.key not in covered]
     return listed + [_from_hub(one.key, one) for one in fetched]
 
 
@@ -186,7 +186,10 @@ def known(name: str) -> Known:
 
     Raises:
         ModelError: nothing of that name, or no model at that path.
+        UsageError: an empty name.
     """
+    if not name:  # a path would be the working folder
+        raise UsageError("the model has no name", "Name one: `ugatit models` lists them.")
     entry = None
     if MODEL_NAME.fullmatch(name):
         entry = read_manifest().get(name)
@@ -201,34 +204,25 @@ def known(name: str) -> Known:
 
 
 def _by_hub_id(name: str) -> Known:
-    from ugatit_cli.weights.store import not_found
-
     identity = parse_hub_id(name)
     if identity is None:
         raise not_found(name)
     receipt = receipts.load(str(identity))
-    if receipt is None or not _is_fetched_model(receipt):
+    if receipt is None or not is_fetched_model(receipt):
+        near = nearest(name)
         raise ModelError(
             f"no folder {name} here, and nothing fetched from the Hub as {identity}",
-            f"Fetch it: ugatit fetch {identity}",
+            f"Did you mean {near}? Or fetch it: ugatit fetch {identity}" if near else f"Fetch it: ugatit fetch {identity}",
         )
     return _from_hub(str(identity), receipt)
-
-
-def _is_fetched_model(receipt: Receipt) -> bool:
-    """Whether a receipt is of a model from the Hub; not of one in the store, or of an official checkpoint."""
-    return CONFIG_FILE in receipt.files and "/" in receipt.key
 
 
 def _named(name: str, entry: Entry | None) -> Known:
     stored = store_path(name)
     if os.path.isdir(stored):
-        receipt = receipts.load(name)
-        if receipt is not None:  # the whole home may have moved
-            receipt = dataclasses.replace(receipt, folder=stored)
         # Other entries are about other weights than those that a user has put there under their name.
         own = entry if entry is not None and entry.source == "import" else None
-        return _here(Known(name, "store", entry=own, receipt=receipt, folder=stored))
+        return _here(Known(name, "store", entry=own, receipt=receipts.load(name), folder=stored))
     if entry is None:  # it has just been removed
         raise ModelError(f"{name} is not on this machine")
     if entry.source == "bundled":

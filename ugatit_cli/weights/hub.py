@@ -287,11 +287,11 @@ def errors_reported(hub: HubId, name: str = "") -> Iterator[None]:
     except ModelError:
         raise
     except Exception as error:
-        if isinstance(error, ValueError) or type(error).__name__ == "InvalidURL":  # an address that is none
+        if isinstance(error, _transport_error()):
+            raise _explained(hub, f"{hub}: {name}" if name else str(hub), error) from None
+        if isinstance(error, ValueError) or type(error).__name__ == "InvalidURL":  # sent on to what is no address
             raise _no_hub(hub) from None
-        if not isinstance(error, _transport_error()):
-            raise
-        raise _explained(hub, f"{hub}: {name}" if name else str(hub), error) from None
+        raise
 
 
 _NEW_TOKEN: Final = "Log in again with `hf auth login`, or check HF_TOKEN."

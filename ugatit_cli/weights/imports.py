@@ -127,10 +127,8 @@ def fetch_import(
         raise ModelError(f"the weights of {entry.name} are not on this machine", entry.instructions.strip())
     target = folder or store_path(entry.name)
     # Other processes may have another cache, but the same store.
-    store = locks.waiting(
-        home_folder() / "locks" / entry.name, f"another ugatit is installing {entry.name}", listener
-    )
-    with store, hub_cache.locked(entry.repository, listener):
+    lock, saying = home_folder() / "locks" / entry.name, f"another ugatit is installing {entry.name}; waiting for it"
+    with locks.waiting(lock, saying, listener), hub_cache.locked(entry.repository, listener):
         if unless_there and target.is_dir():
             return open_model(target)
         check_target(target, overwrite=force, option="--force")

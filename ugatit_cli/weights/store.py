@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
 from typing import Final
 
 from ugatit_cli.checkpoint import ModelFolder, open_model
-from ugatit_cli.errors import ModelError
+from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.weights import hub_models, imports, receipts
-from ugatit_cli.weights.home import BUNDLED, holds_model, store_folder, store_path, stored_models
+from ugatit_cli.weights.home import BUNDLED, holds_model, store_path
 from ugatit_cli.weights.hub import HubId, Listener, Silent, parse_hub_id
+from ugatit_cli.weights.known import known_models, not_found
 from ugatit_cli.weights.manifest import Entry, manifest_path, read_manifest
 from ugatit_cli.weights.manifest_check import MODEL_NAME
+
+__all__ = ["DEFAULT_MODEL", "bundled_models", "find_model", "known_models", "not_found"]
 
 DEFAULT_MODEL: Final = "flat2clay"
 
@@ -29,8 +31,11 @@ def find_model(name: str, listener: Listener | None = None) -> ModelFolder:
 
     Raises:
         ModelError: nothing there (says where it looked), the model is damaged, or it can't be fetched.
+        UsageError: an empty name.
         OutputError: what was fetched can't be written.
     """
+    if not name:
+        raise UsageError("the model has no name", "Name one: `ugatit models` lists them.")
     listener = listener or Silent()
     entry = None
     if MODEL_NAME.fullmatch(name):
@@ -69,22 +74,6 @@ def _from_hub(identity: HubId, listener: Listener) -> ModelFolder:
         raise ModelError(f"no folder {identity} here; {error.message}", error.hint) from error
 
 
-def not_found(name: str) -> ModelError:
-    """The error for a name that nothing has: where it was looked for, and what comes near."""
-    known = known_models()
-    near = difflib.get_close_matches(name, known, n=1)
-    suggestion = f"Did you mean {near[0]}? " if near else ""
-    return ModelError(
-        f"no model {name!r}: no such folder, nothing of that name in {store_folder()}, not in the manifest",
-        f"{suggestion}Known models: {', '.join(known)}. `ugatit models` tells more; those on the Hub are OWNER/NAME.",
-    )
-
-
 def bundled_models() -> list[str]:
     """Names of the models inside the package."""
     return [name for name, entry in read_manifest(manifest_path()).items() if entry.source == "bundled"]
-
-
-def known_models() -> list[str]:
-    """Names that are in the manifest or in the store."""
-    return sorted({*read_manifest(), *stored_models()})

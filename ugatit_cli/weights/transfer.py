@@ -89,7 +89,7 @@ def download(remote: RemoteFile, part: Path, listener: Listener, patience: Patie
     with reported(part):
         part.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: what was written is there, and nothing is left for closing to write.
-        file = open(part, "a+b", buffering=0, opener=_no_link)  # only this takes an opener
+        file = os.fdopen(_open(part), "a+b", buffering=0)
     with file, hub.errors_reported(identity, remote.name):
         with reported(part):
             transfer = _Transfer(remote, file, part, listener, patience)
@@ -105,9 +105,10 @@ def download(remote: RemoteFile, part: Path, listener: Listener, patience: Patie
         return transfer.digest
 
 
-def _no_link(path: str, flags: int) -> int:
-    """Opens a file, but not what a link of its name leads to."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+def _open(path: Path) -> int:
+    """Opens a file to read and to append, but not what a link of its name leads to."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return os.open(path, flags, 0o666)
 
 
 @dataclass
