@@ -308,7 +308,7 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
     with pytest.raises(StorageError, match="takes 4 MB; that of step 1 stays valid"):
         run.save_checkpoint(2, {"ema": {"x": torch.zeros(1_000_000)}}, {}, keep=1)
     (run.path / "filler").write_bytes(bytes(shutil.disk_usage(small_disk).free))
-    with pytest.raises(StorageError, match=r"model: .*No space left"):
+    with pytest.raises(StorageError, match=r"model: .*no space left"):
         write_model(run, 2.0)
     with pytest.raises(StorageError, match=r"metrics\.jsonl: no space left"):
         run.append_metrics({"step": 1})

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Direction, Domain, ModelConfig, Precision, Scale
 from ugatit_cli.device import DTYPES
-from ugatit_cli.durable import DISK_FULL, sync_folder
-from ugatit_cli.errors import ConfigError, ModelError, OutputError, StorageError
+from ugatit_cli.durable import sync_folder, unwritable
+from ugatit_cli.errors import ConfigError, ModelError, OutputError
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
 from ugatit_cli.tensor_files import open_tensors, stream_tensors
@@ -245,7 +245,7 @@ def save_model(
         (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
         _publish(temporary, folder)
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise unwritable(folder, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -277,7 +277,7 @@ def copy_model(
                 shutil.copyfile(source, temporary / name)
         _publish(temporary, folder)
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise unwritable(folder, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return open_model(folder)
@@ -319,13 +319,8 @@ def _temporary_beside(folder: Path) -> Path:
         # mkdtemp is private to its user; a model folder is as readable as any other new folder.
         path.chmod(0o777 & ~_umask())
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise unwritable(folder, error) from None
     return path
-
-
-def _unwritable(folder: Path, error: OSError) -> OutputError:
-    kind = StorageError if error.errno in DISK_FULL else OutputError
-    return kind(f"{folder}: can't be written: {error}", "Check free space and permissions.")
 
 
 def _umask() -> int:

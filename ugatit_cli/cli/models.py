@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from ugatit_cli.cli import console
 from ugatit_cli.cli import models_report as report
-from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.errors import Interrupted, ModelError, UsageError
 
 if TYPE_CHECKING:
     from ugatit_cli.weights.catalog import Verdict
@@ -152,10 +152,17 @@ def rm(
     from ugatit_cli.weights.catalog import known
 
     planned = removal.plan(known(name))
+    if planned.also:
+        verb = "goes" if len(planned.also) == 1 else "go"
+        console.note(f"the same files are known as {', '.join(planned.also)}, which {verb} with them")
     if not yes:
         _ask(planned)
-    with transfers.showing() as listener:
-        freed = removal.remove(planned, listener)
+    try:
+        freed = removal.remove(planned, transfers.PlainTransfer())
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted while {name} was removed", "`ugatit models` tells whether it is still there."
+        ) from None
     console.note(f"removed {name}: {console.bytes_text(freed)} freed")
 
 
@@ -163,8 +170,6 @@ def _ask(planned: Removal) -> None:
     name, size = planned.known.name, console.bytes_text(planned.size)
     for path in planned.places:
         console.note(f"goes: {path}")
-    if planned.also:
-        console.note(f"the same files are known as {', '.join(planned.also)}, which goes with them")
     if planned.only_copy:
         console.note("Nothing tells where it could be got again: this may be the only copy.")
     if not sys.stdin.isatty():
@@ -172,9 +177,22 @@ def _ask(planned: Removal) -> None:
             f"nobody is there to confirm that {name} is to be removed ({size})",
             f"Add --yes: ugatit models rm {shlex.quote(name)} --yes",
         )
-    if not typer.confirm(f"Remove {name} ({size})?", err=True):
+    if not _confirmed(f"Remove {name} ({size})?"):
         console.note("nothing was removed")
         raise typer.Exit(1)
+
+
+def _confirmed(question: str) -> bool:
+    # Not `typer.confirm`, for which Ctrl-C is the same as the end of the input.
+    console.stderr().print(f"{question} [y/N]: ", markup=False, end="")
+    try:
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        console.note("")
+        raise Interrupted("interrupted; nothing was removed") from None
+    if not answer.endswith("\n"):
+        console.note("")
+    return answer.strip().lower() in ("y", "yes")
 
 
 @app.command()

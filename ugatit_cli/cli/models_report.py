@@ -6,6 +6,7 @@ import json
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ugatit_cli.cli import console
@@ -22,6 +23,9 @@ STATES: Final = {"ready": "green", "not fetched": "", "no weights": "dim", "dama
 # Of the first column on a terminal; longer names get a line of their own.
 LONGEST_NAME: Final = 28
 GAP: Final = "  "
+# Columns on a terminal: the first of these that fit. What they leave out stands below a row, except for the path.
+LAYOUTS: Final = ((0, 1, 2, 3, 4), (0, 1, 2, 3), (0, 2, 3))
+BELOW: Final = range(1, 6)
 UNKNOWN: Final = "?"
 
 
@@ -35,6 +39,10 @@ def screen() -> Console:
 def plain(text: object) -> str:
     """A text from a model's files, without what a terminal would obey."""
     return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in str(text))
+
+
+def _one_line(text: str) -> str:
+    return plain(" ".join(text.split()))
 
 
 def write_json(value: object) -> None:
@@ -64,7 +72,7 @@ def show_table(found: Sequence[Known]) -> None:
     if not terminal.is_terminal:
         console.result("\n".join(plain_table(found)))
         return
-    for line in _folded_table(found, terminal.width):
+    for line in _folded_table(found, terminal):
         terminal.print(line)
 
 
@@ -78,12 +86,12 @@ def plain_table(found: Sequence[Known]) -> Iterator[str]:
 def _row(known: Known) -> tuple[str, ...]:
     return (
         known.name,
-        " <-> ".join(known.domains or (UNKNOWN, UNKNOWN)),
+        " <-> ".join(known.domains) if known.domains is not None else UNKNOWN,
         _size(known),
         known.state,
         origin(known),
-        plain(known.fact("licence") or UNKNOWN),
-        str(known.folder or "-"),
+        _one_line(known.fact("licence") or UNKNOWN),
+        plain(known.folder or "-").replace("\n", r"\n"),
     )
 
 
@@ -102,39 +110,63 @@ def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
     from rich.cells import cell_len
 
-    cells = [text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=False)]
+    cells = [text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=True)]
     return GAP.join(cells).rstrip()
 
 
-def _folded_table(found: Sequence[Known], width: int) -> Iterator[Text]:
+@dataclass(frozen=True)
+class _Layout:
+    """Which columns a terminal has room for, how wide they are, and the longest name that fits into the first."""
+
+    columns: tuple[int, ...]
+    widths: tuple[int, ...]
+    longest: int
+
+    def line(self, row: Sequence[str]) -> str:
+        return _line([row[index] for index in self.columns], self.widths)
+
+
+def _layout(rows: Sequence[Sequence[str]], width: int) -> _Layout:
+    widths = _widths([COLUMNS, *rows])
+    names = [len(row[0]) for row in rows]
+    wanted = max((name for name in names if name <= LONGEST_NAME), default=0)
+    for columns in LAYOUTS:
+        room = width - sum(len(GAP) + widths[index] for index in columns[1:])
+        if wanted <= room:
+            break
+    longest = min(LONGEST_NAME, room)
+    first = max([len(COLUMNS[0]), *(name for name in names if name <= longest)])
+    return _Layout(columns, (first, *(widths[index] for index in columns[1:])), longest)
+
+
+def _folded_table(found: Sequence[Known], terminal: Console) -> Iterator[Text]:
     from rich.text import Text
 
     rows = [_row(known) for known in found]
-    widths = _widths([COLUMNS, *(("" if len(row[0]) > LONGEST_NAME else row[0], *row[1:]) for row in rows)])
-    columns = 5 if sum(widths[:5]) + 4 * len(GAP) <= width else 4
-    yield Text(_line(COLUMNS[:columns], widths), "bold")
-    for known, row in zip(found, rows, strict=True):
-        yield from _folded_row(known, row, widths, columns, width)
+    layout = _layout(rows, terminal.width)
+    yield Text(layout.line(COLUMNS), "bold")
+    for row in rows:
+        yield from _folded_row(row, layout, terminal)
 
 
-def _folded_row(
-    known: Known, row: tuple[str, ...], widths: Sequence[int], columns: int, width: int
-) -> Iterator[Text]:
+def _folded_row(row: Sequence[str], layout: _Layout, terminal: Console) -> Iterator[Text]:
+    """Names and paths that are wider than the terminal stay whole, alone on their line, so that they can be copied."""
     from rich.text import Text
 
-    if len(row[0]) > LONGEST_NAME:
+    cells = row
+    if len(row[0]) > layout.longest:
         yield Text(row[0], "bold")
-        row = ("", *row[1:])
-    line = Text(_line(row[:columns], widths))
-    line.stylize("bold", 0, len(row[0]))
-    line.highlight_words([known.state], STATES[known.state])
+        cells = ("", *row[1:])
+    line = Text(layout.line(cells))
+    line.stylize("bold", 0, len(cells[0]))
+    line.highlight_words([row[3]], STATES[row[3]])
     yield line
-    facts = [f"from: {row[4]}"] if columns == 4 else []
-    facts += [f"licence: {row[5]}"] if row[5] != UNKNOWN else []
-    for text in _folded("; ".join(facts), width - 2):
-        yield Text(f"  {text}", "dim")
-    if known.folder is not None:
-        yield Text(f"  {known.folder}", "dim")
+    left_out = [index for index in BELOW if index not in layout.columns and row[index] != UNKNOWN]
+    facts = Text("; ".join(f"{COLUMNS[index].lower()}: {row[index]}" for index in left_out), "dim")
+    for part in facts.wrap(terminal, terminal.width - len(GAP)) if left_out else ():
+        yield Text(GAP, "dim") + part
+    if row[6] != "-":
+        yield Text(f"{GAP}{row[6]}", "dim")
 
 
 # --- One model -----------------------------------------------------------------------------------------

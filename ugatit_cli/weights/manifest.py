@@ -1,7 +1,7 @@
 """`weights_manifest.toml`: the models that a name stands for, as typed entries; users can have their own."""
 
 # os.path: a file that may not be seen is one that isn't there.
-# ruff: noqa: PTH113
+# ruff: noqa: PTH112, PTH113
 
 from __future__ import annotations
 
@@ -106,13 +106,14 @@ def user_manifest_path() -> Path | None:
     """The user's own manifest: `$UGATIT_MANIFEST`, else `ugatit/weights.toml` below the user's configuration folder.
 
     Raises:
-        ModelError: the variable names a file that isn't there.
+        ModelError: the variable names a folder, or a file that isn't there.
     """
     named = os.environ.get(VARIABLE)
     if named:
         path = Path(named).expanduser()
         if not os.path.isfile(path):
-            raise ModelError(f"{path}: no such file, but {VARIABLE} names it", f"Unset {VARIABLE}, or correct it.")
+            kind = "a folder, not a file" if os.path.isdir(path) else "no such file"
+            raise ModelError(f"{path}: {kind}, but {VARIABLE} names it", f"Unset {VARIABLE}, or correct it.")
         return path
     folder = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     path = Path(folder).expanduser() / "ugatit" / "weights.toml"
@@ -141,12 +142,18 @@ def _read(path: Path, sources: Collection[Source]) -> dict[str, Entry]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: can't be read: {plain_reason(error)}") from None
+        raise ModelError(f"{path}: can't be read: {plain_reason(error)}", _way_out(error)) from None
     _check_schema(path, document.get("schema"))
     mistakes = list(find_mistakes(document, sources))
     if mistakes:
         raise ModelError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
     return {name: _entry(path, name, table) for name, table in document.get("models", {}).items()}
+
+
+def _way_out(error: Exception) -> str:
+    # What `ugatit push` prints was appended a second time. `tomllib` has no error of its own for it.
+    twice = isinstance(error, tomllib.TOMLDecodeError) and str(error).startswith("Cannot declare")
+    return "This table is there twice: keep one of them." if twice else ""
 
 
 def _check_schema(path: Path, schema: object) -> None:
