@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from tests import tiny
 from ugatit_cli.checkpoint import ModelFolder
 from ugatit_cli.config import ModelConfig
-from ugatit_cli.model_card import Facts, Training, escaped, model_card, summary, training_data
+from ugatit_cli.model_card import (
+    Facts,
+    Training,
+    escaped,
+    licence_of,
+    model_card,
+    says_nothing,
+    summary,
+    training_data,
+)
 from ugatit_cli.recipe import preset
 
 HORSES = dataclasses.replace(tiny.LIGHT, domain_a="horse", domain_b="zebra")
@@ -64,9 +73,32 @@ def test_metadata() -> None:
         "pipeline_tag": "image-to-image",
         "tags": ["u-gat-it", "image-to-image", "unpaired", "gan", "horse", "zebra"],
     }
+    assert licence_of(card(licence="cc-by-4.0")) == "cc-by-4.0"
     assert "license" not in metadata(card())
+    assert licence_of(card()) == ""
     odd = dataclasses.replace(tiny.LIGHT, domain_a="A", domain_b="Yes! [no]: __init__".replace(":", ""))
     assert metadata(card(config=odd))["tags"][4:] == ["yes-no-init"]
+
+
+@pytest.mark.parametrize(
+    ("text", "licence", "nothing"),
+    [
+        ("", "", True),
+        ("\n \n", "", True),
+        ("---\n---\n", "", True),
+        ("---\ntags:\n- x\n---", "", True),
+        ("---\nlicense: mit\n---\n", "mit", False),
+        ("\ufeff---\r\nlicense: 'MIT'  # of ours\r\n---\r\nText", "MIT", False),
+        ("---\ntags: []\nlicense: cc-by-4.0\n---\n# A\n---\nlicense: mit\n---\n", "cc-by-4.0", False),
+        ("---\ntags: [a---b]\n---\nlicense: mit\n", "", False),
+        ("---\nlicense_name: mit\nlicense:\n---\n# A\n", "", False),
+        ("license: mit\n", "", False),
+        ("---\nno end", "", False),
+        ("# A", "", False),
+    ],
+)
+def test_what_a_card_says(text: str, licence: str, nothing: bool) -> None:
+    assert (licence_of(text), says_nothing(text)) == (licence, nothing)
 
 
 def test_how_to_use_it() -> None:

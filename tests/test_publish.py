@@ -75,8 +75,10 @@ def test_a_target_has_no_revision(text: str) -> None:
 
 @pytest.mark.parametrize("licence", ["MIT License", "-mit", "a" * 65, "mit\n", "[mit]"])
 def test_licences_of_another_shape(licence: str) -> None:
-    with pytest.raises(UsageError, match="--licence"):
+    with pytest.raises(UsageError) as caught:
         About(licence=licence)
+    assert caught.value.message == f"--licence {licence}: not a licence id of the Hub"
+    assert About(licence="CC-BY-4.0").licence == "cc-by-4.0"
 
 
 def test_texts_are_lines() -> None:
@@ -178,6 +180,34 @@ def test_a_card_of_ones_own_is_kept(tmp_path: Path) -> None:
         f"the model card is {folder / 'README.md'}, as it is",
         "--licence, --data: not written into that card",
     ]
+
+
+def test_what_a_card_of_ones_own_says_already(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "model")
+    about = About(licence="mit", data="icons & [more]", description="Nice")
+    (folder / "README.md").write_bytes(contents(open_model(folder), about)["README.md"])
+    notes = Notes()
+    contents(open_model(folder), about, notes)
+    assert notes.notes == [f"the model card is {folder / 'README.md'}, as it is"]
+
+
+@pytest.mark.parametrize(
+    ("about", "own", "given"),
+    [
+        (About(), False, False),
+        (About(discriminators=True), False, False),
+        (About(licence="mit"), False, True),
+        (About(data="x"), False, True),
+        (About(description="x"), False, True),
+        (About(), True, True),
+    ],
+)
+def test_whether_a_card_is_given(tmp_path: Path, about: About, own: bool, given: bool) -> None:
+    folder = tiny.save(tmp_path / "model", discriminators=True)
+    if own:
+        (folder / "README.md").write_text("# Mine")
+    with staged(open_model(folder), TARGET, about, Notes()) as found:
+        assert found.card_given is given
 
 
 def test_a_file_of_weights_with_another_name(tmp_path: Path) -> None:
@@ -307,6 +337,16 @@ def test_an_entry_that_can_be_shared(tmp_path: Path) -> None:
     assert (made.domains, made.image_size) == (("flat", "clay"), 32)
     assert (made.repository, made.revision) == ("ada/red2blue", "a" * 40)
     assert list(made.files) == ["config.json", "model.safetensors", "discriminators.safetensors", "README.md"]
+
+
+def test_the_entry_has_the_licence_of_the_card(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "model")
+    (folder / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# Mine\n")
+    with staged(open_model(folder), TARGET, About(licence="mit"), Notes()) as found:
+        assert entry(found, TARGET, "a" * 40).licence == "cc-by-4.0"
+        for card, licence in (("---\nlicense: gpl-3.0\n---\n", "gpl-3.0"), ("# Theirs", "mit")):
+            made = entry(found, TARGET, "a" * 40, card)
+            assert (made.licence, list(made.files)) == (licence, ["config.json", "model.safetensors"])
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ _TOLD: Final = frozenset(
 CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _MARKUP: Final = re.compile(r"([\\`*_\[\]<>|~#&$])")
 _ADDRESS: Final = re.compile(r"(https?://[^\s<>|]+[^\s<>|.,;:!?)'\"])")
+_FRONT: Final = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _PRECISIONS: Final[Mapping[Precision, str]] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _CITATION: Final = """\
 ```bibtex
@@ -110,6 +111,24 @@ def summary(model: ModelFolder, description: str) -> str:
 def training_data(model: ModelFolder, data: str) -> str:
     """One line on what a model was trained on, as far as somebody has said so."""
     return data or _line(model.provenance.get("training_data")) or "not described"
+
+
+def licence_of(card: str) -> str:
+    """The licence in the metadata of a card; empty if it states none."""
+    found = re.search(r"^license:[ \t]*(\S.*?)[ \t]*(?:\s#.*)?$", _parts(card)[0], re.MULTILINE)
+    return _line(found[1].strip("'\"")) if found is not None else ""
+
+
+def says_nothing(card: str) -> bool:
+    """Whether a card is one that nobody would miss: without text, and without a licence."""
+    return not _parts(card)[1].strip() and not licence_of(card)
+
+
+def _parts(card: str) -> tuple[str, str]:
+    """Metadata and Markdown."""
+    text = card.removeprefix("\ufeff").replace("\r\n", "\n")
+    front = _FRONT.match(text)
+    return (front[1], text[front.end() :]) if front is not None else ("", text)
 
 
 def escaped(text: str) -> str:

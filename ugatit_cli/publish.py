@@ -27,7 +27,16 @@ from ugatit_cli.durable import reported
 from ugatit_cli.encoding import encode
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.images import from_pil, read_picture
-from ugatit_cli.model_card import CONTROLS, Facts, Training, model_card, summary, training_data
+from ugatit_cli.model_card import (
+    CONTROLS,
+    Facts,
+    Training,
+    escaped,
+    licence_of,
+    model_card,
+    summary,
+    training_data,
+)
 from ugatit_cli.run_folder import RUN_FILE, RunFolder
 from ugatit_cli.tensor_files import open_tensors
 from ugatit_cli.training.settings import Settings
@@ -49,7 +58,7 @@ class About:
     """What the user says about a model; empty where nothing is said.
 
     Attributes:
-        licence: a licence id of the Hub, like `mit`.
+        licence: a licence id of the Hub, like `mit`; taken in any case, kept in lower case.
         data: one line on what it was trained on.
         description: one line on what it does.
         samples: a picture to show.
@@ -66,10 +75,12 @@ class About:
     discriminators: bool = False
 
     def __post_init__(self) -> None:
-        if self.licence and not _LICENCE.fullmatch(self.licence):
+        licence = self.licence.lower()
+        if licence and not _LICENCE.fullmatch(licence):
             raise UsageError(
                 f"--licence {self.licence}: not a licence id of the Hub", "Like mit, apache-2.0, cc-by-4.0, or other."
             )
+        object.__setattr__(self, "licence", licence)
         for option, text in (("data", self.data), ("description", self.description)):
             if CONTROLS.search(text):
                 raise UsageError(f"--{option}: must be one line of plain text")
@@ -84,12 +95,14 @@ class Staged:
         model: the same, checked.
         files: name -> size and hash.
         about: what the user says.
+        card_given: the card is the user's own, or tells what the user says.
     """
 
     folder: Path
     model: ModelFolder
     files: dict[str, FileRecord]
     about: About
+    card_given: bool
 
 
 def parse_target(text: str) -> HubId:
@@ -141,12 +154,13 @@ def staged(model: ModelFolder, target: HubId, about: About, listener: Listener) 
             _take_weights(model, folder, about)
             copy, run = open_model(folder), _run_of(model)
             step = _put_samples(model, run, folder, about)
-            if not _take_card(model, folder, about, listener):
+            own = _take_card(model, folder, about, listener)
+            if not own:
                 text = model_card(copy, _facts(copy, run, target, about, step))
                 (folder / CARD_FILE).write_text(text, encoding="utf-8", newline="\n")
             files = {path.name: _record(path) for path in _files(folder)}
         _warn_of_paths(copy, listener)
-        yield Staged(folder, copy, files, about)
+        yield Staged(folder, copy, files, about, own or bool(about.licence or about.data or about.description))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -231,11 +245,21 @@ def _take_card(model: ModelFolder, folder: Path, about: About, listener: Listene
     if not own.is_file():
         return False
     shutil.copyfile(own, folder / CARD_FILE)
-    ignored = [f"--{name}" for name in ("licence", "data", "description") if getattr(about, name)]
     listener.note(f"the model card is {own}, as it is")
+    ignored = _not_told(own.read_text(encoding="utf-8", errors="replace"), about)
     if ignored:
         listener.note(f"{', '.join(ignored)}: not written into that card")
     return True
+
+
+def _not_told(card: str, about: About) -> list[str]:
+    """The options whose text a card doesn't have."""
+    told = {
+        "licence": licence_of(card) == about.licence,
+        "data": escaped(about.data) in card,
+        "description": escaped(about.description) in card,
+    }
+    return [f"--{name}" for name, is_told in told.items() if getattr(about, name) and not is_told]
 
 
 def _facts(copy: ModelFolder, run: RunFolder | None, target: HubId, about: About, step: int | None) -> Facts:
@@ -278,19 +302,28 @@ def _last_kid(run: RunFolder | None) -> object:
     return found[-1] if found else None
 
 
-def entry(staged: Staged, target: HubId, commit: str) -> Entry:
-    """What a manifest says of the model once it is published."""
+def entry(staged: Staged, target: HubId, commit: str, kept_card: str | None = None) -> Entry:
+    """What a manifest says of the model once it is published.
+
+    Args:
+        staged: as long as its folder is there.
+        kept_card: the card of the repository, if it isn't the staged one.
+    """
     config, about = staged.model.config, staged.about
     name = re.sub(r"^[._-]+", "", target.repository.rpartition("/")[2]) or "model"
+    listed = [name for name in LISTED if name in staged.files]
+    if kept_card is not None:
+        listed.remove(CARD_FILE)
+    card = kept_card or (staged.folder / CARD_FILE).read_text(encoding="utf-8", errors="replace")
     return Entry(
         name=name,
         description=summary(staged.model, about.description),
         domains=(config.domain_a, config.domain_b),
         image_size=config.image_size,
-        licence=about.licence or "not stated",
+        licence=licence_of(card) or about.licence or "not stated",
         training_data=training_data(staged.model, about.data),
         source="hub",
         repository=target.repository,
         revision=commit,
-        files={name: staged.files[name] for name in LISTED if name in staged.files},
+        files={name: staged.files[name] for name in listed},
     )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests import tiny
-from tests.cli.conftest import Command, Outcome
+from tests.cli.conftest import Command, Outcome, command
 from tests.cli.test_startup import HEAVY, imported_by
 from tests.fetched import fetched, flip, one_of_each, stored, use_folders
 from ugatit_cli.weights import receipts
@@ -66,6 +70,23 @@ def test_the_table_for_programs(ugatit: Command, cache: Path) -> None:
     assert outcome.stdout.isascii()
     assert b"\x1b" not in outcome.stdout
     assert ugatit("models", "list") == outcome
+
+
+@pytest.mark.parametrize("licence", ["MIT\nof the code\r\nonly", "\nMIT of\u2028the code\x85\x0bonly  "])
+def test_one_line_for_each_model(ugatit: Command, licence: str) -> None:
+    folder = stored("mine")
+    document = json.loads((folder / "config.json").read_text())
+    document["provenance"] = {"licence": licence, "description": "two\nlines"}
+    (folder / "config.json").write_text(json.dumps(document))
+    outcome = ugatit("models")
+    assert len(outcome.lines) == 1 + len(read_manifest()) + 1
+    assert row(outcome, "mine")[5:] == ["MIT of the code only", str(folder)]
+
+
+def test_one_line_wherever_the_store_is(ugatit: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UGATIT_HOME", str(tmp_path / "two\nlines"))
+    folder = stored("mine")
+    assert row(ugatit("models"), "mine")[-1] == str(folder).replace("\n", r"\n")
 
 
 @pytest.mark.usefixtures("many")
@@ -284,9 +305,10 @@ def test_removing_needs_a_yes(ugatit: Command) -> None:
     assert (outcome.code, outcome.stdout) == (2, b"")
     assert outcome.errors == ["nobody is there to confirm that mine is to be removed (124.2 kB)"]
     assert "ugatit models rm mine --yes" in outcome.stderr
-    for answer, code in ((b"n\n", 1), (b"\n", 1), (b"", 1)):
+    for answer, code in ((b"n\n", 1), (b"\n", 1), (b"maybe\n", 1), (b"", 1)):
         outcome = ugatit("models", "rm", "mine", stdin=answer, typed=True)
-        assert (outcome.code, outcome.stdout.strip()) == (code, b"")  # the prompt leaves a space
+        assert (outcome.code, outcome.stdout) == (code, b"")
+        assert outcome.stderr.endswith("\nnothing was removed\n" if answer == b"" else "nothing was removed\n")
         assert folder.is_dir()
     assert f"goes: {folder}" in outcome.stderr
     assert "this may be the only copy" in outcome.stderr
@@ -305,9 +327,39 @@ def test_removing_without_a_question(ugatit: Command, cache: Path, model: Path) 
     assert f"the same files are known as ann/cats@{COMMIT}" in outcome.stderr
     assert "only copy" not in outcome.stderr
     outcome = ugatit("models", "rm", "ann/cats", "--yes")
-    assert (outcome.code, outcome.stderr) == (0, "removed ann/cats: 150.7 kB freed\n")
+    also = f"the same files are known as ann/cats@{COMMIT}, which goes with them\n"
+    assert (outcome.code, outcome.stderr) == (0, also + "removed ann/cats: 150.7 kB freed\n")
     assert list(cache.glob("models--*")) == []
     assert ugatit("models", "rm", "ann/cats", "--yes").code == 3
+
+
+def test_ctrl_c_instead_of_an_answer() -> None:
+    folder = stored("mine")
+    ours, theirs = pty.openpty()
+    words = command("models", "rm", "mine")
+    with subprocess.Popen(words, stdin=theirs, stderr=subprocess.PIPE, bufsize=0) as process:
+        assert process.stderr is not None
+        said = b""
+        while b"[y/N]" not in said and (more := process.stderr.read(1000)):
+            said += more
+        process.send_signal(signal.SIGINT)
+        said += process.stderr.read()
+    os.close(ours)
+    os.close(theirs)
+    assert said.endswith(b"\nerror: interrupted; nothing was removed\n")
+    assert process.returncode == 130
+    assert folder.is_dir()
+
+
+def test_ctrl_c_during_a_removal(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored("mine")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ugatit_cli.weights.removal.remove", interrupted)
+    outcome = ugatit("models", "rm", "mine", "--yes")
+    assert (outcome.code, outcome.errors) == (130, ["interrupted while mine was removed"])
 
 
 def test_what_is_not_removed(ugatit: Command, model: Path) -> None:
@@ -326,6 +378,8 @@ def test_wrong_usage(ugatit: Command) -> None:
     outcome = ugatit("models", "shwo", "flat2clay")
     assert outcome.code == 2
     assert "'show'" in outcome.stderr
+    for name in ("show", "verify", "path", "rm"):
+        assert ugatit("models", name, "").errors == ["the model has no name"]
     for arguments in (("--no-such-option",), ("show",), ("verify", "a", "b"), ("rm",), ("path",)):
         assert ugatit("models", *arguments).code == 2
 
@@ -345,8 +399,12 @@ def test_help_tells_the_commands(ugatit: Command) -> None:
     assert "models" in ugatit("--help").stdout.decode()
 
 
-def test_the_table_does_without_torch() -> None:
-    code, modules = imported_by("models")
-    assert not code
-    assert "safetensors" in modules
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [(("models",), 0), (("models", "path", "nothing"), 3), (("models", "show", "nobody/none"), 3)],
+)
+def test_what_does_without_torch(arguments: tuple[str, ...], found: int) -> None:
+    code, modules = imported_by(*arguments)
+    assert (code or 0) == found
+    assert "tomllib" in modules
     assert "torch" not in modules

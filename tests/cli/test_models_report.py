@@ -30,12 +30,12 @@ def model(tmp_path: Path) -> Path:
     return tiny.save(tmp_path / "made", discriminators=True)
 
 
-def on_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The table as it appears on a terminal, without colours."""
+def on_terminal(width: int, monkeypatch: pytest.MonkeyPatch, found: list[Known] | None = None) -> list[str]:
+    """The table of all or of these models as it appears on a terminal, without colours."""
     seen = StringIO()
     terminal = Console(file=seen, force_terminal=True, color_system=None, width=width, soft_wrap=True)
     monkeypatch.setattr(models_report, "screen", lambda: terminal)
-    models_report.show_table(catalog())
+    models_report.show_table(catalog() if found is None else found)
     return seen.getvalue().splitlines()
 
 
@@ -63,6 +63,37 @@ def test_the_table_on_a_terminal(
         line.index(state) for line in lines for state in ("ready", "not fetched", "damaged") if f" {state}" in line
     }
     assert len(starts) == 1
+
+
+@pytest.mark.parametrize("width", [30, 40, 50, 56])
+def test_the_table_on_a_narrow_terminal(
+    cache: Path, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, width: int
+) -> None:
+    one_of_each(cache, model, LONG, COMMIT)
+    lines = on_terminal(width, monkeypatch)
+    long = [line for line in lines if len(line) > width]
+    assert all(line.strip().startswith((str(tmp_path), str(BUNDLED), LONG)) for line in long)
+    assert lines[0].split() == ["NAME", "SIZE", "STATE"]
+    text = " ".join(" ".join(lines).split())
+    assert "domains: selfie <-> anime; from: authors' checkpoint hylee/UGATIT_model; licence: not stated by" in text
+    assert len({line.index("not fetched") for line in lines if "not fetched" in line}) == 1
+    # A name that doesn't fit beside the other columns stands above them.
+    index = next(index for index, line in enumerate(lines) if line.startswith("photo2portrait"))
+    assert (lines[index] == "photo2portrait") == (width == 30)
+    assert lines[index + (width == 30)].endswith("-         no weights")
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_wide_domains_and_texts_are_folded(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ModelConfig("猫" * 40, "いぬ")
+    wide = Known("cats", "store", "ready", config=config, provenance={"licence": "無料" * 30})
+    lines = on_terminal(width, monkeypatch, [wide, Known("x", "store")])
+    assert max(map(cell_len, lines)) <= width
+    assert [line.rstrip() for line in lines] == lines
+    assert "".join("".join(lines).split()).count("猫") == 40
+    assert lines[0].split() == ["NAME", "SIZE", "STATE"]
+    assert lines[1].split() == ["cats", "?", "ready"]
+    assert "".join(line.strip() for line in lines).count("無料") == 30
 
 
 def test_long_texts_are_folded_between_words(model: Path) -> None:

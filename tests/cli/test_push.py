@@ -6,22 +6,27 @@ import dataclasses
 import hashlib
 import json
 import logging
-import re
+import os
+import signal
+import subprocess
+import time
 import tomllib
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils.logging import get_verbosity, set_verbosity
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 from tests import tiny
-from tests.cli.conftest import Command, Outcome, below, put
-from tests.hub_server import Fault, HubServer
+from tests.cli.conftest import Command, Outcome, below, command, put
+from tests.hub_api import Answer, Call
+from tests.hub_client import environment
+from tests.hub_server import HubServer
 from tests.pictures import make_folders, train
-from ugatit_cli.checkpoint import open_model
 from ugatit_cli.weights.manifest import read_manifest
 from ugatit_cli.weights.store import find_model
 
@@ -37,6 +42,10 @@ def model(tmp_path: Path) -> str:
 
 @pytest.fixture
 def push(ugatit: Command, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> Command:
+    return logged_in(ugatit, hub, monkeypatch)
+
+
+def logged_in(ugatit: Command, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> Command:
     """`ugatit push` by somebody who is logged in; no output ever has the token."""
     monkeypatch.setenv("HF_TOKEN", hub.token)
 
@@ -90,7 +99,6 @@ def test_the_entry_for_a_manifest(push: Command, hub: HubServer, model: str, mon
     fetched = find_model("flat2clay")  # as the manifest has it, not the bundled one
     assert fetched.weights.read_bytes() == local()["model.safetensors"]
     assert fetched.discriminators is not None
-    assert "~/.config/ugatit/weights.toml, whose first line is: schema = 1" in outcome.stderr
 
 
 def test_a_run(push: Command, hub: HubServer, tmp_path: Path) -> None:
@@ -144,13 +152,7 @@ def test_other_repositories_are_left_alone(push: Command, hub: HubServer, model:
     assert remote(hub)["pytorch_model.bin"] == b"x"
 
 
-@pytest.mark.parametrize("config", [b"no json", b"[]", b'{"format": "1", "model": {}}', b'{"format": 1}'])
-def test_configs_that_are_not_ours(push: Command, hub: HubServer, model: str, config: bytes) -> None:
-    hub.add(REPO, {"config.json": config})
-    assert push(model, REPO).errors == [f"{REPO} exists and is not a ugatit model (config.json)"]
-
-
-@pytest.mark.parametrize("files", [{".gitattributes": b""}, {"README.md": b"# Soon"}])
+@pytest.mark.parametrize("files", [{".gitattributes": b""}, {"README.md": b"---\ntags: []\n---\n"}])
 def test_a_repository_that_waits(push: Command, hub: HubServer, model: str, files: dict[str, bytes]) -> None:
     hub.add(REPO, files)
     assert push(model, REPO).code == 0
@@ -197,49 +199,13 @@ def test_offline(push: Command, hub: HubServer, model: str, monkeypatch: pytest.
     assert hub.requests == []
 
 
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        (Fault("status", "repos/create", status=403, method="POST"), "the Hub forbids it (403)"),
-        (Fault("status", "commit/main", status=409, method="POST"), "changed by somebody else meanwhile (409)"),
-        (Fault("status", "commit/main", status=503, method="POST"), "the Hub answered 503"),
-        (Fault("status", "commit/main", status=400, method="POST"), "the Hub refuses the upload (400): Error 400"),
-        (Fault("status", "commit/main", status=429, method="POST"), "too many requests (429)"),
-        (Fault("html", "commit/main", method="POST"), "doesn't answer as a Hub does"),
-        (Fault("html", "repos/create", method="POST"), "doesn't answer as a Hub does"),
-        (Fault("html", f"models/{REPO}"), "doesn't answer as a Hub does"),
-        (Fault("status", "validate-yaml", status=400, method="POST"), "Invalid metadata in README.md"),
-        (Fault("status", f"models/{REPO}", status=503), "the Hub answered 503"),
-    ],
-)
-def test_faults(push: Command, hub: HubServer, model: str, fault: Fault, reason: str) -> None:
-    hub.fault(fault)
-    outcome = push(model, REPO)
-    assert outcome.code == 3
-    assert outcome.stdout == b""
-    assert len(outcome.errors) == 1
-    assert reason in outcome.errors[0]
-    assert fault.hits
-    hub.heal()
-    assert push(model, REPO).code == 0
-    assert remote(hub)["model.safetensors"] == local()["model.safetensors"]
-
-
-def test_an_upload_that_is_refused(push: Command, hub: HubServer, model: str) -> None:
-    fault = hub.fault(Fault("status", "", status=403, method="PUT"))
-    outcome = push(model, REPO, "--with-discriminators")
-    assert (outcome.code, outcome.errors) == (3, [f"{REPO}: the Hub forbids it (403)"])
-    assert fault.hits
-    hub.heal()
-    assert push(model, REPO, "--with-discriminators").code == 0
-
-
-def test_a_busy_hub(push: Command, hub: HubServer, model: str) -> None:
-    for path, method in ((f"models/{REPO}", "GET"), ("repos/create", "POST")):
-        hub.fault(Fault("status", path, status=503, method=method, times=1))
-    outcome = push(model, REPO)
-    assert outcome.code == 0
-    assert outcome.stderr.count("the Hub answered 503 (out of service); trying again") == 2
+def test_an_address_that_is_none_is_found_first(push: Command, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "nonsense")
+    for arguments in ((REPO,), (REPO, "--dry-run")):
+        outcome = push(model, *arguments)
+        assert (outcome.code, outcome.errors) == (3, ["HF_ENDPOINT is 'nonsense': not a web address"])
+        assert "publishing" not in outcome.stderr
+        assert not Path("flat2clay").exists()
 
 
 def test_no_connection(push: Command, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,22 +214,6 @@ def test_no_connection(push: Command, model: str, monkeypatch: pytest.MonkeyPatc
     assert outcome.code == 3
     assert len(outcome.errors) == 1
     assert f"{REPO}: the connection failed" in outcome.errors[0]
-
-
-def test_somebody_else_is_quicker(push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub.add(REPO, {"README.md": b"# Soon"})
-    create = huggingface_hub.HfApi.create_commit
-
-    def later(*arguments: Any, **options: Any) -> Any:
-        hub.add(REPO, {"theirs.bin": b"x"})
-        return create(*arguments, **options)
-
-    with monkeypatch.context() as context:
-        context.setattr(huggingface_hub.HfApi, "create_commit", later)
-        outcome = push(model, REPO)
-    assert (outcome.code, outcome.errors) == (3, [f"{REPO} was changed by somebody else meanwhile (412)"])
-    assert "model.safetensors" not in remote(hub)
-    assert push(model, REPO).errors == [f"{REPO} exists and is not a ugatit model (theirs.bin)"]
 
 
 def test_ctrl_c(push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,19 +229,67 @@ def test_ctrl_c(push: Command, hub: HubServer, model: str, monkeypatch: pytest.M
     assert "model.safetensors" in remote(hub)
 
 
+def stalled(hub: HubServer) -> Callable[[Call], Answer]:
+    """Answers as the Hub does, but never to an upload."""
+    answer = hub.answer
+
+    def wait(call: Call) -> Answer:
+        if call.method == "PUT":
+            hub.stopping.wait(60)
+        return answer(call)
+
+    return wait
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_while_the_weights_are_sent(
+    hub: HubServer, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setattr(hub, "answer", stalled(hub))
+    (tmp_path / "tmp").mkdir()
+    variables = environment(hub.url, tmp_path, HF_TOKEN=hub.token, TMPDIR=str(tmp_path / "tmp"))
+    process = subprocess.Popen(
+        command("push", model, REPO), env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        wait_for(lambda: any(request.method == "PUT" for request in list(hub.requests)))
+        assert below("tmp") != []
+        os.kill(process.pid, number)
+        output, said = process.communicate(timeout=20)
+    assert (process.returncode, output) == (130, "")
+    assert "error: interrupted before all was done\n" in said
+    assert list(Path("tmp").iterdir()) == []
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
 # --- What the client says --------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def _same_verbosity() -> Iterator[None]:
+    verbosity = get_verbosity()
+    yield
+    set_verbosity(verbosity)
+
+
+@pytest.mark.usefixtures("_same_verbosity")
 def test_the_client_is_quiet(push: Command, model: str, caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("huggingface_hub")
-    level = logger.level
+    set_verbosity(logging.INFO)
     push(model, REPO)
     outcome = push(model, REPO)  # of which the client would warn that nothing is new
     assert caplog.records == []
-    assert logger.level == level
+    assert logger.level == logging.INFO
     assert not are_progress_bars_disabled()
     assert "%" not in outcome.stderr
-    assert len(outcome.stderr.splitlines()) == 4
+    assert len(outcome.stderr.splitlines()) == 5
 
 
 def test_warnings_of_the_hub_about_the_card(push: Command, hub: HubServer, model: str) -> None:
@@ -306,51 +304,44 @@ def test_warnings_of_the_hub_about_the_card(push: Command, hub: HubServer, model
     assert remote(hub)["README.md"] == b"# Mine\n"
 
 
-# --- Dry runs --------------------------------------------------------------------------------------------
+# --- What to do with the entry ---------------------------------------------------------------------------
 
 
-def test_a_dry_run(push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HF_TOKEN")
-    before = local()
-    outcome = push(model, REPO, "--dry-run", "--licence", "mit")
+def test_a_manifest_that_is_not_there_yet(
+    push: Command, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    default = tmp_path / "config" / "ugatit" / "weights.toml"
+    assert f"write what follows to {default}, below a first line: schema = 1" in push(model, REPO).stderr
+    monkeypatch.setenv("UGATIT_MANIFEST", str(tmp_path / "mine.toml"))
+    outcome = push("./model", REPO)
     assert outcome.code == 0
-    assert outcome.lines == [str(Path("flat2clay").absolute())]
-    assert sorted(local("flat2clay")) == sorted([*MODEL, "README.md"])
-    assert local("flat2clay")["model.safetensors"] == before["model.safetensors"]
-    assert not Path("flat2clay/model.safetensors").samefile("model/model.safetensors")
-    assert f"would publish to the repository {hub.url}/{REPO}:" in outcome.stderr
-    assert re.search(r"^  model.safetensors  [\d.]+ kB$", outcome.stderr, re.MULTILINE)
-    assert hub.requests == []
-    assert local() == before
-    assert open_model(Path("flat2clay")).discriminators is None
+    assert f"write what follows to {tmp_path / 'mine.toml'}, below a first line: schema = 1" in outcome.stderr
 
 
-def test_a_dry_run_is_published_as_it_is(push: Command, hub: HubServer, model: str) -> None:
-    push(model, REPO, "--dry-run", "--to", "look/it", "--with-discriminators")
-    Path("look/it/README.md").write_text("---\nlibrary_name: ugatit\n---\n# Edited\n")
-    assert push("look/it", REPO, "--with-discriminators").code == 0
-    assert remote(hub) == local("look/it")
+def test_a_manifest_that_is_there(push: Command, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, path in (("", "config/ugatit/weights.toml"), ("UGATIT_MANIFEST", "mine.toml")):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("schema = 1\n")
+        if variable:
+            monkeypatch.setenv(variable, str(tmp_path / path))
+        told = push(model, REPO).stderr
+        assert f"append what follows to {tmp_path / path}, replacing an entry of that name" in told
+        assert "schema = 1" not in told
 
 
-def test_a_dry_run_replaces_only_models(push: Command, model: str) -> None:
-    put("pictures/a.png")
-    outcome = push(model, REPO, "--dry-run", "--to", "pictures", "--overwrite")
-    assert outcome.code == 1
-    assert below("pictures") == ["a.png"]
-    assert push(model, REPO, "--dry-run", "--to", "look").code == 0
-    outcome = push(model, REPO, "--dry-run", "--to", "look")
-    assert outcome.code == 1
-    assert "exists already" in outcome.errors[0]
-    assert push(model, REPO, "--dry-run", "--to", "look", "--licence", "mit", "--overwrite").code == 0
-    assert b"license: mit" in local("look")["README.md"]
+def test_an_entry_named_like_the_bundled_model(push: Command, model: str) -> None:
+    warning = "it would take the place of the bundled model"
+    assert f"{warning} flat2clay" in push(model, REPO).stderr
+    assert warning not in push(model, "tester/mine").stderr
 
 
-def test_a_dry_run_never_replaces_the_model_itself(push: Command, model: str) -> None:
-    before = local()
-    outcome = push(model, "tester/model", "--dry-run", "--overwrite")
-    assert outcome.code == 2
-    assert "is the model itself" in outcome.errors[0]
-    assert local() == before
+def test_a_card_that_stays_is_not_in_the_entry(push: Command, hub: HubServer, model: str) -> None:
+    push(model, REPO, "--licence", "mit", "--description", "Nice")
+    outcome = push(model, REPO)
+    assert f"nothing changed: {hub.url}/{REPO}\n" in outcome.stderr
+    entry = tomllib.loads(outcome.stdout.decode())["models"]["flat2clay"]
+    assert entry["licence"] == "mit"
+    assert sorted(entry["files"]) == MODEL
 
 
 # --- Usage -----------------------------------------------------------------------------------------------
@@ -362,7 +353,7 @@ def test_a_dry_run_never_replaces_the_model_itself(push: Command, model: str) ->
         (("flat2clay",), "'flat2clay' is not a repository on the Hub"),
         ((f"{REPO}@v1",), f"{REPO}@v1: a model is published as the newest revision"),
         ((REPO, "--to", "look"), "--to is where --dry-run writes"),
-        ((REPO, "--licence", "all rights reserved"), "--licence all rights reserved: not a licence id of the Hub"),
+        ((REPO, "--licence", "All Rights Reserved"), "--licence All Rights Reserved: not a licence id of the Hub"),
         ((REPO, "--licence", ""), "--licence is empty"),
         ((REPO, "--data", " "), "--data is empty"),
         ((REPO, "--description", "a\nb"), "--description: must be one line of plain text"),

@@ -12,7 +12,7 @@ import pytest
 from tests import tiny
 from tests.fetched import fetched, flip, stored, use_folders
 from ugatit_cli.checkpoint import open_model
-from ugatit_cli.errors import ModelError
+from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.weights import catalog, receipts
 from ugatit_cli.weights.catalog import Known, checkpoint_of, known, verify
 from ugatit_cli.weights.home import BUNDLED, store_path
@@ -160,6 +160,9 @@ def test_an_imported_model_keeps_the_facts_of_its_entry(cache: Path) -> None:
     receipt = checkpoint(cache, entry)
     assert known("selfie2anime").state == "not fetched"
     assert checkpoint_of(known("selfie2anime")) == receipt
+    receipt.folder.rename(cache / "moved")
+    assert checkpoint_of(known("selfie2anime")) is None
+    (cache / "moved").rename(receipt.folder)
     assert list(listed()) == list(read_manifest())
     folder = stored("selfie2anime")
     document = json.loads((folder / "config.json").read_text())
@@ -232,12 +235,39 @@ def test_names_are_found_as_find_model_finds_them(model: Path) -> None:
     assert known("selfie2anime").folder == find_model("selfie2anime").path == store_path("selfie2anime")
 
 
+def test_a_damaged_run(model: Path) -> None:
+    shutil.copytree(model, "run/model")
+    damage(Path("run/model"), "cut")
+    one = known("run")
+    assert (one.folder, one.state) == (Path("run/model"), "damaged")
+    assert "not a complete safetensors file" in one.problem
+    assert len(verify(one).damage) == 1
+
+
+def test_no_name(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(model)
+    with pytest.raises(UsageError, match="no name") as caught:
+        known("")
+    assert "ugatit models" in caught.value.hint
+    assert known(".").folder == Path()
+
+
 @pytest.mark.parametrize(("name", "near"), [("flat2cley", "flat2clay"), ("minee", "mine"), ("../x y", "")])
 def test_unknown_names(name: str, near: str) -> None:
     stored("mine")
     with pytest.raises(ModelError, match="no model") as caught:
         known(name)
     assert f"Did you mean {near}?" in caught.value.hint or not near
+
+
+def test_near_misses_among_fetched_models(cache: Path, model: Path) -> None:
+    fetched(cache, model, "tester/a", COMMIT)
+    with pytest.raises(ModelError, match="nothing fetched from the Hub as tester/b") as caught:
+        known("tester/b")
+    assert caught.value.hint == "Did you mean tester/a? If not, fetch it: ugatit fetch tester/b"
+    with pytest.raises(ModelError, match="no model 'a'") as caught:
+        known("a")
+    assert caught.value.hint.startswith("Did you mean tester/a? ")
 
 
 # --- Damage --------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -86,6 +87,8 @@ def test_a_checkpoint_is_fetched_and_converted_on_first_use(hub: HubServer, publ
     receipt = receipts.load("cats")
     assert receipt is not None
     assert receipt.damage() == []
+    assert "isn't needed any more" in notes.notes[-1]
+    shutil.rmtree(notes.notes[-1].partition(": ")[2])
     asked = len(hub.requests)
     assert find_model("cats", Notes()) == model
     assert fetch.run(Request("cats"), Notes()) == model

@@ -264,11 +264,22 @@ def test_the_variable_names_another_one(config_home: Path, monkeypatch: pytest.M
     monkeypatch.setenv("UGATIT_MANIFEST", "")
     assert {"zoo", "circus"} & set(read_manifest()) == {"zoo"}
     named.unlink()
-    for gone in (named, config_home):
-        monkeypatch.setenv("UGATIT_MANIFEST", str(gone))
+    for wrong, reason in ((named, "no such file"), (config_home, "a folder, not a file")):
+        monkeypatch.setenv("UGATIT_MANIFEST", str(wrong))
         with pytest.raises(ModelError) as caught:
             read_manifest()
-        assert caught.value.message == f"{gone}: no such file, but UGATIT_MANIFEST names it"
+        assert caught.value.message == f"{wrong}: {reason}, but UGATIT_MANIFEST names it"
+
+
+def test_a_table_that_was_appended_twice(tmp_path: Path) -> None:
+    table = HUB.removeprefix("schema = 1\n")
+    path = write(tmp_path, f"schema = 1\n{table}\n{table}")
+    with pytest.raises(ModelError, match=r"can't be read: Cannot declare .*'cats'.* twice \(at line") as caught:
+        read_manifest(path)
+    assert caught.value.hint == "This table is there twice: keep one of them."
+    with pytest.raises(ModelError, match="can't be read") as caught:
+        read_manifest(write(tmp_path, "schema = 1\n[models.cats"))
+    assert caught.value.hint == ""
 
 
 def test_folders_below_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 
 from tests import tiny
 from tests.fetched import fetched, stored, use_folders
+from tests.hub_client import Notes
 from tests.weights.test_catalog import COMMIT, checkpoint
 from ugatit_cli.errors import ModelError, OutputError, UsageError
-from ugatit_cli.weights import receipts, removal
+from ugatit_cli.weights import hub_cache, receipts, removal
 from ugatit_cli.weights.catalog import known
 from ugatit_cli.weights.home import BUNDLED, store_folder, store_path
 from ugatit_cli.weights.manifest import read_manifest
@@ -195,6 +197,31 @@ def test_a_cache_below_a_link(cache: Path, model: Path, tmp_path: Path) -> None:
     fetched(cache, model, "ann/cats", COMMIT)
     remove(plan(known("ann/cats")))
     assert below(tmp_path / "real") == []
+
+
+class Aloud(Notes):
+    """A listener that somebody waits for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard = threading.Event()
+
+    def note(self, text: str) -> None:
+        super().note(text)
+        self.heard.set()
+
+
+def test_a_fetch_that_goes_on_ends_first(cache: Path, model: Path) -> None:
+    folder, listener = fetched(cache, model, "ann/cats", COMMIT).folder, Aloud()
+    thread = threading.Thread(target=remove, args=(plan(known("ann/cats")), listener))
+    with hub_cache.locked("ann/cats", Notes()):
+        thread.start()
+        assert listener.heard.wait(10)
+        assert known("ann/cats").state == "ready"
+    thread.join()
+    assert listener.notes == ["another ugatit is fetching ann/cats; waiting for it"]
+    assert not folder.exists()
+    assert receipts.load_all() == []
 
 
 @pytest.mark.parametrize("kind", ["blob", "link", "all links"])

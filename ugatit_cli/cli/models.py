@@ -184,8 +184,8 @@ def _ask(planned: Removal) -> None:
 
 def _confirmed(question: str) -> bool:
     # Not `typer.confirm`, for which Ctrl-C is the same as the end of the input.
-    console.stderr().print(f"{question} [y/N]: ", markup=False, end="")
     try:
+        console.stderr().print(f"{question} [y/N]: ", markup=False, end="")
         answer = sys.stdin.readline()
     except KeyboardInterrupt:
         console.note("")

@@ -91,7 +91,7 @@ def _row(known: Known) -> tuple[str, ...]:
         known.state,
         origin(known),
         _one_line(known.fact("licence") or UNKNOWN),
-        plain(known.folder or "-").replace("\n", r"\n"),
+        str(known.folder or "-").replace("\n", r"\n"),
     )
 
 
@@ -150,7 +150,7 @@ def _folded_table(found: Sequence[Known], terminal: Console) -> Iterator[Text]:
 
 
 def _folded_row(row: Sequence[str], layout: _Layout, terminal: Console) -> Iterator[Text]:
-    """Names and paths that are wider than the terminal stay whole, alone on their line, so that they can be copied."""
+    """Names and paths that are wider than the terminal stay whole, alone on a line, so that they can be copied."""
     from rich.text import Text
 
     cells = row
@@ -164,6 +164,7 @@ def _folded_row(row: Sequence[str], layout: _Layout, terminal: Console) -> Itera
     left_out = [index for index in BELOW if index not in layout.columns and row[index] != UNKNOWN]
     facts = Text("; ".join(f"{COLUMNS[index].lower()}: {row[index]}" for index in left_out), "dim")
     for part in facts.wrap(terminal, terminal.width - len(GAP)) if left_out else ():
+        part.rstrip()
         yield Text(GAP, "dim") + part
     if row[6] != "-":
         yield Text(f"{GAP}{row[6]}", "dim")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
+import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ugatit_cli.cli import console
 from ugatit_cli.cli.transfers import PlainTransfer, find_model
-from ugatit_cli.errors import Interrupted, UsageError
+from ugatit_cli.errors import Interrupted, ModelError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from ugatit_cli.publish import Staged
+    from ugatit_cli.publish import About, Staged
     from ugatit_cli.weights.hub import HubId
 
 
@@ -53,14 +56,18 @@ def push(
     ] = None,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Publish into a repository that holds something else; replace --to DIR."),
+        typer.Option(
+            "--overwrite",
+            help="Publish into a repository that holds something else; replace its model card, and --to DIR.",
+        ),
     ] = False,
 ) -> None:
     """Publish a model on the Hugging Face Hub, with a model card.
 
     The card tells what the model does, how to use it, how it was trained, and shows samples; a README.md in the model
-    folder takes its place. Log in first: `hf auth login`. What is written to stdout is the model's entry for a
-    manifest, with the hash of every file.
+    folder takes its place. A card that the repository has already is kept, unless you give another or say something
+    new for it. Log in first: `hf auth login`. What is written to stdout is the model's entry for a manifest, with the
+    hash of every file.
 
     Examples:
 
@@ -78,7 +85,7 @@ def push(
 
     target = publish.parse_target(repository)
     about = publish.About(
-        licence=_given("--licence", licence).lower(),
+        licence=_given("--licence", licence),
         data=_given("--data", data),
         description=_given("--description", description),
         samples=samples.expanduser() if samples is not None else None,
@@ -120,6 +127,13 @@ def _check_folder(folder: Path, source: Path, *, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def _ended_in_words() -> Iterator[None]:
+    """SIGTERM ends it as Ctrl-C does: in words, and with nothing left behind."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # schedulers repeat it
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     except KeyboardInterrupt:
@@ -127,21 +141,37 @@ def _ended_in_words() -> Iterator[None]:
             "interrupted before all was done",
             "A model is published whole or not at all; the same command again sends only what is missing.",
         ) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _write(staged: Staged, target: HubId, folder: Path, *, private: bool, overwrite: bool) -> None:
     from ugatit_cli.checkpoint import copy_model
+    from ugatit_cli.durable import unwritable
     from ugatit_cli.weights.hub import endpoint, without_secrets
 
-    copy_model(staged.model, folder, overwrite=overwrite)
-    kind = "private " if private else ""
-    console.note(f"would publish to the {kind}repository {without_secrets(endpoint())}/{target.repository}:")
+    where = f"{without_secrets(endpoint())}/{target.repository}"
+    try:
+        copy_model(staged.model, folder, overwrite=overwrite)
+    except OutputError as error:
+        if isinstance(error.__context__, OSError):  # which names a temporary folder
+            raise unwritable(folder, error.__context__) from None
+        raise
+    console.note(f"would publish to the {'private ' if private else ''}repository {where}:")
     for name, record in staged.files.items():
         console.note(f"  {name}  {console.bytes_text(record.size)}")
-    options = (" --private" if private else "") + (" --with-discriminators" if staged.about.discriminators else "")
-    name = shlex.quote(str(folder))
-    console.note(f"nothing was sent; edit its README.md, then: ugatit push {name} {target.repository}{options}")
+    options = _options(staged.about, private=private, overwrite=overwrite)
+    command = shlex.join(["ugatit", "push", str(folder), target.repository, *options])
+    console.note(f"nothing was sent; edit its README.md, then: {command}")
     console.result(str(folder))
+
+
+def _options(about: About, *, private: bool, overwrite: bool) -> list[str]:
+    """What else to say when the folder of a dry run is published."""
+    switches = {"--private": private, "--with-discriminators": about.discriminators, "--overwrite": overwrite}
+    texts = {"--licence": about.licence, "--data": about.data, "--description": about.description}
+    said = [part for option, text in texts.items() if text for part in (option, text)]
+    return [option for option, is_on in switches.items() if is_on] + said
 
 
 def _upload(staged: Staged, target: HubId, *, private: bool, overwrite: bool) -> None:
@@ -154,8 +184,33 @@ def _upload(staged: Staged, target: HubId, *, private: bool, overwrite: bool) ->
     done = hub_upload.upload(staged, target, PlainTransfer(), private=private, overwrite=overwrite, bars=bars)
     console.note(f"{'published' if done.changed else 'nothing changed'}: {done.url}")
     console.note(f"translate with: ugatit translate PICTURES --model {target.repository} -o out/")
-    console.note(
-        "to pin exactly these files under a name, append what follows to ~/.config/ugatit/weights.toml, whose first "
-        "line is: schema = 1"
-    )
-    console.result(entry_toml(publish.entry(staged, target, done.commit)).rstrip("\n"))
+    entry = publish.entry(staged, target, done.commit, done.kept_card)
+    _tell_where(entry.name)
+    console.result(entry_toml(entry).rstrip("\n"))
+
+
+def _tell_where(name: str) -> None:
+    """Which file the entry is for."""
+    from ugatit_cli.weights.manifest import manifest_path, read_manifest
+
+    path = _manifest()
+    what = f"to pin exactly these files under the name {name}"
+    if os.access(path, os.F_OK):
+        console.note(f"{what}, append what follows to {path}, replacing an entry of that name, if there is one")
+    else:
+        console.note(f"{what}, write what follows to {path}, below a first line: schema = 1")
+    shipped = read_manifest(manifest_path()).get(name)
+    if shipped is not None and shipped.source == "bundled":
+        console.note(f"note: it would take the place of the bundled model {name}; to have both, change the name")
+
+
+def _manifest() -> Path:
+    """The user's own manifest, existing or not."""
+    from ugatit_cli.weights.manifest import VARIABLE, user_manifest_path
+
+    with contextlib.suppress(ModelError):  # the variable names a file that isn't there yet
+        if found := user_manifest_path():
+            return found
+    if named := os.environ.get(VARIABLE):
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "ugatit" / "weights.toml"

@@ -212,7 +212,7 @@ def _by_hub_id(name: str) -> Known:
         near = nearest(name)
         raise ModelError(
             f"no folder {name} here, and nothing fetched from the Hub as {identity}",
-            f"Did you mean {near}? Or fetch it: ugatit fetch {identity}" if near else f"Fetch it: ugatit fetch {identity}",
+            (f"Did you mean {near}? If not, fetch it" if near else "Fetch it") + f": ugatit fetch {identity}",
         )
     return _from_hub(str(identity), receipt)
 

@@ -134,7 +134,13 @@ def fetch_import(
         check_target(target, overwrite=force, option="--force")
         receipt = fetch_checkpoint(entry, listener, force=force)
         source = {"repository": receipt.repository, "commit": receipt.commit}
-        return install(entry, receipt.folder / _index(entry), listener, folder=folder, force=force, source=source)
+        model = install(entry, receipt.folder / _index(entry), listener, folder=folder, force=force, source=source)
+    size = sum(stamp.size for stamp in receipt.files.values())
+    listener.note(
+        f"the checkpoint stays in the Hub's cache ({size / 1e6:,.1f} MB), and isn't needed any more: "
+        f"{hub.cache_folder(entry.repository)}"
+    )
+    return model
 
 
 def install(
