@@ -24,6 +24,7 @@ def filled_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[HubSer
     """A Hub that holds `REPO`; this process has no token, and uses neither Xet nor the public Hub."""
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(folder / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
     with hub_server() as hub:

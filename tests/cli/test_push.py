@@ -229,6 +229,24 @@ def test_ctrl_c(push: Command, hub: HubServer, model: str, monkeypatch: pytest.M
     assert "model.safetensors" in remote(hub)
 
 
+def test_sigterm_is_heard_once(push: Command, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cleaned = []
+
+    def ended(*_: object, **__: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)  # as schedulers do
+            cleaned.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_commit", ended)
+    outcome = push(model, REPO)
+    assert (outcome.code, outcome.errors) == (130, ["interrupted before all was done"])
+    assert cleaned == [True]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def stalled(hub: HubServer) -> Callable[[Call], Answer]:
     """Answers as the Hub does, but never to an upload."""
     answer = hub.answer
@@ -255,7 +273,7 @@ def test_signals_while_the_weights_are_sent(
     with process:
         wait_for(lambda: any(request.method == "PUT" for request in list(hub.requests)))
         assert below("tmp") != []
-        os.kill(process.pid, number)
+        process.send_signal(number)
         output, said = process.communicate(timeout=20)
     assert (process.returncode, output) == (130, "")
     assert "error: interrupted before all was done\n" in said

@@ -358,11 +358,13 @@ def test_an_unknown_model(ugatit: Command) -> None:
     assert below(".") == ["a.png"]
 
 
-def test_a_model_whose_weights_the_user_has_to_fetch(ugatit: Command) -> None:
+def test_a_model_that_cannot_be_fetched(ugatit: Command) -> None:
     put("a.png")
     outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", "selfie2anime")
-    assert (outcome.code, outcome.errors) == (3, ["the weights of selfie2anime are not on this machine"])
-    assert "ugatit convert UNPACKED_FOLDER --name selfie2anime --domains selfie,anime" in outcome.stderr
+    message = "the weights of selfie2anime are not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub"
+    assert (outcome.code, outcome.errors) == (3, [message])
+    assert "--name selfie2anime --domains selfie,anime" in outcome.stderr  # the way by hand
+    assert not Path("b.png").exists()
 
 
 def test_a_damaged_model(ugatit: Command, tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shlex
 import signal
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ import typer
 
 from ugatit_cli.cli import console
 from ugatit_cli.cli.transfers import PlainTransfer, find_model
-from ugatit_cli.errors import Interrupted, ModelError, OutputError, UsageError
+from ugatit_cli.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from ugatit_cli.publish import About, Staged
@@ -128,10 +130,13 @@ def _check_folder(folder: Path, source: Path, *, overwrite: bool) -> None:
 @contextlib.contextmanager
 def _ended_in_words() -> Iterator[None]:
     """SIGTERM ends it as Ctrl-C does: in words, and with nothing left behind."""
+    last = -math.inf
 
-    def stop(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # schedulers repeat it
-        raise KeyboardInterrupt
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before >= console.REPEATED_WITHIN:  # else what the first one has begun goes on
+            raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
@@ -147,16 +152,10 @@ def _ended_in_words() -> Iterator[None]:
 
 def _write(staged: Staged, target: HubId, folder: Path, *, private: bool, overwrite: bool) -> None:
     from ugatit_cli.checkpoint import copy_model
-    from ugatit_cli.durable import unwritable
     from ugatit_cli.weights.hub import endpoint, without_secrets
 
     where = f"{without_secrets(endpoint())}/{target.repository}"
-    try:
-        copy_model(staged.model, folder, overwrite=overwrite)
-    except OutputError as error:
-        if isinstance(error.__context__, OSError):  # which names a temporary folder
-            raise unwritable(folder, error.__context__) from None
-        raise
+    copy_model(staged.model, folder, overwrite=overwrite)
     console.note(f"would publish to the {'private ' if private else ''}repository {where}:")
     for name, record in staged.files.items():
         console.note(f"  {name}  {console.bytes_text(record.size)}")
@@ -205,12 +204,9 @@ def _tell_where(name: str) -> None:
 
 
 def _manifest() -> Path:
-    """The user's own manifest, existing or not."""
-    from ugatit_cli.weights.manifest import VARIABLE, user_manifest_path
+    """Where `manifest.user_manifest_path` looks; there may be no file yet."""
+    from ugatit_cli.weights.manifest import VARIABLE
 
-    with contextlib.suppress(ModelError):  # the variable names a file that isn't there yet
-        if found := user_manifest_path():
-            return found
     if named := os.environ.get(VARIABLE):
         return Path(named).expanduser()
     return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "ugatit" / "weights.toml"

@@ -71,6 +71,7 @@ class BarTransfer(PlainTransfer):
 
     def begin(self, label: str, size: int | None, done: int) -> None:
         """A file is on its way."""
+        self.label = label
         self.task = self.bar.add_task(label, total=size, completed=done)
 
     def advance(self, count: int) -> None:
@@ -91,9 +92,10 @@ def showing() -> Iterator[Listener]:
         Interrupted: Ctrl-C.
     """
     stderr = console.stderr()
+    listener = PlainTransfer()
     try:
         if not stderr.is_terminal:
-            yield PlainTransfer()
+            yield listener
             return
         from rich.progress import (
             BarColumn,
@@ -106,8 +108,11 @@ def showing() -> Iterator[Listener]:
 
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())  # fmt: skip  # noqa: E501
         with Progress(*columns, console=stderr, redirect_stdout=sys.stdout.isatty()) as bar:
-            yield BarTransfer(bar)
+            listener = BarTransfer(bar)
+            yield listener
     except KeyboardInterrupt:
+        if not listener.label:  # nothing was on its way
+            raise
         raise Interrupted("interrupted; what has arrived is kept", "The same command goes on from there.") from None
 
 
