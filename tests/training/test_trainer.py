@@ -154,6 +154,7 @@ def test_the_model_can_be_used_at_every_moment(folders: Folders, tmp_path: Path)
         "recipe": "paper",
         "steps": 5,
         "batch size": 1,
+        "pictures": "10 red, 10 blue",
     }
 
 
