@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,7 @@ from ugatit_cli.weights.manifest import FileRecord
 
 REPO: Final = "someone/flat2clay"
 NAME: Final = "model.safetensors"
-WEIGHTS: Final = os.urandom(50_000) * 3
+WEIGHTS: Final = random.Random(1).randbytes(50_000) * 3
 SIZE: Final = len(WEIGHTS)
 SHA256: Final = hashlib.sha256(WEIGHTS).hexdigest()
 FILES: Final = {NAME: WEIGHTS, "config.json": b'{"a": 1}\n'}
@@ -157,7 +158,7 @@ def test_force(filled: HubServer, links: bool) -> None:
     assert sum(p.stat().st_size for p in path.parents[2].rglob("*") if p.is_file() and not p.is_symlink()) == SIZE
 
 
-@pytest.mark.parametrize("data", [WEIGHTS[:-1] + b"x", WEIGHTS[:1000], b"", WEIGHTS + b"x"])
+@pytest.mark.parametrize("data", [WEIGHTS[:-1] + bytes([WEIGHTS[-1] ^ 1]), WEIGHTS[:1000], b"", WEIGHTS + b"x"])
 @pytest.mark.parametrize("record", [RECORD, None])
 @pytest.mark.usefixtures("links")
 def test_a_damaged_file_is_fetched_again(filled: HubServer, data: bytes, record: FileRecord | None) -> None:
@@ -171,7 +172,7 @@ def test_a_damaged_file_is_fetched_again(filled: HubServer, data: bytes, record:
     assert not fetch(NAME, record).notes
 
 
-@pytest.mark.parametrize("data", [WEIGHTS[:-1] + b"x", WEIGHTS[:1000]])
+@pytest.mark.parametrize("data", [WEIGHTS[:-1] + bytes([WEIGHTS[-1] ^ 1]), WEIGHTS[:1000]])
 @pytest.mark.parametrize("record", [RECORD, None])
 @pytest.mark.usefixtures("filled")
 def test_a_damaged_file_offline(monkeypatch: pytest.MonkeyPatch, data: bytes, record: FileRecord | None) -> None:
