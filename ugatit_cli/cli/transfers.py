@@ -106,7 +106,8 @@ def showing() -> Iterator[Listener]:
             TransferSpeedColumn,
         )
 
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())  # fmt: skip  # noqa: E501
+        name = TextColumn("{task.description}", markup=False)
+        columns = (name, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
         with Progress(*columns, console=stderr, redirect_stdout=sys.stdout.isatty()) as bar:
             listener = BarTransfer(bar)
             yield listener
