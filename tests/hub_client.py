@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import _detect_agent
 
+from tests.hub_api import Answer, Call
 from tests.hub_server import HubServer, hub_server
 from ugatit_cli.weights import hub as hub_module
 from ugatit_cli.weights.hub import Patience
@@ -74,6 +75,15 @@ def loopback_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[HubS
             yield server
         finally:
             huggingface_hub.close_session()
+
+
+@contextmanager
+def altered(hub: HubServer, change: Callable[[Call, Answer], Answer]) -> Iterator[None]:
+    """The Hub gives other answers."""
+    answer = hub.answer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hub, "answer", lambda call: change(call, answer(call)))
+        yield
 
 
 def environment(url: str, folder: Path, **more: str) -> dict[str, str]:

@@ -106,16 +106,9 @@ def _upload(staged: Staged, target: HubId, listener: Listener, *, private: bool,
         listener.note(f"{target.repository} holds {DISCRIMINATORS_FILE} of other weights: it is removed")
     commit = _commit(api, target, operations, before, listener)
     if not REVISION.fullmatch(commit):
-        raise _no_hub()
+        raise hub.no_hub(target)
     url = f"{hub.without_secrets(hub.endpoint())}/{target.repository}"
     return Published(url, commit, commit != before.sha, kept)
-
-
-def _no_hub() -> ModelError:
-    return ModelError(
-        f"{hub.without_secrets(hub.endpoint())} doesn't answer as a Hub does",
-        "Check HF_ENDPOINT, and whether a proxy or a login page stands in between.",
-    )
 
 
 def _look(api: Any, repository: str, listener: Listener) -> Any:
@@ -315,7 +308,7 @@ def _explained(target: HubId, error: Exception) -> UgatitError | None:
     status = _status(error)
     said = hub.without_secrets(" ".join(str(getattr(error, "server_message", None) or error).split()))[:300]
     if isinstance(error, json.JSONDecodeError | KeyError) or _was_sent_elsewhere(error):
-        return _no_hub()
+        return hub.no_hub(target)
     if status is not None:
         return _refused(target, status, _path(error), said)
     # Characters that can't be sent are the token's.

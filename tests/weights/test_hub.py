@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -17,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.hub_api import Answer, Call
-from tests.hub_client import Notes
+from tests.hub_client import Notes, altered
 from tests.hub_server import Fault, HubServer
 from ugatit_cli.errors import ModelError
 from ugatit_cli.weights import hub as hub_module
@@ -27,15 +26,6 @@ REPO: Final = "someone/flat2clay"
 WEIGHTS: Final = bytes(range(256)) * 300
 FILES: Final = {"config.json": b'{"a": 1}\n', "model.safetensors": WEIGHTS}
 PASSWORD: Final = "correct-horse"
-
-
-@contextmanager
-def altered(hub: HubServer, change: Callable[[Call, Answer], Answer]) -> Iterator[None]:
-    """The Hub gives other answers."""
-    answer = hub.answer
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hub, "answer", lambda call: change(call, answer(call)))
-        yield
 
 
 def ask(name: str = "model.safetensors", revision: str = "main", notes: Notes | None = None) -> RemoteFile | None:

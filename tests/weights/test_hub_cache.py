@@ -319,7 +319,8 @@ def test_a_content_that_is_here_but_not_shown(filled: HubServer) -> None:
 
 def test_a_hub_that_does_not_tell_the_size(filled: HubServer) -> None:
     for name in FILES:
-        obtain(replace(remote(name), size=None), None, Notes())
+        stamp = obtain(replace(remote(name), size=None), None, Notes())
+        assert stamp.size == len(FILES[name])
         fetch(name)
     filled.fault(Fault("flip", "config.json", after=3, method="GET"))
     refused(lambda: obtain(replace(remote("config.json"), size=None), None, Notes(), force=True))

@@ -8,7 +8,7 @@ import os
 import random
 import resource
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ import pytest
 from huggingface_hub import constants
 
 from tests.hub_api import Answer, Call
-from tests.hub_client import Notes
+from tests.hub_client import Notes, altered
 from tests.hub_server import Fault, HubServer
 from ugatit_cli import durable
 from ugatit_cli.errors import ModelError, OutputError, StorageError
@@ -31,15 +31,6 @@ NAME: Final = "model.safetensors"
 WEIGHTS: Final = random.Random(2).randbytes(50_000) * 6
 SIZE: Final = len(WEIGHTS)
 SHA256: Final = hashlib.sha256(WEIGHTS).hexdigest()
-
-
-@contextmanager
-def altered(hub: HubServer, change: Callable[[Call, Answer], Answer]) -> Iterator[None]:
-    """The Hub gives other answers."""
-    answer = hub.answer
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hub, "answer", lambda call: change(call, answer(call)))
-        yield
 
 
 @pytest.fixture

@@ -190,9 +190,9 @@ def _upload(staged: Staged, target: HubId, *, private: bool, overwrite: bool) ->
 
 def _tell_where(name: str) -> None:
     """Which file the entry is for."""
-    from ugatit_cli.weights.manifest import manifest_path, read_manifest
+    from ugatit_cli.weights.manifest import manifest_path, place_of_user_manifest, read_manifest
 
-    path = _manifest()
+    path = place_of_user_manifest()
     what = f"to pin exactly these files under the name {name}"
     if os.access(path, os.F_OK):
         console.note(f"{what}, append what follows to {path}, replacing an entry of that name, if there is one")
@@ -201,12 +201,3 @@ def _tell_where(name: str) -> None:
     shipped = read_manifest(manifest_path()).get(name)
     if shipped is not None and shipped.source == "bundled":
         console.note(f"note: it would take the place of the bundled model {name}; to have both, change the name")
-
-
-def _manifest() -> Path:
-    """Where `manifest.user_manifest_path` looks; there may be no file yet."""
-    from ugatit_cli.weights.manifest import VARIABLE
-
-    if named := os.environ.get(VARIABLE):
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "ugatit" / "weights.toml"

@@ -135,7 +135,7 @@ def look_up(hub: HubId, name: str, listener: Listener) -> RemoteFile | None:
             return None
     remote = RemoteFile(hub.repository, name, found.commit_hash or "", found.size, found.etag or "")
     if not _is_sound(remote, hub):
-        raise _no_hub(hub)
+        raise no_hub(hub)
     return remote
 
 
@@ -150,7 +150,8 @@ def _is_sound(remote: RemoteFile, hub: HubId) -> bool:
     )
 
 
-def _no_hub(hub: HubId) -> ModelError:
+def no_hub(hub: HubId) -> ModelError:
+    """The error for an endpoint that isn't a Hub."""
     return ModelError(
         f"{hub}: {without_secrets(endpoint())} doesn't answer as a Hub does",
         "Check HF_ENDPOINT, and whether a proxy or a login page stands in between.",
@@ -290,7 +291,7 @@ def errors_reported(hub: HubId, name: str = "") -> Iterator[None]:
         if isinstance(error, _transport_error()):
             raise _explained(hub, f"{hub}: {name}" if name else str(hub), error) from None
         if isinstance(error, ValueError) or type(error).__name__ == "InvalidURL":  # sent on to what is no address
-            raise _no_hub(hub) from None
+            raise no_hub(hub) from None
         raise
 
 

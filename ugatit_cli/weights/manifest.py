@@ -108,16 +108,20 @@ def user_manifest_path() -> Path | None:
     Raises:
         ModelError: the variable names a folder, or a file that isn't there.
     """
-    named = os.environ.get(VARIABLE)
-    if named:
-        path = Path(named).expanduser()
-        if not os.path.isfile(path):
-            kind = "a folder, not a file" if os.path.isdir(path) else "no such file"
-            raise ModelError(f"{path}: {kind}, but {VARIABLE} names it", f"Unset {VARIABLE}, or correct it.")
+    path = place_of_user_manifest()
+    if os.path.isfile(path):
         return path
+    if os.environ.get(VARIABLE):
+        kind = "a folder, not a file" if os.path.isdir(path) else "no such file"
+        raise ModelError(f"{path}: {kind}, but {VARIABLE} names it", f"Unset {VARIABLE}, or correct it.")
+    return None
+
+
+def place_of_user_manifest() -> Path:
+    """Where the user's own manifest is looked for, there or not."""
+    named = os.environ.get(VARIABLE)
     folder = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    path = Path(folder).expanduser() / "ugatit" / "weights.toml"
-    return path if os.path.isfile(path) else None
+    return Path(named).expanduser() if named else Path(folder).expanduser() / "ugatit" / "weights.toml"
 
 
 def read_manifest(path: Path | None = None) -> dict[str, Entry]:
