@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ugatit_cli.colormaps import DEFAULT, colour
+from ugatit_cli.colormaps import DEFAULT, colour, coloured
 from ugatit_cli.errors import UsageError
 
 ENDS = {
@@ -59,11 +59,27 @@ def test_a_map_of_few_colours_has_equal_shares() -> None:
     assert set(counts) <= {99, 100, 101}
 
 
+@pytest.mark.parametrize("name", [*ENDS, "gray", "tab10"])
+@given(values=hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2), elements=st.floats(-1, 2, width=32)))
+def test_a_picture_has_the_same_colours(name: str, values: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> None:
+    picture = coloured(values, name)
+    assert picture.mode == "RGB"
+    assert picture.size == values.shape[::-1]
+    assert (np.asarray(picture) == colour(values, name)).all()
+
+
+def test_a_picture_of_what_is_no_number() -> None:
+    values = np.array([[np.nan, -np.inf, np.inf]])
+    assert (np.asarray(coloured(values)) == colour(values)).all()
+
+
 @pytest.mark.parametrize("name", ["", "nosuch", "_r", "a:b", "日本", "x" * 5000])
 def test_an_unknown_name_is_answered_with_good_ones(name: str) -> None:
     with pytest.raises(UsageError, match="colour map") as caught:
         colour(np.zeros(1), name)
     assert repr(name) in caught.value.message
+    with pytest.raises(UsageError, match="colour map"):
+        coloured(np.zeros((1, 1)), name)
     for word in ("inferno", "viridis", "jet"):
         assert word in caught.value.hint
 

@@ -21,10 +21,12 @@ from ugatit_cli.geometry import (
     Geometry,
     SizeOptions,
     check_options,
+    corner,
     from_network,
     output_size,
     plan_geometry,
     tile_corners,
+    tile_weight,
     tile_weights,
     to_network,
 )
@@ -224,6 +226,16 @@ def test_padding_reflects_and_is_centred() -> None:
     assert to_network(picture, plan)[0, :, 0].tolist() == [1, *range(18), 16]
 
 
+@given(st.integers(1, 70), st.integers(1, 70), st.booleans())
+def test_the_corner_is_where_the_picture_begins(width: int, height: int, light: bool) -> None:
+    config = ModelConfig(image_size=64, variant="light" if light else "full")
+    plan = plan_geometry((width, height), config, SizeOptions("native"))
+    picture = noise(width, height)
+    left, top = corner(plan)
+    inside = to_network(picture, plan)[top : top + height, left : left + width]
+    np.testing.assert_array_equal(inside, np.asarray(picture))
+
+
 @given(st.integers(1, 60), st.integers(1, 60), fits, st.sampled_from([LIGHT, FULL]))
 def test_one_colour_stays_that_colour(width: int, height: int, fit: Fit, config: ModelConfig) -> None:
     small = dataclasses.replace(config, image_size=32, global_layers=3)
@@ -273,3 +285,18 @@ def test_every_pixel_of_a_tile_counts_the_middle_most(width: int, height: int) -
     assert (weights > 0).all()
     assert weights.max() == weights[height // 2, width // 2, 0]
     np.testing.assert_array_equal(weights, weights[::-1, ::-1])
+
+
+@given(st.integers(1, 300))
+def test_a_tile_counts_at_all_positions_as_at_its_pixels(side: int) -> None:
+    along = tile_weights(side, 10_001)[5_000, :, 0]
+    np.testing.assert_array_equal(tile_weight(np.arange(side) + 0.5, side), along)
+    assert tile_weight(np.array([0, side]), side).tolist() == [along[0], along[-1]]
+    assert tile_weight(np.array([-0.01, side + 0.01, -side, 2 * side]), side).tolist() == [0, 0, 0, 0]
+    assert tile_weight(np.array([side / 2]), side).tolist() == [1]
+
+
+def test_a_tiles_weight_falls_off_evenly() -> None:
+    weights = tile_weight(np.arange(1, 64), 64)
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(np.diff(weights), [1 / 32] * 31 + [-1 / 32] * 31)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from tests import tiny
-from ugatit_cli import ModelConfig, geometry, load
+from ugatit_cli import ModelConfig, forward, geometry, load
 from ugatit_cli.checkpoint import open_model
 from ugatit_cli.errors import ModelError, PictureError, UsageError
 from ugatit_cli.geometry import Geometry, Pixels, SizeOptions, plan_geometry
@@ -49,17 +49,16 @@ class Recorder:
         self.error = error or torch.OutOfMemoryError("CUDA out of memory")
         self.shapes: list[tuple[int, ...]] = []
 
-    def __call__(self, batch: Sequence[Pixels], direction: str) -> list[Pixels]:
-        assert direction == "a2b"
+    def __call__(self, batch: Sequence[Pixels]) -> list[forward.Seen]:
         self.shapes.append(np.stack(batch).shape)
         if len(batch) > self.limit:
             raise self.error
-        return list(batch)
+        return [forward.Seen(pixels, {}) for pixels in batch]
 
 
-def put(monkeypatch: pytest.MonkeyPatch, model: Model, forward: Recorder) -> Recorder:
-    monkeypatch.setattr(model, "_forward", forward)
-    return forward
+def put(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> Recorder:
+    monkeypatch.setattr(forward.NetworkPass, "_forward", lambda _, batch: recorder(batch))
+    return recorder
 
 
 # --- Batches -------------------------------------------------------------------------------------------
@@ -107,7 +106,7 @@ def test_batch_sizes(model: Model) -> None:
 def test_tiles_of_the_identity_are_the_identity(
     monkeypatch: pytest.MonkeyPatch, model: Model, size: tuple[int, int]
 ) -> None:
-    recorder = put(monkeypatch, model, Recorder())
+    recorder = put(monkeypatch, Recorder())
     plan = plan_geometry(size, model.config, SizeOptions("native", 64))
     pixels = noise(*plan.network)
     (result,) = model.translate_pixels([pixels], "a2b", plan)
@@ -117,9 +116,8 @@ def test_tiles_of_the_identity_are_the_identity(
 
 
 def test_tiles_go_in_batches(monkeypatch: pytest.MonkeyPatch, model: Model) -> None:
-    model.device = torch.device("cuda")  # where batches are worth it; the network is none
-    recorder = put(monkeypatch, model, Recorder())
-    monkeypatch.setattr(Model, "batch_size", lambda *_: 4)
+    recorder = put(monkeypatch, Recorder())
+    monkeypatch.setattr(Model, "batch_of", lambda *_: 4)
     plan = plan_geometry((160, 160), model.config, SizeOptions("native", 64))
     model.translate_pixels([noise(160, 160)], "a2b", plan)
     assert [shape[0] for shape in recorder.shapes] == [4, 4, 1]
@@ -141,7 +139,7 @@ def test_a_full_model_sees_tiles_of_its_size(tmp_path: Path, monkeypatch: pytest
         plan = plan_geometry(size, full.config, SizeOptions("native"))
         (result,) = full.translate_pixels([noise(*plan.network)], "a2b", plan)
         assert result.shape == (plan.network[1], plan.network[0], 3)
-    recorder = put(monkeypatch, full, Recorder())
+    recorder = put(monkeypatch, Recorder())
     plan = plan_geometry((90, 150), full.config, SizeOptions("native"))
     full.translate_pixels([noise(*plan.network)], "a2b", plan)
     assert {shape[1:3] for shape in recorder.shapes} == {(64, 64)}
@@ -161,7 +159,7 @@ def test_a_full_model_sees_tiles_of_its_size(tmp_path: Path, monkeypatch: pytest
     ],
 )
 def test_the_batch_is_halved_until_it_fits(monkeypatch: pytest.MonkeyPatch, model: Model, error: Exception) -> None:
-    recorder = put(monkeypatch, model, Recorder(1, error))
+    recorder = put(monkeypatch, Recorder(1, error))
     batch = [noise(32, 32, seed) for seed in range(5)]
     results = model.translate_pixels(batch, "a2b", whole(32, 32))
     assert [shape[0] for shape in recorder.shapes] == [5, 2, 1, 1, 3, 1, 2, 1, 1]
@@ -169,14 +167,14 @@ def test_the_batch_is_halved_until_it_fits(monkeypatch: pytest.MonkeyPatch, mode
 
 
 def test_not_even_one_fits(monkeypatch: pytest.MonkeyPatch, model: Model) -> None:
-    put(monkeypatch, model, Recorder(0))
+    put(monkeypatch, Recorder(0))
     with pytest.raises(PictureError, match="not enough memory on cpu for 48x32 pixels") as caught:
         model.translate_pixels([noise(48, 32)] * 2, "a2b", whole(48, 32))
     assert "--tile" in caught.value.hint
 
 
 def test_other_failures_are_not_hidden(monkeypatch: pytest.MonkeyPatch, model: Model) -> None:
-    put(monkeypatch, model, Recorder(0, RuntimeError("shapes don't fit")))
+    put(monkeypatch, Recorder(0, RuntimeError("shapes don't fit")))
     with pytest.raises(RuntimeError, match="shapes don't fit"):
         model.translate_pixels([noise(32, 32)], "a2b", whole(32, 32))
 

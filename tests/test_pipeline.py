@@ -15,8 +15,10 @@ import torch
 from PIL import Image
 
 from tests import tiny
-from ugatit_cli import encoding, images, load, pipeline
+from ugatit_cli import encoding, forward, images, load, pipeline
+from ugatit_cli.drawing import FileOptions
 from ugatit_cli.errors import ModelError, OutputError, PictureError, StorageError, UsageError
+from ugatit_cli.forward import Translated
 from ugatit_cli.geometry import Geometry, Pixels, SizeOptions
 from ugatit_cli.inputs import Job
 from ugatit_cli.model import Model
@@ -35,6 +37,10 @@ def model(folder: Path) -> Model:
     return load(folder, device="cpu", precision="fp32")
 
 
+def unchanged(batch: Sequence[Pixels], *_: object) -> list[Translated]:
+    return [Translated(pixels, {}) for pixels in batch]
+
+
 class Network:
     """Stands in for the network: gives its input back, and keeps what it saw."""
 
@@ -42,18 +48,21 @@ class Network:
         self.batches: list[tuple[int, ...]] = []
         self.plans: list[Geometry] = []
         self.delay = 0.0
-        monkeypatch.setattr(model, "translate_pixels", self)
+        monkeypatch.setattr(model, "look", self)
 
     def before(self) -> None:
         """Something to do when a batch arrives."""
 
-    def __call__(self, batch: Sequence[Pixels], direction: str, plan: Geometry) -> list[Pixels]:
+    def __call__(
+        self, batch: Sequence[Pixels], direction: str, plans: Sequence[Geometry], maps: Sequence[str]
+    ) -> list[Translated]:
         self.before()
         assert direction in ("a2b", "b2a")
+        assert not maps
         self.batches.append(np.stack(batch).shape)
-        self.plans.append(plan)
+        self.plans.append(plans[0])
         time.sleep(self.delay)
-        return list(batch)
+        return unchanged(batch)
 
     @property
     def pictures(self) -> int:
@@ -136,7 +145,7 @@ def test_the_order_of_the_files_does_not_matter(model: Model, tmp_path: Path) ->
 
 def test_standard_output_gets_the_bytes(model: Model, network: Network, tmp_path: Path) -> None:
     (job,) = make(tmp_path, (20, 16), suffix=".webp")
-    (result,) = run(model, [Job(job.source, None)], format="png")
+    (result,) = run(model, [Job(job.source, None)], files=FileOptions(format="png"))
     assert result.data is not None
     assert result.data.startswith(b"\x89PNG")
     assert network.pictures == 1
@@ -233,8 +242,8 @@ class Watch:
         monkeypatch.setattr(images, "read_picture", self.on_read)
         monkeypatch.setattr(encoding, "write_atomic", self.on_write)
 
-    def on_read(self, source: Path, *, name: str) -> images.Picture:
-        picture = self.read(source, name=name)
+    def on_read(self, source: Path, **options: Any) -> images.Picture:
+        picture = self.read(source, **options)
         with self.lock:
             self.decoded += 1
             self.ahead = max(self.ahead, self.decoded - self.network.pictures)
@@ -279,16 +288,16 @@ def test_on_the_cpu_threads_and_network_take_turns(
     watch = Watch(monkeypatch, network)
     watch.write_delay = 0.002
     seen: list[int] = []
-    translate = model.translate_pixels
+    translate = model.look
 
-    def during(*arguments: Any) -> list[Pixels]:
+    def during(*arguments: Any) -> list[Translated]:
         before = watch.decoded + watch.written
         network.delay = 0.005
         result = translate(*arguments)
         seen.append(watch.decoded + watch.written - before)
         return result
 
-    monkeypatch.setattr(model, "translate_pixels", during)
+    monkeypatch.setattr(model, "look", during)
     run(model, make(tmp_path, *[(16, 16)] * 60), workers=4)
     assert seen == [0] * 60
 
@@ -341,12 +350,12 @@ def test_broken_files_are_named_and_the_rest_is_done(model: Model, network: Netw
 
 
 def test_too_little_memory_names_every_picture(model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def forward(batch: Sequence[Pixels], _: str) -> list[Pixels]:
+    def little(_: object, batch: Sequence[Pixels]) -> list[forward.Seen]:
         if batch[0].shape[0] > 20:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return list(batch)
+        return [forward.Seen(pixels, {}) for pixels in batch]
 
-    monkeypatch.setattr(model, "_forward", forward)
+    monkeypatch.setattr(forward.NetworkPass, "_forward", little)
     jobs = make(tmp_path, (20, 16), (40, 40), (20, 16), (40, 40))
     found = failures(run(model, jobs, batch_size=2))
     assert sorted(found) == ["001.png", "003.png"]
@@ -404,7 +413,7 @@ def test_a_failure_nobody_foresaw_is_not_swallowed(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(model, "translate_pixels", broken)
+    monkeypatch.setattr(model, "look", broken)
     with pytest.raises(ZeroDivisionError):
         run(model, make(tmp_path, (20, 16)))
 
@@ -478,7 +487,7 @@ class Stages:
         self.active = [0, 0, 0]
         self.seen: set[tuple[bool, bool, bool]] = set()
         monkeypatch.setattr(images, "read_picture", self.spied(0, images.read_picture))
-        monkeypatch.setattr(model, "translate_pixels", self.spied(1, lambda batch, *_: list(batch)))
+        monkeypatch.setattr(model, "look", self.spied(1, unchanged))
         monkeypatch.setattr(encoding, "write_atomic", self.spied(2, encoding.write_atomic))
 
     def spied(self, stage: int, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -554,12 +563,12 @@ def test_one_picture_that_fails_does_not_take_its_batch_along(
     jobs = make(tmp_path, *[(16, 16)] * 5)
     bad = np.asarray(Image.open(str(jobs[2].source)))
 
-    def translate(batch: Sequence[Pixels], *_: object) -> list[Pixels]:
+    def translate(batch: Sequence[Pixels], *_: object) -> list[Translated]:
         if any((pixels == bad).all() for pixels in batch):
             raise PictureError("not a number")
-        return list(batch)
+        return unchanged(batch)
 
-    monkeypatch.setattr(model, "translate_pixels", translate)
+    monkeypatch.setattr(model, "look", translate)
     results = run(model, jobs, batch_size=4)
     assert [result.job for result in results if result.error is not None] == [jobs[2]]
     assert len(results) == 5

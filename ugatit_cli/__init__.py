@@ -4,6 +4,7 @@ import ugatit_cli
 model = ugatit_cli.load("flat2clay")
 clay = model.translate(picture)             # PIL in, PIL out; or a list of them
 output = model.generator("a2b")(tensor)     # (image, cam_logit, heatmap)
+seen = model.attention_maps([picture])      # where the networks look
 """
 
 from __future__ import annotations

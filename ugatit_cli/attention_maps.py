@@ -1,63 +1,330 @@
-"""Where a network looks, as pictures."""
+"""Where the networks look: the CAM heatmaps of generator and discriminators (paper section 2.1, figure 2)."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from PIL import Image
 
-from ugatit_cli import colormaps
-from ugatit_cli.errors import UsageError
+from ugatit_cli import colormaps, geometry
+from ugatit_cli.config import MAPS, Direction, MapName, ModelConfig
+from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.geometry import Geometry, Size
+from ugatit_cli.interpolation import Floats, Grid, Upsampling, sample
 
-ALPHA = 0.6
+ALPHA: Final = 0.6
+
+Span = tuple[float, float]
+
+_TRAIN: Final = (
+    "`ugatit train` makes models that have them (`--from MODEL` starts from this one's generators), "
+    "and `ugatit convert` keeps those of a checkpoint."
+)
 
 
-def normalise(heatmap: Tensor) -> Tensor:
-    """Stretches each picture's attention over [0, 1], by its minimum and maximum as the official code does.
+@dataclass(frozen=True, eq=False)
+class AttentionMap:
+    """Attention of one network on one picture, as the network returns it.
+
+    The generator looks at the input, the discriminators look at the translation.
+
+    Attributes:
+        name: `generator`, `local` or `global` (discriminator).
+        values: float32 (h, w), unnormalised: the sum over channels of the features that the CAM weights (figure 2).
+            A generator has a cell for 4 x 4 pixels and its values are >= 0; a discriminator of n layers has one for
+            2**(n - 2) pixels squared.
+        logits: of the CAM classifiers, average pooling first, maximum pooling second.
+        grid: where the cells lie in the network's input.
+        plan: how the picture lies in the network's input.
+    """
+
+    name: MapName
+    values: Floats
+    logits: tuple[float, float]
+    grid: Grid
+    plan: Geometry
+
+    @property
+    def span(self) -> Span:
+        """The lowest and the highest value."""
+        return float(self.values.min()), float(self.values.max())
+
+    @property
+    def flat(self) -> bool:
+        """Whether there is nothing to see: the same value everywhere, or values that aren't finite."""
+        return not _usable(self.span)
+
+    @property
+    def probabilities(self) -> tuple[float, float]:
+        """What the CAM classifiers say of the picture, in [0, 1], average pooling first.
+
+        The generator's: that it comes from the source domain; the logits' sigmoid, as their loss is the binary
+        cross-entropy. A discriminator's: that it is no translation; the logits themselves within [0, 1], as their
+        loss is the squared distance to 0 and 1, which is least at the probability (section 2.2, CAM loss).
+        """
+        first, second = (_sigmoid(x) if self.name == "generator" else _clipped(x) for x in self.logits)
+        return first, second
+
+    def normalised(self, span: Span | None = None) -> Floats:
+        """Attention in [0, 1]: (h, w) float32, (value - low) / (high - low) as in the official code.
+
+        Args:
+            span: low and high; None: the map's own lowest and highest value. A flat map, or span, is all zeros.
+        """
+        low, high = span or self.span
+        if self.flat or not _usable((low, high)):
+            return np.zeros_like(self.values)
+        return _floats(np.clip((self.values - np.float32(low)) / np.float32(high - low), 0, 1))
+
+    def over_picture(
+        self, size: Size | None = None, *, span: Span | None = None, upsampling: Upsampling = "bilinear"
+    ) -> Floats:
+        """Attention for every pixel of the picture: (height, width) float32 in [0, 1].
+
+        Each cell lies where the network saw it; what was only padding is cut off.
+
+        Args:
+            size: (width, height); None: that of the result.
+            span: as in `normalised`.
+            upsampling: `bilinear` or `bicubic`.
+
+        Raises:
+            UsageError: no such up-sampling.
+        """
+        size = size or self.plan.output
+        left, top = geometry.corner(self.plan)
+        columns = left + (np.arange(size[0]) + 0.5) * (self.plan.scaled[0] / size[0])
+        rows = top + (np.arange(size[1]) + 0.5) * (self.plan.scaled[1] / size[1])
+        heat = sample(self.normalised(span), self.grid, _floats(rows), _floats(columns), upsampling)
+        return np.clip(heat, 0, 1)  # cubics overshoot
+
+
+Maps = Mapping[MapName, AttentionMap]
+
+
+def _usable(span: Span) -> bool:
+    return math.isfinite(span[1] - span[0]) and span[1] > span[0]
+
+
+def _floats(values: npt.NDArray[Any]) -> Floats:
+    return np.asarray(values, np.float32)
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
+
+
+def _clipped(x: float) -> float:
+    return min(1.0, max(0.0, x))
+
+
+# --- One scale for several pictures
+
+
+@dataclass
+class Spans:
+    """The lowest and the highest value of each map over all pictures: with one scale, pictures compare."""
+
+    found: dict[MapName, Span] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, several: Iterable[Maps]) -> Spans:
+        """Those of several pictures."""
+        spans = cls()
+        for maps in several:
+            spans.add(maps)
+        return spans
+
+    def add(self, maps: Maps) -> None:
+        """Takes a picture's maps into account; flat ones only where they are finite."""
+        for name, one in maps.items():
+            low, high = one.span
+            if math.isfinite(low) and math.isfinite(high):
+                before = self.found.get(name, (low, high))
+                self.found[name] = min(low, before[0]), max(high, before[1])
+
+    def __getitem__(self, name: MapName) -> Span | None:
+        """The span of a map; None: nothing was added, each map has its own."""
+        return self.found.get(name)
+
+
+# --- Which maps a model has
+
+
+def grid_of(config: ModelConfig, name: MapName) -> Grid:
+    """Where a map's cells lie in the network's input.
+
+    A generator's feature map covers the picture. A discriminator's strided layers halve it evenly; the last layer,
+    4 x 4 with stride 1, sees half a cell more to the right and below.
+    """
+    if name == "generator":
+        return Grid(geometry.MULTIPLE, geometry.MULTIPLE / 2)
+    stride: int = 2 ** (config.layers(name) - 2)
+    return Grid(stride, stride)
+
+
+def cells_of(config: ModelConfig, name: MapName, side: int) -> int:
+    """How many cells a map has along a side of the network's input, in pixels.
+
+    A discriminator's last layer makes one of the strided layers' cells vanish; the TensorFlow code pads for it.
+    """
+    cells = side // grid_of(config, name).stride
+    return cells if name == "generator" or config.dialect == "tensorflow" else cells - 1
+
+
+def missing_maps(config: ModelConfig, *, discriminators: bool) -> dict[MapName, str]:
+    """The maps that a model can't show, each with the reason."""
+    missing: dict[MapName, str] = {}
+    if not config.generator_cam:
+        missing["generator"] = "its generators have no CAM"
+    if not discriminators:
+        missing |= dict.fromkeys(("local", "global"), "it comes without discriminators")
+    elif not config.discriminator_cam:
+        missing |= dict.fromkeys(("local", "global"), "its discriminators have no CAM")
+    return missing
+
+
+def how_to_get(missing: Mapping[MapName, str]) -> str:
+    """What to do about missing maps; nothing for generators without CAM, whose training left it out."""
+    return _TRAIN if "it comes without discriminators" in missing.values() else ""
+
+
+def chosen_maps(
+    wanted: Iterable[str], config: ModelConfig, *, discriminators: bool, name: str
+) -> tuple[MapName, ...]:
+    """The maps to show, in the order of `MAPS`.
 
     Args:
-        heatmap: (N, 1, h, w) float, as a network returns it.
+        wanted: names of maps; `all`: those that the model has.
+        name: what messages call the model.
 
-    Returns:
-        (N, 1, h, w) float32 in [0, 1]; zeros where a picture's attention is the same everywhere or not finite.
+    Raises:
+        UsageError: no such map.
+        ModelError: the model doesn't have one that is asked for by name, or none at all.
     """
-    heatmap = heatmap.float()
-    low = heatmap.amin((1, 2, 3), keepdim=True)  # (N, 1, 1, 1)
-    span = heatmap.amax((1, 2, 3), keepdim=True) - low
-    usable = (span > 0) & span.isfinite()
-    return torch.where(usable, (heatmap - low) / torch.where(usable, span, 1.0), 0.0)
+    names = list(wanted)
+    unknown = [one for one in names if one not in (*MAPS, "all")]
+    if unknown or not names:
+        raise UsageError(f"no attention map {', '.join(unknown)!r}", f"There are: {', '.join(MAPS)}, all.")
+    missing = missing_maps(config, discriminators=discriminators)
+    for one in MAPS:
+        if one in names and one in missing:
+            raise ModelError(f"{name}: no {one} attention: {missing[one]}", how_to_get({one: missing[one]}))
+    chosen = tuple(one for one in MAPS if (one in names or "all" in names) and one not in missing)
+    if not chosen:
+        raise ModelError(f"{name}: no attention to show: {missing['generator']}, {missing['local']}")
+    return chosen
 
 
-def enlarge(heatmap: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, 1, h, w) float -> (N, 1, H, W), bilinear; `size` is (H, W)."""
-    return F.interpolate(heatmap, size, mode="bilinear", align_corners=False)
+# --- As pictures
 
 
 def overlay(
-    picture: npt.NDArray[np.uint8],
+    picture: Image.Image,
     heat: npt.NDArray[Any],
     alpha: float = ALPHA,
     colormap: str = colormaps.DEFAULT,
-) -> npt.NDArray[np.uint8]:
-    """A picture with attention as colours over it.
+) -> Image.Image:
+    """An RGB picture with attention as colours over it.
 
     Args:
-        picture: uint8 (H, W, 3).
-        heat: float (H, W) in [0, 1].
+        heat: float (H, W) in [0, 1], of the picture's size.
         alpha: how much of the colours shows: 0 is the picture, 1 the colours alone.
         colormap: see `colormaps.colour`.
-
-    Returns:
-        uint8 (H, W, 3).
 
     Raises:
         UsageError: `alpha` is out of range, or there is no such colour map.
     """
+    check_alpha(alpha)
+    return Image.blend(picture, colormaps.coloured(heat, colormap), alpha)
+
+
+def overlaid(
+    picture: Image.Image,
+    one: AttentionMap,
+    *,
+    span: Span | None = None,
+    alpha: float = ALPHA,
+    colormap: str = colormaps.DEFAULT,
+    upsampling: Upsampling = "bilinear",
+) -> Image.Image:
+    """A map as colours over an RGB picture; the picture alone where the map is flat.
+
+    Raises:
+        UsageError: `alpha`, the colour map or the up-sampling doesn't exist.
+    """
+    if one.flat:
+        return picture
+    heat = one.over_picture(picture.size, span=span, upsampling=upsampling)
+    return overlay(picture, heat, alpha, colormap)
+
+
+def check_alpha(alpha: float) -> None:
+    """Whether an overlay can have this opacity.
+
+    Raises:
+        UsageError: it is not from 0 to 1.
+    """
     if not 0 <= alpha <= 1:
         raise UsageError(f"alpha {alpha} is out of range", "Use a number from 0 to 1.")
-    colours = colormaps.colour(heat, colormap).astype(np.float32)
-    return np.asarray(np.rint(picture * np.float32(1 - alpha) + colours * np.float32(alpha)), np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionMaps:
+    """Where the networks look on several pictures. Made by `Model.attention_maps`.
+
+    Attributes:
+        direction: `a2b` or `b2a`.
+        inputs: RGB as the generator saw them, over the background, of the results' size.
+        translations: what became of them, RGB of the same size.
+        maps: for each picture, its maps by name. A discriminator's is left out where the picture is too small for it.
+        missing: maps that the model can't show, with the reason.
+        spans: one scale for all pictures; None: each map has its own.
+    """
+
+    direction: Direction
+    inputs: tuple[Image.Image, ...]
+    translations: tuple[Image.Image, ...]
+    maps: tuple[Maps, ...]
+    missing: Mapping[MapName, str] = field(default_factory=dict)
+    spans: Spans | None = None
+
+    def __len__(self) -> int:
+        """How many pictures there are."""
+        return len(self.maps)
+
+    def heat(self, index: int, name: MapName, *, upsampling: Upsampling = "bilinear") -> Floats:
+        """Attention for every pixel of a picture: (height, width) float32 in [0, 1]; zeros where it is flat.
+
+        Raises:
+            KeyError: the picture has no such map.
+        """
+        one = self.maps[index][name]
+        return one.over_picture(
+            self.inputs[index].size, span=self.spans[name] if self.spans else None, upsampling=upsampling
+        )
+
+    def overlay(
+        self,
+        index: int,
+        name: MapName,
+        *,
+        alpha: float = ALPHA,
+        colormap: str = colormaps.DEFAULT,
+        upsampling: Upsampling = "bilinear",
+    ) -> Image.Image:
+        """Attention as colours over what the network looked at: the input, or (discriminators) the translation.
+
+        Raises:
+            KeyError: the picture has no such map.
+            UsageError: `alpha`, the colour map or the up-sampling doesn't exist.
+        """
+        under = (self.inputs if name == "generator" else self.translations)[index]
+        span = self.spans[name] if self.spans else None
+        one = self.maps[index][name]
+        return overlaid(under, one, span=span, alpha=alpha, colormap=colormap, upsampling=upsampling)

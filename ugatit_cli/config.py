@@ -17,12 +17,14 @@ Domain = Literal["a", "b"]
 Scale = Literal["local", "global"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Fit = Literal["aspect", "native", "squash"]
+MapName = Literal["generator", "local", "global"]
 
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
 SCALES: tuple[Scale, ...] = get_args(Scale)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 FITS: tuple[Fit, ...] = get_args(Fit)
+MAPS: tuple[MapName, ...] = get_args(MapName)
 
 # Refused before memory is allocated: no real model comes near these.
 MAX_IMAGE_SIZE = 4096
@@ -138,6 +140,10 @@ class ModelConfig:
     def layers(self, scale: Scale) -> int:
         """Depth of the discriminator of one scale."""
         return self.local_layers if scale == "local" else self.global_layers
+
+    def smallest(self, scale: Scale) -> int:
+        """Pixels a side that the discriminator of one scale needs at least, for its reflection padding."""
+        return 3 << (self.layers(scale) - 2)
 
     def source(self, direction: Direction) -> str:
         """Name of the domain that a direction starts from."""

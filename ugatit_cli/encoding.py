@@ -22,7 +22,7 @@ from ugatit_cli.images import ANIMATED, Frame, Picture, composite, plain_reason,
 _ALPHA: Final = frozenset({"PNG", "WEBP", "GIF", "TIFF", "AVIF", "TGA", "JPEG2000"})
 _PROFILE: Final = frozenset({"PNG", "JPEG", "WEBP", "TIFF", "AVIF"})
 _DPI: Final = frozenset({"PNG", "JPEG", "TIFF", "BMP"})
-_WANTED: Final = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+_WANTED: Final = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF"}
 _QUALITY: Final = {"JPEG": 95, "WEBP": 90, "AVIF": 85}
 _MAX_SIDE: Final = {"WEBP": 16383, "JPEG": 65500, "GIF": 65535, "TGA": 65535, "AVIF": 65536}
 _SUFFIX_FOR: Final = {
@@ -43,10 +43,10 @@ _SETTINGS: Final[dict[str, dict[str, Any]]] = {
 
 
 def output_format(source_format: str, wanted: str) -> str:
-    """Pillow's name of the format to write: `wanted` is same, png, jpg or webp."""
+    """Pillow's name of the format to write: `wanted` is same, png, jpg, webp or gif."""
     if wanted != "same":
         if wanted not in _WANTED:
-            raise UsageError(f"no format {wanted!r}", "Use same, png, jpg or webp.")
+            raise UsageError(f"no format {wanted!r}", "Use same, png, jpg, webp or gif.")
         return _WANTED[wanted]
     Image.init()  # which writers there are depends on how Pillow was built
     kept = "JPEG" if source_format == "MPO" else source_format  # what phones and cameras call .jpg
@@ -71,7 +71,7 @@ def format_of(path: Path) -> str:
 
 
 def result_suffix(source: Path, wanted: str) -> str:
-    """The suffix of a picture's result: `wanted` is same, png, jpg or webp; what can't be written becomes .png."""
+    """The suffix of a result: `wanted` is same, png, jpg, webp or gif; what can't be written becomes .png."""
     return suffix_for(output_format(Image.registered_extensions().get(source.suffix.lower(), ""), wanted))
 
 

@@ -192,6 +192,11 @@ def from_network(pixels: Pixels, geometry: Geometry) -> Image.Image:
     return image
 
 
+def corner(geometry: Geometry) -> tuple[int, int]:
+    """Left and top of the picture in the network's input, where padding surrounds it."""
+    return _borders(geometry)[:2]
+
+
 def _borders(geometry: Geometry) -> tuple[int, int, int, int]:
     """left, top, right, bottom."""
     x, y = (inner - outer for inner, outer in zip(geometry.network, geometry.scaled, strict=True))
@@ -214,5 +219,13 @@ def _starts(side: int, tile: int) -> list[int]:
 
 def tile_weights(width: int, height: int) -> NDArray[np.float32]:
     """How much each pixel of a tile counts, (height, width, 1): falls off linearly from the middle, never to 0."""
-    x, y = (1 - np.abs((np.arange(side) + 0.5) / side * 2 - 1) for side in (width, height))
-    return np.asarray(np.minimum(y[:, None], x[None, :]), dtype=np.float32)[:, :, None]
+    x, y = (tile_weight(np.arange(side) + 0.5, side) for side in (width, height))
+    return np.minimum(y[:, None], x[None, :])[:, :, None]
+
+
+def tile_weight(positions: NDArray[Any], side: int) -> NDArray[np.float32]:
+    """How much a tile counts at positions along its side, in pixels from its edge: at the edges as much as at the
+    outermost pixels, 0 beyond.
+    """
+    weights = 1 - np.abs(np.clip(positions, 0.5, side - 0.5) / side * 2 - 1)
+    return np.where((positions >= 0) & (positions <= side), weights, 0).astype(np.float32)

@@ -28,15 +28,22 @@ class Job:
     Args:
         source: the picture; None for standard input.
         output: where its result goes; None for standard output.
+        several: all files of a result that has more than one.
     """
 
     source: Path | None
     output: Path | None
+    several: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
         """What messages call it."""
         return "<stdin>" if self.source is None else str(self.source)
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """The files of the result; none for standard output."""
+        return self.several or (() if self.output is None else (self.output,))
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ def plan(
 
 def existing_outputs(jobs: Iterable[Job]) -> list[Path]:
     """The outputs of `jobs` that exist already, dangling links included."""
-    return [job.output for job in jobs if job.output is not None and os.path.lexists(job.output)]
+    return [path for job in jobs for path in job.outputs if os.path.lexists(path)]
 
 
 # --- Finding -------------------------------------------------------------------------------------------

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, Literal, overload
 
-import numpy as np
 import torch
 from PIL import Image
 
-from ugatit_cli import geometry, images
+from ugatit_cli import forward, geometry, images
+from ugatit_cli.attention_maps import AttentionMaps, Spans, chosen_maps, missing_maps
 from ugatit_cli.checkpoint import ModelFolder
 from ugatit_cli.config import (
     DIRECTIONS,
@@ -18,12 +18,14 @@ from ugatit_cli.config import (
     Direction,
     Domain,
     Fit,
+    MapName,
     ModelConfig,
     Precision,
     Scale,
 )
-from ugatit_cli.device import DTYPES, is_out_of_memory, resolve_device, resolve_precision
-from ugatit_cli.errors import PictureError, UsageError
+from ugatit_cli.device import DTYPES, resolve_device, resolve_precision
+from ugatit_cli.errors import UsageError
+from ugatit_cli.forward import Translated
 from ugatit_cli.geometry import Geometry, Pixels, SizeOptions
 from ugatit_cli.images import Frame
 from ugatit_cli.nn.discriminator import Discriminator
@@ -46,6 +48,7 @@ class Model:
         name: what messages call it.
         config: sizes and switches of the networks.
         provenance: where the weights come from.
+        has_discriminators: whether there are any.
         device, precision: where and in which float type the networks run.
     """
 
@@ -56,12 +59,15 @@ class Model:
         *,
         make_generator: Callable[[Direction], Generator],
         make_discriminator: Callable[[Domain, Scale], Discriminator],
+        has_discriminators: bool = True,
+        reproducible: bool = False,
         provenance: Mapping[str, Any] | None = None,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
         self.name = name
         self.config = config
+        self.has_discriminators = has_discriminators
         self.provenance = dict(provenance or {})
         self.device = resolve_device(device)
         self.precision: Precision = resolve_precision(precision, self.device)
@@ -69,6 +75,8 @@ class Model:
         self._make_discriminator = make_discriminator
         self._generators: dict[Direction, Generator] = {}
         self._discriminators: dict[tuple[Domain, Scale], Discriminator] = {}
+        self._reproducible = reproducible
+        self._folded: dict[tuple[Domain, Scale], Discriminator] = {}
 
     @classmethod
     def from_folder(cls, name: str, folder: ModelFolder, *, device: str = "auto", precision: str = "auto") -> Model:
@@ -78,6 +86,8 @@ class Model:
             folder.config,
             make_generator=lambda direction: folder.generator(direction).requires_grad_(False),
             make_discriminator=lambda domain, scale: folder.discriminator(domain, scale).requires_grad_(False),
+            has_discriminators=folder.discriminators is not None,
+            reproducible=True,
             provenance=folder.provenance,
             device=device,
             precision=precision,
@@ -126,7 +136,21 @@ class Model:
         if (domain, scale) not in self._discriminators:
             discriminator = self._make_discriminator(domain, scale)
             self._discriminators[domain, scale] = discriminator.to(self.device)
+            self._folded.pop((domain, scale), None)  # this one may be trained from now on
         return self._discriminators[domain, scale]
+
+    def looking_discriminator(self, domain: Domain, scale: Scale) -> Discriminator:
+        """The same for looking only: faster, and in the model's precision, unless `discriminator` has given it away.
+
+        Raises:
+            ModelError: the model has no discriminators.
+        """
+        if not self._reproducible or (domain, scale) in self._discriminators:
+            return self.discriminator(domain, scale)
+        if (domain, scale) not in self._folded:
+            folded = self._make_discriminator(domain, scale).fold(DTYPES[self.precision])
+            self._folded[domain, scale] = folded.to(self.device).to(memory_format=torch.channels_last)
+        return self._folded[domain, scale]
 
     @overload
     def translate(
@@ -178,19 +202,27 @@ class Model:
             TypeError: something else than pictures.
             UsageError: an option makes no sense.
         """
-        options = SizeOptions(fit, tile, size)
         pictures = [image] if isinstance(image, Image.Image) else list(image)
-        if not all(isinstance(picture, Image.Image) for picture in pictures):
-            raise TypeError("translate takes a PIL image or a list of them; open files with PIL.Image.open")
-        frames = [images.from_pil(picture).frames[0] for picture in pictures]
-        plans = [geometry.plan_geometry(frame.rgb.size, self.config, options) for frame in frames]
-        results: dict[int, Image.Image] = {}
-        for indices in self._batches(plans):
-            pixels = [prepare(frames[i], plans[i], background) for i in indices]
-            translated = self.translate_pixels(pixels, direction, plans[indices[0]])
-            for i, one in zip(indices, translated, strict=True):
-                results[i] = _flattened(finish(one, frames[i].alpha, plans[i], background))
-        return results[0] if isinstance(image, Image.Image) else [results[i] for i in range(len(plans))]
+        jobs = _planned(pictures, self.config, SizeOptions(fit, tile, size))
+        results = [
+            _flattened(finish(seen.pixels, frame.alpha, plan, background))
+            for (frame, plan), seen in zip(jobs, self._look_at(jobs, direction, background, ()), strict=True)
+        ]
+        return results[0] if isinstance(image, Image.Image) else results
+
+    def _look_at(
+        self,
+        jobs: Sequence[tuple[Frame, Geometry]],
+        direction: Direction,
+        background: Colour,
+        maps: Sequence[MapName],
+    ) -> list[Translated]:
+        results: dict[int, Translated] = {}
+        for indices in self._batches([plan for _, plan in jobs]):
+            pixels = [prepare(*jobs[i], background) for i in indices]
+            seen = self.look(pixels, direction, [jobs[i][1] for i in indices], maps)
+            results |= zip(indices, seen, strict=True)
+        return [results[i] for i in range(len(jobs))]
 
     def _batches(self, plans: Sequence[Geometry]) -> Iterator[list[int]]:
         """Indices of pictures that go through the network together."""
@@ -208,8 +240,10 @@ class Model:
 
     def batch_size(self, plan: Geometry) -> int:
         """How many pictures of one network size to translate at once, when nobody says otherwise."""
-        side = plan.tile
-        area = side * side if side else plan.network[0] * plan.network[1]
+        return self.batch_of(plan.tile**2 or plan.network[0] * plan.network[1])
+
+    def batch_of(self, area: int) -> int:
+        """The same by the number of pixels that the network sees at once."""
         return max(1, min(self.max_batch, BATCH_PIXELS // area))
 
     def translate_pixels(self, batch: Sequence[Pixels], direction: Direction, plan: Geometry) -> list[Pixels]:
@@ -224,60 +258,90 @@ class Model:
         Raises:
             PictureError: not enough memory for even one of them.
         """
-        if plan.tile:
-            return [self._translate_tiles(pixels, direction, plan) for pixels in batch]
-        return self._within_memory(batch, direction)
+        return [one.pixels for one in self.look(batch, direction, [plan] * len(batch))]
 
-    def _translate_tiles(self, pixels: Pixels, direction: Direction, plan: Geometry) -> Pixels:
-        height, width = pixels.shape[:2]
-        corners = list(geometry.tile_corners((width, height), plan.tile))
-        weights = geometry.tile_weights(min(plan.tile, width), min(plan.tile, height))
-        total = np.zeros((height, width, 3), np.float32)
-        share = np.zeros((height, width, 1), np.float32)
-        step = self.batch_size(plan)
-        for start in range(0, len(corners), step):
-            places = [(slice(y, y + plan.tile), slice(x, x + plan.tile)) for x, y in corners[start : start + step]]
-            for place, tile in zip(
-                places, self._within_memory([pixels[place] for place in places], direction), strict=True
-            ):
-                total[place] += tile * weights
-                share[place] += weights
-        return np.asarray(np.rint(total / share), dtype=np.uint8)
+    def look(
+        self,
+        batch: Sequence[Pixels],
+        direction: Direction,
+        plans: Sequence[Geometry],
+        maps: Sequence[MapName] = (),
+    ) -> list[Translated]:
+        """As `translate_pixels`, and tells where the networks look meanwhile.
 
-    def _within_memory(self, batch: Sequence[Pixels], direction: Direction) -> list[Pixels]:
-        """Halves the batch as long as it doesn't fit into memory."""
-        try:
-            return self._forward(batch, direction)
-        except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        if len(batch) == 1:
-            height, width = batch[0].shape[:2]
-            raise PictureError(
-                f"not enough memory on {self.device} for {width}x{height} pixels at once", "Use --tile 512."
-            )
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        half = len(batch) // 2
-        return self._within_memory(batch[:half], direction) + self._within_memory(batch[half:], direction)
+        Args:
+            plans: that of each picture; their network sizes and tiles are equal.
+            maps: those to return; a discriminator's is left out where the picture is too small for it.
 
-    def _forward(self, batch: Sequence[Pixels], direction: Direction) -> list[Pixels]:
-        generator = self.generator(direction)  # outside of inference mode, or it could never be trained
-        with torch.inference_mode():
-            pixels = torch.from_numpy(np.stack(batch)).to(self.device)  # (N, H, W, 3) uint8
-            x = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # (N, 3, H, W) in [-1, 1], channels last
-            image = generator(x).image.add_(1).mul_(127.5).round_().clamp_(0, 255)
-            if not image.isfinite().all():
-                raise PictureError(
-                    f"the network's result is not a number (NaN) in {self.precision}",
-                    "Use --precision fp32; if that doesn't help, the model is damaged.",
-                )
-            return list(image.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+        Raises:
+            PictureError: not enough memory for even one of them.
+            ModelError: the model doesn't have such a map.
+        """
+        return forward.look(self, batch, direction, plans, maps)
+
+    @property
+    def missing_maps(self) -> dict[MapName, str]:
+        """The attention maps that this model can't show, each with the reason."""
+        return missing_maps(self.config, discriminators=self.has_discriminators)
+
+    def attention_maps(
+        self,
+        images: Sequence[Image.Image],
+        direction: Direction = "a2b",
+        *,
+        maps: Sequence[MapName | Literal["all"]] = ("all",),
+        normalize: Literal["image", "batch"] = "image",
+        fit: Fit = "aspect",
+        size: str = "same",
+        tile: int | None = None,
+        background: Colour = WHITE,
+    ) -> AttentionMaps:
+        """Where the networks look on pictures of any mode and size, and the translations.
+
+        Args:
+            images: the pictures.
+            maps: `generator`, `local`, `global` (discriminators of the target domain); `all`: those that it has.
+            normalize: `image`: each map fills [0, 1] by its own lowest and highest value; `batch`: by the lowest and
+                highest value of that map over all pictures, so that pictures compare.
+            direction, fit, size, tile, background: as in `translate`.
+
+        Raises:
+            ModelError: the model doesn't have one of the maps, or none at all.
+            PictureError, TypeError, UsageError: as in `translate`; no such map.
+        """
+        chosen = chosen_maps(maps, self.config, discriminators=self.has_discriminators, name=self.name)
+        jobs = _planned(images, self.config, SizeOptions(fit, tile, size))
+        seen = self._look_at(jobs, direction, background, chosen)
+        pairs = list(zip(jobs, seen, strict=True))
+        spans = Spans.of(one.maps for one in seen) if normalize == "batch" else None
+        return AttentionMaps(
+            direction,
+            tuple(source_picture(frame, plan, background) for (frame, plan) in jobs),
+            tuple(geometry.from_network(one.pixels, plan) for (_, plan), one in pairs),
+            tuple(one.maps for one in seen),
+            self.missing_maps,
+            spans,
+        )
+
+
+def _planned(
+    pictures: Sequence[Image.Image], config: ModelConfig, options: SizeOptions
+) -> list[tuple[Frame, Geometry]]:
+    if not all(isinstance(picture, Image.Image) for picture in pictures):
+        raise TypeError("a PIL image or a list of them is needed; open files with PIL.Image.open")
+    frames = [images.from_pil(picture).frames[0] for picture in pictures]
+    return [(frame, geometry.plan_geometry(frame.rgb.size, config, options)) for frame in frames]
 
 
 def prepare(frame: Frame, plan: Geometry, background: Colour) -> Pixels:
     """A frame as the network sees it: over the background, uint8 (H, W, 3) of the size `plan.network`."""
     return geometry.to_network(images.composite(frame, background), plan)
+
+
+def source_picture(frame: Frame, plan: Geometry, background: Colour) -> Image.Image:
+    """What was translated, as large as the result: RGB over the background."""
+    picture = images.composite(frame, background)
+    return picture if picture.size == plan.output else picture.resize(plan.output, Image.Resampling.LANCZOS)
 
 
 def finish(translated: Pixels, alpha: Image.Image | None, plan: Geometry, background: Colour) -> Frame:

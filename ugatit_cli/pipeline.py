@@ -17,17 +17,22 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
+from pathlib import Path
 from typing import Any, TypeVar
 
 from PIL import Image
 
 from ugatit_cli import encoding, geometry, images
-from ugatit_cli.config import Direction
+from ugatit_cli.attention_maps import Maps, Spans
+from ugatit_cli.config import Direction, MapName
+from ugatit_cli.drawing import Done, Drawing, FileOptions, Preview, Translation
 from ugatit_cli.errors import OutputError, PictureError, StorageError, UgatitError, UsageError
+from ugatit_cli.forward import Translated
 from ugatit_cli.geometry import Geometry, Pixels, Size, SizeOptions
 from ugatit_cli.images import Picture
 from ugatit_cli.inputs import Job
-from ugatit_cli.model import WHITE, Colour, Model, finish, prepare
+from ugatit_cli.model import Model, prepare
+from ugatit_cli.spool import Spool
 
 # Decoded frames that may wait for others of their shape to fill a batch.
 MAX_WAITING = 64
@@ -48,20 +53,18 @@ class TranslateOptions:
     Attributes:
         direction: `a2b` or `b2a`.
         sizes: fit, tiles and output size.
-        format: `same`, `png`, `jpg` or `webp`.
-        quality: 1 to 100 for lossy formats; None: the format's default.
-        background: RGB colour put behind transparent pixels while translating.
+        files: how results are written, and what is behind transparent pixels while translating.
         batch_size: pictures per forward pass; 0: as the device likes it.
         workers: decoding and encoding threads.
+        first_only: of an animation, only the first frame.
     """
 
     direction: Direction = "a2b"
     sizes: SizeOptions = field(default_factory=SizeOptions)
-    format: str = "same"
-    quality: int | None = None
-    background: Colour = WHITE
+    files: FileOptions = field(default_factory=FileOptions)
     batch_size: int = 0
     workers: int = 2
+    first_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,15 +73,21 @@ class Result:
 
     Attributes:
         size: (width, height) of the result.
+        frames: how many it has.
         seconds: spent on this file by all stages together, waiting not included.
         data: the encoded result if it goes to standard output.
+        flat: attention maps that are the same everywhere.
+        preview: small pictures for a report.
         error: why there is no result.
     """
 
     job: Job
     size: Size | None = None
+    frames: int = 1
     seconds: float = 0.0
     data: bytes | None = None
+    flat: tuple[MapName, ...] = ()
+    preview: Preview | None = None
     error: UgatitError | None = None
 
 
@@ -88,19 +97,33 @@ class _Work:
 
     Attributes:
         picture: without its frames, which may be much larger than what the network sees of them.
-        frames: what the network takes, or gives.
+        size: the picture's own.
+        frames: what the network takes, or gives; empty while they wait on disk.
+        alphas: opacity of each frame; None where the source is read again.
+        stdin: what was read from standard input.
+        maps: attention on each frame.
+        place: where the frames wait.
     """
 
     job: Job
     picture: Picture
+    size: Size
     plan: Geometry
     frames: list[Pixels]
-    alphas: list[Image.Image | None]
+    alphas: list[Image.Image | None] | None
     seconds: float
+    stdin: bytes | None = None
+    maps: tuple[Maps, ...] = ()
+    place: Path | None = None
 
 
 def translate_files(
-    model: Model, jobs: Iterable[Job], options: TranslateOptions, *, stop: threading.Event | None = None
+    model: Model,
+    jobs: Iterable[Job],
+    options: TranslateOptions,
+    *,
+    drawing: Drawing | None = None,
+    stop: threading.Event | None = None,
 ) -> Generator[Result, None, None]:
     """Translates files and writes the results, each atomically.
 
@@ -108,20 +131,24 @@ def translate_files(
     (`StorageError`: the disk is full) the rest is left, and there is one such result.
 
     Args:
+        drawing: what is made of each picture, and which attention that takes; default: the translation.
         stop: once set, pictures that the network has begun are finished and written, the rest is left.
 
     Raises:
         ModelError: the weights can't be read.
     """
     model.generator(options.direction)
-    run = _Run(model, options, stop or threading.Event())
-    window = 2 * options.workers + (options.batch_size or model.max_batch)
-    try:
-        wanted = takewhile(lambda _: not run.stop.is_set(), jobs)
-        decoded = run.ahead(run.decode, wanted, window)
-        yield from _one_full_disk(run.behind(run.encode, run.through_network(decoded), window))
-    finally:
-        run.pool.shutdown(cancel_futures=True)
+    with Spool() as spool:
+        run = _Run(model, options, drawing or Translation(), spool, stop or threading.Event())
+        window = 2 * options.workers + (options.batch_size or model.max_batch)
+        try:
+            wanted = takewhile(lambda _: not run.stop.is_set(), jobs)
+            translated = run.through_network(run.ahead(run.decode, wanted, window))
+            if run.drawing.spans is not None:
+                translated = run.all_before_the_first(translated, run.drawing.spans)
+            yield from _one_full_disk(run.behind(run.encode, translated, window))
+        finally:
+            run.pool.shutdown(cancel_futures=True)
 
 
 def _one_full_disk(results: Iterable[Result]) -> Iterator[Result]:
@@ -141,9 +168,13 @@ def _area(plan: Geometry) -> int:
 class _Run:
     """The three stages."""
 
-    def __init__(self, model: Model, options: TranslateOptions, stop: threading.Event) -> None:
+    def __init__(
+        self, model: Model, options: TranslateOptions, drawing: Drawing, spool: Spool, stop: threading.Event
+    ) -> None:
         self.model = model
         self.options = options
+        self.drawing = drawing
+        self.spool = spool
         self.stop = stop
         self.pool = ThreadPoolExecutor(options.workers, "ugatit")
         self.pixel_seconds = 0.0
@@ -184,18 +215,24 @@ class _Run:
         """Reads a picture and makes its frames fit the network."""
         start = time.perf_counter()
         try:
-            source = sys.stdin.buffer.read() if job.source is None else job.source
-            picture = images.read_picture(source, name=job.name)
+            stdin = sys.stdin.buffer.read() if job.source is None else None
+            picture = self._read(job, stdin)
             plan = geometry.plan_geometry(picture.size, self.model.config, self.options.sizes)
-            frames = [prepare(frame, plan, self.options.background) for frame in picture.frames]
+            plan = self.drawing.resized(plan)
+            frames = [prepare(frame, plan, self.options.files.background) for frame in picture.frames]
         except UsageError as error:  # of the geometry, which knows no names
             return Result(job, error=UsageError(f"{job.name}: {error.message}", error.hint))
         except UgatitError as error:
             return Result(job, error=error)
         except MemoryError:
             return Result(job, error=PictureError(f"{job.name}: not enough memory to decode it"))
-        alphas = [frame.alpha for frame in picture.frames]
-        return _Work(job, replace(picture, frames=()), plan, frames, alphas, time.perf_counter() - start)
+        alphas = None if self.drawing.reads_again else [frame.alpha for frame in picture.frames]
+        seconds = time.perf_counter() - start
+        return _Work(job, replace(picture, frames=()), picture.size, plan, frames, alphas, seconds, stdin)
+
+    def _read(self, job: Job, stdin: bytes | None) -> Picture:
+        source = job.source if stdin is None else stdin
+        return images.read_picture(source or b"", name=job.name, first_only=self.options.first_only)
 
     def through_network(self, items: Iterable[_Work | Result]) -> Iterator[_Work | Result]:
         """Translates pictures in batches of equal shape; failures pass through."""
@@ -236,7 +273,7 @@ class _Run:
         self._wait_for_turn()
         start = time.perf_counter()
         try:
-            translated = self._forward([pixels for work in works for pixels in work.frames], works[0].plan)
+            translated = self._forward([(pixels, work.plan) for work in works for pixels in work.frames])
         except PictureError as error:
             if len(works) == 1:
                 name = works[0].job.name
@@ -252,17 +289,35 @@ class _Run:
         for work in works:
             own = list(islice(results, len(work.frames)))
             if len(own) == len(work.frames):
-                yield replace(work, frames=own, seconds=work.seconds + seconds * len(own))
+                frames, maps = [one.pixels for one in own], tuple(one.maps for one in own)
+                yield replace(work, frames=frames, maps=maps, seconds=work.seconds + seconds * len(own))
 
-    def _forward(self, frames: list[Pixels], plan: Geometry) -> list[Pixels]:
+    def _forward(self, frames: list[tuple[Pixels, Geometry]]) -> list[Translated]:
         """Batch by batch; at least one."""
-        step = self._batch_size(plan)
-        translated = self.model.translate_pixels(frames[:step], self.options.direction, plan)
-        for first in range(step, len(frames), step):
-            if self.stop.is_set():
+        step = self._batch_size(frames[0][1])
+        translated: list[Translated] = []
+        for first in range(0, len(frames), step):
+            if first and self.stop.is_set():
                 break
-            translated += self.model.translate_pixels(frames[first : first + step], self.options.direction, plan)
+            pixels, plans = zip(*frames[first : first + step], strict=True)
+            translated += self.model.look(pixels, self.options.direction, plans, self.drawing.maps)
         return translated
+
+    def all_before_the_first(self, items: Iterable[_Work | Result], spans: Spans) -> Iterator[_Work | Result]:
+        """Lets all pictures go through the network first, so that their attention can have one scale."""
+        waiting: list[_Work] = []
+        for item in items:
+            if isinstance(item, Result):
+                yield item
+                continue
+            for maps in item.maps:
+                spans.add(maps)
+            try:
+                waiting.append(replace(item, frames=[], alphas=None, place=self.spool.put(item.frames)))
+            except StorageError as error:
+                self.stop.set()
+                yield Result(item.job, error=error)
+        yield from waiting
 
     def encode(self, item: _Work | Result) -> Result:
         """Brings a translated picture back to its size, alpha and format, and writes it."""
@@ -270,30 +325,46 @@ class _Run:
             return item
         start = time.perf_counter()
         try:
-            picture = self._finished(item)
-            data = encoding.encode(
-                picture, self._format(item), quality=self.options.quality, background=self.options.background
-            )
+            drawn = self.drawing.draw(self._done(item))
             if item.job.output is not None:
-                encoding.write_atomic(item.job.output, data)
+                for path, data in zip(item.job.outputs, drawn.files, strict=True):
+                    encoding.write_atomic(path, data)
         except StorageError as error:
             self.stop.set()
             return Result(item.job, error=error)
         except UgatitError as error:
-            return Result(item.job, error=type(error)(f"{item.job.name}: {error.message}", error.hint))
+            return Result(item.job, error=named_error(item.job, error))
         except MemoryError:
             width, height = item.plan.output
             reason = f"{item.job.name}: not enough memory for a result of {width}x{height} pixels"
             return Result(item.job, error=OutputError(reason, "Use a smaller --size."))
-        seconds = item.seconds + time.perf_counter() - start
-        return Result(item.job, picture.size, seconds, data if item.job.output is None else None)
+        return Result(
+            item.job,
+            drawn.size,
+            len(item.maps),
+            item.seconds + time.perf_counter() - start,
+            drawn.files[0] if item.job.output is None else None,
+            drawn.flat,
+            drawn.preview,
+        )
 
-    def _finished(self, work: _Work) -> Picture:
-        pairs = zip(work.frames, work.alphas, strict=True)
-        frames = tuple(finish(pixels, alpha, work.plan, self.options.background) for pixels, alpha in pairs)
-        return replace(work.picture, frames=frames)
+    def _done(self, work: _Work) -> Done:
+        pixels = work.frames if work.place is None else self.spool.take(work.place)
+        return Done(
+            work.job,
+            work.picture,
+            work.size,
+            work.plan,
+            pixels,
+            work.maps,
+            self.options.files,
+            read=lambda: self._read(work.job, work.stdin),
+            alphas=work.alphas,
+        )
 
-    def _format(self, work: _Work) -> str:
-        if work.job.output is None:
-            return encoding.output_format(work.picture.format, self.options.format)
-        return encoding.format_of(work.job.output)
+
+def named_error(job: Job, error: UgatitError) -> UgatitError:
+    """The error, with the picture's name in front."""
+    if error.message.startswith(job.name):
+        return error
+    return type(error)(f"{job.name}: {error.message}", error.hint)

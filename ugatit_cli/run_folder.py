@@ -83,7 +83,8 @@ class RunFolder:
         """Whether there is a run folder here."""
         return (self.path / RUN_FILE).is_file()
 
-    def _folder(self, step: int) -> Path:
+    def checkpoint_path(self, step: int) -> Path:
+        """Where the checkpoint of a step is, or would be."""
         return self._checkpoints / f"step_{step:08d}"
 
     # --- Settings ------------------------------------------------------------------------------------------
@@ -196,7 +197,7 @@ class RunFolder:
             StorageError: the disk is full; earlier checkpoints are as they were.
             OutputError: it can't be written for another reason.
         """
-        folder, before = self._folder(step), self.latest()
+        folder, before = self.checkpoint_path(step), self.latest()
         temporary = hidden(folder)
         try:
             temporary.mkdir(parents=True)
@@ -216,7 +217,7 @@ class RunFolder:
         older = [other for other in self.checkpoints() if other < step]
         for other in older[: max(0, len(older) + 1 - keep)]:
             with contextlib.suppress(OSError):  # the next one tries again; this is no reason to stop training
-                retired = self._folder(other).rename(hidden(self._folder(other)))
+                retired = self.checkpoint_path(other).rename(hidden(self.checkpoint_path(other)))
                 shutil.rmtree(retired)
 
     def load_checkpoint(self, step: int) -> Checkpoint:
@@ -225,7 +226,7 @@ class RunFolder:
         Raises:
             ModelError: there is none of this step, or a file is missing, damaged or of a newer format.
         """
-        folder = self._folder(step)
+        folder = self.checkpoint_path(step)
         try:
             document = _read_state(folder / STATE_FILE, step)
             for stem, entry in document["files"].items():
@@ -237,7 +238,7 @@ class RunFolder:
     def _way_out(self, step: int) -> str:
         others = [other for other in self.checkpoints() if other != step]
         if others:
-            return f"Delete {self._folder(step)} to go on from step {others[-1]}."
+            return f"Delete {self.checkpoint_path(step)} to go on from step {others[-1]}."
         return "There is no other checkpoint: start again in another folder."
 
     # --- Metrics, samples, model ---------------------------------------------------------------------------

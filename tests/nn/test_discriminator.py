@@ -138,6 +138,43 @@ def test_eval_changes_nothing() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in discriminator.state_dict().items())
 
 
+@pytest.mark.parametrize("side", [48, 96], ids=["few pixels", "many pixels"])
+@pytest.mark.parametrize("cam", [True, False])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_folded_discriminator_says_the_same(dialect: Dialect, cam: bool, side: int) -> None:
+    config = ModelConfig(dialect=dialect, discriminator_channels=4, discriminator_cam=cam, image_size=96)
+    discriminator = random_discriminator(config, "local").eval().requires_grad_(False)
+    x = pictures(2, 3, side, side + 8)
+    expected = discriminator(x)
+    folded = copy.deepcopy(discriminator).fold(torch.float32)
+    # Only the CAM's classifiers stay as they were.
+    left = {name for name, _ in folded.named_buffers()}
+    assert left == {name for name, _ in discriminator.named_buffers() if name.startswith("cam.")}
+    for _ in range(2):
+        for layout in (torch.contiguous_format, torch.channels_last):
+            for one, other in zip(folded.to(memory_format=layout)(x), expected, strict=True):
+                assert (one is None) == (other is None)
+                if one is not None:
+                    atol = 1e-6 * max(1, other.abs().max().item())
+                    torch.testing.assert_close(one, other, rtol=1e-5, atol=atol)
+        folded = folded.fold(torch.float32)  # harmless a second time
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_discriminator_folded_in_bfloat16_is_close(dialect: Dialect) -> None:
+    config = ModelConfig(dialect=dialect, discriminator_channels=8, image_size=96)
+    discriminator = random_discriminator(config, "local")
+    x = pictures(2, 3, 96, 96)
+    with torch.no_grad():
+        for _ in range(20):
+            discriminator.train()(x)
+        expected = discriminator.eval()(x)
+        result = copy.deepcopy(discriminator).fold(torch.bfloat16)(x)
+    for one, other in zip(result, expected, strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).norm() < 0.03 * other.norm()
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_shapes_are_those_of_official_pytorch_checkpoints(shared: Path, scale: Scale) -> None:
     layers = ModelConfig().layers(scale)

@@ -85,8 +85,13 @@ def test_gradients_pass_through_sigma_but_not_through_u_and_v() -> None:
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
 
+def norm_of(conv: SpectralConv2d) -> SpectralNorm:
+    assert conv.norm is not None
+    return conv.norm
+
+
 def plain(conv: SpectralConv2d, weight: Tensor, x: Tensor) -> Tensor:
-    sigma = conv.norm.u @ weight.flatten(1) @ conv.norm.v
+    sigma = norm_of(conv).u @ weight.flatten(1) @ norm_of(conv).v
     return F.conv2d(F.pad(x, conv.pad, mode="reflect"), weight / sigma, conv.bias, conv.stride)
 
 
@@ -149,5 +154,43 @@ def test_the_memory_format_changes_neither_values_nor_stored_vectors() -> None:
     x = torch.randn(1, 3, 12, 12)
     for _ in range(3):
         torch.testing.assert_close(conv(x), other(x), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(conv.norm.v, other.norm.v)
-    torch.testing.assert_close(conv.norm.u, other.norm.u)
+    torch.testing.assert_close(norm_of(conv).v, norm_of(other).v)
+    torch.testing.assert_close(norm_of(conv).u, norm_of(other).u)
+
+
+# --- Folded ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("side", [6, 24], ids=["few pixels", "many pixels"])
+def test_a_folded_layer_is_the_same_layer(side: int, layout: torch.memory_format) -> None:
+    conv = SpectralConv2d(3, 5, 4, pad=padding(1, extra=1), bias=True)
+    conv = randomize(conv, 1).eval().to(memory_format=layout)
+    x = torch.randn(2, 3, side, side).contiguous(memory_format=layout)
+    expected = conv(x)
+    assert (expected[:, 0].numel() <= FEW_PIXELS) == (side == 6)
+    weight, u, v = conv.weight.detach().clone(), norm_of(conv).u, norm_of(conv).v
+    conv.fold(torch.float32)
+    assert conv.norm is None
+    torch.testing.assert_close(conv.weight, weight / (u @ weight.flatten(1) @ v))
+    assert not conv.weight.requires_grad
+    torch.testing.assert_close(conv(x), expected, rtol=1e-6, atol=1e-6 * expected.abs().max().item())
+    folded = conv.weight
+    conv.fold(torch.float32)  # a second time is too late
+    assert conv.weight is folded
+    conv.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(conv(x), expected, rtol=1e-5, atol=1e-6 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("side", [6, 24], ids=["few pixels", "many pixels"])
+def test_a_layer_folded_in_bfloat16_is_close(side: int) -> None:
+    conv = randomize(SpectralConv2d(3, 5, 4, pad=padding(1), bias=True), 1)
+    x = torch.randn(2, 3, side, side)
+    for _ in range(20):
+        conv.train()(x)  # with random u and v, sigma would be anything
+    expected = conv.eval()(x)
+    conv.fold(torch.bfloat16)
+    assert conv.weight.dtype == torch.bfloat16
+    result = conv(x.bfloat16())
+    assert result.dtype == torch.bfloat16
+    torch.testing.assert_close(result.float(), expected, rtol=0.03, atol=0.03)

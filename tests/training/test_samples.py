@@ -14,27 +14,25 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor, nn
 
 from tests.tiny import LIGHT
 from ugatit_cli.attention_maps import overlay
 from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
 from ugatit_cli.errors import OutputError
+from ugatit_cli.lettering import BACKGROUND, Colour
 from ugatit_cli.nn.generator import Generator, GeneratorOutput
 from ugatit_cli.training.samples import (
-    _BACKGROUND,
     _GAP,
     _MARGIN,
     SampleSet,
-    _Text,
     cell_side,
     draw_samples,
     save_samples,
 )
 
 CPU = torch.device("cpu")
-Colour = tuple[int, int, int]
 Box = tuple[int, int, int, int]
 RED, ORANGE = (255, 0, 0), (255, 128, 0)
 
@@ -54,8 +52,8 @@ class Fake(nn.Module):
     def forward(self, x: Tensor) -> GeneratorOutput:
         casts = torch.is_autocast_enabled("cpu")
         self.calls.append((tuple(x.shape), x.dtype, self.part.training, torch.is_grad_enabled(), casts))
-        heat = self.heat(x) if self.cam else None
-        return GeneratorOutput(self.paint(x), None, heat)
+        cam_logit, heat = (x.new_zeros(len(x), 2), self.heat(x)) if self.cam else (None, None)
+        return GeneratorOutput(self.paint(x), cam_logit, heat)
 
     def paint(self, x: Tensor) -> Tensor:
         return x.roll(1, 1) if self.direction == "a2b" else -x
@@ -118,7 +116,7 @@ def box(grid: Image.Image, colour: Colour) -> Box:
 
 def overlaid(colour: Colour) -> Colour:
     """A colour under no attention."""
-    pixel = overlay(np.array([[colour]], np.uint8), np.zeros((1, 1)))[0, 0]
+    pixel = np.asarray(overlay(Image.new("RGB", (1, 1), colour), np.zeros((1, 1))))[0, 0]
     return int(pixel[0]), int(pixel[1]), int(pixel[2])
 
 
@@ -202,7 +200,7 @@ def test_attention_is_where_the_network_looks() -> None:
     grid = np.asarray(draw(SampleSet(plain((0, 0, 0)), none()), Keep))
     top, left = grid.shape[0] - _MARGIN - 96, _MARGIN + 96 + _GAP
     cell = grid[top : top + 96, left : left + 96].sum(2, dtype=int)
-    assert cell[5, 5] == overlay(np.zeros((1, 1, 3), np.uint8), np.ones((1, 1))).sum()
+    assert cell[5, 5] == np.asarray(overlay(Image.new("RGB", (1, 1)), np.ones((1, 1)))).sum()
     assert cell[90, 90] == cell[5, 90] == cell[90, 5] < cell[5, 5]
 
 
@@ -227,7 +225,7 @@ def test_labels_name_the_domains() -> None:
     first = box(Image.fromarray(grid[: len(grid) // 2]), RED)[1]
     # In the headings of both halves, over the translation of the one and the reconstruction of the other.
     assert rows.min() < first < first + 96 < rows.max()
-    assert (grid[:first] != _BACKGROUND).any()
+    assert (grid[:first] != BACKGROUND).any()
     step = 96 + _GAP
     titles = grid[first - 20 : first - 2], other[first - 20 : first - 2]
     changed = np.flatnonzero((titles[0] != titles[1]).any((0, 2)))
@@ -252,75 +250,16 @@ def check_margins(*configs: ModelConfig) -> None:
         grid = names(config)
         assert grid.shape == usual
         for edge in (grid[:, : _MARGIN - 2], grid[:, 2 - _MARGIN :], grid[:_MARGIN], grid[-_MARGIN:]):
-            assert (edge == _BACKGROUND).all()
-
-
-def test_text_is_shortened_only_if_it_must_be() -> None:
-    text = _Text(16, (0, 0, 0))
-    whole = "back to photographs"
-    assert text.shortened(whole, text.width(whole)) == whole
-    shorter = text.shortened(whole, text.width(whole) - 1)
-    assert shorter.endswith("…")
-    assert whole.startswith(shorter[:-1])
-    assert len(shorter) >= len(whole) - 2
-    assert text.shortened(whole, 0) == "…"
-
-
-@given(st.text("abW i→é", max_size=40), st.integers(20, 300))
-def test_shortened_text_fits(whole: str, limit: int) -> None:
-    text = _Text(16, (0, 0, 0))
-    short = text.shortened(whole, limit)
-    assert text.width(short) <= limit
-    assert short == whole or short.endswith("…")
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "whole"), [("flat", "W" * 90, "flat"), ("W" * 90, "clay", "clay"), ("W" * 90, "M" * 90, "")]
-)
-def test_the_longer_name_gives_way(source: str, target: str, whole: str) -> None:
-    text = _Text(16, (0, 0, 0))
-    pair = text.pair(source, target, 200)
-    assert 180 <= text.width(pair) <= 202
-    left, right = pair.split(" → ")
-    assert whole in (left, right) or not whole
-    assert left.endswith("…") == (source != whole)
-    assert right.endswith("…") == (target != whole)
+            assert (edge == BACKGROUND).all()
 
 
 def test_titles_are_centred_over_their_columns() -> None:
     grid = names(LIGHT)
     first = box(Image.fromarray(grid[: len(grid) // 2]), RED)[1]
-    ink = (grid[first - 22 : first - 2] != _BACKGROUND).any((0, 2))
+    ink = (grid[first - 22 : first - 2] != BACKGROUND).any((0, 2))
     for left in range(_MARGIN, grid.shape[1] - 96, 96 + _GAP):
         columns = left + np.flatnonzero(ink[left : left + 96])
         assert abs((columns.min() + columns.max()) / 2 - (left + 48)) <= 2
-
-
-def ink_of(text: str, size: int = 40) -> npt.NDArray[np.bool_]:
-    canvas = Image.new("RGB", (400, 60))
-    _Text(size, (255, 255, 255)).draw(ImageDraw.Draw(canvas), (10, 0), text)
-    return np.asarray(np.asarray(canvas)[:, :, 0] > 0)
-
-
-def test_arrow_and_words_stand_side_by_side() -> None:
-    text = _Text(40, (0, 0, 0))
-    ink = ink_of("ab→cd")
-    start, after = 10 + text.width("ab"), 10 + text.width("ab→")
-    assert after - start == 40
-    for part, left, right in (("ab", 10, start), ("→", start, after), ("cd", after, 10 + text.width("ab→cd"))):
-        alone = ink_of(part).sum()
-        assert abs(ink[:, left:right].sum() - alone) <= 0.1 * alone
-
-
-def test_the_arrow_is_an_arrow() -> None:
-    text, ink = _Text(40, (255, 255, 255)), ink_of("→")
-    shaft = int(ink.sum(1).argmax())
-    assert abs(shaft - text.height / 2) <= 2
-    assert ink[shaft].sum() >= 30
-    right = np.flatnonzero(ink.any(0)).max()
-    away = np.delete(ink, range(shaft - 3, shaft + 4), 0)
-    assert away[:, :30].sum() == 0
-    assert away[:, 30 : right + 1].sum() > 0
 
 
 # --- Leaves the training alone -------------------------------------------------------------------------

@@ -309,6 +309,7 @@ def test_power_iterations_per_step(name: Any, passes: int) -> None:
         vectors[norms.index(module)].add(id(module.u))
 
     for norm in norms:
+        assert norm is not None
         norm.register_forward_hook(note)
     run(step, tiny.LIGHT, 1)
     assert [len(seen) for seen in vectors] == [passes] * 4

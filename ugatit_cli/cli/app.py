@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from ugatit_cli import __version__
 from ugatit_cli.cli import console
+from ugatit_cli.cli.cam import cam
 from ugatit_cli.cli.convert import convert
 from ugatit_cli.cli.fetch import fetch
 from ugatit_cli.cli.models import app as models
@@ -45,6 +46,7 @@ app = typer.Typer(
     epilog="ugatit --version shows the version.",
 )
 app.command()(translate)
+app.command()(cam)
 app.command(cls=TrainCommand)(train)
 app.command()(fetch)
 app.add_typer(models)

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,30 +22,56 @@ if TYPE_CHECKING:
 SHOWN = 3
 
 
-def plan_jobs(inputs: list[str], output: Path | None, format: str) -> Plan:
+def plan_jobs(inputs: list[str], output: Path | None, suffix: Callable[[Path], str]) -> Plan:
     """What the command has to do.
+
+    Args:
+        suffix: gives the ending of a source's result.
 
     Raises:
         UsageError: the arguments contradict each other, or there are no pictures.
     """
-    from ugatit_cli import encoding, images
+    from ugatit_cli import images
     from ugatit_cli import inputs as planner
 
-    plan = planner.plan(
-        inputs, output, suffixes=images.SUFFIXES, rename=lambda source: encoding.result_suffix(source, format)
-    )
+    plan = planner.plan(inputs, output, suffixes=images.SUFFIXES, rename=suffix)
     if not plan.jobs and not plan.missing:
         raise UsageError(
             f"no pictures in {', '.join(inputs)}",
             "Folders are searched for " + ", ".join(sorted(images.SUFFIXES)),
         )
-    first = plan.jobs[0].output if plan.jobs else None
+    return plan
+
+
+def check_format(jobs: list[Job], format: str) -> None:
+    """Only a file that the user named can have a suffix that isn't writable, or not the wanted one.
+
+    Raises:
+        UsageError: it has.
+    """
+    from ugatit_cli import encoding
+
+    first = jobs[0].output if jobs else None
     if first is not None:
-        # Only a file that the user named can have a suffix that isn't writable, or not the wanted one.
         written = encoding.format_of(first)
         if format != "same" and written != encoding.output_format("", format):
             raise UsageError(f"--format {format} contradicts the name {first.name}")
-    return plan
+
+
+def check_sources(jobs: list[Job]) -> None:
+    """Results of several files each have names that the planner doesn't know.
+
+    Raises:
+        UsageError: one of them is an input.
+    """
+    sources = {os.path.realpath(job.source): job.source for job in jobs if job.source}
+    for job in jobs:
+        for path in job.several:
+            if (source := sources.get(os.path.realpath(path))) is not None:
+                raise UsageError(
+                    f"the result {path} of {job.name} would overwrite the input {source}",
+                    "Give another output (-o results).",
+                )
 
 
 def check_streams(jobs: list[Job], *, json_lines: bool) -> None:
@@ -59,7 +85,7 @@ def check_streams(jobs: list[Job], *, json_lines: bool) -> None:
     if any(job.output is None for job in jobs) and sys.stdout.isatty():
         raise UsageError("standard output is a terminal", "Name a file for the picture: -o out.png")
     if any(job.source is None for job in jobs) and sys.stdin.isatty():
-        raise UsageError("standard input (-) is a terminal", "Pipe a picture in: cat icon.png | ugatit translate -")
+        raise UsageError("standard input (-) is a terminal", "Pipe a picture in: cat icon.png | ugatit ... -")
 
 
 def without_existing(jobs: list[Job], *, skip_existing: bool, overwrite: bool) -> tuple[list[Job], list[Job]]:
@@ -71,36 +97,57 @@ def without_existing(jobs: list[Job], *, skip_existing: bool, overwrite: bool) -
     from ugatit_cli.inputs import existing_outputs
 
     existing = [] if overwrite else existing_outputs(jobs)
+    files = sum(len(job.outputs) for job in jobs)
     if existing and not skip_existing:
         names = ", ".join(str(path) for path in existing[:SHOWN]) + (", ..." if len(existing) > SHOWN else "")
         raise UsageError(
-            f"{len(existing)} of {len(jobs)} results exist already: {names}",
+            f"{len(existing)} of {files} results exist already: {names}",
             "Pass --skip-existing to leave them, or --overwrite to replace them.",
         )
     paths = set(existing)
-    return [job for job in jobs if job.output not in paths], [job for job in jobs if job.output in paths]
+    complete = [bool(job.outputs) and paths.issuperset(job.outputs) for job in jobs]
+    pairs = list(zip(jobs, complete, strict=True))
+    return [job for job, there in pairs if not there], [job for job, there in pairs if there]
 
 
 def check_writable(jobs: list[Job]) -> None:
-    """Finds out before the model is loaded that nothing can be written."""
-    first = jobs[0].output
-    if first is None:
-        return
-    parent = first.parent
+    """Finds out before the model is loaded that nothing can be written.
+
+    Raises:
+        OutputError: so it is.
+    """
+    if jobs[0].outputs:
+        check_folder(jobs[0].outputs[0].parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Makes a folder.
+
+    Raises:
+        OutputError: it can't be made, or written to.
+    """
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{parent}: can't be made: {error.strerror}", "Choose another output folder.") from None
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{parent}: permission denied", "Choose an output folder that you may write to.")
+        raise OutputError(f"{folder}: can't be made: {error.strerror}", "Choose another output folder.") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: permission denied", "Choose an output folder that you may write to.")
 
 
 @dataclass
 class Report:
-    """Counts results and says them: paths or JSON on stdout, errors on stderr."""
+    """Counts results and says them: paths or JSON on stdout, errors on stderr.
+
+    Attributes:
+        total: how many are expected.
+        verb: what the command does with pictures.
+        animations: how many results have several frames.
+    """
 
     json_lines: bool
     total: int
+    verb: str = "translated"
+    animations: int = 0
     done: int = 0
     left_alone: int = 0
     errors: int = 0
@@ -115,11 +162,15 @@ class Report:
             self.failed(result.job.name, result.error)
             return
         self.done += 1
+        self.animations += result.frames > 1
+        for name in result.flat:
+            console.note(f"{result.job.name}: the {name} attention is flat: the same everywhere")
         if result.data is not None:
             console.result_bytes(result.data)
             return
         width, height = result.size or (0, 0)
-        self._say(result.job, width=width, height=height, milliseconds=round(result.seconds * 1000, 1))
+        flat = {"flat": list(result.flat)} if result.flat else {}
+        self._say(result.job, width=width, height=height, milliseconds=round(result.seconds * 1000, 1), **flat)
 
     def failed(self, name: str, error: UgatitError) -> None:
         """An input that gives no result."""
@@ -139,21 +190,30 @@ class Report:
             if self.json_lines:
                 self._say(job, planned=True)
             else:
-                console.result(f"{job.name} -> {job.output or '<stdout>'}")
+                for path in job.outputs or ("<stdout>",):
+                    console.result(f"{job.name} -> {path}")
 
     def _say(self, job: Job, **values: object) -> None:
         if self.json_lines:
-            console.result(json.dumps({"input": job.name, "output": str(job.output), **values}))
+            several = {"outputs": [str(path) for path in job.several]} if job.several else {}
+            output = str(job.outputs[0]) if job.outputs else str(job.output)
+            console.result(json.dumps({"input": job.name, "output": output, **several, **values}))
         elif not sys.stdout.isatty() and not values.get("skipped"):
-            console.result(str(job.output))
+            for path in job.outputs:
+                console.result(str(path))
+
+    def summary(self) -> str:
+        """What became of the inputs, in a line."""
+        seconds = time.monotonic() - self.start
+        skipped = f", {self.left_alone} skipped" if self.left_alone else ""
+        failed = f", {self.errors} failed" if self.errors else ""
+        return f"{self.done} {self.verb}{skipped}{failed} in {seconds:.1f} s"
 
     def finish(self, output: Path | None) -> None:
         """The summary, and the exit code as an exception."""
         if self.done or self.left_alone:
-            seconds = time.monotonic() - self.start
-            skipped = f", {self.left_alone} skipped" if self.left_alone else ""
             place = "<stdout>" if output in (None, Path("-")) else output
-            console.note(f"{self.done} translated{skipped} in {seconds:.1f} s -> {place}")
+            console.note(f"{self.summary()} -> {place}")
         if self.interrupted:
             raise Interrupted("interrupted; everything finished so far is kept", "Go on with --skip-existing.")
         if self.disk_full:

@@ -14,7 +14,7 @@ from ugatit_cli.errors import UsageError
 MOST_BATCH = 1024
 MOST_WORKERS = 64
 
-Format = Literal["same", "png", "jpg", "webp"]
+Format = Literal["same", "png", "jpg", "webp", "gif"]
 
 InputsArgument = Annotated[
     list[str],
@@ -78,6 +78,14 @@ DeviceOption = Annotated[str, typer.Option("--device", metavar="DEVICE", help="a
 PrecisionOption = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
     typer.Option("--precision", help="Float type of the network; auto takes the fastest that the device is good at."),
+]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="PAGE.html",
+        help="Also write a page with every picture before and after, attention, and times.",
+    ),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Results on stdout as JSON, one line each.")]

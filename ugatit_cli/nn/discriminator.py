@@ -60,6 +60,13 @@ class Discriminator(nn.Module):
         self.compute_dtype: torch.dtype | None = None
         self.head = SpectralConv2d(widths[-1], 1, 4, pad=pad, bias=config.dialect == "tensorflow")
 
+    def fold(self, dtype: torch.dtype) -> Discriminator:
+        """Spectral norms become part of the convolutions' weights, which are cast: for use, not for training."""
+        for module in self.modules():
+            if isinstance(module, SpectralConv2d):
+                module.fold(dtype)
+        return self
+
     def forward(self, x: Tensor) -> DiscriminatorOutput:
         """Scores.
 

@@ -144,13 +144,25 @@ def _rows_at_once(matrix: Tensor, dtype: torch.dtype) -> int:
 
 
 class SpectralConv2d(ReflectConv2d):
-    """A `ReflectConv2d` whose weight is spectrally normalised."""
+    """A `ReflectConv2d` whose weight is spectrally normalised.
+
+    Attributes:
+        norm: None once `fold` has divided the weight.
+    """
+
+    norm: SpectralNorm | None
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, *, pad: Padding, stride: int = 1, bias: bool = False
     ) -> None:
         super().__init__(inputs, outputs, kernel, pad=pad, stride=stride, bias=bias)
         self.norm = SpectralNorm(self.weight)
+
+    def fold(self, dtype: torch.dtype) -> None:
+        """Divides the weight once and for all and keeps it in a dtype: for use, not for training or saving."""
+        if self.norm is not None:
+            weight = normalised_weight(self.weight.detach(), self.norm, dtype)
+            self.weight, self.norm = nn.Parameter(weight, requires_grad=False), None
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H', W'), computed in the dtype of x."""
@@ -159,7 +171,7 @@ class SpectralConv2d(ReflectConv2d):
         height, width = ((size - side) // self.stride + 1 for size in x.shape[2:])
         if x.device.type == "cpu" and len(x) * height * width <= FEW_PIXELS:
             return self._few_pixels(x)
-        weight = normalised_weight(self.weight, self.norm, x.dtype)
+        weight = self.weight if self.norm is None else normalised_weight(self.weight, self.norm, x.dtype)
         return F.conv2d(x, weight, self._bias(x.dtype), self.stride)
 
     def _few_pixels(self, x: Tensor) -> Tensor:
@@ -167,7 +179,11 @@ class SpectralConv2d(ReflectConv2d):
         windows = x.unfold(2, side, self.stride).unfold(3, side, self.stride)  # (N, I, H', W', k, k)
         windows = windows.permute((0, 2, 3, 1, 4, 5) if self.weight.is_contiguous() else (0, 2, 3, 4, 5, 1))
         rows = windows.flatten(3).flatten(0, 2)  # (N*H'*W', I*k*k)
-        out: Tensor = _SpectralLinear.apply(rows, as_matrix(self.weight), *self.norm(self.weight))
+        out: Tensor
+        if self.norm is None:
+            out = rows @ as_matrix(self.weight).T
+        else:
+            out = _SpectralLinear.apply(rows, as_matrix(self.weight), *self.norm(self.weight))
         if self.bias is not None:
             out = out + self.bias.to(x.dtype)
         return out.view(*windows.shape[:3], -1).permute(0, 3, 1, 2)  # (N, O, H', W')

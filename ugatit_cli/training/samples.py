@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import bisect
 import contextlib
-import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from ugatit_cli.attention_maps import enlarge, normalise, overlay
+from ugatit_cli.attention_maps import AttentionMap, grid_of, overlay
 from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
 from ugatit_cli.encoding import encode, write_atomic
+from ugatit_cli.geometry import Geometry
 from ugatit_cli.images import from_pil
+from ugatit_cli.lettering import ARROW, BACKGROUND, HEADING, TITLE, Lettering
 from ugatit_cli.nn.generator import Generator
 
 MIN_CELL: Final = 96
 MAX_CELL: Final = 256
 
-_BACKGROUND: Final = (236, 237, 240)  # not white, or one would not see where a picture on white ends
-_HEADING: Final = (24, 26, 32)
-_TITLE: Final = (84, 88, 98)
 _MARGIN: Final = 16
 _GAP: Final = 6
-_ARROW: Final = "→"
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,8 +126,8 @@ def _row(
     translated = there(x)
     shown = _fitted(Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()), side)
     cells = [shown]
-    if translated.heatmap is not None:
-        cells.append(_attention(shown, translated.heatmap))
+    if translated.heatmap is not None and translated.cam_logit is not None:
+        cells.append(_attention(shown, translated.heatmap, translated.cam_logit, config))
     return cells + [_fitted(_image(y), side) for y in (translated.image, back(translated.image).image, back(x).image)]
 
 
@@ -143,10 +137,14 @@ def _image(tensor: Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
 
-def _attention(shown: Image.Image, heatmap: Tensor) -> Image.Image:
+def _attention(shown: Image.Image, heatmap: Tensor, cam_logit: Tensor, config: ModelConfig) -> Image.Image:
     """(1, 1, h, w) over a picture, enlarged to the cell at once so that it is smooth there."""
-    heat = enlarge(normalise(heatmap), (shown.height, shown.width))
-    return Image.fromarray(overlay(np.asarray(shown), heat[0, 0].cpu().numpy()))
+    network = (4 * heatmap.shape[3], 4 * heatmap.shape[2])
+    plan = Geometry(scaled=network, network=network, output=shown.size)
+    first, second = cam_logit[0].tolist()
+    values = heatmap[0, 0].float().cpu().numpy()
+    heat = AttentionMap("generator", values, (first, second), grid_of(config, "generator"), plan).over_picture()
+    return overlay(shown, heat)
 
 
 def _fitted(image: Image.Image, side: int) -> Image.Image:
@@ -172,16 +170,16 @@ class _Half:
 def _titles(config: ModelConfig) -> list[str]:
     """Column titles; `{}` are filled in with the domains of a half."""
     attention = ["attention"] if config.generator_cam else []
-    return ["input", *attention, _ARROW + " {target}", "back to {source}", "identity"]
+    return ["input", *attention, ARROW + " {target}", "back to {source}", "identity"]
 
 
 def _draw(halves: list[_Half], titles: list[str], side: int) -> Image.Image:
     step = side + _GAP
-    title, heading = _Text(max(13, min(20, side // 8)), _TITLE), _Text(max(17, min(27, side // 6)), _HEADING)
+    title, heading = Lettering(max(13, min(20, side // 8)), TITLE), Lettering(max(17, min(27, side // 6)), HEADING)
     band = heading.height + title.height + 2 * _GAP  # above the rows of a half
     width = 2 * _MARGIN + len(titles) * step - _GAP
     height = _MARGIN + sum(band + len(half.rows) * step - _GAP + _MARGIN for half in halves)
-    canvas = Image.new("RGB", (width, height), _BACKGROUND)
+    canvas = Image.new("RGB", (width, height), BACKGROUND)
     pen = ImageDraw.Draw(canvas)
     top = _MARGIN
     for half in halves:
@@ -203,53 +201,3 @@ def _paste(canvas: Image.Image, row: list[Image.Image], titles: list[str], top: 
     for column, (_, cell) in enumerate(zip(titles, row, strict=True)):
         left = _MARGIN + column * (side + _GAP)
         canvas.paste(cell, (left + (side - cell.width) // 2, top + (side - cell.height) // 2))
-
-
-class _Text:
-    """Single lines in Pillow's own font, which needs no file but has no arrow: that one is drawn."""
-
-    def __init__(self, size: int, ink: tuple[int, int, int]) -> None:
-        self._font = ImageFont.load_default(size)
-        self._size = size
-        self._ink = ink
-        self.height = round(size * 1.4)
-
-    def width(self, text: str) -> int:
-        """In pixels."""
-        return math.ceil(sum(self._advance(part) for part in _parts(text)))
-
-    def _advance(self, part: str) -> float:
-        return float(self._size) if part == _ARROW else self._font.getlength(part)
-
-    def shortened(self, text: str, limit: int) -> str:
-        """The text, or as much of its beginning as fits, and an ellipsis."""
-        if self.width(text) <= limit:
-            return text
-        kept = bisect.bisect_right(range(len(text)), limit, key=lambda n: self.width(text[:n] + "…"))
-        return text[: max(0, kept - 1)].rstrip() + "…"
-
-    def pair(self, source: str, target: str, limit: int) -> str:
-        """`source → target`; the longer name gives way first."""
-        room = limit - self.width(f" {_ARROW} ")
-        source = self.shortened(source, max(room // 2, room - self.width(target)))
-        return f"{source} {_ARROW} {self.shortened(target, room - self.width(source))}"
-
-    def draw(self, pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str) -> None:
-        """Writes from the left upper corner of the line."""
-        left, middle = float(corner[0]), corner[1] + self.height / 2
-        for part in _parts(text):
-            if part == _ARROW:
-                self._draw_arrow(pen, left, middle)
-            else:
-                pen.text((left, middle), part, fill=self._ink, font=self._font, anchor="lm")
-            left += self._advance(part)
-
-    def _draw_arrow(self, pen: ImageDraw.ImageDraw, left: float, middle: float) -> None:
-        stroke = max(1, self._size // 10)
-        start, tip, head = left + 0.1 * self._size, left + 0.9 * self._size, 0.25 * self._size
-        pen.line(((start, middle), (tip, middle)), self._ink, stroke)
-        pen.line(((tip - head, middle - head), (tip, middle), (tip - head, middle + head)), self._ink, stroke)
-
-
-def _parts(text: str) -> list[str]:
-    return [part for part in re.split(f"({_ARROW})", text) if part]

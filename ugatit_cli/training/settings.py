@@ -90,7 +90,7 @@ class Settings:
             parse_interval("--sample-every", self.sample_every)
         parse_holdout(self.holdout)
         for scale in SCALES:
-            least = 3 * 2 ** (self.model.layers(scale) - 2)
+            least = self.model.smallest(scale)
             if self.model.image_size < least:
                 raise UsageError(
                     f"--image-size {self.model.image_size} is too small to train: the {scale} discriminator needs "

@@ -1,0 +1,148 @@
+"""`--report`: what the commands tell the report of their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ugatit_cli.cli import batch, console
+from ugatit_cli.errors import UgatitError, UsageError
+
+if TYPE_CHECKING:
+    from ugatit_cli.checkpoint import ModelFolder
+    from ugatit_cli.config import Direction, MapName
+    from ugatit_cli.drawing import Drawing
+    from ugatit_cli.model import Model
+    from ugatit_cli.pipeline import Result
+    from ugatit_cli.report import Header, ReportWriter
+
+SUFFIXES = (".html", ".htm")
+
+
+def check_path(path: Path | None, *, overwrite: bool) -> None:
+    """Finds out early that a report can't have this name.
+
+    Raises:
+        UsageError: it is not that of a page, or there is something already.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--report {path}: the report is a page", "Give it a name that ends in .html.")
+    if path.is_dir():
+        raise UsageError(f"--report {path}: is a folder", f"Name a file in it: {path / 'report.html'}")
+    if path.exists() and not overwrite:
+        raise UsageError(f"--report {path}: exists already", "Give another name, or pass --overwrite.")
+
+
+class ReportPage:
+    """The report of one command; nothing where none was asked for.
+
+    Attributes:
+        drawing: what the command draws, with previews for the page.
+    """
+
+    def __init__(self, path: Path | None, drawing: Drawing) -> None:
+        self.path = path
+        self.drawing = drawing
+        self.failures: list[tuple[str, UgatitError]] = []
+        self.writer: ReportWriter | None = None
+        self.header: Header | None = None
+
+    def begin(self, model: Model) -> None:
+        """The networks are loaded."""
+        from ugatit_cli.device import describe_device
+        from ugatit_cli.report import ReportWriter
+
+        if self.path is None or self.header is None:
+            return
+        self.header = _with_facts(self.header, device=describe_device(model.device), precision=model.precision)
+        self.writer = ReportWriter(self.path, self.header)
+        for name, error in self.failures:
+            self.failed(name, error)
+
+    def failed(self, name: str, error: UgatitError) -> None:
+        """An input that gives no result."""
+        from ugatit_cli.report import Entry
+
+        if self.writer is not None:
+            self.writer.add(Entry(name, error=error.message, hint=error.hint or ""))
+
+    def add(self, result: Result) -> None:
+        """One more file is done, or failed."""
+        from ugatit_cli.report import Entry
+
+        if self.writer is None:
+            return
+        if result.error is not None or result.preview is None:
+            error = result.error or UgatitError("no preview")
+            self.failed(result.job.name, error)
+            return
+        preview = result.preview
+        frames = preview.frames
+        entry = Entry(
+            result.job.name,
+            ", ".join(str(path) for path in result.job.outputs) or "<stdout>",
+            preview.before,
+            preview.after,
+            result.size or (0, 0),
+            result.seconds * 1000,
+            preview.layers,
+            f"An animation of {frames} frames; the first one is shown." if frames > 1 else "",
+        )
+        self.writer.add(entry)
+
+    def finish(self, report: batch.Report) -> None:
+        """Writes the page."""
+        if self.writer is not None:
+            self.writer.finish(report.summary())
+            console.note(f"report: {self.path}")
+
+    def discard(self) -> None:
+        """Leaves nothing of a page that isn't finished."""
+        if self.writer is not None:
+            self.writer.discard()
+
+
+@contextmanager
+def open_page(
+    path: Path | None, command: str, folder: ModelFolder, direction: Direction, name: str, drawing: Drawing
+) -> Iterator[ReportPage]:
+    """A page for a command's results."""
+    page = ReportPage(path, drawing)
+    if path is not None:
+        _prepare(page, command, folder, direction, name)
+    try:
+        yield page
+    finally:
+        page.discard()
+
+
+def _prepare(page: ReportPage, command: str, folder: ModelFolder, direction: Direction, name: str) -> None:
+    from ugatit_cli import attention_layouts, previews
+    from ugatit_cli.report import Header
+
+    config, drawing = folder.config, page.drawing
+    maps: tuple[MapName, ...] = drawing.maps or (("generator",) if config.generator_cam else ())
+    style = getattr(drawing, "style", None) or attention_layouts.Style()
+    subject = attention_layouts.Subject(name, config, direction)
+    page.drawing = previews.Previewed(drawing, subject, maps, style)
+    source, target = config.source(direction), config.target(direction)
+    page.header = Header(
+        title=f"{source} → {target}",
+        before=source,
+        after=target,
+        facts={"Model": name, "Command": f"ugatit {command}"},
+        provenance=folder.provenance,
+        scale=previews.scale_of(style, drawing.spans, maps) if maps else None,
+        missing=attention_layouts.missing_text(config, discriminators=folder.discriminators is not None),
+    )
+
+
+def _with_facts(header: Header, **facts: str) -> Header:
+    from dataclasses import replace
+
+    named = {name.capitalize(): value for name, value in facts.items()}
+    return replace(header, facts={**header.facts, **named})
