@@ -17,12 +17,11 @@ FLAGS = ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "
 
 
 @contextlib.contextmanager
-def chromium(*flags: str, scripts: bool = True) -> Iterator[Chrome]:
+def chromium(*flags: str) -> Iterator[Chrome]:
     """A browser with an empty profile; skips the test where there is none.
 
     Args:
         flags: more of the command line, without `--`.
-        scripts: whether pages may run any.
     """
     pytest.importorskip("selenium", reason="needs selenium, which drives the browser")
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
@@ -36,8 +35,6 @@ def chromium(*flags: str, scripts: bool = True) -> Iterator[Chrome]:
         for flag in (*FLAGS, *flags, f"user-data-dir={profile}"):
             options.add_argument(f"--{flag}")
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        if not scripts:
-            options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
         opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
         try:
             yield opened

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests import tiny
-from ugatit_cli import attention_layouts, colormaps, images, panels
+from ugatit_cli import colormaps, images, panels
 from ugatit_cli.attention_layouts import (
     FLAT,
     Heatmap,
@@ -107,7 +107,9 @@ def contains(large: Image.Image, small: Image.Image) -> bool:
     inside, wanted = pixels(large), pixels(small)
     height, width = wanted.shape[:2]
     starts = np.argwhere((inside == wanted[0, 0]).all(-1))
-    return any((inside[y : y + height, x : x + width] == wanted).all() for y, x in starts if _fits(inside, x, y, small))
+    return any(
+        (inside[y : y + height, x : x + width] == wanted).all() for y, x in starts if _fits(inside, x, y, small)
+    )
 
 
 def _fits(inside: np.ndarray[Any, Any], x: int, y: int, small: Image.Image) -> bool:
@@ -177,8 +179,8 @@ def test_the_legend_explains_the_scale() -> None:
     assert (own.colours == colormaps.colour(np.linspace(0, 1, 256), "jet")).all()
     assert (own.low, own.high) == ("least attention", "most")
     assert "own scale" in own.text
-    assert "discriminators look" not in own.text
-    assert "the discriminators look at the translation" in legend(Style(), None, ["local"]).text
+    assert "discriminators" not in own.text
+    assert "the discriminators look at the translation" in legend(Style(), None, ["generator", "local"]).text
     spans = Spans({"generator": (0.0, 12.3456), "local": (-1.0, 2.0)})
     text = legend(Style(), spans, ["generator"]).text
     assert text == "One scale for all pictures: generator 0 to 12.3."
@@ -255,11 +257,9 @@ class Drawer:
         self.cells: list[Sequence[panels.Cell]] = []
         self.legends: list[panels.Legend | None] = []
         self._draw = panels.draw_panel
-        monkeypatch.setattr(attention_layouts.panels, "draw_panel", self)
+        monkeypatch.setattr(panels, "draw_panel", self)
 
-    def __call__(
-        self, heading: str, cells: Sequence[panels.Cell], legend: panels.Legend | None
-    ) -> Image.Image:
+    def __call__(self, heading: str, cells: Sequence[panels.Cell], legend: panels.Legend | None) -> Image.Image:
         self.headings.append(heading)
         self.cells.append(cells)
         self.legends.append(legend)
@@ -327,7 +327,7 @@ def test_panels_show_small_pictures_larger() -> None:
     assert Panel(SUBJECT, ALL).resized(plan) == plan
     assert ShownPanel(SUBJECT, ALL).resized(plan) == replace(plan, output=(160, 80))
     large = plan_geometry((3000, 1500), tiny.LIGHT, SizeOptions())
-    assert ShownPanel(SUBJECT, ALL).resized(large).output == (512, 256)
+    assert ShownPanel(SUBJECT, ALL).resized(large).output == (panels.MAX_SHOWN, panels.MAX_SHOWN // 2)
 
 
 def test_one_scale_for_all_pictures(drawer: Drawer) -> None:
@@ -484,7 +484,9 @@ def test_raw_numbers_of_an_animation() -> None:
 def test_raw_numbers_that_are_none() -> None:
     done = make_done(("cat.json", "cat.generator.npy"))
     one = ramp("generator", done.plan)
-    done.maps = [{"generator": replace(one, values=np.full((8, 10), np.nan, np.float32), logits=(math.inf, math.nan))}]
+    done.maps = [
+        {"generator": replace(one, values=np.full((8, 10), np.nan, np.float32), logits=(math.inf, math.nan))}
+    ]
     drawn = Raw(SUBJECT, ("generator",)).draw(done)
     frame = strict(drawn.files[0])["maps"]["generator"]["frame"]
     assert (frame["low"], frame["high"], frame["flat"]) == (None, None, True)

@@ -13,7 +13,9 @@ from torch import Tensor
 
 import ugatit_cli
 from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Direction, Domain, Scale
+from ugatit_cli.forward import Heat, NetworkPass
 from ugatit_cli.model import Model
+from ugatit_cli.nn.generator import GeneratorOutput
 from ugatit_cli.weights.convert import convert
 from ugatit_cli.weights.official import ImportSettings
 from ugatit_cli.weights.pytorch import discriminator_names
@@ -148,6 +150,44 @@ def test_generators_of_the_tensorflow_code(shared: Path, load: Load, name: str) 
         assert_close(output.cam_logit, arrays[f"{scope}.cam_logit"], 5e-5)
         assert output.heatmap is not None
         assert_close(output.heatmap[:, 0], arrays[f"{scope}.heatmap_hw"], 5e-5)
+
+
+# --- Where the networks look ---------------------------------------------------------------------------
+
+
+def assert_heats(heats: list[Heat], heatmap: Tensor, cam_logit: Tensor) -> None:
+    """Attention maps before they are normalised and coloured."""
+    assert len(heats) == len(heatmap)
+    for (values, logits), expected, expected_logits in zip(heats, heatmap, cam_logit, strict=True):
+        assert_close(torch.from_numpy(values), expected[0], 2e-5)
+        assert_close(torch.tensor(logits), expected_logits, 2e-5)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@torch.inference_mode()
+def test_attention_of_generators(load: Load, golden: Golden, direction: Direction) -> None:
+    model, tensors = load("pt/gen_full_ngf8_32.pt"), golden("gen_full_ngf8_32_io")
+    name = OFFICIAL[direction]
+    image, heats = NetworkPass(model, direction, ("generator",)).networks(tensors["input"])
+    assert_close(image, tensors[f"{name}.image"], 2e-5)
+    assert list(heats) == ["generator"]
+    assert_heats(heats["generator"], tensors[f"{name}.heatmap"], tensors[f"{name}.cam_logit"])
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("size", [64, 128])
+@torch.inference_mode()
+def test_attention_of_discriminators(load: Load, golden: Golden, direction: Direction, size: int) -> None:
+    model, tensors = load("pt/mini_step_before.pt"), golden("dis_ndf4_io")
+    run = NetworkPass(model, direction, SCALES)
+    run.generator = lambda x: GeneratorOutput(x, None, None)  # type: ignore[assignment]  # the golden input itself
+    _, heats = run.networks(tensors[f"input{size}"])
+    assert list(heats) == (["local", "global"] if size == 128 else ["local"])
+    for scale, discriminator in run.discriminators.items():
+        assert discriminator.head.norm is None  # spectral norms are part of the weights
+        if scale in heats:
+            prefix = f"dis{scale[0].upper()}{'B' if direction == 'a2b' else 'A'}.{size}"
+            assert_heats(heats[scale], tensors[f"{prefix}.heatmap"], tensors[f"{prefix}.cam_logit"])
 
 
 def test_the_api_keeps_gradients_of_the_input(load: Load, golden: Golden) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,10 @@ from PIL import Image
 from tests import tiny
 from ugatit_cli import ModelConfig, forward, geometry, load
 from ugatit_cli.checkpoint import open_model
+from ugatit_cli.config import DIRECTIONS, MAPS, Direction, MapName
 from ugatit_cli.errors import ModelError, PictureError, UsageError
 from ugatit_cli.geometry import Geometry, Pixels, SizeOptions, plan_geometry
 from ugatit_cli.model import BATCH_PIXELS, MAX_BATCH, Model
-
-Forward = Callable[[Sequence[Pixels], str], list[Pixels]]
 
 
 @pytest.fixture(scope="module")
@@ -273,3 +272,173 @@ def test_a_result_that_is_not_a_number(model: Model) -> None:
 def test_what_is_no_picture(model: Model, wrong: Any) -> None:
     with pytest.raises(TypeError, match="PIL"):
         model.translate(wrong)
+
+
+# --- Where the networks look ---------------------------------------------------------------------------
+
+
+def pictures(*sizes: tuple[int, int]) -> list[Image.Image]:
+    return [Image.fromarray(noise(*size, seed)) for seed, size in enumerate(sizes)]
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_attention_maps_are_the_networks_own(model: Model, direction: Direction) -> None:
+    (picture,) = pictures((32, 48))
+    found = model.attention_maps([picture], direction)
+    x = torch.from_numpy(np.array(picture)[None]).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    with torch.no_grad():
+        output = model.generator(direction)(x)
+    assert output.heatmap is not None
+    assert output.cam_logit is not None
+    (maps,) = found.maps
+    np.testing.assert_array_equal(maps["generator"].values, output.heatmap[0, 0])
+    assert list(maps["generator"].logits) == output.cam_logit[0].tolist()
+    assert (found.direction, len(found), set(maps), found.missing, found.spans) == (direction, 1, set(MAPS), {}, None)
+    assert found.inputs[0].tobytes() == picture.tobytes()
+    assert found.translations[0].tobytes() == model.translate(picture, direction).tobytes()
+
+
+def test_attention_of_pictures_of_many_sizes(model: Model) -> None:
+    sizes = [(50, 40), (33, 35), (50, 40), (7, 90), (1, 1)]
+    several = pictures(*sizes)
+    found = model.attention_maps(several, fit="native")
+    assert len(found) == len(found.inputs) == len(found.translations) == 5
+    for index, (picture, size) in enumerate(zip(several, sizes, strict=True)):
+        assert found.inputs[index].size == found.translations[index].size == size
+        assert found.inputs[index].tobytes() == picture.tobytes()
+        (alone,) = model.attention_maps([picture], fit="native").maps
+        for name, one in found.maps[index].items():
+            np.testing.assert_allclose(one.values, alone[name].values, rtol=1e-4, atol=1e-7)
+            assert found.heat(index, name).shape == (size[1], size[0])
+            assert found.overlay(index, name).size == size
+
+
+def test_attention_of_the_size_that_is_asked_for(model: Model) -> None:
+    found = model.attention_maps(pictures((50, 40)), size="20x30")
+    assert found.inputs[0].size == found.translations[0].size == (20, 30)
+    assert found.heat(0, "local").shape == (30, 20)
+    assert found.maps[0]["generator"].plan.scaled == (40, 32)
+
+
+def test_attention_in_tiles(model: Model) -> None:
+    found = model.attention_maps(pictures((130, 70)), fit="native", tile=64)
+    for one in found.maps[0].values():
+        assert one.plan.tile == 64
+        assert np.isfinite(one.values).all()
+    assert found.maps[0]["generator"].values.shape == (18, 33)
+
+
+def test_transparency_is_looked_at_over_the_background(model: Model) -> None:
+    picture = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
+    found = model.attention_maps([picture], background=(0, 0, 255))
+    assert found.inputs[0].mode == found.translations[0].mode == "RGB"
+    assert found.inputs[0].getcolors() == [(1024, (0, 0, 255))]
+    plain = model.attention_maps([Image.new("RGB", (32, 32), "blue")])
+    assert found.translations[0].tobytes() == plain.translations[0].tobytes()
+
+
+@pytest.mark.parametrize("wanted", [("generator",), ("local",), ("global", "generator")])
+def test_only_the_maps_that_are_asked_for(model: Model, wanted: tuple[MapName, ...]) -> None:
+    (maps,) = model.attention_maps(pictures((32, 32)), maps=wanted).maps
+    assert set(maps) == set(wanted)
+
+
+def test_one_scale_for_all_pictures(model: Model) -> None:
+    several = [Image.fromarray(noise(32, 32, seed) // (1 + 3 * seed)) for seed in range(3)]
+    own, common = model.attention_maps(several), model.attention_maps(several, normalize="batch")
+    assert common.spans is not None
+    for name in MAPS:
+        low, high = zip(*(maps[name].span for maps in common.maps), strict=True)
+        assert common.spans[name] == (min(low), max(high))
+        heats = [one.normalised(common.spans[name]) for one in (maps[name] for maps in common.maps)]
+        assert min(heat.min() for heat in heats) == 0
+        assert max(heat.max() for heat in heats) == 1
+        assert sum(heat.min() == 0 and heat.max() == 1 for heat in heats) < 3
+        assert any((own.heat(i, name) != common.heat(i, name)).any() for i in range(3))
+    one = model.attention_maps(several[:1], normalize="batch")
+    np.testing.assert_array_equal(one.heat(0, "generator"), own.heat(0, "generator"))
+
+
+def test_no_pictures(model: Model) -> None:
+    for normalize in ("image", "batch"):
+        assert len(model.attention_maps([], normalize=normalize)) == 0
+
+
+def test_attention_of_what_is_no_picture(model: Model) -> None:
+    for wrong in ([np.zeros((8, 8, 3), np.uint8)], Image.new("RGB", (8, 8)), ["icon.png"]):
+        with pytest.raises(TypeError):
+            model.attention_maps(wrong)  # type: ignore[arg-type]
+
+
+def test_maps_that_nobody_has(model: Model) -> None:
+    with pytest.raises(UsageError, match="no attention map 'middle'"):
+        model.attention_maps(pictures((8, 8)), maps=("middle",))  # type: ignore[arg-type]
+
+
+def test_maps_that_this_model_does_not_have(tmp_path: Path) -> None:
+    model = load(str(tiny.save(tmp_path / "m")), device="cpu", precision="fp32")
+    assert not model.has_discriminators
+    assert set(model.missing_maps) == {"local", "global"}
+    found = model.attention_maps(pictures((32, 32)))
+    assert set(found.maps[0]) == {"generator"}
+    assert found.missing == model.missing_maps
+    with pytest.raises(ModelError, match="no local attention: it comes without discriminators") as caught:
+        model.attention_maps(pictures((32, 32)), maps=("local",))
+    assert "ugatit train" in caught.value.hint
+    with pytest.raises(ModelError, match="without discriminators"):
+        model.looking_discriminator("b", "local")
+
+
+def test_untrained_models_have_all_maps() -> None:
+    model = Model.untrained(tiny.LIGHT, device="cpu", precision="fp32")
+    assert model.missing_maps == {}
+    buffers = {name: tensor.clone() for name, tensor in model.discriminator("b", "local").named_buffers()}
+    found = model.attention_maps(pictures((40, 32)))
+    assert set(found.maps[0]) == set(MAPS)
+    discriminator = model.discriminator("b", "local")
+    assert discriminator.training
+    for name, tensor in discriminator.named_buffers():
+        assert torch.equal(tensor, buffers[name]), name
+    torch.autograd.backward(discriminator(torch.rand(1, 3, 32, 32)).logit.mean())
+    assert all(p.grad is not None for name, p in discriminator.named_parameters() if not name.startswith("cam.g"))
+
+
+# --- Discriminators that only look ---------------------------------------------------------------------
+
+
+def test_a_discriminator_that_only_looks_is_folded(model: Model) -> None:
+    looking = model.looking_discriminator("b", "global")
+    assert looking.head.norm is None
+    assert model.looking_discriminator("b", "global") is looking
+    assert model.looking_discriminator("a", "global") is not looking
+    whole_one = model.discriminator("b", "global")
+    assert whole_one.head.norm is not None
+    x = torch.rand(1, 3, 32, 32)
+    for one, other in zip(looking(x), whole_one(x), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_discriminator_that_was_handed_out_is_the_one_that_looks(model: Model) -> None:
+    (picture,) = pictures((32, 32))
+    before = model.attention_maps([picture]).maps[0]
+    discriminator = model.discriminator("b", "local")
+    assert model.looking_discriminator("b", "local") is discriminator
+    np.testing.assert_allclose(model.attention_maps([picture]).maps[0]["local"].values, before["local"].values, 1e-4)
+    with torch.no_grad():
+        for parameter in discriminator.parameters():
+            parameter.mul_(-2)
+    after = model.attention_maps([picture]).maps[0]
+    assert np.abs(after["local"].values - before["local"].values).max() > 0.1 * np.abs(before["local"].values).max()
+    np.testing.assert_array_equal(after["global"].values, before["global"].values)
+
+
+def test_a_discriminator_of_a_new_model_looks_as_it_is() -> None:
+    model = Model.untrained(tiny.LIGHT, device="cpu", precision="bf16")
+    assert model.looking_discriminator("a", "local") is model.discriminator("a", "local")
+    assert model.discriminator("a", "local").head.weight.dtype == torch.float32
+
+
+def test_discriminators_look_in_the_models_precision(folder: Path) -> None:
+    model = load(str(folder), device="cpu", precision="bf16")
+    assert model.looking_discriminator("b", "local").head.weight.dtype == torch.bfloat16
+    assert model.discriminator("b", "local").head.weight.dtype == torch.float32

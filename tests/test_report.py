@@ -212,7 +212,7 @@ def test_provenance_is_nested(tmp_path: Path) -> None:
     names = ["recipe", "ema", "0.999", "augment", "steps", "1", "two", "empty", "off", "zero", "0"]
     assert [text for text in page.says("bdi") if text in names] == names
     assert page.says("dd") == ["yes", "–", "no"]
-    assert page.says("li") == ["–", "pictures"]
+    assert page.says("li") == ["pictures", "–"]
     assert len(page.of("dl", "tree")) == 2
     assert "…" in written(tmp_path / "r.html", provenance=deep).says("dd")
 

@@ -207,7 +207,7 @@ class ReportWriter:
             summary = summary[:_LONGEST_SUMMARY] + "…"
         lines = [_total(str(len(self._milliseconds)), "picture" if len(self._milliseconds) == 1 else "pictures")]
         if self._failed:
-            lines.append(f'<li class="bad"><b>{self._failed}</b><a href="#failed">failed</a></li>')
+            lines.append(f'<li><a href="#failed"><b>{self._failed}</b>failed</a></li>')
         if self._milliseconds:
             lines.append(_total(_duration(sum(self._milliseconds)), "in total"))
             lines.append(_total(_duration(statistics.median(self._milliseconds)), "median per picture"))

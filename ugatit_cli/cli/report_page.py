@@ -137,7 +137,9 @@ def _prepare(page: ReportPage, command: str, folder: ModelFolder, direction: Dir
         facts={"Model": name, "Command": f"ugatit {command}"},
         provenance=folder.provenance,
         scale=previews.scale_of(style, drawing.spans, maps) if maps else None,
-        missing=attention_layouts.missing_text(config, discriminators=folder.discriminators is not None),
+        missing=attention_layouts.missing_text(config, discriminators=folder.discriminators is not None).replace(
+            "`", ""
+        ),
     )
 
 
