@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests import tiny
-from tests.cli.conftest import Command, Outcome, below, encoded, picture, program, put
+from tests.cli.conftest import Command, Outcome, below, encoded, picture, put
 from tests.cli.test_translate import BAD, GOOD
 from ugatit_cli import attention_layouts, colormaps, encoding, images, load, panels
 from ugatit_cli.checkpoint import save_model
@@ -225,13 +225,6 @@ def test_from_stdin_to_a_folder(cam: Command) -> None:
     assert document("out/stdin.json")["input"] == "<stdin>"
 
 
-def test_as_a_program(judged: str) -> None:
-    put("a.png")
-    outcome = program("cam", "a.png", "--model", judged, *CPU, "--layout", "overlay", "-o", "out")
-    assert (outcome.code, outcome.errors) == (0, [])
-    assert outcome.lines == [f"out/a.{name}.png" for name in MAPS]
-
-
 # --- Existing results, reports -------------------------------------------------------------------------
 
 
@@ -412,7 +405,8 @@ def test_orientation(cam: Command) -> None:
     picture(24, 16).save("a.jpg", exif=exif.tobytes())
     assert cam("a.jpg", "--layout", "overlay", "-o", "out", "--format", "png").code == 0
     assert {shown(f"out/a.{name}.png").size for name in MAPS} == {(16, 24)}
-    assert not Image.open("out/a.local.png").getexif()
+    with Image.open("out/a.local.png") as result:
+        assert not result.getexif()
 
 
 def test_transparency(cam: Command, ugatit: Command, judged: str) -> None:

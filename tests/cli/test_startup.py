@@ -40,6 +40,7 @@ def imported_by(*arguments: str) -> tuple[object, set[str]]:
         (("--help",), 0),
         (("--version",), 0),
         (("translate", "--help"), 0),
+        (("cam", "--help"), 0),
         (("train", "--help"), 0),
         (("convert", "--help"), 0),
         (("fetch", "--help"), 0),
@@ -47,6 +48,7 @@ def imported_by(*arguments: str) -> tuple[object, set[str]]:
         (("push", "--help"), 0),
         (("translate", "a.png", "--quality", "0"), 2),
         (("translate", "a.png", "--no-such-option"), 2),
+        (("cam", "a.png", "--layout", "grid"), 2),
         (("train", "--iterations", "0"), 2),
         (("train", "--iterations", "1", "--minutes", "1"), 2),
     ],
@@ -58,15 +60,16 @@ def test_nothing_heavy_is_imported(arguments: tuple[str, ...], code: int) -> Non
     assert "typer" in modules  # or this test looks at nothing
 
 
-@pytest.mark.parametrize("command", ["translate", "train", "convert", "fetch", "models", "push"])
+@pytest.mark.parametrize("command", ["translate", "cam", "train", "convert", "fetch", "models", "push"])
 def test_help_of_a_command_parses_no_options(command: str) -> None:
     _, modules = imported_by(command, "--help")
     assert "pydantic" not in modules
     assert "rich" not in modules
 
 
-def test_finding_a_model_does_not_import_the_compiler(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["translate", "cam"])
+def test_finding_a_model_does_not_import_the_compiler(tmp_path: Path, command: str) -> None:
     (tmp_path / "a.png").touch()
-    _, modules = imported_by("translate", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--dry-run")
+    _, modules = imported_by(command, str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--dry-run")
     assert "torch" in modules
     assert "sympy" not in modules

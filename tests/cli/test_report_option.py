@@ -1,0 +1,369 @@
+"""`--report` of `translate` and `cam`: what the page is told of the files, and when there is one."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from tests import tiny
+from tests.cli.conftest import Command, Outcome, below, encoded, picture, put
+from tests.test_report import Page
+from ugatit_cli import report
+from ugatit_cli.attention_layouts import TITLES
+from ugatit_cli.checkpoint import save_model
+from ugatit_cli.cli import batch
+from ugatit_cli.config import MAPS
+from ugatit_cli.errors import StorageError
+from ugatit_cli.report import Entry, Header
+
+CPU = ["--device", "cpu", "--precision", "fp32"]
+HOSTILE = "<img src=x onerror=alert(1)>'\"&amp;é.png"
+
+
+@pytest.fixture(scope="session")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny model with discriminators and a provenance."""
+    folder = tmp_path_factory.mktemp("report")
+    plain = tiny.save(folder / "plain", discriminators=True)
+    tensors = [load_file(plain / f"{name}.safetensors") for name in ("model", "discriminators")]
+    save_model(folder / "judged", tiny.LIGHT, *tensors, provenance={"trained with": "<patience>", "steps": 7})
+    return str(folder / "judged")
+
+
+class Told:
+    """All that a page is told; it is written all the same."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.headers: list[Header] = []
+        self.entries: list[Entry] = []
+        self.summaries: list[str] = []
+        told = self
+
+        class Writer(report.ReportWriter):
+            def __init__(self, path: Path, header: Header) -> None:
+                super().__init__(path, header)
+                told.headers.append(header)
+
+            def add(self, entry: Entry) -> None:
+                super().add(entry)
+                told.entries.append(entry)
+
+            def finish(self, summary: str) -> None:
+                super().finish(summary)
+                told.summaries.append(summary)
+
+        monkeypatch.setattr(report, "ReportWriter", Writer)
+
+    @property
+    def header(self) -> Header:
+        (header,) = self.headers
+        return header
+
+    @property
+    def by_name(self) -> dict[str, Entry]:
+        found = {entry.name: entry for entry in self.entries}
+        assert len(found) == len(self.entries)
+        return found
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    return Told(monkeypatch)
+
+
+@pytest.fixture(params=["translate", "cam"])
+def reporting(request: pytest.FixtureRequest, ugatit: Command, judged: str) -> Command:
+    """Both commands, with a report in r.html and results in the folder `out`."""
+
+    def run(*arguments: object, model: str = judged, stdin: bytes = b"") -> Outcome:
+        given = [str(argument) for argument in arguments]
+        given += [] if "--report" in given else ["--report", "r.html"]
+        given += [] if "-o" in given else ["-o", "out"]
+        return ugatit(request.param, "--model", model, *CPU, *given, stdin=stdin)
+
+    run.__name__ = request.param
+    return run
+
+
+def page(path: str = "r.html") -> Page:
+    return Page(Path(path).read_text())
+
+
+def size_of(webp: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(webp)) as image:
+        assert image.format == "WEBP"
+        return image.size
+
+
+# --- The page ------------------------------------------------------------------------------------------
+
+
+def test_an_entry_for_each_file(reporting: Command, told: Told) -> None:
+    put("in/a.png", "in/z/b.jpg")
+    Path("in/bad.png").write_bytes(b"text")
+    outcome = reporting("in", "gone.png")
+    assert outcome.code == 1
+    assert below("out") == ["a.png", "z/b.jpg"]
+    assert "report: r.html\n" in outcome.stderr
+    assert set(told.by_name) == {"in/a.png", "in/z/b.jpg", "in/bad.png", "gone.png"}
+    gone, bad = told.by_name["gone.png"], told.by_name["in/bad.png"]
+    assert gone.error == "gone.png: there is no such file or folder"
+    assert bad.error.startswith("in/bad.png: not a picture")
+    assert bad.hint == "Convert it to PNG or JPEG first."
+    for name, output in (("in/a.png", "out/a.png"), ("in/z/b.jpg", "out/z/b.jpg")):
+        entry = told.by_name[name]
+        with Image.open(output) as result:
+            assert (entry.output, entry.error, entry.note, entry.size) == (output, "", "", result.size)
+        assert entry.milliseconds > 0
+        assert size_of(entry.before) == size_of(entry.after)
+    (summary,) = told.summaries
+    assert summary.startswith("2 ")
+    assert ", 2 failed in " in summary
+    assert summary.partition(" in ")[0] in outcome.stderr
+    found = page()
+    assert len(found.of("article")) == 4
+    assert len(found.of("article", "failed")) == 2
+    assert summary in found.says("bdi")
+    assert below(".") == ["in/a.png", "in/bad.png", "in/z/b.jpg", "out/a.png", "out/z/b.jpg", "r.html"]
+
+
+def test_what_is_true_of_all(reporting: Command, told: Told, judged: str, light: str) -> None:
+    put("a.png")
+    assert reporting("a.png", "--to", "flat").code == 0
+    header = told.header
+    assert (header.title, header.before, header.after) == ("clay → flat", "clay", "flat")
+    assert header.facts.pop("Device").startswith("cpu (")  # type: ignore[attr-defined]
+    assert header.facts == {"Model": judged, "Command": f"ugatit {reporting.__name__}", "Precision": "fp32"}
+    assert header.provenance == {"trained with": "<patience>", "steps": 7}
+    assert header.missing == ""
+    texts = page().says("bdi")
+    assert {"<patience>", "7", "trained with", judged} <= set(texts)
+    told.headers.clear()
+    assert reporting("a.png", "--overwrite", model=light).code == 0
+    assert told.header.missing.startswith("No local and global attention: it comes without discriminators.")
+    assert told.header.missing in page().says("bdi")
+
+
+def test_names_are_text(reporting: Command, told: Told) -> None:
+    put(HOSTILE)
+    Path("<b>bad.png").write_bytes(b"")
+    assert reporting(HOSTILE, "<b>bad.png").code == 1
+    assert set(told.by_name) == {HOSTILE, "<b>bad.png"}
+    found = page()
+    assert HOSTILE in found.says("bdi")
+    assert "<b>bad.png: the file is empty" in found.says("bdi")
+    assert all(image["src"].startswith("data:image/webp;") for image in found.of("img"))
+
+
+def test_a_name_that_is_no_text(reporting: Command, told: Told) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    put(name)
+    assert reporting(name).code == 0
+    assert told.entries[0].name == name
+    assert "caf\ufffd.png" in page().says("bdi")
+
+
+def test_an_animation_shows_its_first_frame(reporting: Command, told: Told) -> None:
+    first, *more = (picture(seed=seed) for seed in range(3))
+    first.save("a.webp", save_all=True, append_images=more, duration=100, lossless=True)
+    put("b.png")
+    assert reporting("a.webp", "b.png").code == 0
+    note = "An animation of 3 frames; the first one is shown."
+    assert {name: entry.note for name, entry in told.by_name.items()} == {"a.webp": note, "b.png": ""}
+    assert note in page().says("bdi")
+
+
+def test_from_stdin_to_stdout(reporting: Command, told: Told) -> None:
+    outcome = reporting("-", "-o", "-", stdin=encoded())
+    assert outcome.code == 0
+    assert Image.open(io.BytesIO(outcome.stdout)).format == "PNG"
+    assert [(entry.name, entry.output) for entry in told.entries] == [("<stdin>", "<stdout>")]
+    assert below(".") == ["r.html"]
+
+
+# --- Attention -----------------------------------------------------------------------------------------
+
+
+def test_translate_shows_the_generators_attention(ugatit: Command, told: Told, light: str) -> None:
+    put("a.png")
+    options = ["--model", light, *CPU]
+    assert ugatit("translate", "a.png", *options, "-o", "plain.png").code == 0
+    assert ugatit("translate", "a.png", *options, "-o", "told.png", "--report", "r.html").code == 0
+    assert Path("plain.png").read_bytes() == Path("told.png").read_bytes()
+    (entry,) = told.entries
+    assert [(layer.name, layer.over) for layer in entry.layers] == [("generator", "before")]
+    assert entry.layers[0].colours
+    assert told.header.scale
+    assert told.header.scale.text.startswith("Each map has its own scale")
+
+
+def test_cam_shows_the_maps_that_were_asked_for(ugatit: Command, told: Told, judged: str) -> None:
+    put("a.png")
+    for maps, layout in (("all", "panel"), ("local", "overlay"), ("generator,global", "raw")):
+        told.entries.clear()
+        arguments = ("--maps", maps, "--layout", layout, "-o", layout, "--report", f"{layout}.html")
+        assert ugatit("cam", "a.png", "--model", judged, *CPU, *arguments).code == 0
+        (entry,) = told.entries
+        wanted = list(MAPS) if maps == "all" else maps.split(",")
+        assert [layer.name for layer in entry.layers] == wanted
+        assert [layer.title for layer in entry.layers] == [TITLES[name] for name in MAPS if name in wanted]
+    assert entry.output == "raw/a.json, raw/a.generator.npy, raw/a.global.npy"
+    assert entry.size == (40, 32)
+
+
+def test_the_colours_are_those_of_the_results(ugatit: Command, told: Told, judged: str) -> None:
+    put("a.png")
+    options = ["a.png", "--model", judged, *CPU, "-o", "o", "--report", "r.html", "--overwrite"]
+    colours = []
+    for arguments in ((), ("--colormap", "jet"), ("--upsample", "bicubic"), ("--normalize", "batch")):
+        assert ugatit("cam", *options, *arguments).code == 0
+        colours.append(told.entries[-1].layers[0].colours)
+    assert len(set(colours)) == 3
+    assert colours[3] == colours[0]  # a single picture
+    scales = [header.scale for header in told.headers]
+    assert scales[0]
+    assert scales[1]
+    assert scales[3]
+    assert scales[0].colours != scales[1].colours
+    assert scales[3].text.startswith("One scale for all pictures.")
+
+
+def test_a_model_that_has_no_attention_to_show(ugatit: Command, told: Told) -> None:
+    put("a.png")
+    tiny.save(Path("blind"), replace(tiny.LIGHT, generator_cam=False))
+    outcome = ugatit("translate", "a.png", "--model", "blind", *CPU, "-o", "out", "--report", "r.html")
+    assert outcome.code == 0
+    assert told.entries[0].layers == ()
+    assert told.header.scale is None
+    assert "its generators have no CAM" in told.header.missing
+
+
+# --- Where it can't be ---------------------------------------------------------------------------------
+
+
+def test_an_existing_page_is_refused(reporting: Command) -> None:
+    put("a.png")
+    Path("r.html").write_text("mine")
+    outcome = reporting("a.png")
+    assert (outcome.code, outcome.errors) == (2, ["--report r.html: exists already"])
+    assert "--overwrite" in outcome.stderr
+    assert (below("."), Path("r.html").read_text()) == (["a.png", "r.html"], "mine")
+    assert reporting("a.png", "--skip-existing").code == 2
+    assert reporting("a.png", "--overwrite").code == 0
+    assert len(page().of("article")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("r.pdf", "the report is a page"),
+        ("report", "the report is a page"),
+        ("r.html.png", "the report is a page"),
+        ("folder.html", "is a folder"),
+    ],
+)
+def test_names_that_are_refused(reporting: Command, name: str, reason: str) -> None:
+    put("a.png")
+    Path("folder.html").mkdir()
+    outcome = reporting("a.png", "--report", name)
+    assert (outcome.code, outcome.errors) == (2, [f"--report {name}: {reason}"])
+    assert below(".") == ["a.png"]
+
+
+@pytest.mark.parametrize("name", ["new/deep/R.HTML", "r.htm"])
+def test_its_folder_is_made(reporting: Command, name: str) -> None:
+    put("a.png")
+    assert reporting("a.png", "--report", name).code == 0
+    assert len(page(name).of("article")) == 1
+
+
+def test_nothing_is_made_before_everything_else_is_right(reporting: Command) -> None:
+    put("a.png")
+    assert reporting("a.png", "--to", "nowhere", "--report", "new/r.html").code == 2
+    assert reporting("a.png", "--dry-run", "--report", "new/r.html").code == 0
+    assert sorted(path.name for path in Path().iterdir()) == ["a.png"]
+
+
+def test_a_folder_that_cannot_be_written(reporting: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    put("a.png")
+    original = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "locked" not in str(path) and original(path, mode))
+    monkeypatch.setattr("ugatit_cli.model.Model.from_folder", None)  # it is found out before
+    outcome = reporting("a.png", "--report", "locked/r.html")
+    assert (outcome.code, outcome.errors) == (1, ["locked: permission denied"])
+    Path("file").write_text("no folder")
+    outcome = reporting("a.png", "--report", "file/r.html")
+    assert (outcome.code, outcome.errors[0].partition(":")[0]) == (1, "file")
+    assert below(".") == ["a.png", "file"]
+
+
+def test_nothing_to_show(reporting: Command) -> None:
+    put("a.png", "out/a.png")
+    outcome = reporting("a.png", "--skip-existing")
+    assert outcome.code == 0
+    assert "report: r.html is not written, there is nothing to show\n" in outcome.stderr
+    outcome = reporting("gone.png")
+    assert outcome.code == 1
+    assert "r.html is not written" in outcome.stderr
+    assert below(".") == ["a.png", "out/a.png"]
+
+
+def test_only_what_is_done_now_is_shown(reporting: Command, told: Told) -> None:
+    put("in/a.png", "in/b.png", "out/a.png")
+    assert reporting("in", "--skip-existing").code == 0
+    assert list(told.by_name) == ["in/b.png"]
+    assert "1 skipped" in told.summaries[0]
+
+
+# --- Ends that come early ------------------------------------------------------------------------------
+
+
+def test_a_damaged_model_leaves_no_page(reporting: Command) -> None:
+    put("a.png")
+    tiny.save(Path("m"))
+    weights = Path("m/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert reporting("a.png", model="m").code == 3
+    assert below(".") == ["a.png", "m/config.json", "m/model.safetensors"]
+
+
+def test_an_unexpected_end_leaves_no_page(reporting: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    put("in/a.png", "in/b.png")
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(batch.Report, "add", broken)
+    outcome = reporting("in")
+    assert outcome.code == 1
+    assert "internal error" in outcome.stderr
+    assert not [name for name in below(".") if "html" in name]
+
+
+def test_a_disk_that_is_full_for_the_page(reporting: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise StorageError("no space left on the device for r.html", "Free some space, or write elsewhere.")
+
+    monkeypatch.setattr(report.ReportWriter, "add", refuse)
+    put("in/a.png", "in/b.png")
+    outcome = reporting("in", "--workers", "1", "--batch-size", "1")
+    assert (outcome.code, outcome.errors) == (1, ["no space left on the device for r.html"])
+    assert not [name for name in below(".") if "html" in name]
+
+
+def test_a_disk_that_is_full_for_results(reporting: Command, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, _: bytes) -> None:
+        raise StorageError(f"no space left on the device for {path}", "Free some space, or write elsewhere.")
+
+    monkeypatch.setattr("ugatit_cli.encoding.write_atomic", refuse)
+    put(*(f"in/{index:02}.png" for index in range(5)))
+    outcome = reporting("in")
+    assert outcome.errors[-1] == "stopped: 5 of 5 files are not done"
+    assert [entry.error for entry in told.entries] == ["no space left on the device for out/00.png"]
+    assert len(page().of("article")) == 1
