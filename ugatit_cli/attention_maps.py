@@ -19,6 +19,9 @@ from ugatit_cli.interpolation import Floats, Grid, Upsampling, sample
 
 ALPHA: Final = 0.6
 
+# Norms keep features around 1; what differs by less than this share of it is the same.
+ROUNDING: Final = 1e-6
+
 Span = tuple[float, float]
 
 _TRAIN: Final = (
@@ -56,7 +59,7 @@ class AttentionMap:
 
     @property
     def flat(self) -> bool:
-        """Whether there is nothing to see: the same value everywhere, or values that aren't finite."""
+        """Whether there is nothing to see: the same value everywhere but for rounding, or one that isn't finite."""
         return not _usable(self.span)
 
     @property
@@ -108,7 +111,9 @@ Maps = Mapping[MapName, AttentionMap]
 
 
 def _usable(span: Span) -> bool:
-    return math.isfinite(span[1] - span[0]) and span[1] > span[0]
+    """Whether there is more between low and high than rounding leaves of the features of a one-coloured picture."""
+    low, high = span
+    return math.isfinite(high - low) and high - low > ROUNDING * max(1.0, abs(low), abs(high))
 
 
 def _floats(values: npt.NDArray[Any]) -> Floats:
