@@ -79,12 +79,14 @@ def draw_history(
                 subjects.append(_Subject.read(job, model, options, drawing))
             except UgatitError as error:
                 yield Result(job, error=named_error(job, error))
-        seen = []
+        seen: list[int] = []
         for step in steps:
             # The run may go on meanwhile, and remove old ones.
             if subjects and not stop.is_set() and run.checkpoint_path(step).exists():
                 seen.append(step)
                 yield from _look(checkpoint_model(run, step, model), subjects, options, drawing, spool)
+        if subjects and not seen and not stop.is_set():
+            raise ModelError(f"{run.path}: its checkpoints are gone", "Run the command again.")
         for subject in subjects:
             if not stop.is_set():
                 result = subject.result(seen, options, drawing, spool)

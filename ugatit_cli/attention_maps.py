@@ -199,6 +199,19 @@ def how_to_get(missing: Mapping[MapName, str]) -> str:
     return _TRAIN if "it comes without discriminators" in missing.values() else ""
 
 
+def check_names(wanted: Iterable[str]) -> list[str]:
+    """Names of maps, or `all`.
+
+    Raises:
+        UsageError: there is no such map, or none is named.
+    """
+    names = list(wanted)
+    unknown = [one for one in names if one not in (*MAPS, "all")]
+    if unknown or not names:
+        raise UsageError(f"no attention map {', '.join(unknown)!r}", f"There are: {', '.join(MAPS)}, all.")
+    return names
+
+
 def chosen_maps(
     wanted: Iterable[str], config: ModelConfig, *, discriminators: bool, name: str
 ) -> tuple[MapName, ...]:
@@ -212,10 +225,7 @@ def chosen_maps(
         UsageError: no such map.
         ModelError: the model doesn't have one that is asked for by name, or none at all.
     """
-    names = list(wanted)
-    unknown = [one for one in names if one not in (*MAPS, "all")]
-    if unknown or not names:
-        raise UsageError(f"no attention map {', '.join(unknown)!r}", f"There are: {', '.join(MAPS)}, all.")
+    names = check_names(wanted)
     missing = missing_maps(config, discriminators=discriminators)
     for one in MAPS:
         if one in names and one in missing:

@@ -156,6 +156,7 @@ def cam(
     `ugatit cam icon.png --run runs/flat2clay -o emerging.webp`
     """
     from ugatit_cli.attention_layouts import Style
+    from ugatit_cli.attention_maps import check_names
 
     if output is None and inputs != ["-"]:
         output = OUTPUT
@@ -183,7 +184,7 @@ def cam(
         first_only=animate is False,
     )
     style = Style(alpha, colormap, upsample)
-    names = list(dict.fromkeys(name.strip() for name in maps.split(",")))
+    names = check_names(dict.fromkeys(name.strip() for name in maps.split(",")))
     view = View(names, layout, style, normalize == "batch", own_size=size != "auto", animate=bool(animate))
     picture_task.run(CamTask(request, view) if run is None else CamRunTask(request, view, run))
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ugatit_cli.cli import console
+from ugatit_cli.cli import batch, console
 from ugatit_cli.cli.cam_task import CamTask, View
 from ugatit_cli.cli.picture_task import Request
 from ugatit_cli.errors import ModelError, UsageError
@@ -81,6 +81,9 @@ class CamRunTask(CamTask):
         if len(steps) < FEW:
             console.note(f"more frames: train with --keep {10 * FEW}, which keeps as many checkpoints")
         yield from draw_history(self.run, model, jobs, options, drawing, stop)
+
+    def finished(self, report: batch.Report) -> None:
+        """Nothing more: a single checkpoint has been spoken of."""
 
 
 def model_of(run: Path) -> str:

@@ -58,6 +58,11 @@ class Request:
     report: Path | None
     first_only: bool = False
 
+    @property
+    def page(self) -> Path | None:
+        """Where the report goes."""
+        return self.report and self.report.expanduser()
+
 
 class Task:
     """What is made of the pictures: translations.
@@ -139,15 +144,15 @@ def run(task: Task) -> None:
         report.planned(jobs)
     elif jobs:
         batch.check_writable(jobs)
-        if request.report is not None:
-            batch.check_folder(request.report.parent)
+        if request.page is not None:
+            batch.check_folder(request.page.parent)
         model = request.model
-        with open_page(request.report, task.command, folder, options.direction, model, drawing) as page:
+        with open_page(request.page, task.command, folder, options.direction, model, drawing) as page:
             page.failures += [(argument, _missing(argument, reason)) for argument, reason in plan.missing]
             _through_model(task, folder, jobs, options, report, page)
         task.finished(report)
-    elif request.report is not None:
-        console.note(f"report: {request.report} is not written, there is nothing to show")
+    elif request.page is not None:
+        console.note(f"report: {request.page} is not written, there is nothing to show")
     report.finish(request.output)
 
 
@@ -178,7 +183,7 @@ def _prepared(task: Task) -> tuple[Plan, TranslateOptions, ModelFolder]:
     plan = batch.plan_jobs(request.inputs, request.output, task.suffix)
     batch.check_streams(plan.jobs, json_lines=request.json_lines)
     task.check(plan.jobs)
-    check_path(request.report, overwrite=request.overwrite)
+    check_path(request.page, overwrite=request.overwrite)
     folder = transfers.find_model(request.model)
     check_options(folder.config, sizes)
     options = TranslateOptions(
