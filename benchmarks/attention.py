@@ -37,7 +37,8 @@ def drawing_of(way: str, model: Model) -> Drawing | None:
         return None
     maps = chosen_maps(["all"], model.config, discriminators=model.has_discriminators, name=model.name)
     subject, style = Subject(model.name, model.config, "a2b"), Style()
-    drawing = make_layout(LAYOUTS.get(way, "panel"), subject, maps, style, one_scale="batch" in way, own_size=False)
+    layout = LAYOUTS.get(way, "panel")
+    drawing = make_layout(layout, subject, maps, style, one_scale="batch" in way, own_size=layout != "panel")
     return Previewed(drawing, subject, maps, style) if "report" in way else drawing
 
 

@@ -190,8 +190,11 @@ def test_the_legend_explains_the_scale() -> None:
 
 def test_which_pictures_are_too_small() -> None:
     config = replace(tiny.LIGHT, local_layers=4, global_layers=5)
-    assert too_small(config, "local") == "too small for the local discriminator (12 pixels a side)"
-    assert too_small(config, "global") == "too small for the global discriminator (24 pixels a side)"
+    plan = Geometry((20, 20), (20, 20), (20, 20))
+    assert too_small(config, "local", plan) == "too small for the local discriminator (12 pixels a side)"
+    assert too_small(config, "global", plan) == "too small for the global discriminator (24 pixels a side)"
+    tiled = replace(plan, tile=16)
+    assert too_small(config, "global", tiled).startswith("its tiles of 16 pixels are too small for the global")
 
 
 def test_what_a_model_cannot_show() -> None:
@@ -308,8 +311,9 @@ def test_a_panel_says_what_is_flat_and_what_is_too_small(drawer: Drawer) -> None
     assert drawn.flat == ("generator",)
     (cells,) = drawer.cells
     assert (cells[1].note, cells[1].picture) == (FLAT, done.inputs[0])
-    assert cells[3].note == "nearly flat: 90 to 90.1"
-    assert (cells[4].note, cells[4].picture) == (too_small(tiny.LIGHT, "global"), None)
+    low, high = done.maps[0]["local"].span
+    assert cells[3].note == f"nearly flat: {low:.4g} to {high:.4g}"
+    assert (cells[4].note, cells[4].picture) == (too_small(tiny.LIGHT, "global", done.plan), None)
 
 
 def test_an_animated_panel(drawer: Drawer) -> None:
@@ -470,12 +474,13 @@ def test_raw_numbers() -> None:
 def test_raw_numbers_of_an_animation() -> None:
     done = make_done(("cat.json", "cat.global.npy"), frames=3)
     done.maps = [{"global": ramp("global", done.plan, 0, high)} for high in (1, 2, 3)]
+    tops = [maps["global"].span[1] for maps in done.maps]  # padding doesn't count
     drawn = Raw(SUBJECT, ("global",)).draw(done)
     document = strict(drawn.files[0])
     assert document["frames"] == 3
     entry = document["maps"]["global"]
     assert "frame" not in entry
-    assert [frame["high"] for frame in entry["frames"]] == [1.0, 2.0, 3.0]
+    assert [frame["high"] for frame in entry["frames"]] == tops
     values = np.load(io.BytesIO(drawn.files[1]), allow_pickle=False)
     assert list(values.shape) == entry["shape"] == [3, 16, 20]
     assert values.max((1, 2)).tolist() == [1.0, 2.0, 3.0]

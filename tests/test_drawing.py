@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ugatit_cli import images
+from ugatit_cli import geometry, images
 from ugatit_cli.drawing import Done, Drawing, FileOptions, Translation
 from ugatit_cli.errors import PictureError
 from ugatit_cli.geometry import Geometry, Pixels
@@ -114,7 +114,8 @@ def test_what_the_networks_looked_at() -> None:
     assert looked_at.mode == result.mode == "RGB"
     assert looked_at.size == result.size == (16, 8)
     assert (looked_at.getpixel((1, 4)), looked_at.getpixel((14, 4))) == ((0, 0, 255), (255, 0, 0))
-    assert result.getpixel((1, 4)) == (0, 0, 255)
+    # What left the generator, not what transparency and its rounding make of it.
+    assert result.tobytes() == geometry.from_network(one.pixels[0], one.plan).tobytes()
 
 
 def test_a_translation_without_transparency_is_the_frame_itself() -> None:
@@ -133,7 +134,7 @@ def test_a_translation_without_transparency_is_the_frame_itself() -> None:
 )
 def test_a_source_that_has_changed_meanwhile(changed: Picture) -> None:
     one = done(Reader(changed))
-    for look in (lambda: one.sources, lambda: one.frames, lambda: one.inputs, lambda: one.translations):
+    for look in (lambda: one.sources, lambda: one.frames, lambda: one.inputs):
         with pytest.raises(PictureError, match=r"^a\.png: changed while it was translated$") as caught:
             look()
         assert caught.value.hint

@@ -365,9 +365,19 @@ def test_no_pictures(model: Model) -> None:
 
 
 def test_attention_of_what_is_no_picture(model: Model) -> None:
-    for wrong in ([np.zeros((8, 8, 3), np.uint8)], Image.new("RGB", (8, 8)), ["icon.png"]):
+    for wrong in ([np.zeros((8, 8, 3), np.uint8)], ["icon.png"]):
         with pytest.raises(TypeError):
             model.attention_maps(wrong)  # type: ignore[arg-type]
+
+
+def test_attention_takes_what_translate_takes(model: Model) -> None:
+    picture = Image.fromarray(noise(40, 36))
+    (alone,) = model.attention_maps(picture, maps="generator").maps
+    several = model.attention_maps((one for one in (picture, picture)), maps=["generator"])  # type: ignore[arg-type]
+    assert len(several) == 2
+    np.testing.assert_array_equal(alone["generator"].values, several.maps[1]["generator"].values)
+    with pytest.raises(UsageError, match="unknown normalize 'bogus'"):
+        model.attention_maps(picture, normalize="bogus")  # type: ignore[arg-type]
 
 
 def test_maps_that_nobody_has(model: Model) -> None:

@@ -422,7 +422,10 @@ def test_threads_draw_what_one_thread_draws() -> None:
         ((360, 300), (360, 300)),
         ((160, 1), (160, 1)),
         ((1024, 768), (360, 270)),
-        ((4000, 10), (360, 1)),
+        ((4000, 10), (720, 2)),
+        ((1000, 500), (360, 180)),
+        ((1000, 499), (720, 359)),
+        ((500, 100), (500, 100)),
         ((1, 9000), (1, 360)),
         ((1, 1), (160, 160)),
         ((72, 72), (216, 216)),
@@ -438,8 +441,9 @@ def test_sizes_to_look_at(size: Size, expected: Size) -> None:
 def test_any_size_is_shown_neither_tiny_nor_huge(size: Size) -> None:
     shown = shown_size(size)
     assert min(shown) >= 1
-    assert 160 <= max(shown) <= 360
-    if max(size) <= 360:
+    most = 720 if size[0] > 2 * size[1] else 360
+    assert 160 <= max(shown) <= most
+    if max(size) <= most:
         factor = shown[0] // size[0]
         assert shown == (factor * size[0], factor * size[1])
     assert shown_size(shown) == shown

@@ -172,7 +172,7 @@ def test_what_has_no_colours_says_why() -> None:
     flat, local, small = preview_of(done).layers
     assert flat == Layer("generator", "generator attention", "before", b"", FLAT)
     assert local.colours
-    assert small == Layer("global", "global discriminator", "after", b"", too_small(tiny.LIGHT, "global"))
+    assert small == Layer("global", "global discriminator", "after", b"", too_small(tiny.LIGHT, "global", done.plan))
 
 
 def test_no_attention_at_all() -> None:

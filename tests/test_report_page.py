@@ -206,6 +206,7 @@ def test_a_finger_moves_the_divider_or_the_page(opened: Chrome) -> None:
     assert split(opened, "b.png") == pytest.approx(50 - 100 * 60 / width, abs=1.2)
     drag(opened, HOSTILE, (60, 50), (65, -50), "touch")
     assert split(opened, HOSTILE) == 50
+    js(opened, f"{card(HOSTILE)}.scrollIntoView({{ block: 'center' }})")
     box = js(opened, f"{card(HOSTILE)}.querySelector('.frame').getBoundingClientRect().toJSON()")
     before = js(opened, "scrollY")
     swipe = {"x": int(box["x"]) + 40, "y": int(box["y"]) + 60, "yDistance": -150, "gestureSourceType": "touch"}

@@ -15,7 +15,7 @@ from ugatit_cli.attention_maps import Maps
 from ugatit_cli.checkpoint import DISCRIMINATORS_FILE, ModelFolder
 from ugatit_cli.drawing import Done, Drawing, Drawn
 from ugatit_cli.errors import ModelError, PictureError, StorageError, UgatitError
-from ugatit_cli.geometry import Geometry, Pixels
+from ugatit_cli.geometry import Geometry, Pixels, Size
 from ugatit_cli.images import Picture
 from ugatit_cli.inputs import Job
 from ugatit_cli.model import Model, prepare
@@ -100,7 +100,9 @@ class _Subject:
     """A picture on its way through the checkpoints."""
 
     job: Job
+    stdin: bytes | None
     picture: Picture
+    size: Size
     plan: Geometry
     pixels: Pixels
     seconds: float
@@ -109,11 +111,12 @@ class _Subject:
     @classmethod
     def read(cls, job: Job, model: Model, options: TranslateOptions, drawing: Drawing) -> _Subject:
         start = time.perf_counter()
-        source = sys.stdin.buffer.read() if job.source is None else job.source
-        picture = images.read_picture(source, name=job.name, first_only=True)
+        stdin = sys.stdin.buffer.read() if job.source is None else None
+        picture = _read(job, stdin)
         plan = drawing.resized(geometry.plan_geometry(picture.size, model.config, options.sizes))
         pixels = prepare(picture.frames[0], plan, options.files.background)
-        return cls(job, picture, plan, pixels, time.perf_counter() - start, [])
+        seconds = time.perf_counter() - start
+        return cls(job, stdin, replace(picture, frames=()), picture.size, plan, pixels, seconds, [])
 
     def result(self, steps: Sequence[int], options: TranslateOptions, drawing: Drawing, spool: Spool) -> Result:
         start = time.perf_counter()
@@ -121,28 +124,48 @@ class _Subject:
             drawn = self._drawn(steps, options, drawing, spool)
         except UgatitError as error:
             return Result(self.job, error=named_error(self.job, error))
+        except MemoryError:
+            return Result(self.job, error=_too_large(self.job, self.plan, len(steps)))
         seconds = self.seconds + time.perf_counter() - start
         data = drawn.files[0] if self.job.output is None else None
         return Result(self.job, drawn.size, len(steps), seconds, data, drawn.flat)
 
     def _drawn(self, steps: Sequence[int], options: TranslateOptions, drawing: Drawing, spool: Spool) -> Drawn:
         count = len(steps)
-        animation = replace(self.picture, frames=(), durations=durations(count), loop=0, format="WEBP")
+        if count * self.plan.output[0] * self.plan.output[1] > images.MAX_PIXELS:
+            raise _too_large(self.job, self.plan, count)
+        animation = replace(self.picture, durations=durations(count), loop=0, format="WEBP")
         done = Done(
             self.job,
             animation,
-            self.picture.size,
+            self.size,
             self.plan,
             [spool.take(path)[0] for path, _ in self.seen],
             [maps for _, maps in self.seen],
             options.files,
-            read=lambda: replace(self.picture, frames=self.picture.frames * count),
+            read=lambda: _repeated(_read(self.job, self.stdin), count),
             captions=[f"step {step:,}" for step in steps],
         )
         drawn = drawing.draw(done)
         for path, data in zip(self.job.outputs, drawn.files, strict=False):
             encoding.write_atomic(path, data)
         return drawn
+
+
+def _read(job: Job, stdin: bytes | None) -> Picture:
+    return images.read_picture(job.source or stdin or b"", name=job.name, first_only=True)
+
+
+def _repeated(picture: Picture, count: int) -> Picture:
+    return replace(picture, frames=picture.frames * count)
+
+
+def _too_large(job: Job, plan: Geometry, frames: int) -> PictureError:
+    width, height = plan.output
+    return PictureError(
+        f"{job.name}: {frames} frames of {width} x {height} pixels are too large for an animation",
+        "Use a smaller --size.",
+    )
 
 
 def _look(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import numpy as np
 from PIL import Image
@@ -28,12 +28,11 @@ from ugatit_cli.config import Direction, MapName, ModelConfig
 from ugatit_cli.drawing import Done, Drawn
 from ugatit_cli.errors import PictureError
 from ugatit_cli.geometry import Geometry, corner
-from ugatit_cli.images import Frame, restore_alpha
+from ugatit_cli.images import Frame
 from ugatit_cli.interpolation import Upsampling
 from ugatit_cli.lettering import plain
 
 Layout = Literal["panel", "overlay", "heatmap", "raw"]
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 TITLES: Final[dict[MapName, str]] = {
     "generator": "generator attention",
@@ -138,16 +137,18 @@ class _Attention:
         """
         for name in self.maps:
             if name not in done.maps[0]:
-                raise PictureError(f"{done.job.name}: {too_small(self.subject.config, name)}", _ENLARGE)
+                reason = too_small(self.subject.config, name, done.plan)
+                raise PictureError(f"{done.job.name}: {reason}", _LEAVE_OUT)
 
 
-_ENLARGE: Final = "Use --fit aspect, which enlarges small pictures, or leave this map out (--maps generator)."
+_LEAVE_OUT: Final = "Leave this map out (--maps generator), or show the network more pixels (--fit aspect)."
 
 
-def too_small(config: ModelConfig, name: MapName) -> str:
+def too_small(config: ModelConfig, name: MapName, plan: Geometry) -> str:
     """Why a picture has no map of a discriminator."""
     least = config.smallest("local" if name == "local" else "global")
-    return f"too small for the {name} discriminator ({least} pixels a side)"
+    what = f"its tiles of {plan.tile} pixels are " if plan.tile else ""
+    return f"{what}too small for the {name} discriminator ({least} pixels a side)"
 
 
 def legend(style: Style, spans: Spans | None, names: Sequence[MapName]) -> panels.Legend:
@@ -206,27 +207,20 @@ class Panel(_Attention):
         return Drawn([done.encoded(frames)], frames[0].rgb.size, flat_maps(done.maps))
 
     def _panel(self, done: Done, index: int) -> Image.Image:
-        picture, translation, maps = done.inputs[index], done.translations[index], done.maps[index]
+        picture, translation = done.inputs[index], done.translations[index]
         cells = [panels.Cell("input", picture)]
-        cells += [self._cell("generator", picture, maps)] if "generator" in self.maps else []
+        cells += [self._cell(done, "generator", index)] if "generator" in self.maps else []
         cells.append(panels.Cell("translation", translation))
-        cells += [self._cell(name, translation, maps) for name in self.maps if name != "generator"]
+        cells += [self._cell(done, name, index) for name in self.maps if name != "generator"]
         heading = " · ".join([self.subject.way, *self.subject.shown_name, *done.captions[index : index + 1]])
         return panels.draw_panel(heading, cells, self.legend(self.maps))
 
-    def _cell(self, name: MapName, picture: Image.Image, maps: Maps) -> panels.Cell:
-        if name not in maps:
-            return panels.Cell(TITLES[name], None, too_small(self.subject.config, name))
-        one = maps[name]
-        return panels.Cell(TITLES[name], self.over(picture, one), remark(one))
-
-
-class ShownPanel(Panel):
-    """A panel whose pictures are as large as is good to look at."""
-
-    def resized(self, plan: Geometry) -> Geometry:
-        """Neither tiny nor huge."""
-        return replace(plan, output=panels.shown_size(plan.output))
+    def _cell(self, done: Done, name: MapName, index: int) -> panels.Cell:
+        one = done.maps[index].get(name)
+        if one is None:
+            return panels.Cell(TITLES[name], None, too_small(self.subject.config, name, done.plan))
+        under = (done.inputs if name == "generator" else done.translations)[index]
+        return panels.Cell(TITLES[name], self.over(under, one), remark(one))
 
 
 # --- One picture for each map
@@ -252,8 +246,8 @@ class Overlay(_Attention):
 
     def _frame(self, done: Done, name: MapName, index: int) -> Frame:
         under = (done.inputs if name == "generator" else done.translations)[index]
-        over = self.over(under, done.maps[index][name])
-        return restore_alpha(over, done.frames[index].alpha, done.files.background)
+        # As it is under the alpha: the colours were never blended with the background.
+        return Frame(self.over(under, done.maps[index][name]), done.frames[index].alpha)
 
 
 class Heatmap(Overlay):
@@ -361,6 +355,26 @@ def _npy(values: np.ndarray[Any, Any]) -> bytes:
     return buffer.getvalue()
 
 
+class _Shown(_Attention):
+    """With pictures that are as large as is good to look at: neither tiny nor huge."""
+
+    def resized(self, plan: Geometry) -> Geometry:
+        """Another size of the result."""
+        return replace(plan, output=panels.shown_size(plan.output))
+
+
+class ShownPanel(_Shown, Panel):
+    """A panel of such pictures."""
+
+
+class ShownOverlay(_Shown, Overlay):
+    """Overlays of such a size."""
+
+
+class ShownHeatmap(_Shown, Heatmap):
+    """Colour maps of such a size."""
+
+
 def make_layout(
     layout: Layout,
     subject: Subject,
@@ -374,12 +388,10 @@ def make_layout(
 
     Args:
         one_scale: all pictures have one, so that they compare.
-        own_size: a panel's pictures are as large as asked for, rather than as is good to look at.
+        own_size: pictures are as large as asked for, rather than as is good to look at.
     """
-    kinds: dict[str, type[Panel | Overlay | Raw]] = {
-        "panel": Panel if own_size else ShownPanel,
-        "overlay": Overlay,
-        "heatmap": Heatmap,
-        "raw": Raw,
-    }
-    return kinds[layout](subject, maps, style, Spans() if one_scale else None)
+    own: dict[Layout, type[Panel | Overlay | Raw]]
+    own = {"panel": Panel, "overlay": Overlay, "heatmap": Heatmap, "raw": Raw}
+    shown: dict[Layout, type[Panel | Overlay | Raw]]
+    shown = own | {"panel": ShownPanel, "overlay": ShownOverlay, "heatmap": ShownHeatmap}
+    return (own if own_size else shown)[layout](subject, maps, style, Spans() if one_scale else None)

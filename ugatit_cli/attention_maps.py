@@ -54,8 +54,18 @@ class AttentionMap:
 
     @property
     def span(self) -> Span:
-        """The lowest and the highest value."""
-        return float(self.values.min()), float(self.values.max())
+        """The lowest and the highest value in the picture; what lies in its padding doesn't count."""
+        left, top = geometry.corner(self.plan)
+        columns = self._within(self.values.shape[1], left, self.plan.scaled[0])
+        rows = self._within(self.values.shape[0], top, self.plan.scaled[1])
+        inside = self.values[np.ix_(rows, columns)]
+        inside = inside if inside.size else self.values
+        return float(inside.min()), float(inside.max())
+
+    def _within(self, cells: int, start: int, length: int) -> npt.NDArray[np.bool_]:
+        """Which cells overlap the picture."""
+        centres, half = self.grid.centres(cells), self.grid.stride / 2
+        return np.asarray((centres + half > start) & (centres - half < start + length))
 
     @property
     def flat(self) -> bool:
@@ -77,7 +87,7 @@ class AttentionMap:
         """Attention in [0, 1]: (h, w) float32, (value - low) / (high - low) as in the official code.
 
         Args:
-            span: low and high; None: the map's own lowest and highest value. A flat map, or span, is all zeros.
+            span: low and high; None: the map's own `span`. A flat map, or span, is all zeros.
         """
         low, high = span or self.span
         if self.flat or not _usable((low, high)):
@@ -164,8 +174,9 @@ class Spans:
 def grid_of(config: ModelConfig, name: MapName) -> Grid:
     """Where a map's cells lie in the network's input.
 
-    A generator's feature map covers the picture. A discriminator's strided layers halve it evenly; the last layer,
-    4 x 4 with stride 1, sees half a cell more to the right and below.
+    A generator's feature map covers the picture, as its decoder takes it; its encoder looks 1.5 pixels further to the
+    left and above. A discriminator's strided layers halve the picture evenly; its last layer, 4 x 4 with stride 1,
+    sees half a cell more to the right and below.
     """
     if name == "generator":
         return Grid(geometry.MULTIPLE, geometry.MULTIPLE / 2)

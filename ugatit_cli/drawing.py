@@ -10,7 +10,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from ugatit_cli import encoding, images
+from ugatit_cli import encoding, geometry
 from ugatit_cli.attention_maps import Maps, Spans
 from ugatit_cli.config import MapName
 from ugatit_cli.errors import PictureError
@@ -72,13 +72,14 @@ class Done:
 
     @cached_property
     def translations(self) -> tuple[Image.Image, ...]:
-        """The same over the background: what the discriminators looked at."""
-        return tuple(images.composite(frame, self.files.background) for frame in self.frames)
+        """What the discriminators looked at, as large as the result: RGB."""
+        return tuple(geometry.from_network(pixels, self.plan) for pixels in self.pixels)
 
     @cached_property
     def inputs(self) -> tuple[Image.Image, ...]:
         """What the generator looked at, as large as the result: RGB over the background."""
-        return tuple(source_picture(frame, self.plan, self.files.background) for frame in self.sources)
+        once = {id(frame): source_picture(frame, self.plan, self.files.background) for frame in self.sources}
+        return tuple(once[id(frame)] for frame in self.sources)
 
     @cached_property
     def sources(self) -> tuple[Frame, ...]:

@@ -18,6 +18,7 @@ from ugatit_cli.errors import ModelError, PictureError
 from ugatit_cli.geometry import Geometry, Pixels
 from ugatit_cli.interpolation import Floats, sample
 from ugatit_cli.nn.discriminator import Discriminator, DiscriminatorOutput
+from ugatit_cli.nn.evaluation import evaluating
 from ugatit_cli.nn.generator import Generator, GeneratorOutput
 
 # A map's values (h, w) float32 and its two CAM logits.
@@ -153,18 +154,9 @@ class NetworkPass:
         heats: dict[MapName, list[Heat]] = {"generator": _heats(output)} if "generator" in self.maps else {}
         for scale, discriminator in self.discriminators.items():
             if min(x.shape[2:]) >= self.model.config.smallest(scale):
-                heats[scale] = _heats(_evaluated(discriminator, output.image))
+                with evaluating([discriminator]):  # or it would take a step of power iteration
+                    heats[scale] = _heats(discriminator(output.image))
         return output.image, heats
-
-
-def _evaluated(discriminator: Discriminator, image: Tensor) -> DiscriminatorOutput:
-    """Without a step of power iteration."""
-    training = discriminator.training
-    try:
-        output: DiscriminatorOutput = discriminator.eval()(image)
-    finally:
-        discriminator.train(training)
-    return output
 
 
 def _heats(output: GeneratorOutput | DiscriminatorOutput) -> list[Heat]:

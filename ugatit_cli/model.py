@@ -286,10 +286,10 @@ class Model:
 
     def attention_maps(
         self,
-        images: Sequence[Image.Image],
+        images: Image.Image | Sequence[Image.Image],
         direction: Direction = "a2b",
         *,
-        maps: Sequence[MapName | Literal["all"]] = ("all",),
+        maps: str | Sequence[MapName | Literal["all"]] = "all",
         normalize: Literal["image", "batch"] = "image",
         fit: Fit = "aspect",
         size: str = "same",
@@ -299,7 +299,7 @@ class Model:
         """Where the networks look on pictures of any mode and size, and the translations.
 
         Args:
-            images: the pictures.
+            images: one picture, or several.
             maps: `generator`, `local`, `global` (discriminators of the target domain); `all`: those that it has.
             normalize: `image`: each map fills [0, 1] by its own lowest and highest value; `batch`: by the lowest and
                 highest value of that map over all pictures, so that pictures compare.
@@ -309,8 +309,12 @@ class Model:
             ModelError: the model doesn't have one of the maps, or none at all.
             PictureError, TypeError, UsageError: as in `translate`; no such map.
         """
-        chosen = chosen_maps(maps, self.config, discriminators=self.has_discriminators, name=self.name)
-        jobs = _planned(images, self.config, SizeOptions(fit, tile, size))
+        if normalize not in ("image", "batch"):
+            raise UsageError(f"unknown normalize {normalize!r}", "It is image or batch.")
+        names = [maps] if isinstance(maps, str) else maps
+        chosen = chosen_maps(names, self.config, discriminators=self.has_discriminators, name=self.name)
+        pictures = [images] if isinstance(images, Image.Image) else list(images)
+        jobs = _planned(pictures, self.config, SizeOptions(fit, tile, size))
         seen = self._look_at(jobs, direction, background, chosen)
         pairs = list(zip(jobs, seen, strict=True))
         spans = Spans.of(one.maps for one in seen) if normalize == "batch" else None

@@ -58,15 +58,21 @@ class Legend:
     text: str
 
 
+def _stacked(size: Size) -> bool:
+    """Whether pictures of this size stand one below the other."""
+    return size[0] > 2 * size[1]
+
+
 def shown_size(size: Size) -> Size:
     """The size (width, height) at which a panel shows a picture if nobody asks for another one.
 
     Returns:
-        Its long side at most 512 pixels, its aspect kept; of small pictures a whole multiple, with a long side of
-        160 pixels or more.
+        Its aspect kept, its long side at most 360 pixels, or 720 where it stands alone in its row; of small pictures
+        a whole multiple, with a long side of 160 pixels or more.
     """
     longest = max(size)
-    factor = MAX_SHOWN / longest if longest > MAX_SHOWN else -(-MIN_SHOWN // longest)
+    most = 2 * MAX_SHOWN if _stacked(size) else MAX_SHOWN
+    factor = most / longest if longest > most else -(-MIN_SHOWN // longest)
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
@@ -159,7 +165,7 @@ class _Design:
 
     @property
     def rows(self) -> list[tuple[_Label, ...]]:
-        if self.size[0] > 2 * self.size[1]:
+        if _stacked(self.size):
             return [(label,) for label in self.labels]
         return [self.labels]
 

@@ -10,7 +10,7 @@ from typing import Final, Literal
 from PIL import Image
 
 from ugatit_cli import colormaps
-from ugatit_cli.attention_layouts import FLAT, TITLES, Style, Subject, legend, too_small
+from ugatit_cli.attention_layouts import FLAT, TITLES, Style, Subject, legend, remark, too_small
 from ugatit_cli.attention_maps import AttentionMap, Maps, Spans
 from ugatit_cli.config import MapName
 from ugatit_cli.drawing import Done, Drawing, Drawn, Preview
@@ -18,7 +18,7 @@ from ugatit_cli.geometry import Geometry, Size
 from ugatit_cli.images import Frame
 from ugatit_cli.report import Layer, Scale
 
-# Long sides in pixels: a hundred pictures make a page of a few megabytes.
+# Long sides in pixels: a hundred photographs with three maps each make a page of about 15 MB.
 PICTURE: Final = 512
 HEAT: Final = 192
 
@@ -59,18 +59,18 @@ class Previewed:
 
     def _preview(self, done: Done) -> Preview:
         maps = done.maps[0]
-        layers = tuple(self._layer(name, maps) for name in self.maps)
+        layers = tuple(self._layer(name, maps, done.plan) for name in self.maps)
         return Preview(_webp(done.sources[0], done.plan.output), _webp(done.frames[0]), layers, len(done.maps))
 
-    def _layer(self, name: MapName, maps: Maps) -> Layer:
+    def _layer(self, name: MapName, maps: Maps, plan: Geometry) -> Layer:
         over: Literal["before", "after"] = "before" if name == "generator" else "after"
         title = TITLES[name]
         if name not in maps:
-            return Layer(name, title, over, b"", too_small(self.subject.config, name))
+            return Layer(name, title, over, b"", too_small(self.subject.config, name, plan))
         one = maps[name]
         if one.flat:
             return Layer(name, title, over, b"", FLAT)
-        return Layer(name, title, over, self._colours(one), self._answer(one))
+        return Layer(name, title, over, self._colours(one), "; ".join(filter(None, [remark(one), self._answer(one)])))
 
     def _colours(self, one: AttentionMap) -> bytes:
         span = self.spans[one.name] if self.spans else None

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -422,7 +422,8 @@ def test_transparency(cam: Command, ugatit: Command, judged: str) -> None:
     assert cam("a.png", "--layout", "overlay", "--maps", "local", "--alpha", "0", "-o", "b.png").code == 0
     assert ugatit("translate", "a.png", "--model", judged, *CPU, "-o", "c.png").code == 0
     visible = np.asarray(alpha) > 200
-    difference = np.asarray(shown("b.png"), int) - np.asarray(shown("c.png"), int)
+    overlaid, translated = (images.read_picture(Path(name)).frames[0] for name in ("b.png", "c.png"))
+    difference = np.asarray(overlaid.rgb, int) - np.asarray(images.composite(translated, (255, 255, 255)), int)
     assert np.abs(difference[visible]).max() <= 2
     assert cam("a.png", "-o", "panel.png").code == 0
     assert images.read_picture(Path("panel.png")).frames[0].alpha is None
@@ -586,7 +587,7 @@ def flat(judged: str) -> str:
 def test_flat_maps(cam: Command, flat: str, monkeypatch: pytest.MonkeyPatch) -> None:
     put("in/a.png")
     for way in ("image", "batch"):
-        for layout in attention_layouts.LAYOUTS:
+        for layout in get_args(attention_layouts.Layout):
             outcome = cam("in", "-o", f"{layout}-{way}", "--layout", layout, "--normalize", way, model=flat)
             assert outcome.code == 0
             for name in MAPS:

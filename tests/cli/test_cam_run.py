@@ -108,7 +108,20 @@ def test_formats(cam: Command, arguments: tuple[str, ...], name: str, format: st
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_frames_are_what_each_checkpoint_makes(ugatit: Command, runs: Path, name: str) -> None:
     put("a.png")
-    overlay = ("--layout", "overlay", "--alpha", "0", "--maps", "local", "--to", "red", "-o", "a0.png")
+    overlay = (
+        "--layout",
+        "overlay",
+        "--alpha",
+        "0",
+        "--maps",
+        "local",
+        "--to",
+        "red",
+        "--size",
+        "same",
+        "-o",
+        "a0.png",
+    )
     assert ugatit("cam", "a.png", "--run", runs / name, *CPU, *overlay).code == 0
     run = RunFolder(runs / name)
     assert run.checkpoints() == [1, 2, 3]
@@ -121,7 +134,7 @@ def test_frames_are_what_each_checkpoint_makes(ugatit: Command, runs: Path, name
 
 def test_attention_is_that_of_each_checkpoint(cam: Command, run: RunFolder) -> None:
     put("a.png")
-    assert cam("a.png", "--layout", "overlay", "--alpha", "1", "--format", "png").code == 0
+    assert cam("a.png", "--layout", "overlay", "--alpha", "1", "--format", "png", "--size", "same").code == 0
     assert results() == ["a.png", "attention/a.generator.png", "attention/a.global.png", "attention/a.local.png"]
     models = [checkpoint(run, step, "averages") for step in (1, 2, 3)]
     for name in ("generator", "local", "global"):
@@ -132,7 +145,7 @@ def test_attention_is_that_of_each_checkpoint(cam: Command, run: RunFolder) -> N
 
 def test_the_last_frame_is_the_runs_model(ugatit: Command, cam: Command) -> None:
     put("a.png")
-    overlay = ("--layout", "overlay", "--maps", "generator", "-o")
+    overlay = ("--layout", "overlay", "--maps", "generator", "--size", "same", "-o")
     assert cam("a.png", *overlay, "animated.png").code == 0
     assert ugatit("cam", "a.png", "--model", "./run", *CPU, *overlay, "still.png").code == 0
     assert (arrays("animated.png")[-1] == arrays("still.png")[0]).all()
@@ -140,18 +153,22 @@ def test_the_last_frame_is_the_runs_model(ugatit: Command, cam: Command) -> None
 
 def test_one_scale_for_all_frames(cam: Command, run: RunFolder) -> None:
     put("a.png", "b.png")
-    overlay = (
-        "--layout",
-        "overlay",
-        "--alpha",
-        "1",
-        "--maps",
-        "generator",
-        "--format",
-        "png",
-        "--normalize",
-        "batch",
-    )
+    overlay = [
+        *[
+            "--layout",
+            "overlay",
+            "--alpha",
+            "1",
+            "--maps",
+            "generator",
+            "--format",
+            "png",
+            "--normalize",
+            "batch",
+            "--size",
+            "same",
+        ]
+    ]
     assert cam("a.png", "b.png", *overlay).code == 0
     models = [checkpoint(run, step, "averages") for step in (1, 2, 3)]
     maps = [[m.attention_maps([picture(seed=seed)]).maps[0]["generator"] for m in models] for seed in (0, 1)]
@@ -162,6 +179,20 @@ def test_one_scale_for_all_frames(cam: Command, run: RunFolder) -> None:
         frames = arrays(f"attention/{name}.png")
         for frame, one in zip(frames, maps[seed], strict=True):
             assert (frame == np.asarray(overlaid(picture(seed=seed), one, span=span, alpha=1))).all()
+
+
+def test_sizes(cam: Command) -> None:
+    put("a.png")
+    for layout in ("overlay", "heatmap"):
+        one = ("a.png", "--layout", layout, "--maps", "generator", "--format", "png")
+        assert cam(*one, "-o", layout).code == 0
+        assert cam(*one, "-o", f"own-{layout}", "--size", "same").code == 0
+    assert arrays("overlay/a.png")[0].shape == (140, 168, 3)  # as is good to look at
+    assert arrays("own-overlay/a.png")[0].shape == (20, 24, 3)
+    outcome = cam("a.png", "-o", "huge", "--layout", "overlay", "--maps", "local", "--size", "9000x9000")
+    assert outcome.code == 1
+    assert outcome.errors[0] == "a.png: 3 frames of 9000 x 9000 pixels are too large for an animation"
+    assert "--size" in outcome.stderr
 
 
 def test_from_stdin_to_stdout(cam: Command) -> None:

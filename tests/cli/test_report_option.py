@@ -139,7 +139,13 @@ def test_what_is_true_of_all(reporting: Command, told: Told, judged: str, light:
     header = told.header
     assert (header.title, header.before, header.after) == ("clay → flat", "clay", "flat")
     assert header.facts.pop("Device").startswith("cpu (")  # type: ignore[attr-defined]
-    assert header.facts == {"Model": judged, "Command": f"ugatit {reporting.__name__}", "Precision": "fp32"}
+    assert header.facts == {
+        "Model": judged,
+        "Command": f"ugatit {reporting.__name__}",
+        "Fit": "aspect",
+        "Colours": "inferno",
+        "Precision": "fp32",
+    }
     assert header.provenance == {"trained with": "<patience>", "steps": 7}
     assert header.missing == ""
     texts = page().says("bdi")
@@ -254,9 +260,21 @@ def test_an_existing_page_is_refused(reporting: Command) -> None:
     assert (outcome.code, outcome.errors) == (2, ["--report r.html: exists already"])
     assert "--overwrite" in outcome.stderr
     assert (below("."), Path("r.html").read_text()) == (["a.png", "r.html"], "mine")
-    assert reporting("a.png", "--skip-existing").code == 2
     assert reporting("a.png", "--overwrite").code == 0
     assert len(page().of("article")) == 1
+
+
+def test_going_on_keeps_the_earlier_page(reporting: Command) -> None:
+    put("a.png")
+    assert reporting("a.png").code == 0
+    first = Path("r.html").read_bytes()
+    for number in (2, 3):
+        put(f"{number}.png")
+        outcome = reporting("a.png", "2.png", *(["3.png"] if number == 3 else []), "--skip-existing")
+        assert outcome.code == 0
+        assert f"report: r-{number}.html" in outcome.stderr
+        assert len(page(f"r-{number}.html").of("article")) == 1
+    assert Path("r.html").read_bytes() == first
 
 
 @pytest.mark.parametrize(

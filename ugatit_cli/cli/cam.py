@@ -92,7 +92,8 @@ CamSizeOption = Annotated[
     typer.Option(
         "--size",
         metavar="SIZE",
-        help="Size of the pictures: same, model, N (short side) or WxH; auto: same, in panels 160 to 512 pixels.",
+        help="Size of the pictures: same, model, N (short side) or WxH; auto: same, but in panels and animations of "
+        "a run 160 to 360 pixels.",
     ),
 ]
 AnimateOption = Annotated[
@@ -185,7 +186,8 @@ def cam(
     )
     style = Style(alpha, colormap, upsample)
     names = check_names(dict.fromkeys(name.strip() for name in maps.split(",")))
-    view = View(names, layout, style, normalize == "batch", own_size=size != "auto", animate=bool(animate))
+    own_size = size != "auto" or (layout != "panel" and run is None)
+    view = View(names, layout, style, normalize == "batch", own_size=own_size, animate=bool(animate))
     picture_task.run(CamTask(request, view) if run is None else CamRunTask(request, view, run))
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ugatit_cli.cli import batch, console, picture_task
-from ugatit_cli.config import Direction
+from ugatit_cli.cli.options import parse_tile
+from ugatit_cli.config import Direction, MapName, ModelConfig
 from ugatit_cli.errors import UsageError
 from ugatit_cli.output_names import STDOUT
 
@@ -27,7 +28,7 @@ class View:
     Attributes:
         maps: names, each a single time; `all` may be among them.
         one_scale: for all pictures.
-        own_size: the user has said how large pictures are.
+        own_size: pictures are as large as asked for, rather than as is good to look at.
         animate: the user expects animations.
     """
 
@@ -75,6 +76,11 @@ class CamTask(picture_task.Task):
             hint = "Name a folder (-o results)" + (", or a single map (--maps generator)." if view.tagged else ".")
             raise UsageError(f"--layout {view.layout} makes several files of a picture", hint)
 
+    def skipping(self, drawing: Drawing, skipped: int) -> None:
+        """Says that pictures don't compare where the user wants that they do."""
+        if drawing.spans is not None and skipped:
+            console.note(f"the {skipped} skipped have a scale of their own; --overwrite gives all pictures one")
+
     def finished(self, report: batch.Report) -> None:
         """Says why there is no animation where the user expects one."""
         if self.view.animate and report.done and not report.animations:
@@ -88,7 +94,22 @@ class CamTask(picture_task.Task):
         view, model = self.view, self.request.model
         has = folder.discriminators is not None
         chosen = chosen_maps(view.maps, folder.config, discriminators=has, name=model)
+        check_tile(parse_tile(self.request.tile), folder.config, chosen)
         if "all" in view.maps and (text := missing_text(folder.config, discriminators=has)):
             console.note(f"{model}: {text[0].lower()}{text[1:]}")
         subject = Subject(model, folder.config, direction)
         return make_layout(view.layout, subject, chosen, view.style, one_scale=view.one_scale, own_size=view.own_size)
+
+
+def check_tile(tile: int | None, config: ModelConfig, maps: Sequence[MapName]) -> None:
+    """Finds out early that a discriminator can't look at tiles.
+
+    Raises:
+        UsageError: they are too small for it.
+    """
+    for name in maps:
+        if name != "generator" and tile and tile < config.smallest(name):
+            raise UsageError(
+                f"--tile {tile}: too small for the {name} discriminator, which needs {config.smallest(name)} pixels",
+                f"Use --tile {config.smallest(name)} or more, or leave that map out (--maps generator).",
+            )

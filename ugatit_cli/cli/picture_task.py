@@ -115,6 +115,9 @@ class Task:
 
         return translate_files(model, jobs, options, drawing=drawing, stop=stop)
 
+    def skipping(self, drawing: Drawing, skipped: int) -> None:
+        """What to say of results that exist already."""
+
     def finished(self, report: batch.Report) -> None:
         """Has the last word before the closing line."""
 
@@ -127,7 +130,7 @@ def run(task: Task) -> None:
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
-    from ugatit_cli.cli.report_page import open_page
+    from ugatit_cli.cli.report_page import free_path, open_page
 
     request = task.request
     plan, options, folder = _prepared(task)
@@ -140,14 +143,15 @@ def run(task: Task) -> None:
         report.failed(argument, _missing(argument, reason))
     for job in skipped:
         report.skipped(job)
+    task.skipping(drawing, len(skipped))
     if request.dry_run:
         report.planned(jobs)
     elif jobs:
         batch.check_writable(jobs)
-        if request.page is not None:
-            batch.check_folder(request.page.parent)
-        model = request.model
-        with open_page(request.page, task.command, folder, options.direction, model, drawing) as page:
+        path = free_path(request.page, overwrite=request.overwrite)
+        if path is not None:
+            batch.check_folder(path.parent)
+        with open_page(path, task.command, folder, options, request.model, drawing) as page:
             page.failures += [(argument, _missing(argument, reason)) for argument, reason in plan.missing]
             _through_model(task, folder, jobs, options, report, page)
         task.finished(report)
@@ -183,7 +187,7 @@ def _prepared(task: Task) -> tuple[Plan, TranslateOptions, ModelFolder]:
     plan = batch.plan_jobs(request.inputs, request.output, task.suffix)
     batch.check_streams(plan.jobs, json_lines=request.json_lines)
     task.check(plan.jobs)
-    check_path(request.page, overwrite=request.overwrite)
+    check_path(request.page, replace=request.overwrite or request.skip_existing)
     folder = transfers.find_model(request.model)
     check_options(folder.config, sizes)
     options = TranslateOptions(

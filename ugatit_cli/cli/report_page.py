@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,16 +13,16 @@ from ugatit_cli.errors import UgatitError, UsageError
 
 if TYPE_CHECKING:
     from ugatit_cli.checkpoint import ModelFolder
-    from ugatit_cli.config import Direction, MapName
+    from ugatit_cli.config import MapName
     from ugatit_cli.drawing import Drawing
     from ugatit_cli.model import Model
-    from ugatit_cli.pipeline import Result
+    from ugatit_cli.pipeline import Result, TranslateOptions
     from ugatit_cli.report import Header, ReportWriter
 
 SUFFIXES = (".html", ".htm")
 
 
-def check_path(path: Path | None, *, overwrite: bool) -> None:
+def check_path(path: Path | None, *, replace: bool) -> None:
     """Finds out early that a report can't have this name.
 
     Raises:
@@ -33,8 +34,16 @@ def check_path(path: Path | None, *, overwrite: bool) -> None:
         raise UsageError(f"--report {path}: the report is a page", "Give it a name that ends in .html.")
     if path.is_dir():
         raise UsageError(f"--report {path}: is a folder", f"Name a file in it: {path / 'report.html'}")
-    if path.exists() and not overwrite:
+    if path.exists() and not replace:
         raise UsageError(f"--report {path}: exists already", "Give another name, or pass --overwrite.")
+
+
+def free_path(path: Path | None, *, overwrite: bool) -> Path | None:
+    """The page's name, or the next free one (`report-2.html`) after a run that is gone on with."""
+    if path is None or overwrite or not path.exists():
+        return path
+    names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(name for name in names if not name.exists())
 
 
 class ReportPage:
@@ -108,38 +117,37 @@ class ReportPage:
 
 @contextmanager
 def open_page(
-    path: Path | None, command: str, folder: ModelFolder, direction: Direction, name: str, drawing: Drawing
+    path: Path | None, command: str, folder: ModelFolder, options: TranslateOptions, name: str, drawing: Drawing
 ) -> Iterator[ReportPage]:
     """A page for a command's results."""
     page = ReportPage(path, drawing)
     if path is not None:
-        _prepare(page, command, folder, direction, name)
+        _prepare(page, command, folder, options, name)
     try:
         yield page
     finally:
         page.discard()
 
 
-def _prepare(page: ReportPage, command: str, folder: ModelFolder, direction: Direction, name: str) -> None:
+def _prepare(page: ReportPage, command: str, folder: ModelFolder, options: TranslateOptions, name: str) -> None:
     from ugatit_cli import attention_layouts, previews
     from ugatit_cli.report import Header
 
-    config, drawing = folder.config, page.drawing
+    config, drawing, direction = folder.config, page.drawing, options.direction
     maps: tuple[MapName, ...] = drawing.maps or (("generator",) if config.generator_cam else ())
     style = getattr(drawing, "style", None) or attention_layouts.Style()
     subject = attention_layouts.Subject(name, config, direction)
     page.drawing = previews.Previewed(drawing, subject, maps, style)
     source, target = config.source(direction), config.target(direction)
+    missing = attention_layouts.missing_text(config, discriminators=folder.discriminators is not None)
     page.header = Header(
         title=f"{source} → {target}",
         before=source,
         after=target,
-        facts={"Model": name, "Command": f"ugatit {command}"},
+        facts={"Model": name, "Command": f"ugatit {command}", "Fit": options.sizes.fit, "Colours": style.colormap},
         provenance=folder.provenance,
         scale=previews.scale_of(style, drawing.spans, maps) if maps else None,
-        missing=attention_layouts.missing_text(config, discriminators=folder.discriminators is not None).replace(
-            "`", ""
-        ),
+        missing=missing.replace("`", ""),
     )
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import torch
 from PIL import Image, ImageDraw
-from torch import Tensor, nn
+from torch import Tensor
 
 from ugatit_cli.attention_maps import AttentionMap, grid_of, overlay
 from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
@@ -18,6 +17,7 @@ from ugatit_cli.encoding import encode, write_atomic
 from ugatit_cli.geometry import Geometry
 from ugatit_cli.images import from_pil
 from ugatit_cli.lettering import ARROW, BACKGROUND, HEADING, TITLE, Lettering
+from ugatit_cli.nn.evaluation import evaluating
 from ugatit_cli.nn.generator import Generator
 
 MIN_CELL: Final = 96
@@ -78,7 +78,7 @@ def draw_samples(
     """
     autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
     halves = []
-    with torch.no_grad(), autocast, _evaluating(generators):
+    with torch.no_grad(), autocast, evaluating(generators.values()):
         for direction, pictures in zip(DIRECTIONS, (samples.a, samples.b), strict=True):
             rows = [_row(generators, direction, picture, config, device) for picture in pictures]
             if rows:
@@ -96,20 +96,6 @@ def save_samples(image: Image.Image, path: Path) -> None:
 
 
 # --- Through the networks
-
-
-@contextlib.contextmanager
-def _evaluating(generators: Mapping[Direction, Generator]) -> Iterator[None]:
-    """Evaluation mode, and afterwards each module's own mode again."""
-    networks: list[nn.Module] = list(generators.values())
-    modes = [(module, module.training) for network in networks for module in network.modules()]
-    try:
-        for network in networks:
-            network.eval()
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _row(
