@@ -167,6 +167,17 @@ def test_a_flat_map_counts_where_it_is_a_number() -> None:
     assert spans["generator"] == (5, 7)
 
 
+def test_what_lies_in_the_padding_sets_no_scale() -> None:
+    values = np.zeros((8, 8), np.float32)
+    values[0], values[7] = -90, 90  # rows 0 to 3 and 28 to 31 of a picture that has 8 to 23
+    values[3, 5] = 1
+    one = attention(values, plan=Geometry((32, 16), (32, 32), (32, 16)))
+    assert one.span == (0, 1)
+    assert (one.over_picture().min(), one.over_picture().max()) == (0, pytest.approx(1, abs=0.3))
+    values[3, 5] = 0
+    assert attention(values, plan=Geometry((32, 16), (32, 32), (32, 16))).flat
+
+
 # --- What the classifiers say --------------------------------------------------------------------------
 
 

@@ -166,6 +166,16 @@ def test_colours_are_small() -> None:
     assert opened(layer.colours).size == (HEAT, HEAT // 2)
 
 
+def test_a_map_that_is_nearly_flat_is_called_so() -> None:
+    done = make_done((24, 20))
+    one = bump("generator", done.plan)
+    done.maps = [{"generator": replace(one, values=90 + one.values / 100)}]
+    (layer,) = preview_of(done, maps=("generator",)).layers
+    assert layer.colours
+    assert layer.note.startswith("nearly flat: 90")
+    assert "CAM: comes from flat" in layer.note
+
+
 def test_what_has_no_colours_says_why() -> None:
     done = make_done((24, 20))
     done.maps = [{"generator": bump("generator", done.plan, 0.0), "local": bump("local", done.plan)}]

@@ -429,6 +429,18 @@ def test_transparency(cam: Command, ugatit: Command, judged: str) -> None:
     assert images.read_picture(Path("panel.png")).frames[0].alpha is None
 
 
+def test_colours_over_translucent_pictures_are_those_of_the_map(cam: Command, network: Model) -> None:
+    image = picture()
+    image.putalpha(Image.new("L", image.size, 128))
+    image.save("a.png")
+    assert cam("a.png", "--layout", "overlay", "--maps", "generator", "--alpha", "1", "-o", "b.png").code == 0
+    (kept,) = images.read_picture(Path("b.png")).frames
+    wanted = network.attention_maps(Image.open("a.png")).overlay(0, "generator", alpha=1)
+    assert kept.rgb.tobytes() == wanted.tobytes()
+    assert kept.alpha is not None
+    assert kept.alpha.getextrema() == (128, 128)
+
+
 @pytest.mark.parametrize("layout", ["panel", "overlay", "heatmap"])
 @pytest.mark.parametrize("ending", ["webp", "png"])
 def test_animations(cam: Command, layout: str, ending: str) -> None:
@@ -570,6 +582,28 @@ def test_small_pictures(cam: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         "in.png", "-o", "some", "--layout", "overlay", "--maps", "generator,local", "--fit", "native", model=deep
     )
     assert outcome.code == 0
+
+
+def test_tiles_that_are_too_small_for_a_discriminator(ugatit: Command) -> None:
+    put("a.png")
+    folder = made("large", replace(tiny.LIGHT, image_size=128, global_layers=7))
+    wanted = ("cam", "a.png", "--model", folder, *CPU, "--fit", "native", "--tile", "64")
+    outcome = ugatit(*wanted)
+    message = "--tile 64: too small for the global discriminator, which needs 96 pixels"
+    assert (outcome.code, outcome.errors) == (2, [message])
+    assert "--tile 96" in outcome.stderr
+    assert ugatit(*wanted, "--maps", "generator").code == 0
+
+
+def test_skipped_pictures_do_not_compare(cam: Command) -> None:
+    put("in/a.png")
+    way = ("--layout", "heatmap", "--maps", "generator", "--normalize", "batch")
+    assert cam("in", *way).code == 0
+    put("in/a.png", "in/b.png")
+    outcome = cam("in", *way, "--skip-existing")
+    assert outcome.code == 0
+    assert "the 1 skipped have a scale of their own; --overwrite gives all pictures one" in outcome.stderr
+    assert "scale of their own" not in cam("in", *way, "--overwrite").stderr
 
 
 @pytest.fixture
