@@ -18,8 +18,9 @@ from pathlib import Path
 import ugatit_cli
 from benchmarks.common import machine, report
 from benchmarks.folder import make_pictures
-from ugatit_cli.attention_layouts import Layout, Style, Subject, make_layout
+from ugatit_cli.attention_layouts import Layout, make_layout
 from ugatit_cli.attention_maps import chosen_maps
+from ugatit_cli.attention_words import Style, Subject
 from ugatit_cli.drawing import Drawing
 from ugatit_cli.images import SUFFIXES
 from ugatit_cli.inputs import Job

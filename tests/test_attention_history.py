@@ -20,8 +20,9 @@ from torch import Tensor
 from tests import tiny
 from ugatit_cli import attention_history, encoding, images, load
 from ugatit_cli.attention_history import checkpoint_model, draw_history, durations
-from ugatit_cli.attention_layouts import Overlay, Panel, Style, Subject
+from ugatit_cli.attention_layouts import Overlay, Panel
 from ugatit_cli.attention_maps import Spans
+from ugatit_cli.attention_words import Style, Subject
 from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, MapName
 from ugatit_cli.drawing import Drawing, FileOptions, Translation
 from ugatit_cli.errors import ModelError, PictureError, StorageError
@@ -377,5 +378,5 @@ def test_nothing_temporary_stays(
     results = draw_history(run, model, put_jobs(tmp_path, 2), TranslateOptions(), overlay(), threading.Event())
     next(results)
     assert list(temporary.iterdir())
-    results.close()  # type: ignore[attr-defined]  # a generator
+    results.close()
     assert not list(temporary.iterdir())

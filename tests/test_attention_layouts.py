@@ -20,24 +20,19 @@ from PIL import Image
 
 from tests import tiny
 from ugatit_cli import colormaps, images, panels
-from ugatit_cli.attention_layouts import (
+from ugatit_cli.attention_layouts import Heatmap, Layout, Overlay, Panel, Raw, ShownPanel, make_layout
+from ugatit_cli.attention_maps import AttentionMap, Maps, Spans, grid_of
+from ugatit_cli.attention_words import (
     FLAT,
-    Heatmap,
-    Layout,
-    Overlay,
-    Panel,
-    Raw,
-    ShownPanel,
+    NEARLY_FLAT,
     Style,
     Subject,
     flat_maps,
     legend,
-    make_layout,
     missing_text,
     remark,
     too_small,
 )
-from ugatit_cli.attention_maps import AttentionMap, Maps, Spans, grid_of
 from ugatit_cli.config import MAPS, MapName
 from ugatit_cli.drawing import Done, Drawn, FileOptions
 from ugatit_cli.errors import PictureError, UsageError
@@ -94,8 +89,13 @@ def make_done(
     )
 
 
-def opened(data: bytes) -> Picture:
-    return images.read_picture(data)
+def content(data: bytes | None) -> bytes:
+    assert data is not None
+    return data
+
+
+def opened(data: bytes | None) -> Picture:
+    return images.read_picture(content(data))
 
 
 def pixels(image: Image.Image) -> np.ndarray[Any, Any]:
@@ -152,8 +152,8 @@ def test_the_shown_name_has_no_path() -> None:
         (0.0, 1.0, ""),
         (-5.0, 5.0, ""),
         (100.0, 102.0, ""),
-        (100.0, 100.5, "nearly flat: 100 to 100.5"),
-        (-100.5, -100.0, "nearly flat: -100.5 to -100"),
+        (100.0, 100.5, NEARLY_FLAT),
+        (-100.5, -100.0, NEARLY_FLAT),
         (3.0, 3.0, FLAT),
         (0.0, 0.0, FLAT),
         (0.0, math.nan, FLAT),
@@ -311,8 +311,7 @@ def test_a_panel_says_what_is_flat_and_what_is_too_small(drawer: Drawer) -> None
     assert drawn.flat == ("generator",)
     (cells,) = drawer.cells
     assert (cells[1].note, cells[1].picture) == (FLAT, done.inputs[0])
-    low, high = done.maps[0]["local"].span
-    assert cells[3].note == f"nearly flat: {low:.4g} to {high:.4g}"
+    assert cells[3].note == NEARLY_FLAT
     assert (cells[4].note, cells[4].picture) == (too_small(tiny.LIGHT, "global", done.plan), None)
 
 
@@ -419,11 +418,11 @@ def test_a_map_that_is_not_there(layout: Layout) -> None:
 # --- Numbers -------------------------------------------------------------------------------------------
 
 
-def strict(data: bytes) -> dict[str, Any]:
+def strict(data: bytes | None) -> dict[str, Any]:
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
 
-    document = json.loads(data, parse_constant=refuse)
+    document = json.loads(content(data), parse_constant=refuse)
     assert isinstance(document, dict)
     return document
 
@@ -465,7 +464,7 @@ def test_raw_numbers() -> None:
     assert maps["local"]["frame"]["probabilities"] == {"average": 0.5, "maximum": 0.0}
     assert maps["local"]["cells"] == {"stride": 2, "first_centre": 2}
     for name, data in zip(("generator", "local"), drawn.files[1:], strict=True):
-        values = np.load(io.BytesIO(data), allow_pickle=False)
+        values = np.load(io.BytesIO(content(data)), allow_pickle=False)
         assert values.dtype == np.float32
         assert list(values.shape) == maps[name]["shape"]
         assert (values == done.maps[0][name].values).all()  # type: ignore[index]
@@ -481,7 +480,7 @@ def test_raw_numbers_of_an_animation() -> None:
     entry = document["maps"]["global"]
     assert "frame" not in entry
     assert [frame["high"] for frame in entry["frames"]] == tops
-    values = np.load(io.BytesIO(drawn.files[1]), allow_pickle=False)
+    values = np.load(io.BytesIO(content(drawn.files[1])), allow_pickle=False)
     assert list(values.shape) == entry["shape"] == [3, 16, 20]
     assert values.max((1, 2)).tolist() == [1.0, 2.0, 3.0]
 

@@ -351,7 +351,7 @@ def test_without_a_legend_the_panel_ends_below_the_pictures() -> None:
 @pytest.mark.parametrize("size", [(384, 256), (40, 40), (512, 30), (30, 512)])
 def test_a_heatmap_has_a_title_above_and_a_bar_below(size: Size) -> None:
     heat = noise(size)
-    panel = draw_heatmap(heat, dataclasses.replace(LEGEND, colours=RAMP), "generator attention")
+    panel = draw_heatmap("flat → clay", Cell("generator attention", heat), dataclasses.replace(LEGEND, colours=RAMP))
     left, top = corner_of(np.asarray(panel), heat)
     assert left == (panel.width - size[0]) // 2
     assert (np.asarray(panel)[:top] == HEADING).all(2).any()

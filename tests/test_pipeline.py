@@ -63,11 +63,17 @@ class Network:
         """Something to do when a batch arrives."""
 
     def __call__(
-        self, batch: Sequence[Pixels], direction: str, plans: Sequence[Geometry], maps: Sequence[MapName]
+        self,
+        batch: Sequence[Pixels],
+        direction: str,
+        plans: Sequence[Geometry],
+        maps: Sequence[MapName],
+        at_once: int,
     ) -> list[Translated]:
         self.before()
         assert direction in ("a2b", "b2a")
         assert not maps
+        assert at_once >= 1
         self.batches.append(np.stack(batch).shape)
         self.plans.append(plans[0])
         time.sleep(self.delay)
@@ -605,10 +611,15 @@ class Gaze(Network):
         self.given: list[weakref.ref[Pixels]] = []
 
     def __call__(
-        self, batch: Sequence[Pixels], direction: str, plans: Sequence[Geometry], maps: Sequence[MapName]
+        self,
+        batch: Sequence[Pixels],
+        direction: str,
+        plans: Sequence[Geometry],
+        maps: Sequence[MapName],
+        at_once: int,
     ) -> list[Translated]:
         results = []
-        for seen, plan in zip(super().__call__(batch, direction, plans, ()), plans, strict=True):
+        for seen, plan in zip(super().__call__(batch, direction, plans, (), at_once), plans, strict=True):
             values = np.array([[0, seen.pixels.mean()]], np.float32)
             found = {name: AttentionMap(name, values, (0, 0), Grid(4, 2), plan) for name in maps}
             results.append(Translated(seen.pixels.copy(), found))

@@ -12,8 +12,9 @@ from PIL import Image
 
 from tests import tiny
 from ugatit_cli import colormaps, previews
-from ugatit_cli.attention_layouts import FLAT, Heatmap, Overlay, ShownPanel, Style, Subject, too_small
+from ugatit_cli.attention_layouts import Heatmap, Overlay, ShownPanel
 from ugatit_cli.attention_maps import AttentionMap, Maps, Spans, grid_of
+from ugatit_cli.attention_words import FLAT, Style, Subject, too_small
 from ugatit_cli.config import MAPS, MapName
 from ugatit_cli.drawing import Done, Drawing, FileOptions, Preview, Translation
 from ugatit_cli.geometry import Geometry, Size, SizeOptions, plan_geometry
@@ -169,10 +170,10 @@ def test_colours_are_small() -> None:
 def test_a_map_that_is_nearly_flat_is_called_so() -> None:
     done = make_done((24, 20))
     one = bump("generator", done.plan)
-    done.maps = [{"generator": replace(one, values=90 + one.values / 100)}]
+    done.maps = [{"generator": replace(one, values=np.asarray(90 + one.values / 100, np.float32))}]
     (layer,) = preview_of(done, maps=("generator",)).layers
     assert layer.colours
-    assert layer.note.startswith("nearly flat: 90")
+    assert layer.note.startswith("nearly flat")
     assert "CAM: comes from flat" in layer.note
 
 

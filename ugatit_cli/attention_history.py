@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from ugatit_cli import encoding, geometry, images
+from ugatit_cli import geometry, images
 from ugatit_cli.attention_maps import Maps
 from ugatit_cli.checkpoint import DISCRIMINATORS_FILE, ModelFolder
 from ugatit_cli.drawing import Done, Drawing, Drawn
@@ -19,7 +19,7 @@ from ugatit_cli.geometry import Geometry, Pixels, Size
 from ugatit_cli.images import Picture
 from ugatit_cli.inputs import Job
 from ugatit_cli.model import Model, prepare
-from ugatit_cli.pipeline import Result, TranslateOptions, named_error
+from ugatit_cli.pipeline import Result, TranslateOptions, made, named_error, write_result
 from ugatit_cli.run_folder import RunFolder
 from ugatit_cli.spool import Spool
 
@@ -55,7 +55,8 @@ def draw_history(
     options: TranslateOptions,
     drawing: Drawing,
     stop: threading.Event,
-) -> Iterator[Result]:
+    advance: Callable[[], None] = lambda: None,
+) -> Generator[Result, None, None]:
     """Makes an animation of each picture, with a frame for each checkpoint.
 
     A picture that fails gives a result with its `error`, and the rest goes on; when the disk is full, it is left.
@@ -64,6 +65,7 @@ def draw_history(
         model: the run's model.
         options: of an animation, the first frame is taken.
         stop: once set, nothing more is done.
+        advance: called for each checkpoint and picture.
 
     Raises:
         ModelError: there is no checkpoint, or one can't be read.
@@ -83,8 +85,13 @@ def draw_history(
         for step in steps:
             # The run may go on meanwhile, and remove old ones.
             if subjects and not stop.is_set() and run.checkpoint_path(step).exists():
-                seen.append(step)
-                yield from _look(checkpoint_model(run, step, model), subjects, options, drawing, spool)
+                try:
+                    looked = checkpoint_model(run, step, model)
+                    yield from _look(looked, subjects, options, drawing, spool, advance)
+                    seen.append(step)
+                except ModelError as error:
+                    if run.checkpoint_path(step).exists():
+                        raise ModelError(error.message, f"Delete {run.checkpoint_path(step)}.") from error
         if subjects and not seen and not stop.is_set():
             raise ModelError(f"{run.path}: its checkpoints are gone", "Run the command again.")
         for subject in subjects:
@@ -122,13 +129,12 @@ class _Subject:
         start = time.perf_counter()
         try:
             drawn = self._drawn(steps, options, drawing, spool)
+            job = write_result(self.job, drawn)
         except UgatitError as error:
             return Result(self.job, error=named_error(self.job, error))
         except MemoryError:
             return Result(self.job, error=_too_large(self.job, self.plan, len(steps)))
-        seconds = self.seconds + time.perf_counter() - start
-        data = drawn.files[0] if self.job.output is None else None
-        return Result(self.job, drawn.size, len(steps), seconds, data, drawn.flat)
+        return made(job, drawn, len(steps), self.seconds + time.perf_counter() - start)
 
     def _drawn(self, steps: Sequence[int], options: TranslateOptions, drawing: Drawing, spool: Spool) -> Drawn:
         count = len(steps)
@@ -146,10 +152,7 @@ class _Subject:
             read=lambda: _repeated(_read(self.job, self.stdin), count),
             captions=[f"step {step:,}" for step in steps],
         )
-        drawn = drawing.draw(done)
-        for path, data in zip(self.job.outputs, drawn.files, strict=False):
-            encoding.write_atomic(path, data)
-        return drawn
+        return drawing.draw(done)
 
 
 def _read(job: Job, stdin: bytes | None) -> Picture:
@@ -174,6 +177,7 @@ def _look(
     options: TranslateOptions,
     drawing: Drawing,
     spool: Spool,
+    advance: Callable[[], None],
 ) -> Iterator[Result]:
     """Lets a checkpoint look at all pictures; those that fail are taken out."""
     for subject in list(subjects):
@@ -188,6 +192,7 @@ def _look(
             drawing.spans.add(one.maps)
         subject.seen.append((spool.put([one.pixels]), one.maps))
         subject.seconds += time.perf_counter() - start
+        advance()
 
 
 def durations(frames: int) -> tuple[int, ...]:

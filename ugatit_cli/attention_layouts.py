@@ -13,96 +13,30 @@ import numpy as np
 from PIL import Image
 
 from ugatit_cli import colormaps, panels
-from ugatit_cli.attention_maps import (
-    ALPHA,
-    AttentionMap,
-    Maps,
-    Span,
-    Spans,
-    check_alpha,
-    how_to_get,
-    missing_maps,
-    overlaid,
-)
-from ugatit_cli.config import Direction, MapName, ModelConfig
+from ugatit_cli.attention_maps import AttentionMap, Span, Spans, overlaid
+from ugatit_cli.attention_words import TITLES, Style, Subject, flat_maps, legend, remark, too_small
+from ugatit_cli.config import MapName
 from ugatit_cli.drawing import Done, Drawn
 from ugatit_cli.errors import PictureError
 from ugatit_cli.geometry import Geometry, corner
 from ugatit_cli.images import Frame
-from ugatit_cli.interpolation import Upsampling
-from ugatit_cli.lettering import plain
 
 Layout = Literal["panel", "overlay", "heatmap", "raw"]
-
-TITLES: Final[dict[MapName, str]] = {
-    "generator": "generator attention",
-    "local": "local discriminator",
-    "global": "global discriminator",
-}
-FLAT: Final = "flat: the same everywhere"
-# Differences that are a smaller share of the value than this are hardly attention.
-NEARLY: Final = 0.01
-
-_OWN_SCALE: Final = "Each map has its own scale, from its lowest to its highest value."
-_SHOWN_BY: Final = "The generator looks at the input, the discriminators look at the translation."
-
-
-@dataclass(frozen=True)
-class Style:
-    """How attention becomes colours.
-
-    Attributes:
-        alpha: how much of the colours shows over a picture, 0 to 1.
-        colormap: see `colormaps.colour`.
-        upsampling: `bilinear` or `bicubic`.
-
-    Raises:
-        UsageError: `alpha` is out of range, or there is no such colour map.
-    """
-
-    alpha: float = ALPHA
-    colormap: str = colormaps.DEFAULT
-    upsampling: Upsampling = "bilinear"
-
-    def __post_init__(self) -> None:
-        check_alpha(self.alpha)
-        colormaps.colour(np.zeros(1), self.colormap)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is looked at.
-
-    Attributes:
-        model: what messages and panels call the model.
-    """
-
-    model: str
-    config: ModelConfig
-    direction: Direction
-
-    @property
-    def way(self) -> str:
-        """`flat → clay`; the letters of the domains where Pillow's font can't write their names."""
-        source, target = self.config.source(self.direction), self.config.target(self.direction)
-        letters = self.direction.split("2")
-        return f"{plain(source, letters[0])} → {plain(target, letters[1])}"
-
-    @property
-    def shown_name(self) -> list[str]:
-        """The model's name without its path; none where the font can't write it."""
-        name = plain(Path(self.model).name, "")
-        return [name] if name else []
 
 
 @dataclass(frozen=True)
 class _Attention:
-    """What all layouts have."""
+    """What all layouts have.
+
+    Attributes:
+        by_name: the maps were asked for by name, so that a picture that lacks one is an error.
+    """
 
     subject: Subject
     maps: tuple[MapName, ...]
     style: Style = field(default_factory=Style)
     spans: Spans | None = None
+    by_name: bool = True
     reads_again: bool = field(default=True, init=False)
 
     def resized(self, plan: Geometry) -> Geometry:
@@ -129,66 +63,21 @@ class _Attention:
             upsampling=style.upsampling,
         )
 
-    def existing(self, done: Done) -> None:
-        """Whether there are all maps.
+    def existing(self, done: Done) -> tuple[tuple[MapName, ...], tuple[str, ...]]:
+        """The maps that there are, and what to say of the others.
 
         Raises:
-            PictureError: the picture is too small for one.
+            PictureError: the picture is too small for a map that was asked for by name, or for all.
         """
-        for name in self.maps:
-            if name not in done.maps[0]:
-                reason = too_small(self.subject.config, name, done.plan)
-                raise PictureError(f"{done.job.name}: {reason}", _LEAVE_OUT)
+        there = tuple(name for name in self.maps if name in done.maps[0])
+        others = [name for name in self.maps if name not in there]
+        reasons = tuple(f"no {name} map: {too_small(self.subject.config, name, done.plan)}" for name in others)
+        if others and (self.by_name or not there):
+            raise PictureError(f"{done.job.name}: {reasons[0]}", _LEAVE_OUT)
+        return there, reasons
 
 
-_LEAVE_OUT: Final = "Leave this map out (--maps generator), or show the network more pixels (--fit aspect)."
-
-
-def too_small(config: ModelConfig, name: MapName, plan: Geometry) -> str:
-    """Why a picture has no map of a discriminator."""
-    least = config.smallest("local" if name == "local" else "global")
-    what = f"its tiles of {plan.tile} pixels are " if plan.tile else ""
-    return f"{what}too small for the {name} discriminator ({least} pixels a side)"
-
-
-def legend(style: Style, spans: Spans | None, names: Sequence[MapName]) -> panels.Legend:
-    """What the colours of some maps mean."""
-    colours = colormaps.colour(np.linspace(0, 1, 256), style.colormap)
-    text = _OWN_SCALE if spans is None else _one_scale(spans, names)
-    if set(names) > {"generator"}:
-        text += " " + _SHOWN_BY
-    return panels.Legend(colours, "least attention", "most", text)
-
-
-def remark(one: AttentionMap) -> str:
-    """What has to be said lest a map's colours mislead; nothing for most maps."""
-    low, high = one.span
-    if one.flat:
-        return FLAT
-    if high - low < NEARLY * max(abs(low), abs(high)):
-        return f"nearly flat: {low:.4g} to {high:.4g}"
-    return ""
-
-
-def _one_scale(spans: Spans, names: Sequence[MapName]) -> str:
-    """Before the first picture is drawn, nobody knows from where to where it goes."""
-    known = [(name, spans[name]) for name in names]
-    texts = [f"{name} {span[0]:.3g} to {span[1]:.3g}" for name, span in known if span]
-    return "One scale for all pictures" + (f": {', '.join(texts)}." if texts else ".")
-
-
-def missing_text(config: ModelConfig, *, discriminators: bool) -> str:
-    """Which maps a model can't show, and how to get them; nothing if it shows all."""
-    missing = missing_maps(config, discriminators=discriminators)
-    if not missing:
-        return ""
-    reasons = " and ".join(dict.fromkeys(missing.values()))
-    return f"No {' and '.join(missing)} attention: {reasons}. {how_to_get(missing)}".rstrip()
-
-
-def flat_maps(maps: Sequence[Maps]) -> tuple[MapName, ...]:
-    """Maps that are flat on every frame."""
-    return tuple(name for name in maps[0] if all(frame[name].flat for frame in maps))
+_LEAVE_OUT: Final = "Leave this map out: --maps generator."
 
 
 # --- Panels
@@ -237,9 +126,10 @@ class Overlay(_Attention):
 
     def draw(self, done: Done) -> Drawn:
         """A picture for each map."""
-        self.existing(done)
-        files = [done.encoded(self._frames(done, name)) for name in self.maps]
-        return Drawn(files, done.plan.output, flat_maps(done.maps))
+        there, notes = self.existing(done)
+        frames = {name: self._frames(done, name) for name in there}
+        files = [done.encoded(frames[name]) if name in frames else None for name in self.maps]
+        return Drawn(files, frames[there[0]][0].rgb.size, flat_maps(done.maps), notes)
 
     def _frames(self, done: Done, name: MapName) -> list[Frame]:
         return [self._frame(done, name, index) for index in range(len(done.pixels))]
@@ -253,18 +143,13 @@ class Overlay(_Attention):
 class Heatmap(Overlay):
     """Each map as colours alone, with a scale bar."""
 
-    def draw(self, done: Done) -> Drawn:
-        """A picture for each map."""
-        self.existing(done)
-        drawn = [self._frames(done, name) for name in self.maps]
-        return Drawn([done.encoded(frames) for frames in drawn], drawn[0][0].rgb.size, flat_maps(done.maps))
-
     def _frame(self, done: Done, name: MapName, index: int) -> Frame:
         one = done.maps[index][name]
         heat = one.over_picture(span=self.span(name), upsampling=self.style.upsampling)
         colours = colormaps.coloured(heat, self.style.colormap)
-        title = " · ".join([TITLES[name], *filter(None, [remark(one)]), *done.captions[index : index + 1]])
-        return Frame(panels.draw_heatmap(colours, self.legend([name]), title), None)
+        heading = " · ".join([self.subject.way, *done.captions[index : index + 1]])
+        cell = panels.Cell(TITLES[name], colours, remark(one))
+        return Frame(panels.draw_heatmap(heading, cell, self.legend([name])), None)
 
 
 def _with_map(output: Path, name: MapName) -> str:
@@ -288,14 +173,15 @@ class Raw(_Attention):
 
     def draw(self, done: Done) -> Drawn:
         """JSON, then the maps."""
-        self.existing(done)
-        arrays = {name: _stacked([frame[name].values for frame in done.maps]) for name in self.maps}
+        there, notes = self.existing(done)
+        arrays = {name: _npy(_stacked([frame[name].values for frame in done.maps])) for name in there}
         names = dict(zip(self.maps, (path.name for path in done.job.outputs[1:]), strict=True))
         document = self._document(done) | {
-            "maps": {name: {"file": names[name], **self._entry(done, name)} for name in self.maps}
+            "maps": {name: {"file": names[name], **self._entry(done, name)} for name in there}
         }
         text = json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
-        return Drawn([text.encode(), *map(_npy, arrays.values())], done.plan.network, flat_maps(done.maps))
+        files = [text.encode(), *(arrays.get(name) for name in self.maps)]
+        return Drawn(files, done.plan.network, flat_maps(done.maps), notes)
 
     def _document(self, done: Done) -> dict[str, Any]:
         config, direction, plan = self.subject.config, self.subject.direction, done.plan
@@ -383,15 +269,17 @@ def make_layout(
     *,
     one_scale: bool = False,
     own_size: bool = True,
+    by_name: bool = True,
 ) -> Panel | Overlay | Raw:
     """A layout by its name.
 
     Args:
         one_scale: all pictures have one, so that they compare.
         own_size: pictures are as large as asked for, rather than as is good to look at.
+        by_name: a picture that lacks one of the maps is an error.
     """
     own: dict[Layout, type[Panel | Overlay | Raw]]
     own = {"panel": Panel, "overlay": Overlay, "heatmap": Heatmap, "raw": Raw}
     shown: dict[Layout, type[Panel | Overlay | Raw]]
     shown = own | {"panel": ShownPanel, "overlay": ShownOverlay, "heatmap": ShownHeatmap}
-    return (own if own_size else shown)[layout](subject, maps, style, Spans() if one_scale else None)
+    return (own if own_size else shown)[layout](subject, maps, style, Spans() if one_scale else None, by_name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -52,7 +53,7 @@ class AttentionMap:
     grid: Grid
     plan: Geometry
 
-    @property
+    @cached_property
     def span(self) -> Span:
         """The lowest and the highest value in the picture; what lies in its padding doesn't count."""
         left, top = geometry.corner(self.plan)

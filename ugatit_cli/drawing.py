@@ -123,15 +123,17 @@ class Drawn:
     """What one picture became.
 
     Attributes:
-        files: content of each of the job's outputs.
+        files: content of each of the job's outputs; None where there is none.
         size: width and height of the result.
         flat: maps that are the same everywhere.
+        notes: what else there is to say.
         preview: small pictures for a report.
     """
 
-    files: list[bytes]
+    files: Sequence[bytes | None]
     size: Size
     flat: tuple[MapName, ...] = ()
+    notes: tuple[str, ...] = ()
     preview: Preview | None = None
 
 

@@ -11,6 +11,7 @@ import itertools
 import secrets
 import stat
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -209,6 +210,21 @@ def write_atomic(path: Path, data: bytes) -> None:
         _replace(path, data)
     except (OSError, ValueError) as error:
         raise _unwritable(path, error) from error
+
+
+def write_together(files: Sequence[tuple[Path, bytes]]) -> None:
+    """Writes the files of one result: all of them, or none that wasn't there before."""
+    new: list[Path] = []
+    try:
+        for path, data in files:
+            before = path.exists()
+            write_atomic(path, data)
+            if not before:
+                new.append(path)
+    except OutputError:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -69,13 +69,18 @@ class Seen:
 
 
 def look(
-    model: Networks, batch: Sequence[Pixels], direction: Direction, plans: Sequence[Geometry], maps: Sequence[MapName]
+    model: Networks,
+    batch: Sequence[Pixels],
+    direction: Direction,
+    plans: Sequence[Geometry],
+    maps: Sequence[MapName],
+    at_once: int = 0,
 ) -> list[Translated]:
     """See `Model.look`."""
     for name in maps:
         if name in model.missing_maps:
             raise ModelError(f"{model.name}: no {name} attention: {model.missing_maps[name]}")
-    run = NetworkPass(model, direction, maps)
+    run = NetworkPass(model, direction, maps, at_once)
     tiled = plans[0].tile > 0
     seen = [run.tiles(pixels, plans[0].tile) for pixels in batch] if tiled else run.within_memory(batch)
     return [Translated(one.pixels, run.placed(one, plan)) for one, plan in zip(seen, plans, strict=True)]
@@ -84,9 +89,10 @@ def look(
 class NetworkPass:
     """The networks of one direction: the generator, and those discriminators that are to look at its translation."""
 
-    def __init__(self, model: Networks, direction: Direction, maps: Sequence[MapName]) -> None:
+    def __init__(self, model: Networks, direction: Direction, maps: Sequence[MapName], at_once: int = 0) -> None:
         self.model = model
         self.maps = maps
+        self.at_once = at_once
         target: Domain = "b" if direction == "a2b" else "a"
         # Outside of inference mode, or they could never be trained.
         self.generator = model.generator(direction)
@@ -150,13 +156,16 @@ class NetworkPass:
 
     def networks(self, x: Tensor) -> tuple[Tensor, dict[MapName, list[Heat]]]:
         """The translation (N, 3, H, W) in [-1, 1], and each picture's maps."""
-        output = self.generator(x)
-        heats: dict[MapName, list[Heat]] = {"generator": _heats(output)} if "generator" in self.maps else {}
+        outputs = [self.generator(part) for part in torch.split(x, self.at_once or len(x))]
+        image = torch.cat([output.image for output in outputs])
+        heats: dict[MapName, list[Heat]] = {}
+        if "generator" in self.maps:
+            heats["generator"] = [heat for output in outputs for heat in _heats(output)]
         for scale, discriminator in self.discriminators.items():
             if min(x.shape[2:]) >= self.model.config.smallest(scale):
                 with evaluating([discriminator]):  # or it would take a step of power iteration
-                    heats[scale] = _heats(discriminator(output.image))
-        return output.image, heats
+                    heats[scale] = _heats(discriminator(image))
+        return image, heats
 
 
 def _heats(output: GeneratorOutput | DiscriminatorOutput) -> list[Heat]:

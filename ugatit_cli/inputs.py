@@ -29,11 +29,13 @@ class Job:
         source: the picture; None for standard input.
         output: where its result goes; None for standard output.
         several: all files of a result that has more than one.
+        kept: those of them that exist and are left as they are.
     """
 
     source: Path | None
     output: Path | None
     several: tuple[Path, ...] = ()
+    kept: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:

@@ -266,18 +266,20 @@ class Model:
         direction: Direction,
         plans: Sequence[Geometry],
         maps: Sequence[MapName] = (),
+        at_once: int = 0,
     ) -> list[Translated]:
         """As `translate_pixels`, and tells where the networks look meanwhile.
 
         Args:
             plans: that of each picture; their network sizes and tiles are equal.
             maps: those to return; a discriminator's is left out where the picture is too small for it.
+            at_once: pictures that the generator takes in one go; 0: all. Discriminators take all.
 
         Raises:
             PictureError: not enough memory for even one of them.
             ModelError: the model doesn't have such a map.
         """
-        return forward.look(self, batch, direction, plans, maps)
+        return forward.look(self, batch, direction, plans, maps, at_once)
 
     @property
     def missing_maps(self) -> dict[MapName, str]:

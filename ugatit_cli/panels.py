@@ -21,6 +21,7 @@ _MARGIN: Final = 16
 _GAP: Final = 12
 _NARROW: Final = 4  # between what belongs together
 _MIN_COLUMN: Final = 152  # room for a title of two or three words
+_HEATMAP_COLUMN: Final = 280  # room for a heading with a step
 _BESIDE: Final = 220  # a legend's text goes below its bar rather than into less than this
 _FRAME: Final = (227, 228, 232)
 _LINE: Final = (190, 192, 199)
@@ -76,7 +77,9 @@ def shown_size(size: Size) -> Size:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def draw_panel(heading: str, cells: Sequence[Cell], legend: Legend | None) -> Image.Image:
+def draw_panel(
+    heading: str, cells: Sequence[Cell], legend: Legend | None, *, least: int = _MIN_COLUMN
+) -> Image.Image:
     """Draws one labelled panel; any number of threads may.
 
     Cells stand side by side, or one below the other where pictures are wider than twice their height. What is the
@@ -86,6 +89,7 @@ def draw_panel(heading: str, cells: Sequence[Cell], legend: Legend | None) -> Im
     Args:
         heading: over all of it; of `source → target` the longer name is shortened first.
         cells: one or more, their pictures of one size.
+        least: width of a column in pixels, even where pictures are narrower.
 
     Returns:
         An RGB picture; `cells`' pictures are in it pixel by pixel.
@@ -98,7 +102,8 @@ def draw_panel(heading: str, cells: Sequence[Cell], legend: Legend | None) -> Im
         raise ValueError(f"the pictures of a panel have one size, not {sorted(sizes)}")
     heading = _line(heading)
     labels = tuple(_Label(_line(cell.title), _line(cell.note), cell.picture is None) for cell in cells)
-    design = _Design(sizes.pop(), bool(heading), labels, None if legend is None else _Scale.of(legend))
+    scale = None if legend is None else _Scale.of(legend)
+    design = _Design(sizes.pop(), bool(heading), labels, scale, least)
     keep = len(cells) * design.column * design.size[1] <= _KEPT_PIXELS
     canvas, corners = (_kept_sheet if keep else _draw_sheet)(design)
     panel = canvas.copy()
@@ -110,16 +115,16 @@ def draw_panel(heading: str, cells: Sequence[Cell], legend: Legend | None) -> Im
     return panel
 
 
-def draw_heatmap(heat: Image.Image, legend: Legend, title: str) -> Image.Image:
-    """Draws a map of colours alone, with its title and what the colours mean.
+def draw_heatmap(heading: str, cell: Cell, legend: Legend) -> Image.Image:
+    """Draws a map of colours alone, with its title and what the colours mean; wide enough for words.
 
     Args:
-        heat: RGB, of any size; it is in the result pixel by pixel.
+        cell: its picture, RGB of any size, is in the result pixel by pixel.
 
     Returns:
         An RGB picture.
     """
-    return draw_panel(title, [Cell("", heat)], legend)
+    return draw_panel(heading, [cell], legend, least=_HEATMAP_COLUMN)
 
 
 def _line(text: str) -> str:
@@ -158,10 +163,11 @@ class _Design:
     heading: bool
     labels: tuple[_Label, ...]
     scale: _Scale | None
+    least: int
 
     @property
     def column(self) -> int:
-        return max(self.size[0], _MIN_COLUMN)
+        return max(self.size[0], self.least)
 
     @property
     def rows(self) -> list[tuple[_Label, ...]]:
@@ -197,7 +203,7 @@ def _draw_sheet(design: _Design) -> Sheet:
     return canvas, corners
 
 
-_kept_sheet = functools.lru_cache(8)(_draw_sheet)
+_kept_sheet = functools.lru_cache(16)(_draw_sheet)
 
 
 def _heading_letters(letter_size: int) -> Lettering:
@@ -270,7 +276,8 @@ class _Bar:
 
     def __init__(self, scale: _Scale, inner: int, letter_size: int) -> None:
         self._small = _small(letter_size)
-        self._width = min(inner, max(120, min(360, round(0.4 * inner))))
+        words = self._small.width(scale.low) + self._small.width(scale.high) + _GAP
+        self._width = min(inner, max(120, words, min(360, round(0.4 * inner))))
         self._thick = letter_size
         self._pixels = _gradient(scale.colours, self._width - 2, self._thick - 2)
         self._ends = self._small.both(scale.low, scale.high, self._width - _GAP)

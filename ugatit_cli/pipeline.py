@@ -25,7 +25,7 @@ from PIL import Image
 from ugatit_cli import encoding, geometry, images
 from ugatit_cli.attention_maps import Maps, Spans
 from ugatit_cli.config import Direction, MapName
-from ugatit_cli.drawing import Done, Drawing, FileOptions, Preview, Translation
+from ugatit_cli.drawing import Done, Drawing, Drawn, FileOptions, Preview, Translation
 from ugatit_cli.errors import OutputError, PictureError, StorageError, UgatitError, UsageError
 from ugatit_cli.forward import Translated
 from ugatit_cli.geometry import Geometry, Pixels, Size, SizeOptions
@@ -41,6 +41,8 @@ MAX_WAITING_PIXELS = 16_000_000
 # spinning for milliseconds, doesn't matter; short enough for Ctrl-C.
 TURN_SECONDS = 0.5
 MAX_TURN = 16
+# Pixels that discriminators look at in one pass.
+LOOKED_PIXELS = 131_072
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -77,6 +79,7 @@ class Result:
         seconds: spent on this file by all stages together, waiting not included.
         data: the encoded result if it goes to standard output.
         flat: attention maps that are the same everywhere.
+        notes: what else there is to say.
         preview: small pictures for a report.
         error: why there is no result.
     """
@@ -87,6 +90,7 @@ class Result:
     seconds: float = 0.0
     data: bytes | None = None
     flat: tuple[MapName, ...] = ()
+    notes: tuple[str, ...] = ()
     preview: Preview | None = None
     error: UgatitError | None = None
 
@@ -294,14 +298,19 @@ class _Run:
 
     def _forward(self, frames: list[tuple[Pixels, Geometry]]) -> list[Translated]:
         """Batch by batch; at least one."""
-        step = self._batch_size(frames[0][1])
+        at_once = self._batch_size(frames[0][1])
+        step = max(at_once, self._looked_at_once(frames[0][1]))
         translated: list[Translated] = []
         for first in range(0, len(frames), step):
             if first and self.stop.is_set():
                 break
             pixels, plans = zip(*frames[first : first + step], strict=True)
-            translated += self.model.look(pixels, self.options.direction, plans, self.drawing.maps)
+            translated += self.model.look(pixels, self.options.direction, plans, self.drawing.maps, at_once)
         return translated
+
+    def _looked_at_once(self, plan: Geometry) -> int:
+        """Pictures for a pass of the discriminators, whose weights are so many that a small one hardly pays."""
+        return 1 if plan.tile or set(self.drawing.maps) <= {"generator"} else LOOKED_PIXELS // _area(plan)
 
     def all_before_the_first(self, items: Iterable[_Work | Result], spans: Spans) -> Iterator[_Work | Result]:
         """Lets all pictures go through the network first, so that their attention can have one scale."""
@@ -317,7 +326,8 @@ class _Run:
             except StorageError as error:
                 self.stop.set()
                 yield Result(item.job, error=error)
-        yield from waiting
+        if not self.stop.is_set():  # or their scale would be one that no other picture has
+            yield from waiting
 
     def encode(self, item: _Work | Result) -> Result:
         """Brings a translated picture back to its size, alpha and format, and writes it."""
@@ -326,9 +336,7 @@ class _Run:
         start = time.perf_counter()
         try:
             drawn = self.drawing.draw(self._done(item))
-            if item.job.output is not None:
-                for path, data in zip(item.job.outputs, drawn.files, strict=True):
-                    encoding.write_atomic(path, data)
+            job = write_result(item.job, drawn)
         except StorageError as error:
             self.stop.set()
             return Result(item.job, error=error)
@@ -338,15 +346,7 @@ class _Run:
             width, height = item.plan.output
             reason = f"{item.job.name}: not enough memory for a result of {width}x{height} pixels"
             return Result(item.job, error=OutputError(reason, "Use a smaller --size."))
-        return Result(
-            item.job,
-            drawn.size,
-            len(item.maps),
-            item.seconds + time.perf_counter() - start,
-            drawn.files[0] if item.job.output is None else None,
-            drawn.flat,
-            drawn.preview,
-        )
+        return made(job, drawn, len(item.maps), item.seconds + time.perf_counter() - start)
 
     def _done(self, work: _Work) -> Done:
         pixels = work.frames if work.place is None else self.spool.take(work.place)
@@ -361,6 +361,26 @@ class _Run:
             read=lambda: self._read(work.job, work.stdin),
             alphas=work.alphas,
         )
+
+
+def write_result(job: Job, drawn: Drawn) -> Job:
+    """Writes the files that were drawn, together; the job with those that there are.
+
+    Raises:
+        OutputError: they can't be written.
+    """
+    if job.output is None:
+        return job
+    files = [(path, data) for path, data in zip(job.outputs, drawn.files, strict=True) if data is not None]
+    encoding.write_together([(path, data) for path, data in files if path not in job.kept])
+    paths = tuple(path for path, _ in files)
+    return replace(job, output=paths[0], several=paths if job.several else ())
+
+
+def made(job: Job, drawn: Drawn, frames: int, seconds: float) -> Result:
+    """What became of a job that was done."""
+    data = drawn.files[0] if job.output is None else None
+    return Result(job, drawn.size, frames, seconds, data, drawn.flat, drawn.notes, drawn.preview)
 
 
 def named_error(job: Job, error: UgatitError) -> UgatitError:

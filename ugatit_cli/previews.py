@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from PIL import Image
 
 from ugatit_cli import colormaps
-from ugatit_cli.attention_layouts import FLAT, TITLES, Style, Subject, legend, remark, too_small
 from ugatit_cli.attention_maps import AttentionMap, Maps, Spans
+from ugatit_cli.attention_words import FLAT, TITLES, Style, Subject, legend, remark, too_small
 from ugatit_cli.config import MapName
 from ugatit_cli.drawing import Done, Drawing, Drawn, Preview
 from ugatit_cli.geometry import Geometry, Size
@@ -55,7 +55,7 @@ class Previewed:
     def draw(self, done: Done) -> Drawn:
         """What the drawing makes, with a preview."""
         drawn = self.drawing.draw(done)
-        return Drawn(drawn.files, drawn.size, drawn.flat, self._preview(done))
+        return replace(drawn, preview=self._preview(done))
 
     def _preview(self, done: Done) -> Preview:
         maps = done.maps[0]

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from tests import tiny
 from tests.cli.conftest import Command, Outcome, below, encoded, picture, put
 from tests.cli.test_translate import BAD, GOOD
-from ugatit_cli import attention_layouts, colormaps, encoding, images, load, panels
+from ugatit_cli import attention_layouts, attention_words, colormaps, encoding, images, load, panels
 from ugatit_cli.checkpoint import save_model
 from ugatit_cli.cli import batch
 from ugatit_cli.config import MAPS, ModelConfig
@@ -639,8 +639,8 @@ def test_flat_maps(cam: Command, flat: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(panels, "draw_panel", drawn)
     outcome = cam("in", "-o", "p", "--json", "--report", "r.html", model=flat)
     assert outcome.documents[0]["flat"] == list(MAPS)
-    assert notes == ["", attention_layouts.FLAT, "", attention_layouts.FLAT, attention_layouts.FLAT]
-    assert Path("r.html").read_text().count(f"{attention_layouts.FLAT}</bdi>") == 3
+    assert notes == ["", attention_words.FLAT, "", attention_words.FLAT, attention_words.FLAT]
+    assert Path("r.html").read_text().count(f"{attention_words.FLAT}</bdi>") == 3
 
 
 def test_maps_that_are_not_flat_are_not_mentioned(cam: Command) -> None:

@@ -15,7 +15,7 @@ from tests import tiny
 from tests.cli.conftest import Command, Outcome, below, encoded, picture, put
 from tests.test_report import Page
 from ugatit_cli import report
-from ugatit_cli.attention_layouts import TITLES
+from ugatit_cli.attention_words import TITLES
 from ugatit_cli.checkpoint import save_model
 from ugatit_cli.cli import batch
 from ugatit_cli.config import MAPS

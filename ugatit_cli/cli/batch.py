@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,6 +105,7 @@ def without_existing(jobs: list[Job], *, skip_existing: bool, overwrite: bool) -
             "Pass --skip-existing to leave them, or --overwrite to replace them.",
         )
     paths = set(existing)
+    jobs = [replace(job, kept=tuple(path for path in job.outputs if path in paths)) for job in jobs]
     complete = [bool(job.outputs) and paths.issuperset(job.outputs) for job in jobs]
     pairs = list(zip(jobs, complete, strict=True))
     return [job for job, there in pairs if not there], [job for job, there in pairs if there]
@@ -142,12 +143,16 @@ class Report:
         total: how many are expected.
         verb: what the command does with pictures.
         animations: how many results have several frames.
+        resume: how to go on after an interruption.
+        page_failed: whether the report could not be written.
     """
 
     json_lines: bool
     total: int
     verb: str = "translated"
     animations: int = 0
+    resume: str = "Go on with --skip-existing."
+    page_failed: bool = False
     done: int = 0
     left_alone: int = 0
     errors: int = 0
@@ -163,6 +168,8 @@ class Report:
             return
         self.done += 1
         self.animations += result.frames > 1
+        for note in result.notes:
+            console.note(f"{result.job.name}: {note}")
         for name in result.flat:
             console.note(f"{result.job.name}: the {name} attention is flat: the same everywhere")
         if result.data is not None:
@@ -215,11 +222,13 @@ class Report:
             place = "<stdout>" if output in (None, Path("-")) else output
             console.note(f"{self.summary()} -> {place}")
         if self.interrupted:
-            raise Interrupted("interrupted; everything finished so far is kept", "Go on with --skip-existing.")
+            raise Interrupted("interrupted; everything finished so far is kept", self.resume)
         if self.disk_full:
             raise InputsFailed(
                 f"stopped: {self.total - self.done} of {self.total} files are not done",
-                "Once there is space, go on with --skip-existing.",
+                "First make space. " + self.resume,
             )
         if self.errors:
             raise InputsFailed(f"{self.errors} input{'s' if self.errors > 1 else ''} failed, named above")
+        if self.page_failed:
+            raise InputsFailed("the report could not be written, see above; the results are complete")

@@ -156,9 +156,10 @@ def cam(
 
     `ugatit cam icon.png --run runs/flat2clay -o emerging.webp`
     """
-    from ugatit_cli.attention_layouts import Style
     from ugatit_cli.attention_maps import check_names
+    from ugatit_cli.attention_words import Style
 
+    run = run and run.expanduser()
     if output is None and inputs != ["-"]:
         output = OUTPUT
     request = picture_task.Request(

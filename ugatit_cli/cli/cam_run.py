@@ -13,7 +13,7 @@ from ugatit_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from ugatit_cli.drawing import Drawing
     from ugatit_cli.inputs import Job
@@ -72,6 +72,7 @@ class CamRunTask(CamTask):
         options: TranslateOptions,
         drawing: Drawing,
         stop: threading.Event,
+        advance: Callable[[], None],
     ) -> Generator[Result, None, None]:
         """Does the work."""
         from ugatit_cli.attention_history import draw_history
@@ -80,7 +81,11 @@ class CamRunTask(CamTask):
         console.note(f"{len(steps)} checkpoint{'s' * (len(steps) > 1)}, from step {steps[0]:,} to {steps[-1]:,}")
         if len(steps) < FEW:
             console.note(f"more frames: train with --keep {10 * FEW}, which keeps as many checkpoints")
-        yield from draw_history(self.run, model, jobs, options, drawing, stop)
+        return draw_history(self.run, model, jobs, options, drawing, stop, advance)
+
+    def steps(self, jobs: Sequence[Job]) -> tuple[int, str]:
+        """Each checkpoint looks at each picture."""
+        return len(jobs) * len(self.run.checkpoints()), "frames"
 
     def finished(self, report: batch.Report) -> None:
         """Nothing more: a single checkpoint has been spoken of."""

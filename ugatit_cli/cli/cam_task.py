@@ -15,7 +15,8 @@ from ugatit_cli.errors import UsageError
 from ugatit_cli.output_names import STDOUT
 
 if TYPE_CHECKING:
-    from ugatit_cli.attention_layouts import Layout, Style
+    from ugatit_cli.attention_layouts import Layout
+    from ugatit_cli.attention_words import Style
     from ugatit_cli.checkpoint import ModelFolder
     from ugatit_cli.drawing import Drawing
     from ugatit_cli.inputs import Job
@@ -88,8 +89,9 @@ class CamTask(picture_task.Task):
 
     def drawing(self, folder: ModelFolder, direction: Direction) -> Drawing:
         """The layout that was asked for, with the maps that the model has."""
-        from ugatit_cli.attention_layouts import Subject, make_layout, missing_text
+        from ugatit_cli.attention_layouts import make_layout
         from ugatit_cli.attention_maps import chosen_maps
+        from ugatit_cli.attention_words import Subject, missing_text
 
         view, model = self.view, self.request.model
         has = folder.discriminators is not None
@@ -98,7 +100,15 @@ class CamTask(picture_task.Task):
         if "all" in view.maps and (text := missing_text(folder.config, discriminators=has)):
             console.note(f"{model}: {text[0].lower()}{text[1:]}")
         subject = Subject(model, folder.config, direction)
-        return make_layout(view.layout, subject, chosen, view.style, one_scale=view.one_scale, own_size=view.own_size)
+        return make_layout(
+            view.layout,
+            subject,
+            chosen,
+            view.style,
+            one_scale=view.one_scale,
+            own_size=view.own_size,
+            by_name="all" not in view.maps,
+        )
 
 
 def check_tile(tile: int | None, config: ModelConfig, maps: Sequence[MapName]) -> None:

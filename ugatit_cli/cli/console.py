@@ -111,8 +111,9 @@ def bytes_text(count: float) -> str:
 class PlainProgress:
     """Progress without a terminal: errors as they come, a line from time to time."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, unit: str) -> None:
         self.total = total
+        self.unit = unit
         self.done = 0
         self.start = self.last = time.monotonic()
 
@@ -125,14 +126,14 @@ class PlainProgress:
         self.last = now
         rate = self.done / (now - self.start)
         left = datetime.timedelta(seconds=round((self.total - self.done) / rate))
-        note(f"{self.done}/{self.total} files, {rate:.2f} files/s, {left} left")
+        note(f"{self.done}/{self.total} {self.unit}, {rate:.2f} {self.unit}/s, {left} left")
 
 
 class BarProgress(PlainProgress):
     """A bar with files/s and time left; everything else on stderr appears above it."""
 
-    def __init__(self, total: int, bar: rich.progress.Progress) -> None:
-        super().__init__(total)
+    def __init__(self, total: int, unit: str, bar: rich.progress.Progress) -> None:
+        super().__init__(total, unit)
         self.bar = bar
         self.task = bar.add_task("", total=total, rate="")
 
@@ -140,15 +141,15 @@ class BarProgress(PlainProgress):
         """One more file is done."""
         self.done += 1
         rate = self.done / (time.monotonic() - self.start)
-        self.bar.update(self.task, completed=self.done, rate=f"{rate:.2f} files/s")
+        self.bar.update(self.task, completed=self.done, rate=f"{rate:.2f} {self.unit}/s")
 
 
 @contextmanager
-def progress(total: int) -> Iterator[PlainProgress]:
+def progress(total: int, unit: str = "files") -> Iterator[PlainProgress]:
     """A bar on a terminal, else plain lines."""
     console = stderr()
     if not console.is_terminal:
-        yield PlainProgress(total)
+        yield PlainProgress(total, unit)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -157,7 +158,7 @@ def progress(total: int) -> Iterator[PlainProgress]:
     columns = (BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
     # Redirected, results appear above the bar: right on a terminal, and only there.
     with Bar(*columns, console=console, redirect_stdout=sys.stdout.isatty()) as bar:
-        yield BarProgress(total, bar)
+        yield BarProgress(total, unit, bar)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from ugatit_cli.errors import PictureError, UsageError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from ugatit_cli.checkpoint import ModelFolder
     from ugatit_cli.cli.report_page import ReportPage
@@ -109,11 +109,19 @@ class Task:
         options: TranslateOptions,
         drawing: Drawing,
         stop: threading.Event,
+        advance: Callable[[], None],
     ) -> Generator[Result, None, None]:
-        """Does the work."""
+        """Does the work, and says so at each of its `steps`."""
         from ugatit_cli.pipeline import translate_files
 
-        return translate_files(model, jobs, options, drawing=drawing, stop=stop)
+        with contextlib.closing(translate_files(model, jobs, options, drawing=drawing, stop=stop)) as results:
+            for result in results:
+                yield result
+                advance()
+
+    def steps(self, jobs: Sequence[Job]) -> tuple[int, str]:
+        """How many there are, and of what."""
+        return len(jobs), "files"
 
     def skipping(self, drawing: Drawing, skipped: int) -> None:
         """What to say of results that exist already."""
@@ -139,6 +147,8 @@ def run(task: Task) -> None:
     batch.check_sources(placed)
     jobs, skipped = batch.without_existing(placed, skip_existing=request.skip_existing, overwrite=request.overwrite)
     report = batch.Report(json_lines=request.json_lines, total=len(jobs), verb=task.verb)
+    if drawing.spans is not None:
+        report.resume = "Run it again with --overwrite: one scale needs all pictures."
     for argument, reason in plan.missing:
         report.failed(argument, _missing(argument, reason))
     for job in skipped:
@@ -155,6 +165,7 @@ def run(task: Task) -> None:
             page.failures += [(argument, _missing(argument, reason)) for argument, reason in plan.missing]
             _through_model(task, folder, jobs, options, report, page)
         task.finished(report)
+        report.page_failed = page.broken
     elif request.page is not None:
         console.note(f"report: {request.page} is not written, there is nothing to show")
     report.finish(request.output)
@@ -231,13 +242,12 @@ def _through_model(
     page.begin(model)
     with (
         console.interruptible() as stop,
-        console.progress(len(jobs)) as progress,
-        contextlib.closing(task.results(model, jobs, options, page.drawing, stop)) as results,
+        console.progress(*task.steps(jobs)) as progress,
+        contextlib.closing(task.results(model, jobs, options, page.drawing, stop, progress.advance)) as results,
     ):
         for result in results:
             report.add(result)
             page.add(result)
-            progress.advance()
         report.interrupted = stop.is_set() and not report.disk_full
     page.finish(report)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ugatit_cli.cli import batch, console
-from ugatit_cli.errors import UgatitError, UsageError
+from ugatit_cli.errors import OutputError, UgatitError, UsageError
 
 if TYPE_CHECKING:
     from ugatit_cli.checkpoint import ModelFolder
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ugatit_cli.drawing import Drawing
     from ugatit_cli.model import Model
     from ugatit_cli.pipeline import Result, TranslateOptions
-    from ugatit_cli.report import Header, ReportWriter
+    from ugatit_cli.report import Entry, Header, ReportWriter
 
 SUFFIXES = (".html", ".htm")
 
@@ -51,6 +51,7 @@ class ReportPage:
 
     Attributes:
         drawing: what the command draws, with previews for the page.
+        broken: whether it could not be written.
     """
 
     def __init__(self, path: Path | None, drawing: Drawing) -> None:
@@ -59,6 +60,7 @@ class ReportPage:
         self.failures: list[tuple[str, UgatitError]] = []
         self.writer: ReportWriter | None = None
         self.header: Header | None = None
+        self.broken = False
 
     def begin(self, model: Model) -> None:
         """The networks are loaded."""
@@ -76,38 +78,50 @@ class ReportPage:
         """An input that gives no result."""
         from ugatit_cli.report import Entry
 
-        if self.writer is not None:
-            self.writer.add(Entry(name, error=error.message, hint=error.hint or ""))
+        self._add(Entry(name, error=error.message, hint=error.hint or ""))
 
     def add(self, result: Result) -> None:
         """One more file is done, or failed."""
         from ugatit_cli.report import Entry
 
-        if self.writer is None:
+        if result.error is not None:
+            self.failed(result.job.name, result.error)
+        if result.preview is None:
             return
-        if result.error is not None or result.preview is None:
-            error = result.error or UgatitError("no preview")
-            self.failed(result.job.name, error)
-            return
-        preview = result.preview
-        frames = preview.frames
+        frames = result.preview.frames
         entry = Entry(
             result.job.name,
             ", ".join(str(path) for path in result.job.outputs) or "<stdout>",
-            preview.before,
-            preview.after,
+            result.preview.before,
+            result.preview.after,
             result.size or (0, 0),
             result.seconds * 1000,
-            preview.layers,
+            result.preview.layers,
             f"An animation of {frames} frames; the first one is shown." if frames > 1 else "",
         )
-        self.writer.add(entry)
+        self._add(entry)
+
+    def _add(self, entry: Entry) -> None:
+        with self._giving_up() as writer:
+            if writer is not None:
+                writer.add(entry)
 
     def finish(self, report: batch.Report) -> None:
         """Writes the page."""
-        if self.writer is not None:
-            self.writer.finish(report.summary())
-            console.note(f"report: {self.path}")
+        with self._giving_up() as writer:
+            if writer is not None:
+                writer.finish(report.summary())
+                console.note(f"report: {self.path}")
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[ReportWriter | None]:
+        """Leaves the page where it can't be written: the pictures matter more."""
+        try:
+            yield self.writer
+        except OutputError as error:
+            console.show_error(error)
+            self.discard()
+            self.broken, self.writer = True, None
 
     def discard(self) -> None:
         """Leaves nothing of a page that isn't finished."""
@@ -130,16 +144,16 @@ def open_page(
 
 
 def _prepare(page: ReportPage, command: str, folder: ModelFolder, options: TranslateOptions, name: str) -> None:
-    from ugatit_cli import attention_layouts, previews
+    from ugatit_cli import attention_words, previews
     from ugatit_cli.report import Header
 
     config, drawing, direction = folder.config, page.drawing, options.direction
     maps: tuple[MapName, ...] = drawing.maps or (("generator",) if config.generator_cam else ())
-    style = getattr(drawing, "style", None) or attention_layouts.Style()
-    subject = attention_layouts.Subject(name, config, direction)
+    style = getattr(drawing, "style", None) or attention_words.Style()
+    subject = attention_words.Subject(name, config, direction)
     page.drawing = previews.Previewed(drawing, subject, maps, style)
     source, target = config.source(direction), config.target(direction)
-    missing = attention_layouts.missing_text(config, discriminators=folder.discriminators is not None)
+    missing = attention_words.missing_text(config, discriminators=folder.discriminators is not None)
     page.header = Header(
         title=f"{source} → {target}",
         before=source,
