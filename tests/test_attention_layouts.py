@@ -262,11 +262,13 @@ class Drawer:
         self._draw = panels.draw_panel
         monkeypatch.setattr(panels, "draw_panel", self)
 
-    def __call__(self, heading: str, cells: Sequence[panels.Cell], legend: panels.Legend | None) -> Image.Image:
+    def __call__(
+        self, heading: str, cells: Sequence[panels.Cell], legend: panels.Legend | None, **options: Any
+    ) -> Image.Image:
         self.headings.append(heading)
         self.cells.append(cells)
         self.legends.append(legend)
-        return self._draw(heading, cells, legend)
+        return self._draw(heading, cells, legend, **options)
 
 
 @pytest.fixture
@@ -392,7 +394,8 @@ def test_a_heatmap_is_the_colours_with_a_scale(drawer: Drawer) -> None:
     result = opened(drawn.files[0]).frames[0].rgb
     assert drawn.size == result.size != SIZE
     assert contains(result, colormaps.coloured(done.maps[0]["local"].over_picture(), "jet"))
-    assert drawer.headings == ["local discriminator · step 7"]
+    assert drawer.headings == ["flat → clay · step 7"]
+    assert [cell.title for (cell,) in drawer.cells] == ["local discriminator"]
     assert drawer.legends[0]
     assert (drawer.legends[0].colours[-1] == colormaps.colour(np.ones(1), "jet")).all()
 
@@ -401,7 +404,7 @@ def test_a_flat_heatmap_says_so(drawer: Drawer) -> None:
     done = make_done()
     done.maps = [{"global": ramp("global", done.plan, 5, 5)}]
     drawn = Heatmap(SUBJECT, ("global",)).draw(done)
-    assert drawer.headings == [f"global discriminator · {FLAT}"]
+    assert [(cell.title, cell.note) for (cell,) in drawer.cells] == [("global discriminator", FLAT)]
     assert drawn.flat == ("global",)
     assert contains(opened(drawn.files[0]).frames[0].rgb, colormaps.coloured(np.zeros((20, 24))))
 
@@ -410,9 +413,16 @@ def test_a_flat_heatmap_says_so(drawer: Drawer) -> None:
 def test_a_map_that_is_not_there(layout: Layout) -> None:
     done = make_done(("a", "b", "c"))
     done.maps = [maps_of(done.plan, ("generator", "local"))]
-    with pytest.raises(PictureError, match=r"^in/cat.png: too small for the global discriminator") as raised:
+    with pytest.raises(PictureError, match=r"^in/cat.png: no global map: too small for the global dis") as raised:
         make_layout(layout, SUBJECT, ALL, Style()).draw(done)
-    assert "--fit aspect" in raised.value.hint
+    assert "--maps generator" in raised.value.hint
+    done.job = replace(done.job, output=Path("a.png"), several=tuple(map(Path, "abcd")))
+    drawn = make_layout(layout, SUBJECT, ALL, Style(), by_name=False).draw(done)
+    assert [data is None for data in drawn.files[-3:]] == [False, False, True]
+    assert drawn.notes == ("no global map: too small for the global discriminator (6 pixels a side)",)
+    done.maps = [{}]
+    with pytest.raises(PictureError, match="no generator map"):
+        make_layout(layout, SUBJECT, ("generator",), Style(), by_name=False).draw(done)
 
 
 # --- Numbers -------------------------------------------------------------------------------------------

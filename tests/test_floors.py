@@ -21,7 +21,7 @@ FLOORS = {
     **dict.fromkeys(("run_folder", "tensor_files", "durable", "model_card", "interpolation", "spool"), 2),
     **dict.fromkeys(("__init__", "model", "pipeline", "training", "attention_maps", "forward", "metrics"), 3),
     **dict.fromkeys(("publish", "hub_upload", "export", "drawing", "previews", "attention_layouts"), 3),
-    **dict.fromkeys(("attention_history", "report"), 3),
+    **dict.fromkeys(("attention_history", "attention_words", "report"), 3),
     **dict.fromkeys(("cli", "__main__"), 4),
 }
 FOLDERS = {"nn", "weights", "training", "cli"}

@@ -950,14 +950,18 @@ def test_failures_do_not_wait(model: Model, gaze: Gaze, tmp_path: Path) -> None:
     assert len(drawing.drawn) == 39
 
 
-def test_stopping_draws_what_was_seen(model: Model, gaze: Gaze, tmp_path: Path, spool_folder: Path) -> None:
+def test_stopping_draws_nothing_on_a_scale_of_a_few(
+    model: Model, gaze: Gaze, tmp_path: Path, spool_folder: Path
+) -> None:
     stop = threading.Event()
     gaze.before = lambda: stop.set() if gaze.pictures >= 6 else None  # type: ignore[method-assign]
     drawing = Pair(spans=Spans())
     jobs = drawing.jobs(make(tmp_path, *[(16, 16)] * 60))
     results = list(translate_files(model, jobs, TranslateOptions(sizes=NATIVE), drawing=drawing, stop=stop))
     assert not failures(results)
-    assert 6 < len(results) == gaze.pictures == len(drawing.drawn) < 40
+    assert results == []
+    assert 6 <= gaze.pictures < 40
+    assert drawing.drawn == []
     assert list(spool_folder.iterdir()) == []
 
 
@@ -978,9 +982,8 @@ def test_a_disk_that_is_full_before_the_first_is_drawn(
     assert isinstance(failed.error, StorageError)
     assert "no space left on device" in failed.error.message
     assert "TMPDIR" in failed.error.hint
-    assert len(results) == 11
-    assert len(drawing.drawn) == 10
-    assert len(list((tmp_path / "out").iterdir())) == 20
+    assert len(results) == 1
+    assert drawing.drawn == []
     assert gaze.pictures < 60
     assert list(spool_folder.iterdir()) == []
 

@@ -326,8 +326,10 @@ class _Run:
             except StorageError as error:
                 self.stop.set()
                 yield Result(item.job, error=error)
-        if not self.stop.is_set():  # or their scale would be one that no other picture has
-            yield from waiting
+        for work in waiting:
+            if self.stop.is_set():  # early, their scale would be one that no other picture has
+                return
+            yield work
 
     def encode(self, item: _Work | Result) -> Result:
         """Brings a translated picture back to its size, alpha and format, and writes it."""

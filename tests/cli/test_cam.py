@@ -241,12 +241,12 @@ def test_existing_results(cam: Command) -> None:
         ["5 of 6 results exist already: out/a.generator.png, out/a.local.png, out/a.global.png, ..."],
     )
     assert not Path("out/b.local.png").exists()
-    # A picture with one file missing is done again, all of it.
+    # A picture with one file missing gets that one.
     outcome = cam("in", *layout, "--skip-existing")
     assert (outcome.code, outcome.lines) == (0, [f"out/b.{name}.png" for name in MAPS])
     assert "1 looked at, 1 skipped" in outcome.stderr
     assert Path("out/a.local.png").read_bytes() == b"old"
-    assert Path("out/b.global.png").read_bytes() != b"old"
+    assert Path("out/b.global.png").read_bytes() == b"old"
     outcome = cam("in", *layout, "--skip-existing")
     assert (outcome.code, outcome.lines) == (0, [])
     assert "0 looked at, 2 skipped" in outcome.stderr
@@ -565,19 +565,24 @@ def test_small_pictures(cam: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     notes: list[str] = []
     original = panels.draw_panel
 
-    def drawn(heading: str, cells: list[panels.Cell], legend: panels.Legend) -> Image.Image:
+    def drawn(heading: str, cells: list[panels.Cell], legend: panels.Legend, **options: Any) -> Image.Image:
         notes.extend(cell.note for cell in cells if cell.picture is None)
-        return original(heading, cells, legend)
+        return original(heading, cells, legend, **options)
 
     monkeypatch.setattr(panels, "draw_panel", drawn)
     assert cam("in.png", "-o", "panel.png", "--fit", "native", model=deep).code == 0
     assert notes == ["too small for the global discriminator (48 pixels a side)"]
     for layout in ("overlay", "heatmap", "raw"):
-        outcome = cam("in.png", "-o", layout, "--layout", layout, "--fit", "native", model=deep)
-        assert outcome.code == 1
-        assert outcome.errors[0] == "in.png: too small for the global discriminator (48 pixels a side)"
-        assert "--fit aspect" in outcome.stderr
-        assert below(layout) == []
+        way = ("in.png", "--layout", layout, "--fit", "native")
+        outcome = cam(*way, "-o", layout, "--json", model=deep)
+        reason = "no global map: too small for the global discriminator (48 pixels a side)"
+        assert (outcome.code, f"in.png: {reason}\n" in outcome.stderr) == (0, True)
+        assert sorted(outcome.documents[0]["outputs"]) == [f"{layout}/{name}" for name in below(layout)]
+        assert not [name for name in below(layout) if "global" in name]
+        outcome = cam(*way, "-o", f"{layout}-named", "--maps", "generator,global", model=deep)
+        assert (outcome.code, outcome.errors[0]) == (1, f"in.png: {reason}")
+        assert "--maps generator" in outcome.stderr
+        assert below(f"{layout}-named") == []
     outcome = cam(
         "in.png", "-o", "some", "--layout", "overlay", "--maps", "generator,local", "--fit", "native", model=deep
     )

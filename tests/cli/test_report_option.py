@@ -371,8 +371,10 @@ def test_a_disk_that_is_full_for_the_page(reporting: Command, monkeypatch: pytes
     monkeypatch.setattr(report.ReportWriter, "add", refuse)
     put("in/a.png", "in/b.png")
     outcome = reporting("in", "--workers", "1", "--batch-size", "1")
-    assert (outcome.code, outcome.errors) == (1, ["no space left on the device for r.html"])
+    unwritten = "the report could not be written, see above; the results are complete"
+    assert (outcome.code, outcome.errors) == (1, ["no space left on the device for r.html", unwritten])
     assert not [name for name in below(".") if "html" in name]
+    assert len(below("out")) == 2  # the pictures matter more
 
 
 def test_a_disk_that_is_full_for_results(reporting: Command, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:

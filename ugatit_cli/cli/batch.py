@@ -151,7 +151,7 @@ class Report:
     total: int
     verb: str = "translated"
     animations: int = 0
-    resume: str = "Go on with --skip-existing."
+    resume: str = "go on with --skip-existing"
     page_failed: bool = False
     done: int = 0
     left_alone: int = 0
@@ -222,11 +222,12 @@ class Report:
             place = "<stdout>" if output in (None, Path("-")) else output
             console.note(f"{self.summary()} -> {place}")
         if self.interrupted:
-            raise Interrupted("interrupted; everything finished so far is kept", self.resume)
+            hint = f"{self.resume[0].upper()}{self.resume[1:]}."
+            raise Interrupted("interrupted; everything finished so far is kept", hint)
         if self.disk_full:
             raise InputsFailed(
                 f"stopped: {self.total - self.done} of {self.total} files are not done",
-                "First make space. " + self.resume,
+                f"Once there is space, {self.resume}.",
             )
         if self.errors:
             raise InputsFailed(f"{self.errors} input{'s' if self.errors > 1 else ''} failed, named above")

@@ -148,7 +148,7 @@ def run(task: Task) -> None:
     jobs, skipped = batch.without_existing(placed, skip_existing=request.skip_existing, overwrite=request.overwrite)
     report = batch.Report(json_lines=request.json_lines, total=len(jobs), verb=task.verb)
     if drawing.spans is not None:
-        report.resume = "Run it again with --overwrite: one scale needs all pictures."
+        report.resume = "run it again with --overwrite: one scale needs all pictures"
     for argument, reason in plan.missing:
         report.failed(argument, _missing(argument, reason))
     for job in skipped:
