@@ -18,7 +18,9 @@ import pytest
 from PIL import Image
 
 from tests import tiny
+from ugatit_cli import load
 from ugatit_cli.cli import app
+from ugatit_cli.model import Model
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,6 +112,28 @@ def translate(ugatit: Command, light: str) -> Command:
         return ugatit("translate", "--model", light, "--device", "cpu", "--precision", "fp32", *arguments, **stdin)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny model with discriminators."""
+    return str(tiny.save(tmp_path_factory.mktemp("judged") / "tiny", discriminators=True))
+
+
+@pytest.fixture
+def cam(ugatit: Command, judged: str) -> Command:
+    """`ugatit cam` with a tiny model that has discriminators."""
+
+    def run(*arguments: object, model: str = judged, **stdin: Any) -> Outcome:
+        return ugatit("cam", "--model", model, "--device", "cpu", "--precision", "fp32", *arguments, **stdin)
+
+    return run
+
+
+@pytest.fixture
+def network(judged: str) -> Model:
+    """The same model by the API."""
+    return load(judged, device="cpu", precision="fp32")
 
 
 def command(*arguments: object) -> list[str]:

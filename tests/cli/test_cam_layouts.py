@@ -1,0 +1,372 @@
+"""What `ugatit cam` makes of pictures: numbers, panels, overlays, colours, with all kinds of models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from tests import tiny
+from tests.cli.cam_results import CPU, MAPLESS, SIZE, animation, array, document, made, shown
+from tests.cli.conftest import Command, below, picture, put
+from ugatit_cli import attention_layouts, attention_words, images, panels
+from ugatit_cli.checkpoint import save_model
+from ugatit_cli.config import MAPS
+from ugatit_cli.geometry import SizeOptions, plan_geometry
+from ugatit_cli.images import Frame
+from ugatit_cli.model import Model, prepare
+
+# --- Numbers -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(32, 32), (24, 20), (100, 33)])
+def test_raw_is_what_the_networks_return(cam: Command, network: Model, size: tuple[int, int]) -> None:
+    picture(*size).save("a.png")
+    assert cam("a.png", "--layout", "raw", "--direction", "b2a").code == 0
+    found = document("attention/a.json")
+    plan = plan_geometry(size, network.config, SizeOptions())
+    left, top, width, height = found["picture_in_network"]
+    assert found["network_size"] == list(plan.network)
+    assert (width, height) == plan.scaled
+    assert (left, top) == ((plan.network[0] - width) // 2, (plan.network[1] - height) // 2)
+    pixels = prepare(Frame(picture(*size), None), plan, (255, 255, 255))
+    x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    with torch.inference_mode():
+        generated = network.generator("b2a")(x)
+        outputs = {"generator": generated}
+        for scale in ("local", "global"):
+            outputs[scale] = network.discriminator("a", scale)(generated.image)
+    assert list(found["maps"]) == list(outputs)
+    for name, output in outputs.items():
+        values, entry = array(f"attention/a.{name}.npy"), found["maps"][name]
+        assert values.dtype == np.float32
+        assert list(values.shape) == entry["shape"] == list(output.heatmap.shape[2:])
+        np.testing.assert_allclose(values, output.heatmap[0, 0].numpy(), rtol=1e-4, atol=1e-6)
+        logits = [entry["frame"]["logits"][branch] for branch in ("average", "maximum")]
+        np.testing.assert_allclose(logits, output.cam_logit[0].numpy(), rtol=1e-4, atol=1e-6)
+        chances = [entry["frame"]["probabilities"][branch] for branch in ("average", "maximum")]
+        wanted = output.cam_logit[0].sigmoid() if name == "generator" else output.cam_logit[0].clamp(0, 1)
+        np.testing.assert_allclose(chances, wanted.numpy(), rtol=1e-4, atol=1e-6)
+        assert entry["probability_of"] == ("clay" if name == "generator" else "real")
+        last = entry["cells"]["first_centre"] + entry["cells"]["stride"] * (entry["shape"][1] - 1)
+        assert plan.network[0] - entry["cells"]["stride"] <= last < plan.network[0]
+    assert (found["source"], found["target"], found["direction"]) == ("clay", "flat", "b2a")
+
+
+def test_raw_numbers_of_an_animation_and_of_tiles(cam: Command) -> None:
+    animation("a.webp")
+    assert cam("a.webp", "--layout", "raw", "--maps", "local").code == 0
+    assert array("attention/a.local.npy").shape == (3, 15, 19)
+    assert len(document("attention/a.json")["maps"]["local"]["frames"]) == 3
+    outcome = cam("a.webp", "--layout", "raw", "--maps", "local", "--no-animate", "-o", "still")
+    assert outcome.code == 0
+    assert (array("still/a.local.npy") == array("attention/a.local.npy")[0]).all()
+    picture(100, 70).save("large.png")
+    assert cam("large.png", "--layout", "raw", "--fit", "native", "--tile", "64", "-o", "out").code == 0
+    assert document("out/large.json")["tile"] == 64
+    assert array("out/large.generator.npy").shape == (18, 25)
+
+
+# --- Pictures ------------------------------------------------------------------------------------------
+
+
+def test_overlays_are_those_of_the_api(cam: Command, network: Model) -> None:
+    picture(70, 50).save("a.png")
+    arguments = ("--alpha", "0.3", "--colormap", "jet", "--upsample", "bicubic", "--size", "35x25")
+    assert cam("a.png", "--layout", "overlay", *arguments, "-o", "out").code == 0
+    found = network.attention_maps([picture(70, 50)], size="35x25")
+    for name in MAPS:
+        wanted = found.overlay(0, name, alpha=0.3, colormap="jet", upsampling="bicubic")
+        assert shown(f"out/a.{name}.png").tobytes() == wanted.tobytes()
+
+
+def test_under_the_colours_is_what_translate_makes(cam: Command, ugatit: Command, judged: str) -> None:
+    put("a.png")
+    assert cam("a.png", "--layout", "overlay", "--alpha", "0", "-o", "out").code == 0
+    assert ugatit("translate", "a.png", "--model", judged, *CPU, "-o", "b.png").code == 0
+    assert shown("out/a.generator.png").tobytes() == picture().tobytes()
+    assert shown("out/a.local.png").tobytes() == shown("out/a.global.png").tobytes() == shown("b.png").tobytes()
+
+
+def test_options_change_the_colours(cam: Command) -> None:
+    put("a.png")
+    ways = {
+        "plain": (),
+        "alpha": ("--alpha", "0.9"),
+        "jet": ("--colormap", "jet"),
+        "bicubic": ("--upsample", "bicubic"),
+        "back": ("--to", "flat"),
+        "native": ("--fit", "native"),
+    }
+    for name, arguments in ways.items():
+        arguments = (*arguments, "--layout", "overlay", "--maps", "generator", "-o", f"{name}.png")
+        assert cam("a.png", *arguments).code == 0
+    assert len({Path(f"{name}.png").read_bytes() for name in ways}) == len(ways)
+    assert {shown(f"{name}.png").size for name in ways} == {SIZE}
+
+
+def test_panels_have_pictures_as_large_as_asked_for(cam: Command) -> None:
+    put("a.png")
+    widths = {}
+    for size in ("auto", "same", "300"):
+        assert cam("a.png", "--size", size, "-o", f"{size}.png").code == 0
+        widths[size] = shown(f"{size}.png").width
+    assert widths["same"] < widths["auto"] < widths["300"]
+
+
+def test_orientation(cam: Command) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(24, 16).save("a.jpg", exif=exif.tobytes())
+    assert cam("a.jpg", "--layout", "overlay", "-o", "out", "--format", "png").code == 0
+    assert {shown(f"out/a.{name}.png").size for name in MAPS} == {(16, 24)}
+    with Image.open("out/a.local.png") as result:
+        assert not result.getexif()
+
+
+def test_transparency(cam: Command, ugatit: Command, judged: str) -> None:
+    image = picture()
+    alpha = Image.fromarray(np.linspace(0, 255, 480).astype(np.uint8).reshape(20, 24))
+    image.putalpha(alpha)
+    image.save("a.png")
+    assert cam("a.png", "--layout", "overlay", "-o", "out").code == 0
+    for name in MAPS:
+        kept = images.read_picture(Path(f"out/a.{name}.png")).frames[0].alpha
+        assert kept is not None
+        assert kept.tobytes() == alpha.tobytes()
+    assert cam("a.png", "--layout", "overlay", "--maps", "local", "--alpha", "0", "-o", "b.png").code == 0
+    assert ugatit("translate", "a.png", "--model", judged, *CPU, "-o", "c.png").code == 0
+    visible = np.asarray(alpha) > 200
+    overlaid, translated = (images.read_picture(Path(name)).frames[0] for name in ("b.png", "c.png"))
+    difference = np.asarray(overlaid.rgb, int) - np.asarray(images.composite(translated, (255, 255, 255)), int)
+    assert np.abs(difference[visible]).max() <= 2
+    assert cam("a.png", "-o", "panel.png").code == 0
+    assert images.read_picture(Path("panel.png")).frames[0].alpha is None
+
+
+def test_colours_over_translucent_pictures_are_those_of_the_map(cam: Command, network: Model) -> None:
+    image = picture()
+    image.putalpha(Image.new("L", image.size, 128))
+    image.save("a.png")
+    assert cam("a.png", "--layout", "overlay", "--maps", "generator", "--alpha", "1", "-o", "b.png").code == 0
+    (kept,) = images.read_picture(Path("b.png")).frames
+    wanted = network.attention_maps(Image.open("a.png")).overlay(0, "generator", alpha=1)
+    assert kept.rgb.tobytes() == wanted.tobytes()
+    assert kept.alpha is not None
+    assert kept.alpha.getextrema() == (128, 128)
+
+
+@pytest.mark.parametrize("layout", ["panel", "overlay", "heatmap"])
+@pytest.mark.parametrize("ending", ["webp", "png"])
+def test_animations(cam: Command, layout: str, ending: str) -> None:
+    animation(f"a.{ending}")
+    one = ("--layout", layout, "--maps", "local")
+    outcome = cam(f"a.{ending}", *one, "-o", "out", "--animate")
+    assert outcome.code == 0
+    assert "nothing is animated" not in outcome.stderr
+    result = images.read_picture(Path(f"out/a.{ending}"))
+    assert (result.durations, result.loop) == ((100, 120, 140), 2)
+    assert len({frame.rgb.tobytes() for frame in result.frames}) == 3
+    outcome = cam(f"a.{ending}", *one, "-o", "still", "--no-animate")
+    assert outcome.code == 0
+    still = images.read_picture(Path(f"still/a.{ending}"))
+    assert still.durations == ()
+    if ending == "png":
+        assert still.frames[0].rgb.tobytes() == result.frames[0].rgb.tobytes()
+
+
+def test_animate_without_an_animation(cam: Command) -> None:
+    put("a.png")
+    for arguments in ((), ("--no-animate",), ("--animate",)):
+        outcome = cam("a.png", "--overwrite", *arguments)
+        assert outcome.code == 0
+        assert ("nothing is animated" in outcome.stderr) is (arguments == ("--animate",))
+
+
+# --- One scale -----------------------------------------------------------------------------------------
+
+
+def test_one_scale_for_all_pictures(cam: Command, network: Model) -> None:
+    names = [f"in/{index}.png" for index in range(3)]
+    put(*names)
+    both = ("--layout", "overlay", "--maps", "generator,local", "--alpha", "1", "--normalize", "batch")
+    assert cam("in", *both, "-o", "out").code == 0
+    found = network.attention_maps([picture(seed=index) for index in range(3)], normalize="batch")
+    for index in range(3):
+        for name in ("generator", "local"):
+            wanted = found.overlay(index, name, alpha=1)
+            assert shown(f"out/{index}.{name}.png").tobytes() == wanted.tobytes()
+    assert cam("in/0.png", *both, "-o", "one").code == 0
+    assert cam("in/0.png", *both, "--normalize", "image", "-o", "own").code == 0
+    for name in ("generator", "local"):
+        one, own, among = (Path(folder, f"0.{name}.png").read_bytes() for folder in ("one", "own", "out"))
+        assert one == own
+        assert one != among
+
+
+def test_one_scale_with_errors_and_animations(cam: Command) -> None:
+    put("in/a.png", "in/c.png")
+    animation("in/d.webp")
+    Path("in/b.png").write_bytes(b"text")
+    outcome = cam("in", "gone.png", "--normalize", "batch", "--report", "r.html", "--batch-size", "2")
+    assert outcome.code == 1
+    assert below("attention") == ["a.png", "c.png", "d.webp"]
+    assert [line.partition(":")[0] for line in outcome.errors[:2]] == ["gone.png", "in/b.png"]
+    assert images.read_picture(Path("attention/d.webp")).durations == (100, 120, 140)
+    page = Path("r.html").read_text()
+    assert page.count('<article class="card') == 5
+    assert "One scale for all pictures." in page
+
+
+# --- Models --------------------------------------------------------------------------------------------
+
+
+def test_a_model_without_discriminators(cam: Command, light: str) -> None:
+    put("a.png")
+    outcome = cam("a.png", "-o", "p.png", model=light)
+    assert outcome.code == 0
+    assert f"{light}: {MAPLESS.replace('No', 'no')} `ugatit train` makes models that have them" in outcome.stderr
+    assert cam("a.png", "-o", "q.png").code == 0
+    assert shown("p.png").width < shown("q.png").width
+    outcome = cam("a.png", "-o", "p", "--layout", "overlay", model=light)
+    assert outcome.lines == ["p/a.generator.png"]
+    outcome = cam("a.png", "-o", "g.png", "--maps", "generator", model=light)
+    assert (outcome.code, "no local" in outcome.stderr) == (0, False)
+    for maps in ("local", "all,global", "generator,local"):
+        outcome = cam("a.png", "-o", "x", "--maps", maps, model=light)
+        name = "global" if "global" in maps else "local"
+        assert (outcome.code, outcome.errors) == (
+            3,
+            [f"{light}: no {name} attention: it comes without discriminators"],
+        )
+        assert "`ugatit convert` keeps those of a checkpoint" in outcome.stderr
+    assert not Path("x").exists()
+
+
+def test_models_without_cam(cam: Command) -> None:
+    put("a.png")
+    blind = made("blind", replace(tiny.LIGHT, generator_cam=False))
+    outcome = cam("a.png", "-o", "out", "--layout", "overlay", model=blind)
+    assert outcome.lines == ["out/a.local.png", "out/a.global.png"]
+    assert "no generator attention: its generators have no CAM." in outcome.stderr
+    outcome = cam("a.png", "-o", "x", "--maps", "generator", model=blind)
+    assert (outcome.code, outcome.errors) == (3, ["blind: no generator attention: its generators have no CAM"])
+    none = made("none", replace(tiny.LIGHT, generator_cam=False, discriminator_cam=False))
+    outcome = cam("a.png", "-o", "x", model=none)
+    assert (outcome.code, outcome.errors) == (
+        3,
+        ["none: no attention to show: its generators have no CAM, its discriminators have no CAM"],
+    )
+    assert not Path("x").exists()
+
+
+def test_a_full_model(cam: Command) -> None:
+    picture(90, 50).save("a.png")
+    full = made("full", tiny.FULL)
+    assert cam("a.png", "-o", "out", "--layout", "overlay", model=full).code == 0
+    assert {shown(f"out/a.{name}.png").size for name in MAPS} == {(90, 50)}
+    assert cam("a.png", "-o", "tiles", "--fit", "native", model=full).code == 0
+    assert cam("a.png", "-o", "x", "--fit", "native", "--tile", "64", model=full).code == 2
+
+
+def test_small_pictures(cam: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A discriminator of many layers needs more pixels than a generator."""
+    deep = made("deep", replace(tiny.LIGHT, global_layers=6))
+    picture(20, 20).save("in.png")
+    notes: list[str] = []
+    original = panels.draw_panel
+
+    def drawn(heading: str, cells: list[panels.Cell], legend: panels.Legend, **options: Any) -> Image.Image:
+        notes.extend(cell.note for cell in cells if cell.picture is None)
+        return original(heading, cells, legend, **options)
+
+    monkeypatch.setattr(panels, "draw_panel", drawn)
+    assert cam("in.png", "-o", "panel.png", "--fit", "native", model=deep).code == 0
+    assert notes == ["too small for the global discriminator (48 pixels a side)"]
+    for layout in ("overlay", "heatmap", "raw"):
+        way = ("in.png", "--layout", layout, "--fit", "native")
+        outcome = cam(*way, "-o", layout, "--json", model=deep)
+        reason = "no global map: too small for the global discriminator (48 pixels a side)"
+        assert (outcome.code, f"in.png: {reason}\n" in outcome.stderr) == (0, True)
+        assert sorted(outcome.documents[0]["outputs"]) == [f"{layout}/{name}" for name in below(layout)]
+        assert not [name for name in below(layout) if "global" in name]
+        outcome = cam(*way, "-o", f"{layout}-named", "--maps", "generator,global", model=deep)
+        assert (outcome.code, outcome.errors[0]) == (1, f"in.png: {reason}")
+        assert "--maps generator" in outcome.stderr
+        assert below(f"{layout}-named") == []
+    outcome = cam(
+        "in.png", "-o", "some", "--layout", "overlay", "--maps", "generator,local", "--fit", "native", model=deep
+    )
+    assert outcome.code == 0
+
+
+def test_tiles_that_are_too_small_for_a_discriminator(ugatit: Command) -> None:
+    put("a.png")
+    folder = made("large", replace(tiny.LIGHT, image_size=128, global_layers=7))
+    wanted = ("cam", "a.png", "--model", folder, *CPU, "--fit", "native", "--tile", "64")
+    outcome = ugatit(*wanted)
+    message = "--tile 64: too small for the global discriminator, which needs 96 pixels"
+    assert (outcome.code, outcome.errors) == (2, [message])
+    assert "--tile 96" in outcome.stderr
+    assert ugatit(*wanted, "--maps", "generator").code == 0
+
+
+def test_skipped_pictures_do_not_compare(cam: Command) -> None:
+    put("in/a.png")
+    way = ("--layout", "heatmap", "--maps", "generator", "--normalize", "batch")
+    assert cam("in", *way).code == 0
+    put("in/a.png", "in/b.png")
+    outcome = cam("in", *way, "--skip-existing")
+    assert outcome.code == 0
+    assert "the 1 skipped have a scale of their own; --overwrite gives all pictures one" in outcome.stderr
+    assert "scale of their own" not in cam("in", *way, "--overwrite").stderr
+
+
+@pytest.fixture
+def flat(judged: str) -> str:
+    """A model whose CAM weights nothing."""
+    weights = [load_file(Path(judged, f"{name}.safetensors")) for name in ("model", "discriminators")]
+    for tensors in weights:
+        for name in tensors:
+            if name.endswith((".cam.weight", ".cam.bias")):
+                tensors[name] = torch.zeros_like(tensors[name])
+    save_model(Path("flat"), tiny.LIGHT, *weights)
+    return "flat"
+
+
+def test_flat_maps(cam: Command, flat: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put("in/a.png")
+    for way in ("image", "batch"):
+        for layout in get_args(attention_layouts.Layout):
+            outcome = cam("in", "-o", f"{layout}-{way}", "--layout", layout, "--normalize", way, model=flat)
+            assert outcome.code == 0
+            for name in MAPS:
+                assert f"in/a.png: the {name} attention is flat: the same everywhere\n" in outcome.stderr
+            assert "Warning" not in outcome.stderr
+    assert document("raw-image/a.json")["maps"]["local"]["frame"]["flat"] is True
+    assert shown("overlay-image/a.generator.png").tobytes() == picture().tobytes()
+    notes = []
+    original = panels.draw_panel
+
+    def drawn(heading: str, cells: list[panels.Cell], legend: panels.Legend) -> Image.Image:
+        notes.extend([cell.note for cell in cells])
+        return original(heading, cells, legend)
+
+    monkeypatch.setattr(panels, "draw_panel", drawn)
+    outcome = cam("in", "-o", "p", "--json", "--report", "r.html", model=flat)
+    assert outcome.documents[0]["flat"] == list(MAPS)
+    assert notes == ["", attention_words.FLAT, "", attention_words.FLAT, attention_words.FLAT]
+    assert Path("r.html").read_text().count(f"{attention_words.FLAT}</bdi>") == 3
+
+
+def test_maps_that_are_not_flat_are_not_mentioned(cam: Command) -> None:
+    put("a.png")
+    outcome = cam("a.png", "-o", "p", "--json")
+    assert "flat:" not in outcome.stderr
+    assert "flat" not in outcome.documents[0]
