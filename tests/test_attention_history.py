@@ -380,3 +380,30 @@ def test_nothing_temporary_stays(
     assert list(temporary.iterdir())
     results.close()
     assert not list(temporary.iterdir())
+
+
+def test_a_checkpoint_that_is_removed_while_it_is_read(
+    run: RunFolder, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = run.checkpoints()[1]
+    ready = attention_history.checkpoint_model
+
+    def remove(run: RunFolder, step: int, like: Model) -> Model:
+        found = ready(run, step, like)
+        if step == second:
+            shutil.rmtree(run.checkpoint_path(step))
+        return found
+
+    count = len(run.checkpoints())
+    monkeypatch.setattr(attention_history, "checkpoint_model", remove)
+    (result,) = draw(run, model, put_jobs(tmp_path, 1))
+    assert (result.error, result.frames) == (None, count - 1)
+
+
+def test_a_damaged_checkpoint_names_its_folder(run: RunFolder, model: Model, tmp_path: Path) -> None:
+    folder = run.checkpoint_path(run.checkpoints()[0])
+    for path in folder.glob("*.safetensors"):
+        path.write_bytes(b"garbage")
+    with pytest.raises(ModelError) as raised:
+        draw(run, model, put_jobs(tmp_path, 1))
+    assert raised.value.hint == f"Delete {folder}."

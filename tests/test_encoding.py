@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ugatit_cli.encoding import encode, output_format, suffix_for, write_atomic
+from ugatit_cli.encoding import encode, output_format, suffix_for, write_atomic, write_together
 from ugatit_cli.errors import OutputError, PictureError, UsageError
 from ugatit_cli.images import SUFFIXES, Frame, Picture, from_pil, read_picture
 
@@ -431,3 +431,15 @@ def test_transparency_is_flattened_over_the_background() -> None:
     frame = Frame(Image.new("RGB", (8, 8), "red"), Image.new("L", (8, 8), 0))
     data = encode(Picture((frame,), "PNG"), "JPEG", background=(0, 0, 255))
     assert opened(data).getpixel((4, 4))[2] > 250  # type: ignore[index]
+
+
+def test_files_of_one_result_are_written_together(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("new.png", "old.png", "folder")]
+    paths[1].write_bytes(b"old")
+    paths[2].mkdir()
+    with pytest.raises(OutputError, match="folder: is a folder"):
+        write_together([(path, path.name.encode()) for path in paths])
+    assert not paths[0].exists()  # it would be a result that lacks others
+    assert paths[1].read_bytes() == b"old.png"  # what was there is never removed
+    write_together([(path, b"data") for path in paths[:2]])
+    assert [path.read_bytes() for path in paths[:2]] == [b"data", b"data"]

@@ -209,7 +209,7 @@ class ReportWriter:
         if self._failed:
             lines.append(f'<li><a href="#failed"><b>{self._failed}</b>failed</a></li>')
         if self._milliseconds:
-            lines.append(_total(_duration(sum(self._milliseconds)), "in total"))
+            lines.append(_total(_duration(sum(self._milliseconds)), "of work in all"))
             lines.append(_total(_duration(statistics.median(self._milliseconds)), "median per picture"))
         return f'<p class="summary">{_bdi(summary)}</p><ul class="totals">{"".join(lines)}</ul>'
 
