@@ -25,6 +25,14 @@ settings.load_profile("ugatit")
 
 
 @pytest.fixture(autouse=True)
+def the_same_random_numbers() -> None:
+    """Whichever tests ran before in this process."""
+    import torch
+
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def no_manifest_of_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.delenv("UGATIT_MANIFEST", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))

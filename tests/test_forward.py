@@ -150,6 +150,20 @@ def test_every_picture_of_a_batch_has_its_own_maps_and_plan(model: Model) -> Non
     assert np.abs(first - second).max() > 1e-3 * np.abs(first).max()
 
 
+def test_the_generator_takes_a_few_and_discriminators_take_all(model: Model) -> None:
+    batch, plans = [noise(32, 32, seed) for seed in range(5)], [whole(32, 32)] * 5
+    expected = model.look(batch, "a2b", plans, MAPS)
+    sizes: dict[str, list[int]] = {"generator": [], "local": []}
+    networks = {"generator": model.generator("a2b"), "local": model.looking_discriminator("b", "local")}
+    for name, network in networks.items():
+        note = sizes[name].append
+        network.register_forward_pre_hook(lambda _, inputs, note=note: note(len(inputs[0])))
+    for seen, one in zip(model.look(batch, "a2b", plans, MAPS, 2), expected, strict=True):
+        assert np.abs(seen.pixels.astype(int) - one.pixels).max() <= 1
+        assert_maps_equal(seen.maps, one.maps, 1e-3)
+    assert sizes == {"generator": [2, 2, 1], "local": [5]}
+
+
 def test_maps_stay_with_their_pictures_when_memory_is_short(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = [noise(32, 32, seed) for seed in range(3)]
     expected = [look(model, pixels).maps for pixels in batch]

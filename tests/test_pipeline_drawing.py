@@ -202,6 +202,24 @@ def test_a_drawing_chooses_the_size(model: Model, gaze: Gaze, tmp_path: Path) ->
     assert gaze.batches == [(1, 16, 20, 3)]
 
 
+@pytest.mark.parametrize(("maps", "together"), [(("generator",), 1), (("generator", "local"), 4)])
+def test_discriminators_look_at_several_pictures_in_one_pass(
+    model: Model,
+    gaze: Gaze,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    maps: tuple[MapName, ...],
+    together: int,
+) -> None:
+    monkeypatch.setattr(pipeline, "LOOKED_PIXELS", 4 * 16 * 16 + 100)
+    drawing = Pair(maps)
+    results = run(model, drawing.jobs(make(tmp_path, *[(16, 16)] * 24)), drawing)
+    assert len(results) == 24
+    assert not failures(results)
+    assert max(shape[0] for shape in gaze.batches) == together
+    assert set(gaze.taken) == {1}  # the generator takes them one by one on the CPU
+
+
 def test_only_the_first_frame_where_that_is_wanted(model: Model, gaze: Gaze, tmp_path: Path) -> None:
     frames = [noise(24, 16, seed) for seed in range(3)]
     frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], lossless=True)

@@ -157,7 +157,7 @@ class NetworkPass:
     def networks(self, x: Tensor) -> tuple[Tensor, dict[MapName, list[Heat]]]:
         """The translation (N, 3, H, W) in [-1, 1], and each picture's maps."""
         outputs = [self.generator(part) for part in torch.split(x, self.at_once or len(x))]
-        image = torch.cat([output.image for output in outputs])
+        image = torch.cat([output.image for output in outputs]) if len(outputs) > 1 else outputs[0].image
         heats: dict[MapName, list[Heat]] = {}
         if "generator" in self.maps:
             heats["generator"] = [heat for output in outputs for heat in _heats(output)]

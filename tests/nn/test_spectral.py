@@ -165,18 +165,18 @@ def test_the_memory_format_changes_neither_values_nor_stored_vectors() -> None:
 @pytest.mark.parametrize("side", [6, 24], ids=["few pixels", "many pixels"])
 def test_a_folded_layer_is_the_same_layer(side: int, layout: torch.memory_format) -> None:
     conv = SpectralConv2d(3, 5, 4, pad=padding(1, extra=1), bias=True)
-    conv = randomize(conv, 1).eval().to(memory_format=layout)
-    x = torch.randn(2, 3, side, side).contiguous(memory_format=layout)
+    conv = randomize(conv, 1).eval().double().to(memory_format=layout)
+    x = torch.randn(2, 3, side, side, dtype=torch.float64).contiguous(memory_format=layout)
     expected = conv(x)
     assert (expected[:, 0].numel() <= FEW_PIXELS) == (side == 6)
     weight, u, v = conv.weight.detach().clone(), norm_of(conv).u, norm_of(conv).v
-    conv.fold(torch.float32)
+    conv.fold(torch.float64)
     assert conv.norm is None
-    torch.testing.assert_close(conv.weight, weight / (u @ weight.flatten(1) @ v), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(conv.weight, weight / (u @ weight.flatten(1) @ v), rtol=1e-12, atol=1e-12)
     assert not conv.weight.requires_grad
-    torch.testing.assert_close(conv(x), expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+    torch.testing.assert_close(conv(x), expected, rtol=1e-12, atol=1e-12 * expected.abs().max().item())
     folded = conv.weight
-    conv.fold(torch.float32)  # a second time is too late
+    conv.fold(torch.float64)  # a second time is too late
     assert conv.weight is folded
     conv.to(memory_format=torch.channels_last)
     torch.testing.assert_close(conv(x), expected, rtol=1e-5, atol=1e-6 * expected.abs().max().item())
