@@ -18,13 +18,15 @@ FLOORS = {
     **dict.fromkeys(("nn", "losses"), 1),
     **dict.fromkeys(("images", "encoding", "inputs", "output_names", "geometry", "device", "checkpoint"), 2),
     **dict.fromkeys(("batches", "datasets", "dataset_files", "weights", "colormaps", "lettering", "panels"), 2),
-    **dict.fromkeys(("run_folder", "tensor_files", "durable", "model_card", "interpolation", "spool"), 2),
+    **dict.fromkeys(
+        ("run_folder", "state_file", "tensor_files", "durable", "model_card", "interpolation", "spool"), 2
+    ),
     **dict.fromkeys(("__init__", "model", "pipeline", "training", "attention_maps", "forward", "metrics"), 3),
     **dict.fromkeys(("publish", "hub_upload", "export", "drawing", "previews", "attention_layouts"), 3),
     **dict.fromkeys(("attention_history", "attention_words", "report"), 3),
     **dict.fromkeys(("cli", "__main__"), 4),
 }
-FOLDERS = {"nn", "weights", "training", "cli"}
+FOLDERS = {"nn", "weights", "training", "metrics", "cli"}
 TERMINAL = {"typer", "rich", "click"}
 
 

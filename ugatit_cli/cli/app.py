@@ -13,6 +13,7 @@ from ugatit_cli import __version__
 from ugatit_cli.cli import console
 from ugatit_cli.cli.cam import cam
 from ugatit_cli.cli.convert import convert
+from ugatit_cli.cli.evaluate import evaluate
 from ugatit_cli.cli.fetch import fetch
 from ugatit_cli.cli.models import app as models
 from ugatit_cli.cli.push import push
@@ -48,6 +49,7 @@ app = typer.Typer(
 app.command()(translate)
 app.command()(cam)
 app.command(cls=TrainCommand)(train)
+app.command()(evaluate)
 app.command()(fetch)
 app.add_typer(models)
 app.command()(convert)

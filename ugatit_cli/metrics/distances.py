@@ -1,0 +1,137 @@
+"""Distances between two sets of feature vectors: KID and FID, as torch-fidelity computes them, and of pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from torch import Tensor
+
+from ugatit_cli.errors import UsageError
+
+MOST_IN_SUBSET: Final = 1000
+"""Vectors in a subset where there are enough: what torch-fidelity and torchmetrics take."""
+
+INSTALL: Final = 'pip install "ugatit-cli[eval]"'
+
+
+@dataclass(frozen=True)
+class Subsets:
+    """Which subsets KID is averaged over.
+
+    Attributes:
+        count: how many.
+        size: vectors of each set in a subset; None: half of the smaller set, at most 1000, so that subsets of small
+            sets differ and their spread says something.
+        seed: of the choice.
+    """
+
+    count: int = 100
+    size: int | None = None
+    seed: int = 0
+
+    def size_for(self, *sets: int) -> int:
+        """The size for sets of so many vectors.
+
+        Raises:
+            UsageError: one of them has fewer than that, or fewer than 4.
+        """
+        fewest = min(sets)
+        if fewest < 4:
+            raise UsageError(f"KID of {fewest} pictures says nothing", "Give at least 4, better 50 or more.")
+        size = self.size or min(MOST_IN_SUBSET, fewest // 2)
+        if size > fewest:
+            raise UsageError(
+                f"--subset-size {size}: there are only {fewest} pictures",
+                f"Take at most {fewest // 2}, so that subsets differ, or leave it out.",
+            )
+        if size < 2:
+            raise UsageError(f"--subset-size {size}: a subset needs 2 pictures", "Leave it out.")
+        return size
+
+
+@dataclass(frozen=True)
+class Kid:
+    """A kernel inception distance (Binkowski et al. 2018): the squared MMD with the kernel (x.y / d + 1)^3, unbiased.
+
+    Attributes:
+        mean, std: over the subsets, not multiplied by 100; a mean below 0 is noise about 0.
+        subsets, size: how many, and of how many pictures each.
+    """
+
+    mean: float
+    std: float
+    subsets: int
+    size: int
+
+
+def kid(x: Tensor, y: Tensor, subsets: Subsets | None = None) -> Kid:
+    """KID between two sets.
+
+    Args:
+        x, y: float64 (N, D) and (M, D).
+        subsets: by default 100 of half the smaller set.
+
+    Raises:
+        UsageError: fewer pictures than a subset, or torch-fidelity isn't installed.
+    """
+    subsets = subsets or Subsets()
+    size = subsets.size_for(len(x), len(y))
+    values = _library("metric_kid").kid_features_to_metric(
+        x, y, kid_subsets=subsets.count, kid_subset_size=size, rng_seed=subsets.seed, verbose=False
+    )
+    mean, std = (values[f"kernel_inception_distance_{name}"] for name in ("mean", "std"))
+    return Kid(mean, std, subsets.count, size)
+
+
+def mixed_kid(translated: Tensor, target: Tensor, source: Tensor, subsets: Subsets | None = None) -> Kid:
+    """The mean of the KIDs to target and source, which the paper's figures very likely are: not comparable with KID.
+
+    Both are of subsets of the same size. Its std is that of the mean of two independent figures.
+
+    Raises:
+        UsageError: as `kid`.
+    """
+    subsets = subsets or Subsets()
+    subsets = replace(subsets, size=subsets.size_for(len(translated), len(target), len(source)))
+    one, other = kid(translated, target, subsets), kid(translated, source, subsets)
+    return Kid((one.mean + other.mean) / 2, float(np.hypot(one.std, other.std)) / 2, one.subsets, one.size)
+
+
+def fid(x: Tensor, y: Tensor) -> float:
+    """Frechet inception distance (Heusel et al. 2017) between two sets, float64 (N, D) and (M, D).
+
+    Biased upwards, the more the fewer pictures there are: only compare sets of the same size.
+
+    Raises:
+        UsageError: fewer than 2 pictures, or torch-fidelity isn't installed.
+    """
+    if min(len(x), len(y)) < 2:
+        raise UsageError("FID of a single picture says nothing", "Give at least 2, better thousands.")
+    library = _library("metric_fid")
+    one, other = (library.fid_features_to_statistics(features) for features in (x, y))
+    return float(library.fid_statistics_to_metric(one, other, verbose=False)["frechet_inception_distance"])
+
+
+def feature_distance(x: Tensor, y: Tensor) -> float:
+    """How far pairs are from each other, from 0 to 2: the mean of 1 - cosine of their features, float64 (N, D) each.
+
+    In the spirit of LPIPS (Zhang et al. 2018), with the features of this evaluation and without learned weights.
+    """
+    lengths = x.norm(dim=1) * y.norm(dim=1)
+    return float((1 - (x * y).sum(1) / lengths.clamp_min(1e-12)).mean())
+
+
+def _library(module: str) -> Any:
+    """A module of torch-fidelity.
+
+    Raises:
+        UsageError: it isn't installed.
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(f"torch_fidelity.{module}")
+    except ImportError:
+        raise UsageError("evaluating needs torch-fidelity, which isn't installed", INSTALL) from None

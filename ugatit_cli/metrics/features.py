@@ -1,0 +1,212 @@
+"""Pictures as feature vectors, by an Inception-v3 (Szegedy et al. 2016): the standard one, or one from a file."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import urllib.error
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.metrics.distances import INSTALL
+from ugatit_cli.tensor_files import open_tensors
+
+BATCH: Final = 4
+SIDE: Final = 299
+LAST_LAYER: Final = "Mixed_7c"
+# Of torchvision's Inception-v3: what comes after its last feature map, and what has no name that a user would know.
+_NO_LAYERS: Final = ("maxpool1", "maxpool2", "avgpool", "dropout", "fc")
+
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """Turns pictures into feature vectors.
+
+    Attributes:
+        name: what figures are quoted with: those of different extractors don't compare.
+        dimensions: length of the vectors.
+        device: where it runs.
+        network: uint8 (N, 3, H, W) on `device` -> float (N, D).
+    """
+
+    name: str
+    dimensions: int
+    device: torch.device
+    network: Callable[[Tensor], Tensor]
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """uint8 (N, 3, H, W), on any device and of any size -> float64 (N, D) on the CPU.
+
+        Raises:
+            ModelError: the network makes something that isn't finite of them.
+        """
+        parts = [torch.empty(0, self.dimensions, dtype=torch.float64)]
+        with torch.inference_mode():
+            for batch in torch.split(pictures, BATCH):
+                parts.append(self.network(batch.to(self.device)).to("cpu", torch.float64))  # noqa: PERF401
+        features = torch.cat(parts)
+        if not features.isfinite().all():
+            raise ModelError(f"{self.name}: its features are not finite", "Evaluate with another network: --features")
+        return features
+
+
+def load_extractor(file: Path | None, layer: str | None, *, device: torch.device) -> Extractor:
+    """The extractor that a user asks for.
+
+    Args:
+        file: a safetensors file with an Inception-v3 under torchvision's names (see `local_extractor`), `~` being the
+            user's home; None: the standard one.
+        layer: of a file: the map whose mean is taken; None: the last one.
+
+    Raises:
+        UsageError: the extra isn't installed, or there is no such layer.
+        ModelError: the file is missing or another one, or the standard network can't be downloaded.
+    """
+    if file is None and layer is not None:
+        raise UsageError(f"--feature-layer {layer} is about the network in a file", "Name it: --features FILE")
+    # A network's initial weights are random, and a training run that evaluates shall go as one that doesn't.
+    with torch.random.fork_rng(devices=[]):
+        if file is None:
+            return standard_extractor(device)
+        return local_extractor(file.expanduser(), layer or LAST_LAYER, device)
+
+
+def standard_extractor(device: torch.device) -> Extractor:
+    """The Inception-v3 of 2015 that published FID and KID figures are taken with, 2048 features of its last pool.
+
+    torch-fidelity downloads it (95 MB) on first use into torch's cache.
+
+    Raises:
+        UsageError: torch-fidelity isn't installed.
+        ModelError: the download failed, or what was downloaded is something else.
+    """
+    try:
+        from torch_fidelity import feature_extractor_inceptionv3 as library
+    except ImportError:
+        raise UsageError("the standard Inception needs torch-fidelity, which isn't installed", INSTALL) from None
+    address = library.URL_INCEPTION_V3
+    try:
+        # The library would read any pickle; after this it finds a file in the cache that has nothing but tensors.
+        torch.hub.load_state_dict_from_url(
+            address, map_location="cpu", progress=False, check_hash=True, weights_only=True
+        )
+        network = library.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], verbose=False).to(device)
+    except Exception as error:  # of the network, the disk, the hash, the pickle, or what is in it
+        raise _not_standard(address, error) from None
+    version = importlib.metadata.version("torch-fidelity")
+    return Extractor(
+        f"Inception-v3 (2015) of torch-fidelity {version}, 2048 features", 2048, device, lambda x: network(x)[0]
+    )
+
+
+def _not_standard(address: str, error: Exception) -> ModelError:
+    """Why the standard Inception can't be had; what is in torch's cache stays there until somebody deletes it."""
+    cached = Path(torch.hub.get_dir(), "checkpoints", address.rpartition("/")[2])
+    if cached.exists():
+        return ModelError(
+            f"{cached}: not the standard Inception: {_reason(error)}", "Delete it, and it is downloaded again."
+        )
+    return ModelError(
+        f"the standard Inception can't be downloaded from {address}: {_reason(error)}",
+        "Try again with a network, or evaluate with an Inception that you have: --features FILE",
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.URLError):
+        return str(error.reason)
+    if isinstance(error, OSError | RuntimeError):
+        return str(error).partition("\n")[0].rstrip(":")
+    return "it is damaged, or holds something else than tensors"  # pickles break in many ways
+
+
+def local_extractor(file: Path, layer: str, device: torch.device) -> Extractor:
+    """An Inception-v3 from a safetensors file: the spatial mean of the map after `layer`.
+
+    The tensors are named as in torchvision's `inception_v3`; `fc` and `AuxLogits` may be missing. The network is run
+    as Keras would: pictures scaled to [0, 1] and 299 x 299 pixels (bilinear, antialiased), average pools without the
+    zero padding, which torchvision counts.
+
+    Raises:
+        UsageError: there is no such layer.
+        ModelError: the file is missing or holds something else.
+    """
+    network = _inception()
+    layers = [name for name, _ in network.named_children() if name not in _NO_LAYERS]
+    if layer not in layers:
+        raise UsageError(f"--feature-layer {layer}: unknown", f"It is one of: {', '.join(layers)}")
+    _load(network, file)
+    for name, module in network.named_modules():
+        if name.endswith("branch_pool"):
+            module.register_forward_pre_hook(_without_padding)
+    network = network.to(device).to(memory_format=torch.channels_last)
+
+    def mean_of_map(pictures: Tensor) -> Tensor:
+        x = _scaled(pictures)  # (N, 3, 299, 299)
+        for name, module in network.named_children():
+            x = module(x)
+            if name == layer:
+                break
+        return x.mean((2, 3))  # (N, D)
+
+    with torch.inference_mode():
+        dimensions = mean_of_map(torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8, device=device)).shape[1]
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()[:8]
+    name = f"{file.name} (sha256 {digest}), {layer}, {dimensions} features"
+    return Extractor(name, dimensions, device, mean_of_map)
+
+
+def _scaled(pictures: Tensor) -> Tensor:
+    x = pictures.float().div_(255).contiguous(memory_format=torch.channels_last)
+    return F.interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+
+
+def _inception() -> nn.Module:
+    from torchvision.models import inception_v3
+
+    with torch.device("meta"):  # random weights would take seconds, and all of them are replaced
+        network: nn.Module = inception_v3(weights=None, aux_logits=False, transform_input=False, init_weights=False)
+    return network.eval().requires_grad_(False)
+
+
+def _load(network: nn.Module, file: Path) -> None:
+    """Gives the network the file's tensors.
+
+    Raises:
+        ModelError: there is no such file, or it holds something else.
+    """
+    network.to_empty(device="cpu")
+    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("fc.")}
+    with open_tensors(file) as stored:
+        names = set(stored.keys())
+        for name, tensor in wanted.items():
+            if name.endswith("num_batches_tracked"):
+                continue
+            if name not in names:
+                raise _another(file, f"it has no {name}")
+            values = stored.get_tensor(name)
+            if values.shape != tensor.shape or not values.is_floating_point():
+                raise _another(file, f"{name} is {values.dtype} {tuple(values.shape)}, not {tuple(tensor.shape)}")
+            tensor.copy_(values)
+
+
+def _another(file: Path, reason: str) -> ModelError:
+    return ModelError(
+        f"{file}: not an Inception-v3 with torchvision's names: {reason}",
+        "--features takes a safetensors file with the tensors of torchvision's inception_v3.",
+    )
+
+
+def _without_padding(_: nn.Module, inputs: tuple[Any, ...]) -> Tensor:
+    """Corrects the mean over 3x3 pixels, of which those outside counted as 0."""
+    x: Tensor = inputs[0]
+    inside = F.avg_pool2d(torch.ones_like(x[:1, :1]), kernel_size=3, stride=1, padding=1)  # (1, 1, H, W)
+    return x / inside
