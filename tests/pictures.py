@@ -14,6 +14,7 @@ from PIL import Image
 from ugatit_cli.dataset_files import Folders
 from ugatit_cli.run_folder import RunFolder
 from ugatit_cli.training.distributed import Group
+from ugatit_cli.training.evaluation import Evaluation
 from ugatit_cli.training.monitor import StepReport
 from ugatit_cli.training.session import Request
 from ugatit_cli.training.session import train as train_run
@@ -59,6 +60,7 @@ class Log:
         self.reports: list[StepReport] = []
         self.saves: list[int] = []
         self.samples: list[tuple[int, Path]] = []
+        self.evaluations: list[Evaluation] = []
 
     def loading(self, done: int, total: int) -> None:
         assert 0 < done <= total
@@ -75,6 +77,9 @@ class Log:
 
     def sampled(self, step: int, path: Path) -> None:
         self.samples.append((step, path))
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        self.evaluations.append(evaluation)
 
 
 def train(

@@ -407,6 +407,16 @@ def test_what_is_missing(generator: bool, discriminator: bool, there: bool, miss
             assert caught.value.hint == how_to_get({name: found[name]})
 
 
+def test_a_model_with_local_discriminators_only() -> None:
+    config = dataclasses.replace(LIGHT, discriminators="local")
+    assert missing_maps(config, discriminators=True) == {"global": "it has local discriminators only"}
+    assert chosen_maps(["all"], config, discriminators=True, name="m") == ("generator", "local")
+    with pytest.raises(ModelError, match="m: no global attention: it has local discriminators only") as caught:
+        chosen_maps(["global"], config, discriminators=True, name="m")
+    assert caught.value.hint == ""  # another training of it has none, either
+    assert set(missing_maps(config, discriminators=False)) == {"local", "global"}
+
+
 def test_training_is_the_way_to_discriminators_only() -> None:
     assert "ugatit train" in how_to_get(missing_maps(LIGHT, discriminators=False))
     assert "ugatit convert" in how_to_get(missing_maps(LIGHT, discriminators=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -62,7 +63,7 @@ def generators(config: ModelConfig = CONFIG) -> Tensors:
 
 
 def discriminators(config: ModelConfig = CONFIG) -> Tensors:
-    networks = {f"{domain}.{scale}": Discriminator(config, scale) for domain in DOMAINS for scale in SCALES}
+    networks = {f"{domain}.{scale}": Discriminator(config, scale) for domain in DOMAINS for scale in config.scales}
     return {f"{prefix}.{name}": t for prefix, net in networks.items() for name, t in net.state_dict().items()}
 
 
@@ -115,6 +116,23 @@ def test_round_trip(tmp_path: Path, storage: Precision, with_discriminators: boo
                 original = others[f"{domain}.{scale}.{name}"]
                 expected = original.to(dtype).float() if original.ndim > 1 else original
                 assert torch.equal(tensor, expected), name
+
+
+def test_a_model_with_local_discriminators_only(tmp_path: Path, model: Path) -> None:
+    config, folder = dataclasses.replace(CONFIG, discriminators="local"), tmp_path / "local"
+    save_model(folder, config, generators(), discriminators(config))
+    opened = open_model(folder)
+    assert opened.config == config
+    assert {name.split(".")[1] for name in load_file(folder / DISCRIMINATORS_FILE)} == {"local"}
+    assert opened.discriminator("b", "local").state_dict()
+    with pytest.raises(ModelError, match="this model has no global discriminators") as caught:
+        opened.discriminator("b", "global")
+    assert str(folder) in caught.value.message
+    shutil.copyfile(model / DISCRIMINATORS_FILE, folder / DISCRIMINATORS_FILE)
+    with pytest.raises(ModelError, match="unknown tensors"):
+        open_model(folder)
+    with pytest.raises(ModelError, match="missing tensors"):
+        save_model(tmp_path / "both", CONFIG, generators(), discriminators(config))
 
 
 def test_networks_run_as_before_they_were_saved(model: Path) -> None:

@@ -20,6 +20,7 @@ from ugatit_cli.config import (
     DecoderNorm,
     Dialect,
     Direction,
+    Discriminators,
     ModelConfig,
     Variant,
     default_global_layers,
@@ -52,12 +53,24 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         discriminator_channels=draw(st.integers(1, MAX_CHANNELS)),
         local_layers=draw(st.integers(3, MAX_DEPTH)),
         global_layers=draw(st.sampled_from([0, *range(3, MAX_DEPTH + 1)])),
+        discriminators=draw(st.sampled_from(get_args(Discriminators))),
     )
 
 
 @given(config=configs())
 def test_round_trip_through_json(config: ModelConfig) -> None:
     assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_versions_without_local_discriminators_read_models_that_have_both() -> None:
+    assert "discriminators" not in ModelConfig().to_dict()
+    assert ModelConfig(discriminators="local").to_dict()["discriminators"] == "local"
+    assert {**ModelConfig().to_dict(), "discriminators": "both"} == dataclasses.asdict(ModelConfig())
+
+
+def test_the_scales_of_discriminators() -> None:
+    assert ModelConfig().scales == ("local", "global")
+    assert ModelConfig(discriminators="local").scales == ("local",)
 
 
 def test_defaults_are_the_papers() -> None:
@@ -109,6 +122,7 @@ REFUSED: list[tuple[str, Any]] = [
     *(("decoder_norm", value) for value in ("AdaLIN", "bn", 0)),
     *(("generator_cam", value) for value in (1, "true")),
     *(("discriminator_cam", value) for value in (0, None)),
+    *(("discriminators", value) for value in ("global", "", None, True)),
     *(("discriminator_channels", value) for value in (0, MAX_CHANNELS + 1, 1.5)),
     *(("local_layers", value) for value in (0, 2, MAX_DEPTH + 1, "5")),
     *(("global_layers", value) for value in (-1, 1, 2, MAX_DEPTH + 1, 7.0, None)),

@@ -399,6 +399,17 @@ def test_maps_that_this_model_does_not_have(tmp_path: Path) -> None:
         model.looking_discriminator("b", "local")
 
 
+def test_a_model_with_local_discriminators_only(tmp_path: Path) -> None:
+    config = dataclasses.replace(tiny.LIGHT, discriminators="local")
+    folder = tiny.save(tmp_path / "m", config, discriminators=True)
+    for model in (load(str(folder), device="cpu"), Model.untrained(config, device="cpu", precision="fp32")):
+        assert set(model.missing_maps) == {"global"}
+        assert set(model.attention_maps(pictures((32, 32))).maps[0]) == {"generator", "local"}
+        with pytest.raises(UsageError, match=r"no discriminator \('b', 'global'\)") as caught:
+            model.discriminator("b", "global")
+        assert caught.value.hint == "Domains: a, b. Scales: local."
+
+
 def test_untrained_models_have_all_maps() -> None:
     model = Model.untrained(tiny.LIGHT, device="cpu", precision="fp32")
     assert model.missing_maps == {}

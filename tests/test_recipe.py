@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ConfigError
-from ugatit_cli.recipe import RECIPES, Recipe, learning_rate_factor, preset
+from ugatit_cli.recipe import MODEL_DEFAULTS, RECIPES, Recipe, learning_rate_factor, preset
 
 
 def test_the_paper_adds_nothing() -> None:
@@ -36,10 +37,34 @@ def test_the_recipes_differ_in_what_the_default_adds_only() -> None:
     }  # fmt: skip
 
 
+def test_cyclegan_has_the_published_losses_and_adam() -> None:
+    recipe = preset("cyclegan")
+    assert (recipe.batch_size, recipe.learning_rate, recipe.weight_decay) == (1, 2e-4, 0)
+    assert (recipe.beta1, recipe.beta2, recipe.decay_from, recipe.flip) == (0.5, 0.999, 0.5, True)
+    assert (recipe.adversarial_weight, recipe.cycle_weight, recipe.identity_weight) == (1, 10, 5)
+    assert (recipe.ema, recipe.augment) == (0, "off")
+
+
+def test_cyclegan_has_nothing_of_u_gat_it_in_its_networks() -> None:
+    config = ModelConfig(**MODEL_DEFAULTS["cyclegan"])
+    assert (config.decoder_norm, config.adaptive, config.scales) == ("in", False, ("local",))
+    assert not config.generator_cam
+    assert not config.discriminator_cam
+    assert config.local_layers == 5  # patches of 70 x 70 pixels
+
+
+def test_every_recipe_says_what_it_changes_in_the_model() -> None:
+    assert set(MODEL_DEFAULTS) == set(RECIPES)
+    for name in RECIPES:
+        changed, plain = ModelConfig(**MODEL_DEFAULTS[name]), ModelConfig()
+        assert all(getattr(changed, field) != getattr(plain, field) for field in MODEL_DEFAULTS[name])
+        assert bool(MODEL_DEFAULTS[name]) == (name == "cyclegan")
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "mine"}, "name is 'mine'; it must be one of: default, paper"),
+        ({"name": "mine"}, "name is 'mine'; it must be one of: default, paper, cyclegan"),
         ({"batch_size": 0}, "batch_size is 0; it must be from 1 to 1024"),
         ({"batch_size": 1.0}, "batch_size is 1.0; it must be of type int"),
         ({"batch_size": True}, "batch_size is True; it must be of type int"),

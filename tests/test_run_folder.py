@@ -56,13 +56,14 @@ def assert_intact(run: RunFolder, step: int) -> None:
             assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in tensors.items())
 
 
-def write_model(run: RunFolder, value: float) -> None:
+def write_model(run: RunFolder, value: float, *, best: bool = False) -> None:
     """A model whose weights are all the same number."""
     generators, discriminators = (
         {name: torch.full(shape, value) for name, shape in shapes(tiny.LIGHT).items()}
         for shapes in (generator_shapes, discriminator_shapes)
     )
-    run.write_model(tiny.LIGHT, generators, discriminators, {"step": value})
+    write = run.write_best if best else run.write_model
+    write(tiny.LIGHT, generators, discriminators, {"step": value})
 
 
 def hidden_names(run: RunFolder) -> list[str]:
@@ -486,6 +487,29 @@ def test_a_full_disk_leaves_the_model_before(run: RunFolder, place: str) -> None
     assert hidden_names(run) == []
 
 
+def test_the_best_model_is_replaced(run: RunFolder) -> None:
+    write_model(run, 1.0)
+    for value in (2.0, 3.0):
+        write_model(run, value, best=True)
+        opened = open_model(run.best)
+        assert opened.provenance == {"step": value}
+        assert (opened.generator("b2a").to_rgb.weight == value).all()
+        assert (opened.discriminator("a", "global").head.weight == value).all()
+    assert open_model(run.path).provenance == {"step": 1.0}
+    assert hidden_names(run) == []
+
+
+@pytest.mark.parametrize("place", ["mkdir 1", *(f"fsync {n}" for n in range(6)), "rename 1", "rename 2"])
+def test_a_full_disk_leaves_the_best_model_before(run: RunFolder, place: str) -> None:
+    name, after = place.split()
+    write_model(run, 1.0, best=True)
+    with failing(name, int(after), errno.ENOSPC), pytest.raises(StorageError) as caught:
+        write_model(run, 2.0, best=True)
+    assert caught.value.message.startswith(f"{run.best}: ")
+    assert open_model(run.best).provenance == {"step": 1.0}
+    assert hidden_names(run) == []
+
+
 def test_where_samples_go(run: RunFolder) -> None:
     assert run.samples_path(1000) == run.path / "samples" / "step_00001000.png"
 
@@ -596,6 +620,40 @@ def test_killed_at_every_step_of_saving(run: RunFolder, processes: BaseContext) 
     assert number > 25
     assert hurt > 15
     assert hidden_names(run) == []
+
+
+def replace_best(path: Path, number: int) -> None:
+    torch.set_num_threads(1)
+    run = RunFolder(path)
+    with run.locked():
+        run.clean()
+        die(number)
+        write_model(run, float(number), best=True)
+
+
+@posix_only
+def test_killed_at_every_step_of_replacing_the_best_model(run: RunFolder, processes: BaseContext) -> None:
+    write_model(run, 0.0, best=True)
+    known, hurt = 0, 0
+    for number in range(1, 200):
+        process = processes.Process(target=replace_best, args=(run.path, number))  # type: ignore[attr-defined]
+        process.start()
+        process.join()
+        hurt += bool(hidden_names(run))
+        run.clean()
+        opened = open_model(run.best)
+        found = opened.provenance["step"]
+        assert found in (known, number)
+        weights = torch.stack([opened.generator(d).to_rgb.weight.detach() for d in DIRECTIONS])
+        assert (weights == found).all()
+        assert (opened.discriminator("a", "global").head.weight == found).all()
+        assert hidden_names(run) == []
+        known = found
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+    assert (process.exitcode, known) == (0, number)
+    assert hurt > 8
 
 
 @posix_only

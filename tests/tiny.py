@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ugatit_cli.checkpoint import save_model
-from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, ModelConfig
+from ugatit_cli.config import DIRECTIONS, DOMAINS, ModelConfig
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
 from ugatit_cli.weights.pytorch import (
@@ -35,7 +35,7 @@ def save(folder: Path, config: ModelConfig = LIGHT, *, discriminators: bool = Fa
         generators |= tensors(Generator(config), f"{direction}.")
     judges: dict[str, Tensor] = {}
     for domain in DOMAINS:
-        for scale in SCALES:
+        for scale in config.scales:
             judges |= tensors(Discriminator(config, scale), f"{domain}.{scale}.")
     save_model(folder, config, generators, judges if discriminators else None)
     return folder

@@ -203,6 +203,8 @@ def missing_maps(config: ModelConfig, *, discriminators: bool) -> dict[MapName, 
         missing |= dict.fromkeys(("local", "global"), "it comes without discriminators")
     elif not config.discriminator_cam:
         missing |= dict.fromkeys(("local", "global"), "its discriminators have no CAM")
+    elif "global" not in config.scales:
+        missing["global"] = "it has local discriminators only"
     return missing
 
 

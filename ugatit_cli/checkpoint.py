@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Direction, Domain, ModelConfig, Precision, Scale
+from ugatit_cli.config import DIRECTIONS, DOMAINS, Direction, Domain, ModelConfig, Precision, Scale
 from ugatit_cli.device import DTYPES
 from ugatit_cli.durable import sync_folder, unwritable
 from ugatit_cli.errors import ConfigError, ModelError, OutputError
@@ -67,13 +67,15 @@ class ModelFolder:
         """The float32 discriminator of one domain and scale, in eval mode, on the CPU.
 
         Raises:
-            ModelError: the folder has no discriminators, or the file can't be read.
+            ModelError: the folder has no discriminators, or none of that scale, or the file can't be read.
         """
         if self.discriminators is None:
             raise ModelError(
                 f"{self.path}: this model comes without discriminators",
                 "They are kept by `ugatit convert` when the checkpoint has them, and by training.",
             )
+        if scale not in self.config.scales:
+            raise ModelError(f"{self.path}: this model has no {scale} discriminators")
         with torch.device("meta"):
             discriminator = Discriminator(self.config, scale)
         return _fill(discriminator, self.discriminators, f"{domain}.{scale}.")
@@ -99,11 +101,11 @@ def generator_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 def discriminator_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Tensor name -> shape of `discriminators.safetensors`: names start with `a.local.`, `b.global.`, ..."""
     with torch.device("meta"):
-        shapes = {scale: _shapes(Discriminator(config, scale)) for scale in SCALES}
+        shapes = {scale: _shapes(Discriminator(config, scale)) for scale in config.scales}
     return {
         f"{domain}.{scale}.{name}": shape
         for domain in DOMAINS
-        for scale in SCALES
+        for scale in config.scales
         for name, shape in shapes[scale].items()
     }
 

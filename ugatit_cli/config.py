@@ -12,6 +12,7 @@ from ugatit_cli.errors import ConfigError
 Variant = Literal["light", "full"]
 Dialect = Literal["pytorch", "tensorflow"]
 DecoderNorm = Literal["adalin", "in", "ln", "adain", "gn"]
+Discriminators = Literal["both", "local"]
 Direction = Literal["a2b", "b2a"]
 Domain = Literal["a", "b"]
 Scale = Literal["local", "global"]
@@ -49,6 +50,7 @@ class ModelConfig:
         rho_smoothing: AdaLIN uses clip(rho - 0.1, 0, 1) (the TensorFlow code's default).
         decoder_norm: norm of the decoder; all but `adalin` are the paper's ablations.
         generator_cam, discriminator_cam: the CAM modules, off in the paper's ablations.
+        discriminators: of each domain: `both`, the local and the global one; `local`: that one alone, as CycleGAN.
         discriminator_channels: channels of the discriminators' first layer (the paper: 64).
         local_layers, global_layers: depth of the discriminators as the official PyTorch code counts it (the
             paper: 5 and 7); by default the global one gets as many, up to 7, as `image_size` allows.
@@ -71,6 +73,7 @@ class ModelConfig:
     discriminator_channels: int = 64
     local_layers: int = 5
     global_layers: int = 0
+    discriminators: Discriminators = "both"
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -137,6 +140,11 @@ class ModelConfig:
         """Whether generator convolutions that a LIN, AdaLIN or tanh follows have a bias."""
         return self.dialect == "tensorflow"
 
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """Those of the discriminators that each domain has."""
+        return SCALES if self.discriminators == "both" else ("local",)
+
     def layers(self, scale: Scale) -> int:
         """Depth of the discriminator of one scale."""
         return self.local_layers if scale == "local" else self.global_layers
@@ -168,8 +176,14 @@ class ModelConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return dataclasses.asdict(self)
+        """The fields as plain JSON values; `discriminators` only where it isn't `both`.
+
+        Versions of this package that don't know that field refuse it, and yet read all models that have both.
+        """
+        values = dataclasses.asdict(self)
+        if self.discriminators == "both":
+            del values["discriminators"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:

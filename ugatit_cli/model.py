@@ -14,7 +14,6 @@ from ugatit_cli.checkpoint import ModelFolder
 from ugatit_cli.config import (
     DIRECTIONS,
     DOMAINS,
-    SCALES,
     Direction,
     Domain,
     Fit,
@@ -128,11 +127,12 @@ class Model:
         `DiscriminatorOutput`.
 
         Raises:
-            UsageError: no such domain or scale.
+            UsageError: the model has no such domain or scale.
             ModelError: the model has no discriminators.
         """
-        if domain not in DOMAINS or scale not in SCALES:
-            raise UsageError(f"no discriminator ({domain!r}, {scale!r})", "Domains: a, b. Scales: local, global.")
+        if domain not in DOMAINS or scale not in self.config.scales:
+            known = f"Domains: a, b. Scales: {', '.join(self.config.scales)}."
+            raise UsageError(f"no discriminator ({domain!r}, {scale!r})", known)
         if (domain, scale) not in self._discriminators:
             discriminator = self._make_discriminator(domain, scale)
             self._discriminators[domain, scale] = discriminator.to(self.device)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from types import MappingProxyType
+from typing import Any, Final, Literal, get_args, get_type_hints
 
 from ugatit_cli.errors import ConfigError
 
-RecipeName = Literal["default", "paper"]
+RecipeName = Literal["default", "paper", "cyclegan"]
 Augmentation = Literal["auto", "off", "on"]
 PowerIterations = Literal["each-step", "each-pass"]
 TrainingFit = Literal["aspect", "squash"]
@@ -103,10 +104,38 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
+# What a recipe changes in the model, by the names of `ModelConfig`, where the user doesn't say otherwise.
+MODEL_DEFAULTS: Final[Mapping[RecipeName, Mapping[str, Any]]] = MappingProxyType(
+    {
+        "default": {},
+        "paper": {},
+        "cyclegan": {
+            "decoder_norm": "in",
+            "generator_cam": False,
+            "discriminator_cam": False,
+            "discriminators": "local",
+        },
+    }
+)
+
+
 def preset(name: RecipeName) -> Recipe:
-    """The recipe of a name: `paper` follows the official PyTorch code to the letter."""
+    """The recipe of a name.
+
+    `paper` follows the official PyTorch code to the letter. `cyclegan`, together with its `MODEL_DEFAULTS`, is
+    CycleGAN (Zhu et al. 2017) as far as U-GAT-IT's networks are: its losses and their weights (identity at half of
+    the cycle's), its Adam settings and learning rate, flat for one half of the training and falling to 0 in the
+    other, a 70x70 PatchGAN for each domain, no moving average, no augmentation. It differs from the published one in
+    this: discriminators have spectral norms where that has instance norms, and see the newest translations instead
+    of a pool of the last 50; generators have as many residual blocks as `blocks` says (two for each; that has 9 at
+    256 px), an affine instance norm in the decoder, and up-sampling with convolutions instead of transposed ones;
+    pictures keep their proportions (at 256 px and for square pictures the same crops of 286). `cam_weight` counts
+    only if the user turns a CAM on.
+    """
     if name == "paper":
         return Recipe("paper", learning_rate=1e-4, power_iterations="each-pass", ema=0.0, augment="off", fit="squash")
+    if name == "cyclegan":
+        return Recipe("cyclegan", weight_decay=0.0, identity_weight=5.0, ema=0.0, augment="off")
     return Recipe()
 
 

@@ -5,6 +5,7 @@
     samples/                pictures, one grid for each step that draws one
     checkpoints/step_N/     `state.json` and safetensors files: complete, or not there
     model/                  the latest model, usable at any moment
+    best/                   the best model so far, where models are evaluated
 
 Hidden names ending in `.tmp` and `.old` are what a killed process left behind; `clean` tidies up. Nothing is pickled.
 """
@@ -12,7 +13,6 @@ Hidden names ending in `.tmp` and `.old` are what a killed process left behind; 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import re
@@ -32,9 +32,9 @@ from ugatit_cli.config import ModelConfig
 from ugatit_cli.durable import hidden, reported, sync_folder, unwritable, write_durable
 from ugatit_cli.errors import ModelError, OutputError, StorageError, UsageError
 from ugatit_cli.images import plain_reason
+from ugatit_cli.state_file import FORMAT, check_format, read_state, write_state
 from ugatit_cli.tensor_files import check_file, open_tensors, write_tensors
 
-FORMAT: Final = 1
 RUN_FILE: Final = "config.toml"
 STATE_FILE: Final = "state.json"
 
@@ -75,6 +75,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.model = path / "model"
+        self.best = path / "best"
         self._checkpoints = path / "checkpoints"
         self._metrics = path / "metrics.jsonl"
 
@@ -133,7 +134,7 @@ class RunFolder:
             document = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise ModelError(f"{path}: can't be read ({plain_reason(error)})") from None
-        _check_format(path, document.pop("format", None))
+        check_format(path, document.pop("format", None))
         return document
 
     @contextlib.contextmanager
@@ -164,9 +165,9 @@ class RunFolder:
             OutputError: it can't be removed.
         """
         with reported(self.path):
-            for retired in self._checkpoints.glob(".*.old"):
-                # A checkpoint that was about to be replaced by a newer one of the same step.
-                original = self._checkpoints / retired.name.split(".")[1]
+            for retired in [*self._checkpoints.glob(".*.old"), *self.path.glob(f".{self.best.name}.*.old")]:
+                # A folder that was about to be replaced: a checkpoint by a newer one of the same step, say.
+                original = retired.with_name(retired.name.split(".")[1])
                 retired.rename(hidden(original) if original.exists() else original)
             for folder in (self.path, self._checkpoints, self.path / "samples"):
                 for leftover in folder.glob(".*.tmp"):
@@ -202,7 +203,7 @@ class RunFolder:
         try:
             temporary.mkdir(parents=True)
             written = {stem: _entry(temporary / f"{stem}.safetensors", tensors) for stem, tensors in files.items()}
-            _write_state(temporary / STATE_FILE, {"step": step, "state": dict(state), "files": written})
+            write_state(temporary / STATE_FILE, {"step": step, "state": dict(state), "files": written})
             _put(temporary, folder)
             sync_folder(self._checkpoints)
             sync_folder(self.path)
@@ -228,7 +229,7 @@ class RunFolder:
         """
         folder = self.checkpoint_path(step)
         try:
-            document = _read_state(folder / STATE_FILE, step)
+            document = read_state(folder / STATE_FILE, step)
             for stem, entry in document["files"].items():
                 check_file(folder / f"{stem}.safetensors", entry["size"], entry["sha256"])
         except ModelError as error:
@@ -294,27 +295,46 @@ class RunFolder:
             ModelError: tensors that don't fit the config, or aren't finite.
             OutputError: it can't be written; the model is the old one.
         """
-        temporary = hidden(self.model)
-        try:
-            save_model(temporary, config, generators, discriminators, provenance=provenance)
-            with reported(self.model):
-                self.model.mkdir(exist_ok=True)
-                for name in (DISCRIMINATORS_FILE, GENERATORS_FILE, CONFIG_FILE):
-                    (temporary / name).replace(self.model / name)
-                sync_folder(self.model)
-                sync_folder(self.path)
-        except OutputError as error:
-            message = error.message.replace(str(temporary), str(self.model))
-            raise type(error)(message, error.hint) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with _new_model(self.model, config, generators, discriminators, provenance) as temporary:
+            self.model.mkdir(exist_ok=True)
+            for name in (DISCRIMINATORS_FILE, GENERATORS_FILE, CONFIG_FILE):
+                (temporary / name).replace(self.model / name)
+            sync_folder(self.model)
+            sync_folder(self.path)
+
+    def write_best(
+        self, config: ModelConfig, generators: Tensors, discriminators: Tensors, provenance: Mapping[str, Any]
+    ) -> None:
+        """Replaces the folder `best` as a whole, so that its provenance is that of its weights whatever happens.
+
+        Args and errors are those of `write_model`; between two renames, there is no such folder for a moment.
+        """
+        with _new_model(self.best, config, generators, discriminators, provenance) as temporary:
+            _put(temporary, self.best)
+            sync_folder(self.path)
 
 
 # --- Renaming and errors -----------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def _new_model(
+    folder: Path, config: ModelConfig, generators: Tensors, discriminators: Tensors, provenance: Mapping[str, Any]
+) -> Iterator[Path]:
+    """A model under a temporary name, to be moved to `folder` inside; what is left of it disappears."""
+    temporary = hidden(folder)
+    try:
+        save_model(temporary, config, generators, discriminators, provenance=provenance)
+        with reported(folder):
+            yield temporary
+    except OutputError as error:
+        raise type(error)(error.message.replace(str(temporary), str(folder)), error.hint) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _put(temporary: Path, folder: Path) -> None:
-    """Renames a checkpoint to its final name, in the place of one of the same step."""
+    """Renames a folder to its final name, in the place of one that has it."""
     if not folder.exists():
         temporary.rename(folder)
         return
@@ -341,39 +361,6 @@ def _bytes(files: Mapping[str, Tensors]) -> int:
 def _entry(path: Path, tensors: Tensors) -> dict[str, Any]:
     sha256 = write_tensors(path, tensors)
     return {"size": path.stat().st_size, "sha256": sha256}
-
-
-def _write_state(path: Path, document: dict[str, Any]) -> None:
-    """Written last, and durably: so are the names of all files beside it."""
-    plain = json.loads(json.dumps({"format": FORMAT} | document))
-    write_durable(path, json.dumps(plain | {"sha256": _digest(plain)}).encode())
-
-
-def _read_state(path: Path, step: int) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: can't be read ({plain_reason(error)})") from None
-    if not isinstance(document, dict):
-        raise ModelError(f"{path}: damaged: not a table")
-    _check_format(path, document.get("format"))
-    if document.pop("sha256", None) != _digest(document):
-        raise ModelError(f"{path}: damaged: its content is not what was written")
-    if document["step"] != step:
-        raise ModelError(f"{path}: it is of step {document['step']}; the folder was renamed")
-    return document
-
-
-def _digest(document: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
-
-
-def _check_format(path: Path, number: object) -> None:
-    if type(number) is not int:
-        raise ModelError(f"{path}: damaged, or not from ugatit (no format number)")
-    if number > FORMAT:
-        message = f"{path}: written by a newer ugatit (format {number}, this one reads up to {FORMAT})"
-        raise ModelError(message, "Upgrade: pip install --upgrade ugatit-cli")
 
 
 def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:

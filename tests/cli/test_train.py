@@ -20,7 +20,7 @@ import typer.testing
 from safetensors.torch import load_file, save_file
 
 from tests.cli.conftest import Command, Outcome, below, command, picture
-from ugatit_cli.cli import app, console, watch
+from ugatit_cli.cli import app, console, train_folders, watch
 from ugatit_cli.cli import train as command_line
 from ugatit_cli.dataset_files import Folders
 from ugatit_cli.errors import DataError, Interrupted, TrainingError, UgatitError, UsageError
@@ -196,6 +196,7 @@ def test_options_end_in_the_settings(train: Train) -> None:
         "keep": 7,
         "start_direction": "a2b",
         "checkpointing": False,
+        "evaluate_every": "off",
     }
     model = document["model"]
     assert (model["domain_a"], model["domain_b"]) == ("pony", "stripes")
@@ -565,19 +566,21 @@ def test_test_folders_are_the_holdout(train: Train) -> None:
     ],
 )
 def test_the_default_name_of_a_run(a: str, b: str, names: tuple[str, str] | None, expected: str) -> None:
-    assert command_line.run_path(None, None, Folders(Path(a).absolute(), Path(b).absolute()), names) == Path(expected)
+    assert train_folders.run_path(None, None, Folders(Path(a).absolute(), Path(b).absolute()), names) == Path(
+        expected
+    )
 
 
 def test_folders_are_absolute() -> None:
-    found = command_line.find_folders(Path("a"), Path("~/b"), None)
+    found = train_folders.find_folders(Path("a"), Path("~/b"), None)
     assert found == Folders(Path.cwd() / "a", Path.home() / "b")
-    assert command_line.find_folders(None, None, None) is None
+    assert train_folders.find_folders(None, None, None) is None
 
 
 @pytest.mark.parametrize("options", [("\udce9", "b", None), ("a", "x/\udce9", None), (None, None, "\udce9")])
 def test_folders_whose_names_are_no_text(options: tuple[str | None, ...]) -> None:
     with pytest.raises(UsageError, match=r"\\udce9: the folder's name is not text"):
-        command_line.find_folders(*(None if name is None else Path(name) for name in options))
+        train_folders.find_folders(*(None if name is None else Path(name) for name in options))
 
 
 # --- Several processes ---------------------------------------------------------------------------------
@@ -666,7 +669,17 @@ def test_help(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcome.code == 0
     text = outcome.stdout.decode()
     sections = re.findall(r"^(\w[\w ]*):$", text, re.MULTILINE)
-    assert sections == ["Pictures", "Start", "Length", "Model", "Recipe", "What is written", "Machine", "Other"]
+    assert sections == [
+        "Pictures",
+        "Start",
+        "Length",
+        "Model",
+        "Recipe",
+        "What is written",
+        "Evaluation",
+        "Machine",
+        "Other",
+    ]
     assert text.index("--domain-a DIR") < text.index("--iterations N") < text.index("--device DEVICE")
     assert max(map(len, text.splitlines())) <= 80
     assert "train" in ugatit("--help").stdout.decode()

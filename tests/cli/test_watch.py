@@ -15,6 +15,8 @@ from rich.console import Console
 from ugatit_cli.cli import console, watch
 from ugatit_cli.config import DOMAINS, SCALES
 from ugatit_cli.dataset_files import Folders
+from ugatit_cli.metrics.distances import Kid
+from ugatit_cli.training.evaluation import Evaluation, Kind
 from ugatit_cli.training.monitor import StepReport
 from ugatit_cli.training.settings import Settings, new_settings
 
@@ -141,6 +143,24 @@ def test_estimates() -> None:
     assert long.endswith("(100 s per step); --minutes 90 ends sooner, --image-size 128 is faster")
 
 
+def evaluation(kinds: tuple[Kind, ...] = ("moving average", "current"), **values: Any) -> Evaluation:
+    kids = {
+        kind: {"a2b": Kid(0.0161, 0.0012, 100, 25), "b2a": Kid(0.005 - 0.01 * i, 0.0, 100, 25)}
+        for i, kind in enumerate(kinds)
+    }
+    return Evaluation(**{"step": 1000, "kids": kids, "best": True, "seconds": 1.0, **values})
+
+
+def test_evaluations_in_a_line() -> None:
+    model = settings("horses-of-the-west").model
+    both = "horses-of-t… -> zebras 1.61 +- 0.12, zebras -> horses-of-t… "
+    assert watch.scores(model, evaluation()) == (
+        f"step 1000: KID x100  moving average: {both}0.50 +- 0.00  current: {both}-0.50 +- 0.00  the best so far"
+    )
+    alone = evaluation(("current",), best=False, seconds=130.0)
+    assert watch.scores(model, alone) == f"step 1000: KID x100  {both}0.50 +- 0.00  took 2 min"
+
+
 # --- Plain lines ---------------------------------------------------------------------------------------
 
 
@@ -193,11 +213,13 @@ def test_everything_else_is_said(capsys: Capture, clock: list[float]) -> None:
         plain.note("[red]a note")
         plain.saved(5)
         plain.sampled(5, Path("s/5.png"))
+        plain.evaluated(evaluation(("current",)))
     assert capsys.readouterr().err.splitlines() == [
         "reading pictures: 3/300",
         "[red]a note",
         "step 5: checkpoint and model saved",
         "step 5: samples in s/5.png",
+        "step 1000: KID x100  horses -> zebras 1.61 +- 0.12, zebras -> horses 0.50 +- 0.00  the best so far",
     ]
 
 
@@ -301,6 +323,9 @@ class Recorder:
     def sampled(self, step: int, path: Path) -> None:
         self.told.append(("sampled", step, path))
 
+    def evaluated(self, evaluation: Evaluation) -> None:
+        self.told.append(("evaluated", evaluation))
+
 
 def test_several_hear_the_same(capsys: Capture) -> None:
     first, second = Recorder(), Recorder()
@@ -310,6 +335,7 @@ def test_several_hear_the_same(capsys: Capture) -> None:
     several.stepped(report())
     several.saved(3)
     several.sampled(4, Path("y"))
+    several.evaluated(evaluation())
     assert first.told == second.told
-    assert [one[0] for one in first.told] == ["loading", "note", "stepped", "saved", "sampled"]
+    assert [one[0] for one in first.told] == ["loading", "note", "stepped", "saved", "sampled", "evaluated"]
     assert capsys.readouterr().err == ""

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 
+from tests.extractors import tiny_extractor
 from tests.pictures import Log, make_folders, metrics, train, weights
 from ugatit_cli.dataset_files import Folders
 from ugatit_cli.errors import DeviceError
 from ugatit_cli.run_folder import RunFolder
 from ugatit_cli.tensor_files import write_tensors
-from ugatit_cli.training import session
+from ugatit_cli.training import evaluation, session
 from ugatit_cli.training.distributed import Group, joined_group
 from ugatit_cli.training.trainer import Outcome, Trainer
 
@@ -70,6 +71,7 @@ def work(rank: int, port: int, path: Path, folders: Folders, given: dict[str, An
     if rank:
         for name in ("create", "clean", "save_checkpoint", "write_model", "append_metrics", "truncate_metrics"):
             setattr(RunFolder, name, forbidden)
+    vars(evaluation)["load_extractor"] = forbidden if rank else lambda *_, **__: tiny_extractor()
     log = Log()
     with joined_group("cpu") as group:
         # Whoever is told to stop, all of them do.
@@ -135,3 +137,16 @@ def test_the_number_of_processes_may_change(tmp_path: Path) -> None:
     assert len(train_two(path, folders, given)) == 2
     assert RunFolder(path).latest() == 5
     assert train(path, folders, given)[1].finished
+
+
+@pytest.mark.slow
+def test_one_process_evaluates_while_the_other_waits(tmp_path: Path) -> None:
+    folders = make_folders(tmp_path / "pictures", 12)
+    given = {"iterations": 3, "augment": "on", "batch_size": 1, "holdout": "4"}
+    path, without = tmp_path / "run", tmp_path / "without"
+    assert len(train_two(path, folders, given | {"evaluate_every": "2"}, stop_after=2)) == 2
+    assert not (path / "best").exists()
+    assert len(train_two(path, folders, given | {"evaluate_every": "2"})) == 1  # after that of step 2
+    assert [line["step"] for line in metrics(path) if "kid" in line] == [2, 3]
+    train_two(without, folders, given)
+    assert weights(path) == weights(without)

@@ -117,6 +117,28 @@ def test_a_global_discriminator_of_another_depth_is_new(start: ModelFolder) -> N
         assert_same(tiny.tensors(ours[domain, "global"], ""), expected)
 
 
+LOCAL = dataclasses.replace(tiny.LIGHT, discriminators="local")
+
+
+def test_local_discriminators_only() -> None:
+    networks = build(LOCAL)
+    assert list(networks.discriminators) == [("a", "local"), ("b", "local")]
+    assert {name.split(".")[1] for name in networks.discriminator_tensors()} == {"local"}
+    assert_same(tiny.tensors(networks.generators["b2a"], ""), tiny.tensors(build().generators["b2a"], ""))
+
+
+def test_global_discriminators_may_be_left_out_or_added(start: ModelFolder, tmp_path: Path) -> None:
+    fewer = build(LOCAL, start=start)
+    local_start = open_model(tiny.save(tmp_path / "local", LOCAL, discriminators=True))
+    more, new = build(start=local_start, seed=5), build(seed=5)
+    for domain in DOMAINS:
+        for networks, model in ((fewer, start), (more, local_start)):
+            ours = tiny.tensors(networks.discriminators[domain, "local"], "")
+            assert_same(ours, tiny.tensors(model.discriminator(domain, "local"), ""))
+        ours = tiny.tensors(more.discriminators[domain, "global"], "")
+        assert_same(ours, tiny.tensors(new.discriminators[domain, "global"], ""))
+
+
 # --- Moving averages -----------------------------------------------------------------------------------
 
 

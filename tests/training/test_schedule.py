@@ -97,10 +97,16 @@ def test_samples_grow_apart() -> None:
     assert not Schedule(settings(iterations=100)).sample_due(16)
 
 
-@pytest.mark.parametrize("kind", ["checkpoint_every", "sample_every"])
+DUE = {
+    "checkpoint_every": Schedule.save_due,
+    "sample_every": Schedule.sample_due,
+    "evaluate_every": Schedule.evaluation_due,
+}
+
+
+@pytest.mark.parametrize("kind", list(DUE))
 def test_intervals(clock: Clock, kind: str) -> None:
-    def due(schedule: Schedule, step: int) -> bool:
-        return schedule.save_due(step) if kind == "checkpoint_every" else schedule.sample_due(step)
+    due = DUE[kind]
 
     schedule = Schedule(settings(**{kind: "3"}))
     clock.now += 10_000
@@ -112,3 +118,20 @@ def test_intervals(clock: Clock, kind: str) -> None:
         if due(schedule, 3):
             seconds.append(second)
     assert seconds == [120, 240, 360]
+
+
+def test_a_pause_takes_no_time(clock: Clock) -> None:
+    schedule = Schedule(settings(minutes=2.0, evaluate_every="1m"))
+    clock.now += 50
+    with schedule.paused():
+        clock.now += 1000
+    assert (schedule.elapsed, schedule.progress(3), schedule.seconds_left(3, None)) == (50, 50 / 120, 70)
+    assert not schedule.evaluation_due(3)
+    clock.now += 10
+    assert schedule.evaluation_due(3)
+
+
+def test_without_evaluation_none_is_due(clock: Clock) -> None:
+    schedule = Schedule(settings(iterations=9))
+    clock.now += 1e9
+    assert not any(schedule.evaluation_due(step) for step in range(1, 10))

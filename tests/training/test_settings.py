@@ -258,10 +258,81 @@ def test_a_model_without_discriminators_gets_any() -> None:
     assert "comes without discriminators" in note
 
 
+def test_what_may_differ_in_the_discriminators_of_a_start() -> None:
+    local = dataclasses.replace(OLD, discriminators="local")
+    settings = new(model(OLD), discriminators="local")
+    assert settings.model == dataclasses.replace(local, domain_a="horses", domain_b="zebras")
+    assert check_start(model(OLD), settings) == []
+    (note,) = check_start(model(local), new(model(local), discriminators="both"))
+    assert "new global ones" in note
+    assert new(model(local)).model.discriminators == "local"
+    assert check_start(model(local), new(model(local), image_size=64)) == []
+
+
+# --- CycleGAN, and the paper's ablations ---------------------------------------------------------------
+
+
+def test_cyclegan_sets_the_model_too() -> None:
+    settings = new(recipe="cyclegan", image_size=64)
+    config = settings.model
+    assert (settings.recipe, settings.iterations) == (preset("cyclegan"), 100_000)
+    assert (config.decoder_norm, config.discriminators) == ("in", "local")
+    assert (config.generator_cam, config.discriminator_cam) == (False, False)
+    stated: dict[str, Any] = {
+        "generator_cam": True,
+        "decoder_norm": "gn",
+        "discriminators": "both",
+        "cam_weight": 5.0,
+    }
+    settings = new(recipe="cyclegan", **stated)
+    assert (settings.model.generator_cam, settings.model.decoder_norm) == (True, "gn")
+    assert (settings.model.discriminators, settings.recipe.cam_weight) == ("both", 5)
+    assert not settings.model.discriminator_cam
+
+
+def test_cyclegan_is_not_for_other_networks() -> None:
+    with pytest.raises(UsageError) as caught:
+        new(model(OLD), recipe="cyclegan")
+    assert caught.value.message == (
+        "--recipe cyclegan is not for the model to start from: its decoder-norm is adalin, not in"
+    )
+    assert caught.value.hint.endswith("keep its networks: --decoder-norm adalin.")
+    with pytest.raises(UsageError, match="its discriminator-cam is True, not False") as caught:
+        new(model(OLD), recipe="cyclegan", decoder_norm="adalin")
+    assert caught.value.hint.endswith("keep its networks: --discriminator-cam.")
+    kept = {"decoder_norm": "adalin", "generator_cam": True, "discriminator_cam": True}
+    assert new(model(OLD), recipe="cyclegan", **kept).model.discriminators == "local"
+    cyclegan = model(new(recipe="cyclegan").model)
+    assert new(cyclegan, recipe="cyclegan").model == cyclegan.config
+    assert new(cyclegan).model == cyclegan.config
+    with pytest.raises(UsageError, match=r"^--generator-cam contradicts the model to start from") as caught:
+        new(cyclegan, generator_cam=True)
+    assert caught.value.hint.startswith("Leave --generator-cam out")
+
+
+def test_a_small_picture_is_enough_for_local_discriminators() -> None:
+    with pytest.raises(UsageError, match="the global discriminator needs 96 pixels"):
+        new(image_size=48, global_layers=7)
+    assert new(image_size=48, global_layers=7, discriminators="local").model.scales == ("local",)
+
+
+def test_cyclegan_goes_on() -> None:
+    stored = new(recipe="cyclegan", precision="fp32")
+    assert resumed_settings(stored, {"recipe": "cyclegan", "discriminators": "local"}, PATH) == stored
+    with pytest.raises(UsageError, match="its discriminators is local, not both"):
+        resumed_settings(stored, {"discriminators": "both"}, PATH)
+    with pytest.raises(UsageError) as caught:
+        resumed_settings(stored, {"flip": False}, PATH)
+    assert caught.value.hint.startswith(f"Change it with --resume {PATH} --no-flip, or")
+
+
 # --- Stored, and going on ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("settings", [new(), new(recipe="paper", minutes=90.0), new(model(OLD), image_size=64)])
+@pytest.mark.parametrize(
+    "settings",
+    [new(), new(recipe="paper", minutes=90.0), new(recipe="cyclegan"), new(model(OLD), image_size=64)],
+)
 def test_settings_come_back(settings: Settings) -> None:
     document = {k: {n: v for n, v in t.items() if v is not None} for k, t in settings.to_document().items()}
     assert Settings.from_document(tomllib.loads(tomli_w.dumps(document)), PATH) == settings

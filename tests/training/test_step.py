@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from tests import tiny
 from tests.official_losses import official
 from tests.reference import randomize
 from tests.reference_step import PlainTrainer
-from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Direction, Domain, ModelConfig
+from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, DecoderNorm, Direction, Discriminators, Domain, ModelConfig
 from ugatit_cli.nn import normalization
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
@@ -29,6 +29,7 @@ from ugatit_cli.training.step import TrainingStep
 CPU = torch.device("cpu")
 SMALL_96 = dataclasses.replace(tiny.LIGHT, image_size=96, global_layers=0, local_layers=5)
 PLAIN = dataclasses.replace(tiny.LIGHT, generator_cam=False, discriminator_cam=False)
+LOCAL = dataclasses.replace(PLAIN, decoder_norm="in", discriminators="local")
 ABLATED = dataclasses.replace(tiny.LIGHT, decoder_norm="adain", dialect="tensorflow")
 
 
@@ -188,7 +189,7 @@ def plain_step(networks: Networks, recipe: Recipe, a: Tensor, b: Tensor, optimiz
     fakes = {"b": generators["a2b"](a), "a": generators["b2a"](b)}
     total = torch.zeros(())
     for domain in DOMAINS:
-        for scale in SCALES:
+        for scale in networks.config.scales:
             output = judges[domain, scale].train()(torch.cat([real[domain], fakes[domain].image.detach()]))
             for scores in (output.logit, output.cam_logit):
                 if scores is not None:
@@ -200,7 +201,7 @@ def plain_step(networks: Networks, recipe: Recipe, a: Tensor, b: Tensor, optimiz
     total = torch.zeros(())
     for domain, way, back in ENDS:
         fake, source = fakes[domain], real["a" if domain == "b" else "b"]
-        for scale in SCALES:
+        for scale in networks.config.scales:
             output = judges[domain, scale].eval()(fake.image)
             for scores in (output.logit, output.cam_logit):
                 if scores is not None:
@@ -219,7 +220,9 @@ def plain_step(networks: Networks, recipe: Recipe, a: Tensor, b: Tensor, optimiz
 
 
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("config", [tiny.LIGHT, PLAIN, ABLATED], ids=["light", "no-cam", "adain-tf"])
+@pytest.mark.parametrize(
+    "config", [tiny.LIGHT, PLAIN, LOCAL, ABLATED], ids=["light", "no-cam", "cyclegan", "adain-tf"]
+)
 def test_the_default_step_is_a_plain_one(config: ModelConfig) -> None:
     recipe = dataclasses.replace(
         preset("default"), augment="off", ema=0.9, weight_decay=1e-3, beta1=0.6, beta2=0.99,
@@ -335,6 +338,32 @@ def test_seed_step_and_rank_decide_the_augmentation() -> None:
     (plain,) = run(training(build(tiny.LIGHT, off), off), tiny.LIGHT, 1)
     assert plain["d_a"] != seen[0][list(plain).index("d_a")]
     assert plain["cycle_a"] == seen[0][list(plain).index("cycle_a")]  # only what discriminators see is augmented
+
+
+FEWER: list[tuple[bool, Discriminators]] = [(False, "both"), (True, "local"), (False, "local")]
+EIGHT = dataclasses.replace(tiny.LIGHT, channels=8)
+ABLATIONS = [
+    *(
+        dataclasses.replace(EIGHT, decoder_norm=norm, generator_cam=cam)
+        for norm in get_args(DecoderNorm)
+        for cam in (True, False)
+    ),
+    *(dataclasses.replace(EIGHT, discriminator_cam=cam, discriminators=which) for cam, which in FEWER),
+]
+
+
+@pytest.mark.parametrize("config", ABLATIONS)
+def test_every_ablation_trains_all_that_it_has(config: ModelConfig) -> None:
+    networks = build(config, preset("default"))
+    step = training(networks, preset("default"))
+    (losses,) = run(step, config, 1, n=2)
+    parts = {f"{kind}_{scale}" for kind in "dg" for scale in config.scales}
+    expected = {"cycle", "identity", "d", "g"} | parts
+    names = {f"{name}_{domain}" for name in expected for domain in DOMAINS}
+    names |= {f"{part}_{domain}_cam" for part in parts for domain in DOMAINS if config.discriminator_cam}
+    names |= {f"cam_{domain}" for domain in DOMAINS if config.generator_cam}
+    assert set(losses) == names
+    assert [name for name, moment in step.optimizer_tensors().items() if not moment.any()] == []
 
 
 @pytest.mark.parametrize("config", [tiny.LIGHT, tiny.FULL], ids=["light", "full"])

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ugatit_cli.config import Direction
 from ugatit_cli.errors import OutputError, UsageError
+from ugatit_cli.metrics.distances import Kid
+from ugatit_cli.training.evaluation import Evaluation
 from ugatit_cli.training.monitor import StepReport
 from ugatit_cli.training.tensorboard import TensorBoard
 
@@ -75,6 +78,26 @@ def test_samples(tmp_path: Path) -> None:
     assert [one.step for one in shown] == [1]
     with Image.open(io.BytesIO(shown[0].encoded_image_string)) as image:
         assert (np.asarray(image.convert("RGB")) == pixels).all()
+
+
+def evaluation(step: int, value: float) -> Evaluation:
+    kids: dict[Direction, Kid] = {"a2b": Kid(value, 0.1, 100, 3), "b2a": Kid(2 * value, 0.1, 100, 3)}
+    return Evaluation(step, {"moving average": kids, "current": kids}, best=True, seconds=1.0)
+
+
+def test_evaluations(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path)
+    board.stepped(report(10, 1.0))
+    board.evaluated(evaluation(10, 0.25))
+    board.close()
+    board = TensorBoard(tmp_path)  # goes on at step 10, which is evaluated again before the next one
+    board.evaluated(evaluation(10, 0.5))
+    board.stepped(report(20, 2.0))
+    board.evaluated(evaluation(20, 0.125))
+    board.close()
+    assert curve(tmp_path, "losses/cycle_a") == [(10, 1.0), (20, 2.0)]
+    assert curve(tmp_path, "KID/a2b moving average")[-2:] == [(10, 0.5), (20, 0.125)]
+    assert curve(tmp_path, "KID/b2a current")[-2:] == [(10, 1.0), (20, 0.25)]
 
 
 def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:

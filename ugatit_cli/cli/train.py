@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import re
-import shlex
 import threading
 import time
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -18,12 +15,12 @@ from ugatit_cli.cli import console, transfers, watch
 from ugatit_cli.cli import train_options as options
 from ugatit_cli.cli import train_report as report
 from ugatit_cli.cli.options import MOST_BATCH, MOST_WORKERS, default_workers, parse_count, parse_domains
+from ugatit_cli.cli.train_folders import check_folders, find_folders, located, run_path
 from ugatit_cli.errors import Interrupted, TrainingError, UgatitError, UsageError
 
 if TYPE_CHECKING:
     import torch
 
-    from ugatit_cli.dataset_files import Folders
     from ugatit_cli.run_folder import RunFolder
     from ugatit_cli.training.distributed import Group
     from ugatit_cli.training.monitor import Listener
@@ -32,8 +29,6 @@ if TYPE_CHECKING:
     from ugatit_cli.training.trainer import Machine
 
 STOPPING = "stopping: finishing this step and saving"
-# Of a folder's name in the default name of a run: two halves fit into the 255 bytes that file systems allow.
-LONGEST_NAME, LONGEST_BYTES = 40, 120
 
 
 def train(
@@ -54,6 +49,10 @@ def train(
     channels: options.ChannelsOption = None,
     blocks: options.BlocksOption = None,
     discriminator_channels: options.DiscriminatorChannelsOption = None,
+    decoder_norm: options.DecoderNormOption = None,
+    generator_cam: options.GeneratorCamOption = None,
+    discriminator_cam: options.DiscriminatorCamOption = None,
+    discriminators: options.DiscriminatorsOption = None,
     recipe: options.RecipeOption = None,
     batch_size: options.BatchSizeOption = None,
     learning_rate: options.LearningRateOption = None,
@@ -71,6 +70,9 @@ def train(
     checkpoint_every: options.CheckpointEveryOption = None,
     sample_every: options.SampleEveryOption = None,
     keep: options.KeepOption = None,
+    evaluate_every: options.EvaluateEveryOption = None,
+    features: options.FeaturesOption = None,
+    feature_layer: options.FeatureLayerOption = None,
     tensorboard: options.TensorBoardOption = False,
     dry_run: options.DryRunOption = False,
     json_line: options.JsonOption = False,
@@ -117,6 +119,10 @@ def train(
         "channels": channels,
         "blocks": blocks,
         "discriminator_channels": discriminator_channels,
+        "decoder_norm": decoder_norm,
+        "generator_cam": generator_cam,
+        "discriminator_cam": discriminator_cam,
+        "discriminators": discriminators,
         "recipe": recipe,
         "learning_rate": learning_rate,
         "decay_from": decay_from,
@@ -132,6 +138,9 @@ def train(
         "checkpoint_every": checkpoint_every,
         "sample_every": sample_every,
         "keep": keep,
+        "evaluate_every": evaluate_every,
+        "features": features and str(located(features)),
+        "feature_layer": feature_layer,
         "precision": precision,
         "checkpointing": checkpointing,
     }
@@ -165,95 +174,6 @@ def _check(*, iterations: int | None, minutes: float | None, start: str | None, 
         raise UsageError("--iterations and --minutes contradict each other", "Give one of them.")
     if start_direction is not None and start is None:
         raise UsageError("--from-direction is about the model of --from", "Name one: --from MODEL")
-
-
-def find_folders(domain_a: Path | None, domain_b: Path | None, data: Path | None) -> Folders | None:
-    """The folders of pictures, absolute, so that the run goes on from anywhere; None if none are named.
-
-    Raises:
-        UsageError: the options contradict each other, one of a pair is missing, or a name is no text.
-    """
-    from ugatit_cli.dataset_files import Folders, split_layout
-
-    if data is not None:
-        if domain_a or domain_b:
-            raise UsageError("--data contradicts --domain-a and --domain-b", "Give the one or the others.")
-        return split_layout(_located(data))
-    if domain_a is None and domain_b is None:
-        return None
-    if domain_a is None or domain_b is None:
-        missing = "--domain-a" if domain_a is None else "--domain-b"
-        raise UsageError(f"{missing} is missing", "Name a folder for each domain: --domain-a A --domain-b B")
-    return Folders(_located(domain_a), _located(domain_b))
-
-
-def _located(path: Path) -> Path:
-    path = path.expanduser().absolute()
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:  # the run's settings are text
-        name = str(path).encode(errors="backslashreplace").decode()
-        raise UsageError(f"{name}: the folder's name is not text (UTF-8)", "Rename the folder.") from None
-    return path
-
-
-def run_path(
-    output: Path | None, resume: Path | None, folders: Folders | None, names: tuple[str, str] | None
-) -> Path:
-    """The run folder, by default one that is named like the domains.
-
-    Raises:
-        UsageError: two different ones are named, or nothing to name it after.
-    """
-    if resume is not None:
-        path = resume.expanduser()
-        if output is not None and output.expanduser().resolve() != path.resolve():
-            raise UsageError(f"--output {output} and --resume {resume} are two runs", "Leave --output out.")
-        return path
-    if output is not None:
-        return output.expanduser()
-    if folders is None:
-        raise UsageError(
-            "no pictures to train on",
-            "Name a folder for each domain: --domain-a A --domain-b B, or a run to go on with: --resume RUN",
-        )
-    return Path("runs", _default_name(folders, names))
-
-
-def _default_name(folders: Folders, names: tuple[str, str] | None) -> str:
-    from ugatit_cli.training.settings import domain_names
-
-    a, b = domain_names(folders) if names is None else names
-    if (a, b) == ("A", "B") and folders.a.name.casefold() == "traina":
-        return _plain(folders.a.resolve().parent.name) or "A2B"
-    return f"{_plain(a) or 'A'}2{_plain(b) or 'B'}"
-
-
-def _plain(name: str) -> str:
-    short = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:LONGEST_NAME]
-    return short.encode()[:LONGEST_BYTES].decode(errors="ignore").rstrip("-.")
-
-
-def _check_folders(run: RunFolder, request: Request) -> None:
-    """A run's pictures change only when the user says that it's this run.
-
-    Raises:
-        UsageError: the run was begun with others.
-        ModelError: its settings are damaged.
-    """
-    if request.folders is None or request.must_exist or not run.exists:
-        return
-    from ugatit_cli.run_folder import RUN_FILE
-    from ugatit_cli.training.settings import Settings
-
-    before = Settings.from_document(run.document(), run.path / RUN_FILE).folders
-    if [one.resolve() for one in (before.a, before.b)] != [
-        one.resolve() for one in (request.folders.a, request.folders.b)
-    ]:
-        raise UsageError(
-            f"{run.path} is a run with other pictures: {before.a} and {before.b}",
-            f"Have they moved? Add --resume {shlex.quote(str(run.path))}. For a new run, name it: -o runs/NAME",
-        )
 
 
 # --- Several processes ---------------------------------------------------------------------------------
@@ -338,7 +258,7 @@ def _train(run: RunFolder, request: Request, machine: Machine, *, tensorboard: b
         if not outcome.finished:
             raise typer.Exit(Interrupted.exit_code)
         return
-    _check_folders(run, request)
+    check_folders(run, request)
     settings, _ = session.resolve(run, request, machine, exists=run.exists)
     before, start = run.latest() or 0, time.monotonic()
     if settings.iterations is None or before < settings.iterations:
@@ -387,7 +307,7 @@ def _dry_run(run: RunFolder, request: Request, machine: Machine, *, json_line: b
     if machine.group.rank != 0:
         session.dry_run(run, request, machine, watch.Silent(), never)
         return
-    _check_folders(run, request)
+    check_folders(run, request)
     settings, _ = session.resolve(run, request, machine, exists=run.exists)
     notes = _Notes()
     with watch.watching(settings) as view:

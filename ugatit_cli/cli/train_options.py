@@ -14,6 +14,7 @@ LENGTH = "Length"
 MODEL = "Model"
 RECIPE = "Recipe"
 FILES = "What is written"
+EVALUATION = "Evaluation"
 MACHINE = "Machine"
 
 
@@ -137,14 +138,48 @@ DiscriminatorChannelsOption = Annotated[
     ),
 ]
 
+DecoderNormOption = Annotated[
+    Literal["adalin", "in", "ln", "adain", "gn"] | None,
+    _option(
+        MODEL,
+        "--decoder-norm",
+        help="Norm of the decoder; all but adalin are ablations.  [default: adalin; cyclegan: in]",
+    ),
+]
+GeneratorCamOption = Annotated[
+    bool | None,
+    _option(
+        MODEL,
+        "--generator-cam/--no-generator-cam",
+        help="Attention in the generators.  [default: with; cyclegan: without]",
+    ),
+]
+DiscriminatorCamOption = Annotated[
+    bool | None,
+    _option(
+        MODEL,
+        "--discriminator-cam/--no-discriminator-cam",
+        help="Attention in the discriminators.  [default: with; cyclegan: without]",
+    ),
+]
+DiscriminatorsOption = Annotated[
+    Literal["both", "local"] | None,
+    _option(
+        MODEL,
+        "--discriminators",
+        help="Local and global ones, or local ones alone.  [default: both; cyclegan: local]",
+    ),
+]
+
 # --- Recipe --------------------------------------------------------------------------------------------
 
 RecipeOption = Annotated[
-    Literal["default", "paper"] | None,
+    Literal["default", "paper", "cyclegan"] | None,
     _option(
         RECIPE,
         "--recipe",
-        help="default: for one machine and few pictures; paper: exactly the authors' training.  [default: default]",
+        help="default: for one machine and few pictures; paper: exactly the authors' training; cyclegan: CycleGAN's "
+        "losses and networks, to compare with.  [default: default]",
     ),
 ]
 BatchSizeOption = Annotated[
@@ -153,7 +188,7 @@ BatchSizeOption = Annotated[
         RECIPE,
         "--batch-size",
         metavar="auto|N",
-        help="Pictures of each domain per step.  [default: 1; on a GPU up to 4, as many as fit; paper: 1]",
+        help="Pictures of each domain per step.  [default: 1; on a GPU up to 4, as many as fit; paper, cyclegan: 1]",
     ),
 ]
 LearningRateOption = Annotated[
@@ -170,7 +205,8 @@ DecayFromOption = Annotated[
     ),
 ]
 WeightDecayOption = Annotated[
-    float | None, _option(RECIPE, "--weight-decay", metavar="X", help="Adam's L2 term.  [default: 0.0001]")
+    float | None,
+    _option(RECIPE, "--weight-decay", metavar="X", help="Adam's L2 term.  [default: 0.0001; cyclegan: 0]"),
 ]
 AdversarialWeightOption = Annotated[
     float | None,
@@ -181,7 +217,9 @@ CycleWeightOption = Annotated[
 ]
 IdentityWeightOption = Annotated[
     float | None,
-    _option(RECIPE, "--identity-weight", metavar="X", help="The target domain stays as it is.  [default: 10]"),
+    _option(
+        RECIPE, "--identity-weight", metavar="X", help="The target domain stays as it is.  [default: 10; cyclegan: 5]"
+    ),
 ]
 CamWeightOption = Annotated[
     float | None,
@@ -193,7 +231,7 @@ EmaOption = Annotated[
         RECIPE,
         "--ema",
         metavar="X",
-        help="What the generators' moving average keeps per step; 0: none.  [default: 0.999; paper: 0]",
+        help="What the generators' moving average keeps per step; 0: none.  [default: 0.999; paper, cyclegan: 0]",
     ),
 ]
 AugmentOption = Annotated[
@@ -202,7 +240,7 @@ AugmentOption = Annotated[
         RECIPE,
         "--augment",
         help="Augment what the discriminators see; auto: if --iterations is 200 epochs or more.  "
-        "[default: auto; paper: off]",
+        "[default: auto; paper, cyclegan: off]",
     ),
 ]
 PowerIterationsOption = Annotated[
@@ -253,6 +291,32 @@ DryRunOption = Annotated[
     _option(FILES, "--dry-run", help="Say what would be done, with measured speed and memory, and write nothing."),
 ]
 JsonOption = Annotated[bool, _option(FILES, "--json", help="The result on stdout as JSON, one line.")]
+
+# --- Evaluation ----------------------------------------------------------------------------------------
+
+EvaluateEveryOption = Annotated[
+    str | None,
+    _option(
+        EVALUATION,
+        "--evaluate-every",
+        metavar="N|Mm|off",
+        help="Steps (1000) or minutes (30m) between evaluations: KID on the held-out pictures, both ways; the best "
+        "model is kept in RUN/best. Their time doesn't count as training time.  [default: off]",
+    ),
+]
+FeaturesOption = Annotated[
+    Path | None,
+    _option(
+        EVALUATION,
+        "--features",
+        metavar="FILE",
+        help="Inception-v3 for KID, safetensors with torchvision's names.  [default: the standard one, downloaded]",
+    ),
+]
+FeatureLayerOption = Annotated[
+    str | None,
+    _option(EVALUATION, "--feature-layer", metavar="NAME", help="Which of its maps.  [default: the last]"),
+]
 
 # --- Machine -------------------------------------------------------------------------------------------
 

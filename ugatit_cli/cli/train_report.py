@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -61,12 +60,25 @@ def finish(
     console.note(f"samples: {run.path / 'samples'}, model: {run.model}")
     if outcome.finished:
         console.note(f"translate with: ugatit translate PICTURES --model {name} -o out/")
+    _say_best(run, settings)
     console.result(json.dumps(_result(run, outcome)) if json_line else str(run.path))
     if not outcome.finished:
         raise Interrupted(
             f"interrupted after step {outcome.step}; everything is saved in {run.path}",
             f"Go on with the same command, or: ugatit train --resume {name}",
         )
+
+
+def _say_best(run: RunFolder, settings: Settings) -> None:
+    from ugatit_cli.training.evaluation import best_of
+
+    best = best_of(run)
+    if best is None:
+        return
+    names = watch.ways(settings.model)
+    kids = ", ".join(f"{names[way]} {100 * kid:.2f}" for way, kid in best.kid.items())
+    console.note(f"best of the evaluated models: step {best.step} ({best.generators}), KID x100 {kids}")
+    console.note(f"use it with: ugatit translate PICTURES --model {shlex.quote(str(run.best))} -o out/")
 
 
 def stopped_at_once(run: RunFolder) -> Interrupted:
@@ -80,16 +92,34 @@ def stopped_at_once(run: RunFolder) -> Interrupted:
 
 
 def _result(run: RunFolder, outcome: Outcome) -> dict[str, Any]:
-    last = deque(run.metrics(), maxlen=1)
-    values = last[0] if last else {}
-    losses = {name: value for name, value in values.items() if name not in OTHER_METRICS}
-    return {
+    from ugatit_cli.training.evaluation import best_of
+
+    trained: dict[str, Any] = {}
+    evaluated: dict[str, Any] = {}
+    for line in run.metrics():
+        if "kid" in line:
+            evaluated = line
+        else:
+            trained = line
+    result = {
         "run": str(run.path),
         "model": str(run.model),
         "step": outcome.step,
         "finished": outcome.finished,
-        "losses": losses,
+        "losses": {name: value for name, value in trained.items() if name not in OTHER_METRICS},
     }
+    if evaluated:
+        result["evaluation"] = {name: value for name, value in evaluated.items() if name != "elapsed"}
+    best = best_of(run)
+    if best is not None:
+        result["best"] = {
+            "model": str(run.best),
+            "step": best.step,
+            "generators": best.generators,
+            "kid": best.kid,
+            **best.protocol,
+        }
+    return result
 
 
 def say_costs(settings: Settings, cost: Measurement, pictures: list[str], step: int, *, json_line: bool) -> None:
@@ -136,7 +166,8 @@ def _estimate_lines(settings: Settings, cost: Measurement, left: int | None) -> 
         steps = 60 * (settings.minutes or 0) * cost.steps_per_second
         yield f"time: {watch.figure(settings.minutes or 0)} min, about {round(steps)} steps"
     else:
-        yield f"time: about {watch.duration(left / cost.steps_per_second)} for {left} steps"
+        besides = ", evaluations not included" if settings.evaluates else ""
+        yield f"time: about {watch.duration(left / cost.steps_per_second)} for {left} steps{besides}"
 
 
 def _count(number: int, thing: str) -> str:

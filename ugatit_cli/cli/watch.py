@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from ugatit_cli.config import ModelConfig
+    from ugatit_cli.training.evaluation import Evaluation
     from ugatit_cli.training.monitor import Listener, StepReport
     from ugatit_cli.training.settings import Settings
 
@@ -24,6 +26,8 @@ SMOOTHING = 20
 # The first steps are slow ones; after so many the speed tells how long it will take.
 KNOWN_AFTER = 5
 LONG = 24 * 3600
+# Seconds from which on people are told how long an evaluation took.
+WORTH_TELLING = 10
 REFRESHES_PER_SECOND = 4
 LONGEST_NAME = 12
 
@@ -84,6 +88,25 @@ def estimate(settings: Settings, report: StepReport) -> str:
     return text
 
 
+def ways(model: ModelConfig) -> dict[str, str]:
+    """What the directions are called: `horses -> zebras`."""
+    a, b = shortened(model.domain_a), shortened(model.domain_b)
+    return {"a2b": f"{a} -> {b}", "b2a": f"{b} -> {a}"}
+
+
+def scores(model: ModelConfig, evaluation: Evaluation) -> str:
+    """An evaluation in one line; KID times 100, as papers give it."""
+    parts = [f"step {evaluation.step}: KID x100"]
+    for kind, kids in evaluation.kids.items():
+        both = [f"{ways(model)[way]} {100 * kid.mean:.2f} +- {100 * kid.std:.2f}" for way, kid in kids.items()]
+        parts.append(f"{kind}: {', '.join(both)}" if len(evaluation.kids) > 1 else ", ".join(both))
+    if evaluation.best:
+        parts.append("the best so far")
+    if evaluation.seconds >= WORTH_TELLING:
+        parts.append(f"took {duration(evaluation.seconds)}")
+    return "  ".join(parts)
+
+
 # --- Listeners -----------------------------------------------------------------------------------------
 
 
@@ -104,6 +127,9 @@ class Silent:
 
     def sampled(self, step: int, path: Path) -> None:
         """A sample grid is written."""
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """The generators are evaluated, and the best model is kept."""
 
 
 class Several:
@@ -136,6 +162,11 @@ class Several:
         """A sample grid is written."""
         for listener in self.listeners:
             listener.sampled(step, path)
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """The generators are evaluated, and the best model is kept."""
+        for listener in self.listeners:
+            listener.evaluated(evaluation)
 
 
 class PlainWatch:
@@ -178,6 +209,10 @@ class PlainWatch:
     def sampled(self, step: int, path: Path) -> None:
         """A sample grid is written."""
         console.note(f"step {step}: samples in {path}")
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """The generators are evaluated, and the best model is kept."""
+        console.note(scores(self.settings.model, evaluation))
 
     def means(self) -> dict[str, float]:
         """The losses by name, over the last steps."""

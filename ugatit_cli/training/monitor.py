@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ugatit_cli.errors import TrainingError
 from ugatit_cli.training.distributed import Group
+from ugatit_cli.training.evaluation import Evaluation
 from ugatit_cli.training.state import way_out
 from ugatit_cli.training.step import Losses
 
@@ -64,6 +65,9 @@ class Listener(Protocol):
 
     def sampled(self, step: int, path: Path) -> None:
         """A sample grid is written."""
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """The generators are evaluated, and the best model is kept."""
 
 
 @dataclass

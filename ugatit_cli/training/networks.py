@@ -1,4 +1,4 @@
-"""The six networks of a training run, their moving average and their optimizers, and all of it by tensor names."""
+"""The networks of a training run, their moving average and their optimizers, and all of it by tensor names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ugatit_cli.checkpoint import ModelFolder
-from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Direction, Domain, ModelConfig, Precision, Scale
+from ugatit_cli.config import DIRECTIONS, DOMAINS, Direction, Domain, ModelConfig, Precision, Scale
 from ugatit_cli.device import DTYPES
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
@@ -104,9 +104,11 @@ def build_networks(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generators = {direction: Generator(config) for direction in DIRECTIONS}
-        discriminators = {(domain, scale): Discriminator(config, scale) for domain in DOMAINS for scale in SCALES}
+        discriminators = {
+            (domain, scale): Discriminator(config, scale) for domain in DOMAINS for scale in config.scales
+        }
     if start is not None:
-        _take_over(generators, discriminators, start, {scale: config.layers(scale) for scale in SCALES}, swap=swap)
+        _take_over(generators, discriminators, start, config, swap=swap)
     networks: list[Generator | Discriminator] = [*generators.values(), *discriminators.values()]
     for network in networks:
         network.to(device).to(memory_format=memory_format(device)).train()
@@ -128,16 +130,20 @@ def _take_over(
     generators: Mapping[Direction, Generator],
     discriminators: Mapping[tuple[Domain, Scale], Discriminator],
     start: ModelFolder,
-    layers: Mapping[Scale, int],
+    config: ModelConfig,
     *,
     swap: bool,
 ) -> None:
     for direction, generator in generators.items():
         generator.load_state_dict(start.generator(OTHER[direction] if swap else direction).state_dict())
     for (domain, scale), discriminator in discriminators.items():
-        if start.discriminators is not None and layers[scale] == start.config.layers(scale):
+        if start.discriminators is not None and _same_depth(start.config, config, scale):
             theirs: Domain = ("b" if domain == "a" else "a") if swap else domain
             discriminator.load_state_dict(start.discriminator(theirs, scale).state_dict())
+
+
+def _same_depth(theirs: ModelConfig, ours: ModelConfig, scale: Scale) -> bool:
+    return scale in theirs.scales and theirs.layers(scale) == ours.layers(scale)
 
 
 class Adam:

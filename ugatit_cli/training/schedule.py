@@ -1,9 +1,11 @@
-"""When a run ends, and when it saves and draws: by steps, or by the clock."""
+"""When a run ends, and when it saves, draws and evaluates: by steps, or by the clock."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
+from collections.abc import Iterator
 
 from ugatit_cli.recipe import learning_rate_factor
 from ugatit_cli.training.settings import Settings, parse_interval
@@ -32,12 +34,26 @@ class Schedule:
         self._sample_steps, self._sample_seconds = (0, 0.0)
         if settings.sample_every != "growing":
             self._sample_steps, self._sample_seconds = parse_interval("--sample-every", settings.sample_every)
+        self._evaluation_steps, self._evaluation_seconds = (0, math.inf)
+        if settings.evaluates:
+            every = parse_interval("--evaluate-every", settings.evaluate_every)
+            self._evaluation_steps, self._evaluation_seconds = every
         self._last_save = self._last_sample = time.monotonic()
+        self._last_evaluation = elapsed
 
     @property
     def elapsed(self) -> float:
-        """Seconds spent on the run, earlier processes included."""
+        """Seconds spent on the run, earlier processes included, evaluations not."""
         return time.monotonic() - self._start
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside takes no time of the run's."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._start += time.monotonic() - start
 
     def progress(self, step: int) -> float:
         """Share of the training that is done after a number of steps, in [0, 1]."""
@@ -78,6 +94,15 @@ class Schedule:
         if time.monotonic() - self._last_sample < self._sample_seconds:
             return False
         self._last_sample = time.monotonic()
+        return True
+
+    def evaluation_due(self, step: int) -> bool:
+        """Whether to evaluate after this step."""
+        if self._evaluation_steps:
+            return step % self._evaluation_steps == 0
+        if self.elapsed - self._last_evaluation < self._evaluation_seconds:
+            return False
+        self._last_evaluation = self.elapsed
         return True
 
 

@@ -16,12 +16,15 @@ from ugatit_cli.checkpoint import ModelFolder, open_model
 from ugatit_cli.dataset_files import Folders
 from ugatit_cli.datasets import Pictures
 from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.run_folder import RUN_FILE, RunFolder
+from ugatit_cli.training.evaluation import check_holdout, extractor_for, is_evaluated
 from ugatit_cli.training.measure import Measurement, measure, with_fitting_batch
 from ugatit_cli.training.monitor import Listener
 from ugatit_cli.training.settings import (
     GPU_BATCH,
     Settings,
+    check_features,
     check_start,
     new_settings,
     resolve_training_precision,
@@ -54,7 +57,8 @@ def train(
     Raises:
         UsageError: settings that make no sense or differ from the run's, or another process trains there.
         DataError: too few pictures, or one can't be read any more.
-        ModelError: the model to start from, the run's settings or its checkpoint are missing or damaged.
+        ModelError: the model to start from, the run's settings, its checkpoint or the network that it is evaluated
+            with are missing or damaged.
         TrainingError: a loss or a weight isn't finite.
         OutputError: the run folder can't be written.
         Interrupted: `stop` was set before the first step.
@@ -63,15 +67,17 @@ def train(
     settings, start = resolve(run, request, machine, exists=exists)
     if exists and machine.group.share(float(_is_complete(run, settings))):
         return settings, Outcome(run.latest() or 0, finished=True)
+    extractor = _extractor(settings, machine)
     with _locked(run, machine), _exact(settings):
         pictures = load_data(settings, run, machine, listener, stop)
+        _check_evaluation(settings, pictures, extractor, listener)
         if not exists:
             settings = _settled(settings, request, pictures, machine, listener)
             for text in check_start(start, settings) if start is not None else ():
                 listener.note(text)
         if machine.group.rank == 0:
             run.create(settings.to_document())
-        trainer = Trainer(run, settings, pictures, machine, listener, start=start)
+        trainer = Trainer(run, settings, pictures, machine, listener, start=start, extractor=extractor)
         return settings, trainer.train(stop)
 
 
@@ -80,7 +86,9 @@ def dry_run(
 ) -> tuple[Settings, Measurement]:
     """What `train` would do and cost; writes nothing. Raises the same errors."""
     settings, start = resolve(run, request, machine, exists=run.exists)
+    extractor = _extractor(settings, machine)
     pictures = load_data(settings, run, machine, listener, stop)
+    _check_evaluation(settings, pictures, extractor, listener)
     with _exact(settings):
         if not run.exists:
             settings = _settled(settings, request, pictures, machine, listener)
@@ -111,6 +119,7 @@ def resolve(
         if "start" in given and str(_absolute(given["start"])) == stored.start:
             given["start"] = stored.start
         settings = resumed_settings(stored, given, run.path, named=request.must_exist)
+        check_features(given, settings)
         # A run that was killed before its first checkpoint begins again.
         again = settings.start if run.latest() is None else None
         return settings, find_model(again) if again is not None else None
@@ -123,7 +132,9 @@ def resolve(
         start, path = find_model(given["start"]), _absolute(given["start"])
         if start.path.resolve().is_relative_to(path.resolve()):
             given["start"] = str(path)  # not a name: so that the run goes on from anywhere
-    return new_settings(given, request.folders, device=machine.device, start=start), start
+    settings = new_settings(given, request.folders, device=machine.device, start=start)
+    check_features(given, settings)
+    return settings, start
 
 
 def _absolute(name: str) -> Path:
@@ -131,9 +142,11 @@ def _absolute(name: str) -> Path:
 
 
 def _is_complete(run: RunFolder, settings: Settings) -> bool:
-    """Whether all steps are done, and the model is that of the last: a kill may come between the two."""
+    """Whether all steps are done, the model is that of the last, and it is evaluated: a kill may come between."""
     step = run.latest() or 0
     if settings.iterations is None or step < settings.iterations:
+        return False
+    if settings.evaluates and not is_evaluated(run, step):
         return False
     try:
         return open_model(run.path).provenance.get("steps") == step
@@ -151,6 +164,25 @@ def _settled(
         listener.note(f"batch size {batch_size}: what fits into the GPU's memory, up to {GPU_BATCH}")
         settings = dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, batch_size=batch_size))
     return with_augmentation(settings, pictures, machine.group.size)
+
+
+def _extractor(settings: Settings, machine: Machine) -> Extractor | None:
+    """What the process of rank 0 evaluates with."""
+    return extractor_for(settings, machine.device) if settings.evaluates and machine.group.rank == 0 else None
+
+
+def _check_evaluation(
+    settings: Settings, pictures: tuple[Pictures, Pictures], extractor: Extractor | None, listener: Listener
+) -> None:
+    if not settings.evaluates:
+        return
+    rough = check_holdout(pictures, settings.model)
+    if extractor is not None:
+        every = settings.evaluate_every
+        interval = f"{every[:-1]} minutes" if every.endswith("m") else f"{every} steps" if every != "1" else "step"
+        listener.note(f"evaluation every {interval} with {extractor.name}")
+    if rough is not None:
+        listener.note(rough)
 
 
 @contextlib.contextmanager

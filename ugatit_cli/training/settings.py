@@ -13,13 +13,13 @@ from typing import Any
 import torch
 
 from ugatit_cli.checkpoint import ModelFolder
-from ugatit_cli.config import SCALES, Direction, ModelConfig, Precision, default_global_layers
+from ugatit_cli.config import Direction, ModelConfig, Precision, default_global_layers
 from ugatit_cli.dataset_files import Folders, Holdout, parse_holdout
 from ugatit_cli.device import resolve_precision
 from ugatit_cli.errors import DeviceError, ModelError, UsageError
-from ugatit_cli.recipe import Recipe, RecipeName, preset
+from ugatit_cli.recipe import MODEL_DEFAULTS, Recipe, RecipeName, preset
 
-ITERATIONS: dict[RecipeName, int] = {"default": 100_000, "paper": 1_000_000}
+ITERATIONS: dict[RecipeName, int] = {"default": 100_000, "paper": 1_000_000, "cyclegan": 100_000}
 GPU_BATCH = 4
 MINUTES = re.compile(r"(\d+(?:\.\d+)?)m")
 
@@ -28,6 +28,7 @@ RECIPE_FIELDS = frozenset(field.name for field in dataclasses.fields(Recipe))
 # What may change when a run goes on: how long it takes, what it writes, and where its pictures are.
 CHANGEABLE = frozenset(
     {"iterations", "minutes", "checkpoint_every", "sample_every", "keep", "folders", "checkpointing"}
+    | {"evaluate_every", "features", "feature_layer"}
 )
 # What may change as well when the user names the run; not the moving averages, which it has or hasn't, nor the name.
 TRAINING = (RECIPE_FIELDS - {"ema", "name"}) | {"precision"}
@@ -56,6 +57,9 @@ class Settings:
         start: the model that training started from; None: from random weights.
         start_direction: which way of that model our A to B is.
         checkpointing: compute activations twice instead of keeping them.
+        evaluate_every: `1000` steps, `30m` minutes, or `off`.
+        features, feature_layer: absolute path of the network for KID, and which of its maps; None: see
+            `metrics.features.load_extractor`.
     """
 
     model: ModelConfig
@@ -72,6 +76,9 @@ class Settings:
     start: str | None
     start_direction: Direction
     checkpointing: bool
+    evaluate_every: str = "off"
+    features: str | None = None
+    feature_layer: str | None = None
 
     def __post_init__(self) -> None:
         if (self.iterations is None) == (self.minutes is None):
@@ -88,8 +95,10 @@ class Settings:
         parse_interval("--checkpoint-every", self.checkpoint_every)
         if self.sample_every != "growing":
             parse_interval("--sample-every", self.sample_every)
+        if self.evaluates:
+            parse_interval("--evaluate-every", self.evaluate_every)
         parse_holdout(self.holdout)
-        for scale in SCALES:
+        for scale in self.model.scales:
             least = self.model.smallest(scale)
             if self.model.image_size < least:
                 raise UsageError(
@@ -101,6 +110,11 @@ class Settings:
     def kept_back(self) -> Holdout:
         """The hold-out."""
         return parse_holdout(self.holdout)
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether the generators are evaluated on the hold-out."""
+        return self.evaluate_every != "off"
 
     def to_document(self) -> dict[str, Any]:
         """Tables of plain values for `config.toml`."""
@@ -198,34 +212,66 @@ def new_settings(
         start=given.get("start"),
         start_direction=given.get("start_direction", "a2b"),
         checkpointing=given.get("checkpointing", model.variant == "full"),
+        evaluate_every=given.get("evaluate_every", "off"),
+        features=given.get("features"),
+        feature_layer=given.get("feature_layer"),
     )
 
 
 def _model(given: Mapping[str, Any], folders: Folders, start: ModelFolder | None) -> ModelConfig:
-    values = {name: given[name] for name in MODEL_FIELDS & set(given)}
+    stated = {name: given[name] for name in MODEL_FIELDS & set(given)}
+    preferred = MODEL_DEFAULTS[given.get("recipe", "default")]
+    values = {**preferred, **stated}
     if "domain_a" not in values:
         values["domain_a"], values["domain_b"] = domain_names(folders)
     if start is not None:
+        _check_networks(start, given, {name: values[name] for name in set(preferred) - set(stated)})
         return _continued(start, values)
     if "channels" in values:
         values.setdefault("discriminator_channels", values["channels"])
     return ModelConfig(**values)
 
 
+def _check_networks(start: ModelFolder, given: Mapping[str, Any], preferred: Mapping[str, Any]) -> None:
+    """Whether a model to start from has the networks that the recipe trains."""
+    for name in sorted(set(preferred) - _free_fields(start)):
+        theirs = getattr(start.config, name)
+        if preferred[name] != theirs:
+            raise UsageError(
+                f"--recipe {given['recipe']} is not for the model to start from: its {name.replace('_', '-')} is "
+                f"{theirs}, not {preferred[name]}",
+                f"Train without --from, with another recipe, or keep its networks: {as_option(name, theirs)}.",
+            )
+
+
+def _free_fields(start: ModelFolder) -> set[str]:
+    """What may differ from the model to start from: names, image size and discriminators that it lacks."""
+    free = {"domain_a", "domain_b", "discriminators"} | ({"image_size"} if start.config.light else set())
+    if start.discriminators is None:
+        free |= {"discriminator_channels", "local_layers", "global_layers", "discriminator_cam"}
+    return free
+
+
+def as_option(name: str, value: object) -> str:
+    """A setting as the command line says it: `--image-size 64`, `--no-generator-cam`."""
+    option = OPTIONS.get(name, name.replace("_", "-"))
+    if isinstance(value, bool):
+        return f"--{option}" if value else f"--no-{option}"
+    return f"--{option} {value}"
+
+
 def _continued(start: ModelFolder, values: Mapping[str, Any]) -> ModelConfig:
     """The config of a model that starts from another one: its own, but for names, image size and discriminators."""
     theirs = start.config
-    free = {"domain_a", "domain_b"} | ({"image_size"} if theirs.light else set())
     if start.discriminators is None:
-        free |= {"discriminator_channels", "local_layers", "global_layers", "discriminator_cam"}
         values = {"discriminator_channels": theirs.channels} | dict(values)
-    for name in sorted(set(values) - free):
+    for name in sorted(set(values) - _free_fields(start)):
         if values[name] != getattr(theirs, name):
-            option = name.replace("_", "-")
+            option = as_option(name, values[name])
             raise UsageError(
-                f"--{option} {values[name]} contradicts the model to start from: its {option} is "
+                f"{option} contradicts the model to start from: its {name.replace('_', '-')} is "
                 f"{getattr(theirs, name)}",
-                f"Leave --{option} out, or train without --from.",
+                f"Leave {option.split()[0]} out, or train without --from.",
             )
     size = values.get("image_size", theirs.image_size)
     fitting = default_global_layers(size)
@@ -284,11 +330,24 @@ def _check_same(stored: Settings, name: str, value: object, run: Path) -> None:
         current = getattr(stored.recipe if name in RECIPE_FIELDS else stored, name)
     if current != value:
         option = OPTIONS.get(name, name.replace("_", "-"))
-        change = f"Change it with --resume {run} --{option} {value}" if name in TRAINING else f"Go on: --resume {run}"
+        way = f"Go on: --resume {run}"
+        if name in TRAINING:
+            way = f"Change it with --resume {run} {as_option(name, value)}"
         raise UsageError(
             f"{run} is a run of another configuration: its {option} is {current}, not {value}",
-            f"{change}, or name another folder: -o runs/NAME.",
+            f"{way}, or name another folder: -o runs/NAME.",
         )
+
+
+def check_features(given: Mapping[str, Any], settings: Settings) -> None:
+    """Whether what the user says about evaluation is of any use.
+
+    Raises:
+        UsageError: it names a network for it, and there is none.
+    """
+    for name in ("features", "feature_layer"):
+        if name in given and not settings.evaluates:
+            raise UsageError(f"--{name.replace('_', '-')} is about evaluation", "Add --evaluate-every 1000.")
 
 
 def check_start(start: ModelFolder, settings: Settings) -> list[str]:
@@ -296,7 +355,9 @@ def check_start(start: ModelFolder, settings: Settings) -> list[str]:
     notes = []
     if start.discriminators is None:
         notes.append("the model to start from comes without discriminators: new ones are trained from the start")
-    elif start.config.global_layers != settings.model.global_layers:
+    elif len(settings.model.scales) > len(start.config.scales):
+        notes.append("the model to start from has local discriminators only: new global ones are trained as well")
+    elif "global" in settings.model.scales and start.config.global_layers != settings.model.global_layers:
         notes.append(
             f"at {settings.model.image_size} px the global discriminator has {settings.model.global_layers} layers "
             f"instead of {start.config.global_layers}: it starts anew"

@@ -47,7 +47,17 @@ def write_model(
     run: RunFolder, networks: Networks, settings: Settings, step: int, counts: tuple[int, int] | None = None
 ) -> None:
     """Writes `model/`: the moving averages of the generators where there are any, and the discriminators."""
-    provenance = {
+    run.write_model(
+        settings.model,
+        generator_tensors(networks.best_generators),
+        networks.discriminator_tensors(),
+        provenance(settings, step, counts),
+    )
+
+
+def provenance(settings: Settings, step: int, counts: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Where the weights of a run's model come from, as plain JSON values."""
+    values = {
         "trained with": "ugatit train",
         "recipe": settings.recipe.name,
         "steps": step,
@@ -55,12 +65,7 @@ def write_model(
         "pictures": _counted(counts, settings) if counts is not None else None,
         "started from": _public_name(settings.start),
     }
-    run.write_model(
-        settings.model,
-        generator_tensors(networks.best_generators),
-        networks.discriminator_tensors(),
-        {name: value for name, value in provenance.items() if value is not None},
-    )
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _counted(counts: tuple[int, int], settings: Settings) -> str:

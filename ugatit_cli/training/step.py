@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Direction, Domain, Scale
+from ugatit_cli.config import DIRECTIONS, DOMAINS, Direction, Domain, Scale
 from ugatit_cli.losses import cam_loss, cycle_loss, identity_loss, lsgan_loss
 from ugatit_cli.nn.augmentation import augment
 from ugatit_cli.nn.discriminator import Discriminator
@@ -103,7 +103,7 @@ class TrainingStep:
         # A leaf: the graphs of what judges the translation end here, and their gradients meet here.
         fake = translation.image.detach().requires_grad_()
         losses: Losses = {}
-        for scale in SCALES:
+        for scale in self.networks.config.scales:
             losses |= self._train_discriminator(target, scale, goal, fake.detach())
             losses |= self._adversarial(target, scale, fake)
         losses |= self._cycle_and_identity(direction, source, fake)

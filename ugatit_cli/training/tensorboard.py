@@ -1,4 +1,4 @@
-"""A run's losses and samples for TensorBoard, which comes with `ugatit-cli[tensorboard]`."""
+"""A run's losses, evaluations and samples for TensorBoard, which comes with `ugatit-cli[tensorboard]`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from PIL import Image
 
 from ugatit_cli.durable import reported
 from ugatit_cli.errors import UsageError
+from ugatit_cli.training.evaluation import Evaluation
 from ugatit_cli.training.monitor import StepReport
 
 # Steps between two points of a curve.
@@ -49,9 +50,7 @@ class TensorBoard:
 
     def stepped(self, report: StepReport) -> None:
         """Every tenth step is a point of each curve: losses are the means since the last point."""
-        if self._writer is None:
-            with reported(self.folder):
-                self._writer = self._open(str(self.folder), purge_step=report.step)
+        self._begin(report.step)
         if report.losses:
             self._losses.append(report.losses)
         if report.step % EVERY and report.progress < 1:
@@ -60,6 +59,12 @@ class TensorBoard:
             for name, value in self._values(report).items():
                 self._writer.add_scalar(name, value, report.step)
         self._losses = []
+
+    def _begin(self, step: int) -> None:
+        """Makes the writer; nothing that was written from this step on counts any more."""
+        if self._writer is None:
+            with reported(self.folder):
+                self._writer = self._open(str(self.folder), purge_step=step)
 
     def _values(self, report: StepReport) -> dict[str, float]:
         values = {"learning rate": report.learning_rate}
@@ -82,6 +87,14 @@ class TensorBoard:
         with reported(self.folder), Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))  # (H, W, 3)
             self._writer.add_image("samples", pixels, step, dataformats="HWC")
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """KID of both directions is a point of each curve, for each kind of generators."""
+        self._begin(evaluation.step + 1)  # of a run that goes on: what its step wrote before it ended counts
+        with reported(self.folder):
+            for kind, kids in evaluation.kids.items():
+                for direction, kid in kids.items():
+                    self._writer.add_scalar(f"KID/{direction} {kind}", kid.mean, evaluation.step)
 
     def close(self) -> None:
         """Writes what is left."""

@@ -15,9 +15,11 @@ from ugatit_cli.batches import Batches, sample_pictures, stream
 from ugatit_cli.checkpoint import ModelFolder
 from ugatit_cli.datasets import Pictures, Preparation, fingerprint, load_pictures, memory_budget
 from ugatit_cli.errors import DataError
+from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.run_folder import RunFolder
 from ugatit_cli.training import state
 from ugatit_cli.training.distributed import Group
+from ugatit_cli.training.evaluation import Abandoned, Evaluator, is_evaluated
 from ugatit_cli.training.monitor import Listener, LossReader, Speed, StepReport, peak_memory
 from ugatit_cli.training.networks import Networks, build_networks, memory_format
 from ugatit_cli.training.samples import SampleSet, draw_samples, save_samples
@@ -122,6 +124,7 @@ class Trainer:
         settings: see `Settings`.
         pictures: of both domains.
         start: the model to start from, if there is one.
+        extractor: for evaluation, in the process of rank 0, if the settings ask for it.
     """
 
     def __init__(
@@ -133,6 +136,7 @@ class Trainer:
         listener: Listener,
         *,
         start: ModelFolder | None = None,
+        extractor: Extractor | None = None,
     ) -> None:
         self.run = run
         self.settings = settings
@@ -151,6 +155,9 @@ class Trainer:
         self.schedule = Schedule(settings, elapsed)
         self._samples = SampleSet(*(sample_pictures(one, SAMPLES, settings.seed) for one in pictures))
         self._last_report: StepReport | None = None
+        self._evaluator = Evaluator(run, settings, pictures, extractor) if extractor is not None else None
+        if self._evaluator is not None and self._evaluator.starts_anew:
+            listener.note(f"{run.best} was measured in another way: the next evaluation replaces it")
 
     @property
     def _leads(self) -> bool:
@@ -185,13 +192,15 @@ class Trainer:
         if finished:
             if self._leads and not self.run.samples_path(self.step).exists():
                 self._draw()  # the process that did the last step was killed just then
-            return Outcome(self.step, finished)
+            return Outcome(self.step, self._evaluate_if_missing(stop, last=True))
         try:
-            finished = self._steps(stop)
+            finished = self._evaluate_if_missing(stop) and self._steps(stop)
         except DataError:
             self._end()  # nothing is wrong with the networks
             raise
         self._end(draw=finished)
+        if finished:
+            finished = self._evaluate_if_missing(stop, last=True)
         self.machine.group.any(False)  # a process that ends takes the others along: wait until all is saved
         return Outcome(self.step, finished)
 
@@ -224,6 +233,8 @@ class Trainer:
                 if group.any(stop.is_set()):
                     return False
                 self._write_if_due()
+                if not self._evaluate_if_due(stop):
+                    return False
                 speed.restart()
         raise AssertionError("there is always a next batch")
 
@@ -294,6 +305,42 @@ class Trainer:
             self._save()
         if self.schedule.sample_due(self.step):
             self._draw()
+
+    def _evaluate_if_due(self, stop: threading.Event) -> bool:
+        if not self.settings.evaluates:
+            return True
+        due = self._leads and self.schedule.evaluation_due(self.step)
+        return self._evaluate(stop) if self.machine.group.any(due) else True
+
+    def _evaluate_if_missing(self, stop: threading.Event, *, last: bool = False) -> bool:
+        """Evaluates the last step, or the one to go on from if the process that did it was ended just then."""
+        if not self.settings.evaluates or not self.step:
+            return True
+        due = last or self.schedule.evaluation_due(self.step)
+        missing = self._leads and due and not is_evaluated(self.run, self.step)
+        return self._evaluate(stop) if self.machine.group.any(missing) else True
+
+    def _evaluate(self, stop: threading.Event) -> bool:
+        """Evaluates in the process of rank 0; False: `stop` was set meanwhile, and nothing came of it."""
+        group, done = self.machine.group, True
+        if self._evaluator is None:
+            while group.any(False):  # between batches, so that no patience ends
+                pass
+            return bool(group.share(float(done)))
+
+        def tick() -> None:
+            group.any(True)
+            if stop.is_set():
+                raise Abandoned
+
+        try:
+            with self.schedule.paused():
+                evaluation = self._evaluator(self.networks, self.step, self.schedule.elapsed, tick)
+            self.listener.evaluated(evaluation)
+        except Abandoned:
+            done = False
+        group.any(False)
+        return bool(group.share(float(done)))
 
     def _draw(self) -> None:
         image = draw_samples(

@@ -1,0 +1,133 @@
+"""The tables of `benchmarks.ablation`: rows, figures, orders."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import ablation_tables as tables
+from benchmarks.ablation_tables import ABLATIONS, ADDITIONS, PAPER, UNTOUCHED, Disagreement, Figure
+from ugatit_cli.dataset_files import Folders
+from ugatit_cli.recipe import preset
+from ugatit_cli.training.settings import Settings, new_settings
+
+NAMES = ("flat", "clay")
+
+
+def result(a2b: float, b2a: float, steps: int = 5) -> dict[str, Any]:
+    """Of one training, as the JSON file has it."""
+    return {"a2b": {"kid": a2b, "std": 0.001}, "b2a": {"kid": b2a, "std": 0.001}, "steps": steps}
+
+
+def settings(row: dict[str, Any]) -> Settings:
+    given = {"channels": 16, "image_size": 64, "precision": "fp32"} | row
+    return new_settings(given, Folders(Path("trainA"), Path("trainB")), device=torch.device("cpu"))
+
+
+def test_every_ablation_is_what_its_name_says() -> None:
+    assert set(ABLATIONS) == set(PAPER)
+    whole, found = settings(ABLATIONS["U-GAT-IT"]), {}
+    for row, changes in ABLATIONS.items():
+        ours = settings(changes)
+        assert (ours.recipe.ema, ours.recipe.augment) == (whole.recipe.ema, whole.recipe.augment)
+        before, after = dataclasses.asdict(whole.model), dataclasses.asdict(ours.model)
+        found[row] = {name: value for name, value in after.items() if value != before[name]}
+    norms = {f"w/ {name}": {"decoder_norm": name.lower()} for name in ("IN", "LN", "AdaIN", "GN")}
+    cams = {"generator_cam": False, "discriminator_cam": False}
+    assert found == norms | {
+        "U-GAT-IT": {},
+        "w/o CAM": cams,
+        "w/o G_CAM": {"generator_cam": False},
+        "w/o D_CAM": {"discriminator_cam": False},
+        "CycleGAN": cams | {"decoder_norm": "in", "discriminators": "local"},
+    }
+
+
+def test_every_addition_alone_and_all_of_them() -> None:
+    paper, default = settings(ADDITIONS["paper"]), settings(ADDITIONS["default"])
+    assert (paper.recipe, default.recipe) == (preset("paper"), preset("default"))
+    added = set()
+    for row, changes in ADDITIONS.items():
+        recipe = settings(changes).recipe.to_dict()
+        changed = {name for name, value in paper.recipe.to_dict().items() if recipe[name] != value}
+        if row.startswith("+"):
+            assert len(changed) == ("precision" not in changes), row
+            added |= changed
+    differing = {name for name, value in default.recipe.to_dict().items() if value != paper.recipe.to_dict()[name]}
+    assert differing - {"name"} == added
+
+
+def test_slugs_tell_rows_apart() -> None:
+    for rows in (ABLATIONS, ADDITIONS):
+        assert len({tables.slug(row) for row in rows}) == len(rows)
+    assert [tables.slug(row) for row in ("U-GAT-IT", "w/o G_CAM", "+ learning rate 2e-4")] == [
+        "u-gat-it", "w-o-g-cam", "learning-rate-2e-4",
+    ]  # fmt: skip
+
+
+def test_figures_of_several_seeds() -> None:
+    one, two = {"0": result(0.1, 0.2)}, {"0": result(0.1, 0.2), "1": result(0.3, 0.4)}
+    assert tables.cell(one, "a2b") == "10.00 ± 0.10"
+    assert tables.cell(two, "a2b") == "20.00 ± 0.10 (10.00, 30.00)"
+    assert tables.cell(two, "b2a") == "30.00 ± 0.10 (20.00, 40.00)"
+
+
+def test_where_the_order_differs() -> None:
+    theirs = {"x": Figure(1, 0), "y": Figure(2, 0), "z": Figure(3, 0), "tie": Figure(3, 0)}
+    ours = {"x": Figure(5, 0.5), "y": Figure(4, 0.4), "z": Figure(1, 0.1), "more": Figure(0, 0)}
+    assert list(tables.disagreements(ours, theirs)) == [
+        Disagreement("y", "x", clear=True),
+        Disagreement("z", "x", clear=True),
+        Disagreement("z", "y", clear=True),
+    ]
+    (close,) = tables.disagreements({"x": Figure(5, 0.6), "y": Figure(4, 0.5)}, theirs)
+    assert not close.clear
+    assert not list(tables.disagreements({"x": Figure(4, 1), "y": Figure(4, 1)}, theirs))
+    assert not list(tables.disagreements({"tie": Figure(4, 1), "z": Figure(5, 1)}, theirs))
+
+
+@given(st.lists(st.floats(0, 100), min_size=2, max_size=6, unique=True))
+def test_a_table_agrees_with_itself_and_not_with_its_opposite(means: list[float]) -> None:
+    ours = {str(index): Figure(mean, 0) for index, mean in enumerate(means)}
+    opposite = {row: Figure(-figure.mean, 0) for row, figure in ours.items()}
+    assert not list(tables.disagreements(ours, ours))
+    assert len(list(tables.disagreements(ours, opposite))) == len(means) * (len(means) - 1) // 2
+
+
+def test_the_table_of_ablations() -> None:
+    rows = {
+        UNTOUCHED: {"0": result(0.3, 0.31)},
+        "w/ IN": {"0": result(0.1, 0.2)},
+        "U-GAT-IT": {"0": result(0.2, 0.15)},
+    }
+    text = tables.ablation_table(rows, NAMES)
+    lines = text.splitlines()
+    assert lines[0].startswith("| KID x 100, lower is better | flat → clay | clay → flat | paper: selfie")
+    assert lines[2:5] == [
+        "| untouched | 30.00 ± 0.10 | 31.00 ± 0.10 |  |  |",
+        "| U-GAT-IT | 20.00 ± 0.10 | 15.00 ± 0.10 | 11.61 ± 0.57 | 11.52 ± 0.57 |",
+        "| w/ IN | 10.00 ± 0.10 | 20.00 ± 0.10 | 13.64 ± 0.76 | 13.58 ± 0.80 |",
+    ]
+    assert "flat → clay: 0 of 1 pairs of rows are in the paper's order." in lines
+    assert "- w/ IN is better than U-GAT-IT: 10.00 < 20.00 (the paper: 13.64 > 11.61)" in lines
+    assert lines[-1] == "clay → flat: 1 of 1 pairs of rows are in the paper's order."
+    assert "Only orders compare" in text
+
+
+def test_the_table_of_additions() -> None:
+    rows = {
+        "default": {"0": result(0.1, 0.2, steps=70), "1": result(0.1, 0.2, steps=80)},
+        "paper": {"0": result(0.3, 0.2, steps=30)},
+        UNTOUCHED: {"0": {way: {"kid": 0.5, "std": 0.0} for way in tables.WAYS}},
+    }
+    lines = tables.additions_table(rows, NAMES).splitlines()
+    assert lines[2:] == [
+        "| untouched | 50.00 ± 0.00 | 50.00 ± 0.00 |  |",
+        "| paper | 30.00 ± 0.10 | 20.00 ± 0.10 | 30 |",
+        "| default | 10.00 ± 0.10 (10.00, 10.00) | 20.00 ± 0.10 (20.00, 20.00) | 70, 80 |",
+    ]

@@ -1,0 +1,541 @@
+"""Evaluation during training: its figures, the best model, and that training is as without it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.extractors import tiny_extractor
+from tests.pictures import CPU, TINY, Log, make_folders, metrics, train, weights
+from ugatit_cli import run_folder
+from ugatit_cli.checkpoint import open_model
+from ugatit_cli.config import DIRECTIONS
+from ugatit_cli.dataset_files import Folders
+from ugatit_cli.datasets import Pictures
+from ugatit_cli.errors import DataError, ModelError, OutputError, TrainingError, UsageError
+from ugatit_cli.metrics.distances import Kid, kid
+from ugatit_cli.metrics.features import Extractor
+from ugatit_cli.model import Model
+from ugatit_cli.run_folder import RunFolder
+from ugatit_cli.training import evaluation as module
+from ugatit_cli.training import session
+from ugatit_cli.training.distributed import Group
+from ugatit_cli.training.evaluation import Evaluation, Evaluator, best_of, check_holdout, is_evaluated
+from ugatit_cli.training.session import Request
+from ugatit_cli.training.settings import Settings
+from ugatit_cli.training.trainer import Machine, Trainer, load_data
+
+EVALUATED: dict[str, Any] = {
+    "iterations": 6,
+    "holdout": "6",
+    "checkpoint_every": "2",
+    "evaluate_every": "2",
+    "ema": 0.5,
+    "learning_rate": 0.01,  # so that steps differ in what they are worth
+    "recipe": "paper",
+}
+
+
+@pytest.fixture(scope="module")
+def sixteen(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """Two folders of 16 tiny pictures, 6 of which are held out."""
+    return make_folders(tmp_path_factory.mktemp("sixteen"), 16)
+
+
+@pytest.fixture(autouse=True)
+def extractors(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What extractors were asked for; each is the tiny one."""
+    asked: list[Any] = []
+
+    def load(file: Path | None, layer: str | None, *, device: torch.device) -> Extractor:
+        asked.append((file, layer, device))
+        return tiny_extractor()
+
+    monkeypatch.setattr(module, "load_extractor", load)
+    return asked
+
+
+@pytest.fixture(scope="module")
+def whole(sixteen: Folders, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Log]:
+    """A run with evaluations that nobody interrupted, and what it told."""
+    path, log = tmp_path_factory.mktemp("whole") / "run", Log()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "load_extractor", lambda *_, **__: tiny_extractor())
+        train(path, sixteen, EVALUATED, log=log)
+    return path, log
+
+
+def best_files(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted((path / "best").iterdir())}
+
+
+def same_end(one: Path, other: Path) -> None:
+    assert weights(one) == weights(other)
+    assert metrics(one) == metrics(other)
+    assert best_files(one) == best_files(other)
+    assert not [file for file in one.rglob(".*") if file.name != ".lock"]
+
+
+def curve(path: Path) -> list[dict[str, Any]]:
+    return [line for line in metrics(path) if "kid" in line]
+
+
+# --- Figures and the best model ------------------------------------------------------------------------
+
+
+def test_every_evaluation_is_told_and_noted(whole: tuple[Path, Log]) -> None:
+    path, log = whole
+    assert [one.step for one in log.evaluations] == [2, 4, 6]
+    for evaluation, line in zip(log.evaluations, curve(path), strict=True):
+        assert list(evaluation.kids) == ["moving average", "current"]
+        assert line["step"] == evaluation.step
+        for prefix, kids in zip(("kid", "kid_current"), evaluation.kids.values(), strict=True):
+            assert line[prefix] == {direction: kids[direction].mean for direction in DIRECTIONS}
+            assert line[f"{prefix}_std"] == {direction: kids[direction].std for direction in DIRECTIONS}
+    means = [min(map(module.mean_kid, one.kids.values())) for one in log.evaluations]
+    assert len(set(means)) == 3
+    assert [one.best for one in log.evaluations] == [mean == min(means[: i + 1]) for i, mean in enumerate(means)]
+
+
+def test_the_best_model_is_kept(whole: tuple[Path, Log]) -> None:
+    path, log = whole
+    evaluation = [one for one in log.evaluations if one.best][-1]
+    model, best = open_model(path / "best"), best_of(RunFolder(path))
+    assert best is not None
+    kids = evaluation.kids[evaluation.winner]
+    assert model.provenance == {
+        "trained with": "ugatit train",
+        "recipe": "paper",
+        "steps": evaluation.step,
+        "batch size": 1,
+        "pictures": "10 red, 10 blue",
+        "generators": evaluation.winner,
+        "kid": {direction: one.mean for direction, one in kids.items()},
+        "kid_std": {direction: one.std for direction, one in kids.items()},
+        "extractor": "tiny network, 6 features",
+        "subsets": "100 of 3 pictures",
+        "held-out pictures": "6 red, 6 blue",
+    }
+    assert (best.step, best.generators, best.mean) == (evaluation.step, evaluation.winner, module.mean_kid(kids))
+    assert model.discriminators is not None
+
+
+def test_the_figures_are_those_of_the_model_that_is_kept(whole: tuple[Path, Log]) -> None:
+    path, _ = whole
+    best = best_of(RunFolder(path))
+    assert best is not None
+    model = Model.from_folder("best", open_model(path / "best"), device="cpu", precision="fp32")
+    settings = Settings.from_document(RunFolder(path).document(), path / "config.toml")
+    a, b = (middles(one) for one in load_data(settings, None, Machine(CPU, 1, Group()), Log(), threading.Event()))
+    extractor = tiny_extractor()
+    features = {way: extractor(stacked(model.translate(of, way))) for way, of in zip(DIRECTIONS, (a, b), strict=True)}
+    for way, real in zip(DIRECTIONS, (b, a), strict=True):
+        assert kid(features[way], extractor(stacked(real))).mean == pytest.approx(best.kid[way], abs=1e-9)
+
+
+def middles(pictures: Pictures) -> list[Image.Image]:
+    """Held-out pictures as the network is to see them, made without any code of the package: squashed to 32x32."""
+    found = []
+    for path in pictures.held_out:
+        with Image.open(path) as image:
+            found.append(image.resize((32, 32), Image.Resampling.BILINEAR))
+    return found
+
+
+def stacked(pictures: list[Image.Image]) -> torch.Tensor:
+    return torch.from_numpy(np.stack([np.asarray(one) for one in pictures])).permute(0, 3, 1, 2)
+
+
+def test_without_a_moving_average(sixteen: Folders, tmp_path: Path) -> None:
+    log = Log()
+    train(tmp_path / "run", sixteen, EVALUATED | {"ema": 0.0, "iterations": 2}, log=log)
+    assert [list(one.kids) for one in log.evaluations] == [["current"]]
+    assert set(curve(tmp_path / "run")[0]) == {"step", "kid", "kid_std"}
+    files = weights(tmp_path / "run")
+    assert best_files(tmp_path / "run")["model.safetensors"] == files["model/model.safetensors"]
+
+
+def test_a_worse_model_does_not_replace_the_best(
+    sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([0.3, 0.3, 0.5, 0.5, 0.2, 0.4, 0.2, 0.4, 0.3, 0.3, 0.3, 0.3])  # average, current; a2b, b2a
+    monkeypatch.setattr(module, "kid", lambda *_: Kid(next(values), 0.01, 100, 3))
+    monkeypatch.setattr(session, "extractor_for", lambda *_: tiny_extractor())
+    log = Log()
+    train(tmp_path / "run", sixteen, EVALUATED, log=log)
+    assert [one.best for one in log.evaluations] == [True, True, False]
+    assert [one.winner for one in log.evaluations] == ["moving average"] * 3
+    best = best_of(RunFolder(tmp_path / "run"))
+    assert best is not None
+    assert (best.step, best.kid) == (4, {"a2b": 0.2, "b2a": 0.2})
+
+
+def test_the_current_generators_may_be_the_best(
+    sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([0.3, 0.1, 0.3, 0.2])
+    monkeypatch.setattr(module, "kid", lambda *_: Kid(next(values), 0.01, 100, 3))
+    monkeypatch.setattr(session, "extractor_for", lambda *_: tiny_extractor())
+    path = tmp_path / "run"
+    train(path, sixteen, EVALUATED | {"iterations": 2})
+    checkpoint = weights(path)["checkpoints/step_00000002/generators.safetensors"]
+    assert open_model(path / "best").provenance["generators"] == "current"
+    assert best_files(path)["model.safetensors"] == checkpoint
+
+
+# --- Training is as without ----------------------------------------------------------------------------
+
+
+def test_training_is_as_without(whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path) -> None:
+    train(tmp_path / "run", sixteen, EVALUATED | {"evaluate_every": "off"})
+    assert weights(tmp_path / "run") == weights(whole[0])
+    assert metrics(tmp_path / "run") == [line for line in metrics(whole[0]) if "kid" not in line]
+    assert not (tmp_path / "run" / "best").exists()
+
+
+def test_no_random_numbers_are_drawn_and_networks_stay_as_they_are(
+    whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path
+) -> None:
+    trainer = waiting_trainer(whole[0], tmp_path, sixteen)
+    evaluator = trainer._evaluator
+    assert evaluator is not None
+    before = {stem: {name: t.clone() for name, t in file.items()} for stem, file in trainer.networks.files().items()}
+    torch_state, numpy_state = torch.get_rng_state(), numpy_random_state()
+    evaluator(trainer.networks, 6, 1.0)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.array_equal(numpy_random_state(), numpy_state)
+    for stem, file in trainer.networks.files().items():
+        assert all(torch.equal(tensor, before[stem][name]) for name, tensor in file.items())
+    assert all(generator.training for generator in trainer.networks.generators.values())
+    assert not any(average.training for average in trainer.networks.averages.values())
+
+
+def numpy_random_state() -> Any:
+    return np.random.get_state(legacy=False)["state"]["key"]
+
+
+def waiting_trainer(run: Path, tmp_path: Path, folders: Folders) -> Trainer:
+    """Of a copy of a run, at its last checkpoint."""
+    shutil.copytree(run, tmp_path / "copy")
+    folder, machine = RunFolder(tmp_path / "copy"), Machine(CPU, 1, Group())
+    settings = replace(Settings.from_document(folder.document(), run / "config.toml"), folders=folders)
+    pictures = load_data(settings, folder, machine, Log(), threading.Event())
+    return Trainer(folder, settings, pictures, machine, Log(), extractor=tiny_extractor())
+
+
+def test_real_pictures_go_through_the_network_once(
+    whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, seen = waiting_trainer(whole[0], tmp_path, sixteen), []
+    extractor = tiny_extractor()
+
+    def counting(pictures: torch.Tensor) -> torch.Tensor:
+        seen.append(len(pictures))
+        return extractor.network(pictures)
+
+    for kept_bytes in (2**20, 0):  # in memory, and read again
+        monkeypatch.setattr(module, "KEPT_BYTES", kept_bytes)
+        counted = replace(extractor, network=counting)
+        evaluator = Evaluator(trainer.run, trainer.settings, trainer.pictures, counted)
+        seen.clear()
+        first = evaluator(trainer.networks, 6, 1.0)
+        assert sum(seen) == 6 * 6  # two kinds and the real ones, of either domain
+        second = evaluator(trainer.networks, 6, 1.0)
+        assert sum(seen) == 6 * 10
+        assert first.kids == second.kids
+
+
+# --- Interrupted ---------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Ends a run at once, as if it were killed."""
+
+
+def kill(*_: Any, **__: Any) -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize(("place", "every"), [("append_metrics", "4"), ("write_best", "2"), ("save_checkpoint", "4")])
+def test_a_killed_run_ends_as_the_whole_one(
+    whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path, place: str, every: str
+) -> None:
+    path, given = tmp_path / "run", EVALUATED | {"checkpoint_every": every}
+    original: Callable[..., Any] = getattr(RunFolder, place)
+    left = [1]  # calls that succeed before the kill
+
+    def killing(self: RunFolder, *arguments: Any, **options: Any) -> Any:
+        left[0] -= 1
+        return kill() if left[0] < 0 else original(self, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
+        patch.setattr(RunFolder, place, killing)
+        train(path, sixteen, given)
+    train(path, sixteen, given)
+    same_end(path, whole[0])
+
+
+@pytest.mark.parametrize("stop", [2, 6])
+def test_a_stopped_run_ends_as_the_whole_one(
+    whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path, stop: int
+) -> None:
+    path = tmp_path / "run"
+    _, outcome = train(path, sixteen, EVALUATED, stop_after=stop)
+    assert (outcome.step, outcome.finished) == (stop, False)
+    assert not is_evaluated(RunFolder(path), stop)
+    _, outcome = train(path, sixteen, EVALUATED)
+    assert outcome.finished
+    same_end(path, whole[0])
+
+
+def test_stopped_during_an_evaluation(
+    whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, stop = tmp_path / "run", threading.Event()
+    machine, request = Machine(CPU, 1, Group()), Request(TINY | EVALUATED, sixteen)
+    with monkeypatch.context() as patch:
+        translate = module.translate
+
+        def stopping(*arguments: Any) -> torch.Tensor:
+            stop.set()
+            return translate(*arguments)
+
+        patch.setattr(module, "translate", stopping)
+        _, outcome = session.train(RunFolder(path), request, machine, Log(), stop)
+    assert (outcome.step, outcome.finished) == (2, False)
+    assert not (path / "best").exists()
+    train(path, sixteen, EVALUATED)
+    same_end(path, whole[0])
+
+
+def test_a_best_model_of_a_step_that_was_undone_stays(sixteen: Folders, tmp_path: Path) -> None:
+    path, given = tmp_path / "run", EVALUATED | {"checkpoint_every": "100"}
+    with pytest.raises(Killed):
+        train(path, sixteen, given, log=Log({3: kill}))
+    before = best_files(path)
+    assert (RunFolder(path).latest(), best_of(RunFolder(path)) is not None) == (None, True)
+    log = Log()
+    train(path, sixteen, given, log=log, stop_after=3)
+    assert [(one.step, one.best) for one in log.evaluations] == [(2, True)]  # the same again
+    assert best_files(path) == before
+
+
+def test_a_kill_between_two_renames_leaves_the_former_best(whole: tuple[Path, Log], tmp_path: Path) -> None:
+    shutil.copytree(whole[0], tmp_path / "run")
+    run, before = RunFolder(tmp_path / "run"), best_files(whole[0])
+    run.best.rename(run.path / ".best.0123abcd.old")
+    (run.path / ".best.0123abcd.tmp").mkdir()
+    run.clean()
+    assert best_files(run.path) == before
+    assert not [file for file in run.path.iterdir() if file.name.startswith(".best")]
+
+
+def test_a_best_model_that_can_not_be_written(
+    whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run"
+
+    put = run_folder._put
+
+    def failing(temporary: Path, folder: Path) -> None:
+        if folder.name == "best":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(temporary, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "_put", failing)
+        with pytest.raises(OutputError, match=r"run/best: no space left"):
+            train(path, sixteen, EVALUATED)
+    train(path, sixteen, EVALUATED)
+    same_end(path, whole[0])
+
+
+def test_a_finished_run_is_evaluated_when_somebody_asks(sixteen: Folders, tmp_path: Path) -> None:
+    path, log = tmp_path / "run", Log()
+    train(path, sixteen, EVALUATED | {"evaluate_every": "off", "iterations": 2})
+    _, outcome = train(path, None, {"evaluate_every": "5"}, log=log)
+    assert outcome.finished
+    assert (log.reports, [one.step for one in log.evaluations]) == ([], [2])
+    train(path, None, {}, log=log)
+    assert len(log.evaluations) == 1
+
+
+def test_another_extractor_begins_anew(whole: tuple[Path, Log], tmp_path: Path, monkeypatch: Any) -> None:
+    shutil.copytree(whole[0], tmp_path / "run")
+    better, log = tiny_extractor("another", seed=1), Log()
+    # Distances a hundred times as large: by the figures alone, nothing would be better any more.
+    larger = replace(better, network=lambda pictures: 10 * better.network(pictures))
+    monkeypatch.setattr(module, "load_extractor", lambda *_, **__: larger)
+    train(tmp_path / "run", None, {"iterations": 7, "features": "/other"}, log=log)
+    assert [one.best for one in log.evaluations] == [True]
+    assert open_model(tmp_path / "run" / "best").provenance["extractor"] == "another"
+    assert any("best was measured in another way" in note for note in log.notes)
+
+
+# --- What goes wrong -----------------------------------------------------------------------------------
+
+
+def test_a_held_out_picture_that_vanishes(tmp_path: Path) -> None:
+    folders, path = make_folders(tmp_path / "pictures", 16), tmp_path / "run"
+    train(path, folders, EVALUATED | {"iterations": 1})
+    settings = Settings.from_document(RunFolder(path).document(), path / "config.toml")
+    pictures = load_data(settings, None, Machine(CPU, 1, Group()), Log(), threading.Event())
+    gone = pictures[0].held_out[3]
+    data = gone.read_bytes()
+    with pytest.raises(DataError, match="it could be read when training started"):
+        train(path, folders, EVALUATED, log=Log({2: gone.unlink}))
+    assert RunFolder(path).latest() == 2
+    assert curve(path)[-1]["step"] == 1
+    gone.write_bytes(data)
+    train(path, folders, EVALUATED)
+    assert [line["step"] for line in curve(path)] == [1, 2, 4, 6]
+
+
+def test_translations_that_are_not_numbers(whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path) -> None:
+    trainer = waiting_trainer(whole[0], tmp_path, sixteen)
+    before = best_files(trainer.run.path)
+    assert trainer._evaluator is not None
+    with torch.no_grad():
+        trainer.networks.generators["b2a"].to_rgb.weight.fill_(torch.nan)
+    with pytest.raises(TrainingError, match=r"^step 9: a translation is not finite$"):
+        trainer._evaluator(trainer.networks, 9, 1.0)
+    assert best_files(trainer.run.path) == before
+    assert not is_evaluated(trainer.run, 9)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"format": 1, "model": {}, "provenance": {"steps": 3}}',
+        '{"format": 1, "model": {}, "provenance": {"steps": "3", "kid": {"a2b": 1, "b2a": 2}}}',
+        '{"format": 1, "model": {}, "provenance": {"steps": 3, "kid": {"a2b": 1}}}',
+        '{"format": 1, "model": {}, "provenance": {"steps": 3, "kid": {"a2b": 1, "b2a": null}}}',
+    ],
+)
+def test_a_best_model_that_says_something_else(tmp_path: Path, text: str) -> None:
+    run = RunFolder(tmp_path)
+    assert best_of(run) is None
+    run.best.mkdir()
+    (run.best / "config.json").write_text(text)
+    assert best_of(run) is None
+    good = '{"format": 1, "model": {}, "provenance": {"steps": 3, "kid": {"a2b": 1, "b2a": 2}}}'
+    (run.best / "config.json").write_text(good)
+    assert (best_of(run) or pytest.fail("unread")).mean == 1.5
+
+
+# --- By the clock --------------------------------------------------------------------------------------
+
+
+def test_evaluating_takes_no_time_of_the_runs(
+    sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+
+    class Clock:
+        monotonic = staticmethod(lambda: now[0])
+
+    def tick(seconds: float = 15) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr("ugatit_cli.training.schedule.time", Clock)
+    evaluate = Evaluator.__call__
+
+    def slow(self: Evaluator, *arguments: Any) -> Evaluation:
+        tick(600)
+        return evaluate(self, *arguments)
+
+    monkeypatch.setattr(Evaluator, "__call__", slow)
+    log = Log(dict.fromkeys(range(1, 9), tick))
+    given = EVALUATED | {"minutes": 2.0, "evaluate_every": "0.7m", "checkpoint_every": "100"}
+    del given["iterations"]
+    _, outcome = train(tmp_path / "run", sixteen, given, log=log)
+    assert (outcome.step, outcome.finished) == (9, True)
+    assert [report.progress for report in log.reports] == [i / 8 for i in range(9)]
+    assert [one.step for one in log.evaluations] == [3, 6, 9]
+    assert [line["elapsed"] for line in RunFolder(tmp_path / "run").metrics() if "kid" in line] == [45, 90, 120]
+
+
+# --- Before training -----------------------------------------------------------------------------------
+
+
+def test_settings_of_the_extractor_are_kept(
+    sixteen: Folders, tmp_path: Path, extractors: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run"
+    given = EVALUATED | {"features": "/net.safetensors", "feature_layer": "Mixed_6c"}
+    train(path, sixteen, given | {"iterations": 1})
+    monkeypatch.chdir(tmp_path)
+    train(path, None, {"iterations": 2})
+    train(path, None, {"iterations": 3, "feature_layer": "Mixed_7a"})
+    train(path, None, {"iterations": 4, "evaluate_every": "off"})
+    file = Path("/net.safetensors")
+    assert extractors == [(file, "Mixed_6c", CPU), (file, "Mixed_6c", CPU), (file, "Mixed_7a", CPU)]
+
+
+def test_without_evaluation_nothing_is_loaded(sixteen: Folders, tmp_path: Path, extractors: list[Any]) -> None:
+    train(tmp_path / "run", sixteen, {"iterations": 1})
+    assert extractors == []
+    with pytest.raises(UsageError, match="--feature-layer is about evaluation"):
+        train(tmp_path / "other", sixteen, {"iterations": 1, "feature_layer": "x"})
+    with pytest.raises(UsageError, match="--features is about evaluation"):
+        train(tmp_path / "run", None, {"features": "x"})
+
+
+def test_an_extractor_that_can_not_be_loaded(
+    sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise ModelError("no such file")
+
+    monkeypatch.setattr(module, "load_extractor", failing)
+    with pytest.raises(ModelError, match="no such file"):
+        train(tmp_path / "run", sixteen, EVALUATED)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_extra_is_missing(sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch_fidelity.metric_kid", None)
+    with pytest.raises(UsageError) as caught:
+        train(tmp_path / "run", sixteen, EVALUATED)
+    assert caught.value.hint == 'pip install "ugatit-cli[eval]"'
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("holdout", "has"), [("off", "none"), ("3", "3")])
+def test_too_few_held_out_pictures(sixteen: Folders, tmp_path: Path, holdout: str, has: str) -> None:
+    request = Request(TINY | EVALUATED | {"holdout": holdout}, sixteen)
+    for call in (session.train, session.dry_run):
+        with pytest.raises(UsageError, match=f"needs 4 held-out pictures.*red has {has}$") as caught:
+            call(RunFolder(tmp_path / "run"), request, Machine(CPU, 1, Group()), Log(), threading.Event())
+        assert "--holdout 50" in caught.value.hint
+    assert not RunFolder(tmp_path / "run").exists
+
+
+def test_few_held_out_pictures_are_told(sixteen: Folders, tmp_path: Path) -> None:
+    request = Request(TINY | EVALUATED | {"iterations": 1}, sixteen)
+    for call in (session.dry_run, session.train):
+        log = Log()
+        call(RunFolder(tmp_path / "run"), request, Machine(CPU, 1, Group()), log, threading.Event())
+        assert "evaluation every 2 steps with tiny network, 6 features" in log.notes
+        assert "KID of 6 held-out pictures is a rough figure: --holdout 50 or more is better" in log.notes
+
+
+def test_enough_held_out_pictures(whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path) -> None:
+    trainer = waiting_trainer(whole[0], tmp_path, sixteen)
+    a, b = trainer.pictures
+    many = replace(a, held_out=a.held_out * 9), replace(b, held_out=b.held_out * 9)
+    assert check_holdout(many, trainer.settings.model) is None

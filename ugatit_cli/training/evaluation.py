@@ -1,0 +1,327 @@
+"""How good a run's generators are: KID on its hold-out, the curve of it, and the best model so far.
+
+The best model is that of the lowest KID, the mean of both directions, whichever way the training went afterwards: one
+of a step that a kill undid stays until a better one comes. An uninterrupted run ends with the same one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+import torch
+from torch import Tensor
+
+from ugatit_cli.batches import sample_pictures
+from ugatit_cli.checkpoint import CONFIG_FILE, read_config
+from ugatit_cli.config import DIRECTIONS, Direction, Domain, ModelConfig
+from ugatit_cli.datasets import Pictures
+from ugatit_cli.errors import ModelError, TrainingError, UsageError
+from ugatit_cli.metrics.distances import Kid, Subsets, kid
+from ugatit_cli.metrics.features import Extractor, load_extractor
+from ugatit_cli.nn.evaluation import evaluating
+from ugatit_cli.nn.generator import Generator
+from ugatit_cli.run_folder import RunFolder
+from ugatit_cli.training import state
+from ugatit_cli.training.networks import Networks, generator_tensors
+from ugatit_cli.training.settings import Settings
+from ugatit_cli.training.step import SOURCE, TARGET
+
+Kind = Literal["moving average", "current"]
+Kids = Mapping[Direction, Kid]
+
+FEWEST: Final = 4
+"""Held-out pictures of a domain that KID needs."""
+
+ROUGH: Final = 50
+"""Held-out pictures of a domain below which its figures are rough."""
+
+# Pictures between two looks at whether to go on.
+BATCH: Final = 8
+# Of a domain's held-out pictures: more are read again each time.
+KEPT_BYTES: Final = 2**28
+
+
+class Abandoned(Exception):  # never seen by users
+    """An evaluation was given up: nothing of it is kept."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        step: training steps done.
+        kids: KID of both directions, of each kind of generators; those that `model` has come first.
+        best: whether it is the best so far.
+        seconds: how long it took.
+    """
+
+    step: int
+    kids: Mapping[Kind, Kids]
+    best: bool
+    seconds: float
+
+    @property
+    def winner(self) -> Kind:
+        """The kind whose KID is lower."""
+        return min(self.kids, key=lambda kind: mean_kid(self.kids[kind]))
+
+
+@dataclass(frozen=True)
+class Best:
+    """What the provenance of a run's best model says.
+
+    Attributes:
+        step: training steps done.
+        generators: which kind it has.
+        kid: by direction, not times 100.
+        protocol: how it was measured; figures of different ones don't compare.
+    """
+
+    step: int
+    generators: str
+    kid: Mapping[Direction, float]
+    protocol: Mapping[str, str]
+
+    @property
+    def mean(self) -> float:
+        """Of both directions."""
+        return sum(self.kid.values()) / len(self.kid)
+
+
+def mean_kid(kids: Kids) -> float:
+    """The mean of both directions."""
+    return sum(one.mean for one in kids.values()) / len(kids)
+
+
+# --- Before training -----------------------------------------------------------------------------------
+
+
+def extractor_for(settings: Settings, device: torch.device) -> Extractor:
+    """The extractor of a run that evaluates.
+
+    Raises:
+        UsageError: the extra isn't installed, or there is no such layer.
+        ModelError: the file is missing or another one, or the standard network can't be downloaded.
+    """
+    vectors = torch.eye(FEWEST, dtype=torch.float64)
+    kid(vectors, vectors, Subsets(count=1))  # it needs the extra, too: said now and not in the night
+    file = Path(settings.features) if settings.features is not None else None
+    return load_extractor(file, settings.feature_layer, device=device)
+
+
+def check_holdout(pictures: tuple[Pictures, Pictures], config: ModelConfig) -> str | None:
+    """Whether there are enough held-out pictures to evaluate on; what users should know about their number.
+
+    Raises:
+        UsageError: too few of a domain.
+    """
+    counts = _counts(pictures, config)
+    name = min(counts, key=lambda name: counts[name])
+    if counts[name] < FEWEST:
+        raise UsageError(
+            f"--evaluate-every needs {FEWEST} held-out pictures of each domain at least, better {ROUGH}: {name} has "
+            f"{counts[name] or 'none'}",
+            f"Begin a run with more, --holdout {ROUGH}, or train without evaluation: --evaluate-every off",
+        )
+    if counts[name] < ROUGH:
+        return f"KID of {counts[name]} held-out pictures is a rough figure: --holdout {ROUGH} or more is better"
+    return None
+
+
+def _counts(pictures: tuple[Pictures, Pictures], config: ModelConfig) -> dict[str, int]:
+    names = (config.domain_a, config.domain_b)
+    return {name: len(one.held_out) for name, one in zip(names, pictures, strict=True)}
+
+
+# --- In between ----------------------------------------------------------------------------------------
+
+
+class Evaluator:
+    """Evaluates a run's generators and keeps the best; leaves training as it is: weights, modes, random numbers.
+
+    Args:
+        run: its folder.
+        pictures: of both domains; each needs held-out ones, see `check_holdout`.
+        extractor: makes features of them.
+    """
+
+    def __init__(
+        self, run: RunFolder, settings: Settings, pictures: tuple[Pictures, Pictures], extractor: Extractor
+    ) -> None:
+        self.run = run
+        self.settings = settings
+        self.extractor = extractor
+        self._held_out: dict[Domain, _HeldOut] = {one.domain: _HeldOut(one) for one in pictures}
+        self._real: dict[Domain, Tensor] = {}
+        held_out = _counts(pictures, settings.model)
+        subsets = Subsets()
+        self.protocol = {
+            "extractor": extractor.name,
+            "subsets": f"{subsets.count} of {subsets.size_for(*held_out.values())} pictures",
+            "held-out pictures": ", ".join(f"{count:,} {name}" for name, count in held_out.items()),
+        }
+        self._trained_on = (len(pictures[0].files), len(pictures[1].files))
+
+    @property
+    def starts_anew(self) -> bool:
+        """Whether there is a best model that was measured in another way, and will be replaced."""
+        best = best_of(self.run)
+        return best is not None and best.protocol != self.protocol
+
+    def __call__(
+        self, networks: Networks, step: int, elapsed: float, tick: Callable[[], None] = lambda: None
+    ) -> Evaluation:
+        """Evaluates the generators, notes it in the run's metrics, and keeps the model if it is the best so far.
+
+        Args:
+            step: training steps done.
+            elapsed: seconds of training.
+            tick: called before each batch of pictures; what it raises ends the evaluation.
+
+        Raises:
+            DataError: a picture can't be read any more.
+            TrainingError: a translation isn't finite.
+            OutputError: the run folder can't be written.
+        """
+        start = time.monotonic()
+        kids = self._kids(networks, step, tick)
+        evaluation = Evaluation(step, kids, self._is_best(step, kids), time.monotonic() - start)
+        if evaluation.best:
+            self._keep(networks, evaluation)
+        self.run.append_metrics({"step": step, "elapsed": elapsed, **_figures(kids)})
+        return evaluation
+
+    @torch.no_grad()
+    def _kids(self, networks: Networks, step: int, tick: Callable[[], None]) -> dict[Kind, Kids]:
+        kinds: dict[Kind, dict[Direction, Generator]] = {"current": networks.generators}
+        if networks.averages:
+            kinds = {"moving average": networks.averages, **kinds}
+        kids: dict[Kind, dict[Direction, Kid]] = {kind: {} for kind in kinds}
+        for direction in DIRECTIONS:
+            generators = {kind: by_direction[direction] for kind, by_direction in kinds.items()}
+            with evaluating(generators.values()):
+                translated = self._translated(generators, SOURCE[direction], step, tick)
+            real = self._real_features(TARGET[direction], tick)
+            for kind, features in translated.items():
+                kids[kind][direction] = kid(features, real)
+        return dict(kids)
+
+    def _translated(
+        self, generators: Mapping[Kind, Generator], domain: Domain, step: int, tick: Callable[[], None]
+    ) -> dict[Kind, Tensor]:
+        """Features of what each kind of generators makes of a domain: float64 (N, D)."""
+        parts: dict[Kind, list[Tensor]] = {kind: [] for kind in generators}
+        for batch in self._held_out[domain].batches():
+            tick()
+            for kind, generator in generators.items():
+                parts[kind].append(self.extractor(translate(generator, batch, self.extractor.device, step)))
+        return {kind: torch.cat(some) for kind, some in parts.items()}
+
+    def _real_features(self, domain: Domain, tick: Callable[[], None]) -> Tensor:
+        """Features of the pictures themselves, float64 (N, D): always the same."""
+        if domain not in self._real:
+            parts = []
+            for batch in self._held_out[domain].batches():
+                tick()
+                parts.append(self.extractor(batch))
+            self._real[domain] = torch.cat(parts)
+        return self._real[domain]
+
+    def _is_best(self, step: int, kids: Mapping[Kind, Kids]) -> bool:
+        best, mean = best_of(self.run), min(map(mean_kid, kids.values()))
+        if best is None or best.protocol != self.protocol:
+            return True
+        return mean < best.mean or (step, mean) == (best.step, best.mean)  # the same again, after a kill
+
+    def _keep(self, networks: Networks, evaluation: Evaluation) -> None:
+        winner = evaluation.winner
+        kids = evaluation.kids[winner]
+        provenance = state.provenance(self.settings, evaluation.step, self._trained_on) | {
+            "generators": winner,
+            "kid": {direction: one.mean for direction, one in kids.items()},
+            "kid_std": {direction: one.std for direction, one in kids.items()},
+            **self.protocol,
+        }
+        generators = networks.averages if winner == "moving average" else networks.generators
+        discriminators = networks.discriminator_tensors()
+        self.run.write_best(self.settings.model, generator_tensors(generators), discriminators, provenance)
+
+
+class _HeldOut:
+    """The held-out pictures of a domain as the network takes them: the middle of each at the training size."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self._pictures = pictures
+        self._files = pictures.held_out
+        self._fit = 3 * pictures.preparation.image_size**2 * len(self._files) <= KEPT_BYTES
+        self._kept: dict[Path, Tensor] = {}
+
+    def batches(self) -> Iterator[Tensor]:
+        """All of them in their order: uint8 (N, 3, S, S), N up to 8."""
+        for first in range(0, len(self._files), BATCH):
+            yield torch.cat([self._picture(path) for path in self._files[first : first + BATCH]])
+
+    def _picture(self, path: Path) -> Tensor:
+        """uint8 (1, 3, S, S)."""
+        if path in self._kept:
+            return self._kept[path]
+        picture = sample_pictures(replace(self._pictures, held_out=(path,)), 1, seed=0)
+        if self._fit:
+            self._kept[path] = picture
+        return picture
+
+
+def translate(generator: Generator, pictures: Tensor, device: torch.device, step: int) -> Tensor:
+    """Pictures through a generator one at a time, as `ugatit translate` writes them: uint8 (N, 3, H, W) to the same.
+
+    Raises:
+        TrainingError: a translation isn't finite.
+    """
+    translated = []
+    for picture in torch.split(pictures, 1):
+        image = generator(picture.to(device).float().div_(127.5).sub_(1)).image
+        pixels = image.float().add(1).mul_(127.5).round_().clamp_(0, 255)
+        if not pixels.isfinite().all():
+            raise TrainingError(f"step {step}: a translation is not finite", state.way_out())
+        translated.append(pixels.to(torch.uint8))
+    return torch.cat(translated)
+
+
+def _figures(kids: Mapping[Kind, Kids]) -> dict[str, dict[Direction, float]]:
+    """What a line of metrics says: `kid` is that of the generators that `model` has."""
+    figures: dict[str, dict[Direction, float]] = {}
+    for prefix, of in zip(("kid", "kid_current"), kids.values(), strict=False):
+        figures[prefix] = {direction: one.mean for direction, one in of.items()}
+        figures[f"{prefix}_std"] = {direction: one.std for direction, one in of.items()}
+    return figures
+
+
+# --- Afterwards ----------------------------------------------------------------------------------------
+
+
+def is_evaluated(run: RunFolder, step: int) -> bool:
+    """Whether the run's metrics have an evaluation of a step."""
+    return any(line.get("step") == step and "kid" in line for line in run.metrics())
+
+
+def best_of(run: RunFolder) -> Best | None:
+    """The best model of a run; None if there is none, or one whose provenance doesn't say what it should."""
+    try:
+        _, said = read_config(run.best / CONFIG_FILE)
+    except ModelError:
+        return None
+    protocol = {name: said.get(name) for name in ("extractor", "subsets", "held-out pictures")}
+    values = said.get("kid")
+    if not isinstance(said.get("steps"), int) or not isinstance(values, dict):
+        return None
+    try:
+        kids: dict[Direction, float] = {direction: float(values[direction]) for direction in DIRECTIONS}
+    except (KeyError, TypeError, ValueError):
+        return None
+    texts = {name: str(value) for name, value in protocol.items()}
+    return Best(said["steps"], str(said.get("generators")), kids, texts)
