@@ -222,13 +222,18 @@ def test_an_import_says_where_it_comes_from() -> None:
 @pytest.mark.parametrize(
     ("kid", "expected"),
     [
-        (0.0123, {"KID": "0.0123"}),
-        ({"a2b": 1.5, "b2a": 2}, {"horse → zebra": "1.5", "zebra → horse": "2"}),
-        ({"a2b": 1.5, "b2a": None}, {"horse → zebra": "1.5"}),
+        (0.0123, {"KID x100": "1.23"}),
+        ({"a2b": 0.015, "b2a": 0.02}, {"horse → zebra": "1.5", "zebra → horse": "2"}),
+        ({"a2b": 0.015, "b2a": None}, {"horse → zebra": "1.5"}),
     ],
 )
 def test_kid(kid: object, expected: dict[str, str]) -> None:
     assert rows(card(kid=kid), "Evaluation") == expected
+
+
+def test_kid_names_its_extractor() -> None:
+    assert "(KID x100), lower" in card(kid=0.1)
+    assert "(KID x100), by an Inception, Mixed\\_6c, lower" in card({"extractor": "an Inception, Mixed_6c"}, kid=0.1)
 
 
 @pytest.mark.parametrize("kid", [None, {}, "good", float("nan"), True])

@@ -155,7 +155,7 @@ def test_the_last_samples_are_the_newest(run: Path) -> None:
 def test_kid_of_a_run(run: Path) -> None:
     metrics = run / "metrics.jsonl"
     before = metrics.read_bytes()
-    RunFolder(run).append_metrics({"step": 2, "kid": {"a2b": 0.5}})
+    RunFolder(run).append_metrics({"step": 2, "kid": {"a2b": 0.005}})
     try:
         assert "| red → blue | 0.5 |" in contents(open_model(run))["README.md"].decode()
     finally:

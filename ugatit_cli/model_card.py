@@ -67,7 +67,7 @@ class Facts:
         description: what it does; empty: as the model folder says.
         training: for the model of a run.
         samples_step: the step after which training drew `samples.png`; None: it is another picture, or none.
-        kid: a number, or numbers by what they are of.
+        kid: a KID, not times 100, or several by what they are of.
     """
 
     repository: str
@@ -94,7 +94,7 @@ def model_card(model: ModelFolder, facts: Facts) -> str:
         _section("The model", _table(_model_rows(config, facts))),
         _section("Training", _training(provenance, facts)),
         _section("Where the weights come from", _origin(provenance)),
-        _section("Evaluation", _evaluation(config, facts.kid)),
+        _section("Evaluation", _evaluation(config, facts.kid, provenance)),
         _section("Limits", _limits(config)),
         _section("Licence", _licence(facts)),
         _section("Citation", f"The method is U-GAT-IT (Kim et al., ICLR 2020):\n\n{_CITATION}"),
@@ -348,18 +348,20 @@ def _origin(provenance: Mapping[str, Any]) -> str:
 # --- Below -----------------------------------------------------------------------------------------------
 
 
-def _evaluation(config: ModelConfig, kid: object) -> str:
+def _evaluation(config: ModelConfig, kid: object, provenance: Mapping[str, Any]) -> str:
     ways = {
         "a2b": f"{escaped(config.domain_a)} → {escaped(config.domain_b)}",
         "b2a": f"{escaped(config.domain_b)} → {escaped(config.domain_a)}",
     }
-    values = kid if isinstance(kid, Mapping) else {"KID": kid}
+    values = kid if isinstance(kid, Mapping) else {"KID x100": kid}
     rows = [
-        (ways.get(str(name)) or escaped(str(name)), f"{value:g}")
+        (ways.get(str(name)) or escaped(str(name)), f"{100 * value:.3g}")
         for name, value in values.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     ]
-    return f"Kernel inception distance (KID), lower is better:\n\n{_table(iter(rows))}" if rows else ""
+    extractor = provenance.get("extractor")
+    by = f", by {escaped(str(extractor))}" if extractor else ""
+    return f"Kernel inception distance (KID x100){by}, lower is better:\n\n{_table(iter(rows))}" if rows else ""
 
 
 def _limits(config: ModelConfig) -> str:

@@ -43,6 +43,7 @@ def imported_by(*arguments: str) -> tuple[object, set[str]]:
         (("cam", "--help"), 0),
         (("train", "--help"), 0),
         (("convert", "--help"), 0),
+        (("evaluate", "--help"), 0),
         (("fetch", "--help"), 0),
         (("models", "--help"), 0),
         (("push", "--help"), 0),
@@ -50,6 +51,8 @@ def imported_by(*arguments: str) -> tuple[object, set[str]]:
         (("translate", "a.png", "--no-such-option"), 2),
         (("cam", "a.png", "--layout", "grid"), 2),
         (("train", "--iterations", "0"), 2),
+        (("evaluate", "out", "real", "--subsets", "0"), 2),
+        (("evaluate", "out"), 2),
         (("train", "--iterations", "1", "--minutes", "1"), 2),
     ],
 )
@@ -60,7 +63,7 @@ def test_nothing_heavy_is_imported(arguments: tuple[str, ...], code: int) -> Non
     assert "typer" in modules  # or this test looks at nothing
 
 
-@pytest.mark.parametrize("command", ["translate", "cam", "train", "convert", "fetch", "models", "push"])
+@pytest.mark.parametrize("command", ["translate", "cam", "train", "evaluate", "convert", "fetch", "models", "push"])
 def test_help_of_a_command_parses_no_options(command: str) -> None:
     _, modules = imported_by(command, "--help")
     assert "pydantic" not in modules
