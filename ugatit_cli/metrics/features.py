@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
+import sys
 import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,9 +96,10 @@ def standard_extractor(device: torch.device) -> Extractor:
     address = library.URL_INCEPTION_V3
     try:
         # The library would read any pickle; after this it finds a file in the cache that has nothing but tensors.
-        torch.hub.load_state_dict_from_url(
-            address, map_location="cpu", progress=False, check_hash=True, weights_only=True
-        )
+        with contextlib.redirect_stdout(sys.stderr):  # where torch says what it downloads
+            torch.hub.load_state_dict_from_url(
+                address, map_location="cpu", progress=False, check_hash=True, weights_only=True
+            )
         network = library.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], verbose=False).to(device)
     except Exception as error:  # of the network, the disk, the hash, the pickle, or what is in it
         raise _not_standard(address, error) from None

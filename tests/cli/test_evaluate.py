@@ -1,0 +1,364 @@
+"""`ugatit evaluate`: figures, options, reports and exit codes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tests.cli.conftest import Command, Outcome
+from tests.evaluations import save_pictures
+from tests.extractors import tiny_extractor
+from ugatit_cli.metrics import features
+from ugatit_cli.metrics.features import Extractor
+
+CPU = ("--device", "cpu", "--precision", "fp32")
+
+
+@pytest.fixture
+def extractor(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path | None, str | None]]:
+    """A tiny one instead of Inception; what it was asked for."""
+    asked: list[tuple[Path | None, str | None]] = []
+
+    def load(file: Path | None, layer: str | None, *, device: torch.device) -> Extractor:
+        assert device.type == "cpu"
+        asked.append((file, layer))
+        return tiny_extractor()
+
+    monkeypatch.setattr(features, "load_extractor", load)
+    return asked
+
+
+@pytest.fixture
+def evaluate(ugatit: Command, extractor: list[Any]) -> Command:
+    """`ugatit evaluate` with a tiny extractor, in a folder that has others with pictures of 32 x 32 pixels."""
+    assert extractor == []
+    for seed, (name, count) in enumerate({"out": 9, "clay": 8, "flat": 9}.items()):
+        save_pictures(Path(name), count, size=(32, 32), seed=seed)
+    return lambda *arguments: ugatit("evaluate", *arguments, *CPU)
+
+
+def figures(outcome: Outcome) -> dict[str, Any]:
+    """The JSON document on stdout."""
+    assert (outcome.code, outcome.errors, len(outcome.lines)) == (0, [], 1)
+    return outcome.documents[0]
+
+
+def with_model(model: str, *arguments: object) -> tuple[object, ...]:
+    return ("--model", model, "--domain-a", "flat", "--domain-b", "clay", *arguments)
+
+
+# --- Figures -------------------------------------------------------------------------------------------
+
+
+def test_a_table(evaluate: Command) -> None:
+    outcome = evaluate("out", "clay", "--source", "flat", "--pairs", "clay", "--baseline")
+    assert (outcome.code, outcome.errors) == (0, [])
+    text = outcome.stdout.decode()
+    rows = {line.rpartition("  ")[0].split("  ")[0].strip(): line.split() for line in outcome.lines if line}
+    assert text.startswith("out against clay\n")
+    for label in ("KID x100", "source-mixed KID x100", "FID", "feature distance of pairs", "SSIM", "PSNR dB", "L1"):
+        assert label in rows
+    assert rows["KID x100"][-1] == rows["FID"][-1] == "lower"
+    assert rows["SSIM"][-1] == rows["PSNR dB"][-1] == "higher"
+    assert rows["source-mixed KID x100"][-2] == "-"  # of the untouched source
+    assert "translated" in text
+    assert "untouched" in text
+    assert "\n9 translated, 8 real pictures, 8 pairs\n" in text
+    assert "\nfeatures: tiny network, 6 features\npictures: 32 x 32 pixels\n" in text
+    assert "KID x100, source-mixed KID x100: mean +- std of 100 subsets of 4 pictures each\n" in text
+    assert "source-mixed KID: mean of the KIDs to target and source" in text
+    assert "far too high" not in text  # 6 features of 8 pictures
+
+
+def test_json_has_the_figures_of_the_table(evaluate: Command) -> None:
+    arguments = ("out", "clay", "--source", "flat", "--pairs", "clay", "--baseline")
+    found = figures(evaluate(*arguments, "--json"))
+    table = evaluate(*arguments).stdout.decode()
+    assert found["extractor"] == "tiny network, 6 features"
+    assert (found["model"], found["precision"], found["size"], found["left_out"]) == (None, None, [32, 32], [])
+    scores = found["translated"]
+    assert [scores[name] for name in ("pictures", "real", "pairs", "equal_pairs")] == [9, 8, 8, 0]
+    assert (scores["kid_x100"]["subsets"], scores["kid_x100"]["subset_size"]) == (100, 4)
+    for name in ("kid_x100", "kid_mixed_x100"):
+        assert f"{scores[name]['mean']:.3f} +- {scores[name]['std']:.3f}" in table
+    for one in (scores, found["baseline"]):
+        for name, digits in (("fid", 2), ("psnr", 2), ("ssim", 4), ("l1", 4), ("feature_distance", 4)):
+            assert f" {one[name]:.{digits}f} " in table
+    assert found["baseline"]["pictures"] == 9
+    assert "kid_mixed_x100" not in found["baseline"]
+
+
+def test_only_some_metrics(evaluate: Command, extractor: list[Any]) -> None:
+    found = figures(evaluate("out", "clay", "--pairs", "clay", "--metrics", " SSIM,l1,", "--json"))
+    assert list(found["translated"]) == ["pictures", "real", "pairs", "ssim", "l1"]
+    assert (found["extractor"], extractor) == (None, [])
+    text = evaluate("out", "clay", "--pairs", "clay", "--metrics", "ssim").stdout.decode()
+    assert "\n9 translated, 8 pairs\n\npictures: 32 x 32 pixels\n" in text
+    assert "features" not in text
+    text = evaluate("out", "clay", "--metrics", "fid").stdout.decode()
+    assert "KID" not in text
+
+
+def test_equal_pictures(evaluate: Command) -> None:
+    found = figures(evaluate("clay", "clay", "--pairs", "clay", "--json"))["translated"]
+    assert (found["psnr"], found["equal_pairs"], found["l1"]) == (None, 8, 0)
+    assert found["ssim"] == pytest.approx(1)
+    assert abs(found["fid"]) < 1e-9
+    text = evaluate("clay", "clay", "--pairs", "clay").stdout.decode()
+    assert "infinite" in text
+    assert "0.00 " in text
+    assert "-0.0" not in text.replace("+- ", "").split("FID")[1]
+    Path("out/0.png").write_bytes(Path("clay/0.png").read_bytes())
+    text = evaluate("out", "clay", "--pairs", "clay").stdout.decode()
+    assert "8 pairs, 1 of them equal: PSNR is that of the rest" in text
+
+
+def test_fid_of_few_pictures_is_no_good(evaluate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = Extractor("wide", 12, torch.device("cpu"), lambda x: tiny_extractor().network(x).repeat(1, 2))
+    monkeypatch.setattr(features, "load_extractor", lambda *_, **__: wide)
+    text = evaluate("out", "clay").stdout.decode()
+    assert "FID of 12 pictures or fewer is far too high" in text
+
+
+def test_subsets(evaluate: Command) -> None:
+    arguments = ("out", "clay", "--metrics", "kid", "--subsets", 7, "--subset-size", 5, "--json")
+    found = figures(evaluate(*arguments))["translated"]["kid_x100"]
+    assert (found["subsets"], found["subset_size"]) == (7, 5)
+    assert figures(evaluate(*arguments))["translated"]["kid_x100"] == found
+    assert figures(evaluate(*arguments, "--seed", 1))["translated"]["kid_x100"] != found
+
+
+def test_subsets_of_different_sizes(evaluate: Command) -> None:
+    save_pictures(Path("few"), 4, size=(32, 32))
+    text = evaluate("out", "clay", "--source", "few").stdout.decode()
+    assert "\nKID x100: mean +- std of 100 subsets of 4 pictures each\n" in text
+    assert "\nsource-mixed KID x100: mean +- std of 100 subsets of 2 pictures each\n" in text
+
+
+def test_figures_do_not_depend_on_workers(evaluate: Command) -> None:
+    found = [
+        figures(evaluate("out", "clay", "--pairs", "clay", "--workers", count, "--json")) for count in (1, 3, "auto")
+    ]
+    assert found[0] == found[1] == found[2]
+
+
+def test_features_of_a_file(evaluate: Command, extractor: list[Any]) -> None:
+    evaluate("out", "clay", "--features", "net.safetensors", "--feature-layer", "Mixed_6c")
+    evaluate("out", "clay")
+    assert extractor == [(Path("net.safetensors"), "Mixed_6c"), (None, None)]
+
+
+def test_pictures_of_any_kind(evaluate: Command) -> None:
+    for number, mode in enumerate(("RGBA", "L", "P", "LA", "1")):
+        with Image.open(f"clay/{number}.png") as picture:
+            picture.convert(mode).save(f"clay/{number}.png")
+    Path("clay/sub").mkdir()
+    with Image.open("clay/5.png") as picture:
+        picture.save("clay/sub/a.gif", save_all=True, append_images=[picture.rotate(90)])
+    assert figures(evaluate("out", "clay", "--json"))["translated"]["real"] == 9
+
+
+# --- Of a model ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", ["light", "full"])
+def test_a_model_is_as_good_as_its_translations(
+    variant: str, evaluate: Command, ugatit: Command, request: pytest.FixtureRequest
+) -> None:
+    model = request.getfixturevalue(variant)
+    found = figures(evaluate(*with_model(model, "--pairs", "clay", "--baseline", "--json")))
+    for direction, source, target in (("a2b", "flat", "clay"), ("b2a", "clay", "flat")):
+        folder = Path("translated", direction)
+        assert ugatit("translate", source, "-o", folder, "--model", model, "--to", target, *CPU).code == 0
+        arguments = (folder, target, "--source", source, "--pairs", target, "--baseline", "--json")
+        by_hand = figures(evaluate(*arguments))
+        for mine, theirs in ((direction, "translated"), (f"baseline_{direction}", "baseline")):
+            assert list(found[mine]) == list(by_hand[theirs])
+            for name, value in found[mine].items():
+                assert value == pytest.approx(by_hand[theirs][name], rel=1e-6), name
+    assert found["a2b"] != found["b2a"]
+    assert (found["precision"], found["size"]) == ("fp32", [32, 32])
+
+
+def test_the_table_of_a_model(evaluate: Command, light: str) -> None:
+    outcome = evaluate(*with_model(light))
+    assert outcome.code == 0
+    text = outcome.stdout.decode()
+    assert text.index("flat -> clay\n") < text.index("9 translated, 8 real pictures\n")
+    assert text.index("clay -> flat\n") < text.index("8 translated, 9 real pictures\n")
+    assert text.count("features: ") == 1
+
+
+def test_a_model_at_another_size(evaluate: Command, light: str, full: str) -> None:
+    found = figures(evaluate(*with_model(light, "--size", 48, "--metrics", "fid", "--json")))
+    assert found["size"] == [48, 48]
+    outcome = evaluate(*with_model(full, "--size", 48))
+    assert (outcome.code, len(outcome.errors)) == (2, 1)
+    assert "--size 48: this model is full" in outcome.errors[0]
+
+
+def test_one_direction_has_ground_truth(evaluate: Command, light: str) -> None:
+    save_pictures(Path("truth"), 9, size=(32, 32), seed=9)
+    found = figures(evaluate(*with_model(light, "--pairs", "truth", "--metrics", "l1", "--json")))
+    assert ("a2b" in found, "b2a" in found) == (True, False)
+    assert found["a2b"]["pairs"] == 9
+    assert "clay -> flat" not in evaluate(*with_model(light, "--pairs", "truth", "--metrics", "l1")).stdout.decode()
+
+
+def test_a_model_that_is_not_there(evaluate: Command) -> None:
+    outcome = evaluate(*with_model("./gone"))
+    assert (outcome.code, outcome.stdout, len(outcome.errors)) == (3, b"", 1)
+
+
+# --- What goes wrong -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "two folders are needed"),
+        (("out",), "two folders are needed"),
+        (("out", "gone"), "gone: there is no such folder"),
+        (("out", "empty"), "empty: there are no pictures"),
+        (("out", "clay", "--pairs", "empty"), "empty: there are no pictures"),
+        (("out", "clay/0.png"), "clay/0.png: is a file, not a folder"),
+        (("out", "clay", "--domain-a", "flat"), "--domain-a and --domain-b are the pictures of a model"),
+        (("out", "clay", "--model", "m"), "--model makes the translations itself"),
+        (("--source", "flat", "--model", "m"), "--model makes the translations itself"),
+        (("--model", "m", "--domain-b", "clay"), "--domain-a is missing"),
+        (("--model", "m", "--domain-a", "flat"), "--domain-b is missing"),
+        (("out", "clay", "--baseline"), "--baseline needs what was translated"),
+        (("out", "clay", "--metrics", "kid,lpips"), "--metrics kid,lpips: unknown: lpips"),
+        (("out", "clay", "--metrics", ","), "--metrics ,: none is named"),
+        (("out", "clay", "--metrics", "psnr"), "--metrics psnr needs ground truth"),
+        (("out", "clay", "--metrics", "kid-mixed"), "--metrics kid-mixed needs what was translated"),
+        (("out", "clay", "--subset-size", "9"), "--subset-size 9: there are only 8 pictures"),
+        (("few", "clay"), "KID of 3 pictures says nothing"),
+        (("few", "clay", "--metrics", "fid", "--pairs", "other"), None),
+        (("few", "clay", "--pairs", "other"), "no picture in few has the name of one in other"),
+        (("out", "clay", "--pairs", "twice"), "twice/0.png: has the name of twice/0.jpg"),
+        (("out", "large"), "pictures have different sizes"),
+        (("out", "clay", "--pairs", "large"), "pictures have different sizes"),
+        (("small", "small", "--pairs", "small"), "ssim needs pictures of 11 pixels or more"),
+        (("one", "one", "--metrics", "fid"), "FID of a single picture says nothing"),
+        (("out", "clay", "--workers", "0"), "--workers"),
+    ],
+)
+def test_usage(evaluate: Command, arguments: tuple[str, ...], message: str | None) -> None:
+    Path("empty").mkdir()
+    save_pictures(Path("few"), 3, size=(32, 32))
+    save_pictures(Path("other/sub"), 3, size=(32, 32))
+    save_pictures(Path("twice"), 1, size=(32, 32))
+    save_pictures(Path("twice"), 1, size=(32, 32), suffix=".jpg")
+    save_pictures(Path("large"), 9, size=(40, 32))
+    save_pictures(Path("small"), 9, size=(10, 10))
+    save_pictures(Path("one"), 1, size=(32, 32))
+    outcome = evaluate(*arguments)
+    if message is None:
+        assert outcome.code == 0
+        return
+    assert (outcome.code, outcome.stdout, len(outcome.errors)) == (2, b"", 1)
+    assert message in outcome.errors[0]
+    assert "Traceback" not in outcome.stderr
+
+
+def test_unreadable_pictures_are_left_out(evaluate: Command) -> None:
+    for path in ("out/0.png", "clay/1.png"):
+        Path(path).write_bytes(b"broken")
+    outcome = evaluate("out", "clay", "--pairs", "clay", "--json")
+    assert outcome.code == 1
+    assert [error.partition(":")[0] for error in outcome.errors[:2]] == ["out/0.png", "clay/1.png"]
+    assert outcome.errors[2:] == ["2 pictures left out, named above; the figures are of the rest"]
+    found = outcome.documents[0]
+    assert found["left_out"] == ["out/0.png", "clay/1.png"]
+    assert [found["translated"][name] for name in ("pictures", "real", "pairs")] == [8, 7, 6]
+    assert "\n8 translated, 7 real pictures, 6 pairs\n" in evaluate("out", "clay", "--pairs", "clay").stdout.decode()
+
+
+def test_no_picture_of_a_folder_can_be_read(evaluate: Command) -> None:
+    for path in Path("clay").iterdir():
+        path.write_bytes(b"broken")
+    outcome = evaluate("out", "clay")
+    assert (outcome.code, outcome.stdout) == (1, b"")
+    assert outcome.errors[-1] == "clay: no picture can be read"
+    assert len(outcome.errors) == 9
+
+
+def test_too_few_can_be_read(evaluate: Command) -> None:
+    for number in range(6):
+        Path(f"out/{number}.png").write_bytes(b"broken")
+    outcome = evaluate("out", "clay")
+    assert (outcome.code, outcome.stdout) == (2, b"")
+    assert outcome.errors[-1] == "KID of 3 pictures says nothing"
+    assert len(outcome.errors) == 7
+
+
+def test_the_extra_is_missing(evaluate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch_fidelity" else found(name))
+    outcome = evaluate("out", "clay", "--pairs", "clay")
+    assert (outcome.code, outcome.stdout, len(outcome.errors)) == (2, b"", 1)
+    assert "isn't installed" in outcome.errors[0]
+    assert 'pip install "ugatit-cli[eval]"' in outcome.stderr
+
+
+def test_wrong_features(ugatit: Command) -> None:
+    save_pictures(Path("a"), 4)
+    Path("text").write_text("no network")
+    for arguments, code, message in (
+        (("--features", "gone"), 3, "gone: no such file"),
+        (("--features", "text"), 3, "text: not a complete safetensors file"),
+        (("--features", "text", "--feature-layer", "x"), 2, "--feature-layer x: unknown"),
+        (("--feature-layer", "Mixed_6c"), 2, "--feature-layer Mixed_6c is about the network in a file"),
+    ):
+        outcome = ugatit("evaluate", "a", "a", *arguments, *CPU)
+        assert (outcome.code, outcome.stdout, len(outcome.errors)) == (code, b"", 1)
+        assert message in outcome.errors[0]
+
+
+def test_no_network_for_the_standard_inception(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "torch_fidelity.feature_extractor_inceptionv3.URL_INCEPTION_V3", "http://127.0.0.1:1/weights-01234567.pth"
+    )
+    monkeypatch.setenv("TORCH_HOME", "torch")
+    save_pictures(Path("a"), 4)
+    outcome = ugatit("evaluate", "a", "a", *CPU)
+    assert (outcome.code, outcome.stdout, len(outcome.errors)) == (3, b"", 1)
+    assert "the standard Inception can't be downloaded from http://127.0.0.1:1/" in outcome.errors[0]
+    assert "--features FILE" in outcome.stderr
+
+
+def test_ctrl_c(evaluate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def network(pictures: Tensor) -> Tensor:
+        signal.raise_signal(signal.SIGINT)
+        return tiny_extractor().network(pictures)
+
+    interrupting = Extractor("interrupted", 6, torch.device("cpu"), network)
+    monkeypatch.setattr(features, "load_extractor", lambda *_, **__: interrupting)
+    outcome = evaluate("out", "clay")
+    assert (outcome.code, outcome.stdout) == (130, b"")
+    assert outcome.stderr.splitlines() == ["error: interrupted; there are no figures yet"]
+
+
+def test_progress_is_on_stderr(evaluate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ugatit_cli.cli.console.PLAIN_INTERVAL", 0.0)
+    outcome = evaluate("out", "clay", "--json")
+    assert "17/17 pictures" in outcome.stderr
+    assert json.loads(outcome.stdout)["translated"]["pictures"] == 9
+
+
+def test_tiny_pictures(evaluate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    mean = Extractor("mean", 3, torch.device("cpu"), lambda x: x.float().mean((2, 3)))
+    monkeypatch.setattr(features, "load_extractor", lambda *_, **__: mean)
+    save_pictures(Path("dots"), 5, size=(1, 1))
+    arguments = ("dots", "dots", "--pairs", "dots", "--metrics", "kid,fid,psnr,l1,feature-distance", "--json")
+    assert figures(evaluate(*arguments))["size"] == [1, 1]
+    assert figures(evaluate("dots", "clay", "--size", 16, "--json"))["size"] == [16, 16]
