@@ -1,9 +1,9 @@
 """Teaches a model's generators to copy: `python examples/flat2clay/warm_up.py BENCH MODEL OUT --minutes 20`.
 
 Both generators learn to give pictures of both domains back as they are (mean absolute error, Adam), starting from the
-weights of MODEL. To copy is what takes generators longest to learn, as their instance norms hide absolute colours. In
-training proper, a step has six passes through generators and the discriminators' as well; here a pass is all it takes.
-The result goes on with `ugatit train --from OUT`; the discriminators are those of MODEL.
+weights of MODEL. To copy is what takes generators longest to learn, as their instance norms hide absolute colours. A
+step of training proper has six passes through generators, and those through discriminators; here a pass is all it
+takes. The result goes on with `ugatit train --from OUT`; the discriminators are those of MODEL.
 """
 
 from __future__ import annotations
