@@ -1,0 +1,111 @@
+"""Names of emoji, and which of them are trained on."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emoji_names import HELD_OUT, emoji_name, files_by_name, folders, group, is_unlicensed, shown
+
+TONES = ("1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff")
+POINTS = st.lists(st.integers(1, 0x1FAFF).map(lambda point: f"{point:x}"), min_size=1, max_size=5)
+NAMES = POINTS.map("-".join).map(emoji_name).filter(bool)
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("1f600", "1f600"),
+        ("0023-fe0f-20e3", "23-20e3"),
+        ("00a9-fe0f", "a9"),
+        ("1F441-FE0F-200D-1F5E8-FE0F", "1f441-200d-1f5e8"),
+        ("1f3f4-e0067_e0062_e0077_e006c_e0073", "1f3f4-e0067-e0062-e0077-e006c-e0073"),
+    ],
+)
+def test_names_of_both_packages_become_one(stem: str, name: str) -> None:
+    assert emoji_name(stem) == name
+
+
+@given(POINTS, st.integers(0, 4))
+def test_padding_and_variation_selectors_do_not_matter(points: list[str], width: int) -> None:
+    name = emoji_name("-".join(points))
+    assert emoji_name("_".join(["fe0f", *(point.zfill(width) for point in points)])) == name
+    assert emoji_name(name) == name
+
+
+def test_of_two_files_of_one_emoji_the_last_is_taken() -> None:
+    files = ["a9-fe0f.webp", "26a7.webp", "00a9-fe0f.webp", "26a7-fe0f.webp"]
+    expected = {"a9": "a9-fe0f.webp", "26a7": "26a7.webp"}
+    assert files_by_name(files) == files_by_name(reversed(files)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("1f600", ("trainA",)),
+        ("1f44d", ("trainA",)),
+        ("1f3ae", ("trainA",)),
+        ("1fa90", ("trainB",)),
+        ("a9", ("trainB",)),
+        ("23-20e3", ("trainB",)),
+        ("1f1e6-1f1e8", ("trainB",)),
+        ("1f926-1f3fd-200d-2640", ("trainB",)),
+        ("2764", ("testA", "testB")),
+        ("1f955", ("testA", "testB")),
+        ("270b-1f3ff", ("testA", "testB")),
+        ("1f469-1f3fc-200d-2708", ("testA", "testB")),
+    ],
+)
+def test_the_split_stays_as_it_was_published(name: str, where: tuple[str, ...]) -> None:
+    assert folders(name) == where
+
+
+@given(NAMES)
+def test_the_split_is_the_hash_of_the_name(name: str) -> None:
+    plain = "-".join(point for point in name.split("-") if point not in TONES)
+    number = int(hashlib.sha1(plain.encode()).hexdigest(), 16) % 20
+    assert folders(name) == (HELD_OUT if number == 0 else ("trainA",) if number < 10 else ("trainB",))
+
+
+@given(NAMES, st.sampled_from(TONES), st.sampled_from(TONES))
+def test_skin_tones_are_never_split(name: str, one: str, other: str) -> None:
+    first, *rest = name.split("-")
+    for variant in ([first, one, *rest], [first, one, *rest, other], [first, *rest, other]):
+        assert group("-".join(variant)) == group(name)
+        assert folders("-".join(variant)) == folders(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *dict.fromkeys(("1f4ce", "1f587", "1f3ae", "1f579", "1f1e8-1f1e6"), True).items(),
+        *dict.fromkeys(("1f3f4-e0067-e0062-e0073-e0063-e0074", "1f9d1-200d-1f4bb"), True).items(),
+        ("1f468-1f3fc-200d-1f4bb", True),
+        *dict.fromkeys(("1f3f4", "1f3f4-200d-2620", "1f3f3-200d-1f308", "1f4bb", "1f9d1-200d-1f52c"), False).items(),
+    ],
+)
+def test_what_microsoft_keeps_back(name: str, expected: bool) -> None:
+    assert is_unlicensed(name) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("270b-1f3fc", "270b-1f3fd"),
+        ("1f926-1f3fd-200d-2640", "1f926-1f3fc-200d-2640"),
+        *((name, name) for name in ("270b", "270b-1f3fb", "270b-1f3fe", "1f46b-1f3fc", "1f469-1f3fd-200d-1f4bb")),
+        *((name, name) for name in ("1f468-1f3fc-200d-2764-200d-1f468-1f3fc",)),
+    ],
+)
+def test_confused_skin_tones_are_put_right(name: str, expected: str) -> None:
+    assert shown(name) == expected
+
+
+@given(NAMES, st.sampled_from(TONES))
+def test_no_two_files_show_the_same_emoji(name: str, tone: str) -> None:
+    for each in (name, f"{name}-{tone}"):
+        assert shown(shown(each)) == each
+        assert group(shown(each)) == group(each)
