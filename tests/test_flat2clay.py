@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import strategies as st
 from PIL import Image
 
 import build
 from build import make_plan
-from emoji_names import HELD_OUT, TRAINING, emoji_name, group, shown
+from emoji_names import HELD_OUT, TRAINING, group, shown
 from emoji_pictures import clay, flat, square
 from npm_package import Package, integrity_of
 
