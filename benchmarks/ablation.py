@@ -9,8 +9,8 @@ the default one, and the default one, for equal time. KID is that of the model t
 where there is one) on held-out pictures at the training size.
 
 Rows that are finished are kept in `--output`, and skipped when the same command runs again; it may be killed at any
-moment. One core takes 0.3 s for a step at 64 px with 16 channels, and 0.25 s for the features of a picture: with the
-defaults about 20 minutes for all nine rows. Run from the repository root.
+moment. Exit codes are those of `ugatit`. One core takes 0.3 s for a step at 64 px with 16 channels, and 0.25 s for
+the features of a picture: with the defaults about 20 minutes for all nine rows. Run from the repository root.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.ablation_tables import ABLATIONS, ADDITIONS, UNTOUCHED, WAYS, ablation_table, additions_table, slug
+from benchmarks.ablation_tables import (
+    ABLATIONS,
+    ADDITIONS,
+    FIGURES,
+    UNTOUCHED,
+    WAYS,
+    ablation_table,
+    additions_table,
+    conditions,
+    slug,
+)
 from benchmarks.common import machine
 from ugatit_cli import __version__
 from ugatit_cli.checkpoint import open_model
@@ -39,8 +50,9 @@ from ugatit_cli.dataset_files import Folders, find_pictures, split_layout
 from ugatit_cli.datasets import Preparation, prepare_picture
 from ugatit_cli.device import resolve_device
 from ugatit_cli.encoding import write_atomic
-from ugatit_cli.errors import UgatitError, UsageError
+from ugatit_cli.errors import Interrupted, UgatitError, UsageError
 from ugatit_cli.geometry import Geometry, Pixels
+from ugatit_cli.images import plain_reason
 from ugatit_cli.metrics.distances import Kid, Subsets, kid, mixed_kid
 from ugatit_cli.metrics.features import Extractor, load_extractor
 from ugatit_cli.model import Model
@@ -55,6 +67,8 @@ from ugatit_cli.training.trainer import Machine
 RESULTS_FILE = "ablation.json"
 SUBSETS = Subsets()
 SAID_EVERY = 30.0
+GO_ON = "The same command goes on where it stopped."
+OTHER_FOLDER = "Name another folder: --output DIR"
 
 
 @dataclass(frozen=True)
@@ -87,6 +101,27 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def stored(path: Path) -> dict[str, Any]:
+    """What a JSON file of results has so far: table -> its protocol and rows; nothing if there is no such file.
+
+    Raises:
+        UsageError: it can't be read, or has something else.
+    """
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        for table in document.values():
+            dict(table["protocol"])
+            for one in (one for seeds in table["rows"].values() for one in seeds.values()):
+                math.fsum(one[way][name] for way in WAYS for names in FIGURES for name in names)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UsageError(f"{path}: {plain_reason(error)}", OTHER_FOLDER) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"{path}: damaged, or not of this benchmark", f"Delete it. {OTHER_FOLDER}") from error
+    return document
+
+
 class Bench:
     """Rows of one table: trained, measured, and kept on disk.
 
@@ -100,21 +135,20 @@ class Bench:
         self.options = options
         self.table = table
         self.rows = rows
+        self.path = options.output / RESULTS_FILE
+        self.document = stored(self.path)
         self.machine = Machine(resolve_device(options.device), 1, Group())
         self.folders = split_layout(options.data.absolute())
         self.extractor = load_extractor(options.features, options.feature_layer, device=self.machine.device)
-        self.path = options.output / RESULTS_FILE
-        self.document = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
         self.results: dict[str, dict[str, Any]] = self._mine(self.document.get(table))
 
     def _mine(self, before: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
-        """The results so far, which must be of the same protocol; from now on it is on disk."""
-        if before is not None and before["protocol"] != self.protocol:
-            names = ", ".join(name for name, value in self.protocol.items() if before["protocol"].get(name) != value)
-            raise UsageError(f"{self.path}: measured with another {names}", "Name another folder: --output DIR")
+        """The results so far, which must be of the same protocol. A command that measures nothing leaves no trace."""
         results = before["rows"] if before is not None else {}
+        if before is not None and results and before["protocol"] != self.protocol:
+            names = ", ".join(name for name, value in self.protocol.items() if before["protocol"].get(name) != value)
+            raise UsageError(f"{self.path}: measured with another {names}", OTHER_FOLDER)
         self.document[self.table] = {"protocol": self.protocol, "rows": results}
-        self._write()
         return results
 
     @functools.cached_property
@@ -188,6 +222,9 @@ class Bench:
     def work(self) -> None:
         """Does what is not done yet. Raises the errors of `session.train`."""
         waiting = self.waiting()
+        for pair in waiting:
+            run = self.run_folder(*pair)
+            session.resolve(run, self.request(*pair), self.machine, exists=run.exists)
         if waiting:
             self._estimate(waiting)
         if UNTOUCHED not in self.results:
@@ -200,7 +237,7 @@ class Bench:
                     self.run_folder(row, seed), self.request(row, seed), self.machine, Progress(row), stop
                 )
             if not outcome.finished:
-                sys.exit("interrupted: the same command goes on")
+                raise Interrupted("interrupted", GO_ON)
             seconds = time.monotonic() - start
             measured = self.evaluated(self.run_folder(row, seed))
             trained = {"steps": outcome.step, "seconds in the last process": round(seconds, 1)}
@@ -272,8 +309,8 @@ def _mixed(both: Kid) -> dict[str, float]:
     return {"kid to both": both.mean, "std to both": both.std}
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The options."""
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; ends the process with exit code 2 where it makes no sense."""
     description, _, details = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(
         description=description, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -283,7 +320,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     of_both = f"some of: {known[0]}; with --recipes: {known[1]}"
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help=of_both)
     parser.add_argument("--recipes", type=float, metavar="MINUTES", help="the table of recipes, so long each")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=300, help="of each row, without --recipes")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each row")
@@ -299,23 +336,42 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     rows = ABLATIONS if options.recipes is None else ADDITIONS
     if unknown := set(options.rows) - {slug(row) for row in rows}:
         parser.error(f"no row {', '.join(sorted(unknown))}; it is {of_both}")
+    for name, least in (("steps", 1), ("seeds", 1), ("pictures", 0), ("threads", 1)):
+        if getattr(options, name) < least:
+            parser.error(f"--{name} {getattr(options, name)}: must be at least {least}")
+    if options.recipes is not None and not 0 < options.recipes < math.inf:
+        parser.error(f"--recipes {options.recipes}: must be more than 0")
     return options
 
 
-def main() -> None:
-    """Trains, measures, prints."""
-    options = parse()
+def run(options: argparse.Namespace) -> None:
+    """Trains, measures, prints.
+
+    Raises:
+        UgatitError: see `Bench.work`.
+    """
     torch.set_num_threads(options.threads)
-    try:
-        table, rows = ("ablation", ABLATIONS) if options.recipes is None else ("recipes", ADDITIONS)
-        bench = Bench(options, table, rows)
-        bench.work()
-    except UgatitError as error:
-        sys.exit(f"{error.message}\n{error.hint}".strip())
+    table, rows = ("ablation", ABLATIONS) if options.recipes is None else ("recipes", ADDITIONS)
+    bench = Bench(options, table, rows)
+    bench.work()
     draw = ablation_table if options.recipes is None else additions_table
     print(draw(bench.results, domain_names(bench.folders)))
-    print(f"\nExtractor: {bench.extractor.name}; {bench.protocol['pictures']} pictures of each domain.")
+    print(f"\n{conditions(bench.protocol)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line, by default that of the process, and returns the exit code."""
+    try:
+        run(parse(arguments))
+    except KeyboardInterrupt:
+        error: UgatitError = Interrupted("interrupted", GO_ON)
+    except UgatitError as caught:
+        error = caught
+    else:
+        return 0
+    console.show_error(error)
+    return error.exit_code
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -258,6 +258,14 @@ def test_a_file_in_place_of_a_folder(bench: Bench, capsys: pytest.CaptureFixture
     assert str(bench.dest / "trainA") in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["bench", "bench/below/it"])
+def test_a_file_in_place_of_the_benchmark(bench: Bench, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.dest.write_bytes(b"mine")
+    assert bench.build(dest=bench.dest.parent / name) == 2
+    assert f"error: {bench.dest}: not a folder" in capsys.readouterr().err
+    assert bench.dest.read_bytes() == b"mine"
+
+
 def test_without_the_renderer(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

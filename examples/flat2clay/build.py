@@ -90,10 +90,13 @@ def check_destination(dest: Path, drawings: Iterable[Drawing], size: int) -> Non
     Hidden files may lie about: training skips them.
 
     Raises:
-        UsageError: a file is foreign, or of another size.
+        UsageError: it, or what it would lie in, is a file; a file in it is foreign, or of another size.
     """
     wanted = {drawing.file for drawing in drawings}
     try:
+        there = next(path for path in (dest, *dest.parents) if path.exists())
+        if not there.is_dir():
+            raise UsageError(f"{there}: not a folder", "Name another folder.")
         found = [f"{name}/{path.name}" for name in (*TRAINING, *HELD_OUT) for path in _entries(dest / name)]
         foreign = sorted(set(found) - wanted)
         notice = dest / NOTICE

@@ -13,7 +13,7 @@ from benchmarks.ablation import Bench
 from benchmarks.ablation_tables import ABLATIONS, UNTOUCHED
 from tests.cli.conftest import picture
 from tests.extractors import tiny_extractor
-from ugatit_cli.errors import UsageError
+from ugatit_cli.errors import Interrupted, UsageError
 from ugatit_cli.training import session
 
 
@@ -31,10 +31,13 @@ def _small_features(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ablation, "load_extractor", lambda *_, **__: tiny_extractor("tiny features"))
 
 
-def bench(data: Path, *arguments: str) -> Bench:
+def words(data: Path, *arguments: str) -> list[str]:
     sizes = ["--size", "32", "--channels", "8", "--steps", "1", "--threads", "1"]
-    output = ["--output", str(data.parent / "out")]
-    return Bench(ablation.parse([str(data), *sizes, *output, *arguments]), "ablation", ABLATIONS)
+    return [str(data), *sizes, "--output", str(data.parent / "out"), *arguments]
+
+
+def bench(data: Path, *arguments: str) -> Bench:
+    return Bench(ablation.parse(words(data, *arguments)), "ablation", ABLATIONS)
 
 
 def stored(data: Path) -> dict[str, Any]:
@@ -67,10 +70,101 @@ def test_rows_are_done_once(data: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert stored(data)["ablation"]["rows"]["w/ IN"]["0"] == result
 
 
+def measured(data: Path) -> Path:
+    """A file of results with one row, as the command makes it."""
+    figures = dict.fromkeys(("kid", "std", "kid to both", "std to both"), 0.5)
+    rows = {UNTOUCHED: {"0": dict.fromkeys(("a2b", "b2a"), figures)}}
+    path = data.parent / "out" / "ablation.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"ablation": {"protocol": bench(data).protocol, "rows": rows}}), encoding="utf-8")
+    return path
+
+
 def test_figures_of_another_protocol_are_refused(data: Path) -> None:
-    bench(data)
+    before = measured(data).read_bytes()
+    assert set(bench(data).results) == {UNTOUCHED}
     with pytest.raises(UsageError, match=r"ablation\.json: measured with another steps$"):
         bench(data, "--steps", "2")
+    assert (data.parent / "out" / "ablation.json").read_bytes() == before
+
+
+def test_a_command_that_measures_nothing_leaves_no_trace(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ablation.main(words(data, "--size", "30")) == 2
+    assert "image_size is 30; it must be a multiple of 4" in capsys.readouterr().err
+    assert not (data.parent / "out").exists()
+    path = measured(data)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["ablation"]["rows"] = {}
+    path.write_text(json.dumps(document), encoding="utf-8")
+    assert bench(data, "--steps", "2").results == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "7",
+        '{"ablation": {}}',
+        '{"ablation": {"protocol": {}, "rows": {"w/ IN": {"0": {"steps": 1}}}}}',
+    ],
+)
+def test_a_damaged_file_of_results(data: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = measured(data)
+    path.write_text(text, encoding="utf-8")
+    assert ablation.main(words(data)) == 2
+    assert f"error: {path}: damaged" in capsys.readouterr().err
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_an_output_that_is_a_file(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data.parent / "out").write_bytes(b"mine")
+    assert ablation.main(words(data)) == 2
+    assert "ablation.json: not a directory\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted("interrupted")])
+def test_interrupted(
+    data: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Bench, "work", interrupted)
+    assert ablation.main(words(data)) == 130
+    assert "error: interrupted\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--steps", "0"],
+        ["--seeds", "0"],
+        ["--pictures", "-1"],
+        ["--threads", "0"],
+        ["--recipes", "0"],
+        ["--recipes", "nan"],
+    ],
+)
+def test_numbers_that_make_no_sense(data: Path, wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        ablation.main(words(data, *wrong))
+    assert caught.value.code == 2
+    assert f"error: {wrong[0]} {wrong[1]}" in capsys.readouterr().err
+
+
+def test_the_table_is_printed(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured(data)
+    monkeypatch.setattr(Bench, "waiting", lambda _: [])
+    assert ablation.main(words(data)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("| untouched | 50.00 ± 50.00 |")
+    assert lines[-1] == (
+        "Each row: 1 steps at 32 px with 8 channels. KID: 4 held-out pictures of each domain, tiny features."
+    )
 
 
 def test_of_pairs_never_both_are_compared(data: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -113,6 +115,23 @@ def test_wide_characters_stay_in_their_columns() -> None:
     lines = list(models_report.plain_table([Known("cats", "store", "ready", config=config), Known("x", "store")]))
     starts = [cell_len(line.partition(word)[0]) for line, word in zip(lines, ("STATE", "ready", "not"), strict=True)]
     assert len(set(starts)) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "saved", "expected"),
+    [
+        ({}, True, "yes"),
+        ({"discriminators": "local"}, True, "local only"),
+        ({"discriminator_cam": False}, True, "yes, no CAM"),
+        ({"discriminators": "local", "discriminator_cam": False}, True, "local only, no CAM"),
+        ({"discriminators": "local"}, False, "no"),
+    ],
+)
+def test_which_discriminators_a_model_has(
+    tmp_path: Path, changes: dict[str, Any], saved: bool, expected: str
+) -> None:
+    folder = tiny.save(tmp_path / "judged", dataclasses.replace(tiny.LIGHT, **changes), discriminators=saved)
+    assert f"discriminators: {expected}" in list(models_report.model_lines(known(str(folder)), None))
 
 
 @pytest.mark.parametrize(

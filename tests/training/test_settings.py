@@ -294,12 +294,16 @@ def test_cyclegan_is_not_for_other_networks() -> None:
     with pytest.raises(UsageError) as caught:
         new(model(OLD), recipe="cyclegan")
     assert caught.value.message == (
-        "--recipe cyclegan is not for the model to start from: its decoder-norm is adalin, not in"
+        "--recipe cyclegan is not for the model to start from: its decoder-norm is adalin, not in; "
+        "its discriminator-cam is True, not False; its generator-cam is True, not False"
     )
-    assert caught.value.hint.endswith("keep its networks: --decoder-norm adalin.")
-    with pytest.raises(UsageError, match="its discriminator-cam is True, not False") as caught:
+    assert caught.value.hint.endswith("networks: --decoder-norm adalin --discriminator-cam --generator-cam")
+    with pytest.raises(UsageError, match=r"start from: its discriminator-cam is True, not False; its gen") as caught:
         new(model(OLD), recipe="cyclegan", decoder_norm="adalin")
-    assert caught.value.hint.endswith("keep its networks: --discriminator-cam.")
+    assert caught.value.hint.endswith("keep its networks: --discriminator-cam --generator-cam")
+    with pytest.raises(UsageError, match="start from: its decoder-norm is adalin, not in; its generator") as caught:
+        new(model(OLD, discriminators=False), recipe="cyclegan")
+    assert caught.value.hint.endswith("keep its networks: --decoder-norm adalin --generator-cam")
     kept = {"decoder_norm": "adalin", "generator_cam": True, "discriminator_cam": True}
     assert new(model(OLD), recipe="cyclegan", **kept).model.discriminators == "local"
     cyclegan = model(new(recipe="cyclegan").model)

@@ -286,7 +286,7 @@ def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | Non
         yield "image size:", f"{known.image_size} px" if known.image_size is not None else None
     else:
         yield "network:", _network(known.config, facts["parameters"])
-        yield "discriminators:", "yes" if facts["discriminators"] else "no"
+        yield "discriminators:", _discriminators(known.config) if facts["discriminators"] else "no"
 
 
 def _network(config: ModelConfig, parameters: int) -> str:
@@ -296,6 +296,11 @@ def _network(config: ModelConfig, parameters: int) -> str:
     sizes = f"{config.image_size} px, {config.channels} channels, {config.blocks} + {config.blocks} blocks"
     count = f"2 generators of {parameters / 2e6:.2f} million parameters"
     return ", ".join([config.variant, sizes, f"{config.dialect} dialect", *switches, count])
+
+
+def _discriminators(config: ModelConfig) -> str:
+    kinds = "yes" if config.discriminators == "both" else "local only"
+    return kinds if config.discriminator_cam else f"{kinds}, no CAM"
 
 
 def _labelled(label: str, text: str, width: int | None, indent: int = 16) -> Iterator[str]:

@@ -233,15 +233,16 @@ def _model(given: Mapping[str, Any], folders: Folders, start: ModelFolder | None
 
 
 def _check_networks(start: ModelFolder, given: Mapping[str, Any], preferred: Mapping[str, Any]) -> None:
-    """Whether a model to start from has the networks that the recipe trains."""
-    for name in sorted(set(preferred) - _free_fields(start)):
-        theirs = getattr(start.config, name)
-        if preferred[name] != theirs:
-            raise UsageError(
-                f"--recipe {given['recipe']} is not for the model to start from: its {name.replace('_', '-')} is "
-                f"{theirs}, not {preferred[name]}",
-                f"Train without --from, with another recipe, or keep its networks: {as_option(name, theirs)}.",
-            )
+    """Whether a model to start from has the networks that the recipe trains; if not, all that differs is named."""
+    theirs = {name: getattr(start.config, name) for name in sorted(set(preferred) - _free_fields(start))}
+    other = {name: value for name, value in theirs.items() if value != preferred[name]}
+    if other:
+        found = (f"its {name.replace('_', '-')} is {value}, not {preferred[name]}" for name, value in other.items())
+        options = " ".join(as_option(name, value) for name, value in other.items())
+        raise UsageError(
+            f"--recipe {given['recipe']} is not for the model to start from: {'; '.join(found)}",
+            f"Train without --from, with another recipe, or keep its networks: {options}",
+        )
 
 
 def _free_fields(start: ModelFolder) -> set[str]:
