@@ -78,6 +78,9 @@ class Log:
     def sampled(self, step: int, path: Path) -> None:
         self.samples.append((step, path))
 
+    def evaluating(self, done: int, total: int) -> None:
+        assert 0 <= done < total
+
     def evaluated(self, evaluation: Evaluation) -> None:
         self.evaluations.append(evaluation)
 

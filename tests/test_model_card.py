@@ -156,7 +156,18 @@ def test_training_of_a_run() -> None:
     found = rows(card(TRAINED, training=Training(recipe, "fp32", iterations=5000)), "Training")
     assert (found["Steps"], found["Learning rate"], found["Precision"]) == ("5,000", "0.0001", "float32")
     assert "Moving average" not in found
+    best = rows(card(TRAINED | {"generators": "current"}, training=training), "Training")
+    assert "Moving average" not in best
     assert "Augmentation" in found
+
+
+def test_a_model_without_attention_and_global_discriminators() -> None:
+    blind = dataclasses.replace(HORSES, generator_cam=False, discriminator_cam=False, discriminators="local")
+    text = card(TRAINED, blind, training=Training(preset("cyclegan"), "fp32", iterations=5000))
+    assert rows(text, "Training")["Weights of the losses"] == "adversarial 1, cycle 10, identity 5"
+    assert rows(text, "The model")["Discriminators"] == "not included; local ones alone, without attention"
+    half = rows(card(config=dataclasses.replace(blind, discriminators="both")), "The model")
+    assert half["Discriminators"] == "not included; without attention"
 
 
 def test_training_of_a_folder_without_its_run() -> None:
@@ -186,6 +197,8 @@ def test_numbers_of_pictures() -> None:
         ("C:\\Users\\ada\\flat2clay", "flat2clay"),
         ("~/models/mine", "mine"),
         ("/model", "a model"),
+        ("/home/ada/runs/horses/best", "horses (best)"),
+        ("/best", "best"),
     ],
 )
 def test_started_from_tells_nothing_of_the_machine(start: str, shown: str) -> None:
@@ -228,17 +241,31 @@ def test_an_import_says_where_it_comes_from() -> None:
     ],
 )
 def test_kid(kid: object, expected: dict[str, str]) -> None:
-    assert rows(card(kid=kid), "Evaluation") == expected
+    assert rows(card(evaluation={"kid": kid}), "Evaluation") == expected
 
 
-def test_kid_names_its_extractor() -> None:
-    assert "(KID x100), lower" in card(kid=0.1)
-    assert "(KID x100), by an Inception, Mixed\\_6c, lower" in card({"extractor": "an Inception, Mixed_6c"}, kid=0.1)
+def test_kid_tells_its_protocol() -> None:
+    assert "(KID x100), lower" in card(evaluation={"kid": 0.1})
+    protocol = {
+        "extractor": "an Inception, Mixed_6c",
+        "subsets": "100 of 25 pictures",
+        "held-out pictures": "50 horse, 50 zebra (3fa1c0de)",
+        "generators": "current",
+    }
+    text = card(TRAINED | protocol, evaluation={"kid": 0.1, **protocol, "step": 5})
+    assert "(KID x100), by an Inception, Mixed\\_6c, lower" in text
+    assert rows(text, "Evaluation") == {
+        "KID x100": "10",
+        "Generators": "current",
+        "Held-out pictures": "50 horse, 50 zebra (3fa1c0de)",
+        "Subsets": "100 of 25 pictures",
+    }
+    assert not {*protocol, "Generators"} & set(rows(text, "Training"))
 
 
 @pytest.mark.parametrize("kid", [None, {}, "good", float("nan"), True])
 def test_no_kid(kid: object) -> None:
-    assert "Evaluation" not in card(kid=kid)
+    assert "Evaluation" not in card(evaluation={"kid": kid, "extractor": "an Inception"})
 
 
 def test_what_the_folder_says_of_itself() -> None:

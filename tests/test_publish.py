@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -142,24 +143,57 @@ def test_the_model_of_a_run_named_directly(run: Path) -> None:
     assert contents(open_model(run / "model")) == contents(open_model(run))
 
 
-def test_the_last_samples_are_the_newest(run: Path) -> None:
-    later = run / "samples" / "step_100000001.png"
-    picture(later)
-    (run / "samples" / "step_200000000.txt").touch()
-    try:
-        assert "*Drawn after 100,000,001 training steps" in contents(open_model(run))["README.md"].decode()
-    finally:
-        later.unlink()
+def copy_of(run: Path, tmp_path: Path, **provenance: object) -> RunFolder:
+    """A copy whose best model is its model with more provenance."""
+    copy = RunFolder(Path(shutil.copytree(run, tmp_path / "copy")))
+    shutil.copytree(copy.model, copy.best)
+    document = json.loads((copy.best / "config.json").read_text())
+    document["provenance"] |= provenance
+    (copy.best / "config.json").write_text(json.dumps(document))
+    return copy
 
 
-def test_kid_of_a_run(run: Path) -> None:
-    metrics = run / "metrics.jsonl"
-    before = metrics.read_bytes()
-    RunFolder(run).append_metrics({"step": 2, "kid": {"a2b": 0.005}})
-    try:
-        assert "| red → blue | 0.5 |" in contents(open_model(run))["README.md"].decode()
-    finally:
-        metrics.write_bytes(before)
+def test_samples_are_the_newest_that_the_model_may_have_drawn(run: Path, tmp_path: Path) -> None:
+    copy = copy_of(run, tmp_path, steps=100_000_005)
+    for step in (99_999_999, 100_000_001, 100_000_006):
+        picture(copy.samples_path(step))
+    (copy.path / "samples" / "step_100000003.txt").touch()
+    assert "*Drawn after 100,000,001 training steps" in contents(open_model(copy.best))["README.md"].decode()
+    assert "*Drawn after 2 training steps" in contents(open_model(copy.model))["README.md"].decode()
+    copy.samples_path(2).unlink()
+    assert "samples.png" not in contents(open_model(copy.model))
+
+
+def test_kid_of_a_run_is_that_of_its_step(run: Path, tmp_path: Path) -> None:
+    copy = copy_of(run, tmp_path)
+    copy.append_metrics({"step": 1, "kid": {"a2b": 0.009}, "extractor": "one"})
+    assert "Evaluation" not in contents(open_model(copy.path))["README.md"].decode()
+    copy.append_metrics({"step": 2, "kid": {"a2b": 0.004}, "extractor": "one"})
+    copy.append_metrics({"step": 2, "kid": {"a2b": 0.005}, "extractor": "another", "subsets": "100 of 3 pictures"})
+    copy.append_metrics({"step": 3, "kid": {"a2b": 0.001}, "extractor": "one"})
+    card = contents(open_model(copy.path))["README.md"].decode()
+    assert "(KID x100), by another, lower is better" in card
+    assert "| red → blue | 0.5 |\n| Subsets | 100 of 3 pictures |\n\n" in card
+
+
+def test_the_best_model_of_a_run(run: Path, tmp_path: Path) -> None:
+    protocol = {"extractor": "one", "subsets": "100 of 3 pictures", "held-out pictures": "6 red, 6 blue (01234567)"}
+    copy = copy_of(run, tmp_path, steps=1, kid={"a2b": 0.004}, generators="moving average", **protocol)
+    copy.append_metrics({"step": 1, "kid": {"a2b": 0.009}, "extractor": "another"})
+    picture(copy.samples_path(1))
+    card = contents(open_model(copy.best))["README.md"].decode()
+    for line in (
+        "| Steps | 1 of 2 planned |",
+        "| Learning rate | 0.0002, falling to 0 over the last 50% of the training |",
+        "| Moving average | of the generators, 0.999 per step |",
+        "Kernel inception distance (KID x100), by one, lower is better:",
+        "| red → blue | 0.4 |",
+        "| Generators | moving average |",
+        "| Held-out pictures | 6 red, 6 blue (01234567) |",
+    ):
+        assert f"\n{line}\n" in card
+    assert "*Drawn after 1 training steps" in card
+    assert "\n| generators |" not in card
 
 
 def test_a_converted_model(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from huggingface_hub import ModelCardData
@@ -18,7 +18,8 @@ from ugatit_cli.recipe import Recipe
 # Their sections and rows say it better than a row of their own.
 _TOLD: Final = frozenset(
     {"description", "training_data", "training", "trained with", "recipe", "steps", "batch size", "pictures",
-     "started from", "imported_from", "code", "sha256", "repository", "commit", "kid"}
+     "started from", "imported_from", "code", "sha256", "repository", "commit", "kid", "extractor", "generators",
+     "held-out pictures", "subsets"}
 )  # fmt: skip
 # What a page can't show, or that would end a line.
 CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -67,7 +68,8 @@ class Facts:
         description: what it does; empty: as the model folder says.
         training: for the model of a run.
         samples_step: the step after which training drew `samples.png`; None: it is another picture, or none.
-        kid: a KID, not times 100, or several by what they are of.
+        evaluation: `kid`, not times 100, or several by what they are of; how it was measured: `extractor`,
+            `held-out pictures`, `subsets`; `generators`: which of a run's kinds these are. Anything else is left.
     """
 
     repository: str
@@ -78,7 +80,7 @@ class Facts:
     description: str = ""
     training: Training | None = None
     samples_step: int | None = None
-    kid: object = None
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
 
 
 def model_card(model: ModelFolder, facts: Facts) -> str:
@@ -92,9 +94,9 @@ def model_card(model: ModelFolder, facts: Facts) -> str:
         _samples(config, facts),
         _usage(config, facts),
         _section("The model", _table(_model_rows(config, facts))),
-        _section("Training", _training(provenance, facts)),
+        _section("Training", _training(config, provenance, facts)),
         _section("Where the weights come from", _origin(provenance)),
-        _section("Evaluation", _evaluation(config, facts.kid, provenance)),
+        _section("Evaluation", _evaluation(config, facts.evaluation)),
         _section("Limits", _limits(config)),
         _section("Licence", _licence(facts)),
         _section("Citation", f"The method is U-GAT-IT (Kim et al., ICLR 2020):\n\n{_CITATION}"),
@@ -264,7 +266,9 @@ def _model_rows(config: ModelConfig, facts: Facts) -> Iterator[tuple[str, str]]:
     yield "Weights", f"{facts.storage}, {megabytes(facts.files[GENERATORS_FILE])}, safetensors"
     size = facts.files.get(DISCRIMINATORS_FILE)
     kept = f"included, {megabytes(size)}: for fine-tuning" if size is not None else "not included"
-    yield "Discriminators", kept
+    local = ["local ones alone"] if config.discriminators == "local" else []
+    traits = ", ".join(local + ([] if config.discriminator_cam else ["without attention"]))
+    yield "Discriminators", kept + (f"; {traits}" if traits else "")
 
 
 def megabytes(size: int) -> str:
@@ -275,9 +279,9 @@ def megabytes(size: int) -> str:
 # --- Training --------------------------------------------------------------------------------------------
 
 
-def _training(provenance: Mapping[str, Any], facts: Facts) -> str:
+def _training(config: ModelConfig, provenance: Mapping[str, Any], facts: Facts) -> str:
     data = facts.data or _line(provenance.get("training_data")) or "not described"
-    rows = list(_training_rows(provenance, facts))
+    rows = list(_training_rows(config, provenance, facts))
     others = [
         (escaped(str(name)), escaped(str(value))) for name, value in provenance.items() if _is_plain(name, value)
     ]
@@ -289,7 +293,7 @@ def _is_plain(name: str, value: object) -> bool:
     return name not in _TOLD and isinstance(value, str | int | float) and bool(str(value).strip())
 
 
-def _training_rows(provenance: Mapping[str, Any], facts: Facts) -> Iterator[tuple[str, str]]:
+def _training_rows(config: ModelConfig, provenance: Mapping[str, Any], facts: Facts) -> Iterator[tuple[str, str]]:
     if text := _line(provenance.get("training")):
         yield "Training", escaped(text)
     if pictures := _line(provenance.get("pictures")):
@@ -302,21 +306,22 @@ def _training_rows(provenance: Mapping[str, Any], facts: Facts) -> Iterator[tupl
     if "batch size" in provenance:
         yield "Batch size", escaped(str(provenance["batch size"]))
     if facts.training:
-        yield from _recipe_rows(facts.training)
+        yield from _recipe_rows(config, facts.training, current=provenance.get("generators") == "current")
     if start := _line(provenance.get("started from")):
         yield "Started from", _code(_without_folders(start))
 
 
-def _recipe_rows(training: Training) -> Iterator[tuple[str, str]]:
+def _recipe_rows(config: ModelConfig, training: Training, *, current: bool) -> Iterator[tuple[str, str]]:
     recipe = training.recipe
     decay = (
         f", falling to 0 over the last {1 - recipe.decay_from:.0%} of the training" if recipe.decay_from < 1 else ""
     )
     yield "Learning rate", f"{recipe.learning_rate:g}{decay}"
+    names = ("adversarial", "cycle", "identity", *(["CAM"] if config.generator_cam else []))
     weights = (recipe.adversarial_weight, recipe.cycle_weight, recipe.identity_weight, recipe.cam_weight)
-    named = zip(("adversarial", "cycle", "identity", "CAM"), weights, strict=True)
+    named = zip(names, weights, strict=False)
     yield "Weights of the losses", ", ".join(f"{name} {weight:g}" for name, weight in named)
-    if recipe.ema:
+    if recipe.ema and not current:
         yield "Moving average", f"of the generators, {recipe.ema:g} per step"
     if recipe.augment == "on":
         yield "Augmentation", "of all that the discriminators see"
@@ -328,6 +333,8 @@ def _without_folders(start: str) -> str:
     if not re.match(r"[/\\~]|[A-Za-z]:|\.", start):
         return start
     parts = [part for part in re.split(r"[/\\]", start) if part not in ("", "model")]
+    if parts[1:] and parts[-1] == "best":
+        return f"{parts[-2]} (best)"
     return parts[-1] if parts else "a model"
 
 
@@ -348,7 +355,8 @@ def _origin(provenance: Mapping[str, Any]) -> str:
 # --- Below -----------------------------------------------------------------------------------------------
 
 
-def _evaluation(config: ModelConfig, kid: object, provenance: Mapping[str, Any]) -> str:
+def _evaluation(config: ModelConfig, evaluation: Mapping[str, Any]) -> str:
+    kid = evaluation.get("kid")
     ways = {
         "a2b": f"{escaped(config.domain_a)} → {escaped(config.domain_b)}",
         "b2a": f"{escaped(config.domain_b)} → {escaped(config.domain_a)}",
@@ -359,9 +367,13 @@ def _evaluation(config: ModelConfig, kid: object, provenance: Mapping[str, Any])
         for name, value in values.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     ]
-    extractor = provenance.get("extractor")
-    by = f", by {escaped(str(extractor))}" if extractor else ""
-    return f"Kernel inception distance (KID x100){by}, lower is better:\n\n{_table(iter(rows))}" if rows else ""
+    if not rows:
+        return ""
+    extractor = _line(evaluation.get("extractor"))
+    by = f", by {escaped(extractor)}" if extractor else ""
+    told = ((name, _line(evaluation.get(name))) for name in ("generators", "held-out pictures", "subsets"))
+    rows += [(name.capitalize(), escaped(text)) for name, text in told if text]
+    return f"Kernel inception distance (KID x100){by}, lower is better:\n\n{_table(iter(rows))}"
 
 
 def _limits(config: ModelConfig) -> str:

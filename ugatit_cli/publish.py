@@ -6,10 +6,10 @@ import contextlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from PIL import Image
 
@@ -153,7 +153,7 @@ def staged(model: ModelFolder, target: HubId, about: About, listener: Listener) 
             folder.mkdir()
             _take_weights(model, folder, about)
             copy, run = open_model(folder), _run_of(model)
-            step = _put_samples(model, run, folder, about)
+            step = _put_samples(copy, model, run, about)
             own = _take_card(model, folder, about, listener)
             if not own:
                 text = model_card(copy, _facts(copy, run, target, about, step))
@@ -203,28 +203,32 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _run_of(model: ModelFolder) -> RunFolder | None:
-    """The run that a model folder is of, if it is of one."""
+    """The run whose last or best model a folder is, if it is one."""
     run = RunFolder(model.path.absolute().parent)
-    return run if run.exists and run.model.samefile(model.path) else None
+    own = [folder for folder in (run.model, run.best) if folder.is_dir() and folder.samefile(model.path)]
+    return run if run.exists and own else None
 
 
-def _put_samples(model: ModelFolder, run: RunFolder | None, folder: Path, about: About) -> int | None:
+def _put_samples(copy: ModelFolder, model: ModelFolder, run: RunFolder | None, about: About) -> int | None:
     """Writes `samples.png` if there is a picture for it; the step it is of if a run drew it."""
+    target = copy.path / SAMPLES_FILE
     if about.samples is not None:
-        (folder / SAMPLES_FILE).write_bytes(_as_png(about.samples))
+        target.write_bytes(_as_png(about.samples))
         return None
-    if run is not None and (drawn := _last_samples(run)):
+    if run is not None and (drawn := _last_samples(run, copy.provenance.get("steps"))):
         step, path = drawn
-        (folder / SAMPLES_FILE).write_bytes(_as_png(path))
+        target.write_bytes(_as_png(path))
         return step
     if (model.path / SAMPLES_FILE).is_file():
-        _link(model.path / SAMPLES_FILE, folder / SAMPLES_FILE)
+        _link(model.path / SAMPLES_FILE, target)
     return None
 
 
-def _last_samples(run: RunFolder) -> tuple[int, Path] | None:
-    found = ((re.fullmatch(r"step_(\d+)", path.stem), path) for path in (run.path / "samples").glob("step_*.png"))
-    return max(((int(match[1]), path) for match, path in found if match), default=None)
+def _last_samples(run: RunFolder, until: object) -> tuple[int, Path] | None:
+    """The newest grid of a run that a model of step `until` may have drawn, and its step."""
+    paths = (run.path / "samples").glob("step_*.png")
+    found = [(int(match[1]), path) for path in paths if (match := re.fullmatch(r"step_(\d+)", path.stem))]
+    return max((one for one in found if not isinstance(until, int) or one[0] <= until), default=None)
 
 
 def _as_png(path: Path) -> bytes:
@@ -272,7 +276,7 @@ def _facts(copy: ModelFolder, run: RunFolder | None, target: HubId, about: About
         description=about.description,
         training=_training(run),
         samples_step=step,
-        kid=copy.provenance.get("kid") or _last_kid(run),
+        evaluation=_evaluation(copy, run),
     )
 
 
@@ -297,9 +301,13 @@ def _training(run: RunFolder | None) -> Training | None:
     return Training(settings.recipe, settings.precision, settings.iterations)
 
 
-def _last_kid(run: RunFolder | None) -> object:
-    found = [values["kid"] for values in run.metrics() if values.get("kid") is not None] if run else []
-    return found[-1] if found else None
+def _evaluation(copy: ModelFolder, run: RunFolder | None) -> Mapping[str, Any]:
+    """What says how good a model is, see `Facts`: its provenance, or what its run has noted of that very step."""
+    if run is None or "kid" in copy.provenance:
+        return copy.provenance
+    step = copy.provenance.get("steps")
+    found = [line for line in run.metrics() if line.get("step") == step and line.get("kid") is not None]
+    return found[-1] if found else {}
 
 
 def entry(staged: Staged, target: HubId, commit: str, kept_card: str | None = None) -> Entry:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from ugatit_cli.cli import console, watch
+from ugatit_cli.cli import console, live_watch, watch
 from ugatit_cli.config import DOMAINS, SCALES
 from ugatit_cli.dataset_files import Folders
 from ugatit_cli.metrics.distances import Kid
@@ -70,7 +70,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return screen
 
 
-def drawn(view: watch.LiveWatch, width: int = 80) -> list[str]:
+def drawn(view: live_watch.LiveWatch, width: int = 80) -> list[str]:
     """The lines that a view shows."""
     screen = io.StringIO()
     Console(file=screen, force_terminal=True, width=width, color_system=None).print(view)
@@ -90,7 +90,7 @@ class Busy(dict[str, float]):
 
 
 def test_losses_may_come_in_while_they_are_shown() -> None:
-    view = watch.LiveWatch(settings())
+    view = live_watch.LiveWatch(settings())
     view.losses.extend(Busy(losses(value), view) for value in (1, 3))
     assert view.means()["cycle_a"] == 2
 
@@ -148,7 +148,7 @@ def evaluation(kinds: tuple[Kind, ...] = ("moving average", "current"), **values
         kind: {"a2b": Kid(0.0161, 0.0012, 100, 25), "b2a": Kid(0.005 - 0.01 * i, 0.0, 100, 25)}
         for i, kind in enumerate(kinds)
     }
-    return Evaluation(**{"step": 1000, "kids": kids, "best": True, "seconds": 1.0, **values})
+    return Evaluation(**{"step": 1000, "kids": kids, "best": True, "seconds": 1.0, "protocol": {}, **values})
 
 
 def test_evaluations_in_a_line() -> None:
@@ -174,6 +174,20 @@ def test_a_line() -> None:
     first = watch.PlainWatch(settings(iterations=None, minutes=3.0))
     nothing = report(1, losses={}, steps_per_second=None, images_per_second=None, seconds_left=180.0)
     assert first.line(nothing) == "step 1  0 %  3 min left"
+
+
+def test_a_line_of_a_model_without_attention_and_global_discriminators() -> None:
+    plain = watch.PlainWatch(settings())
+    few = {name: value for name, value in losses().items() if "cam" not in name and "global" not in name}
+    plain.take(report(losses=few))
+    assert plain.line(report()) == (
+        "step 120/1000  12 %  cycle 0.250/0.500  identity 0.250/0.500  adversarial 0.250/0.500  "
+        "discriminator 0.250/0.500  2.5 images/s  12 min left"
+    )
+    view = live_watch.LiveWatch(settings())
+    view.stepped(report(losses=few))
+    words = [line.strip().partition("  ")[0] for line in drawn(view)[6:]]
+    assert words == ["cycle", "identity", "adversarial local"]
 
 
 def test_losses_are_means_of_the_last_steps() -> None:
@@ -206,19 +220,23 @@ def test_lines_come_from_time_to_time(capsys: Capture, clock: list[float]) -> No
 
 
 def test_everything_else_is_said(capsys: Capture, clock: list[float]) -> None:
-    with watch.watching(settings()) as plain:
+    with live_watch.watching(settings()) as plain:
         for done in (1, 2, 3):
             plain.loading(done, 300)
             clock[0] += 9
         plain.note("[red]a note")
         plain.saved(5)
         plain.sampled(5, Path("s/5.png"))
+        for done in (0, 8, 16, 24):
+            plain.evaluating(done, 32)
+            clock[0] += 4
         plain.evaluated(evaluation(("current",)))
     assert capsys.readouterr().err.splitlines() == [
         "reading pictures: 3/300",
         "[red]a note",
         "step 5: checkpoint and model saved",
         "step 5: samples in s/5.png",
+        "evaluating: 8/32 pictures",
         "step 1000: KID x100  horses -> zebras 1.61 +- 0.12, zebras -> horses 0.50 +- 0.00  the best so far",
     ]
 
@@ -228,7 +246,7 @@ def test_everything_else_is_said(capsys: Capture, clock: list[float]) -> None:
 
 @pytest.mark.usefixtures("clock")
 def test_a_view() -> None:
-    view = watch.LiveWatch(settings())
+    view = live_watch.LiveWatch(settings())
     view.stepped(report())
     view.saved(100)
     view.sampled(113, Path("runs/horses2zebras/samples/step_00000113.png"))
@@ -251,7 +269,7 @@ def test_a_view() -> None:
 
 
 def test_time_left_runs_between_steps(clock: list[float]) -> None:
-    view = watch.LiveWatch(settings(iterations=None, minutes=1.5))
+    view = live_watch.LiveWatch(settings(iterations=None, minutes=1.5))
     view.stepped(report(3, seconds_left=60.0, losses={}, steps_per_second=None, images_per_second=None))
     clock[0] += 13
     lines = drawn(view)
@@ -261,8 +279,20 @@ def test_time_left_runs_between_steps(clock: list[float]) -> None:
     assert drawn(view)[0].endswith("  0 s left")
 
 
+def test_an_evaluation_is_seen(terminal: io.StringIO) -> None:
+    view = live_watch.LiveWatch(settings())
+    view.evaluating(8, 60)  # of a run that goes on, before its first step
+    assert drawn(view) == ["evaluating: 8/60 pictures"]
+    view.stepped(report())
+    view.evaluating(16, 60)
+    assert drawn(view)[0].endswith("   step 120 of 1000   evaluating: 16/60 pictures")
+    view.evaluated(evaluation())
+    assert drawn(view)[0].endswith("12.0 %   12 min left")
+    assert "step 1000: KID x100" in terminal.getvalue()
+
+
 def test_long_names_fit() -> None:
-    view = watch.LiveWatch(settings("extraordinarily_long_name", "another_very_long_one"))
+    view = live_watch.LiveWatch(settings("extraordinarily_long_name", "another_very_long_one"))
     view.stepped(report())
     view.sampled(1, Path("x" * 200))
     for width in (80, 60):
@@ -273,7 +303,7 @@ def test_long_names_fit() -> None:
 
 
 def test_before_the_first_step(clock: list[float]) -> None:
-    view = watch.LiveWatch(settings())
+    view = live_watch.LiveWatch(settings())
     assert drawn(view) == ["preparing ..."]
     view.loading(30, 120)
     assert re.fullmatch(r"reading pictures\s+\S+\s+30/120", drawn(view)[0])
@@ -283,8 +313,8 @@ def test_before_the_first_step(clock: list[float]) -> None:
 
 
 def test_notes_appear_above_the_view(terminal: io.StringIO) -> None:
-    with watch.watching(settings()) as view:
-        assert isinstance(view, watch.LiveWatch)
+    with live_watch.watching(settings()) as view:
+        assert isinstance(view, live_watch.LiveWatch)
         view.stepped(report())
         view.note("skipped: [x].png")
     said = terminal.getvalue()
@@ -293,7 +323,7 @@ def test_notes_appear_above_the_view(terminal: io.StringIO) -> None:
 
 
 def test_a_view_without_steps_leaves_nothing(terminal: io.StringIO) -> None:
-    with watch.watching(settings()) as view:
+    with live_watch.watching(settings()) as view:
         view.loading(1, 2)
     # Up to its line, and erased.
     assert terminal.getvalue().rstrip("\x1b[?25h").endswith("\x1b[1A\x1b[2K")
@@ -323,6 +353,9 @@ class Recorder:
     def sampled(self, step: int, path: Path) -> None:
         self.told.append(("sampled", step, path))
 
+    def evaluating(self, done: int, total: int) -> None:
+        self.told.append(("evaluating", done, total))
+
     def evaluated(self, evaluation: Evaluation) -> None:
         self.told.append(("evaluated", evaluation))
 
@@ -335,7 +368,9 @@ def test_several_hear_the_same(capsys: Capture) -> None:
     several.stepped(report())
     several.saved(3)
     several.sampled(4, Path("y"))
+    several.evaluating(5, 6)
     several.evaluated(evaluation())
     assert first.told == second.told
-    assert [one[0] for one in first.told] == ["loading", "note", "stepped", "saved", "sampled", "evaluated"]
+    told = ["loading", "note", "stepped", "saved", "sampled", "evaluating", "evaluated"]
+    assert [one[0] for one in first.told] == told
     assert capsys.readouterr().err == ""

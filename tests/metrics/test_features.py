@@ -214,14 +214,18 @@ def test_files_with_something_else(tmp_path: Path, tensors: dict[str, Tensor], m
     with pytest.raises(ModelError, match=message) as caught:
         load_extractor(tmp_path / "x.safetensors", None, device=CPU)
     assert caught.value.message.startswith(f"{tmp_path / 'x.safetensors'}: not an Inception-v3")
+    assert caught.value.hint.startswith("--features takes a safetensors file with")
 
 
 def test_files_that_can_not_be_read(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("this is no safetensors file")
     (tmp_path / "folder").mkdir()
-    for name, message in (("text", "not a complete"), ("folder", "not a complete"), ("none", "no such file")):
-        with pytest.raises(ModelError, match=f"{tmp_path / name}: {message}"):
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    broken = "not a complete safetensors file"
+    for name, message in (("text", broken), ("picture.png", broken), ("folder", "a folder"), ("none", "no such")):
+        with pytest.raises(ModelError, match=f"{tmp_path / name}: {message}") as caught:
             load_extractor(tmp_path / name, None, device=CPU)
+        assert caught.value.hint.startswith("--features takes a safetensors file with")
 
 
 # --- The standard one ----------------------------------------------------------------------------------

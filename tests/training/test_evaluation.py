@@ -32,11 +32,19 @@ from ugatit_cli.run_folder import RunFolder
 from ugatit_cli.training import evaluation as module
 from ugatit_cli.training import session
 from ugatit_cli.training.distributed import Group
-from ugatit_cli.training.evaluation import Evaluation, Evaluator, best_of, check_holdout, is_evaluated
+from ugatit_cli.training.evaluation import (
+    Evaluation,
+    Evaluator,
+    best_of,
+    check_holdout,
+    holdout_fingerprint,
+    is_evaluated,
+)
 from ugatit_cli.training.session import Request
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.training.trainer import Machine, Trainer, load_data
 
+PROTOCOL = ("extractor", "subsets", "held-out pictures")
 EVALUATED: dict[str, Any] = {
     "iterations": 6,
     "holdout": "6",
@@ -101,6 +109,7 @@ def test_every_evaluation_is_told_and_noted(whole: tuple[Path, Log]) -> None:
     for evaluation, line in zip(log.evaluations, curve(path), strict=True):
         assert list(evaluation.kids) == ["moving average", "current"]
         assert line["step"] == evaluation.step
+        assert {name: line[name] for name in evaluation.protocol} == evaluation.protocol
         for prefix, kids in zip(("kid", "kid_current"), evaluation.kids.values(), strict=True):
             assert line[prefix] == {direction: kids[direction].mean for direction in DIRECTIONS}
             assert line[f"{prefix}_std"] == {direction: kids[direction].std for direction in DIRECTIONS}
@@ -126,10 +135,15 @@ def test_the_best_model_is_kept(whole: tuple[Path, Log]) -> None:
         "kid_std": {direction: one.std for direction, one in kids.items()},
         "extractor": "tiny network, 6 features",
         "subsets": "100 of 3 pictures",
-        "held-out pictures": "6 red, 6 blue",
+        "held-out pictures": f"6 red, 6 blue ({held_out_hash(path)})",
     }
     assert (best.step, best.generators, best.mean) == (evaluation.step, evaluation.winner, module.mean_kid(kids))
     assert model.discriminators is not None
+
+
+def held_out_hash(path: Path) -> str:
+    settings = Settings.from_document(RunFolder(path).document(), path / "config.toml")
+    return holdout_fingerprint(load_data(settings, None, Machine(CPU, 1, Group()), Log(), threading.Event()))
 
 
 def test_the_figures_are_those_of_the_model_that_is_kept(whole: tuple[Path, Log]) -> None:
@@ -162,7 +176,7 @@ def test_without_a_moving_average(sixteen: Folders, tmp_path: Path) -> None:
     log = Log()
     train(tmp_path / "run", sixteen, EVALUATED | {"ema": 0.0, "iterations": 2}, log=log)
     assert [list(one.kids) for one in log.evaluations] == [["current"]]
-    assert set(curve(tmp_path / "run")[0]) == {"step", "kid", "kid_std"}
+    assert set(curve(tmp_path / "run")[0]) == {"step", "kid", "kid_std", *PROTOCOL}
     files = weights(tmp_path / "run")
     assert best_files(tmp_path / "run")["model.safetensors"] == files["model/model.safetensors"]
 
@@ -294,7 +308,7 @@ def test_a_stopped_run_ends_as_the_whole_one(
     path = tmp_path / "run"
     _, outcome = train(path, sixteen, EVALUATED, stop_after=stop)
     assert (outcome.step, outcome.finished) == (stop, False)
-    assert not is_evaluated(RunFolder(path), stop)
+    assert not is_evaluated(RunFolder(path), stop, {})
     _, outcome = train(path, sixteen, EVALUATED)
     assert outcome.finished
     same_end(path, whole[0])
@@ -379,9 +393,63 @@ def test_another_extractor_begins_anew(whole: tuple[Path, Log], tmp_path: Path, 
     larger = replace(better, network=lambda pictures: 10 * better.network(pictures))
     monkeypatch.setattr(module, "load_extractor", lambda *_, **__: larger)
     train(tmp_path / "run", None, {"iterations": 7, "features": "/other"}, log=log)
-    assert [one.best for one in log.evaluations] == [True]
+    assert (log.evaluations[0].step, log.evaluations[0].best) == (6, True)  # where its curve begins
     assert open_model(tmp_path / "run" / "best").provenance["extractor"] == "another"
+    assert [line["extractor"] for line in curve(tmp_path / "run")][-3:] == [tiny_extractor().name] + 2 * ["another"]
     assert any("best was measured in another way" in note for note in log.notes)
+
+
+def test_a_complete_run_is_evaluated_again_by_another_extractor(
+    whole: tuple[Path, Log], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, log = tmp_path / "run", Log()
+    shutil.copytree(whole[0], path)
+    train(path, None, {}, log=log)
+    assert log.evaluations == []
+    monkeypatch.setattr(module, "load_extractor", lambda *_, **__: tiny_extractor("another", seed=1))
+    for _ in range(2):
+        train(path, None, {"features": "/other"}, log=log)
+        assert [(one.step, one.best) for one in log.evaluations] == [(6, True)]
+    assert weights(path)["model/model.safetensors"] == weights(whole[0])["model/model.safetensors"]
+
+    def failing(*_: Any, **__: Any) -> None:
+        raise ModelError("no such file")
+
+    monkeypatch.setattr(module, "load_extractor", failing)
+    with pytest.raises(ModelError, match="no such file"):
+        train(path, None, {"features": "/none"})
+
+
+@pytest.mark.parametrize("iterations", [6, 7])
+def test_other_held_out_pictures_begin_anew(
+    whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path, iterations: int
+) -> None:
+    path, log = tmp_path / "run", Log()
+    shutil.copytree(whole[0], path)
+    shutil.copytree(sixteen.a, tmp_path / "test_a")
+    for extra in sorted((tmp_path / "test_a").iterdir())[6:]:
+        extra.unlink()
+    train(path, replace(sixteen, test_a=tmp_path / "test_a"), {"iterations": iterations}, log=log)
+    assert (log.evaluations[0].step, log.evaluations[0].best) == (6, True)
+    told = [line["held-out pictures"].partition(" (") for line in curve(path) if line["step"] == 6]
+    assert [one[0] for one in told] == ["6 red, 6 blue"] * 2
+    assert told[0] != told[1]
+    assert "the pictures are not those that the run began with: it goes on with these" in log.notes
+
+
+def test_how_held_out_pictures_are_told_apart(whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path) -> None:
+    trainer = waiting_trainer(whole[0], tmp_path, sixteen)
+    a, b = trainer.pictures
+    first = holdout_fingerprint((a, b))
+    (tmp_path / "moved").mkdir()
+    moved = tuple(Path(shutil.copy(path, tmp_path / "moved")) for path in a.held_out)
+    assert holdout_fingerprint((replace(a, held_out=moved), b)) == first
+    moved[0].write_bytes(moved[0].read_bytes() + b"more")
+    larger = holdout_fingerprint((replace(a, held_out=moved), b))
+    moved[0].unlink()
+    gone = holdout_fingerprint((replace(a, held_out=moved), b))
+    fewer = holdout_fingerprint((replace(a, held_out=moved[1:]), b))
+    assert len({first, larger, gone, fewer, holdout_fingerprint((replace(a, held_out=b.held_out), b))}) == 5
 
 
 # --- What goes wrong -----------------------------------------------------------------------------------
@@ -412,7 +480,7 @@ def test_translations_that_are_not_numbers(whole: tuple[Path, Log], sixteen: Fol
     with pytest.raises(TrainingError, match=r"^step 9: a translation is not finite$"):
         trainer._evaluator(trainer.networks, 9, 1.0)
     assert best_files(trainer.run.path) == before
-    assert not is_evaluated(trainer.run, 9)
+    assert not is_evaluated(trainer.run, 9, {})
 
 
 @pytest.mark.parametrize(
@@ -521,8 +589,24 @@ def test_too_few_held_out_pictures(sixteen: Folders, tmp_path: Path, holdout: st
     for call in (session.train, session.dry_run):
         with pytest.raises(UsageError, match=f"needs 4 held-out pictures.*red has {has}$") as caught:
             call(RunFolder(tmp_path / "run"), request, Machine(CPU, 1, Group()), Log(), threading.Event())
-        assert "--holdout 50" in caught.value.hint
-    assert not RunFolder(tmp_path / "run").exists
+        assert caught.value.hint.startswith("Begin a run with --holdout 50, or ")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_too_few_pictures_in_the_folders_for_tests(sixteen: Folders, tmp_path: Path, kept: bool) -> None:
+    path, tests = tmp_path / "run", make_folders(tmp_path / "tests", 3)
+    if kept:
+        path.mkdir()
+    both = replace(sixteen, test_a=tests.a, test_b=tests.b)
+    given = {name: value for name, value in EVALUATED.items() if name != "holdout"}
+    with pytest.raises(UsageError, match=r"red has 3$") as caught:
+        train(path, both, given)
+    assert caught.value.hint.startswith(f"Put more pictures into {tests.a} and {tests.b}, or train without")
+    assert path.exists() is kept  # a folder that was there isn't removed
+    with pytest.raises(UsageError) as caught:
+        train(path, replace(both, test_b=None), EVALUATED)
+    assert caught.value.hint.startswith(f"Put more pictures into {tests.a} and begin a run with --holdout 50, or")
 
 
 def test_few_held_out_pictures_are_told(sixteen: Folders, tmp_path: Path) -> None:
@@ -538,4 +622,16 @@ def test_enough_held_out_pictures(whole: tuple[Path, Log], sixteen: Folders, tmp
     trainer = waiting_trainer(whole[0], tmp_path, sixteen)
     a, b = trainer.pictures
     many = replace(a, held_out=a.held_out * 9), replace(b, held_out=b.held_out * 9)
-    assert check_holdout(many, trainer.settings.model) is None
+    assert check_holdout(many, trainer.settings) is None
+    tests = replace(trainer.settings.folders, test_a=Path("A"), test_b=Path("B"))
+    rough = check_holdout(trainer.pictures, replace(trainer.settings, folders=tests))
+    assert rough == "KID of 6 held-out pictures is a rough figure: 50 or more in A and B are better"
+
+
+def test_progress_of_an_evaluation_is_told(whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path) -> None:
+    trainer, told = waiting_trainer(whole[0], tmp_path, sixteen), []
+    evaluator = trainer._evaluator
+    assert evaluator is not None
+    for _ in range(2):
+        evaluator(trainer.networks, 6, 1.0, lambda *progress: told.append(progress))
+    assert told == [(0, 24), (6, 24), (12, 24), (18, 24), (0, 12), (6, 12)]  # the second knows the real ones

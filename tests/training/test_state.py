@@ -95,6 +95,20 @@ def test_the_model_has_all_that_a_new_run_may_start_from(run: RunFolder) -> None
     assert differing(tiny.tensors(model.discriminator("a", "local"), ""), judge) == []
 
 
+@pytest.mark.parametrize(
+    ("start", "public"),
+    [
+        ("ada/horse2zebra", "ada/horse2zebra"),
+        ("/home/ada/runs/horses/model", "horses"),
+        ("/home/ada/runs/horses/best", "horses (best)"),
+        ("/home/ada/flat2clay", "flat2clay"),
+        ("/best", "best"),
+    ],
+)
+def test_where_a_model_started_tells_nothing_of_the_machine(start: str, public: str) -> None:
+    assert state.provenance(dataclasses.replace(settings(), start=start), 1)["started from"] == public
+
+
 @pytest.mark.parametrize("place", ["generators", "discriminators", "averages"])
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
 def test_nothing_that_is_not_finite_is_written(run: RunFolder, place: str, value: float) -> None:

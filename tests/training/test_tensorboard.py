@@ -80,9 +80,14 @@ def test_samples(tmp_path: Path) -> None:
         assert (np.asarray(image.convert("RGB")) == pixels).all()
 
 
-def evaluation(step: int, value: float) -> Evaluation:
+TEXT = "KID/protocol/text_summary"
+
+
+def evaluation(step: int, value: float, extractor: str = "one") -> Evaluation:
     kids: dict[Direction, Kid] = {"a2b": Kid(value, 0.1, 100, 3), "b2a": Kid(2 * value, 0.1, 100, 3)}
-    return Evaluation(step, {"moving average": kids, "current": kids}, best=True, seconds=1.0)
+    return Evaluation(
+        step, {"moving average": kids, "current": kids}, best=True, seconds=1.0, protocol={"extractor": extractor}
+    )
 
 
 def test_evaluations(tmp_path: Path) -> None:
@@ -94,10 +99,13 @@ def test_evaluations(tmp_path: Path) -> None:
     board.evaluated(evaluation(10, 0.5))
     board.stepped(report(20, 2.0))
     board.evaluated(evaluation(20, 0.125))
+    board.evaluated(evaluation(30, 0.125, "another"))
     board.close()
     assert curve(tmp_path, "losses/cycle_a") == [(10, 1.0), (20, 2.0)]
-    assert curve(tmp_path, "KID/a2b moving average")[-2:] == [(10, 0.5), (20, 0.125)]
-    assert curve(tmp_path, "KID/b2a current")[-2:] == [(10, 1.0), (20, 0.25)]
+    assert curve(tmp_path, "KID/a2b moving average")[-3:-1] == [(10, 0.5), (20, 0.125)]
+    assert curve(tmp_path, "KID/b2a current")[-3:-1] == [(10, 1.0), (20, 0.25)]
+    told = [(one.step, one.tensor_proto.string_val[0].decode()) for one in read(tmp_path).Tensors(TEXT)]
+    assert told[-2:] == [(10, "extractor: one"), (30, "extractor: another")]
 
 
 def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:

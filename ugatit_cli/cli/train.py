@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ugatit_cli.cli import console, transfers, watch
+from ugatit_cli.cli import console, live_watch, transfers, watch
 from ugatit_cli.cli import train_options as options
 from ugatit_cli.cli import train_report as report
 from ugatit_cli.cli.options import MOST_BATCH, MOST_WORKERS, default_workers, parse_count, parse_domains
@@ -283,7 +283,7 @@ def _listener(settings: Settings, run: RunFolder, *, tensorboard: bool) -> Itera
             from ugatit_cli.training.tensorboard import TensorBoard
 
             listeners.append(stack.enter_context(contextlib.closing(TensorBoard(run.path / "tensorboard"))))
-        yield watch.Several(*listeners, stack.enter_context(watch.watching(settings)))
+        yield watch.Several(*listeners, stack.enter_context(live_watch.watching(settings)))
 
 
 # --- Dry run -------------------------------------------------------------------------------------------
@@ -310,6 +310,6 @@ def _dry_run(run: RunFolder, request: Request, machine: Machine, *, json_line: b
     check_folders(run, request)
     settings, _ = session.resolve(run, request, machine, exists=run.exists)
     notes = _Notes()
-    with watch.watching(settings) as view:
+    with live_watch.watching(settings) as view:
         settings, cost = session.dry_run(run, request, machine, watch.Several(view, notes), never)
     report.say_costs(settings, cost, notes.texts, run.latest() or 0, json_line=json_line)

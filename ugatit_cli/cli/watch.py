@@ -1,21 +1,15 @@
-"""What a training run shows while it goes on: a live view on a terminal, else a line from time to time."""
+"""What a training run says while it goes on: the words for it, and a line from time to time."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ugatit_cli.cli import console
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-
     from ugatit_cli.config import ModelConfig
     from ugatit_cli.training.evaluation import Evaluation
     from ugatit_cli.training.monitor import Listener, StepReport
@@ -28,19 +22,8 @@ KNOWN_AFTER = 5
 LONG = 24 * 3600
 # Seconds from which on people are told how long an evaluation took.
 WORTH_TELLING = 10
-REFRESHES_PER_SECOND = 4
 LONGEST_NAME = 12
 
-# What losses are called: generators' names, and those of the same terms that discriminators have.
-TERMS = {
-    "cycle": ("cycle", ""),
-    "identity": ("identity", ""),
-    "CAM": ("cam", ""),
-    "adversarial local": ("g_local", "d_local"),
-    "adversarial local CAM": ("g_local_{}_cam", "d_local_{}_cam"),
-    "adversarial global": ("g_global", "d_global"),
-    "adversarial global CAM": ("g_global_{}_cam", "d_global_{}_cam"),
-}
 # For plain lines: the sums of a discriminator's or generator's terms.
 SUMS = {"cycle": "cycle", "identity": "identity", "CAM": "cam", "adversarial": "g_", "discriminator": "d_"}
 
@@ -94,6 +77,11 @@ def ways(model: ModelConfig) -> dict[str, str]:
     return {"a2b": f"{a} -> {b}", "b2a": f"{b} -> {a}"}
 
 
+def evaluated_so_far(done: int, total: int) -> str:
+    """How far an evaluation is."""
+    return f"evaluating: {done}/{total} pictures"
+
+
 def scores(model: ModelConfig, evaluation: Evaluation) -> str:
     """An evaluation in one line; KID times 100, as papers give it."""
     parts = [f"step {evaluation.step}: KID x100"]
@@ -105,6 +93,11 @@ def scores(model: ModelConfig, evaluation: Evaluation) -> str:
     if evaluation.seconds >= WORTH_TELLING:
         parts.append(f"took {duration(evaluation.seconds)}")
     return "  ".join(parts)
+
+
+def shortened(name: str) -> str:
+    """A domain's name for a narrow column."""
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
 # --- Listeners -----------------------------------------------------------------------------------------
@@ -127,6 +120,9 @@ class Silent:
 
     def sampled(self, step: int, path: Path) -> None:
         """A sample grid is written."""
+
+    def evaluating(self, done: int, total: int) -> None:
+        """The generators are being evaluated."""
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """The generators are evaluated, and the best model is kept."""
@@ -162,6 +158,11 @@ class Several:
         """A sample grid is written."""
         for listener in self.listeners:
             listener.sampled(step, path)
+
+    def evaluating(self, done: int, total: int) -> None:
+        """The generators are being evaluated."""
+        for listener in self.listeners:
+            listener.evaluating(done, total)
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """The generators are evaluated, and the best model is kept."""
@@ -210,6 +211,11 @@ class PlainWatch:
         """A sample grid is written."""
         console.note(f"step {step}: samples in {path}")
 
+    def evaluating(self, done: int, total: int) -> None:
+        """The generators are being evaluated."""
+        if self._is_time():
+            console.note(evaluated_so_far(done, total))
+
     def evaluated(self, evaluation: Evaluation) -> None:
         """The generators are evaluated, and the best model is kept."""
         console.note(scores(self.settings.model, evaluation))
@@ -224,21 +230,21 @@ class PlainWatch:
         of = f"/{self.settings.iterations}" if self.settings.iterations else ""
         parts = [f"step {report.step}{of}", f"{100 * report.progress:.0f} %"]
         for word, start in SUMS.items():
-            sums = [self._sum(start, domain) for domain in "ab"]
-            parts += [f"{word} {sums[0]:.3f}/{sums[1]:.3f}"] if self.losses else []
+            terms = [self._terms(start, domain) for domain in "ab"]
+            parts += [f"{word} {sum(terms[0]):.3f}/{sum(terms[1]):.3f}"] if any(terms) else []
         if report.images_per_second is not None:
             parts.append(f"{figure(report.images_per_second)} images/s")
         if report.seconds_left is not None and report.progress < 1:
             parts.append(f"{duration(report.seconds_left)} left")
         return "  ".join(parts)
 
-    def _sum(self, start: str, domain: str) -> float:
+    def _terms(self, start: str, domain: str) -> list[float]:
         # `g_a` and `d_a` are sums already, and weighted.
-        return sum(
+        return [
             value
             for name, value in self.means().items()
             if name.startswith(start) and domain in name.split("_") and name not in (f"g_{domain}", f"d_{domain}")
-        )
+        ]
 
     def _is_time(self) -> bool:
         now = time.monotonic()
@@ -246,139 +252,3 @@ class PlainWatch:
             return False
         self._last = now
         return True
-
-
-class LiveWatch(PlainWatch):
-    """A view that stays at the bottom of the terminal; notes appear above it. Rich asks it what to show."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.report: StepReport | None = None
-        self.reported = time.monotonic()
-        self.read: tuple[int, int] | None = None
-        self.saved_step: int | None = None
-        self.samples: Path | None = None
-
-    def loading(self, done: int, total: int) -> None:
-        """Pictures are being read."""
-        self.read, self.reported = (done, total), time.monotonic()
-
-    def stepped(self, report: StepReport) -> None:
-        """A step is done."""
-        self.take(report)
-        self.report, self.reported = report, time.monotonic()
-
-    def saved(self, step: int) -> None:
-        """A checkpoint is written, and the model."""
-        self.saved_step = step
-
-    def sampled(self, step: int, path: Path) -> None:  # noqa: ARG002  # the path has it
-        """A sample grid is written."""
-        self.samples = path
-
-    def __rich__(self) -> RenderableType:
-        """What is on the terminal now."""
-        from rich.console import Group
-        from rich.text import Text
-
-        if self.report is None:
-            return self._beginning()
-        parts = [self._heading(self.report), self._bar(self.report.progress), self._figures(self.report), Text()]
-        return Group(*parts, self._table(), *([Text(), self._files()] if self.saved_step or self.samples else []))
-
-    def _beginning(self) -> RenderableType:
-        from rich.table import Table
-        from rich.text import Text
-
-        done, total = self.read or (0, 0)
-        if done == total:
-            waited = duration(time.monotonic() - self.reported)
-            return Text(f"preparing, the first step takes longest ... {waited}" if total else "preparing ...")
-        grid = Table.grid(padding=(0, 1))
-        grid.add_row("reading pictures", self._bar(done / total, width=40), f"{done}/{total}")
-        return grid
-
-    @staticmethod
-    def _bar(share: float, width: int | None = None) -> Table:
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-
-        # A bar alone doesn't end its line.
-        grid = Table.grid()
-        grid.add_row(ProgressBar(total=1.0, completed=share, width=width))
-        return grid
-
-    def _heading(self, report: StepReport) -> Table:
-        from rich.table import Table
-        from rich.text import Text
-
-        settings = self.settings
-        of = f" of {settings.iterations}" if settings.iterations else f", {figure(settings.minutes or 0)} min in all"
-        left = report.seconds_left
-        if left is not None:
-            left = max(0.0, left - (time.monotonic() - self.reported)) if report.progress < 1 else 0.0
-        rest = "" if left is None else f"   {duration(left)} left"
-        grid = Table.grid(expand=True, padding=(0, 1, 0, 0))
-        grid.add_column(no_wrap=True, overflow="ellipsis")
-        grid.add_column(justify="right", no_wrap=True)
-        names = f"{shortened(settings.model.domain_a)} <-> {shortened(settings.model.domain_b)}"
-        grid.add_row(Text(names, "bold"), Text(f"step {report.step}{of}   {100 * report.progress:.1f} %{rest}"))
-        return grid
-
-    @staticmethod
-    def _figures(report: StepReport) -> RenderableType:
-        from rich.text import Text
-
-        parts = [f"learning rate {figure(report.learning_rate)}"]
-        if report.images_per_second is not None and report.steps_per_second:
-            parts[:0] = [f"{figure(report.images_per_second)} images/s", pace(report.steps_per_second)]
-        if report.memory:
-            parts.append(f"memory {amount(report.memory)}")
-        return Text(" · ".join(parts), "dim", no_wrap=True, overflow="ellipsis")
-
-    def _table(self) -> Table:
-        from rich.table import Table
-        from rich.text import Text
-
-        names = [shortened(name) for name in (self.settings.model.domain_a, self.settings.model.domain_b)]
-        table = Table.grid(padding=(0, 3, 0, 0))
-        table.add_column(min_width=22, no_wrap=True)
-        for _ in range(4):
-            table.add_column(justify="right", min_width=8, no_wrap=True)
-        table.add_row("", *(Text(title, "bold") for title in ("generator", "", "discriminator", "")))
-        table.add_row("", *(Text(name, "cyan") for name in (*names, *names)))
-        means = self.means()
-        for word, terms in TERMS.items():
-            keys = [(term if "{}" in term else term + "_{}").format(domain) for term in terms for domain in "ab"]
-            table.add_row(word, *(f"{means[key]:.3f}" if key in means else "" for key in keys))
-        return table
-
-    def _files(self) -> RenderableType:
-        from rich.text import Text
-
-        parts = [f"checkpoint: step {self.saved_step}"] if self.saved_step is not None else []
-        parts += [f"samples: {self.samples}"] if self.samples else []
-        return Text(" · ".join(parts), "dim", no_wrap=True, overflow="ellipsis")
-
-
-def shortened(name: str) -> str:
-    """A domain's name for a narrow column."""
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
-
-
-@contextmanager
-def watching(settings: Settings) -> Iterator[PlainWatch]:
-    """A live view on a terminal, else plain lines."""
-    stderr = console.stderr()
-    if not stderr.is_terminal or stderr.is_dumb_terminal:
-        yield PlainWatch(settings)
-        return
-    from rich.live import Live
-
-    view = LiveWatch(settings)
-    redirect = sys.stdout.isatty()
-    with Live(view, console=stderr, refresh_per_second=REFRESHES_PER_SECOND, redirect_stdout=redirect) as live:
-        try:
-            yield view
-        finally:
-            live.transient = view.report is None  # what is left on the screen is how it ended

@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import sys
 import urllib.error
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from ugatit_cli.tensor_files import open_tensors
 BATCH: Final = 4
 SIDE: Final = 299
 LAST_LAYER: Final = "Mixed_7c"
+_TAKES: Final = "--features takes a safetensors file with the tensors of torchvision's inception_v3."
 # Of torchvision's Inception-v3: what comes after its last feature map, and what has no name that a user would know.
 _NO_LAYERS: Final = ("maxpool1", "maxpool2", "avgpool", "dropout", "fc")
 
@@ -186,8 +187,17 @@ def _load(network: nn.Module, file: Path) -> None:
     Raises:
         ModelError: there is no such file, or it holds something else.
     """
+    if file.is_dir():
+        raise ModelError(f"{file}: a folder, not a file", _TAKES)
     network.to_empty(device="cpu")
     wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("fc.")}
+    try:
+        _fill(wanted, file)
+    except ModelError as error:  # its own hint may be about models
+        raise ModelError(error.message, _TAKES) from None
+
+
+def _fill(wanted: Mapping[str, Tensor], file: Path) -> None:
     with open_tensors(file) as stored:
         names = set(stored.keys())
         for name, tensor in wanted.items():
@@ -202,10 +212,7 @@ def _load(network: nn.Module, file: Path) -> None:
 
 
 def _another(file: Path, reason: str) -> ModelError:
-    return ModelError(
-        f"{file}: not an Inception-v3 with torchvision's names: {reason}",
-        "--features takes a safetensors file with the tensors of torchvision's inception_v3.",
-    )
+    return ModelError(f"{file}: not an Inception-v3 with torchvision's names: {reason}")
 
 
 def _without_padding(_: nn.Module, inputs: tuple[Any, ...]) -> Tensor:

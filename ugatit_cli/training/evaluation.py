@@ -6,6 +6,7 @@ of a step that a kill undid stays until a better one comes. An uninterrupted run
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from torch import Tensor
 from ugatit_cli.batches import sample_pictures
 from ugatit_cli.checkpoint import CONFIG_FILE, read_config
 from ugatit_cli.config import DIRECTIONS, Direction, Domain, ModelConfig
+from ugatit_cli.dataset_files import digest
 from ugatit_cli.datasets import Pictures
 from ugatit_cli.errors import ModelError, TrainingError, UsageError
 from ugatit_cli.metrics.distances import Kid, Subsets, kid
@@ -32,6 +34,8 @@ from ugatit_cli.training.step import SOURCE, TARGET
 
 Kind = Literal["moving average", "current"]
 Kids = Mapping[Direction, Kid]
+Tick = Callable[[int, int], None]
+"""Takes numbers of pictures: those that are done, and all of an evaluation."""
 
 FEWEST: Final = 4
 """Held-out pictures of a domain that KID needs."""
@@ -58,12 +62,14 @@ class Evaluation:
         kids: KID of both directions, of each kind of generators; those that `model` has come first.
         best: whether it is the best so far.
         seconds: how long it took.
+        protocol: how it was measured; figures of different ones don't compare.
     """
 
     step: int
     kids: Mapping[Kind, Kids]
     best: bool
     seconds: float
+    protocol: Mapping[str, str]
 
     @property
     def winner(self) -> Kind:
@@ -114,28 +120,47 @@ def extractor_for(settings: Settings, device: torch.device) -> Extractor:
     return load_extractor(file, settings.feature_layer, device=device)
 
 
-def check_holdout(pictures: tuple[Pictures, Pictures], config: ModelConfig) -> str | None:
+def check_holdout(pictures: tuple[Pictures, Pictures], settings: Settings) -> str | None:
     """Whether there are enough held-out pictures to evaluate on; what users should know about their number.
 
     Raises:
         UsageError: too few of a domain.
     """
-    counts = _counts(pictures, config)
+    counts, tests = _counts(pictures, settings.model), (settings.folders.test_a, settings.folders.test_b)
     name = min(counts, key=lambda name: counts[name])
+    more = " and ".join(str(folder) for folder in tests if folder is not None)
     if counts[name] < FEWEST:
+        split = f"begin a run with --holdout {ROUGH}"  # which contradicts two folders
+        ways = ([f"put more pictures into {more}"] if more else []) + ([split] if None in tests else [])
+        hint = f"{' and '.join(ways)}, or train without evaluation: --evaluate-every off"
         raise UsageError(
             f"--evaluate-every needs {FEWEST} held-out pictures of each domain at least, better {ROUGH}: {name} has "
             f"{counts[name] or 'none'}",
-            f"Begin a run with more, --holdout {ROUGH}, or train without evaluation: --evaluate-every off",
+            hint[0].upper() + hint[1:],
         )
     if counts[name] < ROUGH:
-        return f"KID of {counts[name]} held-out pictures is a rough figure: --holdout {ROUGH} or more is better"
+        wanted = f"{ROUGH} or more in {more} are" if more else f"--holdout {ROUGH} or more is"
+        return f"KID of {counts[name]} held-out pictures is a rough figure: {wanted} better"
     return None
 
 
 def _counts(pictures: tuple[Pictures, Pictures], config: ModelConfig) -> dict[str, int]:
     names = (config.domain_a, config.domain_b)
     return {name: len(one.held_out) for name, one in zip(names, pictures, strict=True)}
+
+
+def holdout_fingerprint(pictures: tuple[Pictures, Pictures]) -> str:
+    """8 hex digits that change when held-out pictures do, by their names and sizes on disk, not when folders move."""
+    sets = [[one.domain, [(path.name, _size(path)) for path in one.held_out]] for one in pictures]
+    return digest(json.dumps(sets))[:8]
+
+
+def _size(path: Path) -> int:
+    """In bytes; -1 of one that is gone, which is reported when it is read."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 # --- In between ----------------------------------------------------------------------------------------
@@ -159,11 +184,12 @@ class Evaluator:
         self._held_out: dict[Domain, _HeldOut] = {one.domain: _HeldOut(one) for one in pictures}
         self._real: dict[Domain, Tensor] = {}
         held_out = _counts(pictures, settings.model)
+        counts = ", ".join(f"{count:,} {name}" for name, count in held_out.items())
         subsets = Subsets()
         self.protocol = {
             "extractor": extractor.name,
             "subsets": f"{subsets.count} of {subsets.size_for(*held_out.values())} pictures",
-            "held-out pictures": ", ".join(f"{count:,} {name}" for name, count in held_out.items()),
+            "held-out pictures": f"{counts} ({holdout_fingerprint(pictures)})",
         }
         self._trained_on = (len(pictures[0].files), len(pictures[1].files))
 
@@ -174,7 +200,7 @@ class Evaluator:
         return best is not None and best.protocol != self.protocol
 
     def __call__(
-        self, networks: Networks, step: int, elapsed: float, tick: Callable[[], None] = lambda: None
+        self, networks: Networks, step: int, elapsed: float, tick: Tick = lambda *_: None
     ) -> Evaluation:
         """Evaluates the generators, notes it in the run's metrics, and keeps the model if it is the best so far.
 
@@ -189,15 +215,27 @@ class Evaluator:
             OutputError: the run folder can't be written.
         """
         start = time.monotonic()
-        kids = self._kids(networks, step, tick)
-        evaluation = Evaluation(step, kids, self._is_best(step, kids), time.monotonic() - start)
+        kids = self._kids(networks, step, self._advance(tick))
+        evaluation = Evaluation(step, kids, self._is_best(step, kids), time.monotonic() - start, self.protocol)
         if evaluation.best:
             self._keep(networks, evaluation)
-        self.run.append_metrics({"step": step, "elapsed": elapsed, **_figures(kids)})
+        self.run.append_metrics({"step": step, "elapsed": elapsed, **_figures(kids), **self.protocol})
         return evaluation
 
+    def _advance(self, tick: Tick) -> Callable[[Tensor], None]:
+        """Counts batches that are about to be looked at, and tells how far the evaluation is."""
+        done = 0
+        total = sum(len(one) * (1 if domain in self._real else 2) for domain, one in self._held_out.items())
+
+        def advance(batch: Tensor) -> None:
+            nonlocal done
+            tick(done, total)
+            done += len(batch)
+
+        return advance
+
     @torch.no_grad()
-    def _kids(self, networks: Networks, step: int, tick: Callable[[], None]) -> dict[Kind, Kids]:
+    def _kids(self, networks: Networks, step: int, advance: Callable[[Tensor], None]) -> dict[Kind, Kids]:
         kinds: dict[Kind, dict[Direction, Generator]] = {"current": networks.generators}
         if networks.averages:
             kinds = {"moving average": networks.averages, **kinds}
@@ -205,29 +243,29 @@ class Evaluator:
         for direction in DIRECTIONS:
             generators = {kind: by_direction[direction] for kind, by_direction in kinds.items()}
             with evaluating(generators.values()):
-                translated = self._translated(generators, SOURCE[direction], step, tick)
-            real = self._real_features(TARGET[direction], tick)
+                translated = self._translated(generators, SOURCE[direction], step, advance)
+            real = self._real_features(TARGET[direction], advance)
             for kind, features in translated.items():
                 kids[kind][direction] = kid(features, real)
         return dict(kids)
 
     def _translated(
-        self, generators: Mapping[Kind, Generator], domain: Domain, step: int, tick: Callable[[], None]
+        self, generators: Mapping[Kind, Generator], domain: Domain, step: int, advance: Callable[[Tensor], None]
     ) -> dict[Kind, Tensor]:
         """Features of what each kind of generators makes of a domain: float64 (N, D)."""
         parts: dict[Kind, list[Tensor]] = {kind: [] for kind in generators}
         for batch in self._held_out[domain].batches():
-            tick()
+            advance(batch)
             for kind, generator in generators.items():
                 parts[kind].append(self.extractor(translate(generator, batch, self.extractor.device, step)))
         return {kind: torch.cat(some) for kind, some in parts.items()}
 
-    def _real_features(self, domain: Domain, tick: Callable[[], None]) -> Tensor:
+    def _real_features(self, domain: Domain, advance: Callable[[Tensor], None]) -> Tensor:
         """Features of the pictures themselves, float64 (N, D): always the same."""
         if domain not in self._real:
             parts = []
             for batch in self._held_out[domain].batches():
-                tick()
+                advance(batch)
                 parts.append(self.extractor(batch))
             self._real[domain] = torch.cat(parts)
         return self._real[domain]
@@ -260,6 +298,9 @@ class _HeldOut:
         self._files = pictures.held_out
         self._fit = 3 * pictures.preparation.image_size**2 * len(self._files) <= KEPT_BYTES
         self._kept: dict[Path, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._files)
 
     def batches(self) -> Iterator[Tensor]:
         """All of them in their order: uint8 (N, 3, S, S), N up to 8."""
@@ -304,9 +345,10 @@ def _figures(kids: Mapping[Kind, Kids]) -> dict[str, dict[Direction, float]]:
 # --- Afterwards ----------------------------------------------------------------------------------------
 
 
-def is_evaluated(run: RunFolder, step: int) -> bool:
-    """Whether the run's metrics have an evaluation of a step."""
-    return any(line.get("step") == step and "kid" in line for line in run.metrics())
+def is_evaluated(run: RunFolder, step: int, protocol: Mapping[str, str]) -> bool:
+    """Whether the run's metrics have an evaluation of a step, measured as the protocol, or part of one, says."""
+    wanted = {"step": step, **protocol}.items()
+    return any("kid" in line and all(line.get(name) == value for name, value in wanted) for line in run.metrics())
 
 
 def best_of(run: RunFolder) -> Best | None:

@@ -66,6 +66,9 @@ class Listener(Protocol):
     def sampled(self, step: int, path: Path) -> None:
         """A sample grid is written."""
 
+    def evaluating(self, done: int, total: int) -> None:
+        """The generators are being evaluated: so many pictures have gone through the extractor, of that many."""
+
     def evaluated(self, evaluation: Evaluation) -> None:
         """The generators are evaluated, and the best model is kept."""
 

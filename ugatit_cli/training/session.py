@@ -65,9 +65,9 @@ def train(
     """
     exists = bool(machine.group.share(float(run.exists)))
     settings, start = resolve(run, request, machine, exists=exists)
-    if exists and machine.group.share(float(_is_complete(run, settings))):
-        return settings, Outcome(run.latest() or 0, finished=True)
     extractor = _extractor(settings, machine)
+    if exists and machine.group.share(float(_is_complete(run, settings, extractor))):
+        return settings, Outcome(run.latest() or 0, finished=True)
     with _locked(run, machine), _exact(settings):
         pictures = load_data(settings, run, machine, listener, stop)
         _check_evaluation(settings, pictures, extractor, listener)
@@ -141,13 +141,18 @@ def _absolute(name: str) -> Path:
     return Path(name).expanduser().absolute()
 
 
-def _is_complete(run: RunFolder, settings: Settings) -> bool:
-    """Whether all steps are done, the model is that of the last, and it is evaluated: a kill may come between."""
+def _is_complete(run: RunFolder, settings: Settings, extractor: Extractor | None) -> bool:
+    """Whether all steps are done, the model is that of the last, and it is evaluated as it should be.
+
+    A kill may have come between, and users may want figures of other pictures or by another extractor.
+    """
     step = run.latest() or 0
     if settings.iterations is None or step < settings.iterations:
         return False
-    if settings.evaluates and not is_evaluated(run, step):
-        return False
+    if extractor is not None:
+        same = Settings.from_document(run.document(), run.path / RUN_FILE).folders == settings.folders
+        if not same or not is_evaluated(run, step, {"extractor": extractor.name}):
+            return False
     try:
         return open_model(run.path).provenance.get("steps") == step
     except ModelError:
@@ -176,7 +181,7 @@ def _check_evaluation(
 ) -> None:
     if not settings.evaluates:
         return
-    rough = check_holdout(pictures, settings.model)
+    rough = check_holdout(pictures, settings)
     if extractor is not None:
         every = settings.evaluate_every
         interval = f"{every[:-1]} minutes" if every.endswith("m") else f"{every} steps" if every != "1" else "step"
@@ -199,6 +204,18 @@ def _locked(run: RunFolder, machine: Machine) -> Iterator[None]:
     if machine.group.rank != 0:
         yield
         return
+    made = not run.path.exists()
     with run.locked():
         run.clean()
-        yield
+        try:
+            yield
+        finally:
+            if made and not run.exists:
+                _remove(run.path)
+
+
+def _remove(folder: Path) -> None:
+    """Removes the folder of a run that was refused before it began: there is nothing but the lock."""
+    with contextlib.suppress(OSError):
+        (folder / ".lock").unlink()
+        folder.rmdir()

@@ -77,6 +77,8 @@ def _public_name(start: str | None) -> str | None:
     if start is None or not Path(start).is_absolute():
         return start
     path = Path(start)
+    if path.name == "best" and path.parent.name:
+        return f"{path.parent.name} (best)"
     return path.parent.name if path.name == "model" else path.name
 
 

@@ -41,6 +41,7 @@ class TensorBoard:
         self._open: Any = SummaryWriter
         self._writer: Any = None
         self._losses: list[dict[str, float]] = []
+        self._protocol = ""
 
     def loading(self, done: int, total: int) -> None:
         """Pictures are being read."""
@@ -88,10 +89,17 @@ class TensorBoard:
             pixels = np.asarray(image.convert("RGB"))  # (H, W, 3)
             self._writer.add_image("samples", pixels, step, dataformats="HWC")
 
+    def evaluating(self, done: int, total: int) -> None:
+        """The generators are being evaluated."""
+
     def evaluated(self, evaluation: Evaluation) -> None:
-        """KID of both directions is a point of each curve, for each kind of generators."""
+        """KID of both directions is a point of each curve, for each kind of generators; a text tells how it came."""
         self._begin(evaluation.step + 1)  # of a run that goes on: what its step wrote before it ended counts
+        protocol = "  \n".join(f"{name}: {value}" for name, value in evaluation.protocol.items())
         with reported(self.folder):
+            if protocol != self._protocol:
+                self._writer.add_text("KID/protocol", protocol, evaluation.step)
+                self._protocol = protocol
             for kind, kids in evaluation.kids.items():
                 for direction, kid in kids.items():
                     self._writer.add_scalar(f"KID/{direction} {kind}", kid.mean, evaluation.step)

@@ -19,7 +19,7 @@ from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.run_folder import RunFolder
 from ugatit_cli.training import state
 from ugatit_cli.training.distributed import Group
-from ugatit_cli.training.evaluation import Abandoned, Evaluator, is_evaluated
+from ugatit_cli.training.evaluation import Abandoned, Evaluator, holdout_fingerprint, is_evaluated
 from ugatit_cli.training.monitor import Listener, LossReader, Speed, StepReport, peak_memory
 from ugatit_cli.training.networks import Networks, build_networks, memory_format
 from ugatit_cli.training.samples import SampleSet, draw_samples, save_samples
@@ -147,7 +147,7 @@ class Trainer:
         self.training = TrainingStep(self.networks, settings.recipe, seed=settings.seed, group=machine.group)
         self.step = 0
         self._saved: int | None = None
-        self._fingerprint = fingerprint(pictures)
+        self._fingerprints = {"data": fingerprint(pictures), "holdout": holdout_fingerprint(pictures)}
         self._counts = (len(pictures[0].files), len(pictures[1].files))
         self._reader = LossReader(machine.group)
         self._metrics: list[dict[str, float]] = []
@@ -173,7 +173,8 @@ class Trainer:
         state.restore(checkpoint, self.training)
         self.step = self._saved = step
         self._metrics = checkpoint.state["metrics"]
-        if checkpoint.state["data"] != self._fingerprint:
+        # Checkpoints of earlier versions say nothing of the hold-out.
+        if any(checkpoint.state.get(name, one) != one for name, one in self._fingerprints.items()):
             self.listener.note("the pictures are not those that the run began with: it goes on with these")
         return float(checkpoint.state["elapsed"])
 
@@ -317,7 +318,8 @@ class Trainer:
         if not self.settings.evaluates or not self.step:
             return True
         due = last or self.schedule.evaluation_due(self.step)
-        missing = self._leads and due and not is_evaluated(self.run, self.step)
+        evaluator = self._evaluator
+        missing = due and evaluator is not None and not is_evaluated(self.run, self.step, evaluator.protocol)
         return self._evaluate(stop) if self.machine.group.any(missing) else True
 
     def _evaluate(self, stop: threading.Event) -> bool:
@@ -328,10 +330,11 @@ class Trainer:
                 pass
             return bool(group.share(float(done)))
 
-        def tick() -> None:
+        def tick(looked_at: int, total: int) -> None:
             group.any(True)
             if stop.is_set():
                 raise Abandoned
+            self.listener.evaluating(looked_at, total)
 
         try:
             with self.schedule.paused():
@@ -352,7 +355,7 @@ class Trainer:
 
     def _save(self) -> None:
         self._record(self._reader.flush())
-        values = {"elapsed": self.schedule.elapsed, "data": self._fingerprint, "metrics": self._metrics}
+        values = {"elapsed": self.schedule.elapsed, "metrics": self._metrics, **self._fingerprints}
         state.save(self.run, self.training, self.settings, self.step, values, self._counts)
         self._saved = self.step
         self.listener.saved(self.step)
