@@ -199,9 +199,7 @@ class Evaluator:
         best = best_of(self.run)
         return best is not None and best.protocol != self.protocol
 
-    def __call__(
-        self, networks: Networks, step: int, elapsed: float, tick: Tick = lambda *_: None
-    ) -> Evaluation:
+    def __call__(self, networks: Networks, step: int, elapsed: float, tick: Tick = lambda *_: None) -> Evaluation:
         """Evaluates the generators, notes it in the run's metrics, and keeps the model if it is the best so far.
 
         Args:
