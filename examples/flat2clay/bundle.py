@@ -1,6 +1,8 @@
-"""A run's model as it is bundled: `python examples/flat2clay/bundle.py RUN/model OUT --training TEXT`.
+"""A model as it is bundled: `python examples/flat2clay/bundle.py MODEL OUT FILE=SHARE ... --training TEXT --data TEXT`.
 
-Generators and discriminators in fp16, a config that says where they come from, and on stdout the files' entry for
+The generators are the mean of those in several safetensors files of one training, by shares that add up to 1: steadier
+than each of them (Izmailov et al. 2018). A file is a model's model.safetensors, or averages.safetensors of a run's
+checkpoint. Sizes and discriminators are those of MODEL. All is written in fp16; on stdout stands the files' entry for
 weights_manifest.toml.
 """
 
@@ -8,12 +10,36 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 from pathlib import Path
 
-from ugatit_cli.checkpoint import DISCRIMINATORS_FILE, GENERATORS_FILE, MODEL_FILES, open_model, save_model
+from torch import Tensor
+
+from ugatit_cli.checkpoint import DISCRIMINATORS_FILE, MODEL_FILES, open_model, save_model
 from ugatit_cli.tensor_files import open_tensors
 
 DESCRIPTION = "Flat icons and emoji to 3D clay look, and back"
+
+
+def parse_share(text: str) -> tuple[Path, float]:
+    """`runs/one/model/model.safetensors=0.5`."""
+    path, _, share = text.rpartition("=")
+    return Path(path), float(share)
+
+
+def tensors_of(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file, in float32."""
+    with open_tensors(path) as file:
+        return {name: file.get_tensor(name).float().clone() for name in file.keys()}  # noqa: SIM118
+
+
+def mean_generators(files: list[tuple[Path, float]]) -> dict[str, Tensor]:
+    """The weighted mean of the generators in files."""
+    mean: dict[str, Tensor] = {}
+    for path, share in files:
+        for name, tensor in tensors_of(path).items():
+            mean[name] = mean[name] + share * tensor if name in mean else share * tensor
+    return mean
 
 
 def main() -> None:
@@ -21,21 +47,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("files", nargs="+", type=parse_share, metavar="FILE=SHARE")
     parser.add_argument("--training", required=True, help="how it was trained, in words")
     parser.add_argument("--data", required=True, help="what it was trained on, in words")
     options = parser.parse_args()
+    if not math.isclose(sum(share for _, share in options.files), 1, abs_tol=1e-6):
+        parser.error("shares must add up to 1")
     model = open_model(options.model)
-    with open_tensors(options.model / GENERATORS_FILE) as file:
-        generators = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    with open_tensors(options.model / DISCRIMINATORS_FILE) as file:
-        discriminators = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     provenance = {
         "description": DESCRIPTION,
         "training_data": options.data,
         "training": options.training,
-        **{name: value for name, value in model.provenance.items() if name != "pictures"},
+        **{name: model.provenance[name] for name in ("trained with", "recipe", "batch size")},
     }
-    save_model(options.out, model.config, generators, discriminators, storage="fp16", provenance=provenance)
+    save_model(
+        options.out,
+        model.config,
+        mean_generators(options.files),
+        tensors_of(options.model / DISCRIMINATORS_FILE),
+        storage="fp16",
+        provenance=provenance,
+    )
     for name in sorted(set(MODEL_FILES) & {path.name for path in options.out.iterdir()}):
         data = (options.out / name).read_bytes()
         print(f'"{name}" = {{ size = {len(data)}, sha256 = "{hashlib.sha256(data).hexdigest()}" }}')

@@ -27,7 +27,6 @@ from ugatit_cli.nn.generator import Generator
 from ugatit_cli.tensor_files import open_tensors
 from ugatit_cli.training.networks import generator_tensors
 
-LEARNING_RATE = 2e-4
 DECAY_FROM = 0.5
 SAID_EVERY = 25
 
@@ -54,16 +53,23 @@ def clip_rho(generator: Generator) -> None:
             weight.data.clamp_(0, 1)
 
 
-def warm_up(generators: list[Generator], pictures: tuple[Pictures, Pictures], minutes: float, seed: int) -> int:
+def warm_up(
+    generators: list[Generator],
+    pictures: tuple[Pictures, Pictures],
+    *,
+    minutes: float,
+    learning_rate: float,
+    seed: int,
+) -> int:
     """Trains for so long, the learning rate falling to 0 in the second half; the number of steps."""
     weights = [weight for generator in generators for weight in generator.parameters()]
-    optimizer = torch.optim.Adam(weights, lr=LEARNING_RATE, betas=(0.5, 0.999), weight_decay=1e-4)
+    optimizer = torch.optim.Adam(weights, lr=learning_rate, betas=(0.5, 0.999), weight_decay=1e-4)
     start, losses = time.monotonic(), []
     for step, batch in enumerate(pairs(pictures, seed), 1):
         progress = (time.monotonic() - start) / (60 * minutes)
         if progress >= 1:
             return step - 1
-        optimizer.param_groups[0]["lr"] = LEARNING_RATE * min(1.0, (1 - progress) / (1 - DECAY_FROM))
+        optimizer.param_groups[0]["lr"] = learning_rate * min(1.0, (1 - progress) / (1 - DECAY_FROM))
         optimizer.zero_grad()
         for generator in generators:
             loss = copying_loss(generator, batch)
@@ -87,6 +93,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     model = open_model(options.model)
@@ -94,7 +101,9 @@ def main() -> None:
     pictures = load_pictures(split_layout(options.bench), preparation, parse_holdout("off"), options.seed, workers=1)
     generators = [model.generator(direction).train().requires_grad_(True) for direction in DIRECTIONS]
     generators = [generator.to(memory_format=torch.channels_last) for generator in generators]
-    steps = warm_up(generators, pictures, options.minutes, options.seed)
+    steps = warm_up(
+        generators, pictures, minutes=options.minutes, learning_rate=options.learning_rate, seed=options.seed
+    )
     with open_tensors(options.model / DISCRIMINATORS_FILE) as file:
         discriminators = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     trained = generator_tensors(dict(zip(DIRECTIONS, generators, strict=True)))
