@@ -1,9 +1,9 @@
-"""A model as it is bundled: `python examples/flat2clay/bundle.py MODEL OUT FILE=SHARE ... --training TEXT --data TEXT`.
+"""A model as it is bundled: `python examples/flat2clay/bundle.py MODEL OUT FILE=SHARE ... --training X --data Y`.
 
-The generators are the mean of those in several safetensors files of one training, by shares that add up to 1: steadier
-than each of them (Izmailov et al. 2018). A file is a model's model.safetensors, or averages.safetensors of a run's
-checkpoint. Sizes and discriminators are those of MODEL. All is written in fp16; on stdout stands the files' entry for
-weights_manifest.toml.
+The generators are the mean of those in several safetensors files of one training, by shares that add up to 1: it is
+steadier than each of them (Izmailov et al. 2018). A file is a model's model.safetensors, or averages.safetensors of a
+run's checkpoint. Sizes and discriminators are those of MODEL. All is written in fp16; on stdout stands the files'
+entry for weights_manifest.toml.
 """
 
 from __future__ import annotations
