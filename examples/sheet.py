@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 CELL = 128
-COLUMNS = 9
+COLUMNS = 6
 
 
 def sheet(before: Path, after: Path) -> Image.Image:
