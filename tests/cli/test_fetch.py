@@ -109,7 +109,7 @@ def test_the_bundled_model(ugatit: Command) -> None:
     outcome = ugatit("fetch", "flat2clay", "--to", "clay")
     assert (outcome.code, outcome.lines) == (0, ["clay"])
     assert "comes with the package" in outcome.stderr
-    assert below("clay") == ["config.json", "model.safetensors"]
+    assert below("clay") == ["config.json", "discriminators.safetensors", "model.safetensors"]
     outcome = ugatit("fetch", "flat2clay", "--dry-run")
     assert (outcome.code, "0 B to download" in outcome.stderr) == (0, True)
 

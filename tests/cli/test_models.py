@@ -56,7 +56,7 @@ def test_the_table_for_programs(ugatit: Command, cache: Path) -> None:
     assert outcome.lines[0].split() == ["NAME", "DOMAINS", "SIZE", "STATE", "FROM", "LICENCE", "PATH"]
     assert len(outcome.lines) == 1 + len(read_manifest()) + 4
     licence = read_manifest()["flat2clay"].licence
-    bundled = ["flat2clay", "flat <-> clay", "10.6 MB", "ready", "bundled", licence, str(BUNDLED / "flat2clay")]
+    bundled = ["flat2clay", "flat <-> clay", "25.0 MB", "ready", "bundled", licence, str(BUNDLED / "flat2clay")]
     assert row(outcome, "flat2clay") == bundled
     checkpoint = "authors' checkpoint hylee/UGATIT_model"
     licence = "not stated by the authors"
@@ -233,7 +233,7 @@ def test_all_is_well(ugatit: Command, cache: Path, model: Path) -> None:
     outcome = ugatit("models", "verify")
     assert (outcome.code, outcome.stderr) == (0, "")
     assert outcome.lines == [
-        "flat2clay: ok (2 files, 10.6 MB)",
+        "flat2clay: ok (3 files, 25.0 MB)",
         "mine: ok (2 files, 124.2 kB)",
         "unrecorded: opens; nobody recorded its hashes",
         "ann/cats: ok (3 files, 150.7 kB)",
