@@ -273,6 +273,12 @@ def test_a_reader_that_is_lost(on_disk: tuple[Folders, Holdout]) -> None:
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError()])
+def test_a_reader_that_is_lost_while_it_hands_over(error: Exception) -> None:
+    with pytest.raises(DataError, match="a process that reads pictures was killed"), readers_kept():
+        raise error
+
+
 def test_other_failures_are_not_lost_readers() -> None:
     with pytest.raises(RuntimeError, match=r"^x$"), readers_kept():
         raise RuntimeError("x")

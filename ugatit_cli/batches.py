@@ -227,8 +227,9 @@ def readers_kept() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+    except (RuntimeError, EOFError, ConnectionResetError, ConnectionRefusedError) as error:
+        # The latter where it died between offering a batch and handing over the memory that holds it.
+        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
             raise
         raise DataError(
             "a process that reads pictures was killed, often for lack of memory",
