@@ -43,26 +43,23 @@ from benchmarks.ablation_tables import (
 )
 from benchmarks.common import machine
 from ugatit_cli import __version__
-from ugatit_cli.checkpoint import open_model
-from ugatit_cli.cli import console, watch
+from ugatit_cli.cli import console, train_view
 from ugatit_cli.config import Direction
-from ugatit_cli.dataset_files import Folders, find_pictures, split_layout
-from ugatit_cli.datasets import Preparation, prepare_picture
-from ugatit_cli.device import resolve_device
-from ugatit_cli.encoding import write_atomic
-from ugatit_cli.errors import Interrupted, UgatitError, UsageError
-from ugatit_cli.geometry import Geometry, Pixels
-from ugatit_cli.images import plain_reason
+from ugatit_cli.data.pictures import Folders, Preparation, find_pictures, prepare_picture, split_layout
+from ugatit_cli.device import Group, resolve_device
+from ugatit_cli.errors import Interrupted, UgatitError, UsageError, plain_reason
+from ugatit_cli.files import write_atomic
 from ugatit_cli.metrics.distances import Kid, Subsets, kid, mixed_kid
 from ugatit_cli.metrics.features import Extractor, load_extractor
-from ugatit_cli.model import Model
-from ugatit_cli.run_folder import RunFolder
+from ugatit_cli.pictures.geometry import Geometry, Pixels
 from ugatit_cli.training import session
-from ugatit_cli.training.distributed import Group
-from ugatit_cli.training.monitor import StepReport
+from ugatit_cli.training.listeners import StepReport
+from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.session import Request
 from ugatit_cli.training.settings import domain_names
 from ugatit_cli.training.trainer import Machine
+from ugatit_cli.translation.model import Model
+from ugatit_cli.weights.folder import open_model
 
 RESULTS_FILE = "ablation.json"
 SUBSETS = Subsets()
@@ -81,7 +78,7 @@ class Features:
     pictures_b: Tensor
 
 
-class Progress(watch.Silent):
+class Progress(train_view.Silent):
     """A line from time to time."""
 
     def __init__(self, row: str) -> None:
@@ -92,7 +89,7 @@ class Progress(watch.Silent):
         """A step is done."""
         if time.monotonic() - self._said >= SAID_EVERY:
             self._said = time.monotonic()
-            left = watch.duration(report.seconds_left) if report.seconds_left is not None else "?"
+            left = train_view.duration(report.seconds_left) if report.seconds_left is not None else "?"
             say(f"{self.row}: step {report.step}, {report.progress:.0%}, {left} left")
 
 
@@ -257,11 +254,12 @@ class Bench:
         if self.options.recipes is None:
             with console.interruptible() as stop:
                 run, request = self.run_folder(*waiting[0]), self.request(*waiting[0])
-                _, cost = session.dry_run(run, request, self.machine, watch.Silent(), stop)
+                _, cost = session.dry_run(run, request, self.machine, train_view.Silent(), stop)
             seconds = self.options.steps / cost.steps_per_second
-        total = watch.duration(len(waiting) * (seconds + each))
+        total = train_view.duration(len(waiting) * (seconds + each))
         say(
-            f"{len(waiting)} trainings of {watch.duration(seconds)}, {watch.duration(each)} for the features of "
+            f"{len(waiting)} trainings of {train_view.duration(seconds)}, "
+            f"{train_view.duration(each)} for the features of "
             f"{count} pictures after each: about {total}"
         )
 

@@ -18,15 +18,15 @@ from pathlib import Path
 import ugatit_cli
 from benchmarks.common import machine, report
 from benchmarks.folder import make_pictures
-from ugatit_cli.attention_layouts import Layout, make_layout
-from ugatit_cli.attention_maps import chosen_maps
-from ugatit_cli.attention_words import Style, Subject
-from ugatit_cli.drawing import Drawing
-from ugatit_cli.images import SUFFIXES
-from ugatit_cli.inputs import Job
-from ugatit_cli.model import Model
-from ugatit_cli.pipeline import TranslateOptions, translate_files
-from ugatit_cli.previews import Previewed
+from ugatit_cli.attention.maps import chosen_maps
+from ugatit_cli.attention.style import Style, Subject
+from ugatit_cli.outputs.attention import Layout, make_layout
+from ugatit_cli.outputs.base import Drawing
+from ugatit_cli.outputs.report import Previewed
+from ugatit_cli.pictures.jobs import Job
+from ugatit_cli.pictures.reading import SUFFIXES
+from ugatit_cli.translation.model import Model
+from ugatit_cli.translation.pipeline import TranslateOptions, translate_files
 
 WAYS = ("translate", "cam", "cam --normalize batch", "cam --layout overlay", "cam --layout raw", "cam --report")
 LAYOUTS: dict[str, Layout] = {"cam --layout overlay": "overlay", "cam --layout raw": "raw"}

@@ -22,10 +22,10 @@ from PIL import Image
 
 import ugatit_cli
 from benchmarks.common import machine, report
-from ugatit_cli import geometry
-from ugatit_cli.inputs import Job
-from ugatit_cli.model import Model
-from ugatit_cli.pipeline import TranslateOptions, translate_files
+from ugatit_cli.pictures import geometry
+from ugatit_cli.pictures.jobs import Job
+from ugatit_cli.translation.model import Model
+from ugatit_cli.translation.pipeline import TranslateOptions, translate_files
 
 SIDE = 256
 

@@ -25,13 +25,12 @@ import torch
 from benchmarks.common import machine, report
 from tests.reference_step import PlainTrainer
 from ugatit_cli.config import ModelConfig
-from ugatit_cli.device import resolve_device
-from ugatit_cli.recipe import Recipe, preset
-from ugatit_cli.training.distributed import Group
-from ugatit_cli.training.monitor import peak_memory
-from ugatit_cli.training.networks import build_networks, memory_format
+from ugatit_cli.device import Group, resolve_device
+from ugatit_cli.methods.networks import build_networks, memory_format
+from ugatit_cli.methods.recipe import Recipe, preset
+from ugatit_cli.methods.ugatit import TrainingStep
+from ugatit_cli.training.listeners import peak_memory
 from ugatit_cli.training.settings import resolve_training_precision
-from ugatit_cli.training.step import TrainingStep
 
 PLAIN = "official order, fp32"
 DEFAULT = "ugatit, default recipe"

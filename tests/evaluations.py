@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ugatit_cli.tensor_files import write_tensors
+from ugatit_cli.weights.folder import write_tensors
 
 
 def save_pictures(

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
-from ugatit_cli.weights import receipts
-from ugatit_cli.weights.home import store_path
-from ugatit_cli.weights.receipts import Receipt
+from ugatit_cli.weights import home
+from ugatit_cli.weights.home import Receipt, store_path
 
 
 def use_folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -39,8 +38,8 @@ def fetched(cache: Path, files: Path, repository: str, commit: str, key: str = "
         (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
         (snapshot / name).unlink(missing_ok=True)
         (snapshot / name).symlink_to(blob)
-    receipt = receipts.of_folder(key or repository, snapshot, names, repository, commit)
-    receipts.save(receipt)
+    receipt = home.of_folder(key or repository, snapshot, names, repository, commit)
+    home.save(receipt)
     return receipt
 
 
@@ -48,7 +47,7 @@ def stored(name: str, *, receipt: bool = True, discriminators: bool = False) -> 
     """A tiny model in the store."""
     folder = tiny.save(store_path(name), discriminators=discriminators)
     if receipt:
-        receipts.save(receipts.of_folder(name, folder, sorted(path.name for path in folder.iterdir())))
+        home.save(home.of_folder(name, folder, sorted(path.name for path in folder.iterdir())))
     return folder
 
 

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from ugatit_cli.config import MapName
-from ugatit_cli.drawing import Drawing
-from ugatit_cli.forward import Translated
-from ugatit_cli.geometry import Geometry, Pixels, SizeOptions
-from ugatit_cli.inputs import Job
-from ugatit_cli.model import Model
-from ugatit_cli.pipeline import Result, TranslateOptions, translate_files
+from ugatit_cli.outputs.base import Drawing
+from ugatit_cli.pictures.geometry import Geometry, Pixels, SizeOptions
+from ugatit_cli.pictures.jobs import Job
+from ugatit_cli.translation.model import Model
+from ugatit_cli.translation.passes import Translated
+from ugatit_cli.translation.pipeline import Result, TranslateOptions, translate_files
 
 NATIVE = SizeOptions("native")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ugatit_cli.inputs import Job, Plan, plan
+from ugatit_cli.pictures.jobs import Job, Plan, plan
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
 

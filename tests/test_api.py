@@ -17,7 +17,7 @@ import ugatit_cli
 from tests import tiny
 from ugatit_cli import ModelConfig, UgatitError
 from ugatit_cli.errors import DeviceError, ModelError, PictureError, UsageError
-from ugatit_cli.model import Model
+from ugatit_cli.translation.model import Model
 
 MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16"]
 SIZES = [(1, 1), (1, 100), (3, 7), (33, 65), (256, 256)]

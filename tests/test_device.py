@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ugatit_cli import device as devices
+from ugatit_cli import device
 from ugatit_cli.device import cpu_has_bf16, describe_device, resolve_device, resolve_precision
 from ugatit_cli.errors import DeviceError
 
@@ -93,7 +93,7 @@ def test_mps_where_there_is_none() -> None:
 
 @pytest.mark.parametrize(("bf16", "precision"), [(True, "bf16"), (False, "fp32")])
 def test_auto_on_a_cpu(monkeypatch: pytest.MonkeyPatch, bf16: bool, precision: str) -> None:
-    monkeypatch.setattr(devices, "cpu_has_bf16", lambda: bf16)
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: bf16)
     assert resolve_precision("auto", CPU) == precision
     assert resolve_precision("auto", torch.device("mps")) == "fp32"
 

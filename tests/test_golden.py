@@ -13,9 +13,9 @@ from torch import Tensor
 
 import ugatit_cli
 from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Direction, Domain, Scale
-from ugatit_cli.forward import Heat, NetworkPass
-from ugatit_cli.model import Model
 from ugatit_cli.nn.generator import GeneratorOutput
+from ugatit_cli.translation.model import Model
+from ugatit_cli.translation.passes import Heat, NetworkPass
 from ugatit_cli.weights.convert import convert
 from ugatit_cli.weights.official import ImportSettings
 from ugatit_cli.weights.pytorch import discriminator_names

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.official_losses import official
-from ugatit_cli.recipe import preset
-from ugatit_cli.training.distributed import Group
-from ugatit_cli.training.networks import build_networks
-from ugatit_cli.training.step import TrainingStep
+from ugatit_cli.device import Group
+from ugatit_cli.methods.networks import build_networks
+from ugatit_cli.methods.recipe import preset
+from ugatit_cli.methods.ugatit import TrainingStep
 from ugatit_cli.weights.official import Imported, ImportSettings
 from ugatit_cli.weights.pytorch import import_checkpoint
 

@@ -7,16 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ugatit_cli.checkpoint import save_model
 from ugatit_cli.config import DIRECTIONS, DOMAINS, ModelConfig
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
-from ugatit_cli.weights.pytorch import (
-    DISCRIMINATOR_KEYS,
-    GENERATOR_KEYS,
-    discriminator_names,
-    generator_names,
-)
+from ugatit_cli.weights.folder import save_model
+from ugatit_cli.weights.pytorch import DISCRIMINATOR_KEYS, GENERATOR_KEYS, discriminator_names, generator_names
 
 SIZES = {"image_size": 32, "channels": 4, "blocks": 1, "discriminator_channels": 4, "local_layers": 3}
 LIGHT = ModelConfig("flat", "clay", **SIZES, global_layers=3)  # type: ignore[arg-type]  # plain integers

@@ -16,7 +16,8 @@ from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import UgatitError
 
 if TYPE_CHECKING:
-    from ugatit_cli.model import Model
+    from ugatit_cli.translation.model import Model
+
 
 __version__ = "0.1.0"
 __all__ = ["Model", "ModelConfig", "UgatitError", "__version__", "load", "new"]
@@ -37,7 +38,7 @@ def load(model: str | PathLike[str] = "flat2clay", *, device: str = "auto", prec
         OutputError: what was fetched can't be written.
         DeviceError: the machine doesn't have that device or precision.
     """
-    from ugatit_cli.model import Model
+    from ugatit_cli.translation.model import Model
     from ugatit_cli.weights.store import find_model
 
     name = fspath(model)
@@ -55,7 +56,7 @@ def new(config: ModelConfig | None = None, *, device: str = "auto", precision: s
     Raises:
         DeviceError: the machine doesn't have that device or precision.
     """
-    from ugatit_cli.model import Model
+    from ugatit_cli.translation.model import Model
 
     return Model.untrained(config or ModelConfig(), device=device, precision=precision)
 
@@ -63,7 +64,7 @@ def new(config: ModelConfig | None = None, *, device: str = "auto", precision: s
 def __getattr__(name: str) -> Any:
     # Importing torch takes seconds; `ugatit --help` must not.
     if name == "Model":
-        from ugatit_cli.model import Model
+        from ugatit_cli.translation.model import Model
 
         return Model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,6 +8,17 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def plain_reason(error: BaseException) -> str:
+    """What went wrong, in words that need no traceback."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error).rstrip(".") or type(error).__name__
+
+
 class UgatitError(Exception):
     """Base of all errors meant for users.
 

@@ -18,9 +18,10 @@ from emoji_names import HELD_OUT, TRAINING, files_by_name, folders, is_unlicense
 from emoji_pictures import check_renderer, clay, flat
 from npm_package import FLUENT, TWEMOJI, Package, cache_folder, fetch, files, find_registry
 from ugatit_cli.cli import console
-from ugatit_cli.encoding import encode, write_atomic
-from ugatit_cli.errors import Interrupted, UgatitError, UsageError
-from ugatit_cli.images import from_pil, plain_reason
+from ugatit_cli.errors import Interrupted, UgatitError, UsageError, plain_reason
+from ugatit_cli.files import write_atomic
+from ugatit_cli.pictures.encoding import encode
+from ugatit_cli.pictures.reading import from_pil
 
 NOTICE: Final = "NOTICE.txt"
 SMALLEST, LARGEST = 16, 1024

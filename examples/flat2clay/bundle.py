@@ -15,8 +15,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ugatit_cli.checkpoint import DISCRIMINATORS_FILE, MODEL_FILES, open_model, save_model
-from ugatit_cli.tensor_files import open_tensors
+from ugatit_cli.weights.folder import DISCRIMINATORS_FILE, MODEL_FILES, open_model, open_tensors, save_model
 
 DESCRIPTION = "Flat icons and emoji to 3D clay look, and back"
 

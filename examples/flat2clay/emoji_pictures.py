@@ -8,7 +8,7 @@ from typing import Final
 from PIL import Image
 
 from ugatit_cli.errors import UsageError
-from ugatit_cli.images import composite, read_picture
+from ugatit_cli.pictures.reading import composite, read_picture
 
 _WHITE: Final = (255, 255, 255)
 

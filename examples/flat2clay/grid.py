@@ -15,7 +15,7 @@ from PIL import Image
 import ugatit_cli
 from emoji_names import is_unlicensed
 from ugatit_cli.config import DIRECTIONS, Direction
-from ugatit_cli.model import Model
+from ugatit_cli.translation.model import Model
 
 CELL = 112
 GAP = 8

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Final, cast
 
-from ugatit_cli.encoding import write_atomic
-from ugatit_cli.errors import UgatitError, UsageError
-from ugatit_cli.images import plain_reason
+from ugatit_cli.errors import UgatitError, UsageError, plain_reason
+from ugatit_cli.files import write_atomic
 
 DEFAULT_REGISTRY: Final = "https://registry.npmjs.org"
 TIMEOUT: Final = 30.0

@@ -18,14 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ugatit_cli.batches import Batches
-from ugatit_cli.checkpoint import DISCRIMINATORS_FILE, open_model, save_model
 from ugatit_cli.config import DIRECTIONS
-from ugatit_cli.dataset_files import parse_holdout, split_layout
-from ugatit_cli.datasets import Pictures, Preparation, load_pictures
+from ugatit_cli.data.batches import Batches
+from ugatit_cli.data.pictures import Pictures, Preparation, load_pictures, parse_holdout, split_layout
+from ugatit_cli.methods.networks import generator_tensors
 from ugatit_cli.nn.generator import Generator
-from ugatit_cli.tensor_files import open_tensors
-from ugatit_cli.training.networks import generator_tensors
+from ugatit_cli.weights.folder import DISCRIMINATORS_FILE, open_model, open_tensors, save_model
 
 DECAY_FROM = 0.5
 SAID_EVERY = 25

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from benchmarks import ablation_tables as tables
 from benchmarks.ablation_tables import ABLATIONS, ADDITIONS, PAPER, UNTOUCHED, Disagreement, Figure
-from ugatit_cli.dataset_files import Folders
-from ugatit_cli.recipe import preset
+from ugatit_cli.data.pictures import Folders
+from ugatit_cli.methods.recipe import preset
 from ugatit_cli.training.settings import Settings, new_settings
 
 NAMES = ("flat", "clay")

@@ -11,8 +11,8 @@ from PIL import Image
 
 from tests import tiny
 from tests.cli.conftest import picture
-from ugatit_cli import images
 from ugatit_cli.config import ModelConfig
+from ugatit_cli.pictures import reading
 
 CPU = ["--device", "cpu", "--precision", "fp32"]
 SIZE = (24, 20)
@@ -20,7 +20,7 @@ MAPLESS = "No local and global attention: it comes without discriminators."
 
 
 def shown(path: str | Path) -> Image.Image:
-    return images.read_picture(Path(path)).frames[0].rgb
+    return reading.read_picture(Path(path)).frames[0].rgb
 
 
 def array(path: str | Path) -> np.ndarray[Any, Any]:

@@ -20,7 +20,7 @@ from PIL import Image
 from tests import tiny
 from ugatit_cli import load
 from ugatit_cli.cli import app
-from ugatit_cli.model import Model
+from ugatit_cli.translation.model import Model
 
 ROOT = Path(__file__).parents[2]
 

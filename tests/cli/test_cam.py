@@ -16,12 +16,13 @@ from PIL import Image
 from tests.cli.cam_results import CPU, SIZE, document, shown
 from tests.cli.conftest import Command, Outcome, below, encoded, picture, put
 from tests.cli.test_translate import BAD, GOOD
-from ugatit_cli import colormaps, encoding, images, panels
-from ugatit_cli.cli import batch
+from ugatit_cli import files as files_module
+from ugatit_cli.cli import pictures
 from ugatit_cli.config import MAPS
 from ugatit_cli.errors import StorageError
-from ugatit_cli.model import Model
-from ugatit_cli.pipeline import Result
+from ugatit_cli.pictures import colormaps, drawing, reading
+from ugatit_cli.translation.model import Model
+from ugatit_cli.translation.pipeline import Result
 
 # --- Files ---------------------------------------------------------------------------------------------
 
@@ -36,13 +37,13 @@ def test_panels_go_to_the_folder_attention(cam: Command) -> None:
     assert below("attention") == ["a.png", "b/c.jpg"]
     with Image.open("attention/b/c.jpg") as result:
         assert result.format == "JPEG"
-    assert shown("attention/a.png").width > 5 * panels.MIN_SHOWN
+    assert shown("attention/a.png").width > 5 * drawing.MIN_SHOWN
 
 
 def test_a_file_to_a_file(cam: Command) -> None:
     put("a.png")
     assert cam("a.png", "-o", "new/b.webp").lines == ["new/b.webp"]
-    assert images.read_picture(Path("new/b.webp")).format == "WEBP"
+    assert reading.read_picture(Path("new/b.webp")).format == "WEBP"
     for layout, map_ in (("overlay", "generator"), ("heatmap", "local")):
         outcome = cam("a.png", "-o", f"{layout}.jpg", "--layout", layout, "--maps", map_)
         assert (outcome.code, outcome.lines) == (0, [f"{layout}.jpg"])
@@ -151,12 +152,12 @@ def test_globs(cam: Command) -> None:
 def test_from_stdin_to_stdout(cam: Command) -> None:
     outcome = cam("-", stdin=encoded("WEBP"))
     assert outcome.code == 0
-    result = images.read_picture(outcome.stdout)
+    result = reading.read_picture(outcome.stdout)
     assert result.format == "WEBP"
     assert result.size[0] > 700
     assert outcome.stderr.endswith("-> <stdout>\n")
     outcome = cam("-", "--layout", "overlay", "--maps", "local", "--format", "png", stdin=encoded("WEBP"))
-    assert images.read_picture(outcome.stdout).size == SIZE
+    assert reading.read_picture(outcome.stdout).size == SIZE
     assert below(".") == []
 
 
@@ -347,7 +348,7 @@ def test_the_same_on_a_full_disk(ugatit: Command, light: str, monkeypatch: pytes
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
 
-    monkeypatch.setattr(encoding, "write_atomic", refuse)
+    monkeypatch.setattr(files_module, "write_atomic", refuse)
     put(*(f"in/{index:02}.png" for index in range(20)))
     for command, folder in (("translate", "out"), ("cam", "attention")):
         written.clear()
@@ -363,14 +364,14 @@ def test_the_same_on_a_full_disk(ugatit: Command, light: str, monkeypatch: pytes
 
 def after(count: int, what: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets something happen once so many results are there."""
-    original = batch.Report.add
+    original = pictures.Report.add
 
-    def add(self: batch.Report, result: Result) -> None:
+    def add(self: pictures.Report, result: Result) -> None:
         original(self, result)
         if self.done == count:
             what()
 
-    monkeypatch.setattr(batch.Report, "add", add)
+    monkeypatch.setattr(pictures.Report, "add", add)
 
 
 @pytest.mark.parametrize("command", ["translate", "cam"])
@@ -385,7 +386,7 @@ def test_stopping(ugatit: Command, light: str, monkeypatch: pytest.MonkeyPatch, 
     assert 2 <= len(written) < 60
     assert sorted(outcome.lines) == [f"out/{name}" for name in written]
     for name in written:
-        assert images.read_picture(Path("out", name)).frames  # whole, and not temporary
+        assert reading.read_picture(Path("out", name)).frames  # whole, and not temporary
     page = Path("r.html").read_text()
     assert page.count('<article class="card') == len(written)
     assert page.rstrip().endswith("</html>")
@@ -434,4 +435,4 @@ def test_a_picture_is_read_from_memory_again(cam: Command) -> None:
     first.save(buffer, "WEBP", save_all=True, append_images=more, duration=70, lossless=True)
     outcome = cam("-", "--maps", "local", stdin=buffer.getvalue())
     assert outcome.code == 0
-    assert images.read_picture(outcome.stdout).durations == (70, 70)
+    assert reading.read_picture(outcome.stdout).durations == (70, 70)

@@ -15,12 +15,14 @@ from safetensors.torch import load_file
 from tests import tiny
 from tests.cli.cam_results import CPU, MAPLESS, SIZE, animation, array, document, made, shown
 from tests.cli.conftest import Command, below, picture, put
-from ugatit_cli import attention_layouts, attention_words, images, panels
-from ugatit_cli.checkpoint import save_model
+from ugatit_cli.attention import style
 from ugatit_cli.config import MAPS
-from ugatit_cli.geometry import SizeOptions, plan_geometry
-from ugatit_cli.images import Frame
-from ugatit_cli.model import Model, prepare
+from ugatit_cli.outputs import attention
+from ugatit_cli.pictures import drawing, reading
+from ugatit_cli.pictures.geometry import SizeOptions, plan_geometry, prepare
+from ugatit_cli.pictures.reading import Frame
+from ugatit_cli.translation.model import Model
+from ugatit_cli.weights.folder import save_model
 
 # --- Numbers -------------------------------------------------------------------------------------------
 
@@ -137,17 +139,17 @@ def test_transparency(cam: Command, ugatit: Command, judged: str) -> None:
     image.save("a.png")
     assert cam("a.png", "--layout", "overlay", "-o", "out").code == 0
     for name in MAPS:
-        kept = images.read_picture(Path(f"out/a.{name}.png")).frames[0].alpha
+        kept = reading.read_picture(Path(f"out/a.{name}.png")).frames[0].alpha
         assert kept is not None
         assert kept.tobytes() == alpha.tobytes()
     assert cam("a.png", "--layout", "overlay", "--maps", "local", "--alpha", "0", "-o", "b.png").code == 0
     assert ugatit("translate", "a.png", "--model", judged, *CPU, "-o", "c.png").code == 0
     visible = np.asarray(alpha) > 200
-    overlaid, translated = (images.read_picture(Path(name)).frames[0] for name in ("b.png", "c.png"))
-    difference = np.asarray(overlaid.rgb, int) - np.asarray(images.composite(translated, (255, 255, 255)), int)
+    overlaid, translated = (reading.read_picture(Path(name)).frames[0] for name in ("b.png", "c.png"))
+    difference = np.asarray(overlaid.rgb, int) - np.asarray(reading.composite(translated, (255, 255, 255)), int)
     assert np.abs(difference[visible]).max() <= 2
     assert cam("a.png", "-o", "panel.png").code == 0
-    assert images.read_picture(Path("panel.png")).frames[0].alpha is None
+    assert reading.read_picture(Path("panel.png")).frames[0].alpha is None
 
 
 def test_colours_over_translucent_pictures_are_those_of_the_map(cam: Command, network: Model) -> None:
@@ -155,7 +157,7 @@ def test_colours_over_translucent_pictures_are_those_of_the_map(cam: Command, ne
     image.putalpha(Image.new("L", image.size, 128))
     image.save("a.png")
     assert cam("a.png", "--layout", "overlay", "--maps", "generator", "--alpha", "1", "-o", "b.png").code == 0
-    (kept,) = images.read_picture(Path("b.png")).frames
+    (kept,) = reading.read_picture(Path("b.png")).frames
     wanted = network.attention_maps(Image.open("a.png")).overlay(0, "generator", alpha=1)
     assert kept.rgb.tobytes() == wanted.tobytes()
     assert kept.alpha is not None
@@ -170,12 +172,12 @@ def test_animations(cam: Command, layout: str, ending: str) -> None:
     outcome = cam(f"a.{ending}", *one, "-o", "out", "--animate")
     assert outcome.code == 0
     assert "nothing is animated" not in outcome.stderr
-    result = images.read_picture(Path(f"out/a.{ending}"))
+    result = reading.read_picture(Path(f"out/a.{ending}"))
     assert (result.durations, result.loop) == ((100, 120, 140), 2)
     assert len({frame.rgb.tobytes() for frame in result.frames}) == 3
     outcome = cam(f"a.{ending}", *one, "-o", "still", "--no-animate")
     assert outcome.code == 0
-    still = images.read_picture(Path(f"still/a.{ending}"))
+    still = reading.read_picture(Path(f"still/a.{ending}"))
     assert still.durations == ()
     if ending == "png":
         assert still.frames[0].rgb.tobytes() == result.frames[0].rgb.tobytes()
@@ -218,7 +220,7 @@ def test_one_scale_with_errors_and_animations(cam: Command) -> None:
     assert outcome.code == 1
     assert below("attention") == ["a.png", "c.png", "d.webp"]
     assert [line.partition(":")[0] for line in outcome.errors[:2]] == ["gone.png", "in/b.png"]
-    assert images.read_picture(Path("attention/d.webp")).durations == (100, 120, 140)
+    assert reading.read_picture(Path("attention/d.webp")).durations == (100, 120, 140)
     page = Path("r.html").read_text()
     assert page.count('<article class="card') == 5
     assert "One scale for all pictures." in page
@@ -280,13 +282,13 @@ def test_small_pictures(cam: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = made("deep", replace(tiny.LIGHT, global_layers=6))
     picture(20, 20).save("in.png")
     notes: list[str] = []
-    original = panels.draw_panel
+    original = drawing.draw_panel
 
-    def drawn(heading: str, cells: list[panels.Cell], legend: panels.Legend, **options: Any) -> Image.Image:
+    def drawn(heading: str, cells: list[drawing.Cell], legend: drawing.Legend, **options: Any) -> Image.Image:
         notes.extend(cell.note for cell in cells if cell.picture is None)
         return original(heading, cells, legend, **options)
 
-    monkeypatch.setattr(panels, "draw_panel", drawn)
+    monkeypatch.setattr(drawing, "draw_panel", drawn)
     assert cam("in.png", "-o", "panel.png", "--fit", "native", model=deep).code == 0
     assert notes == ["too small for the global discriminator (48 pixels a side)"]
     for layout in ("overlay", "heatmap", "raw"):
@@ -343,7 +345,7 @@ def flat(judged: str) -> str:
 def test_flat_maps(cam: Command, flat: str, monkeypatch: pytest.MonkeyPatch) -> None:
     put("in/a.png")
     for way in ("image", "batch"):
-        for layout in get_args(attention_layouts.Layout):
+        for layout in get_args(attention.Layout):
             outcome = cam("in", "-o", f"{layout}-{way}", "--layout", layout, "--normalize", way, model=flat)
             assert outcome.code == 0
             for name in MAPS:
@@ -352,17 +354,17 @@ def test_flat_maps(cam: Command, flat: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert document("raw-image/a.json")["maps"]["local"]["frame"]["flat"] is True
     assert shown("overlay-image/a.generator.png").tobytes() == picture().tobytes()
     notes = []
-    original = panels.draw_panel
+    original = drawing.draw_panel
 
-    def drawn(heading: str, cells: list[panels.Cell], legend: panels.Legend) -> Image.Image:
+    def drawn(heading: str, cells: list[drawing.Cell], legend: drawing.Legend) -> Image.Image:
         notes.extend([cell.note for cell in cells])
         return original(heading, cells, legend)
 
-    monkeypatch.setattr(panels, "draw_panel", drawn)
+    monkeypatch.setattr(drawing, "draw_panel", drawn)
     outcome = cam("in", "-o", "p", "--json", "--report", "r.html", model=flat)
     assert outcome.documents[0]["flat"] == list(MAPS)
-    assert notes == ["", attention_words.FLAT, "", attention_words.FLAT, attention_words.FLAT]
-    assert Path("r.html").read_text().count(f"{attention_words.FLAT}</bdi>") == 3
+    assert notes == ["", style.FLAT, "", style.FLAT, style.FLAT]
+    assert Path("r.html").read_text().count(f"{style.FLAT}</bdi>") == 3
 
 
 def test_maps_that_are_not_flat_are_not_mentioned(cam: Command) -> None:

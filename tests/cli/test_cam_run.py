@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import Command, Outcome, below, encoded, picture, put
-from tests.pictures import make_folders, train
-from ugatit_cli import attention_history, images
-from ugatit_cli.attention_maps import overlaid
-from ugatit_cli.checkpoint import ModelFolder, open_model
-from ugatit_cli.model import Model
-from ugatit_cli.run_folder import RunFolder
+from tests.trainings import make_folders, train
+from ugatit_cli.attention.maps import overlaid
+from ugatit_cli.pictures import reading
+from ugatit_cli.training import history
+from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.translation.model import Model
+from ugatit_cli.weights.folder import ModelFolder, open_model
 
 CPU = ["--device", "cpu", "--precision", "fp32"]
 SIZE = (24, 20)
@@ -65,7 +66,7 @@ def checkpoint(run: RunFolder, step: int, weights: str) -> Model:
 
 
 def arrays(path: str) -> list[np.ndarray[Any, Any]]:
-    return [np.asarray(frame.rgb) for frame in images.read_picture(Path(path)).frames]
+    return [np.asarray(frame.rgb) for frame in reading.read_picture(Path(path)).frames]
 
 
 # --- Animations ----------------------------------------------------------------------------------------
@@ -80,7 +81,7 @@ def test_a_frame_for_each_checkpoint(cam: Command) -> None:
     assert "2 animated in " in outcome.stderr
     assert "model ./run (red -> blue)" in outcome.stderr
     for name in outcome.lines:
-        result = images.read_picture(Path(name))
+        result = reading.read_picture(Path(name))
         assert (result.format, result.durations, result.loop) == ("WEBP", (800, 800, 2000), 0)
         assert result.size[0] > 700
 
@@ -100,7 +101,7 @@ def test_formats(cam: Command, arguments: tuple[str, ...], name: str, format: st
     outcome = cam("in/a.png", *arguments)
     assert (outcome.code, outcome.lines) == (0, [name])
     assert "nothing is animated" not in outcome.stderr
-    result = images.read_picture(Path(name))
+    result = reading.read_picture(Path(name))
     assert (result.format, result.durations, result.loop) == (format, (800, 800, 2000), 0)
     assert results() == sorted(["in/a.png", name])
 
@@ -198,7 +199,7 @@ def test_sizes(cam: Command) -> None:
 def test_from_stdin_to_stdout(cam: Command) -> None:
     outcome = cam("-", "--maps", "generator", stdin=encoded("JPEG"))
     assert outcome.code == 0
-    result = images.read_picture(outcome.stdout)
+    result = reading.read_picture(outcome.stdout)
     assert (result.format, result.durations) == ("WEBP", (800, 800, 2000))
     assert results() == []
 
@@ -215,7 +216,7 @@ def test_json_lines_and_bad_files(cam: Command) -> None:
     done = by_input["in/a.png"]
     assert done.pop("milliseconds") > 0
     assert done.pop("output") == "attention/a.webp"
-    assert (done["width"], done["height"]) == images.read_picture(Path("attention/a.webp")).size
+    assert (done["width"], done["height"]) == reading.read_picture(Path("attention/a.webp")).size
     assert below("attention") == ["a.webp"]
 
 
@@ -248,21 +249,21 @@ def test_one_checkpoint_gives_a_still(cam: Command, run: RunFolder) -> None:
     for ending in ("webp", "gif", "png"):
         outcome = cam("a.png", "-o", f"x.{ending}")
         assert (outcome.code, "1 checkpoint, from step 3 to 3\n" in outcome.stderr) == (0, True)
-        assert images.read_picture(Path(f"x.{ending}")).durations == ()
+        assert reading.read_picture(Path(f"x.{ending}")).durations == ()
 
 
 def test_a_checkpoint_that_goes_away_meanwhile(cam: Command, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that goes on removes old checkpoints."""
     put("a.png")
-    original: Callable[..., Model] = attention_history.checkpoint_model
+    original: Callable[..., Model] = history.checkpoint_model
 
     def removing(folder: RunFolder, step: int, like: Model) -> Model:
         shutil.rmtree(run.checkpoint_path(2), ignore_errors=True)
         return original(folder, step, like)
 
-    monkeypatch.setattr(attention_history, "checkpoint_model", removing)
+    monkeypatch.setattr(history, "checkpoint_model", removing)
     assert cam("a.png", "-o", "x.png").code == 0
-    assert images.read_picture(Path("x.png")).durations == (800, 2000)
+    assert reading.read_picture(Path("x.png")).durations == (800, 2000)
 
 
 @pytest.mark.parametrize("step", [1, 3])
@@ -294,14 +295,14 @@ def test_no_checkpoint(cam: Command, run: RunFolder) -> None:
 
 def test_stopping(cam: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     put("a.png", "b.png")
-    original: Callable[..., Model] = attention_history.checkpoint_model
+    original: Callable[..., Model] = history.checkpoint_model
 
     def stopping(folder: RunFolder, step: int, like: Model) -> Model:
         if step == 2:
             signal.raise_signal(signal.SIGINT)
         return original(folder, step, like)
 
-    monkeypatch.setattr(attention_history, "checkpoint_model", stopping)
+    monkeypatch.setattr(history, "checkpoint_model", stopping)
     outcome = cam("a.png", "b.png")
     assert (outcome.code, outcome.lines) == (130, [])
     assert outcome.errors == ["interrupted; everything finished so far is kept"]
@@ -328,7 +329,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_usage(cam: Command, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    monkeypatch.setattr(attention_history, "draw_history", None)
+    monkeypatch.setattr(history, "draw_history", None)
     put("a.png")
     arguments, reason = WRONG[case]
     outcome = cam("a.png", *arguments)

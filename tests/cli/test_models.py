@@ -17,7 +17,7 @@ from tests import tiny
 from tests.cli.conftest import Command, Outcome, command
 from tests.cli.test_startup import HEAVY, imported_by
 from tests.fetched import fetched, flip, one_of_each, stored, use_folders
-from ugatit_cli.weights import receipts
+from ugatit_cli.weights import home
 from ugatit_cli.weights.home import BUNDLED, store_path
 from ugatit_cli.weights.manifest import read_manifest
 
@@ -162,7 +162,7 @@ def test_show_as_json(ugatit: Command) -> None:
         "model.safetensors",
         "discriminators.safetensors",
     ]
-    receipt = receipts.load("mine")
+    receipt = home.load("mine")
     assert receipt is not None
     for file in document["files"]:
         stamp = receipt.files[file["name"]]
@@ -357,7 +357,7 @@ def test_ctrl_c_during_a_removal(ugatit: Command, monkeypatch: pytest.MonkeyPatc
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ugatit_cli.weights.removal.remove", interrupted)
+    monkeypatch.setattr("ugatit_cli.weights.catalog.remove", interrupted)
     outcome = ugatit("models", "rm", "mine", "--yes")
     assert (outcome.code, outcome.errors) == (130, ["interrupted while mine was removed"])
 

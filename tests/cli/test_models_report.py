@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tests import tiny
 from tests.fetched import one_of_each, use_folders
-from ugatit_cli.cli import models_report
+from ugatit_cli.cli import models
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.weights.catalog import Known, catalog, known
 from ugatit_cli.weights.home import BUNDLED
@@ -36,8 +36,8 @@ def on_terminal(width: int, monkeypatch: pytest.MonkeyPatch, found: list[Known] 
     """The table of all or of these models as it appears on a terminal, without colours."""
     seen = StringIO()
     terminal = Console(file=seen, force_terminal=True, color_system=None, width=width, soft_wrap=True)
-    monkeypatch.setattr(models_report, "screen", lambda: terminal)
-    models_report.show_table(catalog() if found is None else found)
+    monkeypatch.setattr(models, "screen", lambda: terminal)
+    models.show_table(catalog() if found is None else found)
     return seen.getvalue().splitlines()
 
 
@@ -100,19 +100,19 @@ def test_wide_domains_and_texts_are_folded(width: int, monkeypatch: pytest.Monke
 
 def test_long_texts_are_folded_between_words(model: Path) -> None:
     flat = next(one for one in catalog() if one.name == "flat2clay")
-    lines = list(models_report.model_lines(flat, 60))
+    lines = list(models.model_lines(flat, 60))
     assert all(
         len(line) <= 60 or " " not in line.split(":", 1)[-1].strip() or "sha256" in line for line in lines[:-1]
     )
-    unfolded = " ".join(" ".join(models_report.model_lines(flat, None)).split())
+    unfolded = " ".join(" ".join(models.model_lines(flat, None)).split())
     assert " ".join(" ".join(lines).split()) == unfolded
     short = known(str(model))
-    assert list(models_report.model_lines(short, 400)) == list(models_report.model_lines(short, None))
+    assert list(models.model_lines(short, 400)) == list(models.model_lines(short, None))
 
 
 def test_wide_characters_stay_in_their_columns() -> None:
     config = ModelConfig("猫", "いぬ")
-    lines = list(models_report.plain_table([Known("cats", "store", "ready", config=config), Known("x", "store")]))
+    lines = list(models.plain_table([Known("cats", "store", "ready", config=config), Known("x", "store")]))
     starts = [cell_len(line.partition(word)[0]) for line, word in zip(lines, ("STATE", "ready", "not"), strict=True)]
     assert len(set(starts)) == 1
 
@@ -131,7 +131,7 @@ def test_which_discriminators_a_model_has(
     tmp_path: Path, changes: dict[str, Any], saved: bool, expected: str
 ) -> None:
     folder = tiny.save(tmp_path / "judged", dataclasses.replace(tiny.LIGHT, **changes), discriminators=saved)
-    assert f"discriminators: {expected}" in list(models_report.model_lines(known(str(folder)), None))
+    assert f"discriminators: {expected}" in list(models.model_lines(known(str(folder)), None))
 
 
 @pytest.mark.parametrize(
@@ -139,4 +139,4 @@ def test_which_discriminators_a_model_has(
     [("plain é 猫", "plain é 猫"), ("\x1b[2J", r"\x1b[2J"), ("a\nb", "a\nb"), ("a\rb\x9b", r"a\rb\x9b"), (7, "7")],
 )
 def test_texts_that_a_terminal_would_obey(text: object, shown: str) -> None:
-    assert models_report.plain(text) == shown
+    assert models.plain(text) == shown

@@ -26,7 +26,7 @@ from tests.cli.conftest import Command, Outcome, below, command, put
 from tests.hub_api import Answer, Call
 from tests.hub_client import environment
 from tests.hub_server import HubServer
-from tests.pictures import make_folders, train
+from tests.trainings import make_folders, train
 from ugatit_cli.weights.manifest import read_manifest
 from ugatit_cli.weights.store import find_model
 

@@ -13,7 +13,7 @@ from tests import tiny
 from tests.cli.conftest import Command, below, put
 from tests.cli.test_push import MODEL, REPO, local, logged_in, remote
 from tests.hub_server import HubServer
-from ugatit_cli.checkpoint import open_model
+from ugatit_cli.weights.folder import open_model
 
 
 @pytest.fixture

@@ -13,14 +13,14 @@ from safetensors.torch import load_file
 
 from tests import tiny
 from tests.cli.conftest import Command, Outcome, below, encoded, picture, put
-from tests.test_report import Page
-from ugatit_cli import report
-from ugatit_cli.attention_words import TITLES
-from ugatit_cli.checkpoint import save_model
-from ugatit_cli.cli import batch
+from tests.outputs.test_report import Page
+from ugatit_cli.attention.style import TITLES
+from ugatit_cli.cli import pictures
 from ugatit_cli.config import MAPS
 from ugatit_cli.errors import StorageError
-from ugatit_cli.report import Entry, Header
+from ugatit_cli.outputs import report
+from ugatit_cli.outputs.report import Entry, Header
+from ugatit_cli.weights.folder import save_model
 
 CPU = ["--device", "cpu", "--precision", "fp32"]
 HOSTILE = "<img src=x onerror=alert(1)>'\"&amp;é.png"
@@ -312,7 +312,7 @@ def test_a_folder_that_cannot_be_written(reporting: Command, monkeypatch: pytest
     put("a.png")
     original = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: "locked" not in str(path) and original(path, mode))
-    monkeypatch.setattr("ugatit_cli.model.Model.from_folder", None)  # it is found out before
+    monkeypatch.setattr("ugatit_cli.translation.model.Model.from_folder", None)  # it is found out before
     outcome = reporting("a.png", "--report", "locked/r.html")
     assert (outcome.code, outcome.errors) == (1, ["locked: permission denied"])
     Path("file").write_text("no folder")
@@ -357,7 +357,7 @@ def test_an_unexpected_end_leaves_no_page(reporting: Command, monkeypatch: pytes
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(batch.Report, "add", broken)
+    monkeypatch.setattr(pictures.Report, "add", broken)
     outcome = reporting("in")
     assert outcome.code == 1
     assert "internal error" in outcome.stderr
@@ -381,7 +381,7 @@ def test_a_disk_that_is_full_for_results(reporting: Command, told: Told, monkeyp
     def refuse(path: Path, _: bytes) -> None:
         raise StorageError(f"no space left on the device for {path}", "Free some space, or write elsewhere.")
 
-    monkeypatch.setattr("ugatit_cli.encoding.write_atomic", refuse)
+    monkeypatch.setattr("ugatit_cli.files.write_atomic", refuse)
     put(*(f"in/{index:02}.png" for index in range(5)))
     outcome = reporting("in")
     assert outcome.errors[-1] == "stopped: 5 of 5 files are not done"

@@ -20,14 +20,14 @@ import typer.testing
 from safetensors.torch import load_file, save_file
 
 from tests.cli.conftest import Command, Outcome, below, command, picture
-from ugatit_cli.cli import app, console, train_folders, watch
-from ugatit_cli.cli import train as command_line
-from ugatit_cli.dataset_files import Folders
+from ugatit_cli.cli import app, console, train_view
+from ugatit_cli.cli import train as train_module
+from ugatit_cli.data.pictures import Folders
+from ugatit_cli.device import Group
 from ugatit_cli.errors import DataError, Interrupted, TrainingError, UgatitError, UsageError
-from ugatit_cli.run_folder import RunFolder
 from ugatit_cli.training import session
-from ugatit_cli.training.distributed import Group
-from ugatit_cli.training.monitor import StepReport
+from ugatit_cli.training.listeners import StepReport
+from ugatit_cli.training.run_folder import RunFolder
 
 MACHINE = ["--device", "cpu", "--precision", "fp32", "--workers", "1"]
 SIZES = ["--image-size", "32", "--channels", "4", "--blocks", "1"]
@@ -94,14 +94,14 @@ def generators(run: str = RUN) -> dict[str, torch.Tensor]:
 
 def after_step(monkeypatch: pytest.MonkeyPatch, step: int, what: Callable[[], object]) -> None:
     """Lets something happen after a step of the training."""
-    original = watch.PlainWatch.stepped
+    original = train_view.PlainWatch.stepped
 
-    def stepped(self: watch.PlainWatch, report: StepReport) -> None:
+    def stepped(self: train_view.PlainWatch, report: StepReport) -> None:
         original(self, report)
         if report.step == step:
             what()
 
-    monkeypatch.setattr(watch.PlainWatch, "stepped", stepped)
+    monkeypatch.setattr(train_view.PlainWatch, "stepped", stepped)
 
 
 # --- A run ---------------------------------------------------------------------------------------------
@@ -566,21 +566,19 @@ def test_test_folders_are_the_holdout(train: Train) -> None:
     ],
 )
 def test_the_default_name_of_a_run(a: str, b: str, names: tuple[str, str] | None, expected: str) -> None:
-    assert train_folders.run_path(None, None, Folders(Path(a).absolute(), Path(b).absolute()), names) == Path(
-        expected
-    )
+    assert train_module.run_path(None, None, Folders(Path(a).absolute(), Path(b).absolute()), names) == Path(expected)
 
 
 def test_folders_are_absolute() -> None:
-    found = train_folders.find_folders(Path("a"), Path("~/b"), None)
+    found = train_module.find_folders(Path("a"), Path("~/b"), None)
     assert found == Folders(Path.cwd() / "a", Path.home() / "b")
-    assert train_folders.find_folders(None, None, None) is None
+    assert train_module.find_folders(None, None, None) is None
 
 
 @pytest.mark.parametrize("options", [("\udce9", "b", None), ("a", "x/\udce9", None), (None, None, "\udce9")])
 def test_folders_whose_names_are_no_text(options: tuple[str | None, ...]) -> None:
     with pytest.raises(UsageError, match=r"\\udce9: the folder's name is not text"):
-        train_folders.find_folders(*(None if name is None else Path(name) for name in options))
+        train_module.find_folders(*(None if name is None else Path(name) for name in options))
 
 
 # --- Several processes ---------------------------------------------------------------------------------
@@ -603,7 +601,7 @@ def test_devices(
     current: list[str] = []
     monkeypatch.setattr("ugatit_cli.device.resolve_device", torch.device)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: current.append(str(device)))
-    assert command_line._device(resolved, group) == torch.device(device)
+    assert train_module._device(resolved, group) == torch.device(device)
     assert current == ([] if made_current is None else [made_current])
 
 
@@ -629,21 +627,21 @@ def test_two_processes_speak_with_one_voice() -> None:
 def test_errors_of_other_processes(
     capsys: pytest.CaptureFixture[str], error: Exception, code: int, said: str
 ) -> None:
-    with pytest.raises(typer.Exit) as exit, command_line.one_voice(Group(rank=1, size=2)):
+    with pytest.raises(typer.Exit) as exit, train_module.one_voice(Group(rank=1, size=2)):
         raise error
     assert exit.value.exit_code == code
     assert capsys.readouterr().err == said
 
 
 def test_bugs_in_other_processes_are_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError), command_line.one_voice(Group(rank=1, size=2)):
+    with pytest.raises(ZeroDivisionError), train_module.one_voice(Group(rank=1, size=2)):
         raise ZeroDivisionError
 
 
 def test_the_first_process_says_that_another_is_gone() -> None:
-    with pytest.raises(TrainingError, match="another process"), command_line.one_voice(Group(rank=0, size=2)):
+    with pytest.raises(TrainingError, match="another process"), train_module.one_voice(Group(rank=0, size=2)):
         raise RuntimeError("[gloo] Connection closed by peer")
-    with pytest.raises(UgatitError, match="x"), command_line.one_voice(Group()):
+    with pytest.raises(UgatitError, match="x"), train_module.one_voice(Group()):
         raise UgatitError("x")
 
 

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from tests.cli.conftest import Command, Outcome, below, picture, put
-from ugatit_cli.cli import watch
+from ugatit_cli.cli import train_view
 from ugatit_cli.config import ModelConfig
-from ugatit_cli.recipe import MODEL_DEFAULTS, preset
-from ugatit_cli.training.monitor import StepReport
+from ugatit_cli.methods.recipe import MODEL_DEFAULTS, preset
+from ugatit_cli.training.listeners import StepReport
 
 CPU = ["--device", "cpu", "--precision", "fp32"]
 SIZES = ["--image-size", "32", "--channels", "8", "--blocks", "1"]
@@ -72,15 +72,15 @@ def test_cyclegan(train: Train, ugatit: Command) -> None:
 def test_an_interrupted_cyclegan_goes_on(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ("--recipe", "cyclegan", "--iterations", "4")
     assert train(*arguments, "-o", "whole").code == 0
-    original = watch.PlainWatch.stepped
+    original = train_view.PlainWatch.stepped
 
-    def stepped(self: watch.PlainWatch, report: StepReport) -> None:
+    def stepped(self: train_view.PlainWatch, report: StepReport) -> None:
         original(self, report)
         if report.step == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(watch.PlainWatch, "stepped", stepped)
+        patch.setattr(train_view.PlainWatch, "stepped", stepped)
         assert train(*arguments, "-o", "parts", "--checkpoint-every", "1").code == 130
     outcome = train(*arguments, "-o", "parts")
     assert outcome.code == 0, outcome.stderr

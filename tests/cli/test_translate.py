@@ -20,9 +20,10 @@ from PIL import Image
 
 from tests import tiny
 from tests.cli.conftest import Command, below, command, encoded, picture, program, put
-from ugatit_cli import encoding, images
+from ugatit_cli import files
 from ugatit_cli.cli.options import parse_colour, parse_count, parse_domains, parse_tile
 from ugatit_cli.errors import StorageError, UsageError
+from ugatit_cli.pictures import reading
 
 
 def options(model: str) -> list[str]:
@@ -30,7 +31,7 @@ def options(model: str) -> list[str]:
 
 
 def size_of(path: str | Path) -> tuple[int, int]:
-    return images.read_picture(Path(path)).size
+    return reading.read_picture(Path(path)).size
 
 
 # --- Inputs and outputs --------------------------------------------------------------------------------
@@ -66,7 +67,7 @@ def test_a_glob(translate: Command) -> None:
 def test_from_stdin_to_stdout(light: str) -> None:
     outcome = program("translate", "-", *options(light), stdin=encoded("WEBP", (33, 21)))
     assert outcome.code == 0
-    result = images.read_picture(outcome.stdout)
+    result = reading.read_picture(outcome.stdout)
     assert (result.format, result.size) == ("WEBP", (33, 21))
     assert "1 translated" in outcome.stderr
     assert outcome.stderr.endswith("-> <stdout>\n")
@@ -93,7 +94,7 @@ def test_results_do_not_depend_on_the_batch(translate: Command) -> None:
     for size in ("1", "3", "auto"):
         assert translate("in", "-o", size, "--batch-size", size, "--workers", size).code == 0
     for name in below("in"):
-        pixels = [images.read_picture(Path(size, name)).frames[0].rgb for size in ("1", "3", "auto")]
+        pixels = [reading.read_picture(Path(size, name)).frames[0].rgb for size in ("1", "3", "auto")]
         assert pixels[0].tobytes() == pixels[2].tobytes()
         assert max(abs(a - b) for a, b in zip(pixels[0].tobytes(), pixels[1].tobytes(), strict=True)) <= 1
 
@@ -132,7 +133,7 @@ def test_formats(translate: Command) -> None:
     put("in/a.png", "in/b.jpg", "in/b.png")
     assert translate("in", "-o", "out", "--format", "webp").code == 0
     assert below("out") == ["a.webp", "b_jpg.webp", "b_png.webp"]
-    assert images.read_picture(Path("out/a.webp")).format == "WEBP"
+    assert reading.read_picture(Path("out/a.webp")).format == "WEBP"
 
 
 def test_quality(translate: Command) -> None:
@@ -515,7 +516,7 @@ def test_a_full_disk_without_one(translate: Command, monkeypatch: pytest.MonkeyP
     def refuse(path: Path, _: bytes) -> None:
         raise StorageError(f"no space left on the device for {path}", "Free some space, or write elsewhere.")
 
-    monkeypatch.setattr(encoding, "write_atomic", refuse)
+    monkeypatch.setattr(files, "write_atomic", refuse)
     put(*(f"in/{index:02}.png" for index in range(40)))
     outcome = translate("in", "-o", "out")
     assert outcome.code == 1
@@ -621,7 +622,7 @@ def broken(*_: Any, **__: Any) -> None:
 @pytest.mark.parametrize("debug", [False, True])
 def test_an_unexpected_exception(translate: Command, monkeypatch: pytest.MonkeyPatch, debug: bool) -> None:
     put("a.png")
-    monkeypatch.setattr("ugatit_cli.pipeline.translate_files", broken)
+    monkeypatch.setattr("ugatit_cli.translation.pipeline.translate_files", broken)
     if debug:
         monkeypatch.setenv("UGATIT_DEBUG", "1")
     outcome = translate("a.png", "-o", "b.png")

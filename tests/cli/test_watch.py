@@ -12,12 +12,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from ugatit_cli.cli import console, live_watch, watch
+from ugatit_cli.cli import console, train_view
 from ugatit_cli.config import DOMAINS, SCALES
-from ugatit_cli.dataset_files import Folders
+from ugatit_cli.data.pictures import Folders
 from ugatit_cli.metrics.distances import Kid
 from ugatit_cli.training.evaluation import Evaluation, Kind
-from ugatit_cli.training.monitor import StepReport
+from ugatit_cli.training.listeners import StepReport
 from ugatit_cli.training.settings import Settings, new_settings
 
 Capture = pytest.CaptureFixture[str]
@@ -70,7 +70,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return screen
 
 
-def drawn(view: live_watch.LiveWatch, width: int = 80) -> list[str]:
+def drawn(view: train_view.LiveWatch, width: int = 80) -> list[str]:
     """The lines that a view shows."""
     screen = io.StringIO()
     Console(file=screen, force_terminal=True, width=width, color_system=None).print(view)
@@ -80,7 +80,7 @@ def drawn(view: live_watch.LiveWatch, width: int = 80) -> list[str]:
 class Busy(dict[str, float]):
     """Losses during whose reading another step's come in, as they may from another thread."""
 
-    def __init__(self, values: dict[str, float], watching: watch.PlainWatch) -> None:
+    def __init__(self, values: dict[str, float], watching: train_view.PlainWatch) -> None:
         super().__init__(values)
         self.watching = watching
 
@@ -90,7 +90,7 @@ class Busy(dict[str, float]):
 
 
 def test_losses_may_come_in_while_they_are_shown() -> None:
-    view = live_watch.LiveWatch(settings())
+    view = train_view.LiveWatch(settings())
     view.losses.extend(Busy(losses(value), view) for value in (1, 3))
     assert view.means()["cycle_a"] == 2
 
@@ -113,11 +113,11 @@ def test_losses_may_come_in_while_they_are_shown() -> None:
     ],
 )
 def test_durations(seconds: float, expected: str) -> None:
-    assert watch.duration(seconds) == expected
+    assert train_view.duration(seconds) == expected
 
 
 def test_figures() -> None:
-    assert [watch.figure(value) for value in (0.0001, 0.03123, 1.3, 12.34, 999.6, 12_345.6, 3e9)] == [
+    assert [train_view.figure(value) for value in (0.0001, 0.03123, 1.3, 12.34, 999.6, 12_345.6, 3e9)] == [
         "0.0001",
         "0.0312",
         "1.3",
@@ -126,8 +126,8 @@ def test_figures() -> None:
         "12346",
         "3000000000",
     ]
-    assert [watch.amount(size) for size in (5e8, 9.99e8, 2.149e9)] == ["500 MB", "999 MB", "2.1 GB"]
-    assert [watch.pace(rate) for rate in (0.05, 0.19, 0.25, 13.333)] == [
+    assert [train_view.amount(size) for size in (5e8, 9.99e8, 2.149e9)] == ["500 MB", "999 MB", "2.1 GB"]
+    assert [train_view.pace(rate) for rate in (0.05, 0.19, 0.25, 13.333)] == [
         "20 s per step",
         "5 s per step",
         "0.25 steps/s",
@@ -136,10 +136,10 @@ def test_figures() -> None:
 
 
 def test_estimates() -> None:
-    assert watch.estimate(settings(), report(100)) == "about 12 min for the 900 steps left (1.25 steps/s)"
-    by_clock = watch.estimate(settings(iterations=None, minutes=90), report(seconds_left=3600.0))
+    assert train_view.estimate(settings(), report(100)) == "about 12 min for the 900 steps left (1.25 steps/s)"
+    by_clock = train_view.estimate(settings(iterations=None, minutes=90), report(seconds_left=3600.0))
     assert by_clock == "about 4500 steps in the 1 h 0 min left (1.25 steps/s)"
-    long = watch.estimate(settings(), report(100, steps_per_second=0.01, seconds_left=90_000.0))
+    long = train_view.estimate(settings(), report(100, steps_per_second=0.01, seconds_left=90_000.0))
     assert long.endswith("(100 s per step); --minutes 90 ends sooner, --image-size 128 is faster")
 
 
@@ -154,44 +154,44 @@ def evaluation(kinds: tuple[Kind, ...] = ("moving average", "current"), **values
 def test_evaluations_in_a_line() -> None:
     model = settings("horses-of-the-west").model
     both = "horses-of-t… -> zebras 1.61 +- 0.12, zebras -> horses-of-t… "
-    assert watch.scores(model, evaluation()) == (
+    assert train_view.scores(model, evaluation()) == (
         f"step 1000: KID x100  moving average: {both}0.50 +- 0.00  current: {both}-0.50 +- 0.00  the best so far"
     )
     alone = evaluation(("current",), best=False, seconds=130.0)
-    assert watch.scores(model, alone) == f"step 1000: KID x100  {both}0.50 +- 0.00  took 2 min"
+    assert train_view.scores(model, alone) == f"step 1000: KID x100  {both}0.50 +- 0.00  took 2 min"
 
 
 # --- Plain lines ---------------------------------------------------------------------------------------
 
 
 def test_a_line() -> None:
-    plain = watch.PlainWatch(settings())
+    plain = train_view.PlainWatch(settings())
     plain.take(report())
     assert plain.line(report()) == (
         "step 120/1000  12 %  cycle 0.250/0.500  identity 0.250/0.500  CAM 0.250/0.500  adversarial 1.000/2.000  "
         "discriminator 1.000/2.000  2.5 images/s  12 min left"
     )
-    first = watch.PlainWatch(settings(iterations=None, minutes=3.0))
+    first = train_view.PlainWatch(settings(iterations=None, minutes=3.0))
     nothing = report(1, losses={}, steps_per_second=None, images_per_second=None, seconds_left=180.0)
     assert first.line(nothing) == "step 1  0 %  3 min left"
 
 
 def test_a_line_of_a_model_without_attention_and_global_discriminators() -> None:
-    plain = watch.PlainWatch(settings())
+    plain = train_view.PlainWatch(settings())
     few = {name: value for name, value in losses().items() if "cam" not in name and "global" not in name}
     plain.take(report(losses=few))
     assert plain.line(report()) == (
         "step 120/1000  12 %  cycle 0.250/0.500  identity 0.250/0.500  adversarial 0.250/0.500  "
         "discriminator 0.250/0.500  2.5 images/s  12 min left"
     )
-    view = live_watch.LiveWatch(settings())
+    view = train_view.LiveWatch(settings())
     view.stepped(report(losses=few))
     words = [line.strip().partition("  ")[0] for line in drawn(view)[6:]]
     assert words == ["cycle", "identity", "adversarial local"]
 
 
 def test_losses_are_means_of_the_last_steps() -> None:
-    plain = watch.PlainWatch(settings())
+    plain = train_view.PlainWatch(settings())
     assert plain.means() == {}
     for value in (100.0, *[1.0] * 10, *[2.0] * 10):
         plain.take(report(losses=losses(value)))
@@ -200,7 +200,7 @@ def test_losses_are_means_of_the_last_steps() -> None:
 
 
 def test_lines_come_from_time_to_time(capsys: Capture, clock: list[float]) -> None:
-    plain = watch.PlainWatch(settings())
+    plain = train_view.PlainWatch(settings())
     for step in range(1, 41):
         clock[0] += 1
         plain.stepped(report(step))
@@ -220,7 +220,7 @@ def test_lines_come_from_time_to_time(capsys: Capture, clock: list[float]) -> No
 
 
 def test_everything_else_is_said(capsys: Capture, clock: list[float]) -> None:
-    with live_watch.watching(settings()) as plain:
+    with train_view.watching(settings()) as plain:
         for done in (1, 2, 3):
             plain.loading(done, 300)
             clock[0] += 9
@@ -246,7 +246,7 @@ def test_everything_else_is_said(capsys: Capture, clock: list[float]) -> None:
 
 @pytest.mark.usefixtures("clock")
 def test_a_view() -> None:
-    view = live_watch.LiveWatch(settings())
+    view = train_view.LiveWatch(settings())
     view.stepped(report())
     view.saved(100)
     view.sampled(113, Path("runs/horses2zebras/samples/step_00000113.png"))
@@ -269,7 +269,7 @@ def test_a_view() -> None:
 
 
 def test_time_left_runs_between_steps(clock: list[float]) -> None:
-    view = live_watch.LiveWatch(settings(iterations=None, minutes=1.5))
+    view = train_view.LiveWatch(settings(iterations=None, minutes=1.5))
     view.stepped(report(3, seconds_left=60.0, losses={}, steps_per_second=None, images_per_second=None))
     clock[0] += 13
     lines = drawn(view)
@@ -280,7 +280,7 @@ def test_time_left_runs_between_steps(clock: list[float]) -> None:
 
 
 def test_an_evaluation_is_seen(terminal: io.StringIO) -> None:
-    view = live_watch.LiveWatch(settings())
+    view = train_view.LiveWatch(settings())
     view.evaluating(8, 60)  # of a run that goes on, before its first step
     assert drawn(view) == ["evaluating: 8/60 pictures"]
     view.stepped(report())
@@ -292,7 +292,7 @@ def test_an_evaluation_is_seen(terminal: io.StringIO) -> None:
 
 
 def test_long_names_fit() -> None:
-    view = live_watch.LiveWatch(settings("extraordinarily_long_name", "another_very_long_one"))
+    view = train_view.LiveWatch(settings("extraordinarily_long_name", "another_very_long_one"))
     view.stepped(report())
     view.sampled(1, Path("x" * 200))
     for width in (80, 60):
@@ -303,7 +303,7 @@ def test_long_names_fit() -> None:
 
 
 def test_before_the_first_step(clock: list[float]) -> None:
-    view = live_watch.LiveWatch(settings())
+    view = train_view.LiveWatch(settings())
     assert drawn(view) == ["preparing ..."]
     view.loading(30, 120)
     assert re.fullmatch(r"reading pictures\s+\S+\s+30/120", drawn(view)[0])
@@ -313,8 +313,8 @@ def test_before_the_first_step(clock: list[float]) -> None:
 
 
 def test_notes_appear_above_the_view(terminal: io.StringIO) -> None:
-    with live_watch.watching(settings()) as view:
-        assert isinstance(view, live_watch.LiveWatch)
+    with train_view.watching(settings()) as view:
+        assert isinstance(view, train_view.LiveWatch)
         view.stepped(report())
         view.note("skipped: [x].png")
     said = terminal.getvalue()
@@ -323,7 +323,7 @@ def test_notes_appear_above_the_view(terminal: io.StringIO) -> None:
 
 
 def test_a_view_without_steps_leaves_nothing(terminal: io.StringIO) -> None:
-    with live_watch.watching(settings()) as view:
+    with train_view.watching(settings()) as view:
         view.loading(1, 2)
     # Up to its line, and erased.
     assert terminal.getvalue().rstrip("\x1b[?25h").endswith("\x1b[1A\x1b[2K")
@@ -362,7 +362,7 @@ class Recorder:
 
 def test_several_hear_the_same(capsys: Capture) -> None:
     first, second = Recorder(), Recorder()
-    several = watch.Several(first, watch.Silent(), second)
+    several = train_view.Several(first, train_view.Silent(), second)
     several.loading(1, 2)
     several.note("x")
     several.stepped(report())

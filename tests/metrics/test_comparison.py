@@ -15,11 +15,20 @@ from tests.evaluations import save_pictures
 from tests.extractors import tiny_extractor
 from ugatit_cli import load
 from ugatit_cli.errors import UsageError
-from ugatit_cli.metrics.comparison import Comparer, Comparison, Outcome, both_ways
 from ugatit_cli.metrics.distances import Subsets, kid
-from ugatit_cli.metrics.evaluation import METRICS, Evaluation, Metric
-from ugatit_cli.metrics.pictures import PictureSet, Reader, find_set
-from ugatit_cli.model import Model
+from ugatit_cli.metrics.scores import (
+    METRICS,
+    Comparer,
+    Comparison,
+    Evaluation,
+    Metric,
+    Outcome,
+    PictureSet,
+    Reader,
+    both_ways,
+    find_set,
+)
+from ugatit_cli.translation.model import Model
 
 Folders = dict[str, PictureSet]
 

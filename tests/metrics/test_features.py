@@ -17,7 +17,7 @@ from tests.conftest import SHARED
 from tests.evaluations import save_hashed, save_inception, save_standard_inception
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.metrics.features import BATCH, Extractor, load_extractor, standard_extractor
-from ugatit_cli.tensor_files import open_tensors, write_tensors
+from ugatit_cli.weights.folder import open_tensors, write_tensors
 
 CPU = torch.device("cpu")
 REAL = SHARED / "eval" / "inception_v3_features.safetensors"

@@ -11,8 +11,8 @@ from PIL import Image
 
 from tests.evaluations import save_pictures
 from ugatit_cli.errors import PictureError, UsageError
-from ugatit_cli.geometry import Pixels
-from ugatit_cli.metrics.pictures import BATCH, PictureSet, Reader, find_set, pairs_of
+from ugatit_cli.metrics.scores import BATCH, PictureSet, Reader, find_set, pairs_of
+from ugatit_cli.pictures.geometry import Pixels
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from tests.reference import randomize
 from ugatit_cli.config import Dialect
 from ugatit_cli.nn.attention import ClassActivationMap, DomainClassifier
-from ugatit_cli.nn.convolution import INIT_STD
+from ugatit_cli.nn.layers import INIT_STD
 
 DIALECTS = get_args(Dialect)
 

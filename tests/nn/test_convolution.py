@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ugatit_cli.nn.convolution import INIT_STD, ReflectConv2d, ToRGB, UpsampleConv2d
-from ugatit_cli.nn.padding import padding
+from ugatit_cli.nn.layers import INIT_STD, ReflectConv2d, ToRGB, UpsampleConv2d, padding
 from ugatit_cli.nn.spectral import SpectralConv2d
 
 seeds = st.integers(0, 2**31)

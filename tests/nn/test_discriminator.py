@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tests.reference import randomize, reference_discriminator, weights_of
 from ugatit_cli.config import SCALES, Dialect, ModelConfig, Scale
-from ugatit_cli.nn.convolution import INIT_STD
 from ugatit_cli.nn.discriminator import Discriminator
+from ugatit_cli.nn.layers import INIT_STD
 from ugatit_cli.weights import pytorch
 
 DIALECTS = get_args(Dialect)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from tests.reference import randomize, reference_generator
 from ugatit_cli.config import DecoderNorm, Dialect, ModelConfig, Variant
-from ugatit_cli.nn.convolution import INIT_STD
 from ugatit_cli.nn.generator import Generator
+from ugatit_cli.nn.layers import INIT_STD
 from ugatit_cli.weights import pytorch, tensorflow
 
 PAPER = ModelConfig()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ugatit_cli.nn.padding import padding, reflect, replicate
+from ugatit_cli.nn.layers import padding, reflect, replicate
 
 
 def test_padding_order_is_left_right_top_bottom() -> None:

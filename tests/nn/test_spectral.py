@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.reference import randomize
-from ugatit_cli.nn.padding import padding
+from ugatit_cli.nn.layers import padding
 from ugatit_cli.nn.spectral import FEW_PIXELS, SpectralConv2d, SpectralNorm, normalised_weight
 
 seeds = st.integers(0, 2**31)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.pictures import make_folders
-from ugatit_cli.dataset_files import Folders
+from tests.trainings import make_folders
+from ugatit_cli.data.pictures import Folders
 
 
 @pytest.fixture(scope="session")

@@ -18,20 +18,15 @@ import torch
 from PIL import Image
 
 from tests.extractors import tiny_extractor
-from tests.pictures import CPU, TINY, Log, make_folders, metrics, train, weights
-from ugatit_cli import run_folder
-from ugatit_cli.checkpoint import open_model
+from tests.trainings import CPU, TINY, Log, make_folders, metrics, train, weights
 from ugatit_cli.config import DIRECTIONS
-from ugatit_cli.dataset_files import Folders
-from ugatit_cli.datasets import Pictures
+from ugatit_cli.data.pictures import Folders, Pictures
+from ugatit_cli.device import Group
 from ugatit_cli.errors import DataError, ModelError, OutputError, TrainingError, UsageError
 from ugatit_cli.metrics.distances import Kid, kid
 from ugatit_cli.metrics.features import Extractor
-from ugatit_cli.model import Model
-from ugatit_cli.run_folder import RunFolder
-from ugatit_cli.training import evaluation as module
-from ugatit_cli.training import session
-from ugatit_cli.training.distributed import Group
+from ugatit_cli.training import evaluation as evaluation_module
+from ugatit_cli.training import run_folder, session
 from ugatit_cli.training.evaluation import (
     Evaluation,
     Evaluator,
@@ -40,9 +35,12 @@ from ugatit_cli.training.evaluation import (
     holdout_fingerprint,
     is_evaluated,
 )
+from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.session import Request
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.training.trainer import Machine, Trainer, load_data
+from ugatit_cli.translation.model import Model
+from ugatit_cli.weights.folder import open_model
 
 PROTOCOL = ("extractor", "subsets", "held-out pictures")
 EVALUATED: dict[str, Any] = {
@@ -71,7 +69,7 @@ def extractors(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         asked.append((file, layer, device))
         return tiny_extractor()
 
-    monkeypatch.setattr(module, "load_extractor", load)
+    monkeypatch.setattr(evaluation_module, "load_extractor", load)
     return asked
 
 
@@ -80,7 +78,7 @@ def whole(sixteen: Folders, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     """A run with evaluations that nobody interrupted, and what it told."""
     path, log = tmp_path_factory.mktemp("whole") / "run", Log()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "load_extractor", lambda *_, **__: tiny_extractor())
+        patch.setattr(evaluation_module, "load_extractor", lambda *_, **__: tiny_extractor())
         train(path, sixteen, EVALUATED, log=log)
     return path, log
 
@@ -113,7 +111,7 @@ def test_every_evaluation_is_told_and_noted(whole: tuple[Path, Log]) -> None:
         for prefix, kids in zip(("kid", "kid_current"), evaluation.kids.values(), strict=True):
             assert line[prefix] == {direction: kids[direction].mean for direction in DIRECTIONS}
             assert line[f"{prefix}_std"] == {direction: kids[direction].std for direction in DIRECTIONS}
-    means = [min(map(module.mean_kid, one.kids.values())) for one in log.evaluations]
+    means = [min(map(evaluation_module.mean_kid, one.kids.values())) for one in log.evaluations]
     assert len(set(means)) == 3
     assert [one.best for one in log.evaluations] == [mean == min(means[: i + 1]) for i, mean in enumerate(means)]
 
@@ -137,7 +135,11 @@ def test_the_best_model_is_kept(whole: tuple[Path, Log]) -> None:
         "subsets": "100 of 3 pictures",
         "held-out pictures": f"6 red, 6 blue ({held_out_hash(path)})",
     }
-    assert (best.step, best.generators, best.mean) == (evaluation.step, evaluation.winner, module.mean_kid(kids))
+    assert (best.step, best.generators, best.mean) == (
+        evaluation.step,
+        evaluation.winner,
+        evaluation_module.mean_kid(kids),
+    )
     assert model.discriminators is not None
 
 
@@ -185,7 +187,7 @@ def test_a_worse_model_does_not_replace_the_best(
     sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = iter([0.3, 0.3, 0.5, 0.5, 0.2, 0.4, 0.2, 0.4, 0.3, 0.3, 0.3, 0.3])  # average, current; a2b, b2a
-    monkeypatch.setattr(module, "kid", lambda *_: Kid(next(values), 0.01, 100, 3))
+    monkeypatch.setattr(evaluation_module, "kid", lambda *_: Kid(next(values), 0.01, 100, 3))
     monkeypatch.setattr(session, "extractor_for", lambda *_: tiny_extractor())
     log = Log()
     train(tmp_path / "run", sixteen, EVALUATED, log=log)
@@ -200,7 +202,7 @@ def test_the_current_generators_may_be_the_best(
     sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = iter([0.3, 0.1, 0.3, 0.2])
-    monkeypatch.setattr(module, "kid", lambda *_: Kid(next(values), 0.01, 100, 3))
+    monkeypatch.setattr(evaluation_module, "kid", lambda *_: Kid(next(values), 0.01, 100, 3))
     monkeypatch.setattr(session, "extractor_for", lambda *_: tiny_extractor())
     path = tmp_path / "run"
     train(path, sixteen, EVALUATED | {"iterations": 2})
@@ -260,7 +262,7 @@ def test_real_pictures_go_through_the_network_once(
         return extractor.network(pictures)
 
     for kept_bytes in (2**20, 0):  # in memory, and read again
-        monkeypatch.setattr(module, "KEPT_BYTES", kept_bytes)
+        monkeypatch.setattr(evaluation_module, "KEPT_BYTES", kept_bytes)
         counted = replace(extractor, network=counting)
         evaluator = Evaluator(trainer.run, trainer.settings, trainer.pictures, counted)
         seen.clear()
@@ -320,13 +322,13 @@ def test_stopped_during_an_evaluation(
     path, stop = tmp_path / "run", threading.Event()
     machine, request = Machine(CPU, 1, Group()), Request(TINY | EVALUATED, sixteen)
     with monkeypatch.context() as patch:
-        translate = module.translate
+        translate = evaluation_module.translate
 
         def stopping(*arguments: Any) -> torch.Tensor:
             stop.set()
             return translate(*arguments)
 
-        patch.setattr(module, "translate", stopping)
+        patch.setattr(evaluation_module, "translate", stopping)
         _, outcome = session.train(RunFolder(path), request, machine, Log(), stop)
     assert (outcome.step, outcome.finished) == (2, False)
     assert not (path / "best").exists()
@@ -391,7 +393,7 @@ def test_another_extractor_begins_anew(whole: tuple[Path, Log], tmp_path: Path, 
     better, log = tiny_extractor("another", seed=1), Log()
     # Distances a hundred times as large: by the figures alone, nothing would be better any more.
     larger = replace(better, network=lambda pictures: 10 * better.network(pictures))
-    monkeypatch.setattr(module, "load_extractor", lambda *_, **__: larger)
+    monkeypatch.setattr(evaluation_module, "load_extractor", lambda *_, **__: larger)
     train(tmp_path / "run", None, {"iterations": 7, "features": "/other"}, log=log)
     assert (log.evaluations[0].step, log.evaluations[0].best) == (6, True)  # where its curve begins
     assert open_model(tmp_path / "run" / "best").provenance["extractor"] == "another"
@@ -406,7 +408,7 @@ def test_a_complete_run_is_evaluated_again_by_another_extractor(
     shutil.copytree(whole[0], path)
     train(path, None, {}, log=log)
     assert log.evaluations == []
-    monkeypatch.setattr(module, "load_extractor", lambda *_, **__: tiny_extractor("another", seed=1))
+    monkeypatch.setattr(evaluation_module, "load_extractor", lambda *_, **__: tiny_extractor("another", seed=1))
     for _ in range(2):
         train(path, None, {"features": "/other"}, log=log)
         assert [(one.step, one.best) for one in log.evaluations] == [(6, True)]
@@ -415,7 +417,7 @@ def test_a_complete_run_is_evaluated_again_by_another_extractor(
     def failing(*_: Any, **__: Any) -> None:
         raise ModelError("no such file")
 
-    monkeypatch.setattr(module, "load_extractor", failing)
+    monkeypatch.setattr(evaluation_module, "load_extractor", failing)
     with pytest.raises(ModelError, match="no such file"):
         train(path, None, {"features": "/none"})
 
@@ -519,7 +521,7 @@ def test_evaluating_takes_no_time_of_the_runs(
     def tick(seconds: float = 15) -> None:
         now[0] += seconds
 
-    monkeypatch.setattr("ugatit_cli.training.schedule.time", Clock)
+    monkeypatch.setattr("ugatit_cli.training.trainer.time", Clock)
     evaluate = Evaluator.__call__
 
     def slow(self: Evaluator, *arguments: Any) -> Evaluation:
@@ -569,7 +571,7 @@ def test_an_extractor_that_can_not_be_loaded(
     def failing(*_: Any, **__: Any) -> None:
         raise ModelError("no such file")
 
-    monkeypatch.setattr(module, "load_extractor", failing)
+    monkeypatch.setattr(evaluation_module, "load_extractor", failing)
     with pytest.raises(ModelError, match="no such file"):
         train(tmp_path / "run", sixteen, EVALUATED)
     assert not (tmp_path / "run").exists()

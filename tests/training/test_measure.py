@@ -10,15 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from tests.pictures import CPU, TINY, Log
-from ugatit_cli.dataset_files import Folders
-from ugatit_cli.datasets import Pictures
+from tests.trainings import CPU, TINY, Log
+from ugatit_cli.data.pictures import Folders, Pictures
+from ugatit_cli.device import Group
 from ugatit_cli.errors import UsageError
-from ugatit_cli.run_folder import RunFolder
-from ugatit_cli.training import measure as module
-from ugatit_cli.training.distributed import Group
-from ugatit_cli.training.measure import Measurement, measure, with_fitting_batch
-from ugatit_cli.training.session import Request, dry_run
+from ugatit_cli.training import session
+from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.training.session import Measurement, Request, dry_run, measure, with_fitting_batch
 from ugatit_cli.training.settings import Settings, new_settings
 from ugatit_cli.training.trainer import Machine, load_data, make_networks
 
@@ -81,8 +79,8 @@ def limit(monkeypatch: pytest.MonkeyPatch, largest: int) -> list[int]:
             raise torch.OutOfMemoryError("out of memory")
         return Measurement(1, 1, 1.0, ours.recipe.batch_size)
 
-    monkeypatch.setattr(module, "measure", measured)
-    monkeypatch.setattr(module, "total_memory", lambda _: 2 * largest)
+    monkeypatch.setattr(session, "measure", measured)
+    monkeypatch.setattr(session, "total_memory", lambda _: 2 * largest)
     return tried
 
 
@@ -106,7 +104,7 @@ def test_a_batch_leaves_room(
     folders: Folders, pictures: tuple[Pictures, Pictures], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = limit(monkeypatch, 9)
-    monkeypatch.setattr(module, "total_memory", lambda _: 8)
+    monkeypatch.setattr(session, "total_memory", lambda _: 8)
     assert with_fitting_batch(settings(folders, batch_size=8), pictures, GPU).recipe.batch_size == 4
     assert tried == [8, 4]
 

@@ -18,19 +18,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tests.tiny import LIGHT
-from ugatit_cli.attention_maps import overlay
+from ugatit_cli.attention.maps import overlay
 from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
 from ugatit_cli.errors import OutputError
-from ugatit_cli.lettering import BACKGROUND, Colour
 from ugatit_cli.nn.generator import Generator, GeneratorOutput
-from ugatit_cli.training.samples import (
-    _GAP,
-    _MARGIN,
-    SampleSet,
-    cell_side,
-    draw_samples,
-    save_samples,
-)
+from ugatit_cli.pictures.drawing import BACKGROUND, Colour
+from ugatit_cli.training.samples import _GAP, _MARGIN, SampleSet, cell_side, draw_samples, save_samples
 
 CPU = torch.device("cpu")
 Box = tuple[int, int, int, int]

@@ -12,10 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ugatit_cli.dataset_files import Folders
-from ugatit_cli.training import schedule as module
-from ugatit_cli.training.schedule import LAST_SAMPLE_INTERVAL, Schedule, is_growing_step
+from ugatit_cli.data.pictures import Folders
+from ugatit_cli.training import trainer
 from ugatit_cli.training.settings import Settings, new_settings
+from ugatit_cli.training.trainer import LAST_SAMPLE_INTERVAL, Schedule, is_growing_step
 
 
 def settings(**given: Any) -> Settings:
@@ -35,7 +35,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(trainer, "time", clock)
     return clock
 
 

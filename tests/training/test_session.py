@@ -17,17 +17,17 @@ import pytest
 import torch
 
 from tests import tiny
-from tests.pictures import CPU, TINY, Log, make_folders, metrics, train, weights
-from ugatit_cli.checkpoint import open_model
-from ugatit_cli.dataset_files import Folders
+from tests.trainings import CPU, TINY, Log, make_folders, metrics, train, weights
+from ugatit_cli.data.pictures import Folders
+from ugatit_cli.device import Group
 from ugatit_cli.errors import DeviceError, Interrupted, ModelError, UsageError
-from ugatit_cli.run_folder import RunFolder
+from ugatit_cli.methods.ugatit import TrainingStep
 from ugatit_cli.training import session
-from ugatit_cli.training.distributed import Group
+from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.session import Request
 from ugatit_cli.training.session import train as train_run
-from ugatit_cli.training.step import TrainingStep
 from ugatit_cli.training.trainer import Machine, Trainer
+from ugatit_cli.weights.folder import open_model
 
 FROM_MODEL = {
     name: value for name, value in TINY.items() if name in ("precision", "checkpoint_every", "sample_every")

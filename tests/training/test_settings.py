@@ -14,11 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests import tiny
-from ugatit_cli.checkpoint import ModelFolder
 from ugatit_cli.config import ModelConfig
-from ugatit_cli.dataset_files import Folders
+from ugatit_cli.data.pictures import Folders
 from ugatit_cli.errors import DeviceError, ModelError, UsageError
-from ugatit_cli.recipe import preset
+from ugatit_cli.methods.recipe import preset
 from ugatit_cli.training.settings import (
     GPU_BATCH,
     Settings,
@@ -29,6 +28,7 @@ from ugatit_cli.training.settings import (
     resolve_training_precision,
     resumed_settings,
 )
+from ugatit_cli.weights.folder import ModelFolder
 
 CPU = torch.device("cpu")
 FOLDERS = Folders(Path("data/horses"), Path("data/zebras"))

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from tests import tiny
-from ugatit_cli.checkpoint import open_model
 from ugatit_cli.config import ModelConfig
-from ugatit_cli.dataset_files import Folders
+from ugatit_cli.data.pictures import Folders
+from ugatit_cli.device import Group
 from ugatit_cli.errors import ModelError, TrainingError
-from ugatit_cli.run_folder import RunFolder
+from ugatit_cli.methods.networks import build_networks
+from ugatit_cli.methods.ugatit import TrainingStep
 from ugatit_cli.training import state
-from ugatit_cli.training.distributed import Group
-from ugatit_cli.training.networks import build_networks
+from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import Settings, new_settings
-from ugatit_cli.training.step import TrainingStep
+from ugatit_cli.weights.folder import open_model
 
 GIVEN: dict[str, Any] = {**tiny.SIZES, "global_layers": 3, "precision": "fp32", "augment": "off"}
 

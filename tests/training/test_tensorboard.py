@@ -15,8 +15,7 @@ from ugatit_cli.config import Direction
 from ugatit_cli.errors import OutputError, UsageError
 from ugatit_cli.metrics.distances import Kid
 from ugatit_cli.training.evaluation import Evaluation
-from ugatit_cli.training.monitor import StepReport
-from ugatit_cli.training.tensorboard import TensorBoard
+from ugatit_cli.training.listeners import StepReport, TensorBoard
 
 
 def report(step: int, loss: float = 0.0, *, progress: float = 0.5, **values: Any) -> StepReport:

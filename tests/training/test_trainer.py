@@ -13,17 +13,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.pictures import Log, make_folders, metrics, train, weights
-from ugatit_cli import datasets
-from ugatit_cli.batches import stream
-from ugatit_cli.checkpoint import open_model
-from ugatit_cli.dataset_files import Folders
+from tests.trainings import Log, make_folders, metrics, train, weights
+from ugatit_cli.data import pictures
+from ugatit_cli.data.batches import stream
+from ugatit_cli.data.pictures import Folders
 from ugatit_cli.errors import DataError, OutputError, StorageError, TrainingError
+from ugatit_cli.methods import ugatit
 from ugatit_cli.nn.normalization import clip_rho
-from ugatit_cli.run_folder import RunFolder
-from ugatit_cli.training import step as step_module
-from ugatit_cli.training import trainer as module
+from ugatit_cli.training import trainer
+from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.trainer import MANY_EPOCHS, SHOWN
+from ugatit_cli.weights.folder import open_model
 
 
 def same_end(one: Path, other: Path) -> None:
@@ -45,7 +45,7 @@ CASES: dict[str, dict[str, Any]] = {
 def short_metrics() -> Iterator[None]:
     """Four steps a line, so that short runs have lines that are cut through."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "METRICS_EVERY", 4)
+        patch.setattr(trainer, "METRICS_EVERY", 4)
         yield
 
 
@@ -187,7 +187,7 @@ def test_a_run_by_the_clock_ends_in_time(folders: Folders, tmp_path: Path, monke
     class Clock:
         monotonic = staticmethod(lambda: now[0])
 
-    monkeypatch.setattr("ugatit_cli.training.schedule.time", Clock)
+    monkeypatch.setattr("ugatit_cli.training.trainer.time", Clock)
 
     def tick() -> None:
         now[0] += 15
@@ -253,7 +253,7 @@ def test_a_loss_that_is_not_finite(folders: Folders, tmp_path: Path, monkeypatch
     calls: list[bool] = []
     path = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(step_module, "lsgan_loss", broken)
+        patch.setattr(ugatit, "lsgan_loss", broken)
         with pytest.raises(TrainingError, match=r"^step 2: the loss g_local_b is inf$") as caught:
             train(path, folders, given)
     assert caught.value.exit_code == 4
@@ -268,7 +268,7 @@ def test_a_weight_that_is_not_finite_is_not_saved(
     given = {"iterations": 2, "checkpoint_every": "1", "recipe": "paper"}
     path = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(step_module, "clip_rho", poisoned(3, break_weight))
+        patch.setattr(ugatit, "clip_rho", poisoned(3, break_weight))
         with pytest.raises(TrainingError, match=r"^step 2: a2b\.to_rgb\.weight is no longer finite$") as caught:
             train(path, folders, given)
     assert caught.value.exit_code == 4
@@ -277,10 +277,10 @@ def test_a_weight_that_is_not_finite_is_not_saved(
 
 def test_a_picture_that_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = make_folders(tmp_path / "pictures")
-    monkeypatch.setattr(module, "memory_budget", lambda: 0)
-    monkeypatch.setattr("ugatit_cli.batches.AHEAD", 1)
+    monkeypatch.setattr(trainer, "memory_budget", lambda: 0)
+    monkeypatch.setattr("ugatit_cli.data.batches.AHEAD", 1)
     # In this process: others are for machines that train faster than they decode.
-    monkeypatch.setattr(module, "stream", lambda *args, **options: stream(*args, **(options | {"workers": 0})))
+    monkeypatch.setattr(trainer, "stream", lambda *args, **options: stream(*args, **(options | {"workers": 0})))
     path, given = tmp_path / "run", {"iterations": 8, "recipe": "paper"}
     away = {file: file.read_bytes() for file in folders.a.iterdir()}
 
@@ -371,15 +371,15 @@ def test_what_is_wrong_with_the_pictures_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_pictures_that_are_seen_often_are_augmented(length: dict[str, Any], augment: str) -> None:
-    preparation = datasets.Preparation(32)
+    preparation = pictures.Preparation(32)
     files = tuple(Path(f"{number}.png") for number in range(10))
-    few = datasets.Pictures("a", Path("a"), preparation, files, (1,) * 10, None, (), (), 0)
-    many = datasets.Pictures("b", Path("b"), preparation, files * 2, (1,) * 20, None, (), (), 0)
+    few = pictures.Pictures("a", Path("a"), preparation, files, (1,) * 10, None, (), (), 0)
+    many = pictures.Pictures("b", Path("b"), preparation, files * 2, (1,) * 20, None, (), (), 0)
     from ugatit_cli.training.settings import new_settings
 
     given: dict[str, Any] = {"image_size": 32, **length}
     settings = new_settings(given, Folders(Path("a"), Path("b")), device=torch.device("cpu"))
-    assert module.with_augmentation(settings, (few, many)).recipe.augment == augment
+    assert trainer.with_augmentation(settings, (few, many)).recipe.augment == augment
     for fixed in ("on", "off"):
         settings = new_settings(given | {"augment": fixed}, Folders(Path("a"), Path("b")), device=torch.device("cpu"))
-        assert module.with_augmentation(settings, (few, many)) is settings
+        assert trainer.with_augmentation(settings, (few, many)) is settings

@@ -11,14 +11,13 @@ import pytest
 
 from tests import tiny
 from tests.fetched import fetched, flip, stored, use_folders
-from ugatit_cli.checkpoint import open_model
 from ugatit_cli.errors import ModelError, UsageError
-from ugatit_cli.weights import catalog, receipts
+from ugatit_cli.weights import catalog, home
 from ugatit_cli.weights.catalog import Known, checkpoint_of, known, verify
-from ugatit_cli.weights.home import BUNDLED, store_path
+from ugatit_cli.weights.folder import open_model
+from ugatit_cli.weights.home import BUNDLED, Receipt, store_path
 from ugatit_cli.weights.imports import checkpoint_key
 from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml, read_manifest
-from ugatit_cli.weights.receipts import Receipt
 from ugatit_cli.weights.store import find_model
 
 COMMIT = "0123456789" * 4
@@ -38,7 +37,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def records(folder: Path) -> dict[str, FileRecord | None]:
-    receipt = receipts.of_folder("x", folder, sorted(path.name for path in folder.iterdir()))
+    receipt = home.of_folder("x", folder, sorted(path.name for path in folder.iterdir()))
     return {name: FileRecord(stamp.size, stamp.sha256) for name, stamp in receipt.files.items()}
 
 
@@ -105,7 +104,7 @@ def test_models_in_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["cats"].receipt is None
     assert "discriminators.safetensors" in found["cats"].files
     # Nothing of it needs torch, which takes a second and a half to import.
-    monkeypatch.setitem(sys.modules, "ugatit_cli.checkpoint", None)
+    monkeypatch.setitem(sys.modules, "ugatit_cli.weights.folder", None)
     assert listed() == found
 
 

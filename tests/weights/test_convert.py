@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from tests import tiny
 from tests.tensor_bundle_writer import write_bundle
 from tests.weights.test_pytorch import random_checkpoint, save
-from ugatit_cli.checkpoint import DISCRIMINATORS_FILE, GENERATORS_FILE, open_model
 from ugatit_cli.config import PRECISIONS, Precision
 from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import ConfigError, ModelError, OutputError
 from ugatit_cli.weights.convert import convert
+from ugatit_cli.weights.folder import DISCRIMINATORS_FILE, GENERATORS_FILE, open_model
 from ugatit_cli.weights.official import ImportSettings
 
 

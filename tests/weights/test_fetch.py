@@ -11,7 +11,7 @@ from tests import tiny
 from tests.hub_client import Notes
 from tests.hub_server import HubServer
 from ugatit_cli.errors import ModelError, OutputError, UsageError
-from ugatit_cli.weights import fetch, receipts
+from ugatit_cli.weights import fetch, home
 from ugatit_cli.weights.fetch import Request
 from ugatit_cli.weights.home import BUNDLED, store_path
 from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml
@@ -95,7 +95,7 @@ def test_from_a_folder(hub: HubServer, model: Path, tmp_path: Path) -> None:
     installed = fetch.run(Request("clay", source=model), Notes())
     assert installed.path == store_path("clay")
     assert set(contents(installed.path)) == {"config.json", "model.safetensors", "discriminators.safetensors"}
-    receipt = receipts.load("clay")
+    receipt = home.load("clay")
     assert receipt is not None
     assert receipt.damage() == []
     with pytest.raises(OutputError, match="exists already") as caught:

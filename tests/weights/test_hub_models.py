@@ -14,10 +14,10 @@ from tests import tiny
 from tests.hub_api import Call
 from tests.hub_client import Notes
 from tests.hub_server import Fault, HubServer
-from ugatit_cli.checkpoint import open_model
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights import hub_cache, hub_models, receipts
+from ugatit_cli.weights import home, hub_cache, hub_models
+from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
 from ugatit_cli.weights.hub_models import Wanted
 from ugatit_cli.weights.manifest import FileRecord
@@ -53,7 +53,7 @@ def test_a_model_is_fetched_whole(hub: HubServer, model: Path) -> None:
     assert fetched.discriminators is not None
     assert notes.notes == [f"fetching me/clay at {commit[:12]}"]
     assert notes.received == sum(len(data) for data in contents(model).values())
-    receipt = receipts.load("me/clay")
+    receipt = home.load("me/clay")
     assert receipt is not None
     assert (receipt.repository, receipt.commit, receipt.folder) == (REPOSITORY, commit, fetched.path)
     assert {name: stamp.sha256 for name, stamp in receipt.files.items()} == {
@@ -88,7 +88,7 @@ def test_once_fetched_it_needs_no_hub(hub: HubServer, model: Path, monkeypatch: 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert hub_models.use_model(WANTED, notes) == first
     # And a user who lost the receipts, but not the cache, isn't lost.
-    receipts.remove("me/clay")
+    home.remove("me/clay")
     assert hub_models.use_model(WANTED, notes) == first
     assert len(hub.requests) == asked
     assert notes.received == 0
@@ -240,7 +240,7 @@ def test_weights_of_another_model(hub: HubServer, model: Path, tmp_path: Path) -
     hub.add(REPOSITORY, contents(model) | {"model.safetensors": (other / "model.safetensors").read_bytes()})
     with pytest.raises(ModelError, match=r"its config asks for|doesn't fit its config"):
         hub_models.use_model(WANTED, Notes())
-    assert receipts.load("me/clay") is None
+    assert home.load("me/clay") is None
 
 
 def test_weights_that_are_none(hub: HubServer, model: Path) -> None:
@@ -248,7 +248,7 @@ def test_weights_that_are_none(hub: HubServer, model: Path) -> None:
     hub.add(REPOSITORY, contents(model) | {"model.safetensors": b"\xff" * size})
     with pytest.raises(ModelError, match="not a complete safetensors file"):
         hub_models.use_model(WANTED, Notes())
-    assert receipts.load("me/clay") is None
+    assert home.load("me/clay") is None
 
 
 def test_a_byte_that_flipped_on_the_way(hub: HubServer, model: Path) -> None:

@@ -18,10 +18,11 @@ from tests import tiny
 from tests.hub_client import Notes
 from tests.hub_server import Fault, HubServer
 from tests.weights.test_tensorflow import random_variables, write
-from ugatit_cli.checkpoint import open_model
 from ugatit_cli.errors import ModelError, OutputError
-from ugatit_cli.weights import fetch, imports, locks, receipts
+from ugatit_cli.weights import fetch, home, imports
+from ugatit_cli.weights import hub as hub_module
 from ugatit_cli.weights.fetch import Request
+from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.home import home_folder, store_path
 from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml
 from ugatit_cli.weights.store import find_model
@@ -84,7 +85,7 @@ def test_a_checkpoint_is_fetched_and_converted_on_first_use(hub: HubServer, publ
     assert model.provenance["commit"] == published
     assert any("nobody had verified it before" in note and data.sha256 in note for note in notes.notes)
     assert hub.bytes_sent(".meta") == 0
-    receipt = receipts.load("cats")
+    receipt = home.load("cats")
     assert receipt is not None
     assert receipt.damage() == []
     assert "isn't needed any more" in notes.notes[-1]
@@ -207,7 +208,7 @@ def test_a_store_that_others_fill_from_another_cache(hub: HubServer) -> None:
     """The lock of the Hub's cache is another one then."""
     notes = Notes()
     with ThreadPoolExecutor(1) as pool:
-        with locks.waiting(home_folder() / "locks" / "cats", "", Notes()):
+        with hub_module.waiting(home_folder() / "locks" / "cats", "", Notes()):
             job = pool.submit(find_model, "cats", notes)
             while not notes.notes:
                 time.sleep(0.01)

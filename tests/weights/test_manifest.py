@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from ugatit_cli.checkpoint import open_model
 from ugatit_cli.cli.app import app
 from ugatit_cli.cli.options import parse_domains
-from ugatit_cli.cli.train_folders import find_folders
+from ugatit_cli.cli.train import find_folders
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ModelError
+from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.home import BUNDLED
 from ugatit_cli.weights.manifest import (
     MODEL_FILES,

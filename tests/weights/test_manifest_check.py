@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.weights.test_manifest import BUNDLE, COMMIT, COMMON, FILES, HASH, HUB, IMPORT, TRAIN, write
-from ugatit_cli import checkpoint
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights.manifest import read_manifest
-from ugatit_cli.weights.manifest_check import MODEL_FILES, REPOSITORY
+from ugatit_cli.weights import folder as folder_module
+from ugatit_cli.weights.manifest import MODEL_FILES, REPOSITORY, read_manifest
 
 
 def mistakes(path: Path) -> list[str]:
@@ -199,7 +198,7 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
 
 
 def test_names_of_files_are_those_of_model_folders() -> None:
-    assert set(MODEL_FILES) == set(checkpoint.MODEL_FILES)
+    assert set(MODEL_FILES) == set(folder_module.MODEL_FILES)
 
 
 def accepted(folder: Path, prefix: str) -> bool:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from tests.fetched import flip
 from ugatit_cli.errors import ModelError, OutputError
-from ugatit_cli.weights import receipts
-from ugatit_cli.weights.receipts import Receipt, Stamp
+from ugatit_cli.weights import home as home_module
+from ugatit_cli.weights.home import Receipt, Stamp
 
 TEXTS = {"config.json": b"{}", "model.safetensors": b"weights", "deep/x.index": b""}
 
@@ -36,8 +36,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def issued(folder: Path, key: str = "mine") -> Receipt:
-    receipt = receipts.of_folder(key, folder, TEXTS, "ann/cats", "c" * 40)
-    receipts.save(receipt)
+    receipt = home_module.of_folder(key, folder, TEXTS, "ann/cats", "c" * 40)
+    home_module.save(receipt)
     return receipt
 
 
@@ -56,33 +56,33 @@ def test_a_receipt_says_what_is_there(folder: Path) -> None:
 
 def test_saved_and_loaded(folder: Path) -> None:
     receipt = issued(folder, "ann/cats@v1")
-    assert receipts.load("ann/cats@v1") == receipt
-    assert receipts.load("ann/cats") is None
+    assert home_module.load("ann/cats@v1") == receipt
+    assert home_module.load("ann/cats") is None
     other = issued(folder, "mine")
-    assert receipts.load_all() == [receipt, other]
-    receipts.remove("ann/cats@v1")
-    receipts.remove("ann/cats@v1")
-    assert receipts.load_all() == [other]
+    assert home_module.load_all() == [receipt, other]
+    home_module.remove("ann/cats@v1")
+    home_module.remove("ann/cats@v1")
+    assert home_module.load_all() == [other]
 
 
 def test_a_receipt_replaces_the_one_of_its_key(folder: Path) -> None:
     issued(folder)
     (folder / "config.json").write_bytes(b"{ }")
     second = issued(folder)
-    assert receipts.load_all() == [second]
+    assert home_module.load_all() == [second]
 
 
 def test_no_receipts(home: Path) -> None:
-    assert receipts.load_all() == []
-    assert receipts.load("mine") is None
+    assert home_module.load_all() == []
+    assert home_module.load("mine") is None
     assert not home.exists()
 
 
 @given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=5, unique=True))
 def test_keys_never_leave_the_folder_or_meet(keys: list[str]) -> None:
-    paths = {receipts._path(key) for key in keys}
+    paths = {home_module._path(key) for key in keys}
     assert len(paths) == len(keys)
-    assert {path.parent for path in paths} == {receipts.receipts_folder()}
+    assert {path.parent for path in paths} == {home_module.receipts_folder()}
     # A name below a folder, never the folder itself or the one above it.
     assert all(path.name.endswith(".json") and len(path.name) > len(".json") for path in paths)
 
@@ -122,11 +122,11 @@ def test_touched_files_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPat
     os.utime(folder / "config.json", ns=(1, 1))
     assert not receipt.untouched()
     receipt.check("")
-    renewed = receipts.load("mine")
+    renewed = home_module.load("mine")
     assert renewed is not None
     assert renewed.untouched()
     assert (renewed.repository, renewed.commit, renewed.folder) == ("ann/cats", "c" * 40, folder)
-    monkeypatch.setattr(receipts, "digest_of", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr(home_module, "digest_of", lambda _: pytest.fail("read again"))
     renewed.check("")
 
 
@@ -137,13 +137,13 @@ def test_a_receipt_that_cannot_be_renewed_does_not_matter(folder: Path, monkeypa
     def refuse(*_: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(receipts, "write_durable", refuse)
+    monkeypatch.setattr(home_module, "write_durable", refuse)
     receipt.check("")
 
 
 def test_files_that_are_not_there_get_no_receipt(folder: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        receipts.of_folder("mine", folder, ["config.json", "nothing"])
+        home_module.of_folder("mine", folder, ["config.json", "nothing"])
 
 
 @pytest.mark.parametrize(
@@ -169,23 +169,23 @@ def test_receipts_that_make_no_sense_are_none(home: Path, folder: Path, change: 
     issued(folder)
     path = home / "receipts" / "mine.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    assert receipts.load("mine") is None
-    assert receipts.load_all() == []
+    assert home_module.load("mine") is None
+    assert home_module.load_all() == []
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "null", "[" * 100_000, "\udcff"])
 def test_damaged_receipts_are_none(home: Path, text: str) -> None:
     (home / "receipts").mkdir(parents=True)
     (home / "receipts" / "mine.json").write_bytes(text.encode(errors="surrogateescape"))
-    assert receipts.load("mine") is None
-    assert receipts.load_all() == []
+    assert home_module.load("mine") is None
+    assert home_module.load_all() == []
 
 
 def test_unfinished_receipts_are_none(home: Path, folder: Path) -> None:
     issued(folder)
     path = home / "receipts" / "mine.json"
     path.rename(path.with_name(".mine.json.12345678.json"))
-    assert receipts.load_all() == []
+    assert home_module.load_all() == []
 
 
 def test_no_place_for_receipts(home: Path, folder: Path) -> None:

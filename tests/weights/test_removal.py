@@ -15,11 +15,10 @@ from tests.fetched import fetched, stored, use_folders
 from tests.hub_client import Notes
 from tests.weights.test_catalog import COMMIT, checkpoint
 from ugatit_cli.errors import ModelError, OutputError, UsageError
-from ugatit_cli.weights import hub_cache, receipts, removal
-from ugatit_cli.weights.catalog import known
+from ugatit_cli.weights import catalog, home, hub_cache
+from ugatit_cli.weights.catalog import known, plan, remove
 from ugatit_cli.weights.home import BUNDLED, store_folder, store_path
 from ugatit_cli.weights.manifest import read_manifest
-from ugatit_cli.weights.removal import plan, remove
 
 OTHER = "f" * 40
 
@@ -57,7 +56,7 @@ def test_a_model_in_the_store() -> None:
     assert folder.is_dir()
     assert remove(removed) == expected
     assert os.listdir(store_folder()) == ["other"]  # noqa: PTH208  # hidden names, too
-    assert [receipt.key for receipt in receipts.load_all()] == ["other"]
+    assert [receipt.key for receipt in home.load_all()] == ["other"]
     with pytest.raises(ModelError, match="no model 'mine'"):
         known("mine")
 
@@ -71,7 +70,7 @@ def test_a_damaged_model_in_the_store(receipt: bool) -> None:
     expected = size(folder)
     assert remove(plan(known("mine"))) == expected
     assert not folder.exists()
-    assert receipts.load_all() == []
+    assert home.load_all() == []
 
 
 def test_a_removal_that_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +84,7 @@ def test_a_removal_that_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(KeyboardInterrupt):
             remove(plan(known("mine")))
     assert not folder.exists()
-    assert receipts.load_all() == []
+    assert home.load_all() == []
     assert len(list(store_folder().iterdir())) == 1
     stored("mine")
     remove(plan(known("mine")))
@@ -121,7 +120,7 @@ def test_what_cannot_be_removed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(OutputError, match="mine: can't be written"):
             remove(plan(known("mine")))
     assert known("mine").state == "ready"
-    assert receipts.load("mine") is not None
+    assert home.load("mine") is not None
     assert folder.is_dir()
 
 
@@ -153,7 +152,7 @@ def test_a_fetched_model(cache: Path, model: Path) -> None:
     assert remove(removed) == size(model)
     assert not (cache / "models--ann--cats").exists()
     assert below(cache / "models--bob--dogs") == others
-    assert [one.key for one in receipts.load_all()] == ["bob/dogs", "mine"]
+    assert [one.key for one in home.load_all()] == ["bob/dogs", "mine"]
     assert known("bob/dogs").state == known("mine").state == "ready"
 
 
@@ -187,7 +186,7 @@ def test_names_of_the_same_commit_go_together(cache: Path, model: Path) -> None:
     removed = plan(known("ann/cats"))
     assert removed.also == (f"ann/cats@{COMMIT}",)
     remove(removed)
-    assert receipts.load_all() == []
+    assert home.load_all() == []
     assert not (cache / "models--ann--cats").exists()
 
 
@@ -221,7 +220,7 @@ def test_a_fetch_that_goes_on_ends_first(cache: Path, model: Path) -> None:
     thread.join()
     assert listener.notes == ["another ugatit is fetching ann/cats; waiting for it"]
     assert not folder.exists()
-    assert receipts.load_all() == []
+    assert home.load_all() == []
 
 
 @pytest.mark.parametrize("kind", ["blob", "link", "all links"])
@@ -231,7 +230,7 @@ def test_a_damaged_model_in_the_cache(cache: Path, model: Path, kind: str) -> No
     for link in links if kind == "all links" else links[:1]:
         (link.resolve() if kind == "blob" else link).unlink()
     remove(plan(known("ann/cats")))
-    assert receipts.load_all() == []
+    assert home.load_all() == []
     assert not (cache / "models--ann--cats").exists()
 
 
@@ -242,17 +241,17 @@ def test_a_removal_from_the_cache_that_is_killed(cache: Path, model: Path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(receipts, "remove", killed)
+        patch.setattr(home, "remove", killed)
         with pytest.raises(KeyboardInterrupt):
             remove(plan(known("ann/cats")))
     assert known("ann/cats").state == "not fetched"
     assert remove(plan(known("ann/cats"))) == 0
-    assert receipts.load_all() == []
+    assert home.load_all() == []
 
 
 def test_a_model_that_resists(cache: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched(cache, model, "ann/cats", COMMIT)
-    monkeypatch.setattr(removal, "_strategy", lambda _: None)
+    monkeypatch.setattr(catalog, "_strategy", lambda _: None)
     with pytest.raises(OutputError, match=r"can't be removed"):
         remove(plan(known("ann/cats")))
     assert known("ann/cats").state == "ready"
@@ -261,7 +260,7 @@ def test_a_model_that_resists(cache: Path, model: Path, monkeypatch: pytest.Monk
 def test_a_receipt_that_leads_elsewhere(tmp_path: Path, model: Path) -> None:
     folder = tmp_path / "precious"
     shutil.copytree(model, folder)
-    receipts.save(receipts.of_folder("ann/cats", folder, ["config.json"], "ann/cats", COMMIT))
+    home.save(home.of_folder("ann/cats", folder, ["config.json"], "ann/cats", COMMIT))
     before = below(folder)
     with pytest.raises(OutputError):
         remove(plan(known("ann/cats")))
@@ -280,7 +279,7 @@ def test_an_import_goes_with_its_checkpoint(cache: Path) -> None:
     assert remove(removed) == expected
     assert not folder.exists()
     assert not (cache / "models--hylee--UGATIT_model").exists()
-    assert receipts.load_all() == []
+    assert home.load_all() == []
 
 
 def test_a_checkpoint_that_was_never_converted(cache: Path) -> None:

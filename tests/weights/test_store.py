@@ -11,10 +11,10 @@ import pytest
 
 from tests.hub_client import Notes
 from tests.hub_server import HubServer
-from ugatit_cli.checkpoint import save_model
 from ugatit_cli.config import DIRECTIONS, ModelConfig
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.nn.generator import Generator
+from ugatit_cli.weights.folder import save_model
 from ugatit_cli.weights.home import store_folder, store_path
 from ugatit_cli.weights.manifest import FileRecord, entry_toml, read_manifest
 from ugatit_cli.weights.store import DEFAULT_MODEL, find_model, known_models

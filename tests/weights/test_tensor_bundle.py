@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.tensor_bundle_writer import Array, message, number, table, write_bundle
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights.tensor_bundle import TensorBundle, Variable
+from ugatit_cli.weights.tensorflow import TensorBundle, Variable
 
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12) | st.from_regex(
     r"generator_[AB]/(conv|res)_[0-9]{1,3}/(kernel|bias)", fullmatch=True

@@ -16,13 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.tensor_bundle_writer import Array, write_bundle
-from ugatit_cli.checkpoint import ModelFolder
 from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Variant
 from ugatit_cli.errors import ModelError
 from ugatit_cli.weights.convert import convert
+from ugatit_cli.weights.folder import ModelFolder
 from ugatit_cli.weights.official import ImportSettings
-from ugatit_cli.weights.tensor_bundle import TensorBundle
-from ugatit_cli.weights.tensorflow import GENERATOR_SCOPES, checkpoint_prefix, import_checkpoint
+from ugatit_cli.weights.tensorflow import GENERATOR_SCOPES, TensorBundle, checkpoint_prefix, import_checkpoint
 
 SIDE = 24
 SMOOTH = "UGATIT_{}cats_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing"

@@ -20,7 +20,7 @@ from huggingface_hub import constants
 from tests.hub_api import Answer, Call
 from tests.hub_client import Notes, altered
 from tests.hub_server import Fault, HubServer
-from ugatit_cli import durable
+from ugatit_cli import files
 from ugatit_cli.errors import ModelError, OutputError, StorageError
 from ugatit_cli.weights import transfer
 from ugatit_cli.weights.hub import HubId, Patience, RemoteFile, look_up
@@ -356,7 +356,7 @@ def test_the_disk_fills_up(filled: HubServer, part: Path, monkeypatch: pytest.Mo
     with files_of_at_most(100_001), pytest.raises(OutputError) as other:
         download(wanted, part, Notes())
     assert not isinstance(other.value, StorageError)
-    monkeypatch.setattr(durable, "DISK_FULL", durable.DISK_FULL | {errno.EFBIG})
+    monkeypatch.setattr(files, "DISK_FULL", files.DISK_FULL | {errno.EFBIG})
     with files_of_at_most(200_001), pytest.raises(StorageError, match="no space left") as caught:
         download(wanted, part, Notes())
     assert str(part) in caught.value.message
@@ -366,7 +366,7 @@ def test_the_disk_fills_up(filled: HubServer, part: Path, monkeypatch: pytest.Mo
 
 def test_the_disk_fills_up_with_a_small_file(filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = remote("config.json")
-    monkeypatch.setattr(durable, "DISK_FULL", durable.DISK_FULL | {errno.EFBIG})
+    monkeypatch.setattr(files, "DISK_FULL", files.DISK_FULL | {errno.EFBIG})
     with files_of_at_most(4), pytest.raises(StorageError, match="no space left"):
         download(wanted, part, Notes())
     assert part.stat().st_size == 4

@@ -12,9 +12,8 @@ from typer.core import TyperGroup
 from ugatit_cli import __version__
 from ugatit_cli.cli import console
 from ugatit_cli.cli.cam import cam
-from ugatit_cli.cli.convert import convert
 from ugatit_cli.cli.evaluate import evaluate
-from ugatit_cli.cli.fetch import fetch
+from ugatit_cli.cli.fetch import convert, fetch
 from ugatit_cli.cli.models import app as models
 from ugatit_cli.cli.push import push
 from ugatit_cli.cli.train import train

@@ -1,21 +1,337 @@
-"""`ugatit models`: what there is, what is here, and whether it is as it was."""
+"""How `ugatit models` shows models: as a table for people, as lines for other programs, as JSON."""
 
 from __future__ import annotations
 
+import json
+import math
 import shlex
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
 from ugatit_cli.cli import console
-from ugatit_cli.cli import models_report as report
 from ugatit_cli.errors import Interrupted, ModelError, UsageError
 
 if TYPE_CHECKING:
-    from ugatit_cli.weights.catalog import Verdict
-    from ugatit_cli.weights.removal import Removal
+    from rich.console import Console
+    from rich.text import Text
+
+    from ugatit_cli.config import ModelConfig
+    from ugatit_cli.weights.catalog import Known, Removal, Verdict
+
+
+COLUMNS: Final = ("NAME", "DOMAINS", "SIZE", "STATE", "FROM", "LICENCE", "PATH")
+STATES: Final = {"ready": "green", "not fetched": "", "no weights": "dim", "damaged": "bold red"}
+# Of the first column on a terminal; longer names get a line of their own.
+LONGEST_NAME: Final = 28
+GAP: Final = "  "
+# Columns on a terminal: the first of these that fit. What they leave out stands below a row, except for the path.
+LAYOUTS: Final = ((0, 1, 2, 3, 4), (0, 1, 2, 3), (0, 2, 3))
+BELOW: Final = range(1, 6)
+UNKNOWN: Final = "?"
+
+
+def screen() -> Console:
+    """A console on stdout."""
+    from rich.console import Console
+
+    return Console(highlight=False, emoji=False, soft_wrap=True)
+
+
+def plain(text: object) -> str:
+    """A text from a model's files, without what a terminal would obey."""
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in str(text))
+
+
+def _one_line(text: str) -> str:
+    return plain(" ".join(text.split()))
+
+
+def write_json(value: object) -> None:
+    """One JSON document on stdout."""
+    console.result(json.dumps(value, indent=2))
+
+
+def origin(known: Known) -> str:
+    """Where a model comes from, or could be got, in few words."""
+    identity = known.hub
+    if known.kind == "hub" and identity is not None:
+        if known.name == str(identity):
+            return f"Hub, commit {known.commit[:12]}"
+        return f"Hub {identity.repository}@{identity.revision[:12]}"
+    if known.kind in ("import", "store") and identity is not None:
+        return f"authors' checkpoint {identity.repository}"
+    words = {"bundled": "bundled", "train": "train it yourself", "store": "your store", "folder": "your folder"}
+    return words.get(known.kind, "authors' checkpoint")
+
+
+# --- The table -----------------------------------------------------------------------------------------
+
+
+def show_table(found: Sequence[Known]) -> None:
+    """Folded to the width of a terminal; else one line for each model, with nothing left out."""
+    terminal = screen()
+    if not terminal.is_terminal:
+        console.result("\n".join(plain_table(found)))
+        return
+    for line in _folded_table(found, terminal):
+        terminal.print(line)
+
+
+def plain_table(found: Sequence[Known]) -> Iterator[str]:
+    """Lines with columns that are at least two spaces apart."""
+    rows = [COLUMNS, *map(_row, found)]
+    widths = _widths(rows)
+    return (_line(row, widths) for row in rows)
+
+
+def _row(known: Known) -> tuple[str, ...]:
+    return (
+        known.name,
+        " <-> ".join(known.domains) if known.domains is not None else UNKNOWN,
+        _size(known),
+        known.state,
+        origin(known),
+        _one_line(known.fact("licence") or UNKNOWN),
+        str(known.folder or "-").replace("\n", r"\n"),
+    )
+
+
+def _size(known: Known) -> str:
+    if known.state == "no weights":
+        return "-"
+    return UNKNOWN if known.size is None else console.bytes_text(known.size)
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    from rich.cells import cell_len
+
+    return [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    from rich.cells import cell_len
+
+    cells = [text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=True)]
+    return GAP.join(cells).rstrip()
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Which columns a terminal has room for, how wide they are, and the longest name that fits into the first."""
+
+    columns: tuple[int, ...]
+    widths: tuple[int, ...]
+    longest: int
+
+    def line(self, row: Sequence[str]) -> str:
+        return _line([row[index] for index in self.columns], self.widths)
+
+
+def _layout(rows: Sequence[Sequence[str]], width: int) -> _Layout:
+    widths = _widths([COLUMNS, *rows])
+    names = [len(row[0]) for row in rows]
+    wanted = max((name for name in names if name <= LONGEST_NAME), default=0)
+    for columns in LAYOUTS:
+        room = width - sum(len(GAP) + widths[index] for index in columns[1:])
+        if wanted <= room:
+            break
+    longest = min(LONGEST_NAME, room)
+    first = max([len(COLUMNS[0]), *(name for name in names if name <= longest)])
+    return _Layout(columns, (first, *(widths[index] for index in columns[1:])), longest)
+
+
+def _folded_table(found: Sequence[Known], terminal: Console) -> Iterator[Text]:
+    from rich.text import Text
+
+    rows = [_row(known) for known in found]
+    layout = _layout(rows, terminal.width)
+    yield Text(layout.line(COLUMNS), "bold")
+    for row in rows:
+        yield from _folded_row(row, layout, terminal)
+
+
+def _folded_row(row: Sequence[str], layout: _Layout, terminal: Console) -> Iterator[Text]:
+    """Names and paths that are wider than the terminal stay whole, alone on a line, so that they can be copied."""
+    from rich.text import Text
+
+    cells = row
+    if len(row[0]) > layout.longest:
+        yield Text(row[0], "bold")
+        cells = ("", *row[1:])
+    line = Text(layout.line(cells))
+    line.stylize("bold", 0, len(cells[0]))
+    line.highlight_words([row[3]], STATES[row[3]])
+    yield line
+    left_out = [index for index in BELOW if index not in layout.columns and row[index] != UNKNOWN]
+    facts = Text("; ".join(f"{COLUMNS[index].lower()}: {row[index]}" for index in left_out), "dim")
+    for part in facts.wrap(terminal, terminal.width - len(GAP)) if left_out else ():
+        part.rstrip()
+        yield Text(GAP, "dim") + part
+    if row[6] != "-":
+        yield Text(f"{GAP}{row[6]}", "dim")
+
+
+# --- One model -----------------------------------------------------------------------------------------
+
+
+def document(known: Known) -> dict[str, Any]:
+    """What the table shows and more, as plain JSON values."""
+    identity = known.hub
+    return {
+        "name": known.name,
+        "description": known.fact("description"),
+        "domains": known.domains,
+        "image_size": known.image_size,
+        "size": known.size,
+        "state": known.state,
+        "problem": known.problem or None,
+        "source": known.kind,
+        "repository": None if identity is None else identity.repository,
+        "revision": None if identity is None else identity.revision,
+        "commit": known.commit or None,
+        "licence": known.fact("licence"),
+        "training_data": known.fact("training_data"),
+        "path": None if known.folder is None else str(known.folder),
+    }
+
+
+def full_document(known: Known) -> dict[str, Any]:
+    """All that is known of one model, as plain JSON values."""
+    from ugatit_cli.weights.catalog import checkpoint_of
+
+    config, checkpoint = known.config, checkpoint_of(known)
+    instructions = known.entry.instructions.strip() if known.entry is not None and known.folder is None else ""
+    return {
+        **document(known),
+        "config": None if config is None else config.to_dict(),
+        "parameters": None if config is None else _parameters(config),
+        "discriminators": "discriminators.safetensors" in known.files if known.folder is not None else None,
+        "provenance": dict(known.provenance),
+        "files": list(_files(known)),
+        "checkpoint": None if checkpoint is None else str(checkpoint.folder),
+        "instructions": instructions or None,
+        "next": known.next_step[1] or None,
+    }
+
+
+def _parameters(config: ModelConfig) -> int:
+    from ugatit_cli.weights.folder import generator_shapes
+
+    return sum(math.prod(shape) for shape in generator_shapes(config).values())
+
+
+def _files(known: Known) -> Iterator[dict[str, Any]]:
+    from ugatit_cli.weights.catalog import size_of
+
+    recorded = known.recorded
+    for name in dict.fromkeys([*known.files, *recorded]):
+        there = known.folder is not None and name in known.files
+        stamp = recorded.get(name)
+        yield {
+            "name": name,
+            "size": size_of(known.folder / name) if there and known.folder is not None else None,
+            "recorded_size": None if stamp is None else stamp.size,
+            "recorded_sha256": None if stamp is None else stamp.sha256,
+        }
+
+
+def show_model(known: Known) -> None:
+    """All that is known of one model, folded to the width of a terminal."""
+    terminal = screen()
+    width = max(terminal.width, 40) if terminal.is_terminal else None
+    for line in model_lines(known, width):
+        console.result(line)
+
+
+def model_lines(known: Known, width: int | None) -> Iterator[str]:
+    """What `ugatit models show` says.
+
+    Args:
+        width: columns to fold it to; None: never.
+    """
+    facts = full_document(known)
+    for label, value in _facts(known, facts):
+        if value is not None:
+            yield from _labelled(label, plain(value), width)
+    if facts["provenance"]:
+        yield "provenance:"
+        indent = max(16, 4 + max(map(len, facts["provenance"])))
+        for key, value in facts["provenance"].items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            yield from _labelled(f"  {plain(key)}:", plain(text), width, indent)
+    if facts["files"]:
+        yield "files:"
+        for file in facts["files"]:
+            yield from _file_lines(file, here=known.folder is not None)
+    if facts["instructions"]:
+        yield f"\n{plain(facts['instructions'])}"
+    words, command = known.next_step
+    if command:
+        yield f"\n{words}: {command}"
+
+
+def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+    yield "name:", known.name
+    yield "description:", facts["description"]
+    yield "domains:", " <-> ".join(known.domains) if known.domains is not None else None
+    yield "state:", known.state
+    yield "problem:", known.problem or None
+    yield "from:", origin(known)
+    yield "commit:", facts["commit"]
+    yield "licence:", facts["licence"] or "not known"
+    yield "training data:", facts["training_data"]
+    yield "size:", console.bytes_text(known.size) if known.size is not None else None
+    yield "path:", facts["path"]
+    yield "checkpoint:", facts["checkpoint"]
+    if known.config is None:
+        yield "image size:", f"{known.image_size} px" if known.image_size is not None else None
+    else:
+        yield "network:", _network(known.config, facts["parameters"])
+        yield "discriminators:", _discriminators(known.config) if facts["discriminators"] else "no"
+
+
+def _network(config: ModelConfig, parameters: int) -> str:
+    switches = [] if config.decoder_norm == "adalin" else [f"{config.decoder_norm} norm"]
+    switches += [] if config.generator_cam else ["no CAM"]
+    switches += ["smoothed rho"] if config.rho_smoothing else []
+    sizes = f"{config.image_size} px, {config.channels} channels, {config.blocks} + {config.blocks} blocks"
+    count = f"2 generators of {parameters / 2e6:.2f} million parameters"
+    return ", ".join([config.variant, sizes, f"{config.dialect} dialect", *switches, count])
+
+
+def _discriminators(config: ModelConfig) -> str:
+    kinds = "yes" if config.discriminators == "both" else "local only"
+    return kinds if config.discriminator_cam else f"{kinds}, no CAM"
+
+
+def _labelled(label: str, text: str, width: int | None, indent: int = 16) -> Iterator[str]:
+    lines = text.splitlines() or [""]
+    if width is not None:
+        lines = [part for line in lines for part in _folded(line, width - indent) or [""]]
+    yield f"{label:{indent}}{lines[0]}"
+    yield from (f"{'':{indent}}{line}" for line in lines[1:])
+
+
+def _folded(line: str, width: int) -> list[str]:
+    """Between words only: paths, names and hashes stay whole."""
+    return textwrap.wrap(line, max(width, 20), break_long_words=False, break_on_hyphens=False)
+
+
+def _file_lines(file: dict[str, Any], *, here: bool) -> Iterator[str]:
+    size, recorded = file["size"], file["recorded_size"]
+    if size is None:
+        yield f"  {file['name']}: " + ("missing" if here else f"{recorded:,} bytes")
+    elif recorded not in (None, size):
+        yield f"  {file['name']}: {size:,} bytes, {recorded:,} were recorded"
+    else:
+        yield f"  {file['name']}: {size:,} bytes"
+    yield f"    sha256 {file['recorded_sha256'] or 'not recorded'}"
 
 
 class Models(TyperGroup):
@@ -65,13 +381,14 @@ def list_models(json_array: JsonOption = False) -> None:
 
     The same as `ugatit models` alone.
     """
+
     from ugatit_cli.weights.catalog import catalog
 
     found = catalog()
     if json_array:
-        report.write_json([report.document(one) for one in found])
+        write_json([document(one) for one in found])
     else:
-        report.show_table(found)
+        show_table(found)
 
 
 @app.command()
@@ -86,9 +403,9 @@ def show(name: NameArgument, json_object: JsonOption = False) -> None:
 
     found = known(name)
     if json_object:
-        report.write_json(report.full_document(found))
+        write_json(full_document(found))
     else:
-        report.show_model(found)
+        show_model(found)
 
 
 @app.command()
@@ -107,13 +424,13 @@ def verify(
 
     `ugatit models verify flat2clay`
     """
-    from ugatit_cli.weights import catalog
+    from ugatit_cli.weights import catalog as catalog_module
 
-    chosen = catalog.catalog() if name is None else [catalog.known(name)]
+    chosen = catalog_module.catalog() if name is None else [catalog_module.known(name)]
     damaged = []
     for one in chosen:
         if name is not None or one.folder is not None:
-            verdict = catalog.verify(one)
+            verdict = catalog_module.verify(one)
             console.result(_verdict_line(verdict))
             if verdict.damage:
                 damaged.append(verdict.known)
@@ -125,7 +442,7 @@ def verify(
 def _verdict_line(verdict: Verdict) -> str:
     name = verdict.known.name
     if verdict.damage:
-        return f"{name}: damaged: {'; '.join(report.plain(line) for line in verdict.damage)}"
+        return f"{name}: damaged: {'; '.join(plain(line) for line in verdict.damage)}"
     if not verdict.checked:
         return f"{name}: opens; nobody recorded its hashes"
     count = len(verdict.checked)
@@ -147,18 +464,18 @@ def rm(
 
     `ugatit models rm my-model`
     """
-    from ugatit_cli.cli import transfers
-    from ugatit_cli.weights import removal
+    from ugatit_cli.cli import console
+    from ugatit_cli.weights import catalog as catalog_module
     from ugatit_cli.weights.catalog import known
 
-    planned = removal.plan(known(name))
+    planned = catalog_module.plan(known(name))
     if planned.also:
         verb = "goes" if len(planned.also) == 1 else "go"
         console.note(f"the same files are known as {', '.join(planned.also)}, which {verb} with them")
     if not yes:
         _ask(planned)
     try:
-        freed = removal.remove(planned, transfers.PlainTransfer())
+        freed = catalog_module.remove(planned, console.PlainTransfer())
     except KeyboardInterrupt:
         raise Interrupted(
             f"interrupted while {name} was removed", "`ugatit models` tells whether it is still there."

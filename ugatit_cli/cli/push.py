@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ugatit_cli.cli import console
-from ugatit_cli.cli.transfers import PlainTransfer, find_model
+from ugatit_cli.cli.console import PlainTransfer, find_model
 from ugatit_cli.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
-    from ugatit_cli.publish import About, Staged
+    from ugatit_cli.publishing.push import About, Staged
     from ugatit_cli.weights.hub import HubId
 
 
@@ -83,10 +83,10 @@ def push(
     warnings.filterwarnings("ignore", module="PIL")
     if to is not None and not dry_run:
         raise UsageError("--to is where --dry-run writes", "Add --dry-run, or leave --to out.")
-    from ugatit_cli import hub_upload, publish
+    from ugatit_cli.publishing import push as push_module
 
-    target = publish.parse_target(repository)
-    about = publish.About(
+    target = push_module.parse_target(repository)
+    about = push_module.About(
         licence=_given("--licence", licence),
         data=_given("--data", data),
         description=_given("--description", description),
@@ -94,12 +94,12 @@ def push(
         discriminators=with_discriminators,
     )
     if not dry_run:
-        hub_upload.check_access()
+        push_module.check_access()
     found = find_model(model)
     folder = _folder(to, target)
     if dry_run:
         _check_folder(folder, found.path, overwrite=overwrite)
-    with _ended_in_words(), publish.staged(found, target, about, PlainTransfer()) as staged:
+    with _ended_in_words(), push_module.staged(found, target, about, PlainTransfer()) as staged:
         if dry_run:
             _write(staged, target, folder, private=private, overwrite=overwrite)
         else:
@@ -120,7 +120,7 @@ def _folder(to: Path | None, target: HubId) -> Path:
 
 
 def _check_folder(folder: Path, source: Path, *, overwrite: bool) -> None:
-    from ugatit_cli.checkpoint import check_target
+    from ugatit_cli.weights.folder import check_target
 
     if folder.exists() and folder.samefile(source):
         raise UsageError(f"{folder} is the model itself", "Name another folder: --to DIR")
@@ -151,7 +151,7 @@ def _ended_in_words() -> Iterator[None]:
 
 
 def _write(staged: Staged, target: HubId, folder: Path, *, private: bool, overwrite: bool) -> None:
-    from ugatit_cli.checkpoint import copy_model
+    from ugatit_cli.weights.folder import copy_model
     from ugatit_cli.weights.hub import endpoint, without_secrets
 
     where = f"{without_secrets(endpoint())}/{target.repository}"
@@ -174,16 +174,16 @@ def _options(about: About, *, private: bool, overwrite: bool) -> list[str]:
 
 
 def _upload(staged: Staged, target: HubId, *, private: bool, overwrite: bool) -> None:
-    from ugatit_cli import hub_upload, publish
+    from ugatit_cli.publishing import push as push_module
     from ugatit_cli.weights.manifest import entry_toml
 
     total = sum(record.size for record in staged.files.values())
     console.note(f"publishing {', '.join(staged.files)} ({console.bytes_text(total)})")
     bars = console.stderr().is_terminal
-    done = hub_upload.upload(staged, target, PlainTransfer(), private=private, overwrite=overwrite, bars=bars)
+    done = push_module.upload(staged, target, PlainTransfer(), private=private, overwrite=overwrite, bars=bars)
     console.note(f"{'published' if done.changed else 'nothing changed'}: {done.url}")
     console.note(f"translate with: ugatit translate PICTURES --model {target.repository} -o out/")
-    entry = publish.entry(staged, target, done.commit, done.kept_card)
+    entry = push_module.entry(staged, target, done.commit, done.kept_card)
     _tell_where(entry.name)
     console.result(entry_toml(entry).rstrip("\n"))
 

@@ -3,83 +3,183 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shlex
 import threading
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from ugatit_cli.cli import console, live_watch, transfers, watch
-from ugatit_cli.cli import train_options as options
-from ugatit_cli.cli import train_report as report
+from ugatit_cli.cli import console, train_options, train_view
 from ugatit_cli.cli.options import MOST_BATCH, MOST_WORKERS, default_workers, parse_count, parse_domains
-from ugatit_cli.cli.train_folders import check_folders, find_folders, located, run_path
 from ugatit_cli.errors import Interrupted, TrainingError, UgatitError, UsageError
 
 if TYPE_CHECKING:
     import torch
 
-    from ugatit_cli.run_folder import RunFolder
-    from ugatit_cli.training.distributed import Group
-    from ugatit_cli.training.monitor import Listener
+    from ugatit_cli.data.pictures import Folders
+    from ugatit_cli.device import Group
+    from ugatit_cli.training.listeners import Listener
+    from ugatit_cli.training.run_folder import RunFolder
     from ugatit_cli.training.session import Request
     from ugatit_cli.training.settings import Settings
     from ugatit_cli.training.trainer import Machine
+
+
+# Of a folder's name in the default name of a run: two halves fit into the 255 bytes that file systems allow.
+LONGEST_NAME, LONGEST_BYTES = 40, 120
+
+
+def find_folders(domain_a: Path | None, domain_b: Path | None, data: Path | None) -> Folders | None:
+    """The folders of pictures, absolute, so that the run goes on from anywhere; None if none are named.
+
+    Raises:
+        UsageError: the options contradict each other, one of a pair is missing, or a name is no text.
+    """
+    from ugatit_cli.data.pictures import Folders, split_layout
+
+    if data is not None:
+        if domain_a or domain_b:
+            raise UsageError("--data contradicts --domain-a and --domain-b", "Give the one or the others.")
+        return split_layout(located(data))
+    if domain_a is None and domain_b is None:
+        return None
+    if domain_a is None or domain_b is None:
+        missing = "--domain-a" if domain_a is None else "--domain-b"
+        raise UsageError(f"{missing} is missing", "Name a folder for each domain: --domain-a A --domain-b B")
+    return Folders(located(domain_a), located(domain_b))
+
+
+def located(path: Path) -> Path:
+    """The absolute path that a run's settings have, so that the run goes on from anywhere.
+
+    Raises:
+        UsageError: its name is no text.
+    """
+    path = path.expanduser().absolute()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # the run's settings are text
+        name = str(path).encode(errors="backslashreplace").decode()
+        raise UsageError(f"{name}: the folder's name is not text (UTF-8)", "Rename the folder.") from None
+    return path
+
+
+def run_path(
+    output: Path | None, resume: Path | None, folders: Folders | None, names: tuple[str, str] | None
+) -> Path:
+    """The run folder, by default one that is named like the domains.
+
+    Raises:
+        UsageError: two different ones are named, or nothing to name it after.
+    """
+    if resume is not None:
+        path = resume.expanduser()
+        if output is not None and output.expanduser().resolve() != path.resolve():
+            raise UsageError(f"--output {output} and --resume {resume} are two runs", "Leave --output out.")
+        return path
+    if output is not None:
+        return output.expanduser()
+    if folders is None:
+        raise UsageError(
+            "no pictures to train on",
+            "Name a folder for each domain: --domain-a A --domain-b B, or a run to go on with: --resume RUN",
+        )
+    return Path("runs", _default_name(folders, names))
+
+
+def _default_name(folders: Folders, names: tuple[str, str] | None) -> str:
+    from ugatit_cli.training.settings import domain_names
+
+    a, b = domain_names(folders) if names is None else names
+    if (a, b) == ("A", "B") and folders.a.name.casefold() == "traina":
+        return _plain(folders.a.resolve().parent.name) or "A2B"
+    return f"{_plain(a) or 'A'}2{_plain(b) or 'B'}"
+
+
+def _plain(name: str) -> str:
+    short = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:LONGEST_NAME]
+    return short.encode()[:LONGEST_BYTES].decode(errors="ignore").rstrip("-.")
+
+
+def check_folders(run: RunFolder, request: Request) -> None:
+    """A run's pictures change only when the user says that it's this run.
+
+    Raises:
+        UsageError: the run was begun with others.
+        ModelError: its settings are damaged.
+    """
+    if request.folders is None or request.must_exist or not run.exists:
+        return
+    from ugatit_cli.training.run_folder import RUN_FILE
+    from ugatit_cli.training.settings import Settings
+
+    before = Settings.from_document(run.document(), run.path / RUN_FILE).folders
+    if [one.resolve() for one in (before.a, before.b)] != [
+        one.resolve() for one in (request.folders.a, request.folders.b)
+    ]:
+        raise UsageError(
+            f"{run.path} is a run with other pictures: {before.a} and {before.b}",
+            f"Have they moved? Add --resume {shlex.quote(str(run.path))}. For a new run, name it: -o runs/NAME",
+        )
+
 
 STOPPING = "stopping: finishing this step and saving"
 
 
 def train(
-    domain_a: options.DomainAOption = None,
-    domain_b: options.DomainBOption = None,
-    data: options.DataOption = None,
-    domains: options.DomainsOption = None,
-    holdout: options.HoldoutOption = None,
-    fit: options.FitOption = None,
-    flip: options.FlipOption = None,
-    resume: options.ResumeOption = None,
-    start: options.FromOption = None,
-    start_direction: options.FromDirectionOption = None,
-    iterations: options.IterationsOption = None,
-    minutes: options.MinutesOption = None,
-    variant: options.VariantOption = None,
-    image_size: options.ImageSizeOption = None,
-    channels: options.ChannelsOption = None,
-    blocks: options.BlocksOption = None,
-    discriminator_channels: options.DiscriminatorChannelsOption = None,
-    decoder_norm: options.DecoderNormOption = None,
-    generator_cam: options.GeneratorCamOption = None,
-    discriminator_cam: options.DiscriminatorCamOption = None,
-    discriminators: options.DiscriminatorsOption = None,
-    recipe: options.RecipeOption = None,
-    batch_size: options.BatchSizeOption = None,
-    learning_rate: options.LearningRateOption = None,
-    decay_from: options.DecayFromOption = None,
-    weight_decay: options.WeightDecayOption = None,
-    adversarial_weight: options.AdversarialWeightOption = None,
-    cycle_weight: options.CycleWeightOption = None,
-    identity_weight: options.IdentityWeightOption = None,
-    cam_weight: options.CamWeightOption = None,
-    ema: options.EmaOption = None,
-    augment: options.AugmentOption = None,
-    power_iterations: options.PowerIterationsOption = None,
-    seed: options.SeedOption = None,
-    output: options.RunOption = None,
-    checkpoint_every: options.CheckpointEveryOption = None,
-    sample_every: options.SampleEveryOption = None,
-    keep: options.KeepOption = None,
-    evaluate_every: options.EvaluateEveryOption = None,
-    features: options.FeaturesOption = None,
-    feature_layer: options.FeatureLayerOption = None,
-    tensorboard: options.TensorBoardOption = False,
-    dry_run: options.DryRunOption = False,
-    json_line: options.JsonOption = False,
-    device: options.DeviceOption = None,
-    precision: options.PrecisionOption = None,
-    workers: options.WorkersOption = None,
-    checkpointing: options.SaveMemoryOption = None,
+    domain_a: train_options.DomainAOption = None,
+    domain_b: train_options.DomainBOption = None,
+    data: train_options.DataOption = None,
+    domains: train_options.DomainsOption = None,
+    holdout: train_options.HoldoutOption = None,
+    fit: train_options.FitOption = None,
+    flip: train_options.FlipOption = None,
+    resume: train_options.ResumeOption = None,
+    start: train_options.FromOption = None,
+    start_direction: train_options.FromDirectionOption = None,
+    iterations: train_options.IterationsOption = None,
+    minutes: train_options.MinutesOption = None,
+    variant: train_options.VariantOption = None,
+    image_size: train_options.ImageSizeOption = None,
+    channels: train_options.ChannelsOption = None,
+    blocks: train_options.BlocksOption = None,
+    discriminator_channels: train_options.DiscriminatorChannelsOption = None,
+    decoder_norm: train_options.DecoderNormOption = None,
+    generator_cam: train_options.GeneratorCamOption = None,
+    discriminator_cam: train_options.DiscriminatorCamOption = None,
+    discriminators: train_options.DiscriminatorsOption = None,
+    recipe: train_options.RecipeOption = None,
+    batch_size: train_options.BatchSizeOption = None,
+    learning_rate: train_options.LearningRateOption = None,
+    decay_from: train_options.DecayFromOption = None,
+    weight_decay: train_options.WeightDecayOption = None,
+    adversarial_weight: train_options.AdversarialWeightOption = None,
+    cycle_weight: train_options.CycleWeightOption = None,
+    identity_weight: train_options.IdentityWeightOption = None,
+    cam_weight: train_options.CamWeightOption = None,
+    ema: train_options.EmaOption = None,
+    augment: train_options.AugmentOption = None,
+    power_iterations: train_options.PowerIterationsOption = None,
+    seed: train_options.SeedOption = None,
+    output: train_options.RunOption = None,
+    checkpoint_every: train_options.CheckpointEveryOption = None,
+    sample_every: train_options.SampleEveryOption = None,
+    keep: train_options.KeepOption = None,
+    evaluate_every: train_options.EvaluateEveryOption = None,
+    features: train_options.FeaturesOption = None,
+    feature_layer: train_options.FeatureLayerOption = None,
+    tensorboard: train_options.TensorBoardOption = False,
+    dry_run: train_options.DryRunOption = False,
+    json_line: train_options.JsonOption = False,
+    device: train_options.DeviceOption = None,
+    precision: train_options.PrecisionOption = None,
+    workers: train_options.WorkersOption = None,
+    checkpointing: train_options.SaveMemoryOption = None,
 ) -> None:
     """Train a model that translates between two folders of pictures.
 
@@ -145,9 +245,9 @@ def train(
         "checkpointing": checkpointing,
     }
     given = {name: value for name, value in values.items() if value is not None}
-    from ugatit_cli.batches import readers_kept
-    from ugatit_cli.run_folder import RunFolder
-    from ugatit_cli.training.distributed import joined_group
+    from ugatit_cli.data.batches import readers_kept
+    from ugatit_cli.device import joined_group
+    from ugatit_cli.training.run_folder import RunFolder
     from ugatit_cli.training.session import Request
     from ugatit_cli.training.trainer import Machine
 
@@ -159,7 +259,7 @@ def train(
     with joined_group(device or "auto") as group, one_voice(group), enough_memory(), readers_kept():
         machine = Machine(_device(device or "auto", group), threads, group)
         if start is not None and group.rank == 0 and not run.exists:
-            transfers.find_model(start)  # so that a download is seen; the session opens what is there then
+            console.find_model(start)  # so that a download is seen; the session opens what is there then
         if dry_run:
             _dry_run(run, request, machine, json_line=json_line)
         else:
@@ -254,7 +354,7 @@ def _train(run: RunFolder, request: Request, machine: Machine, *, tensorboard: b
 
     if machine.group.rank != 0:
         with console.interruptible(saying="") as stop:
-            _, outcome = session.train(run, request, machine, watch.Silent(), stop)
+            _, outcome = session.train(run, request, machine, train_view.Silent(), stop)
         if not outcome.finished:
             raise typer.Exit(Interrupted.exit_code)
         return
@@ -262,7 +362,7 @@ def _train(run: RunFolder, request: Request, machine: Machine, *, tensorboard: b
     settings, _ = session.resolve(run, request, machine, exists=run.exists)
     before, start = run.latest() or 0, time.monotonic()
     if settings.iterations is None or before < settings.iterations:
-        report.describe(settings, run, machine, before)
+        train_view.describe(settings, run, machine, before)
     try:
         with (
             console.interruptible(STOPPING) as stop,
@@ -270,9 +370,9 @@ def _train(run: RunFolder, request: Request, machine: Machine, *, tensorboard: b
         ):
             settings, outcome = session.train(run, request, machine, listener, stop)
     except KeyboardInterrupt:
-        raise report.stopped_at_once(run) from None
+        raise train_view.stopped_at_once(run) from None
     seconds = time.monotonic() - start
-    report.finish(run, settings, outcome, outcome.step - before, seconds, json_line=json_line)
+    train_view.finish(run, settings, outcome, outcome.step - before, seconds, json_line=json_line)
 
 
 @contextlib.contextmanager
@@ -280,16 +380,16 @@ def _listener(settings: Settings, run: RunFolder, *, tensorboard: bool) -> Itera
     with contextlib.ExitStack() as stack:
         listeners: list[Listener] = []
         if tensorboard:
-            from ugatit_cli.training.tensorboard import TensorBoard
+            from ugatit_cli.training.listeners import TensorBoard
 
             listeners.append(stack.enter_context(contextlib.closing(TensorBoard(run.path / "tensorboard"))))
-        yield watch.Several(*listeners, stack.enter_context(live_watch.watching(settings)))
+        yield train_view.Several(*listeners, stack.enter_context(train_view.watching(settings)))
 
 
 # --- Dry run -------------------------------------------------------------------------------------------
 
 
-class _Notes(watch.Silent):
+class _Notes(train_view.Silent):
     """Remembers notes."""
 
     def __init__(self) -> None:
@@ -305,11 +405,11 @@ def _dry_run(run: RunFolder, request: Request, machine: Machine, *, json_line: b
 
     never = threading.Event()
     if machine.group.rank != 0:
-        session.dry_run(run, request, machine, watch.Silent(), never)
+        session.dry_run(run, request, machine, train_view.Silent(), never)
         return
     check_folders(run, request)
     settings, _ = session.resolve(run, request, machine, exists=run.exists)
     notes = _Notes()
-    with live_watch.watching(settings) as view:
-        settings, cost = session.dry_run(run, request, machine, watch.Several(view, notes), never)
-    report.say_costs(settings, cost, notes.texts, run.latest() or 0, json_line=json_line)
+    with train_view.watching(settings) as view:
+        settings, cost = session.dry_run(run, request, machine, train_view.Several(view, notes), never)
+    train_view.say_costs(settings, cost, notes.texts, run.latest() or 0, json_line=json_line)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ugatit_cli.cli import picture_task
+from ugatit_cli.cli import pictures
 from ugatit_cli.cli.options import (
     BackgroundOption,
     BatchSizeOption,
@@ -63,9 +63,9 @@ def translate(
 
     `cat icon.png | ugatit translate - > clay.png`
     """
-    picture_task.run(
-        picture_task.Task(
-            picture_task.Request(
+    pictures.run(
+        pictures.Task(
+            pictures.Request(
                 inputs=inputs,
                 output=output,
                 model=model,

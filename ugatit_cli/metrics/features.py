@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.metrics.distances import INSTALL
-from ugatit_cli.tensor_files import open_tensors
+from ugatit_cli.weights.folder import open_tensors
 
 BATCH: Final = 4
 SIDE: Final = 299

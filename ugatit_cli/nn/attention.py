@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ugatit_cli.config import Dialect
-from ugatit_cli.nn.convolution import initial_weight
+from ugatit_cli.nn.layers import initial_weight
 from ugatit_cli.nn.normalization import channel_moments
 from ugatit_cli.nn.spectral import SpectralNorm, normalised_weight
 

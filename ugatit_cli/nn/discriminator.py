@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ugatit_cli.config import ModelConfig, Scale
 from ugatit_cli.nn.attention import ClassActivationMap
-from ugatit_cli.nn.padding import padding
+from ugatit_cli.nn.layers import padding
 from ugatit_cli.nn.spectral import SpectralConv2d
 
 SLOPE = 0.2

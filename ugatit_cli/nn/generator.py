@@ -11,9 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.nn.attention import ClassActivationMap
-from ugatit_cli.nn.convolution import ReflectConv2d, ToRGB, UpsampleConv2d, initial_weight
+from ugatit_cli.nn.layers import ReflectConv2d, ToRGB, UpsampleConv2d, initial_weight, padding
 from ugatit_cli.nn.normalization import AdaptiveNorm, InstanceNorm, decoder_norm
-from ugatit_cli.nn.padding import padding
 
 
 class GeneratorOutput(NamedTuple):

@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ugatit_cli.nn.convolution import ReflectConv2d
-from ugatit_cli.nn.padding import Padding, reflect
+from ugatit_cli.nn.layers import Padding, ReflectConv2d, reflect
 
 # Up to this many output pixels a CPU is faster with one product of matrices, which reads the weight once: deep
 # discriminator layers have more weights than pixels.

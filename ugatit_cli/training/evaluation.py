@@ -16,21 +16,20 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from ugatit_cli.batches import sample_pictures
-from ugatit_cli.checkpoint import CONFIG_FILE, read_config
 from ugatit_cli.config import DIRECTIONS, Direction, Domain, ModelConfig
-from ugatit_cli.dataset_files import digest
-from ugatit_cli.datasets import Pictures
+from ugatit_cli.data.batches import sample_pictures
+from ugatit_cli.data.pictures import Pictures, digest
 from ugatit_cli.errors import ModelError, TrainingError, UsageError
+from ugatit_cli.methods.networks import Networks, generator_tensors
+from ugatit_cli.methods.ugatit import SOURCE, TARGET
 from ugatit_cli.metrics.distances import Kid, Subsets, kid
 from ugatit_cli.metrics.features import Extractor, load_extractor
-from ugatit_cli.nn.evaluation import evaluating
 from ugatit_cli.nn.generator import Generator
-from ugatit_cli.run_folder import RunFolder
+from ugatit_cli.nn.layers import evaluating
 from ugatit_cli.training import state
-from ugatit_cli.training.networks import Networks, generator_tensors
+from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import Settings
-from ugatit_cli.training.step import SOURCE, TARGET
+from ugatit_cli.weights.folder import CONFIG_FILE, read_config
 
 Kind = Literal["moving average", "current"]
 Kids = Mapping[Direction, Kid]

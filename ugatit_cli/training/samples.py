@@ -11,14 +11,15 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ugatit_cli.attention_maps import AttentionMap, grid_of, overlay
+from ugatit_cli.attention.maps import AttentionMap, grid_of, overlay
 from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
-from ugatit_cli.encoding import encode, write_atomic
-from ugatit_cli.geometry import Geometry
-from ugatit_cli.images import from_pil
-from ugatit_cli.lettering import ARROW, BACKGROUND, HEADING, TITLE, Lettering
-from ugatit_cli.nn.evaluation import evaluating
+from ugatit_cli.files import write_atomic
 from ugatit_cli.nn.generator import Generator
+from ugatit_cli.nn.layers import evaluating
+from ugatit_cli.pictures.drawing import ARROW, BACKGROUND, HEADING, TITLE, Lettering
+from ugatit_cli.pictures.encoding import encode
+from ugatit_cli.pictures.geometry import Geometry
+from ugatit_cli.pictures.reading import from_pil
 
 MIN_CELL: Final = 96
 MAX_CELL: Final = 256

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from ugatit_cli.checkpoint import ModelFolder
 from ugatit_cli.config import Direction, ModelConfig, Precision, default_global_layers
-from ugatit_cli.dataset_files import Folders, Holdout, parse_holdout
+from ugatit_cli.data.pictures import Folders, Holdout, parse_holdout
 from ugatit_cli.device import resolve_precision
 from ugatit_cli.errors import DeviceError, ModelError, UsageError
-from ugatit_cli.recipe import MODEL_DEFAULTS, Recipe, RecipeName, preset
+from ugatit_cli.methods.recipe import MODEL_DEFAULTS, Recipe, RecipeName, preset
+from ugatit_cli.weights.folder import ModelFolder
 
 ITERATIONS: dict[RecipeName, int] = {"default": 100_000, "paper": 1_000_000, "cyclegan": 100_000}
 GPU_BATCH = 4

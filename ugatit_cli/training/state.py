@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ugatit_cli.errors import ModelError, TrainingError
-from ugatit_cli.run_folder import Checkpoint, RunFolder
-from ugatit_cli.training.networks import Networks, generator_tensors
+from ugatit_cli.methods.networks import Networks, generator_tensors
+from ugatit_cli.methods.ugatit import TrainingStep
+from ugatit_cli.training.run_folder import Checkpoint, RunFolder
 from ugatit_cli.training.settings import Settings
-from ugatit_cli.training.step import TrainingStep
 
 OPTIMIZERS = "optimizers"
 

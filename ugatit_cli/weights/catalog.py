@@ -1,6 +1,4 @@
 """All models that this machine knows of: what they are, whether they are here, and whether they are as they were."""
-
-# os.path: a file that may not be seen is one that isn't there.
 # ruff: noqa: PTH110, PTH112, PTH113
 
 from __future__ import annotations
@@ -10,19 +8,36 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ugatit_cli.config import ModelConfig
-from ugatit_cli.errors import ConfigError, ModelError, UsageError
-from ugatit_cli.weights import receipts
-from ugatit_cli.weights.home import BUNDLED, holds_model, store_path, stored_models
-from ugatit_cli.weights.hub import HubId, parse_hub_id
-from ugatit_cli.weights.known import CONFIG_FILE, fetched_models, is_fetched_model, nearest, not_found
+from ugatit_cli.errors import ConfigError, ModelError, OutputError, UsageError
+from ugatit_cli.files import hidden, reported, sync_folder
+from ugatit_cli.weights import home, hub_cache
+from ugatit_cli.weights.home import (
+    BUNDLED,
+    CONFIG_FILE,
+    Receipt,
+    Stamp,
+    fetched_models,
+    holds_model,
+    is_fetched_model,
+    nearest,
+    not_found,
+    store_folder,
+    store_path,
+    stored_models,
+)
+from ugatit_cli.weights.hub import HubId, Listener, Silent, parse_hub_id
 from ugatit_cli.weights.manifest import MODEL_FILES, MODEL_NAME, Entry, read_manifest
-from ugatit_cli.weights.receipts import Receipt, Stamp
+
+if TYPE_CHECKING:
+    from huggingface_hub import DeleteCacheStrategy
+
 
 State = Literal["ready", "not fetched", "no weights", "damaged"]
 Kind = Literal["bundled", "hub", "import", "train", "store", "folder"]
@@ -207,7 +222,7 @@ def _by_hub_id(name: str) -> Known:
     identity = parse_hub_id(name)
     if identity is None:
         raise not_found(name)
-    receipt = receipts.load(str(identity))
+    receipt = home.load(str(identity))
     if receipt is None or not is_fetched_model(receipt):
         near = nearest(name)
         raise ModelError(
@@ -222,13 +237,13 @@ def _named(name: str, entry: Entry | None) -> Known:
     if os.path.isdir(stored):
         # Other entries are about other weights than those that a user has put there under their name.
         own = entry if entry is not None and entry.source == "import" else None
-        return _here(Known(name, "store", entry=own, receipt=receipts.load(name), folder=stored))
+        return _here(Known(name, "store", entry=own, receipt=home.load(name), folder=stored))
     if entry is None:  # it has just been removed
         raise ModelError(f"{name} is not on this machine")
     if entry.source == "bundled":
         return _here(Known(name, "bundled", entry=entry, folder=BUNDLED / name))
     if entry.source == "hub":
-        return _from_hub(name, receipts.load(str(HubId(entry.repository, entry.revision))), entry)
+        return _from_hub(name, home.load(str(HubId(entry.repository, entry.revision))), entry)
     return Known(name, entry.source, "no weights" if entry.source == "train" else "not fetched", entry=entry)
 
 
@@ -245,7 +260,7 @@ def _at(name: str, path: Path) -> Known:
     if path.is_dir() and os.path.isfile(path / "model" / CONFIG_FILE):
         folder = path / "model"
     if path.is_file() or not os.path.isfile(folder / CONFIG_FILE):
-        from ugatit_cli.checkpoint import open_model
+        from ugatit_cli.weights.folder import open_model
 
         model = open_model(path)
         files = [one for one in (model.weights, model.discriminators) if one is not None]
@@ -286,7 +301,7 @@ def _look(folder: Path, files: Iterable[str]) -> tuple[ModelConfig | None, dict[
 
 def _opening_problem(path: Path) -> str:
     """Why a model can't be opened; empty if it can. Compares every tensor with the config."""
-    from ugatit_cli.checkpoint import open_model
+    from ugatit_cli.weights.folder import open_model
 
     try:
         open_model(path)
@@ -314,7 +329,7 @@ def checkpoint_of(known: Known) -> Receipt | None:
         return None
     from ugatit_cli.weights.imports import checkpoint_key
 
-    receipt = receipts.load(checkpoint_key(known.entry))
+    receipt = home.load(checkpoint_key(known.entry))
     return receipt if receipt is not None and os.path.isdir(receipt.folder) else None
 
 
@@ -369,3 +384,157 @@ def _broken_promises(entry: Entry, recorded: Mapping[str, Stamp]) -> list[str]:
         elif record is not None and record.sha256 != recorded[name].sha256:
             lines.append(f"{name}: expected sha256 {record.sha256} (the manifest), found {recorded[name].sha256}")
     return lines
+
+
+REMOVED: Final = ".removed"
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What removing a model means.
+
+    Attributes:
+        stored: its folder in the store, if it has one.
+        fetched: what goes from the Hub's cache: the model, or the official checkpoint it was made of.
+        size: bytes that get free.
+        also: names under which the same files of the cache are known.
+        only_copy: whether nothing is known of where it could be got again.
+    """
+
+    known: Known
+    stored: Path | None
+    fetched: Receipt | None
+    size: int
+    also: tuple[str, ...]
+    only_copy: bool
+
+    @property
+    def places(self) -> list[Path]:
+        """The folders that go."""
+        there = (self.stored, self.fetched.folder if self.fetched is not None else None)
+        return [path for path in there if path is not None and path.is_dir()]
+
+
+def plan(known: Known) -> Removal:
+    """What `remove` would do; changes nothing.
+
+    Raises:
+        UsageError: it isn't ugatit's to remove: a bundled model, or a folder of the user's.
+        ModelError: it is not here.
+    """
+    if known.kind == "bundled":
+        raise UsageError(f"{known.name} comes with the package", "It goes with: pip uninstall ugatit-cli")
+    if known.kind == "folder":
+        raise UsageError(
+            f"{known.name} is a folder of your own, neither in the store nor fetched",
+            "Remove it as any other folder.",
+        )
+    stored = known.folder if known.kind == "store" else None
+    fetched = known.receipt if known.kind == "hub" else checkpoint_of(known)
+    if stored is None and fetched is None:
+        raise absent(known)
+    size = _size_of_folder(stored) if stored is not None else 0
+    also: tuple[str, ...] = ()
+    if fetched is not None:
+        size += sum(size_of(blob) for blob in _own_blobs(fetched.folder))
+        also = tuple(one.key for one in _same_files(fetched) if one.key != fetched.key)
+    return Removal(known, stored, fetched, size, also, stored is not None and known.hub is None)
+
+
+def remove(removal: Removal, listener: Listener | None = None) -> int:
+    """Removes a model; killed in between, it is there, or damaged and removed by the next call.
+
+    Returns:
+        Bytes that are free now.
+
+    Raises:
+        OutputError: something can't be removed.
+    """
+    if removal.stored is not None:
+        _remove_stored(removal.known.name, removal.stored)
+    if removal.fetched is not None:
+        with hub_cache.locked(removal.fetched.repository, listener or Silent()):
+            _remove_fetched(removal.fetched)
+            # Last: until then it is known what is to be removed.
+            for receipt in _same_files(removal.fetched):
+                home.remove(receipt.key)
+    return removal.size
+
+
+# --- The store -----------------------------------------------------------------------------------------
+
+
+def _size_of_folder(folder: Path) -> int:
+    # Somebody's link into the store goes; what it leads to stays.
+    return 0 if folder.is_symlink() else sum(size_of(path) for path in folder.rglob("*") if path.is_file())
+
+
+def _remove_stored(name: str, folder: Path) -> None:
+    retired = hidden(folder).with_suffix(REMOVED)
+    with reported(folder):
+        # At once: a name of the store stands for a whole model, or for none.
+        folder.rename(retired)
+        sync_folder(folder.parent)
+    home.remove(name)
+    with reported(retired):
+        retired.unlink() if retired.is_symlink() else shutil.rmtree(retired)
+    # What an earlier, killed removal has left goes, too.
+    for path in store_folder().glob(f".*{REMOVED}"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+# --- The Hub's cache -----------------------------------------------------------------------------------
+
+
+def _same_files(receipt: Receipt) -> list[Receipt]:
+    """All receipts of the same commit, this one among them: a branch, its commit, a checkpoint in it."""
+    return [one for one in home.load_all() if one.folder == receipt.folder]
+
+
+def _blobs(snapshot: Path) -> Iterator[Path]:
+    return (path.resolve() for path in snapshot.rglob("*") if path.is_file())
+
+
+def _own_blobs(snapshot: Path) -> set[Path]:
+    """Files of one commit that no other commit in the cache has."""
+    others = [path for path in _entries(snapshot.parent) if path != snapshot]
+    return set(_blobs(snapshot)) - {blob for other in others for blob in _blobs(other)}
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _remove_fetched(receipt: Receipt) -> None:
+    snapshot = receipt.folder
+    with reported(snapshot):
+        if not os.path.lexists(snapshot):
+            return
+        # With one of them, `huggingface_hub` takes the whole repository for damaged, and removes nothing.
+        for path in snapshot.rglob("*"):
+            if path.is_symlink() and not path.exists():
+                path.unlink()
+    strategy = _strategy(receipt)
+    if strategy is not None:
+        strategy.execute()
+    if snapshot.is_dir():
+        raise OutputError(f"{snapshot}: can't be removed", "Check its permissions, or remove it by hand.")
+
+
+def _strategy(receipt: Receipt) -> DeleteCacheStrategy | None:
+    """How `huggingface_hub` removes one commit of one repository; None if it doesn't find it."""
+    from huggingface_hub import CacheNotFound, scan_cache_dir
+
+    snapshot = receipt.folder
+    if snapshot.parent.name != "snapshots" or snapshot.name != receipt.commit:
+        return None
+    try:
+        cache = scan_cache_dir(snapshot.parents[2])
+    except (CacheNotFound, ValueError):
+        return None
+    # It looks for commits in all repositories, and copies of a repository share theirs.
+    repositories = frozenset(one for one in cache.repos if one.repo_path == snapshot.parents[1].resolve())
+    found = {revision.commit_hash for one in repositories for revision in one.revisions}
+    if receipt.commit not in found:
+        return None
+    return dataclasses.replace(cache, repos=repositories).delete_revisions(receipt.commit)

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ugatit_cli.checkpoint import ModelFolder, check_target, open_model, save_model
 from ugatit_cli.config import Precision
 from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import ModelError
 from ugatit_cli.weights import pytorch, tensorflow
+from ugatit_cli.weights.folder import ModelFolder, check_target, open_model, save_model
 from ugatit_cli.weights.official import Imported, ImportSettings
-from ugatit_cli.weights.tensor_bundle import TensorBundle
+from ugatit_cli.weights.tensorflow import TensorBundle
 
 
 def convert(

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ugatit_cli.checkpoint import GENERATORS_FILE, ModelFolder, check_target, copy_model, open_model
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.weights import hub_cache, hub_models, imports
+from ugatit_cli.weights.folder import GENERATORS_FILE, ModelFolder, check_target, copy_model, open_model
 from ugatit_cli.weights.home import BUNDLED, store_path
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile, parse_hub_id
 from ugatit_cli.weights.hub_cache import Records

@@ -1,16 +1,23 @@
-"""Where models live on this machine: inside the package, and in the user's own folder."""
-
-# os.path: a folder that may not be seen is one that isn't there.
+"""Receipts: what was fetched or installed, with the hashes that its files had when they were checked."""
 # ruff: noqa: PTH113
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import difflib
+import json
 import os
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePath
 from typing import Final
+from urllib.parse import quote
 
-from ugatit_cli.errors import UsageError
-from ugatit_cli.weights.manifest_check import MODEL_NAME
+from ugatit_cli.errors import ModelError, OutputError, UsageError
+from ugatit_cli.files import reported, write_durable
+from ugatit_cli.weights.manifest import MODEL_FILES, MODEL_NAME, read_manifest
+from ugatit_cli.weights.transfer import digest_of
 
 BUNDLED: Final = Path(__file__).parents[1] / "models"
 
@@ -50,3 +57,216 @@ def stored_models() -> list[str]:
 def holds_model(path: Path) -> bool:
     """Whether a path is a model folder or a run; reads nothing."""
     return any(os.path.isfile(path / name) for name in ("config.json", "model/config.json"))
+
+
+SCHEMA: Final = 1
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """A file as it was when its hash was taken: bytes, SHA-256 in hex, and time of change in nanoseconds."""
+
+    size: int
+    sha256: str
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A model, or an official checkpoint, that was checked once.
+
+    Attributes:
+        key: a Hub id with its revision, or a name in the store.
+        folder: where its files are.
+        files: file name below the folder -> stamp.
+        repository, commit: where it comes from; empty for what a user installed.
+        time: when, in UTC.
+    """
+
+    key: str
+    folder: Path
+    files: Mapping[str, Stamp]
+    repository: str = ""
+    commit: str = ""
+    time: str = ""
+
+    def is_there(self) -> bool:
+        """Whether all its files still exist."""
+        return all((self.folder / name).is_file() for name in self.files)
+
+    def untouched(self) -> bool:
+        """Whether all files have the size and time they had. Reads nothing."""
+        try:
+            return all(stamp == _stamp(self.folder / name, stamp.sha256) for name, stamp in self.files.items())
+        except OSError:
+            return False
+
+    def damage(self) -> list[str]:
+        """Reads all files again; one line for each that isn't what it was, with the hash expected and found."""
+        return [line for name, stamp in self.files.items() if (line := _difference(self.folder / name, stamp))]
+
+    def check(self, way_out: str) -> None:
+        """Before a model is used: files that seem to have changed are read again.
+
+        Raises:
+            ModelError: a file isn't what it was.
+        """
+        if self.untouched():
+            return
+        damage = self.damage()
+        if damage:
+            raise ModelError("\n".join(damage), way_out)
+        # Copied or touched, but the same: so that the next use needn't read them.
+        with contextlib.suppress(OSError, OutputError):
+            save(make(self.key, self.folder, self.files, self.repository, self.commit))
+
+
+def _stamp(path: Path, sha256: str) -> Stamp:
+    status = path.stat()
+    return Stamp(status.st_size, sha256, status.st_mtime_ns)
+
+
+def _difference(path: Path, stamp: Stamp) -> str:
+    try:
+        digest = digest_of(path)
+    except FileNotFoundError:
+        return f"{path}: missing"
+    except OSError as error:
+        return f"{path}: can't be read: {error.strerror}"
+    if digest.sha256 == stamp.sha256:
+        return ""
+    return f"{path}: damaged: expected sha256 {stamp.sha256}, found {digest.sha256}"
+
+
+def make(key: str, folder: Path, files: Mapping[str, Stamp], repository: str = "", commit: str = "") -> Receipt:
+    """A receipt for files as they are on disk now, whose hashes are known to be right.
+
+    Raises:
+        OSError: a file isn't there.
+    """
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    stamps = {name: _stamp(folder / name, stamp.sha256) for name, stamp in files.items()}
+    return Receipt(key, folder, stamps, repository, commit, now)
+
+
+def of_folder(key: str, folder: Path, names: Iterable[str], repository: str = "", commit: str = "") -> Receipt:
+    """A receipt for files that are believed to be right: reads them to take their hashes.
+
+    Raises:
+        OSError: a file can't be read.
+    """
+    files = {name: Stamp(0, digest_of(folder / name).sha256, 0) for name in names}
+    return make(key, folder, files, repository, commit)
+
+
+def receipts_folder() -> Path:
+    """Where receipts lie."""
+    return home_folder() / "receipts"
+
+
+def _path(key: str) -> Path:
+    return receipts_folder() / f"{quote(key, safe='@')}.json"
+
+
+def save(receipt: Receipt) -> None:
+    """Writes a receipt, replacing the one of the same key.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    path = _path(receipt.key)
+    document = {"schema": SCHEMA, **asdict(receipt), "folder": str(receipt.folder)}
+    with reported(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durable(path, (json.dumps(document, indent=2) + "\n").encode())
+
+
+def load(key: str) -> Receipt | None:
+    """The receipt of a key; None if there is none, or it can't be read."""
+    return _read(_path(key))
+
+
+def load_all() -> list[Receipt]:
+    """All receipts, by key."""
+    folder = receipts_folder()
+    paths = sorted(folder.glob("*.json")) if os.access(folder, os.R_OK | os.X_OK) else []
+    found = (_read(path) for path in paths if not path.name.startswith("."))
+    return [receipt for receipt in found if receipt is not None]
+
+
+def _read(path: Path) -> Receipt | None:
+    # A receipt of a newer version, or a damaged one, is none: the model is checked again.
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document.pop("schema") != SCHEMA:
+            return None
+        files = {name: Stamp(**stamp) for name, stamp in document.pop("files").items()}
+        receipt = Receipt(**{**document, "folder": Path(document["folder"]), "files": files})
+        return receipt if _is_sound(receipt) else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def _is_sound(receipt: Receipt) -> bool:
+    words = (receipt.key, receipt.repository, receipt.commit, receipt.time)
+    numbers = (number for stamp in receipt.files.values() for number in (stamp.size, stamp.mtime_ns))
+    return (
+        bool(receipt.files)
+        and all(isinstance(word, str) for word in (*words, *(stamp.sha256 for stamp in receipt.files.values())))
+        and all(type(number) is int for number in numbers)
+        and not any(PurePath(name).is_absolute() or ".." in PurePath(name).parts for name in receipt.files)
+    )
+
+
+def remove(key: str) -> None:
+    """Forgets a receipt.
+
+    Raises:
+        OutputError: it can't be removed.
+    """
+    path = _path(key)
+    with reported(path):
+        path.unlink(missing_ok=True)
+
+
+CONFIG_FILE: Final = MODEL_FILES[0]
+# Of 1, as `difflib` counts likeness: its own default.
+LIKE: Final = 0.6
+
+
+def not_found(name: str) -> ModelError:
+    """The error for a name that nothing has: where it was looked for, and what comes near."""
+    known = known_models()
+    near = nearest(name)
+    suggestion = f"Did you mean {near}? " if near else ""
+    return ModelError(
+        f"no model {name!r}: no such folder, nothing of that name in {store_folder()}, not in the manifest",
+        f"{suggestion}Known models: {', '.join(known)}. `ugatit models` tells more; those on the Hub are OWNER/NAME.",
+    )
+
+
+def known_models() -> list[str]:
+    """Names that are in the manifest or in the store."""
+    return sorted({*read_manifest(), *stored_models()})
+
+
+def fetched_models() -> list[Receipt]:
+    """What was fetched from the Hub as a model; not what is in the store, or an official checkpoint."""
+    return [receipt for receipt in load_all() if is_fetched_model(receipt)]
+
+
+def is_fetched_model(receipt: Receipt) -> bool:
+    """Whether a receipt is of a model from the Hub."""
+    return CONFIG_FILE in receipt.files and "/" in receipt.key
+
+
+def nearest(name: str) -> str:
+    """The known name, or id of a fetched model, that is most like this one as a whole or in a part; empty if none."""
+    names = [*known_models(), *(receipt.key for receipt in fetched_models())]
+    likeness, found = max(((_likeness(name, other), other) for other in names), key=lambda pair: pair[0])
+    return found if likeness >= LIKE else ""
+
+
+def _likeness(name: str, known: str) -> float:
+    parts = {known, *known.partition("@")[0].split("/")}
+    return max(difflib.SequenceMatcher(None, name, part).ratio() for part in parts)

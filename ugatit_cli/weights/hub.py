@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
+from filelock import FileLock, Timeout
+
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights.manifest_check import REPOSITORY, REVISION
+from ugatit_cli.weights.manifest import REPOSITORY, REVISION
 
 NEWEST: Final = "main"
 COMMIT: Final = REVISION
@@ -339,3 +341,24 @@ def request_headers() -> dict[str, Any]:
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented there
 
     return {**build_hf_headers(library_name="ugatit"), "Accept-Encoding": "identity"}
+
+
+@contextlib.contextmanager
+def waiting(path: Path, saying: str, listener: Listener) -> Iterator[None]:
+    """Holds a lock; without one where the file can't be made, since nothing can be written there then.
+
+    Args:
+        saying: what to say if another process holds it.
+    """
+    lock = FileLock(path)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            listener.note(saying)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

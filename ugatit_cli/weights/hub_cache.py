@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from ugatit_cli.durable import hidden, reported, sync_folder, write_durable
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights import hub, locks
+from ugatit_cli.files import hidden, reported, sync_folder, write_durable
+from ugatit_cli.weights import hub
+from ugatit_cli.weights.home import Stamp
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
-from ugatit_cli.weights.manifest import FileRecord
-from ugatit_cli.weights.manifest_check import SHA256
-from ugatit_cli.weights.receipts import Stamp
+from ugatit_cli.weights.manifest import SHA256, FileRecord
 from ugatit_cli.weights.transfer import Digest, digest_of, download
 
 Records = Mapping[str, FileRecord | None]
@@ -29,7 +28,7 @@ def locked(repository: str, listener: Listener) -> Iterator[None]:
     """
     folder = hub.cache_folder(repository)
     path = folder.parent / ".locks" / folder.name / "ugatit.lock"
-    with locks.waiting(path, f"another ugatit is fetching {repository}; waiting for it", listener):
+    with hub.waiting(path, f"another ugatit is fetching {repository}; waiting for it", listener):
         yield
 
 

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ugatit_cli.checkpoint import (
+from ugatit_cli.errors import ModelError, OutputError
+from ugatit_cli.weights import home, hub_cache
+from ugatit_cli.weights import hub as hub_module
+from ugatit_cli.weights.folder import (
     CARD_FILE,
     CONFIG_FILE,
     DISCRIMINATORS_FILE,
@@ -19,12 +22,10 @@ from ugatit_cli.checkpoint import (
     open_model,
     read_config,
 )
-from ugatit_cli.errors import ModelError, OutputError
-from ugatit_cli.weights import hub, hub_cache, receipts
+from ugatit_cli.weights.home import Receipt, Stamp
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
 from ugatit_cli.weights.hub_cache import Records
 from ugatit_cli.weights.manifest import Entry
-from ugatit_cli.weights.receipts import Receipt, Stamp
 
 # Pictures are for the Hub's page.
 OF_USE: Final = frozenset(MODEL_FILES) - {SAMPLES_FILE}
@@ -54,7 +55,7 @@ class Wanted:
     @property
     def is_pinned(self) -> bool:
         """Whether it can never change."""
-        return hub.COMMIT.fullmatch(self.hub.revision) is not None
+        return hub_module.COMMIT.fullmatch(self.hub.revision) is not None
 
 
 def wanted_by(entry: Entry) -> Wanted:
@@ -91,7 +92,7 @@ def use_model(wanted: Wanted, listener: Listener) -> ModelFolder:
 
 
 def _fetched(wanted: Wanted) -> ModelFolder | None:
-    receipt = receipts.load(wanted.key)
+    receipt = home.load(wanted.key)
     if receipt is None or not receipt.is_there() or not _as_promised(receipt, wanted.files or {}):
         return None
     if not all(hub_cache.is_inside(receipt.folder / name, wanted.hub.repository) for name in receipt.files):
@@ -109,7 +110,7 @@ def _as_promised(receipt: Receipt, records: Records) -> bool:
 
 
 def _fetch_model(wanted: Wanted, listener: Listener, *, force: bool = False) -> ModelFolder:
-    if force and hub.is_offline():
+    if force and hub_module.is_offline():
         raise ModelError(
             f"{wanted.hub} can't be downloaded again: HF_HUB_OFFLINE forbids to ask the Hub", "Unset it."
         )
@@ -126,7 +127,7 @@ def _fetch_model(wanted: Wanted, listener: Listener, *, force: bool = False) -> 
     model = open_model(folder)
     hub_cache.keep_reference(wanted.hub, commit)
     try:
-        receipts.save(receipts.make(wanted.key, folder, stamps, wanted.hub.repository, commit))
+        home.save(home.make(wanted.key, folder, stamps, wanted.hub.repository, commit))
     except OutputError as error:
         listener.note(f"note: {error.message}: each use will check the model again")
     return model
@@ -164,7 +165,7 @@ def _located(identity: HubId, name: str, records: Records | None, listener: List
 
 
 def _no_model(identity: HubId, name: str) -> ModelError:
-    if hub.is_offline():
+    if hub_module.is_offline():
         return ModelError(
             f"{identity} is not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub",
             "Unset it to fetch the model.",

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from ugatit_cli.checkpoint import MODEL_FILES, ModelFolder, check_target, open_model
-from ugatit_cli.durable import reported
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights import hub, hub_cache, locks, receipts
-from ugatit_cli.weights.home import home_folder, store_path
+from ugatit_cli.files import reported
+from ugatit_cli.weights import home, hub, hub_cache
+from ugatit_cli.weights.folder import MODEL_FILES, ModelFolder, check_target, open_model
+from ugatit_cli.weights.home import Receipt, Stamp, home_folder, store_path
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
 from ugatit_cli.weights.manifest import Entry, FileRecord
-from ugatit_cli.weights.receipts import Receipt, Stamp
 
 # That of the full model has 31 kB; it is read whole.
 LARGEST_INDEX: Final = 1 << 26
@@ -47,8 +46,8 @@ def fetch_checkpoint(entry: Entry, listener: Listener, *, force: bool = False) -
             raise error if entry.files[name] is not None else _replaced(entry, error) from None
     commit = next(iter(remotes.values())).commit
     folder = hub.cache_folder(entry.repository) / "snapshots" / commit
-    receipt = receipts.make(checkpoint_key(entry), folder, stamps, entry.repository, commit)
-    receipts.save(receipt)
+    receipt = home.make(checkpoint_key(entry), folder, stamps, entry.repository, commit)
+    home.save(receipt)
     for name, record in known.items():
         if record is None:
             sha256 = stamps[name].sha256
@@ -101,7 +100,7 @@ def _replaced(entry: Entry, error: ModelError) -> ModelError:
 
 def known_hashes(entry: Entry) -> dict[str, FileRecord | None]:
     """What the files of an import must be: as the manifest says, else as they were at the first use."""
-    receipt = receipts.load(checkpoint_key(entry)) if entry.repository else None
+    receipt = home.load(checkpoint_key(entry)) if entry.repository else None
     earlier = receipt.files if receipt is not None else {}
     return {
         name: record or (FileRecord(earlier[name].size, earlier[name].sha256) if name in earlier else None)
@@ -128,7 +127,7 @@ def fetch_import(
     target = folder or store_path(entry.name)
     # Other processes may have another cache, but the same store.
     lock, saying = home_folder() / "locks" / entry.name, f"another ugatit is installing {entry.name}; waiting for it"
-    with locks.waiting(lock, saying, listener), hub_cache.locked(entry.repository, listener):
+    with hub.waiting(lock, saying, listener), hub_cache.locked(entry.repository, listener):
         if unless_there and target.is_dir():
             return open_model(target)
         check_target(target, overwrite=force, option="--force")
@@ -181,4 +180,4 @@ def keep_receipt(name: str, model: ModelFolder) -> None:
     """
     with reported(model.path):
         names = [file for file in MODEL_FILES if (model.path / file).is_file()]
-        receipts.save(receipts.of_folder(name, model.path, names))
+        home.save(home.of_folder(name, model.path, names))

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ugatit_cli.checkpoint import discriminator_shapes, generator_shapes
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ModelError
+from ugatit_cli.weights.folder import discriminator_shapes, generator_shapes
 
 
 @dataclass(frozen=True)

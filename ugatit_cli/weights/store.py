@@ -1,6 +1,4 @@
 """Finds the model that `--model` names: in the user's store, bundled, anywhere on disk, or on the Hub."""
-
-# os.path: a store that may not be read, or a name that is too long, is one that isn't there.
 # ruff: noqa: PTH110, PTH112
 
 from __future__ import annotations
@@ -9,14 +7,12 @@ import os
 from pathlib import Path
 from typing import Final
 
-from ugatit_cli.checkpoint import ModelFolder, open_model
 from ugatit_cli.errors import ModelError, UsageError
-from ugatit_cli.weights import hub_models, imports, receipts
-from ugatit_cli.weights.home import BUNDLED, holds_model, store_path
+from ugatit_cli.weights import home, hub_models, imports
+from ugatit_cli.weights.folder import ModelFolder, open_model
+from ugatit_cli.weights.home import BUNDLED, holds_model, known_models, not_found, store_path
 from ugatit_cli.weights.hub import HubId, Listener, Silent, parse_hub_id
-from ugatit_cli.weights.known import known_models, not_found
-from ugatit_cli.weights.manifest import Entry, manifest_path, read_manifest
-from ugatit_cli.weights.manifest_check import MODEL_NAME
+from ugatit_cli.weights.manifest import MODEL_NAME, Entry, manifest_path, read_manifest
 
 __all__ = ["DEFAULT_MODEL", "bundled_models", "find_model", "known_models", "not_found"]
 
@@ -68,7 +64,7 @@ def _from_hub(identity: HubId, listener: Listener) -> ModelFolder:
     try:
         return hub_models.use_model(hub_models.Wanted(identity), listener)
     except ModelError as error:
-        if receipts.load(str(identity)) is not None:
+        if home.load(str(identity)) is not None:
             raise
         # A mistyped path looks like a Hub id.
         raise ModelError(f"no folder {identity} here; {error.message}", error.hint) from error

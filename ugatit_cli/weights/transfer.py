@@ -12,11 +12,11 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
-from ugatit_cli.durable import reported
 from ugatit_cli.errors import ModelError, StorageError
+from ugatit_cli.files import reported
 from ugatit_cli.weights import hub
 from ugatit_cli.weights.hub import HubId, Listener, Patience, RemoteFile
-from ugatit_cli.weights.manifest_check import SHA256
+from ugatit_cli.weights.manifest import SHA256
 
 BLOCK: Final = 1 << 20
 # The most that is taken of a file whose size the Hub doesn't tell; large ones have their size told.

@@ -1,0 +1,534 @@
+"""Where a network looks: numbers, where they lie in a picture, and what they look like."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from torch import nn
+
+from tests import tiny
+from tests.reference import randomize
+from ugatit_cli import load
+from ugatit_cli.attention.maps import (
+    ALPHA,
+    UPSAMPLINGS,
+    AttentionMap,
+    AttentionMaps,
+    Floats,
+    Grid,
+    Maps,
+    Spans,
+    Upsampling,
+    cells_of,
+    check_alpha,
+    chosen_maps,
+    grid_of,
+    how_to_get,
+    missing_maps,
+    overlaid,
+    overlay,
+)
+from ugatit_cli.config import MAPS, SCALES, Dialect, MapName, ModelConfig, Scale
+from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.nn.discriminator import Discriminator
+from ugatit_cli.nn.generator import Generator
+from ugatit_cli.nn.spectral import SpectralNorm
+from ugatit_cli.pictures.colormaps import colour
+from ugatit_cli.pictures.geometry import Geometry, Size, SizeOptions, plan_geometry
+
+DIALECTS = get_args(Dialect)
+LIGHT = ModelConfig("flat", "clay")
+
+shapes = st.tuples(st.integers(1, 5), st.integers(1, 5))
+heats = hnp.arrays(np.float32, shapes, elements=st.floats(-(2.0**99), 2.0**99, width=32))
+
+
+def noise(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def whole(width: int, height: int) -> Geometry:
+    return Geometry((width, height), (width, height), (width, height))
+
+
+def attention(
+    values: object,
+    name: MapName = "generator",
+    *,
+    logits: tuple[float, float] = (0, 0),
+    grid: Grid | None = None,
+    plan: Geometry | None = None,
+) -> AttentionMap:
+    """A map of a picture that its cells cover exactly."""
+    array = np.asarray(values, np.float32)
+    height, width = array.shape
+    return AttentionMap(name, array, logits, grid or Grid(4, 2), plan or whole(4 * width, 4 * height))
+
+
+# --- Normalised ----------------------------------------------------------------------------------------
+
+
+@given(heats)
+def test_each_map_fills_the_range(values: Floats) -> None:
+    one = attention(values)
+    result = one.normalised()
+    assert result.dtype == np.float32
+    assert result.shape == values.shape
+    low, high = one.span
+    assert (low, high) == (values.min(), values.max())
+    assert one.flat == (high - low <= 1e-6 * max(1, abs(low), abs(high)))
+    assert (result.min(), result.max()) == (0, 0 if one.flat else 1)
+
+
+def test_it_is_what_the_official_code_does() -> None:
+    values = np.random.default_rng(1).normal(3, 9, (6, 5)).astype(np.float32)
+    shifted = values - np.min(values)
+    np.testing.assert_allclose(attention(values).normalised(), shifted / np.max(shifted), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("colour", ["white", "black", "red"])
+def test_a_picture_of_one_colour_has_no_attention(tmp_path: Path, colour: str) -> None:
+    model = load(str(tiny.save(tmp_path / "tiny")), device="cpu", precision="fp32")
+    (maps,) = model.attention_maps([Image.new("RGB", (32, 32), colour)], maps=["generator"]).maps
+    assert maps["generator"].flat  # although rounding leaves values that differ
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0, -3e38, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("shape", [(3, 4), (1, 1)])
+def test_no_attention_is_zeros(value: float, shape: tuple[int, int]) -> None:
+    one = attention(np.full(shape, value))
+    assert one.flat
+    np.testing.assert_array_equal(one.normalised(), np.zeros(shape))
+    np.testing.assert_array_equal(one.normalised((-1, 9)), np.zeros(shape))
+    np.testing.assert_array_equal(one.over_picture((7, 5)), np.zeros((5, 7)))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_broken_value_leaves_nothing_to_see(value: float) -> None:
+    one = attention([[0, 1], [2, value]])
+    assert one.flat
+    np.testing.assert_array_equal(one.normalised(), np.zeros((2, 2)))
+
+
+def test_one_cell_has_nothing_to_compare_with() -> None:
+    assert attention([[5]]).flat
+    assert not attention([[5, 6]]).flat
+
+
+def test_a_span_of_others() -> None:
+    one = attention([[0, 2], [4, 8]])
+    np.testing.assert_array_equal(one.normalised((0, 16)), [[0, 0.125], [0.25, 0.5]])
+    np.testing.assert_array_equal(one.normalised((2, 4)), [[0, 0], [1, 1]])  # what lies outside is clipped
+    for unusable in ((3, 3), (4, 2), (0, math.inf), (math.nan, 1)):
+        np.testing.assert_array_equal(one.normalised(unusable), np.zeros((2, 2)))
+
+
+def test_the_values_stay_as_they_were() -> None:
+    one = attention([[0, 1], [2, 3]])
+    one.normalised()
+    one.over_picture()
+    np.testing.assert_array_equal(one.values, [[0, 1], [2, 3]])
+
+
+# --- One scale for several pictures --------------------------------------------------------------------
+
+
+def test_spans_are_those_of_all_pictures() -> None:
+    pictures: list[Maps] = [
+        {"generator": attention([[1, 2]]), "local": attention([[-5, 0]], "local")},
+        {"generator": attention([[0, 1]])},
+        {"generator": attention([[7, 3]]), "local": attention([[-1, 3]], "local")},
+    ]
+    spans = Spans.of(pictures)
+    assert (spans["generator"], spans["local"], spans["global"]) == ((0, 7), (-5, 3), None)
+    pooled = np.concatenate([maps["generator"].normalised(spans["generator"]) for maps in pictures])
+    assert (pooled.min(), pooled.max()) == (0, 1)
+    assert pooled[0, 1] == pytest.approx(2 / 7)
+
+
+def test_spans_take_no_notice_of_what_is_no_number() -> None:
+    broken: list[Maps] = [{"generator": attention([[0, value]])} for value in (math.nan, math.inf, -math.inf)]
+    assert Spans.of(broken)["generator"] is None
+    assert Spans.of([*broken, {"generator": attention([[1, 2]])}])["generator"] == (1, 2)
+
+
+def test_a_flat_map_counts_where_it_is_a_number() -> None:
+    spans = Spans.of([{"generator": attention([[5, 5]])}])
+    assert spans["generator"] == (5, 5)
+    spans.add({"generator": attention([[6, 7]])})
+    assert spans["generator"] == (5, 7)
+
+
+def test_what_lies_in_the_padding_sets_no_scale() -> None:
+    values = np.zeros((8, 8), np.float32)
+    values[0], values[7] = -90, 90  # rows 0 to 3 and 28 to 31 of a picture that has 8 to 23
+    values[3, 5] = 1
+    one = attention(values, plan=Geometry((32, 16), (32, 32), (32, 16)))
+    assert one.span == (0, 1)
+    assert (one.over_picture().min(), one.over_picture().max()) == (0, pytest.approx(1, abs=0.3))
+    values[3, 5] = 0
+    assert attention(values, plan=Geometry((32, 16), (32, 32), (32, 16))).flat
+
+
+# --- What the classifiers say --------------------------------------------------------------------------
+
+
+@given(st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)))
+def test_a_generators_logits_are_of_a_sigmoid(logits: tuple[float, float]) -> None:
+    expected = torch.sigmoid(torch.tensor(logits, dtype=torch.float64)).tolist()
+    assert attention([[0]], logits=logits).probabilities == pytest.approx(expected, abs=1e-12)
+
+
+@given(st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)), st.sampled_from(SCALES))
+def test_a_discriminators_logits_are_probabilities_themselves(logits: tuple[float, float], name: Scale) -> None:
+    one = attention([[0]], name, logits=logits)
+    assert one.probabilities == tuple(np.clip(logits, 0, 1))
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_logits_of_any_size(name: MapName) -> None:
+    assert attention([[0]], name, logits=(-1e300, 1e300)).probabilities == (0, 1)
+    assert attention([[0]], name, logits=(-math.inf, math.inf)).probabilities == (0, 1)
+    assert attention([[0]], name, logits=(-1e4, 1e4)).probabilities == (0, 1)
+
+
+# --- Over the picture ----------------------------------------------------------------------------------
+
+
+def tent(positions: npt.NDArray[Any], centres: npt.NDArray[Any], cell: int) -> npt.NDArray[Any]:
+    """How much a cell counts along a side: falls off to its neighbours, and goes on where it has none."""
+    inside = np.clip(positions, centres[0], centres[-1])
+    return np.asarray(np.interp(inside, centres, np.arange(len(centres)) == cell), np.float64)
+
+
+@given(
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.sampled_from(MAPS),
+    st.tuples(st.integers(0, 99), st.integers(0, 99)),
+    st.none() | st.tuples(st.integers(1, 70), st.integers(1, 70)),
+)
+def test_a_cell_lights_up_its_own_place(
+    size: Size, name: MapName, cell: tuple[int, int], wanted: Size | None
+) -> None:
+    config = dataclasses.replace(LIGHT, local_layers=3, global_layers=4, dialect="tensorflow")
+    plan = plan_geometry(size, config, SizeOptions("native"))
+    grid = grid_of(config, name)
+    height, width = (cells_of(config, name, side) for side in reversed(plan.network))
+    values = np.zeros((height, width), np.float32)
+    row, column = cell[0] % height, cell[1] % width
+    values[row, column] = 1
+    one = attention(values, name, grid=grid, plan=plan)
+    assume(not one.flat)  # as it is where that cell is in the padding
+    heat = one.over_picture(wanted)
+    across, down = wanted or size
+    assert heat.shape == (down, across)
+    left, top = ((outer - inner) // 2 for outer, inner in zip(plan.network, size, strict=True))
+    x = left + (np.arange(across) + 0.5) / across * size[0]
+    y = top + (np.arange(down) + 0.5) / down * size[1]
+    expected = tent(y, grid.centres(height), row)[:, None] * tent(x, grid.centres(width), column)
+    np.testing.assert_allclose(heat, expected, rtol=0, atol=1e-5)
+
+
+def test_padding_is_cut_off() -> None:
+    # 18 pixels are padded to 20 by one at either side, 5 cells: the first one's centre lies at pixel 1.
+    plan = plan_geometry((18, 18), LIGHT, SizeOptions("native"))
+    values = np.zeros((5, 5))
+    values[:, 0] = 1
+    heat = attention(values, plan=plan).over_picture()
+    assert heat.shape == (18, 18)
+    np.testing.assert_allclose(heat[0, :7], [1, 0.875, 0.625, 0.375, 0.125, 0, 0])
+
+
+def test_a_picture_that_was_scaled_and_one_that_was_squashed() -> None:
+    values = np.zeros((64, 64))
+    values[16:32, 32:48] = 1  # a quarter of the height and of the width
+    plan = plan_geometry((1000, 300), LIGHT, SizeOptions("squash", output="100x60"))
+    heat = attention(values, plan=plan).over_picture()
+    assert heat.shape == (60, 100)
+    rows, columns = np.nonzero(heat > 0.5)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (15, 29, 50, 74)
+
+
+@pytest.mark.parametrize("method", UPSAMPLINGS)
+def test_any_upsampling_stays_in_the_range(method: Upsampling) -> None:
+    heat = attention(np.eye(6)).over_picture((48, 48), upsampling=method)
+    assert (heat.min(), heat.max()) == (0, 1)
+    assert heat.dtype == np.float32
+
+
+def test_upsampling_is_what_was_asked_for() -> None:
+    one = attention(np.eye(6))
+    linear, cubic = (one.over_picture(upsampling=method) for method in UPSAMPLINGS)
+    assert np.abs(linear - cubic).max() > 0.05
+    with pytest.raises(UsageError, match="up-sampling 'nearest'"):
+        one.over_picture(upsampling="nearest")  # type: ignore[arg-type]  # what an untyped caller may give
+
+
+def test_the_span_reaches_the_picture() -> None:
+    one = attention([[0, 2], [4, 8]])
+    assert one.over_picture(span=(0, 16)).max() == 0.5
+
+
+# --- Where cells lie -----------------------------------------------------------------------------------
+
+
+def positive(network: Discriminator) -> Discriminator:
+    """So that every pixel that a cell sees counts."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.abs_()
+        for norm in (module for module in network.modules() if isinstance(module, SpectralNorm)):
+            norm.u.abs_()
+            norm.v.abs_()
+    return network.eval()
+
+
+def seen_by(network: nn.Module, side: int, cell: tuple[int, int]) -> tuple[Size, Size]:
+    """First and last (row, column) of the pixels that a cell of the attention map depends on."""
+    x = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(5)).requires_grad_()
+    torch.autograd.backward(network(x).heatmap[0, 0, cell[0], cell[1]])
+    assert x.grad is not None
+    rows, columns = (x.grad[0].abs().sum(0) > 0).nonzero().T
+    return (int(rows.min()), int(columns.min())), (int(rows.max()), int(columns.max()))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("layers", [3, 4, 5])
+def test_a_discriminators_cell_lies_in_the_middle_of_what_it_sees(dialect: Dialect, layers: int) -> None:
+    config = ModelConfig(dialect=dialect, discriminator_channels=2, local_layers=layers)
+    discriminator = positive(randomize(Discriminator(config, "local"), 1))
+    grid = grid_of(config, "local")
+    side, (row, column) = 32 * grid.stride, (14, 17)
+    first, last = seen_by(discriminator, side, (row, column))
+    field = {3: 10, 4: 22, 5: 46}[layers]
+    assert [end - start + 1 for start, end in zip(first, last, strict=True)] == [field, field]
+    middle = [(start + end + 1) / 2 for start, end in zip(first, last, strict=True)]
+    assert middle == [grid.centres(32)[row], grid.centres(32)[column]]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_generators_cell_lies_in_the_middle_of_what_it_sees(dialect: Dialect) -> None:
+    config = ModelConfig(dialect=dialect, channels=2, blocks=1)
+    torch.manual_seed(1)
+    generator = Generator(config)
+    # Instance norm sees the whole picture.
+    for name in [name for name, _ in generator.named_modules() if name.endswith(".norm") and "up" not in name]:
+        generator.set_submodule(name, nn.Identity())
+    with torch.no_grad():
+        for parameter in generator.parameters():
+            parameter.abs_()
+    first, last = seen_by(generator, 96, (11, 13))
+    grid = grid_of(config, "generator")
+    for start, end, cell in zip(first, last, (11, 13), strict=True):
+        # Its strided layers see half a pixel more at the left; a map that covers the picture lies 1.5 pixels off.
+        assert abs((start + end + 1) / 2 - grid.centres(24)[cell]) <= 2
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_bright_spot_is_where_the_map_says(dialect: Dialect) -> None:
+    config = ModelConfig(dialect=dialect, discriminator_channels=2, local_layers=4)
+    torch.manual_seed(1)
+    discriminator = positive(Discriminator(config, "local"))
+    x = torch.zeros(1, 3, 96, 128)
+    x[:, :, 34:38, 78:82] = 1
+    heatmap = discriminator(x).heatmap
+    assert heatmap is not None
+    one = attention(heatmap[0, 0].detach(), "local", grid=grid_of(config, "local"), plan=whole(128, 96))
+    heat = one.over_picture()
+    rows, columns = (np.arange(side) + 0.5 for side in heat.shape)
+    total = heat.sum()
+    assert abs((heat.sum(1) @ rows) / total - 36) < 2
+    assert abs((heat.sum(0) @ columns) / total - 80) < 2
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("layers", range(3, 8))
+def test_how_many_cells_a_discriminators_map_has(dialect: Dialect, layers: int) -> None:
+    config = ModelConfig(dialect=dialect, discriminator_channels=1, local_layers=layers)
+    discriminator = Discriminator(config, "local").eval()
+    smallest = config.smallest("local")
+    for height, width in ((smallest, smallest + 4), (smallest + 12, 2 * smallest + 20)):
+        heatmap = discriminator(torch.zeros(1, 3, height, width)).heatmap
+        assert heatmap is not None
+        assert heatmap.shape[2:] == (cells_of(config, "local", height), cells_of(config, "local", width))
+
+
+@given(st.integers(4, 500).map(lambda n: 4 * n), st.sampled_from(MAPS), st.sampled_from(DIALECTS))
+def test_all_cells_lie_in_the_picture(side: int, name: MapName, dialect: Dialect) -> None:
+    config = ModelConfig(dialect=dialect)
+    centres = grid_of(config, name).centres(max(1, cells_of(config, name, side)))
+    if name == "generator":
+        assert len(centres) == side / 4
+        assert centres[0] == side - centres[-1] == 2
+    elif side >= config.smallest(name):
+        assert centres[0] > 0
+        assert centres[-1] <= side
+
+
+# --- Which maps a model has ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("generator", "discriminator", "there", "missing"),
+    [
+        (True, True, True, set()),
+        (True, True, False, {"local", "global"}),
+        (True, False, True, {"local", "global"}),
+        (False, True, True, {"generator"}),
+        (False, False, True, set(MAPS)),
+        (False, True, False, set(MAPS)),
+    ],
+)
+def test_what_is_missing(generator: bool, discriminator: bool, there: bool, missing: set[MapName]) -> None:
+    config = dataclasses.replace(LIGHT, generator_cam=generator, discriminator_cam=discriminator)
+    found = missing_maps(config, discriminators=there)
+    assert set(found) == missing
+    if "local" in missing:
+        assert ("comes without" in found["local"]) == (not there)
+    left = tuple(name for name in MAPS if name not in missing)
+    if not left:
+        with pytest.raises(ModelError, match=r"m: no attention to show: .* no CAM"):
+            chosen_maps(["all"], config, discriminators=there, name="m")
+        return
+    assert chosen_maps(["all"], config, discriminators=there, name="m") == left
+    assert chosen_maps(["all", *left], config, discriminators=there, name="m") == left
+    for name in sorted(missing):
+        for wanted in ([name], ["all", name]):
+            with pytest.raises(ModelError, match=f"m: no {name} attention: .*{found[name]}") as caught:
+                chosen_maps(wanted, config, discriminators=there, name="m")
+            assert caught.value.hint == how_to_get({name: found[name]})
+
+
+def test_a_model_with_local_discriminators_only() -> None:
+    config = dataclasses.replace(LIGHT, discriminators="local")
+    assert missing_maps(config, discriminators=True) == {"global": "it has local discriminators only"}
+    assert chosen_maps(["all"], config, discriminators=True, name="m") == ("generator", "local")
+    with pytest.raises(ModelError, match="m: no global attention: it has local discriminators only") as caught:
+        chosen_maps(["global"], config, discriminators=True, name="m")
+    assert caught.value.hint == ""  # another training of it has none, either
+    assert set(missing_maps(config, discriminators=False)) == {"local", "global"}
+
+
+def test_training_is_the_way_to_discriminators_only() -> None:
+    assert "ugatit train" in how_to_get(missing_maps(LIGHT, discriminators=False))
+    assert "ugatit convert" in how_to_get(missing_maps(LIGHT, discriminators=False))
+    assert how_to_get(missing_maps(dataclasses.replace(LIGHT, generator_cam=False), discriminators=True)) == ""
+    assert how_to_get({}) == ""
+
+
+def test_maps_come_in_one_order_each_once() -> None:
+    for wanted in (["global", "generator"], ["generator", "global", "global"]):
+        assert chosen_maps(wanted, LIGHT, discriminators=True, name="m") == ("generator", "global")
+
+
+@pytest.mark.parametrize("wanted", [["middle"], ["generator", "Local"], [], [""]])
+def test_maps_that_do_not_exist(wanted: list[str]) -> None:
+    with pytest.raises(UsageError, match="no attention map") as caught:
+        chosen_maps(wanted, LIGHT, discriminators=True, name="m")
+    assert all(name in caught.value.hint for name in (*MAPS, "all"))
+
+
+# --- Overlays ------------------------------------------------------------------------------------------
+
+
+def test_alpha_goes_from_the_picture_to_the_colours() -> None:
+    picture, heat = noise(7, 5), np.linspace(0, 1, 35, dtype=np.float32).reshape(5, 7)
+    assert overlay(picture, heat, 0).tobytes() == picture.tobytes()
+    assert (np.asarray(overlay(picture, heat, 1, "jet")) == colour(heat, "jet")).all()
+    between = np.asarray(overlay(picture, heat, 0.25))
+    assert np.abs(between - (0.75 * np.asarray(picture) + 0.25 * colour(heat))).max() < 1
+    usual = np.asarray(overlay(picture, heat))
+    assert np.abs(usual - ((1 - ALPHA) * np.asarray(picture) + ALPHA * colour(heat))).max() < 1
+
+
+@given(st.floats(0, 1), st.sampled_from([0, 255]), st.sampled_from([0.0, 1.0, math.nan]))
+def test_the_extremes_do_not_wrap_around(alpha: float, grey: int, heat: float) -> None:
+    result = overlay(Image.new("RGB", (1, 1), (grey,) * 3), np.full((1, 1), heat), alpha, "gray")
+    top = 255 if heat == 1 else 0
+    assert np.abs(np.asarray(result) - (grey + alpha * (top - grey))).max() <= 1
+
+
+def test_the_picture_stays_as_it_was() -> None:
+    picture = noise(3, 3)
+    overlay(picture, np.ones((3, 3)))
+    overlaid(picture, attention([[0, 1]]))
+    assert picture.tobytes() == noise(3, 3).tobytes()
+
+
+@pytest.mark.parametrize("alpha", [-0.01, 1.01, math.nan])
+def test_alpha_out_of_range(alpha: float) -> None:
+    for refuse in (lambda: overlay(noise(2, 2), np.zeros((2, 2)), alpha), lambda: check_alpha(alpha)):
+        with pytest.raises(UsageError, match=f"alpha {alpha}") as caught:
+            refuse()
+        assert "0 to 1" in caught.value.hint
+
+
+def test_unknown_colormap() -> None:
+    with pytest.raises(UsageError, match="nosuch"):
+        overlay(noise(2, 2), np.zeros((2, 2)), 0.5, "nosuch")
+
+
+def test_a_map_over_a_picture_of_any_size() -> None:
+    one, picture = attention([[0, 1], [2, 3]]), noise(21, 9)
+    heat = one.over_picture((21, 9), span=(0, 6), upsampling="bicubic")
+    result = overlaid(picture, one, span=(0, 6), alpha=0.3, colormap="jet", upsampling="bicubic")
+    assert result.tobytes() == overlay(picture, heat, 0.3, "jet").tobytes()
+
+
+def test_where_there_is_nothing_to_see_the_picture_is_not_tinted() -> None:
+    picture = noise(8, 8)
+    assert overlaid(picture, attention([[2, 2]])).tobytes() == picture.tobytes()
+
+
+# --- Several pictures ----------------------------------------------------------------------------------
+
+
+def several(spans: Spans | None = None) -> AttentionMaps:
+    first: Maps = {"generator": attention([[0, 1]]), "local": attention([[1, 0]], "local")}
+    second: Maps = {"generator": attention([[0, 4]])}
+    pictures = tuple(Image.new("RGB", (8, 4), colour) for colour in ("red", "green", "blue", "white"))
+    return AttentionMaps("a2b", pictures[:2], pictures[2:], (first, second), spans=spans)
+
+
+def test_heat_of_several_pictures() -> None:
+    maps = several()
+    assert len(maps) == 2
+    assert maps.missing == {}
+    assert maps.heat(0, "generator").shape == (4, 8)
+    np.testing.assert_array_equal(maps.heat(0, "generator"), maps.heat(1, "generator"))
+    np.testing.assert_array_equal(maps.heat(0, "local"), 1 - maps.heat(0, "generator"))
+    with pytest.raises(KeyError):
+        maps.heat(1, "local")
+
+
+def test_one_scale_for_several_pictures() -> None:
+    maps = several(Spans.of(several().maps))
+    np.testing.assert_array_equal(maps.heat(0, "generator") * 4, maps.heat(1, "generator"))
+    assert maps.heat(1, "generator").max() == 1
+    strong, weak = (np.asarray(maps.overlay(i, "generator", alpha=1)).sum() for i in (1, 0))
+    assert strong > weak
+
+
+@pytest.mark.parametrize(("name", "under"), [("generator", "red"), ("local", "blue")])
+def test_a_network_is_shown_over_what_it_looked_at(name: MapName, under: str) -> None:
+    plain = several().overlay(0, name, alpha=0)
+    assert plain.tobytes() == Image.new("RGB", (8, 4), under).tobytes()
+    assert several().overlay(0, name).tobytes() != plain.tobytes()
+
+
+def test_how_overlays_look() -> None:
+    maps = several()
+    result = maps.overlay(0, "generator", alpha=1, colormap="jet", upsampling="bicubic")
+    heat = maps.heat(0, "generator", upsampling="bicubic")
+    assert (np.asarray(result) == colour(heat, "jet")).all()

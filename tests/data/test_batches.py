@@ -1,0 +1,316 @@
+"""What training steps see: the same whoever asks, however it is prepared."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+
+from ugatit_cli.data.batches import Batches, readers_kept, sample_pictures, stream
+from ugatit_cli.data.pictures import BLANK, Folders, Holdout, Pictures, Preparation, load_pictures
+from ugatit_cli.errors import DataError
+
+SIZE = 16
+LOADED = 18  # with jitter
+COUNTS = 8, 9
+
+# Python 3.12 warns of what PyTorch's loader does by default on Linux.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+def numbered(domain: Any, count: int) -> Pictures:
+    """Pictures in memory, each of which knows its number (red) and every pixel its place (green, blue)."""
+    pixels = []
+    for number in range(count):
+        picture = np.empty((LOADED, LOADED + 2, 3), np.uint8)
+        picture[..., 0] = number
+        picture[..., 1] = np.arange(LOADED)[:, None]
+        picture[..., 2] = np.arange(LOADED + 2)
+        pixels.append(picture)
+    files = tuple(Path(f"{domain}/{number}.png") for number in range(count))
+    return Pictures(domain, Path(domain), Preparation(SIZE), files, (1,) * count, tuple(pixels), (), (), 0)
+
+
+MEMORY = numbered("a", COUNTS[0]), numbered("b", COUNTS[1])
+
+
+def make(seed: int = 1, batch_size: int = 2, **options: Any) -> Batches:
+    return Batches(MEMORY, seed=seed, batch_size=batch_size, **options)
+
+
+def numbers(crops: Tensor) -> list[int]:
+    return [int(crop[0, 0, 0]) for crop in crops]
+
+
+def same(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.fixture(scope="module")
+def on_disk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Folders, Holdout]:
+    root = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for name, count in (("x", 8), ("y", 13)):
+        (root / name).mkdir()
+        for number in range(count):
+            noise = rng.integers(0, 256, (20 + number, 30, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(root / name / f"{number}.png")
+    return Folders(root / "x", root / "y"), Holdout(0)
+
+
+def loaded(on_disk: tuple[Folders, Holdout], budget: int | None = None) -> tuple[Pictures, Pictures]:
+    return load_pictures(on_disk[0], Preparation(SIZE), on_disk[1], 1, workers=1, budget_bytes=budget)
+
+
+# --- A pure function of seed and step ------------------------------------------------------------------
+
+
+def test_batches_are_bytes_with_channels_last() -> None:
+    for crops in make(batch_size=3)[0]:
+        assert (crops.shape, crops.dtype) == ((3, 3, SIZE, SIZE), torch.uint8)
+        assert crops.is_contiguous(memory_format=torch.channels_last)
+
+
+@given(st.integers(0, 2**40), st.integers(1, 5))
+def test_every_picture_comes_once_in_each_epoch(seed: int, batch_size: int) -> None:
+    batches = make(seed, batch_size)
+    steps = 2 * 72 // batch_size + 1  # two epochs at least
+    for domain, count in enumerate(COUNTS):
+        seen = [number for step in range(steps) for number in numbers(batches[step][domain])]
+        epochs = [seen[first : first + count] for first in range(0, len(seen) - count + 1, count)]
+        assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
+        assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+@given(st.integers(0, 2**64), st.integers(0, 2**33))
+def test_a_fresh_object_gives_the_same_at_any_step(seed: int, step: int) -> None:
+    used = make(seed)
+    for earlier in (0, step + 100):
+        used[earlier]
+    assert same(used[step], make(seed)[step])
+    assert same(pickle.loads(pickle.dumps(used))[step], used[step])
+
+
+def test_what_a_step_sees_stays_the_same_for_good() -> None:
+    a, b = make(seed=5)[3]
+    corners = [crop[:, 0, 0].tolist() for crop in (*a, *b)]
+    assert corners == [[0, 2, 15], [1, 1, 4], [0, 1, 16], [5, 0, 19]]  # recorded: a resumed run may have newer code
+
+
+def test_seeds_and_domains_differ() -> None:
+    def drawn(seed: int, domain: int) -> list[list[int]]:
+        return [crop[:, 0, 0].tolist() for step in range(4) for crop in make(seed)[step][domain]]
+
+    assert drawn(1, 0) != drawn(2, 0)
+    twins = Batches((MEMORY[0], MEMORY[0]), seed=1, batch_size=8)[0]
+    assert not torch.equal(*twins)
+    assert numbers(twins[0]) != numbers(twins[1])
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 50))
+def test_processes_together_see_the_larger_batch(world_size: int, batch_size: int, step: int) -> None:
+    whole = make(batch_size=batch_size * world_size)[step]
+    parts = [make(batch_size=batch_size, rank=rank, world_size=world_size)[step] for rank in range(world_size)]
+    assert same(whole, (torch.cat([a for a, _ in parts]), torch.cat([b for _, b in parts])))
+
+
+# --- Crops ---------------------------------------------------------------------------------------------
+
+
+def test_crops_reach_every_offset_and_half_are_mirrored() -> None:
+    crops = torch.cat([make(batch_size=10)[step][0] for step in range(100)]).int()
+    rows, columns = crops[:, 1], crops[:, 2]
+    assert torch.equal(rows, rows[:, :1, :1] + torch.arange(SIZE)[:, None].expand_as(rows))
+    mirrored = columns[:, 0, 0] > columns[:, 0, -1]
+    lefts = torch.where(mirrored, columns[:, 0, -1], columns[:, 0, 0])
+    ramps = lefts[:, None, None] + torch.arange(SIZE).expand_as(columns)
+    assert torch.equal(columns, torch.where(mirrored[:, None, None], ramps.flip(-1), ramps))
+    offsets, counts = np.unique(torch.stack([rows[:, 0, 0], lefts], 1).numpy(), axis=0, return_counts=True)
+    assert offsets.tolist() == [[top, left] for top in range(3) for left in range(5)]
+    assert counts.min() > 1000 / 15 / 2
+    assert 430 < int(mirrored.sum()) < 570
+
+
+def test_nothing_is_mirrored_where_that_would_be_wrong() -> None:
+    crops = torch.cat([make(batch_size=10, flip=False)[step][0] for step in range(5)]).int()
+    assert (crops[:, 2].diff(dim=-1) == 1).all()
+
+
+# --- Ahead of the network ------------------------------------------------------------------------------
+
+
+def test_a_stream_is_the_steps_in_order() -> None:
+    batches = make()
+    streamed = list(stream(batches, 3, 20, workers=0))
+    assert len(streamed) == 17
+    assert all(same(batch, batches[step]) for step, batch in enumerate(streamed, 3))
+    assert list(stream(batches, 5, 5, workers=2)) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_decoding_when_used_gives_the_same(on_disk: tuple[Folders, Holdout], workers: int) -> None:
+    memory = Batches(loaded(on_disk), seed=3, batch_size=2)
+    disk = Batches(loaded(on_disk, 0), seed=3, batch_size=2)
+    assert (memory.cached, disk.cached) == (True, False)
+    state = torch.get_rng_state()
+    streamed = list(stream(disk, 5, 18, workers=workers))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(crops.is_contiguous(memory_format=torch.channels_last) for batch in streamed for crops in batch)
+    expected = list(stream(memory, 5, 18, workers=workers))
+    assert len(streamed) == 13
+    assert all(same(one, other) for one, other in zip(streamed, expected, strict=True))
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_closing_early_leaves_nothing_behind(on_disk: tuple[Folders, Holdout], workers: int) -> None:
+    threads = threading.active_count()
+    batches = stream(Batches(loaded(on_disk, 0), seed=3, batch_size=1), 0, 10**9, workers=workers)
+    next(batches)
+    assert len(multiprocessing.active_children()) == workers
+    batches.close()
+    assert not multiprocessing.active_children()
+    deadline = time.monotonic() + 20  # a closed queue's own thread ends when it is scheduled
+    while threading.active_count() > threads and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("place", [(slice(0, 3), slice(0, 3)), (8, 30)], ids=["corner", "dot"])
+def test_no_crop_is_blank(place: Any) -> None:
+    picture = np.full((LOADED, 2 * LOADED, 3), 200, np.uint8)
+    picture[place] = 0
+    pictures = [Pictures("a", Path("a"), Preparation(SIZE), (Path("x"),), (1,), (picture,), (), (), 0)] * 2
+    batches = Batches((pictures[0], pictures[1]), seed=1, batch_size=50)
+    spreads = [int(crop.max()) - int(crop.min()) for crops in batches[0] for crop in crops]
+    assert min(spreads) > BLANK
+
+
+class Slow(Batches):
+    """Notes which steps are asked for, and is stuck in step 1 until released."""
+
+    def __init__(self) -> None:
+        super().__init__(MEMORY, seed=1, batch_size=1)
+        self.asked: list[int] = []
+        self.release = threading.Event()
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        self.asked.append(step)
+        if step == 1:
+            self.release.wait(10)
+        return super().__getitem__(step)
+
+
+def test_only_a_few_steps_are_prepared_ahead_and_none_after_closing() -> None:
+    batches = Slow()
+    running = stream(batches, 0, 10**9, workers=0)
+    next(running)
+    threading.Timer(0.3, batches.release.set).start()
+    running.close()
+    assert batches.asked in ([0], [0, 1])
+
+
+@pytest.fixture
+def vanished(on_disk: tuple[Folders, Holdout]) -> Iterator[tuple[tuple[Pictures, Pictures], Path]]:
+    pictures = loaded(on_disk, 0)
+    path = pictures[1].files[4]
+    data = path.read_bytes()
+    path.unlink()
+    yield pictures, path
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_picture_that_vanished_ends_it_with_its_name(
+    vanished: tuple[tuple[Pictures, Pictures], Path], workers: int
+) -> None:
+    pictures, path = vanished
+    with pytest.raises(DataError) as caught:
+        list(stream(Batches(pictures, seed=1, batch_size=1), 0, 13, workers=workers))
+    assert caught.value.message == f"{path}: no such file (it could be read when training started)"
+    assert caught.value.hint.startswith("Restore it")
+    assert not multiprocessing.active_children()
+
+
+def test_readers_outlive_what_a_scheduler_sends_to_all(on_disk: tuple[Folders, Holdout]) -> None:
+    running = stream(Batches(loaded(on_disk, 0), seed=3, batch_size=1), 0, 40, workers=2)
+    next(running), next(running)  # one of each process: both have begun
+    for process in multiprocessing.active_children():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(process.pid or 0, number)
+    assert len(list(running)) == 38
+    assert not multiprocessing.active_children()
+
+
+class Deadly(Batches):
+    """Whoever prepares step 6 is killed."""
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(step)
+
+
+def test_a_reader_that_is_lost(on_disk: tuple[Folders, Holdout]) -> None:
+    with pytest.raises(DataError, match="a process that reads pictures was killed") as caught:
+        list(stream(Deadly(loaded(on_disk, 0), seed=3, batch_size=1), 0, 40, workers=2))
+    assert "--workers 2" in caught.value.hint
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError()])
+def test_a_reader_that_is_lost_while_it_hands_over(error: Exception) -> None:
+    with pytest.raises(DataError, match="a process that reads pictures was killed"), readers_kept():
+        raise error
+
+
+def test_other_failures_are_not_lost_readers() -> None:
+    with pytest.raises(RuntimeError, match=r"^x$"), readers_kept():
+        raise RuntimeError("x")
+
+
+# --- Samples -------------------------------------------------------------------------------------------
+
+
+def test_samples_are_the_middles_of_held_out_pictures(on_disk: tuple[Folders, Holdout]) -> None:
+    _, pictures = load_pictures(on_disk[0], Preparation(SIZE), Holdout(0), 1, workers=1)
+    every = sample_pictures(pictures, 100, 1)
+    assert (every.shape, every.dtype) == ((13, 3, SIZE, SIZE), torch.uint8)
+    few = sample_pictures(pictures, 4, 1)
+    assert torch.equal(few, every[:4])
+    assert not torch.equal(few, sample_pictures(pictures, 4, 2))
+
+    _, split = load_pictures(Folders(on_disk[0].b, on_disk[0].a), Preparation(SIZE), Holdout(0), 1, workers=1)
+    held = Pictures(**{**vars(pictures), "held_out": split.files[:2]})
+    both = sample_pictures(held, 4, 1)
+    expected = []
+    for path in split.files[:2]:
+        with Image.open(path) as image:
+            width, height = image.size
+            short = min(width, height)
+            size = round(width * SIZE / short), round(height * SIZE / short)
+            resized = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+        left, top = (size[0] - SIZE) // 2, (size[1] - SIZE) // 2
+        expected.append(resized[top : top + SIZE, left : left + SIZE].transpose(2, 0, 1).tolist())
+    assert sorted(both.tolist()) == sorted(expected)
+
+
+def test_a_sample_that_vanished_is_named(vanished: tuple[tuple[Pictures, Pictures], Path]) -> None:
+    pictures, path = vanished
+    with pytest.raises(DataError) as caught:
+        sample_pictures(pictures[1], 100, 1)
+    assert caught.value.message.startswith(f"{path}: no such file")

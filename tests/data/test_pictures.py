@@ -1,0 +1,356 @@
+"""Loading pictures to train on: sizes, broken files, memory."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ugatit_cli.data import pictures
+from ugatit_cli.data.pictures import (
+    MAX_ASPECT,
+    MINIMUM,
+    Folders,
+    Holdout,
+    Pictures,
+    Preparation,
+    fingerprint,
+    load_pictures,
+    memory_budget,
+    prepare_picture,
+)
+from ugatit_cli.errors import DataError, Interrupted, PictureError, UsageError
+
+SMALL = Preparation(16)
+OFF = Holdout(0)
+
+
+def fill(folder: Path, count: int = MINIMUM, *, size: tuple[int, int] = (24, 20), first: int = 0) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(first)
+    for number in range(first, first + count):
+        noise = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{number:03}.png")
+    return folder
+
+
+def folders(root: Path, count: int = MINIMUM) -> Folders:
+    return Folders(fill(root / "x", count), fill(root / "y", count, first=100))
+
+
+def load(given: Folders, preparation: Preparation = SMALL, **options: Any) -> tuple[Pictures, Pictures]:
+    return load_pictures(given, preparation, options.pop("holdout", OFF), 1, workers=2, **options)
+
+
+def saved(path: Path, image: Image.Image, **options: Any) -> Path:
+    image.save(path, **options)
+    return path
+
+
+# --- One picture ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fit", "size", "shape"),
+    [
+        ("aspect", (64, 48), (36, 48, 3)),
+        ("aspect", (48, 64), (48, 36, 3)),
+        ("aspect", (5, 5), (36, 36, 3)),
+        ("squash", (64, 48), (62, 62, 3)),
+        ("squash", (3, 200), (62, 62, 3)),
+    ],
+)
+def test_fits(tmp_path: Path, fit: Any, size: tuple[int, int], shape: tuple[int, int, int]) -> None:
+    path = saved(tmp_path / "a.png", Image.new("RGB", size, (9, 99, 200)))
+    pixels = prepare_picture(path, Preparation(32, fit))
+    assert pixels.shape == shape
+    assert pixels.dtype == np.uint8
+    assert (pixels == (9, 99, 200)).all()
+
+
+def test_a_long_animation_is_its_first_frame(tmp_path: Path) -> None:
+    frames = [Image.new("L", (500, 400), grey) for grey in (200, 0)]
+    data = saved(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:]).read_bytes()
+    second = data.rindex(b"!\xf9")
+    (tmp_path / "a.gif").write_bytes(data[:second] + 1000 * data[second:-1] + b";")  # 200 megapixels
+    assert (prepare_picture(tmp_path / "a.gif", SMALL) == 200).all()
+
+
+def test_load_sizes() -> None:
+    assert Preparation(256).load_size == 286
+    assert Preparation(256, jitter=False).load_size == 256
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(["aspect", "squash"]), st.booleans())
+def test_crops_fit_into_pictures_of_any_size_and_pictures_stay_bounded(
+    width: int, height: int, fit: Any, jitter: bool
+) -> None:
+    preparation = Preparation(16, fit, jitter=jitter)
+    shape = pictures._prepared(Image.new("RGB", (width, height)), preparation).shape[:2]
+    assert min(shape) == preparation.load_size
+    assert max(shape) <= MAX_ASPECT * preparation.load_size
+    assert fit == "aspect" or max(shape) == preparation.load_size
+
+
+def test_a_panorama_keeps_its_middle_unsquashed(tmp_path: Path) -> None:
+    image = Image.new("RGB", (1000, 40), (255, 0, 0))
+    image.paste((0, 0, 255), (460, 0, 540, 40))  # the middle 80 x 40, which is what fits
+    image.paste((0, 255, 0), (490, 10, 510, 30))  # a square in it
+    pixels = prepare_picture(saved(tmp_path / "a.png", image), Preparation(32, jitter=False))
+    assert pixels.shape == (32, 64, 3)
+    assert (pixels[:, 1:-1, 0] == 0).all()  # antialiasing sees one pixel beyond
+    rows, columns = np.nonzero(pixels[..., 1] > 127)
+    assert [int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1] == [16, 16]
+
+
+def test_a_very_long_line_needs_no_memory(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.new("L", (1_000_000, 1), 255))
+    assert prepare_picture(path, Preparation(256)).shape == (286, 572, 3)
+
+
+def test_pictures_are_upright_and_over_the_background(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (40, 20), (0, 0, 0, 0))
+    image.paste((200, 0, 0, 255), (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter clockwise: left becomes top
+    path = saved(tmp_path / "a.png", image, exif=exif)
+    pixels = prepare_picture(path, Preparation(20, background=(1, 2, 3), jitter=False))
+    assert pixels.shape == (40, 20, 3)
+    assert pixels[5, 10].tolist() == [200, 0, 0]
+    assert pixels[35, 10].tolist() == [1, 2, 3]
+
+
+def test_shrinking_is_antialiased(tmp_path: Path) -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    pixels = prepare_picture(saved(tmp_path / "a.png", Image.fromarray(stripes)), Preparation(8, jitter=False))
+    assert np.abs(pixels.astype(int) - 127).max() < 12
+
+
+# --- Both domains --------------------------------------------------------------------------------------
+
+
+def test_everything_usable_is_kept_in_memory(tmp_path: Path) -> None:
+    given = folders(tmp_path)
+    seen: list[tuple[int, int]] = []
+    a, b = load(given, progress=lambda done, total: seen.append((done, total)))
+    assert (a.domain, a.folder, b.domain, b.folder) == ("a", given.a, "b", given.b)
+    assert [path.name for path in a.files] == [f"{number:03}.png" for number in range(MINIMUM)]
+    assert a.sizes == tuple(path.stat().st_size for path in a.files)
+    assert a.pixels is not None
+    assert b.pixels is not None
+    for path, pixels in zip(b.files, b.pixels, strict=True):
+        np.testing.assert_array_equal(pixels, prepare_picture(path, SMALL))
+    assert (a.broken, a.upscaled, a.held_out) == ((), 0, ())
+    assert seen == [(done, 2 * MINIMUM) for done in range(1, 2 * MINIMUM + 1)]
+
+
+def test_the_budget_is_for_both_domains_and_all_or_nothing(tmp_path: Path) -> None:
+    given = folders(tmp_path)
+    every = load(given)
+    needed = sum(pixels.nbytes for one in every for pixels in one.pixels or ())
+    assert all(one.pixels is not None for one in load(given, budget_bytes=needed))
+    tight = load(given, budget_bytes=needed - 1)
+    assert all(one.pixels is None for one in tight)
+    np.testing.assert_array_equal(tight[0].picture(3), every[0].picture(3))
+    tested = replace(given, test_a=fill(tmp_path / "test", 3))  # which are decoded when used
+    assert all(one.pixels is not None for one in load(tested, budget_bytes=needed))
+
+
+def test_broken_pictures_are_listed_and_left_out(tmp_path: Path) -> None:
+    given = folders(tmp_path, MINIMUM + 3)
+    (given.a / "000.png").write_bytes((given.a / "001.png").read_bytes()[:300])
+    (given.a / "002.png").write_bytes(b"")
+    (given.a / "003.png").unlink()
+    (given.a / "003.png").mkdir()  # a folder is no picture, and not broken either
+    a, b = load(given)
+    assert [path.name for path in a.files[:2]] == ["001.png", "004.png"]
+    assert [error.message for error in a.broken] == [
+        f"{given.a / '000.png'}: the file is truncated",
+        f"{given.a / '002.png'}: the file is empty",
+    ]
+    assert len(a.files) == MINIMUM
+    assert b.broken == ()
+
+
+def test_small_pictures_are_upscaled_and_counted(tmp_path: Path) -> None:
+    given = folders(tmp_path)
+    fill(given.a, 3, size=(15, 40), first=50)
+    fill(given.a, 2, size=(16, 16), first=60)
+    a, b = load(given)
+    assert (a.upscaled, b.upscaled) == (3, 0)
+    assert a.pixels is not None
+    assert min(min(pixels.shape[:2]) for pixels in a.pixels) == SMALL.load_size
+
+
+def test_blank_pictures_are_left_out(tmp_path: Path) -> None:
+    given = folders(tmp_path)
+    saved(given.a / "white.png", Image.new("RGB", (20, 20), "white"))
+    noise = np.full((20, 20, 3), 128, np.uint8)
+    noise[::2] += 2
+    saved(given.a / "nearly.png", Image.fromarray(noise))
+    noise[0, 0] = 0
+    saved(given.a / "dot.png", Image.fromarray(noise))
+    a, _ = load(given)
+    assert [error.message for error in a.broken] == [
+        f"{given.a / name}: blank: all of it is one colour" for name in ("nearly.png", "white.png")
+    ]
+    assert given.a / "dot.png" in a.files
+
+
+def test_too_few_pictures_are_refused_with_the_broken_ones_named(tmp_path: Path) -> None:
+    given = folders(tmp_path, MINIMUM + 3)
+    for number in range(4):
+        (given.b / f"10{number}.png").write_bytes(b"rubbish")
+    with pytest.raises(DataError) as caught:
+        load(given)
+    assert caught.value.message == (
+        f"{given.b}: 7 pictures that can be used, 4 broken (100.png, 101.png, 102.png, ...); "
+        "training needs at least 8 (a few hundred give good results)"
+    )
+    assert "100.png: not a picture" in caught.value.hint
+
+
+def test_one_picture_is_too_few_and_found_before_the_others_are_read(tmp_path: Path) -> None:
+    seen: list[int] = []
+    given = Folders(fill(tmp_path / "x"), fill(tmp_path / "y", 1))
+    with pytest.raises(DataError, match=r"y: 1 picture that can be used; training needs at least 8"):
+        load(given, progress=lambda done, _: seen.append(done))
+    assert seen == [1]
+
+
+def test_a_folder_without_pictures_says_what_is_searched(tmp_path: Path) -> None:
+    given = Folders(fill(tmp_path / "x"), tmp_path / "y")
+    given.b.mkdir()
+    (given.b / "a.txt").touch()
+    with pytest.raises(DataError, match="y: no pictures in this folder or below") as caught:
+        load(given)
+    assert ".jpeg" in caught.value.hint
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
+def test_a_folder_of_links_to_folders_says_so(tmp_path: Path) -> None:
+    given = Folders(fill(tmp_path / "x"), tmp_path / "y")
+    given.b.mkdir()
+    for number, links in enumerate(("1 link to a folder is not followed", "2 links to folders are not followed")):
+        (given.b / str(number)).symlink_to(given.a, target_is_directory=True)
+        with pytest.raises(DataError, match=f"y: no pictures in this folder or below; {links}$"):
+            load(given)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"a": "x", "b": "x/../x"},
+        {"a": "x", "b": "x/sub"},
+        {"a": "x/sub", "b": "x"},
+        {"a": "x", "b": "y", "test_a": "x/sub"},
+        {"a": "x", "b": "y", "test_b": "x"},
+    ],
+)
+def test_overlapping_folders_are_refused(tmp_path: Path, names: dict[str, str]) -> None:
+    for name in ("x", "y", "x/sub"):
+        fill(tmp_path / name)
+    with pytest.raises(UsageError, match=r"the same folder|is inside"):
+        load(Folders(**{key: tmp_path / name for key, name in names.items()}))
+
+
+def test_excluded_folders_are_not_trained_on(tmp_path: Path) -> None:
+    given = folders(tmp_path)
+    fill(given.a / "run", 5)
+    assert len(load(given, exclude=[given.a / "run"])[0].files) == MINIMUM
+
+
+def test_held_out_pictures_are_not_trained_on(tmp_path: Path) -> None:
+    given = folders(tmp_path, MINIMUM + 4)
+    a, _ = load(given, holdout=Holdout(4))
+    assert (len(a.files), len(a.held_out), len(a.sizes), len(a.pixels or ())) == (MINIMUM, 4, MINIMUM, MINIMUM)
+    assert not set(a.files) & set(a.held_out)
+    np.testing.assert_array_equal(a.picture(2), prepare_picture(a.files[2], SMALL))
+    with pytest.raises(UsageError, match="holding out 5 pictures leaves 7 of 12"):
+        load(given, holdout=Holdout(5))
+
+
+def test_test_pictures_are_held_out_instead(tmp_path: Path) -> None:
+    given = replace(folders(tmp_path, MINIMUM + 2), test_a=fill(tmp_path / "test", 3, first=40))
+    assert given.test_a is not None
+    (given.test_a / "041.png").write_bytes(b"")
+    a, b = load(given, holdout=Holdout(2))
+    assert [path.name for path in a.held_out] == ["040.png", "042.png"]
+    assert len(a.files) == MINIMUM + 2
+    assert len(a.broken) == 1
+    assert len(b.held_out) == 2
+
+
+def test_stopping_ends_the_loading(tmp_path: Path) -> None:
+    stop = threading.Event()
+    given = folders(tmp_path, 40)
+    seen: list[int] = []
+
+    def progress(done: int, _: int) -> None:
+        seen.append(done)
+        stop.set()
+
+    with pytest.raises(Interrupted):
+        load(given, progress=progress, stop=stop)
+    assert len(seen) < 40
+
+
+def test_a_picture_that_vanished_is_named(tmp_path: Path) -> None:
+    a, _ = load(folders(tmp_path), budget_bytes=0)
+    a.files[1].unlink()
+    with pytest.raises(PictureError, match=r"001.png: no such file"):
+        a.picture(1)
+
+
+# --- Memory and fingerprint ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("meminfo", "limit", "expected"),
+    [
+        ("MemFree: 5 kB\nMemAvailable:   1000 kB\n", None, 409_600),
+        ("MemAvailable:   1000 kB\n", "max\n", 409_600),
+        ("MemAvailable:   1000 kB\n", "1000\n", 400),
+        ("MemAvailable:   1000 kB\n", "9999999\n", 409_600),
+        ("rubbish", None, 429_496_729),
+        (None, "1000\n", 400),
+        (None, None, 429_496_729),
+    ],
+)
+def test_memory_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meminfo: str | None, limit: str | None, expected: int
+) -> None:
+    for name, text in (("_MEMINFO", meminfo), ("_CGROUP_LIMIT", limit)):
+        monkeypatch.setattr(pictures, name, tmp_path / name)
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    assert memory_budget() == expected
+
+
+def test_the_fingerprint_is_of_pictures_not_of_places(tmp_path: Path) -> None:
+    given = folders(tmp_path / "one")
+    before = fingerprint(load(given))
+    (tmp_path / "one").rename(tmp_path / "two")
+    moved = Folders(tmp_path / "two/x", tmp_path / "two/y")
+    assert fingerprint(load(moved)) == before
+    assert fingerprint(load(moved, budget_bytes=0)) == before
+    assert fingerprint(load(moved, replace(SMALL, background=(0, 0, 0)))) != before
+    assert fingerprint(load(Folders(moved.b, moved.a))) != before
+    fill(moved.b, 1, first=300)
+    added = fingerprint(load(moved))
+    assert added != before
+    (moved.b / "300.png").rename(moved.b / "301.png")
+    renamed = fingerprint(load(moved))
+    assert renamed not in {before, added}
+    with (moved.b / "301.png").open("ab") as file:
+        file.write(b"longer")
+    assert fingerprint(load(moved)) != renamed

@@ -1,0 +1,393 @@
+"""The training step against the official one line by line, and against plain formulations of its variants."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tests import tiny
+from tests.official_losses import official
+from tests.reference import randomize
+from tests.reference_step import PlainTrainer
+from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, DecoderNorm, Direction, Discriminators, Domain, ModelConfig
+from ugatit_cli.device import Group
+from ugatit_cli.methods import networks as networks_module
+from ugatit_cli.methods.networks import Networks, build_networks
+from ugatit_cli.methods.recipe import Recipe, preset
+from ugatit_cli.methods.ugatit import TrainingStep
+from ugatit_cli.nn import normalization
+from ugatit_cli.nn.discriminator import Discriminator
+from ugatit_cli.nn.generator import Generator
+from ugatit_cli.nn.normalization import clip_rho
+
+CPU = torch.device("cpu")
+SMALL_96 = dataclasses.replace(tiny.LIGHT, image_size=96, global_layers=0, local_layers=5)
+PLAIN = dataclasses.replace(tiny.LIGHT, generator_cam=False, discriminator_cam=False)
+LOCAL = dataclasses.replace(PLAIN, decoder_norm="in", discriminators="local")
+ABLATED = dataclasses.replace(tiny.LIGHT, decoder_norm="adain", dialect="tensorflow")
+
+
+@pytest.fixture
+def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Everything in float64, so that what differs is a mistake and not a rounding."""
+
+    def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+        var, mean = torch.var_mean(x, dim=(2, 3), correction=0)
+        return mean, var
+
+    def batch_norm(x: Tensor, mean: None, var: None, gamma: Tensor, beta: Tensor, **options: Any) -> Tensor:
+        result: Tensor = plain(x, mean, var, gamma.to(x.dtype), beta.to(x.dtype), **options)
+        return result
+
+    plain = F.batch_norm
+    monkeypatch.setattr(Tensor, "float", lambda self: self)
+    monkeypatch.setattr(normalization, "_moments", moments)
+    monkeypatch.setattr(F, "batch_norm", batch_norm)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def build(config: ModelConfig, recipe: Recipe, **options: Any) -> Networks:
+    every: dict[str, Any] = {"seed": 0, "device": CPU, "precision": "fp32"} | options
+    networks = build_networks(config, recipe, **every)
+    all_networks: list[Generator | Discriminator] = [*networks.generators.values(), *networks.discriminators.values()]
+    for seed, network in enumerate(all_networks):
+        randomize(network, seed)
+        if torch.get_default_dtype() == torch.float64:
+            network.compute_dtype = None
+    for way, average in networks.averages.items():
+        average.load_state_dict(networks.generators[way].state_dict())
+    return networks
+
+
+def training(networks: Networks, recipe: Recipe) -> TrainingStep:
+    return TrainingStep(networks, recipe, seed=0, group=Group())
+
+
+def pictures(config: ModelConfig, n: int, seed: int) -> tuple[Tensor, Tensor]:
+    source = torch.Generator().manual_seed(seed)
+    size = (n, 3, config.image_size, config.image_size)
+    a, b = (torch.rand(size, generator=source) * 2 - 1 for _ in DOMAINS)
+    return a, b
+
+
+def run(step: TrainingStep, config: ModelConfig, steps: int, n: int = 1) -> list[dict[str, float]]:
+    found = []
+    for number in range(steps):
+        losses = step(*pictures(config, n, number), step=number, learning_rate=1e-4)
+        found.append({name: loss.item() for name, loss in losses.items()})
+    return found
+
+
+def state(networks: Networks) -> dict[str, Tensor]:
+    return {
+        f"{stem}/{name}": tensor.clone() for stem, file in networks.files().items() for name, tensor in file.items()
+    }
+
+
+def assert_close(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float) -> None:
+    assert set(one) == set(other)
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, other[name], rtol=0, atol=tolerance, msg=f"{name} differs")
+
+
+# --- The official step ---------------------------------------------------------------------------------
+
+
+def plain_trainer(networks: Networks) -> PlainTrainer:
+    """The official code's trainer with the same weights."""
+    plain = PlainTrainer(networks.config)
+    for way in DIRECTIONS:
+        plain.generators[way].load_state_dict(networks.generators[way].state_dict())
+    for pair, network in networks.discriminators.items():
+        plain.discriminators[pair].load_state_dict(network.state_dict())
+    return plain
+
+
+def plain_state(plain: PlainTrainer) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for way in DIRECTIONS:
+        found |= tiny.tensors(plain.generators[way], f"generators/{way}.")
+    for (domain, scale), network in plain.discriminators.items():
+        found |= tiny.tensors(network, f"discriminators/{domain}.{scale}.")
+    return found
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize(
+    ("config", "n", "checkpointing", "large"),
+    [
+        (tiny.LIGHT, 1, False, 1_000_000),
+        (tiny.LIGHT, 2, True, 300),
+        (tiny.FULL, 2, False, 300),
+        (tiny.FULL, 1, True, 1_000_000),
+        (SMALL_96, 2, False, 1_000_000),
+    ],
+    ids=["light-1", "light-2-eager", "full-2-eager", "full-1", "light-96"],
+)
+def test_the_papers_step_is_the_official_one(
+    config: ModelConfig, n: int, checkpointing: bool, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks_module, "LARGE", large)
+    networks = build(config, preset("paper"), checkpointing=checkpointing)
+    plain, ours = plain_trainer(networks), training(networks, preset("paper"))
+    before = state(networks)
+    for step in range(3):
+        a, b = pictures(config, n, step)
+        losses = ours(a, b, step=step, learning_rate=1e-4)
+        # Light generators take the mean for their style in float32.
+        expected = {name: pytest.approx(loss, rel=1e-7) for name, loss in plain.step(a, b).items()}
+        assert official({name: loss.item() for name, loss in losses.items()}) == expected
+    assert_close(state(networks), plain_state(plain), 1e-6)
+    assert any((tensor - before[name]).abs().max() > 1e-4 for name, tensor in state(networks).items())
+
+
+def test_the_papers_step_in_float32() -> None:
+    networks = build(tiny.LIGHT, preset("paper"))
+    plain, ours = plain_trainer(networks), training(networks, preset("paper"))
+    a, b = pictures(tiny.LIGHT, 2, 0)
+    losses = {name: loss.item() for name, loss in ours(a, b, step=0, learning_rate=1e-4).items()}
+    assert official(losses) == {name: pytest.approx(loss, rel=2e-5) for name, loss in plain.step(a, b).items()}
+    expected = plain_state(plain)
+    every = torch.cat([(tensor - expected[name]).abs().flatten() for name, tensor in state(networks).items()])
+    assert (every > 1e-5).double().mean() < 2e-3
+    assert every.max() < 2.1e-4
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("name", ["paper", "default"])
+def test_the_memory_format_makes_no_difference(name: Any) -> None:
+    recipe, ends = dataclasses.replace(preset(name), augment="off"), []
+    for last in (True, False):
+        networks = build(tiny.LIGHT, recipe)
+        if not last:
+            for network in (*networks.generators.values(), *networks.discriminators.values()):
+                network.to(memory_format=torch.contiguous_format)
+        run(training(networks, recipe), tiny.LIGHT, 2, n=2)
+        ends.append(state(networks))
+    assert_close(ends[0], ends[1], 1e-6)
+
+
+# --- The default recipe, and any other -----------------------------------------------------------------
+
+# Target, the way there, and the way back.
+ENDS: list[tuple[Domain, Direction, Direction]] = [("b", "a2b", "b2a"), ("a", "b2a", "a2b")]
+
+
+def plain_step(networks: Networks, recipe: Recipe, a: Tensor, b: Tensor, optimizers: list[Any]) -> None:
+    """A step of the default recipe as one would write it down: one power iteration, all pictures together."""
+    generators_optimizer, discriminators_optimizer = optimizers
+    real = {"a": a, "b": b}
+    generators, judges = networks.generators, networks.discriminators
+    fakes = {"b": generators["a2b"](a), "a": generators["b2a"](b)}
+    total = torch.zeros(())
+    for domain in DOMAINS:
+        for scale in networks.config.scales:
+            output = judges[domain, scale].train()(torch.cat([real[domain], fakes[domain].image.detach()]))
+            for scores in (output.logit, output.cam_logit):
+                if scores is not None:
+                    n = len(a)
+                    total = total + (scores[:n] - 1).square().mean() + scores[n:].square().mean()
+    discriminators_optimizer.zero_grad()
+    torch.autograd.backward(recipe.adversarial_weight * total)
+    discriminators_optimizer.step()
+    total = torch.zeros(())
+    for domain, way, back in ENDS:
+        fake, source = fakes[domain], real["a" if domain == "b" else "b"]
+        for scale in networks.config.scales:
+            output = judges[domain, scale].eval()(fake.image)
+            for scores in (output.logit, output.cam_logit):
+                if scores is not None:
+                    total = total + recipe.adversarial_weight * (scores - 1).square().mean()
+        same = generators[way](real[domain])
+        total = total + recipe.cycle_weight * (generators[back](fake.image).image - source).abs().mean()
+        total = total + recipe.identity_weight * (same.image - real[domain]).abs().mean()
+        if fake.cam_logit is not None and same.cam_logit is not None:
+            total = total - recipe.cam_weight * fake.cam_logit.sigmoid().log().mean()
+            total = total - recipe.cam_weight * (1 - same.cam_logit.sigmoid()).log().mean()
+    generators_optimizer.zero_grad()
+    torch.autograd.backward(total)
+    generators_optimizer.step()
+    for network in generators.values():
+        clip_rho(network)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize(
+    "config", [tiny.LIGHT, PLAIN, LOCAL, ABLATED], ids=["light", "no-cam", "cyclegan", "adain-tf"]
+)
+def test_the_default_step_is_a_plain_one(config: ModelConfig) -> None:
+    recipe = dataclasses.replace(
+        preset("default"), augment="off", ema=0.9, weight_decay=1e-3, beta1=0.6, beta2=0.99,
+        adversarial_weight=2, cycle_weight=5, identity_weight=3, cam_weight=100,
+    )  # fmt: skip
+    ours, plain = build(config, recipe), build(config, recipe)
+    optimizers = [
+        torch.optim.Adam(
+            [w for network in group.values() for w in network.parameters()],
+            lr=1e-4, betas=(0.6, 0.99), weight_decay=1e-3,
+        )
+        for group in (plain.generators, plain.discriminators)
+    ]  # fmt: skip
+    step = training(ours, recipe)
+    for number in range(3):
+        a, b = pictures(config, 2, number)
+        step(a, b, step=number, learning_rate=1e-4)
+        plain_step(plain, recipe, a, b, optimizers)
+        plain.update_averages(recipe.ema, number)
+    assert set(ours.files()) == {"generators", "discriminators", "averages"}
+    assert_close(state(ours), state(plain), 1e-6)
+
+
+def test_losses_of_the_parts_add_up() -> None:
+    recipe = dataclasses.replace(preset("default"), augment="on", cam_weight=7, adversarial_weight=3)
+    (losses,) = run(training(build(tiny.LIGHT, recipe), recipe), tiny.LIGHT, 1)
+    for domain in DOMAINS:
+        judged = [f"{s}_{domain}{cam}" for s in SCALES for cam in ("", "_cam")]
+        assert losses[f"d_{domain}"] == pytest.approx(3 * sum(losses[f"d_{name}"] for name in judged), rel=1e-5)
+        total = 3 * sum(losses[f"g_{name}"] for name in judged) + 7 * losses[f"cam_{domain}"]
+        total += 10 * (losses[f"cycle_{domain}"] + losses[f"identity_{domain}"])
+        assert losses[f"g_{domain}"] == pytest.approx(total, rel=1e-5)
+    assert len(losses) == 26
+
+
+def test_without_cam_there_are_no_cam_losses() -> None:
+    (losses,) = run(training(build(PLAIN, preset("default")), preset("default")), PLAIN, 1)
+    assert not any("cam" in name for name in losses)
+    assert len(losses) == 16
+
+
+@pytest.mark.parametrize("name", ["paper", "default"])
+def test_rho_stays_in_range_and_gradients_are_dropped(name: Any) -> None:
+    recipe = preset(name)
+    networks = build(tiny.LIGHT, recipe)
+    step = training(networks, recipe)
+    for number in range(2):
+        step(*pictures(tiny.LIGHT, 1, number), step=number, learning_rate=0.5)  # rho would leave at once
+        rhos = [tensor for key, tensor in state(networks).items() if key.endswith(".rho") and "average" not in key]
+        assert len(rhos) == 8
+        assert all(((rho >= 0) & (rho <= 1)).all() for rho in rhos)
+        assert any((rho == 0).any() or (rho == 1).any() for rho in rhos)
+        for network in (*networks.generators.values(), *networks.discriminators.values()):
+            assert all(weight.grad is None for weight in network.parameters())
+
+
+def test_generator_losses_leave_no_gradient_in_discriminators(monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = build(tiny.LIGHT, preset("paper"))
+    step = training(networks, preset("paper"))
+    judge, seen = step._adversarial, []
+
+    def watched(*arguments: Any) -> Any:
+        before = {
+            name: t.clone() for name, t in networks.discriminator_tensors().items() if name[-2:] not in (".u", ".v")
+        }
+        losses = judge(*arguments)
+        network = networks.discriminators[arguments[:2]]
+        seen.append(all(weight.grad is None and not weight.requires_grad for weight in network.parameters()))
+        assert all(torch.equal(networks.discriminator_tensors()[name], tensor) for name, tensor in before.items())
+        return losses
+
+    monkeypatch.setattr(step, "_adversarial", watched)
+    run(step, tiny.LIGHT, 2)
+    assert seen == [True] * 8
+
+
+@pytest.mark.parametrize(("name", "passes"), [("paper", 3), ("default", 1)])
+def test_power_iterations_per_step(name: Any, passes: int) -> None:
+    networks = build(tiny.LIGHT, preset(name))
+    step = training(networks, preset(name))
+    norms = [network.head.norm for network in networks.discriminators.values()]
+    vectors: list[set[int]] = [set() for _ in norms]
+    kept = []
+
+    def note(module: Any, *_: Any) -> None:
+        kept.append(module.u)  # so that no two have the same id
+        vectors[norms.index(module)].add(id(module.u))
+
+    for norm in norms:
+        assert norm is not None
+        norm.register_forward_hook(note)
+    run(step, tiny.LIGHT, 1)
+    assert [len(seen) for seen in vectors] == [passes] * 4
+
+
+# --- Randomness and precision --------------------------------------------------------------------------
+
+
+def test_seed_step_and_rank_decide_the_augmentation() -> None:
+    recipe = dataclasses.replace(preset("default"), augment="on")
+
+    def losses(seed: int = 0, number: int = 0, group: Group | None = None) -> list[float]:
+        torch.manual_seed(len(seen))
+        step = TrainingStep(build(tiny.LIGHT, recipe), recipe, seed=seed, group=group or Group())
+        found = step(*pictures(tiny.LIGHT, 1, 0), step=number, learning_rate=1e-4)
+        return [loss.item() for loss in found.values()]
+
+    seen: list[list[float]] = []
+    seen += [losses(), losses(seed=1), losses(number=1), losses(group=Group(rank=1))]
+    assert losses() == seen[0]
+    assert len({tuple(one) for one in seen}) == 4
+    off = dataclasses.replace(recipe, augment="off")
+    (plain,) = run(training(build(tiny.LIGHT, off), off), tiny.LIGHT, 1)
+    assert plain["d_a"] != seen[0][list(plain).index("d_a")]
+    assert plain["cycle_a"] == seen[0][list(plain).index("cycle_a")]  # only what discriminators see is augmented
+
+
+FEWER: list[tuple[bool, Discriminators]] = [(False, "both"), (True, "local"), (False, "local")]
+EIGHT = dataclasses.replace(tiny.LIGHT, channels=8)
+ABLATIONS = [
+    *(
+        dataclasses.replace(EIGHT, decoder_norm=norm, generator_cam=cam)
+        for norm in get_args(DecoderNorm)
+        for cam in (True, False)
+    ),
+    *(dataclasses.replace(EIGHT, discriminator_cam=cam, discriminators=which) for cam, which in FEWER),
+]
+
+
+@pytest.mark.parametrize("config", ABLATIONS)
+def test_every_ablation_trains_all_that_it_has(config: ModelConfig) -> None:
+    networks = build(config, preset("default"))
+    step = training(networks, preset("default"))
+    (losses,) = run(step, config, 1, n=2)
+    parts = {f"{kind}_{scale}" for kind in "dg" for scale in config.scales}
+    expected = {"cycle", "identity", "d", "g"} | parts
+    names = {f"{name}_{domain}" for name in expected for domain in DOMAINS}
+    names |= {f"{part}_{domain}_cam" for part in parts for domain in DOMAINS if config.discriminator_cam}
+    names |= {f"cam_{domain}" for domain in DOMAINS if config.generator_cam}
+    assert set(losses) == names
+    assert [name for name, moment in step.optimizer_tensors().items() if not moment.any()] == []
+
+
+@pytest.mark.parametrize("config", [tiny.LIGHT, tiny.FULL], ids=["light", "full"])
+def test_bf16_is_close_to_fp32(config: ModelConfig) -> None:
+    found = {}
+    for precision in ("fp32", "bf16"):
+        networks = build(config, preset("paper"), precision=precision)
+        step = training(networks, preset("paper"))
+        found[precision] = run(step, config, 2, n=2)
+        tensors = state(networks) | step.optimizer_tensors()
+        assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    assert found["bf16"] != found["fp32"]
+    for one, other in zip(found["bf16"], found["fp32"], strict=True):
+        assert one == {name: pytest.approx(loss, rel=0.05, abs=0.05) for name, loss in other.items()}
+
+
+def test_moments_of_all_networks_by_name() -> None:
+    step = training(build(tiny.LIGHT, preset("paper")), preset("paper"))
+    networks = step.networks
+    expected = {f"{way}.{n}" for way, g in networks.generators.items() for n, _ in g.named_parameters()}
+    for (domain, scale), network in networks.discriminators.items():
+        expected |= {f"{domain}.{scale}.{n}" for n, _ in network.named_parameters()}
+    assert set(step.optimizer_tensors()) == {f"{n}.{m}" for n in expected for m in ("exp_avg", "exp_avg_sq")}
+    run(step, tiny.LIGHT, 1)
+    moved = [name for name, moment in step.optimizer_tensors().items() if (moment != 0).any()]
+    assert set(moved) == set(step.prepare_optimizers(1))
+    assert all((moment == 0).all() for moment in step.optimizer_tensors().values())

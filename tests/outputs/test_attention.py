@@ -1,0 +1,530 @@
+"""Attention as files: what is in them, what they are called, and what panels say."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests import tiny
+from ugatit_cli.attention.maps import AttentionMap, Maps, Spans, grid_of
+from ugatit_cli.attention.style import (
+    FLAT,
+    NEARLY_FLAT,
+    Style,
+    Subject,
+    flat_maps,
+    legend,
+    missing_text,
+    remark,
+    too_small,
+)
+from ugatit_cli.config import MAPS, MapName
+from ugatit_cli.errors import PictureError, UsageError
+from ugatit_cli.outputs.attention import Heatmap, Layout, Overlay, Panel, Raw, ShownPanel, make_layout
+from ugatit_cli.outputs.base import Done, Drawn, FileOptions
+from ugatit_cli.pictures import colormaps, drawing, reading
+from ugatit_cli.pictures.geometry import Geometry, SizeOptions, plan_geometry
+from ugatit_cli.pictures.jobs import Job
+from ugatit_cli.pictures.reading import Frame, Picture
+
+SUBJECT = Subject("models/tiny", tiny.LIGHT, "a2b")
+ALL = MAPS
+SIZE = (24, 20)
+
+
+def noise(size: tuple[int, int] = SIZE, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+def ramp(name: MapName, plan: Geometry, low: float = 0.0, high: float = 2.0) -> AttentionMap:
+    """A map that rises from left to right."""
+    width, height = (side // grid_of(tiny.LIGHT, name).stride for side in plan.network)
+    values = np.broadcast_to(np.linspace(low, high, width, dtype=np.float32), (height, width))
+    return AttentionMap(name, values, (0.5, -0.25), grid_of(tiny.LIGHT, name), plan)
+
+
+def maps_of(plan: Geometry, names: Sequence[MapName] = ALL) -> Maps:
+    return {name: ramp(name, plan) for name in names}
+
+
+def make_done(
+    output: str | tuple[str, ...] = "cat.png",
+    *,
+    frames: int = 1,
+    size: tuple[int, int] = SIZE,
+    alpha: Image.Image | None = None,
+    maps: Sequence[Maps] | None = None,
+    captions: Sequence[str] = (),
+    plan: Geometry | None = None,
+) -> Done:
+    """A picture after the networks, which gave noise."""
+    plan = plan or plan_geometry(size, tiny.LIGHT, SizeOptions())
+    sources = tuple(Frame(noise(size, seed), alpha) for seed in range(frames))
+    durations = tuple(range(100, 100 + 10 * frames, 10)) if frames > 1 else ()
+    picture = Picture(sources, "PNG", durations, 0 if frames > 1 else None, None, False)
+    outputs = [Path(one) for one in ((output,) if isinstance(output, str) else output)]
+    return Done(
+        Job(Path("in/cat.png"), outputs[0], tuple(outputs) if len(outputs) > 1 else ()),
+        replace(picture, frames=()),
+        size,
+        plan,
+        [np.asarray(noise(plan.network, 100 + seed)) for seed in range(frames)],
+        [maps_of(plan)] * frames if maps is None else maps,
+        FileOptions(),
+        read=lambda: picture,
+        captions=captions,
+    )
+
+
+def content(data: bytes | None) -> bytes:
+    assert data is not None
+    return data
+
+
+def opened(data: bytes | None) -> Picture:
+    return reading.read_picture(content(data))
+
+
+def pixels(image: Image.Image) -> np.ndarray[Any, Any]:
+    return np.asarray(image)
+
+
+def contains(large: Image.Image, small: Image.Image) -> bool:
+    """Whether a picture is somewhere in another one, pixel by pixel."""
+    inside, wanted = pixels(large), pixels(small)
+    height, width = wanted.shape[:2]
+    starts = np.argwhere((inside == wanted[0, 0]).all(-1))
+    return any(
+        (inside[y : y + height, x : x + width] == wanted).all() for y, x in starts if _fits(inside, x, y, small)
+    )
+
+
+def _fits(inside: np.ndarray[Any, Any], x: int, y: int, small: Image.Image) -> bool:
+    return bool(x + small.width <= inside.shape[1] and y + small.height <= inside.shape[0])
+
+
+# --- Words ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"alpha": 1.5}, "alpha 1.5"),
+        ({"alpha": -0.1}, "alpha -0.1"),
+        ({"alpha": math.nan}, "alpha nan"),
+        ({"colormap": "nosuch"}, "no colour map 'nosuch'"),
+    ],
+)
+def test_a_style_that_makes_no_sense(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        Style(**options)
+
+
+def test_the_way() -> None:
+    assert SUBJECT.way == "flat → clay"
+    assert replace(SUBJECT, direction="b2a").way == "clay → flat"
+    config = replace(tiny.LIGHT, domain_a="自拍", domain_b="anime")
+    assert Subject("m", config, "a2b").way == "a → anime"
+    assert Subject("m", config, "b2a").way == "anime → a"
+
+
+def test_the_shown_name_has_no_path() -> None:
+    assert SUBJECT.shown_name == ["tiny"]
+    assert Subject("owner/模型", tiny.LIGHT, "a2b").shown_name == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.0, 1.0, ""),
+        (-5.0, 5.0, ""),
+        (100.0, 102.0, ""),
+        (100.0, 100.5, NEARLY_FLAT),
+        (-100.5, -100.0, NEARLY_FLAT),
+        (3.0, 3.0, FLAT),
+        (0.0, 0.0, FLAT),
+        (0.0, math.nan, FLAT),
+        (0.0, math.inf, FLAT),
+    ],
+)
+def test_remarks_on_maps_that_mislead(low: float, high: float, said: str) -> None:
+    values = np.array([[low, high]], np.float32)
+    plan = plan_geometry(SIZE, tiny.LIGHT, SizeOptions())
+    assert remark(AttentionMap("generator", values, (0, 0), grid_of(tiny.LIGHT, "generator"), plan)) == said
+
+
+def test_a_map_is_flat_where_all_frames_are() -> None:
+    plan = plan_geometry(SIZE, tiny.LIGHT, SizeOptions())
+    flat: Maps = {"generator": ramp("generator", plan, 1, 1), "local": ramp("local", plan, 1, 1)}
+    risen: Maps = {"generator": ramp("generator", plan, 1, 2), "local": ramp("local", plan, 1, 1)}
+    assert flat_maps([flat]) == ("generator", "local")
+    assert flat_maps([flat, risen]) == ("local",)
+
+
+def test_the_legend_explains_the_scale() -> None:
+    own = legend(Style(colormap="jet"), None, ["generator"])
+    assert (own.colours == colormaps.colour(np.linspace(0, 1, 256), "jet")).all()
+    assert (own.low, own.high) == ("least attention", "most")
+    assert "own scale" in own.text
+    assert "discriminators" not in own.text
+    assert "the discriminators look at the translation" in legend(Style(), None, ["generator", "local"]).text
+    spans = Spans({"generator": (0.0, 12.3456), "local": (-1.0, 2.0)})
+    text = legend(Style(), spans, ["generator"]).text
+    assert text == "One scale for all pictures: generator 0 to 12.3."
+    assert "generator 0 to 12.3, local -1 to 2." in legend(Style(), spans, ["generator", "local", "global"]).text
+    assert legend(Style(), Spans(), ["generator"]).text == "One scale for all pictures."
+
+
+def test_which_pictures_are_too_small() -> None:
+    config = replace(tiny.LIGHT, local_layers=4, global_layers=5)
+    plan = Geometry((20, 20), (20, 20), (20, 20))
+    assert too_small(config, "local", plan) == "too small for the local discriminator (12 pixels a side)"
+    assert too_small(config, "global", plan) == "too small for the global discriminator (24 pixels a side)"
+    tiled = replace(plan, tile=16)
+    assert too_small(config, "global", tiled).startswith("its tiles of 16 pixels are too small for the global")
+
+
+def test_what_a_model_cannot_show() -> None:
+    blind = replace(tiny.LIGHT, generator_cam=False)
+    assert missing_text(tiny.LIGHT, discriminators=True) == ""
+    without = missing_text(tiny.LIGHT, discriminators=False)
+    assert without.startswith("No local and global attention: it comes without discriminators. `ugatit train` makes ")
+    assert missing_text(blind, discriminators=True) == "No generator attention: its generators have no CAM."
+    both = missing_text(blind, discriminators=False)
+    assert both.startswith(
+        "No generator and local and global attention: its generators have no CAM and it comes without discriminators."
+    )
+    dull = replace(tiny.LIGHT, discriminator_cam=False)
+    assert missing_text(dull, discriminators=True) == (
+        "No local and global attention: its discriminators have no CAM."
+    )
+
+
+# --- Names ---------------------------------------------------------------------------------------------
+
+
+def names(layout: Layout, maps: tuple[MapName, ...], planned: str) -> list[str]:
+    return [str(path) for path in make_layout(layout, SUBJECT, maps, Style()).outputs(Path(planned))]
+
+
+def test_names_of_files() -> None:
+    assert names("panel", ALL, "out/cat.png") == ["out/cat.png"]
+    for layout in ("overlay", "heatmap"):
+        assert names(layout, ALL, "out/cat.generator.png") == [f"out/cat.{name}.png" for name in MAPS]
+        assert names(layout, ("local", "global"), "out/cat.generator.gif") == [
+            "out/cat.local.gif",
+            "out/cat.global.gif",
+        ]
+        assert names(layout, ("local",), "out/cat.png") == ["out/cat.png"]
+        # A picture that has this name already.
+        assert names(layout, ("local",), "out/cat.generator.png") == ["out/cat.generator.png"]
+    assert names("raw", ("local",), "out/cat.generator.npy") == ["out/cat.json", "out/cat.local.npy"]
+
+
+SUBSETS = [subset for count in (1, 2, 3) for subset in itertools.combinations(MAPS, count)]
+
+
+@given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=50))
+def test_names_are_distinct_and_no_longer_than_planned(stem: str) -> None:
+    for layout, ending, subset in itertools.product(("overlay", "raw"), (".png", ".jpeg"), SUBSETS):
+        planned = f"{stem}.generator{'.npy' if layout == 'raw' else ending}"
+        if layout == "overlay" and len(subset) == 1:
+            continue
+        found = names("raw" if layout == "raw" else "overlay", subset, planned)
+        assert len(set(found)) == len(found) == len(subset) + (layout == "raw")
+        assert all(len(os.fsencode(name)) <= len(os.fsencode(planned)) for name in found)
+        assert all(name.startswith(f"{stem}.") for name in found)
+
+
+# --- Panels --------------------------------------------------------------------------------------------
+
+
+class Drawer:
+    """Keeps what goes into panels, and lets them be drawn."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.headings: list[str] = []
+        self.cells: list[Sequence[drawing.Cell]] = []
+        self.legends: list[drawing.Legend | None] = []
+        self._draw = drawing.draw_panel
+        monkeypatch.setattr(drawing, "draw_panel", self)
+
+    def __call__(
+        self, heading: str, cells: Sequence[drawing.Cell], legend: drawing.Legend | None, **options: Any
+    ) -> Image.Image:
+        self.headings.append(heading)
+        self.cells.append(cells)
+        self.legends.append(legend)
+        return self._draw(heading, cells, legend, **options)
+
+
+@pytest.fixture
+def drawer(monkeypatch: pytest.MonkeyPatch) -> Drawer:
+    return Drawer(monkeypatch)
+
+
+def test_a_panel(drawer: Drawer) -> None:
+    done = make_done()
+    drawn = Panel(SUBJECT, ALL, Style(0.5)).draw(done)
+    (data,) = drawn.files
+    panel = opened(data).frames[0].rgb
+    assert drawn == Drawn([data], panel.size)
+    assert drawer.headings == ["flat → clay · tiny"]
+    (cells,) = drawer.cells
+    assert [(cell.title, cell.note) for cell in cells] == [
+        ("input", ""),
+        ("generator attention", ""),
+        ("translation", ""),
+        ("local discriminator", ""),
+        ("global discriminator", ""),
+    ]
+    assert cells[0].picture == done.inputs[0] == noise()
+    assert cells[2].picture == done.translations[0]
+    for cell, under, name in ((cells[1], done.inputs[0], "generator"), (cells[3], done.translations[0], "local")):
+        heat = done.maps[0][name].over_picture()  # type: ignore[index]
+        assert cell.picture == Image.blend(under, colormaps.coloured(heat), 0.5)
+    assert all(cell.picture and contains(panel, cell.picture) for cell in cells)
+
+
+def test_a_panel_of_some_maps(drawer: Drawer) -> None:
+    Panel(SUBJECT, ("global",)).draw(make_done())
+    assert [cell.title for cell in drawer.cells[0]] == ["input", "translation", "global discriminator"]
+    Panel(SUBJECT, ("generator",)).draw(make_done())
+    assert [cell.title for cell in drawer.cells[1]] == ["input", "generator attention", "translation"]
+
+
+def test_a_panel_says_what_is_flat_and_what_is_too_small(drawer: Drawer) -> None:
+    done = make_done()
+    done.maps = [{"generator": ramp("generator", done.plan, 3, 3), "local": ramp("local", done.plan, 90, 90.1)}]
+    drawn = Panel(SUBJECT, ALL).draw(done)
+    assert drawn.flat == ("generator",)
+    (cells,) = drawer.cells
+    assert (cells[1].note, cells[1].picture) == (FLAT, done.inputs[0])
+    assert cells[3].note == NEARLY_FLAT
+    assert (cells[4].note, cells[4].picture) == (too_small(tiny.LIGHT, "global", done.plan), None)
+
+
+def test_an_animated_panel(drawer: Drawer) -> None:
+    done = make_done("cat.webp", frames=3, captions=["step 1", "step 20", "step 3,000"])
+    (data,) = Panel(SUBJECT, ("generator",)).draw(done).files
+    result = opened(data)
+    assert (result.format, result.durations, result.loop) == ("WEBP", (100, 110, 120), 0)
+    assert drawer.headings == [f"flat → clay · tiny · step {step}" for step in ("1", "20", "3,000")]
+    assert [cells[0].picture for cells in drawer.cells] == list(done.inputs)
+    assert [cells[2].picture for cells in drawer.cells] == list(done.translations)
+
+
+def test_panels_show_small_pictures_larger() -> None:
+    plan = plan_geometry((20, 10), tiny.LIGHT, SizeOptions())
+    assert Panel(SUBJECT, ALL).resized(plan) == plan
+    assert ShownPanel(SUBJECT, ALL).resized(plan) == replace(plan, output=(160, 80))
+    large = plan_geometry((3000, 1500), tiny.LIGHT, SizeOptions())
+    assert ShownPanel(SUBJECT, ALL).resized(large).output == (drawing.MAX_SHOWN, drawing.MAX_SHOWN // 2)
+
+
+def test_one_scale_for_all_pictures(drawer: Drawer) -> None:
+    spans = Spans({"generator": (0.0, 4.0)})  # the ramp goes to 2
+    done = make_done()
+    Panel(SUBJECT, ("generator",), Style(alpha=1), spans).draw(done)
+    heat = done.maps[0]["generator"].over_picture(span=(0.0, 4.0))
+    assert heat.max() == 0.5
+    assert drawer.cells[0][1].picture == colormaps.coloured(heat)
+    assert drawer.legends[0]
+    assert drawer.legends[0].text.startswith("One scale for all pictures: generator 0 to 4.")
+
+
+# --- One picture for each map --------------------------------------------------------------------------
+
+
+def test_overlays() -> None:
+    done = make_done(("cat.generator.png", "cat.local.png", "cat.global.png"))
+    style = Style(0.25, "viridis", "bicubic")
+    drawn = Overlay(SUBJECT, ALL, style).draw(done)
+    assert (drawn.size, drawn.flat) == (SIZE, ())
+    for name, data in zip(ALL, drawn.files, strict=True):
+        heat = done.maps[0][name].over_picture(upsampling="bicubic")
+        under = (done.inputs if name == "generator" else done.translations)[0]
+        assert opened(data).frames[0].rgb == Image.blend(under, colormaps.coloured(heat, "viridis"), 0.25)
+
+
+def test_an_overlay_keeps_transparency() -> None:
+    alpha = Image.fromarray(np.linspace(0, 255, SIZE[0] * SIZE[1]).astype(np.uint8).reshape(SIZE[1], SIZE[0]))
+    drawn = Overlay(SUBJECT, ("generator", "local")).draw(make_done(("a.png", "b.png"), alpha=alpha))
+    for data in drawn.files:
+        assert opened(data).frames[0].alpha == alpha
+    # A heatmap is no picture of the source.
+    (heat,) = Heatmap(SUBJECT, ("generator",)).draw(make_done(alpha=alpha)).files
+    assert opened(heat).frames[0].alpha is None
+
+
+def test_an_overlay_of_a_flat_map_is_the_picture() -> None:
+    done = make_done()
+    done.maps = [{"generator": ramp("generator", done.plan, 1, 1)}]
+    drawn = Overlay(SUBJECT, ("generator",), Style(alpha=1)).draw(done)
+    assert opened(drawn.files[0]).frames[0].rgb == noise()
+    assert drawn.flat == ("generator",)
+
+
+def test_animated_overlays_and_heatmaps() -> None:
+    for kind in (Overlay, Heatmap):
+        done = make_done(("a.png", "b.png"), frames=2)
+        done.maps = [maps_of(done.plan), {name: ramp(name, done.plan, 2, 0) for name in MAPS}]
+        for data in kind(SUBJECT, ("generator", "local"), Style(alpha=1)).draw(done).files:
+            result = opened(data)
+            assert (result.durations, result.loop, len(result.frames)) == ((100, 110), 0, 2)
+            assert result.frames[0].rgb != result.frames[1].rgb
+
+
+def test_a_heatmap_is_the_colours_with_a_scale(drawer: Drawer) -> None:
+    done = make_done("cat.png", captions=["step 7"])
+    drawn = Heatmap(SUBJECT, ("local",), Style(colormap="jet")).draw(done)
+    result = opened(drawn.files[0]).frames[0].rgb
+    assert drawn.size == result.size != SIZE
+    assert contains(result, colormaps.coloured(done.maps[0]["local"].over_picture(), "jet"))
+    assert drawer.headings == ["flat → clay · step 7"]
+    assert [cell.title for (cell,) in drawer.cells] == ["local discriminator"]
+    assert drawer.legends[0]
+    assert (drawer.legends[0].colours[-1] == colormaps.colour(np.ones(1), "jet")).all()
+
+
+def test_a_flat_heatmap_says_so(drawer: Drawer) -> None:
+    done = make_done()
+    done.maps = [{"global": ramp("global", done.plan, 5, 5)}]
+    drawn = Heatmap(SUBJECT, ("global",)).draw(done)
+    assert [(cell.title, cell.note) for (cell,) in drawer.cells] == [("global discriminator", FLAT)]
+    assert drawn.flat == ("global",)
+    assert contains(opened(drawn.files[0]).frames[0].rgb, colormaps.coloured(np.zeros((20, 24))))
+
+
+@pytest.mark.parametrize("layout", ["overlay", "heatmap", "raw"])
+def test_a_map_that_is_not_there(layout: Layout) -> None:
+    done = make_done(("a", "b", "c"))
+    done.maps = [maps_of(done.plan, ("generator", "local"))]
+    with pytest.raises(PictureError, match=r"^in/cat.png: no global map: too small for the global dis") as raised:
+        make_layout(layout, SUBJECT, ALL, Style()).draw(done)
+    assert "--maps generator" in raised.value.hint
+    done.job = replace(done.job, output=Path("a.png"), several=tuple(map(Path, "abcd")))
+    drawn = make_layout(layout, SUBJECT, ALL, Style(), by_name=False).draw(done)
+    assert [data is None for data in drawn.files[-3:]] == [False, False, True]
+    assert drawn.notes == ("no global map: too small for the global discriminator (6 pixels a side)",)
+    done.maps = [{}]
+    with pytest.raises(PictureError, match="no generator map"):
+        make_layout(layout, SUBJECT, ("generator",), Style(), by_name=False).draw(done)
+
+
+# --- Numbers -------------------------------------------------------------------------------------------
+
+
+def strict(data: bytes | None) -> dict[str, Any]:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    document = json.loads(content(data), parse_constant=refuse)
+    assert isinstance(document, dict)
+    return document
+
+
+def test_raw_numbers() -> None:
+    done = make_done(("out/cat.json", "out/cat.generator.npy", "out/cat.local.npy"))
+    drawn = Raw(SUBJECT, ("generator", "local")).draw(done)
+    document = strict(drawn.files[0])
+    maps = document.pop("maps")
+    assert document == {
+        "input": "in/cat.png",
+        "model": "models/tiny",
+        "direction": "a2b",
+        "source": "flat",
+        "target": "clay",
+        "frames": 1,
+        "network_size": [40, 32],
+        "picture_in_network": [1, 0, 38, 32],
+        "tile": 0,
+    }
+    assert drawn.size == (40, 32)
+    assert maps["generator"] == {
+        "file": "cat.generator.npy",
+        "shape": [8, 10],
+        "cells": {"stride": 4, "first_centre": 2},
+        "probability_of": "flat",
+        "frame": {
+            "low": 0.0,
+            "high": 2.0,
+            "flat": False,
+            "logits": {"average": 0.5, "maximum": -0.25},
+            "probabilities": {
+                "average": pytest.approx(1 / (1 + math.exp(-0.5))),
+                "maximum": pytest.approx(1 / (1 + math.exp(0.25))),
+            },
+        },
+    }
+    assert maps["local"]["probability_of"] == "real"
+    assert maps["local"]["frame"]["probabilities"] == {"average": 0.5, "maximum": 0.0}
+    assert maps["local"]["cells"] == {"stride": 2, "first_centre": 2}
+    for name, data in zip(("generator", "local"), drawn.files[1:], strict=True):
+        values = np.load(io.BytesIO(content(data)), allow_pickle=False)
+        assert values.dtype == np.float32
+        assert list(values.shape) == maps[name]["shape"]
+        assert (values == done.maps[0][name].values).all()  # type: ignore[index]
+
+
+def test_raw_numbers_of_an_animation() -> None:
+    done = make_done(("cat.json", "cat.global.npy"), frames=3)
+    done.maps = [{"global": ramp("global", done.plan, 0, high)} for high in (1, 2, 3)]
+    tops = [maps["global"].span[1] for maps in done.maps]  # padding doesn't count
+    drawn = Raw(SUBJECT, ("global",)).draw(done)
+    document = strict(drawn.files[0])
+    assert document["frames"] == 3
+    entry = document["maps"]["global"]
+    assert "frame" not in entry
+    assert [frame["high"] for frame in entry["frames"]] == tops
+    values = np.load(io.BytesIO(content(drawn.files[1])), allow_pickle=False)
+    assert list(values.shape) == entry["shape"] == [3, 16, 20]
+    assert values.max((1, 2)).tolist() == [1.0, 2.0, 3.0]
+
+
+def test_raw_numbers_that_are_none() -> None:
+    done = make_done(("cat.json", "cat.generator.npy"))
+    one = ramp("generator", done.plan)
+    done.maps = [
+        {"generator": replace(one, values=np.full((8, 10), np.nan, np.float32), logits=(math.inf, math.nan))}
+    ]
+    drawn = Raw(SUBJECT, ("generator",)).draw(done)
+    frame = strict(drawn.files[0])["maps"]["generator"]["frame"]
+    assert (frame["low"], frame["high"], frame["flat"]) == (None, None, True)
+    assert frame["logits"] == {"average": None, "maximum": None}
+    assert drawn.flat == ("generator",)
+
+
+def test_raw_numbers_of_a_name_that_is_no_text() -> None:
+    done = make_done(("cat.json", "cat.generator.npy"))
+    done.job = replace(done.job, source=Path(os.fsdecode(b"caf\xe9.png")))
+    document = strict(Raw(SUBJECT, ("generator",)).draw(done).files[0])
+    assert os.fsencode(document["input"]) == b"caf\xe9.png"
+
+
+# --- By name -------------------------------------------------------------------------------------------
+
+
+def test_layouts_by_name() -> None:
+    style = Style(0.1)
+    kinds: dict[Layout, type] = {"panel": Panel, "overlay": Overlay, "heatmap": Heatmap, "raw": Raw}
+    for name, kind in kinds.items():
+        made = make_layout(name, SUBJECT, ("local",), style)
+        assert type(made) is kind
+        assert (made.maps, made.style, made.spans) == (("local",), style, None)
+        assert make_layout(name, SUBJECT, ALL, style, one_scale=True).spans == Spans()
+        assert made.reads_again is (name != "raw")
+    assert type(make_layout("panel", SUBJECT, ALL, style, own_size=False)) is ShownPanel

@@ -1,0 +1,343 @@
+"""The report in a browser: dividers, attention, phones, and nothing that is fetched."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.browser import chromium, resize
+from tests.outputs.test_report import HOSTILE, SCALE, entry, layer, webp
+from ugatit_cli.outputs.report import Entry, Header, ReportWriter
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+TINY, WIDE, TALL = "tiny.png", "wide.png", "tall.png"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "a page.html"
+    facts = {"Model": "flat2clay", "Command": "x" * 300}
+    header = Header("flat → clay", "flat", "clay", facts, {"sha256": "f" * 64, "in": {"deep": ["x" * 300]}}, SCALE)
+    heat = webp("orange", (48, 32))
+    three = (layer("generator", "before", heat), layer("local", "after", heat), layer("global", "after", heat))
+    unseen = (layer("generator", "before", b"", "flat: the same everywhere"), *three[1:])
+    shapes = {TINY: (64, 64), WIDE: (480, 20), TALL: (20, 480)}
+    with ReportWriter(path, header) as writer:
+        writer.add(entry("a.png", layers=three))
+        writer.add(Entry("bad.png", error="bad.png: not a picture", hint="Save it again."))
+        writer.add(entry("b.png", layers=unseen))
+        writer.add(entry(HOSTILE, layers=three))
+        for name, size in shapes.items():
+            writer.add(entry(name, before=webp("red", size), after=webp("blue", size), size=size, layers=three))
+        writer.finish("6 translated, 1 failed")
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chrome]:
+    with chromium("force-prefers-reduced-motion") as opened:
+        yield opened
+
+
+@pytest.fixture
+def opened(browser: Chrome, page: Path) -> Chrome:
+    """The page, as it is when it was just opened on a desktop."""
+    resize(browser, 1280, 900)
+    browser.get(page.as_uri())
+    return browser
+
+
+def js(browser: Chrome, script: str, *values: Any) -> Any:
+    return browser.execute_script(f"return {script}", *values)
+
+
+def card(name: str) -> str:
+    """JavaScript of the card of a picture."""
+    named = f"card => card.querySelector('h3').textContent === {json.dumps(name)}"
+    return f"[...document.querySelectorAll('.card')].find({named})"
+
+
+def split(browser: Chrome, name: str) -> float:
+    """Where a card's divider is seen: how many percent of the picture before are shown, and not of the one after."""
+    clips = js(browser, f"[...{card(name)}.querySelectorAll('.side')].map(side => getComputedStyle(side).clipPath)")
+    before, after = [re.findall(r"-?[\d.]+(?=%|px)", clip) for clip in clips]  # inset(0px 48% 0px 0px)
+    assert 100 - float(before[1]) == pytest.approx(float(after[-1]), abs=0.01), clips
+    return float(after[-1])
+
+
+def press(browser: Chrome, *keys: str) -> None:
+    from selenium.webdriver import ActionChains
+
+    ActionChains(browser).send_keys(*keys).perform()
+
+
+def drag(browser: Chrome, name: str, start: tuple[int, int], end: tuple[int, int], pointer: str = "mouse") -> None:
+    """Moves a pressed pointer; offsets are in pixels from the middle of the picture, hit to about a pixel."""
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.actions.pointer_input import PointerInput
+
+    frame = js(browser, f"{card(name)}.querySelector('.frame')")
+    js(browser, "arguments[0].scrollIntoView({block: 'center'})", frame)
+    device = PointerInput(pointer, pointer)  # type: ignore[no-untyped-call]
+    chain = ActionChains(browser, duration=50, devices=[device])
+    actions = chain.w3c_actions.pointer_action
+    actions.move_to(frame, *start).pointer_down()  # type: ignore[no-untyped-call]
+    actions.move_to(frame, *end).pointer_up()  # type: ignore[no-untyped-call]
+    chain.w3c_actions.perform()
+
+
+def choose(browser: Chrome, name: str) -> None:
+    js(browser, "document.querySelector(`#layers input[value='${arguments[0]}']`).click()", name)
+
+
+def shown(browser: Chrome, name: str) -> list[str]:
+    """Layers that are laid over a picture."""
+    script = (
+        f"[...{card(name)}.querySelectorAll('.layer')].filter(x => x.checkVisibility()).map(x => x.dataset.layer)"
+    )
+    return [str(layer) for layer in js(browser, script)]
+
+
+def words(browser: Chrome, selector: str) -> list[str]:
+    """Lines that can be read there."""
+    return [line for line in js(browser, f"document.querySelector('{selector}').innerText").split("\n") if line]
+
+
+def visible(browser: Chrome, selector: str) -> bool:
+    return bool(js(browser, "document.querySelector(arguments[0]).checkVisibility()", selector))
+
+
+# --- The page ----------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_fetched_and_nothing_complained_of(browser: Chrome, page: Path) -> None:
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)  # type: ignore[no-untyped-call]
+    browser.get(page.as_uri())
+    decode = "Promise.all([...document.images].map(image => image.decode().then(() => image.naturalWidth)))"
+    widths = js(browser, decode)
+    for name in ("generator", "local", "global", ""):
+        choose(browser, name)
+    assert len(widths) == 6 * (2 + 3) - 1
+    assert min(widths) > 0
+    told = browser.get_log("browser")  # type: ignore[no-untyped-call]
+    assert [each for each in told if each["level"] in {"WARNING", "SEVERE"}] == []
+    logged = browser.get_log("performance")  # type: ignore[no-untyped-call]
+    events = [json.loads(each["message"])["message"] for each in logged]
+    asked = [each["params"] for each in events if each["method"] == "Network.requestWillBeSent"]
+    ours = {each["request"]["url"] for each in asked if each["documentURL"] == page.as_uri()}
+    assert page.as_uri() in ours
+    assert [url for url in ours if url != page.as_uri() and not url.startswith("data:")] == []
+    resources = js(browser, "performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert [url for url in resources if not url.startswith("data:")] == []
+
+
+def test_everything_has_a_name(opened: Chrome) -> None:
+    unnamed = "[...document.images].filter(image => !image.alt).length"
+    assert js(opened, unnamed) == 0
+    from selenium.webdriver.common.by import By
+
+    choose(opened, "local")
+    names = [each.accessible_name for each in opened.find_elements(By.CSS_SELECTOR, "input, button")]
+    assert all(names)
+    dividers = [name for name in names if name.endswith(": divider between before and after")]
+    assert len(set(dividers)) == 6
+    assert {"none", "generator", "local", "global", "Opacity of attention", "Before", "Half", "After"} <= set(names)
+
+
+def test_hostile_names_are_text(opened: Chrome) -> None:
+    assert js(opened, f"{card(HOSTILE)}.querySelector('input').getAttribute('aria-label')").startswith(HOSTILE)
+    assert js(opened, "document.scripts.length") == 2
+
+
+def test_failures_have_their_own_section(opened: Chrome) -> None:
+    assert visible(opened, "#failed")
+    assert words(opened, "#failed") == [
+        "Failed", "bad.png", "bad.png: not a picture", "Save it again.",
+    ]  # fmt: skip
+    assert js(opened, "document.querySelectorAll('#cards .failed').length") == 0
+
+
+# --- Dividers ----------------------------------------------------------------------------------------------
+
+
+def test_keys_move_the_divider(opened: Chrome) -> None:
+    from selenium.webdriver import Keys
+
+    assert split(opened, "a.png") == 50
+    js(opened, f"{card('a.png')}.querySelector('input').focus()")
+    press(opened, Keys.ARROW_RIGHT)
+    assert split(opened, "a.png") == 52
+    ring = js(opened, f"getComputedStyle({card('a.png')}.querySelector('.stage')).outlineStyle")
+    assert ring == "solid"
+    for key, expected in ((Keys.HOME, 0), (Keys.END, 100), (Keys.ARROW_LEFT, 98)):
+        press(opened, key)
+        assert split(opened, "a.png") == expected
+    assert js(opened, f"{card('a.png')}.querySelector('input').getAttribute('aria-valuetext')") == "98 % before"
+    assert split(opened, "b.png") == 50
+
+
+def test_the_mouse_moves_the_divider(opened: Chrome) -> None:
+    from selenium.webdriver import Keys
+
+    drag(opened, "a.png", (-60, 20), (45, -30))
+    width = js(opened, f"{card('a.png')}.querySelector('.frame').clientWidth")
+    assert split(opened, "a.png") == pytest.approx(50 + 100 * 45 / width, abs=1.2)
+    drag(opened, "a.png", (0, 0), (400, 0))
+    assert split(opened, "a.png") == 100
+    press(opened, Keys.ARROW_LEFT)
+    assert split(opened, "a.png") == 98
+    assert js(opened, "document.activeElement.getAttribute('aria-label')").startswith("a.png: ")
+
+
+def test_a_finger_moves_the_divider_or_the_page(opened: Chrome) -> None:
+    resize(opened, 390, 844, touch=True)
+    drag(opened, "a.png", (-60, 0), (70, 10), "touch")
+    width = js(opened, f"{card('a.png')}.querySelector('.frame').clientWidth")
+    assert split(opened, "a.png") == pytest.approx(50 + 100 * 70 / width, abs=1.2)
+    drag(opened, "b.png", (-60, 40), (-60, 40), "touch")
+    assert split(opened, "b.png") == pytest.approx(50 - 100 * 60 / width, abs=1.2)
+    drag(opened, HOSTILE, (60, 50), (65, -50), "touch")
+    assert split(opened, HOSTILE) == 50
+    js(opened, f"{card(HOSTILE)}.scrollIntoView({{ block: 'center' }})")
+    box = js(opened, f"{card(HOSTILE)}.querySelector('.frame').getBoundingClientRect().toJSON()")
+    before = js(opened, "scrollY")
+    swipe = {"x": int(box["x"]) + 40, "y": int(box["y"]) + 60, "yDistance": -150, "gestureSourceType": "touch"}
+    opened.execute_cdp_cmd("Input.synthesizeScrollGesture", swipe)
+    assert js(opened, "scrollY") > before + 100
+    assert split(opened, HOSTILE) == 50
+
+
+def test_presets_move_all(opened: Chrome) -> None:
+    drag(opened, "a.png", (-60, 0), (45, 0))
+    for place, expected in enumerate((100, 50, 0)):
+        js(opened, "document.querySelectorAll('#presets button')[arguments[0]].click()", place)
+        assert {split(opened, name) for name in ("a.png", "b.png", WIDE)} == {expected}
+
+
+# --- Attention ---------------------------------------------------------------------------------------------
+
+
+def test_toggles_show_a_layer_and_its_side(opened: Chrome) -> None:
+    drag(opened, HOSTILE, (0, 0), (30, 0))
+    own = split(opened, HOSTILE)
+    assert shown(opened, "a.png") == []
+    assert not visible(opened, "#scale")
+    for name, expected in (("generator", 100), ("local", 0), ("global", 0), ("", 50)):
+        choose(opened, name)
+        assert shown(opened, "a.png") == shown(opened, HOSTILE) == ([name] if name else [])
+        assert visible(opened, "#scale") is visible(opened, "#opacity") is bool(name)
+        assert split(opened, "a.png") == expected
+        assert split(opened, HOSTILE) == own
+    sides = "[...document.querySelectorAll('.layer')].map(x => [x.dataset.layer, x.parentElement.className].join())"
+    assert set(js(opened, sides)) == {"generator,side before", "local,side after", "global,side after"}
+
+
+def test_where_there_is_no_attention_it_says_why(opened: Chrome) -> None:
+    choose(opened, "generator")
+    assert shown(opened, "b.png") == []
+    assert "generator attention: flat: the same everywhere" in js(opened, f"{card('b.png')}.innerText")
+    choose(opened, "local")
+    assert "flat: the same everywhere" not in js(opened, f"{card('b.png')}.innerText")
+
+
+def test_the_scale_is_explained(opened: Chrome) -> None:
+    choose(opened, "local")
+    assert words(opened, "#scale") == [
+        "ignored", "looked at", "Each picture has its own scale.",
+    ]  # fmt: skip
+    ramp = js(opened, "getComputedStyle(document.querySelector('#scale i')).backgroundImage")
+    assert ramp == "linear-gradient(to right, rgb(0, 0, 0), rgb(255, 136, 0), rgb(255, 255, 255))"
+
+
+def test_keys_choose_attention(opened: Chrome) -> None:
+    from selenium.webdriver import Keys
+
+    for key, expected in (("1", ["generator"]), ("3", ["global"]), ("7", ["global"]), ("0", []), ("2", ["local"])):
+        press(opened, key)
+        assert shown(opened, "a.png") == expected
+    js(opened, "document.querySelector('#layers :checked').focus()")
+    press(opened, Keys.ARROW_RIGHT)
+    assert shown(opened, "a.png") == ["global"]
+
+
+def test_opacity(opened: Chrome) -> None:
+    from selenium.webdriver import Keys
+
+    choose(opened, "local")
+    seen = f"getComputedStyle({card('a.png')}.querySelector('.layer.on')).opacity"
+    assert js(opened, seen) == "0.6"
+    js(opened, "document.querySelector('#opacity input').focus()")
+    press(opened, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    assert js(opened, seen) == "0.7"
+    assert js(opened, "document.querySelector('#opacity output').innerText") == "70 %"
+
+
+# --- Shapes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("width", "height"), [(360, 740), (1280, 900)])
+def test_pictures_fit_and_keep_their_shape(opened: Chrome, width: int, height: int) -> None:
+    resize(opened, width, height, touch=width < 500)
+    choose(opened, "local")
+    js(opened, "document.querySelector('details').open = true")
+    assert js(opened, "document.documentElement.scrollWidth") <= width
+    for name, ratio in ((TINY, 1), (WIDE, 24), (TALL, 1 / 24), ("a.png", 1.5)):
+        box = js(opened, f"{card(name)}.querySelector('.frame').getBoundingClientRect().toJSON()")
+        assert box["width"] / box["height"] == pytest.approx(ratio, rel=0.03)
+        assert box["width"] <= width
+        assert box["height"] <= 0.71 * height
+        sharp = js(opened, f"getComputedStyle({card(name)}.querySelector('img')).imageRendering")
+        assert sharp == ("pixelated" if name == TINY else "auto")
+        if name == TINY:
+            assert box["width"] >= 160
+
+
+def test_targets_are_large_enough_for_fingers(opened: Chrome) -> None:
+    resize(opened, 360, 740, touch=True)
+    choose(opened, "local")
+    targets = "#layers label, #presets button, #opacity input, .stage, summary, .totals a"
+    heights = js(
+        opened, "[...document.querySelectorAll(arguments[0])].map(x => x.getBoundingClientRect().height)", targets
+    )
+    assert len(heights) == 4 + 3 + 1 + 6 + 1 + 1
+    assert min(heights) >= 40
+
+
+def side_by_side(browser: Chrome) -> None:
+    boxes = js(browser, "[...document.querySelectorAll('.side')].map(x => x.getBoundingClientRect().toJSON())")
+    assert len(boxes) == 12
+    for before, after in zip(boxes[::2], boxes[1::2], strict=True):
+        assert after["left"] >= before["right"]
+        assert after["top"] == before["top"]
+        assert min(before["height"], after["height"]) > 0
+    assert not visible(browser, ".tools")
+    clips = "[...document.querySelectorAll('.side')].map(x => getComputedStyle(x).clipPath)"
+    assert set(js(browser, clips)) == {"none"}
+
+
+def test_on_paper_pictures_are_side_by_side(opened: Chrome) -> None:
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        side_by_side(opened)
+    finally:
+        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_without_scripts_pictures_are_side_by_side(browser: Chrome, page: Path) -> None:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        resize(browser, 360, 740)
+        browser.get(page.as_uri())
+        side_by_side(browser)
+        assert visible(browser, "noscript")
+        assert js(browser, "document.documentElement.scrollWidth") <= 360
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

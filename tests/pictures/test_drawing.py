@@ -1,0 +1,460 @@
+"""Panels: where the pictures are, that words have room and stand where they belong, and what is drawn only once."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ugatit_cli.pictures import drawing
+from ugatit_cli.pictures.drawing import (
+    _GAP,
+    _MARGIN,
+    _MIN_COLUMN,
+    BACKGROUND,
+    HEADING,
+    TITLE,
+    Cell,
+    Legend,
+    draw_heatmap,
+    draw_panel,
+    shown_size,
+)
+from ugatit_cli.pictures.geometry import Size
+
+Pixels = npt.NDArray[np.uint8]
+Corner = tuple[int, int]
+
+RAMP = np.stack([np.arange(256), np.full(256, 7), np.arange(256)[::-1]], 1).astype(np.uint8)
+LEGEND = Legend(RAMP, "low", "high", "Colours show attention: bright is where the network looks most.")
+TITLES = ["input", "attention", "→ clay", "source judge", "target judge", "another"]
+
+
+def noise(size: Size, seed: int = 0) -> Image.Image:
+    """No two alike, and nothing like it elsewhere in a panel."""
+    random = np.random.default_rng([seed, *size])
+    pixels = random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    pixels[0, 0] = 255, seed, 0
+    return Image.fromarray(pixels)
+
+
+def cells(size: Size, count: int = 5, **changes: Cell) -> list[Cell]:
+    """Pictures under the usual titles; `c2=Cell(...)` puts another one in place of the third."""
+    usual = [Cell(TITLES[i], noise(size, i)) for i in range(count)]
+    return [changes.get(f"c{i}", cell) for i, cell in enumerate(usual)]
+
+
+def corner_of(panel: Pixels, picture: Image.Image) -> Corner:
+    """Where (left, top) a picture is, pixel by pixel; it must be there once."""
+    wanted = np.asarray(picture)
+    height, width = wanted.shape[:2]
+    rows, columns = np.nonzero((panel == wanted[0, 0]).all(2))
+    windows = [(int(x), int(y)) for y, x in zip(rows, columns, strict=True)]
+    found = [(x, y) for x, y in windows if np.array_equal(panel[y : y + height, x : x + width], wanted)]
+    assert len(found) == 1
+    return found[0]
+
+
+def corners(panel: Image.Image, shown: list[Cell]) -> list[Corner]:
+    pixels = np.asarray(panel)
+    return [corner_of(pixels, cell.picture) for cell in shown if cell.picture is not None]
+
+
+def ink(panel: Image.Image) -> npt.NDArray[np.bool_]:
+    """What is no background: (H, W)."""
+    return np.asarray((np.asarray(panel) != BACKGROUND).any(2))
+
+
+def without(panel: Image.Image, shown: list[Cell]) -> npt.NDArray[np.bool_]:
+    """Ink of all but the pictures."""
+    rest = ink(panel)
+    for (left, top), cell in zip(corners(panel, shown), (c for c in shown if c.picture), strict=True):
+        assert cell.picture is not None
+        rest[top : top + cell.picture.height, left : left + cell.picture.width] = False
+    return rest
+
+
+def boxes_of(lines: npt.NDArray[np.bool_] | np.bool_) -> list[tuple[int, int]]:
+    """First and last of each run of ink: along one axis."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], np.atleast_1d(lines), [False]]).astype(int)))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+
+
+# --- Where the pictures are ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", range(1, 7))
+@pytest.mark.parametrize("size", [(72, 72), (160, 240), (256, 171), (200, 100)])
+def test_pictures_stand_side_by_side(size: Size, count: int) -> None:
+    shown = cells(size, count)
+    panel = draw_panel("flat → clay", shown, LEGEND)
+    column = max(size[0], _MIN_COLUMN)
+    found = corners(panel, shown)
+    middle = (column - size[0]) // 2
+    assert [left for left, _ in found] == [_MARGIN + middle + i * (column + _GAP) for i in range(count)]
+    assert len({top for _, top in found}) == 1
+    assert panel.width == found[-1][0] + size[0] + (column - size[0] - middle) + _MARGIN
+    assert panel.mode == "RGB"
+
+
+@pytest.mark.parametrize("size", [(203, 100), (512, 102), (40, 8)])
+def test_wide_pictures_stand_one_below_the_other(size: Size) -> None:
+    shown = cells(size, 4)
+    found = corners(draw_panel("flat → clay", shown, LEGEND), shown)
+    assert len({left for left, _ in found}) == 1
+    steps = {int(step) for step in np.diff([top for _, top in found])}
+    assert len(steps) == 1
+    assert steps.pop() > size[1] + 30  # room for a title and a note
+
+
+def test_between_pictures_and_around_them_is_background() -> None:
+    shown = cells((160, 90))
+    panel = draw_panel("flat → clay", shown, LEGEND)
+    rest, (_, top) = without(panel, shown), corners(panel, shown)[0]
+    assert not rest[top - 2 : top + 90 + 14].any()
+    for edge in (rest[:, :_MARGIN], rest[:, -_MARGIN:], rest[:_MARGIN], rest[-_MARGIN:]):
+        assert not edge.any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (10, 2000), (2000, 10), (3000, 1), (1, 700)])
+def test_extreme_pictures_still_have_titles(size: Size) -> None:
+    shown = cells(size, 3)
+    panel = draw_panel("flat → clay", shown, LEGEND)
+    rest = without(panel, shown)
+    for left, top in corners(panel, shown):
+        middle = left + size[0] // 2
+        assert rest[top - 20 : top - 2, middle - 70 : middle + 70].sum() > 50
+    assert panel.width >= _MIN_COLUMN + 2 * _MARGIN
+
+
+def test_a_large_picture_is_not_kept() -> None:
+    drawing._kept_sheet.cache_clear()
+    picture = noise((4000, 4000))
+    assert corner_of(np.asarray(draw_panel("", [Cell("", picture)], None)), picture) == (_MARGIN, _MARGIN)
+    assert drawing._kept_sheet.cache_info().currsize == 0
+
+
+@pytest.mark.parametrize("wrong", [[], [(8, 8), (8, 9)], [None], [(8, 8), None, (9, 8)]])
+def test_pictures_of_several_sizes_or_none_are_refused(wrong: list[Size | None]) -> None:
+    shown = [Cell("a", size and Image.new("RGB", size)) for size in wrong]
+    with pytest.raises(ValueError, match="one size"):
+        draw_panel("", shown, LEGEND)
+
+
+# --- Words ---------------------------------------------------------------------------------------------
+
+
+def title_ink(panel: Image.Image, shown: list[Cell], index: int) -> npt.NDArray[np.bool_]:
+    """The words above a picture in its column, down to the picture."""
+    picture = shown[index].picture
+    assert picture is not None
+    column = max(picture.width, _MIN_COLUMN)
+    left, top = corners(panel, shown)[index]
+    left -= (column - picture.width) // 2
+    return ink(panel)[top - 48 : top - 1, left : left + column]
+
+
+@pytest.mark.parametrize("size", [(72, 72), (256, 256), (512, 102)])
+def test_each_title_is_centred_over_its_picture(size: Size) -> None:
+    shown = cells(size)
+    panel = draw_panel("", shown, LEGEND)
+    for index in range(5):
+        columns = np.flatnonzero(title_ink(panel, shown, index).any(0))
+        assert abs((columns.min() + columns.max()) / 2 - (max(size[0], _MIN_COLUMN) - 1) / 2) <= 2
+
+
+@pytest.mark.parametrize("title", ["W" * 80, "photographs of landscapes at dusk in autumn", "→ " + "i" * 200])
+@pytest.mark.parametrize("size", [(72, 72), (160, 160), (300, 300)])
+def test_long_titles_keep_to_their_columns(size: Size, title: str) -> None:
+    shown = [dataclasses.replace(cell, title=title) for cell in cells(size, 3)]
+    panel = draw_panel(title, shown, LEGEND)
+    rest, tops = without(panel, shown), corners(panel, shown)
+    above = rest[: tops[0][1]]
+    column = max(size[0], _MIN_COLUMN)
+    for index in (1, 2):
+        gap = _MARGIN + index * (column + _GAP) - _GAP
+        assert not above[tops[0][1] - 40 :, gap + 1 : gap + _GAP - 1].any()
+    assert not above[:, : _MARGIN - 1].any()
+    assert not above[:, 2 - _MARGIN :].any()
+    assert np.flatnonzero(title_ink(panel, shown, 0).any(0)).size > column // 3
+
+
+def test_an_arrow_is_drawn_and_not_a_box() -> None:
+    shown = [Cell("→", noise((99, 99)))]
+    rows = title_ink(draw_panel("", shown, None), shown, 0).sum(1)
+    shaft = int(rows.argmax())
+    assert rows[shaft] >= 10  # a long stroke
+    assert np.delete(rows, [shaft - 1, shaft, shaft + 1]).max() <= 4  # and two short ones towards its end
+
+
+def test_the_heading_gives_way_on_both_sides_of_an_arrow() -> None:
+    shown = cells((160, 160), 3)
+    short = draw_panel("flat → clay", shown, None)
+    long = draw_panel("W" * 60 + " → clay", shown, None)
+    assert short.size == long.size
+    right = [np.flatnonzero(ink(panel)[_MARGIN:40].any(0)).max() for panel in (short, long)]
+    assert right[0] < 150
+    assert long.width - _MARGIN - 20 < right[1] < long.width - _MARGIN
+    clay = ink(short)[_MARGIN:40, right[0] - 30 : right[0] + 1]
+    assert (ink(long)[_MARGIN:40, right[1] - 30 : right[1] + 1] == clay).mean() > 0.9  # it still ends in "clay"
+
+
+def test_odd_whitespace_is_one_space() -> None:
+    shown = cells((80, 80), 1)
+    tidy = draw_panel("a b", [dataclasses.replace(shown[0], title="c d", note="e f")], LEGEND)
+    messy = draw_panel(" a\n b", [dataclasses.replace(shown[0], title="c\t\td ", note="\ne  f")], LEGEND)
+    assert messy.tobytes() == tidy.tobytes()
+
+
+@settings(max_examples=20)
+@given(st.lists(st.text(max_size=40), min_size=4, max_size=4), st.integers(1, 4))
+def test_any_words_leave_the_margins(words: list[str], count: int) -> None:
+    shown = [Cell(words[0], noise((90, 60)), words[1]), *cells((90, 60), count)[1:]]
+    panel = draw_panel(words[2], shown, Legend(RAMP, words[0], words[1], words[3]))
+    rest = without(panel, shown)
+    for edge in (rest[:, : _MARGIN - 3], rest[:, 3 - _MARGIN :], rest[: _MARGIN - 3], rest[3 - _MARGIN :]):
+        assert not edge.any()
+
+
+# --- Notes and missing pictures ------------------------------------------------------------------------
+
+
+def test_a_note_stands_between_title_and_picture() -> None:
+    plain, noted = cells((160, 160), 2), cells((160, 160), 2, c1=Cell(TITLES[1], noise((160, 160), 1), "flat: all"))
+    bare, panel = draw_panel("", plain, None), draw_panel("", noted, None)
+    lines = boxes_of(title_ink(panel, noted, 1).any(1))
+    assert len(lines) >= 2  # title, then note
+    assert lines[-1][1] <= 45  # not on the picture
+    assert title_ink(panel, noted, 1).sum() > title_ink(bare, plain, 1).sum()
+    assert np.array_equal(title_ink(panel, noted, 0), title_ink(bare, plain, 0))  # others stay where they are
+
+
+@pytest.mark.parametrize("size", [(72, 72), (160, 160), (256, 256), (512, 512), (512, 102), (330, 330)])
+def test_frames_of_an_animation_make_panels_of_one_size(size: Size) -> None:
+    flat = Cell("local discriminator", noise(size, 1), "flat: the same everywhere")
+    one, other = cells(size, 3), cells(size, 3, c1=flat)
+    first, second = (
+        draw_panel("frame 1 of 2", one, LEGEND),
+        draw_panel("frame 2 of 2, a longer caption", other, LEGEND),
+    )
+    assert first.size == second.size
+    assert corners(first, one) == corners(second, other)
+
+
+def test_a_long_note_has_all_its_words() -> None:
+    words = "one two three four five six seven eight nine ten eleven twelve"
+    short, long = (cells((160, 160), 2, c0=Cell("input", noise((160, 160)), note)) for note in ("one", words))
+    first, second = draw_panel("", short, None), draw_panel("", long, None)
+    assert second.height >= first.height + 2 * 13
+    _, top = corners(second, long)[0]
+    lines = boxes_of(without(second, long)[:top, _MARGIN : _MARGIN + 160].any(1))
+    assert len(lines) >= 4
+
+
+@pytest.mark.parametrize("size", [(160, 160), (72, 72), (1, 1), (10, 400), (400, 10), (512, 102)])
+def test_a_missing_picture_has_a_frame_with_its_note(size: Size) -> None:
+    text = "too small for the global discriminator (64 pixels a side)"
+    empty, full = (cells(size, 3, c1=Cell("global", None, note)) for note in ("", text))
+    bare, panel = draw_panel("", empty, LEGEND), draw_panel("", full, LEGEND)
+    top = corners(panel, full)[0][1]
+    column = max(size[0], _MIN_COLUMN)
+    wide = size[0] > 2 * size[1]
+    x = _MARGIN if wide else _MARGIN + column + _GAP
+    strip = np.asarray(panel)[:, x + 2]  # just inside the frame's left edge
+    inside = boxes_of((strip == drawing._FRAME).all(1))
+    assert len(inside) == 1
+    y0, y1 = inside[0]
+    assert y1 - y0 + 2 >= size[1]
+    assert wide or y0 - 1 == top
+    box = np.asarray(panel)[y0:y1, x + 1 : x + column - 1]
+    written = (box != drawing._FRAME).any(2)
+    assert written.sum() > 200
+    rows, columns = np.flatnonzero(written.any(1)), np.flatnonzero(written.any(0))
+    assert min(rows.min(), columns.min(), box.shape[0] - 1 - rows.max(), box.shape[1] - 1 - columns.max()) >= 4
+    assert (np.asarray(bare)[:, x + column // 2] == drawing._FRAME).all(1).sum() >= size[1] - 2
+
+
+# --- Legends -------------------------------------------------------------------------------------------
+
+
+def bar_of(panel: Image.Image) -> tuple[int, int, int]:
+    """Left, top and width of the bar's colours, which are `RAMP` from left to right."""
+    pixels = np.asarray(panel)
+    rows, columns = np.nonzero(pixels[:, :, 1] == 7)
+    left, right, top = int(columns.min()), int(columns.max()), int(rows.min())
+    bar = pixels[top, left : right + 1].astype(int)
+    assert (bar[:, 0] + bar[:, 2] == 255).all()
+    assert (np.diff(bar[:, 0]) >= 0).all()
+    assert (bar[0, 0], bar[-1, 0]) <= (1, 255)
+    assert bar[-1, 0] >= 253
+    return left, top, right + 1 - left
+
+
+def flat_cells(size: Size, count: int) -> list[Cell]:
+    return [Cell(title, Image.new("RGB", size, (0, 200, 0))) for title in TITLES[:count]]
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "width"), [((160, 160), 1, 120), ((256, 256), 2, 210), ((256, 256), 5, 360), ((9, 9), 1, 120)]
+)
+def test_the_bar_is_as_wide_as_suits_the_panel(size: Size, count: int, width: int) -> None:
+    panel = draw_panel("", flat_cells(size, count), LEGEND)
+    left, _, shown = bar_of(panel)
+    assert left == _MARGIN + 1
+    assert abs(shown + 2 - width) <= 2
+
+
+def test_ends_stand_under_the_bar() -> None:
+    legend = dataclasses.replace(LEGEND, text="")
+    panel = draw_panel("", flat_cells((256, 256), 3), legend)
+    left, top, width = bar_of(panel)
+    under = ink(panel)[top + 20 :]
+    columns = boxes_of(np.convolve(under.any(0), np.ones(9), "same") > 0)  # letters of a word run together
+    (low_left, _), (_, high_right) = columns
+    assert abs(low_left + 4 - left) <= 3
+    assert abs(high_right - 4 - (left + width)) <= 3
+
+
+def test_long_ends_do_not_meet() -> None:
+    panel = draw_panel("", flat_cells((160, 160), 1), Legend(RAMP, "W" * 40, "M" * 40, ""))
+    left, top, width = bar_of(panel)
+    under = ink(panel)[top + 16 :]
+    gaps = [b - a for a, b in boxes_of(~under[:, left : left + width].any(0))]
+    assert max(gaps) >= 8
+    assert not under[:, left + width + 2 :].any()
+
+
+def test_the_text_stands_beside_the_bar_or_below_it() -> None:
+    wide, narrow = (
+        draw_panel("", flat_cells((256, 256), 4), LEGEND),
+        draw_panel("", flat_cells((160, 160), 1), LEGEND),
+    )
+    left, top, width = bar_of(wide)
+    assert ink(wide)[top:, left + width + 12 :].sum() > 500
+    left, top, width = bar_of(narrow)
+    assert not ink(narrow)[top : top + 30, left + width + 2 :].any()
+    lines = boxes_of(ink(narrow)[top + 32 :].any(1))
+    assert len(lines) >= 3
+
+
+def test_a_map_of_few_colours_shows_equal_blocks() -> None:
+    few = Legend(np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200]], np.uint8), "", "", "")
+    cell = [Cell("", Image.new("RGB", (400, 400), (1, 2, 3)))]
+    pixels = np.asarray(draw_panel("", cell, few)).reshape(-1, 3)
+    counts = [int((pixels == colour).all(1).sum()) for colour in few.colours]
+    assert min(counts) > 0
+    assert max(counts) / min(counts) < 1.05
+
+
+def test_without_a_legend_the_panel_ends_below_the_pictures() -> None:
+    shown = cells((160, 160), 2)
+    panel = draw_panel("", shown, None)
+    assert panel.height == corners(panel, shown)[0][1] + 160 + _MARGIN
+
+
+@pytest.mark.parametrize("size", [(384, 256), (40, 40), (512, 30), (30, 512)])
+def test_a_heatmap_has_a_title_above_and_a_bar_below(size: Size) -> None:
+    heat = noise(size)
+    panel = draw_heatmap("flat → clay", Cell("generator attention", heat), dataclasses.replace(LEGEND, colours=RAMP))
+    left, top = corner_of(np.asarray(panel), heat)
+    assert left == (panel.width - size[0]) // 2
+    assert (np.asarray(panel)[:top] == HEADING).all(2).any()
+    assert (np.asarray(panel)[top + size[1] :] == TITLE).all(2).any()
+    assert (np.asarray(panel)[top + size[1] :, :, 1] == 7).sum() > 500
+    assert not without(panel, [Cell("", heat)])[top + size[1] : top + size[1] + 12].any()
+
+
+# --- Drawn once ----------------------------------------------------------------------------------------
+
+
+def test_warm_and_cold_panels_are_equal() -> None:
+    drawing._kept_sheet.cache_clear()
+    shown = cells((64, 64), 3, c2=Cell("gone", None, "no such map"))
+    cold = draw_panel("flat → clay", shown, LEGEND)
+    draw_panel("another heading", cells((64, 64), 3, c2=Cell("gone", None, "no such map")), LEGEND)
+    again = Legend(RAMP.copy(), LEGEND.low, LEGEND.high, LEGEND.text)
+    assert draw_panel("flat → clay", shown, again).tobytes() == cold.tobytes()
+    assert drawing._kept_sheet.cache_info()[:2] == (2, 1)
+
+
+def test_a_panel_that_is_drawn_into_leaves_the_next_alone() -> None:
+    shown = cells((64, 64), 2)
+    first = draw_panel("a", shown, LEGEND)
+    expected = first.tobytes()
+    first.paste((255, 0, 0), (0, 0, *first.size))
+    assert draw_panel("a", shown, LEGEND).tobytes() == expected
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"colours": RAMP[::-1]},
+        {"low": "little"},
+        {"high": "much"},
+        {"text": "Another sentence."},
+    ],
+)
+def test_every_part_of_a_legend_counts(change: dict[str, object]) -> None:
+    shown = cells((64, 64), 2)
+    other = dataclasses.replace(LEGEND, **change)  # type: ignore[arg-type]  # fields by name
+    before = draw_panel("a", shown, LEGEND)
+    assert draw_panel("a", shown, other).tobytes() != before.tobytes()
+
+
+def test_threads_draw_what_one_thread_draws() -> None:
+    kinds = [(size, count) for size in ((48, 48), (64, 32), (90, 20)) for count in (1, 2, 3)] * 6
+    jobs = [(f"job {number}", cells(size, count)) for number, (size, count) in enumerate(kinds)]
+    expected = [draw_panel(heading, shown, LEGEND).tobytes() for heading, shown in jobs]
+    drawing._kept_sheet.cache_clear()
+    barrier = threading.Barrier(6)
+
+    def work(part: int) -> list[bytes]:
+        barrier.wait()
+        return [draw_panel(heading, shown, LEGEND).tobytes() for heading, shown in jobs[part::6]]
+
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(work, range(6)))
+    assert all(result == expected[part::6] for part, result in enumerate(results))
+
+
+# --- Sizes to look at ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((360, 300), (360, 300)),
+        ((160, 1), (160, 1)),
+        ((1024, 768), (360, 270)),
+        ((4000, 10), (720, 2)),
+        ((1000, 500), (360, 180)),
+        ((1000, 499), (720, 359)),
+        ((500, 100), (500, 100)),
+        ((1, 9000), (1, 360)),
+        ((1, 1), (160, 160)),
+        ((72, 72), (216, 216)),
+        ((100, 159), (200, 318)),
+        ((80, 40), (160, 80)),
+    ],
+)
+def test_sizes_to_look_at(size: Size, expected: Size) -> None:
+    assert shown_size(size) == expected
+
+
+@given(st.tuples(st.integers(1, 70_000), st.integers(1, 70_000)))
+def test_any_size_is_shown_neither_tiny_nor_huge(size: Size) -> None:
+    shown = shown_size(size)
+    assert min(shown) >= 1
+    most = 720 if size[0] > 2 * size[1] else 360
+    assert 160 <= max(shown) <= most
+    if max(size) <= most:
+        factor = shown[0] // size[0]
+        assert shown == (factor * size[0], factor * size[1])
+    assert shown_size(shown) == shown

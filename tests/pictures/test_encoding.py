@@ -1,0 +1,446 @@
+"""Results in every format: transparency, timing, resolution and profile kept, files whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ugatit_cli.errors import OutputError, PictureError, UsageError
+from ugatit_cli.files import write_atomic, write_together
+from ugatit_cli.pictures.encoding import encode, output_format, suffix_for
+from ugatit_cli.pictures.reading import SUFFIXES, Frame, Picture, from_pil, read_picture
+
+Image.init()
+
+
+def here(*formats: str) -> list[str]:
+    """Those of the formats that this Pillow writes: AVIF came with 11.3."""
+    return [format for format in formats if format in Image.SAVE]
+
+
+EVERY = here("PNG", "JPEG", "WEBP", "GIF", "AVIF", "TIFF", "BMP", "PPM", "TGA", "JPEG2000")
+WITH_ALPHA = here("PNG", "WEBP", "TIFF", "TGA", "JPEG2000", "AVIF")
+MOVING = ["GIF", "WEBP", "PNG"]
+
+
+def noise(width: int = 32, height: int = 24, seed: int = 0) -> Image.Image:
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def smooth(width: int = 48, height: int = 32) -> Image.Image:
+    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    return Image.fromarray(np.stack([x, y, (x + y) / 2], -1).astype(np.uint8))
+
+
+def distance(one: Image.Image, other: Image.Image) -> float:
+    return float(np.abs(np.asarray(one, float) - np.asarray(other, float)).mean())
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+def see_through(mark: int = 0) -> Frame:
+    """A black square on transparent ground, whose upper left corner is at (mark, mark)."""
+    alpha = Image.new("L", (16, 16), 0)
+    alpha.paste(255, (mark, mark, mark + 8, mark + 8))
+    return Frame(Image.new("RGB", (16, 16), (0, 0, 0)), alpha)
+
+
+# --- stills
+
+
+@pytest.mark.parametrize("format", EVERY)
+def test_opaque_picture_round_trip(format: str) -> None:
+    again = read_picture(encode(from_pil(smooth()), format))
+    assert (again.format, again.size, again.frames[0].alpha) == (format, (48, 32), None)
+    assert distance(again.frames[0].rgb, smooth()) < 5
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "BMP", "PPM", "TGA"])
+def test_lossless_formats_keep_every_pixel(format: str) -> None:
+    assert read_picture(encode(from_pil(noise()), format)).frames[0].rgb.tobytes() == noise().tobytes()
+
+
+@pytest.mark.parametrize("format", WITH_ALPHA)
+def test_alpha_is_kept(format: str) -> None:
+    alpha = Image.linear_gradient("L").resize((48, 32))
+    again = read_picture(encode(Picture((Frame(smooth(), alpha),), "PNG"), format)).frames[0]
+    assert again.alpha is not None
+    assert distance(again.alpha, alpha) < 3
+
+
+@pytest.mark.parametrize("format", ["JPEG", "BMP", "PPM"])
+def test_alpha_goes_over_white_where_there_is_none(format: str) -> None:
+    again = read_picture(encode(Picture((see_through(),), "PNG"), format)).frames[0]
+    assert again.alpha is None
+    assert np.min(again.rgb.getpixel((15, 15)) or 0) > 250
+    assert np.max(again.rgb.getpixel((2, 2)) or 255) < 5
+
+
+def test_gif_alpha_has_one_bit() -> None:
+    alpha = Image.new("L", (4, 1))
+    alpha.putdata([0, 127, 128, 255])
+    again = read_picture(encode(Picture((Frame(Image.new("RGB", (4, 1)), alpha),), "PNG"), "GIF")).frames[0]
+    assert again.alpha is not None
+    assert again.alpha.tobytes() == bytes([0, 0, 255, 255])
+
+
+def test_gif_of_few_colours_is_exact() -> None:
+    image = noise(15, 17)
+    assert read_picture(encode(from_pil(image), "GIF")).frames[0].rgb.tobytes() == image.tobytes()
+
+
+def test_gif_of_many_colours_is_dithered() -> None:
+    """Seen from afar, it is closer to the picture than the nearest colours of a palette would be."""
+    image = smooth(64, 64)
+    written = read_picture(encode(from_pil(image), "GIF")).frames[0].rgb
+    plain = image.quantize(256, Image.Quantize.MEDIANCUT).convert("RGB")
+    afar, afar_plain = (distance(i.reduce(4), image.reduce(4)) for i in (written, plain))
+    assert afar < afar_plain / 1.5
+
+
+def test_jpeg_keeps_full_colour_resolution() -> None:
+    assert opened(encode(from_pil(smooth()), "JPEG")).layer == [(1, 1, 1, 0), (2, 1, 1, 1), (3, 1, 1, 1)]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("quality", [94, 95, 100])
+def test_jpeg_of_noise(quality: int, capfd: pytest.CaptureFixture[str]) -> None:
+    """Larger than the buffer in which Pillow would optimise it."""
+    assert opened(encode(from_pil(noise(300, 260)), "JPEG", quality=quality)).size == (300, 260)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_jpeg_is_optimised() -> None:
+    plain = io.BytesIO()
+    smooth().save(plain, "JPEG", quality=95, subsampling=0)
+    assert len(encode(from_pil(smooth()), "JPEG")) < len(plain.getvalue())
+
+
+@pytest.mark.parametrize("format", here("JPEG", "WEBP", "AVIF"))
+def test_quality_sets_the_size(format: str) -> None:
+    sizes = [len(encode(from_pil(noise()), format, quality=quality)) for quality in (10, 60, 99)]
+    assert sizes == sorted(set(sizes))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_webp_of_quality_100_is_lossless(count: int) -> None:
+    images = [noise(seed=seed) for seed in range(count)]
+    picture = Picture(tuple(Frame(image, None) for image in images), "PNG", (50,) * (count if count > 1 else 0))
+    again = read_picture(encode(picture, "WEBP", quality=100))
+    assert [frame.rgb.tobytes() for frame in again.frames] == [image.tobytes() for image in images]
+
+
+@pytest.mark.parametrize("format", here("JPEG", "WEBP", "AVIF"))
+@pytest.mark.parametrize("quality", [0, 101, -5])
+def test_quality_out_of_range(format: str, quality: int) -> None:
+    with pytest.raises(UsageError, match="quality"):
+        encode(from_pil(noise()), format, quality=quality)
+
+
+@pytest.mark.parametrize("format", ["PNG", "GIF", "BMP", "TIFF"])
+def test_quality_means_nothing_to_other_formats(format: str) -> None:
+    assert encode(from_pil(noise()), format, quality=7) == encode(from_pil(noise()), format)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "BMP"])
+def test_resolution_is_kept(format: str) -> None:
+    dpi = read_picture(encode(Picture((Frame(noise(), None),), "JPEG", dpi=(300.0, 150.0)), format)).dpi
+    assert dpi == pytest.approx((300, 150), abs=0.1)
+
+
+@pytest.mark.parametrize("format", here("PNG", "JPEG", "WEBP", "TIFF", "AVIF"))
+@pytest.mark.parametrize("had_profile", [True, False])
+def test_profile_is_embedded_when_the_source_had_one(format: str, had_profile: bool) -> None:
+    picture = Picture((Frame(noise(), None),), "PNG", had_profile=had_profile)
+    assert ("icc_profile" in opened(encode(picture, format)).info) == had_profile
+
+
+def test_metadata_of_the_caller_stays_out() -> None:
+    image = noise()
+    image.info = {"icc_profile": b"foreign", "dpi": (9, 9), "transparency": (1, 2, 3)}
+    assert encode(Picture((Frame(image, None),), "PNG"), "PNG") == encode(from_pil(noise()), "PNG")
+
+
+@pytest.mark.parametrize("format", ["WEBP", "JPEG", "GIF", "TGA"])
+def test_side_limit_of_a_format(format: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(OutputError, match="pixels a side") as caught:
+        encode(from_pil(Image.new("RGB", (70_000, 1))), format)
+    assert "png" in caught.value.hint
+    assert capfd.readouterr() == ("", "")
+
+
+def test_failure_of_an_encoder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("the codec gave up")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OutputError, match=r"WEBP: .*the codec gave up") as caught:
+        encode(from_pil(noise()), "WEBP")
+    assert caught.value.hint == "Use --format png."
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF"])
+def test_many_threads_encode_at_once(format: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: encode(from_pil(noise()), format), range(12)))
+    assert len(set(results)) == 1
+
+
+# --- animations
+
+
+def moving(alpha: bool, loop: int | None = 0, durations: tuple[int, ...] = (50, 70, 200)) -> Picture:
+    if alpha:
+        return Picture(tuple(see_through(mark) for mark in (0, 4, 8)), "GIF", durations, loop)
+    return Picture(tuple(Frame(noise(seed=seed), None) for seed in range(3)), "GIF", durations, loop)
+
+
+@pytest.mark.parametrize("format", here(*MOVING, "AVIF"))
+@pytest.mark.parametrize("alpha", [True, False])
+def test_animation_keeps_frames_and_timing(format: str, alpha: bool) -> None:
+    again = read_picture(encode(moving(alpha), format))
+    assert (len(again.frames), again.durations, again.format) == (3, (50, 70, 200), format)
+
+
+@pytest.mark.parametrize("format", MOVING)
+@pytest.mark.parametrize("loop", [None, 0, 3])
+def test_animation_keeps_its_loop(format: str, loop: int | None) -> None:
+    assert read_picture(encode(moving(False, loop), format)).loop == loop
+
+
+def test_gif_that_plays_once_has_no_loop_extension() -> None:
+    assert b"NETSCAPE" not in encode(moving(False, None), "GIF")
+
+
+@pytest.mark.parametrize("format", MOVING)
+def test_animation_keeps_its_transparency(format: str) -> None:
+    again = read_picture(encode(moving(True), format, quality=100 if format == "WEBP" else None))
+    for frame, source in zip(again.frames, moving(True).frames, strict=True):
+        assert frame.alpha is not None
+        assert source.alpha is not None
+        assert frame.alpha.tobytes() == source.alpha.tobytes()
+
+
+def test_gif_edge_of_the_transparent_entrys_colour_is_kept() -> None:
+    """Pillow cuts a frame to what differs from the transparent entry's colour."""
+    black = Frame(Image.new("RGB", (16, 16), (0, 0, 0)), None)
+    white = Image.new("RGB", (16, 16), (0, 0, 0))
+    white.paste((255, 255, 255), (6, 6, 9, 9))
+    picture = Picture((see_through(), Frame(white, None), black), "GIF", (50, 50, 50))
+    again = read_picture(encode(picture, "GIF"))
+    assert [frame.alpha is None for frame in again.frames] == [False, True, True]
+
+
+@pytest.mark.parametrize("format", MOVING)
+def test_animation_of_mixed_opacity(format: str) -> None:
+    picture = Picture((Frame(noise(16, 16), None), see_through(4)), "GIF", (50, 50))
+    again = read_picture(encode(picture, format))
+    assert [frame.alpha is None for frame in again.frames] == [True, False]
+
+
+@pytest.mark.parametrize(("written", "read"), [(44, 40), (46, 50), (3, 10)])
+def test_gif_timing_is_rounded(written: int, read: int) -> None:
+    assert read_picture(encode(moving(False, 0, (written, 50, 50)), "GIF")).durations[0] == read
+
+
+def test_apng_frame_of_minutes() -> None:
+    assert read_picture(encode(moving(False, 0, (90_123, 50, 50)), "PNG")).durations == (90_000, 50, 50)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "BMP", "TIFF", "PPM"])
+def test_animation_needs_a_format_of_frames(format: str) -> None:
+    with pytest.raises(PictureError, match="3 frames") as caught:
+        encode(moving(False), format)
+    assert "webp" in caught.value.hint
+
+
+# --- names of formats
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted", "written"),
+    [
+        *((format, "same", format) for format in EVERY),
+        *((format, "same", "PNG") for format in ("HEIF", "ICO", "PSD", "EPS", "XPM", "NOSUCH", "")),
+        ("MPO", "same", "JPEG"),
+        ("GIF", "png", "PNG"),
+        ("HEIF", "jpg", "JPEG"),
+        ("PNG", "webp", "WEBP"),
+    ],
+)
+def test_output_format(source: str, wanted: str, written: str) -> None:
+    assert output_format(source, wanted) == written
+
+
+def test_output_format_that_can_not_be_written_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(Image.SAVE, "AVIF", raising=False)
+    assert output_format("AVIF", "same") == "PNG"
+
+
+def test_unknown_wanted_format() -> None:
+    with pytest.raises(UsageError, match="tiff"):
+        output_format("PNG", "tiff")
+
+
+@pytest.mark.parametrize("format", EVERY)
+def test_suffix_leads_back_to_the_format(format: str) -> None:
+    assert Image.EXTENSION[suffix_for(format)] == format
+    assert suffix_for(format) in SUFFIXES
+
+
+def test_usual_suffixes() -> None:
+    assert [suffix_for(format) for format in ("PNG", "JPEG", "WEBP", "QOI")] == [
+        ".png",
+        ".jpg",
+        ".webp",
+        ".qoi",
+    ]
+
+
+# --- files
+
+
+def test_file_is_written_into_new_folders(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "c.png"
+    write_atomic(path, b"data")
+    assert path.read_bytes() == b"data"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    old = os.umask(0o027)
+    yield
+    os.umask(old)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.usefixtures("umask")
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "a.png", b"data")
+    assert stat.S_IMODE((tmp_path / "a.png").stat().st_mode) == 0o640
+
+
+class FailingFile(io.BytesIO):
+    """A file on a device that fails at the first write."""
+
+    def write(self, _: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+FAILURES: list[tuple[BaseException, type[BaseException], str]] = [
+    (OSError(errno.ENOSPC, "No space left on device"), OutputError, "no space left on the device for "),
+    (PermissionError(errno.EACCES, "Permission denied"), OutputError, "permission denied"),
+    (OSError(errno.EIO, "Input/output error"), OutputError, "input/output error"),
+    (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
+    (RuntimeError("anything"), RuntimeError, "anything"),
+]
+
+
+@pytest.mark.parametrize(("error", "raised", "message"), FAILURES)
+def test_failure_leaves_the_old_file_and_nothing_else(
+    error: BaseException,
+    raised: type[BaseException],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        assert len(list(tmp_path.iterdir())) == 2
+        raise error
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(raised, match=message) as caught:
+        write_atomic(path, b"new")
+    assert not isinstance(caught.value, OutputError) or (caught.value.hint and str(path) in caught.value.message)
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"old", [path])
+
+
+def test_failure_in_mid_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = Path.open
+
+    def open_failing(self: Path, mode: str = "r") -> FailingFile:
+        really(self, mode).close()
+        return FailingFile()
+
+    monkeypatch.setattr(Path, "open", open_failing)
+    with pytest.raises(OutputError, match="no space left"):
+        write_atomic(tmp_path / "a.png", b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(OutputError, match="is a folder"):
+        write_atomic(tmp_path / "a.png", b"data")
+
+
+def test_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"")
+    with pytest.raises(OutputError, match="can't be written"):
+        write_atomic(tmp_path / "a" / "b.png", b"data")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such device file")
+def test_device_is_not_replaced() -> None:
+    with pytest.raises(OutputError, match="device"):
+        write_atomic(Path("/dev/null"), b"data")
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=255)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows refuses many of these characters")
+@given(name=names.filter(lambda name: name not in {".", ".."} and len(name.encode()) <= 255))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_name_that_a_file_may_have(name: str, tmp_path: Path) -> None:
+    write_atomic(tmp_path / name, name.encode())
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == name.encode()
+    (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".png", "é" * 125 + ".png", "漢" * 83 + ".png"])
+def test_longest_names(name: str, tmp_path: Path) -> None:
+    write_atomic(tmp_path / name, b"data")
+    assert (tmp_path / name).read_bytes() == b"data"
+
+
+def test_name_that_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="too long"):
+        write_atomic(tmp_path / ("x" * 300), b"data")
+
+
+def test_transparency_is_flattened_over_the_background() -> None:
+    frame = Frame(Image.new("RGB", (8, 8), "red"), Image.new("L", (8, 8), 0))
+    data = encode(Picture((frame,), "PNG"), "JPEG", background=(0, 0, 255))
+    assert opened(data).getpixel((4, 4))[2] > 250  # type: ignore[index]
+
+
+def test_files_of_one_result_are_written_together(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("new.png", "old.png", "folder")]
+    paths[1].write_bytes(b"old")
+    paths[2].mkdir()
+    with pytest.raises(OutputError, match="folder: is a folder"):
+        write_together([(path, path.name.encode()) for path in paths])
+    assert not paths[0].exists()  # it would be a result that lacks others
+    assert paths[1].read_bytes() == b"old.png"  # what was there is never removed
+    write_together([(path, b"data") for path in paths[:2]])
+    assert [path.read_bytes() for path in paths[:2]] == [b"data", b"data"]

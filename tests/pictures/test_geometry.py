@@ -1,0 +1,302 @@
+"""The way of a picture through a network: sizes, padding, tiles."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ugatit_cli.config import FITS, Fit, ModelConfig
+from ugatit_cli.errors import UsageError
+from ugatit_cli.pictures.geometry import (
+    MAX_ASPECT,
+    MAX_SIDE,
+    MIN_SIDE,
+    TILE_ABOVE,
+    TILE_SIDE,
+    Geometry,
+    SizeOptions,
+    check_options,
+    corner,
+    from_network,
+    output_size,
+    plan_geometry,
+    tile_corners,
+    tile_weight,
+    tile_weights,
+    to_network,
+)
+
+LIGHT = ModelConfig(image_size=256)
+FULL = ModelConfig(image_size=256, variant="full")
+
+sides = st.integers(1, 5000)
+sizes = st.tuples(sides, sides)
+image_sizes = st.integers(4, 128).map(lambda n: 4 * n)
+fits = st.sampled_from(FITS)
+tiles = st.none() | st.just(0) | st.integers(16, 512).map(lambda n: 4 * n)
+
+
+def noise(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(7).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+# --- Sizes ---------------------------------------------------------------------------------------------
+
+
+@given(sizes, image_sizes, fits, tiles)
+def test_a_light_network_gets_what_it_can_take(size: tuple[int, int], side: int, fit: Fit, tile: int | None) -> None:
+    plan = plan_geometry(size, ModelConfig(image_size=side), SizeOptions(fit, tile))
+    assert plan.output == size
+    for inner, outer in zip(plan.scaled, plan.network, strict=True):
+        assert outer % 4 == 0
+        assert outer >= MIN_SIDE
+        assert 1 <= inner <= outer
+        # No more padding than that takes.
+        assert outer == MIN_SIDE or outer - inner < 4
+    assert plan.tile == 0 or (plan.tile >= 64 and plan.tile % 4 == 0 and max(plan.network) > plan.tile)
+    if tile == 0:
+        assert plan.tile == 0
+
+
+@given(sizes, image_sizes, fits)
+def test_a_full_network_gets_squares_of_its_size_only(size: tuple[int, int], side: int, fit: Fit) -> None:
+    plan = plan_geometry(size, ModelConfig(image_size=side, variant="full"), SizeOptions(fit))
+    assert plan.output == size
+    assert all(inner <= outer for inner, outer in zip(plan.scaled, plan.network, strict=True))
+    if plan.network == (side, side):
+        assert plan.tile == 0
+    else:
+        assert fit == "native"
+        assert plan.tile == side
+        assert min(plan.network) >= side
+    if fit == "native":
+        assert plan.scaled == size
+
+
+@given(sizes, image_sizes, st.booleans())
+def test_aspect_is_kept_within_a_pixel(size: tuple[int, int], side: int, light: bool) -> None:
+    config = ModelConfig(image_size=side, variant="light" if light else "full")
+    plan = plan_geometry(size, config, SizeOptions())
+    width, height = plan.scaled
+    factor = max(plan.scaled) / max(size)
+    assert abs(width - max(1, size[0] * factor)) <= 1
+    assert abs(height - max(1, size[1] * factor)) <= 1
+
+
+@given(sizes, image_sizes)
+def test_light_models_scale_the_short_side_full_ones_the_long_side(size: tuple[int, int], side: int) -> None:
+    light = plan_geometry(size, ModelConfig(image_size=side), SizeOptions()).scaled
+    full = plan_geometry(size, ModelConfig(image_size=side, variant="full"), SizeOptions()).scaled
+    assert max(full) == side
+    assert max(light) <= MAX_ASPECT * side
+    assert min(light) == side or max(light) == MAX_ASPECT * side
+
+
+@given(sizes)
+def test_squash_is_the_papers_square(size: tuple[int, int]) -> None:
+    for config in (LIGHT, FULL):
+        plan = plan_geometry(size, config, SizeOptions("squash"))
+        assert plan == Geometry((256, 256), (256, 256), size)
+
+
+@pytest.mark.parametrize("size", [(1, 10_000), (10_000, 1), (1, MAX_SIDE), (3, 50_000)])
+def test_an_extreme_aspect_stays_small(size: tuple[int, int]) -> None:
+    plan = plan_geometry(size, LIGHT, SizeOptions())
+    assert max(plan.network) == MAX_ASPECT * 256
+    assert min(plan.network) == MIN_SIDE
+
+
+def test_native_strips_are_not_padded_to_a_tile() -> None:
+    plan = plan_geometry((10, 240_000), LIGHT, SizeOptions("native"))
+    assert plan == Geometry((10, 240_000), (16, 240_000), (10, 240_000), TILE_SIDE)
+
+
+def test_native_pictures_are_tiled_above_a_fixed_size() -> None:
+    side = round(TILE_ABOVE**0.5)
+    assert plan_geometry((side, side), LIGHT, SizeOptions("native")).tile == 0
+    assert plan_geometry((side, side + 1), LIGHT, SizeOptions("native")).tile == TILE_SIDE
+    assert plan_geometry((side, side + 1), LIGHT, SizeOptions("native", 0)).tile == 0
+    assert plan_geometry((side, side + 1), LIGHT, SizeOptions("native", 256)).tile == 256
+
+
+def test_tiles_are_for_every_fit_but_only_where_they_are_smaller() -> None:
+    assert plan_geometry((512, 512), LIGHT, SizeOptions("aspect", 128)).tile == 128
+    assert plan_geometry((512, 512), LIGHT, SizeOptions("squash", 128)).tile == 128
+    assert plan_geometry((512, 512), LIGHT, SizeOptions("aspect", 256)).tile == 0
+    assert plan_geometry((512, 512), LIGHT, SizeOptions("aspect", 512)).tile == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "result"),
+    [
+        ("same", (300, 200)),
+        ("model", (384, 256)),
+        ("100", (150, 100)),
+        ("1", (2, 1)),
+        ("40x20", (40, 20)),
+        ("20x40", (20, 40)),
+        ("65500x1", (65500, 1)),
+    ],
+)
+def test_output_sizes(wanted: str, result: tuple[int, int]) -> None:
+    assert plan_geometry((300, 200), LIGHT, SizeOptions(output=wanted)).output == result
+
+
+@given(sizes, st.integers(1, 5000))
+def test_a_number_is_the_short_side(size: tuple[int, int], wanted: int) -> None:
+    try:
+        width, height = output_size(size, size, str(wanted))
+    except UsageError:
+        assert max(size) / min(size) * wanted > MAX_SIDE - 1
+        return
+    assert min(width, height) == wanted
+    assert abs(max(width, height) - wanted * max(size) / min(size)) <= 0.5
+
+
+# --- What can't be -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", ["", "big", "0", "0x10", "10x0", "10x", "x10", "-5", "1.5", "10X20", "65501", "٣"])
+def test_sizes_that_make_no_sense(size: str) -> None:
+    with pytest.raises(UsageError, match="size") as caught:
+        SizeOptions(output=size)
+    assert size in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_size_too_large_for_one_picture_only() -> None:
+    options = SizeOptions(output="40000")
+    with pytest.raises(UsageError, match=r"a size of 40000 \(80000x40000 pixels\)"):
+        plan_geometry((200, 100), LIGHT, options)
+
+
+@pytest.mark.parametrize("tile", [-4, 4, 60, 63, 66, MAX_SIDE + 4])
+def test_tiles_that_make_no_sense(tile: int) -> None:
+    with pytest.raises(UsageError, match=f"tile of {tile} pixels"):
+        SizeOptions(tile=tile)
+
+
+def test_an_unknown_fit() -> None:
+    with pytest.raises(UsageError, match="unknown fit 'stretch'"):
+        SizeOptions("stretch")  # type: ignore[arg-type]  # what an untyped caller may give
+
+
+@pytest.mark.parametrize(("fit", "tile"), [("native", 0), ("native", 64), ("aspect", 64), ("squash", 512)])
+def test_a_full_model_takes_tiles_of_its_own_size_only(fit: Fit, tile: int) -> None:
+    options = SizeOptions(fit, tile)
+    check_options(LIGHT, options)
+    with pytest.raises(UsageError, match="full model") as caught:
+        check_options(FULL, options)
+    assert "256" in caught.value.hint
+    with pytest.raises(UsageError, match="full model"):
+        plan_geometry((256, 256), FULL, options)
+
+
+@pytest.mark.parametrize(("fit", "tile"), [("native", None), ("native", 256), ("aspect", 0), ("squash", 256)])
+def test_what_a_full_model_does_take(fit: Fit, tile: int | None) -> None:
+    options = SizeOptions(fit, tile)
+    check_options(FULL, options)
+    plan = plan_geometry((600, 400), FULL, options)
+    assert (plan.tile or plan.network[0], plan.tile or plan.network[1]) == (256, 256)
+
+
+# --- To the network and back ---------------------------------------------------------------------------
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.booleans(), st.none() | st.just(64))
+def test_nothing_is_lost_where_nothing_is_scaled(width: int, height: int, light: bool, tile: int | None) -> None:
+    config = ModelConfig(image_size=64, variant="light" if light else "full")
+    plan = plan_geometry((width, height), config, SizeOptions("native", tile))
+    picture = noise(width, height)
+    pixels = to_network(picture, plan)
+    assert pixels.shape == (plan.network[1], plan.network[0], 3)
+    assert pixels.dtype == np.uint8
+    assert from_network(pixels, plan).tobytes() == picture.tobytes()
+
+
+def test_padding_reflects_and_is_centred() -> None:
+    picture = Image.fromarray(np.arange(18, dtype=np.uint8).repeat(3).reshape(1, 18, 3).repeat(18, axis=0))
+    plan = plan_geometry((18, 18), LIGHT, SizeOptions("native"))
+    assert plan.network == (20, 20)
+    assert to_network(picture, plan)[0, :, 0].tolist() == [1, *range(18), 16]
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.booleans())
+def test_the_corner_is_where_the_picture_begins(width: int, height: int, light: bool) -> None:
+    config = ModelConfig(image_size=64, variant="light" if light else "full")
+    plan = plan_geometry((width, height), config, SizeOptions("native"))
+    picture = noise(width, height)
+    left, top = corner(plan)
+    inside = to_network(picture, plan)[top : top + height, left : left + width]
+    np.testing.assert_array_equal(inside, np.asarray(picture))
+
+
+@given(st.integers(1, 60), st.integers(1, 60), fits, st.sampled_from([LIGHT, FULL]))
+def test_one_colour_stays_that_colour(width: int, height: int, fit: Fit, config: ModelConfig) -> None:
+    small = dataclasses.replace(config, image_size=32, global_layers=3)
+    plan = plan_geometry((width, height), small, SizeOptions(fit))
+    pixels = to_network(Image.new("RGB", (width, height), (10, 200, 77)), plan)
+    assert pixels.shape == (plan.network[1], plan.network[0], 3)
+    assert (pixels == (10, 200, 77)).all()
+    back = from_network(pixels, plan)
+    assert back.size == (width, height)
+    assert back.getcolors() == [(width * height, (10, 200, 77))]
+
+
+# --- Tiles ---------------------------------------------------------------------------------------------
+
+
+def spans(side: int, tile: int) -> list[int]:
+    return sorted({left for left, _ in tile_corners((side, 1), tile)})
+
+
+@given(st.integers(4, 5000).map(lambda n: 4 * n), st.integers(16, 1024).map(lambda n: 4 * n))
+def test_tiles_cover_everything_and_overlap_by_a_quarter(side: int, tile: int) -> None:
+    starts = spans(side, tile)
+    if side <= tile:
+        assert starts == [0]
+        return
+    assert starts[0] == 0
+    assert starts[-1] + tile == side
+    steps = np.diff(starts)
+    assert (steps > 0).all()
+    assert (tile - steps >= tile // 4).all()
+    assert steps.max() - steps.min() <= 1
+    # Not one more than it takes.
+    assert (len(starts) - 2) * (tile * 3 // 4) < side - tile
+
+
+def test_tiles_go_in_both_directions() -> None:
+    assert list(tile_corners((100, 160), 64)) == [
+        (x, y) for y in (0, 48, 96) for x in (0, 36)
+    ]  # fmt: skip
+
+
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_every_pixel_of_a_tile_counts_the_middle_most(width: int, height: int) -> None:
+    weights = tile_weights(width, height)
+    assert weights.shape == (height, width, 1)
+    assert weights.dtype == np.float32
+    assert (weights > 0).all()
+    assert weights.max() == weights[height // 2, width // 2, 0]
+    np.testing.assert_array_equal(weights, weights[::-1, ::-1])
+
+
+@given(st.integers(1, 300))
+def test_a_tile_counts_at_all_positions_as_at_its_pixels(side: int) -> None:
+    along = tile_weights(side, 10_001)[5_000, :, 0]
+    np.testing.assert_array_equal(tile_weight(np.arange(side) + 0.5, side), along)
+    assert tile_weight(np.array([0, side]), side).tolist() == [along[0], along[-1]]
+    assert tile_weight(np.array([-0.01, side + 0.01, -side, 2 * side]), side).tolist() == [0, 0, 0, 0]
+    assert tile_weight(np.array([side / 2]), side).tolist() == [1]
+
+
+def test_a_tiles_weight_falls_off_evenly() -> None:
+    weights = tile_weight(np.arange(1, 64), 64)
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(np.diff(weights), [1 / 32] * 31 + [-1 / 32] * 31)

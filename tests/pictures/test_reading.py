@@ -1,0 +1,612 @@
+"""Reading pictures: every mode, orientation, profile and animation; and a reason for every broken file."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+from ugatit_cli.errors import PictureError
+from ugatit_cli.pictures.reading import (
+    MAX_PIXELS,
+    SUFFIXES,
+    Frame,
+    composite,
+    from_pil,
+    read_picture,
+    restore_alpha,
+    srgb_profile,
+)
+
+WHITE = (255, 255, 255)
+COLOUR = (200, 100, 40)
+
+
+def saved(image: Image.Image, format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def noise(width: int = 32, height: int = 24) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def pixel(image: Image.Image, at: tuple[int, int] = (0, 0)) -> tuple[int, ...]:
+    found = image.getpixel(at)
+    assert isinstance(found, tuple)
+    return found
+
+
+def opacity(frame: Frame, at: tuple[int, int] = (0, 0)) -> int:
+    assert frame.alpha is not None
+    found = frame.alpha.getpixel(at)
+    assert isinstance(found, int)
+    return found
+
+
+def near(one: npt.ArrayLike, other: npt.ArrayLike, tolerance: int) -> bool:
+    return int(np.abs(np.subtract(one, other, dtype=int)).max()) <= tolerance
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, depth: int, kind: int, rows: bytes, *chunks: bytes) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + body + chunk(b"IEND", b"")
+
+
+def swapped_profile(other: bytes = b"gXYZ") -> bytes:
+    """SRGB with the primary of red exchanged with another entry, by default that of green."""
+    data = srgb_profile()
+    table, rest = data[:300], data[300:]
+    return table.replace(b"rXYZ", b"????").replace(other, b"rXYZ").replace(b"????", other) + rest
+
+
+def grey_profile() -> bytes:
+    """A grey profile of gamma 1."""
+    white = struct.pack(">III", 0xF6D6, 0x10000, 0xD32D)
+    tags = [(b"wtpt", b"XYZ \0\0\0\0" + white), (b"kTRC", b"curv\0\0\0\0\0\0\0\0")]
+    table, body = struct.pack(">I", len(tags)), b""
+    for name, data in tags:
+        table += name + struct.pack(">II", 128 + 4 + 12 * len(tags) + len(body), len(data))
+        body += data
+    head = b"\0\0\0\0" + struct.pack(">I", 0x02400000) + b"mntrGRAYXYZ " + b"\0" * 12 + b"acsp" + b"\0" * 28
+    head += white
+    head = struct.pack(">I", 128 + len(table) + len(body)) + head.ljust(124, b"\0")
+    return head + table + body
+
+
+# --- formats and modes
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "JPEG2000", "ICO"])
+def test_reads_format(format: str) -> None:
+    picture = read_picture(saved(Image.new("RGB", (32, 32), COLOUR), format))
+    assert (picture.format, picture.size, picture.animated) == (format, (32, 32), False)
+    assert picture.frames[0].rgb.mode == "RGB"
+    assert near(pixel(picture.frames[0].rgb), COLOUR, 4)
+    assert picture.frames[0].alpha is None
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"])
+def test_colour_modes(mode: str) -> None:
+    source = Image.new("RGB", (4, 3), COLOUR)
+    steps = {"P": ["P"], "PA": ["P", "PA"], "RGBa": ["RGBA", "RGBa"]}.get(mode, [mode])
+    image = source.quantize(2) if steps[0] == "P" else source
+    for step in steps:
+        image = image.convert(step)
+    frame = from_pil(image).frames[0]
+    assert (frame.rgb.mode, frame.alpha) == ("RGB", None)
+    assert near(pixel(frame.rgb), COLOUR, 4)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "La", "I", "F"])
+def test_grey_modes(mode: str) -> None:
+    image = Image.new("LA" if mode == "La" else mode, (4, 3), {"1": 1, "F": 100.0}.get(mode, 100))
+    if mode in {"LA", "La"}:
+        image.putalpha(255)
+    frame = from_pil(image.convert(mode)).frames[0]
+    assert frame.alpha is None
+    assert pixel(frame.rgb) == (WHITE if mode == "1" else (100, 100, 100))
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I;16L", "I"])
+@pytest.mark.parametrize(("value", "grey"), [(0, 0), (300, 1), (32896, 128), (65535, 255)])
+def test_sixteen_bit_grey_is_scaled(mode: str, value: int, grey: int) -> None:
+    image = Image.new(mode, (2, 1), value)
+    assert pixel(from_pil(image).frames[0].rgb) == (grey,) * 3
+
+
+def test_sixteen_bit_png_from_file() -> None:
+    image = Image.fromarray(np.array([[0, 25700, 65535]], np.uint16))
+    rgb = read_picture(saved(image, "PNG")).frames[0].rgb
+    assert [pixel(rgb, (x, 0))[0] for x in range(3)] == [0, 100, 255]
+
+
+@pytest.mark.parametrize(
+    ("values", "greys"),
+    [
+        ([0, 0.5, 1], [0, 128, 255]),
+        ([-5, 99.6, 300], [0, 100, 255]),
+        ([np.nan, np.inf, -np.inf], [0, 255, 0]),
+    ],
+)
+def test_float_grey(values: list[float], greys: list[int]) -> None:
+    rgb = from_pil(Image.fromarray(np.array([values], np.float32))).frames[0].rgb
+    assert [pixel(rgb, (x, 0))[0] for x in range(3)] == greys
+
+
+def test_negative_integers_are_black() -> None:
+    assert pixel(from_pil(Image.new("I", (1, 1), -7)).frames[0].rgb) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "RGBa", "La"])
+def test_alpha_comes_apart(mode: str) -> None:
+    straight = Image.new("LA" if mode[0] == "L" else "RGBA", (2, 2), (80, 51) if mode[0] == "L" else (80, 80, 80, 51))
+    frame = from_pil(straight.convert(mode)).frames[0]
+    assert opacity(frame) == 51
+    assert near(pixel(frame.rgb), (80, 80, 80), 3)
+
+
+@pytest.mark.parametrize("transparency", [1, b"\xff\x00", b"\xff\x00\xff"])
+def test_palette_transparency(transparency: int | bytes) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    image.putpixel((1, 0), 1)
+    frame = read_picture(saved(image, "PNG", transparency=transparency)).frames[0]
+    assert [opacity(frame, (x, 0)) for x in range(2)] == [255, 0]
+    assert pixel(frame.rgb) == (10, 20, 30)
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("RGB", (9, 8, 7)), ("L", 9), ("1", 1)])
+def test_transparent_colour_of_png(mode: str, colour: int | tuple[int, ...]) -> None:
+    image = Image.new(mode, (2, 1), 0)
+    image.putpixel((1, 0), colour)
+    frame = read_picture(saved(image, "PNG", transparency=colour)).frames[0]
+    assert [opacity(frame, (x, 0)) for x in range(2)] == [255, 0]
+
+
+def test_transparent_grey_of_sixteen_bit_png() -> None:
+    rows = b"\0" + struct.pack(">HH", 1000, 1001)
+    frame = read_picture(png(2, 1, 16, 0, rows, chunk(b"tRNS", struct.pack(">H", 1001)))).frames[0]
+    assert [opacity(frame, (x, 0)) for x in range(2)] == [255, 0]
+
+
+def test_gif_transparency() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    frame = read_picture(saved(image, "GIF", transparency=1)).frames[0]
+    assert [opacity(frame, (x, 0)) for x in range(2)] == [255, 0]
+
+
+def test_cmyk_jpeg() -> None:
+    picture = read_picture(saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=100))
+    assert near(pixel(picture.frames[0].rgb), (255, 0, 0), 6)
+
+
+def test_in_memory_image_is_left_alone() -> None:
+    image = Image.new("RGBA", (3, 2), (1, 2, 3, 4))
+    image.info["icc_profile"] = swapped_profile()
+    image.getexif()[0x0112] = 6
+    before = image.tobytes(), dict(image.info), image.getexif()[0x0112]
+    picture = from_pil(image)
+    picture.frames[0].rgb.paste((9, 9, 9), (0, 0, 2, 3))
+    assert picture.size == (2, 3)
+    assert (image.tobytes(), dict(image.info), image.getexif()[0x0112]) == before
+
+
+def test_frames_carry_no_metadata() -> None:
+    data = saved(noise(), "PNG", icc_profile=srgb_profile(), dpi=(72, 72))
+    assert read_picture(data).frames[0].rgb.info == {}
+
+
+# --- orientation
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize(
+    ("orientation", "corner"),
+    [(1, "TL"), (2, "TR"), (3, "BR"), (4, "BL"), (5, "TL"), (6, "TR"), (7, "BR"), (8, "BL")],
+)
+def test_orientation_is_applied(format: str, orientation: int, corner: str) -> None:
+    image = Image.new("RGB", (32, 16), WHITE)
+    image.paste((0, 0, 0), (0, 0, 8, 8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = read_picture(saved(image, format, exif=exif)).frames[0].rgb
+    width, height = upright.size
+    x, y = (2 if corner[1] == "L" else width - 3), (2 if corner[0] == "T" else height - 3)
+    assert upright.size == ((32, 16) if orientation < 5 else (16, 32))
+    assert near(pixel(upright, (x, y)), (0, 0, 0), 20)
+    assert near(pixel(upright, (width - 1 - x, height - 1 - y)), WHITE, 20)
+
+
+def test_alpha_turns_too() -> None:
+    image = Image.new("RGBA", (4, 2), (*COLOUR, 255))
+    image.putpixel((0, 0), (0, 0, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    frame = read_picture(saved(image, "PNG", exif=exif)).frames[0]
+    assert (frame.rgb.size, opacity(frame, (1, 0))) == ((2, 4), 0)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+@pytest.mark.parametrize("exif", [b"Exif\0\0rubbish", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0"])
+def test_broken_exif_is_ignored(exif: bytes) -> None:
+    assert read_picture(saved(noise(), "JPEG", exif=exif)).size == (32, 24)
+
+
+# --- profiles
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_profile_is_converted_to_srgb(format: str) -> None:
+    image = Image.new("RGB", (16, 16), (220, 30, 30))
+    picture = read_picture(saved(image, format, icc_profile=swapped_profile()))
+    red, green, _ = pixel(picture.frames[0].rgb)
+    assert picture.had_profile
+    assert green > red + 100
+
+
+def test_alpha_survives_the_profile() -> None:
+    image = Image.new("RGBA", (2, 2), (220, 30, 30, 77))
+    frame = read_picture(saved(image, "PNG", icc_profile=swapped_profile())).frames[0]
+    assert opacity(frame) == 77
+    assert pixel(frame.rgb)[1] > 200
+
+
+def test_srgb_profile_changes_nothing() -> None:
+    picture = read_picture(saved(noise(), "PNG", icc_profile=srgb_profile()))
+    assert picture.frames[0].rgb.tobytes() == noise().tobytes()
+
+
+def test_grey_profile_on_grey_picture() -> None:
+    picture = read_picture(saved(Image.new("L", (2, 2), 55), "PNG", icc_profile=grey_profile()))
+    assert near(pixel(picture.frames[0].rgb), (128, 128, 128), 2)  # 55/255 of linear light
+
+
+def test_lab_profile_on_lab_picture() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    lab = Image.new("RGB", (2, 2), COLOUR).convert("LAB")
+    picture = read_picture(saved(lab, "TIFF", icc_profile=profile))
+    assert near(pixel(picture.frames[0].rgb), COLOUR, 8)
+
+
+def test_rgb_profile_on_grey_picture() -> None:
+    image = Image.new("L", (2, 2), 90)
+    image.info["icc_profile"] = swapped_profile(b"wtpt")
+    assert not near(pixel(from_pil(image).frames[0].rgb), (90, 90, 90), 20)
+
+
+@pytest.mark.parametrize("profile", [b"rubbish", srgb_profile()[:200], grey_profile()])
+def test_unusable_profile_is_ignored(profile: bytes) -> None:
+    picture = read_picture(saved(noise(), "PNG", icc_profile=profile))
+    assert picture.frames[0].rgb.tobytes() == noise().tobytes()
+
+
+def test_rgb_profile_on_cmyk_picture_is_ignored() -> None:
+    image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    image.info["icc_profile"] = swapped_profile()
+    assert pixel(from_pil(image).frames[0].rgb) == (255, 0, 0)
+
+
+def test_resolution_is_read() -> None:
+    assert read_picture(saved(noise(), "JPEG", dpi=(300, 150))).dpi == (300, 150)
+
+
+def test_no_resolution_nor_profile() -> None:
+    picture = read_picture(saved(noise(), "PNG"))
+    assert (picture.dpi, picture.had_profile) == (None, False)
+
+
+# --- animations
+
+
+def frames_of(count: int, size: tuple[int, int] = (16, 12)) -> list[Image.Image]:
+    """A dot that moves, so that saved frames are small patches of the canvas."""
+    frames = [Image.new("RGB", size, (0, 0, 200)) for _ in range(count)]
+    for index, frame in enumerate(frames):
+        frame.paste((250, 0, 0), (index * 4, 0, index * 4 + 4, 4))
+    return frames
+
+
+def animation(format: str, count: int = 3, **options: object) -> bytes:
+    first, *rest = frames_of(count)
+    return saved(first, format, save_all=True, append_images=rest, **options)
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
+def test_frames_cover_the_canvas(format: str) -> None:
+    lossless = {"lossless": True} if format == "WEBP" else {}
+    picture = read_picture(animation(format, duration=[50, 70, 90], loop=0, **lossless))
+    assert (picture.durations, picture.loop, picture.format) == ((50, 70, 90), 0, format)
+    assert [frame.rgb.tobytes() for frame in picture.frames] == [frame.tobytes() for frame in frames_of(3)]
+
+
+@pytest.mark.parametrize(("format", "options"), [("GIF", {}), ("WEBP", {"loop": 1}), ("PNG", {"loop": 1})])
+def test_playing_once(format: str, options: dict[str, int]) -> None:
+    assert read_picture(animation(format, duration=40, **options)).loop is None
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG"])
+def test_no_duration_is_a_tenth_of_a_second(format: str) -> None:
+    assert read_picture(animation(format, duration=0)).durations == (100, 100, 100)
+
+
+def test_gif_disposal_is_applied() -> None:
+    clear = Image.new("RGBA", (8, 8))
+    one, two = clear.copy(), clear.copy()
+    one.paste((255, 0, 0, 255), (0, 0, 4, 4))
+    two.paste((0, 255, 0, 255), (4, 4, 8, 8))
+    picture = read_picture(saved(one, "GIF", save_all=True, append_images=[two], disposal=2, duration=50))
+    assert [opacity(frame, (1, 1)) for frame in picture.frames] == [255, 0]
+
+
+def test_default_image_of_apng_is_no_frame() -> None:
+    picture = read_picture(
+        saved(
+            Image.new("RGB", (16, 12)),
+            "PNG",
+            save_all=True,
+            default_image=True,
+            append_images=frames_of(3),
+            duration=40,
+        )
+    )
+    assert [pixel(frame.rgb) for frame in picture.frames] == [(250, 0, 0), (0, 0, 200), (0, 0, 200)]
+
+
+@pytest.mark.parametrize("format", ["TIFF", "MPO"])
+def test_pages_are_not_frames(format: str) -> None:
+    picture = read_picture(animation(format))
+    assert (len(picture.frames), picture.durations, picture.loop) == (1, (), None)
+
+
+def test_gif_that_outgrows_its_canvas_is_clipped() -> None:
+    data = bytearray(animation("GIF", duration=50))
+    data[6:10] = struct.pack("<HH", 14, 12)
+    head = data.rindex(b",", 0, data.rindex(b"!\xf9") + 20)
+    data[head + 1 : head + 3] = struct.pack("<H", 12)
+    assert {frame.rgb.size for frame in read_picture(bytes(data)).frames} == {read_picture(bytes(data)).size}
+
+
+# --- limits and failures
+
+
+def reason(source: Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> PictureError:
+    with pytest.raises(PictureError) as caught:
+        read_picture(source, name=name, max_pixels=max_pixels)
+    assert caught.value.hint
+    return caught.value
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(768, True), (767, False)])
+def test_pixel_limit_of_a_still(limit: int, fits: bool) -> None:
+    data = saved(noise(), "PNG")
+    if fits:
+        assert read_picture(data, max_pixels=limit).size == (32, 24)
+    else:
+        assert "decompression bomb" in reason(data, max_pixels=limit).message
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
+def test_pixel_limit_counts_all_frames(format: str) -> None:
+    data = animation(format, duration=50)
+    assert len(read_picture(data, max_pixels=3 * 16 * 12).frames) == 3
+    assert "3 frames" in reason(data, max_pixels=3 * 16 * 12 - 1).message
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
+def test_the_first_frame_alone(format: str) -> None:
+    lossless = {"lossless": True} if format == "WEBP" else {}
+    picture = read_picture(animation(format, **lossless), max_pixels=16 * 12, first_only=True)
+    assert [frame.rgb.tobytes() for frame in picture.frames] == [frames_of(1)[0].tobytes()]
+    assert not picture.animated
+    assert picture.durations == ()
+
+
+def test_the_first_frame_of_an_apng_with_a_default_image() -> None:
+    data = animation("PNG", default_image=True)
+    assert pixel(read_picture(data, first_only=True).frames[0].rgb, (4, 0)) == (250, 0, 0)  # the second picture
+
+
+@pytest.mark.parametrize("side", [20_000, 65_000])
+def test_bomb_is_named_in_megapixels(side: int) -> None:
+    error = reason(png(side, side, 8, 2, b"\0"), name="a.png")
+    assert error.message.startswith(f"a.png: {side * side / 1e6:.1f} megapixels")
+    assert "bomb" in error.message
+
+
+def test_bomb_warning_turned_error_is_a_reason() -> None:
+    assert "100.0 megapixels" in reason(png(10_000, 10_000, 8, 2, b"\0")).message  # the test run raises warnings
+
+
+BROKEN = {
+    "empty": (b"", "empty"),
+    "text": (b"hello, I am a text file\n" * 9, "not a picture"),
+    "zeros": (b"\0" * 64, "not a picture"),
+    "png cut": (saved(noise(), "PNG")[:900], "truncated"),
+    "png header cut": (saved(noise(), "PNG")[:20], "truncated"),
+    "jpeg cut": (saved(noise(), "JPEG")[:700], "truncated"),
+    "jpeg header cut": (saved(noise(), "JPEG")[:20], "damaged"),
+    "webp cut": (saved(noise(), "WEBP")[:300], "damaged"),
+    "gif cut": (saved(noise(), "GIF")[:900], "truncated"),
+    "animation cut": (animation("GIF", duration=50)[:-30], "truncated"),
+    "apng cut": (animation("PNG", duration=50)[:-60], "truncated"),
+    "bmp cut": (saved(noise(), "BMP")[:900], "truncated"),
+    "tiff cut": (saved(noise(), "TIFF")[:900], "truncated"),
+    "ppm cut": (saved(noise(), "PPM")[:900], "truncated"),
+    "tga cut": (saved(noise(), "TGA")[:900], "truncated"),
+    "jp2 cut": (saved(noise(), "JPEG2000")[:400], "damaged"),
+    "png zero-sized": (png(0, 5, 8, 2, b""), "damaged"),
+    "png bad data": (png(4, 4, 8, 2, b"\0")[:45] + b"\xaa" * 40, "damaged"),
+    "png bad crc": (saved(noise(), "PNG").replace(b"IHDR\0", b"IHDR\x01"), "damaged"),
+    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "drawing"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_file_has_a_reason(kind: str, tmp_path: Path) -> None:
+    data, expected = BROKEN[kind]
+    path = tmp_path / "a.bin"
+    path.write_bytes(data)
+    error = reason(path)
+    assert error.message.startswith(f"{path}: ")
+    assert expected in error.message
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_damage_never_raises_anything_else(data: st.DataObject) -> None:
+    base = data.draw(st.sampled_from(CORPUS))
+    broken = bytearray(base)
+    for _ in range(4):
+        broken[data.draw(st.integers(0, len(base) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(PictureError):
+        picture = read_picture(bytes(broken), max_pixels=100_000)
+        assert {frame.rgb.size for frame in picture.frames} == {picture.size}
+
+
+CORPUS = [saved(noise(8, 8), format) for format in ("PNG", "JPEG", "WEBP", "GIF", "TIFF")]
+CORPUS += [animation(format, duration=50) for format in ("GIF", "PNG", "WEBP")]
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    assert "no such file" in reason(tmp_path / "no.png").message
+
+
+def test_folder(tmp_path: Path) -> None:
+    assert "is a folder" in reason(tmp_path).message
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    assert "is a pipe" in reason(tmp_path / "a.png").message
+
+
+def test_permission_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "a.png").touch()
+    monkeypatch.setattr(Path, "open", refuse)
+    assert "permission denied" in reason(tmp_path / "a.png").message
+
+
+def test_zero_sized_image_in_memory() -> None:
+    with pytest.raises(PictureError, match="no pixels"):
+        from_pil(Image.new("RGB", (0, 5)))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "hint"),
+    [
+        ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "ugatit-cli[heic]"),
+        ("renamed.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "ugatit-cli[heic]"),
+        ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "render"),
+    ],
+)
+def test_hint_says_the_way_out(name: str, data: bytes, hint: str) -> None:
+    assert hint in reason(data, name=name).hint
+
+
+def test_name_replaces_the_path(tmp_path: Path) -> None:
+    assert reason(tmp_path / "no.png", name="page 3").message.startswith("page 3: ")
+
+
+def test_file_is_closed_after_failure(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"no picture at all")
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0  # noqa: PTH208
+    reason(path)
+    assert (len(os.listdir("/proc/self/fd")) if before else 0) == before  # noqa: PTH208
+
+
+def test_suffixes_are_lower_case_and_include_heic() -> None:
+    assert {".jpg", ".png", ".heic"} <= SUFFIXES
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
+
+
+def test_many_threads_read_at_once() -> None:
+    data = saved(Image.new("RGB", (16, 16), (220, 30, 30)), "PNG", icc_profile=swapped_profile())
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(read_picture, [data] * 24))
+    assert len({picture.frames[0].rgb.tobytes() for picture in results}) == 1
+
+
+# --- alpha
+
+
+def grey_image(values: npt.ArrayLike) -> Image.Image:
+    return Image.fromarray(np.asarray(values, np.uint8))
+
+
+def test_composite_blends() -> None:
+    frame = Frame(Image.new("RGB", (1, 1), (255, 0, 0)), Image.new("L", (1, 1), 128))
+    assert near(pixel(composite(frame, (0, 0, 255))), (128, 0, 127), 1)
+
+
+def test_composite_of_an_opaque_frame_is_itself() -> None:
+    frame = Frame(noise(), None)
+    assert composite(frame, WHITE).tobytes() == noise().tobytes()
+
+
+levels = st.integers(0, 255)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 255), levels, levels, levels), min_size=1, max_size=8),
+    st.tuples(levels, levels, levels),
+)
+@settings(max_examples=60, deadline=None)
+def test_restored_frame_composites_back(
+    pixels: list[tuple[int, int, int, int]], background: tuple[int, int, int]
+) -> None:
+    alpha = grey_image([[p[0] for p in pixels]])
+    translated = composite(Frame(grey_image([[p[1:] for p in pixels]]), alpha), background)
+    again = composite(restore_alpha(translated, alpha, background), background)
+    assert near(np.asarray(again), np.asarray(translated), 1)
+
+
+def test_restored_colour_is_the_foreground() -> None:
+    translated = Image.new("RGB", (1, 1), (200, 150, 255))
+    frame = restore_alpha(translated, Image.new("L", (1, 1), 128), WHITE)
+    assert pixel(frame.rgb) == (145, 46, 255)
+
+
+def test_fully_transparent_pixels_take_the_background() -> None:
+    frame = restore_alpha(noise(), Image.new("L", (32, 24), 0), COLOUR)
+    assert frame.rgb.getcolors() == [(32 * 24, COLOUR)]
+
+
+def test_tall_pictures_are_restored_to_the_end() -> None:
+    translated, alpha = Image.new("RGB", (1, 600), (200, 150, 255)), Image.new("L", (1, 600), 128)
+    assert len(restore_alpha(translated, alpha, WHITE).rgb.getcolors() or []) == 1
+
+
+def test_opaque_results_stay_as_they_are() -> None:
+    frame = restore_alpha(noise(), None, WHITE)
+    assert (frame.rgb.tobytes(), frame.alpha) == (noise().tobytes(), None)
+
+
+def test_restoring_leaves_its_input_alone() -> None:
+    translated = noise()
+    restore_alpha(translated, Image.new("L", (32, 24), 9), WHITE)
+    assert translated.tobytes() == noise().tobytes()

@@ -1,0 +1,397 @@
+"""What is published: staged byte for byte with a card and samples, and its entry for a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from tests import tiny
+from tests.hub_client import Notes
+from tests.trainings import make_folders, train
+from ugatit_cli.errors import ModelError, PictureError, UsageError
+from ugatit_cli.publishing.push import About, entry, parse_target, staged
+from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.weights import convert
+from ugatit_cli.weights.folder import ModelFolder, open_model
+from ugatit_cli.weights.hub import HubId
+from ugatit_cli.weights.manifest import entry_toml, read_manifest
+from ugatit_cli.weights.transfer import digest_of
+
+TARGET = HubId("ada/red2blue")
+NAMES = ["config.json", "model.safetensors", "README.md"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two steps."""
+    root = tmp_path_factory.mktemp("run")
+    train(root / "run", make_folders(root / "data"), {"iterations": 2})
+    return root / "run"
+
+
+def contents(model: ModelFolder, about: About | None = None, notes: Notes | None = None) -> dict[str, bytes]:
+    with staged(model, TARGET, about or About(), notes or Notes()) as found:
+        data = {path.name: path.read_bytes() for path in found.folder.iterdir()}
+        assert {name: (record.size, record.sha256) for name, record in found.files.items()} == {
+            name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in data.items()
+        }
+    assert not found.folder.exists()
+    return data
+
+
+def picture(path: Path, size: tuple[int, int] = (40, 20), **options: Any) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+# --- The repository --------------------------------------------------------------------------------------
+
+
+def test_a_target() -> None:
+    assert parse_target("ada/horse2zebra") == HubId("ada/horse2zebra")
+
+
+@pytest.mark.parametrize("text", ["horse2zebra", "ada/horse/zebra", "./model", "", "ada/", "ada/x y"])
+def test_no_target(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a repository") as caught:
+        parse_target(text)
+    assert "ada/horse2zebra" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["ada/horse2zebra@v1", "ada/horse2zebra@main"])
+def test_a_target_has_no_revision(text: str) -> None:
+    with pytest.raises(UsageError, match="newest revision") as caught:
+        parse_target(text)
+    assert "ada/horse2zebra" in caught.value.hint
+
+
+@pytest.mark.parametrize("licence", ["MIT License", "-mit", "a" * 65, "mit\n", "[mit]"])
+def test_licences_of_another_shape(licence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        About(licence=licence)
+    assert caught.value.message == f"--licence {licence}: not a licence id of the Hub"
+    assert About(licence="CC-BY-4.0").licence == "cc-by-4.0"
+
+
+def test_texts_are_lines() -> None:
+    with pytest.raises(UsageError, match="--data: must be one line"):
+        About(data="two\nlines")
+    with pytest.raises(UsageError, match="--description: must be one line"):
+        About(description="a bell\a")
+    assert About(data="a family: 👨‍👩‍👧").data
+
+
+# --- Staging ---------------------------------------------------------------------------------------------
+
+
+def test_a_plain_model(tmp_path: Path) -> None:
+    model = open_model(tiny.save(tmp_path / "model", discriminators=True))
+    data = contents(model)
+    assert sorted(data) == sorted(NAMES)
+    for name in ("config.json", "model.safetensors"):
+        assert data[name] == (tmp_path / "model" / name).read_bytes()
+    card = data["README.md"].decode()
+    assert "# flat ↔ clay" in card
+    assert "| Discriminators | not included |" in card
+    assert "| Weights | float32, " in card
+
+
+def test_discriminators_on_demand(tmp_path: Path) -> None:
+    model = open_model(tiny.save(tmp_path / "model", discriminators=True))
+    data = contents(model, About(discriminators=True))
+    assert data["discriminators.safetensors"] == (tmp_path / "model" / "discriminators.safetensors").read_bytes()
+    assert "| Discriminators | included, " in data["README.md"].decode()
+    without = open_model(tiny.save(tmp_path / "without"))
+    with pytest.raises(ModelError, match="without discriminators") as caught:
+        contents(without, About(discriminators=True))
+    assert "Leave --with-discriminators out" in caught.value.hint
+
+
+def test_a_run_tells_more(run: Path) -> None:
+    data = contents(open_model(run), About(data="noise", licence="mit"))
+    assert sorted(data) == sorted([*NAMES, "samples.png"])
+    card = data["README.md"].decode()
+    for line in (
+        "# red ↔ blue",
+        "| Data | noise |",
+        "| Recipe | `default` of `ugatit train` |",
+        "| Steps | 2 |",
+        "| Learning rate | 0.0002, falling to 0 over the last 50% of the training |",
+        "| Precision | float32 |",
+        "`mit`, for the weights.",
+    ):
+        assert f"\n{line}\n" in card
+    assert "*Drawn after 2 training steps" in card
+    assert "Evaluation" not in card
+    assert str(run.parent) not in card
+    with Image.open(run / "samples" / "step_00000002.png") as drawn:
+        (run.parent / "staged.png").write_bytes(data["samples.png"])
+        with Image.open(run.parent / "staged.png") as kept:
+            assert (kept.format, kept.tobytes()) == ("PNG", drawn.convert("RGB").tobytes())
+
+
+def test_the_model_of_a_run_named_directly(run: Path) -> None:
+    assert contents(open_model(run / "model")) == contents(open_model(run))
+
+
+def copy_of(run: Path, tmp_path: Path, **provenance: object) -> RunFolder:
+    """A copy whose best model is its model with more provenance."""
+    copy = RunFolder(Path(shutil.copytree(run, tmp_path / "copy")))
+    shutil.copytree(copy.model, copy.best)
+    document = json.loads((copy.best / "config.json").read_text())
+    document["provenance"] |= provenance
+    (copy.best / "config.json").write_text(json.dumps(document))
+    return copy
+
+
+def test_samples_are_the_newest_that_the_model_may_have_drawn(run: Path, tmp_path: Path) -> None:
+    copy = copy_of(run, tmp_path, steps=100_000_005)
+    for step in (99_999_999, 100_000_001, 100_000_006):
+        picture(copy.samples_path(step))
+    (copy.path / "samples" / "step_100000003.txt").touch()
+    assert "*Drawn after 100,000,001 training steps" in contents(open_model(copy.best))["README.md"].decode()
+    assert "*Drawn after 2 training steps" in contents(open_model(copy.model))["README.md"].decode()
+    copy.samples_path(2).unlink()
+    assert "samples.png" not in contents(open_model(copy.model))
+
+
+def test_kid_of_a_run_is_that_of_its_step(run: Path, tmp_path: Path) -> None:
+    copy = copy_of(run, tmp_path)
+    copy.append_metrics({"step": 1, "kid": {"a2b": 0.009}, "extractor": "one"})
+    assert "Evaluation" not in contents(open_model(copy.path))["README.md"].decode()
+    copy.append_metrics({"step": 2, "kid": {"a2b": 0.004}, "extractor": "one"})
+    copy.append_metrics({"step": 2, "kid": {"a2b": 0.005}, "extractor": "another", "subsets": "100 of 3 pictures"})
+    copy.append_metrics({"step": 3, "kid": {"a2b": 0.001}, "extractor": "one"})
+    card = contents(open_model(copy.path))["README.md"].decode()
+    assert "(KID x100), by another, lower is better" in card
+    assert "| red → blue | 0.5 |\n| Subsets | 100 of 3 pictures |\n\n" in card
+
+
+def test_the_best_model_of_a_run(run: Path, tmp_path: Path) -> None:
+    protocol = {"extractor": "one", "subsets": "100 of 3 pictures", "held-out pictures": "6 red, 6 blue (01234567)"}
+    copy = copy_of(run, tmp_path, steps=1, kid={"a2b": 0.004}, generators="moving average", **protocol)
+    copy.append_metrics({"step": 1, "kid": {"a2b": 0.009}, "extractor": "another"})
+    picture(copy.samples_path(1))
+    card = contents(open_model(copy.best))["README.md"].decode()
+    for line in (
+        "| Steps | 1 of 2 planned |",
+        "| Learning rate | 0.0002, falling to 0 over the last 50% of the training |",
+        "| Moving average | of the generators, 0.999 per step |",
+        "Kernel inception distance (KID x100), by one, lower is better:",
+        "| red → blue | 0.4 |",
+        "| Generators | moving average |",
+        "| Held-out pictures | 6 red, 6 blue (01234567) |",
+    ):
+        assert f"\n{line}\n" in card
+    assert "*Drawn after 1 training steps" in card
+    assert "\n| generators |" not in card
+
+
+def test_a_converted_model(tmp_path: Path) -> None:
+    checkpoint = tiny.save_official(tmp_path / "selfie_params_0001.pt")
+    model, _ = convert.convert(checkpoint, tmp_path / "model", storage="fp16")
+    card = contents(model)["README.md"].decode()
+    assert "from the checkpoint `selfie_params_0001.pt` of the official PyTorch code." in card
+    assert f"Its SHA-256 is `{digest_of(checkpoint).sha256}`." in card
+    assert "| Weights | float16, " in card
+
+
+def test_a_card_of_ones_own_is_kept(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "model")
+    (folder / "README.md").write_bytes(b"# Mine\r\n")
+    notes = Notes()
+    assert contents(open_model(folder), About(licence="mit", data="x"), notes)["README.md"] == b"# Mine\r\n"
+    assert notes.notes == [
+        f"the model card is {folder / 'README.md'}, as it is",
+        "--licence, --data: not written into that card",
+    ]
+
+
+def test_what_a_card_of_ones_own_says_already(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "model")
+    about = About(licence="mit", data="icons & [more]", description="Nice")
+    (folder / "README.md").write_bytes(contents(open_model(folder), about)["README.md"])
+    notes = Notes()
+    contents(open_model(folder), about, notes)
+    assert notes.notes == [f"the model card is {folder / 'README.md'}, as it is"]
+
+
+@pytest.mark.parametrize(
+    ("about", "own", "given"),
+    [
+        (About(), False, False),
+        (About(discriminators=True), False, False),
+        (About(licence="mit"), False, True),
+        (About(data="x"), False, True),
+        (About(description="x"), False, True),
+        (About(), True, True),
+    ],
+)
+def test_whether_a_card_is_given(tmp_path: Path, about: About, own: bool, given: bool) -> None:
+    folder = tiny.save(tmp_path / "model", discriminators=True)
+    if own:
+        (folder / "README.md").write_text("# Mine")
+    with staged(open_model(folder), TARGET, about, Notes()) as found:
+        assert found.card_given is given
+
+
+def test_a_file_of_weights_with_another_name(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "best.safetensors")
+    data = contents(open_model(folder / "best.safetensors"))
+    assert data["model.safetensors"] == (folder / "best.safetensors").read_bytes()
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "model")
+    (tmp_path / "links").mkdir()
+    for path in folder.iterdir():
+        (tmp_path / "links" / path.name).symlink_to(path)
+    with staged(open_model(tmp_path / "links"), TARGET, About(), Notes()) as found:
+        assert not any(path.is_symlink() for path in found.folder.iterdir())
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_what_is_staged_never_leads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    if not linked:
+        monkeypatch.setattr(os, "link", refuse)
+    folder = tiny.save(tmp_path / "model")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with staged(open_model(folder), TARGET, About(), Notes()) as found:
+        assert found.folder.joinpath("model.safetensors").samefile(folder / "model.safetensors") is linked
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_files_that_are_replaced_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, newer = tiny.save(tmp_path / "model"), tiny.save(tmp_path / "newer")
+    document = json.loads((newer / "config.json").read_text())
+    (newer / "config.json").write_text(json.dumps(document | {"provenance": {"steps": 7}}))
+    link, calls = os.link, []
+
+    def replacing(source: Any, target: Any, **options: Any) -> None:
+        link(source, target, **options)
+        calls.append(source)
+        if len(calls) == 1:  # the config is taken; a run writes its next model now
+            (newer / "model.safetensors").replace(folder / "model.safetensors")
+            (newer / "config.json").replace(folder / "config.json")
+
+    monkeypatch.setattr(os, "link", replacing)
+    model = open_model(folder)
+    data = contents(model)
+    assert data["config.json"] == (folder / "config.json").read_bytes()
+    assert b'"steps": 7' in data["config.json"]
+
+
+def test_a_local_start_is_mentioned(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "model")
+    document = json.loads((folder / "config.json").read_text())
+    for start, count in ((str(tmp_path / "old"), 1), ("flat2clay", 0)):
+        (folder / "config.json").write_text(json.dumps(document | {"provenance": {"started from": start}}))
+        notes = Notes()
+        assert str(tmp_path) not in contents(open_model(folder), None, notes)["README.md"].decode()
+        assert [start in note for note in notes.notes] == [True] * count
+
+
+# --- Samples ---------------------------------------------------------------------------------------------
+
+
+def test_samples_of_ones_own(run: Path, tmp_path: Path) -> None:
+    path = picture(tmp_path / "mine.jpg")
+    data = contents(open_model(run), About(samples=path))
+    (tmp_path / "staged.png").write_bytes(data["samples.png"])
+    with Image.open(tmp_path / "staged.png") as image:
+        assert (image.format, image.size) == ("PNG", (40, 20))
+    assert "(samples.png)" in data["README.md"].decode()
+    assert "training steps, one picture a row" not in data["README.md"].decode()
+
+
+def test_samples_fit_the_page_and_tell_nothing_else(tmp_path: Path) -> None:
+    told = PngImagePlugin.PngInfo()
+    told.add_text("Author", "somebody")
+    path = picture(tmp_path / "wide.png", (4096, 100), pnginfo=told)
+    data = contents(open_model(tiny.save(tmp_path / "model")), About(samples=path))["samples.png"]
+    (tmp_path / "staged.png").write_bytes(data)
+    with Image.open(tmp_path / "staged.png") as image:
+        assert image.size == (2048, 50)
+    assert b"somebody" not in data
+
+
+def test_transparent_samples(tmp_path: Path) -> None:
+    Image.new("RGBA", (10, 10), (255, 0, 0, 0)).save(tmp_path / "clear.webp")
+    model = open_model(tiny.save(tmp_path / "model"))
+    (tmp_path / "staged.png").write_bytes(contents(model, About(samples=tmp_path / "clear.webp"))["samples.png"])
+    with Image.open(tmp_path / "staged.png") as image:
+        assert image.getchannel("A").getextrema() == (0, 0)
+
+
+def test_samples_in_the_model_folder(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "model")
+    picture(folder / "samples.png")
+    data = contents(open_model(folder))
+    assert data["samples.png"] == (folder / "samples.png").read_bytes()
+    assert "(samples.png)" in data["README.md"].decode()
+
+
+def test_samples_that_are_no_picture(tmp_path: Path) -> None:
+    model = open_model(tiny.save(tmp_path / "model"))
+    (tmp_path / "text.png").write_text("no")
+    for name in ("text.png", "missing.png"):
+        with pytest.raises(PictureError, match=name):
+            contents(model, About(samples=tmp_path / name))
+
+
+# --- Its entry -------------------------------------------------------------------------------------------
+
+
+def read_entry(text: str, tmp_path: Path) -> Any:
+    (tmp_path / "weights.toml").write_text(f"schema = 1\n\n{text}", encoding="utf-8")
+    return read_manifest(tmp_path / "weights.toml")
+
+
+def test_an_entry_that_can_be_shared(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "model", discriminators=True)
+    picture(folder / "samples.png")
+    about = About(licence="mit", data="icons", description="Icons", discriminators=True)
+    with staged(open_model(folder), TARGET, about, Notes()) as found:
+        made = entry(found, TARGET, "a" * 40)
+    assert read_entry(entry_toml(made), tmp_path) == {"red2blue": made}
+    assert (made.description, made.licence, made.training_data) == ("Icons", "mit", "icons")
+    assert (made.domains, made.image_size) == (("flat", "clay"), 32)
+    assert (made.repository, made.revision) == ("ada/red2blue", "a" * 40)
+    assert list(made.files) == ["config.json", "model.safetensors", "discriminators.safetensors", "README.md"]
+
+
+def test_the_entry_has_the_licence_of_the_card(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "model")
+    (folder / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# Mine\n")
+    with staged(open_model(folder), TARGET, About(licence="mit"), Notes()) as found:
+        assert entry(found, TARGET, "a" * 40).licence == "cc-by-4.0"
+        for card, licence in (("---\nlicense: gpl-3.0\n---\n", "gpl-3.0"), ("# Theirs", "mit")):
+            made = entry(found, TARGET, "a" * 40, card)
+            assert (made.licence, list(made.files)) == (licence, ["config.json", "model.safetensors"])
+
+
+@pytest.mark.parametrize(
+    ("repository", "name"), [("ada/Red2Blue_1.0", "Red2Blue_1.0"), ("ada/_red", "red"), ("ada/___", "model")]
+)
+def test_an_entry_of_which_nothing_is_said(tmp_path: Path, repository: str, name: str) -> None:
+    with staged(open_model(tiny.save(tmp_path / "model")), HubId(repository), About(), Notes()) as found:
+        made = entry(found, HubId(repository), "a" * 40)
+    assert read_entry(entry_toml(made), tmp_path) == {name: made}
+    assert (made.description, made.licence, made.training_data) == (
+        "flat to clay, and back",
+        "not stated",
+        "not described",
+    )

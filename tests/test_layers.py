@@ -1,0 +1,96 @@
+"""Packages by noun, each importing only those below it; terminals are for `cli` alone."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "ugatit_cli"
+
+# From the bottom up.
+ORDER = [
+    "errors",
+    "config",
+    "files",
+    "device",
+    "pictures",
+    "nn",
+    "attention",
+    "data",
+    "weights",
+    "methods",
+    "outputs",
+    "translation",
+    "metrics",
+    "training",
+    "publishing",
+    "cli",
+    "__init__",
+    "__main__",
+]
+WITHOUT_TORCH = {"errors", "config", "files", "pictures", "cli"}
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Full names that a file imports, and whether it does so as soon as it is imported itself."""
+
+    def walk(node: ast.AST, at_once: bool) -> Iterator[tuple[str, bool]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from ((alias.name, at_once) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                yield from ((f"{child.module}.{alias.name}", at_once) for alias in child.names)
+            else:
+                late = isinstance(child, ast.FunctionDef) or "TYPE_CHECKING" in ast.dump(
+                    getattr(child, "test", child)
+                )
+                yield from walk(child, at_once and not late)
+
+    yield from walk(ast.parse(path.read_text(encoding="utf-8")), True)
+
+
+def faults(package: Path) -> list[str]:
+    """Every import that breaks a rule, one line each."""
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        own = path.relative_to(package).with_suffix("").parts[0]
+        for name, at_once in imports(path):
+            top, _, rest = name.partition(".")
+            where = f"{path.relative_to(package)} imports {name}"
+            if top == package.name:
+                part = rest.partition(".")[0]
+                below = part if part in ORDER else "__init__"
+                if ORDER.index(below) > ORDER.index(own):
+                    found.append(where)
+            elif (
+                top == "click"
+                or (top in {"typer", "rich"} and own != "cli")
+                or (top in {"torch", "torchvision"} and own in WITHOUT_TORCH and at_once)
+            ):
+                found.append(where)
+    return found
+
+
+def test_every_package_imports_only_what_is_below_it() -> None:
+    assert faults(PACKAGE) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("pictures/reading", "def f():\n    from ugatit_cli.weights import hub"),
+        ("nn/layers", "import ugatit_cli.training.trainer"),
+        ("weights/hub", "from ugatit_cli import load"),
+        ("training/trainer", "import rich.console"),
+        ("cli/app", "from click import echo"),
+        ("cli/cam", "import torch"),
+    ],
+)
+def test_a_wrong_import_is_found(tmp_path: Path, file: str, text: str) -> None:
+    path = tmp_path / "ugatit_cli" / f"{file}.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(text, encoding="utf-8")
+    assert len(faults(tmp_path / "ugatit_cli")) == 1

@@ -1,0 +1,412 @@
+"""What checkpoints make of a picture, one after the other."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+
+from tests import tiny
+from ugatit_cli import files as files_module
+from ugatit_cli import load
+from ugatit_cli.attention.maps import Spans
+from ugatit_cli.attention.style import Style, Subject
+from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, MapName
+from ugatit_cli.errors import ModelError, PictureError, StorageError
+from ugatit_cli.nn.discriminator import Discriminator
+from ugatit_cli.nn.generator import Generator
+from ugatit_cli.outputs.attention import Overlay, Panel
+from ugatit_cli.outputs.base import Drawing, FileOptions, Translation
+from ugatit_cli.pictures import reading
+from ugatit_cli.pictures.jobs import Job
+from ugatit_cli.training import history
+from ugatit_cli.training.history import checkpoint_model, draw_history, durations
+from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.translation.model import Model
+from ugatit_cli.translation.passes import Translated
+from ugatit_cli.translation.pipeline import Result, TranslateOptions
+
+SUBJECT = Subject("run", tiny.LIGHT, "a2b")
+SIZE = (24, 20)
+
+
+def generators(seed: int) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    return {k: v for way in DIRECTIONS for k, v in tiny.tensors(Generator(tiny.LIGHT), f"{way}.").items()}
+
+
+def discriminators(seed: int) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    found: dict[str, Tensor] = {}
+    for domain in DOMAINS:
+        for scale in SCALES:
+            found |= tiny.tensors(Discriminator(tiny.LIGHT, scale), f"{domain}.{scale}.")
+    return found
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three checkpoints with other weights each, the last one with averages; not to be changed."""
+    run = RunFolder(tmp_path_factory.mktemp("history") / "run")
+    run.create({})
+    for step in (1, 5, 1000):
+        files = {"generators": generators(step), "discriminators": discriminators(step)}
+        if step == 1000:
+            files["averages"] = generators(7)
+        run.save_checkpoint(step, files, {}, keep=9)
+    return run.path
+
+
+@pytest.fixture
+def run(saved: Path, tmp_path: Path) -> RunFolder:
+    shutil.copytree(saved, tmp_path / "run")
+    return RunFolder(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """The run's model; its weights are those of none of the checkpoints."""
+    return load(
+        tiny.save(tmp_path_factory.mktemp("model") / "m", discriminators=True), device="cpu", precision="fp32"
+    )
+
+
+def noise(size: tuple[int, int] = SIZE, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+def overlay(maps: tuple[MapName, ...] = ("generator",), **style: Any) -> Overlay:
+    return Overlay(SUBJECT, maps, Style(**style))
+
+
+def put_jobs(folder: Path, count: int = 1, ending: str = ".png") -> list[Job]:
+    for index in range(count):
+        noise(seed=index).save(folder / f"{index}.png")
+    return [Job(folder / f"{index}.png", folder / f"out/{index}{ending}") for index in range(count)]
+
+
+def draw(
+    run: RunFolder,
+    model: Model,
+    jobs: Sequence[Job],
+    drawing: Drawing | None = None,
+    options: TranslateOptions | None = None,
+    stop: threading.Event | None = None,
+) -> list[Result]:
+    return list(
+        draw_history(run, model, jobs, options or TranslateOptions(), drawing or overlay(), stop or threading.Event())
+    )
+
+
+def frames(path: Path) -> list[np.ndarray[Any, Any]]:
+    return [np.asarray(frame.rgb) for frame in reading.read_picture(path).frames]
+
+
+# --- Timing --------------------------------------------------------------------------------------------
+
+
+@given(st.integers(2, 2000))
+def test_durations(count: int) -> None:
+    *each, last = durations(count)
+    assert len(each) == count - 1
+    assert len(set(each)) == 1
+    assert 120 <= each[0] <= 800
+    assert last == 2000
+    if 11 <= count <= 67:
+        assert 7900 < sum(each) <= 8000
+
+
+def test_a_still_has_no_durations() -> None:
+    assert durations(1) == ()
+
+
+# --- Networks of a checkpoint --------------------------------------------------------------------------
+
+
+def test_the_averages_are_taken_where_there_are_any(run: RunFolder, model: Model) -> None:
+    for step, seed in ((1, 1), (5, 5), (1000, 7)):
+        found = checkpoint_model(run, step, model)
+        for direction in DIRECTIONS:
+            for name, tensor in found.generator(direction).state_dict().items():
+                assert torch.equal(tensor, generators(seed)[f"{direction}.{name}"]), (step, name)
+        judge = found.discriminator("b", "local").state_dict()
+        assert all(torch.equal(tensor, discriminators(step)[f"b.local.{name}"]) for name, tensor in judge.items())
+        assert (found.name, found.device, found.precision) == (f"step {step:,}", model.device, "fp32")
+
+
+def test_a_checkpoint_without_generators(run: RunFolder, model: Model) -> None:
+    weights = run.checkpoint_path(5) / "generators.safetensors"
+    weights.unlink()
+    with pytest.raises(ModelError, match=f"^{weights}: no such file") as raised:
+        checkpoint_model(run, 5, model)
+    assert str(run.checkpoint_path(5)) in raised.value.hint
+
+
+# --- Animations ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [".png", ".webp", ".gif"])
+def test_a_frame_for_each_checkpoint(run: RunFolder, model: Model, tmp_path: Path, ending: str) -> None:
+    (job,) = put_jobs(tmp_path, ending=ending)
+    (result,) = draw(run, model, [job])
+    assert (result.job, result.error, result.size, result.frames, result.data) == (job, None, SIZE, 3, None)
+    assert result.seconds > 0
+    picture = reading.read_picture(tmp_path / f"out/0{ending}")
+    assert (len(picture.frames), picture.size) == (3, SIZE)
+    assert (picture.durations, picture.loop) == ((800, 800, 2000), 0)
+
+
+def test_frames_are_what_each_checkpoint_makes(run: RunFolder, model: Model, tmp_path: Path) -> None:
+    (job,) = put_jobs(tmp_path)
+    draw(run, model, [job], overlay(("local",), alpha=0))  # alpha 0: the translation itself
+    for step, frame in zip((1, 5, 1000), frames(tmp_path / "out/0.png"), strict=True):
+        assert (frame == np.asarray(checkpoint_model(run, step, model).translate(noise()))).all()
+    draw(run, model, [job], overlay(("generator",), alpha=1))
+    for step, frame in zip((1, 5, 1000), frames(tmp_path / "out/0.png"), strict=True):
+        shown = checkpoint_model(run, step, model).attention_maps([noise()])
+        assert (frame == np.asarray(shown.overlay(0, "generator", alpha=1))).all()
+
+
+def test_the_other_direction(run: RunFolder, model: Model, tmp_path: Path) -> None:
+    (job,) = put_jobs(tmp_path)
+    draw(run, model, [job], overlay(("global",), alpha=0), TranslateOptions("b2a"))
+    wanted = checkpoint_model(run, 5, model).translate(noise(), "b2a")
+    assert (frames(tmp_path / "out/0.png")[1] == np.asarray(wanted)).all()
+
+
+def test_captions_are_the_steps(
+    run: RunFolder, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions: list[Sequence[str]] = []
+    original = Panel.draw
+
+    def watched(self: Panel, done: Any) -> Any:
+        captions.append(done.captions)
+        return original(self, done)
+
+    monkeypatch.setattr(Panel, "draw", watched)
+    draw(run, model, put_jobs(tmp_path), Panel(SUBJECT, ("generator",)))
+    assert captions == [["step 1", "step 5", "step 1,000"]]
+
+
+def test_several_files_of_each_picture(run: RunFolder, model: Model, tmp_path: Path) -> None:
+    (job,) = put_jobs(tmp_path)
+    drawing = overlay(("generator", "local"))
+    several = tuple(drawing.outputs(tmp_path / "out/0.generator.png"))
+    (result,) = draw(run, model, [replace(job, output=several[0], several=several)], drawing)
+    assert result.error is None
+    assert [len(frames(path)) for path in several] == [3, 3]
+    assert not np.array_equal(frames(several[0]), frames(several[1]))
+
+
+def test_to_standard_output(run: RunFolder, model: Model, tmp_path: Path) -> None:
+    (job,) = put_jobs(tmp_path)
+    (result,) = draw(run, model, [replace(job, output=None)])
+    assert result.data is not None
+    assert reading.read_picture(result.data).format == "WEBP"
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_checkpoint_gives_a_still(run: RunFolder, model: Model, tmp_path: Path) -> None:
+    for step in (1, 5):
+        shutil.rmtree(run.checkpoint_path(step))
+    for ending in (".png", ".gif"):
+        (result,) = draw(run, model, put_jobs(tmp_path, ending=ending))
+        assert (result.error, result.frames) == (None, 1)
+        assert reading.read_picture(tmp_path / f"out/0{ending}").durations == ()
+
+
+def test_transparency_and_animation_of_the_source(run: RunFolder, model: Model, tmp_path: Path) -> None:
+    alpha = Image.fromarray(np.arange(480, dtype=np.uint16).reshape(20, 24).clip(0, 255).astype(np.uint8))
+    shown = [noise(seed=seed) for seed in (1, 2)]
+    for image in shown:
+        image.putalpha(alpha)
+    shown[0].save(tmp_path / "0.png", save_all=True, append_images=shown[1:], duration=50)
+    shown[0].save(tmp_path / "1.png")
+    jobs = [Job(tmp_path / name, tmp_path / "out" / name) for name in ("0.png", "1.png")]
+    draw(run, model, jobs)
+    result = reading.read_picture(tmp_path / "out/0.png")
+    assert [frame.alpha and frame.alpha.tobytes() for frame in result.frames] == [alpha.tobytes()] * 3
+    assert (tmp_path / "out/0.png").read_bytes() == (tmp_path / "out/1.png").read_bytes()
+
+
+def test_one_scale_for_all_frames_and_pictures(run: RunFolder, model: Model, tmp_path: Path) -> None:
+    jobs = put_jobs(tmp_path, 2)
+    spans = Spans()
+    draw(run, model, jobs, Overlay(SUBJECT, ("generator",), Style(alpha=1, colormap="gray"), spans))
+    peaks = [frame.max() for index in range(2) for frame in frames(tmp_path / f"out/{index}.png")]
+    assert len(peaks) == 6
+    assert len(set(peaks)) > 1
+    whole = Spans()
+    for step in (1, 5, 1000):
+        for index in range(2):
+            whole.add(
+                checkpoint_model(run, step, model).attention_maps([noise(seed=index)], maps=["generator"]).maps[0]
+            )
+    found, wanted = spans["generator"], whole["generator"]
+    assert found == pytest.approx(wanted)
+
+
+# --- What goes wrong -----------------------------------------------------------------------------------
+
+
+def test_bad_pictures_among_good_ones(run: RunFolder, model: Model, tmp_path: Path) -> None:
+    jobs = put_jobs(tmp_path, 2)
+    (tmp_path / "bad.png").write_bytes(b"text")
+    bad, gone = Job(tmp_path / "bad.png", tmp_path / "b.png"), Job(tmp_path / "gone.png", tmp_path / "c.png")
+    results = draw(run, model, [jobs[0], bad, gone, jobs[1]])
+    failed = {result.job: result.error.message for result in results if result.error}
+    assert set(failed) == {bad, gone}
+    assert all(message.startswith(f"{job.source}: ") for job, message in failed.items())
+    assert [result.job for result in results if not result.error] == jobs
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
+
+
+def test_only_bad_pictures_load_no_checkpoint(
+    run: RunFolder, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "checkpoint_model", None)
+    (result,) = draw(run, model, [Job(tmp_path / "gone.png", tmp_path / "c.png")])
+    assert result.error
+
+
+def test_a_picture_that_a_checkpoint_cannot_take(
+    run: RunFolder, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = put_jobs(tmp_path, 3)
+    original, calls = Model.look, []
+
+    def look(self: Model, *arguments: Any) -> list[Translated]:
+        calls.append(self.name)
+        if len(calls) == 5:  # the second picture in the second checkpoint
+            raise PictureError("not enough memory", "Use --tile 512.")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Model, "look", look)
+    failed, *good = draw(run, model, jobs)
+    assert failed.job == jobs[1]
+    assert failed.error
+    assert (failed.error.message, failed.error.hint) == (f"{jobs[1].source}: not enough memory", "Use --tile 512.")
+    assert [(result.job, result.error, result.frames) for result in good] == [(jobs[0], None, 3), (jobs[2], None, 3)]
+    assert calls == ["step 1"] * 3 + ["step 5"] * 3 + ["step 1,000"] * 2
+
+
+def test_a_format_that_is_not_animated(run: RunFolder, model: Model, tmp_path: Path) -> None:
+    (job,) = put_jobs(tmp_path, ending=".jpg")
+    (result,) = draw(run, model, [job])
+    assert result.error
+    assert result.error.message == f"{job.source}: the animation has 3 frames; jpg holds one"
+
+
+def test_a_full_disk(run: RunFolder, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, _: bytes) -> None:
+        raise StorageError(f"no space left on the device for {path}")
+
+    monkeypatch.setattr(files_module, "write_atomic", refuse)
+    (result,) = draw(run, model, put_jobs(tmp_path, 3))
+    assert isinstance(result.error, StorageError)
+
+
+def test_a_checkpoint_that_goes_away_is_left_out(
+    run: RunFolder, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = history.checkpoint_model
+
+    def removing(run: RunFolder, step: int, like: Model) -> Model:
+        shutil.rmtree(run.checkpoint_path(5), ignore_errors=True)
+        return original(run, step, like)
+
+    monkeypatch.setattr(history, "checkpoint_model", removing)
+    (result,) = draw(run, model, put_jobs(tmp_path), overlay(("local",), alpha=0))
+    assert (result.error, result.frames) == (None, 2)
+    last = frames(tmp_path / "out/0.png")[1]
+    assert (last == np.asarray(original(run, 1000, model).translate(noise()))).all()
+
+
+def test_a_damaged_checkpoint(run: RunFolder, model: Model, tmp_path: Path) -> None:
+    weights = run.checkpoint_path(5) / "generators.safetensors"
+    weights.write_bytes(weights.read_bytes()[:500])
+    with pytest.raises(ModelError, match=str(weights)):
+        draw(run, model, put_jobs(tmp_path))
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_checkpoint(model: Model, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "new")
+    run.create({})
+    with pytest.raises(ModelError, match="has no checkpoint yet"):
+        draw(run, model, put_jobs(tmp_path))
+
+
+def test_stopped(run: RunFolder, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, original, loaded = threading.Event(), history.checkpoint_model, []
+
+    def stopping(run: RunFolder, step: int, like: Model) -> Model:
+        loaded.append(step)
+        stop.set()
+        return original(run, step, like)
+
+    monkeypatch.setattr(history, "checkpoint_model", stopping)
+    assert draw(run, model, put_jobs(tmp_path), stop=stop) == []
+    assert loaded == [1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_stopped_while_results_are_written(run: RunFolder, model: Model, tmp_path: Path) -> None:
+    jobs, stop = put_jobs(tmp_path, 3), threading.Event()
+    options = TranslateOptions(files=FileOptions())
+    for result in draw_history(run, model, jobs, options, Translation(), stop):
+        assert result.job == jobs[0]
+        stop.set()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["0.png"]
+
+
+def test_nothing_temporary_stays(
+    run: RunFolder, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    results = draw_history(run, model, put_jobs(tmp_path, 2), TranslateOptions(), overlay(), threading.Event())
+    next(results)
+    assert list(temporary.iterdir())
+    results.close()
+    assert not list(temporary.iterdir())
+
+
+def test_a_checkpoint_that_is_removed_while_it_is_read(
+    run: RunFolder, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = run.checkpoints()[1]
+    ready = history.checkpoint_model
+
+    def remove(run: RunFolder, step: int, like: Model) -> Model:
+        found = ready(run, step, like)
+        if step == second:
+            shutil.rmtree(run.checkpoint_path(step))
+        return found
+
+    count = len(run.checkpoints())
+    monkeypatch.setattr(history, "checkpoint_model", remove)
+    (result,) = draw(run, model, put_jobs(tmp_path, 1))
+    assert (result.error, result.frames) == (None, count - 1)
+
+
+def test_a_damaged_checkpoint_names_its_folder(run: RunFolder, model: Model, tmp_path: Path) -> None:
+    folder = run.checkpoint_path(run.checkpoints()[0])
+    for path in folder.glob("*.safetensors"):
+        path.write_bytes(b"garbage")
+    with pytest.raises(ModelError) as raised:
+        draw(run, model, put_jobs(tmp_path, 1))
+    assert raised.value.hint == f"Delete {folder}."

@@ -1,0 +1,676 @@
+"""Run folders: a checkpoint is complete or absent, whatever kills the process or fills the disk."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests import tiny
+from ugatit_cli.config import DIRECTIONS
+from ugatit_cli.errors import ModelError, OutputError, StorageError, UsageError
+from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.weights.folder import discriminator_shapes, generator_shapes, open_model
+
+STEMS = ("generators", "discriminators", "ema", "optimizers")
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+
+
+def files(step: int) -> dict[str, dict[str, Tensor]]:
+    """Training state that tells which step it is of."""
+    return {
+        stem: {"weight": torch.full((2, 3, 4, 4), step + i / 8), "step": torch.tensor(step)}
+        for i, stem in enumerate(STEMS)
+    }
+
+
+def save(run: RunFolder, step: int, *, keep: int = 9) -> Path:
+    return run.save_checkpoint(step, files(step), {"loss": step / 3, "seed": [1, 2]}, keep=keep)
+
+
+def assert_intact(run: RunFolder, step: int) -> None:
+    checkpoint = run.load_checkpoint(step)
+    assert checkpoint.step == step
+    assert checkpoint.state == {"loss": step / 3, "seed": [1, 2]}
+    assert checkpoint.stems == STEMS
+    for stem, tensors in files(step).items():
+        with checkpoint.tensors(stem) as file:
+            assert set(file.keys()) == set(tensors)
+            assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in tensors.items())
+
+
+def write_model(run: RunFolder, value: float, *, best: bool = False) -> None:
+    """A model whose weights are all the same number."""
+    generators, discriminators = (
+        {name: torch.full(shape, value) for name, shape in shapes(tiny.LIGHT).items()}
+        for shapes in (generator_shapes, discriminator_shapes)
+    )
+    write = run.write_best if best else run.write_model
+    write(tiny.LIGHT, generators, discriminators, {"step": value})
+
+
+def hidden_names(run: RunFolder) -> list[str]:
+    return [str(path.relative_to(run.path)) for path in run.path.rglob(".*") if path.name != ".lock"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A run with nothing but its settings."""
+    run = RunFolder(tmp_path / "runs" / "çats")
+    run.create({"steps": 10})
+    return run
+
+
+# Settings
+
+
+def test_settings_come_back(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "deep" / "run")
+    assert not run.exists
+    document = {"name": 'Ünï "x" \\', "lr": 1e-4, "steps": 100_000, "ema": True, "data": {"folders": ["a", "b"]}}
+    run.create(document | {"resume": None, "model": {"seed": None, "blocks": 4}})
+    assert run.exists
+    assert run.document() == document | {"model": {"blocks": 4}}
+    text = (run.path / "config.toml").read_text(encoding="utf-8")
+    assert text.startswith("format = 1\n")
+    assert tomllib.loads(text)["data"] == {"folders": ["a", "b"]}
+    run.create({"steps": 7})
+    assert run.document() == {"steps": 7}
+    assert [path.name for path in run.path.iterdir()] == ["config.toml"]
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (None, "no such file"),
+        (b"", "no format number"),
+        (b"format = ", "can't be read"),
+        (b"format = 1\nname = '\xff'", "can't be read"),
+        (b"[tool]\nx = 1", "no format number"),
+        (b"format = 2", "newer ugatit"),
+    ],
+)
+def test_settings_that_cannot_be_read(run: RunFolder, data: bytes | None, text: str) -> None:
+    path = run.path / "config.toml"
+    path.unlink() if data is None else path.write_bytes(data)
+    with pytest.raises(ModelError, match=text) as caught:
+        run.document()
+    assert caught.value.message.startswith(f"{path}: ")
+
+
+def test_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not text"):
+        RunFolder(tmp_path / "run").create({"data": {"a": "caf\udce9"}})
+
+
+@pytest.mark.parametrize("call", ["create", "locked"])
+@pytest.mark.parametrize("foreign", ["photos/cat.jpg", "photos/.git", "photos"])
+def test_foreign_folders_are_refused(tmp_path: Path, foreign: str, call: str) -> None:
+    (tmp_path / foreign).parent.mkdir(exist_ok=True)
+    (tmp_path / foreign).write_bytes(b"precious")
+    run = RunFolder(tmp_path / "photos")
+    with pytest.raises(UsageError, match="exists and is not a run folder") as caught:
+        run.create({}) if call == "create" else run.locked().__enter__()
+    assert str(run.path) in caught.value.message
+    assert caught.value.hint
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / foreign]
+
+
+def test_empty_folders_are_used(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    (tmp_path / ".config.toml.0123abcd.tmp").touch()  # killed before it was renamed
+    with run.locked():
+        assert not run.exists
+        run.create({})
+        run.clean()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "config.toml"]
+
+
+@pytest.mark.parametrize("call", ["create", "locked"])
+def test_a_path_that_cannot_be_made(tmp_path: Path, call: str) -> None:
+    (tmp_path / "file").touch()
+    run = RunFolder(tmp_path / "file" / "run")
+    with pytest.raises(OutputError, match="can't be written") as caught:
+        run.create({}) if call == "create" else run.locked().__enter__()
+    assert caught.value.message.startswith(f"{run.path}: ")
+
+
+def test_a_parent_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(*_: object, **__: object) -> None:  # root, as in containers, may write everywhere
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", deny)
+    with pytest.raises(OutputError, match=r"run: can't be written \(permission denied\)"):
+        RunFolder(tmp_path / "run").create({})
+
+
+# Checkpoints
+
+
+def test_a_checkpoint_comes_back_bit_by_bit(run: RunFolder) -> None:
+    weight = torch.randn(4, 3, 5, 5).to(memory_format=torch.channels_last)
+    tensors = {
+        "channels_last": weight,
+        "bf16": weight.bfloat16(),
+        "fp16": weight.half(),
+        "nan": torch.tensor([math.nan, -0.0, math.inf]),
+        "steps": torch.tensor(2**40 + 1),
+    }
+    state = {"best": 0.1 + 0.2, "none": None, "nested": {"ü": [1, 2.5, "x"]}, "first": math.inf, "ids": {10: 1, 9: 2}}
+    path = run.save_checkpoint(1000, {"ema": tensors}, state, keep=1)
+    assert path == run.path / "checkpoints" / "step_00001000"
+    assert {file.name for file in path.iterdir()} == {"state.json", "ema.safetensors"}
+    checkpoint = run.load_checkpoint(1000)
+    assert checkpoint.state == state | {"ids": {"10": 1, "9": 2}}
+    with checkpoint.tensors("ema") as file:
+        for name, tensor in tensors.items():
+            found = file.get_tensor(name)
+            assert found.dtype == tensor.dtype
+            assert found.shape == tensor.shape
+            assert found.view(-1).view(torch.uint8).equal(tensor.contiguous().view(-1).view(torch.uint8)), name
+    with pytest.raises(ModelError, match=r"optimizers\.safetensors: no such file"), checkpoint.tensors("optimizers"):
+        pass
+
+
+def test_steps_are_found(run: RunFolder) -> None:
+    assert run.checkpoints() == []
+    assert run.latest() is None
+    for step in (2000, 100_000_000, 5, 1000):
+        save(run, step)
+    for name in (".step_00000007.0123abcd.tmp", "step_7", "step_000000007", "notes"):
+        (run.path / "checkpoints" / name).mkdir()
+    assert run.checkpoints() == [5, 1000, 2000, 100_000_000]
+    assert run.latest() == 100_000_000
+
+
+def test_old_checkpoints_are_removed(run: RunFolder) -> None:
+    kept = []
+    for step in range(1, 6):
+        save(run, step, keep=2)
+        kept.append(run.checkpoints())
+    assert kept == [[1], [1, 2], [2, 3], [3, 4], [4, 5]]
+    save(run, 6, keep=4)
+    assert run.checkpoints() == [4, 5, 6]
+    save(run, 7, keep=1)
+    assert run.checkpoints() == [7]
+    # Someone went back: what was just written stays, and so does what they went back from.
+    save(run, 3, keep=1)
+    assert run.checkpoints() == [3, 7]
+    assert hidden_names(run) == []
+
+
+def test_a_checkpoint_is_replaced_by_one_of_the_same_step(run: RunFolder) -> None:
+    run.save_checkpoint(4, {"old": {"x": torch.ones(1)}}, {}, keep=1)
+    save(run, 4, keep=1)
+    assert_intact(run, 4)
+    assert hidden_names(run) == []
+
+
+@contextmanager
+def failing(name: str, after: int, number: int) -> Iterator[None]:
+    """Lets one call of a function of `os` fail, after some that don't."""
+    original: Callable[..., Any] = getattr(os, name)
+    calls = 0
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == after + 1:
+            raise OSError(number, os.strerror(number))
+        return original(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, name, wrapped)
+        yield
+
+
+PLACES = ("mkdir 0", *(f"fsync {n}" for n in range(6)), "replace 0", "rename 0")
+
+
+@pytest.mark.parametrize(
+    ("place", "same"), [*((place, same) for place in PLACES for same in (False, True)), ("rename 1", True)]
+)
+def test_a_full_disk_leaves_the_checkpoint_before(run: RunFolder, place: str, same: bool) -> None:
+    name, after = place.split()
+    save(run, 1)
+    with failing(name, int(after), errno.ENOSPC), pytest.raises(StorageError) as caught:
+        run.save_checkpoint(1 if same else 2, files(2), {}, keep=1)
+    assert caught.value.message.endswith(
+        "no space left on the device; this checkpoint takes 1 MB; that of step 1 stays valid"
+    )
+    assert caught.value.hint
+    assert run.checkpoints() == [1]
+    assert_intact(run, 1)
+    assert hidden_names(run) == []
+
+
+def test_a_first_checkpoint_on_a_full_disk(run: RunFolder) -> None:
+    large = {"ema": {"x": torch.zeros(1).expand(500_000_000)}}  # 2 GB that take no memory
+    with failing("mkdir", 0, errno.EDQUOT), pytest.raises(StorageError) as caught:
+        run.save_checkpoint(1, large, {}, keep=1)
+    assert caught.value.message.endswith("this checkpoint takes 2000 MB; there is no earlier one")
+
+
+def test_other_failures_and_interruptions(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(run, 1)
+    with (
+        failing("fsync", 2, errno.EIO),
+        pytest.raises(OutputError, match=r"input/output error.*step 1 stays") as caught,
+    ):
+        save(run, 2)
+    assert not isinstance(caught.value, StorageError)
+    assert str(run.path / "checkpoints" / "step_00000002") in caught.value.message
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save(run, 2)
+    assert run.checkpoints() == [1]
+    assert hidden_names(run) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    command = [mount or "", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)]
+    if not mount or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount file systems")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_disk_that_is_really_full(small_disk: Path) -> None:
+    run = RunFolder(small_disk / "run")
+    run.create({})
+    save(run, 1)
+    write_model(run, 1.0)
+    with pytest.raises(StorageError, match="takes 4 MB; that of step 1 stays valid"):
+        run.save_checkpoint(2, {"ema": {"x": torch.zeros(1_000_000)}}, {}, keep=1)
+    (run.path / "filler").write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    with pytest.raises(StorageError, match=r"model: .*no space left"):
+        write_model(run, 2.0)
+    with pytest.raises(StorageError, match=r"metrics\.jsonl: no space left"):
+        run.append_metrics({"step": 1})
+    assert run.checkpoints() == [1]
+    assert_intact(run, 1)
+    assert open_model(run.path).provenance == {"step": 1.0}
+    assert hidden_names(run) == []
+
+
+# Damage
+
+
+def assert_damaged(run: RunFolder, step: int, path: Path, text: str | None = None) -> ModelError:
+    with pytest.raises(ModelError, match=text) as caught:
+        run.load_checkpoint(step)
+    assert caught.value.message.startswith(f"{path}: ")
+    assert caught.value.exit_code == 3
+    return caught.value
+
+
+@pytest.mark.parametrize("name", ["state.json", *(f"{stem}.safetensors" for stem in STEMS)])
+def test_damage_is_named_with_the_way_out(run: RunFolder, name: str) -> None:
+    folder = save(run, 10)
+    path = folder / name
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    assert_damaged(run, 10, path, "damaged|can't be read")
+    path.unlink()
+    error = assert_damaged(run, 10, path, "no such file")
+    assert error.hint == "There is no other checkpoint: start again in another folder."
+    save(run, 4)
+    save(run, 7)
+    assert assert_damaged(run, 10, path).hint == f"Delete {folder} to go on from step 7."
+    assert_intact(run, 7)
+
+
+def same_meaning(one: bytes, two: bytes) -> bool:
+    try:
+        return bool(json.loads(one) == json.loads(two))
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize("name", ["state.json", *(f"{stem}.safetensors" for stem in STEMS)])
+def test_every_flipped_byte_is_noticed(run: RunFolder, name: str) -> None:
+    path = save(run, 10) / name
+    data = path.read_bytes()
+    for i in range(0, len(data), 1 if name == "state.json" else 29):
+        path.write_bytes(data[:i] + bytes([data[i] ^ 1]) + data[i + 1 :])
+        if name == "state.json" and same_meaning(path.read_bytes(), data):  # the last digit of 3.3333333333333335
+            assert_intact(run, 10)
+        else:
+            assert_damaged(run, 10, path)
+    path.write_bytes(data)
+    assert_intact(run, 10)
+
+
+def test_checkpoints_of_other_versions_steps_and_programs(run: RunFolder) -> None:
+    path = save(run, 10) / "state.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | {"format": 2}))
+    assert "Upgrade" in assert_damaged(run, 10, path, "newer ugatit").hint
+    for text in ("[]", '{"step": 10}', "[" * 100_000):
+        path.write_text(text)
+        assert assert_damaged(run, 10, path).hint
+    path.write_text(json.dumps(document))
+    renamed = path.parent.rename(path.parent.with_name("step_00000020"))
+    assert_damaged(run, 20, renamed / "state.json", "it is of step 10; the folder was renamed")
+    with pytest.raises(ModelError, match="no such file"):
+        run.load_checkpoint(30)
+
+
+# Leftovers
+
+
+def test_leftovers_of_killed_processes_are_removed(run: RunFolder) -> None:
+    save(run, 1)
+    checkpoints = run.path / "checkpoints"
+    shutil.copytree(checkpoints / "step_00000001", checkpoints / ".step_00000002.0123abcd.tmp")
+    (run.path / ".model.0123abcd.tmp").mkdir()
+    (run.path / ".metrics.jsonl.0123abcd.tmp").touch()
+    (run.path / "samples").mkdir()
+    (run.path / "samples" / ".step_00000001.png.0123abcd.tmp").touch()
+    (run.path / "samples" / "step_00000001.png").touch()
+    assert run.checkpoints() == [1]
+    run.clean()
+    assert hidden_names(run) == []
+    assert_intact(run, 1)
+    assert (run.path / "samples" / "step_00000001.png").exists()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_checkpoint_that_was_being_replaced(run: RunFolder, replaced: bool) -> None:
+    folder = save(run, 1)
+    retired = folder.with_name(".step_00000001.0123abcd.old")
+    if replaced:
+        shutil.copytree(folder, retired)
+        (retired / "state.json").unlink()
+    else:
+        folder.rename(retired)
+    run.clean()
+    assert run.checkpoints() == [1]
+    assert_intact(run, 1)
+    assert hidden_names(run) == []
+
+
+def test_nothing_to_clean(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "none").clean()
+    assert not (tmp_path / "none").exists()
+
+
+# Metrics
+
+
+def test_metrics_come_back(run: RunFolder) -> None:
+    assert list(run.metrics()) == []
+    run.append_metrics({"step": 1, "loss": 0.1, "name": "ü"})
+    run.append_metrics({"step": 2, "loss": math.nan, "more": {"a": [math.inf, 1.5], "b": (-math.inf,)}})
+    expected = [
+        {"step": 1, "loss": 0.1, "name": "ü"},
+        {"step": 2, "loss": None, "more": {"a": [None, 1.5], "b": [None]}},
+    ]
+    assert list(run.metrics()) == expected
+    lines = (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line, parse_constant=pytest.fail) for line in lines] == expected
+
+
+@pytest.mark.parametrize("half", [b'{"step": 3, "lo', b'{"step": 3, "x": "\xc3', b"[3", b"3", b"\0\0\0"])
+def test_lines_after_the_checkpoint_are_dropped(run: RunFolder, half: bytes) -> None:
+    for step in (1, 2, 3, 4):
+        run.append_metrics({"step": step, "loss": 1 / step})
+    with (run.path / "metrics.jsonl").open("ab") as file:
+        file.write(half)
+    assert [values["step"] for values in run.metrics()] == [1, 2, 3, 4]
+    run.truncate_metrics(2)
+    run.append_metrics({"step": 3, "loss": 9.0})
+    assert [(v["step"], v["loss"]) for v in run.metrics()] == [(1, 1.0), (2, 0.5), (3, 9.0)]
+    assert (run.path / "metrics.jsonl").read_bytes().count(b"\n") == 3
+
+
+def test_a_failed_truncation_loses_nothing(run: RunFolder) -> None:
+    run.append_metrics({"step": 1})
+    with failing("fsync", 0, errno.ENOSPC), pytest.raises(StorageError, match=r"metrics\.jsonl: no space"):
+        run.truncate_metrics(0)
+    assert list(run.metrics()) == [{"step": 1}]
+    assert hidden_names(run) == []
+
+
+# Model
+
+
+def test_the_model_is_replaced(run: RunFolder) -> None:
+    for value in (1.0, 2.0):
+        write_model(run, value)
+        opened = open_model(run.path)
+        assert opened.provenance == {"step": value}
+        assert (opened.generator("b2a").to_rgb.weight == value).all()
+        assert (opened.discriminator("a", "global").head.weight == value).all()
+    assert hidden_names(run) == []
+    with pytest.raises(ModelError, match="not finite"):
+        write_model(run, math.nan)
+    assert open_model(run.path).provenance == {"step": 2.0}
+
+
+@pytest.mark.parametrize("place", ["mkdir 1", *(f"fsync {n}" for n in range(6)), "replace 0"])
+def test_a_full_disk_leaves_the_model_before(run: RunFolder, place: str) -> None:
+    name, after = place.split()
+    write_model(run, 1.0)
+    with failing(name, int(after), errno.ENOSPC), pytest.raises(StorageError) as caught:
+        write_model(run, 2.0)
+    assert caught.value.message.startswith(f"{run.model}: ")
+    opened = open_model(run.path)
+    assert opened.provenance == {"step": 1.0}
+    assert (opened.generator("a2b").to_rgb.weight == 1.0).all()
+    assert hidden_names(run) == []
+
+
+def test_the_best_model_is_replaced(run: RunFolder) -> None:
+    write_model(run, 1.0)
+    for value in (2.0, 3.0):
+        write_model(run, value, best=True)
+        opened = open_model(run.best)
+        assert opened.provenance == {"step": value}
+        assert (opened.generator("b2a").to_rgb.weight == value).all()
+        assert (opened.discriminator("a", "global").head.weight == value).all()
+    assert open_model(run.path).provenance == {"step": 1.0}
+    assert hidden_names(run) == []
+
+
+@pytest.mark.parametrize("place", ["mkdir 1", *(f"fsync {n}" for n in range(6)), "rename 1", "rename 2"])
+def test_a_full_disk_leaves_the_best_model_before(run: RunFolder, place: str) -> None:
+    name, after = place.split()
+    write_model(run, 1.0, best=True)
+    with failing(name, int(after), errno.ENOSPC), pytest.raises(StorageError) as caught:
+        write_model(run, 2.0, best=True)
+    assert caught.value.message.startswith(f"{run.best}: ")
+    assert open_model(run.best).provenance == {"step": 1.0}
+    assert hidden_names(run) == []
+
+
+def test_where_samples_go(run: RunFolder) -> None:
+    assert run.samples_path(1000) == run.path / "samples" / "step_00001000.png"
+
+
+# Processes
+
+
+@pytest.fixture(scope="module")
+def processes() -> BaseContext:
+    """Starts processes in an instant: torch is loaded once."""
+    if sys.platform == "win32":
+        pytest.skip("Windows can't fork")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def hold_lock(path: Path, ready: Any) -> None:
+    with RunFolder(path).locked():
+        if os.fork() == 0:  # as data loaders do; it outlives its parent
+            time.sleep(20)
+            os._exit(0)
+        ready.set()
+        time.sleep(60)
+
+
+def test_the_lock_ends_with_its_process(tmp_path: Path, processes: BaseContext) -> None:
+    run, ready = RunFolder(tmp_path / "run"), processes.Event()
+    process = processes.Process(target=hold_lock, args=(run.path, ready))  # type: ignore[attr-defined]  # has one
+    process.start()
+    try:
+        assert ready.wait(30)
+        with pytest.raises(UsageError, match="another process is training in") as caught, run.locked():
+            pytest.fail("two processes at once")
+        assert str(run.path) in caught.value.message
+        assert caught.value.hint
+        assert caught.value.exit_code == 2
+    finally:
+        process.kill()
+        process.join()
+    with run.locked(), pytest.raises(UsageError), RunFolder(run.path).locked():
+        pytest.fail("twice in one process")
+    with run.locked():
+        pass
+
+
+def die(number: int) -> None:
+    """Kills this process at its n-th call that changes what a power cut or kill would leave."""
+    calls = 0
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments, **options)
+
+        return wrapped
+
+    for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
+        setattr(os, name, counted(getattr(os, name)))
+
+
+def train(path: Path, number: int | None, steps: int) -> None:
+    """Trains a few steps as `ugatit train` would."""
+    torch.set_num_threads(1)
+    run = RunFolder(path)
+    with run.locked():
+        run.clean()
+        start = run.latest() or 0
+        if number is not None:
+            die(number)
+        for step in range(start + 1, start + 1 + steps):
+            save(run, step, keep=2)
+            write_model(run, float(step))
+
+
+def assert_usable(run: RunFolder, before: tuple[int, int] = (1, 1)) -> tuple[int, int]:
+    """The last step and that of the model, none of which may go back."""
+    steps = run.checkpoints()
+    for step in steps:
+        assert_intact(run, step)
+    opened = open_model(run.path)
+    weights = torch.stack([opened.generator(d).to_rgb.weight.detach() for d in DIRECTIONS])
+    assert weights.min() == weights.max()  # both from the same file
+    model = int(weights.min())
+    assert before[0] <= steps[-1]
+    assert before[1] <= model <= steps[-1]
+    return steps[-1], model
+
+
+@posix_only
+def test_killed_at_every_step_of_saving(run: RunFolder, processes: BaseContext) -> None:
+    save(run, 1)
+    write_model(run, 1.0)
+    hurt, state = 0, (1, 1)
+    for number in range(1, 200):
+        process = processes.Process(target=train, args=(run.path, number, 1))  # type: ignore[attr-defined]
+        process.start()
+        process.join()
+        state = assert_usable(run, state)
+        hurt += bool(hidden_names(run))
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+    assert process.exitcode == 0
+    assert number > 25
+    assert hurt > 15
+    assert hidden_names(run) == []
+
+
+def replace_best(path: Path, number: int) -> None:
+    torch.set_num_threads(1)
+    run = RunFolder(path)
+    with run.locked():
+        run.clean()
+        die(number)
+        write_model(run, float(number), best=True)
+
+
+@posix_only
+def test_killed_at_every_step_of_replacing_the_best_model(run: RunFolder, processes: BaseContext) -> None:
+    write_model(run, 0.0, best=True)
+    known, hurt = 0, 0
+    for number in range(1, 200):
+        process = processes.Process(target=replace_best, args=(run.path, number))  # type: ignore[attr-defined]
+        process.start()
+        process.join()
+        hurt += bool(hidden_names(run))
+        run.clean()
+        opened = open_model(run.best)
+        found = opened.provenance["step"]
+        assert found in (known, number)
+        weights = torch.stack([opened.generator(d).to_rgb.weight.detach() for d in DIRECTIONS])
+        assert (weights == found).all()
+        assert (opened.discriminator("a", "global").head.weight == found).all()
+        assert hidden_names(run) == []
+        known = found
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+    assert (process.exitcode, known) == (0, number)
+    assert hurt > 8
+
+
+@posix_only
+def test_killed_at_random_moments(run: RunFolder, processes: BaseContext) -> None:
+    save(run, 1)
+    write_model(run, 1.0)
+    killed_inside, state = 0, (1, 1)
+    for i in range(12):
+        process = processes.Process(target=train, args=(run.path, None, 10_000))  # type: ignore[attr-defined]
+        process.start()
+        time.sleep(0.03 + 0.017 * i)
+        process.kill()
+        process.join()
+        state = assert_usable(run, state)
+        killed_inside += bool(hidden_names(run))
+    assert killed_inside
+    with run.locked():
+        run.clean()
+    assert hidden_names(run) == []
+    assert assert_usable(run, state)[0] > 20

@@ -1,0 +1,122 @@
+"""Tiny folders of pictures, and tiny training runs on them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ugatit_cli.data.pictures import Folders
+from ugatit_cli.device import Group
+from ugatit_cli.training.evaluation import Evaluation
+from ugatit_cli.training.listeners import StepReport
+from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.training.session import Request
+from ugatit_cli.training.session import train as train_run
+from ugatit_cli.training.settings import Settings
+from ugatit_cli.training.trainer import Machine, Outcome
+
+CPU = torch.device("cpu")
+COLOURS = {"red": (200, 40, 40), "blue": (40, 40, 200)}
+# Of a run whose steps take a few milliseconds.
+TINY: dict[str, Any] = {
+    "image_size": 32,
+    "channels": 4,
+    "blocks": 1,
+    "discriminator_channels": 4,
+    "local_layers": 3,
+    "global_layers": 4,
+    "precision": "fp32",
+    "checkpoint_every": "1000",
+    "sample_every": "1000",
+}
+
+
+def make_folders(root: Path, count: int = 10) -> Folders:
+    """A folder of reddish and one of bluish noise, the same every time."""
+    for name, colour in COLOURS.items():
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            noise = np.random.default_rng([number, *colour]).integers(-40, 40, (40, 46, 3)) + np.array(colour)
+            Image.fromarray(noise.clip(0, 255).astype(np.uint8)).save(root / name / f"{number}.png")
+    return Folders(root / "red", root / "blue")
+
+
+class Log:
+    """Notes what a run tells.
+
+    Args:
+        calls: what to do after which step.
+    """
+
+    def __init__(self, calls: dict[int, Callable[[], object]] | None = None) -> None:
+        self.calls = calls or {}
+        self.notes: list[str] = []
+        self.reports: list[StepReport] = []
+        self.saves: list[int] = []
+        self.samples: list[tuple[int, Path]] = []
+        self.evaluations: list[Evaluation] = []
+
+    def loading(self, done: int, total: int) -> None:
+        assert 0 < done <= total
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def stepped(self, report: StepReport) -> None:
+        self.reports.append(report)
+        self.calls.get(report.step, lambda: None)()
+
+    def saved(self, step: int) -> None:
+        self.saves.append(step)
+
+    def sampled(self, step: int, path: Path) -> None:
+        self.samples.append((step, path))
+
+    def evaluating(self, done: int, total: int) -> None:
+        assert 0 <= done < total
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        self.evaluations.append(evaluation)
+
+
+def train(
+    path: Path,
+    folders: Folders | None,
+    given: dict[str, Any],
+    *,
+    log: Log | None = None,
+    stop_after: int | None = None,
+    group: Group | None = None,
+) -> tuple[Settings, Outcome]:
+    """What `ugatit train -o path` does, on the CPU.
+
+    Args:
+        given: settings beside those of `TINY`.
+        stop_after: the step in which Ctrl-C is pressed.
+    """
+    log, stop = log or Log(), threading.Event()
+    if stop_after is not None:
+        log.calls[stop_after] = stop.set
+    machine = Machine(CPU, 1, group or Group())
+    return train_run(RunFolder(path), Request(TINY | given, folders), machine, log, stop)
+
+
+def weights(path: Path) -> dict[str, bytes]:
+    """All tensor files of a run's last checkpoint and of its model."""
+    run = RunFolder(path)
+    step = run.latest()
+    checkpoint = [] if step is None else sorted(run.load_checkpoint(step).path.glob("*.safetensors"))
+    files = [*checkpoint, *sorted(run.model.glob("*.safetensors"))]
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+
+def metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl` without what the clock says."""
+    clock = ("elapsed", "images_per_second")
+    return [{k: v for k, v in line.items() if k not in clock} for line in RunFolder(path).metrics()]

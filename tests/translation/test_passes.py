@@ -1,0 +1,358 @@
+"""One pass through the networks: translations, and where the networks look meanwhile."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests import tiny
+from tests.reference import randomize
+from ugatit_cli import load
+from ugatit_cli.attention.maps import Floats, Maps
+from ugatit_cli.config import DIRECTIONS, MAPS, SCALES, Dialect, Direction, Domain, MapName, ModelConfig, Scale
+from ugatit_cli.errors import ModelError
+from ugatit_cli.nn.discriminator import Discriminator, DiscriminatorOutput
+from ugatit_cli.nn.generator import GeneratorOutput
+from ugatit_cli.pictures.geometry import Geometry, Pixels, tile_corners
+from ugatit_cli.translation import passes
+from ugatit_cli.translation.model import Model
+from ugatit_cli.translation.passes import NetworkPass, Translated
+from ugatit_cli.weights.folder import open_model
+
+DIALECTS = get_args(Dialect)
+TARGETS: dict[Direction, Domain] = {"a2b": "b", "b2a": "a"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp("forward") / "light", discriminators=True)
+
+
+@pytest.fixture
+def model(folder: Path) -> Model:
+    return load(str(folder), device="cpu", precision="fp32")
+
+
+def noise(width: int, height: int, seed: int = 0) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def whole(width: int, height: int, tile: int = 0) -> Geometry:
+    return Geometry((width, height), (width, height), (width, height), tile)
+
+
+def look(
+    model: Model, pixels: Pixels, maps: Sequence[MapName] = MAPS, *, tile: int = 0, direction: Direction = "a2b"
+) -> Translated:
+    plan = whole(pixels.shape[1], pixels.shape[0], tile)
+    (one,) = model.look([pixels], direction, [plan], maps)
+    return one
+
+
+def as_input(pixels: Pixels) -> Tensor:
+    return torch.from_numpy(pixels)[None].permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def strong(config: ModelConfig) -> Model:
+    """A model whose discriminators' attention differs from place to place."""
+
+    def discriminator(_: Domain, scale: Scale) -> Discriminator:
+        torch.manual_seed(2)
+        return randomize(Discriminator(config, scale), 2)
+
+    model = Model.untrained(config, device="cpu", precision="fp32")
+    model._make_discriminator = discriminator
+    return model
+
+
+def assert_maps_equal(one: Maps, other: Maps, tolerance: float = 0) -> None:
+    assert set(one) == set(other)
+    for name in one:
+        scale = max(1e-6, np.abs(other[name].values).max())  # of one colour, instance norm leaves nothing
+        np.testing.assert_allclose(one[name].values, other[name].values, rtol=0, atol=tolerance * scale)
+        assert one[name].logits == pytest.approx(other[name].logits, rel=tolerance, abs=tolerance)
+
+
+# --- What the networks return --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@torch.no_grad()
+def test_maps_are_what_the_networks_return(model: Model, direction: Direction) -> None:
+    pixels = noise(40, 36)
+    seen = look(model, pixels, direction=direction)
+    output = model.generator(direction)(as_input(pixels))
+    assert output.heatmap is not None
+    assert output.cam_logit is not None
+    assert list(seen.maps) == list(MAPS)
+    np.testing.assert_array_equal(seen.maps["generator"].values, output.heatmap[0, 0].numpy())
+    assert list(seen.maps["generator"].logits) == output.cam_logit[0].tolist()
+    for scale in SCALES:
+        judged = model.discriminator(TARGETS[direction], scale)(output.image)
+        assert judged.heatmap is not None
+        torch.testing.assert_close(torch.from_numpy(seen.maps[scale].values), judged.heatmap[0, 0])
+        assert seen.maps[scale].logits == pytest.approx(judged.cam_logit[0].tolist(), rel=1e-5, abs=1e-7)
+    # Now that the discriminators were handed out, it is the very same ones that look.
+    again = look(model, pixels, direction=direction)
+    np.testing.assert_array_equal(again.maps["global"].values, judged.heatmap[0, 0].numpy())
+
+
+def test_where_the_maps_lie(model: Model) -> None:
+    maps = look(model, noise(40, 36)).maps
+    assert {name: one.name for name, one in maps.items()} == {name: name for name in MAPS}
+    assert {one.plan for one in maps.values()} == {whole(40, 36)}
+    assert [(one.grid.stride, one.grid.first) for one in maps.values()] == [(4, 2), (2, 2), (2, 2)]
+    assert [one.values.shape for one in maps.values()] == [(9, 10), (17, 19), (17, 19)]
+    assert {one.values.dtype for one in maps.values()} == {np.dtype(np.float32)}
+
+
+def test_looking_changes_no_translation(model: Model) -> None:
+    pixels = noise(32, 32)
+    plain = look(model, pixels, ())
+    assert plain.maps == {}
+    for maps in (MAPS, ("generator",), ("local",)):
+        seen = look(model, pixels, maps)
+        np.testing.assert_array_equal(seen.pixels, plain.pixels)
+        assert tuple(seen.maps) == maps
+
+
+def test_networks_that_are_not_asked_for_are_not_loaded(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "_make_discriminator", None)
+    assert tuple(look(model, noise(32, 32), ("generator",)).maps) == ("generator",)
+    with pytest.raises(TypeError):
+        look(model, noise(32, 32), ("local",))
+
+
+def test_the_direction_says_which_discriminators(model: Model) -> None:
+    for direction, domain in TARGETS.items():
+        run = NetworkPass(model, direction, MAPS)
+        assert run.discriminators == {scale: model.looking_discriminator(domain, scale) for scale in SCALES}
+
+
+def test_every_picture_of_a_batch_has_its_own_maps_and_plan(model: Model) -> None:
+    batch = [noise(36, 32, seed) for seed in range(4)]
+    plans = [dataclasses.replace(whole(36, 32), output=(10 + i, 10)) for i in range(4)]
+    together = model.look(batch, "a2b", plans, MAPS)
+    for pixels, plan, seen in zip(batch, plans, together, strict=True):
+        (alone,) = model.look([pixels], "a2b", [plan], MAPS)
+        assert np.abs(alone.pixels.astype(int) - seen.pixels).max() <= 1
+        assert_maps_equal(seen.maps, alone.maps, 1e-3)
+        assert {one.plan for one in seen.maps.values()} == {plan}
+    first, second = (together[i].maps["generator"].values for i in (0, 1))
+    assert np.abs(first - second).max() > 1e-3 * np.abs(first).max()
+
+
+def test_the_generator_takes_a_few_and_discriminators_take_all(model: Model) -> None:
+    batch, plans = [noise(32, 32, seed) for seed in range(5)], [whole(32, 32)] * 5
+    expected = model.look(batch, "a2b", plans, MAPS)
+    sizes: dict[str, list[int]] = {"generator": [], "local": []}
+    networks = {"generator": model.generator("a2b"), "local": model.looking_discriminator("b", "local")}
+    for name, network in networks.items():
+        note = sizes[name].append
+        network.register_forward_pre_hook(lambda _, inputs, note=note: note(len(inputs[0])))
+    for seen, one in zip(model.look(batch, "a2b", plans, MAPS, 2), expected, strict=True):
+        assert np.abs(seen.pixels.astype(int) - one.pixels).max() <= 1
+        assert_maps_equal(seen.maps, one.maps, 1e-3)
+    assert sizes == {"generator": [2, 2, 1], "local": [5]}
+
+
+def test_maps_stay_with_their_pictures_when_memory_is_short(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = [noise(32, 32, seed) for seed in range(3)]
+    expected = [look(model, pixels).maps for pixels in batch]
+    plain = NetworkPass._forward
+
+    def little(run: NetworkPass, batch: Sequence[Pixels]) -> list[passes.Seen]:
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(run, batch)
+
+    monkeypatch.setattr(NetworkPass, "_forward", little)
+    for seen, maps in zip(model.look(batch, "a2b", [whole(32, 32)] * 3, MAPS), expected, strict=True):
+        assert_maps_equal(seen.maps, maps)
+
+
+def test_bfloat16_looks_where_float32_does(folder: Path, model: Model) -> None:
+    rough = look(load(str(folder), device="cpu", precision="bf16"), noise(32, 32)).maps
+    fine = look(model, noise(32, 32)).maps
+    for name in MAPS:
+        assert rough[name].values.dtype == np.float32
+        difference = np.linalg.norm(rough[name].values - fine[name].values)
+        assert 0 < difference < 0.05 * np.linalg.norm(fine[name].values)
+
+
+# --- What can't be shown -------------------------------------------------------------------------------
+
+
+def test_maps_that_a_model_does_not_have(tmp_path: Path) -> None:
+    plain = load(str(tiny.save(tmp_path / "plain")), device="cpu", precision="fp32")
+    assert tuple(look(plain, noise(32, 32), ("generator",)).maps) == ("generator",)
+    with pytest.raises(ModelError, match="no global attention: it comes without discriminators") as caught:
+        look(plain, noise(32, 32), ("generator", "global"))
+    assert caught.value.message.startswith(plain.name)
+    without = Model.untrained(dataclasses.replace(tiny.LIGHT, generator_cam=False), device="cpu", precision="fp32")
+    assert tuple(look(without, noise(32, 32), SCALES).maps) == SCALES
+    with pytest.raises(ModelError, match="no generator attention: its generators have no CAM"):
+        look(without, noise(32, 32))
+
+
+@pytest.mark.parametrize("tile", [0, 64])
+def test_a_discriminator_that_needs_more_pixels_is_left_out(tile: int) -> None:
+    config = dataclasses.replace(tiny.LIGHT, image_size=96, local_layers=3, global_layers=7)
+    model = Model.untrained(config, device="cpu", precision="fp32")
+    assert config.smallest("global") == 96
+    # Tiles are what it sees, however large the picture is.
+    width, height = (200, 100) if tile else (200, 92)
+    assert set(look(model, noise(width, height), tile=tile).maps) == {"generator", "local"}
+    assert set(look(model, noise(width, 96), tile=96 if tile else 0).maps) == set(MAPS)
+
+
+# --- Tiles ---------------------------------------------------------------------------------------------
+
+
+SIZES = [(160, 160), (132, 84), (300, 64), (64, 100), (40, 200)]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("size", SIZES)
+def test_tiles_of_one_colour_are_seen_as_the_whole_is(size: tuple[int, int], dialect: Dialect) -> None:
+    model = strong(dataclasses.replace(tiny.LIGHT, dialect=dialect, global_layers=5))
+    pixels = np.full((size[1], size[0], 3), 90, np.uint8)
+    undivided, tiled = look(model, pixels), look(model, pixels, tile=64)
+    assert set(tiled.maps) == set(undivided.maps)
+    for name, one in tiled.maps.items():
+        assert one.values.dtype == np.float32
+        assert one.values.shape == undivided.maps[name].values.shape
+        assert one.plan == whole(*size, 64)
+    # Reflection padding of one colour is that colour.
+    assert_maps_equal(tiled.maps, undivided.maps, 1e-3)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("size", SIZES)
+def test_tiles_leave_no_gaps(size: tuple[int, int], dialect: Dialect) -> None:
+    config = dataclasses.replace(tiny.LIGHT, dialect=dialect, local_layers=4, global_layers=5)
+    for one in look(strong(config), noise(*size), tile=64).maps.values():
+        assert np.isfinite(one.values).all()
+        assert not one.flat
+
+
+class Ramp(NetworkPass):
+    """Sees in every cell how far at the right its centre lies: in the picture, whose pixels say it."""
+
+    def _forward(self, batch: Sequence[Pixels]) -> list[passes.Seen]:
+        return [passes.Seen(pixels, {"generator": (self.values(pixels), (1, 2))}) for pixels in batch]
+
+    @staticmethod
+    def values(pixels: Pixels) -> Floats:
+        right = pixels[2::4, 2::4, 0].astype(np.float32)  # the pixel at the right of the centre
+        left = pixels[2::4, 1::4, 0].astype(np.float32)
+        return np.asarray((left + right + 1) / 2, np.float32)
+
+
+@pytest.mark.parametrize("width", [64, 68, 132, 160, 240])
+def test_cells_of_tiles_are_put_where_they_lie(model: Model, width: int) -> None:
+    pixels = np.zeros((72, width, 3), np.uint8)
+    pixels[:, :, 0] = np.arange(width)
+    seen = Ramp(model, "a2b", ("generator",)).tiles(pixels, 64)
+    values, logits = seen.heats["generator"]
+    centres = 4 * np.arange(width // 4) + 2
+    assert values.shape == (18, width // 4)
+    assert logits == (1, 2)
+    # Beyond a tile's outer centres the map goes on as it is there: off by half a cell at most, and hardly counted.
+    assert np.abs(values - centres).max() < 1
+    edges = {edge for x, _ in tile_corners((width, 72), 64) for edge in (x, x + 64)} - {0, width}
+    far = np.array([all(abs(centre - edge) >= 2 for edge in edges) for centre in centres])
+    np.testing.assert_allclose(values[:, far], np.broadcast_to(centres[far], values[:, far].shape), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@torch.no_grad()
+def test_tiles_differ_only_at_their_borders(dialect: Dialect) -> None:
+    """A discriminator knows no place: away from the tiles' borders it sees what it sees in the whole picture."""
+    model = strong(dataclasses.replace(tiny.LIGHT, dialect=dialect))
+    model.generator("a2b")
+    run = NetworkPass(model, "a2b", ("local",))
+    run.generator = lambda x: GeneratorOutput(x.clone(), None, None)  # type: ignore[assignment]
+    pixels = noise(160, 112)
+    ((undivided, _),) = (one.heats["local"] for one in run.within_memory([pixels]))
+    tiled, _ = run.tiles(pixels, 64).heats["local"]
+    assert tiled.shape == undivided.shape
+    corners = list(tile_corners((160, 112), 64))
+    far = [
+        np.array([min(abs(2 * (i + 1) - edge) for edge in edges) > 5 for i in range(count)])
+        for edges, count in (
+            ({y + d for _, y in corners for d in (0, 64)} - {0, 112}, undivided.shape[0]),
+            ({x + d for x, _ in corners for d in (0, 64)} - {0, 160}, undivided.shape[1]),
+        )
+    ]
+    inner = np.ix_(*far)
+    assert undivided[inner].size > undivided.size / 3
+    np.testing.assert_allclose(tiled[inner], undivided[inner], rtol=1e-4, atol=1e-4 * np.abs(undivided).max())
+    assert np.abs(tiled - undivided).max() > 1e-3 * np.abs(undivided).max()
+
+
+def test_logits_of_tiles_are_their_mean(model: Model) -> None:
+    pixels = noise(160, 64)
+    tiles = [look(model, pixels[y : y + 64, x : x + 64]).maps for x, y in tile_corners((160, 64), 64)]
+    assert len(tiles) == 3
+    for name, one in look(model, pixels, tile=64).maps.items():
+        expected = np.mean([tile[name].logits for tile in tiles], axis=0)
+        assert one.logits == pytest.approx(tuple(expected), rel=1e-4, abs=1e-6)
+
+
+# --- Networks that are trained -------------------------------------------------------------------------
+
+
+def test_looking_leaves_no_trace(folder: Path) -> None:
+    torch.manual_seed(3)
+    model = Model.untrained(tiny.LIGHT, device="cpu", precision="fp32")
+    discriminators = {scale: model.discriminator("b", scale) for scale in SCALES}
+    before = {scale: copy.deepcopy(one.state_dict()) for scale, one in discriminators.items()}
+    look(model, noise(32, 32))
+    look(model, noise(100, 64), tile=64)
+    for scale, one in discriminators.items():
+        assert all(module.training for module in one.modules())
+        for name, tensor in one.state_dict().items():
+            assert torch.equal(tensor, before[scale][name]), name
+    loaded = Model.from_folder("x", open_model(folder), device="cpu", precision="fp32")
+    look(loaded, noise(32, 32))
+    assert not loaded.discriminator("b", "local").training
+
+
+def test_networks_that_have_looked_can_be_trained() -> None:
+    model = Model.untrained(tiny.LIGHT, device="cpu", precision="fp32")
+    look(model, noise(32, 32))
+    generator, discriminators = model.generator("a2b"), [model.discriminator("b", scale) for scale in SCALES]
+    for network in (generator, *discriminators):
+        assert not any(tensor.is_inference() for tensor in network.state_dict().values())
+    output = generator(torch.rand(1, 3, 32, 32))
+    assert output.cam_logit is not None
+    loss = output.cam_logit.sum()
+    for one in discriminators:
+        judged = one(output.image)
+        assert judged.cam_logit is not None
+        loss = loss + judged.logit.mean() + judged.cam_logit.sum()
+    torch.autograd.backward(loss)
+    for network in (generator, *discriminators):
+        for name, parameter in network.named_parameters():
+            assert parameter.grad is not None, name
+
+
+def test_training_goes_on_where_looking_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model.untrained(tiny.LIGHT, device="cpu", precision="fp32")
+
+    def fail(*_: object) -> DiscriminatorOutput:
+        raise RuntimeError("shapes don't fit")
+
+    monkeypatch.setattr(Discriminator, "forward", fail)
+    with pytest.raises(RuntimeError, match="shapes don't fit"):
+        look(model, noise(32, 32))
+    assert model.discriminator("b", "local").training

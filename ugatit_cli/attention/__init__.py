@@ -1,0 +1,1 @@
+"""Where the networks look: maps as numbers, and the words and colours for them."""

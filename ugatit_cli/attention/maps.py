@@ -1,0 +1,434 @@
+"""Where the networks look: the CAM heatmaps of generator and discriminators (paper section 2.1, figure 2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ugatit_cli.config import MAPS, Direction, MapName, ModelConfig
+from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.pictures import colormaps, geometry
+from ugatit_cli.pictures.geometry import Geometry, Size
+
+Upsampling = Literal["bilinear", "bicubic"]
+UPSAMPLINGS: tuple[Upsampling, ...] = get_args(Upsampling)
+
+Floats = npt.NDArray[np.float32]
+
+# The cubic of PyTorch's and most libraries' "bicubic".
+CUBIC = -0.75
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the cells of a feature map lie along a side of the network's input, in pixels.
+
+    Attributes:
+        stride: from one cell's centre to the next.
+        first: from the picture's edge to the centre of the first cell.
+    """
+
+    stride: int
+    first: float
+
+    def centres(self, cells: int) -> Floats:
+        """(cells,) in pixels from the edge."""
+        return np.asarray(self.first + self.stride * np.arange(cells), np.float32)
+
+
+def sample(values: Floats, grid: Grid, rows: Floats, columns: Floats, method: Upsampling = "bilinear") -> Floats:
+    """What a feature map says at points that lie on rows and columns.
+
+    Beyond the outermost cells' centres it goes on as it is there.
+
+    Args:
+        values: float32 (h, w).
+        rows, columns: positions (H,) and (W,) in pixels from the edges of the network's input.
+
+    Returns:
+        float32 (H, W).
+
+    Raises:
+        UsageError: no such method.
+    """
+    halfway = _mixed(values, *_taps(rows, values.shape[0], grid, method))  # (H, w)
+    return _mixed(halfway.T, *_taps(columns, values.shape[1], grid, method)).T
+
+
+def _mixed(values: Floats, indices: npt.NDArray[np.intp], weights: Floats) -> Floats:
+    """Sums of rows of `values`."""
+    result: Floats = weights[:, :1] * values[indices[:, 0]]
+    for k in range(1, weights.shape[1]):
+        result += weights[:, k : k + 1] * values[indices[:, k]]
+    return result
+
+
+def _taps(positions: Floats, cells: int, grid: Grid, method: Upsampling) -> tuple[npt.NDArray[np.intp], Floats]:
+    """The cells that each position takes its value from, and how much of each: both (positions, 2 or 4)."""
+    place = (positions - grid.first) / grid.stride
+    left = np.floor(place)
+    share = (place - left).astype(np.float32)
+    if method == "bilinear":
+        offsets, weights = np.array([0, 1]), np.stack([1 - share, share], 1)
+    elif method == "bicubic":
+        offsets, weights = np.array([-1, 0, 1, 2]), _cubic(share)
+    else:
+        raise UsageError(f"no up-sampling {method!r}", f"Use {' or '.join(UPSAMPLINGS)}.")
+    indices = np.clip(left.astype(np.intp)[:, None] + offsets, 0, cells - 1)
+    return indices, weights
+
+
+def _cubic(share: npt.NDArray[Any]) -> Floats:
+    """Weights (n, 4) of the cells around a place (Keys 1981)."""
+    near, far = np.stack([share, 1 - share], 1), np.stack([1 + share, 2 - share], 1)
+    inner = ((CUBIC + 2) * near - (CUBIC + 3)) * near * near + 1
+    outer = ((CUBIC * far - 5 * CUBIC) * far + 8 * CUBIC) * far - 4 * CUBIC
+    return np.stack([outer[:, 0], inner[:, 0], inner[:, 1], outer[:, 1]], 1)
+
+
+ALPHA: Final = 0.6
+
+# Norms keep features around 1; what differs by less than this share of it is the same.
+ROUNDING: Final = 1e-6
+
+Span = tuple[float, float]
+
+_TRAIN: Final = (
+    "`ugatit train` makes models that have them (`--from MODEL` starts from this one's generators), "
+    "and `ugatit convert` keeps those of a checkpoint."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionMap:
+    """Attention of one network on one picture, as the network returns it.
+
+    The generator looks at the input, the discriminators look at the translation.
+
+    Attributes:
+        name: `generator`, `local` or `global` (discriminator).
+        values: float32 (h, w), unnormalised: the sum over channels of the features that the CAM weights (figure 2).
+            A generator has a cell for 4 x 4 pixels and its values are >= 0; a discriminator of n layers has one for
+            2**(n - 2) pixels squared.
+        logits: of the CAM classifiers, average pooling first, maximum pooling second.
+        grid: where the cells lie in the network's input.
+        plan: how the picture lies in the network's input.
+    """
+
+    name: MapName
+    values: Floats
+    logits: tuple[float, float]
+    grid: Grid
+    plan: Geometry
+
+    @cached_property
+    def span(self) -> Span:
+        """The lowest and the highest value in the picture; what lies in its padding doesn't count."""
+        left, top = geometry.corner(self.plan)
+        columns = self._within(self.values.shape[1], left, self.plan.scaled[0])
+        rows = self._within(self.values.shape[0], top, self.plan.scaled[1])
+        inside = self.values[np.ix_(rows, columns)]
+        inside = inside if inside.size else self.values
+        return float(inside.min()), float(inside.max())
+
+    def _within(self, cells: int, start: int, length: int) -> npt.NDArray[np.bool_]:
+        """Which cells overlap the picture."""
+        centres, half = self.grid.centres(cells), self.grid.stride / 2
+        return np.asarray((centres + half > start) & (centres - half < start + length))
+
+    @property
+    def flat(self) -> bool:
+        """Whether there is nothing to see: the same value everywhere but for rounding, or one that isn't finite."""
+        return not _usable(self.span)
+
+    @property
+    def probabilities(self) -> tuple[float, float]:
+        """What the CAM classifiers say of the picture, in [0, 1], average pooling first.
+
+        The generator's: that it comes from the source domain; the logits' sigmoid, as their loss is the binary
+        cross-entropy. A discriminator's: that it is no translation; the logits themselves within [0, 1], as their
+        loss is the squared distance to 0 and 1, which is least at the probability (section 2.2, CAM loss).
+        """
+        first, second = (_sigmoid(x) if self.name == "generator" else _clipped(x) for x in self.logits)
+        return first, second
+
+    def normalised(self, span: Span | None = None) -> Floats:
+        """Attention in [0, 1]: (h, w) float32, (value - low) / (high - low) as in the official code.
+
+        Args:
+            span: low and high; None: the map's own `span`. A flat map, or span, is all zeros.
+        """
+        low, high = span or self.span
+        if self.flat or not _usable((low, high)):
+            return np.zeros_like(self.values)
+        return _floats(np.clip((self.values - np.float32(low)) / np.float32(high - low), 0, 1))
+
+    def over_picture(
+        self, size: Size | None = None, *, span: Span | None = None, upsampling: Upsampling = "bilinear"
+    ) -> Floats:
+        """Attention for every pixel of the picture: (height, width) float32 in [0, 1].
+
+        Each cell lies where the network saw it; what was only padding is cut off.
+
+        Args:
+            size: (width, height); None: that of the result.
+            span: as in `normalised`.
+            upsampling: `bilinear` or `bicubic`.
+
+        Raises:
+            UsageError: no such up-sampling.
+        """
+        size = size or self.plan.output
+        left, top = geometry.corner(self.plan)
+        columns = left + (np.arange(size[0]) + 0.5) * (self.plan.scaled[0] / size[0])
+        rows = top + (np.arange(size[1]) + 0.5) * (self.plan.scaled[1] / size[1])
+        heat = sample(self.normalised(span), self.grid, _floats(rows), _floats(columns), upsampling)
+        return np.clip(heat, 0, 1)  # cubics overshoot
+
+
+Maps = Mapping[MapName, AttentionMap]
+
+
+def _usable(span: Span) -> bool:
+    """Whether there is more between low and high than rounding leaves of the features of a one-coloured picture."""
+    low, high = span
+    return math.isfinite(high - low) and high - low > ROUNDING * max(1.0, abs(low), abs(high))
+
+
+def _floats(values: npt.NDArray[Any]) -> Floats:
+    return np.asarray(values, np.float32)
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
+
+
+def _clipped(x: float) -> float:
+    return min(1.0, max(0.0, x))
+
+
+# --- One scale for several pictures
+
+
+@dataclass
+class Spans:
+    """The lowest and the highest value of each map over all pictures: with one scale, pictures compare."""
+
+    found: dict[MapName, Span] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, several: Iterable[Maps]) -> Spans:
+        """Those of several pictures."""
+        spans = cls()
+        for maps in several:
+            spans.add(maps)
+        return spans
+
+    def add(self, maps: Maps) -> None:
+        """Takes a picture's maps into account; flat ones only where they are finite."""
+        for name, one in maps.items():
+            low, high = one.span
+            if math.isfinite(low) and math.isfinite(high):
+                before = self.found.get(name, (low, high))
+                self.found[name] = min(low, before[0]), max(high, before[1])
+
+    def __getitem__(self, name: MapName) -> Span | None:
+        """The span of a map; None: nothing was added, each map has its own."""
+        return self.found.get(name)
+
+
+# --- Which maps a model has
+
+
+def grid_of(config: ModelConfig, name: MapName) -> Grid:
+    """Where a map's cells lie in the network's input.
+
+    A generator's feature map covers the picture, as its decoder takes it; its encoder looks 1.5 pixels further to the
+    left and above. A discriminator's strided layers halve the picture evenly; its last layer, 4 x 4 with stride 1,
+    sees half a cell more to the right and below.
+    """
+    if name == "generator":
+        return Grid(geometry.MULTIPLE, geometry.MULTIPLE / 2)
+    stride: int = 2 ** (config.layers(name) - 2)
+    return Grid(stride, stride)
+
+
+def cells_of(config: ModelConfig, name: MapName, side: int) -> int:
+    """How many cells a map has along a side of the network's input, in pixels.
+
+    A discriminator's last layer makes one of the strided layers' cells vanish; the TensorFlow code pads for it.
+    """
+    cells = side // grid_of(config, name).stride
+    return cells if name == "generator" or config.dialect == "tensorflow" else cells - 1
+
+
+def missing_maps(config: ModelConfig, *, discriminators: bool) -> dict[MapName, str]:
+    """The maps that a model can't show, each with the reason."""
+    missing: dict[MapName, str] = {}
+    if not config.generator_cam:
+        missing["generator"] = "its generators have no CAM"
+    if not discriminators:
+        missing |= dict.fromkeys(("local", "global"), "it comes without discriminators")
+    elif not config.discriminator_cam:
+        missing |= dict.fromkeys(("local", "global"), "its discriminators have no CAM")
+    elif "global" not in config.scales:
+        missing["global"] = "it has local discriminators only"
+    return missing
+
+
+def how_to_get(missing: Mapping[MapName, str]) -> str:
+    """What to do about missing maps; nothing for generators without CAM, whose training left it out."""
+    return _TRAIN if "it comes without discriminators" in missing.values() else ""
+
+
+def check_names(wanted: Iterable[str]) -> list[str]:
+    """Names of maps, or `all`.
+
+    Raises:
+        UsageError: there is no such map, or none is named.
+    """
+    names = list(wanted)
+    unknown = [one for one in names if one not in (*MAPS, "all")]
+    if unknown or not names:
+        raise UsageError(f"no attention map {', '.join(unknown)!r}", f"There are: {', '.join(MAPS)}, all.")
+    return names
+
+
+def chosen_maps(
+    wanted: Iterable[str], config: ModelConfig, *, discriminators: bool, name: str
+) -> tuple[MapName, ...]:
+    """The maps to show, in the order of `MAPS`.
+
+    Args:
+        wanted: names of maps; `all`: those that the model has.
+        name: what messages call the model.
+
+    Raises:
+        UsageError: no such map.
+        ModelError: the model doesn't have one that is asked for by name, or none at all.
+    """
+    names = check_names(wanted)
+    missing = missing_maps(config, discriminators=discriminators)
+    for one in MAPS:
+        if one in names and one in missing:
+            raise ModelError(f"{name}: no {one} attention: {missing[one]}", how_to_get({one: missing[one]}))
+    chosen = tuple(one for one in MAPS if (one in names or "all" in names) and one not in missing)
+    if not chosen:
+        raise ModelError(f"{name}: no attention to show: {missing['generator']}, {missing['local']}")
+    return chosen
+
+
+# --- As pictures
+
+
+def overlay(
+    picture: Image.Image,
+    heat: npt.NDArray[Any],
+    alpha: float = ALPHA,
+    colormap: str = colormaps.DEFAULT,
+) -> Image.Image:
+    """An RGB picture with attention as colours over it.
+
+    Args:
+        heat: float (H, W) in [0, 1], of the picture's size.
+        alpha: how much of the colours shows: 0 is the picture, 1 the colours alone.
+        colormap: see `colormaps.colour`.
+
+    Raises:
+        UsageError: `alpha` is out of range, or there is no such colour map.
+    """
+    check_alpha(alpha)
+    return Image.blend(picture, colormaps.coloured(heat, colormap), alpha)
+
+
+def overlaid(
+    picture: Image.Image,
+    one: AttentionMap,
+    *,
+    span: Span | None = None,
+    alpha: float = ALPHA,
+    colormap: str = colormaps.DEFAULT,
+    upsampling: Upsampling = "bilinear",
+) -> Image.Image:
+    """A map as colours over an RGB picture; the picture alone where the map is flat.
+
+    Raises:
+        UsageError: `alpha`, the colour map or the up-sampling doesn't exist.
+    """
+    if one.flat:
+        return picture
+    heat = one.over_picture(picture.size, span=span, upsampling=upsampling)
+    return overlay(picture, heat, alpha, colormap)
+
+
+def check_alpha(alpha: float) -> None:
+    """Whether an overlay can have this opacity.
+
+    Raises:
+        UsageError: it is not from 0 to 1.
+    """
+    if not 0 <= alpha <= 1:
+        raise UsageError(f"alpha {alpha} is out of range", "Use a number from 0 to 1.")
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionMaps:
+    """Where the networks look on several pictures. Made by `Model.attention_maps`.
+
+    Attributes:
+        direction: `a2b` or `b2a`.
+        inputs: RGB as the generator saw them, over the background, of the results' size.
+        translations: what became of them, RGB of the same size.
+        maps: for each picture, its maps by name. A discriminator's is left out where the picture is too small for it.
+        missing: maps that the model can't show, with the reason.
+        spans: one scale for all pictures; None: each map has its own.
+    """
+
+    direction: Direction
+    inputs: tuple[Image.Image, ...]
+    translations: tuple[Image.Image, ...]
+    maps: tuple[Maps, ...]
+    missing: Mapping[MapName, str] = field(default_factory=dict)
+    spans: Spans | None = None
+
+    def __len__(self) -> int:
+        """How many pictures there are."""
+        return len(self.maps)
+
+    def heat(self, index: int, name: MapName, *, upsampling: Upsampling = "bilinear") -> Floats:
+        """Attention for every pixel of a picture: (height, width) float32 in [0, 1]; zeros where it is flat.
+
+        Raises:
+            KeyError: the picture has no such map.
+        """
+        one = self.maps[index][name]
+        return one.over_picture(
+            self.inputs[index].size, span=self.spans[name] if self.spans else None, upsampling=upsampling
+        )
+
+    def overlay(
+        self,
+        index: int,
+        name: MapName,
+        *,
+        alpha: float = ALPHA,
+        colormap: str = colormaps.DEFAULT,
+        upsampling: Upsampling = "bilinear",
+    ) -> Image.Image:
+        """Attention as colours over what the network looked at: the input, or (discriminators) the translation.
+
+        Raises:
+            KeyError: the picture has no such map.
+            UsageError: `alpha`, the colour map or the up-sampling doesn't exist.
+        """
+        under = (self.inputs if name == "generator" else self.translations)[index]
+        span = self.spans[name] if self.spans else None
+        one = self.maps[index][name]
+        return overlaid(under, one, span=span, alpha=alpha, colormap=colormap, upsampling=upsampling)

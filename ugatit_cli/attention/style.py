@@ -1,0 +1,134 @@
+"""What is said of attention, and how it is coloured: the same in panels, reports and files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from ugatit_cli.attention.maps import (
+    ALPHA,
+    AttentionMap,
+    Maps,
+    Spans,
+    Upsampling,
+    check_alpha,
+    how_to_get,
+    missing_maps,
+)
+from ugatit_cli.config import Direction, MapName, ModelConfig
+from ugatit_cli.pictures import colormaps, drawing
+from ugatit_cli.pictures.drawing import plain
+from ugatit_cli.pictures.geometry import Geometry
+
+TITLES: Final[dict[MapName, str]] = {
+    "generator": "generator attention",
+    "local": "local discriminator",
+    "global": "global discriminator",
+}
+FLAT: Final = "flat: the same everywhere"
+# Differences that are a smaller share of the value than this are hardly attention. Said without numbers: panels of
+# the same words are drawn faster.
+NEARLY: Final = 0.01
+NEARLY_FLAT: Final = "nearly flat: within 1 %"
+
+_OWN_SCALE: Final = "Each map has its own scale, from its lowest to its highest value."
+_SHOWN_BY: Final = "The generator looks at the input, the discriminators look at the translation."
+
+
+@dataclass(frozen=True)
+class Style:
+    """How attention becomes colours.
+
+    Attributes:
+        alpha: how much of the colours shows over a picture, 0 to 1.
+        colormap: see `colormaps.colour`.
+        upsampling: `bilinear` or `bicubic`.
+
+    Raises:
+        UsageError: `alpha` is out of range, or there is no such colour map.
+    """
+
+    alpha: float = ALPHA
+    colormap: str = colormaps.DEFAULT
+    upsampling: Upsampling = "bilinear"
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        colormaps.colour(np.zeros(1), self.colormap)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is looked at.
+
+    Attributes:
+        model: what messages and panels call the model.
+    """
+
+    model: str
+    config: ModelConfig
+    direction: Direction
+
+    @property
+    def way(self) -> str:
+        """`flat → clay`; the letters of the domains where Pillow's font can't write their names."""
+        source, target = self.config.source(self.direction), self.config.target(self.direction)
+        letters = self.direction.split("2")
+        return f"{plain(source, letters[0])} → {plain(target, letters[1])}"
+
+    @property
+    def shown_name(self) -> list[str]:
+        """The model's name without its path; none where the font can't write it."""
+        name = plain(Path(self.model).name, "")
+        return [name] if name else []
+
+
+def too_small(config: ModelConfig, name: MapName, plan: Geometry) -> str:
+    """Why a picture has no map of a discriminator."""
+    least = config.smallest("local" if name == "local" else "global")
+    what = f"its tiles of {plan.tile} pixels are " if plan.tile else ""
+    return f"{what}too small for the {name} discriminator ({least} pixels a side)"
+
+
+def legend(style: Style, spans: Spans | None, names: Sequence[MapName]) -> drawing.Legend:
+    """What the colours of some maps mean."""
+    colours = colormaps.colour(np.linspace(0, 1, 256), style.colormap)
+    text = _OWN_SCALE if spans is None else _one_scale(spans, names)
+    if set(names) > {"generator"}:
+        text += " " + _SHOWN_BY
+    return drawing.Legend(colours, "least attention", "most", text)
+
+
+def remark(one: AttentionMap) -> str:
+    """What has to be said lest a map's colours mislead; nothing for most maps."""
+    low, high = one.span
+    if one.flat:
+        return FLAT
+    if high - low < NEARLY * max(abs(low), abs(high)):
+        return NEARLY_FLAT
+    return ""
+
+
+def _one_scale(spans: Spans, names: Sequence[MapName]) -> str:
+    """Before the first picture is drawn, nobody knows from where to where it goes."""
+    known = [(name, spans[name]) for name in names]
+    texts = [f"{name} {span[0]:.3g} to {span[1]:.3g}" for name, span in known if span]
+    return "One scale for all pictures" + (f": {', '.join(texts)}." if texts else ".")
+
+
+def missing_text(config: ModelConfig, *, discriminators: bool) -> str:
+    """Which maps a model can't show, and how to get them; nothing if it shows all."""
+    missing = missing_maps(config, discriminators=discriminators)
+    if not missing:
+        return ""
+    reasons = " and ".join(dict.fromkeys(missing.values()))
+    return f"No {' and '.join(missing)} attention: {reasons}. {how_to_get(missing)}".rstrip()
+
+
+def flat_maps(maps: Sequence[Maps]) -> tuple[MapName, ...]:
+    """Maps that are flat on every frame."""
+    return tuple(name for name in maps[0] if all(frame[name].flat for frame in maps))

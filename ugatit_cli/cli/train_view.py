@@ -1,0 +1,587 @@
+"""What a training run says while it goes on: the words for it, and a line from time to time."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ugatit_cli.cli import console
+from ugatit_cli.errors import Interrupted
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from ugatit_cli.config import ModelConfig
+    from ugatit_cli.training.evaluation import Evaluation
+    from ugatit_cli.training.listeners import Listener, StepReport
+    from ugatit_cli.training.run_folder import RunFolder
+    from ugatit_cli.training.session import Measurement
+    from ugatit_cli.training.settings import Settings
+    from ugatit_cli.training.trainer import Machine, Outcome
+
+
+# Losses jump from step to step: what is shown is the mean over so many.
+SMOOTHING = 20
+# The first steps are slow ones; after so many the speed tells how long it will take.
+KNOWN_AFTER = 5
+LONG = 24 * 3600
+# Seconds from which on people are told how long an evaluation took.
+WORTH_TELLING = 10
+LONGEST_NAME = 12
+
+# For plain lines: the sums of a discriminator's or generator's terms.
+SUMS = {"cycle": "cycle", "identity": "identity", "CAM": "cam", "adversarial": "g_", "discriminator": "d_"}
+
+
+# --- Words ---------------------------------------------------------------------------------------------
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 20 min`, `2 d 3 h`."""
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def figure(value: float) -> str:
+    """Three digits that count, never an exponent for large numbers: `0.0312`, `1.3`, `12400`."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def amount(size: float) -> str:
+    """A number of bytes: `512 MB`, `2.1 GB`."""
+    return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
+
+
+def pace(steps_per_second: float) -> str:
+    """`1.3 steps/s`, `20 s per step`."""
+    if steps_per_second < 0.2:
+        return f"{1 / steps_per_second:.0f} s per step"
+    return f"{figure(steps_per_second)} steps/s"
+
+
+def estimate(settings: Settings, report: StepReport) -> str:
+    """How long the rest will take."""
+    rate, left = report.steps_per_second or 0, report.seconds_left or 0
+    if settings.iterations is None:
+        text = f"about {round(rate * left)} steps in the {duration(left)} left ({pace(rate)})"
+    else:
+        text = f"about {duration(left)} for the {settings.iterations - report.step} steps left ({pace(rate)})"
+    if left > LONG:
+        text += "; --minutes 90 ends sooner, --image-size 128 is faster"
+    return text
+
+
+def ways(model: ModelConfig) -> dict[str, str]:
+    """What the directions are called: `horses -> zebras`."""
+    a, b = shortened(model.domain_a), shortened(model.domain_b)
+    return {"a2b": f"{a} -> {b}", "b2a": f"{b} -> {a}"}
+
+
+def evaluated_so_far(done: int, total: int) -> str:
+    """How far an evaluation is."""
+    return f"evaluating: {done}/{total} pictures"
+
+
+def scores(model: ModelConfig, evaluation: Evaluation) -> str:
+    """An evaluation in one line; KID times 100, as papers give it."""
+    parts = [f"step {evaluation.step}: KID x100"]
+    for kind, kids in evaluation.kids.items():
+        both = [f"{ways(model)[way]} {100 * kid.mean:.2f} +- {100 * kid.std:.2f}" for way, kid in kids.items()]
+        parts.append(f"{kind}: {', '.join(both)}" if len(evaluation.kids) > 1 else ", ".join(both))
+    if evaluation.best:
+        parts.append("the best so far")
+    if evaluation.seconds >= WORTH_TELLING:
+        parts.append(f"took {duration(evaluation.seconds)}")
+    return "  ".join(parts)
+
+
+def shortened(name: str) -> str:
+    """A domain's name for a narrow column."""
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+
+
+# --- Listeners -----------------------------------------------------------------------------------------
+
+
+class Silent:
+    """Hears of everything and says nothing: for processes other than the first, and for dry runs."""
+
+    def loading(self, done: int, total: int) -> None:
+        """Pictures are being read."""
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
+
+    def stepped(self, report: StepReport) -> None:
+        """A step is done."""
+
+    def saved(self, step: int) -> None:
+        """A checkpoint is written, and the model."""
+
+    def sampled(self, step: int, path: Path) -> None:
+        """A sample grid is written."""
+
+    def evaluating(self, done: int, total: int) -> None:
+        """The generators are being evaluated."""
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """The generators are evaluated, and the best model is kept."""
+
+
+class Several:
+    """Passes everything on to several listeners, in their order."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self.listeners = listeners
+
+    def loading(self, done: int, total: int) -> None:
+        """Pictures are being read."""
+        for listener in self.listeners:
+            listener.loading(done, total)
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
+        for listener in self.listeners:
+            listener.note(text)
+
+    def stepped(self, report: StepReport) -> None:
+        """A step is done."""
+        for listener in self.listeners:
+            listener.stepped(report)
+
+    def saved(self, step: int) -> None:
+        """A checkpoint is written, and the model."""
+        for listener in self.listeners:
+            listener.saved(step)
+
+    def sampled(self, step: int, path: Path) -> None:
+        """A sample grid is written."""
+        for listener in self.listeners:
+            listener.sampled(step, path)
+
+    def evaluating(self, done: int, total: int) -> None:
+        """The generators are being evaluated."""
+        for listener in self.listeners:
+            listener.evaluating(done, total)
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """The generators are evaluated, and the best model is kept."""
+        for listener in self.listeners:
+            listener.evaluated(evaluation)
+
+
+class PlainWatch:
+    """Notes as they come, and a line from time to time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.losses: deque[dict[str, float]] = deque(maxlen=SMOOTHING)
+        self.seen = 0
+        self._last = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
+        console.note(text)
+
+    def loading(self, done: int, total: int) -> None:
+        """Pictures are being read."""
+        if self._is_time():
+            console.note(f"reading pictures: {done}/{total}")
+
+    def stepped(self, report: StepReport) -> None:
+        """A step is done."""
+        self.take(report)
+        if self.seen == 1 or report.progress >= 1 or self._is_time():
+            console.note(self.line(report))
+
+    def take(self, report: StepReport) -> None:
+        """Remembers losses; says how long it will take as soon as that is known."""
+        self.seen += 1
+        if report.losses:
+            self.losses.append(report.losses)
+        if self.seen == KNOWN_AFTER and report.steps_per_second and report.progress < 1:
+            console.note(estimate(self.settings, report))
+            console.note("Ctrl-C saves and stops; the same command goes on")
+
+    def saved(self, step: int) -> None:
+        """A checkpoint is written, and the model."""
+        console.note(f"step {step}: checkpoint and model saved")
+
+    def sampled(self, step: int, path: Path) -> None:
+        """A sample grid is written."""
+        console.note(f"step {step}: samples in {path}")
+
+    def evaluating(self, done: int, total: int) -> None:
+        """The generators are being evaluated."""
+        if self._is_time():
+            console.note(evaluated_so_far(done, total))
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """The generators are evaluated, and the best model is kept."""
+        console.note(scores(self.settings.model, evaluation))
+
+    def means(self) -> dict[str, float]:
+        """The losses by name, over the last steps."""
+        losses = list(self.losses)  # Rich asks from a thread of its own while the training adds more
+        return {name: sum(one[name] for one in losses) / len(losses) for name in (losses[-1] if losses else ())}
+
+    def line(self, report: StepReport) -> str:
+        """A report in one line."""
+        of = f"/{self.settings.iterations}" if self.settings.iterations else ""
+        parts = [f"step {report.step}{of}", f"{100 * report.progress:.0f} %"]
+        for word, start in SUMS.items():
+            terms = [self._terms(start, domain) for domain in "ab"]
+            parts += [f"{word} {sum(terms[0]):.3f}/{sum(terms[1]):.3f}"] if any(terms) else []
+        if report.images_per_second is not None:
+            parts.append(f"{figure(report.images_per_second)} images/s")
+        if report.seconds_left is not None and report.progress < 1:
+            parts.append(f"{duration(report.seconds_left)} left")
+        return "  ".join(parts)
+
+    def _terms(self, start: str, domain: str) -> list[float]:
+        # `g_a` and `d_a` are sums already, and weighted.
+        return [
+            value
+            for name, value in self.means().items()
+            if name.startswith(start) and domain in name.split("_") and name not in (f"g_{domain}", f"d_{domain}")
+        ]
+
+    def _is_time(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < console.PLAIN_INTERVAL:
+            return False
+        self._last = now
+        return True
+
+
+REFRESHES_PER_SECOND = 4
+
+# What losses are called: generators' names, and those of the same terms that discriminators have.
+TERMS = {
+    "cycle": ("cycle", ""),
+    "identity": ("identity", ""),
+    "CAM": ("cam", ""),
+    "adversarial local": ("g_local", "d_local"),
+    "adversarial local CAM": ("g_local_{}_cam", "d_local_{}_cam"),
+    "adversarial global": ("g_global", "d_global"),
+    "adversarial global CAM": ("g_global_{}_cam", "d_global_{}_cam"),
+}
+
+
+class LiveWatch(PlainWatch):
+    """A view that stays at the bottom of the terminal; notes appear above it. Rich asks it what to show."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.report: StepReport | None = None
+        self.reported = time.monotonic()
+        self.read: tuple[int, int] | None = None
+        self.saved_step: int | None = None
+        self.samples: Path | None = None
+        self.evaluation: tuple[int, int] | None = None
+
+    def loading(self, done: int, total: int) -> None:
+        """Pictures are being read."""
+        self.read, self.reported = (done, total), time.monotonic()
+
+    def stepped(self, report: StepReport) -> None:
+        """A step is done."""
+        self.take(report)
+        self.evaluation = None
+        self.report, self.reported = report, time.monotonic()
+
+    def saved(self, step: int) -> None:
+        """A checkpoint is written, and the model."""
+        self.saved_step = step
+
+    def sampled(self, step: int, path: Path) -> None:  # noqa: ARG002  # the path has it
+        """A sample grid is written."""
+        self.samples = path
+
+    def evaluating(self, done: int, total: int) -> None:
+        """The generators are being evaluated."""
+        self.evaluation = (done, total)
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """The generators are evaluated, and the best model is kept."""
+        self.evaluation = None
+        super().evaluated(evaluation)
+
+    def __rich__(self) -> RenderableType:
+        """What is on the terminal now."""
+        from rich.console import Group
+        from rich.text import Text
+
+        if self.report is None:
+            return self._beginning()
+        parts = [self._heading(self.report), self._bar(self.report.progress), self._figures(self.report), Text()]
+        return Group(*parts, self._table(), *([Text(), self._files()] if self.saved_step or self.samples else []))
+
+    def _beginning(self) -> RenderableType:
+        from rich.table import Table
+        from rich.text import Text
+
+        if self.evaluation:
+            return Text(evaluated_so_far(*self.evaluation))
+        done, total = self.read or (0, 0)
+        if done == total:
+            waited = duration(time.monotonic() - self.reported)
+            return Text(f"preparing, the first step takes longest ... {waited}" if total else "preparing ...")
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row("reading pictures", self._bar(done / total, width=40), f"{done}/{total}")
+        return grid
+
+    @staticmethod
+    def _bar(share: float, width: int | None = None) -> Table:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        # A bar alone doesn't end its line.
+        grid = Table.grid()
+        grid.add_row(ProgressBar(total=1.0, completed=share, width=width))
+        return grid
+
+    def _heading(self, report: StepReport) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        settings, minutes = self.settings, figure(self.settings.minutes or 0)
+        of = f" of {settings.iterations}" if settings.iterations else f", {minutes} min in all"
+        state = evaluated_so_far(*self.evaluation) if self.evaluation else self._share(report)
+        grid = Table.grid(expand=True, padding=(0, 1, 0, 0))
+        grid.add_column(no_wrap=True, overflow="ellipsis")
+        grid.add_column(justify="right", no_wrap=True)
+        names = f"{shortened(settings.model.domain_a)} <-> {shortened(settings.model.domain_b)}"
+        grid.add_row(Text(names, "bold"), Text(f"step {report.step}{of}   {state}"))
+        return grid
+
+    def _share(self, report: StepReport) -> str:
+        share, left = f"{100 * report.progress:.1f} %", report.seconds_left
+        if left is None:
+            return share
+        left = max(0.0, left - (time.monotonic() - self.reported)) if report.progress < 1 else 0.0
+        return f"{share}   {duration(left)} left"
+
+    @staticmethod
+    def _figures(report: StepReport) -> RenderableType:
+        from rich.text import Text
+
+        parts = [f"learning rate {figure(report.learning_rate)}"]
+        if report.images_per_second is not None and report.steps_per_second:
+            parts[:0] = [f"{figure(report.images_per_second)} images/s", pace(report.steps_per_second)]
+        if report.memory:
+            parts.append(f"memory {amount(report.memory)}")
+        return Text(" · ".join(parts), "dim", no_wrap=True, overflow="ellipsis")
+
+    def _table(self) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        names = [shortened(name) for name in (self.settings.model.domain_a, self.settings.model.domain_b)]
+        table = Table.grid(padding=(0, 3, 0, 0))
+        table.add_column(min_width=22, no_wrap=True)
+        for _ in range(4):
+            table.add_column(justify="right", min_width=8, no_wrap=True)
+        table.add_row("", *(Text(title, "bold") for title in ("generator", "", "discriminator", "")))
+        table.add_row("", *(Text(name, "cyan") for name in (*names, *names)))
+        means = self.means()
+        for word, terms in TERMS.items():
+            keys = [(term if "{}" in term else term + "_{}").format(domain) for term in terms for domain in "ab"]
+            if means and not means.keys() & set(keys):
+                continue  # the model has no such terms
+            table.add_row(word, *(f"{means[key]:.3f}" if key in means else "" for key in keys))
+        return table
+
+    def _files(self) -> RenderableType:
+        from rich.text import Text
+
+        parts = [f"checkpoint: step {self.saved_step}"] if self.saved_step is not None else []
+        parts += [f"samples: {self.samples}"] if self.samples else []
+        return Text(" · ".join(parts), "dim", no_wrap=True, overflow="ellipsis")
+
+
+@contextmanager
+def watching(settings: Settings) -> Iterator[PlainWatch]:
+    """A live view on a terminal, else plain lines."""
+    stderr = console.stderr()
+    if not stderr.is_terminal or stderr.is_dumb_terminal:
+        yield PlainWatch(settings)
+        return
+    from rich.live import Live
+
+    view = LiveWatch(settings)
+    redirect = sys.stdout.isatty()
+    with Live(view, console=stderr, refresh_per_second=REFRESHES_PER_SECOND, redirect_stdout=redirect) as live:
+        try:
+            yield view
+        finally:
+            live.transient = view.report is None  # what is left on the screen is how it ended
+
+
+# What a line of metrics says beside losses.
+OTHER_METRICS = ("step", "elapsed", "learning_rate", "images_per_second")
+
+
+def describe(settings: Settings, run: RunFolder, machine: Machine, step: int) -> None:
+    """Says what is going to be trained, how, and where to."""
+    from ugatit_cli.device import describe_device
+
+    model, group = settings.model, machine.group
+    length = _count(settings.iterations, "step") if settings.iterations else f"{figure(settings.minutes or 0)} min"
+    processes = f"{group.size} processes, " if group.size > 1 else ""
+    console.note(
+        f"{model.domain_a} <-> {model.domain_b}: {model.variant}, {_count(model.channels, 'channel')}, "
+        f"{_count(model.blocks, 'block')}, {model.image_size} px"
+    )
+    console.note(f"{settings.recipe.name} recipe, batch size {settings.recipe.batch_size}, {length}")
+    console.note(f"{processes}device {describe_device(machine.device)}, precision {settings.precision}")
+    if step:
+        console.note(f"{run.path}: goes on at step {step}")
+    elif settings.start:
+        way = " (its b2a is our a2b)" if settings.start_direction == "b2a" else ""
+        console.note(f"{run.path}: starts from the model {settings.start}{way}")
+    else:
+        console.note(f"{run.path}: a new run")
+
+
+def finish(
+    run: RunFolder, settings: Settings, outcome: Outcome, done: int, seconds: float, *, json_line: bool
+) -> None:
+    """What became of it: words on stderr, the run on stdout."""
+    name = shlex.quote(str(run.path))
+    if outcome.finished and not done:
+        more = f"--iterations {2 * outcome.step}"
+        if settings.minutes is not None:
+            more = f"--minutes {figure(2 * settings.minutes)}"
+        console.note(f"{run.path}: complete after {_count(outcome.step, 'step')}")
+        console.note(f"to train on: ugatit train --resume {name} {more}")
+    else:
+        console.note(f"{_count(done, 'step')} in {duration(seconds)}, {outcome.step} in all")
+    console.note(f"samples: {run.path / 'samples'}, model: {run.model}")
+    if outcome.finished:
+        console.note(f"translate with: ugatit translate PICTURES --model {name} -o out/")
+    _say_best(run, settings)
+    console.result(json.dumps(_result(run, outcome)) if json_line else str(run.path))
+    if not outcome.finished:
+        raise Interrupted(
+            f"interrupted after step {outcome.step}; everything is saved in {run.path}",
+            f"Go on with the same command, or: ugatit train --resume {name}",
+        )
+
+
+def _say_best(run: RunFolder, settings: Settings) -> None:
+    from ugatit_cli.training.evaluation import best_of
+
+    best = best_of(run)
+    if best is None:
+        return
+    names = ways(settings.model)
+    kids = ", ".join(f"{names[way]} {100 * kid:.2f}" for way, kid in best.kid.items())
+    console.note(f"best of the evaluated models: step {best.step} ({best.generators}), KID x100 {kids}")
+    console.note(f"use it with: ugatit translate PICTURES --model {shlex.quote(str(run.best))} -o out/")
+
+
+def stopped_at_once(run: RunFolder) -> Interrupted:
+    """What to say after a second Ctrl-C."""
+    step = run.latest()
+    kept = f"the last checkpoint is that of step {step}" if step else "there is no checkpoint yet"
+    return Interrupted(
+        f"stopped at once; {kept}",
+        f"Go on with the same command, or: ugatit train --resume {shlex.quote(str(run.path))}" if step else "",
+    )
+
+
+def _result(run: RunFolder, outcome: Outcome) -> dict[str, Any]:
+    from ugatit_cli.training.evaluation import best_of
+
+    trained: dict[str, Any] = {}
+    evaluated: dict[str, Any] = {}
+    for line in run.metrics():
+        if "kid" in line:
+            evaluated = line
+        else:
+            trained = line
+    result = {
+        "run": str(run.path),
+        "model": str(run.model),
+        "step": outcome.step,
+        "finished": outcome.finished,
+        "losses": {name: value for name, value in trained.items() if name not in OTHER_METRICS},
+    }
+    if evaluated:
+        result["evaluation"] = {name: value for name, value in evaluated.items() if name != "elapsed"}
+    best = best_of(run)
+    if best is not None:
+        result["best"] = {
+            "model": str(run.best),
+            "step": best.step,
+            "generators": best.generators,
+            "kid": best.kid,
+            **best.protocol,
+        }
+    return result
+
+
+def say_costs(settings: Settings, cost: Measurement, pictures: list[str], step: int, *, json_line: bool) -> None:
+    """A dry run's result on stdout: the settings as in `config.toml`, and what they cost.
+
+    Args:
+        pictures: what there is to say about them.
+        step: number of steps that the run has done.
+    """
+    document = {
+        name: {key: value for key, value in table.items() if value is not None}
+        for name, table in settings.to_document().items()
+    }
+    left = None if settings.iterations is None else max(0, settings.iterations - step)
+    if json_line:
+        console.result(json.dumps({**document, "pictures": pictures, "estimate": _estimate(cost, left)}))
+        return
+    import tomli_w
+
+    console.result(tomli_w.dumps(document).rstrip() + "\n")
+    for text in _estimate_lines(settings, cost, left):
+        console.result(f"# {text}")
+
+
+def _estimate(cost: Measurement, left: int | None) -> dict[str, Any]:
+    return {
+        "generator_parameters": cost.generator_parameters,
+        "discriminator_parameters": cost.discriminator_parameters,
+        "steps_per_second": cost.steps_per_second,
+        "memory_bytes": cost.memory,
+        "steps_left": left,
+        "seconds_left": None if left is None else left / cost.steps_per_second,
+    }
+
+
+def _estimate_lines(settings: Settings, cost: Measurement, left: int | None) -> Iterator[str]:
+    yield (
+        f"parameters: {figure(cost.generator_parameters / 1e6)} million in both generators, "
+        f"{figure(cost.discriminator_parameters / 1e6)} million in the discriminators"
+    )
+    yield f"memory: {amount(cost.memory)}"
+    yield f"speed: {pace(cost.steps_per_second)}"
+    if left is None:
+        steps = 60 * (settings.minutes or 0) * cost.steps_per_second
+        yield f"time: {figure(settings.minutes or 0)} min, about {round(steps)} steps"
+    else:
+        besides = ", evaluations not included" if settings.evaluates else ""
+        yield f"time: about {duration(left / cost.steps_per_second)} for {left} steps{besides}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

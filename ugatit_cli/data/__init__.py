@@ -1,0 +1,1 @@
+"""Training pictures: from folders to checked, cached, reproducible batches."""

@@ -1,0 +1,1 @@
+"""How networks are trained: recipes, losses, optimizer, and one step of the method."""

@@ -1,0 +1,536 @@
+"""How good translations are: sets of pictures through an extractor, and the figures that compare them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, cast, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ugatit_cli.config import Direction
+from ugatit_cli.data.pictures import below, find_pictures
+from ugatit_cli.errors import PictureError, UsageError
+from ugatit_cli.metrics.distances import INSTALL, Kid, Subsets, feature_distance, fid, kid, mixed_kid
+from ugatit_cli.metrics.features import Extractor
+from ugatit_cli.pictures import reading
+from ugatit_cli.pictures.geometry import Pixels, SizeOptions, from_network, plan_geometry, to_network
+from ugatit_cli.translation.model import Model
+
+BATCH: Final = 16
+WHITE: Final = (255, 255, 255)
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """The pictures below a folder.
+
+    Attributes:
+        folder: where they are.
+        files: in an order that doesn't depend on the machine.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+
+    def by_name(self) -> dict[str, Path]:
+        """The files by what they are called below the folder, without their suffix.
+
+        Raises:
+            UsageError: two pictures differ by their suffix only.
+        """
+        named: dict[str, Path] = {}
+        for path in self.files:
+            name = below(self.folder, path.with_suffix(""))
+            if name in named:
+                raise UsageError(
+                    f"{path}: has the name of {named[name]}", "With --pairs, names must tell pictures apart."
+                )
+            named[name] = path
+        return named
+
+
+def find_set(folder: Path) -> PictureSet:
+    """All pictures below a folder.
+
+    Raises:
+        UsageError: there is no such folder, or no picture in it.
+    """
+    files = find_pictures(folder)
+    if not files:
+        raise UsageError(f"{folder}: there are no pictures", "Give a folder with pictures.")
+    return PictureSet(folder, tuple(files))
+
+
+def pairs_of(pictures: PictureSet, truth: PictureSet) -> dict[Path, Path]:
+    """For each picture that has one, the ground truth of the same name.
+
+    Raises:
+        UsageError: none has one, or names are not unique.
+    """
+    mine, theirs = pictures.by_name(), truth.by_name()
+    found = {mine[name]: theirs[name] for name in mine if name in theirs}
+    if not found:
+        raise UsageError(
+            f"no picture in {pictures.folder} has the name of one in {truth.folder}",
+            "--pairs takes a folder with the same file names: what each translation should look like.",
+        )
+    return found
+
+
+@dataclass
+class Reader:
+    """Reads pictures as tensors of one size; those that can't be read are remembered, and the rest goes on.
+
+    Attributes:
+        side: makes all pictures square, with this side; None: they must have one size already.
+        workers: threads that decode.
+        broken: what couldn't be read.
+    """
+
+    side: int | None = None
+    workers: int = 2
+    broken: dict[Path, PictureError] = field(default_factory=dict)
+    _first: tuple[Path, Size] | None = None
+
+    @property
+    def size(self) -> Size:
+        """Width and height of all pictures; of the first one that was read unless `side` says it."""
+        return self._first[1] if self._first else (self.side or 0, self.side or 0)
+
+    def batches(self, files: Sequence[Path]) -> Iterator[tuple[list[Path], Tensor]]:
+        """The pictures that can be read, with their files: uint8 (N, 3, H, W), N from 1 to 16.
+
+        Raises:
+            UsageError: they have different sizes.
+        """
+        chunks = [files[first : first + BATCH] for first in range(0, len(files), BATCH)]
+        with ThreadPoolExecutor(self.workers, "ugatit-read") as pool:
+            ahead = list(pool.map(self._try, chunks[0])) if chunks else []
+            for i, chunk in enumerate(chunks):
+                following = [pool.submit(self._try, path) for path in (chunks[i + 1] if i + 1 < len(chunks) else ())]
+                good, pixels = self._batch(chunk, ahead)
+                if good:
+                    yield good, pixels
+                ahead = [one.result() for one in following]
+
+    def _try(self, path: Path) -> Pixels | PictureError:
+        try:
+            return self._read(path)
+        except PictureError as error:
+            return error
+        except MemoryError:
+            return PictureError(f"{path}: not enough memory to decode it")
+
+    def _read(self, path: Path) -> Pixels:
+        """The first frame, upright in sRGB, on white: uint8 (H, W, 3)."""
+        picture = reading.composite(reading.read_picture(path, first_only=True).frames[0], WHITE)
+        if self.side is not None and picture.size != (self.side, self.side):
+            picture = picture.resize((self.side, self.side), Image.Resampling.LANCZOS)
+        return np.asarray(picture)
+
+    def _batch(self, files: Sequence[Path], read: Sequence[Pixels | PictureError]) -> tuple[list[Path], Tensor]:
+        good: list[Path] = []
+        pixels: list[Tensor] = []
+        for path, one in zip(files, read, strict=True):
+            if isinstance(one, PictureError):
+                self.broken[path] = one
+                continue
+            self._check_size(path, one)
+            good.append(path)
+            pixels.append(torch.from_numpy(one.copy()).permute(2, 0, 1))
+        return good, torch.stack(pixels) if pixels else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
+
+    def _check_size(self, path: Path, pixels: Pixels) -> None:
+        size = (pixels.shape[1], pixels.shape[0])
+        if self._first is None:
+            self._first = path, size
+        first, expected = self._first
+        if size != expected:
+            raise UsageError(
+                f"pictures have different sizes: {first} has {expected[0]}x{expected[1]} pixels, "
+                f"{path} has {size[0]}x{size[1]}",
+                "--size N makes all of them N x N pixels: sharpness counts, so take the translations' size.",
+            )
+
+    def one(self, path: Path) -> Tensor | None:
+        """A single picture, uint8 (1, 3, H, W); None if it can't be read.
+
+        Raises:
+            UsageError: it has another size.
+        """
+        good, pixels = self._batch([path], [self._try(path)])
+        return pixels if good else None
+
+    def check_first(self, sets: Iterable[Sequence[Path]]) -> None:
+        """Finds sets of different sizes before anything is computed.
+
+        Raises:
+            UsageError: their first pictures that can be read differ.
+        """
+        for files in sets:
+            next((one for one in map(self.one, files) if one is not None), None)
+
+
+Metric = Literal["kid", "kid-mixed", "fid", "feature-distance", "ssim", "psnr", "l1"]
+
+METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
+NEEDS_PAIRS: Final[frozenset[Metric]] = frozenset({"feature-distance", "ssim", "psnr", "l1"})
+NEEDS_SOURCE: Final[frozenset[Metric]] = frozenset({"kid-mixed"})
+OF_SETS: Final[frozenset[Metric]] = frozenset({"kid", "kid-mixed", "fid"})
+NEEDS_FEATURES: Final[frozenset[Metric]] = OF_SETS | {"feature-distance"}
+OF_PIXELS: Final[frozenset[Metric]] = frozenset({"ssim", "psnr", "l1"})
+# Side of the window that SSIM looks through (Wang et al. 2004).
+SSIM_WINDOW: Final = 11
+
+Batches = Iterable[tuple[list[Path], Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What is kept of a set of pictures.
+
+    Attributes:
+        features: float64 (N, D).
+        pairs: how many of them have a ground truth.
+        values: of each metric of pairs, its values, one for each of them.
+    """
+
+    features: Tensor
+    pairs: int
+    values: Mapping[Metric, Tensor]
+
+    @property
+    def count(self) -> int:
+        """How many pictures."""
+        return len(self.features)
+
+    @property
+    def equal_pairs(self) -> int:
+        """How many of the pairs don't differ in any pixel, if PSNR was measured."""
+        return int(self.values["psnr"].isinf().sum()) if "psnr" in self.values else 0
+
+    def mean(self, metric: Metric) -> float | None:
+        """Of a metric of pairs; PSNR is that of pairs which differ, and infinite if there are none."""
+        if not self.pairs:
+            return None
+        values = self.values[metric]
+        finite = values[values.isfinite()]
+        return float(finite.mean() if len(finite) else values.mean())
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Figures of one set of translations.
+
+    Attributes:
+        pictures, real, pairs: how many there were.
+        equal_pairs: how many of the pairs don't differ in any pixel, if PSNR was measured: its mean is of the rest.
+        values: in the order of `METRICS`; PSNR is in dB, infinite if all pairs are equal, the rest without unit; `l1`
+            is the mean absolute difference of values in [0, 1].
+    """
+
+    pictures: int
+    real: int
+    pairs: int
+    equal_pairs: int
+    values: Mapping[Metric, Kid | float]
+
+
+@dataclass
+class Evaluation:
+    """One extractor, one set of metrics, and all that was measured with them.
+
+    Attributes:
+        extractor: None if no metric needs one.
+        metrics: those to compute.
+        reader: reads pictures.
+        subsets: of KID.
+        advance: called for each picture.
+    """
+
+    extractor: Extractor | None
+    metrics: frozenset[Metric]
+    reader: Reader
+    subsets: Subsets = field(default_factory=Subsets)
+    advance: Callable[[], None] = lambda: None
+    _known: dict[Path, Tensor] = field(default_factory=dict)
+
+    def folder(self, pictures: PictureSet, truth: Mapping[Path, Path] | None = None) -> Measured:
+        """Measures the pictures of a folder.
+
+        Args:
+            truth: the ground truth of those that have one.
+
+        Raises:
+            UsageError: pictures of different sizes.
+            PictureError: none can be read.
+        """
+        return self._measured(self.reader.batches(pictures.files), str(pictures.folder), truth or {}, real=True)
+
+    def translations(
+        self, model: Model, pictures: PictureSet, direction: Direction, truth: Mapping[Path, Path] | None = None
+    ) -> Measured:
+        """Measures what a model makes of the pictures of a folder; the reader makes them as large as it takes them.
+
+        Raises:
+            as `folder`.
+        """
+        read = self.reader.batches(pictures.files)
+        batches = ((files, _translated(model, batch, direction)) for files, batch in read)
+        return self._measured(batches, f"translations of {pictures.folder}", truth or {})
+
+    def compare(self, translated: Measured, real: Measured | None, source: Measured | None = None) -> Scores:
+        """The figures of translations, or of untouched pictures.
+
+        Args:
+            real: pictures of the target domain, for metrics of sets.
+            source: what the translations were made of, for `kid-mixed`.
+
+        Raises:
+            UsageError: too few pictures.
+        """
+        computed = {
+            metric: self._of_sets(metric, translated, real, source) if metric in OF_SETS else translated.mean(metric)
+            for metric in METRICS
+            if metric in self.metrics
+        }
+        values = {metric: value for metric, value in computed.items() if value is not None}
+        found = real.count if real else 0
+        return Scores(translated.count, found, translated.pairs, translated.equal_pairs, values)
+
+    def _of_sets(
+        self, metric: Metric, translated: Measured, real: Measured | None, source: Measured | None
+    ) -> Kid | float | None:
+        if real is None:
+            return None
+        if metric == "kid":
+            return kid(translated.features, real.features, self.subsets)
+        if metric == "fid":
+            return fid(translated.features, real.features)
+        if source is None or source is translated:  # untouched pictures are at no distance from themselves
+            return None
+        return mixed_kid(translated.features, real.features, source.features, self.subsets)
+
+    def _measured(self, batches: Batches, name: str, truth: Mapping[Path, Path], *, real: bool = False) -> Measured:
+        """Measures pictures; `real`: they are what is in their files."""
+        features: list[Tensor] = []
+        pairs: list[dict[Metric, Tensor]] = []
+        for files, batch in batches:
+            rows = self._real_features(files, batch) if real else self._features(batch)
+            features.append(rows)
+            for i, path in enumerate(files):
+                target = self.reader.one(truth[path]) if path in truth else None
+                if target is not None:
+                    pairs.append(self._of_pair(rows[i : i + 1], batch[i : i + 1], truth[path], target))
+                self.advance()
+        if not features:
+            raise PictureError(f"{name}: no picture can be read", "Give pictures that can be opened.")
+        values = {
+            metric: torch.stack([one[metric] for one in pairs]).double() for metric in (pairs[0] if pairs else ())
+        }
+        return Measured(torch.cat(features), len(pairs), values)
+
+    def _of_pair(self, features: Tensor, picture: Tensor, file: Path, truth: Tensor) -> dict[Metric, Tensor]:
+        """All metrics of a pair: features (1, D) and pixels (1, 3, H, W), and the ground truth that is in `file`."""
+        values = {metric: pixel_metric(metric, picture, truth) for metric in self.metrics & OF_PIXELS}
+        if "feature-distance" in self.metrics:
+            distance = feature_distance(features, self._real_features([file], truth))
+            values["feature-distance"] = torch.tensor(distance, dtype=torch.float64)
+        return values
+
+    def _features(self, batch: Tensor) -> Tensor:
+        """float64 (N, D); without an extractor (N, 0)."""
+        if self.extractor is None:
+            return torch.empty(len(batch), 0, dtype=torch.float64)
+        return self.extractor(batch)
+
+    def _real_features(self, files: Sequence[Path], batch: Tensor) -> Tensor:
+        """The same of pictures as they are in their files, which are often in two sets: computed once."""
+        if not all(path in self._known for path in files):
+            self._known |= zip(files, torch.split(self._features(batch), 1), strict=True)
+        return torch.cat([self._known[path] for path in files]) if files else self._features(batch)
+
+
+def _translated(model: Model, pictures: Tensor, direction: Direction) -> Tensor:
+    """uint8 (N, 3, H, W) -> uint8 (N, 3, H, W), as `ugatit translate --fit native` writes them."""
+    height, width = pictures.shape[2:]
+    plan = plan_geometry((width, height), model.config, SizeOptions("native"))
+    step = model.batch_size(plan)
+    parts = [pictures[:0]]
+    for batch in torch.split(pictures, step):
+        frames = [to_network(Image.fromarray(one.permute(1, 2, 0).numpy()), plan) for one in batch]
+        for pixels in model.translate_pixels(frames, direction, plan):
+            parts.append(torch.from_numpy(np.array(from_network(pixels, plan))).permute(2, 0, 1)[None])  # noqa: PERF401
+    return torch.cat(parts)
+
+
+def check_installed(metrics: Collection[Metric]) -> None:
+    """Finds out before anything is computed.
+
+    Raises:
+        UsageError: one of the metrics needs a package that isn't installed.
+    """
+    for needing, package in ((OF_SETS, "torch_fidelity"), ({"ssim", "psnr"}, "torchmetrics")):
+        if needing & set(metrics) and importlib.util.find_spec(package) is None:
+            raise UsageError(f"evaluating needs {package.replace('_', '-')}, which isn't installed", INSTALL)
+
+
+def pixel_metric(metric: Metric, translated: Tensor, truth: Tensor) -> Tensor:
+    """SSIM, PSNR in dB, or the mean absolute difference of values in [0, 1], of a pair.
+
+    Args:
+        translated, truth: uint8 (1, 3, H, W).
+
+    Raises:
+        UsageError: pictures are too small for SSIM.
+    """
+    # float32: torchmetrics' convolutions take fifteen times as long in float64.
+    x, y = (pictures.float() / 255 for pictures in (translated, truth))
+    if metric == "l1":
+        return (x - y).abs().mean()
+    from torchmetrics.functional import image
+
+    if metric == "psnr":
+        return image.peak_signal_noise_ratio(x, y, data_range=1.0)
+    if min(x.shape[2:]) < SSIM_WINDOW:
+        raise UsageError(f"ssim needs pictures of {SSIM_WINDOW} pixels or more", "Use --size, or other --metrics.")
+    return cast(Tensor, image.structural_similarity_index_measure(x, y, data_range=1.0))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One set of translations and what it is compared with.
+
+    Attributes:
+        direction: of the model that translates; None: they are translated already.
+        translated: the pictures that are measured: translations, or with a model what it translates.
+        real: real pictures of the target domain.
+        source: what the translations were made of, if it is known.
+        truth: pictures of the target domain with the names of the translated ones, if there are any.
+    """
+
+    direction: Direction | None
+    translated: PictureSet
+    real: PictureSet
+    source: PictureSet | None = None
+    truth: PictureSet | None = None
+
+    def pairs(self) -> dict[Path, Path]:
+        """The ground truth of each translated picture that has one.
+
+        Raises:
+            UsageError: none has one, or names are not unique.
+        """
+        return pairs_of(self.translated, self.truth) if self.truth else {}
+
+    def source_pairs(self) -> dict[Path, Path]:
+        """The same for each source picture, with the same errors."""
+        return pairs_of(self.source, self.truth) if self.source and self.truth else {}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The figures of a comparison, and those of untouched source pictures if asked for."""
+
+    direction: Direction | None
+    scores: Scores
+    baseline: Scores | None
+
+
+def both_ways(a: PictureSet, b: PictureSet, truth: PictureSet | None) -> list[Comparison]:
+    """A model's two directions; the ground truth is of A to B, and of B to A as well if it is domain B itself."""
+    same = truth is not None and truth.folder.resolve() == b.folder.resolve()
+    return [
+        Comparison("a2b", a, b, source=a, truth=b if same else truth),
+        Comparison("b2a", b, a, source=b, truth=a if same else None),
+    ]
+
+
+class Comparer:
+    """Measures every folder once, however many comparisons it is part of.
+
+    Args:
+        evaluation: what measures.
+        comparisons: what to compare; those that none of the metrics is about are left out.
+        model: what translates, if anything.
+        baseline: whether untouched source pictures are scored, too.
+
+    Raises:
+        UsageError: pairs without pictures of the same name, or whose names are not unique.
+    """
+
+    def __init__(
+        self, evaluation: Evaluation, comparisons: Sequence[Comparison], model: Model | None, *, baseline: bool
+    ) -> None:
+        self.evaluation = evaluation
+        self.model = model
+        self.baseline = baseline
+        metrics = evaluation.metrics
+        self.comparisons = [one for one in comparisons if metrics & OF_SETS or one.truth]
+        self._pairs = [one.pairs() if metrics & NEEDS_PAIRS else {} for one in self.comparisons]
+        scored = self.comparisons if baseline and metrics & NEEDS_PAIRS else []
+        self._source_pairs = {one.source.folder: one.source_pairs() for one in scored if one.source}
+        self._folders: dict[Path, Measured] = {}
+
+    @property
+    def pictures(self) -> int:
+        """How many are measured, ground truth aside, for a progress bar."""
+        folders = {one.folder: len(one.files) for comparison in self.comparisons for one in self._sets(comparison)}
+        return sum(folders.values()) + sum(len(one.translated.files) for one in self.comparisons)
+
+    def _sets(self, comparison: Comparison) -> list[PictureSet]:
+        """The folders that are measured beside the translations."""
+        wanted = [comparison.real] if self.evaluation.metrics & OF_SETS else []
+        if comparison.source and (self.baseline or self.evaluation.metrics & NEEDS_SOURCE):
+            wanted.append(comparison.source)
+        return wanted
+
+    def check(self) -> None:
+        """Finds out before anything is computed.
+
+        Raises:
+            UsageError: too few pictures for a subset of KID, or folders with pictures of different sizes.
+        """
+        for one, pairs in zip(self.comparisons, self._pairs, strict=True):
+            sets = [one.translated, *self._sets(one)]
+            if self.evaluation.metrics & {"kid", "kid-mixed"}:
+                self.evaluation.subsets.size_for(*(len(pictures.files) for pictures in sets))
+            self.evaluation.reader.check_first([*(pictures.files for pictures in sets), list(pairs.values())])
+
+    def run(self) -> list[Outcome]:
+        """Measures everything, and compares.
+
+        Raises:
+            UsageError: pictures of different sizes, or too few that can be read.
+            PictureError: a folder without any that can be read.
+            ModelError: the extractor is of no use.
+        """
+        return [self._outcome(one, pairs) for one, pairs in zip(self.comparisons, self._pairs, strict=True)]
+
+    def _outcome(self, one: Comparison, pairs: Mapping[Path, Path]) -> Outcome:
+        real, source = (
+            self._measured(pictures) if pictures in self._sets(one) and pictures else None
+            for pictures in (one.real, one.source)
+        )
+        if one.direction is None or self.model is None:
+            translated = self.evaluation.folder(one.translated, pairs)
+        else:
+            translated = self.evaluation.translations(self.model, one.translated, one.direction, pairs)
+        scores = self.evaluation.compare(translated, real, source)
+        baseline = self.evaluation.compare(source, real) if self.baseline and source else None
+        return Outcome(one.direction, scores, baseline)
+
+    def _measured(self, pictures: PictureSet) -> Measured:
+        if pictures.folder not in self._folders:
+            truth = self._source_pairs.get(pictures.folder, {})
+            self._folders[pictures.folder] = self.evaluation.folder(pictures, truth)
+        return self._folders[pictures.folder]

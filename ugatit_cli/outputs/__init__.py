@@ -1,0 +1,1 @@
+"""What is made of a translation: the picture alone, attention panels, a report page."""

@@ -1,0 +1,285 @@
+"""Attention as files: labelled panels, overlays, colour maps with a scale, and the numbers themselves."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from PIL import Image
+
+from ugatit_cli.attention.maps import AttentionMap, Span, Spans, overlaid
+from ugatit_cli.attention.style import TITLES, Style, Subject, flat_maps, legend, remark, too_small
+from ugatit_cli.config import MapName
+from ugatit_cli.errors import PictureError
+from ugatit_cli.outputs.base import Done, Drawn
+from ugatit_cli.pictures import colormaps, drawing
+from ugatit_cli.pictures.geometry import Geometry, corner
+from ugatit_cli.pictures.reading import Frame
+
+Layout = Literal["panel", "overlay", "heatmap", "raw"]
+
+
+@dataclass(frozen=True)
+class _Attention:
+    """What all layouts have.
+
+    Attributes:
+        by_name: the maps were asked for by name, so that a picture that lacks one is an error.
+    """
+
+    subject: Subject
+    maps: tuple[MapName, ...]
+    style: Style = field(default_factory=Style)
+    spans: Spans | None = None
+    by_name: bool = True
+    reads_again: bool = field(default=True, init=False)
+
+    def resized(self, plan: Geometry) -> Geometry:
+        """As large as asked for."""
+        return plan
+
+    def span(self, name: MapName) -> Span | None:
+        """The common scale of a map, if there is one."""
+        return self.spans[name] if self.spans else None
+
+    def legend(self, names: Sequence[MapName]) -> drawing.Legend:
+        """What the colours of some maps mean."""
+        return legend(self.style, self.spans, names)
+
+    def over(self, picture: Image.Image, one: AttentionMap) -> Image.Image:
+        """A map over a picture."""
+        style = self.style
+        return overlaid(
+            picture,
+            one,
+            span=self.span(one.name),
+            alpha=style.alpha,
+            colormap=style.colormap,
+            upsampling=style.upsampling,
+        )
+
+    def existing(self, done: Done) -> tuple[tuple[MapName, ...], tuple[str, ...]]:
+        """The maps that there are, and what to say of the others.
+
+        Raises:
+            PictureError: the picture is too small for a map that was asked for by name, or for all.
+        """
+        there = tuple(name for name in self.maps if name in done.maps[0])
+        others = [name for name in self.maps if name not in there]
+        reasons = tuple(f"no {name} map: {too_small(self.subject.config, name, done.plan)}" for name in others)
+        if others and (self.by_name or not there):
+            raise PictureError(f"{done.job.name}: {reasons[0]}", _LEAVE_OUT)
+        return there, reasons
+
+
+_LEAVE_OUT: Final = "Leave this map out: --maps generator."
+
+
+# --- Panels
+
+
+class Panel(_Attention):
+    """One labelled panel: the input, attention over it, the translation, attention over that."""
+
+    def outputs(self, output: Path) -> tuple[Path, ...]:
+        """The files of a result."""
+        return (output,)
+
+    def draw(self, done: Done) -> Drawn:
+        """A panel for each frame."""
+        frames = [Frame(self._panel(done, index), None) for index in range(len(done.pixels))]
+        return Drawn([done.encoded(frames)], frames[0].rgb.size, flat_maps(done.maps))
+
+    def _panel(self, done: Done, index: int) -> Image.Image:
+        picture, translation = done.inputs[index], done.translations[index]
+        cells = [drawing.Cell("input", picture)]
+        cells += [self._cell(done, "generator", index)] if "generator" in self.maps else []
+        cells.append(drawing.Cell("translation", translation))
+        cells += [self._cell(done, name, index) for name in self.maps if name != "generator"]
+        heading = " · ".join([self.subject.way, *self.subject.shown_name, *done.captions[index : index + 1]])
+        return drawing.draw_panel(heading, cells, self.legend(self.maps))
+
+    def _cell(self, done: Done, name: MapName, index: int) -> drawing.Cell:
+        one = done.maps[index].get(name)
+        if one is None:
+            return drawing.Cell(TITLES[name], None, too_small(self.subject.config, name, done.plan))
+        under = (done.inputs if name == "generator" else done.translations)[index]
+        return drawing.Cell(TITLES[name], self.over(under, one), remark(one))
+
+
+# --- One picture for each map
+
+
+class Overlay(_Attention):
+    """Each map over what its network looked at: a picture of the source's size and transparency."""
+
+    def outputs(self, output: Path) -> tuple[Path, ...]:
+        """The files of a result: `cat.generator.png`, or the name itself for a single map."""
+        if len(self.maps) == 1:
+            return (output,)
+        return tuple(output.with_name(_with_map(output, name)) for name in self.maps)
+
+    def draw(self, done: Done) -> Drawn:
+        """A picture for each map."""
+        there, notes = self.existing(done)
+        frames = {name: self._frames(done, name) for name in there}
+        files = [done.encoded(frames[name]) if name in frames else None for name in self.maps]
+        return Drawn(files, frames[there[0]][0].rgb.size, flat_maps(done.maps), notes)
+
+    def _frames(self, done: Done, name: MapName) -> list[Frame]:
+        return [self._frame(done, name, index) for index in range(len(done.pixels))]
+
+    def _frame(self, done: Done, name: MapName, index: int) -> Frame:
+        under = (done.inputs if name == "generator" else done.translations)[index]
+        # As it is under the alpha: the colours were never blended with the background.
+        return Frame(self.over(under, done.maps[index][name]), done.frames[index].alpha)
+
+
+class Heatmap(Overlay):
+    """Each map as colours alone, with a scale bar."""
+
+    def _frame(self, done: Done, name: MapName, index: int) -> Frame:
+        one = done.maps[index][name]
+        heat = one.over_picture(span=self.span(name), upsampling=self.style.upsampling)
+        colours = colormaps.coloured(heat, self.style.colormap)
+        heading = " · ".join([self.subject.way, *done.captions[index : index + 1]])
+        cell = drawing.Cell(TITLES[name], colours, remark(one))
+        return Frame(drawing.draw_heatmap(heading, cell, self.legend([name])), None)
+
+
+def _with_map(output: Path, name: MapName) -> str:
+    """`cat.generator.png`, which was planned, for another map."""
+    return output.name.removesuffix(f".generator{output.suffix}") + f".{name}{output.suffix}"
+
+
+# --- Numbers
+
+
+@dataclass(frozen=True)
+class Raw(_Attention):
+    """The maps as the networks return them: float32 .npy, and JSON with the CAM classifiers' answers."""
+
+    reads_again: bool = field(default=False, init=False)
+
+    def outputs(self, output: Path) -> tuple[Path, ...]:
+        """The files of a result: `cat.json`, `cat.generator.npy`, ..."""
+        stem = output.name.removesuffix(RAW_SUFFIX)
+        return (output.with_name(f"{stem}.json"), *(output.with_name(f"{stem}.{name}.npy") for name in self.maps))
+
+    def draw(self, done: Done) -> Drawn:
+        """JSON, then the maps."""
+        there, notes = self.existing(done)
+        arrays = {name: _npy(_stacked([frame[name].values for frame in done.maps])) for name in there}
+        names = dict(zip(self.maps, (path.name for path in done.job.outputs[1:]), strict=True))
+        document = self._document(done) | {
+            "maps": {name: {"file": names[name], **self._entry(done, name)} for name in there}
+        }
+        text = json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+        files = [text.encode(), *(arrays.get(name) for name in self.maps)]
+        return Drawn(files, done.plan.network, flat_maps(done.maps), notes)
+
+    def _document(self, done: Done) -> dict[str, Any]:
+        config, direction, plan = self.subject.config, self.subject.direction, done.plan
+        return {
+            "input": done.job.name,
+            "model": self.subject.model,
+            "direction": direction,
+            "source": config.source(direction),
+            "target": config.target(direction),
+            "frames": len(done.pixels),
+            "network_size": list(plan.network),
+            "picture_in_network": [*corner(plan), *plan.scaled],
+            "tile": plan.tile,
+        }
+
+    def _entry(self, done: Done, name: MapName) -> dict[str, Any]:
+        maps = [frame[name] for frame in done.maps]
+        first = maps[0]
+        entry: dict[str, Any] = {
+            "shape": list(_stacked([one.values for one in maps]).shape),
+            "cells": {"stride": first.grid.stride, "first_centre": first.grid.first},
+            "probability_of": self.subject.config.source(self.subject.direction) if name == "generator" else "real",
+        }
+        entry["frames" if len(maps) > 1 else "frame"] = (
+            [_answers(one) for one in maps] if len(maps) > 1 else _answers(first)
+        )
+        return entry
+
+
+RAW_SUFFIX: Final = ".generator.npy"
+"""The longest ending of a raw file's name: names are planned with it, so that all of them are short enough."""
+
+
+def _answers(one: AttentionMap) -> dict[str, Any]:
+    low, high = one.span
+    return {
+        "low": _finite(low),
+        "high": _finite(high),
+        "flat": one.flat,
+        "logits": dict(zip(("average", "maximum"), map(_finite, one.logits), strict=True)),
+        "probabilities": dict(zip(("average", "maximum"), map(_finite, one.probabilities), strict=True)),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _stacked(values: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """(h, w), or (frames, h, w) of an animation."""
+    return values[0] if len(values) == 1 else np.stack(values)
+
+
+def _npy(values: np.ndarray[Any, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(values, np.float32), allow_pickle=False)
+    return buffer.getvalue()
+
+
+class _Shown(_Attention):
+    """With pictures that are as large as is good to look at: neither tiny nor huge."""
+
+    def resized(self, plan: Geometry) -> Geometry:
+        """Another size of the result."""
+        return replace(plan, output=drawing.shown_size(plan.output))
+
+
+class ShownPanel(_Shown, Panel):
+    """A panel of such pictures."""
+
+
+class ShownOverlay(_Shown, Overlay):
+    """Overlays of such a size."""
+
+
+class ShownHeatmap(_Shown, Heatmap):
+    """Colour maps of such a size."""
+
+
+def make_layout(
+    layout: Layout,
+    subject: Subject,
+    maps: tuple[MapName, ...],
+    style: Style,
+    *,
+    one_scale: bool = False,
+    own_size: bool = True,
+    by_name: bool = True,
+) -> Panel | Overlay | Raw:
+    """A layout by its name.
+
+    Args:
+        one_scale: all pictures have one, so that they compare.
+        own_size: pictures are as large as asked for, rather than as is good to look at.
+        by_name: a picture that lacks one of the maps is an error.
+    """
+    own: dict[Layout, type[Panel | Overlay | Raw]]
+    own = {"panel": Panel, "overlay": Overlay, "heatmap": Heatmap, "raw": Raw}
+    shown: dict[Layout, type[Panel | Overlay | Raw]]
+    shown = own | {"panel": ShownPanel, "overlay": ShownOverlay, "heatmap": ShownHeatmap}
+    return (own if own_size else shown)[layout](subject, maps, style, Spans() if one_scale else None, by_name)

@@ -1,0 +1,204 @@
+"""What is made of a picture that went through the networks: by default, the translation itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Protocol
+
+from PIL import Image
+
+from ugatit_cli.attention.maps import Maps, Spans
+from ugatit_cli.config import MapName
+from ugatit_cli.errors import PictureError
+from ugatit_cli.pictures import encoding, geometry
+from ugatit_cli.pictures.geometry import WHITE, Colour, Geometry, Pixels, Size, finish, source_picture
+from ugatit_cli.pictures.jobs import Job
+from ugatit_cli.pictures.reading import Frame, Picture
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Attention of one network, to be laid over a picture.
+
+    Attributes:
+        name: what this layer is called in every entry: `generator`.
+        title: what readers see.
+        over: the picture that the network looks at.
+        colours: opaque WebP of the same aspect as the pictures; empty if there is none, and `note` says why.
+        note: shown while the layer is.
+    """
+
+    name: str
+    title: str
+    over: Literal["before", "after"]
+    colours: bytes
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How results are written.
+
+    Attributes:
+        format: `same`, `png`, `jpg`, `webp` or `gif`.
+        quality: 1 to 100 for lossy formats; None: the format's default.
+        background: RGB colour put behind transparent pixels while translating.
+    """
+
+    format: str = "same"
+    quality: int | None = None
+    background: Colour = WHITE
+
+
+@dataclass
+class Done:
+    """A picture that went through the networks; what isn't asked for is not computed.
+
+    Attributes:
+        picture: what is known of the source, without its frames.
+        source_size: its width and height.
+        plan: its way through the networks.
+        pixels: uint8 (H, W, 3) for each frame, as it left the generator.
+        maps: attention, for each frame.
+        files: how to write what is drawn.
+        read: reads the source again.
+        alphas: opacity of each frame; None: it has to be read again.
+        captions: what to say of each frame.
+    """
+
+    job: Job
+    picture: Picture
+    source_size: Size
+    plan: Geometry
+    pixels: Sequence[Pixels]
+    maps: Sequence[Maps]
+    files: FileOptions
+    read: Callable[[], Picture]
+    alphas: Sequence[Image.Image | None] | None = None
+    captions: Sequence[str] = ()
+
+    @cached_property
+    def frames(self) -> tuple[Frame, ...]:
+        """The translation, as large as the result, with the source's alpha."""
+        alphas = [frame.alpha for frame in self.sources] if self.alphas is None else self.alphas
+        pairs = zip(self.pixels, alphas, strict=True)
+        return tuple(finish(pixels, alpha, self.plan, self.files.background) for pixels, alpha in pairs)
+
+    @cached_property
+    def translations(self) -> tuple[Image.Image, ...]:
+        """What the discriminators looked at, as large as the result: RGB."""
+        return tuple(geometry.from_network(pixels, self.plan) for pixels in self.pixels)
+
+    @cached_property
+    def inputs(self) -> tuple[Image.Image, ...]:
+        """What the generator looked at, as large as the result: RGB over the background."""
+        once = {id(frame): source_picture(frame, self.plan, self.files.background) for frame in self.sources}
+        return tuple(once[id(frame)] for frame in self.sources)
+
+    @cached_property
+    def sources(self) -> tuple[Frame, ...]:
+        """The source's frames, read again: kept in memory, pictures that wait for the network might fill it."""
+        again = self.read()
+        if again.size != self.source_size or len(again.frames) != len(self.pixels):
+            raise PictureError(f"{self.job.name}: changed while it was translated", "Run the command again.")
+        return again.frames
+
+    @property
+    def format(self) -> str:
+        """Pillow's name of the format that the result is written in."""
+        if self.job.output is None:
+            return encoding.output_format(self.picture.format, self.files.format)
+        return encoding.format_of(self.job.output)
+
+    def encoded(self, frames: Sequence[Frame]) -> bytes:
+        """Pictures as the content of the result, with the source's timing and resolution."""
+        picture = replace(self.picture, frames=tuple(frames))
+        return encoding.encode(picture, self.format, quality=self.files.quality, background=self.files.background)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a report shows of one picture.
+
+    Attributes:
+        before, after: WebP.
+        layers: attention.
+        frames: how many the picture has; the first one is shown.
+    """
+
+    before: bytes
+    after: bytes
+    layers: tuple[Layer, ...]
+    frames: int = 1
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What one picture became.
+
+    Attributes:
+        files: content of each of the job's outputs; None where there is none.
+        size: width and height of the result.
+        flat: maps that are the same everywhere.
+        notes: what else there is to say.
+        preview: small pictures for a report.
+    """
+
+    files: Sequence[bytes | None]
+    size: Size
+    flat: tuple[MapName, ...] = ()
+    notes: tuple[str, ...] = ()
+    preview: Preview | None = None
+
+
+class Drawing(Protocol):
+    """Makes results, in several threads at once."""
+
+    @property
+    def maps(self) -> tuple[MapName, ...]:
+        """Attention that it needs."""
+
+    @property
+    def spans(self) -> Spans | None:
+        """Filled in with all pictures before the first one is drawn; None: pictures are drawn as they come."""
+
+    @property
+    def reads_again(self) -> bool:
+        """Whether it looks at the source, too."""
+
+    def outputs(self, output: Path) -> tuple[Path, ...]:
+        """All files of a result that was planned as `output`."""
+
+    def resized(self, plan: Geometry) -> Geometry:
+        """The plan with the size that it wants for pictures."""
+
+    def draw(self, done: Done) -> Drawn:
+        """Makes the content of the job's outputs.
+
+        Raises:
+            PictureError, OutputError: it can't be done.
+        """
+
+
+@dataclass(frozen=True)
+class Translation:
+    """The translation itself."""
+
+    maps: tuple[MapName, ...] = ()
+    spans: Spans | None = field(default=None, init=False)
+    reads_again: bool = field(default=False, init=False)
+
+    def outputs(self, output: Path) -> tuple[Path, ...]:
+        """The file itself."""
+        return (output,)
+
+    def resized(self, plan: Geometry) -> Geometry:
+        """As large as asked for."""
+        return plan
+
+    def draw(self, done: Done) -> Drawn:
+        """One picture."""
+        return Drawn([done.encoded(done.frames)], done.plan.output)

@@ -1,0 +1,255 @@
+"""How a picture of any size goes through a network, and back to the size people want."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ugatit_cli.config import FITS, Fit, ModelConfig
+from ugatit_cli.errors import UsageError
+from ugatit_cli.pictures import reading
+from ugatit_cli.pictures.reading import Frame
+
+Size = tuple[int, int]
+Pixels = NDArray[Any]
+
+# Two strided layers, and reflection padding on what is left, need this much.
+MULTIPLE = 4
+MIN_SIDE = 16
+# `aspect` scales the short side to the model's size, but never the long side beyond this many times that: a
+# picture of 1 x 10,000 pixels would ask for a network input of a hundred megapixels.
+MAX_ASPECT = 8
+# Native pictures above this many pixels go through the network tile by tile: it takes 0.8 GB in bf16 on the CPU
+# with 64 channels. A fixed number, so that results don't depend on a machine's memory.
+TILE_ABOVE = 1536 * 1536
+TILE_SIDE = 1024
+MAX_SIDE = 65_500
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One picture's way through the network; sizes are (width, height) in pixels.
+
+    Attributes:
+        scaled: the picture is resized to this,
+        network: then padded to this by reflection, centred, and translated,
+        output: and after the padding is cropped off, resized to this.
+        tile: side of the square tiles that the network sees; 0: all at once.
+    """
+
+    scaled: Size
+    network: Size
+    output: Size
+    tile: int = 0
+
+
+@dataclass(frozen=True)
+class SizeOptions:
+    """What users may ask for.
+
+    Attributes:
+        fit: `aspect`: short side at the model's size; `native`: the picture's own resolution; `squash`: resized to
+            the model's square, as the paper does.
+        tile: side of overlapping tiles; 0: never; None: for native pictures too large for memory.
+        output: `same`: the picture's own size; `model`: as it leaves the network; `N`: short side of N pixels;
+            `WxH`.
+    """
+
+    fit: Fit = "aspect"
+    tile: int | None = None
+    output: str = "same"
+
+    def __post_init__(self) -> None:
+        if self.fit not in FITS:
+            raise UsageError(f"unknown fit {self.fit!r}", f"It is one of: {', '.join(FITS)}.")
+        if self.tile and (self.tile < 64 or self.tile % MULTIPLE or self.tile > MAX_SIDE):
+            raise UsageError(
+                f"a tile of {self.tile} pixels", f"Tiles are a multiple of 4 from 64 to {MAX_SIDE} pixels."
+            )
+        output_size((1, 1), (1, 1), self.output)
+
+
+def check_options(config: ModelConfig, options: SizeOptions) -> None:
+    """Finds out before the first picture that a model can't run as asked.
+
+    Raises:
+        UsageError: a full model sees pictures of one size only, so its tiles have that size.
+    """
+    if config.light or options.tile in (None, config.image_size):
+        return
+    if options.tile or options.fit == "native":
+        asked = f"tiles of {options.tile} pixels" if options.tile else "native pictures without tiles"
+        raise UsageError(
+            f"a full model can't translate {asked}", f"Its tiles have {config.image_size} pixels: --tile auto."
+        )
+
+
+def plan_geometry(size: Size, config: ModelConfig, options: SizeOptions) -> Geometry:
+    """The way of a picture of a size (width, height) through a model.
+
+    Raises:
+        UsageError: see `check_options`; or a result larger than pictures can be.
+    """
+    check_options(config, options)
+    square = (config.image_size, config.image_size)
+    tile = options.tile
+    if options.fit == "squash":
+        scaled = network = square
+    elif options.fit == "native":
+        scaled, network = size, _padded(size)
+        tile = _tile(network, config, tile)
+        if not config.light:
+            network = _at_least(network, tile)
+    elif config.light:
+        scaled = _scale_short_side(size, config.image_size)
+        network = _padded(scaled)
+    else:
+        scaled, network = _scale_long_side(size, config.image_size), square
+    tile = tile if tile and network != (tile, tile) and max(network) > tile else 0
+    return Geometry(scaled, network, output_size(size, scaled, options.output), tile)
+
+
+def _tile(network: Size, config: ModelConfig, wanted: int | None) -> int:
+    if wanted is not None:
+        return wanted
+    if not config.light:
+        return config.image_size
+    return TILE_SIDE if network[0] * network[1] > TILE_ABOVE else 0
+
+
+def _padded(size: Size) -> Size:
+    width, height = (max(MIN_SIDE, -(-side // MULTIPLE) * MULTIPLE) for side in size)
+    return width, height
+
+
+def _at_least(size: Size, side: int) -> Size:
+    return max(size[0], side), max(size[1], side)
+
+
+def _scale_short_side(size: Size, side: int) -> Size:
+    factor = min(side / min(size), MAX_ASPECT * side / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def _scale_long_side(size: Size, side: int) -> Size:
+    factor = side / max(size)
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def output_size(size: Size, scaled: Size, wanted: str) -> Size:
+    """The size of the result.
+
+    Args:
+        size: the picture's own.
+        scaled: as it goes through the network.
+        wanted: `same`, `model`, `N` or `WxH`.
+
+    Raises:
+        UsageError: none of these, or beyond 65,500 pixels a side.
+    """
+    if wanted == "same":
+        return size
+    if wanted == "model":
+        return scaled
+    match = re.fullmatch(r"([0-9]{1,6})(?:x([0-9]{1,6}))?", wanted)
+    if match is None:
+        raise UsageError(
+            f"unknown size {wanted!r}", "It is same, model, a number (512), or width x height (512x384)."
+        )
+    if match[2]:
+        result = int(match[1]), int(match[2])
+    else:
+        factor = int(match[1]) / min(size)
+        result = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+    if min(int(match[1]), *result) < 1 or max(result) > MAX_SIDE:
+        here = f" ({result[0]}x{result[1]} pixels)" if max(result) > MAX_SIDE else ""
+        raise UsageError(f"a size of {wanted}{here}", f"Sides go from 1 to {MAX_SIDE} pixels.")
+    return result
+
+
+def to_network(image: Image.Image, geometry: Geometry) -> Pixels:
+    """An RGB picture as the network sees it: uint8 (H, W, 3)."""
+    if image.size != geometry.scaled:
+        image = image.resize(geometry.scaled, Image.Resampling.LANCZOS)
+    pixels = np.asarray(image)
+    if geometry.scaled == geometry.network:
+        return pixels
+    left, top, right, bottom = _borders(geometry)
+    return np.pad(pixels, ((top, bottom), (left, right), (0, 0)), mode="reflect")
+
+
+def from_network(pixels: Pixels, geometry: Geometry) -> Image.Image:
+    """The network's uint8 (H, W, 3) as an RGB picture of the output size."""
+    left, top, _, _ = _borders(geometry)
+    width, height = geometry.scaled
+    image = Image.fromarray(np.ascontiguousarray(pixels[top : top + height, left : left + width]))
+    if image.size != geometry.output:
+        image = image.resize(geometry.output, Image.Resampling.LANCZOS)
+    return image
+
+
+def corner(geometry: Geometry) -> tuple[int, int]:
+    """Left and top of the picture in the network's input, where padding surrounds it."""
+    return _borders(geometry)[:2]
+
+
+def _borders(geometry: Geometry) -> tuple[int, int, int, int]:
+    """left, top, right, bottom."""
+    x, y = (inner - outer for inner, outer in zip(geometry.network, geometry.scaled, strict=True))
+    return x // 2, y // 2, x - x // 2, y - y // 2
+
+
+def tile_corners(size: Size, tile: int) -> Iterator[tuple[int, int]]:
+    """Left and top of overlapping tiles that cover a size evenly, with at least a quarter of overlap."""
+    for top in _starts(size[1], tile):
+        for left in _starts(size[0], tile):
+            yield left, top
+
+
+def _starts(side: int, tile: int) -> list[int]:
+    if side <= tile:
+        return [0]
+    count = -(-(side - tile) // (tile * 3 // 4)) + 1
+    return [round(i * (side - tile) / (count - 1)) for i in range(count)]
+
+
+def tile_weights(width: int, height: int) -> NDArray[np.float32]:
+    """How much each pixel of a tile counts, (height, width, 1): falls off linearly from the middle, never to 0."""
+    x, y = (tile_weight(np.arange(side) + 0.5, side) for side in (width, height))
+    return np.minimum(y[:, None], x[None, :])[:, :, None]
+
+
+def tile_weight(positions: NDArray[Any], side: int) -> NDArray[np.float32]:
+    """How much a tile counts at positions along its side, in pixels from its edge: at the edges as much as at the
+    outermost pixels, 0 beyond.
+    """
+    weights = 1 - np.abs(np.clip(positions, 0.5, side - 0.5) / side * 2 - 1)
+    return np.where((positions >= 0) & (positions <= side), weights, 0).astype(np.float32)
+
+
+Colour = tuple[int, int, int]
+WHITE: Colour = (255, 255, 255)
+
+
+def prepare(frame: Frame, plan: Geometry, background: Colour) -> Pixels:
+    """A frame as the network sees it: over the background, uint8 (H, W, 3) of the size `plan.network`."""
+    return to_network(reading.composite(frame, background), plan)
+
+
+def source_picture(frame: Frame, plan: Geometry, background: Colour) -> Image.Image:
+    """What was translated, as large as the result: RGB over the background."""
+    picture = reading.composite(frame, background)
+    return picture if picture.size == plan.output else picture.resize(plan.output, Image.Resampling.LANCZOS)
+
+
+def finish(translated: Pixels, alpha: Image.Image | None, plan: Geometry, background: Colour) -> Frame:
+    """What the network gave as a frame of the output size, with the alpha that its source had."""
+    if alpha is not None and alpha.size != plan.output:
+        alpha = alpha.resize(plan.output, Image.Resampling.LANCZOS)
+    return reading.restore_alpha(from_network(translated, plan), alpha, background)

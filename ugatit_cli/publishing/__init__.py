@@ -1,0 +1,1 @@
+"""Model folders to the Hugging Face Hub, with a model card."""

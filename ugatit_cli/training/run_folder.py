@@ -1,0 +1,446 @@
+"""Run folders: all that a training run keeps, so that it can be killed at any moment and go on.
+
+    config.toml             the run's settings
+    metrics.jsonl           one JSON object a line
+    samples/                pictures, one grid for each step that draws one
+    checkpoints/step_N/     `state.json` and safetensors files: complete, or not there
+    model/                  the latest model, usable at any moment
+    best/                   the best model so far, where models are evaluated
+
+Hidden names ending in `.tmp` and `.old` are what a killed process left behind; `clean` tidies up. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import re
+import shutil
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import tomli_w
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from ugatit_cli.config import ModelConfig
+from ugatit_cli.errors import ModelError, OutputError, StorageError, UsageError, plain_reason
+from ugatit_cli.files import hidden, reported, sync_folder, unwritable, write_durable
+from ugatit_cli.weights.folder import (
+    CONFIG_FILE,
+    DISCRIMINATORS_FILE,
+    GENERATORS_FILE,
+    check_file,
+    open_tensors,
+    save_model,
+    write_tensors,
+)
+
+FORMAT: Final = 1
+
+
+def write_state(path: Path, document: dict[str, Any]) -> None:
+    """Writes the file last, and durably: so are the names of all files beside it.
+
+    Args:
+        document: plain JSON values, `step` among them.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    plain = json.loads(json.dumps({"format": FORMAT} | document))
+    write_durable(path, json.dumps(plain | {"sha256": _digest(plain)}).encode())
+
+
+def read_state(path: Path, step: int) -> dict[str, Any]:
+    """The document that was written for a step.
+
+    Raises:
+        ModelError: it is missing, damaged, of another step, or of a newer format.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: can't be read ({plain_reason(error)})") from None
+    if not isinstance(document, dict):
+        raise ModelError(f"{path}: damaged: not a table")
+    check_format(path, document.get("format"))
+    if document.pop("sha256", None) != _digest(document):
+        raise ModelError(f"{path}: damaged: its content is not what was written")
+    if document["step"] != step:
+        raise ModelError(f"{path}: it is of step {document['step']}; the folder was renamed")
+    return document
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def check_format(path: Path, number: object) -> None:
+    """Whether the file at `path`, which says that its format is `number`, can be read.
+
+    Raises:
+        ModelError: it is of a newer format, or says no number.
+    """
+    if type(number) is not int:
+        raise ModelError(f"{path}: damaged, or not from ugatit (no format number)")
+    if number > FORMAT:
+        message = f"{path}: written by a newer ugatit (format {number}, this one reads up to {FORMAT})"
+        raise ModelError(message, "Upgrade: pip install --upgrade ugatit-cli")
+
+
+RUN_FILE: Final = "config.toml"
+STATE_FILE: Final = "state.json"
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose files are all there and as they were written.
+
+    Attributes:
+        path: its folder.
+        step: the training step after which it was saved.
+        state: plain JSON values.
+        stems: what its tensor files are called, without `.safetensors`.
+    """
+
+    path: Path
+    step: int
+    state: dict[str, Any]
+    stems: tuple[str, ...]
+
+    def tensors(self, stem: str) -> contextlib.AbstractContextManager[Any]:
+        """A tensor file: `.keys()` and `.get_tensor(name)`, which returns a view of the file, to be copied.
+
+        Raises:
+            ModelError: there is no such file, or (when asked for) no such tensor.
+        """
+        return open_tensors(self.path / f"{stem}.safetensors")
+
+
+class RunFolder:
+    """The folder of one training run.
+
+    Only the process inside `locked` may write; anyone may read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.model = path / "model"
+        self.best = path / "best"
+        self._checkpoints = path / "checkpoints"
+        self._metrics = path / "metrics.jsonl"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a run folder here."""
+        return (self.path / RUN_FILE).is_file()
+
+    def checkpoint_path(self, step: int) -> Path:
+        """Where the checkpoint of a step is, or would be."""
+        return self._checkpoints / f"step_{step:08d}"
+
+    # --- Settings ------------------------------------------------------------------------------------------
+
+    def create(self, document: Mapping[str, Any]) -> None:
+        """Makes the folder, or gives the run that is there other settings.
+
+        Args:
+            document: tables of str, int, float, bool and lists of them; what is None is left out.
+
+        Raises:
+            UsageError: there is something else at this path.
+            OutputError: it can't be written.
+        """
+        self._claim()
+        text = tomli_w.dumps({"format": FORMAT} | _without_none(document))
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:
+            raise UsageError("a folder's name is not text (UTF-8)", "Rename the folder of pictures.") from None
+        with reported(self.path / RUN_FILE):
+            write_durable(self.path / RUN_FILE, data)
+
+    def _claim(self) -> None:
+        with reported(self.path):
+            if self.path.exists() and not self.exists and not self._is_empty():
+                raise UsageError(
+                    f"{self.path}: exists and is not a run folder", "Name a folder that is new or empty."
+                )
+            self.path.mkdir(parents=True, exist_ok=True)
+            sync_folder(self.path.parent)
+
+    def _is_empty(self) -> bool:
+        """Whether there is nothing but what a run leaves that is killed before it has written its settings."""
+        ours = re.compile(rf"\.lock|\.{re.escape(RUN_FILE)}\.[0-9a-f]+\.tmp")
+        return self.path.is_dir() and all(ours.fullmatch(path.name) for path in self.path.iterdir())
+
+    def document(self) -> dict[str, Any]:
+        """The settings that `create` was given.
+
+        Raises:
+            ModelError: they are missing, damaged, or of a newer format.
+        """
+        path = self.path / RUN_FILE
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ModelError(f"{path}: can't be read ({plain_reason(error)})") from None
+        check_format(path, document.pop("format", None))
+        return document
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training here; makes the folder if need be. The lock ends with the process.
+
+        Raises:
+            UsageError: one is training here already, or there is something else at this path.
+            OutputError: the folder can't be written.
+        """
+        self._claim()
+        lock = FileLock(self.path / ".lock")
+        with reported(self.path):
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                message = f"another process is training in {self.path}"
+                raise UsageError(message, "Wait until it ends or stop it, or train in another folder.") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def clean(self) -> None:
+        """Removes what killed processes left half written or half removed.
+
+        Raises:
+            OutputError: it can't be removed.
+        """
+        with reported(self.path):
+            for retired in [*self._checkpoints.glob(".*.old"), *self.path.glob(f".{self.best.name}.*.old")]:
+                # A folder that was about to be replaced: a checkpoint by a newer one of the same step, say.
+                original = retired.with_name(retired.name.split(".")[1])
+                retired.rename(hidden(original) if original.exists() else original)
+            for folder in (self.path, self._checkpoints, self.path / "samples"):
+                for leftover in folder.glob(".*.tmp"):
+                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+    # --- Checkpoints ---------------------------------------------------------------------------------------
+
+    def checkpoints(self) -> list[int]:
+        """Steps that have a checkpoint, in ascending order."""
+        found = (re.fullmatch(r"step_(\d{8}|[1-9]\d{8,})", path.name) for path in self._checkpoints.glob("step_*"))
+        return sorted(int(match[1]) for match in found if match)
+
+    def latest(self) -> int | None:
+        """The last step that has a checkpoint."""
+        return max(self.checkpoints(), default=None)
+
+    def save_checkpoint(
+        self, step: int, files: Mapping[str, Tensors], state: Mapping[str, Any], *, keep: int
+    ) -> Path:
+        """Writes a checkpoint, complete or not at all, and removes old ones.
+
+        Args:
+            files: stem of a file's name -> its tensors.
+            state: plain JSON values.
+            keep: how many checkpoints there may be up to this step, at least 1.
+
+        Raises:
+            StorageError: the disk is full; earlier checkpoints are as they were.
+            OutputError: it can't be written for another reason.
+        """
+        folder, before = self.checkpoint_path(step), self.latest()
+        temporary = hidden(folder)
+        try:
+            temporary.mkdir(parents=True)
+            written = {stem: _entry(temporary / f"{stem}.safetensors", tensors) for stem, tensors in files.items()}
+            write_state(temporary / STATE_FILE, {"step": step, "state": dict(state), "files": written})
+            _put(temporary, folder)
+            sync_folder(self._checkpoints)
+            sync_folder(self.path)
+        except OSError as error:
+            raise _not_saved(folder, error, _bytes(files), before) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self._remove_old(step, keep)
+        return folder
+
+    def _remove_old(self, step: int, keep: int) -> None:
+        older = [other for other in self.checkpoints() if other < step]
+        for other in older[: max(0, len(older) + 1 - keep)]:
+            with contextlib.suppress(OSError):  # the next one tries again; this is no reason to stop training
+                retired = self.checkpoint_path(other).rename(hidden(self.checkpoint_path(other)))
+                shutil.rmtree(retired)
+
+    def load_checkpoint(self, step: int) -> Checkpoint:
+        """Checks all files of a checkpoint, reading each of them once.
+
+        Raises:
+            ModelError: there is none of this step, or a file is missing, damaged or of a newer format.
+        """
+        folder = self.checkpoint_path(step)
+        try:
+            document = read_state(folder / STATE_FILE, step)
+            for stem, entry in document["files"].items():
+                check_file(folder / f"{stem}.safetensors", entry["size"], entry["sha256"])
+        except ModelError as error:
+            raise ModelError(error.message, error.hint or self._way_out(step)) from None
+        return Checkpoint(folder, step, document["state"], tuple(document["files"]))
+
+    def _way_out(self, step: int) -> str:
+        others = [other for other in self.checkpoints() if other != step]
+        if others:
+            return f"Delete {self.checkpoint_path(step)} to go on from step {others[-1]}."
+        return "There is no other checkpoint: start again in another folder."
+
+    # --- Metrics, samples, model ---------------------------------------------------------------------------
+
+    def append_metrics(self, values: Mapping[str, object]) -> None:
+        """Adds a line to `metrics.jsonl`; numbers that aren't finite become null.
+
+        Args:
+            values: plain JSON values, `step` among them.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        line = json.dumps(_finite(values), ensure_ascii=False, allow_nan=False) + "\n"
+        with reported(self._metrics), self._metrics.open("ab") as file:
+            file.write(line.encode())
+
+    def metrics(self) -> Iterator[dict[str, Any]]:
+        """All that was appended; lines that a kill or a full disk cut short are left out."""
+        if not self._metrics.exists():
+            return
+        with self._metrics.open("rb") as file:
+            for line in file:
+                values = _parsed(line)
+                if values is not None:
+                    yield values
+
+    def truncate_metrics(self, step: int) -> None:
+        """Drops lines of later steps, which will be run again, and damaged ones.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        kept = [values for values in self.metrics() if isinstance(values.get("step"), int) and values["step"] <= step]
+        lines = [json.dumps(values, ensure_ascii=False) + "\n" for values in kept]
+        with reported(self._metrics):
+            write_durable(self._metrics, "".join(lines).encode())
+
+    def samples_path(self, step: int) -> Path:
+        """Where the sample grid of a step belongs; its folder may have to be made."""
+        return self.path / "samples" / f"step_{step:08d}.png"
+
+    def write_model(
+        self, config: ModelConfig, generators: Tensors, discriminators: Tensors, provenance: Mapping[str, Any]
+    ) -> None:
+        """Replaces the folder `model`, which can be opened at any moment meanwhile.
+
+        Args:
+            config: the same each time, since a kill may leave the new weights with the old config.
+            generators, discriminators, provenance: as `save_model` takes them.
+
+        Raises:
+            ModelError: tensors that don't fit the config, or aren't finite.
+            OutputError: it can't be written; the model is the old one.
+        """
+        with _new_model(self.model, config, generators, discriminators, provenance) as temporary:
+            self.model.mkdir(exist_ok=True)
+            for name in (DISCRIMINATORS_FILE, GENERATORS_FILE, CONFIG_FILE):
+                (temporary / name).replace(self.model / name)
+            sync_folder(self.model)
+            sync_folder(self.path)
+
+    def write_best(
+        self, config: ModelConfig, generators: Tensors, discriminators: Tensors, provenance: Mapping[str, Any]
+    ) -> None:
+        """Replaces the folder `best` as a whole, so that its provenance is that of its weights whatever happens.
+
+        Args and errors are those of `write_model`; between two renames, there is no such folder for a moment.
+        """
+        with _new_model(self.best, config, generators, discriminators, provenance) as temporary:
+            _put(temporary, self.best)
+            sync_folder(self.path)
+
+
+# --- Renaming and errors -----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _new_model(
+    folder: Path, config: ModelConfig, generators: Tensors, discriminators: Tensors, provenance: Mapping[str, Any]
+) -> Iterator[Path]:
+    """A model under a temporary name, to be moved to `folder` inside; what is left of it disappears."""
+    temporary = hidden(folder)
+    try:
+        save_model(temporary, config, generators, discriminators, provenance=provenance)
+        with reported(folder):
+            yield temporary
+    except OutputError as error:
+        raise type(error)(error.message.replace(str(temporary), str(folder)), error.hint) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put(temporary: Path, folder: Path) -> None:
+    """Renames a folder to its final name, in the place of one that has it."""
+    if not folder.exists():
+        temporary.rename(folder)
+        return
+    retired = folder.rename(temporary.with_suffix(".old"))
+    try:
+        temporary.rename(folder)
+    except BaseException:
+        retired.rename(folder)
+        raise
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def _not_saved(folder: Path, error: OSError, size: int, before: int | None) -> OutputError:
+    failure = unwritable(folder, error)
+    kept = "there is no earlier one" if before is None else f"that of step {before} stays valid"
+    needed = f"; this checkpoint takes {max(1, round(size / 1e6))} MB" if isinstance(failure, StorageError) else ""
+    return type(failure)(f"{failure.message}{needed}; {kept}", failure.hint)
+
+
+def _bytes(files: Mapping[str, Tensors]) -> int:
+    return sum(tensor.nbytes for tensors in files.values() for tensor in tensors.values())
+
+
+def _entry(path: Path, tensors: Tensors) -> dict[str, Any]:
+    sha256 = write_tensors(path, tensors)
+    return {"size": path.stat().st_size, "sha256": sha256}
+
+
+def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_none(value) if isinstance(value, Mapping) else value
+        for name, value in table.items()
+        if value is not None
+    }
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) else None

@@ -1,0 +1,469 @@
+"""Model folders: `config.json`, `model.safetensors`, and optionally `discriminators.safetensors`.
+
+A model is rebuilt from these files alone. Reading is strict: every tensor the config asks for, in its shape, and
+nothing else. Writing is atomic: a folder is complete or absent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from ugatit_cli.config import DIRECTIONS, DOMAINS, Direction, Domain, ModelConfig, Precision, Scale
+from ugatit_cli.device import DTYPES
+from ugatit_cli.errors import ConfigError, ModelError, OutputError
+from ugatit_cli.files import sync_folder, unwritable
+from ugatit_cli.nn.discriminator import Discriminator
+from ugatit_cli.nn.generator import Generator
+
+Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+"""Tensor name -> dtype and shape."""
+
+_CODES: Final = {
+    torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16",
+    torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Writes a safetensors file and waits until it is on the disk.
+
+    A tensor that isn't contiguous on the CPU is copied to be written, one at a time.
+
+    Args:
+        tensors: of any shape, strides and device; they may share memory.
+
+    Returns:
+        SHA-256 of the file, in hex.
+
+    Raises:
+        OSError: it can't be written.
+        KeyError: a dtype that such a file can't hold.
+    """
+    layout = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    return stream_tensors(path, layout, tensors.__getitem__)
+
+
+def stream_tensors(path: Path, layout: Layout, tensor: Callable[[str], Tensor]) -> str:
+    """`write_tensors` for tensors that are made when it is their turn.
+
+    Args:
+        layout: what `tensor` will return for each name.
+    """
+    # As the library does it: large elements first, so that every tensor is aligned to its elements.
+    names = sorted(layout, key=lambda name: (-layout[name][0].itemsize, name))
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        header = _header(names, layout)
+        file.write(header)
+        digest.update(header)
+        for name in names:
+            data = tensor(name).detach().cpu().reshape(-1).view(torch.uint8).numpy().data
+            file.write(data)
+            digest.update(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+def _header(names: list[str], layout: Layout) -> bytes:
+    entries: dict[str, Any] = {}
+    start = 0
+    for name in names:
+        dtype, shape = layout[name]
+        end = start + dtype.itemsize * torch.Size(shape).numel()
+        entries[name] = {"dtype": _CODES[dtype], "shape": shape, "data_offsets": (start, end)}
+        start = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def check_file(path: Path, size: int, sha256: str) -> None:
+    """Reads a file once to see whether it is what was written.
+
+    Args:
+        size: bytes it should have.
+        sha256: of its content, in hex.
+
+    Raises:
+        ModelError: it is damaged, missing, or can't be read.
+    """
+    try:
+        found = path.stat().st_size
+        if found != size:
+            raise ModelError(f"{path}: damaged: it has {found} bytes, not {size}")
+        with path.open("rb") as file:
+            intact = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ModelError(f"{path}: can't be read: {error}") from None
+    if not intact:
+        raise ModelError(f"{path}: damaged: its content is not what was written")
+
+
+@contextlib.contextmanager
+def open_tensors(path: Path) -> Iterator[Any]:
+    """A safetensors file, read tensor by tensor: `.keys()`, `.get_tensor(name)`, `.get_slice(name)`.
+
+    A tensor is a view of the file until it is copied or converted, so reading into parameters takes no memory for
+    a second copy.
+
+    Raises:
+        ModelError: there is no such file, it isn't complete, or lacks a tensor that was asked for.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path}: not a complete safetensors file ({error})", "Fetch, copy or convert the model again."
+        ) from None
+
+
+FORMAT = 1
+CONFIG_FILE = "config.json"
+GENERATORS_FILE = "model.safetensors"
+DISCRIMINATORS_FILE = "discriminators.safetensors"
+CARD_FILE = "README.md"
+SAMPLES_FILE = "samples.png"
+MODEL_FILES = (CONFIG_FILE, GENERATORS_FILE, DISCRIMINATORS_FILE, CARD_FILE, SAMPLES_FILE)
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A checked model folder on disk; tensors are read when a network is asked for.
+
+    Attributes:
+        path: the folder.
+        config: sizes and switches of the networks.
+        provenance: where the weights come from: plain JSON values, shown to users.
+        weights: the file with both generators.
+        discriminators: the file with the discriminators, or None.
+    """
+
+    path: Path
+    config: ModelConfig
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    weights: Path = Path()
+    discriminators: Path | None = None
+
+    def generator(self, direction: Direction) -> Generator:
+        """The float32 generator of one direction, in eval mode, on the CPU.
+
+        Raises:
+            ModelError: the file can't be read.
+        """
+        with torch.device("meta"):
+            generator = Generator(self.config)
+        return _fill(generator, self.weights, f"{direction}.")
+
+    def discriminator(self, domain: Domain, scale: Scale) -> Discriminator:
+        """The float32 discriminator of one domain and scale, in eval mode, on the CPU.
+
+        Raises:
+            ModelError: the folder has no discriminators, or none of that scale, or the file can't be read.
+        """
+        if self.discriminators is None:
+            raise ModelError(
+                f"{self.path}: this model comes without discriminators",
+                "They are kept by `ugatit convert` when the checkpoint has them, and by training.",
+            )
+        if scale not in self.config.scales:
+            raise ModelError(f"{self.path}: this model has no {scale} discriminators")
+        with torch.device("meta"):
+            discriminator = Discriminator(self.config, scale)
+        return _fill(discriminator, self.discriminators, f"{domain}.{scale}.")
+
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def _fill(network: Network, path: Path, prefix: str) -> Network:
+    with open_tensors(path) as file:
+        state = {name: file.get_tensor(prefix + name).float() for name in network.state_dict()}
+    network.load_state_dict(state, assign=True)
+    return network.eval()
+
+
+def generator_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Tensor name -> shape of `model.safetensors`: names start with `a2b.` or `b2a.`."""
+    with torch.device("meta"):
+        shapes = _shapes(Generator(config))
+    return {f"{direction}.{name}": shape for direction in DIRECTIONS for name, shape in shapes.items()}
+
+
+def discriminator_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Tensor name -> shape of `discriminators.safetensors`: names start with `a.local.`, `b.global.`, ..."""
+    with torch.device("meta"):
+        shapes = {scale: _shapes(Discriminator(config, scale)) for scale in config.scales}
+    return {
+        f"{domain}.{scale}.{name}": shape
+        for domain in DOMAINS
+        for scale in config.scales
+        for name, shape in shapes[scale].items()
+    }
+
+
+def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def open_model(path: Path) -> ModelFolder:
+    """Reads and checks a model folder without loading its tensors.
+
+    Args:
+        path: a model folder, a run folder with `model/` in it, or a `.safetensors` file with `config.json` beside it.
+
+    Raises:
+        ModelError: a file is missing, damaged, from a newer version, or doesn't fit the config.
+    """
+    if path.is_file():
+        folder, weights = path.parent, path
+        if path.suffix.lower() in (".pt", ".pth", ".ckpt", ".index"):
+            raise ModelError(f"{path}: not a model folder", f"Convert it first: ugatit convert {path} OUT_DIR")
+    else:
+        folder = path / "model" if (path / "model" / CONFIG_FILE).is_file() else path
+        weights = folder / GENERATORS_FILE
+    config, provenance = read_config(folder / CONFIG_FILE)
+    check_tensors(weights, generator_shapes(config))
+    discriminators: Path | None = folder / DISCRIMINATORS_FILE
+    if discriminators is not None and discriminators.exists():
+        check_tensors(discriminators, discriminator_shapes(config))
+    else:
+        discriminators = None
+    return ModelFolder(folder, config, provenance, weights, discriminators)
+
+
+def read_config(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
+    """The config and provenance of a `config.json`.
+
+    Raises:
+        ModelError: missing, not JSON, of a newer format, or with values that `ModelConfig` refuses.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file", "A model folder holds config.json and model.safetensors.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: can't be read: {error}") from None
+    if not isinstance(document, dict) or type(document.get("format")) is not int:
+        raise ModelError(f"{path}: not a ugatit model config (no format number)")
+    if document["format"] > FORMAT:
+        raise ModelError(
+            f"{path}: written by a newer ugatit (format {document['format']}, this one reads up to {FORMAT})",
+            "Upgrade: pip install --upgrade ugatit-cli",
+        )
+    model, provenance = document.get("model"), document.get("provenance", {})
+    if not isinstance(model, dict) or not isinstance(provenance, dict):
+        raise ModelError(f"{path}: damaged: `model` and `provenance` must be tables")
+    try:
+        return ModelConfig.from_dict(model), provenance
+    except ConfigError as error:
+        raise ModelError(f"{path}: {error.message}") from None
+
+
+def check_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Compares a safetensors file's header with the tensors a config asks for; reads no tensor.
+
+    Raises:
+        ModelError: unreadable; unknown or missing tensors; a wrong shape or dtype.
+    """
+    with open_tensors(path) as file:
+        found = set(file.keys())
+        missing, unknown = sorted(set(expected) - found), sorted(found - set(expected))
+        if missing or unknown:
+            raise ModelError(f"{path}: doesn't fit its config: {_difference(missing, unknown)}")
+        for name, shape in expected.items():
+            header = file.get_slice(name)
+            if tuple(header.get_shape()) != shape:
+                raise ModelError(f"{path}: {name} has shape {tuple(header.get_shape())}, its config asks for {shape}")
+            if header.get_dtype() not in ("F32", "BF16", "F16"):
+                raise ModelError(f"{path}: {name} has type {header.get_dtype()}; weights are F32, BF16 or F16")
+
+
+def _difference(missing: list[str], unknown: list[str]) -> str:
+    parts = [
+        f"{len(names)} {kind} tensors ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for kind, names in (("missing", missing), ("unknown", unknown))
+        if names
+    ]
+    return " and ".join(parts)
+
+
+def stored(tensor: Tensor, storage: Precision) -> Tensor:
+    """A tensor as it is stored: matrices and kernels in the storage dtype, vectors always in float32.
+
+    Raises:
+        ModelError: a weight isn't finite, or too large for fp16.
+    """
+    result = tensor.detach().to("cpu", _stored_dtype(tensor, storage)).contiguous()
+    # Extremes are finite only if everything is, and need no mask as large as the tensor.
+    if not all(extreme.isfinite() for extreme in torch.aminmax(result)):
+        raise ModelError(f"a weight is not finite, or too large for {storage}", "Store it as fp32: --dtype fp32")
+    return result
+
+
+def _stored_dtype(tensor: Tensor, storage: Precision) -> torch.dtype:
+    return DTYPES[storage] if tensor.ndim > 1 else torch.float32
+
+
+def save_model(
+    folder: Path,
+    config: ModelConfig,
+    generators: Mapping[str, Tensor],
+    discriminators: Mapping[str, Tensor] | None = None,
+    *,
+    storage: Precision = "fp32",
+    provenance: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes a model folder, complete or not at all.
+
+    Args:
+        generators, discriminators: tensors by the names of `generator_shapes` and `discriminator_shapes`.
+        storage: dtype of matrices and kernels on disk.
+        provenance: plain JSON values.
+        overwrite: replace an existing model folder; other folders are never replaced.
+
+    Raises:
+        ModelError: tensors that don't fit the config, or aren't finite.
+        OutputError: the folder exists, or can't be written.
+    """
+    check_target(folder, overwrite=overwrite)
+    document = {"format": FORMAT, "model": config.to_dict(), "provenance": dict(provenance or {})}
+    temporary = _temporary_beside(folder)
+    try:
+        _write_tensors(temporary / GENERATORS_FILE, generators, generator_shapes(config), storage)
+        if discriminators is not None:
+            shapes = discriminator_shapes(config)
+            _write_tensors(temporary / DISCRIMINATORS_FILE, discriminators, shapes, storage)
+        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
+        _publish(temporary, folder)
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def copy_model(
+    model: ModelFolder,
+    folder: Path,
+    *,
+    names: Collection[str] = MODEL_FILES,
+    overwrite: bool = False,
+    option: str = "--overwrite",
+) -> ModelFolder:
+    """Copies a model folder byte for byte, completely or not at all.
+
+    Args:
+        names: those of its files that are copied.
+        option: what the user can say to replace an existing folder.
+
+    Raises:
+        OutputError: the folder exists, or can't be written.
+        ModelError: the model can't be read.
+    """
+    check_target(folder, overwrite=overwrite, option=option)
+    temporary = _temporary_beside(folder)
+    try:
+        for name in names:
+            source = model.weights if name == GENERATORS_FILE else model.path / name
+            if source.is_file():
+                shutil.copyfile(source, temporary / name)
+        _publish(temporary, folder)
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return open_model(folder)
+
+
+def check_target(folder: Path, *, overwrite: bool, option: str = "--overwrite") -> None:
+    """Whether a model may be written to a folder.
+
+    Args:
+        option: what the user can say to replace one.
+
+    Raises:
+        OutputError: it exists, unless it is a model folder with nothing else in it, and `overwrite` is set.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not _is_model_folder(folder):
+        raise OutputError(
+            f"{folder}: exists and is not a model folder, or holds other files too", "Name another folder."
+        )
+    if not overwrite:
+        raise OutputError(f"{folder}: exists already", f"Name another folder, or pass {option}.")
+
+
+def _is_model_folder(folder: Path) -> bool:
+    if not folder.is_dir() or not {path.name for path in folder.iterdir()} <= set(MODEL_FILES):
+        return False
+    try:
+        document = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and "format" in document and "model" in document
+
+
+def _temporary_beside(folder: Path) -> Path:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        path = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}.", suffix=".tmp", dir=folder.parent))
+        # mkdtemp is private to its user; a model folder is as readable as any other new folder.
+        path.chmod(0o777 & ~_umask())
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], storage: Precision
+) -> None:
+    # Each is converted when it is its turn, so that all of them at once take no second copy in memory.
+    layout = {name: (_stored_dtype(tensor, storage), tuple(tensor.shape)) for name, tensor in tensors.items()}
+    stream_tensors(path, layout, lambda name: stored(tensors[name], storage))
+    check_tensors(path, expected)
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    for path in temporary.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(temporary)
+    if folder.exists():
+        retired = temporary.with_suffix(".old")
+        folder.rename(retired)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            retired.rename(folder)
+            raise
+        shutil.rmtree(retired, ignore_errors=True)
+    else:
+        temporary.rename(folder)
+    sync_folder(folder.parent)
