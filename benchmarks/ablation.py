@@ -48,7 +48,7 @@ from ugatit_cli.config import Direction
 from ugatit_cli.data.pictures import Folders, Preparation, find_pictures, prepare_picture, split_layout
 from ugatit_cli.device import Group, resolve_device
 from ugatit_cli.errors import Interrupted, UgatitError, UsageError, plain_reason
-from ugatit_cli.files import write_atomic
+from ugatit_cli.files import write_file
 from ugatit_cli.metrics.distances import Kid, Subsets, kid, mixed_kid
 from ugatit_cli.metrics.features import Extractor, load_extractor
 from ugatit_cli.pictures.geometry import Geometry, Pixels
@@ -60,6 +60,7 @@ from ugatit_cli.training.settings import domain_names
 from ugatit_cli.training.trainer import Machine
 from ugatit_cli.translation.model import Model
 from ugatit_cli.weights.folder import open_model
+from ugatit_cli.wording import duration
 
 RESULTS_FILE = "ablation.json"
 SUBSETS = Subsets()
@@ -89,7 +90,7 @@ class Progress(train_view.Silent):
         """A step is done."""
         if time.monotonic() - self._said >= SAID_EVERY:
             self._said = time.monotonic()
-            left = train_view.duration(report.seconds_left) if report.seconds_left is not None else "?"
+            left = duration(report.seconds_left) if report.seconds_left is not None else "?"
             say(f"{self.row}: step {report.step}, {report.progress:.0%}, {left} left")
 
 
@@ -168,7 +169,7 @@ class Bench:
 
     def _write(self) -> None:
         text = json.dumps(self.document, indent=2, ensure_ascii=False) + "\n"
-        write_atomic(self.path, text.encode())
+        write_file(self.path, text.encode())
 
     @functools.cached_property
     def held_out(self) -> tuple[list[Path], list[Path]]:
@@ -256,10 +257,10 @@ class Bench:
                 run, request = self.run_folder(*waiting[0]), self.request(*waiting[0])
                 _, cost = session.dry_run(run, request, self.machine, train_view.Silent(), stop)
             seconds = self.options.steps / cost.steps_per_second
-        total = train_view.duration(len(waiting) * (seconds + each))
+        total = duration(len(waiting) * (seconds + each))
         say(
-            f"{len(waiting)} trainings of {train_view.duration(seconds)}, "
-            f"{train_view.duration(each)} for the features of "
+            f"{len(waiting)} trainings of {duration(seconds)}, "
+            f"{duration(each)} for the features of "
             f"{count} pictures after each: about {total}"
         )
 

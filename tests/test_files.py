@@ -1,36 +1,94 @@
-"""Files that survive a crash: the old or the new one, and errors that say which file and why."""
+"""Files and folders are the old or the new ones, whole; errors say which and why."""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ugatit_cli.errors import OutputError, StorageError
-from ugatit_cli.files import hidden, reported, sync_folder, write_durable
+from ugatit_cli.files import hidden, replace_folder, reported, sync_folder, write_file, write_together
 
 
-def test_a_file_is_replaced(tmp_path: Path) -> None:
+def failing(error: BaseException) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_file_is_made_with_its_folders_and_replaced(tmp_path: Path, durable: bool) -> None:
+    path = tmp_path / "a" / "b" / "c.png"
     for data in (b"old", b"", b"new" * 100_000):
-        write_durable(tmp_path / "f", data)
-        assert (tmp_path / "f").read_bytes() == data
-    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+        write_file(path, data, durable=durable)
+        assert path.read_bytes() == data
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    old = os.umask(0o027)
+    yield
+    os.umask(old)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.usefixtures("umask")
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    write_file(tmp_path / "a.png", b"data")
+    assert stat.S_IMODE((tmp_path / "a.png").stat().st_mode) == 0o640
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(errno.EIO, "Input/output error")
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), StorageError),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), StorageError),
+        (PermissionError(errno.EACCES, "Permission denied"), OutputError),
+        (OSError(errno.EIO, "Input/output error"), OutputError),
+        (KeyboardInterrupt("stop"), KeyboardInterrupt),
+        (RuntimeError("anything"), RuntimeError),
+    ],
+)
+def test_a_failure_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, error: BaseException, raised: type[BaseException]
+) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, call, failing(error))
+    with pytest.raises(BaseException) as caught:  # noqa: PT011
+        write_file(path, b"new", durable=True)
+    assert type(caught.value) is raised
+    if isinstance(caught.value, OutputError):
+        assert caught.value.message.startswith(f"{path}: ")
+        assert caught.value.hint
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"old", [path])
 
-    write_durable(tmp_path / "f", b"old")
-    monkeypatch.setattr(os, call, fail)
-    with pytest.raises(OSError, match="Input/output error"):
-        write_durable(tmp_path / "f", b"new")
-    assert (tmp_path / "f").read_bytes() == b"old"
-    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+def test_a_failure_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    really = Path.open
+
+    def open_full(self: Path, mode: str = "r") -> Full:
+        really(self, mode).close()
+        return Full()
+
+    monkeypatch.setattr(Path, "open", open_full)
+    with pytest.raises(StorageError):
+        write_file(tmp_path / "a.png", b"new")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_data_is_on_the_disk_before_its_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,41 +106,99 @@ def test_data_is_on_the_disk_before_its_name_is(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(os, "fsync", watched_fsync)
     monkeypatch.setattr(os, "replace", watched_replace)
-    write_durable(tmp_path / "f", b"12345")
+    write_file(tmp_path / "f", b"12345", durable=True)
     assert events == ["fsync 5", "replace", "fsync folder"]
 
 
+@pytest.mark.parametrize("name", ["a.png", "b/c.png", "x" * 300])
+def test_what_is_in_the_way(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.png").mkdir()
+    (tmp_path / "b").write_bytes(b"")
+    with pytest.raises(OutputError):
+        write_file(tmp_path / name, b"data")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such device file")
+def test_a_device_is_not_replaced() -> None:
+    with pytest.raises(OutputError):
+        write_file(Path("/dev/null"), b"data")
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=255)
+longest = st.sampled_from(["x" * 251 + ".png", "é" * 125 + ".png", "漢" * 83 + ".png"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows refuses many of these characters")
+@given(name=longest | names.filter(lambda name: name not in {".", ".."} and len(name.encode()) <= 255))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_name_that_a_file_may_have(name: str, tmp_path: Path) -> None:
+    write_file(tmp_path / name, name.encode())
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == name.encode()
+    (tmp_path / name).unlink()
+
+
+def test_files_of_one_result_are_written_together(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("new.png", "old.png", "folder")]
+    paths[1].write_bytes(b"old")
+    paths[2].mkdir()
+    with pytest.raises(OutputError, match="folder: "):
+        write_together([(path, path.name.encode()) for path in paths])
+    assert not paths[0].exists()  # it would be a result that lacks others
+    assert paths[1].read_bytes() == b"old.png"  # what was there is never removed
+    write_together([(path, b"data") for path in paths[:2]])
+    assert [path.read_bytes() for path in paths[:2]] == [b"data"] * 2
+
+
 def test_hidden_names_are_new_each_time(tmp_path: Path) -> None:
-    names = {hidden(tmp_path / "model").name for _ in range(100)}
-    assert len(names) == 100
-    assert all(name.startswith(".model.") and name.endswith(".tmp") for name in names)
+    found = {hidden(tmp_path / "model").name for _ in range(100)}
+    assert len(found) == 100
+    assert all(name.startswith(".model.") and name.endswith(".tmp") for name in found)
 
 
-@pytest.mark.parametrize(
-    ("number", "kind", "text"),
-    [
-        (errno.ENOSPC, StorageError, "no space left"),
-        (errno.EDQUOT, StorageError, "no space left"),
-        (errno.EACCES, OutputError, "permission denied"),
-        (errno.EIO, OutputError, "input/output error"),
-    ],
-)
-def test_errors_name_the_file(number: int, kind: type[OutputError], text: str) -> None:
-    with pytest.raises(OutputError, match=text) as caught, reported(Path("runs/x")):
+def folder(path: Path, text: str) -> Path:
+    path.mkdir()
+    (path / "f").write_text(text)
+    return path
+
+
+def test_a_folder_is_replaced(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        replace_folder(folder(hidden(tmp_path / "m"), text), tmp_path / "m")
+        assert (tmp_path / "m" / "f").read_text() == text
+        assert list(tmp_path.iterdir()) == [tmp_path / "m"]
+
+
+def test_a_failure_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = folder(tmp_path / "m", "old"), folder(hidden(tmp_path / "m"), "new")
+    rename = os.rename
+
+    def fail(source: Path, target: Path) -> None:
+        if source == new:
+            raise OSError(errno.EIO, "Input/output error")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        replace_folder(new, old)
+    assert (old / "f").read_text() == "old"
+    assert sorted(tmp_path.iterdir()) == sorted([old, new])
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, StorageError), (errno.EIO, OutputError)])
+def test_errors_name_the_file(number: int, kind: type[OutputError]) -> None:
+    with pytest.raises(OutputError) as caught, reported(Path("runs/x")):
         raise OSError(number, os.strerror(number))
     assert type(caught.value) is kind
     assert caught.value.message.startswith(f"{Path('runs/x')}: ")
-    assert caught.value.hint
 
 
 @pytest.mark.parametrize(("number", "raised"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)])
 def test_folders_that_cannot_be_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, raised: bool
 ) -> None:
-    def fail(_: int) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", failing(OSError(number, os.strerror(number))))
     if raised:
         with pytest.raises(OSError, match=os.strerror(number)):
             sync_folder(tmp_path)

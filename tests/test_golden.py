@@ -32,22 +32,22 @@ CHAINED = 5e-4
 
 
 @pytest.fixture(scope="module")
-def load(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Load:
+def load(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Load:
     """Converts a checkpoint below `golden/` once and loads it in float32 on the CPU."""
     folder = tmp_path_factory.mktemp("golden")
 
     def load(name: str) -> Model:
         target = folder / Path(name).name
         if not target.exists():
-            convert(shared / "golden" / name, target, ImportSettings(domains=("A", "B")))
+            convert(golden / name, target, ImportSettings(domains=("A", "B")))
         return ugatit_cli.load(str(target), device="cpu", precision="fp32")
 
     return load
 
 
 @pytest.fixture(scope="module")
-def golden(shared: Path) -> Callable[[str], dict[str, Tensor]]:
-    return lambda name: load_file(shared / "golden" / "pt" / f"{name}.safetensors")
+def recorded(golden: Path) -> Callable[[str], dict[str, Tensor]]:
+    return lambda name: load_file(golden / "pt" / f"{name}.safetensors")
 
 
 Golden = Callable[[str], dict[str, Tensor]]
@@ -60,8 +60,8 @@ def assert_close(result: Tensor | None, expected: Tensor, tolerance: float) -> N
 
 
 @torch.inference_mode()
-def test_full_generators_of_the_pytorch_code(load: Load, golden: Golden) -> None:
-    model, tensors = load("pt/gen_full_ngf8_32.pt"), golden("gen_full_ngf8_32_io")
+def test_full_generators_of_the_pytorch_code(load: Load, recorded: Golden) -> None:
+    model, tensors = load("pt/gen_full_ngf8_32.pt"), recorded("gen_full_ngf8_32_io")
     assert (model.config.variant, model.config.channels, model.config.image_size) == ("full", 8, 32)
     for direction in DIRECTIONS:
         output, name = model.generator(direction)(tensors["input"]), OFFICIAL[direction]
@@ -78,8 +78,8 @@ def test_full_generators_of_the_pytorch_code(load: Load, golden: Golden) -> None
 
 @pytest.mark.parametrize("file", ["mini_step_before.pt", "mini_step_before_legacy.pt"])
 @torch.inference_mode()
-def test_light_generators_of_the_pytorch_code(load: Load, golden: Golden, file: str) -> None:
-    model, tensors = load(f"pt/{file}"), golden("mini_step_io")
+def test_light_generators_of_the_pytorch_code(load: Load, recorded: Golden, file: str) -> None:
+    model, tensors = load(f"pt/{file}"), recorded("mini_step_io")
     assert (model.config.variant, model.config.channels) == ("light", 4)
     for source, target, there, back in (("A", "B", "a2b", "b2a"), ("B", "A", "b2a", "a2b")):
         first, second = model.generator(there), model.generator(back)  # type: ignore[arg-type]
@@ -100,8 +100,8 @@ def discriminator_outputs(tensors: dict[str, Tensor], prefix: str) -> tuple[Tens
 
 @pytest.mark.parametrize("file", ["mini_step_before.pt", "mini_step_before_legacy.pt"])
 @torch.inference_mode()
-def test_discriminators_of_the_pytorch_code(load: Load, golden: Golden, file: str) -> None:
-    model, tensors = load(f"pt/{file}"), golden("dis_ndf4_io")
+def test_discriminators_of_the_pytorch_code(load: Load, recorded: Golden, file: str) -> None:
+    model, tensors = load(f"pt/{file}"), recorded("dis_ndf4_io")
     compared = 0
     for domain in DOMAINS:
         for scale in SCALES:
@@ -119,8 +119,8 @@ def test_discriminators_of_the_pytorch_code(load: Load, golden: Golden, file: st
 
 @pytest.mark.parametrize(("domain", "scale", "size"), [("a", "local", 64), ("a", "global", 128)])
 @torch.no_grad()
-def test_a_training_pass_moves_u_and_v(load: Load, golden: Golden, domain: Domain, scale: Scale, size: int) -> None:
-    model, tensors = load("pt/mini_step_before.pt"), golden("dis_ndf4_io")
+def test_a_training_pass_moves_u_and_v(load: Load, recorded: Golden, domain: Domain, scale: Scale, size: int) -> None:
+    model, tensors = load("pt/mini_step_before.pt"), recorded("dis_ndf4_io")
     prefix = f"dis{scale[0].upper()}{domain.upper()}.{size}.train"
     discriminator = model.discriminator(domain, scale).train()
     output = discriminator(tensors[f"input{size}"])
@@ -136,12 +136,12 @@ def test_a_training_pass_moves_u_and_v(load: Load, golden: Golden, domain: Domai
 
 @pytest.mark.parametrize("name", TENSORFLOW)
 @torch.inference_mode()
-def test_generators_of_the_tensorflow_code(shared: Path, load: Load, name: str) -> None:
+def test_generators_of_the_tensorflow_code(golden: Path, load: Load, name: str) -> None:
     model = load(f"tf/{TENSORFLOW[name]}")
     assert model.config.rho_smoothing == ("nosmooth" not in name)
     assert model.config.dialect == "tensorflow"
     assert model.config.variant == ("light" if "light" in name else "full")
-    with np.load(shared / "golden" / "tf" / f"{name}_io.npz") as file:
+    with np.load(golden / "tf" / f"{name}_io.npz") as file:
         arrays = {key: torch.from_numpy(file[key]) for key in file.files}
     x = arrays["input_nhwc"].permute(0, 3, 1, 2)
     for direction, scope in (("a2b", "generator_B"), ("b2a", "generator_A")):
@@ -165,8 +165,8 @@ def assert_heats(heats: list[Heat], heatmap: Tensor, cam_logit: Tensor) -> None:
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @torch.inference_mode()
-def test_attention_of_generators(load: Load, golden: Golden, direction: Direction) -> None:
-    model, tensors = load("pt/gen_full_ngf8_32.pt"), golden("gen_full_ngf8_32_io")
+def test_attention_of_generators(load: Load, recorded: Golden, direction: Direction) -> None:
+    model, tensors = load("pt/gen_full_ngf8_32.pt"), recorded("gen_full_ngf8_32_io")
     name = OFFICIAL[direction]
     image, heats = NetworkPass(model, direction, ("generator",)).networks(tensors["input"])
     assert_close(image, tensors[f"{name}.image"], 2e-5)
@@ -177,8 +177,8 @@ def test_attention_of_generators(load: Load, golden: Golden, direction: Directio
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("size", [64, 128])
 @torch.inference_mode()
-def test_attention_of_discriminators(load: Load, golden: Golden, direction: Direction, size: int) -> None:
-    model, tensors = load("pt/mini_step_before.pt"), golden("dis_ndf4_io")
+def test_attention_of_discriminators(load: Load, recorded: Golden, direction: Direction, size: int) -> None:
+    model, tensors = load("pt/mini_step_before.pt"), recorded("dis_ndf4_io")
     run = NetworkPass(model, direction, SCALES)
     run.generator = lambda x: GeneratorOutput(x, None, None)  # type: ignore[assignment]  # the golden input itself
     _, heats = run.networks(tensors[f"input{size}"])
@@ -190,8 +190,8 @@ def test_attention_of_discriminators(load: Load, golden: Golden, direction: Dire
             assert_heats(heats[scale], tensors[f"{prefix}.heatmap"], tensors[f"{prefix}.cam_logit"])
 
 
-def test_the_api_keeps_gradients_of_the_input(load: Load, golden: Golden) -> None:
-    x = golden("mini_step_io")["real_A"][:1, :, :32, :32].clone().requires_grad_()
+def test_the_api_keeps_gradients_of_the_input(load: Load, recorded: Golden) -> None:
+    x = recorded("mini_step_io")["real_A"][:1, :, :32, :32].clone().requires_grad_()
     torch.autograd.backward(load("pt/mini_step_before.pt").generator("a2b")(x).image.mean())
     assert x.grad is not None
     assert x.grad.abs().max() > 0

@@ -47,12 +47,12 @@ def official_step(folder: Path, name: str) -> tuple[dict[str, float], dict[str, 
 
 # Two formats of the same weights.
 @pytest.mark.parametrize("name", ["mini_step_before.pt", "mini_step_before_legacy.pt"])
-def test_the_golden_step(shared: Path, name: str) -> None:
-    folder = shared / "golden" / "pt"
+def test_the_golden_step(golden: Path, name: str) -> None:
+    folder = golden / "pt"
     losses, weights = official_step(folder, name)
-    golden = json.loads((folder / "mini_step_losses.json").read_text())["losses"]
-    assert len(golden) > 25
-    assert official(losses) == {key: pytest.approx(loss, rel=1e-5, abs=0) for key, loss in golden.items()}
+    expected = json.loads((folder / "mini_step_losses.json").read_text())["losses"]
+    assert len(expected) > 25
+    assert official(losses) == {key: pytest.approx(loss, rel=1e-5, abs=0) for key, loss in expected.items()}
     after = tensors(imported(folder, "mini_step_after.pt"))
     assert set(weights) == set(after)
     differences = []

@@ -15,6 +15,7 @@ ORDER = [
     "errors",
     "config",
     "files",
+    "wording",
     "device",
     "pictures",
     "nn",
@@ -27,8 +28,8 @@ ORDER = [
     "metrics",
     "training",
     "publishing",
-    "cli",
     "__init__",
+    "cli",
     "__main__",
 ]
 WITHOUT_TORCH = {"errors", "config", "files", "pictures", "cli"}

@@ -19,7 +19,7 @@ from emoji_pictures import check_renderer, clay, flat
 from npm_package import FLUENT, TWEMOJI, Package, cache_folder, fetch, files, find_registry
 from ugatit_cli.cli import console
 from ugatit_cli.errors import Interrupted, UgatitError, UsageError, plain_reason
-from ugatit_cli.files import write_atomic
+from ugatit_cli.files import write_file
 from ugatit_cli.pictures.encoding import encode
 from ugatit_cli.pictures.reading import from_pil
 
@@ -162,7 +162,7 @@ def draw_missing(dest: Path, drawings: Sequence[Drawing], size: int) -> None:
     with console.progress(len(missing), "pictures") as progress:
         for drawing in missing:
             image = drawing.draw(drawing.source, size, drawing.name)
-            write_atomic(dest / drawing.file, encode(from_pil(image), "PNG"))
+            write_file(dest / drawing.file, encode(from_pil(image), "PNG"))
             progress.advance()
 
 
@@ -177,7 +177,7 @@ def build(dest: Path, options: argparse.Namespace, packages: tuple[Package, Pack
     twemoji, fluent = (fetch(package, registry, options.cache, console.note) for package in packages)
     plan = make_plan(files(twemoji, ".svg"), files(fluent, ".webp"), licensed=options.licensed)
     check_destination(dest, plan.drawings, options.size)
-    write_atomic(dest / NOTICE, notice_text(plan, options.size, packages).encode())
+    write_file(dest / NOTICE, notice_text(plan, options.size, packages).encode())
     draw_missing(dest, plan.drawings, options.size)
     counts = ", ".join(f"{folder} {len(plan.names(folder))}" for folder in (*TRAINING, *HELD_OUT))
     left_out = f"; {len(plan.left_out)} left out" if options.licensed else ""

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Final, cast
 
 from ugatit_cli.errors import UgatitError, UsageError, plain_reason
-from ugatit_cli.files import write_atomic
+from ugatit_cli.files import write_file
 
 DEFAULT_REGISTRY: Final = "https://registry.npmjs.org"
 TIMEOUT: Final = 30.0
@@ -104,7 +104,7 @@ def fetch(package: Package, registry: str, cache: Path, note: Callable[[str], No
         note(f"downloading {package} from {registry} ({package.size / 1e6:.1f} MB)")
         data = _download(package, url, path)
         _check(package, data, url, "Try another --registry. " + _without_network(package, path))
-        write_atomic(path, data)
+        write_file(path, data)
     except OSError as error:
         raise UgatitError(f"{path}: {plain_reason(error)}", "Name another folder with --cache.") from error
     else:

@@ -348,7 +348,7 @@ def test_the_same_on_a_full_disk(ugatit: Command, light: str, monkeypatch: pytes
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
 
-    monkeypatch.setattr(files_module, "write_atomic", refuse)
+    monkeypatch.setattr(files_module, "write_file", refuse)
     put(*(f"in/{index:02}.png" for index in range(20)))
     for command, folder in (("translate", "out"), ("cam", "attention")):
         written.clear()

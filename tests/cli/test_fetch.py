@@ -217,8 +217,8 @@ def test_a_private_model(ugatit: Command, hub: HubServer, monkeypatch: pytest.Mo
     assert not any("authorization" in request.headers for request in elsewhere)
 
 
-def test_an_import_from_the_users_disk(ugatit: Command, shared: Path) -> None:
-    folder = shared / "golden" / "tf" / "UGATIT_tf_full_ch8_32_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing"
+def test_an_import_from_the_users_disk(ugatit: Command, golden: Path) -> None:
+    folder = golden / "tf" / "UGATIT_tf_full_ch8_32_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing"
     outcome = ugatit("fetch", "selfie2anime", "--from-file", folder)
     assert (outcome.code, outcome.lines) == (0, [str(store_path("selfie2anime"))])
     assert "selfie <-> anime: full, 8 channels, 32 px" in outcome.stderr

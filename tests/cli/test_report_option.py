@@ -381,7 +381,7 @@ def test_a_disk_that_is_full_for_results(reporting: Command, told: Told, monkeyp
     def refuse(path: Path, _: bytes) -> None:
         raise StorageError(f"no space left on the device for {path}", "Free some space, or write elsewhere.")
 
-    monkeypatch.setattr("ugatit_cli.files.write_atomic", refuse)
+    monkeypatch.setattr("ugatit_cli.files.write_file", refuse)
     put(*(f"in/{index:02}.png" for index in range(5)))
     outcome = reporting("in")
     assert outcome.errors[-1] == "stopped: 5 of 5 files are not done"

@@ -116,11 +116,11 @@ def test_a_model(endpoint: str, repositories: Path, tmp_path: Path) -> None:
     assert "has no repository me/nothing" in outcome.errors[0]
 
 
-def test_the_authors_checkpoint(endpoint: str, repositories: Path, tmp_path: Path, shared: Path) -> None:
+def test_the_authors_checkpoint(endpoint: str, repositories: Path, tmp_path: Path, golden: Path) -> None:
     name = "UGATIT_tf_full_ch8_32_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing"
     source = tmp_path / "authors"
     (source / name).mkdir(parents=True)
-    for path in (shared / "golden" / "tf" / name).iterdir():
+    for path in (golden / "tf" / name).iterdir():
         (source / name / path.name).write_bytes(path.read_bytes())
     publish(repositories / "authors" / "weights", source, "*.data-*")
     manifest = tmp_path / "weights.toml"

@@ -516,7 +516,7 @@ def test_a_full_disk_without_one(translate: Command, monkeypatch: pytest.MonkeyP
     def refuse(path: Path, _: bytes) -> None:
         raise StorageError(f"no space left on the device for {path}", "Free some space, or write elsewhere.")
 
-    monkeypatch.setattr(files, "write_atomic", refuse)
+    monkeypatch.setattr(files, "write_file", refuse)
     put(*(f"in/{index:02}.png" for index in range(40)))
     outcome = translate("in", "-o", "out")
     assert outcome.code == 1

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tests import tiny
 from ugatit_cli.config import DOMAINS, SCALES, Direction, Domain, ModelConfig, Precision
-from ugatit_cli.methods import networks as networks_module
+from ugatit_cli.methods import optimizer as optimizer_module
 from ugatit_cli.methods.networks import Networks, build_networks
 from ugatit_cli.methods.optimizer import Adam
 from ugatit_cli.methods.recipe import Recipe, preset
@@ -217,7 +217,7 @@ def test_moments_come_back_by_name(format_: torch.memory_format) -> None:
 
 
 def test_large_weights_are_updated_as_soon_as_their_gradient_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks_module, "LARGE", 200)
+    monkeypatch.setattr(optimizer_module, "LARGE", 200)
     x = torch.randn(1, 3, 32, 32)
     ends = []
     for eager in (False, True):
@@ -275,7 +275,7 @@ def test_checkpointing_gives_the_same_gradients(config: ModelConfig) -> None:
 
 
 def test_optimizers_are_freed_with_their_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks_module, "LARGE", 100)
+    monkeypatch.setattr(optimizer_module, "LARGE", 100)
     network = Discriminator(tiny.LIGHT, "local")
     optimizer = Adam({"a": network}, preset("default"), lambda _: None, eager=True)
     remains = weakref.ref(optimizer), weakref.ref(network)

@@ -17,7 +17,7 @@ from tests.reference import randomize
 from tests.reference_step import PlainTrainer
 from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, DecoderNorm, Direction, Discriminators, Domain, ModelConfig
 from ugatit_cli.device import Group
-from ugatit_cli.methods import networks as networks_module
+from ugatit_cli.methods import optimizer as optimizer_module
 from ugatit_cli.methods.networks import Networks, build_networks
 from ugatit_cli.methods.recipe import Recipe, preset
 from ugatit_cli.methods.ugatit import TrainingStep
@@ -135,7 +135,7 @@ def plain_state(plain: PlainTrainer) -> dict[str, Tensor]:
 def test_the_papers_step_is_the_official_one(
     config: ModelConfig, n: int, checkpointing: bool, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(networks_module, "LARGE", large)
+    monkeypatch.setattr(optimizer_module, "LARGE", large)
     networks = build(config, preset("paper"), checkpointing=checkpointing)
     plain, ours = plain_trainer(networks), training(networks, preset("paper"))
     before = state(networks)

@@ -13,14 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_fidelity import feature_extractor_inceptionv3 as library
 
-from tests.conftest import SHARED
 from tests.evaluations import save_hashed, save_inception, save_standard_inception
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.metrics.features import BATCH, Extractor, load_extractor, standard_extractor
 from ugatit_cli.weights.folder import open_tensors, write_tensors
 
 CPU = torch.device("cpu")
-REAL = SHARED / "eval" / "inception_v3_features.safetensors"
 
 
 def noise(count: int = 1, side: int = 32) -> Tensor:
@@ -147,22 +145,13 @@ class Transcription:
         raise AssertionError(layer)
 
 
-def check_against_transcription(file: Path, layer: str) -> None:
-    extractor = load_extractor(file, layer, device=CPU)
-    expected = Transcription(file).features(noise(), layer)
+@pytest.mark.parametrize("layer", ["Mixed_5b", "Mixed_6c"])
+def test_features_are_those_of_an_independent_transcription(inception: Path, layer: str) -> None:
+    extractor = load_extractor(inception, layer, device=CPU)
+    expected = Transcription(inception).features(noise(), layer)
     assert extractor.dimensions == expected.shape[1]
     error = (extractor(noise()).float() - expected).norm() / expected.norm()
     assert error < 1e-5
-
-
-def test_features_are_those_of_an_independent_transcription(inception: Path) -> None:
-    check_against_transcription(inception, "Mixed_5b")
-
-
-def test_features_of_the_real_file() -> None:
-    if not REAL.is_file():
-        pytest.skip(f"needs {REAL}, which is not part of the repository")
-    check_against_transcription(REAL, "Mixed_6c")
 
 
 def test_a_file_and_its_layers(inception: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,9 +176,9 @@ def test_a_discriminator_folded_in_bfloat16_is_close(dialect: Dialect) -> None:
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_shapes_are_those_of_official_pytorch_checkpoints(shared: Path, scale: Scale) -> None:
+def test_shapes_are_those_of_official_pytorch_checkpoints(golden: Path, scale: Scale) -> None:
     layers = ModelConfig().layers(scale)
-    document = json.loads((shared / f"golden/pt/keys_dis_ndf64_nl{layers}.json").read_text())
+    document = json.loads((golden / f"pt/keys_dis_ndf64_nl{layers}.json").read_text())
     theirs = {name: tuple(entry["shape"]) for name, entry in document["keys"].items()}
     with torch.device("meta"):
         discriminator = Discriminator(ModelConfig(), scale)

@@ -216,8 +216,8 @@ def test_parameter_count_of_the_paper() -> None:
 @pytest.mark.parametrize(
     ("variant", "blocks"), [("light", 4), ("light", 6), ("full", 4), ("full", 6)], ids=lambda value: str(value)
 )
-def test_shapes_are_those_of_official_pytorch_checkpoints(shared: Path, variant: Variant, blocks: int) -> None:
-    document = json.loads((shared / f"golden/pt/keys_gen_{variant}_ngf64_nb{blocks}_256.json").read_text())
+def test_shapes_are_those_of_official_pytorch_checkpoints(golden: Path, variant: Variant, blocks: int) -> None:
+    document = json.loads((golden / f"pt/keys_gen_{variant}_ngf64_nb{blocks}_256.json").read_text())
     theirs = {name: tuple(entry["shape"]) for name, entry in document["keys"].items()}
     config = ModelConfig(variant=variant, blocks=blocks)
     with torch.device("meta"):
@@ -233,8 +233,8 @@ def test_shapes_are_those_of_official_pytorch_checkpoints(shared: Path, variant:
 
 
 @pytest.mark.parametrize("variant", get_args(Variant))
-def test_shapes_are_those_of_official_tensorflow_checkpoints(shared: Path, variant: Variant) -> None:
-    document = json.loads((shared / f"golden/tf/keys_tf_{variant}_ch64_256.json").read_text())
+def test_shapes_are_those_of_official_tensorflow_checkpoints(golden: Path, variant: Variant) -> None:
+    document = json.loads((golden / f"tf/keys_tf_{variant}_ch64_256.json").read_text())
     config = ModelConfig(variant=variant, dialect="tensorflow")
     with torch.device("meta"):
         ours = {name: tuple(tensor.shape) for name, tensor in Generator(config).state_dict().items()}

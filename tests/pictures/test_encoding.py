@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import io
-import os
-import stat
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from ugatit_cli.errors import OutputError, PictureError, UsageError
-from ugatit_cli.files import write_atomic, write_together
 from ugatit_cli.pictures.encoding import encode, output_format, suffix_for
 from ugatit_cli.pictures.reading import SUFFIXES, Frame, Picture, from_pil, read_picture
 
@@ -310,137 +302,7 @@ def test_usual_suffixes() -> None:
     ]
 
 
-# --- files
-
-
-def test_file_is_written_into_new_folders(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "b" / "c.png"
-    write_atomic(path, b"data")
-    assert path.read_bytes() == b"data"
-    assert list(path.parent.iterdir()) == [path]
-
-
-@pytest.fixture
-def umask() -> Iterator[None]:
-    old = os.umask(0o027)
-    yield
-    os.umask(old)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
-@pytest.mark.usefixtures("umask")
-def test_permissions_follow_the_umask(tmp_path: Path) -> None:
-    write_atomic(tmp_path / "a.png", b"data")
-    assert stat.S_IMODE((tmp_path / "a.png").stat().st_mode) == 0o640
-
-
-class FailingFile(io.BytesIO):
-    """A file on a device that fails at the first write."""
-
-    def write(self, _: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-
-FAILURES: list[tuple[BaseException, type[BaseException], str]] = [
-    (OSError(errno.ENOSPC, "No space left on device"), OutputError, "no space left on the device for "),
-    (PermissionError(errno.EACCES, "Permission denied"), OutputError, "permission denied"),
-    (OSError(errno.EIO, "Input/output error"), OutputError, "input/output error"),
-    (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
-    (RuntimeError("anything"), RuntimeError, "anything"),
-]
-
-
-@pytest.mark.parametrize(("error", "raised", "message"), FAILURES)
-def test_failure_leaves_the_old_file_and_nothing_else(
-    error: BaseException,
-    raised: type[BaseException],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    path = tmp_path / "a.png"
-    path.write_bytes(b"old")
-
-    def fail(*_: object) -> None:
-        assert len(list(tmp_path.iterdir())) == 2
-        raise error
-
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(raised, match=message) as caught:
-        write_atomic(path, b"new")
-    assert not isinstance(caught.value, OutputError) or (caught.value.hint and str(path) in caught.value.message)
-    assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"old", [path])
-
-
-def test_failure_in_mid_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    really = Path.open
-
-    def open_failing(self: Path, mode: str = "r") -> FailingFile:
-        really(self, mode).close()
-        return FailingFile()
-
-    monkeypatch.setattr(Path, "open", open_failing)
-    with pytest.raises(OutputError, match="no space left"):
-        write_atomic(tmp_path / "a.png", b"new")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_folder_in_the_way(tmp_path: Path) -> None:
-    (tmp_path / "a.png").mkdir()
-    with pytest.raises(OutputError, match="is a folder"):
-        write_atomic(tmp_path / "a.png", b"data")
-
-
-def test_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"")
-    with pytest.raises(OutputError, match="can't be written"):
-        write_atomic(tmp_path / "a" / "b.png", b"data")
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such device file")
-def test_device_is_not_replaced() -> None:
-    with pytest.raises(OutputError, match="device"):
-        write_atomic(Path("/dev/null"), b"data")
-    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
-
-
-names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=255)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows refuses many of these characters")
-@given(name=names.filter(lambda name: name not in {".", ".."} and len(name.encode()) <= 255))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_name_that_a_file_may_have(name: str, tmp_path: Path) -> None:
-    write_atomic(tmp_path / name, name.encode())
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert (tmp_path / name).read_bytes() == name.encode()
-    (tmp_path / name).unlink()
-
-
-@pytest.mark.parametrize("name", ["x" * 251 + ".png", "é" * 125 + ".png", "漢" * 83 + ".png"])
-def test_longest_names(name: str, tmp_path: Path) -> None:
-    write_atomic(tmp_path / name, b"data")
-    assert (tmp_path / name).read_bytes() == b"data"
-
-
-def test_name_that_is_too_long(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="too long"):
-        write_atomic(tmp_path / ("x" * 300), b"data")
-
-
 def test_transparency_is_flattened_over_the_background() -> None:
     frame = Frame(Image.new("RGB", (8, 8), "red"), Image.new("L", (8, 8), 0))
     data = encode(Picture((frame,), "PNG"), "JPEG", background=(0, 0, 255))
     assert opened(data).getpixel((4, 4))[2] > 250  # type: ignore[index]
-
-
-def test_files_of_one_result_are_written_together(tmp_path: Path) -> None:
-    paths = [tmp_path / name for name in ("new.png", "old.png", "folder")]
-    paths[1].write_bytes(b"old")
-    paths[2].mkdir()
-    with pytest.raises(OutputError, match="folder: is a folder"):
-        write_together([(path, path.name.encode()) for path in paths])
-    assert not paths[0].exists()  # it would be a result that lacks others
-    assert paths[1].read_bytes() == b"old.png"  # what was there is never removed
-    write_together([(path, b"data") for path in paths[:2]])
-    assert [path.read_bytes() for path in paths[:2]] == [b"data", b"data"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import sys
 import threading
@@ -26,7 +27,7 @@ from ugatit_cli.errors import DataError, ModelError, OutputError, TrainingError,
 from ugatit_cli.metrics.distances import Kid, kid
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.training import evaluation as evaluation_module
-from ugatit_cli.training import run_folder, session
+from ugatit_cli.training import session
 from ugatit_cli.training.evaluation import (
     Evaluation,
     Evaluator,
@@ -363,15 +364,15 @@ def test_a_best_model_that_can_not_be_written(
 ) -> None:
     path = tmp_path / "run"
 
-    put = run_folder._put
+    rename = os.rename
 
-    def failing(temporary: Path, folder: Path) -> None:
-        if folder.name == "best":
+    def failing(source: Path, target: Path) -> None:
+        if Path(target).name == "best":
             raise OSError(errno.ENOSPC, "No space left on device")
-        put(temporary, folder)
+        rename(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder, "_put", failing)
+        patch.setattr(os, "rename", failing)
         with pytest.raises(OutputError, match=r"run/best: no space left"):
             train(path, sixteen, EVALUATED)
     train(path, sixteen, EVALUATED)

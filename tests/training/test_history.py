@@ -313,7 +313,7 @@ def test_a_full_disk(run: RunFolder, model: Model, tmp_path: Path, monkeypatch: 
     def refuse(path: Path, _: bytes) -> None:
         raise StorageError(f"no space left on the device for {path}")
 
-    monkeypatch.setattr(files_module, "write_atomic", refuse)
+    monkeypatch.setattr(files_module, "write_file", refuse)
     (result,) = draw(run, model, put_jobs(tmp_path, 3))
     assert isinstance(result.error, StorageError)
 

@@ -178,10 +178,10 @@ class Watch:
         self.lock = threading.Lock()
         self.decoded = self.written = self.ahead = self.behind = 0
         self.network = network
-        self.read, self.write = reading_module.read_picture, files.write_atomic
+        self.read, self.write = reading_module.read_picture, files.write_file
         self.write_delay = 0.0
         monkeypatch.setattr(reading_module, "read_picture", self.on_read)
-        monkeypatch.setattr(files, "write_atomic", self.on_write)
+        monkeypatch.setattr(files, "write_file", self.on_write)
 
     def on_read(self, source: Path, **options: Any) -> reading_module.Picture:
         picture = self.read(source, **options)
@@ -369,14 +369,14 @@ def test_weights_are_read_before_any_picture(tmp_path: Path) -> None:
 def test_a_full_disk_ends_the_run_with_one_error(
     model: Model, network: Network, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    write, count = files.write_atomic, itertools.count()
+    write, count = files.write_file, itertools.count()
 
     def fill(path: Path, data: bytes) -> None:
         if next(count) >= 10:
             raise StorageError(f"no space left on the device for {path}", "Free some space.")
         write(path, data)
 
-    monkeypatch.setattr(files, "write_atomic", fill)
+    monkeypatch.setattr(files, "write_file", fill)
     jobs = make(tmp_path, *[(16, 16)] * 200)
     results = run(model, jobs, workers=4)
     errors = [result for result in results if result.error]
@@ -429,7 +429,7 @@ class Stages:
         self.seen: set[tuple[bool, bool, bool]] = set()
         monkeypatch.setattr(reading_module, "read_picture", self.spied(0, reading_module.read_picture))
         monkeypatch.setattr(model, "look", self.spied(1, unchanged))
-        monkeypatch.setattr(files, "write_atomic", self.spied(2, files.write_atomic))
+        monkeypatch.setattr(files, "write_file", self.spied(2, files.write_file))
 
     def spied(self, stage: int, function: Callable[..., Any]) -> Callable[..., Any]:
         def spy(*arguments: Any, **keywords: Any) -> Any:

@@ -300,16 +300,16 @@ def test_offline_with_the_checkpoint_in_the_cache(
 )
 @torch.inference_mode()
 def test_official_checkpoints_end_to_end(
-    shared: Path, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, folder: str
+    golden: Path, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, folder: str
 ) -> None:
     """The authors' files from a repository to pictures as the official code makes them."""
-    source = shared / "golden" / "tf" / folder
+    source = golden / "tf" / folder
     paths = {f"{folder}/{path.name}": path.read_bytes() for path in source.iterdir()}
     hub.add(ENTRY.repository, paths)
     wanted = {key: None for key in paths if ".index" in key or ".data-" in key}
     know(dataclasses.replace(ENTRY, files=wanted, image_size=32), tmp_path, monkeypatch)
     model = ugatit_cli.load("cats", device="cpu", precision="fp32")
-    with np.load(shared / "golden" / "tf" / f"{name}_io.npz") as file:
+    with np.load(golden / "tf" / f"{name}_io.npz") as file:
         x = torch.from_numpy(file["input_nhwc"]).permute(0, 3, 1, 2)
         expected = torch.from_numpy(file["generator_B.image_nhwc"])
     image = model.generator("a2b")(x).image.permute(0, 2, 3, 1)

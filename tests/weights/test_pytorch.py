@@ -186,15 +186,15 @@ def pictures(*shape: int) -> Tensor:
 
 @pytest.mark.parametrize("variant", get_args(Variant))
 @pytest.mark.parametrize("blocks", [4, 6])
-def test_these_are_the_official_generator_keys(shared: Path, variant: Variant, blocks: int) -> None:
-    path = shared / f"golden/pt/keys_gen_{variant}_ngf64_nb{blocks}_256.json"
+def test_these_are_the_official_generator_keys(golden: Path, variant: Variant, blocks: int) -> None:
+    path = golden / f"pt/keys_gen_{variant}_ngf64_nb{blocks}_256.json"
     official = {name: tuple(entry["shape"]) for name, entry in json.loads(path.read_text())["keys"].items()}
     assert generator_keys(64, blocks, variant, 256) == official
 
 
 @pytest.mark.parametrize("layers", [5, 7])
-def test_these_are_the_official_discriminator_keys(shared: Path, layers: int) -> None:
-    path = shared / f"golden/pt/keys_dis_ndf64_nl{layers}.json"
+def test_these_are_the_official_discriminator_keys(golden: Path, layers: int) -> None:
+    path = golden / f"pt/keys_dis_ndf64_nl{layers}.json"
     official = {name: tuple(entry["shape"]) for name, entry in json.loads(path.read_text())["keys"].items()}
     assert discriminator_keys(64, layers) == official
 

@@ -134,10 +134,10 @@ def test_a_receipt_that_cannot_be_renewed_does_not_matter(folder: Path, monkeypa
     receipt = issued(folder)
     os.utime(folder / "config.json", ns=(1, 1))
 
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(home_module, "write_durable", refuse)
+    monkeypatch.setattr(home_module, "write_file", refuse)
     receipt.check("")
 
 

@@ -218,8 +218,8 @@ def drop(variables: Variables, pattern: str) -> Variables:
 
 
 @pytest.mark.parametrize("variant", get_args(Variant))
-def test_these_are_the_official_variables(shared: Path, variant: Variant) -> None:
-    document = json.loads((shared / f"golden/tf/keys_tf_{variant}_ch64_256.json").read_text())
+def test_these_are_the_official_variables(golden: Path, variant: Variant) -> None:
+    document = json.loads((golden / f"tf/keys_tf_{variant}_ch64_256.json").read_text())
     official = {name: tuple(entry["shape"]) for name, entry in document.items()}
     assert all_variables(64, variant, 256) == official
 

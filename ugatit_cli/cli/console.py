@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from ugatit_cli.errors import Interrupted, StorageError, UgatitError
+from ugatit_cli.wording import byte_size
 
 if TYPE_CHECKING:
     import rich.progress
@@ -101,15 +102,6 @@ def show_bug(error: Exception) -> None:
     console.print("internal error:", style="bold red", end=" ")
     console.print(f"{type(error).__name__}: {error}", markup=False)
     console.print("This is a bug in ugatit. UGATIT_DEBUG=1 shows where; please report it.", style="cyan")
-
-
-def bytes_text(count: float) -> str:
-    """A size for people: 980 B, 45.2 MB, 8.06 GB."""
-    for unit, digits in (("B", 0), ("kB", 1), ("MB", 1)):
-        if count < 999.5:
-            return f"{count:.{digits}f} {unit}"
-        count /= 1000
-    return f"{count:.2f} GB"
 
 
 class PlainProgress:
@@ -217,7 +209,7 @@ class PlainTransfer:
         self.label, self.size, self.done, self.first = label, size, done, done
         self.start = self.last = time.monotonic()
         if done and done != size:
-            note(f"{label}: goes on at {bytes_text(done)}")
+            note(f"{label}: goes on at {byte_size(done)}")
 
     def advance(self, count: int) -> None:
         """More of it is here."""
@@ -234,8 +226,8 @@ class PlainTransfer:
 
     def _line(self, now: float) -> str:
         rate = (self.done - self.first) / max(now - self.start, 1e-3)
-        total = f" of {bytes_text(self.size)}" if self.size is not None else ""
-        return f"{self.label}: {bytes_text(self.done)}{total}, {bytes_text(max(rate, 0))}/s"
+        total = f" of {byte_size(self.size)}" if self.size is not None else ""
+        return f"{self.label}: {byte_size(self.done)}{total}, {byte_size(max(rate, 0))}/s"
 
 
 class BarTransfer(PlainTransfer):

@@ -11,6 +11,7 @@ import typer
 from ugatit_cli.cli import console
 from ugatit_cli.cli.options import DryRunOption, parse_domains
 from ugatit_cli.errors import UsageError
+from ugatit_cli.wording import byte_size
 
 if TYPE_CHECKING:
     from ugatit_cli.weights.fetch import Plan
@@ -71,7 +72,7 @@ def fetch(
     config = found.config
     console.note(
         f"{config.domain_a} <-> {config.domain_b}: {config.variant}, {config.channels} channels, "
-        f"{config.image_size} px, {console.bytes_text(size)}"
+        f"{config.image_size} px, {byte_size(size)}"
     )
     console.note(f"translate with: ugatit translate PICTURES --model {shlex.quote(str(to or model))} -o out/")
     console.result(str(found.path))
@@ -79,12 +80,12 @@ def fetch(
 
 def _say(plan: Plan) -> None:
     for file in plan.files:
-        size = console.bytes_text(file.size) if file.size is not None else "size unknown"
+        size = byte_size(file.size) if file.size is not None else "size unknown"
         state = "here already" if file.here else "to download"
         console.result(f"{file.name}\t{size}\t{state}")
     for text in plan.notes:
         console.note(text)
-    console.note(f"{console.bytes_text(plan.to_download)} to download; nothing was changed")
+    console.note(f"{byte_size(plan.to_download)} to download; nothing was changed")
 
 
 def convert(

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from ugatit_cli.cli import console
 from ugatit_cli.errors import Interrupted, ModelError, UsageError
+from ugatit_cli.wording import byte_size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,7 +106,7 @@ def _row(known: Known) -> tuple[str, ...]:
 def _size(known: Known) -> str:
     if known.state == "no weights":
         return "-"
-    return UNKNOWN if known.size is None else console.bytes_text(known.size)
+    return UNKNOWN if known.size is None else byte_size(known.size)
 
 
 def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
@@ -286,7 +287,7 @@ def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | Non
     yield "commit:", facts["commit"]
     yield "licence:", facts["licence"] or "not known"
     yield "training data:", facts["training_data"]
-    yield "size:", console.bytes_text(known.size) if known.size is not None else None
+    yield "size:", byte_size(known.size) if known.size is not None else None
     yield "path:", facts["path"]
     yield "checkpoint:", facts["checkpoint"]
     if known.config is None:
@@ -446,7 +447,7 @@ def _verdict_line(verdict: Verdict) -> str:
     if not verdict.checked:
         return f"{name}: opens; nobody recorded its hashes"
     count = len(verdict.checked)
-    size = console.bytes_text(verdict.known.size or 0)
+    size = byte_size(verdict.known.size or 0)
     unknown = f"; nobody recorded the hash of {', '.join(verdict.unknown)}" if verdict.unknown else ""
     return f"{name}: ok ({count} file{'s' if count != 1 else ''}, {size}){unknown}"
 
@@ -480,11 +481,11 @@ def rm(
         raise Interrupted(
             f"interrupted while {name} was removed", "`ugatit models` tells whether it is still there."
         ) from None
-    console.note(f"removed {name}: {console.bytes_text(freed)} freed")
+    console.note(f"removed {name}: {byte_size(freed)} freed")
 
 
 def _ask(planned: Removal) -> None:
-    name, size = planned.known.name, console.bytes_text(planned.size)
+    name, size = planned.known.name, byte_size(planned.size)
     for path in planned.places:
         console.note(f"goes: {path}")
     if planned.only_copy:

@@ -19,6 +19,7 @@ import typer
 from ugatit_cli.cli import console
 from ugatit_cli.cli.console import PlainTransfer, find_model
 from ugatit_cli.errors import Interrupted, UsageError
+from ugatit_cli.wording import byte_size
 
 if TYPE_CHECKING:
     from ugatit_cli.publishing.push import About, Staged
@@ -158,7 +159,7 @@ def _write(staged: Staged, target: HubId, folder: Path, *, private: bool, overwr
     copy_model(staged.model, folder, overwrite=overwrite)
     console.note(f"would publish to the {'private ' if private else ''}repository {where}:")
     for name, record in staged.files.items():
-        console.note(f"  {name}  {console.bytes_text(record.size)}")
+        console.note(f"  {name}  {byte_size(record.size)}")
     options = _options(staged.about, private=private, overwrite=overwrite)
     command = shlex.join(["ugatit", "push", str(folder), target.repository, *options])
     console.note(f"nothing was sent; edit its README.md, then: {command}")
@@ -178,7 +179,7 @@ def _upload(staged: Staged, target: HubId, *, private: bool, overwrite: bool) ->
     from ugatit_cli.weights.manifest import entry_toml
 
     total = sum(record.size for record in staged.files.values())
-    console.note(f"publishing {', '.join(staged.files)} ({console.bytes_text(total)})")
+    console.note(f"publishing {', '.join(staged.files)} ({byte_size(total)})")
     bars = console.stderr().is_terminal
     done = push_module.upload(staged, target, PlainTransfer(), private=private, overwrite=overwrite, bars=bars)
     console.note(f"{'published' if done.changed else 'nothing changed'}: {done.url}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ugatit_cli.cli import console
 from ugatit_cli.errors import Interrupted
+from ugatit_cli.wording import byte_size, duration, figure
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,27 +43,6 @@ SUMS = {"cycle": "cycle", "identity": "identity", "CAM": "cam", "adversarial": "
 
 
 # --- Words ---------------------------------------------------------------------------------------------
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 20 min`, `2 d 3 h`."""
-    if seconds < 90:
-        return f"{round(seconds)} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
-
-
-def figure(value: float) -> str:
-    """Three digits that count, never an exponent for large numbers: `0.0312`, `1.3`, `12400`."""
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-
-
-def amount(size: float) -> str:
-    """A number of bytes: `512 MB`, `2.1 GB`."""
-    return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
 
 
 def pace(steps_per_second: float) -> str:
@@ -383,7 +363,7 @@ class LiveWatch(PlainWatch):
         if report.images_per_second is not None and report.steps_per_second:
             parts[:0] = [f"{figure(report.images_per_second)} images/s", pace(report.steps_per_second)]
         if report.memory:
-            parts.append(f"memory {amount(report.memory)}")
+            parts.append(f"memory {byte_size(report.memory)}")
         return Text(" · ".join(parts), "dim", no_wrap=True, overflow="ellipsis")
 
     def _table(self) -> Table:
@@ -573,7 +553,7 @@ def _estimate_lines(settings: Settings, cost: Measurement, left: int | None) -> 
         f"parameters: {figure(cost.generator_parameters / 1e6)} million in both generators, "
         f"{figure(cost.discriminator_parameters / 1e6)} million in the discriminators"
     )
-    yield f"memory: {amount(cost.memory)}"
+    yield f"memory: {byte_size(cost.memory)}"
     yield f"speed: {pace(cost.steps_per_second)}"
     if left is None:
         steps = 60 * (settings.minutes or 0) * cost.steps_per_second

@@ -19,8 +19,6 @@ from ugatit_cli.weights.folder import ModelFolder
 OTHER: dict[Direction, Direction] = {"a2b": "b2a", "b2a": "a2b"}
 # How much a moving average trusts its past at the start, when its past is noise.
 EMA_START = 10
-# From this many numbers on, a weight is large.
-LARGE = 1_000_000
 
 
 @dataclass

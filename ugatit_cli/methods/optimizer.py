@@ -1,4 +1,4 @@
-"""TODO."""
+"""Adam, with weights in memory order and large ones updated while the backward pass goes on."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ugatit_cli.methods.networks import LARGE
 from ugatit_cli.methods.recipe import Recipe
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
+
+# From this many numbers on, a weight is large.
+LARGE = 1_000_000
 
 
 class Adam:

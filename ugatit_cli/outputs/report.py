@@ -7,6 +7,7 @@ import base64
 import contextlib
 import functools
 import html
+import importlib.metadata
 import importlib.resources
 import io
 import os
@@ -19,7 +20,6 @@ from typing import Any, BinaryIO, Final, Literal, Self, cast
 
 from PIL import Image
 
-import ugatit_cli
 from ugatit_cli.attention.maps import AttentionMap, Maps, Spans
 from ugatit_cli.attention.style import FLAT, TITLES, Style, Subject, legend, remark, too_small
 from ugatit_cli.config import MapName
@@ -29,8 +29,10 @@ from ugatit_cli.outputs.base import Done, Drawing, Drawn, Layer, Preview
 from ugatit_cli.pictures import colormaps
 from ugatit_cli.pictures.geometry import Geometry, Size
 from ugatit_cli.pictures.reading import Frame
+from ugatit_cli.wording import duration
 
 # The totals are known last and shown first: bytes that are kept free for them, and what they hold at most.
+VERSION: Final = importlib.metadata.version("ugatit-cli")
 _ROOM: Final = 8192
 _LONGEST_SUMMARY: Final = 1000
 _DEEPEST: Final = 8
@@ -197,8 +199,8 @@ class ReportWriter:
         if self._failed:
             lines.append(f'<li><a href="#failed"><b>{self._failed}</b>failed</a></li>')
         if self._milliseconds:
-            lines.append(_total(_duration(sum(self._milliseconds)), "of work in all"))
-            lines.append(_total(_duration(statistics.median(self._milliseconds)), "median per picture"))
+            lines.append(_total(duration(sum(self._milliseconds) / 1000), "of work in all"))
+            lines.append(_total(duration(statistics.median(self._milliseconds) / 1000), "median per picture"))
         return f'<p class="summary">{_bdi(summary)}</p><ul class="totals">{"".join(lines)}</ul>'
 
 
@@ -214,7 +216,7 @@ def _parts(header: Header) -> tuple[bytes, bytes, bytes]:
     """The page before its totals, from there to the cards, and after them."""
     facts = "".join(f"<div>{_term(name)}<dd>{_bdi(value)}</dd></div>" for name, value in header.facts.items())
     values = {
-        "version": _text(ugatit_cli.__version__),
+        "version": _text(VERSION),
         "title": _text(header.title),
         "facts": f'<dl class="facts">{facts}</dl>' if facts else "",
         "provenance": _provenance(header.provenance),
@@ -268,7 +270,7 @@ def _card(entry: Entry, header: Header) -> str:
     width, height = _pixels(entry.after)
     lines = [
         _line("output", entry.output),
-        f'<p class="numbers">{entry.size[0]} × {entry.size[1]} pixels · {_duration(entry.milliseconds)}</p>',
+        f'<p class="numbers">{entry.size[0]} × {entry.size[1]} pixels · {duration(entry.milliseconds / 1000)}</p>',
         _line("note", entry.note),
         *(_attention(layer) for layer in entry.layers),
     ]
@@ -338,14 +340,6 @@ def _line(kind: str, text: str) -> str:
 
 def _total(value: str, what: str) -> str:
     return f"<li><b>{value}</b>{what}</li>"
-
-
-def _duration(milliseconds: float) -> str:
-    """`0.4 ms`, `84 ms`, `3.1 s`, `2 min 5 s`."""
-    if milliseconds < 999.5:
-        return f"{milliseconds:.{0 if milliseconds >= 9.95 else 1}f} ms"
-    seconds = milliseconds / 1000
-    return f"{seconds:.1f} s" if seconds < 59.95 else f"{round(seconds) // 60} min {round(seconds) % 60} s"
 
 
 # Long sides in pixels: a hundred photographs with three maps each make a page of about 15 MB.

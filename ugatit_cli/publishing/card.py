@@ -20,6 +20,7 @@ from ugatit_cli.weights.folder import (
     ModelFolder,
     generator_shapes,
 )
+from ugatit_cli.wording import byte_size
 
 # Their sections and rows say it better than a row of their own.
 _TOLD: Final = frozenset(
@@ -269,17 +270,12 @@ def _model_rows(config: ModelConfig, facts: Facts) -> Iterator[tuple[str, str]]:
         yield "Attention", "none (an ablation of the paper)"
     yield "Parameters", f"{parameters / 1e6:.3g} million in both generators"
     yield "Follows", f"the official {'PyTorch' if config.dialect == 'pytorch' else 'TensorFlow'} code"
-    yield "Weights", f"{facts.storage}, {megabytes(facts.files[GENERATORS_FILE])}, safetensors"
+    yield "Weights", f"{facts.storage}, {byte_size(facts.files[GENERATORS_FILE])}, safetensors"
     size = facts.files.get(DISCRIMINATORS_FILE)
-    kept = f"included, {megabytes(size)}: for fine-tuning" if size is not None else "not included"
+    kept = f"included, {byte_size(size)}: for fine-tuning" if size is not None else "not included"
     local = ["local ones alone"] if config.discriminators == "local" else []
     traits = ", ".join(local + ([] if config.discriminator_cam else ["without attention"]))
     yield "Discriminators", kept + (f"; {traits}" if traits else "")
-
-
-def megabytes(size: int) -> str:
-    """Bytes in MB, or in kB below one."""
-    return f"{size / 1e6:.3g} MB" if size >= 1e6 else f"{max(1, round(size / 1e3))} kB"
 
 
 # --- Training --------------------------------------------------------------------------------------------

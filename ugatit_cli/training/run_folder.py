@@ -30,7 +30,7 @@ from torch import Tensor
 
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ModelError, OutputError, StorageError, UsageError, plain_reason
-from ugatit_cli.files import hidden, reported, sync_folder, unwritable, write_durable
+from ugatit_cli.files import hidden, replace_file, replace_folder, reported, sync_folder, unwritable, write_file
 from ugatit_cli.weights.folder import (
     CONFIG_FILE,
     DISCRIMINATORS_FILE,
@@ -54,7 +54,7 @@ def write_state(path: Path, document: dict[str, Any]) -> None:
         OSError: it can't be written.
     """
     plain = json.loads(json.dumps({"format": FORMAT} | document))
-    write_durable(path, json.dumps(plain | {"sha256": _digest(plain)}).encode())
+    replace_file(path, json.dumps(plain | {"sha256": _digest(plain)}).encode(), durable=True)
 
 
 def read_state(path: Path, step: int) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class RunFolder:
         except UnicodeEncodeError:
             raise UsageError("a folder's name is not text (UTF-8)", "Rename the folder of pictures.") from None
         with reported(self.path / RUN_FILE):
-            write_durable(self.path / RUN_FILE, data)
+            write_file(self.path / RUN_FILE, data, durable=True)
 
     def _claim(self) -> None:
         with reported(self.path):
@@ -263,7 +263,7 @@ class RunFolder:
             temporary.mkdir(parents=True)
             written = {stem: _entry(temporary / f"{stem}.safetensors", tensors) for stem, tensors in files.items()}
             write_state(temporary / STATE_FILE, {"step": step, "state": dict(state), "files": written})
-            _put(temporary, folder)
+            replace_folder(temporary, folder)
             sync_folder(self._checkpoints)
             sync_folder(self.path)
         except OSError as error:
@@ -335,7 +335,7 @@ class RunFolder:
         kept = [values for values in self.metrics() if isinstance(values.get("step"), int) and values["step"] <= step]
         lines = [json.dumps(values, ensure_ascii=False) + "\n" for values in kept]
         with reported(self._metrics):
-            write_durable(self._metrics, "".join(lines).encode())
+            write_file(self._metrics, "".join(lines).encode(), durable=True)
 
     def samples_path(self, step: int) -> Path:
         """Where the sample grid of a step belongs; its folder may have to be made."""
@@ -369,7 +369,7 @@ class RunFolder:
         Args and errors are those of `write_model`; between two renames, there is no such folder for a moment.
         """
         with _new_model(self.best, config, generators, discriminators, provenance) as temporary:
-            _put(temporary, self.best)
+            replace_folder(temporary, self.best)
             sync_folder(self.path)
 
 
@@ -390,20 +390,6 @@ def _new_model(
         raise type(error)(error.message.replace(str(temporary), str(folder)), error.hint) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _put(temporary: Path, folder: Path) -> None:
-    """Renames a folder to its final name, in the place of one that has it."""
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    retired = folder.rename(temporary.with_suffix(".old"))
-    try:
-        temporary.rename(folder)
-    except BaseException:
-        retired.rename(folder)
-        raise
-    shutil.rmtree(retired, ignore_errors=True)
 
 
 def _not_saved(folder: Path, error: OSError, size: int, before: int | None) -> OutputError:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ugatit_cli.attention.maps import AttentionMap, grid_of, overlay
 from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
-from ugatit_cli.files import write_atomic
+from ugatit_cli.files import write_file
 from ugatit_cli.nn.generator import Generator
 from ugatit_cli.nn.layers import evaluating
 from ugatit_cli.pictures.drawing import ARROW, BACKGROUND, HEADING, TITLE, Lettering
@@ -93,7 +93,7 @@ def save_samples(image: Image.Image, path: Path) -> None:
     Raises:
         OutputError: it can't be written.
     """
-    write_atomic(path, encode(from_pil(image), "PNG"))
+    write_file(path, encode(from_pil(image), "PNG"))
 
 
 # --- Through the networks

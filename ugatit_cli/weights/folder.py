@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ugatit_cli.config import DIRECTIONS, DOMAINS, Direction, Domain, ModelConfig, Precision, Scale
 from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import ConfigError, ModelError, OutputError
-from ugatit_cli.files import sync_folder, unwritable
+from ugatit_cli.files import replace_folder, sync_files, sync_folder, unwritable
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
 
@@ -355,7 +355,9 @@ def save_model(
             _write_tensors(temporary / DISCRIMINATORS_FILE, discriminators, shapes, storage)
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
-        _publish(temporary, folder)
+        sync_files(temporary)
+        replace_folder(temporary, folder)
+        sync_folder(folder.parent)
     except OSError as error:
         raise unwritable(folder, error) from None
     finally:
@@ -387,7 +389,9 @@ def copy_model(
             source = model.weights if name == GENERATORS_FILE else model.path / name
             if source.is_file():
                 shutil.copyfile(source, temporary / name)
-        _publish(temporary, folder)
+        sync_files(temporary)
+        replace_folder(temporary, folder)
+        sync_folder(folder.parent)
     except OSError as error:
         raise unwritable(folder, error) from None
     finally:
@@ -448,22 +452,3 @@ def _write_tensors(
     layout = {name: (_stored_dtype(tensor, storage), tuple(tensor.shape)) for name, tensor in tensors.items()}
     stream_tensors(path, layout, lambda name: stored(tensors[name], storage))
     check_tensors(path, expected)
-
-
-def _publish(temporary: Path, folder: Path) -> None:
-    for path in temporary.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    sync_folder(temporary)
-    if folder.exists():
-        retired = temporary.with_suffix(".old")
-        folder.rename(retired)
-        try:
-            temporary.rename(folder)
-        except OSError:
-            retired.rename(folder)
-            raise
-        shutil.rmtree(retired, ignore_errors=True)
-    else:
-        temporary.rename(folder)
-    sync_folder(folder.parent)

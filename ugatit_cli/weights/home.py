@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import quote
 
 from ugatit_cli.errors import ModelError, OutputError, UsageError
-from ugatit_cli.files import reported, write_durable
+from ugatit_cli.files import reported, write_file
 from ugatit_cli.weights.manifest import MODEL_FILES, MODEL_NAME, read_manifest
 from ugatit_cli.weights.transfer import digest_of
 
@@ -176,9 +176,7 @@ def save(receipt: Receipt) -> None:
     """
     path = _path(receipt.key)
     document = {"schema": SCHEMA, **asdict(receipt), "folder": str(receipt.folder)}
-    with reported(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_durable(path, (json.dumps(document, indent=2) + "\n").encode())
+    write_file(path, (json.dumps(document, indent=2) + "\n").encode(), durable=True)
 
 
 def load(key: str) -> Receipt | None:

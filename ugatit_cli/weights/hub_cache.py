@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from ugatit_cli.errors import ModelError
-from ugatit_cli.files import hidden, reported, sync_folder, write_durable
+from ugatit_cli.errors import ModelError, OutputError
+from ugatit_cli.files import hidden, reported, sync_folder, write_file
 from ugatit_cli.weights import hub
 from ugatit_cli.weights.home import Stamp
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
@@ -207,6 +207,5 @@ def keep_reference(identity: HubId, commit: str) -> None:
     if hub.COMMIT.fullmatch(identity.revision):
         return
     path = hub.cache_folder(identity.repository) / "refs" / identity.revision
-    with contextlib.suppress(OSError):  # a read-only cache; or a branch `x` where `x/y` was before
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_durable(path, commit.encode())
+    with contextlib.suppress(OutputError):  # a read-only cache; or a branch `x` where `x/y` was before
+        write_file(path, commit.encode(), durable=True)

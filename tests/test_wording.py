@@ -1,0 +1,50 @@
+"""Sizes, times and figures as people read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from ugatit_cli.wording import byte_size, duration, figure
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"), (0.00994, "9.9 ms"), (0.00996, "10 ms"), (0.9994, "999 ms"), (0.9996, "1.0 s"),
+        (9.94, "9.9 s"), (9.96, "10 s"), (89.4, "89 s"), (89.6, "1 min 30 s"), (125.4, "2 min 5 s"),
+        (599.4, "9 min 59 s"), (599.6, "10 min"), (59 * 60, "59 min"), (59.7 * 60, "1 h 0 min"),
+        (12_000, "3 h 20 min"), (47 * 3600, "47 h 0 min"), (51 * 3600, "2 d 3 h"), (1e7, "115 d 17 h"),
+    ],
+)  # fmt: skip
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (980, "980 B"),
+        (999.6, "1.0 kB"),
+        (45_230_000, "45.2 MB"),
+        (999_600_000, "1.00 GB"),
+        (8.06e9, "8.06 GB"),
+    ],
+)
+def test_sizes(count: float, text: str) -> None:
+    assert byte_size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0001, "0.0001"),
+        (0.03123, "0.0312"),
+        (1.3, "1.3"),
+        (12.34, "12.3"),
+        (12_345.6, "12346"),
+        (3e9, "3000000000"),
+    ],
+)
+def test_figures(value: float, text: str) -> None:
+    assert figure(value) == text

@@ -1,0 +1,37 @@
+"""Sizes and times in words, the same wherever a person reads them."""
+
+from __future__ import annotations
+
+
+def byte_size(count: float) -> str:
+    """A number of bytes: `980 B`, `45.2 MB`, `8.06 GB`."""
+    for unit, digits in (("B", 0), ("kB", 1), ("MB", 1)):
+        if count < 999.5:
+            return f"{count:.{digits}f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+def duration(seconds: float) -> str:
+    """A time: `0 s`, `0.4 ms`, `84 ms`, `3.1 s`, `45 s`, `2 min 5 s`, `12 min`, `3 h 20 min`,
+    `2 d 3 h`."""
+    if seconds <= 0:
+        return "0 s"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.{0 if seconds >= 0.00995 else 1}f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 89.5:
+        return f"{round(seconds)} s"
+    if seconds < 599.5:
+        return f"{round(seconds) // 60} min {round(seconds) % 60} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def figure(value: float) -> str:
+    """Three digits that count, never an exponent for large numbers: `0.0312`, `1.3`, `12400`."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
