@@ -9,10 +9,12 @@ import zipfile
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import ugatit_cli
+from ugatit_cli.errors import Extra, install_line
 from ugatit_cli.weights.manifest import read_manifest
 
 ROOT = Path(__file__).parents[1]
@@ -102,3 +104,9 @@ def test_dependencies_are_those_that_are_imported() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = {requirement.split(">")[0].split("=")[0] for requirement in project["dependencies"]}
     assert wanted >= {"torch", "numpy", "typer", "rich", "pillow", "safetensors"}
+
+
+@pytest.mark.parametrize("extra", get_args(Extra))
+def test_what_installs_an_extra_is_what_the_extra_has(extra: Extra) -> None:
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][extra]
+    assert install_line(extra).split()[2:] == [requirement.split(">")[0] for requirement in wanted]

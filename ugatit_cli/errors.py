@@ -5,7 +5,22 @@ Raised anywhere below the command line; rendered in one place, `cli/console.py`.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, Final, Literal
+
+Extra = Literal["eval", "heic", "tensorboard"]
+# The package is on no index yet, so that its name can't be installed; these can be, from anywhere.
+EXTRAS: Final[Mapping[Extra, str]] = {
+    "eval": "torch-fidelity torchmetrics",
+    "heic": "pillow-heif",
+    "tensorboard": "tensorboard",
+}
+UPGRADE: Final = "Upgrade ugatit: git pull && pip install . in its checkout."
+
+
+def install_line(extra: Extra) -> str:
+    """The command that installs what one of the extras of pyproject.toml adds."""
+    return f"pip install {EXTRAS[extra]}"
 
 
 def plain_reason(error: BaseException) -> str:

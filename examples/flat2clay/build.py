@@ -1,6 +1,6 @@
 """Builds the flat2clay benchmark, two unpaired domains of emoji with held-out pairs: flat Twemoji, Fluent 3D emoji.
 
-Needs `pip install ugatit-cli resvg-py`, and on first use a network. Then: `ugatit train --data DEST`.
+Needs `pip install . resvg-py` in a checkout, and on first use a network. Then: `ugatit train --data DEST`.
 """
 
 from __future__ import annotations

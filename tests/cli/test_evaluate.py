@@ -16,6 +16,7 @@ from torch import Tensor
 from tests.cli.conftest import Command, Outcome
 from tests.evaluations import save_pictures
 from tests.extractors import tiny_extractor
+from ugatit_cli.errors import install_line
 from ugatit_cli.metrics import features
 from ugatit_cli.metrics.features import Extractor
 
@@ -307,7 +308,7 @@ def test_the_extra_is_missing(evaluate: Command, monkeypatch: pytest.MonkeyPatch
     outcome = evaluate("out", "clay", "--pairs", "clay")
     assert (outcome.code, outcome.stdout, len(outcome.errors)) == (2, b"", 1)
     assert "isn't installed" in outcome.errors[0]
-    assert 'pip install "ugatit-cli[eval]"' in outcome.stderr
+    assert install_line("eval") in outcome.stderr
 
 
 def test_wrong_features(ugatit: Command) -> None:

@@ -24,7 +24,7 @@ from ugatit_cli.cli import app, console, train_view
 from ugatit_cli.cli import train as train_module
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group
-from ugatit_cli.errors import DataError, Interrupted, TrainingError, UgatitError, UsageError
+from ugatit_cli.errors import DataError, Interrupted, TrainingError, UgatitError, UsageError, install_line
 from ugatit_cli.training import session
 from ugatit_cli.training.listeners import StepReport
 from ugatit_cli.training.run_folder import RunFolder
@@ -657,7 +657,7 @@ def test_tensorboard_is_missing(train: Train, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     outcome = train("--tensorboard")
     assert (outcome.code, len(outcome.errors)) == (2, 1)
-    assert 'pip install "ugatit-cli[tensorboard]"' in outcome.stderr
+    assert install_line("tensorboard") in outcome.stderr
     assert not Path("runs").exists()
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ugatit_cli.errors import UsageError
+from ugatit_cli.errors import UsageError, install_line
 from ugatit_cli.metrics.distances import Subsets, feature_distance, fid, kid, mixed_kid
 
 
@@ -148,4 +148,4 @@ def test_the_library_is_missing(module: str, figure: object, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, f"torch_fidelity.{module}", None)
     with pytest.raises(UsageError, match="needs torch-fidelity, which isn't installed") as caught:
         figure(vectors(9), vectors(9))  # type: ignore[operator]
-    assert caught.value.hint == 'pip install "ugatit-cli[eval]"'
+    assert caught.value.hint == install_line("eval")

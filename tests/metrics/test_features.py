@@ -14,7 +14,7 @@ from torch import Tensor
 from torch_fidelity import feature_extractor_inceptionv3 as library
 
 from tests.evaluations import save_hashed, save_inception, save_standard_inception
-from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.errors import ModelError, UsageError, install_line
 from ugatit_cli.metrics.features import BATCH, Extractor, load_extractor, standard_extractor
 from ugatit_cli.weights.folder import open_tensors, write_tensors
 
@@ -307,4 +307,4 @@ def test_the_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch_fidelity, "feature_extractor_inceptionv3")
     with pytest.raises(UsageError, match="the standard Inception needs torch-fidelity") as caught:
         load_extractor(None, None, device=CPU)
-    assert caught.value.hint == 'pip install "ugatit-cli[eval]"'
+    assert caught.value.hint == install_line("eval")

@@ -518,8 +518,8 @@ def test_zero_sized_image_in_memory() -> None:
 @pytest.mark.parametrize(
     ("name", "data", "hint"),
     [
-        ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "ugatit-cli[heic]"),
-        ("renamed.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "ugatit-cli[heic]"),
+        ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "pip install pillow-heif"),
+        ("renamed.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "pip install pillow-heif"),
         ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "render"),
     ],
 )

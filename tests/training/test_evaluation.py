@@ -23,7 +23,7 @@ from tests.trainings import CPU, TINY, Log, make_folders, metrics, train, weight
 from ugatit_cli.config import DIRECTIONS
 from ugatit_cli.data.pictures import Folders, Pictures
 from ugatit_cli.device import Group
-from ugatit_cli.errors import DataError, ModelError, OutputError, TrainingError, UsageError
+from ugatit_cli.errors import DataError, ModelError, OutputError, TrainingError, UsageError, install_line
 from ugatit_cli.metrics.distances import Kid, kid
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.training import evaluation as evaluation_module
@@ -582,7 +582,7 @@ def test_the_extra_is_missing(sixteen: Folders, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "torch_fidelity.metric_kid", None)
     with pytest.raises(UsageError) as caught:
         train(tmp_path / "run", sixteen, EVALUATED)
-    assert caught.value.hint == 'pip install "ugatit-cli[eval]"'
+    assert caught.value.hint == install_line("eval")
     assert not (tmp_path / "run").exists()
 
 

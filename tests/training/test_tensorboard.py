@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ugatit_cli.config import Direction
-from ugatit_cli.errors import OutputError, UsageError
+from ugatit_cli.errors import OutputError, UsageError, install_line
 from ugatit_cli.metrics.distances import Kid
 from ugatit_cli.training.evaluation import Evaluation
 from ugatit_cli.training.listeners import StepReport, TensorBoard
@@ -119,4 +119,4 @@ def test_without_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UsageError, match="TensorBoard") as error:
         TensorBoard(tmp_path)
-    assert error.value.hint == 'pip install "ugatit-cli[tensorboard]"'
+    assert error.value.hint == install_line("tensorboard")

@@ -343,7 +343,7 @@ def test_the_bundled_model_is_compared_with_the_manifest(tmp_path: Path, monkeyp
     assert one.state == "ready"
     verdict = verify(one)
     assert len(verdict.damage) == 1
-    assert verdict.known.next_step == ("Install it again", "pip install --force-reinstall ugatit-cli")
+    assert verdict.known.next_step == ("Install it again, in a checkout", "pip install --force-reinstall --no-deps .")
     (tmp_path / "copy" / "flat2clay" / "model.safetensors").unlink()
     assert known("flat2clay").problem.endswith("missing: model.safetensors")
 

@@ -8,12 +8,12 @@ from typing import Any, Final
 import numpy as np
 from torch import Tensor
 
-from ugatit_cli.errors import UsageError
+from ugatit_cli.errors import UsageError, install_line
 
 MOST_IN_SUBSET: Final = 1000
 """Vectors in a subset where there are enough: what torch-fidelity and torchmetrics take."""
 
-INSTALL: Final = 'pip install "ugatit-cli[eval]"'
+INSTALL: Final = install_line("eval")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from ugatit_cli.errors import PictureError, UgatitError, plain_reason
+from ugatit_cli.errors import PictureError, UgatitError, install_line, plain_reason
 
 with contextlib.suppress(ImportError):
     from pillow_heif import register_heif_opener
@@ -184,7 +184,7 @@ def _unknown(label: str, head: bytes) -> PictureError:
         return PictureError(f"{label}: the file is damaged (its header)", "Copy or download the file again.")
     hint = "Convert it to PNG or JPEG first."
     if suffix in {".heic", ".heif", ".hif"} or (head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS):
-        hint = 'HEIC needs: pip install "ugatit-cli[heic]"'
+        hint = f"HEIC needs: {install_line('heic')}"
     elif suffix == ".svg":
         hint = "An SVG is a drawing: render it to PNG first."
     return PictureError(f"{label}: not a picture, or a format that can't be read here", hint)

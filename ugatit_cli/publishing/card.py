@@ -231,7 +231,7 @@ def _usage(config: ModelConfig, facts: Facts) -> str:
 ## How to use it
 
 ```bash
-pip install ugatit-cli
+pip install .  # in a checkout of ugatit
 
 # {config.domain_a} → {config.domain_b}
 {there}

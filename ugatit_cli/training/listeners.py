@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from ugatit_cli.device import Group
-from ugatit_cli.errors import TrainingError, UsageError
+from ugatit_cli.errors import TrainingError, UsageError, install_line
 from ugatit_cli.files import reported
 from ugatit_cli.methods.ugatit import Losses
 from ugatit_cli.training.evaluation import Evaluation
@@ -185,7 +185,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise UsageError(
-                "--tensorboard needs TensorBoard, which isn't installed", 'pip install "ugatit-cli[tensorboard]"'
+                "--tensorboard needs TensorBoard, which isn't installed", install_line("tensorboard")
             ) from None
         self.folder = folder
         self._open: Any = SummaryWriter

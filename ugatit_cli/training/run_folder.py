@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ugatit_cli.config import ModelConfig
-from ugatit_cli.errors import ModelError, OutputError, StorageError, UsageError, plain_reason
+from ugatit_cli.errors import UPGRADE, ModelError, OutputError, StorageError, UsageError, plain_reason
 from ugatit_cli.files import hidden, replace_file, replace_folder, reported, sync_folder, unwritable, write_file
 from ugatit_cli.weights.folder import (
     CONFIG_FILE,
@@ -91,7 +91,7 @@ def check_format(path: Path, number: object) -> None:
         raise ModelError(f"{path}: damaged, or not from ugatit (no format number)")
     if number > FORMAT:
         message = f"{path}: written by a newer ugatit (format {number}, this one reads up to {FORMAT})"
-        raise ModelError(message, "Upgrade: pip install --upgrade ugatit-cli")
+        raise ModelError(message, UPGRADE)
 
 
 RUN_FILE: Final = "config.toml"

@@ -138,7 +138,7 @@ class Known:
         if self.state == "ready":
             return "Translate with", f"ugatit translate PICTURES --model {name} -o out/"
         if self.kind == "bundled":
-            return "Install it again", "pip install --force-reinstall ugatit-cli"
+            return "Install it again, in a checkout", "pip install --force-reinstall --no-deps ."
         if self.kind == "hub" or (self.entry is not None and self.entry.repository):
             here = self.folder is not None
             return (

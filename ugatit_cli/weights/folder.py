@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ugatit_cli.config import DIRECTIONS, DOMAINS, Direction, Domain, ModelConfig, Precision, Scale
 from ugatit_cli.device import DTYPES
-from ugatit_cli.errors import ConfigError, ModelError, OutputError
+from ugatit_cli.errors import UPGRADE, ConfigError, ModelError, OutputError
 from ugatit_cli.files import replace_folder, sync_files, sync_folder, unwritable
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
@@ -267,7 +267,7 @@ def read_config(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
     if document["format"] > FORMAT:
         raise ModelError(
             f"{path}: written by a newer ugatit (format {document['format']}, this one reads up to {FORMAT})",
-            "Upgrade: pip install --upgrade ugatit-cli",
+            UPGRADE,
         )
     model, provenance = document.get("model"), document.get("provenance", {})
     if not isinstance(model, dict) or not isinstance(provenance, dict):

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, get_args
 import tomli_w
 
 from ugatit_cli.config import ModelConfig
-from ugatit_cli.errors import ConfigError, ModelError, plain_reason
+from ugatit_cli.errors import UPGRADE, ConfigError, ModelError, plain_reason
 
 Source = Literal["bundled", "hub", "import", "train"]
 SOURCES: Final[tuple[Source, ...]] = get_args(Source)
@@ -391,7 +391,7 @@ def _way_out(error: Exception) -> str:
 def _check_schema(path: Path, schema: object) -> None:
     if type(schema) is int and schema > SCHEMA:
         message = f"{path}: schema: written for a newer ugatit (schema {schema}, this one reads {SCHEMA})"
-        raise ModelError(message, "Upgrade: pip install --upgrade ugatit-cli")
+        raise ModelError(message, UPGRADE)
     if type(schema) is not int or schema != SCHEMA:
         found = "missing" if schema is None else repr(schema)
         raise ModelError(f"{path}: schema: {found}; this ugatit reads {SCHEMA}", f"Begin with: schema = {SCHEMA}")
