@@ -111,7 +111,20 @@ def test_too_few_for_a_subset(subsets: Subsets, count: int, message: str) -> Non
 
 
 def test_fid_of_a_set_with_itself_is_nothing() -> None:
-    assert fid(vectors(50), vectors(50)) == pytest.approx(0, abs=1e-9)
+    # Also of fewer vectors than dimensions. Eigenvalues are off by eps ||C||^2, their roots by its root.
+    for count in (50, 4):
+        x = vectors(count)
+        scale = x.shape[1] * x.T.cov().trace().item()
+        assert 0 <= fid(x, x) <= scale * torch.finfo(torch.float64).eps ** 0.5
+
+
+def test_feature_distance_of_a_set_with_itself_is_nothing() -> None:
+    for seed in range(20):
+        assert (
+            0
+            <= feature_distance(vectors(50, seed=seed), vectors(50, seed=seed))
+            <= 8 * torch.finfo(torch.float64).eps
+        )
 
 
 def test_fid_of_shifted_and_of_wider_sets() -> None:

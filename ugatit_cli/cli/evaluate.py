@@ -7,7 +7,6 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -27,7 +26,7 @@ from ugatit_cli.errors import InputsFailed, Interrupted, UsageError
 if TYPE_CHECKING:
     from ugatit_cli.config import ModelConfig
     from ugatit_cli.metrics.distances import Kid
-    from ugatit_cli.metrics.scores import Comparison, Evaluation, Metric, Outcome, Reader, Scores
+    from ugatit_cli.metrics.scores import Comparison, Evaluation, Metric, Reader, Scores
     from ugatit_cli.translation.model import Model
 
 
@@ -48,12 +47,7 @@ MIXED: Final = "source-mixed KID: mean of the KIDs to target and source, as the 
 
 
 def show(
-    evaluation: Evaluation,
-    comparisons: Sequence[Comparison],
-    outcomes: Sequence[Outcome],
-    model: Model | None,
-    *,
-    json_document: bool,
+    evaluation: Evaluation, comparisons: Sequence[Comparison], found: Sequence[Scores], *, json_document: bool
 ) -> None:
     """Writes the figures to stdout.
 
@@ -61,27 +55,28 @@ def show(
         StorageError: stdout can't be written.
     """
     if json_document:
-        console.result(json.dumps(document(evaluation, outcomes, model)))
+        console.result(json.dumps(document(evaluation, found)))
         return
     lines = []
-    for comparison, outcome in zip(comparisons, outcomes, strict=True):
-        lines += [*_table(comparison, outcome, model), counts(outcome.scores), ""]
-    console.result("\n".join([*lines, *notes(evaluation, outcomes)]))
+    for comparison, scores in zip(comparisons, found, strict=True):
+        lines += [*_table(comparison, scores, evaluation.model), counts(scores), ""]
+    console.result("\n".join([*lines, *notes(evaluation, found)]))
 
 
 # --- For programs --------------------------------------------------------------------------------------
 
 
-def document(evaluation: Evaluation, outcomes: Sequence[Outcome], model: Model | None) -> dict[str, Any]:
+def document(evaluation: Evaluation, found: Sequence[Scores]) -> dict[str, Any]:
     """All figures as plain values."""
+    model = evaluation.model
     values: dict[str, Any] = {"model": model.name if model else None, "precision": model.precision if model else None}
     values["extractor"] = evaluation.extractor.name if evaluation.extractor else None
     values["size"] = list(evaluation.reader.size)
     values["left_out"] = [str(path) for path in evaluation.reader.broken]
-    for outcome in outcomes:
-        values[outcome.direction or "translated"] = _plain(outcome.scores)
-        if outcome.baseline:
-            values[f"baseline_{outcome.direction}" if outcome.direction else "baseline"] = _plain(outcome.baseline)
+    for scores in found:
+        values[scores.direction or "translated"] = _plain(scores)
+        if scores.baseline:
+            values[f"baseline_{scores.direction}" if scores.direction else "baseline"] = _plain(scores.baseline)
     return values
 
 
@@ -106,24 +101,26 @@ def _plain(scores: Scores) -> dict[str, Any]:
 # --- For people ----------------------------------------------------------------------------------------
 
 
-def _table(comparison: Comparison, outcome: Outcome, model: Model | None) -> list[str]:
+def _table(comparison: Comparison, scores: Scores, model: Model | None) -> list[str]:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    if outcome.direction and model:
-        title = f"{model.config.source(outcome.direction)} -> {model.config.target(outcome.direction)}"
+    if scores.direction and model:
+        title = f"{model.config.source(scores.direction)} -> {model.config.target(scores.direction)}"
     else:
         title = f"{comparison.translated.folder} against {comparison.real.folder}"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     table.add_column("")
     table.add_column("translated", justify="right")
-    if outcome.baseline:
+    if scores.baseline:
         table.add_column("untouched", justify="right")
     table.add_column("better is")
-    for metric, value in outcome.scores.values.items():
-        baseline = outcome.baseline.values.get(metric) if outcome.baseline else None
-        cells = [_text(metric, value), *([_text(metric, baseline)] if outcome.baseline else [])]
+    for metric, value in scores.values.items():
+        cells = [
+            _text(metric, value),
+            *([_text(metric, scores.baseline.values.get(metric))] if scores.baseline else []),
+        ]
         table.add_row(LABELS[metric], *cells, "higher" if metric in HIGHER_IS_BETTER else "lower")
     terminal = Console(width=WIDTH, emoji=False, highlight=False)
     with terminal.capture() as capture:
@@ -157,32 +154,31 @@ def counts(scores: Scores) -> str:
     return ", ".join(parts)
 
 
-def notes(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> list[str]:
+def notes(evaluation: Evaluation, found: Sequence[Scores]) -> list[str]:
     """What the figures are of: without it they can't be compared with any others."""
     width, height = evaluation.reader.size
     lines = [f"pictures: {width} x {height} pixels"]
     if evaluation.extractor:
         lines.insert(0, f"features: {evaluation.extractor.name}")
-    lines += _about_kid(outcomes)
+    lines += _about_kid(found)
     dimensions = evaluation.extractor.dimensions if evaluation.extractor else 0
-    sizes = [min(one.scores.pictures, one.scores.real) for one in outcomes if "fid" in one.scores.values]
+    sizes = [min(one.pictures, one.real) for one in found if "fid" in one.values]
     if sizes and min(sizes) <= dimensions:
         lines.append(f"FID of {dimensions} pictures or fewer is far too high: compare it with the same number only")
     return lines
 
 
-def _about_kid(outcomes: Sequence[Outcome]) -> list[str]:
-    found: dict[tuple[int, int], list[str]] = {}
-    for outcome in outcomes:
-        for metric, value in outcome.scores.values.items():
+def _about_kid(found: Sequence[Scores]) -> list[str]:
+    kids: dict[tuple[int, int], dict[str, None]] = {}
+    for scores in found:
+        for metric, value in scores.values.items():
             if not isinstance(value, float):
-                labels = found.setdefault((value.subsets, value.size), [])
-                labels += [LABELS[metric]] if LABELS[metric] not in labels else []
+                kids.setdefault((value.subsets, value.size), {})[LABELS[metric]] = None
     lines = [
         f"{', '.join(labels)}: mean +- std of {subsets} subsets of {size} pictures each"
-        for (subsets, size), labels in found.items()
+        for (subsets, size), labels in kids.items()
     ]
-    return [*lines, MIXED] if any("kid-mixed" in one.scores.values for one in outcomes) else lines
+    return [*lines, MIXED] if any("kid-mixed" in one.values for one in found) else lines
 
 
 SMALLEST, LARGEST = 16, 4096
@@ -309,36 +305,46 @@ def evaluate(
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
-    given = Folders(translated, real, source, pairs, domain_a, domain_b)
-    check(given, model, baseline=baseline)
+    check(translated, real, source, domain_a, domain_b, model, baseline=baseline)
     chosen = parse_metrics(metrics, source=bool(source or model), pairs=pairs is not None)
     threads = parse_count("--workers", workers, MOST_WORKERS) or default_workers()
 
     from ugatit_cli.device import resolve_device
     from ugatit_cli.metrics.distances import Subsets
     from ugatit_cli.metrics.features import load_extractor
-    from ugatit_cli.metrics.scores import NEEDS_FEATURES, Comparer, Evaluation, Reader, check_installed
+    from ugatit_cli.metrics.scores import (
+        NEEDS_FEATURES,
+        Comparison,
+        Evaluation,
+        Reader,
+        both_ways,
+        check_installed,
+        find_set,
+    )
     from ugatit_cli.translation.model import Model
 
-    comparisons = compared(given)
+    folders = (translated, real, source, pairs, domain_a, domain_b)
+    mine, theirs, made_of, truth, a, b = (find_set(path.expanduser()) if path else None for path in folders)
+    wanted = both_ways(a, b, truth) if a and b else []
+    if mine and theirs:
+        wanted = [Comparison(None, mine, theirs, made_of, truth)]
     check_installed(chosen)
-    translator = None
+    reader, of_kid = Reader(size, threads), Subsets(subsets, subset_size, seed)
+    evaluation = Evaluation(None, chosen, reader, of_kid, baseline=baseline)
     if model is not None:
         folder = console.find_model(model)
-        size = check_side(folder.config, size)
-        translator = Model.from_folder(model, folder, device=device, precision=precision)
-    evaluation = Evaluation(None, chosen, Reader(size, threads), Subsets(subsets, subset_size, seed))
-    with told_by(evaluation.reader):
-        comparer = Comparer(evaluation, comparisons, translator, baseline=baseline)
-        comparer.check()
+        reader.side = check_side(folder.config, size)
+        evaluation.model = Model.from_folder(model, folder, device=device, precision=precision)
+    with told_by(reader):
+        comparisons = evaluation.check(wanted)
         if chosen & NEEDS_FEATURES:
             evaluation.extractor = load_extractor(features, feature_layer, device=resolve_device(device))
-        with console.progress(comparer.pictures, "pictures") as progress:
+        with console.progress(evaluation.count(comparisons), "pictures") as progress:
             evaluation.advance = progress.advance
-            outcomes = comparer.run()
-    show(evaluation, comparer.comparisons, outcomes, translator, json_document=json_document)
-    if evaluation.reader.broken:
-        count = len(evaluation.reader.broken)
+            found = evaluation.run(comparisons)
+    show(evaluation, comparisons, found, json_document=json_document)
+    if reader.broken:
+        count = len(reader.broken)
         raise InputsFailed(f"{count} picture{'s' * (count > 1)} left out, named above; the figures are of the rest")
 
 
@@ -361,25 +367,22 @@ def told_by(reader: Reader) -> Iterator[None]:
 # --- What is asked for ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Folders:
-    """The folders as options name them."""
-
-    translated: Path | None
-    real: Path | None
-    source: Path | None
-    pairs: Path | None
-    domain_a: Path | None
-    domain_b: Path | None
-
-
-def check(given: Folders, model: str | None, *, baseline: bool) -> None:
+def check(
+    translated: Path | None,
+    real: Path | None,
+    source: Path | None,
+    domain_a: Path | None,
+    domain_b: Path | None,
+    model: str | None,
+    *,
+    baseline: bool,
+) -> None:
     """Finds out whether it is translations or a model that is to be evaluated.
 
     Raises:
         UsageError: neither, or both.
     """
-    folders, domains = (given.translated, given.real), (given.domain_a, given.domain_b)
+    folders, domains = (translated, real), (domain_a, domain_b)
     if model is None and any(domains):
         raise UsageError("--domain-a and --domain-b are the pictures of a model", "Name it: --model MODEL")
     if model is None and not all(folders):
@@ -387,15 +390,15 @@ def check(given: Folders, model: str | None, *, baseline: bool) -> None:
             "two folders are needed: translations, and real pictures of their domain",
             "ugatit evaluate TRANSLATED REAL, or for a model: --model MODEL --domain-a DIR --domain-b DIR",
         )
-    if model is not None and any((*folders, given.source)):
+    if model is not None and any((*folders, source)):
         raise UsageError(
             "--model makes the translations itself, from --domain-a and --domain-b",
             "Leave the other folders out, or --model.",
         )
     if model is not None and not all(domains):
-        missing = "--domain-a" if given.domain_a is None else "--domain-b"
+        missing = "--domain-a" if domain_a is None else "--domain-b"
         raise UsageError(f"{missing} is missing", "A model is evaluated with real pictures of both domains.")
-    if baseline and model is None and given.source is None:
+    if baseline and model is None and source is None:
         raise UsageError("--baseline needs what was translated", "Name its folder: --source DIR")
 
 
@@ -422,25 +425,6 @@ def parse_metrics(text: str | None, *, source: bool, pairs: bool) -> frozenset[M
         )
         raise UsageError(f"--metrics {metric} needs {lacking[0]}", f"Name its folder: {lacking[1]}")
     return chosen
-
-
-def compared(given: Folders) -> list[Comparison]:
-    """The comparisons to make.
-
-    Raises:
-        UsageError: a folder that doesn't exist, or has no pictures.
-    """
-    from ugatit_cli.metrics.scores import Comparison, both_ways, find_set
-
-    translated, real, source, pairs, a, b = (
-        find_set(path.expanduser()) if path else None
-        for path in (given.translated, given.real, given.source, given.pairs, given.domain_a, given.domain_b)
-    )
-    if a is not None and b is not None:
-        return both_ways(a, b, pairs)
-    if translated is None or real is None:
-        raise AssertionError("see `check`")
-    return [Comparison(None, translated, real, source, pairs)]
 
 
 def check_side(config: ModelConfig, size: int | None) -> int:

@@ -111,7 +111,8 @@ def fid(x: Tensor, y: Tensor) -> float:
         raise UsageError("FID of a single picture says nothing", "Give at least 2, better thousands.")
     library = _library("metric_fid")
     one, other = (library.fid_features_to_statistics(features) for features in (x, y))
-    return float(library.fid_statistics_to_metric(one, other, verbose=False)["frechet_inception_distance"])
+    distance = library.fid_statistics_to_metric(one, other, verbose=False)["frechet_inception_distance"]
+    return max(0.0, float(distance))  # its matrix root is rounded: equal sets would be just below or above 0
 
 
 def feature_distance(x: Tensor, y: Tensor) -> float:
@@ -120,7 +121,8 @@ def feature_distance(x: Tensor, y: Tensor) -> float:
     In the spirit of LPIPS (Zhang et al. 2018), with the features of this evaluation and without learned weights.
     """
     lengths = x.norm(dim=1) * y.norm(dim=1)
-    return float((1 - (x * y).sum(1) / lengths.clamp_min(1e-12)).mean())
+    cosine = (x * y).sum(1) / lengths.clamp_min(1e-12)
+    return float((1 - cosine.clamp(-1, 1)).mean())
 
 
 def _library(module: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
@@ -194,29 +194,63 @@ SSIM_WINDOW: Final = 11
 Batches = Iterable[tuple[list[Path], Tensor]]
 
 
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """What is kept of a set of pictures.
+@dataclass(frozen=True)
+class Comparison:
+    """One set of translations and what it is compared with.
 
     Attributes:
-        features: float64 (N, D).
-        pairs: how many of them have a ground truth.
-        values: of each metric of pairs, its values, one for each of them.
+        direction: of the model that translates; None: they are translated already.
+        translated: the pictures that are measured: translations, or with a model what it translates.
+        real: real pictures of the target domain.
+        source: what the translations were made of, if it is known.
+        truth: pictures of the target domain with the names of the translated ones, if there are any.
     """
+
+    direction: Direction | None
+    translated: PictureSet
+    real: PictureSet
+    source: PictureSet | None = None
+    truth: PictureSet | None = None
+
+
+def both_ways(a: PictureSet, b: PictureSet, truth: PictureSet | None) -> list[Comparison]:
+    """A model's two directions; the ground truth is of A to B, and of B to A as well if it is domain B itself."""
+    same = truth is not None and truth.folder.resolve() == b.folder.resolve()
+    return [
+        Comparison("a2b", a, b, source=a, truth=b if same else truth),
+        Comparison("b2a", b, a, source=b, truth=a if same else None),
+    ]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Figures of one set of translations.
+
+    Attributes:
+        direction: of the model that made them; None: they were translated already.
+        pictures, real, pairs: how many there were.
+        equal_pairs: how many of the pairs don't differ in any pixel, if PSNR was measured: its mean is of the rest.
+        values: in the order of `METRICS`; PSNR is in dB, infinite if all pairs are equal, the rest without unit; `l1`
+            is the mean absolute difference of values in [0, 1].
+        baseline: the same of the untouched source pictures, if asked for.
+    """
+
+    direction: Direction | None
+    pictures: int
+    real: int
+    pairs: int
+    equal_pairs: int
+    values: Mapping[Metric, Kid | float]
+    baseline: Scores | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What is kept of a set of pictures: features float64 (N, D), and of each metric of pairs its P values."""
 
     features: Tensor
     pairs: int
     values: Mapping[Metric, Tensor]
-
-    @property
-    def count(self) -> int:
-        """How many pictures."""
-        return len(self.features)
-
-    @property
-    def equal_pairs(self) -> int:
-        """How many of the pairs don't differ in any pixel, if PSNR was measured."""
-        return int(self.values["psnr"].isinf().sum()) if "psnr" in self.values else 0
 
     def mean(self, metric: Metric) -> float | None:
         """Of a metric of pairs; PSNR is that of pairs which differ, and infinite if there are none."""
@@ -227,33 +261,17 @@ class Measured:
         return float(finite.mean() if len(finite) else values.mean())
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Figures of one set of translations.
-
-    Attributes:
-        pictures, real, pairs: how many there were.
-        equal_pairs: how many of the pairs don't differ in any pixel, if PSNR was measured: its mean is of the rest.
-        values: in the order of `METRICS`; PSNR is in dB, infinite if all pairs are equal, the rest without unit; `l1`
-            is the mean absolute difference of values in [0, 1].
-    """
-
-    pictures: int
-    real: int
-    pairs: int
-    equal_pairs: int
-    values: Mapping[Metric, Kid | float]
-
-
 @dataclass
 class Evaluation:
-    """One extractor, one set of metrics, and all that was measured with them.
+    """Scores comparisons with one extractor and one set of metrics; measures every folder once.
 
     Attributes:
         extractor: None if no metric needs one.
         metrics: those to compute.
         reader: reads pictures.
         subsets: of KID.
+        model: what translates, if anything.
+        baseline: whether untouched source pictures are scored, too.
         advance: called for each picture.
     """
 
@@ -261,63 +279,113 @@ class Evaluation:
     metrics: frozenset[Metric]
     reader: Reader
     subsets: Subsets = field(default_factory=Subsets)
+    model: Model | None = None
+    baseline: bool = False
     advance: Callable[[], None] = lambda: None
     _known: dict[Path, Tensor] = field(default_factory=dict)
+    _folders: dict[Path, Measured] = field(default_factory=dict)
 
-    def folder(self, pictures: PictureSet, truth: Mapping[Path, Path] | None = None) -> Measured:
-        """Measures the pictures of a folder.
-
-        Args:
-            truth: the ground truth of those that have one.
+    def check(self, comparisons: Sequence[Comparison]) -> list[Comparison]:
+        """Finds out before anything is computed which comparisons any metric is about.
 
         Raises:
-            UsageError: pictures of different sizes.
-            PictureError: none can be read.
+            UsageError: too few pictures for a subset of KID, folders with pictures of different sizes, or pairs
+                without pictures of the same name, or whose names are not unique.
         """
-        return self._measured(self.reader.batches(pictures.files), str(pictures.folder), truth or {}, real=True)
+        comparisons = [one for one in comparisons if self.metrics & OF_SETS or one.truth]
+        truths = [self._truth(one.translated, one.truth) for one in comparisons]
+        for one in comparisons if self.baseline else ():
+            self._truth(one.source, one.truth)
+        for one, truth in zip(comparisons, truths, strict=True):
+            sets = [one.translated, *self._sets(one)]
+            if self.metrics & {"kid", "kid-mixed"}:
+                self.subsets.size_for(*(len(pictures.files) for pictures in sets))
+            self.reader.check_first([*(pictures.files for pictures in sets), list(truth.values())])
+        return comparisons
 
-    def translations(
-        self, model: Model, pictures: PictureSet, direction: Direction, truth: Mapping[Path, Path] | None = None
-    ) -> Measured:
-        """Measures what a model makes of the pictures of a folder; the reader makes them as large as it takes them.
+    def count(self, comparisons: Sequence[Comparison]) -> int:
+        """How many pictures are measured, ground truth aside, for a progress bar."""
+        folders = {one.folder: len(one.files) for comparison in comparisons for one in self._sets(comparison)}
+        return sum(folders.values()) + sum(len(one.translated.files) for one in comparisons)
+
+    def run(self, comparisons: Sequence[Comparison]) -> list[Scores]:
+        """Measures everything, and compares.
 
         Raises:
-            as `folder`.
+            UsageError: pictures of different sizes, or too few that can be read.
+            PictureError: a folder without any that can be read.
+            ModelError: the extractor is of no use.
         """
-        read = self.reader.batches(pictures.files)
+        truths = {
+            one.source.folder: self._truth(one.source, one.truth)
+            for one in comparisons
+            if self.baseline and one.source
+        }
+        return [self._scores(one, truths) for one in comparisons]
+
+    def _scores(self, one: Comparison, truths: Mapping[Path, Mapping[Path, Path]]) -> Scores:
+        wanted = self._sets(one)
+        real, source = (
+            self._of_folder(pictures, truths.get(pictures.folder, {})) if pictures and pictures in wanted else None
+            for pictures in (one.real, one.source)
+        )
+        translated = self._translations(one)
+        baseline = self._compare(None, source, real, None) if self.baseline and source else None
+        return replace(self._compare(one.direction, translated, real, source), baseline=baseline)
+
+    def _sets(self, comparison: Comparison) -> list[PictureSet]:
+        """The folders that are measured beside the translations."""
+        wanted = [comparison.real] if self.metrics & OF_SETS else []
+        if comparison.source and (self.baseline or self.metrics & NEEDS_SOURCE):
+            wanted.append(comparison.source)
+        return wanted
+
+    def _truth(self, pictures: PictureSet | None, truth: PictureSet | None) -> dict[Path, Path]:
+        """The ground truth of each of the pictures that has one, where a metric wants it."""
+        return pairs_of(pictures, truth) if pictures and truth and self.metrics & NEEDS_PAIRS else {}
+
+    def _of_folder(self, pictures: PictureSet, truth: Mapping[Path, Path]) -> Measured:
+        if pictures.folder not in self._folders:
+            batches = self.reader.batches(pictures.files)
+            self._folders[pictures.folder] = self._measured(batches, str(pictures.folder), truth, real=True)
+        return self._folders[pictures.folder]
+
+    def _translations(self, one: Comparison) -> Measured:
+        """The reader makes pictures as large as the model takes them."""
+        truth = self._truth(one.translated, one.truth)
+        model, direction, read = self.model, one.direction, self.reader.batches(one.translated.files)
+        if model is None or direction is None:
+            return self._measured(read, str(one.translated.folder), truth, real=True)
         batches = ((files, _translated(model, batch, direction)) for files, batch in read)
-        return self._measured(batches, f"translations of {pictures.folder}", truth or {})
+        return self._measured(batches, f"translations of {one.translated.folder}", truth)
 
-    def compare(self, translated: Measured, real: Measured | None, source: Measured | None = None) -> Scores:
-        """The figures of translations, or of untouched pictures.
-
-        Args:
-            real: pictures of the target domain, for metrics of sets.
-            source: what the translations were made of, for `kid-mixed`.
-
-        Raises:
-            UsageError: too few pictures.
-        """
+    def _compare(
+        self, direction: Direction | None, translated: Measured, real: Measured | None, source: Measured | None
+    ) -> Scores:
         computed = {
             metric: self._of_sets(metric, translated, real, source) if metric in OF_SETS else translated.mean(metric)
             for metric in METRICS
             if metric in self.metrics
         }
-        values = {metric: value for metric, value in computed.items() if value is not None}
-        found = real.count if real else 0
-        return Scores(translated.count, found, translated.pairs, translated.equal_pairs, values)
+        equal = int(translated.values["psnr"].isinf().sum()) if "psnr" in translated.values else 0
+        return Scores(
+            direction,
+            len(translated.features),
+            len(real.features) if real else 0,
+            translated.pairs,
+            equal,
+            {metric: value for metric, value in computed.items() if value is not None},
+        )
 
     def _of_sets(
         self, metric: Metric, translated: Measured, real: Measured | None, source: Measured | None
     ) -> Kid | float | None:
-        if real is None:
+        if real is None or (metric == "kid-mixed" and source is None):
             return None
         if metric == "kid":
             return kid(translated.features, real.features, self.subsets)
-        if metric == "fid":
+        if metric == "fid" or source is None:
             return fid(translated.features, real.features)
-        if source is None or source is translated:  # untouched pictures are at no distance from themselves
-            return None
         return mixed_kid(translated.features, real.features, source.features, self.subsets)
 
     def _measured(self, batches: Batches, name: str, truth: Mapping[Path, Path], *, real: bool = False) -> Measured:
@@ -403,134 +471,4 @@ def pixel_metric(metric: Metric, translated: Tensor, truth: Tensor) -> Tensor:
         return image.peak_signal_noise_ratio(x, y, data_range=1.0)
     if min(x.shape[2:]) < SSIM_WINDOW:
         raise UsageError(f"ssim needs pictures of {SSIM_WINDOW} pixels or more", "Use --size, or other --metrics.")
-    return cast(Tensor, image.structural_similarity_index_measure(x, y, data_range=1.0))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One set of translations and what it is compared with.
-
-    Attributes:
-        direction: of the model that translates; None: they are translated already.
-        translated: the pictures that are measured: translations, or with a model what it translates.
-        real: real pictures of the target domain.
-        source: what the translations were made of, if it is known.
-        truth: pictures of the target domain with the names of the translated ones, if there are any.
-    """
-
-    direction: Direction | None
-    translated: PictureSet
-    real: PictureSet
-    source: PictureSet | None = None
-    truth: PictureSet | None = None
-
-    def pairs(self) -> dict[Path, Path]:
-        """The ground truth of each translated picture that has one.
-
-        Raises:
-            UsageError: none has one, or names are not unique.
-        """
-        return pairs_of(self.translated, self.truth) if self.truth else {}
-
-    def source_pairs(self) -> dict[Path, Path]:
-        """The same for each source picture, with the same errors."""
-        return pairs_of(self.source, self.truth) if self.source and self.truth else {}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The figures of a comparison, and those of untouched source pictures if asked for."""
-
-    direction: Direction | None
-    scores: Scores
-    baseline: Scores | None
-
-
-def both_ways(a: PictureSet, b: PictureSet, truth: PictureSet | None) -> list[Comparison]:
-    """A model's two directions; the ground truth is of A to B, and of B to A as well if it is domain B itself."""
-    same = truth is not None and truth.folder.resolve() == b.folder.resolve()
-    return [
-        Comparison("a2b", a, b, source=a, truth=b if same else truth),
-        Comparison("b2a", b, a, source=b, truth=a if same else None),
-    ]
-
-
-class Comparer:
-    """Measures every folder once, however many comparisons it is part of.
-
-    Args:
-        evaluation: what measures.
-        comparisons: what to compare; those that none of the metrics is about are left out.
-        model: what translates, if anything.
-        baseline: whether untouched source pictures are scored, too.
-
-    Raises:
-        UsageError: pairs without pictures of the same name, or whose names are not unique.
-    """
-
-    def __init__(
-        self, evaluation: Evaluation, comparisons: Sequence[Comparison], model: Model | None, *, baseline: bool
-    ) -> None:
-        self.evaluation = evaluation
-        self.model = model
-        self.baseline = baseline
-        metrics = evaluation.metrics
-        self.comparisons = [one for one in comparisons if metrics & OF_SETS or one.truth]
-        self._pairs = [one.pairs() if metrics & NEEDS_PAIRS else {} for one in self.comparisons]
-        scored = self.comparisons if baseline and metrics & NEEDS_PAIRS else []
-        self._source_pairs = {one.source.folder: one.source_pairs() for one in scored if one.source}
-        self._folders: dict[Path, Measured] = {}
-
-    @property
-    def pictures(self) -> int:
-        """How many are measured, ground truth aside, for a progress bar."""
-        folders = {one.folder: len(one.files) for comparison in self.comparisons for one in self._sets(comparison)}
-        return sum(folders.values()) + sum(len(one.translated.files) for one in self.comparisons)
-
-    def _sets(self, comparison: Comparison) -> list[PictureSet]:
-        """The folders that are measured beside the translations."""
-        wanted = [comparison.real] if self.evaluation.metrics & OF_SETS else []
-        if comparison.source and (self.baseline or self.evaluation.metrics & NEEDS_SOURCE):
-            wanted.append(comparison.source)
-        return wanted
-
-    def check(self) -> None:
-        """Finds out before anything is computed.
-
-        Raises:
-            UsageError: too few pictures for a subset of KID, or folders with pictures of different sizes.
-        """
-        for one, pairs in zip(self.comparisons, self._pairs, strict=True):
-            sets = [one.translated, *self._sets(one)]
-            if self.evaluation.metrics & {"kid", "kid-mixed"}:
-                self.evaluation.subsets.size_for(*(len(pictures.files) for pictures in sets))
-            self.evaluation.reader.check_first([*(pictures.files for pictures in sets), list(pairs.values())])
-
-    def run(self) -> list[Outcome]:
-        """Measures everything, and compares.
-
-        Raises:
-            UsageError: pictures of different sizes, or too few that can be read.
-            PictureError: a folder without any that can be read.
-            ModelError: the extractor is of no use.
-        """
-        return [self._outcome(one, pairs) for one, pairs in zip(self.comparisons, self._pairs, strict=True)]
-
-    def _outcome(self, one: Comparison, pairs: Mapping[Path, Path]) -> Outcome:
-        real, source = (
-            self._measured(pictures) if pictures in self._sets(one) and pictures else None
-            for pictures in (one.real, one.source)
-        )
-        if one.direction is None or self.model is None:
-            translated = self.evaluation.folder(one.translated, pairs)
-        else:
-            translated = self.evaluation.translations(self.model, one.translated, one.direction, pairs)
-        scores = self.evaluation.compare(translated, real, source)
-        baseline = self.evaluation.compare(source, real) if self.baseline and source else None
-        return Outcome(one.direction, scores, baseline)
-
-    def _measured(self, pictures: PictureSet) -> Measured:
-        if pictures.folder not in self._folders:
-            truth = self._source_pairs.get(pictures.folder, {})
-            self._folders[pictures.folder] = self.evaluation.folder(pictures, truth)
-        return self._folders[pictures.folder]
+    return cast(Tensor, image.structural_similarity_index_measure(x, y, data_range=1.0)).clamp_max(1)

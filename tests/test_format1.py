@@ -1,0 +1,176 @@
+"""Models, runs and manifests that the version before this layout wrote (format 1) are read as before."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ugatit_cli
+from ugatit_cli import Model, ModelConfig
+
+ROOT = Path(__file__).parents[1]
+FIXTURES = Path(__file__).parent / "fixtures" / "format1"
+EXACT = ("--device", "cpu", "--precision", "fp32")
+
+
+@pytest.fixture(autouse=True)
+def _at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working folder and an empty model store."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UGATIT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The run in another place than it was made."""
+    return shutil.copytree(FIXTURES / "run", tmp_path / "moved")
+
+
+def ugatit(*arguments: object) -> str:
+    """What the program writes to stdout."""
+    command = [sys.executable, "-m", "ugatit_cli", *map(str, arguments)]
+    done = subprocess.run(command, env=os.environ, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def load(name: str) -> Model:
+    return ugatit_cli.load(FIXTURES / name, device="cpu", precision="fp32")
+
+
+def picture(name: str) -> Image.Image:
+    with Image.open(FIXTURES / name) as image:
+        return image.convert("RGB")
+
+
+def read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
+
+
+def difference(one: Image.Image, other: Image.Image) -> int:
+    assert (one.mode, one.size) == (other.mode, other.size)
+    return int(np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).max())
+
+
+# --- Model folders -------------------------------------------------------------------------------------
+
+
+# CPUs round differently, which may move a value across the boundary between two levels.
+@pytest.mark.parametrize(
+    ("name", "direction", "expected"),
+    [
+        ("model", "a2b", "translate"),
+        ("model", "b2a", "translate_b2a"),
+        ("run", "a2b", "run"),
+        ("converted", "a2b", "converted"),
+    ],
+)
+def test_a_model_translates_as_it_did(name: str, direction: Any, expected: str) -> None:
+    translated = load(name).translate(picture("input.png"), direction)
+    assert difference(translated, picture(f"expected/{expected}.png")) <= 1
+
+
+def test_the_configs() -> None:
+    tiny: dict[str, Any] = {"channels": 4, "blocks": 1}
+    full = ModelConfig("day", "night", 24, variant="full", discriminator_channels=2, global_layers=5, **tiny)
+    light = ModelConfig("rot", "bläu", 32, discriminator_channels=4, local_layers=3, global_layers=4, **tiny)
+    assert load("model").config == full
+    assert load("run").config == light
+    assert load("converted").config == ModelConfig("photo", "painting", 32, channels=4, dialect="tensorflow")
+
+
+def test_where_the_weights_come_from() -> None:
+    trained = {"trained with": "ugatit train", "recipe": "default", "steps": 20, "batch size": 1}
+    assert load("model").provenance == {**trained, "pictures": "10 day, 10 night"}
+    assert load("run").provenance == {**trained, "steps": 10, "pictures": "10 rot, 10 bläu"}
+    assert load("converted").provenance["code"] == "official TensorFlow code"
+
+
+def test_the_networks_look_where_they_did() -> None:
+    model = load("model")
+    assert model.has_discriminators
+    assert not load("converted").has_discriminators
+    (seen,) = model.attention_maps(picture("input.png")).maps
+    expected = read(FIXTURES / "expected/attention.json")["maps"]
+    assert list(seen) == list(expected)
+    for name, attention in seen.items():
+        frame = expected[name]["frame"]
+        logits = (frame["logits"]["average"], frame["logits"]["maximum"])
+        assert list(attention.values.shape) == expected[name]["shape"]
+        assert attention.logits == pytest.approx(logits, abs=1e-4)
+        assert attention.span == pytest.approx((frame["low"], frame["high"]), abs=1e-4)
+
+
+# --- Run folders ---------------------------------------------------------------------------------------
+
+
+def test_a_run_is_a_model(run: Path, tmp_path: Path) -> None:
+    ugatit("translate", FIXTURES / "input.png", "--model", run, "-o", "out.png", *EXACT)
+    with Image.open(tmp_path / "out.png") as translated:
+        assert difference(translated, picture("expected/run.png")) <= 1
+
+
+def test_a_run_goes_on_in_another_place(run: Path) -> None:
+    data = FIXTURES / "data"
+    outcome = ugatit(
+        "train", "--resume", run, "--domain-a", data / "a", "--domain-b", data / "b", "--workers", 1, *EXACT, "--json"
+    )
+    assert json.loads(outcome)["step"] == 20
+    assert ugatit_cli.load(run).provenance["steps"] == 20
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step_00000020"]
+    before, after = map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    assert before == json.loads((FIXTURES / "run/metrics.jsonl").read_text(encoding="utf-8"))
+    expected = read(FIXTURES / "expected/metrics_of_step_20.json")
+    for clock in ("elapsed", "images_per_second"):
+        del after[clock], expected[clock]
+    # Other CPUs round differently, which ten steps of training enlarge to some 1e-6.
+    assert after == pytest.approx(expected, rel=1e-3)
+
+
+# --- What is known of models ---------------------------------------------------------------------------
+
+
+def test_a_manifest_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UGATIT_MANIFEST", str(FIXTURES / "weights.toml"))
+    known = {one["name"]: one for one in json.loads(ugatit("models", "--json"))}
+    assert known["flat2clay"]["source"] == "bundled"
+    files = [path for path in (FIXTURES / "model").iterdir() if path.is_file()]
+    assert known["day2night"] == {
+        "name": "day2night",
+        "description": "Days become nights",
+        "domains": ["day", "night"],
+        "image_size": 24,
+        "size": sum(path.stat().st_size for path in files),
+        "state": "not fetched",
+        "problem": None,
+        "source": "hub",
+        "repository": "ada/day2night",
+        "revision": "0123456789" * 4,
+        "commit": None,
+        "licence": "cc-by-4.0",
+        "training_data": "10 days, 10 nights",
+        "path": None,
+    }
+    assert (known["photo2painting"]["source"], known["photo2painting"]["state"]) == ("import", "not fetched")
+    assert (known["summer2winter"]["source"], known["summer2winter"]["state"]) == ("train", "no weights")
+
+
+def test_a_model_store(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    folder = shutil.copytree(FIXTURES / "converted", home / "models" / "painting")
+    shutil.copytree(FIXTURES / "receipts", home / "receipts")
+    shown = json.loads(ugatit("models", "show", "painting", "--json"))
+    assert (shown["source"], shown["state"], shown["path"]) == ("store", "ready", str(folder))
+    # Not "nobody recorded its hashes": those of the receipt are found and hold.
+    assert ugatit("models", "verify", "painting") == "painting: ok (2 files, 189.8 kB)\n"
