@@ -43,7 +43,7 @@ from benchmarks.ablation_tables import (
 )
 from benchmarks.common import machine
 from ugatit_cli import __version__
-from ugatit_cli.cli import console, train_view
+from ugatit_cli.cli import console
 from ugatit_cli.config import Direction
 from ugatit_cli.data.pictures import Folders, Preparation, find_pictures, prepare_picture, split_layout
 from ugatit_cli.device import Group, resolve_device
@@ -53,7 +53,7 @@ from ugatit_cli.metrics.distances import Kid, Subsets, kid, mixed_kid
 from ugatit_cli.metrics.features import Extractor, load_extractor
 from ugatit_cli.pictures.geometry import Geometry, Pixels
 from ugatit_cli.training import session
-from ugatit_cli.training.listeners import StepReport
+from ugatit_cli.training.listeners import Listener, StepReport
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.session import Request
 from ugatit_cli.training.settings import domain_names
@@ -79,7 +79,7 @@ class Features:
     pictures_b: Tensor
 
 
-class Progress(train_view.Silent):
+class Progress(Listener):
     """A line from time to time."""
 
     def __init__(self, row: str) -> None:
@@ -255,7 +255,7 @@ class Bench:
         if self.options.recipes is None:
             with console.interruptible() as stop:
                 run, request = self.run_folder(*waiting[0]), self.request(*waiting[0])
-                _, cost = session.dry_run(run, request, self.machine, train_view.Silent(), stop)
+                _, cost = session.dry_run(run, request, self.machine, Listener(), stop)
             seconds = self.options.steps / cost.steps_per_second
         total = duration(len(waiting) * (seconds + each))
         say(

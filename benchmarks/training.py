@@ -25,11 +25,10 @@ import torch
 from benchmarks.common import machine, report
 from tests.reference_step import PlainTrainer
 from ugatit_cli.config import ModelConfig
-from ugatit_cli.device import Group, resolve_device
+from ugatit_cli.device import Group, peak_memory, resolve_device
 from ugatit_cli.methods.networks import build_networks, memory_format
 from ugatit_cli.methods.recipe import Recipe, preset
 from ugatit_cli.methods.ugatit import TrainingStep
-from ugatit_cli.training.listeners import peak_memory
 from ugatit_cli.training.settings import resolve_training_precision
 
 PLAIN = "official order, fp32"

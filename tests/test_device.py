@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
 from ugatit_cli import device
-from ugatit_cli.device import cpu_has_bf16, describe_device, resolve_device, resolve_precision
+from ugatit_cli.device import cpu_has_bf16, describe_device, peak_memory, resolve_device, resolve_precision
 from ugatit_cli.errors import DeviceError
 
 CPU = torch.device("cpu")
@@ -148,3 +151,10 @@ def test_descriptions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert describe_device(CPU) == "cpu (3 threads)"
     assert describe_device(torch.device("cuda:1")) == "cuda:1 (NVIDIA H100)"
     assert describe_device(torch.device("mps")) == "mps"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells another way too")
+def test_memory_of_this_process() -> None:
+    said = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert said
+    assert peak_memory(CPU) == pytest.approx(1024 * int(said[1]), rel=0.01)

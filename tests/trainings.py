@@ -14,7 +14,7 @@ from PIL import Image
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group
 from ugatit_cli.training.evaluation import Evaluation
-from ugatit_cli.training.listeners import StepReport
+from ugatit_cli.training.listeners import Listener, StepReport
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.session import Request
 from ugatit_cli.training.session import train as train_run
@@ -47,7 +47,7 @@ def make_folders(root: Path, count: int = 10) -> Folders:
     return Folders(root / "red", root / "blue")
 
 
-class Log:
+class Log(Listener):
     """Notes what a run tells.
 
     Args:

@@ -17,7 +17,7 @@ from ugatit_cli.config import DOMAINS, SCALES
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.metrics.distances import Kid
 from ugatit_cli.training.evaluation import Evaluation, Kind
-from ugatit_cli.training.listeners import StepReport
+from ugatit_cli.training.listeners import Listener, Several, StepReport
 from ugatit_cli.training.settings import Settings, new_settings
 
 Capture = pytest.CaptureFixture[str]
@@ -304,7 +304,7 @@ def test_a_view_without_steps_leaves_nothing(terminal: io.StringIO) -> None:
 # --- Passing on ----------------------------------------------------------------------------------------
 
 
-class Recorder:
+class Recorder(Listener):
     """Remembers what it was told."""
 
     def __init__(self) -> None:
@@ -334,7 +334,7 @@ class Recorder:
 
 def test_several_hear_the_same(capsys: Capture) -> None:
     first, second = Recorder(), Recorder()
-    several = train_view.Several(first, train_view.Silent(), second)
+    several = Several(first, Listener(), second)
     several.loading(1, 2)
     several.note("x")
     several.stepped(report())

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ugatit_cli.data.pictures import Folders
-from ugatit_cli.training import trainer
+from ugatit_cli.training import schedule as module
+from ugatit_cli.training.schedule import LAST_SAMPLE_INTERVAL, WARM_UP, WINDOW, Schedule, Speed, is_growing_step
 from ugatit_cli.training.settings import Settings, new_settings
-from ugatit_cli.training.trainer import LAST_SAMPLE_INTERVAL, Schedule, is_growing_step
 
 
 def settings(**given: Any) -> Settings:
@@ -35,7 +35,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(trainer, "time", clock)
+    monkeypatch.setattr(module, "time", clock)
     return clock
 
 
@@ -135,3 +135,21 @@ def test_without_evaluation_none_is_due(clock: Clock) -> None:
     schedule = Schedule(settings(iterations=9))
     clock.now += 1e9
     assert not any(schedule.evaluation_due(step) for step in range(1, 10))
+
+
+def test_speed_is_that_of_the_last_steps_without_pauses(clock: Clock) -> None:
+    speed = Speed(last=clock.now)
+    for _ in range(WARM_UP):
+        clock.now += 30
+        speed.step()
+        assert speed.steps_per_second is None
+    for _ in range(4):
+        clock.now += 0.5
+        speed.step()
+        clock.now += 100  # a checkpoint
+        speed.restart()
+    assert speed.steps_per_second == 2
+    for _ in range(WINDOW):
+        clock.now += 0.25
+        speed.step()
+    assert speed.steps_per_second == 4

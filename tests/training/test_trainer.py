@@ -17,12 +17,13 @@ from tests.trainings import Log, make_folders, metrics, train, weights
 from ugatit_cli.data import pictures
 from ugatit_cli.data.batches import stream
 from ugatit_cli.data.pictures import Folders
+from ugatit_cli.device import Group
 from ugatit_cli.errors import DataError, OutputError, StorageError, TrainingError
 from ugatit_cli.methods import ugatit
 from ugatit_cli.nn.normalization import clip_rho
 from ugatit_cli.training import trainer
 from ugatit_cli.training.run_folder import RunFolder
-from ugatit_cli.training.trainer import MANY_EPOCHS, SHOWN
+from ugatit_cli.training.trainer import MANY_EPOCHS, SHOWN, LossReader
 from ugatit_cli.weights.folder import open_model
 
 
@@ -187,7 +188,7 @@ def test_a_run_by_the_clock_ends_in_time(folders: Folders, tmp_path: Path, monke
     class Clock:
         monotonic = staticmethod(lambda: now[0])
 
-    monkeypatch.setattr("ugatit_cli.training.trainer.time", Clock)
+    monkeypatch.setattr("ugatit_cli.training.schedule.time", Clock)
 
     def tick() -> None:
         now[0] += 15
@@ -337,6 +338,24 @@ def test_a_disk_that_is_full_between_checkpoint_and_model(
     assert open_model(path).provenance["steps"] == 3
     train(tmp_path / "whole", folders, given)
     same_end(path, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_losses_that_are_not_numbers(value: float) -> None:
+    losses = {"d_a": torch.tensor(0.5), "cycle_b": torch.tensor(value), "g_a": torch.tensor(math.nan)}
+    with pytest.raises(TrainingError, match=rf"^step 12: the loss cycle_b is {value}$"):
+        LossReader(Group()).put(12, losses)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_losses_come_one_step_late() -> None:
+    reader = LossReader(Group())
+    assert reader.put(1, {"x": torch.tensor(1.0, device="cuda")}) is None
+    assert reader.put(2, {"x": torch.tensor(2.0, device="cuda")}) == (1, {"x": 1.0})
+    assert reader.flush() == (2, {"x": 2.0})
+    assert reader.put(3, {"x": torch.tensor(math.nan, device="cuda")}) is None
+    with pytest.raises(TrainingError, match="step 3"):
+        reader.put(4, {"x": torch.tensor(4.0, device="cuda")})
 
 
 # --- What is told --------------------------------------------------------------------------------------

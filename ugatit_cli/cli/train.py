@@ -17,13 +17,13 @@ import typer
 from ugatit_cli.cli import console, train_options, train_view
 from ugatit_cli.cli.options import MOST_BATCH, MOST_WORKERS, default_workers, parse_count, parse_domains
 from ugatit_cli.errors import Interrupted, TrainingError, UgatitError, UsageError
+from ugatit_cli.training.listeners import Listener, Several
 
 if TYPE_CHECKING:
     import torch
 
     from ugatit_cli.data.pictures import Folders
     from ugatit_cli.device import Group
-    from ugatit_cli.training.listeners import Listener
     from ugatit_cli.training.run_folder import RunFolder
     from ugatit_cli.training.session import Request
     from ugatit_cli.training.settings import Settings
@@ -354,7 +354,7 @@ def _train(run: RunFolder, request: Request, machine: Machine, *, tensorboard: b
 
     if machine.group.rank != 0:
         with console.interruptible(saying="") as stop:
-            _, outcome = session.train(run, request, machine, train_view.Silent(), stop)
+            _, outcome = session.train(run, request, machine, Listener(), stop)
         if not outcome.finished:
             raise typer.Exit(Interrupted.exit_code)
         return
@@ -383,13 +383,13 @@ def _listener(settings: Settings, run: RunFolder, *, tensorboard: bool) -> Itera
             from ugatit_cli.training.listeners import TensorBoard
 
             listeners.append(stack.enter_context(contextlib.closing(TensorBoard(run.path / "tensorboard"))))
-        yield train_view.Several(*listeners, stack.enter_context(train_view.watching(settings)))
+        yield Several(*listeners, stack.enter_context(train_view.watching(settings)))
 
 
 # --- Dry run -------------------------------------------------------------------------------------------
 
 
-class _Notes(train_view.Silent):
+class _Notes(Listener):
     """Remembers notes."""
 
     def __init__(self) -> None:
@@ -405,11 +405,11 @@ def _dry_run(run: RunFolder, request: Request, machine: Machine, *, json_line: b
 
     never = threading.Event()
     if machine.group.rank != 0:
-        session.dry_run(run, request, machine, train_view.Silent(), never)
+        session.dry_run(run, request, machine, Listener(), never)
         return
     check_folders(run, request)
     settings, _ = session.resolve(run, request, machine, exists=run.exists)
     notes = _Notes()
     with train_view.watching(settings) as view:
-        settings, cost = session.dry_run(run, request, machine, train_view.Several(view, notes), never)
+        settings, cost = session.dry_run(run, request, machine, Several(view, notes), never)
     train_view.say_costs(settings, cost, notes.texts, run.latest() or 0, json_line=json_line)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ugatit_cli.cli import console
 from ugatit_cli.errors import Interrupted
+from ugatit_cli.training.listeners import Listener
 from ugatit_cli.wording import byte_size, duration, figure
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from ugatit_cli.config import ModelConfig
     from ugatit_cli.training.evaluation import Evaluation
-    from ugatit_cli.training.listeners import Listener, StepReport
+    from ugatit_cli.training.listeners import StepReport
     from ugatit_cli.training.run_folder import RunFolder
     from ugatit_cli.training.session import Measurement
     from ugatit_cli.training.settings import Settings
@@ -96,74 +97,7 @@ def shortened(name: str) -> str:
 # --- Listeners -----------------------------------------------------------------------------------------
 
 
-class Silent:
-    """Hears of everything and says nothing: for processes other than the first, and for dry runs."""
-
-    def loading(self, done: int, total: int) -> None:
-        """Pictures are being read."""
-
-    def note(self, text: str) -> None:
-        """Something worth knowing."""
-
-    def stepped(self, report: StepReport) -> None:
-        """A step is done."""
-
-    def saved(self, step: int) -> None:
-        """A checkpoint is written, and the model."""
-
-    def sampled(self, step: int, path: Path) -> None:
-        """A sample grid is written."""
-
-    def evaluating(self, done: int, total: int) -> None:
-        """The generators are being evaluated."""
-
-    def evaluated(self, evaluation: Evaluation) -> None:
-        """The generators are evaluated, and the best model is kept."""
-
-
-class Several:
-    """Passes everything on to several listeners, in their order."""
-
-    def __init__(self, *listeners: Listener) -> None:
-        self.listeners = listeners
-
-    def loading(self, done: int, total: int) -> None:
-        """Pictures are being read."""
-        for listener in self.listeners:
-            listener.loading(done, total)
-
-    def note(self, text: str) -> None:
-        """Something worth knowing."""
-        for listener in self.listeners:
-            listener.note(text)
-
-    def stepped(self, report: StepReport) -> None:
-        """A step is done."""
-        for listener in self.listeners:
-            listener.stepped(report)
-
-    def saved(self, step: int) -> None:
-        """A checkpoint is written, and the model."""
-        for listener in self.listeners:
-            listener.saved(step)
-
-    def sampled(self, step: int, path: Path) -> None:
-        """A sample grid is written."""
-        for listener in self.listeners:
-            listener.sampled(step, path)
-
-    def evaluating(self, done: int, total: int) -> None:
-        """The generators are being evaluated."""
-        for listener in self.listeners:
-            listener.evaluating(done, total)
-
-    def evaluated(self, evaluation: Evaluation) -> None:
-        """The generators are evaluated, and the best model is kept."""
-        for listener in self.listeners:
-            listener.evaluated(evaluation)
-
-
-class PlainWatch:
+class PlainWatch(Listener):
     """Notes as they come, and a line from time to time."""
 
     def __init__(self, settings: Settings) -> None:

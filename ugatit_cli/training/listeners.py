@@ -1,30 +1,18 @@
-"""What a training run tells while it goes on: losses as they come, speed, time left, memory."""
+"""Who is told what a training run does. Light to import: the views of the command line are among them."""
 
 from __future__ import annotations
 
-import math
-import sys
-import time
-from collections import deque
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-
-from ugatit_cli.device import Group
-from ugatit_cli.errors import TrainingError, UsageError, install_line
+from ugatit_cli.errors import UsageError, install_line
 from ugatit_cli.files import reported
-from ugatit_cli.methods.ugatit import Losses
-from ugatit_cli.training.evaluation import Evaluation
-from ugatit_cli.training.state import way_out
 
-# The first steps compile, allocate and read; speed is that of the steps after them, and of the last few only.
-WARM_UP = 2
-WINDOW = 50
+if TYPE_CHECKING:
+    from ugatit_cli.training.evaluation import Evaluation
 
 
 @dataclass(frozen=True)
@@ -51,8 +39,8 @@ class StepReport:
     memory: int
 
 
-class Listener(Protocol):
-    """Who is told about a run. Nothing of it is called in other threads than the training's."""
+class Listener:
+    """Who is told about a run, in the thread that trains; this one does nothing about it."""
 
     def loading(self, done: int, total: int) -> None:
         """Pictures are being read."""
@@ -76,98 +64,25 @@ class Listener(Protocol):
         """The generators are evaluated, and the best model is kept."""
 
 
-@dataclass
-class Speed:
-    """Steps per second over the last steps, pauses for checkpoints and samples taken out."""
+class Several(Listener):
+    """Passes everything on to several listeners, in their order."""
 
-    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
-    seen: int = 0
-    last: float = field(default_factory=time.monotonic)
-
-    def restart(self) -> None:
-        """What happened since the last step doesn't count."""
-        self.last = time.monotonic()
-
-    def step(self) -> None:
-        """One more step is done."""
-        now = time.monotonic()
-        self.seen += 1
-        if self.seen > WARM_UP:
-            self.seconds.append(now - self.last)
-        self.last = now
-
-    @property
-    def steps_per_second(self) -> float | None:
-        """None during warm-up."""
-        total = sum(self.seconds)
-        return len(self.seconds) / total if total else None
+    def __init__(self, *listeners: Listener) -> None:
+        for name in [name for name in vars(Listener) if not name.startswith("_")]:
+            calls = [getattr(listener, name) for listener in listeners]
+            setattr(self, name, functools.partial(_call_each, calls))
 
 
-class LossReader:
-    """Losses as numbers, one step late on a GPU, so that nobody waits for it."""
-
-    def __init__(self, group: Group) -> None:
-        self._group = group
-        self._waiting: tuple[int, list[str], Tensor, Any] | None = None
-
-    def put(self, step: int, losses: Losses) -> tuple[int, dict[str, float]] | None:
-        """Takes a step's losses, and returns those that are known: of this step, or of the one before.
-
-        Raises:
-            TrainingError: one isn't finite.
-        """
-        values = torch.stack(list(losses.values()))
-        self._group.average([values])
-        if not values.is_cuda:
-            return _checked(step, list(losses), values)
-        before = self.flush()
-        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-        host.copy_(values, non_blocking=True)
-        event: Any = torch.cuda.Event  # torch leaves it untyped
-        event = event()
-        event.record(torch.cuda.current_stream(values.device))
-        self._waiting = (step, list(losses), host, event)
-        return before
-
-    def flush(self) -> tuple[int, dict[str, float]] | None:
-        """What has not been returned yet.
-
-        Raises:
-            TrainingError: a loss isn't finite.
-        """
-        if self._waiting is None:
-            return None
-        step, names, values, event = self._waiting
-        self._waiting = None
-        event.synchronize()
-        return _checked(step, names, values)
-
-
-def _checked(step: int, names: list[str], values: Tensor) -> tuple[int, dict[str, float]]:
-    losses = dict(zip(names, values.tolist(), strict=True))
-    for name, value in losses.items():
-        if not math.isfinite(value):
-            raise TrainingError(f"step {step}: the loss {name} is {value}", way_out())
-    return step, losses
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes in use at most so far: of the GPU by PyTorch, else of this process; 0 where that isn't known."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def _call_each(calls: list[Callable[..., None]], *arguments: object) -> None:
+    for call in calls:
+        call(*arguments)
 
 
 # Steps between two points of a curve.
 EVERY = 10
 
 
-class TensorBoard:
+class TensorBoard(Listener):
     """A listener that writes scalars and sample grids.
 
     Nothing is written before the first step. What a killed process wrote of steps that are now done again disappears.
@@ -192,12 +107,6 @@ class TensorBoard:
         self._writer: Any = None
         self._losses: list[dict[str, float]] = []
         self._protocol = ""
-
-    def loading(self, done: int, total: int) -> None:
-        """Pictures are being read."""
-
-    def note(self, text: str) -> None:
-        """Something worth knowing."""
 
     def stepped(self, report: StepReport) -> None:
         """Every tenth step is a point of each curve: losses are the means since the last point."""
@@ -235,12 +144,12 @@ class TensorBoard:
         """Shows the grid."""
         if self._writer is None:
             return
+        import numpy as np
+        from PIL import Image
+
         with reported(self.folder), Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))  # (H, W, 3)
             self._writer.add_image("samples", pixels, step, dataformats="HWC")
-
-    def evaluating(self, done: int, total: int) -> None:
-        """The generators are being evaluated."""
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """KID of both directions is a point of each curve, for each kind of generators; a text tells how it came."""

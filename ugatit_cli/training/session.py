@@ -15,12 +15,12 @@ import torch
 
 from ugatit_cli.data.batches import Batches
 from ugatit_cli.data.pictures import Folders, Pictures
-from ugatit_cli.device import Group
+from ugatit_cli.device import Group, peak_memory
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.methods.ugatit import TrainingStep
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.training.evaluation import check_holdout, extractor_for, is_evaluated
-from ugatit_cli.training.listeners import Listener, peak_memory
+from ugatit_cli.training.listeners import Listener
 from ugatit_cli.training.run_folder import RUN_FILE, RunFolder
 from ugatit_cli.training.settings import (
     GPU_BATCH,

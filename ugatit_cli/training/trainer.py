@@ -6,132 +6,28 @@ import contextlib
 import dataclasses
 import math
 import threading
-import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ugatit_cli.data.batches import Batches, sample_pictures, stream
 from ugatit_cli.data.pictures import Pictures, Preparation, fingerprint, load_pictures, memory_budget
-from ugatit_cli.device import Group
-from ugatit_cli.errors import DataError
+from ugatit_cli.device import Group, peak_memory
+from ugatit_cli.errors import DataError, TrainingError
 from ugatit_cli.methods.networks import Networks, build_networks, memory_format
-from ugatit_cli.methods.recipe import learning_rate_factor
-from ugatit_cli.methods.ugatit import TrainingStep
+from ugatit_cli.methods.ugatit import Losses, TrainingStep
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.training import state
 from ugatit_cli.training.evaluation import Abandoned, Evaluator, holdout_fingerprint, is_evaluated
-from ugatit_cli.training.listeners import Listener, LossReader, Speed, StepReport, peak_memory
+from ugatit_cli.training.listeners import Listener, StepReport
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.samples import SampleSet, draw_samples, save_samples
-from ugatit_cli.training.settings import Settings, parse_interval
+from ugatit_cli.training.schedule import Schedule, Speed
+from ugatit_cli.training.settings import Settings
 from ugatit_cli.weights.folder import ModelFolder
-
-# Samples come at steps 10, 15, 23, 34, ... : each time half as many steps again, until they are this far apart.
-FIRST_SAMPLE = 10
-SAMPLE_GROWTH = 1.5
-LAST_SAMPLE_INTERVAL = 5000
-
-
-class Schedule:
-    """The clockwork of one process's share of a run.
-
-    With `iterations`, everything that decides the result is a function of the step. With `minutes`, the learning rate
-    follows the clock, and no two runs are alike.
-
-    Args:
-        settings: the run's.
-        elapsed: seconds that earlier processes spent on it.
-    """
-
-    def __init__(self, settings: Settings, elapsed: float = 0.0) -> None:
-        self.settings = settings
-        self._start = time.monotonic() - elapsed
-        self._save_steps, self._save_seconds = parse_interval("--checkpoint-every", settings.checkpoint_every)
-        self._sample_steps, self._sample_seconds = (0, 0.0)
-        if settings.sample_every != "growing":
-            self._sample_steps, self._sample_seconds = parse_interval("--sample-every", settings.sample_every)
-        self._evaluation_steps, self._evaluation_seconds = (0, math.inf)
-        if settings.evaluates:
-            every = parse_interval("--evaluate-every", settings.evaluate_every)
-            self._evaluation_steps, self._evaluation_seconds = every
-        self._last_save = self._last_sample = time.monotonic()
-        self._last_evaluation = elapsed
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds spent on the run, earlier processes included, evaluations not."""
-        return time.monotonic() - self._start
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """What happens inside takes no time of the run's."""
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self._start += time.monotonic() - start
-
-    def progress(self, step: int) -> float:
-        """Share of the training that is done after a number of steps, in [0, 1]."""
-        if self.settings.iterations is not None:
-            return min(1.0, step / self.settings.iterations)
-        return min(1.0, self.elapsed / (60 * (self.settings.minutes or 0)))
-
-    def learning_rate(self, progress: float) -> float:
-        """The learning rate of the step that leads to this progress."""
-        recipe, iterations = self.settings.recipe, self.settings.iterations
-        if recipe.name != "paper" and iterations is not None:
-            progress -= 1 / iterations  # the official code's last step has rate 0
-        return recipe.learning_rate * learning_rate_factor(progress, recipe.decay_from)
-
-    def seconds_left(self, step: int, steps_per_second: float | None) -> float | None:
-        """Seconds until the run ends; None as long as the speed isn't known."""
-        if self.settings.minutes is not None:
-            return max(0.0, 60 * self.settings.minutes - self.elapsed)
-        if steps_per_second is None or self.settings.iterations is None:
-            return None
-        return max(0, self.settings.iterations - step) / steps_per_second
-
-    def save_due(self, step: int) -> bool:
-        """Whether to save after this step."""
-        if self._save_steps:
-            return step % self._save_steps == 0
-        if time.monotonic() - self._last_save < self._save_seconds:
-            return False
-        self._last_save = time.monotonic()
-        return True
-
-    def sample_due(self, step: int) -> bool:
-        """Whether to draw samples after this step."""
-        if self.settings.sample_every == "growing":
-            return is_growing_step(step)
-        if self._sample_steps:
-            return step % self._sample_steps == 0
-        if time.monotonic() - self._last_sample < self._sample_seconds:
-            return False
-        self._last_sample = time.monotonic()
-        return True
-
-    def evaluation_due(self, step: int) -> bool:
-        """Whether to evaluate after this step."""
-        if self._evaluation_steps:
-            return step % self._evaluation_steps == 0
-        if self.elapsed - self._last_evaluation < self._evaluation_seconds:
-            return False
-        self._last_evaluation = self.elapsed
-        return True
-
-
-def is_growing_step(step: int) -> bool:
-    """Whether a step belongs to the growing series 10, 15, 23, 34, ..., which ends in every 5000th."""
-    due = float(FIRST_SAMPLE)
-    while math.ceil(due) < step:
-        due = min(due * SAMPLE_GROWTH, due + LAST_SAMPLE_INTERVAL)
-    return math.ceil(due) == step
-
 
 # Pictures of each domain in a sample grid.
 SAMPLES = 4
@@ -465,6 +361,54 @@ class Trainer:
         state.save(self.run, self.training, self.settings, self.step, values, self._counts)
         self._saved = self.step
         self.listener.saved(self.step)
+
+
+class LossReader:
+    """Losses as numbers, one step late on a GPU, so that nobody waits for it."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._waiting: tuple[int, list[str], Tensor, Any] | None = None
+
+    def put(self, step: int, losses: Losses) -> tuple[int, dict[str, float]] | None:
+        """Takes a step's losses, and returns those that are known: of this step, or of the one before.
+
+        Raises:
+            TrainingError: one isn't finite.
+        """
+        values = torch.stack(list(losses.values()))
+        self._group.average([values])
+        if not values.is_cuda:
+            return _checked(step, list(losses), values)
+        before = self.flush()
+        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        host.copy_(values, non_blocking=True)
+        event: Any = torch.cuda.Event  # torch leaves it untyped
+        event = event()
+        event.record(torch.cuda.current_stream(values.device))
+        self._waiting = (step, list(losses), host, event)
+        return before
+
+    def flush(self) -> tuple[int, dict[str, float]] | None:
+        """What has not been returned yet.
+
+        Raises:
+            TrainingError: a loss isn't finite.
+        """
+        if self._waiting is None:
+            return None
+        step, names, values, event = self._waiting
+        self._waiting = None
+        event.synchronize()
+        return _checked(step, names, values)
+
+
+def _checked(step: int, names: list[str], values: Tensor) -> tuple[int, dict[str, float]]:
+    losses = dict(zip(names, values.tolist(), strict=True))
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            raise TrainingError(f"step {step}: the loss {name} is {value}", state.way_out())
+    return step, losses
 
 
 def make_networks(settings: Settings, device: torch.device, start: ModelFolder | None) -> Networks:

@@ -1,0 +1,145 @@
+"""When a run ends, saves, draws and evaluates; its learning rate; how fast it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ugatit_cli.methods.recipe import learning_rate_factor
+from ugatit_cli.training.settings import Settings, parse_interval
+
+# Samples come at steps 10, 15, 23, 34, ... : each time half as many steps again, until they are this far apart.
+FIRST_SAMPLE = 10
+SAMPLE_GROWTH = 1.5
+LAST_SAMPLE_INTERVAL = 5000
+
+
+class Schedule:
+    """The clockwork of one process's share of a run.
+
+    With `iterations`, everything that decides the result is a function of the step. With `minutes`, the learning rate
+    follows the clock, and no two runs are alike.
+
+    Args:
+        settings: the run's.
+        elapsed: seconds that earlier processes spent on it.
+    """
+
+    def __init__(self, settings: Settings, elapsed: float = 0.0) -> None:
+        self.settings = settings
+        now = time.monotonic()
+        self._start = now - elapsed
+        growing = settings.sample_every == "growing"
+        self._saves = _Every(*parse_interval("--checkpoint-every", settings.checkpoint_every), now)
+        self._samples = None if growing else _Every(*parse_interval("--sample-every", settings.sample_every), now)
+        self._evaluations: _Every | None = None
+        if settings.evaluates:
+            self._evaluations = _Every(*parse_interval("--evaluate-every", settings.evaluate_every), elapsed)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds spent on the run, earlier processes included, evaluations not."""
+        return time.monotonic() - self._start
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside takes no time of the run's."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._start += time.monotonic() - start
+
+    def progress(self, step: int) -> float:
+        """Share of the training that is done after a number of steps, in [0, 1]."""
+        if self.settings.iterations is not None:
+            return min(1.0, step / self.settings.iterations)
+        return min(1.0, self.elapsed / (60 * (self.settings.minutes or 0)))
+
+    def learning_rate(self, progress: float) -> float:
+        """The learning rate of the step that leads to this progress."""
+        recipe, iterations = self.settings.recipe, self.settings.iterations
+        if recipe.name != "paper" and iterations is not None:
+            progress -= 1 / iterations  # the official code's last step has rate 0
+        return recipe.learning_rate * learning_rate_factor(progress, recipe.decay_from)
+
+    def seconds_left(self, step: int, steps_per_second: float | None) -> float | None:
+        """Seconds until the run ends; None as long as the speed isn't known."""
+        if self.settings.minutes is not None:
+            return max(0.0, 60 * self.settings.minutes - self.elapsed)
+        if steps_per_second is None or self.settings.iterations is None:
+            return None
+        return max(0, self.settings.iterations - step) / steps_per_second
+
+    def save_due(self, step: int) -> bool:
+        """Whether to save after this step."""
+        return self._saves.due(step, time.monotonic())
+
+    def sample_due(self, step: int) -> bool:
+        """Whether to draw samples after this step."""
+        return is_growing_step(step) if self._samples is None else self._samples.due(step, time.monotonic())
+
+    def evaluation_due(self, step: int) -> bool:
+        """Whether to evaluate after this step."""
+        return self._evaluations is not None and self._evaluations.due(step, self.elapsed)
+
+
+@dataclass
+class _Every:
+    """Something that is done every so many steps, or seconds where `steps` is 0; the last time was at `last`."""
+
+    steps: int
+    seconds: float
+    last: float
+
+    def due(self, step: int, now: float) -> bool:
+        if self.steps:
+            return step % self.steps == 0
+        if now - self.last < self.seconds:
+            return False
+        self.last = now
+        return True
+
+
+def is_growing_step(step: int) -> bool:
+    """Whether a step belongs to the growing series 10, 15, 23, 34, ..., which ends in every 5000th."""
+    due = float(FIRST_SAMPLE)
+    while math.ceil(due) < step:
+        due = min(due * SAMPLE_GROWTH, due + LAST_SAMPLE_INTERVAL)
+    return math.ceil(due) == step
+
+
+# The first steps compile, allocate and read; speed is that of the steps after them, and of the last few only.
+WARM_UP = 2
+WINDOW = 50
+
+
+@dataclass
+class Speed:
+    """Steps per second over the last steps, pauses for checkpoints and samples taken out."""
+
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    seen: int = 0
+    last: float = field(default_factory=time.monotonic)
+
+    def restart(self) -> None:
+        """What happened since the last step doesn't count."""
+        self.last = time.monotonic()
+
+    def step(self) -> None:
+        """One more step is done."""
+        now = time.monotonic()
+        self.seen += 1
+        if self.seen > WARM_UP:
+            self.seconds.append(now - self.last)
+        self.last = now
+
+    @property
+    def steps_per_second(self) -> float | None:
+        """None during warm-up."""
+        total = sum(self.seconds)
+        return len(self.seconds) / total if total else None
