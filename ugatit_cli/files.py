@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,10 +24,11 @@ def hidden(path: Path) -> Path:
     return path.with_name(f".{short}.{secrets.token_hex(4)}.tmp")
 
 
-def write_file(path: Path, data: bytes, *, durable: bool = False) -> None:
+def write_file(path: Path, data: bytes | Iterable[bytes], *, durable: bool = False) -> None:
     """Writes a file so that at any time it is the old or the new one, whole; makes its folders.
 
     Args:
+        data: all at once, or in parts that are made while they are written.
         durable: wait until it is on the disk, so that this holds after a power cut, too.
 
     Raises:
@@ -40,7 +41,7 @@ def write_file(path: Path, data: bytes, *, durable: bool = False) -> None:
         replace_file(path, data, durable=durable)
 
 
-def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
+def replace_file(path: Path, data: bytes | Iterable[bytes], *, durable: bool = False) -> None:
     """As `write_file`, in a folder that exists.
 
     Raises:
@@ -49,7 +50,8 @@ def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
     temporary = hidden(path)
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            for part in [data] if isinstance(data, bytes) else data:
+                file.write(part)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

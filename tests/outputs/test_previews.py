@@ -14,10 +14,9 @@ from tests import tiny
 from ugatit_cli.attention.maps import AttentionMap, Maps, Spans, grid_of
 from ugatit_cli.attention.style import FLAT, Style, Subject, too_small
 from ugatit_cli.config import MAPS, MapName
-from ugatit_cli.outputs import report
 from ugatit_cli.outputs.attention import Heatmap, Overlay, ShownPanel
 from ugatit_cli.outputs.base import Done, Drawing, FileOptions, Layer, Preview, Translation
-from ugatit_cli.outputs.report import HEAT, PICTURE, Previewed, scale_of
+from ugatit_cli.outputs.report import HEAT, PICTURE, Previewed
 from ugatit_cli.pictures import colormaps
 from ugatit_cli.pictures.geometry import Geometry, Size, SizeOptions, plan_geometry
 from ugatit_cli.pictures.jobs import Job
@@ -198,15 +197,3 @@ def test_one_scale_for_all_pictures() -> None:
     (layer,) = preview_of(make_done((64, 48)), Heatmap(SUBJECT, ("generator",), spans=spans), ("generator",)).layers
     lowest = Image.new("RGB", (43, 32), tuple(colormaps.colour(np.zeros(()))))
     assert difference(opened(layer.colours), lowest) < 2
-
-
-def test_the_scale() -> None:
-    scale = scale_of(Style(colormap="jet"), None, MAPS)
-    assert len(scale.colours) == report.STOPS
-    rows = colormaps.colour(np.linspace(0, 1, report.STOPS), "jet")
-    assert [tuple(bytes.fromhex(colour[1:])) for colour in scale.colours] == [tuple(row) for row in rows.tolist()]
-    assert (scale.low, scale.high) == ("least attention", "most")
-    assert scale.text.startswith("Each map has its own scale")
-    assert (
-        scale_of(Style(), Spans({"local": (-1, 1)}), ("local",)).text == "One scale for all pictures: local -1 to 1."
-    )

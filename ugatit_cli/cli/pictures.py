@@ -317,7 +317,7 @@ class ReportPage:
         """An input that gives no result."""
         from ugatit_cli.outputs.report import Entry
 
-        self._add(Entry(name, error=error.message, hint=error.hint or ""))
+        self._add(Entry(name, error=error))
 
     def add(self, result: Result) -> None:
         """One more file is done, or failed."""
@@ -327,18 +327,8 @@ class ReportPage:
             self.failed(result.job.name, result.error)
         if result.preview is None:
             return
-        frames = result.preview.frames
-        entry = Entry(
-            result.job.name,
-            ", ".join(str(path) for path in result.job.outputs) or "<stdout>",
-            result.preview.before,
-            result.preview.after,
-            result.size or (0, 0),
-            result.seconds * 1000,
-            result.preview.layers,
-            f"An animation of {frames} frames; the first one is shown." if frames > 1 else "",
-        )
-        self._add(entry)
+        output = ", ".join(str(path) for path in result.job.outputs) or "<stdout>"
+        self._add(Entry(result.job.name, output, result.preview, result.size or (0, 0), result.seconds))
 
     def _add(self, entry: Entry) -> None:
         with self._giving_up() as writer:
@@ -400,7 +390,7 @@ def _prepare(page: ReportPage, command: str, folder: ModelFolder, options: Trans
         after=target,
         facts={"Model": name, "Command": f"ugatit {command}", "Fit": options.sizes.fit, "Colours": style.colormap},
         provenance=folder.provenance,
-        scale=report_module.scale_of(style, drawing.spans, maps) if maps else None,
+        legend=style_module.legend(style, drawing.spans, maps) if maps else None,
         missing=missing.replace("`", ""),
     )
 
