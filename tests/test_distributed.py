@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.extractors import tiny_extractor
 from tests.trainings import Log, make_folders, metrics, train, weights
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group, joined_group
-from ugatit_cli.errors import DeviceError
+from ugatit_cli.errors import DeviceError, TrainingError
 from ugatit_cli.training import evaluation, session
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.trainer import Outcome, Trainer
@@ -62,8 +63,16 @@ def forbidden(*_: Any, **__: Any) -> None:
     raise AssertionError("only one process writes")
 
 
-def work(rank: int, port: int, path: Path, folders: Folders, given: dict[str, Any], stop_after: int | None) -> None:
-    """One of two processes, as `torchrun` would start it."""
+def work(
+    rank: int,
+    port: int,
+    path: Path,
+    folders: Folders,
+    given: dict[str, Any],
+    stop_after: int | None,
+    lost: list[Path],
+) -> None:
+    """One of two processes, as `torchrun` would start it; after the first step, files are lost."""
     torch.set_num_threads(1)
     where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in where.items()})
@@ -72,29 +81,40 @@ def work(rank: int, port: int, path: Path, folders: Folders, given: dict[str, An
         for name in ("create", "clean", "save_checkpoint", "write_model", "append_metrics", "truncate_metrics"):
             setattr(RunFolder, name, forbidden)
     vars(evaluation)["load_extractor"] = forbidden if rank else lambda *_, **__: tiny_extractor()
-    log = Log()
+    log = Log({1: lambda: [file.unlink(missing_ok=True) for file in lost]})
     with joined_group("cpu") as group:
         # Whoever is told to stop, all of them do.
-        train(path, folders, given, log=log, group=group, stop_after=stop_after if rank else None)
+        try:
+            train(path, folders, given, log=log, group=group, stop_after=stop_after if rank else None)
+        except TrainingError as error:
+            sys.exit(10 * rank + error.exit_code)
     losses = [report.losses for report in log.reports]
     path.with_name(f"{path.name}.{rank}.json").write_text(json.dumps(losses))
 
 
-def train_two(path: Path, folders: Folders, given: dict[str, Any], *, stop_after: int | None = None) -> list[Any]:
-    """The losses of each step; both processes end with the same weights."""
+def start_two(
+    path: Path, folders: Folders, given: dict[str, Any], stop_after: int | None = None, lost: Sequence[Path] = ()
+) -> list[int | None]:
+    """Exit codes of two processes that train together."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = [
-        context.Process(target=work, args=(rank, port, path, folders, given, stop_after)) for rank in range(2)
+        context.Process(target=work, args=(rank, port, path, folders, given, stop_after, list(lost)))
+        for rank in range(2)
     ]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    return [process.exitcode for process in processes]
+
+
+def train_two(path: Path, folders: Folders, given: dict[str, Any], *, stop_after: int | None = None) -> list[Any]:
+    """The losses of each step; both processes end with the same weights."""
+    assert start_two(path, folders, given, stop_after) == [0, 0]
     ends = [path.with_name(f"{path.name}.{rank}").read_bytes() for rank in range(2)]
     assert len(ends[0]) > 100_000
     assert ends[0] == ends[1]
@@ -150,3 +170,12 @@ def test_one_process_evaluates_while_the_other_waits(tmp_path: Path) -> None:
     assert [line["step"] for line in metrics(path) if "kid" in line] == [2, 3]
     train_two(without, folders, given)
     assert weights(path) == weights(without)
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_fails_ends_both_processes(tmp_path: Path) -> None:
+    folders = make_folders(tmp_path / "pictures", 12)
+    given = {"iterations": 3, "augment": "off", "batch_size": 1, "holdout": "4", "evaluate_every": "2"}
+    lost = list(folders.a.iterdir())  # what is trained on is in memory, what is held out is read again
+    assert start_two(tmp_path / "run", folders, given, lost=lost) == [4, 14]
+    assert RunFolder(tmp_path / "run").latest() == 2

@@ -8,6 +8,7 @@ import math
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 import torch
@@ -36,6 +37,15 @@ METRICS_EVERY = 10
 # A discriminator that sees every picture this often learns them by heart.
 MANY_EPOCHS = 200
 SHOWN = 5
+
+
+class _Evaluating(IntEnum):
+    """What the process of rank 0 tells the others while it evaluates."""
+
+    GOES_ON = 0
+    DONE = 1
+    ABANDONED = 2
+    FAILED = 3
 
 
 @dataclass(frozen=True)
@@ -191,8 +201,7 @@ class Trainer:
         if self._leads:
             self.run.truncate_metrics(self.step)
             state.write_model(self.run, self.networks, self.settings, self.step, self._counts)
-        finished = self._is_finished()
-        if finished:
+        if self.machine.group.share(self.schedule.progress(self.step)) >= 1:
             if self._leads and not self.run.samples_path(self.step).exists():
                 self._draw()  # the process that did the last step was killed just then
             return Outcome(self.step, self._evaluate_if_missing(stop, last=True))
@@ -213,9 +222,6 @@ class Trainer:
         self._save()
         if draw:
             self._draw()
-
-    def _is_finished(self) -> bool:
-        return self.machine.group.share(self.schedule.progress(self.step)) >= 1
 
     def _steps(self, stop: threading.Event) -> bool:
         """Trains to the end, or until `stop` is set; says whether it is the end."""
@@ -325,15 +331,23 @@ class Trainer:
         return self._evaluate(stop) if self.machine.group.any(missing) else True
 
     def _evaluate(self, stop: threading.Event) -> bool:
-        """Evaluates in the process of rank 0; False: `stop` was set meanwhile, and nothing came of it."""
-        group, done = self.machine.group, True
+        """Evaluates in the process of rank 0; False: `stop` was set meanwhile, and nothing came of it.
+
+        The others wait for what it says, before each batch of pictures so that no patience ends, and when it is over.
+
+        Raises:
+            TrainingError: in the others, whatever error ended it.
+        """
+        share, result = self.machine.group.share, _Evaluating.FAILED
         if self._evaluator is None:
-            while group.any(False):  # between batches, so that no patience ends
+            while (said := share(_Evaluating.GOES_ON)) == _Evaluating.GOES_ON:
                 pass
-            return bool(group.share(float(done)))
+            if said == _Evaluating.FAILED:
+                raise TrainingError(f"step {self.step}: the first process can't evaluate")
+            return said == _Evaluating.DONE
 
         def tick(looked_at: int, total: int) -> None:
-            group.any(True)
+            share(_Evaluating.GOES_ON)
             if stop.is_set():
                 raise Abandoned
             self.listener.evaluating(looked_at, total)
@@ -342,10 +356,15 @@ class Trainer:
             with self.schedule.paused():
                 evaluation = self._evaluator(self.networks, self.step, self.schedule.elapsed, tick)
             self.listener.evaluated(evaluation)
+            result = _Evaluating.DONE
         except Abandoned:
-            done = False
-        group.any(False)
-        return bool(group.share(float(done)))
+            result = _Evaluating.ABANDONED
+        except DataError:
+            self._end()  # while the others wait: when they end, a launcher ends this process, too
+            raise
+        finally:
+            share(result)
+        return result == _Evaluating.DONE
 
     def _draw(self) -> None:
         image = draw_samples(
