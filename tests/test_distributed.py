@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import socket
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +47,9 @@ def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- Two processes -------------------------------------------------------------------------------------
 
 
+Files = tuple[Path, ...]
+
+
 class Keeping(Trainer):
     """Writes down what this process ends with, in the folder beside the run."""
 
@@ -70,7 +72,7 @@ def work(
     folders: Folders,
     given: dict[str, Any],
     stop_after: int | None,
-    lost: list[Path],
+    lost: Files,
 ) -> None:
     """One of two processes, as `torchrun` would start it; after the first step, files are lost."""
     torch.set_num_threads(1)
@@ -81,7 +83,12 @@ def work(
         for name in ("create", "clean", "save_checkpoint", "write_model", "append_metrics", "truncate_metrics"):
             setattr(RunFolder, name, forbidden)
     vars(evaluation)["load_extractor"] = forbidden if rank else lambda *_, **__: tiny_extractor()
-    log = Log({1: lambda: [file.unlink(missing_ok=True) for file in lost]})
+
+    def lose() -> None:
+        for file in lost:
+            file.unlink(missing_ok=True)
+
+    log = Log({1: lose})
     with joined_group("cpu") as group:
         # Whoever is told to stop, all of them do.
         try:
@@ -93,7 +100,7 @@ def work(
 
 
 def start_two(
-    path: Path, folders: Folders, given: dict[str, Any], stop_after: int | None = None, lost: Sequence[Path] = ()
+    path: Path, folders: Folders, given: dict[str, Any], stop_after: int | None = None, lost: Files = ()
 ) -> list[int | None]:
     """Exit codes of two processes that train together."""
     context = multiprocessing.get_context("forkserver")
@@ -102,8 +109,7 @@ def start_two(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = [
-        context.Process(target=work, args=(rank, port, path, folders, given, stop_after, list(lost)))
-        for rank in range(2)
+        context.Process(target=work, args=(rank, port, path, folders, given, stop_after, lost)) for rank in range(2)
     ]
     for process in processes:
         process.start()
@@ -176,6 +182,6 @@ def test_one_process_evaluates_while_the_other_waits(tmp_path: Path) -> None:
 def test_an_evaluation_that_fails_ends_both_processes(tmp_path: Path) -> None:
     folders = make_folders(tmp_path / "pictures", 12)
     given = {"iterations": 3, "augment": "off", "batch_size": 1, "holdout": "4", "evaluate_every": "2"}
-    lost = list(folders.a.iterdir())  # what is trained on is in memory, what is held out is read again
+    lost = tuple(folders.a.iterdir())  # what is trained on is in memory, what is held out is read again
     assert start_two(tmp_path / "run", folders, given, lost=lost) == [4, 14]
     assert RunFolder(tmp_path / "run").latest() == 2

@@ -522,7 +522,7 @@ def test_evaluating_takes_no_time_of_the_runs(
     def tick(seconds: float = 15) -> None:
         now[0] += seconds
 
-    monkeypatch.setattr("ugatit_cli.training.trainer.time", Clock)
+    monkeypatch.setattr("ugatit_cli.training.schedule.time", Clock)
     evaluate = Evaluator.__call__
 
     def slow(self: Evaluator, *arguments: Any) -> Evaluation:
