@@ -18,9 +18,10 @@ from pathlib import Path
 import ugatit_cli
 from benchmarks.common import machine, report
 from benchmarks.folder import make_pictures
-from ugatit_cli.attention.maps import chosen_maps
+from ugatit_cli.attention.maps import Spans, chosen_maps
 from ugatit_cli.attention.style import Style, Subject
-from ugatit_cli.outputs.attention import Layout, make_layout
+from ugatit_cli.outputs.attention import LAYOUTS as DRAWINGS
+from ugatit_cli.outputs.attention import Layout
 from ugatit_cli.outputs.base import Drawing
 from ugatit_cli.outputs.report import Previewed
 from ugatit_cli.pictures.jobs import Job
@@ -39,7 +40,8 @@ def drawing_of(way: str, model: Model) -> Drawing | None:
     maps = chosen_maps(["all"], model.config, discriminators=model.has_discriminators, name=model.name)
     subject, style = Subject(model.name, model.config, "a2b"), Style()
     layout = LAYOUTS.get(way, "panel")
-    drawing = make_layout(layout, subject, maps, style, one_scale="batch" in way, own_size=layout != "panel")
+    spans = Spans() if "batch" in way else None
+    drawing = DRAWINGS[layout](subject, maps, style, spans, shown=layout == "panel")
     return Previewed(drawing, subject, maps, style) if "report" in way else drawing
 
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests import tiny
+from tests.helpers import picture
 from ugatit_cli.attention.maps import AttentionMap, Maps, Spans, grid_of
 from ugatit_cli.attention.style import (
     FLAT,
@@ -33,7 +34,7 @@ from ugatit_cli.attention.style import (
 )
 from ugatit_cli.config import MAPS, MapName
 from ugatit_cli.errors import PictureError, UsageError
-from ugatit_cli.outputs.attention import Heatmap, Layout, Overlay, Panel, Raw, ShownPanel, make_layout
+from ugatit_cli.outputs.attention import LAYOUTS, Heatmap, Layout, Overlay, Panel, Raw
 from ugatit_cli.outputs.base import Done, Drawn, FileOptions
 from ugatit_cli.pictures import colormaps, drawing, reading
 from ugatit_cli.pictures.geometry import Geometry, SizeOptions, plan_geometry
@@ -43,10 +44,6 @@ from ugatit_cli.pictures.reading import Frame, Picture
 SUBJECT = Subject("models/tiny", tiny.LIGHT, "a2b")
 ALL = MAPS
 SIZE = (24, 20)
-
-
-def noise(size: tuple[int, int] = SIZE, seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
 def ramp(name: MapName, plan: Geometry, low: float = 0.0, high: float = 2.0) -> AttentionMap:
@@ -72,19 +69,19 @@ def make_done(
 ) -> Done:
     """A picture after the networks, which gave noise."""
     plan = plan or plan_geometry(size, tiny.LIGHT, SizeOptions())
-    sources = tuple(Frame(noise(size, seed), alpha) for seed in range(frames))
+    sources = tuple(Frame(picture(*size, seed=seed), alpha) for seed in range(frames))
     durations = tuple(range(100, 100 + 10 * frames, 10)) if frames > 1 else ()
-    picture = Picture(sources, "PNG", durations, 0 if frames > 1 else None, None, False)
+    read = Picture(sources, "PNG", durations, 0 if frames > 1 else None, None, False)
     outputs = [Path(one) for one in ((output,) if isinstance(output, str) else output)]
     return Done(
         Job(Path("in/cat.png"), outputs[0], tuple(outputs) if len(outputs) > 1 else ()),
-        replace(picture, frames=()),
+        replace(read, frames=()),
         size,
         plan,
-        [np.asarray(noise(plan.network, 100 + seed)) for seed in range(frames)],
+        [np.asarray(picture(*plan.network, seed=100 + seed)) for seed in range(frames)],
         [maps_of(plan)] * frames if maps is None else maps,
         FileOptions(),
-        read=lambda: picture,
+        read=lambda: read,
         captions=captions,
     )
 
@@ -120,17 +117,11 @@ def _fits(inside: np.ndarray[Any, Any], x: int, y: int, small: Image.Image) -> b
 
 
 @pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        ({"alpha": 1.5}, "alpha 1.5"),
-        ({"alpha": -0.1}, "alpha -0.1"),
-        ({"alpha": math.nan}, "alpha nan"),
-        ({"colormap": "nosuch"}, "no colour map 'nosuch'"),
-    ],
+    ("option", "value"), [("alpha", 1.5), ("alpha", -0.1), ("alpha", math.nan), ("colormap", "nosuch")]
 )
-def test_a_style_that_makes_no_sense(options: dict[str, Any], reason: str) -> None:
-    with pytest.raises(UsageError, match=reason):
-        Style(**options)
+def test_a_style_that_makes_no_sense(option: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=str(value)):
+        Style(**{option: value})
 
 
 def test_the_way() -> None:
@@ -176,48 +167,44 @@ def test_a_map_is_flat_where_all_frames_are() -> None:
 
 def test_the_legend_explains_the_scale() -> None:
     own = legend(Style(colormap="jet"), None, ["generator"])
-    assert (own.colours == colormaps.colour(np.linspace(0, 1, 256), "jet")).all()
-    assert (own.low, own.high) == ("least attention", "most")
+    assert own.colours == colormaps.colour(np.linspace(0, 1, 256), "jet").tobytes()
     assert "own scale" in own.text
     assert "discriminators" not in own.text
-    assert "the discriminators look at the translation" in legend(Style(), None, ["generator", "local"]).text
+    assert "discriminators" in legend(Style(), None, ["generator", "local"]).text
     spans = Spans({"generator": (0.0, 12.3456), "local": (-1.0, 2.0)})
     text = legend(Style(), spans, ["generator"]).text
-    assert text == "One scale for all pictures: generator 0 to 12.3."
+    assert "generator 0 to 12.3" in text
+    assert "local" not in text
     assert "generator 0 to 12.3, local -1 to 2." in legend(Style(), spans, ["generator", "local", "global"]).text
-    assert legend(Style(), Spans(), ["generator"]).text == "One scale for all pictures."
+    assert "One scale" in legend(Style(), Spans(), ["generator"]).text
 
 
 def test_which_pictures_are_too_small() -> None:
     config = replace(tiny.LIGHT, local_layers=4, global_layers=5)
     plan = Geometry((20, 20), (20, 20), (20, 20))
-    assert too_small(config, "local", plan) == "too small for the local discriminator (12 pixels a side)"
-    assert too_small(config, "global", plan) == "too small for the global discriminator (24 pixels a side)"
-    tiled = replace(plan, tile=16)
-    assert too_small(config, "global", tiled).startswith("its tiles of 16 pixels are too small for the global")
+    assert "12 pixels" in too_small(config, "local", plan)
+    assert "24 pixels" in too_small(config, "global", plan)
+    assert "tiles of 16 pixels" in too_small(config, "global", replace(plan, tile=16))
 
 
 def test_what_a_model_cannot_show() -> None:
-    blind = replace(tiny.LIGHT, generator_cam=False)
+    blind, dull = replace(tiny.LIGHT, generator_cam=False), replace(tiny.LIGHT, discriminator_cam=False)
     assert missing_text(tiny.LIGHT, discriminators=True) == ""
-    without = missing_text(tiny.LIGHT, discriminators=False)
-    assert without.startswith("No local and global attention: it comes without discriminators. `ugatit train` makes ")
-    assert missing_text(blind, discriminators=True) == "No generator attention: its generators have no CAM."
-    both = missing_text(blind, discriminators=False)
-    assert both.startswith(
-        "No generator and local and global attention: its generators have no CAM and it comes without discriminators."
-    )
-    dull = replace(tiny.LIGHT, discriminator_cam=False)
-    assert missing_text(dull, discriminators=True) == (
-        "No local and global attention: its discriminators have no CAM."
-    )
+    assert "`ugatit train`" in missing_text(tiny.LIGHT, discriminators=False)
+    for config, discriminators, names in (
+        (tiny.LIGHT, False, "local and global"),
+        (blind, True, "generator"),
+        (blind, False, "generator and local and global"),
+        (dull, True, "local and global"),
+    ):
+        assert missing_text(config, discriminators=discriminators).startswith(f"No {names} attention: ")
 
 
 # --- Names ---------------------------------------------------------------------------------------------
 
 
 def names(layout: Layout, maps: tuple[MapName, ...], planned: str) -> list[str]:
-    return [str(path) for path in make_layout(layout, SUBJECT, maps, Style()).outputs(Path(planned))]
+    return [str(path) for path in LAYOUTS[layout](SUBJECT, maps).outputs(Path(planned))]
 
 
 def test_names_of_files() -> None:
@@ -291,7 +278,7 @@ def test_a_panel(drawer: Drawer) -> None:
         ("local discriminator", ""),
         ("global discriminator", ""),
     ]
-    assert cells[0].picture == done.inputs[0] == noise()
+    assert cells[0].picture == done.inputs[0] == picture(*SIZE)
     assert cells[2].picture == done.translations[0]
     for cell, under, name in ((cells[1], done.inputs[0], "generator"), (cells[3], done.translations[0], "local")):
         heat = done.maps[0][name].over_picture()  # type: ignore[index]
@@ -330,9 +317,9 @@ def test_an_animated_panel(drawer: Drawer) -> None:
 def test_panels_show_small_pictures_larger() -> None:
     plan = plan_geometry((20, 10), tiny.LIGHT, SizeOptions())
     assert Panel(SUBJECT, ALL).resized(plan) == plan
-    assert ShownPanel(SUBJECT, ALL).resized(plan) == replace(plan, output=(160, 80))
+    assert Panel(SUBJECT, ALL, shown=True).resized(plan) == replace(plan, output=(160, 80))
     large = plan_geometry((3000, 1500), tiny.LIGHT, SizeOptions())
-    assert ShownPanel(SUBJECT, ALL).resized(large).output == (drawing.MAX_SHOWN, drawing.MAX_SHOWN // 2)
+    assert Panel(SUBJECT, ALL, shown=True).resized(large).output == (drawing.MAX_SHOWN, drawing.MAX_SHOWN // 2)
 
 
 def test_one_scale_for_all_pictures(drawer: Drawer) -> None:
@@ -374,7 +361,7 @@ def test_an_overlay_of_a_flat_map_is_the_picture() -> None:
     done = make_done()
     done.maps = [{"generator": ramp("generator", done.plan, 1, 1)}]
     drawn = Overlay(SUBJECT, ("generator",), Style(alpha=1)).draw(done)
-    assert opened(drawn.files[0]).frames[0].rgb == noise()
+    assert opened(drawn.files[0]).frames[0].rgb == picture(*SIZE)
     assert drawn.flat == ("generator",)
 
 
@@ -397,16 +384,7 @@ def test_a_heatmap_is_the_colours_with_a_scale(drawer: Drawer) -> None:
     assert drawer.headings == ["flat → clay · step 7"]
     assert [cell.title for (cell,) in drawer.cells] == ["local discriminator"]
     assert drawer.legends[0]
-    assert (drawer.legends[0].colours[-1] == colormaps.colour(np.ones(1), "jet")).all()
-
-
-def test_a_flat_heatmap_says_so(drawer: Drawer) -> None:
-    done = make_done()
-    done.maps = [{"global": ramp("global", done.plan, 5, 5)}]
-    drawn = Heatmap(SUBJECT, ("global",)).draw(done)
-    assert [(cell.title, cell.note) for (cell,) in drawer.cells] == [("global discriminator", FLAT)]
-    assert drawn.flat == ("global",)
-    assert contains(opened(drawn.files[0]).frames[0].rgb, colormaps.coloured(np.zeros((20, 24))))
+    assert drawer.legends[0].colours.endswith(colormaps.colour(np.ones(1), "jet").tobytes())
 
 
 @pytest.mark.parametrize("layout", ["overlay", "heatmap", "raw"])
@@ -414,15 +392,15 @@ def test_a_map_that_is_not_there(layout: Layout) -> None:
     done = make_done(("a", "b", "c"))
     done.maps = [maps_of(done.plan, ("generator", "local"))]
     with pytest.raises(PictureError, match=r"^in/cat.png: no global map: too small for the global dis") as raised:
-        make_layout(layout, SUBJECT, ALL, Style()).draw(done)
+        LAYOUTS[layout](SUBJECT, ALL).draw(done)
     assert "--maps generator" in raised.value.hint
     done.job = replace(done.job, output=Path("a.png"), several=tuple(map(Path, "abcd")))
-    drawn = make_layout(layout, SUBJECT, ALL, Style(), by_name=False).draw(done)
+    drawn = LAYOUTS[layout](SUBJECT, ALL, by_name=False).draw(done)
     assert [data is None for data in drawn.files[-3:]] == [False, False, True]
     assert drawn.notes == ("no global map: too small for the global discriminator (6 pixels a side)",)
     done.maps = [{}]
     with pytest.raises(PictureError, match="no generator map"):
-        make_layout(layout, SUBJECT, ("generator",), Style(), by_name=False).draw(done)
+        LAYOUTS[layout](SUBJECT, ("generator",), by_name=False).draw(done)
 
 
 # --- Numbers -------------------------------------------------------------------------------------------
@@ -513,18 +491,3 @@ def test_raw_numbers_of_a_name_that_is_no_text() -> None:
     done.job = replace(done.job, source=Path(os.fsdecode(b"caf\xe9.png")))
     document = strict(Raw(SUBJECT, ("generator",)).draw(done).files[0])
     assert os.fsencode(document["input"]) == b"caf\xe9.png"
-
-
-# --- By name -------------------------------------------------------------------------------------------
-
-
-def test_layouts_by_name() -> None:
-    style = Style(0.1)
-    kinds: dict[Layout, type] = {"panel": Panel, "overlay": Overlay, "heatmap": Heatmap, "raw": Raw}
-    for name, kind in kinds.items():
-        made = make_layout(name, SUBJECT, ("local",), style)
-        assert type(made) is kind
-        assert (made.maps, made.style, made.spans) == (("local",), style, None)
-        assert make_layout(name, SUBJECT, ALL, style, one_scale=True).spans == Spans()
-        assert made.reads_again is (name != "raw")
-    assert type(make_layout("panel", SUBJECT, ALL, style, own_size=False)) is ShownPanel

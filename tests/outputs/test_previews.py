@@ -14,7 +14,7 @@ from tests import tiny
 from ugatit_cli.attention.maps import AttentionMap, Maps, Spans, grid_of
 from ugatit_cli.attention.style import FLAT, Style, Subject, too_small
 from ugatit_cli.config import MAPS, MapName
-from ugatit_cli.outputs.attention import Heatmap, Overlay, ShownPanel
+from ugatit_cli.outputs.attention import Heatmap, Overlay, Panel
 from ugatit_cli.outputs.base import Done, Drawing, FileOptions, Layer, Preview, Translation
 from ugatit_cli.outputs.report import HEAT, PICTURE, Previewed
 from ugatit_cli.pictures import colormaps
@@ -71,7 +71,7 @@ def difference(a: Image.Image, b: Image.Image) -> float:
 
 def test_results_are_those_of_the_drawing() -> None:
     spans = Spans({"generator": (0.0, 2.0)})
-    for drawing in (Translation(), Overlay(SUBJECT, ("generator",), spans=spans), ShownPanel(SUBJECT, MAPS)):
+    for drawing in (Translation(), Overlay(SUBJECT, ("generator",), spans=spans), Panel(SUBJECT, MAPS, shown=True)):
         previewed = Previewed(drawing, SUBJECT, MAPS)
         done = make_done((24, 20))
         plain, drawn = drawing.draw(done), previewed.draw(done)

@@ -27,7 +27,8 @@ from ugatit_cli.outputs.report import STOPS, Entry, Header, ReportWriter
 from ugatit_cli.pictures import colormaps
 from ugatit_cli.pictures.drawing import Legend
 
-LEGEND = Legend(colormaps.colour(np.linspace(0, 1, 256)), "ignored", "looked at", "Each picture has its own scale.")
+COLOURS = colormaps.colour(np.linspace(0, 1, 256))
+LEGEND = Legend(COLOURS.tobytes(), "ignored", "looked at", "Each picture has its own scale.")
 HOSTILE = "<script>alert(1)</script>\"'&.png"
 VOID = {"meta", "link", "img", "input", "br"}
 
@@ -179,7 +180,7 @@ def test_the_legend_and_what_is_missing(tmp_path: Path) -> None:
     page = written(tmp_path / "r.html", missing="Maps need discriminators.")
     colours = re.findall("#([0-9a-f]{6})", page.of("i")[0]["style"])
     places = np.arange(STOPS) * 255 // (STOPS - 1)
-    assert [tuple(bytes.fromhex(colour)) for colour in colours] == list(map(tuple, LEGEND.colours[places].tolist()))
+    assert [tuple(bytes.fromhex(colour)) for colour in colours] == list(map(tuple, COLOURS[places].tolist()))
     assert {LEGEND.low, LEGEND.high, LEGEND.text, "Maps need discriminators."} <= set(page.says("bdi"))
     assert written(tmp_path / "r.html", legend=None).of("i") == []
 

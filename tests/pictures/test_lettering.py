@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -75,14 +73,6 @@ def test_words_wrap_where_they_must() -> None:
     assert text.wrapped(" \n", 300) == []
 
 
-def test_a_word_too_long_for_a_line_is_shortened() -> None:
-    text = Lettering(16, BLACK)
-    before, word, after = text.wrapped("an " + "W" * 40 + " end", 100)
-    assert (before, after) == ("an", "end")
-    assert re.fullmatch("W+…", word)
-    assert 80 < text.width(word) <= 100
-
-
 @given(texts, st.integers(20, 300))
 def test_wrapped_lines_fit_and_lose_no_word(whole: str, limit: int) -> None:
     text = Lettering(16, BLACK)
@@ -107,11 +97,6 @@ def test_what_the_font_lacks(text: str) -> None:
     assert plain(text, "source") == "source"
 
 
-def test_missing_characters_look_alike_and_others_do_not() -> None:
-    assert (ink_of("日") == ink_of("ж")).all()
-    assert not any((ink_of("日") == ink_of(letter)).all() for letter in "aI.0")
-
-
 # --- What is drawn -------------------------------------------------------------------------------------
 
 
@@ -119,16 +104,6 @@ def ink_of(text: str, size: int = 40) -> npt.NDArray[np.bool_]:
     canvas = Image.new("RGB", (400, 60))
     Lettering(size, WHITE).draw(ImageDraw.Draw(canvas), (10, 0), text)
     return np.asarray(np.asarray(canvas)[:, :, 0] > 0)
-
-
-def test_arrow_and_words_stand_side_by_side() -> None:
-    text = Lettering(40, BLACK)
-    ink = ink_of("ab→cd")
-    start, after = 10 + text.width("ab"), 10 + text.width("ab→")
-    assert after - start == 40
-    for part, left, right in (("ab", 10, start), ("→", start, after), ("cd", after, 10 + text.width("ab→cd"))):
-        alone = ink_of(part).sum()
-        assert abs(ink[:, left:right].sum() - alone) <= 0.1 * alone
 
 
 def test_the_arrow_is_an_arrow() -> None:

@@ -100,7 +100,7 @@ def legend(style: Style, spans: Spans | None, names: Sequence[MapName]) -> drawi
     text = _OWN_SCALE if spans is None else _one_scale(spans, names)
     if set(names) > {"generator"}:
         text += " " + _SHOWN_BY
-    return drawing.Legend(colours, "least attention", "most", text)
+    return drawing.Legend(colours.tobytes(), "least attention", "most", text)
 
 
 def remark(one: AttentionMap) -> str:

@@ -116,9 +116,9 @@ class CamTask(pictures.Task):
 
     def drawing(self, folder: ModelFolder, direction: Direction) -> Drawing:
         """The layout that was asked for, with the maps that the model has."""
-        from ugatit_cli.attention.maps import chosen_maps
+        from ugatit_cli.attention.maps import Spans, chosen_maps
         from ugatit_cli.attention.style import Subject, missing_text
-        from ugatit_cli.outputs.attention import make_layout
+        from ugatit_cli.outputs.attention import LAYOUTS
 
         view, model = self.view, self.request.model
         has = folder.discriminators is not None
@@ -127,14 +127,13 @@ class CamTask(pictures.Task):
         if "all" in view.maps and (text := missing_text(folder.config, discriminators=has)):
             console.note(f"{model}: {text[0].lower()}{text[1:]}")
         subject = Subject(model, folder.config, direction)
-        return make_layout(
-            view.layout,
+        return LAYOUTS[view.layout](
             subject,
             chosen,
             view.style,
-            one_scale=view.one_scale,
-            own_size=view.own_size,
+            Spans() if view.one_scale else None,
             by_name="all" not in view.maps,
+            shown=not view.own_size,
         )
 
 

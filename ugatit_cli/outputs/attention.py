@@ -29,7 +29,9 @@ class _Attention:
     """What all layouts have.
 
     Attributes:
+        spans: one scale for all pictures, so that they compare; None: each map has its own.
         by_name: the maps were asked for by name, so that a picture that lacks one is an error.
+        shown: pictures are as large as is good to look at, neither tiny nor huge, rather than as large as asked for.
     """
 
     subject: Subject
@@ -37,11 +39,12 @@ class _Attention:
     style: Style = field(default_factory=Style)
     spans: Spans | None = None
     by_name: bool = True
+    shown: bool = False
     reads_again: bool = field(default=True, init=False)
 
     def resized(self, plan: Geometry) -> Geometry:
-        """As large as asked for."""
-        return plan
+        """As large as asked for, or as is good to look at."""
+        return replace(plan, output=drawing.shown_size(plan.output)) if self.shown else plan
 
     def span(self, name: MapName) -> Span | None:
         """The common scale of a map, if there is one."""
@@ -149,7 +152,7 @@ class Heatmap(Overlay):
         colours = colormaps.coloured(heat, self.style.colormap)
         heading = " · ".join([self.subject.way, *done.captions[index : index + 1]])
         cell = drawing.Cell(TITLES[name], colours, remark(one))
-        return Frame(drawing.draw_heatmap(heading, cell, self.legend([name])), None)
+        return Frame(drawing.draw_panel(heading, [cell], self.legend([name]), least=drawing.HEATMAP_COLUMN), None)
 
 
 def _with_map(output: Path, name: MapName) -> str:
@@ -200,15 +203,11 @@ class Raw(_Attention):
     def _entry(self, done: Done, name: MapName) -> dict[str, Any]:
         maps = [frame[name] for frame in done.maps]
         first = maps[0]
-        entry: dict[str, Any] = {
+        return {
             "shape": list(_stacked([one.values for one in maps]).shape),
             "cells": {"stride": first.grid.stride, "first_centre": first.grid.first},
             "probability_of": self.subject.config.source(self.subject.direction) if name == "generator" else "real",
-        }
-        entry["frames" if len(maps) > 1 else "frame"] = (
-            [_answers(one) for one in maps] if len(maps) > 1 else _answers(first)
-        )
-        return entry
+        } | ({"frames": [_answers(one) for one in maps]} if len(maps) > 1 else {"frame": _answers(first)})
 
 
 RAW_SUFFIX: Final = ".generator.npy"
@@ -241,45 +240,9 @@ def _npy(values: np.ndarray[Any, Any]) -> bytes:
     return buffer.getvalue()
 
 
-class _Shown(_Attention):
-    """With pictures that are as large as is good to look at: neither tiny nor huge."""
-
-    def resized(self, plan: Geometry) -> Geometry:
-        """Another size of the result."""
-        return replace(plan, output=drawing.shown_size(plan.output))
-
-
-class ShownPanel(_Shown, Panel):
-    """A panel of such pictures."""
-
-
-class ShownOverlay(_Shown, Overlay):
-    """Overlays of such a size."""
-
-
-class ShownHeatmap(_Shown, Heatmap):
-    """Colour maps of such a size."""
-
-
-def make_layout(
-    layout: Layout,
-    subject: Subject,
-    maps: tuple[MapName, ...],
-    style: Style,
-    *,
-    one_scale: bool = False,
-    own_size: bool = True,
-    by_name: bool = True,
-) -> Panel | Overlay | Raw:
-    """A layout by its name.
-
-    Args:
-        one_scale: all pictures have one, so that they compare.
-        own_size: pictures are as large as asked for, rather than as is good to look at.
-        by_name: a picture that lacks one of the maps is an error.
-    """
-    own: dict[Layout, type[Panel | Overlay | Raw]]
-    own = {"panel": Panel, "overlay": Overlay, "heatmap": Heatmap, "raw": Raw}
-    shown: dict[Layout, type[Panel | Overlay | Raw]]
-    shown = own | {"panel": ShownPanel, "overlay": ShownOverlay, "heatmap": ShownHeatmap}
-    return (own if own_size else shown)[layout](subject, maps, style, Spans() if one_scale else None, by_name)
+LAYOUTS: Final[dict[Layout, type[Panel | Overlay | Raw]]] = {
+    "panel": Panel,
+    "overlay": Overlay,
+    "heatmap": Heatmap,
+    "raw": Raw,
+}

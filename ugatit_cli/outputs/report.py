@@ -191,8 +191,8 @@ def _ramp(legend: Legend | None) -> list[str]:
     """Colours for CSS, from low to high, evenly spaced."""
     if legend is None:
         return []
-    last = len(legend.colours) - 1
-    return ["#" + bytes(legend.colours[stop * last // (STOPS - 1)]).hex() for stop in range(STOPS)]
+    colours = [legend.colours[start : start + 3].hex() for start in range(0, len(legend.colours), 3)]
+    return ["#" + colours[stop * (len(colours) - 1) // (STOPS - 1)] for stop in range(STOPS)]
 
 
 # --- Previews

@@ -8,10 +8,9 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from ugatit_cli.pictures.geometry import Size
@@ -124,16 +123,18 @@ def _ink(character: str) -> bytes:
     return canvas.tobytes()
 
 
+# --- Panels
+
+HEATMAP_COLUMN: Final = 280  # room for a heading with a step
 MAX_SHOWN: Final = 360  # five of them fit on a screen of 1920
 MIN_SHOWN: Final = 160
 
-_MARGIN: Final = 16
-_GAP: Final = 12
+MARGIN: Final = 16
+GAP: Final = 12
 _NARROW: Final = 4  # between what belongs together
-_MIN_COLUMN: Final = 152  # room for a title of two or three words
-_HEATMAP_COLUMN: Final = 280  # room for a heading with a step
+MIN_COLUMN: Final = 152  # room for a title of two or three words
 _BESIDE: Final = 220  # a legend's text goes below its bar rather than into less than this
-_FRAME: Final = (227, 228, 232)
+FRAME: Final = (227, 228, 232)
 _LINE: Final = (190, 192, 199)
 _KEPT_PIXELS: Final = 4_000_000  # of a sheet worth keeping: each one takes 16 MB then
 
@@ -153,17 +154,17 @@ class Cell:
     note: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Legend:
     """What colours mean.
 
     Attributes:
-        colours: uint8 (n, 3), low to high.
+        colours: RGB of each, low to high: bytes of uint8 (n, 3).
         low, high: written under the ends of the bar.
         text: a sentence; may be empty.
     """
 
-    colours: npt.NDArray[np.uint8]
+    colours: bytes
     low: str
     high: str
     text: str
@@ -187,9 +188,7 @@ def shown_size(size: Size) -> Size:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def draw_panel(
-    heading: str, cells: Sequence[Cell], legend: Legend | None, *, least: int = _MIN_COLUMN
-) -> Image.Image:
+def draw_panel(heading: str, cells: Sequence[Cell], legend: Legend | None, *, least: int = MIN_COLUMN) -> Image.Image:
     """Draws one labelled panel; any number of threads may.
 
     Cells stand side by side, or one below the other where pictures are wider than twice their height. What is the
@@ -210,211 +209,142 @@ def draw_panel(
     sizes = {cell.picture.size for cell in cells if cell.picture is not None}
     if len(sizes) != 1:
         raise ValueError(f"the pictures of a panel have one size, not {sorted(sizes)}")
+    size = sizes.pop()
+    column = max(size[0], least)
     heading = _line(heading)
     labels = tuple(_Label(_line(cell.title), _line(cell.note), cell.picture is None) for cell in cells)
-    scale = None if legend is None else _Scale.of(legend)
-    design = _Design(sizes.pop(), bool(heading), labels, scale, least)
-    keep = len(cells) * design.column * design.size[1] <= _KEPT_PIXELS
-    canvas, corners = (_kept_sheet if keep else _draw_sheet)(design)
-    panel = canvas.copy()
-    if heading:
-        _write_heading(panel, heading, design.letter_size)
+    draw = _kept_sheet if len(cells) * column * size[1] <= _KEPT_PIXELS else _draw_sheet
+    sheet, corners = draw(size, column, bool(heading), labels, legend)
+    panel = sheet.copy()
+    _write_heading(panel, heading, _heading_letters(column))
     for cell, corner in zip(cells, corners, strict=True):
         if cell.picture is not None:
             panel.paste(cell.picture, corner)
     return panel
 
 
-def draw_heatmap(heading: str, cell: Cell, legend: Legend) -> Image.Image:
-    """Draws a map of colours alone, with its title and what the colours mean; wide enough for words.
-
-    Args:
-        cell: its picture, RGB of any size, is in the result pixel by pixel.
-
-    Returns:
-        An RGB picture.
-    """
-    return draw_panel(heading, [cell], legend, least=_HEATMAP_COLUMN)
-
-
 def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-# --- Everything but the pictures
+def _write_heading(panel: Image.Image, text: str, letters: Lettering) -> None:
+    limit = panel.width - 2 * MARGIN
+    source, arrow, target = text.partition(f" {ARROW} ")
+    text = letters.pair(source, target, limit) if arrow else letters.shortened(text, limit)
+    letters.draw(ImageDraw.Draw(panel), (MARGIN, MARGIN), text)
 
 
-@dataclass(frozen=True)
-class _Label:
+def _heading_letters(column: int) -> Lettering:
+    return Lettering(_letter_size(column) + 3, HEADING)
+
+
+def _small_letters(column: int) -> Lettering:
+    return Lettering(max(13, _letter_size(column) - 2), TITLE)
+
+
+def _letter_size(column: int) -> int:
+    """Of titles."""
+    return min(19, 11 + column // 64)
+
+
+# --- Everything but the heading's words and the pictures
+
+
+class _Label(NamedTuple):
     title: str
     note: str
     missing: bool
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """A legend that can be a key; `colours` are bytes of (n, 3)."""
-
-    colours: bytes
-    low: str
-    high: str
-    text: str
-
-    @classmethod
-    def of(cls, legend: Legend) -> Self:
-        return cls(legend.colours.tobytes(), _line(legend.low), _line(legend.high), _line(legend.text))
+Corners = list[tuple[int, int]]
 
 
-@dataclass(frozen=True)
-class _Design:
-    """What makes two sheets equal."""
-
-    size: Size
-    heading: bool
-    labels: tuple[_Label, ...]
-    scale: _Scale | None
-    least: int
-
-    @property
-    def column(self) -> int:
-        return max(self.size[0], self.least)
-
-    @property
-    def rows(self) -> list[tuple[_Label, ...]]:
-        if _stacked(self.size):
-            return [(label,) for label in self.labels]
-        return [self.labels]
-
-    @property
-    def letter_size(self) -> int:
-        """Of titles; headings are larger by 3, small print smaller by 2."""
-        return min(19, 11 + self.column // 64)
-
-
-Sheet = tuple[Image.Image, list[tuple[int, int]]]
-
-
-def _draw_sheet(design: _Design) -> Sheet:
+def _draw_sheet(
+    size: Size, column: int, heading: bool, labels: tuple[_Label, ...], legend: Legend | None
+) -> tuple[Image.Image, Corners]:
     """A panel without heading and pictures, and the left upper corner of each; never to be drawn into."""
-    rows = [_Row(labels, design) for labels in design.rows]
-    inner = len(design.rows[0]) * (design.column + _GAP) - _GAP
-    bar = None if design.scale is None else _Bar(design.scale, inner, design.letter_size)
-    start = _MARGIN + (_heading_letters(design.letter_size).height + 2 * _NARROW if design.heading else 0)
-    end = start + sum(row.height + _GAP for row in rows) - _GAP  # of the pictures
-    bottom = end if bar is None else end + _MARGIN + bar.height
-    canvas = Image.new("RGB", (inner + 2 * _MARGIN, bottom + _MARGIN), BACKGROUND)
-    pen = ImageDraw.Draw(canvas)
-    top, corners = start, []
+    rows = [(label,) for label in labels] if _stacked(size) else [labels]
+    inner = len(rows[0]) * (column + GAP) - GAP
+    top = MARGIN + (_heading_letters(column).height + 2 * _NARROW if heading else 0)
+    parts, corners = [], []
     for row in rows:
-        corners += row.draw(pen, top)
-        top += row.height + _GAP
-    if bar is not None:
-        bar.draw(canvas, pen, end + _MARGIN)
-    return canvas, corners
+        part, places = _draw_row(row, size, column)
+        parts.append((part, top))
+        corners += [(left, top + below) for left, below in places]
+        top += part.height + GAP
+    bottom = top - GAP
+    if legend is not None:
+        parts.append((_draw_legend(legend, inner, column), bottom + MARGIN))
+        bottom += MARGIN + parts[-1][0].height
+    sheet = Image.new("RGB", (inner + 2 * MARGIN, bottom + MARGIN), BACKGROUND)
+    for part, top in parts:
+        sheet.paste(part, (0, top))
+    return sheet, corners
 
 
 _kept_sheet = functools.lru_cache(16)(_draw_sheet)
 
 
-def _heading_letters(letter_size: int) -> Lettering:
-    return Lettering(letter_size + 3, HEADING)
+def _draw_row(labels: tuple[_Label, ...], size: Size, column: int) -> tuple[Image.Image, Corners]:
+    """Cells side by side; titles and notes stand on their pictures, whose upper edges are on one line.
+
+    Returns:
+        Words and frames between the margins, and the left upper corner of each picture, centred in its column.
+    """
+    letters, small = Lettering(_letter_size(column), TITLE), _small_letters(column)
+    notes = [small.wrapped(label.note, column - 2 * GAP * label.missing) for label in labels]
+    above = [len(note) for note, label in zip(notes, labels, strict=True) if not label.missing]
+    framed = [len(note) * small.height + 2 * GAP for note, label in zip(notes, labels, strict=True) if label.missing]
+    words = any(label.title or (label.note and not label.missing) for label in labels)
+    head = letters.height + max([1, *above]) * small.height + _NARROW if words else 0
+    height = max([size[1], *framed])
+    lefts = [MARGIN + index * (column + GAP) for index in range(len(labels))]
+    row = Image.new("RGB", (lefts[-1] + column + MARGIN, head + height), BACKGROUND)
+    pen = ImageDraw.Draw(row)
+    for label, note, left in zip(labels, notes, lefts, strict=True):
+        end = head - _NARROW  # of the words above
+        if label.missing:
+            pen.rectangle((left, head, left + column - 1, head + height - 1), FRAME, _LINE)
+            _centred(pen, small, note, (left, head + (height - len(note) * small.height) // 2), column)
+        else:
+            end -= len(note) * small.height
+            _centred(pen, small, note, (left, end), column)
+        title = letters.shortened(label.title, column)
+        _centred(pen, letters, [title], (left, end - letters.height), column)
+    return row, [(left + (column - size[0]) // 2, head) for left in lefts]
 
 
-def _write_heading(panel: Image.Image, text: str, letter_size: int) -> None:
-    letters, limit = _heading_letters(letter_size), panel.width - 2 * _MARGIN
-    source, arrow, target = text.partition(f" {ARROW} ")
-    text = letters.pair(source, target, limit) if arrow else letters.shortened(text, limit)
-    letters.draw(ImageDraw.Draw(panel), (_MARGIN, _MARGIN), text)
+def _centred(
+    pen: ImageDraw.ImageDraw, letters: Lettering, lines: list[str], corner: tuple[int, int], column: int
+) -> None:
+    left, top = corner
+    for number, line in enumerate(lines):
+        indent = (column - letters.width(line)) // 2
+        letters.draw(pen, (left + indent, top + number * letters.height), line)
 
 
-class _Row:
-    """Cells side by side; titles and notes stand on their pictures, whose upper edges are on one line."""
-
-    def __init__(self, labels: Sequence[_Label], design: _Design) -> None:
-        self._labels, self._column = labels, design.column
-        self._width, picture_height = design.size
-        self._title, self._small = Lettering(design.letter_size, TITLE), _small(design.letter_size)
-        self._notes = [self._lines(label) for label in labels]
-        lines = [len(note) for note in self._notes]
-        above = [1, *(n for n, label in zip(lines, labels, strict=True) if not label.missing)]
-        framed = [n for n, label in zip(lines, labels, strict=True) if label.missing]
-        self._head = self._title.height + max(above) * self._small.height + _NARROW if _any_words(labels) else 0
-        self._frame_height = max([picture_height, *(n * self._small.height + 2 * _GAP for n in framed)])
-        self.height = self._head + self._frame_height
-
-    def _lines(self, label: _Label) -> list[str]:
-        return self._small.wrapped(label.note, self._column - (2 * _GAP if label.missing else 0))
-
-    def draw(self, pen: ImageDraw.ImageDraw, top: int) -> list[tuple[int, int]]:
-        """Words and frames; returns the left upper corner of each picture, centred in its column."""
-        corners = []
-        for index, (label, note) in enumerate(zip(self._labels, self._notes, strict=True)):
-            left, below = _MARGIN + index * (self._column + _GAP), top + self._head
-            corners.append((left + (self._column - self._width) // 2, below))
-            end = below - _NARROW  # of the words above
-            if label.missing:
-                self._draw_frame(pen, note, (left, below))
-            else:
-                end -= len(note) * self._small.height
-                self._centred(pen, self._small, note, (left, end))
-            title = self._title.shortened(label.title, self._column)
-            self._centred(pen, self._title, [title], (left, end - self._title.height))
-        return corners
-
-    def _draw_frame(self, pen: ImageDraw.ImageDraw, note: list[str], corner: tuple[int, int]) -> None:
-        left, top = corner
-        right, bottom = left + self._column - 1, top + self._frame_height - 1
-        pen.rectangle((left, top, right, bottom), _FRAME, _LINE)
-        space = self._frame_height - len(note) * self._small.height
-        self._centred(pen, self._small, note, (left, top + space // 2))
-
-    def _centred(
-        self, pen: ImageDraw.ImageDraw, letters: Lettering, lines: list[str], corner: tuple[int, int]
-    ) -> None:
-        left, top = corner
-        for number, line in enumerate(lines):
-            indent = (self._column - letters.width(line)) // 2
-            letters.draw(pen, (left + indent, top + number * letters.height), line)
-
-
-def _any_words(labels: Sequence[_Label]) -> bool:
-    return any(label.title or (label.note and not label.missing) for label in labels)
-
-
-class _Bar:
-    """A bar of colours with what its ends mean, and a text beside or below it."""
-
-    def __init__(self, scale: _Scale, inner: int, letter_size: int) -> None:
-        self._small = _small(letter_size)
-        words = self._small.width(scale.low) + self._small.width(scale.high) + _GAP
-        self._width = min(inner, max(120, words, min(360, round(0.4 * inner))))
-        self._thick = letter_size
-        self._pixels = _gradient(scale.colours, self._width - 2, self._thick - 2)
-        self._ends = self._small.both(scale.low, scale.high, self._width - _GAP)
-        bar = self._thick + _NARROW + self._small.height
-        room = inner - self._width - 2 * _GAP
-        beside = room >= _BESIDE
-        self._lines = self._small.wrapped(scale.text, room if beside else inner)
-        # Letters stand in the middle of their line: raised a little, the first one is level with the bar.
-        self._text = (self._width + 2 * _GAP, 0) if beside else (0, bar + _NARROW)
-        lines = len(self._lines) * self._small.height
-        self.height = max(bar, self._text[1] + lines) if lines else bar
-
-    def draw(self, canvas: Image.Image, pen: ImageDraw.ImageDraw, top: int) -> None:
-        """From the left upper corner, inside the margin."""
-        pen.rectangle((_MARGIN, top, _MARGIN + self._width - 1, top + self._thick - 1), outline=_LINE)
-        canvas.paste(self._pixels, (_MARGIN + 1, top + 1))
-        low, high = self._ends
-        below = top + self._thick + _NARROW
-        self._small.draw(pen, (_MARGIN, below), low)
-        self._small.draw(pen, (_MARGIN + self._width - self._small.width(high), below), high)
-        for number, line in enumerate(self._lines):
-            corner = _MARGIN + self._text[0], top + self._text[1] + number * self._small.height
-            self._small.draw(pen, corner, line)
-
-
-def _small(letter_size: int) -> Lettering:
-    return Lettering(max(13, letter_size - 2), TITLE)
+def _draw_legend(legend: Legend, inner: int, column: int) -> Image.Image:
+    """A bar of colours with what its ends mean, and a text beside or below it, `inner` pixels between the margins."""
+    small, thick = _small_letters(column), _letter_size(column)
+    words = small.width(legend.low) + small.width(legend.high) + GAP
+    width = min(inner, max(120, words, min(360, round(0.4 * inner))))
+    height = thick + _NARROW + small.height
+    # Letters stand in the middle of their line: raised a little, the first one is level with the bar.
+    beside = inner - width - 2 * GAP >= _BESIDE
+    left, top = (width + 2 * GAP, 0) if beside else (0, height + _NARROW)
+    lines = small.wrapped(legend.text, inner - left)
+    if lines:
+        height = max(height, top + len(lines) * small.height)
+    canvas = Image.new("RGB", (inner + 2 * MARGIN, height), BACKGROUND)
+    pen = ImageDraw.Draw(canvas)
+    pen.rectangle((MARGIN, 0, MARGIN + width - 1, thick - 1), outline=_LINE)
+    canvas.paste(_gradient(legend.colours, width - 2, thick - 2), (MARGIN + 1, 1))
+    low, high = small.both(legend.low, legend.high, width - GAP)
+    small.draw(pen, (MARGIN, thick + _NARROW), low)
+    small.draw(pen, (MARGIN + width - small.width(high), thick + _NARROW), high)
+    for number, line in enumerate(lines):
+        small.draw(pen, (MARGIN + left, top + number * small.height), line)
+    return canvas
 
 
 def _gradient(colours: bytes, width: int, height: int) -> Image.Image:
