@@ -16,7 +16,7 @@ from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Direction, Domain, Sc
 from ugatit_cli.nn.generator import GeneratorOutput
 from ugatit_cli.translation.model import Model
 from ugatit_cli.translation.passes import Heat, NetworkPass
-from ugatit_cli.weights.convert import convert
+from ugatit_cli.weights.fetch import convert
 from ugatit_cli.weights.official import ImportSettings
 from ugatit_cli.weights.pytorch import discriminator_names
 

@@ -39,7 +39,7 @@ def load(model: str | PathLike[str] = "flat2clay", *, device: str = "auto", prec
         DeviceError: the machine doesn't have that device or precision.
     """
     from ugatit_cli.translation.model import Model
-    from ugatit_cli.weights.store import find_model
+    from ugatit_cli.weights.fetch import find_model
 
     name = fspath(model)
     return Model.from_folder(name, find_model(name), device=device, precision=precision)

@@ -136,7 +136,7 @@ def test_a_dry_run(ugatit: Command, hub: HubServer) -> None:
         (("fetch", "flat2cley"), 3, "no model 'flat2cley'"),
         (("fetch", "horse2zebra"), 3, "nobody has published weights of horse2zebra"),
         (("fetch", "a/b/c"), 3, "no model 'a/b/c'"),
-        (("fetch", ""), 3, "no model ''"),
+        (("fetch", ""), 2, "the model has no name"),
         (("fetch", "me/clay", "--from-file", "x"), 2, "--from-file doesn't go with me/clay"),
         (("fetch", "flat2clay", "--from-file", "x"), 2, "--from-file doesn't go with flat2clay"),
         (("fetch", "selfie2anime", "--from-file", "x"), 3, "x: no such file or folder"),

@@ -27,8 +27,8 @@ from tests.hub_api import Answer, Call
 from tests.hub_client import environment
 from tests.hub_server import HubServer
 from tests.trainings import make_folders, train
+from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.manifest import read_manifest
-from ugatit_cli.weights.store import find_model
 
 REPO = "tester/flat2clay"
 MODEL = ["config.json", "model.safetensors"]

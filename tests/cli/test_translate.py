@@ -649,7 +649,7 @@ def test_an_interrupt_before_anything_began(translate: Command, monkeypatch: pyt
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ugatit_cli.weights.store.find_model", stop)
+    monkeypatch.setattr("ugatit_cli.weights.fetch.find_model", stop)
     outcome = translate("a.png", "-o", "b.png")
     assert outcome.code == 130
     assert "error" not in outcome.stderr

@@ -19,7 +19,7 @@ from tests.trainings import make_folders, train
 from ugatit_cli.errors import ModelError, PictureError, UsageError
 from ugatit_cli.publishing.push import About, entry, parse_target, staged
 from ugatit_cli.training.run_folder import RunFolder
-from ugatit_cli.weights import convert
+from ugatit_cli.weights.fetch import convert
 from ugatit_cli.weights.folder import ModelFolder, open_model
 from ugatit_cli.weights.hub import HubId
 from ugatit_cli.weights.manifest import entry_toml, read_manifest
@@ -198,7 +198,7 @@ def test_the_best_model_of_a_run(run: Path, tmp_path: Path) -> None:
 
 def test_a_converted_model(tmp_path: Path) -> None:
     checkpoint = tiny.save_official(tmp_path / "selfie_params_0001.pt")
-    model, _ = convert.convert(checkpoint, tmp_path / "model", storage="fp16")
+    model, _ = convert(checkpoint, tmp_path / "model", storage="fp16")
     card = contents(model)["README.md"].decode()
     assert "from the checkpoint `selfie_params_0001.pt` of the official PyTorch code." in card
     assert f"Its SHA-256 is `{digest_of(checkpoint).sha256}`." in card

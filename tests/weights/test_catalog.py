@@ -13,12 +13,11 @@ from tests import tiny
 from tests.fetched import fetched, flip, stored, use_folders
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.weights import catalog, home
-from ugatit_cli.weights.catalog import Known, checkpoint_of, known, verify
+from ugatit_cli.weights.catalog import Known, checkpoint_key, checkpoint_of, known, verify
+from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.home import BUNDLED, Receipt, store_path
-from ugatit_cli.weights.imports import checkpoint_key
 from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml, read_manifest
-from ugatit_cli.weights.store import find_model
 
 COMMIT = "0123456789" * 4
 PINNED = f"ann/cats@{COMMIT}"

@@ -15,7 +15,7 @@ from tests.weights.test_pytorch import random_checkpoint, save
 from ugatit_cli.config import PRECISIONS, Precision
 from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import ConfigError, ModelError, OutputError
-from ugatit_cli.weights.convert import convert
+from ugatit_cli.weights.fetch import convert
 from ugatit_cli.weights.folder import DISCRIMINATORS_FILE, GENERATORS_FILE, open_model
 from ugatit_cli.weights.official import ImportSettings
 

@@ -12,10 +12,9 @@ from tests.hub_client import Notes
 from tests.hub_server import HubServer
 from ugatit_cli.errors import ModelError, OutputError, UsageError
 from ugatit_cli.weights import fetch, home
-from ugatit_cli.weights.fetch import Request
+from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.home import BUNDLED, store_path
 from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml
-from ugatit_cli.weights.store import find_model
 from ugatit_cli.weights.transfer import digest_of
 
 
@@ -45,7 +44,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_name(entry: Entry, model: Path) -> None:
-    fetched = fetch.run(Request("clay"), Notes())
+    fetched = fetch.fetch("clay", Notes())
     assert contents(fetched.path) == contents(model)
     assert fetched.path.name == entry.revision
     assert find_model("clay") == fetched
@@ -56,27 +55,27 @@ def test_a_name_into_a_folder(entry: Entry, model: Path, tmp_path: Path) -> None
     (tmp_path / "full" / "picture.png").touch()
     for force in (False, True):
         with pytest.raises(OutputError, match="is not a model folder"):
-            fetch.run(Request("clay", tmp_path / "full", force=force), Notes())
-    assert contents(fetch.run(Request("clay", tmp_path / "here"), Notes()).path) == contents(model)
+            fetch.fetch("clay", Notes(), to=tmp_path / "full", force=force)
+    assert contents(fetch.fetch("clay", Notes(), to=tmp_path / "here").path) == contents(model)
     with pytest.raises(OutputError, match="exists already") as caught:
-        fetch.run(Request("clay", tmp_path / "here"), Notes())
+        fetch.fetch("clay", Notes(), to=tmp_path / "here")
     assert caught.value.hint == "Name another folder, or pass --force."
-    fetch.run(Request("clay", tmp_path / "here", force=True), Notes())
+    fetch.fetch("clay", Notes(), to=tmp_path / "here", force=True)
     assert entry.source == "hub"
 
 
 def test_a_bundled_model(hub: HubServer, tmp_path: Path) -> None:
-    assert fetch.run(Request("flat2clay"), Notes()).path == BUNDLED / "flat2clay"
-    copied = fetch.run(Request("flat2clay", tmp_path / "here"), Notes())
+    assert fetch.fetch("flat2clay", Notes()).path == BUNDLED / "flat2clay"
+    copied = fetch.fetch("flat2clay", Notes(), to=tmp_path / "here")
     assert contents(copied.path) == contents(BUNDLED / "flat2clay")
-    assert fetch.plan(Request("flat2clay"), Notes()).to_download == 0
+    assert fetch.preview("flat2clay", Notes()).to_download == 0
     assert hub.requests == []
 
 
 def test_a_model_of_the_users_own(hub: HubServer) -> None:
     tiny.save(store_path("mine"))
     with pytest.raises(UsageError, match="mine is your own"):
-        fetch.run(Request("mine"), Notes())
+        fetch.fetch("mine", Notes())
     assert hub.requests == []
 
 
@@ -84,7 +83,7 @@ def test_a_model_of_the_users_own(hub: HubServer) -> None:
 def test_a_model_of_the_users_own_that_wins_is_mentioned() -> None:
     tiny.save(store_path("clay"))
     notes = Notes()
-    fetch.run(Request("clay"), notes)
+    fetch.fetch("clay", notes)
     assert "which wins over this one until `ugatit models rm clay`" in notes.notes[-1]
 
 
@@ -92,19 +91,19 @@ def test_a_model_of_the_users_own_that_wins_is_mentioned() -> None:
 def test_from_a_folder(hub: HubServer, model: Path, tmp_path: Path) -> None:
     """As on a machine without a network."""
     (model / "README.md").write_text("not in the manifest")
-    installed = fetch.run(Request("clay", source=model), Notes())
+    installed = fetch.fetch("clay", Notes(), from_file=model)
     assert installed.path == store_path("clay")
     assert set(contents(installed.path)) == {"config.json", "model.safetensors", "discriminators.safetensors"}
     receipt = home.load("clay")
     assert receipt is not None
     assert receipt.damage() == []
     with pytest.raises(OutputError, match="exists already") as caught:
-        fetch.run(Request("clay", source=model), Notes())
+        fetch.fetch("clay", Notes(), from_file=model)
     assert "--force" in caught.value.hint
-    fetch.run(Request("clay", source=model / "model.safetensors", force=True), Notes())
+    fetch.fetch("clay", Notes(), from_file=model / "model.safetensors", force=True)
     (tmp_path / "run").mkdir()
     model.rename(tmp_path / "run" / "model")
-    fetch.run(Request("clay", source=tmp_path / "run", force=True), Notes())
+    fetch.fetch("clay", Notes(), from_file=tmp_path / "run", force=True)
     assert hub.requests == []
 
 
@@ -113,10 +112,10 @@ def test_from_a_folder_with_other_files(hub: HubServer, model: Path) -> None:
     path = model / "discriminators.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(ModelError, match=r"discriminators\.safetensors: expected .* bytes with sha256 .*, found"):
-        fetch.run(Request("clay", source=model), Notes())
+        fetch.fetch("clay", Notes(), from_file=model)
     path.unlink()
     with pytest.raises(ModelError, match="can't be read"):
-        fetch.run(Request("clay", source=model), Notes())
+        fetch.fetch("clay", Notes(), from_file=model)
     assert not store_path("clay").exists()
     assert hub.requests == []
 
@@ -127,22 +126,22 @@ def test_from_a_folder_whose_links_lead_out(hub: HubServer, model: Path, tmp_pat
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ModelError, match="a link that leads out of its folder"):
-        fetch.run(Request("clay", source=model), Notes())
+        fetch.fetch("clay", Notes(), from_file=model)
     assert not store_path("clay").exists()
     assert hub.requests == []
 
 
 def test_a_plan(hub: HubServer, entry: Entry, model: Path, tmp_path: Path) -> None:
     for name in ("clay", "me/clay"):
-        plan = fetch.plan(Request(name, tmp_path / "here"), Notes())
+        plan = fetch.preview(name, Notes(), to=tmp_path / "here")
         assert {file.name: file.size for file in plan.files} == {n: len(data) for n, data in contents(model).items()}
         assert plan.to_download == entry.download_size
     assert hub.bytes_sent() == 0
     with pytest.raises(OutputError):
-        fetch.plan(Request("clay", model), Notes())
-    fetch.run(Request("clay"), Notes())
-    assert fetch.plan(Request("clay"), Notes()).to_download == 0
-    assert fetch.plan(Request("clay", force=True), Notes()).to_download == entry.download_size
+        fetch.preview("clay", Notes(), to=model)
+    fetch.fetch("clay", Notes())
+    assert fetch.preview("clay", Notes()).to_download == 0
+    assert fetch.preview("clay", Notes(), force=True).to_download == entry.download_size
 
 
 def test_a_manifest_that_promises_something_else(
@@ -150,6 +149,6 @@ def test_a_manifest_that_promises_something_else(
 ) -> None:
     wrong = {**entry.files, "config.json": FileRecord(10, "0" * 64)}
     know(dataclasses.replace(entry, files=wrong), tmp_path, monkeypatch)
-    for call in (fetch.plan, fetch.run):
+    for call in (fetch.preview, fetch.fetch):
         with pytest.raises(ModelError, match=r"config\.json: expected 10 bytes, the Hub has"):
-            call(Request("clay"), Notes())
+            call("clay", Notes())

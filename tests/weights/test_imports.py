@@ -19,13 +19,12 @@ from tests.hub_client import Notes
 from tests.hub_server import Fault, HubServer
 from tests.weights.test_tensorflow import random_variables, write
 from ugatit_cli.errors import ModelError, OutputError
-from ugatit_cli.weights import fetch, home, imports
+from ugatit_cli.weights import fetch, home
 from ugatit_cli.weights import hub as hub_module
-from ugatit_cli.weights.fetch import Request
+from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.home import home_folder, store_path
 from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml
-from ugatit_cli.weights.store import find_model
 from ugatit_cli.weights.transfer import digest_of
 
 FOLDER = "UGATIT_light_cats_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing"
@@ -92,7 +91,7 @@ def test_a_checkpoint_is_fetched_and_converted_on_first_use(hub: HubServer, publ
     shutil.rmtree(notes.notes[-1].partition(": ")[2])
     asked = len(hub.requests)
     assert find_model("cats", Notes()) == model
-    assert fetch.run(Request("cats"), Notes()) == model
+    assert fetch.fetch("cats", Notes()) == model
     assert len(hub.requests) == asked
 
 
@@ -102,7 +101,7 @@ def test_hashes_of_the_first_use_are_binding(hub: HubServer, published: str, che
     changed[DATA] = changed[DATA][:-1] + bytes([changed[DATA][-1] ^ 1])
     hub.add(ENTRY.repository, changed)
     with pytest.raises(ModelError, match=r"expected sha256 .*, found .* on the Hub") as caught:
-        fetch.run(Request("cats", force=True), Notes())
+        fetch.fetch("cats", Notes(), force=True)
     assert digest_of(checkpoint / "UGATIT.model-1000000.data-00000-of-00001").sha256 in caught.value.message
     assert caught.value.hint.endswith("ugatit models rm cats")
     assert open_model(store_path("cats")).provenance["commit"] == published
@@ -155,7 +154,7 @@ def test_two_checkpoints_of_one_folder_are_remembered_apart(
     find_model("cats", Notes())
     (tmp_path / "weights.toml").write_text("schema = 1\n" + entry_toml(ENTRY) + entry_toml(second), encoding="utf-8")
     find_model("more", Notes())
-    assert all(imports.known_hashes(ENTRY).values())
+    assert all(fetch.known_hashes(ENTRY).values())
     assert published
 
 
@@ -182,7 +181,7 @@ def test_an_index_that_is_none(
     hub: HubServer, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     know(ENTRY, tmp_path, monkeypatch)
-    monkeypatch.setattr(imports, "LARGEST_INDEX", 1000)
+    monkeypatch.setattr(fetch, "LARGEST_INDEX", 1000)
     hub.add(ENTRY.repository, files(checkpoint))
     with pytest.raises(ModelError, match="not the index of a U-GAT-IT checkpoint"):
         find_model("cats", Notes())
@@ -196,7 +195,7 @@ def test_several_at_once_convert_it_once(hub: HubServer, checkpoint: Path) -> No
     said = [Notes() for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(find_model, "cats", said[0])
-        others = [pool.submit(fetch.run, Request("cats"), notes) for notes in said[1:3]]
+        others = [pool.submit(fetch.fetch, "cats", notes) for notes in said[1:3]]
         models = [job.result() for job in (first, *others, pool.submit(find_model, "cats", said[3]))]
     assert len({model.path for model in models}) == 1
     assert sum("converting" in note for notes in said for note in notes.notes) == 1
@@ -231,18 +230,18 @@ def test_a_repository_that_lacks_a_file(
 
 @pytest.mark.usefixtures("published")
 def test_to_a_folder(tmp_path: Path) -> None:
-    model = fetch.run(Request("cats", tmp_path / "here"), Notes())
+    model = fetch.fetch("cats", Notes(), to=tmp_path / "here")
     assert model.path == tmp_path / "here"
     assert not store_path("cats").exists()
     with pytest.raises(OutputError, match="exists already") as caught:
-        fetch.run(Request("cats", tmp_path / "here"), Notes())
+        fetch.fetch("cats", Notes(), to=tmp_path / "here")
     assert "--force" in caught.value.hint
-    assert fetch.run(Request("cats", tmp_path / "here", force=True), Notes()).path == tmp_path / "here"
+    assert fetch.fetch("cats", Notes(), to=tmp_path / "here", force=True).path == tmp_path / "here"
 
 
 @pytest.mark.usefixtures("published")
 def test_a_plan_changes_nothing(hub: HubServer, checkpoint: Path) -> None:
-    plan = fetch.plan(Request("cats"), Notes())
+    plan = fetch.preview("cats", Notes())
     sizes = {name: len(data) for name, data in files(checkpoint).items()}
     assert [(file.name, file.size, file.here) for file in plan.files] == [
         (INDEX, sizes[INDEX], False),
@@ -253,13 +252,13 @@ def test_a_plan_changes_nothing(hub: HubServer, checkpoint: Path) -> None:
     assert hub.bytes_sent() == 0
     assert not store_path("cats").exists()
     find_model("cats", Notes())
-    assert fetch.plan(Request("cats"), Notes()).to_download == 0
+    assert fetch.preview("cats", Notes()).to_download == 0
 
 
 @pytest.mark.parametrize("part", ["", "UGATIT.model-1000000.index", "UGATIT.model-1000000"])
 def test_from_the_users_disk(hub: HubServer, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:  # fmt: skip  # noqa: E501
     know(ENTRY, tmp_path, monkeypatch)
-    model = fetch.run(Request("cats", source=checkpoint / part), Notes())
+    model = fetch.fetch("cats", Notes(), from_file=checkpoint / part)
     assert model.path == store_path("cats")
     assert model.config.domain_b == "dog"
     assert hub.requests == []
@@ -272,11 +271,11 @@ def test_from_the_users_disk_with_known_hashes(
     digest = digest_of(checkpoint / "UGATIT.model-1000000.data-00000-of-00001")
     entry = dataclasses.replace(ENTRY, files={INDEX: None, DATA: FileRecord(digest.size, digest.sha256)})
     know(entry, tmp_path, monkeypatch)
-    assert fetch.run(Request("cats", tmp_path / "good", source=checkpoint), Notes()).config.domain_a == "cat"
+    assert fetch.fetch("cats", Notes(), to=tmp_path / "good", from_file=checkpoint).config.domain_a == "cat"
     path = checkpoint / "UGATIT.model-1000000.data-00000-of-00001"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ModelError, match=r"data-00000-of-00001: expected .* found") as caught:
-        fetch.run(Request("cats", source=checkpoint), Notes())
+        fetch.fetch("cats", Notes(), from_file=checkpoint)
     assert digest.sha256 in caught.value.message
     assert not store_path("cats").exists()
 
@@ -285,7 +284,7 @@ def test_from_the_users_disk_with_known_hashes(
 def test_offline_with_the_checkpoint_in_the_cache(
     published: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    imports.fetch_checkpoint(ENTRY, Notes())
+    fetch.fetch_checkpoint(ENTRY, Notes())
     know(dataclasses.replace(ENTRY, revision=published), tmp_path, monkeypatch)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert find_model("cats", Notes()).provenance["commit"] == published

@@ -9,7 +9,8 @@ import pytest
 from tests import tiny
 from tests.fetched import fetched, stored, use_folders
 from tests.weights.test_catalog import COMMIT, checkpoint
-from ugatit_cli.weights.home import fetched_models, known_models, nearest, not_found, store_folder
+from ugatit_cli.weights.catalog import fetched_models, known_models, nearest, not_found
+from ugatit_cli.weights.home import store_folder
 from ugatit_cli.weights.manifest import read_manifest
 
 

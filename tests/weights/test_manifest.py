@@ -30,13 +30,12 @@ from ugatit_cli.weights.manifest import (
     SOURCES,
     Entry,
     FileRecord,
-    Source,
+    SourceName,
     entry_toml,
     manifest_path,
     read_manifest,
     user_manifest_path,
 )
-from ugatit_cli.weights.store import DEFAULT_MODEL
 
 HASH = "0123456789abcdef" * 4
 COMMIT = "0123456789" * 4
@@ -91,7 +90,7 @@ def write(folder: Path, text: str, name: str = "manifest.toml") -> Path:
 def test_the_manifest_of_the_package() -> None:
     assert manifest_path().is_file()
     entries = read_manifest()
-    assert entries[DEFAULT_MODEL].source == "bundled"
+    assert entries["flat2clay"].source == "bundled"
     papers = ("selfie2anime", "horse2zebra", "cat2dog", "photo2vangogh", "photo2portrait")
     assert set(papers) <= set(entries)
     assert all(entry.name == name and entry.path == manifest_path() for name, entry in entries.items())
@@ -250,7 +249,7 @@ def test_the_users_entries_come_last_or_take_places(config_home: Path) -> None:
     entries = read_manifest()
     assert list(entries) == [*shipped, "zoo"]
     assert (entries["selfie2anime"].source, entries["selfie2anime"].path) == ("hub", path)
-    assert entries[DEFAULT_MODEL] == shipped[DEFAULT_MODEL]
+    assert entries["flat2clay"] == shipped["flat2clay"]
     assert entries["zoo"].path == path
     assert "zoo" not in read_manifest(manifest_path())
 
@@ -319,7 +318,7 @@ DOMAINS = st.text(string.ascii_letters + "\"'é猫", min_size=1, max_size=9)
 
 
 @st.composite
-def file_tables(draw: st.DrawFn, source: Source) -> dict[str, FileRecord | None]:
+def file_tables(draw: st.DrawFn, source: SourceName) -> dict[str, FileRecord | None]:
     if source in ("bundled", "hub"):
         names = [*MODEL_FILES[:2], *draw(st.lists(st.sampled_from(MODEL_FILES[2:]), unique=True))]
         return {name: draw(SIZED) for name in names}

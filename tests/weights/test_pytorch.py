@@ -17,7 +17,7 @@ from torch import Tensor
 from tests.reference import plain_adalin
 from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Variant
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights.convert import convert
+from ugatit_cli.weights.fetch import convert
 from ugatit_cli.weights.official import ImportSettings
 from ugatit_cli.weights.pytorch import import_checkpoint
 

@@ -16,7 +16,7 @@ from tests.hub_client import Notes
 from tests.weights.test_catalog import COMMIT, checkpoint
 from ugatit_cli.errors import ModelError, OutputError, UsageError
 from ugatit_cli.weights import catalog, home, hub_cache
-from ugatit_cli.weights.catalog import known, plan, remove
+from ugatit_cli.weights.catalog import known, removal, remove
 from ugatit_cli.weights.home import BUNDLED, store_folder, store_path
 from ugatit_cli.weights.manifest import read_manifest
 
@@ -51,7 +51,7 @@ def test_a_model_in_the_store() -> None:
     stored("other")
     folder = stored("mine")
     expected = size(folder)
-    removed = plan(known("mine"))
+    removed = removal(known("mine"))
     assert (removed.places, removed.size, removed.only_copy, removed.also) == ([folder], expected, True, ())
     assert folder.is_dir()
     assert remove(removed) == expected
@@ -68,7 +68,7 @@ def test_a_damaged_model_in_the_store(receipt: bool) -> None:
     (folder / "notes").mkdir()
     (folder / "notes" / "my.txt").write_text("text")
     expected = size(folder)
-    assert remove(plan(known("mine"))) == expected
+    assert remove(removal(known("mine"))) == expected
     assert not folder.exists()
     assert home.load_all() == []
 
@@ -82,12 +82,12 @@ def test_a_removal_that_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            remove(plan(known("mine")))
+            remove(removal(known("mine")))
     assert not folder.exists()
     assert home.load_all() == []
     assert len(list(store_folder().iterdir())) == 1
     stored("mine")
-    remove(plan(known("mine")))
+    remove(removal(known("mine")))
     assert list(store_folder().iterdir()) == []
 
 
@@ -95,14 +95,14 @@ def test_unfinished_models_of_others_stay() -> None:
     stored("mine")
     unfinished = store_folder() / ".cats.x1y2.tmp"
     unfinished.mkdir()
-    remove(plan(known("mine")))
+    remove(removal(known("mine")))
     assert list(store_folder().iterdir()) == [unfinished]
 
 
 def test_a_link_in_the_store(model: Path) -> None:
     store_folder().mkdir(parents=True)
     store_path("linked").symlink_to(model)
-    removed = plan(known("linked"))
+    removed = removal(known("linked"))
     assert removed.size == 0
     remove(removed)
     assert list(store_folder().iterdir()) == []
@@ -118,7 +118,7 @@ def test_what_cannot_be_removed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", refuse)
         with pytest.raises(OutputError, match="mine: can't be written"):
-            remove(plan(known("mine")))
+            remove(removal(known("mine")))
     assert known("mine").state == "ready"
     assert home.load("mine") is not None
     assert folder.is_dir()
@@ -126,16 +126,16 @@ def test_what_cannot_be_removed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_not_ours_to_remove(model: Path) -> None:
     with pytest.raises(UsageError, match="flat2clay comes with the package"):
-        plan(known("flat2clay"))
+        removal(known("flat2clay"))
     with pytest.raises(UsageError, match="a folder of your own"):
-        plan(known("./made"))
+        removal(known("./made"))
     assert model.is_dir()
     for name in ("selfie2anime", "horse2zebra"):
         with pytest.raises(ModelError):
-            plan(known(name))
+            removal(known(name))
     # In the user's store, a bundled name is one as any other.
     stored("flat2clay")
-    remove(plan(known("flat2clay")))
+    remove(removal(known("flat2clay")))
     assert known("flat2clay").folder == BUNDLED / "flat2clay"
 
 
@@ -147,7 +147,7 @@ def test_a_fetched_model(cache: Path, model: Path) -> None:
     fetched(cache, model, "bob/dogs", OTHER)
     stored("mine")
     others = below(cache / "models--bob--dogs")
-    removed = plan(known("ann/cats"))
+    removed = removal(known("ann/cats"))
     assert (removed.places, removed.size, removed.only_copy) == ([receipt.folder], size(model), False)
     assert remove(removed) == size(model)
     assert not (cache / "models--ann--cats").exists()
@@ -160,7 +160,7 @@ def test_only_one_commit_of_several(cache: Path, model: Path) -> None:
     old = fetched(cache, model, "ann/cats", COMMIT, f"ann/cats@{COMMIT}", branch="")
     (model / "README.md").write_text("new")
     fetched(cache, model, "ann/cats", OTHER)
-    removed = plan(known("ann/cats"))
+    removed = removal(known("ann/cats"))
     assert removed.size == 3  # all but the card is in both
     assert remove(removed) == 3
     assert known(f"ann/cats@{COMMIT}").state == "ready"
@@ -174,7 +174,7 @@ def test_a_copied_repository_has_the_same_commits(cache: Path, model: Path) -> N
     for name in names:
         fetched(cache, model, name, COMMIT)
     for index, name in enumerate(names):
-        remove(plan(known(name)))
+        remove(removal(known(name)))
         assert sorted(path.name for path in cache.glob("models--*")) == [
             f"models--{other.replace('/', '--')}" for other in names[index + 1 :]
         ]
@@ -183,7 +183,7 @@ def test_a_copied_repository_has_the_same_commits(cache: Path, model: Path) -> N
 def test_names_of_the_same_commit_go_together(cache: Path, model: Path) -> None:
     fetched(cache, model, "ann/cats", COMMIT)
     fetched(cache, model, "ann/cats", COMMIT, f"ann/cats@{COMMIT}")
-    removed = plan(known("ann/cats"))
+    removed = removal(known("ann/cats"))
     assert removed.also == (f"ann/cats@{COMMIT}",)
     remove(removed)
     assert home.load_all() == []
@@ -194,7 +194,7 @@ def test_a_cache_below_a_link(cache: Path, model: Path, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     cache.symlink_to(tmp_path / "real")
     fetched(cache, model, "ann/cats", COMMIT)
-    remove(plan(known("ann/cats")))
+    remove(removal(known("ann/cats")))
     assert below(tmp_path / "real") == []
 
 
@@ -212,7 +212,7 @@ class Aloud(Notes):
 
 def test_a_fetch_that_goes_on_ends_first(cache: Path, model: Path) -> None:
     folder, listener = fetched(cache, model, "ann/cats", COMMIT).folder, Aloud()
-    thread = threading.Thread(target=remove, args=(plan(known("ann/cats")), listener))
+    thread = threading.Thread(target=remove, args=(removal(known("ann/cats")), listener))
     with hub_cache.locked("ann/cats", Notes()):
         thread.start()
         assert listener.heard.wait(10)
@@ -229,7 +229,7 @@ def test_a_damaged_model_in_the_cache(cache: Path, model: Path, kind: str) -> No
     links = sorted(receipt.folder.iterdir())
     for link in links if kind == "all links" else links[:1]:
         (link.resolve() if kind == "blob" else link).unlink()
-    remove(plan(known("ann/cats")))
+    remove(removal(known("ann/cats")))
     assert home.load_all() == []
     assert not (cache / "models--ann--cats").exists()
 
@@ -243,9 +243,9 @@ def test_a_removal_from_the_cache_that_is_killed(cache: Path, model: Path, monke
     with monkeypatch.context() as patch:
         patch.setattr(home, "remove", killed)
         with pytest.raises(KeyboardInterrupt):
-            remove(plan(known("ann/cats")))
+            remove(removal(known("ann/cats")))
     assert known("ann/cats").state == "not fetched"
-    assert remove(plan(known("ann/cats"))) == 0
+    assert remove(removal(known("ann/cats"))) == 0
     assert home.load_all() == []
 
 
@@ -253,7 +253,7 @@ def test_a_model_that_resists(cache: Path, model: Path, monkeypatch: pytest.Monk
     fetched(cache, model, "ann/cats", COMMIT)
     monkeypatch.setattr(catalog, "_strategy", lambda _: None)
     with pytest.raises(OutputError, match=r"can't be removed"):
-        remove(plan(known("ann/cats")))
+        remove(removal(known("ann/cats")))
     assert known("ann/cats").state == "ready"
 
 
@@ -263,7 +263,7 @@ def test_a_receipt_that_leads_elsewhere(tmp_path: Path, model: Path) -> None:
     home.save(home.of_folder("ann/cats", folder, ["config.json"], "ann/cats", COMMIT))
     before = below(folder)
     with pytest.raises(OutputError):
-        remove(plan(known("ann/cats")))
+        remove(removal(known("ann/cats")))
     assert below(folder) == before
 
 
@@ -274,7 +274,7 @@ def test_an_import_goes_with_its_checkpoint(cache: Path) -> None:
     receipt = checkpoint(cache, read_manifest()["selfie2anime"])
     folder = stored("selfie2anime")
     expected = size(folder) + sum(stamp.size for stamp in receipt.files.values())
-    removed = plan(known("selfie2anime"))
+    removed = removal(known("selfie2anime"))
     assert removed.places == [folder, receipt.folder]
     assert remove(removed) == expected
     assert not folder.exists()
@@ -284,7 +284,7 @@ def test_an_import_goes_with_its_checkpoint(cache: Path) -> None:
 
 def test_a_checkpoint_that_was_never_converted(cache: Path) -> None:
     receipt = checkpoint(cache, read_manifest()["selfie2anime"])
-    removed = plan(known("selfie2anime"))
+    removed = removal(known("selfie2anime"))
     assert (removed.places, removed.only_copy) == ([receipt.folder], False)
     remove(removed)
     assert below(cache) == []

@@ -14,10 +14,11 @@ from tests.hub_server import HubServer
 from ugatit_cli.config import DIRECTIONS, ModelConfig
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.nn.generator import Generator
+from ugatit_cli.weights.catalog import known_models
+from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.folder import save_model
 from ugatit_cli.weights.home import store_folder, store_path
 from ugatit_cli.weights.manifest import FileRecord, entry_toml, read_manifest
-from ugatit_cli.weights.store import DEFAULT_MODEL, find_model, known_models
 from ugatit_cli.weights.transfer import digest_of
 
 
@@ -61,19 +62,19 @@ def test_names_that_are_none(name: str) -> None:
 
 
 def test_the_default_model_is_there() -> None:
-    model = find_model(DEFAULT_MODEL)
-    entry = read_manifest()[DEFAULT_MODEL]
+    model = find_model("flat2clay")
+    entry = read_manifest()["flat2clay"]
     assert (model.config.domain_a, model.config.domain_b) == entry.domains
     assert model.config.image_size == entry.image_size
 
 
 def test_the_store_wins_over_the_manifest_and_folders(home: Path) -> None:
-    make(Path(DEFAULT_MODEL), "folder")
-    assert find_model(DEFAULT_MODEL).config.domain_b == read_manifest()[DEFAULT_MODEL].domains[1]
-    make(home / "models" / DEFAULT_MODEL, "stored")
-    assert find_model(DEFAULT_MODEL).config.domain_b == "stored"
-    assert find_model(f"./{DEFAULT_MODEL}").config.domain_b == "folder"
-    assert find_model(str(Path(DEFAULT_MODEL).absolute())).config.domain_b == "folder"
+    make(Path("flat2clay"), "folder")
+    assert find_model("flat2clay").config.domain_b == read_manifest()["flat2clay"].domains[1]
+    make(home / "models" / "flat2clay", "stored")
+    assert find_model("flat2clay").config.domain_b == "stored"
+    assert find_model("./flat2clay").config.domain_b == "folder"
+    assert find_model(str(Path("flat2clay").absolute())).config.domain_b == "folder"
 
 
 def test_a_name_in_the_store(home: Path) -> None:
@@ -82,9 +83,9 @@ def test_a_name_in_the_store(home: Path) -> None:
 
 
 def test_a_damaged_model_in_the_store_is_not_passed_over(home: Path) -> None:
-    (home / "models" / DEFAULT_MODEL).mkdir(parents=True)
+    (home / "models" / "flat2clay").mkdir(parents=True)
     with pytest.raises(ModelError, match="no such file") as caught:
-        find_model(DEFAULT_MODEL)
+        find_model("flat2clay")
     assert str(home) in caught.value.message
 
 
@@ -214,12 +215,12 @@ def test_nothing_near(name: str) -> None:
         find_model(name)
     assert repr(name) in caught.value.message
     assert caught.value.hint.startswith("Known models: ")
-    assert DEFAULT_MODEL in caught.value.hint
+    assert "flat2clay" in caught.value.hint
 
 
 def test_known_models(home: Path) -> None:
     assert known_models() == sorted(read_manifest())
-    for name in ("zebra", DEFAULT_MODEL, ".zebra.tmp"):
+    for name in ("zebra", "flat2clay", ".zebra.tmp"):
         (home / "models" / name).mkdir(parents=True)
     (home / "models" / "file").touch()
     assert known_models() == sorted({*read_manifest(), "zebra"})

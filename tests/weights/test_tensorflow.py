@@ -18,7 +18,7 @@ from torch import Tensor
 from tests.tensor_bundle_writer import Array, write_bundle
 from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Variant
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights.convert import convert
+from ugatit_cli.weights.fetch import convert
 from ugatit_cli.weights.folder import ModelFolder
 from ugatit_cli.weights.official import ImportSettings
 from ugatit_cli.weights.tensorflow import GENERATOR_SCOPES, TensorBundle, checkpoint_prefix, import_checkpoint

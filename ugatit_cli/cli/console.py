@@ -287,14 +287,14 @@ def showing() -> Iterator[Listener]:
 
 
 def find_model(name: str) -> ModelFolder:
-    """`weights.store.find_model`, which shows what it fetches.
+    """`weights.fetch.find_model`, which shows what it fetches.
 
     Raises:
         ModelError: there is none, or it can't be fetched.
         OutputError: what was fetched can't be written.
         Interrupted: Ctrl-C while it is fetched.
     """
-    from ugatit_cli.weights import store
+    from ugatit_cli.weights import fetch
 
     with showing() as listener:
-        return store.find_model(name, listener)
+        return fetch.find_model(name, listener)

@@ -1,10 +1,10 @@
-"""`ugatit convert`: official checkpoints become model folders."""
+"""`ugatit fetch` and `ugatit convert`: models of the Hub and the authors' checkpoints become model folders here."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,9 +12,6 @@ from ugatit_cli.cli import console
 from ugatit_cli.cli.options import DryRunOption, parse_domains
 from ugatit_cli.errors import UsageError
 from ugatit_cli.wording import byte_size
-
-if TYPE_CHECKING:
-    from ugatit_cli.weights.fetch import Plan
 
 
 def fetch(
@@ -59,33 +56,29 @@ def fetch(
 
     if dry_run and from_file is not None:
         raise UsageError("--dry-run and --from-file contradict each other")
-    request = fetch_module.Request(model, to, force=force, source=from_file)
+    to = to.expanduser() if to is not None else None
+    from_file = from_file.expanduser() if from_file is not None else None
     with console.showing() as listener:
         if dry_run:
-            plan = fetch_module.plan(request, listener)
+            preview = fetch_module.preview(model, listener, to=to, force=force)
         else:
-            found = fetch_module.run(request, listener)
+            found = fetch_module.fetch(model, listener, to=to, force=force, from_file=from_file)
     if dry_run:
-        _say(plan)
+        for file in preview.files:
+            size = byte_size(file.size) if file.size is not None else "size unknown"
+            console.result(f"{file.name}\t{size}\t{'here already' if file.here else 'to download'}")
+        for text in preview.notes:
+            console.note(text)
+        console.note(f"{byte_size(preview.to_download)} to download; nothing was changed")
         return
-    size = sum(path.stat().st_size for path in (found.weights, found.discriminators) if path is not None)
+    size = byte_size(sum(path.stat().st_size for path in (found.weights, found.discriminators) if path is not None))
     config = found.config
     console.note(
         f"{config.domain_a} <-> {config.domain_b}: {config.variant}, {config.channels} channels, "
-        f"{config.image_size} px, {byte_size(size)}"
+        f"{config.image_size} px, {size}"
     )
     console.note(f"translate with: ugatit translate PICTURES --model {shlex.quote(str(to or model))} -o out/")
     console.result(str(found.path))
-
-
-def _say(plan: Plan) -> None:
-    for file in plan.files:
-        size = byte_size(file.size) if file.size is not None else "size unknown"
-        state = "here already" if file.here else "to download"
-        console.result(f"{file.name}\t{size}\t{state}")
-    for text in plan.notes:
-        console.note(text)
-    console.note(f"{byte_size(plan.to_download)} to download; nothing was changed")
 
 
 def convert(
@@ -127,23 +120,19 @@ def convert(
     `ugatit convert UGATIT_selfie2anime_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing --name selfie2anime --domains
     selfie,anime`
     """
-    from ugatit_cli.weights import convert as convert_module
-    from ugatit_cli.weights.home import store_path
-    from ugatit_cli.weights.imports import keep_receipt
+    from ugatit_cli.weights import fetch as fetch_module
+    from ugatit_cli.weights.home import BUNDLED, store_path
     from ugatit_cli.weights.official import ImportSettings
-    from ugatit_cli.weights.store import bundled_models
 
     if (out_dir is None) == (name is None):
         raise UsageError("give either OUT_DIR or --name NAME")
-    if name in bundled_models():
-        raise UsageError(f"{name} is the name of a bundled model", "Choose another --name.")
     folder = store_path(name) if name is not None else Path(str(out_dir)).expanduser()
+    if name is not None and (BUNDLED / name).is_dir():
+        raise UsageError(f"{name} is the name of a bundled model", "Choose another --name.")
     settings = ImportSettings(parse_domains(domains) if domains else None, image_size, smoothing)
-    model, notes = convert_module.convert(
-        checkpoint.expanduser(), folder, settings, storage=dtype, overwrite=overwrite
-    )
+    model, notes = fetch_module.convert(checkpoint.expanduser(), folder, settings, storage=dtype, overwrite=overwrite)
     if name is not None:
-        keep_receipt(name, model)
+        fetch_module.keep_receipt(name, model)
     for text in notes:
         console.note(f"note: {text}")
     config = model.config

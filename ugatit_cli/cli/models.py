@@ -469,7 +469,7 @@ def rm(
     from ugatit_cli.weights import catalog as catalog_module
     from ugatit_cli.weights.catalog import known
 
-    planned = catalog_module.plan(known(name))
+    planned = catalog_module.removal(known(name))
     if planned.also:
         verb = "goes" if len(planned.also) == 1 else "go"
         console.note(f"the same files are known as {', '.join(planned.also)}, which {verb} with them")

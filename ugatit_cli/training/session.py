@@ -40,8 +40,8 @@ from ugatit_cli.training.trainer import (
     make_networks,
     with_augmentation,
 )
+from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.folder import ModelFolder, open_model
-from ugatit_cli.weights.store import find_model
 
 STEPS = 3
 # Share of a GPU's memory that a batch may take: samples and other programs need some, too.

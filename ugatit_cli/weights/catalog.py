@@ -1,9 +1,13 @@
-"""All models that this machine knows of: what they are, whether they are here, and whether they are as they were."""
+"""What `--model NAME` means, and all models that this machine knows of: listed, shown, checked and removed.
+
+Nothing here asks a network, or needs torch unless a model seems damaged.
+"""
 # ruff: noqa: PTH110, PTH112, PTH113
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import os
 import re
@@ -20,29 +24,127 @@ from ugatit_cli.files import hidden, reported, sync_folder
 from ugatit_cli.weights import home, hub_cache
 from ugatit_cli.weights.home import (
     BUNDLED,
-    CONFIG_FILE,
     Receipt,
     Stamp,
-    fetched_models,
     holds_model,
-    is_fetched_model,
-    nearest,
-    not_found,
     store_folder,
     store_path,
     stored_models,
 )
-from ugatit_cli.weights.hub import HubId, Listener, Silent, parse_hub_id
-from ugatit_cli.weights.manifest import MODEL_FILES, MODEL_NAME, Entry, read_manifest
+from ugatit_cli.weights.hub import NEWEST, HubId, Listener, Silent, parse_hub_id
+from ugatit_cli.weights.manifest import MODEL_FILES, MODEL_NAME, Entry, SourceName, read_manifest
 
 if TYPE_CHECKING:
     from huggingface_hub import DeleteCacheStrategy
 
 
 State = Literal["ready", "not fetched", "no weights", "damaged"]
-Kind = Literal["bundled", "hub", "import", "train", "store", "folder"]
+Kind = SourceName | Literal["store", "folder"]
 
+CONFIG_FILE: Final = "config.json"
 CARD_FILE: Final = "README.md"
+
+
+# --- Names ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a name stands for; nothing of it has been opened.
+
+    Attributes:
+        name: as it was given.
+        kind: where the model is taken from: the user's store, the manifest's entry, a folder, or a Hub id.
+        path: where it is: in the store, in the package, or a folder of the user's; None: it may have to be fetched.
+        origin: where it can be fetched from, even if `path` wins: the manifest's entry of this name, or the
+            repository of which the name is the id.
+    """
+
+    name: str
+    kind: Kind
+    path: Path | None
+    origin: Entry | HubId | None
+
+
+def resolve(name: str) -> Source:
+    """What a name, path or Hub id stands for, here or not: the same for using, showing, fetching and removing it.
+
+    Names win over folders of the same name, unless nothing but that folder has such a model; folders win over Hub
+    ids. `./NAME` is always a folder.
+
+    Raises:
+        UsageError: an empty name.
+        ModelError: it stands for nothing (says where it looked), or a manifest has mistakes.
+    """
+    if not name:  # a path would be the working folder
+        raise UsageError("the model has no name", "Name one: `ugatit models` lists them.")
+    path, origin = Path(name).expanduser(), None
+    if MODEL_NAME.fullmatch(name):
+        origin = read_manifest().get(name)
+        named = _named(name, origin)
+        if named is not None and not (named.kind in ("import", "train") and holds_model(path)):
+            return named
+    identity = origin or parse_hub_id(name)
+    if os.path.exists(path):
+        return Source(name, "folder", path, identity)
+    if identity is None:
+        raise not_found(name)
+    return Source(name, "hub", None, identity)
+
+
+def _named(name: str, entry: Entry | None) -> Source | None:
+    """A model of the store, or else of the manifest."""
+    if os.path.isdir(store_path(name)):
+        return Source(name, "store", store_path(name), entry)
+    if entry is None:
+        return None
+    return Source(name, entry.source, BUNDLED / name if entry.source == "bundled" else None, entry)
+
+
+def not_found(name: str) -> ModelError:
+    """The error for a name that nothing has: where it was looked for, and what comes near."""
+    near = nearest(name)
+    suggestion = f"Did you mean {near}? " if near else ""
+    return ModelError(
+        f"no model {name!r}: no such folder, nothing of that name in {store_folder()}, not in the manifest",
+        f"{suggestion}Known models: {', '.join(known_models())}. `ugatit models` tells more; those on the Hub are "
+        "OWNER/NAME.",
+    )
+
+
+def no_weights(entry: Entry) -> ModelError:
+    """The error for a model that nobody has published: says how to train it."""
+    return ModelError(f"nobody has published weights of {entry.name}", entry.instructions.strip())
+
+
+def known_models() -> list[str]:
+    """Names that are in the manifest or in the store."""
+    return sorted({*read_manifest(), *stored_models()})
+
+
+def fetched_models() -> list[Receipt]:
+    """What was fetched from the Hub as a model; not what is in the store, or an official checkpoint."""
+    return [receipt for receipt in home.load_all() if _is_fetched_model(receipt)]
+
+
+def _is_fetched_model(receipt: Receipt) -> bool:
+    return CONFIG_FILE in receipt.files and "/" in receipt.key
+
+
+def nearest(name: str) -> str:
+    """The known name, or id of a fetched model, that is most like this one as a whole or in a part; empty if none."""
+    names = [*(receipt.key for receipt in fetched_models()), *known_models()]
+    parts = {part: key for key in names for part in (*key.partition("@")[0].split("/"), key)}
+    return next((parts[near] for near in difflib.get_close_matches(name, parts, n=1)), "")
+
+
+def checkpoint_key(entry: Entry) -> str:
+    """The name of the receipt of an official checkpoint."""
+    index = next(name for name in entry.files if name.endswith(".index"))
+    return f"{HubId(entry.repository, entry.revision or NEWEST)}/{index}"
+
+
+# --- What is known of a model --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -170,16 +272,11 @@ def _licence_on_card(path: Path) -> str | None:
 
 def absent(known: Known) -> ModelError:
     """The error for a model that is not here, with the way to get it."""
-    if known.kind == "train":
-        message = f"nobody has published weights of {known.name}"
-    else:
-        message = f"{known.name} is not on this machine"
+    if known.kind == "train" and known.entry is not None:
+        return no_weights(known.entry)
     words, command = known.next_step
     instructions = known.entry.instructions.strip() if known.entry is not None else ""
-    return ModelError(message, f"{words}: {command}" if command else instructions)
-
-
-# --- What there is -------------------------------------------------------------------------------------
+    return ModelError(f"{known.name} is not on this machine", f"{words}: {command}" if command else instructions)
 
 
 def catalog() -> list[Known]:
@@ -190,10 +287,10 @@ def catalog() -> list[Known]:
     """
     entries = read_manifest()
     others = sorted(set(stored_models()) - set(entries))
-    listed = [_named(name, entries.get(name)) for name in [*entries, *others]]
+    sources = (_named(name, entries.get(name)) for name in [*entries, *others])
+    listed = [_described(source) for source in sources if source is not None]
     covered = {one.receipt.key for one in listed if one.receipt is not None}
-    fetched = [one for one in fetched_models() if one.key not in covered]
-    return listed + [_from_hub(one.key, one) for one in fetched]
+    return listed + [_from_hub(one.key, one) for one in fetched_models() if one.key not in covered]
 
 
 def known(name: str) -> Known:
@@ -203,48 +300,36 @@ def known(name: str) -> Known:
         ModelError: nothing of that name, or no model at that path.
         UsageError: an empty name.
     """
-    if not name:  # a path would be the working folder
-        raise UsageError("the model has no name", "Name one: `ugatit models` lists them.")
-    entry = None
-    if MODEL_NAME.fullmatch(name):
-        entry = read_manifest().get(name)
-        if os.path.isdir(store_path(name)):
-            return _named(name, entry)
-    path = Path(name).expanduser()
-    if entry is not None and not (entry.source in ("import", "train") and holds_model(path)):
-        return _named(name, entry)
-    if os.path.exists(path):
-        return _at(name, path)
-    return _by_hub_id(name)
+    return _described(resolve(name))
 
 
-def _by_hub_id(name: str) -> Known:
-    identity = parse_hub_id(name)
-    if identity is None:
-        raise not_found(name)
-    receipt = home.load(str(identity))
-    if receipt is None or not is_fetched_model(receipt):
+def _described(source: Source) -> Known:
+    name, origin = source.name, source.origin
+    entry = origin if isinstance(origin, Entry) else None
+    if source.kind == "folder" and source.path is not None:
+        return _at(name, source.path)
+    if source.kind == "store":
+        # Other entries are about other weights than those that a user has put there under their name.
+        own = entry if entry is not None and entry.source == "import" else None
+        return _here(Known(name, "store", entry=own, receipt=home.load(name), folder=source.path))
+    if source.kind == "bundled":
+        return _here(Known(name, "bundled", entry=entry, folder=source.path))
+    if entry is None:
+        return _by_hub_id(str(origin), name)
+    if source.kind == "hub":
+        return _from_hub(name, home.load(str(HubId(entry.repository, entry.revision))), entry)
+    return Known(name, source.kind, "no weights" if source.kind == "train" else "not fetched", entry=entry)
+
+
+def _by_hub_id(identity: str, name: str) -> Known:
+    receipt = home.load(identity)
+    if receipt is None or not _is_fetched_model(receipt):
         near = nearest(name)
         raise ModelError(
             f"no folder {name} here, and nothing fetched from the Hub as {identity}",
             (f"Did you mean {near}? If not, fetch it" if near else "Fetch it") + f": ugatit fetch {identity}",
         )
-    return _from_hub(str(identity), receipt)
-
-
-def _named(name: str, entry: Entry | None) -> Known:
-    stored = store_path(name)
-    if os.path.isdir(stored):
-        # Other entries are about other weights than those that a user has put there under their name.
-        own = entry if entry is not None and entry.source == "import" else None
-        return _here(Known(name, "store", entry=own, receipt=home.load(name), folder=stored))
-    if entry is None:  # it has just been removed
-        raise ModelError(f"{name} is not on this machine")
-    if entry.source == "bundled":
-        return _here(Known(name, "bundled", entry=entry, folder=BUNDLED / name))
-    if entry.source == "hub":
-        return _from_hub(name, home.load(str(HubId(entry.repository, entry.revision))), entry)
-    return Known(name, entry.source, "no weights" if entry.source == "train" else "not fetched", entry=entry)
+    return _from_hub(identity, receipt)
 
 
 def _from_hub(name: str, receipt: Receipt | None, entry: Entry | None = None) -> Known:
@@ -327,8 +412,6 @@ def checkpoint_of(known: Known) -> Receipt | None:
     """The official checkpoint of an `import` entry, if it is still in the Hub's cache."""
     if known.entry is None or known.entry.source != "import" or not known.entry.repository:
         return None
-    from ugatit_cli.weights.imports import checkpoint_key
-
     receipt = home.load(checkpoint_key(known.entry))
     return receipt if receipt is not None and os.path.isdir(receipt.folder) else None
 
@@ -415,7 +498,7 @@ class Removal:
         return [path for path in there if path is not None and path.is_dir()]
 
 
-def plan(known: Known) -> Removal:
+def removal(known: Known) -> Removal:
     """What `remove` would do; changes nothing.
 
     Raises:
@@ -441,7 +524,7 @@ def plan(known: Known) -> Removal:
     return Removal(known, stored, fetched, size, also, stored is not None and known.hub is None)
 
 
-def remove(removal: Removal, listener: Listener | None = None) -> int:
+def remove(planned: Removal, listener: Listener | None = None) -> int:
     """Removes a model; killed in between, it is there, or damaged and removed by the next call.
 
     Returns:
@@ -450,15 +533,15 @@ def remove(removal: Removal, listener: Listener | None = None) -> int:
     Raises:
         OutputError: something can't be removed.
     """
-    if removal.stored is not None:
-        _remove_stored(removal.known.name, removal.stored)
-    if removal.fetched is not None:
-        with hub_cache.locked(removal.fetched.repository, listener or Silent()):
-            _remove_fetched(removal.fetched)
+    if planned.stored is not None:
+        _remove_stored(planned.known.name, planned.stored)
+    if planned.fetched is not None:
+        with hub_cache.locked(planned.fetched.repository, listener or Silent()):
+            _remove_fetched(planned.fetched)
             # Last: until then it is known what is to be removed.
-            for receipt in _same_files(removal.fetched):
+            for receipt in _same_files(planned.fetched):
                 home.remove(receipt.key)
-    return removal.size
+    return planned.size
 
 
 # --- The store -----------------------------------------------------------------------------------------

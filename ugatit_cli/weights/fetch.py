@@ -1,37 +1,120 @@
-"""What `ugatit fetch` is asked for: from a name to a model folder, whatever its source."""
+"""From a name to a model folder, whatever its source: used where it is, fetched from the Hub, or converted.
+
+Official checkpoints are fetched or found on disk, remembered, and converted with the settings of the manifest.
+"""
+# ruff: noqa: PTH112
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
 
+from ugatit_cli.config import Precision
+from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import ModelError, UsageError
-from ugatit_cli.weights import hub_cache, hub_models, imports
-from ugatit_cli.weights.folder import GENERATORS_FILE, ModelFolder, check_target, copy_model, open_model
-from ugatit_cli.weights.home import BUNDLED, store_path
-from ugatit_cli.weights.hub import HubId, Listener, RemoteFile, parse_hub_id
+from ugatit_cli.files import reported
+from ugatit_cli.weights import home, hub, hub_cache, hub_models, pytorch, tensorflow
+from ugatit_cli.weights.catalog import checkpoint_key, no_weights, resolve
+from ugatit_cli.weights.folder import (
+    GENERATORS_FILE,
+    MODEL_FILES,
+    ModelFolder,
+    check_target,
+    copy_model,
+    open_model,
+    save_model,
+)
+from ugatit_cli.weights.home import BUNDLED, Receipt, Stamp, home_folder, store_path
+from ugatit_cli.weights.hub import NEWEST, HubId, Listener, RemoteFile, Silent
 from ugatit_cli.weights.hub_cache import Records
-from ugatit_cli.weights.manifest import Entry, read_manifest
-from ugatit_cli.weights.store import not_found
+from ugatit_cli.weights.manifest import Entry, FileRecord
+from ugatit_cli.weights.official import Imported, ImportSettings
+from ugatit_cli.weights.tensorflow import TensorBundle, checkpoint_prefix
 from ugatit_cli.weights.transfer import digest_of
 
+# That of the full model has 31 kB; it is read whole.
+LARGEST_INDEX: Final = 1 << 26
 
-@dataclass(frozen=True)
-class Request:
-    """What the user wants.
 
-    Attributes:
-        name: a manifest's name or a Hub id.
-        folder: write a model folder there instead of keeping it in the cache or store.
-        force: download it again.
-        source: take it from there instead of a network.
+def find_model(name: str, listener: Listener | None = None) -> ModelFolder:
+    """Opens the model that a name, path or Hub id stands for (`catalog.resolve`); fetches it on its first use.
+
+    Raises:
+        ModelError: nothing there (says where it looked), the model is damaged, or it can't be fetched.
+        UsageError: an empty name.
+        OutputError: what was fetched can't be written.
     """
+    source, listener = resolve(name), listener or Silent()
+    origin = source.origin
+    if source.path is not None or origin is None:
+        return open_model(source.path or Path(name))
+    if isinstance(origin, Entry):
+        if origin.source == "train":
+            raise no_weights(origin)
+        if origin.source == "import":
+            return _fetch_import(origin, listener)
+        return hub_models.use_model(hub_models.wanted_by(origin), listener)
+    try:
+        return hub_models.use_model(hub_models.Wanted(origin), listener)
+    except ModelError as error:
+        if home.load(str(origin)) is not None:
+            raise
+        # A mistyped path looks like a Hub id.
+        raise ModelError(f"no folder {origin} here; {error.message}", error.hint) from error
 
-    name: str
-    folder: Path | None = None
-    force: bool = False
-    source: Path | None = None
+
+def fetch(
+    name: str, listener: Listener, *, to: Path | None = None, force: bool = False, from_file: Path | None = None
+) -> ModelFolder:
+    """Fetches a model, or makes sure that it is here and up to date.
+
+    Args:
+        name: a manifest's name or a Hub id.
+        to: write a model folder there instead of keeping it in the cache or store.
+        force: download it again, and replace what is there.
+        from_file: take it from there instead of a network: a model folder, or an official checkpoint.
+
+    Raises:
+        UsageError: options that don't go with this model, or a model of the user's own.
+        ModelError: there is none of that name, it can't be fetched, or isn't what it should be.
+        OutputError: it can't be written.
+    """
+    if to is not None:
+        check_target(to, overwrite=force, option="--force")
+    wanted = _wanted(name)
+    if from_file is not None:
+        return _from_file(wanted, from_file, to, listener, force=force)
+    if isinstance(wanted, HubId):
+        model = hub_models.fetch_model(hub_models.Wanted(wanted), listener, force=force)
+    elif wanted.source == "import":
+        if to is None and not force and os.path.isdir(store_path(name)):
+            listener.note(f"{name} is here already; --force fetches and converts it again")
+            return open_model(store_path(name))
+        return _fetch_import(wanted, listener, folder=to, force=force)
+    elif wanted.source == "bundled":
+        listener.note(f"{name} comes with the package")
+        model = open_model(BUNDLED / name)
+    else:
+        model = hub_models.fetch_model(hub_models.wanted_by(wanted), listener, force=force)
+        if os.path.isdir(store_path(name)):
+            listener.note(
+                f"note: your store has a model {name} of its own, which wins over this one until "
+                f"`ugatit models rm {name}`"
+            )
+    return copy_model(model, to, overwrite=force, option="--force") if to is not None else model
+
+
+def _wanted(name: str) -> Entry | HubId:
+    source = resolve(name)
+    if source.origin is None:
+        raise UsageError(f"{name} is your own: there is nothing to fetch", f"It is in {source.path}.")
+    if isinstance(source.origin, Entry) and source.origin.source == "train":
+        raise no_weights(source.origin)
+    return source.origin
 
 
 @dataclass(frozen=True)
@@ -44,11 +127,11 @@ class PlannedFile:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Preview:
     """What fetching would do."""
 
     files: tuple[PlannedFile, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def to_download(self) -> int:
@@ -56,65 +139,34 @@ class Plan:
         return sum(file.size or 0 for file in self.files if not file.here)
 
 
-def run(request: Request, listener: Listener) -> ModelFolder:
-    """Fetches a model.
-
-    Raises:
-        UsageError: options that don't go with this model.
-        ModelError: there is none of that name, it can't be fetched, or isn't what it should be.
-        OutputError: it can't be written.
-    """
-    folder = request.folder.expanduser() if request.folder is not None else None
-    if folder is not None:
-        check_target(folder, overwrite=request.force, option="--force")
-    wanted = _named(request.name)
-    if request.source is not None:
-        return _from_file(wanted, request.source.expanduser(), folder, listener, force=request.force)
+def preview(name: str, listener: Listener, *, to: Path | None = None, force: bool = False) -> Preview:
+    """What `fetch` would download. Raises the same errors."""
+    if to is not None:
+        check_target(to, overwrite=force, option="--force")
+    wanted = _wanted(name)
+    notes: tuple[str, ...] = ()
     if isinstance(wanted, HubId):
-        model = hub_models.fetch_model(hub_models.Wanted(wanted), listener, force=request.force)
-    elif wanted.source == "import":
-        return _import(wanted, folder, listener, force=request.force)
+        remotes = hub_models.locate_model(hub_models.Wanted(wanted), listener)
     elif wanted.source == "bundled":
-        listener.note(f"{wanted.name} comes with the package")
-        model = open_model(BUNDLED / wanted.name)
+        records = wanted.files.items()
+        files = (PlannedFile(file, record.size if record else None, here=True) for file, record in records)
+        return Preview(tuple(files), (f"{name} comes with the package",))
+    elif wanted.source == "hub":
+        remotes = hub_models.locate_model(hub_models.wanted_by(wanted), listener)
     else:
-        model = hub_models.fetch_model(hub_models.wanted_by(wanted), listener, force=request.force)
-        if store_path_exists(wanted.name):
-            listener.note(
-                f"note: your store has a model {wanted.name} of its own, which wins over this one until "
-                f"`ugatit models rm {wanted.name}`"
-            )
-    return copy_model(model, folder, overwrite=request.force, option="--force") if folder is not None else model
+        if to is None and os.path.isdir(store_path(name)) and not force:
+            return Preview((), (f"{name} is here already, in {store_path(name)}",))
+        remotes, notes = _locate_checkpoint(wanted, listener), (f"then converted to {to or store_path(name)}",)
+    return Preview(
+        tuple(
+            PlannedFile(remote.name, remote.size, here=hub_cache.on_disk(remote) is not None and not force)
+            for remote in remotes.values()
+        ),
+        notes,
+    )
 
 
-def _named(name: str) -> Entry | HubId:
-    entry = read_manifest().get(name)
-    if entry is not None:
-        if entry.source == "train":
-            raise ModelError(f"nobody has published weights of {name}", entry.instructions.strip())
-        return entry
-    identity = parse_hub_id(name)
-    if identity is not None:
-        return identity
-    if store_path_exists(name):
-        raise UsageError(f"{name} is your own: there is nothing to fetch", f"It is in {store_path(name)}.")
-    raise not_found(name)
-
-
-def store_path_exists(name: str) -> bool:
-    """Whether the store has a model of that name."""
-    try:
-        return store_path(name).is_dir()
-    except (UsageError, OSError):
-        return False
-
-
-def _import(entry: Entry, folder: Path | None, listener: Listener, *, force: bool) -> ModelFolder:
-    if folder is None and not force and store_path_exists(entry.name):
-        listener.note(f"{entry.name} is here already; --force fetches and converts it again")
-        return open_model(store_path(entry.name))
-    there = not force and folder is None
-    return imports.fetch_import(entry, listener, folder=folder, force=force, unless_there=there)
+# --- From the user's disk ------------------------------------------------------------------------------
 
 
 def _from_file(
@@ -128,16 +180,17 @@ def _from_file(
     if not source.exists() and not Path(f"{source}.index").exists():
         raise ModelError(f"{source}: no such file or folder")
     if wanted.source == "import":
-        known = imports.known_hashes(wanted)
+        known = known_hashes(wanted)
         if any(known.values()):
-            _check_files(_checkpoint_files(source, known), known)
-        return imports.install(wanted, source, listener, folder=folder, force=force, source={"imported_by": "hand"})
+            prefix = checkpoint_prefix(source)
+            _check_files({name: Path(f"{prefix}{name[name.rindex('.') :]}") for name in known}, known)
+        return _install(wanted, source, listener, folder=folder, force=force, source={"imported_by": "hand"})
     model = open_model(source)
     _check_files({name: _below(model, name) for name in wanted.files}, wanted.files)
     target = folder or store_path(wanted.name)
     model = copy_model(model, target, names=wanted.files, overwrite=force, option="--force")
     if folder is None:
-        imports.keep_receipt(wanted.name, model)
+        keep_receipt(wanted.name, model)
     return model
 
 
@@ -153,15 +206,7 @@ def _below(model: ModelFolder, name: str) -> Path:
     return path
 
 
-def _checkpoint_files(source: Path, names: Iterable[str]) -> dict[str, Path]:
-    """The files of a checkpoint on disk, by their names in the manifest."""
-    from ugatit_cli.weights.tensorflow import checkpoint_prefix
-
-    prefix = checkpoint_prefix(source)
-    return {name: Path(f"{prefix}{name[name.rindex('.') :]}") for name in names}
-
-
-def _check_files(paths: dict[str, Path], records: Records) -> None:
+def _check_files(paths: Mapping[str, Path], records: Records) -> None:
     """Whether files are what the manifest says.
 
     Raises:
@@ -183,31 +228,199 @@ def _check_files(paths: dict[str, Path], records: Records) -> None:
             )
 
 
-def plan(request: Request, listener: Listener) -> Plan:
-    """What `run` would download. Raises the same errors."""
-    wanted = _named(request.name)
-    if request.folder is not None:
-        check_target(request.folder.expanduser(), overwrite=request.force, option="--force")
-    if isinstance(wanted, Entry) and wanted.source == "bundled":
-        files = tuple(
-            PlannedFile(name, record.size if record else None, here=True) for name, record in wanted.files.items()
-        )
-        return Plan(files, (f"{wanted.name} comes with the package",))
-    if isinstance(wanted, Entry) and wanted.source == "import":
-        return _plan_import(wanted, listener, force=request.force)
-    fetched = hub_models.Wanted(wanted) if isinstance(wanted, HubId) else hub_models.wanted_by(wanted)
-    return Plan(_planned(hub_models.locate_model(fetched, listener).values(), force=request.force))
+# --- Official checkpoints ------------------------------------------------------------------------------
 
 
-def _plan_import(entry: Entry, listener: Listener, *, force: bool) -> Plan:
-    if store_path_exists(entry.name) and not force:
-        return Plan((), (f"{entry.name} is here already, in {store_path(entry.name)}",))
-    remotes = imports.locate_checkpoint(entry, listener)
-    return Plan(_planned(remotes.values(), force=force), (f"then converted to {store_path(entry.name)}",))
+def _fetch_import(
+    entry: Entry, listener: Listener, *, folder: Path | None = None, force: bool = False
+) -> ModelFolder:
+    """Fetches an official checkpoint and converts it into a model folder.
 
+    Args:
+        folder: where to; by default the store, under the entry's name, unless that has it by now.
+        force: download it again, and replace the model.
 
-def _planned(remotes: Collection[RemoteFile], *, force: bool) -> tuple[PlannedFile, ...]:
-    return tuple(
-        PlannedFile(remote.name, remote.size, hub_cache.on_disk(remote) is not None and not force)
-        for remote in remotes
+    Raises:
+        ModelError: it can't be fetched or converted.
+        OutputError: something can't be written.
+    """
+    if not entry.repository:
+        raise ModelError(f"the weights of {entry.name} are not on this machine", entry.instructions.strip())
+    target = folder or store_path(entry.name)
+    # Other processes may have another cache, but the same store.
+    lock, saying = home_folder() / "locks" / entry.name, f"another ugatit is installing {entry.name}; waiting for it"
+    with hub.waiting(lock, saying, listener), hub_cache.locked(entry.repository, listener):
+        if folder is None and not force and target.is_dir():
+            return open_model(target)
+        check_target(target, overwrite=force, option="--force")
+        receipt = fetch_checkpoint(entry, listener, force=force)
+        source = {"repository": receipt.repository, "commit": receipt.commit}
+        index = next(name for name in receipt.files if name.endswith(".index"))
+        model = _install(entry, receipt.folder / index, listener, folder=folder, force=force, source=source)
+    size = sum(stamp.size for stamp in receipt.files.values())
+    listener.note(
+        f"the checkpoint stays in the Hub's cache ({size / 1e6:,.1f} MB), and isn't needed any more: "
+        f"{hub.cache_folder(entry.repository)}"
     )
+    return model
+
+
+def fetch_checkpoint(entry: Entry, listener: Listener, *, force: bool = False) -> Receipt:
+    """Fetches an official checkpoint into the Hub's cache.
+
+    Hashes that nobody has verified are recorded at the first use, and binding from then on.
+
+    Raises:
+        ModelError: it can't be fetched, or isn't what it was at the first use.
+        OutputError: the cache or the user's folder can't be written.
+    """
+    known, remotes = known_hashes(entry), _locate_checkpoint(entry, listener)
+    stamps: dict[str, Stamp] = {}
+    for name, remote in remotes.items():
+        try:
+            stamps[name] = hub_cache.obtain(remote, known[name], listener, force=force)
+        except hub_cache.Mismatch as error:
+            if entry.files[name] is not None:
+                raise
+            raise ModelError(
+                error.message,
+                "It was another file when you first used it. If you trust the new one, forget the old one, then "
+                f"fetch it: ugatit models rm {entry.name}",
+            ) from None
+    commit = next(iter(remotes.values())).commit
+    folder = hub.cache_folder(entry.repository) / "snapshots" / commit
+    receipt = home.make(checkpoint_key(entry), folder, stamps, entry.repository, commit)
+    home.save(receipt)
+    for name in (name for name, record in known.items() if record is None):
+        file, sha256 = PurePosixPath(name).name, stamps[name].sha256
+        listener.note(f"{file}: nobody had verified it before; sha256 {sha256} is recorded now")
+    return receipt
+
+
+def known_hashes(entry: Entry) -> dict[str, FileRecord | None]:
+    """What the files of an import must be: as the manifest says, else as they were at the first use."""
+    receipt = home.load(checkpoint_key(entry)) if entry.repository else None
+    earlier = receipt.files if receipt is not None else {}
+    return {
+        name: record or (FileRecord(earlier[name].size, earlier[name].sha256) if name in earlier else None)
+        for name, record in entry.files.items()
+    }
+
+
+def _locate_checkpoint(entry: Entry, listener: Listener) -> dict[str, RemoteFile]:
+    """The files of an official checkpoint; all of one commit.
+
+    Raises:
+        ModelError: the Hub can't tell, or the repository lacks one; says how else to get the checkpoint.
+    """
+    by_hand = entry.instructions.strip()
+    if not entry.repository:
+        raise ModelError(f"the weights of {entry.name} are not on this machine", by_hand)
+    identity = HubId(entry.repository, entry.revision or NEWEST)
+    found: dict[str, RemoteFile] = {}
+    for name in entry.files:
+        try:
+            remote = hub_cache.locate(identity, name, listener)
+        except ModelError as error:
+            raise ModelError(error.message, f"{error.hint}\n{by_hand}") from None
+        if remote is None:
+            if hub.is_offline():
+                missing = f"the weights of {entry.name} are not on this machine, and HF_HUB_OFFLINE forbids to ask"
+                raise ModelError(f"{missing} the Hub", f"Unset it to fetch them.\n{by_hand}")
+            raise ModelError(f"{entry.repository} has no file {name}", by_hand)
+        if name.endswith(".index") and (remote.size or 0) > LARGEST_INDEX:
+            raise ModelError(f"{identity}: {name} has {remote.size:,} bytes: not the index of a U-GAT-IT checkpoint")
+        found[name] = remote
+        identity = HubId(entry.repository, remote.commit)
+    return found
+
+
+def _install(
+    entry: Entry,
+    checkpoint: Path,
+    listener: Listener,
+    *,
+    folder: Path | None,
+    force: bool,
+    source: Mapping[str, str],
+) -> ModelFolder:
+    """Converts an official checkpoint with the settings of its manifest entry."""
+    target = folder or store_path(entry.name)
+    settings = ImportSettings(entry.domains, entry.image_size, entry.smoothing)
+    listener.note(f"converting {checkpoint.name} to {target}")
+    model, notes = convert(checkpoint, target, settings, overwrite=force, source=source)
+    for text in notes:
+        listener.note(text)
+    if folder is None:
+        keep_receipt(entry.name, model)
+    return model
+
+
+def keep_receipt(name: str, model: ModelFolder) -> None:
+    """Records the hashes of a model that was put into the store, so that `ugatit models verify` can check it.
+
+    Raises:
+        OutputError: a file can't be read, or the receipt not written.
+    """
+    with reported(model.path):
+        names = [file for file in MODEL_FILES if (model.path / file).is_file()]
+        home.save(home.of_folder(name, model.path, names))
+
+
+def convert(
+    checkpoint: Path,
+    folder: Path,
+    settings: ImportSettings | None = None,
+    *,
+    storage: Precision = "fp32",
+    overwrite: bool = False,
+    source: Mapping[str, str] | None = None,
+) -> tuple[ModelFolder, tuple[str, ...]]:
+    """Converts an official checkpoint.
+
+    Args:
+        checkpoint: a PyTorch `.pt` file, or a TensorFlow checkpoint's folder, `.index` file or prefix.
+        folder: the model folder to write.
+        source: where the checkpoint comes from, for the model's provenance.
+
+    Returns:
+        The model folder, and notes for the user.
+
+    Raises:
+        ModelError: the checkpoint can't be read, or isn't one of U-GAT-IT.
+        OutputError: the folder exists, or can't be written.
+    """
+    if not folder.name:  # `.` can't be renamed
+        folder = folder.absolute()
+    check_target(folder, overwrite=overwrite)
+    imported, dialect, file = _read(checkpoint, settings or ImportSettings(), storage)
+    with file.open("rb") as opened:
+        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+    provenance: dict[str, Any] = {
+        "imported_from": file.name,
+        "code": f"official {dialect} code",
+        "sha256": sha256,
+        **(source or {}),
+    }
+    save_model(
+        folder,
+        imported.config,
+        imported.generators,
+        imported.discriminators,
+        storage=storage,
+        provenance=provenance,
+        overwrite=overwrite,
+    )
+    return open_model(folder), imported.notes
+
+
+def _read(checkpoint: Path, settings: ImportSettings, storage: Precision) -> tuple[Imported, str, Path]:
+    """The tensors, the code that wrote them, and the file that holds the weights."""
+    index = Path(f"{checkpoint}.index")
+    if checkpoint.is_dir() or index.is_file() or checkpoint.suffix == ".index" or ".data-" in checkpoint.name:
+        prefix = checkpoint_prefix(checkpoint)
+        imported = tensorflow.import_checkpoint(prefix, settings, dtype=DTYPES[storage])
+        return imported, "TensorFlow", TensorBundle(prefix).data_file()
+    if not checkpoint.is_file():
+        raise ModelError(f"{checkpoint}: no such file or folder")
+    return pytorch.import_checkpoint(checkpoint, settings), "PyTorch", checkpoint

@@ -1,11 +1,10 @@
-"""Receipts: what was fetched or installed, with the hashes that its files had when they were checked."""
+"""Models on this machine: the store and receipts of what was fetched or installed, with the hashes of its files."""
 # ruff: noqa: PTH113
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import difflib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ from urllib.parse import quote
 
 from ugatit_cli.errors import ModelError, OutputError, UsageError
 from ugatit_cli.files import reported, write_file
-from ugatit_cli.weights.manifest import MODEL_FILES, MODEL_NAME, read_manifest
+from ugatit_cli.weights.manifest import MODEL_NAME
 from ugatit_cli.weights.transfer import digest_of
 
 BUNDLED: Final = Path(__file__).parents[1] / "models"
@@ -225,46 +224,3 @@ def remove(key: str) -> None:
     path = _path(key)
     with reported(path):
         path.unlink(missing_ok=True)
-
-
-CONFIG_FILE: Final = MODEL_FILES[0]
-# Of 1, as `difflib` counts likeness: its own default.
-LIKE: Final = 0.6
-
-
-def not_found(name: str) -> ModelError:
-    """The error for a name that nothing has: where it was looked for, and what comes near."""
-    known = known_models()
-    near = nearest(name)
-    suggestion = f"Did you mean {near}? " if near else ""
-    return ModelError(
-        f"no model {name!r}: no such folder, nothing of that name in {store_folder()}, not in the manifest",
-        f"{suggestion}Known models: {', '.join(known)}. `ugatit models` tells more; those on the Hub are OWNER/NAME.",
-    )
-
-
-def known_models() -> list[str]:
-    """Names that are in the manifest or in the store."""
-    return sorted({*read_manifest(), *stored_models()})
-
-
-def fetched_models() -> list[Receipt]:
-    """What was fetched from the Hub as a model; not what is in the store, or an official checkpoint."""
-    return [receipt for receipt in load_all() if is_fetched_model(receipt)]
-
-
-def is_fetched_model(receipt: Receipt) -> bool:
-    """Whether a receipt is of a model from the Hub."""
-    return CONFIG_FILE in receipt.files and "/" in receipt.key
-
-
-def nearest(name: str) -> str:
-    """The known name, or id of a fetched model, that is most like this one as a whole or in a part; empty if none."""
-    names = [*known_models(), *(receipt.key for receipt in fetched_models())]
-    likeness, found = max(((_likeness(name, other), other) for other in names), key=lambda pair: pair[0])
-    return found if likeness >= LIKE else ""
-
-
-def _likeness(name: str, known: str) -> float:
-    parts = {known, *known.partition("@")[0].split("/")}
-    return max(difflib.SequenceMatcher(None, name, part).ratio() for part in parts)

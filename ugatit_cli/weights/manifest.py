@@ -1,4 +1,4 @@
-"""What a manifest may say: every mistake in one, with the table and key where it is."""
+"""The manifest: which models `--model NAME` knows, with the hashes of their files; every mistake in one is named."""
 # ruff: noqa: PTH112, PTH113
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import re
 import tomllib
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, get_args
@@ -19,8 +19,8 @@ import tomli_w
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import UPGRADE, ConfigError, ModelError, plain_reason
 
-Source = Literal["bundled", "hub", "import", "train"]
-SOURCES: Final[tuple[Source, ...]] = get_args(Source)
+SourceName = Literal["bundled", "hub", "import", "train"]
+SOURCES: Final[tuple[SourceName, ...]] = get_args(SourceName)
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
@@ -29,236 +29,22 @@ REVISION = re.compile(r"[0-9a-f]{40}")
 SHARD = re.compile(r".+\.data-[0-9]{5}-of-(?P<count>[0-9]{5})")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
-NEEDED_FILES: Final = ("config.json", "model.safetensors")
-MODEL_FILES: Final = (*NEEDED_FILES, "discriminators.safetensors", "README.md", "samples.png")
+MODEL_FILES: Final = ("config.json", "model.safetensors", "discriminators.safetensors", "README.md", "samples.png")
+NEEDED_FILES: Final = MODEL_FILES[:2]
 PICKLES: Final = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
 
 COMMON: Final = ("description", "domains", "image_size", "licence", "training_data", "source")
-# Source -> the keys that it needs and those that it may have, beside the common ones.
-KEYS: Final[Mapping[Source, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+# SourceName -> the keys that it needs and those that it may have, beside the common ones.
+KEYS: Final[Mapping[SourceName, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "bundled": (("files",), ()),
     "hub": (("repository", "revision", "files"), ()),
     "import": (("instructions",), ("repository", "revision", "files", "smoothing")),
     "train": (("instructions",), ()),
 }
+RECORD_KEYS: Final = ("size", "sha256")
 # What an import may say instead of leaving its revision out.
 NEWEST: Final = ("import", "revision", "")
 ALL_KEYS: Final = tuple(dict.fromkeys((*COMMON, *(key for keys in KEYS.values() for part in keys for key in part))))
-
-
-def find_mistakes(document: Mapping[str, Any], sources: Collection[Source]) -> Iterator[str]:
-    """A line for each mistake in a manifest of the right schema: `[models.NAME] key: what is wrong`.
-
-    Args:
-        document: what the file says.
-        sources: those that its entries may have.
-    """
-    yield from _key_mistakes(document, (), ("schema", "models"))
-    models = document.get("models", {})
-    if not isinstance(models, dict):
-        yield "models: must be a table of models"
-        return
-    for name, table in models.items():
-        if not MODEL_NAME.fullmatch(name):
-            rule = "up to 100 letters, digits, '.', '_' and '-', of which the first is a letter or digit"
-            yield f"[models] {toml_key(name)}: not a model name: {rule}"
-        if not isinstance(table, dict):
-            yield f"[models] {toml_key(name)}: must be a table"
-            continue
-        yield from _entry_mistakes(f"models.{toml_key(name)}", table, sources)
-
-
-def toml_key(text: str) -> str:
-    """A key as TOML writes it: in quotes where need be."""
-    return tomli_w.dumps({text: 0}).removesuffix(" = 0\n")
-
-
-def _key_mistakes(table: Mapping[str, Any], required: Collection[str], known: Collection[str]) -> Iterator[str]:
-    """Keys that are missing or unknown; one that is only misspelt is not missing, too."""
-    near = {key: difflib.get_close_matches(key, known, n=1) for key in table if key not in known}
-    misspelt = {key for keys in near.values() for key in keys}
-    for key in required:
-        if key not in table and key not in misspelt:
-            yield f"{toml_key(key)}: missing"
-    for key, keys in near.items():
-        yield f"{toml_key(key)}: unknown key" + (f"; did you mean {keys[0]}?" if keys else "")
-
-
-def _entry_mistakes(place: str, table: Mapping[str, Any], sources: Collection[Source]) -> Iterator[str]:
-    source = next((source for source in sources if source == table.get("source")), None)
-    needed, known = _keys_of(source, table)
-    for mistake in _key_mistakes(table, needed, ALL_KEYS):
-        yield f"[{place}] {mistake}"
-    for key, value in table.items():
-        if key in ALL_KEYS and key not in known:
-            yield f"[{place}] {key}: doesn't belong to an entry whose source is {source!r}"
-        elif key == "source" and source is None:
-            yield f"[{place}] source: {_no_source(value, sources)}"
-        elif key == "files":
-            yield from _files_mistakes(place, value, source)
-        elif key in CHECKS and (source, key, value) != NEWEST:
-            yield from (f"[{place}] {key}: {mistake}" for mistake in CHECKS[key](value))
-
-
-def _keys_of(source: Source | None, table: Mapping[str, Any]) -> tuple[Collection[str], Collection[str]]:
-    """The keys that an entry needs, and all that it may have."""
-    if source is None:
-        return COMMON, ALL_KEYS
-    needed, optional = KEYS[source]
-    if source == "import":
-        needed += ("files",) if "repository" in table else ()
-        needed += ("repository",) if table.get("revision") else ()
-    return (*COMMON, *needed), (*COMMON, *needed, *optional)
-
-
-# --- Values --------------------------------------------------------------------------------------------
-
-
-def _no_source(value: object, sources: Collection[Source]) -> str:
-    if value in SOURCES:
-        return f"{value!r} is for the package's own manifest; a user's has {', '.join(sources)}"
-    return f"{value!r} is none of {', '.join(sources)}"
-
-
-def _text(value: object, *, lines: bool = False) -> Iterator[str]:
-    if not isinstance(value, str):
-        yield "must be text"
-    elif not value.strip():
-        yield "is empty"
-    elif _has_controls(value.replace("\n", "").replace("\t", "") if lines else value):
-        yield "has control characters" if lines else "must be one line, without control characters"
-
-
-def _lines(value: object) -> Iterator[str]:
-    return _text(value, lines=True)
-
-
-def _has_controls(text: str) -> bool:
-    return any(unicodedata.category(character) == "Cc" for character in text)
-
-
-def _domains(value: object) -> Iterator[str]:
-    if not isinstance(value, list) or len(value) != 2:
-        yield "must be a list of two names"
-        return
-    # Each with another that never is the mistake.
-    alone = [mistake for name in value for mistake in _refused(domain_a=name, domain_b=f"not {name}")]
-    yield from alone or _refused(domain_a=value[0], domain_b=value[1])
-
-
-def _image_size(value: object) -> Iterator[str]:
-    return _refused(image_size=value)
-
-
-def _refused(**settings: Any) -> Iterator[str]:
-    """What `ModelConfig` has against these settings."""
-    try:
-        ModelConfig(**settings)
-    except ConfigError as error:
-        yield re.sub(r"^(domain_[ab]|image_size) is ", "", error.message)
-
-
-def _repository(value: object) -> Iterator[str]:
-    if not isinstance(value, str) or not REPOSITORY.fullmatch(value):
-        yield f"{value!r} is no Hub id (owner/name)"
-
-
-def _revision(value: object) -> Iterator[str]:
-    if not isinstance(value, str) or not REVISION.fullmatch(value):
-        yield f"{value!r} is no commit: 40 lower-case hex digits"
-
-
-def _smoothing(value: object) -> Iterator[str]:
-    if not isinstance(value, bool):
-        yield "must be true or false"
-
-
-# All keys but `source` and `files`, whose values depend on each other.
-CHECKS: Final[Mapping[str, Callable[[object], Iterator[str]]]] = {
-    "description": _text,
-    "domains": _domains,
-    "image_size": _image_size,
-    "licence": _text,
-    "training_data": _text,
-    "repository": _repository,
-    "revision": _revision,
-    "smoothing": _smoothing,
-    "instructions": _lines,
-}
-
-
-# --- Files ---------------------------------------------------------------------------------------------
-
-
-def _files_mistakes(place: str, files: object, source: Source | None) -> Iterator[str]:
-    if not isinstance(files, dict):
-        yield f"[{place}] files: must be a table of files"
-        return
-    for name, record in files.items():
-        where = f"[{place}.files] {json.dumps(name, ensure_ascii=False)}"
-        wrong = _wrong_name(name) or _wrong_kind(name, source)
-        if wrong:
-            yield f"{where}: {wrong}"
-        if isinstance(record, dict):
-            yield from (f"{where} {mistake}" for mistake in _record_mistakes(record, source))
-        else:
-            yield f'{where}: must be a table: {{ size = BYTES, sha256 = "HASH" }}'
-    if source == "import":
-        yield from (f"[{place}] files: {mistake}" for mistake in _checkpoint_mistakes(list(files)))
-    elif source is not None:
-        yield from (f'[{place}.files] "{name}": missing' for name in NEEDED_FILES if name not in files)
-
-
-def _wrong_name(name: str) -> str:
-    """Why a name is not that of a file below a folder, on any system; empty if it is."""
-    if _has_controls(name):
-        return "has control characters"
-    # Windows drops dots and spaces at the end of a name, and takes a colon for a drive or a stream.
-    if "\\" in name or ":" in name or any(part.rstrip(" .") != part or not part for part in name.split("/")):
-        return "must be a path below the repository, like folder/file"
-    return ""
-
-
-def _wrong_kind(name: str, source: Source | None) -> str:
-    """Why a file of this name is not for an entry of this source; empty if it is."""
-    suffix = PurePosixPath(name).suffix.lower()
-    if suffix in PICKLES:
-        return f"{suffix} files are pickles, which can run code"
-    if source == "import":
-        fits = name.endswith(".index") or SHARD.fullmatch(name)
-        return "" if fits else "no weights of a TensorFlow checkpoint (.index, .data-00000-of-00001)"
-    if source is not None and name not in MODEL_FILES:
-        return f"no file of a model folder ({', '.join(MODEL_FILES)})"
-    return ""
-
-
-def _record_mistakes(record: Mapping[str, Any], source: Source | None) -> Iterator[str]:
-    if record or source in ("bundled", "hub"):
-        yield from _key_mistakes(record, ("size", "sha256"), ("size", "sha256"))
-    size, sha256 = record.get("size", 1), record.get("sha256", "0" * 64)
-    if type(size) is not int or size < 1:
-        yield f"size: {size!r} is no number of bytes"
-    if not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
-        yield f"sha256: {sha256!r} is not 64 lower-case hex digits"
-
-
-def _checkpoint_mistakes(names: Collection[str]) -> Iterator[str]:
-    """Whether the names are those of one whole checkpoint; others than of checkpoints don't count."""
-    prefixes = [name.removesuffix(".index") for name in names if name.endswith(".index")]
-    if len(prefixes) != 1:
-        yield f"must have one .index file, not {len(prefixes)}"
-        return
-    shards = [match for match in map(SHARD.fullmatch, names) if match]
-    count = int(shards[0]["count"]) if shards else 1
-    wanted = {f"{prefixes[0]}.data-{shard:05d}-of-{count:05d}" for shard in range(count)}
-    if not wanted or {shard[0] for shard in shards} != wanted:
-        yield f"must have all data files of {prefixes[0]}.index, and no others: .data-00000-of-00001"
-
-
-__all__ = [
-    "MODEL_FILES", "MODEL_NAME", "REPOSITORY", "REVISION", "SOURCES",
-    "Entry", "FileRecord", "Source", "entry_toml", "manifest_path", "read_manifest", "user_manifest_path",
-]  # fmt: skip
 
 SCHEMA = 1
 FILE = "weights_manifest.toml"
@@ -308,7 +94,7 @@ class Entry:
     image_size: int
     licence: str
     training_data: str
-    source: Source
+    source: SourceName
     repository: str = ""
     revision: str = ""
     files: Mapping[str, FileRecord | None] = field(default_factory=dict)
@@ -364,13 +150,15 @@ def read_manifest(path: Path | None = None) -> dict[str, Entry]:
     """
     if path is not None:
         return _read(path, SOURCES)
-    entries, own = _read(manifest_path(), SOURCES), user_manifest_path()
+    # Without the package's, as in a copy of its modules alone, folders and Hub ids are still models.
+    entries = _read(manifest_path(), SOURCES) if manifest_path().is_file() else {}
+    own = user_manifest_path()
     if own is None:
         return entries
     return entries | _read(own, [source for source in SOURCES if source != "bundled"])
 
 
-def _read(path: Path, sources: Collection[Source]) -> dict[str, Entry]:
+def _read(path: Path, sources: Collection[SourceName]) -> dict[str, Entry]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -404,6 +192,11 @@ def _entry(path: Path, name: str, table: Mapping[str, Any]) -> Entry:
     return Entry(name=name, **{**table, "domains": (first, second), "files": files, "path": path})
 
 
+def toml_key(text: str) -> str:
+    """A key as TOML writes it: in quotes where need be."""
+    return tomli_w.dumps({text: 0}).removesuffix(" = 0\n")
+
+
 def entry_toml(entry: Entry) -> str:
     """The tables of one entry, which `read_manifest` reads back below a line `schema = 1`."""
     table = f"models.{toml_key(entry.name)}"
@@ -432,3 +225,173 @@ def _value(value: str | bool) -> str:
 
 def _record(record: FileRecord | None) -> str:
     return "{}" if record is None else f"{{ size = {record.size}, sha256 = {_value(record.sha256)} }}"
+
+
+# --- Mistakes ------------------------------------------------------------------------------------------
+
+
+def find_mistakes(document: Mapping[str, Any], sources: Collection[SourceName]) -> Iterator[str]:
+    """A line for each mistake in a manifest of the right schema: `[models.NAME] key: what is wrong`.
+
+    Args:
+        document: what the file says.
+        sources: those that its entries may have.
+    """
+    yield from _wrong_keys(document, (), ("schema", "models"))
+    models = document.get("models", {})
+    if not isinstance(models, dict):
+        yield "models: must be a table of models"
+        return
+    for name, table in models.items():
+        if not MODEL_NAME.fullmatch(name):
+            rule = "up to 100 letters, digits, '.', '_' and '-', of which the first is a letter or digit"
+            yield f"[models] {toml_key(name)}: not a model name: {rule}"
+        if isinstance(table, dict):
+            yield from _entry_mistakes(f"models.{toml_key(name)}", table, sources)
+        else:
+            yield f"[models] {toml_key(name)}: must be a table"
+
+
+def _wrong_keys(table: Mapping[str, Any], needed: Collection[str], known: Collection[str]) -> Iterator[str]:
+    """Keys that are missing or unknown; one that is only misspelt is not missing, too."""
+    meant = {key: (*difflib.get_close_matches(key, known, n=1), "")[0] for key in table if key not in known}
+    yield from (f"{toml_key(key)}: missing" for key in needed if key not in table and key not in meant.values())
+    for key, other in meant.items():
+        yield f"{toml_key(key)}: unknown key" + (f"; did you mean {other}?" if other else "")
+
+
+def _entry_mistakes(place: str, table: Mapping[str, Any], sources: Collection[SourceName]) -> Iterator[str]:
+    source = next((source for source in sources if source == table.get("source")), None)
+    needed, optional = KEYS[source] if source is not None else ((), ALL_KEYS)
+    if source == "import":
+        needed += ("files",) if "repository" in table else ()
+        needed += ("repository",) if table.get("revision") else ()
+    needed = (*COMMON, *needed)
+    yield from (f"[{place}] {mistake}" for mistake in _wrong_keys(table, needed, ALL_KEYS))
+    for key, value in table.items():
+        if key not in ALL_KEYS:
+            continue
+        if key not in (*needed, *optional):
+            yield f"[{place}] {key}: doesn't belong to an entry whose source is {source!r}"
+        elif key == "source" and source is None:
+            known = ", ".join(sources)
+            foreign = f"is for the package's own manifest; a user's has {known}"
+            yield f"[{place}] source: {value!r} {foreign if value in SOURCES else f'is none of {known}'}"
+        elif key == "files":
+            yield from _files_mistakes(place, value, source)
+        elif key in CHECKS and (source, key, value) != NEWEST:
+            yield from (f"[{place}] {key}: {mistake}" for mistake in CHECKS[key](value))
+
+
+def _text(value: object, *, lines: bool = False) -> Iterator[str]:
+    if not isinstance(value, str):
+        yield "must be text"
+    elif not value.strip():
+        yield "is empty"
+    elif _has_controls(value.replace("\n", "").replace("\t", "") if lines else value):
+        yield "has control characters" if lines else "must be one line, without control characters"
+
+
+def _has_controls(text: str) -> bool:
+    return any(unicodedata.category(character) == "Cc" for character in text)
+
+
+def _domains(value: object) -> Iterator[str]:
+    if not isinstance(value, list) or len(value) != 2:
+        yield "must be a list of two names"
+        return
+    # Each with another that never is the mistake.
+    alone = [mistake for name in value for mistake in _refused(domain_a=name, domain_b=f"not {name}")]
+    yield from alone or _refused(domain_a=value[0], domain_b=value[1])
+
+
+def _refused(**settings: Any) -> Iterator[str]:
+    """What `ModelConfig` has against these settings."""
+    try:
+        ModelConfig(**settings)
+    except ConfigError as error:
+        yield re.sub(r"^(domain_[ab]|image_size) is ", "", error.message)
+
+
+Check = Callable[[object], Iterable[str]]
+"""What is wrong with a value."""
+
+
+def _like(pattern: re.Pattern[str], otherwise: str) -> Check:
+    """Whether a value is text of this form."""
+    return lambda value: [] if isinstance(value, str) and pattern.fullmatch(value) else [f"{value!r} {otherwise}"]
+
+
+# All keys but `source` and `files`, whose values depend on each other, and those of a file.
+CHECKS: Final[Mapping[str, Check]] = {
+    "description": _text,
+    "domains": _domains,
+    "image_size": lambda value: _refused(image_size=value),
+    "licence": _text,
+    "training_data": _text,
+    "repository": _like(REPOSITORY, "is no Hub id (owner/name)"),
+    "revision": _like(REVISION, "is no commit: 40 lower-case hex digits"),
+    "smoothing": lambda value: [] if isinstance(value, bool) else ["must be true or false"],
+    "instructions": lambda value: _text(value, lines=True),
+    "size": lambda value: [] if type(value) is int and value > 0 else [f"{value!r} is no number of bytes"],
+    "sha256": _like(SHA256, "is not 64 lower-case hex digits"),
+}
+
+
+def _files_mistakes(place: str, files: object, source: SourceName | None) -> Iterator[str]:
+    if not isinstance(files, dict):
+        yield f"[{place}] files: must be a table of files"
+        return
+    for name, record in files.items():
+        where = f"[{place}.files] {json.dumps(name, ensure_ascii=False)}"
+        if wrong := _wrong_name(name) or _wrong_kind(name, source):
+            yield f"{where}: {wrong}"
+        if not isinstance(record, dict):
+            yield f'{where}: must be a table: {{ size = BYTES, sha256 = "HASH" }}'
+            continue
+        if record or source in ("bundled", "hub"):
+            yield from (f"{where} {mistake}" for mistake in _wrong_keys(record, RECORD_KEYS, RECORD_KEYS))
+        for key in RECORD_KEYS:
+            yield from (
+                f"{where} {key}: {mistake}" for mistake in (CHECKS[key](record[key]) if key in record else ())
+            )
+    if source == "import":
+        yield from (f"[{place}] files: {mistake}" for mistake in _checkpoint_mistakes(list(files)))
+    elif source is not None:
+        yield from (f'[{place}.files] "{name}": missing' for name in NEEDED_FILES if name not in files)
+
+
+def _wrong_name(name: str) -> str:
+    """Why a name is not that of a file below a folder, on any system; empty if it is."""
+    if _has_controls(name):
+        return "has control characters"
+    # Windows drops dots and spaces at the end of a name, and takes a colon for a drive or a stream.
+    if "\\" in name or ":" in name or any(part.rstrip(" .") != part or not part for part in name.split("/")):
+        return "must be a path below the repository, like folder/file"
+    return ""
+
+
+def _wrong_kind(name: str, source: SourceName | None) -> str:
+    """Why a file of this name is not for an entry of this source; empty if it is."""
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix in PICKLES:
+        return f"{suffix} files are pickles, which can run code"
+    if source == "import":
+        fits = name.endswith(".index") or SHARD.fullmatch(name)
+        return "" if fits else "no weights of a TensorFlow checkpoint (.index, .data-00000-of-00001)"
+    if source is not None and name not in MODEL_FILES:
+        return f"no file of a model folder ({', '.join(MODEL_FILES)})"
+    return ""
+
+
+def _checkpoint_mistakes(names: Collection[str]) -> Iterator[str]:
+    """Whether the names are those of one whole checkpoint; others than of checkpoints don't count."""
+    prefixes = [name.removesuffix(".index") for name in names if name.endswith(".index")]
+    if len(prefixes) != 1:
+        yield f"must have one .index file, not {len(prefixes)}"
+        return
+    shards = [match for match in map(SHARD.fullmatch, names) if match]
+    count = int(shards[0]["count"]) if shards else 1
+    wanted = {f"{prefixes[0]}.data-{shard:05d}-of-{count:05d}" for shard in range(count)}
+    if not wanted or {shard[0] for shard in shards} != wanted:
+        yield f"must have all data files of {prefixes[0]}.index, and no others: .data-00000-of-00001"
