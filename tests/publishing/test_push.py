@@ -22,8 +22,8 @@ from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.weights.fetch import convert
 from ugatit_cli.weights.folder import ModelFolder, open_model
 from ugatit_cli.weights.hub import HubId
+from ugatit_cli.weights.hub_cache import digest_of
 from ugatit_cli.weights.manifest import entry_toml, read_manifest
-from ugatit_cli.weights.transfer import digest_of
 
 TARGET = HubId("ada/red2blue")
 NAMES = ["config.json", "model.safetensors", "README.md"]

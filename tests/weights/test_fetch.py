@@ -14,8 +14,8 @@ from ugatit_cli.errors import ModelError, OutputError, UsageError
 from ugatit_cli.weights import fetch, home
 from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.home import BUNDLED, store_path
+from ugatit_cli.weights.hub_cache import digest_of
 from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml
-from ugatit_cli.weights.transfer import digest_of
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from ugatit_cli.errors import ModelError
 from ugatit_cli.weights import home, hub_cache, hub_models
 from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
+from ugatit_cli.weights.hub_cache import digest_of
 from ugatit_cli.weights.hub_models import Wanted
 from ugatit_cli.weights.manifest import FileRecord
-from ugatit_cli.weights.transfer import digest_of
 
 REPOSITORY = "me/clay"
 WANTED = Wanted(HubId(REPOSITORY))

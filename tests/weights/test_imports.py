@@ -24,8 +24,8 @@ from ugatit_cli.weights import hub as hub_module
 from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.home import home_folder, store_path
+from ugatit_cli.weights.hub_cache import digest_of
 from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml
-from ugatit_cli.weights.transfer import digest_of
 
 FOLDER = "UGATIT_light_cats_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing"
 INDEX = f"{FOLDER}/UGATIT.model-1000000.index"

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tests.fetched import flip
 from ugatit_cli.errors import ModelError, OutputError
 from ugatit_cli.weights import home as home_module
-from ugatit_cli.weights.home import Receipt, Stamp
+from ugatit_cli.weights.home import Receipt
+from ugatit_cli.weights.hub_cache import Stamp
 
 TEXTS = {"config.json": b"{}", "model.safetensors": b"weights", "deep/x.index": b""}
 

@@ -18,8 +18,8 @@ from ugatit_cli.weights.catalog import known_models
 from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.folder import save_model
 from ugatit_cli.weights.home import store_folder, store_path
+from ugatit_cli.weights.hub_cache import digest_of
 from ugatit_cli.weights.manifest import FileRecord, entry_toml, read_manifest
-from ugatit_cli.weights.transfer import digest_of
 
 
 @pytest.fixture(autouse=True)

@@ -22,9 +22,10 @@ from tests.hub_client import Notes, altered
 from tests.hub_server import Fault, HubServer
 from ugatit_cli import files
 from ugatit_cli.errors import ModelError, OutputError, StorageError
-from ugatit_cli.weights import transfer
-from ugatit_cli.weights.hub import HubId, Patience, RemoteFile, look_up
-from ugatit_cli.weights.transfer import Digest, digest_of, download
+from ugatit_cli.weights import hub as hub_module
+from ugatit_cli.weights import hub_cache
+from ugatit_cli.weights.hub import HubId, Patience, RemoteFile
+from ugatit_cli.weights.hub_cache import Digest, digest_of, download, locate
 
 REPO: Final = "someone/flat2clay"
 NAME: Final = "model.safetensors"
@@ -48,7 +49,7 @@ def filled(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> HubServer:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds slept; nobody waits for them."""
     slept: list[float] = []
-    monkeypatch.setattr("ugatit_cli.weights.transfer.time.sleep", slept.append)
+    monkeypatch.setattr("ugatit_cli.weights.hub.time.sleep", slept.append)
     return slept
 
 
@@ -58,7 +59,7 @@ def part(tmp_path: Path) -> Path:
 
 
 def remote(name: str = NAME) -> RemoteFile:
-    found = look_up(HubId(REPO), name, Notes())
+    found = locate(HubId(REPO), name, Notes())
     assert found is not None
     return found
 
@@ -84,7 +85,7 @@ def arrives(hub: HubServer, part: Path, wanted: RemoteFile | None = None) -> tup
     before = len(hub.requests)
     digest = download(wanted, part, notes)
     assert part.read_bytes() == hub.files(REPO)[wanted.name]
-    assert digest.differs(wanted) is None
+    assert not digest.differs(wanted)
     assert digest.size == len(part.read_bytes())
     assert notes.begun[0][2] + notes.received == digest.size
     assert notes.ended == 1
@@ -140,7 +141,7 @@ BROKEN: Final = {
     "cut after 70 kB": Case(Fault("cut", after=70_000), "the connection failed", 210_000),
     "stall": Case(Fault("stall", after=50_000), "doesn't answer", 150_000),
     "drip": Case(Fault("drip", after=50_000, delay=0.05), "bytes per second", 50_000),
-    "short": Case(Fault("short", after=60_000), "a file of 60,000 bytes came", 0),
+    "short": Case(Fault("short", after=60_000), "broke off", 0),
     "page": Case(Fault("html"), "web page", 0),
     "loop": Case(Fault("redirect-loop"), "redirect", 0),
 }
@@ -191,7 +192,7 @@ def test_a_fault_that_passes(filled: HubServer, part: Path, name: str) -> None:
 
 
 def test_cut_after_every_70_kb(filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "PROGRESS", 60_000)
+    monkeypatch.setattr(hub_module, "PATIENCE", replace(hub_module.PATIENCE, progress=60_000))
     fault = filled.fault(Fault("cut", after=70_000))
     assert arrives(filled, part)[0] == SIZE
     assert fault.hits == 5  # more than attempts, for each of them got on
@@ -200,7 +201,7 @@ def test_cut_after_every_70_kb(filled: HubServer, part: Path, monkeypatch: pytes
 def test_cut_at_the_same_place_of_a_hub_without_ranges(
     filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "PROGRESS", 60_000)
+    monkeypatch.setattr(hub_module, "PATIENCE", replace(hub_module.PATIENCE, progress=60_000))
     fault, wanted = filled.fault(Fault("cut", after=150_000)), remote()
     with altered(filled, lambda _, answer: replace(answer, etag="") if answer.file else answer):
         assert "after 150,000 of 300,000 bytes" in refused(filled, part, wanted).message
@@ -253,7 +254,7 @@ def test_a_file_that_is_longer_than_announced(filled: HubServer, part: Path, ann
     wanted = remote()
     with altered(filled, longer):
         error = refused(filled, part, wanted)
-    assert ("600,000 bytes" if announced else "longer than the Hub announced") in error.message
+    assert "longer than the Hub announced" in error.message
     assert part.stat().st_size == 0
     assert arrives(filled, part, wanted)[0] == SIZE
 
@@ -269,13 +270,15 @@ def test_a_page_without_a_length(filled: HubServer, part: Path) -> None:
     assert arrives(filled, part, wanted)[0] == SIZE
 
 
-def test_the_wait_doubles(filled: HubServer, part: Path, pauses: list[float]) -> None:
-    patience = Patience(attempts=5, wait=0.5)
+def test_the_wait_doubles(
+    filled: HubServer, part: Path, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "PATIENCE", Patience(attempts=5, wait=0.5))
     for fault in (Fault("cut"), Fault("status", status=503), Fault("html")):
         fault, wanted = filled.fault(replace(fault, method="GET")), remote()
         notes = Notes()
         with pytest.raises(ModelError):
-            download(wanted, part, notes, patience)
+            download(wanted, part, notes)
         assert pauses == [0.5, 1.0, 2.0, 4.0]
         assert fault.hits == 5
         assert notes.notes[-1].endswith("trying again in 4 s")
@@ -294,7 +297,7 @@ def test_progress_makes_patient_again(filled: HubServer, part: Path, pauses: lis
     filled.fault(Fault("cut", after=100_000, times=1))
     filled.fault(Fault("cut", times=1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transfer, "PROGRESS", 50_000)
+        patch.setattr(hub_module, "PATIENCE", replace(hub_module.PATIENCE, progress=50_000))
         assert arrives(filled, part)[0] == SIZE
     assert pauses == [0.01, 0.02, 0.01, 0.02]
 
@@ -429,12 +432,12 @@ def test_digests(tmp_path: Path) -> None:
     git, sha256 = "ce013625030ba8dba906f756967f9e9ca394464a", hashlib.sha256(b"hello\n").hexdigest()
     assert (digest.size, digest.sha256) == (6, sha256)
     file = RemoteFile(REPO, "f", "0" * 40, 6, git)
-    assert digest.differs(file) is None
-    assert digest.differs(replace(file, etag=sha256)) is None
-    assert digest.differs(replace(file, etag="some-other-kind-of-tag")) is None
-    assert digest.differs(replace(file, etag="0" * 40)) == (f"git {'0' * 40}", f"git {git}")
-    assert digest.differs(replace(file, etag="0" * 64)) == ("0" * 64, sha256)
-    assert Digest(None).differs(file) is None  # unknown until the size is
+    assert digest.differs(file) == ""
+    assert digest.differs(replace(file, etag=sha256)) == ""
+    assert digest.differs(replace(file, etag="some-other-kind-of-tag")) == ""
+    assert digest.differs(replace(file, etag="0" * 40)) == f"expected git hash {'0' * 40}, found {git}"
+    assert digest.differs(replace(file, etag="0" * 64)) == f"expected sha256 {'0' * 64}, found {sha256}"
+    assert Digest(None).differs(file) == ""  # unknown until the size is
 
 
 @pytest.mark.parametrize("status", [404, 400, 500])
@@ -461,9 +464,9 @@ def test_a_range_that_is_none(filled: HubServer, part: Path, text: str) -> None:
 
 
 def test_a_file_of_untold_size_ends_somewhere(filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "LARGEST_UNTOLD", SIZE - 1)
+    monkeypatch.setattr(hub_cache, "LARGEST_UNTOLD", SIZE - 1)
     error = refused(filled, part, replace(remote(), size=None))
     assert "longer than the Hub announced" in error.message
     assert part.stat().st_size == 0
-    monkeypatch.setattr(transfer, "LARGEST_UNTOLD", SIZE)
+    monkeypatch.setattr(hub_cache, "LARGEST_UNTOLD", SIZE)
     arrives(filled, part, replace(remote(), size=None))

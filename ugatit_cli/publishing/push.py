@@ -47,8 +47,8 @@ from ugatit_cli.weights.folder import (
     open_tensors,
 )
 from ugatit_cli.weights.hub import NEWEST, HubId, Listener, RemoteFile
+from ugatit_cli.weights.hub_cache import digest_of
 from ugatit_cli.weights.manifest import REVISION, Entry, FileRecord
-from ugatit_cli.weights.transfer import digest_of
 
 WIDEST: Final = 2048
 # What a manifest's entry names: all that is fetched to translate.

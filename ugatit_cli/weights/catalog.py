@@ -25,13 +25,13 @@ from ugatit_cli.weights import home, hub_cache
 from ugatit_cli.weights.home import (
     BUNDLED,
     Receipt,
-    Stamp,
     holds_model,
     store_folder,
     store_path,
     stored_models,
 )
 from ugatit_cli.weights.hub import NEWEST, HubId, Listener, Silent, parse_hub_id
+from ugatit_cli.weights.hub_cache import Stamp
 from ugatit_cli.weights.manifest import MODEL_FILES, MODEL_NAME, Entry, SourceName, read_manifest
 
 if TYPE_CHECKING:

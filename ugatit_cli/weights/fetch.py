@@ -28,13 +28,12 @@ from ugatit_cli.weights.folder import (
     open_model,
     save_model,
 )
-from ugatit_cli.weights.home import BUNDLED, Receipt, Stamp, home_folder, store_path
+from ugatit_cli.weights.home import BUNDLED, Receipt, home_folder, store_path
 from ugatit_cli.weights.hub import NEWEST, HubId, Listener, RemoteFile, Silent
-from ugatit_cli.weights.hub_cache import Records
+from ugatit_cli.weights.hub_cache import Records, Stamp, digest_of
 from ugatit_cli.weights.manifest import Entry, FileRecord
 from ugatit_cli.weights.official import Imported, ImportSettings
 from ugatit_cli.weights.tensorflow import TensorBundle, checkpoint_prefix
-from ugatit_cli.weights.transfer import digest_of
 
 # That of the full model has 31 kB; it is read whole.
 LARGEST_INDEX: Final = 1 << 26

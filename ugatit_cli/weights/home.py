@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 from ugatit_cli.errors import ModelError, OutputError, UsageError
 from ugatit_cli.files import reported, write_file
+from ugatit_cli.weights.hub_cache import Stamp, digest_of
 from ugatit_cli.weights.manifest import MODEL_NAME
-from ugatit_cli.weights.transfer import digest_of
 
 BUNDLED: Final = Path(__file__).parents[1] / "models"
 
@@ -59,15 +59,6 @@ def holds_model(path: Path) -> bool:
 
 
 SCHEMA: Final = 1
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """A file as it was when its hash was taken: bytes, SHA-256 in hex, and time of change in nanoseconds."""
-
-    size: int
-    sha256: str
-    mtime_ns: int
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: what a repository holds, and in plain words what went wrong.
+"""The Hugging Face Hub: its ids and settings, how often to ask it, and in plain words what went wrong.
 
 Endpoint, token, cache folder, offline mode and time limits are those of `huggingface_hub`: `HF_ENDPOINT`, `HF_TOKEN`
 (or `hf auth login`), `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `HF_HUB_DOWNLOAD_TIMEOUT`.
@@ -9,27 +9,24 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from ugatit_cli.errors import ModelError
+from ugatit_cli.errors import ModelError, UgatitError
 from ugatit_cli.weights.manifest import REPOSITORY, REVISION
 
 NEWEST: Final = "main"
 COMMIT: Final = REVISION
 _BRANCH: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._/+-]{0,198}[A-Za-z0-9])?"
 _HUB_ID: Final = re.compile(rf"({REPOSITORY.pattern})(?:@({_BRANCH}))?")
-# The name of a file in the cache: whatever else a server says could lead anywhere.
-_ETAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{5,127}")
 _NO_ADDRESS: Final = re.compile(r"[\s\x00-\x1f\x7f]")
-_TRANSIENT: Final = frozenset({408, 429, 500, 502, 503, 504})
-# Errors of the HTTP library that come again with every attempt: the address, or the token, is no good.
-_PERMANENT: Final = frozenset({"TooManyRedirects", "UnsupportedProtocol", "LocalProtocolError"})
+
+Result = TypeVar("Result")
 
 
 class Listener(Protocol):
@@ -62,27 +59,6 @@ class Silent:
 
     def end(self) -> None:
         """Nothing."""
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to try.
-
-    Attributes:
-        attempts: how often in a row without any progress.
-        wait: seconds before the second attempt; doubles each time.
-        longest_wait: seconds; a server that asks for more is given up.
-        window, least: a download of less than `least` bytes per second over `window` seconds counts as broken off.
-    """
-
-    attempts: int = 5
-    wait: float = 1.0
-    longest_wait: float = 60.0
-    window: float = 30.0
-    least: float = 1024.0
-
-
-PATIENCE = Patience()
 
 
 @dataclass(frozen=True)
@@ -120,44 +96,7 @@ class RemoteFile:
     etag: str
 
 
-def look_up(hub: HubId, name: str, listener: Listener) -> RemoteFile | None:
-    """What the Hub says of one file; None if the repository has no such file.
-
-    Raises:
-        ModelError: no such repository or revision, no access, no connection, or not a Hub.
-    """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import EntryNotFoundError
-
-    with errors_reported(hub, name):
-        url = hf_hub_url(hub.repository, name, revision=hub.revision, endpoint=endpoint())
-        try:
-            found = patiently(lambda: get_hf_file_metadata(url, endpoint=endpoint()), listener)
-        except EntryNotFoundError:
-            return None
-    remote = RemoteFile(hub.repository, name, found.commit_hash or "", found.size, found.etag or "")
-    if not _is_sound(remote, hub):
-        raise no_hub(hub)
-    return remote
-
-
-def _is_sound(remote: RemoteFile, hub: HubId) -> bool:
-    """Whether an answer has what a Hub tells, of the commit that was asked for."""
-    asked = hub.revision if COMMIT.fullmatch(hub.revision) else remote.commit
-    return bool(
-        COMMIT.fullmatch(remote.commit)
-        and remote.commit == asked
-        and _ETAG.fullmatch(remote.etag)
-        and (remote.size is None or remote.size >= 0)
-    )
-
-
-def no_hub(hub: HubId) -> ModelError:
-    """The error for an endpoint that isn't a Hub."""
-    return ModelError(
-        f"{hub}: {without_secrets(endpoint())} doesn't answer as a Hub does",
-        "Check HF_ENDPOINT, and whether a proxy or a login page stands in between.",
-    )
+# --- Settings of the client ------------------------------------------------------------------------------
 
 
 def endpoint() -> str:
@@ -172,9 +111,7 @@ def endpoint() -> str:
     try:
         parts = urlsplit(text)
         host = (parts.hostname or "").encode("idna")
-        good = (
-            parts.scheme in ("http", "https") and bool(host) and parts.port != 0 and not re.search(_NO_ADDRESS, text)
-        )
+        good = parts.scheme in ("http", "https") and bool(host) and parts.port != 0 and not _NO_ADDRESS.search(text)
     except ValueError:
         good = False
     if not good:
@@ -198,46 +135,102 @@ def cache_folder(repository: str) -> Path:
     return Path(constants.HF_HUB_CACHE).expanduser().absolute() / f"models--{repository.replace('/', '--')}"
 
 
-Result = TypeVar("Result")
+# --- What goes wrong, in words ---------------------------------------------------------------------------
 
 
-def patiently(call: Callable[[], Result], listener: Listener, patience: Patience | None = None) -> Result:
-    """The result of a request, tried again while the Hub is busy or can't be reached.
+class TransferError(Exception):
+    """A download that broke off, and may be tried again."""
 
-    Raises:
-        Exception: whatever the last attempt raised.
+
+_STATUS: Final = {
+    408: "too slow", 429: "too many requests", 500: "server error", 502: "bad gateway", 503: "out of service",
+    504: "gateway timeout",
+}  # fmt: skip
+# Errors of the HTTP library that come again with every attempt: the address, or the token, is no good.
+_PERMANENT: Final = frozenset({"TooManyRedirects", "UnsupportedProtocol", "LocalProtocolError"})
+
+Words = tuple[str, str]
+"""A message and a hint, in which {hub}, {wanted}, {repository}, {revision}, {owner}, {where} and {said} may stand."""
+
+_LOGIN: Final = "For a private one, log in with `hf auth login` or set HF_TOKEN."
+_NEW_TOKEN: Final = "Log in again with `hf auth login`, or check HF_TOKEN."
+_OFFLINE: Final = "{hub} is not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub"
+# By the name of the exception in `huggingface_hub`, the most special first.
+_REASONS: Final[Mapping[str, Words]] = {
+    "OfflineModeIsEnabled": (_OFFLINE, "Unset it to fetch the model."),
+    "HFValidationError": ("{hub}: {said}", ""),
+    "GatedRepoError": ("{hub}: its owner lets in only who has asked", f"Ask on {{where}}/{{repository}}. {_LOGIN}"),
+    "RepositoryNotFoundError": (
+        "{where} has no repository {repository}, or not for you", f"Check the name. {_LOGIN}",
+    ),
+    "RevisionNotFoundError": ("{repository} has no revision {revision}", "Name a branch, tag or commit it has."),
+}  # fmt: skip
+# By the status of the answer, where the exception says no more.
+REFUSALS: Final[Mapping[int, Words]] = {
+    401: ("{wanted}: the Hub refuses the token (401)", _NEW_TOKEN),
+    403: ("{wanted}: the Hub forbids it (403)", "Check that your token may do this."),
+    429: ("{wanted}: too many requests (429)", "Wait some minutes, then run the same command again."),
+}
+
+
+def no_hub(hub: HubId) -> ModelError:
+    """The error for an endpoint that isn't a Hub."""
+    return ModelError(
+        f"{hub}: {without_secrets(endpoint())} doesn't answer as a Hub does",
+        "Check HF_ENDPOINT, and whether a proxy or a login page stands in between.",
+    )
+
+
+@contextlib.contextmanager
+def errors_reported(hub: HubId, name: str = "") -> Iterator[None]:
+    """Turns whatever `huggingface_hub` and its HTTP library raise into a ModelError in plain words.
+
+    Args:
+        name: the file that was asked for, if it was one.
     """
-    patience = patience or PATIENCE
-    for attempt in range(1, patience.attempts + 1):
-        try:
-            return call()
-        except Exception as error:
-            wait = waiting_time(error, attempt, patience)
-            if wait is None:
-                raise
-            listener.note(f"{plain_words(error)}; trying again in {wait:.0f} s")
-            time.sleep(wait)
-    raise AssertionError("unreachable")
+    try:
+        yield
+    except UgatitError:
+        raise
+    except Exception as error:
+        known = _explained(hub, f"{hub}: {name}" if name else str(hub), error)
+        if known is None:
+            raise
+        raise known from None
 
 
-def waiting_time(error: Exception, attempt: int, patience: Patience) -> float | None:
-    """Seconds until it's worth trying again; None if it isn't."""
-    # Without any connection, more attempts only let the user wait.
-    most = min(2, patience.attempts) if type(error).__name__ == "ConnectError" else patience.attempts
-    if not is_transient(error) or attempt >= most:
-        return None
-    wait = patience.wait * 2 ** (attempt - 1)
-    asked = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
-    if asked.isascii() and asked.isdigit():
-        wait = max(wait, float(asked))
-    return wait if wait <= patience.longest_wait else None
+def _explained(hub: HubId, wanted: str, error: Exception) -> ModelError | None:
+    kinds = [kind.__name__ for kind in type(error).__mro__]
+    words = next((words for name, words in _REASONS.items() if name in kinds), None)
+    if words is not None or isinstance(error, _transport_error()):
+        words = words or REFUSALS.get(status_of(error) or 0)
+        words = words or ("{wanted}: {plain}", "Check the connection to {where}, then run the command again.")
+        return in_words(words, hub, error, wanted)
+    if isinstance(error, UnicodeEncodeError):
+        return ModelError(f"{hub}: the token has characters that can't be sent", _NEW_TOKEN)
+    if isinstance(error, ValueError) or "InvalidURL" in kinds:  # sent on to what is no address
+        return no_hub(hub)
+    return None
+
+
+def in_words(words: Words, hub: HubId, error: Exception, wanted: str = "") -> ModelError:
+    """A message and a hint about an error, with all that they leave open filled in."""
+    said = " ".join(str(getattr(error, "server_message", None) or error).split())
+    facts = {
+        "hub": hub, "wanted": wanted or hub, "repository": hub.repository, "revision": hub.revision,
+        "owner": hub.repository.partition("/")[0], "where": without_secrets(endpoint()), "status": status_of(error),
+        "said": without_secrets(said)[:300], "plain": plain_words(error),
+    }  # fmt: skip
+    return ModelError(*(text.format(**facts) for text in words))
 
 
 def is_transient(error: Exception) -> bool:
     """Whether a request may succeed later: the Hub is busy, or the connection is bad."""
-    status = _status(error)
+    status = status_of(error)
     if status is not None:
-        return status in _TRANSIENT
+        return status in _STATUS
+    if isinstance(error, TransferError):
+        return True
     return isinstance(error, _transport_error()) and type(error).__name__ not in _PERMANENT
 
 
@@ -249,78 +242,24 @@ def _transport_error() -> type[Exception]:
     return base
 
 
-def _status(error: Exception) -> int | None:
-    response = getattr(error, "response", None)
-    return getattr(response, "status_code", None)
+def status_of(error: Exception) -> int | None:
+    """The status of the answer that an error is about, if there was one."""
+    status: int | None = getattr(getattr(error, "response", None), "status_code", None)
+    return status
 
 
 def plain_words(error: Exception) -> str:
     """What went wrong with a request, in one line without secrets."""
-    status = _status(error)
-    words = {408: "too slow", 429: "too many requests", 500: "server error", 502: "bad gateway",
-             503: "out of service", 504: "gateway timeout"}  # fmt: skip
+    status = status_of(error)
     if status is not None:
-        return f"the Hub answered {status}" + (f" ({words[status]})" if status in words else "")
+        return f"the Hub answered {status}" + (f" ({_STATUS[status]})" if status in _STATUS else "")
+    if isinstance(error, TransferError):
+        return str(error)
     if "Timeout" in type(error).__name__:
         return "the Hub doesn't answer"
     # Whatever answers may be quoted in it.
     text = without_secrets(" ".join(str(error)[:1000].split()))
     return f"the connection failed ({text[:150] or type(error).__name__})"
-
-
-@contextlib.contextmanager
-def errors_reported(hub: HubId, name: str = "") -> Iterator[None]:
-    """Turns whatever `huggingface_hub` and its HTTP library raise into a ModelError in plain words.
-
-    Args:
-        name: the file that was asked for, if it was one.
-    """
-    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
-
-    try:
-        yield
-    except OfflineModeIsEnabled:
-        raise ModelError(
-            f"{hub} is not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub", "Unset it to fetch the model."
-        ) from None
-    except HFValidationError as error:
-        raise ModelError(f"{hub}: {without_secrets(str(error))}") from None
-    except UnicodeEncodeError:
-        raise ModelError(f"{hub}: the token has characters that can't be sent", _NEW_TOKEN) from None
-    except ModelError:
-        raise
-    except Exception as error:
-        if isinstance(error, _transport_error()):
-            raise _explained(hub, f"{hub}: {name}" if name else str(hub), error) from None
-        if isinstance(error, ValueError) or type(error).__name__ == "InvalidURL":  # sent on to what is no address
-            raise no_hub(hub) from None
-        raise
-
-
-_NEW_TOKEN: Final = "Log in again with `hf auth login`, or check HF_TOKEN."
-
-
-def _explained(hub: HubId, wanted: str, error: Exception) -> ModelError:
-    from huggingface_hub import errors
-
-    login = "For a private one, log in with `hf auth login` or set HF_TOKEN."
-    where = without_secrets(endpoint())
-    if isinstance(error, errors.GatedRepoError):
-        return ModelError(f"{hub}: its owner lets in only who has asked", f"Ask on {where}/{hub.repository}. {login}")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return ModelError(f"{where} has no repository {hub.repository}, or not for you", f"Check the name. {login}")
-    if isinstance(error, errors.RevisionNotFoundError):
-        return ModelError(f"{hub.repository} has no revision {hub.revision}", "Name a branch, tag or commit it has.")
-    status = _status(error)
-    if status == 401:
-        return ModelError(f"{wanted}: the Hub refuses the token (401)", _NEW_TOKEN)
-    if status == 403:
-        return ModelError(f"{wanted}: the Hub forbids it (403)", "Check that your token may do this.")
-    if status == 429:
-        return ModelError(f"{wanted}: too many requests (429)", "Wait some minutes, then run the same command again.")
-    return ModelError(
-        f"{wanted}: {plain_words(error)}", f"Check the connection to {where}, then run the command again."
-    )
 
 
 def without_secrets(text: str) -> str:
@@ -336,11 +275,67 @@ def without_secrets(text: str) -> str:
     return re.sub(r"(//[^\s?]+)\?\S*?(?=['\").,;]*(?:\s|$))", r"\1", text)
 
 
-def request_headers() -> dict[str, Any]:
-    """Headers of a download: token, user agent, no compression."""
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented there
+# --- Trying again ----------------------------------------------------------------------------------------
 
-    return {**build_hf_headers(library_name="ugatit"), "Accept-Encoding": "identity"}
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to try.
+
+    Attributes:
+        attempts: how often in a row without any progress.
+        wait: seconds before the second attempt; doubles each time.
+        longest_wait: seconds; a server that asks for more is given up.
+        window, least: a download of less than `least` bytes per second over `window` seconds counts as broken off.
+        progress: bytes that make an attempt count as the first again.
+    """
+
+    attempts: int = 5
+    wait: float = 1.0
+    longest_wait: float = 60.0
+    window: float = 30.0
+    least: float = 1024.0
+    progress: int = 1 << 20
+
+
+PATIENCE = Patience()
+
+
+def patiently(call: Callable[[], Result], listener: Listener, done: Callable[[], int] = lambda: 0) -> Result:
+    """The result of a request, tried again while the Hub is busy or can't be reached.
+
+    Args:
+        done: bytes that earlier attempts have brought.
+
+    Raises:
+        Exception: whatever the last attempt raised.
+    """
+    attempt, mark = 1, done()
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            if done() >= mark + PATIENCE.progress:
+                attempt, mark = 1, done()
+            wait = _waiting_time(error, attempt)
+            if wait is None:
+                raise
+            listener.note(f"{plain_words(error)}; trying again in {wait:.0f} s")
+        time.sleep(wait)
+        attempt += 1
+
+
+def _waiting_time(error: Exception, attempt: int) -> float | None:
+    """Seconds until it's worth trying again; None if it isn't."""
+    # Without any connection, more attempts only let the user wait.
+    most = min(2, PATIENCE.attempts) if type(error).__name__ == "ConnectError" else PATIENCE.attempts
+    if not is_transient(error) or attempt >= most:
+        return None
+    wait = PATIENCE.wait * 2 ** (attempt - 1)
+    asked = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
+    if asked.isascii() and asked.isdigit():
+        wait = max(wait, float(asked))
+    return wait if wait <= PATIENCE.longest_wait else None
 
 
 @contextlib.contextmanager

@@ -1,63 +1,105 @@
-"""Files of a repository in the Hub's cache: brought there, checked, and shared with all programs that use it."""
+"""Files of the Hub: looked up, downloaded (going on where it stopped), checked, and kept in its cache."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import re
+import shutil
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from ugatit_cli.errors import ModelError, OutputError
+from ugatit_cli.errors import ModelError, OutputError, StorageError
 from ugatit_cli.files import hidden, reported, sync_folder, write_file
 from ugatit_cli.weights import hub
-from ugatit_cli.weights.home import Stamp
-from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
+from ugatit_cli.weights.hub import (
+    COMMIT,
+    HubId,
+    Listener,
+    RemoteFile,
+    TransferError,
+    cache_folder,
+    endpoint,
+    errors_reported,
+    is_offline,
+    is_transient,
+    no_hub,
+    patiently,
+    plain_words,
+)
 from ugatit_cli.weights.manifest import SHA256, FileRecord
-from ugatit_cli.weights.transfer import Digest, digest_of, download
 
 Records = Mapping[str, FileRecord | None]
 """File name in a repository -> size and hash if somebody has verified them."""
 
+BLOCK: Final = 1 << 20
+# The most that is taken of a file whose size the Hub doesn't tell; large ones have their size told.
+LARGEST_UNTOLD: Final = 1 << 20
+# The name of a file in the cache: whatever else a server says could lead anywhere.
+_ETAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{5,127}")
 
-@contextlib.contextmanager
-def locked(repository: str, listener: Listener) -> Iterator[None]:
-    """One process at a time for a repository; a second one waits, then finds everything there.
 
-    A cache that can't be written needs no lock: it has everything, or what is missing can't be put there either.
-    """
-    folder = hub.cache_folder(repository)
-    path = folder.parent / ".locks" / folder.name / "ugatit.lock"
-    with hub.waiting(path, f"another ugatit is fetching {repository}; waiting for it", listener):
-        yield
+@dataclass(frozen=True)
+class Stamp:
+    """A file as it was when its hash was taken: bytes, SHA-256 in hex, and time of change in nanoseconds."""
+
+    size: int
+    sha256: str
+    mtime_ns: int
+
+
+# --- What the Hub, or the cache, has ---------------------------------------------------------------------
 
 
 def locate(identity: HubId, name: str, listener: Listener) -> RemoteFile | None:
     """A file on the Hub or, without a connection to it, in the cache; None if the repository has none of that name.
 
     Raises:
-        ModelError: the Hub can't tell.
+        ModelError: no such repository or revision, no access, no connection, or not a Hub.
     """
-    if not hub.is_offline():
-        return hub.look_up(identity, name, listener)
-    return cached(identity, name)
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError
+
+    if is_offline():
+        return cached(identity, name)
+    with errors_reported(identity, name):
+        url = hf_hub_url(identity.repository, name, revision=identity.revision, endpoint=endpoint())
+        try:
+            found = patiently(lambda: get_hf_file_metadata(url, endpoint=endpoint()), listener)
+        except EntryNotFoundError:
+            return None
+    remote = RemoteFile(identity.repository, name, found.commit_hash or "", found.size, found.etag or "")
+    if not _is_sound(remote, identity):
+        raise no_hub(identity)
+    return remote
+
+
+def _is_sound(remote: RemoteFile, identity: HubId) -> bool:
+    """Whether an answer has what a Hub tells, of the commit that was asked for."""
+    asked = identity.revision if COMMIT.fullmatch(identity.revision) else remote.commit
+    return bool(
+        COMMIT.fullmatch(remote.commit)
+        and remote.commit == asked
+        and _ETAG.fullmatch(remote.etag)
+        and (remote.size is None or remote.size >= 0)
+    )
 
 
 def cached(identity: HubId, name: str) -> RemoteFile | None:
     """A file in the cache, as some program has left it there; None if it isn't there."""
     from huggingface_hub import constants, try_to_load_from_cache
 
-    with hub.errors_reported(identity, name):
-        found = try_to_load_from_cache(
-            identity.repository,
-            name,
-            cache_dir=Path(constants.HF_HUB_CACHE).expanduser(),
-            revision=identity.revision,
-        )
+    cache = Path(constants.HF_HUB_CACHE).expanduser()
+    with errors_reported(identity, name):
+        found = try_to_load_from_cache(identity.repository, name, cache_dir=cache, revision=identity.revision)
     if not isinstance(found, str):
         return None
     path = Path(found).absolute()
-    commit = path.relative_to(hub.cache_folder(identity.repository) / "snapshots").parts[0]
+    commit = path.relative_to(cache_folder(identity.repository) / "snapshots").parts[0]
     # Only the first link is named after the hash that the Hub told.
     etag = path.readlink().name if path.is_symlink() else "unknown"
     return RemoteFile(identity.repository, name, commit, path.stat().st_size, etag)
@@ -65,12 +107,12 @@ def cached(identity: HubId, name: str) -> RemoteFile | None:
 
 def blob_path(remote: RemoteFile) -> Path:
     """Where the cache keeps a file's content."""
-    return hub.cache_folder(remote.repository) / "blobs" / remote.etag
+    return cache_folder(remote.repository) / "blobs" / remote.etag
 
 
 def pointer_path(remote: RemoteFile) -> Path:
     """Where the cache shows a file under its name: a link to its content, or the file itself without links."""
-    return hub.cache_folder(remote.repository) / "snapshots" / remote.commit / remote.name
+    return cache_folder(remote.repository) / "snapshots" / remote.commit / remote.name
 
 
 def part_path(remote: RemoteFile) -> Path:
@@ -86,35 +128,93 @@ def on_disk(remote: RemoteFile) -> Path | None:
 
 def is_inside(path: Path, repository: str) -> bool:
     """Whether a path, all links followed, is in the cache; a user may have put a repository's folder elsewhere."""
-    roots = (hub.cache_folder(repository), hub.cache_folder(repository).parent)
+    roots = (cache_folder(repository), cache_folder(repository).parent)
     return any(path.resolve().is_relative_to(root.resolve()) for root in roots)
+
+
+def locked(repository: str, listener: Listener) -> contextlib.AbstractContextManager[None]:
+    """One process at a time for a repository; a second one waits, then finds everything there.
+
+    A cache that can't be written needs no lock: it has everything, or what is missing can't be put there either.
+    """
+    folder = cache_folder(repository)
+    path = folder.parent / ".locks" / folder.name / "ugatit.lock"
+    return hub.waiting(path, f"another ugatit is fetching {repository}; waiting for it", listener)
+
+
+# --- Hashes ----------------------------------------------------------------------------------------------
+
+
+class Digest:
+    """SHA-256 of a file, and its git blob hash if the size is known beforehand."""
+
+    def __init__(self, size: int | None) -> None:
+        self.size = 0
+        self._sha256 = hashlib.sha256()
+        # As git names contents; no matter of security where SHA-256 is known, too.
+        self._git = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False) if size is not None else None
+
+    def update(self, data: bytes) -> None:
+        """Takes in the next bytes."""
+        self.size += len(data)
+        self._sha256.update(data)
+        if self._git is not None:
+            self._git.update(data)
+
+    @property
+    def sha256(self) -> str:
+        """Of all bytes so far, in hex."""
+        return self._sha256.hexdigest()
+
+    def differs(self, remote: RemoteFile) -> str:
+        """What the Hub says and what was found, if they contradict each other; else empty."""
+        if SHA256.fullmatch(remote.etag):
+            kind, found = "sha256", self.sha256
+        elif COMMIT.fullmatch(remote.etag) and self._git is not None:
+            kind, found = "git hash", self._git.hexdigest()
+        else:
+            return ""
+        return f"expected {kind} {remote.etag}, found {found}" if found != remote.etag else ""
+
+
+def digest_of(path: Path) -> Digest:
+    """The digest of a file on disk.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    digest = Digest(path.stat().st_size)
+    with path.open("rb") as file:
+        for data in iter(lambda: file.read(BLOCK), b""):
+            digest.update(data)
+    return digest
+
+
+# --- Into the cache --------------------------------------------------------------------------------------
 
 
 class Mismatch(ModelError):
     """A file that isn't what a manifest, or its first use, says; nothing was changed."""
 
 
-_REPLACED: Final = "It is not the file that was verified. Nothing was changed; ask whoever offers it."
-
-
 def check_announced(remote: RemoteFile, record: FileRecord | None) -> None:
     """Whether the Hub offers what the manifest, or the first use, promises; before anything is downloaded.
 
     Raises:
-        ModelError: another size or hash.
+        Mismatch: another size or hash.
     """
     if record is None:
         return
+    problem = ""
     # Without a connection, the size is that of a file in the cache, which may be damaged.
-    if remote.size not in (None, record.size) and not hub.is_offline():
+    if remote.size not in (None, record.size) and not is_offline():
+        problem = f"expected {record.size:,} bytes, the Hub has {remote.size:,}"
+    elif SHA256.fullmatch(remote.etag) and remote.etag != record.sha256:
+        problem = f"expected sha256 {record.sha256}, found {remote.etag} on the Hub"
+    if problem:
         raise Mismatch(
-            f"{remote.repository}: {remote.name}: expected {record.size:,} bytes, the Hub has {remote.size:,}",
-            _REPLACED,
-        )
-    if SHA256.fullmatch(remote.etag) and remote.etag != record.sha256:
-        raise Mismatch(
-            f"{remote.repository}: {remote.name}: expected sha256 {record.sha256}, found {remote.etag} on the Hub",
-            _REPLACED,
+            f"{remote.repository}: {remote.name}: {problem}",
+            "It is not the file that was verified. Nothing was changed; ask whoever offers it.",
         )
 
 
@@ -136,8 +236,8 @@ def obtain(remote: RemoteFile, record: FileRecord | None, listener: Listener, *,
     place = on_disk(remote)
     with reported(place or blob_path(remote)):
         digest = digest_of(place) if place is not None and not force else None
-    if digest is not None and place is not None and (problem := _problem(remote, record, digest)):
-        if hub.is_offline():
+    if digest is not None and (problem := _problem(remote, record, digest)):
+        if is_offline():
             raise ModelError(f"{place}: damaged: {problem}", "Unset HF_HUB_OFFLINE to fetch it again.")
         listener.note(f"{place}: damaged ({problem}); fetching it again")
         digest = None
@@ -156,14 +256,11 @@ def _problem(remote: RemoteFile, record: FileRecord | None, digest: Digest) -> s
         return f"expected sha256 {record.sha256}, found {digest.sha256}"
     if remote.size not in (None, digest.size):
         return f"expected {remote.size:,} bytes, found {digest.size:,}"
-    if difference := digest.differs(remote):
-        return "expected sha256 {}, found {}".format(*difference).replace("sha256 git", "git hash")
-    return ""
+    return digest.differs(remote)
 
 
 def _fetched(remote: RemoteFile, record: FileRecord | None, listener: Listener) -> Digest:
-    blob = blob_path(remote)
-    part = part_path(remote)
+    blob, part = blob_path(remote), part_path(remote)
     digest = download(remote, part, listener)
     with reported(part):
         if remote.size is None:  # for the git hash, which begins with it
@@ -204,8 +301,153 @@ def _show(remote: RemoteFile) -> None:
 
 def keep_reference(identity: HubId, commit: str) -> None:
     """Notes in the cache which commit a branch or tag is, for programs that work offline."""
-    if hub.COMMIT.fullmatch(identity.revision):
+    if COMMIT.fullmatch(identity.revision):
         return
-    path = hub.cache_folder(identity.repository) / "refs" / identity.revision
+    path = cache_folder(identity.repository) / "refs" / identity.revision
     with contextlib.suppress(OutputError):  # a read-only cache; or a branch `x` where `x/y` was before
         write_file(path, commit.encode(), durable=True)
+
+
+# --- The download ----------------------------------------------------------------------------------------
+
+
+def download(remote: RemoteFile, part: Path, listener: Listener) -> Digest:
+    """Downloads a file to `part`, going on with what is there; what came before an error stays, for the next call.
+
+    Not by the client's `hf_hub_download`, which begins again after a kill, nor by its `http_get`: that writes 10 MB
+    at once, loses what it has of them when the line breaks, and appends whatever comes instead of the file.
+
+    Raises:
+        ModelError: the Hub can't be reached, refuses, stalls, or sends more than it announced.
+        StorageError: the disk is full.
+        OutputError: `part` can't be written.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    with reported(part):
+        part.parent.mkdir(parents=True, exist_ok=True)
+        # Unbuffered: what was written is there, and nothing is left for closing to write.
+        file = os.fdopen(os.open(part, flags, 0o666), "a+b", buffering=0)
+    with file, errors_reported(HubId(remote.repository), remote.name):
+        transfer = _Transfer(remote, file, part, listener)
+        listener.begin(Path(remote.name).name, remote.size, transfer.digest.size)
+        try:
+            transfer.run()
+        finally:
+            listener.end()
+        with reported(part):
+            os.fsync(file.fileno())
+        if os.fstat(file.fileno()).st_size != transfer.digest.size:
+            raise ModelError(f"{part}: another program has written to it", "Run the command again.")
+        return transfer.digest
+
+
+class _Transfer:
+    """A file on its way: what is there of it, and how the rest comes."""
+
+    def __init__(self, remote: RemoteFile, file: Any, part: Path, listener: Listener) -> None:
+        self.remote, self.file, self.part, self.listener = remote, file, part, listener
+        self.digest = Digest(remote.size)
+        with reported(part):
+            file.seek(0)
+            for data in iter(lambda: file.read(BLOCK), b""):
+                self.digest.update(data)
+            free = shutil.disk_usage(part.parent).free
+        if remote.size is None or self.digest.size > remote.size:
+            self._empty()
+        needed = (remote.size or 0) - self.digest.size
+        if needed > free:
+            raise StorageError(
+                f"{part.parent}: {needed / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are free",
+                "Free some space, or choose another disk with HF_HUB_CACHE.",
+            )
+
+    def _empty(self) -> None:
+        with reported(self.part):
+            self.file.truncate(0)
+        self.digest = Digest(self.remote.size)
+
+    def _begin_again(self) -> None:
+        self.listener.advance(-self.digest.size)
+        self._empty()
+
+    def run(self) -> None:
+        """Until the file is complete, or no attempt helps."""
+        size = self.remote.size
+        if size is not None and self.digest.size == size:
+            return
+        try:
+            patiently(self._receive, self.listener, lambda: self.digest.size)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            total = f" of {size:,}" if size is not None else ""
+            raise ModelError(
+                f"{self.remote.repository}: {self.remote.name}: {plain_words(error)}, "
+                f"after {self.digest.size:,}{total} bytes",
+                "What has arrived is kept: the same command goes on from there.",
+            ) from None
+
+    def _receive(self) -> None:
+        """One request."""
+        from huggingface_hub import constants, get_session, hf_hub_url
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented there
+
+        remote = self.remote
+        url = hf_hub_url(remote.repository, remote.name, revision=remote.commit, endpoint=endpoint())
+        headers = {**build_hf_headers(library_name="ugatit"), "Accept-Encoding": "identity"}
+        if self.digest.size:
+            headers["Range"] = f"bytes={self.digest.size}-"
+        seconds = constants.HF_HUB_DOWNLOAD_TIMEOUT
+        # The HTTP library leaves the token out when it is sent on to another host.
+        with get_session().stream("GET", url, headers=headers, timeout=seconds, follow_redirects=True) as response:
+            self._check(response)
+            for data in _steadily(response.iter_bytes()):
+                self._take(data)
+        if remote.size is not None and self.digest.size < remote.size:
+            raise TransferError("the connection broke off")
+
+    def _check(self, response: Any) -> None:
+        from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]  # documented there
+
+        start = self.digest.size
+        goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        if response.status_code == 416 or (response.status_code == 206 and not goes_on):
+            self._begin_again()
+            raise TransferError("the Hub sent another part of the file than was asked for")
+        if response.is_error:  # without its body, which may be endless
+            kept = {name: text for name, text in response.headers.items() if name.startswith(("x-", "retry-"))}
+            response = type(response)(response.status_code, headers=kept, request=response.request)
+        hf_raise_for_status(response)
+        if response.headers.get("Content-Type", "").lower().startswith("text/html"):
+            raise TransferError("a web page came instead of the file, perhaps one to log in")
+        if start and response.status_code == 200:  # a server that sends nothing but whole files
+            self._begin_again()
+
+    def _take(self, data: bytes) -> None:
+        most = LARGEST_UNTOLD if self.remote.size is None else self.remote.size
+        if self.digest.size + len(data) > most:
+            self._begin_again()
+            raise ModelError(f"{self.remote.repository}: {self.remote.name} is longer than the Hub announced")
+        with reported(self.part):
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self.file.write(rest) :]
+        self.digest.update(data)
+        self.listener.advance(len(data))
+
+
+def _steadily(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Passes blocks on while enough of them come.
+
+    Raises:
+        TransferError: too few bytes per second.
+    """
+    since, count = time.monotonic(), 0
+    for block in blocks:
+        yield block
+        count += len(block)
+        passed = time.monotonic() - since
+        if passed >= hub.PATIENCE.window:
+            if count < hub.PATIENCE.least * passed:
+                raise TransferError(f"only {count / passed:.0f} bytes per second came")
+            since, count = time.monotonic(), 0

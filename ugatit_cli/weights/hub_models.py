@@ -22,9 +22,9 @@ from ugatit_cli.weights.folder import (
     open_model,
     read_config,
 )
-from ugatit_cli.weights.home import Receipt, Stamp
+from ugatit_cli.weights.home import Receipt
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
-from ugatit_cli.weights.hub_cache import Records
+from ugatit_cli.weights.hub_cache import Records, Stamp
 from ugatit_cli.weights.manifest import Entry
 
 # Pictures are for the Hub's page.
