@@ -128,7 +128,7 @@ def test_what_it_is() -> None:
     )
     assert full["Variant"] == "full (runs at its training size only)"
     assert full["Weights"] == "float16, 10.6 MB, safetensors"
-    assert full["Discriminators"] == "included, 12 kB: for fine-tuning"
+    assert full["Discriminators"] == "included, 12.3 kB: for fine-tuning"
     assert full["Follows"] == "the official TensorFlow code"
     assert full["Norm of the decoder"].startswith("ln")
     assert full["Attention"].startswith("none")
