@@ -55,7 +55,7 @@ from ugatit_cli.pictures.geometry import Geometry, Pixels
 from ugatit_cli.training import session
 from ugatit_cli.training.listeners import Listener, StepReport
 from ugatit_cli.training.run_folder import RunFolder
-from ugatit_cli.training.session import Request
+from ugatit_cli.training.session import Prepared
 from ugatit_cli.training.settings import domain_names
 from ugatit_cli.training.trainer import Machine
 from ugatit_cli.translation.model import Model
@@ -197,14 +197,16 @@ class Bench:
 
     # --- Rows ------------------------------------------------------------------------------------------
 
-    def request(self, row: str, seed: int) -> Request:
-        """What `ugatit train` would be asked for."""
+    def prepared(self, row: str, seed: int) -> Prepared:
+        """What `ugatit train` would make of it. Raises the errors of `session.prepare`."""
         options = self.options
         length = {"iterations": options.steps} if options.recipes is None else {"minutes": options.recipes}
         names = dict(zip(("domain_a", "domain_b"), domain_names(self.folders), strict=True))
         given = {"image_size": options.size, "channels": options.channels, "seed": seed, **length, **names}
         rarely = {"checkpoint_every": "2m", "sample_every": str(10**9), "keep": 1}
-        return Request(given | rarely | self.rows[row], self.folders)
+        return session.prepare(
+            self.run_folder(row, seed), given | rarely | self.rows[row], self.folders, self.machine
+        )
 
     def run_folder(self, row: str, seed: int) -> RunFolder:
         """A row's own."""
@@ -218,22 +220,17 @@ class Bench:
         return [(row, seed) for row, seed in pairs if str(seed) not in self.results.get(row, {})]
 
     def work(self) -> None:
-        """Does what is not done yet. Raises the errors of `session.train`."""
-        waiting = self.waiting()
-        for pair in waiting:
-            run = self.run_folder(*pair)
-            session.resolve(run, self.request(*pair), self.machine, exists=run.exists)
+        """Does what is not done yet. Raises the errors of `Prepared.train`."""
+        waiting = {pair: self.prepared(*pair) for pair in self.waiting()}
         if waiting:
-            self._estimate(waiting)
+            self._estimate(list(waiting.values()))
         if UNTOUCHED not in self.results:
             self._keep(UNTOUCHED, 0, self.compared(self.real.pictures_a, self.real.pictures_b))
-        for row, seed in waiting:
+        for (row, seed), prepared in waiting.items():
             say(f"{row}, seed {seed}: training")
             start = time.monotonic()
             with console.interruptible() as stop:
-                settings, outcome = session.train(
-                    self.run_folder(row, seed), self.request(row, seed), self.machine, Progress(row), stop
-                )
+                settings, outcome = prepared.train(Progress(row), stop)
             if not outcome.finished:
                 raise Interrupted("interrupted", GO_ON)
             seconds = time.monotonic() - start
@@ -246,7 +243,7 @@ class Bench:
         self._write()
         say(f"{row}, seed {seed}: " + ", ".join(f"{way} {100 * result[way]['kid']:.2f}" for way in WAYS))
 
-    def _estimate(self, waiting: list[tuple[str, int]]) -> None:
+    def _estimate(self, waiting: list[Prepared]) -> None:
         """Says how long it will take: of the first row, a few steps and the features of real pictures."""
         start = time.monotonic()
         count = 2 * len(self.real.a)
@@ -254,8 +251,7 @@ class Bench:
         seconds = 60 * (self.options.recipes or 0)
         if self.options.recipes is None:
             with console.interruptible() as stop:
-                run, request = self.run_folder(*waiting[0]), self.request(*waiting[0])
-                _, cost = session.dry_run(run, request, self.machine, Listener(), stop)
+                _, cost = waiting[0].dry_run(Listener(), stop)
             seconds = self.options.steps / cost.steps_per_second
         total = duration(len(waiting) * (seconds + each))
         say(

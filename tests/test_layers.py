@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "ugatit_cli"
 # From the bottom up.
 ORDER = [
     "errors",
+    "fields",
     "config",
     "files",
     "wording",
@@ -32,7 +33,7 @@ ORDER = [
     "cli",
     "__main__",
 ]
-WITHOUT_TORCH = {"errors", "config", "files", "pictures", "cli"}
+WITHOUT_TORCH = {"errors", "fields", "config", "files", "pictures", "cli"}
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:

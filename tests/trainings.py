@@ -16,8 +16,7 @@ from ugatit_cli.device import Group
 from ugatit_cli.training.evaluation import Evaluation
 from ugatit_cli.training.listeners import Listener, StepReport
 from ugatit_cli.training.run_folder import RunFolder
-from ugatit_cli.training.session import Request
-from ugatit_cli.training.session import train as train_run
+from ugatit_cli.training.session import Prepared, prepare
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.training.trainer import Machine, Outcome
 
@@ -85,6 +84,13 @@ class Log(Listener):
         self.evaluations.append(evaluation)
 
 
+def prepared(
+    path: Path, folders: Folders | None, given: dict[str, Any], group: Group | None = None, *, named: bool = False
+) -> Prepared:
+    """What `ugatit train -o path` prepares on the CPU; with `named`, `--resume path`."""
+    return prepare(RunFolder(path), given, folders, Machine(CPU, 1, group or Group()), named=named)
+
+
 def train(
     path: Path,
     folders: Folders | None,
@@ -103,8 +109,7 @@ def train(
     log, stop = log or Log(), threading.Event()
     if stop_after is not None:
         log.calls[stop_after] = stop.set
-    machine = Machine(CPU, 1, group or Group())
-    return train_run(RunFolder(path), Request(TINY | given, folders), machine, log, stop)
+    return prepared(path, folders, TINY | given, group).train(log, stop)
 
 
 def weights(path: Path) -> dict[str, bytes]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args
 
 from ugatit_cli.errors import ConfigError
+from ugatit_cli.fields import Option, Range, check_ranges, check_types
 
 Variant = Literal["light", "full"]
 Dialect = Literal["pytorch", "tensorflow"]
@@ -61,55 +62,50 @@ class ModelConfig:
 
     domain_a: str = "a"
     domain_b: str = "b"
-    image_size: int = 256
-    channels: int = 64
-    blocks: int = 4
-    variant: Variant = "light"
+    image_size: Annotated[
+        int, Range(16, MAX_IMAGE_SIZE), Option("Model", "Side of the training pictures.", metavar="PX")
+    ] = 256
+    channels: Annotated[int, Range(1, MAX_CHANNELS), Option("Model", "Channels of the first layer.")] = 64
+    blocks: Annotated[int, Range(0, MAX_BLOCKS), Option("Model", "Residual blocks, twice as many in all.")] = 4
+    variant: Annotated[
+        Variant,
+        Option("Model", "light runs at any picture size; full is the paper's.", before="image_size"),
+    ] = "light"
     dialect: Dialect = "pytorch"
     rho_smoothing: bool = False
-    decoder_norm: DecoderNorm = "adalin"
-    generator_cam: bool = True
-    discriminator_cam: bool = True
-    discriminator_channels: int = 64
-    local_layers: int = 5
-    global_layers: int = 0
-    discriminators: Discriminators = "both"
+    decoder_norm: Annotated[DecoderNorm, Option("Model", "Norm of the decoder; all but adalin are ablations.")] = (
+        "adalin"
+    )
+    generator_cam: Annotated[
+        bool, Option("Model", "Attention in the generators.", default="with; cyclegan: without")
+    ] = True
+    discriminator_cam: Annotated[
+        bool, Option("Model", "Attention in the discriminators.", default="with; cyclegan: without")
+    ] = True
+    discriminator_channels: Annotated[
+        int,
+        Range(1, MAX_CHANNELS),
+        Option(
+            "Model",
+            "Channels of the discriminators' first layer.",
+            default="as --channels",
+            before="decoder_norm",
+        ),
+    ] = 64
+    local_layers: Annotated[int, Range(3, MAX_DEPTH)] = 5
+    global_layers: Annotated[int, Range(3, MAX_DEPTH)] = 0
+    discriminators: Annotated[Discriminators, Option("Model", "Local and global ones, or local ones alone.")] = "both"
 
     def __post_init__(self) -> None:
-        self._check_types()
+        check_types(self, ModelConfig)
         if self.global_layers == 0:
             object.__setattr__(self, "global_layers", default_global_layers(self.image_size))
-        self._check_ranges()
-        self._check_domains()
-
-    def _check_types(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():
-            value = getattr(self, name)
-            allowed = get_args(hint)
-            if allowed and value not in allowed:
-                raise ConfigError(f"{name} is {value!r}; it must be one of: {', '.join(allowed)}")
-            if not allowed and type(value) is not hint:
-                raise ConfigError(f"{name} is {value!r}; it must be of type {hint.__name__}")
-
-    def _check_ranges(self) -> None:
-        for name, low, high in (
-            ("image_size", 16, MAX_IMAGE_SIZE),
-            ("channels", 1, MAX_CHANNELS),
-            ("blocks", 0, MAX_BLOCKS),
-            ("discriminator_channels", 1, MAX_CHANNELS),
-            ("local_layers", 3, MAX_DEPTH),
-            ("global_layers", 3, MAX_DEPTH),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be from {low} to {high}")
+        check_ranges(self, ModelConfig)
         if self.image_size % 4:
             raise ConfigError(f"image_size is {self.image_size}; it must be a multiple of 4")
         if self.decoder_norm == "gn" and self.channels % 8:
             raise ConfigError(f"channels is {self.channels}; group norm needs a multiple of 8")
-
-    def _check_domains(self) -> None:
-        for name in ("domain_a", "domain_b"):
-            value = getattr(self, name)
+        for name, value in (("domain_a", self.domain_a), ("domain_b", self.domain_b)):
             if not value or value.strip() != value or not value.isprintable() or set(value) & set("/\\,:"):
                 raise ConfigError(f"{name} is {value!r}; a domain name is plain text without / \\ , :")
         if self.domain_a.casefold() == self.domain_b.casefold():

@@ -56,13 +56,13 @@ def test_rows_are_done_once(data: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert result["a2b"]["kid"] != first.results[UNTOUCHED]["0"]["a2b"]["kid"]
 
     trained = []
-    original = session.train
+    original = session.Prepared.train
 
-    def train(run: Any, *rest: Any) -> Any:
-        trained.append(run.path.name)
-        return original(run, *rest)
+    def train(prepared: session.Prepared, *rest: Any) -> Any:
+        trained.append(prepared.run.path.name)
+        return original(prepared, *rest)
 
-    monkeypatch.setattr(session, "train", train)
+    monkeypatch.setattr(session.Prepared, "train", train)
     again = bench(data, "--rows", "w-in", "cyclegan")
     assert again.waiting() == [("CycleGAN", 0)]
     again.work()

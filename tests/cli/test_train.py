@@ -518,7 +518,7 @@ def test_too_little_memory(train: Train, monkeypatch: pytest.MonkeyPatch) -> Non
     def fail(*_: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
 
-    monkeypatch.setattr(session, "train", fail)
+    monkeypatch.setattr(session.Prepared, "train", fail)
     outcome = train()
     assert (outcome.code, len(outcome.errors)) == (4, 1)
     assert "not enough memory" in outcome.errors[0]
@@ -529,7 +529,7 @@ def test_a_lost_reader(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("DataLoader worker (pid 9) is killed by signal: Killed. ")
 
-    monkeypatch.setattr(session, "train", fail)
+    monkeypatch.setattr(session.Prepared, "train", fail)
     outcome = train()
     assert (outcome.code, outcome.errors) == (
         4,
@@ -601,7 +601,7 @@ def test_devices(
     current: list[str] = []
     monkeypatch.setattr("ugatit_cli.device.resolve_device", torch.device)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: current.append(str(device)))
-    assert train_module._device(resolved, group) == torch.device(device)
+    assert train_module.device_for(resolved, group) == torch.device(device)
     assert current == ([] if made_current is None else [made_current])
 
 

@@ -74,7 +74,7 @@ def test_every_recipe_says_what_it_changes_in_the_model() -> None:
         ({"beta1": 1.0}, "beta1 is 1.0; it must be from 0 to"),
         ({"ema": 1}, "ema is 1.0; it must be from 0 to"),
         ({"cam_weight": -1}, "cam_weight is -1.0; it must be from 0"),
-        ({"augment": "maybe"}, "augment is 'maybe'; it must be one of: auto, off, on"),
+        ({"augment": "maybe"}, "augment is 'maybe'; it must be one of: auto, on, off"),
     ],
 )
 def test_values_out_of_range_are_refused(values: dict[str, Any], message: str) -> None:

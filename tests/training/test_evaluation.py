@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from tests.extractors import tiny_extractor
-from tests.trainings import CPU, TINY, Log, make_folders, metrics, train, weights
+from tests.trainings import CPU, TINY, Log, make_folders, metrics, prepared, train, weights
 from ugatit_cli.config import DIRECTIONS
 from ugatit_cli.data.pictures import Folders, Pictures
 from ugatit_cli.device import Group
@@ -37,7 +37,6 @@ from ugatit_cli.training.evaluation import (
     is_evaluated,
 )
 from ugatit_cli.training.run_folder import RunFolder
-from ugatit_cli.training.session import Request
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.training.trainer import Machine, Trainer, load_data
 from ugatit_cli.translation.model import Model
@@ -321,7 +320,6 @@ def test_stopped_during_an_evaluation(
     whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, stop = tmp_path / "run", threading.Event()
-    machine, request = Machine(CPU, 1, Group()), Request(TINY | EVALUATED, sixteen)
     with monkeypatch.context() as patch:
         translate = evaluation_module.translate
 
@@ -330,7 +328,7 @@ def test_stopped_during_an_evaluation(
             return translate(*arguments)
 
         patch.setattr(evaluation_module, "translate", stopping)
-        _, outcome = session.train(RunFolder(path), request, machine, Log(), stop)
+        _, outcome = prepared(path, sixteen, TINY | EVALUATED).train(Log(), stop)
     assert (outcome.step, outcome.finished) == (2, False)
     assert not (path / "best").exists()
     train(path, sixteen, EVALUATED)
@@ -588,10 +586,10 @@ def test_the_extra_is_missing(sixteen: Folders, tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize(("holdout", "has"), [("off", "none"), ("3", "3")])
 def test_too_few_held_out_pictures(sixteen: Folders, tmp_path: Path, holdout: str, has: str) -> None:
-    request = Request(TINY | EVALUATED | {"holdout": holdout}, sixteen)
-    for call in (session.train, session.dry_run):
+    asked = prepared(tmp_path / "run", sixteen, TINY | EVALUATED | {"holdout": holdout})
+    for call in (asked.train, asked.dry_run):
         with pytest.raises(UsageError, match=f"needs 4 held-out pictures.*red has {has}$") as caught:
-            call(RunFolder(tmp_path / "run"), request, Machine(CPU, 1, Group()), Log(), threading.Event())
+            call(Log(), threading.Event())
         assert caught.value.hint.startswith("Begin a run with --holdout 50, or ")
     assert not (tmp_path / "run").exists()
 
@@ -613,10 +611,10 @@ def test_too_few_pictures_in_the_folders_for_tests(sixteen: Folders, tmp_path: P
 
 
 def test_few_held_out_pictures_are_told(sixteen: Folders, tmp_path: Path) -> None:
-    request = Request(TINY | EVALUATED | {"iterations": 1}, sixteen)
-    for call in (session.dry_run, session.train):
+    asked = prepared(tmp_path / "run", sixteen, TINY | EVALUATED | {"iterations": 1})
+    for call in (asked.dry_run, asked.train):
         log = Log()
-        call(RunFolder(tmp_path / "run"), request, Machine(CPU, 1, Group()), log, threading.Event())
+        call(log, threading.Event())
         assert "evaluation every 2 steps with tiny network, 6 features" in log.notes
         assert "KID of 6 held-out pictures is a rough figure: --holdout 50 or more is better" in log.notes
 

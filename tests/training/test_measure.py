@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trainings import CPU, TINY, Log
+from tests.trainings import CPU, TINY, Log, prepared
 from ugatit_cli.data.pictures import Folders, Pictures
 from ugatit_cli.device import Group
-from ugatit_cli.errors import UsageError
 from ugatit_cli.training import session
 from ugatit_cli.training.run_folder import RunFolder
-from ugatit_cli.training.session import Measurement, Request, dry_run, measure, with_fitting_batch
+from ugatit_cli.training.session import Measurement, measure, with_fitting_batch
 from ugatit_cli.training.settings import Settings, new_settings
 from ugatit_cli.training.trainer import Machine, load_data, make_networks
 
@@ -49,21 +48,19 @@ def test_a_dry_run_writes_nothing(folders: Folders, tmp_path: Path) -> None:
     run, log = RunFolder(tmp_path / "here" / "run"), Log()
     before = sorted(folders.a.parent.rglob("*"))
     given = {name: value for name, value in TINY.items() if name != "batch_size"}
-    ours, found = dry_run(run, Request(given, folders), MACHINE, log, threading.Event())
+    ours, found = prepared(run.path, folders, given).dry_run(log, threading.Event())
     assert ours.recipe.augment == "on"
     assert isinstance(found, Measurement)
     assert any("10 pictures to train on" in note for note in log.notes)
     assert list((tmp_path / "here").iterdir()) == []
     assert sorted(folders.a.parent.rglob("*")) == before
-    with pytest.raises(UsageError, match="no pictures to train on"):
-        dry_run(run, Request(given, None), MACHINE, log, threading.Event())
 
 
 def test_a_dry_run_of_a_run_that_exists(folders: Folders, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     run.create(settings(folders, iterations=5).to_document())
     before = (run.path / "config.toml").read_bytes()
-    ours, _ = dry_run(run, Request({"iterations": 9}, None, must_exist=True), MACHINE, Log(), threading.Event())
+    ours, _ = prepared(run.path, None, {"iterations": 9}, named=True).dry_run(Log(), threading.Event())
     assert (ours.iterations, ours.folders) == (9, folders)
     assert [path.name for path in run.path.iterdir()] == ["config.toml"]
     assert (run.path / "config.toml").read_bytes() == before

@@ -17,26 +17,18 @@ import pytest
 import torch
 
 from tests import tiny
-from tests.trainings import CPU, TINY, Log, make_folders, metrics, train, weights
+from tests.trainings import TINY, Log, make_folders, metrics, prepared, train, weights
 from ugatit_cli.data.pictures import Folders
-from ugatit_cli.device import Group
 from ugatit_cli.errors import DeviceError, Interrupted, ModelError, UsageError
 from ugatit_cli.methods.ugatit import TrainingStep
 from ugatit_cli.training import session
 from ugatit_cli.training.run_folder import RunFolder
-from ugatit_cli.training.session import Request
-from ugatit_cli.training.session import train as train_run
-from ugatit_cli.training.trainer import Machine, Trainer
+from ugatit_cli.training.trainer import Trainer
 from ugatit_cli.weights.folder import open_model
 
 FROM_MODEL = {
     name: value for name, value in TINY.items() if name in ("precision", "checkpoint_every", "sample_every")
 }
-
-
-def begin(path: Path, request: Request, stop: threading.Event | None = None) -> Any:
-    machine = Machine(CPU, 1, Group())
-    return train_run(RunFolder(path), request, machine, Log(), stop or threading.Event())
 
 
 # --- Beginning and going on ----------------------------------------------------------------------------
@@ -59,11 +51,11 @@ def test_a_new_run_has_its_settings_and_a_model_at_once(folders: Folders, tmp_pa
 def test_a_run_needs_pictures_or_a_run(folders: Folders, tmp_path: Path) -> None:
     path = tmp_path / "run"
     with pytest.raises(UsageError, match=f"^{path}: there is no run to go on with$"):
-        begin(path, Request({}, folders, must_exist=True))
+        prepared(path, folders, {}, named=True)
     with pytest.raises(UsageError, match="no pictures to train on"):
-        begin(path, Request({}, None))
+        prepared(path, None, {})
     with pytest.raises(UsageError, match="there is no such folder"):
-        begin(path, Request(TINY, Folders(folders.a, tmp_path / "none")))
+        train(path, Folders(folders.a, tmp_path / "none"), {})
     assert not RunFolder(path).exists
     train(path, folders, {"iterations": 1})  # what is left of that is no obstacle
 
@@ -72,7 +64,7 @@ def test_interrupted_before_the_first_step(folders: Folders, tmp_path: Path) -> 
     stop = threading.Event()
     stop.set()
     with pytest.raises(Interrupted):
-        begin(tmp_path / "run", Request(TINY, folders), stop)
+        prepared(tmp_path / "run", folders, TINY).train(Log(), stop)
     assert not RunFolder(tmp_path / "run").exists
 
 
@@ -145,8 +137,7 @@ def test_starting_from_a_model(folders: Folders, tmp_path: Path, killed: bool) -
 
 
 def train_from(path: Path, folders: Folders | None, given: dict[str, Any], log: Log) -> None:
-    machine = Machine(CPU, 1, Group())
-    train_run(RunFolder(path), Request(given, folders), machine, log, threading.Event())
+    prepared(path, folders, given).train(log, threading.Event())
 
 
 def test_what_the_model_lacks_is_told(folders: Folders, tmp_path: Path) -> None:
@@ -266,7 +257,7 @@ def test_killed_at_random_moments_it_ends_as_if_never_killed(tmp_path: Path) -> 
 def test_a_run_refuses_a_precision_that_is_not_for_training(folders: Folders, tmp_path: Path) -> None:
     train(tmp_path / "run", folders, {"iterations": 1})
     with pytest.raises(DeviceError, match="fp16 is not for training"):
-        begin(tmp_path / "run", Request({"precision": "fp16"}, None, must_exist=True))
+        prepared(tmp_path / "run", None, {"precision": "fp16"}, named=True)
 
 
 def test_the_model_to_start_from_is_found_from_anywhere(
@@ -275,12 +266,10 @@ def test_the_model_to_start_from_is_found_from_anywhere(
     tiny.save(tmp_path / "tiny")
     monkeypatch.chdir(tmp_path)
     given = FROM_MODEL | {"start": "./tiny", "iterations": 1}
-    settings, _ = begin(tmp_path / "run", Request(given, folders))
+    settings = prepared(tmp_path / "run", folders, given).settings
     assert settings.start == str(tmp_path / "tiny")
+    train_from(tmp_path / "run", folders, given, Log())
     for same in ("tiny", "./tiny", str(tmp_path / "tiny")):
-        again, outcome = begin(tmp_path / "run", Request({"start": same}, None))
-        assert (again.start, outcome.finished) == (settings.start, True)
-    machine = Machine(CPU, 1, Group())
-    request = Request(FROM_MODEL | {"start": "flat2clay"}, folders)
-    settings, _ = session.resolve(RunFolder(tmp_path / "other"), request, machine, exists=False)
-    assert settings.start == "flat2clay"
+        assert prepared(tmp_path / "run", None, {"start": same}).settings.start == settings.start
+    other = prepared(tmp_path / "other", folders, FROM_MODEL | {"start": "flat2clay"})
+    assert other.settings.start == "flat2clay"

@@ -18,13 +18,13 @@ from ugatit_cli.config import ModelConfig
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.errors import DeviceError, ModelError, UsageError
 from ugatit_cli.methods.recipe import preset
+from ugatit_cli.training.options import parse_interval
 from ugatit_cli.training.settings import (
     GPU_BATCH,
     Settings,
     check_start,
     domain_names,
     new_settings,
-    parse_interval,
     resolve_training_precision,
     resumed_settings,
 )
@@ -99,11 +99,11 @@ def test_what_is_given_wins() -> None:
     ("given", "message"),
     [
         ({"iterations": 5, "minutes": 5.0}, "either --iterations or --minutes"),
-        ({"iterations": 0}, "--iterations 0: must be at least 1"),
-        ({"minutes": 0.0}, "--minutes 0.0: must be more than 0"),
-        ({"minutes": float("nan")}, "--minutes nan: must be more than 0"),
-        ({"keep": 0}, "--keep 0: must be at least 1"),
-        ({"seed": -1}, "--seed -1: must be at least 0"),
+        ({"iterations": 0}, "iterations is 0"),
+        ({"minutes": 0.0}, "minutes is 0.0"),
+        ({"minutes": float("nan")}, "minutes is nan"),
+        ({"keep": 0}, "keep is 0"),
+        ({"seed": -1}, "seed is -1"),
         ({"checkpoint_every": "often"}, "--checkpoint-every often: unknown"),
         ({"sample_every": "0"}, "--sample-every 0: unknown"),
         ({"holdout": "many"}, "a hold-out of 'many'"),

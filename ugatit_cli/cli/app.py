@@ -17,7 +17,7 @@ from ugatit_cli.cli.fetch import convert, fetch
 from ugatit_cli.cli.models import app as models
 from ugatit_cli.cli.push import push
 from ugatit_cli.cli.train import train
-from ugatit_cli.cli.train_options import TrainCommand
+from ugatit_cli.cli.train_options import TrainCommand, with_options
 from ugatit_cli.cli.translate import translate
 from ugatit_cli.errors import UgatitError
 
@@ -47,7 +47,7 @@ app = typer.Typer(
 )
 app.command()(translate)
 app.command()(cam)
-app.command(cls=TrainCommand)(train)
+app.command(cls=TrainCommand)(with_options(train))
 app.command()(evaluate)
 app.command()(fetch)
 app.add_typer(models)

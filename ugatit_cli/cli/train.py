@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shlex
 import threading
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ugatit_cli.cli import console, train_options, train_view
+from ugatit_cli.cli import console, train_view
 from ugatit_cli.cli.options import MOST_BATCH, MOST_WORKERS, default_workers, parse_count, parse_domains
+from ugatit_cli.cli.train_options import Asked
 from ugatit_cli.errors import Interrupted, TrainingError, UgatitError, UsageError
 from ugatit_cli.training.listeners import Listener, Several
 
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from ugatit_cli.data.pictures import Folders
     from ugatit_cli.device import Group
     from ugatit_cli.training.run_folder import RunFolder
-    from ugatit_cli.training.session import Request
+    from ugatit_cli.training.session import Prepared
     from ugatit_cli.training.settings import Settings
-    from ugatit_cli.training.trainer import Machine
 
 
 # Of a folder's name in the default name of a run: two halves fit into the 255 bytes that file systems allow.
@@ -106,81 +105,10 @@ def _plain(name: str) -> str:
     return short.encode()[:LONGEST_BYTES].decode(errors="ignore").rstrip("-.")
 
 
-def check_folders(run: RunFolder, request: Request) -> None:
-    """A run's pictures change only when the user says that it's this run.
-
-    Raises:
-        UsageError: the run was begun with others.
-        ModelError: its settings are damaged.
-    """
-    if request.folders is None or request.must_exist or not run.exists:
-        return
-    from ugatit_cli.training.run_folder import RUN_FILE
-    from ugatit_cli.training.settings import Settings
-
-    before = Settings.from_document(run.document(), run.path / RUN_FILE).folders
-    if [one.resolve() for one in (before.a, before.b)] != [
-        one.resolve() for one in (request.folders.a, request.folders.b)
-    ]:
-        raise UsageError(
-            f"{run.path} is a run with other pictures: {before.a} and {before.b}",
-            f"Have they moved? Add --resume {shlex.quote(str(run.path))}. For a new run, name it: -o runs/NAME",
-        )
-
-
 STOPPING = "stopping: finishing this step and saving"
 
 
-def train(
-    domain_a: train_options.DomainAOption = None,
-    domain_b: train_options.DomainBOption = None,
-    data: train_options.DataOption = None,
-    domains: train_options.DomainsOption = None,
-    holdout: train_options.HoldoutOption = None,
-    fit: train_options.FitOption = None,
-    flip: train_options.FlipOption = None,
-    resume: train_options.ResumeOption = None,
-    start: train_options.FromOption = None,
-    start_direction: train_options.FromDirectionOption = None,
-    iterations: train_options.IterationsOption = None,
-    minutes: train_options.MinutesOption = None,
-    variant: train_options.VariantOption = None,
-    image_size: train_options.ImageSizeOption = None,
-    channels: train_options.ChannelsOption = None,
-    blocks: train_options.BlocksOption = None,
-    discriminator_channels: train_options.DiscriminatorChannelsOption = None,
-    decoder_norm: train_options.DecoderNormOption = None,
-    generator_cam: train_options.GeneratorCamOption = None,
-    discriminator_cam: train_options.DiscriminatorCamOption = None,
-    discriminators: train_options.DiscriminatorsOption = None,
-    recipe: train_options.RecipeOption = None,
-    batch_size: train_options.BatchSizeOption = None,
-    learning_rate: train_options.LearningRateOption = None,
-    decay_from: train_options.DecayFromOption = None,
-    weight_decay: train_options.WeightDecayOption = None,
-    adversarial_weight: train_options.AdversarialWeightOption = None,
-    cycle_weight: train_options.CycleWeightOption = None,
-    identity_weight: train_options.IdentityWeightOption = None,
-    cam_weight: train_options.CamWeightOption = None,
-    ema: train_options.EmaOption = None,
-    augment: train_options.AugmentOption = None,
-    power_iterations: train_options.PowerIterationsOption = None,
-    seed: train_options.SeedOption = None,
-    output: train_options.RunOption = None,
-    checkpoint_every: train_options.CheckpointEveryOption = None,
-    sample_every: train_options.SampleEveryOption = None,
-    keep: train_options.KeepOption = None,
-    evaluate_every: train_options.EvaluateEveryOption = None,
-    features: train_options.FeaturesOption = None,
-    feature_layer: train_options.FeatureLayerOption = None,
-    tensorboard: train_options.TensorBoardOption = False,
-    dry_run: train_options.DryRunOption = False,
-    json_line: train_options.JsonOption = False,
-    device: train_options.DeviceOption = None,
-    precision: train_options.PrecisionOption = None,
-    workers: train_options.WorkersOption = None,
-    checkpointing: train_options.SaveMemoryOption = None,
-) -> None:
+def train(asked: Asked, given: dict[str, Any]) -> None:
     """Train a model that translates between two folders of pictures.
 
     They need not be pairs: a few hundred of each do. The run folder has a usable model at every moment. Ctrl-C saves
@@ -200,86 +128,50 @@ def train(
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
-    _check(iterations=iterations, minutes=minutes, start=start, start_direction=start_direction)
-    threads = parse_count("--workers", workers or "auto", MOST_WORKERS) or default_workers()
-    names = parse_domains(domains) if domains is not None else None
-    values = {
-        "domain_a": names and names[0],
-        "domain_b": names and names[1],
-        "holdout": holdout,
-        "fit": fit,
-        "flip": flip,
-        "iterations": iterations,
-        "minutes": minutes,
-        "batch_size": parse_count("--batch-size", batch_size or "auto", MOST_BATCH) or None,
-        "start": start,
-        "start_direction": start_direction,
-        "variant": variant,
-        "image_size": image_size,
-        "channels": channels,
-        "blocks": blocks,
-        "discriminator_channels": discriminator_channels,
-        "decoder_norm": decoder_norm,
-        "generator_cam": generator_cam,
-        "discriminator_cam": discriminator_cam,
-        "discriminators": discriminators,
-        "recipe": recipe,
-        "learning_rate": learning_rate,
-        "decay_from": decay_from,
-        "weight_decay": weight_decay,
-        "adversarial_weight": adversarial_weight,
-        "cycle_weight": cycle_weight,
-        "identity_weight": identity_weight,
-        "cam_weight": cam_weight,
-        "ema": ema,
-        "augment": augment,
-        "power_iterations": power_iterations,
-        "seed": seed,
-        "checkpoint_every": checkpoint_every,
-        "sample_every": sample_every,
-        "keep": keep,
-        "evaluate_every": evaluate_every,
-        "features": features and str(located(features)),
-        "feature_layer": feature_layer,
-        "precision": precision,
-        "checkpointing": checkpointing,
-    }
-    given = {name: value for name, value in values.items() if value is not None}
+    if "iterations" in given and "minutes" in given:
+        raise UsageError("--iterations and --minutes contradict each other", "Give one of them.")
+    if "start_direction" in given and "start" not in given:
+        raise UsageError("--from-direction is about the model of --from", "Name one: --from MODEL")
+    threads = parse_count("--workers", asked.workers, MOST_WORKERS) or default_workers()
+    names = parse_domains(asked.domains) if asked.domains is not None else None
+    if names is not None:
+        given |= {"domain_a": names[0], "domain_b": names[1]}
+    if "batch_size" in given:
+        count = parse_count("--batch-size", given.pop("batch_size"), MOST_BATCH)
+        given |= {"batch_size": count} if count else {}
+    if "features" in given:
+        given["features"] = str(located(given["features"]))
+    folders = find_folders(asked.domain_a, asked.domain_b, asked.data)
+    if "holdout" in given and folders and folders.test_a and folders.test_b:
+        raise UsageError("--holdout contradicts testA and testB", "Leave it out: what is in these is held out.")
+    path = run_path(asked.output, asked.resume, folders, names)
     from ugatit_cli.data.batches import readers_kept
     from ugatit_cli.device import joined_group
+    from ugatit_cli.training import session
     from ugatit_cli.training.run_folder import RunFolder
-    from ugatit_cli.training.session import Request
     from ugatit_cli.training.trainer import Machine
 
-    folders = find_folders(domain_a, domain_b, data)
-    if holdout is not None and folders and folders.test_a and folders.test_b:
-        raise UsageError("--holdout contradicts testA and testB", "Leave it out: what is in these is held out.")
-    run = RunFolder(run_path(output, resume, folders, names))
-    request = Request(given, folders, must_exist=resume is not None)
-    with joined_group(device or "auto") as group, one_voice(group), enough_memory(), readers_kept():
-        machine = Machine(_device(device or "auto", group), threads, group)
-        if start is not None and group.rank == 0 and not run.exists:
-            console.find_model(start)  # so that a download is seen; the session opens what is there then
-        if dry_run:
-            _dry_run(run, request, machine, json_line=json_line)
+    with joined_group(asked.device) as group, one_voice(group), enough_memory(), readers_kept():
+        machine = Machine(device_for(asked.device, group), threads, group)
+        named, find = asked.resume is not None, console.find_model
+        prepared = session.prepare(RunFolder(path), given, folders, machine, named=named, find=find)
+        if asked.dry_run:
+            _dry_run(prepared, json_line=asked.json)
+        elif group.rank == 0:
+            _train(prepared, tensorboard=asked.tensorboard, json_line=asked.json)
         else:
-            _train(run, request, machine, tensorboard=tensorboard, json_line=json_line)
-
-
-# --- What is asked for ---------------------------------------------------------------------------------
-
-
-def _check(*, iterations: int | None, minutes: float | None, start: str | None, start_direction: str | None) -> None:
-    if iterations is not None and minutes is not None:
-        raise UsageError("--iterations and --minutes contradict each other", "Give one of them.")
-    if start_direction is not None and start is None:
-        raise UsageError("--from-direction is about the model of --from", "Name one: --from MODEL")
+            _follow(prepared)
 
 
 # --- Several processes ---------------------------------------------------------------------------------
 
 
-def _device(name: str, group: Group) -> torch.device:
+def device_for(name: str, group: Group) -> torch.device:
+    """The device of a name for this process of a group.
+
+    Raises:
+        DeviceError: the machine doesn't have it.
+    """
     import torch
 
     from ugatit_cli.device import resolve_device
@@ -346,33 +238,32 @@ def enough_memory() -> Iterator[None]:
         ) from error
 
 
-# --- Training ------------------------------------------------------------------------------------------
+# --- What is done --------------------------------------------------------------------------------------
 
 
-def _train(run: RunFolder, request: Request, machine: Machine, *, tensorboard: bool, json_line: bool) -> None:
-    from ugatit_cli.training import session
-
-    if machine.group.rank != 0:
-        with console.interruptible(saying="") as stop:
-            _, outcome = session.train(run, request, machine, Listener(), stop)
-        if not outcome.finished:
-            raise typer.Exit(Interrupted.exit_code)
-        return
-    check_folders(run, request)
-    settings, _ = session.resolve(run, request, machine, exists=run.exists)
+def _train(prepared: Prepared, *, tensorboard: bool, json_line: bool) -> None:
+    run, settings = prepared.run, prepared.settings
     before, start = run.latest() or 0, time.monotonic()
     if settings.iterations is None or before < settings.iterations:
-        train_view.describe(settings, run, machine, before)
+        train_view.describe(prepared, before)
     try:
         with (
             console.interruptible(STOPPING) as stop,
             _listener(settings, run, tensorboard=tensorboard) as listener,
         ):
-            settings, outcome = session.train(run, request, machine, listener, stop)
+            settings, outcome = prepared.train(listener, stop)
     except KeyboardInterrupt:
         raise train_view.stopped_at_once(run) from None
     seconds = time.monotonic() - start
     train_view.finish(run, settings, outcome, outcome.step - before, seconds, json_line=json_line)
+
+
+def _follow(prepared: Prepared) -> None:
+    """What the processes other than the first do: they train, and say nothing."""
+    with console.interruptible(saying="") as stop:
+        _, outcome = prepared.train(Listener(), stop)
+    if not outcome.finished:
+        raise typer.Exit(Interrupted.exit_code)
 
 
 @contextlib.contextmanager
@@ -386,9 +277,6 @@ def _listener(settings: Settings, run: RunFolder, *, tensorboard: bool) -> Itera
         yield Several(*listeners, stack.enter_context(train_view.watching(settings)))
 
 
-# --- Dry run -------------------------------------------------------------------------------------------
-
-
 class _Notes(Listener):
     """Remembers notes."""
 
@@ -400,16 +288,12 @@ class _Notes(Listener):
         self.texts.append(text)
 
 
-def _dry_run(run: RunFolder, request: Request, machine: Machine, *, json_line: bool) -> None:
-    from ugatit_cli.training import session
-
+def _dry_run(prepared: Prepared, *, json_line: bool) -> None:
     never = threading.Event()
-    if machine.group.rank != 0:
-        session.dry_run(run, request, machine, Listener(), never)
+    if prepared.machine.group.rank != 0:
+        prepared.dry_run(Listener(), never)
         return
-    check_folders(run, request)
-    settings, _ = session.resolve(run, request, machine, exists=run.exists)
     notes = _Notes()
-    with train_view.watching(settings) as view:
-        settings, cost = session.dry_run(run, request, machine, Several(view, notes), never)
-    train_view.say_costs(settings, cost, notes.texts, run.latest() or 0, json_line=json_line)
+    with train_view.watching(prepared.settings) as view:
+        settings, cost = prepared.dry_run(Several(view, notes), never)
+    train_view.say_costs(settings, cost, notes.texts, prepared.run.latest() or 0, json_line=json_line)

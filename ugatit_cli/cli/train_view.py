@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from ugatit_cli.training.evaluation import Evaluation
     from ugatit_cli.training.listeners import StepReport
     from ugatit_cli.training.run_folder import RunFolder
-    from ugatit_cli.training.session import Measurement
+    from ugatit_cli.training.session import Measurement, Prepared
     from ugatit_cli.training.settings import Settings
-    from ugatit_cli.training.trainer import Machine, Outcome
+    from ugatit_cli.training.trainer import Outcome
 
 
 # Losses jump from step to step: what is shown is the mean over so many.
@@ -349,10 +349,11 @@ def watching(settings: Settings) -> Iterator[PlainWatch]:
 OTHER_METRICS = ("step", "elapsed", "learning_rate", "images_per_second")
 
 
-def describe(settings: Settings, run: RunFolder, machine: Machine, step: int) -> None:
+def describe(prepared: Prepared, step: int) -> None:
     """Says what is going to be trained, how, and where to."""
     from ugatit_cli.device import describe_device
 
+    settings, run, machine = prepared.settings, prepared.run, prepared.machine
     model, group = settings.model, machine.group
     length = _count(settings.iterations, "step") if settings.iterations else f"{figure(settings.minutes or 0)} min"
     processes = f"{group.size} processes, " if group.size > 1 else ""

@@ -6,16 +6,18 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_args
 
 from ugatit_cli.errors import ConfigError
+from ugatit_cli.fields import Option, Range, check_ranges, check_types
 
 RecipeName = Literal["default", "paper", "cyclegan"]
-Augmentation = Literal["auto", "off", "on"]
+Augmentation = Literal["auto", "on", "off"]
 PowerIterations = Literal["each-step", "each-pass"]
 TrainingFit = Literal["aspect", "squash"]
 
 RECIPES: tuple[RecipeName, ...] = get_args(RecipeName)
+BELOW_1 = 0.9999999
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,35 +44,64 @@ class Recipe:
         ConfigError: a value is out of range.
     """
 
-    name: RecipeName = "default"
-    batch_size: int = 1
-    learning_rate: float = 2e-4
-    beta1: float = 0.5
-    beta2: float = 0.999
-    weight_decay: float = 1e-4
-    decay_from: float = 0.5
-    adversarial_weight: float = 1.0
-    cycle_weight: float = 10.0
-    identity_weight: float = 10.0
-    cam_weight: float = 1000.0
-    power_iterations: PowerIterations = "each-step"
-    ema: float = 0.999
-    augment: Augmentation = "auto"
-    flip: bool = True
-    fit: TrainingFit = "aspect"
+    name: Annotated[
+        RecipeName,
+        Option(
+            "Recipe",
+            "default: for one machine and few pictures; paper: exactly the authors' training; cyclegan: CycleGAN's "
+            "losses and networks, to compare with.",
+            default="default",
+            name="recipe",
+        ),
+    ] = "default"
+    batch_size: Annotated[
+        int,
+        Range(1, 1024),
+        Option(
+            "Recipe",
+            "Pictures of each domain per step.",
+            metavar="auto|N",
+            default="1; on a GPU up to 4, as many as fit; paper, cyclegan: 1",
+            type=str,
+        ),
+    ] = 1
+    learning_rate: Annotated[float, Range(0, 1), Option("Recipe", "Adam's step.")] = 2e-4
+    beta1: Annotated[float, Range(0, BELOW_1)] = 0.5
+    beta2: Annotated[float, Range(0, BELOW_1)] = 0.999
+    weight_decay: Annotated[float, Range(0, 1), Option("Recipe", "Adam's L2 term.")] = 1e-4
+    decay_from: Annotated[
+        float,
+        Range(0, 1),
+        Option(
+            "Recipe",
+            "Share of the training after which the learning rate falls to 0.",
+            before="weight_decay",
+        ),
+    ] = 0.5
+    adversarial_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "Looks like the other domain.")] = 1.0
+    cycle_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "There and back is the same.")] = 10.0
+    identity_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "The target domain stays as it is.")] = 10.0
+    cam_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "Attention tells the domains apart.")] = 1000.0
+    power_iterations: Annotated[
+        PowerIterations, Option("Recipe", "How often spectral norms are estimated.", before="seed")
+    ] = "each-step"
+    ema: Annotated[
+        float,
+        Range(0, BELOW_1),
+        Option("Recipe", "What the generators' moving average keeps per step; 0: none."),
+    ] = 0.999
+    augment: Annotated[
+        Augmentation,
+        Option("Recipe", "Augment what the discriminators see; auto: if --iterations is 200 epochs or more."),
+    ] = "auto"
+    flip: Annotated[bool, Option("Pictures", "Mirror pictures at random.", default="flip")] = True
+    fit: Annotated[TrainingFit, Option("Pictures", "Keep proportions, or make pictures square.", before="flip")] = (
+        "aspect"
+    )
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():
-            value, allowed = getattr(self, name), get_args(hint)
-            if allowed and value not in allowed:
-                raise ConfigError(f"{name} is {value!r}; it must be one of: {', '.join(allowed)}")
-            if hint is float and type(value) is int:
-                object.__setattr__(self, name, float(value))
-            elif not allowed and type(value) is not hint:
-                raise ConfigError(f"{name} is {value!r}; it must be of type {hint.__name__}")
-        for name, (low, high) in _RANGES.items():
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be from {low} to {high}")
+        check_types(self, Recipe)
+        check_ranges(self, Recipe)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values."""
@@ -87,21 +118,6 @@ class Recipe:
         if unknown:
             raise ConfigError(f"unknown training settings: {', '.join(unknown)}")
         return cls(**values)
-
-
-_RANGES: dict[str, tuple[float, float]] = {
-    "batch_size": (1, 1024),
-    "learning_rate": (0, 1),
-    "beta1": (0, 0.9999999),
-    "beta2": (0, 0.9999999),
-    "weight_decay": (0, 1),
-    "decay_from": (0, 1),
-    "adversarial_weight": (0, 1e6),
-    "cycle_weight": (0, 1e6),
-    "identity_weight": (0, 1e6),
-    "cam_weight": (0, 1e6),
-    "ema": (0, 0.9999999),
-}
 
 
 # What a recipe changes in the model, by the names of `ModelConfig`, where the user doesn't say otherwise.

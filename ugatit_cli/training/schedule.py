@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ugatit_cli.methods.recipe import learning_rate_factor
-from ugatit_cli.training.settings import Settings, parse_interval
+from ugatit_cli.training.options import parse_interval
+from ugatit_cli.training.settings import Settings
 
 # Samples come at steps 10, 15, 23, 34, ... : each time half as many steps again, until they are this far apart.
 FIRST_SAMPLE = 10

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,112 +112,166 @@ def with_fitting_batch(settings: Settings, pictures: tuple[Pictures, Pictures], 
             if settings.recipe.batch_size == 1:
                 raise
         torch.cuda.empty_cache()
-        recipe = dataclasses.replace(settings.recipe, batch_size=settings.recipe.batch_size // 2)
-        settings = dataclasses.replace(settings, recipe=recipe)
+        settings = _with_batch(settings, settings.recipe.batch_size // 2)
     return settings
 
 
+def _with_batch(settings: Settings, batch_size: int) -> Settings:
+    return dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, batch_size=batch_size))
+
+
 @dataclass(frozen=True)
-class Request:
-    """What the user asks for.
+class Prepared:
+    """A run whose settings are known as far as they are before its pictures are read.
 
     Attributes:
-        given: settings by the names of `Settings`, `ModelConfig` and `Recipe`, only those that the user states.
-        folders: where the pictures are; None: where the run that goes on had them.
-        must_exist: go on with a run, and don't begin one.
+        run: its folder.
+        machine: where it takes place.
+        settings: of the run; if it is a new one, its pictures and the GPU's memory still decide on some.
+        start: the model to start from, if there is one.
+        exists: whether it goes on.
+        takes_fitting_batch: whether nobody asked for a batch size.
     """
 
-    given: Mapping[str, Any]
-    folders: Folders | None
-    must_exist: bool = False
+    run: RunFolder
+    machine: Machine
+    settings: Settings
+    start: ModelFolder | None
+    exists: bool
+    takes_fitting_batch: bool
 
+    def train(self, listener: Listener, stop: threading.Event) -> tuple[Settings, Outcome]:
+        """Trains until the run is complete or `stop` is set.
 
-def train(
-    run: RunFolder, request: Request, machine: Machine, listener: Listener, stop: threading.Event
-) -> tuple[Settings, Outcome]:
-    """Begins a run, or goes on with the one in the folder, until it is complete or `stop` is set.
+        Raises:
+            UsageError: folders that don't exist, or another process trains there.
+            DataError: too few pictures, or one can't be read any more.
+            ModelError: the run's checkpoint or the network that it is evaluated with are missing or damaged.
+            TrainingError: a loss or a weight isn't finite.
+            OutputError: the run folder can't be written.
+            Interrupted: `stop` was set before the first step.
+        """
+        run, machine, settings = self.run, self.machine, self.settings
+        extractor = _extractor(settings, machine)
+        if self.exists and machine.group.share(float(_is_complete(run, settings, extractor))):
+            return settings, Outcome(run.latest() or 0, finished=True)
+        with _locked(run, machine), _exact(settings):
+            pictures = load_data(settings, run, machine, listener, stop)
+            settings = self._settled(pictures, extractor, listener)
+            if machine.group.rank == 0:
+                run.create(settings.to_document())
+            trainer = Trainer(run, settings, pictures, machine, listener, start=self.start, extractor=extractor)
+            return settings, trainer.train(stop)
 
-    Raises:
-        UsageError: settings that make no sense or differ from the run's, or another process trains there.
-        DataError: too few pictures, or one can't be read any more.
-        ModelError: the model to start from, the run's settings, its checkpoint or the network that it is evaluated
-            with are missing or damaged.
-        TrainingError: a loss or a weight isn't finite.
-        OutputError: the run folder can't be written.
-        Interrupted: `stop` was set before the first step.
-    """
-    exists = bool(machine.group.share(float(run.exists)))
-    settings, start = resolve(run, request, machine, exists=exists)
-    extractor = _extractor(settings, machine)
-    if exists and machine.group.share(float(_is_complete(run, settings, extractor))):
-        return settings, Outcome(run.latest() or 0, finished=True)
-    with _locked(run, machine), _exact(settings):
-        pictures = load_data(settings, run, machine, listener, stop)
+    def dry_run(self, listener: Listener, stop: threading.Event) -> tuple[Settings, Measurement]:
+        """What `train` would do and cost; writes nothing. Raises the same errors."""
+        extractor = _extractor(self.settings, self.machine)
+        pictures = load_data(self.settings, self.run, self.machine, listener, stop)
+        with _exact(self.settings):
+            settings = self._settled(pictures, extractor, listener)
+            return settings, measure(settings, pictures, self.machine)
+
+    def _settled(
+        self, pictures: tuple[Pictures, Pictures], extractor: Extractor | None, listener: Listener
+    ) -> Settings:
+        """Settings with what depends on the pictures and on the GPU's memory."""
+        settings, group = self.settings, self.machine.group
         _check_evaluation(settings, pictures, extractor, listener)
-        if not exists:
-            settings = _settled(settings, request, pictures, machine, listener)
-            for text in check_start(start, settings) if start is not None else ():
-                listener.note(text)
-        if machine.group.rank == 0:
-            run.create(settings.to_document())
-        trainer = Trainer(run, settings, pictures, machine, listener, start=start, extractor=extractor)
-        return settings, trainer.train(stop)
+        if self.exists:
+            return settings
+        if settings.recipe.batch_size > 1 and self.takes_fitting_batch:
+            settings = with_fitting_batch(settings, pictures, self.machine)
+            batch_size = int(group.least(float(settings.recipe.batch_size)))
+            listener.note(f"batch size {batch_size}: what fits into the GPU's memory, up to {GPU_BATCH}")
+            settings = _with_batch(settings, batch_size)
+        settings = with_augmentation(settings, pictures, group.size)
+        for text in check_start(self.start, settings) if self.start is not None else ():
+            listener.note(text)
+        return settings
 
 
-def dry_run(
-    run: RunFolder, request: Request, machine: Machine, listener: Listener, stop: threading.Event
-) -> tuple[Settings, Measurement]:
-    """What `train` would do and cost; writes nothing. Raises the same errors."""
-    settings, start = resolve(run, request, machine, exists=run.exists)
-    extractor = _extractor(settings, machine)
-    pictures = load_data(settings, run, machine, listener, stop)
-    _check_evaluation(settings, pictures, extractor, listener)
-    with _exact(settings):
-        if not run.exists:
-            settings = _settled(settings, request, pictures, machine, listener)
-            for text in check_start(start, settings) if start is not None else ():
-                listener.note(text)
-        return settings, measure(settings, pictures, machine)
-
-
-def resolve(
-    run: RunFolder, request: Request, machine: Machine, *, exists: bool
-) -> tuple[Settings, ModelFolder | None]:
-    """Settings as far as they are known before the pictures are read, and the model to start from.
+def prepare(
+    run: RunFolder,
+    given: Mapping[str, Any],
+    folders: Folders | None,
+    machine: Machine,
+    *,
+    named: bool = False,
+    find: Callable[[str], ModelFolder] = find_model,
+) -> Prepared:
+    """A run that begins, or goes on if there is one in the folder; nothing is written but a model that is fetched.
 
     Args:
-        exists: whether there is a run in the folder.
+        given: settings by the names of `Settings`, `ModelConfig` and `Recipe`, only those that the user states.
+        folders: where the pictures are; None: where the run that goes on had them.
+        named: the user says that it is this run (`--resume`): it must exist, and may get other settings and pictures.
+        find: opens the model to start from, in the process of rank 0; in the others it is there already.
 
     Raises:
-        UsageError: settings that make no sense or differ from the run's.
+        UsageError: settings that make no sense or differ from the run's, or nothing to train on.
+        DeviceError: a precision that the machine doesn't have.
         ModelError: the model to start from or the run's settings are missing or damaged.
     """
+    group, exists = machine.group, run.exists
+    if group.rank != 0:
+        exists, find = bool(group.share(0.0)), find_model  # which waits for rank 0
     if exists:
-        stored = Settings.from_document(run.document(), run.path / RUN_FILE)
-        given = dict(request.given)
-        if request.folders is not None:
-            given["folders"] = request.folders
-        if "precision" in given and given["precision"] != "auto":
-            resolve_training_precision(given["precision"], machine.device)
-        if "start" in given and str(_absolute(given["start"])) == stored.start:
-            given["start"] = stored.start
-        settings = resumed_settings(stored, given, run.path, named=request.must_exist)
-        check_features(given, settings)
-        # A run that was killed before its first checkpoint begins again.
-        again = settings.start if run.latest() is None else None
-        return settings, find_model(again) if again is not None else None
-    if request.must_exist:
+        settings, start = _going_on(run, given, folders, machine, named=named, find=find)
+    elif named:
         raise UsageError(f"{run.path}: there is no run to go on with", "Begin one with --domain-a and --domain-b.")
-    if request.folders is None:
+    elif folders is None:
         raise UsageError("no pictures to train on", "Name a folder for each domain: --domain-a A --domain-b B.")
-    given, start = dict(request.given), None
-    if "start" in given:
-        start, path = find_model(given["start"]), _absolute(given["start"])
-        if start.path.resolve().is_relative_to(path.resolve()):
-            given["start"] = str(path)  # not a name: so that the run goes on from anywhere
-    settings = new_settings(given, request.folders, device=machine.device, start=start)
+    else:
+        settings, start = _beginning(given, folders, machine, find)
+    if group.rank == 0:
+        group.share(float(exists))
     check_features(given, settings)
-    return settings, start
+    return Prepared(run, machine, settings, start, exists, "batch_size" not in given)
+
+
+def _going_on(
+    run: RunFolder,
+    given: Mapping[str, Any],
+    folders: Folders | None,
+    machine: Machine,
+    *,
+    named: bool,
+    find: Callable[[str], ModelFolder],
+) -> tuple[Settings, ModelFolder | None]:
+    stored = Settings.from_document(run.document(), run.path / RUN_FILE)
+    changes = dict(given)
+    if folders is not None:
+        if not named:
+            _check_folders(run, stored.folders, folders)
+        changes["folders"] = folders
+    if changes.get("precision", "auto") != "auto":
+        resolve_training_precision(changes["precision"], machine.device)
+    if "start" in changes and str(_absolute(changes["start"])) == stored.start:
+        changes["start"] = stored.start
+    settings = resumed_settings(stored, changes, run.path, named=named)
+    # A run that was killed before its first checkpoint begins again.
+    again = settings.start if run.latest() is None else None
+    return settings, find(again) if again is not None else None
+
+
+def _check_folders(run: RunFolder, before: Folders, now: Folders) -> None:
+    """A run's pictures change only when the user says that it's this run."""
+    if (before.a.resolve(), before.b.resolve()) != (now.a.resolve(), now.b.resolve()):
+        raise UsageError(
+            f"{run.path} is a run with other pictures: {before.a} and {before.b}",
+            f"Have they moved? Add --resume {shlex.quote(str(run.path))}. For a new run, name it: -o runs/NAME",
+        )
+
+
+def _beginning(
+    given: Mapping[str, Any], folders: Folders, machine: Machine, find: Callable[[str], ModelFolder]
+) -> tuple[Settings, ModelFolder | None]:
+    if "start" not in given:
+        return new_settings(given, folders, device=machine.device), None
+    start, path = find(given["start"]), _absolute(given["start"])
+    if start.path.resolve().is_relative_to(path.resolve()):
+        given = {**given, "start": str(path)}  # not a name: so that the run goes on from anywhere
+    return new_settings(given, folders, device=machine.device, start=start), start
 
 
 def _absolute(name: str) -> Path:
@@ -239,18 +294,6 @@ def _is_complete(run: RunFolder, settings: Settings, extractor: Extractor | None
         return open_model(run.path).provenance.get("steps") == step
     except ModelError:
         return False
-
-
-def _settled(
-    settings: Settings, request: Request, pictures: tuple[Pictures, Pictures], machine: Machine, listener: Listener
-) -> Settings:
-    """Settings with what depends on the pictures and on the GPU's memory."""
-    if settings.recipe.batch_size > 1 and "batch_size" not in request.given:
-        settings = with_fitting_batch(settings, pictures, machine)
-        batch_size = int(machine.group.least(float(settings.recipe.batch_size)))
-        listener.note(f"batch size {batch_size}: what fits into the GPU's memory, up to {GPU_BATCH}")
-        settings = dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, batch_size=batch_size))
-    return with_augmentation(settings, pictures, machine.group.size)
 
 
 def _extractor(settings: Settings, machine: Machine) -> Extractor | None:

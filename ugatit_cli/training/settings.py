@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,19 +11,23 @@ from typing import Any
 
 import torch
 
-from ugatit_cli.config import Direction, ModelConfig, Precision, default_global_layers
+from ugatit_cli.config import ModelConfig, Precision, default_global_layers
 from ugatit_cli.data.pictures import Folders, Holdout, parse_holdout
 from ugatit_cli.device import resolve_precision
 from ugatit_cli.errors import DeviceError, ModelError, UsageError
+from ugatit_cli.fields import fields_of
 from ugatit_cli.methods.recipe import MODEL_DEFAULTS, Recipe, RecipeName, preset
+from ugatit_cli.training.options import RunOptions
 from ugatit_cli.weights.folder import ModelFolder
 
 ITERATIONS: dict[RecipeName, int] = {"default": 100_000, "paper": 1_000_000, "cyclegan": 100_000}
 GPU_BATCH = 4
-MINUTES = re.compile(r"(\d+(?:\.\d+)?)m")
 
-MODEL_FIELDS = frozenset(field.name for field in dataclasses.fields(ModelConfig))
-RECIPE_FIELDS = frozenset(field.name for field in dataclasses.fields(Recipe))
+RUN_FIELDS = tuple(fields_of(RunOptions))
+MODEL_FIELDS = frozenset(fields_of(ModelConfig))
+RECIPE_FIELDS = frozenset(fields_of(Recipe))
+FLAGS = {field.name: field.flag for table in (RunOptions, ModelConfig, Recipe) for field in fields_of(table).values()}
+FLAGS |= {"domain_a": "--domains", "domain_b": "--domains"}
 # What may change when a run goes on: how long it takes, what it writes, and where its pictures are.
 CHANGEABLE = frozenset(
     {"iterations", "minutes", "checkpoint_every", "sample_every", "keep", "folders", "checkpointing"}
@@ -32,71 +35,26 @@ CHANGEABLE = frozenset(
 )
 # What may change as well when the user names the run; not the moving averages, which it has or hasn't, nor the name.
 TRAINING = (RECIPE_FIELDS - {"ema", "name"}) | {"precision"}
-OPTIONS = {
-    "start": "from",
-    "start_direction": "from-direction",
-    "checkpointing": "save-memory",
-    "domain_a": "domains",
-    "domain_b": "domains",
-}
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class Settings(RunOptions):
     """Everything that a run's result depends on, and what it writes.
 
     Attributes:
         model, recipe: the networks, and how they are trained.
         folders: where the pictures are.
-        holdout: share or number of pictures kept for samples and evaluation.
-        precision: what large products are computed in.
-        iterations, minutes: how long to train; one of them is None.
-        seed: of all randomness.
-        checkpoint_every, sample_every: `500` steps, `10m` minutes; samples also `growing`.
-        keep: number of checkpoints.
-        start: the model that training started from; None: from random weights.
-        start_direction: which way of that model our A to B is.
-        checkpointing: compute activations twice instead of keeping them.
-        evaluate_every: `1000` steps, `30m` minutes, or `off`.
-        features, feature_layer: absolute path of the network for KID, and which of its maps; None: see
-            `metrics.features.load_extractor`.
+
+    Raises:
+        UsageError: values that make no sense.
     """
 
     model: ModelConfig
     recipe: Recipe
     folders: Folders
-    holdout: str
-    precision: Precision
-    iterations: int | None
-    minutes: float | None
-    seed: int
-    checkpoint_every: str
-    sample_every: str
-    keep: int
-    start: str | None
-    start_direction: Direction
-    checkpointing: bool
-    evaluate_every: str = "off"
-    features: str | None = None
-    feature_layer: str | None = None
 
     def __post_init__(self) -> None:
-        if (self.iterations is None) == (self.minutes is None):
-            raise UsageError("a run has either --iterations or --minutes")
-        if self.minutes is not None and not 0 < self.minutes < math.inf:
-            raise UsageError(f"--minutes {self.minutes}: must be more than 0")
-        for name, value, least in (
-            ("iterations", self.iterations, 1),
-            ("keep", self.keep, 1),
-            ("seed", self.seed, 0),
-        ):
-            if value is not None and value < least:
-                raise UsageError(f"--{name} {value}: must be at least {least}")
-        parse_interval("--checkpoint-every", self.checkpoint_every)
-        if self.sample_every != "growing":
-            parse_interval("--sample-every", self.sample_every)
-        if self.evaluates:
-            parse_interval("--evaluate-every", self.evaluate_every)
+        super().__post_init__()
         parse_holdout(self.holdout)
         for scale in self.model.scales:
             least = self.model.smallest(scale)
@@ -111,14 +69,9 @@ class Settings:
         """The hold-out."""
         return parse_holdout(self.holdout)
 
-    @property
-    def evaluates(self) -> bool:
-        """Whether the generators are evaluated on the hold-out."""
-        return self.evaluate_every != "off"
-
     def to_document(self) -> dict[str, Any]:
         """Tables of plain values for `config.toml`."""
-        run = {name: getattr(self, name) for name in _RUN_FIELDS}
+        run = {name: getattr(self, name) for name in RUN_FIELDS}
         data = {name: str(path) for name, path in dataclasses.asdict(self.folders).items() if path is not None}
         return {"run": run, "data": data, "model": self.model.to_dict(), "recipe": self.recipe.to_dict()}
 
@@ -130,35 +83,14 @@ class Settings:
             ModelError: the document in `path` isn't one.
         """
         try:
-            # TOML has no null.
-            run: dict[str, Any] = {"iterations": None, "minutes": None, "start": None, **document["run"]}
             return cls(
                 model=ModelConfig.from_dict(document["model"]),
                 recipe=Recipe.from_dict(document["recipe"]),
                 folders=Folders(**{name: Path(value) for name, value in document["data"].items()}),
-                **run,
+                **document["run"],
             )
         except (UsageError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: damaged: {error}", "Start again in another folder.") from None
-
-
-_RUN_FIELDS = tuple(
-    field.name for field in dataclasses.fields(Settings) if field.name not in ("model", "recipe", "folders")
-)
-
-
-def parse_interval(option: str, text: str) -> tuple[int, float]:
-    """`500` -> (500, 0.0): steps; `10m` -> (0, 600.0): seconds.
-
-    Raises:
-        UsageError: neither.
-    """
-    minutes = MINUTES.fullmatch(text)
-    if minutes and float(minutes[1]) > 0:
-        return 0, 60 * float(minutes[1])
-    if text.isascii() and text.isdigit() and 0 < int(text) < 10**12:
-        return int(text), 0.0
-    raise UsageError(f"{option} {text}: unknown", "It is a number of steps (500), or minutes (10m).")
 
 
 def resolve_training_precision(name: str, device: torch.device) -> Precision:
@@ -192,30 +124,14 @@ def new_settings(
     if recipe.name == "default" and device.type == "cuda":
         recipe = dataclasses.replace(recipe, batch_size=GPU_BATCH)
     recipe = dataclasses.replace(recipe, **{name: given[name] for name in RECIPE_FIELDS & set(given)})
-    iterations, minutes = given.get("iterations"), given.get("minutes")
-    if iterations is None and minutes is None:
-        iterations = ITERATIONS[recipe.name]
-    model = _model(given, folders, start)
+    run = {name: given[name] for name in RUN_FIELDS if name in given}
+    if run.get("iterations") is None and run.get("minutes") is None:
+        run["iterations"] = ITERATIONS[recipe.name]
     precision = given.get("precision", "fp32" if recipe.name == "paper" else "auto")
-    return Settings(
-        model=model,
-        recipe=recipe,
-        folders=folders,
-        holdout=given.get("holdout", "5%"),
-        precision=resolve_training_precision(precision, device),
-        iterations=iterations,
-        minutes=minutes,
-        seed=given.get("seed", 0),
-        checkpoint_every=given.get("checkpoint_every", "10m"),
-        sample_every=given.get("sample_every", "growing"),
-        keep=given.get("keep", 2),
-        start=given.get("start"),
-        start_direction=given.get("start_direction", "a2b"),
-        checkpointing=given.get("checkpointing", model.variant == "full"),
-        evaluate_every=given.get("evaluate_every", "off"),
-        features=given.get("features"),
-        feature_layer=given.get("feature_layer"),
-    )
+    run["precision"] = resolve_training_precision(precision, device)
+    model = _model(given, folders, start)
+    run.setdefault("checkpointing", model.variant == "full")
+    return Settings(model=model, recipe=recipe, folders=folders, **run)
 
 
 def _model(given: Mapping[str, Any], folders: Folders, start: ModelFolder | None) -> ModelConfig:
@@ -255,10 +171,10 @@ def _free_fields(start: ModelFolder) -> set[str]:
 
 def as_option(name: str, value: object) -> str:
     """A setting as the command line says it: `--image-size 64`, `--no-generator-cam`."""
-    option = OPTIONS.get(name, name.replace("_", "-"))
+    flag = FLAGS[name]
     if isinstance(value, bool):
-        return f"--{option}" if value else f"--no-{option}"
-    return f"--{option} {value}"
+        return flag if value else f"--no-{flag.removeprefix('--')}"
+    return f"{flag} {value}"
 
 
 def _continued(start: ModelFolder, values: Mapping[str, Any]) -> ModelConfig:
@@ -330,7 +246,7 @@ def _check_same(stored: Settings, name: str, value: object, run: Path) -> None:
     else:
         current = getattr(stored.recipe if name in RECIPE_FIELDS else stored, name)
     if current != value:
-        option = OPTIONS.get(name, name.replace("_", "-"))
+        option = FLAGS[name].removeprefix("--")
         way = f"Go on: --resume {run}"
         if name in TRAINING:
             way = f"Change it with --resume {run} {as_option(name, value)}"
@@ -348,7 +264,7 @@ def check_features(given: Mapping[str, Any], settings: Settings) -> None:
     """
     for name in ("features", "feature_layer"):
         if name in given and not settings.evaluates:
-            raise UsageError(f"--{name.replace('_', '-')} is about evaluation", "Add --evaluate-every 1000.")
+            raise UsageError(f"{FLAGS[name]} is about evaluation", "Add --evaluate-every 1000.")
 
 
 def check_start(start: ModelFolder, settings: Settings) -> list[str]:

@@ -1,0 +1,137 @@
+"""What a field of a settings dataclass says of itself: its type, its range, and the option that sets it.
+
+A setting is said once, in `ModelConfig`, `Recipe` or `RunOptions`:
+
+    cycle_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "There and back is the same.")] = 10.0
+
+With that one line it is checked, stored under its name in `config.toml`, compared when a run goes on, and there is
+`ugatit train --cycle-weight X`, with this help in this section. So a new option of `train` is one such line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType, NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from ugatit_cli.errors import ConfigError
+
+# The sections of `ugatit train --help`, in their order.
+Section = Literal["Pictures", "Start", "Length", "Model", "Recipe", "What is written", "Evaluation", "Machine"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """The smallest and the largest value of a number, both allowed."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Option:
+    """The option of a field.
+
+    Attributes:
+        section: where the help shows it.
+        help: what it is.
+        metavar: what stands for its value in the help; default: N for whole numbers, X for others.
+        default: what the help says where the field's default, and the recipes' own, are not all there is to say.
+        name: of the option, if it isn't the field's.
+        flags: as they are typed, if not `--name` or `--name/--no-name`.
+        type: of what users write, if it isn't the field's.
+        shows_range: the help shows the range of the field, too.
+        before: name of the option that it stands before; default: it comes after the section's earlier ones.
+    """
+
+    section: Section
+    help: str
+    metavar: str | None = None
+    default: str | None = None
+    name: str | None = None
+    flags: tuple[str, ...] = ()
+    type: Any = None
+    shows_range: bool = False
+    before: str | None = None
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a settings dataclass.
+
+    Attributes:
+        name: of the option, and in the dataclass unless `Option.name` says otherwise.
+        type: `int`, `float`, `bool`, `str`, `Path` or a `Literal`; of `int | None` the `int`.
+        optional: whether it may be None.
+        default: its value by default, or `dataclasses.MISSING`.
+    """
+
+    name: str
+    type: Any
+    optional: bool
+    default: Any
+    range: Range | None
+    option: Option | None
+
+    @property
+    def flag(self) -> str:
+        """How the command line names it: `--image-size`."""
+        flags = self.option.flags if self.option else ()
+        return flags[0].partition("/")[0] if flags else "--" + self.name.replace("_", "-")
+
+
+@functools.cache
+def fields_of(table: type) -> Mapping[str, Field]:
+    """The fields of a dataclass, by their names in it."""
+    found = {}
+    hints = get_type_hints(table, include_extras=True)
+    for field in dataclasses.fields(table):
+        hint = hints[field.name]
+        hint, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        kinds = [hint] if get_origin(hint) is Literal else get_args(hint) or [hint]
+        option = next((note for note in notes if isinstance(note, Option)), None)
+        found[field.name] = Field(
+            option.name if option and option.name else field.name,
+            kinds[0],
+            NoneType in kinds,
+            field.default,
+            next((note for note in notes if isinstance(note, Range)), None),
+            option,
+        )
+    return MappingProxyType(found)
+
+
+def check_types(values: Any, table: type) -> None:
+    """Whether all fields have values of their types; whole numbers become floats where a field is one.
+
+    Args:
+        values: an instance of `table`, or of a class below it.
+
+    Raises:
+        ConfigError: one hasn't.
+    """
+    for name, field in fields_of(table).items():
+        value, allowed = getattr(values, name), get_args(field.type)
+        if value is None and field.optional:
+            continue
+        if allowed and value not in allowed:
+            raise ConfigError(f"{name} is {value!r}; it must be one of: {', '.join(allowed)}")
+        if field.type is float and type(value) is int:
+            object.__setattr__(values, name, float(value))
+        elif not allowed and type(value) is not field.type:
+            raise ConfigError(f"{name} is {value!r}; it must be of type {field.type.__name__}")
+
+
+def check_ranges(values: Any, table: type) -> None:
+    """Whether all numbers are in their fields' ranges.
+
+    Raises:
+        ConfigError: one isn't.
+    """
+    for name, field in fields_of(table).items():
+        value = getattr(values, name)
+        if field.range is not None and value is not None and not field.range.low <= value <= field.range.high:
+            raise ConfigError(f"{name} is {value}; it must be from {field.range.low} to {field.range.high}")

@@ -1,0 +1,162 @@
+"""The options of a run beside the model and the recipe: how long, from where, what is written. Needs no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from ugatit_cli.config import Direction, Precision
+from ugatit_cli.errors import UsageError
+from ugatit_cli.fields import Option, Range, check_ranges, check_types
+
+MINUTES = re.compile(r"(\d+(?:\.\d+)?)m")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The table `[run]` of `config.toml`.
+
+    Attributes:
+        holdout: share or number of pictures kept for samples and evaluation.
+        precision: what large products are computed in.
+        iterations, minutes: how long to train; one of them is None.
+        seed: of all randomness.
+        checkpoint_every, sample_every: `500` steps, `10m` minutes; samples also `growing`.
+        keep: number of checkpoints.
+        start: the model that training started from; None: from random weights.
+        start_direction: which way of that model our A to B is.
+        checkpointing: compute activations twice instead of keeping them.
+        evaluate_every: `1000` steps, `30m` minutes, or `off`.
+        features, feature_layer: absolute path of the network for KID, and which of its maps; None: see
+            `metrics.features.load_extractor`.
+
+    Raises:
+        UsageError: values that make no sense.
+    """
+
+    holdout: Annotated[
+        str,
+        Option(
+            "Pictures",
+            "Pictures to keep from training, for samples and evaluation.",
+            metavar="N%|N|off",
+            default="5%, or all of testA, testB",
+            before="fit",
+        ),
+    ] = "5%"
+    precision: Annotated[
+        Precision,
+        Option(
+            "Machine",
+            "Float type of large products; auto: bf16 where the device is good at it.",
+            default="auto; paper: fp32",
+            type=Literal["auto", "fp32", "bf16", "fp16"],
+            before="workers",
+        ),
+    ]
+    iterations: Annotated[
+        int | None,
+        Range(1, 10**9),
+        Option("Length", "Train for so many steps in all.", default="100000; paper: 1000000", shows_range=True),
+    ] = None
+    minutes: Annotated[
+        float | None,
+        Range(0.001, 10**6),
+        Option("Length", "Train for so many minutes in all instead.", metavar="M", shows_range=True),
+    ] = None
+    seed: Annotated[int, Range(0, 2**63 - 1), Option("Recipe", "Of all randomness.", shows_range=True)] = 0
+    checkpoint_every: Annotated[
+        str,
+        Option("What is written", "Steps (500) or minutes (10m).", metavar="N|Mm", before="tensorboard"),
+    ] = "10m"
+    sample_every: Annotated[
+        str,
+        Option(
+            "What is written",
+            "Steps, minutes, or growing: at 10, 15, 23, 34, ... steps.",
+            metavar="N|Mm|growing",
+            before="tensorboard",
+        ),
+    ] = "growing"
+    keep: Annotated[
+        int,
+        Range(1, 10**6),
+        Option("What is written", "How many checkpoints.", shows_range=True, before="tensorboard"),
+    ] = 2
+    start: Annotated[
+        str | None,
+        Option(
+            "Start",
+            "Start from this model: a name, a folder, a run, or OWNER/NAME.",
+            metavar="MODEL",
+            flags=("--from",),
+        ),
+    ] = None
+    start_direction: Annotated[
+        Direction,
+        Option("Start", "Which way of that model your A to B is.", flags=("--from-direction",)),
+    ] = "a2b"
+    checkpointing: Annotated[
+        bool,
+        Option(
+            "Machine",
+            "Compute activations twice instead of keeping them.",
+            default="for full models",
+            flags=("--save-memory/--no-save-memory",),
+        ),
+    ]
+    evaluate_every: Annotated[
+        str,
+        Option(
+            "Evaluation",
+            "Steps (1000) or minutes (30m) between evaluations: KID on the held-out pictures, both ways; the best "
+            "model is kept in RUN/best. Their time doesn't count as training time.",
+            metavar="N|Mm|off",
+        ),
+    ] = "off"
+    features: Annotated[
+        str | None,
+        Option(
+            "Evaluation",
+            "Inception-v3 for KID, safetensors with torchvision's names.",
+            metavar="FILE",
+            default="the standard one, downloaded",
+            type=Path,
+        ),
+    ] = None
+    feature_layer: Annotated[
+        str | None,
+        Option("Evaluation", "Which of its maps.", metavar="NAME", default="the last"),
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_types(self, RunOptions)
+        check_ranges(self, RunOptions)
+        if (self.iterations is None) == (self.minutes is None):
+            raise UsageError("a run has either --iterations or --minutes")
+        parse_interval("--checkpoint-every", self.checkpoint_every)
+        if self.sample_every != "growing":
+            parse_interval("--sample-every", self.sample_every)
+        if self.evaluates:
+            parse_interval("--evaluate-every", self.evaluate_every)
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether the generators are evaluated on the hold-out."""
+        return self.evaluate_every != "off"
+
+
+def parse_interval(option: str, text: str) -> tuple[int, float]:
+    """`500` -> (500, 0.0): steps; `10m` -> (0, 600.0): seconds.
+
+    Raises:
+        UsageError: neither.
+    """
+    minutes = MINUTES.fullmatch(text)
+    if minutes and float(minutes[1]) > 0:
+        return 0, 60 * float(minutes[1])
+    if text.isascii() and text.isdigit() and 0 < int(text) < 10**12:
+        return int(text), 0.0
+    raise UsageError(f"{option} {text}: unknown", "It is a number of steps (500), or minutes (10m).")
