@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.planning import SUFFIXES, below, make, pairs, png, touch
+from tests.planning import SUFFIXES, below, jobs_of, make, pairs, png, touch
 from ugatit_cli.errors import UsageError
-from ugatit_cli.pictures.jobs import Job, plan
+from ugatit_cli.pictures.jobs import Job, find_jobs
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="names or links that Windows lacks")
 distinct_case = pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="needs a case-sensitive disk")
@@ -36,22 +36,18 @@ def jpg(_: Path) -> str:
 
 def test_out_is_the_file_for_a_single_file_with_a_picture_suffix() -> None:
     touch("a.jpg", "b.jpg", "d/c.jpg")
-    assert make("a.jpg", "./a.jpg", out="x/r.JPEG").jobs == [Job(Path("a.jpg"), Path("x/r.JPEG"))]
-    assert make("a.jpg", out="r.txt").jobs[0].output == Path("r.txt/a.png")
-    assert make("d", out="r.png").jobs[0].output == Path("r.png/c.png")
-    assert make("d/*.jpg", out="r.png").jobs[0].output == Path("r.png/c.png")
-    assert make("a.jpg", "b.jpg", out="r.png").jobs[0].output == Path("r.png/a.png")
-
-
-def test_an_existing_folder_with_a_picture_suffix_stays_a_folder() -> None:
-    touch("a.jpg")
-    Path("r.png").mkdir()
-    assert make("a.jpg", out="r.png").jobs[0].output == Path("r.png/a.png")
+    Path("folder.png").mkdir()
+    assert jobs_of("a.jpg", out="folder.png")[0].output == Path("folder.png/a.png")
+    assert jobs_of("a.jpg", "./a.jpg", out="x/r.JPEG") == [Job(Path("a.jpg"), Path("x/r.JPEG"))]
+    assert jobs_of("a.jpg", out="r.txt")[0].output == Path("r.txt/a.png")
+    assert jobs_of("d", out="r.png")[0].output == Path("r.png/c.png")
+    assert jobs_of("d/*.jpg", out="r.png")[0].output == Path("r.png/c.png")
+    assert jobs_of("a.jpg", "b.jpg", out="r.png")[0].output == Path("r.png/a.png")
 
 
 def test_an_existing_file_may_be_the_output_of_one_picture_only() -> None:
     touch("a.jpg", "b.jpg", "r.png", "r.txt")
-    assert make("a.jpg", out="r.png").jobs[0].output == Path("r.png")
+    assert jobs_of("a.jpg", out="r.png")[0].output == Path("r.png")
     for arguments, out in ((("a.jpg", "b.jpg"), "r.png"), (("a.jpg",), "r.txt"), (("a.jpg",), "r.txt/x.png")):
         with pytest.raises(UsageError, match=r"^r\.\w+ is a file") as caught:
             make(*arguments, out=out)
@@ -67,7 +63,7 @@ def test_a_result_may_not_overwrite_its_source() -> None:
         with pytest.raises(UsageError, match=r"a\.png would overwrite itself") as caught:
             make(*arguments, out=out)
         assert "-o results" in caught.value.hint
-    assert make("d/b.jpg", out="d").jobs == [Job(Path("d/b.jpg"), Path("d/b.png"))]
+    assert jobs_of("d/b.jpg", out="d") == [Job(Path("d/b.jpg"), Path("d/b.png"))]
 
 
 def test_a_result_may_not_overwrite_another_input() -> None:
@@ -89,59 +85,38 @@ def test_a_result_may_not_overwrite_the_link_that_names_its_source() -> None:
 # --- Names ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["a.JPG", "a.jpeg", "a.JFIF", "a.jpe", "a.jpg"])
-def test_a_name_with_the_right_suffix_is_kept(name: str) -> None:
-    touch(name)
-    assert pairs(make(name, rename=jpg)) == [(name, name)]
+@pytest.mark.parametrize(
+    ("suffix", "names"),
+    [(".jpg", ["a.JPG", "b.jpeg", "c.JFIF", "d.jpe"]), (".tif", ["a.tiff"]), (".TIFF", ["b.tif"])],
+)
+def test_a_name_with_the_right_suffix_is_kept(suffix: str, names: list[str]) -> None:
+    touch(*names)
+    assert pairs(make(*names, rename=lambda _: suffix)) == [(name, name) for name in names]
 
 
-def test_tiff_is_tif() -> None:
-    touch("a.tiff", "b.tif")
-    assert pairs(make("a.tiff", rename=lambda _: ".tif")) == [("a.tiff", "a.tiff")]
-    assert pairs(make("b.tif", rename=lambda _: ".TIFF")) == [("b.tif", "b.tif")]
-
-
-def test_rename_sees_every_source() -> None:
-    touch("a.jpg", "b.webp")
-    result = make("a.jpg", "b.webp", rename=lambda source: ".jpg" if source.name == "a.jpg" else ".x.png")
-    assert pairs(result) == [("a.jpg", "a.jpg"), ("b.webp", "b.x.png")]
-
-
-def test_the_source_that_is_called_so_keeps_a_contested_name() -> None:
-    touch("in/a.jpg", "in/a.png", "in/a.webp")
-    assert pairs(make("in")) == [
-        ("in/a.jpg", "a_jpg.png"),
-        ("in/a.png", "a.png"),
-        ("in/a.webp", "a_webp.png"),
-    ]
-
-
-def test_nobody_keeps_a_contested_name_that_no_source_has() -> None:
-    touch("in/a.jpg", "in/a.webp", "a")
-    assert pairs(make("in")) == [("in/a.jpg", "a_jpg.png"), ("in/a.webp", "a_webp.png")]
-    assert pairs(make("a", "in/a.jpg")) == [("a", "a_2.png"), ("in/a.jpg", "a_jpg.png")]
-
-
-def test_a_generated_name_is_counted_on_and_spares_natural_ones() -> None:
-    touch("1/a.jpg", "2/a.jpg", "3/a.jpg", "a.png", "a_jpg.webp", "a_jpg_3.png")
-    assert pairs(make("1/a.jpg", "2/a.jpg", "3/a.jpg", "a.png", "a_jpg.webp", "a_jpg_3.png")) == [
-        ("1/a.jpg", "a_jpg_2.png"),
-        ("2/a.jpg", "a_jpg_4.png"),
-        ("3/a.jpg", "a_jpg_5.png"),
-        ("a.png", "a.png"),
-        ("a_jpg.webp", "a_jpg.png"),
-        ("a_jpg_3.png", "a_jpg_3.png"),
-    ]
-
-
-def test_the_same_name_in_other_folders_is_no_collision() -> None:
-    touch("in/x/a.jpg", "in/y/a.jpg")
-    assert pairs(make("in")) == [("in/x/a.jpg", "x/a.png"), ("in/y/a.jpg", "y/a.png")]
+@pytest.mark.parametrize(
+    ("sources", "names"),
+    [
+        # The source that is called so keeps a contested name; without one, nobody does.
+        (["in/a.jpg", "in/a.png", "in/a.webp"], ["a_jpg.png", "a.png", "a_webp.png"]),
+        (["in/a.jpg", "in/a.webp"], ["a_jpg.png", "a_webp.png"]),
+        (["a", "in/a.jpg"], ["a_2.png", "a_jpg.png"]),
+        # Generated names are counted on, and spare natural ones.
+        (
+            ["1/a.jpg", "2/a.jpg", "3/a.jpg", "a.png", "a_jpg.webp", "a_jpg_3.png"],
+            ["a_jpg_2.png", "a_jpg_4.png", "a_jpg_5.png", "a.png", "a_jpg.png", "a_jpg_3.png"],
+        ),
+        (["in/ü b.png", "in/..x.jpg", "in/-.png", "in/a.b.jpg"], ["ü b.png", "..x.png", "-.png", "a.b.png"]),
+    ],
+)
+def test_contested_and_awkward_names(sources: list[str], names: list[str]) -> None:
+    touch(*sources)
+    assert pairs(make(*sources)) == list(zip(sources, names, strict=True))
 
 
 def test_case_and_normalization_collide() -> None:
     touch("1/É.png", "2/" + unicodedata.normalize("NFD", "é") + ".png", "3/STRASSE.jpg", "4/straße.png")
-    names = [below(job) for job in make("1/*", "2/*", "3/*", "4/*").jobs]
+    names = [below(job) for job in jobs_of("1/*", "2/*", "3/*", "4/*")]
     assert names == ["É.png", unicodedata.normalize("NFD", "é") + "_png.png", "STRASSE_jpg.png", "straße.png"]
 
 
@@ -154,13 +129,7 @@ def test_folders_that_differ_in_case_only_collide() -> None:
 def test_a_result_never_has_the_name_of_a_folder() -> None:
     touch("in/A.png/s/b.jpg", "in/a.jpg", "a.png")
     assert pairs(make("in")) == [("in/A.png/s/b.jpg", "A.png/s/b.png"), ("in/a.jpg", "a_jpg.png")]
-    assert [below(job) for job in make("a.png", "in").jobs] == ["a_png.png", "A.png/s/b.png", "a_jpg.png"]
-
-
-def test_awkward_names() -> None:
-    names = ["in/ü b.png", "in/..x.jpg", "in/-.png", "in/a.b.jpg"]
-    touch(*names)
-    assert [below(job) for job in make(*names).jobs] == ["ü b.png", "..x.png", "-.png", "a.b.png"]
+    assert [below(job) for job in jobs_of("a.png", "in")] == ["a_png.png", "A.png/s/b.png", "a_jpg.png"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems allow only Unicode")
@@ -171,22 +140,22 @@ def test_names_that_are_not_utf8() -> None:
         os.fsdecode(b"in/" + b"\xfe" * 251 + b".jpg"),
     ]
     touch(*names)
-    outputs = [os.fsencode(below(job)) for job in make(*names, rename=lambda _: ".webp").jobs]
+    outputs = [os.fsencode(below(job)) for job in make(*names, rename=lambda _: ".webp")[0]]
     assert outputs == [b"\xff_jpg.webp", b"\xff_png.webp", b"\xfe" * 250 + b".webp"]
-    assert len(make("in").jobs) == len(make("in/*").jobs) == 3
+    assert len(jobs_of("in")) == len(jobs_of("in/*")) == 3
 
 
 def test_names_that_get_too_long_are_shortened_in_the_stem() -> None:
     long, wide = "x" * 251, "é" * 125
     touch(f"1/{long}.jpg", f"1/{wide}a.jpg", f"2/{wide}a.png", f"3/{wide}a.jpg")
     assert pairs(make("1", rename=lambda _: ".webp"))[0][1] == "x" * 250 + ".webp"
-    names = [below(job) for job in make(f"1/{wide}a.jpg", f"2/{wide}a.png", f"3/{wide}a.jpg").jobs]
+    names = [below(job) for job in jobs_of(f"1/{wide}a.jpg", f"2/{wide}a.png", f"3/{wide}a.jpg")]
     assert names == ["é" * 123 + "_jpg.png", wide + "a.png", "é" * 122 + "_jpg_2.png"]
 
 
 def test_a_suffix_that_is_none_is_no_endless_tag() -> None:
     touch("1/a." + "y" * 250, "2/a." + "y" * 250)
-    names = [below(job) for job in make("1/*", "2/*").jobs]
+    names = [below(job) for job in jobs_of("1/*", "2/*")]
     assert names == ["a_" + "y" * 16 + ".png", "a_" + "y" * 16 + "_2.png"]
 
 
@@ -201,8 +170,8 @@ def test_thousands_of_equal_names_stay_linear(monkeypatch: pytest.MonkeyPatch) -
 
     # Every name that is tried is measured.
     monkeypatch.setattr(os, "fsencode", counting)
-    result = make(*(f"in/{number}/ab.jpg" for number in range(200)))
-    assert below(result.jobs[199]) == "ab_jpg_200.png"
+    jobs = jobs_of(*(f"in/{number}/ab.jpg" for number in range(200)))
+    assert below(jobs[199]) == "ab_jpg_200.png"
     assert 200 <= len(calls) < 6 * 200
 
 
@@ -230,9 +199,9 @@ def key(path: Path) -> str:
 
 
 def outputs_of(root: Path, arguments: list[str], rename: Callable[[Path], str]) -> list[tuple[str, str]]:
-    result = plan([str(root / name) for name in arguments], root / "out", suffixes=SUFFIXES, rename=rename)
+    jobs, _ = find_jobs([str(root / name) for name in arguments], root / "out", suffixes=SUFFIXES, rename=rename)
     rows = []
-    for job in result.jobs:
+    for job in jobs:
         assert job.source is not None
         assert job.output is not None
         rows.append((job.source.relative_to(root).as_posix(), job.output.relative_to(root / "out").as_posix()))
@@ -244,7 +213,7 @@ def outputs_of(root: Path, arguments: list[str], rename: Callable[[Path], str]) 
 def test_outputs_are_distinct_below_out_and_always_the_same(
     tree: list[str], random: Random, rename: Callable[[Path], str]
 ) -> None:
-    tree = [f"{'xy'[index % 2]}/{name}" for index, name in enumerate(dict.fromkeys(tree))]
+    tree = ["x/1.jpg", *(f"{'xy'[index % 2]}/{name}" for index, name in enumerate(dict.fromkeys(tree)))]
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
         build(Path(first), tree)
         created = [str(path.relative_to(first)) for path in Path(first).rglob("*") if path.is_file()]

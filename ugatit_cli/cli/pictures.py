@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ugatit_cli.config import MapName
     from ugatit_cli.outputs.base import Drawing
     from ugatit_cli.outputs.report import Entry, Header, ReportWriter
-    from ugatit_cli.pictures.jobs import Job, Plan
+    from ugatit_cli.pictures.jobs import Job
     from ugatit_cli.translation.model import Model
     from ugatit_cli.translation.pipeline import Result, TranslateOptions
     from ugatit_cli.weights.folder import ModelFolder
@@ -43,27 +43,6 @@ if TYPE_CHECKING:
 
 # How many names a message lists.
 SHOWN = 3
-
-
-def plan_jobs(inputs: list[str], output: Path | None, suffix: Callable[[Path], str]) -> Plan:
-    """What the command has to do.
-
-    Args:
-        suffix: gives the ending of a source's result.
-
-    Raises:
-        UsageError: the arguments contradict each other, or there are no pictures.
-    """
-    from ugatit_cli.pictures import jobs as jobs_module
-    from ugatit_cli.pictures import reading
-
-    plan = jobs_module.plan(inputs, output, suffixes=reading.SUFFIXES, rename=suffix)
-    if not plan.jobs and not plan.missing:
-        raise UsageError(
-            f"no pictures in {', '.join(inputs)}",
-            "Folders are searched for " + ", ".join(sorted(reading.SUFFIXES)),
-        )
-    return plan
 
 
 def check_format(jobs: list[Job], format: str) -> None:
@@ -510,15 +489,15 @@ def run(task: Task) -> None:
     warnings.filterwarnings("ignore", module="PIL")
 
     request = task.request
-    plan, options, folder = _prepared(task)
+    found, missing, options, folder = _prepared(task)
     drawing = task.drawing(folder, options.direction)
-    placed = [_placed(job, drawing) for job in plan.jobs]
+    placed = [_placed(job, drawing) for job in found]
     check_sources(placed)
     jobs, skipped = without_existing(placed, skip_existing=request.skip_existing, overwrite=request.overwrite)
     report = Report(json_lines=request.json_lines, total=len(jobs), verb=task.verb)
     if drawing.spans is not None:
         report.resume = "run it again with --overwrite: one scale needs all pictures"
-    for argument, reason in plan.missing:
+    for argument, reason in missing:
         report.failed(argument, _missing(argument, reason))
     for job in skipped:
         report.skipped(job)
@@ -531,7 +510,7 @@ def run(task: Task) -> None:
         if path is not None:
             check_folder(path.parent)
         with open_page(path, task.command, folder, options, request.model, drawing) as page:
-            page.failures += [(argument, _missing(argument, reason)) for argument, reason in plan.missing]
+            page.failures += [(argument, _missing(argument, reason)) for argument, reason in missing]
             _through_model(task, folder, jobs, options, report, page)
         task.finished(report)
         report.page_failed = page.broken
@@ -552,10 +531,12 @@ def _missing(argument: str, reason: str) -> PictureError:
     return PictureError(f"{argument}: {reason}")
 
 
-def _prepared(task: Task) -> tuple[Plan, TranslateOptions, ModelFolder]:
+def _prepared(task: Task) -> tuple[list[Job], list[tuple[str, str]], TranslateOptions, ModelFolder]:
     """Everything that can be said before the networks are loaded."""
     from ugatit_cli.outputs.base import FileOptions
+    from ugatit_cli.pictures import reading
     from ugatit_cli.pictures.geometry import SizeOptions, check_options
+    from ugatit_cli.pictures.jobs import find_jobs
     from ugatit_cli.translation.pipeline import TranslateOptions
 
     request = task.request
@@ -563,9 +544,9 @@ def _prepared(task: Task) -> tuple[Plan, TranslateOptions, ModelFolder]:
         raise UsageError("--skip-existing and --overwrite contradict each other")
     sizes = SizeOptions(request.fit, parse_tile(request.tile), request.size)
     files = FileOptions(request.format, request.quality, parse_colour(request.background))
-    plan = plan_jobs(request.inputs, request.output, task.suffix)
-    check_streams(plan.jobs, json_lines=request.json_lines)
-    task.check(plan.jobs)
+    jobs, missing = find_jobs(request.inputs, request.output, suffixes=reading.SUFFIXES, rename=task.suffix)
+    check_streams(jobs, json_lines=request.json_lines)
+    task.check(jobs)
     check_path(request.page, replace=request.overwrite or request.skip_existing)
     folder = console.find_model(request.model)
     check_options(folder.config, sizes)
@@ -577,7 +558,7 @@ def _prepared(task: Task) -> tuple[Plan, TranslateOptions, ModelFolder]:
         workers=parse_count("--workers", request.workers, MOST_WORKERS) or default_workers(),
         first_only=request.first_only,
     )
-    return plan, options, folder
+    return jobs, missing, options, folder
 
 
 def resolve_direction(config: ModelConfig, direction: Direction | None, to: str | None) -> Direction:

@@ -3,7 +3,6 @@
 Turns the command line's INPUT arguments and `-o OUT` into a list of jobs. Nothing is read or written here:
 only folders are listed, so that every contradiction is found before a model is loaded.
 """
-# ruff: noqa: PTH112, PTH118, PTH122
 # ruff: noqa: PTH110, PTH111, PTH112, PTH114, PTH116, PTH118, PTH119, PTH121, PTH122
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from ugatit_cli.errors import UsageError
 
+STDIN = "-"
 STDOUT = Path("-")
 
 _NAME_BYTES = 255
@@ -25,8 +25,81 @@ _TAG_LENGTH = 16
 _SAME_FORMAT = {".jpeg": ".jpg", ".jfif": ".jpg", ".jpe": ".jpg", ".tiff": ".tif"}
 
 
+@dataclass(frozen=True)
+class Job:
+    """One picture to translate.
+
+    Args:
+        source: the picture; None for standard input.
+        output: where its result goes; None for standard output.
+        several: all files of a result that has more than one.
+        kept: those of them that exist and are left as they are.
+    """
+
+    source: Path | None
+    output: Path | None
+    several: tuple[Path, ...] = ()
+    kept: tuple[Path, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return "<stdin>" if self.source is None else str(self.source)
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """The files of the result; none for standard output."""
+        return self.several or (() if self.output is None else (self.output,))
+
+
+def find_jobs(
+    arguments: Sequence[str], out: Path | None, *, suffixes: Collection[str], rename: Callable[[Path], str]
+) -> tuple[list[Job], list[tuple[str, str]]]:
+    """Finds the pictures that `arguments` name and gives each an output that no other one has.
+
+    Args:
+        arguments: files, folders, glob patterns or `-` for standard input.
+        out: the folder for the results, or the output file of a single picture; `-` for standard output.
+        suffixes: lower-case suffixes that a scan of a folder picks up, with their dot.
+        rename: gives the suffix of a source's result, with its dot.
+
+    Returns:
+        jobs, in the order of the arguments, inside folders sorted by relative path; and what couldn't be found or
+        listed, each with the reason.
+
+    Raises:
+        UsageError: the arguments contradict each other, there are no pictures, or a result would overwrite an input.
+    """
+    if list(arguments).count(STDIN) > 1:
+        raise UsageError("standard input (-) is given more than once", "Give - a single time.")
+    if out is None:
+        if list(arguments) != [STDIN]:
+            raise UsageError(
+                "-o/--output is needed", "Name a folder for the results (ugatit translate photos -o results)."
+            )
+        out = STDOUT
+    if out != STDOUT:
+        out = Path(os.path.expanduser(out))
+    search = _Search(out, frozenset(suffixes))
+    found = search.run(arguments)
+    outputs = _outputs(found, out, search.suffixes, rename)
+    jobs = [Job(one.source, output) for one, output in zip(found, outputs, strict=True)]
+    if not jobs and not search.missing:
+        names = ", ".join(sorted(search.suffixes))
+        raise UsageError(f"no pictures in {', '.join(arguments)}", f"Folders are searched for {names}.")
+    return jobs, list(search.missing.items())
+
+
+def existing_outputs(jobs: Iterable[Job]) -> list[Path]:
+    """The outputs of `jobs` that exist already, dangling links included."""
+    return [path for job in jobs for path in job.outputs if os.path.lexists(path)]
+
+
+# --- Finding -------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
-class Found:
+class _Found:
     """A picture: `below` is its path in OUT before renaming, `direct` whether an argument names it itself.
 
     `place` is its path with the folder resolved, `real` with a link of its own resolved, too.
@@ -39,13 +112,225 @@ class Found:
     direct: bool = False
 
 
-def join(folder: str, name: str) -> str:
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder to list: its path as the user would write it, resolved, and below OUT ("" is OUT itself)."""
+
+    path: str
+    real: str
+    below: str
+
+    def child(self, entry: os.DirEntry[str]) -> _Folder:
+        """The folder `entry` in this one."""
+        found = self.file(entry)
+        return _Folder(entry.path, found.real, found.below)
+
+    def file(self, entry: os.DirEntry[str]) -> _Found:
+        """The file `entry` in this folder."""
+        place = os.path.join(self.real, entry.name)
+        real = os.path.realpath(place) if entry.is_symlink() else place
+        return _Found(Path(entry.path), _join(self.below, entry.name), place, real)
+
+
+class _Search:
+    """Looks up arguments one after the other; strings rather than paths inside, for large folders."""
+
+    def __init__(self, out: Path, suffixes: frozenset[str]) -> None:
+        self.out = out
+        self.out_real = "" if out == STDOUT else os.path.realpath(out)
+        self.suffixes = suffixes
+        self.missing: dict[str, str] = {}
+        self.parents: dict[str, str] = {}
+
+    def run(self, arguments: Sequence[str]) -> list[_Found]:
+        """Every picture once, under the first name that the arguments give it."""
+        paths = [(argument, os.path.expanduser(argument)) for argument in arguments]
+        folders = [path for argument, path in paths if argument != STDIN and os.path.isdir(path)]
+        several = len({os.path.realpath(path) for path in folders}) > 1
+        found: dict[str, _Found] = {}
+        for argument, path in paths:
+            for one in self.argument(argument, path, several):
+                found.setdefault(one.real, one)
+        return list(found.values())
+
+    def argument(self, argument: str, path: str, several: bool) -> list[_Found]:
+        """What one argument names; `path` is its expansion, `several` whether folders get their own."""
+        if argument == STDIN:
+            return [_Found(None, "stdin", "<stdin>", "<stdin>", direct=True)]
+        try:
+            os.stat(path)
+        except (OSError, ValueError) as error:
+            if os.path.lexists(path) or not _is_pattern(path):
+                self.missing.setdefault(argument, _reason(error))
+                return []
+            found = self.glob(argument, path)
+        else:
+            if not os.path.isdir(path):
+                return [self.file(path)]
+            found = self.scan(self.root(path, several))
+        inputs = [one for one in found if one.real == one.place or not self.is_result(one.real)]
+        return sorted(inputs, key=lambda one: one.below)
+
+    def file(self, path: str) -> _Found:
+        folder, name = os.path.split(path)
+        if folder not in self.parents:
+            self.parents[folder] = os.path.realpath(folder)
+        place = os.path.join(self.parents[folder], name)
+        real = os.path.realpath(path) if os.path.islink(path) else place
+        return _Found(Path(path), name, place, real, direct=True)
+
+    def root(self, path: str, several: bool) -> _Folder:
+        real = os.path.realpath(path)
+        below = os.path.basename(real) if several else ""
+        if self.out != STDOUT:
+            for target in {self.out, self.out / below}:
+                if os.path.isdir(target) and os.path.samefile(target, path):
+                    raise UsageError(
+                        f"the results would mix with the sources in {path}",
+                        f"Give another folder with -o; one inside it is fine (-o {os.path.join(path, 'results')}).",
+                    )
+        return _Folder(path, real, below)
+
+    def scan(self, root: _Folder) -> list[_Found]:
+        """The pictures below `root`, in no useful order."""
+        found: list[_Found] = []
+        pending = [root]
+        while pending:
+            folder = pending.pop()
+            for entry in self.entries(folder):
+                if entry.name.startswith("."):
+                    continue
+                if _is_folder(entry, follow_links=False):
+                    pending.extend(self.children(folder, entry))
+                elif self.is_picture(entry) and self.is_readable(entry):
+                    found.append(folder.file(entry))
+        return found
+
+    def glob(self, argument: str, pattern: str) -> list[_Found]:
+        """What matches `pattern`; own code, as the standard library's follows links into loops."""
+        base, parts = _split_pattern(pattern)
+        if ".." in parts:
+            self.missing.setdefault(argument, "a pattern can't have .. after a wildcard")
+            return []
+        found: list[_Found] = []
+        pending = [(_Folder(base, os.path.realpath(base), ""), parts)] if os.path.isdir(base) else []
+        seen: set[tuple[str, int]] = set()
+        while pending:
+            folder, rest = pending.pop()
+            # Without this, several ** in a pattern list a folder once for each way to reach it.
+            if (folder.path, len(rest)) not in seen:
+                seen.add((folder.path, len(rest)))
+                found += self.match(folder, rest, pending, scan="**" not in parts)
+        if not found:
+            self.missing.setdefault(argument, "no file matches this pattern")
+        return found
+
+    def match(
+        self, folder: _Folder, parts: list[str], pending: list[tuple[_Folder, list[str]]], scan: bool
+    ) -> list[_Found]:
+        """Files in `folder` that match the last part; folders to go on with are added to `pending`."""
+        part, rest = parts[0], parts[1:]
+        recursive = part == "**"
+        if recursive:
+            pending.append((folder, rest))
+        found: list[_Found] = []
+        for entry in self.entries(folder):
+            if not _matches(entry.name, part):
+                continue
+            if _is_folder(entry, follow_links=not recursive):
+                for child in self.children(folder, entry):
+                    if rest:
+                        pending.append((child, parts if recursive else rest))
+                    elif scan:
+                        found += self.scan(child)
+            elif not rest and self.is_readable(entry):
+                found.append(folder.file(entry))
+        return found
+
+    def is_picture(self, entry: os.DirEntry[str]) -> bool:
+        return os.path.splitext(entry.name)[1].lower() in self.suffixes
+
+    def is_readable(self, entry: os.DirEntry[str]) -> bool:
+        """Whether `entry` is a file; a broken link or a pipe that is named like a picture is missing."""
+        if _is_file(entry):
+            return True
+        if self.is_picture(entry) and not _is_folder(entry, follow_links=True):
+            broken = entry.is_symlink() and not os.path.exists(entry.path)
+            self.missing.setdefault(entry.path, "the link leads nowhere" if broken else "not a regular file")
+        return False
+
+    def children(self, folder: _Folder, entry: os.DirEntry[str]) -> list[_Folder]:
+        """The subfolder `entry`, or nothing where it is OUT: results of an earlier run aren't inputs."""
+        child = folder.child(entry)
+        # Only links can lead into the midst of OUT; an argument inside OUT is meant as it is given.
+        if child.real == self.out_real or (entry.is_symlink() and self.is_result(child.real)):
+            return []
+        return [child]
+
+    def is_result(self, real: str) -> bool:
+        return bool(self.out_real) and real.startswith(os.path.join(self.out_real, ""))
+
+    def entries(self, folder: _Folder) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(folder.path) as entries:
+                # Backwards, as the folders pending are taken from the end.
+                return sorted(entries, key=lambda entry: entry.name, reverse=True)
+        except OSError as error:
+            self.missing.setdefault(folder.path, f"this folder can't be read: {_reason(error)}")
+            return []
+
+
+def _join(folder: str, name: str) -> str:
     """The path of `name` in `folder`, both below OUT, which is "" itself."""
     return f"{folder}/{name}" if folder else name
 
 
-def output_paths(
-    found: list[Found], out: Path, suffixes: frozenset[str], rename: Callable[[Path], str]
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file or folder"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text[:1].lower() + text[1:]
+
+
+def _is_folder(entry: os.DirEntry[str], *, follow_links: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow_links)
+    except OSError:
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def _is_pattern(text: str) -> bool:
+    return any(character in text for character in "*?[")
+
+
+def _split_pattern(pattern: str) -> tuple[str, list[str]]:
+    """The longest leading folder without wildcards, or that exists as it is written, and the rest."""
+    parts = list(Path(pattern).parts)
+    base = Path()
+    while len(parts) > 1 and (not _is_pattern(parts[0]) or os.path.lexists(base / parts[0])):
+        base /= parts.pop(0)
+    if parts[-1] == "**":
+        parts.append("*")
+    return str(base), parts
+
+
+def _matches(name: str, part: str) -> bool:
+    """Whether `name` matches, hidden names only where the pattern asks for them, as in a shell."""
+    return fnmatch.fnmatch(name, part) and (part.startswith(".") or not name.startswith("."))
+
+
+# --- Outputs ------------------------------------------------------------------------------------------
+
+
+def _outputs(
+    found: list[_Found], out: Path, suffixes: frozenset[str], rename: Callable[[Path], str]
 ) -> list[Path | None]:
     """The output of each of `found`, distinct also where upper and lower case are the same.
 
@@ -88,7 +373,7 @@ def _require_folder(out: Path) -> None:
         )
 
 
-def _check_sources(found: list[Found], outputs: list[str], out: Path) -> None:
+def _check_sources(found: list[_Found], outputs: list[str], out: Path) -> None:
     sources = {place: one for one in found if one.source for place in (one.place, one.real)}
     for one, output in zip(found, outputs, strict=True):
         if output in sources:
@@ -116,16 +401,16 @@ class _Name:
         """The path below OUT that a user expects."""
         # A name that exists already is never shortened: Windows allows more than 255 bytes of UTF-8.
         name = self.stem + self.suffix if self.kept else _fit(self.stem, self.suffix)
-        return join(self.folder, name)
+        return _join(self.folder, name)
 
     def generated(self, number: int) -> str:
         """The path below OUT where the natural one is taken."""
         tag = f"_{self.tag}" if self.tag else ""
         count = f"_{number}" if number > 1 else ""
-        return join(self.folder, _fit(self.stem, tag + count + self.suffix))
+        return _join(self.folder, _fit(self.stem, tag + count + self.suffix))
 
 
-def _name(one: Found, rename: Callable[[Path], str]) -> _Name:
+def _name(one: _Found, rename: Callable[[Path], str]) -> _Name:
     folder, _, name = one.below.rpartition("/")
     suffix = rename(one.source or Path("stdin"))
     stem, own = os.path.splitext(name)
@@ -199,295 +484,3 @@ def _fit(stem: str, ending: str) -> str:
     while len(stem) > 1 and len(os.fsencode(stem + ending)) > _NAME_BYTES:
         stem = stem[:-1]
     return stem + ending
-
-
-STDIN = "-"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One picture to translate.
-
-    Args:
-        source: the picture; None for standard input.
-        output: where its result goes; None for standard output.
-        several: all files of a result that has more than one.
-        kept: those of them that exist and are left as they are.
-    """
-
-    source: Path | None
-    output: Path | None
-    several: tuple[Path, ...] = ()
-    kept: tuple[Path, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        return "<stdin>" if self.source is None else str(self.source)
-
-    @property
-    def outputs(self) -> tuple[Path, ...]:
-        """The files of the result; none for standard output."""
-        return self.several or (() if self.output is None else (self.output,))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that a command has to do.
-
-    Args:
-        jobs: in the order of the arguments, inside folders sorted by relative path.
-        missing: what couldn't be found or listed, each with the reason.
-    """
-
-    jobs: list[Job]
-    missing: list[tuple[str, str]]
-
-
-def plan(
-    arguments: Sequence[str], out: Path | None, *, suffixes: Collection[str], rename: Callable[[Path], str]
-) -> Plan:
-    """Find the pictures that `arguments` name and give each an output that no other one has.
-
-    Args:
-        arguments: files, folders, glob patterns or `-` for standard input.
-        out: the folder for the results, or the output file of a single picture; `-` for standard output.
-        suffixes: lower-case suffixes that a scan of a folder picks up, with their dot.
-        rename: gives the suffix of a source's result, with its dot.
-
-    Raises:
-        UsageError: the arguments contradict each other, or a result would overwrite an input.
-    """
-    if list(arguments).count(STDIN) > 1:
-        raise UsageError("standard input (-) is given more than once", "Give - a single time.")
-    if out is None:
-        if list(arguments) != [STDIN]:
-            raise UsageError(
-                "-o/--output is needed", "Name a folder for the results (ugatit translate photos -o results)."
-            )
-        out = STDOUT
-    if out != STDOUT:
-        out = Path(os.path.expanduser(out))
-    search = _Search(out, frozenset(suffixes))
-    found = search.run(arguments)
-    outputs = output_paths(found, out, search.suffixes, rename)
-    jobs = [Job(one.source, output) for one, output in zip(found, outputs, strict=True)]
-    return Plan(jobs, list(search.missing.items()))
-
-
-def existing_outputs(jobs: Iterable[Job]) -> list[Path]:
-    """The outputs of `jobs` that exist already, dangling links included."""
-    return [path for job in jobs for path in job.outputs if os.path.lexists(path)]
-
-
-# --- Finding -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Folder:
-    """A folder to list: its path as the user would write it, resolved, and below OUT ("" is OUT itself)."""
-
-    path: str
-    real: str
-    below: str
-
-    def child(self, entry: os.DirEntry[str]) -> _Folder:
-        """The folder `entry` in this one."""
-        place = os.path.join(self.real, entry.name)
-        real = os.path.realpath(place) if entry.is_symlink() else place
-        return _Folder(entry.path, real, join(self.below, entry.name))
-
-    def file(self, entry: os.DirEntry[str]) -> Found:
-        """The file `entry` in this folder."""
-        place = os.path.join(self.real, entry.name)
-        real = os.path.realpath(place) if entry.is_symlink() else place
-        return Found(Path(entry.path), join(self.below, entry.name), place, real)
-
-
-class _Search:
-    """Looks up arguments one after the other; strings rather than paths inside, for large folders."""
-
-    def __init__(self, out: Path, suffixes: frozenset[str]) -> None:
-        self.out = out
-        self.out_real = "" if out == STDOUT else os.path.realpath(out)
-        self.suffixes = suffixes
-        self.missing: dict[str, str] = {}
-        self.parents: dict[str, str] = {}
-
-    def run(self, arguments: Sequence[str]) -> list[Found]:
-        """Every picture once, under the first name that the arguments give it."""
-        paths = [(argument, os.path.expanduser(argument)) for argument in arguments]
-        folders = [path for argument, path in paths if argument != STDIN and os.path.isdir(path)]
-        several = len({os.path.realpath(path) for path in folders}) > 1
-        found: dict[str, Found] = {}
-        for argument, path in paths:
-            for one in self.argument(argument, path, several):
-                found.setdefault(one.real, one)
-        return list(found.values())
-
-    def argument(self, argument: str, path: str, several: bool) -> list[Found]:
-        """What one argument names; `path` is its expansion, `several` whether folders get their own."""
-        if argument == STDIN:
-            return [Found(None, "stdin", "<stdin>", "<stdin>", direct=True)]
-        try:
-            os.stat(path)
-        except (OSError, ValueError) as error:
-            if os.path.lexists(path) or not _is_pattern(path):
-                self.missing.setdefault(argument, _reason(error))
-                return []
-            found = self.glob(argument, path)
-        else:
-            if not os.path.isdir(path):
-                return [self.file(path)]
-            found = self.scan(self.root(path, several))
-        inputs = [one for one in found if one.real == one.place or not self.is_result(one.real)]
-        return sorted(inputs, key=lambda one: one.below)
-
-    def file(self, path: str) -> Found:
-        folder, name = os.path.split(path)
-        if folder not in self.parents:
-            self.parents[folder] = os.path.realpath(folder)
-        place = os.path.join(self.parents[folder], name)
-        real = os.path.realpath(path) if os.path.islink(path) else place
-        return Found(Path(path), name, place, real, direct=True)
-
-    def root(self, path: str, several: bool) -> _Folder:
-        real = os.path.realpath(path)
-        below = os.path.basename(real) if several else ""
-        if self.out != STDOUT:
-            for target in {self.out, self.out / below}:
-                if os.path.isdir(target) and os.path.samefile(target, path):
-                    raise UsageError(
-                        f"the results would mix with the sources in {path}",
-                        f"Give another folder with -o; one inside it is fine (-o {os.path.join(path, 'results')}).",
-                    )
-        return _Folder(path, real, below)
-
-    def scan(self, root: _Folder) -> list[Found]:
-        """The pictures below `root`, in no useful order."""
-        found: list[Found] = []
-        pending = [root]
-        while pending:
-            folder = pending.pop()
-            for entry in self.entries(folder):
-                if entry.name.startswith("."):
-                    continue
-                if _is_folder(entry, follow_links=False):
-                    pending.extend(self.children(folder, entry))
-                elif self.is_picture(entry) and self.is_readable(entry):
-                    found.append(folder.file(entry))
-        return found
-
-    def glob(self, argument: str, pattern: str) -> list[Found]:
-        """What matches `pattern`; own code, as the standard library's follows links into loops."""
-        base, parts = _split_pattern(pattern)
-        if ".." in parts:
-            self.missing.setdefault(argument, "a pattern can't have .. after a wildcard")
-            return []
-        found: list[Found] = []
-        pending = [(_Folder(base, os.path.realpath(base), ""), parts)] if os.path.isdir(base) else []
-        seen: set[tuple[str, int]] = set()
-        while pending:
-            folder, rest = pending.pop()
-            # Without this, several ** in a pattern list a folder once for each way to reach it.
-            if (folder.path, len(rest)) not in seen:
-                seen.add((folder.path, len(rest)))
-                found += self.match(folder, rest, pending, scan="**" not in parts)
-        if not found:
-            self.missing.setdefault(argument, "no file matches this pattern")
-        return found
-
-    def match(
-        self, folder: _Folder, parts: list[str], pending: list[tuple[_Folder, list[str]]], scan: bool
-    ) -> list[Found]:
-        """Files in `folder` that match the last part; folders to go on with are added to `pending`."""
-        part, rest = parts[0], parts[1:]
-        recursive = part == "**"
-        if recursive:
-            pending.append((folder, rest))
-        found: list[Found] = []
-        for entry in self.entries(folder):
-            if not _matches(entry.name, part):
-                continue
-            if _is_folder(entry, follow_links=not recursive):
-                for child in self.children(folder, entry):
-                    if rest:
-                        pending.append((child, parts if recursive else rest))
-                    elif scan:
-                        found += self.scan(child)
-            elif not rest and self.is_readable(entry):
-                found.append(folder.file(entry))
-        return found
-
-    def is_picture(self, entry: os.DirEntry[str]) -> bool:
-        return os.path.splitext(entry.name)[1].lower() in self.suffixes
-
-    def is_readable(self, entry: os.DirEntry[str]) -> bool:
-        """Whether `entry` is a file; a broken link or a pipe that is named like a picture is missing."""
-        if _is_file(entry):
-            return True
-        if self.is_picture(entry) and not _is_folder(entry, follow_links=True):
-            broken = entry.is_symlink() and not os.path.exists(entry.path)
-            self.missing.setdefault(entry.path, "the link leads nowhere" if broken else "not a regular file")
-        return False
-
-    def children(self, folder: _Folder, entry: os.DirEntry[str]) -> list[_Folder]:
-        """The subfolder `entry`, or nothing where it is OUT: results of an earlier run aren't inputs."""
-        child = folder.child(entry)
-        # Only links can lead into the midst of OUT; an argument inside OUT is meant as it is given.
-        if child.real == self.out_real or (entry.is_symlink() and self.is_result(child.real)):
-            return []
-        return [child]
-
-    def is_result(self, real: str) -> bool:
-        return bool(self.out_real) and real.startswith(os.path.join(self.out_real, ""))
-
-    def entries(self, folder: _Folder) -> list[os.DirEntry[str]]:
-        try:
-            with os.scandir(folder.path) as entries:
-                # Backwards, as the folders pending are taken from the end.
-                return sorted(entries, key=lambda entry: entry.name, reverse=True)
-        except OSError as error:
-            self.missing.setdefault(folder.path, f"this folder can't be read: {_reason(error)}")
-            return []
-
-
-def _reason(error: OSError | ValueError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file or folder"
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text[:1].lower() + text[1:]
-
-
-def _is_folder(entry: os.DirEntry[str], *, follow_links: bool) -> bool:
-    try:
-        return entry.is_dir(follow_symlinks=follow_links)
-    except OSError:
-        return False
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:
-        return False
-
-
-def _is_pattern(text: str) -> bool:
-    return any(character in text for character in "*?[")
-
-
-def _split_pattern(pattern: str) -> tuple[str, list[str]]:
-    """The longest leading folder without wildcards, or that exists as it is written, and the rest."""
-    parts = list(Path(pattern).parts)
-    base = Path()
-    while len(parts) > 1 and (not _is_pattern(parts[0]) or os.path.lexists(base / parts[0])):
-        base /= parts.pop(0)
-    if parts[-1] == "**":
-        parts.append("*")
-    return str(base), parts
-
-
-def _matches(name: str, part: str) -> bool:
-    """Whether `name` matches, hidden names only where the pattern asks for them, as in a shell."""
-    return fnmatch.fnmatch(name, part) and (part.startswith(".") or not name.startswith("."))
