@@ -1,0 +1,208 @@
+"""Every command that README and docs print does what they say, on small stand-ins; links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.cli.conftest import Command, ugatit  # noqa: F401
+from tests.extractors import tiny_extractor
+from tests.helpers import picture
+from ugatit_cli.data.pictures import Folders
+from ugatit_cli.device import Group
+from ugatit_cli.metrics import features
+from ugatit_cli.training import session
+from ugatit_cli.training.listeners import Listener
+from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.training.session import Request
+from ugatit_cli.training.trainer import Machine
+
+ROOT = Path(__file__).parents[1]
+TOLD = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*TOLD, ROOT / "CHANGELOG.md", *sorted((ROOT / "examples").rglob("*.md"))]
+# Why a fence isn't run.
+MARKS = {"network", "gpu", "minutes"}
+FENCE = re.compile(r"^```(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
+MACHINE = Machine(torch.device("cpu"), 1, Group())
+TINY = {"--image-size": "32", "--channels": "4"}
+OFFICIAL = "UGATIT_selfie2anime_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing"
+
+
+@dataclass(frozen=True)
+class Fence:
+    """A block of commands: `language mark`, where it is, what it says."""
+
+    page: str
+    line: int
+    info: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def fences() -> Iterator[Fence]:
+    for page in TOLD:
+        text = page.read_text(encoding="utf-8")
+        for found in FENCE.finditer(text):
+            yield Fence(page.name, text.count("\n", 0, found.start()) + 1, found[1], found[2])
+
+
+BASH = [fence for fence in fences() if fence.info == "bash"]
+PYTHON = sorted({fence.page for fence in fences() if fence.info == "python"})
+
+
+# --- Stand-ins -----------------------------------------------------------------------------------------
+
+
+def pictures(folder: Path, count: int, ending: str = "png") -> None:
+    folder.mkdir(parents=True)
+    for index in range(count):
+        picture(40, 36, seed=index + 100 * len(folder.name)).save(folder / f"{index}.{ending}")
+
+
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory: pytest.TempPathFactory, golden: Path) -> Path:
+    """A folder with everything that the pages speak of."""
+    folder = tmp_path_factory.mktemp("stand-ins")
+    for name in ("horses", "zebras", "flat", "clay", "translated", "icons"):
+        pictures(folder / name, 8)
+    for name in ("trainA", "trainB", "testA", "testB"):
+        pictures(folder / "bench" / name, 8)
+    for name in ("icons/more", "more", "holiday", "selfies"):
+        pictures(folder / name, 2)
+    pictures(folder / "shots", 2, "jpg")
+    for name in ("icon", "clay", "horse", "photo"):
+        picture(40, 36, seed=len(name)).save(folder / f"{name}.png")
+    shutil.copy(golden / "pt" / "mini_step_after.pt", folder / "selfie2anime_params_0100000.pt")
+    (official,) = (golden / "tf").glob("UGATIT_tf_full_*")
+    shutil.copytree(official, folder / OFFICIAL)
+    for a, b in (("horses", "zebras"), ("flat", "clay")):
+        given = {"image_size": 32, "channels": 4, "iterations": 2, "checkpoint_every": "1"}
+        request = Request(given | {"domain_a": a, "domain_b": b}, Folders(folder / a, folder / b))
+        session.train(RunFolder(folder / "runs" / f"{a}2{b}"), request, MACHINE, Listener(), threading.Event())
+    shutil.copytree(folder / "runs" / "horses2zebras", folder / "usb" / "horses2zebras")
+    for name in ("horses", "zebras"):
+        shutil.copytree(folder / name, folder / "photos" / name)
+    return folder
+
+
+@pytest.fixture
+def workplace(stand_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the stand-ins to work in; a tiny network for Inception; a `ugatit` for the shell."""
+    folder = shutil.copytree(stand_ins, tmp_path / "work", symlinks=True)
+    for config in folder.glob("runs/*/config.toml"):
+        config.write_text(config.read_text().replace(str(stand_ins), str(folder)))
+    program = tmp_path / "bin" / "ugatit"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ugatit_cli "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("UGATIT_HOME", str(tmp_path / "store"))
+    monkeypatch.setattr(features, "load_extractor", lambda *_, **__: tiny_extractor())
+    monkeypatch.chdir(folder)
+    return folder
+
+
+# --- Commands ------------------------------------------------------------------------------------------
+
+
+def lines(text: str) -> list[str]:
+    """Commands, one each, without comments."""
+    joined = text.replace("\\\n", " ").splitlines()
+    return [line for line in joined if shlex.split(line, comments=True)]
+
+
+def small(words: list[str]) -> list[str]:
+    """A training as printed, but of two tiny steps: sizes and lengths are replaced, the rest stays."""
+    few = {"--minutes": "0.001"} if "--minutes" in words else {"--iterations": "4"}
+    few |= {} if "--resume" in words else {"--image-size": "32"} if "--from" in words else TINY
+    for name, value in few.items():
+        if name in words:
+            words[words.index(name) + 1] = value
+        else:
+            words += [name, value]
+    return words
+
+
+@pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize("fence", BASH, ids=str)
+def test_commands_work_as_printed(fence: Fence, ugatit: Command) -> None:  # noqa: F811
+    for line in lines(fence.text):
+        words = shlex.split(line, comments=True)
+        if words[0] == "ugatit" and not set(line) & set("|>$"):
+            arguments = small(words[1:]) if words[1] == "train" else words[1:]
+            outcome = ugatit(*arguments)
+            assert outcome.code == 0, f"{line}\n{outcome.stderr}"
+        else:
+            done = subprocess.run(["bash", "-ec", line], check=False, capture_output=True, text=True)
+            assert done.returncode == 0, f"{line}\n{done.stderr}"
+
+
+@pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize("page", PYTHON)
+def test_python_works_as_printed(page: str) -> None:
+    names: dict[str, Any] = {}
+    for fence in fences():
+        if fence.page == page and fence.info == "python":
+            exec(compile(fence.text, str(fence), "exec"), names)
+
+
+@pytest.mark.parametrize("page", TOLD, ids=lambda page: page.name)
+def test_every_block_of_commands_is_run_or_says_why_not(page: Path) -> None:
+    for fence in fences():
+        language, _, mark = fence.info.partition(" ")
+        assert language in {"bash", "python", "text", "json", "toml"}, fence
+        assert not mark or (language == "bash" and mark in MARKS), fence
+    outside = FENCE.sub("", page.read_text(encoding="utf-8"))
+    assert not re.findall(r"^ +(?:ugatit|pip|python|make|torchrun) .*", outside, re.MULTILINE)
+    assert not re.findall(r"^.*```.*$", outside, re.MULTILINE)
+
+
+# --- Links ---------------------------------------------------------------------------------------------
+
+
+def anchor(heading: str) -> str:
+    """As GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        name, _, part = target.partition("#")
+        if "://" in name:
+            continue
+        path = page.parent / name if name else page
+        assert path.exists(), target
+        headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE) if part else []
+        assert not part or part in map(anchor, headings), target
+
+
+@pytest.mark.parametrize("page", TOLD, ids=lambda page: page.name)
+def test_code_that_is_named_exists(page: Path) -> None:
+    pattern = r"`((?:ugatit_cli|tests|benchmarks|examples)/[\w./]+)(?:::(\w+))?`"
+    for name, thing in re.findall(pattern, page.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists(), name
+        source = (ROOT / name).read_text(encoding="utf-8") if thing else ""
+        assert not thing or re.search(rf"^(?:class |def )?{thing}\b", source, re.MULTILINE), f"{name}::{thing}"
+
+
+def test_the_readme_is_for_two_minutes() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 130
+    for page in TOLD:
+        prose = [line for line in page.read_text(encoding="utf-8").splitlines() if not line.startswith(("|", "!"))]
+        assert max(map(len, prose)) <= 120, page.name
