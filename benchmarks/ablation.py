@@ -51,7 +51,7 @@ from ugatit_cli.errors import Interrupted, UgatitError, UsageError, plain_reason
 from ugatit_cli.files import write_file
 from ugatit_cli.metrics.distances import Kid, Subsets, kid, mixed_kid
 from ugatit_cli.metrics.features import Extractor, load_extractor
-from ugatit_cli.pictures.geometry import Geometry, Pixels
+from ugatit_cli.pictures.geometry import Geometry
 from ugatit_cli.training import session
 from ugatit_cli.training.listeners import Listener, StepReport
 from ugatit_cli.training.run_folder import RunFolder
@@ -292,11 +292,7 @@ class Bench:
     def _translated(self, model: Model, pictures: Tensor, direction: Direction) -> Tensor:
         side = (self.options.size, self.options.size)
         plan = Geometry(side, side, side)
-        step = model.batch_size(plan)
-        found: list[Pixels] = []
-        pixels = list(pictures.permute(0, 2, 3, 1).numpy())
-        for start in range(0, len(pixels), step):
-            found += model.translate_pixels(pixels[start : start + step], direction, plan)
+        found = model.translate_pixels(list(pictures.permute(0, 2, 3, 1).numpy()), direction, plan)
         return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
 
 

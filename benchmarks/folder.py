@@ -25,6 +25,7 @@ from benchmarks.common import machine, report
 from ugatit_cli.pictures import geometry
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.translation.model import Model
+from ugatit_cli.translation.passes import Batching
 from ugatit_cli.translation.pipeline import TranslateOptions, translate_files
 
 SIDE = 256
@@ -49,7 +50,7 @@ def network_rate(model: Model, count: int) -> float:
     plan = geometry.plan_geometry((SIDE, SIDE), model.config, geometry.SizeOptions())
     width, height = plan.network
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    batch = [pixels] * model.batch_size(plan)
+    batch = [pixels] * Batching(model.device).size(width * height)
     model.translate_pixels(batch, "a2b", plan)
     start = time.perf_counter()
     for _ in range(-(-count // len(batch))):

@@ -2,66 +2,65 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-import pytest
-from PIL import Image
+import torch
+from torch import Tensor, nn
 
-from ugatit_cli.config import MapName
+from tests import tiny
+from tests.helpers import picture
+from ugatit_cli.config import ModelConfig
+from ugatit_cli.nn.generator import GeneratorOutput
 from ugatit_cli.outputs.base import Drawing
-from ugatit_cli.pictures.geometry import Geometry, Pixels, SizeOptions
+from ugatit_cli.pictures.geometry import SizeOptions
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.translation.model import Model
-from ugatit_cli.translation.passes import Translated
 from ugatit_cli.translation.pipeline import Result, TranslateOptions, translate_files
 
 NATIVE = SizeOptions("native")
 
 
-def unchanged(batch: Sequence[Pixels], *_: object) -> list[Translated]:
-    return [Translated(pixels, {}) for pixels in batch]
+class Unchanged(nn.Module):
+    """A generator that gives its input back, and keeps what it saw. Its attention is the rows' and columns' mean.
 
+    Attributes:
+        batches: shapes (N, H, W) of all that it saw.
+        before: something to do with a batch (N, 3, H, W) when it arrives.
+    """
 
-class Network:
-    """Stands in for the network: gives its input back, and keeps what it saw."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[tuple[int, int, int]] = []
+        self.before: Callable[[Tensor], object] = lambda _: None
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, model: Model) -> None:
-        self.batches: list[tuple[int, ...]] = []
-        self.plans: list[Geometry] = []
-        self.taken: list[int] = []
-        self.delay = 0.0
-        monkeypatch.setattr(model, "look", self)
+    def set_precision(self, _: torch.dtype) -> Unchanged:
+        """All are the same to it."""
+        return self
 
-    def before(self) -> None:
-        """Something to do when a batch arrives."""
-
-    def __call__(
-        self,
-        batch: Sequence[Pixels],
-        direction: str,
-        plans: Sequence[Geometry],
-        maps: Sequence[MapName],
-        at_once: int,
-    ) -> list[Translated]:
-        self.before()
-        assert direction in ("a2b", "b2a")
-        assert not maps
-        self.taken.append(at_once)
-        self.batches.append(np.stack(batch).shape)
-        self.plans.append(plans[0])
-        time.sleep(self.delay)
-        return unchanged(batch)
+    def forward(self, x: Tensor) -> GeneratorOutput:
+        """What a generator returns."""
+        self.before(x)
+        self.batches.append((x.shape[0], x.shape[2], x.shape[3]))
+        return GeneratorOutput(x.clone(), torch.zeros(len(x), 2), nn.functional.avg_pool2d(x.mean(1, True), 4))
 
     @property
     def pictures(self) -> int:
-        return sum(shape[0] for shape in self.batches)
+        """How many it saw."""
+        return sum(batch[0] for batch in self.batches)
 
 
-def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+def unchanging(network: Unchanged, config: ModelConfig = tiny.LIGHT) -> Model:
+    """A model with this network for both directions, and real discriminators."""
+    whole = Model.untrained(config, device="cpu", precision="fp32")
+    return Model(
+        "unchanging",
+        config,
+        make_generator=lambda _: network,  # type: ignore[arg-type,return-value]  # it behaves like one
+        make_discriminator=whole.discriminator,
+        device="cpu",
+        precision="fp32",
+    )
 
 
 def make(folder: Path, *sizes: tuple[int, int], suffix: str = ".png") -> list[Job]:
@@ -70,19 +69,22 @@ def make(folder: Path, *sizes: tuple[int, int], suffix: str = ".png") -> list[Jo
     jobs = []
     for index, size in enumerate(sizes):
         source = folder / f"{index:03}{suffix}"
-        noise(*size, index).save(source)
+        picture(*size, index).save(source)
         jobs.append(Job(source, folder / "out" / source.name))
     return jobs
 
 
 def run(model: Model, jobs: Sequence[Job], drawing: Drawing | None = None, **options: object) -> list[Result]:
+    """All results, of pictures as large as they are unless `options` say otherwise."""
     settings = TranslateOptions(**{"sizes": NATIVE, **options})  # type: ignore[arg-type]  # by keyword
     return list(translate_files(model, jobs, settings, drawing=drawing))
 
 
 def failures(results: list[Result]) -> dict[str, str]:
+    """Messages by the name of the file."""
     return {Path(result.job.name).name: result.error.message for result in results if result.error}
 
 
 def leftovers(folder: Path) -> list[Path]:
+    """Temporary files."""
     return [path for path in folder.rglob("*") if path.suffix == ".tmp"]

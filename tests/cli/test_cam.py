@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -400,22 +399,6 @@ def test_where_nothing_can_be_written(cam: Command, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "access", lambda *_: False)
     outcome = cam("a.png")
     assert (outcome.code, outcome.errors) == (1, ["attention: permission denied"])
-
-
-def test_a_picture_that_changes_meanwhile(cam: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is read again for the panel."""
-    put("in/a.png", "in/b.png")
-    original = Model.look
-
-    def look(self: Model, *arguments: Any) -> Any:
-        picture(9, 9).save("in/a.png")
-        return original(self, *arguments)
-
-    monkeypatch.setattr(Model, "look", look)
-    outcome = cam("in", "--batch-size", "1", "--workers", "1")
-    assert outcome.code == 1
-    assert outcome.errors[0] == "in/a.png: changed while it was translated"
-    assert below("attention") == ["b.png"]
 
 
 def test_colours_of_the_default(cam: Command, network: Model) -> None:

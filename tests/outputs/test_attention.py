@@ -76,13 +76,13 @@ def make_done(
     return Done(
         Job(Path("in/cat.png"), outputs[0], tuple(outputs) if len(outputs) > 1 else ()),
         replace(read, frames=()),
-        size,
         plan,
         [np.asarray(picture(*plan.network, seed=100 + seed)) for seed in range(frames)],
         [maps_of(plan)] * frames if maps is None else maps,
         FileOptions(),
-        read=lambda: read,
-        captions=captions,
+        [alpha] * frames,
+        sources,
+        captions,
     )
 
 

@@ -46,7 +46,8 @@ def make_done(size: Size, *, frames: int = 1, alpha: Image.Image | None = None, 
     maps: Maps = {name: bump(name, plan) for name in MAPS}
     pixels = [np.asarray(noise(plan.network, 100 + n)) for n in range(frames)]
     job = Job(Path("cat.png"), Path(output))
-    return Done(job, replace(picture, frames=()), size, plan, pixels, [maps] * frames, FileOptions(), lambda: picture)
+    known, alphas = replace(picture, frames=()), [alpha] * frames
+    return Done(job, known, plan, pixels, [maps] * frames, FileOptions(), alphas, picture.frames)
 
 
 def preview_of(done: Done, drawing: Drawing | None = None, maps: tuple[MapName, ...] = MAPS) -> Preview:
@@ -79,7 +80,7 @@ def test_results_are_those_of_the_drawing() -> None:
         assert plain.preview is None
         assert previewed.spans is drawing.spans
         assert previewed.resized(done.plan) == drawing.resized(done.plan)
-        assert previewed.reads_again
+        assert previewed.sees_source
         for name in ("cat.png", "cat.generator.png"):
             assert previewed.outputs(Path(name)) == drawing.outputs(Path(name))
 

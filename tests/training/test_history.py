@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,11 @@ from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.training import history
 from ugatit_cli.training.history import checkpoint_model, draw_history, durations
 from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.translation import passes
 from ugatit_cli.translation.model import Model
 from ugatit_cli.translation.passes import Translated
 from ugatit_cli.translation.pipeline import Result, TranslateOptions
+from ugatit_cli.translation.spool import Spool
 
 SUBJECT = Subject("run", tiny.LIGHT, "a2b")
 SIZE = (24, 20)
@@ -197,7 +200,7 @@ def test_captions_are_the_steps(
 
     monkeypatch.setattr(Panel, "draw", watched)
     draw(run, model, put_jobs(tmp_path), Panel(SUBJECT, ("generator",)))
-    assert captions == [["step 1", "step 5", "step 1,000"]]
+    assert captions == [("step 1", "step 5", "step 1,000")]
 
 
 def test_several_files_of_each_picture(run: RunFolder, model: Model, tmp_path: Path) -> None:
@@ -285,15 +288,15 @@ def test_a_picture_that_a_checkpoint_cannot_take(
     run: RunFolder, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = put_jobs(tmp_path, 3)
-    original, calls = Model.look, []
+    original, calls = passes.look, []
 
-    def look(self: Model, *arguments: Any) -> list[Translated]:
-        calls.append(self.name)
+    def look(model: Model, *arguments: Any) -> Iterator[Translated]:
+        calls.append(model.name)
         if len(calls) == 5:  # the second picture in the second checkpoint
             raise PictureError("not enough memory", "Use --tile 512.")
-        return original(self, *arguments)
+        return original(model, *arguments)
 
-    monkeypatch.setattr(Model, "look", look)
+    monkeypatch.setattr(passes, "look", look)
     failed, *good = draw(run, model, jobs)
     assert failed.job == jobs[1]
     assert failed.error
@@ -378,6 +381,7 @@ def test_nothing_temporary_stays(
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.setattr(history, "Spool", functools.partial(Spool, 0))
     results = draw_history(run, model, put_jobs(tmp_path, 2), TranslateOptions(), overlay(), threading.Event())
     next(results)
     assert list(temporary.iterdir())

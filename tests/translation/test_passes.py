@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -14,17 +16,19 @@ import torch
 from torch import Tensor
 
 from tests import tiny
+from tests.helpers import pixels, whole
+from tests.pipelines import Unchanged, unchanging
 from tests.reference import randomize
 from ugatit_cli import load
-from ugatit_cli.attention.maps import Floats, Maps
+from ugatit_cli.attention.maps import Maps
 from ugatit_cli.config import DIRECTIONS, MAPS, SCALES, Dialect, Direction, Domain, MapName, ModelConfig, Scale
-from ugatit_cli.errors import ModelError
+from ugatit_cli.errors import ModelError, PictureError
 from ugatit_cli.nn.discriminator import Discriminator, DiscriminatorOutput
 from ugatit_cli.nn.generator import GeneratorOutput
-from ugatit_cli.pictures.geometry import Geometry, Pixels, tile_corners
+from ugatit_cli.pictures.geometry import Pixels, tile_corners
 from ugatit_cli.translation import passes
 from ugatit_cli.translation.model import Model
-from ugatit_cli.translation.passes import NetworkPass, Translated
+from ugatit_cli.translation.passes import BATCH_PIXELS, MAX_BATCH, MAX_TURN, Batching, Translated
 from ugatit_cli.weights.folder import open_model
 
 DIALECTS = get_args(Dialect)
@@ -41,24 +45,16 @@ def model(folder: Path) -> Model:
     return load(str(folder), device="cpu", precision="fp32")
 
 
-def noise(width: int, height: int, seed: int = 0) -> Pixels:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def whole(width: int, height: int, tile: int = 0) -> Geometry:
-    return Geometry((width, height), (width, height), (width, height), tile)
-
-
 def look(
-    model: Model, pixels: Pixels, maps: Sequence[MapName] = MAPS, *, tile: int = 0, direction: Direction = "a2b"
+    model: Model, picture: Pixels, maps: Sequence[MapName] = MAPS, *, tile: int = 0, direction: Direction = "a2b"
 ) -> Translated:
-    plan = whole(pixels.shape[1], pixels.shape[0], tile)
-    (one,) = model.look([pixels], direction, [plan], maps)
+    plan = whole(picture.shape[1], picture.shape[0], tile)
+    (one,) = passes.look(model, [picture], direction, [plan], maps)
     return one
 
 
-def as_input(pixels: Pixels) -> Tensor:
-    return torch.from_numpy(pixels)[None].permute(0, 3, 1, 2).float() / 127.5 - 1
+def as_input(picture: Pixels) -> Tensor:
+    return torch.from_numpy(picture)[None].permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def strong(config: ModelConfig) -> Model:
@@ -87,9 +83,9 @@ def assert_maps_equal(one: Maps, other: Maps, tolerance: float = 0) -> None:
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @torch.no_grad()
 def test_maps_are_what_the_networks_return(model: Model, direction: Direction) -> None:
-    pixels = noise(40, 36)
-    seen = look(model, pixels, direction=direction)
-    output = model.generator(direction)(as_input(pixels))
+    picture = pixels(40, 36)
+    seen = look(model, picture, direction=direction)
+    output = model.generator(direction)(as_input(picture))
     assert output.heatmap is not None
     assert output.cam_logit is not None
     assert list(seen.maps) == list(MAPS)
@@ -100,13 +96,14 @@ def test_maps_are_what_the_networks_return(model: Model, direction: Direction) -
         assert judged.heatmap is not None
         torch.testing.assert_close(torch.from_numpy(seen.maps[scale].values), judged.heatmap[0, 0])
         assert seen.maps[scale].logits == pytest.approx(judged.cam_logit[0].tolist(), rel=1e-5, abs=1e-7)
-    # Now that the discriminators were handed out, it is the very same ones that look.
-    again = look(model, pixels, direction=direction)
-    np.testing.assert_array_equal(again.maps["global"].values, judged.heatmap[0, 0].numpy())
+    # Discriminators that were handed out change nothing, whatever becomes of them.
+    for scale in SCALES:
+        randomize(model.discriminator(TARGETS[direction], scale), 3)
+    assert_maps_equal(look(model, picture, direction=direction).maps, seen.maps)
 
 
 def test_where_the_maps_lie(model: Model) -> None:
-    maps = look(model, noise(40, 36)).maps
+    maps = look(model, pixels(40, 36)).maps
     assert {name: one.name for name, one in maps.items()} == {name: name for name in MAPS}
     assert {one.plan for one in maps.values()} == {whole(40, 36)}
     assert [(one.grid.stride, one.grid.first) for one in maps.values()] == [(4, 2), (2, 2), (2, 2)]
@@ -115,34 +112,28 @@ def test_where_the_maps_lie(model: Model) -> None:
 
 
 def test_looking_changes_no_translation(model: Model) -> None:
-    pixels = noise(32, 32)
-    plain = look(model, pixels, ())
+    picture = pixels(32, 32)
+    plain = look(model, picture, ())
     assert plain.maps == {}
     for maps in (MAPS, ("generator",), ("local",)):
-        seen = look(model, pixels, maps)
+        seen = look(model, picture, maps)
         np.testing.assert_array_equal(seen.pixels, plain.pixels)
         assert tuple(seen.maps) == maps
 
 
 def test_networks_that_are_not_asked_for_are_not_loaded(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "_make_discriminator", None)
-    assert tuple(look(model, noise(32, 32), ("generator",)).maps) == ("generator",)
+    assert tuple(look(model, pixels(32, 32), ("generator",)).maps) == ("generator",)
     with pytest.raises(TypeError):
-        look(model, noise(32, 32), ("local",))
-
-
-def test_the_direction_says_which_discriminators(model: Model) -> None:
-    for direction, domain in TARGETS.items():
-        run = NetworkPass(model, direction, MAPS)
-        assert run.discriminators == {scale: model.looking_discriminator(domain, scale) for scale in SCALES}
+        look(model, pixels(32, 32), ("local",))
 
 
 def test_every_picture_of_a_batch_has_its_own_maps_and_plan(model: Model) -> None:
-    batch = [noise(36, 32, seed) for seed in range(4)]
+    batch = [pixels(36, 32, seed) for seed in range(4)]
     plans = [dataclasses.replace(whole(36, 32), output=(10 + i, 10)) for i in range(4)]
-    together = model.look(batch, "a2b", plans, MAPS)
-    for pixels, plan, seen in zip(batch, plans, together, strict=True):
-        (alone,) = model.look([pixels], "a2b", [plan], MAPS)
+    together = list(passes.look(model, batch, "a2b", plans, MAPS, 4))
+    for picture, plan, seen in zip(batch, plans, together, strict=True):
+        (alone,) = passes.look(model, [picture], "a2b", [plan], MAPS)
         assert np.abs(alone.pixels.astype(int) - seen.pixels).max() <= 1
         assert_maps_equal(seen.maps, alone.maps, 1e-3)
         assert {one.plan for one in seen.maps.values()} == {plan}
@@ -151,37 +142,97 @@ def test_every_picture_of_a_batch_has_its_own_maps_and_plan(model: Model) -> Non
 
 
 def test_the_generator_takes_a_few_and_discriminators_take_all(model: Model) -> None:
-    batch, plans = [noise(32, 32, seed) for seed in range(5)], [whole(32, 32)] * 5
-    expected = model.look(batch, "a2b", plans, MAPS)
+    batch, plans = [pixels(32, 32, seed) for seed in range(5)], [whole(32, 32)] * 5
+    expected = passes.look(model, batch, "a2b", plans, MAPS)
     sizes: dict[str, list[int]] = {"generator": [], "local": []}
     networks = {"generator": model.generator("a2b"), "local": model.looking_discriminator("b", "local")}
+    seen = passes.look(model, batch, "a2b", plans, MAPS, 2)
     for name, network in networks.items():
         note = sizes[name].append
         network.register_forward_pre_hook(lambda _, inputs, note=note: note(len(inputs[0])))
-    for seen, one in zip(model.look(batch, "a2b", plans, MAPS, 2), expected, strict=True):
-        assert np.abs(seen.pixels.astype(int) - one.pixels).max() <= 1
-        assert_maps_equal(seen.maps, one.maps, 1e-3)
-    assert sizes == {"generator": [2, 2, 1], "local": [5]}
+    for one, other in zip(seen, list(expected), strict=True):
+        assert np.abs(one.pixels.astype(int) - other.pixels).max() <= 1
+        assert_maps_equal(one.maps, other.maps, 1e-3)
+    assert sizes == {"generator": [1] * 5 + [2, 2, 1], "local": [5, 5]}
 
 
-def test_maps_stay_with_their_pictures_when_memory_is_short(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = [noise(32, 32, seed) for seed in range(3)]
-    expected = [look(model, pixels).maps for pixels in batch]
-    plain = NetworkPass._forward
+def test_nothing_begins_once_it_is_stopped(model: Model) -> None:
+    stop, sizes = threading.Event(), []
 
-    def little(run: NetworkPass, batch: Sequence[Pixels]) -> list[passes.Seen]:
-        if len(batch) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return plain(run, batch)
+    def once(_: object, inputs: tuple[Tensor]) -> None:
+        sizes.append(len(inputs[0]))
+        stop.set()
 
-    monkeypatch.setattr(NetworkPass, "_forward", little)
-    for seen, maps in zip(model.look(batch, "a2b", [whole(32, 32)] * 3, MAPS), expected, strict=True):
-        assert_maps_equal(seen.maps, maps)
+    model.generator("a2b").register_forward_pre_hook(once)
+    for tile in (0, 64):
+        stop.clear()
+        batch, plans = [pixels(100, 64, seed) for seed in range(5)], [whole(100, 64, tile)] * 5
+        assert len(list(passes.look(model, batch, "a2b", plans, (), 2, stop))) == (1 if tile else 2)
+    assert sizes == [2, 2]
+
+
+def test_what_is_decided_on_batches() -> None:
+    cpu, gpu = Batching(torch.device("cpu")), Batching(torch.device("cuda"))
+    assert (cpu.most, cpu.size(256**2), cpu.looked(256**2), cpu.looked(4000**2)) == (1, 1, 2, 1)
+    assert gpu.size(256**2) == BATCH_PIXELS // 256**2 == 32
+    assert (gpu.most, gpu.size(32**2), gpu.size(4000**2)) == (MAX_BATCH, MAX_BATCH, 1)
+    assert (cpu.turn(256**2, 0), gpu.turn(256**2, 1e-9)) == (1, 32)
+    assert (cpu.turn(256**2, 1e-9), cpu.turn(256**2, 1e-6), cpu.turn(256**2, 1.0)) == (MAX_TURN, 7, 1)
+    for device in ("cpu", "cuda"):
+        wanted = Batching(torch.device(device), 3)
+        assert (wanted.most, wanted.size(16), wanted.size(4000**2)) == (3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        MemoryError(),
+    ],
+)
+def test_half_as_many_where_memory_is_short(model: Model, caplog: pytest.LogCaptureFixture, error: Exception) -> None:
+    batch, plans, sizes = [pixels(32, 32, seed) for seed in range(7)], [whole(32, 32)] * 7, []
+    expected = list(passes.look(model, batch, "a2b", plans, MAPS))
+
+    def little(_: object, inputs: tuple[Tensor]) -> None:
+        sizes.append(len(inputs[0]))
+        if len(inputs[0]) > 2:
+            raise error
+
+    model.generator("a2b").register_forward_pre_hook(little)
+    with caplog.at_level(logging.INFO, "ugatit"):
+        for seen, one in zip(passes.look(model, batch, "a2b", plans, MAPS, 7), expected, strict=True):
+            assert np.abs(seen.pixels.astype(int) - one.pixels).max() <= 1
+            assert_maps_equal(seen.maps, one.maps, 1e-3)
+    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    assert caplog.records
+
+
+def test_not_even_one_fits_into_memory(model: Model) -> None:
+    def none(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model.generator("a2b").register_forward_pre_hook(none)
+    with pytest.raises(PictureError) as caught:
+        list(passes.look(model, [pixels(48, 32)] * 2, "a2b", [whole(48, 32)] * 2))
+    assert "--tile" in caught.value.hint
+
+
+def test_other_failures_are_not_hidden(model: Model) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("shapes don't fit")
+
+    model.generator("a2b").register_forward_pre_hook(broken)
+    with pytest.raises(RuntimeError, match="shapes don't fit"):
+        look(model, pixels(32, 32))
 
 
 def test_bfloat16_looks_where_float32_does(folder: Path, model: Model) -> None:
-    rough = look(load(str(folder), device="cpu", precision="bf16"), noise(32, 32)).maps
-    fine = look(model, noise(32, 32)).maps
+    rough = look(load(str(folder), device="cpu", precision="bf16"), pixels(32, 32)).maps
+    fine = look(model, pixels(32, 32)).maps
     for name in MAPS:
         assert rough[name].values.dtype == np.float32
         difference = np.linalg.norm(rough[name].values - fine[name].values)
@@ -193,14 +244,14 @@ def test_bfloat16_looks_where_float32_does(folder: Path, model: Model) -> None:
 
 def test_maps_that_a_model_does_not_have(tmp_path: Path) -> None:
     plain = load(str(tiny.save(tmp_path / "plain")), device="cpu", precision="fp32")
-    assert tuple(look(plain, noise(32, 32), ("generator",)).maps) == ("generator",)
+    assert tuple(look(plain, pixels(32, 32), ("generator",)).maps) == ("generator",)
     with pytest.raises(ModelError, match="no global attention: it comes without discriminators") as caught:
-        look(plain, noise(32, 32), ("generator", "global"))
+        look(plain, pixels(32, 32), ("generator", "global"))
     assert caught.value.message.startswith(plain.name)
     without = Model.untrained(dataclasses.replace(tiny.LIGHT, generator_cam=False), device="cpu", precision="fp32")
-    assert tuple(look(without, noise(32, 32), SCALES).maps) == SCALES
+    assert tuple(look(without, pixels(32, 32), SCALES).maps) == SCALES
     with pytest.raises(ModelError, match="no generator attention: its generators have no CAM"):
-        look(without, noise(32, 32))
+        look(without, pixels(32, 32))
 
 
 @pytest.mark.parametrize("tile", [0, 64])
@@ -210,8 +261,8 @@ def test_a_discriminator_that_needs_more_pixels_is_left_out(tile: int) -> None:
     assert config.smallest("global") == 96
     # Tiles are what it sees, however large the picture is.
     width, height = (200, 100) if tile else (200, 92)
-    assert set(look(model, noise(width, height), tile=tile).maps) == {"generator", "local"}
-    assert set(look(model, noise(width, 96), tile=96 if tile else 0).maps) == set(MAPS)
+    assert set(look(model, pixels(width, height), tile=tile).maps) == {"generator", "local"}
+    assert set(look(model, pixels(width, 96), tile=96 if tile else 0).maps) == set(MAPS)
 
 
 # --- Tiles ---------------------------------------------------------------------------------------------
@@ -224,8 +275,8 @@ SIZES = [(160, 160), (132, 84), (300, 64), (64, 100), (40, 200)]
 @pytest.mark.parametrize("size", SIZES)
 def test_tiles_of_one_colour_are_seen_as_the_whole_is(size: tuple[int, int], dialect: Dialect) -> None:
     model = strong(dataclasses.replace(tiny.LIGHT, dialect=dialect, global_layers=5))
-    pixels = np.full((size[1], size[0], 3), 90, np.uint8)
-    undivided, tiled = look(model, pixels), look(model, pixels, tile=64)
+    picture = np.full((size[1], size[0], 3), 90, np.uint8)
+    undivided, tiled = look(model, picture), look(model, picture, tile=64)
     assert set(tiled.maps) == set(undivided.maps)
     for name, one in tiled.maps.items():
         assert one.values.dtype == np.float32
@@ -239,33 +290,30 @@ def test_tiles_of_one_colour_are_seen_as_the_whole_is(size: tuple[int, int], dia
 @pytest.mark.parametrize("size", SIZES)
 def test_tiles_leave_no_gaps(size: tuple[int, int], dialect: Dialect) -> None:
     config = dataclasses.replace(tiny.LIGHT, dialect=dialect, local_layers=4, global_layers=5)
-    for one in look(strong(config), noise(*size), tile=64).maps.values():
+    for one in look(strong(config), pixels(*size), tile=64).maps.values():
         assert np.isfinite(one.values).all()
         assert not one.flat
 
 
-class Ramp(NetworkPass):
+class Ramp(Unchanged):
     """Sees in every cell how far at the right its centre lies: in the picture, whose pixels say it."""
 
-    def _forward(self, batch: Sequence[Pixels]) -> list[passes.Seen]:
-        return [passes.Seen(pixels, {"generator": (self.values(pixels), (1, 2))}) for pixels in batch]
-
-    @staticmethod
-    def values(pixels: Pixels) -> Floats:
-        right = pixels[2::4, 2::4, 0].astype(np.float32)  # the pixel at the right of the centre
-        left = pixels[2::4, 1::4, 0].astype(np.float32)
-        return np.asarray((left + right + 1) / 2, np.float32)
+    def forward(self, x: Tensor) -> GeneratorOutput:
+        right = x[:, :1, 2::4, 2::4]  # the pixel at the right of the centre
+        left = x[:, :1, 2::4, 1::4]
+        heatmap = ((left + right) / 2 + 1) * 127.5 + 0.5
+        return GeneratorOutput(x, torch.tensor([[1.0, 2.0]] * len(x)), heatmap)
 
 
 @pytest.mark.parametrize("width", [64, 68, 132, 160, 240])
-def test_cells_of_tiles_are_put_where_they_lie(model: Model, width: int) -> None:
-    pixels = np.zeros((72, width, 3), np.uint8)
-    pixels[:, :, 0] = np.arange(width)
-    seen = Ramp(model, "a2b", ("generator",)).tiles(pixels, 64)
-    values, logits = seen.heats["generator"]
+def test_cells_of_tiles_are_put_where_they_lie(width: int) -> None:
+    picture = np.zeros((72, width, 3), np.uint8)
+    picture[:, :, 0] = np.arange(width)
+    seen = look(unchanging(Ramp()), picture, ("generator",), tile=64)
+    values = seen.maps["generator"].values
     centres = 4 * np.arange(width // 4) + 2
     assert values.shape == (18, width // 4)
-    assert logits == (1, 2)
+    assert seen.maps["generator"].logits == (1, 2)
     # Beyond a tile's outer centres the map goes on as it is there: off by half a cell at most, and hardly counted.
     assert np.abs(values - centres).max() < 1
     edges = {edge for x, _ in tile_corners((width, 72), 64) for edge in (x, x + 64)} - {0, width}
@@ -277,13 +325,10 @@ def test_cells_of_tiles_are_put_where_they_lie(model: Model, width: int) -> None
 @torch.no_grad()
 def test_tiles_differ_only_at_their_borders(dialect: Dialect) -> None:
     """A discriminator knows no place: away from the tiles' borders it sees what it sees in the whole picture."""
-    model = strong(dataclasses.replace(tiny.LIGHT, dialect=dialect))
-    model.generator("a2b")
-    run = NetworkPass(model, "a2b", ("local",))
-    run.generator = lambda x: GeneratorOutput(x.clone(), None, None)  # type: ignore[assignment]
-    pixels = noise(160, 112)
-    ((undivided, _),) = (one.heats["local"] for one in run.within_memory([pixels]))
-    tiled, _ = run.tiles(pixels, 64).heats["local"]
+    model = unchanging(Unchanged(), dataclasses.replace(tiny.LIGHT, dialect=dialect))
+    randomize(model.discriminator("b", "local"), 2)
+    picture = pixels(160, 112)
+    undivided, tiled = (look(model, picture, ("local",), tile=tile).maps["local"].values for tile in (0, 64))
     assert tiled.shape == undivided.shape
     corners = list(tile_corners((160, 112), 64))
     far = [
@@ -300,10 +345,10 @@ def test_tiles_differ_only_at_their_borders(dialect: Dialect) -> None:
 
 
 def test_logits_of_tiles_are_their_mean(model: Model) -> None:
-    pixels = noise(160, 64)
-    tiles = [look(model, pixels[y : y + 64, x : x + 64]).maps for x, y in tile_corners((160, 64), 64)]
+    picture = pixels(160, 64)
+    tiles = [look(model, picture[y : y + 64, x : x + 64]).maps for x, y in tile_corners((160, 64), 64)]
     assert len(tiles) == 3
-    for name, one in look(model, pixels, tile=64).maps.items():
+    for name, one in look(model, picture, tile=64).maps.items():
         expected = np.mean([tile[name].logits for tile in tiles], axis=0)
         assert one.logits == pytest.approx(tuple(expected), rel=1e-4, abs=1e-6)
 
@@ -316,20 +361,20 @@ def test_looking_leaves_no_trace(folder: Path) -> None:
     model = Model.untrained(tiny.LIGHT, device="cpu", precision="fp32")
     discriminators = {scale: model.discriminator("b", scale) for scale in SCALES}
     before = {scale: copy.deepcopy(one.state_dict()) for scale, one in discriminators.items()}
-    look(model, noise(32, 32))
-    look(model, noise(100, 64), tile=64)
+    look(model, pixels(32, 32))
+    look(model, pixels(100, 64), tile=64)
     for scale, one in discriminators.items():
         assert all(module.training for module in one.modules())
         for name, tensor in one.state_dict().items():
             assert torch.equal(tensor, before[scale][name]), name
     loaded = Model.from_folder("x", open_model(folder), device="cpu", precision="fp32")
-    look(loaded, noise(32, 32))
+    look(loaded, pixels(32, 32))
     assert not loaded.discriminator("b", "local").training
 
 
 def test_networks_that_have_looked_can_be_trained() -> None:
     model = Model.untrained(tiny.LIGHT, device="cpu", precision="fp32")
-    look(model, noise(32, 32))
+    look(model, pixels(32, 32))
     generator, discriminators = model.generator("a2b"), [model.discriminator("b", scale) for scale in SCALES]
     for network in (generator, *discriminators):
         assert not any(tensor.is_inference() for tensor in network.state_dict().values())
@@ -354,5 +399,5 @@ def test_training_goes_on_where_looking_failed(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(Discriminator, "forward", fail)
     with pytest.raises(RuntimeError, match="shapes don't fit"):
-        look(model, noise(32, 32))
+        look(model, pixels(32, 32))
     assert model.discriminator("b", "local").training

@@ -432,12 +432,10 @@ def _translated(model: Model, pictures: Tensor, direction: Direction) -> Tensor:
     """uint8 (N, 3, H, W) -> uint8 (N, 3, H, W), as `ugatit translate --fit native` writes them."""
     height, width = pictures.shape[2:]
     plan = plan_geometry((width, height), model.config, SizeOptions("native"))
-    step = model.batch_size(plan)
     parts = [pictures[:0]]
-    for batch in torch.split(pictures, step):
-        frames = [to_network(Image.fromarray(one.permute(1, 2, 0).numpy()), plan) for one in batch]
-        for pixels in model.translate_pixels(frames, direction, plan):
-            parts.append(torch.from_numpy(np.array(from_network(pixels, plan))).permute(2, 0, 1)[None])  # noqa: PERF401
+    frames = [to_network(Image.fromarray(one.permute(1, 2, 0).numpy()), plan) for one in pictures]
+    for pixels in model.translate_pixels(frames, direction, plan):
+        parts.append(torch.from_numpy(np.array(from_network(pixels, plan))).permute(2, 0, 1)[None])  # noqa: PERF401
     return torch.cat(parts)
 
 

@@ -40,7 +40,7 @@ class _Attention:
     spans: Spans | None = None
     by_name: bool = True
     shown: bool = False
-    reads_again: bool = field(default=True, init=False)
+    sees_source: bool = field(default=True, init=False)
 
     def resized(self, plan: Geometry) -> Geometry:
         """As large as asked for, or as is good to look at."""
@@ -167,7 +167,7 @@ def _with_map(output: Path, name: MapName) -> str:
 class Raw(_Attention):
     """The maps as the networks return them: float32 .npy, and JSON with the CAM classifiers' answers."""
 
-    reads_again: bool = field(default=False, init=False)
+    sees_source: bool = field(default=False, init=False)
 
     def outputs(self, output: Path) -> tuple[Path, ...]:
         """The files of a result: `cat.json`, `cat.generator.npy`, ..."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,6 @@ from PIL import Image
 
 from ugatit_cli.attention.maps import Maps, Spans
 from ugatit_cli.config import MapName
-from ugatit_cli.errors import PictureError
 from ugatit_cli.pictures import encoding, geometry
 from ugatit_cli.pictures.geometry import WHITE, Colour, Geometry, Pixels, Size, finish, source_picture
 from ugatit_cli.pictures.jobs import Job
@@ -59,32 +58,29 @@ class Done:
 
     Attributes:
         picture: what is known of the source, without its frames.
-        source_size: its width and height.
         plan: its way through the networks.
         pixels: uint8 (H, W, 3) for each frame, as it left the generator.
         maps: attention, for each frame.
         files: how to write what is drawn.
-        read: reads the source again.
-        alphas: opacity of each frame; None: it has to be read again.
+        alphas: opacity of each frame, as large as the source.
+        sources: the source's frames; empty unless the drawing sees them.
         captions: what to say of each frame.
     """
 
     job: Job
     picture: Picture
-    source_size: Size
     plan: Geometry
     pixels: Sequence[Pixels]
     maps: Sequence[Maps]
     files: FileOptions
-    read: Callable[[], Picture]
-    alphas: Sequence[Image.Image | None] | None = None
+    alphas: Sequence[Image.Image | None]
+    sources: Sequence[Frame] = ()
     captions: Sequence[str] = ()
 
     @cached_property
     def frames(self) -> tuple[Frame, ...]:
         """The translation, as large as the result, with the source's alpha."""
-        alphas = [frame.alpha for frame in self.sources] if self.alphas is None else self.alphas
-        pairs = zip(self.pixels, alphas, strict=True)
+        pairs = zip(self.pixels, self.alphas, strict=True)
         return tuple(finish(pixels, alpha, self.plan, self.files.background) for pixels, alpha in pairs)
 
     @cached_property
@@ -97,14 +93,6 @@ class Done:
         """What the generator looked at, as large as the result: RGB over the background."""
         once = {id(frame): source_picture(frame, self.plan, self.files.background) for frame in self.sources}
         return tuple(once[id(frame)] for frame in self.sources)
-
-    @cached_property
-    def sources(self) -> tuple[Frame, ...]:
-        """The source's frames, read again: kept in memory, pictures that wait for the network might fill it."""
-        again = self.read()
-        if again.size != self.source_size or len(again.frames) != len(self.pixels):
-            raise PictureError(f"{self.job.name}: changed while it was translated", "Run the command again.")
-        return again.frames
 
     @property
     def format(self) -> str:
@@ -166,8 +154,8 @@ class Drawing(Protocol):
         """Filled in with all pictures before the first one is drawn; None: pictures are drawn as they come."""
 
     @property
-    def reads_again(self) -> bool:
-        """Whether it looks at the source, too."""
+    def sees_source(self) -> bool:
+        """Whether it needs the source's colours, too."""
 
     def outputs(self, output: Path) -> tuple[Path, ...]:
         """All files of a result that was planned as `output`."""
@@ -189,7 +177,7 @@ class Translation:
 
     maps: tuple[MapName, ...] = ()
     spans: Spans | None = field(default=None, init=False)
-    reads_again: bool = field(default=False, init=False)
+    sees_source: bool = field(default=False, init=False)
 
     def outputs(self, output: Path) -> tuple[Path, ...]:
         """The file itself."""

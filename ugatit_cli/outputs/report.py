@@ -215,7 +215,7 @@ class Previewed:
     subject: Subject
     maps: tuple[MapName, ...]
     style: Style = field(default_factory=Style)
-    reads_again: bool = field(default=True, init=False)
+    sees_source: bool = field(default=True, init=False)
 
     @property
     def spans(self) -> Spans | None:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from PIL import Image
+
 from ugatit_cli.attention.maps import Maps
-from ugatit_cli.errors import ModelError, PictureError, StorageError, UgatitError
-from ugatit_cli.outputs.base import Done, Drawing, Drawn
-from ugatit_cli.pictures import geometry, reading
-from ugatit_cli.pictures.geometry import Geometry, Pixels, Size, prepare
+from ugatit_cli.errors import ModelError, PictureError
+from ugatit_cli.outputs.base import Drawing
+from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.jobs import Job
-from ugatit_cli.pictures.reading import Picture
+from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.translation import passes
 from ugatit_cli.translation.model import Model
-from ugatit_cli.translation.pipeline import Result, Spool, TranslateOptions, made, named_error, write_result
+from ugatit_cli.translation.pipeline import Result, Stages, TranslateOptions, Work
+from ugatit_cli.translation.spool import Kept, Spool
 from ugatit_cli.weights.folder import DISCRIMINATORS_FILE, ModelFolder
 
 # Milliseconds: all frames but the last one together, one of them, and the last one.
@@ -74,19 +75,20 @@ def draw_history(
     if not steps:
         raise ModelError(f"{run.path}: has no checkpoint yet", "Wait until `ugatit train` has saved one.")
     with Spool() as spool:
+        stages = Stages(model.config, replace(options, first_only=True), drawing, spool, stop)
         subjects: list[_Subject] = []
         for job in jobs:
-            try:
-                subjects.append(_Subject.read(job, model, options, drawing))
-            except UgatitError as error:
-                yield Result(job, error=named_error(job, error))
+            work = _decoded(stages, job, len(steps))
+            if isinstance(work, Result):
+                yield work
+            else:
+                subjects.append(_Subject(work))
         seen: list[int] = []
         for step in steps:
             # The run may go on meanwhile, and remove old ones.
             if subjects and not stop.is_set() and run.checkpoint_path(step).exists():
                 try:
-                    looked = checkpoint_model(run, step, model)
-                    yield from _look(looked, subjects, options, drawing, spool, advance)
+                    yield from _look(checkpoint_model(run, step, model), subjects, stages, advance)
                     seen.append(step)
                 except ModelError as error:
                     if run.checkpoint_path(step).exists():
@@ -95,101 +97,64 @@ def draw_history(
             raise ModelError(f"{run.path}: its checkpoints are gone", "Run the command again.")
         for subject in subjects:
             if not stop.is_set():
-                result = subject.result(seen, options, drawing, spool)
-                yield result
-                if isinstance(result.error, StorageError):
-                    return
+                yield stages.encode(subject.animation(seen))
 
 
-@dataclass(eq=False)
+@dataclass
 class _Subject:
-    """A picture on its way through the checkpoints."""
+    """A picture on its way through the checkpoints.
 
-    job: Job
-    stdin: bytes | None
-    picture: Picture
-    size: Size
-    plan: Geometry
-    pixels: Pixels
-    seconds: float
-    seen: list[tuple[Path, Maps]]
+    Attributes:
+        frames: what each of them made of it.
+        maps: where each of them looked.
+    """
 
-    @classmethod
-    def read(cls, job: Job, model: Model, options: TranslateOptions, drawing: Drawing) -> _Subject:
-        start = time.perf_counter()
-        stdin = sys.stdin.buffer.read() if job.source is None else None
-        picture = _read(job, stdin)
-        plan = drawing.resized(geometry.plan_geometry(picture.size, model.config, options.sizes))
-        pixels = prepare(picture.frames[0], plan, options.files.background)
-        seconds = time.perf_counter() - start
-        return cls(job, stdin, replace(picture, frames=()), picture.size, plan, pixels, seconds, [])
+    work: Work
+    seconds: float = 0.0
+    frames: list[Kept] = field(default_factory=list)
+    maps: list[Maps] = field(default_factory=list)
 
-    def result(self, steps: Sequence[int], options: TranslateOptions, drawing: Drawing, spool: Spool) -> Result:
-        start = time.perf_counter()
-        try:
-            drawn = self._drawn(steps, options, drawing, spool)
-            job = write_result(self.job, drawn)
-        except UgatitError as error:
-            return Result(self.job, error=named_error(self.job, error))
-        except MemoryError:
-            return Result(self.job, error=_too_large(self.job, self.plan, len(steps)))
-        return made(job, drawn, len(steps), self.seconds + time.perf_counter() - start)
-
-    def _drawn(self, steps: Sequence[int], options: TranslateOptions, drawing: Drawing, spool: Spool) -> Drawn:
-        count = len(steps)
-        if count * self.plan.output[0] * self.plan.output[1] > reading.MAX_PIXELS:
-            raise _too_large(self.job, self.plan, count)
-        animation = replace(self.picture, durations=durations(count), loop=0, format="WEBP")
-        done = Done(
-            self.job,
-            animation,
-            self.size,
-            self.plan,
-            [spool.take(path)[0] for path, _ in self.seen],
-            [maps for _, maps in self.seen],
-            options.files,
-            read=lambda: _repeated(_read(self.job, self.stdin), count),
-            captions=[f"step {step:,}" for step in steps],
+    def animation(self, steps: Sequence[int]) -> Work:
+        """All of that, with a frame for each step."""
+        return replace(
+            self.work,
+            picture=replace(self.work.picture, durations=durations(len(steps)), loop=0, format="WEBP"),
+            pixels=[],
+            maps=tuple(self.maps),
+            seconds=self.work.seconds + self.seconds,
+            alphas=self.work.alphas * len(steps),
+            waiting=tuple(self.frames),
+            captions=tuple(f"step {step:,}" for step in steps),
         )
-        return drawing.draw(done)
 
 
-def _read(job: Job, stdin: bytes | None) -> Picture:
-    return reading.read_picture(job.source or stdin or b"", name=job.name, first_only=True)
+def _decoded(stages: Stages, job: Job, frames: int) -> Work | Result:
+    """A picture whose animation isn't too large."""
+    work = stages.decode(job)
+    if isinstance(work, Result):
+        return work
+    width, height = work.plan.output
+    if frames * width * height <= reading.MAX_PIXELS:
+        return work
+    reason = f"{frames} frames of {width} x {height} pixels are too large for an animation"
+    return stages.failed(job, PictureError(reason, "Use a smaller --size."))
 
 
-def _repeated(picture: Picture, count: int) -> Picture:
-    return replace(picture, frames=picture.frames * count)
-
-
-def _too_large(job: Job, plan: Geometry, frames: int) -> PictureError:
-    width, height = plan.output
-    return PictureError(
-        f"{job.name}: {frames} frames of {width} x {height} pixels are too large for an animation",
-        "Use a smaller --size.",
-    )
-
-
-def _look(
-    model: Model,
-    subjects: list[_Subject],
-    options: TranslateOptions,
-    drawing: Drawing,
-    spool: Spool,
-    advance: Callable[[], None],
-) -> Iterator[Result]:
+def _look(model: Model, subjects: list[_Subject], stages: Stages, advance: Callable[[], None]) -> Iterator[Result]:
     """Lets a checkpoint look at all pictures; those that fail are taken out."""
+    maps, direction = stages.drawing.maps, stages.options.direction
     for subject in list(subjects):
-        start = time.perf_counter()
+        start, work = time.perf_counter(), subject.work
         try:
-            (one,) = model.look([subject.pixels], options.direction, [subject.plan], drawing.maps)
+            (one,) = passes.look(model, work.pixels, direction, [work.plan], maps)
         except PictureError as error:
             subjects.remove(subject)
-            yield Result(subject.job, error=named_error(subject.job, error))
+            yield stages.failed(work.job, error)
             continue
-        if drawing.spans is not None:
-            drawing.spans.add(one.maps)
-        subject.seen.append((spool.put([one.pixels]), one.maps))
+        if stages.drawing.spans is not None:
+            stages.drawing.spans.add(one.maps)
+        subject.frames.append(stages.spool.put([Frame(Image.fromarray(one.pixels), None)]))
+        subject.maps.append(one.maps)
         subject.seconds += time.perf_counter() - start
         advance()
 

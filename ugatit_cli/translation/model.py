@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
@@ -21,16 +24,15 @@ from ugatit_cli.translation import passes
 from ugatit_cli.translation.passes import Translated
 from ugatit_cli.weights.folder import ModelFolder
 
-# Pixels in one batch when nobody says otherwise: 32 pictures of 256 x 256 fill a GPU. A CPU gains nothing from
-# batches and takes one picture at a time, which keeps its caches warm.
-BATCH_PIXELS = 32 * 256 * 256
-MAX_BATCH = 64
+# A picture of any mode, or a file.
+Source = Image.Image | str | PathLike[str]
+ONE = (Image.Image, str, PathLike)
 
 
 class Model:
     """Both generators and, where there are any, the discriminators. Networks are loaded when first asked for.
 
-    Made by `ugatit_cli.load` and `ugatit_cli.new`.
+    Made by `ugatit_cli.load` and `ugatit_cli.new`. Several threads may translate with a loaded model at once.
 
     Attributes:
         name: what messages call it.
@@ -61,10 +63,11 @@ class Model:
         self.precision: Precision = resolve_precision(precision, self.device)
         self._make_generator = make_generator
         self._make_discriminator = make_discriminator
+        self._reproducible = reproducible
+        self._lock = threading.Lock()
         self._generators: dict[Direction, Generator] = {}
         self._discriminators: dict[tuple[Domain, Scale], Discriminator] = {}
-        self._reproducible = reproducible
-        self._folded: dict[tuple[Domain, Scale], Discriminator] = {}
+        self._looking: dict[tuple[Domain, Scale], Discriminator] = {}
 
     @classmethod
     def from_folder(cls, name: str, folder: ModelFolder, *, device: str = "auto", precision: str = "auto") -> Model:
@@ -94,7 +97,7 @@ class Model:
         )
 
     def generator(self, direction: Direction = "a2b") -> Generator:
-        """The generator of a direction, on the model's device.
+        """The generator of a direction, on the model's device; the one that translates.
 
         Its call takes float (N, 3, H, W) in [-1, 1] and returns `(image, cam_logit, heatmap)`, see `GeneratorOutput`.
 
@@ -102,15 +105,17 @@ class Model:
             UsageError: no such direction.
             ModelError: its weights can't be read.
         """
-        if direction not in DIRECTIONS:
-            raise UsageError(f"unknown direction {direction!r}", f"It is one of: {', '.join(DIRECTIONS)}.")
-        if direction not in self._generators:
-            generator = self._make_generator(direction).set_precision(DTYPES[self.precision])
-            self._generators[direction] = generator.to(self.device).to(memory_format=torch.channels_last)
-        return self._generators[direction]
+        direction = resolve_direction(self.config, direction)
+        with self._lock:
+            if direction not in self._generators:
+                generator = self._make_generator(direction).set_precision(DTYPES[self.precision])
+                self._generators[direction] = generator.to(self.device).to(memory_format=torch.channels_last)
+            return self._generators[direction]
 
     def discriminator(self, domain: Domain, scale: Scale) -> Discriminator:
-        """The discriminator of a domain and scale, in float32, on the model's device.
+        """The discriminator of a domain and scale, in float32, on the model's device: to be trained.
+
+        Attention of a loaded model is that of its own discriminators, whatever becomes of this one.
 
         Its call takes float (N, 3, H, W) in [-1, 1] and returns `(logit, cam_logit, heatmap)`, see
         `DiscriminatorOutput`.
@@ -122,33 +127,34 @@ class Model:
         if domain not in DOMAINS or scale not in self.config.scales:
             known = f"Domains: a, b. Scales: {', '.join(self.config.scales)}."
             raise UsageError(f"no discriminator ({domain!r}, {scale!r})", known)
-        if (domain, scale) not in self._discriminators:
-            discriminator = self._make_discriminator(domain, scale)
-            self._discriminators[domain, scale] = discriminator.to(self.device)
-            self._folded.pop((domain, scale), None)  # this one may be trained from now on
-        return self._discriminators[domain, scale]
+        with self._lock:
+            if (domain, scale) not in self._discriminators:
+                self._discriminators[domain, scale] = self._make_discriminator(domain, scale).to(self.device)
+            return self._discriminators[domain, scale]
 
     def looking_discriminator(self, domain: Domain, scale: Scale) -> Discriminator:
-        """The same for looking only: faster, and in the model's precision, unless `discriminator` has given it away.
+        """The same to look only: faster, and in the model's precision. A new model has none but `discriminator`.
 
         Raises:
             ModelError: the model has no discriminators.
         """
-        if not self._reproducible or (domain, scale) in self._discriminators:
+        if not self._reproducible:
             return self.discriminator(domain, scale)
-        if (domain, scale) not in self._folded:
-            folded = self._make_discriminator(domain, scale).fold(DTYPES[self.precision])
-            self._folded[domain, scale] = folded.to(self.device).to(memory_format=torch.channels_last)
-        return self._folded[domain, scale]
+        with self._lock:
+            if (domain, scale) not in self._looking:
+                folded = self._make_discriminator(domain, scale).fold(DTYPES[self.precision])
+                self._looking[domain, scale] = folded.to(self.device).to(memory_format=torch.channels_last)
+            return self._looking[domain, scale]
 
     @overload
-    def translate(
+    def translate(  # type: ignore[overload-overlap]  # a str is a path, not several of one letter
         self,
-        image: Image.Image,
-        direction: Direction = ...,
+        image: Source,
+        direction: Direction | None = ...,
         *,
+        to: str | None = ...,
         fit: Fit = ...,
-        size: str = ...,
+        size: str | int = ...,
         tile: int | None = ...,
         background: Colour = ...,
     ) -> Image.Image: ...
@@ -156,84 +162,78 @@ class Model:
     @overload
     def translate(
         self,
-        image: Sequence[Image.Image],
-        direction: Direction = ...,
+        image: Iterable[Source],
+        direction: Direction | None = ...,
         *,
+        to: str | None = ...,
         fit: Fit = ...,
-        size: str = ...,
+        size: str | int = ...,
         tile: int | None = ...,
         background: Colour = ...,
     ) -> list[Image.Image]: ...
 
     def translate(
         self,
-        image: Image.Image | Sequence[Image.Image],
-        direction: Direction = "a2b",
+        image: Source | Iterable[Source],
+        direction: Direction | None = None,
         *,
+        to: str | None = None,
         fit: Fit = "aspect",
-        size: str = "same",
+        size: str | int = "same",
         tile: int | None = None,
         background: Colour = WHITE,
     ) -> Image.Image | list[Image.Image]:
         """Translates pictures of any mode and size.
 
         Args:
-            image: one picture, or several.
-            direction: `a2b` or `b2a`.
-            fit, size, tile: see `SizeOptions` (`size` is its `output`).
+            image: one picture, or several: PIL images, or paths of files, whose first frame is taken.
+            direction: `a2b`, which is the default, or `b2a`.
+            to: instead of it, the name of the domain that it leads to.
+            fit, size, tile: see `SizeOptions` (`size` is its `output`; a number is that of the short side).
             background: RGB colour put behind transparent pixels while translating.
 
         Returns:
             RGB pictures, RGBA where the input has transparency; of the input's size unless `size` says otherwise.
 
         Raises:
-            PictureError: a picture can't be decoded, or doesn't fit into memory.
+            PictureError: a picture can't be read or decoded, or doesn't fit into memory.
+            ModelError: the weights can't be read.
             TypeError: something else than pictures.
-            UsageError: an option makes no sense.
+            UsageError: an option makes no sense; ConfigError: there is no such domain.
         """
-        pictures = [image] if isinstance(image, Image.Image) else list(image)
-        jobs = _planned(pictures, self.config, SizeOptions(fit, tile, size))
+        jobs = self._planned(image, fit, size, tile)
         results = [
             _flattened(finish(seen.pixels, frame.alpha, plan, background))
-            for (frame, plan), seen in zip(jobs, self._look_at(jobs, direction, background, ()), strict=True)
+            for (frame, plan), seen in zip(
+                jobs, self._look_at(jobs, resolve_direction(self.config, direction, to), background), strict=True
+            )
         ]
-        return results[0] if isinstance(image, Image.Image) else results
+        return results[0] if isinstance(image, ONE) else results
+
+    def _planned(
+        self, images: Source | Iterable[Source], fit: Fit, size: str | int, tile: int | None
+    ) -> list[tuple[Frame, Geometry]]:
+        """Each picture's first frame, and its way through the networks."""
+        options = SizeOptions(fit, tile, str(size))
+        frames = [_frame(image) for image in ([images] if isinstance(images, ONE) else images)]
+        return [(frame, geometry.plan_geometry(frame.rgb.size, self.config, options)) for frame in frames]
 
     def _look_at(
         self,
         jobs: Sequence[tuple[Frame, Geometry]],
         direction: Direction,
         background: Colour,
-        maps: Sequence[MapName],
+        maps: Sequence[MapName] = (),
     ) -> list[Translated]:
+        groups: dict[tuple[geometry.Size, int], list[int]] = {}
+        for i, (_, plan) in enumerate(jobs):
+            groups.setdefault((plan.network, plan.tile), []).append(i)
         results: dict[int, Translated] = {}
-        for indices in self._batches([plan for _, plan in jobs]):
+        for indices in groups.values():
             pixels = [prepare(*jobs[i], background) for i in indices]
-            seen = self.look(pixels, direction, [jobs[i][1] for i in indices], maps)
+            seen = passes.look(self, pixels, direction, [jobs[i][1] for i in indices], maps)
             results |= zip(indices, seen, strict=True)
         return [results[i] for i in range(len(jobs))]
-
-    def _batches(self, plans: Sequence[Geometry]) -> Iterator[list[int]]:
-        """Indices of pictures that go through the network together."""
-        groups: dict[tuple[geometry.Size, int], list[int]] = {}
-        for i, plan in enumerate(plans):
-            groups.setdefault((plan.network, plan.tile), []).append(i)
-        for indices in groups.values():
-            step = self.batch_size(plans[indices[0]])
-            yield from (indices[first : first + step] for first in range(0, len(indices), step))
-
-    @property
-    def max_batch(self) -> int:
-        """The most pictures that `batch_size` ever says."""
-        return 1 if self.device.type == "cpu" else MAX_BATCH
-
-    def batch_size(self, plan: Geometry) -> int:
-        """How many pictures of one network size to translate at once, when nobody says otherwise."""
-        return self.batch_of(plan.tile**2 or plan.network[0] * plan.network[1])
-
-    def batch_of(self, area: int) -> int:
-        """The same by the number of pixels that the network sees at once."""
-        return max(1, min(self.max_batch, BATCH_PIXELS // area))
 
     def translate_pixels(self, batch: Sequence[Pixels], direction: Direction, plan: Geometry) -> list[Pixels]:
         """Translates pictures that are already of the network's size.
@@ -247,28 +247,7 @@ class Model:
         Raises:
             PictureError: not enough memory for even one of them.
         """
-        return [one.pixels for one in self.look(batch, direction, [plan] * len(batch))]
-
-    def look(
-        self,
-        batch: Sequence[Pixels],
-        direction: Direction,
-        plans: Sequence[Geometry],
-        maps: Sequence[MapName] = (),
-        at_once: int = 0,
-    ) -> list[Translated]:
-        """As `translate_pixels`, and tells where the networks look meanwhile.
-
-        Args:
-            plans: that of each picture; their network sizes and tiles are equal.
-            maps: those to return; a discriminator's is left out where the picture is too small for it.
-            at_once: pictures that the generator takes in one go; 0: all. Discriminators take all.
-
-        Raises:
-            PictureError: not enough memory for even one of them.
-            ModelError: the model doesn't have such a map.
-        """
-        return passes.look(self, batch, direction, plans, maps, at_once)
+        return [one.pixels for one in passes.look(self, batch, direction, [plan] * len(batch))]
 
     @property
     def missing_maps(self) -> dict[MapName, str]:
@@ -277,13 +256,14 @@ class Model:
 
     def attention_maps(
         self,
-        images: Image.Image | Sequence[Image.Image],
-        direction: Direction = "a2b",
+        images: Source | Iterable[Source],
+        direction: Direction | None = None,
         *,
+        to: str | None = None,
         maps: str | Sequence[MapName | Literal["all"]] = "all",
         normalize: Literal["image", "batch"] = "image",
         fit: Fit = "aspect",
-        size: str = "same",
+        size: str | int = "same",
         tile: int | None = None,
         background: Colour = WHITE,
     ) -> AttentionMaps:
@@ -294,7 +274,7 @@ class Model:
             maps: `generator`, `local`, `global` (discriminators of the target domain); `all`: those that it has.
             normalize: `image`: each map fills [0, 1] by its own lowest and highest value; `batch`: by the lowest and
                 highest value of that map over all pictures, so that pictures compare.
-            direction, fit, size, tile, background: as in `translate`.
+            direction, to, fit, size, tile, background: as in `translate`.
 
         Raises:
             ModelError: the model doesn't have one of the maps, or none at all.
@@ -304,28 +284,48 @@ class Model:
             raise UsageError(f"unknown normalize {normalize!r}", "It is image or batch.")
         names = [maps] if isinstance(maps, str) else maps
         chosen = chosen_maps(names, self.config, discriminators=self.has_discriminators, name=self.name)
-        pictures = [images] if isinstance(images, Image.Image) else list(images)
-        jobs = _planned(pictures, self.config, SizeOptions(fit, tile, size))
-        seen = self._look_at(jobs, direction, background, chosen)
-        pairs = list(zip(jobs, seen, strict=True))
-        spans = Spans.of(one.maps for one in seen) if normalize == "batch" else None
+        way = resolve_direction(self.config, direction, to)
+        jobs = self._planned(images, fit, size, tile)
+        seen = self._look_at(jobs, way, background, chosen)
         return AttentionMaps(
-            direction,
+            way,
             tuple(source_picture(frame, plan, background) for (frame, plan) in jobs),
-            tuple(geometry.from_network(one.pixels, plan) for (_, plan), one in pairs),
+            tuple(geometry.from_network(one.pixels, plan) for (_, plan), one in zip(jobs, seen, strict=True)),
             tuple(one.maps for one in seen),
             self.missing_maps,
-            spans,
+            Spans.of(one.maps for one in seen) if normalize == "batch" else None,
         )
 
 
-def _planned(
-    pictures: Sequence[Image.Image], config: ModelConfig, options: SizeOptions
-) -> list[tuple[Frame, Geometry]]:
-    if not all(isinstance(picture, Image.Image) for picture in pictures):
-        raise TypeError("a PIL image or a list of them is needed; open files with PIL.Image.open")
-    frames = [reading.from_pil(picture).frames[0] for picture in pictures]
-    return [(frame, geometry.plan_geometry(frame.rgb.size, config, options)) for frame in frames]
+def resolve_direction(config: ModelConfig, direction: Direction | None = None, to: str | None = None) -> Direction:
+    """The direction that is stated, or leads to a domain; `a2b` where nothing is said.
+
+    Args:
+        to: a domain's name; case doesn't matter.
+
+    Raises:
+        UsageError: there is no such direction, or they contradict each other.
+        ConfigError: neither domain has that name.
+    """
+    if direction is not None and direction not in DIRECTIONS:
+        a, b = config.domain_a, config.domain_b
+        hint = f"It is a2b ({a} -> {b}) or b2a ({b} -> {a}); or name the domain: to={b!r}."
+        raise UsageError(f"unknown direction {direction!r}", hint)
+    if to is None:
+        return direction or "a2b"
+    named = config.direction_to(to)
+    if direction not in (None, named):
+        raise UsageError(f"direction {direction} leads to {config.target(direction)!r}, not to {to!r}")
+    return named
+
+
+def _frame(image: Source) -> Frame:
+    """A picture, or the first frame of a file."""
+    if isinstance(image, Image.Image):
+        return reading.from_pil(image).frames[0]
+    if isinstance(image, str | PathLike):
+        return reading.read_picture(Path(image), first_only=True).frames[0]
+    raise TypeError(f"a PIL image, a path, or several of them are needed, not {type(image).__name__}")
 
 
 def _flattened(frame: Frame) -> Image.Image:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 import numpy as np
 import torch
@@ -20,8 +22,57 @@ from ugatit_cli.nn.layers import evaluating
 from ugatit_cli.pictures import geometry
 from ugatit_cli.pictures.geometry import Geometry, Pixels
 
+logger = logging.getLogger("ugatit")
+
 # A map's values (h, w) float32 and its two CAM logits.
 Heat = tuple[Floats, tuple[float, float]]
+
+# Pixels that a generator takes at once when nobody says otherwise: 32 pictures of 256 x 256 fill a GPU. A CPU gains
+# nothing from batches and takes one picture at a time, which keeps its caches warm.
+BATCH_PIXELS: Final = 32 * 256 * 256
+MAX_BATCH: Final = 64
+# Pixels that discriminators take at once: their weights are so many that a small pass hardly pays.
+LOOKED_PIXELS: Final = 131_072
+# Turns that network and threads take on a CPU: long enough that a change of turns, in which PyTorch's threads go on
+# spinning for milliseconds, doesn't matter; short enough for Ctrl-C.
+TURN_SECONDS: Final = 0.5
+MAX_TURN: Final = 16
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How many pictures of one size go through the networks together: decided here and nowhere else.
+
+    Attributes:
+        device: where the networks are.
+        wanted: the user's choice; 0: as the device likes it.
+    """
+
+    device: torch.device
+    wanted: int = 0
+
+    @property
+    def most(self) -> int:
+        """The most pictures that a generator takes, however small they are."""
+        return self.wanted or (1 if self.device.type == "cpu" else MAX_BATCH)
+
+    def size(self, area: int) -> int:
+        """Pictures of `area` pixels each that a generator takes at once."""
+        return self.wanted or max(1, min(self.most, BATCH_PIXELS // area))
+
+    def looked(self, area: int) -> int:
+        """Those that discriminators take at once: several turns of the generator."""
+        return max(self.size(area), LOOKED_PIXELS // area)
+
+    def turn(self, area: int, pixel_seconds: float) -> int:
+        """Those for a turn of the network, where it takes turns with the threads that decode and encode.
+
+        Args:
+            pixel_seconds: what the network needed for a pixel so far; 0: not known yet.
+        """
+        if self.device.type != "cpu" or not pixel_seconds:
+            return self.size(area)
+        return max(self.size(area), min(MAX_TURN, int(TURN_SECONDS / (pixel_seconds * area))))
 
 
 class Networks(Protocol):
@@ -41,9 +92,6 @@ class Networks(Protocol):
 
     def looking_discriminator(self, domain: Domain, scale: Scale) -> Discriminator:
         """That of a domain and scale."""
-
-    def batch_of(self, area: int) -> int:
-        """How many pictures of so many pixels to take at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,62 +120,94 @@ def look(
     batch: Sequence[Pixels],
     direction: Direction,
     plans: Sequence[Geometry],
-    maps: Sequence[MapName],
-    at_once: int = 0,
-) -> list[Translated]:
-    """See `Model.look`."""
+    maps: Sequence[MapName] = (),
+    batch_size: int = 0,
+    stop: threading.Event | None = None,
+) -> Iterator[Translated]:
+    """Translates pictures, and tells where the networks look meanwhile: as they are taken, some at a time.
+
+    Args:
+        batch: uint8 (H, W, 3) each, any number, all of one size.
+        plans: that of each picture; their network sizes and tiles are equal.
+        maps: those to return; a discriminator's is left out where the picture is too small for it.
+        batch_size: pictures, or tiles, that the generator takes at once; 0: as the device likes it.
+        stop: once set, no further pass begins.
+
+    Raises:
+        PictureError: not enough memory for even one of them, or a result that isn't a number.
+        ModelError: the model doesn't have such a map, or its weights can't be read.
+    """
     for name in maps:
         if name in model.missing_maps:
             raise ModelError(f"{model.name}: no {name} attention: {model.missing_maps[name]}")
-    run = NetworkPass(model, direction, maps, at_once)
-    tiled = plans[0].tile > 0
-    seen = [run.tiles(pixels, plans[0].tile) for pixels in batch] if tiled else run.within_memory(batch)
-    return [Translated(one.pixels, run.placed(one, plan)) for one, plan in zip(seen, plans, strict=True)]
+    run = NetworkPass(model, direction, maps, batch_size)
+    tile = plans[0].tile if plans else 0
+    seen = run.seen_in_tiles(batch, tile, stop) if tile else run.seen(batch, stop)
+    return map(run.placed, seen, plans)
 
 
 class NetworkPass:
     """The networks of one direction: the generator, and those discriminators that are to look at its translation."""
 
-    def __init__(self, model: Networks, direction: Direction, maps: Sequence[MapName], at_once: int = 0) -> None:
+    def __init__(self, model: Networks, direction: Direction, maps: Sequence[MapName], batch_size: int = 0) -> None:
         self.model = model
         self.maps = maps
-        self.at_once = at_once
+        self.batching = Batching(model.device, batch_size)
         target: Domain = "b" if direction == "a2b" else "a"
         # Outside of inference mode, or they could never be trained.
         self.generator = model.generator(direction)
         self.discriminators = {scale: model.looking_discriminator(target, scale) for scale in SCALES if scale in maps}
 
-    def placed(self, seen: Seen, plan: Geometry) -> Maps:
-        """The maps of a picture that lies in the network's input as planned."""
+    def placed(self, seen: Seen, plan: Geometry) -> Translated:
+        """With the maps of a picture that lies in the network's input as planned."""
         config = self.model.config
-        return {
+        maps = {
             name: AttentionMap(name, values, logits, grid_of(config, name), plan)
             for name, (values, logits) in seen.heats.items()
         }
+        return Translated(seen.pixels, maps)
 
-    def tiles(self, pixels: Pixels, side: int) -> Seen:
-        """A picture in overlapping tiles, which are blended."""
+    def seen_in_tiles(
+        self, batch: Sequence[Pixels], side: int, stop: threading.Event | None = None
+    ) -> Iterator[Seen]:
+        """Pictures of one size, each in overlapping tiles, which are blended."""
+        for i, pixels in enumerate(batch):
+            if not (i and stop and stop.is_set()):
+                yield self._blended(pixels, side)
+
+    def _blended(self, pixels: Pixels, side: int) -> Seen:
         height, width = pixels.shape[:2]
         blend = _Blend((height, width), side)
         heats = {name: _HeatBlend(self.model.config, name, (height, width), side) for name in self.maps}
         corners = list(geometry.tile_corners((width, height), side))
-        step = self.model.batch_of(side * side)
-        for start in range(0, len(corners), step):
-            some = corners[start : start + step]
-            parts = [pixels[y : y + side, x : x + side] for x, y in some]
-            for place, seen in zip(some, self.within_memory(parts), strict=True):
-                blend.add(place, seen.pixels)
-                for name, heat in seen.heats.items():
-                    heats[name].add(place, heat)
+        parts = [pixels[y : y + side, x : x + side] for x, y in corners]
+        for corner, seen in zip(corners, self.seen(parts), strict=True):
+            blend.add(corner, seen.pixels)
+            for name, heat in seen.heats.items():
+                heats[name].add(corner, heat)
         return Seen(blend.result(), {name: one.result() for name, one in heats.items() if one.logits})
 
-    def within_memory(self, batch: Sequence[Pixels]) -> list[Seen]:
-        """Halves the batch as long as it doesn't fit into memory."""
-        try:
-            return self._forward(batch)
-        except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
+    def seen(self, batch: Sequence[Pixels], stop: threading.Event | None = None) -> Iterator[Seen]:
+        """Pictures of one size, as many at once as the device likes; half of them as long as memory is short."""
+        area = batch[0].shape[0] * batch[0].shape[1] if batch else 1
+        step = self.batching.looked(area) if self.discriminators else self.batching.size(area)
+        done = 0
+        while done < len(batch) and not (done and stop and stop.is_set()):
+            some = batch[done : done + step]
+            found = None
+            try:
+                found = self._forward(some)
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            if found is None:  # not above, where the error still holds what there was no memory for
+                step = self._half(some)
+                continue
+            yield from found
+            done += len(some)
+
+    def _half(self, batch: Sequence[Pixels]) -> int:
+        """How many fit perhaps, where these don't."""
         device = self.model.device
         if len(batch) == 1:
             height, width = batch[0].shape[:2]
@@ -136,35 +216,37 @@ class NetworkPass:
             )
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        half = len(batch) // 2
-        return self.within_memory(batch[:half]) + self.within_memory(batch[half:])
+        logger.info("%s: not enough memory on %s for %d pictures at once", self.model.name, device, len(batch))
+        return len(batch) // 2
 
+    @torch.inference_mode()
     def _forward(self, batch: Sequence[Pixels]) -> list[Seen]:
-        with torch.inference_mode():
-            pixels = torch.from_numpy(np.stack(batch)).to(self.model.device)  # (N, H, W, 3) uint8
-            x = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # (N, 3, H, W) in [-1, 1], channels last
-            image, heats = self.networks(x)
-            image = image.add_(1).mul_(127.5).round_().clamp_(0, 255)
-            if not image.isfinite().all():
-                raise PictureError(
-                    f"the network's result is not a number (NaN) in {self.model.precision}",
-                    "Use --precision fp32; if that doesn't help, the model is damaged.",
-                )
-            translated = image.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        pixels = torch.from_numpy(np.stack(batch)).to(self.model.device)  # (N, H, W, 3) uint8
+        x = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # (N, 3, H, W) in [-1, 1], channels last
+        outputs = []
+        for part in torch.split(x, self.batching.size(x.shape[2] * x.shape[3])):
+            outputs.append(self.generator(part))  # noqa: PERF401  # a frame less than in a comprehension
+        image = torch.cat([output.image for output in outputs]) if len(outputs) > 1 else outputs[0].image
+        heats = self.heats(outputs, image)
+        image = image.add_(1).mul_(127.5).round_().clamp_(0, 255)
+        if not image.isfinite().all():
+            raise PictureError(
+                f"the network's result is not a number (NaN) in {self.model.precision}",
+                "Use --precision fp32; if that doesn't help, the model is damaged.",
+            )
+        translated = image.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return [Seen(one, {name: heats[name][i] for name in heats}) for i, one in enumerate(translated)]
 
-    def networks(self, x: Tensor) -> tuple[Tensor, dict[MapName, list[Heat]]]:
-        """The translation (N, 3, H, W) in [-1, 1], and each picture's maps."""
-        outputs = [self.generator(part) for part in torch.split(x, self.at_once or len(x))]
-        image = torch.cat([output.image for output in outputs]) if len(outputs) > 1 else outputs[0].image
+    def heats(self, outputs: Sequence[GeneratorOutput], image: Tensor) -> dict[MapName, list[Heat]]:
+        """Each picture's maps, of what the generator gave and of its translations (N, 3, H, W) in [-1, 1]."""
         heats: dict[MapName, list[Heat]] = {}
         if "generator" in self.maps:
             heats["generator"] = [heat for output in outputs for heat in _heats(output)]
         for scale, discriminator in self.discriminators.items():
-            if min(x.shape[2:]) >= self.model.config.smallest(scale):
+            if min(image.shape[2:]) >= self.model.config.smallest(scale):
                 with evaluating([discriminator]):  # or it would take a step of power iteration
                     heats[scale] = _heats(discriminator(image))
-        return image, heats
+        return heats
 
 
 def _heats(output: GeneratorOutput | DiscriminatorOutput) -> list[Heat]:
