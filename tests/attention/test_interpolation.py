@@ -46,34 +46,7 @@ def test_a_stretched_map_is_what_torch_makes_of_it(
     np.testing.assert_allclose(result, expected, rtol=0, atol=2e-4)
 
 
-@pytest.mark.parametrize("method", UPSAMPLINGS)
-@pytest.mark.parametrize("size", [(24, 40), (17, 23), (6, 10), (4, 3), (100, 7)])
-def test_smaller_larger_and_fractional_factors(size: tuple[int, int], method: Upsampling) -> None:
-    values = np.random.default_rng(1).normal(size=(6, 10)).astype(np.float32)
-    expected = F.interpolate(torch.from_numpy(values)[None, None], size, mode=method, align_corners=False)[0, 0]
-    result = sample(values, Grid(4, 2), pixels(size[0], 24), pixels(size[1], 40), method)
-    np.testing.assert_allclose(result, expected, rtol=0, atol=2e-5)
-
-
-def test_bicubic_is_not_bilinear() -> None:
-    values = np.eye(6, dtype=np.float32)
-    linear, cubic = (sample(values, Grid(4, 2), pixels(24, 24), pixels(24, 24), method) for method in UPSAMPLINGS)
-    assert (linear.min(), linear.max()) == (0, 1)
-    assert cubic.min() < -0.01  # cubics overshoot
-    assert cubic.max() > 1.01
-    assert np.abs(linear - cubic).max() > 0.05
-
-
 # --- Any grid ------------------------------------------------------------------------------------------
-
-
-@given(strides, offsets, st.integers(1, 30))
-def test_centres(stride: int, offset: float, cells: int) -> None:
-    centres = Grid(stride, offset * stride).centres(cells)
-    assert centres.dtype == np.float32
-    assert centres.shape == (cells,)
-    assert centres[0] == offset * stride
-    assert (np.diff(centres) == stride).all()
 
 
 @given(maps, strides, offsets, st.sampled_from(UPSAMPLINGS))
@@ -113,13 +86,6 @@ def test_beyond_the_outer_centres_it_goes_on(
     before = sample(values, grid, at(rows[0] - far), at(columns[0] - far), method)
     after = sample(values, grid, at(rows[-1] + far), at(columns[-1] + far), method)
     np.testing.assert_allclose([before[0, 0], after[0, 0]], [values[0, 0], values[-1, -1]], rtol=0, atol=2e-5)
-
-
-@given(small, strides, offsets, hnp.arrays(np.float32, 5, elements=st.floats(-50, 999, width=32)))
-def test_a_single_cell_is_everywhere(value: float, stride: int, first: float, places: Floats) -> None:
-    for method in UPSAMPLINGS:
-        result = sample(np.full((1, 1), value, np.float32), Grid(stride, first * stride), places, places, method)
-        np.testing.assert_allclose(result, np.full((5, 5), value), rtol=1e-5, atol=1e-6)
 
 
 def test_rows_are_rows() -> None:

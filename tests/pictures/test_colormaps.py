@@ -47,12 +47,6 @@ def test_any_number_has_a_colour(values: np.ndarray[tuple[int, ...], np.dtype[np
     assert (result == colour(within)).all()
 
 
-def test_what_is_no_number_counts_as_nothing() -> None:
-    low, high = colour(np.array([0.0, 1.0]))
-    got = colour(np.array([np.nan, -np.inf, -1, np.inf, 7], np.float32))
-    assert (got == [low, low, low, high, high]).all()
-
-
 def test_a_map_of_few_colours_has_equal_shares() -> None:
     colours, counts = np.unique(colour(np.linspace(0, 1, 1000), "tab10"), axis=0, return_counts=True)
     assert len(colours) == 10
@@ -60,17 +54,12 @@ def test_a_map_of_few_colours_has_equal_shares() -> None:
 
 
 @pytest.mark.parametrize("name", [*ENDS, "gray", "tab10"])
-@given(values=hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2), elements=st.floats(-1, 2, width=32)))
+@given(values=hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2), elements=st.floats(width=32)))
 def test_a_picture_has_the_same_colours(name: str, values: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> None:
     picture = coloured(values, name)
     assert picture.mode == "RGB"
     assert picture.size == values.shape[::-1]
     assert (np.asarray(picture) == colour(values, name)).all()
-
-
-def test_a_picture_of_what_is_no_number() -> None:
-    values = np.array([[np.nan, -np.inf, np.inf]])
-    assert (np.asarray(coloured(values)) == colour(values)).all()
 
 
 @pytest.mark.parametrize("name", ["", "nosuch", "_r", "a:b", "日本", "x" * 5000])

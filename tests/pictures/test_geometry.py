@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.helpers import picture
 from ugatit_cli.config import FITS, Fit, ModelConfig
 from ugatit_cli.errors import UsageError
 from ugatit_cli.pictures.geometry import (
@@ -39,10 +40,6 @@ sizes = st.tuples(sides, sides)
 image_sizes = st.integers(4, 128).map(lambda n: 4 * n)
 fits = st.sampled_from(FITS)
 tiles = st.none() | st.just(0) | st.integers(16, 512).map(lambda n: 4 * n)
-
-
-def noise(width: int, height: int) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(7).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 # --- Sizes ---------------------------------------------------------------------------------------------
@@ -212,28 +209,20 @@ def test_what_a_full_model_does_take(fit: Fit, tile: int | None) -> None:
 def test_nothing_is_lost_where_nothing_is_scaled(width: int, height: int, light: bool, tile: int | None) -> None:
     config = ModelConfig(image_size=64, variant="light" if light else "full")
     plan = plan_geometry((width, height), config, SizeOptions("native", tile))
-    picture = noise(width, height)
-    pixels = to_network(picture, plan)
+    source = picture(width, height)
+    pixels = to_network(source, plan)
     assert pixels.shape == (plan.network[1], plan.network[0], 3)
     assert pixels.dtype == np.uint8
-    assert from_network(pixels, plan).tobytes() == picture.tobytes()
+    assert from_network(pixels, plan).tobytes() == source.tobytes()
+    left, top = corner(plan)
+    np.testing.assert_array_equal(pixels[top : top + height, left : left + width], np.asarray(source))
 
 
 def test_padding_reflects_and_is_centred() -> None:
-    picture = Image.fromarray(np.arange(18, dtype=np.uint8).repeat(3).reshape(1, 18, 3).repeat(18, axis=0))
+    source = Image.fromarray(np.arange(18, dtype=np.uint8).repeat(3).reshape(1, 18, 3).repeat(18, axis=0))
     plan = plan_geometry((18, 18), LIGHT, SizeOptions("native"))
     assert plan.network == (20, 20)
-    assert to_network(picture, plan)[0, :, 0].tolist() == [1, *range(18), 16]
-
-
-@given(st.integers(1, 70), st.integers(1, 70), st.booleans())
-def test_the_corner_is_where_the_picture_begins(width: int, height: int, light: bool) -> None:
-    config = ModelConfig(image_size=64, variant="light" if light else "full")
-    plan = plan_geometry((width, height), config, SizeOptions("native"))
-    picture = noise(width, height)
-    left, top = corner(plan)
-    inside = to_network(picture, plan)[top : top + height, left : left + width]
-    np.testing.assert_array_equal(inside, np.asarray(picture))
+    assert to_network(source, plan)[0, :, 0].tolist() == [1, *range(18), 16]
 
 
 @given(st.integers(1, 60), st.integers(1, 60), fits, st.sampled_from([LIGHT, FULL]))

@@ -206,6 +206,12 @@ def test_a_pattern_cannot_climb_out_of_out() -> None:
     assert ".." in missing[0][1]
 
 
+@posix_only
+def test_a_newline_in_a_name() -> None:
+    touch("in/a\nb.jpg")
+    assert pairs(make("in")) == pairs(make("in/*.jpg")) == [("in/a\nb.jpg", "a\nb.png")]
+
+
 # --- Standard input and output -------------------------------------------------------------------------
 
 

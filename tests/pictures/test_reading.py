@@ -9,6 +9,7 @@ import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+from tests.helpers import picture
 from ugatit_cli.errors import PictureError
 from ugatit_cli.pictures.reading import (
     MAX_PIXELS,
@@ -31,16 +33,13 @@ from ugatit_cli.pictures.reading import (
 
 WHITE = (255, 255, 255)
 COLOUR = (200, 100, 40)
+LOSSLESS: dict[str, dict[str, Any]] = {"WEBP": {"lossless": True, "exact": True}}
 
 
 def saved(image: Image.Image, format: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
     return buffer.getvalue()
-
-
-def noise(width: int = 32, height: int = 24) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def pixel(image: Image.Image, at: tuple[int, int] = (0, 0)) -> tuple[int, ...]:
@@ -96,11 +95,11 @@ def grey_profile() -> bytes:
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "JPEG2000", "ICO"])
 def test_reads_format(format: str) -> None:
-    picture = read_picture(saved(Image.new("RGB", (32, 32), COLOUR), format))
-    assert (picture.format, picture.size, picture.animated) == (format, (32, 32), False)
-    assert picture.frames[0].rgb.mode == "RGB"
-    assert near(pixel(picture.frames[0].rgb), COLOUR, 4)
-    assert picture.frames[0].alpha is None
+    read = read_picture(saved(Image.new("RGB", (32, 32), COLOUR), format))
+    assert (read.format, read.size, read.animated) == (format, (32, 32), False)
+    assert read.frames[0].rgb.mode == "RGB"
+    assert near(pixel(read.frames[0].rgb), COLOUR, 4)
+    assert read.frames[0].alpha is None
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"])
@@ -132,27 +131,45 @@ def test_sixteen_bit_grey_is_scaled(mode: str, value: int, grey: int) -> None:
     assert pixel(from_pil(image).frames[0].rgb) == (grey,) * 3
 
 
-def test_sixteen_bit_png_from_file() -> None:
-    image = Image.fromarray(np.array([[0, 25700, 65535]], np.uint16))
-    rgb = read_picture(saved(image, "PNG")).frames[0].rgb
-    assert [pixel(rgb, (x, 0))[0] for x in range(3)] == [0, 100, 255]
+@pytest.mark.parametrize(
+    ("kind", "values", "greys"),
+    [
+        (np.float32, [0, 0.5, 1], [0, 128, 255]),
+        (np.float32, [-5, 99.6, 300], [0, 100, 255]),
+        (np.float32, [np.nan, np.inf, -np.inf], [0, 255, 0]),
+        (np.int32, [-7, 100, 255], [0, 100, 255]),
+        (np.uint16, [0, 25700, 65535], [0, 100, 255]),
+    ],
+)
+def test_grey_numbers(kind: type, values: list[float], greys: list[int]) -> None:
+    image = Image.fromarray(np.array([values], kind))
+    for read in (from_pil(image), *([read_picture(saved(image, "PNG"))] if kind is np.uint16 else [])):
+        assert [pixel(read.frames[0].rgb, (x, 0))[0] for x in range(3)] == greys
+
+
+def second(mode: str, colour: int | tuple[int, ...]) -> Image.Image:
+    """Two pixels, the second one of a colour of its own."""
+    image = Image.new(mode, (2, 1))
+    if mode == "P":
+        image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    image.putpixel((1, 0), colour)
+    return image
 
 
 @pytest.mark.parametrize(
-    ("values", "greys"),
+    "data",
     [
-        ([0, 0.5, 1], [0, 128, 255]),
-        ([-5, 99.6, 300], [0, 100, 255]),
-        ([np.nan, np.inf, -np.inf], [0, 255, 0]),
+        *(saved(second("P", 1), "PNG", transparency=clear) for clear in (1, b"\xff\x00", b"\xff\x00\xff")),
+        saved(second("P", 1), "GIF", transparency=1),
+        saved(second("RGB", (9, 8, 7)), "PNG", transparency=(9, 8, 7)),
+        saved(second("L", 9), "PNG", transparency=9),
+        saved(second("1", 1), "PNG", transparency=1),
+        png(2, 1, 16, 0, b"\0" + struct.pack(">HH", 1000, 1001), chunk(b"tRNS", struct.pack(">H", 1001))),
     ],
 )
-def test_float_grey(values: list[float], greys: list[int]) -> None:
-    rgb = from_pil(Image.fromarray(np.array([values], np.float32))).frames[0].rgb
-    assert [pixel(rgb, (x, 0))[0] for x in range(3)] == greys
-
-
-def test_negative_integers_are_black() -> None:
-    assert pixel(from_pil(Image.new("I", (1, 1), -7)).frames[0].rgb) == (0, 0, 0)
+def test_a_colour_that_stands_for_transparent(data: bytes) -> None:
+    (frame,) = read_picture(data).frames
+    assert [opacity(frame, (x, 0)) for x in range(2)] == [255, 0]
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "RGBa", "La"])
@@ -163,57 +180,15 @@ def test_alpha_comes_apart(mode: str) -> None:
     assert near(pixel(frame.rgb), (80, 80, 80), 3)
 
 
-@pytest.mark.parametrize("transparency", [1, b"\xff\x00", b"\xff\x00\xff"])
-def test_palette_transparency(transparency: int | bytes) -> None:
-    image = Image.new("P", (2, 1))
-    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
-    image.putpixel((1, 0), 1)
-    frame = read_picture(saved(image, "PNG", transparency=transparency)).frames[0]
-    assert [opacity(frame, (x, 0)) for x in range(2)] == [255, 0]
-    assert pixel(frame.rgb) == (10, 20, 30)
-
-
-@pytest.mark.parametrize(("mode", "colour"), [("RGB", (9, 8, 7)), ("L", 9), ("1", 1)])
-def test_transparent_colour_of_png(mode: str, colour: int | tuple[int, ...]) -> None:
-    image = Image.new(mode, (2, 1), 0)
-    image.putpixel((1, 0), colour)
-    frame = read_picture(saved(image, "PNG", transparency=colour)).frames[0]
-    assert [opacity(frame, (x, 0)) for x in range(2)] == [255, 0]
-
-
-def test_transparent_grey_of_sixteen_bit_png() -> None:
-    rows = b"\0" + struct.pack(">HH", 1000, 1001)
-    frame = read_picture(png(2, 1, 16, 0, rows, chunk(b"tRNS", struct.pack(">H", 1001)))).frames[0]
-    assert [opacity(frame, (x, 0)) for x in range(2)] == [255, 0]
-
-
-def test_gif_transparency() -> None:
-    image = Image.new("P", (2, 1))
-    image.putpalette([10, 20, 30, 40, 50, 60])
-    image.putpixel((1, 0), 1)
-    frame = read_picture(saved(image, "GIF", transparency=1)).frames[0]
-    assert [opacity(frame, (x, 0)) for x in range(2)] == [255, 0]
-
-
-def test_cmyk_jpeg() -> None:
-    picture = read_picture(saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=100))
-    assert near(pixel(picture.frames[0].rgb), (255, 0, 0), 6)
-
-
 def test_in_memory_image_is_left_alone() -> None:
     image = Image.new("RGBA", (3, 2), (1, 2, 3, 4))
     image.info["icc_profile"] = swapped_profile()
     image.getexif()[0x0112] = 6
     before = image.tobytes(), dict(image.info), image.getexif()[0x0112]
-    picture = from_pil(image)
-    picture.frames[0].rgb.paste((9, 9, 9), (0, 0, 2, 3))
-    assert picture.size == (2, 3)
+    read = from_pil(image)
+    read.frames[0].rgb.paste((9, 9, 9), (0, 0, 2, 3))
+    assert read.size == (2, 3)
     assert (image.tobytes(), dict(image.info), image.getexif()[0x0112]) == before
-
-
-def test_frames_carry_no_metadata() -> None:
-    data = saved(noise(), "PNG", icc_profile=srgb_profile(), dpi=(72, 72))
-    assert read_picture(data).frames[0].rgb.info == {}
 
 
 # --- orientation
@@ -225,31 +200,25 @@ def test_frames_carry_no_metadata() -> None:
     [(1, "TL"), (2, "TR"), (3, "BR"), (4, "BL"), (5, "TL"), (6, "TR"), (7, "BR"), (8, "BL")],
 )
 def test_orientation_is_applied(format: str, orientation: int, corner: str) -> None:
-    image = Image.new("RGB", (32, 16), WHITE)
-    image.paste((0, 0, 0), (0, 0, 8, 8))
+    image = Image.new("RGB" if format == "JPEG" else "RGBA", (32, 16), WHITE)
+    image.paste((0, 0, 0) if format == "JPEG" else (0, 0, 0, 9), (0, 0, 8, 8))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    upright = read_picture(saved(image, format, exif=exif)).frames[0].rgb
+    (frame,) = read_picture(saved(image, format, exif=exif, **LOSSLESS.get(format, {}))).frames
+    upright = frame.rgb
     width, height = upright.size
     x, y = (2 if corner[1] == "L" else width - 3), (2 if corner[0] == "T" else height - 3)
     assert upright.size == ((32, 16) if orientation < 5 else (16, 32))
     assert near(pixel(upright, (x, y)), (0, 0, 0), 20)
     assert near(pixel(upright, (width - 1 - x, height - 1 - y)), WHITE, 20)
-
-
-def test_alpha_turns_too() -> None:
-    image = Image.new("RGBA", (4, 2), (*COLOUR, 255))
-    image.putpixel((0, 0), (0, 0, 0, 0))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    frame = read_picture(saved(image, "PNG", exif=exif)).frames[0]
-    assert (frame.rgb.size, opacity(frame, (1, 0))) == ((2, 4), 0)
+    if format != "JPEG":
+        assert (opacity(frame, (x, y)), opacity(frame, (width - 1 - x, height - 1 - y))) == (9, 255)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 @pytest.mark.parametrize("exif", [b"Exif\0\0rubbish", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0"])
 def test_broken_exif_is_ignored(exif: bytes) -> None:
-    assert read_picture(saved(noise(), "JPEG", exif=exif)).size == (32, 24)
+    assert read_picture(saved(picture(32, 24), "JPEG", exif=exif)).size == (32, 24)
 
 
 # --- profiles
@@ -257,35 +226,25 @@ def test_broken_exif_is_ignored(exif: bytes) -> None:
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF"])
 def test_profile_is_converted_to_srgb(format: str) -> None:
-    image = Image.new("RGB", (16, 16), (220, 30, 30))
-    picture = read_picture(saved(image, format, icc_profile=swapped_profile()))
-    red, green, _ = pixel(picture.frames[0].rgb)
-    assert picture.had_profile
+    image = Image.new("RGB" if format == "JPEG" else "RGBA", (16, 16), (220, 30, 30, 77)[: 3 + (format != "JPEG")])
+    read = read_picture(saved(image, format, icc_profile=swapped_profile(), dpi=(72, 72)))
+    red, green, _ = pixel(read.frames[0].rgb)
+    assert read.had_profile
     assert green > red + 100
-
-
-def test_alpha_survives_the_profile() -> None:
-    image = Image.new("RGBA", (2, 2), (220, 30, 30, 77))
-    frame = read_picture(saved(image, "PNG", icc_profile=swapped_profile())).frames[0]
-    assert opacity(frame) == 77
-    assert pixel(frame.rgb)[1] > 200
-
-
-def test_srgb_profile_changes_nothing() -> None:
-    picture = read_picture(saved(noise(), "PNG", icc_profile=srgb_profile()))
-    assert picture.frames[0].rgb.tobytes() == noise().tobytes()
+    assert format == "JPEG" or opacity(read.frames[0]) == 77
+    assert read.frames[0].rgb.info == {}
 
 
 def test_grey_profile_on_grey_picture() -> None:
-    picture = read_picture(saved(Image.new("L", (2, 2), 55), "PNG", icc_profile=grey_profile()))
-    assert near(pixel(picture.frames[0].rgb), (128, 128, 128), 2)  # 55/255 of linear light
+    read = read_picture(saved(Image.new("L", (2, 2), 55), "PNG", icc_profile=grey_profile()))
+    assert near(pixel(read.frames[0].rgb), (128, 128, 128), 2)  # 55/255 of linear light
 
 
 def test_lab_profile_on_lab_picture() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     lab = Image.new("RGB", (2, 2), COLOUR).convert("LAB")
-    picture = read_picture(saved(lab, "TIFF", icc_profile=profile))
-    assert near(pixel(picture.frames[0].rgb), COLOUR, 8)
+    read = read_picture(saved(lab, "TIFF", icc_profile=profile))
+    assert near(pixel(read.frames[0].rgb), COLOUR, 8)
 
 
 def test_rgb_profile_on_grey_picture() -> None:
@@ -294,25 +253,16 @@ def test_rgb_profile_on_grey_picture() -> None:
     assert not near(pixel(from_pil(image).frames[0].rgb), (90, 90, 90), 20)
 
 
-@pytest.mark.parametrize("profile", [b"rubbish", srgb_profile()[:200], grey_profile()])
-def test_unusable_profile_is_ignored(profile: bytes) -> None:
-    picture = read_picture(saved(noise(), "PNG", icc_profile=profile))
-    assert picture.frames[0].rgb.tobytes() == noise().tobytes()
-
-
-def test_rgb_profile_on_cmyk_picture_is_ignored() -> None:
-    image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
-    image.info["icc_profile"] = swapped_profile()
-    assert pixel(from_pil(image).frames[0].rgb) == (255, 0, 0)
+@pytest.mark.parametrize("profile", [srgb_profile(), b"rubbish", srgb_profile()[:200], grey_profile()])
+def test_a_profile_of_srgb_or_an_unusable_one_changes_nothing(profile: bytes) -> None:
+    read = read_picture(saved(picture(32, 24), "PNG", icc_profile=profile))
+    assert read.frames[0].rgb.tobytes() == picture(32, 24).tobytes()
 
 
 def test_resolution_is_read() -> None:
-    assert read_picture(saved(noise(), "JPEG", dpi=(300, 150))).dpi == (300, 150)
-
-
-def test_no_resolution_nor_profile() -> None:
-    picture = read_picture(saved(noise(), "PNG"))
-    assert (picture.dpi, picture.had_profile) == (None, False)
+    assert read_picture(saved(picture(32, 24), "JPEG", dpi=(300, 150))).dpi == (300, 150)
+    bare = read_picture(saved(picture(32, 24), "PNG"))
+    assert (bare.dpi, bare.had_profile) == (None, False)
 
 
 # --- animations
@@ -333,20 +283,16 @@ def animation(format: str, count: int = 3, **options: object) -> bytes:
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
 def test_frames_cover_the_canvas(format: str) -> None:
-    lossless = {"lossless": True} if format == "WEBP" else {}
-    picture = read_picture(animation(format, duration=[50, 70, 90], loop=0, **lossless))
-    assert (picture.durations, picture.loop, picture.format) == ((50, 70, 90), 0, format)
-    assert [frame.rgb.tobytes() for frame in picture.frames] == [frame.tobytes() for frame in frames_of(3)]
+    read = read_picture(animation(format, duration=[50, 70, 90], loop=0, **LOSSLESS.get(format, {})))
+    assert (read.durations, read.loop, read.format) == ((50, 70, 90), 0, format)
+    assert [frame.rgb.tobytes() for frame in read.frames] == [frame.tobytes() for frame in frames_of(3)]
 
 
 @pytest.mark.parametrize(("format", "options"), [("GIF", {}), ("WEBP", {"loop": 1}), ("PNG", {"loop": 1})])
-def test_playing_once(format: str, options: dict[str, int]) -> None:
-    assert read_picture(animation(format, duration=40, **options)).loop is None
-
-
-@pytest.mark.parametrize("format", ["GIF", "PNG"])
-def test_no_duration_is_a_tenth_of_a_second(format: str) -> None:
-    assert read_picture(animation(format, duration=0)).durations == (100, 100, 100)
+def test_playing_once_with_the_usual_duration(format: str, options: dict[str, int]) -> None:
+    read = read_picture(animation(format, duration=0, **options))
+    assert read.loop is None
+    assert read.durations == (100, 100, 100)  # as in browsers
 
 
 def test_gif_disposal_is_applied() -> None:
@@ -354,28 +300,20 @@ def test_gif_disposal_is_applied() -> None:
     one, two = clear.copy(), clear.copy()
     one.paste((255, 0, 0, 255), (0, 0, 4, 4))
     two.paste((0, 255, 0, 255), (4, 4, 8, 8))
-    picture = read_picture(saved(one, "GIF", save_all=True, append_images=[two], disposal=2, duration=50))
-    assert [opacity(frame, (1, 1)) for frame in picture.frames] == [255, 0]
+    read = read_picture(saved(one, "GIF", save_all=True, append_images=[two], disposal=2, duration=50))
+    assert [opacity(frame, (1, 1)) for frame in read.frames] == [255, 0]
 
 
 def test_default_image_of_apng_is_no_frame() -> None:
-    picture = read_picture(
-        saved(
-            Image.new("RGB", (16, 12)),
-            "PNG",
-            save_all=True,
-            default_image=True,
-            append_images=frames_of(3),
-            duration=40,
-        )
-    )
-    assert [pixel(frame.rgb) for frame in picture.frames] == [(250, 0, 0), (0, 0, 200), (0, 0, 200)]
+    data = animation("PNG", 4, default_image=True)
+    assert [pixel(frame.rgb, (4, 0)) for frame in read_picture(data).frames] == [(250, 0, 0), *[(0, 0, 200)] * 2]
+    assert pixel(read_picture(data, first_only=True).frames[0].rgb, (4, 0)) == (250, 0, 0)
 
 
 @pytest.mark.parametrize("format", ["TIFF", "MPO"])
 def test_pages_are_not_frames(format: str) -> None:
-    picture = read_picture(animation(format))
-    assert (len(picture.frames), picture.durations, picture.loop) == (1, (), None)
+    read = read_picture(animation(format))
+    assert (len(read.frames), read.durations, read.loop) == (1, (), None)
 
 
 def test_gif_that_outgrows_its_canvas_is_clipped() -> None:
@@ -398,7 +336,7 @@ def reason(source: Path | bytes, *, name: str | None = None, max_pixels: int = M
 
 @pytest.mark.parametrize(("limit", "fits"), [(768, True), (767, False)])
 def test_pixel_limit_of_a_still(limit: int, fits: bool) -> None:
-    data = saved(noise(), "PNG")
+    data = saved(picture(32, 24), "PNG")
     if fits:
         assert read_picture(data, max_pixels=limit).size == (32, 24)
     else:
@@ -414,49 +352,39 @@ def test_pixel_limit_counts_all_frames(format: str) -> None:
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
 def test_the_first_frame_alone(format: str) -> None:
-    lossless = {"lossless": True} if format == "WEBP" else {}
-    picture = read_picture(animation(format, **lossless), max_pixels=16 * 12, first_only=True)
-    assert [frame.rgb.tobytes() for frame in picture.frames] == [frames_of(1)[0].tobytes()]
-    assert not picture.animated
-    assert picture.durations == ()
+    read = read_picture(animation(format, **LOSSLESS.get(format, {})), max_pixels=16 * 12, first_only=True)
+    assert [frame.rgb.tobytes() for frame in read.frames] == [frames_of(1)[0].tobytes()]
+    assert not read.animated
+    assert read.durations == ()
 
 
-def test_the_first_frame_of_an_apng_with_a_default_image() -> None:
-    data = animation("PNG", default_image=True)
-    assert pixel(read_picture(data, first_only=True).frames[0].rgb, (4, 0)) == (250, 0, 0)  # the second picture
-
-
-@pytest.mark.parametrize("side", [20_000, 65_000])
+@pytest.mark.parametrize("side", [10_000, 20_000, 65_000])  # Pillow would warn of the first one
 def test_bomb_is_named_in_megapixels(side: int) -> None:
     error = reason(png(side, side, 8, 2, b"\0"), name="a.png")
     assert error.message.startswith(f"a.png: {side * side / 1e6:.1f} megapixels")
     assert "bomb" in error.message
 
 
-def test_bomb_warning_turned_error_is_a_reason() -> None:
-    assert "100.0 megapixels" in reason(png(10_000, 10_000, 8, 2, b"\0")).message  # the test run raises warnings
-
-
 BROKEN = {
     "empty": (b"", "empty"),
     "text": (b"hello, I am a text file\n" * 9, "not a picture"),
     "zeros": (b"\0" * 64, "not a picture"),
-    "png cut": (saved(noise(), "PNG")[:900], "truncated"),
-    "png header cut": (saved(noise(), "PNG")[:20], "truncated"),
-    "jpeg cut": (saved(noise(), "JPEG")[:700], "truncated"),
-    "jpeg header cut": (saved(noise(), "JPEG")[:20], "damaged"),
-    "webp cut": (saved(noise(), "WEBP")[:300], "damaged"),
-    "gif cut": (saved(noise(), "GIF")[:900], "truncated"),
+    "png cut": (saved(picture(32, 24), "PNG")[:900], "truncated"),
+    "png header cut": (saved(picture(32, 24), "PNG")[:20], "truncated"),
+    "jpeg cut": (saved(picture(32, 24), "JPEG")[:700], "truncated"),
+    "jpeg header cut": (saved(picture(32, 24), "JPEG")[:20], "damaged"),
+    "webp cut": (saved(picture(32, 24), "WEBP")[:300], "damaged"),
+    "gif cut": (saved(picture(32, 24), "GIF")[:900], "truncated"),
     "animation cut": (animation("GIF", duration=50)[:-30], "truncated"),
     "apng cut": (animation("PNG", duration=50)[:-60], "truncated"),
-    "bmp cut": (saved(noise(), "BMP")[:900], "truncated"),
-    "tiff cut": (saved(noise(), "TIFF")[:900], "truncated"),
-    "ppm cut": (saved(noise(), "PPM")[:900], "truncated"),
-    "tga cut": (saved(noise(), "TGA")[:900], "truncated"),
-    "jp2 cut": (saved(noise(), "JPEG2000")[:400], "damaged"),
+    "bmp cut": (saved(picture(32, 24), "BMP")[:900], "truncated"),
+    "tiff cut": (saved(picture(32, 24), "TIFF")[:900], "truncated"),
+    "ppm cut": (saved(picture(32, 24), "PPM")[:900], "truncated"),
+    "tga cut": (saved(picture(32, 24), "TGA")[:900], "truncated"),
+    "jp2 cut": (saved(picture(32, 24), "JPEG2000")[:400], "damaged"),
     "png zero-sized": (png(0, 5, 8, 2, b""), "damaged"),
     "png bad data": (png(4, 4, 8, 2, b"\0")[:45] + b"\xaa" * 40, "damaged"),
-    "png bad crc": (saved(noise(), "PNG").replace(b"IHDR\0", b"IHDR\x01"), "damaged"),
+    "png bad crc": (saved(picture(32, 24), "PNG").replace(b"IHDR\0", b"IHDR\x01"), "damaged"),
     "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "drawing"),
 }
 
@@ -479,20 +407,20 @@ def test_damage_never_raises_anything_else(data: st.DataObject) -> None:
     for _ in range(4):
         broken[data.draw(st.integers(0, len(base) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(PictureError):
-        picture = read_picture(bytes(broken), max_pixels=100_000)
-        assert {frame.rgb.size for frame in picture.frames} == {picture.size}
+        read = read_picture(bytes(broken), max_pixels=100_000)
+        assert {frame.rgb.size for frame in read.frames} == {read.size}
 
 
-CORPUS = [saved(noise(8, 8), format) for format in ("PNG", "JPEG", "WEBP", "GIF", "TIFF")]
+CORPUS = [saved(picture(8, 8), format) for format in ("PNG", "JPEG", "WEBP", "GIF", "TIFF")]
 CORPUS += [animation(format, duration=50) for format in ("GIF", "PNG", "WEBP")]
 
 
-def test_missing_file(tmp_path: Path) -> None:
+def test_what_is_no_file(tmp_path: Path) -> None:
     assert "no such file" in reason(tmp_path / "no.png").message
-
-
-def test_folder(tmp_path: Path) -> None:
     assert "is a folder" in reason(tmp_path).message
+    assert reason(tmp_path / "no.png", name="page 3").message.startswith("page 3: ")
+    with pytest.raises(PictureError, match="no pixels"):
+        from_pil(Image.new("RGB", (0, 5)))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -510,11 +438,6 @@ def test_permission_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "permission denied" in reason(tmp_path / "a.png").message
 
 
-def test_zero_sized_image_in_memory() -> None:
-    with pytest.raises(PictureError, match="no pixels"):
-        from_pil(Image.new("RGB", (0, 5)))
-
-
 @pytest.mark.parametrize(
     ("name", "data", "hint"),
     [
@@ -527,18 +450,6 @@ def test_hint_says_the_way_out(name: str, data: bytes, hint: str) -> None:
     assert hint in reason(data, name=name).hint
 
 
-def test_name_replaces_the_path(tmp_path: Path) -> None:
-    assert reason(tmp_path / "no.png", name="page 3").message.startswith("page 3: ")
-
-
-def test_file_is_closed_after_failure(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    path.write_bytes(b"no picture at all")
-    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0  # noqa: PTH208
-    reason(path)
-    assert (len(os.listdir("/proc/self/fd")) if before else 0) == before  # noqa: PTH208
-
-
 def test_suffixes_are_lower_case_and_include_heic() -> None:
     assert {".jpg", ".png", ".heic"} <= SUFFIXES
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
@@ -548,7 +459,7 @@ def test_many_threads_read_at_once() -> None:
     data = saved(Image.new("RGB", (16, 16), (220, 30, 30)), "PNG", icc_profile=swapped_profile())
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(read_picture, [data] * 24))
-    assert len({picture.frames[0].rgb.tobytes() for picture in results}) == 1
+    assert len({read.frames[0].rgb.tobytes() for read in results}) == 1
 
 
 # --- alpha
@@ -561,11 +472,6 @@ def grey_image(values: npt.ArrayLike) -> Image.Image:
 def test_composite_blends() -> None:
     frame = Frame(Image.new("RGB", (1, 1), (255, 0, 0)), Image.new("L", (1, 1), 128))
     assert near(pixel(composite(frame, (0, 0, 255))), (128, 0, 127), 1)
-
-
-def test_composite_of_an_opaque_frame_is_itself() -> None:
-    frame = Frame(noise(), None)
-    assert composite(frame, WHITE).tobytes() == noise().tobytes()
 
 
 levels = st.integers(0, 255)
@@ -581,32 +487,19 @@ def test_restored_frame_composites_back(
 ) -> None:
     alpha = grey_image([[p[0] for p in pixels]])
     translated = composite(Frame(grey_image([[p[1:] for p in pixels]]), alpha), background)
+    before = translated.tobytes()
     again = composite(restore_alpha(translated, alpha, background), background)
+    assert translated.tobytes() == before
     assert near(np.asarray(again), np.asarray(translated), 1)
 
 
 def test_restored_colour_is_the_foreground() -> None:
-    translated = Image.new("RGB", (1, 1), (200, 150, 255))
-    frame = restore_alpha(translated, Image.new("L", (1, 1), 128), WHITE)
-    assert pixel(frame.rgb) == (145, 46, 255)
+    translated = Image.new("RGB", (1, 600), (200, 150, 255))  # taller than a strip
+    frame = restore_alpha(translated, Image.new("L", (1, 600), 128), WHITE)
+    assert frame.rgb.getcolors() == [(600, (145, 46, 255))]
+    assert restore_alpha(translated, None, WHITE).rgb.tobytes() == translated.tobytes()
 
 
 def test_fully_transparent_pixels_take_the_background() -> None:
-    frame = restore_alpha(noise(), Image.new("L", (32, 24), 0), COLOUR)
+    frame = restore_alpha(picture(32, 24), Image.new("L", (32, 24), 0), COLOUR)
     assert frame.rgb.getcolors() == [(32 * 24, COLOUR)]
-
-
-def test_tall_pictures_are_restored_to_the_end() -> None:
-    translated, alpha = Image.new("RGB", (1, 600), (200, 150, 255)), Image.new("L", (1, 600), 128)
-    assert len(restore_alpha(translated, alpha, WHITE).rgb.getcolors() or []) == 1
-
-
-def test_opaque_results_stay_as_they_are() -> None:
-    frame = restore_alpha(noise(), None, WHITE)
-    assert (frame.rgb.tobytes(), frame.alpha) == (noise().tobytes(), None)
-
-
-def test_restoring_leaves_its_input_alone() -> None:
-    translated = noise()
-    restore_alpha(translated, Image.new("L", (32, 24), 9), WHITE)
-    assert translated.tobytes() == noise().tobytes()
