@@ -1,4 +1,4 @@
-"""How `ugatit models` shows models: as a table for people, as lines for other programs, as JSON."""
+"""`ugatit models`: a table for people, lines for other programs, JSON; checks and removal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -20,7 +19,6 @@ from ugatit_cli.wording import byte_size
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.text import Text
 
     from ugatit_cli.config import ModelConfig
     from ugatit_cli.weights.catalog import Known, Removal, Verdict
@@ -28,12 +26,8 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = ("NAME", "DOMAINS", "SIZE", "STATE", "FROM", "LICENCE", "PATH")
 STATES: Final = {"ready": "green", "not fetched": "", "no weights": "dim", "damaged": "bold red"}
-# Of the first column on a terminal; longer names get a line of their own.
-LONGEST_NAME: Final = 28
-GAP: Final = "  "
-# Columns on a terminal: the first of these that fit. What they leave out stands below a row, except for the path.
-LAYOUTS: Final = ((0, 1, 2, 3, 4), (0, 1, 2, 3), (0, 2, 3))
-BELOW: Final = range(1, 6)
+# Characters of a terminal -> how many of the columns there is room for.
+WIDTHS: Final = ((110, 6), (76, 5), (0, 4))
 UNKNOWN: Final = "?"
 
 
@@ -47,15 +41,6 @@ def screen() -> Console:
 def plain(text: object) -> str:
     """A text from a model's files, without what a terminal would obey."""
     return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in str(text))
-
-
-def _one_line(text: str) -> str:
-    return plain(" ".join(text.split()))
-
-
-def write_json(value: object) -> None:
-    """One JSON document on stdout."""
-    console.result(json.dumps(value, indent=2))
 
 
 def origin(known: Known) -> str:
@@ -76,106 +61,48 @@ def origin(known: Known) -> str:
 
 def show_table(found: Sequence[Known]) -> None:
     """Folded to the width of a terminal; else one line for each model, with nothing left out."""
-    terminal = screen()
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal, rows = screen(), [_row(known) for known in found]
     if not terminal.is_terminal:
-        console.result("\n".join(plain_table(found)))
+        console.result("\n".join(_plain_table([COLUMNS, *rows])))
         return
-    for line in _folded_table(found, terminal):
-        terminal.print(line)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    # What a narrow terminal has no room for, `show` tells.
+    shown = next(count for width, count in WIDTHS if terminal.width >= width)
+    for column in COLUMNS[:shown]:
+        table.add_column(column, overflow="fold", no_wrap=column in ("SIZE", "STATE"))
+    for row in rows:
+        table.add_row(*(Text(cell, STATES.get(cell, "")) for cell in row[:shown]))
+    terminal.print(table, soft_wrap=False)
+    # Never folded, so that they can be copied.
+    for row in rows:
+        if row[-1] != "-":
+            terminal.print(Text(f"{row[0]}: {row[-1]}", "dim"))
 
 
-def plain_table(found: Sequence[Known]) -> Iterator[str]:
-    """Lines with columns that are at least two spaces apart."""
-    rows = [COLUMNS, *map(_row, found)]
-    widths = _widths(rows)
-    return (_line(row, widths) for row in rows)
+def _plain_table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines with columns that are two spaces apart, however wide their characters are."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
 
 
 def _row(known: Known) -> tuple[str, ...]:
+    size = UNKNOWN if known.size is None else byte_size(known.size)
     return (
         known.name,
         " <-> ".join(known.domains) if known.domains is not None else UNKNOWN,
-        _size(known),
+        "-" if known.state == "no weights" else size,
         known.state,
         origin(known),
-        _one_line(known.fact("licence") or UNKNOWN),
+        plain(" ".join((known.fact("licence") or UNKNOWN).split())),
         str(known.folder or "-").replace("\n", r"\n"),
     )
-
-
-def _size(known: Known) -> str:
-    if known.state == "no weights":
-        return "-"
-    return UNKNOWN if known.size is None else byte_size(known.size)
-
-
-def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
-    from rich.cells import cell_len
-
-    return [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    from rich.cells import cell_len
-
-    cells = [text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=True)]
-    return GAP.join(cells).rstrip()
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Which columns a terminal has room for, how wide they are, and the longest name that fits into the first."""
-
-    columns: tuple[int, ...]
-    widths: tuple[int, ...]
-    longest: int
-
-    def line(self, row: Sequence[str]) -> str:
-        return _line([row[index] for index in self.columns], self.widths)
-
-
-def _layout(rows: Sequence[Sequence[str]], width: int) -> _Layout:
-    widths = _widths([COLUMNS, *rows])
-    names = [len(row[0]) for row in rows]
-    wanted = max((name for name in names if name <= LONGEST_NAME), default=0)
-    for columns in LAYOUTS:
-        room = width - sum(len(GAP) + widths[index] for index in columns[1:])
-        if wanted <= room:
-            break
-    longest = min(LONGEST_NAME, room)
-    first = max([len(COLUMNS[0]), *(name for name in names if name <= longest)])
-    return _Layout(columns, (first, *(widths[index] for index in columns[1:])), longest)
-
-
-def _folded_table(found: Sequence[Known], terminal: Console) -> Iterator[Text]:
-    from rich.text import Text
-
-    rows = [_row(known) for known in found]
-    layout = _layout(rows, terminal.width)
-    yield Text(layout.line(COLUMNS), "bold")
-    for row in rows:
-        yield from _folded_row(row, layout, terminal)
-
-
-def _folded_row(row: Sequence[str], layout: _Layout, terminal: Console) -> Iterator[Text]:
-    """Names and paths that are wider than the terminal stay whole, alone on a line, so that they can be copied."""
-    from rich.text import Text
-
-    cells = row
-    if len(row[0]) > layout.longest:
-        yield Text(row[0], "bold")
-        cells = ("", *row[1:])
-    line = Text(layout.line(cells))
-    line.stylize("bold", 0, len(cells[0]))
-    line.highlight_words([row[3]], STATES[row[3]])
-    yield line
-    left_out = [index for index in BELOW if index not in layout.columns and row[index] != UNKNOWN]
-    facts = Text("; ".join(f"{COLUMNS[index].lower()}: {row[index]}" for index in left_out), "dim")
-    for part in facts.wrap(terminal, terminal.width - len(GAP)) if left_out else ():
-        part.rstrip()
-        yield Text(GAP, "dim") + part
-    if row[6] != "-":
-        yield Text(f"{GAP}{row[6]}", "dim")
 
 
 # --- One model -----------------------------------------------------------------------------------------
@@ -214,7 +141,7 @@ def full_document(known: Known) -> dict[str, Any]:
         "parameters": None if config is None else _parameters(config),
         "discriminators": "discriminators.safetensors" in known.files if known.folder is not None else None,
         "provenance": dict(known.provenance),
-        "files": list(_files(known)),
+        "files": [_file(known, name) for name in dict.fromkeys([*known.files, *known.recorded])],
         "checkpoint": None if checkpoint is None else str(checkpoint.folder),
         "instructions": instructions or None,
         "next": known.next_step[1] or None,
@@ -227,27 +154,16 @@ def _parameters(config: ModelConfig) -> int:
     return sum(math.prod(shape) for shape in generator_shapes(config).values())
 
 
-def _files(known: Known) -> Iterator[dict[str, Any]]:
+def _file(known: Known, name: str) -> dict[str, Any]:
     from ugatit_cli.weights.catalog import size_of
 
-    recorded = known.recorded
-    for name in dict.fromkeys([*known.files, *recorded]):
-        there = known.folder is not None and name in known.files
-        stamp = recorded.get(name)
-        yield {
-            "name": name,
-            "size": size_of(known.folder / name) if there and known.folder is not None else None,
-            "recorded_size": None if stamp is None else stamp.size,
-            "recorded_sha256": None if stamp is None else stamp.sha256,
-        }
-
-
-def show_model(known: Known) -> None:
-    """All that is known of one model, folded to the width of a terminal."""
-    terminal = screen()
-    width = max(terminal.width, 40) if terminal.is_terminal else None
-    for line in model_lines(known, width):
-        console.result(line)
+    stamp = known.recorded.get(name)
+    return {
+        "name": name,
+        "size": size_of(known.folder / name) if known.folder is not None and name in known.files else None,
+        "recorded_size": None if stamp is None else stamp.size,
+        "recorded_sha256": None if stamp is None else stamp.sha256,
+    }
 
 
 def model_lines(known: Known, width: int | None) -> Iterator[str]:
@@ -272,9 +188,8 @@ def model_lines(known: Known, width: int | None) -> Iterator[str]:
             yield from _file_lines(file, here=known.folder is not None)
     if facts["instructions"]:
         yield f"\n{plain(facts['instructions'])}"
-    words, command = known.next_step
-    if command:
-        yield f"\n{words}: {command}"
+    if known.next_step[1]:
+        yield f"\n{': '.join(known.next_step)}"
 
 
 def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
@@ -314,25 +229,24 @@ def _discriminators(config: ModelConfig) -> str:
 def _labelled(label: str, text: str, width: int | None, indent: int = 16) -> Iterator[str]:
     lines = text.splitlines() or [""]
     if width is not None:
-        lines = [part for line in lines for part in _folded(line, width - indent) or [""]]
+        # Between words only: paths, names and hashes stay whole.
+        fold = textwrap.TextWrapper(max(width - indent, 20), break_long_words=False, break_on_hyphens=False)
+        lines = [part for line in lines for part in fold.wrap(line) or [""]]
     yield f"{label:{indent}}{lines[0]}"
     yield from (f"{'':{indent}}{line}" for line in lines[1:])
-
-
-def _folded(line: str, width: int) -> list[str]:
-    """Between words only: paths, names and hashes stay whole."""
-    return textwrap.wrap(line, max(width, 20), break_long_words=False, break_on_hyphens=False)
 
 
 def _file_lines(file: dict[str, Any], *, here: bool) -> Iterator[str]:
     size, recorded = file["size"], file["recorded_size"]
     if size is None:
-        yield f"  {file['name']}: " + ("missing" if here else f"{recorded:,} bytes")
-    elif recorded not in (None, size):
-        yield f"  {file['name']}: {size:,} bytes, {recorded:,} were recorded"
+        found = "missing" if here else f"{recorded:,} bytes"
     else:
-        yield f"  {file['name']}: {size:,} bytes"
+        found = f"{size:,} bytes" + (f", {recorded:,} were recorded" if recorded not in (None, size) else "")
+    yield f"  {file['name']}: {found}"
     yield f"    sha256 {file['recorded_sha256'] or 'not recorded'}"
+
+
+# --- Commands ------------------------------------------------------------------------------------------
 
 
 class Models(TyperGroup):
@@ -387,7 +301,7 @@ def list_models(json_array: JsonOption = False) -> None:
 
     found = catalog()
     if json_array:
-        write_json([document(one) for one in found])
+        console.result(json.dumps([document(one) for one in found], indent=2))
     else:
         show_table(found)
 
@@ -404,9 +318,11 @@ def show(name: NameArgument, json_object: JsonOption = False) -> None:
 
     found = known(name)
     if json_object:
-        write_json(full_document(found))
-    else:
-        show_model(found)
+        console.result(json.dumps(full_document(found), indent=2))
+        return
+    terminal = screen()
+    for line in model_lines(found, max(terminal.width, 40) if terminal.is_terminal else None):
+        console.result(line)
 
 
 @app.command()
@@ -425,16 +341,15 @@ def verify(
 
     `ugatit models verify flat2clay`
     """
-    from ugatit_cli.weights import catalog as catalog_module
+    from ugatit_cli.weights import catalog
 
-    chosen = catalog_module.catalog() if name is None else [catalog_module.known(name)]
+    chosen = [one for one in catalog.catalog() if one.folder is not None] if name is None else [catalog.known(name)]
     damaged = []
     for one in chosen:
-        if name is not None or one.folder is not None:
-            verdict = catalog_module.verify(one)
-            console.result(_verdict_line(verdict))
-            if verdict.damage:
-                damaged.append(verdict.known)
+        verdict = catalog.verify(one)
+        console.result(_verdict_line(verdict))
+        if verdict.damage:
+            damaged.append(verdict.known)
     if damaged:
         ways = dict.fromkeys(": ".join(one.next_step) for one in damaged if one.next_step[1])
         raise ModelError(f"damaged: {', '.join(one.name for one in damaged)}", "\n".join(ways))
@@ -465,18 +380,16 @@ def rm(
 
     `ugatit models rm my-model`
     """
-    from ugatit_cli.cli import console
-    from ugatit_cli.weights import catalog as catalog_module
-    from ugatit_cli.weights.catalog import known
+    from ugatit_cli.weights.catalog import known, removal, remove
 
-    planned = catalog_module.removal(known(name))
+    planned = removal(known(name))
     if planned.also:
         verb = "goes" if len(planned.also) == 1 else "go"
         console.note(f"the same files are known as {', '.join(planned.also)}, which {verb} with them")
     if not yes:
         _ask(planned)
     try:
-        freed = catalog_module.remove(planned, console.PlainTransfer())
+        freed = remove(planned, console.PlainTransfer())
     except KeyboardInterrupt:
         raise Interrupted(
             f"interrupted while {name} was removed", "`ugatit models` tells whether it is still there."
