@@ -1,11 +1,13 @@
-"""The catalog: what is known, what is here, and what is no longer what it was."""
+"""Names and the catalog: what `--model` means, what is here, and what is no longer what it was."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,10 +15,20 @@ from tests import tiny
 from tests.fetched import fetched, flip, stored, use_folders
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.weights import catalog, home
-from ugatit_cli.weights.catalog import Known, checkpoint_key, checkpoint_of, known, verify
+from ugatit_cli.weights.catalog import (
+    Known,
+    checkpoint_key,
+    checkpoint_of,
+    fetched_models,
+    known,
+    known_models,
+    resolve,
+    verify,
+)
 from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.folder import open_model
-from ugatit_cli.weights.home import BUNDLED, Receipt, store_path
+from ugatit_cli.weights.home import BUNDLED, Receipt, store_folder, store_path
+from ugatit_cli.weights.hub import HubId
 from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml, read_manifest
 
 COMMIT = "0123456789" * 4
@@ -181,13 +193,6 @@ def test_an_emptied_cache(cache: Path, model: Path) -> None:
         verify(one)
 
 
-def test_a_broken_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("weights.toml").write_text("schema = 1\n[models.x]\n")
-    monkeypatch.setenv("UGATIT_MANIFEST", "weights.toml")
-    with pytest.raises(ModelError, match=r"\[models\.x\] description: missing"):
-        catalog.catalog()
-
-
 @pytest.mark.parametrize(
     ("card", "licence"),
     [
@@ -208,6 +213,123 @@ def test_the_licence_on_a_card(cache: Path, model: Path, card: str, licence: str
 
 # --- Names ---------------------------------------------------------------------------------------------
 
+FOLDER, STORE, FETCHED = "a folder", "the store", "the Hub's cache"
+WINNERS = [
+    # Name, where there are models of that name, and the kind of source that wins.
+    ("flat2clay", (), "bundled"),
+    ("flat2clay", (FOLDER,), "bundled"),
+    ("flat2clay", (FOLDER, STORE), "store"),
+    ("./flat2clay", (FOLDER, STORE), "folder"),
+    ("cats", (FOLDER, FETCHED), "hub"),  # the manifest's
+    ("cats", (STORE, FETCHED), "store"),
+    ("mine", (STORE, FOLDER), "store"),
+    ("mine", (FOLDER,), "folder"),
+    ("with space", (FOLDER,), "folder"),
+    ("selfie2anime", (FOLDER,), "folder"),
+    ("selfie2anime", (STORE, FOLDER), "store"),
+    ("horse2zebra", (FOLDER,), "folder"),
+    ("ann/cats", (FETCHED,), "hub"),
+    ("ann/cats", (FOLDER, FETCHED), "folder"),
+    (f"ann/cats@{COMMIT}", (FETCHED,), "hub"),
+]
+
+
+@pytest.mark.parametrize(("name", "places", "kind"), WINNERS)
+def test_which_of_several_models_a_name_means(
+    cache: Path, model: Path, monkeypatch: pytest.MonkeyPatch, name: str, places: tuple[str, ...], kind: str
+) -> None:
+    """Whatever `resolve` says is what is shown, and what is used."""
+    hub_entry(monkeypatch, model)
+    if STORE in places:
+        stored(name.removeprefix("./"))
+    if FOLDER in places:
+        shutil.copytree(model, name)
+    if FETCHED in places:
+        fetched(cache, model, "ann/cats", COMMIT, PINNED)
+        fetched(cache, model, "ann/cats", COMMIT)
+    source, shown, used = resolve(name), known(name), find_model(name)
+    assert (source.kind, shown.kind, shown.folder) == (kind, kind, used.path)
+    assert source.path in (None, used.path)
+
+
+def test_where_it_could_be_fetched_from_is_known_even_if_it_is_here(model: Path) -> None:
+    shutil.copytree(model, "ann/cats")
+    stored("selfie2anime")
+    stored("mine")
+    assert resolve("ann/cats").origin == HubId("ann/cats")
+    assert resolve("selfie2anime").origin == read_manifest()["selfie2anime"]
+    assert resolve("mine").origin is resolve("made").origin is None
+
+
+@pytest.mark.parametrize("name", ["selfie2anime", "horse2zebra"])
+def test_a_folder_of_a_known_name_wins_only_with_a_model_in_it(model: Path, name: str) -> None:
+    """Whoever trains horse2zebra has a folder of pictures of that name."""
+    (Path(name) / "trainA").mkdir(parents=True)
+    assert resolve(name).kind == read_manifest()[name].source
+    shutil.copytree(model, Path(name) / "model")
+    assert (resolve(name).kind, find_model(name).path) == ("folder", Path(name) / "model")
+
+
+def test_folders_need_no_manifest_of_the_package(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ugatit_cli.weights.manifest.FILE", "nothing.toml")
+    assert find_model(model.name).path == Path(model.name)
+    with pytest.raises(ModelError, match="no model 'flat2clay'"):
+        find_model("flat2clay")
+
+
+def test_a_folder_below_the_home_folder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(model.parent))
+    monkeypatch.setenv("USERPROFILE", str(model.parent))
+    assert find_model("~/made").path == known("~/made").folder == model
+
+
+NOTHING = ["", "zzzz", "./nothing", "/nothing/at/all", "a b", "a/b/c", "me//clay", "me/clay/", "~/clay", "x" * 5000]
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_names_of_nothing(name: str) -> None:
+    for use in (resolve, known, find_model):
+        with pytest.raises(ModelError if name else UsageError) as caught:
+            use(name)
+        assert not name or repr(name) in caught.value.message
+        assert not name or str(store_folder()) in caught.value.message
+        assert "ugatit models" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("flat2cley", "flat2clay"),
+        ("minee", "mine"),
+        ("tester/b-cat", f"tester/a-cat@{COMMIT}"),
+        ("a-cat", f"tester/a-cat@{COMMIT}"),
+        ("testr", f"tester/a-cat@{COMMIT}"),
+        ("../x y", ""),
+    ],
+)
+def test_near_misses(cache: Path, model: Path, name: str, near: str) -> None:
+    stored("mine")
+    fetched(cache, model, "tester/a-cat", COMMIT, f"tester/a-cat@{COMMIT}")
+    checkpoint(cache, read_manifest()["selfie2anime"])
+    with pytest.raises(ModelError) as caught:
+        known(name)
+    assert (f"Did you mean {near}?" if near else "Known models: ") in caught.value.hint
+    assert [receipt.key for receipt in fetched_models()] == [f"tester/a-cat@{COMMIT}"]
+
+
+def test_a_store_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = os.stat
+
+    def refuse(path: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith(str(store_folder())):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert known_models() == sorted(read_manifest())
+    assert find_model("flat2clay").config.domain_b == "clay"
+
 
 def test_folders_and_files(model: Path) -> None:
     shutil.copytree(model, "run/model")
@@ -222,50 +344,6 @@ def test_folders_and_files(model: Path) -> None:
     assert (verdict.damage, verdict.unknown) == ((), ("config.json", "other.safetensors"))
     with pytest.raises(ModelError, match="no such file"):
         known("run/../..")
-
-
-def test_names_are_found_as_find_model_finds_them(model: Path) -> None:
-    shutil.copytree(model, "flat2clay")
-    shutil.copytree(model, "selfie2anime")
-    for name in ("flat2clay", "./flat2clay", "selfie2anime"):
-        assert known(name).folder == find_model(name).path
-    stored("selfie2anime")
-    assert known("selfie2anime").folder == find_model("selfie2anime").path == store_path("selfie2anime")
-
-
-def test_a_damaged_run(model: Path) -> None:
-    shutil.copytree(model, "run/model")
-    damage(Path("run/model"), "cut")
-    one = known("run")
-    assert (one.folder, one.state) == (Path("run/model"), "damaged")
-    assert "not a complete safetensors file" in one.problem
-    assert len(verify(one).damage) == 1
-
-
-def test_no_name(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(model)
-    with pytest.raises(UsageError, match="no name") as caught:
-        known("")
-    assert "ugatit models" in caught.value.hint
-    assert known(".").folder == Path()
-
-
-@pytest.mark.parametrize(("name", "near"), [("flat2cley", "flat2clay"), ("minee", "mine"), ("../x y", "")])
-def test_unknown_names(name: str, near: str) -> None:
-    stored("mine")
-    with pytest.raises(ModelError, match="no model") as caught:
-        known(name)
-    assert f"Did you mean {near}?" in caught.value.hint or not near
-
-
-def test_near_misses_among_fetched_models(cache: Path, model: Path) -> None:
-    fetched(cache, model, "tester/a", COMMIT)
-    with pytest.raises(ModelError, match="nothing fetched from the Hub as tester/b") as caught:
-        known("tester/b")
-    assert caught.value.hint == "Did you mean tester/a? If not, fetch it: ugatit fetch tester/b"
-    with pytest.raises(ModelError, match="no model 'a'") as caught:
-        known("a")
-    assert caught.value.hint.startswith("Did you mean tester/a? ")
 
 
 # --- Damage --------------------------------------------------------------------------------------------
@@ -365,10 +443,3 @@ def test_models_without_a_receipt_are_opened() -> None:
     assert (verdict.damage, verdict.checked, verdict.unknown) == ((), (), ("config.json", "model.safetensors"))
     flip(folder / "model.safetensors", offset=20)  # in its header
     assert verify(known("mine")).damage != ()
-
-
-def test_files_that_came_later_are_told_apart(model: Path) -> None:
-    folder = stored("mine")
-    shutil.copy(model / "discriminators.safetensors", folder)
-    verdict = verify(known("mine"))
-    assert (verdict.damage, verdict.unknown) == ((), ("discriminators.safetensors",))

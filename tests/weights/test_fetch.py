@@ -1,21 +1,38 @@
-"""What `ugatit fetch` is asked for: names of a manifest and Hub ids, other places, files that are here."""
+"""`find_model` and `ugatit fetch`: models of the Hub, the package and the user's disk; the authors' checkpoints."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import load_file
 
+import ugatit_cli
 from tests import tiny
+from tests.fetched import flip
 from tests.hub_client import Notes
-from tests.hub_server import HubServer
-from ugatit_cli.errors import ModelError, OutputError, UsageError
+from tests.hub_server import Fault, HubServer
+from tests.tensor_bundle_writer import write_bundle
+from tests.weights.test_tensorflow import random_variables, write
+from ugatit_cli.errors import ConfigError, ModelError, OutputError, UsageError
 from ugatit_cli.weights import fetch, home
-from ugatit_cli.weights.fetch import find_model
-from ugatit_cli.weights.home import BUNDLED, store_path
+from ugatit_cli.weights import hub as hub_module
+from ugatit_cli.weights.fetch import convert, find_model
+from ugatit_cli.weights.folder import open_model
+from ugatit_cli.weights.home import BUNDLED, home_folder, store_path
 from ugatit_cli.weights.hub_cache import digest_of
-from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml
+from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml, read_manifest
+from ugatit_cli.weights.official import ImportSettings
 
 
 @pytest.fixture
@@ -23,31 +40,43 @@ def model(tmp_path: Path) -> Path:
     return tiny.save(tmp_path / "model", discriminators=True)
 
 
+Know = Callable[..., None]
+
+
 @pytest.fixture
-def entry(hub: HubServer, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Entry:
+def know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Know:
+    """Makes these entries the user's manifest."""
+
+    def write(*entries: Entry) -> None:
+        path = tmp_path / "weights.toml"
+        path.write_text("\n".join(["schema = 1", *map(entry_toml, entries)]), encoding="utf-8")
+        monkeypatch.setenv("UGATIT_MANIFEST", str(path))
+
+    return write
+
+
+@pytest.fixture
+def entry(hub: HubServer, model: Path, know: Know) -> Entry:
     """A model on the Hub that the user's manifest knows."""
     commit = hub.add("me/clay", model)
     digests = {path.name: digest_of(path) for path in sorted(model.iterdir())}
     records = {name: FileRecord(digest.size, digest.sha256) for name, digest in digests.items()}
     made = Entry("clay", "Clay", ("flat", "clay"), 32, "MIT", "emoji", "hub", "me/clay", commit, records)
-    know(made, tmp_path, monkeypatch)
+    know(made)
     return made
-
-
-def know(entry: Entry, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "weights.toml").write_text("schema = 1\n\n" + entry_toml(entry), encoding="utf-8")
-    monkeypatch.setenv("UGATIT_MANIFEST", str(folder / "weights.toml"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_a_name(entry: Entry, model: Path) -> None:
+def test_a_name(hub: HubServer, entry: Entry, model: Path) -> None:
     fetched = fetch.fetch("clay", Notes())
     assert contents(fetched.path) == contents(model)
     assert fetched.path.name == entry.revision
+    asked = len(hub.requests)
     assert find_model("clay") == fetched
+    assert len(hub.requests) == asked
 
 
 def test_a_name_into_a_folder(entry: Entry, model: Path, tmp_path: Path) -> None:
@@ -72,10 +101,34 @@ def test_a_bundled_model(hub: HubServer, tmp_path: Path) -> None:
     assert hub.requests == []
 
 
-def test_a_model_of_the_users_own(hub: HubServer) -> None:
+def test_a_model_of_the_users_own(hub: HubServer, model: Path) -> None:
     tiny.save(store_path("mine"))
-    with pytest.raises(UsageError, match="mine is your own"):
-        fetch.fetch("mine", Notes())
+    for name in ("mine", str(model)):
+        with pytest.raises(UsageError, match="is your own"):
+            fetch.fetch(name, Notes())
+    assert hub.requests == []
+
+
+def test_a_hub_id_is_fetched_on_its_first_use(hub: HubServer, model: Path, tmp_path: Path) -> None:
+    first = hub.add("me/clay", model)
+    second = hub.add("me/clay", tiny.save(tmp_path / "newer", tiny.FULL))
+    notes = Notes()
+    assert find_model("me/clay", notes).config == tiny.FULL
+    assert find_model(f"me/clay@{first}", notes).config == tiny.LIGHT
+    assert notes.notes == [f"fetching me/clay at {second[:12]}", f"fetching me/clay@{first} at {first[:12]}"]
+
+
+def test_neither_a_folder_nor_a_hub_id(hub: HubServer) -> None:
+    with pytest.raises(ModelError, match=r"no folder me/clay here; http.* has no repository me/clay") as caught:
+        find_model("me/clay")
+    assert hub.url in caught.value.message
+
+
+def test_a_model_that_nobody_has_published_tells_how_to_make_it(hub: HubServer) -> None:
+    for use in (find_model, fetch.fetch, fetch.preview):
+        with pytest.raises(ModelError) as caught:
+            use("horse2zebra", Notes())
+        assert caught.value.hint == read_manifest()["horse2zebra"].instructions.strip()
     assert hub.requests == []
 
 
@@ -108,25 +161,18 @@ def test_from_a_folder(hub: HubServer, model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("entry")
-def test_from_a_folder_with_other_files(hub: HubServer, model: Path) -> None:
+@pytest.mark.parametrize("kind", ["other", "missing", "a link that leads out"])
+def test_from_a_folder_with_other_files(hub: HubServer, model: Path, tmp_path: Path, kind: str) -> None:
     path = model / "discriminators.safetensors"
-    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
-    with pytest.raises(ModelError, match=r"discriminators\.safetensors: expected .* bytes with sha256 .*, found"):
+    if kind == "other":
+        flip(path)
+    else:
+        path.rename(tmp_path / "elsewhere")
+        if kind == "a link that leads out":
+            path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ModelError) as caught:
         fetch.fetch("clay", Notes(), from_file=model)
-    path.unlink()
-    with pytest.raises(ModelError, match="can't be read"):
-        fetch.fetch("clay", Notes(), from_file=model)
-    assert not store_path("clay").exists()
-    assert hub.requests == []
-
-
-@pytest.mark.usefixtures("entry")
-def test_from_a_folder_whose_links_lead_out(hub: HubServer, model: Path, tmp_path: Path) -> None:
-    path = model / "model.safetensors"
-    path.rename(tmp_path / "elsewhere")
-    path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ModelError, match="a link that leads out of its folder"):
-        fetch.fetch("clay", Notes(), from_file=model)
+    assert caught.value.message.startswith(f"{path}: ")
     assert not store_path("clay").exists()
     assert hub.requests == []
 
@@ -144,11 +190,308 @@ def test_a_plan(hub: HubServer, entry: Entry, model: Path, tmp_path: Path) -> No
     assert fetch.preview("clay", Notes(), force=True).to_download == entry.download_size
 
 
-def test_a_manifest_that_promises_something_else(
-    entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_manifest_that_promises_something_else(entry: Entry, know: Know) -> None:
     wrong = {**entry.files, "config.json": FileRecord(10, "0" * 64)}
-    know(dataclasses.replace(entry, files=wrong), tmp_path, monkeypatch)
+    know(dataclasses.replace(entry, files=wrong))
     for call in (fetch.preview, fetch.fetch):
         with pytest.raises(ModelError, match=r"config\.json: expected 10 bytes, the Hub has"):
             call("clay", Notes())
+
+
+# --- Official checkpoints ------------------------------------------------------------------------------
+
+FOLDER = "UGATIT_light_cats_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing"
+INDEX = f"{FOLDER}/UGATIT.model-1000000.index"
+DATA = f"{FOLDER}/UGATIT.model-1000000.data-00000-of-00001"
+ENTRY = Entry(
+    name="cats",
+    description="Cats to dogs",
+    domains=("cat", "dog"),
+    image_size=64,
+    licence="not stated",
+    training_data="cats and dogs",
+    source="import",
+    repository="authors/weights",
+    files={INDEX: None, DATA: None},
+    instructions="Ask the authors, then: ugatit convert FOLDER --name cats",
+)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """The files of a checkpoint, as the authors have them."""
+    folder = tmp_path / "authors" / FOLDER
+    folder.mkdir(parents=True)
+    write(folder, random_variables("light"))
+    (folder / "UGATIT.model-1000000.meta").write_bytes(b"a graph that nobody needs")
+    return folder
+
+
+def files(checkpoint: Path) -> dict[str, bytes]:
+    return {f"{FOLDER}/{path.name}": path.read_bytes() for path in checkpoint.iterdir()}
+
+
+@pytest.fixture
+def published(hub: HubServer, checkpoint: Path, know: Know) -> str:
+    """The commit of the authors' repository, which the user's manifest knows."""
+    know(ENTRY)
+    return hub.add(ENTRY.repository, files(checkpoint))
+
+
+def test_a_checkpoint_is_fetched_and_converted_on_first_use(hub: HubServer, published: str, checkpoint: Path) -> None:
+    notes = Notes()
+    model = find_model("cats", notes)
+    assert model.path == store_path("cats")
+    assert (model.config.domain_a, model.config.domain_b, model.config.image_size) == ("cat", "dog", 64)
+    assert model.config.rho_smoothing
+    data = digest_of(checkpoint / "UGATIT.model-1000000.data-00000-of-00001")
+    assert model.provenance["sha256"] == data.sha256
+    assert model.provenance["repository"] == "authors/weights"
+    assert model.provenance["commit"] == published
+    assert any("nobody had verified it before" in note and data.sha256 in note for note in notes.notes)
+    assert hub.bytes_sent(".meta") == 0
+    receipt = home.load("cats")
+    assert receipt is not None
+    assert receipt.damage() == []
+    assert "isn't needed any more" in notes.notes[-1]
+    shutil.rmtree(notes.notes[-1].partition(": ")[2])
+    asked = len(hub.requests)
+    assert find_model("cats", Notes()) == model
+    assert fetch.fetch("cats", Notes()) == model
+    assert len(hub.requests) == asked
+
+
+def test_hashes_of_the_first_use_are_binding(hub: HubServer, published: str, checkpoint: Path) -> None:
+    find_model("cats", Notes())
+    changed = files(checkpoint)
+    changed[DATA] = changed[DATA][:-1] + bytes([changed[DATA][-1] ^ 1])
+    hub.add(ENTRY.repository, changed)
+    with pytest.raises(ModelError, match=r"expected sha256 .*, found .* on the Hub") as caught:
+        fetch.fetch("cats", Notes(), force=True)
+    assert digest_of(checkpoint / "UGATIT.model-1000000.data-00000-of-00001").sha256 in caught.value.message
+    assert caught.value.hint.endswith("ugatit models rm cats")
+    assert open_model(store_path("cats")).provenance["commit"] == published
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_hash_of_the_manifest_is_binding_from_the_start(published: str, checkpoint: Path, know: Know) -> None:
+    digest = digest_of(checkpoint / "UGATIT.model-1000000.data-00000-of-00001")
+    wrong = {INDEX: None, DATA: FileRecord(digest.size, "0" * 64)}
+    know(dataclasses.replace(ENTRY, files=wrong))
+    with pytest.raises(ModelError, match="expected sha256 000"):
+        find_model("cats", Notes())
+    assert not store_path("cats").exists()
+    right = {INDEX: None, DATA: FileRecord(digest.size, digest.sha256)}
+    know(dataclasses.replace(ENTRY, files=right, revision=published))
+    assert find_model("cats", Notes()).config.domain_a == "cat"
+
+
+@pytest.mark.usefixtures("published")
+def test_a_download_that_breaks_off_goes_on(hub: HubServer, checkpoint: Path) -> None:
+    size = (checkpoint / "UGATIT.model-1000000.data-00000-of-00001").stat().st_size
+    hub.fault(Fault("cut", file=".data-00000-of-00001", after=size // 2, times=1))
+    hub.fault(Fault("status", file=".data-00000-of-00001", status=503, method="GET"))
+    with pytest.raises(ModelError, match=r"authors/weights: .*data-00000-of-00001.*after "):
+        find_model("cats", Notes())
+    assert not store_path("cats").exists()
+    hub.heal()
+    assert find_model("cats", Notes()).config.domain_a == "cat"
+    assert hub.bytes_sent("data-00000") <= size * 1.05
+
+
+def test_two_checkpoints_of_one_folder_are_remembered_apart(hub: HubServer, checkpoint: Path, know: Know) -> None:
+    other = {name: name.replace("1000000", "2000000") for name in (INDEX, DATA)}
+    hub.add(ENTRY.repository, {other[name]: files(checkpoint)[name] for name in other})
+    second = dataclasses.replace(ENTRY, name="more", files=dict.fromkeys(other.values()))
+    find_model("cats", Notes())
+    know(ENTRY, second)
+    find_model("more", Notes())
+    assert all(fetch.known_hashes(ENTRY).values())
+
+
+def test_offline_it_says_so(hub: HubServer, published: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="cats are not on this machine, and HF_HUB_OFFLINE forbids") as caught:
+        find_model("cats", Notes())
+    assert ENTRY.instructions in caught.value.hint
+    assert published
+    assert hub.requests == []
+
+
+def test_an_index_that_is_none(hub: HubServer, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, know: Know) -> None:
+    know(ENTRY)
+    monkeypatch.setattr(fetch, "LARGEST_INDEX", 1000)
+    hub.add(ENTRY.repository, files(checkpoint))
+    with pytest.raises(ModelError, match="not the index of a U-GAT-IT checkpoint"):
+        find_model("cats", Notes())
+    assert hub.bytes_sent() == 0
+
+
+@pytest.mark.usefixtures("published")
+def test_several_at_once_convert_it_once(hub: HubServer, checkpoint: Path) -> None:
+    """Some by their first use, some by `ugatit fetch`: none finds that it exists already."""
+    hub.fault(Fault("drip", file=".data-00000-of-00001", chunk=30_000, delay=0.02))
+    said = [Notes() for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(find_model, "cats", said[0])
+        others = [pool.submit(fetch.fetch, "cats", notes) for notes in said[1:3]]
+        models = [job.result() for job in (first, *others, pool.submit(find_model, "cats", said[3]))]
+    assert len({model.path for model in models}) == 1
+    assert sum("converting" in note for notes in said for note in notes.notes) == 1
+    assert hub.bytes_sent(".data-") == len(files(checkpoint)[DATA])
+
+
+@pytest.mark.usefixtures("published")
+def test_a_store_that_others_fill_from_another_cache(hub: HubServer) -> None:
+    """The lock of the Hub's cache is another one then."""
+    notes = Notes()
+    with ThreadPoolExecutor(1) as pool:
+        with hub_module.waiting(home_folder() / "locks" / "cats", "", Notes()):
+            job = pool.submit(find_model, "cats", notes)
+            while not notes.notes:
+                time.sleep(0.01)
+            theirs = tiny.save(store_path("cats"))
+        assert job.result(timeout=60).path == theirs
+    assert notes.notes == ["another ugatit is installing cats; waiting for it"]
+    assert hub.requests == []
+
+
+def test_a_repository_that_is_gone_leaves_the_way_by_hand(hub: HubServer, know: Know) -> None:
+    for repository in (ENTRY.repository, ""):
+        know(dataclasses.replace(ENTRY, repository=repository, files=ENTRY.files if repository else {}))
+        with pytest.raises(ModelError) as caught:
+            find_model("cats", Notes())
+        assert ENTRY.instructions in caught.value.hint
+    assert hub.bytes_sent() == 0
+
+
+def test_a_repository_that_lacks_a_file(hub: HubServer, checkpoint: Path, know: Know) -> None:
+    know(ENTRY)
+    hub.add(ENTRY.repository, {INDEX: files(checkpoint)[INDEX]})
+    with pytest.raises(ModelError, match=r"authors/weights.* has no file .*data-00000") as caught:
+        find_model("cats", Notes())
+    assert caught.value.hint == ENTRY.instructions
+    assert not store_path("cats").exists()
+
+
+@pytest.mark.usefixtures("published")
+def test_a_plan_changes_nothing(hub: HubServer, checkpoint: Path) -> None:
+    plan = fetch.preview("cats", Notes())
+    sizes = {name: len(data) for name, data in files(checkpoint).items()}
+    assert [(file.name, file.size, file.here) for file in plan.files] == [
+        (INDEX, sizes[INDEX], False),
+        (DATA, sizes[DATA], False),
+    ]
+    assert plan.to_download == sizes[INDEX] + sizes[DATA]
+    assert plan.notes == (f"then converted to {store_path('cats')}",)
+    assert hub.bytes_sent() == 0
+    assert not store_path("cats").exists()
+    find_model("cats", Notes())
+    assert fetch.preview("cats", Notes()).to_download == 0
+
+
+@pytest.mark.parametrize("part", ["", "UGATIT.model-1000000.index", "UGATIT.model-1000000"])
+def test_from_the_users_disk(hub: HubServer, checkpoint: Path, tmp_path: Path, know: Know, part: str) -> None:  # fmt: skip  # noqa: E501
+    know(ENTRY)
+    model = fetch.fetch("cats", Notes(), from_file=checkpoint / part)
+    assert model.path == store_path("cats")
+    assert model.config.domain_b == "dog"
+    digest = digest_of(checkpoint / Path(DATA).name)
+    know(dataclasses.replace(ENTRY, files={INDEX: None, DATA: FileRecord(digest.size, digest.sha256)}))
+    fetch.fetch("cats", Notes(), to=tmp_path / "here", from_file=checkpoint / part)
+    flip(checkpoint / Path(DATA).name)
+    with pytest.raises(ModelError, match=rf"{digest.sha256}.* found"):
+        fetch.fetch("cats", Notes(), from_file=checkpoint / part, force=True)
+    assert hub.requests == []
+
+
+@pytest.mark.usefixtures("hub")
+def test_offline_with_the_checkpoint_in_the_cache(
+    published: str, monkeypatch: pytest.MonkeyPatch, know: Know
+) -> None:
+    fetch.fetch_checkpoint(ENTRY, Notes())
+    know(dataclasses.replace(ENTRY, revision=published))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert find_model("cats", Notes()).provenance["commit"] == published
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("tf_light_nosmooth_ch4_32", "UGATIT_light_tf_light_nosmooth_ch4_32_lsgan_4resblock_6dis_1_1_10_10_1000_sn"),
+        ("tf_full_ch8_32", "UGATIT_tf_full_ch8_32_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing"),
+    ],
+)
+@torch.inference_mode()
+def test_official_checkpoints_end_to_end(golden: Path, hub: HubServer, name: str, folder: str, know: Know) -> None:
+    """The authors' files from a repository to pictures as the official code makes them."""
+    source = golden / "tf" / folder
+    paths = {f"{folder}/{path.name}": path.read_bytes() for path in source.iterdir()}
+    hub.add(ENTRY.repository, paths)
+    wanted = {key: None for key in paths if ".index" in key or ".data-" in key}
+    know(dataclasses.replace(ENTRY, files=wanted, image_size=32))
+    model = ugatit_cli.load("cats", device="cpu", precision="fp32")
+    with np.load(golden / "tf" / f"{name}_io.npz") as file:
+        x = torch.from_numpy(file["input_nhwc"]).permute(0, 3, 1, 2)
+        expected = torch.from_numpy(file["generator_B.image_nhwc"])
+    image = model.generator("a2b")(x).image.permute(0, 2, 3, 1)
+    assert (image - expected).abs().max() <= 5e-5
+
+
+# --- Converting ----------------------------------------------------------------------------------------
+
+
+def test_a_converted_checkpoint(tmp_path: Path) -> None:
+    path, settings = tiny.save_official(tmp_path / "cats_0000100.pt"), ImportSettings(("cat", "dog"), image_size=64)
+    model, _ = convert(path, tmp_path / "out", settings)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    expected = {"imported_from": "cats_0000100.pt", "code": "official PyTorch code", "sha256": sha256}
+    assert model.provenance == expected
+    assert open_model(tmp_path / "out") == model
+    assert (model.config.domain_a, model.config.domain_b, model.config.image_size) == ("cat", "dog", 64)
+    with pytest.raises(OutputError):
+        convert(path, tmp_path / "out")
+    convert(path, tmp_path / "out", storage="fp16", overwrite=True)
+    for file in ("model.safetensors", "discriminators.safetensors"):
+        for name, tensor in load_file(tmp_path / "out" / file).items():
+            assert tensor.dtype == (torch.float16 if tensor.ndim > 1 else torch.float32), name
+
+
+@pytest.mark.parametrize("name", ["gone", "gone.pt", "gone/gone.pt", "gone.index", "gone.data-00000-of-00001", ""])
+def test_no_checkpoint_there(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / "folder" / name
+    with pytest.raises(ModelError) as caught:
+        convert(path, tmp_path / "out")
+    assert str(path) in caught.value.message
+
+
+@pytest.mark.parametrize("settings", [{"domains": ("a/b", "c")}, {"domains": ("a", "A")}, {"image_size": 30}])
+def test_settings_that_a_config_refuses(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        ImportSettings(**settings)
+
+
+def test_a_prefix_beside_other_files(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "model.pt", {})
+    with pytest.raises(ModelError, match=r"model\.pt\.index: not a U-GAT-IT checkpoint"):
+        convert(tmp_path / "model.pt", tmp_path / "out")
+
+
+def test_from_inside_the_checkpoint_and_into_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tiny.save_official(tmp_path / "x.pt")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(ModelError, match="TensorFlow"):
+        convert(Path(), tmp_path / "out")
+    model, _ = convert(checkpoint, Path())
+    assert model.path == tmp_path / "here"
+
+
+def test_the_target_is_checked_first(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "a.txt").touch()
+    with pytest.raises(OutputError):
+        convert(tmp_path / "no such checkpoint.pt", tmp_path / "taken")
