@@ -291,8 +291,8 @@ class Bench:
 
     def _translated(self, model: Model, pictures: Tensor, direction: Direction) -> Tensor:
         side = (self.options.size, self.options.size)
-        plan = Geometry(side, side, side)
-        found = model.translate_pixels(list(pictures.permute(0, 2, 3, 1).numpy()), direction, plan)
+        geometry = Geometry(side, side, side)
+        found = model.translate_pixels(list(pictures.permute(0, 2, 3, 1).numpy()), direction, geometry)
         return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 import ugatit_cli
 from benchmarks.common import machine, report
-from ugatit_cli.pictures import geometry
+from ugatit_cli.pictures.geometry import SizeOptions, plan_geometry
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.translation.model import Model
 from ugatit_cli.translation.passes import Batching
@@ -47,14 +47,14 @@ def make_pictures(folder: Path, count: int) -> list[Path]:
 
 def network_rate(model: Model, count: int) -> float:
     """Pictures per second of the network alone on pixels in memory."""
-    plan = geometry.plan_geometry((SIDE, SIDE), model.config, geometry.SizeOptions())
-    width, height = plan.network
+    geometry = plan_geometry((SIDE, SIDE), model.config, SizeOptions())
+    width, height = geometry.network
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     batch = [pixels] * Batching(model.device).size(width * height)
-    model.translate_pixels(batch, "a2b", plan)
+    model.translate_pixels(batch, "a2b", geometry)
     start = time.perf_counter()
     for _ in range(-(-count // len(batch))):
-        model.translate_pixels(batch, "a2b", plan)
+        model.translate_pixels(batch, "a2b", geometry)
     return -(-count // len(batch)) * len(batch) / (time.perf_counter() - start)
 
 

@@ -61,12 +61,12 @@ def attention(
     *,
     logits: tuple[float, float] = (0, 0),
     grid: Grid | None = None,
-    plan: Geometry | None = None,
+    geometry: Geometry | None = None,
 ) -> AttentionMap:
     """A map of a picture that its cells cover exactly."""
     array = np.asarray(values, np.float32)
     height, width = array.shape
-    return AttentionMap(name, array, logits, grid or Grid(4, 2), plan or whole(4 * width, 4 * height))
+    return AttentionMap(name, array, logits, grid or Grid(4, 2), geometry or whole(4 * width, 4 * height))
 
 
 # --- Normalised ----------------------------------------------------------------------------------------
@@ -150,11 +150,11 @@ def test_what_lies_in_the_padding_sets_no_scale() -> None:
     values = np.zeros((8, 8), np.float32)
     values[0], values[7] = -90, 90  # rows 0 to 3 and 28 to 31 of a picture that has 8 to 23
     values[3, 5] = 1
-    one = attention(values, plan=Geometry((32, 16), (32, 32), (32, 16)))
+    one = attention(values, geometry=Geometry((32, 16), (32, 32), (32, 16)))
     assert one.span == (0, 1)
     assert (one.over_picture().min(), one.over_picture().max()) == (0, pytest.approx(1, abs=0.3))
     values[3, 5] = 0
-    assert attention(values, plan=Geometry((32, 16), (32, 32), (32, 16))).flat
+    assert attention(values, geometry=Geometry((32, 16), (32, 32), (32, 16))).flat
 
 
 # --- What the classifiers say --------------------------------------------------------------------------
@@ -198,18 +198,18 @@ def test_a_cell_lights_up_its_own_place(
     size: Size, name: MapName, cell: tuple[int, int], wanted: Size | None
 ) -> None:
     config = dataclasses.replace(LIGHT, local_layers=3, global_layers=4, dialect="tensorflow")
-    plan = plan_geometry(size, config, SizeOptions("native"))
+    geometry = plan_geometry(size, config, SizeOptions("native"))
     grid = grid_of(config, name)
-    height, width = (cells_of(config, name, side) for side in reversed(plan.network))
+    height, width = (cells_of(config, name, side) for side in reversed(geometry.network))
     values = np.zeros((height, width), np.float32)
     row, column = cell[0] % height, cell[1] % width
     values[row, column] = 1
-    one = attention(values, name, grid=grid, plan=plan)
+    one = attention(values, name, grid=grid, geometry=geometry)
     assume(not one.flat)  # as it is where that cell is in the padding
     heat = one.over_picture(wanted)
     across, down = wanted or size
     assert heat.shape == (down, across)
-    left, top = ((outer - inner) // 2 for outer, inner in zip(plan.network, size, strict=True))
+    left, top = ((outer - inner) // 2 for outer, inner in zip(geometry.network, size, strict=True))
     x = left + (np.arange(across) + 0.5) / across * size[0]
     y = top + (np.arange(down) + 0.5) / down * size[1]
     expected = tent(y, grid.centres(height), row)[:, None] * tent(x, grid.centres(width), column)
@@ -218,10 +218,10 @@ def test_a_cell_lights_up_its_own_place(
 
 def test_padding_is_cut_off() -> None:
     # 18 pixels are padded to 20 by one at either side, 5 cells: the first one's centre lies at pixel 1.
-    plan = plan_geometry((18, 18), LIGHT, SizeOptions("native"))
+    geometry = plan_geometry((18, 18), LIGHT, SizeOptions("native"))
     values = np.zeros((5, 5))
     values[:, 0] = 1
-    heat = attention(values, plan=plan).over_picture()
+    heat = attention(values, geometry=geometry).over_picture()
     assert heat.shape == (18, 18)
     np.testing.assert_allclose(heat[0, :7], [1, 0.875, 0.625, 0.375, 0.125, 0, 0])
 
@@ -229,8 +229,8 @@ def test_padding_is_cut_off() -> None:
 def test_a_picture_that_was_scaled_and_one_that_was_squashed() -> None:
     values = np.zeros((64, 64))
     values[16:32, 32:48] = 1  # a quarter of the height and of the width
-    plan = plan_geometry((1000, 300), LIGHT, SizeOptions("squash", output="100x60"))
-    heat = attention(values, plan=plan).over_picture()
+    geometry = plan_geometry((1000, 300), LIGHT, SizeOptions("squash", output="100x60"))
+    heat = attention(values, geometry=geometry).over_picture()
     assert heat.shape == (60, 100)
     rows, columns = np.nonzero(heat > 0.5)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (15, 29, 50, 74)
@@ -307,7 +307,7 @@ def test_a_bright_spot_is_where_the_map_says(dialect: Dialect) -> None:
     x[:, :, 34:38, 78:82] = 1
     heatmap = discriminator(x).heatmap
     assert heatmap is not None
-    one = attention(heatmap[0, 0].detach(), "local", grid=grid_of(config, "local"), plan=whole(128, 96))
+    one = attention(heatmap[0, 0].detach(), "local", grid=grid_of(config, "local"), geometry=whole(128, 96))
     heat = one.over_picture()
     rows, columns = (np.arange(side) + 0.5 for side in heat.shape)
     total = heat.sum()

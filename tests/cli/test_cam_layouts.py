@@ -32,12 +32,12 @@ def test_raw_is_what_the_networks_return(cam: Command, network: Model, size: tup
     picture(*size).save("a.png")
     assert cam("a.png", "--layout", "raw", "--direction", "b2a").code == 0
     found = document("attention/a.json")
-    plan = plan_geometry(size, network.config, SizeOptions())
+    geometry = plan_geometry(size, network.config, SizeOptions())
     left, top, width, height = found["picture_in_network"]
-    assert found["network_size"] == list(plan.network)
-    assert (width, height) == plan.scaled
-    assert (left, top) == ((plan.network[0] - width) // 2, (plan.network[1] - height) // 2)
-    pixels = prepare(Frame(picture(*size), None), plan, (255, 255, 255))
+    assert found["network_size"] == list(geometry.network)
+    assert (width, height) == geometry.scaled
+    assert (left, top) == ((geometry.network[0] - width) // 2, (geometry.network[1] - height) // 2)
+    pixels = prepare(Frame(picture(*size), None), geometry, (255, 255, 255))
     x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
     with torch.inference_mode():
         generated = network.generator("b2a")(x)
@@ -57,7 +57,7 @@ def test_raw_is_what_the_networks_return(cam: Command, network: Model, size: tup
         np.testing.assert_allclose(chances, wanted.numpy(), rtol=1e-4, atol=1e-6)
         assert entry["probability_of"] == ("clay" if name == "generator" else "real")
         last = entry["cells"]["first_centre"] + entry["cells"]["stride"] * (entry["shape"][1] - 1)
-        assert plan.network[0] - entry["cells"]["stride"] <= last < plan.network[0]
+        assert geometry.network[0] - entry["cells"]["stride"] <= last < geometry.network[0]
     assert (found["source"], found["target"], found["direction"]) == ("clay", "flat", "b2a")
 
 

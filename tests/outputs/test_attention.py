@@ -46,15 +46,15 @@ ALL = MAPS
 SIZE = (24, 20)
 
 
-def ramp(name: MapName, plan: Geometry, low: float = 0.0, high: float = 2.0) -> AttentionMap:
+def ramp(name: MapName, geometry: Geometry, low: float = 0.0, high: float = 2.0) -> AttentionMap:
     """A map that rises from left to right."""
-    width, height = (side // grid_of(tiny.LIGHT, name).stride for side in plan.network)
+    width, height = (side // grid_of(tiny.LIGHT, name).stride for side in geometry.network)
     values = np.broadcast_to(np.linspace(low, high, width, dtype=np.float32), (height, width))
-    return AttentionMap(name, values, (0.5, -0.25), grid_of(tiny.LIGHT, name), plan)
+    return AttentionMap(name, values, (0.5, -0.25), grid_of(tiny.LIGHT, name), geometry)
 
 
-def maps_of(plan: Geometry, names: Sequence[MapName] = ALL) -> Maps:
-    return {name: ramp(name, plan) for name in names}
+def maps_of(geometry: Geometry, names: Sequence[MapName] = ALL) -> Maps:
+    return {name: ramp(name, geometry) for name in names}
 
 
 def make_done(
@@ -65,10 +65,10 @@ def make_done(
     alpha: Image.Image | None = None,
     maps: Sequence[Maps] | None = None,
     captions: Sequence[str] = (),
-    plan: Geometry | None = None,
+    geometry: Geometry | None = None,
 ) -> Done:
     """A picture after the networks, which gave noise."""
-    plan = plan or plan_geometry(size, tiny.LIGHT, SizeOptions())
+    geometry = geometry or plan_geometry(size, tiny.LIGHT, SizeOptions())
     sources = tuple(Frame(picture(*size, seed=seed), alpha) for seed in range(frames))
     durations = tuple(range(100, 100 + 10 * frames, 10)) if frames > 1 else ()
     read = Picture(sources, "PNG", durations, 0 if frames > 1 else None, None, False)
@@ -76,9 +76,9 @@ def make_done(
     return Done(
         Job(Path("in/cat.png"), outputs[0], tuple(outputs) if len(outputs) > 1 else ()),
         replace(read, frames=()),
-        plan,
-        [np.asarray(picture(*plan.network, seed=100 + seed)) for seed in range(frames)],
-        [maps_of(plan)] * frames if maps is None else maps,
+        geometry,
+        [np.asarray(picture(*geometry.network, seed=100 + seed)) for seed in range(frames)],
+        [maps_of(geometry)] * frames if maps is None else maps,
         FileOptions(),
         [alpha] * frames,
         sources,
@@ -153,14 +153,14 @@ def test_the_shown_name_has_no_path() -> None:
 )
 def test_remarks_on_maps_that_mislead(low: float, high: float, said: str) -> None:
     values = np.array([[low, high]], np.float32)
-    plan = plan_geometry(SIZE, tiny.LIGHT, SizeOptions())
-    assert remark(AttentionMap("generator", values, (0, 0), grid_of(tiny.LIGHT, "generator"), plan)) == said
+    geometry = plan_geometry(SIZE, tiny.LIGHT, SizeOptions())
+    assert remark(AttentionMap("generator", values, (0, 0), grid_of(tiny.LIGHT, "generator"), geometry)) == said
 
 
 def test_a_map_is_flat_where_all_frames_are() -> None:
-    plan = plan_geometry(SIZE, tiny.LIGHT, SizeOptions())
-    flat: Maps = {"generator": ramp("generator", plan, 1, 1), "local": ramp("local", plan, 1, 1)}
-    risen: Maps = {"generator": ramp("generator", plan, 1, 2), "local": ramp("local", plan, 1, 1)}
+    geometry = plan_geometry(SIZE, tiny.LIGHT, SizeOptions())
+    flat: Maps = {"generator": ramp("generator", geometry, 1, 1), "local": ramp("local", geometry, 1, 1)}
+    risen: Maps = {"generator": ramp("generator", geometry, 1, 2), "local": ramp("local", geometry, 1, 1)}
     assert flat_maps([flat]) == ("generator", "local")
     assert flat_maps([flat, risen]) == ("local",)
 
@@ -181,10 +181,10 @@ def test_the_legend_explains_the_scale() -> None:
 
 def test_which_pictures_are_too_small() -> None:
     config = replace(tiny.LIGHT, local_layers=4, global_layers=5)
-    plan = Geometry((20, 20), (20, 20), (20, 20))
-    assert "12 pixels" in too_small(config, "local", plan)
-    assert "24 pixels" in too_small(config, "global", plan)
-    assert "tiles of 16 pixels" in too_small(config, "global", replace(plan, tile=16))
+    geometry = Geometry((20, 20), (20, 20), (20, 20))
+    assert "12 pixels" in too_small(config, "local", geometry)
+    assert "24 pixels" in too_small(config, "global", geometry)
+    assert "tiles of 16 pixels" in too_small(config, "global", replace(geometry, tile=16))
 
 
 def test_what_a_model_cannot_show() -> None:
@@ -295,13 +295,15 @@ def test_a_panel_of_some_maps(drawer: Drawer) -> None:
 
 def test_a_panel_says_what_is_flat_and_what_is_too_small(drawer: Drawer) -> None:
     done = make_done()
-    done.maps = [{"generator": ramp("generator", done.plan, 3, 3), "local": ramp("local", done.plan, 90, 90.1)}]
+    done.maps = [
+        {"generator": ramp("generator", done.geometry, 3, 3), "local": ramp("local", done.geometry, 90, 90.1)}
+    ]
     drawn = Panel(SUBJECT, ALL).draw(done)
     assert drawn.flat == ("generator",)
     (cells,) = drawer.cells
     assert (cells[1].note, cells[1].picture) == (FLAT, done.inputs[0])
     assert cells[3].note == NEARLY_FLAT
-    assert (cells[4].note, cells[4].picture) == (too_small(tiny.LIGHT, "global", done.plan), None)
+    assert (cells[4].note, cells[4].picture) == (too_small(tiny.LIGHT, "global", done.geometry), None)
 
 
 def test_an_animated_panel(drawer: Drawer) -> None:
@@ -315,9 +317,9 @@ def test_an_animated_panel(drawer: Drawer) -> None:
 
 
 def test_panels_show_small_pictures_larger() -> None:
-    plan = plan_geometry((20, 10), tiny.LIGHT, SizeOptions())
-    assert Panel(SUBJECT, ALL).resized(plan) == plan
-    assert Panel(SUBJECT, ALL, shown=True).resized(plan) == replace(plan, output=(160, 80))
+    geometry = plan_geometry((20, 10), tiny.LIGHT, SizeOptions())
+    assert Panel(SUBJECT, ALL).resized(geometry) == geometry
+    assert Panel(SUBJECT, ALL, shown=True).resized(geometry) == replace(geometry, output=(160, 80))
     large = plan_geometry((3000, 1500), tiny.LIGHT, SizeOptions())
     assert Panel(SUBJECT, ALL, shown=True).resized(large).output == (drawing.MAX_SHOWN, drawing.MAX_SHOWN // 2)
 
@@ -359,7 +361,7 @@ def test_an_overlay_keeps_transparency() -> None:
 
 def test_an_overlay_of_a_flat_map_is_the_picture() -> None:
     done = make_done()
-    done.maps = [{"generator": ramp("generator", done.plan, 1, 1)}]
+    done.maps = [{"generator": ramp("generator", done.geometry, 1, 1)}]
     drawn = Overlay(SUBJECT, ("generator",), Style(alpha=1)).draw(done)
     assert opened(drawn.files[0]).frames[0].rgb == picture(*SIZE)
     assert drawn.flat == ("generator",)
@@ -368,7 +370,7 @@ def test_an_overlay_of_a_flat_map_is_the_picture() -> None:
 def test_animated_overlays_and_heatmaps() -> None:
     for kind in (Overlay, Heatmap):
         done = make_done(("a.png", "b.png"), frames=2)
-        done.maps = [maps_of(done.plan), {name: ramp(name, done.plan, 2, 0) for name in MAPS}]
+        done.maps = [maps_of(done.geometry), {name: ramp(name, done.geometry, 2, 0) for name in MAPS}]
         for data in kind(SUBJECT, ("generator", "local"), Style(alpha=1)).draw(done).files:
             result = opened(data)
             assert (result.durations, result.loop, len(result.frames)) == ((100, 110), 0, 2)
@@ -390,7 +392,7 @@ def test_a_heatmap_is_the_colours_with_a_scale(drawer: Drawer) -> None:
 @pytest.mark.parametrize("layout", ["overlay", "heatmap", "raw"])
 def test_a_map_that_is_not_there(layout: Layout) -> None:
     done = make_done(("a", "b", "c"))
-    done.maps = [maps_of(done.plan, ("generator", "local"))]
+    done.maps = [maps_of(done.geometry, ("generator", "local"))]
     with pytest.raises(PictureError, match=r"^in/cat.png: no global map: too small for the global dis") as raised:
         LAYOUTS[layout](SUBJECT, ALL).draw(done)
     assert "--maps generator" in raised.value.hint
@@ -460,7 +462,7 @@ def test_raw_numbers() -> None:
 
 def test_raw_numbers_of_an_animation() -> None:
     done = make_done(("cat.json", "cat.global.npy"), frames=3)
-    done.maps = [{"global": ramp("global", done.plan, 0, high)} for high in (1, 2, 3)]
+    done.maps = [{"global": ramp("global", done.geometry, 0, high)} for high in (1, 2, 3)]
     tops = [maps["global"].span[1] for maps in done.maps]  # padding doesn't count
     drawn = Raw(SUBJECT, ("global",)).draw(done)
     document = strict(drawn.files[0])
@@ -475,7 +477,7 @@ def test_raw_numbers_of_an_animation() -> None:
 
 def test_raw_numbers_that_are_none() -> None:
     done = make_done(("cat.json", "cat.generator.npy"))
-    one = ramp("generator", done.plan)
+    one = ramp("generator", done.geometry)
     done.maps = [
         {"generator": replace(one, values=np.full((8, 10), np.nan, np.float32), logits=(math.inf, math.nan))}
     ]

@@ -12,8 +12,8 @@ from PIL import Image
 
 from tests.helpers import pixels
 from ugatit_cli.outputs.base import Done, Drawing, FileOptions, Translation
-from ugatit_cli.pictures import geometry, reading
-from ugatit_cli.pictures.geometry import WHITE, Geometry
+from ugatit_cli.pictures import reading
+from ugatit_cli.pictures.geometry import WHITE, Geometry, from_network
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.reading import Frame, Picture
 
@@ -33,14 +33,14 @@ CLEAR = Frame(Image.new("RGB", SIZE, "red"), half_clear())
 
 
 def done(
-    *frames: Frame, output: str | None = "b.png", files: FileOptions | None = None, plan: Geometry = PLAN
+    *frames: Frame, output: str | None = "b.png", files: FileOptions | None = None, geometry: Geometry = PLAN
 ) -> Done:
     """After the networks, which gave noise."""
     count = len(frames)
     return Done(
         Job(Path("a.png"), None if output is None else Path(output)),
         Picture((), "PNG", (100, 150) if count > 1 else (), 0 if count > 1 else None, (300.0, 300.0)),
-        plan,
+        geometry,
         [pixels(16, 16, seed) for seed in range(count)],
         [{}] * count,
         files or FileOptions(),
@@ -57,7 +57,7 @@ def opened(data: bytes) -> Image.Image:
 
 
 def test_the_translation_is_cut_out_and_has_the_results_size() -> None:
-    (frame,) = done(RED, plan=dataclasses.replace(PLAN, output=SIZE)).frames
+    (frame,) = done(RED, geometry=dataclasses.replace(PLAN, output=SIZE)).frames
     assert frame.alpha is None
     np.testing.assert_array_equal(np.asarray(frame.rgb), pixels(16, 16)[6:10, 4:12])
     assert done(RED).frames[0].rgb.size == (16, 8)
@@ -77,7 +77,7 @@ def test_what_the_networks_looked_at() -> None:
     assert looked_at.size == result.size == (16, 8)
     assert (looked_at.getpixel((1, 4)), looked_at.getpixel((14, 4))) == ((0, 0, 255), (255, 0, 0))
     # What left the generator, not what transparency and its rounding make of it.
-    assert result.tobytes() == geometry.from_network(one.pixels[0], one.plan).tobytes()
+    assert result.tobytes() == from_network(one.pixels[0], one.geometry).tobytes()
     assert done(RED).translations[0].tobytes() == done(RED).frames[0].rgb.tobytes()
 
 

@@ -31,23 +31,23 @@ def noise(size: Size, seed: int = 0) -> Image.Image:
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
 
-def bump(name: MapName, plan: Geometry, high: float = 1.0) -> AttentionMap:
+def bump(name: MapName, geometry: Geometry, high: float = 1.0) -> AttentionMap:
     """A map with a single cell that differs."""
-    width, height = (side // grid_of(tiny.LIGHT, name).stride for side in plan.network)
+    width, height = (side // grid_of(tiny.LIGHT, name).stride for side in geometry.network)
     values = np.zeros((height, width), np.float32)
     values[height // 2, width // 4] = high
-    return AttentionMap(name, values, (1.0, 0.25), grid_of(tiny.LIGHT, name), plan)
+    return AttentionMap(name, values, (1.0, 0.25), grid_of(tiny.LIGHT, name), geometry)
 
 
 def make_done(size: Size, *, frames: int = 1, alpha: Image.Image | None = None, output: str = "cat.png") -> Done:
-    plan = plan_geometry(size, tiny.LIGHT, SizeOptions())
+    geometry = plan_geometry(size, tiny.LIGHT, SizeOptions())
     durations = (100,) * frames if frames > 1 else ()
     picture = Picture(tuple(Frame(noise(size, n), alpha) for n in range(frames)), "PNG", durations, 0, None, False)
-    maps: Maps = {name: bump(name, plan) for name in MAPS}
-    pixels = [np.asarray(noise(plan.network, 100 + n)) for n in range(frames)]
+    maps: Maps = {name: bump(name, geometry) for name in MAPS}
+    pixels = [np.asarray(noise(geometry.network, 100 + n)) for n in range(frames)]
     job = Job(Path("cat.png"), Path(output))
     known, alphas = replace(picture, frames=()), [alpha] * frames
-    return Done(job, known, plan, pixels, [maps] * frames, FileOptions(), alphas, picture.frames)
+    return Done(job, known, geometry, pixels, [maps] * frames, FileOptions(), alphas, picture.frames)
 
 
 def preview_of(done: Done, drawing: Drawing | None = None, maps: tuple[MapName, ...] = MAPS) -> Preview:
@@ -79,7 +79,7 @@ def test_results_are_those_of_the_drawing() -> None:
         assert (drawn.files, drawn.size, drawn.flat) == (plain.files, plain.size, plain.flat)
         assert plain.preview is None
         assert previewed.spans is drawing.spans
-        assert previewed.resized(done.plan) == drawing.resized(done.plan)
+        assert previewed.resized(done.geometry) == drawing.resized(done.geometry)
         assert previewed.sees_source
         for name in ("cat.png", "cat.generator.png"):
             assert previewed.outputs(Path(name)) == drawing.outputs(Path(name))
@@ -110,7 +110,7 @@ def test_large_pictures_are_shown_smaller(size: Size, shown: Size) -> None:
 
 def test_pictures_are_as_large_as_the_result() -> None:
     done = make_done((30, 20))
-    done.plan = replace(done.plan, output=(90, 60))
+    done.geometry = replace(done.geometry, output=(90, 60))
     preview = preview_of(done)
     assert opened(preview.before).size == opened(preview.after).size == (90, 60)
 
@@ -148,7 +148,7 @@ def test_layers() -> None:
     for layer in layers:
         one = done.maps[0][layer.name]  # type: ignore[index]
         colours = opened(layer.colours)
-        assert colours.size == one.plan.scaled
+        assert colours.size == one.geometry.scaled
         assert difference(colours, colormaps.coloured(one.over_picture(colours.size), "viridis")) < 4
 
 
@@ -160,16 +160,16 @@ def test_the_domain_is_that_of_the_direction() -> None:
 
 def test_colours_are_small() -> None:
     done = make_done((2000, 1000))
-    done.plan = replace(done.plan, scaled=(512, 256), network=(512, 256))
+    done.geometry = replace(done.geometry, scaled=(512, 256), network=(512, 256))
     done.pixels = [np.asarray(noise((512, 256)))]
-    done.maps = [{"generator": bump("generator", done.plan)}]
+    done.maps = [{"generator": bump("generator", done.geometry)}]
     (layer,) = preview_of(done, maps=("generator",)).layers
     assert opened(layer.colours).size == (HEAT, HEAT // 2)
 
 
 def test_a_map_that_is_nearly_flat_is_called_so() -> None:
     done = make_done((24, 20))
-    one = bump("generator", done.plan)
+    one = bump("generator", done.geometry)
     done.maps = [{"generator": replace(one, values=np.asarray(90 + one.values / 100, np.float32))}]
     (layer,) = preview_of(done, maps=("generator",)).layers
     assert layer.colours
@@ -179,11 +179,13 @@ def test_a_map_that_is_nearly_flat_is_called_so() -> None:
 
 def test_what_has_no_colours_says_why() -> None:
     done = make_done((24, 20))
-    done.maps = [{"generator": bump("generator", done.plan, 0.0), "local": bump("local", done.plan)}]
+    done.maps = [{"generator": bump("generator", done.geometry, 0.0), "local": bump("local", done.geometry)}]
     flat, local, small = preview_of(done).layers
     assert flat == Layer("generator", "generator attention", "before", b"", FLAT)
     assert local.colours
-    assert small == Layer("global", "global discriminator", "after", b"", too_small(tiny.LIGHT, "global", done.plan))
+    assert small == Layer(
+        "global", "global discriminator", "after", b"", too_small(tiny.LIGHT, "global", done.geometry)
+    )
 
 
 def test_no_attention_at_all() -> None:

@@ -47,40 +47,42 @@ tiles = st.none() | st.just(0) | st.integers(16, 512).map(lambda n: 4 * n)
 
 @given(sizes, image_sizes, fits, tiles)
 def test_a_light_network_gets_what_it_can_take(size: tuple[int, int], side: int, fit: Fit, tile: int | None) -> None:
-    plan = plan_geometry(size, ModelConfig(image_size=side), SizeOptions(fit, tile))
-    assert plan.output == size
-    for inner, outer in zip(plan.scaled, plan.network, strict=True):
+    geometry = plan_geometry(size, ModelConfig(image_size=side), SizeOptions(fit, tile))
+    assert geometry.output == size
+    for inner, outer in zip(geometry.scaled, geometry.network, strict=True):
         assert outer % 4 == 0
         assert outer >= MIN_SIDE
         assert 1 <= inner <= outer
         # No more padding than that takes.
         assert outer == MIN_SIDE or outer - inner < 4
-    assert plan.tile == 0 or (plan.tile >= 64 and plan.tile % 4 == 0 and max(plan.network) > plan.tile)
+    assert geometry.tile == 0 or (
+        geometry.tile >= 64 and geometry.tile % 4 == 0 and max(geometry.network) > geometry.tile
+    )
     if tile == 0:
-        assert plan.tile == 0
+        assert geometry.tile == 0
 
 
 @given(sizes, image_sizes, fits)
 def test_a_full_network_gets_squares_of_its_size_only(size: tuple[int, int], side: int, fit: Fit) -> None:
-    plan = plan_geometry(size, ModelConfig(image_size=side, variant="full"), SizeOptions(fit))
-    assert plan.output == size
-    assert all(inner <= outer for inner, outer in zip(plan.scaled, plan.network, strict=True))
-    if plan.network == (side, side):
-        assert plan.tile == 0
+    geometry = plan_geometry(size, ModelConfig(image_size=side, variant="full"), SizeOptions(fit))
+    assert geometry.output == size
+    assert all(inner <= outer for inner, outer in zip(geometry.scaled, geometry.network, strict=True))
+    if geometry.network == (side, side):
+        assert geometry.tile == 0
     else:
         assert fit == "native"
-        assert plan.tile == side
-        assert min(plan.network) >= side
+        assert geometry.tile == side
+        assert min(geometry.network) >= side
     if fit == "native":
-        assert plan.scaled == size
+        assert geometry.scaled == size
 
 
 @given(sizes, image_sizes, st.booleans())
 def test_aspect_is_kept_within_a_pixel(size: tuple[int, int], side: int, light: bool) -> None:
     config = ModelConfig(image_size=side, variant="light" if light else "full")
-    plan = plan_geometry(size, config, SizeOptions())
-    width, height = plan.scaled
-    factor = max(plan.scaled) / max(size)
+    geometry = plan_geometry(size, config, SizeOptions())
+    width, height = geometry.scaled
+    factor = max(geometry.scaled) / max(size)
     assert abs(width - max(1, size[0] * factor)) <= 1
     assert abs(height - max(1, size[1] * factor)) <= 1
 
@@ -97,20 +99,20 @@ def test_light_models_scale_the_short_side_full_ones_the_long_side(size: tuple[i
 @given(sizes)
 def test_squash_is_the_papers_square(size: tuple[int, int]) -> None:
     for config in (LIGHT, FULL):
-        plan = plan_geometry(size, config, SizeOptions("squash"))
-        assert plan == Geometry((256, 256), (256, 256), size)
+        geometry = plan_geometry(size, config, SizeOptions("squash"))
+        assert geometry == Geometry((256, 256), (256, 256), size)
 
 
 @pytest.mark.parametrize("size", [(1, 10_000), (10_000, 1), (1, MAX_SIDE), (3, 50_000)])
 def test_an_extreme_aspect_stays_small(size: tuple[int, int]) -> None:
-    plan = plan_geometry(size, LIGHT, SizeOptions())
-    assert max(plan.network) == MAX_ASPECT * 256
-    assert min(plan.network) == MIN_SIDE
+    geometry = plan_geometry(size, LIGHT, SizeOptions())
+    assert max(geometry.network) == MAX_ASPECT * 256
+    assert min(geometry.network) == MIN_SIDE
 
 
 def test_native_strips_are_not_padded_to_a_tile() -> None:
-    plan = plan_geometry((10, 240_000), LIGHT, SizeOptions("native"))
-    assert plan == Geometry((10, 240_000), (16, 240_000), (10, 240_000), TILE_SIDE)
+    geometry = plan_geometry((10, 240_000), LIGHT, SizeOptions("native"))
+    assert geometry == Geometry((10, 240_000), (16, 240_000), (10, 240_000), TILE_SIDE)
 
 
 def test_native_pictures_are_tiled_above_a_fixed_size() -> None:
@@ -198,8 +200,8 @@ def test_a_full_model_takes_tiles_of_its_own_size_only(fit: Fit, tile: int) -> N
 def test_what_a_full_model_does_take(fit: Fit, tile: int | None) -> None:
     options = SizeOptions(fit, tile)
     check_options(FULL, options)
-    plan = plan_geometry((600, 400), FULL, options)
-    assert (plan.tile or plan.network[0], plan.tile or plan.network[1]) == (256, 256)
+    geometry = plan_geometry((600, 400), FULL, options)
+    assert (geometry.tile or geometry.network[0], geometry.tile or geometry.network[1]) == (256, 256)
 
 
 # --- To the network and back ---------------------------------------------------------------------------
@@ -208,31 +210,31 @@ def test_what_a_full_model_does_take(fit: Fit, tile: int | None) -> None:
 @given(st.integers(1, 70), st.integers(1, 70), st.booleans(), st.none() | st.just(64))
 def test_nothing_is_lost_where_nothing_is_scaled(width: int, height: int, light: bool, tile: int | None) -> None:
     config = ModelConfig(image_size=64, variant="light" if light else "full")
-    plan = plan_geometry((width, height), config, SizeOptions("native", tile))
+    geometry = plan_geometry((width, height), config, SizeOptions("native", tile))
     source = picture(width, height)
-    pixels = to_network(source, plan)
-    assert pixels.shape == (plan.network[1], plan.network[0], 3)
+    pixels = to_network(source, geometry)
+    assert pixels.shape == (geometry.network[1], geometry.network[0], 3)
     assert pixels.dtype == np.uint8
-    assert from_network(pixels, plan).tobytes() == source.tobytes()
-    left, top = corner(plan)
+    assert from_network(pixels, geometry).tobytes() == source.tobytes()
+    left, top = corner(geometry)
     np.testing.assert_array_equal(pixels[top : top + height, left : left + width], np.asarray(source))
 
 
 def test_padding_reflects_and_is_centred() -> None:
     source = Image.fromarray(np.arange(18, dtype=np.uint8).repeat(3).reshape(1, 18, 3).repeat(18, axis=0))
-    plan = plan_geometry((18, 18), LIGHT, SizeOptions("native"))
-    assert plan.network == (20, 20)
-    assert to_network(source, plan)[0, :, 0].tolist() == [1, *range(18), 16]
+    geometry = plan_geometry((18, 18), LIGHT, SizeOptions("native"))
+    assert geometry.network == (20, 20)
+    assert to_network(source, geometry)[0, :, 0].tolist() == [1, *range(18), 16]
 
 
 @given(st.integers(1, 60), st.integers(1, 60), fits, st.sampled_from([LIGHT, FULL]))
 def test_one_colour_stays_that_colour(width: int, height: int, fit: Fit, config: ModelConfig) -> None:
     small = dataclasses.replace(config, image_size=32, global_layers=3)
-    plan = plan_geometry((width, height), small, SizeOptions(fit))
-    pixels = to_network(Image.new("RGB", (width, height), (10, 200, 77)), plan)
-    assert pixels.shape == (plan.network[1], plan.network[0], 3)
+    geometry = plan_geometry((width, height), small, SizeOptions(fit))
+    pixels = to_network(Image.new("RGB", (width, height), (10, 200, 77)), geometry)
+    assert pixels.shape == (geometry.network[1], geometry.network[0], 3)
     assert (pixels == (10, 200, 77)).all()
-    back = from_network(pixels, plan)
+    back = from_network(pixels, geometry)
     assert back.size == (width, height)
     assert back.getcolors() == [(width * height, (10, 200, 77))]
 

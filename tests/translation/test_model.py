@@ -17,8 +17,7 @@ from tests.pipelines import Unchanged, unchanging
 from ugatit_cli import ModelConfig, load
 from ugatit_cli.config import DIRECTIONS, MAPS, Direction, MapName
 from ugatit_cli.errors import ModelError, PictureError, UsageError
-from ugatit_cli.pictures import geometry
-from ugatit_cli.pictures.geometry import SizeOptions, plan_geometry
+from ugatit_cli.pictures.geometry import SizeOptions, from_network, plan_geometry
 from ugatit_cli.translation.model import Model
 from ugatit_cli.weights.folder import open_model
 
@@ -66,17 +65,17 @@ def test_pixels_are_what_the_network_says(model: Model) -> None:
 @pytest.mark.parametrize("size", [(64, 64), (68, 64), (100, 160), (64, 300), (16, 200), (200, 16), (131, 77)])
 def test_tiles_of_the_identity_are_the_identity(size: tuple[int, int]) -> None:
     network = Unchanged()
-    plan = plan_geometry(size, tiny.LIGHT, SizeOptions("native", 64))
-    (result,) = unchanging(network).translate_pixels([pixels(*plan.network)], "a2b", plan)
-    np.testing.assert_array_equal(result, pixels(*plan.network))
-    width, height = (min(side, 64) for side in plan.network)
+    geometry = plan_geometry(size, tiny.LIGHT, SizeOptions("native", 64))
+    (result,) = unchanging(network).translate_pixels([pixels(*geometry.network)], "a2b", geometry)
+    np.testing.assert_array_equal(result, pixels(*geometry.network))
+    width, height = (min(side, 64) for side in geometry.network)
     assert {tuple(shape) for _, *shape in network.batches} == {(height, width)}
 
 
 def test_tiles_leave_no_seams(model: Model) -> None:
     flat = np.full((160, 160, 3), 90, np.uint8)
-    plan = plan_geometry((160, 160), model.config, SizeOptions("native", 64))
-    (result,) = model.translate_pixels([flat], "a2b", plan)
+    geometry = plan_geometry((160, 160), model.config, SizeOptions("native", 64))
+    (result,) = model.translate_pixels([flat], "a2b", geometry)
     (tile,) = model.translate_pixels([flat[:64, :64]], "a2b", whole(64, 64))
     # Reflection padding of one colour is that colour: every tile is the same, and so is the blend.
     assert np.abs(result[32, 32].astype(int) - tile[32, 32]).max() <= 1
@@ -87,9 +86,9 @@ def test_a_full_model_sees_tiles_of_its_size() -> None:
     network = Unchanged()
     full = unchanging(network, dataclasses.replace(tiny.FULL, image_size=64))
     for size in ((1, 1), (64, 64), (65, 3), (90, 150)):
-        plan = plan_geometry(size, full.config, SizeOptions("native"))
-        (result,) = full.translate_pixels([pixels(*plan.network)], "a2b", plan)
-        assert result.shape == (plan.network[1], plan.network[0], 3)
+        geometry = plan_geometry(size, full.config, SizeOptions("native"))
+        (result,) = full.translate_pixels([pixels(*geometry.network)], "a2b", geometry)
+        assert result.shape == (geometry.network[1], geometry.network[0], 3)
     assert {tuple(shape) for _, *shape in network.batches} == {(64, 64)}
 
 
@@ -170,9 +169,9 @@ def test_the_smallest_pictures(config: ModelConfig) -> None:
     model = Model.untrained(config, device="cpu", precision="fp32")
     for fit in ("aspect", "native", "squash"):
         for size in ((1, 1), (1, 50), (17, 3)):
-            plan = geometry.plan_geometry(size, config, SizeOptions(fit))
-            (result,) = model.translate_pixels([pixels(*plan.network)], "b2a", plan)
-            assert geometry.from_network(result, plan).size == size
+            geometry = plan_geometry(size, config, SizeOptions(fit))
+            (result,) = model.translate_pixels([pixels(*geometry.network)], "b2a", geometry)
+            assert from_network(result, geometry).size == size
 
 
 def test_a_result_that_is_not_a_number(model: Model) -> None:
@@ -226,13 +225,13 @@ def test_attention_of_the_size_that_is_asked_for(model: Model) -> None:
     found = model.attention_maps(pictures((50, 40)), size="20x30")
     assert found.inputs[0].size == found.translations[0].size == (20, 30)
     assert found.heat(0, "local").shape == (30, 20)
-    assert found.maps[0]["generator"].plan.scaled == (40, 32)
+    assert found.maps[0]["generator"].geometry.scaled == (40, 32)
 
 
 def test_attention_in_tiles(model: Model) -> None:
     found = model.attention_maps(pictures((130, 70)), fit="native", tile=64)
     for one in found.maps[0].values():
-        assert one.plan.tile == 64
+        assert one.geometry.tile == 64
         assert np.isfinite(one.values).all()
     assert found.maps[0]["generator"].values.shape == (18, 33)
 

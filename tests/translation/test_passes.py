@@ -48,8 +48,8 @@ def model(folder: Path) -> Model:
 def look(
     model: Model, picture: Pixels, maps: Sequence[MapName] = MAPS, *, tile: int = 0, direction: Direction = "a2b"
 ) -> Translated:
-    plan = whole(picture.shape[1], picture.shape[0], tile)
-    (one,) = passes.look(model, [picture], direction, [plan], maps)
+    geometry = whole(picture.shape[1], picture.shape[0], tile)
+    (one,) = passes.look(model, [picture], direction, [geometry], maps)
     return one
 
 
@@ -105,7 +105,7 @@ def test_maps_are_what_the_networks_return(model: Model, direction: Direction) -
 def test_where_the_maps_lie(model: Model) -> None:
     maps = look(model, pixels(40, 36)).maps
     assert {name: one.name for name, one in maps.items()} == {name: name for name in MAPS}
-    assert {one.plan for one in maps.values()} == {whole(40, 36)}
+    assert {one.geometry for one in maps.values()} == {whole(40, 36)}
     assert [(one.grid.stride, one.grid.first) for one in maps.values()] == [(4, 2), (2, 2), (2, 2)]
     assert [one.values.shape for one in maps.values()] == [(9, 10), (17, 19), (17, 19)]
     assert {one.values.dtype for one in maps.values()} == {np.dtype(np.float32)}
@@ -130,23 +130,23 @@ def test_networks_that_are_not_asked_for_are_not_loaded(model: Model, monkeypatc
 
 def test_every_picture_of_a_batch_has_its_own_maps_and_plan(model: Model) -> None:
     batch = [pixels(36, 32, seed) for seed in range(4)]
-    plans = [dataclasses.replace(whole(36, 32), output=(10 + i, 10)) for i in range(4)]
-    together = list(passes.look(model, batch, "a2b", plans, MAPS, 4))
-    for picture, plan, seen in zip(batch, plans, together, strict=True):
-        (alone,) = passes.look(model, [picture], "a2b", [plan], MAPS)
+    geometries = [dataclasses.replace(whole(36, 32), output=(10 + i, 10)) for i in range(4)]
+    together = list(passes.look(model, batch, "a2b", geometries, MAPS, 4))
+    for picture, geometry, seen in zip(batch, geometries, together, strict=True):
+        (alone,) = passes.look(model, [picture], "a2b", [geometry], MAPS)
         assert np.abs(alone.pixels.astype(int) - seen.pixels).max() <= 1
         assert_maps_equal(seen.maps, alone.maps, 1e-3)
-        assert {one.plan for one in seen.maps.values()} == {plan}
+        assert {one.geometry for one in seen.maps.values()} == {geometry}
     first, second = (together[i].maps["generator"].values for i in (0, 1))
     assert np.abs(first - second).max() > 1e-3 * np.abs(first).max()
 
 
 def test_the_generator_takes_a_few_and_discriminators_take_all(model: Model) -> None:
-    batch, plans = [pixels(32, 32, seed) for seed in range(5)], [whole(32, 32)] * 5
-    expected = passes.look(model, batch, "a2b", plans, MAPS)
+    batch, geometries = [pixels(32, 32, seed) for seed in range(5)], [whole(32, 32)] * 5
+    expected = passes.look(model, batch, "a2b", geometries, MAPS)
     sizes: dict[str, list[int]] = {"generator": [], "local": []}
     networks = {"generator": model.generator("a2b"), "local": model.looking_discriminator("b", "local")}
-    seen = passes.look(model, batch, "a2b", plans, MAPS, 2)
+    seen = passes.look(model, batch, "a2b", geometries, MAPS, 2)
     for name, network in networks.items():
         note = sizes[name].append
         network.register_forward_pre_hook(lambda _, inputs, note=note: note(len(inputs[0])))
@@ -166,8 +166,8 @@ def test_nothing_begins_once_it_is_stopped(model: Model) -> None:
     model.generator("a2b").register_forward_pre_hook(once)
     for tile in (0, 64):
         stop.clear()
-        batch, plans = [pixels(100, 64, seed) for seed in range(5)], [whole(100, 64, tile)] * 5
-        assert len(list(passes.look(model, batch, "a2b", plans, (), 2, stop))) == (1 if tile else 2)
+        batch, geometries = [pixels(100, 64, seed) for seed in range(5)], [whole(100, 64, tile)] * 5
+        assert len(list(passes.look(model, batch, "a2b", geometries, (), 2, stop))) == (1 if tile else 2)
     assert sizes == [2, 2]
 
 
@@ -194,8 +194,8 @@ def test_what_is_decided_on_batches() -> None:
     ],
 )
 def test_half_as_many_where_memory_is_short(model: Model, caplog: pytest.LogCaptureFixture, error: Exception) -> None:
-    batch, plans, sizes = [pixels(32, 32, seed) for seed in range(7)], [whole(32, 32)] * 7, []
-    expected = list(passes.look(model, batch, "a2b", plans, MAPS))
+    batch, geometries, sizes = [pixels(32, 32, seed) for seed in range(7)], [whole(32, 32)] * 7, []
+    expected = list(passes.look(model, batch, "a2b", geometries, MAPS))
 
     def little(_: object, inputs: tuple[Tensor]) -> None:
         sizes.append(len(inputs[0]))
@@ -204,7 +204,7 @@ def test_half_as_many_where_memory_is_short(model: Model, caplog: pytest.LogCapt
 
     model.generator("a2b").register_forward_pre_hook(little)
     with caplog.at_level(logging.INFO, "ugatit"):
-        for seen, one in zip(passes.look(model, batch, "a2b", plans, MAPS, 7), expected, strict=True):
+        for seen, one in zip(passes.look(model, batch, "a2b", geometries, MAPS, 7), expected, strict=True):
             assert np.abs(seen.pixels.astype(int) - one.pixels).max() <= 1
             assert_maps_equal(seen.maps, one.maps, 1e-3)
     assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
@@ -281,7 +281,7 @@ def test_tiles_of_one_colour_are_seen_as_the_whole_is(size: tuple[int, int], dia
     for name, one in tiled.maps.items():
         assert one.values.dtype == np.float32
         assert one.values.shape == undivided.maps[name].values.shape
-        assert one.plan == whole(*size, 64)
+        assert one.geometry == whole(*size, 64)
     # Reflection padding of one colour is that colour.
     assert_maps_equal(tiled.maps, undivided.maps, 1e-3)
 

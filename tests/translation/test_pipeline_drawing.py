@@ -80,14 +80,14 @@ class Pair:
     def outputs(self, output: Path) -> tuple[Path, ...]:
         return output, output.with_suffix(".before.png")
 
-    def resized(self, plan: Geometry) -> Geometry:
-        return plan
+    def resized(self, geometry: Geometry) -> Geometry:
+        return geometry
 
     def draw(self, done: Done) -> Drawn:
         self.before(done)
         self.drawn.append(done)
         flat = tuple(name for name, one in done.maps[0].items() if one.flat)
-        return Drawn([done.encoded(done.frames), self.source(done)], done.plan.output, flat)
+        return Drawn([done.encoded(done.frames), self.source(done)], done.geometry.output, flat)
 
     def source(self, done: Done) -> bytes | None:
         if not self.sees_source:
@@ -147,7 +147,7 @@ def test_drawings_get_the_maps_they_need(tmp_path: Path, spans: Callable[[], Spa
         ((name, one),) = done.maps[0].items()
         assert name == "generator"
         np.testing.assert_array_equal(one.values, expected[name].values)
-        assert one.plan == done.plan
+        assert one.geometry == done.geometry
 
 
 def test_maps_that_the_model_does_not_have(tmp_path: Path) -> None:
@@ -180,8 +180,8 @@ def test_standard_output_gets_the_first_file(model: Model, network: Unchanged, t
 
 def test_a_drawing_chooses_the_size(model: Model, network: Unchanged, tmp_path: Path) -> None:
     class Large(Pair):
-        def resized(self, plan: Geometry) -> Geometry:
-            return replace(plan, output=(60, 48))
+        def resized(self, geometry: Geometry) -> Geometry:
+            return replace(geometry, output=(60, 48))
 
     drawing = Large()
     jobs = drawing.jobs(make(tmp_path, (20, 16)))

@@ -14,8 +14,8 @@ from PIL import Image
 
 from ugatit_cli.config import MAPS, Direction, MapName, ModelConfig
 from ugatit_cli.errors import ModelError, UsageError
-from ugatit_cli.pictures import colormaps, geometry
-from ugatit_cli.pictures.geometry import Geometry, Size
+from ugatit_cli.pictures import colormaps
+from ugatit_cli.pictures.geometry import MULTIPLE, Geometry, Size, corner
 
 Upsampling = Literal["bilinear", "bicubic"]
 UPSAMPLINGS: tuple[Upsampling, ...] = get_args(Upsampling)
@@ -119,21 +119,21 @@ class AttentionMap:
             2**(n - 2) pixels squared.
         logits: of the CAM classifiers, average pooling first, maximum pooling second.
         grid: where the cells lie in the network's input.
-        plan: how the picture lies in the network's input.
+        geometry: how the picture lies in the network's input.
     """
 
     name: MapName
     values: Floats
     logits: tuple[float, float]
     grid: Grid
-    plan: Geometry
+    geometry: Geometry
 
     @cached_property
     def span(self) -> Span:
         """The lowest and the highest value in the picture; what lies in its padding doesn't count."""
-        left, top = geometry.corner(self.plan)
-        columns = self._within(self.values.shape[1], left, self.plan.scaled[0])
-        rows = self._within(self.values.shape[0], top, self.plan.scaled[1])
+        left, top = corner(self.geometry)
+        columns = self._within(self.values.shape[1], left, self.geometry.scaled[0])
+        rows = self._within(self.values.shape[0], top, self.geometry.scaled[1])
         inside = self.values[np.ix_(rows, columns)]
         inside = inside if inside.size else self.values
         return float(inside.min()), float(inside.max())
@@ -185,10 +185,10 @@ class AttentionMap:
         Raises:
             UsageError: no such up-sampling.
         """
-        size = size or self.plan.output
-        left, top = geometry.corner(self.plan)
-        columns = left + (np.arange(size[0]) + 0.5) * (self.plan.scaled[0] / size[0])
-        rows = top + (np.arange(size[1]) + 0.5) * (self.plan.scaled[1] / size[1])
+        size = size or self.geometry.output
+        left, top = corner(self.geometry)
+        columns = left + (np.arange(size[0]) + 0.5) * (self.geometry.scaled[0] / size[0])
+        rows = top + (np.arange(size[1]) + 0.5) * (self.geometry.scaled[1] / size[1])
         heat = sample(self.normalised(span), self.grid, _floats(rows), _floats(columns), upsampling)
         return np.clip(heat, 0, 1)  # cubics overshoot
 
@@ -255,7 +255,7 @@ def grid_of(config: ModelConfig, name: MapName) -> Grid:
     sees half a cell more to the right and below.
     """
     if name == "generator":
-        return Grid(geometry.MULTIPLE, geometry.MULTIPLE / 2)
+        return Grid(MULTIPLE, MULTIPLE / 2)
     stride: int = 2 ** (config.layers(name) - 2)
     return Grid(stride, stride)
 

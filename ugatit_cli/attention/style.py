@@ -87,10 +87,10 @@ class Subject:
         return [name] if name else []
 
 
-def too_small(config: ModelConfig, name: MapName, plan: Geometry) -> str:
+def too_small(config: ModelConfig, name: MapName, geometry: Geometry) -> str:
     """Why a picture has no map of a discriminator."""
     least = config.smallest("local" if name == "local" else "global")
-    what = f"its tiles of {plan.tile} pixels are " if plan.tile else ""
+    what = f"its tiles of {geometry.tile} pixels are " if geometry.tile else ""
     return f"{what}too small for the {name} discriminator ({least} pixels a side)"
 
 

@@ -431,11 +431,11 @@ class Evaluation:
 def _translated(model: Model, pictures: Tensor, direction: Direction) -> Tensor:
     """uint8 (N, 3, H, W) -> uint8 (N, 3, H, W), as `ugatit translate --fit native` writes them."""
     height, width = pictures.shape[2:]
-    plan = plan_geometry((width, height), model.config, SizeOptions("native"))
+    geometry = plan_geometry((width, height), model.config, SizeOptions("native"))
     parts = [pictures[:0]]
-    frames = [to_network(Image.fromarray(one.permute(1, 2, 0).numpy()), plan) for one in pictures]
-    for pixels in model.translate_pixels(frames, direction, plan):
-        parts.append(torch.from_numpy(np.array(from_network(pixels, plan))).permute(2, 0, 1)[None])  # noqa: PERF401
+    frames = [to_network(Image.fromarray(one.permute(1, 2, 0).numpy()), geometry) for one in pictures]
+    for pixels in model.translate_pixels(frames, direction, geometry):
+        parts.append(torch.from_numpy(np.array(from_network(pixels, geometry))).permute(2, 0, 1)[None])  # noqa: PERF401
     return torch.cat(parts)
 
 

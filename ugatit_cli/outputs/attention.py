@@ -42,9 +42,9 @@ class _Attention:
     shown: bool = False
     sees_source: bool = field(default=True, init=False)
 
-    def resized(self, plan: Geometry) -> Geometry:
+    def resized(self, geometry: Geometry) -> Geometry:
         """As large as asked for, or as is good to look at."""
-        return replace(plan, output=drawing.shown_size(plan.output)) if self.shown else plan
+        return replace(geometry, output=drawing.shown_size(geometry.output)) if self.shown else geometry
 
     def span(self, name: MapName) -> Span | None:
         """The common scale of a map, if there is one."""
@@ -74,7 +74,7 @@ class _Attention:
         """
         there = tuple(name for name in self.maps if name in done.maps[0])
         others = [name for name in self.maps if name not in there]
-        reasons = tuple(f"no {name} map: {too_small(self.subject.config, name, done.plan)}" for name in others)
+        reasons = tuple(f"no {name} map: {too_small(self.subject.config, name, done.geometry)}" for name in others)
         if others and (self.by_name or not there):
             raise PictureError(f"{done.job.name}: {reasons[0]}", _LEAVE_OUT)
         return there, reasons
@@ -110,7 +110,7 @@ class Panel(_Attention):
     def _cell(self, done: Done, name: MapName, index: int) -> drawing.Cell:
         one = done.maps[index].get(name)
         if one is None:
-            return drawing.Cell(TITLES[name], None, too_small(self.subject.config, name, done.plan))
+            return drawing.Cell(TITLES[name], None, too_small(self.subject.config, name, done.geometry))
         under = (done.inputs if name == "generator" else done.translations)[index]
         return drawing.Cell(TITLES[name], self.over(under, one), remark(one))
 
@@ -184,10 +184,10 @@ class Raw(_Attention):
         }
         text = json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
         files = [text.encode(), *(arrays.get(name) for name in self.maps)]
-        return Drawn(files, done.plan.network, flat_maps(done.maps), notes)
+        return Drawn(files, done.geometry.network, flat_maps(done.maps), notes)
 
     def _document(self, done: Done) -> dict[str, Any]:
-        config, direction, plan = self.subject.config, self.subject.direction, done.plan
+        config, direction, geometry = self.subject.config, self.subject.direction, done.geometry
         return {
             "input": done.job.name,
             "model": self.subject.model,
@@ -195,9 +195,9 @@ class Raw(_Attention):
             "source": config.source(direction),
             "target": config.target(direction),
             "frames": len(done.pixels),
-            "network_size": list(plan.network),
-            "picture_in_network": [*corner(plan), *plan.scaled],
-            "tile": plan.tile,
+            "network_size": list(geometry.network),
+            "picture_in_network": [*corner(geometry), *geometry.scaled],
+            "tile": geometry.tile,
         }
 
     def _entry(self, done: Done, name: MapName) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from ugatit_cli.attention.maps import Maps, Spans
 from ugatit_cli.config import MapName
-from ugatit_cli.pictures import encoding, geometry
-from ugatit_cli.pictures.geometry import WHITE, Colour, Geometry, Pixels, Size, finish, source_picture
+from ugatit_cli.pictures import encoding
+from ugatit_cli.pictures.geometry import WHITE, Colour, Geometry, Pixels, Size, finish, from_network, source_picture
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.reading import Frame, Picture
 
@@ -58,7 +58,7 @@ class Done:
 
     Attributes:
         picture: what is known of the source, without its frames.
-        plan: its way through the networks.
+        geometry: its way through the networks.
         pixels: uint8 (H, W, 3) for each frame, as it left the generator.
         maps: attention, for each frame.
         files: how to write what is drawn.
@@ -69,7 +69,7 @@ class Done:
 
     job: Job
     picture: Picture
-    plan: Geometry
+    geometry: Geometry
     pixels: Sequence[Pixels]
     maps: Sequence[Maps]
     files: FileOptions
@@ -81,17 +81,17 @@ class Done:
     def frames(self) -> tuple[Frame, ...]:
         """The translation, as large as the result, with the source's alpha."""
         pairs = zip(self.pixels, self.alphas, strict=True)
-        return tuple(finish(pixels, alpha, self.plan, self.files.background) for pixels, alpha in pairs)
+        return tuple(finish(pixels, alpha, self.geometry, self.files.background) for pixels, alpha in pairs)
 
     @cached_property
     def translations(self) -> tuple[Image.Image, ...]:
         """What the discriminators looked at, as large as the result: RGB."""
-        return tuple(geometry.from_network(pixels, self.plan) for pixels in self.pixels)
+        return tuple(from_network(pixels, self.geometry) for pixels in self.pixels)
 
     @cached_property
     def inputs(self) -> tuple[Image.Image, ...]:
         """What the generator looked at, as large as the result: RGB over the background."""
-        once = {id(frame): source_picture(frame, self.plan, self.files.background) for frame in self.sources}
+        once = {id(frame): source_picture(frame, self.geometry, self.files.background) for frame in self.sources}
         return tuple(once[id(frame)] for frame in self.sources)
 
     @property
@@ -160,8 +160,8 @@ class Drawing(Protocol):
     def outputs(self, output: Path) -> tuple[Path, ...]:
         """All files of a result that was planned as `output`."""
 
-    def resized(self, plan: Geometry) -> Geometry:
-        """The plan with the size that it wants for pictures."""
+    def resized(self, geometry: Geometry) -> Geometry:
+        """The way with the size that it wants for pictures."""
 
     def draw(self, done: Done) -> Drawn:
         """Makes the content of the job's outputs.
@@ -183,10 +183,10 @@ class Translation:
         """The file itself."""
         return (output,)
 
-    def resized(self, plan: Geometry) -> Geometry:
+    def resized(self, geometry: Geometry) -> Geometry:
         """As large as asked for."""
-        return plan
+        return geometry
 
     def draw(self, done: Done) -> Drawn:
         """One picture."""
-        return Drawn([done.encoded(done.frames)], done.plan.output)
+        return Drawn([done.encoded(done.frames)], done.geometry.output)

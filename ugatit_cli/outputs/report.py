@@ -226,9 +226,9 @@ class Previewed:
         """Those of the drawing."""
         return self.drawing.outputs(output)
 
-    def resized(self, plan: Geometry) -> Geometry:
+    def resized(self, geometry: Geometry) -> Geometry:
         """As the drawing wants it."""
-        return self.drawing.resized(plan)
+        return self.drawing.resized(geometry)
 
     def draw(self, done: Done) -> Drawn:
         """What the drawing makes, with a preview."""
@@ -237,14 +237,14 @@ class Previewed:
 
     def _preview(self, done: Done) -> Preview:
         maps = done.maps[0]
-        layers = tuple(self._layer(name, maps, done.plan) for name in self.maps)
-        return Preview(_webp(done.sources[0], done.plan.output), _webp(done.frames[0]), layers, len(done.maps))
+        layers = tuple(self._layer(name, maps, done.geometry) for name in self.maps)
+        return Preview(_webp(done.sources[0], done.geometry.output), _webp(done.frames[0]), layers, len(done.maps))
 
-    def _layer(self, name: MapName, maps: Maps, plan: Geometry) -> Layer:
+    def _layer(self, name: MapName, maps: Maps, geometry: Geometry) -> Layer:
         over: Literal["before", "after"] = "before" if name == "generator" else "after"
         title = TITLES[name]
         if name not in maps:
-            return Layer(name, title, over, b"", too_small(self.subject.config, name, plan))
+            return Layer(name, title, over, b"", too_small(self.subject.config, name, geometry))
         one = maps[name]
         if one.flat:
             return Layer(name, title, over, b"", FLAT)
@@ -252,7 +252,7 @@ class Previewed:
 
     def _colours(self, one: AttentionMap) -> bytes:
         span = self.spans[one.name] if self.spans else None
-        size = _within(one.plan.scaled, HEAT)
+        size = _within(one.geometry.scaled, HEAT)
         heat = one.over_picture(size, span=span, upsampling=self.style.upsampling)
         return _encoded(colormaps.coloured(heat, self.style.colormap), 90)
 

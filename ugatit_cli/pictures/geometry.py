@@ -237,19 +237,19 @@ Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)
 
 
-def prepare(frame: Frame, plan: Geometry, background: Colour) -> Pixels:
-    """A frame as the network sees it: over the background, uint8 (H, W, 3) of the size `plan.network`."""
-    return to_network(reading.composite(frame, background), plan)
+def prepare(frame: Frame, geometry: Geometry, background: Colour) -> Pixels:
+    """A frame as the network sees it: over the background, uint8 (H, W, 3) of the size `geometry.network`."""
+    return to_network(reading.composite(frame, background), geometry)
 
 
-def source_picture(frame: Frame, plan: Geometry, background: Colour) -> Image.Image:
+def source_picture(frame: Frame, geometry: Geometry, background: Colour) -> Image.Image:
     """What was translated, as large as the result: RGB over the background."""
     picture = reading.composite(frame, background)
-    return picture if picture.size == plan.output else picture.resize(plan.output, Image.Resampling.LANCZOS)
+    return picture if picture.size == geometry.output else picture.resize(geometry.output, Image.Resampling.LANCZOS)
 
 
-def finish(translated: Pixels, alpha: Image.Image | None, plan: Geometry, background: Colour) -> Frame:
+def finish(translated: Pixels, alpha: Image.Image | None, geometry: Geometry, background: Colour) -> Frame:
     """What the network gave as a frame of the output size, with the alpha that its source had."""
-    if alpha is not None and alpha.size != plan.output:
-        alpha = alpha.resize(plan.output, Image.Resampling.LANCZOS)
-    return reading.restore_alpha(from_network(translated, plan), alpha, background)
+    if alpha is not None and alpha.size != geometry.output:
+        alpha = alpha.resize(geometry.output, Image.Resampling.LANCZOS)
+    return reading.restore_alpha(from_network(translated, geometry), alpha, background)

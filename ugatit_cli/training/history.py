@@ -133,7 +133,7 @@ def _decoded(stages: Stages, job: Job, frames: int) -> Work | Result:
     work = stages.decode(job)
     if isinstance(work, Result):
         return work
-    width, height = work.plan.output
+    width, height = work.geometry.output
     if frames * width * height <= reading.MAX_PIXELS:
         return work
     reason = f"{frames} frames of {width} x {height} pixels are too large for an animation"
@@ -146,7 +146,7 @@ def _look(model: Model, subjects: list[_Subject], stages: Stages, advance: Calla
     for subject in list(subjects):
         start, work = time.perf_counter(), subject.work
         try:
-            (one,) = passes.look(model, work.pixels, direction, [work.plan], maps)
+            (one,) = passes.look(model, work.pixels, direction, [work.geometry], maps)
         except PictureError as error:
             subjects.remove(subject)
             yield stages.failed(work.job, error)

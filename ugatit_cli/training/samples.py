@@ -127,10 +127,10 @@ def _image(tensor: Tensor) -> Image.Image:
 def _attention(shown: Image.Image, heatmap: Tensor, cam_logit: Tensor, config: ModelConfig) -> Image.Image:
     """(1, 1, h, w) over a picture, enlarged to the cell at once so that it is smooth there."""
     network = (4 * heatmap.shape[3], 4 * heatmap.shape[2])
-    plan = Geometry(scaled=network, network=network, output=shown.size)
+    geometry = Geometry(scaled=network, network=network, output=shown.size)
     first, second = cam_logit[0].tolist()
     values = heatmap[0, 0].float().cpu().numpy()
-    heat = AttentionMap("generator", values, (first, second), grid_of(config, "generator"), plan).over_picture()
+    heat = AttentionMap("generator", values, (first, second), grid_of(config, "generator"), geometry).over_picture()
     return overlay(shown, heat)
 
 

@@ -17,8 +17,20 @@ from ugatit_cli.device import DTYPES, resolve_device, resolve_precision
 from ugatit_cli.errors import UsageError
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
-from ugatit_cli.pictures import geometry, reading
-from ugatit_cli.pictures.geometry import WHITE, Colour, Geometry, Pixels, SizeOptions, finish, prepare, source_picture
+from ugatit_cli.pictures import reading
+from ugatit_cli.pictures.geometry import (
+    WHITE,
+    Colour,
+    Geometry,
+    Pixels,
+    Size,
+    SizeOptions,
+    finish,
+    from_network,
+    plan_geometry,
+    prepare,
+    source_picture,
+)
 from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.translation import passes
 from ugatit_cli.translation.passes import Translated
@@ -203,8 +215,8 @@ class Model:
         """
         jobs = self._planned(image, fit, size, tile)
         results = [
-            _flattened(finish(seen.pixels, frame.alpha, plan, background))
-            for (frame, plan), seen in zip(
+            _flattened(finish(seen.pixels, frame.alpha, geometry, background))
+            for (frame, geometry), seen in zip(
                 jobs, self._look_at(jobs, resolve_direction(self.config, direction, to), background), strict=True
             )
         ]
@@ -216,7 +228,7 @@ class Model:
         """Each picture's first frame, and its way through the networks."""
         options = SizeOptions(fit, tile, str(size))
         frames = [_frame(image) for image in ([images] if isinstance(images, ONE) else images)]
-        return [(frame, geometry.plan_geometry(frame.rgb.size, self.config, options)) for frame in frames]
+        return [(frame, plan_geometry(frame.rgb.size, self.config, options)) for frame in frames]
 
     def _look_at(
         self,
@@ -225,9 +237,9 @@ class Model:
         background: Colour,
         maps: Sequence[MapName] = (),
     ) -> list[Translated]:
-        groups: dict[tuple[geometry.Size, int], list[int]] = {}
-        for i, (_, plan) in enumerate(jobs):
-            groups.setdefault((plan.network, plan.tile), []).append(i)
+        groups: dict[tuple[Size, int], list[int]] = {}
+        for i, (_, geometry) in enumerate(jobs):
+            groups.setdefault((geometry.network, geometry.tile), []).append(i)
         results: dict[int, Translated] = {}
         for indices in groups.values():
             pixels = [prepare(*jobs[i], background) for i in indices]
@@ -235,11 +247,11 @@ class Model:
             results |= zip(indices, seen, strict=True)
         return [results[i] for i in range(len(jobs))]
 
-    def translate_pixels(self, batch: Sequence[Pixels], direction: Direction, plan: Geometry) -> list[Pixels]:
+    def translate_pixels(self, batch: Sequence[Pixels], direction: Direction, geometry: Geometry) -> list[Pixels]:
         """Translates pictures that are already of the network's size.
 
         Args:
-            batch: uint8 (H, W, 3) each, all of the size `plan.network`.
+            batch: uint8 (H, W, 3) each, all of the size `geometry.network`.
 
         Returns:
             uint8 (H, W, 3) each.
@@ -247,7 +259,7 @@ class Model:
         Raises:
             PictureError: not enough memory for even one of them.
         """
-        return [one.pixels for one in passes.look(self, batch, direction, [plan] * len(batch))]
+        return [one.pixels for one in passes.look(self, batch, direction, [geometry] * len(batch))]
 
     @property
     def missing_maps(self) -> dict[MapName, str]:
@@ -289,8 +301,8 @@ class Model:
         seen = self._look_at(jobs, way, background, chosen)
         return AttentionMaps(
             way,
-            tuple(source_picture(frame, plan, background) for (frame, plan) in jobs),
-            tuple(geometry.from_network(one.pixels, plan) for (_, plan), one in zip(jobs, seen, strict=True)),
+            tuple(source_picture(frame, geometry, background) for (frame, geometry) in jobs),
+            tuple(from_network(one.pixels, geometry) for (_, geometry), one in zip(jobs, seen, strict=True)),
             tuple(one.maps for one in seen),
             self.missing_maps,
             Spans.of(one.maps for one in seen) if normalize == "batch" else None,

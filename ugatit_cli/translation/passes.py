@@ -19,8 +19,7 @@ from ugatit_cli.errors import ModelError, PictureError
 from ugatit_cli.nn.discriminator import Discriminator, DiscriminatorOutput
 from ugatit_cli.nn.generator import Generator, GeneratorOutput
 from ugatit_cli.nn.layers import evaluating
-from ugatit_cli.pictures import geometry
-from ugatit_cli.pictures.geometry import Geometry, Pixels
+from ugatit_cli.pictures.geometry import Geometry, Pixels, tile_corners, tile_weight, tile_weights
 
 logger = logging.getLogger("ugatit")
 
@@ -119,7 +118,7 @@ def look(
     model: Networks,
     batch: Sequence[Pixels],
     direction: Direction,
-    plans: Sequence[Geometry],
+    geometries: Sequence[Geometry],
     maps: Sequence[MapName] = (),
     batch_size: int = 0,
     stop: threading.Event | None = None,
@@ -128,7 +127,7 @@ def look(
 
     Args:
         batch: uint8 (H, W, 3) each, any number, all of one size.
-        plans: that of each picture; their network sizes and tiles are equal.
+        geometries: that of each picture; their network sizes and tiles are equal.
         maps: those to return; a discriminator's is left out where the picture is too small for it.
         batch_size: pictures, or tiles, that the generator takes at once; 0: as the device likes it.
         stop: once set, no further pass begins.
@@ -141,9 +140,9 @@ def look(
         if name in model.missing_maps:
             raise ModelError(f"{model.name}: no {name} attention: {model.missing_maps[name]}")
     run = NetworkPass(model, direction, maps, batch_size)
-    tile = plans[0].tile if plans else 0
+    tile = geometries[0].tile if geometries else 0
     seen = run.seen_in_tiles(batch, tile, stop) if tile else run.seen(batch, stop)
-    return map(run.placed, seen, plans)
+    return map(run.placed, seen, geometries)
 
 
 class NetworkPass:
@@ -158,11 +157,11 @@ class NetworkPass:
         self.generator = model.generator(direction)
         self.discriminators = {scale: model.looking_discriminator(target, scale) for scale in SCALES if scale in maps}
 
-    def placed(self, seen: Seen, plan: Geometry) -> Translated:
+    def placed(self, seen: Seen, geometry: Geometry) -> Translated:
         """With the maps of a picture that lies in the network's input as planned."""
         config = self.model.config
         maps = {
-            name: AttentionMap(name, values, logits, grid_of(config, name), plan)
+            name: AttentionMap(name, values, logits, grid_of(config, name), geometry)
             for name, (values, logits) in seen.heats.items()
         }
         return Translated(seen.pixels, maps)
@@ -179,7 +178,7 @@ class NetworkPass:
         height, width = pixels.shape[:2]
         blend = _Blend((height, width), side)
         heats = {name: _HeatBlend(self.model.config, name, (height, width), side) for name in self.maps}
-        corners = list(geometry.tile_corners((width, height), side))
+        corners = list(tile_corners((width, height), side))
         parts = [pixels[y : y + side, x : x + side] for x, y in corners]
         for corner, seen in zip(corners, self.seen(parts), strict=True):
             blend.add(corner, seen.pixels)
@@ -264,7 +263,7 @@ class _Blend:
         self.tile = tile
         self.total = np.zeros((*size, 3), np.float32)
         self.share = np.zeros((*size, 1), np.float32)
-        self.weights = geometry.tile_weights(min(tile, size[1]), min(tile, size[0]))
+        self.weights = tile_weights(min(tile, size[1]), min(tile, size[0]))
 
     def add(self, corner: tuple[int, int], tile: Pixels) -> None:
         x, y = corner
@@ -292,7 +291,7 @@ class _HeatBlend:
     def add(self, corner: tuple[int, int], heat: Heat) -> None:
         values, logits = heat
         rows, columns = (centres - start for centres, start in zip(self.centres, reversed(corner), strict=True))
-        y, x = (geometry.tile_weight(at, side) for at, side in zip((rows, columns), self.tile, strict=True))
+        y, x = (tile_weight(at, side) for at, side in zip((rows, columns), self.tile, strict=True))
         weights = np.minimum(y[:, None], x[None, :])
         place = np.ix_(y > 0, x > 0)
         inside = sample(values, self.grid, rows[y > 0], columns[x > 0])

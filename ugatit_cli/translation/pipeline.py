@@ -27,8 +27,8 @@ from ugatit_cli.attention.maps import Maps, Spans
 from ugatit_cli.config import Direction, MapName, ModelConfig
 from ugatit_cli.errors import OutputError, PictureError, StorageError, UgatitError
 from ugatit_cli.outputs.base import Done, Drawing, Drawn, FileOptions, Preview, Translation
-from ugatit_cli.pictures import geometry, reading
-from ugatit_cli.pictures.geometry import Geometry, Pixels, Size, SizeOptions, prepare
+from ugatit_cli.pictures import reading
+from ugatit_cli.pictures.geometry import Geometry, Pixels, Size, SizeOptions, plan_geometry, prepare
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.reading import Frame, Picture
 from ugatit_cli.translation import passes
@@ -107,7 +107,7 @@ class Work:
 
     job: Job
     picture: Picture
-    plan: Geometry
+    geometry: Geometry
     pixels: list[Pixels]
     alphas: list[Image.Image | None]
     seconds: float
@@ -139,9 +139,9 @@ class Stages:
         try:
             source = sys.stdin.buffer.read() if job.source is None else job.source
             picture = reading.read_picture(source, name=job.name, first_only=options.first_only)
-            plan = geometry.plan_geometry(picture.size, self.config, options.sizes)
-            plan = self.drawing.resized(plan)
-            pixels = [prepare(frame, plan, options.files.background) for frame in picture.frames]
+            geometry = plan_geometry(picture.size, self.config, options.sizes)
+            geometry = self.drawing.resized(geometry)
+            pixels = [prepare(frame, geometry, options.files.background) for frame in picture.frames]
             sources = self.spool.put(picture.frames) if self.drawing.sees_source else None
         except MemoryError:
             return self.failed(job, PictureError("not enough memory to decode it"))
@@ -149,14 +149,14 @@ class Stages:
             return self.failed(job, error)
         alphas = [] if sources else [frame.alpha for frame in picture.frames]
         seconds = time.perf_counter() - start
-        return Work(job, replace(picture, frames=()), plan, pixels, alphas, seconds, sources)
+        return Work(job, replace(picture, frames=()), geometry, pixels, alphas, seconds, sources)
 
     def encode(self, work: Work | Result) -> Result:
         """Brings a translated picture back to its size, alpha and format, and writes it."""
         if isinstance(work, Result):
             return work
         start = time.perf_counter()
-        width, height = work.plan.output
+        width, height = work.geometry.output
         try:
             drawn = self.drawing.draw(self._done(work))
             job = write_result(work.job, drawn)
@@ -181,7 +181,7 @@ class Stages:
             sources *= len(pixels) // len(sources)  # an animation over checkpoints has a single one
             alphas = [frame.alpha for frame in sources]
         files = self.options.files
-        return Done(work.job, work.picture, work.plan, pixels, work.maps, files, alphas, sources, work.captions)
+        return Done(work.job, work.picture, work.geometry, pixels, work.maps, files, alphas, sources, work.captions)
 
     def failed(self, job: Job, error: UgatitError) -> Result:
         """Why there is no result, with the picture's name in front."""
@@ -232,7 +232,7 @@ def translate_files(
 
 
 def _area(work: Work) -> int:
-    return work.plan.network[0] * work.plan.network[1]
+    return work.geometry.network[0] * work.geometry.network[1]
 
 
 class _Run:
@@ -283,7 +283,7 @@ class _Run:
             if isinstance(item, Result):
                 yield item
                 continue
-            groups.setdefault((item.plan.network, item.plan.tile), []).append(item)
+            groups.setdefault((item.geometry.network, item.geometry.tile), []).append(item)
             for key in self._ripe(groups):
                 yield from self._translate(groups.pop(key))
         for group in groups.values():
@@ -307,9 +307,9 @@ class _Run:
             wait(self.running)  # the threads' turn; none gets more to do until the network is done
         start = time.perf_counter()
         pixels = [pixels for work in works for pixels in work.pixels]
-        plans = [work.plan for work in works for _ in work.pixels]
+        geometries = [work.geometry for work in works for _ in work.pixels]
         options, maps = self.options, self.drawing.maps
-        seen = passes.look(self.model, pixels, options.direction, plans, maps, options.batch_size, self.stop)
+        seen = passes.look(self.model, pixels, options.direction, geometries, maps, options.batch_size, self.stop)
         try:
             translated = list(seen)
         except PictureError as error:
