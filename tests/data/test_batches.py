@@ -7,8 +7,8 @@ import os
 import pickle
 import signal
 import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -178,16 +178,14 @@ def test_decoding_when_used_gives_the_same(on_disk: tuple[Folders, Holdout], wor
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_closing_early_leaves_nothing_behind(on_disk: tuple[Folders, Holdout], workers: int) -> None:
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     batches = stream(Batches(loaded(on_disk, 0), seed=3, batch_size=1), 0, 10**9, workers=workers)
     next(batches)
     assert len(multiprocessing.active_children()) == workers
     batches.close()
     assert not multiprocessing.active_children()
-    deadline = time.monotonic() + 20  # a closed queue's own thread ends when it is scheduled
-    while threading.active_count() > threads and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == threads
+    for thread in set(threading.enumerate()) - threads:
+        thread.join()  # a closed queue's own thread ends when it is scheduled
 
 
 @pytest.mark.parametrize("place", [(slice(0, 3), slice(0, 3)), (8, 30)], ids=["corner", "dot"])
@@ -211,15 +209,21 @@ class Slow(Batches):
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         self.asked.append(step)
         if step == 1:
-            self.release.wait(10)
+            self.release.wait()
         return super().__getitem__(step)
 
 
-def test_only_a_few_steps_are_prepared_ahead_and_none_after_closing() -> None:
-    batches = Slow()
+def test_none_is_prepared_after_closing(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches, shutdown = Slow(), ThreadPoolExecutor.shutdown
+
+    def released(pool: ThreadPoolExecutor, wait: bool = True, **options: bool) -> None:
+        shutdown(pool, wait=False, **options)
+        batches.release.set()
+        shutdown(pool, wait)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", released)
     running = stream(batches, 0, 10**9, workers=0)
     next(running)
-    threading.Timer(0.3, batches.release.set).start()
     running.close()
     assert batches.asked in ([0], [0, 1])
 

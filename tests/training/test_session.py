@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import collections
+import itertools
 import multiprocessing
-import random
+import os
+import signal
 import sys
 import threading
-import time
-from collections.abc import Callable
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -167,88 +165,74 @@ def raise_interrupt() -> None:
 
 # --- Kill -9 -------------------------------------------------------------------------------------------
 
-PHASES = ("elsewhere", "reading pictures", "loading", "training", "saving", "writing the model", "drawing")
-KILLS = 20
-STEPS = 36
+STEPS = 12
+# Whose call, counted from 1, a process doesn't survive: as it begins, or as it ends.
+DEATHS: list[tuple[Any, str, int, bool]] = [
+    (session, "load_data", 1, True),
+    (RunFolder, "create", 1, True),
+    (TrainingStep, "__call__", 2, True),
+    (RunFolder, "save_checkpoint", 1, True),
+    (os, "fsync", 4, False),
+    (RunFolder, "write_model", 2, False),
+    (Trainer, "_restore", 1, True),
+    (Trainer, "_draw", 1, False),
+    (RunFolder, "append_metrics", 1, True),
+    (os, "rename", 2, False),
+    (os, "replace", 7, False),
+    (Trainer, "_draw", 1, True),
+]
 
 
-def announced(phase: Any, number: int, call: Callable[..., Any]) -> Callable[..., Any]:
-    def wrapped(*arguments: Any, **options: Any) -> Any:
-        phase.value = number
-        try:
-            return call(*arguments, **options)
-        finally:
-            phase.value = 0
-
-    return wrapped
-
-
-def work(path: Path, folders: Folders, phase: Any) -> None:
-    """Trains to the end in a process of its own, saying what it is about."""
+def work(path: Path, folders: Folders, death: int | None) -> None:
+    """Trains in a process of its own, to the end or one of the `DEATHS`."""
     torch.set_num_threads(1)
-    places: list[tuple[Any, str]] = [
-        (session, "load_data"),
-        (Trainer, "_restore"),
-        (TrainingStep, "__call__"),
-        (RunFolder, "save_checkpoint"),
-        (RunFolder, "write_model"),
-        (Trainer, "_draw"),
-    ]
-    for number, (owner, name) in enumerate(places, 1):
-        setattr(owner, name, announced(phase, number, getattr(owner, name)))
+    if death is not None:
+        owner, name, number, ended = DEATHS[death]
+        call, calls = getattr(owner, name), itertools.count(1)
+
+        def dying(*arguments: Any, **options: Any) -> Any:
+            last = next(calls) == number
+            if last and not ended:
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = call(*arguments, **options)
+            if last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        setattr(owner, name, dying)
     train(path, folders, {"iterations": STEPS, "checkpoint_every": "3", "sample_every": "4", "batch_size": 1})
-
-
-def killed(context: BaseContext, path: Path, folders: Folders, source: random.Random) -> str | None:
-    """What a process was about when it was killed: at a random moment, or shortly into a random phase."""
-    phase = context.Value("i", -1)
-    process = context.Process(target=work, args=(path, folders, phase))  # type: ignore[attr-defined]  # has one
-    process.start()
-    wanted = source.choice([None, *range(1, len(PHASES))])
-    deadline, delay = time.monotonic() + 30, source.uniform(0, 1.5) if wanted is None else source.uniform(0, 0.02)
-    while wanted is not None and phase.value != wanted and process.is_alive() and time.monotonic() < deadline:
-        time.sleep(0.0002)
-    time.sleep(delay)
-    process.kill()
-    process.join()
-    if process.exitcode == 0:
-        return None
-    assert process.exitcode == -9
-    return "starting" if phase.value < 0 else PHASES[phase.value]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows can't fork")
-def test_killed_at_random_moments_it_ends_as_if_never_killed(tmp_path: Path) -> None:
+def test_killed_anywhere_it_ends_as_if_never_killed(tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     folders = make_folders(tmp_path / "pictures")
-    source, path = random.Random(1), tmp_path / "run"
-    moments: collections.Counter[str] = collections.Counter()
-    while moments.total() < KILLS:
-        before = RunFolder(path).latest() or 0
-        moment = killed(context, path, folders, source)
-        assert moment is not None, f"it was at its end after {moments.total()} kills"
-        moments[moment] += 1
-        run = RunFolder(path)
-        assert (run.latest() or 0) >= before
-        if run.latest() is not None:
-            run.load_checkpoint(run.latest() or 0)
-        if (run.model / "config.json").exists():
-            open_model(path).generator("a2b")
-    print(dict(moments))  # noqa: T201 - pytest shows it where the test fails
-    assert len(moments) >= 4
-    phase = context.Value("i", -1)  # which must live until the process has begun
-    for end in (path, tmp_path / "whole"):
-        process = context.Process(target=work, args=(end, folders, phase))
+
+    def exit_code(path: Path, death: int | None = None) -> int | None:
+        process = context.Process(target=work, args=(path, folders, death))
         process.start()
         process.join()
-        assert process.exitcode == 0
+        return process.exitcode
+
+    path, before = tmp_path / "run", 0
+    for death in range(len(DEATHS)):
+        assert exit_code(path, death) == -9, f"it didn't come to {DEATHS[death]}"
+        run = RunFolder(path)
+        step = run.latest() or 0
+        assert step >= before
+        if step:
+            run.load_checkpoint(step)
+        if (run.model / "config.json").exists():
+            open_model(path).generator("a2b")
+        before = step
+    assert [exit_code(path), exit_code(tmp_path / "whole")] == [0, 0]
     assert weights(path) == weights(tmp_path / "whole")
     assert len(weights(path)) == 6
     assert metrics(path) == metrics(tmp_path / "whole")
-    assert [line["step"] for line in metrics(path)] == [10, 20, 30, STEPS]
-    assert RunFolder(path).checkpoints() == [33, STEPS]
+    assert [line["step"] for line in metrics(path)] == [10, STEPS]
+    assert RunFolder(path).checkpoints() == [9, STEPS]
     assert not [file for file in path.rglob(".*") if file.name != ".lock"]
     for sample in (tmp_path / "whole" / "samples").iterdir():
         assert (path / "samples" / sample.name).read_bytes() == sample.read_bytes()
