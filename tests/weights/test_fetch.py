@@ -299,6 +299,7 @@ def test_a_download_that_breaks_off_goes_on(hub: HubServer, checkpoint: Path) ->
     assert hub.bytes_sent("data-00000") <= size * 1.05
 
 
+@pytest.mark.usefixtures("published")
 def test_two_checkpoints_of_one_folder_are_remembered_apart(hub: HubServer, checkpoint: Path, know: Know) -> None:
     other = {name: name.replace("1000000", "2000000") for name in (INDEX, DATA)}
     hub.add(ENTRY.repository, {other[name]: files(checkpoint)[name] for name in other})
