@@ -17,7 +17,7 @@ from ugatit_cli.config import ModelConfig
 from ugatit_cli.methods.recipe import preset
 from ugatit_cli.publishing.card import (
     Facts,
-    Training,
+    Options,
     escaped,
     licence_of,
     model_card,
@@ -34,8 +34,18 @@ TRAINED = {"trained with": "ugatit train", "recipe": "default", "steps": 5000, "
 
 def card(provenance: dict[str, Any] | None = None, config: ModelConfig = HORSES, **facts: Any) -> str:
     model = ModelFolder(Path("m"), config, provenance or {})
+    said = {name: facts.pop(name) for name in ("licence", "data", "description") if name in facts}
     return model_card(
-        model, Facts(**{"repository": "ada/horse2zebra", "files": FILES, "storage": "float32", **facts})
+        model,
+        Facts(
+            **{
+                "repository": "ada/horse2zebra",
+                "files": FILES,
+                "storage": "float32",
+                "options": Options(**said),
+                **facts,
+            }
+        ),
     )
 
 
@@ -140,8 +150,8 @@ def test_parameters_are_counted() -> None:
 
 
 def test_training_of_a_run() -> None:
-    training = Training(preset("default"), "bf16", iterations=100_000)
-    found = rows(card(TRAINED, training=training, data="1,067 horses, 1,334 zebras"), "Training")
+    training: dict[str, Any] = {"recipe": preset("default"), "precision": "bf16", "planned": 100_000}
+    found = rows(card(TRAINED, **training, data="1,067 horses, 1,334 zebras"), "Training")
     assert found == {
         "Data": "1,067 horses, 1,334 zebras",
         "Recipe": "`default` of `ugatit train`",
@@ -153,17 +163,17 @@ def test_training_of_a_run() -> None:
         "Precision": "bfloat16 products",
     }
     recipe = dataclasses.replace(preset("paper"), decay_from=1.0, augment="on")
-    found = rows(card(TRAINED, training=Training(recipe, "fp32", iterations=5000)), "Training")
+    found = rows(card(TRAINED, recipe=recipe, planned=5000), "Training")
     assert (found["Steps"], found["Learning rate"], found["Precision"]) == ("5,000", "0.0001", "float32")
     assert "Moving average" not in found
-    best = rows(card(TRAINED | {"generators": "current"}, training=training), "Training")
+    best = rows(card(TRAINED | {"generators": "current"}, **training), "Training")
     assert "Moving average" not in best
     assert "Augmentation" in found
 
 
 def test_a_model_without_attention_and_global_discriminators() -> None:
     blind = dataclasses.replace(HORSES, generator_cam=False, discriminator_cam=False, discriminators="local")
-    text = card(TRAINED, blind, training=Training(preset("cyclegan"), "fp32", iterations=5000))
+    text = card(TRAINED, blind, recipe=preset("cyclegan"), planned=5000)
     assert rows(text, "Training")["Weights of the losses"] == "adversarial 1, cycle 10, identity 5"
     assert rows(text, "The model")["Discriminators"] == "not included; local ones alone, without attention"
     half = rows(card(config=dataclasses.replace(blind, discriminators="both")), "The model")
@@ -288,7 +298,7 @@ def test_foreign_text_stays_text() -> None:
     assert escaped("see https://a.org/x_y.") == "see <https://a.org/x_y>."
     assert escaped("x](javascript\n\nx") == r"x\](javascript x"
     evil = {"imported_from": "a`b\n## Owned\n|", "recipe": "x` | `y", "steps": "many"}
-    text = card(evil, data="---\nlicense: mit\n---", licence="mit")
+    text = card(evil | {"training_data": "---\nlicense: mit\n---"}, licence="mit")
     assert "Owned" not in headings(text)
     assert rows(text, "Training")["Recipe"] == r"x\` \| \`y of `ugatit train`"
     assert "Steps" not in rows(text, "Training")

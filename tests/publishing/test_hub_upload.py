@@ -18,7 +18,8 @@ from tests.hub_api import Answer, Call, as_json, refusal
 from tests.hub_client import Notes
 from tests.hub_server import Fault, HubServer
 from ugatit_cli.errors import ModelError
-from ugatit_cli.publishing.push import About, Published, check_access, entry, parse_target, staged, upload
+from ugatit_cli.publishing.card import Options
+from ugatit_cli.publishing.push import Published, check_access, entry, parse_target, staged, upload
 from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.manifest import Entry
 
@@ -45,19 +46,19 @@ class Publisher:
     def __init__(self, hub: HubServer, folder: Path) -> None:
         self.hub, self.folder = hub, folder
 
-    def __call__(self, about: About | None = None, **options: bool) -> Outcome:
+    def __call__(self, options: Options | None = None) -> Outcome:
         notes, target = Notes(), parse_target(REPO)
         try:
-            with staged(open_model(self.folder), target, about or About(), Notes()) as found:
-                published = upload(found, target, notes, **options)
+            with staged(open_model(self.folder), target, options or Options(), Notes()) as found:
+                published = upload(found, target, notes)
                 made = entry(found, target, published.commit, published.kept_card)
         finally:
             assert self.hub.token not in "".join(notes.notes)
         return Outcome(published, made, notes.notes)
 
-    def refused(self, about: About | None = None, **options: bool) -> ModelError:
+    def refused(self, options: Options | None = None) -> ModelError:
         with pytest.raises(ModelError) as caught:
-            self(about, **options)
+            self(options)
         assert self.hub.token not in caught.value.message + caught.value.hint
         return caught.value
 
@@ -87,7 +88,7 @@ def answering(hub: HubServer, monkeypatch: pytest.MonkeyPatch, say: Callable[[Ca
 
 
 def test_a_card_is_kept_unless_something_new_is_said(publish: Publisher, hub: HubServer) -> None:
-    first = publish(About(licence="mit", data="icons", description="Nice"))
+    first = publish(Options(licence="mit", data="icons", description="Nice"))
     assert (first.notes, first.published.kept_card, first.entry.licence) == ([], None, "mit")
     card = publish.card
     again = publish()
@@ -115,23 +116,17 @@ def test_weights_are_new_and_the_card_is_kept(publish: Publisher, hub: HubServer
 
 
 @pytest.mark.parametrize(
-    ("about", "options"),
-    [
-        (About(licence="mit"), {}),
-        (About(data="icons"), {}),
-        (About(description="Nice"), {}),
-        (About(), {"overwrite": True}),
-    ],
+    "options", [Options(licence="mit"), Options(data="icons"), Options(description="Nice"), Options(overwrite=True)]
 )
-def test_a_card_is_replaced(publish: Publisher, hub: HubServer, about: About, options: dict[str, bool]) -> None:
+def test_a_card_is_replaced(publish: Publisher, hub: HubServer, options: Options) -> None:
     publish()
     hub.add(REPO, {"README.md": MINE})
-    outcome = publish(about, **options)
+    outcome = publish(options)
     assert outcome.notes == [REPLACED]
     assert "library_name: ugatit" in publish.card
     assert outcome.published.kept_card is None
     assert "README.md" in outcome.entry.files
-    assert outcome.entry.licence == (about.licence or "not stated")
+    assert outcome.entry.licence == (options.licence or "not stated")
 
 
 def test_a_card_of_ones_own_replaces_the_one_there(publish: Publisher) -> None:
@@ -227,7 +222,7 @@ def test_no_attempts_of_attempts(publish: Publisher, hub: HubServer, path: str, 
 def test_a_commit_whose_answer_is_lost(
     publish: Publisher, hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    publish(About(discriminators=True))
+    publish(Options(discriminators=True))
     tiny.save(tmp_path / "newer", dataclasses.replace(tiny.LIGHT, channels=8))
     publish.folder = tmp_path / "newer"
     calls = []
@@ -240,7 +235,7 @@ def test_a_commit_whose_answer_is_lost(
 
     hub_answer = hub.answer
     answering(hub, monkeypatch, losing)
-    outcome = publish(About(licence="mit"))  # the old discriminators are removed, too
+    outcome = publish(Options(licence="mit"))  # the old discriminators are removed, too
     assert (outcome.published.commit, outcome.published.changed) == (hub.commits(REPO)[-1], True)
     assert len(calls) == 2
     assert publish.held["model.safetensors"] == (tmp_path / "newer" / "model.safetensors").read_bytes()
@@ -259,7 +254,7 @@ def test_somebody_else_is_quicker_after_a_busy_moment(
         return None
 
     answering(hub, monkeypatch, interfering)
-    error = publish.refused(About(licence="mit"))
+    error = publish.refused(Options(licence="mit"))
     assert error.message == f"{REPO} was changed by somebody else meanwhile (412)"
     assert publish.held["README.md"] == MINE
 
@@ -375,7 +370,7 @@ def test_a_password_in_the_address_is_not_shown(
     monkeypatch.setattr(constants, "ENDPOINT", hub.url.replace("//", "//ada:secret@"))
     assert publish().published.url == f"{hub.url.replace('//', '//***@')}/{REPO}"
     hub.fault(Fault("html", "validate-yaml", method="POST"))
-    error = publish.refused(About(licence="mit"))
+    error = publish.refused(Options(licence="mit"))
     assert "secret" not in error.message + error.hint
 
 
@@ -390,7 +385,7 @@ def test_a_hub_that_repeats_the_token(publish: Publisher, hub: HubServer, monkey
 
     answering(hub, monkeypatch, echo)
     assert any("the Hub says: " in note and "***" in note for note in publish().notes)
-    assert "***" in publish.refused(About(licence="mit")).message
+    assert "***" in publish.refused(Options(licence="mit")).message
     (publish.folder / "samples.png").write_bytes(b"x")
     error = publish.refused()
     assert "refuses the upload (400): README.md of " in error.message

@@ -17,7 +17,8 @@ from tests import tiny
 from tests.hub_client import Notes
 from tests.trainings import make_folders, train
 from ugatit_cli.errors import ModelError, PictureError, UsageError
-from ugatit_cli.publishing.push import About, entry, parse_target, staged
+from ugatit_cli.publishing.card import Options
+from ugatit_cli.publishing.push import entry, parse_target, staged
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.weights.fetch import convert
 from ugatit_cli.weights.folder import ModelFolder, open_model
@@ -37,8 +38,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "run"
 
 
-def contents(model: ModelFolder, about: About | None = None, notes: Notes | None = None) -> dict[str, bytes]:
-    with staged(model, TARGET, about or About(), notes or Notes()) as found:
+def contents(model: ModelFolder, about: Options | None = None, notes: Notes | None = None) -> dict[str, bytes]:
+    with staged(model, TARGET, about or Options(), notes or Notes()) as found:
         data = {path.name: path.read_bytes() for path in found.folder.iterdir()}
         assert {name: (record.size, record.sha256) for name, record in found.files.items()} == {
             name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in data.items()
@@ -77,17 +78,17 @@ def test_a_target_has_no_revision(text: str) -> None:
 @pytest.mark.parametrize("licence", ["MIT License", "-mit", "a" * 65, "mit\n", "[mit]"])
 def test_licences_of_another_shape(licence: str) -> None:
     with pytest.raises(UsageError) as caught:
-        About(licence=licence)
+        Options(licence=licence)
     assert caught.value.message == f"--licence {licence}: not a licence id of the Hub"
-    assert About(licence="CC-BY-4.0").licence == "cc-by-4.0"
+    assert Options(licence="CC-BY-4.0").licence == "cc-by-4.0"
 
 
 def test_texts_are_lines() -> None:
     with pytest.raises(UsageError, match="--data: must be one line"):
-        About(data="two\nlines")
+        Options(data="two\nlines")
     with pytest.raises(UsageError, match="--description: must be one line"):
-        About(description="a bell\a")
-    assert About(data="a family: 👨‍👩‍👧").data
+        Options(description="a bell\a")
+    assert Options(data="a family: 👨‍👩‍👧").data
 
 
 # --- Staging ---------------------------------------------------------------------------------------------
@@ -107,17 +108,17 @@ def test_a_plain_model(tmp_path: Path) -> None:
 
 def test_discriminators_on_demand(tmp_path: Path) -> None:
     model = open_model(tiny.save(tmp_path / "model", discriminators=True))
-    data = contents(model, About(discriminators=True))
+    data = contents(model, Options(discriminators=True))
     assert data["discriminators.safetensors"] == (tmp_path / "model" / "discriminators.safetensors").read_bytes()
     assert "| Discriminators | included, " in data["README.md"].decode()
     without = open_model(tiny.save(tmp_path / "without"))
     with pytest.raises(ModelError, match="without discriminators") as caught:
-        contents(without, About(discriminators=True))
+        contents(without, Options(discriminators=True))
     assert "Leave --with-discriminators out" in caught.value.hint
 
 
 def test_a_run_tells_more(run: Path) -> None:
-    data = contents(open_model(run), About(data="noise", licence="mit"))
+    data = contents(open_model(run), Options(data="noise", licence="mit"))
     assert sorted(data) == sorted([*NAMES, "samples.png"])
     card = data["README.md"].decode()
     for line in (
@@ -209,7 +210,7 @@ def test_a_card_of_ones_own_is_kept(tmp_path: Path) -> None:
     folder = tiny.save(tmp_path / "model")
     (folder / "README.md").write_bytes(b"# Mine\r\n")
     notes = Notes()
-    assert contents(open_model(folder), About(licence="mit", data="x"), notes)["README.md"] == b"# Mine\r\n"
+    assert contents(open_model(folder), Options(licence="mit", data="x"), notes)["README.md"] == b"# Mine\r\n"
     assert notes.notes == [
         f"the model card is {folder / 'README.md'}, as it is",
         "--licence, --data: not written into that card",
@@ -218,7 +219,7 @@ def test_a_card_of_ones_own_is_kept(tmp_path: Path) -> None:
 
 def test_what_a_card_of_ones_own_says_already(tmp_path: Path) -> None:
     folder = tiny.save(tmp_path / "model")
-    about = About(licence="mit", data="icons & [more]", description="Nice")
+    about = Options(licence="mit", data="icons & [more]", description="Nice")
     (folder / "README.md").write_bytes(contents(open_model(folder), about)["README.md"])
     notes = Notes()
     contents(open_model(folder), about, notes)
@@ -228,15 +229,15 @@ def test_what_a_card_of_ones_own_says_already(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("about", "own", "given"),
     [
-        (About(), False, False),
-        (About(discriminators=True), False, False),
-        (About(licence="mit"), False, True),
-        (About(data="x"), False, True),
-        (About(description="x"), False, True),
-        (About(), True, True),
+        (Options(), False, False),
+        (Options(discriminators=True), False, False),
+        (Options(licence="mit"), False, True),
+        (Options(data="x"), False, True),
+        (Options(description="x"), False, True),
+        (Options(), True, True),
     ],
 )
-def test_whether_a_card_is_given(tmp_path: Path, about: About, own: bool, given: bool) -> None:
+def test_whether_a_card_is_given(tmp_path: Path, about: Options, own: bool, given: bool) -> None:
     folder = tiny.save(tmp_path / "model", discriminators=True)
     if own:
         (folder / "README.md").write_text("# Mine")
@@ -256,7 +257,7 @@ def test_links_are_followed(tmp_path: Path) -> None:
     (tmp_path / "links").mkdir()
     for path in folder.iterdir():
         (tmp_path / "links" / path.name).symlink_to(path)
-    with staged(open_model(tmp_path / "links"), TARGET, About(), Notes()) as found:
+    with staged(open_model(tmp_path / "links"), TARGET, Options(), Notes()) as found:
         assert not any(path.is_symlink() for path in found.folder.iterdir())
 
 
@@ -269,7 +270,7 @@ def test_what_is_staged_never_leads_back(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(os, "link", refuse)
     folder = tiny.save(tmp_path / "model")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with staged(open_model(folder), TARGET, About(), Notes()) as found:
+    with staged(open_model(folder), TARGET, Options(), Notes()) as found:
         assert found.folder.joinpath("model.safetensors").samefile(folder / "model.safetensors") is linked
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -309,7 +310,7 @@ def test_a_local_start_is_mentioned(tmp_path: Path) -> None:
 
 def test_samples_of_ones_own(run: Path, tmp_path: Path) -> None:
     path = picture(tmp_path / "mine.jpg")
-    data = contents(open_model(run), About(samples=path))
+    data = contents(open_model(run), Options(samples=path))
     (tmp_path / "staged.png").write_bytes(data["samples.png"])
     with Image.open(tmp_path / "staged.png") as image:
         assert (image.format, image.size) == ("PNG", (40, 20))
@@ -321,7 +322,7 @@ def test_samples_fit_the_page_and_tell_nothing_else(tmp_path: Path) -> None:
     told = PngImagePlugin.PngInfo()
     told.add_text("Author", "somebody")
     path = picture(tmp_path / "wide.png", (4096, 100), pnginfo=told)
-    data = contents(open_model(tiny.save(tmp_path / "model")), About(samples=path))["samples.png"]
+    data = contents(open_model(tiny.save(tmp_path / "model")), Options(samples=path))["samples.png"]
     (tmp_path / "staged.png").write_bytes(data)
     with Image.open(tmp_path / "staged.png") as image:
         assert image.size == (2048, 50)
@@ -331,7 +332,7 @@ def test_samples_fit_the_page_and_tell_nothing_else(tmp_path: Path) -> None:
 def test_transparent_samples(tmp_path: Path) -> None:
     Image.new("RGBA", (10, 10), (255, 0, 0, 0)).save(tmp_path / "clear.webp")
     model = open_model(tiny.save(tmp_path / "model"))
-    (tmp_path / "staged.png").write_bytes(contents(model, About(samples=tmp_path / "clear.webp"))["samples.png"])
+    (tmp_path / "staged.png").write_bytes(contents(model, Options(samples=tmp_path / "clear.webp"))["samples.png"])
     with Image.open(tmp_path / "staged.png") as image:
         assert image.getchannel("A").getextrema() == (0, 0)
 
@@ -349,7 +350,7 @@ def test_samples_that_are_no_picture(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no")
     for name in ("text.png", "missing.png"):
         with pytest.raises(PictureError, match=name):
-            contents(model, About(samples=tmp_path / name))
+            contents(model, Options(samples=tmp_path / name))
 
 
 # --- Its entry -------------------------------------------------------------------------------------------
@@ -363,7 +364,7 @@ def read_entry(text: str, tmp_path: Path) -> Any:
 def test_an_entry_that_can_be_shared(tmp_path: Path) -> None:
     folder = tiny.save(tmp_path / "model", discriminators=True)
     picture(folder / "samples.png")
-    about = About(licence="mit", data="icons", description="Icons", discriminators=True)
+    about = Options(licence="mit", data="icons", description="Icons", discriminators=True)
     with staged(open_model(folder), TARGET, about, Notes()) as found:
         made = entry(found, TARGET, "a" * 40)
     assert read_entry(entry_toml(made), tmp_path) == {"red2blue": made}
@@ -376,7 +377,7 @@ def test_an_entry_that_can_be_shared(tmp_path: Path) -> None:
 def test_the_entry_has_the_licence_of_the_card(tmp_path: Path) -> None:
     folder = tiny.save(tmp_path / "model")
     (folder / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# Mine\n")
-    with staged(open_model(folder), TARGET, About(licence="mit"), Notes()) as found:
+    with staged(open_model(folder), TARGET, Options(licence="mit"), Notes()) as found:
         assert entry(found, TARGET, "a" * 40).licence == "cc-by-4.0"
         for card, licence in (("---\nlicense: gpl-3.0\n---\n", "gpl-3.0"), ("# Theirs", "mit")):
             made = entry(found, TARGET, "a" * 40, card)
@@ -387,7 +388,7 @@ def test_the_entry_has_the_licence_of_the_card(tmp_path: Path) -> None:
     ("repository", "name"), [("ada/Red2Blue_1.0", "Red2Blue_1.0"), ("ada/_red", "red"), ("ada/___", "model")]
 )
 def test_an_entry_of_which_nothing_is_said(tmp_path: Path, repository: str, name: str) -> None:
-    with staged(open_model(tiny.save(tmp_path / "model")), HubId(repository), About(), Notes()) as found:
+    with staged(open_model(tiny.save(tmp_path / "model")), HubId(repository), Options(), Notes()) as found:
         made = entry(found, HubId(repository), "a" * 40)
     assert read_entry(entry_toml(made), tmp_path) == {name: made}
     assert (made.description, made.licence, made.training_data) == (

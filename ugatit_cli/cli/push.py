@@ -22,7 +22,7 @@ from ugatit_cli.errors import Interrupted, UsageError
 from ugatit_cli.wording import byte_size
 
 if TYPE_CHECKING:
-    from ugatit_cli.publishing.push import About, Staged
+    from ugatit_cli.publishing.push import Staged
     from ugatit_cli.weights.hub import HubId
 
 
@@ -84,48 +84,40 @@ def push(
     warnings.filterwarnings("ignore", module="PIL")
     if to is not None and not dry_run:
         raise UsageError("--to is where --dry-run writes", "Add --dry-run, or leave --to out.")
-    from ugatit_cli.publishing import push as push_module
+    from ugatit_cli.publishing.card import Options
+    from ugatit_cli.publishing.push import check_access, parse_target, staged
+    from ugatit_cli.weights.folder import check_target
 
-    target = push_module.parse_target(repository)
-    about = push_module.About(
+    target = parse_target(repository)
+    options = Options(
         licence=_given("--licence", licence),
         data=_given("--data", data),
         description=_given("--description", description),
         samples=samples.expanduser() if samples is not None else None,
         discriminators=with_discriminators,
+        private=private,
+        overwrite=overwrite,
     )
     if not dry_run:
-        push_module.check_access()
+        check_access()
     found = find_model(model)
-    folder = _folder(to, target)
+    # Absolute: `.` can't be renamed.
+    folder = (to.expanduser() if to is not None else Path(target.repository.rpartition("/")[2])).absolute()
     if dry_run:
-        _check_folder(folder, found.path, overwrite=overwrite)
-    with _ended_in_words(), push_module.staged(found, target, about, PlainTransfer()) as staged:
+        if folder.exists() and folder.samefile(found.path):
+            raise UsageError(f"{folder} is the model itself", "Name another folder: --to DIR")
+        check_target(folder, overwrite=overwrite)
+    with _ended_in_words(), staged(found, target, options, PlainTransfer()) as ready:
         if dry_run:
-            _write(staged, target, folder, private=private, overwrite=overwrite)
+            _write(ready, target, folder)
         else:
-            _upload(staged, target, private=private, overwrite=overwrite)
+            _upload(ready, target)
 
 
 def _given(option: str, text: str | None) -> str:
-    if text is None:
-        return ""
-    if not text.strip():
+    if text is not None and not text.strip():
         raise UsageError(f"{option} is empty", "Say something, or leave it out.")
-    return text.strip()
-
-
-def _folder(to: Path | None, target: HubId) -> Path:
-    # Absolute: `.` can't be renamed.
-    return (to.expanduser() if to is not None else Path(target.repository.rpartition("/")[2])).absolute()
-
-
-def _check_folder(folder: Path, source: Path, *, overwrite: bool) -> None:
-    from ugatit_cli.weights.folder import check_target
-
-    if folder.exists() and folder.samefile(source):
-        raise UsageError(f"{folder} is the model itself", "Name another folder: --to DIR")
-    check_target(folder, overwrite=overwrite)
+    return (text or "").strip()
 
 
 @contextlib.contextmanager
@@ -151,42 +143,40 @@ def _ended_in_words() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _write(staged: Staged, target: HubId, folder: Path, *, private: bool, overwrite: bool) -> None:
+def _write(staged: Staged, target: HubId, folder: Path) -> None:
     from ugatit_cli.weights.folder import copy_model
     from ugatit_cli.weights.hub import endpoint, without_secrets
 
+    options = staged.options
     where = f"{without_secrets(endpoint())}/{target.repository}"
-    copy_model(staged.model, folder, overwrite=overwrite)
-    console.note(f"would publish to the {'private ' if private else ''}repository {where}:")
+    copy_model(staged.model, folder, overwrite=options.overwrite)
+    console.note(f"would publish to the {'private ' if options.private else ''}repository {where}:")
     for name, record in staged.files.items():
         console.note(f"  {name}  {byte_size(record.size)}")
-    options = _options(staged.about, private=private, overwrite=overwrite)
-    command = shlex.join(["ugatit", "push", str(folder), target.repository, *options])
-    console.note(f"nothing was sent; edit its README.md, then: {command}")
+    switches = {
+        "--private": options.private,
+        "--with-discriminators": options.discriminators,
+        "--overwrite": options.overwrite,
+    }
+    texts = {"--licence": options.licence, "--data": options.data, "--description": options.description}
+    command = ["ugatit", "push", str(folder), target.repository, *(name for name, is_on in switches.items() if is_on)]
+    command += [part for name, text in texts.items() if text for part in (name, text)]
+    console.note(f"nothing was sent; edit its README.md, then: {shlex.join(command)}")
     console.result(str(folder))
 
 
-def _options(about: About, *, private: bool, overwrite: bool) -> list[str]:
-    """What else to say when the folder of a dry run is published."""
-    switches = {"--private": private, "--with-discriminators": about.discriminators, "--overwrite": overwrite}
-    texts = {"--licence": about.licence, "--data": about.data, "--description": about.description}
-    said = [part for option, text in texts.items() if text for part in (option, text)]
-    return [option for option, is_on in switches.items() if is_on] + said
-
-
-def _upload(staged: Staged, target: HubId, *, private: bool, overwrite: bool) -> None:
-    from ugatit_cli.publishing import push as push_module
+def _upload(staged: Staged, target: HubId) -> None:
+    from ugatit_cli.publishing.push import entry, upload
     from ugatit_cli.weights.manifest import entry_toml
 
     total = sum(record.size for record in staged.files.values())
     console.note(f"publishing {', '.join(staged.files)} ({byte_size(total)})")
-    bars = console.stderr().is_terminal
-    done = push_module.upload(staged, target, PlainTransfer(), private=private, overwrite=overwrite, bars=bars)
+    done = upload(staged, target, PlainTransfer(), bars=console.stderr().is_terminal)
     console.note(f"{'published' if done.changed else 'nothing changed'}: {done.url}")
     console.note(f"translate with: ugatit translate PICTURES --model {target.repository} -o out/")
-    entry = push_module.entry(staged, target, done.commit, done.kept_card)
-    _tell_where(entry.name)
-    console.result(entry_toml(entry).rstrip("\n"))
+    made = entry(staged, target, done.commit, done.kept_card)
+    _tell_where(made.name)
+    console.result(entry_toml(made).rstrip("\n"))
 
 
 def _tell_where(name: str) -> None:

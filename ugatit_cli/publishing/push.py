@@ -1,4 +1,4 @@
-"""The upload of `ugatit push`: one commit to a repository on the Hub, and plain words when there is none."""
+"""What `ugatit push` publishes, and how: a model folder with a card, in one commit to a repository on the Hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from PIL import Image
 
@@ -22,9 +21,8 @@ from ugatit_cli.files import reported
 from ugatit_cli.pictures.encoding import encode
 from ugatit_cli.pictures.reading import from_pil, read_picture
 from ugatit_cli.publishing.card import (
-    CONTROLS,
     Facts,
-    Training,
+    Options,
     escaped,
     licence_of,
     model_card,
@@ -46,49 +44,15 @@ from ugatit_cli.weights.folder import (
     open_model,
     open_tensors,
 )
-from ugatit_cli.weights.hub import NEWEST, HubId, Listener, RemoteFile
+from ugatit_cli.weights.hub import NEWEST, HubId, Listener, RemoteFile, Words, status_of
 from ugatit_cli.weights.hub_cache import digest_of
 from ugatit_cli.weights.manifest import REVISION, Entry, FileRecord
 
 WIDEST: Final = 2048
 # What a manifest's entry names: all that is fetched to translate.
 LISTED: Final = (CONFIG_FILE, GENERATORS_FILE, DISCRIMINATORS_FILE, CARD_FILE)
-_LICENCE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 _TYPES: Final = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _ATTEMPTS: Final = 5
-
-
-@dataclass(frozen=True)
-class About:
-    """What the user says about a model; empty where nothing is said.
-
-    Attributes:
-        licence: a licence id of the Hub, like `mit`; taken in any case, kept in lower case.
-        data: one line on what it was trained on.
-        description: one line on what it does.
-        samples: a picture to show.
-        discriminators: publish them, too.
-
-    Raises:
-        UsageError: a licence of another shape, or a text that isn't one line.
-    """
-
-    licence: str = ""
-    data: str = ""
-    description: str = ""
-    samples: Path | None = None
-    discriminators: bool = False
-
-    def __post_init__(self) -> None:
-        licence = self.licence.lower()
-        if licence and not _LICENCE.fullmatch(licence):
-            raise UsageError(
-                f"--licence {self.licence}: not a licence id of the Hub", "Like mit, apache-2.0, cc-by-4.0, or other."
-            )
-        object.__setattr__(self, "licence", licence)
-        for option, text in (("data", self.data), ("description", self.description)):
-            if CONTROLS.search(text):
-                raise UsageError(f"--{option}: must be one line of plain text")
 
 
 @dataclass(frozen=True)
@@ -99,14 +63,14 @@ class Staged:
         folder: what is in it is published, and nothing else.
         model: the same, checked.
         files: name -> size and hash.
-        about: what the user says.
+        options: what the user says.
         card_given: the card is the user's own, or tells what the user says.
     """
 
     folder: Path
     model: ModelFolder
     files: dict[str, FileRecord]
-    about: About
+    options: Options
     card_given: bool
 
 
@@ -131,7 +95,7 @@ def parse_target(text: str) -> HubId:
 
 
 @contextlib.contextmanager
-def staged(model: ModelFolder, target: HubId, about: About, listener: Listener) -> Iterator[Staged]:
+def staged(model: ModelFolder, target: HubId, options: Options, listener: Listener) -> Iterator[Staged]:
     """The folder to publish, in a temporary place that is gone afterwards.
 
     Weights and config are the model's, byte for byte. A card that the model has is kept; else one is written.
@@ -144,7 +108,7 @@ def staged(model: ModelFolder, target: HubId, about: About, listener: Listener) 
         PictureError: the samples can't be read.
         OutputError: the temporary folder can't be written.
     """
-    if about.discriminators and model.discriminators is None:
+    if options.discriminators and model.discriminators is None:
         raise ModelError(
             f"{model.path}: this model comes without discriminators",
             "Leave --with-discriminators out. `ugatit convert` keeps them when the checkpoint has them, and so does "
@@ -156,16 +120,18 @@ def staged(model: ModelFolder, target: HubId, about: About, listener: Listener) 
         folder = Path(name) / target.repository.rpartition("/")[2]
         with reported(folder):
             folder.mkdir()
-            _take_weights(model, folder, about)
+            _take_weights(model, folder, options)
             copy, run = open_model(folder), _run_of(model)
-            step = _put_samples(copy, model, run, about)
-            own = _take_card(model, folder, about, listener)
+            step = _put_samples(copy, model, run, options)
+            own = _take_card(model, folder, options, listener)
             if not own:
-                text = model_card(copy, _facts(copy, run, target, about, step))
+                text = model_card(copy, _facts(copy, run, target, options, step))
                 (folder / CARD_FILE).write_text(text, encoding="utf-8", newline="\n")
             files = {path.name: _record(path) for path in _files(folder)}
-        _warn_of_paths(copy, listener)
-        yield Staged(folder, copy, files, about, own or bool(about.licence or about.data or about.description))
+        start = copy.provenance.get("started from")
+        if isinstance(start, str) and Path(start).is_absolute():
+            listener.note(f"note: {CONFIG_FILE} tells where training started from on this machine: {start}")
+        yield Staged(folder, copy, files, options, own or options.says_something)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -177,9 +143,9 @@ def _record(path: Path) -> FileRecord:
     return FileRecord(digest.size, digest.sha256)
 
 
-def _take_weights(model: ModelFolder, folder: Path, about: About) -> None:
+def _take_weights(model: ModelFolder, folder: Path, options: Options) -> None:
     sources = {CONFIG_FILE: model.path / CONFIG_FILE, GENERATORS_FILE: model.weights}
-    if about.discriminators and model.discriminators is not None:
+    if options.discriminators and model.discriminators is not None:
         sources[DISCRIMINATORS_FILE] = model.discriminators
     for _ in range(_ATTEMPTS):
         before = [_identity(path) for path in sources.values()]
@@ -214,11 +180,11 @@ def _run_of(model: ModelFolder) -> RunFolder | None:
     return run if run.exists and own else None
 
 
-def _put_samples(copy: ModelFolder, model: ModelFolder, run: RunFolder | None, about: About) -> int | None:
+def _put_samples(copy: ModelFolder, model: ModelFolder, run: RunFolder | None, options: Options) -> int | None:
     """Writes `samples.png` if there is a picture for it; the step it is of if a run drew it."""
     target = copy.path / SAMPLES_FILE
-    if about.samples is not None:
-        target.write_bytes(_as_png(about.samples))
+    if options.samples is not None:
+        target.write_bytes(_as_png(options.samples))
         return None
     if run is not None and (drawn := _last_samples(run, copy.provenance.get("steps"))):
         step, path = drawn
@@ -248,47 +214,38 @@ def _as_png(path: Path) -> bytes:
     return encode(from_pil(image), "PNG")
 
 
-def _take_card(model: ModelFolder, folder: Path, about: About, listener: Listener) -> bool:
+def _take_card(model: ModelFolder, folder: Path, options: Options, listener: Listener) -> bool:
     """Copies the model's own card if it has one: what somebody wrote is not written over."""
     own = model.path / CARD_FILE
     if not own.is_file():
         return False
     shutil.copyfile(own, folder / CARD_FILE)
     listener.note(f"the model card is {own}, as it is")
-    ignored = _not_told(own.read_text(encoding="utf-8", errors="replace"), about)
+    card = own.read_text(encoding="utf-8", errors="replace")
+    told = {
+        "licence": licence_of(card) == options.licence,
+        "data": escaped(options.data) in card,
+        "description": escaped(options.description) in card,
+    }
+    ignored = [f"--{name}" for name, is_told in told.items() if getattr(options, name) and not is_told]
     if ignored:
         listener.note(f"{', '.join(ignored)}: not written into that card")
     return True
 
 
-def _not_told(card: str, about: About) -> list[str]:
-    """The options whose text a card doesn't have."""
-    told = {
-        "licence": licence_of(card) == about.licence,
-        "data": escaped(about.data) in card,
-        "description": escaped(about.description) in card,
-    }
-    return [f"--{name}" for name, is_told in told.items() if getattr(about, name) and not is_told]
-
-
-def _facts(copy: ModelFolder, run: RunFolder | None, target: HubId, about: About, step: int | None) -> Facts:
+def _facts(copy: ModelFolder, run: RunFolder | None, target: HubId, options: Options, step: int | None) -> Facts:
+    settings = Settings.from_document(run.document(), run.path / RUN_FILE) if run is not None else None
     return Facts(
         repository=target.repository,
         files={path.name: path.stat().st_size for path in _files(copy.path)},
         storage=_storage(copy),
-        licence=about.licence,
-        data=about.data,
-        description=about.description,
-        training=_training(run),
+        options=options,
+        recipe=settings.recipe if settings is not None else None,
+        precision=settings.precision if settings is not None else "fp32",
+        planned=settings.iterations if settings is not None else None,
         samples_step=step,
         evaluation=_evaluation(copy, run),
     )
-
-
-def _warn_of_paths(model: ModelFolder, listener: Listener) -> None:
-    start = model.provenance.get("started from")
-    if isinstance(start, str) and Path(start).is_absolute():
-        listener.note(f"note: {CONFIG_FILE} tells where training started from on this machine: {start}")
 
 
 def _storage(model: ModelFolder) -> str:
@@ -297,13 +254,6 @@ def _storage(model: ModelFolder) -> str:
         headers = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118  # it is no dict
         found = {_TYPES[header.get_dtype()] for header in headers if len(header.get_shape()) > 1}
     return " and ".join(sorted(found))
-
-
-def _training(run: RunFolder | None) -> Training | None:
-    if run is None:
-        return None
-    settings = Settings.from_document(run.document(), run.path / RUN_FILE)
-    return Training(settings.recipe, settings.precision, settings.iterations)
 
 
 def _evaluation(copy: ModelFolder, run: RunFolder | None) -> Mapping[str, Any]:
@@ -322,34 +272,30 @@ def entry(staged: Staged, target: HubId, commit: str, kept_card: str | None = No
         staged: as long as its folder is there.
         kept_card: the card of the repository, if it isn't the staged one.
     """
-    config, about = staged.model.config, staged.about
-    name = re.sub(r"^[._-]+", "", target.repository.rpartition("/")[2]) or "model"
-    listed = [name for name in LISTED if name in staged.files]
-    if kept_card is not None:
-        listed.remove(CARD_FILE)
+    config, options = staged.model.config, staged.options
     card = kept_card or (staged.folder / CARD_FILE).read_text(encoding="utf-8", errors="replace")
     return Entry(
-        name=name,
-        description=summary(staged.model, about.description),
+        name=re.sub(r"^[._-]+", "", target.repository.rpartition("/")[2]) or "model",
+        description=summary(staged.model, options.description),
         domains=(config.domain_a, config.domain_b),
         image_size=config.image_size,
-        licence=licence_of(card) or about.licence or "not stated",
-        training_data=training_data(staged.model, about.data),
+        licence=licence_of(card) or options.licence or "not stated",
+        training_data=training_data(staged.model, options.data),
         source="hub",
         repository=target.repository,
         revision=commit,
-        files={name: staged.files[name] for name in listed},
+        files={
+            name: staged.files[name]
+            for name in LISTED
+            if name in staged.files and not (name == CARD_FILE and kept_card is not None)
+        },
     )
 
 
+# --- The upload ------------------------------------------------------------------------------------------
+
 # What a repository may hold that nobody has put anything into yet.
 _BLANK: Final = frozenset({".gitattributes", CARD_FILE})
-# Beside those of HTTP: files, what the client or the Hub finds wrong with them, the library that uploads large ones.
-_CLIENT_ERRORS: Final = (OSError, ValueError, RuntimeError)
-# The ends of paths that the client asks only once; it has tried all others again when it gives up.
-_ASKED_ONCE: Final = ("/validate-yaml", f"/commit/{NEWEST}", f"/revision/{NEWEST}")
-_OVERTAKEN: Final = frozenset({409, 412})
-_NO_ROOM: Final = frozenset({402, 413, 507})
 
 
 @dataclass(frozen=True)
@@ -384,201 +330,158 @@ def check_access() -> None:
         raise ModelError("nobody is logged in to the Hub", "Log in with `hf auth login` or set HF_TOKEN.")
 
 
-def upload(
-    staged: Staged,
-    target: HubId,
-    listener: Listener,
-    *,
-    private: bool = False,
-    overwrite: bool = False,
-    bars: bool = False,
-) -> Published:
+def upload(staged: Staged, target: HubId, listener: Listener, *, bars: bool = False) -> Published:
     """Publishes a model: one commit, complete or not at all.
 
     A model card that the repository has is replaced only by one that is the user's own or tells what the user says.
 
     Args:
-        private: make a new repository private.
-        overwrite: publish into a repository that holds something else than a ugatit model, and replace any card.
         bars: let the Hub's client draw progress bars on stderr.
 
     Raises:
         ModelError: no access, no connection, a repository that holds something else or isn't private, or one that
             changed meanwhile.
     """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
     check_access()
     with _quiet(bars=bars, listener=listener), _errors_reported(target):
-        return _upload(staged, target, listener, private=private, overwrite=overwrite)
+        there = _Repository(target.repository, staged.options, listener)
+        kept = there.kept_card(staged)
+        names = [name for name in staged.files if kept is None or name != CARD_FILE]
+        operations: list[Any] = [CommitOperationAdd(name, staged.folder / name) for name in names]
+        if there.has_strange_discriminators(staged):
+            operations.append(CommitOperationDelete(DISCRIMINATORS_FILE))
+            listener.note(f"{target.repository} holds {DISCRIMINATORS_FILE} of other weights: it is removed")
+        commit = there.commit(operations)
+        if not REVISION.fullmatch(commit):
+            raise hub.no_hub(target)
+        url = f"{hub.without_secrets(hub.endpoint())}/{target.repository}"
+        return Published(url, commit, commit != there.head, kept)
 
 
-def _upload(staged: Staged, target: HubId, listener: Listener, *, private: bool, overwrite: bool) -> Published:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
-
-    # Named, or it would not be sent where HF_HUB_DISABLE_IMPLICIT_TOKEN is set.
-    api = HfApi(endpoint=hub.endpoint(), token=get_token(), library_name="ugatit")
-    before = _look(api, target.repository, listener) or _create(api, target.repository, listener, private=private)
-    _check_target(api, before, target, private=private, overwrite=overwrite, listener=listener)
-    kept = _kept_card(api, before, staged, target, listener, overwrite=overwrite)
-    names = [name for name in staged.files if kept is None or name != CARD_FILE]
-    operations: list[Any] = [CommitOperationAdd(name, staged.folder / name) for name in names]
-    if _has_strange_discriminators(before, staged):
-        operations.append(CommitOperationDelete(DISCRIMINATORS_FILE))
-        listener.note(f"{target.repository} holds {DISCRIMINATORS_FILE} of other weights: it is removed")
-    commit = _commit(api, target, operations, before, listener)
-    if not REVISION.fullmatch(commit):
-        raise hub.no_hub(target)
-    url = f"{hub.without_secrets(hub.endpoint())}/{target.repository}"
-    return Published(url, commit, commit != before.sha, kept)
-
-
-def _look(api: Any, repository: str, listener: Listener) -> Any:
-    """What the Hub knows of a repository; None if there is none, as far as one may know."""
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    try:
-        return hub.patiently(lambda: api.model_info(repository, files_metadata=True), listener)
-    except GatedRepoError:
-        raise
-    except RepositoryNotFoundError:
-        return None
-
-
-def _create(api: Any, repository: str, listener: Listener, *, private: bool) -> Any:
-    """Makes a repository; what the Hub knows of it."""
-    # None: as the owner's own default is.
-    hub.patiently(lambda: api.create_repo(repository, private=private or None, exist_ok=True), listener)
-    return hub.patiently(lambda: api.model_info(repository, files_metadata=True), listener)
-
-
-def _check_target(
-    api: Any, before: Any, target: HubId, *, private: bool, overwrite: bool, listener: Listener
-) -> None:
-    """Whether a repository that exists may be published to.
+class _Repository:
+    """The repository to publish to, as it was found; made if it isn't there.
 
     Raises:
         ModelError: it isn't private although it should be, or it holds something else.
     """
-    if private and not before.private:
-        raise ModelError(
-            f"{target.repository} exists and is public", "Make it private on its page, or leave --private out."
-        )
-    names = {file.rfilename for file in before.siblings or ()}
-    if overwrite or names <= _BLANK or _is_ours(api, names, before, target, listener):
-        return
-    raise ModelError(
-        f"{target.repository} exists and is not a ugatit model ({', '.join(sorted(names - _BLANK)[:3])})",
-        "Name another repository, or pass --overwrite to add the model to this one.",
-    )
 
+    def __init__(self, name: str, options: Options, listener: Listener) -> None:
+        from huggingface_hub import HfApi, get_token
 
-def _is_ours(api: Any, names: set[str], before: Any, target: HubId, listener: Listener) -> bool:
-    if CONFIG_FILE not in names:
-        return False
-    try:
-        document = json.loads(_read(api, CONFIG_FILE, before, target, listener))
-    except (ValueError, RecursionError):
-        return False
-    return (
-        isinstance(document, dict) and type(document.get("format")) is int and isinstance(document.get("model"), dict)
-    )
-
-
-def _read(api: Any, name: str, before: Any, target: HubId, listener: Listener) -> bytes:
-    """A small file of the repository."""
-    with tempfile.TemporaryDirectory(prefix="ugatit-push-") as folder:
-        path = hub.patiently(
-            lambda: api.hf_hub_download(target.repository, name, revision=before.sha, local_dir=folder), listener
-        )
-        return Path(path).read_bytes()
-
-
-def _kept_card(
-    api: Any, before: Any, staged: Staged, target: HubId, listener: Listener, *, overwrite: bool
-) -> str | None:
-    """The repository's card if it stays there; None if the staged one takes its place, or is the same."""
-    if CARD_FILE not in {file.rfilename for file in before.siblings or ()}:
-        return None
-    held = _read(api, CARD_FILE, before, target, listener)
-    card = held.decode("utf-8", errors="replace")
-    if says_nothing(card) or held == (staged.folder / CARD_FILE).read_bytes():
-        return None
-    if overwrite or staged.card_given:
-        listener.note(f"{target.repository}: its model card is replaced; the old one stays in its history")
-        return None
-    listener.note(
-        f"{target.repository}: its model card is kept as it is; for a new one, say --licence, --data or "
-        "--description, or --overwrite"
-    )
-    return card
-
-
-def _has_strange_discriminators(before: Any, staged: Staged) -> bool:
-    """Whether the repository would hold discriminators that don't belong to the generators."""
-    held = {file.rfilename: file for file in before.siblings or ()}
-    if DISCRIMINATORS_FILE not in held or DISCRIMINATORS_FILE in staged.files:
-        return False
-    generators = held.get(GENERATORS_FILE)
-    stored = generators.lfs.sha256 if generators is not None and generators.lfs else None
-    return bool(stored != staged.files[GENERATORS_FILE].sha256)
-
-
-# --- The commit ------------------------------------------------------------------------------------------
-
-
-def _commit(api: Any, target: HubId, operations: list[Any], before: Any, listener: Listener) -> str:
-    """Sends what is missing and commits; the commit, or the newest one if there is nothing to commit."""
-    repository, failed = target.repository, False
-
-    def attempt() -> str:
-        nonlocal failed
-        try:
-            commit = api.create_commit(
-                repository, operations, commit_message="Model, pushed with ugatit", parent_commit=before.sha
+        # Named, or it would not be sent where HF_HUB_DISABLE_IMPLICIT_TOKEN is set.
+        self.api = HfApi(endpoint=hub.endpoint(), token=get_token(), library_name="ugatit")
+        self.name, self.options, self.listener = name, options, listener
+        found = self._look() or self._create()
+        self.head: str = found.sha
+        self.files: dict[str, str] = _etags(found)
+        if options.private and not found.private:
+            raise ModelError(f"{name} exists and is public", "Make it private on its page, or leave --private out.")
+        if not (options.overwrite or self.files.keys() <= _BLANK or self._is_ours()):
+            theirs = ", ".join(sorted(self.files.keys() - _BLANK)[:3])
+            raise ModelError(
+                f"{name} exists and is not a ugatit model ({theirs})",
+                "Name another repository, or pass --overwrite to add the model to this one.",
             )
-        except Exception as error:
-            if failed and _status(error) in _OVERTAKEN:  # perhaps by the commit whose answer never came
-                now = _look(api, repository, listener)
-                if now is not None and _holds(now, operations):
-                    return str(now.sha)
-            failed = True
-            if hub.is_transient(error) and not _path(error).endswith(_ASKED_ONCE):
-                raise RuntimeError("the client has tried it often enough") from error
-            raise
-        return str(commit.oid)
 
-    return hub.patiently(attempt, listener)
+    def _look(self) -> Any:
+        """What the Hub knows of it; None if there is none, as far as one may know."""
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+        try:
+            return hub.patiently(lambda: self.api.model_info(self.name, files_metadata=True), self.listener)
+        except GatedRepoError:
+            raise
+        except RepositoryNotFoundError:
+            return None
+
+    def _create(self) -> Any:
+        private = self.options.private or None  # None: as the owner's own default is
+        hub.patiently(lambda: self.api.create_repo(self.name, private=private, exist_ok=True), self.listener)
+        return hub.patiently(lambda: self.api.model_info(self.name, files_metadata=True), self.listener)
+
+    def _is_ours(self) -> bool:
+        try:
+            document = json.loads(self._read(CONFIG_FILE)) if CONFIG_FILE in self.files else None
+        except (ValueError, RecursionError):
+            return False
+        return (
+            isinstance(document, dict)
+            and type(document.get("format")) is int
+            and isinstance(document.get("model"), dict)
+        )
+
+    def _read(self, file: str) -> bytes:
+        """A small file of it."""
+        with tempfile.TemporaryDirectory(prefix="ugatit-push-") as folder:
+            path = hub.patiently(
+                lambda: self.api.hf_hub_download(self.name, file, revision=self.head, local_dir=folder), self.listener
+            )
+            return Path(path).read_bytes()
+
+    def kept_card(self, staged: Staged) -> str | None:
+        """Its card if that stays there; None if the staged one takes its place, or is the same."""
+        if CARD_FILE not in self.files:
+            return None
+        held = self._read(CARD_FILE)
+        card = held.decode("utf-8", errors="replace")
+        if says_nothing(card) or held == (staged.folder / CARD_FILE).read_bytes():
+            return None
+        if self.options.overwrite or staged.card_given:
+            self.listener.note(f"{self.name}: its model card is replaced; the old one stays in its history")
+            return None
+        self.listener.note(
+            f"{self.name}: its model card is kept as it is; for a new one, say --licence, --data or "
+            "--description, or --overwrite"
+        )
+        return card
+
+    def has_strange_discriminators(self, staged: Staged) -> bool:
+        """Whether it would hold discriminators that don't belong to the generators."""
+        stays = DISCRIMINATORS_FILE in self.files and DISCRIMINATORS_FILE not in staged.files
+        return stays and self.files.get(GENERATORS_FILE) != staged.files[GENERATORS_FILE].sha256
+
+    def commit(self, operations: list[Any]) -> str:
+        """Sends what is missing and commits; the commit, or the newest one if there is nothing to commit."""
+        failed = False
+
+        def attempt() -> str:
+            nonlocal failed
+            try:
+                made = self.api.create_commit(
+                    self.name, operations, commit_message="Model, pushed with ugatit", parent_commit=self.head
+                )
+            except Exception as error:
+                if failed and status_of(error) in _OVERTAKEN:  # perhaps by the commit whose answer never came
+                    now = self._look()
+                    if now is not None and _holds(now, operations):
+                        return str(now.sha)
+                failed = True
+                if hub.is_transient(error) and not _path(error).endswith(_ASKED_ONCE):
+                    raise RuntimeError("the client has tried it often enough") from error
+                raise
+            return str(made.oid)
+
+        return hub.patiently(attempt, self.listener)
+
+
+def _etags(info: Any) -> dict[str, str]:
+    """File name -> SHA-256 for large files, git blob hash for small ones."""
+    return {file.rfilename: (file.lfs.sha256 if file.lfs else file.blob_id) or "" for file in info.siblings or ()}
 
 
 def _holds(now: Any, operations: list[Any]) -> bool:
     """Whether a repository is as these operations leave it."""
-    from huggingface_hub import CommitOperationAdd
-
-    held = {file.rfilename: (file.lfs.sha256 if file.lfs else file.blob_id) or "" for file in now.siblings or ()}
+    held = _etags(now)
     for operation in operations:
-        name, etag = operation.path_in_repo, held.get(operation.path_in_repo, "")
-        if not isinstance(operation, CommitOperationAdd):
-            if etag:
+        etag, source = held.get(operation.path_in_repo, ""), getattr(operation, "path_or_fileobj", None)
+        if source is None or not etag:  # a file to be deleted, or one that isn't there
+            if bool(source) != bool(etag):
                 return False
-            continue
-        digest = digest_of(Path(str(operation.path_or_fileobj)))
-        if not etag or digest.differs(RemoteFile(now.id, name, now.sha, None, etag)):
+        elif digest_of(Path(str(source))).differs(RemoteFile(now.id, operation.path_in_repo, now.sha, None, etag)):
             return False
     return True
-
-
-def _status(error: Exception) -> int | None:
-    status: int | None = getattr(getattr(error, "response", None), "status_code", None)
-    return status
-
-
-def _path(error: Exception) -> str:
-    """Of the address that was asked; empty if none was."""
-    response: Any = getattr(error, "response", None)
-    try:
-        request: Any = response.request if response is not None else getattr(error, "request", None)
-    except RuntimeError:  # so the HTTP library says that there is none
-        return ""
-    return urlsplit(str(request.url)).path if request is not None else ""
 
 
 # --- What the client says --------------------------------------------------------------------------------
@@ -586,26 +489,57 @@ def _path(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet(*, bars: bool, listener: Listener) -> Iterator[None]:
-    """Lets the client say nothing by itself; its warnings become notes."""
+    """Lets the client say nothing by itself; its warnings of the card become notes."""
     from huggingface_hub.utils.logging import get_verbosity, set_verbosity
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    verbosity, shown = get_verbosity(), not are_progress_bars_disabled()
-    set_verbosity(logging.CRITICAL)
-    with warnings.catch_warnings(record=True) as caught:
+    with contextlib.ExitStack() as restored, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
-            if not bars:
-                disable_progress_bars()
-            yield
-        finally:
-            set_verbosity(verbosity)
-            if shown and not bars:
-                enable_progress_bars()
-    for warning in caught:
-        text = str(warning.message)
+        restored.callback(set_verbosity, get_verbosity())
+        set_verbosity(logging.CRITICAL)
+        if not bars and not are_progress_bars_disabled():
+            restored.callback(enable_progress_bars)
+            disable_progress_bars()
+        yield
+    for text in (str(warning.message) for warning in caught):
         if CARD_FILE in text:
             listener.note("the Hub says: " + hub.without_secrets(" ".join(text.split())))
+
+
+# Beside those of HTTP: files, what the client or the Hub finds wrong with them, the library that uploads large ones.
+_CLIENT_ERRORS: Final = (OSError, ValueError, RuntimeError)
+# The ends of paths that the client asks only once; it has tried all others again when it gives up.
+_ASKED_ONCE: Final = ("/validate-yaml", f"/commit/{NEWEST}", f"/revision/{NEWEST}")
+_OVERTAKEN: Final = frozenset({409, 412})
+# By the status of the answer; what isn't here is said as in a download.
+_REFUSALS: Final[Mapping[int, Words]] = {
+    401: ("{repository}: the Hub refuses your token (401)", "Log in with `hf auth login` or set HF_TOKEN."),
+    403: (
+        "{repository}: the Hub forbids it (403): {said}",
+        "{owner} must be you or an organization of yours, and your token one that may write there: "
+        "{where}/settings/tokens",
+    ),
+    404: (
+        "{repository}: the Hub has no such place (404)",
+        "Check the names; {owner} must be you or an organization of yours.",
+    ),
+    **dict.fromkeys(
+        _OVERTAKEN, ("{repository} was changed by somebody else meanwhile ({status})", "Run the command again.")
+    ),
+    **dict.fromkeys(
+        (402, 413, 507),
+        (
+            "{repository}: the Hub has no room for it ({status}): {said}",
+            "Look how much storage {owner} has left: {where}/settings/billing",
+        ),
+    ),
+}
+_NOT_ARRIVED: Final[Words] = (
+    "{repository}: what was sent has not arrived: {said}",
+    "Run the command again; if that doesn't help, look whether a proxy or a login page stands in between.",
+)
+_REFUSED: Final[Words] = ("{repository}: the Hub refuses the upload ({status}): {said}", "")
+_FAILED: Final[Words] = ("{repository}: the upload failed: {said}", "Correct that, then try again.")
 
 
 @contextlib.contextmanager
@@ -619,63 +553,36 @@ def _errors_reported(target: HubId) -> Iterator[None]:
         except Exception as error:
             while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
                 error = error.__cause__  # from a thread that uploads
-            known = _explained(target, error)
-            raise (known or error) from None
+            raise (_explained(target, error) or error) from None
 
 
-def _explained(target: HubId, error: Exception) -> UgatitError | None:
+def _explained(target: HubId, error: Exception) -> ModelError | None:
     """The error in words that are right for publishing; None for what fetching has the right words for."""
-    status = _status(error)
-    said = hub.without_secrets(" ".join(str(getattr(error, "server_message", None) or error).split()))[:300]
+    status, words = status_of(error), _REFUSALS.get(status_of(error) or 0)
     if isinstance(error, json.JSONDecodeError | KeyError) or _was_sent_elsewhere(error):
         return hub.no_hub(target)
-    if status is not None:
-        return _refused(target, status, _path(error), said)
-    # Characters that can't be sent are the token's.
-    ours = isinstance(error, _CLIENT_ERRORS) and not isinstance(error, UnicodeEncodeError)
-    if ours and not hub.is_transient(error):
-        return ModelError(f"{target.repository}: the upload failed: {said}", "Correct that, then try again.")
-    return None
+    if hub.is_transient(error) or isinstance(error, UnicodeEncodeError):  # whose characters are the token's
+        pass
+    elif status == 400 and _path(error).endswith("/objects/verify"):
+        words = _NOT_ARRIVED
+    elif status is None and isinstance(error, _CLIENT_ERRORS):
+        words = _FAILED
+    elif status is not None and 400 <= status < 500:
+        words = words or _REFUSED
+    return hub.in_words(words, target, error) if words is not None else None
 
 
 def _was_sent_elsewhere(error: Exception) -> bool:
     """Whether a redirection has led nowhere."""
     response: Any = getattr(error, "response", None)
-    status = _status(error)
+    status = status_of(error)
     lost = status in (404, 405) and bool(response.history)
     return lost or (status is not None and 300 <= status < 400) or type(error).__name__ == "TooManyRedirects"
 
 
-def _refused(target: HubId, status: int, path: str, said: str) -> UgatitError | None:
-    repository, owner = target.repository, target.repository.partition("/")[0]
-    where = hub.without_secrets(hub.endpoint())
-    if status == 401:
-        return ModelError(
-            f"{repository}: the Hub refuses your token (401)", "Log in with `hf auth login` or set HF_TOKEN."
-        )
-    if status == 403:
-        return ModelError(
-            f"{repository}: the Hub forbids it (403): {said}",
-            f"{owner} must be you or an organization of yours, and your token one that may write there: "
-            f"{where}/settings/tokens",
-        )
-    if status == 404:
-        return ModelError(
-            f"{repository}: the Hub has no such place (404)",
-            f"Check the names; {owner} must be you or an organization of yours.",
-        )
-    if status in _OVERTAKEN:
-        return ModelError(f"{repository} was changed by somebody else meanwhile ({status})", "Run the command again.")
-    if status in _NO_ROOM:
-        return ModelError(
-            f"{repository}: the Hub has no room for it ({status}): {said}",
-            f"Look how much storage {owner} has left: {where}/settings/billing",
-        )
-    if status == 400 and path.endswith("/objects/verify"):
-        return ModelError(
-            f"{repository}: what was sent has not arrived: {said}",
-            "Run the command again; if that doesn't help, look whether a proxy or a login page stands in between.",
-        )
-    if 400 <= status < 500 and status not in (408, 429):
-        return ModelError(f"{repository}: the Hub refuses the upload ({status}): {said}")
-    return None
+def _path(error: Exception) -> str:
+    """Of the address that was asked; empty if none was."""
+    request: Any = None
+    with contextlib.suppress(RuntimeError):  # so the HTTP library says that there is none
+        request = getattr(getattr(error, "response", None) or error, "request", None)
+    return str(request.url.path) if request is not None else ""
