@@ -68,8 +68,7 @@ class ModelConfig:
     channels: Annotated[int, Range(1, MAX_CHANNELS), Option("Model", "Channels of the first layer.")] = 64
     blocks: Annotated[int, Range(0, MAX_BLOCKS), Option("Model", "Residual blocks, twice as many in all.")] = 4
     variant: Annotated[
-        Variant,
-        Option("Model", "light runs at any picture size; full is the paper's.", before="image_size"),
+        Variant, Option("Model", "light runs at any picture size; full is the paper's.", before="image_size")
     ] = "light"
     dialect: Dialect = "pytorch"
     rho_smoothing: bool = False
@@ -86,10 +85,7 @@ class ModelConfig:
         int,
         Range(1, MAX_CHANNELS),
         Option(
-            "Model",
-            "Channels of the discriminators' first layer.",
-            default="as --channels",
-            before="decoder_norm",
+            "Model", "Channels of the discriminators' first layer.", default="as --channels", before="decoder_norm"
         ),
     ] = 64
     local_layers: Annotated[int, Range(3, MAX_DEPTH)] = 5

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ugatit_cli.cli import console, train_view
+from ugatit_cli.cli import console
 from ugatit_cli.cli.options import MOST_BATCH, MOST_WORKERS, default_workers, parse_count, parse_domains
 from ugatit_cli.cli.train_options import Asked
 from ugatit_cli.errors import Interrupted, TrainingError, UgatitError, UsageError
-from ugatit_cli.training.listeners import Listener, Several
+from ugatit_cli.training.listeners import Listener, Several, TensorBoard
 
 if TYPE_CHECKING:
     import torch
 
     from ugatit_cli.data.pictures import Folders
     from ugatit_cli.device import Group
-    from ugatit_cli.training.run_folder import RunFolder
     from ugatit_cli.training.session import Prepared
-    from ugatit_cli.training.settings import Settings
 
 
 # Of a folder's name in the default name of a run: two halves fit into the 255 bytes that file systems allow.
@@ -128,19 +126,9 @@ def train(asked: Asked, given: dict[str, Any]) -> None:
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
-    if "iterations" in given and "minutes" in given:
-        raise UsageError("--iterations and --minutes contradict each other", "Give one of them.")
-    if "start_direction" in given and "start" not in given:
-        raise UsageError("--from-direction is about the model of --from", "Name one: --from MODEL")
     threads = parse_count("--workers", asked.workers, MOST_WORKERS) or default_workers()
     names = parse_domains(asked.domains) if asked.domains is not None else None
-    if names is not None:
-        given |= {"domain_a": names[0], "domain_b": names[1]}
-    if "batch_size" in given:
-        count = parse_count("--batch-size", given.pop("batch_size"), MOST_BATCH)
-        given |= {"batch_size": count} if count else {}
-    if "features" in given:
-        given["features"] = str(located(given["features"]))
+    given = parsed(given) | (dict(zip(("domain_a", "domain_b"), names, strict=True)) if names else {})
     folders = find_folders(asked.domain_a, asked.domain_b, asked.data)
     if "holdout" in given and folders and folders.test_a and folders.test_b:
         raise UsageError("--holdout contradicts testA and testB", "Leave it out: what is in these is held out.")
@@ -161,6 +149,25 @@ def train(asked: Asked, given: dict[str, Any]) -> None:
             _train(prepared, tensorboard=asked.tensorboard, json_line=asked.json)
         else:
             _follow(prepared)
+
+
+def parsed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as users write them in the form that the engine takes.
+
+    Raises:
+        UsageError: they contradict each other, or a batch size is neither `auto` nor a number.
+    """
+    if "iterations" in given and "minutes" in given:
+        raise UsageError("--iterations and --minutes contradict each other", "Give one of them.")
+    if "start_direction" in given and "start" not in given:
+        raise UsageError("--from-direction is about the model of --from", "Name one: --from MODEL")
+    found = dict(given)
+    if "batch_size" in found:
+        count = parse_count("--batch-size", found.pop("batch_size"), MOST_BATCH)
+        found |= {"batch_size": count} if count else {}
+    if "features" in found:
+        found["features"] = str(located(found["features"]))
+    return found
 
 
 # --- Several processes ---------------------------------------------------------------------------------
@@ -184,7 +191,7 @@ def device_for(name: str, group: Group) -> torch.device:
     return device
 
 
-@contextlib.contextmanager
+@contextmanager
 def one_voice(group: Group) -> Iterator[None]:
     """Of several processes that fail alike, the first one says so; the others name what only they may have met.
 
@@ -218,7 +225,7 @@ def _is_lost_contact(error: Exception) -> bool:
     )
 
 
-@contextlib.contextmanager
+@contextmanager
 def enough_memory() -> Iterator[None]:
     """Says what to do when memory is used up.
 
@@ -242,6 +249,8 @@ def enough_memory() -> Iterator[None]:
 
 
 def _train(prepared: Prepared, *, tensorboard: bool, json_line: bool) -> None:
+    from ugatit_cli.cli import train_view
+
     run, settings = prepared.run, prepared.settings
     before, start = run.latest() or 0, time.monotonic()
     if settings.iterations is None or before < settings.iterations:
@@ -249,9 +258,10 @@ def _train(prepared: Prepared, *, tensorboard: bool, json_line: bool) -> None:
     try:
         with (
             console.interruptible(STOPPING) as stop,
-            _listener(settings, run, tensorboard=tensorboard) as listener,
+            closing(TensorBoard(run.path / "tensorboard")) if tensorboard else nullcontext(Listener()) as curves,
+            train_view.watching(settings) as view,
         ):
-            settings, outcome = prepared.train(listener, stop)
+            settings, outcome = prepared.train(Several(curves, view), stop)
     except KeyboardInterrupt:
         raise train_view.stopped_at_once(run) from None
     seconds = time.monotonic() - start
@@ -266,17 +276,6 @@ def _follow(prepared: Prepared) -> None:
         raise typer.Exit(Interrupted.exit_code)
 
 
-@contextlib.contextmanager
-def _listener(settings: Settings, run: RunFolder, *, tensorboard: bool) -> Iterator[Listener]:
-    with contextlib.ExitStack() as stack:
-        listeners: list[Listener] = []
-        if tensorboard:
-            from ugatit_cli.training.listeners import TensorBoard
-
-            listeners.append(stack.enter_context(contextlib.closing(TensorBoard(run.path / "tensorboard"))))
-        yield Several(*listeners, stack.enter_context(train_view.watching(settings)))
-
-
 class _Notes(Listener):
     """Remembers notes."""
 
@@ -289,6 +288,8 @@ class _Notes(Listener):
 
 
 def _dry_run(prepared: Prepared, *, json_line: bool) -> None:
+    from ugatit_cli.cli import train_view
+
     never = threading.Event()
     if prepared.machine.group.rank != 0:
         prepared.dry_run(Listener(), never)

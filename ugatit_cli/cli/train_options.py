@@ -32,8 +32,7 @@ class Asked:
         ),
     ] = None
     domains: Annotated[
-        str | None,
-        Option("Pictures", "Names of the domains.", metavar="A,B", default="those of the folders"),
+        str | None, Option("Pictures", "Names of the domains.", metavar="A,B", default="those of the folders")
     ] = None
     resume: Annotated[
         Path | None,
@@ -50,8 +49,7 @@ class Asked:
         ),
     ] = None
     tensorboard: Annotated[
-        bool,
-        Option("What is written", "Write for TensorBoard, too: RUN/tensorboard.", flags=("--tensorboard",)),
+        bool, Option("What is written", "Write for TensorBoard, too: RUN/tensorboard.", flags=("--tensorboard",))
     ] = False
     dry_run: Annotated[
         bool,

@@ -10,25 +10,26 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import tomli_w
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from ugatit_cli.cli import console
+from ugatit_cli.config import ModelConfig
+from ugatit_cli.device import describe_device
 from ugatit_cli.errors import Interrupted
-from ugatit_cli.training.listeners import Listener
+from ugatit_cli.training.evaluation import Evaluation, best_of
+from ugatit_cli.training.listeners import Listener, StepReport
+from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.training.session import Measurement, Prepared
+from ugatit_cli.training.settings import Settings
+from ugatit_cli.training.trainer import Outcome
 from ugatit_cli.wording import byte_size, duration, figure
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-
-    from ugatit_cli.config import ModelConfig
-    from ugatit_cli.training.evaluation import Evaluation
-    from ugatit_cli.training.listeners import StepReport
-    from ugatit_cli.training.run_folder import RunFolder
-    from ugatit_cli.training.session import Measurement, Prepared
-    from ugatit_cli.training.settings import Settings
-    from ugatit_cli.training.trainer import Outcome
-
 
 # Losses jump from step to step: what is shown is the mean over so many.
 SMOOTHING = 20
@@ -236,18 +237,12 @@ class LiveWatch(PlainWatch):
 
     def __rich__(self) -> RenderableType:
         """What is on the terminal now."""
-        from rich.console import Group
-        from rich.text import Text
-
         if self.report is None:
             return self._beginning()
         parts = [self._heading(self.report), self._bar(self.report.progress), self._figures(self.report), Text()]
         return Group(*parts, self._table(), *([Text(), self._files()] if self.saved_step or self.samples else []))
 
     def _beginning(self) -> RenderableType:
-        from rich.table import Table
-        from rich.text import Text
-
         if self.evaluation:
             return Text(evaluated_so_far(*self.evaluation))
         done, total = self.read or (0, 0)
@@ -260,18 +255,12 @@ class LiveWatch(PlainWatch):
 
     @staticmethod
     def _bar(share: float, width: int | None = None) -> Table:
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-
         # A bar alone doesn't end its line.
         grid = Table.grid()
         grid.add_row(ProgressBar(total=1.0, completed=share, width=width))
         return grid
 
     def _heading(self, report: StepReport) -> Table:
-        from rich.table import Table
-        from rich.text import Text
-
         settings, minutes = self.settings, figure(self.settings.minutes or 0)
         of = f" of {settings.iterations}" if settings.iterations else f", {minutes} min in all"
         state = evaluated_so_far(*self.evaluation) if self.evaluation else self._share(report)
@@ -291,8 +280,6 @@ class LiveWatch(PlainWatch):
 
     @staticmethod
     def _figures(report: StepReport) -> RenderableType:
-        from rich.text import Text
-
         parts = [f"learning rate {figure(report.learning_rate)}"]
         if report.images_per_second is not None and report.steps_per_second:
             parts[:0] = [f"{figure(report.images_per_second)} images/s", pace(report.steps_per_second)]
@@ -301,9 +288,6 @@ class LiveWatch(PlainWatch):
         return Text(" · ".join(parts), "dim", no_wrap=True, overflow="ellipsis")
 
     def _table(self) -> Table:
-        from rich.table import Table
-        from rich.text import Text
-
         names = [shortened(name) for name in (self.settings.model.domain_a, self.settings.model.domain_b)]
         table = Table.grid(padding=(0, 3, 0, 0))
         table.add_column(min_width=22, no_wrap=True)
@@ -320,8 +304,6 @@ class LiveWatch(PlainWatch):
         return table
 
     def _files(self) -> RenderableType:
-        from rich.text import Text
-
         parts = [f"checkpoint: step {self.saved_step}"] if self.saved_step is not None else []
         parts += [f"samples: {self.samples}"] if self.samples else []
         return Text(" · ".join(parts), "dim", no_wrap=True, overflow="ellipsis")
@@ -334,8 +316,6 @@ def watching(settings: Settings) -> Iterator[PlainWatch]:
     if not stderr.is_terminal or stderr.is_dumb_terminal:
         yield PlainWatch(settings)
         return
-    from rich.live import Live
-
     view = LiveWatch(settings)
     redirect = sys.stdout.isatty()
     with Live(view, console=stderr, refresh_per_second=REFRESHES_PER_SECOND, redirect_stdout=redirect) as live:
@@ -351,8 +331,6 @@ OTHER_METRICS = ("step", "elapsed", "learning_rate", "images_per_second")
 
 def describe(prepared: Prepared, step: int) -> None:
     """Says what is going to be trained, how, and where to."""
-    from ugatit_cli.device import describe_device
-
     settings, run, machine = prepared.settings, prepared.run, prepared.machine
     model, group = settings.model, machine.group
     length = _count(settings.iterations, "step") if settings.iterations else f"{figure(settings.minutes or 0)} min"
@@ -398,8 +376,6 @@ def finish(
 
 
 def _say_best(run: RunFolder, settings: Settings) -> None:
-    from ugatit_cli.training.evaluation import best_of
-
     best = best_of(run)
     if best is None:
         return
@@ -420,8 +396,6 @@ def stopped_at_once(run: RunFolder) -> Interrupted:
 
 
 def _result(run: RunFolder, outcome: Outcome) -> dict[str, Any]:
-    from ugatit_cli.training.evaluation import best_of
-
     trained: dict[str, Any] = {}
     evaluated: dict[str, Any] = {}
     for line in run.metrics():
@@ -465,8 +439,6 @@ def say_costs(settings: Settings, cost: Measurement, pictures: list[str], step: 
     if json_line:
         console.result(json.dumps({**document, "pictures": pictures, "estimate": _estimate(cost, left)}))
         return
-    import tomli_w
-
     console.result(tomli_w.dumps(document).rstrip() + "\n")
     for text in _estimate_lines(settings, cost, left):
         console.result(f"# {text}")

@@ -72,11 +72,7 @@ class Recipe:
     decay_from: Annotated[
         float,
         Range(0, 1),
-        Option(
-            "Recipe",
-            "Share of the training after which the learning rate falls to 0.",
-            before="weight_decay",
-        ),
+        Option("Recipe", "Share of the training after which the learning rate falls to 0.", before="weight_decay"),
     ] = 0.5
     adversarial_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "Looks like the other domain.")] = 1.0
     cycle_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "There and back is the same.")] = 10.0
@@ -86,9 +82,7 @@ class Recipe:
         PowerIterations, Option("Recipe", "How often spectral norms are estimated.", before="seed")
     ] = "each-step"
     ema: Annotated[
-        float,
-        Range(0, BELOW_1),
-        Option("Recipe", "What the generators' moving average keeps per step; 0: none."),
+        float, Range(0, BELOW_1), Option("Recipe", "What the generators' moving average keeps per step; 0: none.")
     ] = 0.999
     augment: Annotated[
         Augmentation,

@@ -68,8 +68,7 @@ class RunOptions:
     ] = None
     seed: Annotated[int, Range(0, 2**63 - 1), Option("Recipe", "Of all randomness.", shows_range=True)] = 0
     checkpoint_every: Annotated[
-        str,
-        Option("What is written", "Steps (500) or minutes (10m).", metavar="N|Mm", before="tensorboard"),
+        str, Option("What is written", "Steps (500) or minutes (10m).", metavar="N|Mm", before="tensorboard")
     ] = "10m"
     sample_every: Annotated[
         str,
@@ -95,8 +94,7 @@ class RunOptions:
         ),
     ] = None
     start_direction: Annotated[
-        Direction,
-        Option("Start", "Which way of that model your A to B is.", flags=("--from-direction",)),
+        Direction, Option("Start", "Which way of that model your A to B is.", flags=("--from-direction",))
     ] = "a2b"
     checkpointing: Annotated[
         bool,
@@ -127,8 +125,7 @@ class RunOptions:
         ),
     ] = None
     feature_layer: Annotated[
-        str | None,
-        Option("Evaluation", "Which of its maps.", metavar="NAME", default="the last"),
+        str | None, Option("Evaluation", "Which of its maps.", metavar="NAME", default="the last")
     ] = None
 
     def __post_init__(self) -> None:
