@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 import torch
@@ -68,11 +68,6 @@ def test_versions_without_local_discriminators_read_models_that_have_both() -> N
     assert {**ModelConfig().to_dict(), "discriminators": "both"} == dataclasses.asdict(ModelConfig())
 
 
-def test_the_scales_of_discriminators() -> None:
-    assert ModelConfig().scales == ("local", "global")
-    assert ModelConfig(discriminators="local").scales == ("local",)
-
-
 def test_defaults_are_the_papers() -> None:
     config = ModelConfig()
     assert (config.image_size, config.channels, config.blocks, config.discriminator_channels) == (256, 64, 4, 64)
@@ -90,50 +85,18 @@ def test_configs_do_not_change() -> None:
         ModelConfig().channels = 3  # type: ignore[misc]
 
 
-def test_the_tensorflow_dialect() -> None:
-    config = ModelConfig(dialect="tensorflow")
-    assert config.conv_bias
-    assert not config.unbiased_variance
-
-
-@pytest.mark.parametrize(
-    ("norm", "adaptive"), [("adalin", True), ("adain", True), ("in", False), ("ln", False), ("gn", False)]
-)
-def test_which_norms_are_adaptive(norm: DecoderNorm, adaptive: bool) -> None:
-    assert ModelConfig(decoder_norm=norm).adaptive == adaptive
-
-
-REFUSED: list[tuple[str, Any]] = [
-    *(
-        ("domain_a", value)
-        for value in ("", " x", "x ", "a/b", "a\\b", "a,b", "a:b", "a\nb", "a\0", "\ud800", 3, None)
-    ),
-    *(("domain_b", value) for value in ("", "x\t", ":", ["b"])),
-    *(
-        ("image_size", value)
-        for value in (0, -256, 12, 18, 255, MAX_IMAGE_SIZE + 4, 10**30, 256.0, "256", None, True)
-    ),
-    *(("image_size", value) for value in (float("nan"), float("inf"), [256])),
-    *(("channels", value) for value in (0, -1, MAX_CHANNELS + 1, 10**30, 64.0, "64", False)),
-    *(("blocks", value) for value in (-1, MAX_BLOCKS + 1, 4.0, None)),
-    *(("variant", value) for value in ("", "Light", "big", None, 1, ["light"])),
-    *(("dialect", value) for value in ("torch", None)),
-    *(("rho_smoothing", value) for value in (0, 1, "yes", None)),
-    *(("decoder_norm", value) for value in ("AdaLIN", "bn", 0)),
-    *(("generator_cam", value) for value in (1, "true")),
-    *(("discriminator_cam", value) for value in (0, None)),
-    *(("discriminators", value) for value in ("global", "", None, True)),
-    *(("discriminator_channels", value) for value in (0, MAX_CHANNELS + 1, 1.5)),
-    *(("local_layers", value) for value in (0, 2, MAX_DEPTH + 1, "5")),
-    *(("global_layers", value) for value in (-1, 1, 2, MAX_DEPTH + 1, 7.0, None)),
-]
-
-
-@pytest.mark.parametrize(("field", "value"), REFUSED)
-def test_refused_values_name_their_field(field: str, value: Any) -> None:
+@pytest.mark.parametrize("name", ["", " x", "x ", "x\t", "a/b", "a\\b", "a,b", "a:b", ":", "a\nb", "a\0", "\ud800"])
+@pytest.mark.parametrize("field", ["domain_a", "domain_b"])
+def test_domain_names_are_plain_text(field: str, name: str) -> None:
     with pytest.raises(ConfigError, match=f"^{field} ") as caught:
-        ModelConfig.from_dict({field: value})
-    assert repr(value) in caught.value.message or str(value) in caught.value.message
+        ModelConfig.from_dict({field: name})
+    assert repr(name) in caught.value.message
+
+
+@pytest.mark.parametrize("size", [18, 255])
+def test_sizes_are_multiples_of_4(size: int) -> None:
+    with pytest.raises(ConfigError, match=f"^image_size is {size}"):
+        ModelConfig(image_size=size)
 
 
 def test_group_norm_needs_groups() -> None:

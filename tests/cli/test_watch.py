@@ -95,24 +95,62 @@ def test_losses_may_come_in_while_they_are_shown() -> None:
     assert view.means()["cycle_a"] == 2
 
 
-# --- Words ---------------------------------------------------------------------------------------------
+def test_losses_are_means_of_the_last_steps() -> None:
+    plain = train_view.PlainWatch(settings())
+    assert plain.means() == {}
+    for value in (100.0, *[1.0] * 10, *[2.0] * 10):
+        plain.take(report(losses=losses(value)))
+    assert plain.means()["cycle_a"] == 1.5
+    assert plain.means()["d_global_b_cam"] == 3
 
 
-def test_paces() -> None:
-    assert [train_view.pace(rate) for rate in (0.05, 0.19, 0.25, 13.333)] == [
-        "20 s per step",
-        "5 s per step",
-        "0.25 steps/s",
-        "13.3 steps/s",
-    ]
+# --- Plain lines ---------------------------------------------------------------------------------------
 
 
 def test_estimates() -> None:
-    assert train_view.estimate(settings(), report(100)) == "about 12 min for the 900 steps left (1.25 steps/s)"
+    assert "12 min for the 900 steps left (1.25 steps/s)" in train_view.estimate(settings(), report(100))
     by_clock = train_view.estimate(settings(iterations=None, minutes=90), report(seconds_left=3600.0))
-    assert by_clock == "about 4500 steps in the 1 h 0 min left (1.25 steps/s)"
+    assert "4500 steps in the 1 h 0 min left" in by_clock
     long = train_view.estimate(settings(), report(100, steps_per_second=0.01, seconds_left=90_000.0))
-    assert long.endswith("(100 s per step); --minutes 90 ends sooner, --image-size 128 is faster")
+    assert "100 s per step" in long
+    assert "--image-size" in long
+
+
+def test_a_line() -> None:
+    plain = train_view.PlainWatch(settings())
+    plain.take(report())
+    assert re.split("  +", plain.line(report())) == [
+        "step 120/1000", "12 %", "cycle 0.250/0.500", "identity 0.250/0.500", "CAM 0.250/0.500",
+        "adversarial 1.000/2.000", "discriminator 1.000/2.000", "2.5 images/s", "12 min left",
+    ]  # fmt: skip
+    first = train_view.PlainWatch(settings(iterations=None, minutes=3.0))
+    nothing = report(1, losses={}, steps_per_second=None, images_per_second=None, seconds_left=180.0)
+    assert first.line(nothing) == "step 1  0 %  3 min 0 s left"
+
+
+def test_a_model_without_attention_and_global_discriminators() -> None:
+    few = {name: value for name, value in losses().items() if "cam" not in name and "global" not in name}
+    plain, view = train_view.PlainWatch(settings()), train_view.LiveWatch(settings())
+    plain.take(report(losses=few))
+    assert "CAM" not in plain.line(report())
+    assert "adversarial 0.250/0.500  discriminator 0.250/0.500" in plain.line(report())
+    view.stepped(report(losses=few))
+    words = [line.strip().partition("  ")[0] for line in drawn(view)[6:]]
+    assert words == ["cycle", "identity", "adversarial local"]
+
+
+def test_lines_come_from_time_to_time(capsys: Capture, clock: list[float]) -> None:
+    plain = train_view.PlainWatch(settings())
+    for step in range(1, 41):
+        clock[0] += 1
+        plain.stepped(report(step))
+    plain.stepped(report(1000))
+    said = [re.sub("  .*", "", line) for line in capsys.readouterr().err.splitlines()]
+    assert [line for line in said if line.startswith("step")] == [
+        f"step {step}/1000" for step in (1, 10, 20, 30, 40, 1000)
+    ]
+    assert "for the 995 steps left" in said[1]
+    assert "Ctrl-C" in said[2]
 
 
 def evaluation(kinds: tuple[Kind, ...] = ("moving average", "current"), **values: Any) -> Evaluation:
@@ -123,94 +161,28 @@ def evaluation(kinds: tuple[Kind, ...] = ("moving average", "current"), **values
     return Evaluation(**{"step": 1000, "kids": kids, "best": True, "seconds": 1.0, "protocol": {}, **values})
 
 
-def test_evaluations_in_a_line() -> None:
-    model = settings("horses-of-the-west").model
-    both = "horses-of-t… -> zebras 1.61 +- 0.12, zebras -> horses-of-t… "
-    assert train_view.scores(model, evaluation()) == (
-        f"step 1000: KID x100  moving average: {both}0.50 +- 0.00  current: {both}-0.50 +- 0.00  the best so far"
-    )
-    alone = evaluation(("current",), best=False, seconds=130.0)
-    assert train_view.scores(model, alone) == f"step 1000: KID x100  {both}0.50 +- 0.00  took 2 min 10 s"
-
-
-# --- Plain lines ---------------------------------------------------------------------------------------
-
-
-def test_a_line() -> None:
-    plain = train_view.PlainWatch(settings())
-    plain.take(report())
-    assert plain.line(report()) == (
-        "step 120/1000  12 %  cycle 0.250/0.500  identity 0.250/0.500  CAM 0.250/0.500  adversarial 1.000/2.000  "
-        "discriminator 1.000/2.000  2.5 images/s  12 min left"
-    )
-    first = train_view.PlainWatch(settings(iterations=None, minutes=3.0))
-    nothing = report(1, losses={}, steps_per_second=None, images_per_second=None, seconds_left=180.0)
-    assert first.line(nothing) == "step 1  0 %  3 min 0 s left"
-
-
-def test_a_line_of_a_model_without_attention_and_global_discriminators() -> None:
-    plain = train_view.PlainWatch(settings())
-    few = {name: value for name, value in losses().items() if "cam" not in name and "global" not in name}
-    plain.take(report(losses=few))
-    assert plain.line(report()) == (
-        "step 120/1000  12 %  cycle 0.250/0.500  identity 0.250/0.500  adversarial 0.250/0.500  "
-        "discriminator 0.250/0.500  2.5 images/s  12 min left"
-    )
-    view = train_view.LiveWatch(settings())
-    view.stepped(report(losses=few))
-    words = [line.strip().partition("  ")[0] for line in drawn(view)[6:]]
-    assert words == ["cycle", "identity", "adversarial local"]
-
-
-def test_losses_are_means_of_the_last_steps() -> None:
-    plain = train_view.PlainWatch(settings())
-    assert plain.means() == {}
-    for value in (100.0, *[1.0] * 10, *[2.0] * 10):
-        plain.take(report(losses=losses(value)))
-    assert plain.means()["cycle_a"] == 1.5
-    assert plain.means()["d_global_b_cam"] == 3
-
-
-def test_lines_come_from_time_to_time(capsys: Capture, clock: list[float]) -> None:
-    plain = train_view.PlainWatch(settings())
-    for step in range(1, 41):
-        clock[0] += 1
-        plain.stepped(report(step))
-    plain.stepped(report(1000))
-    said = capsys.readouterr().err.splitlines()
-    assert [re.sub("  .*", "", line) for line in said] == [
-        "step 1/1000",
-        "about 13 min for the 995 steps left (1.25 steps/s)",
-        "Ctrl-C saves and stops; the same command goes on",
-        "step 10/1000",
-        "step 20/1000",
-        "step 30/1000",
-        "step 40/1000",
-        "step 1000/1000",
-    ]
-    assert said[-1].endswith("images/s")
-
-
 def test_everything_else_is_said(capsys: Capture, clock: list[float]) -> None:
-    with train_view.watching(settings()) as plain:
+    with train_view.watching(settings("horses-of-the-west")) as plain:
         for done in (1, 2, 3):
             plain.loading(done, 300)
             clock[0] += 9
         plain.note("[red]a note")
         plain.saved(5)
-        plain.sampled(5, Path("s/5.png"))
+        plain.sampled(6, Path("s/6.png"))
         for done in (0, 8, 16, 24):
             plain.evaluating(done, 32)
             clock[0] += 4
-        plain.evaluated(evaluation(("current",)))
-    assert capsys.readouterr().err.splitlines() == [
-        "reading pictures: 3/300",
-        "[red]a note",
-        "step 5: checkpoint and model saved",
-        "step 5: samples in s/5.png",
-        "evaluating: 8/32 pictures",
-        "step 1000: KID x100  horses -> zebras 1.61 +- 0.12, zebras -> horses 0.50 +- 0.00  the best so far",
-    ]
+        plain.evaluated(evaluation())
+        plain.evaluated(evaluation(("current",), best=False, seconds=130.0))
+    both = "horses-of-t… -> zebras 1.61 +- 0.12, zebras -> horses-of-t… "
+    said = capsys.readouterr().err.splitlines()
+    facts = [
+        ["3/300"], ["[red]a note"], ["step 5"], ["step 6", "s/6.png"], ["8/32"],
+        ["step 1000", f"moving average: {both}0.50 +- 0.00  current: {both}-0.50 +- 0.00", "best"],
+        ["step 1000", f"  {both}0.50 +- 0.00", "2 min 10 s"],
+    ]  # fmt: skip
+    assert all(fact in line for line, of in zip(said, facts, strict=True) for fact in of)
+    assert "best" not in said[-1]
 
 
 # --- The live view -------------------------------------------------------------------------------------
@@ -223,19 +195,14 @@ def test_a_view() -> None:
     view.saved(100)
     view.sampled(113, Path("runs/horses2zebras/samples/step_00000113.png"))
     lines = drawn(view)
-    assert lines[0] == "horses <-> zebras" + "step 120 of 1000   12.0 %   12 min left".rjust(63)
+    assert re.split("   +", lines[0]) == ["horses <-> zebras", "step 120 of 1000", "12.0 %", "12 min left"]
     assert lines[1] == "━" * 9 + "╸"  # without colours, the rest of the bar isn't drawn
-    assert lines[2] == "2.5 images/s · 1.25 steps/s · learning rate 0.0001 · memory 2.10 GB"
+    assert lines[2].split(" · ") == ["2.5 images/s", "1.25 steps/s", "learning rate 0.0001", "memory 2.10 GB"]
     assert [re.split(r"  +", line.strip()) for line in lines[4:13]] == [
         ["generator", "discriminator"],
         ["horses", "zebras", "horses", "zebras"],
-        ["cycle", "0.250", "0.500"],
-        ["identity", "0.250", "0.500"],
-        ["CAM", "0.250", "0.500"],
-        ["adversarial local", "0.250", "0.500", "0.250", "0.500"],
-        ["adversarial local CAM", "0.250", "0.500", "0.250", "0.500"],
-        ["adversarial global", "0.250", "0.500", "0.250", "0.500"],
-        ["adversarial global CAM", "0.250", "0.500", "0.250", "0.500"],
+        *([term, "0.250", "0.500"] for term in ("cycle", "identity", "CAM")),
+        *([f"adversarial {of}", *["0.250", "0.500"] * 2] for of in ("local", "local CAM", "global", "global CAM")),
     ]
     assert lines[14:] == ["checkpoint: step 100 · samples: runs/horses2zebras/samples/step_00000113.png"]
 
@@ -244,9 +211,7 @@ def test_time_left_runs_between_steps(clock: list[float]) -> None:
     view = train_view.LiveWatch(settings(iterations=None, minutes=1.5))
     view.stepped(report(3, seconds_left=60.0, losses={}, steps_per_second=None, images_per_second=None))
     clock[0] += 13
-    lines = drawn(view)
-    assert lines[0].endswith("step 3, 1.5 min in all   0.3 %   47 s left")
-    assert lines[2].startswith("learning rate")
+    assert drawn(view)[0].endswith("step 3, 1.5 min in all   0.3 %   47 s left")
     clock[0] += 500
     assert drawn(view)[0].endswith("  0 s left")
 
@@ -254,10 +219,10 @@ def test_time_left_runs_between_steps(clock: list[float]) -> None:
 def test_an_evaluation_is_seen(terminal: io.StringIO) -> None:
     view = train_view.LiveWatch(settings())
     view.evaluating(8, 60)  # of a run that goes on, before its first step
-    assert drawn(view) == ["evaluating: 8/60 pictures"]
+    assert "8/60" in drawn(view)[0]
     view.stepped(report())
     view.evaluating(16, 60)
-    assert drawn(view)[0].endswith("   step 120 of 1000   evaluating: 16/60 pictures")
+    assert drawn(view)[0].endswith("16/60 pictures")
     view.evaluated(evaluation())
     assert drawn(view)[0].endswith("12.0 %   12 min left")
     assert "step 1000: KID x100" in terminal.getvalue()
@@ -278,10 +243,10 @@ def test_before_the_first_step(clock: list[float]) -> None:
     view = train_view.LiveWatch(settings())
     assert drawn(view) == ["preparing ..."]
     view.loading(30, 120)
-    assert re.fullmatch(r"reading pictures\s+\S+\s+30/120", drawn(view)[0])
+    assert drawn(view)[0].endswith(" 30/120")
     view.loading(120, 120)
     clock[0] += 25
-    assert drawn(view) == ["preparing, the first step takes longest ... 25 s"]
+    assert drawn(view)[0].endswith(" 25 s")
 
 
 def test_notes_appear_above_the_view(terminal: io.StringIO) -> None:
@@ -309,30 +274,11 @@ class Recorder(Listener):
 
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
-
-    def loading(self, done: int, total: int) -> None:
-        self.told.append(("loading", done, total))
-
-    def note(self, text: str) -> None:
-        self.told.append(("note", text))
-
-    def stepped(self, report: StepReport) -> None:
-        self.told.append(("stepped", report))
-
-    def saved(self, step: int) -> None:
-        self.told.append(("saved", step))
-
-    def sampled(self, step: int, path: Path) -> None:
-        self.told.append(("sampled", step, path))
-
-    def evaluating(self, done: int, total: int) -> None:
-        self.told.append(("evaluating", done, total))
-
-    def evaluated(self, evaluation: Evaluation) -> None:
-        self.told.append(("evaluated", evaluation))
+        for name in [name for name in vars(Listener) if not name.startswith("_")]:
+            setattr(self, name, lambda *what, name=name: self.told.append((name, *what)))
 
 
-def test_several_hear_the_same(capsys: Capture) -> None:
+def test_several_hear_the_same() -> None:
     first, second = Recorder(), Recorder()
     several = Several(first, Listener(), second)
     several.loading(1, 2)
@@ -345,4 +291,3 @@ def test_several_hear_the_same(capsys: Capture) -> None:
     assert first.told == second.told
     told = ["loading", "note", "stepped", "saved", "sampled", "evaluating", "evaluated"]
     assert [one[0] for one in first.told] == told
-    assert capsys.readouterr().err == ""

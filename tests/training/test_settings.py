@@ -22,6 +22,7 @@ from ugatit_cli.training.options import parse_interval
 from ugatit_cli.training.settings import (
     GPU_BATCH,
     Settings,
+    as_option,
     check_start,
     domain_names,
     new_settings,
@@ -96,28 +97,24 @@ def test_what_is_given_wins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("given", "words"),
     [
-        ({"iterations": 5, "minutes": 5.0}, "either --iterations or --minutes"),
-        ({"iterations": 0}, "iterations is 0"),
-        ({"minutes": 0.0}, "minutes is 0.0"),
-        ({"minutes": float("nan")}, "minutes is nan"),
-        ({"keep": 0}, "keep is 0"),
-        ({"seed": -1}, "seed is -1"),
-        ({"checkpoint_every": "often"}, "--checkpoint-every often: unknown"),
-        ({"sample_every": "0"}, "--sample-every 0: unknown"),
-        ({"holdout": "many"}, "a hold-out of 'many'"),
-        ({"image_size": 20}, "--image-size 20 is too small to train: the local discriminator needs 24 pixels"),
-        ({"image_size": 32, "global_layers": 6}, "the global discriminator needs 48 pixels"),
-        ({"image_size": 30}, "must be a multiple of 4"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"precision": "fp16"}, "fp16 is not for training"),
+        ({"iterations": 5, "minutes": 5.0}, ["--iterations", "--minutes"]),
+        ({"iterations": 0}, ["iterations", "0"]),
+        ({"checkpoint_every": "often"}, ["--checkpoint-every", "often"]),
+        ({"sample_every": "0"}, ["--sample-every", "0"]),
+        ({"holdout": "many"}, ["hold-out", "many"]),
+        ({"image_size": 20}, ["--image-size 20", "local discriminator", "24 pixels"]),
+        ({"image_size": 32, "global_layers": 6}, ["global discriminator", "48 pixels"]),
+        ({"image_size": 30}, ["image_size", "multiple of 4"]),
+        ({"batch_size": 0}, ["batch_size", "0"]),
+        ({"precision": "fp16"}, ["fp16"]),
     ],
 )
-def test_what_makes_no_sense_is_refused(given: dict[str, Any], message: str) -> None:
+def test_what_makes_no_sense_is_refused(given: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(UsageError) as caught:
         new(**given)
-    assert message in caught.value.message
+    assert all(word in caught.value.message for word in words)
     assert caught.value.exit_code == 2
 
 
@@ -128,35 +125,27 @@ def test_precision() -> None:
         resolve_training_precision("fp16", CPU)
 
 
-@given(st.integers(-(10**6), 10**14))
+@given(st.one_of(st.integers(-(10**6), 10**14), st.sampled_from([1, 10**12 - 1, 10**12])))
 def test_intervals_in_steps(steps: int) -> None:
     if 0 < steps < 10**12:
         assert parse_interval("--x", str(steps)) == (steps, 0)
     else:
-        with pytest.raises(UsageError, match=rf"^--x {steps}: unknown$"):
+        with pytest.raises(UsageError, match=rf"^--x {steps}: "):
             parse_interval("--x", str(steps))
 
 
-@given(st.decimals(0, 10**6, places=3))
-def test_intervals_in_minutes(minutes: Any) -> None:
-    if minutes:
-        assert parse_interval("--x", f"{minutes}m") == (0, 60 * float(minutes))
-    else:
-        with pytest.raises(UsageError):
-            parse_interval("--x", f"{minutes}m")
-
-
-@given(st.text(max_size=8))
+@given(st.decimals(0, 10**6, places=3).map(lambda minutes: f"{minutes}m") | st.text(max_size=8))
 def test_intervals_are_one_or_the_other(text: str) -> None:
-    hint = ""
+    refusal = None
     try:
         steps, seconds = parse_interval("--x", text)
     except UsageError as error:
-        hint = error.hint
-    else:
-        assert (steps > 0) != (seconds > 0)
+        refusal = error
+    if refusal is not None:
+        assert refusal.hint
         return
-    assert hint
+    assert (steps > 0) != (seconds > 0)
+    assert not text.endswith("m") or seconds == 60 * float(text[:-1])
 
 
 # --- Names ---------------------------------------------------------------------------------------------
@@ -212,21 +201,16 @@ def test_a_model_gives_its_sizes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "option"),
-    [
-        ({"channels": 8}, "--channels 8 contradicts the model to start from: its channels is 4"),
-        ({"blocks": 4}, "--blocks 4 contradicts"),
-        ({"variant": "full"}, "--variant full contradicts"),
-        ({"discriminator_channels": 8}, "--discriminator-channels 8 contradicts"),
-        ({"local_layers": 3}, "--local-layers 3 contradicts"),
-    ],
+    ("name", "value"),
+    [("channels", 8), ("blocks", 4), ("variant", "full"), ("discriminator_channels", 8), ("local_layers", 3)],
 )
-def test_sizes_that_contradict_the_model(given: dict[str, Any], option: str) -> None:
+def test_sizes_that_contradict_the_model(name: str, value: object) -> None:
     with pytest.raises(UsageError) as caught:
-        new(model(OLD), **given)
+        new(model(OLD), **{name: value})
+    option = as_option(name, value)
     assert caught.value.message.startswith(option)
-    name = option.split()[0]
-    assert caught.value.hint == f"Leave {name} out, or train without --from."
+    assert str(getattr(OLD, name)) in caught.value.message
+    assert f" {option.split()[0]} " in caught.value.hint
 
 
 @pytest.mark.parametrize(("size", "layers"), [(256, 7), (96, 7), (64, 6), (32, 5)])
@@ -293,15 +277,11 @@ def test_cyclegan_sets_the_model_too() -> None:
 def test_cyclegan_is_not_for_other_networks() -> None:
     with pytest.raises(UsageError) as caught:
         new(model(OLD), recipe="cyclegan")
-    assert caught.value.message == (
-        "--recipe cyclegan is not for the model to start from: its decoder-norm is adalin, not in; "
-        "its discriminator-cam is True, not False; its generator-cam is True, not False"
-    )
     assert caught.value.hint.endswith("networks: --decoder-norm adalin --discriminator-cam --generator-cam")
-    with pytest.raises(UsageError, match=r"start from: its discriminator-cam is True, not False; its gen") as caught:
+    with pytest.raises(UsageError) as caught:
         new(model(OLD), recipe="cyclegan", decoder_norm="adalin")
     assert caught.value.hint.endswith("keep its networks: --discriminator-cam --generator-cam")
-    with pytest.raises(UsageError, match="start from: its decoder-norm is adalin, not in; its generator") as caught:
+    with pytest.raises(UsageError) as caught:
         new(model(OLD, discriminators=False), recipe="cyclegan")
     assert caught.value.hint.endswith("keep its networks: --decoder-norm adalin --generator-cam")
     kept = {"decoder_norm": "adalin", "generator_cam": True, "discriminator_cam": True}
@@ -320,14 +300,10 @@ def test_a_small_picture_is_enough_for_local_discriminators() -> None:
     assert new(image_size=48, global_layers=7, discriminators="local").model.scales == ("local",)
 
 
-def test_cyclegan_goes_on() -> None:
-    stored = new(recipe="cyclegan", precision="fp32")
-    assert resumed_settings(stored, {"recipe": "cyclegan", "discriminators": "local"}, PATH) == stored
-    with pytest.raises(UsageError, match="its discriminators is local, not both"):
-        resumed_settings(stored, {"discriminators": "both"}, PATH)
+def test_what_may_be_changed_is_said() -> None:
     with pytest.raises(UsageError) as caught:
-        resumed_settings(stored, {"flip": False}, PATH)
-    assert caught.value.hint.startswith(f"Change it with --resume {PATH} --no-flip, or")
+        resumed_settings(new(recipe="cyclegan"), {"flip": False}, PATH)
+    assert f"--resume {PATH} --no-flip" in caught.value.hint
 
 
 # --- Stored, and going on ------------------------------------------------------------------------------
@@ -399,21 +375,24 @@ def test_a_run_that_goes_on_takes_what_stays_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("name", "value", "was"),
     [
-        ({"image_size": 64}, "its image-size is 256, not 64"),
-        ({"batch_size": 2}, "its batch-size is 1, not 2"),
-        ({"recipe": "paper"}, "its recipe is default, not paper"),
-        ({"seed": 1}, "its seed is 0, not 1"),
-        ({"start": "other"}, "its from is None, not other"),
-        ({"start_direction": "b2a"}, "its from-direction is a2b, not b2a"),
-        ({"precision": "bf16"}, "its precision is fp32, not bf16"),
+        ("image_size", 64, "256"),
+        ("batch_size", 2, "1"),
+        ("recipe", "paper", "default"),
+        ("seed", 1, "0"),
+        ("domain_a", "cats", "horses"),
+        ("start", "other", "None"),
+        ("start_direction", "b2a", "a2b"),
+        ("precision", "bf16", "fp32"),
     ],
 )
-def test_a_run_of_another_configuration(given: dict[str, Any], message: str) -> None:
+def test_a_run_of_another_configuration(name: str, value: object, was: str) -> None:
     with pytest.raises(UsageError) as caught:
-        resumed_settings(new(precision="fp32"), given, PATH)
-    assert caught.value.message == f"{PATH} is a run of another configuration: {message}"
+        resumed_settings(new(precision="fp32"), {name: value}, PATH)
+    option = as_option(name, value).split()[0].removeprefix("--")
+    assert caught.value.message.startswith(f"{PATH} ")
+    assert caught.value.message.endswith(f"its {option} is {was}, not {value}")
     assert f"--resume {PATH}" in caught.value.hint
 
 
