@@ -21,7 +21,7 @@ from ugatit_cli.training.settings import Settings
 from ugatit_cli.training.trainer import Machine, Outcome
 
 CPU = torch.device("cpu")
-COLOURS = {"red": (200, 40, 40), "blue": (40, 40, 200)}
+COLOURS = (200, 40, 40), (40, 40, 200)
 # Of a run whose steps take a few milliseconds.
 TINY: dict[str, Any] = {
     "image_size": 32,
@@ -36,14 +36,14 @@ TINY: dict[str, Any] = {
 }
 
 
-def make_folders(root: Path, count: int = 10) -> Folders:
+def make_folders(root: Path, count: int = 10, names: tuple[str, str] = ("red", "blue")) -> Folders:
     """A folder of reddish and one of bluish noise, the same every time."""
-    for name, colour in COLOURS.items():
+    for name, colour in zip(names, COLOURS, strict=True):
         (root / name).mkdir(parents=True)
         for number in range(count):
             noise = np.random.default_rng([number, *colour]).integers(-40, 40, (40, 46, 3)) + np.array(colour)
             Image.fromarray(noise.clip(0, 255).astype(np.uint8)).save(root / name / f"{number}.png")
-    return Folders(root / "red", root / "blue")
+    return Folders(root / names[0], root / names[1])
 
 
 class Log(Listener):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.conftest import Command, Outcome, below, picture
+from tests.cli.conftest import Command, Outcome, below
 from tests.extractors import tiny_extractor
+from tests.trainings import make_folders
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.training import evaluation
 
@@ -23,10 +24,7 @@ EVERY = ["--evaluate-every", "1"]
 
 @pytest.fixture(autouse=True)
 def folders() -> None:
-    for folder in ("horses", "zebras"):
-        Path(folder).mkdir()
-        for index in range(12):
-            picture(40, 36, seed=index + len(folder)).save(f"{folder}/{index}.png")
+    make_folders(Path(), 12, ("horses", "zebras"))
 
 
 @pytest.fixture
