@@ -157,12 +157,12 @@ def test_one_folder_for_both(train: Train) -> None:
 def test_options_end_in_the_settings(train: Train) -> None:
     stated = {
         "holdout": "off", "checkpoint_every": "1", "sample_every": "5m", "keep": 7, "seed": 5,
-        "evaluate_every": "off", "checkpointing": False, "variant": "full", "image_size": 36, "channels": 8, "blocks": 2,
-        "discriminator_channels": 6, "decoder_norm": "gn", "generator_cam": False, "discriminator_cam": False,
-        "discriminators": "local", "batch_size": 2, "learning_rate": 0.01, "weight_decay": 0.5, "decay_from": 0.25,
-        "adversarial_weight": 2.0, "cycle_weight": 3.0, "identity_weight": 4.0, "cam_weight": 5.0, "ema": 0.5,
-        "augment": "off", "power_iterations": "each-pass", "fit": "squash", "flip": False, "iterations": 9,
-        "precision": "fp32",
+        "evaluate_every": "off", "checkpointing": False, "variant": "full", "image_size": 36, "channels": 8,
+        "blocks": 2, "discriminator_channels": 6, "decoder_norm": "gn", "generator_cam": False,
+        "discriminator_cam": False, "discriminators": "local", "batch_size": 2, "learning_rate": 0.01,
+        "weight_decay": 0.5, "decay_from": 0.25, "adversarial_weight": 2.0, "cycle_weight": 3.0,
+        "identity_weight": 4.0, "cam_weight": 5.0, "ema": 0.5, "augment": "off", "power_iterations": "each-pass",
+        "fit": "squash", "flip": False, "iterations": 9, "precision": "fp32",
     }  # fmt: skip
     options = [
         name for table in (RunOptions, ModelConfig, Recipe) for name, f in fields_of(table).items() if f.option
