@@ -55,32 +55,26 @@ def test_every_ablation_is_what_its_name_says() -> None:
 def test_every_addition_alone_and_all_of_them() -> None:
     paper, default = settings(ADDITIONS["paper"]), settings(ADDITIONS["default"])
     assert (paper.recipe, default.recipe) == (preset("paper"), preset("default"))
-    added = set()
+    base, added = paper.recipe.to_dict(), set()
     for row, changes in ADDITIONS.items():
-        recipe = settings(changes).recipe.to_dict()
-        changed = {name for name, value in paper.recipe.to_dict().items() if recipe[name] != value}
+        changed = {name for name, value in settings(changes).recipe.to_dict().items() if base[name] != value}
         if row.startswith("+"):
             assert len(changed) == ("precision" not in changes), row
             added |= changed
-    differing = {name for name, value in default.recipe.to_dict().items() if value != paper.recipe.to_dict()[name]}
-    assert differing - {"name"} == added
+    assert {name for name, value in default.recipe.to_dict().items() if value != base[name]} - {"name"} == added
 
 
 def test_slugs_tell_rows_apart() -> None:
     for rows in (ABLATIONS, ADDITIONS):
         assert len({tables.slug(row) for row in rows}) == len(rows)
-    assert [tables.slug(row) for row in ("U-GAT-IT", "w/o G_CAM", "+ learning rate 2e-4")] == [
-        "u-gat-it", "w-o-g-cam", "learning-rate-2e-4",
-    ]  # fmt: skip
+    assert tables.slug("w/o G_CAM") == "w-o-g-cam"
 
 
 def test_figures_of_several_seeds() -> None:
-    one, two = {"0": result(0.1, 0.2)}, {"0": result(0.1, 0.2), "1": result(0.3, 0.4)}
-    assert tables.cell(one, "a2b") == "10.00 ± 0.10"
+    two = {"0": result(0.1, 0.2, both=0.4), "1": result(0.3, 0.4, both=0.6)}
+    assert tables.cell({"0": two["0"]}, "a2b") == "10.00 ± 0.10"
     assert tables.cell(two, "a2b") == "20.00 ± 0.10 (10.00, 30.00)"
-    assert tables.cell(two, "b2a") == "30.00 ± 0.10 (20.00, 40.00)"
-    mixed = {"0": result(0.1, 0.2, both=0.4), "1": result(0.1, 0.2, both=0.6)}
-    assert tables.cell(mixed, "a2b", tables.TO_BOTH) == "50.00 ± 0.20 (40.00, 60.00)"
+    assert tables.cell(two, "a2b", tables.TO_BOTH) == "50.00 ± 0.20 (40.00, 60.00)"
 
 
 def test_where_the_order_differs() -> None:
@@ -93,8 +87,8 @@ def test_where_the_order_differs() -> None:
     ]
     (close,) = tables.disagreements({"x": Figure(5, 0.6), "y": Figure(4, 0.5)}, theirs)
     assert not close.clear
-    assert not list(tables.disagreements({"x": Figure(4, 1), "y": Figure(4, 1)}, theirs))
-    assert not list(tables.disagreements({"tie": Figure(4, 1), "z": Figure(5, 1)}, theirs))
+    for equal in ({"x": Figure(4, 1), "y": Figure(4, 1)}, {"tie": Figure(4, 1), "z": Figure(5, 1)}):
+        assert not list(tables.disagreements(equal, theirs))
 
 
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=6, unique=True))
@@ -111,24 +105,12 @@ def test_the_table_of_ablations() -> None:
         "CycleGAN": {"0": result(0.21, 0.2, both=0.1)},
         "U-GAT-IT": {"0": result(0.2, 0.15)},
     }
-    text = tables.ablation_table(rows, NAMES)
-    lines = text.splitlines()
-    assert lines[0] == (
-        "| KID x 100, lower is better | flat → clay | flat → clay, to both | clay → flat | clay → flat, to both "
-        "| paper, from memory: selfie → anime | paper, from memory: anime → selfie |"
-    )
-    assert lines[2:5] == [
-        "| untouched | 30.00 ± 0.10 | 30.00 ± 0.20 | 31.00 ± 0.10 | 31.00 ± 0.20 |  |  |",
-        "| U-GAT-IT | 20.00 ± 0.10 | 20.00 ± 0.20 | 15.00 ± 0.10 | 15.00 ± 0.20 | 11.61 ± 0.57 | 11.52 ± 0.57 |",
-        "| CycleGAN (our networks) | 21.00 ± 0.10 | 10.00 ± 0.20 | 20.00 ± 0.10 | 20.00 ± 0.20 "
-        "| 13.08 ± 0.49 | 11.84 ± 0.74 |",
-    ]
+    lines = tables.ablation_table(rows, NAMES).splitlines()
+    assert [line.split(" |")[0] for line in lines[2:5]] == ["| untouched", "| U-GAT-IT", "| CycleGAN (our networks)"]
+    assert "| 21.00 ± 0.10 | 10.00 ± 0.20 | 20.00 ± 0.10 | 20.00 ± 0.20 |" in lines[4]
     # The order is that of the KIDs to both, not of those to the target.
     assert "flat → clay: 0 of 1 pairs of rows are in the paper's order." in lines
-    assert "- CycleGAN (our networks) is better than U-GAT-IT: 10.00 < 20.00 (the paper: 13.08 > 11.61)" in lines
-    assert lines[-1] == "clay → flat: 1 of 1 pairs of rows are in the paper's order."
-    assert "only 11.61 ± 0.57 was checked" in text
-    assert "compared by the KID to both" in text
+    assert "clay → flat: 1 of 1 pairs of rows are in the paper's order." in lines
 
 
 def test_the_table_of_additions() -> None:
@@ -138,19 +120,5 @@ def test_the_table_of_additions() -> None:
         UNTOUCHED: {"0": {way: result(0.5, 0.5)[way] for way in tables.WAYS}},
     }
     lines = tables.additions_table(rows, NAMES).splitlines()
-    assert lines[0].endswith("| clay → flat, to both | steps in that time |")
-    assert lines[2:5] == [
-        "| untouched | 50.00 ± 0.10 | 50.00 ± 0.20 | 50.00 ± 0.10 | 50.00 ± 0.20 |  |",
-        "| paper | 30.00 ± 0.10 | 30.00 ± 0.20 | 20.00 ± 0.10 | 20.00 ± 0.20 | 30 |",
-        "| default | 10.00 ± 0.10 (10.00, 10.00) | 10.00 ± 0.20 (10.00, 10.00) | 20.00 ± 0.10 (20.00, 20.00) "
-        "| 20.00 ± 0.20 (20.00, 20.00) | 70, 80 |",
-    ]
-    assert "without augmentation here" in lines[-1]
-
-
-def test_what_all_figures_have_in_common() -> None:
-    protocol = {"size": 64, "channels": 16, "pictures": 90, "extractor": "tiny", "minutes": 3.0}
-    assert tables.conditions(protocol) == (
-        "Each row: 3 minutes at 64 px with 16 channels. KID: 90 held-out pictures of each domain, tiny."
-    )
-    assert tables.conditions(protocol | {"steps": 700}).startswith("Each row: 700 steps at 64 px")
+    assert [line.split(" |")[0] for line in lines[2:5]] == ["| untouched", "| paper", "| default"]
+    assert [line.rsplit(" | ", 1)[-1] for line in lines[3:5]] == ["30 |", "70, 80 |"]
