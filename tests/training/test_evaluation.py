@@ -347,16 +347,6 @@ def test_a_best_model_of_a_step_that_was_undone_stays(sixteen: Folders, tmp_path
     assert best_files(path) == before
 
 
-def test_a_kill_between_two_renames_leaves_the_former_best(whole: tuple[Path, Log], tmp_path: Path) -> None:
-    shutil.copytree(whole[0], tmp_path / "run")
-    run, before = RunFolder(tmp_path / "run"), best_files(whole[0])
-    run.best.rename(run.path / ".best.0123abcd.old")
-    (run.path / ".best.0123abcd.tmp").mkdir()
-    run.clean()
-    assert best_files(run.path) == before
-    assert not [file for file in run.path.iterdir() if file.name.startswith(".best")]
-
-
 def test_a_best_model_that_can_not_be_written(
     whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -564,18 +554,6 @@ def test_without_evaluation_nothing_is_loaded(sixteen: Folders, tmp_path: Path, 
         train(tmp_path / "run", None, {"features": "x"})
 
 
-def test_an_extractor_that_can_not_be_loaded(
-    sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def failing(*_: Any, **__: Any) -> None:
-        raise ModelError("no such file")
-
-    monkeypatch.setattr(evaluation_module, "load_extractor", failing)
-    with pytest.raises(ModelError, match="no such file"):
-        train(tmp_path / "run", sixteen, EVALUATED)
-    assert not (tmp_path / "run").exists()
-
-
 def test_the_extra_is_missing(sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_fidelity.metric_kid", None)
     with pytest.raises(UsageError) as caught:
@@ -608,15 +586,6 @@ def test_too_few_pictures_in_the_folders_for_tests(sixteen: Folders, tmp_path: P
     with pytest.raises(UsageError) as caught:
         train(path, replace(both, test_b=None), EVALUATED)
     assert caught.value.hint.startswith(f"Put more pictures into {tests.a} and begin a run with --holdout 50, or")
-
-
-def test_few_held_out_pictures_are_told(sixteen: Folders, tmp_path: Path) -> None:
-    asked = prepared(tmp_path / "run", sixteen, TINY | EVALUATED | {"iterations": 1})
-    for call in (asked.dry_run, asked.train):
-        log = Log()
-        call(log, threading.Event())
-        assert "evaluation every 2 steps with tiny network, 6 features" in log.notes
-        assert "KID of 6 held-out pictures is a rough figure: --holdout 50 or more is better" in log.notes
 
 
 def test_enough_held_out_pictures(whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path) -> None:

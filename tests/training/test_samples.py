@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from tests.tiny import LIGHT
 from ugatit_cli.attention.maps import overlay
 from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
-from ugatit_cli.errors import OutputError
 from ugatit_cli.nn.generator import Generator, GeneratorOutput
 from ugatit_cli.pictures.drawing import BACKGROUND, Colour
-from ugatit_cli.training.samples import _GAP, _MARGIN, SampleSet, cell_side, draw_samples, save_samples
+from ugatit_cli.training.samples import _GAP, _MARGIN, cell_side, draw_samples, save_samples
 
 CPU = torch.device("cpu")
 Box = tuple[int, int, int, int]
@@ -40,11 +39,10 @@ class Fake(nn.Module):
         self.direction = direction
         self.cam = config.generator_cam
         self.part = nn.Linear(1, 1)
-        self.calls: list[tuple[tuple[int, ...], torch.dtype, bool, bool, bool]] = []
+        self.calls: list[tuple[tuple[int, ...], torch.dtype, bool, bool]] = []
 
     def forward(self, x: Tensor) -> GeneratorOutput:
-        casts = torch.is_autocast_enabled("cpu")
-        self.calls.append((tuple(x.shape), x.dtype, self.part.training, torch.is_grad_enabled(), casts))
+        self.calls.append((tuple(x.shape), x.dtype, self.part.training, torch.is_grad_enabled()))
         cam_logit, heat = (x.new_zeros(len(x), 2), self.heat(x)) if self.cam else (None, None)
         return GeneratorOutput(self.paint(x), cam_logit, heat)
 
@@ -77,11 +75,6 @@ class Broken(Fake):
         return super().heat(x) * torch.nan
 
 
-class Failing(Fake):
-    def paint(self, x: Tensor) -> Tensor:
-        raise RuntimeError(f"no {x.shape}")
-
-
 def fakes(kind: type[Fake] = Fake, config: ModelConfig = LIGHT) -> dict[Direction, Generator]:
     return {direction: cast(Generator, kind(direction, config)) for direction in DIRECTIONS}
 
@@ -94,7 +87,7 @@ def none() -> Tensor:
     return torch.empty(0, 3, 32, 32, dtype=torch.uint8)
 
 
-def draw(samples: SampleSet, kind: type[Fake] = Fake, config: ModelConfig = LIGHT) -> Image.Image:
+def draw(samples: tuple[Tensor, Tensor], kind: type[Fake] = Fake, config: ModelConfig = LIGHT) -> Image.Image:
     return draw_samples(fakes(kind, config), samples, config, device=CPU)
 
 
@@ -117,7 +110,7 @@ def overlaid(colour: Colour) -> Colour:
 
 
 def test_columns_are_in_order_for_both_domains() -> None:
-    grid = draw(SampleSet(plain(RED), plain(ORANGE)))
+    grid = draw((plain(RED), plain(ORANGE)))
     a = [RED, overlaid(RED), (0, 255, 0), (255, 0, 255), (0, 255, 255)]
     b = [ORANGE, overlaid(ORANGE), (0, 127, 255), (255, 0, 127), (0, 255, 128)]
     for colours in (a, b):
@@ -130,7 +123,7 @@ def test_columns_are_in_order_for_both_domains() -> None:
 
 def test_a_model_without_cam_has_no_attention_column() -> None:
     config = dataclasses.replace(LIGHT, generator_cam=False)
-    grid = draw(SampleSet(plain(RED), plain(ORANGE)), config=config)
+    grid = draw((plain(RED), plain(ORANGE)), config=config)
     lefts = [box(grid, colour)[0] for colour in (RED, (0, 255, 0), (255, 0, 255), (0, 255, 255))]
     assert lefts == [_MARGIN + (96 + _GAP) * i for i in range(4)]
     assert grid.width == 2 * _MARGIN + 4 * 96 + 3 * _GAP
@@ -138,7 +131,7 @@ def test_a_model_without_cam_has_no_attention_column() -> None:
 
 def test_each_picture_has_its_row() -> None:
     colours = [(200, 10 * i, 50) for i in range(4)]
-    grid = draw(SampleSet(plain(*colours[:3]), plain(colours[3])))
+    grid = draw((plain(*colours[:3]), plain(colours[3])))
     tops = [box(grid, colour)[1] for colour in colours]
     assert np.diff(tops[:3]).tolist() == [96 + _GAP] * 2
     assert tops[3] > tops[2] + 96 + _MARGIN
@@ -147,8 +140,8 @@ def test_each_picture_has_its_row() -> None:
 
 @pytest.mark.parametrize("empty", ["a", "b"])
 def test_a_domain_without_pictures_is_left_out(empty: str) -> None:
-    whole = draw(SampleSet(plain(RED), plain(RED)))
-    half = draw(SampleSet(none(), plain(RED)) if empty == "a" else SampleSet(plain(RED), none()))
+    whole = draw((plain(RED), plain(RED)))
+    half = draw((none(), plain(RED)) if empty == "a" else (plain(RED), none()))
     assert half.width == whole.width
     assert 2 * (half.height - _MARGIN) == whole.height - _MARGIN
 
@@ -159,7 +152,7 @@ def test_a_domain_without_pictures_is_left_out(empty: str) -> None:
 def test_cells_are_of_a_size_to_look_at(size: int, side: int) -> None:
     assert cell_side(size) == side
     config = dataclasses.replace(LIGHT, image_size=size, global_layers=3)
-    left, top, right, bottom = box(draw(SampleSet(plain(RED, height=size, width=size), none()), config=config), RED)
+    left, top, right, bottom = box(draw((plain(RED, height=size, width=size), none()), config=config), RED)
     assert (right - left, bottom - top) == (side, side)
 
 
@@ -169,18 +162,9 @@ def test_any_training_size_has_a_cell(size: int) -> None:
     assert size >= 256 or cell_side(size) % size == 0
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "cell"), [(16, 32, (96, 48)), (32, 16, (48, 96)), (60, 20, (32, 96)), (128, 256, (96, 48))]
-)
-def test_nothing_is_squashed(height: int, width: int, cell: tuple[int, int]) -> None:
-    left, top, right, bottom = box(draw(SampleSet(plain(RED, height=height, width=width), none())), RED)
-    assert (right - left, bottom - top) == cell
-    assert (left + right) // 2 == _MARGIN + 48  # in the middle of its cell
-
-
 def test_every_value_of_a_byte_comes_back() -> None:
     picture = torch.arange(3072).remainder(256).to(torch.uint8).view(1, 3, 32, 32)
-    grid = np.asarray(draw(SampleSet(picture, none()), Keep))
+    grid = np.asarray(draw((picture, none()), Keep))
     bottom = grid.shape[0] - _MARGIN
     cells = [grid[bottom - 96 : bottom, left : left + 96] for left in range(_MARGIN, grid.shape[1] - 96, 96 + _GAP)]
     expected = picture[0].permute(1, 2, 0).numpy().repeat(3, 0).repeat(3, 1)
@@ -190,7 +174,7 @@ def test_every_value_of_a_byte_comes_back() -> None:
 
 
 def test_attention_is_where_the_network_looks() -> None:
-    grid = np.asarray(draw(SampleSet(plain((0, 0, 0)), none()), Keep))
+    grid = np.asarray(draw((plain((0, 0, 0)), none()), Keep))
     top, left = grid.shape[0] - _MARGIN - 96, _MARGIN + 96 + _GAP
     cell = grid[top : top + 96, left : left + 96].sum(2, dtype=int)
     assert cell[5, 5] == np.asarray(overlay(Image.new("RGB", (1, 1)), np.ones((1, 1)))).sum()
@@ -198,7 +182,7 @@ def test_attention_is_where_the_network_looks() -> None:
 
 
 def test_results_that_are_no_numbers_are_grey() -> None:
-    grid = draw(SampleSet(plain(RED), none()), Broken)
+    grid = draw((plain(RED), none()), Broken)
     assert box(grid, RED)[0] == _MARGIN
     assert box(grid, overlaid(RED))[0] == _MARGIN + 96 + _GAP
     found = (np.asarray(grid) == 128).all(2)
@@ -209,7 +193,7 @@ def test_results_that_are_no_numbers_are_grey() -> None:
 
 
 def names(config: ModelConfig) -> npt.NDArray[np.uint8]:
-    return np.asarray(draw(SampleSet(plain(RED), plain(RED)), config=config))
+    return np.asarray(draw((plain(RED), plain(RED)), config=config))
 
 
 def test_labels_name_the_domains() -> None:
@@ -226,12 +210,10 @@ def test_labels_name_the_domains() -> None:
     assert columns.min() >= _MARGIN
 
 
-@pytest.mark.parametrize("name", ["日本の絵", "жук", "مرحبا", "🦓", "{x} %s", "a→b", "→", "W" * 5000, "i" * 90])
-def test_odd_domain_names_stay_inside(name: str) -> None:
-    check_margins(dataclasses.replace(LIGHT, domain_a=name), dataclasses.replace(LIGHT, domain_b=name))
-
-
 @settings(max_examples=25)
+@example("日本の絵", "مرحبا")
+@example("🦓", "a→b")
+@example("{x} %s", "W" * 5000)
 @given(printable, printable)
 def test_any_domain_names_stay_inside(a: str, b: str) -> None:
     check_margins(dataclasses.replace(LIGHT, domain_a="a" + a, domain_b="b" + b))
@@ -244,15 +226,6 @@ def check_margins(*configs: ModelConfig) -> None:
         assert grid.shape == usual
         for edge in (grid[:, : _MARGIN - 2], grid[:, 2 - _MARGIN :], grid[:_MARGIN], grid[-_MARGIN:]):
             assert (edge == BACKGROUND).all()
-
-
-def test_titles_are_centred_over_their_columns() -> None:
-    grid = names(LIGHT)
-    first = box(Image.fromarray(grid[: len(grid) // 2]), RED)[1]
-    ink = (grid[first - 22 : first - 2] != BACKGROUND).any((0, 2))
-    for left in range(_MARGIN, grid.shape[1] - 96, 96 + _GAP):
-        columns = left + np.flatnonzero(ink[left : left + 96])
-        assert abs((columns.min() + columns.max()) / 2 - (left + 48)) <= 2
 
 
 # --- Leaves the training alone -------------------------------------------------------------------------
@@ -274,10 +247,10 @@ def random_states() -> tuple[object, ...]:
 
 def test_networks_see_one_picture_at_a_time_in_evaluation_mode() -> None:
     generators = fakes()
-    draw_samples(generators, SampleSet(plain(RED, ORANGE), plain(RED)), LIGHT, device=CPU)
+    draw_samples(generators, (plain(RED, ORANGE), plain(RED)), LIGHT, device=CPU)
     for generator in generators.values():
         calls = cast(Fake, generator).calls
-        assert set(calls) == {((1, 3, 32, 32), torch.float32, False, False, False)}
+        assert set(calls) == {((1, 3, 32, 32), torch.float32, False, False)}
     assert len(cast(Fake, generators["a2b"]).calls) == 2 * 1 + 1 * 2
     assert torch.is_grad_enabled()
 
@@ -290,7 +263,7 @@ def test_weights_modes_and_random_numbers_stay(config: ModelConfig) -> None:
     modes = {d: [module.training for module in g.modules()] for d, g in generators.items()}
     weights = {d: copy.deepcopy(g.state_dict()) for d, g in generators.items()}
     states = random_states()
-    draw_samples(generators, SampleSet(noise(2), noise()), config, device=CPU)
+    draw_samples(generators, (noise(2), noise()), config, device=CPU)
     assert states == random_states()
     for direction, generator in generators.items():
         assert modes[direction] == [module.training for module in generator.modules()]
@@ -299,80 +272,13 @@ def test_weights_modes_and_random_numbers_stay(config: ModelConfig) -> None:
             assert torch.equal(tensor, weights[direction][name])
 
 
-def test_modes_come_back_after_an_error() -> None:
-    generators = fakes(Failing)
-    with pytest.raises(RuntimeError, match="no "):
-        draw_samples(generators, SampleSet(plain(RED), none()), LIGHT, device=CPU)
-    assert all(module.training for generator in generators.values() for module in generator.modules())
-
-
-def test_the_samples_stay() -> None:
-    samples = SampleSet(noise(), noise())
-    draw_samples(real(), samples, LIGHT, device=CPU)
-    assert torch.equal(samples.a, noise())
-    assert torch.equal(samples.b, noise())
-
-
-def test_the_same_grid_every_time() -> None:
-    first, second = (draw_samples(real(), SampleSet(noise(), noise()), LIGHT, device=CPU) for _ in range(2))
-    assert first.tobytes() == second.tobytes()
-
-
-def test_lower_precision_is_autocast() -> None:
-    generators, arguments = fakes(), (SampleSet(noise(), none()), LIGHT)
-    draw_samples(generators, *arguments, device=CPU, dtype=torch.bfloat16)
-    assert {call[4] for call in cast(Fake, generators["a2b"]).calls} == {True}
-    assert not torch.is_autocast_enabled("cpu")
-    exact = np.asarray(draw_samples(real(), *arguments, device=CPU), dtype=int)
-    rough = np.asarray(draw_samples(real(), *arguments, device=CPU, dtype=torch.bfloat16), dtype=int)
-    assert 0 < np.abs(exact - rough)[:, _MARGIN + 2 * (96 + _GAP) :].mean() < 4
-
-
-def test_networks_of_a_lower_precision() -> None:
-    generators = {d: generator.set_precision(torch.bfloat16) for d, generator in real().items()}
-    grid = draw_samples(generators, SampleSet(noise(), none()), LIGHT, device=CPU)
-    assert len(np.unique(np.asarray(grid).reshape(-1, 3), axis=0)) > 100
-
-
 # --- Samples and files ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        torch.zeros(1, 3, 32, 32),
-        torch.zeros(3, 32, 32, dtype=torch.uint8),
-        torch.zeros(1, 32, 32, 3, dtype=torch.uint8),
-    ],
-)
-def test_other_tensors_are_refused(wrong: Tensor) -> None:
-    for a, b in ((wrong, noise()), (noise(), wrong)):
-        with pytest.raises(ValueError, match="uint8"):
-            SampleSet(a, b)
-
-
-def test_no_samples_at_all() -> None:
-    with pytest.raises(ValueError, match="no samples"):
-        SampleSet(none(), none())
-
-
 def test_saved_as_png(tmp_path: Path) -> None:
-    grid, path = draw(SampleSet(noise(), noise())), tmp_path / "new" / "step-1.png"
+    grid, path = draw((noise(), noise())), tmp_path / "new" / "step-1.png"
     save_samples(Image.new("RGB", (3, 3)), path)
     save_samples(grid, path)
     assert [file.name for file in path.parent.iterdir()] == ["step-1.png"]
     with Image.open(path) as again:
         assert (again.format, again.mode, again.tobytes()) == ("PNG", "RGB", grid.tobytes())
-
-
-def test_a_failed_save_keeps_the_old_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.png"
-    path.write_bytes(b"old")
-
-    def fail(*_: object) -> None:
-        raise OSError("no")
-
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OutputError, match=r"a\.png"):
-        save_samples(Image.new("RGB", (3, 3)), path)
-    assert (path.read_bytes(), len(list(tmp_path.iterdir()))) == (b"old", 1)

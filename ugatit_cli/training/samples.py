@@ -28,28 +28,6 @@ _MARGIN: Final = 16
 _GAP: Final = 6
 
 
-@dataclass(frozen=True, eq=False)
-class SampleSet:
-    """Held-out pictures of both domains.
-
-    Attributes:
-        a, b: uint8 (N, 3, H, W) on the CPU; N may differ, and be 0 for one of them.
-
-    Raises:
-        ValueError: other tensors than these, or no picture at all.
-    """
-
-    a: Tensor
-    b: Tensor
-
-    def __post_init__(self) -> None:
-        for pictures in (self.a, self.b):
-            if pictures.dtype != torch.uint8 or pictures.dim() != 4 or pictures.shape[1] != 3:
-                raise ValueError(f"samples are uint8 (N, 3, H, W), not {pictures.dtype} {tuple(pictures.shape)}")
-        if len(self.a) + len(self.b) == 0:
-            raise ValueError("no samples to draw")
-
-
 def cell_side(image_size: int) -> int:
     """Side in pixels of a grid's cell: the training size, small ones a whole number of times as large."""
     return min(MAX_CELL, image_size * -(-MIN_CELL // image_size))
@@ -57,11 +35,10 @@ def cell_side(image_size: int) -> int:
 
 def draw_samples(
     generators: Mapping[Direction, Generator],
-    samples: SampleSet,
+    samples: tuple[Tensor, Tensor],
     config: ModelConfig,
     *,
     device: torch.device,
-    dtype: torch.dtype = torch.float32,
 ) -> Image.Image:
     """Draws a row for each picture: input, attention, translation, reconstruction, identity.
 
@@ -70,17 +47,16 @@ def draw_samples(
 
     Args:
         generators: both, on `device`.
-        samples: pictures that the networks can take.
+        samples: of domains a and b, uint8 (N, 3, H, W) on the CPU that the networks can take; N may differ, and be 0
+            for one of them.
         config: names the domains and says whether there is attention to show.
-        dtype: what the networks compute in (autocast); float32: as their weights are.
 
     Returns:
         An RGB picture, those of domain a above those of domain b.
     """
-    autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
     halves = []
-    with torch.no_grad(), autocast, evaluating(generators.values()):
-        for direction, pictures in zip(DIRECTIONS, (samples.a, samples.b), strict=True):
+    with torch.no_grad(), evaluating(generators.values()):
+        for direction, pictures in zip(DIRECTIONS, samples, strict=True):
             rows = [_row(generators, direction, picture, config, device) for picture in pictures]
             if rows:
                 halves.append(_Half(config.source(direction), config.target(direction), rows))
@@ -177,14 +153,9 @@ def _draw(halves: list[_Half], titles: list[str], side: int) -> Image.Image:
             title.draw(pen, (left, top + heading.height + _GAP), label)
         top += band
         for row in half.rows:
-            _paste(canvas, row, titles, top, side)
+            for column, cell in enumerate(row):
+                left = _MARGIN + column * step + (side - cell.width) // 2
+                canvas.paste(cell, (left, top + (side - cell.height) // 2))
             top += step
         top += _MARGIN - _GAP
     return canvas
-
-
-def _paste(canvas: Image.Image, row: list[Image.Image], titles: list[str], top: int, side: int) -> None:
-    """Each cell centred under its title."""
-    for column, (_, cell) in enumerate(zip(titles, row, strict=True)):
-        left = _MARGIN + column * (side + _GAP)
-        canvas.paste(cell, (left + (side - cell.width) // 2, top + (side - cell.height) // 2))

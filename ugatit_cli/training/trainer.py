@@ -25,7 +25,7 @@ from ugatit_cli.training import state
 from ugatit_cli.training.evaluation import Abandoned, Evaluator, holdout_fingerprint, is_evaluated
 from ugatit_cli.training.listeners import Listener, StepReport
 from ugatit_cli.training.run_folder import RunFolder
-from ugatit_cli.training.samples import SampleSet, draw_samples, save_samples
+from ugatit_cli.training.samples import draw_samples, save_samples
 from ugatit_cli.training.schedule import Schedule, Speed
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.weights.folder import ModelFolder
@@ -165,7 +165,8 @@ class Trainer:
         self._metrics: list[dict[str, float]] = []
         elapsed = self._restore()
         self.schedule = Schedule(settings, elapsed)
-        self._samples = SampleSet(*(sample_pictures(one, SAMPLES, settings.seed) for one in pictures))
+        a, b = (sample_pictures(one, SAMPLES, settings.seed) for one in pictures)
+        self._samples = (a, b)
         self._last_report: StepReport | None = None
         self._evaluator = Evaluator(run, settings, pictures, extractor) if extractor is not None else None
         if self._evaluator is not None and self._evaluator.starts_anew:
