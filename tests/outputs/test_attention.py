@@ -63,12 +63,10 @@ def make_done(
     frames: int = 1,
     size: tuple[int, int] = SIZE,
     alpha: Image.Image | None = None,
-    maps: Sequence[Maps] | None = None,
     captions: Sequence[str] = (),
-    geometry: Geometry | None = None,
 ) -> Done:
     """A picture after the networks, which gave noise."""
-    geometry = geometry or plan_geometry(size, tiny.LIGHT, SizeOptions())
+    geometry = plan_geometry(size, tiny.LIGHT, SizeOptions())
     sources = tuple(Frame(picture(*size, seed=seed), alpha) for seed in range(frames))
     durations = tuple(range(100, 100 + 10 * frames, 10)) if frames > 1 else ()
     read = Picture(sources, "PNG", durations, 0 if frames > 1 else None, None, False)
@@ -78,7 +76,7 @@ def make_done(
         replace(read, frames=()),
         geometry,
         [np.asarray(picture(*geometry.network, seed=100 + seed)) for seed in range(frames)],
-        [maps_of(geometry)] * frames if maps is None else maps,
+        [maps_of(geometry)] * frames,
         FileOptions(),
         [alpha] * frames,
         sources,
@@ -95,22 +93,10 @@ def opened(data: bytes | None) -> Picture:
     return reading.read_picture(content(data))
 
 
-def pixels(image: Image.Image) -> np.ndarray[Any, Any]:
-    return np.asarray(image)
-
-
 def contains(large: Image.Image, small: Image.Image) -> bool:
     """Whether a picture is somewhere in another one, pixel by pixel."""
-    inside, wanted = pixels(large), pixels(small)
-    height, width = wanted.shape[:2]
-    starts = np.argwhere((inside == wanted[0, 0]).all(-1))
-    return any(
-        (inside[y : y + height, x : x + width] == wanted).all() for y, x in starts if _fits(inside, x, y, small)
-    )
-
-
-def _fits(inside: np.ndarray[Any, Any], x: int, y: int, small: Image.Image) -> bool:
-    return bool(x + small.width <= inside.shape[1] and y + small.height <= inside.shape[0])
+    starts = np.argwhere((np.asarray(large) == np.asarray(small)[0, 0]).all(-1)).tolist()
+    return any(large.crop((x, y, x + small.width, y + small.height)) == small for y, x in starts)
 
 
 # --- Words ---------------------------------------------------------------------------------------------
