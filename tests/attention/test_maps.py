@@ -216,16 +216,6 @@ def test_a_cell_lights_up_its_own_place(
     np.testing.assert_allclose(heat, expected, rtol=0, atol=1e-5)
 
 
-def test_padding_is_cut_off() -> None:
-    # 18 pixels are padded to 20 by one at either side, 5 cells: the first one's centre lies at pixel 1.
-    geometry = plan_geometry((18, 18), LIGHT, SizeOptions("native"))
-    values = np.zeros((5, 5))
-    values[:, 0] = 1
-    heat = attention(values, geometry=geometry).over_picture()
-    assert heat.shape == (18, 18)
-    np.testing.assert_allclose(heat[0, :7], [1, 0.875, 0.625, 0.375, 0.125, 0, 0])
-
-
 def test_a_picture_that_was_scaled_and_one_that_was_squashed() -> None:
     values = np.zeros((64, 64))
     values[16:32, 32:48] = 1  # a quarter of the height and of the width
@@ -296,23 +286,6 @@ def test_a_generators_cell_lies_in_the_middle_of_what_it_sees(dialect: Dialect) 
     for start, end, cell in zip(first, last, (11, 13), strict=True):
         # Its strided layers see half a pixel more at the left; a map that covers the picture lies 1.5 pixels off.
         assert abs((start + end + 1) / 2 - grid.centres(24)[cell]) <= 2
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_bright_spot_is_where_the_map_says(dialect: Dialect) -> None:
-    config = ModelConfig(dialect=dialect, discriminator_channels=2, local_layers=4)
-    torch.manual_seed(1)
-    discriminator = positive(Discriminator(config, "local"))
-    x = torch.zeros(1, 3, 96, 128)
-    x[:, :, 34:38, 78:82] = 1
-    heatmap = discriminator(x).heatmap
-    assert heatmap is not None
-    one = attention(heatmap[0, 0].detach(), "local", grid=grid_of(config, "local"), geometry=whole(128, 96))
-    heat = one.over_picture()
-    rows, columns = (np.arange(side) + 0.5 for side in heat.shape)
-    total = heat.sum()
-    assert abs((heat.sum(1) @ rows) / total - 36) < 2
-    assert abs((heat.sum(0) @ columns) / total - 80) < 2
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

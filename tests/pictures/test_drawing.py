@@ -261,16 +261,6 @@ def flat_cells(size: Size, count: int) -> list[Cell]:
     return [Cell(title, Image.new("RGB", size, (0, 200, 0))) for title in TITLES[:count]]
 
 
-@pytest.mark.parametrize(
-    ("size", "count", "width"), [((160, 160), 1, 120), ((256, 256), 2, 210), ((256, 256), 5, 360), ((9, 9), 1, 120)]
-)
-def test_the_bar_is_as_wide_as_suits_the_panel(size: Size, count: int, width: int) -> None:
-    panel = draw_panel("", flat_cells(size, count), LEGEND)
-    left, _, shown = bar_of(panel)
-    assert left == MARGIN + 1
-    assert abs(shown + 2 - width) <= 2
-
-
 def test_ends_stand_under_the_bar() -> None:
     legend = dataclasses.replace(LEGEND, text="")
     panel = draw_panel("", flat_cells((256, 256), 3), legend)

@@ -103,13 +103,6 @@ def test_squash_is_the_papers_square(size: tuple[int, int]) -> None:
         assert geometry == Geometry((256, 256), (256, 256), size)
 
 
-@pytest.mark.parametrize("size", [(1, 10_000), (10_000, 1), (1, MAX_SIDE), (3, 50_000)])
-def test_an_extreme_aspect_stays_small(size: tuple[int, int]) -> None:
-    geometry = plan_geometry(size, LIGHT, SizeOptions())
-    assert max(geometry.network) == MAX_ASPECT * 256
-    assert min(geometry.network) == MIN_SIDE
-
-
 def test_native_strips_are_not_padded_to_a_tile() -> None:
     geometry = plan_geometry((10, 240_000), LIGHT, SizeOptions("native"))
     assert geometry == Geometry((10, 240_000), (16, 240_000), (10, 240_000), TILE_SIDE)

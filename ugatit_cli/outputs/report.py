@@ -27,7 +27,7 @@ from ugatit_cli.files import reported, write_file
 from ugatit_cli.outputs.base import Done, Drawing, Drawn, Layer, Preview
 from ugatit_cli.pictures import colormaps
 from ugatit_cli.pictures.drawing import Legend
-from ugatit_cli.pictures.geometry import Geometry, Size
+from ugatit_cli.pictures.geometry import Geometry, Size, scaled_by
 from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.wording import duration
 
@@ -264,8 +264,7 @@ class Previewed:
 
 
 def _within(size: Size, side: int) -> Size:
-    factor = min(1.0, side / max(size))
-    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+    return scaled_by(size, min(1.0, side / max(size)))
 
 
 def _webp(frame: Frame, size: Size | None = None) -> bytes:

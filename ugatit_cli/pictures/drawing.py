@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ugatit_cli.pictures.geometry import Size
+from ugatit_cli.pictures.geometry import Size, scaled_by
 
 Colour = tuple[int, int, int]
 
@@ -184,8 +184,7 @@ def shown_size(size: Size) -> Size:
     """
     longest = max(size)
     most = 2 * MAX_SHOWN if _stacked(size) else MAX_SHOWN
-    factor = most / longest if longest > most else -(-MIN_SHOWN // longest)
-    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+    return scaled_by(size, most / longest if longest > most else -(-MIN_SHOWN // longest))
 
 
 def draw_panel(heading: str, cells: Sequence[Cell], legend: Legend | None, *, least: int = MIN_COLUMN) -> Image.Image:

@@ -97,20 +97,20 @@ def plan_geometry(size: Size, config: ModelConfig, options: SizeOptions) -> Geom
         UsageError: see `check_options`; or a result larger than pictures can be.
     """
     check_options(config, options)
-    square = (config.image_size, config.image_size)
-    tile = options.tile
+    side, tile = config.image_size, options.tile
+    square = (side, side)
     if options.fit == "squash":
         scaled = network = square
     elif options.fit == "native":
         scaled, network = size, _padded(size)
         tile = _tile(network, config, tile)
         if not config.light:
-            network = _at_least(network, tile)
+            network = max(network[0], tile), max(network[1], tile)
     elif config.light:
-        scaled = _scale_short_side(size, config.image_size)
+        scaled = scaled_by(size, min(side / min(size), MAX_ASPECT * side / max(size)))
         network = _padded(scaled)
     else:
-        scaled, network = _scale_long_side(size, config.image_size), square
+        scaled, network = scaled_by(size, side / max(size)), square
     tile = tile if tile and network != (tile, tile) and max(network) > tile else 0
     return Geometry(scaled, network, output_size(size, scaled, options.output), tile)
 
@@ -128,17 +128,8 @@ def _padded(size: Size) -> Size:
     return width, height
 
 
-def _at_least(size: Size, side: int) -> Size:
-    return max(size[0], side), max(size[1], side)
-
-
-def _scale_short_side(size: Size, side: int) -> Size:
-    factor = min(side / min(size), MAX_ASPECT * side / max(size))
-    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
-
-
-def _scale_long_side(size: Size, side: int) -> Size:
-    factor = side / max(size)
+def scaled_by(size: Size, factor: float) -> Size:
+    """A size times a factor, no side below 1 pixel."""
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
@@ -162,11 +153,7 @@ def output_size(size: Size, scaled: Size, wanted: str) -> Size:
         raise UsageError(
             f"unknown size {wanted!r}", "It is same, model, a number (512), or width x height (512x384)."
         )
-    if match[2]:
-        result = int(match[1]), int(match[2])
-    else:
-        factor = int(match[1]) / min(size)
-        result = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+    result = (int(match[1]), int(match[2])) if match[2] else scaled_by(size, int(match[1]) / min(size))
     if min(int(match[1]), *result) < 1 or max(result) > MAX_SIDE:
         here = f" ({result[0]}x{result[1]} pixels)" if max(result) > MAX_SIDE else ""
         raise UsageError(f"a size of {wanted}{here}", f"Sides go from 1 to {MAX_SIDE} pixels.")
