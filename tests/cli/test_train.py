@@ -420,20 +420,6 @@ def test_a_loss_that_is_not_finite(train: Train, light: str) -> None:
     assert "a lower --learning-rate or --precision fp32" in outcome.stderr
 
 
-def test_a_picture_that_vanishes_keeps_what_was_trained(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ugatit_cli.training.trainer.memory_budget", lambda: 0)
-
-    def vanish() -> None:
-        for path in Path("horses").iterdir():
-            path.unlink()
-
-    after_step(monkeypatch, 1, vanish)
-    outcome = train("--iterations", "100")
-    assert (outcome.code, len(outcome.errors)) == (4, 1)
-    assert "horses/" in outcome.errors[0]
-    assert len(list(Path(RUN, "checkpoints").iterdir())) == 1
-
-
 @pytest.mark.parametrize(
     ("message", "words"),
     [

@@ -20,7 +20,6 @@ from ugatit_cli.training.settings import Settings, new_settings
 from ugatit_cli.training.trainer import Machine, load_data, make_networks
 
 MACHINE = Machine(CPU, 1, Group())
-GPU = Machine(torch.device("cuda"), 1, Group())
 
 
 def settings(folders: Folders, **given: Any) -> Settings:
@@ -66,8 +65,26 @@ def test_a_dry_run_of_a_run_that_exists(folders: Folders, tmp_path: Path) -> Non
     assert (run.path / "config.toml").read_bytes() == before
 
 
-def limit(monkeypatch: pytest.MonkeyPatch, largest: int) -> list[int]:
-    """A GPU that takes a batch of this size; the list of those that are tried."""
+@pytest.mark.parametrize(
+    ("device", "asked", "largest", "memory", "tries"),
+    [
+        ("cuda", 8, 9, 18, [8]),
+        ("cuda", 8, 3, 18, [8, 4, 2]),
+        ("cuda", 8, 1, 18, [8, 4, 2, 1]),
+        ("cuda", 8, 9, 8, [8, 4]),  # room for others
+        ("cpu", 8, 0, 18, []),
+    ],
+)
+def test_batches_are_halved_until_they_fit(
+    folders: Folders,
+    pictures: tuple[Pictures, Pictures],
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    asked: int,
+    largest: int,
+    memory: int,
+    tries: list[int],
+) -> None:
     tried: list[int] = []
 
     def measured(ours: Settings, *_: Any) -> Measurement:
@@ -77,48 +94,13 @@ def limit(monkeypatch: pytest.MonkeyPatch, largest: int) -> list[int]:
         return Measurement(1, 1, 1.0, ours.recipe.batch_size)
 
     monkeypatch.setattr(session, "measure", measured)
-    monkeypatch.setattr(session, "total_memory", lambda _: 2 * largest)
-    return tried
-
-
-@pytest.mark.parametrize(("largest", "tries"), [(9, [8]), (3, [8, 4, 2]), (1, [8, 4, 2, 1])])
-def test_batches_are_halved_until_they_fit(
-    folders: Folders,
-    pictures: tuple[Pictures, Pictures],
-    monkeypatch: pytest.MonkeyPatch,
-    largest: int,
-    tries: list[int],
-) -> None:
-    tried = limit(monkeypatch, largest)
-    ours = settings(folders, batch_size=8)
-    fitting = with_fitting_batch(ours, pictures, GPU)
+    monkeypatch.setattr(session, "total_memory", lambda _: memory)
+    ours, machine = settings(folders, batch_size=asked), Machine(torch.device(device), 1, Group())
+    fitting = with_fitting_batch(ours, pictures, machine)
     assert tried == tries
-    expected = dataclasses.replace(ours.recipe, batch_size=tries[-1])
-    assert fitting == dataclasses.replace(ours, recipe=expected)
-
-
-def test_a_batch_leaves_room(
-    folders: Folders, pictures: tuple[Pictures, Pictures], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tried = limit(monkeypatch, 9)
-    monkeypatch.setattr(session, "total_memory", lambda _: 8)
-    assert with_fitting_batch(settings(folders, batch_size=8), pictures, GPU).recipe.batch_size == 4
-    assert tried == [8, 4]
-
-
-def test_a_single_picture_that_is_too_much(
-    folders: Folders, pictures: tuple[Pictures, Pictures], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tried = limit(monkeypatch, 0)
-    with pytest.raises(torch.OutOfMemoryError):
-        with_fitting_batch(settings(folders, batch_size=2), pictures, GPU)
-    assert tried == [2, 1]
-
-
-def test_a_cpu_takes_what_is_asked_for(
-    folders: Folders, pictures: tuple[Pictures, Pictures], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tried = limit(monkeypatch, 0)
-    ours = settings(folders, batch_size=8)
-    assert with_fitting_batch(ours, pictures, MACHINE) is ours
-    assert tried == []
+    recipe = dataclasses.replace(ours.recipe, batch_size=tries[-1] if tries else asked)
+    assert fitting == dataclasses.replace(ours, recipe=recipe)
+    largest = 0
+    if device == "cuda":
+        with pytest.raises(torch.OutOfMemoryError):  # a single picture is too much
+            with_fitting_batch(ours, pictures, machine)

@@ -17,7 +17,7 @@ import torch
 from tests import tiny
 from tests.trainings import TINY, Log, make_folders, metrics, prepared, train, weights
 from ugatit_cli.data.pictures import Folders
-from ugatit_cli.errors import DeviceError, Interrupted, ModelError, UsageError
+from ugatit_cli.errors import DeviceError, Interrupted, UsageError
 from ugatit_cli.methods.ugatit import TrainingStep
 from ugatit_cli.training import session
 from ugatit_cli.training.run_folder import RunFolder
@@ -92,18 +92,6 @@ def test_a_run_of_another_configuration_is_left_alone(folders: Folders, tmp_path
     with pytest.raises(UsageError, match="its channels is 4, not 8"):
         train(path, folders, {"iterations": 5, "channels": 8})
     assert weights(path) == before
-
-
-def test_a_damaged_checkpoint_is_named(folders: Folders, tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    train(path, folders, {"iterations": 2, "checkpoint_every": "1"})
-    file = path / "checkpoints" / "step_00000002" / "optimizers.safetensors"
-    data = bytearray(file.read_bytes())
-    data[-5] ^= 1
-    file.write_bytes(data)
-    with pytest.raises(ModelError, match="damaged") as caught:
-        train(path, folders, {"iterations": 3})
-    assert caught.value.hint == f"Delete {file.parent} to go on from step 1."
 
 
 # --- From a model --------------------------------------------------------------------------------------
