@@ -39,7 +39,7 @@ def test_a_few_steps_are_measured(folders: Folders, pictures: tuple[Pictures, Pi
     counts = [sum(w.numel() for network in group.values() for w in network.parameters()) for group in every]
     assert [found.generator_parameters, found.discriminator_parameters] == counts
     assert 0.1 < found.steps_per_second < 1000
-    assert found.memory > 50e6
+    assert found.memory_bytes > 50e6
 
 
 def test_a_dry_run_writes_nothing(folders: Folders, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -356,9 +357,8 @@ def finish(
     """What became of it: words on stderr, the run on stdout."""
     name = shlex.quote(str(run.path))
     if outcome.finished and not done:
-        more = f"--iterations {2 * outcome.step}"
-        if settings.minutes is not None:
-            more = f"--minutes {figure(2 * settings.minutes)}"
+        minutes, steps = settings.minutes, 2 * outcome.step
+        more = f"--iterations {steps}" if minutes is None else f"--minutes {figure(2 * minutes)}"
         console.note(f"{run.path}: complete after {_count(outcome.step, 'step')}")
         console.note(f"to train on: ugatit train --resume {name} {more}")
     else:
@@ -396,13 +396,8 @@ def stopped_at_once(run: RunFolder) -> Interrupted:
 
 
 def _result(run: RunFolder, outcome: Outcome) -> dict[str, Any]:
-    trained: dict[str, Any] = {}
-    evaluated: dict[str, Any] = {}
-    for line in run.metrics():
-        if "kid" in line:
-            evaluated = line
-        else:
-            trained = line
+    last: dict[bool, dict[str, Any]] = {"kid" in line: line for line in run.metrics()}
+    trained, evaluated = last.get(False, {}), last.get(True)
     result = {
         "run": str(run.path),
         "model": str(run.model),
@@ -437,22 +432,13 @@ def say_costs(settings: Settings, cost: Measurement, pictures: list[str], step: 
     }
     left = None if settings.iterations is None else max(0, settings.iterations - step)
     if json_line:
-        console.result(json.dumps({**document, "pictures": pictures, "estimate": _estimate(cost, left)}))
+        rest = {"steps_left": left, "seconds_left": None if left is None else left / cost.steps_per_second}
+        estimated = dataclasses.asdict(cost) | rest
+        console.result(json.dumps({**document, "pictures": pictures, "estimate": estimated}))
         return
     console.result(tomli_w.dumps(document).rstrip() + "\n")
     for text in _estimate_lines(settings, cost, left):
         console.result(f"# {text}")
-
-
-def _estimate(cost: Measurement, left: int | None) -> dict[str, Any]:
-    return {
-        "generator_parameters": cost.generator_parameters,
-        "discriminator_parameters": cost.discriminator_parameters,
-        "steps_per_second": cost.steps_per_second,
-        "memory_bytes": cost.memory,
-        "steps_left": left,
-        "seconds_left": None if left is None else left / cost.steps_per_second,
-    }
 
 
 def _estimate_lines(settings: Settings, cost: Measurement, left: int | None) -> Iterator[str]:
@@ -460,7 +446,7 @@ def _estimate_lines(settings: Settings, cost: Measurement, left: int | None) -> 
         f"parameters: {figure(cost.generator_parameters / 1e6)} million in both generators, "
         f"{figure(cost.discriminator_parameters / 1e6)} million in the discriminators"
     )
-    yield f"memory: {byte_size(cost.memory)}"
+    yield f"memory: {byte_size(cost.memory_bytes)}"
     yield f"speed: {pace(cost.steps_per_second)}"
     if left is None:
         steps = 60 * (settings.minutes or 0) * cost.steps_per_second

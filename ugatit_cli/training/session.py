@@ -56,13 +56,13 @@ class Measurement:
     Attributes:
         generator_parameters, discriminator_parameters: numbers in all networks of a kind.
         steps_per_second: of the fastest step after the first.
-        memory: bytes at most in use: of the GPU, or of this process.
+        memory_bytes: at most in use: of the GPU, or of this process.
     """
 
     generator_parameters: int
     discriminator_parameters: int
     steps_per_second: float
-    memory: int
+    memory_bytes: int
 
 
 def measure(settings: Settings, pictures: tuple[Pictures, Pictures], machine: Machine) -> Measurement:
@@ -106,7 +106,7 @@ def with_fitting_batch(settings: Settings, pictures: tuple[Pictures, Pictures], 
     while machine.device.type == "cuda":
         try:
             cost = measure(settings, pictures, machine)
-            if settings.recipe.batch_size == 1 or cost.memory < ROOM * total_memory(machine.device):
+            if settings.recipe.batch_size == 1 or cost.memory_bytes < ROOM * total_memory(machine.device):
                 break
         except torch.OutOfMemoryError:
             if settings.recipe.batch_size == 1:
