@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from PIL import Image
 
 import ugatit_cli
 from tests import tiny
+from tests.helpers import picture as noise
 from ugatit_cli import ModelConfig, UgatitError
+from ugatit_cli.config import DIRECTIONS
 from ugatit_cli.errors import DeviceError, ModelError, PictureError, UsageError
 from ugatit_cli.translation.model import Model
 
@@ -26,11 +29,6 @@ SIZES = [(1, 1), (1, 100), (3, 7), (33, 65), (256, 256)]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return ugatit_cli.load(str(tiny.save(tmp_path_factory.mktemp("api") / "tiny")), device="cpu", precision="fp32")
-
-
-def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    rng = np.random.default_rng(seed)
-    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def in_mode(mode: str, size: tuple[int, int] = (24, 20)) -> Image.Image:
@@ -86,6 +84,16 @@ def test_the_same_every_time(model: Model) -> None:
     picture = noise(45, 70)
     first, second = model.translate([picture, picture])
     assert first.tobytes() == second.tobytes() == model.translate(picture).tobytes()
+
+
+def test_four_threads_share_a_cold_model(tmp_path: Path) -> None:
+    folder = str(tiny.save(tmp_path / "tiny"))
+    jobs = [(noise(20 + 4 * i, 30, seed=i), way) for i in range(12) for way in DIRECTIONS]
+    alone = ugatit_cli.load(folder, device="cpu", precision="fp32")
+    expected = [alone.translate(*job).tobytes() for job in jobs]
+    shared = ugatit_cli.load(folder, device="cpu", precision="fp32")
+    with ThreadPoolExecutor(4) as threads:
+        assert [one.tobytes() for one in threads.map(lambda job: shared.translate(*job), jobs)] == expected
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])

@@ -44,7 +44,7 @@ def stored(data: Path) -> dict[str, Any]:
     return document
 
 
-def test_rows_are_done_once(data: Path) -> None:
+def test_rows_are_done_once(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = bench(data, "--rows", "w-in")
     first.work()
     assert set(first.results) == {UNTOUCHED, "w/ IN"}
@@ -58,6 +58,8 @@ def test_rows_are_done_once(data: Path) -> None:
     assert again.waiting() == [("CycleGAN", 0)]
     again.work()
     assert stored(data)["ablation"]["rows"]["w/ IN"]["0"] == result
+    assert ablation.main(words(data, "--rows", "w-in")) == 0
+    assert "| w/ IN |" in capsys.readouterr().out
 
 
 def measured(data: Path) -> Path:
@@ -100,22 +102,6 @@ def test_a_damaged_file_of_results(data: Path, text: str, capsys: pytest.Capture
     assert path.read_text(encoding="utf-8") == text
 
 
-def test_an_output_that_is_a_file(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (data.parent / "out").write_bytes(b"mine")
-    assert ablation.main(words(data)) == 2
-    assert "ablation.json" in capsys.readouterr().err
-
-
-def test_the_table_is_printed(
-    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    measured(data)
-    monkeypatch.setattr(Bench, "waiting", lambda _: [])
-    assert ablation.main(words(data)) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[2].startswith("| untouched | 50.00 ± 50.00 |")
-
-
 def test_of_pairs_never_both_are_compared(data: Path) -> None:
     a, b = bench(data).held_out
     assert [path.name for path in a] == ["0.png", "2.png", "4.png", "6.png"]
@@ -128,8 +114,12 @@ def test_held_out_pictures_are_needed(data: Path) -> None:
         bench(data)
 
 
-def test_rows_belong_to_their_table(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "wrong", ["--steps 0", "--seeds 0", "--pictures -1", "--threads 0", "--recipes nan", "--rows paper"]
+)
+def test_options_that_make_no_sense(data: Path, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        ablation.main(words(data, *wrong.split()))
+    assert caught.value.code == 2
+    assert wrong.split()[1] in capsys.readouterr().err
     assert ablation.parse([str(data), "--recipes", "3", "--rows", "paper"]).rows == ["paper"]
-    with pytest.raises(SystemExit):
-        ablation.parse([str(data), "--rows", "paper"])
-    assert "no row paper" in capsys.readouterr().err
