@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,16 +37,21 @@ def save(folder: Path, config: ModelConfig = LIGHT, *, discriminators: bool = Fa
     return folder
 
 
-def save_official(path: Path, config: ModelConfig = LIGHT, *, discriminators: bool = True) -> Path:
-    """A checkpoint as the official PyTorch code writes it."""
+def official(config: ModelConfig = LIGHT, *, discriminators: bool = True) -> dict[str, Any]:
+    """What a checkpoint of the official PyTorch code holds: six state dicts by its names, with random weights."""
     torch.manual_seed(2)
-    document: dict[str, dict[str, Tensor]] = {}
+    document: dict[str, Any] = {}
     for key in GENERATOR_KEYS.values():
         document[key] = _renamed(Generator(config), generator_names(config))
     for (_, scale), key in DISCRIMINATOR_KEYS.items() if discriminators else ():
         names = discriminator_names(config.layers("local" if scale == "local" else "global"))
         document[key] = _renamed(Discriminator(config, "local" if scale == "local" else "global"), names)
-    torch.save(document, path)
+    return document
+
+
+def save_official(path: Path, config: ModelConfig = LIGHT, *, discriminators: bool = True) -> Path:
+    """A checkpoint as the official PyTorch code writes it."""
+    torch.save(official(config, discriminators=discriminators), path)
     return path
 
 
