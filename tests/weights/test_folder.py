@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import json
+import math
 import os
 import shutil
 import stat
 import sys
-import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -42,11 +47,14 @@ from ugatit_cli.weights.folder import (
     DISCRIMINATORS_FILE,
     FORMAT,
     GENERATORS_FILE,
+    check_file,
     discriminator_shapes,
     generator_shapes,
     open_model,
+    open_tensors,
     save_model,
     stream_tensors,
+    write_tensors,
 )
 
 CONFIG = ModelConfig(
@@ -161,20 +169,6 @@ def test_files_are_readable_like_any_other(model: Path) -> None:
         assert stat.S_IMODE((model / name).stat().st_mode) == stat.S_IMODE((plain / "file").stat().st_mode)
 
 
-def test_tensors_of_any_layout_are_saved(tmp_path: Path) -> None:
-    tensors = generators()
-    views = {name: t.to(memory_format=torch.channels_last) if t.ndim == 4 else t for name, t in tensors.items()}
-    save_model(tmp_path / "m", CONFIG, views)
-    assert all(torch.equal(tensors[name], t) for name, t in load_file(tmp_path / "m" / GENERATORS_FILE).items())
-
-
-def test_tensors_that_share_memory_are_saved(tmp_path: Path) -> None:
-    tensors = generators()
-    shared = {name: tensors[name.replace("b2a.", "a2b.")] for name in tensors}
-    save_model(tmp_path / "m", CONFIG, shared)
-    assert torch.equal(open_model(tmp_path / "m").generator("b2a").to_rgb.weight, shared["a2b.to_rgb.weight"])
-
-
 Damage = Callable[[Path], object]
 
 
@@ -215,44 +209,21 @@ def make_folder(file: str) -> Damage:
 G, D = GENERATORS_FILE, DISCRIMINATORS_FILE
 DAMAGES: dict[str, tuple[Damage, str, str]] = {
     "config missing": (lambda folder: (folder / CONFIG_FILE).unlink(), CONFIG_FILE, "no such file"),
-    "config empty": (write_config(b""), CONFIG_FILE, "can't be read"),
     "config not JSON": (write_config(b"channels = 4"), CONFIG_FILE, "can't be read"),
-    "config not UTF-8": (write_config(b'{"format": "\xff"}'), CONFIG_FILE, "can't be read"),
     "config too nested": (write_config(b"[" * 100_000), CONFIG_FILE, "can't be read"),
-    "config a list": (write_config(b"[]"), CONFIG_FILE, "no format number"),
     "config of another program": (write_config(b'{"model_type": "bert"}'), CONFIG_FILE, "no format number"),
     "config a folder": (make_folder(CONFIG_FILE), CONFIG_FILE, "can't be read"),
-    "format text": (edit_config(lambda c: c.update(format="1")), CONFIG_FILE, "no format number"),
     "format newer": (edit_config(lambda c: c.update(format=FORMAT + 1)), CONFIG_FILE, "newer ugatit"),
     "model missing": (edit_config(lambda c: c.pop("model")), CONFIG_FILE, "damaged"),
-    "model a list": (edit_config(lambda c: c.update(model=[])), CONFIG_FILE, "damaged"),
-    "provenance text": (edit_config(lambda c: c.update(provenance="x")), CONFIG_FILE, "damaged"),
     "setting unknown": (
         edit_config(lambda c: c["model"].update(colour=1)),
         CONFIG_FILE,
         "unknown model settings: colour",
     ),
-    "setting of wrong type": (
-        edit_config(lambda c: c["model"].update(image_size="32")),
-        CONFIG_FILE,
-        "image_size is '32'",
-    ),
-    "channels huge": (
-        edit_config(lambda c: c["model"].update(channels=10**9)),
-        CONFIG_FILE,
-        "channels is 1000000000",
-    ),
     "channels large": (edit_config(lambda c: c["model"].update(channels=MAX_CHANNELS)), G, "its config asks for"),
     "weights missing": (lambda folder: (folder / G).unlink(), G, "no such file"),
     "weights a folder": (make_folder(G), G, ""),
-    "weights empty": (truncate(G, 0), G, "not a complete safetensors file"),
-    "weights cut in the header": (truncate(G, 100), G, "not a complete safetensors file"),
     "weights cut in the data": (truncate(G, -1), G, "not a complete safetensors file"),
-    "weights a page": (
-        lambda f: (f / G).write_bytes(b"<html>Not Found</html>"),
-        G,
-        "not a complete safetensors file",
-    ),
     "weights a pointer": (lambda f: (f / G).write_bytes(b"version https://git-lfs"), G, "not a complete safetensors"),
     "tensor missing": (
         edit_tensors(G, lambda t: t.pop("b2a.to_rgb.weight")),
@@ -260,37 +231,21 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
         "1 missing tensors (b2a.to_rgb.weight)",
     ),
     "tensor unknown": (edit_tensors(G, lambda t: t.update(x=torch.ones(1))), G, "1 unknown tensors (x)"),
-    "tensor renamed": (
-        edit_tensors(G, lambda t: t.update({"a2b.x": t.pop("a2b.cam.bias")})),
-        G,
-        "1 missing tensors (a2b.cam.bias) and 1 unknown tensors (a2b.x)",
-    ),
     "shape wrong": (
         edit_tensors(G, lambda t: t.update({"a2b.cam.bias": torch.ones(7)})),
         G,
         "a2b.cam.bias has shape (7,), its config asks for (16,)",
-    ),
-    "shape transposed": (
-        edit_tensors(G, lambda t: t.update({"a2b.cam.weight": torch.ones(32, 16, 1, 1)})),
-        G,
-        "a2b.cam.weight has shape (32, 16, 1, 1)",
     ),
     "dtype wrong": (
         edit_tensors(G, lambda t: t.update({"a2b.cam.bias": torch.ones(16, dtype=torch.float64)})),
         G,
         "a2b.cam.bias has type F64",
     ),
-    "dtype an integer": (
-        edit_tensors(G, lambda t: t.update({"a2b.cam.bias": torch.ones(16, dtype=torch.int32)})),
-        G,
-        "a2b.cam.bias has type I32",
-    ),
     "discriminator tensor missing": (
         edit_tensors(D, lambda t: t.pop("a.local.head.norm.u")),
         D,
         "a.local.head.norm.u",
     ),
-    "discriminators cut": (truncate(D, 1000), D, "not a complete safetensors file"),
     "discriminators are generators": (lambda f: shutil.copy(f / G, f / D), D, "doesn't fit its config"),
 }
 
@@ -307,12 +262,6 @@ def test_damage_is_one_error_that_names_the_file(model: Path, name: str) -> None
     assert caught.value.exit_code == 3
 
 
-def test_a_long_list_of_tensors_is_cut(model: Path) -> None:
-    edit_config(lambda c: c["model"].update(blocks=3))(model)
-    with pytest.raises(ModelError, match=r"24 missing tensors \(a2b.decoder.1.conv1.weight, .*, .*, \.\.\.\)"):
-        open_model(model)
-
-
 def test_sizes_are_checked_without_memory() -> None:
     huge = ModelConfig(
         image_size=MAX_IMAGE_SIZE,
@@ -326,13 +275,6 @@ def test_sizes_are_checked_without_memory() -> None:
     # 16 exabytes in float32 if any of it were allocated.
     assert generator_shapes(huge)["a2b.style.hidden1.weight"] == (4096, 4096 * 1024 * 1024)
     assert discriminator_shapes(huge)["b.global.layers.8.weight"] == (1024 * 2**8, 1024 * 2**7, 4, 4)
-
-
-def test_shapes_have_a_name_for_every_network() -> None:
-    names = discriminator_shapes(CONFIG)
-    assert {tuple(name.split(".")[:2]) for name in names} == {(d, s) for d in DOMAINS for s in SCALES}
-    assert "a.local.layers.3.weight" in names
-    assert "a.global.layers.3.weight" not in names
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -372,13 +314,6 @@ def test_official_checkpoints_are_to_be_converted(tmp_path: Path, name: str) -> 
     assert f"ugatit convert {tmp_path / name}" in caught.value.hint
 
 
-def test_weights_that_vanish_after_opening(model: Path) -> None:
-    opened = open_model(model)
-    (model / GENERATORS_FILE).unlink()
-    with pytest.raises(ModelError, match="no such file"):
-        opened.generator("a2b")
-
-
 # Writing
 
 
@@ -400,19 +335,21 @@ def test_overwrite_replaces_all_of_a_model(model: Path) -> None:
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_other_folders_are_never_replaced(tmp_path: Path, overwrite: bool) -> None:
-    target = tmp_path / "photos"
-    target.mkdir()
-    (target / "cat.jpg").write_bytes(b"cat")
-    with pytest.raises(OutputError, match="exists and is not a model folder"):
-        save_model(target, CONFIG, generators(), overwrite=overwrite)
-    assert contents(tmp_path) == {str(Path("photos/cat.jpg")): b"cat"}
-
-
-def test_a_file_is_never_replaced(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"x")
+@pytest.mark.parametrize("kind", ["a file", "pictures", "another program's config", "a model and a note"])
+def test_what_is_no_model_is_never_replaced(tmp_path: Path, kind: str, overwrite: bool) -> None:
+    target = tmp_path / "target"
+    if kind == "a model and a note":
+        save_model(target, CONFIG, generators())
+        (target / "note.txt").write_text("precious")
+    elif kind == "a file":
+        target.write_text("precious")
+    else:
+        target.mkdir()
+        (target / ("cat.jpg" if kind == "pictures" else CONFIG_FILE)).write_text('{"name": "js"}')
+    before = contents(tmp_path)
     with pytest.raises(OutputError, match="not a model folder"):
-        save_model(tmp_path / "file", CONFIG, generators(), overwrite=True)
+        save_model(target, CONFIG, generators(), overwrite=overwrite)
+    assert contents(tmp_path) == before
 
 
 def test_an_empty_folder_is_used(tmp_path: Path) -> None:
@@ -420,17 +357,6 @@ def test_an_empty_folder_is_used(tmp_path: Path) -> None:
     save_model(tmp_path / "m", CONFIG, generators())
     assert open_model(tmp_path / "m").config == CONFIG
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
-
-
-def test_a_parent_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**_: object) -> str:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
-    with pytest.raises(OutputError, match=r"can't be written \(permission denied\)") as caught:
-        save_model(tmp_path / "m", CONFIG, generators())
-    assert str(tmp_path / "m") in caught.value.message
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
@@ -487,21 +413,16 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("storage", PRECISIONS)
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("values", [(math.nan, 0.0), (-math.inf, 0.0), (math.inf, -math.inf)])
 @pytest.mark.parametrize("name", ["a2b.to_rgb.weight", "b2a.up.0.norm.rho"])
-def test_weights_that_are_not_finite_are_refused(tmp_path: Path, storage: Precision, value: float, name: str) -> None:
+def test_weights_that_are_not_finite_are_refused(
+    tmp_path: Path, storage: Precision, values: tuple[float, float], name: str
+) -> None:
     tensors = generators()
-    tensors[name].view(-1)[3] = value
+    tensors[name].view(-1)[2:4] = torch.tensor(values)
     with pytest.raises(ModelError, match="not finite"):
         save_model(tmp_path / "m", CONFIG, tensors, storage=storage)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_infinities_do_not_cancel(tmp_path: Path) -> None:
-    tensors = generators()
-    tensors["a2b.to_rgb.weight"].view(-1)[:2] = torch.tensor([float("inf"), float("-inf")])
-    with pytest.raises(ModelError, match="not finite"):
-        save_model(tmp_path / "m", CONFIG, tensors)
 
 
 def test_weights_too_large_for_fp16_are_refused(tmp_path: Path) -> None:
@@ -529,16 +450,176 @@ def test_tensors_that_do_not_fit_are_never_written(tmp_path: Path, change: str) 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("foreign", ["config.json", "notes.txt"])
-def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path, foreign: str) -> None:
-    target = tmp_path / "project"
-    if foreign == "config.json":  # of something else: any web project has one
-        target.mkdir()
-        (target / foreign).write_text('{"name": "js"}')
-    else:
-        save_model(target, CONFIG, generators())
-        (target / foreign).write_text("precious")
-    before = contents(tmp_path)
-    with pytest.raises(OutputError, match="or holds other files too"):
-        save_model(target, CONFIG, generators(), overwrite=True)
-    assert contents(tmp_path) == before
+# --- Safetensors files -------------------------------------------------------------------------------------
+
+DTYPES_OF_FILES = (
+    torch.float32,
+    torch.bfloat16,
+    torch.float16,
+    torch.int64,
+    torch.float64,
+    torch.int32,
+    torch.uint8,
+    torch.bool,
+)
+
+
+def filled(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> Tensor:
+    """Any bits, NaNs with their payloads included."""
+    size = dtype.itemsize * torch.Size(shape).numel()
+    data = torch.randint(0, 256, (size,), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return (data % 2 if dtype is torch.bool else data).view(dtype).view(shape)
+
+
+def bits(tensor: Tensor) -> bytes:
+    return tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+
+def assert_same(path: Path, tensors: dict[str, Tensor]) -> None:
+    with safe_open(path, framework="pt") as file:
+        assert set(file.keys()) == set(tensors)
+        for name, tensor in tensors.items():
+            found = file.get_tensor(name)
+            assert found.dtype == tensor.dtype
+            assert found.shape == tensor.shape
+            assert bits(found) == bits(tensor), name
+
+
+def header(path: Path) -> tuple[int, dict[str, Any]]:
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    return length, json.loads(data[8 : 8 + length])
+
+
+def layouts() -> dict[str, Tensor]:
+    x = filled((4, 6, 5, 3), torch.float32)
+    return {
+        "contiguous": x,
+        "channels_last": x.to(memory_format=torch.channels_last),
+        "channels_last bf16": filled((4, 6, 5, 3), torch.bfloat16).to(memory_format=torch.channels_last),
+        "transposed": x.transpose(0, 3),
+        "strided": x[::2, 1::3],
+        "expanded": torch.arange(3).expand(4, 3),
+        "offset": x[3],
+        "same": x,
+        "parameter": torch.nn.Parameter(torch.ones(3)),
+        "not a leaf": torch.ones(3, requires_grad=True) * 2,
+    }
+
+
+def test_any_strides_and_shared_memory(tmp_path: Path) -> None:
+    tensors = layouts()
+    assert not tensors["channels_last"].is_contiguous()
+    write_tensors(tmp_path / "t", tensors)
+    assert_same(tmp_path / "t", {name: tensor.detach() for name, tensor in tensors.items()})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_tensors_on_a_gpu(tmp_path: Path) -> None:
+    tensors = {name: tensor.detach() for name, tensor in layouts().items()}
+    write_tensors(tmp_path / "t", {name: tensor.cuda() for name, tensor in tensors.items()})
+    assert_same(tmp_path / "t", tensors)
+
+
+@given(
+    specs=st.dictionaries(
+        # The library reserves one name for metadata; a JSON text can't hold half a surrogate pair.
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=8).filter(lambda name: name != "__metadata__"),
+        st.tuples(st.sampled_from(DTYPES_OF_FILES), st.lists(st.integers(0, 4), max_size=4).map(tuple)),
+        max_size=6,
+    )
+)
+def test_any_file_is_read_by_the_library(tmp_path_factory: pytest.TempPathFactory, specs: dict[str, Any]) -> None:
+    path = tmp_path_factory.getbasetemp() / "any"
+    tensors = {name: filled(shape, dtype, seed) for seed, (name, (dtype, shape)) in enumerate(specs.items())}
+    sha256 = write_tensors(path, tensors)
+    assert_same(path, tensors)
+    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    length, entries = header(path)
+    assert length % 8 == 0
+    for name, entry in entries.items():
+        assert entry["data_offsets"][0] % tensors[name].dtype.itemsize == 0
+
+
+def test_tensors_are_made_one_at_a_time(tmp_path: Path) -> None:
+    alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
+    most = 0
+
+    def make(name: str) -> Tensor:
+        nonlocal most
+        most = max(most, len(alive))
+        tensor = torch.full((1000,), float(name))
+        alive.add(tensor)
+        return tensor
+
+    layout = {str(i): (torch.float32, (1000,)) for i in range(20)}
+    stream_tensors(tmp_path / "t", layout, make)
+    assert most <= 1
+    assert all((tensor == float(name)).all() for name, tensor in load_file(tmp_path / "t").items())
+
+
+def test_a_full_disk_is_an_os_error(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs /dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_tensors(full, {"x": torch.ones(100_000)})
+    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(FileNotFoundError):
+        write_tensors(tmp_path / "no" / "t", {})
+
+
+def test_it_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    write_tensors(tmp_path / "t", {"x": torch.ones(3)})
+    assert sizes == [(tmp_path / "t").stat().st_size]
+
+
+# Reading tensors
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> tuple[Path, int, str]:
+    path = tmp_path / "t.safetensors"
+    sha256 = write_tensors(path, {"w": torch.arange(6.0).view(2, 3), "n": torch.tensor(7)})
+    return path, path.stat().st_size, sha256
+
+
+def test_reading_into_parameters(written: tuple[Path, int, str]) -> None:
+    path, size, sha256 = written
+    check_file(path, size, sha256)
+    target = torch.zeros(2, 3)
+    with open_tensors(path) as file:
+        target.copy_(file.get_tensor("w"))
+        assert file.get_tensor("n").item() == 7
+    assert target.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_every_flipped_byte_is_noticed(written: tuple[Path, int, str]) -> None:
+    path, size, sha256 = written
+    data = path.read_bytes()
+    for i in range(size):
+        path.write_bytes(data[:i] + bytes([data[i] ^ 1]) + data[i + 1 :])
+        with pytest.raises(ModelError, match=r"t\.safetensors: damaged: its content"):
+            check_file(path, size, sha256)
+
+
+def test_other_sizes_missing_files_and_folders(written: tuple[Path, int, str]) -> None:
+    path, size, sha256 = written
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelError, match=rf"damaged: it has {size - 1} bytes, not {size}"):
+        check_file(path, size, sha256)
+    path.unlink()
+    with pytest.raises(ModelError, match="no such file"):
+        check_file(path, size, sha256)
+    with pytest.raises(ModelError, match="no such file"), open_tensors(path):
+        pass
+    path.mkdir()
+    with pytest.raises(ModelError, match="can't be read"):
+        check_file(path, path.stat().st_size, sha256)
+
+
+def test_a_tensor_that_is_not_there(written: tuple[Path, int, str]) -> None:
+    with pytest.raises(ModelError, match=r"t\.safetensors: .*other"), open_tensors(written[0]) as file:
+        file.get_tensor("other")

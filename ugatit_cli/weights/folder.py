@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from ugatit_cli.config import DIRECTIONS, DOMAINS, Direction, Domain, ModelConfig, Precision, Scale
 from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import UPGRADE, ConfigError, ModelError, OutputError
-from ugatit_cli.files import replace_folder, sync_files, sync_folder, unwritable
+from ugatit_cli.files import replace_folder, reported, sync_files, sync_folder
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
+from ugatit_cli.weights import manifest
 
 Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 """Tensor name -> dtype and shape."""
@@ -137,12 +138,8 @@ def open_tensors(path: Path) -> Iterator[Any]:
 
 
 FORMAT = 1
-CONFIG_FILE = "config.json"
-GENERATORS_FILE = "model.safetensors"
-DISCRIMINATORS_FILE = "discriminators.safetensors"
-CARD_FILE = "README.md"
-SAMPLES_FILE = "samples.png"
-MODEL_FILES = (CONFIG_FILE, GENERATORS_FILE, DISCRIMINATORS_FILE, CARD_FILE, SAMPLES_FILE)
+MODEL_FILES = manifest.MODEL_FILES
+CONFIG_FILE, GENERATORS_FILE, DISCRIMINATORS_FILE, CARD_FILE, SAMPLES_FILE = MODEL_FILES
 
 
 @dataclass(frozen=True)
@@ -347,21 +344,13 @@ def save_model(
     """
     check_target(folder, overwrite=overwrite)
     document = {"format": FORMAT, "model": config.to_dict(), "provenance": dict(provenance or {})}
-    temporary = _temporary_beside(folder)
-    try:
+    with _written_whole(folder) as temporary:
         _write_tensors(temporary / GENERATORS_FILE, generators, generator_shapes(config), storage)
         if discriminators is not None:
             shapes = discriminator_shapes(config)
             _write_tensors(temporary / DISCRIMINATORS_FILE, discriminators, shapes, storage)
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
-        sync_files(temporary)
-        replace_folder(temporary, folder)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise unwritable(folder, error) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def copy_model(
@@ -383,19 +372,11 @@ def copy_model(
         ModelError: the model can't be read.
     """
     check_target(folder, overwrite=overwrite, option=option)
-    temporary = _temporary_beside(folder)
-    try:
+    with _written_whole(folder) as temporary:
         for name in names:
             source = model.weights if name == GENERATORS_FILE else model.path / name
             if source.is_file():
                 shutil.copyfile(source, temporary / name)
-        sync_files(temporary)
-        replace_folder(temporary, folder)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise unwritable(folder, error) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return open_model(folder)
 
 
@@ -428,15 +409,25 @@ def _is_model_folder(folder: Path) -> bool:
     return isinstance(document, dict) and "format" in document and "model" in document
 
 
-def _temporary_beside(folder: Path) -> Path:
-    try:
+@contextlib.contextmanager
+def _written_whole(folder: Path) -> Iterator[Path]:
+    """A new folder to write into, which takes the place of `folder` at the end.
+
+    Raises:
+        OutputError: it can't be written; what was there before still is.
+    """
+    with reported(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        path = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}.", suffix=".tmp", dir=folder.parent))
-        # mkdtemp is private to its user; a model folder is as readable as any other new folder.
-        path.chmod(0o777 & ~_umask())
-    except OSError as error:
-        raise unwritable(folder, error) from None
-    return path
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}.", suffix=".tmp", dir=folder.parent))
+        try:
+            # mkdtemp is private to its user; a model folder is as readable as any other new folder.
+            temporary.chmod(0o777 & ~_umask())
+            yield temporary
+            sync_files(temporary)
+            replace_folder(temporary, folder)
+            sync_folder(folder.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _umask() -> int:
