@@ -171,13 +171,18 @@ def test_nothing_begins_once_it_is_stopped(model: Model) -> None:
     assert sizes == [2, 2]
 
 
+NAMED = [("cpu", False), ("cuda", False), ("cpu", True)]
+
+
 def test_what_is_decided_on_batches() -> None:
-    cpu, gpu = Batching(torch.device("cpu")), Batching(torch.device("cuda"))
-    assert (cpu.most, cpu.size(256**2), cpu.looked(256**2), cpu.looked(4000**2)) == (1, 1, 2, 1)
-    assert gpu.size(256**2) == BATCH_PIXELS // 256**2 == 32
+    cpu, gpu, looking = (Batching(torch.device(name), 0, looks) for name, looks in NAMED)
+    assert (cpu.most, cpu.size(256**2), cpu.one_pass(256**2), looking.one_pass(256**2)) == (1, 1, 1, 2)
+    assert looking.one_pass(4000**2) == 1
+    assert gpu.size(256**2) == gpu.one_pass(256**2) == BATCH_PIXELS // 256**2 == 32
     assert (gpu.most, gpu.size(32**2), gpu.size(4000**2)) == (MAX_BATCH, MAX_BATCH, 1)
     assert (cpu.turn(256**2, 0), gpu.turn(256**2, 1e-9)) == (1, 32)
     assert (cpu.turn(256**2, 1e-9), cpu.turn(256**2, 1e-6), cpu.turn(256**2, 1.0)) == (MAX_TURN, 7, 1)
+    assert (looking.turn(256**2, 1e-9), looking.turn(256**2, 1e-6), looking.turn(256**2, 1.0)) == (MAX_TURN, 6, 2)
     for device in ("cpu", "cuda"):
         wanted = Batching(torch.device(device), 3)
         assert (wanted.most, wanted.size(16), wanted.size(4000**2)) == (3, 3, 3)

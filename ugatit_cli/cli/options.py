@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
@@ -89,6 +94,70 @@ ReportOption = Annotated[
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Results on stdout as JSON, one line each.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions:
+    """What commands that turn pictures into pictures are asked for: each field is an option."""
+
+    inputs: InputsArgument
+    output: OutputOption = None
+    model: ModelOption = "flat2clay"
+    direction: DirectionOption = None
+    to: ToOption = None
+    device: DeviceOption = "auto"
+    precision: PrecisionOption = "auto"
+    batch_size: BatchSizeOption = "auto"
+    workers: WorkersOption = "auto"
+    size: SizeOption = "same"
+    fit: FitOption = "aspect"
+    tile: TileOption = "auto"
+    background: BackgroundOption = "white"
+    format: FormatOption = "same"
+    quality: QualityOption = None
+    skip_existing: SkipExistingOption = False
+    overwrite: OverwriteOption = False
+    dry_run: DryRunOption = False
+    report: ReportOption = None
+    json_lines: JsonOption = False
+
+    @property
+    def page(self) -> Path | None:
+        """Where the report goes."""
+        return self.report and self.report.expanduser()
+
+
+T = TypeVar("T")
+
+
+def options_of(table: type[T], own_after: str = "") -> Callable[[Callable[[T], None]], Callable[..., None]]:
+    """Makes a function of a dataclass a command with an option for each of its fields.
+
+    Args:
+        own_after: the inherited field that the dataclass's own ones come after in the help; default: the last one.
+    """
+    bases = [base for base in table.__bases__ if dataclasses.is_dataclass(base)]
+    fields: dict[str, Any] = {field.name: field for field in dataclasses.fields(table)}  # type: ignore[arg-type]
+    inherited = [field.name for base in bases for field in dataclasses.fields(base)]
+    cut = inherited.index(own_after) + 1 if own_after else len(inherited)
+    names = [*inherited[:cut], *(name for name in fields if name not in inherited), *inherited[cut:]]
+    hints = get_type_hints(table, include_extras=True)
+    parameters = []
+    for name in names:
+        default = inspect.Parameter.empty if fields[name].default is dataclasses.MISSING else fields[name].default
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters.append(inspect.Parameter(name, keyword, default=default, annotation=hints[name]))
+
+    def command_of(function: Callable[[T], None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(**values: Any) -> None:
+            function(table(**values))
+
+        command.__annotations__ = {name: hints[name] for name in names}
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return command
+
+    return command_of
 
 
 def default_workers() -> int:

@@ -16,8 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ugatit_cli.cli import console
-from ugatit_cli.cli.options import MOST_BATCH, MOST_WORKERS, default_workers, parse_colour, parse_count, parse_tile
-from ugatit_cli.config import Direction, Fit, ModelConfig
+from ugatit_cli.cli.options import (
+    MOST_BATCH,
+    MOST_WORKERS,
+    PictureOptions,
+    default_workers,
+    parse_colour,
+    parse_count,
+    parse_tile,
+)
 from ugatit_cli.errors import (
     InputsFailed,
     Interrupted,
@@ -29,13 +36,11 @@ from ugatit_cli.errors import (
 )
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Generator, Sequence
-
     from ugatit_cli.config import MapName
     from ugatit_cli.outputs.base import Drawing
-    from ugatit_cli.outputs.report import Entry, Header, ReportWriter
+    from ugatit_cli.outputs.report import Entry, ReportWriter
     from ugatit_cli.pictures.jobs import Job
+    from ugatit_cli.training.run_folder import RunFolder
     from ugatit_cli.translation.model import Model
     from ugatit_cli.translation.pipeline import Result, TranslateOptions
     from ugatit_cli.weights.folder import ModelFolder
@@ -43,6 +48,8 @@ if TYPE_CHECKING:
 
 # How many names a message lists.
 SHOWN = 3
+# Checkpoints that make an animation worth a look.
+FEW = 10
 
 
 def check_format(jobs: list[Job], format: str) -> None:
@@ -113,14 +120,16 @@ def without_existing(jobs: list[Job], *, skip_existing: bool, overwrite: bool) -
     return [job for job, there in pairs if not there], [job for job, there in pairs if there]
 
 
-def check_writable(jobs: list[Job]) -> None:
-    """Finds out before the model is loaded that nothing can be written.
+def check_folders(jobs: list[Job], page: Path | None) -> None:
+    """Finds out before the model is loaded that nothing can be written, there or for the report.
 
     Raises:
         OutputError: so it is.
     """
     if jobs[0].outputs:
         check_folder(jobs[0].outputs[0].parent)
+    if page is not None:
+        check_folder(page.parent)
 
 
 def check_folder(folder: Path) -> None:
@@ -272,25 +281,11 @@ class ReportPage:
         broken: whether it could not be written.
     """
 
-    def __init__(self, path: Path | None, drawing: Drawing) -> None:
-        self.path = path
+    def __init__(self, drawing: Drawing, path: Path | None = None, writer: ReportWriter | None = None) -> None:
         self.drawing = drawing
-        self.failures: list[tuple[str, UgatitError]] = []
-        self.writer: ReportWriter | None = None
-        self.header: Header | None = None
+        self.path = path
+        self.writer = writer
         self.broken = False
-
-    def begin(self, model: Model) -> None:
-        """The networks are loaded."""
-        from ugatit_cli.device import describe_device
-        from ugatit_cli.outputs.report import ReportWriter
-
-        if self.path is None or self.header is None:
-            return
-        self.header = _with_facts(self.header, device=describe_device(model.device), precision=model.precision)
-        self.writer = ReportWriter(self.path, self.header)
-        for name, error in self.failures:
-            self.failed(name, error)
 
     def failed(self, name: str, error: UgatitError) -> None:
         """An input that gives no result."""
@@ -339,184 +334,194 @@ class ReportPage:
 
 @contextmanager
 def open_page(
-    path: Path | None, command: str, folder: ModelFolder, options: TranslateOptions, name: str, drawing: Drawing
+    path: Path | None, command: str, model: Model, options: TranslateOptions, drawing: Drawing
 ) -> Iterator[ReportPage]:
     """A page for a command's results."""
-    page = ReportPage(path, drawing)
-    if path is not None:
-        _prepare(page, command, folder, options, name)
+    page = ReportPage(drawing) if path is None else _new_page(path, command, model, options, drawing)
     try:
         yield page
     finally:
         page.discard()
 
 
-def _prepare(page: ReportPage, command: str, folder: ModelFolder, options: TranslateOptions, name: str) -> None:
-    from ugatit_cli.attention import style as style_module
-    from ugatit_cli.outputs import report as report_module
-    from ugatit_cli.outputs.report import Header
+def _new_page(path: Path, command: str, model: Model, options: TranslateOptions, drawing: Drawing) -> ReportPage:
+    from ugatit_cli.attention.style import Style, Subject, legend, missing_text
+    from ugatit_cli.device import describe_device
+    from ugatit_cli.outputs.report import Header, Previewed, ReportWriter
 
-    config, drawing, direction = folder.config, page.drawing, options.direction
+    config, direction = model.config, options.direction
     maps: tuple[MapName, ...] = drawing.maps or (("generator",) if config.generator_cam else ())
-    style = getattr(drawing, "style", None) or style_module.Style()
-    subject = style_module.Subject(name, config, direction)
-    page.drawing = report_module.Previewed(drawing, subject, maps, style)
+    style = getattr(drawing, "style", None) or Style()
     source, target = config.source(direction), config.target(direction)
-    missing = style_module.missing_text(config, discriminators=folder.discriminators is not None)
-    page.header = Header(
+    header = Header(
         title=f"{source} → {target}",
         before=source,
         after=target,
-        facts={"Model": name, "Command": f"ugatit {command}", "Fit": options.sizes.fit, "Colours": style.colormap},
-        provenance=folder.provenance,
-        legend=style_module.legend(style, drawing.spans, maps) if maps else None,
-        missing=missing.replace("`", ""),
+        facts={
+            "Model": model.name,
+            "Command": f"ugatit {command}",
+            "Fit": options.sizes.fit,
+            "Colours": style.colormap,
+            "Device": describe_device(model.device),
+            "Precision": model.precision,
+        },
+        provenance=model.provenance,
+        legend=legend(style, drawing.spans, maps) if maps else None,
+        missing=missing_text(config, discriminators=model.has_discriminators).replace("`", ""),
     )
-
-
-def _with_facts(header: Header, **facts: str) -> Header:
-    from dataclasses import replace
-
-    named = {name.capitalize(): value for name, value in facts.items()}
-    return replace(header, facts={**header.facts, **named})
+    previewed = Previewed(drawing, Subject(model.name, config, direction), maps, style)
+    return ReportPage(previewed, path, ReportWriter(path, header))
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user asked for, as options give it."""
-
-    inputs: list[str]
-    output: Path | None
-    model: str
-    direction: Direction | None
-    to: str | None
-    device: str
-    precision: str
-    batch_size: str
-    workers: str
-    size: str
-    fit: Fit
-    tile: str
-    background: str
-    format: str
-    quality: int | None
-    skip_existing: bool
-    overwrite: bool
-    dry_run: bool
-    json_lines: bool
-    report: Path | None
-    first_only: bool = False
-
-    @property
-    def page(self) -> Path | None:
-        """Where the report goes."""
-        return self.report and self.report.expanduser()
-
-
-class Task:
-    """What is made of the pictures: translations.
+class Found:
+    """What the arguments name.
 
     Attributes:
-        command: its name.
-        verb: what the closing line says of them.
+        missing: what there isn't, with the reason.
     """
 
-    command = "translate"
-    verb = "translated"
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-
-    def suffix(self, source: Path) -> str:
-        """The ending of a source's result."""
-        from ugatit_cli.pictures import encoding
-
-        return encoding.result_suffix(source, self.request.format)
-
-    def check(self, jobs: Sequence[Job]) -> None:
-        """Finds contradictions before the model is looked for.
-
-        Raises:
-            UsageError: there is one.
-        """
-        check_format(list(jobs), self.request.format)
-
-    def drawing(self, folder: ModelFolder, direction: Direction) -> Drawing:  # noqa: ARG002
-        """What is drawn.
-
-        Raises:
-            ModelError: the model can't do that.
-        """
-        from ugatit_cli.outputs.base import Translation
-
-        return Translation()
-
-    def results(
-        self,
-        model: Model,
-        jobs: list[Job],
-        options: TranslateOptions,
-        drawing: Drawing,
-        stop: threading.Event,
-        advance: Callable[[], None],
-    ) -> Generator[Result, None, None]:
-        """Does the work, and says so at each of its `steps`."""
-        from ugatit_cli.translation.pipeline import translate_files
-
-        with contextlib.closing(translate_files(model, jobs, options, drawing=drawing, stop=stop)) as results:
-            for result in results:
-                yield result
-                advance()
-
-    def steps(self, jobs: Sequence[Job]) -> tuple[int, str]:
-        """How many there are, and of what."""
-        return len(jobs), "files"
-
-    def skipping(self, drawing: Drawing, skipped: int) -> None:
-        """What to say of results that exist already."""
-
-    def finished(self, report: Report) -> None:
-        """Has the last word before the closing line."""
+    jobs: list[Job]
+    missing: list[tuple[str, PictureError]]
 
 
-def run(task: Task) -> None:
-    """Does what the user asked for.
+def find(options: PictureOptions, suffix: Callable[[Path], str] | None = None) -> Found:
+    """The pictures, and where their results go.
+
+    Args:
+        suffix: the ending of a source's result; default: that of a picture.
 
     Raises:
-        UgatitError: it can't be done, or not for all pictures.
+        UsageError: options contradict each other, there are no pictures, or standard streams are terminals.
+    """
+    from ugatit_cli.pictures import encoding, reading
+    from ugatit_cli.pictures.jobs import find_jobs
+
+    if options.skip_existing and options.overwrite:
+        raise UsageError("--skip-existing and --overwrite contradict each other")
+    suffix = suffix or (lambda source: encoding.result_suffix(source, options.format))
+    jobs, missing = find_jobs(options.inputs, options.output, suffixes=reading.SUFFIXES, rename=suffix)
+    check_streams(jobs, json_lines=options.json_lines)
+    return Found(jobs, [(name, PictureError(f"{name}: {reason}")) for name, reason in missing])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that is known before the networks are loaded."""
+
+    options: PictureOptions
+    found: Found
+    folder: ModelFolder
+    translating: TranslateOptions
+
+
+def prepare(options: PictureOptions, found: Found, *, first_only: bool = False) -> Prepared:
+    """Finds the model, and whatever contradicts.
+
+    Args:
+        first_only: of animations, the first frame is taken.
+
+    Raises:
+        UsageError: an option makes no sense, or not with this model.
+        ModelError, OutputError: there is no such model, or it can't be fetched.
+    """
+    from ugatit_cli.outputs.base import FileOptions
+    from ugatit_cli.pictures.geometry import SizeOptions, check_options
+    from ugatit_cli.translation.model import resolve_direction
+    from ugatit_cli.translation.pipeline import TranslateOptions
+
+    sizes = SizeOptions(options.fit, parse_tile(options.tile), options.size)
+    files = FileOptions(options.format, options.quality, parse_colour(options.background))
+    batch_size = parse_count("--batch-size", options.batch_size, MOST_BATCH)
+    workers = parse_count("--workers", options.workers, MOST_WORKERS) or default_workers()
+    check_path(options.page, replace=options.overwrite or options.skip_existing)
+    folder = console.find_model(options.model)
+    check_options(folder.config, sizes)
+    direction = resolve_direction(folder.config, options.direction, options.to)
+    translating = TranslateOptions(direction, sizes, files, batch_size, workers, first_only)
+    return Prepared(options, found, folder, translating)
+
+
+def run(
+    prepared: Prepared,
+    drawing: Drawing,
+    *,
+    command: str = "translate",
+    verb: str = "translated",
+    checkpoints: RunFolder | None = None,
+) -> Report:
+    """Draws all pictures, and says so; the report on them is left to be finished.
+
+    Args:
+        command: what the page calls it.
+        verb: what the closing line says of the pictures.
+        checkpoints: a training run, whose checkpoints look at each picture instead of the model.
+
+    Raises:
+        UgatitError: it can't be done.
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
+    from ugatit_cli.training.history import draw_history
+    from ugatit_cli.translation.model import Model
+    from ugatit_cli.translation.pipeline import translate_files
 
-    request = task.request
-    found, missing, options, folder = _prepared(task)
-    drawing = task.drawing(folder, options.direction)
-    placed = [_placed(job, drawing) for job in found]
+    options, translating = prepared.options, prepared.translating
+    jobs, report = _left_to_do(prepared, drawing, verb)
+    if options.dry_run or not jobs:
+        _say_what_is_not_done(options, report, jobs)
+        return report
+    path = free_path(options.page, overwrite=options.overwrite)
+    check_folders(jobs, path)
+    model = Model.from_folder(options.model, prepared.folder, device=options.device, precision=options.precision)
+    _announce(model, translating.direction, len(jobs), checkpoints)
+    total, unit = (len(jobs) * len(checkpoints.checkpoints()), "frames") if checkpoints else (len(jobs), "files")
+    with (
+        open_page(path, command, model, translating, drawing) as page,
+        console.interruptible() as stop,
+        console.progress(total, unit) as progress,
+        contextlib.closing(
+            draw_history(checkpoints, model, jobs, translating, page.drawing, stop, progress.advance)
+            if checkpoints
+            else translate_files(model, jobs, translating, drawing=page.drawing, stop=stop)
+        ) as results,
+    ):
+        for name, error in prepared.found.missing:
+            page.failed(name, error)
+        for result in results:
+            report.add(result)
+            page.add(result)
+            if not checkpoints:
+                progress.advance()
+        report.interrupted = stop.is_set() and not report.disk_full
+        page.finish(report)
+    report.page_failed = page.broken
+    return report
+
+
+def _left_to_do(prepared: Prepared, drawing: Drawing, verb: str) -> tuple[list[Job], Report]:
+    """The jobs without those that are done, and a report that has said so."""
+    options = prepared.options
+    placed = [_placed(job, drawing) for job in prepared.found.jobs]
     check_sources(placed)
-    jobs, skipped = without_existing(placed, skip_existing=request.skip_existing, overwrite=request.overwrite)
-    report = Report(json_lines=request.json_lines, total=len(jobs), verb=task.verb)
-    if drawing.spans is not None:
-        report.resume = "run it again with --overwrite: one scale needs all pictures"
-    for argument, reason in missing:
-        report.failed(argument, _missing(argument, reason))
+    jobs, skipped = without_existing(placed, skip_existing=options.skip_existing, overwrite=options.overwrite)
+    report = Report(json_lines=options.json_lines, total=len(jobs), verb=verb)
+    for name, error in prepared.found.missing:
+        report.failed(name, error)
     for job in skipped:
         report.skipped(job)
-    task.skipping(drawing, len(skipped))
-    if request.dry_run:
+    if drawing.spans is not None:
+        report.resume = "run it again with --overwrite: one scale needs all pictures"
+        if skipped:
+            console.note(f"the {len(skipped)} skipped have a scale of their own; --overwrite gives all pictures one")
+    return jobs, report
+
+
+def _say_what_is_not_done(options: PictureOptions, report: Report, jobs: list[Job]) -> None:
+    if options.dry_run:
         report.planned(jobs)
-    elif jobs:
-        check_writable(jobs)
-        path = free_path(request.page, overwrite=request.overwrite)
-        if path is not None:
-            check_folder(path.parent)
-        with open_page(path, task.command, folder, options, request.model, drawing) as page:
-            page.failures += [(argument, _missing(argument, reason)) for argument, reason in missing]
-            _through_model(task, folder, jobs, options, report, page)
-        task.finished(report)
-        report.page_failed = page.broken
-    elif request.page is not None:
-        console.note(f"report: {request.page} is not written, there is nothing to show")
-    report.finish(request.output)
+    elif options.page is not None:
+        console.note(f"report: {options.page} is not written, there is nothing to show")
 
 
 def _placed(job: Job, drawing: Drawing) -> Job:
@@ -527,81 +532,7 @@ def _placed(job: Job, drawing: Drawing) -> Job:
     return replace(job, output=first, several=(first, *more) if more else ())
 
 
-def _missing(argument: str, reason: str) -> PictureError:
-    return PictureError(f"{argument}: {reason}")
-
-
-def _prepared(task: Task) -> tuple[list[Job], list[tuple[str, str]], TranslateOptions, ModelFolder]:
-    """Everything that can be said before the networks are loaded."""
-    from ugatit_cli.outputs.base import FileOptions
-    from ugatit_cli.pictures import reading
-    from ugatit_cli.pictures.geometry import SizeOptions, check_options
-    from ugatit_cli.pictures.jobs import find_jobs
-    from ugatit_cli.translation.pipeline import TranslateOptions
-
-    request = task.request
-    if request.skip_existing and request.overwrite:
-        raise UsageError("--skip-existing and --overwrite contradict each other")
-    sizes = SizeOptions(request.fit, parse_tile(request.tile), request.size)
-    files = FileOptions(request.format, request.quality, parse_colour(request.background))
-    jobs, missing = find_jobs(request.inputs, request.output, suffixes=reading.SUFFIXES, rename=task.suffix)
-    check_streams(jobs, json_lines=request.json_lines)
-    task.check(jobs)
-    check_path(request.page, replace=request.overwrite or request.skip_existing)
-    folder = console.find_model(request.model)
-    check_options(folder.config, sizes)
-    options = TranslateOptions(
-        direction=resolve_direction(folder.config, request.direction, request.to),
-        sizes=sizes,
-        files=files,
-        batch_size=parse_count("--batch-size", request.batch_size, MOST_BATCH),
-        workers=parse_count("--workers", request.workers, MOST_WORKERS) or default_workers(),
-        first_only=request.first_only,
-    )
-    return jobs, missing, options, folder
-
-
-def resolve_direction(config: ModelConfig, direction: Direction | None, to: str | None) -> Direction:
-    """The direction from `--direction` and `--to`.
-
-    Raises:
-        UsageError: they contradict each other, or the model has no such domain.
-    """
-    if to is None:
-        return direction or "a2b"
-    named = config.direction_to(to)
-    if direction not in (None, named):
-        raise UsageError(f"--direction {direction} leads to {config.target(direction or 'a2b')!r}, --to says {to!r}")
-    return named
-
-
-def _through_model(
-    task: Task,
-    folder: ModelFolder,
-    jobs: list[Job],
-    options: TranslateOptions,
-    report: Report,
-    page: ReportPage,
-) -> None:
-    from ugatit_cli.translation.model import Model
-
-    request = task.request
-    model = Model.from_folder(request.model, folder, device=request.device, precision=request.precision)
-    _announce(model, options.direction, len(jobs))
-    page.begin(model)
-    with (
-        console.interruptible() as stop,
-        console.progress(*task.steps(jobs)) as progress,
-        contextlib.closing(task.results(model, jobs, options, page.drawing, stop, progress.advance)) as results,
-    ):
-        for result in results:
-            report.add(result)
-            page.add(result)
-        report.interrupted = stop.is_set() and not report.disk_full
-    page.finish(report)
-
-
-def _announce(model: Model, direction: Literal["a2b", "b2a"], files: int) -> None:
+def _announce(model: Model, direction: Literal["a2b", "b2a"], files: int, checkpoints: RunFolder | None) -> None:
     from ugatit_cli.device import describe_device
 
     way = f"{model.config.source(direction)} -> {model.config.target(direction)}"
@@ -609,3 +540,8 @@ def _announce(model: Model, direction: Literal["a2b", "b2a"], files: int) -> Non
         f"model {model.name} ({way}), device {describe_device(model.device)}, precision {model.precision}, "
         f"{files} file{'s' if files != 1 else ''}"
     )
+    if checkpoints:
+        steps = checkpoints.checkpoints()
+        console.note(f"{len(steps)} checkpoint{'s' * (len(steps) > 1)}, from step {steps[0]:,} to {steps[-1]:,}")
+        if len(steps) < FEW:
+            console.note(f"more frames: train with --keep {10 * FEW}, which keeps as many checkpoints")

@@ -3,52 +3,11 @@
 from __future__ import annotations
 
 from ugatit_cli.cli import pictures
-from ugatit_cli.cli.options import (
-    BackgroundOption,
-    BatchSizeOption,
-    DeviceOption,
-    DirectionOption,
-    DryRunOption,
-    FitOption,
-    FormatOption,
-    InputsArgument,
-    JsonOption,
-    ModelOption,
-    OutputOption,
-    OverwriteOption,
-    PrecisionOption,
-    QualityOption,
-    ReportOption,
-    SizeOption,
-    SkipExistingOption,
-    TileOption,
-    ToOption,
-    WorkersOption,
-)
+from ugatit_cli.cli.options import PictureOptions, options_of
 
 
-def translate(
-    inputs: InputsArgument,
-    output: OutputOption = None,
-    model: ModelOption = "flat2clay",
-    direction: DirectionOption = None,
-    to: ToOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    batch_size: BatchSizeOption = "auto",
-    workers: WorkersOption = "auto",
-    size: SizeOption = "same",
-    fit: FitOption = "aspect",
-    tile: TileOption = "auto",
-    background: BackgroundOption = "white",
-    format: FormatOption = "same",
-    quality: QualityOption = None,
-    skip_existing: SkipExistingOption = False,
-    overwrite: OverwriteOption = False,
-    dry_run: DryRunOption = False,
-    report: ReportOption = None,
-    json_lines: JsonOption = False,
-) -> None:
+@options_of(PictureOptions)
+def translate(options: PictureOptions) -> None:
     """Translate pictures, or whole folders, to the other domain.
 
     Results keep their picture's name, size, transparency and animation; folders are mirrored.
@@ -63,29 +22,9 @@ def translate(
 
     `cat icon.png | ugatit translate - > clay.png`
     """
-    pictures.run(
-        pictures.Task(
-            pictures.Request(
-                inputs=inputs,
-                output=output,
-                model=model,
-                direction=direction,
-                to=to,
-                device=device,
-                precision=precision,
-                batch_size=batch_size,
-                workers=workers,
-                size=size,
-                fit=fit,
-                tile=tile,
-                background=background,
-                format=format,
-                quality=quality,
-                skip_existing=skip_existing,
-                overwrite=overwrite,
-                dry_run=dry_run,
-                json_lines=json_lines,
-                report=report,
-            )
-        )
-    )
+    found = pictures.find(options)
+    pictures.check_format(found.jobs, options.format)
+    prepared = pictures.prepare(options, found)
+    from ugatit_cli.outputs.base import Translation  # not sooner: with NumPy, after all that is wrong
+
+    pictures.run(prepared, Translation()).finish(options.output)

@@ -45,10 +45,12 @@ class Batching:
     Attributes:
         device: where the networks are.
         wanted: the user's choice; 0: as the device likes it.
+        looking: whether discriminators look, too.
     """
 
     device: torch.device
     wanted: int = 0
+    looking: bool = False
 
     @property
     def most(self) -> int:
@@ -59,19 +61,22 @@ class Batching:
         """Pictures of `area` pixels each that a generator takes at once."""
         return self.wanted or max(1, min(self.most, BATCH_PIXELS // area))
 
-    def looked(self, area: int) -> int:
-        """Those that discriminators take at once: several turns of the generator."""
-        return max(self.size(area), LOOKED_PIXELS // area)
+    def one_pass(self, area: int) -> int:
+        """Those that go through all networks in one pass: where discriminators look, several turns of a generator."""
+        return max(self.size(area), LOOKED_PIXELS // area) if self.looking else self.size(area)
 
     def turn(self, area: int, pixel_seconds: float) -> int:
         """Those for a turn of the network, where it takes turns with the threads that decode and encode.
+
+        Whole passes: what goes through a discriminator together doesn't depend on how fast the machine is.
 
         Args:
             pixel_seconds: what the network needed for a pixel so far; 0: not known yet.
         """
         if self.device.type != "cpu" or not pixel_seconds:
             return self.size(area)
-        return max(self.size(area), min(MAX_TURN, int(TURN_SECONDS / (pixel_seconds * area))))
+        step = self.one_pass(area)
+        return max(step, min(MAX_TURN, int(TURN_SECONDS / (pixel_seconds * area))) // step * step)
 
 
 class Networks(Protocol):
@@ -151,7 +156,7 @@ class NetworkPass:
     def __init__(self, model: Networks, direction: Direction, maps: Sequence[MapName], batch_size: int = 0) -> None:
         self.model = model
         self.maps = maps
-        self.batching = Batching(model.device, batch_size)
+        self.batching = Batching(model.device, batch_size, not {*maps} <= {"generator"})
         target: Domain = "b" if direction == "a2b" else "a"
         # Outside of inference mode, or they could never be trained.
         self.generator = model.generator(direction)
@@ -189,7 +194,7 @@ class NetworkPass:
     def seen(self, batch: Sequence[Pixels], stop: threading.Event | None = None) -> Iterator[Seen]:
         """Pictures of one size, as many at once as the device likes; half of them as long as memory is short."""
         area = batch[0].shape[0] * batch[0].shape[1] if batch else 1
-        step = self.batching.looked(area) if self.discriminators else self.batching.size(area)
+        step = self.batching.one_pass(area)
         done = 0
         while done < len(batch) and not (done and stop and stop.is_set()):
             some = batch[done : done + step]

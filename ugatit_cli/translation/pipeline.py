@@ -244,7 +244,8 @@ class _Run:
         self.options = stages.options
         self.drawing = stages.drawing
         self.stop = stages.stop
-        self.batching = passes.Batching(model.device, self.options.batch_size)
+        looking = not {*self.drawing.maps} <= {"generator"}
+        self.batching = passes.Batching(model.device, self.options.batch_size, looking)
         self.window = 2 * self.options.workers + self.batching.most
         self.pool = ThreadPoolExecutor(self.options.workers, "ugatit")
         self.pixel_seconds = 0.0
