@@ -27,7 +27,7 @@ from ugatit_cli.data.pictures import (
     memory_budget,
     prepare_picture,
 )
-from ugatit_cli.errors import DataError, Interrupted, PictureError, UsageError
+from ugatit_cli.errors import DataError, Interrupted, UsageError
 
 SMALL = Preparation(16)
 OFF = Holdout(0)
@@ -82,11 +82,6 @@ def test_a_long_animation_is_its_first_frame(tmp_path: Path) -> None:
     second = data.rindex(b"!\xf9")
     (tmp_path / "a.gif").write_bytes(data[:second] + 1000 * data[second:-1] + b";")  # 200 megapixels
     assert (prepare_picture(tmp_path / "a.gif", SMALL) == 200).all()
-
-
-def test_load_sizes() -> None:
-    assert Preparation(256).load_size == 286
-    assert Preparation(256, jitter=False).load_size == 256
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(["aspect", "squash"]), st.booleans())
@@ -302,13 +297,6 @@ def test_stopping_ends_the_loading(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         load(given, progress=progress, stop=stop)
     assert len(seen) < 40
-
-
-def test_a_picture_that_vanished_is_named(tmp_path: Path) -> None:
-    a, _ = load(folders(tmp_path), budget_bytes=0)
-    a.files[1].unlink()
-    with pytest.raises(PictureError, match=r"001.png: no such file"):
-        a.picture(1)
 
 
 # --- Memory and fingerprint ----------------------------------------------------------------------------

@@ -121,13 +121,6 @@ def test_a_global_discriminator_of_another_depth_is_new(start: ModelFolder) -> N
 LOCAL = dataclasses.replace(tiny.LIGHT, discriminators="local")
 
 
-def test_local_discriminators_only() -> None:
-    networks = build(LOCAL)
-    assert list(networks.discriminators) == [("a", "local"), ("b", "local")]
-    assert {name.split(".")[1] for name in networks.discriminator_tensors()} == {"local"}
-    assert_same(tiny.tensors(networks.generators["b2a"], ""), tiny.tensors(build().generators["b2a"], ""))
-
-
 def test_global_discriminators_may_be_left_out_or_added(start: ModelFolder, tmp_path: Path) -> None:
     fewer = build(LOCAL, start=start)
     local_start = open_model(tiny.save(tmp_path / "local", LOCAL, discriminators=True))

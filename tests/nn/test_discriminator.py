@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.helpers import images
 from tests.reference import randomize, reference_discriminator, weights_of
 from ugatit_cli.config import SCALES, Dialect, ModelConfig, Scale
 from ugatit_cli.nn.discriminator import Discriminator
@@ -18,10 +19,6 @@ from ugatit_cli.nn.layers import INIT_STD
 from ugatit_cli.weights import pytorch
 
 DIALECTS = get_args(Dialect)
-
-
-def pictures(*shape: int, seed: int = 0) -> Tensor:
-    return 2 * torch.rand(shape, generator=torch.Generator().manual_seed(seed)) - 1
 
 
 def random_discriminator(config: ModelConfig, scale: Scale) -> Discriminator:
@@ -44,7 +41,7 @@ def assert_same(result: tuple[Tensor | None, ...], expected: tuple[Tensor | None
 def test_discriminator_is_the_reference(dialect: Dialect, scale: Scale, cam: bool, training: bool) -> None:
     config = ModelConfig(dialect=dialect, discriminator_channels=4, discriminator_cam=cam, image_size=96)
     discriminator = random_discriminator(config, scale)
-    x = pictures(2, 3, 96, 104)
+    x = images(2, 3, 96, 104)
     with torch.no_grad():
         expected = reference_discriminator(discriminator, config, x, iterate=training)
         result = discriminator.train(training)(x)
@@ -69,22 +66,9 @@ def test_three_training_passes_iterate_three_times(dialect: Dialect) -> None:
     # The TensorFlow code's shared classifier is normalised twice per pass; with one output u is 1 or -1 anyhow.
     assert len(expected) == 2 * (4 + 1 + (1 if dialect == "tensorflow" else 2))
     for _ in range(3):
-        discriminator(pictures(1, 3, 48, 48))
+        discriminator(images(1, 3, 48, 48))
     for name, tensor in expected.items():
         torch.testing.assert_close(weights_of(discriminator)[name], tensor, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_output_shapes_at_128_pixels(dialect: Dialect) -> None:
-    config = ModelConfig(dialect=dialect, discriminator_channels=4)
-    sizes = {"pytorch": {"local": (14, 15), "global": (2, 3)}, "tensorflow": {"local": (16, 16), "global": (4, 4)}}
-    for scale in SCALES:
-        logit_side, heatmap_side = sizes[dialect][scale]
-        logit, cam_logit, heatmap = random_discriminator(config, scale)(pictures(2, 3, 128, 128))
-        assert logit.shape == (2, 1, logit_side, logit_side)
-        assert cam_logit.shape == (2, 2)
-        assert heatmap.shape == (2, 1, heatmap_side, heatmap_side)
-        assert {logit.dtype, cam_logit.dtype, heatmap.dtype} == {torch.float32}
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -93,9 +77,9 @@ def test_smallest_picture(dialect: Dialect, layers: int) -> None:
     config = ModelConfig(dialect=dialect, discriminator_channels=2, global_layers=layers)
     discriminator = Discriminator(config, "global")
     smallest = 3 * 2 ** (layers - 2)
-    assert discriminator(pictures(1, 3, smallest, smallest)).logit.isfinite().all()
+    assert discriminator(images(1, 3, smallest, smallest)).logit.isfinite().all()
     with pytest.raises(RuntimeError):
-        discriminator(pictures(1, 3, smallest - 4, smallest - 4))
+        discriminator(images(1, 3, smallest - 4, smallest - 4))
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -117,7 +101,7 @@ def test_initial_weights(dialect: Dialect) -> None:
 def test_gradients_are_those_of_the_reference(scale: Scale, dialect: Dialect) -> None:
     config = ModelConfig(dialect=dialect, discriminator_channels=4, image_size=96)
     discriminator = random_discriminator(config, scale).eval()
-    leaf = pictures(2, 3, 96, 96).requires_grad_()
+    leaf = images(2, 3, 96, 96).requires_grad_()
     names = ["input", *(name for name, _ in discriminator.named_parameters())]
     gradients = []
     for logit, cam_logit, _ in (discriminator(leaf), reference_discriminator(discriminator, config, leaf)):
@@ -130,21 +114,13 @@ def test_gradients_are_those_of_the_reference(scale: Scale, dialect: Dialect) ->
         torch.testing.assert_close(one, other, rtol=0, atol=tolerance, msg=name)
 
 
-def test_eval_changes_nothing() -> None:
-    discriminator = random_discriminator(ModelConfig(discriminator_channels=4, image_size=48), "local").eval()
-    before = copy.deepcopy(discriminator.state_dict())
-    first, second = (discriminator(pictures(1, 3, 48, 48)).logit for _ in range(2))
-    assert torch.equal(first, second)
-    assert all(torch.equal(before[name], tensor) for name, tensor in discriminator.state_dict().items())
-
-
 @pytest.mark.parametrize("side", [48, 96], ids=["few pixels", "many pixels"])
 @pytest.mark.parametrize("cam", [True, False])
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_folded_discriminator_says_the_same(dialect: Dialect, cam: bool, side: int) -> None:
     config = ModelConfig(dialect=dialect, discriminator_channels=4, discriminator_cam=cam, image_size=96)
     discriminator = random_discriminator(config, "local").eval().requires_grad_(False)
-    x = pictures(2, 3, side, side + 8)
+    x = images(2, 3, side, side + 8)
     expected = discriminator(x)
     folded = copy.deepcopy(discriminator).fold(torch.float32)
     # Only the CAM's classifiers stay as they were.
@@ -164,7 +140,7 @@ def test_a_folded_discriminator_says_the_same(dialect: Dialect, cam: bool, side:
 def test_a_discriminator_folded_in_bfloat16_is_close(dialect: Dialect) -> None:
     config = ModelConfig(dialect=dialect, discriminator_channels=8, image_size=96)
     discriminator = random_discriminator(config, "local")
-    x = pictures(2, 3, 96, 96)
+    x = images(2, 3, 96, 96)
     with torch.no_grad():
         for _ in range(20):
             discriminator.train()(x)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
+from tests.helpers import images
 from tests.reference import randomize, reference_generator
 from ugatit_cli.config import DecoderNorm, Dialect, ModelConfig, Variant
 from ugatit_cli.nn.generator import Generator
@@ -20,10 +20,6 @@ from ugatit_cli.nn.layers import INIT_STD
 from ugatit_cli.weights import pytorch, tensorflow
 
 PAPER = ModelConfig()
-
-
-def pictures(*shape: int, seed: int = 0) -> Tensor:
-    return 2 * torch.rand(shape, generator=torch.Generator().manual_seed(seed)) - 1
 
 
 def configs() -> list[ModelConfig]:
@@ -55,7 +51,7 @@ def name_of(config: ModelConfig) -> str:
 @pytest.mark.parametrize("config", configs(), ids=name_of)
 def test_generator_is_the_reference(config: ModelConfig) -> None:
     generator = randomize(Generator(config), 1).eval()
-    x = pictures(2, 3, 32, 32)
+    x = images(2, 3, 32, 32)
     with torch.no_grad():
         result = generator(x)
         expected = reference_generator(generator, config, x)
@@ -71,7 +67,7 @@ def test_generator_is_the_reference(config: ModelConfig) -> None:
 
 
 def test_output_fields() -> None:
-    output = Generator(ModelConfig(channels=4, blocks=1))(pictures(2, 3, 16, 24))
+    output = Generator(ModelConfig(channels=4, blocks=1))(images(2, 3, 16, 24))
     assert output._fields == ("image", "cam_logit", "heatmap")
     image, cam_logit, heatmap = output
     assert (image.shape, cam_logit.shape, heatmap.shape) == ((2, 3, 16, 24), (2, 2), (2, 1, 4, 6))
@@ -84,7 +80,7 @@ def test_every_difference_between_the_codes_matters() -> None:
     """A test of the tests: with these weights no switch of the config is without effect."""
     base = ModelConfig(image_size=32, channels=8, blocks=2, dialect="tensorflow", rho_smoothing=True)
     generator = randomize(Generator(base), 1).eval()
-    x = pictures(1, 3, 32, 32)
+    x = images(1, 3, 32, 32)
     image = reference_generator(generator, base, x).result
     for change in (
         {"rho_smoothing": False},
@@ -103,7 +99,7 @@ def test_every_difference_between_the_codes_matters() -> None:
 def test_light_generators_take_any_multiple_of_four(height: int, width: int, batch: int, seed: int) -> None:
     config = ModelConfig(channels=4, blocks=1)
     generator = randomize(Generator(config), seed).eval()
-    x = pictures(batch, 3, 4 * height, 4 * width, seed=seed)
+    x = images(batch, 3, 4 * height, 4 * width, seed=seed)
     with torch.no_grad():
         image = generator(x).image
         torch.testing.assert_close(image, reference_generator(generator, config, x).result, rtol=0, atol=5e-5)
@@ -117,7 +113,7 @@ def test_light_generators_take_any_multiple_of_four(height: int, width: int, bat
 def test_full_generators_take_their_size_only() -> None:
     generator = Generator(ModelConfig(image_size=32, channels=4, blocks=1, variant="full"))
     with pytest.raises(ValueError, match="32x32 pixels only"):
-        generator(pictures(1, 3, 32, 36))
+        generator(images(1, 3, 32, 36))
 
 
 @pytest.mark.parametrize("dialect", get_args(Dialect))
@@ -157,7 +153,7 @@ def test_set_precision(variant: Variant, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("variant", get_args(Variant))
 def test_bfloat16_is_close(variant: Variant, dialect: Dialect) -> None:
     config = ModelConfig(image_size=48, channels=8, blocks=2, variant=variant, dialect=dialect)
-    x = pictures(1, 3, 48, 48)
+    x = images(1, 3, 48, 48)
     generator = randomize(Generator(config), 0).eval()
     # As in trained models: a picture in the middle of the range, no saturated tanh.
     generator.to_rgb.weight.data.mul_(0.3)
@@ -176,8 +172,8 @@ def test_bfloat16_is_close(variant: Variant, dialect: Dialect) -> None:
 def test_gradients_are_those_of_the_reference(dialect: Dialect, variant: Variant) -> None:
     config = ModelConfig(image_size=16, channels=4, blocks=1, dialect=dialect, variant=variant)
     generator = randomize(Generator(config), 3)
-    x = pictures(2, 3, 16, 16)
-    target = pictures(2, 3, 16, 16, seed=1)
+    x = images(2, 3, 16, 16)
+    target = images(2, 3, 16, 16, seed=1)
     gradients = []
     for image, cam_logit, _ in (generator(x), reference_generator(generator, config, x)):
         assert cam_logit is not None

@@ -23,7 +23,6 @@ from ugatit_cli.nn.normalization import (
     clip_rho,
     decoder_norm,
     instance_layer_norm,
-    scale_shift,
 )
 
 NORMS: tuple[DecoderNorm, ...] = get_args(DecoderNorm)
@@ -159,14 +158,6 @@ def test_channel_moments(shape: tuple[int, ...], seed: int, dtype: torch.dtype, 
     torch.testing.assert_close(var.double(), expected_var, rtol=1e-4, atol=1e-5)
 
 
-def test_scale_shift() -> None:
-    x = random_map((3, 4, 5, 6), 0)
-    scale, shift = torch.randn(2, 3, 4)
-    expected = x * scale[:, :, None, None] + shift[:, :, None, None]
-    torch.testing.assert_close(scale_shift(x, scale, shift), expected)
-    torch.testing.assert_close(scale_shift(x.requires_grad_(), scale, shift), expected)
-
-
 def test_a_constant_map_becomes_beta() -> None:
     x = torch.full((1, 3, 4, 4), 7.0)
     rho, gamma, beta = random_style(x, 0)
@@ -224,18 +215,6 @@ def test_all_decoder_norms(kind: DecoderNorm, dialect: Dialect) -> None:
             expected = plain_adalin(x, share, g, b, unbiased=unbiased)
         result = norm(x, gamma, beta) if adaptive else norm(x)
         torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
-
-
-def test_initial_rho_gamma_and_beta() -> None:
-    adaptive, up = norms_of("adalin", "pytorch")
-    assert isinstance(adaptive, AdaptiveNorm)
-    assert isinstance(up, LayerInstanceNorm)
-    assert adaptive.rho is not None
-    assert up.rho is not None
-    assert adaptive.rho.eq(1).all()
-    assert up.rho.eq(0).all()
-    assert up.gamma.eq(1).all()
-    assert up.beta.eq(0).all()
 
 
 def test_smoothing_is_of_adalin_only() -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.reference import randomize
 from ugatit_cli.nn.layers import padding
@@ -37,23 +37,6 @@ def test_power_iterations_find_the_largest_singular_value(shape: tuple[int, int,
     found = norm(weight)[0].item()
     assert largest * 0.97 <= found <= largest * 1.0001
     np.testing.assert_allclose([norm.u.norm(), norm.v.norm()], 1, atol=1e-5)
-
-
-def test_spectral_norm_is_that_of_torch() -> None:
-    torch.manual_seed(0)
-    conv = nn.Conv2d(3, 5, 4)
-    weight = conv.weight.detach().clone()
-    theirs = nn.utils.parametrizations.spectral_norm(conv, n_power_iterations=1).eval()
-    ours = SpectralNorm(weight).eval()
-    parametrization = theirs.get_submodule("parametrizations.weight.0")
-    ours.u, ours.v = parametrization.get_buffer("_u").clone(), parametrization.get_buffer("_v").clone()
-    torch.testing.assert_close(normalised(weight, ours), theirs.weight)
-    # Eval mode leaves u and v alone. In training torch moves u first, the official code v; both meet at the end.
-    assert torch.equal(ours.u, parametrization.get_buffer("_u"))
-    for _ in range(200):
-        ours.train()(weight)
-        theirs.train()(torch.zeros(1, 3, 8, 8))
-    torch.testing.assert_close(normalised(weight, ours), theirs.weight, rtol=1e-4, atol=1e-5)
 
 
 def test_training_iterates_once_and_eval_never() -> None:
@@ -180,17 +163,3 @@ def test_a_folded_layer_is_the_same_layer(side: int, layout: torch.memory_format
     assert conv.weight is folded
     conv.to(memory_format=torch.channels_last)
     torch.testing.assert_close(conv(x), expected, rtol=1e-5, atol=1e-6 * expected.abs().max().item())
-
-
-@pytest.mark.parametrize("side", [6, 24], ids=["few pixels", "many pixels"])
-def test_a_layer_folded_in_bfloat16_is_close(side: int) -> None:
-    conv = randomize(SpectralConv2d(3, 5, 4, pad=padding(1), bias=True), 1)
-    x = torch.randn(2, 3, side, side)
-    for _ in range(20):
-        conv.train()(x)  # with random u and v, sigma would be anything
-    expected = conv.eval()(x)
-    conv.fold(torch.bfloat16)
-    assert conv.weight.dtype == torch.bfloat16
-    result = conv(x.bfloat16())
-    assert result.dtype == torch.bfloat16
-    torch.testing.assert_close(result.float(), expected, rtol=0.03, atol=0.03)

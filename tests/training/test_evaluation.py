@@ -32,7 +32,6 @@ from ugatit_cli.training.evaluation import (
     Evaluation,
     Evaluator,
     best_of,
-    check_holdout,
     holdout_fingerprint,
     is_evaluated,
 )
@@ -586,16 +585,6 @@ def test_too_few_pictures_in_the_folders_for_tests(sixteen: Folders, tmp_path: P
     with pytest.raises(UsageError) as caught:
         train(path, replace(both, test_b=None), EVALUATED)
     assert caught.value.hint.startswith(f"Put more pictures into {tests.a} and begin a run with --holdout 50, or")
-
-
-def test_enough_held_out_pictures(whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path) -> None:
-    trainer = waiting_trainer(whole[0], tmp_path, sixteen)
-    a, b = trainer.pictures
-    many = replace(a, held_out=a.held_out * 9), replace(b, held_out=b.held_out * 9)
-    assert check_holdout(many, trainer.settings) is None
-    tests = replace(trainer.settings.folders, test_a=Path("A"), test_b=Path("B"))
-    rough = check_holdout(trainer.pictures, replace(trainer.settings, folders=tests))
-    assert rough == "KID of 6 held-out pictures is a rough figure: 50 or more in A and B are better"
 
 
 def test_progress_of_an_evaluation_is_told(whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path) -> None:

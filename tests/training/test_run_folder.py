@@ -454,52 +454,40 @@ def test_a_failed_truncation_loses_nothing(run: RunFolder) -> None:
 # Model
 
 
-def test_the_model_is_replaced(run: RunFolder) -> None:
+@pytest.mark.parametrize("best", [False, True])
+def test_a_model_is_replaced(run: RunFolder, best: bool) -> None:
+    write_model(run, 0.0, best=not best)
     for value in (1.0, 2.0):
-        write_model(run, value)
-        opened = open_model(run.path)
+        write_model(run, value, best=best)
+        opened = open_model(run.best if best else run.path)
         assert opened.provenance == {"step": value}
         assert (opened.generator("b2a").to_rgb.weight == value).all()
         assert (opened.discriminator("a", "global").head.weight == value).all()
+    assert open_model(run.path if best else run.best).provenance == {"step": 0.0}
     assert hidden_names(run) == []
     with pytest.raises(ModelError, match="not finite"):
-        write_model(run, math.nan)
-    assert open_model(run.path).provenance == {"step": 2.0}
+        write_model(run, math.nan, best=best)
+    assert open_model(run.best if best else run.path).provenance == {"step": 2.0}
 
 
-@pytest.mark.parametrize("place", ["mkdir 1", *(f"fsync {n}" for n in range(6)), "replace 0"])
-def test_a_full_disk_leaves_the_model_before(run: RunFolder, place: str) -> None:
+PLACES_OF_MODELS = ("mkdir 1", *(f"fsync {n}" for n in range(6)))
+
+
+@pytest.mark.parametrize(
+    ("place", "best"),
+    [(place, best) for best in (False, True) for place in PLACES_OF_MODELS]
+    + [("replace 0", False), ("rename 1", True), ("rename 2", True)],
+)
+def test_a_full_disk_leaves_the_model_before(run: RunFolder, place: str, best: bool) -> None:
     name, after = place.split()
-    write_model(run, 1.0)
+    folder = run.best if best else run.model
+    write_model(run, 1.0, best=best)
     with failing(name, int(after), errno.ENOSPC), pytest.raises(StorageError) as caught:
-        write_model(run, 2.0)
-    assert caught.value.message.startswith(f"{run.model}: ")
-    opened = open_model(run.path)
+        write_model(run, 2.0, best=best)
+    assert caught.value.message.startswith(f"{folder}: ")
+    opened = open_model(folder)
     assert opened.provenance == {"step": 1.0}
     assert (opened.generator("a2b").to_rgb.weight == 1.0).all()
-    assert hidden_names(run) == []
-
-
-def test_the_best_model_is_replaced(run: RunFolder) -> None:
-    write_model(run, 1.0)
-    for value in (2.0, 3.0):
-        write_model(run, value, best=True)
-        opened = open_model(run.best)
-        assert opened.provenance == {"step": value}
-        assert (opened.generator("b2a").to_rgb.weight == value).all()
-        assert (opened.discriminator("a", "global").head.weight == value).all()
-    assert open_model(run.path).provenance == {"step": 1.0}
-    assert hidden_names(run) == []
-
-
-@pytest.mark.parametrize("place", ["mkdir 1", *(f"fsync {n}" for n in range(6)), "rename 1", "rename 2"])
-def test_a_full_disk_leaves_the_best_model_before(run: RunFolder, place: str) -> None:
-    name, after = place.split()
-    write_model(run, 1.0, best=True)
-    with failing(name, int(after), errno.ENOSPC), pytest.raises(StorageError) as caught:
-        write_model(run, 2.0, best=True)
-    assert caught.value.message.startswith(f"{run.best}: ")
-    assert open_model(run.best).provenance == {"step": 1.0}
     assert hidden_names(run) == []
 
 

@@ -18,7 +18,7 @@ from ugatit_cli.data import pictures
 from ugatit_cli.data.batches import stream
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group
-from ugatit_cli.errors import DataError, OutputError, StorageError, TrainingError
+from ugatit_cli.errors import DataError, StorageError, TrainingError
 from ugatit_cli.methods import ugatit
 from ugatit_cli.nn.normalization import clip_rho
 from ugatit_cli.training import trainer
@@ -157,14 +157,6 @@ def test_the_model_can_be_used_at_every_moment(folders: Folders, tmp_path: Path)
         "batch size": 1,
         "pictures": "10 red, 10 blue",
     }
-
-
-def test_the_model_is_the_moving_average(folders: Folders, tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    train(path, folders, {"iterations": 2, "ema": 0.9})
-    files = weights(path)
-    assert files["model/model.safetensors"] == files["checkpoints/step_00000002/averages.safetensors"]
-    assert files["model/model.safetensors"] != files["checkpoints/step_00000002/generators.safetensors"]
 
 
 def test_samples_are_drawn_when_due_and_at_the_end(folders: Folders, tmp_path: Path) -> None:
@@ -315,36 +307,6 @@ def test_a_full_disk(folders: Folders, tmp_path: Path, monkeypatch: pytest.Monke
             train(path, folders, given, log=log)
     assert caught.value.exit_code == 1
     assert_goes_on(path, folders, given, 1)
-
-
-def test_a_disk_that_is_full_between_checkpoint_and_model(
-    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, given = tmp_path / "run", {"iterations": 3, "recipe": "paper"}
-    write, calls = RunFolder.write_model, []
-
-    def failing(self: RunFolder, *arguments: Any) -> None:
-        calls.append(arguments)
-        if len(calls) == 2:
-            raise OutputError("disk")
-        write(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "write_model", failing)
-        with pytest.raises(OutputError, match="disk"):
-            train(path, folders, given)
-    assert (RunFolder(path).latest(), open_model(path).provenance["steps"]) == (3, 0)
-    assert train(path, folders, given)[1].finished
-    assert open_model(path).provenance["steps"] == 3
-    train(tmp_path / "whole", folders, given)
-    same_end(path, tmp_path / "whole")
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_losses_that_are_not_numbers(value: float) -> None:
-    losses = {"d_a": torch.tensor(0.5), "cycle_b": torch.tensor(value), "g_a": torch.tensor(math.nan)}
-    with pytest.raises(TrainingError, match=rf"^step 12: the loss cycle_b is {value}$"):
-        LossReader(Group()).put(12, losses)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
