@@ -2,25 +2,69 @@
 
 import ugatit_cli
 model = ugatit_cli.load("flat2clay")
-clay = model.translate(picture)             # PIL in, PIL out; or a list of them
+clay = model.translate("icon.png")          # a path or a PIL picture in, PIL out; or a list of them
+clay = model.translate(picture, to="clay", size=64)
 output = model.generator("a2b")(tensor)     # (image, cam_logit, heatmap)
-seen = model.attention_maps([picture])      # where the networks look
+seen = model.attention_maps([picture])      # where the networks look: AttentionMaps
+
+What `dir(ugatit_cli)` lists is public and stays; everything below it (`ugatit_cli.x.y`) may move between versions.
+
+Errors: whatever goes wrong with pictures, models, options or the machine is a `UgatitError`, with `.message` and a
+`.hint` that says the way out: `UsageError` (an argument makes no sense; it names the choices), below it `ConfigError`
+(a `ModelConfig`, or no such domain) and `DeviceError`; `ModelError` (missing, damaged, can't be fetched);
+`PictureError` (can't be read, or is too large); `OutputError` (can't be written), below it `StorageError` (the disk
+is full). A value of a wrong type is a `TypeError`.
+
+Threads: a loaded model may be used by several threads at once, in both directions, also while its weights are still
+to be read: each gets what it would get alone. Networks that are trained (`new`, `Model.discriminator`) are not for
+that.
+
+Logging: what there is to say goes to the logger `ugatit`, level INFO: what is fetched, batches halved for want of
+memory. Nothing is printed.
 """
 
 from __future__ import annotations
 
+import logging
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 from ugatit_cli.config import ModelConfig
-from ugatit_cli.errors import UgatitError
+from ugatit_cli.errors import (
+    ConfigError,
+    DeviceError,
+    ModelError,
+    OutputError,
+    PictureError,
+    StorageError,
+    UgatitError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
+    from ugatit_cli.attention.maps import AttentionMaps
     from ugatit_cli.translation.model import Model
 
 
 __version__ = "0.1.0"
-__all__ = ["Model", "ModelConfig", "UgatitError", "__version__", "load", "new"]
+__all__ = [
+    "AttentionMaps",
+    "ConfigError",
+    "DeviceError",
+    "Model",
+    "ModelConfig",
+    "ModelError",
+    "OutputError",
+    "PictureError",
+    "StorageError",
+    "UgatitError",
+    "UsageError",
+    "__version__",
+    "load",
+    "new",
+]
+
+logging.getLogger("ugatit").addHandler(logging.NullHandler())
 
 
 def load(model: str | PathLike[str] = "flat2clay", *, device: str = "auto", precision: str = "auto") -> Model:
@@ -67,4 +111,12 @@ def __getattr__(name: str) -> Any:
         from ugatit_cli.translation.model import Model
 
         return Model
+    if name == "AttentionMaps":
+        from ugatit_cli.attention.maps import AttentionMaps
+
+        return AttentionMaps
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

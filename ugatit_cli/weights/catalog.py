@@ -30,7 +30,7 @@ from ugatit_cli.weights.home import (
     store_path,
     stored_models,
 )
-from ugatit_cli.weights.hub import NEWEST, HubId, Listener, Silent, parse_hub_id
+from ugatit_cli.weights.hub import NEWEST, HubId, Listener, Logged, parse_hub_id
 from ugatit_cli.weights.hub_cache import Stamp
 from ugatit_cli.weights.manifest import MODEL_FILES, MODEL_NAME, Entry, SourceName, read_manifest
 
@@ -536,7 +536,7 @@ def remove(planned: Removal, listener: Listener | None = None) -> int:
     if planned.stored is not None:
         _remove_stored(planned.known.name, planned.stored)
     if planned.fetched is not None:
-        with hub_cache.locked(planned.fetched.repository, listener or Silent()):
+        with hub_cache.locked(planned.fetched.repository, listener or Logged()):
             _remove_fetched(planned.fetched)
             # Last: until then it is known what is to be removed.
             for receipt in _same_files(planned.fetched):

@@ -29,7 +29,7 @@ from ugatit_cli.weights.folder import (
     save_model,
 )
 from ugatit_cli.weights.home import BUNDLED, Receipt, home_folder, store_path
-from ugatit_cli.weights.hub import NEWEST, HubId, Listener, RemoteFile, Silent
+from ugatit_cli.weights.hub import NEWEST, HubId, Listener, Logged, RemoteFile
 from ugatit_cli.weights.hub_cache import Records, Stamp, digest_of
 from ugatit_cli.weights.manifest import Entry, FileRecord
 from ugatit_cli.weights.official import Imported, ImportSettings
@@ -47,7 +47,7 @@ def find_model(name: str, listener: Listener | None = None) -> ModelFolder:
         UsageError: an empty name.
         OutputError: what was fetched can't be written.
     """
-    source, listener = resolve(name), listener or Silent()
+    source, listener = resolve(name), listener or Logged()
     origin = source.origin
     if source.path is not None or origin is None:
         return open_model(source.path or Path(name))

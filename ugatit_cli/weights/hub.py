@@ -7,6 +7,7 @@ Endpoint, token, cache folder, offline mode and time limits are those of `huggin
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,8 @@ _NO_ADDRESS: Final = re.compile(r"[\s\x00-\x1f\x7f]")
 
 Result = TypeVar("Result")
 
+logger = logging.getLogger("ugatit")
+
 
 class Listener(Protocol):
     """Hears what happens while a model is fetched."""
@@ -45,14 +48,16 @@ class Listener(Protocol):
         """The file is here, or has failed."""
 
 
-class Silent:
-    """A listener that doesn't."""
+class Logged:
+    """A listener that tells the log."""
 
     def note(self, text: str) -> None:
-        """Nothing."""
+        """Says it."""
+        logger.info("%s", text)
 
     def begin(self, label: str, size: int | None, done: int) -> None:
-        """Nothing."""
+        """Says what is on its way."""
+        logger.info("%s: fetching, %s of %s bytes are here", label, done, "?" if size is None else size)
 
     def advance(self, count: int) -> None:
         """Nothing."""
