@@ -1,8 +1,4 @@
-"""Differentiable augmentation of what discriminators see: colour, shift, cutout (Zhao et al. 2020, DiffAugment).
-
-With few pictures a discriminator learns them by heart; augmented alike, real and translated ones, it can't, and the
-generator still gets its gradient through the augmentation.
-"""
+"""The losses (paper section 2.2), and the augmentation of what discriminators see."""
 
 from __future__ import annotations
 
@@ -43,12 +39,16 @@ def cam_loss(cam_logit: Tensor, *, source: bool) -> Tensor:
     return F.binary_cross_entropy_with_logits(cam_logit, torch.full_like(cam_logit, float(source)))
 
 
+# Of height and width: how far pictures are shifted at most, and how large the hole is.
 TRANSLATION = 1 / 8
 CUTOUT = 1 / 2
 
 
 def augment(x: Tensor, source: torch.Generator) -> Tensor:
-    """Each picture with its own random colour change, shift and hole.
+    """Each picture with its own random colour change, shift and hole (DiffAugment, Zhao et al. 2020).
+
+    With few pictures a discriminator learns them by heart; augmented alike, real and translated ones, it can't, and
+    the generator still gets its gradient through the augmentation.
 
     Args:
         x: (N, 3, H, W) in [-1, 1], any device.

@@ -150,10 +150,7 @@ def _take_over(
     for direction, generator in generators.items():
         generator.load_state_dict(start.generator(OTHER[direction] if swap else direction).state_dict())
     for (domain, scale), discriminator in discriminators.items():
-        if start.discriminators is not None and _same_depth(start.config, config, scale):
+        exists = start.discriminators is not None and scale in start.config.scales
+        if exists and start.config.layers(scale) == config.layers(scale):
             theirs: Domain = ("b" if domain == "a" else "a") if swap else domain
             discriminator.load_state_dict(start.discriminator(theirs, scale).state_dict())
-
-
-def _same_depth(theirs: ModelConfig, ours: ModelConfig, scale: Scale) -> bool:
-    return scale in theirs.scales and theirs.layers(scale) == ours.layers(scale)
