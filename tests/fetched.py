@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests import tiny
+from tests.hub_client import Notes
 from ugatit_cli.weights import home
 from ugatit_cli.weights.home import Receipt, store_path
 
@@ -64,3 +66,15 @@ def flip(path: Path, offset: int = -1) -> None:
     data = bytearray(path.read_bytes())
     data[offset] ^= 1
     path.write_bytes(data)
+
+
+class Aloud(Notes):
+    """A listener that somebody waits for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard = threading.Event()
+
+    def note(self, text: str) -> None:
+        super().note(text)
+        self.heard.set()

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tests import tiny
-from tests.fetched import fetched, stored, use_folders
+from tests.fetched import Aloud, fetched, stored, use_folders
 from tests.hub_client import Notes
 from tests.weights.test_catalog import COMMIT, checkpoint
 from ugatit_cli.errors import ModelError, OutputError, UsageError
-from ugatit_cli.weights import catalog, home, hub_cache
+from ugatit_cli.weights import home, hub_cache
 from ugatit_cli.weights.catalog import known, removal, remove
 from ugatit_cli.weights.home import BUNDLED, store_folder, store_path
 from ugatit_cli.weights.manifest import read_manifest
@@ -180,34 +180,12 @@ def test_a_copied_repository_has_the_same_commits(cache: Path, model: Path) -> N
         ]
 
 
-def test_names_of_the_same_commit_go_together(cache: Path, model: Path) -> None:
-    fetched(cache, model, "ann/cats", COMMIT)
-    fetched(cache, model, "ann/cats", COMMIT, f"ann/cats@{COMMIT}")
-    removed = removal(known("ann/cats"))
-    assert removed.also == (f"ann/cats@{COMMIT}",)
-    remove(removed)
-    assert home.load_all() == []
-    assert not (cache / "models--ann--cats").exists()
-
-
 def test_a_cache_below_a_link(cache: Path, model: Path, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     cache.symlink_to(tmp_path / "real")
     fetched(cache, model, "ann/cats", COMMIT)
     remove(removal(known("ann/cats")))
     assert below(tmp_path / "real") == []
-
-
-class Aloud(Notes):
-    """A listener that somebody waits for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.heard = threading.Event()
-
-    def note(self, text: str) -> None:
-        super().note(text)
-        self.heard.set()
 
 
 def test_a_fetch_that_goes_on_ends_first(cache: Path, model: Path) -> None:
@@ -247,14 +225,6 @@ def test_a_removal_from_the_cache_that_is_killed(cache: Path, model: Path, monke
     assert known("ann/cats").state == "not fetched"
     assert remove(removal(known("ann/cats"))) == 0
     assert home.load_all() == []
-
-
-def test_a_model_that_resists(cache: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fetched(cache, model, "ann/cats", COMMIT)
-    monkeypatch.setattr(catalog, "_strategy", lambda _: None)
-    with pytest.raises(OutputError, match=r"can't be removed"):
-        remove(removal(known("ann/cats")))
-    assert known("ann/cats").state == "ready"
 
 
 def test_a_receipt_that_leads_elsewhere(tmp_path: Path, model: Path) -> None:
