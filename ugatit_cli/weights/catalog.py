@@ -13,7 +13,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 State = Literal["ready", "not fetched", "no weights", "damaged"]
 Kind = SourceName | Literal["store", "folder"]
 
-CONFIG_FILE: Final = "config.json"
-CARD_FILE: Final = "README.md"
+CONFIG_FILE, _, _, CARD_FILE, _ = MODEL_FILES
 
 
 # --- Names ---------------------------------------------------------------------------------------------
@@ -314,22 +313,18 @@ def _described(source: Source) -> Known:
         return _here(Known(name, "store", entry=own, receipt=home.load(name), folder=source.path))
     if source.kind == "bundled":
         return _here(Known(name, "bundled", entry=entry, folder=source.path))
-    if entry is None:
-        return _by_hub_id(str(origin), name)
-    if source.kind == "hub":
+    if source.kind == "hub" and entry is not None:
         return _from_hub(name, home.load(str(HubId(entry.repository, entry.revision))), entry)
-    return Known(name, source.kind, "no weights" if source.kind == "train" else "not fetched", entry=entry)
-
-
-def _by_hub_id(identity: str, name: str) -> Known:
-    receipt = home.load(identity)
-    if receipt is None or not _is_fetched_model(receipt):
+    if source.kind == "hub":
+        receipt = home.load(str(origin))
+        if receipt is not None and _is_fetched_model(receipt):
+            return _from_hub(str(origin), receipt)
         near = nearest(name)
         raise ModelError(
-            f"no folder {name} here, and nothing fetched from the Hub as {identity}",
-            (f"Did you mean {near}? If not, fetch it" if near else "Fetch it") + f": ugatit fetch {identity}",
+            f"no folder {name} here, and nothing fetched from the Hub as {origin}",
+            (f"Did you mean {near}? If not, fetch it" if near else "Fetch it") + f": ugatit fetch {origin}",
         )
-    return _from_hub(identity, receipt)
+    return Known(name, source.kind, "no weights" if source.kind == "train" else "not fetched", entry=entry)
 
 
 def _from_hub(name: str, receipt: Receipt | None, entry: Entry | None = None) -> Known:
@@ -399,13 +394,11 @@ def _wrong_sizes(folder: Path, recorded: Mapping[str, Stamp]) -> str:
     missing = [name for name in recorded if not os.path.isfile(folder / name)]
     if missing:
         return f"{folder}: missing: {', '.join(missing)}"
-    sizes = {name: size_of(folder / name) for name in recorded}
-    wrong = [
-        f"{folder / name}: {sizes[name]:,} bytes, {stamp.size:,} were recorded"
+    return "\n".join(
+        f"{folder / name}: {size:,} bytes, {stamp.size:,} were recorded"
         for name, stamp in recorded.items()
-        if sizes[name] != stamp.size
-    ]
-    return "\n".join(wrong)
+        if (size := size_of(folder / name)) != stamp.size
+    )
 
 
 def checkpoint_of(known: Known) -> Receipt | None:
@@ -447,7 +440,12 @@ def verify(known: Known) -> Verdict:
     recorded = known.recorded
     damage = Receipt(known.name, known.folder, recorded).damage()
     if known.kind == "hub" and known.entry is not None:
-        damage += _broken_promises(known.entry, recorded)
+        for name, record in known.entry.files.items():
+            if name not in recorded:
+                damage.append(f"{name}: in the manifest, but not fetched")
+            elif record is not None and record.sha256 != recorded[name].sha256:
+                found = recorded[name].sha256
+                damage.append(f"{name}: expected sha256 {record.sha256} (the manifest), found {found}")
     if not damage:
         weights = next((name for name in known.files if name.endswith(".safetensors")), "")
         # A file of weights may have any name; a folder's is found by `open_model`.
@@ -459,15 +457,7 @@ def verify(known: Known) -> Verdict:
     return Verdict(known, tuple(damage), tuple(recorded), unknown)
 
 
-def _broken_promises(entry: Entry, recorded: Mapping[str, Stamp]) -> list[str]:
-    lines = []
-    for name, record in entry.files.items():
-        if name not in recorded:
-            lines.append(f"{name}: in the manifest, but not fetched")
-        elif record is not None and record.sha256 != recorded[name].sha256:
-            lines.append(f"{name}: expected sha256 {record.sha256} (the manifest), found {recorded[name].sha256}")
-    return lines
-
+# --- Removal -------------------------------------------------------------------------------------------
 
 REMOVED: Final = ".removed"
 
@@ -516,11 +506,13 @@ def removal(known: Known) -> Removal:
     fetched = known.receipt if known.kind == "hub" else checkpoint_of(known)
     if stored is None and fetched is None:
         raise absent(known)
-    size = _size_of_folder(stored) if stored is not None else 0
+    # Somebody's link into the store goes; what it leads to stays.
+    gone = set(stored.rglob("*")) if stored is not None and not stored.is_symlink() else set()
     also: tuple[str, ...] = ()
     if fetched is not None:
-        size += sum(size_of(blob) for blob in _own_blobs(fetched.folder))
+        gone |= _own_blobs(fetched.folder)
         also = tuple(one.key for one in _same_files(fetched) if one.key != fetched.key)
+    size = sum(size_of(path) for path in gone if path.is_file())
     return Removal(known, stored, fetched, size, also, stored is not None and known.hub is None)
 
 
@@ -544,14 +536,6 @@ def remove(planned: Removal, listener: Listener | None = None) -> int:
     return planned.size
 
 
-# --- The store -----------------------------------------------------------------------------------------
-
-
-def _size_of_folder(folder: Path) -> int:
-    # Somebody's link into the store goes; what it leads to stays.
-    return 0 if folder.is_symlink() else sum(size_of(path) for path in folder.rglob("*") if path.is_file())
-
-
 def _remove_stored(name: str, folder: Path) -> None:
     retired = hidden(folder).with_suffix(REMOVED)
     with reported(folder):
@@ -566,26 +550,17 @@ def _remove_stored(name: str, folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-# --- The Hub's cache -----------------------------------------------------------------------------------
-
-
 def _same_files(receipt: Receipt) -> list[Receipt]:
     """All receipts of the same commit, this one among them: a branch, its commit, a checkpoint in it."""
     return [one for one in home.load_all() if one.folder == receipt.folder]
 
 
-def _blobs(snapshot: Path) -> Iterator[Path]:
-    return (path.resolve() for path in snapshot.rglob("*") if path.is_file())
-
-
 def _own_blobs(snapshot: Path) -> set[Path]:
     """Files of one commit that no other commit in the cache has."""
-    others = [path for path in _entries(snapshot.parent) if path != snapshot]
-    return set(_blobs(snapshot)) - {blob for other in others for blob in _blobs(other)}
-
-
-def _entries(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
+    blobs: dict[Path, set[Path]] = {}
+    for commit in snapshot.parent.glob("*"):
+        blobs[commit] = {path.resolve() for path in commit.rglob("*") if path.is_file()}
+    return blobs.pop(snapshot, set()).difference(*blobs.values())
 
 
 def _remove_fetched(receipt: Receipt) -> None:

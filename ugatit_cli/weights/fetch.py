@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Final
 
 from ugatit_cli.config import Precision
 from ugatit_cli.device import DTYPES
@@ -395,21 +395,9 @@ def convert(
     imported, dialect, file = _read(checkpoint, settings or ImportSettings(), storage)
     with file.open("rb") as opened:
         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-    provenance: dict[str, Any] = {
-        "imported_from": file.name,
-        "code": f"official {dialect} code",
-        "sha256": sha256,
-        **(source or {}),
-    }
-    save_model(
-        folder,
-        imported.config,
-        imported.generators,
-        imported.discriminators,
-        storage=storage,
-        provenance=provenance,
-        overwrite=overwrite,
-    )
+    provenance = {"imported_from": file.name, "code": f"official {dialect} code", "sha256": sha256, **(source or {})}
+    tensors = imported.generators, imported.discriminators
+    save_model(folder, imported.config, *tensors, storage=storage, provenance=provenance, overwrite=overwrite)
     return open_model(folder), imported.notes
 
 
