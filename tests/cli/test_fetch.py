@@ -116,20 +116,13 @@ def test_what_cannot_be_fetched(ugatit: Command, arguments: tuple[str, ...], cod
     assert outcome.lines == []
 
 
+# One of each kind: tests/weights/test_hub.py has all of them.
 FAULTS = {
     "flip": Fault("flip", after=500),
     "cut": Fault("cut", after=700),
-    "drip": Fault("drip", after=300, delay=0.05, chunk=10),
     "stall": Fault("stall", after=300),
-    "short": Fault("short", after=900),
     "html": Fault("html"),
     "401": Fault("status", status=401),
-    "403": Fault("status", status=403),
-    "404": Fault("status", status=404),
-    "429": Fault("status", status=429),
-    "429 wait": Fault("status", status=429, retry_after=3600),
-    "500": Fault("status", status=500),
-    "503": Fault("status", status=503),
     "503 while downloading": Fault("status", status=503, method="GET"),
     "redirects": Fault("redirect-loop"),
 }

@@ -10,13 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file
 
-import ugatit_cli
 from tests import tiny
 from tests.fetched import Aloud, flip
 from tests.hub_client import Notes
@@ -399,29 +397,6 @@ def test_offline_with_the_checkpoint_in_the_cache(
     know(dataclasses.replace(ENTRY, revision=published))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert find_model("cats", Notes()).provenance["commit"] == published
-
-
-@pytest.mark.parametrize(
-    ("name", "folder"),
-    [
-        ("tf_light_nosmooth_ch4_32", "UGATIT_light_tf_light_nosmooth_ch4_32_lsgan_4resblock_6dis_1_1_10_10_1000_sn"),
-        ("tf_full_ch8_32", "UGATIT_tf_full_ch8_32_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing"),
-    ],
-)
-@torch.inference_mode()
-def test_official_checkpoints_end_to_end(golden: Path, hub: HubServer, name: str, folder: str, know: Know) -> None:
-    """The authors' files from a repository to pictures as the official code makes them."""
-    source = golden / "tf" / folder
-    paths = {f"{folder}/{path.name}": path.read_bytes() for path in source.iterdir()}
-    hub.add(ENTRY.repository, paths)
-    wanted = {key: None for key in paths if ".index" in key or ".data-" in key}
-    know(dataclasses.replace(ENTRY, files=wanted, image_size=32))
-    model = ugatit_cli.load("cats", device="cpu", precision="fp32")
-    with np.load(golden / "tf" / f"{name}_io.npz") as file:
-        x = torch.from_numpy(file["input_nhwc"]).permute(0, 3, 1, 2)
-        expected = torch.from_numpy(file["generator_B.image_nhwc"])
-    image = model.generator("a2b")(x).image.permute(0, 2, 3, 1)
-    assert (image - expected).abs().max() <= 5e-5
 
 
 # --- Converting ----------------------------------------------------------------------------------------

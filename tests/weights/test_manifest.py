@@ -6,8 +6,6 @@ import hashlib
 import re
 import shlex
 import string
-import subprocess
-import sys
 import tomllib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -157,13 +155,6 @@ def test_the_manifest_is_written_as_entries_are() -> None:
     text = manifest_path().read_text(encoding="utf-8")
     for entry in read_manifest().values():
         assert entry_toml(entry) in text + "\n"
-
-
-def test_reading_needs_no_torch() -> None:
-    code = "import sys; from ugatit_cli.weights.manifest import read_manifest; read_manifest(); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "ugatit_cli.weights.manifest" in done.stdout.split()
-    assert "torch" not in done.stdout.split()
 
 
 # --- Entries -------------------------------------------------------------------------------------------

@@ -23,7 +23,6 @@ from tests.tensor_bundle_writer import Array, message, number, table, write_bund
 from ugatit_cli.config import DOMAINS, SCALES, ModelConfig, Variant
 from ugatit_cli.errors import ModelError
 from ugatit_cli.weights.fetch import convert
-from ugatit_cli.weights.folder import ModelFolder
 from ugatit_cli.weights.official import ImportSettings
 from ugatit_cli.weights.tensorflow import TensorBundle, Variable, checkpoint_prefix, import_checkpoint
 
@@ -209,41 +208,6 @@ def test_discriminators_compute_what_the_graph_computes(tmp_path: Path) -> None:
             assert_same((logit, cam_logit, heatmap), tf_discriminator(variables, scope, strided, x))
 
 
-def test_the_map_is_flattened_channels_last(tmp_path: Path) -> None:
-    """One input of the full variant's first layer: row 2, column 4, channel 7."""
-    variables = random_variables("full")
-    side, features = SIDE // 4, 16
-    kernel = np.zeros_like(variables["generator_B/MLP/linear_0/dense/kernel"])
-    kernel[(2 * side + 4) * features + 7, 5] = 1
-    variables["generator_B/MLP/linear_0/dense/kernel"] = kernel
-    write(tmp_path / SMOOTH.format(""), variables)
-    imported = import_checkpoint(tmp_path / SMOOTH.format(""), ImportSettings())
-    expected = torch.zeros(features, features, side, side)
-    expected[5, 7, 2, 4] = 1
-    assert torch.equal(imported.generators["a2b.style.hidden1.weight"], expected.flatten(1))
-
-
-def test_optimizer_slots_are_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    variables = random_variables("light")
-    folder = write(tmp_path / ROUGH.format("light_"), variables)
-    read: list[str] = []
-    original = TensorBundle.tensor
-
-    def tensor(self: TensorBundle, name: str) -> Array:
-        read.append(name)
-        return original(self, name)
-
-    monkeypatch.setattr(TensorBundle, "tensor", tensor)
-    imported = import_checkpoint(folder, ImportSettings())
-    assert len(read) == len(set(read))
-    wanted = {name for name in variables if "Adam" not in name and "power" not in name}
-    dropped = {name for name in wanted if re.search(r"generator_./(conv|conv_\d|resblock.*)/conv2d/bias", name)}
-    dropped = {name for name in dropped if "adaptive" not in name and "discriminator" not in name}
-    assert len(dropped) == 2 * 11
-    assert set(read) == wanted - dropped
-    assert imported.discriminators is not None
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_dtypes(tmp_path: Path, dtype: torch.dtype) -> None:
     folder = write(tmp_path / SMOOTH.format(""), random_variables("full"))
@@ -404,28 +368,11 @@ def test_maps_that_are_not_square(tmp_path: Path, inputs: int) -> None:
         convert(tmp_path / "m", tmp_path / "out")
 
 
-def test_data_cut_off(folder: Path) -> None:
-    data = folder / "UGATIT.model-7.data-00000-of-00001"
-    data.write_bytes(data.read_bytes()[:-200])
-    with pytest.raises(ModelError, match="truncated") as caught:
-        convert(folder, folder / "out")
-    assert str(data) in caught.value.message
-    assert not (folder / "out").exists()
-
-
 def test_networks_of_different_width(tmp_path: Path) -> None:
     narrow, wide = random_variables("light", channels=1), random_variables("light", channels=2)
     variables = drop(narrow, "generator_A|Adam") | drop(wide, "generator_B|discriminator|Adam")
     with pytest.raises(ModelError, match=r"UGATIT\.model-1000000"):
         convert(write(tmp_path / "m", variables), tmp_path / "out")
-
-
-def test_several_shards(tmp_path: Path) -> None:
-    variables = drop(random_variables("light", channels=1), "Adam")
-    write_bundle(tmp_path / "m" / "model-1", variables, shards=2)
-    model, _ = convert(tmp_path / "m", tmp_path / "out")
-    assert isinstance(model, ModelFolder)
-    assert len(model.provenance["sha256"]) == 64
 
 
 # --- The format of the files ----------------------------------------------------------------------------
