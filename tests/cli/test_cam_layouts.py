@@ -122,16 +122,6 @@ def test_panels_have_pictures_as_large_as_asked_for(cam: Command) -> None:
     assert widths["same"] < widths["auto"] < widths["300"]
 
 
-def test_orientation(cam: Command) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    picture(24, 16).save("a.jpg", exif=exif.tobytes())
-    assert cam("a.jpg", "--layout", "overlay", "-o", "out", "--format", "png").code == 0
-    assert {shown(f"out/a.{name}.png").size for name in MAPS} == {(16, 24)}
-    with Image.open("out/a.local.png") as result:
-        assert not result.getexif()
-
-
 def test_transparency(cam: Command, ugatit: Command, judged: str) -> None:
     image = picture()
     alpha = Image.fromarray(np.linspace(0, 255, 480).astype(np.uint8).reshape(20, 24))

@@ -20,9 +20,8 @@ from PIL import Image
 
 from tests import tiny
 from tests.cli.conftest import Command, below, command, encoded, picture, program, put
-from ugatit_cli import files
 from ugatit_cli.cli.options import parse_colour, parse_count, parse_domains, parse_tile
-from ugatit_cli.errors import StorageError, UsageError
+from ugatit_cli.errors import UsageError
 from ugatit_cli.pictures import reading
 
 
@@ -515,18 +514,6 @@ def test_a_full_disk(light: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_full_disk_without_one(translate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path, _: bytes) -> None:
-        raise StorageError(f"no space left on the device for {path}", "Free some space, or write elsewhere.")
-
-    monkeypatch.setattr(files, "write_file", refuse)
-    put(*(f"in/{index:02}.png" for index in range(40)))
-    outcome = translate("in", "-o", "out")
-    assert outcome.code == 1
-    assert outcome.errors == ["no space left on the device for out/00.png", "stopped: 40 of 40 files are not done"]
-    assert "--skip-existing" in outcome.stderr
-
-
 def test_a_file_too_large_for_the_disk(light: str) -> None:
     put("in/a.png", "in/b.png")
     picture(200, 200).save("in/large.png")
@@ -632,17 +619,6 @@ def test_an_unexpected_exception(translate: Command, monkeypatch: pytest.MonkeyP
     assert outcome.code == 1
     assert "internal error: ZeroDivisionError: a bug [bold]in here[/bold]\n" in outcome.stderr
     assert "UGATIT_DEBUG=1" in outcome.stderr
-    assert ("Traceback" in outcome.stderr) is debug
-
-
-@pytest.mark.parametrize("debug", [False, True])
-def test_a_traceback_for_those_who_ask(translate: Command, monkeypatch: pytest.MonkeyPatch, debug: bool) -> None:
-    put("a.png")
-    if debug:
-        monkeypatch.setenv("UGATIT_DEBUG", "1")
-    outcome = translate("a.png", "-o", "b.png", "--to", "nowhere")
-    assert outcome.code == 2
-    assert outcome.errors == ["this model has no domain 'nowhere'"]
     assert ("Traceback" in outcome.stderr) is debug
 
 

@@ -6,7 +6,6 @@ import functools
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from torch import Tensor
 from tests import tiny
 from ugatit_cli import files as files_module
 from ugatit_cli import load
-from ugatit_cli.attention.maps import Spans
 from ugatit_cli.attention.style import Style, Subject
 from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, MapName
 from ugatit_cli.errors import ModelError, PictureError, StorageError
@@ -159,35 +157,6 @@ def test_a_checkpoint_without_generators(run: RunFolder, model: Model) -> None:
 # --- Animations ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ending", [".png", ".webp", ".gif"])
-def test_a_frame_for_each_checkpoint(run: RunFolder, model: Model, tmp_path: Path, ending: str) -> None:
-    (job,) = put_jobs(tmp_path, ending=ending)
-    (result,) = draw(run, model, [job])
-    assert (result.job, result.error, result.size, result.frames, result.data) == (job, None, SIZE, 3, None)
-    assert result.seconds > 0
-    picture = reading.read_picture(tmp_path / f"out/0{ending}")
-    assert (len(picture.frames), picture.size) == (3, SIZE)
-    assert (picture.durations, picture.loop) == ((800, 800, 2000), 0)
-
-
-def test_frames_are_what_each_checkpoint_makes(run: RunFolder, model: Model, tmp_path: Path) -> None:
-    (job,) = put_jobs(tmp_path)
-    draw(run, model, [job], overlay(("local",), alpha=0))  # alpha 0: the translation itself
-    for step, frame in zip((1, 5, 1000), frames(tmp_path / "out/0.png"), strict=True):
-        assert (frame == np.asarray(checkpoint_model(run, step, model).translate(noise()))).all()
-    draw(run, model, [job], overlay(("generator",), alpha=1))
-    for step, frame in zip((1, 5, 1000), frames(tmp_path / "out/0.png"), strict=True):
-        shown = checkpoint_model(run, step, model).attention_maps([noise()])
-        assert (frame == np.asarray(shown.overlay(0, "generator", alpha=1))).all()
-
-
-def test_the_other_direction(run: RunFolder, model: Model, tmp_path: Path) -> None:
-    (job,) = put_jobs(tmp_path)
-    draw(run, model, [job], overlay(("global",), alpha=0), TranslateOptions("b2a"))
-    wanted = checkpoint_model(run, 5, model).translate(noise(), "b2a")
-    assert (frames(tmp_path / "out/0.png")[1] == np.asarray(wanted)).all()
-
-
 def test_captions_are_the_steps(
     run: RunFolder, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,33 +170,6 @@ def test_captions_are_the_steps(
     monkeypatch.setattr(Panel, "draw", watched)
     draw(run, model, put_jobs(tmp_path), Panel(SUBJECT, ("generator",)))
     assert captions == [("step 1", "step 5", "step 1,000")]
-
-
-def test_several_files_of_each_picture(run: RunFolder, model: Model, tmp_path: Path) -> None:
-    (job,) = put_jobs(tmp_path)
-    drawing = overlay(("generator", "local"))
-    several = tuple(drawing.outputs(tmp_path / "out/0.generator.png"))
-    (result,) = draw(run, model, [replace(job, output=several[0], several=several)], drawing)
-    assert result.error is None
-    assert [len(frames(path)) for path in several] == [3, 3]
-    assert not np.array_equal(frames(several[0]), frames(several[1]))
-
-
-def test_to_standard_output(run: RunFolder, model: Model, tmp_path: Path) -> None:
-    (job,) = put_jobs(tmp_path)
-    (result,) = draw(run, model, [replace(job, output=None)])
-    assert result.data is not None
-    assert reading.read_picture(result.data).format == "WEBP"
-    assert not (tmp_path / "out").exists()
-
-
-def test_one_checkpoint_gives_a_still(run: RunFolder, model: Model, tmp_path: Path) -> None:
-    for step in (1, 5):
-        shutil.rmtree(run.checkpoint_path(step))
-    for ending in (".png", ".gif"):
-        (result,) = draw(run, model, put_jobs(tmp_path, ending=ending))
-        assert (result.error, result.frames) == (None, 1)
-        assert reading.read_picture(tmp_path / f"out/0{ending}").durations == ()
 
 
 def test_transparency_and_animation_of_the_source(run: RunFolder, model: Model, tmp_path: Path) -> None:
@@ -244,36 +186,7 @@ def test_transparency_and_animation_of_the_source(run: RunFolder, model: Model, 
     assert (tmp_path / "out/0.png").read_bytes() == (tmp_path / "out/1.png").read_bytes()
 
 
-def test_one_scale_for_all_frames_and_pictures(run: RunFolder, model: Model, tmp_path: Path) -> None:
-    jobs = put_jobs(tmp_path, 2)
-    spans = Spans()
-    draw(run, model, jobs, Overlay(SUBJECT, ("generator",), Style(alpha=1, colormap="gray"), spans))
-    peaks = [frame.max() for index in range(2) for frame in frames(tmp_path / f"out/{index}.png")]
-    assert len(peaks) == 6
-    assert len(set(peaks)) > 1
-    whole = Spans()
-    for step in (1, 5, 1000):
-        for index in range(2):
-            whole.add(
-                checkpoint_model(run, step, model).attention_maps([noise(seed=index)], maps=["generator"]).maps[0]
-            )
-    found, wanted = spans["generator"], whole["generator"]
-    assert found == pytest.approx(wanted)
-
-
 # --- What goes wrong -----------------------------------------------------------------------------------
-
-
-def test_bad_pictures_among_good_ones(run: RunFolder, model: Model, tmp_path: Path) -> None:
-    jobs = put_jobs(tmp_path, 2)
-    (tmp_path / "bad.png").write_bytes(b"text")
-    bad, gone = Job(tmp_path / "bad.png", tmp_path / "b.png"), Job(tmp_path / "gone.png", tmp_path / "c.png")
-    results = draw(run, model, [jobs[0], bad, gone, jobs[1]])
-    failed = {result.job: result.error.message for result in results if result.error}
-    assert set(failed) == {bad, gone}
-    assert all(message.startswith(f"{job.source}: ") for job, message in failed.items())
-    assert [result.job for result in results if not result.error] == jobs
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
 
 
 def test_only_bad_pictures_load_no_checkpoint(
@@ -305,13 +218,6 @@ def test_a_picture_that_a_checkpoint_cannot_take(
     assert calls == ["step 1"] * 3 + ["step 5"] * 3 + ["step 1,000"] * 2
 
 
-def test_a_format_that_is_not_animated(run: RunFolder, model: Model, tmp_path: Path) -> None:
-    (job,) = put_jobs(tmp_path, ending=".jpg")
-    (result,) = draw(run, model, [job])
-    assert result.error
-    assert result.error.message == f"{job.source}: the animation has 3 frames; jpg holds one"
-
-
 def test_a_full_disk(run: RunFolder, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, _: bytes) -> None:
         raise StorageError(f"no space left on the device for {path}")
@@ -319,51 +225,6 @@ def test_a_full_disk(run: RunFolder, model: Model, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(files_module, "write_file", refuse)
     (result,) = draw(run, model, put_jobs(tmp_path, 3))
     assert isinstance(result.error, StorageError)
-
-
-def test_a_checkpoint_that_goes_away_is_left_out(
-    run: RunFolder, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = history.checkpoint_model
-
-    def removing(run: RunFolder, step: int, like: Model) -> Model:
-        shutil.rmtree(run.checkpoint_path(5), ignore_errors=True)
-        return original(run, step, like)
-
-    monkeypatch.setattr(history, "checkpoint_model", removing)
-    (result,) = draw(run, model, put_jobs(tmp_path), overlay(("local",), alpha=0))
-    assert (result.error, result.frames) == (None, 2)
-    last = frames(tmp_path / "out/0.png")[1]
-    assert (last == np.asarray(original(run, 1000, model).translate(noise()))).all()
-
-
-def test_a_damaged_checkpoint(run: RunFolder, model: Model, tmp_path: Path) -> None:
-    weights = run.checkpoint_path(5) / "generators.safetensors"
-    weights.write_bytes(weights.read_bytes()[:500])
-    with pytest.raises(ModelError, match=str(weights)):
-        draw(run, model, put_jobs(tmp_path))
-    assert not (tmp_path / "out").exists()
-
-
-def test_no_checkpoint(model: Model, tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "new")
-    run.create({})
-    with pytest.raises(ModelError, match="has no checkpoint yet"):
-        draw(run, model, put_jobs(tmp_path))
-
-
-def test_stopped(run: RunFolder, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stop, original, loaded = threading.Event(), history.checkpoint_model, []
-
-    def stopping(run: RunFolder, step: int, like: Model) -> Model:
-        loaded.append(step)
-        stop.set()
-        return original(run, step, like)
-
-    monkeypatch.setattr(history, "checkpoint_model", stopping)
-    assert draw(run, model, put_jobs(tmp_path), stop=stop) == []
-    assert loaded == [1]
-    assert not (tmp_path / "out").exists()
 
 
 def test_stopped_while_results_are_written(run: RunFolder, model: Model, tmp_path: Path) -> None:
