@@ -15,14 +15,16 @@ import pytest
 import torch
 
 from tests import tiny
-from tests.trainings import TINY, Log, make_folders, metrics, prepared, train, weights
+from tests.trainings import CPU, TINY, Log, make_folders, metrics, prepared, train, weights
 from ugatit_cli.data.pictures import Folders
+from ugatit_cli.device import Group
 from ugatit_cli.errors import DeviceError, Interrupted, UsageError
 from ugatit_cli.methods.ugatit import TrainingStep
 from ugatit_cli.training import session
 from ugatit_cli.training.run_folder import RunFolder
-from ugatit_cli.training.trainer import Trainer
-from ugatit_cli.weights.folder import open_model
+from ugatit_cli.training.session import prepare
+from ugatit_cli.training.trainer import Machine, Trainer
+from ugatit_cli.weights.folder import ModelFolder, open_model
 
 FROM_MODEL = {
     name: value for name, value in TINY.items() if name in ("precision", "checkpoint_every", "sample_every")
@@ -245,3 +247,20 @@ def test_the_model_to_start_from_is_found_from_anywhere(
         assert prepared(tmp_path / "run", None, {"start": same}).settings.start == settings.start
     other = prepared(tmp_path / "other", folders, FROM_MODEL | {"start": "flat2clay"})
     assert other.settings.start == "flat2clay"
+
+
+def test_the_model_to_start_from_is_opened_once(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, opened = tiny.save(tmp_path / "model"), []
+
+    def find(name: str) -> ModelFolder:
+        opened.append(name)
+        return open_model(Path(name))
+
+    run, given = RunFolder(tmp_path / "run"), FROM_MODEL | {"start": str(start), "iterations": 1}
+    ready = prepare(run, given, folders, Machine(CPU, 1, Group()), find=find)
+    monkeypatch.delattr(session, "find_model")
+    ready.dry_run(Log(), threading.Event())
+    assert ready.train(Log(), threading.Event())[1].finished
+    assert opened == [str(start)]
