@@ -46,8 +46,8 @@ def golden() -> Path:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    """An empty Hub on loopback; the store and the Hub's cache are empty folders."""
-    from tests.hub_client import loopback_hub
+    """An empty Hub in this process, `serve()`d to others; the store and the Hub's cache are empty folders."""
+    from tests.hub_client import hub_in_process
 
-    with loopback_hub(monkeypatch, tmp_path) as server:
+    with hub_in_process(monkeypatch, tmp_path) as server:
         yield server

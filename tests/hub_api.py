@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -37,6 +37,16 @@ class Call:
     path: str
     headers: dict[str, str]
     body: bytes = b""
+
+    @property
+    def url(self) -> str:
+        """The Hub's address, as this request has it."""
+        return f"http://{self.headers['host']}"
+
+    @property
+    def cdn(self) -> str:
+        """Where files in LFS come from and go to: another origin."""
+        return self.url.replace("127.0.0.1", "localhost")
 
     @property
     def parameters(self) -> dict[str, list[str]]:
@@ -134,14 +144,11 @@ class HubApi:
     """The state of the Hub, for tests to fill and look at.
 
     Attributes:
-        url: for `HF_ENDPOINT` and `endpoint=`.
-        cdn: where files in LFS come from and go to: another origin.
         private, gated: repositories that are refused to whoever doesn't send `token`.
         token: the only one that is valid; it may read and write everything.
     """
 
-    def __init__(self, url: str, cdn: str) -> None:
-        self.url, self.cdn = url, cdn
+    def __init__(self) -> None:
         self.token = "hf_" + secrets.token_hex(17)
         self.private: set[str] = set()
         self.gated: set[str] = set()
@@ -224,7 +231,7 @@ class HubApi:
             return Answer(file.data, headers=headers, etag=f'"{file.blob}"', file=name)
         headers |= {"ETag": f'"{file.sha256}"', "X-Linked-Etag": f'"{file.sha256}"'}
         headers["X-Linked-Size"] = str(len(file.data))
-        headers["Location"] = f"{self.cdn}/cdn/{file.sha256}/{quote(name)}?signature={self._signature}"
+        headers["Location"] = f"{call.cdn}/cdn/{file.sha256}/{quote(name)}?signature={self._signature}"
         return Answer(status=302, headers=headers)
 
     def _object(self, call: Call, oid: str) -> bytes | None:
@@ -256,29 +263,11 @@ class HubApi:
         answer = {"id": repo, "modelId": repo, "sha": commit, "private": repo in self.private, "gated": gated}
         return as_json(answer | {"tags": [], "siblings": siblings})
 
-    def tree(self, call: Call, repo: str, rev: str, path: str = "") -> Answer:
-        commit, files = self._commit(call, repo, rev)
-        folders = {str(folder) for name in files for folder in PurePosixPath(name).parents} - {"."}
-        entries: list[dict[str, Any]] = [
-            {"type": "directory", "path": folder, "size": 0, "oid": hashlib.sha1(folder.encode()).hexdigest()}
-            for folder in sorted(folders)
-        ]
-        entries += [
-            {"type": "file", "path": name, "oid": file.blob} | file.entry("oid")
-            for name, file in sorted(files.items())
-        ]
-        start = len(path) + 1 if path else 0
-        if path and path not in folders:
-            raise _Refused(404, f"{path} does not exist", "EntryNotFound", commit)
-        below = [entry for entry in entries if not path or entry["path"].startswith(f"{path}/")]
-        deep = call.asks("recursive")
-        return as_json([entry for entry in below if deep or "/" not in entry["path"][start:]])
-
     def create(self, call: Call) -> Answer:
         self._known(call, writes=True)
         wish = json.loads(call.body)
         repo = f"{wish.get('organization') or USER}/{wish['name']}"
-        address = {"url": f"{self.url}/{repo}", "name": repo}
+        address = {"url": f"{call.url}/{repo}", "name": repo}
         with self._lock:
             if repo in self._repositories:
                 return as_json({"error": "You already created this model repo"} | address, 409)
@@ -304,8 +293,8 @@ class HubApi:
         self._repository(call, repo, writes=True)
         objects = []
         for wish in json.loads(call.body)["objects"]:
-            upload = {"href": f"{self.cdn}/upload/{wish['oid']}?signature={self._signature}"}
-            verify = {"href": f"{self.url}/{repo}.git/info/lfs/objects/verify"}
+            upload = {"href": f"{call.cdn}/upload/{wish['oid']}?signature={self._signature}"}
+            verify = {"href": f"{call.url}/{repo}.git/info/lfs/objects/verify"}
             todo = {} if wish["oid"] in self._storage else {"actions": {"upload": upload, "verify": verify}}
             objects.append({"oid": wish["oid"], "size": wish["size"]} | todo)
         return as_json({"transfer": "basic", "objects": objects})
@@ -335,7 +324,7 @@ class HubApi:
                 commit = repository.commit(files)
             except ValueError as error:
                 raise _Refused(400, str(error)) from error
-        url = f"{self.url}/{repo}/commit/{commit}"
+        url = f"{call.url}/{repo}/commit/{commit}"
         return as_json({"success": True, "commitOid": commit, "commitUrl": url, "hookOutput": ""})
 
     def _apply(self, key: str, value: dict[str, Any], head: str, files: dict[str, _File]) -> None:
@@ -359,11 +348,6 @@ class HubApi:
         warnings = [{"message": "empty or missing yaml metadata in repo card"}] if plain else []
         return as_json({"errors": [], "warnings": warnings})
 
-    def whoami(self, call: Call) -> Answer:
-        self._known(call, writes=True)
-        token = {"type": "access_token", "accessToken": {"displayName": "tests", "role": "write"}}
-        return as_json({"type": "user", "name": USER, "fullname": USER, "orgs": [], "auth": token})
-
     def harnesses(self, _: Call) -> Answer:
         return as_json({})
 
@@ -375,13 +359,11 @@ ROUTES: Final[tuple[tuple[str, str, Callable[..., Answer]], ...]] = (
     ("GET", r"/cdn/(?P<oid>[0-9a-f]{64})/(?P<name>.+)", HubApi.from_cdn),
     ("PUT", r"/upload/(?P<oid>[0-9a-f]{64})", HubApi.to_cdn),
     ("GET", rf"/api/models/{REPO}(?:/revision/{REV})?", HubApi.info),
-    ("GET", rf"/api/models/{REPO}/tree/{REV}(?:/(?P<path>.+))?", HubApi.tree),
     ("POST", rf"/api/models/{REPO}/preupload/{REV}", HubApi.preupload),
     ("POST", rf"/api/models/{REPO}/commit/{REV}", HubApi.push),
     ("POST", rf"/{REPO}\.git/info/lfs/objects/batch", HubApi.batch),
     ("POST", rf"/{REPO}\.git/info/lfs/objects/verify", HubApi.verify),
     ("POST", r"/api/repos/create", HubApi.create),
     ("POST", r"/api/validate-yaml", HubApi.validate_yaml),
-    ("GET", r"/api/whoami-v2", HubApi.whoami),
     ("GET", r"/api/agent-harnesses", HubApi.harnesses),
 )

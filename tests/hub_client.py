@@ -1,4 +1,4 @@
-"""A Hub on loopback as the one that `huggingface_hub` and `ugatit` talk to: in this process and in others."""
+"""The Hub of `hub_server` as the one that `huggingface_hub` and `ugatit` talk to: in this process and in others."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
-from huggingface_hub.utils import _detect_agent
+from huggingface_hub.utils import _detect_agent, _http
 
 from tests.hub_api import Answer, Call
-from tests.hub_server import HubServer, hub_server
+from tests.hub_server import HubServer, http
 from ugatit_cli.weights import hub as hub_module
+from ugatit_cli.weights import hub_cache
 from ugatit_cli.weights.hub import Patience
 
 
@@ -56,8 +59,6 @@ def point_at(monkeypatch: pytest.MonkeyPatch, url: str, folder: Path) -> None:
         "HF_TOKEN_PATH": str(folder / "token"),
         "HF_HUB_OFFLINE": False,
         "HF_HUB_DISABLE_XET": True,
-        "HF_HUB_DOWNLOAD_TIMEOUT": 2,
-        "HF_HUB_ETAG_TIMEOUT": 2,
     }.items():
         monkeypatch.setattr(constants, name, value)
     monkeypatch.setattr(_detect_agent, "_registry", {})
@@ -67,14 +68,23 @@ def point_at(monkeypatch: pytest.MonkeyPatch, url: str, folder: Path) -> None:
 
 
 @contextmanager
-def loopback_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[HubServer]:
-    """A server, with this process pointed at it."""
-    with hub_server() as server:
-        point_at(monkeypatch, server.url, folder)
-        try:
-            yield server
-        finally:
-            huggingface_hub.close_session()
+def hub_in_process(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[HubServer]:
+    """A Hub, with this process pointed at it; its time passes as the Hub says, not as the clock does."""
+    server = HubServer()
+    point_at(monkeypatch, server.url, folder)
+    monkeypatch.setattr(hub_cache, "time", SimpleNamespace(monotonic=lambda: server.now))
+
+    def client() -> Any:
+        hooks = {"request": [_http.hf_request_event_hook]}
+        transport = http.MockTransport(server.handle)
+        return http.Client(transport=transport, event_hooks=hooks, follow_redirects=True, trust_env=False)
+
+    huggingface_hub.set_client_factory(client)
+    try:
+        yield server
+    finally:
+        huggingface_hub.set_client_factory(_http.default_client_factory)
+        server.stop()
 
 
 @contextmanager

@@ -1,22 +1,22 @@
-"""A Hub on loopback for tests: `hub_api` over real HTTP, with faults on demand."""
+"""The Hub of `hub_api` with faults on demand: in this process without sockets, and on loopback for other programs."""
 
 from __future__ import annotations
 
 import re
-import select
-import socket
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Literal
 from urllib.parse import unquote, urlsplit
 
+from huggingface_hub.errors import HfHubHTTPError
+
 from tests.hub_api import BAD_TOKEN, NO_ACCESS, NO_USER, Answer, Call, HubApi, refusal
 
-Kind = Literal["status", "flip", "cut", "drip", "stall", "short", "html", "redirect-loop"]
+# The HTTP library of this version of `huggingface_hub`.
+http: Any = sys.modules[HfHubHTTPError.__bases__[0].__module__.partition(".")[0]]
 
 BLOCK: Final = 1 << 16
 ANSWERS: Final = ("status", "html", "redirect-loop")
@@ -40,14 +40,14 @@ class Fault:
             successful GET: "flip" (one byte at offset `after` of the file), "short" (the file ends at `after`, and
             all headers of this response agree), "cut" (the connection is closed after `after` bytes of this
             response), "stall" (silence after `after` bytes of it), "drip" (from offset `after` of the file on,
-            `chunk` bytes every `delay` seconds).
+            `chunk` bytes every `delay` seconds; in this process, its clock is only told so).
         times: how often it strikes; None: every time.
         retry_after: seconds that a "status" tells to wait.
         method: the one method it strikes; None: HEAD and GET.
         hits: how often it has struck.
     """
 
-    kind: Kind
+    kind: Literal["status", "flip", "cut", "drip", "stall", "short", "html", "redirect-loop"]
     file: str = "model.safetensors"
     times: int | None = None
     after: int = 0
@@ -71,7 +71,7 @@ class Fault:
 class Request:
     """What came and what was answered: `path` with its query, header names in lower case.
 
-    `file` is the name in the repository when bytes of a file were served; `sent` counts body bytes written so far.
+    `file` is the name in the repository when bytes of a file were served; `sent` counts body bytes so far.
     """
 
     method: str
@@ -82,26 +82,32 @@ class Request:
     sent: int = 0
 
 
+class Broken(Exception):
+    """The body ends here: the connection is cut, or nothing comes any more."""
+
+
 class HubServer(HubApi):
     """The state of the Hub, its requests and its faults.
 
     Attributes:
         requests: all of them, oldest first, from the moment their headers are read.
-        failures: mistakes of the server itself.
+        now: seconds that answers have taken, for whoever is in this process.
+        stopping: set at the end.
     """
 
+    url = "http://127.0.0.1"
+
     def __init__(self) -> None:
+        super().__init__()
         self.requests: list[Request] = []
-        self.failures: list[BaseException] = []
+        self.now = 0.0
         self.stopping = threading.Event()
         self._faults: list[Fault] = []
         self._striking = threading.Lock()
-        self._server = _Server(self)
-        port = self._server.server_port
-        super().__init__(f"http://127.0.0.1:{port}", f"http://localhost:{port}")
+        self._server: _Server | None = None
 
     def bytes_sent(self, name: str = "") -> int:
-        """Bytes of files whose name contains `name` that were written so far."""
+        """Bytes of files whose name contains `name` that were sent so far."""
         return sum(request.sent for request in list(self.requests) if request.file and name in request.file)
 
     def fault(self, fault: Fault) -> Fault:
@@ -115,25 +121,72 @@ class HubServer(HubApi):
         with self._striking:
             self._faults.clear()
 
-    def strike(self, method: str, path: str, answers: bool) -> Fault | None:
+    def _strike(self, call: Call, *, answers: bool) -> Fault | None:
         """The fault for this request, of those that replace the answer or of those that spoil its body."""
+        path = unquote(urlsplit(call.path).path)
         with self._striking:
             for fault in self._faults:
-                if (fault.kind in ANSWERS) == answers and fault.strikes(method, path):
+                if (fault.kind in ANSWERS) == answers and fault.strikes(call.method, path):
                     fault.hits += 1
                     return fault
         return None
 
-    def serve(self) -> None:
-        """Answers until `stop`."""
-        self._server.serve_forever(poll_interval=0.02)
+    def respond(self, call: Call, wait: Callable[[float], object]) -> tuple[Answer, Iterator[bytes]]:
+        """Status and headers, and the body as it comes; it may end with `Broken`."""
+        seen = Request(call.method, call.path, call.headers)
+        self.requests.append(seen)
+        start, spoilt = 0, None
+        if fault := self._strike(call, answers=True):
+            answer = _faulty(fault, call)
+        else:
+            answer = self.answer(call)
+            if call.method == "GET" and answer.status == 200:
+                spoilt = self._strike(call, answers=False)
+                answer, start = _part(answer, call, spoilt)
+        seen.file, seen.status = answer.file, answer.status
+        headers = {"Content-Length": str(len(answer.data))}
+        headers |= {"ETag": answer.etag, "Accept-Ranges": "bytes"} if answer.etag else {}
+        body = memoryview(b"" if call.method == "HEAD" else answer.data)
+        return replace(answer, headers=headers | answer.headers), _pieces(seen, body, spoilt, start, wait)
+
+    def handle(self, request: Any) -> Any:
+        """The HTTP library's request, answered in this process."""
+        if request.url.port is not None or request.url.host not in ("127.0.0.1", "localhost"):
+            raise http.ConnectError("[Errno 111] Connection refused")
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        if bad := [value for value in headers.values() if "\0" in value]:
+            raise http.LocalProtocolError(f"Illegal header value {bad[0].encode()!r}")
+        call = Call(request.method, request.url.raw_path.decode(), headers, request.content)
+        answer, pieces = self.respond(call, self._passes)
+        pairs = [(name.encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
+        return http.Response(answer.status, headers=pairs, content=self._in_process(pieces))
+
+    def _passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    def _in_process(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        try:
+            yield from pieces
+        except Broken as broken:
+            if str(broken) == "stall":
+                raise http.ReadTimeout("timed out") from None
+            raise http.RemoteProtocolError("peer closed connection without sending complete body") from None
+
+    def serve(self) -> str:
+        """The address of the same Hub for other programs."""
+        if self._server is None:
+            self._server = _Server(("127.0.0.1", 0), _Handler)
+            self._server.hub = self
+            threading.Thread(target=self._server.serve_forever, args=(0.02,), name="hub", daemon=True).start()
+        return f"http://127.0.0.1:{self._server.server_port}"
 
     def stop(self) -> None:
-        """Hangs up on everyone and waits for all threads."""
+        """No other program gets an answer any more."""
         self.stopping.set()
-        self._server.shutdown()
-        self._server.hang_up()
-        self._server.server_close()
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
 
 
 def _faulty(fault: Fault, call: Call) -> Answer:
@@ -151,56 +204,56 @@ def _faulty(fault: Fault, call: Call) -> Answer:
     return answer
 
 
-@contextmanager
-def hub_server() -> Iterator[HubServer]:
-    """A Hub on a free port of 127.0.0.1; mistakes of the server itself are raised at the end."""
-    hub = HubServer()
-    thread = threading.Thread(target=hub.serve, name="hub")
-    thread.start()
-    try:
-        yield hub
-    finally:
-        hub.stop()
-        thread.join()
-    if hub.failures:
-        raise hub.failures[0]
+def _part(answer: Answer, call: Call, fault: Fault | None) -> tuple[Answer, int]:
+    """The part that a GET asks for, of the content that a fault may have spoilt; and where it starts."""
+    data = answer.data
+    if fault and fault.kind == "flip":
+        data = data[: fault.after] + bytes([data[fault.after] ^ 1]) + data[fault.after + 1 :]
+    elif fault and fault.kind == "short":
+        data = data[: fault.after]
+    asked = re.fullmatch(r"bytes=(\d+)-", call.headers.get("range", "")) if answer.etag else None
+    if asked is None:
+        return replace(answer, data=data), 0
+    start = int(asked[1])
+    if start >= len(data):
+        return Answer(status=416, headers={"Content-Range": f"bytes */{len(data)}"}), 0
+    span = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
+    return replace(answer, data=data[start:], status=206, headers=answer.headers | span), start
+
+
+def _pieces(
+    seen: Request, body: memoryview, fault: Fault | None, start: int, wait: Callable[[float], object]
+) -> Iterator[bytes]:
+    """A body that begins at byte `start` of a file, as it comes."""
+    stops = fault is not None and fault.kind in ("cut", "stall")
+    end, done = min(fault.after, len(body)) if fault is not None and stops else len(body), 0
+    while done < end:
+        step = min(BLOCK, end - done)
+        if fault is not None and fault.kind == "drip":
+            quick = fault.after - start - done
+            step = min(step, quick if quick > 0 else fault.chunk)
+            if quick <= 0:
+                wait(fault.delay)
+        # Counted before: a client that has its last byte may ask at once.
+        seen.sent += step
+        yield bytes(body[done : done + step])
+        done += step
+    if fault is not None and stops:
+        raise Broken(fault.kind)
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = False  # so that closing waits for them
+    hub: HubServer
+    daemon_threads = True
+    block_on_close = False
     request_queue_size = 64
 
-    def __init__(self, hub: HubServer) -> None:
-        self.hub = hub
-        self.lock = threading.Lock()
-        self.connections: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self.lock:
-            self.connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self.lock:
-            self.connections.discard(request)
-        super().shutdown_request(request)
-
-    def hang_up(self) -> None:
-        with self.lock:
-            for connection in self.connections:
-                with suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        error = sys.exc_info()[1]
-        if error and not isinstance(error, OSError):  # which only says that the client went away
-            self.hub.failures.append(error)
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):  # which only says that the client went away
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
     server: _Server
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -209,98 +262,17 @@ class _Handler(BaseHTTPRequestHandler):
     def exchange(self) -> None:
         hub = self.server.hub
         headers = {key.lower(): value for key, value in self.headers.items()}
-        self.seen = Request(self.command, self.path, headers)
-        hub.requests.append(self.seen)
-        call = Call(self.command, self.path, headers, self._read_body())
-        path = unquote(urlsplit(self.path).path)
-        if fault := hub.strike(self.command, path, answers=True):
-            self._send(_faulty(fault, call))
-            return
-        answer = hub.answer(call)
-        self.seen.file = answer.file
-        if self.command == "GET" and answer.status == 200:
-            self._send_part(answer, hub.strike("GET", path, answers=False))
-        else:
-            self._send(answer)
-
-    do_GET = do_HEAD = do_POST = do_PUT = exchange  # noqa: N815
-
-    def _read_body(self) -> bytes:
-        if self.seen.headers.get("transfer-encoding") != "chunked":
-            return self.rfile.read(int(self.seen.headers.get("content-length", 0)))
-        body = b""
-        while size := int(self.rfile.readline() or b"0", 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return body
-
-    def _send_part(self, answer: Answer, fault: Fault | None) -> None:
-        """The part that a GET asks for, of the content that a fault may have spoilt."""
-        data = answer.data
-        if fault and fault.kind == "flip":
-            data = data[: fault.after] + bytes([data[fault.after] ^ 1]) + data[fault.after + 1 :]
-        elif fault and fault.kind == "short":
-            data = data[: fault.after]
-        part = self._range(len(data), answer.etag) if answer.etag else None
-        answer = replace(answer, data=data)
-        if part is None:
-            self._send(answer, fault)
-        elif not part:
-            self._send(Answer(status=416, headers={"Content-Range": f"bytes */{len(data)}"}))
-        else:
-            span = {"Content-Range": f"bytes {part.start}-{part.stop - 1}/{len(data)}"}
-            part_of = replace(answer, data=data[part.start : part.stop], status=206, headers=answer.headers | span)
-            self._send(part_of, fault, part.start)
-
-    def _range(self, size: int, etag: str) -> range | None:
-        """What to send of `size` bytes: None for all of it, an empty range if there is no such part."""
-        asked = re.fullmatch(r"bytes=(?:(\d+)-(\d*)|-(\d+))", self.seen.headers.get("range", ""))
-        if not asked or self.seen.headers.get("if-range", etag) != etag:
-            return None
-        first, last, suffix = asked.groups()
-        if suffix:
-            return range(max(0, size - int(suffix)), size)
-        return range(int(first), min(int(last) + 1, size) if last else size)
-
-    def _send(self, answer: Answer, fault: Fault | None = None, offset: int = 0) -> None:
-        self.seen.status = answer.status
+        body = self.rfile.read(int(headers.get("content-length", 0)))
+        answer, pieces = hub.respond(Call(self.command, self.path, headers, body), hub.stopping.wait)
         self.send_response(answer.status)
-        headers = {"Content-Length": str(len(answer.data))}
-        headers |= {"ETag": answer.etag, "Accept-Ranges": "bytes"} if answer.etag else {}
-        for name, value in (headers | answer.headers).items():
+        for name, value in answer.headers.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
-            self._write(memoryview(answer.data), fault or Fault("status"), offset)
-
-    def _write(self, body: memoryview, fault: Fault, offset: int) -> None:
-        stops = fault.kind in ("cut", "stall")
-        end = min(fault.after, len(body)) if stops else len(body)
-        done = 0
-        while done < end:
-            step = min(BLOCK, end - done)
-            if fault.kind == "drip":
-                quick = fault.after - offset - done
-                step = min(step, quick if quick > 0 else fault.chunk)
-                if quick <= 0 and self.server.hub.stopping.wait(fault.delay):
-                    break
-            self._write_block(body[done : done + step])
-            done += step
-        if fault.kind == "stall":
-            self._wait_for_goodbye()
-        self.close_connection |= stops or done < end
-
-    def _write_block(self, block: memoryview) -> None:
-        # Counted before: a client that has its last byte may ask at once.
-        self.seen.sent += len(block)
         try:
-            self.wfile.write(block)
-        except OSError:
-            self.seen.sent -= len(block)
-            raise
+            for piece in pieces:
+                self.wfile.write(piece)
+        except Broken as broken:
+            if str(broken) == "stall":
+                hub.stopping.wait()
 
-    def _wait_for_goodbye(self) -> None:
-        while not self.server.hub.stopping.wait(0.02):
-            if select.select([self.connection], [], [], 0)[0] and not self.connection.recv(1, socket.MSG_PEEK):
-                return
+    do_GET = do_HEAD = do_POST = do_PUT = exchange  # noqa: N815

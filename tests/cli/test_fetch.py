@@ -199,7 +199,7 @@ def test_an_interrupt(ugatit: Command, hub: HubServer, monkeypatch: pytest.Monke
 @pytest.fixture
 def elsewhere(hub: HubServer, tmp_path: Path) -> dict[str, str]:
     """The environment of a program of its own, with an empty cache."""
-    return environment(hub.url, tmp_path / "elsewhere") | {"PYTHONPATH": os.environ["PYTHONPATH"]}
+    return environment(hub.serve(), tmp_path / "elsewhere") | {"PYTHONPATH": os.environ["PYTHONPATH"]}
 
 
 @pytest.mark.usefixtures("commit")

@@ -266,7 +266,7 @@ def test_signals_while_the_weights_are_sent(
 ) -> None:
     monkeypatch.setattr(hub, "answer", stalled(hub))
     (tmp_path / "tmp").mkdir()
-    variables = environment(hub.url, tmp_path, HF_TOKEN=hub.token, TMPDIR=str(tmp_path / "tmp"))
+    variables = environment(hub.serve(), tmp_path, HF_TOKEN=hub.token, TMPDIR=str(tmp_path / "tmp"))
     process = subprocess.Popen(
         command("push", model, REPO), env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

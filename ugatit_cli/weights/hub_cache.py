@@ -373,8 +373,6 @@ class _Transfer:
     def run(self) -> None:
         """Until the file is complete, or no attempt helps."""
         size = self.remote.size
-        if size is not None and self.digest.size == size:
-            return
         try:
             patiently(self._receive, self.listener, lambda: self.digest.size)
         except Exception as error:
@@ -388,11 +386,13 @@ class _Transfer:
             ) from None
 
     def _receive(self) -> None:
-        """One request."""
+        """One request, unless everything is here."""
         from huggingface_hub import constants, get_session, hf_hub_url
         from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented there
 
         remote = self.remote
+        if self.digest.size == remote.size:
+            return
         url = hf_hub_url(remote.repository, remote.name, revision=remote.commit, endpoint=endpoint())
         headers = {**build_hf_headers(library_name="ugatit"), "Accept-Encoding": "identity"}
         if self.digest.size:
