@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import pytest
 from huggingface_hub import constants
@@ -39,8 +39,7 @@ def filled(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> HubServer:
     """A Hub with one repository, and a user who is logged in there and soon impatient."""
     hub.add(REPO, {NAME: WEIGHTS, "config.json": b'{"a": 1}\n'})
     monkeypatch.setenv("HF_TOKEN", hub.token)
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.15)
-    patience = Patience(attempts=3, wait=0.01, longest_wait=2.0, window=0.15, least=2000)
+    patience = Patience(attempts=3, wait=0.01, longest_wait=2.0, window=0.3, least=2000)
     monkeypatch.setattr("ugatit_cli.weights.hub.PATIENCE", patience)
     return hub
 
@@ -119,76 +118,62 @@ def test_a_hub_that_does_not_tell_the_size(filled: HubServer, part: Path) -> Non
     assert arrives(filled, part, replace(remote(), size=None))[0] == SIZE  # nothing says that the part is complete
 
 
-class Case(NamedTuple):
-    """A fault that lasts, what is said of it, and how many bytes are here then."""
-
-    fault: Fault
-    words: str
-    kept: int
-
-
+# A fault that lasts, and how many bytes of the file are here then.
 BROKEN: Final = {
-    "401": Case(Fault("status", status=401), "refuses the token", 0),
-    "403": Case(Fault("status", status=403), "only who has asked", 0),
-    "404": Case(Fault("status", status=404), "answered 404", 0),
-    "429": Case(Fault("status", status=429), "too many requests", 0),
-    "429 for an hour": Case(Fault("status", status=429, retry_after=3600), "too many requests", 0),
-    "500": Case(Fault("status", status=500), "server error", 0),
-    "503": Case(Fault("status", status=503), "out of service", 0),
-    "503 of the storage": Case(Fault("status", f"/{SHA256}/{NAME}", status=503), "out of service", 0),
-    "403 of the storage": Case(Fault("status", f"/{SHA256}/{NAME}", status=403), "", 0),
-    "cut at once": Case(Fault("cut"), "the connection failed", 0),
-    "cut after 70 kB": Case(Fault("cut", after=70_000), "the connection failed", 210_000),
-    "stall": Case(Fault("stall", after=50_000), "doesn't answer", 150_000),
-    "drip": Case(Fault("drip", after=50_000, delay=0.05), "bytes per second", 50_000),
-    "short": Case(Fault("short", after=60_000), "broke off", 0),
-    "page": Case(Fault("html"), "web page", 0),
-    "loop": Case(Fault("redirect-loop"), "redirect", 0),
+    "401": (Fault("status", status=401), 0),
+    "403": (Fault("status", status=403), 0),
+    "404": (Fault("status", status=404), 0),
+    "429": (Fault("status", status=429), 0),
+    "429 for an hour": (Fault("status", status=429, retry_after=3600), 0),
+    "503": (Fault("status", status=503), 0),
+    "503 of the storage": (Fault("status", f"/{SHA256}/{NAME}", status=503), 0),
+    "403 of the storage": (Fault("status", f"/{SHA256}/{NAME}", status=403), 0),
+    "cut at once": (Fault("cut"), 0),
+    "cut after 40 kB": (Fault("cut", after=40_000), 120_000),
+    "stall": (Fault("stall", after=40_000), 120_000),
+    "drip": (Fault("drip", after=200_000, delay=0.05), 200_000),
+    "short": (Fault("short", after=60_000), 0),
+    "page": (Fault("html"), 0),
+    "loop": (Fault("redirect-loop"), 0),
 }
 
 
-@pytest.mark.parametrize("case", BROKEN.values(), ids=BROKEN)
-def test_a_fault_and_the_call_after_it(filled: HubServer, part: Path, case: Case) -> None:
-    fault, wanted = filled.fault(replace(case.fault, method="GET")), remote()
-    error = refused(filled, part, wanted)
-    assert case.words in error.message
-    assert error.hint
+LASTING: Final = ("429 for an hour", "loop")  # and what begins with 40
+
+
+@pytest.mark.parametrize("before", [0, 150_000])
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_fault_and_the_call_after_it(filled: HubServer, part: Path, name: str, before: int) -> None:
+    part.parent.mkdir()
+    part.write_bytes(WEIGHTS[:before])
+    fault, wanted = filled.fault(replace(BROKEN[name][0], method="GET")), remote()
+    assert refused(filled, part, wanted).hint
     assert 1 <= fault.hits <= (21 if fault.kind == "redirect-loop" else 3)
     kept = part.stat().st_size
-    assert kept >= case.kept
+    # A Hub that has no such part means that the file was another one.
+    assert kept >= (0 if fault.kind == "short" else max(before, BROKEN[name][1]))
     assert WEIGHTS[:kept] == part.read_bytes()
     filled.heal()
     assert arrives(filled, part, wanted)[0] == SIZE - kept
 
 
-@pytest.mark.parametrize("case", BROKEN.values(), ids=BROKEN)
-def test_a_fault_in_the_second_half(filled: HubServer, part: Path, case: Case) -> None:
-    part.parent.mkdir()
-    part.write_bytes(WEIGHTS[:150_000])
-    filled.fault(replace(case.fault, after=min(case.fault.after, 40_000), method="GET"))
-    wanted = remote()
-    if case.fault.kind == "drip":
-        filled.heal()
-        filled.fault(replace(case.fault, after=200_000))
-    refused(filled, part, wanted)
-    kept = part.stat().st_size
-    # A Hub that has no such part means that the file was another one.
-    assert kept >= (0 if case.fault.kind == "short" else 150_000)
-    filled.heal()
-    assert arrives(filled, part, wanted)[0] == SIZE - kept
-
-
-@pytest.mark.parametrize("name", [name for name in BROKEN if name not in ("401", "403", "404", "loop")])
+@pytest.mark.parametrize(
+    "name", [name for name in BROKEN if name[:2] != "40" and name not in ("429 for an hour", "loop")]
+)
 def test_a_fault_that_passes(filled: HubServer, part: Path, name: str) -> None:
-    fault = replace(BROKEN[name].fault, method="GET", times=1)
-    if fault.status == 403 or fault.retry_after:
-        fault = replace(fault, status=429, retry_after=0)
-    filled.fault(fault)
+    fault = filled.fault(replace(BROKEN[name][0], method="GET", times=1))
     sent, notes = arrives(filled, part)
-    # Beside those of a file that is another one, and a few that were under way when a drip was given up.
-    assert sent - SIZE in range(fault.after + 1 if name == "short" else 10)
-    assert len(notes.notes) == 1
-    assert "trying again in" in notes.notes[0]
+    # Beside those of a file that is another one, and the one that was under way when a drip was given up.
+    assert sent - SIZE in range(fault.after + 1 if name == "short" else 2)
+    assert len(notes.notes) >= 1
+
+
+def test_a_file_that_is_longer_than_announced(filled: HubServer, part: Path) -> None:
+    wanted = remote()
+    with altered(filled, lambda _, answer: replace(answer, data=answer.data * 2) if answer.file else answer):
+        refused(filled, part, wanted)
+    assert part.stat().st_size == 0
+    assert arrives(filled, part, wanted)[0] == SIZE
 
 
 def test_cut_after_every_70_kb(filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,54 +227,6 @@ def test_a_part_that_the_hub_finds_too_long(filled: HubServer, part: Path) -> No
     filled.fault(Fault("short", after=100_000, times=1))
     assert arrives(filled, part)[0] == SIZE
     assert 416 in {request.status for request in filled.requests}
-
-
-@pytest.mark.parametrize("announced", [True, False])
-def test_a_file_that_is_longer_than_announced(filled: HubServer, part: Path, announced: bool) -> None:
-    def longer(_: Call, answer: Answer) -> Answer:
-        if not answer.file:
-            return answer
-        return replace(answer, data=answer.data * 2, headers={} if announced else {"Content-Encoding": "identity"})
-
-    wanted = remote()
-    with altered(filled, longer):
-        error = refused(filled, part, wanted)
-    assert "longer than the Hub announced" in error.message
-    assert part.stat().st_size == 0
-    assert arrives(filled, part, wanted)[0] == SIZE
-
-
-def test_a_page_without_a_length(filled: HubServer, part: Path) -> None:
-    def page(_: Call, answer: Answer) -> Answer:
-        headers = {"Content-Type": "Text/HTML; charset=utf-8", "Content-Encoding": "identity"}
-        return Answer(b"<!doctype html>", headers=headers) if answer.file else answer
-
-    wanted = remote()
-    with altered(filled, page):
-        refused(filled, part, wanted)
-    assert arrives(filled, part, wanted)[0] == SIZE
-
-
-def test_the_wait_doubles(
-    filled: HubServer, part: Path, pauses: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hub_module, "PATIENCE", Patience(attempts=5, wait=0.5))
-    for fault in (Fault("cut"), Fault("status", status=503), Fault("html")):
-        fault, wanted = filled.fault(replace(fault, method="GET")), remote()
-        notes = Notes()
-        with pytest.raises(ModelError):
-            download(wanted, part, notes)
-        assert pauses == [0.5, 1.0, 2.0, 4.0]
-        assert fault.hits == 5
-        assert notes.notes[-1].endswith("trying again in 4 s")
-        pauses.clear()
-        filled.heal()
-
-
-def test_the_server_says_how_long_to_wait(filled: HubServer, part: Path, pauses: list[float]) -> None:
-    filled.fault(Fault("status", status=429, retry_after=2, times=1, method="GET"))
-    arrives(filled, part)
-    assert pauses == [2.0]
 
 
 def test_progress_makes_patient_again(filled: HubServer, part: Path, pauses: list[float]) -> None:
@@ -367,30 +304,9 @@ def test_the_disk_fills_up(filled: HubServer, part: Path, monkeypatch: pytest.Mo
     assert arrives(filled, part, wanted)[0] == SIZE - 200_001
 
 
-def test_the_disk_fills_up_with_a_small_file(filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = remote("config.json")
-    monkeypatch.setattr(files, "DISK_FULL", files.DISK_FULL | {errno.EFBIG})
-    with files_of_at_most(4), pytest.raises(StorageError, match="no space left"):
-        download(wanted, part, Notes())
-    assert part.stat().st_size == 4
-    assert arrives(filled, part, wanted)[0] == 5
-
-
 def test_a_folder_that_cannot_be_written(filled: HubServer, part: Path) -> None:
     part.parent.write_bytes(b"a file")
     wanted = remote()
-    with pytest.raises(OutputError) as caught:
-        download(wanted, part, Notes())
-    assert str(part) in caught.value.message
-    assert filled.bytes_sent() == 0
-
-
-def test_a_part_that_cannot_be_read(filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: Path) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    wanted = remote()
-    monkeypatch.setattr(shutil, "disk_usage", fail)
     with pytest.raises(OutputError) as caught:
         download(wanted, part, Notes())
     assert str(part) in caught.value.message
@@ -404,18 +320,6 @@ def test_the_file_is_on_the_disk_when_it_is_complete(
     monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
     arrives(filled, part)
     assert sizes == [SIZE]
-
-
-def test_an_error_that_echoes_the_token(filled: HubServer, part: Path) -> None:
-    def echo(call: Call, answer: Answer) -> Answer:
-        text = f"You sent {call.headers.get('authorization')} to {call.path}"
-        echoed = Answer(text.encode(), 400, {"X-Error-Message": text, "X-Request-Id": text})
-        return echoed if call.method == "GET" else answer
-
-    wanted = remote()
-    with altered(filled, echo):
-        assert NAME in refused(filled, part, wanted).message
-    assert arrives(filled, part, wanted)[0] == SIZE
 
 
 def test_offline(filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -453,14 +357,6 @@ def test_an_error_page_without_end(filled: HubServer, part: Path, status: int) -
     assert sent
     assert max(sent) < 10_000_000  # what the sockets hold
     arrives(filled, part)
-
-
-@pytest.mark.parametrize("text", ["bytes 0-1/" + "9" * 5000, "bytes x-y/z", "bytes 0-1/-5"])
-def test_a_range_that_is_none(filled: HubServer, part: Path, text: str) -> None:
-    wanted = remote()
-    with altered(filled, lambda _, answer: replace(answer, headers={**answer.headers, "Content-Range": text})):
-        download(wanted, part, Notes())
-    assert part.read_bytes() == WEIGHTS
 
 
 def test_a_file_of_untold_size_ends_somewhere(filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
