@@ -151,9 +151,12 @@ def test_parameters_are_counted() -> None:
 
 def test_training_of_a_run() -> None:
     training: dict[str, Any] = {"recipe": preset("default"), "precision": "bf16", "planned": 100_000}
-    found = rows(card(TRAINED, **training, data="1,067 horses, 1,334 zebras"), "Training")
+    told = {"pictures": "9 horse, 7 zebra", "notes": "a | b", "nothing": None, "deep": {"x": 1}}
+    found = rows(card(TRAINED | told, **training, data="1,067 horses, 1,334 zebras"), "Training")
     assert found == {
         "Data": "1,067 horses, 1,334 zebras",
+        "Pictures": "9 horse, 7 zebra",
+        "notes": r"a \| b",
         "Recipe": "`default` of `ugatit train`",
         "Steps": "5,000 of 100,000 planned",
         "Batch size": "4",
@@ -178,23 +181,6 @@ def test_a_model_without_attention_and_global_discriminators() -> None:
     assert rows(text, "The model")["Discriminators"] == "not included; local ones alone, without attention"
     half = rows(card(config=dataclasses.replace(blind, discriminators="both")), "The model")
     assert half["Discriminators"] == "not included; without attention"
-
-
-def test_training_of_a_folder_without_its_run() -> None:
-    found = rows(card(TRAINED | {"notes": "a | b", "nothing": None, "deep": {"x": 1}}), "Training")
-    assert found == {
-        "Data": "not described",
-        "Recipe": "`default` of `ugatit train`",
-        "Steps": "5,000",
-        "Batch size": "4",
-        "notes": r"a \| b",
-    }
-
-
-def test_numbers_of_pictures() -> None:
-    shown = rows(card(TRAINED | {"pictures": "1,067 horse, 1,334 zebra"}), "Training")
-    assert shown["Pictures"] == "1,067 horse, 1,334 zebra"
-    assert "pictures" not in shown
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tests.hub_client import Notes
 from tests.hub_server import Fault, HubServer
 from ugatit_cli.errors import ModelError
 from ugatit_cli.publishing.card import Options
-from ugatit_cli.publishing.push import Published, check_access, entry, parse_target, staged, upload
+from ugatit_cli.publishing.push import Published, entry, parse_target, staged, upload
 from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.manifest import Entry
 
@@ -281,48 +281,45 @@ def test_somebody_else_is_quicker(
 # --- Refusals --------------------------------------------------------------------------------------------
 
 
+NOT_A_HUB = ("doesn't answer as a Hub does", "Check HF_ENDPOINT")
+NO_PLACE = ("the Hub has no such place (404)", "tester must be you or an organization")
+NO_ROOM = ("the Hub has no room for it", "how much storage tester has")
+FORBIDDEN = ("the Hub forbids it (403): ", "tester must be you or an organization of")
+
+
 @pytest.mark.parametrize(
-    ("kind", "status", "path", "reason", "way_out"),
+    ("kind", "status", "path", "said"),
     [
-        ("status", 403, "repos/create", "the Hub forbids it (403): ", "tester must be you or an organization of"),
-        ("status", 409, "commit/main", "changed by somebody else meanwhile (409)", "Run the command again."),
-        ("status", 503, "commit/main", "the Hub answered 503", "run the command again."),
-        ("status", 400, "commit/main", "the Hub refuses the upload (400): Error 400", ""),
-        ("status", 429, "commit/main", "too many requests (429)", "Wait some minutes"),
-        ("status", 404, "repos/create", "the Hub has no such place (404)", "tester must be you or an organization"),
-        ("status", 404, "commit/main", "the Hub has no such place (404)", "tester must be you or an organization"),
-        ("status", 404, "objects/batch", "the Hub has no such place (404)", "tester must be you or an organization"),
-        ("status", 402, "repos/create", "the Hub has no room for it (402): Error 402", "how much storage tester has"),
-        ("status", 413, "commit/main", "the Hub has no room for it (413): Error 413", "how much storage tester has"),
-        (
-            "status",
-            507,
-            "objects/batch",
-            "the Hub has no room for it (507): Error 507",
-            "how much storage tester has",
-        ),
-        ("status", 400, "validate-yaml", "Invalid metadata in README.md", ""),
-        ("status", 304, "commit/main", "doesn't answer as a Hub does", "Check HF_ENDPOINT"),
-        ("redirect-loop", 302, "repos/create", "doesn't answer as a Hub does", "Check HF_ENDPOINT"),
-        ("redirect-loop", 302, "commit/main", "doesn't answer as a Hub does", "Check HF_ENDPOINT"),
-        ("redirect-loop", 302, f"models/{REPO}", "doesn't answer as a Hub does", "Check HF_ENDPOINT"),
-        ("html", 200, "commit/main", "doesn't answer as a Hub does", "Check HF_ENDPOINT"),
-        ("html", 200, "repos/create", "doesn't answer as a Hub does", "Check HF_ENDPOINT"),
-        ("html", 200, f"models/{REPO}", "doesn't answer as a Hub does", "Check HF_ENDPOINT"),
-        ("html", 200, "PUT", "what was sent has not arrived: LFS object", "whether a proxy or a login page"),
-        ("redirect-loop", 302, "PUT", "doesn't answer as a Hub does", "Check HF_ENDPOINT"),
-        ("status", 403, "PUT", "the Hub forbids it (403): ", "tester must be you or an organization of yours"),
+        ("status", 403, "repos/create", FORBIDDEN),
+        ("status", 403, "PUT", FORBIDDEN),
+        ("status", 409, "commit/main", ("changed by somebody else meanwhile (409)", "Run the command again.")),
+        ("status", 503, "commit/main", ("the Hub answered 503", "run the command again.")),
+        ("status", 400, "commit/main", ("the Hub refuses the upload (400): Error 400", "")),
+        ("status", 429, "commit/main", ("too many requests (429)", "Wait some minutes")),
+        ("status", 404, "repos/create", NO_PLACE),
+        ("status", 404, "objects/batch", NO_PLACE),
+        ("status", 402, "repos/create", NO_ROOM),
+        ("status", 413, "commit/main", NO_ROOM),
+        ("status", 507, "objects/batch", NO_ROOM),
+        ("status", 400, "validate-yaml", ("Invalid metadata in README.md", "")),
+        ("status", 304, "commit/main", NOT_A_HUB),
+        ("redirect-loop", 302, "commit/main", NOT_A_HUB),
+        ("redirect-loop", 302, f"models/{REPO}", NOT_A_HUB),
+        ("redirect-loop", 302, "PUT", NOT_A_HUB),
+        ("html", 200, "commit/main", NOT_A_HUB),
+        ("html", 200, f"models/{REPO}", NOT_A_HUB),
+        ("html", 200, "PUT", ("what was sent has not arrived: LFS object", "whether a proxy or a login page")),
     ],
 )
 def test_refusals(
-    publish: Publisher, hub: HubServer, kind: Any, status: int, path: str, reason: str, way_out: str
+    publish: Publisher, hub: HubServer, kind: Any, status: int, path: str, said: tuple[str, str]
 ) -> None:
     method = "GET" if path.startswith("models/") else "POST" if path != "PUT" else "PUT"
     fault = hub.fault(Fault(kind, path if path != "PUT" else "", status=status, method=method))
     error = publish.refused()
-    assert reason in error.message
+    assert said[0] in error.message
     assert "\n" not in error.message
-    assert way_out in error.hint
+    assert said[1] in error.hint
     assert fault.hits
     hub.heal()
     publish()
@@ -350,13 +347,6 @@ def test_the_token_is_sent_even_if_not_by_default(publish: Publisher, monkeypatc
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
     publish()
     assert not publish().published.changed
-
-
-def test_an_address_that_is_none(publish: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", "nonsense")
-    with pytest.raises(ModelError, match="not a web address"):
-        check_access()
-    assert publish.hub.requests == []
 
 
 def test_a_password_in_the_address_is_not_shown(

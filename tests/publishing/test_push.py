@@ -57,22 +57,14 @@ def picture(path: Path, size: tuple[int, int] = (40, 20), **options: Any) -> Pat
 # --- The repository --------------------------------------------------------------------------------------
 
 
-def test_a_target() -> None:
+@pytest.mark.parametrize(
+    "text", ["horse2zebra", "ada/horse/zebra", "./model", "", "ada/", "ada/x y", "ada/horse2zebra@v1", "ada/x@main"]
+)
+def test_targets(text: str) -> None:
     assert parse_target("ada/horse2zebra") == HubId("ada/horse2zebra")
-
-
-@pytest.mark.parametrize("text", ["horse2zebra", "ada/horse/zebra", "./model", "", "ada/", "ada/x y"])
-def test_no_target(text: str) -> None:
-    with pytest.raises(UsageError, match="is not a repository") as caught:
+    with pytest.raises(UsageError) as caught:
         parse_target(text)
-    assert "ada/horse2zebra" in caught.value.hint
-
-
-@pytest.mark.parametrize("text", ["ada/horse2zebra@v1", "ada/horse2zebra@main"])
-def test_a_target_has_no_revision(text: str) -> None:
-    with pytest.raises(UsageError, match="newest revision") as caught:
-        parse_target(text)
-    assert "ada/horse2zebra" in caught.value.hint
+    assert text in caught.value.message
 
 
 @pytest.mark.parametrize("licence", ["MIT License", "-mit", "a" * 65, "mit\n", "[mit]"])
@@ -138,10 +130,6 @@ def test_a_run_tells_more(run: Path) -> None:
         (run.parent / "staged.png").write_bytes(data["samples.png"])
         with Image.open(run.parent / "staged.png") as kept:
             assert (kept.format, kept.tobytes()) == ("PNG", drawn.convert("RGB").tobytes())
-
-
-def test_the_model_of_a_run_named_directly(run: Path) -> None:
-    assert contents(open_model(run / "model")) == contents(open_model(run))
 
 
 def copy_of(run: Path, tmp_path: Path, **provenance: object) -> RunFolder:
@@ -252,15 +240,6 @@ def test_a_file_of_weights_with_another_name(tmp_path: Path) -> None:
     assert data["model.safetensors"] == (folder / "best.safetensors").read_bytes()
 
 
-def test_links_are_followed(tmp_path: Path) -> None:
-    folder = tiny.save(tmp_path / "model")
-    (tmp_path / "links").mkdir()
-    for path in folder.iterdir():
-        (tmp_path / "links" / path.name).symlink_to(path)
-    with staged(open_model(tmp_path / "links"), TARGET, Options(), Notes()) as found:
-        assert not any(path.is_symlink() for path in found.folder.iterdir())
-
-
 @pytest.mark.parametrize("linked", [True, False])
 def test_what_is_staged_never_leads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -335,14 +314,6 @@ def test_transparent_samples(tmp_path: Path) -> None:
     (tmp_path / "staged.png").write_bytes(contents(model, Options(samples=tmp_path / "clear.webp"))["samples.png"])
     with Image.open(tmp_path / "staged.png") as image:
         assert image.getchannel("A").getextrema() == (0, 0)
-
-
-def test_samples_in_the_model_folder(tmp_path: Path) -> None:
-    folder = tiny.save(tmp_path / "model")
-    picture(folder / "samples.png")
-    data = contents(open_model(folder))
-    assert data["samples.png"] == (folder / "samples.png").read_bytes()
-    assert "(samples.png)" in data["README.md"].decode()
 
 
 def test_samples_that_are_no_picture(tmp_path: Path) -> None:

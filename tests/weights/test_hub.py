@@ -18,7 +18,7 @@ from tests.hub_client import Notes, altered
 from tests.hub_server import Fault, HubServer
 from ugatit_cli.errors import ModelError
 from ugatit_cli.weights import hub as hub_module
-from ugatit_cli.weights.hub import HubId, Patience, RemoteFile, parse_hub_id, patiently, without_secrets
+from ugatit_cli.weights.hub import HubId, Patience, RemoteFile, parse_hub_id, without_secrets
 from ugatit_cli.weights.hub_cache import locate
 
 REPO: Final = "someone/flat2clay"
@@ -162,6 +162,7 @@ HOSTILE: Final = {
     "commit": {"X-Repo-Commit": "../../../../etc"},
     "no commit": {"X-Repo-Commit": ""},
     "short commit": {"X-Repo-Commit": "abc"},
+    "less than nothing": {"X-Linked-Size": "-5"},
 }
 
 
@@ -170,6 +171,13 @@ def test_hostile_headers(filled: HubServer, headers: dict[str, str]) -> None:
     with altered(filled, lambda _, answer: replace(answer, headers=answer.headers | headers)):
         assert "doesn't answer as a Hub does" in refused(ask).message
     assert ask() is not None
+
+
+def test_another_commit_than_the_one_asked_for(filled: HubServer) -> None:
+    commit = filled.commits(REPO)[-1]
+    with altered(filled, lambda _, answer: replace(answer, headers=answer.headers | {"X-Repo-Commit": "0" * 40})):
+        refused(lambda: ask(revision=commit))
+    assert ask(revision=commit) is not None
 
 
 def test_a_page_or_a_loop_instead_of_an_answer(filled: HubServer, pauses: list[float]) -> None:
@@ -205,17 +213,6 @@ def test_nobody_there(filled: HubServer, monkeypatch: pytest.MonkeyPatch, pauses
     assert "http://***@127.0.0.1:" in error.hint
     assert len(pauses) == len(notes.notes) == 1  # more attempts would only let the user wait
     assert PASSWORD not in notes.notes[0]
-
-
-@pytest.mark.parametrize("attempts", [1, 2])
-def test_nobody_there_for_the_impatient(
-    filled: HubServer, monkeypatch: pytest.MonkeyPatch, pauses: list[float], attempts: int
-) -> None:
-    monkeypatch.setattr(hub_module, "PATIENCE", Patience(attempts=attempts))
-    point_at(monkeypatch, "http://127.0.0.1:9")
-    refused(ask)
-    assert len(pauses) == attempts - 1
-    assert not filled.requests
 
 
 BAD_ADDRESSES: Final = (
@@ -309,18 +306,6 @@ def test_a_wait_in_other_words_is_not_counted(filled: HubServer, pauses: list[fl
     assert pauses == [0.01]
 
 
-def test_other_errors_pass_at_once(pauses: list[float]) -> None:
-    calls: list[int] = []
-
-    def fail() -> None:
-        calls.append(1)
-        raise KeyError
-
-    with pytest.raises(KeyError):
-        patiently(fail, Notes())
-    assert (len(calls), pauses) == (1, [])
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -403,14 +388,5 @@ def test_sent_on_to_what_is_no_address(filled: HubServer) -> None:
         return replace(answer, status=307, headers={**answer.headers, "Location": "http://[::bad/"})
 
     with altered(filled, lost):
-        assert "doesn't answer as a Hub does" in refused(ask).message
-    assert ask() is not None
-
-
-def test_a_size_that_is_none(filled: HubServer) -> None:
-    def less_than_nothing(_: Call, answer: Answer) -> Answer:
-        return replace(answer, headers={**answer.headers, "X-Linked-Size": "-5"})
-
-    with altered(filled, less_than_nothing):
         assert "doesn't answer as a Hub does" in refused(ask).message
     assert ask() is not None
