@@ -130,6 +130,8 @@ def test_a_result_never_has_the_name_of_a_folder() -> None:
     touch("in/A.png/s/b.jpg", "in/a.jpg", "a.png")
     assert pairs(make("in")) == [("in/A.png/s/b.jpg", "A.png/s/b.png"), ("in/a.jpg", "a_jpg.png")]
     assert [below(job) for job in jobs_of("a.png", "in")] == ["a_png.png", "A.png/s/b.png", "a_jpg.png"]
+    touch("n/b.jpg", "n/b.png", "n/b_jpg.png/c.jpg")
+    assert pairs(make("n"))[0] == ("n/b.jpg", "b_jpg_2.png")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems allow only Unicode")
