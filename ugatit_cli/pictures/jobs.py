@@ -7,7 +7,9 @@ only folders are listed, so that every contradiction is found before a model is 
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
+import functools
 import os
 import unicodedata
 from collections import Counter
@@ -140,7 +142,7 @@ class _Search:
         self.out_real = "" if out == STDOUT else os.path.realpath(out)
         self.suffixes = suffixes
         self.missing: dict[str, str] = {}
-        self.parents: dict[str, str] = {}
+        self.real_folder = functools.cache(os.path.realpath)
 
     def run(self, arguments: Sequence[str]) -> list[_Found]:
         """Every picture once, under the first name that the arguments give it."""
@@ -173,9 +175,7 @@ class _Search:
 
     def file(self, path: str) -> _Found:
         folder, name = os.path.split(path)
-        if folder not in self.parents:
-            self.parents[folder] = os.path.realpath(folder)
-        place = os.path.join(self.parents[folder], name)
+        place = os.path.join(self.real_folder(folder), name)
         real = os.path.realpath(path) if os.path.islink(path) else place
         return _Found(Path(path), name, place, real, direct=True)
 
@@ -252,8 +252,9 @@ class _Search:
 
     def is_readable(self, entry: os.DirEntry[str]) -> bool:
         """Whether `entry` is a file; a broken link or a pipe that is named like a picture is missing."""
-        if _is_file(entry):
-            return True
+        with contextlib.suppress(OSError):
+            if entry.is_file():
+                return True
         if self.is_picture(entry) and not _is_folder(entry, follow_links=True):
             broken = entry.is_symlink() and not os.path.exists(entry.path)
             self.missing.setdefault(entry.path, "the link leads nowhere" if broken else "not a regular file")
@@ -295,13 +296,6 @@ def _reason(error: OSError | ValueError) -> str:
 def _is_folder(entry: os.DirEntry[str], *, follow_links: bool) -> bool:
     try:
         return entry.is_dir(follow_symlinks=follow_links)
-    except OSError:
-        return False
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
     except OSError:
         return False
 
