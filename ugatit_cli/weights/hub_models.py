@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -52,11 +53,6 @@ class Wanted:
         """The name of its receipt."""
         return str(self.hub)
 
-    @property
-    def is_pinned(self) -> bool:
-        """Whether it can never change."""
-        return hub_module.COMMIT.fullmatch(self.hub.revision) is not None
-
 
 def wanted_by(entry: Entry) -> Wanted:
     """What a manifest's `hub` entry stands for."""
@@ -84,8 +80,7 @@ def use_model(wanted: Wanted, listener: Listener) -> ModelFolder:
         ModelError: it can't be fetched, or its files have changed since.
         OutputError: the cache or the user's folder can't be written.
     """
-    model = _fetched(wanted)
-    if model is not None:
+    if model := _fetched(wanted):
         return model
     with hub_cache.locked(wanted.hub.repository, listener):
         return _fetched(wanted) or _fetch_model(wanted, listener)
@@ -193,12 +188,7 @@ def _check_sizes(identity: HubId, remotes: Mapping[str, RemoteFile]) -> None:
         remote = remotes.get(name)
         if remote is None:
             continue
-        count = 0
-        for shape in shapes(config).values():
-            numbers = 1
-            for length in shape:
-                numbers *= length
-            count += numbers
+        count = sum(math.prod(shape) for shape in shapes(config).values())
         if remote.size is None or not 2 * count <= remote.size <= 4 * count + LARGEST_HEADER:
             size = f"{remote.size:,} bytes" if remote.size is not None else "a size that the Hub doesn't tell"
             raise ModelError(
