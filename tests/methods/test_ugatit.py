@@ -18,6 +18,7 @@ from tests.reference_step import PlainTrainer
 from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, DecoderNorm, Direction, Discriminators, Domain, ModelConfig
 from ugatit_cli.device import Group
 from ugatit_cli.methods import optimizer as optimizer_module
+from ugatit_cli.methods.losses import cam_loss
 from ugatit_cli.methods.networks import Networks, build_networks
 from ugatit_cli.methods.recipe import Recipe, preset
 from ugatit_cli.methods.ugatit import TrainingStep
@@ -149,18 +150,6 @@ def test_the_papers_step_is_the_official_one(
     assert any((tensor - before[name]).abs().max() > 1e-4 for name, tensor in state(networks).items())
 
 
-def test_the_papers_step_in_float32() -> None:
-    networks = build(tiny.LIGHT, preset("paper"))
-    plain, ours = plain_trainer(networks), training(networks, preset("paper"))
-    a, b = pictures(tiny.LIGHT, 2, 0)
-    losses = {name: loss.item() for name, loss in ours(a, b, step=0, learning_rate=1e-4).items()}
-    assert official(losses) == {name: pytest.approx(loss, rel=2e-5) for name, loss in plain.step(a, b).items()}
-    expected = plain_state(plain)
-    every = torch.cat([(tensor - expected[name]).abs().flatten() for name, tensor in state(networks).items()])
-    assert (every > 1e-5).double().mean() < 2e-3
-    assert every.max() < 2.1e-4
-
-
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("name", ["paper", "default"])
 def test_the_memory_format_makes_no_difference(name: Any) -> None:
@@ -246,6 +235,10 @@ def test_the_default_step_is_a_plain_one(config: ModelConfig) -> None:
     assert_close(state(ours), state(plain), 1e-6)
 
 
+def test_the_cam_loss_of_large_logits_is_finite() -> None:
+    assert cam_loss(torch.tensor([[300.0, -300.0]]), source=True).item() == 150
+
+
 def test_losses_of_the_parts_add_up() -> None:
     recipe = dataclasses.replace(preset("default"), augment="on", cam_weight=7, adversarial_weight=3)
     (losses,) = run(training(build(tiny.LIGHT, recipe), recipe), tiny.LIGHT, 1)
@@ -271,25 +264,6 @@ def test_rho_stays_in_range_and_gradients_are_dropped(name: Any) -> None:
         assert any((rho == 0).any() or (rho == 1).any() for rho in rhos)
         for network in (*networks.generators.values(), *networks.discriminators.values()):
             assert all(weight.grad is None for weight in network.parameters())
-
-
-@pytest.mark.parametrize(("name", "passes"), [("paper", 3), ("default", 1)])
-def test_power_iterations_per_step(name: Any, passes: int) -> None:
-    networks = build(tiny.LIGHT, preset(name))
-    step = training(networks, preset(name))
-    norms = [network.head.norm for network in networks.discriminators.values()]
-    vectors: list[set[int]] = [set() for _ in norms]
-    kept = []
-
-    def note(module: Any, *_: Any) -> None:
-        kept.append(module.u)  # so that no two have the same id
-        vectors[norms.index(module)].add(id(module.u))
-
-    for norm in norms:
-        assert norm is not None
-        norm.register_forward_hook(note)
-    run(step, tiny.LIGHT, 1)
-    assert [len(seen) for seen in vectors] == [passes] * 4
 
 
 # --- Randomness and precision --------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def test_the_best_model_is_kept(whole: tuple[Path, Log]) -> None:
         "kid_std": {direction: one.std for direction, one in kids.items()},
         "extractor": "tiny network, 6 features",
         "subsets": "100 of 3 pictures",
-        "held-out pictures": f"6 red, 6 blue ({held_out_hash(path)})",
+        "held-out pictures": f"6 red, 6 blue ({holdout_fingerprint(pictures_of(path))})",
     }
     assert (best.step, best.generators, best.mean) == (
         evaluation.step,
@@ -142,9 +142,10 @@ def test_the_best_model_is_kept(whole: tuple[Path, Log]) -> None:
     assert model.discriminators is not None
 
 
-def held_out_hash(path: Path) -> str:
+def pictures_of(path: Path) -> tuple[Pictures, Pictures]:
+    """Of a run, loaded again."""
     settings = Settings.from_document(RunFolder(path).document(), path / "config.toml")
-    return holdout_fingerprint(load_data(settings, None, Machine(CPU, 1, Group()), Log(), threading.Event()))
+    return load_data(settings, None, Machine(CPU, 1, Group()), Log(), threading.Event())
 
 
 def test_the_figures_are_those_of_the_model_that_is_kept(whole: tuple[Path, Log]) -> None:
@@ -152,8 +153,7 @@ def test_the_figures_are_those_of_the_model_that_is_kept(whole: tuple[Path, Log]
     best = best_of(RunFolder(path))
     assert best is not None
     model = Model.from_folder("best", open_model(path / "best"), device="cpu", precision="fp32")
-    settings = Settings.from_document(RunFolder(path).document(), path / "config.toml")
-    a, b = (middles(one) for one in load_data(settings, None, Machine(CPU, 1, Group()), Log(), threading.Event()))
+    a, b = map(middles, pictures_of(path))
     extractor = tiny_extractor()
     features = {way: extractor(stacked(model.translate(of, way))) for way, of in zip(DIRECTIONS, (a, b), strict=True)}
     for way, real in zip(DIRECTIONS, (b, a), strict=True):
@@ -448,9 +448,7 @@ def test_how_held_out_pictures_are_told_apart(whole: tuple[Path, Log], sixteen: 
 def test_a_held_out_picture_that_vanishes(tmp_path: Path) -> None:
     folders, path = make_folders(tmp_path / "pictures", 16), tmp_path / "run"
     train(path, folders, EVALUATED | {"iterations": 1})
-    settings = Settings.from_document(RunFolder(path).document(), path / "config.toml")
-    pictures = load_data(settings, None, Machine(CPU, 1, Group()), Log(), threading.Event())
-    gone = pictures[0].held_out[3]
+    gone = pictures_of(path)[0].held_out[3]
     data = gone.read_bytes()
     with pytest.raises(DataError, match="it could be read when training started"):
         train(path, folders, EVALUATED, log=Log({2: gone.unlink}))
