@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ugatit_cli.config import ModelConfig
-from ugatit_cli.errors import ModelError
+from ugatit_cli.errors import ConfigError, ModelError
 from ugatit_cli.weights.folder import discriminator_shapes, generator_shapes
 
 
@@ -69,3 +70,26 @@ class ImportSettings:
     def domain_fields(self) -> dict[str, Any]:
         """The domain names as `ModelConfig` fields."""
         return {} if self.domains is None else {"domain_a": self.domains[0], "domain_b": self.domains[1]}
+
+
+SIZE_ASSUMED = "A light checkpoint doesn't tell its image size; 256 is assumed (--image-size)."
+
+
+@contextlib.contextmanager
+def understood(path: Path, kind: str) -> Iterator[None]:
+    """Turns whatever goes wrong with the contents of a file into an error that names it.
+
+    Args:
+        kind: what the file holds: `tensor` or `variable`.
+
+    Raises:
+        ModelError: instead of a missing one, shapes that can't be, and settings that no model can have.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise ModelError(f"{path}: not a U-GAT-IT checkpoint: no {kind} {error}") from None
+    except (IndexError, ValueError, ZeroDivisionError):
+        raise ModelError(f"{path}: not a U-GAT-IT checkpoint: {kind}s of other shapes") from None
+    except ConfigError as error:
+        raise ModelError(f"{path}: {error.message}", error.hint) from None

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, ModelConfig
-from ugatit_cli.errors import ConfigError, ModelError
-from ugatit_cli.weights.official import Imported, ImportSettings
+from ugatit_cli.errors import ModelError
+from ugatit_cli.weights.official import SIZE_ASSUMED, Imported, ImportSettings, understood
 
 GENERATOR_KEYS = {"a2b": "genA2B", "b2a": "genB2A"}
 DISCRIMINATOR_KEYS = {
@@ -44,7 +44,7 @@ def import_checkpoint(path: Path, settings: ImportSettings) -> Imported:
         if key not in states:
             raise ModelError(f"{path}: has no {key}", "An official checkpoint holds genA2B and genB2A.")
     has_discriminators = all(key in states for key in DISCRIMINATOR_KEYS.values())
-    try:
+    with understood(path, "tensor"):
         config = _infer(states, settings, has_discriminators)
         generators = {
             f"{direction}.{ours}": _take(states[GENERATOR_KEYS[direction]], theirs)
@@ -57,17 +57,8 @@ def import_checkpoint(path: Path, settings: ImportSettings) -> Imported:
             for scale in SCALES
             for ours, theirs in discriminator_names(config.layers(scale)).items()
         }
-    except KeyError as error:
-        raise ModelError(f"{path}: not a U-GAT-IT checkpoint: no tensor {error}") from None
-    except (IndexError, ZeroDivisionError):
-        raise ModelError(f"{path}: not a U-GAT-IT checkpoint: tensors of other shapes") from None
-    except ConfigError as error:
-        raise ModelError(f"{path}: {error.message}", error.hint) from None
     notes = [] if has_discriminators else ["The checkpoint has no discriminators; the model comes without."]
-    if config.light and settings.image_size is None:
-        notes.append(
-            f"A light checkpoint doesn't tell its image size; {config.image_size} is assumed (--image-size)."
-        )
+    notes += [SIZE_ASSUMED] if config.light and settings.image_size is None else []
     imported = Imported(config, generators, discriminators or None, tuple(notes))
     imported.check_shapes(path)
     return imported

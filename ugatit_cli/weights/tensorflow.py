@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ugatit_cli.config import DOMAINS, SCALES, Direction, Domain, ModelConfig, Scale
-from ugatit_cli.errors import ConfigError, ModelError
-from ugatit_cli.weights.official import Imported, ImportSettings
+from ugatit_cli.errors import ModelError
+from ugatit_cli.weights.official import SIZE_ASSUMED, Imported, ImportSettings, understood
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER_SIZE = 48
@@ -189,7 +189,7 @@ def import_checkpoint(path: Path, settings: ImportSettings, *, dtype: torch.dtyp
     """
     prefix = checkpoint_prefix(path)
     bundle = TensorBundle(prefix)
-    try:
+    with understood(bundle.index, "variable"):
         config, notes = _infer(bundle, settings)
         generators = {
             f"{direction}.{ours}": _convert(bundle, f"{scope}/{theirs}", layout, dtype)
@@ -197,12 +197,6 @@ def import_checkpoint(path: Path, settings: ImportSettings, *, dtype: torch.dtyp
             for ours, (theirs, layout) in generator_names(config).items()
         }
         discriminators = _discriminators(bundle, config, dtype)
-    except KeyError as error:
-        raise ModelError(f"{bundle.index}: not a U-GAT-IT checkpoint: no variable {error}") from None
-    except (IndexError, ValueError, ZeroDivisionError):
-        raise ModelError(f"{bundle.index}: not a U-GAT-IT checkpoint: variables of other shapes") from None
-    except ConfigError as error:
-        raise ModelError(f"{bundle.index}: {error.message}", error.hint) from None
     if discriminators is None:
         notes.append("The checkpoint has no spectrally normalised discriminators; the model comes without.")
     imported = Imported(config, generators, discriminators, tuple(notes))
@@ -244,9 +238,7 @@ def _infer(bundle: TensorBundle, settings: ImportSettings) -> tuple[ModelConfig,
     features = 4 * channels
     inputs = bundle.shape("generator_B/MLP/linear_0/dense/kernel")[0]
     light = inputs == features
-    notes = []
-    if light and settings.image_size is None:
-        notes.append("A light checkpoint doesn't tell its image size; 256 is assumed (--image-size).")
+    notes = [SIZE_ASSUMED] if light and settings.image_size is None else []
     smoothing = settings.rho_smoothing
     if smoothing is None:
         smoothing, note = _smoothing(bundle.prefix.parent.resolve())
