@@ -25,6 +25,7 @@ from tests.cli.conftest import Command, Outcome, below, command, put
 from tests.trainings import make_folders
 from ugatit_cli.cli import app, console, train_view
 from ugatit_cli.cli import train as train_module
+from ugatit_cli.cli.train_options import Asked
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group
@@ -155,27 +156,35 @@ def test_one_folder_for_both(train: Train) -> None:
 
 
 def test_options_end_in_the_settings(train: Train) -> None:
-    stated = {
+    stated = {  # nothing of it is the default
         "holdout": "off", "checkpoint_every": "1", "sample_every": "5m", "keep": 7, "seed": 5,
-        "evaluate_every": "off", "checkpointing": False, "variant": "full", "image_size": 36, "channels": 8,
-        "blocks": 2, "discriminator_channels": 6, "decoder_norm": "gn", "generator_cam": False,
-        "discriminator_cam": False, "discriminators": "local", "batch_size": 2, "learning_rate": 0.01,
-        "weight_decay": 0.5, "decay_from": 0.25, "adversarial_weight": 2.0, "cycle_weight": 3.0,
-        "identity_weight": 4.0, "cam_weight": 5.0, "ema": 0.5, "augment": "off", "power_iterations": "each-pass",
-        "fit": "squash", "flip": False, "iterations": 9, "precision": "fp32",
+        "checkpointing": False, "variant": "full", "image_size": 36, "channels": 8, "blocks": 2,
+        "discriminator_channels": 6, "decoder_norm": "gn", "generator_cam": False, "discriminator_cam": False,
+        "discriminators": "local", "batch_size": 2, "learning_rate": 0.01, "weight_decay": 0.5, "decay_from": 0.25,
+        "adversarial_weight": 2.0, "cycle_weight": 3.0, "identity_weight": 4.0, "cam_weight": 5.0, "ema": 0.5,
+        "power_iterations": "each-pass", "fit": "squash", "flip": False, "iterations": 9, "augment": "on",
     }  # fmt: skip
     options = [
         name for table in (RunOptions, ModelConfig, Recipe) for name, f in fields_of(table).items() if f.option
     ]
-    elsewhere = {"minutes", "start", "start_direction", "features", "feature_layer", "name"}
-    assert set(options) == set(stated) | elsewhere
+    elsewhere = {
+        "minutes",
+        "start",
+        "start_direction",
+        "evaluate_every",
+        "features",
+        "feature_layer",
+        "name",
+        "precision",
+    }
+    assert set(options) == set(stated) | elsewhere | {"name", "precision"}
     words = [word for name, value in stated.items() for word in as_option(name, value).split()]
-    outcome = train(*words, "--domains", "pony,stripes", "--recipe", "cyclegan", "--dry-run", "--json")
+    outcome = train(*words, "--domains", "pony,stripes", "--dry-run", "--json")
     assert outcome.code == 0, outcome.stderr
     document = outcome.documents[0]
     found = document["run"] | document["model"] | document["recipe"]
     assert {name: found[name] for name in stated} == stated
-    assert (found["name"], found["domain_a"], found["domain_b"]) == ("cyclegan", "pony", "stripes")
+    assert (found["domain_a"], found["domain_b"]) == ("pony", "stripes")
 
 
 # --- Dry runs ------------------------------------------------------------------------------------------
@@ -468,19 +477,22 @@ def test_test_folders_are_the_holdout(train: Train) -> None:
     ],
 )
 def test_the_default_name_of_a_run(a: str, b: str, names: tuple[str, str] | None, expected: str) -> None:
-    assert train_module.run_path(None, None, Folders(Path(a).absolute(), Path(b).absolute()), names) == Path(expected)
+    assert train_module.run_path(Asked(), Folders(Path(a).absolute(), Path(b).absolute()), names) == Path(expected)
 
 
 def test_folders_are_absolute() -> None:
-    found = train_module.find_folders(Path("a"), Path("~/b"), None)
+    found = train_module.find_folders(Asked(Path("a"), Path("~/b")))
     assert found == Folders(Path.cwd() / "a", Path.home() / "b")
-    assert train_module.find_folders(None, None, None) is None
+    assert train_module.find_folders(Asked()) is None
 
 
-@pytest.mark.parametrize("options", [("\udce9", "b", None), ("a", "x/\udce9", None), (None, None, "\udce9")])
-def test_folders_whose_names_are_no_text(options: tuple[str | None, ...]) -> None:
+NO_TEXT = Path("x/\udce9")
+
+
+@pytest.mark.parametrize("asked", [Asked(NO_TEXT, Path("b")), Asked(Path("a"), NO_TEXT), Asked(data=NO_TEXT)])
+def test_folders_whose_names_are_no_text(asked: Asked) -> None:
     with pytest.raises(UsageError, match=r"\\udce9: the folder's name is not text"):
-        train_module.find_folders(*(None if name is None else Path(name) for name in options))
+        train_module.find_folders(asked)
 
 
 # --- Several processes ---------------------------------------------------------------------------------

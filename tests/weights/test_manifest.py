@@ -20,6 +20,7 @@ from typer.main import get_command
 from ugatit_cli.cli.app import app
 from ugatit_cli.cli.options import parse_domains
 from ugatit_cli.cli.train import find_folders
+from ugatit_cli.cli.train_options import Asked
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ModelError
 from ugatit_cli.weights.folder import open_model
@@ -144,7 +145,7 @@ def test_train_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         # The folders that are told of are those that are searched.
         for folder in re.findall(r"\S+/train[AB]\b", entry.instructions):
             Path(folder).mkdir(parents=True)
-        folders = find_folders(options["domain_a"], options["domain_b"], options["data"])
+        folders = find_folders(Asked(options["domain_a"], options["domain_b"], options["data"]))
         assert folders is not None
         assert (folders.a, folders.b) == (tmp_path / entry.name / "trainA", tmp_path / entry.name / "trainB")
         assert "weights" in entry.licence

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LONGEST_NAME, LONGEST_BYTES = 40, 120
 
 
-def find_folders(domain_a: Path | None, domain_b: Path | None, data: Path | None) -> Folders | None:
+def find_folders(asked: Asked) -> Folders | None:
     """The folders of pictures, absolute, so that the run goes on from anywhere; None if none are named.
 
     Raises:
@@ -39,16 +39,17 @@ def find_folders(domain_a: Path | None, domain_b: Path | None, data: Path | None
     """
     from ugatit_cli.data.pictures import Folders, split_layout
 
-    if data is not None:
-        if domain_a or domain_b:
+    a, b = asked.domain_a, asked.domain_b
+    if asked.data is not None:
+        if a or b:
             raise UsageError("--data contradicts --domain-a and --domain-b", "Give the one or the others.")
-        return split_layout(located(data))
-    if domain_a is None and domain_b is None:
+        return split_layout(located(asked.data))
+    if a is None and b is None:
         return None
-    if domain_a is None or domain_b is None:
-        missing = "--domain-a" if domain_a is None else "--domain-b"
+    if a is None or b is None:
+        missing = "--domain-a" if a is None else "--domain-b"
         raise UsageError(f"{missing} is missing", "Name a folder for each domain: --domain-a A --domain-b B")
-    return Folders(located(domain_a), located(domain_b))
+    return Folders(located(a), located(b))
 
 
 def located(path: Path) -> Path:
@@ -66,14 +67,13 @@ def located(path: Path) -> Path:
     return path
 
 
-def run_path(
-    output: Path | None, resume: Path | None, folders: Folders | None, names: tuple[str, str] | None
-) -> Path:
+def run_path(asked: Asked, folders: Folders | None, names: tuple[str, str] | None) -> Path:
     """The run folder, by default one that is named like the domains.
 
     Raises:
         UsageError: two different ones are named, or nothing to name it after.
     """
+    output, resume = asked.output, asked.resume
     if resume is not None:
         path = resume.expanduser()
         if output is not None and output.expanduser().resolve() != path.resolve():
@@ -129,10 +129,10 @@ def train(asked: Asked, given: dict[str, Any]) -> None:
     threads = parse_count("--workers", asked.workers, MOST_WORKERS) or default_workers()
     names = parse_domains(asked.domains) if asked.domains is not None else None
     given = parsed(given) | (dict(zip(("domain_a", "domain_b"), names, strict=True)) if names else {})
-    folders = find_folders(asked.domain_a, asked.domain_b, asked.data)
+    folders = find_folders(asked)
     if "holdout" in given and folders and folders.test_a and folders.test_b:
         raise UsageError("--holdout contradicts testA and testB", "Leave it out: what is in these is held out.")
-    path = run_path(asked.output, asked.resume, folders, names)
+    path = run_path(asked, folders, names)
     from ugatit_cli.data.batches import readers_kept
     from ugatit_cli.device import joined_group
     from ugatit_cli.training import session
