@@ -109,7 +109,7 @@ def test_formats(cam: Command, arguments: tuple[str, ...], name: str, format: st
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_frames_are_what_each_checkpoint_makes(ugatit: Command, runs: Path, name: str) -> None:
     put("a.png")
-    overlay = (
+    overlay = [
         "--layout",
         "overlay",
         "--alpha",
@@ -122,7 +122,7 @@ def test_frames_are_what_each_checkpoint_makes(ugatit: Command, runs: Path, name
         "same",
         "-o",
         "a0.png",
-    )
+    ]
     assert ugatit("cam", "a.png", "--run", runs / name, *CPU, *overlay).code == 0
     run = RunFolder(runs / name)
     assert run.checkpoints() == [1, 2, 3]
@@ -144,31 +144,21 @@ def test_attention_is_that_of_each_checkpoint(cam: Command, run: RunFolder) -> N
             assert (frame == np.asarray(one)).all()
 
 
-def test_the_last_frame_is_the_runs_model(ugatit: Command, cam: Command) -> None:
-    put("a.png")
-    overlay = ("--layout", "overlay", "--maps", "generator", "--size", "same", "-o")
-    assert cam("a.png", *overlay, "animated.png").code == 0
-    assert ugatit("cam", "a.png", "--model", "./run", *CPU, *overlay, "still.png").code == 0
-    assert (arrays("animated.png")[-1] == arrays("still.png")[0]).all()
-
-
 def test_one_scale_for_all_frames(cam: Command, run: RunFolder) -> None:
     put("a.png", "b.png")
     overlay = [
-        *[
-            "--layout",
-            "overlay",
-            "--alpha",
-            "1",
-            "--maps",
-            "generator",
-            "--format",
-            "png",
-            "--normalize",
-            "batch",
-            "--size",
-            "same",
-        ]
+        "--layout",
+        "overlay",
+        "--alpha",
+        "1",
+        "--maps",
+        "generator",
+        "--format",
+        "png",
+        "--normalize",
+        "batch",
+        "--size",
+        "same",
     ]
     assert cam("a.png", "b.png", *overlay).code == 0
     models = [checkpoint(run, step, "averages") for step in (1, 2, 3)]
@@ -218,16 +208,6 @@ def test_json_lines_and_bad_files(cam: Command) -> None:
     assert done.pop("output") == "attention/a.webp"
     assert (done["width"], done["height"]) == reading.read_picture(Path("attention/a.webp")).size
     assert below("attention") == ["a.webp"]
-
-
-def test_existing_results_and_dry_runs(cam: Command) -> None:
-    put("a.png", "b.png")
-    assert cam("a.png", "b.png", "--dry-run").lines == ["a.png -> attention/a.webp", "b.png -> attention/b.webp"]
-    assert results() == ["a.png", "b.png"]
-    assert cam("a.png").code == 0
-    assert cam("a.png", "b.png").errors == ["1 of 2 results exist already: attention/a.webp"]
-    assert cam("a.png", "b.png", "--skip-existing").lines == ["attention/b.webp"]
-    assert cam("a.png", "--overwrite").lines == ["attention/a.webp"]
 
 
 def test_the_source_is_one_frame(cam: Command) -> None:

@@ -25,102 +25,90 @@ if TYPE_CHECKING:
 
 OUTPUT = Path("attention")
 
-CamOutputOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="OUT",
-        help="Folder for the results, or a file for a single picture.  [default: attention]",
-        show_default=False,
-    ),
-]
-CamModelOption = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="MODEL",
-        help="A model's name, a model folder or run, or OWNER/NAME[@REVISION] on the Hub.  [default: flat2clay]",
-        show_default=False,
-    ),
-]
-MapsOption = Annotated[
-    str,
-    typer.Option(
-        "--maps",
-        metavar="MAPS",
-        help="generator, local, global (discriminators), several with commas, or all that the model has.",
-    ),
-]
-LayoutOption = Annotated[
-    Literal["panel", "overlay", "heatmap", "raw"],
-    typer.Option(
-        "--layout",
-        help="panel: labelled, side by side. overlay: a picture for each map. heatmap: colours alone, with a scale. "
-        "raw: float32 .npy, and JSON with the CAM logits.",
-    ),
-]
-AlphaOption = Annotated[
-    float, typer.Option("--alpha", metavar="0..1", help="How much of the colours shows over pictures.")
-]
-ColormapOption = Annotated[
-    str,
-    typer.Option(
-        "--colormap", metavar="NAME", help="inferno, magma, viridis, cividis, turbo, ...; jet is the paper's."
-    ),
-]
-NormalizeOption = Annotated[
-    Literal["image", "batch"],
-    typer.Option(
-        "--normalize", help="image: each map has its own scale. batch: one for all, so that pictures compare."
-    ),
-]
-UpsampleOption = Annotated[
-    Literal["bilinear", "bicubic"], typer.Option("--upsample", help="How maps are enlarged to the picture.")
-]
-CamSizeOption = Annotated[
-    str,
-    typer.Option(
-        "--size",
-        metavar="SIZE",
-        help="Size of the pictures: same, model, N (short side) or WxH; auto: same, but in panels and animations of "
-        "a run 160 to 360 pixels.",
-    ),
-]
-AnimateOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--animate/--no-animate",
-        help="Animated inputs give animated results, or a picture of their first frame.  [default: animate]",
-        show_default=False,
-    ),
-]
-RunOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--run",
-        metavar="RUN",
-        help="Instead of a model: one animation (WebP, GIF) over the checkpoints of a training run.",
-    ),
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class CamOptions(PictureOptions):
     """What `cam` is asked for: each field is an option."""
 
-    output: CamOutputOption = None
-    model: CamModelOption = ""
-    maps: MapsOption = "all"
-    layout: LayoutOption = "panel"
-    alpha: AlphaOption = 0.6
-    colormap: ColormapOption = "inferno"
-    normalize: NormalizeOption = "image"
-    upsample: UpsampleOption = "bilinear"
-    animate: AnimateOption = None
-    run: RunOption = None
-    size: CamSizeOption = "auto"
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Folder for the results, or a file for a single picture.  [default: attention]",
+            show_default=False,
+        ),
+    ] = None
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="A model's name, a model folder or run, or OWNER/NAME[@REVISION] on the Hub.  [default: flat2clay]",
+            show_default=False,
+        ),
+    ] = ""
+    maps: Annotated[
+        str,
+        typer.Option(
+            "--maps",
+            metavar="MAPS",
+            help="generator, local, global (discriminators), several with commas, or all that the model has.",
+        ),
+    ] = "all"
+    layout: Annotated[
+        Literal["panel", "overlay", "heatmap", "raw"],
+        typer.Option(
+            "--layout",
+            help="panel: labelled, side by side. overlay: a picture for each map. heatmap: colours alone, with a "
+            "scale. raw: float32 .npy, and JSON with the CAM logits.",
+        ),
+    ] = "panel"
+    alpha: Annotated[
+        float, typer.Option("--alpha", metavar="0..1", help="How much of the colours shows over pictures.")
+    ] = 0.6
+    colormap: Annotated[
+        str,
+        typer.Option(
+            "--colormap", metavar="NAME", help="inferno, magma, viridis, cividis, turbo, ...; jet is the paper's."
+        ),
+    ] = "inferno"
+    normalize: Annotated[
+        Literal["image", "batch"],
+        typer.Option(
+            "--normalize", help="image: each map has its own scale. batch: one for all, so that pictures compare."
+        ),
+    ] = "image"
+    upsample: Annotated[
+        Literal["bilinear", "bicubic"], typer.Option("--upsample", help="How maps are enlarged to the picture.")
+    ] = "bilinear"
+    animate: Annotated[
+        bool | None,
+        typer.Option(
+            "--animate/--no-animate",
+            help="Animated inputs give animated results, or a picture of their first frame.  [default: animate]",
+            show_default=False,
+        ),
+    ] = None
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            metavar="RUN",
+            help="Instead of a model: one animation (WebP, GIF) over the checkpoints of a training run.",
+        ),
+    ] = None
+    size: Annotated[
+        str,
+        typer.Option(
+            "--size",
+            metavar="SIZE",
+            help="Size of the pictures: same, model, N (short side) or WxH; auto: same, but in panels and animations "
+            "of a run 160 to 360 pixels.",
+        ),
+    ] = "auto"
 
     @property
     def names(self) -> list[str]:
@@ -230,7 +218,8 @@ def _check_jobs(options: CamOptions, jobs: list[Job]) -> None:
     if layout != "raw":
         pictures.check_format(jobs, options.format)
     if layout == "raw" or options.tagged:
-        named = bool(jobs) and output is not None and jobs[0].output == Path(os.path.expanduser(output))  # noqa: PTH111
+        path = output and Path(os.path.expanduser(output))  # noqa: PTH111  # as `find_jobs` does it
+        named = bool(jobs) and path is not None and jobs[0].output == path
         wrong = output is not None and output.suffix.lower() in (".npy", ".json") and layout == "raw"
         if any(job.output is None for job in jobs) or named or wrong or output == STDOUT:
             hint = "Name a folder (-o results)" + (", or a single map (--maps generator)." if options.tagged else ".")

@@ -21,105 +21,92 @@ MOST_WORKERS = 64
 
 Format = Literal["same", "png", "jpg", "webp", "gif"]
 
-InputsArgument = Annotated[
-    list[str],
-    typer.Argument(metavar="INPUT", help="Pictures, folders, globs, or - for stdin.", show_default=False),
-]
-OutputOption = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="OUT", help="Folder for the results, or a file for a single picture."),
-]
-BatchSizeOption = Annotated[str, typer.Option("--batch-size", metavar="auto|N", help="Pictures per forward pass.")]
 WorkersOption = Annotated[str, typer.Option("--workers", metavar="auto|N", help="Threads that decode and encode.")]
-SizeOption = Annotated[
-    str,
-    typer.Option("--size", metavar="SIZE", help="Size of the results: same, model, N (short side) or WxH."),
-]
-FitOption = Annotated[
-    Fit,
-    typer.Option(
-        "--fit",
-        help="How pictures meet the network: aspect (short side at the model's size), native (own resolution), "
-        "squash (the paper's square).",
-    ),
-]
-TileOption = Annotated[
-    str,
-    typer.Option(
-        "--tile",
-        metavar="auto|off|N",
-        help="Overlapping tiles of N pixels; auto: for native pictures above 2.3 MP.",
-    ),
-]
-BackgroundOption = Annotated[
-    str, typer.Option("--background", metavar="COLOUR", help="Colour behind transparent pixels while translating.")
-]
-FormatOption = Annotated[Format, typer.Option("--format", help="File format of the results.")]
-QualityOption = Annotated[
-    int | None,
-    typer.Option("--quality", min=1, max=100, help="For jpg and webp.  [default: 95 and 90]", show_default=False),
-]
-SkipExistingOption = Annotated[bool, typer.Option("--skip-existing", help="Leave results that exist already.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist already.")]
 
-ModelOption = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="MODEL",
-        help="A model's name, a model folder or run, or OWNER/NAME[@REVISION] on the Hub.",
-    ),
-]
-DirectionOption = Annotated[
-    Literal["a2b", "b2a"] | None,
-    typer.Option("--direction", help="Which way to translate.  [default: a2b]", show_default=False),
-]
-ToOption = Annotated[
-    str | None,
-    typer.Option("--to", metavar="DOMAIN", help="The same by name of the target domain: --to anime."),
-]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionOption = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
     typer.Option("--precision", help="Float type of the network; auto takes the fastest that the device is good at."),
 ]
-ReportOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--report",
-        metavar="PAGE.html",
-        help="Also write a page with every picture before and after, attention, and times.",
-    ),
-]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Results on stdout as JSON, one line each.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
     """What commands that turn pictures into pictures are asked for: each field is an option."""
 
-    inputs: InputsArgument
-    output: OutputOption = None
-    model: ModelOption = "flat2clay"
-    direction: DirectionOption = None
-    to: ToOption = None
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT", help="Pictures, folders, globs, or - for stdin.", show_default=False),
+    ]
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="OUT", help="Folder for the results, or a file for a single picture."),
+    ] = None
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="A model's name, a model folder or run, or OWNER/NAME[@REVISION] on the Hub.",
+        ),
+    ] = "flat2clay"
+    direction: Annotated[
+        Literal["a2b", "b2a"] | None,
+        typer.Option("--direction", help="Which way to translate.  [default: a2b]", show_default=False),
+    ] = None
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="DOMAIN", help="The same by name of the target domain: --to anime."),
+    ] = None
     device: DeviceOption = "auto"
     precision: PrecisionOption = "auto"
-    batch_size: BatchSizeOption = "auto"
+    batch_size: Annotated[str, typer.Option("--batch-size", metavar="auto|N", help="Pictures per forward pass.")] = (
+        "auto"
+    )
     workers: WorkersOption = "auto"
-    size: SizeOption = "same"
-    fit: FitOption = "aspect"
-    tile: TileOption = "auto"
-    background: BackgroundOption = "white"
-    format: FormatOption = "same"
-    quality: QualityOption = None
-    skip_existing: SkipExistingOption = False
-    overwrite: OverwriteOption = False
+    size: Annotated[
+        str,
+        typer.Option("--size", metavar="SIZE", help="Size of the results: same, model, N (short side) or WxH."),
+    ] = "same"
+    fit: Annotated[
+        Fit,
+        typer.Option(
+            "--fit",
+            help="How pictures meet the network: aspect (short side at the model's size), native (own resolution), "
+            "squash (the paper's square).",
+        ),
+    ] = "aspect"
+    tile: Annotated[
+        str,
+        typer.Option(
+            "--tile",
+            metavar="auto|off|N",
+            help="Overlapping tiles of N pixels; auto: for native pictures above 2.3 MP.",
+        ),
+    ] = "auto"
+    background: Annotated[
+        str,
+        typer.Option("--background", metavar="COLOUR", help="Colour behind transparent pixels while translating."),
+    ] = "white"
+    format: Annotated[Format, typer.Option("--format", help="File format of the results.")] = "same"
+    quality: Annotated[
+        int | None,
+        typer.Option("--quality", min=1, max=100, help="For jpg and webp.  [default: 95 and 90]", show_default=False),
+    ] = None
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave results that exist already.")] = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist already.")] = False
     dry_run: DryRunOption = False
-    report: ReportOption = None
-    json_lines: JsonOption = False
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="PAGE.html",
+            help="Also write a page with every picture before and after, attention, and times.",
+        ),
+    ] = None
+    json_lines: Annotated[bool, typer.Option("--json", help="Results on stdout as JSON, one line each.")] = False
 
     @property
     def page(self) -> Path | None:
