@@ -311,14 +311,14 @@ def test_the_same_on_a_full_disk(ugatit: Command, light: str, monkeypatch: pytes
 
 def after(count: int, what: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets something happen once so many results are there."""
-    original = pictures.Report.add
+    original = pictures.Tally.add
 
-    def add(self: pictures.Report, result: Result) -> None:
+    def add(self: pictures.Tally, result: Result) -> None:
         original(self, result)
         if self.done == count:
             what()
 
-    monkeypatch.setattr(pictures.Report, "add", add)
+    monkeypatch.setattr(pictures.Tally, "add", add)
 
 
 @pytest.mark.parametrize("command", ["translate", "cam"])

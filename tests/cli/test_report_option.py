@@ -339,7 +339,7 @@ def test_an_unexpected_end_leaves_no_page(reporting: Command, monkeypatch: pytes
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(pictures.Report, "add", broken)
+    monkeypatch.setattr(pictures.Tally, "add", broken)
     outcome = reporting("in")
     assert outcome.code == 1
     assert "internal error" in outcome.stderr

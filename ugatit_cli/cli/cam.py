@@ -153,10 +153,10 @@ def cam(options: CamOptions) -> None:
     prepared = pictures.prepare(asked, found, first_only=options.animate is False)
     drawing = _drawing(options, prepared)
     verb = "looked at" if run is None else "animated"
-    report = pictures.run(prepared, drawing, command="cam", verb=verb, checkpoints=run)
-    if options.animate and run is None and report.done and not report.animations:
+    tally = pictures.run(prepared, drawing, command="cam", verb=verb, checkpoints=run)
+    if options.animate and run is None and tally.done and not tally.animations:
         console.note("nothing is animated: the pictures have one frame each; --run RUN animates a training run")
-    report.finish(asked.output)
+    tally.finish(asked.output)
 
 
 def _run_folder(options: CamOptions) -> RunFolder:

@@ -147,7 +147,7 @@ def check_folder(folder: Path) -> None:
 
 
 @dataclass
-class Report:
+class Tally:
     """Counts results and says them: paths or JSON on stdout, errors on stderr.
 
     Attributes:
@@ -309,11 +309,11 @@ class ReportPage:
             if writer is not None:
                 writer.add(entry)
 
-    def finish(self, report: Report) -> None:
+    def finish(self, tally: Tally) -> None:
         """Writes the page."""
         with self._giving_up() as writer:
             if writer is not None:
-                writer.finish(report.summary())
+                writer.finish(tally.summary())
                 console.note(f"report: {self.path}")
 
     @contextmanager
@@ -449,8 +449,8 @@ def run(
     command: str = "translate",
     verb: str = "translated",
     checkpoints: RunFolder | None = None,
-) -> Report:
-    """Draws all pictures, and says so; the report on them is left to be finished.
+) -> Tally:
+    """Draws all pictures, and says so; the command finishes the tally with the closing line.
 
     Args:
         command: what the page calls it.
@@ -467,10 +467,10 @@ def run(
     from ugatit_cli.translation.pipeline import translate_files
 
     options, translating = prepared.options, prepared.translating
-    jobs, report = _left_to_do(prepared, drawing, verb)
+    jobs, tally = _left_to_do(prepared, drawing, verb)
     if options.dry_run or not jobs:
-        _say_what_is_not_done(options, report, jobs)
-        return report
+        _say_what_is_not_done(options, tally, jobs)
+        return tally
     path = free_path(options.page, overwrite=options.overwrite)
     check_folders(jobs, path)
     model = Model.from_folder(options.model, prepared.folder, device=options.device, precision=options.precision)
@@ -489,37 +489,37 @@ def run(
         for name, error in prepared.found.missing:
             page.failed(name, error)
         for result in results:
-            report.add(result)
+            tally.add(result)
             page.add(result)
             if not checkpoints:
                 progress.advance()
-        report.interrupted = stop.is_set() and not report.disk_full
-        page.finish(report)
-    report.page_failed = page.broken
-    return report
+        tally.interrupted = stop.is_set() and not tally.disk_full
+        page.finish(tally)
+    tally.page_failed = page.broken
+    return tally
 
 
-def _left_to_do(prepared: Prepared, drawing: Drawing, verb: str) -> tuple[list[Job], Report]:
-    """The jobs without those that are done, and a report that has said so."""
+def _left_to_do(prepared: Prepared, drawing: Drawing, verb: str) -> tuple[list[Job], Tally]:
+    """The jobs without those that are done, and a tally that has said so."""
     options = prepared.options
     placed = [_placed(job, drawing) for job in prepared.found.jobs]
     check_sources(placed)
     jobs, skipped = without_existing(placed, skip_existing=options.skip_existing, overwrite=options.overwrite)
-    report = Report(json_lines=options.json_lines, total=len(jobs), verb=verb)
+    tally = Tally(json_lines=options.json_lines, total=len(jobs), verb=verb)
     for name, error in prepared.found.missing:
-        report.failed(name, error)
+        tally.failed(name, error)
     for job in skipped:
-        report.skipped(job)
+        tally.skipped(job)
     if drawing.spans is not None:
-        report.resume = "run it again with --overwrite: one scale needs all pictures"
+        tally.resume = "run it again with --overwrite: one scale needs all pictures"
         if skipped:
             console.note(f"the {len(skipped)} skipped have a scale of their own; --overwrite gives all pictures one")
-    return jobs, report
+    return jobs, tally
 
 
-def _say_what_is_not_done(options: PictureOptions, report: Report, jobs: list[Job]) -> None:
+def _say_what_is_not_done(options: PictureOptions, tally: Tally, jobs: list[Job]) -> None:
     if options.dry_run:
-        report.planned(jobs)
+        tally.planned(jobs)
     elif options.page is not None:
         console.note(f"report: {options.page} is not written, there is nothing to show")
 
