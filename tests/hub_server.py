@@ -19,7 +19,7 @@ from tests.hub_api import BAD_TOKEN, NO_ACCESS, NO_USER, Answer, Call, HubApi, r
 http: Any = sys.modules[HfHubHTTPError.__bases__[0].__module__.partition(".")[0]]
 
 BLOCK: Final = 1 << 16
-ANSWERS: Final = ("status", "html", "redirect-loop")
+ANSWERS: Final = ("status", "html", "other", "redirect-loop")
 LOGIN_PAGE: Final = b"<!DOCTYPE html><html><head><title>Log in</title></head><body>Guest network</body></html>\n"
 ERRORS: Final = {
     401: ("RepoNotFound", NO_USER),
@@ -36,7 +36,7 @@ class Fault:
     """Something that goes wrong for requests whose path ends with `file` ("": for all, those to the API too).
 
     Attributes:
-        kind: "status": answers `status`. "html": a login page. "redirect-loop". The others change the body of a
+        kind: "status": answers `status`. "html": a login page. "other": a text. "redirect-loop". The others change the body of a
             successful GET: "flip" (one byte at offset `after` of the file), "short" (the file ends at `after`, and
             all headers of this response agree), "cut" (the connection is closed after `after` bytes of this
             response), "stall" (silence after `after` bytes of it), "drip" (from offset `after` of the file on,
@@ -47,7 +47,7 @@ class Fault:
         hits: how often it has struck.
     """
 
-    kind: Literal["status", "flip", "cut", "drip", "stall", "short", "html", "redirect-loop"]
+    kind: Literal["status", "flip", "cut", "drip", "stall", "short", "html", "other", "redirect-loop"]
     file: str = "model.safetensors"
     times: int | None = None
     after: int = 0
@@ -193,6 +193,8 @@ def _faulty(fault: Fault, call: Call) -> Answer:
     """What comes instead of the answer."""
     if fault.kind == "html":
         return Answer(LOGIN_PAGE, headers={"Content-Type": "text/html; charset=utf-8"})
+    if fault.kind == "other":
+        return Answer(b"Pay first", headers={"Content-Type": "text/plain"})
     if fault.kind == "redirect-loop":
         return Answer(status=302, headers={"Location": call.path})
     code, message = ERRORS.get(fault.status, ("", f"Error {fault.status}"))

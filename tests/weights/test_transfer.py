@@ -134,6 +134,7 @@ BROKEN: Final = {
     "drip": (Fault("drip", after=200_000, delay=0.05), 200_000),
     "short": (Fault("short", after=60_000), 0),
     "page": (Fault("html"), 0),
+    "text": (Fault("other"), 0),
     "loop": (Fault("redirect-loop"), 0),
 }
 

@@ -420,6 +420,11 @@ class _Transfer:
         hf_raise_for_status(response)
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise TransferError("a web page came instead of the file, perhaps one to log in")
+        length = response.headers.get("Content-Range", "").rpartition("/")[2]
+        if response.status_code == 200 and "Content-Encoding" not in response.headers:
+            length = response.headers.get("Content-Length", "")
+        if length.isdecimal() and self.remote.size not in (None, int(length)):
+            raise TransferError(f"a file of {int(length):,} bytes came")  # nothing of it gets among what is here
         if start and response.status_code == 200:  # a server that sends nothing but whole files
             self._begin_again()
 
