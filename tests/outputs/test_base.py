@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers import pixels
-from ugatit_cli.outputs.base import Done, Drawing, FileOptions, Translation
-from ugatit_cli.pictures import reading
+from ugatit_cli.outputs.base import Done, FileOptions
 from ugatit_cli.pictures.geometry import WHITE, Geometry, from_network
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.reading import Frame, Picture
@@ -84,37 +83,11 @@ def test_what_the_networks_looked_at() -> None:
 # --- Files ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("output", "wanted", "format"),
-    [
-        ("b.jpg", "same", "JPEG"),
-        ("b.webp", "png", "WEBP"),  # names were chosen with the format in mind
-        (None, "same", "PNG"),
-        (None, "jpg", "JPEG"),
-        (None, "gif", "GIF"),
-    ],
-)
-def test_formats(output: str | None, wanted: str, format: str) -> None:
-    one = done(RED, output=output, files=FileOptions(format=wanted))
-    assert one.format == format
-    with opened(one.encoded(one.frames)) as written:
-        assert written.format == format
-        assert written.size == (16, 8)
-
-
 def test_files_keep_resolution_and_opacity() -> None:
     one = done(CLEAR)
     with opened(one.encoded(one.frames)) as written:
         assert written.mode == "RGBA"
         assert written.info["dpi"] == pytest.approx((300, 300), abs=0.1)
-
-
-def test_files_keep_an_animations_timing(tmp_path: Path) -> None:
-    one = done(RED, RED, output="b.webp")
-    (tmp_path / "b.webp").write_bytes(one.encoded(one.frames))
-    picture = reading.read_picture(tmp_path / "b.webp")
-    assert (picture.durations, picture.loop, len(picture.frames)) == ((100, 150), 0, 2)
-    assert picture.frames[0].rgb.tobytes() != picture.frames[1].rgb.tobytes()
 
 
 def test_quality_and_background_reach_the_file() -> None:
@@ -131,14 +104,3 @@ def test_quality_and_background_reach_the_file() -> None:
 
 
 # --- The translation itself ----------------------------------------------------------------------------
-
-
-def test_the_translation_is_drawn_as_one_file() -> None:
-    drawing: Drawing = Translation()
-    one = dataclasses.replace(done(RED), sources=())
-    drawn = drawing.draw(one)
-    assert drawn.files == [one.encoded(one.frames)]
-    assert (drawn.size, drawn.flat, drawn.preview) == ((16, 8), (), None)
-    assert drawing.outputs(Path("out/b.png")) == (Path("out/b.png"),)
-    assert drawing.resized(PLAN) is PLAN
-    assert (drawing.maps, drawing.spans, drawing.sees_source) == ((), None, False)

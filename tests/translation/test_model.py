@@ -32,28 +32,6 @@ def model(folder: Path) -> Model:
     return load(str(folder), device="cpu", precision="fp32")
 
 
-# --- Batches -------------------------------------------------------------------------------------------
-
-
-def test_a_batch_gives_what_its_pictures_give_alone(model: Model) -> None:
-    batch = [pixels(40, 36, seed) for seed in range(5)]
-    together = model.translate_pixels(batch, "a2b", whole(40, 36))
-    for one, result in zip(batch, together, strict=True):
-        (alone,) = model.translate_pixels([one], "a2b", whole(40, 36))
-        assert alone.dtype == result.dtype == np.uint8
-        assert alone.shape == (36, 40, 3)
-        assert np.abs(alone.astype(int) - result).max() <= 1
-    assert np.abs(together[0].astype(int) - together[1]).max() > 1
-
-
-def test_pixels_are_what_the_network_says(model: Model) -> None:
-    x = torch.from_numpy(pixels(32, 32)).permute(2, 0, 1)[None].float() / 127.5 - 1
-    with torch.no_grad():
-        expected = (model.generator("a2b")(x).image[0].permute(1, 2, 0).numpy() + 1) * 127.5
-    (result,) = model.translate_pixels([pixels(32, 32)], "a2b", whole(32, 32))
-    assert np.abs(result - expected).max() < 0.51
-
-
 # --- Tiles ---------------------------------------------------------------------------------------------
 
 
@@ -99,22 +77,11 @@ def test_networks_are_loaded_once_and_when_asked_for(model: Model, monkeypatch: 
 
 
 def test_discriminators(model: Model) -> None:
-    output = model.discriminator("b", "local")(torch.zeros(2, 3, 32, 32))
-    assert output.logit.shape[:2] == (2, 1)
-    assert output.cam_logit is not None
-    assert output.cam_logit.shape == (2, 2)
-    assert output._fields == ("logit", "cam_logit", "heatmap")
+    assert model.discriminator("b", "local")(torch.zeros(2, 3, 32, 32))._fields == ("logit", "cam_logit", "heatmap")
     assert model.discriminator("b", "local") is model.discriminator("b", "local")
     for domain, scale in (("c", "local"), ("a", "middle")):
         with pytest.raises(UsageError, match="no discriminator"):
             model.discriminator(domain, scale)  # type: ignore[arg-type]
-
-
-def test_a_model_without_discriminators(tmp_path: Path) -> None:
-    model = load(str(tiny.save(tmp_path / "m")), device="cpu")
-    with pytest.raises(ModelError, match="without discriminators") as caught:
-        model.discriminator("a", "global")
-    assert str(tmp_path) in caught.value.message
 
 
 def test_precision_reaches_the_network(folder: Path) -> None:
@@ -122,6 +89,8 @@ def test_precision_reaches_the_network(folder: Path) -> None:
     generator = model.generator("a2b")
     assert generator.stem.conv.weight.dtype == torch.bfloat16
     assert generator(torch.zeros(1, 3, 32, 32)).image.dtype == torch.float32
+    assert model.looking_discriminator("b", "local").head.weight.dtype == torch.bfloat16
+    assert model.discriminator("b", "local").head.weight.dtype == torch.float32
     exact = load(str(folder), device="cpu", precision="fp32")
     (rough,), (fine,) = (each.translate_pixels([pixels(32, 32)], "a2b", whole(32, 32)) for each in (model, exact))
     assert np.abs(rough.astype(int) - fine).max() <= 8
@@ -136,13 +105,6 @@ def test_untrained_models_learn_and_loaded_ones_do_not(folder: Path) -> None:
     assert not loaded.generator("a2b").training
     assert loaded.name == "x"
     assert loaded.config == tiny.LIGHT == new.config
-
-
-def test_weights_that_vanish_are_a_model_error(tmp_path: Path) -> None:
-    model = load(str(tiny.save(tmp_path / "m")), device="cpu")
-    (tmp_path / "m" / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="no such file"):
-        model.generator("a2b")
 
 
 @pytest.mark.parametrize("config", [tiny.LIGHT, tiny.FULL, ModelConfig(image_size=16, channels=1, blocks=0)])
@@ -191,14 +153,6 @@ def test_attention_of_the_size_that_is_asked_for(model: Model) -> None:
     assert found.inputs[0].size == found.translations[0].size == (20, 30)
     assert found.heat(0, "local").shape == (30, 20)
     assert found.maps[0]["generator"].geometry.scaled == (40, 32)
-
-
-def test_attention_in_tiles(model: Model) -> None:
-    found = model.attention_maps(pictures((130, 70)), fit="native", tile=64)
-    for one in found.maps[0].values():
-        assert one.geometry.tile == 64
-        assert np.isfinite(one.values).all()
-    assert found.maps[0]["generator"].values.shape == (18, 33)
 
 
 def test_transparency_is_looked_at_over_the_background(model: Model) -> None:
@@ -251,8 +205,10 @@ def test_maps_that_this_model_does_not_have(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no local attention: it comes without discriminators") as caught:
         model.attention_maps(pictures((32, 32)), maps=("local",))
     assert "ugatit train" in caught.value.hint
-    with pytest.raises(ModelError, match="without discriminators"):
-        model.looking_discriminator("b", "local")
+    for network in (model.discriminator, model.looking_discriminator):
+        with pytest.raises(ModelError, match="without discriminators") as caught:
+            network("a", "global")
+        assert str(tmp_path) in caught.value.message
 
 
 def test_a_model_with_local_discriminators_only(tmp_path: Path) -> None:
@@ -269,15 +225,7 @@ def test_a_model_with_local_discriminators_only(tmp_path: Path) -> None:
 def test_untrained_models_have_all_maps() -> None:
     model = Model.untrained(tiny.LIGHT, device="cpu", precision="fp32")
     assert model.missing_maps == {}
-    buffers = {name: tensor.clone() for name, tensor in model.discriminator("b", "local").named_buffers()}
-    found = model.attention_maps(pictures((40, 32)))
-    assert set(found.maps[0]) == set(MAPS)
-    discriminator = model.discriminator("b", "local")
-    assert discriminator.training
-    for name, tensor in discriminator.named_buffers():
-        assert torch.equal(tensor, buffers[name]), name
-    torch.autograd.backward(discriminator(torch.rand(1, 3, 32, 32)).logit.mean())
-    assert all(p.grad is not None for name, p in discriminator.named_parameters() if not name.startswith("cam.g"))
+    assert set(model.attention_maps(pictures((40, 32))).maps[0]) == set(MAPS)
 
 
 # --- Discriminators that only look ---------------------------------------------------------------------
@@ -305,9 +253,3 @@ def test_a_discriminator_of_a_new_model_looks_as_it_is() -> None:
         for parameter in discriminator.parameters():
             parameter.mul_(-2)
     assert np.abs(model.attention_maps([image]).maps[0]["local"].values - before).max() > 0.1 * np.abs(before).max()
-
-
-def test_discriminators_look_in_the_models_precision(folder: Path) -> None:
-    model = load(str(folder), device="cpu", precision="bf16")
-    assert model.looking_discriminator("b", "local").head.weight.dtype == torch.bfloat16
-    assert model.discriminator("b", "local").head.weight.dtype == torch.float32

@@ -89,6 +89,7 @@ def test_maps_are_what_the_networks_return(model: Model, direction: Direction) -
     assert output.heatmap is not None
     assert output.cam_logit is not None
     assert list(seen.maps) == list(MAPS)
+    assert np.abs(seen.pixels - (output.image[0].permute(1, 2, 0).numpy() + 1) * 127.5).max() < 0.51
     np.testing.assert_array_equal(seen.maps["generator"].values, output.heatmap[0, 0].numpy())
     assert list(seen.maps["generator"].logits) == output.cam_logit[0].tolist()
     for scale in SCALES:

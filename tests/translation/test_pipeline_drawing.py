@@ -24,7 +24,7 @@ from tests.pipelines import NATIVE, Unchanged, failures, leftovers, make, run, u
 from ugatit_cli import load
 from ugatit_cli.attention.maps import Spans
 from ugatit_cli.config import MapName
-from ugatit_cli.errors import ModelError, PictureError, StorageError
+from ugatit_cli.errors import PictureError, StorageError
 from ugatit_cli.outputs.base import Done, Drawn
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.geometry import Geometry
@@ -150,12 +150,6 @@ def test_drawings_get_the_maps_they_need(tmp_path: Path, spans: Callable[[], Spa
         assert one.geometry == done.geometry
 
 
-def test_maps_that_the_model_does_not_have(tmp_path: Path) -> None:
-    model = load(tiny.save(tmp_path / "model"), device="cpu", precision="fp32")
-    with pytest.raises(ModelError, match="no local attention"):
-        run(model, make(tmp_path, (20, 16)), Pair(("local",)))
-
-
 def test_what_a_drawing_says_of_its_picture(model: Model, network: Unchanged, tmp_path: Path) -> None:
     Image.new("RGB", (20, 16)).save(tmp_path / "black.png")
     drawing = Pair()
@@ -165,17 +159,6 @@ def test_what_a_drawing_says_of_its_picture(model: Model, network: Unchanged, tm
     assert found["000"].size == (20, 16)
     assert found["000"].frames == 1
     assert network.pictures == 2
-
-
-def test_standard_output_gets_the_first_file(model: Model, network: Unchanged, tmp_path: Path) -> None:
-    (job,) = make(tmp_path, (20, 16))
-    (result,) = run(model, [Job(job.source, None)], Pair())
-    assert result.data is not None
-    assert job.source
-    with Image.open(io.BytesIO(result.data)) as written:
-        assert written.tobytes() == picture(20, 16).tobytes()
-    assert network.pictures == 1
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_drawing_chooses_the_size(model: Model, network: Unchanged, tmp_path: Path) -> None:
@@ -373,32 +356,30 @@ def test_a_disk_that_is_full_before_the_first_is_drawn(
     assert list(spool_folder.iterdir()) == []
 
 
-def test_nothing_is_left_on_disk_when_the_consumer_leaves(
-    model: Model, network: Unchanged, tmp_path: Path, spool_folder: Path
+@pytest.mark.parametrize("end", ["the consumer leaves", "a failure nobody foresaw"])
+def test_nothing_is_left_on_disk(
+    model: Model, network: Unchanged, tmp_path: Path, spool_folder: Path, end: str
 ) -> None:
-    used = []
-    drawing = Pair(spans=Spans(), before=lambda _: used.append(len(list(spool_folder.rglob("*.npy")))))
+    used: list[int] = []
+
+    def before(_: Done) -> None:
+        used.append(len(list(spool_folder.rglob("*.npy"))))
+        if end == "a failure nobody foresaw":
+            raise ZeroDivisionError
+
+    drawing = Pair(spans=Spans(), before=before)
     jobs = drawing.jobs(make(tmp_path, *[(16, 16)] * 30))
     results = translate_files(model, jobs, TranslateOptions(sizes=NATIVE), drawing=drawing)
-    next(results)
-    results.close()
+    if end == "the consumer leaves":
+        next(results)
+        results.close()
+    else:
+        with pytest.raises(ZeroDivisionError):
+            next(results)
     assert max(used) > 10
     assert network.pictures == 30
     assert list(spool_folder.iterdir()) == []
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ugatit")]
-
-
-def test_nothing_is_left_on_disk_by_a_failure_nobody_foresaw(
-    model: Model, network: Unchanged, tmp_path: Path, spool_folder: Path
-) -> None:
-    def fail(_: Done) -> None:
-        raise ZeroDivisionError("a bug")
-
-    drawing = Pair(spans=Spans(), before=fail)
-    with pytest.raises(ZeroDivisionError):
-        run(model, drawing.jobs(make(tmp_path, *[(16, 16)] * 5)), drawing)
-    assert network.pictures == 5
-    assert list(spool_folder.iterdir()) == []
 
 
 def test_a_translation_needs_no_room_on_disk(
