@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -17,9 +15,6 @@ from tests.reference import randomize, reference_generator
 from ugatit_cli.config import DecoderNorm, Dialect, ModelConfig, Variant
 from ugatit_cli.nn.generator import Generator
 from ugatit_cli.nn.layers import INIT_STD
-from ugatit_cli.weights import pytorch, tensorflow
-
-PAPER = ModelConfig()
 
 
 def configs() -> list[ModelConfig]:
@@ -53,45 +48,30 @@ def test_generator_is_the_reference(config: ModelConfig) -> None:
     generator = randomize(Generator(config), 1).eval()
     x = images(2, 3, 32, 32)
     with torch.no_grad():
-        result = generator(x)
-        expected = reference_generator(generator, config, x)
-    assert result.image.shape == (2, 3, 32, 32)
+        result, expected = generator(x), reference_generator(generator, config, x)
+    assert result._fields == ("image", "cam_logit", "heatmap")
     assert result.image.std() > 0.1
     torch.testing.assert_close(result.image, expected.result, rtol=0, atol=2e-5)
-    if not config.generator_cam:
-        assert result.cam_logit is None
-        assert result.heatmap is None
-        return
-    torch.testing.assert_close(result.cam_logit, expected.cam_logit, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(result.heatmap, expected.heatmap, rtol=1e-4, atol=1e-4)
+    if config.generator_cam:
+        torch.testing.assert_close(result.cam_logit, expected.cam_logit, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(result.heatmap, expected.heatmap, rtol=1e-4, atol=1e-4)
+    else:
+        assert result[1:] == (None, None)
 
 
-def test_output_fields() -> None:
-    output = Generator(ModelConfig(channels=4, blocks=1))(images(2, 3, 16, 24))
-    assert output._fields == ("image", "cam_logit", "heatmap")
-    image, cam_logit, heatmap = output
-    assert (image.shape, cam_logit.shape, heatmap.shape) == ((2, 3, 16, 24), (2, 2), (2, 1, 4, 6))
-    assert {image.dtype, cam_logit.dtype, heatmap.dtype} == {torch.float32}
-    assert image.abs().max() <= 1
-    assert heatmap.min() >= 0
-
-
-def test_every_difference_between_the_codes_matters() -> None:
-    """A test of the tests: with these weights no switch of the config is without effect."""
-    base = ModelConfig(image_size=32, channels=8, blocks=2, dialect="tensorflow", rho_smoothing=True)
-    generator = randomize(Generator(base), 1).eval()
-    x = images(1, 3, 32, 32)
-    image = reference_generator(generator, base, x).result
-    for change in (
-        {"rho_smoothing": False},
-        {"generator_cam": False},
-        {"dialect": "pytorch", "rho_smoothing": False},
-    ):
-        other = ModelConfig.from_dict(base.to_dict() | change)
-        same_weights = Generator(other)
-        same_weights.load_state_dict(generator.state_dict(), strict=False)
-        difference = reference_generator(same_weights, other, x).result - image
-        assert difference.abs().max() > 1e-2, change
+@pytest.mark.parametrize("variant", get_args(Variant))
+@pytest.mark.parametrize("dialect", get_args(Dialect))
+def test_gradients_are_those_of_the_reference(dialect: Dialect, variant: Variant) -> None:
+    config = ModelConfig(image_size=16, channels=4, blocks=1, dialect=dialect, variant=variant)
+    generator = randomize(Generator(config), 3)
+    x, target = images(2, 3, 16, 16), images(2, 3, 16, 16, seed=1)
+    gradients = []
+    for image, cam_logit, _ in (generator(x), reference_generator(generator, config, x)):
+        assert cam_logit is not None
+        loss = (image - target).abs().mean() + cam_logit.square().mean()
+        gradients.append(torch.autograd.grad(loss, list(generator.parameters())))
+    for (name, _), one, other in zip(generator.named_parameters(), *gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-3 * other.abs().max().item() + 1e-6, msg=name)
 
 
 @settings(max_examples=12)
@@ -112,7 +92,7 @@ def test_light_generators_take_any_multiple_of_four(height: int, width: int, bat
 
 def test_full_generators_take_their_size_only() -> None:
     generator = Generator(ModelConfig(image_size=32, channels=4, blocks=1, variant="full"))
-    with pytest.raises(ValueError, match="32x32 pixels only"):
+    with pytest.raises(ValueError, match="32x32"):
         generator(images(1, 3, 32, 36))
 
 
@@ -165,63 +145,3 @@ def test_bfloat16_is_close(variant: Variant, dialect: Dialect) -> None:
     error = (result.image - expected.image).square().mean()
     assert 10 * math.log10(4 / error) >= 40
     torch.testing.assert_close(result.cam_logit, expected.cam_logit, rtol=0.05, atol=0.05)
-
-
-@pytest.mark.parametrize("variant", get_args(Variant))
-@pytest.mark.parametrize("dialect", get_args(Dialect))
-def test_gradients_are_those_of_the_reference(dialect: Dialect, variant: Variant) -> None:
-    config = ModelConfig(image_size=16, channels=4, blocks=1, dialect=dialect, variant=variant)
-    generator = randomize(Generator(config), 3)
-    x = images(2, 3, 16, 16)
-    target = images(2, 3, 16, 16, seed=1)
-    gradients = []
-    for image, cam_logit, _ in (generator(x), reference_generator(generator, config, x)):
-        assert cam_logit is not None
-        loss = (image - target).abs().mean() + cam_logit.square().mean()
-        gradients.append(torch.autograd.grad(loss, list(generator.parameters())))
-    for (name, _), one, other in zip(generator.named_parameters(), *gradients, strict=True):
-        tolerance = 1e-3 * other.abs().max().item() + 1e-6
-        torch.testing.assert_close(one, other, rtol=0, atol=tolerance, msg=name)
-
-
-@pytest.mark.parametrize(
-    ("variant", "blocks"), [("light", 4), ("light", 6), ("full", 4), ("full", 6)], ids=lambda value: str(value)
-)
-def test_shapes_are_those_of_official_pytorch_checkpoints(golden: Path, variant: Variant, blocks: int) -> None:
-    document = json.loads((golden / f"pt/keys_gen_{variant}_ngf64_nb{blocks}_256.json").read_text())
-    theirs = {name: tuple(entry["shape"]) for name, entry in document["keys"].items()}
-    config = ModelConfig(variant=variant, blocks=blocks)
-    with torch.device("meta"):
-        generator = Generator(config)
-    names = pytorch.generator_names(config)
-    ours = {name: tuple(tensor.shape) for name, tensor in generator.state_dict().items()}
-    assert set(names) == set(ours)
-    assert set(names.values()) == set(theirs)
-    for name, shape in ours.items():
-        official = theirs[names[name]]
-        assert shape == official or (1, *shape, 1, 1) == official, name
-    assert sum(parameter.numel() for parameter in generator.parameters()) == document["n_params"]
-
-
-@pytest.mark.parametrize("variant", get_args(Variant))
-def test_shapes_are_those_of_official_tensorflow_checkpoints(golden: Path, variant: Variant) -> None:
-    document = json.loads((golden / f"tf/keys_tf_{variant}_ch64_256.json").read_text())
-    config = ModelConfig(variant=variant, dialect="tensorflow")
-    with torch.device("meta"):
-        ours = {name: tuple(tensor.shape) for name, tensor in Generator(config).state_dict().items()}
-    names = tensorflow.generator_names(config)
-    assert set(names) == set(ours)
-    for scope in ("generator_A/", "generator_B/"):
-        theirs = {name.removeprefix(scope): entry["shape"] for name, entry in document.items() if scope in name}
-        # Instance norm takes out the biases of the convolutions before it.
-        dropped = {
-            name for name in theirs if name.endswith("/bias") and name.startswith(("conv/", "conv_0/", "conv_1/"))
-        }
-        dropped |= {name for name in theirs if name.endswith("/bias") and name.startswith("resblock_")}
-        assert len(dropped) == 3 + 2 * 4
-        assert {official for official, _ in names.values()} == set(theirs) - dropped
-        for name, shape in ours.items():
-            official = theirs[names[name][0]]
-            if len(shape) == 4:
-                official = [official[3], official[2], official[0], official[1]]
-            assert list(shape) == (official[::-1] if len(shape) == 2 else official), name

@@ -1,0 +1,86 @@
+"""Padding and the rewritten convolutions equal the plain ones, forwards and backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ugatit_cli.nn.layers import ReflectConv2d, ToRGB, UpsampleConv2d, padding, reflect, replicate
+
+Plain = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+SIDES = st.tuples(st.integers(1, 3), st.integers(2, 9), st.integers(2, 9))
+
+
+@settings(max_examples=60)
+@given(
+    size=st.tuples(st.integers(4, 9), st.integers(4, 9)),
+    pad=st.tuples(*[st.integers(0, 3)] * 4),
+    mode=st.sampled_from(["reflect", "replicate"]),
+    channels_last=st.booleans(),
+)
+def test_padding(size: tuple[int, int], pad: tuple[int, int, int, int], mode: str, channels_last: bool) -> None:
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    result = (reflect if mode == "reflect" else replicate)(ours, pad)
+    expected = F.pad(theirs, pad, mode=mode)
+    assert torch.equal(result, expected)
+    grad = torch.randn_like(expected)
+    before = grad.clone()
+    torch.autograd.backward([result, expected], [grad, grad])
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    assert torch.equal(grad, before)
+
+
+def plain_upsample(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    x = F.interpolate(x, scale_factor=2, mode="nearest")
+    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), weight, bias)
+
+
+def plain_to_rgb(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return F.conv2d(F.pad(x, (3, 3, 3, 3), mode="reflect"), weight, bias)
+
+
+def plain_uneven(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return F.conv2d(F.pad(x, (1, 2, 1, 2), mode="reflect"), weight, bias)
+
+
+@pytest.mark.parametrize("name", ["upsample", "to_rgb", "uneven"])
+@settings(max_examples=30)
+@given(
+    channels=st.tuples(st.integers(1, 5), st.integers(1, 5)), size=SIDES, bias=st.booleans(),
+    channels_last=st.booleans(), seed=st.integers(0, 2**31),
+)  # fmt: skip
+def test_convolutions_are_the_plain_ones(
+    name: str, channels: tuple[int, int], size: tuple[int, int, int], bias: bool, channels_last: bool, seed: int
+) -> None:
+    """Result and all gradients equal those of the plain form in float64."""
+    made: dict[str, tuple[ReflectConv2d, Plain]] = {
+        "upsample": (UpsampleConv2d(*channels, bias=bias), plain_upsample),
+        "to_rgb": (ToRGB(channels[0], bias=bias), plain_to_rgb),
+        "uneven": (ReflectConv2d(*channels, 4, pad=padding(1, extra=1), bias=bias), plain_uneven),
+    }
+    conv, plain = made[name]
+    n, height, width = size
+    torch.manual_seed(seed)
+    for parameter in conv.parameters():
+        parameter.data.normal_()
+    x = torch.randn(n, channels[0], 2 * height, 2 * width)
+    leaves = [x.requires_grad_(), *conv.parameters()]
+    doubles = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    expected = plain(doubles[0], doubles[1], doubles[2] if bias else None)
+    result = conv(x.contiguous(memory_format=torch.channels_last) if channels_last else x)
+    weights = torch.randn(expected.shape)
+    torch.testing.assert_close(result.double(), expected, rtol=0, atol=1e-4)
+    torch.autograd.backward((expected * weights.double()).sum())
+    torch.autograd.backward((result * weights).sum())
+    for leaf, double in zip(leaves, doubles, strict=True):
+        assert leaf.grad is not None
+        torch.testing.assert_close(leaf.grad.double(), double.grad, rtol=1e-5, atol=2e-3)
