@@ -1,4 +1,4 @@
-"""Panels: where the pictures are, that words have room and stand where they belong, and what is drawn only once."""
+"""Words: what fits, wraps, can be written. Panels: where pictures and words stand, and what is drawn only once."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from tests.helpers import picture
-from ugatit_cli.pictures import drawing
 from ugatit_cli.pictures.drawing import (
     BACKGROUND,
     FRAME,
@@ -26,11 +25,15 @@ from ugatit_cli.pictures.drawing import (
     TITLE,
     Cell,
     Legend,
+    Lettering,
     draw_panel,
+    drawable,
+    plain,
     shown_size,
 )
 from ugatit_cli.pictures.geometry import Size
 
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 Pixels = npt.NDArray[np.uint8]
 Corner = tuple[int, int]
 
@@ -79,6 +82,79 @@ def boxes_of(lines: npt.NDArray[np.bool_] | np.bool_) -> list[tuple[int, int]]:
     """First and last of each run of ink: along one axis."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], np.atleast_1d(lines), [False]]).astype(int)))
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+
+
+# --- Lettering ------------------------------------------------------------
+
+
+texts = st.text("abW i→é", max_size=60)
+
+
+def test_text_is_shortened_only_if_it_must_be() -> None:
+    text = Lettering(16, BLACK)
+    whole = "back to photographs"
+    assert text.shortened(whole, text.width(whole)) == whole
+    shorter = text.shortened(whole, text.width(whole) - 1)
+    assert shorter.endswith("…")
+    assert whole.startswith(shorter[:-1])
+    assert len(shorter) >= len(whole) - 2
+    assert text.shortened(whole, 0) == "…"
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "whole"), [("flat", "W" * 90, "flat"), ("W" * 90, "clay", "clay"), ("W" * 90, "M" * 90, "")]
+)
+def test_the_longer_name_gives_way(source: str, target: str, whole: str) -> None:
+    text = Lettering(16, BLACK)
+    pair = text.pair(source, target, 200)
+    assert 180 <= text.width(pair) <= 202
+    left, right = pair.split(" → ")
+    assert whole in (left, right) or not whole
+    assert left.endswith("…") == (source != whole)
+    assert right.endswith("…") == (target != whole)
+
+
+@given(texts, texts, st.integers(60, 300))
+def test_two_texts_share_the_room(first: str, second: str, limit: int) -> None:
+    text = Lettering(16, BLACK)
+    assert sum(map(text.width, text.both(first, second, limit))) <= limit
+
+
+def test_words_wrap_where_they_must() -> None:
+    text = Lettering(16, BLACK)
+    assert text.wrapped("bright is where it looks", text.width("bright is where")) == ["bright is where", "it looks"]
+    assert text.wrapped("bright is where it looks", text.width("bright is where") - 1)[0] == "bright is"
+    assert text.wrapped("  two\n words ", 300) == ["two words"]
+    assert text.wrapped(" \n", 300) == []
+
+
+@given(texts, st.integers(20, 300))
+def test_wrapped_lines_fit_and_lose_no_word(whole: str, limit: int) -> None:
+    text = Lettering(16, BLACK)
+    lines = text.wrapped(whole, limit)
+    assert all(line and text.width(line) <= limit for line in lines)
+    if not any(line.endswith("…") for line in lines):
+        assert " ".join(lines).split() == whole.split()
+
+
+@pytest.mark.parametrize("text", ["", "flat2clay", "a → b", "Wait…", "100 % (low)", "~!#'"])
+@pytest.mark.parametrize("lacks", ["", "日本の絵", "жук", "日", "🦓", "\t", "\n", "\udc80", "\U0010fffe"])
+def test_what_the_font_has_and_lacks(text: str, lacks: str) -> None:
+    assert drawable(text + lacks) == (not lacks)
+    assert plain(text + lacks, "source") == ("source" if lacks else text)
+
+
+def test_the_arrow_is_an_arrow() -> None:
+    text, canvas = Lettering(40, WHITE), Image.new("RGB", (400, 60))
+    text.draw(ImageDraw.Draw(canvas), (10, 0), "→")
+    ink = np.asarray(canvas)[:, :, 0] > 0
+    shaft = int(ink.sum(1).argmax())
+    assert abs(shaft - text.height / 2) <= 2
+    assert ink[shaft].sum() >= 30
+    right = np.flatnonzero(ink.any(0)).max()
+    away = np.delete(ink, range(shaft - 3, shaft + 4), 0)
+    assert away[:, :30].sum() == 0
+    assert away[:, 30 : right + 1].sum() > 0
 
 
 # --- Where the pictures are ----------------------------------------------------------------------------
@@ -181,39 +257,26 @@ def test_any_words_leave_the_margins(words: list[str], count: int) -> None:
         assert not edge.any()
 
 
-def test_of_an_arrow_the_longer_side_gives_way() -> None:
-    shown = cells((160, 160), 3)
-    long, longer, other = (
-        draw_panel(f"{source} → {target}", shown, None).tobytes()
-        for source, target in (("W" * 60, "clay"), ("W" * 90, "clay"), ("W" * 60, "flat"))
-    )
-    assert long == longer != other
-
-
 # --- Notes and missing pictures ------------------------------------------------------------------------
 
 
 def test_a_note_stands_between_title_and_picture() -> None:
-    plain, noted = (
-        cells((160, 160), 2),
-        cells((160, 160), 2, c1=Cell(TITLES[1], picture(160, 160, seed=1), "flat: all")),
-    )
-    bare, panel = draw_panel("", plain, None), draw_panel("", noted, None)
+    unnoted = cells((160, 160), 2)
+    noted = [unnoted[0], dataclasses.replace(unnoted[1], note="flat: all")]
+    bare, panel = draw_panel("", unnoted, None), draw_panel("", noted, None)
     lines = boxes_of(title_ink(panel, noted, 1).any(1))
     assert len(lines) >= 2  # title, then note
     assert lines[-1][1] <= 45  # not on the picture
-    assert title_ink(panel, noted, 1).sum() > title_ink(bare, plain, 1).sum()
-    assert np.array_equal(title_ink(panel, noted, 0), title_ink(bare, plain, 0))  # others stay where they are
+    assert title_ink(panel, noted, 1).sum() > title_ink(bare, unnoted, 1).sum()
+    assert np.array_equal(title_ink(panel, noted, 0), title_ink(bare, unnoted, 0))  # others stay where they are
 
 
 @pytest.mark.parametrize("size", [(72, 72), (160, 160), (256, 256), (512, 512), (512, 102), (330, 330)])
 def test_frames_of_an_animation_make_panels_of_one_size(size: Size) -> None:
     flat = Cell("local discriminator", picture(*size, seed=1), "flat: the same everywhere")
     one, other = cells(size, 3), cells(size, 3, c1=flat)
-    first, second = (
-        draw_panel("frame 1 of 2", one, LEGEND),
-        draw_panel("frame 2 of 2, a longer caption", other, LEGEND),
-    )
+    first = draw_panel("frame 1 of 2", one, LEGEND)
+    second = draw_panel("frame 2 of 2, a longer caption", other, LEGEND)
     assert first.size == second.size
     assert corners(first, one) == corners(second, other)
 
@@ -257,13 +320,12 @@ def bar_of(panel: Image.Image) -> tuple[int, int, int]:
     return left, top, right + 1 - left
 
 
-def flat_cells(size: Size, count: int) -> list[Cell]:
+def green(size: Size, count: int) -> list[Cell]:
     return [Cell(title, Image.new("RGB", size, (0, 200, 0))) for title in TITLES[:count]]
 
 
 def test_ends_stand_under_the_bar() -> None:
-    legend = dataclasses.replace(LEGEND, text="")
-    panel = draw_panel("", flat_cells((256, 256), 3), legend)
+    panel = draw_panel("", green((256, 256), 3), dataclasses.replace(LEGEND, text=""))
     left, top, width = bar_of(panel)
     under = ink(panel)[top + 20 :]
     columns = boxes_of(np.convolve(under.any(0), np.ones(9), "same") > 0)  # letters of a word run together
@@ -273,10 +335,7 @@ def test_ends_stand_under_the_bar() -> None:
 
 
 def test_the_text_stands_beside_the_bar_or_below_it() -> None:
-    wide, narrow = (
-        draw_panel("", flat_cells((256, 256), 4), LEGEND),
-        draw_panel("", flat_cells((160, 160), 1), LEGEND),
-    )
+    wide, narrow = (draw_panel("", green((side, side), count), LEGEND) for side, count in ((256, 4), (160, 1)))
     left, top, width = bar_of(wide)
     assert ink(wide)[top:, left + width + 12 :].sum() > 500
     left, top, width = bar_of(narrow)
@@ -315,45 +374,27 @@ def test_a_heatmap_has_a_title_above_and_a_bar_below(size: Size) -> None:
 # --- Drawn once ----------------------------------------------------------------------------------------
 
 
-def test_what_is_the_same_is_drawn_once() -> None:
-    drawing._kept_sheet.cache_clear()
+def test_what_was_drawn_before_is_as_if_drawn_anew() -> None:
+    legend = dataclasses.replace(LEGEND, text="Drawn here for the first time.")
     shown = cells((64, 64), 3, c2=Cell("gone", None, "no such map"))
-    cold = draw_panel("flat → clay", shown, LEGEND)
-    draw_panel("another heading", shown, LEGEND).paste((255, 0, 0), (0, 0, 99, 99))
-    assert draw_panel("flat → clay", shown, dataclasses.replace(LEGEND)).tobytes() == cold.tobytes()
-    draw_panel("", [Cell("", picture(2001, 2000))], None)  # too large to be kept
-    assert drawing._kept_sheet.cache_info()[1:] == (1, 16, 1)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"colours": RAMP[::-1].tobytes()},
-        {"low": "little"},
-        {"high": "much"},
-        {"text": "Another sentence."},
-    ],
-)
-def test_every_part_of_a_legend_counts(change: dict[str, object]) -> None:
-    shown = cells((64, 64), 2)
-    other = dataclasses.replace(LEGEND, **change)  # type: ignore[arg-type]  # fields by name
-    before = draw_panel("a", shown, LEGEND)
-    assert draw_panel("a", shown, other).tobytes() != before.tobytes()
+    cold = draw_panel("flat → clay", shown, legend)
+    draw_panel("another heading", shown, legend).paste((255, 0, 0), (0, 0, 99, 99))
+    assert draw_panel("flat → clay", shown, dataclasses.replace(legend)).tobytes() == cold.tobytes()
 
 
 def test_threads_draw_what_one_thread_draws() -> None:
+    legend = dataclasses.replace(LEGEND, text="Drawn by many for the first time.")
     kinds = [(size, count) for size in ((48, 48), (64, 32), (90, 20)) for count in (1, 2, 3)] * 6
     jobs = [(f"job {number}", cells(size, count)) for number, (size, count) in enumerate(kinds)]
-    expected = [draw_panel(heading, shown, LEGEND).tobytes() for heading, shown in jobs]
-    drawing._kept_sheet.cache_clear()
     barrier = threading.Barrier(6)
 
     def work(part: int) -> list[bytes]:
         barrier.wait()
-        return [draw_panel(heading, shown, LEGEND).tobytes() for heading, shown in jobs[part::6]]
+        return [draw_panel(heading, shown, legend).tobytes() for heading, shown in jobs[part::6]]
 
     with ThreadPoolExecutor(6) as pool:
         results = list(pool.map(work, range(6)))
+    expected = [draw_panel(heading, shown, legend).tobytes() for heading, shown in jobs]
     assert all(result == expected[part::6] for part, result in enumerate(results))
 
 

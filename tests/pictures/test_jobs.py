@@ -1,24 +1,70 @@
-"""Which pictures an argument names, and where below OUT they go."""
+"""Which pictures an argument names, how results are called, and what is never overwritten."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterator
+import tempfile
+import unicodedata
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.planning import below, jobs_of, make, pairs, touch
 from ugatit_cli.errors import UsageError
-from ugatit_cli.pictures.jobs import Job, existing_outputs
+from ugatit_cli.pictures.jobs import Job, existing_outputs, find_jobs
 
+Found = tuple[list[Job], list[tuple[str, str]]]
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="names or links that Windows lacks")
 
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+def touch(*names: str) -> None:
+    for name in names:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def png(_: Path) -> str:
+    return ".png"
+
+
+def jpg(_: Path) -> str:
+    return ".jpg"
+
+
+def make(*arguments: str, out: str | None = "out", rename: Callable[[Path], str] = png) -> Found:
+    return find_jobs(arguments, None if out is None else Path(out), suffixes=SUFFIXES, rename=rename)
+
+
+def jobs_of(*arguments: str, out: str | None = "out") -> list[Job]:
+    """Jobs of arguments that are all there."""
+    jobs, missing = make(*arguments, out=out)
+    assert missing == []
+    return jobs
+
+
+def pairs(found: Found) -> list[tuple[str, str]]:
+    """Every job as strings, the outputs relative to `out`."""
+    jobs, missing = found
+    assert missing == []
+    return [(job.source.as_posix() if job.source else "-", below(job)) for job in jobs]
+
+
+def below(job: Job) -> str:
+    assert job.output is not None
+    return job.output.relative_to("out").as_posix()
 
 
 # --- Files, folders and patterns -----------------------------------------------------------------------
@@ -47,6 +93,7 @@ JPGS = "p/a.jpg>a.png p/q/b.jpg>q/b.png p/q/r/c.jpg>q/r/c.png"
         ("in/s/a.png in/b.png", "./in/s/a.png in in/s/../s/a.png", "in/s/a.png>a.png in/b.png>b.png"),
         # Folders of one name share theirs.
         ("1/x/a.png 2/x/a.png", "1/x 2/x", "1/x/a.png>x/a.png 2/x/a.png>x/a_png.png"),
+        ("x/a.png deep/y/b.png", "x/ deep/../deep/y/.", "x/a.png>x/a.png deep/../deep/y/b.png>y/b.png"),
         # "-" is standard input, even if there is a folder.
         ("-/a.png x/b.png", "- x", "->stdin.png x/b.png>b.png"),
         # Patterns are mirrored from their literal folders.
@@ -79,37 +126,29 @@ def test_what_arguments_name(files: str, arguments: str, expected: str) -> None:
     assert pairs(make(*arguments.split())) == [tuple(pair.rsplit(">", 1)) for pair in expected.split()]
 
 
-def test_there_are_no_pictures() -> None:
-    touch("in/a.txt")
-    with pytest.raises(UsageError, match="in") as caught:
-        make("in")
-    assert ".webp" in caught.value.hint
-
-
-def test_several_folders_get_their_resolved_names() -> None:
-    touch("x/a.png", "deep/y/b.png", "here/c.png")
-    os.chdir("here")
-    jobs = jobs_of(".", "../x/", "../deep/../deep/y")
-    assert [below(job) for job in jobs] == ["here/c.png", "x/a.png", "y/b.png"]
-
-
 @posix_only
-def test_links_to_files_are_taken_to_folders_are_not() -> None:
-    touch("other/a.png", "other/c.png", "in/b.png")
-    Path("in/loop").symlink_to("..", target_is_directory=True)
-    Path("in/link.png").symlink_to("../other/a.png")
-    assert pairs(make("in")) == [("in/b.png", "b.png"), ("in/link.png", "link.png")]
-    assert pairs(make("in/loop/other")) == [
-        ("in/loop/other/a.png", "a.png"),
-        ("in/loop/other/c.png", "c.png"),
-    ]
-
-
-@posix_only
-def test_a_broken_link_is_missing_even_if_it_looks_like_a_pattern() -> None:
-    touch("x.png")
-    Path("[x].png").symlink_to("nothing")
-    assert make("[x].png") == ([], [("[x].png", "there is no such file or folder")])
+@pytest.mark.parametrize(
+    ("files", "links", "arguments", "expected"),
+    [
+        # To files they are taken, to folders they are not, unless the argument goes through one.
+        ("o/a.png in/b.png", "in/loop>.. in/l.png>../o/a.png", "in", "in/b.png>b.png in/l.png>l.png"),
+        ("o/a.png o/c.png in/b.png", "in/loop>..", "in/loop/o", "in/loop/o/a.png>a.png in/loop/o/c.png>c.png"),
+        # Two stars follow none, a pattern of one level does.
+        ("p/a.jpg", "p/loop>. p/loop2>.", "p/**/*.jpg", "p/a.jpg>a.png"),
+        ("e/a.jpg p/b.jpg", "p/link>../e", "p/*/*.jpg e/a.jpg", "p/link/a.jpg>link/a.png"),
+        # A link and its target are one source.
+        ("b.png", "a.png>b.png", "b.png a.png", "b.png>b.png"),
+        # What lies in OUT is no input, however it is reached.
+        ("in/a.jpg out/b.png", "in/b.png>../out/b.png in/s>../out", "in", "in/a.jpg>a.png"),
+        ("in/a.jpg out/b.png", "in/b.png>../out/b.png in/s>../out", "in/*", "in/a.jpg>a.png"),
+        ("in/a.jpg out/deep/c.png", "in/d>../out/deep", "in/*", "in/a.jpg>a.png"),
+    ],
+)
+def test_links(files: str, links: str, arguments: str, expected: str) -> None:
+    touch(*files.split())
+    for link, target in (one.split(">") for one in links.split()):
+        Path(link).symlink_to(target)
+    assert pairs(make(*arguments.split())) == [tuple(pair.rsplit(">", 1)) for pair in expected.split()]
 
 
 @posix_only
@@ -129,13 +168,6 @@ def test_what_only_looks_like_a_picture_is_missing(argument: str) -> None:
     ]
 
 
-@posix_only
-def test_a_link_and_its_target_are_one_source() -> None:
-    touch("b.png")
-    Path("a.png").symlink_to("b.png")
-    assert pairs(make("b.png", "a.png")) == [("b.png", "b.png")]
-
-
 def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch("home/a.png")
     for variable in ("HOME", "USERPROFILE"):
@@ -152,6 +184,9 @@ def test_missing_arguments_are_listed_and_the_rest_goes_on() -> None:
     assert missing[0][1] == "there is no such file or folder"
     assert missing[1][1] == "no file matches this pattern"
     assert make("nothing") == ([], [("nothing", "there is no such file or folder")])
+    if sys.platform != "win32":  # a broken link that looks like a pattern
+        Path("[f]ile").symlink_to("nothing")
+        assert make("[f]ile") == ([], [("[f]ile", "there is no such file or folder")])
 
 
 def test_unreadable_subfolders_are_listed_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,21 +204,6 @@ def test_unreadable_subfolders_are_listed_in_order(monkeypatch: pytest.MonkeyPat
         assert [below(job) for job in jobs] == ["a.png", "z/c.png"]
         assert [Path(name).as_posix() for name, _ in missing] == ["in/1no", "in/2no", "in/3no"]
         assert all("permission denied" in reason for _, reason in missing)
-
-
-@posix_only
-def test_two_stars_follow_no_links() -> None:
-    touch("p/a.jpg")
-    Path("p/loop").symlink_to(".", target_is_directory=True)
-    Path("p/loop2").symlink_to(".", target_is_directory=True)
-    assert pairs(make("p/**/*.jpg")) == [("p/a.jpg", "a.png")]
-
-
-@posix_only
-def test_a_pattern_of_one_level_follows_links() -> None:
-    touch("elsewhere/a.jpg", "p/b.jpg")
-    Path("p/link").symlink_to("../elsewhere", target_is_directory=True)
-    assert pairs(make("p/*/*.jpg", "elsewhere/a.jpg")) == [("p/link/a.jpg", "link/a.png")]
 
 
 def test_repeated_stars_list_no_folder_twice_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,48 +227,71 @@ def test_a_pattern_cannot_climb_out_of_out() -> None:
     assert ".." in missing[0][1]
 
 
-@posix_only
-def test_a_newline_in_a_name() -> None:
-    touch("in/a\nb.jpg")
-    assert pairs(make("in")) == pairs(make("in/*.jpg")) == [("in/a\nb.jpg", "a\nb.png")]
+# --- Standard input and output, OUT as a file ------------------------------------------------------------
 
 
-# --- Standard input and output -------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("arguments", "out", "expected"),
+    [
+        ("-", None, [None]),
+        ("-", "-", [None]),
+        ("-", "x.PNG", ["x.PNG"]),
+        ("-", "out", ["out/stdin.png"]),
+        ("a.jpg -", "out", ["out/a.png", "out/stdin.png"]),
+        ("a.jpg", "-", [None]),
+        ("a.jpg ./a.jpg", "x/r.JPEG", ["x/r.JPEG"]),
+        ("a.jpg", "folder.png", ["folder.png/a.png"]),
+        ("a.jpg", "new.txt", ["new.txt/a.png"]),
+        ("d", "new.png", ["new.png/b.png"]),
+        ("d/*.jpg", "new.png", ["new.png/b.png"]),
+        ("a.jpg d/b.jpg", "new.png", ["new.png/a.png", "new.png/b.png"]),
+        ("a.jpg", "r.png", ["r.png"]),
+        ("d/b.jpg", "d", ["d/b.png"]),
+    ],
+)
+def test_where_results_go(arguments: str, out: str | None, expected: list[str | None]) -> None:
+    touch("a.jpg", "d/b.jpg", "r.png")
+    Path("folder.png").mkdir()
+    jobs = jobs_of(*arguments.split(), out=out)
+    assert [job.output for job in jobs] == [name and Path(name) for name in expected]
+    assert [job.name for job in jobs if job.source is None] == ["<stdin>"] * arguments.split().count("-")
 
 
-@pytest.mark.parametrize("out", [None, "-"])
-def test_stdin_goes_to_stdout(out: str | None) -> None:
-    jobs, missing = make("-", out=out)
-    assert (jobs, missing) == ([Job(None, None)], [])
-    assert jobs[0].name == "<stdin>"
-
-
-def test_stdin_goes_to_a_file_or_a_folder() -> None:
-    touch("a.jpg")
-    assert jobs_of("-", out="x.PNG") == [Job(None, Path("x.PNG"))]
-    assert pairs(make("-")) == [("-", "stdin.png")]
-    assert pairs(make("a.jpg", "-")) == [("a.jpg", "a.png"), ("-", "stdin.png")]
-
-
-def test_a_single_file_may_go_to_stdout() -> None:
-    touch("a.jpg", "d/b.jpg")
-    assert jobs_of("a.jpg", out="-") == [Job(Path("a.jpg"), None)]
-    for arguments in (("a.jpg", "-"), ("a.jpg", "d/b.jpg"), ("d",)):
-        with pytest.raises(UsageError, match="standard output"):
-            make(*arguments, out="-")
-
-
-def test_stdin_twice_is_refused() -> None:
-    with pytest.raises(UsageError):
-        make("-", "-")
-
-
-def test_out_is_needed() -> None:
-    touch("a.jpg")
-    for arguments in (("a.jpg",), ("a.jpg", "-")):
-        with pytest.raises(UsageError, match="-o/--output is needed") as caught:
-            make(*arguments, out=None)
-        assert "-o results" in caught.value.hint
+@pytest.mark.parametrize(
+    ("arguments", "out", "named"),
+    [
+        ("none", "out", "none"),
+        ("- -", "out", "-"),
+        ("a.jpg", None, "-o/--output"),
+        ("a.jpg -", None, "-o/--output"),
+        ("a.jpg -", "-", "standard output"),
+        ("a.jpg x/b.jpg", "-", "standard output"),
+        ("x", "-", "standard output"),
+        # An existing file may be the output of one picture only.
+        ("a.jpg x/b.jpg", "r.png", "r.png"),
+        ("a.jpg", "r.txt", "r.txt"),
+        ("a.jpg", "r.txt/x.png", "r.txt"),
+        # Nothing is overwritten that is a source, nor the link that names one.
+        ("d/a.png", "d", "a.png would overwrite itself"),
+        ("d/a.png", "d/../d/a.png", "a.png would overwrite itself"),
+        ("d/*.png", "d", "a.png would overwrite itself"),
+        ("a.png d/a.png", "d", "a.png would overwrite the input d"),
+        pytest.param("links/a.png", "links", "a.png", marks=posix_only),
+        pytest.param("links/a.png", "d", "a.png", marks=posix_only),
+        # Results don't mix with the pictures of a folder.
+        ("in", "in", "in"),
+        ("in/", "x/../in", "in"),
+        ("x in", "in", "in"),
+        ("x in", ".", "in"),
+    ],
+)
+def test_what_is_refused(arguments: str, out: str | None, named: str) -> None:
+    touch("a.jpg", "a.png", "x/b.jpg", "d/a.png", "r.png", "r.txt", "in/a.jpg", "none/a.txt", "links/b.jpg")
+    if sys.platform != "win32":
+        Path("links/a.png").symlink_to("../d/a.png")
+    with pytest.raises(UsageError, match=re.escape(named)) as caught:
+        make(*arguments.split(), out=out)
+    assert caught.value.hint
 
 
 # --- Results beside sources ----------------------------------------------------------------------------
@@ -259,26 +302,6 @@ def test_results_of_an_earlier_run_are_no_inputs(tmp_path: Path) -> None:
     expected = [Path("in/a.jpg"), Path("in/out2/c.png")]
     for out in ("in/out", "in/../in/out", str(tmp_path / "in/out")):
         assert [job.source for job in jobs_of("in", out=out)] == expected
-
-
-@posix_only
-def test_links_into_the_results_are_no_inputs() -> None:
-    touch("in/a.jpg", "out/b.png")
-    Path("in/b.png").symlink_to("../out/b.png")
-    Path("in/s").symlink_to("../out", target_is_directory=True)
-    assert pairs(make("in")) == [("in/a.jpg", "a.png")]
-    assert pairs(make("in/*")) == [("in/a.jpg", "a.png")]
-    touch("out/deep/c.png")
-    Path("in/d").symlink_to("../out/deep", target_is_directory=True)
-    assert pairs(make("in/*")) == [("in/a.jpg", "a.png")]
-
-
-def test_out_may_not_be_an_input_folder() -> None:
-    touch("in/a.jpg", "x/b.jpg")
-    for arguments, out in ((("in",), "in"), (("in/",), "x/../in"), (("x", "in"), "in"), (("x", "in"), ".")):
-        with pytest.raises(UsageError, match="mix with the sources") as caught:
-            make(*arguments, out=out)
-        assert "-o" in caught.value.hint
 
 
 def test_existing_outputs() -> None:
@@ -303,3 +326,153 @@ def test_files_are_not_resolved_one_by_one(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os.path, "realpath", counting)
     assert len(jobs_of("in", "in/*", *names)) == 60
     assert len(calls) < 10
+
+
+# --- Names ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("suffix", "names"),
+    [(".jpg", ["a.JPG", "b.jpeg", "c.JFIF", "d.jpe"]), (".tif", ["a.tiff"]), (".TIFF", ["b.tif"])],
+)
+def test_a_name_with_the_right_suffix_is_kept(suffix: str, names: list[str]) -> None:
+    touch(*names)
+    assert pairs(make(*names, rename=lambda _: suffix)) == [(name, name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("sources", "names"),
+    [
+        # The source that is called so keeps a contested name; without one, nobody does.
+        (["in/a.jpg", "in/a.png", "in/a.webp"], ["a_jpg.png", "a.png", "a_webp.png"]),
+        (["in/a.jpg", "in/a.webp"], ["a_jpg.png", "a_webp.png"]),
+        (["a", "in/a.jpg"], ["a_2.png", "a_jpg.png"]),
+        # Generated names are counted on, and spare natural ones.
+        (
+            ["1/a.jpg", "2/a.jpg", "3/a.jpg", "a.png", "a_jpg.webp", "a_jpg_3.png"],
+            ["a_jpg_2.png", "a_jpg_4.png", "a_jpg_5.png", "a.png", "a_jpg.png", "a_jpg_3.png"],
+        ),
+        (["in/ü b.png", "in/..x.jpg", "in/-.png", "in/a.b.jpg"], ["ü b.png", "..x.png", "-.png", "a.b.png"]),
+    ],
+)
+def test_contested_and_awkward_names(sources: list[str], names: list[str]) -> None:
+    touch(*sources)
+    assert pairs(make(*sources)) == list(zip(sources, names, strict=True))
+
+
+def test_case_and_normalization_collide() -> None:
+    touch("1/É.png", "2/" + unicodedata.normalize("NFD", "é") + ".png", "3/STRASSE.jpg", "4/straße.png")
+    names = [below(job) for job in jobs_of("1/*", "2/*", "3/*", "4/*")]
+    assert names == ["É.png", unicodedata.normalize("NFD", "é") + "_png.png", "STRASSE_jpg.png", "straße.png"]
+
+
+def test_a_result_never_has_the_name_of_a_folder() -> None:
+    touch("in/A.png/s/b.jpg", "in/a.jpg", "a.png")
+    assert pairs(make("in")) == [("in/A.png/s/b.jpg", "A.png/s/b.png"), ("in/a.jpg", "a_jpg.png")]
+    assert [below(job) for job in jobs_of("a.png", "in")] == ["a_png.png", "A.png/s/b.png", "a_jpg.png"]
+    touch("n/b.jpg", "n/b.png", "n/b_jpg.png/c.jpg")
+    assert pairs(make("n"))[0] == ("n/b.jpg", "b_jpg_2.png")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow only Unicode")
+def test_names_that_are_not_utf8() -> None:
+    names = [
+        os.fsdecode(b"in/\xff.jpg"),
+        os.fsdecode(b"in/\xff.png"),
+        os.fsdecode(b"in/" + b"\xfe" * 251 + b".jpg"),
+    ]
+    touch(*names)
+    outputs = [os.fsencode(below(job)) for job in make(*names, rename=lambda _: ".webp")[0]]
+    assert outputs == [b"\xff_jpg.webp", b"\xff_png.webp", b"\xfe" * 250 + b".webp"]
+    assert len(jobs_of("in")) == len(jobs_of("in/*")) == 3
+
+
+def test_names_that_get_too_long_are_shortened_in_the_stem() -> None:
+    long, wide = "x" * 251, "é" * 125
+    touch(f"1/{long}.jpg", f"1/{wide}a.jpg", f"2/{wide}a.png", f"3/{wide}a.jpg")
+    assert pairs(make("1", rename=lambda _: ".webp"))[0][1] == "x" * 250 + ".webp"
+    names = [below(job) for job in jobs_of(f"1/{wide}a.jpg", f"2/{wide}a.png", f"3/{wide}a.jpg")]
+    assert names == ["é" * 123 + "_jpg.png", wide + "a.png", "é" * 122 + "_jpg_2.png"]
+
+
+def test_a_suffix_that_is_none_is_no_endless_tag() -> None:
+    touch("1/a." + "y" * 250, "2/a." + "y" * 250)
+    names = [below(job) for job in jobs_of("1/*", "2/*")]
+    assert names == ["a_" + "y" * 16 + ".png", "a_" + "y" * 16 + "_2.png"]
+
+
+def test_thousands_of_equal_names_stay_linear(monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(*(f"in/{number}/ab.jpg" for number in range(200)))
+    calls: list[str] = []
+    fsencode = os.fsencode
+
+    def counting(name: str) -> bytes:
+        calls.append(name)
+        return fsencode(name)
+
+    # Every name that is tried is measured.
+    monkeypatch.setattr(os, "fsencode", counting)
+    jobs = jobs_of(*(f"in/{number}/ab.jpg" for number in range(200)))
+    assert below(jobs[199]) == "ab_jpg_200.png"
+    assert 200 <= len(calls) < 6 * 200
+
+
+# --- Random trees --------------------------------------------------------------------------------------
+
+parts = st.text("aA.é_2", min_size=1, max_size=3).filter(lambda text: text.strip("."))
+leaves = st.builds(str.__add__, parts, st.sampled_from([".jpg", ".JPG", ".png", ".jpeg", "_jpg.png", ".webp"]))
+trees = st.lists(
+    st.builds(lambda folders, leaf: "/".join([*folders, leaf]), st.lists(parts | leaves, max_size=2), leaves),
+    min_size=1,
+    max_size=8,
+)
+
+
+def build(root: Path, tree: list[str]) -> None:
+    """Create what can be: a name may be that of a folder already, or the other way round."""
+    for name in tree:
+        path = root / name
+        if not path.exists() and not any(parent.is_file() for parent in path.parents):
+            touch(str(path))
+
+
+def key(path: Path) -> str:
+    return unicodedata.normalize("NFC", path.as_posix().casefold())
+
+
+def outputs_of(root: Path, arguments: list[str], rename: Callable[[Path], str]) -> list[tuple[str, str]]:
+    jobs, _ = find_jobs([str(root / name) for name in arguments], root / "out", suffixes=SUFFIXES, rename=rename)
+    rows = []
+    for job in jobs:
+        assert job.source is not None
+        assert job.output is not None
+        rows.append((job.source.relative_to(root).as_posix(), job.output.relative_to(root / "out").as_posix()))
+    return rows
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(trees, st.randoms(use_true_random=False), st.sampled_from([png, jpg]))
+def test_outputs_are_distinct_below_out_and_always_the_same(
+    tree: list[str], random: Random, rename: Callable[[Path], str]
+) -> None:
+    tree = ["x/1.jpg", *(f"{'xy'[index % 2]}/{name}" for index, name in enumerate(dict.fromkeys(tree)))]
+    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+        build(Path(first), tree)
+        created = [str(path.relative_to(first)) for path in Path(first).rglob("*") if path.is_file()]
+        random.shuffle(created)
+        build(Path(second), created)
+        for arguments in (["x", "y"], ["*"], ["**"], ["x/**/*g", "y", "x"], sorted(created)):
+            existing = [name for name in arguments if "*" in name or (Path(first) / name).exists()]
+            rows = outputs_of(Path(first), existing, rename)
+            assert rows == outputs_of(Path(first), existing, rename)
+            assert rows == outputs_of(Path(second), existing, rename)
+            check_rows(rows)
+
+
+def check_rows(rows: list[tuple[str, str]]) -> None:
+    outputs = [Path(output) for _, output in rows]
+    keys = {key(output) for output in outputs}
+    assert len(keys) == len(outputs)
+    assert not any(".." in output.parts for output in outputs)
+    assert len({source for source, _ in rows}) == len(rows)
+    assert keys.isdisjoint(key(parent) for output in outputs for parent in output.parents)
