@@ -7,6 +7,8 @@ import hashlib
 import json
 import logging
 import os
+import re
+import shlex
 import signal
 import subprocess
 import threading
@@ -26,8 +28,8 @@ from tests.cli.conftest import Command, Outcome, below, command, put
 from tests.hub_api import Answer, Call
 from tests.hub_client import environment
 from tests.hub_server import HubServer
-from tests.trainings import make_folders, train
 from ugatit_cli.weights.fetch import find_model
+from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.manifest import read_manifest
 
 REPO = "tester/flat2clay"
@@ -42,10 +44,6 @@ def model(tmp_path: Path) -> str:
 
 @pytest.fixture
 def push(ugatit: Command, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> Command:
-    return logged_in(ugatit, hub, monkeypatch)
-
-
-def logged_in(ugatit: Command, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> Command:
     """`ugatit push` by somebody who is logged in; no output ever has the token."""
     monkeypatch.setenv("HF_TOKEN", hub.token)
 
@@ -86,12 +84,16 @@ def test_there_and_back(push: Command, ugatit: Command, hub: HubServer, model: s
 
 
 def test_the_entry_for_a_manifest(push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put("model/samples.png")
     outcome = push(model, REPO, "--with-discriminators", "--description", "Icons", "--data", "icons")
     Path("weights.toml").write_text("schema = 1\n\n" + outcome.stdout.decode())
     entry = read_manifest(Path("weights.toml"))["flat2clay"]
     assert (entry.repository, entry.revision) == (REPO, hub.commits(REPO)[-1])
     assert (entry.description, entry.training_data, entry.licence) == ("Icons", "icons", "not stated")
+    assert (entry.domains, entry.image_size) == (("flat", "clay"), 32)
     held = remote(hub)
+    assert "| Discriminators | included, " in held["README.md"].decode()
+    assert held.pop("samples.png")  # which nobody needs to translate
     assert {name: (record.size, record.sha256) for name, record in entry.files.items() if record} == {
         name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in held.items()
     }
@@ -99,17 +101,6 @@ def test_the_entry_for_a_manifest(push: Command, hub: HubServer, model: str, mon
     fetched = find_model("flat2clay")  # as the manifest has it, not the bundled one
     assert fetched.weights.read_bytes() == local()["model.safetensors"]
     assert fetched.discriminators is not None
-
-
-def test_a_run(push: Command, hub: HubServer, tmp_path: Path) -> None:
-    train(tmp_path / "run", make_folders(tmp_path / "data"), {"iterations": 1})
-    outcome = push("run", "tester/red2blue")
-    assert outcome.code == 0
-    held = remote(hub, "tester/red2blue")
-    assert sorted(held) == sorted([*MODEL, "README.md", "samples.png"])
-    assert "*Drawn after 1 training steps" in held["README.md"].decode()
-    files = tomllib.loads(outcome.stdout.decode())["models"]["red2blue"]["files"]
-    assert sorted(files) == sorted([*MODEL, "README.md"])
 
 
 def test_twice(push: Command, hub: HubServer, model: str) -> None:
@@ -163,41 +154,21 @@ def test_discriminators_of_other_weights_are_removed(
 # --- What goes wrong -------------------------------------------------------------------------------------
 
 
-def test_nobody_is_logged_in(push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HF_TOKEN")
-    outcome = push(model, REPO)
-    assert (outcome.code, outcome.errors) == (3, ["nobody is logged in to the Hub"])
-    assert "Log in with `hf auth login` or set HF_TOKEN." in outcome.stderr
-    assert hub.requests == []
-
-
-def test_offline(push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    outcome = push(model, REPO)
-    assert (outcome.code, outcome.errors) == (3, ["HF_HUB_OFFLINE forbids to ask the Hub"])
-    assert hub.requests == []
-
-
-def test_an_address_that_is_none_is_found_first(push: Command, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", "nonsense")
-    for arguments in ((REPO,), (REPO, "--dry-run")):
+@pytest.mark.parametrize(
+    ("name", "value", "cause"),
+    [("HF_HUB_OFFLINE", True, "HF_HUB_OFFLINE"), ("ENDPOINT", "nonsense", "HF_ENDPOINT"), ("", "", "logged in")],
+)
+def test_what_can_never_be_sent_is_found_first(
+    push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch, name: str, value: object, cause: str
+) -> None:
+    monkeypatch.setattr(constants, name, value) if name else monkeypatch.delenv("HF_TOKEN")
+    for arguments in ((REPO,), (REPO, "--dry-run"))[: 2 if name == "ENDPOINT" else 1]:
         outcome = push(model, *arguments)
-        assert (outcome.code, outcome.errors) == (3, ["HF_ENDPOINT is 'nonsense': not a web address"])
+        assert outcome.code == 3
+        assert cause in outcome.errors[0]
         assert "publishing" not in outcome.stderr
         assert not Path("flat2clay").exists()
-
-
-def test_ctrl_c(push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as context:
-        context.setattr(huggingface_hub.HfApi, "create_commit", interrupted)
-        outcome = push(model, REPO)
-    assert (outcome.code, outcome.errors) == (130, ["interrupted before all was done"])
-    assert outcome.stdout == b""
-    assert push(model, REPO).code == 0
-    assert "model.safetensors" in remote(hub)
+    assert hub.requests == []
 
 
 def test_sigterm_is_heard_once(push: Command, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,31 +257,25 @@ def test_warnings_of_the_hub_about_the_card(push: Command, hub: HubServer, model
     assert "empty or missing yaml metadata" in outcome.stderr
     assert "--licence: not written into that card" in outcome.stderr
     assert remote(hub)["README.md"] == b"# Mine\n"
+    assert tomllib.loads(outcome.stdout.decode())["models"]["flat2clay"]["licence"] == "mit"
 
 
 # --- What to do with the entry ---------------------------------------------------------------------------
 
 
-def test_a_manifest_that_is_not_there_yet(
-    push: Command, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("path", ["config/ugatit/weights.toml", "mine.toml"])
+def test_where_the_entry_belongs(
+    push: Command, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, there: bool
 ) -> None:
-    default = tmp_path / "config" / "ugatit" / "weights.toml"
-    assert f"write what follows to {default}, below a first line: schema = 1" in push(model, REPO).stderr
-    monkeypatch.setenv("UGATIT_MANIFEST", str(tmp_path / "mine.toml"))
-    outcome = push("./model", REPO)
-    assert outcome.code == 0
-    assert f"write what follows to {tmp_path / 'mine.toml'}, below a first line: schema = 1" in outcome.stderr
-
-
-def test_a_manifest_that_is_there(push: Command, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable, path in (("", "config/ugatit/weights.toml"), ("UGATIT_MANIFEST", "mine.toml")):
+    if path == "mine.toml":
+        monkeypatch.setenv("UGATIT_MANIFEST", str(tmp_path / path))
+    if there:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("schema = 1\n")
-        if variable:
-            monkeypatch.setenv(variable, str(tmp_path / path))
-        told = push(model, REPO).stderr
-        assert f"append what follows to {tmp_path / path}, replacing an entry of that name" in told
-        assert "schema = 1" not in told
+    told = push(f"./{model}", REPO).stderr
+    assert str(tmp_path / path) in told
+    assert ("append" in told, "schema = 1" in told) == (there, not there)
 
 
 def test_an_entry_named_like_the_bundled_model(push: Command, model: str) -> None:
@@ -319,24 +284,107 @@ def test_an_entry_named_like_the_bundled_model(push: Command, model: str) -> Non
     assert warning not in push(model, "tester/mine").stderr
 
 
+# --- Dry runs --------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run(push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    before = local()
+    outcome = push(model, REPO, "--dry-run", "--licence", "mit")
+    assert outcome.code == 0
+    assert outcome.lines == [str(Path("flat2clay").absolute())]
+    assert sorted(local("flat2clay")) == sorted([*MODEL, "README.md"])
+    assert local("flat2clay")["model.safetensors"] == before["model.safetensors"]
+    assert not Path("flat2clay/model.safetensors").samefile("model/model.safetensors")
+    assert f"would publish to the repository {hub.url}/{REPO}:" in outcome.stderr
+    assert re.search(r"^  model.safetensors  [\d.]+ kB$", outcome.stderr, re.MULTILINE)
+    assert hub.requests == []
+    assert local() == before
+    assert open_model(Path("flat2clay")).discriminators is None
+
+
+def test_a_dry_run_is_published_as_it_is(push: Command, hub: HubServer, model: str) -> None:
+    push(model, REPO, "--dry-run", "--to", "look/it", "--with-discriminators")
+    Path("look/it/README.md").write_text("---\nlibrary_name: ugatit\n---\n# Edited\n")
+    assert push("look/it", REPO, "--with-discriminators").code == 0
+    assert remote(hub) == local("look/it")
+
+
+def test_the_command_after_a_dry_run_says_all_that_was_said(push: Command, hub: HubServer, model: str) -> None:
+    said = ("--licence", "MIT", "--data", "Ada's icons & more 👨‍👩‍👧", "--description", "Icons, $HOME made")
+    told = push(model, REPO, "--dry-run", "--to", "a look", "--private", "--overwrite", *said).stderr
+    line = told.partition("then: ugatit push ")[2].splitlines()[0]
+    arguments = shlex.split(line)
+    switches = ["--private", "--overwrite"]
+    assert arguments == [str(Path("a look").absolute()), REPO, *switches, said[0], "mit", *said[2:]]
+    outcome = push(*arguments)
+    assert outcome.code == 0
+    assert "not written into that card" not in outcome.stderr
+    assert remote(hub) == local("a look")
+    entry = tomllib.loads(outcome.stdout.decode())["models"]["flat2clay"]
+    assert (entry["licence"], entry["training_data"], entry["description"]) == ("mit", said[3], said[5])
+
+
+def test_the_licence_on_the_card_is_the_entrys(push: Command, model: str) -> None:
+    push(model, REPO, "--dry-run", "--to", "look", "--licence", "cc-by-4.0")
+    assert (
+        tomllib.loads(push("look", REPO, "--licence", "mit").stdout.decode())["models"]["flat2clay"]["licence"]
+        == "cc-by-4.0"
+    )
+
+
+def test_a_dry_run_replaces_only_models(push: Command, model: str) -> None:
+    put("pictures/a.png")
+    outcome = push(model, REPO, "--dry-run", "--to", "pictures", "--overwrite", "--samples", "missing.png")
+    assert outcome.code == 1
+    assert "pictures: " in outcome.errors[0]  # which is looked at first
+    assert below("pictures") == ["a.png"]
+    assert push(model, REPO, "--dry-run", "--to", "look").code == 0
+    outcome = push(model, REPO, "--dry-run", "--to", "look")
+    assert outcome.code == 1
+    assert "exists already" in outcome.errors[0]
+    assert push(model, REPO, "--dry-run", "--to", "look", "--licence", "mit", "--overwrite").code == 0
+    assert b"license: mit" in local("look")["README.md"]
+
+
+def test_a_dry_run_that_cannot_write(push: Command, model: str) -> None:
+    Path("file").touch()
+    outcome = push(model, REPO, "--dry-run", "--to", "file/look")
+    assert outcome.code == 1
+    assert str(Path("file/look").absolute()) in outcome.errors[0]
+
+
+def test_a_dry_run_never_replaces_the_model_itself(push: Command, model: str) -> None:
+    before = local()
+    outcome = push(model, "tester/model", "--dry-run", "--overwrite")
+    assert outcome.code == 2
+    assert "is the model itself" in outcome.errors[0]
+    assert local() == before
+
+
 # --- Usage -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("arguments", "reason"),
+    ("arguments", "named"),
     [
-        (("flat2clay",), "'flat2clay' is not a repository on the Hub"),
-        ((f"{REPO}@v1",), f"{REPO}@v1: a model is published as the newest revision"),
-        ((REPO, "--to", "look"), "--to is where --dry-run writes"),
-        ((REPO, "--licence", "All Rights Reserved"), "--licence All Rights Reserved: not a licence id of the Hub"),
-        ((REPO, "--licence", ""), "--licence is empty"),
-        ((REPO, "--data", " "), "--data is empty"),
-        ((REPO, "--description", "a\nb"), "--description: must be one line of plain text"),
+        (("flat2clay",), "'flat2clay'"),
+        ((f"{REPO}@v1",), f"{REPO}@v1"),
+        ((f"{REPO}@main",), f"{REPO}@main"),
+        ((REPO, "--to", "look"), "--to"),
+        ((REPO, "--licence", "All Rights Reserved"), "--licence All Rights Reserved"),
+        ((REPO, "--licence", "a" * 65), "--licence"),
+        ((REPO, "--licence", "[mit]"), "--licence [mit]"),
+        ((REPO, "--licence", ""), "--licence"),
+        ((REPO, "--data", " "), "--data"),
+        ((REPO, "--data", "a bell\a"), "--data"),
+        ((REPO, "--description", "a\nb"), "--description"),
     ],
 )
-def test_wrong_usage(push: Command, hub: HubServer, model: str, arguments: tuple[str, ...], reason: str) -> None:
+def test_wrong_usage(push: Command, hub: HubServer, model: str, arguments: tuple[str, ...], named: str) -> None:
     outcome = push(model, *arguments)
-    assert (outcome.code, outcome.errors) == (2, [reason])
+    assert outcome.code == 2
+    assert named in outcome.errors[0]
     assert hub.requests == []
 
 
@@ -344,7 +392,8 @@ def test_models_that_are_not_there(push: Command, hub: HubServer, model: str) ->
     assert push("nothing", REPO).code == 3
     Path(model, "discriminators.safetensors").unlink()
     outcome = push(model, REPO, "--with-discriminators")
-    assert (outcome.code, outcome.errors) == (3, ["model: this model comes without discriminators"])
+    assert outcome.code == 3
+    assert "model: " in outcome.errors[0]
     assert push(model, REPO, "--samples", "missing.png").code == 1
     assert hub.requests == []
     config = json.loads(Path(model, "config.json").read_text())
