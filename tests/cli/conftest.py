@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from tests import tiny
 from ugatit_cli import load
-from ugatit_cli.cli import app
+from ugatit_cli.cli import app, console
 from ugatit_cli.translation.model import Model
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +104,23 @@ def ugatit(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[
         return Outcome(code, output.out, output.err.decode())
 
     return run
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, in a list to set it."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What appears on a terminal of 80 columns."""
+    screen = io.StringIO()
+    stderr = Console(file=screen, force_terminal=True, width=80, color_system=None, soft_wrap=True)
+    monkeypatch.setattr(console, "stderr", lambda: stderr)
+    return screen
 
 
 @pytest.fixture

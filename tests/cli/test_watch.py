@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from ugatit_cli.cli import console, train_view
+from ugatit_cli.cli import train_view
 from ugatit_cli.config import DOMAINS, SCALES
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.metrics.distances import Kid
 from ugatit_cli.training.evaluation import Evaluation, Kind
-from ugatit_cli.training.listeners import Listener, Several, StepReport
+from ugatit_cli.training.listeners import StepReport
 from ugatit_cli.training.settings import Settings, new_settings
 
 Capture = pytest.CaptureFixture[str]
@@ -53,21 +52,7 @@ def report(step: int = 120, **values: Any) -> StepReport:
     return StepReport(step=step, **{**plain, **values})
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, in a list to set it."""
-    now = [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    return now
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What appears on a terminal of 80 columns."""
-    screen = io.StringIO()
-    stderr = Console(file=screen, force_terminal=True, width=80, color_system=None, soft_wrap=True)
-    monkeypatch.setattr(console, "stderr", lambda: stderr)
-    return screen
+FEW = {name: value for name, value in losses().items() if "cam" not in name and "global" not in name}
 
 
 def drawn(view: train_view.LiveWatch, width: int = 80) -> list[str]:
@@ -107,15 +92,6 @@ def test_losses_are_means_of_the_last_steps() -> None:
 # --- Plain lines ---------------------------------------------------------------------------------------
 
 
-def test_estimates() -> None:
-    assert "12 min for the 900 steps left (1.25 steps/s)" in train_view.estimate(settings(), report(100))
-    by_clock = train_view.estimate(settings(iterations=None, minutes=90), report(seconds_left=3600.0))
-    assert "4500 steps in the 1 h 0 min left" in by_clock
-    long = train_view.estimate(settings(), report(100, steps_per_second=0.01, seconds_left=90_000.0))
-    assert "100 s per step" in long
-    assert "--image-size" in long
-
-
 def test_a_line() -> None:
     plain = train_view.PlainWatch(settings())
     plain.take(report())
@@ -123,20 +99,14 @@ def test_a_line() -> None:
         "step 120/1000", "12 %", "cycle 0.250/0.500", "identity 0.250/0.500", "CAM 0.250/0.500",
         "adversarial 1.000/2.000", "discriminator 1.000/2.000", "2.5 images/s", "12 min left",
     ]  # fmt: skip
+    without = train_view.PlainWatch(settings())
+    without.take(report(losses=FEW))
+    assert [part for part in re.split("  +", without.line(report())) if "0.250" in part] == [
+        f"{word} 0.250/0.500" for word in ("cycle", "identity", "adversarial", "discriminator")
+    ]
     first = train_view.PlainWatch(settings(iterations=None, minutes=3.0))
     nothing = report(1, losses={}, steps_per_second=None, images_per_second=None, seconds_left=180.0)
     assert first.line(nothing) == "step 1  0 %  3 min 0 s left"
-
-
-def test_a_model_without_attention_and_global_discriminators() -> None:
-    few = {name: value for name, value in losses().items() if "cam" not in name and "global" not in name}
-    plain, view = train_view.PlainWatch(settings()), train_view.LiveWatch(settings())
-    plain.take(report(losses=few))
-    assert "CAM" not in plain.line(report())
-    assert "adversarial 0.250/0.500  discriminator 0.250/0.500" in plain.line(report())
-    view.stepped(report(losses=few))
-    words = [line.strip().partition("  ")[0] for line in drawn(view)[6:]]
-    assert words == ["cycle", "identity", "adversarial local"]
 
 
 def test_lines_come_from_time_to_time(capsys: Capture, clock: list[float]) -> None:
@@ -149,7 +119,7 @@ def test_lines_come_from_time_to_time(capsys: Capture, clock: list[float]) -> No
     assert [line for line in said if line.startswith("step")] == [
         f"step {step}/1000" for step in (1, 10, 20, 30, 40, 1000)
     ]
-    assert "for the 995 steps left" in said[1]
+    assert "13 min for the 995 steps left (1.25 steps/s)" in said[1]
     assert "Ctrl-C" in said[2]
 
 
@@ -204,16 +174,14 @@ def test_a_view() -> None:
         *([term, "0.250", "0.500"] for term in ("cycle", "identity", "CAM")),
         *([f"adversarial {of}", *["0.250", "0.500"] * 2] for of in ("local", "local CAM", "global", "global CAM")),
     ]
+    without = train_view.LiveWatch(settings())
+    without.stepped(report(losses=FEW))
+    assert [line.strip().partition("  ")[0] for line in drawn(without)[6:]] == [
+        "cycle",
+        "identity",
+        "adversarial local",
+    ]
     assert lines[14:] == ["checkpoint: step 100 · samples: runs/horses2zebras/samples/step_00000113.png"]
-
-
-def test_time_left_runs_between_steps(clock: list[float]) -> None:
-    view = train_view.LiveWatch(settings(iterations=None, minutes=1.5))
-    view.stepped(report(3, seconds_left=60.0, losses={}, steps_per_second=None, images_per_second=None))
-    clock[0] += 13
-    assert drawn(view)[0].endswith("step 3, 1.5 min in all   0.3 %   47 s left")
-    clock[0] += 500
-    assert drawn(view)[0].endswith("  0 s left")
 
 
 def test_an_evaluation_is_seen(terminal: io.StringIO) -> None:
@@ -239,55 +207,29 @@ def test_long_names_fit() -> None:
     assert "extraordina…" in drawn(view)[0]
 
 
-def test_before_the_first_step(clock: list[float]) -> None:
-    view = train_view.LiveWatch(settings())
-    assert drawn(view) == ["preparing ..."]
+def test_the_clock_runs_between_steps(clock: list[float]) -> None:
+    view = train_view.LiveWatch(settings(iterations=None, minutes=1.5))
+    assert len(drawn(view)) == 1
     view.loading(30, 120)
     assert drawn(view)[0].endswith(" 30/120")
     view.loading(120, 120)
     clock[0] += 25
     assert drawn(view)[0].endswith(" 25 s")
+    view.stepped(report(3, seconds_left=60.0, losses={}, steps_per_second=None, images_per_second=None))
+    clock[0] += 13
+    assert drawn(view)[0].endswith("step 3, 1.5 min in all   0.3 %   47 s left")
+    clock[0] += 500
+    assert drawn(view)[0].endswith("  0 s left")
 
 
 def test_notes_appear_above_the_view(terminal: io.StringIO) -> None:
     with train_view.watching(settings()) as view:
-        assert isinstance(view, train_view.LiveWatch)
+        view.loading(1, 2)
+    # Up to its line, and erased: there was no step.
+    assert terminal.getvalue().rstrip("\x1b[?25h").endswith("\x1b[1A\x1b[2K")
+    with train_view.watching(settings()) as view:
         view.stepped(report())
         view.note("skipped: [x].png")
     said = terminal.getvalue()
     assert "skipped: [x].png\n" in said
     assert said.rindex("adversarial global") > said.index("skipped")
-
-
-def test_a_view_without_steps_leaves_nothing(terminal: io.StringIO) -> None:
-    with train_view.watching(settings()) as view:
-        view.loading(1, 2)
-    # Up to its line, and erased.
-    assert terminal.getvalue().rstrip("\x1b[?25h").endswith("\x1b[1A\x1b[2K")
-
-
-# --- Passing on ----------------------------------------------------------------------------------------
-
-
-class Recorder(Listener):
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[object, ...]] = []
-        for name in [name for name in vars(Listener) if not name.startswith("_")]:
-            setattr(self, name, lambda *what, name=name: self.told.append((name, *what)))
-
-
-def test_several_hear_the_same() -> None:
-    first, second = Recorder(), Recorder()
-    several = Several(first, Listener(), second)
-    several.loading(1, 2)
-    several.note("x")
-    several.stepped(report())
-    several.saved(3)
-    several.sampled(4, Path("y"))
-    several.evaluating(5, 6)
-    several.evaluated(evaluation())
-    assert first.told == second.told
-    told = ["loading", "note", "stepped", "saved", "sampled", "evaluating", "evaluated"]
-    assert [one[0] for one in first.told] == told

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.trainings import CPU, TINY, Log, prepared
+from tests.trainings import CPU, TINY, Log
 from ugatit_cli.data.pictures import Folders, Pictures
 from ugatit_cli.device import Group
 from ugatit_cli.training import session
-from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.session import Measurement, measure, with_fitting_batch
 from ugatit_cli.training.settings import Settings, new_settings
 from ugatit_cli.training.trainer import Machine, load_data, make_networks
@@ -40,29 +38,6 @@ def test_a_few_steps_are_measured(folders: Folders, pictures: tuple[Pictures, Pi
     assert [found.generator_parameters, found.discriminator_parameters] == counts
     assert 0.1 < found.steps_per_second < 1000
     assert found.memory_bytes > 50e6
-
-
-def test_a_dry_run_writes_nothing(folders: Folders, tmp_path: Path) -> None:
-    (tmp_path / "here").mkdir()
-    run, log = RunFolder(tmp_path / "here" / "run"), Log()
-    before = sorted(folders.a.parent.rglob("*"))
-    given = {name: value for name, value in TINY.items() if name != "batch_size"}
-    ours, found = prepared(run.path, folders, given).dry_run(log, threading.Event())
-    assert ours.recipe.augment == "on"
-    assert isinstance(found, Measurement)
-    assert any("10 pictures to train on" in note for note in log.notes)
-    assert list((tmp_path / "here").iterdir()) == []
-    assert sorted(folders.a.parent.rglob("*")) == before
-
-
-def test_a_dry_run_of_a_run_that_exists(folders: Folders, tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "run")
-    run.create(settings(folders, iterations=5).to_document())
-    before = (run.path / "config.toml").read_bytes()
-    ours, _ = prepared(run.path, None, {"iterations": 9}, named=True).dry_run(Log(), threading.Event())
-    assert (ours.iterations, ours.folders) == (9, folders)
-    assert [path.name for path in run.path.iterdir()] == ["config.toml"]
-    assert (run.path / "config.toml").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -15,16 +15,15 @@ import pytest
 import torch
 
 from tests import tiny
-from tests.trainings import CPU, TINY, Log, make_folders, metrics, prepared, train, weights
+from tests.trainings import TINY, Log, make_folders, metrics, prepared, train, weights
+from ugatit_cli.config import Direction
 from ugatit_cli.data.pictures import Folders
-from ugatit_cli.device import Group
 from ugatit_cli.errors import DeviceError, Interrupted, UsageError
 from ugatit_cli.methods.ugatit import TrainingStep
 from ugatit_cli.training import session
 from ugatit_cli.training.run_folder import RunFolder
-from ugatit_cli.training.session import prepare
-from ugatit_cli.training.trainer import Machine, Trainer
-from ugatit_cli.weights.folder import ModelFolder, open_model
+from ugatit_cli.training.trainer import Trainer
+from ugatit_cli.weights.folder import open_model
 
 FROM_MODEL = {
     name: value for name, value in TINY.items() if name in ("precision", "checkpoint_every", "sample_every")
@@ -48,18 +47,6 @@ def test_a_new_run_has_its_settings_and_a_model_at_once(folders: Folders, tmp_pa
     assert open_model(path).config.domain_a == "red"
 
 
-def test_a_run_needs_pictures_or_a_run(folders: Folders, tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    with pytest.raises(UsageError, match=f"^{path}: there is no run to go on with$"):
-        prepared(path, folders, {}, named=True)
-    with pytest.raises(UsageError, match="no pictures to train on"):
-        prepared(path, None, {})
-    with pytest.raises(UsageError, match="there is no such folder"):
-        train(path, Folders(folders.a, tmp_path / "none"), {})
-    assert not RunFolder(path).exists
-    train(path, folders, {"iterations": 1})  # what is left of that is no obstacle
-
-
 def test_interrupted_before_the_first_step(folders: Folders, tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
@@ -75,82 +62,67 @@ def test_one_process_at_a_time(folders: Folders, tmp_path: Path) -> None:
     assert not run.exists
 
 
-def test_a_finished_run_is_left_alone(folders: Folders, tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    train(path, folders, {"iterations": 2})
-    before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
-    log = Log()
-    for iterations in (2, 1):
-        _, outcome = train(path, None, {"iterations": iterations}, log=log)
-        assert (outcome.step, outcome.finished) == (2, True)
-    assert (log.reports, log.saves) == ([], [])
-    assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
-
-
-def test_a_run_of_another_configuration_is_left_alone(folders: Folders, tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    train(path, folders, {"iterations": 1})
-    before = weights(path)
-    with pytest.raises(UsageError, match="its channels is 4, not 8"):
-        train(path, folders, {"iterations": 5, "channels": 8})
-    assert weights(path) == before
+def test_a_run_refuses_a_precision_that_is_not_for_training(folders: Folders, tmp_path: Path) -> None:
+    train(tmp_path / "run", folders, {"iterations": 1})
+    with pytest.raises(DeviceError, match="fp16 is not for training"):
+        prepared(tmp_path / "run", None, {"precision": "fp16"}, named=True)
 
 
 # --- From a model --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("killed", [False, True])
-def test_starting_from_a_model(folders: Folders, tmp_path: Path, killed: bool) -> None:
-    start = tiny.save(tmp_path / "model", discriminators=True)
-    given = FROM_MODEL | {"start": str(start), "start_direction": "b2a", "iterations": 2}
-    path = tmp_path / "run"
-
-    def ours() -> bytes:
-        return open_model(path).generator("a2b").to_rgb.weight.detach().numpy().tobytes()
-
-    def die() -> None:
-        raise KeyboardInterrupt
-
-    first: list[bytes] = []
-    if killed:  # before its first checkpoint
-        with pytest.raises(KeyboardInterrupt):
-            train_from(path, folders, given, Log({1: die}))
-    train_from(path, folders, given, Log({1: lambda: first.append(ours())}))
-    expected = open_model(start).generator("b2a").to_rgb.weight.detach().numpy().tobytes()
-    assert first == [expected]
-    assert ours() != expected
-    # What a model says of itself is published with it.
-    assert open_model(path).provenance["started from"] == start.parent.name
-    assert open_model(path).config.domain_a == "red"
+def die() -> None:
+    raise KeyboardInterrupt
 
 
 def train_from(path: Path, folders: Folders | None, given: dict[str, Any], log: Log) -> None:
     prepared(path, folders, given).train(log, threading.Event())
 
 
-def test_what_the_model_lacks_is_told(folders: Folders, tmp_path: Path) -> None:
-    start, log = tiny.save(tmp_path / "model"), Log()
-    train_from(tmp_path / "run", folders, FROM_MODEL | {"start": str(start), "iterations": 1}, log)
-    assert any("comes without discriminators" in note for note in log.notes)
-    run_from_run, log = tmp_path / "next", Log()
-    given = FROM_MODEL | {"start": str(tmp_path / "run"), "iterations": 1, "image_size": 24}
-    train_from(run_from_run, folders, given, log)
-    assert open_model(run_from_run).config.image_size == 24
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_the_model_again(
+    folders: Folders, tmp_path: Path
+) -> None:
+    start, path = tiny.save(tmp_path / "model", discriminators=True), tmp_path / "run"
+    given = FROM_MODEL | {"start": str(start), "start_direction": "b2a", "iterations": 2}
+
+    def weight(path: Path, direction: Direction = "a2b") -> torch.Tensor:
+        return open_model(path).generator(direction).to_rgb.weight.detach()
+
+    first: list[torch.Tensor] = []
+    with pytest.raises(KeyboardInterrupt):
+        train_from(path, folders, given, Log({1: die}))
+    train_from(path, folders, given, Log({1: lambda: first.append(weight(path))}))
+    assert torch.equal(first[0], weight(start, "b2a"))
+    assert not torch.equal(first[0], weight(path))
+    # What a model says of itself is published with it.
+    assert open_model(path).provenance["started from"] == start.parent.name
 
 
 def test_a_run_goes_on_without_the_model_it_started_from(folders: Folders, tmp_path: Path) -> None:
-    start = tiny.save(tmp_path / "model")
+    start, log = tiny.save(tmp_path / "model"), Log()
     given = FROM_MODEL | {"start": str(start), "iterations": 2, "checkpoint_every": "1"}
     with pytest.raises(KeyboardInterrupt):
-        train_from(tmp_path / "run", folders, given, Log({2: raise_interrupt}))
+        train_from(tmp_path / "run", folders, given, Log({2: die}))
     start.rename(tmp_path / "moved")
-    log = Log()
     train_from(tmp_path / "run", None, {}, log)
     assert [report.step for report in log.reports] == [2]
 
 
-def raise_interrupt() -> None:
-    raise KeyboardInterrupt
+def test_the_model_to_start_from_is_found_from_anywhere(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.save(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    given = FROM_MODEL | {"start": "./tiny", "iterations": 1}
+    ready = prepared(tmp_path / "run", folders, given)
+    assert ready.settings.start == str(tmp_path / "tiny")
+    with monkeypatch.context() as patch:  # it is opened once: its own weights may be large, or far away
+        patch.delattr(session, "find_model")
+        assert ready.train(Log(), threading.Event())[1].finished
+    for same in ("tiny", "./tiny", str(tmp_path / "tiny")):
+        assert prepared(tmp_path / "run", None, {"start": same}).settings.start == ready.settings.start
+    other = prepared(tmp_path / "other", folders, FROM_MODEL | {"start": "flat2clay"})
+    assert other.settings.start == "flat2clay"
 
 
 # --- Kill -9 -------------------------------------------------------------------------------------------
@@ -226,41 +198,3 @@ def test_killed_anywhere_it_ends_as_if_never_killed(tmp_path: Path) -> None:
     assert not [file for file in path.rglob(".*") if file.name != ".lock"]
     for sample in (tmp_path / "whole" / "samples").iterdir():
         assert (path / "samples" / sample.name).read_bytes() == sample.read_bytes()
-
-
-def test_a_run_refuses_a_precision_that_is_not_for_training(folders: Folders, tmp_path: Path) -> None:
-    train(tmp_path / "run", folders, {"iterations": 1})
-    with pytest.raises(DeviceError, match="fp16 is not for training"):
-        prepared(tmp_path / "run", None, {"precision": "fp16"}, named=True)
-
-
-def test_the_model_to_start_from_is_found_from_anywhere(
-    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tiny.save(tmp_path / "tiny")
-    monkeypatch.chdir(tmp_path)
-    given = FROM_MODEL | {"start": "./tiny", "iterations": 1}
-    settings = prepared(tmp_path / "run", folders, given).settings
-    assert settings.start == str(tmp_path / "tiny")
-    train_from(tmp_path / "run", folders, given, Log())
-    for same in ("tiny", "./tiny", str(tmp_path / "tiny")):
-        assert prepared(tmp_path / "run", None, {"start": same}).settings.start == settings.start
-    other = prepared(tmp_path / "other", folders, FROM_MODEL | {"start": "flat2clay"})
-    assert other.settings.start == "flat2clay"
-
-
-def test_the_model_to_start_from_is_opened_once(
-    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start, opened = tiny.save(tmp_path / "model"), []
-
-    def find(name: str) -> ModelFolder:
-        opened.append(name)
-        return open_model(Path(name))
-
-    run, given = RunFolder(tmp_path / "run"), FROM_MODEL | {"start": str(start), "iterations": 1}
-    ready = prepare(run, given, folders, Machine(CPU, 1, Group()), find=find)
-    monkeypatch.delattr(session, "find_model")
-    ready.dry_run(Log(), threading.Event())
-    assert ready.train(Log(), threading.Event())[1].finished
-    assert opened == [str(start)]
