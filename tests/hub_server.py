@@ -36,8 +36,8 @@ class Fault:
     """Something that goes wrong for requests whose path ends with `file` ("": for all, those to the API too).
 
     Attributes:
-        kind: "status": answers `status`. "html": a login page. "other": a text. "redirect-loop". The others change the body of a
-            successful GET: "flip" (one byte at offset `after` of the file), "short" (the file ends at `after`, and
+        kind: "status": answers `status`. "html": a login page. "other": a text. "redirect-loop". The others change
+            the body of a successful GET: "flip" (one byte at offset `after` of the file), "short" (the file ends at `after`, and
             all headers of this response agree), "cut" (the connection is closed after `after` bytes of this
             response), "stall" (silence after `after` bytes of it), "drip" (from offset `after` of the file on,
             `chunk` bytes every `delay` seconds; in this process, its clock is only told so).

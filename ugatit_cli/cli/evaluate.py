@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -19,6 +20,7 @@ from ugatit_cli.cli.options import (
     PrecisionOption,
     WorkersOption,
     default_workers,
+    options_of,
     parse_count,
 )
 from ugatit_cli.errors import InputsFailed, Interrupted, UsageError
@@ -183,113 +185,107 @@ def _about_kid(found: Sequence[Scores]) -> list[str]:
 
 SMALLEST, LARGEST = 16, 4096
 
-TranslatedArgument = Annotated[
-    Path | None, typer.Argument(metavar="[TRANSLATED]", help="Folder of translations.", show_default=False)
-]
-RealArgument = Annotated[
-    Path | None,
-    typer.Argument(metavar="[REAL]", help="Folder of real pictures of the target domain.", show_default=False),
-]
-SourceOption = Annotated[
-    Path | None,
-    typer.Option("--source", metavar="DIR", help="What was translated: for the source-mixed KID and --baseline."),
-]
-PairsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--pairs",
-        metavar="DIR",
-        help="Ground truth: pictures with the names of the translated ones. With --model: of A to B; "
-        "domain B's folder serves both ways.",
-    ),
-]
-MetricsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--metrics",
-        metavar="M,M",
-        help="Some of kid, kid-mixed, fid, feature-distance, ssim, psnr, l1.  [default: all that the folders allow]",
-        show_default=False,
-    ),
-]
-ModelOption = Annotated[
-    str | None,
-    typer.Option("--model", "-m", metavar="MODEL", help="Translate with this model, both ways, and evaluate that."),
-]
-DomainAOption = Annotated[
-    Path | None, typer.Option("--domain-a", metavar="DIR", help="With --model: real pictures of domain A.")
-]
-DomainBOption = Annotated[
-    Path | None, typer.Option("--domain-b", metavar="DIR", help="With --model: real pictures of domain B.")
-]
-BaselineOption = Annotated[
-    bool, typer.Option("--baseline", help="Also say how far the untouched source is from the target.")
-]
-FeaturesOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--features",
-        metavar="FILE",
-        help="An Inception-v3 as safetensors, named as torchvision does.  [default: the standard one, "
-        "downloaded once]",
-        show_default=False,
-    ),
-]
-FeatureLayerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--feature-layer",
-        metavar="NAME",
-        help="Its layer to take the mean of.  [default: Mixed_7c]",
-        show_default=False,
-    ),
-]
-SubsetsOption = Annotated[int, typer.Option("--subsets", min=1, max=100_000, help="Subsets that KID is the mean of.")]
-SubsetSizeOption = Annotated[
-    int | None,
-    typer.Option(
-        "--subset-size",
-        min=2,
-        help="Pictures in a subset.  [default: half of the smaller set, at most 1000]",
-        show_default=False,
-    ),
-]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of the choice of subsets.")]
-SideOption = Annotated[
-    int | None,
-    typer.Option(
-        "--size",
-        metavar="PX",
-        min=SMALLEST,
-        max=LARGEST,
-        help="Make all pictures PX x PX first.  [default: as they are; with --model: the model's size]",
-        show_default=False,
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="The figures on stdout as one JSON document.")]
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """What `evaluate` is asked for: each field is an option."""
+
+    translated: Annotated[
+        Path | None, typer.Argument(metavar="[TRANSLATED]", help="Folder of translations.", show_default=False)
+    ] = None
+    real: Annotated[
+        Path | None,
+        typer.Argument(metavar="[REAL]", help="Folder of real pictures of the target domain.", show_default=False),
+    ] = None
+    source: Annotated[
+        Path | None,
+        typer.Option("--source", metavar="DIR", help="What was translated: for the source-mixed KID and --baseline."),
+    ] = None
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            "--pairs",
+            metavar="DIR",
+            help="Ground truth: pictures with the names of the translated ones. With --model: of A to B; "
+            "domain B's folder serves both ways.",
+        ),
+    ] = None
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="M,M",
+            help="Some of kid, kid-mixed, fid, feature-distance, ssim, psnr, l1.  "
+            "[default: all that the folders allow]",
+            show_default=False,
+        ),
+    ] = None
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", metavar="MODEL", help="Translate with this model, both ways, and evaluate that."
+        ),
+    ] = None
+    domain_a: Annotated[
+        Path | None, typer.Option("--domain-a", metavar="DIR", help="With --model: real pictures of domain A.")
+    ] = None
+    domain_b: Annotated[
+        Path | None, typer.Option("--domain-b", metavar="DIR", help="With --model: real pictures of domain B.")
+    ] = None
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Also say how far the untouched source is from the target.")
+    ] = False
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            "--features",
+            metavar="FILE",
+            help="An Inception-v3 as safetensors, named as torchvision does.  [default: the standard one, "
+            "downloaded once]",
+            show_default=False,
+        ),
+    ] = None
+    feature_layer: Annotated[
+        str | None,
+        typer.Option(
+            "--feature-layer",
+            metavar="NAME",
+            help="Its layer to take the mean of.  [default: Mixed_7c]",
+            show_default=False,
+        ),
+    ] = None
+    subsets: Annotated[
+        int, typer.Option("--subsets", min=1, max=100_000, help="Subsets that KID is the mean of.")
+    ] = 100
+    subset_size: Annotated[
+        int | None,
+        typer.Option(
+            "--subset-size",
+            min=2,
+            help="Pictures in a subset.  [default: half of the smaller set, at most 1000]",
+            show_default=False,
+        ),
+    ] = None
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of the choice of subsets.")] = 0
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size",
+            metavar="PX",
+            min=SMALLEST,
+            max=LARGEST,
+            help="Make all pictures PX x PX first.  [default: as they are; with --model: the model's size]",
+            show_default=False,
+        ),
+    ] = None
+    device: DeviceOption = "auto"
+    precision: PrecisionOption = "auto"
+    workers: WorkersOption = "auto"
+    json_document: Annotated[bool, typer.Option("--json", help="The figures on stdout as one JSON document.")] = False
 
 
-def evaluate(
-    translated: TranslatedArgument = None,
-    real: RealArgument = None,
-    source: SourceOption = None,
-    pairs: PairsOption = None,
-    metrics: MetricsOption = None,
-    model: ModelOption = None,
-    domain_a: DomainAOption = None,
-    domain_b: DomainBOption = None,
-    baseline: BaselineOption = False,
-    features: FeaturesOption = None,
-    feature_layer: FeatureLayerOption = None,
-    subsets: SubsetsOption = 100,
-    subset_size: SubsetSizeOption = None,
-    seed: SeedOption = 0,
-    size: SideOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    workers: WorkersOption = "auto",
-    json_document: JsonOption = False,
-) -> None:
+@options_of(EvaluateOptions)
+def evaluate(options: EvaluateOptions) -> None:
     """Say in figures how close translations are to real pictures of the target domain.
 
     KID and FID compare two sets of pictures; they need no pairs. Where there is ground truth, --pairs adds figures of
@@ -305,9 +301,9 @@ def evaluate(
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
-    check(translated, real, source, domain_a, domain_b, model, baseline=baseline)
-    chosen = parse_metrics(metrics, source=bool(source or model), pairs=pairs is not None)
-    threads = parse_count("--workers", workers, MOST_WORKERS) or default_workers()
+    check(options)
+    chosen = parse_metrics(options)
+    threads = parse_count("--workers", options.workers, MOST_WORKERS) or default_workers()
 
     from ugatit_cli.device import resolve_device
     from ugatit_cli.metrics.distances import Subsets
@@ -323,26 +319,30 @@ def evaluate(
     )
     from ugatit_cli.translation.model import Model
 
-    folders = (translated, real, source, pairs, domain_a, domain_b)
+    folders = (options.translated, options.real, options.source, options.pairs, options.domain_a, options.domain_b)
     mine, theirs, made_of, truth, a, b = (find_set(path.expanduser()) if path else None for path in folders)
     wanted = both_ways(a, b, truth) if a and b else []
     if mine and theirs:
         wanted = [Comparison(None, mine, theirs, made_of, truth)]
     check_installed(chosen)
-    reader, of_kid = Reader(size, threads), Subsets(subsets, subset_size, seed)
-    evaluation = Evaluation(None, chosen, reader, of_kid, baseline=baseline)
-    if model is not None:
-        folder = console.find_model(model)
-        reader.side = check_side(folder.config, size)
-        evaluation.model = Model.from_folder(model, folder, device=device, precision=precision)
+    reader, of_kid = Reader(options.size, threads), Subsets(options.subsets, options.subset_size, options.seed)
+    evaluation = Evaluation(None, chosen, reader, of_kid, baseline=options.baseline)
+    if options.model is not None:
+        folder = console.find_model(options.model)
+        reader.side = check_side(folder.config, options.size)
+        evaluation.model = Model.from_folder(
+            options.model, folder, device=options.device, precision=options.precision
+        )
     with told_by(reader):
         comparisons = evaluation.check(wanted)
         if chosen & NEEDS_FEATURES:
-            evaluation.extractor = load_extractor(features, feature_layer, device=resolve_device(device))
+            evaluation.extractor = load_extractor(
+                options.features, options.feature_layer, device=resolve_device(options.device)
+            )
         with console.progress(evaluation.count(comparisons), "pictures") as progress:
             evaluation.advance = progress.advance
             found = evaluation.run(comparisons)
-    show(evaluation, comparisons, found, json_document=json_document)
+    show(evaluation, comparisons, found, json_document=options.json_document)
     if reader.broken:
         count = len(reader.broken)
         raise InputsFailed(f"{count} picture{'s' * (count > 1)} left out, named above; the figures are of the rest")
@@ -367,64 +367,60 @@ def told_by(reader: Reader) -> Iterator[None]:
 # --- What is asked for ---------------------------------------------------------------------------------
 
 
-def check(
-    translated: Path | None,
-    real: Path | None,
-    source: Path | None,
-    domain_a: Path | None,
-    domain_b: Path | None,
-    model: str | None,
-    *,
-    baseline: bool,
-) -> None:
+def check(options: EvaluateOptions) -> None:
     """Finds out whether it is translations or a model that is to be evaluated.
 
     Raises:
         UsageError: neither, or both.
     """
-    folders, domains = (translated, real), (domain_a, domain_b)
-    if model is None and any(domains):
-        raise UsageError("--domain-a and --domain-b are the pictures of a model", "Name it: --model MODEL")
-    if model is None and not all(folders):
-        raise UsageError(
-            "two folders are needed: translations, and real pictures of their domain",
-            "ugatit evaluate TRANSLATED REAL, or for a model: --model MODEL --domain-a DIR --domain-b DIR",
-        )
-    if model is not None and any((*folders, source)):
+    folders, domains = (options.translated, options.real), (options.domain_a, options.domain_b)
+    if options.model is None:
+        if any(domains):
+            raise UsageError("--domain-a and --domain-b are the pictures of a model", "Name it: --model MODEL")
+        if not all(folders):
+            raise UsageError(
+                "two folders are needed: translations, and real pictures of their domain",
+                "ugatit evaluate TRANSLATED REAL, or for a model: --model MODEL --domain-a DIR --domain-b DIR",
+            )
+        if options.baseline and options.source is None:
+            raise UsageError("--baseline needs what was translated", "Name its folder: --source DIR")
+    elif any((*folders, options.source)):
         raise UsageError(
             "--model makes the translations itself, from --domain-a and --domain-b",
             "Leave the other folders out, or --model.",
         )
-    if model is not None and not all(domains):
-        missing = "--domain-a" if domain_a is None else "--domain-b"
+    elif not all(domains):
+        missing = "--domain-a" if options.domain_a is None else "--domain-b"
         raise UsageError(f"{missing} is missing", "A model is evaluated with real pictures of both domains.")
-    if baseline and model is None and source is None:
-        raise UsageError("--baseline needs what was translated", "Name its folder: --source DIR")
 
 
-def parse_metrics(text: str | None, *, source: bool, pairs: bool) -> frozenset[Metric]:
-    """`kid,fid` as metrics; None: all that can be computed.
+def parse_metrics(options: EvaluateOptions) -> frozenset[Metric]:
+    """`kid,fid` as metrics; by default all that can be computed.
 
     Raises:
         UsageError: unknown ones, or those that lack what they compare with.
     """
     from ugatit_cli.metrics.scores import METRICS, NEEDS_PAIRS, NEEDS_SOURCE
 
-    possible = [one for one in METRICS if (source or one not in NEEDS_SOURCE) and (pairs or one not in NEEDS_PAIRS)]
+    text = options.metrics
     if text is None:
-        return frozenset(possible)
+        text = ",".join(METRICS)
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
-    chosen = frozenset(one for one in METRICS if one in names)
     unknown = [name for name in names if name not in METRICS]
-    if unknown or not chosen:
+    if unknown or not names:
         reason = f"unknown: {', '.join(unknown)}" if unknown else "none is named"
         raise UsageError(f"--metrics {text}: {reason}", f"There are: {', '.join(METRICS)}")
-    for metric in chosen.difference(possible):
-        lacking = (
-            ("what was translated", "--source DIR") if metric in NEEDS_SOURCE else ("ground truth", "--pairs DIR")
-        )
-        raise UsageError(f"--metrics {metric} needs {lacking[0]}", f"Name its folder: {lacking[1]}")
-    return chosen
+    chosen = set(METRICS).intersection(names)
+    for needing, given, lacking, option in (
+        (NEEDS_SOURCE, options.source or options.model, "what was translated", "--source DIR"),
+        (NEEDS_PAIRS, options.pairs, "ground truth", "--pairs DIR"),
+    ):
+        if not given and chosen & needing and options.metrics is not None:
+            metric = min(chosen & needing)
+            raise UsageError(f"--metrics {metric} needs {lacking}", f"Name its folder: {option}")
+        if not given:
+            chosen -= needing
+    return frozenset(chosen)
 
 
 def check_side(config: ModelConfig, size: int | None) -> int:
