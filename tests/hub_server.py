@@ -37,10 +37,10 @@ class Fault:
 
     Attributes:
         kind: "status": answers `status`. "html": a login page. "other": a text. "redirect-loop". The others change
-            the body of a successful GET: "flip" (one byte at offset `after` of the file), "short" (the file ends at `after`, and
-            all headers of this response agree), "cut" (the connection is closed after `after` bytes of this
-            response), "stall" (silence after `after` bytes of it), "drip" (from offset `after` of the file on,
-            `chunk` bytes every `delay` seconds; in this process, its clock is only told so).
+            the body of a successful GET: "flip" (one byte at offset `after` of the file), "short" (the file
+            ends at `after`, and all headers of this response agree), "cut" (the connection is closed after
+            `after` bytes of this response), "stall" (silence after `after` bytes of it), "drip" (from offset
+            `after` of the file on, `chunk` bytes every `delay` seconds; in this process, its clock is only told so).
         times: how often it strikes; None: every time.
         retry_after: seconds that a "status" tells to wait.
         method: the one method it strikes; None: HEAD and GET.
