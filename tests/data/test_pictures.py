@@ -1,4 +1,4 @@
-"""Loading pictures to train on: sizes, broken files, memory."""
+"""Finding pictures to train on, holding some out, and loading them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,161 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.helpers import picture
 from ugatit_cli.data import pictures
 from ugatit_cli.data.pictures import (
+    HOLDOUT_FROM,
     MAX_ASPECT,
     MINIMUM,
     Folders,
     Holdout,
     Pictures,
     Preparation,
+    below,
+    check_apart,
+    count_links,
+    find_pictures,
     fingerprint,
     load_pictures,
     memory_budget,
+    parse_holdout,
     prepare_picture,
+    split_holdout,
+    split_layout,
 )
 from ugatit_cli.errors import DataError, Interrupted, UsageError
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="names or links that Windows lacks")
+
+HERE = Path("somewhere")
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def found(folder: Path, *exclude: Path) -> list[str]:
+    return [below(folder, path) for path in find_pictures(folder, exclude=exclude)]
+
+
+def names(count: int) -> list[Path]:
+    return [HERE / f"{number:04}.png" for number in range(count)]
+
+
+# --- Finding -------------------------------------------------------------------------------------------
+
+
+def test_pictures_are_found_below_sorted_and_hidden_ones_are_not(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "b.JPG", "a/z.png", "a.png", "a-b/c.webp", "note.txt", ".h.png", ".git/x.png", "a/.x/y.png", "png"
+    )
+    assert found(tmp_path) == ["a-b/c.webp", "a.png", "a/z.png", "b.JPG"]
+
+
+def test_excluded_folders_are_not_searched(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "run/samples/b.png", "other/run/c.png")
+    assert found(tmp_path, tmp_path / "other" / ".." / "run") == ["a.png", "other/run/c.png"]
+
+
+def test_runs_are_not_searched(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "config.toml", "checkpoints/b.png", "x/run/config.toml", "x/run/samples/c.png")
+    assert found(tmp_path) == ["a.png", "checkpoints/b.png", "x/run/samples/c.png"]
+    touch(tmp_path, "x/run/checkpoints/step_00000001/state.json")
+    assert found(tmp_path) == ["a.png", "checkpoints/b.png"]  # what the user names is searched
+
+
+@posix_only
+def test_links_to_files_count_and_cycles_of_folders_end(tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/x.png", "in/a/b.png")
+    (tmp_path / "in/link.png").symlink_to("../elsewhere/x.png")
+    (tmp_path / "in/a/up").symlink_to("..", target_is_directory=True)
+    (tmp_path / "in/gone.png").symlink_to("nothing")  # reported when it is read
+    assert found(tmp_path / "in") == ["a/b.png", "gone.png", "link.png"]
+    assert count_links(tmp_path / "in") == 1
+    (tmp_path / "in/.hidden").symlink_to("a", target_is_directory=True)
+    (tmp_path / "in/more").symlink_to("../elsewhere", target_is_directory=True)
+    assert count_links(tmp_path / "in") == 2
+    assert count_links(tmp_path / "in", exclude=[tmp_path / "elsewhere"]) == 1
+
+
+@pytest.mark.parametrize("name", ["gone", "a.png"])
+@pytest.mark.parametrize("search", [find_pictures, split_layout])
+def test_what_is_no_folder_is_named(tmp_path: Path, name: str, search: Any) -> None:
+    touch(tmp_path, "a.png")
+    with pytest.raises(UsageError, match=name):
+        search(tmp_path / name)
+
+
+def test_a_layout_needs_both_training_folders_only(tmp_path: Path) -> None:
+    touch(tmp_path, "trainA/a.png")
+    with pytest.raises(UsageError, match="trainB"):
+        split_layout(tmp_path)
+    touch(tmp_path, "trainB/b.png", "testB/c.png")
+    assert split_layout(tmp_path) == Folders(tmp_path / "trainA", tmp_path / "trainB", test_b=tmp_path / "testB")
+
+
+# --- Hold-out ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "pictures", "count"),
+    [
+        ("5%", HOLDOUT_FROM - 1, 0),
+        ("5%", HOLDOUT_FROM, 1),
+        ("0.1%", 100, 1),
+        ("5%", 109, 5),
+        ("5%", 110, 6),
+        ("12.5%", 1000, 125),
+        ("0%", 1000, 0),
+        ("20", 5, 20),
+        (" 0 ", 100, 0),
+        ("off", 100, 0),
+    ],
+)
+def test_holdout_counts(text: str, pictures: int, count: int) -> None:
+    assert parse_holdout(text).count(pictures) == count
+
+
+@pytest.mark.parametrize("text", ["", "-1", "100%", "5 percent", "%", "1.5", "nan%", "²", "1e3", "no"])
+def test_holdouts_that_make_no_sense_are_refused(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_holdout(text)
+    assert repr(text) in caught.value.message
+
+
+@given(st.integers(MINIMUM, 60), st.integers(0, 60), st.integers(0, 5))
+def test_a_split_is_complete_and_leaves_enough(pictures: int, amount: int, seed: int) -> None:
+    files = names(pictures)
+    if amount and pictures - amount < MINIMUM:
+        with pytest.raises(UsageError, match="holding out"):
+            split_holdout(HERE, files, Holdout(amount), seed)
+        return
+    train, held_out = split_holdout(HERE, files, Holdout(amount), seed)
+    assert len(held_out) == amount
+    assert sorted([*train, *held_out]) == files
+    assert (list(train), list(held_out)) == (sorted(train), sorted(held_out))
+
+
+@given(st.integers(HOLDOUT_FROM, 80), st.text("abcé\udc80", min_size=1), st.integers(0, 5))
+def test_a_picture_more_moves_at_most_one_other_across(pictures: int, name: str, seed: int) -> None:
+    files, holdout = names(pictures), Holdout(10, percent=True)
+    before = set(split_holdout(HERE, files, holdout, seed)[1])
+    after = set(split_holdout(HERE, [*files, HERE / name], holdout, seed)[1])
+    moved = (before ^ after) - {HERE / name}
+    assert len(moved) <= 1
+    if holdout.count(pictures + 1) == len(before):
+        assert after - {HERE / name} <= before  # what was trained on isn't held out now
+
+
+def test_a_split_depends_on_seed_and_names_only() -> None:
+    files, elsewhere = names(50), [Path("/else") / path.name for path in names(50)]
+    split = [path.name for path in split_holdout(HERE, files, Holdout(10), 1)[1]]
+    assert [path.name for path in split_holdout(Path("/else"), elsewhere, Holdout(10), 1)[1]] == split
+    assert [path.name for path in split_holdout(HERE, files, Holdout(10), 2)[1]] != split
+
 
 SMALL = Preparation(16)
 OFF = Holdout(0)
@@ -35,10 +176,8 @@ OFF = Holdout(0)
 
 def fill(folder: Path, count: int = MINIMUM, *, size: tuple[int, int] = (24, 20), first: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(first)
     for number in range(first, first + count):
-        noise = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-        Image.fromarray(noise).save(folder / f"{number:03}.png")
+        picture(*size, seed=number).save(folder / f"{number:03}.png")
     return folder
 
 
@@ -168,10 +307,8 @@ def test_broken_pictures_are_listed_and_left_out(tmp_path: Path) -> None:
     (given.a / "003.png").mkdir()  # a folder is no picture, and not broken either
     a, b = load(given)
     assert [path.name for path in a.files[:2]] == ["001.png", "004.png"]
-    assert [error.message for error in a.broken] == [
-        f"{given.a / '000.png'}: the file is truncated",
-        f"{given.a / '002.png'}: the file is empty",
-    ]
+    for error, name in zip(a.broken, ("000.png", "002.png"), strict=True):
+        assert error.message.startswith(f"{given.a / name}: ")
     assert len(a.files) == MINIMUM
     assert b.broken == ()
 
@@ -195,9 +332,8 @@ def test_blank_pictures_are_left_out(tmp_path: Path) -> None:
     noise[0, 0] = 0
     saved(given.a / "dot.png", Image.fromarray(noise))
     a, _ = load(given)
-    assert [error.message for error in a.broken] == [
-        f"{given.a / name}: blank: all of it is one colour" for name in ("nearly.png", "white.png")
-    ]
+    for error, name in zip(a.broken, ("nearly.png", "white.png"), strict=True):
+        assert error.message.startswith(f"{given.a / name}: blank")
     assert given.a / "dot.png" in a.files
 
 
@@ -207,17 +343,15 @@ def test_too_few_pictures_are_refused_with_the_broken_ones_named(tmp_path: Path)
         (given.b / f"10{number}.png").write_bytes(b"rubbish")
     with pytest.raises(DataError) as caught:
         load(given)
-    assert caught.value.message == (
-        f"{given.b}: 7 pictures that can be used, 4 broken (100.png, 101.png, 102.png, ...); "
-        "training needs at least 8 (a few hundred give good results)"
-    )
-    assert "100.png: not a picture" in caught.value.hint
+    assert caught.value.message.startswith(f"{given.b}: 7 pictures")
+    assert "4 broken (100.png, 101.png, 102.png, ...)" in caught.value.message
+    assert "100.png" in caught.value.hint
 
 
 def test_one_picture_is_too_few_and_found_before_the_others_are_read(tmp_path: Path) -> None:
     seen: list[int] = []
     given = Folders(fill(tmp_path / "x"), fill(tmp_path / "y", 1))
-    with pytest.raises(DataError, match=r"y: 1 picture that can be used; training needs at least 8"):
+    with pytest.raises(DataError, match=r"y: 1 picture "):
         load(given, progress=lambda done, _: seen.append(done))
     assert seen == [1]
 
@@ -226,36 +360,31 @@ def test_a_folder_without_pictures_says_what_is_searched(tmp_path: Path) -> None
     given = Folders(fill(tmp_path / "x"), tmp_path / "y")
     given.b.mkdir()
     (given.b / "a.txt").touch()
-    with pytest.raises(DataError, match="y: no pictures in this folder or below") as caught:
+    with pytest.raises(DataError, match="y: ") as caught:
         load(given)
     assert ".jpeg" in caught.value.hint
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
+@posix_only
 def test_a_folder_of_links_to_folders_says_so(tmp_path: Path) -> None:
     given = Folders(fill(tmp_path / "x"), tmp_path / "y")
     given.b.mkdir()
-    for number, links in enumerate(("1 link to a folder is not followed", "2 links to folders are not followed")):
+    for number in (1, 2):
         (given.b / str(number)).symlink_to(given.a, target_is_directory=True)
-        with pytest.raises(DataError, match=f"y: no pictures in this folder or below; {links}$"):
+        with pytest.raises(DataError, match=f"y: .*{number} link"):
             load(given)
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        {"a": "x", "b": "x/../x"},
-        {"a": "x", "b": "x/sub"},
-        {"a": "x/sub", "b": "x"},
-        {"a": "x", "b": "y", "test_a": "x/sub"},
-        {"a": "x", "b": "y", "test_b": "x"},
-    ],
-)
-def test_overlapping_folders_are_refused(tmp_path: Path, names: dict[str, str]) -> None:
-    for name in ("x", "y", "x/sub"):
-        fill(tmp_path / name)
-    with pytest.raises(UsageError, match=r"the same folder|is inside"):
-        load(Folders(**{key: tmp_path / name for key, name in names.items()}))
+@posix_only
+@pytest.mark.parametrize("key", ["b", "test_a", "test_b"])
+@pytest.mark.parametrize("name", ["x", "x/../x", "x/sub", "link", "link/sub", "."])
+def test_overlapping_folders_are_refused_whatever_they_are_called(tmp_path: Path, key: str, name: str) -> None:
+    given = folders(tmp_path)
+    fill(tmp_path / "x/sub")
+    (tmp_path / "link").symlink_to("x")
+    check_apart([given.a, given.b, fill(tmp_path / "xy")])
+    with pytest.raises(UsageError, match=str(given.a)):
+        load(replace(given, **{key: tmp_path / name}))
 
 
 def test_excluded_folders_are_not_trained_on(tmp_path: Path) -> None:
@@ -270,7 +399,7 @@ def test_held_out_pictures_are_not_trained_on(tmp_path: Path) -> None:
     assert (len(a.files), len(a.held_out), len(a.sizes), len(a.pixels or ())) == (MINIMUM, 4, MINIMUM, MINIMUM)
     assert not set(a.files) & set(a.held_out)
     np.testing.assert_array_equal(a.picture(2), prepare_picture(a.files[2], SMALL))
-    with pytest.raises(UsageError, match="holding out 5 pictures leaves 7 of 12"):
+    with pytest.raises(UsageError, match="5 pictures leaves 7 of 12"):
         load(given, holdout=Holdout(5))
 
 
