@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -19,7 +19,6 @@ from ugatit_cli.config import (
     MAX_IMAGE_SIZE,
     DecoderNorm,
     Dialect,
-    Direction,
     Discriminators,
     ModelConfig,
     Variant,
@@ -68,23 +67,6 @@ def test_versions_without_local_discriminators_read_models_that_have_both() -> N
     assert {**ModelConfig().to_dict(), "discriminators": "both"} == dataclasses.asdict(ModelConfig())
 
 
-def test_defaults_are_the_papers() -> None:
-    config = ModelConfig()
-    assert (config.image_size, config.channels, config.blocks, config.discriminator_channels) == (256, 64, 4, 64)
-    assert (config.local_layers, config.global_layers) == (5, 7)
-    assert (config.layers("local"), config.layers("global")) == (5, 7)
-    assert config.features == 256
-    assert config.light
-    assert config.adaptive
-    assert config.unbiased_variance
-    assert not config.conv_bias
-
-
-def test_configs_do_not_change() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        ModelConfig().channels = 3  # type: ignore[misc]
-
-
 @pytest.mark.parametrize("name", ["", " x", "x ", "x\t", "a/b", "a\\b", "a,b", "a:b", ":", "a\nb", "a\0", "\ud800"])
 @pytest.mark.parametrize("field", ["domain_a", "domain_b"])
 def test_domain_names_are_plain_text(field: str, name: str) -> None:
@@ -93,25 +75,27 @@ def test_domain_names_are_plain_text(field: str, name: str) -> None:
     assert repr(name) in caught.value.message
 
 
-@pytest.mark.parametrize("size", [18, 255])
-def test_sizes_are_multiples_of_4(size: int) -> None:
-    with pytest.raises(ConfigError, match=f"^image_size is {size}"):
-        ModelConfig(image_size=size)
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"image_size": 18}, "image_size is 18"),
+        ({"image_size": 255}, "image_size is 255"),
+        ({"channels": 12, "decoder_norm": "gn"}, "channels is 12"),
+        ({"domain_a": "Cat", "domain_b": "cAT"}, "'Cat'"),
+        ({"depth": 3, "channels": 4, "colour": "red"}, "colour, depth"),
+    ],
+)
+def test_settings_that_are_refused(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        ModelConfig.from_dict(settings)
 
 
-def test_group_norm_needs_groups() -> None:
-    with pytest.raises(ConfigError, match="channels is 12; group norm"):
-        ModelConfig(channels=12, decoder_norm="gn")
-
-
-def test_domains_must_differ() -> None:
-    with pytest.raises(ConfigError, match="both domains are named 'Cat'"):
-        ModelConfig(domain_a="Cat", domain_b="cAT")
-
-
-def test_unknown_settings_are_named() -> None:
-    with pytest.raises(ConfigError, match="unknown model settings: colour, depth"):
-        ModelConfig.from_dict({"depth": 3, "channels": 4, "colour": "red"})
+def test_defaults_are_the_papers() -> None:
+    config = ModelConfig()
+    assert (config.image_size, config.channels, config.blocks, config.discriminator_channels) == (256, 64, 4, 64)
+    assert (config.local_layers, config.global_layers, config.variant, config.dialect) == (5, 7, "light", "pytorch")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.channels = 3  # type: ignore[misc]
 
 
 def test_directions() -> None:
@@ -122,18 +106,10 @@ def test_directions() -> None:
     ]
     for name, direction in (("anime", "a2b"), ("ANIME", "a2b"), ("selfie", "b2a"), ("Selfie", "b2a")):
         assert config.direction_to(name) == direction
-    with pytest.raises(ConfigError, match="no domain 'cat'") as caught:
+    with pytest.raises(ConfigError, match="'cat'") as caught:
         config.direction_to("cat")
     assert "'selfie'" in caught.value.hint
     assert "'Anime'" in caught.value.hint
-
-
-@given(config=configs())
-def test_every_direction_is_found_by_its_target(config: ModelConfig) -> None:
-    direction: Direction
-    for direction in DIRECTIONS:
-        assert config.direction_to(config.target(direction)) == direction
-        assert config.direction_to(config.target(direction).upper().casefold()) == direction
 
 
 @pytest.mark.parametrize("dialect", get_args(Dialect))

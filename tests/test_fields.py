@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -64,12 +63,3 @@ def test_whole_numbers_are_taken_for_floats() -> None:
     recipe = Recipe(cam_weight=500)
     assert type(recipe.cam_weight) is float
     assert recipe == Recipe(cam_weight=500.0)
-
-
-def test_fields_say_what_they_are() -> None:
-    fields = fields_of(RunOptions)
-    assert (fields["minutes"].type, fields["minutes"].optional) == (float, True)
-    assert (fields["features"].type, fields["features"].option and fields["features"].option.type) == (str, Path)
-    flags = {field.name: field.flag for table in TABLES for field in fields_of(table).values()}
-    assert (flags["start"], flags["checkpointing"]) == ("--from", "--save-memory")
-    assert (flags["recipe"], flags["image_size"]) == ("--recipe", "--image-size")

@@ -8,7 +8,6 @@ import pickle
 import signal
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from tests.helpers import picture
 from ugatit_cli.data.batches import Batches, readers_kept, sample_pictures, stream
 from ugatit_cli.data.pictures import BLANK, Folders, Holdout, Pictures, Preparation, load_pictures
 from ugatit_cli.errors import DataError
@@ -36,11 +36,8 @@ def numbered(domain: Any, count: int) -> Pictures:
     """Pictures in memory, each of which knows its number (red) and every pixel its place (green, blue)."""
     pixels = []
     for number in range(count):
-        picture = np.empty((LOADED, LOADED + 2, 3), np.uint8)
-        picture[..., 0] = number
-        picture[..., 1] = np.arange(LOADED)[:, None]
-        picture[..., 2] = np.arange(LOADED + 2)
-        pixels.append(picture)
+        rows, columns = np.indices((LOADED, LOADED + 2), np.uint8)
+        pixels.append(np.stack([np.full_like(rows, number), rows, columns], 2))
     files = tuple(Path(f"{domain}/{number}.png") for number in range(count))
     return Pictures(domain, Path(domain), Preparation(SIZE), files, (1,) * count, tuple(pixels), (), (), 0)
 
@@ -63,12 +60,10 @@ def same(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> bool:
 @pytest.fixture(scope="module")
 def on_disk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Folders, Holdout]:
     root = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
     for name, count in (("x", 8), ("y", 13)):
         (root / name).mkdir()
         for number in range(count):
-            noise = rng.integers(0, 256, (20 + number, 30, 3), dtype=np.uint8)
-            Image.fromarray(noise).save(root / name / f"{number}.png")
+            picture(30, 20 + number, seed=number).save(root / name / f"{number}.png")
     return Folders(root / "x", root / "y"), Holdout(0)
 
 
@@ -77,12 +72,6 @@ def loaded(on_disk: tuple[Folders, Holdout], budget: int | None = None) -> tuple
 
 
 # --- A pure function of seed and step ------------------------------------------------------------------
-
-
-def test_batches_are_bytes_with_channels_last() -> None:
-    for crops in make(batch_size=3)[0]:
-        assert (crops.shape, crops.dtype) == ((3, 3, SIZE, SIZE), torch.uint8)
-        assert crops.is_contiguous(memory_format=torch.channels_last)
 
 
 @given(st.integers(0, 2**40), st.integers(1, 5))
@@ -143,22 +132,11 @@ def test_crops_reach_every_offset_and_half_are_mirrored() -> None:
     assert offsets.tolist() == [[top, left] for top in range(3) for left in range(5)]
     assert counts.min() > 1000 / 15 / 2
     assert 430 < int(mirrored.sum()) < 570
-
-
-def test_nothing_is_mirrored_where_that_would_be_wrong() -> None:
-    crops = torch.cat([make(batch_size=10, flip=False)[step][0] for step in range(5)]).int()
-    assert (crops[:, 2].diff(dim=-1) == 1).all()
+    unmirrored = torch.cat([make(batch_size=10, flip=False)[step][0] for step in range(5)]).int()
+    assert (unmirrored[:, 2].diff(dim=-1) == 1).all()
 
 
 # --- Ahead of the network ------------------------------------------------------------------------------
-
-
-def test_a_stream_is_the_steps_in_order() -> None:
-    batches = make()
-    streamed = list(stream(batches, 3, 20, workers=0))
-    assert len(streamed) == 17
-    assert all(same(batch, batches[step]) for step, batch in enumerate(streamed, 3))
-    assert list(stream(batches, 5, 5, workers=2)) == []
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -169,10 +147,14 @@ def test_decoding_when_used_gives_the_same(on_disk: tuple[Folders, Holdout], wor
     state = torch.get_rng_state()
     streamed = list(stream(disk, 5, 18, workers=workers))
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(crops.is_contiguous(memory_format=torch.channels_last) for batch in streamed for crops in batch)
-    expected = list(stream(memory, 5, 18, workers=workers))
-    assert len(streamed) == 13
-    assert all(same(one, other) for one, other in zip(streamed, expected, strict=True))
+    for step, batch in enumerate(streamed, 5):
+        assert same(batch, memory[step])
+        for crops in batch:
+            assert (crops.shape, crops.dtype) == ((2, 3, SIZE, SIZE), torch.uint8)
+            assert crops.is_contiguous(memory_format=torch.channels_last)
+    for one, other in zip(streamed, stream(memory, 5, 18, workers=workers), strict=True):
+        assert same(one, other)
+    assert list(stream(memory, 5, 5, workers=workers)) == []
     wait_for_readers()
 
 
@@ -196,42 +178,12 @@ def test_closing_early_leaves_nothing_behind(on_disk: tuple[Folders, Holdout], w
 
 @pytest.mark.parametrize("place", [(slice(0, 3), slice(0, 3)), (8, 30)], ids=["corner", "dot"])
 def test_no_crop_is_blank(place: Any) -> None:
-    picture = np.full((LOADED, 2 * LOADED, 3), 200, np.uint8)
-    picture[place] = 0
-    pictures = [Pictures("a", Path("a"), Preparation(SIZE), (Path("x"),), (1,), (picture,), (), (), 0)] * 2
+    page = np.full((LOADED, 2 * LOADED, 3), 200, np.uint8)
+    page[place] = 0
+    pictures = [Pictures("a", Path("a"), Preparation(SIZE), (Path("x"),), (1,), (page,), (), (), 0)] * 2
     batches = Batches((pictures[0], pictures[1]), seed=1, batch_size=50)
     spreads = [int(crop.max()) - int(crop.min()) for crops in batches[0] for crop in crops]
     assert min(spreads) > BLANK
-
-
-class Slow(Batches):
-    """Notes which steps are asked for, and is stuck in step 1 until released."""
-
-    def __init__(self) -> None:
-        super().__init__(MEMORY, seed=1, batch_size=1)
-        self.asked: list[int] = []
-        self.release = threading.Event()
-
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        self.asked.append(step)
-        if step == 1:
-            self.release.wait()
-        return super().__getitem__(step)
-
-
-def test_none_is_prepared_after_closing(monkeypatch: pytest.MonkeyPatch) -> None:
-    batches, shutdown = Slow(), ThreadPoolExecutor.shutdown
-
-    def released(pool: ThreadPoolExecutor, wait: bool = True, **options: bool) -> None:
-        shutdown(pool, wait=False, **options)
-        batches.release.set()
-        shutdown(pool, wait)
-
-    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", released)
-    running = stream(batches, 0, 10**9, workers=0)
-    next(running)
-    running.close()
-    assert batches.asked in ([0], [0, 1])
 
 
 @pytest.fixture
@@ -251,8 +203,7 @@ def test_a_picture_that_vanished_ends_it_with_its_name(
     pictures, path = vanished
     with pytest.raises(DataError) as caught:
         list(stream(Batches(pictures, seed=1, batch_size=1), 0, 13, workers=workers))
-    assert caught.value.message == f"{path}: no such file (it could be read when training started)"
-    assert caught.value.hint.startswith("Restore it")
+    assert caught.value.message.startswith(f"{path}: ")
     wait_for_readers()
 
 
@@ -276,21 +227,19 @@ class Deadly(Batches):
 
 
 def test_a_reader_that_is_lost(on_disk: tuple[Folders, Holdout]) -> None:
-    with pytest.raises(DataError, match="a process that reads pictures was killed") as caught:
+    with pytest.raises(DataError) as caught:
         list(stream(Deadly(loaded(on_disk, 0), seed=3, batch_size=1), 0, 40, workers=2))
     assert "--workers 2" in caught.value.hint
     wait_for_readers()
 
 
-@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError()])
-def test_a_reader_that_is_lost_while_it_hands_over(error: Exception) -> None:
-    with pytest.raises(DataError, match="a process that reads pictures was killed"), readers_kept():
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(EOFError(), DataError), (ConnectionResetError(), DataError), (RuntimeError("x"), RuntimeError)],
+)
+def test_a_reader_that_is_lost_while_it_hands_over(error: Exception, expected: type[Exception]) -> None:
+    with pytest.raises(expected), readers_kept():
         raise error
-
-
-def test_other_failures_are_not_lost_readers() -> None:
-    with pytest.raises(RuntimeError, match=r"^x$"), readers_kept():
-        raise RuntimeError("x")
 
 
 # --- Samples -------------------------------------------------------------------------------------------
@@ -323,4 +272,4 @@ def test_a_sample_that_vanished_is_named(vanished: tuple[tuple[Pictures, Picture
     pictures, path = vanished
     with pytest.raises(DataError) as caught:
         sample_pictures(pictures[1], 100, 1)
-    assert caught.value.message.startswith(f"{path}: no such file")
+    assert caught.value.message.startswith(f"{path}: ")
