@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.cam_results import CPU, SIZE, document, shown
-from tests.cli.conftest import Command, Outcome, below, encoded, picture, put
-from tests.cli.test_translate import BAD, GOOD
+from tests.cli.conftest import Command, below, encoded, picture, put
 from ugatit_cli import files as files_module
 from ugatit_cli.cli import pictures
 from ugatit_cli.config import MAPS
@@ -153,7 +151,7 @@ def test_from_stdin_to_stdout(cam: Command) -> None:
     assert below(".") == []
 
 
-# --- Existing results, reports -------------------------------------------------------------------------
+# --- Existing results -------------------------------------------------------------------------
 
 
 def test_existing_results(cam: Command) -> None:
@@ -181,52 +179,6 @@ def test_existing_results(cam: Command) -> None:
     outcome = cam("in", *layout, "--overwrite")
     assert (outcome.code, len(outcome.lines)) == (0, 6)
     assert Path("out/a.local.png").read_bytes() != b"old"
-
-
-def test_json_lines(cam: Command) -> None:
-    put("in/a.png")
-    Path("in/b.png").write_bytes(b"text")
-    outcome = cam("in", "gone.png", "-o", "out", "--json", "--layout", "overlay", "--maps", "generator,local")
-    assert outcome.code == 1
-    by_input = {found.pop("input"): found for found in outcome.documents}
-    assert by_input["in/a.png"].pop("milliseconds") > 0
-    assert by_input["in/a.png"] == {
-        "output": "out/a.generator.png",
-        "outputs": ["out/a.generator.png", "out/a.local.png"],
-        "width": 24,
-        "height": 20,
-    }
-    assert by_input["in/b.png"]["error"].startswith("in/b.png: not a picture")
-    assert by_input["gone.png"]["error"] == "gone.png: there is no such file or folder"
-    (panel,) = cam("in/a.png", "-o", "p", "--json").documents
-    assert (panel["width"], panel["height"]) == shown("p/a.png").size
-    assert "outputs" not in panel
-
-
-def test_a_dry_run_writes_nothing(cam: Command) -> None:
-    put("in/a.png", "in/b/c.png")
-    outcome = cam("in", "--dry-run", "--layout", "raw", "--maps", "local", "--report", "new/r.html")
-    assert (outcome.code, outcome.lines) == (
-        0,
-        [
-            "in/a.png -> attention/a.json",
-            "in/a.png -> attention/a.local.npy",
-            "in/b/c.png -> attention/b/c.json",
-            "in/b/c.png -> attention/b/c.local.npy",
-        ],
-    )
-    outcome = cam("in/a.png", "--dry-run", "--json", "--layout", "overlay", "--maps", "local,global")
-    assert outcome.documents == [
-        {
-            "input": "in/a.png",
-            "output": "attention/a.local.png",
-            "outputs": ["attention/a.local.png", "attention/a.global.png"],
-            "planned": True,
-        }
-    ]
-    assert cam("-", "--dry-run").lines == ["<stdin> -> <stdout>"]
-    assert below(".") == ["in/a.png", "in/b/c.png"]
-    assert sorted(path.name for path in Path().iterdir()) == ["in"]
 
 
 # --- Wrong usage ---------------------------------------------------------------------------------------
@@ -259,33 +211,8 @@ def test_wrong_usage(cam: Command, case: str) -> None:
 # --- The same as `translate` ---------------------------------------------------------------------------
 
 
-def both(ugatit: Command, model: str, *arguments: object, layout: str = "overlay") -> tuple[Outcome, Outcome]:
-    """What `translate` and `cam` say to the same arguments, with results in folders of these names."""
-    options = ["--model", model, *CPU, *arguments]
-    one = ("--layout", layout, "--maps", "generator")
-    return ugatit("translate", *options, "-o", "out"), ugatit("cam", *options, *one, "-o", layout)
-
-
-@pytest.mark.parametrize(("layout", "size"), [("panel", "1"), ("overlay", "3")])
-def test_the_same_on_bad_files(ugatit: Command, light: str, layout: str, size: str) -> None:
-    for name, data in (BAD | GOOD).items():
-        Path("in", name).parent.mkdir(parents=True, exist_ok=True)
-        Path("in", name).write_bytes(data)
-    Path("in/folder.png").mkdir()
-    Path("in/dangling.png").symlink_to("nowhere")
-    Path("in/.hidden.png").write_bytes(b"text")
-    os.mkfifo("in/pipe.png")
-    translated, looked = both(ugatit, light, "in", "in/gone.png", "--batch-size", size, layout=layout)
-    assert translated.code == looked.code == 1
-    assert len(translated.errors) == len(BAD) + 4
-    assert sorted(translated.errors) == sorted(looked.errors)
-    assert below("out") == below(layout) == sorted(GOOD)
-    hints = [set(outcome.stderr.splitlines()) for outcome in (translated, looked)]
-    differing = {line for line in hints[0] ^ hints[1] if not line.endswith(("-> out", f"-> {layout}"))}
-    assert differing == set()
-
-
-def test_the_same_on_a_full_disk(ugatit: Command, light: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", ["translate", "cam"])
+def test_a_full_disk(ugatit: Command, light: str, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     written: list[Path] = []
 
     def refuse(path: Path, data: bytes) -> None:
@@ -297,16 +224,14 @@ def test_the_same_on_a_full_disk(ugatit: Command, light: str, monkeypatch: pytes
 
     monkeypatch.setattr(files_module, "write_file", refuse)
     put(*(f"in/{index:02}.png" for index in range(20)))
-    for command, folder in (("translate", "out"), ("cam", "attention")):
-        written.clear()
-        outcome = ugatit(command, "in", "--model", light, *CPU, "-o", folder, "--workers", "1")
-        assert outcome.code == 1
-        assert outcome.errors == [
-            f"no space left on the device for {folder}/03.png",
-            "stopped: 17 of 20 files are not done",
-        ]
-        assert "go on with --skip-existing" in outcome.stderr
-        assert below(folder) == ["00.png", "01.png", "02.png"]
+    arguments = ("--model", light, *CPU, "-o", "out", "--workers", "1", "--report", "r.html")
+    outcome = ugatit(command, "in", *arguments)
+    assert outcome.code == 1
+    assert "out/03.png" in outcome.errors[0]
+    assert outcome.errors[1:] == ["stopped: 17 of 20 files are not done"]
+    assert "go on with --skip-existing" in outcome.stderr
+    assert below("out") == ["00.png", "01.png", "02.png"]
+    assert Path("r.html").read_text().count('<article class="card') == 4  # the one that failed, too
 
 
 def after(count: int, what: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from ugatit_cli.translation.model import Model
 from ugatit_cli.weights.folder import ModelFolder, open_model
 
 CPU = ["--device", "cpu", "--precision", "fp32"]
-SIZE = (24, 20)
+OVERLAY = ("--layout", "overlay", "--size", "same")
 # What training keeps its weights in: the averages where there are any.
 WEIGHTS = {"run": "averages", "plain": "generators"}
 
@@ -109,20 +109,7 @@ def test_formats(cam: Command, arguments: tuple[str, ...], name: str, format: st
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_frames_are_what_each_checkpoint_makes(ugatit: Command, runs: Path, name: str) -> None:
     put("a.png")
-    overlay = [
-        "--layout",
-        "overlay",
-        "--alpha",
-        "0",
-        "--maps",
-        "local",
-        "--to",
-        "red",
-        "--size",
-        "same",
-        "-o",
-        "a0.png",
-    ]
+    overlay = (*OVERLAY, "--alpha", "0", "--maps", "local", "--to", "red", "-o", "a0.png")
     assert ugatit("cam", "a.png", "--run", runs / name, *CPU, *overlay).code == 0
     run = RunFolder(runs / name)
     assert run.checkpoints() == [1, 2, 3]
@@ -146,20 +133,7 @@ def test_attention_is_that_of_each_checkpoint(cam: Command, run: RunFolder) -> N
 
 def test_one_scale_for_all_frames(cam: Command, run: RunFolder) -> None:
     put("a.png", "b.png")
-    overlay = [
-        "--layout",
-        "overlay",
-        "--alpha",
-        "1",
-        "--maps",
-        "generator",
-        "--format",
-        "png",
-        "--normalize",
-        "batch",
-        "--size",
-        "same",
-    ]
+    overlay = (*OVERLAY, "--alpha", "1", "--maps", "generator", "--format", "png", "--normalize", "batch")
     assert cam("a.png", "b.png", *overlay).code == 0
     models = [checkpoint(run, step, "averages") for step in (1, 2, 3)]
     maps = [[m.attention_maps([picture(seed=seed)]).maps[0]["generator"] for m in models] for seed in (0, 1)]

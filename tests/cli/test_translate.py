@@ -82,12 +82,6 @@ def test_from_stdin_to_a_file_and_from_a_file_to_stdout(translate: Command) -> N
     assert outcome.stderr.endswith("-> <stdout>\n")
 
 
-def test_nothing_comes_from_stdin(translate: Command) -> None:
-    outcome = translate("-", stdin=b"")
-    assert (outcome.code, outcome.stdout) == (1, b"")
-    assert outcome.errors[0] == "<stdin>: the file is empty"
-
-
 def test_results_do_not_depend_on_the_batch(translate: Command) -> None:
     put(*(f"in/{index}.png" for index in range(5)))
     for size in ("1", "3", "auto"):
@@ -181,66 +175,73 @@ def test_names_that_are_no_text(light: str) -> None:
 # --- Existing results ----------------------------------------------------------------------------------
 
 
-def test_existing_results_are_refused(translate: Command) -> None:
+def test_existing_results(translate: Command) -> None:
     put("in/a.png", "in/b.png", "out/a.png")
     before = Path("out/a.png").read_bytes()
     outcome = translate("in", "-o", "out")
-    assert (outcome.code, outcome.errors) == (2, ["1 of 2 results exist already: out/a.png"])
+    assert outcome.code == 2
+    assert "out/a.png" in outcome.errors[0]
     assert "--skip-existing" in outcome.stderr
     assert "--overwrite" in outcome.stderr
     assert below("out") == ["a.png"]
-    assert Path("out/a.png").read_bytes() == before
-
-
-def test_existing_results_are_skipped(translate: Command) -> None:
-    put("in/a.png", "in/b.png", "out/a.png")
-    before = Path("out/a.png").read_bytes()
     outcome = translate("in", "-o", "out", "--skip-existing")
     assert (outcome.code, outcome.lines) == (0, ["out/b.png"])
     assert "1 translated, 1 skipped" in outcome.stderr
     assert Path("out/a.png").read_bytes() == before
     outcome = translate("in", "-o", "out", "--skip-existing", "--json")
-    assert outcome.code == 0
-    assert "0 translated, 2 skipped" in outcome.stderr
     assert [document["skipped"] for document in outcome.documents] == [True, True]
-
-
-def test_existing_results_are_replaced(translate: Command) -> None:
-    put("in/a.png", "out/a.png")
-    before = Path("out/a.png").read_bytes()
     assert translate("in", "-o", "out", "--overwrite").code == 0
     assert Path("out/a.png").read_bytes() != before
-    assert below("out") == ["a.png"]
 
 
 # --- Reports -------------------------------------------------------------------------------------------
 
+# Commands, what they say of each result below `in`, and its files.
+TOLD = {
+    "translate": ((), ["{}.png"]),
+    "overlay": (("--layout", "overlay", "--maps", "generator,local"), ["{}.generator.png", "{}.local.png"]),
+    "raw": (("--layout", "raw", "--maps", "local"), ["{}.json", "{}.local.npy"]),
+}
 
-def test_json_lines(translate: Command) -> None:
+
+@pytest.mark.parametrize("case", TOLD)
+def test_json_lines(translate: Command, cam: Command, case: str) -> None:
+    arguments, names = TOLD[case]
     put("in/a.png", "in/c.png")
     Path("in/b.png").write_bytes(b"text")
-    outcome = translate("in", "gone.png", "-o", "out", "--json")
+    run = translate if case == "translate" else cam
+    outcome = run("in", "gone.png", "-o", "out", "--json", *arguments)
     assert outcome.code == 1
     by_input = {document.pop("input"): document for document in outcome.documents}
     assert set(by_input) == {"in/a.png", "in/b.png", "in/c.png", "gone.png"}
     for name in "ac":
         document = by_input[f"in/{name}.png"]
+        files = [f"out/{one.format(name)}" for one in names]
         assert document.pop("milliseconds") > 0
-        assert document == {"output": f"out/{name}.png", "width": 24, "height": 20}
+        assert document.pop("outputs", files[:1]) == files
+        size = (40, 32) if case == "raw" else (24, 20)
+        assert document == {"output": files[0], "width": size[0], "height": size[1]}
     assert by_input["in/b.png"]["error"].startswith("in/b.png: not a picture")
-    assert by_input["gone.png"]["error"] == "gone.png: there is no such file or folder"
+    assert by_input["gone.png"]["error"].startswith("gone.png: ")
 
 
-def test_a_dry_run_writes_nothing(translate: Command) -> None:
+@pytest.mark.parametrize("case", TOLD)
+def test_a_dry_run_writes_nothing(translate: Command, cam: Command, case: str) -> None:
+    arguments, names = TOLD[case]
     put("in/a.png", "in/b/c.png")
-    outcome = translate("in", "-o", "out", "--dry-run", "--format", "jpg")
-    assert (outcome.code, outcome.lines) == (0, ["in/a.png -> out/a.jpg", "in/b/c.png -> out/b/c.jpg"])
-    outcome = translate("in", "-o", "out", "--dry-run", "--json")
-    assert outcome.documents[0] == {"input": "in/a.png", "output": "out/a.png", "planned": True}
-    outcome = translate("-", "--dry-run")
-    assert outcome.lines == ["<stdin> -> <stdout>"]
+    run = translate if case == "translate" else cam
+    outcome = run("in", "-o", "out", "--dry-run", *arguments, "--report", "new/r.html")
+    assert outcome.code == 0
+    assert outcome.lines == [f"in/{p}.png -> out/{name.format(p)}" for p in ("a", "b/c") for name in names]
+    outcome = run("in/a.png", "-o", "out", "--dry-run", "--json", *arguments)
+    (document,) = outcome.documents
+    files = [f"out/{name.format('a')}" for name in names]
+    assert document.pop("outputs", files[:1]) == files
+    assert document == {"input": "in/a.png", "output": files[0], "planned": True}
+    if case == "translate":
+        assert run("-", "--dry-run").lines == ["<stdin> -> <stdout>"]
     assert below(".") == ["in/a.png", "in/b/c.png"]
-    assert not Path("out").exists()
+    assert sorted(path.name for path in Path().iterdir()) == ["in"]
 
 
 def test_results_reach_stdout_also_when_stderr_is_a_terminal(light: str) -> None:
@@ -352,13 +353,17 @@ def test_option_values() -> None:
 # --- Models --------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_model(ugatit: Command) -> None:
+@pytest.mark.parametrize(("model", "named"), [("flat2clai", "Did you mean flat2clay?"), ("m", "m/model.safetensors")])
+@pytest.mark.parametrize("command", ["translate", "cam"])
+def test_a_model_that_is_unknown_or_damaged(ugatit: Command, command: str, model: str, named: str) -> None:
     put("a.png")
-    outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", "flat2clai")
+    tiny.save(Path("m"))
+    Path("m/model.safetensors").write_bytes(b"\0" * 100)
+    outcome = ugatit(command, "a.png", "-o", "b.png", "--model", model, "--report", "r.html")
     assert outcome.code == 3
-    assert outcome.errors[0].startswith("no model 'flat2clai'")
-    assert "Did you mean flat2clay?" in outcome.stderr
-    assert below(".") == ["a.png"]
+    assert model in outcome.errors[0]
+    assert named in outcome.stderr
+    assert below(".") == ["a.png", "m/config.json", "m/model.safetensors"]
 
 
 def test_a_model_that_cannot_be_fetched(ugatit: Command) -> None:
@@ -368,15 +373,6 @@ def test_a_model_that_cannot_be_fetched(ugatit: Command) -> None:
     assert (outcome.code, outcome.errors) == (3, [message])
     assert "--name selfie2anime --domains selfie,anime" in outcome.stderr  # the way by hand
     assert not Path("b.png").exists()
-
-
-def test_a_damaged_model(ugatit: Command, tmp_path: Path) -> None:
-    put("a.png")
-    tiny.save(tmp_path / "m")
-    (tmp_path / "m/model.safetensors").write_bytes(b"\0" * 100)
-    outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", "m")
-    assert outcome.code == 3
-    assert "m/model.safetensors" in outcome.errors[0]
 
 
 # --- Bad files among good ones -------------------------------------------------------------------------
@@ -432,16 +428,21 @@ GOOD: dict[str, bytes] = {
 }
 
 
-def test_bad_files_among_good_ones(light: str) -> None:
+@pytest.mark.parametrize(
+    "start",
+    ["translate --batch-size 2", "cam --batch-size 1", "cam --layout overlay --maps generator --batch-size 3"],
+)
+def test_bad_files_among_good_ones(light: str, start: str) -> None:
     for name, data in (BAD | GOOD).items():
         Path("in", name).parent.mkdir(parents=True, exist_ok=True)
         Path("in", name).write_bytes(data)
     Path("in/folder.png").mkdir()
     Path("in/dangling.png").symlink_to("nowhere")
+    Path("in/.hidden.png").write_bytes(b"text")
     os.mkfifo("in/pipe.png")
     bad = {*BAD, "dangling.png", "pipe.png"}
     assert len(bad) >= 20
-    outcome = program("translate", "in", "in/gone.png", *options(light), "-o", "out", "--batch-size", "2")
+    outcome = program(*start.split(), "in", "in/gone.png", *options(light), "-o", "out")
     assert outcome.code == 1
     assert below("out") == sorted(GOOD)
     assert sorted(outcome.lines) == [f"out/{name}" for name in sorted(GOOD)]
@@ -453,7 +454,16 @@ def test_bad_files_among_good_ones(light: str) -> None:
     for noise in ("Traceback", "Warning", "internal error", "Error("):
         assert noise not in outcome.stderr
     for name in GOOD:
-        assert size_of(Path("out", name)) == (24, 20)
+        assert start == "cam --batch-size 1" or size_of(Path("out", name)) == (24, 20)
+
+
+@pytest.mark.parametrize(("source", "name"), [("gone.png", "gone.png"), ("pipe", "pipe"), ("-", "<stdin>")])
+def test_only_bad_inputs(translate: Command, source: str, name: str) -> None:
+    os.mkfifo("pipe")  # which is not waited for
+    outcome = translate(source, *(() if source == "-" else ("-o", "out")), stdin=b"")
+    assert (outcome.code, outcome.stdout, len(outcome.errors)) == (1, b"", 2)
+    assert outcome.errors[0].startswith(f"{name}: ")
+    assert source == "pipe" or not Path("out").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -463,20 +473,6 @@ def test_a_file_that_may_not_be_read(translate: Command) -> None:
     outcome = translate("in", "-o", "out")
     assert (outcome.code, outcome.errors[0]) == (1, "in/a.png: permission denied")
     assert below("out") == ["b.png"]
-
-
-def test_a_pipe_given_by_name_is_not_waited_for(translate: Command) -> None:
-    os.mkfifo("pipe")
-    outcome = translate("pipe", "-o", "out")
-    assert outcome.code == 1
-    assert outcome.errors[0].startswith("pipe: is a pipe")
-
-
-def test_only_bad_inputs(translate: Command) -> None:
-    outcome = translate("gone.png", "-o", "out")
-    assert outcome.code == 1
-    assert outcome.errors == ["gone.png: there is no such file or folder", "1 input failed, named above"]
-    assert not Path("out").exists()
 
 
 # --- Where nothing can be written ----------------------------------------------------------------------
