@@ -68,10 +68,8 @@ def test_pictures_of_every_mode(model: Model, mode: str) -> None:
     assert result.mode in ("RGB", "RGBA")
     assert image.mode == mode
     assert image.tobytes() == before.tobytes()
-
-
-def test_sixteen_bits_are_seen_as_eight(model: Model) -> None:
-    assert difference(model.translate(in_mode("I;16")), model.translate(in_mode("L"))) == 0
+    if mode == "I;16":
+        assert difference(result, model.translate(in_mode("L"))) == 0
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -88,14 +86,9 @@ def test_a_list_gives_a_list(model: Model) -> None:
     assert [result.size for result in results] == SIZES
     for image, result in zip(pictures, results, strict=True):
         assert difference(result, model.translate(image)) <= 1
+        assert model.translate(image).tobytes() == model.translate(image).tobytes()
     assert model.translate([]) == []
     assert len(model.translate(tuple(pictures[:2]))) == 2
-
-
-def test_the_same_every_time(model: Model) -> None:
-    image = picture(45, 70)
-    first, second = model.translate([image, image])
-    assert first.tobytes() == second.tobytes() == model.translate(image).tobytes()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
@@ -108,14 +101,6 @@ def test_alpha_comes_back(model: Model, mode: str) -> None:
     assert result.getchannel("A").tobytes() == alpha.tobytes()
     doubled = model.translate(image, size="60x40")
     assert doubled.getchannel("A").size == (60, 40)
-
-
-def test_what_is_behind_transparent_pixels_does_not_matter(model: Model) -> None:
-    clear = Image.new("L", (32, 32))
-    one, other = picture(32, 32, 1), picture(32, 32, 2)
-    for image in (one, other):
-        image.putalpha(clear)
-    assert model.translate(one).tobytes() == model.translate(other).tobytes()
 
 
 def test_background(model: Model) -> None:
@@ -157,13 +142,6 @@ def test_directions_that_are_none(model: Model, way: dict[str, Any], choices: tu
 )
 def test_output_sizes(model: Model, size: str | int, expected: tuple[int, int]) -> None:
     assert model.translate(picture(30, 20), size=size).size == expected
-
-
-def test_tiles(model: Model) -> None:
-    image = picture(150, 90)
-    tiled = model.translate(image, fit="native", tile=64)
-    assert tiled.size == (150, 90)
-    assert difference(tiled, model.translate(image, fit="native", tile=0)) > 0
 
 
 def test_a_full_model_translates_everything(tmp_path: Path) -> None:
@@ -241,29 +219,15 @@ def test_the_default_model_needs_no_network(monkeypatch: pytest.MonkeyPatch, tmp
     assert red > blue + 40
 
 
-def test_outputs_of_the_networks_have_names(model: Model) -> None:
-    output = model.generator("a2b")(torch.zeros(2, 3, 32, 48))
-    assert output._fields == ("image", "cam_logit", "heatmap")
-    image, cam_logit, heatmap = output
-    assert image.shape == (2, 3, 32, 48)
-    assert cam_logit.shape == (2, 2)
-    assert heatmap.shape == (2, 1, 8, 12)
-    assert isinstance(model.generator(), torch.nn.Module)
-
-
-def test_a_new_model_has_the_papers_sizes() -> None:
-    model = ugatit_cli.new(ModelConfig())
-    assert model.config == ModelConfig()
-    assert isinstance(model, ugatit_cli.Model)
-    assert (model.config.channels, model.config.blocks, model.config.image_size) == (64, 4, 256)
-
-
 def test_a_new_model_has_all_networks() -> None:
+    assert ugatit_cli.new(ModelConfig()).config == ModelConfig()
     model = ugatit_cli.new(tiny.LIGHT, device="cpu", precision="fp32")
     assert model.translate(picture(20, 30)).size == (20, 30)
     assert model.discriminator("a", "global")(torch.zeros(1, 3, 32, 32)).logit.ndim == 4
-    deviation = float(model.generator("a2b").stem.conv.weight.detach().std())
-    assert 0.015 < deviation < 0.025
+    output = model.generator()(torch.zeros(2, 3, 32, 48))
+    assert isinstance(model.generator("b2a"), torch.nn.Module)
+    shapes = {name: tuple(getattr(output, name).shape) for name in output._fields}
+    assert shapes == {"image": (2, 3, 32, 48), "cam_logit": (2, 2), "heatmap": (2, 1, 8, 12)}
 
 
 def test_a_model_by_its_path(tmp_path: Path) -> None:
@@ -272,20 +236,23 @@ def test_a_model_by_its_path(tmp_path: Path) -> None:
         assert ugatit_cli.load(path, device="cpu").config == tiny.LIGHT
 
 
-def test_models_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no model 'flat2clai'") as caught:
-        ugatit_cli.load("flat2clai")
-    assert "Did you mean flat2clay?" in caught.value.hint
-    with pytest.raises(ModelError, match=r"config\.json"):
-        ugatit_cli.load(str(tmp_path))
-
-
-def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("options", "error", "word"),
+    [
+        ({"model": "flat2clai"}, ModelError, "flat2clay"),
+        ({"model": "."}, ModelError, "config.json"),
+        ({"device": "cuda"}, DeviceError, "cuda"),
+        ({"device": "cpu", "precision": "fp16"}, UgatitError, "fp16"),
+    ],
+)
+def test_what_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: Any, error: type[UgatitError], word: str
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(DeviceError):
-        ugatit_cli.load(device="cuda")
-    with pytest.raises(UgatitError):
-        ugatit_cli.new(device="cpu", precision="fp16")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error) as caught:
+        ugatit_cli.load(**options)
+    assert word.casefold() in (caught.value.message + caught.value.hint).casefold()
 
 
 # --- The contract --------------------------------------------------------------------------------------
