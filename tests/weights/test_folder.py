@@ -143,15 +143,6 @@ def test_a_model_with_local_discriminators_only(tmp_path: Path, model: Path) -> 
         save_model(tmp_path / "both", CONFIG, generators(), discriminators(config))
 
 
-def test_networks_run_as_before_they_were_saved(model: Path) -> None:
-    x = torch.rand(1, 3, 32, 32)
-    original = randomize(Generator(CONFIG), 0).eval()
-    with torch.no_grad():
-        assert torch.equal(open_model(model).generator("a2b")(x).image, original(x).image)
-    assert all(parameter.requires_grad for parameter in open_model(model).generator("a2b").parameters())
-    torch.autograd.backward(open_model(model).discriminator("b", "global").train()(x).logit.sum())
-
-
 def test_config_json_is_for_people_too(model: Path) -> None:
     text = (model / CONFIG_FILE).read_text(encoding="utf-8")
     assert json.loads(text) == {"format": FORMAT, "model": CONFIG.to_dict(), "provenance": {}}
@@ -277,24 +268,6 @@ def test_sizes_are_checked_without_memory() -> None:
     assert discriminator_shapes(huge)["b.global.layers.8.weight"] == (1024 * 2**8, 1024 * 2**7, 4, 4)
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no such file") as caught:
-        open_model(tmp_path / "nothing")
-    assert str(tmp_path / "nothing") in caught.value.message
-    assert caught.value.hint
-
-
-def test_a_run_folder(model: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "config.toml").touch()
-    model.rename(run / "model")
-    opened = open_model(run)
-    assert opened.path == run / "model"
-    assert opened.weights == run / "model" / GENERATORS_FILE
-    assert opened.generator("b2a").to_rgb.weight.shape == (3, 4, 7, 7)
-
-
 def test_a_safetensors_file_with_its_config_beside_it(model: Path) -> None:
     renamed = (model / GENERATORS_FILE).rename(model / "step 100.safetensors")
     opened = open_model(renamed)
@@ -317,15 +290,6 @@ def test_official_checkpoints_are_to_be_converted(tmp_path: Path, name: str) -> 
 # Writing
 
 
-def test_an_existing_model_is_kept(model: Path) -> None:
-    before = contents(model)
-    with pytest.raises(OutputError, match="exists already") as caught:
-        save_model(model, CONFIG, generators())
-    assert str(model) in caught.value.message
-    assert "--overwrite" in caught.value.hint
-    assert contents(model) == before
-
-
 def test_overwrite_replaces_all_of_a_model(model: Path) -> None:
     config = ModelConfig(channels=8, blocks=0)
     save_model(model, config, generators(config), overwrite=True)
@@ -335,10 +299,12 @@ def test_overwrite_replaces_all_of_a_model(model: Path) -> None:
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("kind", ["a file", "pictures", "another program's config", "a model and a note"])
-def test_what_is_no_model_is_never_replaced(tmp_path: Path, kind: str, overwrite: bool) -> None:
+@pytest.mark.parametrize("kind", ["a model", "a file", "pictures", "another program's config", "a model and a note"])
+def test_only_models_are_replaced_and_only_if_asked(tmp_path: Path, kind: str, overwrite: bool) -> None:
     target = tmp_path / "target"
-    if kind == "a model and a note":
+    if kind == "a model":
+        save_model(target, CONFIG, generators())
+    elif kind == "a model and a note":
         save_model(target, CONFIG, generators())
         (target / "note.txt").write_text("precious")
     elif kind == "a file":
@@ -347,16 +313,10 @@ def test_what_is_no_model_is_never_replaced(tmp_path: Path, kind: str, overwrite
         target.mkdir()
         (target / ("cat.jpg" if kind == "pictures" else CONFIG_FILE)).write_text('{"name": "js"}')
     before = contents(tmp_path)
-    with pytest.raises(OutputError, match="not a model folder"):
-        save_model(target, CONFIG, generators(), overwrite=overwrite)
+    reason = "exists already" if kind == "a model" else "not a model folder"
+    with pytest.raises(OutputError, match=f"target: .*{reason}"):
+        save_model(target, CONFIG, generators(), overwrite=overwrite and kind != "a model")
     assert contents(tmp_path) == before
-
-
-def test_an_empty_folder_is_used(tmp_path: Path) -> None:
-    (tmp_path / "m").mkdir()
-    save_model(tmp_path / "m", CONFIG, generators())
-    assert open_model(tmp_path / "m").config == CONFIG
-    assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
 def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
@@ -436,18 +396,6 @@ def test_weights_too_large_for_fp16_are_refused(tmp_path: Path) -> None:
     # Vectors stay in float32, so a large one is no reason to refuse.
     save_model(tmp_path / "m", CONFIG, tensors, storage="fp16")
     assert open_model(tmp_path / "m").generator("a2b").get_parameter("up.0.norm.gamma")[0] == 70_000.0
-
-
-@pytest.mark.parametrize("change", ["missing", "unknown", "shape"])
-def test_tensors_that_do_not_fit_are_never_written(tmp_path: Path, change: str) -> None:
-    tensors = generators()
-    if change == "missing":
-        del tensors["a2b.cam.bias"]
-    else:
-        tensors["a2b.cam.bias" if change == "shape" else "a2b.extra"] = torch.ones(3)
-    with pytest.raises(ModelError):
-        save_model(tmp_path / "m", CONFIG, tensors)
-    assert list(tmp_path.iterdir()) == []
 
 
 # --- Safetensors files -------------------------------------------------------------------------------------
@@ -558,17 +506,6 @@ def test_tensors_are_made_one_at_a_time(tmp_path: Path) -> None:
     assert all((tensor == float(name)).all() for name, tensor in load_file(tmp_path / "t").items())
 
 
-def test_a_full_disk_is_an_os_error(tmp_path: Path) -> None:
-    full = Path("/dev/full")
-    if not full.exists():
-        pytest.skip("needs /dev/full")
-    with pytest.raises(OSError, match="No space left") as caught:
-        write_tensors(full, {"x": torch.ones(100_000)})
-    assert caught.value.errno == errno.ENOSPC
-    with pytest.raises(FileNotFoundError):
-        write_tensors(tmp_path / "no" / "t", {})
-
-
 def test_it_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
@@ -584,16 +521,6 @@ def written(tmp_path: Path) -> tuple[Path, int, str]:
     path = tmp_path / "t.safetensors"
     sha256 = write_tensors(path, {"w": torch.arange(6.0).view(2, 3), "n": torch.tensor(7)})
     return path, path.stat().st_size, sha256
-
-
-def test_reading_into_parameters(written: tuple[Path, int, str]) -> None:
-    path, size, sha256 = written
-    check_file(path, size, sha256)
-    target = torch.zeros(2, 3)
-    with open_tensors(path) as file:
-        target.copy_(file.get_tensor("w"))
-        assert file.get_tensor("n").item() == 7
-    assert target.tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_every_flipped_byte_is_noticed(written: tuple[Path, int, str]) -> None:
