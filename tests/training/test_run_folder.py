@@ -242,9 +242,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(run: RunFolder, place: str, sa
     save(run, 1)
     with failing(name, int(after), errno.ENOSPC), pytest.raises(StorageError) as caught:
         run.save_checkpoint(1 if same else 2, files(2), {}, keep=1)
-    assert caught.value.message.endswith(
-        "no space left on the device; this checkpoint takes 1 MB; that of step 1 stays valid"
-    )
+    assert "takes 1 MB; that of step 1 stays valid" in caught.value.message
     assert caught.value.hint
     assert run.checkpoints() == [1]
     assert_intact(run, 1)
@@ -368,11 +366,6 @@ def test_a_checkpoint_that_was_being_replaced(run: RunFolder, replaced: bool) ->
     assert hidden_names(run) == []
 
 
-def test_nothing_to_clean(tmp_path: Path) -> None:
-    RunFolder(tmp_path / "none").clean()
-    assert not (tmp_path / "none").exists()
-
-
 # Metrics
 
 
@@ -400,6 +393,13 @@ def test_lines_after_the_checkpoint_are_dropped(run: RunFolder, half: bytes) -> 
     run.append_metrics({"step": 3, "loss": 9.0})
     assert [(v["step"], v["loss"]) for v in run.metrics()] == [(1, 1.0), (2, 0.5), (3, 9.0)]
     assert (run.path / "metrics.jsonl").read_bytes().count(b"\n") == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_line_that_finds_the_disk_full(run: RunFolder) -> None:
+    (run.path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(StorageError, match=r"metrics\.jsonl: "):
+        run.append_metrics({"step": 1})
 
 
 def test_a_failed_truncation_loses_nothing(run: RunFolder) -> None:
@@ -512,18 +512,6 @@ def die(number: int) -> None:
         setattr(os, name, counted(getattr(os, name)))
 
 
-def train(path: Path, number: int) -> None:
-    """Trains a step as `ugatit train` would."""
-    torch.set_num_threads(1)
-    run = RunFolder(path)
-    with run.locked():
-        run.clean()
-        step = (run.latest() or 0) + 1
-        die(number)
-        save(run, step, keep=2)
-        write_model(run, float(step))
-
-
 def assert_usable(run: RunFolder, before: tuple[int, int] = (1, 1)) -> tuple[int, int]:
     """The last step and that of the model, none of which may go back."""
     steps = run.checkpoints()
@@ -538,44 +526,53 @@ def assert_usable(run: RunFolder, before: tuple[int, int] = (1, 1)) -> tuple[int
     return steps[-1], model
 
 
-@posix_only
-def test_killed_at_every_step_of_saving(run: RunFolder, processes: BaseContext) -> None:
-    save(run, 1)
-    write_model(run, 1.0)
-    hurt, state = 0, (1, 1)
-    for number in range(1, 200):
-        process = processes.Process(target=train, args=(run.path, number))  # type: ignore[attr-defined]
-        process.start()
-        process.join()
-        state = assert_usable(run, state)
-        hurt += bool(hidden_names(run))
-        if process.exitcode == 0:
-            break
-        assert process.exitcode == -signal.SIGKILL
-    assert process.exitcode == 0
-    assert number > 25
-    assert hurt > 15
-    assert hidden_names(run) == []
-
-
-def replace_best(path: Path, number: int) -> None:
+def train(path: Path, number: int, best: bool) -> None:
+    """Trains a step as `ugatit train` would, or replaces the best model."""
     torch.set_num_threads(1)
     run = RunFolder(path)
     with run.locked():
         run.clean()
+        step = (run.latest() or 0) + 1
         die(number)
-        write_model(run, float(number), best=True)
+        if best:
+            write_model(run, float(number), best=True)
+        else:
+            save(run, step, keep=2)
+            write_model(run, float(step))
+
+
+def deaths(run: RunFolder, processes: BaseContext, *, best: bool) -> Iterator[tuple[int, bool]]:
+    """Kills a process later each time until one survives: the number of its last call, and what it left half done."""
+    for number in range(1, 200):
+        process = processes.Process(target=train, args=(run.path, number, best))  # type: ignore[attr-defined]
+        process.start()
+        process.join()
+        yield number, bool(hidden_names(run))
+        if process.exitcode == 0:
+            return
+        assert process.exitcode == -signal.SIGKILL
+    pytest.fail("it never ends")
+
+
+@posix_only
+def test_killed_at_every_step_of_saving(run: RunFolder, processes: BaseContext) -> None:
+    save(run, 1)
+    write_model(run, 1.0)
+    state, left = (1, 1), []
+    for _, half_done in deaths(run, processes, best=False):
+        state = assert_usable(run, state)
+        left.append(half_done)
+    assert len(left) > 25
+    assert sum(left) > 15
+    assert hidden_names(run) == []
 
 
 @posix_only
 def test_killed_at_every_step_of_replacing_the_best_model(run: RunFolder, processes: BaseContext) -> None:
     write_model(run, 0.0, best=True)
-    known, hurt = 0, 0
-    for number in range(1, 200):
-        process = processes.Process(target=replace_best, args=(run.path, number))  # type: ignore[attr-defined]
-        process.start()
-        process.join()
-        hurt += bool(hidden_names(run))
+    known, hurt, number = 0, 0, 0
+    for number, half_done in deaths(run, processes, best=True):
+        hurt += half_done
         run.clean()
         opened = open_model(run.best)
         found = opened.provenance["step"]
@@ -585,8 +582,5 @@ def test_killed_at_every_step_of_replacing_the_best_model(run: RunFolder, proces
         assert (opened.discriminator("a", "global").head.weight == found).all()
         assert hidden_names(run) == []
         known = found
-        if process.exitcode == 0:
-            break
-        assert process.exitcode == -signal.SIGKILL
-    assert (process.exitcode, known) == (0, number)
+    assert known == number
     assert hurt > 8
