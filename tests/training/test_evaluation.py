@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import shutil
 import sys
 import threading
@@ -23,7 +21,8 @@ from tests.trainings import CPU, TINY, Log, make_folders, metrics, prepared, tra
 from ugatit_cli.config import DIRECTIONS
 from ugatit_cli.data.pictures import Folders, Pictures
 from ugatit_cli.device import Group
-from ugatit_cli.errors import DataError, ModelError, OutputError, TrainingError, UsageError, install_line
+from ugatit_cli.errors import DataError, ModelError, TrainingError, UsageError, install_line
+from ugatit_cli.methods.networks import Networks
 from ugatit_cli.metrics.distances import Kid, kid
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.training import evaluation as evaluation_module
@@ -182,32 +181,35 @@ def test_without_a_moving_average(sixteen: Folders, tmp_path: Path) -> None:
     assert best_files(tmp_path / "run")["model.safetensors"] == files["model/model.safetensors"]
 
 
-def test_a_worse_model_does_not_replace_the_best(
+def test_only_a_better_model_replaces_the_best(
     sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = iter([0.3, 0.3, 0.5, 0.5, 0.2, 0.4, 0.2, 0.4, 0.3, 0.3, 0.3, 0.3])  # average, current; a2b, b2a
+    # Of steps 2, 4 and 6, each a2b and b2a, each of the moving average and the current generators.
+    values = iter([0.3, 0.5, 0.3, 0.5, 0.4, 0.2, 0.4, 0.2, 0.3, 0.3, 0.3, 0.3])
     monkeypatch.setattr(evaluation_module, "kid", lambda *_: Kid(next(values), 0.01, 100, 3))
     monkeypatch.setattr(session, "extractor_for", lambda *_: tiny_extractor())
-    log = Log()
-    train(tmp_path / "run", sixteen, EVALUATED, log=log)
+    path, log = tmp_path / "run", Log()
+    train(path, sixteen, EVALUATED, log=log)
     assert [one.best for one in log.evaluations] == [True, True, False]
-    assert [one.winner for one in log.evaluations] == ["moving average"] * 3
-    best = best_of(RunFolder(tmp_path / "run"))
+    assert [one.winner for one in log.evaluations] == ["moving average", "current", "moving average"]
+    best = best_of(RunFolder(path))
     assert best is not None
-    assert (best.step, best.kid) == (4, {"a2b": 0.2, "b2a": 0.2})
+    assert (best.step, best.generators, best.kid) == (4, "current", {"a2b": 0.2, "b2a": 0.2})
+    checkpoint = RunFolder(path).checkpoint_path(4)
+    assert best_files(path)["model.safetensors"] == (checkpoint / "generators.safetensors").read_bytes()
 
 
-def test_the_current_generators_may_be_the_best(
-    sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    values = iter([0.3, 0.1, 0.3, 0.2])
-    monkeypatch.setattr(evaluation_module, "kid", lambda *_: Kid(next(values), 0.01, 100, 3))
-    monkeypatch.setattr(session, "extractor_for", lambda *_: tiny_extractor())
-    path = tmp_path / "run"
-    train(path, sixteen, EVALUATED | {"iterations": 2})
-    checkpoint = weights(path)["checkpoints/step_00000002/generators.safetensors"]
-    assert open_model(path / "best").provenance["generators"] == "current"
-    assert best_files(path)["model.safetensors"] == checkpoint
+def networks_of(path: Path) -> Networks:
+    """Those of a run's last checkpoint."""
+    run = RunFolder(path)
+    settings = Settings.from_document(run.document(), path / "config.toml")
+    return Trainer(run, settings, pictures_of(path), Machine(CPU, 1, Group()), Log()).networks
+
+
+def evaluator_of(path: Path) -> Evaluator:
+    run = RunFolder(path)
+    settings = Settings.from_document(run.document(), path / "config.toml")
+    return Evaluator(run, settings, pictures_of(path), tiny_extractor())
 
 
 # --- Training is as without ----------------------------------------------------------------------------
@@ -220,58 +222,6 @@ def test_training_is_as_without(whole: tuple[Path, Log], sixteen: Folders, tmp_p
     assert not (tmp_path / "run" / "best").exists()
 
 
-def test_no_random_numbers_are_drawn_and_networks_stay_as_they_are(
-    whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path
-) -> None:
-    trainer = waiting_trainer(whole[0], tmp_path, sixteen)
-    evaluator = trainer._evaluator
-    assert evaluator is not None
-    before = {stem: {name: t.clone() for name, t in file.items()} for stem, file in trainer.networks.files().items()}
-    torch_state, numpy_state = torch.get_rng_state(), numpy_random_state()
-    evaluator(trainer.networks, 6, 1.0)
-    assert torch.equal(torch.get_rng_state(), torch_state)
-    assert np.array_equal(numpy_random_state(), numpy_state)
-    for stem, file in trainer.networks.files().items():
-        assert all(torch.equal(tensor, before[stem][name]) for name, tensor in file.items())
-    assert all(generator.training for generator in trainer.networks.generators.values())
-    assert not any(average.training for average in trainer.networks.averages.values())
-
-
-def numpy_random_state() -> Any:
-    return np.random.get_state(legacy=False)["state"]["key"]
-
-
-def waiting_trainer(run: Path, tmp_path: Path, folders: Folders) -> Trainer:
-    """Of a copy of a run, at its last checkpoint."""
-    shutil.copytree(run, tmp_path / "copy")
-    folder, machine = RunFolder(tmp_path / "copy"), Machine(CPU, 1, Group())
-    settings = replace(Settings.from_document(folder.document(), run / "config.toml"), folders=folders)
-    pictures = load_data(settings, folder, machine, Log(), threading.Event())
-    return Trainer(folder, settings, pictures, machine, Log(), extractor=tiny_extractor())
-
-
-def test_real_pictures_go_through_the_network_once(
-    whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer, seen = waiting_trainer(whole[0], tmp_path, sixteen), []
-    extractor = tiny_extractor()
-
-    def counting(pictures: torch.Tensor) -> torch.Tensor:
-        seen.append(len(pictures))
-        return extractor.network(pictures)
-
-    for kept_bytes in (2**20, 0):  # in memory, and read again
-        monkeypatch.setattr(evaluation_module, "KEPT_BYTES", kept_bytes)
-        counted = replace(extractor, network=counting)
-        evaluator = Evaluator(trainer.run, trainer.settings, trainer.pictures, counted)
-        seen.clear()
-        first = evaluator(trainer.networks, 6, 1.0)
-        assert sum(seen) == 6 * 6  # two kinds and the real ones, of either domain
-        second = evaluator(trainer.networks, 6, 1.0)
-        assert sum(seen) == 6 * 10
-        assert first.kids == second.kids
-
-
 # --- Interrupted ---------------------------------------------------------------------------------------
 
 
@@ -279,7 +229,7 @@ class Killed(BaseException):
     """Ends a run at once, as if it were killed."""
 
 
-def kill(*_: Any, **__: Any) -> None:
+def kill() -> None:
     raise Killed
 
 
@@ -293,7 +243,9 @@ def test_a_killed_run_ends_as_the_whole_one(
 
     def killing(self: RunFolder, *arguments: Any, **options: Any) -> Any:
         left[0] -= 1
-        return kill() if left[0] < 0 else original(self, *arguments, **options)
+        if left[0] < 0:
+            raise Killed
+        return original(self, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
         patch.setattr(RunFolder, place, killing)
@@ -346,26 +298,6 @@ def test_a_best_model_of_a_step_that_was_undone_stays(sixteen: Folders, tmp_path
     assert best_files(path) == before
 
 
-def test_a_best_model_that_can_not_be_written(
-    whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "run"
-
-    rename = os.rename
-
-    def failing(source: Path, target: Path) -> None:
-        if Path(target).name == "best":
-            raise OSError(errno.ENOSPC, "No space left on device")
-        rename(source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", failing)
-        with pytest.raises(OutputError, match=r"run/best: no space left"):
-            train(path, sixteen, EVALUATED)
-    train(path, sixteen, EVALUATED)
-    same_end(path, whole[0])
-
-
 def test_a_finished_run_is_evaluated_when_somebody_asks(sixteen: Folders, tmp_path: Path) -> None:
     path, log = tmp_path / "run", Log()
     train(path, sixteen, EVALUATED | {"evaluate_every": "off", "iterations": 2})
@@ -376,38 +308,37 @@ def test_a_finished_run_is_evaluated_when_somebody_asks(sixteen: Folders, tmp_pa
     assert len(log.evaluations) == 1
 
 
-def test_another_extractor_begins_anew(whole: tuple[Path, Log], tmp_path: Path, monkeypatch: Any) -> None:
-    shutil.copytree(whole[0], tmp_path / "run")
-    better, log = tiny_extractor("another", seed=1), Log()
-    # Distances a hundred times as large: by the figures alone, nothing would be better any more.
-    larger = replace(better, network=lambda pictures: 10 * better.network(pictures))
-    monkeypatch.setattr(evaluation_module, "load_extractor", lambda *_, **__: larger)
-    train(tmp_path / "run", None, {"iterations": 7, "features": "/other"}, log=log)
-    assert (log.evaluations[0].step, log.evaluations[0].best) == (6, True)  # where its curve begins
-    assert open_model(tmp_path / "run" / "best").provenance["extractor"] == "another"
-    assert [line["extractor"] for line in curve(tmp_path / "run")][-3:] == [tiny_extractor().name] + 2 * ["another"]
-    assert any("best was measured in another way" in note for note in log.notes)
-
-
-def test_a_complete_run_is_evaluated_again_by_another_extractor(
-    whole: tuple[Path, Log], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("iterations", [6, 7])
+def test_another_extractor_begins_anew(
+    whole: tuple[Path, Log], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iterations: int
 ) -> None:
     path, log = tmp_path / "run", Log()
     shutil.copytree(whole[0], path)
     train(path, None, {}, log=log)
     assert log.evaluations == []
-    monkeypatch.setattr(evaluation_module, "load_extractor", lambda *_, **__: tiny_extractor("another", seed=1))
+    better = tiny_extractor("another", seed=1)
+    # Distances a hundred times as large: by the figures alone, nothing would be better any more.
+    larger = replace(better, network=lambda pictures: 10 * better.network(pictures))
+    monkeypatch.setattr(evaluation_module, "load_extractor", lambda *_, **__: larger)
     for _ in range(2):
-        train(path, None, {"features": "/other"}, log=log)
-        assert [(one.step, one.best) for one in log.evaluations] == [(6, True)]
-    assert weights(path)["model/model.safetensors"] == weights(whole[0])["model/model.safetensors"]
+        train(path, None, {"iterations": iterations, "features": "/other"}, log=log)
+        assert (log.evaluations[0].step, log.evaluations[0].best) == (6, True)  # where its curve begins
+        assert [one.step for one in log.evaluations] == list(range(6, iterations + 1))
+    assert open_model(path / "best").provenance["extractor"] == "another"
+    assert [line["extractor"] for line in curve(path)][2:] == [tiny_extractor().name] + (iterations - 5) * ["another"]
+    assert any("measured in another way" in note for note in log.notes)
 
+
+def test_a_complete_run_whose_extractor_is_missing(
+    whole: tuple[Path, Log], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def failing(*_: Any, **__: Any) -> None:
         raise ModelError("no such file")
 
     monkeypatch.setattr(evaluation_module, "load_extractor", failing)
+    shutil.copytree(whole[0], tmp_path / "run")
     with pytest.raises(ModelError, match="no such file"):
-        train(path, None, {"features": "/none"})
+        train(tmp_path / "run", None, {"features": "/none"})
 
 
 @pytest.mark.parametrize("iterations", [6, 7])
@@ -427,9 +358,8 @@ def test_other_held_out_pictures_begin_anew(
     assert "the pictures are not those that the run began with: it goes on with these" in log.notes
 
 
-def test_how_held_out_pictures_are_told_apart(whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path) -> None:
-    trainer = waiting_trainer(whole[0], tmp_path, sixteen)
-    a, b = trainer.pictures
+def test_how_held_out_pictures_are_told_apart(whole: tuple[Path, Log], tmp_path: Path) -> None:
+    a, b = pictures_of(whole[0])
     first = holdout_fingerprint((a, b))
     (tmp_path / "moved").mkdir()
     moved = tuple(Path(shutil.copy(path, tmp_path / "moved")) for path in a.held_out)
@@ -459,16 +389,15 @@ def test_a_held_out_picture_that_vanishes(tmp_path: Path) -> None:
     assert [line["step"] for line in curve(path)] == [1, 2, 4, 6]
 
 
-def test_translations_that_are_not_numbers(whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path) -> None:
-    trainer = waiting_trainer(whole[0], tmp_path, sixteen)
-    before = best_files(trainer.run.path)
-    assert trainer._evaluator is not None
+def test_translations_that_are_not_numbers(whole: tuple[Path, Log], tmp_path: Path) -> None:
+    path = shutil.copytree(whole[0], tmp_path / "run")
+    before, networks = best_files(path), networks_of(path)
     with torch.no_grad():
-        trainer.networks.generators["b2a"].to_rgb.weight.fill_(torch.nan)
-    with pytest.raises(TrainingError, match=r"^step 9: a translation is not finite$"):
-        trainer._evaluator(trainer.networks, 9, 1.0)
-    assert best_files(trainer.run.path) == before
-    assert not is_evaluated(trainer.run, 9, {})
+        networks.generators["b2a"].to_rgb.weight.fill_(torch.nan)
+    with pytest.raises(TrainingError, match="step 9: "):
+        evaluator_of(path)(networks, 9, 1.0)
+    assert best_files(path) == before
+    assert not is_evaluated(RunFolder(path), 9, {})
 
 
 @pytest.mark.parametrize(
@@ -559,36 +488,34 @@ def test_the_extra_is_missing(sixteen: Folders, tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("holdout", "has"), [("off", "none"), ("3", "3")])
-def test_too_few_held_out_pictures(sixteen: Folders, tmp_path: Path, holdout: str, has: str) -> None:
-    asked = prepared(tmp_path / "run", sixteen, TINY | EVALUATED | {"holdout": holdout})
-    for call in (asked.train, asked.dry_run):
-        with pytest.raises(UsageError, match=f"needs 4 held-out pictures.*red has {has}$") as caught:
-            call(Log(), threading.Event())
-        assert caught.value.hint.startswith("Begin a run with --holdout 50, or ")
-    assert not (tmp_path / "run").exists()
-
-
+@pytest.mark.parametrize(("count", "has"), [(0, "none"), (3, "3")])
 @pytest.mark.parametrize("kept", [False, True])
-def test_too_few_pictures_in_the_folders_for_tests(sixteen: Folders, tmp_path: Path, kept: bool) -> None:
-    path, tests = tmp_path / "run", make_folders(tmp_path / "tests", 3)
+@pytest.mark.parametrize("tests", [False, True])
+def test_too_few_held_out_pictures(
+    sixteen: Folders, tmp_path: Path, count: int, has: str, kept: bool, tests: bool
+) -> None:
+    path, folders, given = tmp_path / "run", sixteen, TINY | EVALUATED | {"holdout": str(count)}
+    if tests:
+        other = make_folders(tmp_path / "tests", count)
+        folders = replace(sixteen, test_a=other.a, test_b=other.b)
+        del given["holdout"]
     if kept:
         path.mkdir()
-    both = replace(sixteen, test_a=tests.a, test_b=tests.b)
-    given = {name: value for name, value in EVALUATED.items() if name != "holdout"}
-    with pytest.raises(UsageError, match=r"red has 3$") as caught:
-        train(path, both, given)
-    assert caught.value.hint.startswith(f"Put more pictures into {tests.a} and {tests.b}, or train without")
+    asked = prepared(path, folders, given)
+    for call in (asked.train, asked.dry_run):
+        with pytest.raises(UsageError, match=f"red has {has}$") as caught:
+            call(Log(), threading.Event())
+        assert ("--holdout" in caught.value.hint, str(folders.test_a) in caught.value.hint) == (not tests, tests)
     assert path.exists() is kept  # a folder that was there isn't removed
-    with pytest.raises(UsageError) as caught:
-        train(path, replace(both, test_b=None), EVALUATED)
-    assert caught.value.hint.startswith(f"Put more pictures into {tests.a} and begin a run with --holdout 50, or")
 
 
-def test_progress_of_an_evaluation_is_told(whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path) -> None:
-    trainer, told = waiting_trainer(whole[0], tmp_path, sixteen), []
-    evaluator = trainer._evaluator
-    assert evaluator is not None
-    for _ in range(2):
-        evaluator(trainer.networks, 6, 1.0, lambda *progress: told.append(progress))
+@pytest.mark.parametrize("kept_bytes", [2**20, 0])  # in memory, and read again
+def test_real_pictures_go_through_the_network_once(
+    whole: tuple[Path, Log], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_bytes: int
+) -> None:
+    monkeypatch.setattr(evaluation_module, "KEPT_BYTES", kept_bytes)
+    path, told = shutil.copytree(whole[0], tmp_path / "run"), []
+    networks, evaluator = networks_of(path), evaluator_of(path)
+    first, second = (evaluator(networks, 6, 1.0, lambda *progress: told.append(progress)) for _ in range(2))
     assert told == [(0, 24), (6, 24), (12, 24), (18, 24), (0, 12), (6, 12)]  # the second knows the real ones
+    assert first.kids == second.kids
