@@ -9,16 +9,16 @@ from typing import Any, get_args
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests import tiny
+from tests.helpers import images
 from tests.official_losses import official
 from tests.reference import randomize
 from tests.reference_step import PlainTrainer
-from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, DecoderNorm, Direction, Discriminators, Domain, ModelConfig
+from ugatit_cli.config import DOMAINS, SCALES, DecoderNorm, Direction, Discriminators, Domain, ModelConfig
 from ugatit_cli.device import Group
 from ugatit_cli.methods import optimizer as optimizer_module
-from ugatit_cli.methods.losses import cam_loss
 from ugatit_cli.methods.networks import Networks, build_networks
 from ugatit_cli.methods.recipe import Recipe, preset
 from ugatit_cli.methods.ugatit import TrainingStep
@@ -73,10 +73,8 @@ def training(networks: Networks, recipe: Recipe) -> TrainingStep:
 
 
 def pictures(config: ModelConfig, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    source = torch.Generator().manual_seed(seed)
-    size = (n, 3, config.image_size, config.image_size)
-    a, b = (torch.rand(size, generator=source) * 2 - 1 for _ in DOMAINS)
-    return a, b
+    both = images(2 * n, 3, config.image_size, config.image_size, seed=seed)
+    return both[:n], both[n:]
 
 
 def run(step: TrainingStep, config: ModelConfig, steps: int, n: int = 1) -> list[dict[str, float]]:
@@ -94,51 +92,27 @@ def state(networks: Networks) -> dict[str, Tensor]:
 
 
 def assert_close(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float) -> None:
-    assert set(one) == set(other)
-    for name, tensor in one.items():
-        torch.testing.assert_close(tensor, other[name], rtol=0, atol=tolerance, msg=f"{name} differs")
-
-
-# --- The official step ---------------------------------------------------------------------------------
-
-
-def plain_trainer(networks: Networks) -> PlainTrainer:
-    """The official code's trainer with the same weights."""
-    plain = PlainTrainer(networks.config)
-    for way in DIRECTIONS:
-        plain.generators[way].load_state_dict(networks.generators[way].state_dict())
-    for pair, network in networks.discriminators.items():
-        plain.discriminators[pair].load_state_dict(network.state_dict())
-    return plain
-
-
-def plain_state(plain: PlainTrainer) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    for way in DIRECTIONS:
-        found |= tiny.tensors(plain.generators[way], f"generators/{way}.")
-    for (domain, scale), network in plain.discriminators.items():
-        found |= tiny.tensors(network, f"discriminators/{domain}.{scale}.")
-    return found
+    torch.testing.assert_close(one, other, rtol=0, atol=tolerance)
 
 
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize(
     ("config", "n", "checkpointing", "large"),
-    [
-        (tiny.LIGHT, 1, False, 1_000_000),
-        (tiny.LIGHT, 2, True, 300),
-        (tiny.FULL, 2, False, 300),
-        (tiny.FULL, 1, True, 1_000_000),
-        (SMALL_96, 2, False, 1_000_000),
-    ],
-    ids=["light-1", "light-2-eager", "full-2-eager", "full-1", "light-96"],
+    [(tiny.LIGHT, 2, True, 300), (tiny.FULL, 1, False, 1_000_000), (SMALL_96, 1, False, 300)],
+    ids=["light", "full", "light-96"],
 )
 def test_the_papers_step_is_the_official_one(
     config: ModelConfig, n: int, checkpointing: bool, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(optimizer_module, "LARGE", large)
     networks = build(config, preset("paper"), checkpointing=checkpointing)
-    plain, ours = plain_trainer(networks), training(networks, preset("paper"))
+    plain, ours = PlainTrainer(config), training(networks, preset("paper"))
+    pairs: list[tuple[nn.Module, nn.Module]] = [
+        *((plain.generators[way], network) for way, network in networks.generators.items()),
+        *((plain.discriminators[pair], network) for pair, network in networks.discriminators.items()),
+    ]
+    for theirs, network in pairs:
+        theirs.load_state_dict(network.state_dict())
     before = state(networks)
     for step in range(3):
         a, b = pictures(config, n, step)
@@ -146,7 +120,8 @@ def test_the_papers_step_is_the_official_one(
         # Light generators take the mean for their style in float32.
         expected = {name: pytest.approx(loss, rel=1e-7) for name, loss in plain.step(a, b).items()}
         assert official({name: loss.item() for name, loss in losses.items()}) == expected
-    assert_close(state(networks), plain_state(plain), 1e-6)
+    for theirs, network in pairs:
+        assert_close(tiny.tensors(network, ""), tiny.tensors(theirs, ""), 1e-6)
     assert any((tensor - before[name]).abs().max() > 1e-4 for name, tensor in state(networks).items())
 
 
@@ -235,10 +210,6 @@ def test_the_default_step_is_a_plain_one(config: ModelConfig) -> None:
     assert_close(state(ours), state(plain), 1e-6)
 
 
-def test_the_cam_loss_of_large_logits_is_finite() -> None:
-    assert cam_loss(torch.tensor([[300.0, -300.0]]), source=True).item() == 150
-
-
 def test_losses_of_the_parts_add_up() -> None:
     recipe = dataclasses.replace(preset("default"), augment="on", cam_weight=7, adversarial_weight=3)
     (losses,) = run(training(build(tiny.LIGHT, recipe), recipe), tiny.LIGHT, 1)
@@ -248,7 +219,6 @@ def test_losses_of_the_parts_add_up() -> None:
         total = 3 * sum(losses[f"g_{name}"] for name in judged) + 7 * losses[f"cam_{domain}"]
         total += 10 * (losses[f"cycle_{domain}"] + losses[f"identity_{domain}"])
         assert losses[f"g_{domain}"] == pytest.approx(total, rel=1e-5)
-    assert len(losses) == 26
 
 
 @pytest.mark.parametrize("name", ["paper", "default"])

@@ -1,4 +1,4 @@
-"""Differentiable augmentation: what it does to a picture, and that gradients go through it."""
+"""Augmentation: what it does to a picture, and that gradients go through it; and extremes of the CAM loss."""
 
 from __future__ import annotations
 
@@ -6,46 +6,31 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
-from ugatit_cli.methods.losses import _cutout, _recoloured, _translated, augment
+from tests.helpers import images
+from ugatit_cli.methods.losses import _cutout, _recoloured, _translated, augment, cam_loss
 
 
 def source(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def noise(n: int = 2, height: int = 32, width: int = 32) -> Tensor:
-    return torch.rand(n, 3, height, width, generator=source(99)) * 2 - 1
-
-
 @given(st.integers(0, 2**63 - 1), st.integers(1, 3), st.sampled_from([(16, 16), (32, 48), (20, 36)]))
 def test_the_source_decides_everything(seed: int, n: int, size: tuple[int, int]) -> None:
-    x = noise(n, *size)
+    x = images(1, 3, *size).expand(n, -1, -1, -1)
     before = torch.get_rng_state()
     one, other = augment(x, source(seed)), augment(x, source(seed))
     assert torch.equal(one, other)
     assert one.shape == x.shape
     assert one.dtype == x.dtype
     assert not torch.equal(one, augment(x, source(seed ^ 1)))
+    assert all(not torch.equal(one[i], one[j]) for i in range(n) for j in range(i))  # each picture has its own
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_pictures_of_a_batch_get_their_own() -> None:
-    x = noise(1).expand(4, -1, -1, -1)
-    result = augment(x, source())
-    assert all(not torch.equal(result[i], result[j]) for i in range(4) for j in range(i))
-
-
 def test_gradients_are_those_of_what_is_seen() -> None:
-    x = noise(1, 16, 16).double().requires_grad_()
+    x = images(1, 3, 16, 16).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: augment(x, source(3)), x)
-
-
-def test_the_memory_format_makes_no_difference() -> None:
-    x = noise(2)
-    last = x.contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(augment(last, source()), augment(x, source()), rtol=0, atol=1e-5)
 
 
 def test_shifts_reach_an_eighth_and_never_wrap() -> None:
@@ -82,7 +67,7 @@ def test_the_hole_is_half_as_wide_and_high_or_cut_by_the_border(size: tuple[int,
 
 
 def test_colours_change_by_brightness_saturation_and_contrast() -> None:
-    x = noise(1).expand(2000, -1, -1, -1)[:, :, :4, :4]
+    x = images(1, 3, 4, 4).expand(2000, -1, -1, -1)
     result = _recoloured(x, source())
     shift = (result - x).mean((1, 2, 3))
     assert shift.abs().max() <= 0.5 + 1e-5
@@ -99,3 +84,7 @@ def test_colours_change_by_brightness_saturation_and_contrast() -> None:
     assert saturation.mean().item() == pytest.approx(1, rel=0.05)
     hue = torch.cosine_similarity(before.flatten(1), after.flatten(1))
     assert hue.min() > 0.99
+
+
+def test_the_cam_loss_of_large_logits_is_finite() -> None:
+    assert cam_loss(torch.tensor([[300.0, -300.0]]), source=True).item() == 150
