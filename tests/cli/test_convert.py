@@ -85,10 +85,3 @@ def test_what_is_no_checkpoint(ugatit: Command, data: bytes | None) -> None:
     assert outcome.errors[0].startswith("a.pt: ")
     assert "internal error" not in outcome.stderr
     assert not Path("m").exists()
-
-
-def test_a_checkpoint_is_not_a_model(ugatit: Command, checkpoint: str) -> None:
-    put("a.png")
-    outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", f"./{checkpoint}")
-    assert outcome.code == 3
-    assert f"ugatit convert {checkpoint} OUT_DIR" in outcome.stderr

@@ -79,17 +79,21 @@ def test_train_starts_from_a_hub_model(ugatit: Command, commit: str) -> None:
 
 
 @pytest.mark.usefixtures("commit")
-def test_a_dry_run(ugatit: Command, hub: HubServer) -> None:
+def test_a_dry_run(ugatit: Command, hub: HubServer, model: Path) -> None:
     outcome = ugatit("fetch", "me/clay", "--dry-run")
     assert outcome.code == 0
     assert [line.split("\t")[0] for line in outcome.lines] == [
         "config.json", "model.safetensors", "discriminators.safetensors"
     ]  # fmt: skip
     assert all(line.endswith("to download") for line in outcome.lines)
+    assert ugatit("fetch", "me/clay", "--dry-run", "--to", model).code == 1
     assert hub.bytes_sent() == 0
     ugatit("fetch", "me/clay")
     outcome = ugatit("fetch", "me/clay", "--dry-run")
     assert all(line.endswith("here already") for line in outcome.lines)
+    assert "0 B to download" in outcome.stderr
+    outcome = ugatit("fetch", "me/clay", "--dry-run", "--force")
+    assert all(line.endswith("to download") for line in outcome.lines)
 
 
 @pytest.mark.parametrize(

@@ -105,15 +105,6 @@ def test_a_model_of_the_users_own(hub: HubServer, model: Path) -> None:
     assert hub.requests == []
 
 
-def test_a_hub_id_is_fetched_on_its_first_use(hub: HubServer, model: Path, tmp_path: Path) -> None:
-    first = hub.add("me/clay", model)
-    second = hub.add("me/clay", tiny.save(tmp_path / "newer", tiny.FULL))
-    notes = Notes()
-    assert find_model("me/clay", notes).config == tiny.FULL
-    assert find_model(f"me/clay@{first}", notes).config == tiny.LIGHT
-    assert notes.notes == [f"fetching me/clay at {second[:12]}", f"fetching me/clay@{first} at {first[:12]}"]
-
-
 @pytest.mark.usefixtures("entry")
 def test_a_model_of_the_users_own_that_wins_is_mentioned() -> None:
     tiny.save(store_path("clay"))
@@ -157,19 +148,6 @@ def test_from_a_folder_with_other_files(hub: HubServer, model: Path, tmp_path: P
     assert caught.value.message.startswith(f"{path}: ")
     assert not store_path("clay").exists()
     assert hub.requests == []
-
-
-def test_a_plan(hub: HubServer, entry: Entry, model: Path, tmp_path: Path) -> None:
-    for name in ("clay", "me/clay"):
-        plan = fetch.preview(name, Notes(), to=tmp_path / "here")
-        assert {file.name: file.size for file in plan.files} == {n: len(data) for n, data in contents(model).items()}
-        assert plan.to_download == entry.download_size
-    assert hub.bytes_sent() == 0
-    with pytest.raises(OutputError):
-        fetch.preview("clay", Notes(), to=model)
-    fetch.fetch("clay", Notes())
-    assert fetch.preview("clay", Notes()).to_download == 0
-    assert fetch.preview("clay", Notes(), force=True).to_download == entry.download_size
 
 
 def test_a_manifest_that_promises_something_else(entry: Entry, know: Know) -> None:

@@ -245,15 +245,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_every_way_to_name_a_checkpoint(folder: Path) -> None:
-    prefix = folder / "UGATIT.model-7"
-    for name in (
-        "",
-        "UGATIT.model-7",
-        "UGATIT.model-7.index",
-        "UGATIT.model-7.data-00000-of-00001",
-        "UGATIT.model-7.meta",
-    ):
-        assert checkpoint_prefix(folder / name) == prefix
+    assert checkpoint_prefix(folder / "UGATIT.model-7.meta") == folder / "UGATIT.model-7"
     for name in ("", "UGATIT.model-7.index", "UGATIT.model-7", "UGATIT.model-7.data-00000-of-00001"):
         model, _ = convert(folder / name, folder / "out", overwrite=True)
         assert model.config.channels == 1

@@ -162,18 +162,15 @@ def _read(path: Path, sources: Collection[SourceName]) -> dict[str, Entry]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: can't be read: {plain_reason(error)}", _way_out(error)) from None
+        # What `ugatit push` prints was appended a second time. `tomllib` has no error of its own for it.
+        twice = isinstance(error, tomllib.TOMLDecodeError) and str(error).startswith("Cannot declare")
+        hint = "This table is there twice: keep one of them." if twice else ""
+        raise ModelError(f"{path}: can't be read: {plain_reason(error)}", hint) from None
     _check_schema(path, document.get("schema"))
     mistakes = list(find_mistakes(document, sources))
     if mistakes:
         raise ModelError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
     return {name: _entry(path, name, table) for name, table in document.get("models", {}).items()}
-
-
-def _way_out(error: Exception) -> str:
-    # What `ugatit push` prints was appended a second time. `tomllib` has no error of its own for it.
-    twice = isinstance(error, tomllib.TOMLDecodeError) and str(error).startswith("Cannot declare")
-    return "This table is there twice: keep one of them." if twice else ""
 
 
 def _check_schema(path: Path, schema: object) -> None:
@@ -352,9 +349,8 @@ def _files_mistakes(place: str, files: object, source: SourceName | None) -> Ite
         if record or source in ("bundled", "hub"):
             yield from (f"{where} {mistake}" for mistake in _wrong_keys(record, RECORD_KEYS, RECORD_KEYS))
         for key in RECORD_KEYS:
-            yield from (
-                f"{where} {key}: {mistake}" for mistake in (CHECKS[key](record[key]) if key in record else ())
-            )
+            if key in record:
+                yield from (f"{where} {key}: {mistake}" for mistake in CHECKS[key](record[key]))
     if source == "import":
         yield from (f"[{place}] files: {mistake}" for mistake in _checkpoint_mistakes(list(files)))
     elif source is not None:

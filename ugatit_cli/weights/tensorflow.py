@@ -322,10 +322,7 @@ def generator_names(config: ModelConfig) -> dict[str, tuple[str, Layout]]:
         names[f"{ours}.conv.weight"] = (f"{conv}/conv2d/kernel", _kernel)
         _add_vectors(names, f"{ours}.norm", f"ins_norm{norm}", "gamma", "beta")
     for i in range(config.blocks):
-        for ours, theirs in (
-            (f"encoder.{i}.first", f"resblock_{i}/res1"),
-            (f"encoder.{i}", f"resblock_{i}/res2"),
-        ):
+        for ours, theirs in ((f"encoder.{i}.first", f"resblock_{i}/res1"), (f"encoder.{i}", f"resblock_{i}/res2")):
             names[f"{ours}.conv.weight"] = (f"{theirs}/conv_0/conv2d/kernel", _kernel)
             _add_vectors(names, f"{ours}.norm", f"{theirs}/instance_norm", "gamma", "beta")
         for j in (1, 2):
@@ -334,12 +331,7 @@ def generator_names(config: ModelConfig) -> dict[str, tuple[str, Layout]]:
     for i in range(2):
         _add_conv(names, f"up.{i}.conv", f"up_conv_{i}/conv2d")
         _add_vectors(names, f"up.{i}.norm", f"layer_ins_norm_{i}", "rho", "gamma", "beta")
-    for ours, theirs in (
-        ("hidden1", "linear_0"),
-        ("hidden2", "linear_1"),
-        ("gamma", "gamma"),
-        ("beta", "beta"),
-    ):
+    for ours, theirs in (("hidden1", "linear_0"), ("hidden2", "linear_1"), ("gamma", "gamma"), ("beta", "beta")):
         layout: Layout = _matrix
         if ours == "hidden1" and not config.light:
             layout = _flattened_map(config.image_size // 4, config.features)
