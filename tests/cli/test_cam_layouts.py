@@ -267,19 +267,26 @@ def test_a_full_model(cam: Command) -> None:
     assert cam("a.png", "-o", "x", "--fit", "native", "--tile", "64", model=full).code == 2
 
 
-def test_small_pictures(cam: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A discriminator of many layers needs more pixels than a generator."""
-    deep = made("deep", replace(tiny.LIGHT, global_layers=6))
-    picture(20, 20).save("in.png")
-    notes: list[str] = []
+@pytest.fixture
+def cells(monkeypatch: pytest.MonkeyPatch) -> list[drawing.Cell]:
+    """Those of all panels that are drawn."""
+    found: list[drawing.Cell] = []
     original = drawing.draw_panel
 
     def drawn(heading: str, cells: list[drawing.Cell], legend: drawing.Legend, **options: Any) -> Image.Image:
-        notes.extend(cell.note for cell in cells if cell.picture is None)
+        found.extend(cells)
         return original(heading, cells, legend, **options)
 
     monkeypatch.setattr(drawing, "draw_panel", drawn)
+    return found
+
+
+def test_small_pictures(cam: Command, cells: list[drawing.Cell]) -> None:
+    """A discriminator of many layers needs more pixels than a generator."""
+    deep = made("deep", replace(tiny.LIGHT, global_layers=6))
+    picture(20, 20).save("in.png")
     assert cam("in.png", "-o", "panel.png", "--fit", "native", model=deep).code == 0
+    notes = [cell.note for cell in cells if cell.picture is None]
     assert notes == ["too small for the global discriminator (48 pixels a side)"]
     for layout in ("overlay", "heatmap", "raw"):
         way = ("in.png", "--layout", layout, "--fit", "native")
@@ -332,7 +339,7 @@ def flat(judged: str) -> str:
     return "flat"
 
 
-def test_flat_maps(cam: Command, flat: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flat_maps(cam: Command, flat: str, cells: list[drawing.Cell]) -> None:
     put("in/a.png")
     for way in ("image", "batch"):
         for layout in get_args(attention.Layout):
@@ -343,22 +350,8 @@ def test_flat_maps(cam: Command, flat: str, monkeypatch: pytest.MonkeyPatch) -> 
             assert "Warning" not in outcome.stderr
     assert document("raw-image/a.json")["maps"]["local"]["frame"]["flat"] is True
     assert shown("overlay-image/a.generator.png").tobytes() == picture().tobytes()
-    notes = []
-    original = drawing.draw_panel
-
-    def drawn(heading: str, cells: list[drawing.Cell], legend: drawing.Legend) -> Image.Image:
-        notes.extend([cell.note for cell in cells])
-        return original(heading, cells, legend)
-
-    monkeypatch.setattr(drawing, "draw_panel", drawn)
+    cells.clear()
     outcome = cam("in", "-o", "p", "--json", "--report", "r.html", model=flat)
     assert outcome.documents[0]["flat"] == list(MAPS)
-    assert notes == ["", style.FLAT, "", style.FLAT, style.FLAT]
+    assert [cell.note for cell in cells] == ["", style.FLAT, "", style.FLAT, style.FLAT]
     assert Path("r.html").read_text().count(f"{style.FLAT}</bdi>") == 3
-
-
-def test_maps_that_are_not_flat_are_not_mentioned(cam: Command) -> None:
-    put("a.png")
-    outcome = cam("a.png", "-o", "p", "--json")
-    assert "flat:" not in outcome.stderr
-    assert "flat" not in outcome.documents[0]

@@ -148,9 +148,9 @@ def cam(options: CamOptions) -> None:
         size="same" if options.size == "auto" else options.size,
     )
     _check_style(options)
-    found = pictures.find(asked, _suffix(options))
-    _check_jobs(asked, found.jobs)
-    prepared = pictures.prepare(asked, found, first_only=options.animate is False)
+    jobs, missing = pictures.find(asked, _suffix(options))
+    _check_jobs(asked, jobs)
+    prepared = pictures.prepare(asked, jobs, missing, first_only=options.animate is False)
     drawing = _drawing(options, prepared)
     verb = "looked at" if run is None else "animated"
     tally = pictures.run(prepared, drawing, command="cam", verb=verb, checkpoints=run)

@@ -120,30 +120,21 @@ def without_existing(jobs: list[Job], *, skip_existing: bool, overwrite: bool) -
     return [job for job, there in pairs if not there], [job for job, there in pairs if there]
 
 
-def check_folders(jobs: list[Job], page: Path | None) -> None:
-    """Finds out before the model is loaded that nothing can be written, there or for the report.
+def make_folders(jobs: list[Job], page: Path | None) -> None:
+    """Makes the folders of the results and of the report; or finds out early, before a model is loaded.
 
     Raises:
-        OutputError: so it is.
+        OutputError: one can't be made, or written to.
     """
-    if jobs[0].outputs:
-        check_folder(jobs[0].outputs[0].parent)
-    if page is not None:
-        check_folder(page.parent)
-
-
-def check_folder(folder: Path) -> None:
-    """Makes a folder.
-
-    Raises:
-        OutputError: it can't be made, or written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: can't be made: {error.strerror}", "Choose another output folder.") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{folder}: permission denied", "Choose an output folder that you may write to.")
+    for path in (*jobs[0].outputs[:1], *([page] if page else [])):
+        folder = path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"{folder}: can't be made: {error.strerror}"
+            raise OutputError(message, "Choose another output folder.") from None
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"{folder}: permission denied", "Choose an output folder that you may write to.")
 
 
 @dataclass
@@ -305,26 +296,24 @@ class ReportPage:
         self._add(Entry(result.job.name, output, result.preview, result.size or (0, 0), result.seconds))
 
     def _add(self, entry: Entry) -> None:
-        with self._giving_up() as writer:
-            if writer is not None:
-                writer.add(entry)
+        self._written(lambda writer: writer.add(entry))
 
     def finish(self, tally: Tally) -> None:
         """Writes the page."""
-        with self._giving_up() as writer:
-            if writer is not None:
-                writer.finish(tally.summary())
-                console.note(f"report: {self.path}")
+        if self._written(lambda writer: writer.finish(tally.summary())):
+            console.note(f"report: {self.path}")
 
-    @contextmanager
-    def _giving_up(self) -> Iterator[ReportWriter | None]:
-        """Leaves the page where it can't be written: the pictures matter more."""
+    def _written(self, step: Callable[[ReportWriter], None]) -> bool:
+        """Gives the page up where it can't be written: the pictures matter more."""
+        if self.writer is None:
+            return False
         try:
-            yield self.writer
+            step(self.writer)
         except OutputError as error:
             console.show_error(error)
             self.discard()
             self.broken, self.writer = True, None
+        return not self.broken
 
     def discard(self) -> None:
         """Leaves nothing of a page that isn't finished."""
@@ -373,20 +362,12 @@ def _new_page(path: Path, command: str, model: Model, options: TranslateOptions,
     return ReportPage(previewed, path, ReportWriter(path, header))
 
 
-@dataclass(frozen=True)
-class Found:
-    """What the arguments name.
-
-    Attributes:
-        missing: what there isn't, with the reason.
-    """
-
-    jobs: list[Job]
-    missing: list[tuple[str, PictureError]]
+# Inputs that there aren't, each with the reason.
+Missing = list[tuple[str, PictureError]]
 
 
-def find(options: PictureOptions, suffix: Callable[[Path], str] | None = None) -> Found:
-    """The pictures, and where their results go.
+def find(options: PictureOptions, suffix: Callable[[Path], str] | None = None) -> tuple[list[Job], Missing]:
+    """The pictures and where their results go, and what there isn't.
 
     Args:
         suffix: the ending of a source's result; default: that of a picture.
@@ -402,7 +383,7 @@ def find(options: PictureOptions, suffix: Callable[[Path], str] | None = None) -
     suffix = suffix or (lambda source: encoding.result_suffix(source, options.format))
     jobs, missing = find_jobs(options.inputs, options.output, suffixes=reading.SUFFIXES, rename=suffix)
     check_streams(jobs, json_lines=options.json_lines)
-    return Found(jobs, [(name, PictureError(f"{name}: {reason}")) for name, reason in missing])
+    return jobs, [(name, PictureError(f"{name}: {reason}")) for name, reason in missing]
 
 
 @dataclass(frozen=True)
@@ -410,12 +391,13 @@ class Prepared:
     """All that is known before the networks are loaded."""
 
     options: PictureOptions
-    found: Found
+    jobs: list[Job]
+    missing: Missing
     folder: ModelFolder
     translating: TranslateOptions
 
 
-def prepare(options: PictureOptions, found: Found, *, first_only: bool = False) -> Prepared:
+def prepare(options: PictureOptions, jobs: list[Job], missing: Missing, *, first_only: bool = False) -> Prepared:
     """Finds the model, and whatever contradicts.
 
     Args:
@@ -439,7 +421,7 @@ def prepare(options: PictureOptions, found: Found, *, first_only: bool = False) 
     check_options(folder.config, sizes)
     direction = resolve_direction(folder.config, options.direction, options.to)
     translating = TranslateOptions(direction, sizes, files, batch_size, workers, first_only)
-    return Prepared(options, found, folder, translating)
+    return Prepared(options, jobs, missing, folder, translating)
 
 
 def run(
@@ -469,10 +451,13 @@ def run(
     options, translating = prepared.options, prepared.translating
     jobs, tally = _left_to_do(prepared, drawing, verb)
     if options.dry_run or not jobs:
-        _say_what_is_not_done(options, tally, jobs)
+        if options.dry_run:
+            tally.planned(jobs)
+        elif options.page is not None:
+            console.note(f"report: {options.page} is not written, there is nothing to show")
         return tally
     path = free_path(options.page, overwrite=options.overwrite)
-    check_folders(jobs, path)
+    make_folders(jobs, path)
     model = Model.from_folder(options.model, prepared.folder, device=options.device, precision=options.precision)
     _announce(model, translating.direction, len(jobs), checkpoints)
     total, unit = (len(jobs) * len(checkpoints.checkpoints()), "frames") if checkpoints else (len(jobs), "files")
@@ -486,7 +471,7 @@ def run(
             else translate_files(model, jobs, translating, drawing=page.drawing, stop=stop)
         ) as results,
     ):
-        for name, error in prepared.found.missing:
+        for name, error in prepared.missing:
             page.failed(name, error)
         for result in results:
             tally.add(result)
@@ -502,11 +487,11 @@ def run(
 def _left_to_do(prepared: Prepared, drawing: Drawing, verb: str) -> tuple[list[Job], Tally]:
     """The jobs without those that are done, and a tally that has said so."""
     options = prepared.options
-    placed = [_placed(job, drawing) for job in prepared.found.jobs]
+    placed = [_placed(job, drawing) for job in prepared.jobs]
     check_sources(placed)
     jobs, skipped = without_existing(placed, skip_existing=options.skip_existing, overwrite=options.overwrite)
     tally = Tally(json_lines=options.json_lines, total=len(jobs), verb=verb)
-    for name, error in prepared.found.missing:
+    for name, error in prepared.missing:
         tally.failed(name, error)
     for job in skipped:
         tally.skipped(job)
@@ -515,13 +500,6 @@ def _left_to_do(prepared: Prepared, drawing: Drawing, verb: str) -> tuple[list[J
         if skipped:
             console.note(f"the {len(skipped)} skipped have a scale of their own; --overwrite gives all pictures one")
     return jobs, tally
-
-
-def _say_what_is_not_done(options: PictureOptions, tally: Tally, jobs: list[Job]) -> None:
-    if options.dry_run:
-        tally.planned(jobs)
-    elif options.page is not None:
-        console.note(f"report: {options.page} is not written, there is nothing to show")
 
 
 def _placed(job: Job, drawing: Drawing) -> Job:

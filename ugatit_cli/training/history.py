@@ -68,12 +68,10 @@ def draw_history(
         advance: called for each checkpoint and picture.
 
     Raises:
-        ModelError: there is no checkpoint, or one can't be read.
+        ModelError: there is no checkpoint any more, or one can't be read.
         StorageError: no space for temporary files.
     """
     steps = run.checkpoints()
-    if not steps:
-        raise ModelError(f"{run.path}: has no checkpoint yet", "Wait until `ugatit train` has saved one.")
     with Spool() as spool:
         stages = Stages(model.config, replace(options, first_only=True), drawing, spool, stop)
         subjects: list[_Subject] = []

@@ -6,20 +6,23 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ugatit_cli.attention.maps import AttentionMap, Floats, Maps, cells_of, grid_of, sample
-from ugatit_cli.config import SCALES, Direction, Domain, MapName, ModelConfig, Precision, Scale
+from ugatit_cli.config import SCALES, Direction, Domain, MapName, ModelConfig
 from ugatit_cli.device import is_out_of_memory
 from ugatit_cli.errors import ModelError, PictureError
-from ugatit_cli.nn.discriminator import Discriminator, DiscriminatorOutput
-from ugatit_cli.nn.generator import Generator, GeneratorOutput
+from ugatit_cli.nn.discriminator import DiscriminatorOutput
+from ugatit_cli.nn.generator import GeneratorOutput
 from ugatit_cli.nn.layers import evaluating
 from ugatit_cli.pictures.geometry import Geometry, Pixels, tile_corners, tile_weight, tile_weights
+
+if TYPE_CHECKING:
+    from ugatit_cli.translation.model import Model
 
 logger = logging.getLogger("ugatit")
 
@@ -79,25 +82,6 @@ class Batching:
         return max(step, min(MAX_TURN, int(TURN_SECONDS / (pixel_seconds * area))) // step * step)
 
 
-class Networks(Protocol):
-    """What a pass needs of a `Model`."""
-
-    name: str
-    config: ModelConfig
-    device: torch.device
-    precision: Precision
-
-    @property
-    def missing_maps(self) -> dict[MapName, str]:
-        """Maps that the networks can't show, with the reason."""
-
-    def generator(self, direction: Direction) -> Generator:
-        """That of a direction."""
-
-    def looking_discriminator(self, domain: Domain, scale: Scale) -> Discriminator:
-        """That of a domain and scale."""
-
-
 @dataclass(frozen=True, eq=False)
 class Translated:
     """What a pass gives for one picture.
@@ -120,7 +104,7 @@ class Seen:
 
 
 def look(
-    model: Networks,
+    model: Model,
     batch: Sequence[Pixels],
     direction: Direction,
     geometries: Sequence[Geometry],
@@ -153,7 +137,7 @@ def look(
 class NetworkPass:
     """The networks of one direction: the generator, and those discriminators that are to look at its translation."""
 
-    def __init__(self, model: Networks, direction: Direction, maps: Sequence[MapName], batch_size: int = 0) -> None:
+    def __init__(self, model: Model, direction: Direction, maps: Sequence[MapName], batch_size: int = 0) -> None:
         self.model = model
         self.maps = maps
         self.batching = Batching(model.device, batch_size, not {*maps} <= {"generator"})
