@@ -156,7 +156,7 @@ class AttentionMap:
         cross-entropy. A discriminator's: that it is no translation; the logits themselves within [0, 1], as their
         loss is the squared distance to 0 and 1, which is least at the probability (section 2.2, CAM loss).
         """
-        first, second = (_sigmoid(x) if self.name == "generator" else _clipped(x) for x in self.logits)
+        first, second = (_sigmoid(x) if self.name == "generator" else min(1.0, max(0.0, x)) for x in self.logits)
         return first, second
 
     def normalised(self, span: Span | None = None) -> Floats:
@@ -208,10 +208,6 @@ def _floats(values: npt.NDArray[Any]) -> Floats:
 
 def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
-
-
-def _clipped(x: float) -> float:
-    return min(1.0, max(0.0, x))
 
 
 # --- One scale for several pictures
@@ -408,10 +404,8 @@ class AttentionMaps:
         Raises:
             KeyError: the picture has no such map.
         """
-        one = self.maps[index][name]
-        return one.over_picture(
-            self.inputs[index].size, span=self.spans[name] if self.spans else None, upsampling=upsampling
-        )
+        span = self.spans[name] if self.spans else None
+        return self.maps[index][name].over_picture(self.inputs[index].size, span=span, upsampling=upsampling)
 
     def overlay(
         self,

@@ -35,9 +35,6 @@ FLAT: Final = "flat: the same everywhere"
 NEARLY: Final = 0.01
 NEARLY_FLAT: Final = "nearly flat: within 1 %"
 
-_OWN_SCALE: Final = "Each map has its own scale, from its lowest to its highest value."
-_SHOWN_BY: Final = "The generator looks at the input, the discriminators look at the translation."
-
 
 @dataclass(frozen=True)
 class Style:
@@ -97,9 +94,14 @@ def too_small(config: ModelConfig, name: MapName, geometry: Geometry) -> str:
 def legend(style: Style, spans: Spans | None, names: Sequence[MapName]) -> drawing.Legend:
     """What the colours of some maps mean."""
     colours = colormaps.colour(np.linspace(0, 1, 256), style.colormap)
-    text = _OWN_SCALE if spans is None else _one_scale(spans, names)
+    text = "Each map has its own scale, from its lowest to its highest value."
+    if spans is not None:
+        # Before the first picture is drawn, nobody knows from where to where it goes.
+        known = [(name, span) for name in names if (span := spans[name])]
+        ranges = ", ".join(f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in known)
+        text = "One scale for all pictures" + (f": {ranges}." if ranges else ".")
     if set(names) > {"generator"}:
-        text += " " + _SHOWN_BY
+        text += " The generator looks at the input, the discriminators look at the translation."
     return drawing.Legend(colours.tobytes(), "least attention", "most", text)
 
 
@@ -111,13 +113,6 @@ def remark(one: AttentionMap) -> str:
     if high - low < NEARLY * max(abs(low), abs(high)):
         return NEARLY_FLAT
     return ""
-
-
-def _one_scale(spans: Spans, names: Sequence[MapName]) -> str:
-    """Before the first picture is drawn, nobody knows from where to where it goes."""
-    known = [(name, spans[name]) for name in names]
-    texts = [f"{name} {span[0]:.3g} to {span[1]:.3g}" for name, span in known if span]
-    return "One scale for all pictures" + (f": {', '.join(texts)}." if texts else ".")
 
 
 def missing_text(config: ModelConfig, *, discriminators: bool) -> str:

@@ -56,14 +56,9 @@ class _Attention:
 
     def over(self, picture: Image.Image, one: AttentionMap) -> Image.Image:
         """A map over a picture."""
-        style = self.style
+        span, style = self.span(one.name), self.style
         return overlaid(
-            picture,
-            one,
-            span=self.span(one.name),
-            alpha=style.alpha,
-            colormap=style.colormap,
-            upsampling=style.upsampling,
+            picture, one, span=span, alpha=style.alpha, colormap=style.colormap, upsampling=style.upsampling
         )
 
     def existing(self, done: Done) -> tuple[tuple[MapName, ...], tuple[str, ...]]:
@@ -76,11 +71,8 @@ class _Attention:
         others = [name for name in self.maps if name not in there]
         reasons = tuple(f"no {name} map: {too_small(self.subject.config, name, done.geometry)}" for name in others)
         if others and (self.by_name or not there):
-            raise PictureError(f"{done.job.name}: {reasons[0]}", _LEAVE_OUT)
+            raise PictureError(f"{done.job.name}: {reasons[0]}", "Leave this map out: --maps generator.")
         return there, reasons
-
-
-_LEAVE_OUT: Final = "Leave this map out: --maps generator."
 
 
 # --- Panels
@@ -125,17 +117,15 @@ class Overlay(_Attention):
         """The files of a result: `cat.generator.png`, or the name itself for a single map."""
         if len(self.maps) == 1:
             return (output,)
-        return tuple(output.with_name(_with_map(output, name)) for name in self.maps)
+        stem = output.name.removesuffix(f".generator{output.suffix}")  # which was planned
+        return tuple(output.with_name(f"{stem}.{name}{output.suffix}") for name in self.maps)
 
     def draw(self, done: Done) -> Drawn:
         """A picture for each map."""
         there, notes = self.existing(done)
-        frames = {name: self._frames(done, name) for name in there}
+        frames = {name: [self._frame(done, name, index) for index in range(len(done.pixels))] for name in there}
         files = [done.encoded(frames[name]) if name in frames else None for name in self.maps]
         return Drawn(files, frames[there[0]][0].rgb.size, flat_maps(done.maps), notes)
-
-    def _frames(self, done: Done, name: MapName) -> list[Frame]:
-        return [self._frame(done, name, index) for index in range(len(done.pixels))]
 
     def _frame(self, done: Done, name: MapName, index: int) -> Frame:
         under = (done.inputs if name == "generator" else done.translations)[index]
@@ -153,11 +143,6 @@ class Heatmap(Overlay):
         heading = " · ".join([self.subject.way, *done.captions[index : index + 1]])
         cell = drawing.Cell(TITLES[name], colours, remark(one))
         return Frame(drawing.draw_panel(heading, [cell], self.legend([name]), least=drawing.HEATMAP_COLUMN), None)
-
-
-def _with_map(output: Path, name: MapName) -> str:
-    """`cat.generator.png`, which was planned, for another map."""
-    return output.name.removesuffix(f".generator{output.suffix}") + f".{name}{output.suffix}"
 
 
 # --- Numbers
@@ -179,16 +164,8 @@ class Raw(_Attention):
         there, notes = self.existing(done)
         arrays = {name: _npy(_stacked([frame[name].values for frame in done.maps])) for name in there}
         names = dict(zip(self.maps, (path.name for path in done.job.outputs[1:]), strict=True))
-        document = self._document(done) | {
-            "maps": {name: {"file": names[name], **self._entry(done, name)} for name in there}
-        }
-        text = json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
-        files = [text.encode(), *(arrays.get(name) for name in self.maps)]
-        return Drawn(files, done.geometry.network, flat_maps(done.maps), notes)
-
-    def _document(self, done: Done) -> dict[str, Any]:
         config, direction, geometry = self.subject.config, self.subject.direction, done.geometry
-        return {
+        document = {
             "input": done.job.name,
             "model": self.subject.model,
             "direction": direction,
@@ -198,7 +175,11 @@ class Raw(_Attention):
             "network_size": list(geometry.network),
             "picture_in_network": [*corner(geometry), *geometry.scaled],
             "tile": geometry.tile,
+            "maps": {name: {"file": names[name], **self._entry(done, name)} for name in there},
         }
+        text = json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+        files = [text.encode(), *(arrays.get(name) for name in self.maps)]
+        return Drawn(files, geometry.network, flat_maps(done.maps), notes)
 
     def _entry(self, done: Done, name: MapName) -> dict[str, Any]:
         maps = [frame[name] for frame in done.maps]

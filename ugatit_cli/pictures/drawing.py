@@ -106,17 +106,11 @@ def _parts(text: str) -> list[str]:
     return [part for part in re.split(f"({ARROW})", text) if part]
 
 
-@functools.lru_cache(4096)
 def _has_glyph(character: str) -> bool:
-    return character == ARROW or (character.isprintable() and _ink(character) != _box())
+    return character == ARROW or (character.isprintable() and _ink(character) != _ink(_MISSING))
 
 
-@functools.cache
-def _box() -> bytes:
-    """What the font has in place of characters that it lacks."""
-    return _ink(_MISSING)
-
-
+@functools.lru_cache(512)
 def _ink(character: str) -> bytes:
     canvas = Image.new("L", (64, 64))
     ImageDraw.Draw(canvas).text((16, 48), character, 255, ImageFont.load_default(24), anchor="ls")
@@ -215,7 +209,10 @@ def draw_panel(heading: str, cells: Sequence[Cell], legend: Legend | None, *, le
     draw = _kept_sheet if len(cells) * column * size[1] <= _KEPT_PIXELS else _draw_sheet
     sheet, corners = draw(size, column, bool(heading), labels, legend)
     panel = sheet.copy()
-    _write_heading(panel, heading, _heading_letters(column))
+    letters, limit = _heading_letters(column), panel.width - 2 * MARGIN
+    source, arrow, target = heading.partition(f" {ARROW} ")
+    heading = letters.pair(source, target, limit) if arrow else letters.shortened(heading, limit)
+    letters.draw(ImageDraw.Draw(panel), (MARGIN, MARGIN), heading)
     for cell, corner in zip(cells, corners, strict=True):
         if cell.picture is not None:
             panel.paste(cell.picture, corner)
@@ -224,13 +221,6 @@ def draw_panel(heading: str, cells: Sequence[Cell], legend: Legend | None, *, le
 
 def _line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _write_heading(panel: Image.Image, text: str, letters: Lettering) -> None:
-    limit = panel.width - 2 * MARGIN
-    source, arrow, target = text.partition(f" {ARROW} ")
-    text = letters.pair(source, target, limit) if arrow else letters.shortened(text, limit)
-    letters.draw(ImageDraw.Draw(panel), (MARGIN, MARGIN), text)
 
 
 def _heading_letters(column: int) -> Lettering:

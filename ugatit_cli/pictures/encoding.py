@@ -95,8 +95,10 @@ def encode(
             data = _save(frames[0], format, options | {"optimize": True})
     except Exception as error:
         raise OutputError(f"can't be written as {format}: {plain_reason(error)}", _other(format)) from error
-    flagged = format == "WEBP" and any(frame.alpha for frame in picture.frames)
-    return _with_alpha_flag(data) if flagged else data
+    if format == "WEBP" and data[12:16] == b"VP8X" and any(frame.alpha for frame in picture.frames):
+        # libwebp cuts frames to what shows, sees only opaque ones, and calls the canvas around them opaque.
+        return data[:20] + bytes([data[20] | 0x10]) + data[21:]
+    return data
 
 
 def _save(image: Image.Image, format: str, options: dict[str, Any]) -> bytes:
@@ -109,11 +111,6 @@ def _fits_optimizer(plain: bytes, image: Image.Image, quality: int) -> bool:
     """Whether it fits the buffer that Pillow guesses; where it does not, libjpeg gives up and prints why."""
     guess = image.width * image.height * (2 if quality >= 95 else 1)
     return len(plain) <= max(guess, ImageFile.MAXBLOCK)
-
-
-def _with_alpha_flag(webp: bytes) -> bytes:
-    """libwebp cuts frames to what shows, sees only opaque ones, and calls the canvas around them opaque."""
-    return webp[:20] + bytes([webp[20] | 0x10]) + webp[21:] if webp[12:16] == b"VP8X" else webp
 
 
 def _other(format: str) -> str:

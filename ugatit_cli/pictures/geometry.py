@@ -103,9 +103,11 @@ def plan_geometry(size: Size, config: ModelConfig, options: SizeOptions) -> Geom
         scaled = network = square
     elif options.fit == "native":
         scaled, network = size, _padded(size)
-        tile = _tile(network, config, tile)
         if not config.light:
+            tile = tile or side
             network = max(network[0], tile), max(network[1], tile)
+        elif tile is None:
+            tile = TILE_SIDE if network[0] * network[1] > TILE_ABOVE else 0
     elif config.light:
         scaled = scaled_by(size, min(side / min(size), MAX_ASPECT * side / max(size)))
         network = _padded(scaled)
@@ -113,14 +115,6 @@ def plan_geometry(size: Size, config: ModelConfig, options: SizeOptions) -> Geom
         scaled, network = scaled_by(size, side / max(size)), square
     tile = tile if tile and network != (tile, tile) and max(network) > tile else 0
     return Geometry(scaled, network, output_size(size, scaled, options.output), tile)
-
-
-def _tile(network: Size, config: ModelConfig, wanted: int | None) -> int:
-    if wanted is not None:
-        return wanted
-    if not config.light:
-        return config.image_size
-    return TILE_SIDE if network[0] * network[1] > TILE_ABOVE else 0
 
 
 def _padded(size: Size) -> Size:
@@ -167,13 +161,15 @@ def to_network(image: Image.Image, geometry: Geometry) -> Pixels:
     pixels = np.asarray(image)
     if geometry.scaled == geometry.network:
         return pixels
-    left, top, right, bottom = _borders(geometry)
+    left, top = corner(geometry)
+    (width, height), (across, down) = geometry.network, geometry.scaled
+    right, bottom = width - across - left, height - down - top
     return np.pad(pixels, ((top, bottom), (left, right), (0, 0)), mode="reflect")
 
 
 def from_network(pixels: Pixels, geometry: Geometry) -> Image.Image:
     """The network's uint8 (H, W, 3) as an RGB picture of the output size."""
-    left, top, _, _ = _borders(geometry)
+    left, top = corner(geometry)
     width, height = geometry.scaled
     image = Image.fromarray(np.ascontiguousarray(pixels[top : top + height, left : left + width]))
     if image.size != geometry.output:
@@ -183,13 +179,8 @@ def from_network(pixels: Pixels, geometry: Geometry) -> Image.Image:
 
 def corner(geometry: Geometry) -> tuple[int, int]:
     """Left and top of the picture in the network's input, where padding surrounds it."""
-    return _borders(geometry)[:2]
-
-
-def _borders(geometry: Geometry) -> tuple[int, int, int, int]:
-    """left, top, right, bottom."""
-    x, y = (inner - outer for inner, outer in zip(geometry.network, geometry.scaled, strict=True))
-    return x // 2, y // 2, x - x // 2, y - y // 2
+    (width, height), (across, down) = geometry.network, geometry.scaled
+    return (width - across) // 2, (height - down) // 2
 
 
 def tile_corners(size: Size, tile: int) -> Iterator[tuple[int, int]]:

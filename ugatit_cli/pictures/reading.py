@@ -112,7 +112,11 @@ def read_picture(
         PictureError: it can't be read, or is too large.
     """
     label = name or (str(source) if isinstance(source, Path) else "picture")
-    with _stream(source, label) as stream, _reasons(label, stream), Image.open(stream) as image:
+    try:
+        stream = io.BufferedReader(cast(Any, io.BytesIO(source))) if isinstance(source, bytes) else _open(source)
+    except (OSError, ValueError) as error:
+        raise PictureError(f"{label}: {plain_reason(error)}", "Check the path and its permissions.") from error
+    with stream, _reasons(label, stream), Image.open(stream) as image:
         return _picture(image, label, max_pixels, first_only)
 
 
@@ -121,16 +125,6 @@ def from_pil(image: Image.Image) -> Picture:
     with _reasons("picture", None):
         _check_size(image.size, 1, "picture", MAX_PIXELS)
         return _assemble(image, (_frame(image),), ())
-
-
-@contextlib.contextmanager
-def _stream(source: Path | bytes, label: str) -> Iterator[io.BufferedReader]:
-    try:
-        stream = io.BufferedReader(cast(Any, io.BytesIO(source))) if isinstance(source, bytes) else _open(source)
-    except (OSError, ValueError) as error:
-        raise PictureError(f"{label}: {plain_reason(error)}", "Check the path and its permissions.") from error
-    with stream:
-        yield stream
 
 
 def _open(path: Path) -> io.BufferedReader:
@@ -211,7 +205,11 @@ def _picture(image: Image.Image, label: str, max_pixels: int, first_only: bool) 
     size, frames, durations = None, [], []
     for index in wanted:
         image.seek(index)
-        frames.append(_cropped(_frame(image), size))
+        frame = _frame(image)
+        if size and frame.rgb.size != size:
+            # Pillow grows the canvas where a later frame of a broken GIF sticks out of it; browsers clip.
+            frame = Frame(frame.rgb.crop((0, 0, *size)), frame.alpha and frame.alpha.crop((0, 0, *size)))
+        frames.append(frame)
         size = frames[0].rgb.size
         durations.append(round(image.info.get("duration") or 0) or 100)  # 100 ms is what browsers take
     return _assemble(image, tuple(frames), tuple(durations) if len(frames) > 1 else ())
@@ -224,14 +222,6 @@ def _frames_of(image: Image.Image, first_only: bool) -> range:
     first = int(bool(getattr(image, "default_image", False)))
     # To count a GIF's frames takes reading all of it.
     return range(first, first + 1 if first_only else getattr(image, "n_frames", 1))
-
-
-def _cropped(frame: Frame, size: tuple[int, int] | None) -> Frame:
-    """Pillow grows the canvas where a later frame of a broken GIF sticks out of it; browsers clip."""
-    if size is None or frame.rgb.size == size:
-        return frame
-    box = (0, 0, *size)
-    return Frame(frame.rgb.crop(box), frame.alpha and frame.alpha.crop(box))
 
 
 def _assemble(image: Image.Image, frames: tuple[Frame, ...], durations: tuple[int, ...]) -> Picture:
@@ -309,17 +299,12 @@ def _to_srgb(colour: Image.Image, profile: bytes | None) -> Image.Image:
     if profile:
         # A broken profile, or one for other data than these, is as good as none.
         with contextlib.suppress(ImageCms.PyCMSError, OSError, TypeError, ValueError):
-            return _through_profile(colour, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+            own, srgb = (ImageCms.ImageCmsProfile(io.BytesIO(one)) for one in (profile, srgb_profile()))
+            grey_on_rgb = colour.mode == "L" and own.profile.xcolor_space.strip() == "RGB"
+            data = colour.convert("RGB") if grey_on_rgb else colour
+            perceptual = ImageCms.Intent.PERCEPTUAL
+            return cast(Image.Image, ImageCms.profileToProfile(data, own, srgb, perceptual, outputMode="RGB"))
     return colour.convert("RGB")
-
-
-def _through_profile(colour: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
-    grey_on_rgb = colour.mode == "L" and profile.profile.xcolor_space.strip() == "RGB"
-    data = colour.convert("RGB") if grey_on_rgb else colour
-    target = ImageCms.ImageCmsProfile(io.BytesIO(srgb_profile()))
-    perceptual = ImageCms.Intent.PERCEPTUAL
-    converted = ImageCms.profileToProfile(data, profile, target, perceptual, outputMode="RGB")
-    return cast(Image.Image, converted)
 
 
 @functools.cache
