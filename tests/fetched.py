@@ -61,6 +61,12 @@ def one_of_each(cache: Path, files: Path, repository: str, commit: str) -> None:
     fetched(cache, files, repository, commit, f"{repository}@{commit}")
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files below a folder."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
 def flip(path: Path, offset: int = -1) -> None:
     """Changes one bit of a file, which keeps its size."""
     data = bytearray(path.read_bytes())

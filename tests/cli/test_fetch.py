@@ -13,6 +13,7 @@ from huggingface_hub import constants
 
 from tests import tiny
 from tests.cli.conftest import Command, Outcome, command, program, put
+from tests.fetched import contents
 from tests.hub_client import environment
 from tests.hub_server import Fault, HubServer
 from ugatit_cli.weights import hub as hub_module
@@ -29,10 +30,6 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def commit(hub: HubServer, model: Path) -> str:
     return hub.add("me/clay", model)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def test_fetch_then_translate(ugatit: Command, hub: HubServer, commit: str, model: Path) -> None:
@@ -120,15 +117,11 @@ def test_what_cannot_be_fetched(ugatit: Command, arguments: tuple[str, ...], cod
     assert outcome.lines == []
 
 
-# One of each kind: tests/weights/test_hub.py has all of them.
+# Wrong content, silence, a refusal: tests/weights/test_hub.py has all of them.
 FAULTS = {
     "flip": Fault("flip", after=500),
-    "cut": Fault("cut", after=700),
     "stall": Fault("stall", after=300),
-    "html": Fault("html"),
     "401": Fault("status", status=401),
-    "503 while downloading": Fault("status", status=503, method="GET"),
-    "redirects": Fault("redirect-loop"),
 }
 
 

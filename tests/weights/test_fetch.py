@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file
 
 from tests import tiny
-from tests.fetched import Aloud, flip
+from tests.fetched import Aloud, contents, flip
 from tests.hub_client import Notes
 from tests.hub_server import Fault, HubServer
 from tests.tensor_bundle_writer import write_bundle
@@ -60,10 +60,6 @@ def entry(hub: HubServer, model: Path, know: Know) -> Entry:
     made = Entry("clay", "Clay", ("flat", "clay"), 32, "MIT", "emoji", "hub", "me/clay", commit, records)
     know(made)
     return made
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def test_a_name(hub: HubServer, entry: Entry, model: Path) -> None:

@@ -24,6 +24,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tests.fetched import contents
 from tests.reference import randomize
 from ugatit_cli.config import (
     DIRECTIONS,
@@ -81,11 +82,6 @@ def model(tmp_path: Path) -> Path:
     folder = tmp_path / "model folder"
     save_model(folder, CONFIG, generators(), discriminators())
     return folder
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Everything below a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("storage", PRECISIONS)
