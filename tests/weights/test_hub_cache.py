@@ -17,7 +17,7 @@ import pytest
 from huggingface_hub import constants, file_download, hf_hub_download, scan_cache_dir
 
 from tests.hub_client import Notes, environment
-from tests.hub_server import Fault, HubServer
+from tests.hub_server import HubServer
 from ugatit_cli.errors import ModelError, OutputError
 from ugatit_cli.weights import hub as hub_module
 from ugatit_cli.weights import hub_cache
@@ -195,21 +195,6 @@ def test_a_hub_that_changes_its_mind_is_not_asked_again(hub: HubServer) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [Fault("flip", after=70_000), Fault("cut", after=30_000), Fault("status", method="GET")]
-)
-def test_a_fault_leaves_nothing_in_the_cache(filled: HubServer, fault: Fault) -> None:
-    filled.fault(fault)
-    error = refused(lambda: obtain(remote(), RECORD, Notes()), filled.token)
-    assert REPO in error.message
-    assert not list(Path(constants.HF_HUB_CACHE).rglob(NAME))
-    assert not list(Path(constants.HF_HUB_CACHE).rglob(SHA256))
-    filled.heal()
-    fetch(NAME, RECORD)
-    assert not leftovers()
-    assert hf_hub_download(REPO, NAME, local_files_only=True, revision=remote().commit)
-
-
-@pytest.mark.parametrize(
     ("name", "record"),
     [
         (NAME, FileRecord(SIZE + 1, SHA256)),
@@ -286,15 +271,6 @@ def test_a_part_that_is_wrong(name: str) -> None:
     fetch(name)
 
 
-def test_a_part_that_is_complete(filled: HubServer) -> None:
-    wanted = remote()
-    part = part_path(wanted)
-    part.parent.mkdir(parents=True)
-    part.write_bytes(WEIGHTS)
-    fetch()
-    assert filled.bytes_sent() == 0
-
-
 def test_a_content_that_is_here_but_not_shown(filled: HubServer) -> None:
     fetch()
     wanted = remote()
@@ -305,15 +281,6 @@ def test_a_content_that_is_here_but_not_shown(filled: HubServer) -> None:
     fetch()
     assert filled.bytes_sent() == SIZE
     assert pointer_path(remote()).parent.name == commit
-
-
-def test_a_hub_that_does_not_tell_the_size(filled: HubServer) -> None:
-    for name in FILES:
-        stamp = obtain(replace(remote(name), size=None), None, Notes())
-        assert stamp.size == len(FILES[name])
-        fetch(name)
-    filled.fault(Fault("flip", "config.json", after=3, method="GET"))
-    refused(lambda: obtain(replace(remote("config.json"), size=None), None, Notes(), force=True))
 
 
 @pytest.mark.usefixtures("filled")

@@ -72,11 +72,6 @@ def test_only_files_of_a_model_are_fetched(hub: HubServer, model: Path) -> None:
     assert not [request.path for request in hub.requests if any(name in request.path for name in more)]
 
 
-def test_a_model_without_discriminators_and_card(hub: HubServer, tmp_path: Path) -> None:
-    hub.add(REPOSITORY, tiny.save(tmp_path / "model"))
-    assert hub_models.fetch_model(WANTED, Notes()).discriminators is None
-
-
 def test_once_fetched_it_needs_no_hub(hub: HubServer, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add(REPOSITORY, model)
     first = hub_models.use_model(WANTED, Notes())
@@ -150,12 +145,6 @@ def test_files_that_changed_on_disk(hub: HubServer, model: Path) -> None:
     assert "damaged" in notes.notes[1]
     assert path.read_bytes() == good
     assert hub_models.use_model(WANTED, Notes()).weights.resolve() == path
-
-
-def test_files_that_are_gone_from_the_cache(hub: HubServer, model: Path) -> None:
-    hub.add(REPOSITORY, model)
-    hub_models.fetch_model(WANTED, Notes()).weights.resolve().unlink()
-    assert hub_models.use_model(WANTED, Notes()).weights.is_file()
 
 
 @pytest.mark.parametrize(
@@ -250,18 +239,6 @@ def test_a_home_that_cannot_be_written(hub: HubServer, model: Path, tmp_path: Pa
     assert contents(hub_models.use_model(WANTED, notes).path) == contents(model)
     assert "each use will check the model again" in notes.notes[-1]
     assert contents(hub_models.use_model(WANTED, Notes()).path) == contents(model)
-
-
-def test_a_file_that_leads_out_of_the_cache_is_not_used(hub: HubServer, model: Path, tmp_path: Path) -> None:
-    hub.add(REPOSITORY, model)
-    path = hub_models.use_model(WANTED, Notes()).weights
-    other = tiny.save(tmp_path / "other") / "model.safetensors"
-    other.write_bytes(path.read_bytes())
-    path.unlink()
-    path.symlink_to(other)
-    fetched = hub_models.use_model(WANTED, Notes())
-    assert fetched.weights.resolve() != other
-    assert contents(fetched.path) == contents(model)
 
 
 def test_a_size_that_the_hub_does_not_tell(hub: HubServer, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
