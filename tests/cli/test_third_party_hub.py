@@ -24,15 +24,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("git") is None, 
 CPU = ("--device", "cpu", "--precision", "fp32")
 
 
-def publish(folder: Path, source: Path, large: str) -> str:
-    """A git repository with the files of `source`, those named `large` as LFS objects; returns its commit."""
+def publish(folder: Path, source: Path) -> str:
+    """A git repository with the files of `source`, weights as LFS objects; returns its commit."""
     folder.mkdir(parents=True)
     _git(folder, "init", "--quiet", "--initial-branch", "main")
-    for path in sorted(source.rglob("*")):
-        target = folder / path.relative_to(source)
-        if path.is_dir():
-            target.mkdir()
-        elif path.match(large):
+    for path in sorted(source.iterdir()):
+        target = folder / path.name
+        if path.suffix == ".safetensors":
             _write_lfs(folder, target, path.read_bytes())
         else:
             target.write_bytes(path.read_bytes())
@@ -101,7 +99,7 @@ def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
 
 def test_a_model(endpoint: str, repositories: Path, tmp_path: Path) -> None:
     model = tiny.save(tmp_path / "model", discriminators=True)
-    commit = publish(repositories / "me" / "clay", model, "*.safetensors")
+    commit = publish(repositories / "me" / "clay", model)
     settings = environment(endpoint, tmp_path / "user") | {"PYTHONPATH": os.environ["PYTHONPATH"]}
     put("a.png")
     outcome = program("translate", "a.png", "-o", "b.png", "--model", "me/clay", *CPU, env=settings)
@@ -114,29 +112,3 @@ def test_a_model(endpoint: str, repositories: Path, tmp_path: Path) -> None:
     outcome = program("fetch", "me/nothing", env=settings)
     assert outcome.code == 3
     assert "has no repository me/nothing" in outcome.errors[0]
-
-
-def test_the_authors_checkpoint(endpoint: str, repositories: Path, tmp_path: Path, golden: Path) -> None:
-    name = "UGATIT_tf_full_ch8_32_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing"
-    source = tmp_path / "authors"
-    (source / name).mkdir(parents=True)
-    for path in (golden / "tf" / name).iterdir():
-        (source / name / path.name).write_bytes(path.read_bytes())
-    publish(repositories / "authors" / "weights", source, "*.data-*")
-    manifest = tmp_path / "weights.toml"
-    manifest.write_text(
-        'schema = 1\n[models.portraits]\ndescription = "Portraits"\ndomains = ["selfie", "anime"]\nimage_size = 32\n'
-        'licence = "not stated"\ntraining_data = "selfies"\nsource = "import"\nrepository = "authors/weights"\n'
-        'instructions = "ugatit convert FOLDER --name portraits"\n[models.portraits.files]\n'
-        f'"{name}/UGATIT.model-1002.index" = {{}}\n"{name}/UGATIT.model-1002.data-00000-of-00001" = {{}}\n',
-        encoding="utf-8",
-    )
-    settings = environment(endpoint, tmp_path / "user", UGATIT_MANIFEST=str(manifest))
-    settings["PYTHONPATH"] = os.environ["PYTHONPATH"]
-    put("a.png")
-    outcome = program(
-        "translate", "a.png", "-o", "b.png", "--model", "portraits", "--to", "anime", *CPU, env=settings
-    )
-    assert outcome.code == 0, outcome.stderr
-    assert "nobody had verified it before" in outcome.stderr
-    assert Path("b.png").is_file()
