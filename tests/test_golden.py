@@ -14,7 +14,6 @@ from torch import Tensor
 import ugatit_cli
 from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Direction, Domain, Scale
 from ugatit_cli.translation.model import Model
-from ugatit_cli.translation.passes import Heat, NetworkPass
 from ugatit_cli.weights.fetch import convert
 from ugatit_cli.weights.official import ImportSettings
 from ugatit_cli.weights.pytorch import discriminator_names
@@ -151,45 +150,6 @@ def test_generators_of_the_tensorflow_code(golden: Path, load: Load, name: str) 
         assert_close(output.cam_logit, arrays[f"{scope}.cam_logit"], ROUNDING)
         assert output.heatmap is not None
         assert_close(output.heatmap[:, 0], arrays[f"{scope}.heatmap_hw"], ROUNDING)
-
-
-# --- Where the networks look ---------------------------------------------------------------------------
-
-
-def assert_heats(heats: list[Heat], heatmap: Tensor, cam_logit: Tensor) -> None:
-    """Attention maps before they are normalised and coloured."""
-    assert len(heats) == len(heatmap)
-    for (values, logits), expected, expected_logits in zip(heats, heatmap, cam_logit, strict=True):
-        assert_close(torch.from_numpy(values), expected[0], ROUNDING)
-        assert_close(torch.tensor(logits), expected_logits, ROUNDING)
-
-
-@pytest.mark.parametrize("direction", DIRECTIONS)
-@torch.inference_mode()
-def test_attention_of_generators(load: Load, recorded: Golden, direction: Direction) -> None:
-    model, tensors = load("pt/gen_full_ngf8_32.pt"), recorded("gen_full_ngf8_32_io")
-    name = OFFICIAL[direction]
-    run = NetworkPass(model, direction, ("generator",))
-    output = run.generator(tensors["input"])
-    assert_close(output.image, tensors[f"{name}.image"], ROUNDING)
-    heats = run.heats([output], output.image)
-    assert list(heats) == ["generator"]
-    assert_heats(heats["generator"], tensors[f"{name}.heatmap"], tensors[f"{name}.cam_logit"])
-
-
-@pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("size", [64, 128])
-@torch.inference_mode()
-def test_attention_of_discriminators(load: Load, recorded: Golden, direction: Direction, size: int) -> None:
-    model, tensors = load("pt/mini_step_before.pt"), recorded("dis_ndf4_io")
-    run = NetworkPass(model, direction, SCALES)
-    heats = run.heats([], tensors[f"input{size}"])
-    assert list(heats) == (["local", "global"] if size == 128 else ["local"])
-    for scale, discriminator in run.discriminators.items():
-        assert discriminator.head.norm is None  # spectral norms are part of the weights
-        if scale in heats:
-            prefix = f"dis{scale[0].upper()}{'B' if direction == 'a2b' else 'A'}.{size}"
-            assert_heats(heats[scale], tensors[f"{prefix}.heatmap"], tensors[f"{prefix}.cam_logit"])
 
 
 def test_the_api_keeps_gradients_of_the_input(load: Load, recorded: Golden) -> None:

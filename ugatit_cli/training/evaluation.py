@@ -325,7 +325,7 @@ def translate(generator: Generator, pictures: Tensor, device: torch.device, step
         image = generator(picture.to(device).float().div_(127.5).sub_(1)).image
         pixels = image.float().add(1).mul_(127.5).round_().clamp_(0, 255)
         if not pixels.isfinite().all():
-            raise TrainingError(f"step {step}: a translation is not finite", state.way_out())
+            raise TrainingError(f"step {step}: a translation is not finite", state.WAY_OUT)
         translated.append(pixels.to(torch.uint8))
     return torch.cat(translated)
 

@@ -261,13 +261,17 @@ class RunFolder:
         temporary = hidden(folder)
         try:
             temporary.mkdir(parents=True)
-            written = {stem: _entry(temporary / f"{stem}.safetensors", tensors) for stem, tensors in files.items()}
+            written = {}
+            for stem, tensors in files.items():
+                path = temporary / f"{stem}.safetensors"
+                sha256 = write_tensors(path, tensors)
+                written[stem] = {"size": path.stat().st_size, "sha256": sha256}
             write_state(temporary / STATE_FILE, {"step": step, "state": dict(state), "files": written})
             replace_folder(temporary, folder)
             sync_folder(self._checkpoints)
             sync_folder(self.path)
         except OSError as error:
-            raise _not_saved(folder, error, _bytes(files), before) from error
+            raise _not_saved(folder, error, files, before) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self._remove_old(step, keep)
@@ -392,20 +396,12 @@ def _new_model(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _not_saved(folder: Path, error: OSError, size: int, before: int | None) -> OutputError:
+def _not_saved(folder: Path, error: OSError, files: Mapping[str, Tensors], before: int | None) -> OutputError:
+    size = sum(tensor.nbytes for tensors in files.values() for tensor in tensors.values())
     failure = unwritable(folder, error)
     kept = "there is no earlier one" if before is None else f"that of step {before} stays valid"
     needed = f"; this checkpoint takes {max(1, round(size / 1e6))} MB" if isinstance(failure, StorageError) else ""
     return type(failure)(f"{failure.message}{needed}; {kept}", failure.hint)
-
-
-def _bytes(files: Mapping[str, Tensors]) -> int:
-    return sum(tensor.nbytes for tensors in files.values() for tensor in tensors.values())
-
-
-def _entry(path: Path, tensors: Tensors) -> dict[str, Any]:
-    sha256 = write_tensors(path, tensors)
-    return {"size": path.stat().st_size, "sha256": sha256}
 
 
 def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:

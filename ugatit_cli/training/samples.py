@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import torch
@@ -13,13 +12,10 @@ from torch import Tensor
 
 from ugatit_cli.attention.maps import AttentionMap, grid_of, overlay
 from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
-from ugatit_cli.files import write_file
 from ugatit_cli.nn.generator import Generator
 from ugatit_cli.nn.layers import evaluating
 from ugatit_cli.pictures.drawing import ARROW, BACKGROUND, HEADING, TITLE, Lettering
-from ugatit_cli.pictures.encoding import encode
 from ugatit_cli.pictures.geometry import Geometry
-from ugatit_cli.pictures.reading import from_pil
 
 MIN_CELL: Final = 96
 MAX_CELL: Final = 256
@@ -61,15 +57,6 @@ def draw_samples(
             if rows:
                 halves.append(_Half(config.source(direction), config.target(direction), rows))
     return _draw(halves, _titles(config), cell_side(config.image_size))
-
-
-def save_samples(image: Image.Image, path: Path) -> None:
-    """Writes a grid as PNG, whole or not at all; makes the file's folder.
-
-    Raises:
-        OutputError: it can't be written.
-    """
-    write_file(path, encode(from_pil(image), "PNG"))
 
 
 # --- Through the networks

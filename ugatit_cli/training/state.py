@@ -16,6 +16,11 @@ from ugatit_cli.training.run_folder import Checkpoint, RunFolder
 from ugatit_cli.training.settings import Settings
 
 OPTIMIZERS = "optimizers"
+# What to do about numbers that aren't finite.
+WAY_OUT = (
+    "The last checkpoint is kept. Go on from it with --resume and a lower --learning-rate or --precision fp32; "
+    "the same command alone would end here again."
+)
 
 
 def save(
@@ -57,19 +62,16 @@ def write_model(
 
 def provenance(settings: Settings, step: int, counts: tuple[int, int] | None = None) -> dict[str, Any]:
     """Where the weights of a run's model come from, as plain JSON values."""
+    a, b = settings.model.domain_a, settings.model.domain_b
     values = {
         "trained with": "ugatit train",
         "recipe": settings.recipe.name,
         "steps": step,
         "batch size": settings.recipe.batch_size,
-        "pictures": _counted(counts, settings) if counts is not None else None,
+        "pictures": f"{counts[0]:,} {a}, {counts[1]:,} {b}" if counts is not None else None,
         "started from": _public_name(settings.start),
     }
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _counted(counts: tuple[int, int], settings: Settings) -> str:
-    return f"{counts[0]:,} {settings.model.domain_a}, {counts[1]:,} {settings.model.domain_b}"
 
 
 def _public_name(start: str | None) -> str | None:
@@ -114,12 +116,4 @@ def check_finite(files: Mapping[str, Mapping[str, Tensor]], step: int) -> None:
     for tensors in files.values():
         for name, tensor in tensors.items():
             if not all(extreme.isfinite() for extreme in torch.aminmax(tensor)):
-                raise TrainingError(f"step {step}: {name} is no longer finite", way_out())
-
-
-def way_out() -> str:
-    """What to do about numbers that aren't finite."""
-    return (
-        "The last checkpoint is kept. Go on from it with --resume and a lower --learning-rate or --precision fp32; "
-        "the same command alone would end here again."
-    )
+                raise TrainingError(f"step {step}: {name} is no longer finite", WAY_OUT)

@@ -18,14 +18,17 @@ from ugatit_cli.data.batches import Batches, sample_pictures, stream
 from ugatit_cli.data.pictures import Pictures, Preparation, fingerprint, load_pictures, memory_budget
 from ugatit_cli.device import Group, peak_memory
 from ugatit_cli.errors import DataError, TrainingError
+from ugatit_cli.files import write_file
 from ugatit_cli.methods.networks import Networks, build_networks, memory_format
 from ugatit_cli.methods.ugatit import Losses, TrainingStep
 from ugatit_cli.metrics.features import Extractor
+from ugatit_cli.pictures.encoding import encode
+from ugatit_cli.pictures.reading import from_pil
 from ugatit_cli.training import state
 from ugatit_cli.training.evaluation import Abandoned, Evaluator, holdout_fingerprint, is_evaluated
 from ugatit_cli.training.listeners import Listener, StepReport
 from ugatit_cli.training.run_folder import RunFolder
-from ugatit_cli.training.samples import draw_samples, save_samples
+from ugatit_cli.training.samples import draw_samples
 from ugatit_cli.training.schedule import Schedule, Speed
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.weights.folder import ModelFolder
@@ -372,7 +375,7 @@ class Trainer:
             self.networks.best_generators, self._samples, self.settings.model, device=self.machine.device
         )
         path = self.run.samples_path(self.step)
-        save_samples(image, path)
+        write_file(path, encode(from_pil(image), "PNG"))
         self.listener.sampled(self.step, path)
 
     def _save(self) -> None:
@@ -427,7 +430,7 @@ def _checked(step: int, names: list[str], values: Tensor) -> tuple[int, dict[str
     losses = dict(zip(names, values.tolist(), strict=True))
     for name, value in losses.items():
         if not math.isfinite(value):
-            raise TrainingError(f"step {step}: the loss {name} is {value}", state.way_out())
+            raise TrainingError(f"step {step}: the loss {name} is {value}", state.WAY_OUT)
     return step, losses
 
 
