@@ -133,12 +133,16 @@ def full_document(known: Known) -> dict[str, Any]:
     """All that is known of one model, as plain JSON values."""
     from ugatit_cli.weights.catalog import checkpoint_of
 
-    config, checkpoint = known.config, checkpoint_of(known)
+    config, checkpoint, parameters = known.config, checkpoint_of(known), None
+    if config is not None:
+        from ugatit_cli.weights.folder import generator_shapes
+
+        parameters = sum(map(math.prod, generator_shapes(config).values()))
     instructions = known.entry.instructions.strip() if known.entry is not None and known.folder is None else ""
     return {
         **document(known),
         "config": None if config is None else config.to_dict(),
-        "parameters": None if config is None else _parameters(config),
+        "parameters": parameters,
         "discriminators": "discriminators.safetensors" in known.files if known.folder is not None else None,
         "provenance": dict(known.provenance),
         "files": [_file(known, name) for name in dict.fromkeys([*known.files, *known.recorded])],
@@ -146,12 +150,6 @@ def full_document(known: Known) -> dict[str, Any]:
         "instructions": instructions or None,
         "next": known.next_step[1] or None,
     }
-
-
-def _parameters(config: ModelConfig) -> int:
-    from ugatit_cli.weights.folder import generator_shapes
-
-    return sum(math.prod(shape) for shape in generator_shapes(config).values())
 
 
 def _file(known: Known, name: str) -> dict[str, Any]:

@@ -123,11 +123,7 @@ def known_models() -> list[str]:
 
 def fetched_models() -> list[Receipt]:
     """What was fetched from the Hub as a model; not what is in the store, or an official checkpoint."""
-    return [receipt for receipt in home.load_all() if _is_fetched_model(receipt)]
-
-
-def _is_fetched_model(receipt: Receipt) -> bool:
-    return CONFIG_FILE in receipt.files and "/" in receipt.key
+    return [receipt for receipt in home.load_all() if CONFIG_FILE in receipt.files and "/" in receipt.key]
 
 
 def nearest(name: str) -> str:
@@ -203,7 +199,7 @@ class Known:
             repository, commit = self.provenance.get("repository"), self.provenance.get("commit")
             return parse_hub_id(f"{repository}@{commit}" if commit else f"{repository}")
         if self.entry is not None and self.entry.repository:
-            return HubId(self.entry.repository, *([self.entry.revision] if self.entry.revision else []))
+            return HubId(self.entry.repository, self.entry.revision or NEWEST)
         return None
 
     @property
@@ -241,10 +237,9 @@ class Known:
         if self.kind == "bundled":
             return "Install it again, in a checkout", "pip install --force-reinstall --no-deps ."
         if self.kind == "hub" or (self.entry is not None and self.entry.repository):
-            here = self.folder is not None
-            return (
-                ("Fetch it again", f"ugatit fetch {name} --force") if here else ("Fetch it", f"ugatit fetch {name}")
-            )
+            if self.folder is not None:
+                return "Fetch it again", f"ugatit fetch {name} --force"
+            return "Fetch it", f"ugatit fetch {name}"
         if self.kind == "store":
             return "Put it there again (ugatit convert ... --overwrite), or remove it", f"ugatit models rm {name}"
         return "", ""
@@ -316,8 +311,8 @@ def _described(source: Source) -> Known:
     if source.kind == "hub" and entry is not None:
         return _from_hub(name, home.load(str(HubId(entry.repository, entry.revision))), entry)
     if source.kind == "hub":
-        receipt = home.load(str(origin))
-        if receipt is not None and _is_fetched_model(receipt):
+        receipt = next((one for one in fetched_models() if one.key == str(origin)), None)
+        if receipt is not None:
             return _from_hub(str(origin), receipt)
         near = nearest(name)
         raise ModelError(
