@@ -57,11 +57,10 @@ def test_opaque_picture_round_trip(format: str) -> None:
     assert distance(again.frames[0].rgb, smooth()) < 5
 
 
-@pytest.mark.parametrize("format", ["PNG", "TIFF", "BMP", "PPM", "TGA"])
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "BMP", "PPM", "TGA", "GIF"])
 def test_lossless_formats_keep_every_pixel(format: str) -> None:
-    assert (
-        read_picture(encode(from_pil(picture(32, 24)), format)).frames[0].rgb.tobytes() == picture(32, 24).tobytes()
-    )
+    image = picture(15, 17)  # no more colours than a GIF has
+    assert read_picture(encode(from_pil(image), format)).frames[0].rgb.tobytes() == image.tobytes()
 
 
 @pytest.mark.parametrize("format", WITH_ALPHA)
@@ -87,11 +86,6 @@ def test_gif_alpha_has_one_bit() -> None:
     again = read_picture(encode(Picture((Frame(Image.new("RGB", (4, 1)), alpha),), "PNG"), "GIF")).frames[0]
     assert again.alpha is not None
     assert again.alpha.tobytes() == bytes([0, 0, 255, 255])
-
-
-def test_gif_of_few_colours_is_exact() -> None:
-    image = picture(15, 17)
-    assert read_picture(encode(from_pil(image), "GIF")).frames[0].rgb.tobytes() == image.tobytes()
 
 
 def test_gif_of_many_colours_is_dithered() -> None:
