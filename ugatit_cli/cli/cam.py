@@ -12,13 +12,10 @@ import typer
 
 from ugatit_cli.cli import console, pictures
 from ugatit_cli.cli.options import PictureOptions, options_of, parse_tile
-from ugatit_cli.config import MapName, ModelConfig
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.pictures.jobs import STDOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ugatit_cli.outputs.base import Drawing
     from ugatit_cli.pictures.jobs import Job
     from ugatit_cli.training.run_folder import RunFolder
@@ -232,7 +229,12 @@ def _check_jobs(options: CamOptions, jobs: list[Job]) -> None:
 
 
 def _drawing(options: CamOptions, prepared: pictures.Prepared) -> Drawing:
-    """The layout that was asked for, with the maps that the model has."""
+    """The layout that was asked for, with the maps that the model has.
+
+    Raises:
+        UsageError: tiles are too small for a discriminator.
+        ModelError: the model doesn't have a map.
+    """
     from ugatit_cli.attention.maps import Spans, chosen_maps
     from ugatit_cli.attention.style import Style, Subject, missing_text
     from ugatit_cli.outputs.attention import LAYOUTS
@@ -240,7 +242,13 @@ def _drawing(options: CamOptions, prepared: pictures.Prepared) -> Drawing:
     model, folder = prepared.options.model, prepared.folder
     has = folder.discriminators is not None
     chosen = chosen_maps(options.names, folder.config, discriminators=has, name=model)
-    check_tile(parse_tile(options.tile), folder.config, chosen)
+    tile = parse_tile(options.tile)
+    for name in chosen:
+        if name != "generator" and tile and tile < (least := folder.config.smallest(name)):
+            raise UsageError(
+                f"--tile {tile}: too small for the {name} discriminator, which needs {least} pixels",
+                f"Use --tile {least} or more, or leave that map out (--maps generator).",
+            )
     if "all" in options.names and (text := missing_text(folder.config, discriminators=has)):
         console.note(f"{model}: {text[0].lower()}{text[1:]}")
     return LAYOUTS[options.layout](
@@ -251,20 +259,6 @@ def _drawing(options: CamOptions, prepared: pictures.Prepared) -> Drawing:
         by_name="all" not in options.names,
         shown=options.shown,
     )
-
-
-def check_tile(tile: int | None, config: ModelConfig, maps: Sequence[MapName]) -> None:
-    """Finds out early that a discriminator can't look at tiles.
-
-    Raises:
-        UsageError: they are too small for it.
-    """
-    for name in maps:
-        if name != "generator" and tile and tile < config.smallest(name):
-            raise UsageError(
-                f"--tile {tile}: too small for the {name} discriminator, which needs {config.smallest(name)} pixels",
-                f"Use --tile {config.smallest(name)} or more, or leave that map out (--maps generator).",
-            )
 
 
 def model_of(run: Path) -> str:
