@@ -17,7 +17,7 @@ from huggingface_hub.utils import _detect_agent, _http
 from tests.hub_api import Answer, Call
 from tests.hub_server import HubServer, http
 from ugatit_cli.weights import hub as hub_module
-from ugatit_cli.weights import hub_cache
+from ugatit_cli.weights import hub_download
 from ugatit_cli.weights.hub import Patience
 
 
@@ -72,7 +72,7 @@ def hub_in_process(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Hu
     """A Hub, with this process pointed at it; its time passes as the Hub says, not as the clock does."""
     server = HubServer()
     point_at(monkeypatch, server.url, folder)
-    monkeypatch.setattr(hub_cache, "time", SimpleNamespace(monotonic=lambda: server.now))
+    monkeypatch.setattr(hub_download, "time", SimpleNamespace(monotonic=lambda: server.now))
 
     def client() -> Any:
         hooks = {"request": [_http.hf_request_event_hook]}

@@ -25,7 +25,7 @@ from tests.cli.conftest import Command, Outcome, below, command, put
 from tests.trainings import make_folders
 from ugatit_cli.cli import app, console, train_view
 from ugatit_cli.cli import train as train_module
-from ugatit_cli.cli.train_options import Asked
+from ugatit_cli.cli.train_command import Asked
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group

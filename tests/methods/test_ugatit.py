@@ -18,7 +18,7 @@ from tests.reference import randomize
 from tests.reference_step import PlainTrainer
 from ugatit_cli.config import DOMAINS, SCALES, DecoderNorm, Direction, Discriminators, Domain, ModelConfig
 from ugatit_cli.device import Group
-from ugatit_cli.methods import optimizer as optimizer_module
+from ugatit_cli.methods import adam as adam_module
 from ugatit_cli.methods.networks import Networks, build_networks
 from ugatit_cli.methods.recipe import Recipe, preset
 from ugatit_cli.methods.ugatit import TrainingStep
@@ -104,7 +104,7 @@ def assert_close(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: fl
 def test_the_papers_step_is_the_official_one(
     config: ModelConfig, n: int, checkpointing: bool, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(optimizer_module, "LARGE", large)
+    monkeypatch.setattr(adam_module, "LARGE", large)
     networks = build(config, preset("paper"), checkpointing=checkpointing)
     plain, ours = PlainTrainer(config), training(networks, preset("paper"))
     pairs: list[tuple[nn.Module, nn.Module]] = [

@@ -24,7 +24,7 @@ from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.weights.fetch import convert
 from ugatit_cli.weights.folder import ModelFolder, open_model
 from ugatit_cli.weights.hub import HubId
-from ugatit_cli.weights.hub_cache import digest_of
+from ugatit_cli.weights.hub_download import digest_of
 from ugatit_cli.weights.manifest import entry_toml, read_manifest
 
 TARGET = HubId("ada/red2blue")

@@ -26,7 +26,7 @@ from ugatit_cli.weights import hub as hub_module
 from ugatit_cli.weights.fetch import convert, find_model
 from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.home import BUNDLED, home_folder, store_path
-from ugatit_cli.weights.hub_cache import digest_of
+from ugatit_cli.weights.hub_download import digest_of
 from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml
 from ugatit_cli.weights.official import ImportSettings
 

@@ -16,7 +16,7 @@ from tests.fetched import flip
 from ugatit_cli.errors import ModelError, OutputError, UsageError
 from ugatit_cli.weights import home as home_module
 from ugatit_cli.weights.home import Receipt, store_folder, store_path
-from ugatit_cli.weights.hub_cache import Stamp
+from ugatit_cli.weights.hub_download import Stamp
 
 TEXTS = {"config.json": b"{}", "model.safetensors": b"weights", "deep/x.index": b""}
 

@@ -19,7 +19,7 @@ from tests.hub_server import Fault, HubServer
 from ugatit_cli.errors import ModelError
 from ugatit_cli.weights import hub as hub_module
 from ugatit_cli.weights.hub import HubId, Patience, RemoteFile, parse_hub_id, without_secrets
-from ugatit_cli.weights.hub_cache import locate
+from ugatit_cli.weights.hub_download import locate
 
 REPO: Final = "someone/flat2clay"
 WEIGHTS: Final = bytes(range(256)) * 300

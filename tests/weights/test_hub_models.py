@@ -15,9 +15,9 @@ from tests.hub_client import Notes
 from tests.hub_server import HubServer
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights import home, hub_cache, hub_models
+from ugatit_cli.weights import home, hub_download, hub_models
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
-from ugatit_cli.weights.hub_cache import digest_of
+from ugatit_cli.weights.hub_download import digest_of
 from ugatit_cli.weights.hub_models import Wanted
 from ugatit_cli.weights.manifest import FileRecord
 
@@ -124,7 +124,7 @@ def test_a_manifest_that_promises_other_files_since(hub: HubServer, model: Path)
     hub_models.use_model(Wanted(HubId(REPOSITORY, commit), pinned), Notes())
     pinned_size = hub.bytes_sent("model.safetensors")
     pinned["model.safetensors"] = FileRecord(1, "0" * 64)
-    with pytest.raises(hub_cache.Mismatch, match=r"me/clay: model\.safetensors"):
+    with pytest.raises(hub_download.Mismatch, match=r"me/clay: model\.safetensors"):
         hub_models.use_model(Wanted(HubId(REPOSITORY, commit), pinned), Notes())
     assert hub.bytes_sent("model.safetensors") == pinned_size
 
@@ -210,7 +210,7 @@ def test_all_files_are_of_one_commit(
     hub: HubServer, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if the branch moves on in between."""
-    commit, locate, other = hub.add(REPOSITORY, model), hub_cache.locate, tiny.save(tmp_path / "other", tiny.FULL)
+    commit, locate, other = hub.add(REPOSITORY, model), hub_download.locate, tiny.save(tmp_path / "other", tiny.FULL)
 
     def moving(identity: HubId, name: str, listener: Listener) -> RemoteFile | None:
         found = locate(identity, name, listener)
@@ -218,7 +218,7 @@ def test_all_files_are_of_one_commit(
             hub.add(REPOSITORY, other)
         return found
 
-    monkeypatch.setattr(hub_cache, "locate", moving)
+    monkeypatch.setattr(hub_download, "locate", moving)
     fetched = hub_models.fetch_model(WANTED, Notes())
     assert fetched.path.name == commit
     assert contents(fetched.path) == contents(model)
@@ -243,13 +243,13 @@ def test_a_home_that_cannot_be_written(hub: HubServer, model: Path, tmp_path: Pa
 
 def test_a_size_that_the_hub_does_not_tell(hub: HubServer, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add(REPOSITORY, model)
-    locate = hub_cache.locate
+    locate = hub_download.locate
 
     def untold(identity: HubId, name: str, listener: Listener) -> RemoteFile | None:
         found = locate(identity, name, listener)
         return replace(found, size=None) if found is not None else None
 
-    monkeypatch.setattr(hub_cache, "locate", untold)
+    monkeypatch.setattr(hub_download, "locate", untold)
     with pytest.raises(ModelError, match=r"me/clay: model\.safetensors has a size that the Hub doesn't tell"):
         hub_models.use_model(WANTED, Notes())
     assert hub.bytes_sent("model.safetensors") == 0

@@ -20,7 +20,7 @@ from typer.main import get_command
 from ugatit_cli.cli.app import app
 from ugatit_cli.cli.options import parse_domains
 from ugatit_cli.cli.train import find_folders
-from ugatit_cli.cli.train_options import Asked
+from ugatit_cli.cli.train_command import Asked
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ModelError
 from ugatit_cli.weights.folder import open_model

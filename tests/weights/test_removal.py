@@ -15,7 +15,7 @@ from tests.fetched import Aloud, fetched, stored, use_folders
 from tests.hub_client import Notes
 from tests.weights.test_catalog import COMMIT, checkpoint
 from ugatit_cli.errors import ModelError, OutputError, UsageError
-from ugatit_cli.weights import home, hub_cache
+from ugatit_cli.weights import home, hub_download
 from ugatit_cli.weights.catalog import known, removal, remove
 from ugatit_cli.weights.home import BUNDLED, store_folder, store_path
 from ugatit_cli.weights.manifest import read_manifest
@@ -184,7 +184,7 @@ def test_a_cache_below_a_link(cache: Path, model: Path, tmp_path: Path) -> None:
 def test_a_fetch_that_goes_on_ends_first(cache: Path, model: Path) -> None:
     folder, listener = fetched(cache, model, "ann/cats", COMMIT).folder, Aloud()
     thread = threading.Thread(target=remove, args=(removal(known("ann/cats")), listener))
-    with hub_cache.locked("ann/cats", Notes()):
+    with hub_download.locked("ann/cats", Notes()):
         thread.start()
         assert listener.heard.wait(10)
         assert known("ann/cats").state == "ready"

@@ -22,9 +22,9 @@ from tests.hub_server import Fault, HubServer
 from ugatit_cli import files
 from ugatit_cli.errors import ModelError, OutputError, StorageError
 from ugatit_cli.weights import hub as hub_module
-from ugatit_cli.weights import hub_cache
+from ugatit_cli.weights import hub_download
 from ugatit_cli.weights.hub import HubId, RemoteFile
-from ugatit_cli.weights.hub_cache import Digest, digest_of, download, locate
+from ugatit_cli.weights.hub_download import Digest, digest_of, download, locate
 
 REPO: Final = "someone/flat2clay"
 NAME: Final = "model.safetensors"
@@ -334,9 +334,9 @@ def test_an_error_page_without_end(filled: HubServer, part: Path, status: int) -
 
 
 def test_a_file_of_untold_size_ends_somewhere(filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_cache, "LARGEST_UNTOLD", SIZE - 1)
+    monkeypatch.setattr(hub_download, "LARGEST_UNTOLD", SIZE - 1)
     error = refused(filled, part, replace(remote(), size=None))
     assert "longer than the Hub announced" in error.message
     assert part.stat().st_size == 0
-    monkeypatch.setattr(hub_cache, "LARGEST_UNTOLD", SIZE)
+    monkeypatch.setattr(hub_download, "LARGEST_UNTOLD", SIZE)
     arrives(filled, part, replace(remote(), size=None))

@@ -17,7 +17,7 @@ from ugatit_cli.cli.fetch import convert, fetch
 from ugatit_cli.cli.models import app as models
 from ugatit_cli.cli.push import push
 from ugatit_cli.cli.train import train
-from ugatit_cli.cli.train_options import TrainCommand, with_options
+from ugatit_cli.cli.train_command import TrainCommand, with_options
 from ugatit_cli.cli.translate import translate
 from ugatit_cli.errors import UgatitError
 

@@ -15,7 +15,7 @@ import typer
 
 from ugatit_cli.cli import console
 from ugatit_cli.cli.options import MOST_BATCH, MOST_WORKERS, default_workers, parse_count, parse_domains
-from ugatit_cli.cli.train_options import Asked
+from ugatit_cli.cli.train_command import Asked
 from ugatit_cli.errors import Interrupted, TrainingError, UgatitError, UsageError
 from ugatit_cli.training.listeners import Listener, Several, TensorBoard
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ugatit_cli.config import DIRECTIONS, DOMAINS, Direction, Domain, Scale
 from ugatit_cli.device import Group
+from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.losses import augment, cam_loss, cycle_loss, identity_loss, lsgan_loss
 from ugatit_cli.methods.networks import OTHER, Networks
-from ugatit_cli.methods.optimizer import Adam
 from ugatit_cli.methods.recipe import Recipe
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import GeneratorOutput

@@ -45,7 +45,7 @@ from ugatit_cli.weights.folder import (
     open_tensors,
 )
 from ugatit_cli.weights.hub import NEWEST, HubId, Listener, RemoteFile, Words, status_of
-from ugatit_cli.weights.hub_cache import digest_of
+from ugatit_cli.weights.hub_download import digest_of
 from ugatit_cli.weights.manifest import REVISION, Entry, FileRecord
 
 WIDEST: Final = 2048

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ConfigError, ModelError, OutputError, UsageError
 from ugatit_cli.files import hidden, reported, sync_folder
-from ugatit_cli.weights import home, hub_cache
+from ugatit_cli.weights import home, hub_download
 from ugatit_cli.weights.home import (
     BUNDLED,
     Receipt,
@@ -31,7 +31,7 @@ from ugatit_cli.weights.home import (
     stored_models,
 )
 from ugatit_cli.weights.hub import NEWEST, HubId, Listener, Logged, parse_hub_id
-from ugatit_cli.weights.hub_cache import Stamp
+from ugatit_cli.weights.hub_download import Stamp
 from ugatit_cli.weights.manifest import MODEL_FILES, MODEL_NAME, Entry, SourceName, read_manifest
 
 if TYPE_CHECKING:
@@ -523,7 +523,7 @@ def remove(planned: Removal, listener: Listener | None = None) -> int:
     if planned.stored is not None:
         _remove_stored(planned.known.name, planned.stored)
     if planned.fetched is not None:
-        with hub_cache.locked(planned.fetched.repository, listener or Logged()):
+        with hub_download.locked(planned.fetched.repository, listener or Logged()):
             _remove_fetched(planned.fetched)
             # Last: until then it is known what is to be removed.
             for receipt in _same_files(planned.fetched):

@@ -17,7 +17,7 @@ from ugatit_cli.config import Precision
 from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.files import reported
-from ugatit_cli.weights import home, hub, hub_cache, hub_models, pytorch, tensorflow
+from ugatit_cli.weights import home, hub, hub_download, hub_models, pytorch, tensorflow
 from ugatit_cli.weights.catalog import checkpoint_key, no_weights, resolve
 from ugatit_cli.weights.folder import (
     GENERATORS_FILE,
@@ -30,7 +30,7 @@ from ugatit_cli.weights.folder import (
 )
 from ugatit_cli.weights.home import BUNDLED, Receipt, home_folder, store_path
 from ugatit_cli.weights.hub import NEWEST, HubId, Listener, Logged, RemoteFile
-from ugatit_cli.weights.hub_cache import Records, Stamp, digest_of
+from ugatit_cli.weights.hub_download import Records, Stamp, digest_of
 from ugatit_cli.weights.manifest import Entry, FileRecord
 from ugatit_cli.weights.official import Imported, ImportSettings
 from ugatit_cli.weights.tensorflow import TensorBundle, checkpoint_prefix
@@ -158,7 +158,7 @@ def preview(name: str, listener: Listener, *, to: Path | None = None, force: boo
         remotes, notes = _locate_checkpoint(wanted, listener), (f"then converted to {to or store_path(name)}",)
     return Preview(
         tuple(
-            PlannedFile(remote.name, remote.size, here=hub_cache.on_disk(remote) is not None and not force)
+            PlannedFile(remote.name, remote.size, here=hub_download.on_disk(remote) is not None and not force)
             for remote in remotes.values()
         ),
         notes,
@@ -248,7 +248,7 @@ def _fetch_import(
     target = folder or store_path(entry.name)
     # Other processes may have another cache, but the same store.
     lock, saying = home_folder() / "locks" / entry.name, f"another ugatit is installing {entry.name}; waiting for it"
-    with hub.waiting(lock, saying, listener), hub_cache.locked(entry.repository, listener):
+    with hub.waiting(lock, saying, listener), hub_download.locked(entry.repository, listener):
         if folder is None and not force and target.is_dir():
             return open_model(target)
         check_target(target, overwrite=force, option="--force")
@@ -277,8 +277,8 @@ def fetch_checkpoint(entry: Entry, listener: Listener, *, force: bool = False) -
     stamps: dict[str, Stamp] = {}
     for name, remote in remotes.items():
         try:
-            stamps[name] = hub_cache.obtain(remote, known[name], listener, force=force)
-        except hub_cache.Mismatch as error:
+            stamps[name] = hub_download.obtain(remote, known[name], listener, force=force)
+        except hub_download.Mismatch as error:
             if entry.files[name] is not None:
                 raise
             raise ModelError(
@@ -319,7 +319,7 @@ def _locate_checkpoint(entry: Entry, listener: Listener) -> dict[str, RemoteFile
     found: dict[str, RemoteFile] = {}
     for name in entry.files:
         try:
-            remote = hub_cache.locate(identity, name, listener)
+            remote = hub_download.locate(identity, name, listener)
         except ModelError as error:
             raise ModelError(error.message, f"{error.hint}\n{by_hand}") from None
         if remote is None:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from ugatit_cli.errors import ModelError, OutputError, UsageError
 from ugatit_cli.files import reported, write_file
-from ugatit_cli.weights.hub_cache import Stamp, digest_of
+from ugatit_cli.weights.hub_download import Stamp, digest_of
 from ugatit_cli.weights.manifest import MODEL_NAME
 
 BUNDLED: Final = Path(__file__).parents[1] / "models"

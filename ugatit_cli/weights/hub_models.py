@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ugatit_cli.errors import ModelError, OutputError
-from ugatit_cli.weights import home, hub_cache
+from ugatit_cli.weights import home, hub_download
 from ugatit_cli.weights import hub as hub_module
 from ugatit_cli.weights.folder import (
     CARD_FILE,
@@ -25,7 +25,7 @@ from ugatit_cli.weights.folder import (
 )
 from ugatit_cli.weights.home import Receipt
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
-from ugatit_cli.weights.hub_cache import Records, Stamp
+from ugatit_cli.weights.hub_download import Records, Stamp
 from ugatit_cli.weights.manifest import Entry
 
 # Pictures are for the Hub's page.
@@ -69,7 +69,7 @@ def fetch_model(wanted: Wanted, listener: Listener, *, force: bool = False) -> M
         ModelError: it can't be fetched, isn't a model, or isn't what the manifest says.
         OutputError: the cache or the user's folder can't be written.
     """
-    with hub_cache.locked(wanted.hub.repository, listener):
+    with hub_download.locked(wanted.hub.repository, listener):
         return _fetch_model(wanted, listener, force=force)
 
 
@@ -82,7 +82,7 @@ def use_model(wanted: Wanted, listener: Listener) -> ModelFolder:
     """
     if model := _fetched(wanted):
         return model
-    with hub_cache.locked(wanted.hub.repository, listener):
+    with hub_download.locked(wanted.hub.repository, listener):
         return _fetched(wanted) or _fetch_model(wanted, listener)
 
 
@@ -90,7 +90,7 @@ def _fetched(wanted: Wanted) -> ModelFolder | None:
     receipt = home.load(wanted.key)
     if receipt is None or not receipt.is_there() or not _as_promised(receipt, wanted.files or {}):
         return None
-    if not all(hub_cache.is_inside(receipt.folder / name, wanted.hub.repository) for name in receipt.files):
+    if not all(hub_download.is_inside(receipt.folder / name, wanted.hub.repository) for name in receipt.files):
         return None
     receipt.check(f"Fetch it again: ugatit fetch {wanted.key}")
     return open_model(receipt.folder)
@@ -111,16 +111,16 @@ def _fetch_model(wanted: Wanted, listener: Listener, *, force: bool = False) -> 
         )
     remotes = locate_model(wanted, listener)
     commit = remotes[CONFIG_FILE].commit
-    complete = not force and all(hub_cache.on_disk(remote) for remote in remotes.values())
+    complete = not force and all(hub_download.on_disk(remote) for remote in remotes.values())
     listener.note(f"{'checking' if complete else 'fetching'} {wanted.hub} at {commit[:12]}")
     stamps: dict[str, Stamp] = {}
     for name, remote in remotes.items():
         if name == GENERATORS_FILE:
             _check_sizes(wanted.hub, remotes)
-        stamps[name] = hub_cache.obtain(remote, (wanted.files or {}).get(name), listener, force=force)
-    folder = hub_cache.pointer_path(remotes[CONFIG_FILE]).parent
+        stamps[name] = hub_download.obtain(remote, (wanted.files or {}).get(name), listener, force=force)
+    folder = hub_download.pointer_path(remotes[CONFIG_FILE]).parent
     model = open_model(folder)
-    hub_cache.keep_reference(wanted.hub, commit)
+    hub_download.keep_reference(wanted.hub, commit)
     try:
         home.save(home.make(wanted.key, folder, stamps, wanted.hub.repository, commit))
     except OutputError as error:
@@ -151,9 +151,9 @@ def locate_model(wanted: Wanted, listener: Listener) -> dict[str, RemoteFile]:
 
 
 def _located(identity: HubId, name: str, records: Records | None, listener: Listener) -> RemoteFile | None:
-    remote = hub_cache.locate(identity, name, listener)
+    remote = hub_download.locate(identity, name, listener)
     if remote is not None:
-        hub_cache.check_announced(remote, (records or {}).get(name))
+        hub_download.check_announced(remote, (records or {}).get(name))
         if name in (CONFIG_FILE, CARD_FILE) and (remote.size or 0) > LARGEST_TEXT:
             raise ModelError(f"{identity}: {name} has {remote.size:,} bytes: not that of a model")
     return remote
@@ -181,7 +181,7 @@ def _check_sizes(identity: HubId, remotes: Mapping[str, RemoteFile]) -> None:
         ModelError: a wrong config, or a size that doesn't fit it.
     """
     try:
-        config, _ = read_config(hub_cache.pointer_path(remotes[CONFIG_FILE]))
+        config, _ = read_config(hub_download.pointer_path(remotes[CONFIG_FILE]))
     except ModelError as error:
         raise ModelError(f"{identity}: {error.message}", error.hint or _NOT_OURS) from None
     for name, shapes in ((GENERATORS_FILE, generator_shapes), (DISCRIMINATORS_FILE, discriminator_shapes)):

@@ -20,9 +20,9 @@ from tests.hub_client import Notes, environment
 from tests.hub_server import HubServer
 from ugatit_cli.errors import ModelError, OutputError
 from ugatit_cli.weights import hub as hub_module
-from ugatit_cli.weights import hub_cache
+from ugatit_cli.weights import hub_download
 from ugatit_cli.weights.hub import HubId, RemoteFile
-from ugatit_cli.weights.hub_cache import (
+from ugatit_cli.weights.hub_download import (
     blob_path,
     keep_reference,
     locate,
@@ -205,7 +205,7 @@ def test_a_hub_that_changes_its_mind_is_not_asked_again(hub: HubServer) -> None:
 def test_a_promise_is_checked(filled: HubServer, name: str, record: FileRecord) -> None:
     error = refused(lambda: obtain(remote(name), record, Notes()))
     assert f"{REPO}: {name}: expected " in error.message
-    assert isinstance(error, hub_cache.Mismatch) == (name == NAME)
+    assert isinstance(error, hub_download.Mismatch) == (name == NAME)
     assert (filled.bytes_sent() == 0) == (name == NAME)  # before anything is downloaded, where that can be
     assert not on_disk(remote(name))
     assert not leftovers()
@@ -385,7 +385,7 @@ def test_a_repository_on_another_disk(filled: HubServer, tmp_path: Path) -> None
 OTHER_PROCESS: Final = f"""
 from tests.hub_client import Notes
 from ugatit_cli.weights.hub import HubId
-from ugatit_cli.weights.hub_cache import locate, locked, obtain
+from ugatit_cli.weights.hub_download import locate, locked, obtain
 
 class Aloud(Notes):
     def note(self, text):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from tests import tiny
-from ugatit_cli.methods import optimizer as optimizer_module
-from ugatit_cli.methods.optimizer import Adam
+from ugatit_cli.methods import adam as adam_module
+from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.recipe import preset
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
@@ -86,7 +86,7 @@ def test_moments_come_back_by_name(format_: torch.memory_format) -> None:
 
 
 def test_large_weights_are_updated_as_soon_as_their_gradient_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(optimizer_module, "LARGE", 200)
+    monkeypatch.setattr(adam_module, "LARGE", 200)
     x = torch.randn(1, 3, 32, 32)
     ends = []
     for eager in (False, True):
@@ -127,7 +127,7 @@ def test_gradients_are_averaged_before_the_update() -> None:
 
 
 def test_optimizers_are_freed_with_their_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(optimizer_module, "LARGE", 100)
+    monkeypatch.setattr(adam_module, "LARGE", 100)
     network = Discriminator(tiny.LIGHT, "local")
     optimizer = Adam({"a": network}, preset("default"), lambda _: None, eager=True)
     remains = weakref.ref(optimizer), weakref.ref(network)
