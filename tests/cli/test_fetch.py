@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -242,12 +243,15 @@ def test_a_killed_fetch_goes_on(
     hub.add("me/clay", model)
     size = (model / "model.safetensors").stat().st_size
     hub.fault(Fault("stall", after=size // 2))
-    process = subprocess.Popen(command("fetch", "me/clay"), env=elsewhere, stderr=subprocess.PIPE)
     cache = Path(elsewhere["HF_HUB_CACHE"])
-    while sum(path.stat().st_size for path in cache.rglob("*.incomplete")) < size // 2:
-        assert process.poll() is None
-    process.send_signal(number)
-    process.communicate(timeout=60)
+    with subprocess.Popen(command("fetch", "me/clay"), env=elsewhere, stderr=subprocess.PIPE) as process:
+        arrived = 0
+        while arrived < size // 2:
+            assert process.poll() is None
+            with contextlib.suppress(FileNotFoundError):  # of another file that has just become complete
+                arrived = sum(path.stat().st_size for path in cache.rglob("*.incomplete"))
+        process.send_signal(number)
+        process.communicate(timeout=60)
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     hub.heal()
     outcome = program("fetch", "me/clay", env=elsewhere)
