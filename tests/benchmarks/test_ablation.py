@@ -31,7 +31,7 @@ def _small_features(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def words(data: Path, *arguments: str) -> list[str]:
-    sizes = ["--size", "32", "--channels", "8", "--steps", "1", "--threads", "1"]
+    sizes = ["--size", "32", "--channels", "8", "--steps", "1"]  # threads: those of this process
     return [str(data), *sizes, "--output", str(data.parent / "out"), *arguments]
 
 
