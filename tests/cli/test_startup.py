@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 # Each takes from a tenth of a second to several.
 HEAVY = {"torch", "torchvision", "numpy", "PIL", "safetensors", "huggingface_hub", "pillow_heif"}
@@ -69,3 +70,10 @@ def test_finding_a_model_does_not_import_the_compiler(tmp_path: Path, command: s
     _, modules = imported_by(command, str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--dry-run")
     assert "torch" in modules
     assert "sympy" not in modules
+
+
+def test_translating_without_a_report_does_not_import_the_page(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    code, modules = imported_by("translate", str(tmp_path / "a.png"), "-o", str(tmp_path / "b.png"))
+    assert not code
+    assert "jinja2" not in modules

@@ -280,12 +280,16 @@ class ReportPage:
 
     def failed(self, name: str, error: UgatitError) -> None:
         """An input that gives no result."""
+        if self.writer is None:  # nothing of the page is imported, which takes time
+            return
         from ugatit_cli.outputs.report import Entry
 
         self._add(Entry(name, error=error))
 
     def add(self, result: Result) -> None:
         """One more file is done, or failed."""
+        if self.writer is None:
+            return
         from ugatit_cli.outputs.report import Entry
 
         if result.error is not None:
