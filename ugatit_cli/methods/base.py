@@ -1,0 +1,235 @@
+"""What a method of image translation is: its networks, its losses, one training step, the authors' checkpoints.
+
+A method is one file with one `Method` in it, and one line in `methods.registry`. All the rest of the package asks the
+method and knows no network by name: training, resuming, evaluation, samples, `translate`, `cam`, `convert`, cards.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ugatit_cli.config import DOMAINS, BaseConfig, Direction, Domain
+from ugatit_cli.device import Group
+from ugatit_cli.methods.adam import Adam
+from ugatit_cli.methods.networks import Networks
+from ugatit_cli.methods.recipe import Recipe, RecipeName
+
+SOURCE: dict[Direction, Domain] = {"a2b": "a", "b2a": "b"}
+TARGET: dict[Direction, Domain] = {"a2b": "b", "b2a": "a"}
+OTHER: dict[Direction, Direction] = {"a2b": "b2a", "b2a": "a2b"}
+
+Losses = dict[str, Tensor]
+"""Scalars by name, unweighted, on the device."""
+
+States = Mapping[str, Mapping[str, Tensor]]
+"""What a checkpoint file holds: state dicts by the name that it gives each; a bare one's name is ""."""
+
+
+class Translation(NamedTuple):
+    """What a translator returns.
+
+    Attributes:
+        image: (N, 3, H, W) float32 in [-1, 1].
+        cam_logit: (N, 2) float32 logits of the CAM classifiers (average, maximum); None without CAM.
+        heatmap: (N, 1, h, w) float32, where it looks, unnormalised; None without.
+    """
+
+    image: Tensor
+    cam_logit: Tensor | None = None
+    heatmap: Tensor | None = None
+
+
+Translator = Callable[[Tensor], Translation]
+"""Takes (N, 3, H, W) float in [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """A loss that a step yields, and what it belongs to.
+
+    Attributes:
+        name: as the step and the metrics call it: `cycle_a`.
+        title: what people read: `cycle`; terms of one title stand side by side.
+        domain: that is judged or restored.
+        of: whose loss it is.
+        weight: what it counts in the sum of its kind and domain.
+    """
+
+    name: str
+    title: str
+    domain: Domain
+    of: Literal["generator", "discriminator"]
+    weight: float
+
+
+class Step(ABC):
+    """Updates a run's networks with one batch.
+
+    Args:
+        networks: what to train.
+        recipe: how.
+        seed: of all randomness in it.
+        group: the processes that train together.
+
+    Attributes:
+        optimizers: all of them; the order is that of the checkpoint's files.
+        terms: the losses that a call yields, in their order.
+    """
+
+    optimizers: list[Adam]
+    terms: tuple[Term, ...]
+
+    def __init__(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> None:
+        self.networks = networks
+        self.recipe = recipe
+        self.seed = seed
+        self.group = group
+
+    @abstractmethod
+    def losses(self, a: Tensor, b: Tensor, *, step: int) -> Losses:
+        """Updates all weights once, at the optimizers' learning rates; see `__call__`.
+
+        Returns:
+            A value for each of `terms`, by name, unweighted.
+        """
+
+    def __call__(self, a: Tensor, b: Tensor, *, step: int, learning_rate: float) -> Losses:
+        """Updates all weights once, and the moving averages.
+
+        Args:
+            a, b: pictures of both domains, (N, 3, H, W) in [-1, 1], on the networks' device.
+            step: number of steps before this one; with the seed it decides all randomness.
+            learning_rate: of this step.
+
+        Returns:
+            Every loss by name, unweighted, as scalars on the device; and the weighted sums of each domain: `d_a` of
+            its discriminators, `g_a` of what generators are trained by; only those that there are.
+        """
+        for optimizer in self.optimizers:
+            optimizer.learning_rate = learning_rate
+        losses = {name: loss.detach() for name, loss in self.losses(a, b, step=step).items()}
+        self.networks.update_averages(self.recipe.ema, step)
+        return losses | self._sums(losses)
+
+    def _sums(self, losses: Losses) -> Losses:
+        sums: Losses = {}
+        for domain in DOMAINS:
+            for kind in ("discriminator", "generator"):
+                ours = [term for term in self.terms if (term.domain, term.of) == (domain, kind)]
+                if ours:
+                    sums[f"{kind[0]}_{domain}"] = sum_of(term.weight * losses[term.name] for term in ours)
+        return sums
+
+    def optimizer_tensors(self) -> dict[str, Tensor]:
+        """Adam's moments of all networks by name; those in use, not copies."""
+        return {name: moment for one in self.optimizers for name, moment in one.tensors().items()}
+
+    def prepare_optimizers(self, updates: int) -> dict[str, Tensor]:
+        """Moments as after a number of updates, by name, to be filled in place."""
+        return {name: moment for one in self.optimizers for name, moment in one.prepare(updates).items()}
+
+    def memory(self) -> dict[str, Tensor]:
+        """What a step remembers beside weights and moments, such as a pool of translations: part of checkpoints."""
+        return {}
+
+    def remember(self, memory: Mapping[str, Tensor]) -> None:
+        """The inverse of `memory`."""
+
+
+class Method(ABC):
+    """A method of unpaired image translation.
+
+    Attributes:
+        name: as `--method` and `config.json` call it.
+        title: as papers write it.
+        source: the paper.
+        config: the dataclass of its networks' sizes.
+        settings: names of those fields of `Recipe` that it heeds; the others' options are refused.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    source: ClassVar[str]
+    config: ClassVar[type[BaseConfig]]
+    settings: ClassVar[frozenset[str]]
+
+    @abstractmethod
+    def recipe(self, name: RecipeName) -> Recipe:
+        """How it is trained: `default`, or `paper`, the authors' settings."""
+
+    @abstractmethod
+    def translators(self, config: BaseConfig) -> dict[str, nn.Module]:
+        """New networks that translate, by the prefix of their tensors in `model.safetensors`: `a2b`, `b2a`."""
+
+    @abstractmethod
+    def critics(self, config: BaseConfig) -> dict[str, nn.Module]:
+        """New networks of training alone, by their prefix in `discriminators.safetensors`: `a.local`, ..."""
+
+    def needed(self, direction: Direction) -> tuple[str, ...]:
+        """Names of the translators that a direction takes."""
+        return (direction,)
+
+    def translator(self, networks: Mapping[str, nn.Module], direction: Direction) -> Translator:
+        """What translates in a direction.
+
+        Args:
+            networks: those that are `needed`, or more.
+        """
+        return networks[direction]
+
+    @abstractmethod
+    def step(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> Step:
+        """What trains the networks."""
+
+    def official(self, states: States, settings: OfficialSettings) -> Official | None:
+        """The authors' checkpoint by our names; None: it is none of this method's.
+
+        Raises:
+            KeyError, IndexError, ValueError: tensors that it should have are missing or have other shapes.
+            ConfigError: no model can have its sizes.
+        """
+        return None
+
+
+@dataclass(frozen=True)
+class OfficialSettings:
+    """What a checkpoint can't tell, or tells wrongly; None: infer it, or take the official default.
+
+    Attributes:
+        domains: names of domains A and B.
+        image_size: training size.
+    """
+
+    domains: tuple[str, str] | None = None
+    image_size: int | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """The domain names as fields of a config."""
+        return {} if self.domains is None else {"domain_a": self.domains[0], "domain_b": self.domains[1]}
+
+
+@dataclass(frozen=True)
+class Official:
+    """An authors' checkpoint as ours.
+
+    Attributes:
+        config: settings inferred from it.
+        translators, critics: tensors by our names; no critics where it has none.
+        notes: what a user should know about it, full sentences.
+    """
+
+    config: BaseConfig
+    translators: Mapping[str, Tensor]
+    critics: Mapping[str, Tensor] | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+def sum_of(losses: Iterable[Tensor]) -> Tensor:
+    """The sum of some scalars, 0 of none."""
+    return sum(losses, start=torch.zeros(()))
