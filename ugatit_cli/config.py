@@ -1,11 +1,11 @@
-"""What a U-GAT-IT model is: every size and switch of its networks, in one validated dataclass."""
+"""What a model is: every size and switch of its networks, in one validated dataclass a method."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from ugatit_cli.errors import ConfigError
 from ugatit_cli.fields import Option, Range, check_ranges, check_types
@@ -14,6 +14,7 @@ Variant = Literal["light", "full"]
 Dialect = Literal["pytorch", "tensorflow"]
 DecoderNorm = Literal["adalin", "in", "ln", "adain", "gn"]
 Discriminators = Literal["both", "local"]
+Ways = Literal["both", "a2b"]
 Direction = Literal["a2b", "b2a"]
 Domain = Literal["a", "b"]
 Scale = Literal["local", "global"]
@@ -36,12 +37,109 @@ MAX_DEPTH = 10
 
 
 @dataclass(frozen=True, slots=True)
-class ModelConfig:
-    """Sizes and switches of both generators and all discriminators.
+class BaseConfig:
+    """What models of every method have.
 
     Args:
         domain_a, domain_b: names of the two domains, used by `--to NAME`.
         image_size: side in pixels the model was trained at, a multiple of 4.
+        channels: of the translators' first layer.
+        blocks: residual blocks; of what, says the method.
+        ways: `a2b`: the model translates from A to B only.
+
+    Raises:
+        ConfigError: a value is out of range or doesn't fit the others.
+    """
+
+    method: ClassVar[str]
+
+    domain_a: str = "a"
+    domain_b: str = "b"
+    image_size: Annotated[
+        int, Range(16, MAX_IMAGE_SIZE), Option("Model", "Side of the training pictures.", metavar="PX")
+    ] = 256
+    channels: Annotated[int, Range(1, MAX_CHANNELS), Option("Model", "Channels of the first layer.")] = 64
+    blocks: Annotated[int, Range(0, MAX_BLOCKS), Option("Model", "Residual blocks, twice as many in all.")] = 4
+    ways: Ways = "both"
+
+    def __post_init__(self) -> None:
+        check_types(self, type(self))
+        check_ranges(self, type(self))
+        if self.image_size % 4:
+            raise ConfigError(f"image_size is {self.image_size}; it must be a multiple of 4")
+        for name, value in (("domain_a", self.domain_a), ("domain_b", self.domain_b)):
+            if not value or value.strip() != value or not value.isprintable() or set(value) & set("/\\,:"):
+                raise ConfigError(f"{name} is {value!r}; a domain name is plain text without / \\ , :")
+        if self.domain_a.casefold() == self.domain_b.casefold():
+            raise ConfigError(f"both domains are named {self.domain_a!r}; they must differ")
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Those that the model translates in."""
+        return DIRECTIONS if self.ways == "both" else ("a2b",)
+
+    @property
+    def light(self) -> bool:
+        """Whether it translates pictures of any size; if not, of `image_size` only."""
+        return True
+
+    @property
+    def smallest_training(self) -> tuple[int, str]:
+        """Pixels a side that training needs at least, and what needs them."""
+        return 16, "generator"
+
+    def source(self, direction: Direction) -> str:
+        """Name of the domain that a direction starts from."""
+        return self.domain_a if direction == "a2b" else self.domain_b
+
+    def target(self, direction: Direction) -> str:
+        """Name of the domain that a direction leads to."""
+        return self.domain_b if direction == "a2b" else self.domain_a
+
+    def direction_to(self, domain: str) -> Direction:
+        """The direction that leads to a domain, by its name (case doesn't matter).
+
+        Raises:
+            ConfigError: neither domain has that name, or the model doesn't translate into it.
+        """
+        for direction in DIRECTIONS:
+            if self.target(direction).casefold() == domain.casefold():
+                return direction
+        raise ConfigError(
+            f"this model has no domain {domain!r}",
+            f"Its domains are {self.domain_a!r} and {self.domain_b!r}.",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON values; `ways` and `discriminators` only where they aren't `both`.
+
+        Versions of this package that don't know those fields refuse them, and yet read all models that have both.
+        """
+        values = dataclasses.asdict(self)
+        for name in ("ways", "discriminators"):
+            if values.get(name) == "both":
+                del values[name]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ConfigError: unknown fields, or values that the class refuses.
+        """
+        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise ConfigError(f"unknown model settings: {', '.join(unknown)}")
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig(BaseConfig):
+    """Sizes and switches of both generators and all discriminators of U-GAT-IT.
+
+    Args:
+        domain_a, domain_b, image_size, ways: as in `BaseConfig`.
         channels: channels of the generator's first layer (the paper: 64).
         blocks: residual blocks in the encoder, and as many AdaLIN blocks in the decoder (the paper: 4).
         variant: `light` feeds the style MLP the averaged feature map and so runs at any picture size;
@@ -60,13 +158,8 @@ class ModelConfig:
         ConfigError: a value is out of range or doesn't fit the others.
     """
 
-    domain_a: str = "a"
-    domain_b: str = "b"
-    image_size: Annotated[
-        int, Range(16, MAX_IMAGE_SIZE), Option("Model", "Side of the training pictures.", metavar="PX")
-    ] = 256
-    channels: Annotated[int, Range(1, MAX_CHANNELS), Option("Model", "Channels of the first layer.")] = 64
-    blocks: Annotated[int, Range(0, MAX_BLOCKS), Option("Model", "Residual blocks, twice as many in all.")] = 4
+    method: ClassVar[str] = "ugatit"
+
     variant: Annotated[
         Variant, Option("Model", "light runs at any picture size; full is the paper's.", before="image_size")
     ] = "light"
@@ -96,16 +189,9 @@ class ModelConfig:
         check_types(self, ModelConfig)
         if self.global_layers == 0:
             object.__setattr__(self, "global_layers", default_global_layers(self.image_size))
-        check_ranges(self, ModelConfig)
-        if self.image_size % 4:
-            raise ConfigError(f"image_size is {self.image_size}; it must be a multiple of 4")
+        BaseConfig.__post_init__(self)
         if self.decoder_norm == "gn" and self.channels % 8:
             raise ConfigError(f"channels is {self.channels}; group norm needs a multiple of 8")
-        for name, value in (("domain_a", self.domain_a), ("domain_b", self.domain_b)):
-            if not value or value.strip() != value or not value.isprintable() or set(value) & set("/\\,:"):
-                raise ConfigError(f"{name} is {value!r}; a domain name is plain text without / \\ , :")
-        if self.domain_a.casefold() == self.domain_b.casefold():
-            raise ConfigError(f"both domains are named {self.domain_a!r}; they must differ")
 
     @property
     def features(self) -> int:
@@ -144,50 +230,6 @@ class ModelConfig:
     def smallest(self, scale: Scale) -> int:
         """Pixels a side that the discriminator of one scale needs at least, for its reflection padding."""
         return 3 << (self.layers(scale) - 2)
-
-    def source(self, direction: Direction) -> str:
-        """Name of the domain that a direction starts from."""
-        return self.domain_a if direction == "a2b" else self.domain_b
-
-    def target(self, direction: Direction) -> str:
-        """Name of the domain that a direction leads to."""
-        return self.domain_b if direction == "a2b" else self.domain_a
-
-    def direction_to(self, domain: str) -> Direction:
-        """The direction that leads to a domain, by its name (case doesn't matter).
-
-        Raises:
-            ConfigError: neither domain has that name.
-        """
-        for direction in DIRECTIONS:
-            if self.target(direction).casefold() == domain.casefold():
-                return direction
-        raise ConfigError(
-            f"this model has no domain {domain!r}",
-            f"Its domains are {self.domain_a!r} and {self.domain_b!r}.",
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON values; `discriminators` only where it isn't `both`.
-
-        Versions of this package that don't know that field refuse it, and yet read all models that have both.
-        """
-        values = dataclasses.asdict(self)
-        if self.discriminators == "both":
-            del values["discriminators"]
-        return values
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ConfigError: unknown fields, or values that `ModelConfig` refuses.
-        """
-        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
-        if unknown:
-            raise ConfigError(f"unknown model settings: {', '.join(unknown)}")
-        return cls(**values)
 
 
 def default_global_layers(image_size: int) -> int:

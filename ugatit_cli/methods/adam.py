@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from ugatit_cli.methods.recipe import Recipe
-from ugatit_cli.nn.discriminator import Discriminator
-from ugatit_cli.nn.generator import Generator
 
 # From this many numbers on, a weight is large.
 LARGE = 1_000_000
@@ -33,7 +31,7 @@ class Adam:
 
     def __init__(
         self,
-        networks: Mapping[str, Generator | Discriminator],
+        networks: Mapping[str, nn.Module],
         recipe: Recipe,
         average: Callable[[list[Tensor]], None],
         *,

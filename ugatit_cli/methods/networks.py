@@ -1,42 +1,29 @@
-"""The networks of a training run, their moving average and their optimizers, and all of it by tensor names."""
+"""The networks of a training run and their moving average, and all of it by tensor names."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ugatit_cli.config import DIRECTIONS, DOMAINS, Direction, Domain, ModelConfig, Precision, Scale
+from ugatit_cli.config import BaseConfig, Precision
 from ugatit_cli.device import DTYPES
-from ugatit_cli.methods.recipe import Recipe
-from ugatit_cli.nn.discriminator import Discriminator
-from ugatit_cli.nn.generator import Generator
 
-OTHER: dict[Direction, Direction] = {"a2b": "b2a", "b2a": "a2b"}
 # How much a moving average trusts its past at the start, when its past is noise.
 EMA_START = 10
+
+Build = Callable[[BaseConfig], Mapping[str, nn.Module]]
 
 
 class Start(Protocol):
     """A model whose weights training can start from, such as a `weights.folder.ModelFolder`."""
 
-    @property
-    def config(self) -> ModelConfig:
-        """What its networks are."""
-
-    @property
-    def discriminators(self) -> object:
-        """None if it has none."""
-
-    def generator(self, direction: Direction) -> Generator:
-        """That of a direction."""
-
-    def discriminator(self, domain: Domain, scale: Scale) -> Discriminator:
-        """That of a domain and scale, where it has them."""
+    def state(self, name: str) -> Mapping[str, Tensor] | None:
+        """Tensors of a network by its name; None if it has none of that name."""
 
 
 @dataclass
@@ -44,113 +31,95 @@ class Networks:
     """All weights of a run, float32, on its device.
 
     Attributes:
-        generators: by direction.
-        discriminators: by domain and scale.
-        averages: moving averages of the generators; empty without.
+        translators: what translates, by name.
+        critics: what only training needs, by name.
+        averages: moving averages of the translators; empty without.
     """
 
-    config: ModelConfig
-    generators: dict[Direction, Generator]
-    discriminators: dict[tuple[Domain, Scale], Discriminator]
-    averages: dict[Direction, Generator]
+    config: BaseConfig
+    translators: dict[str, nn.Module]
+    critics: dict[str, nn.Module]
+    averages: dict[str, nn.Module]
 
     @property
-    def best_generators(self) -> dict[Direction, Generator]:
-        """The averages, or the generators themselves where there are none."""
-        return self.averages or self.generators
+    def best_translators(self) -> dict[str, nn.Module]:
+        """The averages, or the translators themselves where there are none."""
+        return self.averages or self.translators
 
     def files(self) -> dict[str, dict[str, Tensor]]:
         """Tensors by file and name, as a checkpoint stores them; those in use, not copies."""
-        files = {"generators": generator_tensors(self.generators), "discriminators": self.discriminator_tensors()}
-        return files | ({"averages": generator_tensors(self.averages)} if self.averages else {})
-
-    def discriminator_tensors(self) -> dict[str, Tensor]:
-        """Tensors of all discriminators by the names of a model folder."""
-        return {
-            f"{domain}.{scale}.{name}": tensor
-            for (domain, scale), network in self.discriminators.items()
-            for name, tensor in network.state_dict().items()
-        }
+        files = {"generators": tensors_of(self.translators), "discriminators": tensors_of(self.critics)}
+        return files | ({"averages": tensors_of(self.averages)} if self.averages else {})
 
     @torch.no_grad()
     def update_averages(self, decay: float, step: int) -> None:
-        """Moves the averages towards the generators.
+        """Moves the averages towards the translators.
 
         Args:
             decay: share that the average keeps, in [0, 1).
             step: number of updates before this one; the first ones count for more.
         """
         decay = min(decay, (1 + step) / (EMA_START + step))
-        for direction, average in self.averages.items():
-            torch._foreach_lerp_(list(average.parameters()), list(self.generators[direction].parameters()), 1 - decay)
+        for name, average in self.averages.items():
+            torch._foreach_lerp_(list(average.parameters()), list(self.translators[name].parameters()), 1 - decay)
 
 
-def generator_tensors(generators: Mapping[Direction, Generator]) -> dict[str, Tensor]:
-    """Tensors of both generators by the names of a model folder."""
+def tensors_of(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Tensors of several networks by the names of a model folder: `a2b.stem.conv.weight`."""
     return {
-        f"{direction}.{name}": tensor
-        for direction, network in generators.items()
+        f"{prefix}.{name}": tensor
+        for prefix, network in networks.items()
         for name, tensor in network.state_dict().items()
     }
 
 
 def build_networks(
-    config: ModelConfig,
-    recipe: Recipe,
+    config: BaseConfig,
+    translators: Build,
+    critics: Build,
     *,
     seed: int,
     device: torch.device,
     precision: Precision,
+    averaged: bool,
     start: Start | None = None,
-    swap: bool = False,
     checkpointing: bool = False,
 ) -> Networks:
-    """Networks ready to train: new ones, N(0, 0.02), the same for every seed; or those of a model.
+    """Networks ready to train: new ones, the same for every seed; or those of a model.
 
     Args:
+        translators, critics: make them, as those of a `Method`.
         precision: what the large products are computed in; weights are float32 in any case.
-        start: whose weights to start from, of a config that differs in image size, domain names and
-            discriminators at most; discriminators that it lacks, or has in another depth, are new.
-        swap: the model's A is our B.
+        averaged: with moving averages.
+        start: whose weights to start from; networks that it lacks, or has in other shapes, are new.
         checkpointing: keep fewer activations for the backward pass, and compute them twice.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        generators = {direction: Generator(config) for direction in DIRECTIONS}
-        discriminators = {
-            (domain, scale): Discriminator(config, scale) for domain in DOMAINS for scale in config.scales
-        }
-    if start is not None:
-        _take_over(generators, discriminators, start, config, swap=swap)
-    networks: list[Generator | Discriminator] = [*generators.values(), *discriminators.values()]
-    for network in networks:
+        networks = Networks(config, dict(translators(config)), dict(critics(config)), {})
+    for name, network in [*networks.translators.items(), *networks.critics.items()]:
+        if start is not None:
+            _take_over(network, start.state(name))
         network.to(device).to(memory_format=memory_format(device)).train()
-        network.compute_dtype = DTYPES[precision]
-    for generator in generators.values():
-        generator.checkpointing = checkpointing
-    averages = {}
-    if recipe.ema:
-        averages = {way: copy.deepcopy(network).eval().requires_grad_(False) for way, network in generators.items()}
-    return Networks(config, generators, discriminators, averages)
+        for module in network.modules():
+            if hasattr(module, "compute_dtype"):
+                module.compute_dtype = DTYPES[precision]
+            if hasattr(module, "checkpointing"):
+                module.checkpointing = checkpointing
+    if averaged:
+        networks.averages = {
+            name: copy.deepcopy(network).eval().requires_grad_(False) for name, network in networks.translators.items()
+        }
+    return networks
+
+
+def _take_over(network: nn.Module, theirs: Mapping[str, Tensor] | None) -> None:
+    own = network.state_dict()
+    if theirs is None or {name: one.shape for name, one in theirs.items()} != {n: t.shape for n, t in own.items()}:
+        return
+    network.load_state_dict(theirs)
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
     """What convolutions like best: channels last, but on MPS."""
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
-
-
-def _take_over(
-    generators: Mapping[Direction, Generator],
-    discriminators: Mapping[tuple[Domain, Scale], Discriminator],
-    start: Start,
-    config: ModelConfig,
-    *,
-    swap: bool,
-) -> None:
-    for direction, generator in generators.items():
-        generator.load_state_dict(start.generator(OTHER[direction] if swap else direction).state_dict())
-    for (domain, scale), discriminator in discriminators.items():
-        exists = start.discriminators is not None and scale in start.config.scales
-        if exists and start.config.layers(scale) == config.layers(scale):
-            theirs: Domain = ("b" if domain == "a" else "a") if swap else domain
-            discriminator.load_state_dict(start.discriminator(theirs, scale).state_dict())

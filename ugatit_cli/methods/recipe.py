@@ -30,6 +30,10 @@ class Recipe:
         learning_rate, beta1, beta2, weight_decay: Adam's settings; weight decay is its L2 term, on every parameter.
         decay_from: share of the training after which the learning rate falls linearly to 0.
         adversarial_weight, cycle_weight, identity_weight, cam_weight: lambda 1 to 4 (paper section 2.2).
+        pool_size: the newest and random earlier translations are judged, of so many of each domain; 0: the newest
+            alone.
+        content_weight: of the content loss (CartoonGAN's omega).
+        initial: share of the training at its start with the content loss alone (CartoonGAN).
         power_iterations: `each-pass`: one power iteration of the spectral norms in each of a step's three passes
             through a discriminator, as the official code does; `each-step`: one per step, real and translated
             pictures going through together.
@@ -78,6 +82,13 @@ class Recipe:
     cycle_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "There and back is the same.")] = 10.0
     identity_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "The target domain stays as it is.")] = 10.0
     cam_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "Attention tells the domains apart.")] = 1000.0
+    pool_size: Annotated[
+        int, Range(0, 10_000), Option("Recipe", "Translations of each domain that discriminators may see again.")
+    ] = 0
+    content_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "The content of pictures stays as it is.")] = 10.0
+    initial: Annotated[
+        float, Range(0, 1), Option("Recipe", "Share of the training that learns to copy pictures first.")
+    ] = 0.0
     power_iterations: Annotated[
         PowerIterations, Option("Recipe", "How often spectral norms are estimated.", before="seed")
     ] = "each-step"
