@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tests import tiny
 from tests.helpers import picture
 from ugatit_cli.config import ModelConfig
-from ugatit_cli.nn.generator import GeneratorOutput
+from ugatit_cli.nn.generator import Translation
 from ugatit_cli.outputs.base import Drawing
 from ugatit_cli.pictures.geometry import SizeOptions
 from ugatit_cli.pictures.jobs import Job
@@ -38,11 +38,11 @@ class Unchanged(nn.Module):
         """All are the same to it."""
         return self
 
-    def forward(self, x: Tensor) -> GeneratorOutput:
+    def forward(self, x: Tensor) -> Translation:
         """What a generator returns."""
         self.before(x)
         self.batches.append((x.shape[0], x.shape[2], x.shape[3]))
-        return GeneratorOutput(x.clone(), torch.zeros(len(x), 2), nn.functional.avg_pool2d(x.mean(1, True), 4))
+        return Translation(x.clone(), torch.zeros(len(x), 2), nn.functional.avg_pool2d(x.mean(1, True), 4))
 
     @property
     def pictures(self) -> int:

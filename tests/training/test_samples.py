@@ -20,7 +20,7 @@ from tests.helpers import bytes_images
 from tests.tiny import LIGHT
 from ugatit_cli.attention.maps import overlay
 from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
-from ugatit_cli.nn.generator import Generator, GeneratorOutput
+from ugatit_cli.nn.generator import Generator, Translation
 from ugatit_cli.pictures.drawing import BACKGROUND, Colour
 from ugatit_cli.training.samples import _GAP, _MARGIN, cell_side, draw_samples
 
@@ -41,10 +41,10 @@ class Fake(nn.Module):
         self.part = nn.Linear(1, 1)
         self.calls: list[tuple[tuple[int, ...], torch.dtype, bool, bool]] = []
 
-    def forward(self, x: Tensor) -> GeneratorOutput:
+    def forward(self, x: Tensor) -> Translation:
         self.calls.append((tuple(x.shape), x.dtype, self.part.training, torch.is_grad_enabled()))
         cam_logit, heat = (x.new_zeros(len(x), 2), self.heat(x)) if self.cam else (None, None)
-        return GeneratorOutput(self.paint(x), cam_logit, heat)
+        return Translation(self.paint(x), cam_logit, heat)
 
     def paint(self, x: Tensor) -> Tensor:
         return x.roll(1, 1) if self.direction == "a2b" else -x

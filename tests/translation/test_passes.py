@@ -24,7 +24,7 @@ from ugatit_cli.attention.maps import Maps
 from ugatit_cli.config import DIRECTIONS, MAPS, SCALES, Dialect, Direction, Domain, MapName, ModelConfig, Scale
 from ugatit_cli.errors import ModelError, PictureError
 from ugatit_cli.nn.discriminator import Discriminator, DiscriminatorOutput
-from ugatit_cli.nn.generator import GeneratorOutput
+from ugatit_cli.nn.generator import Translation
 from ugatit_cli.pictures.geometry import Pixels, tile_corners
 from ugatit_cli.translation import passes
 from ugatit_cli.translation.model import Model
@@ -304,11 +304,11 @@ def test_tiles_leave_no_gaps(size: tuple[int, int], dialect: Dialect) -> None:
 class Ramp(Unchanged):
     """Sees in every cell how far at the right its centre lies: in the picture, whose pixels say it."""
 
-    def forward(self, x: Tensor) -> GeneratorOutput:
+    def forward(self, x: Tensor) -> Translation:
         right = x[:, :1, 2::4, 2::4]  # the pixel at the right of the centre
         left = x[:, :1, 2::4, 1::4]
         heatmap = ((left + right) / 2 + 1) * 127.5 + 0.5
-        return GeneratorOutput(x, torch.tensor([[1.0, 2.0]] * len(x)), heatmap)
+        return Translation(x, torch.tensor([[1.0, 2.0]] * len(x)), heatmap)
 
 
 @pytest.mark.parametrize("width", [64, 68, 132, 160, 240])

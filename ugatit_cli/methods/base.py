@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from ugatit_cli.device import Group
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import Recipe, RecipeName
+from ugatit_cli.nn.generator import Translation
 
 SOURCE: dict[Direction, Domain] = {"a2b": "a", "b2a": "b"}
 TARGET: dict[Direction, Domain] = {"a2b": "b", "b2a": "a"}
@@ -29,20 +30,6 @@ Losses = dict[str, Tensor]
 
 States = Mapping[str, Mapping[str, Tensor]]
 """What a checkpoint file holds: state dicts by the name that it gives each; a bare one's name is ""."""
-
-
-class Translation(NamedTuple):
-    """What a translator returns.
-
-    Attributes:
-        image: (N, 3, H, W) float32 in [-1, 1].
-        cam_logit: (N, 2) float32 logits of the CAM classifiers (average, maximum); None without CAM.
-        heatmap: (N, 1, h, w) float32, where it looks, unnormalised; None without.
-    """
-
-    image: Tensor
-    cam_logit: Tensor | None = None
-    heatmap: Tensor | None = None
 
 
 Translator = Callable[[Tensor], Translation]
@@ -140,6 +127,7 @@ class Step(ABC):
 
     def remember(self, memory: Mapping[str, Tensor]) -> None:
         """The inverse of `memory`."""
+        assert not memory
 
 
 class Method(ABC):
@@ -187,6 +175,7 @@ class Method(ABC):
     def step(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> Step:
         """What trains the networks."""
 
+    @abstractmethod
     def official(self, states: States, settings: OfficialSettings) -> Official | None:
         """The authors' checkpoint by our names; None: it is none of this method's.
 
@@ -194,7 +183,6 @@ class Method(ABC):
             KeyError, IndexError, ValueError: tensors that it should have are missing or have other shapes.
             ConfigError: no model can have its sizes.
         """
-        return None
 
 
 @dataclass(frozen=True)

@@ -97,18 +97,19 @@ def build_networks(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         networks = Networks(config, dict(translators(config)), dict(critics(config)), {})
-    for name, network in [*networks.translators.items(), *networks.critics.items()]:
+    switches = {"compute_dtype": DTYPES[precision], "checkpointing": checkpointing}
+    for key, network in [*networks.translators.items(), *networks.critics.items()]:
         if start is not None:
-            _take_over(network, start.state(name))
+            _take_over(network, start.state(key))
         network.to(device).to(memory_format=memory_format(device)).train()
         for module in network.modules():
-            if hasattr(module, "compute_dtype"):
-                module.compute_dtype = DTYPES[precision]
-            if hasattr(module, "checkpointing"):
-                module.checkpointing = checkpointing
+            for name, value in switches.items():
+                if name in vars(module):
+                    setattr(module, name, value)
     if averaged:
         networks.averages = {
-            name: copy.deepcopy(network).eval().requires_grad_(False) for name, network in networks.translators.items()
+            name: copy.deepcopy(network).eval().requires_grad_(False)
+            for name, network in networks.translators.items()
         }
     return networks
 

@@ -85,7 +85,9 @@ class Recipe:
     pool_size: Annotated[
         int, Range(0, 10_000), Option("Recipe", "Translations of each domain that discriminators may see again.")
     ] = 0
-    content_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "The content of pictures stays as it is.")] = 10.0
+    content_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "The content of pictures stays as it is.")] = (
+        10.0
+    )
     initial: Annotated[
         float, Range(0, 1), Option("Recipe", "Share of the training that learns to copy pictures first.")
     ] = 0.0

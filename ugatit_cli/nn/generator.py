@@ -15,8 +15,8 @@ from ugatit_cli.nn.layers import ReflectConv2d, ToRGB, UpsampleConv2d, initial_w
 from ugatit_cli.nn.normalization import AdaptiveNorm, InstanceNorm, decoder_norm
 
 
-class GeneratorOutput(NamedTuple):
-    """What a generator returns.
+class Translation(NamedTuple):
+    """What a translator returns.
 
     Attributes:
         image: (N, 3, H, W) float32 in [-1, 1].
@@ -25,8 +25,8 @@ class GeneratorOutput(NamedTuple):
     """
 
     image: Tensor
-    cam_logit: Tensor | None
-    heatmap: Tensor | None
+    cam_logit: Tensor | None = None
+    heatmap: Tensor | None = None
 
 
 class ConvNorm(nn.Module):
@@ -165,7 +165,7 @@ class Generator(nn.Module):
         self.up = nn.Sequential(UpBlock(4 * c, 2 * c, config), UpBlock(2 * c, c, config))
         self.to_rgb = ToRGB(c, bias=config.conv_bias)
 
-    def forward(self, x: Tensor) -> GeneratorOutput:
+    def forward(self, x: Tensor) -> Translation:
         """Translates.
 
         Args:
@@ -188,7 +188,7 @@ class Generator(nn.Module):
         for block in self.up:
             x = self._run(block, x)  # (N, C, H, W) in the end
         image = self.to_rgb(x).float().tanh()  # (N, 3, H, W)
-        return GeneratorOutput(image, cam_logit, heatmap)
+        return Translation(image, cam_logit, heatmap)
 
     def _run(self, block: nn.Module, *inputs: Any) -> Any:
         if self.checkpointing and torch.is_grad_enabled():

@@ -111,7 +111,7 @@ class Model:
     def generator(self, direction: Direction = "a2b") -> Generator:
         """The generator of a direction, on the model's device; the one that translates.
 
-        Its call takes float (N, 3, H, W) in [-1, 1] and returns `(image, cam_logit, heatmap)`, see `GeneratorOutput`.
+        Its call takes float (N, 3, H, W) in [-1, 1] and returns `(image, cam_logit, heatmap)`, see `Translation`.
 
         Raises:
             UsageError: no such direction.

@@ -17,7 +17,7 @@ from ugatit_cli.config import SCALES, Direction, Domain, MapName, ModelConfig
 from ugatit_cli.device import is_out_of_memory
 from ugatit_cli.errors import ModelError, PictureError
 from ugatit_cli.nn.discriminator import DiscriminatorOutput
-from ugatit_cli.nn.generator import GeneratorOutput
+from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import evaluating
 from ugatit_cli.pictures.geometry import Geometry, Pixels, tile_corners, tile_weight, tile_weights
 
@@ -225,7 +225,7 @@ class NetworkPass:
         translated = image.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return [Seen(one, {name: heats[name][i] for name in heats}) for i, one in enumerate(translated)]
 
-    def heats(self, outputs: Sequence[GeneratorOutput], image: Tensor) -> dict[MapName, list[Heat]]:
+    def heats(self, outputs: Sequence[Translation], image: Tensor) -> dict[MapName, list[Heat]]:
         """Each picture's maps, of what the generator gave and of its translations (N, 3, H, W) in [-1, 1]."""
         heats: dict[MapName, list[Heat]] = {}
         if "generator" in self.maps:
@@ -237,7 +237,7 @@ class NetworkPass:
         return heats
 
 
-def _heats(output: GeneratorOutput | DiscriminatorOutput) -> list[Heat]:
+def _heats(output: Translation | DiscriminatorOutput) -> list[Heat]:
     """Each picture's."""
     heatmap, cam_logit = cast(tuple[Tensor, Tensor], output[1:][::-1])  # `missing_maps` says that there is a CAM
     values, logits = heatmap[:, 0].cpu().numpy(), cam_logit.tolist()
