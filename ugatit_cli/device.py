@@ -142,6 +142,14 @@ class Group:
                 work.wait()
             tensor.div_(self.size)
 
+    def gather(self, tensor: Tensor) -> Tensor:
+        """The tensors of all processes, each (N, ...), one behind the other in the order of ranks."""
+        if self.size == 1:
+            return tensor
+        parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(self.size)]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
         if self.size == 1:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -221,3 +222,12 @@ class Official:
 def sum_of(losses: Iterable[Tensor]) -> Tensor:
     """The sum of some scalars, 0 of none."""
     return sum(losses, start=torch.zeros(()))
+
+
+def random_numbers(*entropy: int) -> torch.Generator:
+    """Random numbers on the CPU that some whole numbers decide, such as a run's seed, the step and the process.
+
+    Trailing zeros count for nothing.
+    """
+    state = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return torch.Generator().manual_seed(state)

@@ -1,4 +1,4 @@
-"""Convolutions with reflection padding, in the forms that need the fewest multiplications.
+"""Convolutions, with reflection padding in the forms that need the fewest multiplications.
 
 The up-sampling and the output convolution are rewritten exactly (no approximation beyond float rounding); their
 parameters keep the shape of the paper's layers, so that checkpoints and training don't notice.
@@ -72,25 +72,61 @@ def initial_weight(*shape: int) -> nn.Parameter:
     return nn.Parameter(weight if weight.is_meta else weight.normal_(std=INIT_STD))
 
 
-class ReflectConv2d(nn.Module):
-    """Convolution after reflection padding; weights start from N(0, 0.02), biases from 0."""
+class Convolution(nn.Module):
+    """What all convolutions have: weights that start from N(0, 0.02), biases from 0, and a stride.
+
+    They compute in the dtype of their input, whatever that of their weights.
+    """
+
+    def __init__(self, weight: nn.Parameter, outputs: int, *, stride: int, bias: bool) -> None:
+        super().__init__()
+        self.weight = weight
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.stride = stride
+
+    def _bias(self, dtype: torch.dtype) -> Tensor | None:
+        return None if self.bias is None else self.bias.to(dtype)
+
+
+class ReflectConv2d(Convolution):
+    """Convolution after reflection padding."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, *, pad: Padding, stride: int = 1, bias: bool = False
     ) -> None:
-        super().__init__()
-        self.weight = initial_weight(outputs, inputs, kernel, kernel)
-        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        super().__init__(initial_weight(outputs, inputs, kernel, kernel), outputs, stride=stride, bias=bias)
         self.pad = pad
-        self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H', W'), computed in the dtype of x."""
+        """(N, inputs, H, W) -> (N, outputs, H', W')."""
         x = reflect(x, self.pad)
         return F.conv2d(x, self.weight.to(x.dtype), self._bias(x.dtype), self.stride)
 
-    def _bias(self, dtype: torch.dtype) -> Tensor | None:
-        return None if self.bias is None else self.bias.to(dtype)
+
+class ZeroConv2d(Convolution):
+    """Convolution after padding by `pad` zeros on all sides."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, *, pad: int, stride: int = 1, bias: bool = False
+    ) -> None:
+        super().__init__(initial_weight(outputs, inputs, kernel, kernel), outputs, stride=stride, bias=bias)
+        self.pad = pad
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H', W')."""
+        return F.conv2d(x, self.weight.to(x.dtype), self._bias(x.dtype), self.stride, self.pad)
+
+
+class TransposedConv2d(Convolution):
+    """Transposed 3x3 convolution that doubles height and width; its weight is (inputs, outputs, 3, 3)."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = False) -> None:
+        super().__init__(initial_weight(inputs, outputs, 3, 3), outputs, stride=2, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, 2H, 2W)."""
+        weight, bias = self.weight.to(x.dtype), self._bias(x.dtype)
+        return F.conv_transpose2d(x, weight, bias, self.stride, padding=1, output_padding=1)
 
 
 class UpsampleConv2d(ReflectConv2d):
@@ -134,6 +170,11 @@ class ToRGB(ReflectConv2d):
         bias = None if self.bias is None else self.bias.to(x.dtype).repeat_interleave(4)
         x = reflect(x, self.pad)
         return F.pixel_shuffle(F.conv2d(x, kernel.to(x.dtype), bias, stride=2), 2)
+
+
+def widened(dtype: torch.dtype) -> torch.dtype:
+    """What sums over many values, and pictures, are computed in: float32 for anything smaller, else the dtype."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 @contextmanager

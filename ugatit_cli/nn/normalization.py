@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ugatit_cli.config import ModelConfig
+from ugatit_cli.nn.layers import widened
 
 EPS = 1e-5
 GROUPS = 32
@@ -45,14 +46,20 @@ class _ChannelMoments(torch.autograd.Function):
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     if x.device.type != "cpu":
-        var, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)
+        var, mean = torch.var_mean(x.to(widened(x.dtype)), dim=(2, 3), correction=0)
         return mean, var
     # The batch-norm kernel is up to 30 times as fast as torch.var_mean on the CPU. Its statistics are in the
-    # dtype of the running ones it is handed, hence float32 placeholders.
-    zeros, ones = x.new_zeros(x.shape[1], dtype=torch.float32), x.new_ones(x.shape[1], dtype=torch.float32)
+    # dtype of the running ones it is handed, hence placeholders.
+    zeros, ones = _placeholders(x)
     pairs = [torch.batch_norm_update_stats(x[n : n + 1], zeros, ones, 0.0) for n in range(len(x))]
     means, variances = zip(*pairs, strict=True)
     return torch.stack(means), torch.stack(variances)
+
+
+def _placeholders(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Zeros and ones, one a channel; float32, of float64 pixels float64."""
+    dtype = widened(x.dtype)
+    return x.new_zeros(x.shape[1], dtype=dtype), x.new_ones(x.shape[1], dtype=dtype)
 
 
 def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +69,7 @@ def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
         x: (N, C, H, W), any float dtype.
 
     Returns:
-        Two float32 tensors (N, C). Differentiable.
+        Two float32 tensors (N, C), float64 ones of float64 pixels. Differentiable.
     """
     if not _needs_grad(x):
         return _moments(x)
@@ -254,7 +261,7 @@ class InstanceNorm(nn.Module):
         """(N, C, H, W) -> (N, C, H, W)."""
         if x.device.type == "cpu" and len(x) == 1:
             # Batch norm of a single picture, forwards and backwards two kernels each.
-            ones, zeros = x.new_ones(x.shape[1], dtype=torch.float32), x.new_zeros(x.shape[1], dtype=torch.float32)
+            zeros, ones = _placeholders(x)
             gamma, beta = (ones, zeros) if self.gamma is None or self.beta is None else (self.gamma, self.beta)
             return F.batch_norm(x, None, None, gamma, beta, training=True, momentum=0.0, eps=EPS)
         return instance_layer_norm(x, 1.0, self.gamma, self.beta)

@@ -1,0 +1,447 @@
+"""CycleGAN (Zhu et al., ICCV 2017): residual generators, 70x70 PatchGANs, a pool of earlier translations.
+
+Numbers are those of the authors' PyTorch code, layer by layer. Biases before an instance norm are left out, since the
+norm takes them out again: of 11,378,179 parameters a generator keeps 11,372,931, of 2,764,737 a discriminator
+2,763,841. With rounding for their gradient, Adam would make them drift by up to its learning rate a step.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ugatit_cli.config import DIRECTIONS, DOMAINS, MAX_BLOCKS, MAX_CHANNELS, BaseConfig, Direction, Domain, Ways
+from ugatit_cli.device import Group
+from ugatit_cli.errors import ConfigError
+from ugatit_cli.fields import Option, Range, fields_of
+from ugatit_cli.methods.adam import Adam
+from ugatit_cli.methods.base import (
+    OTHER,
+    SOURCE,
+    TARGET,
+    Losses,
+    Method,
+    Official,
+    OfficialSettings,
+    States,
+    Step,
+    Term,
+    random_numbers,
+    sum_of,
+)
+from ugatit_cli.methods.losses import augment, cycle_loss, identity_loss, lsgan_loss
+from ugatit_cli.methods.networks import Networks
+from ugatit_cli.methods.pool import Pool
+from ugatit_cli.methods.recipe import Recipe, RecipeName
+from ugatit_cli.nn.generator import Translation
+from ugatit_cli.nn.layers import Convolution, ReflectConv2d, ToRGB, TransposedConv2d, ZeroConv2d, padding, widened
+from ugatit_cli.nn.normalization import InstanceNorm
+
+SLOPE = 0.2
+POOL_SIZE = 50
+# The discriminators' loss counts half (section 7.1), which slows them down beside the generators.
+DISCRIMINATOR_SHARE = 0.5
+# The authors' schedule: so many epochs at the full learning rate, then as many more.
+CONSTANT_EPOCHS = 100
+DECAY_EPOCHS = 100
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class CycleGANConfig(BaseConfig):
+    """Sizes of both generators and both discriminators of CycleGAN.
+
+    Args:
+        domain_a, domain_b, image_size, ways: as in `BaseConfig`.
+        channels: channels of the generators' first layer (the paper: 64).
+        blocks: residual blocks of a generator (the paper: 9, and 6 for pictures of 128 px).
+        discriminator_channels: channels of the discriminators' first layer (the paper: 64).
+
+    Raises:
+        ConfigError: a value is out of range or doesn't fit the others.
+    """
+
+    method: ClassVar[str] = "cyclegan"
+
+    blocks: Annotated[int, Range(0, MAX_BLOCKS), Option("Model", "Residual blocks.")] = 9
+    discriminator_channels: Annotated[
+        int,
+        Range(1, MAX_CHANNELS),
+        Option("Model", "Channels of the discriminators' first layer.", default="as --channels"),
+    ] = 64
+
+    @property
+    def smallest_training(self) -> tuple[int, str]:
+        """Pixels a side that training needs at least: of less, a discriminator leaves no patch."""
+        return 24, "discriminator"
+
+
+class ConvNorm(nn.Module):
+    """Convolution, instance norm, ReLU."""
+
+    def __init__(self, conv: Convolution, outputs: int) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = InstanceNorm(outputs, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H', W')."""
+        out: Tensor = self.norm(self.conv(x))
+        return out.relu_()
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions with instance norm, and the input on top; nothing after the sum."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvNorm(ReflectConv2d(channels, channels, 3, pad=padding(1)), channels)
+        self.conv = ReflectConv2d(channels, channels, 3, pad=padding(1))
+        self.norm = InstanceNorm(channels, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        out: Tensor = self.norm(self.conv(self.first(x)))
+        return out.add_(x)
+
+
+class ResidualGenerator(nn.Module):
+    """Translates pictures, of any height and width that are multiples of 4 and at least 8 (section 7.2).
+
+    Attributes:
+        compute_dtype: what convolutions are computed in while their weights stay as they are; None: in the weights'
+            own type. For training; `set_precision` is for use.
+        checkpointing: training keeps only what goes into each block, and computes the block again for its gradient.
+    """
+
+    def __init__(self, config: CycleGANConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.compute_dtype: torch.dtype | None = None
+        self.checkpointing = False
+        self.stem = ConvNorm(ReflectConv2d(3, c, 7, pad=padding(3)), c)
+        self.down = nn.Sequential(
+            ConvNorm(ZeroConv2d(c, 2 * c, 3, pad=1, stride=2), 2 * c),
+            ConvNorm(ZeroConv2d(2 * c, 4 * c, 3, pad=1, stride=2), 4 * c),
+        )
+        self.blocks = nn.Sequential(*(ResidualBlock(4 * c) for _ in range(config.blocks)))
+        self.up = nn.Sequential(
+            ConvNorm(TransposedConv2d(4 * c, 2 * c), 2 * c), ConvNorm(TransposedConv2d(2 * c, c), c)
+        )
+        self.to_rgb = ToRGB(c, bias=True)
+
+    def forward(self, x: Tensor) -> Translation:
+        """(N, 3, H, W) float in [-1, 1] -> a picture of the same size."""
+        x = x.to(self.compute_dtype or self.stem.conv.weight.dtype)
+        x = self.down(self.stem(x))  # (N, 4C, H/4, W/4)
+        for block in (*self.blocks, *self.up):
+            x = self._run(block, x)  # (N, C, H, W) in the end
+        image = self.to_rgb(x)  # (N, 3, H, W)
+        return Translation(image.to(widened(image.dtype)).tanh())
+
+    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+        again = self.checkpointing and torch.is_grad_enabled()
+        # Nothing in a block is random, so there is no random state to keep for the second pass.
+        out: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False) if again else block(x)
+        return out
+
+    def set_precision(self, dtype: torch.dtype) -> ResidualGenerator:
+        """Casts the convolutions' weights; norms have none."""
+        for module in self.modules():
+            if isinstance(module, Convolution):
+                module.to(dtype)
+        return self
+
+
+class PatchLayer(nn.Module):
+    """4x4 convolution with zero padding, instance norm but in the first layer, leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int, first: bool = False) -> None:
+        super().__init__()
+        self.conv = ZeroConv2d(inputs, outputs, 4, pad=1, stride=stride, bias=first)
+        self.norm = None if first else InstanceNorm(outputs, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H', W')."""
+        x = self.conv(x)
+        return F.leaky_relu(x if self.norm is None else self.norm(x), SLOPE, inplace=True)
+
+
+class PatchDiscriminator(nn.Module):
+    """Tells pictures of a domain from translations into it, by patches of 70x70 pixels; takes 24x24 or more.
+
+    Attributes:
+        compute_dtype: what convolutions are computed in while their weights stay as they are; None: in the weights'
+            own type.
+    """
+
+    def __init__(self, config: CycleGANConfig) -> None:
+        super().__init__()
+        c = config.discriminator_channels
+        self.compute_dtype: torch.dtype | None = None
+        self.layers = nn.Sequential(
+            PatchLayer(3, c, stride=2, first=True),
+            PatchLayer(c, 2 * c, stride=2),
+            PatchLayer(2 * c, 4 * c, stride=2),
+            PatchLayer(4 * c, 8 * c, stride=1),
+        )
+        self.head = ZeroConv2d(8 * c, 1, 4, pad=1, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) float in [-1, 1] -> scores (N, 1, H/8 - 2, W/8 - 2), 1 for real; H/8 is rounded down."""
+        x = x.to(self.compute_dtype or self.head.weight.dtype)
+        scores: Tensor = self.head(self.layers(x))
+        return scores.to(widened(scores.dtype))
+
+
+class CycleGANStep(Step):
+    """Updates the networks with one batch: both generators, then both discriminators; see `Step`.
+
+    The same numbers as the official step, without its waste: one direction is finished before the other begins, and
+    what the other generator makes of a translation and of its source goes through it together, so that at most three
+    generator passes are in memory instead of six. Discriminators get no gradients in the generators' phase, and real
+    and translated pictures go through them together.
+
+    Losses are `g_patch_a`, `d_patch_a`, `cycle_a`, `identity_a` and those of b; identity only where it has a weight.
+    """
+
+    def __init__(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> None:
+        super().__init__(networks, recipe, seed=seed, group=group)
+        self.generator_optimizer = Adam(networks.translators, recipe, group.average)
+        self.discriminator_optimizer = Adam(networks.critics, recipe, group.average, eager=True)
+        self.optimizers = [self.generator_optimizer, self.discriminator_optimizer]
+        self.terms = tuple(_terms(recipe))
+        self.pools: dict[Domain, Pool] = {domain: Pool(recipe.pool_size) for domain in DOMAINS}
+
+    def losses(self, a: Tensor, b: Tensor, *, step: int) -> Losses:
+        """Updates all weights once; see `Step`."""
+        real: dict[Domain, Tensor] = {"a": a, "b": b}
+        fakes: dict[Domain, Tensor] = {}
+        losses: Losses = {}
+        random = random_numbers(self.seed, step, self.group.rank)
+        for direction in DIRECTIONS:
+            fakes[TARGET[direction]], ours = self._translate(direction, real, random)
+            losses |= ours
+        self.generator_optimizer.step()
+        # All processes have the same pools: so the checkpoint, which rank 0 writes, has them whole.
+        drawn = random_numbers(self.seed, step, 0, 1)
+        for domain, fake in fakes.items():
+            everyone = self.pools[domain].query(self.group.gather(fake), drawn)
+            mine = everyone.chunk(self.group.size)[self.group.rank]
+            losses |= self._judge(domain, real[domain], mine, random)
+        self.discriminator_optimizer.step()
+        return losses
+
+    def _translate(
+        self, direction: Direction, real: Mapping[Domain, Tensor], random: torch.Generator
+    ) -> tuple[Tensor, Losses]:
+        """Translates, and adds up the gradients of a direction's generator losses."""
+        source, target = real[SOURCE[direction]], TARGET[direction]
+        image: Tensor = self.networks.translators[direction](source).image
+        # A leaf: the graphs of what judges the translation end here, and their gradients meet here.
+        fake = image.detach().requires_grad_()
+        critic = self.networks.critics[target].requires_grad_(False)
+        losses = {f"g_patch_{target}": lsgan_loss(critic(self._augmented(fake, random)), real=True)}
+        torch.autograd.backward(self.recipe.adversarial_weight * losses[f"g_patch_{target}"])
+        losses |= self._cycle_and_identity(direction, source, fake)
+        torch.autograd.backward(image, fake.grad)
+        return fake.detach(), losses
+
+    def _cycle_and_identity(self, direction: Direction, source: Tensor, fake: Tensor) -> Losses:
+        """Adds the gradients of what the other generator makes of a translation and of its source, in one pass."""
+        recipe, domain = self.recipe, SOURCE[direction]
+        pictures = torch.cat([fake, source]) if recipe.identity_weight else fake
+        back, *same = self.networks.translators[OTHER[direction]](pictures).image.split(len(fake))
+        losses = {f"cycle_{domain}": cycle_loss(back, source)}
+        losses |= {f"identity_{domain}": identity_loss(one, source) for one in same}
+        weights = (recipe.cycle_weight, recipe.identity_weight)
+        torch.autograd.backward(sum_of(weight * loss for weight, loss in zip(weights, losses.values(), strict=False)))
+        return losses
+
+    def _judge(self, domain: Domain, real: Tensor, fake: Tensor, random: torch.Generator) -> Losses:
+        """Adds the gradients of a discriminator's loss."""
+        critic = self.networks.critics[domain].requires_grad_()
+        pictures = torch.cat([self._augmented(real, random), self._augmented(fake, random)])
+        of_real, of_fake = critic(pictures).chunk(2)
+        loss = lsgan_loss(of_real, real=True) + lsgan_loss(of_fake, real=False)
+        torch.autograd.backward(DISCRIMINATOR_SHARE * self.recipe.adversarial_weight * loss)
+        return {f"d_patch_{domain}": loss}
+
+    def _augmented(self, x: Tensor, random: torch.Generator) -> Tensor:
+        return augment(x, random) if self.recipe.augment == "on" else x
+
+    def memory(self) -> dict[str, Tensor]:
+        """The pools, (n, 3, H, W) each: `pool.a`, `pool.b`; none that is empty."""
+        pools = {f"pool.{domain}": pool.pictures for domain, pool in self.pools.items()}
+        return {name: torch.stack(pictures) for name, pictures in pools.items() if pictures}
+
+    def remember(self, memory: Mapping[str, Tensor]) -> None:
+        """The inverse of `memory`."""
+        device = next(self.networks.translators["a2b"].parameters()).device
+        for domain, pool in self.pools.items():
+            pictures = memory.get(f"pool.{domain}", torch.empty(0))
+            pool.pictures = [picture.clone() for picture in pictures.to(device)]
+
+
+def _terms(recipe: Recipe) -> Iterator[Term]:
+    for domain in DOMAINS:
+        yield Term(f"cycle_{domain}", "cycle", domain, "generator", recipe.cycle_weight)
+        if recipe.identity_weight:
+            yield Term(f"identity_{domain}", "identity", domain, "generator", recipe.identity_weight)
+        weight = recipe.adversarial_weight
+        yield Term(f"g_patch_{domain}", "adversarial", domain, "generator", weight)
+        yield Term(f"d_patch_{domain}", "adversarial", domain, "discriminator", DISCRIMINATOR_SHARE * weight)
+
+
+def epoch_factor(epoch: int) -> float:
+    """What the learning rate of an epoch is multiplied with, as in the authors' code of 2019: 1, then down to 1/101.
+
+    The code of 2019, with which the comparisons in U-GAT-IT's paper were made, steps its schedule at the end of an
+    epoch. Since July 2020 it does so at the start, and every epoch from the 100th on has the factor of the next one
+    here: the 200th, the last, trains with a learning rate of 0. An epoch is max(pictures of A, of B) steps.
+
+    Args:
+        epoch: its number, from 1; after the 200th the factor is 0.
+    """
+    return max(0.0, 1 - max(0, epoch - CONSTANT_EPOCHS) / (DECAY_EPOCHS + 1))
+
+
+class CycleGAN(Method):
+    """CycleGAN: there and back is the same picture."""
+
+    name = "cyclegan"
+    title = "CycleGAN"
+    source = "Zhu et al., ICCV 2017"
+    config = CycleGANConfig
+    settings = frozenset(fields_of(Recipe)) - {"cam_weight", "power_iterations", "content_weight", "initial"}
+
+    def recipe(self, name: RecipeName) -> Recipe:
+        """`paper` is the authors' training; `default` adds U-GAT-IT's moving average and augmentation to it."""
+        authors: dict[str, Any] = {"weight_decay": 0.0, "identity_weight": 5.0, "pool_size": POOL_SIZE}
+        if name == "paper":
+            return Recipe("paper", **authors, ema=0.0, augment="off", fit="squash")
+        return Recipe(**authors)
+
+    def translators(self, config: BaseConfig) -> dict[str, nn.Module]:
+        """The generators of the directions that there are."""
+        assert isinstance(config, CycleGANConfig)
+        return {direction: ResidualGenerator(config) for direction in config.directions}
+
+    def critics(self, config: BaseConfig) -> dict[str, nn.Module]:
+        """The discriminators of the domains that generators lead to."""
+        assert isinstance(config, CycleGANConfig)
+        return {TARGET[direction]: PatchDiscriminator(config) for direction in config.directions}
+
+    def step(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> Step:
+        """See `CycleGANStep`.
+
+        Raises:
+            ConfigError: the networks translate in one direction only.
+        """
+        if networks.config.ways != "both":
+            raise ConfigError("CycleGAN trains both directions together; this model has one only")
+        return CycleGANStep(networks, recipe, seed=seed, group=group)
+
+    def official(self, states: States, settings: OfficialSettings) -> Official | None:
+        """The generators of `latest_net_G*.pth`: one, or `G_A` and `G_B`; with `D_A` and `D_B` where both are there.
+
+        Also those trained with dropout, and old files with buffers in their instance norms. A single generator is
+        that of a model from A to B; without names its domains are A and B.
+        """
+        generators = [states[key] for key in ("", "G_A", "G_B") if key in states]
+        if not any(BLOCK.fullmatch(name) for state in generators for name in state):
+            return None
+        critics = {"b": states["D_A"], "a": states["D_B"]} if {"D_A", "D_B"} <= set(states) else {}
+        if len(generators) == 1:
+            critics = {}  # which can't go on training without the other generator
+        config = _inferred(generators, critics, settings)
+        translators = {
+            f"{direction}.{name}": tensor
+            for direction, state in zip(DIRECTIONS, generators, strict=False)
+            for name, tensor in _generator_tensors(state, config).items()
+        }
+        judges = {
+            f"{domain}.{name}": tensor
+            for domain, state in critics.items()
+            for name, tensor in _discriminator_tensors(state, config).items()
+        }
+        return Official(config, translators, judges or None, tuple(_notes(config, critics, settings)))
+
+
+BLOCK = re.compile(r"model\.(\d+)\.conv_block\.\d+\.weight")
+# Of instance norms that once kept statistics; no network uses them.
+BUFFER = re.compile(r"\.(running_mean|running_var|num_batches_tracked)$")
+
+
+def _inferred(
+    generators: Sequence[State], critics: Mapping[str, State], settings: OfficialSettings
+) -> CycleGANConfig:
+    sizes: dict[str, Any] = {
+        "channels": generators[0]["model.1.weight"].shape[0],
+        "blocks": len({match[1] for name in generators[0] if (match := BLOCK.fullmatch(name))}),
+    }
+    if critics:
+        sizes["discriminator_channels"] = critics["b"]["model.0.weight"].shape[0]
+    ways: Ways = "both" if len(generators) == 2 else "a2b"
+    return CycleGANConfig(image_size=settings.image_size or 256, ways=ways, **sizes, **settings.fields())
+
+
+def _generator_tensors(state: State, config: CycleGANConfig) -> dict[str, Tensor]:
+    last = 10 + config.blocks
+    # With dropout between the two, the second convolution of a block comes one layer later.
+    second = 6 if "model.10.conv_block.6.weight" in state else 5
+    modules = {"stem.conv": "model.1", "down.0.conv": "model.4", "down.1.conv": "model.7"}
+    for i in range(config.blocks):
+        modules[f"blocks.{i}.first.conv"] = f"model.{10 + i}.conv_block.1"
+        modules[f"blocks.{i}.conv"] = f"model.{10 + i}.conv_block.{second}"
+    modules |= {"up.0.conv": f"model.{last}", "up.1.conv": f"model.{last + 3}", "to_rgb": f"model.{last + 7}"}
+    with torch.device("meta"):
+        return _tensors(state, ResidualGenerator(config), modules)
+
+
+def _discriminator_tensors(state: State, config: CycleGANConfig) -> dict[str, Tensor]:
+    modules = {f"layers.{i}.conv": f"model.{number}" for i, number in enumerate((0, 2, 5, 8))}
+    with torch.device("meta"):
+        return _tensors(state, PatchDiscriminator(config), modules | {"head": "model.11"})
+
+
+def _tensors(state: State, network: nn.Module, modules: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors of a network's convolutions by our names, from those of official modules.
+
+    Raises:
+        KeyError: one is missing.
+        ValueError: one has another shape, or there are others.
+    """
+    found: dict[str, Tensor] = {}
+    rest = {name for name in state if not BUFFER.search(name)}
+    for ours, theirs in modules.items():
+        conv = network.get_submodule(ours)
+        assert isinstance(conv, Convolution)
+        outputs = conv.weight.shape[1 if isinstance(conv, TransposedConv2d) else 0]
+        weight, bias = state[f"{theirs}.weight"], state[f"{theirs}.bias"]
+        if (weight.shape, bias.shape) != (conv.weight.shape, (outputs,)):
+            raise ValueError(f"{theirs} has shapes {tuple(weight.shape)}, {tuple(bias.shape)}")
+        found[f"{ours}.weight"] = weight
+        if conv.bias is not None:
+            found[f"{ours}.bias"] = bias
+        rest -= {f"{theirs}.weight", f"{theirs}.bias"}
+    if rest:
+        raise ValueError(f"unknown tensor {min(rest)}")
+    return found
+
+
+def _notes(config: CycleGANConfig, critics: Mapping[str, State], settings: OfficialSettings) -> Iterator[str]:
+    if config.ways == "a2b":
+        yield "There is one generator; the model translates in one direction only."
+    elif not critics:
+        yield "The checkpoint has no discriminators; the model comes without."
+    if settings.image_size is None:
+        yield "The checkpoint doesn't tell its image size; 256 is assumed (--image-size)."
