@@ -107,7 +107,13 @@ def _scale_shift_cpu(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def instance_layer_norm(
-    x: Tensor, rho: Tensor | float, gamma: Tensor | None, beta: Tensor | None, *, unbiased: bool = False
+    x: Tensor,
+    rho: Tensor | float,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    unbiased: bool = False,
+    eps: float = EPS,
 ) -> Tensor:
     """gamma * (rho * IN(x) + (1 - rho) * LN(x)) + beta, the paper's equation 1.
 
@@ -116,13 +122,14 @@ def instance_layer_norm(
         rho: share of instance norm, in [0, 1]: a number, or (C,).
         gamma, beta: (C,) or (N, C); None means 1 and 0.
         unbiased: variances divide by n - 1 (the official PyTorch code) instead of n.
+        eps: is added to variances.
 
     Returns:
         (N, C, H, W) in the dtype of x.
     """
     if not _needs_grad(x, rho, gamma, beta):
-        return _affine(x, rho, gamma, beta, unbiased=unbiased)[0]
-    result: Tensor = _InstanceLayerNorm.apply(x, rho, gamma, beta, unbiased)
+        return _affine(x, rho, gamma, beta, unbiased=unbiased, eps=eps)[0]
+    result: Tensor = _InstanceLayerNorm.apply(x, rho, gamma, beta, unbiased, eps)
     return result
 
 
@@ -136,7 +143,7 @@ class _Statistics(NamedTuple):
 
 
 def _affine(
-    x: Tensor, rho: Tensor | float, gamma: Tensor | None, beta: Tensor | None, *, unbiased: bool
+    x: Tensor, rho: Tensor | float, gamma: Tensor | None, beta: Tensor | None, *, unbiased: bool, eps: float
 ) -> tuple[Tensor, Tensor, _Statistics]:
     """The normalised map, its scale (N, C), and what it was computed from."""
     mean, var = channel_moments(x)  # (N, C)
@@ -145,7 +152,7 @@ def _affine(
     if unbiased:
         pixels, values = _counts(x, unbiased=False)
         var, layer_var = var * (pixels / (pixels - 1)), layer_var * (values / (values - 1))
-    known = _Statistics(mean, torch.rsqrt(var + EPS), layer_mean, torch.rsqrt(layer_var + EPS))
+    known = _Statistics(mean, torch.rsqrt(var + eps), layer_mean, torch.rsqrt(layer_var + eps))
     by_instance, by_layer = rho * known.by_deviation, (1 - rho) * known.by_layer_deviation
     scale = by_instance + by_layer
     shift = -(by_instance * mean + by_layer * layer_mean)
@@ -170,9 +177,15 @@ class _InstanceLayerNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, rho: Tensor | float, gamma: Tensor | None, beta: Tensor | None, unbiased: bool
+        ctx: Any,
+        x: Tensor,
+        rho: Tensor | float,
+        gamma: Tensor | None,
+        beta: Tensor | None,
+        unbiased: bool,
+        eps: float,
     ) -> Tensor:
-        y, scale, known = _affine(x, rho, gamma, beta, unbiased=unbiased)
+        y, scale, known = _affine(x, rho, gamma, beta, unbiased=unbiased, eps=eps)
         ctx.fixed_rho = None if isinstance(rho, Tensor) else rho
         ctx.unbiased = unbiased
         ctx.beta_dim = 0 if beta is None else beta.ndim
@@ -197,6 +210,7 @@ class _InstanceLayerNorm(torch.autograd.Function):
             _like(grad_rho, rho.ndim if isinstance(rho, Tensor) else 0),
             _like(along, gamma.ndim) if needed[2] and gamma is not None else None,
             _like(total, ctx.beta_dim) if needed[3] else None,
+            None,
             None,
         )
 
@@ -250,10 +264,11 @@ def _grad_x(
 
 
 class InstanceNorm(nn.Module):
-    """Instance norm of the encoder; affine in the TensorFlow dialect only."""
+    """Instance norm; `affine`: with a learned scale and shift for each channel."""
 
-    def __init__(self, channels: int, *, affine: bool) -> None:
+    def __init__(self, channels: int, *, affine: bool, eps: float = EPS) -> None:
         super().__init__()
+        self.eps = eps
         self.gamma = nn.Parameter(torch.ones(channels)) if affine else None
         self.beta = nn.Parameter(torch.zeros(channels)) if affine else None
 
@@ -263,8 +278,8 @@ class InstanceNorm(nn.Module):
             # Batch norm of a single picture, forwards and backwards two kernels each.
             zeros, ones = _placeholders(x)
             gamma, beta = (ones, zeros) if self.gamma is None or self.beta is None else (self.gamma, self.beta)
-            return F.batch_norm(x, None, None, gamma, beta, training=True, momentum=0.0, eps=EPS)
-        return instance_layer_norm(x, 1.0, self.gamma, self.beta)
+            return F.batch_norm(x, None, None, gamma, beta, training=True, momentum=0.0, eps=self.eps)
+        return instance_layer_norm(x, 1.0, self.gamma, self.beta, eps=self.eps)
 
 
 class AdaptiveNorm(nn.Module):
