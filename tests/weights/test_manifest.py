@@ -14,10 +14,8 @@ import pytest
 import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.core import TyperGroup
-from typer.main import get_command
 
-from ugatit_cli.cli.app import app
+from ugatit_cli.cli.app import command
 from ugatit_cli.cli.options import parse_domains
 from ugatit_cli.cli.train import find_folders
 from ugatit_cli.cli.train_command import Asked
@@ -113,12 +111,8 @@ def test_bundled_models_are_what_the_manifest_says() -> None:
 
 def commands(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     """The lines with commands in an entry's instructions, as the command line understands them."""
-    group = get_command(app)
-    assert isinstance(group, TyperGroup)
     lines = re.findall(r"^ +ugatit (\w+) (.+)$", entry.instructions, re.MULTILINE)
-    return [
-        (name, group.commands[name].make_context(name, shlex.split(arguments)).params) for name, arguments in lines
-    ]
+    return [(name, command(name).make_context(name, shlex.split(arguments)).params) for name, arguments in lines]
 
 
 def test_convert_lines() -> None:

@@ -448,7 +448,6 @@ def run(
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
-    from ugatit_cli.training.history import draw_history
     from ugatit_cli.translation.model import Model
     from ugatit_cli.translation.pipeline import translate_files
 
@@ -469,12 +468,15 @@ def run(
         open_page(path, command, model, translating, drawing) as page,
         console.interruptible() as stop,
         console.progress(total, unit) as progress,
-        contextlib.closing(
-            draw_history(checkpoints, model, jobs, translating, page.drawing, stop, progress.advance)
-            if checkpoints
-            else translate_files(model, jobs, translating, drawing=page.drawing, stop=stop)
-        ) as results,
+        contextlib.ExitStack() as stack,
     ):
+        if checkpoints:
+            from ugatit_cli.training.history import draw_history
+
+            found = draw_history(checkpoints, model, jobs, translating, page.drawing, stop, progress.advance)
+        else:
+            found = translate_files(model, jobs, translating, drawing=page.drawing, stop=stop)
+        results = stack.enter_context(contextlib.closing(found))
         for name, error in prepared.missing:
             page.failed(name, error)
         for result in results:
