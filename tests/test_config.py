@@ -25,6 +25,7 @@ from ugatit_cli.config import (
     default_global_layers,
 )
 from ugatit_cli.errors import ConfigError
+from ugatit_cli.fields import read_table
 from ugatit_cli.nn.discriminator import Discriminator
 
 names = (
@@ -58,7 +59,7 @@ def configs(draw: st.DrawFn) -> ModelConfig:
 
 @given(config=configs())
 def test_round_trip_through_json(config: ModelConfig) -> None:
-    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert read_table(ModelConfig, json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_versions_without_local_discriminators_read_models_that_have_both() -> None:
@@ -71,7 +72,7 @@ def test_versions_without_local_discriminators_read_models_that_have_both() -> N
 @pytest.mark.parametrize("field", ["domain_a", "domain_b"])
 def test_domain_names_are_plain_text(field: str, name: str) -> None:
     with pytest.raises(ConfigError, match=f"^{field} ") as caught:
-        ModelConfig.from_dict({field: name})
+        read_table(ModelConfig, {field: name})
     assert repr(name) in caught.value.message
 
 
@@ -87,7 +88,7 @@ def test_domain_names_are_plain_text(field: str, name: str) -> None:
 )
 def test_settings_that_are_refused(settings: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        ModelConfig.from_dict(settings)
+        read_table(ModelConfig, settings)
 
 
 def test_defaults_are_the_papers() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
@@ -176,18 +175,6 @@ class ModelConfig:
         if self.discriminators == "both":
             del values["discriminators"]
         return values
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ConfigError: unknown fields, or values that `ModelConfig` refuses.
-        """
-        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
-        if unknown:
-            raise ConfigError(f"unknown model settings: {', '.join(unknown)}")
-        return cls(**values)
 
 
 def default_global_layers(image_size: int) -> int:

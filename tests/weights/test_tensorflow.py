@@ -372,8 +372,7 @@ def test_round_trip(tensors: dict[str, Array], block_size: int, restart_interval
         bundle = TensorBundle(prefix)
         assert set(bundle.variables) == set(tensors)
         for name, array in tensors.items():
-            assert name in bundle
-            assert bundle.shape(name) == array.shape
+            assert bundle.variables[name].shape == array.shape
             result = bundle.tensor(name)
             assert result.dtype == array.dtype
             np.testing.assert_array_equal(result, array)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, get_args
 
-from ugatit_cli.errors import ConfigError
 from ugatit_cli.fields import Option, Range, check_ranges, check_types
 
 RecipeName = Literal["default", "paper", "cyclegan"]
@@ -100,18 +99,6 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values."""
         return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ConfigError: unknown fields, or values that `Recipe` refuses.
-        """
-        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
-        if unknown:
-            raise ConfigError(f"unknown training settings: {', '.join(unknown)}")
-        return cls(**values)
 
 
 # What a recipe changes in the model, by the names of `ModelConfig`, where the user doesn't say otherwise.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
@@ -41,22 +41,6 @@ class PictureSet:
     folder: Path
     files: tuple[Path, ...]
 
-    def by_name(self) -> dict[str, Path]:
-        """The files by what they are called below the folder, without their suffix.
-
-        Raises:
-            UsageError: two pictures differ by their suffix only.
-        """
-        named: dict[str, Path] = {}
-        for path in self.files:
-            name = below(self.folder, path.with_suffix(""))
-            if name in named:
-                raise UsageError(
-                    f"{path}: has the name of {named[name]}", "With --pairs, names must tell pictures apart."
-                )
-            named[name] = path
-        return named
-
 
 def find_set(folder: Path) -> PictureSet:
     """All pictures below a folder.
@@ -71,12 +55,12 @@ def find_set(folder: Path) -> PictureSet:
 
 
 def pairs_of(pictures: PictureSet, truth: PictureSet) -> dict[Path, Path]:
-    """For each picture that has one, the ground truth of the same name.
+    """For each picture that has one, the ground truth of the same name below its folder, suffixes aside.
 
     Raises:
-        UsageError: none has one, or names are not unique.
+        UsageError: none has one, or two pictures of a set differ by their suffix only.
     """
-    mine, theirs = pictures.by_name(), truth.by_name()
+    mine, theirs = _by_name(pictures), _by_name(truth)
     found = {mine[name]: theirs[name] for name in mine if name in theirs}
     if not found:
         raise UsageError(
@@ -84,6 +68,15 @@ def pairs_of(pictures: PictureSet, truth: PictureSet) -> dict[Path, Path]:
             "--pairs takes a folder with the same file names: what each translation should look like.",
         )
     return found
+
+
+def _by_name(pictures: PictureSet) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    for path in pictures.files:
+        first = named.setdefault(below(pictures.folder, path.with_suffix("")), path)
+        if first != path:
+            raise UsageError(f"{path}: has the name of {first}", "With --pairs, names must tell pictures apart.")
+    return named
 
 
 @dataclass
@@ -103,8 +96,8 @@ class Reader:
 
     @property
     def size(self) -> Size:
-        """Width and height of all pictures; of the first one that was read unless `side` says it."""
-        return self._first[1] if self._first else (self.side or 0, self.side or 0)
+        """Width and height of all pictures: those of the first one that was read."""
+        return self._first[1] if self._first else (0, 0)
 
     def batches(self, files: Sequence[Path]) -> Iterator[tuple[list[Path], Tensor]]:
         """The pictures that can be read, with their files: uint8 (N, 3, H, W), N from 1 to 16.
@@ -123,36 +116,29 @@ class Reader:
                 ahead = [one.result() for one in following]
 
     def _try(self, path: Path) -> Pixels | PictureError:
+        """The first frame, upright in sRGB, on white: uint8 (H, W, 3)."""
         try:
-            return self._read(path)
+            picture = reading.composite(reading.read_picture(path, first_only=True).frames[0], WHITE)
         except PictureError as error:
             return error
         except MemoryError:
             return PictureError(f"{path}: not enough memory to decode it")
-
-    def _read(self, path: Path) -> Pixels:
-        """The first frame, upright in sRGB, on white: uint8 (H, W, 3)."""
-        picture = reading.composite(reading.read_picture(path, first_only=True).frames[0], WHITE)
         if self.side is not None and picture.size != (self.side, self.side):
             picture = picture.resize((self.side, self.side), Image.Resampling.LANCZOS)
         return np.asarray(picture)
 
     def _batch(self, files: Sequence[Path], read: Sequence[Pixels | PictureError]) -> tuple[list[Path], Tensor]:
-        good: list[Path] = []
-        pixels: list[Tensor] = []
+        good: dict[Path, Tensor] = {}
         for path, one in zip(files, read, strict=True):
             if isinstance(one, PictureError):
                 self.broken[path] = one
-                continue
-            self._check_size(path, one)
-            good.append(path)
-            pixels.append(torch.from_numpy(one.copy()).permute(2, 0, 1))
-        return good, torch.stack(pixels) if pixels else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
+            else:
+                self._check_size(path, (one.shape[1], one.shape[0]))
+                good[path] = torch.from_numpy(one.copy()).permute(2, 0, 1)
+        return list(good), torch.stack([*good.values()]) if good else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
 
-    def _check_size(self, path: Path, pixels: Pixels) -> None:
-        size = (pixels.shape[1], pixels.shape[0])
-        if self._first is None:
-            self._first = path, size
+    def _check_size(self, path: Path, size: Size) -> None:
+        self._first = self._first or (path, size)
         first, expected = self._first
         if size != expected:
             raise UsageError(
@@ -183,11 +169,11 @@ class Reader:
 Metric = Literal["kid", "kid-mixed", "fid", "feature-distance", "ssim", "psnr", "l1"]
 
 METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
-NEEDS_PAIRS: Final[frozenset[Metric]] = frozenset({"feature-distance", "ssim", "psnr", "l1"})
 NEEDS_SOURCE: Final[frozenset[Metric]] = frozenset({"kid-mixed"})
 OF_SETS: Final[frozenset[Metric]] = frozenset({"kid", "kid-mixed", "fid"})
-NEEDS_FEATURES: Final[frozenset[Metric]] = OF_SETS | {"feature-distance"}
+NEEDS_PAIRS: Final[frozenset[Metric]] = frozenset(METRICS) - OF_SETS
 OF_PIXELS: Final[frozenset[Metric]] = frozenset({"ssim", "psnr", "l1"})
+NEEDS_FEATURES: Final[frozenset[Metric]] = frozenset(METRICS) - OF_PIXELS
 # Side of the window that SSIM looks through (Wang et al. 2004).
 SSIM_WINDOW: Final = 11
 
@@ -252,10 +238,8 @@ class Measured:
     pairs: int
     values: Mapping[Metric, Tensor]
 
-    def mean(self, metric: Metric) -> float | None:
+    def mean(self, metric: Metric) -> float:
         """Of a metric of pairs; PSNR is that of pairs which differ, and infinite if there are none."""
-        if not self.pairs:
-            return None
         values = self.values[metric]
         finite = values[values.isfinite()]
         return float(finite.mean() if len(finite) else values.mean())
@@ -316,11 +300,8 @@ class Evaluation:
             PictureError: a folder without any that can be read.
             ModelError: the extractor is of no use.
         """
-        truths = {
-            one.source.folder: self._truth(one.source, one.truth)
-            for one in comparisons
-            if self.baseline and one.source
-        }
+        sources = [(one.source, one.truth) for one in comparisons if self.baseline and one.source]
+        truths = {source.folder: self._truth(source, truth) for source, truth in sources}
         return [self._scores(one, truths) for one in comparisons]
 
     def _scores(self, one: Comparison, truths: Mapping[Path, Mapping[Path, Path]]) -> Scores:
@@ -331,7 +312,7 @@ class Evaluation:
         )
         translated = self._translations(one)
         baseline = self._compare(None, source, real, None) if self.baseline and source else None
-        return replace(self._compare(one.direction, translated, real, source), baseline=baseline)
+        return self._compare(one.direction, translated, real, source, baseline)
 
     def _sets(self, comparison: Comparison) -> list[PictureSet]:
         """The folders that are measured beside the translations."""
@@ -360,33 +341,25 @@ class Evaluation:
         return self._measured(batches, f"translations of {one.translated.folder}", truth)
 
     def _compare(
-        self, direction: Direction | None, translated: Measured, real: Measured | None, source: Measured | None
+        self,
+        direction: Direction | None,
+        translated: Measured,
+        real: Measured | None,
+        source: Measured | None,
+        baseline: Scores | None = None,
     ) -> Scores:
-        computed = {
-            metric: self._of_sets(metric, translated, real, source) if metric in OF_SETS else translated.mean(metric)
-            for metric in METRICS
-            if metric in self.metrics
-        }
+        values: dict[Metric, Kid | float] = {}
+        x, pairs = translated.features, translated.pairs
+        if real and "kid" in self.metrics:
+            values["kid"] = kid(x, real.features, self.subsets)
+        if real and source and "kid-mixed" in self.metrics:
+            values["kid-mixed"] = mixed_kid(x, real.features, source.features, self.subsets)
+        if real and "fid" in self.metrics:
+            values["fid"] = fid(x, real.features)
+        if pairs:
+            values |= {metric: translated.mean(metric) for metric in METRICS if metric in self.metrics & NEEDS_PAIRS}
         equal = int(translated.values["psnr"].isinf().sum()) if "psnr" in translated.values else 0
-        return Scores(
-            direction,
-            len(translated.features),
-            len(real.features) if real else 0,
-            translated.pairs,
-            equal,
-            {metric: value for metric, value in computed.items() if value is not None},
-        )
-
-    def _of_sets(
-        self, metric: Metric, translated: Measured, real: Measured | None, source: Measured | None
-    ) -> Kid | float | None:
-        if real is None or (metric == "kid-mixed" and source is None):
-            return None
-        if metric == "kid":
-            return kid(translated.features, real.features, self.subsets)
-        if metric == "fid" or source is None:
-            return fid(translated.features, real.features)
-        return mixed_kid(translated.features, real.features, source.features, self.subsets)
+        return Scores(direction, len(x), len(real.features) if real else 0, pairs, equal, values, baseline)
 
     def _measured(self, batches: Batches, name: str, truth: Mapping[Path, Path], *, real: bool = False) -> Measured:
         """Measures pictures; `real`: they are what is in their files."""
@@ -402,9 +375,9 @@ class Evaluation:
                 self.advance()
         if not features:
             raise PictureError(f"{name}: no picture can be read", "Give pictures that can be opened.")
-        values = {
-            metric: torch.stack([one[metric] for one in pairs]).double() for metric in (pairs[0] if pairs else ())
-        }
+        values = (
+            {metric: torch.stack([one[metric] for one in pairs]).double() for metric in pairs[0]} if pairs else {}
+        )
         return Measured(torch.cat(features), len(pairs), values)
 
     def _of_pair(self, features: Tensor, picture: Tensor, file: Path, truth: Tensor) -> dict[Metric, Tensor]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ConfigError, ModelError, OutputError, UsageError
+from ugatit_cli.fields import read_table
 from ugatit_cli.files import hidden, reported, sync_folder
 from ugatit_cli.weights import home, hub_download
 from ugatit_cli.weights.home import (
@@ -364,7 +365,7 @@ def _look(folder: Path, files: Iterable[str]) -> tuple[ModelConfig | None, dict[
     weights = [name for name in files if name.endswith(".safetensors")]
     try:
         document = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        config, provenance = ModelConfig.from_dict(document["model"]), dict(document.get("provenance", {}))
+        config, provenance = read_table(ModelConfig, document["model"]), dict(document.get("provenance", {}))
         for name in weights:
             with safe_open(folder / name, framework="numpy"):
                 pass

@@ -11,8 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -24,13 +23,11 @@ from torch import Tensor, nn
 from ugatit_cli.config import DIRECTIONS, DOMAINS, Direction, Domain, ModelConfig, Precision, Scale
 from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import UPGRADE, ConfigError, ModelError, OutputError
-from ugatit_cli.files import replace_folder, reported, sync_files, sync_folder
+from ugatit_cli.fields import read_table
+from ugatit_cli.files import hidden, replace_folder, reported, sync_files, sync_folder
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
 from ugatit_cli.weights import manifest
-
-Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
-"""Tensor name -> dtype and shape."""
 
 _CODES: Final = {
     torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16",
@@ -38,13 +35,14 @@ _CODES: Final = {
 }  # fmt: skip
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], storage: Precision | None = None) -> str:
     """Writes a safetensors file and waits until it is on the disk.
 
-    A tensor that isn't contiguous on the CPU is copied to be written, one at a time.
+    A tensor that is to be converted, or isn't contiguous on the CPU, is copied when it is its turn.
 
     Args:
         tensors: of any shape, strides and device; they may share memory.
+        storage: what they are converted to, as `stored` does; None: they stay as they are.
 
     Returns:
         SHA-256 of the file, in hex.
@@ -52,26 +50,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     Raises:
         OSError: it can't be written.
         KeyError: a dtype that such a file can't hold.
+        ModelError: as `stored`.
     """
-    layout = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
-    return stream_tensors(path, layout, tensors.__getitem__)
-
-
-def stream_tensors(path: Path, layout: Layout, tensor: Callable[[str], Tensor]) -> str:
-    """`write_tensors` for tensors that are made when it is their turn.
-
-    Args:
-        layout: what `tensor` will return for each name.
-    """
+    dtypes = {name: _stored_dtype(tensor, storage) if storage else tensor.dtype for name, tensor in tensors.items()}
     # As the library does it: large elements first, so that every tensor is aligned to its elements.
-    names = sorted(layout, key=lambda name: (-layout[name][0].itemsize, name))
-    digest = hashlib.sha256()
+    names = sorted(tensors, key=lambda name: (-dtypes[name].itemsize, name))
+    header = _header({name: (dtypes[name], tensors[name].shape) for name in names})
+    digest = hashlib.sha256(header)
     with path.open("wb") as file:
-        header = _header(names, layout)
         file.write(header)
-        digest.update(header)
         for name in names:
-            data = tensor(name).detach().cpu().reshape(-1).view(torch.uint8).numpy().data
+            tensor = stored(tensors[name], storage) if storage else tensors[name]
+            data = tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data
             file.write(data)
             digest.update(data)
         file.flush()
@@ -79,12 +69,11 @@ def stream_tensors(path: Path, layout: Layout, tensor: Callable[[str], Tensor]) 
     return digest.hexdigest()
 
 
-def _header(names: list[str], layout: Layout) -> bytes:
+def _header(layout: Mapping[str, tuple[torch.dtype, torch.Size]]) -> bytes:
     entries: dict[str, Any] = {}
     start = 0
-    for name in names:
-        dtype, shape = layout[name]
-        end = start + dtype.itemsize * torch.Size(shape).numel()
+    for name, (dtype, shape) in layout.items():
+        end = start + dtype.itemsize * shape.numel()
         entries[name] = {"dtype": _CODES[dtype], "shape": shape, "data_offsets": (start, end)}
         start = end
     text = json.dumps(entries, separators=(",", ":")).encode()
@@ -107,21 +96,19 @@ def check_file(path: Path, size: int, sha256: str) -> None:
         if found != size:
             raise ModelError(f"{path}: damaged: it has {found} bytes, not {size}")
         with path.open("rb") as file:
-            intact = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                raise ModelError(f"{path}: damaged: its content is not what was written")
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
     except OSError as error:
         raise ModelError(f"{path}: can't be read: {error}") from None
-    if not intact:
-        raise ModelError(f"{path}: damaged: its content is not what was written")
 
 
 @contextlib.contextmanager
 def open_tensors(path: Path) -> Iterator[Any]:
     """A safetensors file, read tensor by tensor: `.keys()`, `.get_tensor(name)`, `.get_slice(name)`.
 
-    A tensor is a view of the file until it is copied or converted, so reading into parameters takes no memory for
-    a second copy.
+    A tensor is a view of the file until it is copied or converted.
 
     Raises:
         ModelError: there is no such file, it isn't complete, or lacks a tensor that was asked for.
@@ -201,24 +188,20 @@ def _fill(network: Network, path: Path, prefix: str) -> Network:
 def generator_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Tensor name -> shape of `model.safetensors`: names start with `a2b.` or `b2a.`."""
     with torch.device("meta"):
-        shapes = _shapes(Generator(config))
-    return {f"{direction}.{name}": shape for direction in DIRECTIONS for name, shape in shapes.items()}
+        state = Generator(config).state_dict()
+    return {f"{way}.{name}": tuple(tensor.shape) for way in DIRECTIONS for name, tensor in state.items()}
 
 
 def discriminator_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Tensor name -> shape of `discriminators.safetensors`: names start with `a.local.`, `b.global.`, ..."""
     with torch.device("meta"):
-        shapes = {scale: _shapes(Discriminator(config, scale)) for scale in config.scales}
+        states = {scale: Discriminator(config, scale).state_dict() for scale in config.scales}
     return {
-        f"{domain}.{scale}.{name}": shape
+        f"{domain}.{scale}.{name}": tuple(tensor.shape)
         for domain in DOMAINS
-        for scale in config.scales
-        for name, shape in shapes[scale].items()
+        for scale, state in states.items()
+        for name, tensor in state.items()
     }
-
-
-def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
 def open_model(path: Path) -> ModelFolder:
@@ -238,12 +221,11 @@ def open_model(path: Path) -> ModelFolder:
         folder = path / "model" if (path / "model" / CONFIG_FILE).is_file() else path
         weights = folder / GENERATORS_FILE
     config, provenance = read_config(folder / CONFIG_FILE)
-    check_tensors(weights, generator_shapes(config))
-    discriminators: Path | None = folder / DISCRIMINATORS_FILE
-    if discriminators is not None and discriminators.exists():
-        check_tensors(discriminators, discriminator_shapes(config))
-    else:
-        discriminators = None
+    _check_tensors(weights, generator_shapes(config))
+    discriminators = folder / DISCRIMINATORS_FILE
+    if not discriminators.exists():
+        return ModelFolder(folder, config, provenance, weights)
+    _check_tensors(discriminators, discriminator_shapes(config))
     return ModelFolder(folder, config, provenance, weights, discriminators)
 
 
@@ -270,37 +252,28 @@ def read_config(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
     if not isinstance(model, dict) or not isinstance(provenance, dict):
         raise ModelError(f"{path}: damaged: `model` and `provenance` must be tables")
     try:
-        return ModelConfig.from_dict(model), provenance
+        return read_table(ModelConfig, model), provenance
     except ConfigError as error:
         raise ModelError(f"{path}: {error.message}") from None
 
 
-def check_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Compares a safetensors file's header with the tensors a config asks for; reads no tensor.
-
-    Raises:
-        ModelError: unreadable; unknown or missing tensors; a wrong shape or dtype.
-    """
+def _check_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Compares a safetensors file's header with the tensors a config asks for; reads no tensor."""
     with open_tensors(path) as file:
         found = set(file.keys())
-        missing, unknown = sorted(set(expected) - found), sorted(found - set(expected))
-        if missing or unknown:
-            raise ModelError(f"{path}: doesn't fit its config: {_difference(missing, unknown)}")
+        differences = [
+            f"{len(names)} {kind} tensors ({', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
+            for kind, names in (("missing", set(expected) - found), ("unknown", found - set(expected)))
+            if names
+        ]
+        if differences:
+            raise ModelError(f"{path}: doesn't fit its config: {' and '.join(differences)}")
         for name, shape in expected.items():
             header = file.get_slice(name)
             if tuple(header.get_shape()) != shape:
                 raise ModelError(f"{path}: {name} has shape {tuple(header.get_shape())}, its config asks for {shape}")
             if header.get_dtype() not in ("F32", "BF16", "F16"):
                 raise ModelError(f"{path}: {name} has type {header.get_dtype()}; weights are F32, BF16 or F16")
-
-
-def _difference(missing: list[str], unknown: list[str]) -> str:
-    parts = [
-        f"{len(names)} {kind} tensors ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for kind, names in (("missing", missing), ("unknown", unknown))
-        if names
-    ]
-    return " and ".join(parts)
 
 
 def stored(tensor: Tensor, storage: Precision) -> Tensor:
@@ -345,10 +318,11 @@ def save_model(
     check_target(folder, overwrite=overwrite)
     document = {"format": FORMAT, "model": config.to_dict(), "provenance": dict(provenance or {})}
     with _written_whole(folder) as temporary:
-        _write_tensors(temporary / GENERATORS_FILE, generators, generator_shapes(config), storage)
+        write_tensors(temporary / GENERATORS_FILE, generators, storage)
+        _check_tensors(temporary / GENERATORS_FILE, generator_shapes(config))
         if discriminators is not None:
-            shapes = discriminator_shapes(config)
-            _write_tensors(temporary / DISCRIMINATORS_FILE, discriminators, shapes, storage)
+            write_tensors(temporary / DISCRIMINATORS_FILE, discriminators, storage)
+            _check_tensors(temporary / DISCRIMINATORS_FILE, discriminator_shapes(config))
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
 
@@ -411,35 +385,15 @@ def _is_model_folder(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def _written_whole(folder: Path) -> Iterator[Path]:
-    """A new folder to write into, which takes the place of `folder` at the end.
-
-    Raises:
-        OutputError: it can't be written; what was there before still is.
-    """
+    """A new folder to write into, which takes the place of `folder` at the end; what was there stays on errors."""
     with reported(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}.", suffix=".tmp", dir=folder.parent))
+        temporary = hidden(folder)
+        temporary.mkdir()
         try:
-            # mkdtemp is private to its user; a model folder is as readable as any other new folder.
-            temporary.chmod(0o777 & ~_umask())
             yield temporary
             sync_files(temporary)
             replace_folder(temporary, folder)
             sync_folder(folder.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
-def _write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], storage: Precision
-) -> None:
-    # Each is converted when it is its turn, so that all of them at once take no second copy in memory.
-    layout = {name: (_stored_dtype(tensor, storage), tuple(tensor.shape)) for name, tensor in tensors.items()}
-    stream_tensors(path, layout, lambda name: stored(tensors[name], storage))
-    check_tensors(path, expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,8 +72,22 @@ class ImportSettings:
         """The domain names as `ModelConfig` fields."""
         return {} if self.domains is None else {"domain_a": self.domains[0], "domain_b": self.domains[1]}
 
+    def fields(self, inputs: int, features: int) -> tuple[dict[str, Any], list[str]]:
+        """What `ModelConfig` is told of domains, size and variant, and what a user should know about it.
 
-SIZE_ASSUMED = "A light checkpoint doesn't tell its image size; 256 is assumed (--image-size)."
+        Args:
+            inputs: of the style MLP: the features of a light generator, those of the whole map of a full one.
+            features: channels of the bottleneck.
+
+        Raises:
+            ZeroDivisionError: no features.
+        """
+        if inputs != features:
+            side = 4 * math.isqrt(inputs // features)
+            return {**self.domain_fields(), "variant": "full", "image_size": side}, []
+        note = "A light checkpoint doesn't tell its image size; 256 is assumed (--image-size)."
+        fields = {**self.domain_fields(), "variant": "light", "image_size": self.image_size or 256}
+        return fields, [note] if self.image_size is None else []
 
 
 @contextlib.contextmanager

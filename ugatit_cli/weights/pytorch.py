@@ -5,8 +5,6 @@ One dict with the state dicts genA2B, genB2A and, usually, disGA, disGB, disLA, 
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import pickle
 import re
 import warnings
@@ -20,7 +18,7 @@ from torch import Tensor
 
 from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, ModelConfig
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights.official import SIZE_ASSUMED, Imported, ImportSettings, understood
+from ugatit_cli.weights.official import Imported, ImportSettings, understood
 
 GENERATOR_KEYS = {"a2b": "genA2B", "b2a": "genB2A"}
 DISCRIMINATOR_KEYS = {
@@ -45,7 +43,7 @@ def import_checkpoint(path: Path, settings: ImportSettings) -> Imported:
             raise ModelError(f"{path}: has no {key}", "An official checkpoint holds genA2B and genB2A.")
     has_discriminators = all(key in states for key in DISCRIMINATOR_KEYS.values())
     with understood(path, "tensor"):
-        config = _infer(states, settings, has_discriminators)
+        config, notes = _infer(states, settings, has_discriminators)
         generators = {
             f"{direction}.{ours}": _take(states[GENERATOR_KEYS[direction]], theirs)
             for direction in DIRECTIONS
@@ -57,8 +55,6 @@ def import_checkpoint(path: Path, settings: ImportSettings) -> Imported:
             for scale in SCALES
             for ours, theirs in discriminator_names(config.layers(scale)).items()
         }
-    notes = [] if has_discriminators else ["The checkpoint has no discriminators; the model comes without."]
-    notes += [SIZE_ASSUMED] if config.light and settings.image_size is None else []
     imported = Imported(config, generators, discriminators or None, tuple(notes))
     imported.check_shapes(path)
     return imported
@@ -93,31 +89,25 @@ def _take(state: State, name: str) -> Tensor:
     return tensor.flatten() if name.endswith((".rho", ".gamma", ".beta")) else tensor
 
 
-def _infer(states: Mapping[str, State], settings: ImportSettings, has_discriminators: bool) -> ModelConfig:
+def _infer(
+    states: Mapping[str, State], settings: ImportSettings, has_discriminators: bool
+) -> tuple[ModelConfig, list[str]]:
     generator = states["genA2B"]
     channels = generator["DownBlock.1.weight"].shape[0]
-    features = 4 * channels
-    blocks = sum(1 for name in generator if re.fullmatch(r"DownBlock\.\d+\.conv_block\.1\.weight", name))
-    inputs = generator["FC.0.weight"].shape[1]
-    light = inputs == features
-    side = math.isqrt(inputs // features)
-    depths: dict[str, Any] = {}
+    fields, notes = settings.fields(generator["FC.0.weight"].shape[1], 4 * channels)
+    blocks = _count(generator, r"DownBlock\.\d+\.conv_block\.1\.weight")
     if has_discriminators:
-        depths["discriminator_channels"] = states["disLA"]["model.1.weight_orig"].shape[0]
-        depths["local_layers"] = _depth(states["disLA"])
-        depths["global_layers"] = _depth(states["disGA"])
-    config = ModelConfig(
-        image_size=(settings.image_size or 256) if light else 4 * side,
-        channels=channels,
-        blocks=blocks,
-        variant="light" if light else "full",
-        dialect="pytorch",
-    )
-    return dataclasses.replace(config, **depths, **settings.domain_fields())
+        fields["discriminator_channels"] = states["disLA"]["model.1.weight_orig"].shape[0]
+        fields["local_layers"], fields["global_layers"] = (
+            1 + _count(states[key], r"model\.\d+\.weight_orig") for key in ("disLA", "disGA")
+        )
+    else:
+        notes.insert(0, "The checkpoint has no discriminators; the model comes without.")
+    return ModelConfig(channels=channels, blocks=blocks, dialect="pytorch", **fields), notes
 
 
-def _depth(state: State) -> int:
-    return 1 + sum(1 for name in state if re.fullmatch(r"model\.\d+\.weight_orig", name))
+def _count(state: State, pattern: str) -> int:
+    return sum(1 for name in state if re.fullmatch(pattern, name))
 
 
 def generator_names(config: ModelConfig) -> dict[str, str]:
