@@ -19,12 +19,12 @@ from ugatit_cli.publishing.card import (
     Facts,
     Options,
     escaped,
-    licence_of,
     model_card,
     says_nothing,
     summary,
     training_data,
 )
+from ugatit_cli.weights.catalog import licence_of
 from ugatit_cli.weights.folder import ModelFolder
 
 HORSES = dataclasses.replace(tiny.LIGHT, domain_a="horse", domain_b="zebra")

@@ -98,8 +98,8 @@ def test_the_store_goes_where_its_home_goes(tmp_path: Path, monkeypatch: pytest.
     stored("mine")
     (tmp_path / "home").rename(tmp_path / "elsewhere")
     monkeypatch.setenv("UGATIT_HOME", str(tmp_path / "elsewhere"))
-    assert verify(known("mine")).damage == ()
-    assert len(verify(known("mine")).checked) == 2
+    assert verify(known("mine")).problem == ""
+    assert len(known("mine").recorded) == 2
 
 
 def test_models_from_the_hub(cache: Path, model: Path) -> None:
@@ -168,6 +168,7 @@ def test_an_emptied_cache(cache: Path, model: Path) -> None:
     [
         ("---\nlicense: mit\ntags:\n- x\n---\n# Cats", "mit"),
         ("---\ntags: [x]\nlicense:   'cc-by-4.0'  \n---\n", "cc-by-4.0"),
+        ("---\nlicense: mit # as the code\n---\n", "mit"),
         ("---\r\nlicense: other\r\n---\r\n", "other"),
         ("---\nlicense:\ntags: x\n---\n", None),
         ("---\ntags: x\n---\nlicense: mit\n", None),
@@ -310,8 +311,7 @@ def test_folders_and_files(model: Path) -> None:
     Path("made/model.safetensors").rename("made/other.safetensors")
     one = known("made/other.safetensors")
     assert (one.kind, one.state, one.files) == ("folder", "ready", ("config.json", "other.safetensors"))
-    verdict = verify(one)
-    assert (verdict.damage, verdict.unknown) == ((), ("config.json", "other.safetensors"))
+    assert (verify(one).problem, one.recorded) == ("", {})
     with pytest.raises(ModelError, match="no such file"):
         known("run/../..")
 
@@ -351,21 +351,21 @@ def test_damaged_models_are_listed(kind: str) -> None:
         open_model(store_path("mine"))
     assert (one.state, one.problem) == ("damaged", caught.value.message)
     assert one.next_step[1] == "ugatit models rm mine"
-    assert verify(one).damage != ()
+    assert verify(one).problem
 
 
 def test_the_bundled_model_is_compared_with_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    verdict = verify(known("flat2clay"))
-    assert verdict.damage == ()
-    assert set(verdict.checked) == set(read_manifest()["flat2clay"].files)
+    verified = verify(known("flat2clay"))
+    assert verified.problem == ""
+    assert set(verified.recorded) == set(read_manifest()["flat2clay"].files)
     shutil.copytree(BUNDLED, tmp_path / "copy")
     monkeypatch.setattr(catalog, "BUNDLED", tmp_path / "copy")
     flip(tmp_path / "copy" / "flat2clay" / "model.safetensors")
     one = known("flat2clay")
     assert one.state == "ready"
-    verdict = verify(one)
-    assert len(verdict.damage) == 1
-    assert verdict.known.next_step == ("Install it again, in a checkout", "pip install --force-reinstall --no-deps .")
+    verified = verify(one)
+    assert len(verified.problem.splitlines()) == 1
+    assert verified.next_step == ("Install it again, in a checkout", "pip install --force-reinstall --no-deps .")
     (tmp_path / "copy" / "flat2clay" / "model.safetensors").unlink()
     assert known("flat2clay").problem.endswith("missing: model.safetensors")
 
@@ -373,10 +373,10 @@ def test_the_bundled_model_is_compared_with_the_manifest(tmp_path: Path, monkeyp
 def test_a_manifest_that_promises_something_else(cache: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched(cache, model, "ann/cats", COMMIT, PINNED)
     entry = hub_entry(monkeypatch, model)
-    assert verify(known("cats")).damage == ()
+    assert verify(known("cats")).problem == ""
     files = {**entry.files, "config.json": FileRecord(407, "a" * 64), "README.md": FileRecord(5, "b" * 64)}
     facts = (entry.description, entry.domains, 32, "MIT", "pictures")
     add_entry(monkeypatch, Entry("cats", *facts, "hub", "ann/cats", COMMIT, files))
-    first, second = verify(known("cats")).damage
+    first, second = verify(known("cats")).problem.splitlines()
     assert first.startswith(f"config.json: expected sha256 {'a' * 64} (the manifest), found ")
     assert second == "README.md: in the manifest, but not fetched"

@@ -89,7 +89,7 @@ def test_a_bundled_model(hub: HubServer, tmp_path: Path) -> None:
     assert fetch.fetch("flat2clay", Notes()).path == BUNDLED / "flat2clay"
     copied = fetch.fetch("flat2clay", Notes(), to=tmp_path / "here")
     assert contents(copied.path) == contents(BUNDLED / "flat2clay")
-    assert fetch.preview("flat2clay", Notes()).to_download == 0
+    assert all(file.here for file in fetch.preview("flat2clay", Notes())[0])
     assert hub.requests == []
 
 
@@ -314,18 +314,17 @@ def test_the_way_by_hand_is_told(hub: HubServer, checkpoint: Path, know: Know, l
 
 @pytest.mark.usefixtures("published")
 def test_a_plan_changes_nothing(hub: HubServer, checkpoint: Path) -> None:
-    plan = fetch.preview("cats", Notes())
+    planned, notes = fetch.preview("cats", Notes())
     sizes = {name: len(data) for name, data in files(checkpoint).items()}
-    assert [(file.name, file.size, file.here) for file in plan.files] == [
+    assert [(file.name, file.size, file.here) for file in planned] == [
         (INDEX, sizes[INDEX], False),
         (DATA, sizes[DATA], False),
     ]
-    assert plan.to_download == sizes[INDEX] + sizes[DATA]
-    assert plan.notes == (f"then converted to {store_path('cats')}",)
+    assert notes == [f"then converted to {store_path('cats')}"]
     assert hub.bytes_sent() == 0
     assert not store_path("cats").exists()
     find_model("cats", Notes())
-    assert fetch.preview("cats", Notes()).to_download == 0
+    assert fetch.preview("cats", Notes())[0] == []
 
 
 @pytest.mark.parametrize("part", ["", "UGATIT.model-1000000.index", "UGATIT.model-1000000"])
@@ -347,7 +346,8 @@ def test_from_the_users_disk(hub: HubServer, checkpoint: Path, tmp_path: Path, k
 def test_offline_with_the_checkpoint_in_the_cache(
     published: str, monkeypatch: pytest.MonkeyPatch, know: Know
 ) -> None:
-    fetch.fetch_checkpoint(ENTRY, Notes())
+    find_model("cats", Notes())
+    shutil.rmtree(store_path("cats"))
     know(dataclasses.replace(ENTRY, revision=published))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert find_model("cats", Notes()).provenance["commit"] == published

@@ -92,7 +92,7 @@ def test_saved_and_loaded(folder: Path) -> None:
 def test_keys_never_leave_the_folder_or_meet(keys: list[str]) -> None:
     paths = {home_module._path(key) for key in keys}
     assert len(paths) == len(keys)
-    assert {path.parent for path in paths} == {home_module.receipts_folder()}
+    assert {path.parent for path in paths} == {home_module.home_folder() / "receipts"}
     # A name below a folder, never the folder itself or the one above it.
     assert all(path.name.endswith(".json") and len(path.name) > len(".json") for path in paths)
 

@@ -52,7 +52,7 @@ def test_a_model_in_the_store() -> None:
     folder = stored("mine")
     expected = size(folder)
     removed = removal(known("mine"))
-    assert (removed.places, removed.size, removed.only_copy, removed.also) == ([folder], expected, True, ())
+    assert (removed.places, removed.size, removed.only_copy, removed.also) == ((folder,), expected, True, ())
     assert folder.is_dir()
     assert remove(removed) == expected
     assert os.listdir(store_folder()) == ["other"]  # noqa: PTH208  # hidden names, too
@@ -141,7 +141,7 @@ def test_a_fetched_model(cache: Path, model: Path) -> None:
     stored("mine")
     others = below(cache / "models--bob--dogs")
     removed = removal(known("ann/cats"))
-    assert (removed.places, removed.size, removed.only_copy) == ([receipt.folder], size(model), False)
+    assert (removed.places, removed.size, removed.only_copy) == ((receipt.folder,), size(model), False)
     assert remove(removed) == size(model)
     assert not (cache / "models--ann--cats").exists()
     assert below(cache / "models--bob--dogs") == others
@@ -238,7 +238,7 @@ def test_an_import_goes_with_its_checkpoint(cache: Path) -> None:
     folder = stored("selfie2anime")
     expected = size(folder) + sum(stamp.size for stamp in receipt.files.values())
     removed = removal(known("selfie2anime"))
-    assert removed.places == [folder, receipt.folder]
+    assert removed.places == (folder, receipt.folder)
     assert remove(removed) == expected
     assert not folder.exists()
     assert not (cache / "models--hylee--UGATIT_model").exists()
@@ -248,6 +248,6 @@ def test_an_import_goes_with_its_checkpoint(cache: Path) -> None:
 def test_a_checkpoint_that_was_never_converted(cache: Path) -> None:
     receipt = checkpoint(cache, read_manifest()["selfie2anime"])
     removed = removal(known("selfie2anime"))
-    assert (removed.places, removed.only_copy) == ([receipt.folder], False)
+    assert (removed.places, removed.only_copy) == ((receipt.folder,), False)
     remove(removed)
     assert below(cache) == []

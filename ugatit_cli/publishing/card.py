@@ -17,6 +17,7 @@ from huggingface_hub import ModelCardData
 from ugatit_cli.config import ModelConfig, Precision
 from ugatit_cli.errors import UsageError
 from ugatit_cli.methods.recipe import Recipe
+from ugatit_cli.weights.catalog import licence_of, split_card
 from ugatit_cli.weights.folder import (
     DISCRIMINATORS_FILE,
     GENERATORS_FILE,
@@ -36,7 +37,6 @@ _TOLD: Final = frozenset(
 _CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _MARKUP: Final = re.compile(r"([\\`*_\[\]<>|~#&$])")
 _ADDRESS: Final = re.compile(r"(https?://[^\s<>|]+[^\s<>|.,;:!?)'\"])")
-_FRONT: Final = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _LICENCE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 _PRECISIONS: Final[Mapping[Precision, str]] = {
     "fp32": "float32",
@@ -203,22 +203,9 @@ def training_data(model: ModelFolder, data: str) -> str:
     return data or _line(model.provenance.get("training_data")) or "not described"
 
 
-def licence_of(card: str) -> str:
-    """The licence in the metadata of a card; empty if it states none."""
-    found = re.search(r"^license:[ \t]*(\S.*?)[ \t]*(?:\s#.*)?$", _parts(card)[0], re.MULTILINE)
-    return _line(found[1].strip("'\"")) if found is not None else ""
-
-
 def says_nothing(card: str) -> bool:
     """Whether a card is one that nobody would miss: without text, and without a licence."""
-    return not _parts(card)[1].strip() and not licence_of(card)
-
-
-def _parts(card: str) -> tuple[str, str]:
-    """Metadata and Markdown."""
-    text = card.removeprefix("\ufeff").replace("\r\n", "\n")
-    front = _FRONT.match(text)
-    return (front[1], text[front.end() :]) if front is not None else ("", text)
+    return not split_card(card)[1].strip() and not licence_of(card)
 
 
 def escaped(text: object) -> str:

@@ -24,7 +24,6 @@ from ugatit_cli.publishing.card import (
     Facts,
     Options,
     escaped,
-    licence_of,
     model_card,
     says_nothing,
     summary,
@@ -33,6 +32,7 @@ from ugatit_cli.publishing.card import (
 from ugatit_cli.training.run_folder import RUN_FILE, RunFolder
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.weights import hub
+from ugatit_cli.weights.catalog import licence_of
 from ugatit_cli.weights.folder import (
     CARD_FILE,
     CONFIG_FILE,
