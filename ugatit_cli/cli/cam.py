@@ -183,8 +183,7 @@ def _run_folder(options: CamOptions) -> RunFolder:
 
 
 def _check_style(options: CamOptions) -> None:
-    from ugatit_cli.attention.maps import check_names
-    from ugatit_cli.attention.style import Style
+    from ugatit_cli.attention.maps import Style, check_names
 
     Style(options.alpha, options.colormap, options.upsample)
     check_names(options.names)
@@ -235,8 +234,8 @@ def _drawing(options: CamOptions, prepared: pictures.Prepared) -> Drawing:
         UsageError: tiles are too small for a discriminator.
         ModelError: the model doesn't have a map.
     """
-    from ugatit_cli.attention.maps import Spans, chosen_maps
-    from ugatit_cli.attention.style import Style, Subject, missing_text
+    from ugatit_cli.attention.maps import Spans, Style, chosen_maps
+    from ugatit_cli.attention.words import Subject, missing_text
     from ugatit_cli.outputs.attention import LAYOUTS
 
     model, folder = prepared.options.model, prepared.folder

@@ -322,7 +322,7 @@ class ReportPage:
     def discard(self) -> None:
         """Leaves nothing of a page that isn't finished."""
         if self.writer is not None:
-            self.writer.discard()
+            self.writer.close()
 
 
 @contextmanager
@@ -338,7 +338,8 @@ def open_page(
 
 
 def _new_page(path: Path, command: str, model: Model, options: TranslateOptions, drawing: Drawing) -> ReportPage:
-    from ugatit_cli.attention.style import Style, Subject, legend, missing_text
+    from ugatit_cli.attention.maps import Style
+    from ugatit_cli.attention.words import Subject, legend, missing_text
     from ugatit_cli.device import describe_device
     from ugatit_cli.outputs.report import Header, Previewed, ReportWriter
 

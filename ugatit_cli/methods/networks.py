@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,28 +14,11 @@ from ugatit_cli.device import DTYPES
 from ugatit_cli.methods.recipe import Recipe
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
+from ugatit_cli.weights.folder import ModelFolder
 
 OTHER: dict[Direction, Direction] = {"a2b": "b2a", "b2a": "a2b"}
 # How much a moving average trusts its past at the start, when its past is noise.
 EMA_START = 10
-
-
-class Start(Protocol):
-    """A model whose weights training can start from, such as a `weights.folder.ModelFolder`."""
-
-    @property
-    def config(self) -> ModelConfig:
-        """What its networks are."""
-
-    @property
-    def discriminators(self) -> object:
-        """None if it has none."""
-
-    def generator(self, direction: Direction) -> Generator:
-        """That of a direction."""
-
-    def discriminator(self, domain: Domain, scale: Scale) -> Discriminator:
-        """That of a domain and scale, where it has them."""
 
 
 @dataclass
@@ -101,7 +83,7 @@ def build_networks(
     seed: int,
     device: torch.device,
     precision: Precision,
-    start: Start | None = None,
+    start: ModelFolder | None = None,
     swap: bool = False,
     checkpointing: bool = False,
 ) -> Networks:
@@ -142,7 +124,7 @@ def memory_format(device: torch.device) -> torch.memory_format:
 def _take_over(
     generators: Mapping[Direction, Generator],
     discriminators: Mapping[tuple[Domain, Scale], Discriminator],
-    start: Start,
+    start: ModelFolder,
     config: ModelConfig,
     *,
     swap: bool,

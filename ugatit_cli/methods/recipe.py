@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, get_args
 
 from ugatit_cli.fields import Option, Range, check_ranges, check_types
@@ -102,18 +101,11 @@ class Recipe:
 
 
 # What a recipe changes in the model, by the names of `ModelConfig`, where the user doesn't say otherwise.
-MODEL_DEFAULTS: Final[Mapping[RecipeName, Mapping[str, Any]]] = MappingProxyType(
-    {
-        "default": {},
-        "paper": {},
-        "cyclegan": {
-            "decoder_norm": "in",
-            "generator_cam": False,
-            "discriminator_cam": False,
-            "discriminators": "local",
-        },
-    }
-)
+MODEL_DEFAULTS: Final[Mapping[RecipeName, Mapping[str, Any]]] = {
+    "default": {},
+    "paper": {},
+    "cyclegan": {"decoder_norm": "in", "generator_cam": False, "discriminator_cam": False, "discriminators": "local"},
+}
 
 
 def preset(name: RecipeName) -> Recipe:

@@ -33,8 +33,6 @@ class TrainingStep:
     """Updates the networks with one batch.
 
     Args:
-        networks: what to train.
-        recipe: how.
         seed: of the augmentation.
         group: the processes that train together.
     """
