@@ -143,7 +143,7 @@ def read_manifest(path: Path | None = None) -> dict[str, Entry]:
     if path is not None:
         return _read(path, SOURCES)
     # Without the package's, as in a copy of its modules alone, folders and Hub ids are still models.
-    entries = _read(manifest_path(), SOURCES) if manifest_path().is_file() else {}
+    entries = _read(manifest_path(), SOURCES)
     own = user_manifest_path()
     if own is None:
         return entries
