@@ -78,12 +78,9 @@ def main() -> None:
         sys.exit(0)
     try:
         app()
-    except UgatitError as error:
-        console.show_error(error)
-        sys.exit(error.exit_code)
     except Exception as error:
-        console.show_bug(error)
-        sys.exit(1)
+        console.show_error(error)
+        sys.exit(error.exit_code if isinstance(error, UgatitError) else 1)
     finally:
         # With torch, Python takes a second to end; a Ctrl-C in it would only show a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
