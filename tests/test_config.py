@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import Any, get_args
 
 import pytest
@@ -71,9 +72,8 @@ def test_versions_without_local_discriminators_read_models_that_have_both() -> N
 @pytest.mark.parametrize("name", ["", " x", "x ", "x\t", "a/b", "a\\b", "a,b", "a:b", ":", "a\nb", "a\0", "\ud800"])
 @pytest.mark.parametrize("field", ["domain_a", "domain_b"])
 def test_domain_names_are_plain_text(field: str, name: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{field} ") as caught:
+    with pytest.raises(ConfigError, match=re.escape(f"{field} is {name!r}")):
         read_table(ModelConfig, {field: name})
-    assert repr(name) in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -101,16 +101,13 @@ def test_defaults_are_the_papers() -> None:
 
 def test_directions() -> None:
     config = ModelConfig(domain_a="selfie", domain_b="Anime")
-    assert [(config.source(direction), config.target(direction)) for direction in DIRECTIONS] == [
-        ("selfie", "Anime"),
-        ("Anime", "selfie"),
-    ]
+    ways = [(config.source(direction), config.target(direction)) for direction in DIRECTIONS]
+    assert ways == [("selfie", "Anime"), ("Anime", "selfie")]
     for name, direction in (("anime", "a2b"), ("ANIME", "a2b"), ("selfie", "b2a"), ("Selfie", "b2a")):
         assert config.direction_to(name) == direction
     with pytest.raises(ConfigError, match="'cat'") as caught:
         config.direction_to("cat")
-    assert "'selfie'" in caught.value.hint
-    assert "'Anime'" in caught.value.hint
+    assert all(name in caught.value.hint for name in ("'selfie'", "'Anime'"))
 
 
 @pytest.mark.parametrize("dialect", get_args(Dialect))
