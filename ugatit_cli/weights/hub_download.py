@@ -167,13 +167,15 @@ def check_announced(remote: RemoteFile, record: FileRecord | None) -> None:
     """
     if record is None:
         return
+    problem = ""
     # Without a connection, the size is that of a file in the cache, which may be damaged.
-    size = record.size if remote.size is None or hub.is_offline() else remote.size
-    sha256 = remote.etag if SHA256.fullmatch(remote.etag) else record.sha256
-    if (size, sha256) != (record.size, record.sha256):
+    if remote.size not in (None, record.size) and not hub.is_offline():
+        problem = f"expected {record.size:,} bytes, the Hub has {remote.size:,}"
+    elif SHA256.fullmatch(remote.etag) and remote.etag != record.sha256:
+        problem = f"expected sha256 {record.sha256}, found {remote.etag} on the Hub"
+    if problem:
         raise Mismatch(
-            f"{remote.repository}: {remote.name}: expected {record.size:,} bytes with sha256 {record.sha256}, "
-            f"found {size:,} with {sha256} on the Hub",
+            f"{remote.repository}: {remote.name}: {problem}",
             "It is not the file that was verified. Nothing was changed; ask whoever offers it.",
         )
 
