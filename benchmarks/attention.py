@@ -18,8 +18,8 @@ from pathlib import Path
 import ugatit_cli
 from benchmarks.common import machine, report
 from benchmarks.folder import make_pictures
-from ugatit_cli.attention.maps import Spans, chosen_maps
-from ugatit_cli.attention.style import Style, Subject
+from ugatit_cli.attention.maps import Spans, Style, chosen_maps
+from ugatit_cli.attention.words import Subject
 from ugatit_cli.outputs.attention import LAYOUTS as DRAWINGS
 from ugatit_cli.outputs.attention import Layout
 from ugatit_cli.outputs.base import Drawing

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import huggingface_hub
 import pytest
@@ -16,9 +18,18 @@ from huggingface_hub.utils import _detect_agent, _http
 
 from tests.hub_api import Answer, Call
 from tests.hub_server import HubServer, http
+from ugatit_cli.errors import ModelError
 from ugatit_cli.weights import hub as hub_module
 from ugatit_cli.weights import hub_download
-from ugatit_cli.weights.hub import Patience
+from ugatit_cli.weights.hub import HubId, Patience, RemoteFile
+
+# A repository for tests of the Hub: a file in LFS, and one that is not.
+REPO: Final = "someone/flat2clay"
+NAME: Final = "model.safetensors"
+WEIGHTS: Final = random.Random(2).randbytes(50_000) * 6
+SIZE: Final = len(WEIGHTS)
+SHA256: Final = hashlib.sha256(WEIGHTS).hexdigest()
+FILES: Final = {NAME: WEIGHTS, "config.json": b'{"a": 1}\n'}
 
 
 class Notes:
@@ -41,6 +52,24 @@ class Notes:
 
     def end(self) -> None:
         self.ended += 1
+
+
+def remote(name: str = NAME, revision: str = "main") -> RemoteFile:
+    """What the Hub tells of a file."""
+    found = hub_download.locate(HubId(REPO, revision), name, Notes())
+    assert found is not None
+    return found
+
+
+def refused(call: Callable[[], object], *secrets: str) -> ModelError:
+    """The error that a call ends with: one line that holds no secret."""
+    with pytest.raises(ModelError) as caught:
+        call()
+    error = caught.value
+    assert "\n" not in error.message
+    assert len(error.message) < 500
+    assert not [secret for secret in (*secrets, "signature") if secret in error.message + error.hint]
+    return error
 
 
 def point_at(monkeypatch: pytest.MonkeyPatch, url: str, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import Any, get_args
 
 import pytest
@@ -25,6 +26,7 @@ from ugatit_cli.config import (
     default_global_layers,
 )
 from ugatit_cli.errors import ConfigError
+from ugatit_cli.fields import read_table
 from ugatit_cli.nn.discriminator import Discriminator
 
 names = (
@@ -58,7 +60,7 @@ def configs(draw: st.DrawFn) -> ModelConfig:
 
 @given(config=configs())
 def test_round_trip_through_json(config: ModelConfig) -> None:
-    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert read_table(ModelConfig, json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_versions_without_local_discriminators_read_models_that_have_both() -> None:
@@ -70,9 +72,8 @@ def test_versions_without_local_discriminators_read_models_that_have_both() -> N
 @pytest.mark.parametrize("name", ["", " x", "x ", "x\t", "a/b", "a\\b", "a,b", "a:b", ":", "a\nb", "a\0", "\ud800"])
 @pytest.mark.parametrize("field", ["domain_a", "domain_b"])
 def test_domain_names_are_plain_text(field: str, name: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{field} ") as caught:
-        ModelConfig.from_dict({field: name})
-    assert repr(name) in caught.value.message
+    with pytest.raises(ConfigError, match=re.escape(f"{field} is {name!r}")):
+        read_table(ModelConfig, {field: name})
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_domain_names_are_plain_text(field: str, name: str) -> None:
 )
 def test_settings_that_are_refused(settings: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        ModelConfig.from_dict(settings)
+        read_table(ModelConfig, settings)
 
 
 def test_defaults_are_the_papers() -> None:
@@ -100,16 +101,13 @@ def test_defaults_are_the_papers() -> None:
 
 def test_directions() -> None:
     config = ModelConfig(domain_a="selfie", domain_b="Anime")
-    assert [(config.source(direction), config.target(direction)) for direction in DIRECTIONS] == [
-        ("selfie", "Anime"),
-        ("Anime", "selfie"),
-    ]
+    ways = [(config.source(direction), config.target(direction)) for direction in DIRECTIONS]
+    assert ways == [("selfie", "Anime"), ("Anime", "selfie")]
     for name, direction in (("anime", "a2b"), ("ANIME", "a2b"), ("selfie", "b2a"), ("Selfie", "b2a")):
         assert config.direction_to(name) == direction
     with pytest.raises(ConfigError, match="'cat'") as caught:
         config.direction_to("cat")
-    assert "'selfie'" in caught.value.hint
-    assert "'Anime'" in caught.value.hint
+    assert all(name in caught.value.hint for name in ("'selfie'", "'Anime'"))
 
 
 @pytest.mark.parametrize("dialect", get_args(Dialect))

@@ -23,14 +23,10 @@ def test_durations(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("count", "text"),
     [
-        (0, "0 B"),
-        (980, "980 B"),
-        (999.6, "1.0 kB"),
-        (45_230_000, "45.2 MB"),
-        (999_600_000, "1.00 GB"),
+        (0, "0 B"), (980, "980 B"), (999.6, "1.0 kB"), (45_230_000, "45.2 MB"), (999_600_000, "1.00 GB"),
         (8.06e9, "8.06 GB"),
     ],
-)
+)  # fmt: skip
 def test_sizes(count: float, text: str) -> None:
     assert byte_size(count) == text
 
@@ -38,13 +34,9 @@ def test_sizes(count: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.0001, "0.0001"),
-        (0.03123, "0.0312"),
-        (1.3, "1.3"),
-        (12.34, "12.3"),
-        (12_345.6, "12346"),
+        (0.0001, "0.0001"), (0.03123, "0.0312"), (1.3, "1.3"), (12.34, "12.3"), (12_345.6, "12346"),
         (3e9, "3000000000"),
     ],
-)
+)  # fmt: skip
 def test_figures(value: float, text: str) -> None:
     assert figure(value) == text

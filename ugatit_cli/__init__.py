@@ -25,6 +25,7 @@ memory. Nothing is printed.
 
 from __future__ import annotations
 
+import importlib
 import logging
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
@@ -107,15 +108,10 @@ def new(config: ModelConfig | None = None, *, device: str = "auto", precision: s
 
 def __getattr__(name: str) -> Any:
     # Importing torch takes seconds; `ugatit --help` must not.
-    if name == "Model":
-        from ugatit_cli.translation.model import Model
-
-        return Model
-    if name == "AttentionMaps":
-        from ugatit_cli.attention.maps import AttentionMaps
-
-        return AttentionMaps
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    modules = {"Model": "translation.model", "AttentionMaps": "attention.maps"}
+    if name not in modules:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"ugatit_cli.{modules[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from ugatit_cli.errors import ConfigError
 from ugatit_cli.fields import Option, Range, check_ranges, check_types
@@ -83,6 +82,10 @@ class BaseConfig:
         """Whether it translates pictures of any size; if not, of `image_size` only."""
         return True
 
+    def lacks(self, name: MapName) -> str | None:
+        """Why the networks have no attention map of a name; None: they have it."""
+        return f"its method has no {name} attention"
+
     @property
     def smallest_training(self) -> tuple[int, str]:
         """Pixels a side that training needs at least, and what needs them."""
@@ -102,9 +105,11 @@ class BaseConfig:
         Raises:
             ConfigError: neither domain has that name, or the model doesn't translate into it.
         """
-        for direction in DIRECTIONS:
+        for direction in self.directions:
             if self.target(direction).casefold() == domain.casefold():
                 return direction
+        if domain.casefold() == self.domain_a.casefold():
+            raise ConfigError(f"this model translates {self.domain_a} to {self.domain_b} only, not back")
         raise ConfigError(
             f"this model has no domain {domain!r}",
             f"Its domains are {self.domain_a!r} and {self.domain_b!r}.",
@@ -120,18 +125,6 @@ class BaseConfig:
             if values.get(name) == "both":
                 del values[name]
         return values
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ConfigError: unknown fields, or values that the class refuses.
-        """
-        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
-        if unknown:
-            raise ConfigError(f"unknown model settings: {', '.join(unknown)}")
-        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +215,19 @@ class ModelConfig(BaseConfig):
     def scales(self) -> tuple[Scale, ...]:
         """Those of the discriminators that each domain has."""
         return SCALES if self.discriminators == "both" else ("local",)
+
+    def lacks(self, name: MapName) -> str | None:
+        """Why the networks have no attention map of a name; None: they have it."""
+        if name == "generator":
+            return None if self.generator_cam else "its generators have no CAM"
+        if not self.discriminator_cam:
+            return "its discriminators have no CAM"
+        return None if name in self.scales else "it has local discriminators only"
+
+    @property
+    def smallest_training(self) -> tuple[int, str]:
+        """Pixels a side that training needs at least, and what needs them."""
+        return max((self.smallest(scale), f"{scale} discriminator") for scale in self.scales)
 
     def layers(self, scale: Scale) -> int:
         """Depth of the discriminator of one scale."""

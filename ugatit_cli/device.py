@@ -6,7 +6,7 @@ import datetime
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -29,7 +29,8 @@ def resolve_device(name: str = "auto") -> torch.device:
         DeviceError: unknown name, or a device this machine doesn't have; there is no silent fallback.
     """
     if name == "auto":
-        return torch.device(_best_device())
+        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device(best)
     if not re.fullmatch(r"cpu|mps|cuda(:[0-9]{1,2})?", name):
         raise DeviceError(f"unknown device {name!r}", "Devices are: auto, cpu, cuda, cuda:0, cuda:1, ..., mps.")
     device = torch.device(name)  # of larger numbers torch would keep the last 8 bits
@@ -38,12 +39,6 @@ def resolve_device(name: str = "auto") -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("no MPS device here (it needs a Mac with Apple silicon)", "Use --device auto.")
     return device
-
-
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _check_cuda(device: torch.device) -> None:
@@ -64,19 +59,15 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
         DeviceError: unknown name, or fp16 on a CPU, where it is emulated and hundreds of times slower.
     """
     if name == "auto":
-        return _best_precision(device)
+        if device.type == "cuda":
+            return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+        return "bf16" if device.type == "cpu" and cpu_has_bf16() else "fp32"
     for precision in PRECISIONS:
         if name == precision:
             if device.type == "cpu" and precision == "fp16":
                 raise DeviceError("fp16 is not for CPUs: they emulate it", "Use --precision bf16 or fp32.")
             return precision
     raise DeviceError(f"unknown precision {name!r}", f"Precisions are: auto, {', '.join(PRECISIONS)}.")
-
-
-def _best_precision(device: torch.device) -> Precision:
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
-    return "bf16" if device.type == "cpu" and cpu_has_bf16() else "fp32"
 
 
 def cpu_has_bf16() -> bool:
@@ -152,30 +143,23 @@ class Group:
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
-        if self.size == 1:
-            return flag
-        votes = torch.tensor([float(flag)], device=self._device())
-        dist.all_reduce(votes, op=dist.ReduceOp.MAX)
-        return bool(votes.item())
+        return bool(self._agreed(flag, lambda value: dist.all_reduce(value, op=dist.ReduceOp.MAX)))
 
     def least(self, value: float) -> float:
         """The smallest of all processes' values."""
-        if self.size == 1:
-            return value
-        values = torch.tensor([value], dtype=torch.float64, device=self._device())
-        dist.all_reduce(values, op=dist.ReduceOp.MIN)
-        return float(values.item())
+        return self._agreed(value, lambda value: dist.all_reduce(value, op=dist.ReduceOp.MIN))
 
     def share(self, value: float) -> float:
         """The value that rank 0 has."""
+        return self._agreed(value, lambda value: dist.broadcast(value, src=0))
+
+    def _agreed(self, value: float, exchange: Callable[[Tensor], object]) -> float:
         if self.size == 1:
             return value
-        values = torch.tensor([value], dtype=torch.float64, device=self._device())
-        dist.broadcast(values, src=0)
+        device = torch.device("cuda", self.local_rank) if dist.get_backend() == "nccl" else torch.device("cpu")
+        values = torch.tensor([value], dtype=torch.float64, device=device)
+        exchange(values)
         return float(values.item())
-
-    def _device(self) -> torch.device:
-        return torch.device("cuda", self.local_rank) if dist.get_backend() == "nccl" else torch.device("cpu")
 
 
 @contextmanager

@@ -15,10 +15,11 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from ugatit_cli.errors import ConfigError
 
+Table = TypeVar("Table")
 # The sections of `ugatit train --help`, in their order.
 Section = Literal["Pictures", "Start", "Length", "Model", "Recipe", "What is written", "Evaluation", "Machine"]
 
@@ -135,3 +136,15 @@ def check_ranges(values: Any, table: type) -> None:
         value = getattr(values, name)
         if field.range is not None and value is not None and not field.range.low <= value <= field.range.high:
             raise ConfigError(f"{name} is {value}; it must be from {field.range.low} to {field.range.high}")
+
+
+def read_table(table: type[Table], values: Mapping[str, Any]) -> Table:
+    """A settings dataclass of plain values.
+
+    Raises:
+        ConfigError: unknown fields, or values that it refuses.
+    """
+    unknown = sorted(set(values) - set(fields_of(table)))  # type: ignore[arg-type]
+    if unknown:
+        raise ConfigError(f"unknown settings: {', '.join(unknown)}")
+    return table(**values)

@@ -23,7 +23,6 @@ from tests.helpers import picture, whole
 from tests.reference import randomize
 from ugatit_cli import load
 from ugatit_cli.attention.maps import (
-    ALPHA,
     UPSAMPLINGS,
     AttentionMap,
     AttentionMaps,
@@ -31,17 +30,16 @@ from ugatit_cli.attention.maps import (
     Grid,
     Maps,
     Spans,
+    Style,
     Upsampling,
     cells_of,
     chosen_maps,
     grid_of,
     how_to_get,
     missing_maps,
-    overlaid,
-    overlay,
     sample,
 )
-from ugatit_cli.config import MAPS, SCALES, Dialect, MapName, ModelConfig, Scale
+from ugatit_cli.config import MAPS, SCALES, Dialect, MapName, ModelConfig
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
@@ -84,12 +82,9 @@ def test_each_map_fills_the_range(values: Floats) -> None:
     assert (low, high) == (values.min(), values.max())
     assert one.flat == (high - low <= 1e-6 * max(1, abs(low), abs(high)))
     assert (result.min(), result.max()) == (0, 0 if one.flat else 1)
-
-
-def test_it_is_what_the_official_code_does() -> None:
-    values = np.random.default_rng(1).normal(3, 9, (6, 5)).astype(np.float32)
-    shifted = values - np.min(values)
-    np.testing.assert_allclose(attention(values).normalised(), shifted / np.max(shifted), rtol=0, atol=1e-7)
+    if not one.flat:  # what the official code does
+        shifted = values - np.min(values)
+        np.testing.assert_allclose(result, shifted / np.max(shifted), rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("colour", ["white", "black", "red"])
@@ -118,34 +113,22 @@ def test_a_span_of_others() -> None:
         np.testing.assert_array_equal(one.normalised(unusable), np.zeros((2, 2)))
 
 
-def test_the_values_stay_as_they_were() -> None:
-    one = attention([[0, 1], [2, 3]])
-    one.normalised()
-    one.over_picture()
-    np.testing.assert_array_equal(one.values, [[0, 1], [2, 3]])
-
-
 # --- One scale for several pictures --------------------------------------------------------------------
 
 
-def test_spans_are_those_of_all_pictures() -> None:
+def test_spans_are_those_of_all_pictures_that_are_numbers() -> None:
+    broken: list[Maps] = [{"generator": attention([[0, value]])} for value in (math.nan, math.inf, -math.inf)]
     pictures: list[Maps] = [
         {"generator": attention([[1, 2]]), "local": attention([[-5, 0]], "local")},
         {"generator": attention([[0, 1]])},
         {"generator": attention([[7, 3]]), "local": attention([[-1, 3]], "local")},
     ]
-    spans = Spans.of(pictures)
-    assert (spans["generator"], spans["local"], spans["global"]) == ((0, 7), (-5, 3), None)
+    spans = Spans.of([*pictures, *broken])
+    assert spans == {"generator": (0, 7), "local": (-5, 3)}
     pooled = np.concatenate([maps["generator"].normalised(spans["generator"]) for maps in pictures])
-    assert (pooled.min(), pooled.max()) == (0, 1)
-    assert pooled[0, 1] == pytest.approx(2 / 7)
-
-
-def test_spans_take_no_notice_of_what_is_no_number() -> None:
-    broken: list[Maps] = [{"generator": attention([[0, value]])} for value in (math.nan, math.inf, -math.inf)]
-    assert Spans.of(broken)["generator"] is None
-    assert Spans.of([*broken, {"generator": attention([[1, 2]])}])["generator"] == (1, 2)
-    assert Spans.of([{"generator": attention([[5, 5]])}, *broken])["generator"] == (5, 5)  # flat, but a number
+    assert (pooled.min(), pooled.max(), pooled[0, 1]) == (0, 1, pytest.approx(2 / 7))
+    assert Spans.of(broken) == {}
+    assert Spans.of([{"generator": attention([[5, 5]])}, *broken]) == {"generator": (5, 5)}  # flat, but a number
 
 
 def test_what_lies_in_the_padding_sets_no_scale() -> None:
@@ -162,23 +145,15 @@ def test_what_lies_in_the_padding_sets_no_scale() -> None:
 # --- What the classifiers say --------------------------------------------------------------------------
 
 
-@given(st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)))
-def test_a_generators_logits_are_of_a_sigmoid(logits: tuple[float, float]) -> None:
-    expected = torch.sigmoid(torch.tensor(logits, dtype=torch.float64)).tolist()
-    assert attention([[0]], logits=logits).probabilities == pytest.approx(expected, abs=1e-12)
+numbers = st.floats(allow_nan=False)
 
 
-@given(st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)), st.sampled_from(SCALES))
-def test_a_discriminators_logits_are_probabilities_themselves(logits: tuple[float, float], name: Scale) -> None:
-    one = attention([[0]], name, logits=logits)
-    assert one.probabilities == tuple(np.clip(logits, 0, 1))
-
-
-@pytest.mark.parametrize("name", MAPS)
-def test_logits_of_any_size(name: MapName) -> None:
-    assert attention([[0]], name, logits=(-1e300, 1e300)).probabilities == (0, 1)
-    assert attention([[0]], name, logits=(-math.inf, math.inf)).probabilities == (0, 1)
-    assert attention([[0]], name, logits=(-1e4, 1e4)).probabilities == (0, 1)
+@given(st.tuples(numbers, numbers))
+def test_logits_of_any_size_are_probabilities(logits: tuple[float, float]) -> None:
+    sigmoid = torch.sigmoid(torch.tensor(logits, dtype=torch.float64)).tolist()
+    assert attention([[0]], logits=logits).probabilities == pytest.approx(sigmoid, abs=1e-12)
+    for name in SCALES:
+        assert attention([[0]], name, logits=logits).probabilities == tuple(np.clip(logits, 0, 1))
 
 
 # --- Over the picture ----------------------------------------------------------------------------------
@@ -302,18 +277,6 @@ def test_how_many_cells_a_discriminators_map_has(dialect: Dialect, layers: int) 
         assert heatmap.shape[2:] == (cells_of(config, "local", height), cells_of(config, "local", width))
 
 
-@given(st.integers(4, 500).map(lambda n: 4 * n), st.sampled_from(MAPS), st.sampled_from(DIALECTS))
-def test_all_cells_lie_in_the_picture(side: int, name: MapName, dialect: Dialect) -> None:
-    config = ModelConfig(dialect=dialect)
-    centres = grid_of(config, name).centres(max(1, cells_of(config, name, side)))
-    if name == "generator":
-        assert len(centres) == side / 4
-        assert centres[0] == side - centres[-1] == 2
-    elif side >= config.smallest(name):
-        assert centres[0] > 0
-        assert centres[-1] <= side
-
-
 # --- Which maps a model has ----------------------------------------------------------------------------
 
 
@@ -332,36 +295,31 @@ def test_what_is_missing(generator: bool, discriminator: bool, there: bool, miss
     config = dataclasses.replace(LIGHT, generator_cam=generator, discriminator_cam=discriminator)
     found = missing_maps(config, discriminators=there)
     assert set(found) == missing
-    if "local" in missing:
-        assert ("comes without" in found["local"]) == (not there)
     left = tuple(name for name in MAPS if name not in missing)
     if not left:
-        with pytest.raises(ModelError, match=r"m: no attention to show: .* no CAM"):
+        with pytest.raises(ModelError, match="m: no attention"):
             chosen_maps(["all"], config, discriminators=there, name="m")
         return
-    assert chosen_maps(["all"], config, discriminators=there, name="m") == left
     assert chosen_maps([*reversed(left), "all", *left], config, discriminators=there, name="m") == left
     for name in sorted(missing):
-        for wanted in ([name], ["all", name]):
-            with pytest.raises(ModelError, match=f"m: no {name} attention: .*{found[name]}") as caught:
-                chosen_maps(wanted, config, discriminators=there, name="m")
-            assert caught.value.hint == how_to_get({name: found[name]})
+        with pytest.raises(ModelError, match=f"m: no {name} attention: .*{found[name]}") as caught:
+            chosen_maps(["all", name], config, discriminators=there, name="m")
+        assert caught.value.hint == how_to_get({name: found[name]})
+        assert ("ugatit train" in caught.value.hint) == (not there and name != "generator")
 
 
 def test_a_model_with_local_discriminators_only() -> None:
     config = dataclasses.replace(LIGHT, discriminators="local")
-    assert missing_maps(config, discriminators=True) == {"global": "it has local discriminators only"}
+    assert set(missing_maps(config, discriminators=True)) == {"global"}
     assert chosen_maps(["all"], config, discriminators=True, name="m") == ("generator", "local")
     with pytest.raises(ModelError, match="global") as caught:
         chosen_maps(["global"], config, discriminators=True, name="m")
     assert caught.value.hint == ""  # another training of it has none, either
-    assert set(missing_maps(config, discriminators=False)) == {"local", "global"}
-    assert "ugatit train" in how_to_get(missing_maps(config, discriminators=False))
 
 
 @pytest.mark.parametrize("wanted", [["middle"], ["generator", "Local"], [], [""]])
 def test_maps_that_do_not_exist(wanted: list[str]) -> None:
-    with pytest.raises(UsageError, match="no attention map") as caught:
+    with pytest.raises(UsageError) as caught:
         chosen_maps(wanted, LIGHT, discriminators=True, name="m")
     assert all(name in caught.value.hint for name in (*MAPS, "all"))
 
@@ -372,31 +330,34 @@ def test_maps_that_do_not_exist(wanted: list[str]) -> None:
 def test_alpha_goes_from_the_picture_to_the_colours() -> None:
     source, heat = picture(7, 5), np.linspace(0, 1, 35, dtype=np.float32).reshape(5, 7)
     before = source.tobytes()
-    assert overlay(source, heat, 0).tobytes() == before
-    assert (np.asarray(overlay(source, heat, 1, "jet")) == colour(heat, "jet")).all()
-    between = np.asarray(overlay(source, heat, 0.25))
+    assert Style(0).blended(source, heat).tobytes() == before
+    assert (np.asarray(Style(1, "jet").blended(source, heat)) == colour(heat, "jet")).all()
+    between = np.asarray(Style(0.25).blended(source, heat))
     assert np.abs(between - (0.75 * np.asarray(source) + 0.25 * colour(heat))).max() < NEXT
-    usual = np.asarray(overlay(source, heat))
-    assert np.abs(usual - ((1 - ALPHA) * np.asarray(source) + ALPHA * colour(heat))).max() < NEXT
     assert source.tobytes() == before
-    with pytest.raises(UsageError, match="alpha"):
-        overlay(source, heat, 1.01)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("alpha", 1.01), ("alpha", -0.1), ("alpha", math.nan), ("colormap", "nosuch")]
+)
+def test_a_style_that_makes_no_sense(option: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=str(value)):
+        Style(**{option: value})
 
 
 @given(st.floats(0, 1), st.sampled_from([0, 255]), st.sampled_from([0.0, 1.0, math.nan]))
 def test_the_extremes_do_not_wrap_around(alpha: float, grey: int, heat: float) -> None:
-    result = overlay(Image.new("RGB", (1, 1), (grey,) * 3), np.full((1, 1), heat), alpha, "gray")
+    result = Style(alpha, "gray").blended(Image.new("RGB", (1, 1), (grey,) * 3), np.full((1, 1), heat))
     top = 255 if heat == 1 else 0
     assert np.abs(np.asarray(result) - (grey + alpha * (top - grey))).max() <= 1
 
 
 def test_a_map_over_a_picture_of_any_size() -> None:
-    one, source = attention([[0, 1], [2, 3]]), picture(21, 9)
+    one, source, style = attention([[0, 1], [2, 3]]), picture(21, 9), Style(0.3, "jet", "bicubic")
     heat = one.over_picture((21, 9), span=(0, 6), upsampling="bicubic")
-    result = overlaid(source, one, span=(0, 6), alpha=0.3, colormap="jet", upsampling="bicubic")
-    assert result.tobytes() == overlay(source, heat, 0.3, "jet").tobytes()
+    assert style.over(source, one, (0, 6)).tobytes() == style.blended(source, heat).tobytes()
     # Where there is nothing to see the picture is not tinted.
-    assert overlaid(source, attention([[2, 2]])).tobytes() == source.tobytes()
+    assert style.over(source, attention([[2, 2]])).tobytes() == source.tobytes()
 
 
 # --- Several pictures ----------------------------------------------------------------------------------
@@ -409,23 +370,20 @@ def several(spans: Spans | None = None) -> AttentionMaps:
     return AttentionMaps("a2b", pictures[:2], pictures[2:], (first, second), spans=spans)
 
 
-def test_heat_of_several_pictures() -> None:
-    maps = several()
-    assert len(maps) == 2
-    assert maps.missing == {}
-    assert maps.heat(0, "generator").shape == (4, 8)
-    np.testing.assert_array_equal(maps.heat(0, "generator"), maps.heat(1, "generator"))
-    np.testing.assert_array_equal(maps.heat(0, "local"), 1 - maps.heat(0, "generator"))
+def test_each_of_several_pictures_has_its_own_scale_or_all_have_one() -> None:
+    own, common = several(), several(Spans.of(several().maps))
+    assert (len(own), own.missing, own.heat(0, "generator").shape) == (2, {}, (4, 8))
+    np.testing.assert_array_equal(own.heat(0, "generator"), own.heat(1, "generator"))
+    np.testing.assert_array_equal(own.heat(0, "local"), 1 - own.heat(0, "generator"))
+    np.testing.assert_array_equal(common.heat(0, "generator") * 4, common.heat(1, "generator"))
+    assert common.heat(1, "generator").max() == 1
+    weak, strong, as_strong = (
+        np.asarray(maps.overlay(index, "generator", alpha=1)).sum()
+        for maps, index in ((common, 0), (common, 1), (own, 0))
+    )
+    assert weak < strong == as_strong
     with pytest.raises(KeyError):
-        maps.heat(1, "local")
-
-
-def test_one_scale_for_several_pictures() -> None:
-    maps = several(Spans.of(several().maps))
-    np.testing.assert_array_equal(maps.heat(0, "generator") * 4, maps.heat(1, "generator"))
-    assert maps.heat(1, "generator").max() == 1
-    strong, weak = (np.asarray(maps.overlay(i, "generator", alpha=1)).sum() for i in (1, 0))
-    assert strong > weak
+        own.heat(1, "local")
 
 
 @pytest.mark.parametrize(("name", "under"), [("generator", "red"), ("local", "blue")])
@@ -476,23 +434,6 @@ def test_at_its_centre_a_cell_says_its_own_value(
     np.testing.assert_array_equal(sample(values, grid, rows, columns, method), values)
 
 
-@given(st.tuples(small, small, small), strides, offsets, st.tuples(st.integers(2, 9), st.integers(2, 9)), st.data())
-def test_a_ramp_stays_a_ramp_between_the_outer_centres(
-    slopes: tuple[float, float, float], stride: int, first: float, shape: tuple[int, int], data: st.DataObject
-) -> None:
-    grid = Grid(stride, first * stride)
-    at, down, right = slopes
-    rows, columns = (grid.centres(side) for side in shape)
-    values = np.asarray(at + down * rows[:, None] / stride + right * columns / stride, np.float32)
-    within = st.lists(st.floats(0, 1), min_size=1, max_size=5)
-    y, x = (
-        np.asarray(centres[0] + np.array(data.draw(within)) * (centres[-1] - centres[0]), np.float32)
-        for centres in (rows, columns)
-    )
-    expected = at + down * y[:, None] / stride + right * x / stride
-    np.testing.assert_allclose(sample(values, grid, y, x), expected, rtol=0, atol=1e-4)
-
-
 @given(grids, strides, offsets, st.floats(0, 100), st.sampled_from(UPSAMPLINGS))
 def test_beyond_the_outer_centres_it_goes_on(
     values: Floats, stride: int, first: float, distance: float, method: Upsampling
@@ -506,10 +447,7 @@ def test_beyond_the_outer_centres_it_goes_on(
     np.testing.assert_allclose([before[0, 0], after[0, 0]], [values[0, 0], values[-1, -1]], rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("method", ["", "nearest", "Bicubic"])
-def test_an_unknown_method(method: str) -> None:
-    with pytest.raises(UsageError, match="up-sampling") as caught:
-        sample(np.zeros((2, 2), np.float32), Grid(4, 2), centres_of(2, 8), centres_of(2, 8), method)  # type: ignore[arg-type]
-    assert repr(method) in caught.value.message
-    for name in UPSAMPLINGS:
-        assert name in caught.value.hint
+def test_an_unknown_method() -> None:
+    with pytest.raises(UsageError, match="'Bicubic'") as caught:
+        sample(np.zeros((2, 2), np.float32), Grid(4, 2), centres_of(2, 8), centres_of(2, 8), "Bicubic")  # type: ignore[arg-type]
+    assert all(name in caught.value.hint for name in UPSAMPLINGS)

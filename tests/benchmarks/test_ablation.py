@@ -13,7 +13,7 @@ from benchmarks.ablation import Bench
 from benchmarks.ablation_tables import ABLATIONS, UNTOUCHED
 from tests.cli.conftest import picture
 from tests.extractors import tiny_extractor
-from ugatit_cli.errors import UsageError
+from ugatit_cli.errors import UgatitError, UsageError
 
 
 @pytest.fixture
@@ -73,11 +73,22 @@ def measured(data: Path) -> Path:
 
 
 def test_figures_of_another_protocol_are_refused(data: Path) -> None:
-    before = measured(data).read_bytes()
-    assert set(bench(data).results) == {UNTOUCHED}
+    path = measured(data)
+    found, before = bench(data), path.read_bytes()
+    assert set(found.results) == {UNTOUCHED}
+    names = [[one.name for one in files] for files in found.held_out]  # of pairs never both
+    assert names == [["0.png", "2.png", "4.png", "6.png"], ["1.png", "3.png", "5.png", "7.png"]]
     with pytest.raises(UsageError, match=r"ablation\.json.* steps$"):
         bench(data, "--steps", "2")
-    assert (data.parent / "out" / "ablation.json").read_bytes() == before
+    assert path.read_bytes() == before
+    for text in ("{", "[]", '{"ablation": {"protocol": {}, "rows": {"w/ IN": {"0": {"steps": 1}}}}}'):  # damaged
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(UgatitError, match=str(path)):
+            bench(data)
+        assert path.read_text(encoding="utf-8") == text
+    (data / "testA").rename(data / "elsewhere")
+    with pytest.raises(UsageError):
+        bench(data)
 
 
 def test_a_command_that_measures_nothing_leaves_no_trace(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,29 +100,6 @@ def test_a_command_that_measures_nothing_leaves_no_trace(data: Path, capsys: pyt
     document["ablation"]["rows"] = {}
     path.write_text(json.dumps(document), encoding="utf-8")
     assert bench(data, "--steps", "2").results == {}
-
-
-@pytest.mark.parametrize(
-    "text", ["{", "[]", '{"ablation": {"protocol": {}, "rows": {"w/ IN": {"0": {"steps": 1}}}}}']
-)
-def test_a_damaged_file_of_results(data: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    path = measured(data)
-    path.write_text(text, encoding="utf-8")
-    assert ablation.main(words(data)) == 2
-    assert str(path) in capsys.readouterr().err
-    assert path.read_text(encoding="utf-8") == text
-
-
-def test_of_pairs_never_both_are_compared(data: Path) -> None:
-    a, b = bench(data).held_out
-    assert [path.name for path in a] == ["0.png", "2.png", "4.png", "6.png"]
-    assert [path.name for path in b] == ["1.png", "3.png", "5.png", "7.png"]
-
-
-def test_held_out_pictures_are_needed(data: Path) -> None:
-    (data / "testA").rename(data / "elsewhere")
-    with pytest.raises(UsageError):
-        bench(data)
 
 
 @pytest.mark.parametrize(

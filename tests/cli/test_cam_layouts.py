@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tests import tiny
 from tests.cli.cam_results import CPU, MAPLESS, SIZE, animation, array, document, made, shown
 from tests.cli.conftest import Command, below, picture, put
-from ugatit_cli.attention import style
+from ugatit_cli.attention.words import FLAT
 from ugatit_cli.config import MAPS
 from ugatit_cli.outputs import attention
 from ugatit_cli.pictures import drawing, reading
@@ -353,5 +353,5 @@ def test_flat_maps(cam: Command, flat: str, cells: list[drawing.Cell]) -> None:
     cells.clear()
     outcome = cam("in", "-o", "p", "--json", "--report", "r.html", model=flat)
     assert outcome.documents[0]["flat"] == list(MAPS)
-    assert [cell.note for cell in cells] == ["", style.FLAT, "", style.FLAT, style.FLAT]
-    assert Path("r.html").read_text().count(f"{style.FLAT}</bdi>") == 3
+    assert [cell.note for cell in cells] == ["", FLAT, "", FLAT, FLAT]
+    assert Path("r.html").read_text().count(f"{FLAT}</bdi>") == 3

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.conftest import Command, Outcome, below, encoded, picture, put
 from tests.trainings import make_folders, train
-from ugatit_cli.attention.maps import overlaid
+from ugatit_cli.attention.maps import Style
 from ugatit_cli.pictures import reading
 from ugatit_cli.training import history
 from ugatit_cli.training.run_folder import RunFolder
@@ -143,7 +143,7 @@ def test_one_scale_for_all_frames(cam: Command, run: RunFolder) -> None:
     for seed, name in enumerate("ab"):
         frames = arrays(f"attention/{name}.png")
         for frame, one in zip(frames, maps[seed], strict=True):
-            assert (frame == np.asarray(overlaid(picture(seed=seed), one, span=span, alpha=1))).all()
+            assert (frame == np.asarray(Style(1).over(picture(seed=seed), one, span))).all()
 
 
 def test_sizes(cam: Command) -> None:
@@ -175,7 +175,7 @@ def test_json_lines_and_bad_files(cam: Command) -> None:
     assert outcome.code == 1
     assert "1 animated, 2 failed" in outcome.stderr
     by_input = {found.pop("input"): found for found in outcome.documents}
-    assert by_input["gone.png"]["error"] == "gone.png: there is no such file or folder"
+    assert by_input["gone.png"]["error"] == "gone.png: no such file"
     assert by_input["in/b.png"]["error"].startswith("in/b.png: not a picture")
     done = by_input["in/a.png"]
     assert done.pop("milliseconds") > 0

@@ -47,10 +47,10 @@ def test_results_that_are_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bugs_are_owned_up_to(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("UGATIT_DEBUG", raising=False)
-    console.show_bug(ZeroDivisionError("by zero"))
+    console.show_error(ZeroDivisionError("by zero"))
     assert capsys.readouterr().err.startswith("internal error: ZeroDivisionError: by zero\nThis is a bug in ugatit.")
     monkeypatch.setenv("UGATIT_DEBUG", "1")
-    console.show_bug(ZeroDivisionError("by zero"))
+    console.show_error(ZeroDivisionError("by zero"))
     console.show_error(ModelError("x"))
     assert "ugatit_cli.errors.ModelError: x" in capsys.readouterr().err
 

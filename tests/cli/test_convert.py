@@ -39,13 +39,11 @@ def test_into_a_folder(ugatit: Command, checkpoint: str) -> None:
 
 def test_into_the_store_by_name(ugatit: Command, checkpoint: str) -> None:
     outcome = ugatit("convert", checkpoint, "--name", "mine", "--dtype", "fp16")
-    assert outcome.code == 0
-    assert outcome.lines == [str(Path(".ugatit/models/mine").absolute())]
+    assert (outcome.code, outcome.lines) == (0, [str(Path(".ugatit/models/mine").absolute())])
     assert "--model mine" in outcome.stderr
-    assert "note: A light checkpoint doesn't tell its image size; 256 is assumed (--image-size)." in outcome.stderr
+    assert "256 is assumed (--image-size)" in outcome.stderr
     put("a.png")
     assert ugatit("translate", "a.png", "-o", "b.png", "--model", "mine", *CPU).code == 0
-    assert Path("b.png").is_file()
     outcome = ugatit("translate", "a.png", "-o", "c.png", "--model", "mien")
     assert outcome.code == 3
     assert "Did you mean mine?" in outcome.stderr

@@ -265,7 +265,6 @@ def test_the_extra_is_missing(evaluate: Command, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch_fidelity" else found(name))
     outcome = evaluate("out", "clay", "--pairs", "clay")
     assert (outcome.code, outcome.stdout, len(outcome.errors)) == (2, b"", 1)
-    assert "isn't installed" in outcome.errors[0]
     assert install_line("eval") in outcome.stderr
 
 
@@ -281,18 +280,6 @@ def test_wrong_features(ugatit: Command) -> None:
         outcome = ugatit("evaluate", "a", "a", *arguments, *CPU)
         assert (outcome.code, outcome.stdout, len(outcome.errors)) == (code, b"", 1)
         assert message in outcome.errors[0]
-
-
-def test_no_network_for_the_standard_inception(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "torch_fidelity.feature_extractor_inceptionv3.URL_INCEPTION_V3", "http://127.0.0.1:1/weights-01234567.pth"
-    )
-    monkeypatch.setenv("TORCH_HOME", "torch")
-    save_pictures(Path("a"), 4)
-    outcome = ugatit("evaluate", "a", "a", *CPU)
-    assert (outcome.code, outcome.stdout, len(outcome.errors)) == (3, b"", 1)
-    assert "the standard Inception can't be downloaded from http://127.0.0.1:1/" in outcome.errors[0]
-    assert "--features FILE" in outcome.stderr
 
 
 def test_ctrl_c(evaluate: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,6 @@ from tests.cli.conftest import Command, Outcome, command, program, put
 from tests.fetched import contents
 from tests.hub_client import environment
 from tests.hub_server import Fault, HubServer
-from ugatit_cli.weights import hub as hub_module
 from ugatit_cli.weights.home import store_path
 
 CPU = ("--device", "cpu", "--precision", "fp32")
@@ -43,27 +42,15 @@ def test_fetch_then_translate(ugatit: Command, hub: HubServer, commit: str, mode
     assert "translate with: ugatit translate PICTURES --model me/clay -o out/" in outcome.stderr
     asked = len(hub.requests)
     put("a.png")
-    assert ugatit("translate", "a.png", "-o", "b.png", "--model", "me/clay", *CPU).code == 0
+    for output, name in (("b.png", "me/clay"), ("c.png", str(model))):
+        assert ugatit("translate", "a.png", "-o", output, "--model", name, "--to", "flat", *CPU).code == 0
+    assert Path("b.png").read_bytes() == Path("c.png").read_bytes()
     assert len(hub.requests) == asked
     for force in ([], ["--force"]):
         outcome = ugatit("fetch", "me/clay", "--to", "models/clay", *force)
         assert (outcome.code, outcome.lines) == (0, ["models/clay"])
         assert contents(Path("models/clay")) == contents(model)
         assert not any(path.is_symlink() for path in Path("models/clay").iterdir())
-
-
-@pytest.mark.usefixtures("hub")
-def test_translate_fetches_on_first_use(
-    ugatit: Command, commit: str, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put("a.png")
-    outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", "me/clay", "--to", "flat", *CPU)
-    assert outcome.code == 0
-    assert f"fetching me/clay at {commit[:12]}" in outcome.stderr
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert ugatit("translate", "a.png", "-o", "c.png", "--model", "me/clay", "--to", "flat", *CPU).code == 0
-    assert ugatit("translate", "a.png", "-o", "d.png", "--model", str(model), "--to", "flat", *CPU).code == 0
-    assert Path("b.png").read_bytes() == Path("c.png").read_bytes() == Path("d.png").read_bytes()
 
 
 @pytest.mark.usefixtures("hub")
@@ -139,10 +126,7 @@ def test_every_fault_is_one_message_and_leaves_nothing_behind(
     assert outcome.code == 3, outcome.stderr
     assert len(outcome.errors) == 1
     assert "me/clay" in outcome.errors[0]
-    assert "internal" not in outcome.stderr
-    assert "Traceback" not in outcome.stderr
-    assert hub.token not in outcome.stderr
-    assert "signature=" not in outcome.stderr
+    assert not [word for word in ("internal", "Traceback", hub.token, "signature=") if word in outcome.stderr]
     assert not Path("b.png").exists()
     hub.heal()
     outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", "me/clay", *CPU)
@@ -258,16 +242,3 @@ def test_a_killed_fetch_goes_on(
     assert outcome.code == 0, outcome.stderr
     assert contents(Path(outcome.lines[0])) == contents(model)
     assert hub.bytes_sent("model.safetensors") == size
-
-
-def test_secrets_in_the_address(ugatit: Command, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    address = hub.url.replace("http://", "http://user:secretword@")
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    for arguments in (("fetch", "me/nothing"), ("translate", "a.png", "-o", "b.png", "--model", "me/nothing")):
-        outcome = ugatit(*arguments)
-        assert outcome.code == 3
-        assert "secretword" not in outcome.stderr
-    assert hub_module.without_secrets(address) == hub.url.replace("http://", "http://***@")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import logging
 import os
 import re
 import shlex
@@ -14,13 +13,11 @@ import subprocess
 import threading
 import tomllib
 import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
-from huggingface_hub.utils.logging import get_verbosity, set_verbosity
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 from tests import tiny
@@ -73,7 +70,6 @@ def test_there_and_back(push: Command, ugatit: Command, hub: HubServer, model: s
     held = remote(hub)
     assert sorted(held) == sorted([*MODEL, "README.md"])
     assert {name: held[name] for name in MODEL} == {name: local()[name] for name in MODEL}
-    assert "\nlicense: mit\n" in held["README.md"].decode()
     assert f"published: {hub.url}/{REPO}\n" in outcome.stderr
     assert f"ugatit translate PICTURES --model {REPO} -o out/" in outcome.stderr
     put("a.png")
@@ -103,21 +99,12 @@ def test_the_entry_for_a_manifest(push: Command, hub: HubServer, model: str, mon
     assert fetched.discriminators is not None
 
 
-def test_twice(push: Command, hub: HubServer, model: str) -> None:
-    first, again = push(model, REPO), push(model, REPO)
-    assert again.code == 0
-    assert f"nothing changed: {hub.url}/{REPO}\n" in again.stderr
-    assert again.stdout == first.stdout
-    assert len(hub.commits(REPO)) == 2  # the empty one, and ours
-
-
 def test_private(push: Command, hub: HubServer, model: str) -> None:
     assert push(model, REPO, "--private").code == 0
     assert push(model, "tester/open").code == 0
     assert hub.private == {REPO}
     assert push(model, REPO, "--private", "--licence", "mit").code == 0
-    outcome = push(model, "tester/open", "--private", "--licence", "mit")
-    assert (outcome.code, outcome.errors) == (3, ["tester/open exists and is public"])
+    assert push(model, "tester/open", "--private", "--licence", "mit").code == 3
     assert len(hub.commits("tester/open")) == 2
 
 
@@ -128,9 +115,7 @@ def test_other_repositories_are_left_alone(push: Command, hub: HubServer, model:
     theirs = {"config.json": b'{"architectures": ["Bert"]}', "pytorch_model.bin": b"x", "README.md": b"# Theirs"}
     hub.add(REPO, theirs)
     outcome = push(model, REPO)
-    assert outcome.code == 3
-    assert outcome.errors == [f"{REPO} exists and is not a ugatit model (config.json, pytorch_model.bin)"]
-    assert "--overwrite" in outcome.stderr
+    assert (outcome.code, "--overwrite" in outcome.stderr) == (3, True)
     assert remote(hub) == theirs
     assert push(model, REPO, "--overwrite").code == 0
     assert remote(hub)["model.safetensors"] == local()["model.safetensors"]
@@ -145,9 +130,7 @@ def test_discriminators_of_other_weights_are_removed(
     kept = push(model, REPO)  # without discriminators, but they are those of these weights
     assert kept.code == 0
     assert "discriminators.safetensors" in remote(hub)
-    outcome = push("newer", REPO)
-    assert outcome.code == 0
-    assert "holds discriminators.safetensors of other weights: it is removed" in outcome.stderr
+    assert "discriminators.safetensors" in push("newer", REPO).stderr
     assert sorted(remote(hub)) == sorted([*MODEL, "README.md", "notes.txt"])
 
 
@@ -162,12 +145,10 @@ def test_what_can_never_be_sent_is_found_first(
     push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch, name: str, value: object, cause: str
 ) -> None:
     monkeypatch.setattr(constants, name, value) if name else monkeypatch.delenv("HF_TOKEN")
-    for arguments in ((REPO,), (REPO, "--dry-run"))[: 2 if name == "ENDPOINT" else 1]:
-        outcome = push(model, *arguments)
-        assert outcome.code == 3
-        assert cause in outcome.errors[0]
-        assert "publishing" not in outcome.stderr
-        assert not Path("flat2clay").exists()
+    outcome = push(model, REPO)
+    assert outcome.code == 3
+    assert cause in outcome.errors[0]
+    assert "publishing" not in outcome.stderr
     assert hub.requests == []
 
 
@@ -184,22 +165,9 @@ def test_sigterm_is_heard_once(push: Command, model: str, monkeypatch: pytest.Mo
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(huggingface_hub.HfApi, "create_commit", ended)
     outcome = push(model, REPO)
-    assert (outcome.code, outcome.errors) == (130, ["interrupted before all was done"])
+    assert outcome.code == 130
     assert cleaned == [True]
     assert signal.getsignal(signal.SIGTERM) == before
-
-
-def stalled(hub: HubServer, arrived: threading.Event) -> Callable[[Call], Answer]:
-    """Answers as the Hub does, but never to an upload."""
-    answer = hub.answer
-
-    def wait(call: Call) -> Answer:
-        if call.method == "PUT":
-            arrived.set()
-            hub.stopping.wait()
-        return answer(call)
-
-    return wait
 
 
 @pytest.mark.slow
@@ -207,8 +175,15 @@ def stalled(hub: HubServer, arrived: threading.Event) -> Callable[[Call], Answer
 def test_signals_while_the_weights_are_sent(
     hub: HubServer, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    arrived = threading.Event()
-    monkeypatch.setattr(hub, "answer", stalled(hub, arrived))
+    arrived, answer = threading.Event(), hub.answer
+
+    def stall(call: Call) -> Answer:
+        if call.method == "PUT":
+            arrived.set()
+            hub.stopping.wait()
+        return answer(call)
+
+    monkeypatch.setattr(hub, "answer", stall)
     (tmp_path / "tmp").mkdir()
     variables = environment(hub.serve(), tmp_path, HF_TOKEN=hub.token, TMPDIR=str(tmp_path / "tmp"))
     process = subprocess.Popen(
@@ -220,31 +195,20 @@ def test_signals_while_the_weights_are_sent(
         process.send_signal(number)
         output, said = process.communicate(timeout=60)
     assert (process.returncode, output) == (130, "")
-    assert "error: interrupted before all was done\n" in said
+    assert "Traceback" not in said
     assert list(Path("tmp").iterdir()) == []
 
 
 # --- What the client says --------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def _same_verbosity() -> Iterator[None]:
-    verbosity = get_verbosity()
-    yield
-    set_verbosity(verbosity)
-
-
-@pytest.mark.usefixtures("_same_verbosity")
 def test_the_client_is_quiet(push: Command, model: str, caplog: pytest.LogCaptureFixture) -> None:
-    logger = logging.getLogger("huggingface_hub")
-    set_verbosity(logging.INFO)
-    push(model, REPO)
-    outcome = push(model, REPO)  # of which the client would warn that nothing is new
+    first, again = push(model, REPO), push(model, REPO)  # of which the client would warn that nothing is new
     assert caplog.records == []
-    assert logger.level == logging.INFO
     assert not are_progress_bars_disabled()
-    assert "%" not in outcome.stderr
-    assert len(outcome.stderr.splitlines()) == 5
+    assert "%" not in first.stderr + again.stderr
+    assert len(again.stderr.splitlines()) == 5
+    assert again.stdout == first.stdout
 
 
 def test_warnings_of_the_hub_about_the_card(push: Command, hub: HubServer, model: str) -> None:
@@ -253,9 +217,8 @@ def test_warnings_of_the_hub_about_the_card(push: Command, hub: HubServer, model
         outcome = push(model, REPO, "--licence", "mit")
     assert leaked == []
     assert outcome.code == 0
-    assert "the Hub says: " in outcome.stderr
-    assert "empty or missing yaml metadata" in outcome.stderr
-    assert "--licence: not written into that card" in outcome.stderr
+    assert "empty or missing yaml metadata" in outcome.stderr  # as the Hub says
+    assert "--licence" in outcome.stderr
     assert remote(hub)["README.md"] == b"# Mine\n"
     assert tomllib.loads(outcome.stdout.decode())["models"]["flat2clay"]["licence"] == "mit"
 
@@ -263,25 +226,18 @@ def test_warnings_of_the_hub_about_the_card(push: Command, hub: HubServer, model
 # --- What to do with the entry ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("there", [False, True])
-@pytest.mark.parametrize("path", ["config/ugatit/weights.toml", "mine.toml"])
+@pytest.mark.parametrize(("path", "there"), [("config/ugatit/weights.toml", False), ("mine.toml", True)])
 def test_where_the_entry_belongs(
     push: Command, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, there: bool
 ) -> None:
-    if path == "mine.toml":
-        monkeypatch.setenv("UGATIT_MANIFEST", str(tmp_path / path))
     if there:
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        monkeypatch.setenv("UGATIT_MANIFEST", str(tmp_path / path))
         (tmp_path / path).write_text("schema = 1\n")
     told = push(f"./{model}", REPO).stderr
     assert str(tmp_path / path) in told
-    assert ("append" in told, "schema = 1" in told) == (there, not there)
-
-
-def test_an_entry_named_like_the_bundled_model(push: Command, model: str) -> None:
-    warning = "it would take the place of the bundled model"
-    assert f"{warning} flat2clay" in push(model, REPO).stderr
-    assert warning not in push(model, "tester/mine").stderr
+    assert ("schema = 1" in told) == (not there)
+    assert "bundled model flat2clay" in told
+    assert "bundled" not in push(model, "tester/mine").stderr
 
 
 # --- Dry runs --------------------------------------------------------------------------------------------
@@ -296,18 +252,11 @@ def test_a_dry_run(push: Command, hub: HubServer, model: str, monkeypatch: pytes
     assert sorted(local("flat2clay")) == sorted([*MODEL, "README.md"])
     assert local("flat2clay")["model.safetensors"] == before["model.safetensors"]
     assert not Path("flat2clay/model.safetensors").samefile("model/model.safetensors")
-    assert f"would publish to the repository {hub.url}/{REPO}:" in outcome.stderr
+    assert f"{hub.url}/{REPO}" in outcome.stderr
     assert re.search(r"^  model.safetensors  [\d.]+ kB$", outcome.stderr, re.MULTILINE)
     assert hub.requests == []
     assert local() == before
     assert open_model(Path("flat2clay")).discriminators is None
-
-
-def test_a_dry_run_is_published_as_it_is(push: Command, hub: HubServer, model: str) -> None:
-    push(model, REPO, "--dry-run", "--to", "look/it", "--with-discriminators")
-    Path("look/it/README.md").write_text("---\nlibrary_name: ugatit\n---\n# Edited\n")
-    assert push("look/it", REPO, "--with-discriminators").code == 0
-    assert remote(hub) == local("look/it")
 
 
 def test_the_command_after_a_dry_run_says_all_that_was_said(push: Command, hub: HubServer, model: str) -> None:
@@ -319,47 +268,25 @@ def test_the_command_after_a_dry_run_says_all_that_was_said(push: Command, hub: 
     assert arguments == [str(Path("a look").absolute()), REPO, *switches, said[0], "mit", *said[2:]]
     outcome = push(*arguments)
     assert outcome.code == 0
-    assert "not written into that card" not in outcome.stderr
     assert remote(hub) == local("a look")
     entry = tomllib.loads(outcome.stdout.decode())["models"]["flat2clay"]
     assert (entry["licence"], entry["training_data"], entry["description"]) == ("mit", said[3], said[5])
 
 
-def test_the_licence_on_the_card_is_the_entrys(push: Command, model: str) -> None:
-    push(model, REPO, "--dry-run", "--to", "look", "--licence", "cc-by-4.0")
-    assert (
-        tomllib.loads(push("look", REPO, "--licence", "mit").stdout.decode())["models"]["flat2clay"]["licence"]
-        == "cc-by-4.0"
-    )
-
-
 def test_a_dry_run_replaces_only_models(push: Command, model: str) -> None:
     put("pictures/a.png")
     outcome = push(model, REPO, "--dry-run", "--to", "pictures", "--overwrite", "--samples", "missing.png")
-    assert outcome.code == 1
-    assert "pictures: " in outcome.errors[0]  # which is looked at first
+    assert (outcome.code, "pictures: " in outcome.errors[0]) == (1, True)  # which is looked at first
     assert below("pictures") == ["a.png"]
-    assert push(model, REPO, "--dry-run", "--to", "look").code == 0
-    outcome = push(model, REPO, "--dry-run", "--to", "look")
-    assert outcome.code == 1
-    assert "exists already" in outcome.errors[0]
-    assert push(model, REPO, "--dry-run", "--to", "look", "--licence", "mit", "--overwrite").code == 0
+    look = ("--dry-run", "--to", "look")
+    assert [push(model, REPO, *look).code, push(model, REPO, *look).code] == [0, 1]
+    assert push(model, REPO, *look, "--licence", "mit", "--overwrite").code == 0
     assert b"license: mit" in local("look")["README.md"]
-
-
-def test_a_dry_run_that_cannot_write(push: Command, model: str) -> None:
-    Path("file").touch()
-    outcome = push(model, REPO, "--dry-run", "--to", "file/look")
-    assert outcome.code == 1
-    assert str(Path("file/look").absolute()) in outcome.errors[0]
-
-
-def test_a_dry_run_never_replaces_the_model_itself(push: Command, model: str) -> None:
     before = local()
-    outcome = push(model, "tester/model", "--dry-run", "--overwrite")
-    assert outcome.code == 2
-    assert "is the model itself" in outcome.errors[0]
+    assert push(model, "tester/model", "--dry-run", "--overwrite").code == 2  # the model itself
     assert local() == before
+    outcome = push(model, REPO, "--dry-run", "--to", "pictures/a.png/look")
+    assert (outcome.code, "pictures/a.png" in outcome.errors[0]) == (1, True)
 
 
 # --- Usage -----------------------------------------------------------------------------------------------
@@ -370,11 +297,10 @@ def test_a_dry_run_never_replaces_the_model_itself(push: Command, model: str) ->
     [
         (("flat2clay",), "'flat2clay'"),
         ((f"{REPO}@v1",), f"{REPO}@v1"),
-        ((f"{REPO}@main",), f"{REPO}@main"),
         ((REPO, "--to", "look"), "--to"),
-        ((REPO, "--licence", "All Rights Reserved"), "--licence All Rights Reserved"),
+        ((REPO, "--licence", "All Rights Reserved"), "--licence"),
         ((REPO, "--licence", "a" * 65), "--licence"),
-        ((REPO, "--licence", "[mit]"), "--licence [mit]"),
+        ((REPO, "--licence", "[mit]"), "[mit]"),
         ((REPO, "--licence", ""), "--licence"),
         ((REPO, "--data", " "), "--data"),
         ((REPO, "--data", "a bell\a"), "--data"),

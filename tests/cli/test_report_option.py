@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tests import tiny
 from tests.cli.conftest import Command, Outcome, below, picture, put
 from tests.outputs.test_report import Page
-from ugatit_cli.attention.style import TITLES
+from ugatit_cli.attention.words import TITLES
 from ugatit_cli.cli import pictures
 from ugatit_cli.config import MAPS
 from ugatit_cli.errors import PictureError, StorageError

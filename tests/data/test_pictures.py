@@ -68,14 +68,10 @@ def test_pictures_are_found_below_sorted_and_hidden_ones_are_not(tmp_path: Path)
     assert found(tmp_path) == ["a-b/c.webp", "a.png", "a/z.png", "b.JPG"]
 
 
-def test_excluded_folders_are_not_searched(tmp_path: Path) -> None:
-    touch(tmp_path, "a.png", "run/samples/b.png", "other/run/c.png")
-    assert found(tmp_path, tmp_path / "other" / ".." / "run") == ["a.png", "other/run/c.png"]
-
-
-def test_runs_are_not_searched(tmp_path: Path) -> None:
+def test_runs_and_excluded_folders_are_not_searched(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "config.toml", "checkpoints/b.png", "x/run/config.toml", "x/run/samples/c.png")
     assert found(tmp_path) == ["a.png", "checkpoints/b.png", "x/run/samples/c.png"]
+    assert found(tmp_path, tmp_path / "x" / ".." / "x" / "run") == ["a.png", "checkpoints/b.png"]
     touch(tmp_path, "x/run/checkpoints/step_00000001/state.json")
     assert found(tmp_path) == ["a.png", "checkpoints/b.png"]  # what the user names is searched
 
@@ -215,6 +211,23 @@ def test_fits(tmp_path: Path, fit: Any, size: tuple[int, int], shape: tuple[int,
     assert (pixels == (9, 99, 200)).all()
 
 
+def test_a_panorama_keeps_its_middle_unsquashed_and_antialiased(tmp_path: Path) -> None:
+    image = Image.new("RGB", (1000, 40), (255, 0, 0))
+    image.paste((0, 0, 255), (460, 0, 540, 40))  # the middle 80 x 40, which is what fits
+    image.paste((0, 255, 0), (490, 10, 510, 30))  # a square in it
+    pixels = prepare_picture(saved(tmp_path / "a.png", image), Preparation(32, jitter=False))
+    assert pixels.shape == (32, 64, 3)
+    assert (pixels[:, 1:-1, 0] == 0).all()  # antialiasing sees one pixel beyond
+    rows, columns = np.nonzero(pixels[..., 1] > 127)
+    assert [int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1] == [16, 16]
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    pixels = prepare_picture(saved(tmp_path / "b.png", Image.fromarray(stripes)), Preparation(8, jitter=False))
+    assert np.abs(pixels.astype(int) - 127).max() < 12
+    line = saved(tmp_path / "c.png", Image.new("L", (1_000_000, 1), 255))  # whole, it would be of gigabytes
+    assert prepare_picture(line, Preparation(256)).shape == (286, 572, 3)
+
+
 def test_a_long_animation_is_its_first_frame(tmp_path: Path) -> None:
     frames = [Image.new("L", (500, 400), grey) for grey in (200, 0)]
     data = saved(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:]).read_bytes()
@@ -234,22 +247,6 @@ def test_crops_fit_into_pictures_of_any_size_and_pictures_stay_bounded(
     assert fit == "aspect" or max(shape) == preparation.load_size
 
 
-def test_a_panorama_keeps_its_middle_unsquashed(tmp_path: Path) -> None:
-    image = Image.new("RGB", (1000, 40), (255, 0, 0))
-    image.paste((0, 0, 255), (460, 0, 540, 40))  # the middle 80 x 40, which is what fits
-    image.paste((0, 255, 0), (490, 10, 510, 30))  # a square in it
-    pixels = prepare_picture(saved(tmp_path / "a.png", image), Preparation(32, jitter=False))
-    assert pixels.shape == (32, 64, 3)
-    assert (pixels[:, 1:-1, 0] == 0).all()  # antialiasing sees one pixel beyond
-    rows, columns = np.nonzero(pixels[..., 1] > 127)
-    assert [int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1] == [16, 16]
-
-
-def test_a_very_long_line_needs_no_memory(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.png", Image.new("L", (1_000_000, 1), 255))
-    assert prepare_picture(path, Preparation(256)).shape == (286, 572, 3)
-
-
 def test_pictures_are_upright_and_over_the_background(tmp_path: Path) -> None:
     image = Image.new("RGBA", (40, 20), (0, 0, 0, 0))
     image.paste((200, 0, 0, 255), (0, 0, 20, 20))
@@ -260,13 +257,6 @@ def test_pictures_are_upright_and_over_the_background(tmp_path: Path) -> None:
     assert pixels.shape == (40, 20, 3)
     assert pixels[5, 10].tolist() == [200, 0, 0]
     assert pixels[35, 10].tolist() == [1, 2, 3]
-
-
-def test_shrinking_is_antialiased(tmp_path: Path) -> None:
-    stripes = np.zeros((64, 64, 3), np.uint8)
-    stripes[:, ::2] = 255
-    pixels = prepare_picture(saved(tmp_path / "a.png", Image.fromarray(stripes)), Preparation(8, jitter=False))
-    assert np.abs(pixels.astype(int) - 127).max() < 12
 
 
 # --- Both domains --------------------------------------------------------------------------------------
@@ -280,8 +270,7 @@ def test_everything_usable_is_kept_in_memory(tmp_path: Path) -> None:
     assert [path.name for path in a.files] == [f"{number:03}.png" for number in range(MINIMUM)]
     assert a.sizes == tuple(path.stat().st_size for path in a.files)
     assert a.pixels is not None
-    assert b.pixels is not None
-    for path, pixels in zip(b.files, b.pixels, strict=True):
+    for path, pixels in zip(b.files, b.pixels or (), strict=True):
         np.testing.assert_array_equal(pixels, prepare_picture(path, SMALL))
     assert (a.broken, a.upscaled, a.held_out) == ((), 0, ())
     assert seen == [(done, 2 * MINIMUM) for done in range(1, 2 * MINIMUM + 1)]
@@ -299,17 +288,22 @@ def test_the_budget_is_for_both_domains_and_all_or_nothing(tmp_path: Path) -> No
     assert all(one.pixels is not None for one in load(tested, budget_bytes=needed))
 
 
-def test_broken_pictures_are_listed_and_left_out(tmp_path: Path) -> None:
+def test_broken_and_blank_pictures_are_named_and_left_out(tmp_path: Path) -> None:
     given = folders(tmp_path, MINIMUM + 3)
     (given.a / "000.png").write_bytes((given.a / "001.png").read_bytes()[:300])
     (given.a / "002.png").write_bytes(b"")
     (given.a / "003.png").unlink()
     (given.a / "003.png").mkdir()  # a folder is no picture, and not broken either
+    saved(given.a / "white.png", Image.new("RGB", (20, 20), "white"))
+    grey = np.full((20, 20, 3), 128, np.uint8)
+    grey[::2] += 2
+    saved(given.a / "nearly.png", Image.fromarray(grey))
+    grey[0, 0] = 0
+    saved(given.a / "dot.png", Image.fromarray(grey))
     a, b = load(given)
-    assert [path.name for path in a.files[:2]] == ["001.png", "004.png"]
-    for error, name in zip(a.broken, ("000.png", "002.png"), strict=True):
+    assert [path.name for path in a.files] == ["001.png", *(f"{n:03}.png" for n in range(4, MINIMUM + 3)), "dot.png"]
+    for error, name in zip(a.broken, ("000.png", "002.png", "nearly.png", "white.png"), strict=True):
         assert error.message.startswith(f"{given.a / name}: ")
-    assert len(a.files) == MINIMUM
     assert b.broken == ()
 
 
@@ -319,22 +313,7 @@ def test_small_pictures_are_upscaled_and_counted(tmp_path: Path) -> None:
     fill(given.a, 2, size=(16, 16), first=60)
     a, b = load(given)
     assert (a.upscaled, b.upscaled) == (3, 0)
-    assert a.pixels is not None
-    assert min(min(pixels.shape[:2]) for pixels in a.pixels) == SMALL.load_size
-
-
-def test_blank_pictures_are_left_out(tmp_path: Path) -> None:
-    given = folders(tmp_path)
-    saved(given.a / "white.png", Image.new("RGB", (20, 20), "white"))
-    noise = np.full((20, 20, 3), 128, np.uint8)
-    noise[::2] += 2
-    saved(given.a / "nearly.png", Image.fromarray(noise))
-    noise[0, 0] = 0
-    saved(given.a / "dot.png", Image.fromarray(noise))
-    a, _ = load(given)
-    for error, name in zip(a.broken, ("nearly.png", "white.png"), strict=True):
-        assert error.message.startswith(f"{given.a / name}: blank")
-    assert given.a / "dot.png" in a.files
+    assert min(min(pixels.shape[:2]) for pixels in a.pixels or ()) == SMALL.load_size
 
 
 def test_too_few_pictures_are_refused_with_the_broken_ones_named(tmp_path: Path) -> None:
@@ -346,32 +325,22 @@ def test_too_few_pictures_are_refused_with_the_broken_ones_named(tmp_path: Path)
     assert caught.value.message.startswith(f"{given.b}: 7 pictures")
     assert "4 broken (100.png, 101.png, 102.png, ...)" in caught.value.message
     assert "100.png" in caught.value.hint
-
-
-def test_one_picture_is_too_few_and_found_before_the_others_are_read(tmp_path: Path) -> None:
     seen: list[int] = []
-    given = Folders(fill(tmp_path / "x"), fill(tmp_path / "y", 1))
-    with pytest.raises(DataError, match=r"y: 1 picture "):
-        load(given, progress=lambda done, _: seen.append(done))
+    with pytest.raises(DataError, match=f"{tmp_path / 'one'}: 1 picture "):  # before the others are read
+        load(Folders(given.a, fill(tmp_path / "one", 1)), progress=lambda done, _: seen.append(done))
     assert seen == [1]
 
 
-def test_a_folder_without_pictures_says_what_is_searched(tmp_path: Path) -> None:
-    given = Folders(fill(tmp_path / "x"), tmp_path / "y")
-    given.b.mkdir()
-    (given.b / "a.txt").touch()
-    with pytest.raises(DataError, match="y: ") as caught:
+def test_a_folder_without_pictures_says_why(tmp_path: Path) -> None:
+    given = Folders(fill(tmp_path / "x"), touch(tmp_path / "y", "a.txt"))
+    with pytest.raises(DataError, match=f"{given.b}: ") as caught:
         load(given)
     assert ".jpeg" in caught.value.hint
-
-
-@posix_only
-def test_a_folder_of_links_to_folders_says_so(tmp_path: Path) -> None:
-    given = Folders(fill(tmp_path / "x"), tmp_path / "y")
-    given.b.mkdir()
+    if sys.platform == "win32":
+        return
     for number in (1, 2):
         (given.b / str(number)).symlink_to(given.a, target_is_directory=True)
-        with pytest.raises(DataError, match=f"y: .*{number} link"):
+        with pytest.raises(DataError, match=rf"{given.b}: .*{number} link"):
             load(given)
 
 
@@ -387,45 +356,28 @@ def test_overlapping_folders_are_refused_whatever_they_are_called(tmp_path: Path
         load(replace(given, **{key: tmp_path / name}))
 
 
-def test_excluded_folders_are_not_trained_on(tmp_path: Path) -> None:
-    given = folders(tmp_path)
-    fill(given.a / "run", 5)
-    assert len(load(given, exclude=[given.a / "run"])[0].files) == MINIMUM
-
-
 def test_held_out_pictures_are_not_trained_on(tmp_path: Path) -> None:
     given = folders(tmp_path, MINIMUM + 4)
     a, _ = load(given, holdout=Holdout(4))
     assert (len(a.files), len(a.held_out), len(a.sizes), len(a.pixels or ())) == (MINIMUM, 4, MINIMUM, MINIMUM)
     assert not set(a.files) & set(a.held_out)
     np.testing.assert_array_equal(a.picture(2), prepare_picture(a.files[2], SMALL))
-    with pytest.raises(UsageError, match="5 pictures leaves 7 of 12"):
+    with pytest.raises(UsageError, match=f"{given.a}: .* 5 .* 7 of 12"):
         load(given, holdout=Holdout(5))
-
-
-def test_test_pictures_are_held_out_instead(tmp_path: Path) -> None:
-    given = replace(folders(tmp_path, MINIMUM + 2), test_a=fill(tmp_path / "test", 3, first=40))
-    assert given.test_a is not None
-    (given.test_a / "041.png").write_bytes(b"")
-    a, b = load(given, holdout=Holdout(2))
+    tested = replace(given, test_a=fill(tmp_path / "test", 3, first=40))
+    (tmp_path / "test" / "041.png").write_bytes(b"")
+    a, b = load(tested, holdout=Holdout(2))
     assert [path.name for path in a.held_out] == ["040.png", "042.png"]
-    assert len(a.files) == MINIMUM + 2
-    assert len(a.broken) == 1
-    assert len(b.held_out) == 2
+    assert (len(a.files), len(a.broken), len(b.held_out)) == (MINIMUM + 4, 1, 2)
 
 
 def test_stopping_ends_the_loading(tmp_path: Path) -> None:
     stop = threading.Event()
-    given = folders(tmp_path, 40)
+    stop.set()
     seen: list[int] = []
-
-    def progress(done: int, _: int) -> None:
-        seen.append(done)
-        stop.set()
-
     with pytest.raises(Interrupted):
-        load(given, progress=progress, stop=stop)
-    assert len(seen) < 40
+        load(folders(tmp_path), progress=lambda done, _: seen.append(done), stop=stop)
+    assert seen == []
 
 
 # --- Memory and fingerprint ----------------------------------------------------------------------------

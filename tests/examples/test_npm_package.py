@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from npm_package import FLUENT, TWEMOJI, Package, cache_folder, fetch, files, find_registry, integrity_of
+from npm_package import TWEMOJI, Package, cache_folder, fetch, files, find_registry, integrity_of
 from ugatit_cli.errors import UgatitError, UsageError
 
 DATA = b"tarball" * 1000
@@ -59,11 +59,6 @@ def test_a_tarball_is_downloaded_once(registry: str, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a" / "cache").iterdir()] == ["x-drawings-1.2.3.tgz"]
 
 
-def test_a_tarball_of_npm_pack_needs_no_network(tmp_path: Path) -> None:
-    (tmp_path / PACKAGE.file).write_bytes(DATA)
-    assert fetch(PACKAGE, NOWHERE, tmp_path, lambda _: None) == DATA
-
-
 @pytest.mark.parametrize("body", [b"T" + DATA[1:], DATA[:-1], b"", DATA * 50])
 def test_another_tarball_is_refused(registry: str, tmp_path: Path, body: bytes) -> None:
     offer(tmp_path, body)
@@ -88,24 +83,9 @@ def test_a_wrong_tarball_in_the_cache_is_kept_and_refused(tmp_path: Path) -> Non
     assert str(path) in error.message
     assert integrity_of(b"mine") in error.message
     assert path.read_bytes() == b"mine"
-
-
-def test_a_cache_that_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / PACKAGE.file).mkdir()
-    assert str(tmp_path / PACKAGE.file) in refused(NOWHERE, tmp_path).message
-
-
-@pytest.mark.parametrize(
-    ("package", "file", "url"),
-    [
-        (TWEMOJI, "twemoji-svg-15.0.0.tgz", "@twemoji/svg/-/svg-15.0.0.tgz"),
-        (FLUENT, "lobehub-fluent-emoji-3d-1.1.0.tgz", "@lobehub/fluent-emoji-3d/-/fluent-emoji-3d-1.1.0.tgz"),
-        (Package("plain", "1", "", 0), "plain-1.tgz", "plain/-/plain-1.tgz"),
-    ],
-)
-def test_where_packages_are(package: Package, file: str, url: str) -> None:
-    assert package.file == file
-    assert package.url("https://r.example/") == package.url("https://r.example") == f"https://r.example/{url}"
+    path.unlink()
+    path.mkdir()  # which can't be read
+    assert str(path) in refused(NOWHERE, tmp_path).message
 
 
 def test_which_registry_and_which_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -120,6 +100,9 @@ def test_which_registry_and_which_cache(monkeypatch: pytest.MonkeyPatch, tmp_pat
             find_registry(wrong)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "ugatit" / "npm"
+    assert TWEMOJI.file == "twemoji-svg-15.0.0.tgz"
+    for address in ("https://r.example", "https://r.example/"):
+        assert TWEMOJI.url(address) == "https://r.example/@twemoji/svg/-/svg-15.0.0.tgz"
 
 
 def test_files_of_a_tarball_by_name() -> None:

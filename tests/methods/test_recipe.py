@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ConfigError
+from ugatit_cli.fields import read_table
 from ugatit_cli.methods.recipe import MODEL_DEFAULTS, RECIPES, Recipe, learning_rate_factor, preset
 
 
@@ -24,9 +25,9 @@ def test_recipes_come_back_by_name() -> None:
     assert set(MODEL_DEFAULTS) == set(RECIPES)
     for name in RECIPES:
         assert preset(name).name == name
-        assert Recipe.from_dict(preset(name).to_dict()) == preset(name)
+        assert read_table(Recipe, preset(name).to_dict()) == preset(name)
     with pytest.raises(ConfigError, match="momentum, speed"):
-        Recipe.from_dict({"speed": 1, "momentum": 0.9, "ema": 0.0})
+        read_table(Recipe, {"speed": 1, "momentum": 0.9, "ema": 0.0})
 
 
 def test_cyclegan_has_the_published_losses_and_adam() -> None:

@@ -14,6 +14,8 @@ from torch import Tensor
 from ugatit_cli.errors import UsageError, install_line
 from ugatit_cli.metrics.distances import Subsets, feature_distance, fid, kid, mixed_kid
 
+EPS = torch.finfo(torch.float64).eps
+
 
 def vectors(count: int, dimensions: int = 5, *, shift: float = 0.0, seed: int = 0) -> Tensor:
     source = torch.Generator().manual_seed(seed)
@@ -39,14 +41,6 @@ def squared_mmd(x: list[list[float]], y: list[list[float]]) -> float:
 # --- KID -----------------------------------------------------------------------------------------------
 
 
-def test_kid_is_its_formula() -> None:
-    x, y = vectors(60), vectors(60, shift=0.7, seed=1)
-    found = kid(x, y, Subsets(count=3, size=60))
-    assert found.mean == pytest.approx(squared_mmd(x.tolist(), y.tolist()), rel=1e-9)
-    assert found.std == pytest.approx(0, abs=1e-12)
-    assert (found.subsets, found.size) == (3, 60)
-
-
 def test_kid_is_the_mean_of_its_subsets() -> None:
     x, y = vectors(60), vectors(45, shift=0.7, seed=1)
     found = kid(x, y, Subsets(count=4, size=20, seed=7))
@@ -57,6 +51,8 @@ def test_kid_is_the_mean_of_its_subsets() -> None:
         values.append(squared_mmd(one.tolist(), other.tolist()))
     assert found.mean == pytest.approx(sum(values) / 4, rel=1e-9)
     assert found.std == pytest.approx(float(np.std(values)), rel=1e-9)
+    assert (found.subsets, found.size) == (4, 20)
+    assert kid(x, y) == kid(x, y, Subsets()) != kid(x, y, Subsets(seed=1))
 
 
 def test_kid_of_two_halves_is_nothing() -> None:
@@ -66,12 +62,6 @@ def test_kid_of_two_halves_is_nothing() -> None:
     assert (halves.subsets, halves.size) == (100, 50)
     apart = kid(both[::2], both[1::2] + 1)
     assert apart.mean > 5 * apart.std > 0
-
-
-def test_the_same_subsets_every_time() -> None:
-    x, y = vectors(20), vectors(20, seed=1)
-    assert kid(x, y) == kid(x, y, Subsets())
-    assert kid(x, y) != kid(x, y, Subsets(seed=1))
 
 
 def test_the_mixed_kid_is_the_mean_to_target_and_source() -> None:
@@ -93,18 +83,18 @@ def test_subsets_fit_into_every_set(sets: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("subsets", "count", "message"),
+    ("subsets", "count", "named"),
     [
-        (Subsets(), 3, "KID of 3 pictures says nothing"),
-        (Subsets(size=20), 19, "--subset-size 20: there are only 19 pictures"),
-        (Subsets(size=1), 19, "--subset-size 1: a subset needs 2 pictures"),
+        (Subsets(), 3, "KID of 3 "),
+        (Subsets(size=20), 19, "--subset-size 20: .*19 "),
+        (Subsets(size=1), 19, "--subset-size 1: "),
+        (None, 1, "FID of "),
     ],
 )
-def test_too_few_for_a_subset(subsets: Subsets, count: int, message: str) -> None:
+def test_too_few(subsets: Subsets | None, count: int, named: str) -> None:
     for x, y in ((count, 30), (30, count)):
-        with pytest.raises(UsageError, match=message) as caught:
-            kid(vectors(x), vectors(y), subsets)
-        assert caught.value.hint
+        with pytest.raises(UsageError, match=named):
+            kid(vectors(x), vectors(y), subsets) if subsets else fid(vectors(x), vectors(y))
 
 
 # --- FID -----------------------------------------------------------------------------------------------
@@ -115,16 +105,7 @@ def test_fid_of_a_set_with_itself_is_nothing() -> None:
     for count in (50, 4):
         x = vectors(count)
         scale = x.shape[1] * x.T.cov().trace().item()
-        assert 0 <= fid(x, x) <= scale * torch.finfo(torch.float64).eps ** 0.5
-
-
-def test_feature_distance_of_a_set_with_itself_is_nothing() -> None:
-    for seed in range(20):
-        assert (
-            0
-            <= feature_distance(vectors(50, seed=seed), vectors(50, seed=seed))
-            <= 8 * torch.finfo(torch.float64).eps
-        )
+        assert 0 <= fid(x, x) <= scale * EPS**0.5
 
 
 def test_fid_of_shifted_and_of_wider_sets() -> None:
@@ -132,16 +113,6 @@ def test_fid_of_shifted_and_of_wider_sets() -> None:
     assert fid(x, x + 3) == pytest.approx(5 * 9)
     centred = x - x.mean(0)
     assert fid(centred, 3 * centred) == pytest.approx(4 * centred.var(0).sum().item())  # (3 - 1)^2 tr(C)
-
-
-def test_fid_of_two_gaussians() -> None:
-    assert fid(vectors(5000), vectors(5000, shift=2, seed=1)) == pytest.approx(5 * 4, rel=0.05)
-
-
-def test_fid_of_one_picture() -> None:
-    for x, y in ((1, 9), (9, 1)):
-        with pytest.raises(UsageError, match="FID of a single picture says nothing"):
-            fid(vectors(x), vectors(y))
 
 
 # --- Pairs, and without torch-fidelity -----------------------------------------------------------------
@@ -154,11 +125,13 @@ def test_the_feature_distance_is_the_mean_of_the_pairs() -> None:
     for i, distance in enumerate(distances):
         assert feature_distance(x[i : i + 1], y[i : i + 1]) == pytest.approx(distance)
     assert feature_distance(x, y) == pytest.approx(sum(distances) / 4)
+    for seed in range(20):
+        assert 0 <= feature_distance(vectors(50, seed=seed), vectors(50, seed=seed)) <= 8 * EPS
 
 
 @pytest.mark.parametrize(("module", "figure"), [("metric_kid", kid), ("metric_fid", fid)])
 def test_the_library_is_missing(module: str, figure: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, f"torch_fidelity.{module}", None)
-    with pytest.raises(UsageError, match="needs torch-fidelity, which isn't installed") as caught:
+    with pytest.raises(UsageError, match="torch-fidelity") as caught:
         figure(vectors(9), vectors(9))  # type: ignore[operator]
     assert caught.value.hint == install_line("eval")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import http.server
-import threading
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+import torch_fidelity
 from torch import Tensor
 from torch_fidelity import feature_extractor_inceptionv3 as library
 
@@ -175,46 +175,43 @@ def test_loading_draws_no_random_numbers(inception: Path, standard: Path, addres
 
 @pytest.mark.parametrize("layer", ["Mixed_9z", "fc", "avgpool", "AuxLogits", ""])
 def test_unknown_layers(inception: Path, layer: str) -> None:
-    with pytest.raises(UsageError, match=r"--feature-layer.*unknown") as caught:
+    with pytest.raises(UsageError, match="--feature-layer") as caught:
         load_extractor(inception, layer or " ", device=CPU)
     assert "Conv2d_1a_3x3, " in caught.value.hint
     assert "Mixed_7c" in caught.value.hint
     assert "avgpool" not in caught.value.hint
-
-
-def test_a_layer_without_a_file() -> None:
-    with pytest.raises(UsageError, match="--feature-layer Mixed_6c is about the network in a file"):
+    with pytest.raises(UsageError, match="--feature-layer Mixed_6c"):  # of no file
         load_extractor(None, "Mixed_6c", device=CPU)
 
 
 FIRST = "Conv2d_1a_3x3.conv.weight"
 
 
+@pytest.mark.parametrize("content", [b"this is no safetensors file", b"\x89PNG\r\n\x1a\n", None, "folder"])
+def test_files_that_can_not_be_read(tmp_path: Path, content: bytes | str | None) -> None:
+    path = tmp_path / "net"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content:
+        path.mkdir()
+    refused(path)
+
+
 @pytest.mark.parametrize(
-    ("tensors", "message"),
-    [
-        ({}, f"it has no {FIRST}"),
-        ({FIRST: torch.zeros(32, 3, 5, 5)}, rf"{FIRST} is torch.float32 \(32, 3, 5, 5\), not \(32, 3, 3, 3\)"),
-        ({FIRST: torch.zeros(32, 3, 3, 3, dtype=torch.int32)}, f"{FIRST} is torch.int32"),
-    ],
+    "tensors",
+    [{}, {FIRST: torch.zeros(32, 3, 5, 5)}, {FIRST: torch.zeros(32, 3, 3, 3, dtype=torch.int32)}],
 )
-def test_files_with_something_else(tmp_path: Path, tensors: dict[str, Tensor], message: str) -> None:
-    write_tensors(tmp_path / "x.safetensors", tensors)
-    with pytest.raises(ModelError, match=message) as caught:
-        load_extractor(tmp_path / "x.safetensors", None, device=CPU)
-    assert caught.value.message.startswith(f"{tmp_path / 'x.safetensors'}: not an Inception-v3")
-    assert caught.value.hint.startswith("--features takes a safetensors file with")
+def test_files_with_something_else(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+    write_tensors(tmp_path / "net", tensors)
+    assert FIRST in refused(tmp_path / "net")
 
 
-def test_files_that_can_not_be_read(tmp_path: Path) -> None:
-    (tmp_path / "text").write_text("this is no safetensors file")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    broken = "not a complete safetensors file"
-    for name, message in (("text", broken), ("picture.png", broken), ("folder", "a folder"), ("none", "no such")):
-        with pytest.raises(ModelError, match=f"{tmp_path / name}: {message}") as caught:
-            load_extractor(tmp_path / name, None, device=CPU)
-        assert caught.value.hint.startswith("--features takes a safetensors file with")
+def refused(path: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        load_extractor(path, None, device=CPU)
+    assert caught.value.message.startswith(f"{path}: ")
+    assert "--features" in caught.value.hint
+    return caught.value.message
 
 
 # --- The standard one ----------------------------------------------------------------------------------
@@ -239,70 +236,34 @@ class Anything:
     """No tensor."""
 
 
-@pytest.mark.parametrize("document", [{"weight": Anything()}, {"weight": torch.zeros(2)}])
+@pytest.mark.parametrize("document", [{"weight": Anything()}, {"weight": torch.zeros(2)}, None])
 def test_other_weights_are_refused(document: object, address: Callable[[str], None], tmp_path: Path) -> None:
     file = save_hashed(tmp_path, document)
+    cached = tmp_path / "torch/hub/checkpoints" / file.name
     address(file.as_uri())
-    with pytest.raises(ModelError, match=f"{file.name}: not the standard Inception") as caught:
+    if document is None:
+        cached.parent.mkdir(parents=True)
+        cached.write_bytes(b"half of a download")
+    with pytest.raises(ModelError) as caught:
         standard_extractor(CPU)
-    assert caught.value.message.startswith(str(tmp_path / "torch"))
-    assert caught.value.hint == "Delete it, and it is downloaded again."
+    assert caught.value.message.startswith(f"{cached}: ")
+    assert "Delete" in caught.value.hint
     assert "\n" not in caught.value.message
 
 
-def test_a_damaged_file_in_the_cache(address: Callable[[str], None], tmp_path: Path) -> None:
-    cached = tmp_path / "torch/hub/checkpoints/weights-01234567.pth"
-    cached.parent.mkdir(parents=True)
-    cached.write_bytes(b"half of a download")
-    address(f"file:///gone/{cached.name}")
-    with pytest.raises(ModelError, match=f"{cached}: not the standard Inception: it is damaged"):
-        standard_extractor(CPU)
-
-
-def test_another_hash(address: Callable[[str], None], tmp_path: Path) -> None:
+@pytest.mark.parametrize("hashed", [True, False])
+def test_what_is_not_the_download(address: Callable[[str], None], tmp_path: Path, hashed: bool) -> None:
+    """Another file at its address, and nobody there: nothing stays in the cache."""
     file = save_hashed(tmp_path, {}).rename(tmp_path / "weights-01234567.pth")
-    address(file.as_uri())
-    with pytest.raises(ModelError, match=r"can't be downloaded from .*: invalid hash value") as caught:
+    asked = file.as_uri() if hashed else f"http://127.0.0.1:1/{file.name}"
+    address(asked)
+    with pytest.raises(ModelError, match=asked) as caught:
         standard_extractor(CPU)
-    assert "--features FILE" in caught.value.hint
+    assert "--features" in caught.value.hint
     assert list((tmp_path / "torch/hub/checkpoints").iterdir()) == []
 
 
-class NothingHere(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_error(404)
-
-    def log_message(self, *_: object) -> None:
-        """Says nothing."""
-
-
-@pytest.fixture
-def server() -> Iterator[str]:
-    with http.server.HTTPServer(("127.0.0.1", 0), NothingHere) as found:
-        thread = threading.Thread(target=found.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{found.server_port}/weights-01234567.pth"
-        found.shutdown()
-        thread.join()
-
-
-def test_the_download_is_gone(server: str, address: Callable[[str], None]) -> None:
-    address(server)
-    with pytest.raises(ModelError, match=f"can't be downloaded from {server}: Not Found$"):
-        standard_extractor(CPU)
-
-
-def test_there_is_no_network(address: Callable[[str], None]) -> None:
-    address("http://127.0.0.1:1/weights-01234567.pth")
-    with pytest.raises(ModelError, match=r"can't be downloaded from http://127.0.0.1:1/.*refused"):
-        standard_extractor(CPU)
-
-
 def test_the_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    import torch_fidelity
-
     monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
     monkeypatch.delattr(torch_fidelity, "feature_extractor_inceptionv3")
     with pytest.raises(UsageError, match="the standard Inception needs torch-fidelity") as caught:

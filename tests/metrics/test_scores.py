@@ -77,31 +77,26 @@ def ssim(x: Array, y: Array) -> float:
 # --- Pixels --------------------------------------------------------------------------------------------
 
 
-def test_ssim_by_hand() -> None:
+def test_figures_of_pixels_by_hand() -> None:
     x, y = pair()
     expected = np.mean([ssim(a, b) for a, b in zip(values_of(x), values_of(y), strict=True)])
     assert 0.5 < expected < 0.99
-    assert float(pixel_metric("ssim", x, y)) == pytest.approx(float(expected), rel=1e-4)
-
-
-def test_psnr_and_l1_by_hand() -> None:
-    x, y = pair()
     difference = values_of(x) - values_of(y)
+    assert float(pixel_metric("ssim", x, y)) == pytest.approx(float(expected), rel=1e-4)
     assert float(pixel_metric("psnr", x, y)) == pytest.approx(-10 * np.log10((difference**2).mean()), rel=1e-6)
     assert float(pixel_metric("l1", x, y)) == pytest.approx(np.abs(difference).mean(), rel=1e-6)
-
-
-def test_equal_pictures() -> None:
-    x, _ = pair()
     assert [float(pixel_metric(name, x, x)) for name in ("ssim", "psnr", "l1")] == pytest.approx([1, np.inf, 0])
 
 
 def test_pictures_that_are_too_small_for_ssim() -> None:
     assert float(pixel_metric("ssim", *pair(11, 11))) < 1
     for size in ((10, 40), (40, 10)):
-        with pytest.raises(UsageError, match="ssim needs pictures of 11 pixels or more"):
+        with pytest.raises(UsageError, match=r"ssim.* 11 "):
             pixel_metric("ssim", *pair(*size))
         assert float(pixel_metric("psnr", *pair(*size))) > 0
+
+
+# --- Sets and reading ----------------------------------------------------------------------------------
 
 
 def a_set(folder: Path, *names: str) -> PictureSet:
@@ -115,27 +110,6 @@ def read(path: Path, side: int | None = None) -> Pixels:
     return picture[0].permute(1, 2, 0).numpy()
 
 
-# --- Sets ------------------------------------------------------------------------------------
-
-
-def test_a_set_has_all_pictures_below_a_folder(tmp_path: Path) -> None:
-    save_pictures(tmp_path / "b", 2)
-    save_pictures(tmp_path, 1)
-    (tmp_path / "notes.txt").write_text("no picture")
-    found = find_set(tmp_path)
-    assert [str(path.relative_to(tmp_path)) for path in found.files] == ["0.png", "b/0.png", "b/1.png"]
-
-
-def test_folders_without_pictures(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"{tmp_path}: there are no pictures"):
-        find_set(tmp_path)
-    with pytest.raises(UsageError, match="there is no such folder"):
-        find_set(tmp_path / "gone")
-    (tmp_path / "a.png").touch()
-    with pytest.raises(UsageError, match="is a file, not a folder"):
-        find_set(tmp_path / "a.png")
-
-
 def test_pairs_have_the_same_name_below_their_folders() -> None:
     one = a_set(Path("one"), "a.png", "b/c.v1.jpg", "only.png")
     other = a_set(Path("other"), "b/c.v1.webp", "a.gif", "c.png", "b/a.png")
@@ -143,21 +117,6 @@ def test_pairs_have_the_same_name_below_their_folders() -> None:
         Path("one/a.png"): Path("other/a.gif"),
         Path("one/b/c.v1.jpg"): Path("other/b/c.v1.webp"),
     }
-
-
-def test_no_pairs() -> None:
-    with pytest.raises(UsageError, match="no picture in one has the name of one in other"):
-        pairs_of(a_set(Path("one"), "a.png"), a_set(Path("other"), "b.png", "c/a.png"))
-
-
-def test_names_that_do_not_tell_pictures_apart() -> None:
-    twice, once = a_set(Path("one"), "a.png", "a.jpg"), a_set(Path("other"), "a.png")
-    for sets in ((twice, once), (once, twice)):
-        with pytest.raises(UsageError, match=r"one/a\.jpg: has the name of one/a\.png"):
-            pairs_of(*sets)
-
-
-# --- Reading -------------------------------------------------------------------------------------------
 
 
 def test_pictures_are_read_on_white_upright_and_in_colour(tmp_path: Path) -> None:
@@ -176,26 +135,8 @@ def test_pictures_are_read_on_white_upright_and_in_colour(tmp_path: Path) -> Non
     exif[0x0112] = 6
     turned.save(path, exif=exif)
     assert read(path).tolist() == [[list(RED)], [list(WHITE)]]
-
-
-def test_the_first_frame_of_an_animation(tmp_path: Path) -> None:
-    path = tmp_path / "a.gif"
-    frames = [Image.new("RGB", (3, 2), colour) for colour in (RED, WHITE)]
-    frames[0].save(path, save_all=True, append_images=frames[1:])
-    assert (read(path) == RED).all()
-
-
-def test_a_side_makes_all_pictures_square(tmp_path: Path) -> None:
-    save_pictures(tmp_path / "a", 1, size=(9, 30))
-    save_pictures(tmp_path / "b", 1, size=(1, 1))
-    save_pictures(tmp_path / "c", 1, size=(20, 20))
-    reader = Reader(20)
-    for name in ("a", "b", "c"):
-        picture = reader.one(tmp_path / name / "0.png")
-        assert picture is not None
-        assert picture.shape == (1, 3, 20, 20)
-    assert (read(tmp_path / "c/0.png", 20) == np.asarray(Image.open(tmp_path / "c/0.png"))).all()
-    assert reader.size == (20, 20)
+    turned.save(tmp_path / "a.gif", save_all=True, append_images=[Image.new("RGB", (2, 1))])
+    assert read(tmp_path / "a.gif").tolist() == [[list(RED), list(WHITE)]]  # its first frame
 
 
 @pytest.mark.parametrize("size", [(1, 1), (30, 7)])
@@ -216,13 +157,16 @@ def test_different_sizes(tmp_path: Path) -> None:
     sets = [find_set(tmp_path / name).files for name in ("a", "b")]
     with pytest.raises(UsageError) as caught:
         Reader().check_first(sets)
-    message = f"{tmp_path}/a/0.png has 30x20 pixels, {tmp_path}/b/0.png has 20x30"
-    assert message in caught.value.message
-    assert "--size N" in caught.value.hint
-    with pytest.raises(UsageError, match="different sizes"):
+    for what in (f"{tmp_path}/a/0.png", "30x20", f"{tmp_path}/b/0.png", "20x30"):
+        assert what in caught.value.message
+    assert "--size" in caught.value.hint
+    with pytest.raises(UsageError, match=f"{tmp_path}/b/0.png"):
         list(Reader().batches([path for files in sets for path in files]))
-    reader = Reader(16)
+    reader = Reader(20)
     reader.check_first(sets)
+    assert reader.size == (20, 20)
+    save_pictures(tmp_path / "c", 1, size=(20, 20))
+    assert (read(tmp_path / "c/0.png", 20) == np.asarray(Image.open(tmp_path / "c/0.png"))).all()
 
 
 def test_what_can_not_be_read_is_left_out_once(tmp_path: Path) -> None:
@@ -238,13 +182,6 @@ def test_what_can_not_be_read_is_left_out_once(tmp_path: Path) -> None:
     assert reader.one(files[0]) is None
     assert list(reader.broken) == [files[0], files[3]]
     assert all(isinstance(error, PictureError) for error in reader.broken.values())
-
-
-def test_nothing_can_be_read(tmp_path: Path) -> None:
-    (tmp_path / "a.png").touch()
-    reader = Reader()
-    assert list(reader.batches([tmp_path / "a.png"])) == []
-    assert len(reader.broken) == 1
 
 
 def test_pictures_are_streamed_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -394,16 +331,6 @@ def test_ground_truth_of_one_direction(folders: Folders, model: Model) -> None:
     assert (only.direction, only.real, counting.extracted) == ("a2b", 0, 6)
 
 
-def test_translations_are_those_of_the_model(folders: Folders, model: Model, tmp_path: Path) -> None:
-    flat, clay = folders["flat"], folders["clay"]
-    _, back = Counting("kid", "l1", side=32, model=model).run(*both_ways(clay, flat, clay))
-    for path, picture in zip(flat.files, model.translate(list(map(Image.open, flat.files)), "b2a"), strict=True):
-        (tmp_path / "made").mkdir(exist_ok=True)
-        picture.save(tmp_path / "made" / path.name)
-    expected = of_pairs(find_set(tmp_path / "made"), clay, "l1", "kid")
-    assert back.values["kid"] == expected.values["kid"]
-
-
 def test_psnr_is_that_of_pairs_which_differ(folders: Folders) -> None:
     out, clay = folders["out"], folders["clay"]
     each = [plain(of_pairs(PictureSet(out.folder, (path,)), clay, "psnr").values["psnr"]) for path in out.files]
@@ -428,32 +355,11 @@ def test_a_broken_ground_truth_is_no_pair(folders: Folders) -> None:
     assert scores.values["feature-distance"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_nothing_that_can_be_read(folders: Folders) -> None:
-    for path in folders["out"].files:
-        path.write_bytes(b"")
-    with pytest.raises(PictureError, match=str(folders["out"].folder)):
-        Counting("fid").run(Comparison(None, folders["out"], folders["clay"]))
-
-
-def test_figures_of_pixels_need_no_extractor(folders: Folders) -> None:
-    comparison = Comparison(None, folders["out"], folders["clay"], truth=folders["clay"])
-    (scores,) = Evaluation(None, frozenset({"l1"}), Reader()).run([comparison])
-    assert list(scores.values) == ["l1"]
-
-
 def test_kid_of_too_few_that_can_be_read(folders: Folders) -> None:
     for path in folders["out"].files[1:4]:
         path.write_bytes(b"broken")
     with pytest.raises(UsageError):
         Counting("kid").run(Comparison(None, folders["out"], folders["clay"]))
-
-
-def test_kid_takes_the_subsets_that_are_asked_for(folders: Folders) -> None:
-    evaluation = Evaluation(tiny_extractor(), frozenset({"kid"}), Reader(), Subsets(3, 5, 1))
-    (scores,) = evaluation.run([Comparison(None, folders["out"], folders["clay"])])
-    found = scores.values["kid"]
-    assert isinstance(found, Kid)
-    assert (found.subsets, found.size) == (3, 5)
 
 
 def test_pairs_count_only_where_a_metric_is_about_them(folders: Folders) -> None:
@@ -481,7 +387,7 @@ def test_different_sizes_are_found_before_anything_is_computed(folders: Folders,
         Comparison(None, small, small, source=large),
         Comparison(None, small, small, truth=large),
     ):
-        with pytest.raises(UsageError, match="different sizes"):
+        with pytest.raises(UsageError, match="large"):
             Counting(*METRICS).evaluation.check([comparison])
     (scores,) = Counting("kid", "l1", side=24).run(Comparison(None, small, large, truth=large))
     assert scores.pairs == 6

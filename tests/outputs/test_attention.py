@@ -20,20 +20,10 @@ from PIL import Image
 
 from tests import tiny
 from tests.helpers import picture
-from ugatit_cli.attention.maps import AttentionMap, Maps, Spans, grid_of
-from ugatit_cli.attention.style import (
-    FLAT,
-    NEARLY_FLAT,
-    Style,
-    Subject,
-    flat_maps,
-    legend,
-    missing_text,
-    remark,
-    too_small,
-)
+from ugatit_cli.attention.maps import AttentionMap, Maps, Spans, Style, grid_of
+from ugatit_cli.attention.words import FLAT, NEARLY_FLAT, Subject, flat_maps, legend, missing_text, remark, too_small
 from ugatit_cli.config import MAPS, MapName
-from ugatit_cli.errors import PictureError, UsageError
+from ugatit_cli.errors import PictureError
 from ugatit_cli.outputs.attention import LAYOUTS, Heatmap, Layout, Overlay, Panel, Raw
 from ugatit_cli.outputs.base import Done, Drawn, FileOptions
 from ugatit_cli.pictures import colormaps, drawing, reading
@@ -44,6 +34,7 @@ from ugatit_cli.pictures.reading import Frame, Picture
 SUBJECT = Subject("models/tiny", tiny.LIGHT, "a2b")
 ALL = MAPS
 SIZE = (24, 20)
+GEOMETRY = plan_geometry(SIZE, tiny.LIGHT, SizeOptions())
 
 
 def ramp(name: MapName, geometry: Geometry, low: float = 0.0, high: float = 2.0) -> AttentionMap:
@@ -102,25 +93,11 @@ def contains(large: Image.Image, small: Image.Image) -> bool:
 # --- Words ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("option", "value"), [("alpha", 1.5), ("alpha", -0.1), ("alpha", math.nan), ("colormap", "nosuch")]
-)
-def test_a_style_that_makes_no_sense(option: str, value: Any) -> None:
-    with pytest.raises(UsageError, match=str(value)):
-        Style(**{option: value})
-
-
-def test_the_way() -> None:
-    assert SUBJECT.way == "flat → clay"
+def test_names_that_the_font_cannot_write_are_left_out() -> None:
+    assert (SUBJECT.way, SUBJECT.shown_name) == ("flat → clay", ["tiny"])
     assert replace(SUBJECT, direction="b2a").way == "clay → flat"
-    config = replace(tiny.LIGHT, domain_a="自拍", domain_b="anime")
-    assert Subject("m", config, "a2b").way == "a → anime"
-    assert Subject("m", config, "b2a").way == "anime → a"
-
-
-def test_the_shown_name_has_no_path() -> None:
-    assert SUBJECT.shown_name == ["tiny"]
-    assert Subject("owner/模型", tiny.LIGHT, "a2b").shown_name == []
+    other = Subject("owner/模型", replace(tiny.LIGHT, domain_a="自拍", domain_b="anime"), "a2b")
+    assert (other.way, other.shown_name) == ("a → anime", [])
 
 
 @pytest.mark.parametrize(
@@ -139,12 +116,11 @@ def test_the_shown_name_has_no_path() -> None:
 )
 def test_remarks_on_maps_that_mislead(low: float, high: float, said: str) -> None:
     values = np.array([[low, high]], np.float32)
-    geometry = plan_geometry(SIZE, tiny.LIGHT, SizeOptions())
-    assert remark(AttentionMap("generator", values, (0, 0), grid_of(tiny.LIGHT, "generator"), geometry)) == said
+    assert remark(AttentionMap("generator", values, (0, 0), grid_of(tiny.LIGHT, "generator"), GEOMETRY)) == said
 
 
 def test_a_map_is_flat_where_all_frames_are() -> None:
-    geometry = plan_geometry(SIZE, tiny.LIGHT, SizeOptions())
+    geometry = GEOMETRY
     flat: Maps = {"generator": ramp("generator", geometry, 1, 1), "local": ramp("local", geometry, 1, 1)}
     risen: Maps = {"generator": ramp("generator", geometry, 1, 2), "local": ramp("local", geometry, 1, 1)}
     assert flat_maps([flat]) == ("generator", "local")
@@ -173,17 +149,20 @@ def test_which_pictures_are_too_small() -> None:
     assert "tiles of 16 pixels" in too_small(config, "global", replace(geometry, tile=16))
 
 
-def test_what_a_model_cannot_show() -> None:
-    blind, dull = replace(tiny.LIGHT, generator_cam=False), replace(tiny.LIGHT, discriminator_cam=False)
+@pytest.mark.parametrize(
+    ("without", "discriminators", "names"),
+    [
+        ({}, False, "local and global"),
+        ({"generator_cam": False}, True, "generator"),
+        ({"generator_cam": False}, False, "generator and local and global"),
+        ({"discriminator_cam": False}, True, "local and global"),
+    ],
+)
+def test_what_a_model_cannot_show(without: dict[str, Any], discriminators: bool, names: str) -> None:
+    text = missing_text(replace(tiny.LIGHT, **without), discriminators=discriminators)
+    assert text.startswith(f"No {names} attention: ")
+    assert ("`ugatit train`" in text) == (not discriminators)
     assert missing_text(tiny.LIGHT, discriminators=True) == ""
-    assert "`ugatit train`" in missing_text(tiny.LIGHT, discriminators=False)
-    for config, discriminators, names in (
-        (tiny.LIGHT, False, "local and global"),
-        (blind, True, "generator"),
-        (blind, False, "generator and local and global"),
-        (dull, True, "local and global"),
-    ):
-        assert missing_text(config, discriminators=discriminators).startswith(f"No {names} attention: ")
 
 
 # --- Names ---------------------------------------------------------------------------------------------
@@ -196,11 +175,8 @@ def names(layout: Layout, maps: tuple[MapName, ...], planned: str) -> list[str]:
 def test_names_of_files() -> None:
     assert names("panel", ALL, "out/cat.png") == ["out/cat.png"]
     for layout in ("overlay", "heatmap"):
-        assert names(layout, ALL, "out/cat.generator.png") == [f"out/cat.{name}.png" for name in MAPS]
-        assert names(layout, ("local", "global"), "out/cat.generator.gif") == [
-            "out/cat.local.gif",
-            "out/cat.global.gif",
-        ]
+        both = ["out/cat.local.gif", "out/cat.global.gif"]
+        assert names(layout, ("local", "global"), "out/cat.generator.gif") == both
         assert names(layout, ("local",), "out/cat.png") == ["out/cat.png"]
         # A picture that has this name already.
         assert names(layout, ("local",), "out/cat.generator.png") == ["out/cat.generator.png"]
@@ -212,14 +188,14 @@ SUBSETS = [subset for count in (1, 2, 3) for subset in itertools.combinations(MA
 
 @given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=50))
 def test_names_are_distinct_and_no_longer_than_planned(stem: str) -> None:
-    for layout, ending, subset in itertools.product(("overlay", "raw"), (".png", ".jpeg"), SUBSETS):
-        planned = f"{stem}.generator{'.npy' if layout == 'raw' else ending}"
-        if layout == "overlay" and len(subset) == 1:
-            continue
-        found = names("raw" if layout == "raw" else "overlay", subset, planned)
-        assert len(set(found)) == len(found) == len(subset) + (layout == "raw")
-        assert all(len(os.fsencode(name)) <= len(os.fsencode(planned)) for name in found)
-        assert all(name.startswith(f"{stem}.") for name in found)
+    ways: list[tuple[Layout, str]] = [("overlay", ".png"), ("overlay", ".jpeg"), ("raw", ".npy")]
+    for (layout, ending), subset in itertools.product(ways, SUBSETS):
+        if layout == "raw" or len(subset) > 1:
+            planned = f"{stem}.generator{ending}"
+            found = names(layout, subset, planned)
+            assert len(set(found)) == len(found) == len(subset) + (layout == "raw")
+            assert all(len(os.fsencode(name)) <= len(os.fsencode(planned)) for name in found)
+            assert all(name.startswith(f"{stem}.") for name in found)
 
 
 # --- Panels --------------------------------------------------------------------------------------------
@@ -231,12 +207,12 @@ class Drawer:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.headings: list[str] = []
         self.cells: list[Sequence[drawing.Cell]] = []
-        self.legends: list[drawing.Legend | None] = []
+        self.legends: list[drawing.Legend] = []
         self._draw = drawing.draw_panel
         monkeypatch.setattr(drawing, "draw_panel", self)
 
     def __call__(
-        self, heading: str, cells: Sequence[drawing.Cell], legend: drawing.Legend | None, **options: Any
+        self, heading: str, cells: Sequence[drawing.Cell], legend: drawing.Legend, **options: Any
     ) -> Image.Image:
         self.headings.append(heading)
         self.cells.append(cells)
@@ -257,39 +233,26 @@ def test_a_panel(drawer: Drawer) -> None:
     assert drawn == Drawn([data], panel.size)
     assert drawer.headings == ["flat → clay · tiny"]
     (cells,) = drawer.cells
-    assert [(cell.title, cell.note) for cell in cells] == [
-        ("input", ""),
-        ("generator attention", ""),
-        ("translation", ""),
-        ("local discriminator", ""),
-        ("global discriminator", ""),
-    ]
+    titles = ["input", "generator attention", "translation", "local discriminator", "global discriminator"]
+    assert [(cell.title, cell.note) for cell in cells] == [(title, "") for title in titles]
     assert cells[0].picture == done.inputs[0] == picture(*SIZE)
     assert cells[2].picture == done.translations[0]
     for cell, under, name in ((cells[1], done.inputs[0], "generator"), (cells[3], done.translations[0], "local")):
         heat = done.maps[0][name].over_picture()  # type: ignore[index]
         assert cell.picture == Image.blend(under, colormaps.coloured(heat), 0.5)
     assert all(cell.picture and contains(panel, cell.picture) for cell in cells)
-
-
-def test_a_panel_of_some_maps(drawer: Drawer) -> None:
-    Panel(SUBJECT, ("global",)).draw(make_done())
-    assert [cell.title for cell in drawer.cells[0]] == ["input", "translation", "global discriminator"]
-    Panel(SUBJECT, ("generator",)).draw(make_done())
-    assert [cell.title for cell in drawer.cells[1]] == ["input", "generator attention", "translation"]
+    Panel(SUBJECT, ("global",)).draw(done)
+    assert [cell.title for cell in drawer.cells[1]] == ["input", "translation", "global discriminator"]
 
 
 def test_a_panel_says_what_is_flat_and_what_is_too_small(drawer: Drawer) -> None:
     done = make_done()
-    done.maps = [
-        {"generator": ramp("generator", done.geometry, 3, 3), "local": ramp("local", done.geometry, 90, 90.1)}
-    ]
-    drawn = Panel(SUBJECT, ALL).draw(done)
-    assert drawn.flat == ("generator",)
+    done.maps = [{"generator": ramp("generator", GEOMETRY, 3, 3), "local": ramp("local", GEOMETRY, 90, 90.1)}]
+    assert Panel(SUBJECT, ALL).draw(done).flat == ("generator",)
     (cells,) = drawer.cells
     assert (cells[1].note, cells[1].picture) == (FLAT, done.inputs[0])
     assert cells[3].note == NEARLY_FLAT
-    assert (cells[4].note, cells[4].picture) == (too_small(tiny.LIGHT, "global", done.geometry), None)
+    assert (cells[4].note, cells[4].picture) == (too_small(tiny.LIGHT, "global", GEOMETRY), None)
 
 
 def test_an_animated_panel(drawer: Drawer) -> None:
@@ -302,11 +265,10 @@ def test_an_animated_panel(drawer: Drawer) -> None:
     assert [cells[2].picture for cells in drawer.cells] == list(done.translations)
 
 
-def test_panels_show_small_pictures_larger() -> None:
-    geometry = plan_geometry((20, 10), tiny.LIGHT, SizeOptions())
-    assert Panel(SUBJECT, ALL).resized(geometry) == geometry
-    assert Panel(SUBJECT, ALL, shown=True).resized(geometry) == replace(geometry, output=(160, 80))
-    large = plan_geometry((3000, 1500), tiny.LIGHT, SizeOptions())
+def test_panels_show_pictures_neither_tiny_nor_huge() -> None:
+    small, large = (plan_geometry(size, tiny.LIGHT, SizeOptions()) for size in ((20, 10), (3000, 1500)))
+    assert Panel(SUBJECT, ALL).resized(small) == small
+    assert Panel(SUBJECT, ALL, shown=True).resized(small) == replace(small, output=(160, 80))
     assert Panel(SUBJECT, ALL, shown=True).resized(large).output == (drawing.MAX_SHOWN, drawing.MAX_SHOWN // 2)
 
 
@@ -317,50 +279,44 @@ def test_one_scale_for_all_pictures(drawer: Drawer) -> None:
     heat = done.maps[0]["generator"].over_picture(span=(0.0, 4.0))
     assert heat.max() == 0.5
     assert drawer.cells[0][1].picture == colormaps.coloured(heat)
-    assert drawer.legends[0]
     assert drawer.legends[0].text.startswith("One scale for all pictures: generator 0 to 4.")
 
 
 # --- One picture for each map --------------------------------------------------------------------------
 
 
-def test_overlays() -> None:
-    done = make_done(("cat.generator.png", "cat.local.png", "cat.global.png"))
-    style = Style(0.25, "viridis", "bicubic")
-    drawn = Overlay(SUBJECT, ALL, style).draw(done)
+def test_overlays_of_a_picture_with_transparency() -> None:
+    alpha = Image.fromarray(np.linspace(0, 255, SIZE[0] * SIZE[1]).astype(np.uint8).reshape(SIZE[1], SIZE[0]))
+    done = make_done(("cat.generator.png", "cat.local.png", "cat.global.png"), alpha=alpha)
+    drawn = Overlay(SUBJECT, ALL, Style(0.25, "viridis", "bicubic")).draw(done)
     assert (drawn.size, drawn.flat) == (SIZE, ())
     for name, data in zip(ALL, drawn.files, strict=True):
         heat = done.maps[0][name].over_picture(upsampling="bicubic")
         under = (done.inputs if name == "generator" else done.translations)[0]
-        assert opened(data).frames[0].rgb == Image.blend(under, colormaps.coloured(heat, "viridis"), 0.25)
-
-
-def test_an_overlay_keeps_transparency() -> None:
-    alpha = Image.fromarray(np.linspace(0, 255, SIZE[0] * SIZE[1]).astype(np.uint8).reshape(SIZE[1], SIZE[0]))
-    drawn = Overlay(SUBJECT, ("generator", "local")).draw(make_done(("a.png", "b.png"), alpha=alpha))
-    for data in drawn.files:
-        assert opened(data).frames[0].alpha == alpha
+        (frame,) = opened(data).frames
+        assert frame.rgb == Image.blend(under, colormaps.coloured(heat, "viridis"), 0.25)
+        assert frame.alpha == alpha
     # A heatmap is no picture of the source.
-    (heat,) = Heatmap(SUBJECT, ("generator",)).draw(make_done(alpha=alpha)).files
-    assert opened(heat).frames[0].alpha is None
+    (heatmap,) = Heatmap(SUBJECT, ("generator",)).draw(make_done(alpha=alpha)).files
+    assert opened(heatmap).frames[0].alpha is None
 
 
 def test_an_overlay_of_a_flat_map_is_the_picture() -> None:
     done = make_done()
-    done.maps = [{"generator": ramp("generator", done.geometry, 1, 1)}]
+    done.maps = [{"generator": ramp("generator", GEOMETRY, 1, 1)}]
     drawn = Overlay(SUBJECT, ("generator",), Style(alpha=1)).draw(done)
     assert opened(drawn.files[0]).frames[0].rgb == picture(*SIZE)
     assert drawn.flat == ("generator",)
 
 
-def test_animated_overlays_and_heatmaps() -> None:
-    for kind in (Overlay, Heatmap):
-        done = make_done(("a.png", "b.png"), frames=2)
-        done.maps = [maps_of(done.geometry), {name: ramp(name, done.geometry, 2, 0) for name in MAPS}]
-        for data in kind(SUBJECT, ("generator", "local"), Style(alpha=1)).draw(done).files:
-            result = opened(data)
-            assert (result.durations, result.loop, len(result.frames)) == ((100, 110), 0, 2)
-            assert result.frames[0].rgb != result.frames[1].rgb
+@pytest.mark.parametrize("kind", [Overlay, Heatmap])
+def test_animated_overlays_and_heatmaps(kind: type[Overlay]) -> None:
+    done = make_done(("a.png", "b.png"), frames=2)
+    done.maps = [maps_of(GEOMETRY), {name: ramp(name, GEOMETRY, 2, 0) for name in MAPS}]
+    for data in kind(SUBJECT, ("generator", "local"), Style(alpha=1)).draw(done).files:
+        result = opened(data)
+        assert (result.durations, result.loop, len(result.frames)) == ((100, 110), 0, 2)
+        assert result.frames[0].rgb != result.frames[1].rgb
 
 
 def test_a_heatmap_is_the_colours_with_a_scale(drawer: Drawer) -> None:
@@ -371,7 +327,6 @@ def test_a_heatmap_is_the_colours_with_a_scale(drawer: Drawer) -> None:
     assert contains(result, colormaps.coloured(done.maps[0]["local"].over_picture(), "jet"))
     assert drawer.headings == ["flat → clay · step 7"]
     assert [cell.title for (cell,) in drawer.cells] == ["local discriminator"]
-    assert drawer.legends[0]
     assert drawer.legends[0].colours.endswith(colormaps.colour(np.ones(1), "jet").tobytes())
 
 
@@ -461,21 +416,15 @@ def test_raw_numbers_of_an_animation() -> None:
     assert values.max((1, 2)).tolist() == [1.0, 2.0, 3.0]
 
 
-def test_raw_numbers_that_are_none() -> None:
+def test_raw_numbers_that_are_none_and_a_name_that_is_no_text() -> None:
     done = make_done(("cat.json", "cat.generator.npy"))
-    one = ramp("generator", done.geometry)
-    done.maps = [
-        {"generator": replace(one, values=np.full((8, 10), np.nan, np.float32), logits=(math.inf, math.nan))}
-    ]
+    done.job = replace(done.job, source=Path(os.fsdecode(b"caf\xe9.png")))
+    none = np.full((8, 10), np.nan, np.float32)
+    done.maps = [{"generator": replace(ramp("generator", GEOMETRY), values=none, logits=(math.inf, math.nan))}]
     drawn = Raw(SUBJECT, ("generator",)).draw(done)
-    frame = strict(drawn.files[0])["maps"]["generator"]["frame"]
+    document = strict(drawn.files[0])
+    assert os.fsencode(document["input"]) == b"caf\xe9.png"
+    frame = document["maps"]["generator"]["frame"]
     assert (frame["low"], frame["high"], frame["flat"]) == (None, None, True)
     assert frame["logits"] == {"average": None, "maximum": None}
     assert drawn.flat == ("generator",)
-
-
-def test_raw_numbers_of_a_name_that_is_no_text() -> None:
-    done = make_done(("cat.json", "cat.generator.npy"))
-    done.job = replace(done.job, source=Path(os.fsdecode(b"caf\xe9.png")))
-    document = strict(Raw(SUBJECT, ("generator",)).draw(done).files[0])
-    assert os.fsencode(document["input"]) == b"caf\xe9.png"

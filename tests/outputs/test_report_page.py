@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     three = (layer("generator", "before", heat), layer("local", "after", heat), layer("global", "after", heat))
     unseen = (layer("generator", "before", b"", "flat: the same everywhere"), *three[1:])
     shapes = {TINY: (64, 64), WIDE: (480, 20), TALL: (20, 480)}
-    with ReportWriter(path, header) as writer:
+    with contextlib.closing(ReportWriter(path, header)) as writer:
         writer.add(entry("a.png", *three))
         writer.add(failure("bad.png", "bad.png: not a picture", "Save it again."))
         writer.add(entry("b.png", *unseen))

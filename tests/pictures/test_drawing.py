@@ -27,7 +27,6 @@ from ugatit_cli.pictures.drawing import (
     Legend,
     Lettering,
     draw_panel,
-    drawable,
     plain,
     shown_size,
 )
@@ -140,7 +139,6 @@ def test_wrapped_lines_fit_and_lose_no_word(whole: str, limit: int) -> None:
 @pytest.mark.parametrize("text", ["", "flat2clay", "a → b", "Wait…", "100 % (low)", "~!#'"])
 @pytest.mark.parametrize("lacks", ["", "日本の絵", "жук", "日", "🦓", "\t", "\n", "\udc80", "\U0010fffe"])
 def test_what_the_font_has_and_lacks(text: str, lacks: str) -> None:
-    assert drawable(text + lacks) == (not lacks)
     assert plain(text + lacks, "source") == ("source" if lacks else text)
 
 

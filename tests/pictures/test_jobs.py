@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ugatit_cli.errors import UsageError
-from ugatit_cli.pictures.jobs import Job, existing_outputs, find_jobs
+from ugatit_cli.pictures.jobs import Job, find_jobs
 
 Found = tuple[list[Job], list[tuple[str, str]]]
 
@@ -181,12 +181,12 @@ def test_missing_arguments_are_listed_and_the_rest_goes_on() -> None:
     jobs, missing = make("nothing.png", "a.png", "x*.png", "", "file/", "nothing.png")
     assert [job.name for job in jobs] == ["a.png"]
     assert [name for name, _ in missing] == ["nothing.png", "x*.png", "", "file/"]
-    assert missing[0][1] == "there is no such file or folder"
+    assert missing[0][1] == "no such file"
     assert missing[1][1] == "no file matches this pattern"
-    assert make("nothing") == ([], [("nothing", "there is no such file or folder")])
+    assert make("nothing") == ([], [("nothing", "no such file")])
     if sys.platform != "win32":  # a broken link that looks like a pattern
         Path("[f]ile").symlink_to("nothing")
-        assert make("[f]ile") == ([], [("[f]ile", "there is no such file or folder")])
+        assert make("[f]ile") == ([], [("[f]ile", "no such file")])
 
 
 def test_unreadable_subfolders_are_listed_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,12 +302,6 @@ def test_results_of_an_earlier_run_are_no_inputs(tmp_path: Path) -> None:
     expected = [Path("in/a.jpg"), Path("in/out2/c.png")]
     for out in ("in/out", "in/../in/out", str(tmp_path / "in/out")):
         assert [job.source for job in jobs_of("in", out=out)] == expected
-
-
-def test_existing_outputs() -> None:
-    touch("a.jpg", "b.jpg", "out/b.png")
-    jobs = [*jobs_of("a.jpg", "b.jpg"), Job(None, None)]
-    assert existing_outputs(jobs) == [Path("out/b.png")]
 
 
 # --- Large folders -------------------------------------------------------------------------------------

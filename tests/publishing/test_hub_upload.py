@@ -15,29 +15,15 @@ from huggingface_hub import constants
 
 from tests import tiny
 from tests.hub_api import Answer, Call, as_json, refusal
-from tests.hub_client import Notes
+from tests.hub_client import Notes, refused
 from tests.hub_server import Fault, HubServer
 from ugatit_cli.errors import ModelError
 from ugatit_cli.publishing.card import Options
-from ugatit_cli.publishing.push import Published, entry, parse_target, staged, upload
+from ugatit_cli.publishing.push import Published, parse_target, staged, upload
 from ugatit_cli.weights.folder import open_model
-from ugatit_cli.weights.manifest import Entry
 
 REPO = "tester/flat2clay"
 MINE = b"---\nlicense: cc-by-4.0\n---\n# Written on its page\n"
-KEPT = (
-    f"{REPO}: its model card is kept as it is; for a new one, say --licence, --data or --description, or --overwrite"
-)
-REPLACED = f"{REPO}: its model card is replaced; the old one stays in its history"
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What became of an upload."""
-
-    published: Published
-    entry: Entry
-    notes: list[str]
 
 
 class Publisher:
@@ -46,21 +32,21 @@ class Publisher:
     def __init__(self, hub: HubServer, folder: Path) -> None:
         self.hub, self.folder = hub, folder
 
-    def __call__(self, options: Options | None = None) -> Outcome:
-        notes, target = Notes(), parse_target(REPO)
+    def __call__(self, options: Options | None = None, notes: Notes | None = None) -> Published:
+        notes, target = notes or Notes(), parse_target(REPO)
         try:
             with staged(open_model(self.folder), target, options or Options(), Notes()) as found:
-                published = upload(found, target, notes)
-                made = entry(found, target, published.commit, published.kept_card)
+                return upload(found, target, notes)
         finally:
             assert self.hub.token not in "".join(notes.notes)
-        return Outcome(published, made, notes.notes)
 
     def refused(self, options: Options | None = None) -> ModelError:
-        with pytest.raises(ModelError) as caught:
-            self(options)
-        assert self.hub.token not in caught.value.message + caught.value.hint
-        return caught.value
+        return refused(lambda: self(options), self.hub.token)
+
+    def newer(self) -> Path:
+        """Has another model from now on; its folder."""
+        self.folder = tiny.save(self.folder.with_name("newer"), dataclasses.replace(tiny.LIGHT, channels=8))
+        return self.folder
 
     @property
     def held(self) -> dict[str, bytes]:
@@ -89,30 +75,20 @@ def answering(hub: HubServer, monkeypatch: pytest.MonkeyPatch, say: Callable[[Ca
 
 def test_a_card_is_kept_unless_something_new_is_said(publish: Publisher, hub: HubServer) -> None:
     first = publish(Options(licence="mit", data="icons", description="Nice"))
-    assert (first.notes, first.published.kept_card, first.entry.licence) == ([], None, "mit")
     card = publish.card
-    again = publish()
-    assert publish.card == again.published.kept_card == card
-    assert again.notes == [KEPT]
-    assert not again.published.changed
+    assert "README.md" in first.entry.files
+    notes = Notes()
+    again = publish(notes=notes)
+    assert (publish.card, len(notes.notes), again.changed) == (card, 1, False)
     assert len(hub.commits(REPO)) == 2  # the empty one, and the first
-    assert again.entry.licence == "mit"
+    assert (first.entry.licence, again.entry.licence) == ("mit", "mit")
     assert list(again.entry.files) == ["config.json", "model.safetensors"]
-
-
-def test_weights_are_new_and_the_card_is_kept(publish: Publisher, hub: HubServer, tmp_path: Path) -> None:
-    publish()
     hub.add(REPO, {"README.md": MINE})
-    tiny.save(tmp_path / "newer", dataclasses.replace(tiny.LIGHT, channels=8))
-    (tmp_path / "newer" / "samples.png").write_bytes(b"a picture")
-    publish.folder = tmp_path / "newer"
-    outcome = publish()
-    assert outcome.published.changed
-    assert outcome.notes == [KEPT]
-    assert outcome.entry.licence == "cc-by-4.0"
-    held = publish.held
-    assert (held["README.md"], held["samples.png"]) == (MINE, b"a picture")
-    assert held["model.safetensors"] == (tmp_path / "newer" / "model.safetensors").read_bytes()
+    (publish.newer() / "samples.png").write_bytes(b"a picture")
+    newer = publish()
+    assert (newer.changed, newer.entry.licence) == (True, "cc-by-4.0")
+    assert (publish.held["README.md"], publish.held["samples.png"]) == (MINE, b"a picture")
+    assert publish.held["model.safetensors"] == (publish.folder / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -121,45 +97,49 @@ def test_weights_are_new_and_the_card_is_kept(publish: Publisher, hub: HubServer
 def test_a_card_is_replaced(publish: Publisher, hub: HubServer, options: Options) -> None:
     publish()
     hub.add(REPO, {"README.md": MINE})
-    outcome = publish(options)
-    assert outcome.notes == [REPLACED]
+    notes = Notes()
+    entry = publish(options, notes).entry
+    assert len(notes.notes) == 1
     assert "library_name: ugatit" in publish.card
-    assert outcome.published.kept_card is None
-    assert "README.md" in outcome.entry.files
-    assert outcome.entry.licence == (options.licence or "not stated")
+    assert ("README.md" in entry.files, entry.licence) == (True, options.licence or "not stated")
 
 
 def test_a_card_of_ones_own_replaces_the_one_there(publish: Publisher) -> None:
     publish()
     (publish.folder / "README.md").write_bytes(MINE)
-    outcome = publish()
-    assert (outcome.notes, publish.held["README.md"], outcome.entry.licence) == ([REPLACED], MINE, "cc-by-4.0")
-    assert publish().notes == []  # it is there now
+    assert publish().entry.licence == "cc-by-4.0"
+    assert publish.held["README.md"] == MINE
+    notes = Notes()
+    assert not publish(notes=notes).changed
+    assert notes.notes == []  # it is there now
 
 
-@pytest.mark.parametrize("card", [b"", b" \n", b"---\ntags:\n- x\n---\n\n"])
-def test_an_empty_card_is_no_card(publish: Publisher, hub: HubServer, card: bytes) -> None:
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        (b" \n", None),
+        (b"---\ntags:\n- x\n---\n\n", None),
+        (b"---\nlicense: gpl-3.0\n---\n", "gpl-3.0"),
+        (b"\xff\xfe", "not stated"),
+    ],
+)
+def test_a_card_that_waits_for_its_model_is_kept_unless_it_is_empty(
+    publish: Publisher, hub: HubServer, card: bytes, licence: str | None
+) -> None:
     hub.add(REPO, {"README.md": card})
-    assert publish().notes == []
-    assert "library_name: ugatit" in publish.card
-
-
-@pytest.mark.parametrize("card", [b"# Soon", b"---\nlicense: gpl-3.0\n---\n", b"\xff\xfe", "--- é".encode("cp1252")])
-def test_a_card_that_waits_for_its_model_is_kept(publish: Publisher, hub: HubServer, card: bytes) -> None:
-    hub.add(REPO, {"README.md": card})
-    outcome = publish(Options(discriminators=True))
-    assert outcome.notes == [KEPT]
-    assert publish.held["README.md"] == card
-    assert outcome.entry.licence == ("gpl-3.0" if b"gpl" in card else "not stated")
+    entry = publish().entry
+    assert (publish.held["README.md"] == card) == (licence is not None)
+    assert entry.licence == (licence or "not stated")
 
 
 # --- Whose repository it is ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("config", [b"no json", b"[]", b"\xff", b'{"format": "1", "model": {}}', b'{"format": 1}'])
+@pytest.mark.parametrize("config", [b"no json", b"[]", b"\xff", b'{"format": 1}'])
 def test_configs_that_are_not_ours(publish: Publisher, hub: HubServer, config: bytes) -> None:
     hub.add(REPO, {"config.json": config})
-    assert publish.refused().message == f"{REPO} exists and is not a ugatit model (config.json)"
+    error = publish.refused()
+    assert ("config.json" in error.message, "--overwrite" in error.hint) == (True, True)
 
 
 def test_what_is_read_is_of_the_commit_that_was_seen(publish: Publisher, hub: HubServer) -> None:
@@ -186,35 +166,31 @@ def test_what_the_client_tries_once(
     publish: Publisher, hub: HubServer, path: str, method: str, status: int, wait: int | None
 ) -> None:
     fault = hub.fault(Fault("status", path, status=status, method=method, times=1, retry_after=wait))
-    outcome = publish()
-    assert fault.hits == 1
+    notes = Notes()
+    publish(notes=notes)
+    assert (fault.hits, len(notes.notes)) == (1, 1)
+    assert f"{wait or 0} s" in notes.notes[0]
     assert publish.held["model.safetensors"] == (publish.folder / "model.safetensors").read_bytes()
-    [note] = outcome.notes
-    assert note.startswith(f"the Hub answered {status} (")
-    assert note.endswith(f"; trying again in {wait or 0} s")
     assert len([request for request in hub.requests if request.method == "PUT"]) == 1
 
 
 def test_nothing_new_at_a_busy_hub(publish: Publisher, hub: HubServer) -> None:
     publish()
     fault = hub.fault(Fault("status", f"{REPO}/revision/main", status=503, times=1))
-    outcome = publish()
-    assert (fault.hits, outcome.published.changed) == (1, False)
+    assert not publish().changed
+    assert fault.hits == 1
 
 
 @pytest.mark.parametrize(("path", "method"), [("", "PUT"), ("preupload/main", "POST"), ("objects/batch", "POST")])
 def test_no_attempts_of_attempts(publish: Publisher, hub: HubServer, path: str, method: str) -> None:
     fault = hub.fault(Fault("status", path, status=503, method=method))
-    assert publish.refused().message == f"{REPO}: the Hub answered 503 (out of service)"
+    assert "503" in publish.refused().message
     assert fault.hits == 6  # the client's own
 
 
-def test_a_commit_whose_answer_is_lost(
-    publish: Publisher, hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_commit_whose_answer_is_lost(publish: Publisher, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(Options(discriminators=True))
-    tiny.save(tmp_path / "newer", dataclasses.replace(tiny.LIGHT, channels=8))
-    publish.folder = tmp_path / "newer"
+    publish.newer()
     calls = []
 
     def losing(call: Call) -> Answer | None:
@@ -225,10 +201,10 @@ def test_a_commit_whose_answer_is_lost(
 
     hub_answer = hub.answer
     answering(hub, monkeypatch, losing)
-    outcome = publish(Options(licence="mit"))  # the old discriminators are removed, too
-    assert (outcome.published.commit, outcome.published.changed) == (hub.commits(REPO)[-1], True)
+    published = publish(Options(licence="mit"))  # the old discriminators are removed, too
+    assert (published.entry.revision, published.changed) == (hub.commits(REPO)[-1], True)
     assert len(calls) == 2
-    assert publish.held["model.safetensors"] == (tmp_path / "newer" / "model.safetensors").read_bytes()
+    assert publish.held["model.safetensors"] == (publish.folder / "model.safetensors").read_bytes()
     assert "discriminators.safetensors" not in publish.held
 
 
@@ -244,17 +220,11 @@ def test_somebody_else_is_quicker_after_a_busy_moment(
         return None
 
     answering(hub, monkeypatch, interfering)
-    error = publish.refused(Options(licence="mit"))
-    assert error.message == f"{REPO} was changed by somebody else meanwhile (412)"
+    assert "412" in publish.refused(Options(licence="mit")).message
     assert publish.held["README.md"] == MINE
 
 
-@pytest.mark.parametrize("files", [{}, {"README.md": b""}])
-def test_somebody_else_is_quicker(
-    publish: Publisher, hub: HubServer, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes]
-) -> None:
-    if files:
-        hub.add(REPO, files)
+def test_somebody_else_is_quicker(publish: Publisher, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     create = huggingface_hub.HfApi.create_commit
 
     def later(*arguments: Any, **options: Any) -> Any:
@@ -263,54 +233,43 @@ def test_somebody_else_is_quicker(
 
     with monkeypatch.context() as context:
         context.setattr(huggingface_hub.HfApi, "create_commit", later)
-        assert publish.refused().message == f"{REPO} was changed by somebody else meanwhile (412)"
+        assert "412" in publish.refused().message
     assert "model.safetensors" not in publish.held
-    assert publish.refused().message == f"{REPO} exists and is not a ugatit model (theirs.bin)"
+    assert "theirs.bin" in publish.refused().message
 
 
 # --- Refusals --------------------------------------------------------------------------------------------
 
 
-NOT_A_HUB = ("doesn't answer as a Hub does", "Check HF_ENDPOINT")
-NO_PLACE = ("the Hub has no such place (404)", "tester must be you or an organization")
-NO_ROOM = ("the Hub has no room for it", "how much storage tester has")
-FORBIDDEN = ("the Hub forbids it (403): ", "tester must be you or an organization of")
-
-
 @pytest.mark.parametrize(
-    ("kind", "status", "path", "said"),
+    ("kind", "status", "path", "hint"),
     [
-        ("status", 403, "repos/create", FORBIDDEN),
-        ("status", 403, "PUT", FORBIDDEN),
-        ("status", 409, "commit/main", ("changed by somebody else meanwhile (409)", "Run the command again.")),
-        ("status", 503, "commit/main", ("the Hub answered 503", "run the command again.")),
-        ("status", 400, "commit/main", ("the Hub refuses the upload (400): Error 400", "")),
-        ("status", 429, "commit/main", ("too many requests (429)", "Wait some minutes")),
-        ("status", 404, "repos/create", NO_PLACE),
-        ("status", 404, "objects/batch", NO_PLACE),
-        ("status", 402, "repos/create", NO_ROOM),
-        ("status", 413, "commit/main", NO_ROOM),
-        ("status", 507, "objects/batch", NO_ROOM),
-        ("status", 400, "validate-yaml", ("Invalid metadata in README.md", "")),
-        ("status", 304, "commit/main", NOT_A_HUB),
-        ("redirect-loop", 302, "commit/main", NOT_A_HUB),
-        ("redirect-loop", 302, f"models/{REPO}", NOT_A_HUB),
-        ("redirect-loop", 302, "PUT", NOT_A_HUB),
-        ("html", 200, "commit/main", NOT_A_HUB),
-        ("html", 200, f"models/{REPO}", NOT_A_HUB),
-        ("html", 200, "PUT", ("what was sent has not arrived: LFS object", "whether a proxy or a login page")),
+        ("status", 403, "repos/create", "tester must be you"),
+        ("status", 403, "PUT", "tester must be you"),
+        ("status", 404, "objects/batch", "tester must be you"),
+        ("status", 409, "commit/main", "again"),
+        ("status", 503, "commit/main", "again"),
+        ("status", 429, "commit/main", "minutes"),
+        ("status", 400, "commit/main", "proxy"),
+        ("status", 402, "repos/create", "how much storage tester has"),
+        ("status", 507, "objects/batch", "how much storage tester has"),
+        ("status", 400, "validate-yaml", ""),
+        ("status", 304, "commit/main", "HF_ENDPOINT"),
+        ("redirect-loop", 302, "commit/main", "HF_ENDPOINT"),
+        ("redirect-loop", 302, f"models/{REPO}", "HF_ENDPOINT"),
+        ("redirect-loop", 302, "PUT", "HF_ENDPOINT"),
+        ("html", 200, "commit/main", "HF_ENDPOINT"),
+        ("html", 200, f"models/{REPO}", "HF_ENDPOINT"),
+        ("html", 200, "PUT", "proxy"),
     ],
 )
-def test_refusals(
-    publish: Publisher, hub: HubServer, kind: Any, status: int, path: str, said: tuple[str, str]
-) -> None:
+def test_refusals(publish: Publisher, hub: HubServer, kind: Any, status: int, path: str, hint: str) -> None:
     method = "GET" if path.startswith("models/") else "POST" if path != "PUT" else "PUT"
     fault = hub.fault(Fault(kind, path if path != "PUT" else "", status=status, method=method))
     error = publish.refused()
-    assert said[0] in error.message
-    assert "\n" not in error.message
-    assert said[1] in error.hint
     assert fault.hits
+    assert REPO in error.message
+    assert hint in error.hint
     hub.heal()
     publish()
     assert publish.held["model.safetensors"] == (publish.folder / "model.safetensors").read_bytes()
@@ -319,7 +278,7 @@ def test_refusals(
 def test_a_commit_that_is_none(publish: Publisher, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     made = as_json({"commitOid": "main", "commitUrl": f"{hub.url}/{REPO}/commit/main"})
     answering(hub, monkeypatch, lambda call: made if "/commit/" in call.path else None)
-    assert "doesn't answer as a Hub does" in publish.refused().message
+    assert "HF_ENDPOINT" in publish.refused().hint
 
 
 # --- Tokens ----------------------------------------------------------------------------------------------
@@ -335,7 +294,7 @@ def test_a_token_that_cannot_be_sent(publish: Publisher, monkeypatch: pytest.Mon
 def test_the_token_is_sent_even_if_not_by_default(publish: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
     publish()
-    assert not publish().published.changed
+    assert not publish().changed
 
 
 def test_a_password_in_the_address_is_not_shown(
@@ -347,10 +306,9 @@ def test_a_password_in_the_address_is_not_shown(
 
     answering(hub, monkeypatch, let_in)
     monkeypatch.setattr(constants, "ENDPOINT", hub.url.replace("//", "//ada:secret@"))
-    assert publish().published.url == f"{hub.url.replace('//', '//***@')}/{REPO}"
+    assert publish().url == f"{hub.url.replace('//', '//***@')}/{REPO}"
     hub.fault(Fault("html", "validate-yaml", method="POST"))
-    error = publish.refused(Options(licence="mit"))
-    assert "secret" not in error.message + error.hint
+    refused(lambda: publish(Options(licence="mit")), "secret")
 
 
 def test_a_hub_that_repeats_the_token(publish: Publisher, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,8 +321,9 @@ def test_a_hub_that_repeats_the_token(publish: Publisher, hub: HubServer, monkey
         return refusal(400, text) if "/commit/" in call.path and b"samples.png" in call.body else None
 
     answering(hub, monkeypatch, echo)
-    assert any("the Hub says: " in note and "***" in note for note in publish().notes)
+    notes = Notes()
+    publish(notes=notes)
+    assert "***" in notes.notes[-1]
     assert "***" in publish.refused(Options(licence="mit")).message
     (publish.folder / "samples.png").write_bytes(b"x")
-    error = publish.refused()
-    assert "refuses the upload (400): README.md of " in error.message
+    assert "README.md of " in publish.refused().message

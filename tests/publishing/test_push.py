@@ -41,11 +41,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def contents(model: ModelFolder, about: Options | None = None, notes: Notes | None = None) -> dict[str, bytes]:
     with staged(model, TARGET, about or Options(), notes or Notes()) as found:
-        data = {path.name: path.read_bytes() for path in found.folder.iterdir()}
+        data = {path.name: path.read_bytes() for path in found.model.path.iterdir()}
         assert {name: (record.size, record.sha256) for name, record in found.files.items()} == {
             name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in data.items()
         }
-    assert not found.folder.exists()
+    assert not found.model.path.exists()
     return data
 
 
@@ -158,7 +158,7 @@ def test_what_is_staged_never_leads_back(tmp_path: Path, monkeypatch: pytest.Mon
     folder = tiny.save(tmp_path / "model")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with staged(open_model(folder), TARGET, Options(), Notes()) as found:
-        assert found.folder.joinpath("model.safetensors").samefile(folder / "model.safetensors") is linked
+        assert found.model.path.joinpath("model.safetensors").samefile(folder / "model.safetensors") is linked
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 

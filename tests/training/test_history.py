@@ -20,7 +20,8 @@ from torch import Tensor
 from tests import tiny
 from ugatit_cli import files as files_module
 from ugatit_cli import load
-from ugatit_cli.attention.style import Style, Subject
+from ugatit_cli.attention.maps import Style
+from ugatit_cli.attention.words import Subject
 from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, MapName
 from ugatit_cli.errors import ModelError, PictureError, StorageError
 from ugatit_cli.nn.discriminator import Discriminator

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tests.helpers import bytes_images
 from tests.tiny import LIGHT
-from ugatit_cli.attention.maps import overlay
+from ugatit_cli.attention.maps import Style
 from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
 from ugatit_cli.nn.generator import Generator, Translation
 from ugatit_cli.pictures.drawing import BACKGROUND, Colour
@@ -102,7 +102,7 @@ def box(grid: Image.Image, colour: Colour) -> Box:
 
 def overlaid(colour: Colour) -> Colour:
     """A colour under no attention."""
-    pixel = np.asarray(overlay(Image.new("RGB", (1, 1), colour), np.zeros((1, 1))))[0, 0]
+    pixel = np.asarray(Style().blended(Image.new("RGB", (1, 1), colour), np.zeros((1, 1))))[0, 0]
     return int(pixel[0]), int(pixel[1]), int(pixel[2])
 
 
@@ -171,7 +171,7 @@ def test_attention_is_where_the_network_looks() -> None:
     grid = np.asarray(draw((plain((0, 0, 0)), none()), Keep))
     top, left = grid.shape[0] - _MARGIN - 96, _MARGIN + 96 + _GAP
     cell = grid[top : top + 96, left : left + 96].sum(2, dtype=int)
-    assert cell[5, 5] == np.asarray(overlay(Image.new("RGB", (1, 1)), np.ones((1, 1)))).sum()
+    assert cell[5, 5] == np.asarray(Style().blended(Image.new("RGB", (1, 1)), np.ones((1, 1)))).sum()
     assert cell[90, 90] == cell[5, 90] == cell[90, 5] < cell[5, 5]
 
 

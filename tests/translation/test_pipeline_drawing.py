@@ -25,7 +25,7 @@ from ugatit_cli import load
 from ugatit_cli.attention.maps import Spans
 from ugatit_cli.config import MapName
 from ugatit_cli.errors import PictureError, StorageError
-from ugatit_cli.outputs.base import Done, Drawn
+from ugatit_cli.outputs.base import Done, Drawing, Drawn
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.geometry import Geometry
 from ugatit_cli.pictures.jobs import Job
@@ -64,7 +64,7 @@ def translucent(width: int = 20, height: int = 16) -> Image.Image:
 
 
 @dataclass
-class Pair:
+class Pair(Drawing):
     """A drawing of two files: the translation, and what was translated.
 
     Attributes:

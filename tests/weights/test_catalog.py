@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,21 +48,16 @@ def model(tmp_path: Path) -> Path:
     return tiny.save(tmp_path / "made", discriminators=True)
 
 
-def records(folder: Path) -> dict[str, FileRecord | None]:
+def hub_entry(monkeypatch: pytest.MonkeyPatch, folder: Path, **other_files: FileRecord) -> Entry:
+    """The user's manifest says that `cats` is this folder, but for these files."""
     receipt = home.of_folder("x", folder, sorted(path.name for path in folder.iterdir()))
-    return {name: FileRecord(stamp.size, stamp.sha256) for name, stamp in receipt.files.items()}
-
-
-def add_entry(monkeypatch: pytest.MonkeyPatch, entry: Entry) -> Entry:
+    records = {name: FileRecord(stamp.size, stamp.sha256) for name, stamp in receipt.files.items()}
+    facts = ("Cats", ("flat", "clay"), 32, "MIT", "pictures")
+    entry = Entry("cats", *facts, "hub", "ann/cats", COMMIT, {**records, **other_files})
     path = Path("weights.toml").absolute()
     path.write_text("schema = 1\n" + entry_toml(entry), encoding="utf-8")
     monkeypatch.setenv("UGATIT_MANIFEST", str(path))
     return entry
-
-
-def hub_entry(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str = "cats") -> Entry:
-    facts = ("Cats", ("flat", "clay"), 32, "MIT", "pictures")
-    return add_entry(monkeypatch, Entry(name, *facts, "hub", "ann/cats", COMMIT, records(folder)))
 
 
 def listed() -> dict[str, Known]:
@@ -98,17 +94,25 @@ def test_the_store_goes_where_its_home_goes(tmp_path: Path, monkeypatch: pytest.
     stored("mine")
     (tmp_path / "home").rename(tmp_path / "elsewhere")
     monkeypatch.setenv("UGATIT_HOME", str(tmp_path / "elsewhere"))
-    assert verify(known("mine")).damage == ()
-    assert len(verify(known("mine")).checked) == 2
+    assert verify(known("mine")).problem == ""
+    assert len(known("mine").recorded) == 2
 
 
 def test_models_from_the_hub(cache: Path, model: Path) -> None:
-    fetched(cache, model, "ann/cats", COMMIT)
+    (model / "README.md").write_text("---\nlicense: mit # as the code\n---\n# Cats")
+    receipt = fetched(cache, model, "ann/cats", COMMIT)
     assert list(listed()) == [*read_manifest(), "ann/cats"]
     assert known("ann/cats") == known("ann/cats@main") == listed()["ann/cats"]
+    assert known("ann/cats").fact("licence") == "mit"
     with pytest.raises(ModelError, match="nothing fetched from the Hub as ann/cats@v2") as caught:
         known("ann/cats@v2")
     assert "ugatit fetch ann/cats@v2" in caught.value.hint
+    shutil.rmtree(cache)
+    one = listed()["ann/cats"]
+    assert (one.state, one.folder, one.next_step) == ("not fetched", None, ("Fetch it", "ugatit fetch ann/cats"))
+    assert one.size == sum(stamp.size for stamp in receipt.files.values())
+    with pytest.raises(ModelError, match="ann/cats is not on this machine"):
+        verify(one)
 
 
 def test_an_entry_and_what_was_fetched_for_it_are_one(
@@ -151,34 +155,6 @@ def test_an_imported_model_keeps_the_facts_of_its_entry(cache: Path) -> None:
     one = known("selfie2anime")
     assert (one.kind, one.entry, one.domains, one.commit) == ("store", entry, ("flat", "clay"), COMMIT)
     assert str(one.hub) == f"hylee/UGATIT_model@{COMMIT}"
-
-
-def test_an_emptied_cache(cache: Path, model: Path) -> None:
-    receipt = fetched(cache, model, "ann/cats", COMMIT)
-    shutil.rmtree(cache)
-    one = listed()["ann/cats"]
-    assert (one.state, one.folder, one.next_step) == ("not fetched", None, ("Fetch it", "ugatit fetch ann/cats"))
-    assert one.size == sum(stamp.size for stamp in receipt.files.values())
-    with pytest.raises(ModelError, match="ann/cats is not on this machine"):
-        verify(one)
-
-
-@pytest.mark.parametrize(
-    ("card", "licence"),
-    [
-        ("---\nlicense: mit\ntags:\n- x\n---\n# Cats", "mit"),
-        ("---\ntags: [x]\nlicense:   'cc-by-4.0'  \n---\n", "cc-by-4.0"),
-        ("---\r\nlicense: other\r\n---\r\n", "other"),
-        ("---\nlicense:\ntags: x\n---\n", None),
-        ("---\ntags: x\n---\nlicense: mit\n", None),
-        ("license: mit\n", None),
-        ("", None),
-    ],
-)
-def test_the_licence_on_a_card(cache: Path, model: Path, card: str, licence: str | None) -> None:
-    (model / "README.md").write_bytes(card.encode())
-    fetched(cache, model, "ann/cats", COMMIT)
-    assert known("ann/cats").fact("licence") == licence
 
 
 # --- Names ---------------------------------------------------------------------------------------------
@@ -240,13 +216,6 @@ def test_a_folder_of_a_known_name_wins_only_with_a_model_in_it(model: Path, name
     assert (resolve(name).kind, find_model(name).path) == ("folder", Path(name) / "model")
 
 
-def test_folders_need_no_manifest_of_the_package(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ugatit_cli.weights.manifest.FILE", "nothing.toml")
-    assert find_model(model.name).path == Path(model.name)
-    with pytest.raises(ModelError, match="no model 'flat2clay'"):
-        find_model("flat2clay")
-
-
 def test_a_folder_below_the_home_folder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(model.parent))
     monkeypatch.setenv("USERPROFILE", str(model.parent))
@@ -272,7 +241,6 @@ def test_names_of_nothing(name: str) -> None:
         ("flat2cley", "flat2clay"),
         ("minee", "mine"),
         ("tester/b-cat", f"tester/a-cat@{COMMIT}"),
-        ("a-cat", f"tester/a-cat@{COMMIT}"),
         ("testr", f"tester/a-cat@{COMMIT}"),
         ("../x y", ""),
     ],
@@ -310,8 +278,7 @@ def test_folders_and_files(model: Path) -> None:
     Path("made/model.safetensors").rename("made/other.safetensors")
     one = known("made/other.safetensors")
     assert (one.kind, one.state, one.files) == ("folder", "ready", ("config.json", "other.safetensors"))
-    verdict = verify(one)
-    assert (verdict.damage, verdict.unknown) == ((), ("config.json", "other.safetensors"))
+    assert (verify(one).problem, one.recorded) == ("", {})
     with pytest.raises(ModelError, match="no such file"):
         known("run/../..")
 
@@ -319,64 +286,57 @@ def test_folders_and_files(model: Path) -> None:
 # --- Damage --------------------------------------------------------------------------------------------
 
 
-def damage(folder: Path, kind: str) -> None:
-    weights, config = folder / "model.safetensors", folder / "config.json"
-    if kind == "cut":
-        weights.write_bytes(weights.read_bytes()[:-5])
-    elif kind == "no weights":
-        weights.unlink()
-    elif kind == "no config":
-        config.unlink()
-    elif kind == "not JSON":
-        config.write_text("{")
-    elif kind == "a list":
-        config.write_text("[]")
-    elif kind == "newer":
-        config.write_text(config.read_text().replace('"format": 1', '"format": 99'))
-    elif kind == "empty":
-        shutil.rmtree(folder)
-        folder.mkdir()
-    elif kind == "other discriminators":
-        (folder / "discriminators.safetensors").write_bytes(b"x" * 100)
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
 
 
-DAMAGES = ["cut", "no weights", "no config", "not JSON", "a list", "newer", "empty", "other discriminators"]
+def newer(path: Path) -> None:
+    path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
 
 
-@pytest.mark.parametrize("kind", DAMAGES)
-def test_damaged_models_are_listed(kind: str) -> None:
-    damage(stored("mine"), kind)
+DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
+    ("model.safetensors", cut),
+    ("model.safetensors", Path.unlink),
+    ("config.json", Path.unlink),
+    ("config.json", lambda path: path.write_text("{")),
+    ("config.json", lambda path: path.write_text("[]")),
+    ("config.json", newer),
+    ("discriminators.safetensors", lambda path: path.write_bytes(b"x" * 100)),
+]
+
+
+@pytest.mark.parametrize(("file", "damage"), DAMAGES)
+def test_damaged_models_are_listed(file: str, damage: Callable[[Path], object]) -> None:
+    damage(stored("mine") / file)
     one = listed()["mine"]
     with pytest.raises(ModelError) as caught:
         open_model(store_path("mine"))
     assert (one.state, one.problem) == ("damaged", caught.value.message)
     assert one.next_step[1] == "ugatit models rm mine"
-    assert verify(one).damage != ()
+    assert verify(one).problem
 
 
 def test_the_bundled_model_is_compared_with_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    verdict = verify(known("flat2clay"))
-    assert verdict.damage == ()
-    assert set(verdict.checked) == set(read_manifest()["flat2clay"].files)
+    verified = verify(known("flat2clay"))
+    assert verified.problem == ""
+    assert set(verified.recorded) == set(read_manifest()["flat2clay"].files)
     shutil.copytree(BUNDLED, tmp_path / "copy")
     monkeypatch.setattr(catalog, "BUNDLED", tmp_path / "copy")
     flip(tmp_path / "copy" / "flat2clay" / "model.safetensors")
     one = known("flat2clay")
     assert one.state == "ready"
-    verdict = verify(one)
-    assert len(verdict.damage) == 1
-    assert verdict.known.next_step == ("Install it again, in a checkout", "pip install --force-reinstall --no-deps .")
+    verified = verify(one)
+    assert len(verified.problem.splitlines()) == 1
+    assert verified.next_step == ("Install it again, in a checkout", "pip install --force-reinstall --no-deps .")
     (tmp_path / "copy" / "flat2clay" / "model.safetensors").unlink()
     assert known("flat2clay").problem.endswith("missing: model.safetensors")
 
 
 def test_a_manifest_that_promises_something_else(cache: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched(cache, model, "ann/cats", COMMIT, PINNED)
-    entry = hub_entry(monkeypatch, model)
-    assert verify(known("cats")).damage == ()
-    files = {**entry.files, "config.json": FileRecord(407, "a" * 64), "README.md": FileRecord(5, "b" * 64)}
-    facts = (entry.description, entry.domains, 32, "MIT", "pictures")
-    add_entry(monkeypatch, Entry("cats", *facts, "hub", "ann/cats", COMMIT, files))
-    first, second = verify(known("cats")).damage
+    hub_entry(monkeypatch, model)
+    assert verify(known("cats")).problem == ""
+    hub_entry(monkeypatch, model, **{"config.json": FileRecord(407, "a" * 64), "README.md": FileRecord(5, "b" * 64)})
+    first, second = verify(known("cats")).problem.splitlines()
     assert first.startswith(f"config.json: expected sha256 {'a' * 64} (the manifest), found ")
     assert second == "README.md: in the manifest, but not fetched"

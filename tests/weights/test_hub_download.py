@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,39 +15,15 @@ from typing import Final
 import pytest
 from huggingface_hub import constants, file_download, hf_hub_download, scan_cache_dir
 
-from tests.hub_client import Notes, environment
+from tests.hub_client import FILES, NAME, REPO, SHA256, SIZE, WEIGHTS, Notes, environment, refused, remote
 from tests.hub_server import HubServer
-from ugatit_cli.errors import ModelError, OutputError
-from ugatit_cli.weights import hub as hub_module
+from ugatit_cli.errors import OutputError
 from ugatit_cli.weights import hub_download
-from ugatit_cli.weights.hub import HubId, RemoteFile
-from ugatit_cli.weights.hub_download import (
-    blob_path,
-    keep_reference,
-    locate,
-    locked,
-    obtain,
-    on_disk,
-    part_path,
-    pointer_path,
-)
+from ugatit_cli.weights.hub import HubId, RemoteFile, cache_folder
+from ugatit_cli.weights.hub_download import blob_path, keep_reference, locate, locked, obtain, on_disk, pointer_path
 from ugatit_cli.weights.manifest import FileRecord
 
-REPO: Final = "someone/flat2clay"
-NAME: Final = "model.safetensors"
-WEIGHTS: Final = random.Random(1).randbytes(50_000) * 3
-SIZE: Final = len(WEIGHTS)
-SHA256: Final = hashlib.sha256(WEIGHTS).hexdigest()
-FILES: Final = {NAME: WEIGHTS, "config.json": b'{"a": 1}\n'}
 RECORD: Final = FileRecord(SIZE, SHA256)
-
-
-@pytest.fixture
-def filled(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> HubServer:
-    """A Hub with one repository, and a user who is logged in there."""
-    hub.add(REPO, FILES)
-    monkeypatch.setenv("HF_TOKEN", hub.token)
-    return hub
 
 
 @pytest.fixture(params=["links", "no links"])
@@ -57,12 +32,6 @@ def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
     supported = bool(request.param == "links")
     monkeypatch.setattr(file_download, "are_symlinks_supported", lambda *_: supported)
     return supported
-
-
-def remote(name: str = NAME, revision: str = "main") -> RemoteFile:
-    found = locate(HubId(REPO, revision), name, Notes())
-    assert found is not None
-    return found
 
 
 def fetch(name: str = NAME, record: FileRecord | None = None, *, force: bool = False) -> Notes:
@@ -78,22 +47,14 @@ def fetch(name: str = NAME, record: FileRecord | None = None, *, force: bool = F
     return notes
 
 
-def refused(call: Callable[[], object], *secrets: str) -> ModelError:
-    """The error that a call ends with: one line that holds no secret."""
-    with pytest.raises(ModelError) as caught:
-        call()
-    error = caught.value
-    assert "\n" not in error.message
-    assert not [secret for secret in (*secrets, "signature") if secret in error.message + error.hint]
-    return error
+def part_path(remote: RemoteFile) -> Path:
+    return blob_path(remote).with_name(f"{remote.etag}.ugatit.incomplete")
 
 
 def leftovers() -> list[str]:
-    """Files in the cache that are neither content nor shown nor locks."""
-    files = [
-        path for path in Path(constants.HF_HUB_CACHE).rglob("*") if path.is_file() and ".locks" not in path.parts
-    ]
-    return [path.name for path in files if path.name.endswith((".incomplete", ".tmp"))]
+    """Files in the cache that should have been something else."""
+    paths = (path for path in Path(constants.HF_HUB_CACHE).rglob("*") if ".locks" not in path.parts)
+    return [path.name for path in paths if path.name.endswith((".incomplete", ".tmp"))]
 
 
 def test_a_file_is_brought_and_found(filled: HubServer, links: bool) -> None:
@@ -168,30 +129,26 @@ def test_a_damaged_file_is_fetched_again(filled: HubServer, data: bytes) -> None
     assert not fetch(NAME, RECORD).notes
 
 
-@pytest.mark.parametrize("record", [RECORD, None])
 @pytest.mark.usefixtures("filled")
-def test_a_damaged_file_offline(monkeypatch: pytest.MonkeyPatch, record: FileRecord | None) -> None:
+def test_a_damaged_file_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     fetch()
     wanted = remote()
     keep_reference(HubId(REPO), wanted.commit)
     pointer_path(wanted).write_bytes(DAMAGED[0])
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    error = refused(lambda: obtain(remote(), record, Notes()))
-    for text in (str(pointer_path(wanted)), SHA256, hashlib.sha256(DAMAGED[0]).hexdigest()):
-        assert text in error.message
-    assert "HF_HUB_OFFLINE" in error.hint
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    fetch()
+    for record in (RECORD, None):
+        error = refused(lambda record=record: obtain(remote(), record, Notes()))  # type: ignore[misc]
+        assert str(pointer_path(wanted)) in error.message
+        assert "HF_HUB_OFFLINE" in error.hint
 
 
-@pytest.mark.usefixtures("filled")
-def test_a_hub_that_changes_its_mind_is_not_asked_again(hub: HubServer) -> None:
+def test_a_hub_that_changes_its_mind_is_not_asked_again(filled: HubServer) -> None:
     wanted = remote()
-    hub.add(REPO, {NAME: b"another file"})
-    asked = len(hub.requests)
+    filled.add(REPO, {NAME: b"another file"})
+    asked = len(filled.requests)
     obtain(wanted, RECORD, Notes())
     assert pointer_path(wanted).read_bytes() == WEIGHTS
-    assert "HEAD" not in {request.method for request in hub.requests[asked:]}
+    assert "HEAD" not in {request.method for request in filled.requests[asked:]}
 
 
 @pytest.mark.parametrize(
@@ -204,7 +161,7 @@ def test_a_hub_that_changes_its_mind_is_not_asked_again(hub: HubServer) -> None:
 )
 def test_a_promise_is_checked(filled: HubServer, name: str, record: FileRecord) -> None:
     error = refused(lambda: obtain(remote(name), record, Notes()))
-    assert f"{REPO}: {name}: expected " in error.message
+    assert f"{REPO}: {name}: " in error.message
     assert isinstance(error, hub_download.Mismatch) == (name == NAME)
     assert (filled.bytes_sent() == 0) == (name == NAME)  # before anything is downloaded, where that can be
     assert not on_disk(remote(name))
@@ -212,7 +169,7 @@ def test_a_promise_is_checked(filled: HubServer, name: str, record: FileRecord) 
 
 
 def test_references(hub: HubServer) -> None:
-    folder = hub_module.cache_folder(REPO) / "refs"
+    folder = cache_folder(REPO) / "refs"
     for revision in ("main", "v1.0", "refs/pr/1"):
         for commit in ("1" * 40, "2" * 40):
             keep_reference(HubId(REPO, revision), commit)
@@ -224,31 +181,35 @@ def test_references(hub: HubServer) -> None:
     assert not hub.requests
 
 
-def test_a_link_to_something_else_is_put_right(filled: HubServer) -> None:
+@pytest.mark.parametrize("which", [pointer_path, blob_path])
+def test_a_link_to_something_else_is_put_right(
+    filled: HubServer, tmp_path: Path, which: Callable[[RemoteFile], Path]
+) -> None:
     fetch()
-    wanted = remote()
+    wanted, mine = remote(), tmp_path / "mine"
     other = blob_path(wanted).with_name("0" * 64)
-    other.write_bytes(b"something else")
-    for target in (other, "nowhere", Path("/dev/null")):
-        pointer_path(wanted).unlink()
-        pointer_path(wanted).symlink_to(target)
+    for path in (mine, other):
+        path.write_bytes(b"something else")
+    for target in (other, mine, "nowhere", Path("/dev/null")):
+        which(wanted).unlink()
+        which(wanted).symlink_to(target)
         fetch()
-        assert pointer_path(wanted).resolve() == blob_path(wanted)
-    assert other.read_bytes() == b"something else"
-    assert filled.bytes_sent() <= 3 * SIZE
+        assert pointer_path(wanted).resolve().is_relative_to(constants.HF_HUB_CACHE)
+    assert mine.read_bytes() == other.read_bytes() == b"something else"
+    assert filled.bytes_sent() <= 5 * SIZE
 
 
 @pytest.mark.usefixtures("filled")
-def test_a_link_that_leads_outside_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_that_leads_outside_is_refused(tmp_path: Path, there: bool) -> None:
     wanted, outside = remote(), tmp_path / "outside"
     outside.mkdir()
-    (outside / NAME).write_bytes(WEIGHTS)
+    if there:
+        (outside / NAME).write_bytes(WEIGHTS)
     pointer_path(wanted).parent.parent.mkdir(parents=True)
     pointer_path(wanted).parent.symlink_to(outside)
-    assert "leads outside" in refused(lambda: obtain(wanted, None, Notes())).message
-    (outside / NAME).unlink()
-    assert "leads outside" in refused(lambda: obtain(wanted, None, Notes())).message
-    assert not list(outside.iterdir())
+    assert str(pointer_path(wanted).parent) in refused(lambda: obtain(wanted, None, Notes())).message
+    assert len(list(outside.iterdir())) == there
     pointer_path(wanted).parent.unlink()
     fetch()
 
@@ -261,11 +222,8 @@ def test_a_part_that_is_wrong(name: str) -> None:
     part.parent.mkdir(parents=True)
     part.write_bytes(b"x" + right[1:5])
     error = refused(lambda: obtain(wanted, None, Notes()))
-    assert f"{REPO}: {name}: expected {'git hash' if name == 'config.json' else 'sha256'} {wanted.etag}, found " in (
-        error.message
-    )
-    assert wanted.etag not in error.message.partition("found")[2]
-    assert "thrown away" in error.hint
+    assert f"{REPO}: {name}: " in error.message
+    assert wanted.etag in error.message
     assert not part.exists()
     assert not on_disk(wanted)
     fetch(name)
@@ -273,14 +231,12 @@ def test_a_part_that_is_wrong(name: str) -> None:
 
 def test_a_content_that_is_here_but_not_shown(filled: HubServer) -> None:
     fetch()
-    wanted = remote()
-    pointer_path(wanted).unlink()
+    pointer_path(remote()).unlink()
     fetch()
-    assert filled.bytes_sent() == SIZE
     commit = filled.add(REPO, {"README.md": b"# New\n"})
     fetch()
-    assert filled.bytes_sent() == SIZE
     assert pointer_path(remote()).parent.name == commit
+    assert filled.bytes_sent() == SIZE
 
 
 @pytest.mark.usefixtures("filled")
@@ -288,33 +244,29 @@ def test_an_unknown_kind_of_hash() -> None:
     wanted = replace(remote(), etag="some-other-kind-of-tag")
     obtain(wanted, None, Notes())
     blob_path(wanted).write_bytes(WEIGHTS[:-1])
-    notes = Notes()
-    obtain(wanted, None, notes)
-    assert "expected 150,000 bytes, found 149,999" in notes.notes[0]
+    obtain(wanted, None, Notes())  # there is still the size
     assert pointer_path(wanted).read_bytes() == WEIGHTS
 
 
 def test_a_cache_that_cannot_be_written(filled: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted, replace_path = remote(), Path.replace
+    wanted = remote()
 
     def fail(path: Path, *_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OutputError) as caught:
-        obtain(wanted, None, Notes())
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", fail)
+        with pytest.raises(OutputError) as caught:
+            obtain(wanted, None, Notes())
     assert str(constants.HF_HUB_CACHE) in caught.value.message
-    monkeypatch.setattr(Path, "replace", replace_path)
-    sent = filled.bytes_sent()
     fetch()
-    assert filled.bytes_sent() == sent
+    assert filled.bytes_sent() == SIZE
 
 
 def test_no_cache_can_be_made(filled: HubServer) -> None:
     Path(constants.HF_HUB_CACHE).write_bytes(b"a file")
-    wanted = remote()
     with locked(REPO, Notes()), pytest.raises(OutputError) as caught:
-        obtain(wanted, None, Notes())
+        obtain(remote(), None, Notes())
     assert str(constants.HF_HUB_CACHE) in caught.value.message
     assert filled.bytes_sent() == 0
 
@@ -343,8 +295,7 @@ def test_another_program_that_writes_to_the_part() -> None:
             with part_path(wanted).open("ab") as file:
                 file.write(b"more")
 
-    error = refused(lambda: obtain(wanted, RECORD, Meddling()))
-    assert "another program has written to it" in error.message
+    refused(lambda: obtain(wanted, RECORD, Meddling()))
     assert not on_disk(wanted)
     fetch(NAME, RECORD)
 
@@ -360,22 +311,9 @@ def test_a_part_that_is_a_link(filled: HubServer, tmp_path: Path) -> None:
     assert filled.bytes_sent() == 0
 
 
-@pytest.mark.usefixtures("filled")
-@pytest.mark.parametrize("which", [pointer_path, blob_path])
-def test_a_link_that_leads_out_of_the_cache_is_nothing(tmp_path: Path, which: Callable[[RemoteFile], Path]) -> None:
-    fetch()
-    mine = tmp_path / "mine"
-    mine.write_bytes(b"precious")
-    which(remote()).unlink()
-    which(remote()).symlink_to(mine)
-    fetch()
-    assert mine.read_bytes() == b"precious"
-    assert pointer_path(remote()).resolve().is_relative_to(constants.HF_HUB_CACHE)
-
-
 def test_a_repository_on_another_disk(filled: HubServer, tmp_path: Path) -> None:
     fetch()
-    folder = hub_module.cache_folder(REPO)
+    folder = cache_folder(REPO)
     folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(tmp_path / "elsewhere")
     fetch()
@@ -403,7 +341,7 @@ def test_another_process_waits(filled: HubServer, tmp_path: Path) -> None:
         process = subprocess.Popen(command, cwd=root, env=variables, text=True, stdout=subprocess.PIPE)
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == f"another ugatit is fetching {REPO}; waiting for it\n"
+            assert REPO in process.stdout.readline()
             obtain(remote(), RECORD, held)
         except BaseException:
             process.kill()
@@ -412,14 +350,3 @@ def test_another_process_waits(filled: HubServer, tmp_path: Path) -> None:
     assert (process.returncode, output) == (0, f"{SHA256}\n")
     assert filled.bytes_sent() == SIZE
     assert not held.notes
-
-
-def test_an_error_lets_the_next_one_in(hub: HubServer) -> None:
-    for _ in range(2):
-        notes = Notes()
-        with pytest.raises(KeyboardInterrupt), locked(REPO, notes):
-            raise KeyboardInterrupt
-        assert not notes.notes
-    with locked(REPO, Notes()), locked(f"{REPO}-2", notes):
-        assert not notes.notes
-    assert not hub.requests

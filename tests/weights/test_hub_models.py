@@ -18,11 +18,10 @@ from ugatit_cli.errors import ModelError
 from ugatit_cli.weights import home, hub_download, hub_models
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
 from ugatit_cli.weights.hub_download import digest_of
-from ugatit_cli.weights.hub_models import Wanted
 from ugatit_cli.weights.manifest import FileRecord
 
 REPOSITORY = "me/clay"
-WANTED = Wanted(HubId(REPOSITORY))
+CLAY = HubId(REPOSITORY)
 
 
 @pytest.fixture
@@ -37,132 +36,102 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def records(folder: Path) -> dict[str, FileRecord | None]:
+def records_of(folder: Path) -> dict[str, FileRecord | None]:
     digests = {path.name: digest_of(path) for path in folder.iterdir()}
     return {name: FileRecord(digest.size, digest.sha256) for name, digest in digests.items()}
 
 
-def test_a_model_is_fetched_whole(hub: HubServer, model: Path) -> None:
-    commit = hub.add(REPOSITORY, model)
+def test_a_model_is_fetched_whole_and_nothing_else(hub: HubServer, model: Path) -> None:
+    more = dict.fromkeys(("pytorch_model.bin", "modeling.py", "samples.png", "a/config.json"), b"{}")
+    commit = hub.add(REPOSITORY, contents(model) | more)
     notes = Notes()
-    fetched = hub_models.fetch_model(WANTED, notes)
+    fetched = hub_models.fetch_model(CLAY, notes)
     assert contents(fetched.path) == contents(model)
     assert fetched.path.name == commit
     assert fetched.discriminators is not None
     assert notes.notes == [f"fetching me/clay at {commit[:12]}"]
     assert notes.received == sum(len(data) for data in contents(model).values())
+    assert not [request.path for request in hub.requests if any(name in request.path for name in more)]
     receipt = home.load("me/clay")
     assert receipt is not None
     assert (receipt.repository, receipt.commit, receipt.folder) == (REPOSITORY, commit, fetched.path)
-    assert {name: stamp.sha256 for name, stamp in receipt.files.items()} == {
-        name: record.sha256 for name, record in records(model).items() if record is not None
-    }
-
-
-def test_only_files_of_a_model_are_fetched(hub: HubServer, model: Path) -> None:
-    more = {
-        "pytorch_model.bin": b"pickle",
-        "modeling.py": b"import os",
-        "samples.png": b"picture",
-        "a/config.json": b"{}",
-    }
-    hub.add(REPOSITORY, contents(model) | more)
-    fetched = hub_models.fetch_model(WANTED, Notes())
-    assert set(contents(fetched.path)) == set(contents(model))
-    assert not [request.path for request in hub.requests if any(name in request.path for name in more)]
+    assert receipt.damage() == []
+    assert set(receipt.files) == set(contents(model))
 
 
 def test_once_fetched_it_needs_no_hub(hub: HubServer, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="me/clay is not on this machine, and HF_HUB_OFFLINE forbids"):
+        hub_models.use_model(CLAY, Notes())
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert hub.requests == []
     hub.add(REPOSITORY, model)
-    first = hub_models.use_model(WANTED, Notes())
+    first = hub_models.use_model(CLAY, Notes())
     asked = len(hub.requests)
     notes = Notes()
-    assert hub_models.use_model(WANTED, notes) == first
+    assert hub_models.use_model(CLAY, notes) == first
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert hub_models.use_model(WANTED, notes) == first
+    assert hub_models.use_model(CLAY, notes) == first
     # And a user who lost the receipts, but not the cache, isn't lost.
     home.remove("me/clay")
-    assert hub_models.use_model(WANTED, notes) == first
+    assert hub_models.use_model(CLAY, notes) == first
     assert len(hub.requests) == asked
     assert notes.received == 0
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE forbids"):
+        hub_models.fetch_model(CLAY, Notes(), force=True)
 
 
 def test_fetching_again_brings_the_newest_use_does_not(hub: HubServer, model: Path, tmp_path: Path) -> None:
     hub.add(REPOSITORY, model)
-    first = hub_models.use_model(WANTED, Notes())
+    first = hub_models.use_model(CLAY, Notes())
     second = hub.add(REPOSITORY, tiny.save(tmp_path / "other", tiny.LIGHT))
-    assert hub_models.use_model(WANTED, Notes()) == first
-    newest = hub_models.fetch_model(WANTED, Notes())
+    assert hub_models.use_model(CLAY, Notes()) == first
+    newest = hub_models.fetch_model(CLAY, Notes())
     assert newest.path.name == second
-    assert hub_models.use_model(WANTED, Notes()).path == newest.path
-    old = hub_models.fetch_model(Wanted(HubId(REPOSITORY, first.path.name)), Notes())
+    assert hub_models.use_model(CLAY, Notes()).path == newest.path
+    old = hub_models.fetch_model(HubId(REPOSITORY, first.path.name), Notes())
     assert old.path == first.path
 
 
 def test_fetching_again_downloads_what_is_missing_or_everything(hub: HubServer, model: Path) -> None:
     hub.add(REPOSITORY, model)
-    fetched = hub_models.fetch_model(WANTED, Notes())
+    fetched = hub_models.fetch_model(CLAY, Notes())
     sent = hub.bytes_sent()
     notes = Notes()
-    hub_models.fetch_model(WANTED, notes)
+    hub_models.fetch_model(CLAY, notes)
     assert hub.bytes_sent() == sent
     assert notes.notes == [f"checking me/clay at {fetched.path.name[:12]}"]
-    hub_models.fetch_model(WANTED, Notes(), force=True)
+    hub_models.fetch_model(CLAY, Notes(), force=True)
     assert hub.bytes_sent() == 2 * sent
 
 
-def test_a_pinned_model(hub: HubServer, model: Path, tmp_path: Path) -> None:
-    commit = hub.add(REPOSITORY, model)
+def test_a_manifest_that_promises_other_files_since(hub: HubServer, model: Path, tmp_path: Path) -> None:
+    pinned, records = HubId(REPOSITORY, hub.add(REPOSITORY, model)), records_of(model)
     hub.add(REPOSITORY, tiny.save(tmp_path / "newer"))
-    wanted = Wanted(HubId(REPOSITORY, commit), records(model))
-    assert contents(hub_models.use_model(wanted, Notes()).path) == contents(model)
-
-
-def test_a_manifest_that_promises_other_files_since(hub: HubServer, model: Path) -> None:
-    commit = hub.add(REPOSITORY, model)
-    pinned = records(model)
-    hub_models.use_model(Wanted(HubId(REPOSITORY, commit), pinned), Notes())
-    pinned_size = hub.bytes_sent("model.safetensors")
-    pinned["model.safetensors"] = FileRecord(1, "0" * 64)
+    assert contents(hub_models.use_model(pinned, Notes(), records).path) == contents(model)
+    sent = hub.bytes_sent()
+    records["model.safetensors"] = FileRecord(1, "0" * 64)
     with pytest.raises(hub_download.Mismatch, match=r"me/clay: model\.safetensors"):
-        hub_models.use_model(Wanted(HubId(REPOSITORY, commit), pinned), Notes())
-    assert hub.bytes_sent("model.safetensors") == pinned_size
+        hub_models.use_model(pinned, Notes(), records)
+    assert hub.bytes_sent() == sent
 
 
 def test_files_that_changed_on_disk(hub: HubServer, model: Path) -> None:
     hub.add(REPOSITORY, model)
-    path = hub_models.fetch_model(WANTED, Notes()).weights.resolve()
+    path = hub_models.fetch_model(CLAY, Notes()).weights.resolve()
     good, status = path.read_bytes(), path.stat()
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
-    assert hub_models.use_model(WANTED, Notes()).weights.resolve() == path  # only touched
+    assert hub_models.use_model(CLAY, Notes()).weights.resolve() == path  # only touched
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(ModelError, match=r"damaged: expected sha256 .*, found ") as caught:
-        hub_models.use_model(WANTED, Notes())
+        hub_models.use_model(CLAY, Notes())
     assert caught.value.hint == "Fetch it again: ugatit fetch me/clay"
     assert path.read_bytes() != good
     notes = Notes()
-    hub_models.fetch_model(WANTED, notes)
+    hub_models.fetch_model(CLAY, notes)
     assert "damaged" in notes.notes[1]
     assert path.read_bytes() == good
-    assert hub_models.use_model(WANTED, Notes()).weights.resolve() == path
-
-
-@pytest.mark.parametrize(
-    ("files", "text"),
-    [
-        ({"README.md": b"x"}, "is not a ugatit model: it has no config.json"),
-        ({"pytorch_model.bin": b"x"}, "is not a ugatit model: it has no config.json"),
-        ({"config.json": b'{"architectures": ["Bert"]}', "model.safetensors": b"x"}, "not a ugatit model config"),
-        ({"config.json": b"not json", "model.safetensors": b"x"}, "can't be read"),
-        ({"config.json": b" " * (2 << 20), "model.safetensors": b"x"}, "config.json has 2,097,152 bytes"),
-    ],
-)
-def test_repositories_without_a_model(hub: HubServer, files: dict[str, bytes], text: str) -> None:
-    hub.add(REPOSITORY, files)
-    with pytest.raises(ModelError) as caught:
-        hub_models.use_model(WANTED, Notes())
-    assert text in caught.value.message
-    assert hub.bytes_sent("model.safetensors") == 0
+    assert hub_models.use_model(CLAY, Notes()).weights.resolve() == path
 
 
 def config_text(**changes: object) -> bytes:
@@ -172,38 +141,35 @@ def config_text(**changes: object) -> bytes:
 @pytest.mark.parametrize(
     ("config", "text"),
     [
+        (None, "is not a ugatit model: it has no config.json"),
+        (b'{"architectures": ["Bert"]}', "not a ugatit model config"),
+        (b"not json", "can't be read"),
+        (b" " * (2 << 20), "config.json has 2,097,152 bytes"),
         (config_text(channels=10**6), "channels is 1000000; it must be from 1 to 1024"),
         (config_text(image_size=10**9), "image_size"),
-        (config_text(blocks=10**7), "blocks"),
         (config_text(), "its config asks for"),
         (config_text(channels=1024, variant="full", image_size=4096), "its config asks for"),
         (b'{"format": 99, "model": {}}', "written by a newer ugatit"),
     ],
 )
-def test_a_config_that_asks_for_too_much_is_refused_before_the_weights_come(
-    hub: HubServer, model: Path, config: bytes, text: str
+def test_what_has_no_sound_config_is_refused_before_the_weights_come(
+    hub: HubServer, model: Path, config: bytes | None, text: str
 ) -> None:
-    hub.add(REPOSITORY, contents(model) | {"config.json": config})
+    files = contents(model) | {"pytorch_model.bin": b"x"}
+    hub.add(REPOSITORY, files | {"config.json": config} if config else {"pytorch_model.bin": b"x"})
     with pytest.raises(ModelError) as caught:
-        hub_models.use_model(WANTED, Notes())
+        hub_models.use_model(CLAY, Notes())
     assert text in caught.value.message
-    assert caught.value.message.startswith("me/clay: ")
-    assert hub.bytes_sent("model.safetensors") == 0
+    assert caught.value.message.startswith("me/clay")
+    assert hub.bytes_sent(".safetensors") == 0
 
 
 def test_weights_of_another_model(hub: HubServer, model: Path, tmp_path: Path) -> None:
     other = tiny.save(tmp_path / "other", tiny.FULL)
     hub.add(REPOSITORY, contents(model) | {"model.safetensors": (other / "model.safetensors").read_bytes()})
     with pytest.raises(ModelError, match=r"its config asks for|doesn't fit its config"):
-        hub_models.use_model(WANTED, Notes())
+        hub_models.use_model(CLAY, Notes())
     assert home.load("me/clay") is None
-
-
-def test_a_model_that_is_not_on_this_machine(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match="me/clay is not on this machine, and HF_HUB_OFFLINE forbids"):
-        hub_models.use_model(WANTED, Notes())
-    assert hub.requests == []
 
 
 def test_all_files_are_of_one_commit(
@@ -219,26 +185,18 @@ def test_all_files_are_of_one_commit(
         return found
 
     monkeypatch.setattr(hub_download, "locate", moving)
-    fetched = hub_models.fetch_model(WANTED, Notes())
+    fetched = hub_models.fetch_model(CLAY, Notes())
     assert fetched.path.name == commit
     assert contents(fetched.path) == contents(model)
-
-
-def test_downloading_again_needs_the_hub(hub: HubServer, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub.add(REPOSITORY, model)
-    hub_models.fetch_model(WANTED, Notes())
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match="HF_HUB_OFFLINE forbids"):
-        hub_models.fetch_model(WANTED, Notes(), force=True)
 
 
 def test_a_home_that_cannot_be_written(hub: HubServer, model: Path, tmp_path: Path) -> None:
     hub.add(REPOSITORY, model)
     (tmp_path / "home").write_bytes(b"a file")
     notes = Notes()
-    assert contents(hub_models.use_model(WANTED, notes).path) == contents(model)
+    assert contents(hub_models.use_model(CLAY, notes).path) == contents(model)
     assert "each use will check the model again" in notes.notes[-1]
-    assert contents(hub_models.use_model(WANTED, Notes()).path) == contents(model)
+    assert contents(hub_models.use_model(CLAY, Notes()).path) == contents(model)
 
 
 def test_a_size_that_the_hub_does_not_tell(hub: HubServer, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,5 +209,5 @@ def test_a_size_that_the_hub_does_not_tell(hub: HubServer, model: Path, monkeypa
 
     monkeypatch.setattr(hub_download, "locate", untold)
     with pytest.raises(ModelError, match=r"me/clay: model\.safetensors has a size that the Hub doesn't tell"):
-        hub_models.use_model(WANTED, Notes())
+        hub_models.use_model(CLAY, Notes())
     assert hub.bytes_sent("model.safetensors") == 0

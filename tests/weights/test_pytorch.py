@@ -73,15 +73,11 @@ def test_generators_alone(tmp_path: Path, missing: list[str]) -> None:
     model.generator("b2a")
 
 
-def test_other_entries_do_not_matter(tmp_path: Path) -> None:
-    checkpoint = tiny.official() | {"step": 1000, "optimizer": {"state": {}}, 7: [1, 2], "best": {"loss": 0.1}}
-    assert import_checkpoint(save(tmp_path / "x.pt", checkpoint), ImportSettings()).config.channels == 4
-
-
-def test_half_precision_checkpoints(tmp_path: Path) -> None:
-    checkpoint = tiny.official()
+def test_half_precision_and_other_entries(tmp_path: Path) -> None:
+    checkpoint: dict[Any, Any] = tiny.official()
     for state in checkpoint.values():
         state.update({name: tensor.half() for name, tensor in state.items()})
+    checkpoint |= {"step": 1000, "optimizer": {"state": {}}, 7: [1, 2], "best": {"loss": 0.1}}
     model, _ = convert(save(tmp_path / "x.pt", checkpoint), tmp_path / "out")
     expected = checkpoint["genA2B"]["UpBlock2.11.weight"].float()
     assert torch.equal(model.generator("a2b").to_rgb.weight, expected)
@@ -131,61 +127,48 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, how: str, inside: bool)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
-def test_truncated_files(tmp_path: Path, legacy: bool, share: float) -> None:
+def test_truncated_files(tmp_path: Path, legacy: bool) -> None:
     data = save(tmp_path / "x.pt", tiny.official(), legacy=legacy).read_bytes()
-    refused(tmp_path / "x.pt", data[: int(len(data) * share)])
+    for share in (0.0, 0.01, 0.5, 0.99):
+        refused(tmp_path / "x.pt", data[: int(len(data) * share)])
+    for garbage in (b"garbage", b"<html>Quota</html>", bytes(1000), b"PK\x03\x04" + bytes(100), b"\x80\x02}q\x00."):
+        refused(tmp_path / "x.pt", garbage)
 
 
-@pytest.mark.parametrize(
-    "data", [b"garbage", b"<html>Quota exceeded</html>", bytes(1000), b"PK\x03\x04" + bytes(100), b"\x80\x02}q\x00."]
-)
-def test_garbage(tmp_path: Path, data: bytes) -> None:
-    refused(tmp_path / "x.pt", data)
+KERNELS = [("genA2B", "DownBlock.1.weight"), ("genA2B", "FC.0.weight"), ("disLA", "model.1.weight_orig")]
+OTHERS = [("genB2A", "UpBlock2.8.rho"), ("genA2B", "DownBlock.12.conv_block.5.weight"), ("disGB", "gmp_fc.weight_u")]
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (0, 3, 7, 7), (2, 2), (5000, 1, 1, 1), (16, 16 * 35)], ids=str)
-@pytest.mark.parametrize(
-    ("key", "name"), [("genA2B", "DownBlock.1.weight"), ("genA2B", "FC.0.weight"), ("disLA", "model.1.weight_orig")]
-)
+@pytest.mark.parametrize(("key", "name"), KERNELS)
 def test_wrong_shapes_are_one_error(tmp_path: Path, key: str, name: str, shape: tuple[int, ...]) -> None:
     checkpoint = tiny.official(tiny.FULL if shape == (16, 16 * 35) else tiny.LIGHT)
     checkpoint[key][name] = torch.ones(shape)
     refused(save(tmp_path / "x.pt", checkpoint))
 
 
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        ({}, "has no genA2B"),
-        ({"state_dict": {"conv1.weight": torch.ones(3)}}, "has no genA2B"),
-        ({"genA2B": {"a": torch.ones(1)}}, "has no genB2A"),
-        ({"genA2B": {}, "genB2A": {}}, "no tensor 'DownBlock.1.weight'"),
-        ({"genA2B": {"DownBlock.1.weight": 3}, "genB2A": {}}, "no tensor 'DownBlock.1.weight'"),
-        ({"genA2B": 1, "genB2A": 2}, "has no genA2B"),
-        ([torch.ones(3)], "a list, not a dict"),
-        (torch.ones(3), "a Tensor, not a dict"),
-    ],
-)
-def test_other_contents(tmp_path: Path, content: object, text: str) -> None:
-    path = save(tmp_path / "x.pt", content)
-    with pytest.raises(ModelError, match=text) as caught:
-        import_checkpoint(path, ImportSettings())
-    assert caught.value.message.startswith(f"{path}: ")
-
-
-@pytest.mark.parametrize(
-    ("key", "name"),
-    [
-        ("genA2B", "FC.0.weight"),
-        ("genB2A", "UpBlock2.8.rho"),
-        ("genA2B", "DownBlock.12.conv_block.5.weight"),
-        ("disLA", "model.1.weight_orig"),
-        ("disGB", "gmp_fc.weight_u"),
-    ],
-)
+@pytest.mark.parametrize(("key", "name"), KERNELS + OTHERS)
 def test_a_missing_tensor_is_named(tmp_path: Path, key: str, name: str) -> None:
     checkpoint = tiny.official()
     del checkpoint[key][name]
-    with pytest.raises(ModelError, match=f"not a U-GAT-IT checkpoint: no tensor '{name}'"):
+    with pytest.raises(ModelError, match=f"'{name}'"):
         import_checkpoint(save(tmp_path / "x.pt", checkpoint), ImportSettings())
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ({}, "genA2B"),
+        ({"state_dict": {"conv1.weight": torch.ones(3)}}, "genA2B"),
+        ({"genA2B": {"a": torch.ones(1)}}, "genB2A"),
+        ({"genA2B": {}, "genB2A": {}}, "DownBlock.1.weight"),
+        ({"genA2B": {"DownBlock.1.weight": 3}, "genB2A": {}}, "DownBlock.1.weight"),
+        ({"genA2B": 1, "genB2A": 2}, "genA2B"),
+        ([torch.ones(3)], "list"),
+        (torch.ones(3), "Tensor"),
+    ],
+)
+def test_other_contents(tmp_path: Path, content: object, named: str) -> None:
+    path = save(tmp_path / "x.pt", content)
+    with pytest.raises(ModelError, match=rf"{path}: .*{named}"):
+        import_checkpoint(path, ImportSettings())

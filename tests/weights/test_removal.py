@@ -47,30 +47,23 @@ def below(folder: Path) -> list[str]:
 # --- The store -----------------------------------------------------------------------------------------
 
 
-def test_a_model_in_the_store() -> None:
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_model_in_the_store(damaged: bool) -> None:
     stored("other")
-    folder = stored("mine")
+    folder = stored("mine", receipt=not damaged)
+    if damaged:
+        (folder / "config.json").write_text("{")
+        (folder / "notes").mkdir()
+        (folder / "notes" / "my.txt").write_text("text")
     expected = size(folder)
     removed = removal(known("mine"))
-    assert (removed.places, removed.size, removed.only_copy, removed.also) == ([folder], expected, True, ())
+    assert (removed.places, removed.size, removed.only_copy, removed.also) == ((folder,), expected, True, ())
     assert folder.is_dir()
     assert remove(removed) == expected
     assert os.listdir(store_folder()) == ["other"]  # noqa: PTH208  # hidden names, too
     assert [receipt.key for receipt in home.load_all()] == ["other"]
     with pytest.raises(ModelError, match="no model 'mine'"):
         known("mine")
-
-
-@pytest.mark.parametrize("receipt", [True, False])
-def test_a_damaged_model_in_the_store(receipt: bool) -> None:
-    folder = stored("mine", receipt=receipt)
-    (folder / "config.json").write_text("{")
-    (folder / "notes").mkdir()
-    (folder / "notes" / "my.txt").write_text("text")
-    expected = size(folder)
-    assert remove(removal(known("mine"))) == expected
-    assert not folder.exists()
-    assert home.load_all() == []
 
 
 def test_a_removal_that_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +96,7 @@ def test_a_link_in_the_store(model: Path) -> None:
 
 
 def test_what_cannot_be_removed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = stored("mine")
+    stored("mine")
 
     def refuse(*_: Any) -> None:
         raise PermissionError(13, "Permission denied")
@@ -114,7 +107,6 @@ def test_what_cannot_be_removed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
             remove(removal(known("mine")))
     assert known("mine").state == "ready"
     assert home.load("mine") is not None
-    assert folder.is_dir()
 
 
 def test_what_is_not_ours_to_remove(model: Path) -> None:
@@ -135,18 +127,22 @@ def test_what_is_not_ours_to_remove(model: Path) -> None:
 # --- The Hub's cache -----------------------------------------------------------------------------------
 
 
-def test_a_fetched_model(cache: Path, model: Path) -> None:
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_fetched_model(cache: Path, model: Path, tmp_path: Path, linked: bool) -> None:
+    if linked:
+        (tmp_path / "real").mkdir()
+        cache.symlink_to(tmp_path / "real")
     receipt = fetched(cache, model, "ann/cats", COMMIT)
-    fetched(cache, model, "bob/dogs", OTHER)
+    fetched(cache, model, "bob/cats", COMMIT)  # a copy of the repository has the same commits
     stored("mine")
-    others = below(cache / "models--bob--dogs")
+    others = below(cache / "models--bob--cats")
     removed = removal(known("ann/cats"))
-    assert (removed.places, removed.size, removed.only_copy) == ([receipt.folder], size(model), False)
+    assert (removed.places, removed.size, removed.only_copy) == ((receipt.folder,), size(model), False)
     assert remove(removed) == size(model)
     assert not (cache / "models--ann--cats").exists()
-    assert below(cache / "models--bob--dogs") == others
-    assert [one.key for one in home.load_all()] == ["bob/dogs", "mine"]
-    assert known("bob/dogs").state == known("mine").state == "ready"
+    assert below(cache / "models--bob--cats") == others
+    assert [one.key for one in home.load_all()] == ["bob/cats", "mine"]
+    assert known("bob/cats").state == known("mine").state == "ready"
 
 
 def test_only_one_commit_of_several(cache: Path, model: Path) -> None:
@@ -160,25 +156,6 @@ def test_only_one_commit_of_several(cache: Path, model: Path) -> None:
     assert old.damage() == []
     assert [path.name for path in (cache / "models--ann--cats" / "snapshots").iterdir()] == [COMMIT]
     assert below(cache / "models--ann--cats" / "refs") == []
-
-
-def test_a_copied_repository_has_the_same_commits(cache: Path, model: Path) -> None:
-    names = [f"user{index}/cats" for index in range(6)]
-    for name in names:
-        fetched(cache, model, name, COMMIT)
-    for index, name in enumerate(names):
-        remove(removal(known(name)))
-        assert sorted(path.name for path in cache.glob("models--*")) == [
-            f"models--{other.replace('/', '--')}" for other in names[index + 1 :]
-        ]
-
-
-def test_a_cache_below_a_link(cache: Path, model: Path, tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    cache.symlink_to(tmp_path / "real")
-    fetched(cache, model, "ann/cats", COMMIT)
-    remove(removal(known("ann/cats")))
-    assert below(tmp_path / "real") == []
 
 
 def test_a_fetch_that_goes_on_ends_first(cache: Path, model: Path) -> None:
@@ -220,34 +197,31 @@ def test_a_removal_from_the_cache_that_is_killed(cache: Path, model: Path, monke
     assert home.load_all() == []
 
 
-def test_a_receipt_that_leads_elsewhere(tmp_path: Path, model: Path) -> None:
-    folder = tmp_path / "precious"
-    shutil.copytree(model, folder)
-    home.save(home.of_folder("ann/cats", folder, ["config.json"], "ann/cats", COMMIT))
-    before = below(folder)
+def test_nothing_outside_of_the_cache_goes(cache: Path, model: Path, tmp_path: Path) -> None:
+    precious = shutil.copytree(model, tmp_path / "precious")
+    before = below(precious)
+    home.save(home.of_folder("bob/dogs", precious, ["config.json"], "bob/dogs", COMMIT))
     with pytest.raises(OutputError):
-        remove(removal(known("ann/cats")))
-    assert below(folder) == before
+        remove(removal(known("bob/dogs")))
+    link = fetched(cache, model, "ann/cats", COMMIT).folder / "config.json"
+    link.unlink()
+    link.symlink_to(precious / "config.json")
+    remove(removal(known("ann/cats")))
+    assert not (cache / "models--ann--cats").exists()
+    assert below(precious) == before
 
 
 # --- Imports -------------------------------------------------------------------------------------------
 
 
-def test_an_import_goes_with_its_checkpoint(cache: Path) -> None:
+@pytest.mark.parametrize("converted", [True, False])
+def test_an_import_goes_with_its_checkpoint(cache: Path, converted: bool) -> None:
     receipt = checkpoint(cache, read_manifest()["selfie2anime"])
-    folder = stored("selfie2anime")
-    expected = size(folder) + sum(stamp.size for stamp in receipt.files.values())
+    folders = (stored("selfie2anime"),) if converted else ()
+    expected = sum(map(size, folders)) + sum(stamp.size for stamp in receipt.files.values())
     removed = removal(known("selfie2anime"))
-    assert removed.places == [folder, receipt.folder]
+    assert (removed.places, removed.only_copy) == ((*folders, receipt.folder), converted)
     assert remove(removed) == expected
-    assert not folder.exists()
-    assert not (cache / "models--hylee--UGATIT_model").exists()
-    assert home.load_all() == []
-
-
-def test_a_checkpoint_that_was_never_converted(cache: Path) -> None:
-    receipt = checkpoint(cache, read_manifest()["selfie2anime"])
-    removed = removal(known("selfie2anime"))
-    assert (removed.places, removed.only_copy) == ([receipt.folder], False)
-    remove(removed)
+    assert not store_path("selfie2anime").exists()
     assert below(cache) == []
+    assert home.load_all() == []

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ugatit_cli.config import MAPS, Direction, MapName, ModelConfig
+from ugatit_cli.config import MAPS, SCALES, Direction, MapName, ModelConfig
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.pictures import colormaps
 from ugatit_cli.pictures.geometry import MULTIPLE, Geometry, Size, corner
@@ -92,8 +92,6 @@ def _cubic(share: npt.NDArray[Any]) -> Floats:
     outer = ((CUBIC * far - 5 * CUBIC) * far + 8 * CUBIC) * far - 4 * CUBIC
     return np.stack([outer[:, 0], inner[:, 0], inner[:, 1], outer[:, 1]], 1)
 
-
-ALPHA: Final = 0.6
 
 # Norms keep features around 1; what differs by less than this share of it is the same.
 ROUNDING: Final = 1e-6
@@ -213,11 +211,8 @@ def _sigmoid(x: float) -> float:
 # --- One scale for several pictures
 
 
-@dataclass
-class Spans:
+class Spans(dict[MapName, Span]):
     """The lowest and the highest value of each map over all pictures: with one scale, pictures compare."""
-
-    found: dict[MapName, Span] = field(default_factory=dict)
 
     @classmethod
     def of(cls, several: Iterable[Maps]) -> Spans:
@@ -232,12 +227,8 @@ class Spans:
         for name, one in maps.items():
             low, high = one.span
             if math.isfinite(low) and math.isfinite(high):
-                before = self.found.get(name, (low, high))
-                self.found[name] = min(low, before[0]), max(high, before[1])
-
-    def __getitem__(self, name: MapName) -> Span | None:
-        """The span of a map; None: nothing was added, each map has its own."""
-        return self.found.get(name)
+                before = self.get(name, (low, high))
+                self[name] = min(low, before[0]), max(high, before[1])
 
 
 # --- Which maps a model has
@@ -267,16 +258,10 @@ def cells_of(config: ModelConfig, name: MapName, side: int) -> int:
 
 def missing_maps(config: ModelConfig, *, discriminators: bool) -> dict[MapName, str]:
     """The maps that a model can't show, each with the reason."""
-    missing: dict[MapName, str] = {}
-    if not config.generator_cam:
-        missing["generator"] = "its generators have no CAM"
-    if not discriminators:
-        missing |= dict.fromkeys(("local", "global"), "it comes without discriminators")
-    elif not config.discriminator_cam:
-        missing |= dict.fromkeys(("local", "global"), "its discriminators have no CAM")
-    elif "global" not in config.scales:
-        missing["global"] = "it has local discriminators only"
-    return missing
+    reasons = {name: config.lacks(name) for name in MAPS}
+    if not discriminators and None in (reasons["local"], reasons["global"]):
+        reasons |= dict.fromkeys(SCALES, "it comes without discriminators")
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def how_to_get(missing: Mapping[MapName, str]) -> str:
@@ -324,54 +309,40 @@ def chosen_maps(
 # --- As pictures
 
 
-def overlay(
-    picture: Image.Image,
-    heat: npt.NDArray[Any],
-    alpha: float = ALPHA,
-    colormap: str = colormaps.DEFAULT,
-) -> Image.Image:
-    """An RGB picture with attention as colours over it.
+@dataclass(frozen=True)
+class Style:
+    """How attention becomes colours.
 
-    Args:
-        heat: float (H, W) in [0, 1], of the picture's size.
-        alpha: how much of the colours shows: 0 is the picture, 1 the colours alone.
+    Attributes:
+        alpha: how much of the colours shows over a picture: 0 is the picture, 1 the colours alone.
         colormap: see `colormaps.colour`.
+        upsampling: `bilinear` or `bicubic`.
 
     Raises:
         UsageError: `alpha` is out of range, or there is no such colour map.
     """
-    check_alpha(alpha)
-    return Image.blend(picture, colormaps.coloured(heat, colormap), alpha)
 
+    alpha: float = 0.6
+    colormap: str = colormaps.DEFAULT
+    upsampling: Upsampling = "bilinear"
 
-def overlaid(
-    picture: Image.Image,
-    one: AttentionMap,
-    *,
-    span: Span | None = None,
-    alpha: float = ALPHA,
-    colormap: str = colormaps.DEFAULT,
-    upsampling: Upsampling = "bilinear",
-) -> Image.Image:
-    """A map as colours over an RGB picture; the picture alone where the map is flat.
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise UsageError(f"alpha {self.alpha} is out of range", "Use a number from 0 to 1.")
+        colormaps.colour(np.zeros(1), self.colormap)
 
-    Raises:
-        UsageError: `alpha`, the colour map or the up-sampling doesn't exist.
-    """
-    if one.flat:
-        return picture
-    heat = one.over_picture(picture.size, span=span, upsampling=upsampling)
-    return overlay(picture, heat, alpha, colormap)
+    def coloured(self, one: AttentionMap, size: Size | None = None, span: Span | None = None) -> Image.Image:
+        """The colours of a map alone; arguments as in `AttentionMap.over_picture`."""
+        heat = one.over_picture(size, span=span, upsampling=self.upsampling)
+        return colormaps.coloured(heat, self.colormap)
 
+    def over(self, picture: Image.Image, one: AttentionMap, span: Span | None = None) -> Image.Image:
+        """A map as colours over an RGB picture; the picture alone where the map is flat."""
+        return picture if one.flat else Image.blend(picture, self.coloured(one, picture.size, span), self.alpha)
 
-def check_alpha(alpha: float) -> None:
-    """Whether an overlay can have this opacity.
-
-    Raises:
-        UsageError: it is not from 0 to 1.
-    """
-    if not 0 <= alpha <= 1:
-        raise UsageError(f"alpha {alpha} is out of range", "Use a number from 0 to 1.")
+    def blended(self, picture: Image.Image, heat: npt.NDArray[Any]) -> Image.Image:
+        """An RGB picture with attention, float (H, W) in [0, 1] of its size, as colours over it."""
+        return Image.blend(picture, colormaps.coloured(heat, self.colormap), self.alpha)
 
 
 @dataclass(frozen=True, eq=False)
@@ -404,7 +375,7 @@ class AttentionMaps:
         Raises:
             KeyError: the picture has no such map.
         """
-        span = self.spans[name] if self.spans else None
+        span = self.spans.get(name) if self.spans else None
         return self.maps[index][name].over_picture(self.inputs[index].size, span=span, upsampling=upsampling)
 
     def overlay(
@@ -412,7 +383,7 @@ class AttentionMaps:
         index: int,
         name: MapName,
         *,
-        alpha: float = ALPHA,
+        alpha: float = Style.alpha,
         colormap: str = colormaps.DEFAULT,
         upsampling: Upsampling = "bilinear",
     ) -> Image.Image:
@@ -423,6 +394,5 @@ class AttentionMaps:
             UsageError: `alpha`, the colour map or the up-sampling doesn't exist.
         """
         under = (self.inputs if name == "generator" else self.translations)[index]
-        span = self.spans[name] if self.spans else None
-        one = self.maps[index][name]
-        return overlaid(under, one, span=span, alpha=alpha, colormap=colormap, upsampling=upsampling)
+        span = self.spans.get(name) if self.spans else None
+        return Style(alpha, colormap, upsampling).over(under, self.maps[index][name], span)

@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import sys
-from typing import Any
+from typing import Any, Final
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command, get_group
 
 from ugatit_cli import __version__
 from ugatit_cli.cli import console
-from ugatit_cli.cli.cam import cam
-from ugatit_cli.cli.evaluate import evaluate
-from ugatit_cli.cli.fetch import convert, fetch
-from ugatit_cli.cli.models import app as models
-from ugatit_cli.cli.push import push
-from ugatit_cli.cli.train import train
-from ugatit_cli.cli.train_command import TrainCommand, with_options
-from ugatit_cli.cli.translate import translate
 from ugatit_cli.errors import UgatitError
+
+# As the help lists them.
+COMMANDS: Final = ("translate", "cam", "train", "evaluate", "fetch", "convert", "push", "models")
+
+
+def command(name: str) -> Any:
+    """Imports and builds one command, a Click command, of the module that is called like it."""
+    module = importlib.import_module(f"ugatit_cli.cli.{'fetch' if name == 'convert' else name}")
+    if name == "models":
+        return get_group(module.app)
+    alone = typer.Typer(rich_markup_mode=None, add_completion=False)
+    if name == "train":
+        from ugatit_cli.cli.train_command import TrainCommand, with_options
+
+        alone.command(cls=TrainCommand)(with_options(module.train))
+    else:
+        alone.command()(getattr(module, name))
+    return get_command(alone)
 
 
 class Root(TyperGroup):
-    """The root command, without options of its own once a command is named.
+    """The root command: has only the command that is called, which saves the time of building the others.
 
-    To look for an option, its own `--help` included, Typer imports pydantic. That would double the time of
-    `ugatit COMMAND --help`.
+    It has no options of its own then: to look for one, its own `--help` included, Typer imports pydantic. That would
+    double the time of `ugatit COMMAND --help`.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Takes the command's name off the arguments."""
-        self.add_help_option = not args or args[0] not in self.commands
+        named = args[:1] if args and args[0] in COMMANDS else COMMANDS
+        for name in named:
+            self.add_command(command(name))
+        self.add_help_option = named is COMMANDS
         return super().parse_args(ctx, args)
 
 
@@ -45,14 +60,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="ugatit --version shows the version.",
 )
-app.command()(translate)
-app.command()(cam)
-app.command(cls=TrainCommand)(with_options(train))
-app.command()(evaluate)
-app.command()(fetch)
-app.add_typer(models)
-app.command()(convert)
-app.command()(push)
 
 
 @app.callback()
@@ -71,12 +78,9 @@ def main() -> None:
         sys.exit(0)
     try:
         app()
-    except UgatitError as error:
-        console.show_error(error)
-        sys.exit(error.exit_code)
     except Exception as error:
-        console.show_bug(error)
-        sys.exit(1)
+        console.show_error(error)
+        sys.exit(error.exit_code if isinstance(error, UgatitError) else 1)
     finally:
         # With torch, Python takes a second to end; a Ctrl-C in it would only show a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -3,50 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ugatit_cli.cli import console, pictures
-from ugatit_cli.cli.options import PictureOptions, options_of, parse_tile
+from ugatit_cli.cli.options import ModelOption, PictureOptions, options_of, output_option, parse_tile
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.pictures.jobs import STDOUT
 
 if TYPE_CHECKING:
+    from ugatit_cli.attention.maps import Style
     from ugatit_cli.outputs.base import Drawing
     from ugatit_cli.pictures.jobs import Job
     from ugatit_cli.training.run_folder import RunFolder
-
-OUTPUT = Path("attention")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CamOptions(PictureOptions):
     """What `cam` is asked for: each field is an option."""
 
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT",
-            help="Folder for the results, or a file for a single picture.  [default: attention]",
-            show_default=False,
-        ),
-    ] = None
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            help="A model's name, a model folder or run, or OWNER/NAME[@REVISION] on the Hub.  [default: flat2clay]",
-            show_default=False,
-        ),
-    ] = ""
+    output: Annotated[Path | None, output_option("attention")] = None
+    model: ModelOption = ""
     maps: Annotated[
         str,
         typer.Option(
@@ -117,11 +98,6 @@ class CamOptions(PictureOptions):
         """Whether names of files say which map they show."""
         return self.layout in ("overlay", "heatmap") and (len(self.names) > 1 or "all" in self.names)
 
-    @property
-    def shown(self) -> bool:
-        """Whether pictures are as large as is good to look at, rather than as large as asked for."""
-        return self.size == "auto" and (self.layout == "panel" or self.run is not None)
-
 
 @options_of(CamOptions, own_after="to")
 def cam(options: CamOptions) -> None:
@@ -137,18 +113,21 @@ def cam(options: CamOptions) -> None:
 
     `ugatit cam icon.png --run runs/flat2clay -o emerging.webp`
     """
-    run = None if options.run is None else _run_folder(options)
+    from ugatit_cli.attention.maps import Style, check_names
+
+    run = None if options.run is None else _run_folder(options.run, options)
     asked = replace(
         options,
-        output=OUTPUT if options.output is None and options.inputs != ["-"] else options.output,
-        model=model_of(run.path) if run else options.model or "flat2clay",
+        output=Path("attention") if options.output is None and options.inputs != ["-"] else options.output,
+        model=_model_of(run.path) if run else options.model or "flat2clay",
         size="same" if options.size == "auto" else options.size,
     )
-    _check_style(options)
-    jobs, missing = pictures.find(asked, _suffix(options))
+    style = Style(options.alpha, options.colormap, options.upsample)
+    check_names(options.names)
+    jobs, missing = pictures.find(asked, partial(_suffix, options))
     _check_jobs(asked, jobs)
     prepared = pictures.prepare(asked, jobs, missing, first_only=options.animate is False)
-    drawing = _drawing(options, prepared)
+    drawing = _drawing(options, prepared, style)
     verb = "looked at" if run is None else "animated"
     tally = pictures.run(prepared, drawing, command="cam", verb=verb, checkpoints=run)
     if options.animate and run is None and tally.done and not tally.animations:
@@ -156,18 +135,13 @@ def cam(options: CamOptions) -> None:
     tally.finish(asked.output)
 
 
-def _run_folder(options: CamOptions) -> RunFolder:
-    """The training run whose checkpoints look.
-
-    Raises:
-        UsageError: there is no such run, or an option that doesn't go with it.
-        ModelError: the run has no checkpoint.
-    """
+def _run_folder(path: Path, options: CamOptions) -> RunFolder:
+    """The training run whose checkpoints look, which some options don't go with."""
     from ugatit_cli.training.run_folder import RunFolder
 
     if options.model:
         raise UsageError("--model and --run contradict each other: a run has its own models")
-    run = RunFolder((options.run or Path()).expanduser())
+    run = RunFolder(path.expanduser())
     if not run.exists:
         raise UsageError(
             f"--run {run.path}: not a run folder", "Name a folder that `ugatit train` has made (runs/NAME)."
@@ -182,28 +156,16 @@ def _run_folder(options: CamOptions) -> RunFolder:
     return run
 
 
-def _check_style(options: CamOptions) -> None:
-    from ugatit_cli.attention.maps import check_names
-    from ugatit_cli.attention.style import Style
-
-    Style(options.alpha, options.colormap, options.upsample)
-    check_names(options.names)
-
-
-def _suffix(options: CamOptions) -> Callable[[Path], str]:
+def _suffix(options: CamOptions, source: Path) -> str:
     """The longest ending of a result's files: names are planned with it."""
     from ugatit_cli.outputs.attention import RAW_SUFFIX
     from ugatit_cli.pictures import encoding
 
-    animated = options.run is not None and options.format == "same"
-
-    def suffix(source: Path) -> str:
-        if options.layout == "raw":
-            return RAW_SUFFIX
-        source = Path("x.webp") if animated else source
-        return (".generator" if options.tagged else "") + encoding.result_suffix(source, options.format)
-
-    return suffix
+    if options.layout == "raw":
+        return RAW_SUFFIX
+    if options.run is not None and options.format == "same":
+        source = Path("x.webp")
+    return (".generator" if options.tagged else "") + encoding.result_suffix(source, options.format)
 
 
 def _check_jobs(options: CamOptions, jobs: list[Job]) -> None:
@@ -228,15 +190,10 @@ def _check_jobs(options: CamOptions, jobs: list[Job]) -> None:
             raise UsageError(f"{format} can't be animated", "Use --format webp, gif or png.")
 
 
-def _drawing(options: CamOptions, prepared: pictures.Prepared) -> Drawing:
-    """The layout that was asked for, with the maps that the model has.
-
-    Raises:
-        UsageError: tiles are too small for a discriminator.
-        ModelError: the model doesn't have a map.
-    """
+def _drawing(options: CamOptions, prepared: pictures.Prepared, style: Style) -> Drawing:
+    """The layout that was asked for, with the maps that the model has; tiles must be large enough for them."""
     from ugatit_cli.attention.maps import Spans, chosen_maps
-    from ugatit_cli.attention.style import Style, Subject, missing_text
+    from ugatit_cli.attention.words import Subject, missing_text
     from ugatit_cli.outputs.attention import LAYOUTS
 
     model, folder = prepared.options.model, prepared.folder
@@ -254,13 +211,14 @@ def _drawing(options: CamOptions, prepared: pictures.Prepared) -> Drawing:
     return LAYOUTS[options.layout](
         Subject(model, folder.config, prepared.translating.direction),
         chosen,
-        Style(options.alpha, options.colormap, options.upsample),
+        style,
         Spans() if options.normalize == "batch" else None,
         by_name="all" not in options.names,
-        shown=options.shown,
+        # As large as is good to look at, rather than as large as asked for.
+        shown=options.size == "auto" and (options.layout == "panel" or options.run is not None),
     )
 
 
-def model_of(run: Path) -> str:
+def _model_of(run: Path) -> str:
     """What `--model` calls a run, also where a model has the same name."""
     return str(run) if os.sep in str(run) else os.path.join(".", str(run))  # noqa: PTH118 (a Path drops the dot)

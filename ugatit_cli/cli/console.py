@@ -56,16 +56,11 @@ def result(text: str) -> None:
         try:
             print(text, flush=True)
         except UnicodeEncodeError:  # a file name that isn't text: byte for byte
-            sys.stdout.buffer.write(os.fsencode(text) + b"\n")
-            sys.stdout.buffer.flush()
+            result_bytes(os.fsencode(text) + b"\n")
 
 
 def result_bytes(data: bytes) -> None:
-    """Writes a file's content to stdout.
-
-    Raises:
-        StorageError: it can't be written.
-    """
+    """Writes a file's content to stdout: a `StorageError` where that can't be."""
     with _stdout_errors():
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -83,25 +78,20 @@ def _stdout_errors() -> Iterator[None]:
         raise StorageError(f"standard output can't be written: {error.strerror}") from None
 
 
-def show_error(error: UgatitError) -> None:
-    """The one place where errors become text; `UGATIT_DEBUG=1` adds the traceback."""
+def show_error(error: Exception) -> None:
+    """The one place where errors become text, those nobody foresaw, too; `UGATIT_DEBUG=1` adds the traceback."""
+    if isinstance(error, UgatitError):
+        kind, message, hint = "error:", error.message, error.hint
+    else:
+        kind, message = "internal error:", f"{type(error).__name__}: {error}"
+        hint = "This is a bug in ugatit. UGATIT_DEBUG=1 shows where; please report it."
     console = stderr()
     if os.environ.get("UGATIT_DEBUG"):
         console.print("".join(traceback.format_exception(error)), markup=False)
-    console.print("error:", style="bold red", end=" ")
-    console.print(error.message, markup=False)
-    if error.hint:
-        console.print(error.hint, markup=False, style="cyan")
-
-
-def show_bug(error: Exception) -> None:
-    """An exception that nobody foresaw."""
-    console = stderr()
-    if os.environ.get("UGATIT_DEBUG"):
-        console.print("".join(traceback.format_exception(error)), markup=False)
-    console.print("internal error:", style="bold red", end=" ")
-    console.print(f"{type(error).__name__}: {error}", markup=False)
-    console.print("This is a bug in ugatit. UGATIT_DEBUG=1 shows where; please report it.", style="cyan")
+    console.print(kind, style="bold red", end=" ")
+    console.print(message, markup=False)
+    if hint:
+        console.print(hint, markup=False, style="cyan")
 
 
 class PlainProgress:
@@ -143,18 +133,20 @@ class BarProgress(PlainProgress):
 @contextmanager
 def progress(total: int, unit: str = "files") -> Iterator[PlainProgress]:
     """A bar on a terminal, else plain lines."""
-    console = stderr()
-    if not console.is_terminal:
+    if not stderr().is_terminal:
         yield PlainProgress(total, unit)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
 
-    rate = TextColumn("{task.fields[rate]}")
-    columns = (BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
-    # Redirected, results appear above the bar: right on a terminal, and only there.
-    with Bar(*columns, console=console, redirect_stdout=sys.stdout.isatty()) as bar:
+    with _bar(BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn()) as bar:
         yield BarProgress(total, unit, bar)
+
+
+def _bar(*columns: rich.progress.ProgressColumn) -> rich.progress.Progress:
+    from rich.progress import Progress
+
+    # Redirected, results appear above the bar: right on a terminal, and only there.
+    return Progress(*columns, console=stderr(), redirect_stdout=sys.stdout.isatty())
 
 
 @contextmanager
@@ -255,29 +247,17 @@ class BarTransfer(PlainTransfer):
 
 @contextmanager
 def showing() -> Iterator[Listener]:
-    """A listener for fetching; Ctrl-C ends it in words.
-
-    Raises:
-        Interrupted: Ctrl-C.
-    """
-    terminal = stderr()
+    """A listener for fetching; Ctrl-C ends it in words, as `Interrupted`."""
     listener = PlainTransfer()
     try:
-        if not terminal.is_terminal:
+        if not stderr().is_terminal:
             yield listener
             return
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+        from rich import progress as bars
 
-        name = TextColumn("{task.description}", markup=False)
-        columns = (name, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=terminal, redirect_stdout=sys.stdout.isatty()) as bar:
+        name = bars.TextColumn("{task.description}", markup=False)
+        columns = (bars.BarColumn(), bars.DownloadColumn(), bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
+        with _bar(name, *columns) as bar:
             listener = BarTransfer(bar)
             yield listener
     except KeyboardInterrupt:
@@ -287,13 +267,7 @@ def showing() -> Iterator[Listener]:
 
 
 def find_model(name: str) -> ModelFolder:
-    """`weights.fetch.find_model`, which shows what it fetches.
-
-    Raises:
-        ModelError: there is none, or it can't be fetched.
-        OutputError: what was fetched can't be written.
-        Interrupted: Ctrl-C while it is fetched.
-    """
+    """`weights.fetch.find_model`, which shows what it fetches; Ctrl-C ends that as `Interrupted`."""
     from ugatit_cli.weights import fetch
 
     with showing() as listener:

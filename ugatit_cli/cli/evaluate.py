@@ -42,9 +42,7 @@ LABELS: Final[dict[Metric, str]] = {
     "l1": "L1",
 }
 DIGITS: Final[dict[Metric, int]] = {"feature-distance": 4, "ssim": 4, "l1": 4, "psnr": 2, "fid": 2}
-KID_DIGITS: Final = 3
 HIGHER_IS_BETTER: Final[frozenset[Metric]] = frozenset({"ssim", "psnr"})
-WIDTH: Final = 100
 MIXED: Final = "source-mixed KID: mean of the KIDs to target and source, as the paper's figures very likely are"
 
 
@@ -57,24 +55,26 @@ def show(
         StorageError: stdout can't be written.
     """
     if json_document:
-        console.result(json.dumps(document(evaluation, found)))
+        console.result(json.dumps(_document(evaluation, found)))
         return
     lines = []
     for comparison, scores in zip(comparisons, found, strict=True):
-        lines += [*_table(comparison, scores, evaluation.model), counts(scores), ""]
-    console.result("\n".join([*lines, *notes(evaluation, found)]))
+        lines += [*_table(comparison, scores, evaluation.model), _counts(scores), ""]
+    console.result("\n".join([*lines, *_notes(evaluation, found)]))
 
 
 # --- For programs --------------------------------------------------------------------------------------
 
 
-def document(evaluation: Evaluation, found: Sequence[Scores]) -> dict[str, Any]:
-    """All figures as plain values."""
-    model = evaluation.model
-    values: dict[str, Any] = {"model": model.name if model else None, "precision": model.precision if model else None}
-    values["extractor"] = evaluation.extractor.name if evaluation.extractor else None
-    values["size"] = list(evaluation.reader.size)
-    values["left_out"] = [str(path) for path in evaluation.reader.broken]
+def _document(evaluation: Evaluation, found: Sequence[Scores]) -> dict[str, Any]:
+    model, extractor, reader = evaluation.model, evaluation.extractor, evaluation.reader
+    values: dict[str, Any] = {
+        "model": model.name if model else None,
+        "precision": model.precision if model else None,
+        "extractor": extractor.name if extractor else None,
+        "size": list(reader.size),
+        "left_out": [str(path) for path in reader.broken],
+    }
     for scores in found:
         values[scores.direction or "translated"] = _plain(scores)
         if scores.baseline:
@@ -119,12 +119,10 @@ def _table(comparison: Comparison, scores: Scores, model: Model | None) -> list[
         table.add_column("untouched", justify="right")
     table.add_column("better is")
     for metric, value in scores.values.items():
-        cells = [
-            _text(metric, value),
-            *([_text(metric, scores.baseline.values.get(metric))] if scores.baseline else []),
-        ]
-        table.add_row(LABELS[metric], *cells, "higher" if metric in HIGHER_IS_BETTER else "lower")
-    terminal = Console(width=WIDTH, emoji=False, highlight=False)
+        untouched = [_text(metric, scores.baseline.values.get(metric))] if scores.baseline else []
+        better = "higher" if metric in HIGHER_IS_BETTER else "lower"
+        table.add_row(LABELS[metric], _text(metric, value), *untouched, better)
+    terminal = Console(width=100, emoji=False, highlight=False)
     with terminal.capture() as capture:
         terminal.print(table)
     return [line.rstrip() for line in capture.get().splitlines()]
@@ -133,19 +131,16 @@ def _table(comparison: Comparison, scores: Scores, model: Model | None) -> list[
 def _text(metric: Metric, value: Kid | float | None) -> str:
     if value is None:
         return "-"
-    if isinstance(value, float):
-        return _rounded(value, DIGITS[metric])
-    return f"{_rounded(100 * value.mean, KID_DIGITS)} +- {_rounded(100 * value.std, KID_DIGITS)}"
+    if not isinstance(value, float):
+        return f"{_rounded(100 * value.mean, 3)} +- {_rounded(100 * value.std, 3)}"
+    return "infinite" if math.isinf(value) else _rounded(value, DIGITS[metric])
 
 
 def _rounded(value: float, digits: int) -> str:
-    if math.isinf(value):
-        return "infinite"
     return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0 makes 0 of -0
 
 
-def counts(scores: Scores) -> str:
-    """How many pictures figures are of."""
+def _counts(scores: Scores) -> str:
     parts = [f"{scores.pictures} translated"]
     if scores.real:
         parts.append(f"{scores.real} real pictures")
@@ -156,17 +151,15 @@ def counts(scores: Scores) -> str:
     return ", ".join(parts)
 
 
-def notes(evaluation: Evaluation, found: Sequence[Scores]) -> list[str]:
+def _notes(evaluation: Evaluation, found: Sequence[Scores]) -> list[str]:
     """What the figures are of: without it they can't be compared with any others."""
-    width, height = evaluation.reader.size
-    lines = [f"pictures: {width} x {height} pixels"]
-    if evaluation.extractor:
-        lines.insert(0, f"features: {evaluation.extractor.name}")
-    lines += _about_kid(found)
-    dimensions = evaluation.extractor.dimensions if evaluation.extractor else 0
+    extractor, (width, height) = evaluation.extractor, evaluation.reader.size
+    lines = [f"features: {extractor.name}"] if extractor else []
+    lines += [f"pictures: {width} x {height} pixels", *_about_kid(found)]
     sizes = [min(one.pictures, one.real) for one in found if "fid" in one.values]
-    if sizes and min(sizes) <= dimensions:
-        lines.append(f"FID of {dimensions} pictures or fewer is far too high: compare it with the same number only")
+    if extractor and sizes and min(sizes) <= extractor.dimensions:
+        few = f"{extractor.dimensions} pictures or fewer"
+        lines.append(f"FID of {few} is far too high: compare it with the same number only")
     return lines
 
 
@@ -183,28 +176,21 @@ def _about_kid(found: Sequence[Scores]) -> list[str]:
     return [*lines, MIXED] if any("kid-mixed" in one.values for one in found) else lines
 
 
-SMALLEST, LARGEST = 16, 4096
-
-
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
     """What `evaluate` is asked for: each field is an option."""
 
-    translated: Annotated[
-        Path | None, typer.Argument(metavar="[TRANSLATED]", help="Folder of translations.", show_default=False)
-    ] = None
+    translated: Annotated[Path | None, typer.Argument(metavar="[TRANSLATED]", help="Folder of translations.")] = None
     real: Annotated[
-        Path | None,
-        typer.Argument(metavar="[REAL]", help="Folder of real pictures of the target domain.", show_default=False),
+        Path | None, typer.Argument(metavar="[REAL]", help="Folder of real pictures of the target domain.")
     ] = None
     source: Annotated[
         Path | None,
-        typer.Option("--source", metavar="DIR", help="What was translated: for the source-mixed KID and --baseline."),
+        typer.Option(metavar="DIR", help="What was translated: for the source-mixed KID and --baseline."),
     ] = None
     pairs: Annotated[
         Path | None,
         typer.Option(
-            "--pairs",
             metavar="DIR",
             help="Ground truth: pictures with the names of the translated ones. With --model: of A to B; "
             "domain B's folder serves both ways.",
@@ -213,11 +199,9 @@ class EvaluateOptions:
     metrics: Annotated[
         str | None,
         typer.Option(
-            "--metrics",
             metavar="M,M",
             help="Some of kid, kid-mixed, fid, feature-distance, ssim, psnr, l1.  "
             "[default: all that the folders allow]",
-            show_default=False,
         ),
     ] = None
     model: Annotated[
@@ -226,56 +210,39 @@ class EvaluateOptions:
             "--model", "-m", metavar="MODEL", help="Translate with this model, both ways, and evaluate that."
         ),
     ] = None
-    domain_a: Annotated[
-        Path | None, typer.Option("--domain-a", metavar="DIR", help="With --model: real pictures of domain A.")
-    ] = None
-    domain_b: Annotated[
-        Path | None, typer.Option("--domain-b", metavar="DIR", help="With --model: real pictures of domain B.")
-    ] = None
+    domain_a: Annotated[Path | None, typer.Option(metavar="DIR", help="With --model: real pictures of domain A.")] = (
+        None
+    )
+    domain_b: Annotated[Path | None, typer.Option(metavar="DIR", help="With --model: real pictures of domain B.")] = (
+        None
+    )
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also say how far the untouched source is from the target.")
     ] = False
     features: Annotated[
         Path | None,
         typer.Option(
-            "--features",
             metavar="FILE",
             help="An Inception-v3 as safetensors, named as torchvision does.  [default: the standard one, "
             "downloaded once]",
-            show_default=False,
         ),
     ] = None
     feature_layer: Annotated[
-        str | None,
-        typer.Option(
-            "--feature-layer",
-            metavar="NAME",
-            help="Its layer to take the mean of.  [default: Mixed_7c]",
-            show_default=False,
-        ),
+        str | None, typer.Option(metavar="NAME", help="Its layer to take the mean of.  [default: Mixed_7c]")
     ] = None
-    subsets: Annotated[
-        int, typer.Option("--subsets", min=1, max=100_000, help="Subsets that KID is the mean of.")
-    ] = 100
+    subsets: Annotated[int, typer.Option(min=1, max=100_000, help="Subsets that KID is the mean of.")] = 100
     subset_size: Annotated[
         int | None,
-        typer.Option(
-            "--subset-size",
-            min=2,
-            help="Pictures in a subset.  [default: half of the smaller set, at most 1000]",
-            show_default=False,
-        ),
+        typer.Option(min=2, help="Pictures in a subset.  [default: half of the smaller set, at most 1000]"),
     ] = None
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of the choice of subsets.")] = 0
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the choice of subsets.")] = 0
     size: Annotated[
         int | None,
         typer.Option(
-            "--size",
             metavar="PX",
-            min=SMALLEST,
-            max=LARGEST,
+            min=16,
+            max=4096,
             help="Make all pictures PX x PX first.  [default: as they are; with --model: the model's size]",
-            show_default=False,
         ),
     ] = None
     device: DeviceOption = "auto"
@@ -350,11 +317,7 @@ def evaluate(options: EvaluateOptions) -> None:
 
 @contextmanager
 def told_by(reader: Reader) -> Iterator[None]:
-    """Names what the reader couldn't read, however it ends; Ctrl-C ends it at once, as there is nothing to keep.
-
-    Raises:
-        Interrupted: Ctrl-C.
-    """
+    """Names what the reader couldn't read, however it ends; Ctrl-C ends it at once, as there is nothing to keep."""
     try:
         yield
     except KeyboardInterrupt:
@@ -402,9 +365,7 @@ def parse_metrics(options: EvaluateOptions) -> frozenset[Metric]:
     """
     from ugatit_cli.metrics.scores import METRICS, NEEDS_PAIRS, NEEDS_SOURCE
 
-    text = options.metrics
-    if text is None:
-        text = ",".join(METRICS)
+    text = options.metrics if options.metrics is not None else ",".join(METRICS)
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in METRICS]
     if unknown or not names:

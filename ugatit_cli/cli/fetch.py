@@ -59,17 +59,18 @@ def fetch(
     to = to.expanduser() if to is not None else None
     from_file = from_file.expanduser() if from_file is not None else None
     with console.showing() as listener:
-        if dry_run:
-            preview = fetch_module.preview(model, listener, to=to, force=force)
-        else:
+        if not dry_run:
             found = fetch_module.fetch(model, listener, to=to, force=force, from_file=from_file)
+        else:
+            files, notes = fetch_module.preview(model, listener, to=to, force=force)
     if dry_run:
-        for file in preview.files:
+        for file in files:
             size = byte_size(file.size) if file.size is not None else "size unknown"
             console.result(f"{file.name}\t{size}\t{'here already' if file.here else 'to download'}")
-        for text in preview.notes:
+        for text in notes:
             console.note(text)
-        console.note(f"{byte_size(preview.to_download)} to download; nothing was changed")
+        to_download = sum(file.size or 0 for file in files if not file.here)
+        console.note(f"{byte_size(to_download)} to download; nothing was changed")
         return
     size = byte_size(sum(path.stat().st_size for path in (found.weights, found.discriminators) if path is not None))
     config = found.config

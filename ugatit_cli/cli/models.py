@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ugatit_cli.config import ModelConfig
-    from ugatit_cli.weights.catalog import Known, Removal, Verdict
+    from ugatit_cli.weights.catalog import Known, Removal
 
 
 COLUMNS: Final = ("NAME", "DOMAINS", "SIZE", "STATE", "FROM", "LICENCE", "PATH")
@@ -342,27 +342,25 @@ def verify(
     from ugatit_cli.weights import catalog
 
     chosen = [one for one in catalog.catalog() if one.folder is not None] if name is None else [catalog.known(name)]
-    damaged = []
+    found = []
     for one in chosen:
-        verdict = catalog.verify(one)
-        console.result(_verdict_line(verdict))
-        if verdict.damage:
-            damaged.append(verdict.known)
+        found.append(catalog.verify(one))
+        console.result(_verdict(found[-1]))
+    damaged = [one for one in found if one.problem]
     if damaged:
         ways = dict.fromkeys(": ".join(one.next_step) for one in damaged if one.next_step[1])
         raise ModelError(f"damaged: {', '.join(one.name for one in damaged)}", "\n".join(ways))
 
 
-def _verdict_line(verdict: Verdict) -> str:
-    name = verdict.known.name
-    if verdict.damage:
-        return f"{name}: damaged: {'; '.join(plain(line) for line in verdict.damage)}"
-    if not verdict.checked:
-        return f"{name}: opens; nobody recorded its hashes"
-    count = len(verdict.checked)
-    size = byte_size(verdict.known.size or 0)
-    unknown = f"; nobody recorded the hash of {', '.join(verdict.unknown)}" if verdict.unknown else ""
-    return f"{name}: ok ({count} file{'s' if count != 1 else ''}, {size}){unknown}"
+def _verdict(verified: Known) -> str:
+    if verified.problem:
+        return f"{verified.name}: damaged: {plain(verified.problem.replace(chr(10), '; '))}"
+    checked, size = len(verified.recorded), byte_size(verified.size or 0)
+    if not checked:
+        return f"{verified.name}: opens; nobody recorded its hashes"
+    unknown = ", ".join(name for name in verified.files if name not in verified.recorded)
+    ending = f"; nobody recorded the hash of {unknown}" if unknown else ""
+    return f"{verified.name}: ok ({checked} file{'s' if checked != 1 else ''}, {size}){ending}"
 
 
 @app.command()

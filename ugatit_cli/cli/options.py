@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,30 @@ MOST_WORKERS = 64
 Format = Literal["same", "png", "jpg", "webp", "gif"]
 
 WorkersOption = Annotated[str, typer.Option("--workers", metavar="auto|N", help="Threads that decode and encode.")]
-
 DeviceOption = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionOption = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
     typer.Option("--precision", help="Float type of the network; auto takes the fastest that the device is good at."),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+
+
+def output_option(default: str = "") -> Any:
+    """`--output`, whose help says where results go by default."""
+    text = f"Folder for the results, or a file for a single picture.{default and f'  [default: {default}]'}"
+    return typer.Option("--output", "-o", metavar="OUT", help=text, show_default=False)
+
+
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="A model's name, a model folder or run, or OWNER/NAME[@REVISION] on the Hub.  [default: flat2clay]",
+        show_default=False,
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,19 +56,8 @@ class PictureOptions:
         list[str],
         typer.Argument(metavar="INPUT", help="Pictures, folders, globs, or - for stdin.", show_default=False),
     ]
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="OUT", help="Folder for the results, or a file for a single picture."),
-    ] = None
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            help="A model's name, a model folder or run, or OWNER/NAME[@REVISION] on the Hub.",
-        ),
-    ] = "flat2clay"
+    output: Annotated[Path | None, output_option()] = None
+    model: ModelOption = "flat2clay"
     direction: Annotated[
         Literal["a2b", "b2a"] | None,
         typer.Option("--direction", help="Which way to translate.  [default: a2b]", show_default=False),
@@ -108,11 +114,6 @@ class PictureOptions:
     ] = None
     json_lines: Annotated[bool, typer.Option("--json", help="Results on stdout as JSON, one line each.")] = False
 
-    @property
-    def page(self) -> Path | None:
-        """Where the report goes."""
-        return self.report and self.report.expanduser()
-
 
 T = TypeVar("T")
 
@@ -123,28 +124,27 @@ def options_of(table: type[T], own_after: str = "") -> Callable[[Callable[[T], N
     Args:
         own_after: the inherited field that the dataclass's own ones come after in the help; default: the last one.
     """
-    bases = [base for base in table.__bases__ if dataclasses.is_dataclass(base)]
-    fields: dict[str, Any] = {field.name: field for field in dataclasses.fields(table)}  # type: ignore[arg-type]
-    inherited = [field.name for base in bases for field in dataclasses.fields(base)]
-    cut = inherited.index(own_after) + 1 if own_after else len(inherited)
-    names = [*inherited[:cut], *(name for name in fields if name not in inherited), *inherited[cut:]]
+    # A dataclass's fields are the inherited ones first, in the order of `__init__`'s parameters.
+    parameters = inspect.signature(table).parameters
     hints = get_type_hints(table, include_extras=True)
-    parameters = []
-    for name in names:
-        default = inspect.Parameter.empty if fields[name].default is dataclasses.MISSING else fields[name].default
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        parameters.append(inspect.Parameter(name, keyword, default=default, annotation=hints[name]))
+    own = [name for name in parameters if name not in get_type_hints(table.__base__)]
+    names = [name for name in parameters if name not in own]
+    cut = names.index(own_after) + 1 if own_after else len(names)
+    names[cut:cut] = own
 
     def command_of(function: Callable[[T], None]) -> Callable[..., None]:
         @functools.wraps(function)
         def command(**values: Any) -> None:
             function(table(**values))
 
-        command.__annotations__ = {name: hints[name] for name in names}
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        signature = [parameters[name].replace(annotation=hints[name]) for name in names]
+        command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
         return command
 
     return command_of
+
+
+# Below, what can't be understood is a UsageError that names the option.
 
 
 def default_workers() -> int:
@@ -153,39 +153,25 @@ def default_workers() -> int:
 
 
 def parse_tile(text: str) -> int | None:
-    """`auto` -> None, `off` -> 0, `512` -> 512.
-
-    Raises:
-        UsageError: anything else.
-    """
+    """`auto` -> None, `off` -> 0, `512` -> 512."""
     if text == "auto":
         return None
-    if text == "off":
-        return 0
-    if text.isascii() and text.isdigit() and len(text) < 9:
-        return int(text)
-    raise UsageError(f"--tile {text}: unknown", "It is auto, off, or a number of pixels.")
+    if text != "off" and not re.fullmatch("[0-9]{1,8}", text):
+        raise UsageError(f"--tile {text}: unknown", "It is auto, off, or a number of pixels.")
+    return 0 if text == "off" else int(text)
 
 
 def parse_count(option: str, text: str, most: int) -> int:
-    """`auto` -> 0, else a number from 1.
-
-    Raises:
-        UsageError: anything else, or more than `most`.
-    """
+    """`auto` -> 0, else a number from 1 to `most`."""
     if text == "auto":
         return 0
-    if text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= most:
+    if re.fullmatch("[0-9]{1,8}", text) and 1 <= int(text) <= most:
         return int(text)
     raise UsageError(f"{option} {text}: unknown", f"It is auto, or a number from 1 to {most}.")
 
 
 def parse_colour(text: str) -> tuple[int, int, int]:
-    """A colour's name or #rrggbb as RGB.
-
-    Raises:
-        UsageError: no such colour.
-    """
+    """A colour's name or #rrggbb as RGB."""
     from PIL import ImageColor
 
     try:
@@ -196,11 +182,7 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 
 
 def parse_domains(text: str) -> tuple[str, str]:
-    """`selfie,anime` as two names.
-
-    Raises:
-        UsageError: not two.
-    """
+    """`selfie,anime` as two names."""
     names = tuple(name.strip() for name in text.split(","))
     if len(names) != 2:
         raise UsageError(f"--domains {text}: names two domains, A first", "Like this: --domains selfie,anime")

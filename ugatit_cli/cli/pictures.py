@@ -9,11 +9,11 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ugatit_cli.cli import console
 from ugatit_cli.cli.options import (
@@ -38,7 +38,7 @@ from ugatit_cli.errors import (
 if TYPE_CHECKING:
     from ugatit_cli.config import MapName
     from ugatit_cli.outputs.base import Drawing
-    from ugatit_cli.outputs.report import Entry, ReportWriter
+    from ugatit_cli.outputs.report import ReportWriter
     from ugatit_cli.pictures.jobs import Job
     from ugatit_cli.training.run_folder import RunFolder
     from ugatit_cli.translation.model import Model
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from ugatit_cli.weights.folder import ModelFolder
 
 
+T = TypeVar("T")
 # How many names a message lists.
 SHOWN = 3
 # Checkpoints that make an animation worth a look.
@@ -53,11 +54,7 @@ FEW = 10
 
 
 def check_format(jobs: list[Job], format: str) -> None:
-    """Only a file that the user named can have a suffix that isn't writable, or not the wanted one.
-
-    Raises:
-        UsageError: it has.
-    """
+    """Only a file that the user named can have a suffix that isn't writable, or not the wanted one."""
     from ugatit_cli.pictures import encoding
 
     first = jobs[0].output if jobs else None
@@ -67,12 +64,8 @@ def check_format(jobs: list[Job], format: str) -> None:
             raise UsageError(f"--format {format} contradicts the name {first.name}")
 
 
-def check_sources(jobs: list[Job]) -> None:
-    """Results of several files each have names that the planner doesn't know.
-
-    Raises:
-        UsageError: one of them is an input.
-    """
+def _check_sources(jobs: list[Job]) -> None:
+    """Results of several files each have names that the planner doesn't know: none of them may be an input."""
     sources = {os.path.realpath(job.source): job.source for job in jobs if job.source}
     for job in jobs:
         for path in job.several:
@@ -83,12 +76,8 @@ def check_sources(jobs: list[Job]) -> None:
                 )
 
 
-def check_streams(jobs: list[Job], *, json_lines: bool) -> None:
-    """Standard output is for one thing, and nobody types a picture.
-
-    Raises:
-        UsageError: the picture would mix with JSON lines, or standard input or output is a terminal.
-    """
+def _check_streams(jobs: list[Job], *, json_lines: bool) -> None:
+    """Standard output is for one thing, and nobody types a picture."""
     if json_lines and any(job.output is None for job in jobs):
         raise UsageError("--json and the picture can't both go to standard output", "Name a file for it: -o out.png")
     if any(job.output is None for job in jobs) and sys.stdout.isatty():
@@ -97,35 +86,23 @@ def check_streams(jobs: list[Job], *, json_lines: bool) -> None:
         raise UsageError("standard input (-) is a terminal", "Pipe a picture in: cat icon.png | ugatit ... -")
 
 
-def without_existing(jobs: list[Job], *, skip_existing: bool, overwrite: bool) -> tuple[list[Job], list[Job]]:
-    """Jobs to do and jobs to skip.
-
-    Raises:
-        UsageError: results exist, and nobody said what to do with them.
-    """
-    from ugatit_cli.pictures.jobs import existing_outputs
-
-    existing = [] if overwrite else existing_outputs(jobs)
-    files = sum(len(job.outputs) for job in jobs)
-    if existing and not skip_existing:
+def _without_existing(jobs: list[Job], options: PictureOptions) -> tuple[list[Job], list[Job]]:
+    """Jobs to do and jobs to skip; somebody must have said what to do with results that exist."""
+    existing = [path for job in jobs for path in job.outputs if os.path.lexists(path) and not options.overwrite]
+    if existing and not options.skip_existing:
         names = ", ".join(str(path) for path in existing[:SHOWN]) + (", ..." if len(existing) > SHOWN else "")
         raise UsageError(
-            f"{len(existing)} of {files} results exist already: {names}",
+            f"{len(existing)} of {sum(len(job.outputs) for job in jobs)} results exist already: {names}",
             "Pass --skip-existing to leave them, or --overwrite to replace them.",
         )
-    paths = set(existing)
-    jobs = [replace(job, kept=tuple(path for path in job.outputs if path in paths)) for job in jobs]
-    complete = [bool(job.outputs) and paths.issuperset(job.outputs) for job in jobs]
-    pairs = list(zip(jobs, complete, strict=True))
-    return [job for job, there in pairs if not there], [job for job, there in pairs if there]
+    there = set(existing)
+    jobs = [replace(job, kept=tuple(path for path in job.outputs if path in there)) for job in jobs]
+    skipped = [job for job in jobs if job.kept and job.kept == job.outputs]
+    return [job for job in jobs if not job.kept or job.kept != job.outputs], skipped
 
 
-def make_folders(jobs: list[Job], page: Path | None) -> None:
-    """Makes the folders of the results and of the report; or finds out early, before a model is loaded.
-
-    Raises:
-        OutputError: one can't be made, or written to.
-    """
+def _make_folders(jobs: list[Job], page: Path | None) -> None:
+    """Makes the folders of the results and of the report; or finds out early, before a model is loaded."""
     for path in (*jobs[0].outputs[:1], *([page] if page else [])):
         folder = path.parent
         try:
@@ -146,7 +123,6 @@ class Tally:
         verb: what the command does with pictures.
         animations: how many results have several frames.
         resume: how to go on after an interruption.
-        page_failed: whether the report could not be written.
     """
 
     json_lines: bool
@@ -165,7 +141,6 @@ class Tally:
     def add(self, result: Result) -> None:
         """One more file is done, or failed."""
         if result.error is not None:
-            self.disk_full |= isinstance(result.error, StorageError)
             self.failed(result.job.name, result.error)
             return
         self.done += 1
@@ -184,6 +159,7 @@ class Tally:
     def failed(self, name: str, error: UgatitError) -> None:
         """An input that gives no result."""
         self.errors += 1
+        self.disk_full |= isinstance(error, StorageError)
         console.show_error(error)
         if self.json_lines:
             console.result(json.dumps({"input": name, "error": error.message, "hint": error.hint}))
@@ -193,14 +169,13 @@ class Tally:
         self.left_alone += 1
         self._say(job, skipped=True)
 
-    def planned(self, jobs: Iterable[Job]) -> None:
+    def planned(self, job: Job) -> None:
         """What a dry run says."""
-        for job in jobs:
-            if self.json_lines:
-                self._say(job, planned=True)
-            else:
-                for path in job.outputs or ("<stdout>",):
-                    console.result(f"{job.name} -> {path}")
+        if self.json_lines:
+            self._say(job, planned=True)
+        else:
+            for path in job.outputs or ("<stdout>",):
+                console.result(f"{job.name} -> {path}")
 
     def _say(self, job: Job, **values: object) -> None:
         if self.json_lines:
@@ -237,35 +212,25 @@ class Tally:
             raise InputsFailed("the report could not be written, see above; the results are complete")
 
 
-SUFFIXES = (".html", ".htm")
-
-
-def check_path(path: Path | None, *, replace: bool) -> None:
-    """Finds out early that a report can't have this name.
-
-    Raises:
-        UsageError: it is not that of a page, or there is something already.
-    """
-    if path is None:
-        return
-    if path.suffix.lower() not in SUFFIXES:
+def _page_path(options: PictureOptions) -> Path | None:
+    """Where the report goes: the next free name (`report-2.html`) after a run that is gone on with."""
+    if options.report is None:
+        return None
+    path = options.report.expanduser()
+    if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--report {path}: the report is a page", "Give it a name that ends in .html.")
     if path.is_dir():
         raise UsageError(f"--report {path}: is a folder", f"Name a file in it: {path / 'report.html'}")
-    if path.exists() and not replace:
-        raise UsageError(f"--report {path}: exists already", "Give another name, or pass --overwrite.")
-
-
-def free_path(path: Path | None, *, overwrite: bool) -> Path | None:
-    """The page's name, or the next free one (`report-2.html`) after a run that is gone on with."""
-    if path is None or overwrite or not path.exists():
+    if options.overwrite or not path.exists():
         return path
+    if not options.skip_existing:
+        raise UsageError(f"--report {path}: exists already", "Give another name, or pass --overwrite.")
     names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
     return next(name for name in names if not name.exists())
 
 
 class ReportPage:
-    """The report of one command; nothing where none was asked for.
+    """The report of one command; nothing where none was asked for, and then nothing of it is imported.
 
     Attributes:
         drawing: what the command draws, with previews for the page.
@@ -274,71 +239,48 @@ class ReportPage:
 
     def __init__(self, drawing: Drawing, path: Path | None = None, writer: ReportWriter | None = None) -> None:
         self.drawing = drawing
-        self.path = path
-        self.writer = writer
         self.broken = False
+        self._path = path
+        self._writer = writer
 
-    def failed(self, name: str, error: UgatitError) -> None:
-        """An input that gives no result."""
-        if self.writer is None:  # nothing of the page is imported, which takes time
+    def add(self, name: str, error: UgatitError | None = None, result: Result | None = None) -> None:
+        """One more input gave a result, or an error."""
+        if self._writer is None:
             return
         from ugatit_cli.outputs.report import Entry
 
-        self._add(Entry(name, error=error))
+        if error is not None:
+            self._write(self._writer.add, Entry(name, error=error))
+        elif result is not None and result.preview is not None:
+            output = ", ".join(str(path) for path in result.job.outputs) or "<stdout>"
+            entry = Entry(name, output, result.preview, result.size or (0, 0), result.seconds)
+            self._write(self._writer.add, entry)
 
-    def add(self, result: Result) -> None:
-        """One more file is done, or failed."""
-        if self.writer is None:
-            return
-        from ugatit_cli.outputs.report import Entry
-
-        if result.error is not None:
-            self.failed(result.job.name, result.error)
-        if result.preview is None:
-            return
-        output = ", ".join(str(path) for path in result.job.outputs) or "<stdout>"
-        self._add(Entry(result.job.name, output, result.preview, result.size or (0, 0), result.seconds))
-
-    def _add(self, entry: Entry) -> None:
-        self._written(lambda writer: writer.add(entry))
-
-    def finish(self, tally: Tally) -> None:
+    def finish(self, summary: str) -> None:
         """Writes the page."""
-        if self._written(lambda writer: writer.finish(tally.summary())):
-            console.note(f"report: {self.path}")
+        if self._writer is not None and self._write(self._writer.finish, summary):
+            console.note(f"report: {self._path}")
 
-    def _written(self, step: Callable[[ReportWriter], None]) -> bool:
+    def _write(self, step: Callable[[T], None], what: T) -> bool:
         """Gives the page up where it can't be written: the pictures matter more."""
-        if self.writer is None:
-            return False
         try:
-            step(self.writer)
+            step(what)
         except OutputError as error:
             console.show_error(error)
-            self.discard()
-            self.broken, self.writer = True, None
+            self.broken, self._writer = True, None
         return not self.broken
-
-    def discard(self) -> None:
-        """Leaves nothing of a page that isn't finished."""
-        if self.writer is not None:
-            self.writer.discard()
 
 
 @contextmanager
-def open_page(
+def _open_page(
     path: Path | None, command: str, model: Model, options: TranslateOptions, drawing: Drawing
 ) -> Iterator[ReportPage]:
-    """A page for a command's results."""
-    page = ReportPage(drawing) if path is None else _new_page(path, command, model, options, drawing)
-    try:
-        yield page
-    finally:
-        page.discard()
-
-
-def _new_page(path: Path, command: str, model: Model, options: TranslateOptions, drawing: Drawing) -> ReportPage:
-    from ugatit_cli.attention.style import Style, Subject, legend, missing_text
+    """A page for a command's results; nothing is left of one that isn't finished."""
+    if path is None:
+        yield ReportPage(drawing)
+        return
+    from ugatit_cli.attention.maps import Style
+    from ugatit_cli.attention.words import Subject, legend, missing_text
     from ugatit_cli.device import describe_device
     from ugatit_cli.outputs.report import Header, Previewed, ReportWriter
 
@@ -362,8 +304,8 @@ def _new_page(path: Path, command: str, model: Model, options: TranslateOptions,
         legend=legend(style, drawing.spans, maps) if maps else None,
         missing=missing_text(config, discriminators=model.has_discriminators).replace("`", ""),
     )
-    previewed = Previewed(drawing, Subject(model.name, config, direction), maps, style)
-    return ReportPage(previewed, path, ReportWriter(path, header))
+    with contextlib.closing(ReportWriter(path, header)) as writer:
+        yield ReportPage(Previewed(drawing, Subject(model.name, config, direction), maps, style), path, writer)
 
 
 # Inputs that there aren't, each with the reason.
@@ -371,10 +313,7 @@ Missing = list[tuple[str, PictureError]]
 
 
 def find(options: PictureOptions, suffix: Callable[[Path], str] | None = None) -> tuple[list[Job], Missing]:
-    """The pictures and where their results go, and what there isn't.
-
-    Args:
-        suffix: the ending of a source's result; default: that of a picture.
+    """The pictures and where their results go (`suffix` gives the ending of each), and what there isn't.
 
     Raises:
         UsageError: options contradict each other, there are no pictures, or standard streams are terminals.
@@ -384,9 +323,9 @@ def find(options: PictureOptions, suffix: Callable[[Path], str] | None = None) -
 
     if options.skip_existing and options.overwrite:
         raise UsageError("--skip-existing and --overwrite contradict each other")
-    suffix = suffix or (lambda source: encoding.result_suffix(source, options.format))
-    jobs, missing = find_jobs(options.inputs, options.output, suffixes=reading.SUFFIXES, rename=suffix)
-    check_streams(jobs, json_lines=options.json_lines)
+    rename = suffix or (lambda source: encoding.result_suffix(source, options.format))
+    jobs, missing = find_jobs(options.inputs, options.output, suffixes=reading.SUFFIXES, rename=rename)
+    _check_streams(jobs, json_lines=options.json_lines)
     return jobs, [(name, PictureError(f"{name}: {reason}")) for name, reason in missing]
 
 
@@ -397,15 +336,13 @@ class Prepared:
     options: PictureOptions
     jobs: list[Job]
     missing: Missing
+    page: Path | None
     folder: ModelFolder
     translating: TranslateOptions
 
 
 def prepare(options: PictureOptions, jobs: list[Job], missing: Missing, *, first_only: bool = False) -> Prepared:
-    """Finds the model, and whatever contradicts.
-
-    Args:
-        first_only: of animations, the first frame is taken.
+    """Finds the model, and whatever contradicts; with `first_only`, the first frame of animations is taken.
 
     Raises:
         UsageError: an option makes no sense, or not with this model.
@@ -420,12 +357,12 @@ def prepare(options: PictureOptions, jobs: list[Job], missing: Missing, *, first
     files = FileOptions(options.format, options.quality, parse_colour(options.background))
     batch_size = parse_count("--batch-size", options.batch_size, MOST_BATCH)
     workers = parse_count("--workers", options.workers, MOST_WORKERS) or default_workers()
-    check_path(options.page, replace=options.overwrite or options.skip_existing)
+    page = _page_path(options)
     folder = console.find_model(options.model)
     check_options(folder.config, sizes)
     direction = resolve_direction(folder.config, options.direction, options.to)
     translating = TranslateOptions(direction, sizes, files, batch_size, workers, first_only)
-    return Prepared(options, jobs, missing, folder, translating)
+    return Prepared(options, jobs, missing, page, folder, translating)
 
 
 def run(
@@ -442,58 +379,60 @@ def run(
         command: what the page calls it.
         verb: what the closing line says of the pictures.
         checkpoints: a training run, whose checkpoints look at each picture instead of the model.
-
-    Raises:
-        UgatitError: it can't be done.
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
-    from ugatit_cli.training.history import draw_history
     from ugatit_cli.translation.model import Model
-    from ugatit_cli.translation.pipeline import translate_files
 
-    options, translating = prepared.options, prepared.translating
+    options, page = prepared.options, prepared.page
     jobs, tally = _left_to_do(prepared, drawing, verb)
     if options.dry_run or not jobs:
-        if options.dry_run:
-            tally.planned(jobs)
-        elif options.page is not None:
-            console.note(f"report: {options.page} is not written, there is nothing to show")
+        for job in jobs:
+            tally.planned(job)
+        if page is not None and not options.dry_run:
+            console.note(f"report: {page} is not written, there is nothing to show")
         return tally
-    path = free_path(options.page, overwrite=options.overwrite)
-    make_folders(jobs, path)
+    _make_folders(jobs, page)
     model = Model.from_folder(options.model, prepared.folder, device=options.device, precision=options.precision)
-    _announce(model, translating.direction, len(jobs), checkpoints)
-    total, unit = (len(jobs) * len(checkpoints.checkpoints()), "frames") if checkpoints else (len(jobs), "files")
-    with (
-        open_page(path, command, model, translating, drawing) as page,
-        console.interruptible() as stop,
-        console.progress(total, unit) as progress,
-        contextlib.closing(
-            draw_history(checkpoints, model, jobs, translating, page.drawing, stop, progress.advance)
-            if checkpoints
-            else translate_files(model, jobs, translating, drawing=page.drawing, stop=stop)
-        ) as results,
-    ):
+    _announce(model, prepared.translating.direction, len(jobs), checkpoints)
+    with _open_page(page, command, model, prepared.translating, drawing) as report:
         for name, error in prepared.missing:
-            page.failed(name, error)
-        for result in results:
-            tally.add(result)
-            page.add(result)
-            if not checkpoints:
-                progress.advance()
-        tally.interrupted = stop.is_set() and not tally.disk_full
-        page.finish(tally)
-    tally.page_failed = page.broken
+            report.add(name, error)
+        _draw(prepared, jobs, model, report, tally, checkpoints)
+    tally.page_failed = report.broken
     return tally
 
 
+def _draw(
+    prepared: Prepared, jobs: list[Job], model: Model, report: ReportPage, tally: Tally, checkpoints: RunFolder | None
+) -> None:
+    from ugatit_cli.translation.pipeline import translate_files
+
+    translating, drawing = prepared.translating, report.drawing
+    total, unit = (len(jobs) * len(checkpoints.checkpoints()), "frames") if checkpoints else (len(jobs), "files")
+    with console.interruptible() as stop, console.progress(total, unit) as progress:
+        if checkpoints:
+            from ugatit_cli.training.history import draw_history
+
+            results = draw_history(checkpoints, model, jobs, translating, drawing, stop, progress.advance)
+        else:
+            results = translate_files(model, jobs, translating, drawing=drawing, stop=stop)
+        with contextlib.closing(results):
+            for result in results:
+                tally.add(result)
+                report.add(result.job.name, result.error, result)
+                if not checkpoints:
+                    progress.advance()
+        tally.interrupted = stop.is_set() and not tally.disk_full
+        report.finish(tally.summary())
+
+
 def _left_to_do(prepared: Prepared, drawing: Drawing, verb: str) -> tuple[list[Job], Tally]:
-    """The jobs without those that are done, and a tally that has said so."""
+    """The jobs with all files of their results, without those that are done, and a tally that has said so."""
     options = prepared.options
     placed = [_placed(job, drawing) for job in prepared.jobs]
-    check_sources(placed)
-    jobs, skipped = without_existing(placed, skip_existing=options.skip_existing, overwrite=options.overwrite)
+    _check_sources(placed)
+    jobs, skipped = _without_existing(placed, options)
     tally = Tally(json_lines=options.json_lines, total=len(jobs), verb=verb)
     for name, error in prepared.missing:
         tally.failed(name, error)
@@ -507,11 +446,8 @@ def _left_to_do(prepared: Prepared, drawing: Drawing, verb: str) -> tuple[list[J
 
 
 def _placed(job: Job, drawing: Drawing) -> Job:
-    """The job with all files of its result."""
-    if job.output is None:
-        return job
-    first, *more = drawing.outputs(job.output)
-    return replace(job, output=first, several=(first, *more) if more else ())
+    paths = drawing.outputs(job.output) if job.output else ()
+    return replace(job, output=paths[0], several=paths if len(paths) > 1 else ()) if paths else job
 
 
 def _announce(model: Model, direction: Literal["a2b", "b2a"], files: int, checkpoints: RunFolder | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import shlex
 import signal
 import time
@@ -90,7 +89,7 @@ def push(
 
     target = parse_target(repository)
     options = Options(
-        licence=_given("--licence", licence),
+        licence=_given("--licence", licence).lower(),
         data=_given("--data", data),
         description=_given("--description", description),
         samples=samples.expanduser() if samples is not None else None,
@@ -148,25 +147,27 @@ def _write(staged: Staged, target: HubId, folder: Path) -> None:
     from ugatit_cli.weights.hub import endpoint, without_secrets
 
     options = staged.options
-    where = f"{without_secrets(endpoint())}/{target.repository}"
     copy_model(staged.model, folder, overwrite=options.overwrite)
-    console.note(f"would publish to the {'private ' if options.private else ''}repository {where}:")
-    for name, record in staged.files.items():
-        console.note(f"  {name}  {byte_size(record.size)}")
-    switches = {
+    where = f"{'private ' if options.private else ''}repository {without_secrets(endpoint())}/{target.repository}"
+    console.note(f"would publish to the {where}:")
+    for name, digest in staged.files.items():
+        console.note(f"  {name}  {byte_size(digest.size)}")
+    command = ["ugatit", "push", str(folder), target.repository]
+    for option, value in {
         "--private": options.private,
         "--with-discriminators": options.discriminators,
         "--overwrite": options.overwrite,
-    }
-    texts = {"--licence": options.licence, "--data": options.data, "--description": options.description}
-    command = ["ugatit", "push", str(folder), target.repository, *(name for name, is_on in switches.items() if is_on)]
-    command += [part for name, text in texts.items() if text for part in (name, text)]
+        "--licence": options.licence,
+        "--data": options.data,
+        "--description": options.description,
+    }.items():
+        command += [option, value] if isinstance(value, str) and value else [option] if value else []
     console.note(f"nothing was sent; edit its README.md, then: {shlex.join(command)}")
     console.result(str(folder))
 
 
 def _upload(staged: Staged, target: HubId) -> None:
-    from ugatit_cli.publishing.push import entry, upload
+    from ugatit_cli.publishing.push import upload
     from ugatit_cli.weights.manifest import entry_toml
 
     total = sum(record.size for record in staged.files.values())
@@ -174,9 +175,8 @@ def _upload(staged: Staged, target: HubId) -> None:
     done = upload(staged, target, PlainTransfer(), bars=console.stderr().is_terminal)
     console.note(f"{'published' if done.changed else 'nothing changed'}: {done.url}")
     console.note(f"translate with: ugatit translate PICTURES --model {target.repository} -o out/")
-    made = entry(staged, target, done.commit, done.kept_card)
-    _tell_where(made.name)
-    console.result(entry_toml(made).rstrip("\n"))
+    _tell_where(done.entry.name)
+    console.result(entry_toml(done.entry).rstrip("\n"))
 
 
 def _tell_where(name: str) -> None:
@@ -184,11 +184,10 @@ def _tell_where(name: str) -> None:
     from ugatit_cli.weights.manifest import manifest_path, place_of_user_manifest, read_manifest
 
     path = place_of_user_manifest()
-    what = f"to pin exactly these files under the name {name}"
-    if os.access(path, os.F_OK):
-        console.note(f"{what}, append what follows to {path}, replacing an entry of that name, if there is one")
-    else:
-        console.note(f"{what}, write what follows to {path}, below a first line: schema = 1")
+    console.note(
+        f"to pin exactly these files under the name {name}, add what follows to {path}, in place of an entry of that "
+        "name if it has one" + ("" if path.exists() else "; a new file begins with the line: schema = 1")
+    )
     shipped = read_manifest(manifest_path()).get(name)
     if shipped is not None and shipped.source == "bundled":
         console.note(f"note: it would take the place of the bundled model {name}; to have both, change the name")

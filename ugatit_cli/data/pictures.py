@@ -15,7 +15,7 @@ import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal, NoReturn
 
@@ -86,7 +86,8 @@ def find_pictures(folder: Path, *, exclude: Collection[Path] = ()) -> list[Path]
         UsageError: there is no such folder, or one can't be read.
     """
     _check_folder(folder)
-    found = [path for _, files in _walk(folder, exclude) for path in files if _is_picture(path.name)]
+    files = (path for _, files in _walk(folder, exclude) for path in files)
+    found = [path for path in files if path.name[0] != "." and path.suffix.lower() in SUFFIXES]
     return sorted(found, key=lambda path: below(folder, path))
 
 
@@ -97,8 +98,14 @@ def count_links(folder: Path, *, exclude: Collection[Path] = ()) -> int:
 
 def _walk(folder: Path, exclude: Collection[Path]) -> Iterator[tuple[list[Path], list[Path]]]:
     """The subfolders and files of each folder that is searched; links to folders are among the subfolders."""
+
+    def unreadable(error: OSError) -> NoReturn:
+        raise UsageError(
+            f"{error.filename}: {plain_reason(error)}", "Check the permissions of this folder."
+        ) from error
+
     closed = {os.path.realpath(path) for path in exclude}
-    for parent, names, files in os.walk(folder, onerror=_unreadable):
+    for parent, names, files in os.walk(folder, onerror=unreadable):
         open_ = [Path(parent, name) for name in names if name[0] != "."]
         open_ = [path for path in open_ if os.path.realpath(path) not in closed and not _is_run(path)]
         names[:] = [path.name for path in open_]
@@ -114,14 +121,6 @@ def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         reason = "is a file, not a folder" if folder.exists() else "there is no such folder"
         raise UsageError(f"{folder}: {reason}", "Give a folder with pictures.")
-
-
-def _unreadable(error: OSError) -> NoReturn:
-    raise UsageError(f"{error.filename}: {plain_reason(error)}", "Check the permissions of this folder.") from error
-
-
-def _is_picture(name: str) -> bool:
-    return name[0] != "." and Path(name).suffix.lower() in SUFFIXES
 
 
 def below(folder: Path, path: Path) -> str:
@@ -222,9 +221,6 @@ BLANK: Final = 2
 """Pictures and crops whose colours differ by no more levels than this are blank, and never trained on: instance norm
 multiplies the gradient of a constant map by 1 / sqrt(1e-5) = 316, and a dozen of them make it infinite."""
 
-_NAMES: Final = 3  # broken pictures that a refusal names
-_MEMORY_SHARE: Final = 0.4
-_UNKNOWN_MEMORY: Final = 2**30
 _MEMINFO: Final = Path("/proc/meminfo")
 _CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
 
@@ -364,7 +360,8 @@ def load_pictures(
     found = {key: find_pictures(root, exclude=exclude) for key, root in roots.items()}
     check_apart(list(roots.values()))
     for key, root in train.items():
-        _check_any(root, found[key], exclude)
+        if not found[key]:
+            raise _nothing_in(root, exclude)
     budget = memory_budget() if budget_bytes is None else budget_bytes
     reader = _Reader(preparation, workers, budget, sum(map(len, found.values())), progress, stop)
     read: dict[str, list[_Read]] = {}
@@ -389,22 +386,17 @@ class _Read:
     error: PictureError | None = None
 
 
+@dataclass
 class _Reader:
     """Decodes files in threads (Pillow lets go of Python's lock) and keeps pixels until they are too many."""
 
-    def __init__(
-        self,
-        preparation: Preparation,
-        workers: int,
-        budget: int,
-        total: int,
-        progress: Callable[[int, int], None] | None,
-        stop: threading.Event | None,
-    ) -> None:
-        self.preparation, self.workers, self.total = preparation, workers, total
-        self.left = budget
-        self.progress, self.stop = progress, stop
-        self.done: list[_Read] = []
+    preparation: Preparation
+    workers: int
+    left: int
+    total: int
+    progress: Callable[[int, int], None] | None
+    stop: threading.Event | None
+    done: list[_Read] = field(default_factory=list)
 
     def read(self, files: Sequence[Path], *, keep: bool) -> list[_Read]:
         """Every file, in order; with their pixels if `keep`."""
@@ -431,23 +423,20 @@ class _Reader:
             raise Interrupted("interrupted while the pictures were read; nothing was trained yet")
         try:
             image = _upright(path, self.preparation)
-            small = min(image.size) < self.preparation.image_size
-            pixels = _prepared(image, self.preparation)
-            if is_blank(pixels):
-                return _Read(path, error=PictureError(f"{path}: blank: all of it is one colour"))
-            return _Read(path, path.stat().st_size, small, pixels)
         except PictureError as error:
             return _Read(path, error=error)
+        pixels = _prepared(image, self.preparation)
+        if is_blank(pixels):
+            return _Read(path, error=PictureError(f"{path}: blank: all of it is one colour"))
+        return _Read(path, path.stat().st_size, min(image.size) < self.preparation.image_size, pixels)
 
 
-def _check_any(folder: Path, files: Sequence[Path], exclude: Collection[Path]) -> None:
-    if files:
-        return
+def _nothing_in(folder: Path, exclude: Collection[Path]) -> DataError:
     message, links = f"{folder}: no pictures in this folder or below", count_links(folder, exclude=exclude)
     if links:
         skipped = "1 link to a folder is" if links == 1 else f"{links} links to folders are"
-        raise DataError(f"{message}; {skipped} not followed", "Name the folder that has the pictures itself.")
-    raise DataError(message, f"These suffixes are searched: {' '.join(sorted(reading.SUFFIXES))}")
+        return DataError(f"{message}; {skipped} not followed", "Name the folder that has the pictures itself.")
+    return DataError(message, f"These suffixes are searched: {' '.join(sorted(SUFFIXES))}")
 
 
 def _check_enough(folder: Path, read: Sequence[_Read]) -> None:
@@ -457,7 +446,7 @@ def _check_enough(folder: Path, read: Sequence[_Read]) -> None:
         return
     message = f"{folder}: {usable or 'no'} picture{'' if usable == 1 else 's'} that can be used"
     if broken:
-        names = ", ".join(name for name, _ in broken[:_NAMES]) + (", ..." if len(broken) > _NAMES else "")
+        names = ", ".join(name for name, _ in broken[:3]) + (", ..." if len(broken) > 3 else "")
         message += f", {len(broken)} broken ({names})"
     message += f"; training needs at least {MINIMUM} (a few hundred give good results)"
     raise DataError(message, f"{broken[0][1]}." if broken else "Add pictures, or check the folder.")
@@ -494,12 +483,12 @@ def _assemble(
 
 def memory_budget() -> int:
     """Bytes that pixels may take by default: 40 % of the memory that is available now."""
-    available = _UNKNOWN_MEMORY
+    available = 2**30  # where nothing tells
     with contextlib.suppress(OSError, ValueError, IndexError):
         available = 1024 * int(_MEMINFO.read_text().partition("MemAvailable:")[2].split()[0])
     with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
         available = min(available, int(_CGROUP_LIMIT.read_text()))
-    return int(available * _MEMORY_SHARE)
+    return int(available * 0.4)
 
 
 def fingerprint(pictures: tuple[Pictures, Pictures]) -> str:

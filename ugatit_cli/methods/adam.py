@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ugatit_cli.methods.recipe import Recipe
+from ugatit_cli.nn.layers import is_channels_last
 
 # From this many numbers on, a weight is large.
 LARGE = 1_000_000
@@ -52,7 +53,7 @@ class Adam:
                 self._eager[name] = self._adam([name])
                 register: Any = parameter.register_post_accumulate_grad_hook  # torch leaves it untyped
                 # Weakly: Python can't see that the parameter holds its hook, and would never free the two.
-                register(functools.partial(_update_now, weakref.ref(self), name))
+                register(functools.partial(_update_large, weakref.ref(self), name))
         self._rest = [name for name in self.parameters if name not in self._eager]
         self._optimizer = self._adam(self._rest)
         self.prepare(0)
@@ -70,8 +71,8 @@ class Adam:
         """Updates what isn't updated yet, at `learning_rate`, and drops the gradients."""
         self._update(self._optimizer, self._rest)
 
-    def update_now(self, name: str) -> None:
-        """Updates a large weight, and drops its gradient."""
+    def update_large(self, name: str) -> None:
+        """Updates one large weight, and drops its gradient."""
         self._update(self._eager[name], [name])
 
     def _update(self, optimizer: torch.optim.Adam, names: list[str]) -> None:
@@ -87,13 +88,11 @@ class Adam:
 
     def tensors(self) -> dict[str, Tensor]:
         """The moments by name; those in use, not copies."""
-        return {f"{name}.{moment}": tensor for name, moment, tensor in self._moments()}
-
-    def _moments(self) -> Iterator[tuple[str, str, Tensor]]:
-        for name, view in self.views.items():
-            state = self._state_of(name)[view]
-            for moment in ("exp_avg", "exp_avg_sq"):
-                yield name, moment, _in_channel_order(state[moment], self.parameters[name])
+        return {
+            f"{name}.{moment}": _in_channel_order(self._state_of(name)[view][moment], self.parameters[name])
+            for name, view in self.views.items()
+            for moment in ("exp_avg", "exp_avg_sq")
+        }
 
     def prepare(self, updates: int) -> dict[str, Tensor]:
         """Makes zero moments as after a number of updates, and returns them by name, to be filled in place."""
@@ -110,19 +109,15 @@ class Adam:
         return self._eager.get(name, self._optimizer).state
 
 
-def _update_now(optimizer: weakref.ref[Adam], name: str, _: Tensor) -> None:
+def _update_large(optimizer: weakref.ref[Adam], name: str, _: Tensor) -> None:
     owner = optimizer()
     if owner is not None:
-        owner.update_now(name)
-
-
-def _is_channels_last(tensor: Tensor) -> bool:
-    return tensor.ndim == 4 and not tensor.is_contiguous()
+        owner.update_large(name)
 
 
 def _in_memory_order(tensor: Tensor) -> Tensor:
-    return tensor.detach().permute(0, 2, 3, 1) if _is_channels_last(tensor) else tensor.detach()
+    return tensor.detach().permute(0, 2, 3, 1) if is_channels_last(tensor) else tensor.detach()
 
 
 def _in_channel_order(moment: Tensor, weight: Tensor) -> Tensor:
-    return moment.permute(0, 3, 1, 2) if _is_channels_last(weight) else moment
+    return moment.permute(0, 3, 1, 2) if is_channels_last(weight) else moment

@@ -192,11 +192,20 @@ class OfficialSettings:
 
     Attributes:
         domains: names of domains A and B.
-        image_size: training size.
+        image_size: training size; default: 256.
+        rho_smoothing: of U-GAT-IT's TensorFlow code only; told by the official folder name.
+
+    Raises:
+        ConfigError: names or a size that no model can have.
     """
 
     domains: tuple[str, str] | None = None
     image_size: int | None = None
+    rho_smoothing: bool | None = None
+
+    def __post_init__(self) -> None:
+        # Asked here, it is the setting that is wrong; later it would be the checkpoint.
+        BaseConfig(image_size=self.image_size or 256, **self.fields())
 
     def fields(self) -> dict[str, Any]:
         """The domain names as fields of a config."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, get_args
 
-from ugatit_cli.errors import ConfigError
 from ugatit_cli.fields import Option, Range, check_ranges, check_types
 
 RecipeName = Literal["default", "paper", "cyclegan"]
@@ -114,32 +112,13 @@ class Recipe:
         """The fields as plain values."""
         return dataclasses.asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ConfigError: unknown fields, or values that `Recipe` refuses.
-        """
-        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
-        if unknown:
-            raise ConfigError(f"unknown training settings: {', '.join(unknown)}")
-        return cls(**values)
-
 
 # What a recipe changes in the model, by the names of `ModelConfig`, where the user doesn't say otherwise.
-MODEL_DEFAULTS: Final[Mapping[RecipeName, Mapping[str, Any]]] = MappingProxyType(
-    {
-        "default": {},
-        "paper": {},
-        "cyclegan": {
-            "decoder_norm": "in",
-            "generator_cam": False,
-            "discriminator_cam": False,
-            "discriminators": "local",
-        },
-    }
-)
+MODEL_DEFAULTS: Final[Mapping[RecipeName, Mapping[str, Any]]] = {
+    "default": {},
+    "paper": {},
+    "cyclegan": {"decoder_norm": "in", "generator_cam": False, "discriminator_cam": False, "discriminators": "local"},
+}
 
 
 def preset(name: RecipeName) -> Recipe:

@@ -9,15 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ugatit_cli.config import DIRECTIONS, DOMAINS, BaseConfig, Direction, Domain, ModelConfig, Scale
 from ugatit_cli.device import Group
 from ugatit_cli.fields import fields_of
+from ugatit_cli.methods import ugatit_official
 from ugatit_cli.methods.adam import Adam
-from ugatit_cli.methods.base import OTHER, SOURCE, TARGET, Losses, Method, Step, Term, sum_of
+from ugatit_cli.methods.base import (
+    OTHER,
+    SOURCE,
+    TARGET,
+    Losses,
+    Method,
+    Official,
+    OfficialSettings,
+    States,
+    Step,
+    Term,
+    random_numbers,
+    sum_of,
+)
 from ugatit_cli.methods.losses import augment, cam_loss, cycle_loss, identity_loss, lsgan_loss
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import Recipe, RecipeName
@@ -57,6 +70,10 @@ class UGATIT(Method):
         """See `UGATITStep`."""
         return UGATITStep(networks, recipe, seed=seed, group=group)
 
+    def official(self, states: States, settings: OfficialSettings) -> Official | None:
+        """The checkpoints of the official PyTorch code, and of its port to PaddlePaddle."""
+        return ugatit_official.official(states, settings)
+
 
 class UGATITStep(Step):
     """Updates the networks with one batch; see `Step`.
@@ -76,12 +93,10 @@ class UGATITStep(Step):
         }
         self.optimizers = [self.generator_optimizer, *self.discriminator_optimizers.values()]
         self.terms = tuple(_terms(self.model, recipe))
-        self._random = torch.Generator()
 
     def losses(self, a: Tensor, b: Tensor, *, step: int) -> Losses:
         """Updates all weights once; see `Step`."""
-        entropy = np.random.SeedSequence([self.seed, step, self.group.rank])
-        self._random.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        self._random = random_numbers(self.seed, step, self.group.rank)
         real: dict[Domain, Tensor] = {"a": a, "b": b}
         losses: Losses = {}
         for direction in DIRECTIONS:

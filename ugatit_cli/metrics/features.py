@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import sys
 import urllib.error
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -103,24 +103,17 @@ def standard_extractor(device: torch.device) -> Extractor:
             )
         network = library.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], verbose=False).to(device)
     except Exception as error:  # of the network, the disk, the hash, the pickle, or what is in it
-        raise _not_standard(address, error) from None
+        cached = Path(torch.hub.get_dir(), "checkpoints", address.rpartition("/")[2])
+        if cached.exists():  # where it stays until somebody deletes it
+            reason = f"{cached}: not the standard Inception: {_reason(error)}"
+            raise ModelError(reason, "Delete it, and it is downloaded again.") from None
+        raise ModelError(
+            f"the standard Inception can't be downloaded from {address}: {_reason(error)}",
+            "Try again with a network, or evaluate with an Inception that you have: --features FILE",
+        ) from None
     version = importlib.metadata.version("torch-fidelity")
-    return Extractor(
-        f"Inception-v3 (2015) of torch-fidelity {version}, 2048 features", 2048, device, lambda x: network(x)[0]
-    )
-
-
-def _not_standard(address: str, error: Exception) -> ModelError:
-    """Why the standard Inception can't be had; what is in torch's cache stays there until somebody deletes it."""
-    cached = Path(torch.hub.get_dir(), "checkpoints", address.rpartition("/")[2])
-    if cached.exists():
-        return ModelError(
-            f"{cached}: not the standard Inception: {_reason(error)}", "Delete it, and it is downloaded again."
-        )
-    return ModelError(
-        f"the standard Inception can't be downloaded from {address}: {_reason(error)}",
-        "Try again with a network, or evaluate with an Inception that you have: --features FILE",
-    )
+    name = f"Inception-v3 (2015) of torch-fidelity {version}, 2048 features"
+    return Extractor(name, 2048, device, lambda x: network(x)[0])
 
 
 def _reason(error: Exception) -> str:
@@ -153,7 +146,8 @@ def local_extractor(file: Path, layer: str, device: torch.device) -> Extractor:
     network = network.to(device).to(memory_format=torch.channels_last)
 
     def mean_of_map(pictures: Tensor) -> Tensor:
-        x = _scaled(pictures)  # (N, 3, 299, 299)
+        x = pictures.float().div_(255).contiguous(memory_format=torch.channels_last)
+        x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
         for name, module in network.named_children():
             x = module(x)
             if name == layer:
@@ -168,11 +162,6 @@ def local_extractor(file: Path, layer: str, device: torch.device) -> Extractor:
     return Extractor(name, dimensions, device, mean_of_map)
 
 
-def _scaled(pictures: Tensor) -> Tensor:
-    x = pictures.float().div_(255).contiguous(memory_format=torch.channels_last)
-    return F.interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
-
-
 def _inception() -> nn.Module:
     from torchvision.models import inception_v3
 
@@ -182,37 +171,25 @@ def _inception() -> nn.Module:
 
 
 def _load(network: nn.Module, file: Path) -> None:
-    """Gives the network the file's tensors.
-
-    Raises:
-        ModelError: there is no such file, or it holds something else.
-    """
     if file.is_dir():
         raise ModelError(f"{file}: a folder, not a file", _TAKES)
-    network.to_empty(device="cpu")
-    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("fc.")}
     try:
-        _fill(wanted, file)
-    except ModelError as error:  # its own hint may be about models
+        with open_tensors(file) as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except ModelError as error:  # whose hint is about models
         raise ModelError(error.message, _TAKES) from None
-
-
-def _fill(wanted: Mapping[str, Tensor], file: Path) -> None:
-    with open_tensors(file) as stored:
-        names = set(stored.keys())
-        for name, tensor in wanted.items():
-            if name.endswith("num_batches_tracked"):
-                continue
-            if name not in names:
-                raise _another(file, f"it has no {name}")
-            values = stored.get_tensor(name)
-            if values.shape != tensor.shape or not values.is_floating_point():
-                raise _another(file, f"{name} is {values.dtype} {tuple(values.shape)}, not {tuple(tensor.shape)}")
-            tensor.copy_(values)
-
-
-def _another(file: Path, reason: str) -> ModelError:
-    return ModelError(f"{file}: not an Inception-v3 with torchvision's names: {reason}")
+    another = f"{file}: not an Inception-v3 with torchvision's names:"
+    network.to_empty(device="cpu")
+    for name, tensor in network.state_dict().items():
+        if name.startswith("fc.") or name.endswith("num_batches_tracked"):
+            continue
+        if name not in tensors:
+            raise ModelError(f"{another} it has no {name}", _TAKES)
+        values = tensors[name]
+        if values.shape != tensor.shape or not values.is_floating_point():
+            found = f"{values.dtype} {tuple(values.shape)}"
+            raise ModelError(f"{another} {name} is {found}, not {tuple(tensor.shape)}", _TAKES)
+        tensor.copy_(values)
 
 
 def _without_padding(_: nn.Module, inputs: tuple[Any, ...]) -> Tensor:

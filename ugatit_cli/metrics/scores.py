@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
@@ -41,22 +41,6 @@ class PictureSet:
     folder: Path
     files: tuple[Path, ...]
 
-    def by_name(self) -> dict[str, Path]:
-        """The files by what they are called below the folder, without their suffix.
-
-        Raises:
-            UsageError: two pictures differ by their suffix only.
-        """
-        named: dict[str, Path] = {}
-        for path in self.files:
-            name = below(self.folder, path.with_suffix(""))
-            if name in named:
-                raise UsageError(
-                    f"{path}: has the name of {named[name]}", "With --pairs, names must tell pictures apart."
-                )
-            named[name] = path
-        return named
-
 
 def find_set(folder: Path) -> PictureSet:
     """All pictures below a folder.
@@ -71,12 +55,12 @@ def find_set(folder: Path) -> PictureSet:
 
 
 def pairs_of(pictures: PictureSet, truth: PictureSet) -> dict[Path, Path]:
-    """For each picture that has one, the ground truth of the same name.
+    """For each picture that has one, the ground truth of the same name below its folder, suffixes aside.
 
     Raises:
-        UsageError: none has one, or names are not unique.
+        UsageError: none has one, or two pictures of a set differ by their suffix only.
     """
-    mine, theirs = pictures.by_name(), truth.by_name()
+    mine, theirs = _by_name(pictures), _by_name(truth)
     found = {mine[name]: theirs[name] for name in mine if name in theirs}
     if not found:
         raise UsageError(
@@ -84,6 +68,15 @@ def pairs_of(pictures: PictureSet, truth: PictureSet) -> dict[Path, Path]:
             "--pairs takes a folder with the same file names: what each translation should look like.",
         )
     return found
+
+
+def _by_name(pictures: PictureSet) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    for path in pictures.files:
+        first = named.setdefault(below(pictures.folder, path.with_suffix("")), path)
+        if first != path:
+            raise UsageError(f"{path}: has the name of {first}", "With --pairs, names must tell pictures apart.")
+    return named
 
 
 @dataclass
@@ -103,8 +96,8 @@ class Reader:
 
     @property
     def size(self) -> Size:
-        """Width and height of all pictures; of the first one that was read unless `side` says it."""
-        return self._first[1] if self._first else (self.side or 0, self.side or 0)
+        """Width and height of all pictures: those of the first one that was read."""
+        return self._first[1] if self._first else (0, 0)
 
     def batches(self, files: Sequence[Path]) -> Iterator[tuple[list[Path], Tensor]]:
         """The pictures that can be read, with their files: uint8 (N, 3, H, W), N from 1 to 16.
@@ -123,36 +116,29 @@ class Reader:
                 ahead = [one.result() for one in following]
 
     def _try(self, path: Path) -> Pixels | PictureError:
+        """The first frame, upright in sRGB, on white: uint8 (H, W, 3)."""
         try:
-            return self._read(path)
+            picture = reading.composite(reading.read_picture(path, first_only=True).frames[0], WHITE)
         except PictureError as error:
             return error
         except MemoryError:
             return PictureError(f"{path}: not enough memory to decode it")
-
-    def _read(self, path: Path) -> Pixels:
-        """The first frame, upright in sRGB, on white: uint8 (H, W, 3)."""
-        picture = reading.composite(reading.read_picture(path, first_only=True).frames[0], WHITE)
         if self.side is not None and picture.size != (self.side, self.side):
             picture = picture.resize((self.side, self.side), Image.Resampling.LANCZOS)
         return np.asarray(picture)
 
     def _batch(self, files: Sequence[Path], read: Sequence[Pixels | PictureError]) -> tuple[list[Path], Tensor]:
-        good: list[Path] = []
-        pixels: list[Tensor] = []
+        good: dict[Path, Tensor] = {}
         for path, one in zip(files, read, strict=True):
             if isinstance(one, PictureError):
                 self.broken[path] = one
-                continue
-            self._check_size(path, one)
-            good.append(path)
-            pixels.append(torch.from_numpy(one.copy()).permute(2, 0, 1))
-        return good, torch.stack(pixels) if pixels else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
+            else:
+                self._check_size(path, (one.shape[1], one.shape[0]))
+                good[path] = torch.from_numpy(one.copy()).permute(2, 0, 1)
+        return list(good), torch.stack([*good.values()]) if good else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
 
-    def _check_size(self, path: Path, pixels: Pixels) -> None:
-        size = (pixels.shape[1], pixels.shape[0])
-        if self._first is None:
-            self._first = path, size
+    def _check_size(self, path: Path, size: Size) -> None:
+        self._first = self._first or (path, size)
         first, expected = self._first
         if size != expected:
             raise UsageError(
@@ -183,15 +169,16 @@ class Reader:
 Metric = Literal["kid", "kid-mixed", "fid", "feature-distance", "ssim", "psnr", "l1"]
 
 METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
-NEEDS_PAIRS: Final[frozenset[Metric]] = frozenset({"feature-distance", "ssim", "psnr", "l1"})
 NEEDS_SOURCE: Final[frozenset[Metric]] = frozenset({"kid-mixed"})
 OF_SETS: Final[frozenset[Metric]] = frozenset({"kid", "kid-mixed", "fid"})
-NEEDS_FEATURES: Final[frozenset[Metric]] = OF_SETS | {"feature-distance"}
+NEEDS_PAIRS: Final[frozenset[Metric]] = frozenset(METRICS) - OF_SETS
 OF_PIXELS: Final[frozenset[Metric]] = frozenset({"ssim", "psnr", "l1"})
+NEEDS_FEATURES: Final[frozenset[Metric]] = frozenset(METRICS) - OF_PIXELS
 # Side of the window that SSIM looks through (Wang et al. 2004).
 SSIM_WINDOW: Final = 11
 
-Batches = Iterable[tuple[list[Path], Tensor]]
+Measuring = Iterable[tuple[list[Path], Tensor, Tensor]]
+"""Pictures with their files and features, batch by batch: uint8 (N, 3, H, W) and float64 (N, D)."""
 
 
 @dataclass(frozen=True)
@@ -246,19 +233,10 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What is kept of a set of pictures: features float64 (N, D), and of each metric of pairs its P values."""
+    """What is kept of a set of pictures: features float64 (N, D), and the metrics of each pair."""
 
     features: Tensor
-    pairs: int
-    values: Mapping[Metric, Tensor]
-
-    def mean(self, metric: Metric) -> float | None:
-        """Of a metric of pairs; PSNR is that of pairs which differ, and infinite if there are none."""
-        if not self.pairs:
-            return None
-        values = self.values[metric]
-        finite = values[values.isfinite()]
-        return float(finite.mean() if len(finite) else values.mean())
+    pairs: Sequence[Mapping[Metric, Tensor]]
 
 
 @dataclass
@@ -293,20 +271,21 @@ class Evaluation:
                 without pictures of the same name, or whose names are not unique.
         """
         comparisons = [one for one in comparisons if self.metrics & OF_SETS or one.truth]
-        truths = [self._truth(one.translated, one.truth) for one in comparisons]
-        for one in comparisons if self.baseline else ():
-            self._truth(one.source, one.truth)
-        for one, truth in zip(comparisons, truths, strict=True):
-            sets = [one.translated, *self._sets(one)]
+        self._truths(comparisons)
+        for one in comparisons:
+            sets = [pictures.files for pictures in (one.translated, *self._sets(one))]
+            truth = self._truth(one.translated, one.truth)
             if self.metrics & {"kid", "kid-mixed"}:
-                self.subsets.size_for(*(len(pictures.files) for pictures in sets))
-            self.reader.check_first([*(pictures.files for pictures in sets), list(truth.values())])
+                self.subsets.size_for(*map(len, sets))
+            self.reader.check_first([*sets, list(truth.values())])
         return comparisons
 
     def count(self, comparisons: Sequence[Comparison]) -> int:
         """How many pictures are measured, ground truth aside, for a progress bar."""
-        folders = {one.folder: len(one.files) for comparison in comparisons for one in self._sets(comparison)}
-        return sum(folders.values()) + sum(len(one.translated.files) for one in comparisons)
+        sets = [pictures for one in comparisons for pictures in self._sets(one)]
+        sets += [one.translated for one in comparisons if not one.direction]
+        translated = sum(len(one.translated.files) for one in comparisons if one.direction)
+        return translated + sum({one.folder: len(one.files) for one in sets}.values())
 
     def run(self, comparisons: Sequence[Comparison]) -> list[Scores]:
         """Measures everything, and compares.
@@ -316,22 +295,26 @@ class Evaluation:
             PictureError: a folder without any that can be read.
             ModelError: the extractor is of no use.
         """
-        truths = {
-            one.source.folder: self._truth(one.source, one.truth)
-            for one in comparisons
-            if self.baseline and one.source
-        }
+        truths = self._truths(comparisons)
         return [self._scores(one, truths) for one in comparisons]
+
+    def _truths(self, comparisons: Sequence[Comparison]) -> dict[Path, dict[Path, Path]]:
+        """Of each folder whose own pictures are scored: the ground truth of those that have one."""
+        scored = [(one.translated, one.truth) for one in comparisons if not one.direction]
+        scored += [(one.source, one.truth) for one in comparisons if self.baseline and one.source]
+        return {pictures.folder: self._truth(pictures, truth) for pictures, truth in scored}
 
     def _scores(self, one: Comparison, truths: Mapping[Path, Mapping[Path, Path]]) -> Scores:
         wanted = self._sets(one)
         real, source = (
-            self._of_folder(pictures, truths.get(pictures.folder, {})) if pictures and pictures in wanted else None
-            for pictures in (one.real, one.source)
+            self._of_folder(pictures, truths) if pictures in wanted else None for pictures in (one.real, one.source)
         )
-        translated = self._translations(one)
+        if self.model and one.direction:
+            translated = self._translations(one, self.model, one.direction)
+        else:
+            translated = self._of_folder(one.translated, truths)
         baseline = self._compare(None, source, real, None) if self.baseline and source else None
-        return replace(self._compare(one.direction, translated, real, source), baseline=baseline)
+        return self._compare(one.direction, translated, real, source, baseline)
 
     def _sets(self, comparison: Comparison) -> list[PictureSet]:
         """The folders that are measured beside the translations."""
@@ -340,60 +323,56 @@ class Evaluation:
             wanted.append(comparison.source)
         return wanted
 
-    def _truth(self, pictures: PictureSet | None, truth: PictureSet | None) -> dict[Path, Path]:
-        """The ground truth of each of the pictures that has one, where a metric wants it."""
-        return pairs_of(pictures, truth) if pictures and truth and self.metrics & NEEDS_PAIRS else {}
+    def _truth(self, pictures: PictureSet, truth: PictureSet | None) -> dict[Path, Path]:
+        return pairs_of(pictures, truth) if truth and self.metrics & NEEDS_PAIRS else {}
 
-    def _of_folder(self, pictures: PictureSet, truth: Mapping[Path, Path]) -> Measured:
-        if pictures.folder not in self._folders:
-            batches = self.reader.batches(pictures.files)
-            self._folders[pictures.folder] = self._measured(batches, str(pictures.folder), truth, real=True)
-        return self._folders[pictures.folder]
+    def _of_folder(self, pictures: PictureSet, truths: Mapping[Path, Mapping[Path, Path]]) -> Measured:
+        folder = pictures.folder
+        if folder not in self._folders:
+            read = self.reader.batches(pictures.files)
+            batches = ((files, batch, self._features_of(files, batch)) for files, batch in read)
+            self._folders[folder] = self._measured(batches, str(folder), truths.get(folder, {}))
+        return self._folders[folder]
 
-    def _translations(self, one: Comparison) -> Measured:
+    def _translations(self, one: Comparison, model: Model, direction: Direction) -> Measured:
         """The reader makes pictures as large as the model takes them."""
-        truth = self._truth(one.translated, one.truth)
-        model, direction, read = self.model, one.direction, self.reader.batches(one.translated.files)
-        if model is None or direction is None:
-            return self._measured(read, str(one.translated.folder), truth, real=True)
-        batches = ((files, _translated(model, batch, direction)) for files, batch in read)
-        return self._measured(batches, f"translations of {one.translated.folder}", truth)
-
-    def _compare(
-        self, direction: Direction | None, translated: Measured, real: Measured | None, source: Measured | None
-    ) -> Scores:
-        computed = {
-            metric: self._of_sets(metric, translated, real, source) if metric in OF_SETS else translated.mean(metric)
-            for metric in METRICS
-            if metric in self.metrics
-        }
-        equal = int(translated.values["psnr"].isinf().sum()) if "psnr" in translated.values else 0
-        return Scores(
-            direction,
-            len(translated.features),
-            len(real.features) if real else 0,
-            translated.pairs,
-            equal,
-            {metric: value for metric, value in computed.items() if value is not None},
+        read = self.reader.batches(one.translated.files)
+        made = ((files, _translated(model, batch, direction)) for files, batch in read)
+        batches = ((files, batch, self._features(batch)) for files, batch in made)
+        return self._measured(
+            batches, f"translations of {one.translated.folder}", self._truth(one.translated, one.truth)
         )
 
-    def _of_sets(
-        self, metric: Metric, translated: Measured, real: Measured | None, source: Measured | None
-    ) -> Kid | float | None:
-        if real is None or (metric == "kid-mixed" and source is None):
-            return None
-        if metric == "kid":
-            return kid(translated.features, real.features, self.subsets)
-        if metric == "fid" or source is None:
-            return fid(translated.features, real.features)
-        return mixed_kid(translated.features, real.features, source.features, self.subsets)
+    def _compare(
+        self,
+        direction: Direction | None,
+        translated: Measured,
+        real: Measured | None,
+        source: Measured | None,
+        baseline: Scores | None = None,
+    ) -> Scores:
+        values: dict[Metric, Kid | float] = {}
+        x = translated.features
+        if real and "kid" in self.metrics:
+            values["kid"] = kid(x, real.features, self.subsets)
+        if real and source and "kid-mixed" in self.metrics:
+            values["kid-mixed"] = mixed_kid(x, real.features, source.features, self.subsets)
+        if real and "fid" in self.metrics:
+            values["fid"] = fid(x, real.features)
+        equal = 0
+        for metric in METRICS:
+            if metric in self.metrics & NEEDS_PAIRS and translated.pairs:
+                each = torch.stack([one[metric] for one in translated.pairs]).double()
+                finite = each[each.isfinite()]  # equal pairs have an infinite PSNR
+                values[metric] = float(finite.mean() if len(finite) else each.mean())
+                equal += len(each) - len(finite)
+        reals = len(real.features) if real else 0
+        return Scores(direction, len(x), reals, len(translated.pairs), equal, values, baseline)
 
-    def _measured(self, batches: Batches, name: str, truth: Mapping[Path, Path], *, real: bool = False) -> Measured:
-        """Measures pictures; `real`: they are what is in their files."""
+    def _measured(self, batches: Measuring, name: str, truth: Mapping[Path, Path]) -> Measured:
         features: list[Tensor] = []
-        pairs: list[dict[Metric, Tensor]] = []
-        for files, batch in batches:
-            rows = self._real_features(files, batch) if real else self._features(batch)
+        pairs: list[Mapping[Metric, Tensor]] = []
+        for files, batch, rows in batches:
             features.append(rows)
             for i, path in enumerate(files):
                 target = self.reader.one(truth[path]) if path in truth else None
@@ -402,16 +381,13 @@ class Evaluation:
                 self.advance()
         if not features:
             raise PictureError(f"{name}: no picture can be read", "Give pictures that can be opened.")
-        values = {
-            metric: torch.stack([one[metric] for one in pairs]).double() for metric in (pairs[0] if pairs else ())
-        }
-        return Measured(torch.cat(features), len(pairs), values)
+        return Measured(torch.cat(features), pairs)
 
     def _of_pair(self, features: Tensor, picture: Tensor, file: Path, truth: Tensor) -> dict[Metric, Tensor]:
         """All metrics of a pair: features (1, D) and pixels (1, 3, H, W), and the ground truth that is in `file`."""
         values = {metric: pixel_metric(metric, picture, truth) for metric in self.metrics & OF_PIXELS}
         if "feature-distance" in self.metrics:
-            distance = feature_distance(features, self._real_features([file], truth))
+            distance = feature_distance(features, self._features_of([file], truth))
             values["feature-distance"] = torch.tensor(distance, dtype=torch.float64)
         return values
 
@@ -421,11 +397,11 @@ class Evaluation:
             return torch.empty(len(batch), 0, dtype=torch.float64)
         return self.extractor(batch)
 
-    def _real_features(self, files: Sequence[Path], batch: Tensor) -> Tensor:
+    def _features_of(self, files: Sequence[Path], batch: Tensor) -> Tensor:
         """The same of pictures as they are in their files, which are often in two sets: computed once."""
         if not all(path in self._known for path in files):
             self._known |= zip(files, torch.split(self._features(batch), 1), strict=True)
-        return torch.cat([self._known[path] for path in files]) if files else self._features(batch)
+        return torch.cat([self._known[path] for path in files])
 
 
 def _translated(model: Model, pictures: Tensor, direction: Direction) -> Tensor:

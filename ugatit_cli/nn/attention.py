@@ -21,9 +21,11 @@ class DomainClassifier(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1)) if bias else None
         self.norm = SpectralNorm(self.weight) if spectral else None
 
-    def effective_weight(self) -> Tensor:
-        """(1, features), spectrally normalised where asked for."""
-        return self.weight if self.norm is None else normalised_weight(self.weight, self.norm, self.weight.dtype)
+    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, features) -> logit (N, 1), and the attention that its weights pay to the features, (1, features)."""
+        weight = self.weight if self.norm is None else normalised_weight(self.weight, self.norm, self.weight.dtype)
+        attention = self.weight if self.bias is None else weight + self.bias
+        return F.linear(pooled, weight, self.bias), attention
 
 
 class ClassActivationMap(nn.Module):
@@ -58,8 +60,8 @@ class ClassActivationMap(nn.Module):
         """
         average, _ = channel_moments(x)  # (N, C)
         maximum = F.adaptive_max_pool2d(x, 1).flatten(1).float()  # (N, C)
-        gap_logit, gap_attention = self._branch(self.gap, average)
-        gmp_logit, gmp_attention = self._branch(self.gmp or self.gap, maximum)
+        gap_logit, gap_attention = self.gap(average)
+        gmp_logit, gmp_attention = (self.gmp or self.gap)(maximum)
         x = self._mix(x, gap_attention, gmp_attention)
         x = F.leaky_relu(x, self.slope, inplace=True) if self.slope else x.relu_()
         heatmap = x.sum(1, keepdim=True, dtype=torch.float32)
@@ -76,10 +78,3 @@ class ClassActivationMap(nn.Module):
         gap_kernel, gmp_kernel = self.weight.chunk(2, dim=1)  # (C, C, 1, 1) each
         kernel = gap_kernel * gap + gmp_kernel * gmp
         return F.conv2d(x, kernel.to(x.dtype), self.bias.to(x.dtype))
-
-    def _branch(self, classifier: DomainClassifier, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        weight = classifier.effective_weight()
-        logit = F.linear(pooled, weight, classifier.bias)  # (N, 1)
-        if classifier.bias is not None:
-            return logit, weight + classifier.bias
-        return logit, classifier.weight

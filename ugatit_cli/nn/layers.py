@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,21 +22,12 @@ def padding(size: int, extra: int = 0) -> Padding:
     return (size, size + extra, size, size + extra)
 
 
-def reflect(x: Tensor, pad: Padding) -> Tensor:
-    """(N, C, H, W) -> (N, C, H + top + bottom, W + left + right), mirrored at the border pixels."""
-    return _pad(x, pad, "reflect")
-
-
-def replicate(x: Tensor, pad: Padding) -> Tensor:
-    """(N, C, H, W) -> (N, C, H + top + bottom, W + left + right), repeating the border pixels."""
-    return _pad(x, pad, "replicate")
-
-
-def _pad(x: Tensor, pad: Padding, mode: str) -> Tensor:
+def padded(x: Tensor, pad: Padding, mode: Literal["reflect", "replicate"] = "reflect") -> Tensor:
+    """(N, C, H, W) -> (N, C, H + top + bottom, W + left + right), mirroring or repeating the border pixels."""
     if not (torch.is_grad_enabled() and x.requires_grad):
         return F.pad(x, pad, mode=mode)
-    padded: Tensor = _Pad.apply(x, pad, mode)
-    return padded
+    result: Tensor = _Pad.apply(x, pad, mode)
+    return result
 
 
 class _Pad(torch.autograd.Function):
@@ -60,6 +51,11 @@ def _folded(grad: Tensor, dim: int, before: int, after: int, step: int) -> Tenso
     for i in range(after):
         inner.select(dim, size - 1 - step * (1 + i)).add_(grad.select(dim, before + size + i))
     return inner
+
+
+def is_channels_last(tensor: Tensor) -> bool:
+    """Whether the channels of (N, C, H, W) are innermost in memory."""
+    return tensor.ndim == 4 and not tensor.is_contiguous()
 
 
 INIT_STD = 0.02
@@ -98,9 +94,8 @@ class ReflectConv2d(Convolution):
         self.pad = pad
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H', W')."""
-        x = reflect(x, self.pad)
-        return F.conv2d(x, self.weight.to(x.dtype), self._bias(x.dtype), self.stride)
+        """(N, inputs, H, W) -> (N, outputs, H', W'),"""
+        return F.conv2d(padded(x, self.pad), self.weight.to(x.dtype), self._bias(x.dtype), self.stride)
 
 
 class ZeroConv2d(Convolution):
@@ -143,7 +138,7 @@ class UpsampleConv2d(ReflectConv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, 2H, 2W)."""
         kernel = _box_sum(self.weight).flip(2, 3).transpose(0, 1)  # (inputs, outputs, 4, 4)
-        x = replicate(x, self.pad)  # (N, inputs, H+2, W+2)
+        x = padded(x, self.pad, "replicate")  # (N, inputs, H+2, W+2)
         return F.conv_transpose2d(x, kernel.to(x.dtype), self._bias(x.dtype), stride=2, padding=3)
 
 
@@ -168,8 +163,7 @@ class ToRGB(ReflectConv2d):
         shifted = [F.pad(self.weight, (dx, 1 - dx, dy, 1 - dy)) for dy in (0, 1) for dx in (0, 1)]
         kernel = torch.stack(shifted, 1).flatten(0, 1)  # (12, inputs, 8, 8)
         bias = None if self.bias is None else self.bias.to(x.dtype).repeat_interleave(4)
-        x = reflect(x, self.pad)
-        return F.pixel_shuffle(F.conv2d(x, kernel.to(x.dtype), bias, stride=2), 2)
+        return F.pixel_shuffle(F.conv2d(padded(x, self.pad), kernel.to(x.dtype), bias, stride=2), 2)
 
 
 def widened(dtype: torch.dtype) -> torch.dtype:

@@ -87,23 +87,19 @@ def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     Returns:
         (N, C, H, W) in the dtype and memory format of x. Differentiable.
     """
-    if x.device.type == "cpu" and not _needs_grad(x, scale, shift):
-        return _scale_shift_cpu(x, scale, shift)
-    # In float32: rounded coefficients would shift whole channels.
-    return torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None]).to(x.dtype)
-
-
-def _needs_grad(*values: Tensor | float | None) -> bool:
-    return torch.is_grad_enabled() and any(isinstance(value, Tensor) and value.requires_grad for value in values)
-
-
-def _scale_shift_cpu(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    if x.device.type != "cpu" or _needs_grad(x, scale, shift):
+        # In float32: rounded coefficients would shift whole channels.
+        return torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None]).to(x.dtype)
     # The batch-norm kernel takes float32 coefficients for bfloat16 pixels: one pass, one rounding.
     zeros, ones = torch.zeros_like(scale[0]), torch.ones_like(scale[0])
     rows = [
         F.batch_norm(x[n : n + 1], zeros, ones, scale[n], shift[n], training=False, eps=0.0) for n in range(len(x))
     ]
     return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+
+def _needs_grad(*values: Tensor | float | None) -> bool:
+    return torch.is_grad_enabled() and any(isinstance(value, Tensor) and value.requires_grad for value in values)
 
 
 def instance_layer_norm(

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ugatit_cli.nn.layers import Padding, ReflectConv2d, reflect
+from ugatit_cli.nn.layers import Padding, ReflectConv2d, is_channels_last, padded
 
 # Up to this many output pixels a CPU is faster with one product of matrices, which reads the weight once: deep
 # discriminator layers have more weights than pixels.
@@ -23,9 +23,7 @@ CAST_AT_ONCE = 2**21
 
 def as_matrix(weight: Tensor) -> Tensor:
     """(outputs, ...) as a matrix (outputs, rest) without a copy: the order of the columns is that in memory."""
-    if weight.ndim == 4 and not weight.is_contiguous():
-        weight = weight.permute(0, 2, 3, 1)
-    return weight.flatten(1)
+    return (weight.permute(0, 2, 3, 1) if is_channels_last(weight) else weight).flatten(1)
 
 
 class SpectralNorm(nn.Module):
@@ -48,26 +46,24 @@ class SpectralNorm(nn.Module):
         """sigma (), u (outputs,), v (rest,): v in the order of `as_matrix`."""
         matrix = as_matrix(weight)
         if not self.training:
-            v = self._in_memory_order(self.v, weight)
+            v = _in_memory_order(self.v, weight)
             return torch.dot(self.u, matrix @ v), self.u, v
         v = F.normalize(matrix.T @ self.u, dim=0)
         product = matrix @ v
         # New tensors: graphs of earlier passes hold the old ones.
         self.u = F.normalize(product, dim=0)
-        self.v = self._in_channel_order(v, weight)
+        self.v = _in_channel_order(v, weight)
         return torch.dot(self.u, product), self.u, v
 
-    # Stored vectors don't depend on the memory format.
-    def _in_memory_order(self, v: Tensor, weight: Tensor) -> Tensor:
-        if weight.ndim < 4 or weight.is_contiguous():
-            return v
-        return v.view(weight.shape[1:]).permute(1, 2, 0).flatten()
 
-    def _in_channel_order(self, v: Tensor, weight: Tensor) -> Tensor:
-        if weight.ndim < 4 or weight.is_contiguous():
-            return v
-        inputs, *kernel = weight.shape[1:]
-        return v.view(*kernel, inputs).permute(2, 0, 1).flatten()
+# Stored vectors don't depend on the memory format.
+def _in_memory_order(v: Tensor, weight: Tensor) -> Tensor:
+    return v.view(weight.shape[1:]).permute(1, 2, 0).flatten() if is_channels_last(weight) else v
+
+
+def _in_channel_order(v: Tensor, weight: Tensor) -> Tensor:
+    inputs, *kernel = weight.shape[1:]
+    return v.view(*kernel, inputs).permute(2, 0, 1).flatten() if is_channels_last(weight) else v
 
 
 def _random_direction(size: int) -> Tensor:
@@ -88,7 +84,7 @@ class _Normalised(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         normalised, sigma, u, v = ctx.saved_tensors
         grad = grads[0].to(u.dtype) / sigma
-        if normalised.ndim == 4 and not normalised.is_contiguous():
+        if is_channels_last(normalised):
             grad = grad.contiguous(memory_format=torch.channels_last)
         along = torch.dot(as_matrix(grad).flatten(), as_matrix(normalised).flatten().to(u.dtype))
         as_matrix(grad).addr_(-along * u, v)
@@ -165,7 +161,7 @@ class SpectralConv2d(ReflectConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H', W'), computed in the dtype of x."""
-        x = reflect(x, self.pad)
+        x = padded(x, self.pad)
         side = self.weight.shape[-1]
         height, width = ((size - side) // self.stride + 1 for size in x.shape[2:])
         if x.device.type == "cpu" and len(x) * height * width <= FEW_PIXELS:

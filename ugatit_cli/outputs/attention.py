@@ -12,12 +12,12 @@ from typing import Any, Final, Literal
 import numpy as np
 from PIL import Image
 
-from ugatit_cli.attention.maps import AttentionMap, Span, Spans, overlaid
-from ugatit_cli.attention.style import TITLES, Style, Subject, flat_maps, legend, remark, too_small
+from ugatit_cli.attention.maps import AttentionMap, Span, Spans, Style
+from ugatit_cli.attention.words import TITLES, Subject, flat_maps, legend, remark, too_small
 from ugatit_cli.config import MapName
 from ugatit_cli.errors import PictureError
-from ugatit_cli.outputs.base import Done, Drawn
-from ugatit_cli.pictures import colormaps, drawing
+from ugatit_cli.outputs.base import Done, Drawing, Drawn
+from ugatit_cli.pictures import drawing
 from ugatit_cli.pictures.geometry import Geometry, corner
 from ugatit_cli.pictures.reading import Frame
 
@@ -25,7 +25,7 @@ Layout = Literal["panel", "overlay", "heatmap", "raw"]
 
 
 @dataclass(frozen=True)
-class _Attention:
+class _Attention(Drawing):
     """What all layouts have.
 
     Attributes:
@@ -40,7 +40,7 @@ class _Attention:
     spans: Spans | None = None
     by_name: bool = True
     shown: bool = False
-    sees_source: bool = field(default=True, init=False)
+    sees_source = True
 
     def resized(self, geometry: Geometry) -> Geometry:
         """As large as asked for, or as is good to look at."""
@@ -48,18 +48,12 @@ class _Attention:
 
     def span(self, name: MapName) -> Span | None:
         """The common scale of a map, if there is one."""
-        return self.spans[name] if self.spans else None
+        return self.spans.get(name) if self.spans else None
 
-    def legend(self, names: Sequence[MapName]) -> drawing.Legend:
-        """What the colours of some maps mean."""
-        return legend(self.style, self.spans, names)
-
-    def over(self, picture: Image.Image, one: AttentionMap) -> Image.Image:
-        """A map over a picture."""
-        span, style = self.span(one.name), self.style
-        return overlaid(
-            picture, one, span=span, alpha=style.alpha, colormap=style.colormap, upsampling=style.upsampling
-        )
+    def over(self, done: Done, name: MapName, index: int) -> Image.Image:
+        """A frame's map over what its network looked at."""
+        under = (done.inputs if name == "generator" else done.translations)[index]
+        return self.style.over(under, done.maps[index][name], self.span(name))
 
     def existing(self, done: Done) -> tuple[tuple[MapName, ...], tuple[str, ...]]:
         """The maps that there are, and what to say of the others.
@@ -81,10 +75,6 @@ class _Attention:
 class Panel(_Attention):
     """One labelled panel: the input, attention over it, the translation, attention over that."""
 
-    def outputs(self, output: Path) -> tuple[Path, ...]:
-        """The files of a result."""
-        return (output,)
-
     def draw(self, done: Done) -> Drawn:
         """A panel for each frame."""
         frames = [Frame(self._panel(done, index), None) for index in range(len(done.pixels))]
@@ -97,14 +87,13 @@ class Panel(_Attention):
         cells.append(drawing.Cell("translation", translation))
         cells += [self._cell(done, name, index) for name in self.maps if name != "generator"]
         heading = " · ".join([self.subject.way, *self.subject.shown_name, *done.captions[index : index + 1]])
-        return drawing.draw_panel(heading, cells, self.legend(self.maps))
+        return drawing.draw_panel(heading, cells, legend(self.style, self.spans, self.maps))
 
     def _cell(self, done: Done, name: MapName, index: int) -> drawing.Cell:
         one = done.maps[index].get(name)
         if one is None:
             return drawing.Cell(TITLES[name], None, too_small(self.subject.config, name, done.geometry))
-        under = (done.inputs if name == "generator" else done.translations)[index]
-        return drawing.Cell(TITLES[name], self.over(under, one), remark(one))
+        return drawing.Cell(TITLES[name], self.over(done, name, index), remark(one))
 
 
 # --- One picture for each map
@@ -128,9 +117,8 @@ class Overlay(_Attention):
         return Drawn(files, frames[there[0]][0].rgb.size, flat_maps(done.maps), notes)
 
     def _frame(self, done: Done, name: MapName, index: int) -> Frame:
-        under = (done.inputs if name == "generator" else done.translations)[index]
         # As it is under the alpha: the colours were never blended with the background.
-        return Frame(self.over(under, done.maps[index][name]), done.frames[index].alpha)
+        return Frame(self.over(done, name, index), done.frames[index].alpha)
 
 
 class Heatmap(Overlay):
@@ -138,21 +126,19 @@ class Heatmap(Overlay):
 
     def _frame(self, done: Done, name: MapName, index: int) -> Frame:
         one = done.maps[index][name]
-        heat = one.over_picture(span=self.span(name), upsampling=self.style.upsampling)
-        colours = colormaps.coloured(heat, self.style.colormap)
         heading = " · ".join([self.subject.way, *done.captions[index : index + 1]])
-        cell = drawing.Cell(TITLES[name], colours, remark(one))
-        return Frame(drawing.draw_panel(heading, [cell], self.legend([name]), least=drawing.HEATMAP_COLUMN), None)
+        cell = drawing.Cell(TITLES[name], self.style.coloured(one, span=self.span(name)), remark(one))
+        scale = legend(self.style, self.spans, [name])
+        return Frame(drawing.draw_panel(heading, [cell], scale, least=drawing.HEATMAP_COLUMN), None)
 
 
 # --- Numbers
 
 
-@dataclass(frozen=True)
 class Raw(_Attention):
     """The maps as the networks return them: float32 .npy, and JSON with the CAM classifiers' answers."""
 
-    sees_source: bool = field(default=False, init=False)
+    sees_source = False
 
     def outputs(self, output: Path) -> tuple[Path, ...]:
         """The files of a result: `cat.json`, `cat.generator.npy`, ..."""
@@ -221,9 +207,4 @@ def _npy(values: np.ndarray[Any, Any]) -> bytes:
     return buffer.getvalue()
 
 
-LAYOUTS: Final[dict[Layout, type[Panel | Overlay | Raw]]] = {
-    "panel": Panel,
-    "overlay": Overlay,
-    "heatmap": Heatmap,
-    "raw": Raw,
-}
+LAYOUTS: Final[dict[Layout, type[_Attention]]] = {"panel": Panel, "overlay": Overlay, "heatmap": Heatmap, "raw": Raw}

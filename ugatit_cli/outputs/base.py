@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from PIL import Image
 
@@ -142,26 +142,26 @@ class Drawn:
     preview: Preview | None = None
 
 
-class Drawing(Protocol):
-    """Makes results, in several threads at once."""
+class Drawing:
+    """Makes results, in several threads at once.
 
-    @property
-    def maps(self) -> tuple[MapName, ...]:
-        """Attention that it needs."""
+    Attributes:
+        maps: attention that it needs.
+        spans: filled in with all pictures before the first one is drawn; None: pictures are drawn as they come.
+        sees_source: whether it needs the source's colours, too.
+    """
 
-    @property
-    def spans(self) -> Spans | None:
-        """Filled in with all pictures before the first one is drawn; None: pictures are drawn as they come."""
-
-    @property
-    def sees_source(self) -> bool:
-        """Whether it needs the source's colours, too."""
+    maps: tuple[MapName, ...] = ()
+    spans: Spans | None = None
+    sees_source: bool = False
 
     def outputs(self, output: Path) -> tuple[Path, ...]:
         """All files of a result that was planned as `output`."""
+        return (output,)
 
     def resized(self, geometry: Geometry) -> Geometry:
         """The way with the size that it wants for pictures."""
+        return geometry
 
     def draw(self, done: Done) -> Drawn:
         """Makes the content of the job's outputs.
@@ -169,23 +169,11 @@ class Drawing(Protocol):
         Raises:
             PictureError, OutputError: it can't be done.
         """
+        raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Translation:
+class Translation(Drawing):
     """The translation itself."""
-
-    maps: tuple[MapName, ...] = ()
-    spans: Spans | None = field(default=None, init=False)
-    sees_source: bool = field(default=False, init=False)
-
-    def outputs(self, output: Path) -> tuple[Path, ...]:
-        """The file itself."""
-        return (output,)
-
-    def resized(self, geometry: Geometry) -> Geometry:
-        """As large as asked for."""
-        return geometry
 
     def draw(self, done: Done) -> Drawn:
         """One picture."""

@@ -11,21 +11,20 @@ import io
 import re
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 import jinja2
 from PIL import Image
 
-from ugatit_cli.attention.maps import AttentionMap, Maps, Spans
-from ugatit_cli.attention.style import FLAT, TITLES, Style, Subject, remark, too_small
+from ugatit_cli.attention.maps import AttentionMap, Maps, Style
+from ugatit_cli.attention.words import FLAT, TITLES, Subject, remark, too_small
 from ugatit_cli.config import MapName
 from ugatit_cli.errors import UgatitError
 from ugatit_cli.files import reported, write_file
 from ugatit_cli.outputs.base import Done, Drawing, Drawn, Layer, Preview
-from ugatit_cli.pictures import colormaps
 from ugatit_cli.pictures.drawing import Legend
 from ugatit_cli.pictures.geometry import Geometry, Size, scaled_by
 from ugatit_cli.pictures.reading import Frame
@@ -97,14 +96,8 @@ class ReportWriter:
         self._failed = 0
         with reported(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Open until `finish` or `discard`.
+            # Open until `finish` or `close`.
             self._cards = tempfile.TemporaryFile("w+", encoding="utf-8", dir=path.parent)  # noqa: SIM115
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.discard()
 
     def add(self, entry: Entry) -> None:
         """Appends a card.
@@ -117,7 +110,7 @@ class ReportWriter:
             with reported(self._path):
                 self._cards.write(card)
         except BaseException:
-            self.discard()
+            self.close()
             raise
         if entry.error:
             self._failed += 1
@@ -133,6 +126,7 @@ class ReportWriter:
         Raises:
             OutputError: it can't be written; StorageError if the disk is full.
         """
+        self._cards.seek(0)
         page = (
             _templates()
             .get_template("report.html")
@@ -145,20 +139,15 @@ class ReportWriter:
                 failed=self._failed,
                 work=sum(self._seconds),
                 median=statistics.median(self._seconds or [0]),
-                cards=self._parts(),
+                cards=iter(lambda: self._cards.read(1 << 16), ""),
             )
         )
         try:
             write_file(self._path, (part.encode() for part in page), durable=True)
         finally:
-            self.discard()
+            self.close()
 
-    def _parts(self) -> Iterator[str]:
-        self._cards.seek(0)
-        while part := self._cards.read(1 << 16):
-            yield part
-
-    def discard(self) -> None:
+    def close(self) -> None:
         """Forgets the cards; does nothing after `finish`."""
         with contextlib.suppress(OSError):
             self._cards.close()
@@ -203,8 +192,8 @@ PICTURE: Final = 512
 HEAT: Final = 192
 
 
-@dataclass(frozen=True)
-class Previewed:
+@dataclass
+class Previewed(Drawing):
     """Another drawing, and a preview of each picture.
 
     Attributes:
@@ -215,12 +204,10 @@ class Previewed:
     subject: Subject
     maps: tuple[MapName, ...]
     style: Style = field(default_factory=Style)
-    sees_source: bool = field(default=True, init=False)
+    sees_source = True
 
-    @property
-    def spans(self) -> Spans | None:
-        """Those of the drawing."""
-        return self.drawing.spans
+    def __post_init__(self) -> None:
+        self.spans = self.drawing.spans
 
     def outputs(self, output: Path) -> tuple[Path, ...]:
         """Those of the drawing."""
@@ -232,13 +219,9 @@ class Previewed:
 
     def draw(self, done: Done) -> Drawn:
         """What the drawing makes, with a preview."""
-        drawn = self.drawing.draw(done)
-        return replace(drawn, preview=self._preview(done))
-
-    def _preview(self, done: Done) -> Preview:
-        maps = done.maps[0]
-        layers = tuple(self._layer(name, maps, done.geometry) for name in self.maps)
-        return Preview(_webp(done.sources[0], done.geometry.output), _webp(done.frames[0]), layers, len(done.maps))
+        before, after = _webp(done.sources[0], done.geometry.output), _webp(done.frames[0])
+        layers = tuple(self._layer(name, done.maps[0], done.geometry) for name in self.maps)
+        return replace(self.drawing.draw(done), preview=Preview(before, after, layers, len(done.maps)))
 
     def _layer(self, name: MapName, maps: Maps, geometry: Geometry) -> Layer:
         over: Literal["before", "after"] = "before" if name == "generator" else "after"
@@ -248,13 +231,10 @@ class Previewed:
         one = maps[name]
         if one.flat:
             return Layer(name, title, over, b"", FLAT)
-        return Layer(name, title, over, self._colours(one), "; ".join(filter(None, [remark(one), self._answer(one)])))
-
-    def _colours(self, one: AttentionMap) -> bytes:
-        span = self.spans[one.name] if self.spans else None
-        size = _within(one.geometry.scaled, HEAT)
-        heat = one.over_picture(size, span=span, upsampling=self.style.upsampling)
-        return _encoded(colormaps.coloured(heat, self.style.colormap), 90)
+        span = self.spans.get(name) if self.spans else None
+        colours = self.style.coloured(one, _within(one.geometry.scaled, HEAT), span)
+        note = "; ".join(filter(None, [remark(one), self._answer(one)]))
+        return Layer(name, title, over, _encoded(colours, 90), note)
 
     def _answer(self, one: AttentionMap) -> str:
         source = self.subject.config.source(self.subject.direction)

@@ -16,14 +16,11 @@ DEFAULT = "inferno"
 
 
 def colour(values: npt.NDArray[Any], name: str = DEFAULT) -> npt.NDArray[np.uint8]:
-    """Colours of a map for numbers.
+    """Colours of a map for numbers: float (...) in [0, 1] -> uint8 RGB (..., 3).
 
     Args:
-        values: float of any shape, in [0, 1]; what lies outside is clipped, NaN counts as 0.
+        values: what lies outside is clipped, NaN counts as 0.
         name: a colour map as `cmap` names it; `jet` is the paper's, a trailing `_r` reverses.
-
-    Returns:
-        uint8 RGB (..., 3).
 
     Raises:
         UsageError: no such colour map.

@@ -28,12 +28,7 @@ _MISSING: Final = "\U0010fffe"  # never a character, so no font has it
 class Lettering:
     """Single lines in Pillow's own font, which needs no file but has no arrow: that one is drawn.
 
-    Args:
-        size: of the letters, in pixels.
-        ink: their colour.
-
-    Attributes:
-        height: of a line, in pixels.
+    Letters have `size` pixels, a line has `height`.
     """
 
     def __init__(self, size: int, ink: Colour) -> None:
@@ -92,14 +87,9 @@ class Lettering:
         pen.line(((tip - head, middle - head), (tip, middle), (tip - head, middle + head)), self._ink, stroke)
 
 
-def drawable(text: str) -> bool:
-    """Whether `Lettering` can draw every character, and not a box in place of one."""
-    return all(map(_has_glyph, text))
-
-
 def plain(text: str, otherwise: str) -> str:
-    """The text if it is drawable, or else `otherwise`."""
-    return text if drawable(text) else otherwise
+    """The text if `Lettering` can draw every character, and not a box in place of one, or else `otherwise`."""
+    return text if all(map(_has_glyph, text)) else otherwise
 
 
 def _parts(text: str) -> list[str]:
@@ -140,7 +130,7 @@ class Cell:
     Attributes:
         title: may contain "→"; shortened to the column.
         picture: RGB; None: there is nothing to show, and `note` is written into an empty frame in its place.
-        note: small, under the title, such as "flat: the same everywhere"; as many lines as it takes.
+        note: small, under the title; as many lines as it takes.
     """
 
     title: str
@@ -172,9 +162,8 @@ def _stacked(size: Size) -> bool:
 def shown_size(size: Size) -> Size:
     """The size (width, height) at which a panel shows a picture if nobody asks for another one.
 
-    Returns:
-        Its aspect kept, its long side at most 360 pixels, or 720 where it stands alone in its row; of small pictures
-        a whole multiple, with a long side of 160 pixels or more.
+    The aspect is kept, the long side has at most 360 pixels, or 720 where the picture stands alone in its row; small
+    pictures become a whole multiple, with a long side of 160 pixels or more.
     """
     longest = max(size)
     most = 2 * MAX_SHOWN if _stacked(size) else MAX_SHOWN
@@ -232,7 +221,6 @@ def _small_letters(column: int) -> Lettering:
 
 
 def _letter_size(column: int) -> int:
-    """Of titles."""
     return min(19, 11 + column // 64)
 
 
@@ -275,11 +263,7 @@ _kept_sheet = functools.lru_cache(16)(_draw_sheet)
 
 
 def _draw_row(labels: tuple[_Label, ...], size: Size, column: int) -> tuple[Image.Image, Corners]:
-    """Cells side by side; titles and notes stand on their pictures, whose upper edges are on one line.
-
-    Returns:
-        Words and frames between the margins, and the left upper corner of each picture, centred in its column.
-    """
+    """Cells side by side; titles and notes stand on their pictures, whose upper edges are on one line."""
     letters, small = Lettering(_letter_size(column), TITLE), _small_letters(column)
     notes = [small.wrapped(label.note, column - 2 * GAP * label.missing) for label in labels]
     above = [len(note) for note, label in zip(notes, labels, strict=True) if not label.missing]

@@ -128,15 +128,10 @@ def scaled_by(size: Size, factor: float) -> Size:
 
 
 def output_size(size: Size, scaled: Size, wanted: str) -> Size:
-    """The size of the result.
-
-    Args:
-        size: the picture's own.
-        scaled: as it goes through the network.
-        wanted: `same`, `model`, `N` or `WxH`.
+    """The size of the result: `size` for same, `scaled` for model; `N` is the short side.
 
     Raises:
-        UsageError: none of these, or beyond 65,500 pixels a side.
+        UsageError: `wanted` is none of these nor `WxH`, or beyond 65,500 pixels a side.
     """
     if wanted == "same":
         return size
@@ -204,9 +199,7 @@ def tile_weights(width: int, height: int) -> NDArray[np.float32]:
 
 
 def tile_weight(positions: NDArray[Any], side: int) -> NDArray[np.float32]:
-    """How much a tile counts at positions along its side, in pixels from its edge: at the edges as much as at the
-    outermost pixels, 0 beyond.
-    """
+    """How much a tile counts at pixels from its edge: there as much as at the outermost pixels, 0 beyond."""
     weights = 1 - np.abs(np.clip(positions, 0.5, side - 0.5) / side * 2 - 1)
     return np.where((positions >= 0) & (positions <= side), weights, 0).astype(np.float32)
 

@@ -13,11 +13,11 @@ import functools
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ugatit_cli.errors import UsageError
+from ugatit_cli.errors import UsageError, plain_reason
 
 STDIN = "-"
 STDOUT = Path("-")
@@ -62,7 +62,7 @@ def find_jobs(
     Args:
         arguments: files, folders, glob patterns or `-` for standard input.
         out: the folder for the results, or the output file of a single picture; `-` for standard output.
-        suffixes: lower-case suffixes that a scan of a folder picks up, with their dot.
+        suffixes: lower-case suffixes that a scan of a folder picks up, and that make `out` a file, with their dot.
         rename: gives the suffix of a source's result, with its dot.
 
     Returns:
@@ -92,11 +92,6 @@ def find_jobs(
     return jobs, list(search.missing.items())
 
 
-def existing_outputs(jobs: Iterable[Job]) -> list[Path]:
-    """The outputs of `jobs` that exist already, dangling links included."""
-    return [path for job in jobs for path in job.outputs if os.path.lexists(path)]
-
-
 # --- Finding -------------------------------------------------------------------------------------------
 
 
@@ -122,13 +117,8 @@ class _Folder:
     real: str
     below: str
 
-    def child(self, entry: os.DirEntry[str]) -> _Folder:
-        """The folder `entry` in this one."""
-        found = self.file(entry)
-        return _Folder(entry.path, found.real, found.below)
-
-    def file(self, entry: os.DirEntry[str]) -> _Found:
-        """The file `entry` in this folder."""
+    def entry(self, entry: os.DirEntry[str]) -> _Found:
+        """What is called so in this folder."""
         place = os.path.join(self.real, entry.name)
         real = os.path.realpath(place) if entry.is_symlink() else place
         return _Found(Path(entry.path), _join(self.below, entry.name), place, real)
@@ -156,14 +146,14 @@ class _Search:
         return list(found.values())
 
     def argument(self, argument: str, path: str, several: bool) -> list[_Found]:
-        """What one argument names; `path` is its expansion, `several` whether folders get their own."""
+        """What one argument names; `path` is its expansion, `several` whether folders get their own in OUT."""
         if argument == STDIN:
             return [_Found(None, "stdin", "<stdin>", "<stdin>", direct=True)]
         try:
             os.stat(path)
         except (OSError, ValueError) as error:
             if os.path.lexists(path) or not _is_pattern(path):
-                self.missing.setdefault(argument, _reason(error))
+                self.missing.setdefault(argument, plain_reason(error))
                 return []
             found = self.glob(argument, path)
         else:
@@ -203,7 +193,7 @@ class _Search:
                 if _is_folder(entry, follow_links=False):
                     pending.extend(self.children(folder, entry))
                 elif self.is_picture(entry) and self.is_readable(entry):
-                    found.append(folder.file(entry))
+                    found.append(folder.entry(entry))
         return found
 
     def glob(self, argument: str, pattern: str) -> list[_Found]:
@@ -244,7 +234,7 @@ class _Search:
                     elif scan:
                         found += self.scan(child)
             elif not rest and self.is_readable(entry):
-                found.append(folder.file(entry))
+                found.append(folder.entry(entry))
         return found
 
     def is_picture(self, entry: os.DirEntry[str]) -> bool:
@@ -262,11 +252,11 @@ class _Search:
 
     def children(self, folder: _Folder, entry: os.DirEntry[str]) -> list[_Folder]:
         """The subfolder `entry`, or nothing where it is OUT: results of an earlier run aren't inputs."""
-        child = folder.child(entry)
+        child = folder.entry(entry)
         # Only links can lead into the midst of OUT; an argument inside OUT is meant as it is given.
         if child.real == self.out_real or (entry.is_symlink() and self.is_result(child.real)):
             return []
-        return [child]
+        return [_Folder(entry.path, child.real, child.below)]
 
     def is_result(self, real: str) -> bool:
         return bool(self.out_real) and real.startswith(os.path.join(self.out_real, ""))
@@ -277,20 +267,13 @@ class _Search:
                 # Backwards, as the folders pending are taken from the end.
                 return sorted(entries, key=lambda entry: entry.name, reverse=True)
         except OSError as error:
-            self.missing.setdefault(folder.path, f"this folder can't be read: {_reason(error)}")
+            self.missing.setdefault(folder.path, f"this folder can't be read: {plain_reason(error)}")
             return []
 
 
 def _join(folder: str, name: str) -> str:
     """The path of `name` in `folder`, both below OUT, which is "" itself."""
     return f"{folder}/{name}" if folder else name
-
-
-def _reason(error: OSError | ValueError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file or folder"
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text[:1].lower() + text[1:]
 
 
 def _is_folder(entry: os.DirEntry[str], *, follow_links: bool) -> bool:
@@ -326,20 +309,7 @@ def _matches(name: str, part: str) -> bool:
 def _outputs(
     found: list[_Found], out: Path, suffixes: frozenset[str], rename: Callable[[Path], str]
 ) -> list[Path | None]:
-    """The output of each of `found`, distinct also where upper and lower case are the same.
-
-    Args:
-        found: the pictures, each a single time.
-        out: the folder for the results, or the output file of a single picture; `-` for standard output.
-        suffixes: lower-case suffixes that make `out` a file, with their dot.
-        rename: gives the suffix of a source's result, with its dot.
-
-    Returns:
-        One path for each of `found`; None for standard output.
-
-    Raises:
-        UsageError: `out` can't hold the results, or one of them would overwrite an input.
-    """
+    """The output of each of `found`: one path for each, None for standard output."""
     if not found:
         return []
     single = len(found) == 1 and found[0].direct
@@ -422,26 +392,16 @@ def _assign(names: list[_Name]) -> list[str]:
     naturals = [name.natural() for name in names]
     keys = [_key(natural) for natural in naturals]
     folders = _folder_keys({name.folder for name in names})
-    owners = _owners(names, keys, folders)
-    taken = folders.union(keys)
-    numbers: dict[str, int] = {}
-    result = []
-    for index, (name, natural) in enumerate(zip(names, naturals, strict=True)):
-        if owners.get(keys[index]) == index:
-            result.append(natural)
-        else:
-            result.append(_free(name, taken, numbers))
-    return result
-
-
-def _owners(names: list[_Name], keys: list[str], folders: set[str]) -> dict[str, int]:
-    """Which of `names` has each natural name: the only one, or the first one that was called so before."""
-    counts = Counter(keys)
-    owners: dict[str, int] = {}
+    counts, owners = Counter(keys), dict[str, int]()
     for index, key in enumerate(keys):
+        # A natural name goes to the only one, or the first one that was called so before.
         if key not in folders and (counts[key] == 1 or names[index].kept):
             owners.setdefault(key, index)
-    return owners
+    taken, numbers = folders.union(keys), dict[str, int]()
+    return [
+        naturals[index] if owners.get(keys[index]) == index else _free(name, taken, numbers)
+        for index, name in enumerate(names)
+    ]
 
 
 def _free(name: _Name, taken: set[str], numbers: dict[str, int]) -> str:
@@ -468,9 +428,7 @@ def _folder_keys(folders: set[str]) -> set[str]:
 
 def _key(name: str) -> str:
     """The same for names that are one file on macOS or Windows."""
-    if name.isascii():
-        return name.lower()
-    return unicodedata.normalize("NFC", name.casefold())
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name.casefold())
 
 
 def _fit(stem: str, ending: str) -> str:

@@ -103,8 +103,6 @@ def read_picture(
     """A file or its content as a picture; `name` replaces the path in messages.
 
     Args:
-        source: a path, or what a file holds.
-        name: what to call it.
         max_pixels: how many the frames that are read may have together.
         first_only: leave an animation's further frames unread, uncounted and unchecked.
 
@@ -140,20 +138,12 @@ def _reasons(label: str, stream: io.BufferedReader | None) -> Iterator[None]:
     """Decoders raise nearly everything on broken files; all of it becomes `PictureError`."""
     head = b""
     try:
-        if stream:
-            head = _head(stream, label)
+        head = stream.peek(32)[:32] if stream else b""
         yield
     except UgatitError:
         raise
     except Exception as error:
         raise _reason(error, label, head) from error
-
-
-def _head(stream: io.BufferedReader, label: str) -> bytes:
-    head = stream.peek(32)[:32]
-    if not head:
-        raise PictureError(f"{label}: the file is empty", "Copy it again from where it came from.")
-    return head
 
 
 def _reason(error: Exception, label: str, head: bytes) -> PictureError:
@@ -173,6 +163,8 @@ def _reason(error: Exception, label: str, head: bytes) -> PictureError:
 
 
 def _unknown(label: str, head: bytes) -> PictureError:
+    if not head:
+        return PictureError(f"{label}: the file is empty", "Copy it again from where it came from.")
     suffix = Path(label).suffix.lower()
     if head.startswith(_MAGIC):
         return PictureError(f"{label}: the file is damaged (its header)", "Copy or download the file again.")
@@ -273,7 +265,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 def _integer_grey(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     if values.dtype.itemsize > 2 and values.max() <= 255:
         return np.asarray(np.clip(values, 0, 255), np.uint8)
-    table: npt.NDArray[np.uint8] = np.round(np.arange(65536) / 257).astype(np.uint8)
+    table = np.round(np.arange(65536) / 257).astype(np.uint8)
     return np.asarray(table[np.clip(values, 0, 65535)])
 
 

@@ -7,23 +7,18 @@ import math
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import jinja2
 from huggingface_hub import ModelCardData
 
-from ugatit_cli.config import ModelConfig, Precision
+from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import UsageError
-from ugatit_cli.methods.recipe import Recipe
-from ugatit_cli.weights.folder import (
-    DISCRIMINATORS_FILE,
-    GENERATORS_FILE,
-    SAMPLES_FILE,
-    ModelFolder,
-    generator_shapes,
-)
+from ugatit_cli.training.settings import Settings
+from ugatit_cli.weights.catalog import licence_of, split_card
+from ugatit_cli.weights.folder import SAMPLES_FILE, ModelFolder, generator_shapes, open_tensors
 from ugatit_cli.wording import byte_size
 
 # Their sections and rows say it better than a row of their own.
@@ -36,13 +31,8 @@ _TOLD: Final = frozenset(
 _CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _MARKUP: Final = re.compile(r"([\\`*_\[\]<>|~#&$])")
 _ADDRESS: Final = re.compile(r"(https?://[^\s<>|]+[^\s<>|.,;:!?)'\"])")
-_FRONT: Final = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _LICENCE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
-_PRECISIONS: Final[Mapping[Precision, str]] = {
-    "fp32": "float32",
-    "bf16": "bfloat16 products",
-    "fp16": "float16 products",
-}
+_TYPES: Final = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +40,7 @@ class Options:
     """What the user says about a model, and how to publish it; empty where nothing is said.
 
     Attributes:
-        licence: a licence id of the Hub, like `mit`; taken in any case, kept in lower case.
+        licence: a licence id of the Hub, like `mit`, in lower case.
         data: one line on what it was trained on.
         description: one line on what it does.
         samples: a picture to show.
@@ -71,53 +61,36 @@ class Options:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        licence = self.licence.lower()
-        if licence and not _LICENCE.fullmatch(licence):
+        if self.licence and not _LICENCE.fullmatch(self.licence):
             raise UsageError(
                 f"--licence {self.licence}: not a licence id of the Hub", "Like mit, apache-2.0, cc-by-4.0, or other."
             )
-        object.__setattr__(self, "licence", licence)
         for option, text in (("data", self.data), ("description", self.description)):
             if _CONTROLS.search(text):
                 raise UsageError(f"--{option}: must be one line of plain text")
 
-    @property
-    def says_something(self) -> bool:
-        """Whether there is anything for a card to tell."""
-        return bool(self.licence or self.data or self.description)
 
+def model_card(
+    model: ModelFolder,
+    repository: str,
+    options: Options,
+    settings: Settings | None = None,
+    samples_step: int | None = None,
+    evaluation: Mapping[str, Any] | None = None,
+) -> str:
+    """The card: Markdown below the Hub's metadata in YAML, without sections of which nothing is known.
 
-@dataclass(frozen=True)
-class Facts:
-    """What a card tells beside what the model folder says.
-
-    Attributes:
+    Args:
+        model: all that is published but the card.
         repository: `owner/name` on the Hub.
-        files: name -> size in bytes, of all that is published but the card.
-        storage: float type of the weights: `float32`.
         options: what the user says; where that is nothing, what the model folder does.
-        recipe, precision: how a run trained, and what large products were computed in; None: no run is known.
-        planned: how many steps a run was to take; None: it was given time, not steps.
+        settings: how a run trained it; None: no run is known.
         samples_step: the step after which training drew `samples.png`; None: it is another picture, or none.
         evaluation: `kid`, not times 100, or several by what they are of; how it was measured: `extractor`,
             `held-out pictures`, `subsets`; `generators`: which of a run's kinds these are. Anything else is left.
     """
-
-    repository: str
-    files: Mapping[str, int]
-    storage: str
-    options: Options = Options()
-    recipe: Recipe | None = None
-    precision: Precision = "fp32"
-    planned: int | None = None
-    samples_step: int | None = None
-    evaluation: Mapping[str, Any] = field(default_factory=dict)
-
-
-def model_card(model: ModelFolder, facts: Facts) -> str:
-    """The card: Markdown below the Hub's metadata in YAML, without sections of which nothing is known."""
-    config, provenance = model.config, model.provenance
-    lead = escaped(facts.options.description or _line(provenance.get("description")))
+    config, provenance, evaluation = model.config, model.provenance, evaluation or {}
+    lead = escaped(options.description or _line(provenance.get("description")))
     others = [
         (name, str(value))
         for name, value in provenance.items()
@@ -126,18 +99,21 @@ def model_card(model: ModelFolder, facts: Facts) -> str:
     return _template().render(
         config=config,
         p=provenance,
-        e=facts.evaluation,
-        facts=facts,
-        metadata=_metadata(config, facts),
+        e=evaluation,
+        repository=repository,
+        options=options,
+        settings=settings,
+        metadata=_metadata(config, options),
         lead=f"{lead}." if lead and lead[-1] not in ".!?" else lead,
+        samples=SAMPLES_FILE if (model.path / SAMPLES_FILE).is_file() else "",
+        samples_step=samples_step,
         parameters=sum(math.prod(shape) for shape in generator_shapes(config).values()),
-        discriminators=_discriminators(config, facts),
-        data=training_data(model, facts.options.data),
-        precision=_PRECISIONS[facts.precision],
+        storage=_storage(model),
+        weights=model.weights,
+        discriminators=model.discriminators,
+        data=training_data(model, options.data),
         others=others,
-        kid=list(_distances(config, facts.evaluation.get("kid"))),
-        SAMPLES_FILE=SAMPLES_FILE,
-        GENERATORS_FILE=GENERATORS_FILE,
+        kid=list(_distances(config, evaluation.get("kid"))),
     )
 
 
@@ -148,16 +124,16 @@ def _template() -> jinja2.Template:
         loader=loader, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     templates.filters |= {
-        "text": escaped, "code": _code, "line": _line, "shell": shlex.quote, "bytes": byte_size,
-        "without_folders": _without_folders,
+        "text": escaped, "code": _code, "line": _line, "shell": shlex.quote, "without_folders": _without_folders,
+        "size": lambda path: byte_size(path.stat().st_size),
     }  # fmt: skip
     return templates.get_template("card.md")
 
 
-def _metadata(config: ModelConfig, facts: Facts) -> str:
+def _metadata(config: ModelConfig, options: Options) -> str:
     domains = [re.sub(r"[\W_]+", "-", name.casefold()).strip("-") for name in (config.domain_a, config.domain_b)]
     data = ModelCardData(
-        license=facts.options.licence or None,
+        license=options.licence or None,
         library_name="ugatit",
         pipeline_tag="image-to-image",
         tags=["u-gat-it", "image-to-image", "unpaired", "gan", *(tag for tag in domains if len(tag) > 1)],
@@ -165,12 +141,12 @@ def _metadata(config: ModelConfig, facts: Facts) -> str:
     return data.to_yaml()
 
 
-def _discriminators(config: ModelConfig, facts: Facts) -> str:
-    size = facts.files.get(DISCRIMINATORS_FILE)
-    kept = f"included, {byte_size(size)}: for fine-tuning" if size is not None else "not included"
-    local = ["local ones alone"] if config.discriminators == "local" else []
-    traits = ", ".join(local + ([] if config.discriminator_cam else ["without attention"]))
-    return kept + (f"; {traits}" if traits else "")
+def _storage(model: ModelFolder) -> str:
+    """The float type of matrices and kernels; vectors are float32 in any case."""
+    with open_tensors(model.weights) as file:
+        headers = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118  # it is no dict
+        found = {_TYPES[header.get_dtype()] for header in headers if len(header.get_shape()) > 1}
+    return " and ".join(sorted(found))
 
 
 def _distances(config: ModelConfig, kid: object) -> Iterator[tuple[str, float]]:
@@ -203,22 +179,9 @@ def training_data(model: ModelFolder, data: str) -> str:
     return data or _line(model.provenance.get("training_data")) or "not described"
 
 
-def licence_of(card: str) -> str:
-    """The licence in the metadata of a card; empty if it states none."""
-    found = re.search(r"^license:[ \t]*(\S.*?)[ \t]*(?:\s#.*)?$", _parts(card)[0], re.MULTILINE)
-    return _line(found[1].strip("'\"")) if found is not None else ""
-
-
 def says_nothing(card: str) -> bool:
     """Whether a card is one that nobody would miss: without text, and without a licence."""
-    return not _parts(card)[1].strip() and not licence_of(card)
-
-
-def _parts(card: str) -> tuple[str, str]:
-    """Metadata and Markdown."""
-    text = card.removeprefix("\ufeff").replace("\r\n", "\n")
-    front = _FRONT.match(text)
-    return (front[1], text[front.end() :]) if front is not None else ("", text)
+    return not split_card(card)[1].strip() and not licence_of(card)
 
 
 def escaped(text: object) -> str:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ugatit_cli.attention.maps import AttentionMap, grid_of, overlay
+from ugatit_cli.attention.maps import AttentionMap, Style, grid_of
 from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
 from ugatit_cli.nn.generator import Generator
 from ugatit_cli.nn.layers import evaluating
@@ -94,7 +94,7 @@ def _attention(shown: Image.Image, heatmap: Tensor, cam_logit: Tensor, config: M
     first, second = cam_logit[0].tolist()
     values = heatmap[0, 0].float().cpu().numpy()
     heat = AttentionMap("generator", values, (first, second), grid_of(config, "generator"), geometry).over_picture()
-    return overlay(shown, heat)
+    return Style().blended(shown, heat)
 
 
 def _fitted(image: Image.Image, side: int) -> Image.Image:

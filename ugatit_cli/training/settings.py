@@ -15,7 +15,7 @@ from ugatit_cli.config import ModelConfig, Precision, default_global_layers
 from ugatit_cli.data.pictures import Folders, Holdout, parse_holdout
 from ugatit_cli.device import resolve_precision
 from ugatit_cli.errors import DeviceError, ModelError, UsageError
-from ugatit_cli.fields import fields_of
+from ugatit_cli.fields import fields_of, read_table
 from ugatit_cli.methods.recipe import MODEL_DEFAULTS, Recipe, RecipeName, preset
 from ugatit_cli.training.options import RunOptions
 from ugatit_cli.weights.folder import ModelFolder
@@ -84,8 +84,8 @@ class Settings(RunOptions):
         """
         try:
             return cls(
-                model=ModelConfig.from_dict(document["model"]),
-                recipe=Recipe.from_dict(document["recipe"]),
+                model=read_table(ModelConfig, document["model"]),
+                recipe=read_table(Recipe, document["recipe"]),
                 folders=Folders(**{name: Path(value) for name, value in document["data"].items()}),
                 **document["run"],
             )

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import torch
 from PIL import Image
@@ -39,6 +39,14 @@ from ugatit_cli.weights.folder import ModelFolder
 # A picture of any mode, or a file.
 Source = Image.Image | str | PathLike[str]
 ONE = (Image.Image, str, PathLike)
+
+
+class _Options(TypedDict, total=False):
+    to: str | None
+    fit: Fit
+    size: str | int
+    tile: int | None
+    background: Colour
 
 
 class Model:
@@ -127,10 +135,8 @@ class Model:
     def discriminator(self, domain: Domain, scale: Scale) -> Discriminator:
         """The discriminator of a domain and scale, in float32, on the model's device: to be trained.
 
-        Attention of a loaded model is that of its own discriminators, whatever becomes of this one.
-
         Its call takes float (N, 3, H, W) in [-1, 1] and returns `(logit, cam_logit, heatmap)`, see
-        `DiscriminatorOutput`.
+        `DiscriminatorOutput`. Attention of a loaded model doesn't depend on what becomes of it.
 
         Raises:
             UsageError: the model has no such domain or scale.
@@ -145,11 +151,7 @@ class Model:
             return self._discriminators[domain, scale]
 
     def looking_discriminator(self, domain: Domain, scale: Scale) -> Discriminator:
-        """The same to look only: faster, and in the model's precision. A new model has none but `discriminator`.
-
-        Raises:
-            ModelError: the model has no discriminators.
-        """
+        """The same to look only: faster, and in the model's precision. A new model has none but `discriminator`."""
         if not self._reproducible:
             return self.discriminator(domain, scale)
         with self._lock:
@@ -160,28 +162,12 @@ class Model:
 
     @overload
     def translate(  # type: ignore[overload-overlap]  # a str is a path, not several of one letter
-        self,
-        image: Source,
-        direction: Direction | None = ...,
-        *,
-        to: str | None = ...,
-        fit: Fit = ...,
-        size: str | int = ...,
-        tile: int | None = ...,
-        background: Colour = ...,
+        self, image: Source, direction: Direction | None = ..., **options: Unpack[_Options]
     ) -> Image.Image: ...
 
     @overload
     def translate(
-        self,
-        image: Iterable[Source],
-        direction: Direction | None = ...,
-        *,
-        to: str | None = ...,
-        fit: Fit = ...,
-        size: str | int = ...,
-        tile: int | None = ...,
-        background: Colour = ...,
+        self, image: Iterable[Source], direction: Direction | None = ..., **options: Unpack[_Options]
     ) -> list[Image.Image]: ...
 
     def translate(
@@ -214,11 +200,10 @@ class Model:
             UsageError: an option makes no sense; ConfigError: there is no such domain.
         """
         jobs = self._planned(image, fit, size, tile)
+        seen = self._look_at(jobs, resolve_direction(self.config, direction, to), background)
         results = [
-            _flattened(finish(seen.pixels, frame.alpha, geometry, background))
-            for (frame, geometry), seen in zip(
-                jobs, self._look_at(jobs, resolve_direction(self.config, direction, to), background), strict=True
-            )
+            _flattened(finish(one.pixels, frame.alpha, geometry, background))
+            for (frame, geometry), one in zip(jobs, seen, strict=True)
         ]
         return results[0] if isinstance(image, ONE) else results
 
@@ -248,13 +233,7 @@ class Model:
         return [results[i] for i in range(len(jobs))]
 
     def translate_pixels(self, batch: Sequence[Pixels], direction: Direction, geometry: Geometry) -> list[Pixels]:
-        """Translates pictures that are already of the network's size.
-
-        Args:
-            batch: uint8 (H, W, 3) each, all of the size `geometry.network`.
-
-        Returns:
-            uint8 (H, W, 3) each.
+        """Translates pictures that are already of the network's size: uint8 (H, W, 3) each, and so are the results.
 
         Raises:
             PictureError: not enough memory for even one of them.
@@ -310,10 +289,7 @@ class Model:
 
 
 def resolve_direction(config: ModelConfig, direction: Direction | None = None, to: str | None = None) -> Direction:
-    """The direction that is stated, or leads to a domain; `a2b` where nothing is said.
-
-    Args:
-        to: a domain's name; case doesn't matter.
+    """The direction that is stated, or leads to a domain of any case; `a2b` where nothing is said.
 
     Raises:
         UsageError: there is no such direction, or they contradict each other.
@@ -332,7 +308,6 @@ def resolve_direction(config: ModelConfig, direction: Direction | None = None, t
 
 
 def _frame(image: Source) -> Frame:
-    """A picture, or the first frame of a file."""
     if isinstance(image, Image.Image):
         return reading.from_pil(image).frames[0]
     if isinstance(image, str | PathLike):
@@ -341,7 +316,6 @@ def _frame(image: Source) -> Frame:
 
 
 def _flattened(frame: Frame) -> Image.Image:
-    """RGB, or RGBA where there is transparency."""
     if frame.alpha is not None:
         frame.rgb.putalpha(frame.alpha)
     return frame.rgb

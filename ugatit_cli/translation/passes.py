@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -46,7 +46,6 @@ class Batching:
     """How many pictures of one size go through the networks together: decided here and nowhere else.
 
     Attributes:
-        device: where the networks are.
         wanted: the user's choice; 0: as the device likes it.
         looking: whether discriminators look, too.
     """
@@ -69,12 +68,9 @@ class Batching:
         return max(self.size(area), LOOKED_PIXELS // area) if self.looking else self.size(area)
 
     def turn(self, area: int, pixel_seconds: float) -> int:
-        """Those for a turn of the network, where it takes turns with the threads that decode and encode.
+        """Those for a turn of the network, which needed `pixel_seconds` for a pixel so far (0: not known yet).
 
         Whole passes: what goes through a discriminator together doesn't depend on how fast the machine is.
-
-        Args:
-            pixel_seconds: what the network needed for a pixel so far; 0: not known yet.
         """
         if self.device.type != "cpu" or not pixel_seconds:
             return self.size(area)
@@ -84,19 +80,13 @@ class Batching:
 
 @dataclass(frozen=True, eq=False)
 class Translated:
-    """What a pass gives for one picture.
-
-    Attributes:
-        pixels: uint8 (H, W, 3), the translation.
-        maps: those that were asked for and exist.
-    """
+    """What a pass gives for one picture: uint8 (H, W, 3), and the maps that were asked for and exist."""
 
     pixels: Pixels
     maps: Maps
 
 
-@dataclass(frozen=True, eq=False)
-class Seen:
+class Seen(NamedTuple):
     """The same before anyone has said where in the picture the maps' cells lie."""
 
     pixels: Pixels
@@ -128,16 +118,16 @@ def look(
     for name in maps:
         if name in model.missing_maps:
             raise ModelError(f"{model.name}: no {name} attention: {model.missing_maps[name]}")
-    run = NetworkPass(model, direction, maps, batch_size)
+    run = _NetworkPass(model, direction, maps, batch_size)
     tile = geometries[0].tile if geometries else 0
     seen = run.seen_in_tiles(batch, tile, stop) if tile else run.seen(batch, stop)
     return map(run.placed, seen, geometries)
 
 
-class NetworkPass:
+class _NetworkPass:
     """The networks of one direction: the generator, and those discriminators that are to look at its translation."""
 
-    def __init__(self, model: Model, direction: Direction, maps: Sequence[MapName], batch_size: int = 0) -> None:
+    def __init__(self, model: Model, direction: Direction, maps: Sequence[MapName], batch_size: int) -> None:
         self.model = model
         self.maps = maps
         self.batching = Batching(model.device, batch_size, not {*maps} <= {"generator"})
@@ -147,7 +137,6 @@ class NetworkPass:
         self.discriminators = {scale: model.looking_discriminator(target, scale) for scale in SCALES if scale in maps}
 
     def placed(self, seen: Seen, geometry: Geometry) -> Translated:
-        """With the maps of a picture that lies in the network's input as planned."""
         config = self.model.config
         maps = {
             name: AttentionMap(name, values, logits, grid_of(config, name), geometry)
@@ -155,9 +144,7 @@ class NetworkPass:
         }
         return Translated(seen.pixels, maps)
 
-    def seen_in_tiles(
-        self, batch: Sequence[Pixels], side: int, stop: threading.Event | None = None
-    ) -> Iterator[Seen]:
+    def seen_in_tiles(self, batch: Sequence[Pixels], side: int, stop: threading.Event | None) -> Iterator[Seen]:
         """Pictures of one size, each in overlapping tiles, which are blended."""
         for i, pixels in enumerate(batch):
             if not (i and stop and stop.is_set()):
@@ -211,9 +198,7 @@ class NetworkPass:
     def _forward(self, batch: Sequence[Pixels]) -> list[Seen]:
         pixels = torch.from_numpy(np.stack(batch)).to(self.model.device)  # (N, H, W, 3) uint8
         x = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # (N, 3, H, W) in [-1, 1], channels last
-        outputs = []
-        for part in torch.split(x, self.batching.size(x.shape[2] * x.shape[3])):
-            outputs.append(self.generator(part))  # noqa: PERF401  # a frame less than in a comprehension
+        outputs = [self.generator(part) for part in torch.split(x, self.batching.size(x.shape[2] * x.shape[3]))]
         image = torch.cat([output.image for output in outputs]) if len(outputs) > 1 else outputs[0].image
         heats = self.heats(outputs, image)
         image = image.add_(1).mul_(127.5).round_().clamp_(0, 255)

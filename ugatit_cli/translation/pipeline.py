@@ -48,9 +48,6 @@ class TranslateOptions:
     """How to translate.
 
     Attributes:
-        direction: `a2b` or `b2a`.
-        sizes: fit, tiles and output size.
-        files: how results are written, and what is behind transparent pixels while translating.
         batch_size: pictures per forward pass; 0: as the device likes it.
         workers: decoding and encoding threads.
         first_only: of an animation, only the first frame.
@@ -66,16 +63,12 @@ class TranslateOptions:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one job.
+    """What became of one job; see `Drawn`, too.
 
     Attributes:
         size: (width, height) of the result.
-        frames: how many it has.
         seconds: spent on this file by all stages together, waiting not included.
         data: the encoded result if it goes to standard output.
-        flat: attention maps that are the same everywhere.
-        notes: what else there is to say.
-        preview: small pictures for a report.
         error: why there is no result.
     """
 
@@ -119,12 +112,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Stages:
-    """What threads do with a picture before and after the network.
-
-    Attributes:
-        spool: where pictures wait.
-        stop: set when nothing more can be written.
-    """
+    """What threads do with a picture before and after the network; `stop` is set when nothing can be written."""
 
     config: ModelConfig
     options: TranslateOptions
@@ -134,13 +122,11 @@ class Stages:
 
     def decode(self, job: Job) -> Work | Result:
         """Reads a picture, a single time, and makes its frames fit the network; a failure gives a result."""
-        start = time.perf_counter()
-        options = self.options
+        start, options = time.perf_counter(), self.options
         try:
             source = sys.stdin.buffer.read() if job.source is None else job.source
             picture = reading.read_picture(source, name=job.name, first_only=options.first_only)
-            geometry = plan_geometry(picture.size, self.config, options.sizes)
-            geometry = self.drawing.resized(geometry)
+            geometry = self.drawing.resized(plan_geometry(picture.size, self.config, options.sizes))
             pixels = [prepare(frame, geometry, options.files.background) for frame in picture.frames]
             sources = self.spool.put(picture.frames) if self.drawing.sees_source else None
         except MemoryError:
@@ -159,7 +145,7 @@ class Stages:
         width, height = work.geometry.output
         try:
             drawn = self.drawing.draw(self._done(work))
-            job = write_result(work.job, drawn)
+            job = _write(work.job, drawn)
         except MemoryError:
             reason = f"not enough memory for a result of {width}x{height} pixels"
             return self.failed(work.job, OutputError(reason, "Use a smaller --size."))
@@ -170,7 +156,6 @@ class Stages:
         return Result(job, drawn.size, len(work.maps), seconds, data, drawn.flat, drawn.notes, drawn.preview)
 
     def _done(self, work: Work) -> Done:
-        """The picture, with all that was kept of it."""
         pixels, alphas = work.pixels, work.alphas
         sources: tuple[Frame, ...] = ()
         if work.waiting:
@@ -351,12 +336,8 @@ class _Run:
             yield work
 
 
-def write_result(job: Job, drawn: Drawn) -> Job:
-    """Writes the files that were drawn, together; the job with those that there are.
-
-    Raises:
-        OutputError: they can't be written.
-    """
+def _write(job: Job, drawn: Drawn) -> Job:
+    """Writes the files that were drawn, together; the job with those that there are."""
     if job.output is None:
         return job
     wanted = [(path, data) for path, data in zip(job.outputs, drawn.files, strict=True) if data is not None]

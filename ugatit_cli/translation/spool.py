@@ -24,13 +24,7 @@ ROOM: Final = 256_000_000
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """Pictures in a spool.
-
-    Attributes:
-        frames: in memory; empty where they are on disk.
-        path: where they are on disk.
-        opaque: for each of those on disk, whether it is without alpha.
-    """
+    """Pictures in a spool: `frames` in memory, or in the file `path`, and whether each is without alpha."""
 
     frames: tuple[Frame, ...]
     path: Path | None = None
@@ -63,7 +57,7 @@ class Spool:
         Raises:
             StorageError: there is no room left in memory, and they can't be written.
         """
-        size = sum(frame.rgb.width * frame.rgb.height * 3 + _alpha_size(frame) for frame in frames)
+        size = sum(frame.rgb.width * frame.rgb.height * (3 if frame.alpha is None else 4) for frame in frames)
         with self._lock:
             if size <= self._room:
                 self._room -= size
@@ -74,9 +68,8 @@ class Spool:
         try:
             path = self._new_path()
             with path.open("wb") as file:
-                for layer in (layer for frame in frames for layer in (frame.rgb, frame.alpha)):
-                    if layer is not None:
-                        np.save(file, np.asarray(layer), allow_pickle=False)
+                for layer in (layer for frame in frames for layer in (frame.rgb, frame.alpha) if layer is not None):
+                    np.save(file, np.asarray(layer), allow_pickle=False)
         except OSError as error:
             folder = path.parent if path.name else "the folder for temporary files"
             message = f"{folder}: can't be written ({plain_reason(error)})"
@@ -112,10 +105,6 @@ class Spool:
                 )
             kept.path.unlink()
         except (OSError, ValueError, EOFError) as error:
-            message = f"{kept.path}: can't be read ({plain_reason(error)})"
-            raise StorageError(message, "Run the command again.") from error
+            reason = f"{kept.path}: can't be read ({plain_reason(error)})"
+            raise StorageError(reason, "Run the command again.") from error
         return frames
-
-
-def _alpha_size(frame: Frame) -> int:
-    return 0 if frame.alpha is None else frame.alpha.width * frame.alpha.height

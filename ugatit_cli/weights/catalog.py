@@ -6,6 +6,7 @@ Nothing here asks a network, or needs torch unless a model seems damaged.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -16,32 +17,23 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ConfigError, ModelError, OutputError, UsageError
+from ugatit_cli.fields import read_table
 from ugatit_cli.files import hidden, reported, sync_folder
 from ugatit_cli.weights import home, hub_download
-from ugatit_cli.weights.home import (
-    BUNDLED,
-    Receipt,
-    holds_model,
-    store_folder,
-    store_path,
-    stored_models,
-)
-from ugatit_cli.weights.hub import NEWEST, HubId, Listener, Logged, parse_hub_id
+from ugatit_cli.weights.home import BUNDLED, Receipt, holds_model, store_folder, store_path, stored_models
+from ugatit_cli.weights.hub import NEWEST, HubId, Listener, Logged, cache_folder, parse_hub_id
 from ugatit_cli.weights.hub_download import Stamp
 from ugatit_cli.weights.manifest import MODEL_FILES, MODEL_NAME, Entry, SourceName, read_manifest
-
-if TYPE_CHECKING:
-    from huggingface_hub import DeleteCacheStrategy
-
 
 State = Literal["ready", "not fetched", "no weights", "damaged"]
 Kind = SourceName | Literal["store", "folder"]
 
 CONFIG_FILE, _, _, CARD_FILE, _ = MODEL_FILES
+_FRONT: Final = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
 # --- Names ---------------------------------------------------------------------------------------------
@@ -52,11 +44,8 @@ class Source:
     """What a name stands for; nothing of it has been opened.
 
     Attributes:
-        name: as it was given.
-        kind: where the model is taken from: the user's store, the manifest's entry, a folder, or a Hub id.
-        path: where it is: in the store, in the package, or a folder of the user's; None: it may have to be fetched.
-        origin: where it can be fetched from, even if `path` wins: the manifest's entry of this name, or the
-            repository of which the name is the id.
+        path: a folder in the store, in the package, or of the user's; None: it may have to be fetched.
+        origin: where it can be fetched from, even if `path` wins: the manifest's entry, or the Hub id that it is.
     """
 
     name: str
@@ -77,18 +66,23 @@ def resolve(name: str) -> Source:
     """
     if not name:  # a path would be the working folder
         raise UsageError("the model has no name", "Name one: `ugatit models` lists them.")
-    path, origin = Path(name).expanduser(), None
+    path, entry = Path(name).expanduser(), None
     if MODEL_NAME.fullmatch(name):
-        origin = read_manifest().get(name)
-        named = _named(name, origin)
+        entry = read_manifest().get(name)
+        named = _named(name, entry)
         if named is not None and not (named.kind in ("import", "train") and holds_model(path)):
             return named
-    identity = origin or parse_hub_id(name)
+    origin = entry or parse_hub_id(name)
     if os.path.exists(path):
-        return Source(name, "folder", path, identity)
-    if identity is None:
-        raise not_found(name)
-    return Source(name, "hub", None, identity)
+        return Source(name, "folder", path, origin)
+    if origin is not None:
+        return Source(name, "hub", None, origin)
+    near = nearest(name)
+    raise ModelError(
+        f"no model {name!r}: no such folder, nothing of that name in {store_folder()}, not in the manifest",
+        f"{f'Did you mean {near}? ' if near else ''}Known models: {', '.join(known_models())}. `ugatit models` tells "
+        "more; those on the Hub are OWNER/NAME.",
+    )
 
 
 def _named(name: str, entry: Entry | None) -> Source | None:
@@ -98,17 +92,6 @@ def _named(name: str, entry: Entry | None) -> Source | None:
     if entry is None:
         return None
     return Source(name, entry.source, BUNDLED / name if entry.source == "bundled" else None, entry)
-
-
-def not_found(name: str) -> ModelError:
-    """The error for a name that nothing has: where it was looked for, and what comes near."""
-    near = nearest(name)
-    suggestion = f"Did you mean {near}? " if near else ""
-    return ModelError(
-        f"no model {name!r}: no such folder, nothing of that name in {store_folder()}, not in the manifest",
-        f"{suggestion}Known models: {', '.join(known_models())}. `ugatit models` tells more; those on the Hub are "
-        "OWNER/NAME.",
-    )
 
 
 def no_weights(entry: Entry) -> ModelError:
@@ -133,13 +116,14 @@ def nearest(name: str) -> str:
     return next((parts[near] for near in difflib.get_close_matches(name, parts, n=1)), "")
 
 
+def hub_of(entry: Entry) -> HubId:
+    """The repository of an entry that has one, at the commit it is pinned to if it is."""
+    return HubId(entry.repository, entry.revision or NEWEST)
+
+
 def checkpoint_key(entry: Entry) -> str:
     """The name of the receipt of an official checkpoint."""
-    index = next(name for name in entry.files if name.endswith(".index"))
-    return f"{HubId(entry.repository, entry.revision or NEWEST)}/{index}"
-
-
-# --- What is known of a model --------------------------------------------------------------------------
+    return f"{hub_of(entry)}/{next(name for name in entry.files if name.endswith('.index'))}"
 
 
 @dataclass(frozen=True)
@@ -153,8 +137,7 @@ class Known:
         problem: what is damaged.
         entry: what the manifest says of it; None if nothing, or if it is about other weights than these.
         receipt: what was recorded when it was fetched or installed; the store may have moved since.
-        folder: where it is.
-        files: those of its files that are there.
+        folder, files: where it is, and those of its files that are there.
         config, provenance: what its `config.json` says, if it is there and whole.
     """
 
@@ -198,9 +181,7 @@ class Known:
         if self.kind in ("store", "folder"):
             repository, commit = self.provenance.get("repository"), self.provenance.get("commit")
             return parse_hub_id(f"{repository}@{commit}" if commit else f"{repository}")
-        if self.entry is not None and self.entry.repository:
-            return HubId(self.entry.repository, self.entry.revision or NEWEST)
-        return None
+        return hub_of(self.entry) if self.entry is not None and self.entry.repository else None
 
     @property
     def commit(self) -> str:
@@ -216,7 +197,8 @@ class Known:
             return str(getattr(self.entry, key))
         value = self.provenance.get(key)
         if key == "licence" and value is None and self.folder is not None:
-            value = _licence_on_card(self.folder / CARD_FILE)
+            with contextlib.suppress(OSError, ValueError):
+                value = licence_of((self.folder / CARD_FILE).read_text(encoding="utf-8")[: 1 << 16]) or None
         return value if isinstance(value, str) else None
 
     @property
@@ -237,9 +219,8 @@ class Known:
         if self.kind == "bundled":
             return "Install it again, in a checkout", "pip install --force-reinstall --no-deps ."
         if self.kind == "hub" or (self.entry is not None and self.entry.repository):
-            if self.folder is not None:
-                return "Fetch it again", f"ugatit fetch {name} --force"
-            return "Fetch it", f"ugatit fetch {name}"
+            again = self.folder is not None
+            return "Fetch it again" if again else "Fetch it", f"ugatit fetch {name}{' --force' if again else ''}"
         if self.kind == "store":
             return "Put it there again (ugatit convert ... --overwrite), or remove it", f"ugatit models rm {name}"
         return "", ""
@@ -253,15 +234,23 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def _licence_on_card(path: Path) -> str | None:
-    """The licence in the metadata at the top of a model card."""
+def split_card(card: str) -> tuple[str, str]:
+    """The metadata of a model card, in YAML, and its Markdown."""
+    text = card.removeprefix("\ufeff").replace("\r\n", "\n")
+    front = _FRONT.match(text)
+    return (front[1], text[front.end() :]) if front is not None else ("", text)
+
+
+def licence_of(card: str) -> str:
+    """The licence in the metadata of a model card, on one line; empty if it states none."""
+    import yaml
+
     try:
-        with path.open(encoding="utf-8") as file:
-            top = re.match(r"---\s*\n(.*?\n)---", file.read(1 << 16), re.DOTALL)
-    except (OSError, ValueError):
-        return None
-    found = re.search(r"^license:[ \t]*(\S.*?)\s*$", top[1], re.MULTILINE) if top is not None else None
-    return found[1].strip("'\"") if found is not None else None
+        metadata = yaml.safe_load(split_card(card)[0])
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return ""
+    licence = metadata.get("license") if isinstance(metadata, dict) else None
+    return " ".join(licence.split()) if isinstance(licence, str) else ""
 
 
 def absent(known: Known) -> ModelError:
@@ -298,18 +287,18 @@ def known(name: str) -> Known:
 
 
 def _described(source: Source) -> Known:
-    name, origin = source.name, source.origin
+    name, origin, found = source.name, source.origin, Known(source.name, source.kind)
     entry = origin if isinstance(origin, Entry) else None
     if source.kind == "folder" and source.path is not None:
         return _at(name, source.path)
     if source.kind == "store":
         # Other entries are about other weights than those that a user has put there under their name.
         own = entry if entry is not None and entry.source == "import" else None
-        return _here(Known(name, "store", entry=own, receipt=home.load(name), folder=source.path))
+        return _here(dataclasses.replace(found, entry=own, receipt=home.load(name), folder=source.path))
     if source.kind == "bundled":
-        return _here(Known(name, "bundled", entry=entry, folder=source.path))
+        return _here(dataclasses.replace(found, entry=entry, folder=source.path))
     if source.kind == "hub" and entry is not None:
-        return _from_hub(name, home.load(str(HubId(entry.repository, entry.revision))), entry)
+        return _from_hub(name, home.load(str(hub_of(entry))), entry)
     if source.kind == "hub":
         receipt = next((one for one in fetched_models() if one.key == str(origin)), None)
         if receipt is not None:
@@ -319,7 +308,7 @@ def _described(source: Source) -> Known:
             f"no folder {name} here, and nothing fetched from the Hub as {origin}",
             (f"Did you mean {near}? If not, fetch it" if near else "Fetch it") + f": ugatit fetch {origin}",
         )
-    return Known(name, source.kind, "no weights" if source.kind == "train" else "not fetched", entry=entry)
+    return dataclasses.replace(found, entry=entry, state="no weights" if source.kind == "train" else "not fetched")
 
 
 def _from_hub(name: str, receipt: Receipt | None, entry: Entry | None = None) -> Known:
@@ -331,47 +320,43 @@ def _from_hub(name: str, receipt: Receipt | None, entry: Entry | None = None) ->
 
 def _at(name: str, path: Path) -> Known:
     """A model folder, a run folder, or a file of weights with its config beside it."""
-    folder = path.parent if path.is_file() else path
-    if path.is_dir() and os.path.isfile(path / "model" / CONFIG_FILE):
-        folder = path / "model"
-    if path.is_file() or not os.path.isfile(folder / CONFIG_FILE):
-        from ugatit_cli.weights.folder import open_model
+    folder = next((one for one in (path / "model", path) if os.path.isfile(one / CONFIG_FILE)), None)
+    if folder is not None:
+        return _here(Known(name, "folder", folder=folder))
+    from ugatit_cli.weights.folder import open_model
 
-        model = open_model(path)
-        files = [one for one in (model.weights, model.discriminators) if one is not None]
-        return _here(Known(name, "folder", folder=model.path), (CONFIG_FILE, *(one.name for one in files)))
-    return _here(Known(name, "folder", folder=folder))
+    model = open_model(path)
+    files = (one.name for one in (model.weights, model.discriminators) if one is not None)
+    return _here(Known(name, "folder", folder=model.path), (CONFIG_FILE, *files))
 
 
 def _here(known: Known, files: Iterable[str] = MODEL_FILES) -> Known:
-    """With all that its folder tells."""
-    folder = known.folder or Path()
-    there = tuple(name for name in files if os.path.isfile(folder / name))
-    config, provenance, problem = _look(folder, there)
-    # `translate` never takes one of these whose files have changed, but lets users change those of their store.
-    if known.kind in ("bundled", "hub"):
-        problem = _wrong_sizes(folder, known.recorded) or problem
-    state: State = "damaged" if problem else "ready"
-    return dataclasses.replace(known, state=state, problem=problem, files=there, config=config, provenance=provenance)
-
-
-def _look(folder: Path, files: Iterable[str]) -> tuple[ModelConfig | None, dict[str, Any], str]:
-    """Config, provenance, and what is wrong. Opens all files, without torch as long as nothing seems wrong."""
+    """With all that its folder tells; opens all files, without torch as long as nothing seems wrong."""
     from safetensors import SafetensorError, safe_open
 
-    config: ModelConfig | None = None
-    provenance: dict[str, Any] = {}
-    weights = [name for name in files if name.endswith(".safetensors")]
+    folder, whole = known.folder or Path(), False
+    there = tuple(name for name in files if os.path.isfile(folder / name))
+    known = dataclasses.replace(known, files=there)
+    weights = [name for name in there if name.endswith(".safetensors")]
     try:
         document = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        config, provenance = ModelConfig.from_dict(document["model"]), dict(document.get("provenance", {}))
+        config, provenance = read_table(ModelConfig, document["model"]), dict(document.get("provenance", {}))
+        known = dataclasses.replace(known, config=config, provenance=provenance)
         for name in weights:
             with safe_open(folder / name, framework="numpy"):
                 pass
         whole = document["format"] == 1 and bool(weights)
     except (OSError, ValueError, TypeError, KeyError, RecursionError, ConfigError, SafetensorError):
-        whole = False
-    return config, provenance, "" if whole else _opening_problem(folder)
+        pass
+    problem = "" if whole else _opening_problem(folder)
+    # `translate` never takes one of these whose files have changed, but lets users change those of their store.
+    if known.kind in ("bundled", "hub"):
+        problem = _wrong_sizes(folder, known.recorded) or problem
+    return _judged(known, problem)
+
+
+def _judged(known: Known, problem: str) -> Known:
+    return dataclasses.replace(known, state="damaged" if problem else "ready", problem=problem)
 
 
 def _opening_problem(path: Path) -> str:
@@ -386,13 +371,11 @@ def _opening_problem(path: Path) -> str:
 
 
 def _wrong_sizes(folder: Path, recorded: Mapping[str, Stamp]) -> str:
-    missing = [name for name in recorded if not os.path.isfile(folder / name)]
-    if missing:
+    if missing := [name for name in recorded if not os.path.isfile(folder / name)]:
         return f"{folder}: missing: {', '.join(missing)}"
+    sizes = ((folder / name, size_of(folder / name), stamp.size) for name, stamp in recorded.items())
     return "\n".join(
-        f"{folder / name}: {size:,} bytes, {stamp.size:,} were recorded"
-        for name, stamp in recorded.items()
-        if (size := size_of(folder / name)) != stamp.size
+        f"{path}: {size:,} bytes, {expected:,} were recorded" for path, size, expected in sizes if size != expected
     )
 
 
@@ -407,25 +390,11 @@ def checkpoint_of(known: Known) -> Receipt | None:
 # --- Whether it is as it was ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What became of a check.
-
-    Attributes:
-        known: the model, whose state and problem now say what was found.
-        damage: a line for each thing that is wrong; empty if all is well.
-        checked: files whose hashes were compared.
-        unknown: files whose hashes nobody has recorded.
-    """
-
-    known: Known
-    damage: tuple[str, ...]
-    checked: tuple[str, ...]
-    unknown: tuple[str, ...]
-
-
-def verify(known: Known) -> Verdict:
+def verify(known: Known) -> Known:
     """Reads all files of a model again, compares their hashes with those that are recorded, and opens it.
+
+    Returns:
+        The model, whose state and problem now say what was found: a line for each thing that is wrong.
 
     Raises:
         ModelError: it is not here.
@@ -438,18 +407,14 @@ def verify(known: Known) -> Verdict:
         for name, record in known.entry.files.items():
             if name not in recorded:
                 damage.append(f"{name}: in the manifest, but not fetched")
-            elif record is not None and record.sha256 != recorded[name].sha256:
-                found = recorded[name].sha256
+            elif record is not None and record.sha256 != (found := recorded[name].sha256):
                 damage.append(f"{name}: expected sha256 {record.sha256} (the manifest), found {found}")
     if not damage:
         weights = next((name for name in known.files if name.endswith(".safetensors")), "")
         # A file of weights may have any name; a folder's is found by `open_model`.
         path = known.folder if weights in (*MODEL_FILES, "") else known.folder / weights
-        damage = [line for line in (_opening_problem(path),) if line]
-    unknown = tuple(name for name in known.files if name not in recorded)
-    state: State = "damaged" if damage else "ready"
-    known = dataclasses.replace(known, state=state, problem="\n".join(damage))
-    return Verdict(known, tuple(damage), tuple(recorded), unknown)
+        damage = [_opening_problem(path)]
+    return _judged(known, "\n".join(damage))
 
 
 # --- Removal -------------------------------------------------------------------------------------------
@@ -462,25 +427,23 @@ class Removal:
     """What removing a model means.
 
     Attributes:
-        stored: its folder in the store, if it has one.
+        known: the model: its folder in the store goes, if it is of the store.
         fetched: what goes from the Hub's cache: the model, or the official checkpoint it was made of.
+        places: the folders that go.
         size: bytes that get free.
         also: names under which the same files of the cache are known.
-        only_copy: whether nothing is known of where it could be got again.
     """
 
     known: Known
-    stored: Path | None
     fetched: Receipt | None
+    places: tuple[Path, ...]
     size: int
     also: tuple[str, ...]
-    only_copy: bool
 
     @property
-    def places(self) -> list[Path]:
-        """The folders that go."""
-        there = (self.stored, self.fetched.folder if self.fetched is not None else None)
-        return [path for path in there if path is not None and path.is_dir()]
+    def only_copy(self) -> bool:
+        """Whether nothing is known of where it could be got again."""
+        return self.known.kind == "store" and self.known.hub is None
 
 
 def removal(known: Known) -> Removal:
@@ -493,22 +456,24 @@ def removal(known: Known) -> Removal:
     if known.kind == "bundled":
         raise UsageError(f"{known.name} comes with the package", "It goes with: pip uninstall ugatit-cli")
     if known.kind == "folder":
-        raise UsageError(
-            f"{known.name} is a folder of your own, neither in the store nor fetched",
-            "Remove it as any other folder.",
-        )
+        message = f"{known.name} is a folder of your own, neither in the store nor fetched"
+        raise UsageError(message, "Remove it as any other folder.")
     stored = known.folder if known.kind == "store" else None
     fetched = known.receipt if known.kind == "hub" else checkpoint_of(known)
     if stored is None and fetched is None:
         raise absent(known)
     # Somebody's link into the store goes; what it leads to stays.
     gone = set(stored.rglob("*")) if stored is not None and not stored.is_symlink() else set()
-    also: tuple[str, ...] = ()
     if fetched is not None:
         gone |= _own_blobs(fetched.folder)
-        also = tuple(one.key for one in _same_files(fetched) if one.key != fetched.key)
-    size = sum(size_of(path) for path in gone if path.is_file())
-    return Removal(known, stored, fetched, size, also, stored is not None and known.hub is None)
+    places = (stored, fetched.folder if fetched is not None else None)
+    return Removal(
+        known,
+        fetched,
+        tuple(path for path in places if path is not None and path.is_dir()),
+        sum(size_of(path) for path in gone if path.is_file()),
+        tuple(one.key for one in _same_files(fetched) if one != fetched),
+    )
 
 
 def remove(planned: Removal, listener: Listener | None = None) -> int:
@@ -520,8 +485,8 @@ def remove(planned: Removal, listener: Listener | None = None) -> int:
     Raises:
         OutputError: something can't be removed.
     """
-    if planned.stored is not None:
-        _remove_stored(planned.known.name, planned.stored)
+    if planned.known.kind == "store" and planned.known.folder is not None:
+        _remove_stored(planned.known.name, planned.known.folder)
     if planned.fetched is not None:
         with hub_download.locked(planned.fetched.repository, listener or Logged()):
             _remove_fetched(planned.fetched)
@@ -545,49 +510,31 @@ def _remove_stored(name: str, folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _same_files(receipt: Receipt) -> list[Receipt]:
+def _same_files(receipt: Receipt | None) -> list[Receipt]:
     """All receipts of the same commit, this one among them: a branch, its commit, a checkpoint in it."""
-    return [one for one in home.load_all() if one.folder == receipt.folder]
+    return [one for one in home.load_all() if receipt is not None and one.folder == receipt.folder]
 
 
 def _own_blobs(snapshot: Path) -> set[Path]:
-    """Files of one commit that no other commit in the cache has."""
-    blobs: dict[Path, set[Path]] = {}
-    for commit in snapshot.parent.glob("*"):
-        blobs[commit] = {path.resolve() for path in commit.rglob("*") if path.is_file()}
-    return blobs.pop(snapshot, set()).difference(*blobs.values())
+    """Files of one commit that no other commit in the repository's cache has; never any outside of that."""
+    commits, repository = snapshot.parent.glob("*"), snapshot.parents[1].resolve()
+    blobs = {one: {path.resolve() for path in one.rglob("*") if path.is_file()} for one in commits}
+    own = blobs.pop(snapshot, set()).difference(*blobs.values())
+    return {path for path in own if path.is_relative_to(repository)}
 
 
 def _remove_fetched(receipt: Receipt) -> None:
-    snapshot = receipt.folder
+    """As `huggingface_hub` does, which removes nothing of a repository with a damaged link in it."""
+    snapshot, repository = receipt.folder, receipt.folder.parents[1]
+    if snapshot != repository.with_name(cache_folder(receipt.repository).name) / "snapshots" / receipt.commit:
+        raise OutputError(f"{snapshot}: can't be removed", "It isn't where the Hub's cache has it: do it by hand.")
     with reported(snapshot):
-        if not os.path.lexists(snapshot):
-            return
-        # With one of them, `huggingface_hub` takes the whole repository for damaged, and removes nothing.
-        for path in snapshot.rglob("*"):
-            if path.is_symlink() and not path.exists():
+        for blob in _own_blobs(snapshot):
+            blob.unlink()
+        if snapshot.is_dir():
+            shutil.rmtree(snapshot)
+        for path in [path for path in (repository / "refs").rglob("*") if path.is_file()]:
+            if path.read_text(encoding="utf-8") == receipt.commit:
                 path.unlink()
-    strategy = _strategy(receipt)
-    if strategy is not None:
-        strategy.execute()
-    if snapshot.is_dir():
-        raise OutputError(f"{snapshot}: can't be removed", "Check its permissions, or remove it by hand.")
-
-
-def _strategy(receipt: Receipt) -> DeleteCacheStrategy | None:
-    """How `huggingface_hub` removes one commit of one repository; None if it doesn't find it."""
-    from huggingface_hub import CacheNotFound, scan_cache_dir
-
-    snapshot = receipt.folder
-    if snapshot.parent.name != "snapshots" or snapshot.name != receipt.commit:
-        return None
-    try:
-        cache = scan_cache_dir(snapshot.parents[2])
-    except (CacheNotFound, ValueError):
-        return None
-    # It looks for commits in all repositories, and copies of a repository share theirs.
-    repositories = frozenset(one for one in cache.repos if one.repo_path == snapshot.parents[1].resolve())
-    found = {revision.commit_hash for one in repositories for revision in one.revisions}
-    if receipt.commit not in found:
-        return None
-    return dataclasses.replace(cache, repos=repositories).delete_revisions(receipt.commit)
+        if repository.is_dir() and not any(snapshot.parent.glob("*")) and not repository.is_symlink():
+            shutil.rmtree(repository)

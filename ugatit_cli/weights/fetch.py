@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -17,8 +17,9 @@ from ugatit_cli.config import Precision
 from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.files import reported
-from ugatit_cli.weights import home, hub, hub_download, hub_models, pytorch, tensorflow
-from ugatit_cli.weights.catalog import checkpoint_key, no_weights, resolve
+from ugatit_cli.methods.base import OfficialSettings
+from ugatit_cli.weights import home, hub, hub_download, hub_models
+from ugatit_cli.weights.catalog import checkpoint_key, hub_of, no_weights, resolve
 from ugatit_cli.weights.folder import (
     GENERATORS_FILE,
     MODEL_FILES,
@@ -29,11 +30,11 @@ from ugatit_cli.weights.folder import (
     save_model,
 )
 from ugatit_cli.weights.home import BUNDLED, Receipt, home_folder, store_path
-from ugatit_cli.weights.hub import NEWEST, HubId, Listener, Logged, RemoteFile
+from ugatit_cli.weights.hub import HubId, Listener, Logged, RemoteFile
 from ugatit_cli.weights.hub_download import Records, Stamp, digest_of
 from ugatit_cli.weights.manifest import Entry, FileRecord
-from ugatit_cli.weights.official import Imported, ImportSettings
-from ugatit_cli.weights.tensorflow import TensorBundle, checkpoint_prefix
+from ugatit_cli.weights.official import read_official
+from ugatit_cli.weights.tensorflow import checkpoint_prefix
 
 # That of the full model has 31 kB; it is read whole.
 LARGEST_INDEX: Final = 1 << 26
@@ -56,9 +57,9 @@ def find_model(name: str, listener: Listener | None = None) -> ModelFolder:
             raise no_weights(origin)
         if origin.source == "import":
             return _fetch_import(origin, listener)
-        return hub_models.use_model(hub_models.wanted_by(origin), listener)
+        return hub_models.use_model(hub_of(origin), listener, origin.files)
     try:
-        return hub_models.use_model(hub_models.Wanted(origin), listener)
+        return hub_models.use_model(origin, listener)
     except ModelError as error:
         if home.load(str(origin)) is not None:
             raise
@@ -88,7 +89,7 @@ def fetch(
     if from_file is not None:
         return _from_file(wanted, from_file, to, listener, force=force)
     if isinstance(wanted, HubId):
-        model = hub_models.fetch_model(hub_models.Wanted(wanted), listener, force=force)
+        model = hub_models.fetch_model(wanted, listener, force=force)
     elif wanted.source == "import":
         if to is None and not force and os.path.isdir(store_path(name)):
             listener.note(f"{name} is here already; --force fetches and converts it again")
@@ -98,7 +99,7 @@ def fetch(
         listener.note(f"{name} comes with the package")
         model = open_model(BUNDLED / name)
     else:
-        model = hub_models.fetch_model(hub_models.wanted_by(wanted), listener, force=force)
+        model = hub_models.fetch_model(hub_of(wanted), listener, wanted.files, force=force)
         if os.path.isdir(store_path(name)):
             listener.note(
                 f"note: your store has a model {name} of its own, which wins over this one until "
@@ -125,44 +126,29 @@ class PlannedFile:
     here: bool
 
 
-@dataclass(frozen=True)
-class Preview:
-    """What fetching would do."""
-
-    files: tuple[PlannedFile, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def to_download(self) -> int:
-        """Bytes, as far as they are known."""
-        return sum(file.size or 0 for file in self.files if not file.here)
-
-
-def preview(name: str, listener: Listener, *, to: Path | None = None, force: bool = False) -> Preview:
-    """What `fetch` would download. Raises the same errors."""
+def preview(
+    name: str, listener: Listener, *, to: Path | None = None, force: bool = False
+) -> tuple[list[PlannedFile], list[str]]:
+    """What `fetch` would download, and what else there is to say. Raises the same errors."""
     if to is not None:
         check_target(to, overwrite=force, option="--force")
-    wanted = _wanted(name)
-    notes: tuple[str, ...] = ()
+    wanted, notes = _wanted(name), []
     if isinstance(wanted, HubId):
-        remotes = hub_models.locate_model(hub_models.Wanted(wanted), listener)
+        remotes = hub_models.locate_model(wanted, listener)
     elif wanted.source == "bundled":
         records = wanted.files.items()
-        files = (PlannedFile(file, record.size if record else None, here=True) for file, record in records)
-        return Preview(tuple(files), (f"{name} comes with the package",))
+        files = [PlannedFile(file, record.size if record else None, here=True) for file, record in records]
+        return files, [f"{name} comes with the package"]
     elif wanted.source == "hub":
-        remotes = hub_models.locate_model(hub_models.wanted_by(wanted), listener)
+        remotes = hub_models.locate_model(hub_of(wanted), listener, wanted.files)
     else:
         if to is None and os.path.isdir(store_path(name)) and not force:
-            return Preview((), (f"{name} is here already, in {store_path(name)}",))
-        remotes, notes = _locate_checkpoint(wanted, listener), (f"then converted to {to or store_path(name)}",)
-    return Preview(
-        tuple(
-            PlannedFile(remote.name, remote.size, here=hub_download.on_disk(remote) is not None and not force)
-            for remote in remotes.values()
-        ),
-        notes,
-    )
+            return [], [f"{name} is here already, in {store_path(name)}"]
+        remotes, notes = _locate_checkpoint(wanted, listener), [f"then converted to {to or store_path(name)}"]
+    return [
+        PlannedFile(remote.name, remote.size, here=hub_download.on_disk(remote) is not None and not force)
+        for remote in remotes.values()
+    ], notes
 
 
 # --- From the user's disk ------------------------------------------------------------------------------
@@ -183,7 +169,7 @@ def _from_file(
         if any(known.values()):
             prefix = checkpoint_prefix(source)
             _check_files({name: Path(f"{prefix}{name[name.rindex('.') :]}") for name in known}, known)
-        return _install(wanted, source, listener, folder=folder, force=force, source={"imported_by": "hand"})
+        return _install(wanted, source, folder, {"imported_by": "hand"}, listener, force=force)
     model = open_model(source)
     _check_files({name: _below(model, name) for name in wanted.files}, wanted.files)
     target = folder or store_path(wanted.name)
@@ -194,11 +180,7 @@ def _from_file(
 
 
 def _below(model: ModelFolder, name: str) -> Path:
-    """A file of a model folder.
-
-    Raises:
-        ModelError: it is a link that leads out of the folder.
-    """
+    """A file of a model folder, which is no link that leads out of it."""
     path = model.weights if name == GENERATORS_FILE else model.path / name
     if not path.resolve().is_relative_to(model.path.resolve()):
         raise ModelError(f"{path}: a link that leads out of its folder", "Put the file itself there.")
@@ -206,11 +188,7 @@ def _below(model: ModelFolder, name: str) -> Path:
 
 
 def _check_files(paths: Mapping[str, Path], records: Records) -> None:
-    """Whether files are what the manifest says.
-
-    Raises:
-        ModelError: one isn't, or can't be read.
-    """
+    """Whether files are what the manifest says."""
     for name, path in paths.items():
         record = records[name]
         if record is None:
@@ -220,9 +198,9 @@ def _check_files(paths: Mapping[str, Path], records: Records) -> None:
         except OSError as error:
             raise ModelError(f"{path}: can't be read: {error.strerror}") from None
         if (digest.size, digest.sha256) != (record.size, record.sha256):
+            expected = f"expected {record.size:,} bytes with sha256 {record.sha256}"
             raise ModelError(
-                f"{path}: expected {record.size:,} bytes with sha256 {record.sha256}, found {digest.size:,} with "
-                f"{digest.sha256}",
+                f"{path}: {expected}, found {digest.size:,} with {digest.sha256}",
                 "It is damaged, or another model. Nothing was changed.",
             )
 
@@ -233,18 +211,9 @@ def _check_files(paths: Mapping[str, Path], records: Records) -> None:
 def _fetch_import(
     entry: Entry, listener: Listener, *, folder: Path | None = None, force: bool = False
 ) -> ModelFolder:
-    """Fetches an official checkpoint and converts it into a model folder.
-
-    Args:
-        folder: where to; by default the store, under the entry's name, unless that has it by now.
-        force: download it again, and replace the model.
-
-    Raises:
-        ModelError: it can't be fetched or converted.
-        OutputError: something can't be written.
-    """
+    """An official checkpoint, fetched and converted: into a folder, or into the store unless that has it by now."""
     if not entry.repository:
-        raise ModelError(f"the weights of {entry.name} are not on this machine", entry.instructions.strip())
+        raise _not_here(entry)
     target = folder or store_path(entry.name)
     # Other processes may have another cache, but the same store.
     lock, saying = home_folder() / "locks" / entry.name, f"another ugatit is installing {entry.name}; waiting for it"
@@ -252,10 +221,10 @@ def _fetch_import(
         if folder is None and not force and target.is_dir():
             return open_model(target)
         check_target(target, overwrite=force, option="--force")
-        receipt = fetch_checkpoint(entry, listener, force=force)
+        receipt = _fetch_checkpoint(entry, listener, force=force)
         source = {"repository": receipt.repository, "commit": receipt.commit}
         index = next(name for name in receipt.files if name.endswith(".index"))
-        model = _install(entry, receipt.folder / index, listener, folder=folder, force=force, source=source)
+        model = _install(entry, receipt.folder / index, folder, source, listener, force=force)
     size = sum(stamp.size for stamp in receipt.files.values())
     listener.note(
         f"the checkpoint stays in the Hub's cache ({size / 1e6:,.1f} MB), and isn't needed any more: "
@@ -264,15 +233,8 @@ def _fetch_import(
     return model
 
 
-def fetch_checkpoint(entry: Entry, listener: Listener, *, force: bool = False) -> Receipt:
-    """Fetches an official checkpoint into the Hub's cache.
-
-    Hashes that nobody has verified are recorded at the first use, and binding from then on.
-
-    Raises:
-        ModelError: it can't be fetched, or isn't what it was at the first use.
-        OutputError: the cache or the user's folder can't be written.
-    """
+def _fetch_checkpoint(entry: Entry, listener: Listener, *, force: bool) -> Receipt:
+    """Into the Hub's cache. Hashes that nobody has verified are recorded at the first use, then binding."""
     known, remotes = known_hashes(entry), _locate_checkpoint(entry, listener)
     stamps: dict[str, Stamp] = {}
     for name, remote in remotes.items():
@@ -306,26 +268,24 @@ def known_hashes(entry: Entry) -> dict[str, FileRecord | None]:
     }
 
 
-def _locate_checkpoint(entry: Entry, listener: Listener) -> dict[str, RemoteFile]:
-    """The files of an official checkpoint; all of one commit.
+def _not_here(entry: Entry, why: str = "", way: str = "") -> ModelError:
+    return ModelError(f"the weights of {entry.name} are not on this machine{why}", way + entry.instructions.strip())
 
-    Raises:
-        ModelError: the Hub can't tell, or the repository lacks one; says how else to get the checkpoint.
-    """
-    by_hand = entry.instructions.strip()
+
+def _locate_checkpoint(entry: Entry, listener: Listener) -> dict[str, RemoteFile]:
+    """The files of an official checkpoint, all of one commit; errors say how else to get it."""
     if not entry.repository:
-        raise ModelError(f"the weights of {entry.name} are not on this machine", by_hand)
-    identity = HubId(entry.repository, entry.revision or NEWEST)
+        raise _not_here(entry)
+    identity, by_hand = hub_of(entry), entry.instructions.strip()
     found: dict[str, RemoteFile] = {}
     for name in entry.files:
         try:
             remote = hub_download.locate(identity, name, listener)
         except ModelError as error:
             raise ModelError(error.message, f"{error.hint}\n{by_hand}") from None
+        if remote is None and hub.is_offline():
+            raise _not_here(entry, ", and HF_HUB_OFFLINE forbids to ask the Hub", "Unset it to fetch them.\n")
         if remote is None:
-            if hub.is_offline():
-                missing = f"the weights of {entry.name} are not on this machine, and HF_HUB_OFFLINE forbids to ask"
-                raise ModelError(f"{missing} the Hub", f"Unset it to fetch them.\n{by_hand}")
             raise ModelError(f"{entry.repository} has no file {name}", by_hand)
         if name.endswith(".index") and (remote.size or 0) > LARGEST_INDEX:
             raise ModelError(f"{identity}: {name} has {remote.size:,} bytes: not the index of a U-GAT-IT checkpoint")
@@ -335,19 +295,13 @@ def _locate_checkpoint(entry: Entry, listener: Listener) -> dict[str, RemoteFile
 
 
 def _install(
-    entry: Entry,
-    checkpoint: Path,
-    listener: Listener,
-    *,
-    folder: Path | None,
-    force: bool,
-    source: Mapping[str, str],
+    entry: Entry, checkpoint: Path, folder: Path | None, source: Mapping[str, str], listener: Listener, *, force: bool
 ) -> ModelFolder:
     """Converts an official checkpoint with the settings of its manifest entry."""
     target = folder or store_path(entry.name)
-    settings = ImportSettings(entry.domains, entry.image_size, entry.smoothing)
+    settings = OfficialSettings(entry.domains, entry.image_size, entry.smoothing)
     listener.note(f"converting {checkpoint.name} to {target}")
-    model, notes = convert(checkpoint, target, settings, overwrite=force, source=source)
+    model, notes = convert([checkpoint], target, settings, overwrite=force, source=source)
     for text in notes:
         listener.note(text)
     if folder is None:
@@ -367,9 +321,9 @@ def keep_receipt(name: str, model: ModelFolder) -> None:
 
 
 def convert(
-    checkpoint: Path,
+    checkpoints: Sequence[Path],
     folder: Path,
-    settings: ImportSettings | None = None,
+    settings: OfficialSettings | None = None,
     *,
     storage: Precision = "fp32",
     overwrite: bool = False,
@@ -378,7 +332,7 @@ def convert(
     """Converts an official checkpoint.
 
     Args:
-        checkpoint: a PyTorch `.pt` file, or a TensorFlow checkpoint's folder, `.index` file or prefix.
+        checkpoints: see `read_official`.
         folder: the model folder to write.
         source: where the checkpoint comes from, for the model's provenance.
 
@@ -386,28 +340,16 @@ def convert(
         The model folder, and notes for the user.
 
     Raises:
-        ModelError: the checkpoint can't be read, or isn't one of U-GAT-IT.
+        ModelError: the checkpoint can't be read, or isn't one that is known.
         OutputError: the folder exists, or can't be written.
     """
     if not folder.name:  # `.` can't be renamed
         folder = folder.absolute()
     check_target(folder, overwrite=overwrite)
-    imported, dialect, file = _read(checkpoint, settings or ImportSettings(), storage)
+    official, code, file = read_official(checkpoints, settings or OfficialSettings(), DTYPES[storage])
     with file.open("rb") as opened:
         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-    provenance = {"imported_from": file.name, "code": f"official {dialect} code", "sha256": sha256, **(source or {})}
-    tensors = imported.generators, imported.discriminators
-    save_model(folder, imported.config, *tensors, storage=storage, provenance=provenance, overwrite=overwrite)
-    return open_model(folder), imported.notes
-
-
-def _read(checkpoint: Path, settings: ImportSettings, storage: Precision) -> tuple[Imported, str, Path]:
-    """The tensors, the code that wrote them, and the file that holds the weights."""
-    index = Path(f"{checkpoint}.index")
-    if checkpoint.is_dir() or index.is_file() or checkpoint.suffix == ".index" or ".data-" in checkpoint.name:
-        prefix = checkpoint_prefix(checkpoint)
-        imported = tensorflow.import_checkpoint(prefix, settings, dtype=DTYPES[storage])
-        return imported, "TensorFlow", TensorBundle(prefix).data_file()
-    if not checkpoint.is_file():
-        raise ModelError(f"{checkpoint}: no such file or folder")
-    return pytorch.import_checkpoint(checkpoint, settings), "PyTorch", checkpoint
+    provenance = {"imported_from": file.name, "code": code, "sha256": sha256, **(source or {})}
+    tensors = official.translators, official.critics
+    save_model(folder, official.config, *tensors, storage=storage, provenance=provenance, overwrite=overwrite)
+    return open_model(folder), official.notes

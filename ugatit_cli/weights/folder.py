@@ -11,26 +11,23 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ugatit_cli.config import DIRECTIONS, DOMAINS, Direction, Domain, ModelConfig, Precision, Scale
+from ugatit_cli.config import BaseConfig, Direction, Precision
 from ugatit_cli.device import DTYPES
-from ugatit_cli.errors import UPGRADE, ConfigError, ModelError, OutputError
-from ugatit_cli.files import replace_folder, reported, sync_files, sync_folder
-from ugatit_cli.nn.discriminator import Discriminator
-from ugatit_cli.nn.generator import Generator
+from ugatit_cli.errors import UPGRADE, ModelError, OutputError, UsageError
+from ugatit_cli.fields import read_table
+from ugatit_cli.files import hidden, replace_folder, reported, sync_files, sync_folder
+from ugatit_cli.methods.networks import tensors_of
+from ugatit_cli.methods.registry import method, method_of
 from ugatit_cli.weights import manifest
-
-Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
-"""Tensor name -> dtype and shape."""
 
 _CODES: Final = {
     torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16",
@@ -38,13 +35,14 @@ _CODES: Final = {
 }  # fmt: skip
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], storage: Precision | None = None) -> str:
     """Writes a safetensors file and waits until it is on the disk.
 
-    A tensor that isn't contiguous on the CPU is copied to be written, one at a time.
+    A tensor that is to be converted, or isn't contiguous on the CPU, is copied when it is its turn.
 
     Args:
         tensors: of any shape, strides and device; they may share memory.
+        storage: what they are converted to, as `stored` does; None: they stay as they are.
 
     Returns:
         SHA-256 of the file, in hex.
@@ -52,26 +50,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     Raises:
         OSError: it can't be written.
         KeyError: a dtype that such a file can't hold.
+        ModelError: as `stored`.
     """
-    layout = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
-    return stream_tensors(path, layout, tensors.__getitem__)
-
-
-def stream_tensors(path: Path, layout: Layout, tensor: Callable[[str], Tensor]) -> str:
-    """`write_tensors` for tensors that are made when it is their turn.
-
-    Args:
-        layout: what `tensor` will return for each name.
-    """
+    dtypes = {name: _stored_dtype(tensor, storage) if storage else tensor.dtype for name, tensor in tensors.items()}
     # As the library does it: large elements first, so that every tensor is aligned to its elements.
-    names = sorted(layout, key=lambda name: (-layout[name][0].itemsize, name))
-    digest = hashlib.sha256()
+    names = sorted(tensors, key=lambda name: (-dtypes[name].itemsize, name))
+    header = _header({name: (dtypes[name], tensors[name].shape) for name in names})
+    digest = hashlib.sha256(header)
     with path.open("wb") as file:
-        header = _header(names, layout)
         file.write(header)
-        digest.update(header)
         for name in names:
-            data = tensor(name).detach().cpu().reshape(-1).view(torch.uint8).numpy().data
+            tensor = stored(tensors[name], storage) if storage else tensors[name]
+            data = tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data
             file.write(data)
             digest.update(data)
         file.flush()
@@ -79,12 +69,11 @@ def stream_tensors(path: Path, layout: Layout, tensor: Callable[[str], Tensor]) 
     return digest.hexdigest()
 
 
-def _header(names: list[str], layout: Layout) -> bytes:
+def _header(layout: Mapping[str, tuple[torch.dtype, torch.Size]]) -> bytes:
     entries: dict[str, Any] = {}
     start = 0
-    for name in names:
-        dtype, shape = layout[name]
-        end = start + dtype.itemsize * torch.Size(shape).numel()
+    for name, (dtype, shape) in layout.items():
+        end = start + dtype.itemsize * shape.numel()
         entries[name] = {"dtype": _CODES[dtype], "shape": shape, "data_offsets": (start, end)}
         start = end
     text = json.dumps(entries, separators=(",", ":")).encode()
@@ -107,21 +96,19 @@ def check_file(path: Path, size: int, sha256: str) -> None:
         if found != size:
             raise ModelError(f"{path}: damaged: it has {found} bytes, not {size}")
         with path.open("rb") as file:
-            intact = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                raise ModelError(f"{path}: damaged: its content is not what was written")
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
     except OSError as error:
         raise ModelError(f"{path}: can't be read: {error}") from None
-    if not intact:
-        raise ModelError(f"{path}: damaged: its content is not what was written")
 
 
 @contextlib.contextmanager
 def open_tensors(path: Path) -> Iterator[Any]:
     """A safetensors file, read tensor by tensor: `.keys()`, `.get_tensor(name)`, `.get_slice(name)`.
 
-    A tensor is a view of the file until it is copied or converted, so reading into parameters takes no memory for
-    a second copy.
+    A tensor is a view of the file until it is copied or converted.
 
     Raises:
         ModelError: there is no such file, it isn't complete, or lacks a tensor that was asked for.
@@ -137,7 +124,7 @@ def open_tensors(path: Path) -> Iterator[Any]:
         ) from None
 
 
-FORMAT = 1
+FORMAT = 2
 MODEL_FILES = manifest.MODEL_FILES
 CONFIG_FILE, GENERATORS_FILE, DISCRIMINATORS_FILE, CARD_FILE, SAMPLES_FILE = MODEL_FILES
 
@@ -150,75 +137,81 @@ class ModelFolder:
         path: the folder.
         config: sizes and switches of the networks.
         provenance: where the weights come from: plain JSON values, shown to users.
-        weights: the file with both generators.
+        weights: the file with the translators.
         discriminators: the file with the discriminators, or None.
     """
 
     path: Path
-    config: ModelConfig
+    config: BaseConfig
     provenance: Mapping[str, Any] = field(default_factory=dict)
     weights: Path = Path()
     discriminators: Path | None = None
 
-    def generator(self, direction: Direction) -> Generator:
-        """The float32 generator of one direction, in eval mode, on the CPU.
+    def translators(self, direction: Direction) -> dict[str, nn.Module]:
+        """The float32 networks that a direction takes, in eval mode, on the CPU, by name.
 
         Raises:
-            ModelError: the file can't be read.
+            ModelError: the file can't be read, or the model doesn't translate in that direction.
         """
+        if direction not in self.config.directions:
+            source, target = self.config.source(direction), self.config.target(direction)
+            raise ModelError(f"{self.path}: this model doesn't translate {source} to {target}", ONE_WAY)
         with torch.device("meta"):
-            generator = Generator(self.config)
-        return _fill(generator, self.weights, f"{direction}.")
+            networks = method_of(self.config).translators(self.config)
+        return {name: _fill(networks[name], self.weights, name) for name in method_of(self.config).needed(direction)}
 
-    def discriminator(self, domain: Domain, scale: Scale) -> Discriminator:
-        """The float32 discriminator of one domain and scale, in eval mode, on the CPU.
+    def critic(self, name: str) -> nn.Module:
+        """A float32 network of training, such as `a.local`, in eval mode, on the CPU.
 
         Raises:
-            ModelError: the folder has no discriminators, or none of that scale, or the file can't be read.
+            ModelError: the folder has no discriminators, or none of that name, or the file can't be read.
         """
         if self.discriminators is None:
             raise ModelError(
                 f"{self.path}: this model comes without discriminators",
                 "They are kept by `ugatit convert` when the checkpoint has them, and by training.",
             )
-        if scale not in self.config.scales:
-            raise ModelError(f"{self.path}: this model has no {scale} discriminators")
         with torch.device("meta"):
-            discriminator = Discriminator(self.config, scale)
-        return _fill(discriminator, self.discriminators, f"{domain}.{scale}.")
+            networks = method_of(self.config).critics(self.config)
+        if name not in networks:
+            raise ModelError(f"{self.path}: this model has no discriminator {name!r}")
+        return _fill(networks[name], self.discriminators, name)
+
+    def state(self, name: str) -> dict[str, Tensor] | None:
+        """Tensors of any of its networks; None if it has none of that name.
+
+        Raises:
+            ModelError: the file can't be read.
+        """
+        found: dict[str, Tensor] = {}
+        for path in (self.weights, self.discriminators):
+            if path is not None:
+                with open_tensors(path) as file:
+                    names = [one for one in file.keys() if one.startswith(f"{name}.")]  # noqa: SIM118  # no dict
+                    found |= {one.removeprefix(f"{name}."): file.get_tensor(one).float() for one in names}
+        return found or None
 
 
-Network = TypeVar("Network", bound=nn.Module)
+ONE_WAY = "It has networks for the other direction only."
 
 
-def _fill(network: Network, path: Path, prefix: str) -> Network:
+def _fill(network: nn.Module, path: Path, prefix: str) -> nn.Module:
     with open_tensors(path) as file:
-        state = {name: file.get_tensor(prefix + name).float() for name in network.state_dict()}
+        state = {name: file.get_tensor(f"{prefix}.{name}").float() for name in network.state_dict()}
     network.load_state_dict(state, assign=True)
     return network.eval()
 
 
-def generator_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Tensor name -> shape of `model.safetensors`: names start with `a2b.` or `b2a.`."""
+def translator_shapes(config: BaseConfig) -> dict[str, tuple[int, ...]]:
+    """Tensor name -> shape of `model.safetensors`: names start with that of a network, `a2b.` or `b2a.`."""
     with torch.device("meta"):
-        shapes = _shapes(Generator(config))
-    return {f"{direction}.{name}": shape for direction in DIRECTIONS for name, shape in shapes.items()}
+        return {name: tuple(one.shape) for name, one in tensors_of(method_of(config).translators(config)).items()}
 
 
-def discriminator_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+def critic_shapes(config: BaseConfig) -> dict[str, tuple[int, ...]]:
     """Tensor name -> shape of `discriminators.safetensors`: names start with `a.local.`, `b.global.`, ..."""
     with torch.device("meta"):
-        shapes = {scale: _shapes(Discriminator(config, scale)) for scale in config.scales}
-    return {
-        f"{domain}.{scale}.{name}": shape
-        for domain in DOMAINS
-        for scale in config.scales
-        for name, shape in shapes[scale].items()
-    }
-
-
-def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        return {name: tuple(one.shape) for name, one in tensors_of(method_of(config).critics(config)).items()}
 
 
 def open_model(path: Path) -> ModelFolder:
@@ -238,20 +231,19 @@ def open_model(path: Path) -> ModelFolder:
         folder = path / "model" if (path / "model" / CONFIG_FILE).is_file() else path
         weights = folder / GENERATORS_FILE
     config, provenance = read_config(folder / CONFIG_FILE)
-    check_tensors(weights, generator_shapes(config))
-    discriminators: Path | None = folder / DISCRIMINATORS_FILE
-    if discriminators is not None and discriminators.exists():
-        check_tensors(discriminators, discriminator_shapes(config))
-    else:
-        discriminators = None
+    _check_tensors(weights, translator_shapes(config))
+    discriminators = folder / DISCRIMINATORS_FILE
+    if not discriminators.exists():
+        return ModelFolder(folder, config, provenance, weights)
+    _check_tensors(discriminators, critic_shapes(config))
     return ModelFolder(folder, config, provenance, weights, discriminators)
 
 
-def read_config(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
+def read_config(path: Path) -> tuple[BaseConfig, dict[str, Any]]:
     """The config and provenance of a `config.json`.
 
     Raises:
-        ModelError: missing, not JSON, of a newer format, or with values that `ModelConfig` refuses.
+        ModelError: missing, not JSON, of a newer format, or with values that its method refuses.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -270,37 +262,43 @@ def read_config(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
     if not isinstance(model, dict) or not isinstance(provenance, dict):
         raise ModelError(f"{path}: damaged: `model` and `provenance` must be tables")
     try:
-        return ModelConfig.from_dict(model), provenance
-    except ConfigError as error:
-        raise ModelError(f"{path}: {error.message}") from None
+        return read_networks(document), provenance
+    except UsageError as error:
+        raise ModelError(f"{path}: {error.message}", UPGRADE if "method" in document else "") from None
 
 
-def check_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Compares a safetensors file's header with the tensors a config asks for; reads no tensor.
+def read_networks(document: Mapping[str, Any]) -> BaseConfig:
+    """What `config.json` and `config.toml` say of networks: `model`, and `method` unless it is U-GAT-IT.
 
     Raises:
-        ModelError: unreadable; unknown or missing tensors; a wrong shape or dtype.
+        UsageError: there is no such method, or it refuses the values.
     """
+    return read_table(method(document.get("method", "ugatit")).config, document["model"])
+
+
+def networks_document(config: BaseConfig) -> dict[str, Any]:
+    """The inverse of `read_networks`."""
+    named = {} if config.method == "ugatit" else {"method": config.method}
+    return {**named, "model": config.to_dict()}
+
+
+def _check_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Compares a safetensors file's header with the tensors a config asks for; reads no tensor."""
     with open_tensors(path) as file:
         found = set(file.keys())
-        missing, unknown = sorted(set(expected) - found), sorted(found - set(expected))
-        if missing or unknown:
-            raise ModelError(f"{path}: doesn't fit its config: {_difference(missing, unknown)}")
+        differences = [
+            f"{len(names)} {kind} tensors ({', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
+            for kind, names in (("missing", set(expected) - found), ("unknown", found - set(expected)))
+            if names
+        ]
+        if differences:
+            raise ModelError(f"{path}: doesn't fit its config: {' and '.join(differences)}")
         for name, shape in expected.items():
             header = file.get_slice(name)
             if tuple(header.get_shape()) != shape:
                 raise ModelError(f"{path}: {name} has shape {tuple(header.get_shape())}, its config asks for {shape}")
             if header.get_dtype() not in ("F32", "BF16", "F16"):
                 raise ModelError(f"{path}: {name} has type {header.get_dtype()}; weights are F32, BF16 or F16")
-
-
-def _difference(missing: list[str], unknown: list[str]) -> str:
-    parts = [
-        f"{len(names)} {kind} tensors ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for kind, names in (("missing", missing), ("unknown", unknown))
-        if names
-    ]
-    return " and ".join(parts)
 
 
 def stored(tensor: Tensor, storage: Precision) -> Tensor:
@@ -322,7 +320,7 @@ def _stored_dtype(tensor: Tensor, storage: Precision) -> torch.dtype:
 
 def save_model(
     folder: Path,
-    config: ModelConfig,
+    config: BaseConfig,
     generators: Mapping[str, Tensor],
     discriminators: Mapping[str, Tensor] | None = None,
     *,
@@ -333,7 +331,7 @@ def save_model(
     """Writes a model folder, complete or not at all.
 
     Args:
-        generators, discriminators: tensors by the names of `generator_shapes` and `discriminator_shapes`.
+        generators, discriminators: tensors by the names of `translator_shapes` and `critic_shapes`.
         storage: dtype of matrices and kernels on disk.
         provenance: plain JSON values.
         overwrite: replace an existing model folder; other folders are never replaced.
@@ -343,12 +341,15 @@ def save_model(
         OutputError: the folder exists, or can't be written.
     """
     check_target(folder, overwrite=overwrite)
-    document = {"format": FORMAT, "model": config.to_dict(), "provenance": dict(provenance or {})}
+    # Format 1 has two generators of U-GAT-IT: versions that know no other read these models, and refuse the rest.
+    number = 1 if config.method == "ugatit" and config.ways == "both" else FORMAT
+    document = {"format": number, **networks_document(config), "provenance": dict(provenance or {})}
     with _written_whole(folder) as temporary:
-        _write_tensors(temporary / GENERATORS_FILE, generators, generator_shapes(config), storage)
+        write_tensors(temporary / GENERATORS_FILE, generators, storage)
+        _check_tensors(temporary / GENERATORS_FILE, translator_shapes(config))
         if discriminators is not None:
-            shapes = discriminator_shapes(config)
-            _write_tensors(temporary / DISCRIMINATORS_FILE, discriminators, shapes, storage)
+            write_tensors(temporary / DISCRIMINATORS_FILE, discriminators, storage)
+            _check_tensors(temporary / DISCRIMINATORS_FILE, critic_shapes(config))
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
 
@@ -411,35 +412,15 @@ def _is_model_folder(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def _written_whole(folder: Path) -> Iterator[Path]:
-    """A new folder to write into, which takes the place of `folder` at the end.
-
-    Raises:
-        OutputError: it can't be written; what was there before still is.
-    """
+    """A new folder to write into, which takes the place of `folder` at the end; what was there stays on errors."""
     with reported(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}.", suffix=".tmp", dir=folder.parent))
+        temporary = hidden(folder)
+        temporary.mkdir()
         try:
-            # mkdtemp is private to its user; a model folder is as readable as any other new folder.
-            temporary.chmod(0o777 & ~_umask())
             yield temporary
             sync_files(temporary)
             replace_folder(temporary, folder)
             sync_folder(folder.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
-def _write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], storage: Precision
-) -> None:
-    # Each is converted when it is its turn, so that all of them at once take no second copy in memory.
-    layout = {name: (_stored_dtype(tensor, storage), tuple(tensor.shape)) for name, tensor in tensors.items()}
-    stream_tensors(path, layout, lambda name: stored(tensors[name], storage))
-    check_tensors(path, expected)

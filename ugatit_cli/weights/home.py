@@ -23,11 +23,8 @@ BUNDLED: Final = Path(__file__).parents[1] / "models"
 
 def home_folder() -> Path:
     """`$UGATIT_HOME`, else `ugatit` in the user's data folder."""
-    home = os.environ.get("UGATIT_HOME")
-    if home:
-        return Path(home).expanduser()
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "ugatit"
+    return Path(os.environ.get("UGATIT_HOME") or Path(data, "ugatit")).expanduser()
 
 
 def store_folder() -> Path:
@@ -67,7 +64,6 @@ class Receipt:
 
     Attributes:
         key: a Hub id with its revision, or a name in the store.
-        folder: where its files are.
         files: file name below the folder -> stamp.
         repository, commit: where it comes from; empty for what a user installed.
         time: when, in UTC.
@@ -86,10 +82,9 @@ class Receipt:
 
     def untouched(self) -> bool:
         """Whether all files have the size and time they had. Reads nothing."""
-        try:
+        with contextlib.suppress(OSError):
             return all(stamp == _stamp(self.folder / name, stamp.sha256) for name, stamp in self.files.items())
-        except OSError:
-            return False
+        return False
 
     def damage(self) -> list[str]:
         """Reads all files again; one line for each that isn't what it was, with the hash expected and found."""
@@ -103,8 +98,7 @@ class Receipt:
         """
         if self.untouched():
             return
-        damage = self.damage()
-        if damage:
+        if damage := self.damage():
             raise ModelError("\n".join(damage), way_out)
         # Copied or touched, but the same: so that the next use needn't read them.
         with contextlib.suppress(OSError, OutputError):
@@ -118,14 +112,12 @@ def _stamp(path: Path, sha256: str) -> Stamp:
 
 def _difference(path: Path, stamp: Stamp) -> str:
     try:
-        digest = digest_of(path)
+        found = digest_of(path).sha256
     except FileNotFoundError:
         return f"{path}: missing"
     except OSError as error:
         return f"{path}: can't be read: {error.strerror}"
-    if digest.sha256 == stamp.sha256:
-        return ""
-    return f"{path}: damaged: expected sha256 {stamp.sha256}, found {digest.sha256}"
+    return f"{path}: damaged: expected sha256 {stamp.sha256}, found {found}" if found != stamp.sha256 else ""
 
 
 def make(key: str, folder: Path, files: Mapping[str, Stamp], repository: str = "", commit: str = "") -> Receipt:
@@ -149,13 +141,12 @@ def of_folder(key: str, folder: Path, names: Iterable[str], repository: str = ""
     return make(key, folder, files, repository, commit)
 
 
-def receipts_folder() -> Path:
-    """Where receipts lie."""
+def _folder() -> Path:
     return home_folder() / "receipts"
 
 
 def _path(key: str) -> Path:
-    return receipts_folder() / f"{quote(key, safe='@')}.json"
+    return _folder() / f"{quote(key, safe='@')}.json"
 
 
 def save(receipt: Receipt) -> None:
@@ -164,9 +155,8 @@ def save(receipt: Receipt) -> None:
     Raises:
         OutputError: it can't be written.
     """
-    path = _path(receipt.key)
     document = {"schema": SCHEMA, **asdict(receipt), "folder": str(receipt.folder)}
-    write_file(path, (json.dumps(document, indent=2) + "\n").encode(), durable=True)
+    write_file(_path(receipt.key), (json.dumps(document, indent=2) + "\n").encode(), durable=True)
 
 
 def load(key: str) -> Receipt | None:
@@ -176,8 +166,7 @@ def load(key: str) -> Receipt | None:
 
 def load_all() -> list[Receipt]:
     """All receipts, by key."""
-    folder = receipts_folder()
-    paths = sorted(folder.glob("*.json")) if os.access(folder, os.R_OK | os.X_OK) else []
+    paths = sorted(_folder().glob("*.json")) if os.access(_folder(), os.R_OK | os.X_OK) else []
     found = (_read(path) for path in paths if not path.name.startswith("."))
     return [receipt for receipt in found if receipt is not None]
 
@@ -186,23 +175,21 @@ def _read(path: Path) -> Receipt | None:
     # A receipt of a newer version, or a damaged one, is none: the model is checked again.
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        if document.pop("schema") != SCHEMA:
-            return None
-        files = {name: Stamp(**stamp) for name, stamp in document.pop("files").items()}
-        receipt = Receipt(**{**document, "folder": Path(document["folder"]), "files": files})
-        return receipt if _is_sound(receipt) else None
+        schema, folder, files = document.pop("schema"), Path(document.pop("folder")), document.pop("files")
+        receipt = Receipt(**document, folder=folder, files={name: Stamp(**stamp) for name, stamp in files.items()})
+        return receipt if schema == SCHEMA and _is_sound(receipt) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
 def _is_sound(receipt: Receipt) -> bool:
-    words = (receipt.key, receipt.repository, receipt.commit, receipt.time)
-    numbers = (number for stamp in receipt.files.values() for number in (stamp.size, stamp.mtime_ns))
+    stamps, paths = receipt.files.values(), map(PurePath, receipt.files)
+    words = (receipt.key, receipt.repository, receipt.commit, receipt.time, *(stamp.sha256 for stamp in stamps))
     return (
-        bool(receipt.files)
-        and all(isinstance(word, str) for word in (*words, *(stamp.sha256 for stamp in receipt.files.values())))
-        and all(type(number) is int for number in numbers)
-        and not any(PurePath(name).is_absolute() or ".." in PurePath(name).parts for name in receipt.files)
+        bool(stamps)
+        and all(isinstance(word, str) for word in words)
+        and all(type(number) is int for stamp in stamps for number in (stamp.size, stamp.mtime_ns))
+        and not any(path.is_absolute() or ".." in path.parts for path in paths)
     )
 
 
@@ -212,6 +199,5 @@ def remove(key: str) -> None:
     Raises:
         OutputError: it can't be removed.
     """
-    path = _path(key)
-    with reported(path):
-        path.unlink(missing_ok=True)
+    with reported(_path(key)):
+        _path(key).unlink(missing_ok=True)

@@ -19,10 +19,9 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from ugatit_cli.errors import ModelError, UgatitError
-from ugatit_cli.weights.manifest import REPOSITORY, REVISION
+from ugatit_cli.weights.manifest import REPOSITORY
 
 NEWEST: Final = "main"
-COMMIT: Final = REVISION
 _BRANCH: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._/+-]{0,198}[A-Za-z0-9])?"
 _HUB_ID: Final = re.compile(rf"({REPOSITORY.pattern})(?:@({_BRANCH}))?")
 _NO_ADDRESS: Final = re.compile(r"[\s\x00-\x1f\x7f]")
@@ -49,7 +48,7 @@ class Listener(Protocol):
 
 
 class Logged:
-    """A listener that tells the log."""
+    """Tells the log."""
 
     def note(self, text: str) -> None:
         """Says it."""
@@ -60,10 +59,10 @@ class Logged:
         logger.info("%s: fetching, %s of %s bytes are here", label, done, "?" if size is None else size)
 
     def advance(self, count: int) -> None:
-        """Nothing."""
+        """Says nothing."""
 
     def end(self) -> None:
-        """Nothing."""
+        """Says nothing."""
 
 
 @dataclass(frozen=True)
@@ -152,79 +151,85 @@ _STATUS: Final = {
     504: "gateway timeout",
 }  # fmt: skip
 # Errors of the HTTP library that come again with every attempt: the address, or the token, is no good.
-_PERMANENT: Final = frozenset({"TooManyRedirects", "UnsupportedProtocol", "LocalProtocolError"})
+_PERMANENT: Final = {"TooManyRedirects", "UnsupportedProtocol", "LocalProtocolError"}
 
 Words = tuple[str, str]
 """A message and a hint, in which {hub}, {wanted}, {repository}, {revision}, {owner}, {where} and {said} may stand."""
 
 _LOGIN: Final = "For a private one, log in with `hf auth login` or set HF_TOKEN."
 _NEW_TOKEN: Final = "Log in again with `hf auth login`, or check HF_TOKEN."
-_OFFLINE: Final = "{hub} is not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub"
+NO_HUB: Final[Words] = (
+    "{hub}: {where} doesn't answer as a Hub does",
+    "Check HF_ENDPOINT, and whether a proxy or a login page stands in between.",
+)
+_NO_CONNECTION: Final[Words] = ("{wanted}: {plain}", "Check the connection to {where}, then run the command again.")
 # By the name of the exception in `huggingface_hub`, the most special first.
 _REASONS: Final[Mapping[str, Words]] = {
-    "OfflineModeIsEnabled": (_OFFLINE, "Unset it to fetch the model."),
+    "OfflineModeIsEnabled": (
+        "{hub} is not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub", "Unset it to fetch the model.",
+    ),
     "HFValidationError": ("{hub}: {said}", ""),
     "GatedRepoError": ("{hub}: its owner lets in only who has asked", f"Ask on {{where}}/{{repository}}. {_LOGIN}"),
     "RepositoryNotFoundError": (
         "{where} has no repository {repository}, or not for you", f"Check the name. {_LOGIN}",
     ),
     "RevisionNotFoundError": ("{repository} has no revision {revision}", "Name a branch, tag or commit it has."),
+    "TooManyRedirects": NO_HUB,
+    "UnicodeEncodeError": ("{hub}: the token has characters that can't be sent", _NEW_TOKEN),
+    "InvalidURL": NO_HUB,  # sent on to what is no address
 }  # fmt: skip
 # By the status of the answer, where the exception says no more.
-REFUSALS: Final[Mapping[int, Words]] = {
+_REFUSALS: Final[Mapping[int, Words]] = {
     401: ("{wanted}: the Hub refuses the token (401)", _NEW_TOKEN),
     403: ("{wanted}: the Hub forbids it (403)", "Check that your token may do this."),
     429: ("{wanted}: too many requests (429)", "Wait some minutes, then run the same command again."),
 }
 
 
-def no_hub(hub: HubId) -> ModelError:
-    """The error for an endpoint that isn't a Hub."""
-    return ModelError(
-        f"{hub}: {without_secrets(endpoint())} doesn't answer as a Hub does",
-        "Check HF_ENDPOINT, and whether a proxy or a login page stands in between.",
-    )
-
-
 @contextlib.contextmanager
-def errors_reported(hub: HubId, name: str = "") -> Iterator[None]:
+def errors_reported(
+    hub: HubId, name: str = "", better: Callable[[Exception], Words | None] = lambda _: None
+) -> Iterator[None]:
     """Turns whatever `huggingface_hub` and its HTTP library raise into a ModelError in plain words.
 
     Args:
         name: the file that was asked for, if it was one.
+        better: words for an error, in place of those for a download; None: those are right.
     """
     try:
         yield
     except UgatitError:
         raise
     except Exception as error:
-        known = _explained(hub, f"{hub}: {name}" if name else str(hub), error)
-        if known is None:
+        while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__  # from a thread of the client
+        words = better(error) or _words(error)
+        if words is None:
             raise
-        raise known from None
+        raise in_words(words, hub, error, name) from None
 
 
-def _explained(hub: HubId, wanted: str, error: Exception) -> ModelError | None:
-    kinds = [kind.__name__ for kind in type(error).__mro__]
-    words = next((words for name, words in _REASONS.items() if name in kinds), None)
-    if words is not None or isinstance(error, _transport_error()):
-        words = words or REFUSALS.get(status_of(error) or 0)
-        words = words or ("{wanted}: {plain}", "Check the connection to {where}, then run the command again.")
-        return in_words(words, hub, error, wanted)
-    if isinstance(error, UnicodeEncodeError):
-        return ModelError(f"{hub}: the token has characters that can't be sent", _NEW_TOKEN)
-    if isinstance(error, ValueError) or "InvalidURL" in kinds:  # sent on to what is no address
-        return no_hub(hub)
-    return None
+def _words(error: Exception) -> Words | None:
+    kinds = _kinds(error)
+    if words := next((words for name, words in _REASONS.items() if name in kinds), None):
+        return words
+    if "HTTPError" in kinds:
+        return _REFUSALS.get(status_of(error) or 0, _NO_CONNECTION)
+    return NO_HUB if isinstance(error, ValueError) else None
 
 
-def in_words(words: Words, hub: HubId, error: Exception, wanted: str = "") -> ModelError:
-    """A message and a hint about an error, with all that they leave open filled in."""
+def _kinds(error: Exception) -> list[str]:
+    """Names of its classes: which HTTP library they are of depends on the version of `huggingface_hub`."""
+    return [kind.__name__ for kind in type(error).__mro__]
+
+
+def in_words(words: Words, hub: HubId, error: Exception | None = None, name: str = "") -> ModelError:
+    """A message and a hint, about an error and the file it came from if there are such, with all gaps filled in."""
     said = " ".join(str(getattr(error, "server_message", None) or error).split())
     facts = {
-        "hub": hub, "wanted": wanted or hub, "repository": hub.repository, "revision": hub.revision,
-        "owner": hub.repository.partition("/")[0], "where": without_secrets(endpoint()), "status": status_of(error),
-        "said": without_secrets(said)[:300], "plain": plain_words(error),
+        "hub": hub, "wanted": f"{hub}: {name}" if name else hub, "repository": hub.repository,
+        "revision": hub.revision, "owner": hub.repository.partition("/")[0], "where": without_secrets(endpoint()),
+        "status": status_of(error), "said": without_secrets(said)[:300], "plain": plain_words(error),
     }  # fmt: skip
     return ModelError(*(text.format(**facts) for text in words))
 
@@ -234,26 +239,17 @@ def is_transient(error: Exception) -> bool:
     status = status_of(error)
     if status is not None:
         return status in _STATUS
-    if isinstance(error, TransferError):
-        return True
-    return isinstance(error, _transport_error()) and type(error).__name__ not in _PERMANENT
+    kinds = _kinds(error)
+    return isinstance(error, TransferError) or ("HTTPError" in kinds and kinds[0] not in _PERMANENT)
 
 
-def _transport_error() -> type[Exception]:
-    """The base of all errors of the HTTP library that this version of `huggingface_hub` uses."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    base: type[Exception] = HfHubHTTPError.__bases__[0]
-    return base
-
-
-def status_of(error: Exception) -> int | None:
+def status_of(error: Exception | None) -> int | None:
     """The status of the answer that an error is about, if there was one."""
     status: int | None = getattr(getattr(error, "response", None), "status_code", None)
     return status
 
 
-def plain_words(error: Exception) -> str:
+def plain_words(error: Exception | None) -> str:
     """What went wrong with a request, in one line without secrets."""
     status = status_of(error)
     if status is not None:
@@ -306,11 +302,17 @@ class Patience:
 PATIENCE = Patience()
 
 
-def patiently(call: Callable[[], Result], listener: Listener, done: Callable[[], int] = lambda: 0) -> Result:
+def patiently(
+    call: Callable[[], Result],
+    listener: Listener,
+    done: Callable[[], int] = lambda: 0,
+    worth: Callable[[Exception], bool] = is_transient,
+) -> Result:
     """The result of a request, tried again while the Hub is busy or can't be reached.
 
     Args:
         done: bytes that earlier attempts have brought.
+        worth: whether another attempt may help after an error.
 
     Raises:
         Exception: whatever the last attempt raised.
@@ -322,7 +324,7 @@ def patiently(call: Callable[[], Result], listener: Listener, done: Callable[[],
         except Exception as error:
             if done() >= mark + PATIENCE.progress:
                 attempt, mark = 1, done()
-            wait = _waiting_time(error, attempt)
+            wait = _waiting_time(error, attempt) if worth(error) else None
             if wait is None:
                 raise
             listener.note(f"{plain_words(error)}; trying again in {wait:.0f} s")
@@ -334,7 +336,7 @@ def _waiting_time(error: Exception, attempt: int) -> float | None:
     """Seconds until it's worth trying again; None if it isn't."""
     # Without any connection, more attempts only let the user wait.
     most = min(2, PATIENCE.attempts) if type(error).__name__ == "ConnectError" else PATIENCE.attempts
-    if not is_transient(error) or attempt >= most:
+    if attempt >= most:
         return None
     wait = PATIENCE.wait * 2 ** (attempt - 1)
     asked = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")

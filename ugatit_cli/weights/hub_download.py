@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -16,27 +17,12 @@ from typing import Any, Final
 from ugatit_cli.errors import ModelError, OutputError, StorageError
 from ugatit_cli.files import hidden, reported, sync_folder, write_file
 from ugatit_cli.weights import hub
-from ugatit_cli.weights.hub import (
-    COMMIT,
-    HubId,
-    Listener,
-    RemoteFile,
-    TransferError,
-    cache_folder,
-    endpoint,
-    errors_reported,
-    is_offline,
-    is_transient,
-    no_hub,
-    patiently,
-    plain_words,
-)
-from ugatit_cli.weights.manifest import SHA256, FileRecord
+from ugatit_cli.weights.hub import HubId, Listener, RemoteFile, TransferError, Words, cache_folder
+from ugatit_cli.weights.manifest import REVISION, SHA256, FileRecord
 
 Records = Mapping[str, FileRecord | None]
 """File name in a repository -> size and hash if somebody has verified them."""
 
-BLOCK: Final = 1 << 20
 # The most that is taken of a file whose size the Hub doesn't tell; large ones have their size told.
 LARGEST_UNTOLD: Final = 1 << 20
 # The name of a file in the cache: whatever else a server says could lead anywhere.
@@ -64,37 +50,27 @@ def locate(identity: HubId, name: str, listener: Listener) -> RemoteFile | None:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError
 
-    if is_offline():
-        return cached(identity, name)
-    with errors_reported(identity, name):
-        url = hf_hub_url(identity.repository, name, revision=identity.revision, endpoint=endpoint())
+    if hub.is_offline():
+        return _cached(identity, name)
+    with hub.errors_reported(identity, name):
+        url = hf_hub_url(identity.repository, name, revision=identity.revision, endpoint=hub.endpoint())
         try:
-            found = patiently(lambda: get_hf_file_metadata(url, endpoint=endpoint()), listener)
+            found = hub.patiently(lambda: get_hf_file_metadata(url, endpoint=hub.endpoint()), listener)
         except EntryNotFoundError:
             return None
-    remote = RemoteFile(identity.repository, name, found.commit_hash or "", found.size, found.etag or "")
-    if not _is_sound(remote, identity):
-        raise no_hub(identity)
-    return remote
+    commit, etag = found.commit_hash or "", found.etag or ""
+    other = REVISION.fullmatch(identity.revision) and commit != identity.revision
+    if other or not REVISION.fullmatch(commit) or not _ETAG.fullmatch(etag) or (found.size or 0) < 0:
+        raise hub.in_words(hub.NO_HUB, identity)
+    return RemoteFile(identity.repository, name, commit, found.size, etag)
 
 
-def _is_sound(remote: RemoteFile, identity: HubId) -> bool:
-    """Whether an answer has what a Hub tells, of the commit that was asked for."""
-    asked = identity.revision if COMMIT.fullmatch(identity.revision) else remote.commit
-    return bool(
-        COMMIT.fullmatch(remote.commit)
-        and remote.commit == asked
-        and _ETAG.fullmatch(remote.etag)
-        and (remote.size is None or remote.size >= 0)
-    )
+def _cached(identity: HubId, name: str) -> RemoteFile | None:
+    """A file in the cache, as some program has left it there."""
+    from huggingface_hub import try_to_load_from_cache
 
-
-def cached(identity: HubId, name: str) -> RemoteFile | None:
-    """A file in the cache, as some program has left it there; None if it isn't there."""
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    cache = Path(constants.HF_HUB_CACHE).expanduser()
-    with errors_reported(identity, name):
+    cache = cache_folder(identity.repository).parent
+    with hub.errors_reported(identity, name):
         found = try_to_load_from_cache(identity.repository, name, cache_dir=cache, revision=identity.revision)
     if not isinstance(found, str):
         return None
@@ -113,11 +89,6 @@ def blob_path(remote: RemoteFile) -> Path:
 def pointer_path(remote: RemoteFile) -> Path:
     """Where the cache shows a file under its name: a link to its content, or the file itself without links."""
     return cache_folder(remote.repository) / "snapshots" / remote.commit / remote.name
-
-
-def part_path(remote: RemoteFile) -> Path:
-    """Where a file is downloaded to; no other program writes there."""
-    return blob_path(remote).with_name(f"{remote.etag}.ugatit.incomplete")
 
 
 def on_disk(remote: RemoteFile) -> Path | None:
@@ -145,36 +116,24 @@ def locked(repository: str, listener: Listener) -> contextlib.AbstractContextMan
 # --- Hashes ----------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class Digest:
-    """SHA-256 of a file, and its git blob hash if the size is known beforehand."""
+    """A file's size in bytes, its SHA-256, and its SHA-1 as git takes it of contents; both in hex."""
 
-    def __init__(self, size: int | None) -> None:
-        self.size = 0
-        self._sha256 = hashlib.sha256()
-        # As git names contents; no matter of security where SHA-256 is known, too.
-        self._git = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False) if size is not None else None
+    size: int
+    sha256: str
+    git: str
 
-    def update(self, data: bytes) -> None:
-        """Takes in the next bytes."""
-        self.size += len(data)
-        self._sha256.update(data)
-        if self._git is not None:
-            self._git.update(data)
-
-    @property
-    def sha256(self) -> str:
-        """Of all bytes so far, in hex."""
-        return self._sha256.hexdigest()
-
-    def differs(self, remote: RemoteFile) -> str:
-        """What the Hub says and what was found, if they contradict each other; else empty."""
-        if SHA256.fullmatch(remote.etag):
-            kind, found = "sha256", self.sha256
-        elif COMMIT.fullmatch(remote.etag) and self._git is not None:
-            kind, found = "git hash", self._git.hexdigest()
-        else:
-            return ""
-        return f"expected {kind} {remote.etag}, found {found}" if found != remote.etag else ""
+    def differs(self, remote: RemoteFile, record: FileRecord | None = None) -> str:
+        """What the Hub or a record says and what was found, if they contradict each other; else empty."""
+        if record is not None and (record.size, record.sha256) != (self.size, self.sha256):
+            return f"expected sha256 {record.sha256}, found {self.sha256}"
+        if remote.size not in (None, self.size):
+            return f"expected {remote.size:,} bytes, found {self.size:,}"
+        for kind, pattern, found in (("sha256", SHA256, self.sha256), ("git hash", REVISION, self.git)):
+            if pattern.fullmatch(remote.etag) and found != remote.etag:
+                return f"expected {kind} {remote.etag}, found {found}"
+        return ""
 
 
 def digest_of(path: Path) -> Digest:
@@ -183,11 +142,14 @@ def digest_of(path: Path) -> Digest:
     Raises:
         OSError: it can't be read.
     """
-    digest = Digest(path.stat().st_size)
+    size = path.stat().st_size
+    # As git names contents; no matter of security where SHA-256 is known, too.
+    sha256, git = hashlib.sha256(), hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as file:
-        for data in iter(lambda: file.read(BLOCK), b""):
-            digest.update(data)
-    return digest
+        for data in iter(lambda: file.read(1 << 20), b""):
+            sha256.update(data)
+            git.update(data)
+    return Digest(size, sha256.hexdigest(), git.hexdigest())
 
 
 # --- Into the cache --------------------------------------------------------------------------------------
@@ -207,7 +169,7 @@ def check_announced(remote: RemoteFile, record: FileRecord | None) -> None:
         return
     problem = ""
     # Without a connection, the size is that of a file in the cache, which may be damaged.
-    if remote.size not in (None, record.size) and not is_offline():
+    if remote.size not in (None, record.size) and not hub.is_offline():
         problem = f"expected {record.size:,} bytes, the Hub has {remote.size:,}"
     elif SHA256.fullmatch(remote.etag) and remote.etag != record.sha256:
         problem = f"expected sha256 {record.sha256}, found {remote.etag} on the Hub"
@@ -236,8 +198,8 @@ def obtain(remote: RemoteFile, record: FileRecord | None, listener: Listener, *,
     place = on_disk(remote)
     with reported(place or blob_path(remote)):
         digest = digest_of(place) if place is not None and not force else None
-    if digest is not None and (problem := _problem(remote, record, digest)):
-        if is_offline():
+    if digest is not None and (problem := digest.differs(remote, record)):
+        if hub.is_offline():
             raise ModelError(f"{place}: damaged: {problem}", "Unset HF_HUB_OFFLINE to fetch it again.")
         listener.note(f"{place}: damaged ({problem}); fetching it again")
         digest = None
@@ -250,22 +212,13 @@ def obtain(remote: RemoteFile, record: FileRecord | None, listener: Listener, *,
         return Stamp(digest.size, digest.sha256, path.stat().st_mtime_ns)
 
 
-def _problem(remote: RemoteFile, record: FileRecord | None, digest: Digest) -> str:
-    """Expected and found, if they differ."""
-    if record is not None and (record.size, record.sha256) != (digest.size, digest.sha256):
-        return f"expected sha256 {record.sha256}, found {digest.sha256}"
-    if remote.size not in (None, digest.size):
-        return f"expected {remote.size:,} bytes, found {digest.size:,}"
-    return digest.differs(remote)
-
-
 def _fetched(remote: RemoteFile, record: FileRecord | None, listener: Listener) -> Digest:
-    blob, part = blob_path(remote), part_path(remote)
-    digest = download(remote, part, listener)
+    blob = blob_path(remote)
+    part = blob.with_name(f"{blob.name}.ugatit.incomplete")  # where no other program writes
+    download(remote, part, listener)
     with reported(part):
-        if remote.size is None:  # for the git hash, which begins with it
-            digest = digest_of(part)
-        if problem := _problem(remote, record, digest):
+        digest = digest_of(part)
+        if problem := digest.differs(remote, record):
             part.unlink()
             raise ModelError(
                 f"{remote.repository}: {remote.name}: {problem}",
@@ -301,7 +254,7 @@ def _show(remote: RemoteFile) -> None:
 
 def keep_reference(identity: HubId, commit: str) -> None:
     """Notes in the cache which commit a branch or tag is, for programs that work offline."""
-    if COMMIT.fullmatch(identity.revision):
+    if REVISION.fullmatch(identity.revision):
         return
     path = cache_folder(identity.repository) / "refs" / identity.revision
     with contextlib.suppress(OutputError):  # a read-only cache; or a branch `x` where `x/y` was before
@@ -311,7 +264,7 @@ def keep_reference(identity: HubId, commit: str) -> None:
 # --- The download ----------------------------------------------------------------------------------------
 
 
-def download(remote: RemoteFile, part: Path, listener: Listener) -> Digest:
+def download(remote: RemoteFile, part: Path, listener: Listener) -> None:
     """Downloads a file to `part`, going on with what is there; what came before an error stays, for the next call.
 
     Not by the client's `hf_hub_download`, which begins again after a kill, nor by its `http_get`: that writes 10 MB
@@ -322,94 +275,79 @@ def download(remote: RemoteFile, part: Path, listener: Listener) -> Digest:
         StorageError: the disk is full.
         OutputError: `part` can't be written.
     """
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     with reported(part):
         part.parent.mkdir(parents=True, exist_ok=True)
+        if remote.size is None or (part.exists() and part.stat().st_size > remote.size):
+            part.unlink(missing_ok=True)
         # Unbuffered: what was written is there, and nothing is left for closing to write.
-        file = os.fdopen(os.open(part, flags, 0o666), "a+b", buffering=0)
-    with file, errors_reported(HubId(remote.repository), remote.name):
+        file = io.FileIO(part, "a", opener=_open_no_link)
+    with file, hub.errors_reported(HubId(remote.repository), remote.name, _words):
         transfer = _Transfer(remote, file, part, listener)
-        listener.begin(Path(remote.name).name, remote.size, transfer.digest.size)
+        listener.begin(Path(remote.name).name, remote.size, transfer.size)
         try:
-            transfer.run()
+            hub.patiently(transfer.receive, listener, lambda: transfer.size)
         finally:
             listener.end()
         with reported(part):
             os.fsync(file.fileno())
-        if os.fstat(file.fileno()).st_size != transfer.digest.size:
-            raise ModelError(f"{part}: another program has written to it", "Run the command again.")
-        return transfer.digest
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def _words(error: Exception) -> Words | None:
+    """What to say when no attempt helps."""
+    hint = "What has arrived is kept: the same command goes on from there."
+    return ("{wanted}: {plain}", hint) if hub.is_transient(error) else None
 
 
 class _Transfer:
-    """A file on its way: what is there of it, and how the rest comes."""
+    """A file on its way into `part`, which has `size` bytes of it."""
 
-    def __init__(self, remote: RemoteFile, file: Any, part: Path, listener: Listener) -> None:
+    def __init__(self, remote: RemoteFile, file: io.FileIO, part: Path, listener: Listener) -> None:
         self.remote, self.file, self.part, self.listener = remote, file, part, listener
-        self.digest = Digest(remote.size)
         with reported(part):
-            file.seek(0)
-            for data in iter(lambda: file.read(BLOCK), b""):
-                self.digest.update(data)
+            self.size = os.fstat(file.fileno()).st_size
             free = shutil.disk_usage(part.parent).free
-        if remote.size is None or self.digest.size > remote.size:
-            self._empty()
-        needed = (remote.size or 0) - self.digest.size
+        needed = (remote.size or 0) - self.size
         if needed > free:
             raise StorageError(
                 f"{part.parent}: {needed / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are free",
                 "Free some space, or choose another disk with HF_HUB_CACHE.",
             )
 
-    def _empty(self) -> None:
+    def _begin_again(self) -> None:
+        self.listener.advance(-self.size)
         with reported(self.part):
             self.file.truncate(0)
-        self.digest = Digest(self.remote.size)
+        self.size = 0
 
-    def _begin_again(self) -> None:
-        self.listener.advance(-self.digest.size)
-        self._empty()
-
-    def run(self) -> None:
-        """Until the file is complete, or no attempt helps."""
-        size = self.remote.size
-        try:
-            patiently(self._receive, self.listener, lambda: self.digest.size)
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            total = f" of {size:,}" if size is not None else ""
-            raise ModelError(
-                f"{self.remote.repository}: {self.remote.name}: {plain_words(error)}, "
-                f"after {self.digest.size:,}{total} bytes",
-                "What has arrived is kept: the same command goes on from there.",
-            ) from None
-
-    def _receive(self) -> None:
+    def receive(self) -> None:
         """One request, unless everything is here."""
         from huggingface_hub import constants, get_session, hf_hub_url
         from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented there
 
         remote = self.remote
-        if self.digest.size == remote.size:
+        if self.size == remote.size:
             return
-        url = hf_hub_url(remote.repository, remote.name, revision=remote.commit, endpoint=endpoint())
+        url = hf_hub_url(remote.repository, remote.name, revision=remote.commit, endpoint=hub.endpoint())
         headers = {**build_hf_headers(library_name="ugatit"), "Accept-Encoding": "identity"}
-        if self.digest.size:
-            headers["Range"] = f"bytes={self.digest.size}-"
+        if self.size:
+            headers["Range"] = f"bytes={self.size}-"
         seconds = constants.HF_HUB_DOWNLOAD_TIMEOUT
         # The HTTP library leaves the token out when it is sent on to another host.
         with get_session().stream("GET", url, headers=headers, timeout=seconds, follow_redirects=True) as response:
             self._check(response)
             for data in _steadily(response.iter_bytes()):
                 self._take(data)
-        if remote.size is not None and self.digest.size < remote.size:
+        if self.size < (remote.size or 0):
             raise TransferError("the connection broke off")
 
     def _check(self, response: Any) -> None:
         from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]  # documented there
 
-        start = self.digest.size
+        start = self.size
         goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         if response.status_code == 416 or (response.status_code == 206 and not goes_on):
             self._begin_again()
@@ -430,14 +368,14 @@ class _Transfer:
 
     def _take(self, data: bytes) -> None:
         most = LARGEST_UNTOLD if self.remote.size is None else self.remote.size
-        if self.digest.size + len(data) > most:
+        if self.size + len(data) > most:
             self._begin_again()
             raise ModelError(f"{self.remote.repository}: {self.remote.name} is longer than the Hub announced")
         with reported(self.part):
             rest = memoryview(data)
             while rest:
                 rest = rest[self.file.write(rest) :]
-        self.digest.update(data)
+        self.size += len(data)
         self.listener.advance(len(data))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from ugatit_cli.errors import ModelError, OutputError
@@ -18,15 +17,14 @@ from ugatit_cli.weights.folder import (
     MODEL_FILES,
     SAMPLES_FILE,
     ModelFolder,
-    discriminator_shapes,
-    generator_shapes,
+    critic_shapes,
+    translator_shapes,
     open_model,
     read_config,
 )
-from ugatit_cli.weights.home import Receipt
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
 from ugatit_cli.weights.hub_download import Records, Stamp
-from ugatit_cli.weights.manifest import Entry
+from ugatit_cli.weights.manifest import NEEDED_FILES
 
 # Pictures are for the Hub's page.
 OF_USE: Final = frozenset(MODEL_FILES) - {SAMPLES_FILE}
@@ -36,127 +34,91 @@ LARGEST_TEXT: Final = 1 << 20
 LARGEST_HEADER: Final = 4 << 20
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A repository and what to fetch of it.
-
-    Attributes:
-        hub: where.
-        files: what its files must be, for a repository that a manifest knows; None: whatever model folder is there.
-    """
-
-    hub: HubId
-    files: Records | None = None
-
-    @property
-    def key(self) -> str:
-        """The name of its receipt."""
-        return str(self.hub)
-
-
-def wanted_by(entry: Entry) -> Wanted:
-    """What a manifest's `hub` entry stands for."""
-    return Wanted(HubId(entry.repository, entry.revision), entry.files)
-
-
-def fetch_model(wanted: Wanted, listener: Listener, *, force: bool = False) -> ModelFolder:
+def fetch_model(
+    identity: HubId, listener: Listener, files: Records | None = None, *, force: bool = False
+) -> ModelFolder:
     """Fetches a model folder into the Hub's cache, or makes sure that it is there and up to date.
 
     Args:
+        files: what its files must be, for a repository that a manifest knows; None: whatever model folder is there.
         force: download it even if it is there.
 
     Raises:
         ModelError: it can't be fetched, isn't a model, or isn't what the manifest says.
         OutputError: the cache or the user's folder can't be written.
     """
-    with hub_download.locked(wanted.hub.repository, listener):
-        return _fetch_model(wanted, listener, force=force)
+    with hub_download.locked(identity.repository, listener):
+        return _fetch_model(identity, listener, files, force=force)
 
 
-def use_model(wanted: Wanted, listener: Listener) -> ModelFolder:
-    """The model if it was fetched before, without asking the Hub; else fetches it.
+def use_model(identity: HubId, listener: Listener, files: Records | None = None) -> ModelFolder:
+    """The model if it was fetched before, without asking the Hub; else fetches it, as `fetch_model` does.
 
     Raises:
-        ModelError: it can't be fetched, or its files have changed since.
-        OutputError: the cache or the user's folder can't be written.
+        ModelError: also if its files have changed since.
     """
-    if model := _fetched(wanted):
+    if model := _fetched(identity, files or {}):
         return model
-    with hub_download.locked(wanted.hub.repository, listener):
-        return _fetched(wanted) or _fetch_model(wanted, listener)
+    with hub_download.locked(identity.repository, listener):
+        return _fetched(identity, files or {}) or _fetch_model(identity, listener, files)
 
 
-def _fetched(wanted: Wanted) -> ModelFolder | None:
-    receipt = home.load(wanted.key)
-    if receipt is None or not receipt.is_there() or not _as_promised(receipt, wanted.files or {}):
+def _fetched(identity: HubId, records: Records) -> ModelFolder | None:
+    """The model of a receipt that fits the manifest, which may have changed since."""
+    receipt = home.load(str(identity))
+    if receipt is None or not receipt.is_there():
         return None
-    if not all(hub_download.is_inside(receipt.folder / name, wanted.hub.repository) for name in receipt.files):
+    stamps = receipt.files
+    if not all(
+        name in stamps and (one is None or stamps[name].sha256 == one.sha256) for name, one in records.items()
+    ):
         return None
-    receipt.check(f"Fetch it again: ugatit fetch {wanted.key}")
+    if not all(hub_download.is_inside(receipt.folder / name, identity.repository) for name in stamps):
+        return None
+    receipt.check(f"Fetch it again: ugatit fetch {identity}")
     return open_model(receipt.folder)
 
 
-def _as_promised(receipt: Receipt, records: Records) -> bool:
-    """Whether a receipt has the files of the manifest, which may have changed since."""
-    return all(
-        name in receipt.files and (record is None or receipt.files[name].sha256 == record.sha256)
-        for name, record in records.items()
-    )
-
-
-def _fetch_model(wanted: Wanted, listener: Listener, *, force: bool = False) -> ModelFolder:
+def _fetch_model(identity: HubId, listener: Listener, files: Records | None, *, force: bool = False) -> ModelFolder:
     if force and hub_module.is_offline():
-        raise ModelError(
-            f"{wanted.hub} can't be downloaded again: HF_HUB_OFFLINE forbids to ask the Hub", "Unset it."
-        )
-    remotes = locate_model(wanted, listener)
+        raise ModelError(f"{identity} can't be downloaded again: HF_HUB_OFFLINE forbids to ask the Hub", "Unset it.")
+    remotes = locate_model(identity, listener, files)
     commit = remotes[CONFIG_FILE].commit
     complete = not force and all(hub_download.on_disk(remote) for remote in remotes.values())
-    listener.note(f"{'checking' if complete else 'fetching'} {wanted.hub} at {commit[:12]}")
+    listener.note(f"{'checking' if complete else 'fetching'} {identity} at {commit[:12]}")
     stamps: dict[str, Stamp] = {}
     for name, remote in remotes.items():
         if name == GENERATORS_FILE:
-            _check_sizes(wanted.hub, remotes)
-        stamps[name] = hub_download.obtain(remote, (wanted.files or {}).get(name), listener, force=force)
+            _check_sizes(identity, remotes)
+        stamps[name] = hub_download.obtain(remote, (files or {}).get(name), listener, force=force)
     folder = hub_download.pointer_path(remotes[CONFIG_FILE]).parent
     model = open_model(folder)
-    hub_download.keep_reference(wanted.hub, commit)
+    hub_download.keep_reference(identity, commit)
     try:
-        home.save(home.make(wanted.key, folder, stamps, wanted.hub.repository, commit))
+        home.save(home.make(str(identity), folder, stamps, identity.repository, commit))
     except OutputError as error:
         listener.note(f"note: {error.message}: each use will check the model again")
     return model
 
 
-def locate_model(wanted: Wanted, listener: Listener) -> dict[str, RemoteFile]:
+def locate_model(identity: HubId, listener: Listener, files: Records | None = None) -> dict[str, RemoteFile]:
     """The files of a model folder in a repository, the config first; all of one commit.
 
     Raises:
         ModelError: the Hub can't tell, or the repository holds no model.
     """
-    config = _located(wanted.hub, CONFIG_FILE, wanted.files, listener)
-    if config is None:
-        raise _no_model(wanted.hub, CONFIG_FILE)
-    found = {CONFIG_FILE: config}
-    pinned = HubId(wanted.hub.repository, config.commit)
-    for name in MODEL_FILES[1:]:
-        if name not in (OF_USE if wanted.files is None else wanted.files):
-            continue
-        remote = _located(pinned, name, wanted.files, listener)
+    pinned, found = identity, dict[str, RemoteFile]()
+    for name in (name for name in MODEL_FILES if name in (OF_USE if files is None else files)):
+        remote = hub_download.locate(pinned, name, listener)
         if remote is not None:
+            hub_download.check_announced(remote, (files or {}).get(name))
+            if name in (CONFIG_FILE, CARD_FILE) and (remote.size or 0) > LARGEST_TEXT:
+                raise ModelError(f"{identity}: {name} has {remote.size:,} bytes: not that of a model")
             found[name] = remote
-        elif name == GENERATORS_FILE or wanted.files is not None:
-            raise _no_model(wanted.hub, name)
+            pinned = HubId(identity.repository, remote.commit)
+        elif name in NEEDED_FILES or files is not None:
+            raise _no_model(identity, name)
     return found
-
-
-def _located(identity: HubId, name: str, records: Records | None, listener: Listener) -> RemoteFile | None:
-    remote = hub_download.locate(identity, name, listener)
-    if remote is not None:
-        hub_download.check_announced(remote, (records or {}).get(name))
-        if name in (CONFIG_FILE, CARD_FILE) and (remote.size or 0) > LARGEST_TEXT:
-            raise ModelError(f"{identity}: {name} has {remote.size:,} bytes: not that of a model")
-    return remote
 
 
 def _no_model(identity: HubId, name: str) -> ModelError:
@@ -175,16 +137,12 @@ _NOT_OURS: Final = "The repository is damaged, or not a ugatit model."
 
 
 def _check_sizes(identity: HubId, remotes: Mapping[str, RemoteFile]) -> None:
-    """Whether files of tensors have a size that their config can have, before they are downloaded.
-
-    Raises:
-        ModelError: a wrong config, or a size that doesn't fit it.
-    """
+    """Whether files of tensors have a size that their config can have, before they are downloaded."""
     try:
         config, _ = read_config(hub_download.pointer_path(remotes[CONFIG_FILE]))
     except ModelError as error:
         raise ModelError(f"{identity}: {error.message}", error.hint or _NOT_OURS) from None
-    for name, shapes in ((GENERATORS_FILE, generator_shapes), (DISCRIMINATORS_FILE, discriminator_shapes)):
+    for name, shapes in ((GENERATORS_FILE, translator_shapes), (DISCRIMINATORS_FILE, critic_shapes)):
         remote = remotes.get(name)
         if remote is None:
             continue

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 import tomllib
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, get_args
@@ -53,12 +52,7 @@ VARIABLE = "UGATIT_MANIFEST"
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What a file is known to be.
-
-    Attributes:
-        size: in bytes.
-        sha256: 64 lower-case hex digits.
-    """
+    """What a file is known to be: its size in bytes, and its SHA-256 as 64 lower-case hex digits."""
 
     size: int
     sha256: str
@@ -66,15 +60,13 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Entry:
-    """One model.
+    """One model. Texts but `instructions` are one line.
 
     Attributes:
         name: what `--model` takes.
-        description: one line.
         domains: names of domains A and B.
         image_size: training size in pixels.
-        licence: of the weights, one line.
-        training_data: one line.
+        licence: of the weights.
         source: `bundled` (inside the package), `hub` (a model folder on the Hub), `import` (official weights that are
             converted on the user's machine), or `train` (no weights are known; the user trains them).
         repository: for `hub` and `import`: `owner/name` on the Hub. An import may have none: its checkpoint is got by
@@ -151,7 +143,7 @@ def read_manifest(path: Path | None = None) -> dict[str, Entry]:
     if path is not None:
         return _read(path, SOURCES)
     # Without the package's, as in a copy of its modules alone, folders and Hub ids are still models.
-    entries = _read(manifest_path(), SOURCES) if manifest_path().is_file() else {}
+    entries = _read(manifest_path(), SOURCES)
     own = user_manifest_path()
     if own is None:
         return entries
@@ -244,7 +236,7 @@ def find_mistakes(document: Mapping[str, Any], sources: Collection[SourceName]) 
             rule = "up to 100 letters, digits, '.', '_' and '-', of which the first is a letter or digit"
             yield f"[models] {toml_key(name)}: not a model name: {rule}"
         if isinstance(table, dict):
-            yield from _entry_mistakes(f"models.{toml_key(name)}", table, sources)
+            yield from (f"[models.{toml_key(name)}] {mistake}" for mistake in _entry_mistakes(table, sources))
         else:
             yield f"[models] {toml_key(name)}: must be a table"
 
@@ -257,66 +249,67 @@ def _wrong_keys(table: Mapping[str, Any], needed: Collection[str], known: Collec
         yield f"{toml_key(key)}: unknown key" + (f"; did you mean {other}?" if other else "")
 
 
-def _entry_mistakes(place: str, table: Mapping[str, Any], sources: Collection[SourceName]) -> Iterator[str]:
+def _entry_mistakes(table: Mapping[str, Any], sources: Collection[SourceName]) -> Iterator[str]:
     source = next((source for source in sources if source == table.get("source")), None)
     needed, optional = KEYS[source] if source is not None else ((), ALL_KEYS)
     if source == "import":
         needed += ("files",) if "repository" in table else ()
         needed += ("repository",) if table.get("revision") else ()
     needed = (*COMMON, *needed)
-    yield from (f"[{place}] {mistake}" for mistake in _wrong_keys(table, needed, ALL_KEYS))
+    yield from _wrong_keys(table, needed, ALL_KEYS)
     for key, value in table.items():
         if key not in ALL_KEYS:
             continue
         if key not in (*needed, *optional):
-            yield f"[{place}] {key}: doesn't belong to an entry whose source is {source!r}"
+            yield f"{key}: doesn't belong to an entry whose source is {source!r}"
         elif key == "source" and source is None:
             known = ", ".join(sources)
             foreign = f"is for the package's own manifest; a user's has {known}"
-            yield f"[{place}] source: {value!r} {foreign if value in SOURCES else f'is none of {known}'}"
+            yield f"source: {value!r} {foreign if value in SOURCES else f'is none of {known}'}"
         elif key == "files":
-            yield from _files_mistakes(place, value, source)
-        elif key in CHECKS and (source, key, value) != NEWEST:
-            yield from (f"[{place}] {key}: {mistake}" for mistake in CHECKS[key](value))
+            yield from _files_mistakes(value, source)
+        elif key in CHECKS and (source, key, value) != NEWEST and (mistake := CHECKS[key](value)):
+            yield f"{key}: {mistake}"
 
 
-def _text(value: object, *, lines: bool = False) -> Iterator[str]:
+def _text(value: object, *, lines: bool = False) -> str:
     if not isinstance(value, str):
-        yield "must be text"
-    elif not value.strip():
-        yield "is empty"
-    elif _has_controls(value.replace("\n", "").replace("\t", "") if lines else value):
-        yield "has control characters" if lines else "must be one line, without control characters"
+        return "must be text"
+    if not value.strip():
+        return "is empty"
+    if _has_controls(value.replace("\n", "").replace("\t", "") if lines else value):
+        return "has control characters" if lines else "must be one line, without control characters"
+    return ""
 
 
 def _has_controls(text: str) -> bool:
     return any(unicodedata.category(character) == "Cc" for character in text)
 
 
-def _domains(value: object) -> Iterator[str]:
+def _domains(value: object) -> str:
     if not isinstance(value, list) or len(value) != 2:
-        yield "must be a list of two names"
-        return
+        return "must be a list of two names"
     # Each with another that never is the mistake.
-    alone = [mistake for name in value for mistake in _refused(domain_a=name, domain_b=f"not {name}")]
-    yield from alone or _refused(domain_a=value[0], domain_b=value[1])
+    alone = [_refused(domain_a=name, domain_b=f"not {name}") for name in value]
+    return "; ".join(filter(None, alone)) or _refused(domain_a=value[0], domain_b=value[1])
 
 
-def _refused(**settings: Any) -> Iterator[str]:
-    """What `ModelConfig` has against these settings."""
+def _refused(**settings: Any) -> str:
+    """What `ModelConfig` has against these settings; empty if nothing."""
     try:
         ModelConfig(**settings)
     except ConfigError as error:
-        yield re.sub(r"^(domain_[ab]|image_size) is ", "", error.message)
+        return re.sub(r"^(domain_[ab]|image_size) is ", "", error.message)
+    return ""
 
 
-Check = Callable[[object], Iterable[str]]
-"""What is wrong with a value."""
+Check = Callable[[object], str]
+"""What is wrong with a value; empty if nothing."""
 
 
 def _like(pattern: re.Pattern[str], otherwise: str) -> Check:
     """Whether a value is text of this form."""
-    return lambda value: [] if isinstance(value, str) and pattern.fullmatch(value) else [f"{value!r} {otherwise}"]
+    return lambda value: "" if isinstance(value, str) and pattern.fullmatch(value) else f"{value!r} {otherwise}"
 
 
 # All keys but `source` and `files`, whose values depend on each other, and those of a file.
@@ -328,19 +321,19 @@ CHECKS: Final[Mapping[str, Check]] = {
     "training_data": _text,
     "repository": _like(REPOSITORY, "is no Hub id (owner/name)"),
     "revision": _like(REVISION, "is no commit: 40 lower-case hex digits"),
-    "smoothing": lambda value: [] if isinstance(value, bool) else ["must be true or false"],
+    "smoothing": lambda value: "" if isinstance(value, bool) else "must be true or false",
     "instructions": lambda value: _text(value, lines=True),
-    "size": lambda value: [] if type(value) is int and value > 0 else [f"{value!r} is no number of bytes"],
+    "size": lambda value: "" if type(value) is int and value > 0 else f"{value!r} is no number of bytes",
     "sha256": _like(SHA256, "is not 64 lower-case hex digits"),
 }
 
 
-def _files_mistakes(place: str, files: object, source: SourceName | None) -> Iterator[str]:
+def _files_mistakes(files: object, source: SourceName | None) -> Iterator[str]:
     if not isinstance(files, dict):
-        yield f"[{place}] files: must be a table of files"
+        yield "files: must be a table of files"
         return
     for name, record in files.items():
-        where = f"[{place}.files] {json.dumps(name, ensure_ascii=False)}"
+        where = f"files.{toml_key(name)}"
         if wrong := _wrong_name(name) or _wrong_kind(name, source):
             yield f"{where}: {wrong}"
         if not isinstance(record, dict):
@@ -349,12 +342,12 @@ def _files_mistakes(place: str, files: object, source: SourceName | None) -> Ite
         if record or source in ("bundled", "hub"):
             yield from (f"{where} {mistake}" for mistake in _wrong_keys(record, RECORD_KEYS, RECORD_KEYS))
         for key in RECORD_KEYS:
-            if key in record:
-                yield from (f"{where} {key}: {mistake}" for mistake in CHECKS[key](record[key]))
+            if key in record and (mistake := CHECKS[key](record[key])):
+                yield f"{where} {key}: {mistake}"
     if source == "import":
-        yield from (f"[{place}] files: {mistake}" for mistake in _checkpoint_mistakes(list(files)))
+        yield from _checkpoint_mistakes(list(files))
     elif source is not None:
-        yield from (f'[{place}.files] "{name}": missing' for name in NEEDED_FILES if name not in files)
+        yield from (f"files.{toml_key(name)}: missing" for name in NEEDED_FILES if name not in files)
 
 
 def _wrong_name(name: str) -> str:
@@ -372,10 +365,9 @@ def _wrong_kind(name: str, source: SourceName | None) -> str:
     suffix = PurePosixPath(name).suffix.lower()
     if suffix in PICKLES:
         return f"{suffix} files are pickles, which can run code"
-    if source == "import":
-        fits = name.endswith(".index") or SHARD.fullmatch(name)
-        return "" if fits else "no weights of a TensorFlow checkpoint (.index, .data-00000-of-00001)"
-    if source is not None and name not in MODEL_FILES:
+    if source == "import" and not (name.endswith(".index") or SHARD.fullmatch(name)):
+        return "no weights of a TensorFlow checkpoint (.index, .data-00000-of-00001)"
+    if source in ("bundled", "hub") and name not in MODEL_FILES:
         return f"no file of a model folder ({', '.join(MODEL_FILES)})"
     return ""
 
@@ -384,10 +376,10 @@ def _checkpoint_mistakes(names: Collection[str]) -> Iterator[str]:
     """Whether the names are those of one whole checkpoint; others than of checkpoints don't count."""
     prefixes = [name.removesuffix(".index") for name in names if name.endswith(".index")]
     if len(prefixes) != 1:
-        yield f"must have one .index file, not {len(prefixes)}"
+        yield f"files: must have one .index file, not {len(prefixes)}"
         return
     shards = [match for match in map(SHARD.fullmatch, names) if match]
     count = int(shards[0]["count"]) if shards else 1
     wanted = {f"{prefixes[0]}.data-{shard:05d}-of-{count:05d}" for shard in range(count)}
     if not wanted or {shard[0] for shard in shards} != wanted:
-        yield f"must have all data files of {prefixes[0]}.index, and no others: .data-00000-of-00001"
+        yield f"files: must have all data files of {prefixes[0]}.index, and no others: .data-00000-of-00001"

@@ -1,85 +1,124 @@
-"""An official checkpoint, whichever code wrote it, as our config and tensors."""
+"""An authors' checkpoint, whichever code wrote it: recognised by what is in it, read as our config and tensors."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-from torch import Tensor
+import torch
 
-from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ConfigError, ModelError
-from ugatit_cli.weights.folder import discriminator_shapes, generator_shapes
+from ugatit_cli.methods.base import Official, OfficialSettings, States
+from ugatit_cli.methods.registry import METHODS, method
+from ugatit_cli.weights import pytorch, tensorflow
+from ugatit_cli.weights.folder import critic_shapes, translator_shapes
+
+KNOWN: Final = (
+    "ugatit reads checkpoints of U-GAT-IT (PyTorch, TensorFlow, PaddlePaddle), CycleGAN (latest_net_G*.pth) and "
+    "CartoonGAN (*_net_G_float.pth), and safetensors with the same names."
+)
+# Names of CycleGAN's files, which hold one network each.
+NETWORK = re.compile(r"_net_([GD]_[AB])\.\w+$")
+SHOWN: Final = 3
 
 
-@dataclass(frozen=True)
-class Imported:
-    """What an importer returns.
+def read_official(
+    files: Sequence[Path], settings: OfficialSettings, dtype: torch.dtype = torch.float32
+) -> tuple[Official, str, Path]:
+    """Reads a checkpoint of any method.
 
-    Attributes:
-        config: settings inferred from the checkpoint.
-        generators, discriminators: tensors by our names; no discriminators where the checkpoint has none.
-        notes: what a user should know about the import, full sentences.
-    """
+    Args:
+        files: one; or two with a generator each, A to B first unless their names say G_A and G_B. A folder stands
+            for the TensorFlow checkpoint, or for the networks of CycleGAN, that it holds.
+        dtype: of kernels and matrices of TensorFlow's, which then never are in memory as float32.
 
-    config: ModelConfig
-    generators: Mapping[str, Tensor]
-    discriminators: Mapping[str, Tensor] | None = None
-    notes: tuple[str, ...] = field(default=())
-
-    def check_shapes(self, path: Path) -> None:
-        """Compares all tensors with what the inferred config asks for.
-
-        Raises:
-            ModelError: one doesn't fit the others; names the checkpoint.
-        """
-        tensors, shapes = dict(self.generators), generator_shapes(self.config)
-        if self.discriminators is not None:
-            tensors |= self.discriminators
-            shapes |= discriminator_shapes(self.config)
-        for name, shape in shapes.items():
-            if tuple(tensors[name].shape) != shape:
-                found = tuple(tensors[name].shape)
-                raise ModelError(f"{path}: {name} has shape {found}, but the other tensors ask for {shape}")
-
-
-@dataclass(frozen=True)
-class ImportSettings:
-    """What a checkpoint can't tell, or tells wrongly; None means: infer it, or take the official default.
-
-    Attributes:
-        domains: names of domains A and B.
-        image_size: training size; full generators tell theirs, light ones don't (default 256).
-        rho_smoothing: TensorFlow only; told by the official folder name.
+    Returns:
+        The model, what the checkpoint was made with, and the file that holds the weights.
 
     Raises:
-        ConfigError: names or a size that no model can have.
+        ModelError: it can't be read, or is none that is known: says what was found.
     """
+    first = files[0]
+    networks = _networks_in(first)
+    if len(files) == 1 and not networks and tensorflow.is_checkpoint(first):
+        prefix = tensorflow.checkpoint_prefix(first)
+        with understood(first, "U-GAT-IT", "variable"):
+            found = tensorflow.import_checkpoint(prefix, settings, dtype=dtype)
+            _check_shapes(found, first)
+        return found, "official TensorFlow code", tensorflow.TensorBundle(prefix).data_file()
+    for file in files:
+        if not file.is_file() and not networks:
+            raise ModelError(f"{file}: no such file or folder")
+    states = _states(networks or _by_network(files))
+    for name in METHODS:
+        with understood(first, method(name).title):
+            official = method(name).official(states, settings)
+            if official is not None:
+                _check_shapes(official, first)
+                return official, f"official {method(name).title} code", networks.get("G_A", first)
+    raise _unknown(first, states)
 
-    domains: tuple[str, str] | None = None
-    image_size: int | None = None
-    rho_smoothing: bool | None = None
 
-    def __post_init__(self) -> None:
-        # Asked here, it is the setting that is wrong; later it would be the checkpoint.
-        ModelConfig(image_size=self.image_size or 256, **self.domain_fields())
-
-    def domain_fields(self) -> dict[str, Any]:
-        """The domain names as `ModelConfig` fields."""
-        return {} if self.domains is None else {"domain_a": self.domains[0], "domain_b": self.domains[1]}
+def _networks_in(folder: Path) -> dict[str, Path]:
+    """The newest networks of CycleGAN in a folder, by name."""
+    if not folder.is_dir():
+        return {}
+    files = sorted(
+        (path for path in folder.iterdir() if NETWORK.search(path.name)), key=lambda one: one.stat().st_mtime
+    )
+    return {match[1]: path for path in files if (match := NETWORK.search(path.name))}
 
 
-SIZE_ASSUMED = "A light checkpoint doesn't tell its image size; 256 is assumed (--image-size)."
+def _by_network(files: Sequence[Path]) -> dict[str, Path]:
+    if len(files) == 1:
+        return {"": files[0]}
+    named = [match[1] if (match := NETWORK.search(path.name)) else "" for path in files]
+    return dict(zip(named if sorted(named) == ["G_A", "G_B"] else ("G_A", "G_B"), files, strict=True))
+
+
+def _states(files: dict[str, Path]) -> States:
+    """What one file holds; or the one network of each of several."""
+    if list(files) == [""]:
+        return pytorch.read_states(files[""])
+    states = {}
+    for name, file in files.items():
+        found = pytorch.read_states(file)
+        if list(found) != [""]:
+            raise ModelError(f"{file}: holds {', '.join(found) or 'no networks'}, not one network", KNOWN)
+        states[name] = found[""]
+    return states
+
+
+def _check_shapes(official: Official, path: Path) -> None:
+    """Compares all tensors with what the inferred config asks for."""
+    tensors, shapes = dict(official.translators), translator_shapes(official.config)
+    if official.critics is not None:
+        tensors |= official.critics
+        shapes |= critic_shapes(official.config)
+    for name, shape in shapes.items():
+        found = tuple(tensors[name].shape)
+        if found != shape:
+            raise ModelError(f"{path}: {name} has shape {found}, but the other tensors ask for {shape}")
+
+
+def _unknown(path: Path, states: States) -> ModelError:
+    parts = [
+        f"{len(state)} tensors{' in ' + name if name else ''}: "
+        + ", ".join(f"{key} {tuple(one.shape)}" for key, one in list(state.items())[:SHOWN])
+        for name, state in list(states.items())[:SHOWN]
+    ]
+    return ModelError(f"{path}: no checkpoint that ugatit knows; it has {'; '.join(parts) or 'no tensors'}", KNOWN)
 
 
 @contextlib.contextmanager
-def understood(path: Path, kind: str) -> Iterator[None]:
+def understood(path: Path, title: str, kind: str = "tensor") -> Iterator[None]:
     """Turns whatever goes wrong with the contents of a file into an error that names it.
 
     Args:
+        title: of the method that it seems to be of.
         kind: what the file holds: `tensor` or `variable`.
 
     Raises:
@@ -88,8 +127,8 @@ def understood(path: Path, kind: str) -> Iterator[None]:
     try:
         yield
     except KeyError as error:
-        raise ModelError(f"{path}: not a U-GAT-IT checkpoint: no {kind} {error}") from None
+        raise ModelError(f"{path}: not a {title} checkpoint: no {kind} {error}") from None
     except (IndexError, ValueError, ZeroDivisionError):
-        raise ModelError(f"{path}: not a U-GAT-IT checkpoint: {kind}s of other shapes") from None
+        raise ModelError(f"{path}: not a {title} checkpoint: {kind}s of other shapes") from None
     except ConfigError as error:
         raise ModelError(f"{path}: {error.message}", error.hint) from None

@@ -1,75 +1,65 @@
-"""Import of the official PyTorch code's checkpoints (`*_params_*.pt`, znxlwm/UGATIT-pytorch).
-
-One dict with the state dicts genA2B, genB2A and, usually, disGA, disGB, disLA, disLB.
-"""
+"""Files of PyTorch, and safetensors, as state dicts by name, whatever they are wrapped in; no pickled code is run."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, ModelConfig
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights.official import SIZE_ASSUMED, Imported, ImportSettings, understood
+from ugatit_cli.methods.base import States
+from ugatit_cli.weights.folder import open_tensors
+from ugatit_cli.weights.paddle import is_pickle, read_paddle
 
-GENERATOR_KEYS = {"a2b": "genA2B", "b2a": "genB2A"}
-DISCRIMINATOR_KEYS = {
-    ("a", "global"): "disGA",
-    ("b", "global"): "disGB",
-    ("a", "local"): "disLA",
-    ("b", "local"): "disLB",
-}
+# What training codes wrap their weights in; averages first, since they are what is meant to be used.
+WRAPPERS: Final = (
+    *("params_ema", "state_dict_ema", "ema_state_dict", "model_ema", "ema"),
+    *("state_dict", "model_state_dict", "model", "params", "net", "network"),
+)
+# What DataParallel and `torch.compile` put before every name.
+PREFIXES: Final = re.compile(r"^(?:(?:module|_orig_mod)\.)+")
+# Networks that authors keep in one file: a flat one, such as safetensors, has them as prefixes.
+PARTS: Final = frozenset({"genA2B", "genB2A", "disGA", "disGB", "disLA", "disLB", "G_A", "G_B", "D_A", "D_B"})
+HEAD: Final = 64
 
-State = Mapping[str, Tensor]
 
-
-def import_checkpoint(path: Path, settings: ImportSettings) -> Imported:
-    """Reads an official PyTorch checkpoint, zip or pre-1.6 format; never runs pickled code.
+def read_states(path: Path) -> States:
+    """The state dicts in a file by the names that it gives them; that of a bare one is "".
 
     Raises:
-        ModelError: unreadable, or not a U-GAT-IT checkpoint.
+        ModelError: it can't be read, or holds anything but tensors.
     """
-    states = _load(path)
-    for key in GENERATOR_KEYS.values():
-        if key not in states:
-            raise ModelError(f"{path}: has no {key}", "An official checkpoint holds genA2B and genB2A.")
-    has_discriminators = all(key in states for key in DISCRIMINATOR_KEYS.values())
-    with understood(path, "tensor"):
-        config = _infer(states, settings, has_discriminators)
-        generators = {
-            f"{direction}.{ours}": _take(states[GENERATOR_KEYS[direction]], theirs)
-            for direction in DIRECTIONS
-            for ours, theirs in generator_names(config).items()
-        }
-        discriminators = {
-            f"{domain}.{scale}.{ours}": _take(states[DISCRIMINATOR_KEYS[domain, scale]], theirs)
-            for domain in (DOMAINS if has_discriminators else ())
-            for scale in SCALES
-            for ours, theirs in discriminator_names(config.layers(scale)).items()
-        }
-    notes = [] if has_discriminators else ["The checkpoint has no discriminators; the model comes without."]
-    notes += [SIZE_ASSUMED] if config.light and settings.image_size is None else []
-    imported = Imported(config, generators, discriminators or None, tuple(notes))
-    imported.check_shapes(path)
-    return imported
+    states: dict[str, dict[str, Tensor]] = {}
+    for part, name, tensor in _named(_unwrapped(_tree(path))):
+        states.setdefault(part, {})[PREFIXES.sub("", name)] = tensor
+    return states
 
 
-def _load(path: Path) -> Mapping[str, State]:
+def _tree(path: Path) -> Mapping[str, Any]:
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError as error:
+        raise ModelError(f"{path}: can't be read: {error.strerror or error}") from None
+    if head[8:9] == b"{" and not zipfile.is_zipfile(path):
+        with open_tensors(path) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
+    return read_paddle(path) if is_pickle(head) else _load(path)
+
+
+def _load(path: Path) -> Mapping[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about files that then fail below, with a reason
             # Only zip files can be mapped; mapping keeps tensors out of memory until they are converted.
-            states: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            tree: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError:
         raise ModelError(
             f"{path}: holds more than plain tensors, or is not a PyTorch checkpoint",
@@ -78,84 +68,25 @@ def _load(path: Path) -> Mapping[str, State]:
     except Exception as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ModelError(f"{path}: not a readable PyTorch checkpoint ({reason})") from None
-    if not isinstance(states, Mapping):
-        raise ModelError(f"{path}: not a U-GAT-IT checkpoint (a {type(states).__name__}, not a dict)")
-    return {
-        str(key): {str(name): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
-        for key, state in states.items()
-        if isinstance(state, Mapping)
-    }
+    if not isinstance(tree, Mapping):
+        raise ModelError(f"{path}: not a checkpoint of networks (a {type(tree).__name__}, not a dict)")
+    return tree
 
 
-def _take(state: State, name: str) -> Tensor:
-    tensor = state[name]
-    # rho, gamma and beta of AdaLIN and LIN are (1, C, 1, 1) there.
-    return tensor.flatten() if name.endswith((".rho", ".gamma", ".beta")) else tensor
+def _unwrapped(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What lies below the wrappers."""
+    inner = next((tree[name] for name in WRAPPERS if isinstance(tree.get(name), Mapping)), None)
+    return tree if inner is None else _unwrapped(inner)
 
 
-def _infer(states: Mapping[str, State], settings: ImportSettings, has_discriminators: bool) -> ModelConfig:
-    generator = states["genA2B"]
-    channels = generator["DownBlock.1.weight"].shape[0]
-    features = 4 * channels
-    blocks = sum(1 for name in generator if re.fullmatch(r"DownBlock\.\d+\.conv_block\.1\.weight", name))
-    inputs = generator["FC.0.weight"].shape[1]
-    light = inputs == features
-    side = math.isqrt(inputs // features)
-    depths: dict[str, Any] = {}
-    if has_discriminators:
-        depths["discriminator_channels"] = states["disLA"]["model.1.weight_orig"].shape[0]
-        depths["local_layers"] = _depth(states["disLA"])
-        depths["global_layers"] = _depth(states["disGA"])
-    config = ModelConfig(
-        image_size=(settings.image_size or 256) if light else 4 * side,
-        channels=channels,
-        blocks=blocks,
-        variant="light" if light else "full",
-        dialect="pytorch",
-    )
-    return dataclasses.replace(config, **depths, **settings.domain_fields())
-
-
-def _depth(state: State) -> int:
-    return 1 + sum(1 for name in state if re.fullmatch(r"model\.\d+\.weight_orig", name))
-
-
-def generator_names(config: ModelConfig) -> dict[str, str]:
-    """Our generator tensor name -> the official one."""
-    names = {
-        "stem.conv.weight": "DownBlock.1.weight",
-        "down.0.conv.weight": "DownBlock.5.weight",
-        "down.1.conv.weight": "DownBlock.9.weight",
-        "cam.gap.weight": "gap_fc.weight",
-        "cam.gmp.weight": "gmp_fc.weight",
-        "cam.weight": "conv1x1.weight",
-        "cam.bias": "conv1x1.bias",
-        "style.hidden1.weight": "FC.0.weight",
-        "style.hidden2.weight": "FC.2.weight",
-        "style.gamma.weight": "gamma.weight",
-        "style.beta.weight": "beta.weight",
-        "to_rgb.weight": "UpBlock2.11.weight",
-    }
-    for i in range(config.blocks):
-        names[f"encoder.{i}.first.conv.weight"] = f"DownBlock.{12 + i}.conv_block.1.weight"
-        names[f"encoder.{i}.conv.weight"] = f"DownBlock.{12 + i}.conv_block.5.weight"
-        for j in (1, 2):
-            names[f"decoder.{i}.conv{j}.weight"] = f"UpBlock1_{i + 1}.conv{j}.weight"
-            names[f"decoder.{i}.norm{j}.rho"] = f"UpBlock1_{i + 1}.norm{j}.rho"
-    for i in range(2):
-        names[f"up.{i}.conv.weight"] = f"UpBlock2.{2 + 5 * i}.weight"
-        for name in ("rho", "gamma", "beta"):
-            names[f"up.{i}.norm.{name}"] = f"UpBlock2.{3 + 5 * i}.{name}"
-    return names
-
-
-def discriminator_names(layers: int) -> dict[str, str]:
-    """Our discriminator tensor name -> the official one."""
-    modules = {f"layers.{i}": f"model.{1 + 3 * i}" for i in range(layers - 1)}
-    names = {f"{ours}.bias": f"{theirs}.bias" for ours, theirs in modules.items()}
-    modules |= {"head": "conv", "cam.gap": "gap_fc", "cam.gmp": "gmp_fc"}
-    for ours, theirs in modules.items():
-        names[f"{ours}.weight"] = f"{theirs}.weight_orig"
-        names[f"{ours}.norm.u"] = f"{theirs}.weight_u"
-        names[f"{ours}.norm.v"] = f"{theirs}.weight_v"
-    return names | {"cam.weight": "conv1x1.weight", "cam.bias": "conv1x1.bias"}
+def _named(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Tensor]]:
+    """Network, name in it, tensor."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            for name, one in _unwrapped(value).items():
+                if isinstance(one, Tensor):
+                    yield PREFIXES.sub("", str(key)), str(name), one
+        elif isinstance(value, Tensor):
+            name = PREFIXES.sub("", str(key))
+            part, _, rest = name.partition(".")
+            yield (part, rest, value) if part in PARTS else ("", name, value)

@@ -5,7 +5,6 @@ generator_B makes domain B, so it is our a2b; optimizer slots are never read.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 import struct
@@ -22,7 +21,8 @@ from torch import Tensor
 
 from ugatit_cli.config import DOMAINS, SCALES, Direction, Domain, ModelConfig, Scale
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights.official import SIZE_ASSUMED, Imported, ImportSettings, understood
+from ugatit_cli.methods.base import Official, OfficialSettings
+from ugatit_cli.methods.ugatit_official import size_fields
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER_SIZE = 48
@@ -63,17 +63,6 @@ class TensorBundle:
             self.variables = {key.decode(): _variable(value) for key, value in entries.items()}
         except (KeyError, IndexError, ValueError, TypeError, struct.error) as error:
             raise ModelError(f"{self.index}: not a TensorFlow checkpoint index, or damaged ({error})") from None
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.variables
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a variable.
-
-        Raises:
-            KeyError: no such variable.
-        """
-        return self.variables[name].shape
 
     def data_file(self, shard: int = 0) -> Path:
         """One of the files with the tensors, mostly the only one."""
@@ -177,7 +166,7 @@ Layout = Callable[[Array], Array]
 GENERATOR_SCOPES: dict[Direction, str] = {"a2b": "generator_B", "b2a": "generator_A"}
 
 
-def import_checkpoint(path: Path, settings: ImportSettings, *, dtype: torch.dtype = torch.float32) -> Imported:
+def import_checkpoint(path: Path, settings: OfficialSettings, *, dtype: torch.dtype = torch.float32) -> Official:
     """Reads an official TensorFlow checkpoint.
 
     Args:
@@ -189,19 +178,22 @@ def import_checkpoint(path: Path, settings: ImportSettings, *, dtype: torch.dtyp
     """
     prefix = checkpoint_prefix(path)
     bundle = TensorBundle(prefix)
-    with understood(bundle.index, "variable"):
-        config, notes = _infer(bundle, settings)
-        generators = {
-            f"{direction}.{ours}": _convert(bundle, f"{scope}/{theirs}", layout, dtype)
-            for direction, scope in GENERATOR_SCOPES.items()
-            for ours, (theirs, layout) in generator_names(config).items()
-        }
-        discriminators = _discriminators(bundle, config, dtype)
+    config, notes = _infer(bundle, settings)
+    generators = {
+        f"{direction}.{ours}": _convert(bundle, f"{scope}/{theirs}", layout, dtype)
+        for direction, scope in GENERATOR_SCOPES.items()
+        for ours, (theirs, layout) in generator_names(config).items()
+    }
+    discriminators = _discriminators(bundle, config, dtype)
     if discriminators is None:
         notes.append("The checkpoint has no spectrally normalised discriminators; the model comes without.")
-    imported = Imported(config, generators, discriminators, tuple(notes))
-    imported.check_shapes(bundle.index)
-    return imported
+    return Official(config, generators, discriminators, tuple(notes))
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path can only be that of a TensorFlow checkpoint: a folder, an index, a data file, or a prefix."""
+    index = Path(f"{path}.index")
+    return path.is_dir() or index.is_file() or path.suffix == ".index" or ".data-" in path.name
 
 
 def checkpoint_prefix(path: Path) -> Path:
@@ -233,30 +225,22 @@ def _prefix_in(folder: Path) -> Path:
     return found[0].with_suffix("")
 
 
-def _infer(bundle: TensorBundle, settings: ImportSettings) -> tuple[ModelConfig, list[str]]:
-    channels = bundle.shape("generator_B/conv/conv2d/kernel")[3]
-    features = 4 * channels
-    inputs = bundle.shape("generator_B/MLP/linear_0/dense/kernel")[0]
-    light = inputs == features
-    notes = [SIZE_ASSUMED] if light and settings.image_size is None else []
+def _infer(bundle: TensorBundle, settings: OfficialSettings) -> tuple[ModelConfig, list[str]]:
+    channels = bundle.variables["generator_B/conv/conv2d/kernel"].shape[3]
+    inputs, features = bundle.variables["generator_B/MLP/linear_0/dense/kernel"].shape[0], 4 * channels
+    fields, notes = size_fields(inputs, features, settings)
     smoothing = settings.rho_smoothing
     if smoothing is None:
         smoothing, note = _smoothing(bundle.prefix.parent.resolve())
         notes += note
-    depths: dict[str, Any] = {}
-    if "discriminator_A/local/conv_0/kernel" in bundle:
-        depths["discriminator_channels"] = bundle.shape("discriminator_A/local/conv_0/kernel")[3]
-        depths["local_layers"] = _depth(bundle, "local")
-        depths["global_layers"] = _depth(bundle, "global")
-    config = ModelConfig(
-        image_size=(settings.image_size or 256) if light else 4 * math.isqrt(inputs // features),
-        channels=channels,
-        blocks=_count(bundle, r"generator_B/resblock_\d+/res1/conv_0/conv2d/kernel"),
-        variant="light" if light else "full",
-        dialect="tensorflow",
-        rho_smoothing=smoothing,
-    )
-    return dataclasses.replace(config, **depths, **settings.domain_fields()), notes
+    if "discriminator_A/local/conv_0/kernel" in bundle.variables:
+        fields["discriminator_channels"] = bundle.variables["discriminator_A/local/conv_0/kernel"].shape[3]
+        fields["local_layers"], fields["global_layers"] = (
+            _count(bundle, rf"discriminator_A/{scale}/conv_\d+/kernel") + 2 for scale in SCALES
+        )
+    blocks = _count(bundle, r"generator_B/resblock_\d+/res1/conv_0/conv2d/kernel")
+    config = ModelConfig(channels=channels, blocks=blocks, dialect="tensorflow", rho_smoothing=smoothing, **fields)
+    return config, notes
 
 
 def _smoothing(folder: Path) -> tuple[bool, list[str]]:
@@ -269,10 +253,6 @@ def _smoothing(folder: Path) -> tuple[bool, list[str]]:
 
 def _count(bundle: TensorBundle, pattern: str) -> int:
     return sum(1 for name in bundle.variables if re.fullmatch(pattern, name))
-
-
-def _depth(bundle: TensorBundle, scale: Scale) -> int:
-    return _count(bundle, rf"discriminator_A/{scale}/conv_\d+/kernel") + 2
 
 
 def _convert(bundle: TensorBundle, name: str, layout: Layout, dtype: torch.dtype) -> Tensor:
@@ -351,7 +331,7 @@ def _add_vectors(names: dict[str, tuple[str, Layout]], ours: str, theirs: str, *
 
 
 def _discriminators(bundle: TensorBundle, config: ModelConfig, dtype: torch.dtype) -> dict[str, Tensor] | None:
-    if "discriminator_A/local/conv_0/u" not in bundle:
+    if "discriminator_A/local/conv_0/u" not in bundle.variables:
         return None
     tensors: dict[str, Tensor] = {}
     for domain in DOMAINS:

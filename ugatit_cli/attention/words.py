@@ -1,4 +1,4 @@
-"""What is said of attention, and how it is coloured: the same in panels, reports and files."""
+"""What is said of attention: the same in panels, reports and files."""
 
 from __future__ import annotations
 
@@ -9,16 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from ugatit_cli.attention.maps import (
-    ALPHA,
-    AttentionMap,
-    Maps,
-    Spans,
-    Upsampling,
-    check_alpha,
-    how_to_get,
-    missing_maps,
-)
+from ugatit_cli.attention.maps import AttentionMap, Maps, Spans, Style, how_to_get, missing_maps
 from ugatit_cli.config import Direction, MapName, ModelConfig
 from ugatit_cli.pictures import colormaps, drawing
 from ugatit_cli.pictures.drawing import plain
@@ -30,32 +21,9 @@ TITLES: Final[dict[MapName, str]] = {
     "global": "global discriminator",
 }
 FLAT: Final = "flat: the same everywhere"
-# Differences that are a smaller share of the value than this are hardly attention. Said without numbers: panels of
-# the same words are drawn faster.
+# A smaller share of the value is hardly attention. Said without numbers: panels of the same words are drawn faster.
 NEARLY: Final = 0.01
 NEARLY_FLAT: Final = "nearly flat: within 1 %"
-
-
-@dataclass(frozen=True)
-class Style:
-    """How attention becomes colours.
-
-    Attributes:
-        alpha: how much of the colours shows over a picture, 0 to 1.
-        colormap: see `colormaps.colour`.
-        upsampling: `bilinear` or `bicubic`.
-
-    Raises:
-        UsageError: `alpha` is out of range, or there is no such colour map.
-    """
-
-    alpha: float = ALPHA
-    colormap: str = colormaps.DEFAULT
-    upsampling: Upsampling = "bilinear"
-
-    def __post_init__(self) -> None:
-        check_alpha(self.alpha)
-        colormaps.colour(np.zeros(1), self.colormap)
 
 
 @dataclass(frozen=True)
@@ -97,7 +65,7 @@ def legend(style: Style, spans: Spans | None, names: Sequence[MapName]) -> drawi
     text = "Each map has its own scale, from its lowest to its highest value."
     if spans is not None:
         # Before the first picture is drawn, nobody knows from where to where it goes.
-        known = [(name, span) for name in names if (span := spans[name])]
+        known = [(name, span) for name in names if (span := spans.get(name))]
         ranges = ", ".join(f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in known)
         text = "One scale for all pictures" + (f": {ranges}." if ranges else ".")
     if set(names) > {"generator"}:

@@ -1,0 +1,140 @@
+"""The official PyTorch code's checkpoints of U-GAT-IT (`*_params_*.pt`, znxlwm/UGATIT-pytorch) by our names.
+
+One dict with the state dicts genA2B, genB2A and, usually, disGA, disGB, disLA, disLB; or one generator alone.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ugatit_cli.config import DOMAINS, SCALES, Direction, ModelConfig
+from ugatit_cli.methods.base import Official, OfficialSettings, States
+
+GENERATOR_KEYS: dict[str, Direction] = {"genA2B": "a2b", "genB2A": "b2a"}
+DISCRIMINATOR_KEYS = {
+    ("a", "global"): "disGA",
+    ("b", "global"): "disGB",
+    ("a", "local"): "disLA",
+    ("b", "local"): "disLB",
+}
+NO_SIZE = "The checkpoint doesn't tell its image size; 256 is assumed (--image-size)."
+NO_CRITICS = "The checkpoint has no discriminators; the model comes without."
+
+State = Mapping[str, Tensor]
+
+
+def official(states: States, settings: OfficialSettings) -> Official | None:
+    """See `Method.official`."""
+    generators = {way: states[key] for key, way in GENERATOR_KEYS.items() if key in states}
+    if not generators and "DownBlock.1.weight" in states.get("", {}):
+        generators = {"a2b": states[""]}
+    if not generators:
+        return None
+    if "a2b" not in generators:  # the only one is that of a model from A to B
+        generators = {"a2b": generators["b2a"]}
+    with_critics = len(generators) == 2 and all(key in states for key in DISCRIMINATOR_KEYS.values())
+    config, notes = _inferred(generators, states if with_critics else {}, settings)
+    translators = {
+        f"{direction}.{ours}": _taken(state, theirs)
+        for direction, state in generators.items()
+        for ours, theirs in generator_names(config).items()
+    }
+    critics = {
+        f"{domain}.{scale}.{ours}": _taken(states[DISCRIMINATOR_KEYS[domain, scale]], theirs)
+        for domain in (DOMAINS if with_critics else ())
+        for scale in SCALES
+        for ours, theirs in discriminator_names(config.layers(scale)).items()
+    }
+    return Official(config, translators, critics or None, tuple(notes))
+
+
+def _taken(state: State, name: str) -> Tensor:
+    tensor = state[name]
+    # rho, gamma and beta of AdaLIN and LIN are (1, C, 1, 1) there.
+    return tensor.flatten() if name.endswith((".rho", ".gamma", ".beta")) else tensor
+
+
+def _inferred(
+    generators: Mapping[Direction, State], critics: States, settings: OfficialSettings
+) -> tuple[ModelConfig, list[str]]:
+    generator = generators["a2b"]
+    channels = generator["DownBlock.1.weight"].shape[0]
+    fields, notes = size_fields(generator["FC.0.weight"].shape[1], 4 * channels, settings)
+    fields["blocks"] = _count(generator, r"DownBlock\.\d+\.conv_block\.1\.weight")
+    fields["ways"] = "both" if len(generators) == 2 else "a2b"
+    if critics:
+        fields["discriminator_channels"] = critics["disLA"]["model.1.weight_orig"].shape[0]
+        fields["local_layers"], fields["global_layers"] = (
+            1 + _count(critics[key], r"model\.\d+\.weight_orig") for key in ("disLA", "disGA")
+        )
+    else:
+        notes.insert(0, NO_CRITICS)
+    if len(generators) == 1:
+        notes.insert(0, "There is one generator; the model translates in one direction only.")
+    return ModelConfig(channels=channels, dialect="pytorch", **fields), notes
+
+
+def size_fields(inputs: int, features: int, settings: OfficialSettings) -> tuple[dict[str, Any], list[str]]:
+    """What `ModelConfig` is told of domains, size and variant, and what a user should know about it.
+
+    Args:
+        inputs: of the style MLP: the features of a light generator, those of the whole map of a full one.
+        features: channels of the bottleneck.
+
+    Raises:
+        ZeroDivisionError: no features.
+    """
+    if inputs != features:
+        return {**settings.fields(), "variant": "full", "image_size": 4 * math.isqrt(inputs // features)}, []
+    fields = {**settings.fields(), "variant": "light", "image_size": settings.image_size or 256}
+    return fields, [NO_SIZE] if settings.image_size is None else []
+
+
+def _count(state: State, pattern: str) -> int:
+    return sum(1 for name in state if re.fullmatch(pattern, name))
+
+
+def generator_names(config: ModelConfig) -> dict[str, str]:
+    """Our generator tensor name -> the official one."""
+    names = {
+        "stem.conv.weight": "DownBlock.1.weight",
+        "down.0.conv.weight": "DownBlock.5.weight",
+        "down.1.conv.weight": "DownBlock.9.weight",
+        "cam.gap.weight": "gap_fc.weight",
+        "cam.gmp.weight": "gmp_fc.weight",
+        "cam.weight": "conv1x1.weight",
+        "cam.bias": "conv1x1.bias",
+        "style.hidden1.weight": "FC.0.weight",
+        "style.hidden2.weight": "FC.2.weight",
+        "style.gamma.weight": "gamma.weight",
+        "style.beta.weight": "beta.weight",
+        "to_rgb.weight": "UpBlock2.11.weight",
+    }
+    for i in range(config.blocks):
+        names[f"encoder.{i}.first.conv.weight"] = f"DownBlock.{12 + i}.conv_block.1.weight"
+        names[f"encoder.{i}.conv.weight"] = f"DownBlock.{12 + i}.conv_block.5.weight"
+        for j in (1, 2):
+            names[f"decoder.{i}.conv{j}.weight"] = f"UpBlock1_{i + 1}.conv{j}.weight"
+            names[f"decoder.{i}.norm{j}.rho"] = f"UpBlock1_{i + 1}.norm{j}.rho"
+    for i in range(2):
+        names[f"up.{i}.conv.weight"] = f"UpBlock2.{2 + 5 * i}.weight"
+        for name in ("rho", "gamma", "beta"):
+            names[f"up.{i}.norm.{name}"] = f"UpBlock2.{3 + 5 * i}.{name}"
+    return names
+
+
+def discriminator_names(layers: int) -> dict[str, str]:
+    """Our discriminator tensor name -> the official one."""
+    modules = {f"layers.{i}": f"model.{1 + 3 * i}" for i in range(layers - 1)}
+    names = {f"{ours}.bias": f"{theirs}.bias" for ours, theirs in modules.items()}
+    modules |= {"head": "conv", "cam.gap": "gap_fc", "cam.gmp": "gmp_fc"}
+    for ours, theirs in modules.items():
+        names[f"{ours}.weight"] = f"{theirs}.weight_orig"
+        names[f"{ours}.norm.u"] = f"{theirs}.weight_u"
+        names[f"{ours}.norm.v"] = f"{theirs}.weight_v"
+    return names | {"cam.weight": "conv1x1.weight", "cam.bias": "conv1x1.bias"}
