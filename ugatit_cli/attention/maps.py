@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ugatit_cli.config import MAPS, SCALES, Direction, MapName, ModelConfig
+from ugatit_cli.config import MAPS, SCALES, BaseConfig, Direction, MapName, ModelConfig
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.pictures import colormaps
 from ugatit_cli.pictures.geometry import MULTIPLE, Geometry, Size, corner
@@ -234,7 +234,7 @@ class Spans(dict[MapName, Span]):
 # --- Which maps a model has
 
 
-def grid_of(config: ModelConfig, name: MapName) -> Grid:
+def grid_of(config: BaseConfig, name: MapName) -> Grid:
     """Where a map's cells lie in the network's input.
 
     A generator's feature map covers the picture, as its decoder takes it; its encoder looks 1.5 pixels further to the
@@ -243,20 +243,28 @@ def grid_of(config: ModelConfig, name: MapName) -> Grid:
     """
     if name == "generator":
         return Grid(MULTIPLE, MULTIPLE / 2)
+    assert isinstance(config, ModelConfig)  # no other networks have such maps
     stride: int = 2 ** (config.layers(name) - 2)
     return Grid(stride, stride)
 
 
-def cells_of(config: ModelConfig, name: MapName, side: int) -> int:
+def cells_of(config: BaseConfig, name: MapName, side: int) -> int:
     """How many cells a map has along a side of the network's input, in pixels.
 
     A discriminator's last layer makes one of the strided layers' cells vanish; the TensorFlow code pads for it.
     """
     cells = side // grid_of(config, name).stride
-    return cells if name == "generator" or config.dialect == "tensorflow" else cells - 1
+    padded = not isinstance(config, ModelConfig) or config.dialect == "tensorflow"
+    return cells if name == "generator" or padded else cells - 1
 
 
-def missing_maps(config: ModelConfig, *, discriminators: bool) -> dict[MapName, str]:
+def smallest_for(config: BaseConfig, name: MapName) -> int:
+    """Pixels a side that a picture needs at least for a map."""
+    assert isinstance(config, ModelConfig)  # no other networks have maps
+    return 16 if name == "generator" else config.smallest(name)
+
+
+def missing_maps(config: BaseConfig, *, discriminators: bool) -> dict[MapName, str]:
     """The maps that a model can't show, each with the reason."""
     reasons = {name: config.lacks(name) for name in MAPS}
     if not discriminators and None in (reasons["local"], reasons["global"]):
@@ -282,9 +290,7 @@ def check_names(wanted: Iterable[str]) -> list[str]:
     return names
 
 
-def chosen_maps(
-    wanted: Iterable[str], config: ModelConfig, *, discriminators: bool, name: str
-) -> tuple[MapName, ...]:
+def chosen_maps(wanted: Iterable[str], config: BaseConfig, *, discriminators: bool, name: str) -> tuple[MapName, ...]:
     """The maps to show, in the order of `MAPS`.
 
     Args:

@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from ugatit_cli.attention.maps import AttentionMap, Maps, Spans, Style, how_to_get, missing_maps
-from ugatit_cli.config import Direction, MapName, ModelConfig
+from ugatit_cli.attention.maps import AttentionMap, Maps, Spans, Style, how_to_get, missing_maps, smallest_for
+from ugatit_cli.config import BaseConfig, Direction, MapName
 from ugatit_cli.pictures import colormaps, drawing
 from ugatit_cli.pictures.drawing import plain
 from ugatit_cli.pictures.geometry import Geometry
@@ -35,7 +35,7 @@ class Subject:
     """
 
     model: str
-    config: ModelConfig
+    config: BaseConfig
     direction: Direction
 
     @property
@@ -52,9 +52,9 @@ class Subject:
         return [name] if name else []
 
 
-def too_small(config: ModelConfig, name: MapName, geometry: Geometry) -> str:
+def too_small(config: BaseConfig, name: MapName, geometry: Geometry) -> str:
     """Why a picture has no map of a discriminator."""
-    least = config.smallest("local" if name == "local" else "global")
+    least = smallest_for(config, name)
     what = f"its tiles of {geometry.tile} pixels are " if geometry.tile else ""
     return f"{what}too small for the {name} discriminator ({least} pixels a side)"
 
@@ -83,7 +83,7 @@ def remark(one: AttentionMap) -> str:
     return ""
 
 
-def missing_text(config: ModelConfig, *, discriminators: bool) -> str:
+def missing_text(config: BaseConfig, *, discriminators: bool) -> str:
     """Which maps a model can't show, and how to get them; nothing if it shows all."""
     missing = missing_maps(config, discriminators=discriminators)
     if not missing:

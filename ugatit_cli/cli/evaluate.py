@@ -26,7 +26,7 @@ from ugatit_cli.cli.options import (
 from ugatit_cli.errors import InputsFailed, Interrupted, UsageError
 
 if TYPE_CHECKING:
-    from ugatit_cli.config import ModelConfig
+    from ugatit_cli.config import BaseConfig
     from ugatit_cli.metrics.distances import Kid
     from ugatit_cli.metrics.scores import Comparison, Evaluation, Metric, Reader, Scores
     from ugatit_cli.translation.model import Model
@@ -384,7 +384,7 @@ def parse_metrics(options: EvaluateOptions) -> frozenset[Metric]:
     return frozenset(chosen)
 
 
-def check_side(config: ModelConfig, size: int | None) -> int:
+def check_side(config: BaseConfig, size: int | None) -> int:
     """Side of the pictures that a model translates.
 
     Raises:

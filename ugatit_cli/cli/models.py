@@ -20,7 +20,7 @@ from ugatit_cli.wording import byte_size
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ugatit_cli.config import ModelConfig
+    from ugatit_cli.config import BaseConfig
     from ugatit_cli.weights.catalog import Known, Removal
 
 
@@ -210,7 +210,7 @@ def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | Non
         yield "discriminators:", _discriminators(known.config) if facts["discriminators"] else "no"
 
 
-def _network(config: ModelConfig, parameters: int) -> str:
+def _network(config: BaseConfig, parameters: int) -> str:
     switches = [] if config.decoder_norm == "adalin" else [f"{config.decoder_norm} norm"]
     switches += [] if config.generator_cam else ["no CAM"]
     switches += ["smoothed rho"] if config.rho_smoothing else []
@@ -219,7 +219,7 @@ def _network(config: ModelConfig, parameters: int) -> str:
     return ", ".join([config.variant, sizes, f"{config.dialect} dialect", *switches, count])
 
 
-def _discriminators(config: ModelConfig) -> str:
+def _discriminators(config: BaseConfig) -> str:
     kinds = "yes" if config.discriminators == "both" else "local only"
     return kinds if config.discriminator_cam else f"{kinds}, no CAM"
 

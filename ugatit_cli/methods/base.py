@@ -7,20 +7,20 @@ method and knows no network by name: training, resuming, evaluation, samples, `t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ugatit_cli.config import DOMAINS, BaseConfig, Direction, Domain
 from ugatit_cli.device import Group
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import Recipe, RecipeName
-from ugatit_cli.nn.generator import Translation
+from ugatit_cli.nn.layers import Network
 
 SOURCE: dict[Direction, Domain] = {"a2b": "a", "b2a": "b"}
 TARGET: dict[Direction, Domain] = {"a2b": "b", "b2a": "a"}
@@ -31,10 +31,6 @@ Losses = dict[str, Tensor]
 
 States = Mapping[str, Mapping[str, Tensor]]
 """What a checkpoint file holds: state dicts by the name that it gives each; a bare one's name is ""."""
-
-
-Translator = Callable[[Tensor], Translation]
-"""Takes (N, 3, H, W) float in [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -153,19 +149,19 @@ class Method(ABC):
         """How it is trained: `default`, or `paper`, the authors' settings."""
 
     @abstractmethod
-    def translators(self, config: BaseConfig) -> dict[str, nn.Module]:
+    def translators(self, config: BaseConfig) -> dict[str, Network]:
         """New networks that translate, by the prefix of their tensors in `model.safetensors`: `a2b`, `b2a`."""
 
     @abstractmethod
-    def critics(self, config: BaseConfig) -> dict[str, nn.Module]:
+    def critics(self, config: BaseConfig) -> dict[str, Network]:
         """New networks of training alone, by their prefix in `discriminators.safetensors`: `a.local`, ..."""
 
     def needed(self, direction: Direction) -> tuple[str, ...]:
         """Names of the translators that a direction takes."""
         return (direction,)
 
-    def translator(self, networks: Mapping[str, nn.Module], direction: Direction) -> Translator:
-        """What translates in a direction.
+    def translator(self, networks: Mapping[str, Network], direction: Direction) -> Network:
+        """What translates in a direction: takes (N, 3, H, W) float in [-1, 1], returns a `Translation`.
 
         Args:
             networks: those that are `needed`, or more.

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ugatit_cli.config import MAX_BLOCKS, MAX_CHANNELS, BaseConfig, Ways
 from ugatit_cli.data.edges import edge_smoothed
@@ -33,7 +32,15 @@ from ugatit_cli.methods.networks import Networks, memory_format
 from ugatit_cli.methods.recipe import Recipe, RecipeName
 from ugatit_cli.methods.vgg import load_vgg
 from ugatit_cli.nn.generator import Translation
-from ugatit_cli.nn.layers import Convolution, ReflectConv2d, ToRGB, TransposedConv2d, ZeroConv2d, padding, widened
+from ugatit_cli.nn.layers import (
+    Network,
+    ReflectConv2d,
+    ToRGB,
+    TransposedConv2d,
+    ZeroConv2d,
+    padding,
+    widened,
+)
 from ugatit_cli.nn.normalization import InstanceNorm
 
 SLOPE = 0.2
@@ -126,20 +133,15 @@ class Up(nn.Module):
         return out.relu_()
 
 
-class CartoonGenerator(nn.Module):
+class CartoonGenerator(Network):
     """Translates photos to cartoons (paper section 3.1, figure 2); inside, colours are in the order BGR.
 
     Takes any height and width that are multiples of 4 and at least 8.
-
-    Attributes:
-        compute_dtype, checkpointing: as those of U-GAT-IT's `Generator`.
     """
 
     def __init__(self, config: CartoonGANConfig) -> None:
         super().__init__()
         c = config.channels
-        self.compute_dtype: torch.dtype | None = None
-        self.checkpointing = False
         self.stem = ReflectConv2d(3, c, 7, pad=padding(3))
         self.norm = _norm(c)
         self.down = nn.Sequential(Down(c, 2 * c), Down(2 * c, 4 * c))
@@ -157,28 +159,15 @@ class CartoonGenerator(nn.Module):
         x = self.norm(self.stem(x)).relu_()  # (N, C, H, W)
         x = self.down(x)  # (N, 4C, H/4, W/4)
         for block in [*self.blocks, *self.up]:
-            if self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
-            else:
-                x = block(x)
+            x = self.run_block(block, x)
         x = self.to_rgb(x)
         return Translation(x.to(widened(x.dtype)).tanh().flip(1))
 
-    def set_precision(self, dtype: torch.dtype) -> CartoonGenerator:
-        """Casts the weights of convolutions; norms stay as they are."""
-        for module in self.modules():
-            if isinstance(module, Convolution):
-                module.to(dtype)
-        return self
 
-
-class CartoonDiscriminator(nn.Module):
+class CartoonDiscriminator(Network):
     """Tells cartoons from translations and from cartoons without clear edges, patch by patch (paper section 3.1).
 
     Takes at least 8 pixels a side.
-
-    Attributes:
-        compute_dtype: as that of U-GAT-IT's `Discriminator`.
     """
 
     def __init__(self, config: CartoonGANConfig) -> None:
@@ -194,7 +183,6 @@ class CartoonDiscriminator(nn.Module):
             (8 * c, 1, True),
         ]
         widths = [3, *(outputs for outputs, _, _ in plan)]
-        self.compute_dtype: torch.dtype | None = None
         self.layers = nn.ModuleList(
             ZeroConv2d(inputs, outputs, 3, pad=1, stride=stride)
             for inputs, (outputs, stride, _) in zip(widths, plan, strict=False)
@@ -361,12 +349,12 @@ class CartoonGAN(Method):
             )
         return Recipe(weight_decay=0.0, initial=0.05)
 
-    def translators(self, config: BaseConfig) -> dict[str, nn.Module]:
+    def translators(self, config: BaseConfig) -> dict[str, Network]:
         """The generator."""
         assert isinstance(config, CartoonGANConfig)
         return {"a2b": CartoonGenerator(config)}
 
-    def critics(self, config: BaseConfig) -> dict[str, nn.Module]:
+    def critics(self, config: BaseConfig) -> dict[str, Network]:
         """The discriminator."""
         assert isinstance(config, CartoonGANConfig)
         return {"b": CartoonDiscriminator(config)}

@@ -15,7 +15,6 @@ from typing import Annotated, Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ugatit_cli.config import DIRECTIONS, DOMAINS, MAX_BLOCKS, MAX_CHANNELS, BaseConfig, Direction, Domain, Ways
 from ugatit_cli.device import Group
@@ -41,7 +40,16 @@ from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.pool import Pool
 from ugatit_cli.methods.recipe import Recipe, RecipeName
 from ugatit_cli.nn.generator import Translation
-from ugatit_cli.nn.layers import Convolution, ReflectConv2d, ToRGB, TransposedConv2d, ZeroConv2d, padding, widened
+from ugatit_cli.nn.layers import (
+    Convolution,
+    Network,
+    ReflectConv2d,
+    ToRGB,
+    TransposedConv2d,
+    ZeroConv2d,
+    padding,
+    widened,
+)
 from ugatit_cli.nn.normalization import InstanceNorm
 
 SLOPE = 0.2
@@ -113,20 +121,12 @@ class ResidualBlock(nn.Module):
         return out.add_(x)
 
 
-class ResidualGenerator(nn.Module):
-    """Translates pictures, of any height and width that are multiples of 4 and at least 8 (section 7.2).
-
-    Attributes:
-        compute_dtype: what convolutions are computed in while their weights stay as they are; None: in the weights'
-            own type. For training; `set_precision` is for use.
-        checkpointing: training keeps only what goes into each block, and computes the block again for its gradient.
-    """
+class ResidualGenerator(Network):
+    """Translates pictures, of any height and width that are multiples of 4 and at least 8 (section 7.2)."""
 
     def __init__(self, config: CycleGANConfig) -> None:
         super().__init__()
         c = config.channels
-        self.compute_dtype: torch.dtype | None = None
-        self.checkpointing = False
         self.stem = ConvNorm(ReflectConv2d(3, c, 7, pad=padding(3)), c)
         self.down = nn.Sequential(
             ConvNorm(ZeroConv2d(c, 2 * c, 3, pad=1, stride=2), 2 * c),
@@ -143,22 +143,9 @@ class ResidualGenerator(nn.Module):
         x = x.to(self.compute_dtype or self.stem.conv.weight.dtype)
         x = self.down(self.stem(x))  # (N, 4C, H/4, W/4)
         for block in (*self.blocks, *self.up):
-            x = self._run(block, x)  # (N, C, H, W) in the end
+            x = self.run_block(block, x)  # (N, C, H, W) in the end
         image = self.to_rgb(x)  # (N, 3, H, W)
         return Translation(image.to(widened(image.dtype)).tanh())
-
-    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
-        again = self.checkpointing and torch.is_grad_enabled()
-        # Nothing in a block is random, so there is no random state to keep for the second pass.
-        out: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False) if again else block(x)
-        return out
-
-    def set_precision(self, dtype: torch.dtype) -> ResidualGenerator:
-        """Casts the convolutions' weights; norms have none."""
-        for module in self.modules():
-            if isinstance(module, Convolution):
-                module.to(dtype)
-        return self
 
 
 class PatchLayer(nn.Module):
@@ -175,18 +162,12 @@ class PatchLayer(nn.Module):
         return F.leaky_relu(x if self.norm is None else self.norm(x), SLOPE, inplace=True)
 
 
-class PatchDiscriminator(nn.Module):
-    """Tells pictures of a domain from translations into it, by patches of 70x70 pixels; takes 24x24 or more.
-
-    Attributes:
-        compute_dtype: what convolutions are computed in while their weights stay as they are; None: in the weights'
-            own type.
-    """
+class PatchDiscriminator(Network):
+    """Tells pictures of a domain from translations into it, by patches of 70x70 pixels; takes 24x24 or more."""
 
     def __init__(self, config: CycleGANConfig) -> None:
         super().__init__()
         c = config.discriminator_channels
-        self.compute_dtype: torch.dtype | None = None
         self.layers = nn.Sequential(
             PatchLayer(3, c, stride=2, first=True),
             PatchLayer(c, 2 * c, stride=2),
@@ -330,12 +311,12 @@ class CycleGAN(Method):
             return Recipe("paper", **authors, ema=0.0, augment="off", fit="squash")
         return Recipe(**authors)
 
-    def translators(self, config: BaseConfig) -> dict[str, nn.Module]:
+    def translators(self, config: BaseConfig) -> dict[str, Network]:
         """The generators of the directions that there are."""
         assert isinstance(config, CycleGANConfig)
         return {direction: ResidualGenerator(config) for direction in config.directions}
 
-    def critics(self, config: BaseConfig) -> dict[str, nn.Module]:
+    def critics(self, config: BaseConfig) -> dict[str, Network]:
         """The discriminators of the domains that generators lead to."""
         assert isinstance(config, CycleGANConfig)
         return {TARGET[direction]: PatchDiscriminator(config) for direction in config.directions}

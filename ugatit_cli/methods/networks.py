@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ugatit_cli.config import BaseConfig, Precision
 from ugatit_cli.device import DTYPES
+from ugatit_cli.nn.layers import Network
 
 # How much a moving average trusts its past at the start, when its past is noise.
 EMA_START = 10
 
-Build = Callable[[BaseConfig], Mapping[str, nn.Module]]
+Build = Callable[[BaseConfig], Mapping[str, Network]]
 
 
 class Start(Protocol):
@@ -37,12 +38,12 @@ class Networks:
     """
 
     config: BaseConfig
-    translators: dict[str, nn.Module]
-    critics: dict[str, nn.Module]
-    averages: dict[str, nn.Module]
+    translators: dict[str, Network]
+    critics: dict[str, Network]
+    averages: dict[str, Network]
 
     @property
-    def best_translators(self) -> dict[str, nn.Module]:
+    def best_translators(self) -> dict[str, Network]:
         """The averages, or the translators themselves where there are none."""
         return self.averages or self.translators
 
@@ -64,7 +65,7 @@ class Networks:
             torch._foreach_lerp_(list(average.parameters()), list(self.translators[name].parameters()), 1 - decay)
 
 
-def tensors_of(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+def tensors_of(networks: Mapping[str, Network]) -> dict[str, Tensor]:
     """Tensors of several networks by the names of a model folder: `a2b.stem.conv.weight`."""
     return {
         f"{prefix}.{name}": tensor
@@ -97,15 +98,11 @@ def build_networks(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         networks = Networks(config, dict(translators(config)), dict(critics(config)), {})
-    switches = {"compute_dtype": DTYPES[precision], "checkpointing": checkpointing}
     for key, network in [*networks.translators.items(), *networks.critics.items()]:
         if start is not None:
             _take_over(network, start.state(key))
         network.to(device).to(memory_format=memory_format(device)).train()
-        for module in network.modules():
-            for name, value in switches.items():
-                if name in vars(module):
-                    setattr(module, name, value)
+        network.compute_dtype, network.checkpointing = DTYPES[precision], checkpointing
     if averaged:
         networks.averages = {
             name: copy.deepcopy(network).eval().requires_grad_(False)
@@ -114,7 +111,7 @@ def build_networks(
     return networks
 
 
-def _take_over(network: nn.Module, theirs: Mapping[str, Tensor] | None) -> None:
+def _take_over(network: Network, theirs: Mapping[str, Tensor] | None) -> None:
     own = network.state_dict()
     if theirs is None or {name: one.shape for name, one in theirs.items()} != {n: t.shape for n, t in own.items()}:
         return

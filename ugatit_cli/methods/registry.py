@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from ugatit_cli.config import BaseConfig
+from ugatit_cli.config import BaseConfig, ModelConfig
 from ugatit_cli.errors import UsageError
+from ugatit_cli.fields import read_table
 
 if TYPE_CHECKING:
     from ugatit_cli.methods.base import Method
@@ -38,3 +40,27 @@ def method(name: str) -> Method:
 def method_of(config: BaseConfig) -> Method:
     """The method that a model's networks are of."""
     return method(config.method)
+
+
+def config_class(name: str) -> type[BaseConfig]:
+    """The dataclass of a method's sizes; that of U-GAT-IT without torch.
+
+    Raises:
+        UsageError: there is no such method.
+    """
+    return ModelConfig if name == ModelConfig.method else method(name).config
+
+
+def read_networks(document: Mapping[str, Any]) -> BaseConfig:
+    """What `config.json` and `config.toml` say of networks: `model`, and `method` unless it is U-GAT-IT.
+
+    Raises:
+        UsageError: there is no such method, or it refuses the values.
+    """
+    return read_table(config_class(document.get("method", ModelConfig.method)), document["model"])
+
+
+def networks_document(config: BaseConfig) -> dict[str, Any]:
+    """The inverse of `read_networks`."""
+    named = {} if config.method == ModelConfig.method else {"method": config.method}
+    return {**named, "model": config.to_dict()}

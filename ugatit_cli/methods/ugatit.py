@@ -36,6 +36,7 @@ from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import Recipe, RecipeName
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator, Translation
+from ugatit_cli.nn.layers import Network
 from ugatit_cli.nn.normalization import clip_rho
 
 
@@ -56,12 +57,12 @@ class UGATIT(Method):
             )
         return Recipe()
 
-    def translators(self, config: BaseConfig) -> dict[str, nn.Module]:
+    def translators(self, config: BaseConfig) -> dict[str, Network]:
         """Both generators."""
         assert isinstance(config, ModelConfig)
         return {direction: Generator(config) for direction in config.directions}
 
-    def critics(self, config: BaseConfig) -> dict[str, nn.Module]:
+    def critics(self, config: BaseConfig) -> dict[str, Network]:
         """The discriminators of each domain."""
         assert isinstance(config, ModelConfig)
         return {f"{domain}.{scale}": Discriminator(config, scale) for domain in DOMAINS for scale in config.scales}

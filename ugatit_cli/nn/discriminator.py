@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ugatit_cli.config import ModelConfig, Scale
 from ugatit_cli.nn.attention import ClassActivationMap
-from ugatit_cli.nn.layers import padding
+from ugatit_cli.nn.layers import Network, padding
 from ugatit_cli.nn.spectral import SpectralConv2d
 
 SLOPE = 0.2
@@ -30,15 +30,11 @@ class DiscriminatorOutput(NamedTuple):
     heatmap: Tensor | None
 
 
-class Discriminator(nn.Module):
+class Discriminator(Network):
     """Tells pictures of a domain from translations into it, patch by patch.
 
     The local one (5 layers) sees 70x70 patches, the global one (7 layers) 286x286.
     Takes at least 3 * 2**(layers - 2) pixels a side.
-
-    Attributes:
-        compute_dtype: what convolutions are computed in while their weights stay as they are; None: in the weights'
-            own type.
     """
 
     def __init__(self, config: ModelConfig, scale: Scale) -> None:
@@ -57,10 +53,9 @@ class Discriminator(nn.Module):
             if config.discriminator_cam
             else None
         )
-        self.compute_dtype: torch.dtype | None = None
         self.head = SpectralConv2d(widths[-1], 1, 4, pad=pad, bias=config.dialect == "tensorflow")
 
-    def fold(self, dtype: torch.dtype) -> Discriminator:
+    def set_precision(self, dtype: torch.dtype) -> Self:
         """Spectral norms become part of the convolutions' weights, which are cast: for use, not for training."""
         for module in self.modules():
             if isinstance(module, SpectralConv2d):

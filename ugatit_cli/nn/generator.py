@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.nn.attention import ClassActivationMap
-from ugatit_cli.nn.layers import ReflectConv2d, ToRGB, UpsampleConv2d, initial_weight, padding
+from ugatit_cli.nn.layers import Network, ReflectConv2d, ToRGB, UpsampleConv2d, initial_weight, padding
 from ugatit_cli.nn.normalization import AdaptiveNorm, InstanceNorm, decoder_norm
 
 
@@ -133,23 +132,16 @@ class StyleMLP(nn.Module):
         return self.gamma(hidden), self.beta(hidden)
 
 
-class Generator(nn.Module):
+class Generator(Network):
     """Translates pictures from one domain to the other.
 
     Light generators take any height and width that are multiples of 4 and at least 16; full ones take
     `config.image_size` squared only.
-
-    Attributes:
-        compute_dtype: what convolutions are computed in while their weights stay as they are; None: in the weights'
-            own type. For training; `set_precision` is for use.
-        checkpointing: training keeps only what goes into each block, and computes the block again for its gradient.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         c = config.channels
-        self.compute_dtype: torch.dtype | None = None
-        self.checkpointing = False
         self.stem = ConvNorm(3, c, 7, config)
         self.down = nn.Sequential(
             ConvNorm(c, 2 * c, 3, config, stride=2), ConvNorm(2 * c, 4 * c, 3, config, stride=2)
@@ -178,29 +170,20 @@ class Generator(nn.Module):
         x = self.stem(x)  # (N, C, H, W)
         x = self.down(x)  # (N, 4C, H/4, W/4)
         for block in self.encoder:
-            x = self._run(block, x)
+            x = self.run_block(block, x)
         cam_logit = heatmap = None
         if self.cam is not None:
             x, cam_logit, heatmap = self.cam(x)
         style = None if self.style is None else self.style(x)  # gamma, beta: (N, 4C)
         for block in self.decoder:
-            x = self._run(block, x, style)
+            x = self.run_block(block, x, style)
         for block in self.up:
-            x = self._run(block, x)  # (N, C, H, W) in the end
+            x = self.run_block(block, x)  # (N, C, H, W) in the end
         image = self.to_rgb(x).float().tanh()  # (N, 3, H, W)
         return Translation(image, cam_logit, heatmap)
 
-    def _run(self, block: nn.Module, *inputs: Any) -> Any:
-        if self.checkpointing and torch.is_grad_enabled():
-            # Nothing in a block is random, so there is no random state to keep for the second pass.
-            return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
-        return block(*inputs)
-
-    def set_precision(self, dtype: torch.dtype) -> Generator:
+    def set_precision(self, dtype: torch.dtype) -> Self:
         """Casts the weights of the large products; norms, CAM classifiers and the small MLP layers stay float32."""
-        for module in self.modules():
-            if isinstance(module, ReflectConv2d):
-                module.to(dtype)
         if self.style is not None and not self.style.light:
             self.style.hidden1.to(dtype)
-        return self
+        return super().set_precision(dtype)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 Padding = tuple[int, int, int, int]
 
@@ -169,6 +170,38 @@ class ToRGB(ReflectConv2d):
 def widened(dtype: torch.dtype) -> torch.dtype:
     """What sums over many values, and pictures, are computed in: float32 for anything smaller, else the dtype."""
     return torch.promote_types(dtype, torch.float32)
+
+
+class Network(nn.Module):
+    """What all networks have.
+
+    Attributes:
+        compute_dtype: what convolutions are computed in while their weights stay as they are; None: in the weights'
+            own type. For training; `set_precision` is for use.
+        checkpointing: training keeps only what goes into each block, and computes the block again for its gradient.
+    """
+
+    compute_dtype: torch.dtype | None = None
+    checkpointing = False
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Layers differ from network to network."""
+
+    def run_block(self, block: nn.Module, *inputs: Any) -> Any:
+        """What a block makes of its inputs, as `checkpointing` says."""
+        if self.checkpointing and torch.is_grad_enabled():
+            # Nothing in a block is random, so there is no random state to keep for the second pass.
+            return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return block(*inputs)
+
+    def set_precision(self, dtype: torch.dtype) -> Self:
+        """Casts the weights of convolutions, for use; norms stay as they are."""
+        for module in self.modules():
+            if isinstance(module, Convolution):
+                module.to(dtype)
+        return self
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ugatit_cli.config import FITS, Fit, ModelConfig
+from ugatit_cli.config import FITS, BaseConfig, Fit
 from ugatit_cli.errors import UsageError
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.reading import Frame
@@ -75,7 +75,7 @@ class SizeOptions:
         output_size((1, 1), (1, 1), self.output)
 
 
-def check_options(config: ModelConfig, options: SizeOptions) -> None:
+def check_options(config: BaseConfig, options: SizeOptions) -> None:
     """Finds out before the first picture that a model can't run as asked.
 
     Raises:
@@ -90,7 +90,7 @@ def check_options(config: ModelConfig, options: SizeOptions) -> None:
         )
 
 
-def plan_geometry(size: Size, config: ModelConfig, options: SizeOptions) -> Geometry:
+def plan_geometry(size: Size, config: BaseConfig, options: SizeOptions) -> Geometry:
     """The way of a picture of a size (width, height) through a model.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import jinja2
 from huggingface_hub import ModelCardData
 
-from ugatit_cli.config import ModelConfig
+from ugatit_cli.config import BaseConfig
 from ugatit_cli.errors import UsageError
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.weights.catalog import licence_of, split_card
@@ -130,7 +130,7 @@ def _template() -> jinja2.Template:
     return templates.get_template("card.md")
 
 
-def _metadata(config: ModelConfig, options: Options) -> str:
+def _metadata(config: BaseConfig, options: Options) -> str:
     domains = [re.sub(r"[\W_]+", "-", name.casefold()).strip("-") for name in (config.domain_a, config.domain_b)]
     data = ModelCardData(
         license=options.licence or None,
@@ -149,7 +149,7 @@ def _storage(model: ModelFolder) -> str:
     return " and ".join(sorted(found))
 
 
-def _distances(config: ModelConfig, kid: object) -> Iterator[tuple[str, float]]:
+def _distances(config: BaseConfig, kid: object) -> Iterator[tuple[str, float]]:
     """What a distance is of, and the distance."""
     a, b = escaped(config.domain_a), escaped(config.domain_b)
     ways = {"a2b": f"{a} → {b}", "b2a": f"{b} → {a}"}

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from ugatit_cli.attention.maps import AttentionMaps, Spans, chosen_maps, missing_maps
-from ugatit_cli.config import DIRECTIONS, DOMAINS, Direction, Domain, Fit, MapName, ModelConfig, Precision, Scale
+from ugatit_cli.config import DIRECTIONS, BaseConfig, Direction, Domain, Fit, MapName, Precision, Scale
 from ugatit_cli.device import DTYPES, resolve_device, resolve_precision
 from ugatit_cli.errors import UsageError
-from ugatit_cli.nn.discriminator import Discriminator
-from ugatit_cli.nn.generator import Generator
+from ugatit_cli.methods.registry import method_of
+from ugatit_cli.nn.layers import Network
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.geometry import (
     WHITE,
@@ -65,10 +65,10 @@ class Model:
     def __init__(
         self,
         name: str,
-        config: ModelConfig,
+        config: BaseConfig,
         *,
-        make_generator: Callable[[Direction], Generator],
-        make_discriminator: Callable[[Domain, Scale], Discriminator],
+        make_generator: Callable[[Direction], Network],
+        make_discriminator: Callable[[Domain, Scale | None], Network],
         has_discriminators: bool = True,
         reproducible: bool = False,
         provenance: Mapping[str, Any] | None = None,
@@ -85,9 +85,9 @@ class Model:
         self._make_discriminator = make_discriminator
         self._reproducible = reproducible
         self._lock = threading.Lock()
-        self._generators: dict[Direction, Generator] = {}
-        self._discriminators: dict[tuple[Domain, Scale], Discriminator] = {}
-        self._looking: dict[tuple[Domain, Scale], Discriminator] = {}
+        self._generators: dict[Direction, Network] = {}
+        self._discriminators: dict[tuple[Domain, Scale | None], Network] = {}
+        self._looking: dict[tuple[Domain, Scale | None], Network] = {}
 
     @classmethod
     def from_folder(cls, name: str, folder: ModelFolder, *, device: str = "auto", precision: str = "auto") -> Model:
@@ -105,18 +105,26 @@ class Model:
         )
 
     @classmethod
-    def untrained(cls, config: ModelConfig, *, device: str = "auto", precision: str = "auto") -> Model:
-        """A model with new weights, N(0, 0.02) as in the paper; in training mode."""
+    def untrained(cls, config: BaseConfig, *, device: str = "auto", precision: str = "auto") -> Model:
+        """A model with new weights, as its method's paper has them; in training mode."""
+        method = method_of(config)
+
+        def make_generator(direction: Direction) -> Network:
+            return method.translator(method.translators(config), direction)
+
+        def make_discriminator(domain: Domain, scale: Scale | None) -> Network:
+            return method.critics(config)[f"{domain}.{scale}" if scale else domain]
+
         return cls(
             "untrained",
             config,
-            make_generator=lambda _: Generator(config),
-            make_discriminator=lambda _, scale: Discriminator(config, scale),
+            make_generator=make_generator,
+            make_discriminator=make_discriminator,
             device=device,
             precision=precision,
         )
 
-    def generator(self, direction: Direction = "a2b") -> Generator:
+    def generator(self, direction: Direction = "a2b") -> Network:
         """The generator of a direction, on the model's device; the one that translates.
 
         Its call takes float (N, 3, H, W) in [-1, 1] and returns `(image, cam_logit, heatmap)`, see `Translation`.
@@ -132,8 +140,8 @@ class Model:
                 self._generators[direction] = generator.to(self.device).to(memory_format=torch.channels_last)
             return self._generators[direction]
 
-    def discriminator(self, domain: Domain, scale: Scale) -> Discriminator:
-        """The discriminator of a domain and scale, in float32, on the model's device: to be trained.
+    def discriminator(self, domain: Domain, scale: Scale | None = None) -> Network:
+        """The discriminator of a domain, and of a scale where there are several, in float32: to be trained.
 
         Its call takes float (N, 3, H, W) in [-1, 1] and returns `(logit, cam_logit, heatmap)`, see
         `DiscriminatorOutput`. Attention of a loaded model doesn't depend on what becomes of it.
@@ -142,21 +150,22 @@ class Model:
             UsageError: the model has no such domain or scale.
             ModelError: the model has no discriminators.
         """
-        if domain not in DOMAINS or scale not in self.config.scales:
-            known = f"Domains: a, b. Scales: {', '.join(self.config.scales)}."
-            raise UsageError(f"no discriminator ({domain!r}, {scale!r})", known)
+        with torch.device("meta"):
+            known = list(method_of(self.config).critics(self.config))
+        if (f"{domain}.{scale}" if scale else domain) not in known:
+            raise UsageError(f"no discriminator ({domain!r}, {scale!r})", f"There are: {', '.join(known)}.")
         with self._lock:
             if (domain, scale) not in self._discriminators:
                 self._discriminators[domain, scale] = self._make_discriminator(domain, scale).to(self.device)
             return self._discriminators[domain, scale]
 
-    def looking_discriminator(self, domain: Domain, scale: Scale) -> Discriminator:
+    def looking_discriminator(self, domain: Domain, scale: Scale) -> Network:
         """The same to look only: faster, and in the model's precision. A new model has none but `discriminator`."""
         if not self._reproducible:
             return self.discriminator(domain, scale)
         with self._lock:
             if (domain, scale) not in self._looking:
-                folded = self._make_discriminator(domain, scale).fold(DTYPES[self.precision])
+                folded = self._make_discriminator(domain, scale).set_precision(DTYPES[self.precision])
                 self._looking[domain, scale] = folded.to(self.device).to(memory_format=torch.channels_last)
             return self._looking[domain, scale]
 
@@ -288,7 +297,7 @@ class Model:
         )
 
 
-def resolve_direction(config: ModelConfig, direction: Direction | None = None, to: str | None = None) -> Direction:
+def resolve_direction(config: BaseConfig, direction: Direction | None = None, to: str | None = None) -> Direction:
     """The direction that is stated, or leads to a domain of any case; `a2b` where nothing is said.
 
     Raises:
@@ -299,6 +308,8 @@ def resolve_direction(config: ModelConfig, direction: Direction | None = None, t
         a, b = config.domain_a, config.domain_b
         hint = f"It is a2b ({a} -> {b}) or b2a ({b} -> {a}); or name the domain: to={b!r}."
         raise UsageError(f"unknown direction {direction!r}", hint)
+    if direction is not None and direction not in config.directions:
+        raise UsageError(f"this model translates {config.domain_a} to {config.domain_b} only, not back")
     if to is None:
         return direction or "a2b"
     named = config.direction_to(to)

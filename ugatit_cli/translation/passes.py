@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ugatit_cli.attention.maps import AttentionMap, Floats, Maps, cells_of, grid_of, sample
-from ugatit_cli.config import SCALES, Direction, Domain, MapName, ModelConfig
+from ugatit_cli.attention.maps import AttentionMap, Floats, Maps, cells_of, grid_of, sample, smallest_for
+from ugatit_cli.config import SCALES, BaseConfig, Direction, Domain, MapName
 from ugatit_cli.device import is_out_of_memory
 from ugatit_cli.errors import ModelError, PictureError
 from ugatit_cli.nn.discriminator import DiscriminatorOutput
@@ -216,7 +216,7 @@ class _NetworkPass:
         if "generator" in self.maps:
             heats["generator"] = [heat for output in outputs for heat in _heats(output)]
         for scale, discriminator in self.discriminators.items():
-            if min(image.shape[2:]) >= self.model.config.smallest(scale):
+            if min(image.shape[2:]) >= smallest_for(self.model.config, scale):
                 with evaluating([discriminator]):  # or it would take a step of power iteration
                     heats[scale] = _heats(discriminator(image))
         return heats
@@ -254,7 +254,7 @@ class _HeatBlend:
     interpolated. The picture's logits are the tiles' mean.
     """
 
-    def __init__(self, config: ModelConfig, name: MapName, size: tuple[int, int], tile: int) -> None:
+    def __init__(self, config: BaseConfig, name: MapName, size: tuple[int, int], tile: int) -> None:
         self.grid = grid_of(config, name)
         self.tile = tuple(min(tile, side) for side in size)
         self.centres = [self.grid.centres(cells_of(config, name, side)) for side in size]

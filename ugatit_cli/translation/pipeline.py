@@ -24,7 +24,7 @@ from PIL import Image
 
 from ugatit_cli import files
 from ugatit_cli.attention.maps import Maps, Spans
-from ugatit_cli.config import Direction, MapName, ModelConfig
+from ugatit_cli.config import BaseConfig, Direction, MapName
 from ugatit_cli.errors import OutputError, PictureError, StorageError, UgatitError
 from ugatit_cli.outputs.base import Done, Drawing, Drawn, FileOptions, Preview, Translation
 from ugatit_cli.pictures import reading
@@ -114,7 +114,7 @@ class Work:
 class Stages:
     """What threads do with a picture before and after the network; `stop` is set when nothing can be written."""
 
-    config: ModelConfig
+    config: BaseConfig
     options: TranslateOptions
     drawing: Drawing
     spool: Spool

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from ugatit_cli.config import ModelConfig
-from ugatit_cli.errors import ConfigError, ModelError, OutputError, UsageError
-from ugatit_cli.fields import read_table
+from ugatit_cli.config import BaseConfig
+from ugatit_cli.errors import ModelError, OutputError, UsageError
 from ugatit_cli.files import hidden, reported, sync_folder
+from ugatit_cli.methods.registry import read_networks
 from ugatit_cli.weights import home, hub_download
 from ugatit_cli.weights.home import BUNDLED, Receipt, holds_model, store_folder, store_path, stored_models
 from ugatit_cli.weights.hub import NEWEST, HubId, Listener, Logged, cache_folder, parse_hub_id
@@ -149,7 +149,7 @@ class Known:
     receipt: Receipt | None = None
     folder: Path | None = None
     files: tuple[str, ...] = ()
-    config: ModelConfig | None = None
+    config: BaseConfig | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -340,13 +340,13 @@ def _here(known: Known, files: Iterable[str] = MODEL_FILES) -> Known:
     weights = [name for name in there if name.endswith(".safetensors")]
     try:
         document = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        config, provenance = read_table(ModelConfig, document["model"]), dict(document.get("provenance", {}))
+        config, provenance = read_networks(document), dict(document.get("provenance", {}))
         known = dataclasses.replace(known, config=config, provenance=provenance)
         for name in weights:
             with safe_open(folder / name, framework="numpy"):
                 pass
-        whole = document["format"] == 1 and bool(weights)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError, ConfigError, SafetensorError):
+        whole = document["format"] in (1, 2) and bool(weights)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, UsageError, SafetensorError):
         pass
     problem = "" if whole else _opening_problem(folder)
     # `translate` never takes one of these whose files have changed, but lets users change those of their store.

@@ -18,15 +18,15 @@ from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
-from ugatit_cli.config import BaseConfig, Direction, Precision
+from ugatit_cli.config import BaseConfig, Direction, Domain, Precision, Scale
 from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import UPGRADE, ModelError, OutputError, UsageError
-from ugatit_cli.fields import read_table
 from ugatit_cli.files import hidden, replace_folder, reported, sync_files, sync_folder
 from ugatit_cli.methods.networks import tensors_of
-from ugatit_cli.methods.registry import method, method_of
+from ugatit_cli.methods.registry import method_of, networks_document, read_networks
+from ugatit_cli.nn.layers import Network
 from ugatit_cli.weights import manifest
 
 _CODES: Final = {
@@ -147,24 +147,26 @@ class ModelFolder:
     weights: Path = Path()
     discriminators: Path | None = None
 
-    def translators(self, direction: Direction) -> dict[str, nn.Module]:
-        """The float32 networks that a direction takes, in eval mode, on the CPU, by name.
+    def generator(self, direction: Direction) -> Network:
+        """What translates in a direction: float32, in eval mode, on the CPU.
 
         Raises:
             ModelError: the file can't be read, or the model doesn't translate in that direction.
         """
+        source, target = self.config.source(direction), self.config.target(direction)
         if direction not in self.config.directions:
-            source, target = self.config.source(direction), self.config.target(direction)
-            raise ModelError(f"{self.path}: this model doesn't translate {source} to {target}", ONE_WAY)
+            raise ModelError(f"{self.path}: this model translates {target} to {source} only, not back")
+        method = method_of(self.config)
         with torch.device("meta"):
-            networks = method_of(self.config).translators(self.config)
-        return {name: _fill(networks[name], self.weights, name) for name in method_of(self.config).needed(direction)}
+            networks = method.translators(self.config)
+        loaded = {name: _fill(networks[name], self.weights, name) for name in method.needed(direction)}
+        return method.translator(loaded, direction)
 
-    def critic(self, name: str) -> nn.Module:
-        """A float32 network of training, such as `a.local`, in eval mode, on the CPU.
+    def discriminator(self, domain: Domain, scale: Scale | None = None) -> Network:
+        """The discriminator of a domain, and of a scale where there are several: float32, in eval mode, on the CPU.
 
         Raises:
-            ModelError: the folder has no discriminators, or none of that name, or the file can't be read.
+            ModelError: the folder has no discriminators, or none of that domain and scale, or the file can't be read.
         """
         if self.discriminators is None:
             raise ModelError(
@@ -173,8 +175,9 @@ class ModelFolder:
             )
         with torch.device("meta"):
             networks = method_of(self.config).critics(self.config)
+        name = f"{domain}.{scale}" if scale else domain
         if name not in networks:
-            raise ModelError(f"{self.path}: this model has no discriminator {name!r}")
+            raise ModelError(f"{self.path}: this model has no {scale or domain} discriminators")
         return _fill(networks[name], self.discriminators, name)
 
     def state(self, name: str) -> dict[str, Tensor] | None:
@@ -192,10 +195,7 @@ class ModelFolder:
         return found or None
 
 
-ONE_WAY = "It has networks for the other direction only."
-
-
-def _fill(network: nn.Module, path: Path, prefix: str) -> nn.Module:
+def _fill(network: Network, path: Path, prefix: str) -> Network:
     with open_tensors(path) as file:
         state = {name: file.get_tensor(f"{prefix}.{name}").float() for name in network.state_dict()}
     network.load_state_dict(state, assign=True)
@@ -265,21 +265,6 @@ def read_config(path: Path) -> tuple[BaseConfig, dict[str, Any]]:
         return read_networks(document), provenance
     except UsageError as error:
         raise ModelError(f"{path}: {error.message}", UPGRADE if "method" in document else "") from None
-
-
-def read_networks(document: Mapping[str, Any]) -> BaseConfig:
-    """What `config.json` and `config.toml` say of networks: `model`, and `method` unless it is U-GAT-IT.
-
-    Raises:
-        UsageError: there is no such method, or it refuses the values.
-    """
-    return read_table(method(document.get("method", "ugatit")).config, document["model"])
-
-
-def networks_document(config: BaseConfig) -> dict[str, Any]:
-    """The inverse of `read_networks`."""
-    named = {} if config.method == "ugatit" else {"method": config.method}
-    return {**named, "model": config.to_dict()}
 
 
 def _check_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> None:

@@ -18,9 +18,9 @@ from ugatit_cli.weights.folder import (
     SAMPLES_FILE,
     ModelFolder,
     critic_shapes,
-    translator_shapes,
     open_model,
     read_config,
+    translator_shapes,
 )
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
 from ugatit_cli.weights.hub_download import Records, Stamp
