@@ -59,6 +59,14 @@ def test_where_the_decay_begins_can_be_chosen() -> None:
     assert never.learning_rate(never.progress(10)) == 0.2
 
 
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_the_learning_rate_falls_to_0(decay_from: float, one: float, other: float) -> None:
+    earlier, later = sorted((one, other))
+    rate = Schedule(settings(recipe="paper", learning_rate=1.0, decay_from=decay_from)).learning_rate
+    assert 0 <= rate(later) <= rate(earlier) <= rate(decay_from) == 1
+    assert rate(1.0) == (decay_from == 1)
+
+
 @pytest.mark.parametrize("iterations", [1, 10])
 def test_the_last_step_of_the_default_recipe_counts(iterations: int) -> None:
     schedule = Schedule(settings(iterations=iterations, learning_rate=0.2))
