@@ -142,16 +142,15 @@ def _counts(pictures: tuple[Pictures, Pictures], config: ModelConfig) -> dict[st
 
 def holdout_fingerprint(pictures: tuple[Pictures, Pictures]) -> str:
     """8 hex digits that change when held-out pictures do, by their names and sizes on disk, not when folders move."""
-    sets = [[one.domain, [(path.name, _size(path)) for path in one.held_out]] for one in pictures]
+
+    def size(path: Path) -> int:
+        try:
+            return path.stat().st_size
+        except OSError:
+            return -1  # gone, which is reported when it is read
+
+    sets = [[one.domain, [(path.name, size(path)) for path in one.held_out]] for one in pictures]
     return digest(json.dumps(sets))[:8]
-
-
-def _size(path: Path) -> int:
-    """In bytes; -1 of one that is gone, which is reported when it is read."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
 
 
 # --- In between ----------------------------------------------------------------------------------------

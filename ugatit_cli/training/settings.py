@@ -148,32 +148,10 @@ def _model(given: Mapping[str, Any], folders: Folders, start: ModelFolder | None
     if "domain_a" not in values:
         values["domain_a"], values["domain_b"] = domain_names(folders)
     if start is not None:
-        _check_networks(start, given, {name: values[name] for name in set(preferred) - set(stated)})
-        return _continued(start, values)
+        return _continued(start, given, values)
     if "channels" in values:
         values.setdefault("discriminator_channels", values["channels"])
     return ModelConfig(**values)
-
-
-def _check_networks(start: ModelFolder, given: Mapping[str, Any], preferred: Mapping[str, Any]) -> None:
-    """Whether a model to start from has the networks that the recipe trains."""
-    theirs = {name: getattr(start.config, name) for name in sorted(set(preferred) - _free_fields(start))}
-    other = {name: value for name, value in theirs.items() if value != preferred[name]}
-    if other:
-        found = (f"its {name.replace('_', '-')} is {value}, not {preferred[name]}" for name, value in other.items())
-        options = " ".join(as_option(name, value) for name, value in other.items())
-        raise UsageError(
-            f"--recipe {given['recipe']} is not for the model to start from: {'; '.join(found)}",
-            f"Train without --from, with another recipe, or keep its networks: {options}",
-        )
-
-
-def _free_fields(start: ModelFolder) -> set[str]:
-    """What may differ from the model to start from: names, image size and discriminators that it lacks."""
-    free = {"domain_a", "domain_b", "discriminators"} | ({"image_size"} if start.config.light else set())
-    if start.discriminators is None:
-        free |= {"discriminator_channels", "local_layers", "global_layers", "discriminator_cam"}
-    return free
 
 
 def as_option(name: str, value: object) -> str:
@@ -184,19 +162,29 @@ def as_option(name: str, value: object) -> str:
     return f"{flag} {value}"
 
 
-def _continued(start: ModelFolder, values: Mapping[str, Any]) -> ModelConfig:
+def _continued(start: ModelFolder, given: Mapping[str, Any], values: Mapping[str, Any]) -> ModelConfig:
     """The config of a model that starts from another one: its own, but for names, image size and discriminators."""
     theirs = start.config
+    free = {"domain_a", "domain_b", "discriminators"} | ({"image_size"} if theirs.light else set())
     if start.discriminators is None:
+        free |= {"discriminator_channels", "local_layers", "global_layers", "discriminator_cam"}
         values = {"discriminator_channels": theirs.channels} | dict(values)
-    for name in sorted(set(values) - _free_fields(start)):
-        if values[name] != getattr(theirs, name):
-            option = as_option(name, values[name])
-            raise UsageError(
-                f"{option} contradicts the model to start from: its {name.replace('_', '-')} is "
-                f"{getattr(theirs, name)}",
-                f"Leave {option.split()[0]} out, or train without --from.",
-            )
+    names = [name for name in sorted(values.keys() - free) if values[name] != getattr(theirs, name)]
+    found = {name: f"its {name.replace('_', '-')} is {getattr(theirs, name)}" for name in names}
+    unstated = [name for name in names if name not in given]
+    if unstated:
+        raise UsageError(
+            f"--recipe {given['recipe']} is not for the model to start from: "
+            + "; ".join(f"{found[name]}, not {values[name]}" for name in unstated),
+            "Train without --from, with another recipe, or keep its networks: "
+            + " ".join(as_option(name, getattr(theirs, name)) for name in unstated),
+        )
+    if names:
+        option = as_option(names[0], values[names[0]])
+        raise UsageError(
+            f"{option} contradicts the model to start from: {found[names[0]]}",
+            f"Leave {option.split()[0]} out, or train without --from.",
+        )
     size = values.get("image_size", theirs.image_size)
     fitting = default_global_layers(size)
     # A global discriminator that is too deep for a smaller size is replaced by a new one.
