@@ -104,7 +104,7 @@ def after_step(monkeypatch: pytest.MonkeyPatch, step: int, what: Callable[[], ob
 
 
 def test_a_run(train: Train, ugatit: Command) -> None:
-    outcome = train("--iterations", "6")
+    outcome = train("--iterations", "6", "--tensorboard")
     assert (outcome.code, outcome.lines, outcome.errors) == (0, [RUN], [])
     for words in (
         "horses <-> zebras: light, 4 channels, 1 block, 32 px\n",
@@ -119,18 +119,13 @@ def test_a_run(train: Train, ugatit: Command) -> None:
     ):
         assert words in outcome.stderr
     assert {"config.toml", "metrics.jsonl", "model/model.safetensors"} <= set(below(RUN))
+    assert len(below(f"{RUN}/tensorboard")) == 1
     translated = ugatit("translate", "horses", "--model", RUN, "--device", "cpu", "-o", "out")
     assert (translated.code, len(below("out"))) == (0, 8)
     assert "(horses -> zebras)" in translated.stderr
-
-
-def test_a_run_as_json(train: Train) -> None:
-    outcome = train("--json", "--tensorboard")
-    assert (outcome.code, len(outcome.lines)) == (0, 1)
-    assert len(below(f"{RUN}/tensorboard")) == 1
-    document = outcome.documents[0]
+    (document,) = train("--iterations", "6", "--json").documents  # of a run that is complete
     losses = document.pop("losses")
-    assert document == {"run": RUN, "model": f"{RUN}/model", "step": 2, "finished": True}
+    assert document == {"run": RUN, "model": f"{RUN}/model", "step": 6, "finished": True}
     assert {"cycle_a", "identity_b", "cam_a", "g_local_a", "d_global_b", "g_a", "d_b"} <= set(losses)
     assert not {"step", "elapsed", "learning_rate", "images_per_second"} & set(losses)
 
@@ -212,21 +207,6 @@ def test_a_finished_run_is_left_alone(trained: Train) -> None:
         assert f"to train on: ugatit train --resume {RUN} --iterations 4\n" in outcome.stderr
         assert "Ctrl-C" not in outcome.stderr
     assert contents(RUN) == before
-
-
-def test_a_run_of_another_configuration_is_left_alone(trained: Train) -> None:
-    before = contents(RUN)
-    outcome = trained("--iterations", "5", "--blocks", "2")
-    assert (outcome.code, outcome.lines, len(outcome.errors)) == (2, [], 1)
-    assert "blocks" in outcome.errors[0]
-    assert contents(RUN) == before
-
-
-def test_a_finished_run_is_trained_on(trained: Train) -> None:
-    outcome = trained("--iterations", "3", "--json")
-    assert (outcome.code, outcome.documents[0]["step"]) == (0, 3)
-    assert f"{RUN}: goes on at step 2\n" in outcome.stderr
-    assert "1 step in " in outcome.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -363,17 +343,8 @@ def test_bad_input(train: Train, arguments: tuple[str, ...], code: int, words: s
     assert contents(".") == before
 
 
-@pytest.mark.parametrize("pair", ["--minutes nan", "--minutes -1", "--minutes inf", "--seed x", "--fit other"])
-def test_values_that_make_no_sense(train: Train, pair: str) -> None:
-    outcome = train(*pair.split())
-    assert (outcome.code, outcome.lines) == (2, [])
-    assert pair.split()[0] in outcome.stderr
-    assert not Path("runs").exists()
-
-
-@pytest.mark.parametrize("arguments", [("--iterations", "3"), ("-o", "x")])
-def test_nothing_to_train_on(ugatit: Command, arguments: tuple[str, ...]) -> None:
-    outcome = ugatit("train", *arguments)
+def test_nothing_to_train_on(ugatit: Command) -> None:
+    outcome = ugatit("train", "-o", "x")
     assert (outcome.code, outcome.errors) == (2, ["no pictures to train on"])
     assert "--domain-a" in outcome.stderr
 
@@ -432,19 +403,14 @@ def test_the_default_name_of_a_run(a: str, b: str, names: tuple[str, str] | None
     assert train_module.run_path(Asked(), Folders(Path(a).absolute(), Path(b).absolute()), names) == Path(expected)
 
 
-def test_folders_are_absolute() -> None:
+def test_folders_are_absolute_and_text() -> None:
     found = train_module.find_folders(Asked(Path("a"), Path("~/b")))
     assert found == Folders(Path.cwd() / "a", Path.home() / "b")
     assert train_module.find_folders(Asked()) is None
-
-
-NO_TEXT = Path("x/\udce9")
-
-
-@pytest.mark.parametrize("asked", [Asked(NO_TEXT, Path("b")), Asked(Path("a"), NO_TEXT), Asked(data=NO_TEXT)])
-def test_folders_whose_names_are_no_text(asked: Asked) -> None:
-    with pytest.raises(UsageError, match=r"\\udce9: the folder's name is not text"):
-        train_module.find_folders(asked)
+    no_text = Path("x/\udce9")
+    for asked in (Asked(no_text, Path("b")), Asked(Path("a"), no_text), Asked(data=no_text)):
+        with pytest.raises(UsageError, match=r"\\udce9: the folder's name is not text"):
+            train_module.find_folders(asked)
 
 
 # --- Several processes ---------------------------------------------------------------------------------
@@ -520,18 +486,14 @@ def model_config(run: str = RUN) -> dict[str, Any]:
 
 def test_cyclegan(train: Train, ugatit: Command) -> None:
     outcome = train("--recipe", "cyclegan", "--iterations", "2")
-    assert outcome.code == 0, outcome.stderr
     assert "cyclegan recipe, batch size 1, 2 steps\n" in outcome.stderr
     document = tomllib.loads(Path(RUN, "config.toml").read_text())
     assert document["recipe"] == preset("cyclegan").to_dict()
-    assert {name: document["model"][name] for name in MODEL_DEFAULTS["cyclegan"]} == MODEL_DEFAULTS["cyclegan"]
-    assert {name: model_config()[name] for name in MODEL_DEFAULTS["cyclegan"]} == MODEL_DEFAULTS["cyclegan"]
-    names = load_file(f"{RUN}/model/discriminators.safetensors")
-    assert {name.split(".")[1] for name in names} == {"local"}
+    for config in (document["model"], model_config()):
+        assert {name: config[name] for name in MODEL_DEFAULTS["cyclegan"]} == MODEL_DEFAULTS["cyclegan"]
     (line,) = map(json.loads, Path(RUN, "metrics.jsonl").read_text().splitlines())
     losses = set(line) - {"step", "elapsed", "learning_rate", "images_per_second"}
     assert losses == {f"{name}_{d}" for name in ("d_local", "g_local", "cycle", "identity", "d", "g") for d in "ab"}
-
     put("in.png")
     outcome = ugatit("translate", "in.png", "--model", RUN, "-o", "out.png", *MACHINE[:4])
     assert (outcome.code, outcome.lines) == (0, ["out.png"])

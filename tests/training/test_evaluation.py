@@ -28,14 +28,7 @@ from ugatit_cli.metrics.distances import Kid, kid
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.training import evaluation as evaluation_module
 from ugatit_cli.training import session
-from ugatit_cli.training.evaluation import (
-    PROTOCOL,
-    Evaluation,
-    Evaluator,
-    best_of,
-    holdout_fingerprint,
-    is_evaluated,
-)
+from ugatit_cli.training.evaluation import PROTOCOL, Evaluation, Evaluator, best_of, holdout_fingerprint, is_evaluated
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.training.trainer import Machine, Trainer, load_data

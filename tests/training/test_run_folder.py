@@ -123,16 +123,15 @@ def test_settings_that_cannot_be_read(run: RunFolder, data: bytes | None, text: 
     assert caught.value.message.startswith(f"{path}: ")
 
 
-@pytest.mark.parametrize("call", ["create", "locked"])
 @pytest.mark.parametrize("foreign", ["photos/cat.jpg", "photos/.git", "photos"])
-def test_foreign_folders_are_refused(tmp_path: Path, foreign: str, call: str) -> None:
+def test_foreign_folders_are_refused(tmp_path: Path, foreign: str) -> None:
     (tmp_path / foreign).parent.mkdir(exist_ok=True)
     (tmp_path / foreign).write_bytes(b"precious")
     run = RunFolder(tmp_path / "photos")
-    with pytest.raises(UsageError, match="exists and is not a run folder") as caught:
-        run.create({}) if call == "create" else run.locked().__enter__()
-    assert str(run.path) in caught.value.message
-    assert caught.value.hint
+    for call in (lambda: run.create({}), run.locked().__enter__):
+        with pytest.raises(UsageError, match="exists and is not a run folder") as caught:
+            call()
+        assert str(run.path) in caught.value.message
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / foreign]
 
 
@@ -232,13 +231,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(run: RunFolder, place: str, sa
 
 def test_other_failures_and_interruptions(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     save(run, 1)
-    with (
-        failing("fsync", 2, errno.EIO),
-        pytest.raises(OutputError, match=r"input/output error.*step 1 stays") as caught,
-    ):
+    with failing("fsync", 2, errno.EIO), pytest.raises(OutputError, match=r"step_00000002: .*step 1 stays") as caught:
         save(run, 2)
     assert not isinstance(caught.value, StorageError)
-    assert str(run.path / "checkpoints" / "step_00000002") in caught.value.message
 
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
@@ -336,28 +331,27 @@ def test_leftovers_of_killed_processes_are_removed(run: RunFolder, replaced: boo
 
 def test_metrics_come_back(run: RunFolder) -> None:
     assert list(run.metrics()) == []
-    run.append_metrics({"step": 1, "loss": 0.1, "name": "ü"})
-    run.append_metrics({"step": 2, "loss": math.nan, "more": {"a": [math.inf, 1.5], "b": (-math.inf,)}})
-    expected = [
-        {"step": 1, "loss": 0.1, "name": "ü"},
-        {"step": 2, "loss": None, "more": {"a": [None, 1.5], "b": [None]}},
-    ]
-    assert list(run.metrics()) == expected
-    lines = (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line, parse_constant=pytest.fail) for line in lines] == expected
+    run.append_metrics({"step": 1, "name": "ü", "more": {"a": [math.inf, 1.5], "b": (-math.inf,)}})
+    assert list(run.metrics()) == [{"step": 1, "name": "ü", "more": {"a": [None, 1.5], "b": [None]}}]
+    text = (run.path / "metrics.jsonl").read_text(encoding="utf-8")
+    assert [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()] == list(run.metrics())
 
 
-@pytest.mark.parametrize("half", [b'{"step": 3, "lo', b'{"step": 3, "x": "\xc3', b"[3", b"3", b"\0\0\0"])
+@pytest.mark.parametrize("half", [b'{"step": 3, "lo', b'{"step": 3, "x": "\xc3', b"3", b"\0\0\0"])
 def test_lines_after_the_checkpoint_are_dropped(run: RunFolder, half: bytes) -> None:
     for step in (1, 2, 3, 4):
         run.append_metrics({"step": step, "loss": 1 / step})
     with (run.path / "metrics.jsonl").open("ab") as file:
         file.write(half)
     assert [values["step"] for values in run.metrics()] == [1, 2, 3, 4]
+    with failing("fsync", 0, errno.ENOSPC), pytest.raises(StorageError, match=r"metrics\.jsonl: no space"):
+        run.truncate_metrics(2)
+    assert [values["step"] for values in run.metrics()] == [1, 2, 3, 4]
     run.truncate_metrics(2)
     run.append_metrics({"step": 3, "loss": 9.0})
     assert [(v["step"], v["loss"]) for v in run.metrics()] == [(1, 1.0), (2, 0.5), (3, 9.0)]
     assert (run.path / "metrics.jsonl").read_bytes().count(b"\n") == 3
+    assert hidden_names(run) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
@@ -365,14 +359,6 @@ def test_a_line_that_finds_the_disk_full(run: RunFolder) -> None:
     (run.path / "metrics.jsonl").symlink_to("/dev/full")
     with pytest.raises(StorageError, match=r"metrics\.jsonl: "):
         run.append_metrics({"step": 1})
-
-
-def test_a_failed_truncation_loses_nothing(run: RunFolder) -> None:
-    run.append_metrics({"step": 1})
-    with failing("fsync", 0, errno.ENOSPC), pytest.raises(StorageError, match=r"metrics\.jsonl: no space"):
-        run.truncate_metrics(0)
-    assert list(run.metrics()) == [{"step": 1}]
-    assert hidden_names(run) == []
 
 
 # Model
