@@ -128,9 +128,9 @@ def test_foreign_folders_are_refused(tmp_path: Path, foreign: str) -> None:
     (tmp_path / foreign).parent.mkdir(exist_ok=True)
     (tmp_path / foreign).write_bytes(b"precious")
     run = RunFolder(tmp_path / "photos")
-    for call in (lambda: run.create({}), run.locked().__enter__):
+    for locks in (False, True):
         with pytest.raises(UsageError, match="exists and is not a run folder") as caught:
-            call()
+            run.locked().__enter__() if locks else run.create({})
         assert str(run.path) in caught.value.message
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / foreign]
 
