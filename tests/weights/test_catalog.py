@@ -216,6 +216,11 @@ def test_a_folder_of_a_known_name_wins_only_with_a_model_in_it(model: Path, name
     assert (resolve(name).kind, find_model(name).path) == ("folder", Path(name) / "model")
 
 
+def test_folders_need_no_manifest_of_the_package(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ugatit_cli.weights.manifest.FILE", "nothing.toml")
+    assert find_model(model.name).path == Path(model.name)
+
+
 def test_a_folder_below_the_home_folder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(model.parent))
     monkeypatch.setenv("USERPROFILE", str(model.parent))
