@@ -81,9 +81,17 @@ def test_once_fetched_it_needs_no_hub(hub: HubServer, model: Path, monkeypatch: 
         hub_models.fetch_model(CLAY, Notes(), force=True)
 
 
-def test_fetching_again_brings_the_newest_use_does_not(hub: HubServer, model: Path, tmp_path: Path) -> None:
+def test_fetching_again_brings_the_newest_or_everything_use_does_not(
+    hub: HubServer, model: Path, tmp_path: Path
+) -> None:
     hub.add(REPOSITORY, model)
     first = hub_models.use_model(CLAY, Notes())
+    sent, notes = hub.bytes_sent(), Notes()
+    hub_models.fetch_model(CLAY, notes)
+    assert hub.bytes_sent() == sent
+    assert notes.notes == [f"checking me/clay at {first.path.name[:12]}"]
+    hub_models.fetch_model(CLAY, Notes(), force=True)
+    assert hub.bytes_sent() == 2 * sent
     second = hub.add(REPOSITORY, tiny.save(tmp_path / "other", tiny.LIGHT))
     assert hub_models.use_model(CLAY, Notes()) == first
     newest = hub_models.fetch_model(CLAY, Notes())
@@ -91,18 +99,6 @@ def test_fetching_again_brings_the_newest_use_does_not(hub: HubServer, model: Pa
     assert hub_models.use_model(CLAY, Notes()).path == newest.path
     old = hub_models.fetch_model(HubId(REPOSITORY, first.path.name), Notes())
     assert old.path == first.path
-
-
-def test_fetching_again_downloads_what_is_missing_or_everything(hub: HubServer, model: Path) -> None:
-    hub.add(REPOSITORY, model)
-    fetched = hub_models.fetch_model(CLAY, Notes())
-    sent = hub.bytes_sent()
-    notes = Notes()
-    hub_models.fetch_model(CLAY, notes)
-    assert hub.bytes_sent() == sent
-    assert notes.notes == [f"checking me/clay at {fetched.path.name[:12]}"]
-    hub_models.fetch_model(CLAY, Notes(), force=True)
-    assert hub.bytes_sent() == 2 * sent
 
 
 def test_a_manifest_that_promises_other_files_since(hub: HubServer, model: Path, tmp_path: Path) -> None:
