@@ -66,13 +66,7 @@ def forbidden(*_: Any, **__: Any) -> None:
 
 
 def work(
-    rank: int,
-    port: int,
-    path: Path,
-    folders: Folders,
-    given: dict[str, Any],
-    stop_after: int | None,
-    lost: Files,
+    rank: int, port: int, path: Path, folders: Folders, given: dict[str, Any], stop_after: int | None, lost: Files
 ) -> None:
     """One of two processes, as `torchrun` would start it; after the first step, files are lost."""
     torch.set_num_threads(1)

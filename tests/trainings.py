@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ugatit_cli.data.pictures import Folders
+from ugatit_cli.config import DOMAINS
+from ugatit_cli.data.pictures import Folders, Pictures, Preparation
 from ugatit_cli.device import Group
 from ugatit_cli.training.evaluation import Evaluation
 from ugatit_cli.training.listeners import Listener, StepReport
@@ -46,6 +47,15 @@ def make_folders(root: Path, count: int = 10, names: tuple[str, str] = ("red", "
     return Folders(root / names[0], root / names[1])
 
 
+def unread(count_a: int, count_b: int) -> tuple[Pictures, Pictures]:
+    """So many pictures of both domains, which nobody needs to read."""
+    a, b = (
+        Pictures(domain, Path(domain), Preparation(32), (Path("1.png"),) * count, (1,) * count, None, (), (), 0)
+        for domain, count in zip(DOMAINS, (count_a, count_b), strict=True)
+    )
+    return a, b
+
+
 class Log(Listener):
     """Notes what a run tells.
 
@@ -61,27 +71,27 @@ class Log(Listener):
         self.samples: list[tuple[int, Path]] = []
         self.evaluations: list[Evaluation] = []
 
-    def loading(self, done: int, total: int) -> None:
-        assert 0 < done <= total
-
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def saved(self, step: int) -> None:
+        self.saves.append(step)
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        self.evaluations.append(evaluation)
+
+    def loading(self, done: int, total: int) -> None:
+        assert 0 < done <= total
 
     def stepped(self, report: StepReport) -> None:
         self.reports.append(report)
         self.calls.get(report.step, lambda: None)()
-
-    def saved(self, step: int) -> None:
-        self.saves.append(step)
 
     def sampled(self, step: int, path: Path) -> None:
         self.samples.append((step, path))
 
     def evaluating(self, done: int, total: int) -> None:
         assert 0 <= done < total
-
-    def evaluated(self, evaluation: Evaluation) -> None:
-        self.evaluations.append(evaluation)
 
 
 def prepared(
@@ -116,7 +126,7 @@ def weights(path: Path) -> dict[str, bytes]:
     """All tensor files of a run's last checkpoint and of its model."""
     run = RunFolder(path)
     step = run.latest()
-    checkpoint = [] if step is None else sorted(run.load_checkpoint(step).path.glob("*.safetensors"))
+    checkpoint = [] if step is None else sorted(run.checkpoint_path(step).glob("*.safetensors"))
     files = [*checkpoint, *sorted(run.model.glob("*.safetensors"))]
     return {str(file.relative_to(path)): file.read_bytes() for file in files}
 

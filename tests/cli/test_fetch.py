@@ -10,10 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
 
 from tests import tiny
-from tests.cli.conftest import Command, Outcome, command, program, put
+from tests.cli.conftest import Command, command, program, put
 from tests.fetched import contents
 from tests.hub_client import environment
 from tests.hub_server import Fault, HubServer
@@ -65,20 +64,18 @@ def test_train_starts_from_a_hub_model(ugatit: Command, commit: str) -> None:
 
 @pytest.mark.usefixtures("commit")
 def test_a_dry_run(ugatit: Command, hub: HubServer, model: Path) -> None:
-    outcome = ugatit("fetch", "me/clay", "--dry-run")
-    assert outcome.code == 0
-    assert [line.split("\t")[0] for line in outcome.lines] == [
-        "config.json", "model.safetensors", "discriminators.safetensors"
-    ]  # fmt: skip
-    assert all(line.endswith("to download") for line in outcome.lines)
+    def states(*options: str) -> dict[str, str]:
+        rows = [line.split("\t") for line in ugatit("fetch", "me/clay", "--dry-run", *options).lines]
+        return {name: state for name, _, state in rows}
+
+    names = ("config.json", "model.safetensors", "discriminators.safetensors")
+    assert states() == dict.fromkeys(names, "to download")
     assert ugatit("fetch", "me/clay", "--dry-run", "--to", model).code == 1
     assert hub.bytes_sent() == 0
     ugatit("fetch", "me/clay")
-    outcome = ugatit("fetch", "me/clay", "--dry-run")
-    assert all(line.endswith("here already") for line in outcome.lines)
-    assert "0 B to download" in outcome.stderr
-    outcome = ugatit("fetch", "me/clay", "--dry-run", "--force")
-    assert all(line.endswith("to download") for line in outcome.lines)
+    assert states() == dict.fromkeys(names, "here already")
+    assert states("--force") == dict.fromkeys(names, "to download")
+    assert "0 B to download" in ugatit("fetch", "me/clay", "--dry-run").stderr
 
 
 @pytest.mark.parametrize(
@@ -103,36 +100,6 @@ def test_what_cannot_be_fetched(ugatit: Command, arguments: tuple[str, ...], cod
     assert len(outcome.errors) == 1
     assert text in outcome.errors[0]
     assert outcome.lines == []
-
-
-# Wrong content, silence, a refusal: tests/weights/test_hub.py has all of them.
-FAULTS = {
-    "flip": Fault("flip", after=500),
-    "stall": Fault("stall", after=300),
-    "401": Fault("status", status=401),
-}
-
-
-@pytest.mark.usefixtures("commit")
-@pytest.mark.parametrize("name", FAULTS)
-def test_every_fault_is_one_message_and_leaves_nothing_behind(
-    ugatit: Command, hub: HubServer, model: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
-    monkeypatch.setenv("HF_TOKEN", hub.token)
-    hub.fault(FAULTS[name])
-    put("a.png")
-    outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", "me/clay", *CPU)
-    assert outcome.code == 3, outcome.stderr
-    assert len(outcome.errors) == 1
-    assert "me/clay" in outcome.errors[0]
-    assert not [word for word in ("internal", "Traceback", hub.token, "signature=") if word in outcome.stderr]
-    assert not Path("b.png").exists()
-    hub.heal()
-    outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", "me/clay", *CPU)
-    assert outcome.code == 0, outcome.stderr
-    path = ugatit("models", "path", "me/clay").lines[0]
-    assert contents(Path(path)) == contents(model)
 
 
 @pytest.mark.usefixtures("commit")
@@ -189,18 +156,13 @@ def elsewhere(hub: HubServer, tmp_path: Path) -> dict[str, str]:
 def test_as_programs_with_real_settings(hub: HubServer, elsewhere: dict[str, str]) -> None:
     """An empty cache, `HF_ENDPOINT`; then without the server and `HF_HUB_OFFLINE`."""
     put("a.png")
-
-    def run(*arguments: object, **more: str) -> Outcome:
-        return program(*arguments, env=elsewhere | more)
-
-    assert run("fetch", "me/clay").code == 0
-    assert run("translate", "a.png", "-o", "b.png", "--model", "me/clay", *CPU).code == 0
+    translate = ("translate", "a.png", "--model", "me/clay", *CPU, "-o")
+    assert program(*translate, "b.png", env=elsewhere).code == 0
     hub.stop()
-    outcome = run("translate", "a.png", "-o", "c.png", "--model", "me/clay", *CPU, HF_HUB_OFFLINE="1")
-    assert outcome.code == 0
+    offline = elsewhere | {"HF_HUB_OFFLINE": "1"}
+    assert program(*translate, "c.png", env=offline).code == 0
     assert Path("b.png").read_bytes() == Path("c.png").read_bytes()
-    assert run("fetch", "me/clay", HF_HUB_OFFLINE="1").code == 0
-    outcome = run("fetch", "me/other", HF_HUB_OFFLINE="1")
+    outcome = program("fetch", "me/other", env=offline)
     assert outcome.code == 3
     assert "HF_HUB_OFFLINE" in outcome.errors[0]
 

@@ -128,22 +128,11 @@ def test_the_table_as_json(ugatit: Command, cache: Path) -> None:
     found = {one["name"]: one for one in json.loads(outcome.stdout)}
     assert list(found)[:6] == list(read_manifest())
     entry = read_manifest()["selfie2anime"]
-    assert found["selfie2anime"] == {
-        "name": "selfie2anime",
-        "description": entry.description,
-        "domains": ["selfie", "anime"],
-        "image_size": 256,
-        "size": None,
-        "state": "not fetched",
-        "problem": None,
-        "source": "import",
-        "repository": "hylee/UGATIT_model",
-        "revision": "main",
-        "commit": None,
-        "licence": entry.licence,
-        "training_data": entry.training_data,
-        "path": None,
-    }
+    facts = {"name": "selfie2anime", "source": "import", "repository": "hylee/UGATIT_model", "revision": "main"}
+    about = {"description": entry.description, "licence": entry.licence, "training_data": entry.training_data}
+    unknown = dict.fromkeys(("size", "problem", "commit", "path"))
+    more = {"domains": ["selfie", "anime"], "image_size": 256, "state": "not fetched"}
+    assert found["selfie2anime"] == facts | about | unknown | more
     cats = found["ann/cats"]
     assert (cats["repository"], cats["revision"], cats["commit"]) == ("ann/cats", "main", COMMIT)
     assert cats["path"] == str(cache / "models--ann--cats" / "snapshots" / COMMIT)
@@ -276,10 +265,9 @@ def test_all_damage_is_named(ugatit: Command, cache: Path, model: Path) -> None:
 
 
 def test_paths(ugatit: Command, cache: Path, model: Path) -> None:
-    folder = stored("mine")
-    receipt = fetched(cache, model, "ann/cats", COMMIT)
     shutil.copytree(model, "run/model")
-    for name, path in (("mine", folder), ("ann/cats", receipt.folder), ("run", "run/model")):
+    paths = {"mine": stored("mine"), "ann/cats": fetched(cache, model, "ann/cats", COMMIT).folder, "run": "run/model"}
+    for name, path in paths.items():
         outcome = ugatit("models", "path", name)
         assert (outcome.code, outcome.lines, outcome.stderr) == (0, [str(path)], "")
 
@@ -357,7 +345,7 @@ def test_ctrl_c_during_a_removal(ugatit: Command, monkeypatch: pytest.MonkeyPatc
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ugatit_cli.weights.catalog.remove", interrupted)
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
     outcome = ugatit("models", "rm", "mine", "--yes")
     assert (outcome.code, outcome.errors) == (130, ["interrupted while mine was removed"])
 

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests import tiny
-from tests.cli.conftest import Command, Outcome, below, picture, put
+from tests.cli.conftest import Command, Outcome, below, put
 from tests.outputs.test_report import Page
 from ugatit_cli.attention.words import TITLES
 from ugatit_cli.cli import pictures
@@ -163,16 +163,6 @@ def test_what_is_true_of_all(reporting: Command, told: Told, judged: str, light:
     assert told.header.missing in page().says("bdi")
 
 
-def test_an_animation_shows_its_first_frame(reporting: Command, told: Told) -> None:
-    first, *more = (picture(seed=seed) for seed in range(3))
-    first.save("a.webp", save_all=True, append_images=more, duration=100, lossless=True)
-    put("b.png")
-    assert reporting("a.webp", "b.png").code == 0
-    frames = {name: entry.preview and entry.preview.frames for name, entry in told.by_name.items()}
-    assert frames == {"a.webp": 3, "b.png": 1}
-    assert sum("3 frames" in text for text in page().says("bdi")) == 1
-
-
 # --- Attention -----------------------------------------------------------------------------------------
 
 
@@ -267,13 +257,6 @@ def test_names_that_are_refused(reporting: Command, name: str) -> None:
     assert below(".") == ["a.png"]
     assert reporting("a.png", "--report", "new/deep/R.HTML").code == 0  # its folder is made
     assert len(page("new/deep/R.HTML").of("article")) == 1
-
-
-def test_nothing_is_made_before_everything_else_is_right(reporting: Command) -> None:
-    put("a.png")
-    assert reporting("a.png", "--to", "nowhere", "--report", "new/r.html").code == 2
-    assert reporting("a.png", "--dry-run", "--report", "new/r.html").code == 0
-    assert sorted(path.name for path in Path().iterdir()) == ["a.png"]
 
 
 def test_a_folder_that_cannot_be_written(reporting: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ import pytest
 import torch
 import typer
 import typer.testing
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from tests.cli.conftest import Command, Outcome, below, command, put
 from tests.trainings import make_folders
@@ -104,7 +104,7 @@ def after_step(monkeypatch: pytest.MonkeyPatch, step: int, what: Callable[[], ob
 
 
 def test_a_run(train: Train, ugatit: Command) -> None:
-    outcome = train("--iterations", "6")
+    outcome = train("--iterations", "6", "--tensorboard")
     assert (outcome.code, outcome.lines, outcome.errors) == (0, [RUN], [])
     for words in (
         "horses <-> zebras: light, 4 channels, 1 block, 32 px\n",
@@ -119,29 +119,15 @@ def test_a_run(train: Train, ugatit: Command) -> None:
     ):
         assert words in outcome.stderr
     assert {"config.toml", "metrics.jsonl", "model/model.safetensors"} <= set(below(RUN))
+    assert len(below(f"{RUN}/tensorboard")) == 1
     translated = ugatit("translate", "horses", "--model", RUN, "--device", "cpu", "-o", "out")
     assert (translated.code, len(below("out"))) == (0, 8)
     assert "(horses -> zebras)" in translated.stderr
-
-
-def test_a_run_as_json(train: Train) -> None:
-    outcome = train("--json", "--tensorboard")
-    assert (outcome.code, len(outcome.lines)) == (0, 1)
-    assert len(below(f"{RUN}/tensorboard")) == 1
-    document = outcome.documents[0]
+    (document,) = train("--iterations", "6", "--json").documents  # of a run that is complete
     losses = document.pop("losses")
-    assert document == {"run": RUN, "model": f"{RUN}/model", "step": 2, "finished": True}
+    assert document == {"run": RUN, "model": f"{RUN}/model", "step": 6, "finished": True}
     assert {"cycle_a", "identity_b", "cam_a", "g_local_a", "d_global_b", "g_a", "d_b"} <= set(losses)
     assert not {"step", "elapsed", "learning_rate", "images_per_second"} & set(losses)
-
-
-def test_minutes(train: Train) -> None:
-    outcome = train("--minutes", "0.02", "--json")  # little more than a second
-    assert (outcome.code, outcome.documents[0]["finished"]) == (0, True)
-    assert "batch size 1, 0.02 min\n" in outcome.stderr
-    again = train("--minutes", "0.02")
-    assert (again.code, again.lines) == (0, [RUN])
-    assert f"--resume {RUN} --minutes 0.04" in again.stderr
 
 
 def test_one_folder_for_both(train: Train) -> None:
@@ -194,21 +180,18 @@ def test_a_dry_run_writes_nothing(train: Train) -> None:
     assert re.search(r"^# memory: \d", text, re.MULTILINE)
     assert "horses: 8 pictures to train on" in outcome.stderr
     assert below(".") == before
-    assert not Path("runs").exists()
 
 
 def test_a_dry_run_of_a_run_that_goes_on(trained: Train) -> None:
     before = contents(".")
     outcome = trained("--resume", RUN, "--minutes", "30", "--dry-run")
-    assert outcome.code == 0
     assert "# time: 30 min, about " in outcome.stdout.decode()
-    outcome = trained("--resume", RUN, "--iterations", "12", "--dry-run", "--json")
-    estimate = outcome.documents[0]["estimate"]
-    assert outcome.documents[0]["run"]["iterations"] == 12
-    assert estimate["steps_left"] == 10
+    (document,) = trained("--resume", RUN, "--iterations", "12", "--dry-run", "--json").documents
+    estimate = document["estimate"]
+    assert (document["run"]["iterations"], estimate["steps_left"]) == (12, 10)
     assert estimate["seconds_left"] == pytest.approx(10 / estimate["steps_per_second"])
     assert estimate["generator_parameters"] > 1000
-    assert any("zebras: 8 pictures" in note for note in outcome.documents[0]["pictures"])
+    assert any("zebras: 8 pictures" in note for note in document["pictures"])
     assert contents(".") == before
 
 
@@ -224,22 +207,6 @@ def test_a_finished_run_is_left_alone(trained: Train) -> None:
         assert f"to train on: ugatit train --resume {RUN} --iterations 4\n" in outcome.stderr
         assert "Ctrl-C" not in outcome.stderr
     assert contents(RUN) == before
-
-
-@pytest.mark.parametrize(("option", "value"), [("--blocks", "2"), ("--ema", "0.5"), ("--seed", "1")])
-def test_a_run_of_another_configuration_is_left_alone(trained: Train, option: str, value: str) -> None:
-    before = contents(RUN)
-    outcome = trained("--iterations", "5", option, value)
-    assert (outcome.code, outcome.lines, len(outcome.errors)) == (2, [], 1)
-    assert option[2:] in outcome.errors[0]
-    assert contents(RUN) == before
-
-
-def test_a_finished_run_is_trained_on(trained: Train) -> None:
-    outcome = trained("--iterations", "3", "--json")
-    assert (outcome.code, outcome.documents[0]["step"]) == (0, 3)
-    assert f"{RUN}: goes on at step 2\n" in outcome.stderr
-    assert "1 step in " in outcome.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -342,15 +309,11 @@ def test_from_a_run(trained: Train) -> None:
     [
         (("--domain-a", "nowhere", "--domain-b", "zebras"), 2, "nowhere: there is no such folder"),
         (("--domain-a", "empty", "--domain-b", "zebras"), 4, "empty: no pictures"),
-        (("--domain-a", "one", "--domain-b", "zebras"), 4, "one: 1 picture that can be used"),
         (("--domain-a", "broken", "--domain-b", "zebras"), 4, "broken: no pictures that can be used, 9 broken"),
         (("--domain-a", "horses", "--domain-b", "horses/../horses"), 2, "the same folder as"),
         (("--domain-a", "horses"), 2, "--domain-b is missing"),
-        (("--domain-b", "horses"), 2, "--domain-a is missing"),
         (("--data", "one", "--domain-a", "horses"), 2, "--data contradicts --domain-a"),
-        (("--data", "one"), 2, "one: has no folder trainA"),
         (("--iterations", "2", "--minutes", "2"), 2, "--iterations and --minutes contradict"),
-        (("--batch-size", "none"), 2, "--batch-size none: unknown"),
         (("--batch-size", "0"), 2, "--batch-size 0: unknown"),
         (("--workers", "-1"), 2, "--workers -1: unknown"),
         (("--domains", "x"), 2, "--domains x: names two domains"),
@@ -377,40 +340,17 @@ def test_bad_input(train: Train, arguments: tuple[str, ...], code: int, words: s
     outcome = train(*arguments)
     assert (outcome.code, outcome.lines, len(outcome.errors)) == (code, [], 1)
     assert words in outcome.errors[0]
-    assert "internal" not in outcome.stderr
-    after = contents(".")
-    assert {name: after[name] for name in before} == before
-    assert after.keys() == before.keys()
+    assert contents(".") == before
 
 
-@pytest.mark.parametrize("pair", ["--minutes nan", "--minutes -1", "--minutes inf", "--seed x", "--fit other"])
-def test_values_that_make_no_sense(train: Train, pair: str) -> None:
-    outcome = train(*pair.split())
-    assert (outcome.code, outcome.lines) == (2, [])
-    assert pair.split()[0] in outcome.stderr
-    assert not Path("runs").exists()
-
-
-@pytest.mark.parametrize("arguments", [("--iterations", "3"), ("-o", "x")])
-def test_nothing_to_train_on(ugatit: Command, arguments: tuple[str, ...]) -> None:
-    outcome = ugatit("train", *arguments)
+def test_nothing_to_train_on(ugatit: Command) -> None:
+    outcome = ugatit("train", "-o", "x")
     assert (outcome.code, outcome.errors) == (2, ["no pictures to train on"])
     assert "--domain-a" in outcome.stderr
 
 
-def test_broken_pictures_are_named_and_skipped(train: Train) -> None:
-    Path("horses/broken.png").write_bytes(b"")
-    outcome = train()
-    assert outcome.code == 0
-    assert "skipped: " in outcome.stderr
-    assert "horses/broken.png" in outcome.stderr
-
-
-@pytest.mark.parametrize("name", ["optimizers.safetensors", "state.json", "generators.safetensors"])
-def test_a_flipped_byte_in_a_checkpoint(trained: Train, name: str) -> None:
-    checkpoint = Path(RUN, "checkpoints", "step_00000002")
-    assert len(list(checkpoint.parent.iterdir())) == 2
-    path = checkpoint / name
+def test_a_flipped_byte_in_a_checkpoint(trained: Train) -> None:
+    path = Path(RUN, "checkpoints", "step_00000002", "optimizers.safetensors")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -418,18 +358,8 @@ def test_a_flipped_byte_in_a_checkpoint(trained: Train, name: str) -> None:
     outcome = trained("--resume", RUN, "--iterations", "3")
     assert (outcome.code, outcome.lines, len(outcome.errors)) == (3, [], 1)
     assert str(path) in outcome.errors[0]
-    assert f"Delete {checkpoint} to go on from step 1." in outcome.stderr
+    assert f"Delete {path.parent} to go on from step 1." in outcome.stderr
     assert contents(f"{RUN}/checkpoints") == before
-
-
-def test_a_loss_that_is_not_finite(train: Train, light: str) -> None:
-    shutil.copytree(light, "huge")
-    tensors = load_file("huge/model.safetensors")
-    save_file({name: tensor * 1e30 for name, tensor in tensors.items()}, "huge/model.safetensors")
-    outcome = train("--from", "huge")
-    assert (outcome.code, outcome.lines, len(outcome.errors)) == (4, [], 1)
-    assert re.fullmatch(r"step 1: the loss \w+ is (nan|inf)", outcome.errors[0])
-    assert "a lower --learning-rate or --precision fp32" in outcome.stderr
 
 
 @pytest.mark.parametrize(
@@ -473,19 +403,14 @@ def test_the_default_name_of_a_run(a: str, b: str, names: tuple[str, str] | None
     assert train_module.run_path(Asked(), Folders(Path(a).absolute(), Path(b).absolute()), names) == Path(expected)
 
 
-def test_folders_are_absolute() -> None:
+def test_folders_are_absolute_and_text() -> None:
     found = train_module.find_folders(Asked(Path("a"), Path("~/b")))
     assert found == Folders(Path.cwd() / "a", Path.home() / "b")
     assert train_module.find_folders(Asked()) is None
-
-
-NO_TEXT = Path("x/\udce9")
-
-
-@pytest.mark.parametrize("asked", [Asked(NO_TEXT, Path("b")), Asked(Path("a"), NO_TEXT), Asked(data=NO_TEXT)])
-def test_folders_whose_names_are_no_text(asked: Asked) -> None:
-    with pytest.raises(UsageError, match=r"\\udce9: the folder's name is not text"):
-        train_module.find_folders(asked)
+    no_text = Path("x/\udce9")
+    for asked in (Asked(no_text, Path("b")), Asked(Path("a"), no_text), Asked(data=no_text)):
+        with pytest.raises(UsageError, match=r"\\udce9: the folder's name is not text"):
+            train_module.find_folders(asked)
 
 
 # --- Several processes ---------------------------------------------------------------------------------
@@ -561,18 +486,14 @@ def model_config(run: str = RUN) -> dict[str, Any]:
 
 def test_cyclegan(train: Train, ugatit: Command) -> None:
     outcome = train("--recipe", "cyclegan", "--iterations", "2")
-    assert outcome.code == 0, outcome.stderr
     assert "cyclegan recipe, batch size 1, 2 steps\n" in outcome.stderr
     document = tomllib.loads(Path(RUN, "config.toml").read_text())
     assert document["recipe"] == preset("cyclegan").to_dict()
-    assert {name: document["model"][name] for name in MODEL_DEFAULTS["cyclegan"]} == MODEL_DEFAULTS["cyclegan"]
-    assert {name: model_config()[name] for name in MODEL_DEFAULTS["cyclegan"]} == MODEL_DEFAULTS["cyclegan"]
-    names = load_file(f"{RUN}/model/discriminators.safetensors")
-    assert {name.split(".")[1] for name in names} == {"local"}
+    for config in (document["model"], model_config()):
+        assert {name: config[name] for name in MODEL_DEFAULTS["cyclegan"]} == MODEL_DEFAULTS["cyclegan"]
     (line,) = map(json.loads, Path(RUN, "metrics.jsonl").read_text().splitlines())
     losses = set(line) - {"step", "elapsed", "learning_rate", "images_per_second"}
     assert losses == {f"{name}_{d}" for name in ("d_local", "g_local", "cycle", "identity", "d", "g") for d in "ab"}
-
     put("in.png")
     outcome = ugatit("translate", "in.png", "--model", RUN, "-o", "out.png", *MACHINE[:4])
     assert (outcome.code, outcome.lines) == (0, ["out.png"])
@@ -593,14 +514,6 @@ def test_a_run_without_global_discriminators(train: Train, ugatit: Command) -> N
     assert "has local discriminators only: new global ones are trained as well" in outcome.stderr
     names = load_file("both/model/discriminators.safetensors")
     assert {name.split(".")[1] for name in names} == {"local", "global"}
-
-
-@pytest.mark.parametrize(
-    ("field", "value"), [("decoder_norm", "ln"), ("generator_cam", False), ("discriminator_cam", False)]
-)
-def test_ablations(train: Train, field: str, value: object) -> None:
-    assert train(*as_option(field, value).split(), "--iterations", "1").code == 0
-    assert model_config()[field] == value
 
 
 # --- Help ---------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import signal
 import struct
 import subprocess
 import time
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +56,6 @@ def test_a_folder_is_mirrored(translate: Command) -> None:
     assert sorted(outcome.lines) == [f"out/{name}" for name in below("out")]
 
 
-def test_a_glob(translate: Command) -> None:
-    put("in/a.png", "in/b.jpg", "in/c/d.png")
-    assert translate("in/**/*.png", "-o", "out").code == 0
-    assert below("out") == ["a.png", "c/d.png"]
-
-
 def test_from_stdin_to_stdout(light: str) -> None:
     outcome = program("translate", "-", *options(light), stdin=encoded("WEBP", (33, 21)))
     assert outcome.code == 0
@@ -92,75 +85,22 @@ def test_results_do_not_depend_on_the_batch(translate: Command) -> None:
         assert max(abs(a - b) for a, b in zip(pixels[0].tobytes(), pixels[1].tobytes(), strict=True)) <= 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "size"),
-    [
-        ((), (24, 20)),
-        (("--size", "model"), (38, 32)),
-        (("--size", "48"), (58, 48)),
-        (("--size", "40x20"), (40, 20)),
-        (("--fit", "native"), (24, 20)),
-        (("--fit", "native", "--size", "model"), (24, 20)),
-        (("--fit", "squash", "--size", "model"), (32, 32)),
-        (("--fit", "native", "--tile", "64"), (24, 20)),
-        (("--tile", "off", "--background", "#102030"), (24, 20)),
-    ],
-)
-def test_sizes(translate: Command, arguments: tuple[str, ...], size: tuple[int, int]) -> None:
-    put("a.png")
-    assert translate("a.png", "-o", "b.png", *arguments).code == 0
-    assert size_of("b.png") == size
-
-
-def test_a_full_model(ugatit: Command, full: str) -> None:
-    put("a.png")
-    picture(90, 50).save("b.png")
-    for fit in ("aspect", "native", "squash"):
-        assert ugatit("translate", "a.png", "b.png", *options(full), "-o", fit, "--fit", fit).code == 0
-        assert (size_of(f"{fit}/a.png"), size_of(f"{fit}/b.png")) == ((24, 20), (90, 50))
-    outcome = ugatit("translate", "a.png", *options(full), "-o", "x.png", "--tile", "64")
-    assert (outcome.code, outcome.errors) == (2, ["a full model can't translate tiles of 64 pixels"])
-
-
-def test_formats(translate: Command) -> None:
+def test_options_reach_the_result(translate: Command) -> None:
     put("in/a.png", "in/b.jpg", "in/b.png")
     assert translate("in", "-o", "out", "--format", "webp").code == 0
     assert below("out") == ["a.webp", "b_jpg.webp", "b_png.webp"]
-    assert reading.read_picture(Path("out/a.webp")).format == "WEBP"
-
-
-def test_quality(translate: Command) -> None:
-    put("a.png")
-    for quality in (1, 100):
-        assert translate("a.png", "-o", f"{quality}.jpg", "--quality", quality).code == 0
+    for arguments, size in (
+        (("--size", "40x20", "--quality", "1"), (40, 20)),
+        (("--size", "40x20", "--quality", "100"), (40, 20)),
+        (("--fit", "squash", "--size", "model"), (32, 32)),
+        (("--fit", "native", "--tile", "64", "--background", "#102030"), (24, 20)),
+    ):
+        assert translate("in/a.png", "-o", f"{arguments[-1]}.jpg", *arguments).code == 0
+        assert size_of(f"{arguments[-1]}.jpg") == size
     assert Path("1.jpg").stat().st_size < Path("100.jpg").stat().st_size / 2
-
-
-def test_directions(translate: Command) -> None:
-    put("a.png")
-    ways = {
-        "1.png": (),
-        "2.png": ("--direction", "a2b"),
-        "3.png": ("--to", "clay"),
-        "4.png": ("--to", "CLAY", "--direction", "a2b"),
-        "5.png": ("--direction", "b2a"),
-        "6.png": ("--to", "flat"),
-    }
-    for name, arguments in ways.items():
-        outcome = translate("a.png", "-o", name, *arguments)
-        assert outcome.code == 0
-        assert ("(flat -> clay)" if name < "5" else "(clay -> flat)") in outcome.stderr
-    contents = [Path(name).read_bytes() for name in ways]
-    assert len(set(contents[:4])) == len(set(contents[4:])) == 1
-    assert contents[0] != contents[5]
-
-
-def test_the_output_folder_inside_the_input_folder(translate: Command) -> None:
-    put(*(f"in/{index}.png" for index in range(8)))
-    for _ in range(2):
-        outcome = translate("in", "-o", "in/out", "--overwrite")
-        assert (outcome.code, len(outcome.lines)) == (0, 8)
-    assert below("in/out") == [f"{index}.png" for index in range(8)]
+    for way in (("--direction", "b2a"), ("--to", "flat")):
+        assert "(clay -> flat)" in translate("in/a.png", "-o", f"{way[1]}.png", *way).stderr
+    assert Path("b2a.png").read_bytes() == Path("flat.png").read_bytes()
 
 
 def test_names_that_are_no_text(light: str) -> None:
@@ -283,27 +223,18 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown domain": (("a.png", "-o", "x", "--to", "anime"), "no domain 'anime'"),
     "unknown device": (("a.png", "-o", "x", "--device", "gpu"), "unknown device 'gpu'"),
     "fp16 on a cpu": (("a.png", "-o", "x", "--precision", "fp16"), "fp16 is not for CPUs"),
-    "unknown precision": (("a.png", "-o", "x", "--precision", "int8"), "--precision"),
     "quality 0": (("a.png", "-o", "x", "--quality", "0"), "--quality"),
-    "quality 101": (("a.png", "-o", "x", "--quality", "101"), "--quality"),
     "format against name": (("a.png", "-o", "x.png", "--format", "jpg"), "--format jpg contradicts the name x.png"),
-    "unknown format": (("a.png", "-o", "x", "--format", "tiff"), "--format"),
     "name of no format": (("a.png", "-o", "x.heic"), "x.heic"),
-    "unknown fit": (("a.png", "-o", "x", "--fit", "cover"), "--fit"),
     "unknown size": (("a.png", "-o", "x", "--size", "huge"), "unknown size 'huge'"),
-    "size 0": (("a.png", "-o", "x", "--size", "0"), "a size of 0"),
-    "unknown tile": (("a.png", "-o", "x", "--tile", "some"), "--tile some"),
     "tile too small": (("a.png", "-o", "x", "--tile", "32"), "a tile of 32 pixels"),
     "batch size 0": (("a.png", "-o", "x", "--batch-size", "0"), "--batch-size 0"),
-    "batch size": (("a.png", "-o", "x", "--batch-size", "many"), "--batch-size many"),
     "workers": (("a.png", "-o", "x", "--workers", "65"), "--workers 65"),
     "background": (("a.png", "-o", "x", "--background", "grey-ish"), "--background grey-ish"),
     "unknown option": (("a.png", "-o", "x", "--colour"), "--colour"),
     "nothing in the folder": (("empty", "-o", "x"), "no pictures in empty"),
     "many to stdout": (("a.png", "b.png", "-o", "-"), "standard output"),
-    "over its source": (("a.png", "-o", "a.png", "--overwrite"), "overwrite itself"),
     "json and stdout": (("a.png", "-o", "-", "--json"), "--json and the picture"),
-    "stdin twice": (("-", "-", "-o", "x"), "standard input (-) is given more than once"),
 }
 
 
@@ -319,15 +250,6 @@ def test_wrong_usage(translate: Command, case: str) -> None:
     assert "Traceback" not in outcome.stderr
     # What an earlier check could have found leaves no folder behind.
     assert below(".") == ["a.png", "b.png"]
-
-
-def test_cuda_where_there_is_none(translate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    put("a.png")
-    outcome = translate("a.png", "-o", "b.png", "--device", "cuda")
-    assert outcome.code == 2
-    assert outcome.errors[0].startswith("no CUDA device here")
-    assert not Path("b.png").exists()
 
 
 def test_nobody_types_a_picture(translate: Command) -> None:
@@ -366,61 +288,20 @@ def test_a_model_that_is_unknown_or_damaged(ugatit: Command, command: str, model
     assert below(".") == ["a.png", "m/config.json", "m/model.safetensors"]
 
 
-def test_a_model_that_cannot_be_fetched(ugatit: Command) -> None:
-    put("a.png")
-    outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", "selfie2anime")
-    message = "the weights of selfie2anime are not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub"
-    assert (outcome.code, outcome.errors) == (3, [message])
-    assert "--name selfie2anime --domains selfie,anime" in outcome.stderr  # the way by hand
-    assert not Path("b.png").exists()
-
-
 # --- Bad files among good ones -------------------------------------------------------------------------
 
 
-def png(width: int, height: int, data: bytes) -> bytes:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
-
-
-def bad_crc() -> bytes:
-    data = bytearray(encoded("PNG"))
-    data[data.index(b"IDAT") + 30] ^= 0xFF
-    return bytes(data)
-
-
+# The decoders' own failures are those of tests/pictures/test_reading.py.
 BAD: dict[str, bytes] = {
-    "png-cut.png": encoded("PNG", (64, 64))[:2000],
-    "png-header-only.png": encoded("PNG")[:30],
-    "png-bad-crc.png": bad_crc(),
-    "png-zero-width.png": png(0, 8, b""),
-    "png-bomb.png": png(60_000, 60_000, b"\0"),
-    "png-lies.png": png(500, 500, b"\0" * 100),
-    "jpeg-cut.jpg": encoded("JPEG", (64, 64))[:1000],
-    "jpeg-start.jpg": encoded("JPEG")[:3],
+    "cut.png": encoded("PNG", (64, 64))[:2000],
+    "cut.webp": encoded("WEBP", (64, 64))[:200],
     "empty.png": b"",
-    "text.png": b"This is not a picture.\n" * 20,
-    "zeros.jpg": b"\0" * 4096,
-    "gif-broken.gif": encoded("GIF")[:15] + b"\x99" * 40,
     "heic.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\x55" * 200,
-    "random.webp": bytes(range(1, 256)) * 8,
-    "webp-cut.webp": encoded("WEBP", (64, 64))[:200],
-    "bmp-absurd.bmp": b"BM" + struct.pack("<IHHI", 100, 0, 0, 54) + struct.pack("<IiiHH", 40, 99999, -99999, 1, 77),
-    "tiff-cut.tif": encoded("TIFF", (64, 64))[:1000],
-    "ico-broken.ico": b"\0\0\1\0\1\0" + b"\x10\x10\0\0\1\0\x20\0" + struct.pack("<II", 99999, 99999),
-    "svg-renamed.png": b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
-    "html.jpg": b"<!doctype html><title>404 Not Found</title>",
-    "pdf.png": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<<>>\nendobj\n",
-    "zip.jpg": b"PK\x03\x04" + b"\0" * 60,
+    "bomb.bmp": b"BM" + struct.pack("<IHHI", 100, 0, 0, 54) + struct.pack("<IiiHH", 40, 99999, -99999, 1, 77),
     "emoji:smile:[red].png": b"not markup",
 }
-
 GOOD: dict[str, bytes] = {
     "a.png": encoded("PNG"),
-    "m.jpg": encoded("JPEG"),
     "z/deep.webp": encoded("WEBP"),
     "broken-profile.png": encoded("PNG", icc_profile=b"\x13" * 300),
     "broken-exif.jpg": encoded("JPEG", exif=b"Exif\0\0MM\0*" + b"\xff" * 50),
@@ -441,7 +322,6 @@ def test_bad_files_among_good_ones(light: str, start: str) -> None:
     Path("in/.hidden.png").write_bytes(b"text")
     os.mkfifo("in/pipe.png")
     bad = {*BAD, "dangling.png", "pipe.png"}
-    assert len(bad) >= 20
     outcome = program(*start.split(), "in", "in/gone.png", *options(light), "-o", "out")
     assert outcome.code == 1
     assert below("out") == sorted(GOOD)
@@ -464,15 +344,6 @@ def test_only_bad_inputs(translate: Command, source: str, name: str) -> None:
     assert (outcome.code, outcome.stdout, len(outcome.errors)) == (1, b"", 2)
     assert outcome.errors[0].startswith(f"{name}: ")
     assert source == "pipe" or not Path("out").exists()
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(translate: Command) -> None:
-    put("in/a.png", "in/b.png")
-    Path("in/a.png").chmod(0)
-    outcome = translate("in", "-o", "out")
-    assert (outcome.code, outcome.errors[0]) == (1, "in/a.png: permission denied")
-    assert below("out") == ["b.png"]
 
 
 # --- Where nothing can be written ----------------------------------------------------------------------
@@ -523,30 +394,14 @@ def test_a_file_too_large_for_the_disk(light: str) -> None:
     assert below("out") == ["a.png", "b.png"]
 
 
-@pytest.mark.parametrize("how", ["mkdir", "access"])
-def test_an_unwritable_folder(translate: Command, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+def test_a_folder_that_cannot_be_made(translate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
     put("a.png")
-    if how == "access":
-        monkeypatch.setattr(os, "access", lambda *_: False)
-    else:
-
-        def refuse(*_: object, **__: object) -> None:
-            raise PermissionError(13, "Permission denied")
-
-        monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     outcome = translate("a.png", "-o", "out/b.png")
-    assert outcome.code == 1
-    assert outcome.errors[0].lower().startswith("out: ")
-    assert "permission denied" in outcome.errors[0].lower()
-    assert not Path("out/b.png").exists()
-
-
-def test_a_file_where_a_folder_is_needed(translate: Command) -> None:
-    put("in/a.png")
-    Path("out").write_text("a file")
-    outcome = translate("in", "-o", "out")
-    assert outcome.code == 2
-    assert outcome.errors[0].startswith("out is a file")
+    assert (outcome.code, outcome.errors[0].partition(":")[0]) == (1, "out")
 
 
 # --- Stopping ------------------------------------------------------------------------------------------

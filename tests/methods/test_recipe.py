@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ConfigError
 from ugatit_cli.fields import read_table
-from ugatit_cli.methods.recipe import MODEL_DEFAULTS, RECIPES, Recipe, learning_rate_factor, preset
+from ugatit_cli.methods.recipe import MODEL_DEFAULTS, RECIPES, Recipe, preset
 
 
 def test_the_paper_adds_nothing() -> None:
@@ -40,13 +38,3 @@ def test_cyclegan_has_the_published_losses_and_adam() -> None:
     assert (config.decoder_norm, config.adaptive, config.scales) == ("in", False, ("local",))
     assert (config.generator_cam, config.discriminator_cam) == (False, False)
     assert config.local_layers == 5  # patches of 70 x 70 pixels
-
-
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
-def test_the_factor_falls_from_1_to_0(decay_from: float, one: float, other: float) -> None:
-    earlier, later = sorted((one, other))
-    factor = learning_rate_factor(later, decay_from)
-    assert 0 <= factor <= learning_rate_factor(earlier, decay_from) <= 1
-    assert learning_rate_factor(decay_from, decay_from) == 1
-    if decay_from < 1:
-        assert learning_rate_factor(1.0, decay_from) == 0

@@ -14,7 +14,6 @@ from tests.helpers import picture
 from ugatit_cli.config import FITS, Fit, ModelConfig
 from ugatit_cli.errors import UsageError
 from ugatit_cli.pictures.geometry import (
-    MAX_ASPECT,
     MAX_SIDE,
     MIN_SIDE,
     TILE_ABOVE,
@@ -87,25 +86,11 @@ def test_aspect_is_kept_within_a_pixel(size: tuple[int, int], side: int, light: 
     assert abs(height - max(1, size[1] * factor)) <= 1
 
 
-@given(sizes, image_sizes)
-def test_light_models_scale_the_short_side_full_ones_the_long_side(size: tuple[int, int], side: int) -> None:
-    light = plan_geometry(size, ModelConfig(image_size=side), SizeOptions()).scaled
-    full = plan_geometry(size, ModelConfig(image_size=side, variant="full"), SizeOptions()).scaled
-    assert max(full) == side
-    assert max(light) <= MAX_ASPECT * side
-    assert min(light) == side or max(light) == MAX_ASPECT * side
-
-
 @given(sizes)
 def test_squash_is_the_papers_square(size: tuple[int, int]) -> None:
     for config in (LIGHT, FULL):
         geometry = plan_geometry(size, config, SizeOptions("squash"))
         assert geometry == Geometry((256, 256), (256, 256), size)
-
-
-def test_native_strips_are_not_padded_to_a_tile() -> None:
-    geometry = plan_geometry((10, 240_000), LIGHT, SizeOptions("native"))
-    assert geometry == Geometry((10, 240_000), (16, 240_000), (10, 240_000), TILE_SIDE)
 
 
 def test_native_pictures_are_tiled_above_a_fixed_size() -> None:
@@ -114,13 +99,6 @@ def test_native_pictures_are_tiled_above_a_fixed_size() -> None:
     assert plan_geometry((side, side + 1), LIGHT, SizeOptions("native")).tile == TILE_SIDE
     assert plan_geometry((side, side + 1), LIGHT, SizeOptions("native", 0)).tile == 0
     assert plan_geometry((side, side + 1), LIGHT, SizeOptions("native", 256)).tile == 256
-
-
-def test_tiles_are_for_every_fit_but_only_where_they_are_smaller() -> None:
-    assert plan_geometry((512, 512), LIGHT, SizeOptions("aspect", 128)).tile == 128
-    assert plan_geometry((512, 512), LIGHT, SizeOptions("squash", 128)).tile == 128
-    assert plan_geometry((512, 512), LIGHT, SizeOptions("aspect", 256)).tile == 0
-    assert plan_geometry((512, 512), LIGHT, SizeOptions("aspect", 512)).tile == 0
 
 
 @pytest.mark.parametrize(
@@ -173,11 +151,6 @@ def test_tiles_that_make_no_sense(tile: int) -> None:
         SizeOptions(tile=tile)
 
 
-def test_an_unknown_fit() -> None:
-    with pytest.raises(UsageError, match="unknown fit 'stretch'"):
-        SizeOptions("stretch")  # type: ignore[arg-type]  # what an untyped caller may give
-
-
 @pytest.mark.parametrize(("fit", "tile"), [("native", 0), ("native", 64), ("aspect", 64), ("squash", 512)])
 def test_a_full_model_takes_tiles_of_its_own_size_only(fit: Fit, tile: int) -> None:
     options = SizeOptions(fit, tile)
@@ -187,14 +160,6 @@ def test_a_full_model_takes_tiles_of_its_own_size_only(fit: Fit, tile: int) -> N
     assert "256" in caught.value.hint
     with pytest.raises(UsageError, match="full model"):
         plan_geometry((256, 256), FULL, options)
-
-
-@pytest.mark.parametrize(("fit", "tile"), [("native", None), ("native", 256), ("aspect", 0), ("squash", 256)])
-def test_what_a_full_model_does_take(fit: Fit, tile: int | None) -> None:
-    options = SizeOptions(fit, tile)
-    check_options(FULL, options)
-    geometry = plan_geometry((600, 400), FULL, options)
-    assert (geometry.tile or geometry.network[0], geometry.tile or geometry.network[1]) == (256, 256)
 
 
 # --- To the network and back ---------------------------------------------------------------------------
@@ -255,12 +220,6 @@ def test_tiles_cover_everything_and_overlap_by_a_quarter(side: int, tile: int) -
     assert (len(starts) - 2) * (tile * 3 // 4) < side - tile
 
 
-def test_tiles_go_in_both_directions() -> None:
-    assert list(tile_corners((100, 160), 64)) == [
-        (x, y) for y in (0, 48, 96) for x in (0, 36)
-    ]  # fmt: skip
-
-
 @given(st.integers(1, 300), st.integers(1, 300))
 def test_every_pixel_of_a_tile_counts_the_middle_most(width: int, height: int) -> None:
     weights = tile_weights(width, height)
@@ -278,9 +237,3 @@ def test_a_tile_counts_at_all_positions_as_at_its_pixels(side: int) -> None:
     assert tile_weight(np.array([0, side]), side).tolist() == [along[0], along[-1]]
     assert tile_weight(np.array([-0.01, side + 0.01, -side, 2 * side]), side).tolist() == [0, 0, 0, 0]
     assert tile_weight(np.array([side / 2]), side).tolist() == [1]
-
-
-def test_a_tiles_weight_falls_off_evenly() -> None:
-    weights = tile_weight(np.arange(1, 64), 64)
-    assert weights.dtype == np.float32
-    np.testing.assert_allclose(np.diff(weights), [1 / 32] * 31 + [-1 / 32] * 31)

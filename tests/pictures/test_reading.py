@@ -7,7 +7,6 @@ import io
 import os
 import struct
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,12 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image
 
 from tests.helpers import picture
 from ugatit_cli.errors import PictureError
 from ugatit_cli.pictures.reading import (
     MAX_PIXELS,
-    SUFFIXES,
     Frame,
     composite,
     from_pil,
@@ -91,15 +89,6 @@ def grey_profile() -> bytes:
 
 
 # --- formats and modes
-
-
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "JPEG2000", "ICO"])
-def test_reads_format(format: str) -> None:
-    read = read_picture(saved(Image.new("RGB", (32, 32), COLOUR), format))
-    assert (read.format, read.size, read.animated) == (format, (32, 32), False)
-    assert read.frames[0].rgb.mode == "RGB"
-    assert near(pixel(read.frames[0].rgb), COLOUR, 4)
-    assert read.frames[0].alpha is None
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"])
@@ -215,12 +204,6 @@ def test_orientation_is_applied(format: str, orientation: int, corner: str) -> N
         assert (opacity(frame, (x, y)), opacity(frame, (width - 1 - x, height - 1 - y))) == (9, 255)
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-@pytest.mark.parametrize("exif", [b"Exif\0\0rubbish", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0"])
-def test_broken_exif_is_ignored(exif: bytes) -> None:
-    assert read_picture(saved(picture(32, 24), "JPEG", exif=exif)).size == (32, 24)
-
-
 # --- profiles
 
 
@@ -235,17 +218,9 @@ def test_profile_is_converted_to_srgb(format: str) -> None:
     assert read.frames[0].rgb.info == {}
 
 
-@pytest.mark.parametrize(
-    ("mode", "value", "profile", "expected"),
-    [
-        ("L", 55, grey_profile(), 128),  # 55/255 of linear light
-        ("LAB", COLOUR, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes(), COLOUR),
-    ],
-)
-def test_profiles_of_other_modes(mode: str, value: Any, profile: bytes, expected: npt.ArrayLike) -> None:
-    image = Image.new("RGB", (2, 2), value).convert("LAB") if mode == "LAB" else Image.new(mode, (2, 2), value)
-    read = read_picture(saved(image, "TIFF" if mode == "LAB" else "PNG", icc_profile=profile))
-    assert near(pixel(read.frames[0].rgb), expected, 8)
+def test_a_grey_profile_is_applied() -> None:
+    grey = Image.new("L", (2, 2), 55)  # 55/255 of linear light
+    assert near(pixel(read_picture(saved(grey, "PNG", icc_profile=grey_profile())).frames[0].rgb), (128,) * 3, 8)
 
 
 def test_rgb_profile_on_grey_picture() -> None:
@@ -260,12 +235,6 @@ def test_rgb_profile_on_grey_picture() -> None:
 def test_a_profile_of_srgb_or_an_unusable_one_changes_nothing(profile: bytes) -> None:
     read = read_picture(saved(picture(32, 24), "PNG", icc_profile=profile))
     assert read.frames[0].rgb.tobytes() == picture(32, 24).tobytes()
-
-
-def test_resolution_is_read() -> None:
-    assert read_picture(saved(picture(32, 24), "JPEG", dpi=(300, 150))).dpi == (300, 150)
-    bare = read_picture(saved(picture(32, 24), "PNG"))
-    assert (bare.dpi, bare.had_profile) == (None, False)
 
 
 # --- animations
@@ -364,22 +333,13 @@ def test_bomb_is_named_in_megapixels(side: int) -> None:
 BROKEN = {
     "empty": (b"", "empty"),
     "text": (b"hello, I am a text file\n" * 9, "not a picture"),
-    "zeros": (b"\0" * 64, "not a picture"),
     "png cut": (saved(picture(32, 24), "PNG")[:900], "truncated"),
-    "png header cut": (saved(picture(32, 24), "PNG")[:20], "truncated"),
     "jpeg cut": (saved(picture(32, 24), "JPEG")[:700], "truncated"),
-    "jpeg header cut": (saved(picture(32, 24), "JPEG")[:20], "damaged"),
     "webp cut": (saved(picture(32, 24), "WEBP")[:300], "damaged"),
-    "gif cut": (saved(picture(32, 24), "GIF")[:900], "truncated"),
     "animation cut": (animation("GIF", duration=50)[:-30], "truncated"),
     "apng cut": (animation("PNG", duration=50)[:-60], "truncated"),
-    "bmp cut": (saved(picture(32, 24), "BMP")[:900], "truncated"),
-    "tiff cut": (saved(picture(32, 24), "TIFF")[:900], "truncated"),
-    "ppm cut": (saved(picture(32, 24), "PPM")[:900], "truncated"),
-    "tga cut": (saved(picture(32, 24), "TGA")[:900], "truncated"),
     "jp2 cut": (saved(picture(32, 24), "JPEG2000")[:400], "damaged"),
     "png zero-sized": (png(0, 5, 8, 2, b""), "damaged"),
-    "png bad data": (png(4, 4, 8, 2, b"\0")[:45] + b"\xaa" * 40, "damaged"),
     "png bad crc": (saved(picture(32, 24), "PNG").replace(b"IHDR\0", b"IHDR\x01"), "damaged"),
     "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "drawing"),
 }
@@ -411,27 +371,19 @@ CORPUS = [saved(picture(8, 8), format) for format in ("PNG", "JPEG", "WEBP", "GI
 CORPUS += [animation(format, duration=50) for format in ("GIF", "PNG", "WEBP")]
 
 
-def test_what_is_no_file(tmp_path: Path) -> None:
-    assert "no such file" in reason(tmp_path / "no.png").message
-    assert "is a folder" in reason(tmp_path).message
-    assert reason(tmp_path / "no.png", name="page 3").message.startswith("page 3: ")
-    with pytest.raises(PictureError, match="no pixels"):
-        from_pil(Image.new("RGB", (0, 5)))
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "a.png")
-    assert "is a pipe" in reason(tmp_path / "a.png").message
-
-
-def test_permission_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
+    os.mkfifo(tmp_path / "pipe.png")  # which is not waited for
+    assert "is a pipe" in reason(tmp_path / "pipe.png").message
+    assert "is a folder" in reason(tmp_path).message
+    assert reason(tmp_path / "no.png", name="page 3").message.startswith("page 3: ")
     (tmp_path / "a.png").touch()
     monkeypatch.setattr(Path, "open", refuse)
     assert "permission denied" in reason(tmp_path / "a.png").message
+    with pytest.raises(PictureError, match="no pixels"):
+        from_pil(Image.new("RGB", (0, 5)))
 
 
 @pytest.mark.parametrize(
@@ -446,28 +398,11 @@ def test_hint_says_the_way_out(name: str, data: bytes, hint: str) -> None:
     assert hint in reason(data, name=name).hint
 
 
-def test_suffixes_are_lower_case_and_include_heic() -> None:
-    assert {".jpg", ".png", ".heic"} <= SUFFIXES
-    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
-
-
-def test_many_threads_read_at_once() -> None:
-    data = saved(Image.new("RGB", (16, 16), (220, 30, 30)), "PNG", icc_profile=swapped_profile())
-    with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(read_picture, [data] * 24))
-    assert len({read.frames[0].rgb.tobytes() for read in results}) == 1
-
-
 # --- alpha
 
 
 def grey_image(values: npt.ArrayLike) -> Image.Image:
     return Image.fromarray(np.asarray(values, np.uint8))
-
-
-def test_composite_blends() -> None:
-    frame = Frame(Image.new("RGB", (1, 1), (255, 0, 0)), Image.new("L", (1, 1), 128))
-    assert near(pixel(composite(frame, (0, 0, 255))), (128, 0, 127), 1)
 
 
 levels = st.integers(0, 255)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import sys
 import threading
@@ -21,26 +22,20 @@ from tests.trainings import CPU, TINY, Log, make_folders, metrics, prepared, tra
 from ugatit_cli.config import DIRECTIONS
 from ugatit_cli.data.pictures import Folders, Pictures
 from ugatit_cli.device import Group
-from ugatit_cli.errors import DataError, ModelError, TrainingError, UsageError, install_line
+from ugatit_cli.errors import DataError, TrainingError, UsageError, install_line
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.metrics.distances import Kid, kid
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.training import evaluation as evaluation_module
 from ugatit_cli.training import session
-from ugatit_cli.training.evaluation import (
-    Evaluation,
-    Evaluator,
-    best_of,
-    holdout_fingerprint,
-    is_evaluated,
-)
+from ugatit_cli.training.evaluation import PROTOCOL, Evaluation, Evaluator, best_of, holdout_fingerprint, is_evaluated
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.training.trainer import Machine, Trainer, load_data
 from ugatit_cli.translation.model import Model
 from ugatit_cli.weights.folder import open_model
 
-PROTOCOL = ("extractor", "subsets", "held-out pictures")
+MACHINE = Machine(CPU, 1, Group())
 EVALUATED: dict[str, Any] = {
     "iterations": 6,
     "holdout": "6",
@@ -143,8 +138,8 @@ def test_the_best_model_is_kept(whole: tuple[Path, Log]) -> None:
 
 def pictures_of(path: Path) -> tuple[Pictures, Pictures]:
     """Of a run, loaded again."""
-    settings = Settings.from_document(RunFolder(path).document(), path / "config.toml")
-    return load_data(settings, None, Machine(CPU, 1, Group()), Log(), threading.Event())
+    run = RunFolder(path)
+    return load_data(Settings.of_run(run), run, MACHINE, Log(), threading.Event())
 
 
 def test_the_figures_are_those_of_the_model_that_is_kept(whole: tuple[Path, Log]) -> None:
@@ -199,27 +194,25 @@ def test_only_a_better_model_replaces_the_best(
     assert best_files(path)["model.safetensors"] == (checkpoint / "generators.safetensors").read_bytes()
 
 
-def networks_of(path: Path) -> Networks:
-    """Those of a run's last checkpoint."""
-    run = RunFolder(path)
-    settings = Settings.from_document(run.document(), path / "config.toml")
-    return Trainer(run, settings, pictures_of(path), Machine(CPU, 1, Group()), Log()).networks
-
-
-def evaluator_of(path: Path) -> Evaluator:
-    run = RunFolder(path)
-    settings = Settings.from_document(run.document(), path / "config.toml")
-    return Evaluator(run, settings, pictures_of(path), tiny_extractor())
+def again(path: Path) -> tuple[Networks, Evaluator]:
+    """Networks of a run's last checkpoint, and what evaluates them."""
+    run, pictures = RunFolder(path), pictures_of(path)
+    settings = Settings.of_run(run)
+    trainer = Trainer(run, settings, pictures, MACHINE, Log())
+    return trainer.networks, Evaluator(run, settings, pictures, tiny_extractor())
 
 
 # --- Training is as without ----------------------------------------------------------------------------
 
 
-def test_training_is_as_without(whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path) -> None:
+def test_training_is_as_without(
+    whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path, extractors: list[Any]
+) -> None:
     train(tmp_path / "run", sixteen, EVALUATED | {"evaluate_every": "off"})
     assert weights(tmp_path / "run") == weights(whole[0])
     assert metrics(tmp_path / "run") == [line for line in metrics(whole[0]) if "kid" not in line]
     assert not (tmp_path / "run" / "best").exists()
+    assert extractors == []
 
 
 # --- Interrupted ---------------------------------------------------------------------------------------
@@ -233,7 +226,9 @@ def kill() -> None:
     raise Killed
 
 
-@pytest.mark.parametrize(("place", "every"), [("append_metrics", "4"), ("write_best", "2"), ("save_checkpoint", "4")])
+@pytest.mark.parametrize(
+    ("place", "every"), [("append_metrics", "4"), ("write_model", "2"), ("save_checkpoint", "4")]
+)
 def test_a_killed_run_ends_as_the_whole_one(
     whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path, place: str, every: str
 ) -> None:
@@ -267,19 +262,14 @@ def test_a_stopped_run_ends_as_the_whole_one(
     same_end(path, whole[0])
 
 
-def test_stopped_during_an_evaluation(
-    whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopped_during_an_evaluation(whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path) -> None:
     path, stop = tmp_path / "run", threading.Event()
-    with monkeypatch.context() as patch:
-        translate = evaluation_module.translate
 
-        def stopping(*arguments: Any) -> torch.Tensor:
+    class Stopping(Log):
+        def evaluating(self, done: int, total: int) -> None:  # noqa: ARG002
             stop.set()
-            return translate(*arguments)
 
-        patch.setattr(evaluation_module, "translate", stopping)
-        _, outcome = prepared(path, sixteen, TINY | EVALUATED).train(Log(), stop)
+    _, outcome = prepared(path, sixteen, TINY | EVALUATED).train(Stopping(), stop)
     assert (outcome.step, outcome.finished) == (2, False)
     assert not (path / "best").exists()
     train(path, sixteen, EVALUATED)
@@ -327,18 +317,6 @@ def test_another_extractor_begins_anew(
     assert open_model(path / "best").provenance["extractor"] == "another"
     assert [line["extractor"] for line in curve(path)][2:] == [tiny_extractor().name] + (iterations - 5) * ["another"]
     assert any("measured in another way" in note for note in log.notes)
-
-
-def test_a_complete_run_whose_extractor_is_missing(
-    whole: tuple[Path, Log], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def failing(*_: Any, **__: Any) -> None:
-        raise ModelError("no such file")
-
-    monkeypatch.setattr(evaluation_module, "load_extractor", failing)
-    shutil.copytree(whole[0], tmp_path / "run")
-    with pytest.raises(ModelError, match="no such file"):
-        train(tmp_path / "run", None, {"features": "/none"})
 
 
 @pytest.mark.parametrize("iterations", [6, 7])
@@ -391,35 +369,34 @@ def test_a_held_out_picture_that_vanishes(tmp_path: Path) -> None:
 
 def test_translations_that_are_not_numbers(whole: tuple[Path, Log], tmp_path: Path) -> None:
     path = shutil.copytree(whole[0], tmp_path / "run")
-    before, networks = best_files(path), networks_of(path)
+    before, (networks, evaluator) = best_files(path), again(path)
     with torch.no_grad():
         networks.generators["b2a"].to_rgb.weight.fill_(torch.nan)
     with pytest.raises(TrainingError, match="step 9: "):
-        evaluator_of(path)(networks, 9, 1.0)
+        evaluator(networks, 9, 1.0)
     assert best_files(path) == before
     assert not is_evaluated(RunFolder(path), 9, {})
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("said", "mean"),
     [
-        "",
-        "[]",
-        '{"format": 1, "model": {}, "provenance": {"steps": 3}}',
-        '{"format": 1, "model": {}, "provenance": {"steps": "3", "kid": {"a2b": 1, "b2a": 2}}}',
-        '{"format": 1, "model": {}, "provenance": {"steps": 3, "kid": {"a2b": 1}}}',
-        '{"format": 1, "model": {}, "provenance": {"steps": 3, "kid": {"a2b": 1, "b2a": null}}}',
+        ({"steps": 3, "kid": {"a2b": 1, "b2a": 2}}, 1.5),
+        ([], None),
+        ({"steps": 3}, None),
+        ({"steps": "3", "kid": {"a2b": 1, "b2a": 2}}, None),
+        ({"steps": 3, "kid": {"a2b": 1}}, None),
+        ({"steps": 3, "kid": {"a2b": 1, "b2a": None}}, None),
+        ({"steps": 3, "kid": [1, 2]}, None),
     ],
 )
-def test_a_best_model_that_says_something_else(tmp_path: Path, text: str) -> None:
+def test_what_the_best_model_says(tmp_path: Path, said: object, mean: float | None) -> None:
     run = RunFolder(tmp_path)
     assert best_of(run) is None
     run.best.mkdir()
-    (run.best / "config.json").write_text(text)
-    assert best_of(run) is None
-    good = '{"format": 1, "model": {}, "provenance": {"steps": 3, "kid": {"a2b": 1, "b2a": 2}}}'
-    (run.best / "config.json").write_text(good)
-    assert (best_of(run) or pytest.fail("unread")).mean == 1.5
+    (run.best / "config.json").write_text(json.dumps({"format": 1, "model": {}, "provenance": said}))
+    found = best_of(run)
+    assert (found and found.mean) == mean
 
 
 # --- By the clock --------------------------------------------------------------------------------------
@@ -467,17 +444,7 @@ def test_settings_of_the_extractor_are_kept(
     train(path, None, {"iterations": 2})
     train(path, None, {"iterations": 3, "feature_layer": "Mixed_7a"})
     train(path, None, {"iterations": 4, "evaluate_every": "off"})
-    file = Path("/net.safetensors")
-    assert extractors == [(file, "Mixed_6c", CPU), (file, "Mixed_6c", CPU), (file, "Mixed_7a", CPU)]
-
-
-def test_without_evaluation_nothing_is_loaded(sixteen: Folders, tmp_path: Path, extractors: list[Any]) -> None:
-    train(tmp_path / "run", sixteen, {"iterations": 1})
-    assert extractors == []
-    with pytest.raises(UsageError, match="--feature-layer is about evaluation"):
-        train(tmp_path / "other", sixteen, {"iterations": 1, "feature_layer": "x"})
-    with pytest.raises(UsageError, match="--features is about evaluation"):
-        train(tmp_path / "run", None, {"features": "x"})
+    assert extractors == [(Path("/net.safetensors"), f"Mixed_{layer}", CPU) for layer in ("6c", "6c", "7a")]
 
 
 def test_the_extra_is_missing(sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -489,8 +456,7 @@ def test_the_extra_is_missing(sixteen: Folders, tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(("count", "has"), [(0, "none"), (3, "3")])
-@pytest.mark.parametrize("kept", [False, True])
-@pytest.mark.parametrize("tests", [False, True])
+@pytest.mark.parametrize(("kept", "tests"), [(False, False), (True, True)])
 def test_too_few_held_out_pictures(
     sixteen: Folders, tmp_path: Path, count: int, has: str, kept: bool, tests: bool
 ) -> None:
@@ -515,7 +481,7 @@ def test_real_pictures_go_through_the_network_once(
 ) -> None:
     monkeypatch.setattr(evaluation_module, "KEPT_BYTES", kept_bytes)
     path, told = shutil.copytree(whole[0], tmp_path / "run"), []
-    networks, evaluator = networks_of(path), evaluator_of(path)
+    networks, evaluator = again(path)
     first, second = (evaluator(networks, 6, 1.0, lambda *progress: told.append(progress)) for _ in range(2))
     assert told == [(0, 24), (6, 24), (12, 24), (18, 24), (0, 12), (6, 12)]  # the second knows the real ones
     assert first.kids == second.kids

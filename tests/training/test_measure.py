@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.trainings import CPU, TINY, Log
-from ugatit_cli.data.pictures import Folders, Pictures
+from tests.trainings import CPU, TINY, Log, unread
+from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group
 from ugatit_cli.training import session
+from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.session import Measurement, measure, with_fitting_batch
 from ugatit_cli.training.settings import Settings, new_settings
 from ugatit_cli.training.trainer import Machine, load_data, make_networks
@@ -24,13 +26,9 @@ def settings(folders: Folders, **given: Any) -> Settings:
     return new_settings(TINY | {"augment": "off"} | given, folders, device=CPU)
 
 
-@pytest.fixture
-def pictures(folders: Folders) -> tuple[Pictures, Pictures]:
-    return load_data(settings(folders), None, MACHINE, Log(), threading.Event())
-
-
-def test_a_few_steps_are_measured(folders: Folders, pictures: tuple[Pictures, Pictures]) -> None:
+def test_a_few_steps_are_measured(folders: Folders, tmp_path: Path) -> None:
     ours = settings(folders, batch_size=2)
+    pictures = load_data(ours, RunFolder(tmp_path), MACHINE, Log(), threading.Event())
     found = measure(ours, pictures, MACHINE)
     networks = make_networks(ours, CPU, None)
     every = (networks.generators, networks.discriminators)
@@ -52,7 +50,6 @@ def test_a_few_steps_are_measured(folders: Folders, pictures: tuple[Pictures, Pi
 )
 def test_batches_are_halved_until_they_fit(
     folders: Folders,
-    pictures: tuple[Pictures, Pictures],
     monkeypatch: pytest.MonkeyPatch,
     device: str,
     asked: int,
@@ -69,13 +66,13 @@ def test_batches_are_halved_until_they_fit(
         return Measurement(1, 1, 1.0, ours.recipe.batch_size)
 
     monkeypatch.setattr(session, "measure", measured)
-    monkeypatch.setattr(session, "total_memory", lambda _: memory)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1, memory))
     ours, machine = settings(folders, batch_size=asked), Machine(torch.device(device), 1, Group())
-    fitting = with_fitting_batch(ours, pictures, machine)
+    fitting = with_fitting_batch(ours, unread(9, 9), machine)
     assert tried == tries
     recipe = dataclasses.replace(ours.recipe, batch_size=tries[-1] if tries else asked)
     assert fitting == dataclasses.replace(ours, recipe=recipe)
     largest = 0
     if device == "cuda":
         with pytest.raises(torch.OutOfMemoryError):  # a single picture is too much
-            with_fitting_batch(ours, pictures, machine)
+            with_fitting_batch(ours, unread(9, 9), machine)

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tests import tiny
@@ -41,18 +42,18 @@ def files(step: int) -> dict[str, dict[str, Tensor]]:
 
 
 def save(run: RunFolder, step: int, *, keep: int = 9) -> Path:
-    return run.save_checkpoint(step, files(step), {"loss": step / 3, "seed": [1, 2]}, keep=keep)
+    run.save_checkpoint(step, files(step), {"loss": step / 3, "seed": [1, 2]}, keep=keep)
+    return run.checkpoint_path(step)
 
 
 def assert_intact(run: RunFolder, step: int) -> None:
-    checkpoint = run.load_checkpoint(step)
-    assert checkpoint.step == step
-    assert checkpoint.state == {"loss": step / 3, "seed": [1, 2]}
-    assert checkpoint.stems == STEMS
+    assert run.load_checkpoint(step) == {"loss": step / 3, "seed": [1, 2]}
+    folder = run.checkpoint_path(step)
+    assert {path.name for path in folder.iterdir()} == {"state.json", *(f"{stem}.safetensors" for stem in STEMS)}
     for stem, tensors in files(step).items():
-        with checkpoint.tensors(stem) as file:
-            assert set(file.keys()) == set(tensors)
-            assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in tensors.items())
+        found = load_file(folder / f"{stem}.safetensors")
+        assert found.keys() == tensors.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
 
 
 def write_model(run: RunFolder, value: float, *, best: bool = False) -> None:
@@ -61,8 +62,15 @@ def write_model(run: RunFolder, value: float, *, best: bool = False) -> None:
         {name: torch.full(shape, value) for name, shape in shapes(tiny.LIGHT).items()}
         for shapes in (generator_shapes, discriminator_shapes)
     )
-    write = run.write_best if best else run.write_model
-    write(tiny.LIGHT, generators, discriminators, {"step": value})
+    run.write_model(tiny.LIGHT, generators, discriminators, {"step": value}, best=best)
+
+
+def assert_model(folder: Path, value: float) -> None:
+    """That it is the one with this value, its weights and its provenance."""
+    opened = open_model(folder)
+    assert opened.provenance == {"step": value}
+    weights = [opened.generator(direction).to_rgb.weight for direction in DIRECTIONS]
+    assert all((weight == value).all() for weight in [*weights, opened.discriminator("a", "global").head.weight])
 
 
 def hidden_names(run: RunFolder) -> list[str]:
@@ -84,14 +92,16 @@ def test_settings_come_back(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "deep" / "run")
     assert not run.exists
     document = {"name": 'Ünï "x" \\', "lr": 1e-4, "steps": 100_000, "ema": True, "data": {"folders": ["a", "b"]}}
-    run.create(document | {"resume": None, "model": {"seed": None, "blocks": 4}})
+    run.create(document)
     assert run.exists
-    assert run.document() == document | {"model": {"blocks": 4}}
+    assert run.document() == document
     text = (run.path / "config.toml").read_text(encoding="utf-8")
     assert text.startswith("format = 1\n")
     assert tomllib.loads(text)["data"] == {"folders": ["a", "b"]}
     run.create({"steps": 7})
     assert run.document() == {"steps": 7}
+    with pytest.raises(UsageError, match="not text"):
+        run.create({"data": {"a": "caf\udce9"}})
     assert [path.name for path in run.path.iterdir()] == ["config.toml"]
 
 
@@ -102,7 +112,6 @@ def test_settings_come_back(tmp_path: Path) -> None:
         (b"", "no format number"),
         (b"format = ", "can't be read"),
         (b"format = 1\nname = '\xff'", "can't be read"),
-        (b"[tool]\nx = 1", "no format number"),
         (b"format = 2", "newer ugatit"),
     ],
 )
@@ -114,21 +123,15 @@ def test_settings_that_cannot_be_read(run: RunFolder, data: bytes | None, text: 
     assert caught.value.message.startswith(f"{path}: ")
 
 
-def test_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not text"):
-        RunFolder(tmp_path / "run").create({"data": {"a": "caf\udce9"}})
-
-
-@pytest.mark.parametrize("call", ["create", "locked"])
 @pytest.mark.parametrize("foreign", ["photos/cat.jpg", "photos/.git", "photos"])
-def test_foreign_folders_are_refused(tmp_path: Path, foreign: str, call: str) -> None:
+def test_foreign_folders_are_refused(tmp_path: Path, foreign: str) -> None:
     (tmp_path / foreign).parent.mkdir(exist_ok=True)
     (tmp_path / foreign).write_bytes(b"precious")
     run = RunFolder(tmp_path / "photos")
-    with pytest.raises(UsageError, match="exists and is not a run folder") as caught:
-        run.create({}) if call == "create" else run.locked().__enter__()
-    assert str(run.path) in caught.value.message
-    assert caught.value.hint
+    for locks in (False, True):
+        with pytest.raises(UsageError, match="exists and is not a run folder") as caught:
+            run.locked().__enter__() if locks else run.create({})
+        assert str(run.path) in caught.value.message
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / foreign]
 
 
@@ -140,15 +143,6 @@ def test_empty_folders_are_used(tmp_path: Path) -> None:
         run.create({})
         run.clean()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "config.toml"]
-
-
-@pytest.mark.parametrize("call", ["create", "locked"])
-def test_a_path_that_cannot_be_made(tmp_path: Path, call: str) -> None:
-    (tmp_path / "file").touch()
-    run = RunFolder(tmp_path / "file" / "run")
-    with pytest.raises(OutputError, match="can't be written") as caught:
-        run.create({}) if call == "create" else run.locked().__enter__()
-    assert caught.value.message.startswith(f"{run.path}: ")
 
 
 # Checkpoints
@@ -164,19 +158,11 @@ def test_a_checkpoint_comes_back_bit_by_bit(run: RunFolder) -> None:
         "steps": torch.tensor(2**40 + 1),
     }
     state = {"best": 0.1 + 0.2, "none": None, "nested": {"ü": [1, 2.5, "x"]}, "first": math.inf, "ids": {10: 1, 9: 2}}
-    path = run.save_checkpoint(1000, {"ema": tensors}, state, keep=1)
-    assert path == run.path / "checkpoints" / "step_00001000"
-    assert {file.name for file in path.iterdir()} == {"state.json", "ema.safetensors"}
-    checkpoint = run.load_checkpoint(1000)
-    assert checkpoint.state == state | {"ids": {"10": 1, "9": 2}}
-    with checkpoint.tensors("ema") as file:
-        for name, tensor in tensors.items():
-            found = file.get_tensor(name)
-            assert found.dtype == tensor.dtype
-            assert found.shape == tensor.shape
-            assert found.view(-1).view(torch.uint8).equal(tensor.contiguous().view(-1).view(torch.uint8)), name
-    with pytest.raises(ModelError, match=r"optimizers\.safetensors: no such file"), checkpoint.tensors("optimizers"):
-        pass
+    run.save_checkpoint(1000, {"ema": tensors}, state, keep=1)
+    assert run.load_checkpoint(1000) == state | {"ids": {"10": 1, "9": 2}}
+    for name, found in load_file(run.path / "checkpoints" / "step_00001000" / "ema.safetensors").items():
+        assert (found.dtype, found.shape) == (tensors[name].dtype, tensors[name].shape)
+        assert found.view(-1).view(torch.uint8).equal(tensors[name].contiguous().view(-1).view(torch.uint8)), name
 
 
 def test_steps_are_found(run: RunFolder) -> None:
@@ -198,18 +184,12 @@ def test_old_checkpoints_are_removed(run: RunFolder) -> None:
     assert kept == [[1], [1, 2], [2, 3], [3, 4], [4, 5]]
     save(run, 6, keep=4)
     assert run.checkpoints() == [4, 5, 6]
-    save(run, 7, keep=1)
-    assert run.checkpoints() == [7]
+    run.save_checkpoint(7, {"old": {"x": torch.ones(1)}}, {}, keep=1)
+    save(run, 7, keep=1)  # in its place
+    assert_intact(run, 7)
     # Someone went back: what was just written stays, and so does what they went back from.
     save(run, 3, keep=1)
     assert run.checkpoints() == [3, 7]
-    assert hidden_names(run) == []
-
-
-def test_a_checkpoint_is_replaced_by_one_of_the_same_step(run: RunFolder) -> None:
-    run.save_checkpoint(4, {"old": {"x": torch.ones(1)}}, {}, keep=1)
-    save(run, 4, keep=1)
-    assert_intact(run, 4)
     assert hidden_names(run) == []
 
 
@@ -251,13 +231,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(run: RunFolder, place: str, sa
 
 def test_other_failures_and_interruptions(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     save(run, 1)
-    with (
-        failing("fsync", 2, errno.EIO),
-        pytest.raises(OutputError, match=r"input/output error.*step 1 stays") as caught,
-    ):
+    with failing("fsync", 2, errno.EIO), pytest.raises(OutputError, match=r"step_00000002: .*step 1 stays") as caught:
         save(run, 2)
     assert not isinstance(caught.value, StorageError)
-    assert str(run.path / "checkpoints" / "step_00000002") in caught.value.message
 
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
@@ -280,7 +256,7 @@ def assert_damaged(run: RunFolder, step: int, path: Path, text: str | None = Non
     return caught.value
 
 
-@pytest.mark.parametrize("name", ["state.json", *(f"{stem}.safetensors" for stem in STEMS)])
+@pytest.mark.parametrize("name", ["state.json", "optimizers.safetensors"])
 def test_damage_is_named_with_the_way_out(run: RunFolder, name: str) -> None:
     folder = save(run, 10)
     path = folder / name
@@ -288,33 +264,23 @@ def test_damage_is_named_with_the_way_out(run: RunFolder, name: str) -> None:
     path.write_bytes(data[: len(data) // 2])
     assert_damaged(run, 10, path, "damaged|can't be read")
     path.unlink()
-    error = assert_damaged(run, 10, path, "no such file")
-    assert error.hint == "There is no other checkpoint: start again in another folder."
+    assert str(folder) not in assert_damaged(run, 10, path, "no such file").hint
     save(run, 4)
     save(run, 7)
     assert assert_damaged(run, 10, path).hint == f"Delete {folder} to go on from step 7."
     assert_intact(run, 7)
 
 
-def same_meaning(one: bytes, two: bytes) -> bool:
-    try:
-        return bool(json.loads(one) == json.loads(two))
-    except ValueError:
-        return False
-
-
 @pytest.mark.parametrize("name", ["state.json", *(f"{stem}.safetensors" for stem in STEMS)])
 def test_every_flipped_byte_is_noticed(run: RunFolder, name: str) -> None:
-    path = save(run, 10) / name
+    path = run.checkpoint_path(9) / name
+    save(run, 9)  # whose state has no digits that don't count
     data = path.read_bytes()
     for i in range(0, len(data), 1 if name == "state.json" else 29):
         path.write_bytes(data[:i] + bytes([data[i] ^ 1]) + data[i + 1 :])
-        if name == "state.json" and same_meaning(path.read_bytes(), data):  # the last digit of 3.3333333333333335
-            assert_intact(run, 10)
-        else:
-            assert_damaged(run, 10, path)
+        assert_damaged(run, 9, path)
     path.write_bytes(data)
-    assert_intact(run, 10)
+    assert_intact(run, 9)
 
 
 def test_checkpoints_of_other_versions_steps_and_programs(run: RunFolder) -> None:
@@ -335,35 +301,29 @@ def test_checkpoints_of_other_versions_steps_and_programs(run: RunFolder) -> Non
 # Leftovers
 
 
-def test_leftovers_of_killed_processes_are_removed(run: RunFolder) -> None:
-    save(run, 1)
-    checkpoints = run.path / "checkpoints"
-    shutil.copytree(checkpoints / "step_00000001", checkpoints / ".step_00000002.0123abcd.tmp")
-    (run.path / ".model.0123abcd.tmp").mkdir()
-    (run.path / ".metrics.jsonl.0123abcd.tmp").touch()
-    (run.path / "samples").mkdir()
-    (run.path / "samples" / ".step_00000001.png.0123abcd.tmp").touch()
-    (run.path / "samples" / "step_00000001.png").touch()
-    assert run.checkpoints() == [1]
-    run.clean()
-    assert hidden_names(run) == []
-    assert_intact(run, 1)
-    assert (run.path / "samples" / "step_00000001.png").exists()
-
-
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_checkpoint_that_was_being_replaced(run: RunFolder, replaced: bool) -> None:
+def test_leftovers_of_killed_processes_are_removed(run: RunFolder, replaced: bool) -> None:
     folder = save(run, 1)
-    retired = folder.with_name(".step_00000001.0123abcd.old")
+    shutil.copytree(folder, folder.with_name(".step_00000002.0123abcd.tmp"))
+    (run.path / ".model.0123abcd.tmp").mkdir()
+    (run.path / "samples").mkdir()
+    for name in (
+        ".metrics.jsonl.0123abcd.tmp",
+        "samples/.step_00000001.png.0123abcd.tmp",
+        "samples/step_00000001.png",
+    ):
+        (run.path / name).touch()
+    retired = folder.with_name(".step_00000001.0123abcd.old")  # it was being replaced
     if replaced:
         shutil.copytree(folder, retired)
         (retired / "state.json").unlink()
     else:
         folder.rename(retired)
     run.clean()
+    assert hidden_names(run) == []
     assert run.checkpoints() == [1]
     assert_intact(run, 1)
-    assert hidden_names(run) == []
+    assert (run.path / "samples" / "step_00000001.png").exists()
 
 
 # Metrics
@@ -371,28 +331,27 @@ def test_a_checkpoint_that_was_being_replaced(run: RunFolder, replaced: bool) ->
 
 def test_metrics_come_back(run: RunFolder) -> None:
     assert list(run.metrics()) == []
-    run.append_metrics({"step": 1, "loss": 0.1, "name": "ü"})
-    run.append_metrics({"step": 2, "loss": math.nan, "more": {"a": [math.inf, 1.5], "b": (-math.inf,)}})
-    expected = [
-        {"step": 1, "loss": 0.1, "name": "ü"},
-        {"step": 2, "loss": None, "more": {"a": [None, 1.5], "b": [None]}},
-    ]
-    assert list(run.metrics()) == expected
-    lines = (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line, parse_constant=pytest.fail) for line in lines] == expected
+    run.append_metrics({"step": 1, "name": "ü", "more": {"a": [math.inf, 1.5], "b": (-math.inf,)}})
+    assert list(run.metrics()) == [{"step": 1, "name": "ü", "more": {"a": [None, 1.5], "b": [None]}}]
+    text = (run.path / "metrics.jsonl").read_text(encoding="utf-8")
+    assert [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()] == list(run.metrics())
 
 
-@pytest.mark.parametrize("half", [b'{"step": 3, "lo', b'{"step": 3, "x": "\xc3', b"[3", b"3", b"\0\0\0"])
+@pytest.mark.parametrize("half", [b'{"step": 3, "lo', b'{"step": 3, "x": "\xc3', b"3", b"\0\0\0"])
 def test_lines_after_the_checkpoint_are_dropped(run: RunFolder, half: bytes) -> None:
     for step in (1, 2, 3, 4):
         run.append_metrics({"step": step, "loss": 1 / step})
     with (run.path / "metrics.jsonl").open("ab") as file:
         file.write(half)
     assert [values["step"] for values in run.metrics()] == [1, 2, 3, 4]
+    with failing("fsync", 0, errno.ENOSPC), pytest.raises(StorageError, match=r"metrics\.jsonl: no space"):
+        run.truncate_metrics(2)
+    assert [values["step"] for values in run.metrics()] == [1, 2, 3, 4]
     run.truncate_metrics(2)
     run.append_metrics({"step": 3, "loss": 9.0})
     assert [(v["step"], v["loss"]) for v in run.metrics()] == [(1, 1.0), (2, 0.5), (3, 9.0)]
     assert (run.path / "metrics.jsonl").read_bytes().count(b"\n") == 3
+    assert hidden_names(run) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
@@ -402,31 +361,21 @@ def test_a_line_that_finds_the_disk_full(run: RunFolder) -> None:
         run.append_metrics({"step": 1})
 
 
-def test_a_failed_truncation_loses_nothing(run: RunFolder) -> None:
-    run.append_metrics({"step": 1})
-    with failing("fsync", 0, errno.ENOSPC), pytest.raises(StorageError, match=r"metrics\.jsonl: no space"):
-        run.truncate_metrics(0)
-    assert list(run.metrics()) == [{"step": 1}]
-    assert hidden_names(run) == []
-
-
 # Model
 
 
 @pytest.mark.parametrize("best", [False, True])
 def test_a_model_is_replaced(run: RunFolder, best: bool) -> None:
+    folder, other = (run.best, run.path) if best else (run.path, run.best)
     write_model(run, 0.0, best=not best)
     for value in (1.0, 2.0):
         write_model(run, value, best=best)
-        opened = open_model(run.best if best else run.path)
-        assert opened.provenance == {"step": value}
-        assert (opened.generator("b2a").to_rgb.weight == value).all()
-        assert (opened.discriminator("a", "global").head.weight == value).all()
-    assert open_model(run.path if best else run.best).provenance == {"step": 0.0}
-    assert hidden_names(run) == []
+        assert_model(folder, value)
     with pytest.raises(ModelError, match="not finite"):
         write_model(run, math.nan, best=best)
-    assert open_model(run.best if best else run.path).provenance == {"step": 2.0}
+    assert_model(folder, 2.0)
+    assert_model(other, 0.0)
+    assert hidden_names(run) == []
 
 
 PLACES_OF_MODELS = ("mkdir 1", *(f"fsync {n}" for n in range(6)))
@@ -444,9 +393,7 @@ def test_a_full_disk_leaves_the_model_before(run: RunFolder, place: str, best: b
     with failing(name, int(after), errno.ENOSPC), pytest.raises(StorageError) as caught:
         write_model(run, 2.0, best=best)
     assert caught.value.message.startswith(f"{folder}: ")
-    opened = open_model(folder)
-    assert opened.provenance == {"step": 1.0}
-    assert (opened.generator("a2b").to_rgb.weight == 1.0).all()
+    assert_model(folder, 1.0)
     assert hidden_names(run) == []
 
 
@@ -574,12 +521,9 @@ def test_killed_at_every_step_of_replacing_the_best_model(run: RunFolder, proces
     for number, half_done in deaths(run, processes, best=True):
         hurt += half_done
         run.clean()
-        opened = open_model(run.best)
-        found = opened.provenance["step"]
+        found = open_model(run.best).provenance["step"]
         assert found in (known, number)
-        weights = torch.stack([opened.generator(d).to_rgb.weight.detach() for d in DIRECTIONS])
-        assert (weights == found).all()
-        assert (opened.discriminator("a", "global").head.weight == found).all()
+        assert_model(run.best, found)
         assert hidden_names(run) == []
         known = found
     assert known == number

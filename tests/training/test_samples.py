@@ -79,12 +79,8 @@ def fakes(kind: type[Fake] = Fake, config: ModelConfig = LIGHT) -> dict[Directio
     return {direction: cast(Generator, kind(direction, config)) for direction in DIRECTIONS}
 
 
-def plain(*colours: Colour, height: int = 32, width: int = 32) -> Tensor:
-    return torch.tensor(colours, dtype=torch.uint8).view(-1, 3, 1, 1).expand(-1, -1, height, width)
-
-
-def none() -> Tensor:
-    return torch.empty(0, 3, 32, 32, dtype=torch.uint8)
+def plain(*colours: Colour, side: int = 32) -> Tensor:
+    return torch.tensor(colours, dtype=torch.uint8).view(-1, 3, 1, 1).expand(-1, -1, side, side)
 
 
 def draw(samples: tuple[Tensor, Tensor], kind: type[Fake] = Fake, config: ModelConfig = LIGHT) -> Image.Image:
@@ -132,21 +128,17 @@ def test_each_picture_has_its_row() -> None:
     assert grid.height == tops[3] + 96 + _MARGIN
 
 
-@pytest.mark.parametrize("empty", ["a", "b"])
-def test_a_domain_without_pictures_is_left_out(empty: str) -> None:
-    whole = draw((plain(RED), plain(RED)))
-    half = draw((none(), plain(RED)) if empty == "a" else (plain(RED), none()))
-    assert half.width == whole.width
-    assert 2 * (half.height - _MARGIN) == whole.height - _MARGIN
+def test_a_domain_without_pictures_is_left_out() -> None:
+    none, whole = torch.empty(0, 3, 32, 32, dtype=torch.uint8), draw((plain(RED), plain(RED)))
+    for half in (draw((none, plain(RED))), draw((plain(RED), none))):
+        assert half.width == whole.width
+        assert 2 * (half.height - _MARGIN) == whole.height - _MARGIN
 
 
-@pytest.mark.parametrize(
-    ("size", "side"), [(16, 96), (32, 96), (64, 128), (92, 184), (96, 96), (100, 100), (256, 256), (512, 256)]
-)
+@pytest.mark.parametrize(("size", "side"), [(16, 96), (32, 96), (92, 184), (96, 96), (100, 100), (512, 256)])
 def test_cells_are_of_a_size_to_look_at(size: int, side: int) -> None:
-    assert cell_side(size) == side
     config = dataclasses.replace(LIGHT, image_size=size, global_layers=3)
-    left, top, right, bottom = box(draw((plain(RED, height=size, width=size), none()), config=config), RED)
+    left, top, right, bottom = box(draw((plain(RED, side=size), plain(ORANGE, side=size)), config=config), RED)
     assert (right - left, bottom - top) == (side, side)
 
 
@@ -158,7 +150,7 @@ def test_any_training_size_has_a_cell(size: int) -> None:
 
 def test_every_value_of_a_byte_comes_back() -> None:
     picture = torch.arange(3072).remainder(256).to(torch.uint8).view(1, 3, 32, 32)
-    grid = np.asarray(draw((picture, none()), Keep))
+    grid = np.asarray(draw((picture, picture), Keep))
     bottom = grid.shape[0] - _MARGIN
     cells = [grid[bottom - 96 : bottom, left : left + 96] for left in range(_MARGIN, grid.shape[1] - 96, 96 + _GAP)]
     expected = picture[0].permute(1, 2, 0).numpy().repeat(3, 0).repeat(3, 1)
@@ -168,7 +160,8 @@ def test_every_value_of_a_byte_comes_back() -> None:
 
 
 def test_attention_is_where_the_network_looks() -> None:
-    grid = np.asarray(draw((plain((0, 0, 0)), none()), Keep))
+    black = plain((0, 0, 0))
+    grid = np.asarray(draw((black, black), Keep))
     top, left = grid.shape[0] - _MARGIN - 96, _MARGIN + 96 + _GAP
     cell = grid[top : top + 96, left : left + 96].sum(2, dtype=int)
     assert cell[5, 5] == np.asarray(Style().blended(Image.new("RGB", (1, 1)), np.ones((1, 1)))).sum()
@@ -176,11 +169,10 @@ def test_attention_is_where_the_network_looks() -> None:
 
 
 def test_results_that_are_no_numbers_are_grey() -> None:
-    grid = draw((plain(RED), none()), Broken)
+    grid = draw((plain(RED), plain(ORANGE)), Broken)
     assert box(grid, RED)[0] == _MARGIN
     assert box(grid, overlaid(RED))[0] == _MARGIN + 96 + _GAP
-    found = (np.asarray(grid) == 128).all(2)
-    assert found.sum() >= 3 * 96 * 96
+    assert (np.asarray(grid) == 128).all(2).sum() >= 6 * 96 * 96
 
 
 # --- Labels --------------------------------------------------------------------------------------------
@@ -196,11 +188,9 @@ def test_labels_name_the_domains() -> None:
     first = box(Image.fromarray(grid[: len(grid) // 2]), RED)[1]
     # In the headings of both halves, over the translation of the one and the reconstruction of the other.
     assert rows.min() < first < first + 96 < rows.max()
-    assert (grid[:first] != BACKGROUND).any()
+    titles = (rows >= first - 20) & (rows < first - 2)
     step = 96 + _GAP
-    titles = grid[first - 20 : first - 2], other[first - 20 : first - 2]
-    changed = np.flatnonzero((titles[0] != titles[1]).any((0, 2)))
-    assert _MARGIN + 2 * step <= changed.min() <= changed.max() < _MARGIN + 3 * step
+    assert _MARGIN + 2 * step <= columns[titles].min() <= columns[titles].max() < _MARGIN + 3 * step
     assert columns.min() >= _MARGIN
 
 

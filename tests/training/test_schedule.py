@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,16 @@ def test_the_papers_learning_rate(iterations: int) -> None:
 
 
 def test_where_the_decay_begins_can_be_chosen() -> None:
-    run = settings(recipe="paper", iterations=10, learning_rate=0.2, decay_from=0.9)
-    schedule = Schedule(run)
+    schedule = Schedule(settings(recipe="paper", iterations=10, learning_rate=0.2, decay_from=0.9))
     assert [schedule.learning_rate(schedule.progress(step)) for step in (1, 9, 10)] == [0.2, 0.2, 0]
-    never = Schedule(dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, decay_from=1.0)))
-    assert never.learning_rate(never.progress(10)) == 0.2
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_the_learning_rate_falls_to_0(decay_from: float, one: float, other: float) -> None:
+    earlier, later = sorted((one, other))
+    rate = Schedule(settings(recipe="paper", learning_rate=1.0, decay_from=decay_from)).learning_rate
+    assert 0 <= rate(later) <= rate(earlier) <= rate(decay_from) == 1
+    assert rate(1.0) == (decay_from == 1)
 
 
 @pytest.mark.parametrize("iterations", [1, 10])
@@ -97,17 +102,15 @@ def test_samples_grow_apart() -> None:
     assert not Schedule(settings(iterations=100)).sample_due(16)
 
 
-DUE = {
-    "checkpoint_every": Schedule.save_due,
-    "sample_every": Schedule.sample_due,
-    "evaluate_every": Schedule.evaluation_due,
-}
-
-
-@pytest.mark.parametrize("kind", list(DUE))
-def test_intervals(clock: Clock, kind: str) -> None:
-    due = DUE[kind]
-
+@pytest.mark.parametrize(
+    ("kind", "due"),
+    [
+        ("checkpoint_every", Schedule.save_due),
+        ("sample_every", Schedule.sample_due),
+        ("evaluate_every", Schedule.evaluation_due),
+    ],
+)
+def test_intervals(clock: Clock, kind: str, due: Callable[[Schedule, int], bool]) -> None:
     schedule = Schedule(settings(**{kind: "3"}))
     clock.now += 10_000
     assert [step for step in range(1, 10) if due(schedule, step)] == [3, 6, 9]
@@ -118,7 +121,6 @@ def test_intervals(clock: Clock, kind: str) -> None:
         if due(schedule, 3):
             seconds.append(second)
     assert seconds == [120, 240, 360]
-    clock.now += 1e9
     assert not Schedule(settings(iterations=9)).evaluation_due(9)  # which is off by default
 
 

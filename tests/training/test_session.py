@@ -22,7 +22,7 @@ from ugatit_cli.errors import DeviceError, Interrupted, UsageError
 from ugatit_cli.methods.ugatit import TrainingStep
 from ugatit_cli.training import session
 from ugatit_cli.training.run_folder import RunFolder
-from ugatit_cli.training.trainer import Trainer
+from ugatit_cli.training.trainer import Outcome, Trainer
 from ugatit_cli.weights.folder import open_model
 
 FROM_MODEL = {
@@ -34,17 +34,17 @@ FROM_MODEL = {
 
 
 def test_a_new_run_has_its_settings_and_a_model_at_once(folders: Folders, tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "run"
-    seen = []
+    path, seen = tmp_path / "deep" / "run", []
 
     def look() -> None:
         seen.append((RunFolder(path).document()["recipe"]["augment"], open_model(path).provenance["steps"]))
 
     settings, outcome = train(path, folders, {"iterations": 1}, log=Log({1: look}))
     assert seen == [("off", 0)]
-    assert settings.recipe.augment == "off"
-    assert (outcome.step, outcome.finished) == (1, True)
+    assert (settings.recipe.augment, outcome) == ("off", Outcome(1, finished=True))
     assert open_model(path).config.domain_a == "red"
+    with pytest.raises(DeviceError, match="fp16 is not for training"):
+        prepared(path, None, {"precision": "fp16"}, named=True)
 
 
 def test_interrupted_before_the_first_step(folders: Folders, tmp_path: Path) -> None:
@@ -60,12 +60,6 @@ def test_one_process_at_a_time(folders: Folders, tmp_path: Path) -> None:
     with run.locked(), pytest.raises(UsageError, match="another process is training"):
         train(run.path, folders, {"iterations": 1})
     assert not run.exists
-
-
-def test_a_run_refuses_a_precision_that_is_not_for_training(folders: Folders, tmp_path: Path) -> None:
-    train(tmp_path / "run", folders, {"iterations": 1})
-    with pytest.raises(DeviceError, match="fp16 is not for training"):
-        prepared(tmp_path / "run", None, {"precision": "fp16"}, named=True)
 
 
 # --- From a model --------------------------------------------------------------------------------------

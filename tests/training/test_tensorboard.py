@@ -17,11 +17,10 @@ from ugatit_cli.training.evaluation import Evaluation
 from ugatit_cli.training.listeners import StepReport, TensorBoard
 
 
-def report(step: int, loss: float = 0.0, *, progress: float = 0.5, **values: Any) -> StepReport:
-    plain: dict[str, Any] = {"losses": {"cycle_a": loss}, "images_per_second": 2.0, **values}
-    return StepReport(
-        step=step, progress=progress, learning_rate=1e-4, steps_per_second=2.0, seconds_left=1.0, memory=1, **plain
-    )
+def report(step: int, loss: float = 0.0, **values: Any) -> StepReport:
+    plain: dict[str, Any] = {"progress": 0.5, "losses": {"cycle_a": loss}, "learning_rate": 1e-4, "memory": 1}
+    speed = {"steps_per_second": 2.0, "images_per_second": 2.0, "seconds_left": 1.0}
+    return StepReport(step=step, **(plain | speed | values))
 
 
 def read(folder: Path) -> Any:
@@ -49,15 +48,6 @@ def test_curves_have_a_point_every_ten_steps_and_at_the_end(tmp_path: Path) -> N
     assert curve(tmp_path / "board", "images per second") == [(10, 2.0), (13, 2.0)]
 
 
-def test_steps_that_are_done_again_replace_the_old_ones(tmp_path: Path) -> None:
-    for first, last, loss in ((1, 30, 1.0), (11, 20, 2.0)):  # killed at 30, last saved at 10
-        board = TensorBoard(tmp_path)
-        for step in range(first, last + 1):
-            board.stepped(report(step, loss))
-        board.close()
-    assert curve(tmp_path, "losses/cycle_a") == [(10, 1.0), (20, 2.0)]
-
-
 def test_samples(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "grid.png")
@@ -72,9 +62,6 @@ def test_samples(tmp_path: Path) -> None:
         assert (np.asarray(image.convert("RGB")) == pixels).all()
 
 
-TEXT = "KID/protocol/text_summary"
-
-
 def evaluation(step: int, value: float, extractor: str = "one") -> Evaluation:
     kids: dict[Direction, Kid] = {"a2b": Kid(value, 0.1, 100, 3), "b2a": Kid(2 * value, 0.1, 100, 3)}
     return Evaluation(
@@ -82,21 +69,24 @@ def evaluation(step: int, value: float, extractor: str = "one") -> Evaluation:
     )
 
 
-def test_evaluations(tmp_path: Path) -> None:
+def test_what_is_done_again_replaces_the_old(tmp_path: Path) -> None:
     board = TensorBoard(tmp_path)
-    board.stepped(report(10, 1.0))
+    for step in range(1, 31):
+        board.stepped(report(step, 1.0))
     board.evaluated(evaluation(10, 0.25))
-    board.close()
+    board.close()  # killed at 30, last saved at 10
     board = TensorBoard(tmp_path)  # goes on at step 10, which is evaluated again before the next one
     board.evaluated(evaluation(10, 0.5))
-    board.stepped(report(20, 2.0))
+    for step in range(11, 21):
+        board.stepped(report(step, 2.0))
     board.evaluated(evaluation(20, 0.125))
     board.evaluated(evaluation(30, 0.125, "another"))
     board.close()
     assert curve(tmp_path, "losses/cycle_a") == [(10, 1.0), (20, 2.0)]
     assert curve(tmp_path, "KID/a2b moving average")[-3:-1] == [(10, 0.5), (20, 0.125)]
     assert curve(tmp_path, "KID/b2a current")[-3:-1] == [(10, 1.0), (20, 0.25)]
-    told = [(one.step, one.tensor_proto.string_val[0].decode()) for one in read(tmp_path).Tensors(TEXT)]
+    texts = read(tmp_path).Tensors("KID/protocol/text_summary")
+    told = [(one.step, one.tensor_proto.string_val[0].decode()) for one in texts]
     assert told[-2:] == [(10, "extractor: one"), (30, "extractor: another")]
 
 

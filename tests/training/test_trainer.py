@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trainings import Log, make_folders, metrics, train, weights
-from ugatit_cli.data import pictures
+from tests.trainings import Log, make_folders, metrics, train, unread, weights
 from ugatit_cli.data.batches import stream
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group
@@ -121,20 +120,14 @@ def test_the_model_can_be_used_at_every_moment(folders: Folders, tmp_path: Path)
     assert seen == [0, 0, 2, 2, 4, 5]
 
 
-def test_samples_are_drawn_when_due_and_at_the_end(folders: Folders, tmp_path: Path) -> None:
-    path, log = tmp_path / "run", Log()
-    train(path, folders, {"iterations": 4, "sample_every": "3"}, log=log)
-    expected = [path / "samples" / f"step_0000000{step}.png" for step in (3, 4)]
-    assert log.samples == [(3, expected[0]), (4, expected[1])]
-    assert sorted((path / "samples").iterdir()) == expected
-    assert all(file.read_bytes().startswith(b"\x89PNG") for file in expected)
-
-
 def test_drawing_and_saving_change_nothing(folders: Folders, tmp_path: Path) -> None:
-    often = {"iterations": 4, "sample_every": "1", "checkpoint_every": "1"}
-    train(tmp_path / "often", folders, often)
+    often, log = {"iterations": 4, "sample_every": "3", "checkpoint_every": "1"}, Log()
+    train(tmp_path / "often", folders, often, log=log)
     train(tmp_path / "seldom", folders, {"iterations": 4})
     assert weights(tmp_path / "often") == weights(tmp_path / "seldom")
+    samples = tmp_path / "often" / "samples"
+    assert log.samples == [(step, samples / f"step_0000000{step}.png") for step in (3, 4)]
+    assert sorted(samples.iterdir()) == [path for _, path in log.samples]
 
 
 def test_a_run_by_the_clock_ends_in_time(folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,10 +221,10 @@ def test_a_picture_that_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_losses_come_one_step_late() -> None:
     reader = LossReader(Group())
-    assert reader.put(1, {"x": torch.tensor(1.0, device="cuda")}) is None
-    assert reader.put(2, {"x": torch.tensor(2.0, device="cuda")}) == (1, {"x": 1.0})
-    assert reader.flush() == (2, {"x": 2.0})
-    assert reader.put(3, {"x": torch.tensor(math.nan, device="cuda")}) is None
+    assert reader.put(1, {"x": torch.tensor(1.0, device="cuda")}) == {}
+    assert reader.put(2, {"x": torch.tensor(2.0, device="cuda")}) == {"x": 1.0}
+    assert reader.flush() == {"x": 2.0}
+    assert reader.put(3, {"x": torch.tensor(math.nan, device="cuda")}) == {}
     with pytest.raises(TrainingError, match="step 3"):
         reader.put(4, {"x": torch.tensor(4.0, device="cuda")})
 
@@ -266,13 +259,8 @@ def test_what_is_wrong_with_the_pictures_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_pictures_that_are_seen_often_are_augmented(length: dict[str, Any], augment: str) -> None:
-    preparation = pictures.Preparation(32)
-    files = tuple(Path(f"{number}.png") for number in range(10))
-    few = pictures.Pictures("a", Path("a"), preparation, files, (1,) * 10, None, (), (), 0)
-    many = pictures.Pictures("b", Path("b"), preparation, files * 2, (1,) * 20, None, (), (), 0)
     given: dict[str, Any] = {"image_size": 32, **length}
-    settings = new_settings(given, Folders(Path("a"), Path("b")), device=torch.device("cpu"))
-    assert trainer.with_augmentation(settings, (few, many)).recipe.augment == augment
-    for fixed in ("on", "off"):
-        settings = new_settings(given | {"augment": fixed}, Folders(Path("a"), Path("b")), device=torch.device("cpu"))
-        assert trainer.with_augmentation(settings, (few, many)) is settings
+    for asked, decided in ((None, augment), ("on", "on"), ("off", "off")):
+        named = {} if asked is None else {"augment": asked}
+        settings = new_settings(given | named, Folders(Path("a"), Path("b")), device=torch.device("cpu"))
+        assert trainer.with_augmentation(settings, unread(10, 20)).recipe.augment == decided

@@ -17,7 +17,7 @@ from tests import tiny
 from tests.helpers import picture, pixels
 from tests.pipelines import NATIVE, Unchanged, failures, leftovers, make, run, unchanging
 from ugatit_cli import files, load
-from ugatit_cli.errors import ModelError, OutputError, PictureError, StorageError, UsageError
+from ugatit_cli.errors import ModelError, OutputError, PictureError, StorageError
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.geometry import SizeOptions
 from ugatit_cli.pictures.jobs import Job
@@ -25,16 +25,6 @@ from ugatit_cli.translation import passes, pipeline
 from ugatit_cli.translation.model import Model
 from ugatit_cli.translation.passes import MAX_TURN
 from ugatit_cli.translation.pipeline import MAX_WAITING, TranslateOptions, translate_files
-
-
-@pytest.fixture
-def network() -> Unchanged:
-    return Unchanged()
-
-
-@pytest.fixture
-def model(network: Unchanged) -> Model:
-    return unchanging(network)
 
 
 @pytest.fixture
@@ -304,15 +294,6 @@ def test_too_little_memory_to_decode_or_encode(
     assert network.pictures <= 1
 
 
-def test_a_size_that_one_picture_cannot_have(model: Model, network: Unchanged, tmp_path: Path) -> None:
-    jobs = make(tmp_path, (400, 1), (8, 8))
-    results = run(model, jobs, sizes=SizeOptions(output="200"))
-    assert network.pictures == 1
-    (found,) = [result.error for result in results if result.error]
-    assert isinstance(found, UsageError)
-    assert found.message.startswith(f"{tmp_path / '000.png'}: ")
-
-
 def test_an_animation_that_its_format_cannot_hold(model: Model, network: Unchanged, tmp_path: Path) -> None:
     frames = [picture(24, 16, seed) for seed in range(3)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
@@ -382,15 +363,6 @@ def test_stopping_finishes_what_began_and_leaves_the_rest(
     for path in written:
         assert path is not None
         assert reading.read_picture(path).size == (16, 16)
-
-
-def test_stopped_before_it_began(model: Model, network: Unchanged, tmp_path: Path) -> None:
-    stop = threading.Event()
-    stop.set()
-    jobs = make(tmp_path, (16, 16))
-    assert list(translate_files(model, jobs, TranslateOptions(), stop=stop)) == []
-    assert network.pictures == 0
-    assert not (tmp_path / "out").exists()
 
 
 def test_one_picture_that_fails_does_not_take_its_batch_along(

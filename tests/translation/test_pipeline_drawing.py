@@ -20,29 +20,18 @@ from PIL import Image
 
 from tests import tiny
 from tests.helpers import picture
-from tests.pipelines import NATIVE, Unchanged, failures, leftovers, make, run, unchanging
+from tests.pipelines import NATIVE, Unchanged, failures, leftovers, make, run
 from ugatit_cli import load
 from ugatit_cli.attention.maps import Spans
 from ugatit_cli.config import MapName
 from ugatit_cli.errors import PictureError, StorageError
 from ugatit_cli.outputs.base import Done, Drawing, Drawn
-from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.geometry import Geometry
 from ugatit_cli.pictures.jobs import Job
-from ugatit_cli.translation import passes, pipeline
+from ugatit_cli.translation import pipeline
 from ugatit_cli.translation.model import Model
 from ugatit_cli.translation.pipeline import TranslateOptions, translate_files
 from ugatit_cli.translation.spool import Spool
-
-
-@pytest.fixture
-def network() -> Unchanged:
-    return Unchanged()
-
-
-@pytest.fixture
-def model(network: Unchanged) -> Model:
-    return unchanging(network)
 
 
 @pytest.fixture
@@ -161,55 +150,6 @@ def test_what_a_drawing_says_of_its_picture(model: Model, network: Unchanged, tm
     assert network.pictures == 2
 
 
-def test_a_drawing_chooses_the_size(model: Model, network: Unchanged, tmp_path: Path) -> None:
-    class Large(Pair):
-        def resized(self, geometry: Geometry) -> Geometry:
-            return replace(geometry, output=(60, 48))
-
-    drawing = Large()
-    jobs = drawing.jobs(make(tmp_path, (20, 16)))
-    (result,) = run(model, jobs, drawing)
-    assert result.size == (60, 48)
-    for path in jobs[0].outputs:
-        with Image.open(path) as written:
-            assert written.size == (60, 48)
-    assert network.batches == [(1, 16, 20)]
-
-
-@pytest.mark.parametrize(("maps", "together"), [(("generator",), 1), (("generator", "local"), 4)])
-def test_discriminators_look_at_several_pictures_in_one_pass(
-    model: Model,
-    network: Unchanged,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    maps: tuple[MapName, ...],
-    together: int,
-) -> None:
-    monkeypatch.setattr(passes, "LOOKED_PIXELS", 4 * 16 * 16 + 100)
-    looked: list[int] = []
-    model.discriminator("b", "local").register_forward_pre_hook(lambda _, inputs: looked.append(len(inputs[0])))
-    drawing = Pair(maps)
-    results = run(model, drawing.jobs(make(tmp_path, *[(16, 16)] * 24)), drawing)
-    assert len(results) == 24
-    assert not failures(results)
-    assert max(looked, default=1) == together
-    assert network.batches == [(1, 16, 16)] * 24  # the generator takes them one by one on the CPU
-
-
-def test_only_the_first_frame_where_that_is_wanted(model: Model, network: Unchanged, tmp_path: Path) -> None:
-    frames = [picture(24, 16, seed) for seed in range(3)]
-    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], lossless=True)
-    drawing = Pair()
-    for name, first_only, count in (("b.webp", True, 1), ("c.webp", False, 3)):
-        jobs = drawing.jobs([Job(tmp_path / "a.webp", tmp_path / name)])
-        (result,) = run(model, jobs, drawing, first_only=first_only)
-        assert result.error is None
-        assert result.frames == count
-        assert len(drawing.drawn[-1].maps) == len(drawing.drawn[-1].sources) == count
-        assert len(reading.read_picture(tmp_path / name).frames) == count
-    assert network.pictures == 4
-
-
 @SPANS
 @pytest.mark.parametrize("sees_source", [False, True])
 @pytest.mark.parametrize("room", [0, 1_000_000], ids=["on disk", "in memory"])
@@ -271,18 +211,6 @@ def test_one_of_several_files_that_cannot_be_written(model: Model, network: Unch
     assert str(jobs[1].outputs[1]) in found["001.png"]
     assert leftovers(tmp_path) == []
     assert network.pictures == 3
-
-
-@SPANS
-def test_a_source_may_change_once_it_was_decoded(
-    model: Model, network: Unchanged, tmp_path: Path, spans: Callable[[], Spans] | None
-) -> None:
-    drawing = Pair(spans=spans and spans())
-    jobs = drawing.jobs(make(tmp_path, *[(20, 16)] * 3))
-    network.before = lambda _: (tmp_path / "001.png").unlink(missing_ok=True)
-    assert not failures(run(model, jobs, drawing, batch_size=3))
-    with Image.open(jobs[1].outputs[1]) as before:
-        assert before.tobytes() == picture(20, 16, 1).tobytes()
 
 
 # --- One scale for all pictures ------------------------------------------------------------------------

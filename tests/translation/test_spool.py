@@ -70,29 +70,12 @@ def test_what_is_on_disk_is_taken_once() -> None:
         assert str(place.path) in caught.value.message
 
 
-def test_nothing_is_left(temporary: Path) -> None:
-    def fail() -> None:
-        with Spool(0) as spool:
-            spool.put([frame()])
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    assert list(temporary.iterdir()) == []
-
-
 def test_a_folder_that_is_not_needed_is_not_made(monkeypatch: pytest.MonkeyPatch, temporary: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(temporary / "nowhere"))
     with Spool() as spool:
         spool.put([frame()])
     with Spool(0) as spool, pytest.raises(StorageError):
         spool.put([frame()])
-
-
-def test_two_spools_do_not_meet() -> None:
-    with Spool(0) as first, Spool(0) as second:
-        one, other = first.put([frame(2, 2)]), second.put([frame(3, 3)])
-        assert [first.take(one)[0].rgb.size, second.take(other)[0].rgb.size] == [(2, 2), (3, 3)]
 
 
 def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:

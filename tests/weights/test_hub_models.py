@@ -11,7 +11,9 @@ import pytest
 from huggingface_hub import constants
 
 from tests import tiny
-from tests.hub_client import Notes
+from tests.fetched import contents, flip
+from tests.hub_api import Answer, Call
+from tests.hub_client import Notes, altered
 from tests.hub_server import HubServer
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ModelError
@@ -30,10 +32,6 @@ def model(tmp_path: Path) -> Path:
     folder = tiny.save(tmp_path / "model", discriminators=True)
     (folder / "README.md").write_text("# Clay\n", encoding="utf-8")
     return folder
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def records_of(folder: Path) -> dict[str, FileRecord | None]:
@@ -81,9 +79,17 @@ def test_once_fetched_it_needs_no_hub(hub: HubServer, model: Path, monkeypatch: 
         hub_models.fetch_model(CLAY, Notes(), force=True)
 
 
-def test_fetching_again_brings_the_newest_use_does_not(hub: HubServer, model: Path, tmp_path: Path) -> None:
+def test_fetching_again_brings_the_newest_or_everything_use_does_not(
+    hub: HubServer, model: Path, tmp_path: Path
+) -> None:
     hub.add(REPOSITORY, model)
     first = hub_models.use_model(CLAY, Notes())
+    sent, notes = hub.bytes_sent(), Notes()
+    hub_models.fetch_model(CLAY, notes)
+    assert hub.bytes_sent() == sent
+    assert notes.notes == [f"checking me/clay at {first.path.name[:12]}"]
+    hub_models.fetch_model(CLAY, Notes(), force=True)
+    assert hub.bytes_sent() == 2 * sent
     second = hub.add(REPOSITORY, tiny.save(tmp_path / "other", tiny.LIGHT))
     assert hub_models.use_model(CLAY, Notes()) == first
     newest = hub_models.fetch_model(CLAY, Notes())
@@ -91,18 +97,6 @@ def test_fetching_again_brings_the_newest_use_does_not(hub: HubServer, model: Pa
     assert hub_models.use_model(CLAY, Notes()).path == newest.path
     old = hub_models.fetch_model(HubId(REPOSITORY, first.path.name), Notes())
     assert old.path == first.path
-
-
-def test_fetching_again_downloads_what_is_missing_or_everything(hub: HubServer, model: Path) -> None:
-    hub.add(REPOSITORY, model)
-    fetched = hub_models.fetch_model(CLAY, Notes())
-    sent = hub.bytes_sent()
-    notes = Notes()
-    hub_models.fetch_model(CLAY, notes)
-    assert hub.bytes_sent() == sent
-    assert notes.notes == [f"checking me/clay at {fetched.path.name[:12]}"]
-    hub_models.fetch_model(CLAY, Notes(), force=True)
-    assert hub.bytes_sent() == 2 * sent
 
 
 def test_a_manifest_that_promises_other_files_since(hub: HubServer, model: Path, tmp_path: Path) -> None:
@@ -119,19 +113,16 @@ def test_a_manifest_that_promises_other_files_since(hub: HubServer, model: Path,
 def test_files_that_changed_on_disk(hub: HubServer, model: Path) -> None:
     hub.add(REPOSITORY, model)
     path = hub_models.fetch_model(CLAY, Notes()).weights.resolve()
-    good, status = path.read_bytes(), path.stat()
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
+    os.utime(path, ns=(1, 1))
     assert hub_models.use_model(CLAY, Notes()).weights.resolve() == path  # only touched
-    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    flip(path)
     with pytest.raises(ModelError, match=r"damaged: expected sha256 .*, found ") as caught:
         hub_models.use_model(CLAY, Notes())
     assert caught.value.hint == "Fetch it again: ugatit fetch me/clay"
-    assert path.read_bytes() != good
     notes = Notes()
     hub_models.fetch_model(CLAY, notes)
     assert "damaged" in notes.notes[1]
-    assert path.read_bytes() == good
-    assert hub_models.use_model(CLAY, Notes()).weights.resolve() == path
+    assert contents(hub_models.use_model(CLAY, Notes()).path) == contents(model)
 
 
 def config_text(**changes: object) -> bytes:
@@ -172,20 +163,17 @@ def test_weights_of_another_model(hub: HubServer, model: Path, tmp_path: Path) -
     assert home.load("me/clay") is None
 
 
-def test_all_files_are_of_one_commit(
-    hub: HubServer, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_files_are_of_one_commit(hub: HubServer, model: Path, tmp_path: Path) -> None:
     """Also if the branch moves on in between."""
-    commit, locate, other = hub.add(REPOSITORY, model), hub_download.locate, tiny.save(tmp_path / "other", tiny.FULL)
+    commit, other = hub.add(REPOSITORY, model), tiny.save(tmp_path / "other", tiny.FULL)
 
-    def moving(identity: HubId, name: str, listener: Listener) -> RemoteFile | None:
-        found = locate(identity, name, listener)
-        if name == "config.json":
+    def moving(call: Call, answer: Answer) -> Answer:
+        if call.path.endswith("config.json"):
             hub.add(REPOSITORY, other)
-        return found
+        return answer
 
-    monkeypatch.setattr(hub_download, "locate", moving)
-    fetched = hub_models.fetch_model(CLAY, Notes())
+    with altered(hub, moving):
+        fetched = hub_models.fetch_model(CLAY, Notes())
     assert fetched.path.name == commit
     assert contents(fetched.path) == contents(model)
 

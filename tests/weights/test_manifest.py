@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shlex
 import string
@@ -21,6 +20,7 @@ from ugatit_cli.cli.train import find_folders
 from ugatit_cli.cli.train_command import Asked
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ModelError
+from ugatit_cli.weights import home
 from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.home import BUNDLED
 from ugatit_cli.weights.manifest import (
@@ -100,10 +100,9 @@ def test_bundled_models_are_what_the_manifest_says() -> None:
         if entry.source != "bundled":
             assert not (BUNDLED / name).exists()
             continue
-        found = {path.name: path.read_bytes() for path in (BUNDLED / name).iterdir()}
-        records = {file: FileRecord(len(data), hashlib.sha256(data).hexdigest()) for file, data in found.items()}
-        assert entry.files == records
-        assert entry.download_size == sum(map(len, found.values()))
+        receipt = home.of_folder(name, BUNDLED / name, [path.name for path in (BUNDLED / name).iterdir()])
+        assert entry.files == {file: FileRecord(stamp.size, stamp.sha256) for file, stamp in receipt.files.items()}
+        assert entry.download_size == sum(stamp.size for stamp in receipt.files.values())
         config = open_model(BUNDLED / name).config
         assert (config.domain_a, config.domain_b, config.image_size) == (*entry.domains, entry.image_size)
 
@@ -199,24 +198,28 @@ def test_the_users_entries_come_last_or_take_places(config_home: Path) -> None:
     assert list(entries) == [*shipped, "zoo"]
     assert (entries["selfie2anime"].source, entries["selfie2anime"].path) == ("hub", path)
     assert entries["flat2clay"] == shipped["flat2clay"]
-    assert entries["zoo"].path == path
     assert "zoo" not in read_manifest(manifest_path())
+    write(config_home, BUNDLE, "ugatit/weights.toml")
+    with pytest.raises(ModelError, match=r"\[models\.cats\] source: 'bundled' is for the package's own manifest"):
+        read_manifest()
 
 
 def test_the_variable_names_another_one(config_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(config_home, own(TRAIN, "zoo"), "ugatit/weights.toml")
+    usual = write(config_home, own(TRAIN, "zoo"), ".config/ugatit/weights.toml")
     named = write(config_home, own(TRAIN, "circus"), "other.toml")
-    monkeypatch.setenv("UGATIT_MANIFEST", str(named))
-    assert user_manifest_path() == named
-    assert {"zoo", "circus"} & set(read_manifest()) == {"circus"}
-    monkeypatch.setenv("UGATIT_MANIFEST", "")
-    assert {"zoo", "circus"} & set(read_manifest()) == {"zoo"}
+    monkeypatch.setenv("HOME", str(config_home))
+    monkeypatch.setenv("USERPROFILE", str(config_home))
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    for value, path in ((str(named), named), ("~/other.toml", named), ("", usual)):
+        monkeypatch.setenv("UGATIT_MANIFEST", value)
+        assert user_manifest_path() == path
+        assert {"zoo", "circus"} & set(read_manifest()) == {"circus" if path is named else "zoo"}
     named.unlink()
     for wrong, reason in ((named, "no such file"), (config_home, "a folder, not a file")):
         monkeypatch.setenv("UGATIT_MANIFEST", str(wrong))
-        with pytest.raises(ModelError) as caught:
+        with pytest.raises(ModelError, match=reason) as caught:
             read_manifest()
-        assert caught.value.message == f"{wrong}: {reason}, but UGATIT_MANIFEST names it"
+        assert caught.value.message.startswith(f"{wrong}: ")
 
 
 def test_a_table_that_was_appended_twice(tmp_path: Path) -> None:
@@ -228,24 +231,6 @@ def test_a_table_that_was_appended_twice(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="can't be read") as caught:
         read_manifest(write(tmp_path, "schema = 1\n[models.cats"))
     assert caught.value.hint == ""
-
-
-def test_folders_below_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    monkeypatch.delenv("XDG_CONFIG_HOME")
-    path = write(tmp_path, TRAIN, ".config/ugatit/weights.toml")
-    assert user_manifest_path() == path
-    monkeypatch.setenv("UGATIT_MANIFEST", "~/.config/ugatit/weights.toml")
-    assert user_manifest_path() == path
-
-
-def test_users_bundle_nothing(config_home: Path) -> None:
-    path = write(config_home, BUNDLE, "ugatit/weights.toml")
-    with pytest.raises(ModelError) as caught:
-        read_manifest()
-    reason = "'bundled' is for the package's own manifest; a user's has hub, import, train"
-    assert caught.value.message == f"{path}: [models.cats] source: {reason}"
 
 
 # --- Properties ----------------------------------------------------------------------------------------
@@ -320,18 +305,18 @@ RECORD = f'"config.json" = {{ size = 900, sha256 = "{HASH}" }}'
 AND = {name: f"{RECORD}\n{RECORD.replace('config.json', name)}" for name in ("m.BIN", "x/config.json")}
 PART = '"deep/m.data-00001-of-00002"'
 SHARDS = "[models.cats] files: must have all data files of deep/m.index"
+WRONG_NAMES = ['""', '"a b"', '".hidden"', "-x", '"ü"', '"a/b"', '".."', "x" * 101, '"a\\nb"']
 # An entry, what is changed in it, and how the only line begins that tells of it.
 MISTAKES = [
     (TRAIN, "schema = 1", "", "schema: missing"),
     (TRAIN, "schema = 1", "schema = 2", "schema: written for a newer ugatit"),
-    (TRAIN, "schema = 1", "schema = 0", "schema: 0"),
     (TRAIN, "schema = 1", "schema = true", "schema: True"),
-    (TRAIN, "schema = 1", "schema = 1.0", "schema: 1.0"),
     (TRAIN, "schema = 1", "schema = ", "can't be read: "),
     (TRAIN, "schema = 1", "schema = 1\nx = " + "[" * 5000, "can't be read: "),
     (TRAIN, TRAIN, "schema = 1\nmodels = 1", "models: must be a table"),
     (TRAIN, TRAIN, "schema = 1\nmodel = 1", "model: unknown key; did you mean models?"),
     (TRAIN, TRAIN, "schema = 1\n[models]\ncats = 1", "[models] cats: must be a table"),
+    *((TRAIN, "models.cats", f"models.{key}", f"[models] {key}: not a model name") for key in WRONG_NAMES),
     (TRAIN, 'description = "Cats"', "", "[models.cats] description: missing"),
     (TRAIN, 'description = "Cats"', "description = 1", "[models.cats] description: must be text"),
     (TRAIN, '"Cats"', '" "', "[models.cats] description: is empty"),
@@ -340,17 +325,13 @@ MISTAKES = [
     (TRAIN, '"try"', '"a\\u0007b"', "[models.cats] instructions: has control characters"),
     (TRAIN, "licence =", "licnce =", "[models.cats] licnce: unknown key; did you mean licence?"),
     (TRAIN, "training_data", "sha256 = '0'\ntraining_data", "[models.cats] sha256: unknown key"),
-    (TRAIN, "training_data", '"a b" = 1\ntraining_data', '[models.cats] "a b": unknown key'),
-    (TRAIN, "= 128", '= "128"', "[models.cats] image_size: '128'"),
     (TRAIN, '["cat", "dog"]', '"cat,dog"', "[models.cats] domains: must be a list of two names"),
     (TRAIN, '["cat", "dog"]', '["cat", 1]', "[models.cats] domains: 1"),
     (TRAIN, '"dog"]', '"Cat"]', "[models.cats] domains: both domains are named 'cat'"),
     (TRAIN, '"train"', '"trian"', "[models.cats] source: 'trian' is none of bundled, hub, import, train"),
-    (TRAIN, '"train"', '["train"]', "[models.cats] source: ['train'] is none of bundled, hub, import, train"),
     (TRAIN, "licence", "revision = 1\nlicence", "[models.cats] revision: doesn't belong"),
     (BUNDLE, FILES, "\nfiles = 'all'", "[models.cats] files: must be a table"),
     (HUB, COMMIT, "main", "[models.cats] revision: 'main'"),
-    (HUB, 'repository = "ann/cats"', "", "[models.cats] repository: missing"),
     (HUB, "ann/cats", "cats", "[models.cats] repository: 'cats'"),
     (IMPORT, 'repository = "ann/cats"', "", "[models.cats] repository: missing"),
     (IMPORT, "= false", '= "no"', "[models.cats] smoothing: must be true or false"),
@@ -359,7 +340,6 @@ MISTAKES = [
     (IMPORT, '"deep/m.index"', '"m.index" = {}\n"deep/m.index"', "[models.cats] files: must have one .index file"),
     (IMPORT, f"{PART} = {{}}", "", SHARDS),
     (IMPORT, PART, '"deep/n.data-00001-of-00002"', SHARDS),
-    (IMPORT, PART, '"deep/m.data-00001-of-00003"', SHARDS),
     (IMPORT, PART, '"deep/m.data-00002-of-00002"', SHARDS),
     (IMPORT, PART, f'"m.ckpt" = {{}}\n{PART}', '[models.cats] files."m.ckpt": .ckpt files are pickles'),
     (IMPORT, PART, f'"run.py" = {{}}\n{PART}', '[models.cats] files."run.py": no weights'),
@@ -389,13 +369,6 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "gone.toml", tmp_path / "utf16.toml"):
         (line,) = mistakes(path)
         assert line.startswith("can't be read: ")
-
-
-@pytest.mark.parametrize("name", ["", "a b", ".hidden", "-x", "ü", "a/b", "..", "x" * 101, "a\nb"])
-def test_names_that_are_none(tmp_path: Path, name: str) -> None:
-    table = tomllib.loads(TRAIN)["models"]["cats"]
-    (found,) = mistakes(write(tmp_path, tomli_w.dumps({"schema": 1, "models": {name: table}})))
-    assert re.match(r'\[models\] ("[^\n]*"|\S+): not a model name: ', found)
 
 
 def test_all_mistakes_at_once(tmp_path: Path) -> None:

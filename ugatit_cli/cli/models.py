@@ -131,7 +131,7 @@ def document(known: Known) -> dict[str, Any]:
 
 def full_document(known: Known) -> dict[str, Any]:
     """All that is known of one model, as plain JSON values."""
-    from ugatit_cli.weights.catalog import checkpoint_of
+    from ugatit_cli.weights.catalog import checkpoint_of, size_of
 
     config, checkpoint, parameters = known.config, checkpoint_of(known), None
     if config is not None:
@@ -145,22 +145,18 @@ def full_document(known: Known) -> dict[str, Any]:
         "parameters": parameters,
         "discriminators": "discriminators.safetensors" in known.files if known.folder is not None else None,
         "provenance": dict(known.provenance),
-        "files": [_file(known, name) for name in dict.fromkeys([*known.files, *known.recorded])],
+        "files": [
+            {
+                "name": name,
+                "size": size_of(known.folder / name) if known.folder is not None and name in known.files else None,
+                "recorded_size": stamp.size if (stamp := known.recorded.get(name)) else None,
+                "recorded_sha256": stamp.sha256 if stamp else None,
+            }
+            for name in dict.fromkeys([*known.files, *known.recorded])
+        ],
         "checkpoint": None if checkpoint is None else str(checkpoint.folder),
         "instructions": instructions or None,
         "next": known.next_step[1] or None,
-    }
-
-
-def _file(known: Known, name: str) -> dict[str, Any]:
-    from ugatit_cli.weights.catalog import size_of
-
-    stamp = known.recorded.get(name)
-    return {
-        "name": name,
-        "size": size_of(known.folder / name) if known.folder is not None and name in known.files else None,
-        "recorded_size": None if stamp is None else stamp.size,
-        "recorded_sha256": None if stamp is None else stamp.sha256,
     }
 
 

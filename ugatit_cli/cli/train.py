@@ -43,21 +43,17 @@ def find_folders(asked: Asked) -> Folders | None:
     if asked.data is not None:
         if a or b:
             raise UsageError("--data contradicts --domain-a and --domain-b", "Give the one or the others.")
-        return split_layout(located(asked.data))
+        return split_layout(_located(asked.data))
     if a is None and b is None:
         return None
     if a is None or b is None:
         missing = "--domain-a" if a is None else "--domain-b"
         raise UsageError(f"{missing} is missing", "Name a folder for each domain: --domain-a A --domain-b B")
-    return Folders(located(a), located(b))
+    return Folders(_located(a), _located(b))
 
 
-def located(path: Path) -> Path:
-    """The absolute path that a run's settings have, so that the run goes on from anywhere.
-
-    Raises:
-        UsageError: its name is no text.
-    """
+def _located(path: Path) -> Path:
+    """Absolute, so that the run goes on from anywhere."""
     path = path.expanduser().absolute()
     try:
         str(path).encode()
@@ -128,7 +124,7 @@ def train(asked: Asked, given: dict[str, Any]) -> None:
     warnings.filterwarnings("ignore", module="PIL")
     threads = parse_count("--workers", asked.workers, MOST_WORKERS) or default_workers()
     names = parse_domains(asked.domains) if asked.domains is not None else None
-    given = parsed(given) | (dict(zip(("domain_a", "domain_b"), names, strict=True)) if names else {})
+    given = _parsed(given) | (dict(zip(("domain_a", "domain_b"), names, strict=True)) if names else {})
     folders = find_folders(asked)
     if "holdout" in given and folders and folders.test_a and folders.test_b:
         raise UsageError("--holdout contradicts testA and testB", "Leave it out: what is in these is held out.")
@@ -139,7 +135,7 @@ def train(asked: Asked, given: dict[str, Any]) -> None:
     from ugatit_cli.training.run_folder import RunFolder
     from ugatit_cli.training.trainer import Machine
 
-    with joined_group(asked.device) as group, one_voice(group), enough_memory(), readers_kept():
+    with joined_group(asked.device) as group, one_voice(group), _enough_memory(), readers_kept():
         machine = Machine(device_for(asked.device, group), threads, group)
         named, find = asked.resume is not None, console.find_model
         prepared = session.prepare(RunFolder(path), given, folders, machine, named=named, find=find)
@@ -151,12 +147,8 @@ def train(asked: Asked, given: dict[str, Any]) -> None:
             _follow(prepared)
 
 
-def parsed(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as users write them in the form that the engine takes.
-
-    Raises:
-        UsageError: they contradict each other, or a batch size is neither `auto` nor a number.
-    """
+def _parsed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as users write them in the form that the engine takes."""
     if "iterations" in given and "minutes" in given:
         raise UsageError("--iterations and --minutes contradict each other", "Give one of them.")
     if "start_direction" in given and "start" not in given:
@@ -166,7 +158,7 @@ def parsed(given: Mapping[str, Any]) -> dict[str, Any]:
         count = parse_count("--batch-size", found.pop("batch_size"), MOST_BATCH)
         found |= {"batch_size": count} if count else {}
     if "features" in found:
-        found["features"] = str(located(found["features"]))
+        found["features"] = str(_located(found["features"]))
     return found
 
 
@@ -226,12 +218,8 @@ def _is_lost_contact(error: Exception) -> bool:
 
 
 @contextmanager
-def enough_memory() -> Iterator[None]:
-    """Says what to do when memory is used up.
-
-    Raises:
-        TrainingError: it is.
-    """
+def _enough_memory() -> Iterator[None]:
+    """Says what to do when memory is used up."""
     from ugatit_cli.device import is_out_of_memory
 
     try:
@@ -269,22 +257,11 @@ def _train(prepared: Prepared, *, tensorboard: bool, json_line: bool) -> None:
 
 
 def _follow(prepared: Prepared) -> None:
-    """What the processes other than the first do: they train, and say nothing."""
+    """What the processes other than the first do, which say nothing."""
     with console.interruptible(saying="") as stop:
         _, outcome = prepared.train(Listener(), stop)
     if not outcome.finished:
         raise typer.Exit(Interrupted.exit_code)
-
-
-class _Notes(Listener):
-    """Remembers notes."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def note(self, text: str) -> None:
-        """Something worth knowing."""
-        self.texts.append(text)
 
 
 def _dry_run(prepared: Prepared, *, json_line: bool) -> None:
@@ -294,7 +271,6 @@ def _dry_run(prepared: Prepared, *, json_line: bool) -> None:
     if prepared.machine.group.rank != 0:
         prepared.dry_run(Listener(), never)
         return
-    notes = _Notes()
     with train_view.watching(prepared.settings) as view:
-        settings, cost = prepared.dry_run(Several(view, notes), never)
-    train_view.say_costs(settings, cost, notes.texts, prepared.run.latest() or 0, json_line=json_line)
+        settings, cost = prepared.dry_run(view, never)
+    train_view.say_costs(settings, cost, view.notes, prepared.run.latest() or 0, json_line=json_line)

@@ -21,11 +21,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ugatit_cli.cli import console
-from ugatit_cli.config import ModelConfig
+from ugatit_cli.config import DIRECTIONS, DOMAINS, Direction, ModelConfig
 from ugatit_cli.device import describe_device
 from ugatit_cli.errors import Interrupted
-from ugatit_cli.training.evaluation import Evaluation, best_of
-from ugatit_cli.training.listeners import Listener, StepReport
+from ugatit_cli.training.evaluation import Best, Evaluation, best_of
+from ugatit_cli.training.listeners import Listener, StepReport, means
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.session import Measurement, Prepared
 from ugatit_cli.training.settings import Settings
@@ -40,49 +40,52 @@ LONG = 24 * 3600
 # Seconds from which on people are told how long an evaluation took.
 WORTH_TELLING = 10
 LONGEST_NAME = 12
+REFRESHES_PER_SECOND = 4
+# What a line of metrics says beside losses.
+OTHER_METRICS = ("step", "elapsed", "learning_rate", "images_per_second")
 
-# For plain lines: the sums of a discriminator's or generator's terms.
-SUMS = {"cycle": "cycle", "identity": "identity", "CAM": "cam", "adversarial": "g_", "discriminator": "d_"}
+# What losses of domain {} are called: generators' names, and those of the same terms that discriminators have.
+TERMS = {
+    "cycle": ("cycle_{}", ""),
+    "identity": ("identity_{}", ""),
+    "CAM": ("cam_{}", ""),
+    "adversarial local": ("g_local_{}", "d_local_{}"),
+    "adversarial local CAM": ("g_local_{}_cam", "d_local_{}_cam"),
+    "adversarial global": ("g_global_{}", "d_global_{}"),
+    "adversarial global CAM": ("g_global_{}_cam", "d_global_{}_cam"),
+}
 
 
 # --- Words ---------------------------------------------------------------------------------------------
 
 
-def pace(steps_per_second: float) -> str:
-    """`1.3 steps/s`, `20 s per step`."""
+def _pace(steps_per_second: float) -> str:
     if steps_per_second < 0.2:
         return f"{1 / steps_per_second:.0f} s per step"
     return f"{figure(steps_per_second)} steps/s"
 
 
-def estimate(settings: Settings, report: StepReport) -> str:
-    """How long the rest will take."""
+def _estimate(settings: Settings, report: StepReport) -> str:
     rate, left = report.steps_per_second or 0, report.seconds_left or 0
     if settings.iterations is None:
-        text = f"about {round(rate * left)} steps in the {duration(left)} left ({pace(rate)})"
+        text = f"about {round(rate * left)} steps in the {duration(left)} left ({_pace(rate)})"
     else:
-        text = f"about {duration(left)} for the {settings.iterations - report.step} steps left ({pace(rate)})"
+        text = f"about {duration(left)} for the {settings.iterations - report.step} steps left ({_pace(rate)})"
     if left > LONG:
         text += "; --minutes 90 ends sooner, --image-size 128 is faster"
     return text
 
 
-def ways(model: ModelConfig) -> dict[str, str]:
+def _ways(model: ModelConfig) -> dict[Direction, str]:
     """What the directions are called: `horses -> zebras`."""
-    a, b = shortened(model.domain_a), shortened(model.domain_b)
-    return {"a2b": f"{a} -> {b}", "b2a": f"{b} -> {a}"}
+    return {way: f"{_shortened(model.source(way))} -> {_shortened(model.target(way))}" for way in DIRECTIONS}
 
 
-def evaluated_so_far(done: int, total: int) -> str:
-    """How far an evaluation is."""
-    return f"evaluating: {done}/{total} pictures"
-
-
-def scores(model: ModelConfig, evaluation: Evaluation) -> str:
+def _scores(model: ModelConfig, evaluation: Evaluation) -> str:
     """An evaluation in one line; KID times 100, as papers give it."""
     parts = [f"step {evaluation.step}: KID x100"]
     for kind, kids in evaluation.kids.items():
-        both = [f"{ways(model)[way]} {100 * kid.mean:.2f} +- {100 * kid.std:.2f}" for way, kid in kids.items()]
+        both = [f"{_ways(model)[way]} {100 * kid.mean:.2f} +- {100 * kid.std:.2f}" for way, kid in kids.items()]
         parts.append(f"{kind}: {', '.join(both)}" if len(evaluation.kids) > 1 else ", ".join(both))
     if evaluation.best:
         parts.append("the best so far")
@@ -91,8 +94,7 @@ def scores(model: ModelConfig, evaluation: Evaluation) -> str:
     return "  ".join(parts)
 
 
-def shortened(name: str) -> str:
-    """A domain's name for a narrow column."""
+def _shortened(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
@@ -100,16 +102,18 @@ def shortened(name: str) -> str:
 
 
 class PlainWatch(Listener):
-    """Notes as they come, and a line from time to time."""
+    """Notes as they come, which it remembers, and a line from time to time."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.notes: list[str] = []
         self.losses: deque[dict[str, float]] = deque(maxlen=SMOOTHING)
         self.seen = 0
         self._last = time.monotonic()
 
     def note(self, text: str) -> None:
         """Something worth knowing."""
+        self.notes.append(text)
         console.note(text)
 
     def loading(self, done: int, total: int) -> None:
@@ -129,7 +133,7 @@ class PlainWatch(Listener):
         if report.losses:
             self.losses.append(report.losses)
         if self.seen == KNOWN_AFTER and report.steps_per_second and report.progress < 1:
-            console.note(estimate(self.settings, report))
+            console.note(_estimate(self.settings, report))
             console.note("Ctrl-C saves and stops; the same command goes on")
 
     def saved(self, step: int) -> None:
@@ -143,37 +147,37 @@ class PlainWatch(Listener):
     def evaluating(self, done: int, total: int) -> None:
         """The generators are being evaluated."""
         if self._is_time():
-            console.note(evaluated_so_far(done, total))
+            console.note(f"evaluating: {done}/{total} pictures")
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """The generators are evaluated, and the best model is kept."""
-        console.note(scores(self.settings.model, evaluation))
+        console.note(_scores(self.settings.model, evaluation))
 
     def means(self) -> dict[str, float]:
         """The losses by name, over the last steps."""
-        losses = list(self.losses)  # Rich asks from a thread of its own while the training adds more
-        return {name: sum(one[name] for one in losses) / len(losses) for name in (losses[-1] if losses else ())}
+        return means(list(self.losses))  # Rich asks from a thread of its own while the training adds more
 
     def line(self, report: StepReport) -> str:
         """A report in one line."""
         of = f"/{self.settings.iterations}" if self.settings.iterations else ""
         parts = [f"step {report.step}{of}", f"{100 * report.progress:.0f} %"]
-        for word, start in SUMS.items():
-            terms = [self._terms(start, domain) for domain in "ab"]
-            parts += [f"{word} {sum(terms[0]):.3f}/{sum(terms[1]):.3f}"] if any(terms) else []
+        parts += [f"{word} {a:.3f}/{b:.3f}" for word, (a, b) in self._sums().items()]
         if report.images_per_second is not None:
             parts.append(f"{figure(report.images_per_second)} images/s")
         if report.seconds_left is not None and report.progress < 1:
             parts.append(f"{duration(report.seconds_left)} left")
         return "  ".join(parts)
 
-    def _terms(self, start: str, domain: str) -> list[float]:
-        # `g_a` and `d_a` are sums already, and weighted.
-        return [
-            value
-            for name, value in self.means().items()
-            if name.startswith(start) and domain in name.split("_") and name not in (f"g_{domain}", f"d_{domain}")
-        ]
+    def _sums(self) -> dict[str, tuple[float, float]]:
+        """The generators' terms of both domains by their first word, and all of the discriminators."""
+        known, sums = self.means(), dict[str, tuple[float, float]]()
+        for title, terms in TERMS.items():
+            for word, term in zip((title.split()[0], "discriminator"), terms, strict=True):
+                a, b = (term.format(domain) for domain in DOMAINS)
+                if a in known:
+                    before = sums.get(word, (0.0, 0.0))
+                    sums[word] = (before[0] + known[a], before[1] + known[b])
+        return sums
 
     def _is_time(self) -> bool:
         now = time.monotonic()
@@ -181,20 +185,6 @@ class PlainWatch(Listener):
             return False
         self._last = now
         return True
-
-
-REFRESHES_PER_SECOND = 4
-
-# What losses are called: generators' names, and those of the same terms that discriminators have.
-TERMS = {
-    "cycle": ("cycle", ""),
-    "identity": ("identity", ""),
-    "CAM": ("cam", ""),
-    "adversarial local": ("g_local", "d_local"),
-    "adversarial local CAM": ("g_local_{}_cam", "d_local_{}_cam"),
-    "adversarial global": ("g_global", "d_global"),
-    "adversarial global CAM": ("g_global_{}_cam", "d_global_{}_cam"),
-}
 
 
 class LiveWatch(PlainWatch):
@@ -205,9 +195,8 @@ class LiveWatch(PlainWatch):
         self.report: StepReport | None = None
         self.reported = time.monotonic()
         self.read: tuple[int, int] | None = None
-        self.saved_step: int | None = None
-        self.samples: Path | None = None
-        self.evaluation: tuple[int, int] | None = None
+        self.files = {"checkpoint": "", "samples": ""}
+        self.evaluation = ""
 
     def loading(self, done: int, total: int) -> None:
         """Pictures are being read."""
@@ -216,36 +205,37 @@ class LiveWatch(PlainWatch):
     def stepped(self, report: StepReport) -> None:
         """A step is done."""
         self.take(report)
-        self.evaluation = None
+        self.evaluation = ""
         self.report, self.reported = report, time.monotonic()
 
     def saved(self, step: int) -> None:
         """A checkpoint is written, and the model."""
-        self.saved_step = step
+        self.files["checkpoint"] = f"step {step}"
 
     def sampled(self, step: int, path: Path) -> None:  # noqa: ARG002  # the path has it
         """A sample grid is written."""
-        self.samples = path
+        self.files["samples"] = str(path)
 
     def evaluating(self, done: int, total: int) -> None:
         """The generators are being evaluated."""
-        self.evaluation = (done, total)
+        self.evaluation = f"evaluating: {done}/{total} pictures"
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """The generators are evaluated, and the best model is kept."""
-        self.evaluation = None
+        self.evaluation = ""
         super().evaluated(evaluation)
 
     def __rich__(self) -> RenderableType:
         """What is on the terminal now."""
         if self.report is None:
             return self._beginning()
-        parts = [self._heading(self.report), self._bar(self.report.progress), self._figures(self.report), Text()]
-        return Group(*parts, self._table(), *([Text(), self._files()] if self.saved_step or self.samples else []))
+        files = " · ".join(f"{name}: {file}" for name, file in self.files.items() if file)
+        head = (self._heading(self.report), self._bar(self.report.progress), self._figures(self.report))
+        return Group(*head, Text(), self._table(), *([Text(), self._dim(files)] if files else []))
 
     def _beginning(self) -> RenderableType:
         if self.evaluation:
-            return Text(evaluated_so_far(*self.evaluation))
+            return Text(self.evaluation)
         done, total = self.read or (0, 0)
         if done == total:
             waited = duration(time.monotonic() - self.reported)
@@ -264,11 +254,11 @@ class LiveWatch(PlainWatch):
     def _heading(self, report: StepReport) -> Table:
         settings, minutes = self.settings, figure(self.settings.minutes or 0)
         of = f" of {settings.iterations}" if settings.iterations else f", {minutes} min in all"
-        state = evaluated_so_far(*self.evaluation) if self.evaluation else self._share(report)
+        state = self.evaluation or self._share(report)
         grid = Table.grid(expand=True, padding=(0, 1, 0, 0))
         grid.add_column(no_wrap=True, overflow="ellipsis")
         grid.add_column(justify="right", no_wrap=True)
-        names = f"{shortened(settings.model.domain_a)} <-> {shortened(settings.model.domain_b)}"
+        names = f"{_shortened(settings.model.domain_a)} <-> {_shortened(settings.model.domain_b)}"
         grid.add_row(Text(names, "bold"), Text(f"step {report.step}{of}   {state}"))
         return grid
 
@@ -279,35 +269,32 @@ class LiveWatch(PlainWatch):
         left = max(0.0, left - (time.monotonic() - self.reported)) if report.progress < 1 else 0.0
         return f"{share}   {duration(left)} left"
 
-    @staticmethod
-    def _figures(report: StepReport) -> RenderableType:
+    def _figures(self, report: StepReport) -> Text:
         parts = [f"learning rate {figure(report.learning_rate)}"]
         if report.images_per_second is not None and report.steps_per_second:
-            parts[:0] = [f"{figure(report.images_per_second)} images/s", pace(report.steps_per_second)]
+            parts[:0] = [f"{figure(report.images_per_second)} images/s", _pace(report.steps_per_second)]
         if report.memory:
             parts.append(f"memory {byte_size(report.memory)}")
-        return Text(" · ".join(parts), "dim", no_wrap=True, overflow="ellipsis")
+        return self._dim(" · ".join(parts))
+
+    @staticmethod
+    def _dim(text: str) -> Text:
+        return Text(text, "dim", no_wrap=True, overflow="ellipsis")
 
     def _table(self) -> Table:
-        names = [shortened(name) for name in (self.settings.model.domain_a, self.settings.model.domain_b)]
+        names = [_shortened(name) for name in (self.settings.model.domain_a, self.settings.model.domain_b)]
         table = Table.grid(padding=(0, 3, 0, 0))
         table.add_column(min_width=22, no_wrap=True)
         for _ in range(4):
             table.add_column(justify="right", min_width=8, no_wrap=True)
         table.add_row("", *(Text(title, "bold") for title in ("generator", "", "discriminator", "")))
         table.add_row("", *(Text(name, "cyan") for name in (*names, *names)))
-        means = self.means()
+        known = self.means()
         for word, terms in TERMS.items():
-            keys = [(term if "{}" in term else term + "_{}").format(domain) for term in terms for domain in "ab"]
-            if means and not means.keys() & set(keys):
-                continue  # the model has no such terms
-            table.add_row(word, *(f"{means[key]:.3f}" if key in means else "" for key in keys))
+            keys = [term.format(domain) for term in terms for domain in DOMAINS]
+            if not known or known.keys() & set(keys):  # else the model has no such terms
+                table.add_row(word, *(f"{known[key]:.3f}" if key in known else "" for key in keys))
         return table
-
-    def _files(self) -> RenderableType:
-        parts = [f"checkpoint: step {self.saved_step}"] if self.saved_step is not None else []
-        parts += [f"samples: {self.samples}"] if self.samples else []
-        return Text(" · ".join(parts), "dim", no_wrap=True, overflow="ellipsis")
 
 
 @contextmanager
@@ -326,8 +313,7 @@ def watching(settings: Settings) -> Iterator[PlainWatch]:
             live.transient = view.report is None  # what is left on the screen is how it ended
 
 
-# What a line of metrics says beside losses.
-OTHER_METRICS = ("step", "elapsed", "learning_rate", "images_per_second")
+# --- Before and afterwards -----------------------------------------------------------------------------
 
 
 def describe(prepared: Prepared, step: int) -> None:
@@ -342,20 +328,17 @@ def describe(prepared: Prepared, step: int) -> None:
     )
     console.note(f"{settings.recipe.name} recipe, batch size {settings.recipe.batch_size}, {length}")
     console.note(f"{processes}device {describe_device(machine.device)}, precision {settings.precision}")
-    if step:
-        console.note(f"{run.path}: goes on at step {step}")
-    elif settings.start:
-        way = " (its b2a is our a2b)" if settings.start_direction == "b2a" else ""
-        console.note(f"{run.path}: starts from the model {settings.start}{way}")
-    else:
-        console.note(f"{run.path}: a new run")
+    begins = f"starts from the model {settings.start}" if settings.start else "a new run"
+    if settings.start and settings.start_direction == "b2a":
+        begins += " (its b2a is our a2b)"
+    console.note(f"{run.path}: {f'goes on at step {step}' if step else begins}")
 
 
 def finish(
     run: RunFolder, settings: Settings, outcome: Outcome, done: int, seconds: float, *, json_line: bool
 ) -> None:
     """What became of it: words on stderr, the run on stdout."""
-    name = shlex.quote(str(run.path))
+    name, best = shlex.quote(str(run.path)), best_of(run)
     if outcome.finished and not done:
         minutes, steps = settings.minutes, 2 * outcome.step
         more = f"--iterations {steps}" if minutes is None else f"--minutes {figure(2 * minutes)}"
@@ -366,8 +349,11 @@ def finish(
     console.note(f"samples: {run.path / 'samples'}, model: {run.model}")
     if outcome.finished:
         console.note(f"translate with: ugatit translate PICTURES --model {name} -o out/")
-    _say_best(run, settings)
-    console.result(json.dumps(_result(run, outcome)) if json_line else str(run.path))
+    if best is not None:
+        kids = ", ".join(f"{way} {100 * best.kid[direction]:.2f}" for direction, way in _ways(settings.model).items())
+        console.note(f"best of the evaluated models: step {best.step} ({best.generators}), KID x100 {kids}")
+        console.note(f"use it with: ugatit translate PICTURES --model {shlex.quote(str(run.best))} -o out/")
+    console.result(json.dumps(_result(run, outcome, best)) if json_line else str(run.path))
     if not outcome.finished:
         raise Interrupted(
             f"interrupted after step {outcome.step}; everything is saved in {run.path}",
@@ -375,27 +361,15 @@ def finish(
         )
 
 
-def _say_best(run: RunFolder, settings: Settings) -> None:
-    best = best_of(run)
-    if best is None:
-        return
-    names = ways(settings.model)
-    kids = ", ".join(f"{names[way]} {100 * kid:.2f}" for way, kid in best.kid.items())
-    console.note(f"best of the evaluated models: step {best.step} ({best.generators}), KID x100 {kids}")
-    console.note(f"use it with: ugatit translate PICTURES --model {shlex.quote(str(run.best))} -o out/")
-
-
 def stopped_at_once(run: RunFolder) -> Interrupted:
     """What to say after a second Ctrl-C."""
     step = run.latest()
     kept = f"the last checkpoint is that of step {step}" if step else "there is no checkpoint yet"
-    return Interrupted(
-        f"stopped at once; {kept}",
-        f"Go on with the same command, or: ugatit train --resume {shlex.quote(str(run.path))}" if step else "",
-    )
+    hint = f"Go on with the same command, or: ugatit train --resume {shlex.quote(str(run.path))}"
+    return Interrupted(f"stopped at once; {kept}", hint if step else "")
 
 
-def _result(run: RunFolder, outcome: Outcome) -> dict[str, Any]:
+def _result(run: RunFolder, outcome: Outcome, best: Best | None) -> dict[str, Any]:
     last: dict[bool, dict[str, Any]] = {"kid" in line: line for line in run.metrics()}
     trained, evaluated = last.get(False, {}), last.get(True)
     result = {
@@ -407,15 +381,9 @@ def _result(run: RunFolder, outcome: Outcome) -> dict[str, Any]:
     }
     if evaluated:
         result["evaluation"] = {name: value for name, value in evaluated.items() if name != "elapsed"}
-    best = best_of(run)
     if best is not None:
-        result["best"] = {
-            "model": str(run.best),
-            "step": best.step,
-            "generators": best.generators,
-            "kid": best.kid,
-            **best.protocol,
-        }
+        said = {"model": str(run.best), "step": best.step, "generators": best.generators, "kid": best.kid}
+        result["best"] = {**said, **best.protocol}
     return result
 
 
@@ -426,34 +394,26 @@ def say_costs(settings: Settings, cost: Measurement, pictures: list[str], step: 
         pictures: what there is to say about them.
         step: number of steps that the run has done.
     """
-    document = {
-        name: {key: value for key, value in table.items() if value is not None}
-        for name, table in settings.to_document().items()
-    }
     left = None if settings.iterations is None else max(0, settings.iterations - step)
     if json_line:
         rest = {"steps_left": left, "seconds_left": None if left is None else left / cost.steps_per_second}
         estimated = dataclasses.asdict(cost) | rest
-        console.result(json.dumps({**document, "pictures": pictures, "estimate": estimated}))
+        console.result(json.dumps({**settings.to_document(), "pictures": pictures, "estimate": estimated}))
         return
-    console.result(tomli_w.dumps(document).rstrip() + "\n")
-    for text in _estimate_lines(settings, cost, left):
-        console.result(f"# {text}")
-
-
-def _estimate_lines(settings: Settings, cost: Measurement, left: int | None) -> Iterator[str]:
-    yield (
-        f"parameters: {figure(cost.generator_parameters / 1e6)} million in both generators, "
-        f"{figure(cost.discriminator_parameters / 1e6)} million in the discriminators"
-    )
-    yield f"memory: {byte_size(cost.memory_bytes)}"
-    yield f"speed: {pace(cost.steps_per_second)}"
     if left is None:
         steps = 60 * (settings.minutes or 0) * cost.steps_per_second
-        yield f"time: {figure(settings.minutes or 0)} min, about {round(steps)} steps"
+        time_needed = f"{figure(settings.minutes or 0)} min, about {round(steps)} steps"
     else:
         besides = ", evaluations not included" if settings.evaluates else ""
-        yield f"time: about {duration(left / cost.steps_per_second)} for {left} steps{besides}"
+        time_needed = f"about {duration(left / cost.steps_per_second)} for {left} steps{besides}"
+    console.result(
+        f"{tomli_w.dumps(settings.to_document())}\n"
+        f"# parameters: {figure(cost.generator_parameters / 1e6)} million in both generators, "
+        f"{figure(cost.discriminator_parameters / 1e6)} million in the discriminators\n"
+        f"# memory: {byte_size(cost.memory_bytes)}\n"
+        f"# speed: {_pace(cost.steps_per_second)}\n"
+        f"# time: {time_needed}"
+    )
 
 
 def _count(number: int, thing: str) -> str:

@@ -139,15 +139,3 @@ def preset(name: RecipeName) -> Recipe:
     if name == "cyclegan":
         return Recipe("cyclegan", weight_decay=0.0, identity_weight=5.0, ema=0.0, augment="off")
     return Recipe()
-
-
-def learning_rate_factor(progress: float, decay_from: float) -> float:
-    """What the learning rate is multiplied with: 1, then linearly to 0 (paper section 3.1, appendix).
-
-    Args:
-        progress: share of the training that is done, in [0, 1].
-        decay_from: where the decay begins, in [0, 1].
-    """
-    if progress <= decay_from:
-        return 1.0
-    return max(0.0, (1 - progress) / (1 - decay_from))

@@ -27,7 +27,7 @@ from ugatit_cli.publishing.card import (
     summary,
     training_data,
 )
-from ugatit_cli.training.run_folder import RUN_FILE, RunFolder
+from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.weights import hub
 from ugatit_cli.weights.catalog import licence_of
@@ -112,7 +112,7 @@ def staged(model: ModelFolder, target: HubId, options: Options, listener: Listen
             step = _put_samples(copy, model, run, options)
             own = _take_card(model, folder, listener)
             if not own:
-                settings = Settings.from_document(run.document(), run.path / RUN_FILE) if run is not None else None
+                settings = Settings.of_run(run) if run is not None else None
                 text = model_card(copy, target.repository, options, settings, step, _evaluation(copy, run))
                 (folder / CARD_FILE).write_text(text, encoding="utf-8", newline="\n")
             files = {name: digest_of(folder / name) for name in MODEL_FILES if (folder / name).is_file()}

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -26,7 +27,7 @@ from ugatit_cli.metrics.distances import Kid, Subsets, kid
 from ugatit_cli.metrics.features import Extractor, load_extractor
 from ugatit_cli.nn.generator import Generator
 from ugatit_cli.nn.layers import evaluating
-from ugatit_cli.training import state
+from ugatit_cli.training import checkpoint
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.weights.folder import CONFIG_FILE, read_config
@@ -36,16 +37,14 @@ Kids = Mapping[Direction, Kid]
 Tick = Callable[[int, int], None]
 """Takes numbers of pictures: those that are done, and all of an evaluation."""
 
-FEWEST: Final = 4
-"""Held-out pictures of a domain that KID needs."""
-
-ROUGH: Final = 50
-"""Held-out pictures of a domain below which its figures are rough."""
-
+# Held-out pictures of a domain that KID needs, and below which its figures are rough.
+FEWEST, ROUGH = 4, 50
 # Pictures between two looks at whether to go on.
 BATCH: Final = 8
 # Of a domain's held-out pictures: more are read again each time.
 KEPT_BYTES: Final = 2**28
+# What makes figures comparable, in lines of metrics and in the provenance of the best model.
+PROTOCOL: Final = ("extractor", "subsets", "held-out pictures")
 
 
 class Abandoned(Exception):  # never seen by users
@@ -78,14 +77,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Best:
-    """What the provenance of a run's best model says.
-
-    Attributes:
-        step: training steps done.
-        generators: which kind it has.
-        kid: by direction, not times 100.
-        protocol: how it was measured; figures of different ones don't compare.
-    """
+    """What the provenance of a run's best model says; the KIDs of both directions are not times 100."""
 
     step: int
     generators: str
@@ -150,16 +142,15 @@ def _counts(pictures: tuple[Pictures, Pictures], config: ModelConfig) -> dict[st
 
 def holdout_fingerprint(pictures: tuple[Pictures, Pictures]) -> str:
     """8 hex digits that change when held-out pictures do, by their names and sizes on disk, not when folders move."""
-    sets = [[one.domain, [(path.name, _size(path)) for path in one.held_out]] for one in pictures]
+
+    def size(path: Path) -> int:
+        try:
+            return path.stat().st_size
+        except OSError:
+            return -1  # gone, which is reported when it is read
+
+    sets = [[one.domain, [(path.name, size(path)) for path in one.held_out]] for one in pictures]
     return digest(json.dumps(sets))[:8]
-
-
-def _size(path: Path) -> int:
-    """In bytes; -1 of one that is gone, which is reported when it is read."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
 
 
 # --- In between ----------------------------------------------------------------------------------------
@@ -169,7 +160,6 @@ class Evaluator:
     """Evaluates a run's generators and keeps the best; leaves training as it is: weights, modes, random numbers.
 
     Args:
-        run: its folder.
         pictures: of both domains; each needs held-out ones, see `check_holdout`.
         extractor: makes features of them.
     """
@@ -179,18 +169,16 @@ class Evaluator:
     ) -> None:
         self.run = run
         self.settings = settings
+        self.pictures = pictures
         self.extractor = extractor
         self._held_out: dict[Domain, _HeldOut] = {one.domain: _HeldOut(one) for one in pictures}
         self._real: dict[Domain, Tensor] = {}
         held_out = _counts(pictures, settings.model)
         counts = ", ".join(f"{count:,} {name}" for name, count in held_out.items())
         subsets = Subsets()
-        self.protocol = {
-            "extractor": extractor.name,
-            "subsets": f"{subsets.count} of {subsets.size_for(*held_out.values())} pictures",
-            "held-out pictures": f"{counts} ({holdout_fingerprint(pictures)})",
-        }
-        self._trained_on = (len(pictures[0].files), len(pictures[1].files))
+        said = f"{subsets.count} of {subsets.size_for(*held_out.values())} pictures"
+        values = (extractor.name, said, f"{counts} ({holdout_fingerprint(pictures)})")
+        self.protocol = dict(zip(PROTOCOL, values, strict=True))
 
     @property
     def starts_anew(self) -> bool:
@@ -216,13 +204,16 @@ class Evaluator:
         evaluation = Evaluation(step, kids, self._is_best(step, kids), time.monotonic() - start, self.protocol)
         if evaluation.best:
             self._keep(networks, evaluation)
-        self.run.append_metrics({"step": step, "elapsed": elapsed, **_figures(kids), **self.protocol})
+        figures: dict[str, object] = {}
+        for prefix, of in zip(("kid", "kid_current"), kids.values(), strict=False):
+            figures |= _figures(prefix, of)
+        self.run.append_metrics({"step": step, "elapsed": elapsed, **figures, **self.protocol})
         return evaluation
 
     def _advance(self, tick: Tick) -> Callable[[Tensor], None]:
         """Counts batches that are about to be looked at, and tells how far the evaluation is."""
         done = 0
-        total = sum(len(one) * (1 if domain in self._real else 2) for domain, one in self._held_out.items())
+        total = sum(len(one.files) * (1 if domain in self._real else 2) for domain, one in self._held_out.items())
 
         def advance(batch: Tensor) -> None:
             nonlocal done
@@ -237,35 +228,29 @@ class Evaluator:
         if networks.averages:
             kinds = {"moving average": networks.averages, **kinds}
         kids: dict[Kind, dict[Direction, Kid]] = {kind: {} for kind in kinds}
+        device = self.extractor.device
         for direction in DIRECTIONS:
-            generators = {kind: by_direction[direction] for kind, by_direction in kinds.items()}
-            with evaluating(generators.values()):
-                translated = self._translated(generators, SOURCE[direction], step, advance)
-            real = self._real_features(TARGET[direction], advance)
-            for kind, features in translated.items():
-                kids[kind][direction] = kid(features, real)
+            generators = [by_direction[direction] for by_direction in kinds.values()]
+            ways = [partial(translate, generator, device=device, step=step) for generator in generators]
+            with evaluating(generators):
+                translated = self._features(SOURCE[direction], ways, advance)
+            target = TARGET[direction]
+            if target not in self._real:  # always the same
+                (self._real[target],) = self._features(target, [lambda pictures: pictures], advance)
+            for kind, features in zip(kinds, translated, strict=True):
+                kids[kind][direction] = kid(features, self._real[target])
         return dict(kids)
 
-    def _translated(
-        self, generators: Mapping[Kind, Generator], domain: Domain, step: int, advance: Callable[[Tensor], None]
-    ) -> dict[Kind, Tensor]:
-        """Features of what each kind of generators makes of a domain: float64 (N, D)."""
-        parts: dict[Kind, list[Tensor]] = {kind: [] for kind in generators}
+    def _features(
+        self, domain: Domain, ways: Sequence[Callable[[Tensor], Tensor]], advance: Callable[[Tensor], None]
+    ) -> list[Tensor]:
+        """Of a domain's held-out pictures, each changed in some ways: float64 (N, D) of each way."""
+        parts: list[list[Tensor]] = [[] for _ in ways]
         for batch in self._held_out[domain].batches():
             advance(batch)
-            for kind, generator in generators.items():
-                parts[kind].append(self.extractor(translate(generator, batch, self.extractor.device, step)))
-        return {kind: torch.cat(some) for kind, some in parts.items()}
-
-    def _real_features(self, domain: Domain, advance: Callable[[Tensor], None]) -> Tensor:
-        """Features of the pictures themselves, float64 (N, D): always the same."""
-        if domain not in self._real:
-            parts = []
-            for batch in self._held_out[domain].batches():
-                advance(batch)
-                parts.append(self.extractor(batch))
-            self._real[domain] = torch.cat(parts)
-        return self._real[domain]
+            for part, way in zip(parts, ways, strict=True):
+                part.append(self.extractor(way(batch)))
+        return [torch.cat(part) for part in parts]
 
     def _is_best(self, step: int, kids: Mapping[Kind, Kids]) -> bool:
         best, mean = best_of(self.run), min(map(mean_kid, kids.values()))
@@ -275,37 +260,31 @@ class Evaluator:
 
     def _keep(self, networks: Networks, evaluation: Evaluation) -> None:
         winner = evaluation.winner
-        kids = evaluation.kids[winner]
-        provenance = state.provenance(self.settings, evaluation.step, self._trained_on) | {
+        provenance = checkpoint.provenance(self.settings, evaluation.step, self.pictures) | {
             "generators": winner,
-            "kid": {direction: one.mean for direction, one in kids.items()},
-            "kid_std": {direction: one.std for direction, one in kids.items()},
+            **_figures("kid", evaluation.kids[winner]),
             **self.protocol,
         }
         generators = networks.averages if winner == "moving average" else networks.generators
-        discriminators = networks.discriminator_tensors()
-        self.run.write_best(self.settings.model, generator_tensors(generators), discriminators, provenance)
+        tensors = generator_tensors(generators), networks.discriminator_tensors()
+        self.run.write_model(self.settings.model, *tensors, provenance, best=True)
 
 
 class _HeldOut:
     """The held-out pictures of a domain as the network takes them: the middle of each at the training size."""
 
     def __init__(self, pictures: Pictures) -> None:
+        self.files = pictures.held_out
         self._pictures = pictures
-        self._files = pictures.held_out
-        self._fit = 3 * pictures.preparation.image_size**2 * len(self._files) <= KEPT_BYTES
+        self._fit = 3 * pictures.preparation.image_size**2 * len(self.files) <= KEPT_BYTES
         self._kept: dict[Path, Tensor] = {}
-
-    def __len__(self) -> int:
-        return len(self._files)
 
     def batches(self) -> Iterator[Tensor]:
         """All of them in their order: uint8 (N, 3, S, S), N up to 8."""
-        for first in range(0, len(self._files), BATCH):
-            yield torch.cat([self._picture(path) for path in self._files[first : first + BATCH]])
+        for first in range(0, len(self.files), BATCH):
+            yield torch.cat([self._picture(path) for path in self.files[first : first + BATCH]])
 
     def _picture(self, path: Path) -> Tensor:
-        """uint8 (1, 3, S, S)."""
         if path in self._kept:
             return self._kept[path]
         picture = sample_pictures(replace(self._pictures, held_out=(path,)), 1, seed=0)
@@ -325,18 +304,16 @@ def translate(generator: Generator, pictures: Tensor, device: torch.device, step
         image = generator(picture.to(device).float().div_(127.5).sub_(1)).image
         pixels = image.float().add(1).mul_(127.5).round_().clamp_(0, 255)
         if not pixels.isfinite().all():
-            raise TrainingError(f"step {step}: a translation is not finite", state.WAY_OUT)
+            raise TrainingError(f"step {step}: a translation is not finite", checkpoint.WAY_OUT)
         translated.append(pixels.to(torch.uint8))
     return torch.cat(translated)
 
 
-def _figures(kids: Mapping[Kind, Kids]) -> dict[str, dict[Direction, float]]:
-    """What a line of metrics says: `kid` is that of the generators that `model` has."""
-    figures: dict[str, dict[Direction, float]] = {}
-    for prefix, of in zip(("kid", "kid_current"), kids.values(), strict=False):
-        figures[prefix] = {direction: one.mean for direction, one in of.items()}
-        figures[f"{prefix}_std"] = {direction: one.std for direction, one in of.items()}
-    return figures
+def _figures(prefix: str, kids: Kids) -> dict[str, dict[Direction, float]]:
+    return {
+        prefix: {direction: one.mean for direction, one in kids.items()},
+        f"{prefix}_std": {direction: one.std for direction, one in kids.items()},
+    }
 
 
 # --- Afterwards ----------------------------------------------------------------------------------------
@@ -352,15 +329,10 @@ def best_of(run: RunFolder) -> Best | None:
     """The best model of a run; None if there is none, or one whose provenance doesn't say what it should."""
     try:
         _, said = read_config(run.best / CONFIG_FILE)
-    except ModelError:
+        kids: dict[Direction, float] = {direction: float(said["kid"][direction]) for direction in DIRECTIONS}
+    except (ModelError, KeyError, TypeError, ValueError):
         return None
-    protocol = {name: said.get(name) for name in ("extractor", "subsets", "held-out pictures")}
-    values = said.get("kid")
-    if not isinstance(said.get("steps"), int) or not isinstance(values, dict):
+    if not isinstance(said.get("steps"), int):
         return None
-    try:
-        kids: dict[Direction, float] = {direction: float(values[direction]) for direction in DIRECTIONS}
-    except (KeyError, TypeError, ValueError):
-        return None
-    texts = {name: str(value) for name, value in protocol.items()}
-    return Best(said["steps"], str(said.get("generators")), kids, texts)
+    protocol = {name: str(said.get(name)) for name in PROTOCOL}
+    return Best(said["steps"], str(said.get("generators")), kids, protocol)

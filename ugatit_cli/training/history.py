@@ -100,12 +100,7 @@ def draw_history(
 
 @dataclass
 class _Subject:
-    """A picture on its way through the checkpoints.
-
-    Attributes:
-        frames: what each of them made of it.
-        maps: where each of them looked.
-    """
+    """A picture on its way through the checkpoints: what each of them made of it, and where it looked."""
 
     work: Work
     seconds: float = 0.0
@@ -113,7 +108,6 @@ class _Subject:
     maps: list[Maps] = field(default_factory=list)
 
     def animation(self, steps: Sequence[int]) -> Work:
-        """All of that, with a frame for each step."""
         return replace(
             self.work,
             picture=replace(self.work.picture, durations=durations(len(steps)), loop=0, format="WEBP"),
@@ -127,7 +121,6 @@ class _Subject:
 
 
 def _decoded(stages: Stages, job: Job, frames: int) -> Work | Result:
-    """A picture whose animation isn't too large."""
     work = stages.decode(job)
     if isinstance(work, Result):
         return work
@@ -158,7 +151,7 @@ def _look(model: Model, subjects: list[_Subject], stages: Stages, advance: Calla
 
 
 def durations(frames: int) -> tuple[int, ...]:
-    """Milliseconds of each frame: together about `ALL`, and the last one long enough to look at; none for a still."""
+    """Milliseconds of each frame: about `ALL`, and the last one long enough to look at; none for a still."""
     if frames < 2:
         return ()
     each = max(SHORTEST, min(LONGEST, ALL // (frames - 1)))

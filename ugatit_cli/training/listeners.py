@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,13 +64,18 @@ class Listener:
         """The generators are evaluated, and the best model is kept."""
 
 
+def means(losses: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The means of some steps' losses by name; nothing of none."""
+    names = losses[-1] if losses else ()
+    return {name: sum(one[name] for one in losses) / len(losses) for name in names}
+
+
 class Several(Listener):
     """Passes everything on to several listeners, in their order."""
 
     def __init__(self, *listeners: Listener) -> None:
         for name in [name for name in vars(Listener) if not name.startswith("_")]:
-            calls = [getattr(listener, name) for listener in listeners]
-            setattr(self, name, functools.partial(_call_each, calls))
+            setattr(self, name, functools.partial(_call_each, [getattr(one, name) for one in listeners]))
 
 
 def _call_each(calls: list[Callable[..., None]], *arguments: object) -> None:
@@ -115,9 +120,12 @@ class TensorBoard(Listener):
             self._losses.append(report.losses)
         if report.step % EVERY and report.progress < 1:
             return
+        values = {"learning rate": report.learning_rate, "images per second": report.images_per_second}
+        values |= {f"losses/{name}": value for name, value in means(self._losses).items()}
         with reported(self.folder):
-            for name, value in self._values(report).items():
-                self._writer.add_scalar(name, value, report.step)
+            for name, value in values.items():
+                if value is not None:
+                    self._writer.add_scalar(name, value, report.step)
         self._losses = []
 
     def _begin(self, step: int) -> None:
@@ -125,14 +133,6 @@ class TensorBoard(Listener):
         if self._writer is None:
             with reported(self.folder):
                 self._writer = self._open(str(self.folder), purge_step=step)
-
-    def _values(self, report: StepReport) -> dict[str, float]:
-        values = {"learning rate": report.learning_rate}
-        if report.images_per_second is not None:
-            values["images per second"] = report.images_per_second
-        names = self._losses[-1] if self._losses else ()
-        means = {name: sum(one[name] for one in self._losses) / len(self._losses) for name in names}
-        return values | {f"losses/{name}": value for name, value in means.items()}
 
     def saved(self, step: int) -> None:  # noqa: ARG002
         """What was written so far is put onto the disk, like the checkpoint."""

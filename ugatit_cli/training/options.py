@@ -16,21 +16,13 @@ MINUTES = re.compile(r"(\d+(?:\.\d+)?)m")
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """The table `[run]` of `config.toml`.
+    """The table `[run]` of `config.toml`: what the options say, and
 
     Attributes:
-        holdout: share or number of pictures kept for samples and evaluation.
-        precision: what large products are computed in.
-        iterations, minutes: how long to train; one of them is None.
-        seed: of all randomness.
-        checkpoint_every, sample_every: `500` steps, `10m` minutes; samples also `growing`.
-        keep: number of checkpoints.
-        start: the model that training started from; None: from random weights.
-        start_direction: which way of that model our A to B is.
-        checkpointing: compute activations twice instead of keeping them.
-        evaluate_every: `1000` steps, `30m` minutes, or `off`.
-        features, feature_layer: absolute path of the network for KID, and which of its maps; None: see
-            `metrics.features.load_extractor`.
+        iterations, minutes: one of them is None.
+        checkpoint_every, sample_every, evaluate_every: as `parse_interval` takes it; `growing` samples; or `off`.
+        start: None: from random weights.
+        features: an absolute path; None: see `metrics.features.load_extractor`.
 
     Raises:
         UsageError: values that make no sense.

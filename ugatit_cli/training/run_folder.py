@@ -20,7 +20,6 @@ import re
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,93 +35,15 @@ from ugatit_cli.weights.folder import (
     DISCRIMINATORS_FILE,
     GENERATORS_FILE,
     check_file,
-    open_tensors,
     save_model,
     write_tensors,
 )
 
 FORMAT: Final = 1
-
-
-def write_state(path: Path, document: dict[str, Any]) -> None:
-    """Writes the file last, and durably: so are the names of all files beside it.
-
-    Args:
-        document: plain JSON values, `step` among them.
-
-    Raises:
-        OSError: it can't be written.
-    """
-    plain = json.loads(json.dumps({"format": FORMAT} | document))
-    replace_file(path, json.dumps(plain | {"sha256": _digest(plain)}).encode(), durable=True)
-
-
-def read_state(path: Path, step: int) -> dict[str, Any]:
-    """The document that was written for a step.
-
-    Raises:
-        ModelError: it is missing, damaged, of another step, or of a newer format.
-    """
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: can't be read ({plain_reason(error)})") from None
-    if not isinstance(document, dict):
-        raise ModelError(f"{path}: damaged: not a table")
-    check_format(path, document.get("format"))
-    if document.pop("sha256", None) != _digest(document):
-        raise ModelError(f"{path}: damaged: its content is not what was written")
-    if document["step"] != step:
-        raise ModelError(f"{path}: it is of step {document['step']}; the folder was renamed")
-    return document
-
-
-def _digest(document: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
-
-
-def check_format(path: Path, number: object) -> None:
-    """Whether the file at `path`, which says that its format is `number`, can be read.
-
-    Raises:
-        ModelError: it is of a newer format, or says no number.
-    """
-    if type(number) is not int:
-        raise ModelError(f"{path}: damaged, or not from ugatit (no format number)")
-    if number > FORMAT:
-        message = f"{path}: written by a newer ugatit (format {number}, this one reads up to {FORMAT})"
-        raise ModelError(message, UPGRADE)
-
-
 RUN_FILE: Final = "config.toml"
 STATE_FILE: Final = "state.json"
 
 Tensors = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint whose files are all there and as they were written.
-
-    Attributes:
-        path: its folder.
-        step: the training step after which it was saved.
-        state: plain JSON values.
-        stems: what its tensor files are called, without `.safetensors`.
-    """
-
-    path: Path
-    step: int
-    state: dict[str, Any]
-    stems: tuple[str, ...]
-
-    def tensors(self, stem: str) -> contextlib.AbstractContextManager[Any]:
-        """A tensor file: `.keys()` and `.get_tensor(name)`, which returns a view of the file, to be copied.
-
-        Raises:
-            ModelError: there is no such file, or (when asked for) no such tensor.
-        """
-        return open_tensors(self.path / f"{stem}.safetensors")
 
 
 class RunFolder:
@@ -153,34 +74,29 @@ class RunFolder:
         """Makes the folder, or gives the run that is there other settings.
 
         Args:
-            document: tables of str, int, float, bool and lists of them; what is None is left out.
+            document: tables of str, int, float, bool and lists of them.
 
         Raises:
             UsageError: there is something else at this path.
             OutputError: it can't be written.
         """
         self._claim()
-        text = tomli_w.dumps({"format": FORMAT} | _without_none(document))
         try:
-            data = text.encode()
+            data = tomli_w.dumps({"format": FORMAT} | dict(document)).encode()
         except UnicodeEncodeError:
             raise UsageError("a folder's name is not text (UTF-8)", "Rename the folder of pictures.") from None
-        with reported(self.path / RUN_FILE):
-            write_file(self.path / RUN_FILE, data, durable=True)
+        write_file(self.path / RUN_FILE, data, durable=True)
 
     def _claim(self) -> None:
+        # What a run leaves that is killed before it has written its settings.
+        ours = re.compile(rf"\.lock|\.{re.escape(RUN_FILE)}\.[0-9a-f]+\.tmp")
         with reported(self.path):
-            if self.path.exists() and not self.exists and not self._is_empty():
-                raise UsageError(
-                    f"{self.path}: exists and is not a run folder", "Name a folder that is new or empty."
-                )
+            empty = self.path.is_dir() and all(ours.fullmatch(path.name) for path in self.path.iterdir())
+            if self.path.exists() and not self.exists and not empty:
+                message = f"{self.path}: exists and is not a run folder"
+                raise UsageError(message, "Name a folder that is new or empty.")
             self.path.mkdir(parents=True, exist_ok=True)
             sync_folder(self.path.parent)
-
-    def _is_empty(self) -> bool:
-        """Whether there is nothing but what a run leaves that is killed before it has written its settings."""
-        ours = re.compile(rf"\.lock|\.{re.escape(RUN_FILE)}\.[0-9a-f]+\.tmp")
-        return self.path.is_dir() and all(ours.fullmatch(path.name) for path in self.path.iterdir())
 
     def document(self) -> dict[str, Any]:
         """The settings that `create` was given.
@@ -193,7 +109,7 @@ class RunFolder:
             document = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise ModelError(f"{path}: can't be read ({plain_reason(error)})") from None
-        check_format(path, document.pop("format", None))
+        _check_format(path, document.pop("format", None))
         return document
 
     @contextlib.contextmanager
@@ -245,7 +161,7 @@ class RunFolder:
 
     def save_checkpoint(
         self, step: int, files: Mapping[str, Tensors], state: Mapping[str, Any], *, keep: int
-    ) -> Path:
+    ) -> None:
         """Writes a checkpoint, complete or not at all, and removes old ones.
 
         Args:
@@ -266,7 +182,11 @@ class RunFolder:
                 path = temporary / f"{stem}.safetensors"
                 sha256 = write_tensors(path, tensors)
                 written[stem] = {"size": path.stat().st_size, "sha256": sha256}
-            write_state(temporary / STATE_FILE, {"step": step, "state": dict(state), "files": written})
+            document = {"format": FORMAT, "step": step, "state": dict(state), "files": written}
+            plain = json.loads(json.dumps(document))
+            # Last, and durably: so are the names of all files beside it.
+            data = json.dumps(plain | {"sha256": _digest(plain)}).encode()
+            replace_file(temporary / STATE_FILE, data, durable=True)
             replace_folder(temporary, folder)
             sync_folder(self._checkpoints)
             sync_folder(self.path)
@@ -275,7 +195,6 @@ class RunFolder:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self._remove_old(step, keep)
-        return folder
 
     def _remove_old(self, step: int, keep: int) -> None:
         older = [other for other in self.checkpoints() if other < step]
@@ -284,26 +203,25 @@ class RunFolder:
                 retired = self.checkpoint_path(other).rename(hidden(self.checkpoint_path(other)))
                 shutil.rmtree(retired)
 
-    def load_checkpoint(self, step: int) -> Checkpoint:
-        """Checks all files of a checkpoint, reading each of them once.
+    def load_checkpoint(self, step: int) -> dict[str, Any]:
+        """The `state` of a checkpoint whose files are all there and as they were written: each is read once.
 
         Raises:
             ModelError: there is none of this step, or a file is missing, damaged or of a newer format.
         """
         folder = self.checkpoint_path(step)
         try:
-            document = read_state(folder / STATE_FILE, step)
+            document = _read_state(folder / STATE_FILE, step)
             for stem, entry in document["files"].items():
                 check_file(folder / f"{stem}.safetensors", entry["size"], entry["sha256"])
         except ModelError as error:
-            raise ModelError(error.message, error.hint or self._way_out(step)) from None
-        return Checkpoint(folder, step, document["state"], tuple(document["files"]))
-
-    def _way_out(self, step: int) -> str:
-        others = [other for other in self.checkpoints() if other != step]
-        if others:
-            return f"Delete {self.checkpoint_path(step)} to go on from step {others[-1]}."
-        return "There is no other checkpoint: start again in another folder."
+            others = [other for other in self.checkpoints() if other != step]
+            way_out = "There is no other checkpoint: start again in another folder."
+            if others:
+                way_out = f"Delete {folder} to go on from step {others[-1]}."
+            raise ModelError(error.message, error.hint or way_out) from None
+        state: dict[str, Any] = document["state"]
+        return state
 
     # --- Metrics, samples, model ---------------------------------------------------------------------------
 
@@ -326,8 +244,11 @@ class RunFolder:
             return
         with self._metrics.open("rb") as file:
             for line in file:
-                values = _parsed(line)
-                if values is not None:
+                try:
+                    values = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
+                if isinstance(values, dict):
                     yield values
 
     def truncate_metrics(self, step: int) -> None:
@@ -346,9 +267,18 @@ class RunFolder:
         return self.path / "samples" / f"step_{step:08d}.png"
 
     def write_model(
-        self, config: ModelConfig, generators: Tensors, discriminators: Tensors, provenance: Mapping[str, Any]
+        self,
+        config: ModelConfig,
+        generators: Tensors,
+        discriminators: Tensors,
+        provenance: Mapping[str, Any],
+        *,
+        best: bool = False,
     ) -> None:
-        """Replaces the folder `model`, which can be opened at any moment meanwhile.
+        """Replaces the folder `model`, which can be opened at any moment meanwhile, or `best`.
+
+        That one is replaced as a whole, so that its provenance is that of its weights whatever happens; between two
+        renames, there is no such folder for a moment.
 
         Args:
             config: the same each time, since a kill may leave the new weights with the old config.
@@ -358,42 +288,50 @@ class RunFolder:
             ModelError: tensors that don't fit the config, or aren't finite.
             OutputError: it can't be written; the model is the old one.
         """
-        with _new_model(self.model, config, generators, discriminators, provenance) as temporary:
-            self.model.mkdir(exist_ok=True)
-            for name in (DISCRIMINATORS_FILE, GENERATORS_FILE, CONFIG_FILE):
-                (temporary / name).replace(self.model / name)
-            sync_folder(self.model)
-            sync_folder(self.path)
-
-    def write_best(
-        self, config: ModelConfig, generators: Tensors, discriminators: Tensors, provenance: Mapping[str, Any]
-    ) -> None:
-        """Replaces the folder `best` as a whole, so that its provenance is that of its weights whatever happens.
-
-        Args and errors are those of `write_model`; between two renames, there is no such folder for a moment.
-        """
-        with _new_model(self.best, config, generators, discriminators, provenance) as temporary:
-            replace_folder(temporary, self.best)
-            sync_folder(self.path)
-
-
-# --- Renaming and errors -----------------------------------------------------------------------------------
+        folder = self.best if best else self.model
+        temporary = hidden(folder)
+        try:
+            save_model(temporary, config, generators, discriminators, provenance=provenance)
+            with reported(folder):
+                if best:
+                    replace_folder(temporary, folder)
+                else:
+                    folder.mkdir(exist_ok=True)
+                    for name in (DISCRIMINATORS_FILE, GENERATORS_FILE, CONFIG_FILE):
+                        (temporary / name).replace(folder / name)
+                    sync_folder(folder)
+                sync_folder(self.path)
+        except OutputError as error:
+            raise type(error)(error.message.replace(str(temporary), str(folder)), error.hint) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _new_model(
-    folder: Path, config: ModelConfig, generators: Tensors, discriminators: Tensors, provenance: Mapping[str, Any]
-) -> Iterator[Path]:
-    """A model under a temporary name, to be moved to `folder` inside; what is left of it disappears."""
-    temporary = hidden(folder)
+def _read_state(path: Path, step: int) -> dict[str, Any]:
     try:
-        save_model(temporary, config, generators, discriminators, provenance=provenance)
-        with reported(folder):
-            yield temporary
-    except OutputError as error:
-        raise type(error)(error.message.replace(str(temporary), str(folder)), error.hint) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: can't be read ({plain_reason(error)})") from None
+    if not isinstance(document, dict):
+        raise ModelError(f"{path}: damaged: not a table")
+    _check_format(path, document.get("format"))
+    if document.pop("sha256", None) != _digest(document):
+        raise ModelError(f"{path}: damaged: its content is not what was written")
+    if document["step"] != step:
+        raise ModelError(f"{path}: it is of step {document['step']}; the folder was renamed")
+    return document
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _check_format(path: Path, number: object) -> None:
+    if type(number) is not int:
+        raise ModelError(f"{path}: damaged, or not from ugatit (no format number)")
+    if number > FORMAT:
+        message = f"{path}: written by a newer ugatit (format {number}, this one reads up to {FORMAT})"
+        raise ModelError(message, UPGRADE)
 
 
 def _not_saved(folder: Path, error: OSError, files: Mapping[str, Tensors], before: int | None) -> OutputError:
@@ -404,25 +342,9 @@ def _not_saved(folder: Path, error: OSError, files: Mapping[str, Tensors], befor
     return type(failure)(f"{failure.message}{needed}; {kept}", failure.hint)
 
 
-def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: _without_none(value) if isinstance(value, Mapping) else value
-        for name, value in table.items()
-        if value is not None
-    }
-
-
 def _finite(value: object) -> object:
     if isinstance(value, Mapping):
         return {name: _finite(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return values if isinstance(values, dict) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from ugatit_cli.attention.maps import AttentionMap, Style, grid_of
 from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
+from ugatit_cli.methods.networks import OTHER
 from ugatit_cli.nn.generator import Generator
 from ugatit_cli.nn.layers import evaluating
 from ugatit_cli.pictures.drawing import ARROW, BACKGROUND, HEADING, TITLE, Lettering
@@ -22,6 +22,9 @@ MAX_CELL: Final = 256
 
 _MARGIN: Final = 16
 _GAP: Final = 6
+
+Half = tuple[str, str, list[list[Image.Image]]]
+"""Names of the domains that its pictures come from and are translated to, and the cells of its rows."""
 
 
 def cell_side(image_size: int) -> int:
@@ -50,12 +53,12 @@ def draw_samples(
     Returns:
         An RGB picture, those of domain a above those of domain b.
     """
-    halves = []
+    halves: list[Half] = []
     with torch.no_grad(), evaluating(generators.values()):
         for direction, pictures in zip(DIRECTIONS, samples, strict=True):
             rows = [_row(generators, direction, picture, config, device) for picture in pictures]
             if rows:
-                halves.append(_Half(config.source(direction), config.target(direction), rows))
+                halves.append((config.source(direction), config.target(direction), rows))
     return _draw(halves, _titles(config), cell_side(config.image_size))
 
 
@@ -70,7 +73,7 @@ def _row(
     device: torch.device,
 ) -> list[Image.Image]:
     """The cells of a picture, uint8 (3, H, W), in the order of `_titles`."""
-    there, back = generators[direction], generators["b2a" if direction == "a2b" else "a2b"]
+    there, back = generators[direction], generators[OTHER[direction]]
     side = cell_side(config.image_size)
     x = picture[None].to(device).float().div_(127.5).sub_(1)  # (1, 3, H, W) in [-1, 1]
     translated = there(x)
@@ -110,36 +113,29 @@ def _fitted(image: Image.Image, side: int) -> Image.Image:
 # --- On paper
 
 
-@dataclass(frozen=True)
-class _Half:
-    source: str
-    target: str
-    rows: list[list[Image.Image]]
-
-
 def _titles(config: ModelConfig) -> list[str]:
     """Column titles; `{}` are filled in with the domains of a half."""
     attention = ["attention"] if config.generator_cam else []
     return ["input", *attention, ARROW + " {target}", "back to {source}", "identity"]
 
 
-def _draw(halves: list[_Half], titles: list[str], side: int) -> Image.Image:
+def _draw(halves: list[Half], titles: list[str], side: int) -> Image.Image:
     step = side + _GAP
     title, heading = Lettering(max(13, min(20, side // 8)), TITLE), Lettering(max(17, min(27, side // 6)), HEADING)
     band = heading.height + title.height + 2 * _GAP  # above the rows of a half
     width = 2 * _MARGIN + len(titles) * step - _GAP
-    height = _MARGIN + sum(band + len(half.rows) * step - _GAP + _MARGIN for half in halves)
+    height = _MARGIN + sum(band + len(rows) * step - _GAP + _MARGIN for _, _, rows in halves)
     canvas = Image.new("RGB", (width, height), BACKGROUND)
     pen = ImageDraw.Draw(canvas)
     top = _MARGIN
-    for half in halves:
-        heading.draw(pen, (_MARGIN, top), heading.pair(half.source, half.target, width - 2 * _MARGIN))
+    for source, target, rows in halves:
+        heading.draw(pen, (_MARGIN, top), heading.pair(source, target, width - 2 * _MARGIN))
         for column, text in enumerate(titles):
-            label = title.shortened(text.format(source=half.source, target=half.target), side)
+            label = title.shortened(text.format(source=source, target=target), side)
             left = _MARGIN + column * step + (side - title.width(label)) // 2
             title.draw(pen, (left, top + heading.height + _GAP), label)
         top += band
-        for row in half.rows:
+        for row in rows:
             for column, cell in enumerate(row):
                 left = _MARGIN + column * step + (side - cell.width) // 2
                 canvas.paste(cell, (left, top + (side - cell.height) // 2))

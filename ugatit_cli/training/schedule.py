@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ugatit_cli.methods.recipe import learning_rate_factor
 from ugatit_cli.training.options import parse_interval
 from ugatit_cli.training.settings import Settings
 
@@ -34,12 +33,8 @@ class Schedule:
         self.settings = settings
         now = time.monotonic()
         self._start = now - elapsed
-        growing = settings.sample_every == "growing"
-        self._saves = _Every(*parse_interval("--checkpoint-every", settings.checkpoint_every), now)
-        self._samples = None if growing else _Every(*parse_interval("--sample-every", settings.sample_every), now)
-        self._evaluations: _Every | None = None
-        if settings.evaluates:
-            self._evaluations = _Every(*parse_interval("--evaluate-every", settings.evaluate_every), elapsed)
+        # When something that is done every so many minutes was done, by its option.
+        self._last = {"--checkpoint-every": now, "--sample-every": now, "--evaluate-every": elapsed}
 
     @property
     def elapsed(self) -> float:
@@ -62,11 +57,13 @@ class Schedule:
         return min(1.0, self.elapsed / (60 * (self.settings.minutes or 0)))
 
     def learning_rate(self, progress: float) -> float:
-        """The learning rate of the step that leads to this progress."""
+        """Of the step that leads to this progress: constant, then linearly to 0 (paper section 3.1, appendix)."""
         recipe, iterations = self.settings.recipe, self.settings.iterations
         if recipe.name != "paper" and iterations is not None:
             progress -= 1 / iterations  # the official code's last step has rate 0
-        return recipe.learning_rate * learning_rate_factor(progress, recipe.decay_from)
+        if progress <= recipe.decay_from:
+            return recipe.learning_rate
+        return recipe.learning_rate * max(0.0, (1 - progress) / (1 - recipe.decay_from))
 
     def seconds_left(self, step: int, steps_per_second: float | None) -> float | None:
         """Seconds until the run ends; None as long as the speed isn't known."""
@@ -78,31 +75,25 @@ class Schedule:
 
     def save_due(self, step: int) -> bool:
         """Whether to save after this step."""
-        return self._saves.due(step, time.monotonic())
+        return self._due("--checkpoint-every", self.settings.checkpoint_every, step, time.monotonic())
 
     def sample_due(self, step: int) -> bool:
         """Whether to draw samples after this step."""
-        return is_growing_step(step) if self._samples is None else self._samples.due(step, time.monotonic())
+        return self._due("--sample-every", self.settings.sample_every, step, time.monotonic())
 
     def evaluation_due(self, step: int) -> bool:
         """Whether to evaluate after this step."""
-        return self._evaluations is not None and self._evaluations.due(step, self.elapsed)
+        return self._due("--evaluate-every", self.settings.evaluate_every, step, self.elapsed)
 
-
-@dataclass
-class _Every:
-    """Something that is done every so many steps, or seconds where `steps` is 0; the last time was at `last`."""
-
-    steps: int
-    seconds: float
-    last: float
-
-    def due(self, step: int, now: float) -> bool:
-        if self.steps:
-            return step % self.steps == 0
-        if now - self.last < self.seconds:
+    def _due(self, option: str, every: str, step: int, now: float) -> bool:
+        if every in ("growing", "off"):
+            return every == "growing" and is_growing_step(step)
+        steps, seconds = parse_interval(option, every)
+        if steps:
+            return step % steps == 0
+        if now - self._last[option] < seconds:
             return False
-        self.last = now
+        self._last[option] = now
         return True
 
 

@@ -22,11 +22,11 @@ from ugatit_cli.methods.ugatit import TrainingStep
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.training.evaluation import check_holdout, extractor_for, is_evaluated
 from ugatit_cli.training.listeners import Listener
-from ugatit_cli.training.run_folder import RUN_FILE, RunFolder
+from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import (
+    FLAGS,
     GPU_BATCH,
     Settings,
-    check_features,
     check_start,
     new_settings,
     resolve_training_precision,
@@ -82,19 +82,13 @@ def measure(settings: Settings, pictures: tuple[Pictures, Pictures], machine: Ma
         a, b = (as_input(one, machine.device) for one in batches[step])
         start = time.perf_counter()
         losses = training(a, b, step=step, learning_rate=settings.recipe.learning_rate)
-        losses["g_a"].item()  # waits for the device
+        next(iter(losses.values())).item()  # waits for the device
         seconds.append(time.perf_counter() - start)
-    return Measurement(
-        sum(weight.numel() for network in networks.generators.values() for weight in network.parameters()),
-        sum(weight.numel() for network in networks.discriminators.values() for weight in network.parameters()),
-        1 / min(seconds[1:]),
-        peak_memory(machine.device),
+    generators, discriminators = (
+        sum(weight.numel() for network in of.values() for weight in network.parameters())
+        for of in (networks.generators, networks.discriminators)
     )
-
-
-def total_memory(device: torch.device) -> int:
-    """Bytes of memory of a GPU."""
-    return torch.cuda.mem_get_info(device)[1]
+    return Measurement(generators, discriminators, 1 / min(seconds[1:]), peak_memory(machine.device))
 
 
 def with_fitting_batch(settings: Settings, pictures: tuple[Pictures, Pictures], machine: Machine) -> Settings:
@@ -104,9 +98,10 @@ def with_fitting_batch(settings: Settings, pictures: tuple[Pictures, Pictures], 
         torch.OutOfMemoryError: a single picture is too much.
     """
     while machine.device.type == "cuda":
+        room = ROOM * torch.cuda.mem_get_info(machine.device)[1]
         try:
             cost = measure(settings, pictures, machine)
-            if settings.recipe.batch_size == 1 or cost.memory_bytes < ROOM * total_memory(machine.device):
+            if settings.recipe.batch_size == 1 or cost.memory_bytes < room:
                 break
         except torch.OutOfMemoryError:
             if settings.recipe.batch_size == 1:
@@ -125,8 +120,6 @@ class Prepared:
     """A run whose settings are known as far as they are before its pictures are read.
 
     Attributes:
-        run: its folder.
-        machine: where it takes place.
         settings: of the run; if it is a new one, its pictures and the GPU's memory still decide on some.
         start: the model to start from, if there is one.
         exists: whether it goes on.
@@ -174,9 +167,13 @@ class Prepared:
     def _settled(
         self, pictures: tuple[Pictures, Pictures], extractor: Extractor | None, listener: Listener
     ) -> Settings:
-        """Settings with what depends on the pictures and on the GPU's memory."""
         settings, group = self.settings, self.machine.group
-        _check_evaluation(settings, pictures, extractor, listener)
+        if settings.evaluates:
+            rough = check_holdout(pictures, settings)
+            if extractor is not None:
+                listener.note(f"evaluation every {_interval(settings.evaluate_every)} with {extractor.name}")
+            if rough is not None:
+                listener.note(rough)
         if self.exists:
             return settings
         if settings.recipe.batch_size > 1 and self.takes_fitting_batch:
@@ -184,10 +181,9 @@ class Prepared:
             batch_size = int(group.least(float(settings.recipe.batch_size)))
             listener.note(f"batch size {batch_size}: what fits into the GPU's memory, up to {GPU_BATCH}")
             settings = _with_batch(settings, batch_size)
-        settings = with_augmentation(settings, pictures, group.size)
-        for text in check_start(self.start, settings) if self.start is not None else ():
-            listener.note(text)
-        return settings
+        if self.start is not None and (known := check_start(self.start, settings)) is not None:
+            listener.note(known)
+        return with_augmentation(settings, pictures, group.size)
 
 
 def prepare(
@@ -225,7 +221,9 @@ def prepare(
         settings, start = _beginning(given, folders, machine, find)
     if group.rank == 0:
         group.share(float(exists))
-    check_features(given, settings)
+    for name in ("features", "feature_layer"):
+        if name in given and not settings.evaluates:
+            raise UsageError(f"{FLAGS[name]} is about evaluation", "Add --evaluate-every 1000.")
     return Prepared(run, machine, settings, start, exists, "batch_size" not in given)
 
 
@@ -238,11 +236,15 @@ def _going_on(
     named: bool,
     find: Callable[[str], ModelFolder],
 ) -> tuple[Settings, ModelFolder | None]:
-    stored = Settings.from_document(run.document(), run.path / RUN_FILE)
-    changes = dict(given)
+    stored, changes = Settings.of_run(run), dict(given)
     if folders is not None:
-        if not named:
-            _check_folders(run, stored.folders, folders)
+        before = stored.folders
+        same = (before.a.resolve(), before.b.resolve()) == (folders.a.resolve(), folders.b.resolve())
+        if not named and not same:
+            raise UsageError(
+                f"{run.path} is a run with other pictures: {before.a} and {before.b}",
+                f"Have they moved? Add --resume {shlex.quote(str(run.path))}. For a new run, name it: -o runs/NAME",
+            )
         changes["folders"] = folders
     if changes.get("precision", "auto") != "auto":
         resolve_training_precision(changes["precision"], machine.device)
@@ -252,15 +254,6 @@ def _going_on(
     # A run that was killed before its first checkpoint begins again.
     again = settings.start if run.latest() is None else None
     return settings, find(again) if again is not None else None
-
-
-def _check_folders(run: RunFolder, before: Folders, now: Folders) -> None:
-    """A run's pictures change only when the user says that it's this run."""
-    if (before.a.resolve(), before.b.resolve()) != (now.a.resolve(), now.b.resolve()):
-        raise UsageError(
-            f"{run.path} is a run with other pictures: {before.a} and {before.b}",
-            f"Have they moved? Add --resume {shlex.quote(str(run.path))}. For a new run, name it: -o runs/NAME",
-        )
 
 
 def _beginning(
@@ -279,15 +272,12 @@ def _absolute(name: str) -> Path:
 
 
 def _is_complete(run: RunFolder, settings: Settings, extractor: Extractor | None) -> bool:
-    """Whether all steps are done, the model is that of the last, and it is evaluated as it should be.
-
-    A kill may have come between, and users may want figures of other pictures or by another extractor.
-    """
+    # A kill may have come between, and users may want figures of other pictures or by another extractor.
     step = run.latest() or 0
     if settings.iterations is None or step < settings.iterations:
         return False
     if extractor is not None:
-        same = Settings.from_document(run.document(), run.path / RUN_FILE).folders == settings.folders
+        same = Settings.of_run(run).folders == settings.folders
         if not same or not is_evaluated(run, step, {"extractor": extractor.name}):
             return False
     try:
@@ -296,23 +286,12 @@ def _is_complete(run: RunFolder, settings: Settings, extractor: Extractor | None
         return False
 
 
+def _interval(every: str) -> str:
+    return f"{every[:-1]} minutes" if every.endswith("m") else f"{every} steps" if every != "1" else "step"
+
+
 def _extractor(settings: Settings, machine: Machine) -> Extractor | None:
-    """What the process of rank 0 evaluates with."""
     return extractor_for(settings, machine.device) if settings.evaluates and machine.group.rank == 0 else None
-
-
-def _check_evaluation(
-    settings: Settings, pictures: tuple[Pictures, Pictures], extractor: Extractor | None, listener: Listener
-) -> None:
-    if not settings.evaluates:
-        return
-    rough = check_holdout(pictures, settings)
-    if extractor is not None:
-        every = settings.evaluate_every
-        interval = f"{every[:-1]} minutes" if every.endswith("m") else f"{every} steps" if every != "1" else "step"
-        listener.note(f"evaluation every {interval} with {extractor.name}")
-    if rough is not None:
-        listener.note(rough)
 
 
 @contextlib.contextmanager
@@ -335,12 +314,7 @@ def _locked(run: RunFolder, machine: Machine) -> Iterator[None]:
         try:
             yield
         finally:
-            if made and not run.exists:
-                _remove(run.path)
-
-
-def _remove(folder: Path) -> None:
-    """Removes the folder of a run that was refused before it began: there is nothing but the lock."""
-    with contextlib.suppress(OSError):
-        (folder / ".lock").unlink()
-        folder.rmdir()
+            if made and not run.exists:  # it was refused before it began: there is nothing but the lock
+                with contextlib.suppress(OSError):
+                    (run.path / ".lock").unlink()
+                    run.path.rmdir()

@@ -18,6 +18,7 @@ from ugatit_cli.errors import DeviceError, ModelError, UsageError
 from ugatit_cli.fields import fields_of, read_table
 from ugatit_cli.methods.recipe import MODEL_DEFAULTS, Recipe, RecipeName, preset
 from ugatit_cli.training.options import RunOptions
+from ugatit_cli.training.run_folder import RUN_FILE, RunFolder
 from ugatit_cli.weights.folder import ModelFolder
 
 ITERATIONS: dict[RecipeName, int] = {"default": 100_000, "paper": 1_000_000, "cyclegan": 100_000}
@@ -70,18 +71,23 @@ class Settings(RunOptions):
         return parse_holdout(self.holdout)
 
     def to_document(self) -> dict[str, Any]:
-        """Tables of plain values for `config.toml`."""
+        """Tables of plain values for `config.toml`; what is None is left out."""
         run = {name: getattr(self, name) for name in RUN_FIELDS}
-        data = {name: str(path) for name, path in dataclasses.asdict(self.folders).items() if path is not None}
-        return {"run": run, "data": data, "model": self.model.to_dict(), "recipe": self.recipe.to_dict()}
+        data = {name: path and str(path) for name, path in dataclasses.asdict(self.folders).items()}
+        tables = {"run": run, "data": data, "model": self.model.to_dict(), "recipe": self.recipe.to_dict()}
+        return {
+            title: {name: value for name, value in table.items() if value is not None}
+            for title, table in tables.items()
+        }
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any], path: Path) -> Settings:
-        """The inverse of `to_document`.
+    def of_run(cls, run: RunFolder) -> Settings:
+        """Those that a run was given, as `to_document` wrote them.
 
         Raises:
-            ModelError: the document in `path` isn't one.
+            ModelError: they are missing, damaged, or of a newer format.
         """
+        document = run.document()
         try:
             return cls(
                 model=read_table(ModelConfig, document["model"]),
@@ -90,7 +96,8 @@ class Settings(RunOptions):
                 **document["run"],
             )
         except (UsageError, KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{path}: damaged: {error}", "Start again in another folder.") from None
+            message = f"{run.path / RUN_FILE}: damaged: {error}"
+            raise ModelError(message, "Start again in another folder.") from None
 
 
 def resolve_training_precision(name: str, device: torch.device) -> Precision:
@@ -141,32 +148,10 @@ def _model(given: Mapping[str, Any], folders: Folders, start: ModelFolder | None
     if "domain_a" not in values:
         values["domain_a"], values["domain_b"] = domain_names(folders)
     if start is not None:
-        _check_networks(start, given, {name: values[name] for name in set(preferred) - set(stated)})
-        return _continued(start, values)
+        return _continued(start, given, values)
     if "channels" in values:
         values.setdefault("discriminator_channels", values["channels"])
     return ModelConfig(**values)
-
-
-def _check_networks(start: ModelFolder, given: Mapping[str, Any], preferred: Mapping[str, Any]) -> None:
-    """Whether a model to start from has the networks that the recipe trains; if not, all that differs is named."""
-    theirs = {name: getattr(start.config, name) for name in sorted(set(preferred) - _free_fields(start))}
-    other = {name: value for name, value in theirs.items() if value != preferred[name]}
-    if other:
-        found = (f"its {name.replace('_', '-')} is {value}, not {preferred[name]}" for name, value in other.items())
-        options = " ".join(as_option(name, value) for name, value in other.items())
-        raise UsageError(
-            f"--recipe {given['recipe']} is not for the model to start from: {'; '.join(found)}",
-            f"Train without --from, with another recipe, or keep its networks: {options}",
-        )
-
-
-def _free_fields(start: ModelFolder) -> set[str]:
-    """What may differ from the model to start from: names, image size and discriminators that it lacks."""
-    free = {"domain_a", "domain_b", "discriminators"} | ({"image_size"} if start.config.light else set())
-    if start.discriminators is None:
-        free |= {"discriminator_channels", "local_layers", "global_layers", "discriminator_cam"}
-    return free
 
 
 def as_option(name: str, value: object) -> str:
@@ -177,19 +162,29 @@ def as_option(name: str, value: object) -> str:
     return f"{flag} {value}"
 
 
-def _continued(start: ModelFolder, values: Mapping[str, Any]) -> ModelConfig:
+def _continued(start: ModelFolder, given: Mapping[str, Any], values: Mapping[str, Any]) -> ModelConfig:
     """The config of a model that starts from another one: its own, but for names, image size and discriminators."""
     theirs = start.config
+    free = {"domain_a", "domain_b", "discriminators"} | ({"image_size"} if theirs.light else set())
     if start.discriminators is None:
+        free |= {"discriminator_channels", "local_layers", "global_layers", "discriminator_cam"}
         values = {"discriminator_channels": theirs.channels} | dict(values)
-    for name in sorted(set(values) - _free_fields(start)):
-        if values[name] != getattr(theirs, name):
-            option = as_option(name, values[name])
-            raise UsageError(
-                f"{option} contradicts the model to start from: its {name.replace('_', '-')} is "
-                f"{getattr(theirs, name)}",
-                f"Leave {option.split()[0]} out, or train without --from.",
-            )
+    names = [name for name in sorted(values.keys() - free) if values[name] != getattr(theirs, name)]
+    found = {name: f"its {name.replace('_', '-')} is {getattr(theirs, name)}" for name in names}
+    unstated = [name for name in names if name not in given]
+    if unstated:
+        raise UsageError(
+            f"--recipe {given['recipe']} is not for the model to start from: "
+            + "; ".join(f"{found[name]}, not {values[name]}" for name in unstated),
+            "Train without --from, with another recipe, or keep its networks: "
+            + " ".join(as_option(name, getattr(theirs, name)) for name in unstated),
+        )
+    if names:
+        option = as_option(names[0], values[names[0]])
+        raise UsageError(
+            f"{option} contradicts the model to start from: {found[names[0]]}",
+            f"Leave {option.split()[0]} out, or train without --from.",
+        )
     size = values.get("image_size", theirs.image_size)
     fitting = default_global_layers(size)
     # A global discriminator that is too deep for a smaller size is replaced by a new one.
@@ -228,26 +223,22 @@ def resumed_settings(stored: Settings, given: Mapping[str, Any], run: Path, *, n
     """
     free = CHANGEABLE | (TRAINING if named else frozenset())
     stated = {name: value for name, value in given.items() if value != "auto"}
-    changes = {name: value for name, value in stated.items() if name in free and name not in RECIPE_FIELDS}
-    if "iterations" in changes or "minutes" in changes:
-        changes = {"iterations": None, "minutes": None} | changes
-    for name, value in stated.items():
-        if name not in free:
-            _check_same(stored, name, value, run)
-    recipe = {name: value for name, value in stated.items() if name in free & RECIPE_FIELDS}
-    return dataclasses.replace(stored, **changes, recipe=dataclasses.replace(stored.recipe, **recipe))
+    for name in [name for name in stated if name not in free]:
+        _check_same(stored, name, stated.pop(name), run)
+    recipe = {name: stated.pop(name) for name in RECIPE_FIELDS & stated.keys()}
+    if "iterations" in stated or "minutes" in stated:
+        stated = {"iterations": None, "minutes": None} | stated
+    return dataclasses.replace(stored, **stated, recipe=dataclasses.replace(stored.recipe, **recipe))
 
 
 def _check_same(stored: Settings, name: str, value: object, run: Path) -> None:
+    tables: tuple[object, ...] = (stored.recipe, stored.model, stored)
     if name == "recipe":
         current: object = stored.recipe.name
-    elif name in MODEL_FIELDS:
-        current = getattr(stored.model, name)
     else:
-        current = getattr(stored.recipe if name in RECIPE_FIELDS else stored, name)
+        current = next(getattr(table, name) for table in tables if hasattr(table, name))
     if current != value:
-        option = FLAGS[name].removeprefix("--")
-        way = f"Go on: --resume {run}"
+        option, way = FLAGS[name].removeprefix("--"), f"Go on: --resume {run}"
         if name in TRAINING:
             way = f"Change it with --resume {run} {as_option(name, value)}"
         raise UsageError(
@@ -256,27 +247,15 @@ def _check_same(stored: Settings, name: str, value: object, run: Path) -> None:
         )
 
 
-def check_features(given: Mapping[str, Any], settings: Settings) -> None:
-    """Whether what the user says about evaluation is of any use.
-
-    Raises:
-        UsageError: it names a network for it, and there is none.
-    """
-    for name in ("features", "feature_layer"):
-        if name in given and not settings.evaluates:
-            raise UsageError(f"{FLAGS[name]} is about evaluation", "Add --evaluate-every 1000.")
-
-
-def check_start(start: ModelFolder, settings: Settings) -> list[str]:
+def check_start(start: ModelFolder, settings: Settings) -> str | None:
     """What users should know about the model that a run starts from."""
-    notes = []
     if start.discriminators is None:
-        notes.append("the model to start from comes without discriminators: new ones are trained from the start")
-    elif len(settings.model.scales) > len(start.config.scales):
-        notes.append("the model to start from has local discriminators only: new global ones are trained as well")
-    elif "global" in settings.model.scales and start.config.global_layers != settings.model.global_layers:
-        notes.append(
+        return "the model to start from comes without discriminators: new ones are trained from the start"
+    if len(settings.model.scales) > len(start.config.scales):
+        return "the model to start from has local discriminators only: new global ones are trained as well"
+    if "global" in settings.model.scales and start.config.global_layers != settings.model.global_layers:
+        return (
             f"at {settings.model.image_size} px the global discriminator has {settings.model.global_layers} layers "
             f"instead of {start.config.global_layers}: it starts anew"
         )
-    return notes
+    return None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import threading
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -24,9 +24,9 @@ from ugatit_cli.methods.ugatit import Losses, TrainingStep
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.pictures.encoding import encode
 from ugatit_cli.pictures.reading import from_pil
-from ugatit_cli.training import state
+from ugatit_cli.training import checkpoint
 from ugatit_cli.training.evaluation import Abandoned, Evaluator, holdout_fingerprint, is_evaluated
-from ugatit_cli.training.listeners import Listener, StepReport
+from ugatit_cli.training.listeners import Listener, StepReport, means
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.samples import draw_samples
 from ugatit_cli.training.schedule import Schedule, Speed
@@ -43,8 +43,6 @@ SHOWN = 5
 
 
 class _Evaluating(IntEnum):
-    """What the process of rank 0 tells the others while it evaluates."""
-
     GOES_ON = 0
     DONE = 1
     ABANDONED = 2
@@ -53,13 +51,7 @@ class _Evaluating(IntEnum):
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run takes place.
-
-    Attributes:
-        device: of this process.
-        workers: threads or processes that decode pictures.
-        group: the processes that train together.
-    """
+    """Where a run takes place: this process's device, threads or processes that decode pictures, and its group."""
 
     device: torch.device
     workers: int
@@ -68,19 +60,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call of `train` ended.
-
-    Attributes:
-        step: steps done in all.
-        finished: whether the run is complete; else it was interrupted.
-    """
+    """How a call of `train` ended: steps done in all, and whether the run is complete, or was interrupted."""
 
     step: int
     finished: bool
 
 
 def load_data(
-    settings: Settings, run: RunFolder | None, machine: Machine, listener: Listener, stop: threading.Event
+    settings: Settings, run: RunFolder, machine: Machine, listener: Listener, stop: threading.Event
 ) -> tuple[Pictures, Pictures]:
     """Reads all pictures of both domains, and says what is wrong with them.
 
@@ -89,25 +76,23 @@ def load_data(
         UsageError: folders that don't exist, or are the same.
         Interrupted: `stop` was set.
     """
-    preparation = Preparation(settings.model.image_size, fit=settings.recipe.fit)
     pictures = load_pictures(
         settings.folders,
-        preparation,
+        Preparation(settings.model.image_size, fit=settings.recipe.fit),
         settings.kept_back,
         settings.seed,
         workers=machine.workers,
         budget_bytes=memory_budget() // machine.group.size,
-        exclude=[run.path] if run is not None else [],
+        exclude=[run.path],
         progress=listener.loading,
         stop=stop,
     )
-    for one in pictures:
-        _describe(one, settings, listener)
+    for name, one in zip((settings.model.domain_a, settings.model.domain_b), pictures, strict=True):
+        _describe(name, one, listener)
     return pictures
 
 
-def _describe(pictures: Pictures, settings: Settings, listener: Listener) -> None:
-    name = settings.model.domain_a if pictures.domain == "a" else settings.model.domain_b
+def _describe(name: str, pictures: Pictures, listener: Listener) -> None:
     where = "in memory" if pictures.pixels is not None else "read again when needed: they don't fit into memory"
     listener.note(
         f"{name}: {len(pictures.files)} pictures to train on, {len(pictures.held_out)} held out, {where} "
@@ -136,8 +121,6 @@ class Trainer:
 
     Args:
         run: its folder, locked by the caller in the process of rank 0.
-        settings: see `Settings`.
-        pictures: of both domains.
         start: the model to start from, if there is one.
         extractor: for evaluation, in the process of rank 0, if the settings ask for it.
     """
@@ -162,37 +145,29 @@ class Trainer:
         self.training = TrainingStep(self.networks, settings.recipe, seed=settings.seed, group=machine.group)
         self.step = 0
         self._saved: int | None = None
+        self._leads = machine.group.rank == 0  # and writes the files
         self._fingerprints = {"data": fingerprint(pictures), "holdout": holdout_fingerprint(pictures)}
-        self._counts = (len(pictures[0].files), len(pictures[1].files))
         self._reader = LossReader(machine.group)
-        self._metrics: list[dict[str, float]] = []
-        elapsed = self._restore()
-        self.schedule = Schedule(settings, elapsed)
+        self.schedule = Schedule(settings, self._restore())
         a, b = (sample_pictures(one, SAMPLES, settings.seed) for one in pictures)
         self._samples = (a, b)
-        self._last_report: StepReport | None = None
         self._evaluator = Evaluator(run, settings, pictures, extractor) if extractor is not None else None
         if self._evaluator is not None and self._evaluator.starts_anew:
             listener.note(f"{run.best} was measured in another way: the next evaluation replaces it")
 
-    @property
-    def _leads(self) -> bool:
-        """Whether this process writes the files."""
-        return self.machine.group.rank == 0
-
     def _restore(self) -> float:
+        """Seconds spent on the run so far."""
         # Of rank 0, and when it has come so far: others may not see yet what it has tidied up.
         step = int(self.machine.group.share(float(self.run.latest() or 0)))
         if not step:
             return 0.0
-        checkpoint = self.run.load_checkpoint(step)
-        state.restore(checkpoint, self.training)
+        state = checkpoint.restore(self.run, step, self.training)
         self.step = self._saved = step
-        self._metrics = checkpoint.state["metrics"]
+        self._reader.line = state["metrics"]
         # Checkpoints of earlier versions say nothing of the hold-out.
-        if any(checkpoint.state.get(name, one) != one for name, one in self._fingerprints.items()):
+        if any(state.get(name, one) != one for name, one in self._fingerprints.items()):
             self.listener.note("the pictures are not those that the run began with: it goes on with these")
-        return float(checkpoint.state["elapsed"])
+        return float(state["elapsed"])
 
     def train(self, stop: threading.Event) -> Outcome:
         """Trains until the run is complete or `stop` is set; saves in both cases.
@@ -204,7 +179,7 @@ class Trainer:
         """
         if self._leads:
             self.run.truncate_metrics(self.step)
-            state.write_model(self.run, self.networks, self.settings, self.step, self._counts)
+            checkpoint.write_model(self.run, self.networks, self.settings, self.step, self.pictures)
         if self.machine.group.share(self.schedule.progress(self.step)) >= 1:
             if self._leads and not self.run.samples_path(self.step).exists():
                 self._draw()  # the process that did the last step was killed just then
@@ -230,114 +205,89 @@ class Trainer:
     def _steps(self, stop: threading.Event) -> bool:
         """Trains to the end, or until `stop` is set; says whether it is the end."""
         group, speed = self.machine.group, Speed()
-        with contextlib.closing(self._batches()) as batches:
-            for a, b in batches:
+        with closing(self._batches()) as batches:
+            for pair in batches:
+                a, b = (as_input(pictures, self.machine.device) for pictures in pair)
                 progress = group.share(self.schedule.progress(self.step + 1))
                 learning_rate = self.schedule.learning_rate(progress)
                 losses = self.training(a, b, step=self.step, learning_rate=learning_rate)
                 self.step += 1
                 known = self._reader.put(self.step, losses)
                 speed.step()
-                self._report(known, progress, learning_rate, speed)
+                report = self._report(known, progress, learning_rate, speed.steps_per_second)
+                self.listener.stepped(report)
                 if progress >= 1:
-                    self._record(self._reader.flush())
-                    self._write_metrics()
+                    self._reader.flush()
+                if progress >= 1 or self.step % METRICS_EVERY == 0:
+                    self._write_metrics(report)
+                if progress >= 1:
                     return True
                 if group.any(stop.is_set()):
                     return False
                 self._write_if_due()
-                if not self._evaluate_if_due(stop):
+                if not self._evaluate_if(self._leads and self.schedule.evaluation_due(self.step), stop):
                     return False
                 speed.restart()
         raise AssertionError("there is always a next batch")
 
     def _batches(self) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Batches from the next step on, as float (N, 3, H, W) in [-1, 1] on the device."""
-        device, group = self.machine.device, self.machine.group
+        """Batches from the next step on."""
         batches = Batches(
             self.pictures,
             seed=self.settings.seed,
             batch_size=self.settings.recipe.batch_size,
             flip=self.settings.recipe.flip,
-            rank=group.rank,
-            world_size=group.size,
+            rank=self.machine.group.rank,
+            world_size=self.machine.group.size,
         )
-        last = self.settings.iterations or 2**62
-        pinned = device.type == "cuda"
-        with contextlib.closing(
-            stream(batches, self.step, last, workers=self.machine.workers, pin_memory=pinned)
-        ) as pairs:
-            for pair in pairs:
-                a, b = (as_input(one, device) for one in pair)
-                yield a, b
+        last, pinned = self.settings.iterations or 2**62, self.machine.device.type == "cuda"
+        return stream(batches, self.step, last, workers=self.machine.workers, pin_memory=pinned)
 
     def _report(
-        self, known: tuple[int, dict[str, float]] | None, progress: float, learning_rate: float, speed: Speed
-    ) -> None:
-        self._record(known)
-        rate = speed.steps_per_second
-        images = None if rate is None else rate * self.settings.recipe.batch_size * self.machine.group.size
-        report = StepReport(
+        self, losses: dict[str, float], progress: float, learning_rate: float, rate: float | None
+    ) -> StepReport:
+        return StepReport(
             step=self.step,
             progress=progress,
-            losses=known[1] if known else {},
+            losses=losses,
             learning_rate=learning_rate,
             steps_per_second=rate,
-            images_per_second=images,
+            images_per_second=rate and rate * self.settings.recipe.batch_size * self.machine.group.size,
             seconds_left=self.schedule.seconds_left(self.step, rate),
             memory=peak_memory(self.machine.device),
         )
-        self.listener.stepped(report)
-        self._last_report = report
-        if self.step % METRICS_EVERY == 0 and progress < 1:
-            self._write_metrics()
 
-    def _record(self, known: tuple[int, dict[str, float]] | None) -> None:
-        if known is not None:
-            self._metrics.append(known[1])
-
-    def _write_metrics(self) -> None:
+    def _write_metrics(self, report: StepReport) -> None:
         """One line: the means of the losses since the last one."""
-        report, losses = self._last_report, self._metrics
-        self._metrics = []
-        if not self._leads or not losses or report is None:
-            return
-        means = {name: sum(one[name] for one in losses) / len(losses) for name in losses[0]}
-        line = {
-            "step": report.step,
-            "elapsed": self.schedule.elapsed,
-            "learning_rate": report.learning_rate,
-            "images_per_second": report.images_per_second,
-        }
-        self.run.append_metrics({**line, **means})
+        losses, self._reader.line = self._reader.line, []
+        if self._leads and losses:
+            line = {
+                "step": report.step,
+                "elapsed": self.schedule.elapsed,
+                "learning_rate": report.learning_rate,
+                "images_per_second": report.images_per_second,
+            }
+            self.run.append_metrics({**line, **means(losses)})
 
     def _write_if_due(self) -> None:
-        if not self._leads:
-            return
-        if self.schedule.save_due(self.step):
+        if self._leads and self.schedule.save_due(self.step):
             self._save()
-        if self.schedule.sample_due(self.step):
+        if self._leads and self.schedule.sample_due(self.step):
             self._draw()
-
-    def _evaluate_if_due(self, stop: threading.Event) -> bool:
-        if not self.settings.evaluates:
-            return True
-        due = self._leads and self.schedule.evaluation_due(self.step)
-        return self._evaluate(stop) if self.machine.group.any(due) else True
 
     def _evaluate_if_missing(self, stop: threading.Event, *, last: bool = False) -> bool:
         """Evaluates the last step, or the one to go on from if the process that did it was ended just then."""
-        if not self.settings.evaluates or not self.step:
-            return True
-        due = last or self.schedule.evaluation_due(self.step)
-        evaluator = self._evaluator
-        missing = due and evaluator is not None and not is_evaluated(self.run, self.step, evaluator.protocol)
-        return self._evaluate(stop) if self.machine.group.any(missing) else True
+        if self._evaluator is None:
+            return self._evaluate_if(False, stop)
+        due = self.step > 0 and (last or self.schedule.evaluation_due(self.step))
+        return self._evaluate_if(due and not is_evaluated(self.run, self.step, self._evaluator.protocol), stop)
+
+    def _evaluate_if(self, due: bool, stop: threading.Event) -> bool:
+        """Evaluates if rank 0 says that it is due; False: `stop` was set meanwhile, and nothing came of it."""
+        return not (self.settings.evaluates and self.machine.group.any(due)) or self._evaluate(stop)
 
     def _evaluate(self, stop: threading.Event) -> bool:
-        """Evaluates in the process of rank 0; False: `stop` was set meanwhile, and nothing came of it.
-
-        The others wait for what it says, before each batch of pictures so that no patience ends, and when it is over.
+        """Evaluates in the process of rank 0; the others wait for what it says, so often that no patience ends.
 
         Raises:
             TrainingError: in the others, whatever error ended it.
@@ -379,22 +329,27 @@ class Trainer:
         self.listener.sampled(self.step, path)
 
     def _save(self) -> None:
-        self._record(self._reader.flush())
-        values = {"elapsed": self.schedule.elapsed, "metrics": self._metrics, **self._fingerprints}
-        state.save(self.run, self.training, self.settings, self.step, values, self._counts)
+        self._reader.flush()
+        values = {"elapsed": self.schedule.elapsed, "metrics": self._reader.line, **self._fingerprints}
+        checkpoint.save(self.run, self.training, self.settings, self.step, values, self.pictures)
         self._saved = self.step
         self.listener.saved(self.step)
 
 
 class LossReader:
-    """Losses as numbers, one step late on a GPU, so that nobody waits for it."""
+    """Losses as numbers, one step late on a GPU, so that nobody waits for it.
+
+    Attributes:
+        line: those that the next line of metrics is about.
+    """
 
     def __init__(self, group: Group) -> None:
+        self.line: list[dict[str, float]] = []
         self._group = group
         self._waiting: tuple[int, list[str], Tensor, Any] | None = None
 
-    def put(self, step: int, losses: Losses) -> tuple[int, dict[str, float]] | None:
-        """Takes a step's losses, and returns those that are known: of this step, or of the one before.
+    def put(self, step: int, losses: Losses) -> dict[str, float]:
+        """Takes a step's losses, and reads those of this step, or on a GPU of the one before, if there is one.
 
         Raises:
             TrainingError: one isn't finite.
@@ -402,7 +357,7 @@ class LossReader:
         values = torch.stack(list(losses.values()))
         self._group.average([values])
         if not values.is_cuda:
-            return _checked(step, list(losses), values)
+            return self._read(step, list(losses), values)
         before = self.flush()
         host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         host.copy_(values, non_blocking=True)
@@ -412,26 +367,21 @@ class LossReader:
         self._waiting = (step, list(losses), host, event)
         return before
 
-    def flush(self) -> tuple[int, dict[str, float]] | None:
-        """What has not been returned yet.
-
-        Raises:
-            TrainingError: a loss isn't finite.
-        """
+    def flush(self) -> dict[str, float]:
+        """Reads what has not been read yet; raises the same."""
         if self._waiting is None:
-            return None
-        step, names, values, event = self._waiting
-        self._waiting = None
+            return {}
+        (step, names, values, event), self._waiting = self._waiting, None
         event.synchronize()
-        return _checked(step, names, values)
+        return self._read(step, names, values)
 
-
-def _checked(step: int, names: list[str], values: Tensor) -> tuple[int, dict[str, float]]:
-    losses = dict(zip(names, values.tolist(), strict=True))
-    for name, value in losses.items():
-        if not math.isfinite(value):
-            raise TrainingError(f"step {step}: the loss {name} is {value}", state.WAY_OUT)
-    return step, losses
+    def _read(self, step: int, names: list[str], values: Tensor) -> dict[str, float]:
+        losses = dict(zip(names, values.tolist(), strict=True))
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                raise TrainingError(f"step {step}: the loss {name} is {value}", checkpoint.WAY_OUT)
+        self.line.append(losses)
+        return losses
 
 
 def make_networks(settings: Settings, device: torch.device, start: ModelFolder | None) -> Networks:

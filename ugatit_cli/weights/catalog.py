@@ -287,28 +287,29 @@ def known(name: str) -> Known:
 
 
 def _described(source: Source) -> Known:
-    name, origin, found = source.name, source.origin, Known(source.name, source.kind)
+    name, path, origin = source.name, source.path, source.origin
     entry = origin if isinstance(origin, Entry) else None
-    if source.kind == "folder" and source.path is not None:
-        return _at(name, source.path)
-    if source.kind == "store":
-        # Other entries are about other weights than those that a user has put there under their name.
-        own = entry if entry is not None and entry.source == "import" else None
-        return _here(dataclasses.replace(found, entry=own, receipt=home.load(name), folder=source.path))
-    if source.kind == "bundled":
-        return _here(dataclasses.replace(found, entry=entry, folder=source.path))
-    if source.kind == "hub" and entry is not None:
-        return _from_hub(name, home.load(str(hub_of(entry))), entry)
-    if source.kind == "hub":
-        receipt = next((one for one in fetched_models() if one.key == str(origin)), None)
-        if receipt is not None:
-            return _from_hub(str(origin), receipt)
-        near = nearest(name)
-        raise ModelError(
-            f"no folder {name} here, and nothing fetched from the Hub as {origin}",
-            (f"Did you mean {near}? If not, fetch it" if near else "Fetch it") + f": ugatit fetch {origin}",
-        )
-    return dataclasses.replace(found, entry=entry, state="no weights" if source.kind == "train" else "not fetched")
+    match source.kind:
+        case "folder" if path is not None:
+            return _at(name, path)
+        case "store":
+            # Other entries are about other weights than those that a user has put there under their name.
+            own = entry if entry is not None and entry.source == "import" else None
+            return _here(Known(name, "store", entry=own, receipt=home.load(name), folder=path))
+        case "bundled":
+            return _here(Known(name, "bundled", entry=entry, folder=path))
+        case "hub" if entry is not None:
+            return _from_hub(name, home.load(str(hub_of(entry))), entry)
+        case "hub":
+            receipt = next((one for one in fetched_models() if one.key == str(origin)), None)
+            if receipt is not None:
+                return _from_hub(str(origin), receipt)
+            near = nearest(name)
+            raise ModelError(
+                f"no folder {name} here, and nothing fetched from the Hub as {origin}",
+                (f"Did you mean {near}? If not, fetch it" if near else "Fetch it") + f": ugatit fetch {origin}",
+            )
+    return Known(name, source.kind, "no weights" if source.kind == "train" else "not fetched", entry=entry)
 
 
 def _from_hub(name: str, receipt: Receipt | None, entry: Entry | None = None) -> Known:
@@ -334,10 +335,9 @@ def _here(known: Known, files: Iterable[str] = MODEL_FILES) -> Known:
     """With all that its folder tells; opens all files, without torch as long as nothing seems wrong."""
     from safetensors import SafetensorError, safe_open
 
-    folder, whole = known.folder or Path(), False
-    there = tuple(name for name in files if os.path.isfile(folder / name))
-    known = dataclasses.replace(known, files=there)
-    weights = [name for name in there if name.endswith(".safetensors")]
+    folder = known.folder or Path()
+    known = dataclasses.replace(known, files=tuple(name for name in files if os.path.isfile(folder / name)))
+    weights = [name for name in known.files if name.endswith(".safetensors")]
     try:
         document = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         config, provenance = read_networks(document), dict(document.get("provenance", {}))
@@ -347,12 +347,10 @@ def _here(known: Known, files: Iterable[str] = MODEL_FILES) -> Known:
                 pass
         whole = document["format"] in (1, 2) and bool(weights)
     except (OSError, ValueError, TypeError, KeyError, RecursionError, UsageError, SafetensorError):
-        pass
-    problem = "" if whole else _opening_problem(folder)
+        whole = False
     # `translate` never takes one of these whose files have changed, but lets users change those of their store.
-    if known.kind in ("bundled", "hub"):
-        problem = _wrong_sizes(folder, known.recorded) or problem
-    return _judged(known, problem)
+    sizes = _wrong_sizes(folder, known.recorded) if known.kind in ("bundled", "hub") else ""
+    return _judged(known, sizes or ("" if whole else _opening_problem(folder)))
 
 
 def _judged(known: Known, problem: str) -> Known:
@@ -374,9 +372,8 @@ def _wrong_sizes(folder: Path, recorded: Mapping[str, Stamp]) -> str:
     if missing := [name for name in recorded if not os.path.isfile(folder / name)]:
         return f"{folder}: missing: {', '.join(missing)}"
     sizes = ((folder / name, size_of(folder / name), stamp.size) for name, stamp in recorded.items())
-    return "\n".join(
-        f"{path}: {size:,} bytes, {expected:,} were recorded" for path, size, expected in sizes if size != expected
-    )
+    wrong = (f"{path}: {size:,} bytes, {known:,} were recorded" for path, size, known in sizes if size != known)
+    return "\n".join(wrong)
 
 
 def checkpoint_of(known: Known) -> Receipt | None:
@@ -394,7 +391,7 @@ def verify(known: Known) -> Known:
     """Reads all files of a model again, compares their hashes with those that are recorded, and opens it.
 
     Returns:
-        The model, whose state and problem now say what was found: a line for each thing that is wrong.
+        The model, whose problem now has a line for each thing that is wrong.
 
     Raises:
         ModelError: it is not here.
@@ -410,10 +407,9 @@ def verify(known: Known) -> Known:
             elif record is not None and record.sha256 != (found := recorded[name].sha256):
                 damage.append(f"{name}: expected sha256 {record.sha256} (the manifest), found {found}")
     if not damage:
-        weights = next((name for name in known.files if name.endswith(".safetensors")), "")
         # A file of weights may have any name; a folder's is found by `open_model`.
-        path = known.folder if weights in (*MODEL_FILES, "") else known.folder / weights
-        damage = [_opening_problem(path)]
+        other = next((name for name in known.files if name not in MODEL_FILES), "")
+        damage = [_opening_problem(known.folder / other)]
     return _judged(known, "\n".join(damage))
 
 
@@ -442,7 +438,7 @@ class Removal:
 
     @property
     def only_copy(self) -> bool:
-        """Whether nothing is known of where it could be got again."""
+        """Whether nothing tells where it could be got again."""
         return self.known.kind == "store" and self.known.hub is None
 
 

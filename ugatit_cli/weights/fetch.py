@@ -101,10 +101,8 @@ def fetch(
     else:
         model = hub_models.fetch_model(hub_of(wanted), listener, wanted.files, force=force)
         if os.path.isdir(store_path(name)):
-            listener.note(
-                f"note: your store has a model {name} of its own, which wins over this one until "
-                f"`ugatit models rm {name}`"
-            )
+            wins = f"which wins over this one until `ugatit models rm {name}`"
+            listener.note(f"note: your store has a model {name} of its own, {wins}")
     return copy_model(model, to, overwrite=force, option="--force") if to is not None else model
 
 
@@ -225,11 +223,9 @@ def _fetch_import(
         source = {"repository": receipt.repository, "commit": receipt.commit}
         index = next(name for name in receipt.files if name.endswith(".index"))
         model = _install(entry, receipt.folder / index, folder, source, listener, force=force)
-    size = sum(stamp.size for stamp in receipt.files.values())
-    listener.note(
-        f"the checkpoint stays in the Hub's cache ({size / 1e6:,.1f} MB), and isn't needed any more: "
-        f"{hub.cache_folder(entry.repository)}"
-    )
+    size = f"{sum(stamp.size for stamp in receipt.files.values()) / 1e6:,.1f} MB"
+    place = hub.cache_folder(entry.repository)
+    listener.note(f"the checkpoint stays in the Hub's cache ({size}), and isn't needed any more: {place}")
     return model
 
 

@@ -7,7 +7,6 @@ import difflib
 import os
 import re
 import tomllib
-import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -26,6 +25,7 @@ _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 REPOSITORY = re.compile(rf"(?!.*(?:--|\.\.)){_PART}/{_PART}")
 REVISION = re.compile(r"[0-9a-f]{40}")
 SHARD = re.compile(r".+\.data-[0-9]{5}-of-(?P<count>[0-9]{5})")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 MODEL_FILES: Final = ("config.json", "model.safetensors", "discriminators.safetensors", "README.md", "samples.png")
@@ -109,10 +109,10 @@ def manifest_path() -> Path:
 
 
 def user_manifest_path() -> Path | None:
-    """The user's own manifest: `$UGATIT_MANIFEST`, else `ugatit/weights.toml` below the user's configuration folder.
+    """The user's own manifest, if there is one.
 
     Raises:
-        ModelError: the variable names a folder, or a file that isn't there.
+        ModelError: `$UGATIT_MANIFEST` names a folder, or a file that isn't there.
     """
     path = place_of_user_manifest()
     if os.path.isfile(path):
@@ -124,10 +124,9 @@ def user_manifest_path() -> Path | None:
 
 
 def place_of_user_manifest() -> Path:
-    """Where the user's own manifest is looked for, there or not."""
-    named = os.environ.get(VARIABLE)
+    """`$UGATIT_MANIFEST`, else `ugatit/weights.toml` below the user's configuration folder, there or not."""
     folder = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(named).expanduser() if named else Path(folder).expanduser() / "ugatit" / "weights.toml"
+    return Path(os.environ.get(VARIABLE) or Path(folder, "ugatit", "weights.toml")).expanduser()
 
 
 def read_manifest(path: Path | None = None) -> dict[str, Entry]:
@@ -143,11 +142,9 @@ def read_manifest(path: Path | None = None) -> dict[str, Entry]:
     if path is not None:
         return _read(path, SOURCES)
     # Without the package's, as in a copy of its modules alone, folders and Hub ids are still models.
-    entries = _read(manifest_path(), SOURCES)
+    entries = _read(manifest_path(), SOURCES) if manifest_path().is_file() else {}
     own = user_manifest_path()
-    if own is None:
-        return entries
-    return entries | _read(own, [source for source in SOURCES if source != "bundled"])
+    return entries | (_read(own, [source for source in SOURCES if source != "bundled"]) if own is not None else {})
 
 
 def _read(path: Path, sources: Collection[SourceName]) -> dict[str, Entry]:
@@ -277,13 +274,9 @@ def _text(value: object, *, lines: bool = False) -> str:
         return "must be text"
     if not value.strip():
         return "is empty"
-    if _has_controls(value.replace("\n", "").replace("\t", "") if lines else value):
+    if _CONTROLS.search(value.replace("\n", "").replace("\t", "") if lines else value):
         return "has control characters" if lines else "must be one line, without control characters"
     return ""
-
-
-def _has_controls(text: str) -> bool:
-    return any(unicodedata.category(character) == "Cc" for character in text)
 
 
 def _domains(value: object) -> str:
@@ -352,7 +345,7 @@ def _files_mistakes(files: object, source: SourceName | None) -> Iterator[str]:
 
 def _wrong_name(name: str) -> str:
     """Why a name is not that of a file below a folder, on any system; empty if it is."""
-    if _has_controls(name):
+    if _CONTROLS.search(name):
         return "has control characters"
     # Windows drops dots and spaces at the end of a name, and takes a colon for a drive or a stream.
     if "\\" in name or ":" in name or any(part.rstrip(" .") != part or not part for part in name.split("/")):

@@ -1,4 +1,4 @@
-"""A run's state, to and from checkpoints: weights, spectral norms' vectors, moving averages, Adam's moments."""
+"""Checkpoints and the model beside them: weights, spectral norms' vectors, moving averages, Adam's moments."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ugatit_cli.data.pictures import Pictures
 from ugatit_cli.errors import ModelError, TrainingError
 from ugatit_cli.methods.networks import Networks, generator_tensors
 from ugatit_cli.methods.ugatit import TrainingStep
-from ugatit_cli.training.run_folder import Checkpoint, RunFolder
+from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import Settings
+from ugatit_cli.weights.folder import open_tensors
 
 OPTIMIZERS = "optimizers"
 # What to do about numbers that aren't finite.
@@ -29,91 +31,88 @@ def save(
     settings: Settings,
     step: int,
     state: Mapping[str, Any],
-    counts: tuple[int, int] | None = None,
+    pictures: tuple[Pictures, Pictures],
 ) -> None:
     """Writes a checkpoint, then the usable model.
 
     Args:
         step: number of steps done.
         state: what else a resumed run has to know.
-        counts: how many pictures of domains A and B it learns from.
+        pictures: what it learns from.
 
     Raises:
         TrainingError: a weight isn't finite; nothing is written.
         OutputError: it can't be written; earlier checkpoints and the model stay valid.
     """
     files = training.networks.files() | {OPTIMIZERS: training.optimizer_tensors()}
-    check_finite(files, step)
+    _check_finite(files, step)
     run.save_checkpoint(step, files, state, keep=settings.keep)
-    write_model(run, training.networks, settings, step, counts)
+    write_model(run, training.networks, settings, step, pictures)
 
 
 def write_model(
-    run: RunFolder, networks: Networks, settings: Settings, step: int, counts: tuple[int, int] | None = None
+    run: RunFolder, networks: Networks, settings: Settings, step: int, pictures: tuple[Pictures, Pictures]
 ) -> None:
     """Writes `model/`: the moving averages of the generators where there are any, and the discriminators."""
-    run.write_model(
-        settings.model,
-        generator_tensors(networks.best_generators),
-        networks.discriminator_tensors(),
-        provenance(settings, step, counts),
-    )
+    tensors = generator_tensors(networks.best_generators), networks.discriminator_tensors()
+    run.write_model(settings.model, *tensors, provenance(settings, step, pictures))
 
 
-def provenance(settings: Settings, step: int, counts: tuple[int, int] | None = None) -> dict[str, Any]:
+def provenance(settings: Settings, step: int, pictures: tuple[Pictures, Pictures]) -> dict[str, Any]:
     """Where the weights of a run's model come from, as plain JSON values."""
-    a, b = settings.model.domain_a, settings.model.domain_b
+    names = (settings.model.domain_a, settings.model.domain_b)
+    counts = (f"{len(one.files):,} {name}" for one, name in zip(pictures, names, strict=True))
     values = {
         "trained with": "ugatit train",
         "recipe": settings.recipe.name,
         "steps": step,
         "batch size": settings.recipe.batch_size,
-        "pictures": f"{counts[0]:,} {a}, {counts[1]:,} {b}" if counts is not None else None,
-        "started from": _public_name(settings.start),
+        "pictures": ", ".join(counts),
     }
-    return {name: value for name, value in values.items() if value is not None}
+    return values | ({"started from": _public_name(settings.start)} if settings.start is not None else {})
 
 
-def _public_name(start: str | None) -> str | None:
+def _public_name(start: str) -> str:
     """A model's name; of a path on this machine only the last part that tells something."""
-    if start is None or not Path(start).is_absolute():
-        return start
     path = Path(start)
+    if not path.is_absolute():
+        return start
     if path.name == "best" and path.parent.name:
         return f"{path.parent.name} (best)"
     return path.parent.name if path.name == "model" else path.name
 
 
-def restore(checkpoint: Checkpoint, training: TrainingStep) -> None:
-    """Fills networks and optimizers from a checkpoint.
+def restore(run: RunFolder, step: int, training: TrainingStep) -> dict[str, Any]:
+    """Fills networks and optimizers from the checkpoint of a step.
+
+    Returns:
+        The `state` that `save` was given.
 
     Raises:
-        ModelError: it doesn't fit them.
+        ModelError: it is damaged, or doesn't fit them.
     """
+    state, folder = run.load_checkpoint(step), run.checkpoint_path(step)
     for stem, tensors in training.networks.files().items():
-        _fill(checkpoint, stem, tensors)
-    _fill(checkpoint, OPTIMIZERS, training.prepare_optimizers(checkpoint.step))
+        _fill(folder / f"{stem}.safetensors", tensors)
+    _fill(folder / f"{OPTIMIZERS}.safetensors", training.prepare_optimizers(step))
+    return state
 
 
 @torch.no_grad()
-def _fill(checkpoint: Checkpoint, stem: str, tensors: Mapping[str, Tensor]) -> None:
-    with checkpoint.tensors(stem) as file:
+def _fill(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    with open_tensors(path) as file:
         if set(file.keys()) != set(tensors):
-            raise ModelError(f"{checkpoint.path / stem}.safetensors: doesn't fit the run's configuration")
+            raise ModelError(f"{path}: doesn't fit the run's configuration")
         for name, tensor in tensors.items():
             stored = file.get_tensor(name)
             if stored.shape != tensor.shape:
-                raise ModelError(f"{checkpoint.path / stem}.safetensors: {name} has another shape than the run's")
+                raise ModelError(f"{path}: {name} has another shape than the run's")
             tensor.copy_(stored)
 
 
-def check_finite(files: Mapping[str, Mapping[str, Tensor]], step: int) -> None:
-    """Whether all weights and moments are numbers: an infinite moment would end its weight's training silently.
-
-    Raises:
-        TrainingError: one isn't.
-    """
+def _check_finite(files: Mapping[str, Mapping[str, Tensor]], step: int) -> None:
     for tensors in files.values():
         for name, tensor in tensors.items():
+            # Moments as well: an infinite one would end its weight's training silently.
             if not all(extreme.isfinite() for extreme in torch.aminmax(tensor)):
                 raise TrainingError(f"step {step}: {name} is no longer finite", WAY_OUT)
