@@ -51,6 +51,9 @@ class BaseConfig:
     """
 
     method: ClassVar[str]
+    trained_ways: ClassVar[Ways] = "both"
+    # Channels of discriminators for one of the generators, if users don't say otherwise.
+    discriminator_share: ClassVar[float] = 1.0
 
     domain_a: str = "a"
     domain_b: str = "b"
@@ -81,6 +84,16 @@ class BaseConfig:
     def light(self) -> bool:
         """Whether it translates pictures of any size; if not, of `image_size` only."""
         return True
+
+    @property
+    def pair(self) -> str:
+        """Both domains: `horses <-> zebras`, or `->` where there is one way only."""
+        return f"{self.domain_a} {'<->' if self.ways == 'both' else '->'} {self.domain_b}"
+
+    @property
+    def summary(self) -> str:
+        """What the networks are, in a line."""
+        return f"{self.method}, {self.channels} channels, {self.blocks} blocks, {self.image_size} px"
 
     def lacks(self, name: MapName) -> str | None:
         """Why the networks have no attention map of a name; None: they have it."""
@@ -161,12 +174,8 @@ class ModelConfig(BaseConfig):
     decoder_norm: Annotated[DecoderNorm, Option("Model", "Norm of the decoder; all but adalin are ablations.")] = (
         "adalin"
     )
-    generator_cam: Annotated[
-        bool, Option("Model", "Attention in the generators.", default="with; cyclegan: without")
-    ] = True
-    discriminator_cam: Annotated[
-        bool, Option("Model", "Attention in the discriminators.", default="with; cyclegan: without")
-    ] = True
+    generator_cam: Annotated[bool, Option("Model", "Attention in the generators.", default="with")] = True
+    discriminator_cam: Annotated[bool, Option("Model", "Attention in the discriminators.", default="with")] = True
     discriminator_channels: Annotated[
         int,
         Range(1, MAX_CHANNELS),
@@ -195,6 +204,15 @@ class ModelConfig(BaseConfig):
     def light(self) -> bool:
         """Whether generators run at any picture size."""
         return self.variant == "light"
+
+    @property
+    def summary(self) -> str:
+        """What the networks are, in a line: sizes, and what differs from the paper's."""
+        switches = [] if self.decoder_norm == "adalin" else [f"{self.decoder_norm} norm"]
+        switches += [] if self.generator_cam else ["no CAM"]
+        switches += ["smoothed rho"] if self.rho_smoothing else []
+        sizes = f"{self.channels} channels, {self.blocks} + {self.blocks} blocks, {self.image_size} px"
+        return ", ".join([self.method, self.variant, sizes, f"{self.dialect} dialect", *switches])
 
     @property
     def adaptive(self) -> bool:

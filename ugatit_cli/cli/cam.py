@@ -192,7 +192,7 @@ def _check_jobs(options: CamOptions, jobs: list[Job]) -> None:
 
 def _drawing(options: CamOptions, prepared: pictures.Prepared, style: Style) -> Drawing:
     """The layout that was asked for, with the maps that the model has; tiles must be large enough for them."""
-    from ugatit_cli.attention.maps import Spans, chosen_maps
+    from ugatit_cli.attention.maps import Spans, chosen_maps, smallest_for
     from ugatit_cli.attention.words import Subject, missing_text
     from ugatit_cli.outputs.attention import LAYOUTS
 
@@ -201,7 +201,7 @@ def _drawing(options: CamOptions, prepared: pictures.Prepared, style: Style) -> 
     chosen = chosen_maps(options.names, folder.config, discriminators=has, name=model)
     tile = parse_tile(options.tile)
     for name in chosen:
-        if name != "generator" and tile and tile < (least := folder.config.smallest(name)):
+        if name != "generator" and tile and tile < (least := smallest_for(folder.config, name)):
             raise UsageError(
                 f"--tile {tile}: too small for the {name} discriminator, which needs {least} pixels",
                 f"Use --tile {least} or more, or leave that map out (--maps generator).",

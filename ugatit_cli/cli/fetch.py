@@ -74,20 +74,20 @@ def fetch(
         return
     size = byte_size(sum(path.stat().st_size for path in (found.weights, found.discriminators) if path is not None))
     config = found.config
-    console.note(
-        f"{config.domain_a} <-> {config.domain_b}: {config.variant}, {config.channels} channels, "
-        f"{config.image_size} px, {size}"
-    )
+    console.note(f"{config.pair}: {config.summary}, {size}")
     console.note(f"translate with: ugatit translate PICTURES --model {shlex.quote(str(to or model))} -o out/")
     console.result(str(found.path))
 
 
 def convert(
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(help="A PyTorch .pt file, or a TensorFlow checkpoint's folder, .index file or prefix."),
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE... OUT_DIR",
+            help="A checkpoint, or one for each way, and the model folder to write.",
+            show_default=False,
+        ),
     ],
-    out_dir: Annotated[Path | None, typer.Argument(help="The model folder to write.", show_default=False)] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Install into your model store instead, for `--model NAME`.")
     ] = None,
@@ -109,38 +109,39 @@ def convert(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing model folder.")] = False,
 ) -> None:
-    """Convert an official U-GAT-IT checkpoint into a model folder.
+    """Convert the authors' checkpoints into a model folder, whatever code wrote them.
 
-    Reads the checkpoints of both official codes, PyTorch (.pt, old and new format) and TensorFlow (neither needs
-    TensorFlow nor runs code from the file). All settings come from the checkpoint.
+    Reads U-GAT-IT (PyTorch .pt, PaddlePaddle .pdparams, TensorFlow's folder or .index), CycleGAN (latest_net_G*.pth:
+    one way; two files or their folder: both), CartoonGAN (*_net_G_float.pth), and safetensors with the same names.
+    What a file holds is seen in it; no code in it is run. All settings come from the checkpoint.
 
     Examples:
 
     `ugatit convert selfie2anime_params_0100000.pt my-model`
 
+    `ugatit convert horse2zebra.pth my-model --domains horse,zebra`
+
     `ugatit convert UGATIT_selfie2anime_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing --name selfie2anime --domains
     selfie,anime`
     """
+    from ugatit_cli.methods.base import OfficialSettings
     from ugatit_cli.weights import fetch as fetch_module
     from ugatit_cli.weights.home import BUNDLED, store_path
-    from ugatit_cli.weights.official import ImportSettings
 
-    if (out_dir is None) == (name is None):
-        raise UsageError("give either OUT_DIR or --name NAME")
-    folder = store_path(name) if name is not None else Path(str(out_dir)).expanduser()
+    files = [path.expanduser() for path in paths]
+    folder = store_path(name) if name is not None else files.pop()
+    if not 1 <= len(files) <= 2:
+        raise UsageError("give one or two checkpoints, and either OUT_DIR or --name NAME")
     if name is not None and (BUNDLED / name).is_dir():
         raise UsageError(f"{name} is the name of a bundled model", "Choose another --name.")
-    settings = ImportSettings(parse_domains(domains) if domains else None, image_size, smoothing)
-    model, notes = fetch_module.convert(checkpoint.expanduser(), folder, settings, storage=dtype, overwrite=overwrite)
+    settings = OfficialSettings(parse_domains(domains) if domains else None, image_size, smoothing)
+    model, notes = fetch_module.convert(files, folder, settings, storage=dtype, overwrite=overwrite)
     if name is not None:
         fetch_module.keep_receipt(name, model)
     for text in notes:
         console.note(f"note: {text}")
     config = model.config
     parts = "with" if model.discriminators else "without"
-    console.note(
-        f"{config.domain_a} <-> {config.domain_b}: {config.variant}, {config.channels} channels, "
-        f"{config.blocks} blocks, {config.image_size} px, {config.dialect} dialect, {parts} discriminators"
-    )
+    console.note(f"{config.pair}: {config.summary}, {parts} discriminators")
     console.note(f"translate with: ugatit translate PICTURES --model {name or folder} -o out/")
     console.result(str(folder))

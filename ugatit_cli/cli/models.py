@@ -20,7 +20,6 @@ from ugatit_cli.wording import byte_size
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ugatit_cli.config import BaseConfig
     from ugatit_cli.weights.catalog import Known, Removal
 
 
@@ -135,9 +134,9 @@ def full_document(known: Known) -> dict[str, Any]:
 
     config, checkpoint, parameters = known.config, checkpoint_of(known), None
     if config is not None:
-        from ugatit_cli.weights.folder import generator_shapes
+        from ugatit_cli.weights.folder import translator_shapes
 
-        parameters = sum(map(math.prod, generator_shapes(config).values()))
+        parameters = sum(map(math.prod, translator_shapes(config).values()))
     instructions = known.entry.instructions.strip() if known.entry is not None and known.folder is None else ""
     return {
         **document(known),
@@ -202,22 +201,12 @@ def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | Non
     if known.config is None:
         yield "image size:", f"{known.image_size} px" if known.image_size is not None else None
     else:
-        yield "network:", _network(known.config, facts["parameters"])
-        yield "discriminators:", _discriminators(known.config) if facts["discriminators"] else "no"
-
-
-def _network(config: BaseConfig, parameters: int) -> str:
-    switches = [] if config.decoder_norm == "adalin" else [f"{config.decoder_norm} norm"]
-    switches += [] if config.generator_cam else ["no CAM"]
-    switches += ["smoothed rho"] if config.rho_smoothing else []
-    sizes = f"{config.image_size} px, {config.channels} channels, {config.blocks} + {config.blocks} blocks"
-    count = f"2 generators of {parameters / 2e6:.2f} million parameters"
-    return ", ".join([config.variant, sizes, f"{config.dialect} dialect", *switches, count])
-
-
-def _discriminators(config: BaseConfig) -> str:
-    kinds = "yes" if config.discriminators == "both" else "local only"
-    return kinds if config.discriminator_cam else f"{kinds}, no CAM"
+        yield "network:", f"{known.config.summary}, {facts['parameters'] / 1e6:.2f} million parameters"
+        yield (
+            "ways:",
+            ", ".join(f"{known.config.source(way)} -> {known.config.target(way)}" for way in known.config.directions),
+        )
+        yield "discriminators:", "yes" if facts["discriminators"] else "no"
 
 
 def _labelled(label: str, text: str, width: int | None, indent: int = 16) -> Iterator[str]:

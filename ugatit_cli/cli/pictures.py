@@ -285,7 +285,7 @@ def _open_page(
     from ugatit_cli.outputs.report import Header, Previewed, ReportWriter
 
     config, direction = model.config, options.direction
-    maps: tuple[MapName, ...] = drawing.maps or (("generator",) if config.generator_cam else ())
+    maps: tuple[MapName, ...] = drawing.maps or (("generator",) if config.lacks("generator") is None else ())
     style = getattr(drawing, "style", None) or Style()
     source, target = config.source(direction), config.target(direction)
     header = Header(

@@ -124,6 +124,7 @@ def train(asked: Asked, given: dict[str, Any]) -> None:
     warnings.filterwarnings("ignore", module="PIL")
     threads = parse_count("--workers", asked.workers, MOST_WORKERS) or default_workers()
     names = parse_domains(asked.domains) if asked.domains is not None else None
+    given |= {"method": asked.method} if asked.method is not None else {}
     given = _parsed(given) | (dict(zip(("domain_a", "domain_b"), names, strict=True)) if names else {})
     folders = find_folders(asked)
     if "holdout" in given and folders and folders.test_a and folders.test_b:
@@ -157,8 +158,9 @@ def _parsed(given: Mapping[str, Any]) -> dict[str, Any]:
     if "batch_size" in found:
         count = parse_count("--batch-size", found.pop("batch_size"), MOST_BATCH)
         found |= {"batch_size": count} if count else {}
-    if "features" in found:
-        found["features"] = str(_located(found["features"]))
+    for name in ("features", "vgg"):
+        if name in found:
+            found[name] = str(_located(found[name]))
     return found
 
 

@@ -13,7 +13,8 @@ from typer.core import TyperCommand
 
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.fields import Field, Option, Section, fields_of
-from ugatit_cli.methods.recipe import MODEL_DEFAULTS, RECIPES, Recipe, preset
+from ugatit_cli.methods.recipe import RECIPES, Recipe, preset
+from ugatit_cli.methods.registry import MethodName
 from ugatit_cli.training.options import RunOptions
 
 
@@ -33,6 +34,10 @@ class Asked:
     ] = None
     domains: Annotated[
         str | None, Option("Pictures", "Names of the domains.", metavar="A,B", default="those of the folders")
+    ] = None
+    method: Annotated[
+        MethodName | None,
+        Option("Model", "What is trained.", default="ugatit, or that of --from", before="variant"),
     ] = None
     resume: Annotated[
         Path | None,
@@ -136,12 +141,12 @@ def _parameter(field: Field, default: object) -> inspect.Parameter:
 
 
 def _default(field: Field) -> str:
-    """What the help says of a default: `0.999; paper, cyclegan: 0`, the recipes that differ by their names."""
+    """What the help says of a default: `0.999; paper: 0`, the recipes that differ by their names."""
     if field.default is None or isinstance(field.default, bool):
         return ""
     recipes: dict[str, list[str]] = {}
     for name in RECIPES:
-        value = {**preset(name).to_dict(), **MODEL_DEFAULTS[name]}.get(field.name, field.default)
+        value = preset(name).to_dict().get(field.name, field.default)
         recipes.setdefault(f"{value:g}" if isinstance(value, float) else str(value), []).append(name)
     default, *others = recipes
     return "; ".join([default, *(f"{', '.join(recipes[value])}: {value}" for value in others)])

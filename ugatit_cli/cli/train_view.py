@@ -21,9 +21,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ugatit_cli.cli import console
-from ugatit_cli.config import DIRECTIONS, DOMAINS, Direction, ModelConfig
+from ugatit_cli.config import DOMAINS, BaseConfig, Direction
 from ugatit_cli.device import describe_device
 from ugatit_cli.errors import Interrupted
+from ugatit_cli.methods.registry import method_of
 from ugatit_cli.training.evaluation import Best, Evaluation, best_of
 from ugatit_cli.training.listeners import Listener, StepReport, means
 from ugatit_cli.training.run_folder import RunFolder
@@ -43,17 +44,6 @@ LONGEST_NAME = 12
 REFRESHES_PER_SECOND = 4
 # What a line of metrics says beside losses.
 OTHER_METRICS = ("step", "elapsed", "learning_rate", "images_per_second")
-
-# What losses of domain {} are called: generators' names, and those of the same terms that discriminators have.
-TERMS = {
-    "cycle": ("cycle_{}", ""),
-    "identity": ("identity_{}", ""),
-    "CAM": ("cam_{}", ""),
-    "adversarial local": ("g_local_{}", "d_local_{}"),
-    "adversarial local CAM": ("g_local_{}_cam", "d_local_{}_cam"),
-    "adversarial global": ("g_global_{}", "d_global_{}"),
-    "adversarial global CAM": ("g_global_{}_cam", "d_global_{}_cam"),
-}
 
 
 # --- Words ---------------------------------------------------------------------------------------------
@@ -76,12 +66,12 @@ def _estimate(settings: Settings, report: StepReport) -> str:
     return text
 
 
-def _ways(model: ModelConfig) -> dict[Direction, str]:
+def _ways(model: BaseConfig) -> dict[Direction, str]:
     """What the directions are called: `horses -> zebras`."""
-    return {way: f"{_shortened(model.source(way))} -> {_shortened(model.target(way))}" for way in DIRECTIONS}
+    return {way: f"{_shortened(model.source(way))} -> {_shortened(model.target(way))}" for way in model.directions}
 
 
-def _scores(model: ModelConfig, evaluation: Evaluation) -> str:
+def _scores(model: BaseConfig, evaluation: Evaluation) -> str:
     """An evaluation in one line; KID times 100, as papers give it."""
     parts = [f"step {evaluation.step}: KID x100"]
     for kind, kids in evaluation.kids.items():
@@ -106,6 +96,7 @@ class PlainWatch(Listener):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.terms = method_of(settings.model).terms(settings.model, settings.recipe)
         self.notes: list[str] = []
         self.losses: deque[dict[str, float]] = deque(maxlen=SMOOTHING)
         self.seen = 0
@@ -161,23 +152,23 @@ class PlainWatch(Listener):
         """A report in one line."""
         of = f"/{self.settings.iterations}" if self.settings.iterations else ""
         parts = [f"step {report.step}{of}", f"{100 * report.progress:.0f} %"]
-        parts += [f"{word} {a:.3f}/{b:.3f}" for word, (a, b) in self._sums().items()]
+        parts += [f"{word} {'/'.join(f'{value:.3f}' for value in of)}" for word, of in self._sums().items()]
         if report.images_per_second is not None:
             parts.append(f"{figure(report.images_per_second)} images/s")
         if report.seconds_left is not None and report.progress < 1:
             parts.append(f"{duration(report.seconds_left)} left")
         return "  ".join(parts)
 
-    def _sums(self) -> dict[str, tuple[float, float]]:
-        """The generators' terms of both domains by their first word, and all of the discriminators."""
-        known, sums = self.means(), dict[str, tuple[float, float]]()
-        for title, terms in TERMS.items():
-            for word, term in zip((title.split()[0], "discriminator"), terms, strict=True):
-                a, b = (term.format(domain) for domain in DOMAINS)
-                if a in known:
-                    before = sums.get(word, (0.0, 0.0))
-                    sums[word] = (before[0] + known[a], before[1] + known[b])
-        return sums
+    def _sums(self) -> dict[str, list[float]]:
+        """The generators' terms of each domain by their first word, and all of the discriminators."""
+        known, sums = self.means(), dict[str, dict[str, float]]()
+        for term in self.terms:
+            if term.name in known:
+                word = "discriminator" if term.of == "discriminator" else term.title.split()[0]
+                of = sums.setdefault(word, {})
+                of[term.domain] = of.get(term.domain, 0.0) + known[term.name]
+        words = [*(word for word in sums if word != "discriminator"), "discriminator"]
+        return {word: [sums[word][domain] for domain in sorted(sums[word])] for word in words if word in sums}
 
     def _is_time(self) -> bool:
         now = time.monotonic()
@@ -290,10 +281,11 @@ class LiveWatch(PlainWatch):
         table.add_row("", *(Text(title, "bold") for title in ("generator", "", "discriminator", "")))
         table.add_row("", *(Text(name, "cyan") for name in (*names, *names)))
         known = self.means()
-        for word, terms in TERMS.items():
-            keys = [term.format(domain) for term in terms for domain in DOMAINS]
-            if not known or known.keys() & set(keys):  # else the model has no such terms
-                table.add_row(word, *(f"{known[key]:.3f}" if key in known else "" for key in keys))
+        columns = [(of, domain) for of in ("generator", "discriminator") for domain in DOMAINS]
+        for title in dict.fromkeys(term.title for term in self.terms):
+            names = {(term.of, term.domain): term.name for term in self.terms if term.title == title}
+            values = [known.get(names.get(column, "")) for column in columns]
+            table.add_row(title, *("" if value is None else f"{value:.3f}" for value in values))
         return table
 
 
@@ -321,11 +313,9 @@ def describe(prepared: Prepared, step: int) -> None:
     settings, run, machine = prepared.settings, prepared.run, prepared.machine
     model, group = settings.model, machine.group
     length = _count(settings.iterations, "step") if settings.iterations else f"{figure(settings.minutes or 0)} min"
+    length = f"{settings.recipe.epochs} epochs" if prepared.counts_epochs else length
     processes = f"{group.size} processes, " if group.size > 1 else ""
-    console.note(
-        f"{model.domain_a} <-> {model.domain_b}: {model.variant}, {_count(model.channels, 'channel')}, "
-        f"{_count(model.blocks, 'block')}, {model.image_size} px"
-    )
+    console.note(f"{model.pair}: {model.summary}")
     console.note(f"{settings.recipe.name} recipe, batch size {settings.recipe.batch_size}, {length}")
     console.note(f"{processes}device {describe_device(machine.device)}, precision {settings.precision}")
     begins = f"starts from the model {settings.start}" if settings.start else "a new run"
@@ -408,7 +398,7 @@ def say_costs(settings: Settings, cost: Measurement, pictures: list[str], step: 
         time_needed = f"about {duration(left / cost.steps_per_second)} for {left} steps{besides}"
     console.result(
         f"{tomli_w.dumps(settings.to_document())}\n"
-        f"# parameters: {figure(cost.generator_parameters / 1e6)} million in both generators, "
+        f"# parameters: {figure(cost.generator_parameters / 1e6)} million in what translates, "
         f"{figure(cost.discriminator_parameters / 1e6)} million in the discriminators\n"
         f"# memory: {byte_size(cost.memory_bytes)}\n"
         f"# speed: {_pace(cost.steps_per_second)}\n"

@@ -136,6 +136,7 @@ class Method(ABC):
         source: the paper.
         config: the dataclass of its networks' sizes.
         settings: names of those fields of `Recipe` that it heeds; the others' options are refused.
+        paper_iterations: steps of the authors' training, where its recipe doesn't count epochs.
     """
 
     name: ClassVar[str]
@@ -143,6 +144,7 @@ class Method(ABC):
     source: ClassVar[str]
     config: ClassVar[type[BaseConfig]]
     settings: ClassVar[frozenset[str]]
+    paper_iterations: ClassVar[int]
 
     @abstractmethod
     def recipe(self, name: RecipeName) -> Recipe:
@@ -169,8 +171,21 @@ class Method(ABC):
         return networks[direction]
 
     @abstractmethod
-    def step(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> Step:
-        """What trains the networks."""
+    def terms(self, config: BaseConfig, recipe: Recipe) -> tuple[Term, ...]:
+        """The losses that a step yields, in the order in which they are shown."""
+
+    @abstractmethod
+    def step(
+        self, networks: Networks, recipe: Recipe, *, seed: int, group: Group, iterations: int | None = None
+    ) -> Step:
+        """What trains the networks.
+
+        Args:
+            iterations: steps of the training; None: it ends by the clock.
+
+        Raises:
+            ModelError: something that the losses need can't be had.
+        """
 
     @abstractmethod
     def official(self, states: States, settings: OfficialSettings) -> Official | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -46,6 +47,8 @@ from ugatit_cli.nn.normalization import InstanceNorm
 SLOPE = 0.2
 EPS = 1e-9  # of the published weights' generator
 OFFICIAL_BLOCKS = 8
+# A run that ends by the clock doesn't know its steps; its initial phase is that of one of so many.
+BY_THE_CLOCK = 10_000
 
 Content = Callable[[Tensor], Tensor]
 """Features of pictures (N, 3, H, W) in [-1, 1], float32; differentiable."""
@@ -66,6 +69,8 @@ class CartoonGANConfig(BaseConfig):
     """
 
     method: ClassVar[str] = "cartoongan"
+    trained_ways: ClassVar[Ways] = "a2b"
+    discriminator_share: ClassVar[float] = 0.5
 
     blocks: Annotated[int, Range(0, MAX_BLOCKS), Option("Model", "Residual blocks.")] = 8
     ways: Ways = "a2b"
@@ -218,26 +223,27 @@ class CartoonGANStep(Step):
         content: what the content loss compares.
 
     Attributes:
-        initial_steps: so many steps train with the content loss alone; to be set before `prepare_optimizers`.
+        initial_steps: so many steps train with the content loss alone.
     """
 
     def __init__(
-        self, networks: Networks, recipe: Recipe, *, seed: int, group: Group, content: Content, initial_steps: int = 0
+        self,
+        networks: Networks,
+        recipe: Recipe,
+        *,
+        seed: int,
+        group: Group,
+        content: Content,
+        iterations: int | None = None,
     ) -> None:
         super().__init__(networks, recipe, seed=seed, group=group)
         self.content = content
-        self.initial_steps = initial_steps
+        self.initial_steps = round(recipe.initial * (iterations or BY_THE_CLOCK))
         self.generator, self.discriminator = networks.translators["a2b"], networks.critics["b"]
         self.generator_optimizer = Adam(networks.translators, recipe, group.average)
         self.discriminator_optimizer = Adam(networks.critics, recipe, group.average, eager=True)
         self.optimizers = [self.generator_optimizer, self.discriminator_optimizer]
-        adversarial = recipe.adversarial_weight
-        self.terms = (
-            Term("d_patch_b", "adversarial", "b", "discriminator", adversarial),
-            Term("d_edges_b", "adversarial edges", "b", "discriminator", adversarial),
-            Term("g_patch_b", "adversarial", "b", "generator", adversarial),
-            Term("content_a", "content", "a", "generator", recipe.content_weight),
-        )
+        self.terms = _terms(recipe)
 
     def prepare_optimizers(self, updates: int) -> dict[str, Tensor]:
         """Moments as after a number of steps, by name, to be filled in place."""
@@ -299,6 +305,16 @@ class CartoonGANStep(Step):
         return augment(x, self._random) if self.recipe.augment == "on" else x
 
 
+def _terms(recipe: Recipe) -> tuple[Term, ...]:
+    adversarial = recipe.adversarial_weight
+    return (
+        Term("content_a", "content", "a", "generator", recipe.content_weight),
+        Term("g_patch_b", "adversarial", "b", "generator", adversarial),
+        Term("d_patch_b", "adversarial", "b", "discriminator", adversarial),
+        Term("d_edges_b", "adversarial edges", "b", "discriminator", adversarial),
+    )
+
+
 def cross_entropy(logits: Tensor, *, real: bool) -> Tensor:
     """The adversarial loss (paper section 3.2.1) on logits (N, 1, H, W), mean over all patches."""
     return F.softplus(-logits if real else logits).mean()
@@ -329,9 +345,10 @@ class CartoonGAN(Method):
     settings = frozenset(
         {
             *("batch_size", "learning_rate", "beta1", "beta2", "weight_decay", "decay_from", "ema"),
-            *("adversarial_weight", "content_weight", "initial", "augment", "flip", "fit"),
+            *("name", "adversarial_weight", "content_weight", "initial", "vgg", "augment", "flip", "fit", "jitter"),
         }
     )
+    paper_iterations = 1_000_000
 
     def recipe(self, name: RecipeName) -> Recipe:
         """`paper` is the port of U-GAT-IT's first author: 10,000 of 1,000,000 steps copy photos."""
@@ -346,6 +363,7 @@ class CartoonGAN(Method):
                 augment="off",
                 flip=False,
                 fit="squash",
+                jitter=False,
             )
         return Recipe(weight_decay=0.0, initial=0.05)
 
@@ -359,8 +377,19 @@ class CartoonGAN(Method):
         assert isinstance(config, CartoonGANConfig)
         return {"b": CartoonDiscriminator(config)}
 
+    def terms(self, config: BaseConfig, recipe: Recipe) -> tuple[Term, ...]:  # noqa: ARG002  # all sizes have the same
+        """Content, then what the discriminator is about."""
+        return _terms(recipe)
+
     def step(
-        self, networks: Networks, recipe: Recipe, *, seed: int, group: Group, content: Content | None = None
+        self,
+        networks: Networks,
+        recipe: Recipe,
+        *,
+        seed: int,
+        group: Group,
+        iterations: int | None = None,
+        content: Content | None = None,
     ) -> CartoonGANStep:
         """See `CartoonGANStep`.
 
@@ -371,13 +400,13 @@ class CartoonGAN(Method):
             ModelError: VGG19's weights are needed and can't be downloaded.
         """
         if content is None:
-            content = load_vgg(None)
+            content = load_vgg(Path(recipe.vgg) if recipe.vgg else None)
         if isinstance(content, nn.Module):
             generator = networks.translators["a2b"]
             assert isinstance(generator, CartoonGenerator)
             weight = generator.stem.weight
             content.to(weight.device, generator.compute_dtype).to(memory_format=memory_format(weight.device))
-        return CartoonGANStep(networks, recipe, seed=seed, group=group, content=content)
+        return CartoonGANStep(networks, recipe, seed=seed, group=group, content=content, iterations=iterations)
 
     def official(self, states: States, settings: OfficialSettings) -> Official | None:
         """The generator of the published weights in PyTorch (`Hayao_net_G_float.pth`, ...)."""

@@ -56,9 +56,7 @@ SLOPE = 0.2
 POOL_SIZE = 50
 # The discriminators' loss counts half (section 7.1), which slows them down beside the generators.
 DISCRIMINATOR_SHARE = 0.5
-# The authors' schedule: so many epochs at the full learning rate, then as many more.
-CONSTANT_EPOCHS = 100
-DECAY_EPOCHS = 100
+EPOCHS = 200
 
 State = Mapping[str, Tensor]
 
@@ -282,19 +280,6 @@ def _terms(recipe: Recipe) -> Iterator[Term]:
         yield Term(f"d_patch_{domain}", "adversarial", domain, "discriminator", DISCRIMINATOR_SHARE * weight)
 
 
-def epoch_factor(epoch: int) -> float:
-    """What the learning rate of an epoch is multiplied with, as in the authors' code of 2019: 1, then down to 1/101.
-
-    The code of 2019, with which the comparisons in U-GAT-IT's paper were made, steps its schedule at the end of an
-    epoch. Since July 2020 it does so at the start, and every epoch from the 100th on has the factor of the next one
-    here: the 200th, the last, trains with a learning rate of 0. An epoch is max(pictures of A, of B) steps.
-
-    Args:
-        epoch: its number, from 1; after the 200th the factor is 0.
-    """
-    return max(0.0, 1 - max(0, epoch - CONSTANT_EPOCHS) / (DECAY_EPOCHS + 1))
-
-
 class CycleGAN(Method):
     """CycleGAN: there and back is the same picture."""
 
@@ -302,13 +287,16 @@ class CycleGAN(Method):
     title = "CycleGAN"
     source = "Zhu et al., ICCV 2017"
     config = CycleGANConfig
-    settings = frozenset(fields_of(Recipe)) - {"cam_weight", "power_iterations", "content_weight", "initial"}
+    settings = frozenset(fields_of(Recipe)) - {
+        *("cam_weight", "power_iterations", "content_weight", "initial", "vgg", "jitter")
+    }
+    paper_iterations = 200_000
 
     def recipe(self, name: RecipeName) -> Recipe:
         """`paper` is the authors' training; `default` adds U-GAT-IT's moving average and augmentation to it."""
         authors: dict[str, Any] = {"weight_decay": 0.0, "identity_weight": 5.0, "pool_size": POOL_SIZE}
         if name == "paper":
-            return Recipe("paper", **authors, ema=0.0, augment="off", fit="squash")
+            return Recipe("paper", **authors, epochs=EPOCHS, ema=0.0, augment="off", fit="squash")
         return Recipe(**authors)
 
     def translators(self, config: BaseConfig) -> dict[str, Network]:
@@ -321,7 +309,19 @@ class CycleGAN(Method):
         assert isinstance(config, CycleGANConfig)
         return {TARGET[direction]: PatchDiscriminator(config) for direction in config.directions}
 
-    def step(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> Step:
+    def terms(self, config: BaseConfig, recipe: Recipe) -> tuple[Term, ...]:  # noqa: ARG002  # all sizes have the same
+        """Cycle and identity, then what the discriminators are about."""
+        return tuple(_terms(recipe))
+
+    def step(
+        self,
+        networks: Networks,
+        recipe: Recipe,
+        *,
+        seed: int,
+        group: Group,
+        iterations: int | None = None,  # noqa: ARG002  # no step differs from the others
+    ) -> Step:
         """See `CycleGANStep`.
 
         Raises:

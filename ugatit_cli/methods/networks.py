@@ -27,6 +27,19 @@ class Start(Protocol):
         """Tensors of a network by its name; None if it has none of that name."""
 
 
+@dataclass(frozen=True)
+class Swapped:
+    """A start whose A is our B."""
+
+    start: Start
+
+    def state(self, name: str) -> Mapping[str, Tensor] | None:
+        """Tensors of the network of the other direction or domain."""
+        first, *rest = name.split(".")
+        other = {"a": "b", "b": "a", "a2b": "b2a", "b2a": "a2b"}[first]
+        return self.start.state(".".join([other, *rest]))
+
+
 @dataclass
 class Networks:
     """All weights of a run, float32, on its device.

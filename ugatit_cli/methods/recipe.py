@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, get_args
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
 
 from ugatit_cli.fields import Option, Range, check_ranges, check_types
 
-RecipeName = Literal["default", "paper", "cyclegan"]
+RecipeName = Literal["default", "paper"]
 Augmentation = Literal["auto", "on", "off"]
 PowerIterations = Literal["each-step", "each-pass"]
 TrainingFit = Literal["aspect", "squash"]
@@ -27,6 +27,8 @@ class Recipe:
         batch_size: pictures of each domain per step and process.
         learning_rate, beta1, beta2, weight_decay: Adam's settings; weight decay is its L2 term, on every parameter.
         decay_from: share of the training after which the learning rate falls linearly to 0.
+        epochs: so many times the larger domain is gone through, where users don't say how long a training is; the
+            learning rate then falls from epoch to epoch instead of from step to step; 0: neither.
         adversarial_weight, cycle_weight, identity_weight, cam_weight: lambda 1 to 4 (paper section 2.2).
         pool_size: the newest and random earlier translations are judged, of so many of each domain; 0: the newest
             alone.
@@ -39,6 +41,8 @@ class Recipe:
         augment: differentiable augmentation of all that the discriminators see (Zhao et al. 2020); `auto`, which a
             run resolves when it begins: where every picture will be seen very often.
         flip: pictures are mirrored at random.
+        vgg: a file; None: see `methods.vgg.load_vgg`.
+        jitter: crops are random ones of pictures that are somewhat larger.
         fit: `squash` makes pictures square before the random crop, as the official code does; `aspect` keeps
             their proportions.
 
@@ -50,8 +54,7 @@ class Recipe:
         RecipeName,
         Option(
             "Recipe",
-            "default: for one machine and few pictures; paper: exactly the authors' training; cyclegan: CycleGAN's "
-            "losses and networks, to compare with.",
+            "default: for one machine and few pictures; paper: exactly the authors' training.",
             default="default",
             name="recipe",
         ),
@@ -63,7 +66,7 @@ class Recipe:
             "Recipe",
             "Pictures of each domain per step.",
             metavar="auto|N",
-            default="1; on a GPU up to 4, as many as fit; paper, cyclegan: 1",
+            default="1; on a GPU up to 4, as many as fit; paper: 1",
             type=str,
         ),
     ] = 1
@@ -76,6 +79,7 @@ class Recipe:
         Range(0, 1),
         Option("Recipe", "Share of the training after which the learning rate falls to 0.", before="weight_decay"),
     ] = 0.5
+    epochs: Annotated[int, Range(0, 10**6)] = 0
     adversarial_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "Looks like the other domain.")] = 1.0
     cycle_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "There and back is the same.")] = 10.0
     identity_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "The target domain stays as it is.")] = 10.0
@@ -100,6 +104,17 @@ class Recipe:
         Option("Recipe", "Augment what the discriminators see; auto: if --iterations is 200 epochs or more."),
     ] = "auto"
     flip: Annotated[bool, Option("Pictures", "Mirror pictures at random.", default="flip")] = True
+    vgg: Annotated[
+        str | None,
+        Option(
+            "Recipe",
+            "VGG19 for the content loss, with torchvision's names.",
+            metavar="FILE",
+            default="the standard one, downloaded",
+            type=Path,
+        ),
+    ] = None
+    jitter: bool = True
     fit: Annotated[TrainingFit, Option("Pictures", "Keep proportions, or make pictures square.", before="flip")] = (
         "aspect"
     )
@@ -113,29 +128,11 @@ class Recipe:
         return dataclasses.asdict(self)
 
 
-# What a recipe changes in the model, by the names of `ModelConfig`, where the user doesn't say otherwise.
-MODEL_DEFAULTS: Final[Mapping[RecipeName, Mapping[str, Any]]] = {
-    "default": {},
-    "paper": {},
-    "cyclegan": {"decoder_norm": "in", "generator_cam": False, "discriminator_cam": False, "discriminators": "local"},
-}
-
-
 def preset(name: RecipeName) -> Recipe:
-    """The recipe of a name.
+    """U-GAT-IT's recipe of a name; `paper` follows the official PyTorch code to the letter.
 
-    `paper` follows the official PyTorch code to the letter. `cyclegan`, together with its `MODEL_DEFAULTS`, is
-    CycleGAN (Zhu et al. 2017) as far as U-GAT-IT's networks are: its losses and their weights (identity at half of
-    the cycle's), its Adam settings and learning rate, flat for one half of the training and falling to 0 in the
-    other, a 70x70 PatchGAN for each domain, no moving average, no augmentation. It differs from the published one in
-    this: discriminators have spectral norms where that has instance norms, and see the newest translations instead
-    of a pool of the last 50; generators have as many residual blocks as `blocks` says (two for each; that has 9 at
-    256 px), an affine instance norm in the decoder, and up-sampling with convolutions instead of transposed ones;
-    pictures keep their proportions (at 256 px and for square pictures the same crops of 286). `cam_weight` counts
-    only if the user turns a CAM on.
+    Raises:
+        KeyError: there is none.
     """
-    if name == "paper":
-        return Recipe("paper", learning_rate=1e-4, power_iterations="each-pass", ema=0.0, augment="off", fit="squash")
-    if name == "cyclegan":
-        return Recipe("cyclegan", weight_decay=0.0, identity_weight=5.0, ema=0.0, augment="off")
-    return Recipe()
+    paper = Recipe("paper", learning_rate=1e-4, power_iterations="each-pass", ema=0.0, augment="off", fit="squash")
+    return {"default": Recipe(), "paper": paper}[name]

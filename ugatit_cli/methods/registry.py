@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ugatit_cli.config import BaseConfig, ModelConfig
 from ugatit_cli.errors import UsageError
@@ -13,6 +13,8 @@ from ugatit_cli.fields import read_table
 
 if TYPE_CHECKING:
     from ugatit_cli.methods.base import Method
+
+MethodName = Literal["ugatit", "cyclegan", "cartoongan"]
 
 # Where each one's class is: imported when it is asked for, since networks take torch.
 METHODS: Final = MappingProxyType(

@@ -33,7 +33,7 @@ from ugatit_cli.methods.base import (
 )
 from ugatit_cli.methods.losses import augment, cam_loss, cycle_loss, identity_loss, lsgan_loss
 from ugatit_cli.methods.networks import Networks
-from ugatit_cli.methods.recipe import Recipe, RecipeName
+from ugatit_cli.methods.recipe import Recipe, RecipeName, preset
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator, Translation
 from ugatit_cli.nn.layers import Network
@@ -47,15 +47,12 @@ class UGATIT(Method):
     title = "U-GAT-IT"
     source = "Kim et al., ICLR 2020"
     config = ModelConfig
-    settings = frozenset(fields_of(Recipe)) - {"pool_size", "content_weight", "initial"}
+    settings = frozenset(fields_of(Recipe)) - {*("epochs", "jitter", "pool_size", "content_weight", "initial", "vgg")}
+    paper_iterations = 1_000_000
 
     def recipe(self, name: RecipeName) -> Recipe:
         """`paper` follows the official PyTorch code to the letter."""
-        if name == "paper":
-            return Recipe(
-                "paper", learning_rate=1e-4, power_iterations="each-pass", ema=0.0, augment="off", fit="squash"
-            )
-        return Recipe()
+        return preset(name)
 
     def translators(self, config: BaseConfig) -> dict[str, Network]:
         """Both generators."""
@@ -67,7 +64,20 @@ class UGATIT(Method):
         assert isinstance(config, ModelConfig)
         return {f"{domain}.{scale}": Discriminator(config, scale) for domain in DOMAINS for scale in config.scales}
 
-    def step(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> Step:
+    def terms(self, config: BaseConfig, recipe: Recipe) -> tuple[Term, ...]:
+        """Cycle, identity and CAM, then what the discriminators are about."""
+        assert isinstance(config, ModelConfig)
+        return tuple(_terms(config, recipe))
+
+    def step(
+        self,
+        networks: Networks,
+        recipe: Recipe,
+        *,
+        seed: int,
+        group: Group,
+        iterations: int | None = None,  # noqa: ARG002  # no step differs from the others
+    ) -> Step:
         """See `UGATITStep`."""
         return UGATITStep(networks, recipe, seed=seed, group=group)
 
@@ -176,17 +186,17 @@ class UGATITStep(Step):
 
 
 def _terms(config: ModelConfig, recipe: Recipe) -> Iterator[Term]:
-    for domain in DOMAINS:
-        yield Term(f"cycle_{domain}", "cycle", domain, "generator", recipe.cycle_weight)
-        yield Term(f"identity_{domain}", "identity", domain, "generator", recipe.identity_weight)
-        if config.generator_cam:
-            yield Term(f"cam_{domain}", "CAM", domain, "generator", recipe.cam_weight)
-        for scale in config.scales:
-            for suffix in ("", "_cam") if config.discriminator_cam else ("",):
-                title = f"adversarial {scale}{suffix and ' CAM'}"
-                name = f"{scale}_{domain}{suffix}"
-                yield Term(f"g_{name}", title, domain, "generator", recipe.adversarial_weight)
-                yield Term(f"d_{name}", title, domain, "discriminator", recipe.adversarial_weight)
+    weights = {"cycle": recipe.cycle_weight, "identity": recipe.identity_weight}
+    weights |= {"cam": recipe.cam_weight} if config.generator_cam else {}
+    for name, weight in weights.items():
+        for domain in DOMAINS:
+            yield Term(f"{name}_{domain}", "CAM" if name == "cam" else name, domain, "generator", weight)
+    for scale in config.scales:
+        for suffix in ("", "_cam") if config.discriminator_cam else ("",):
+            title, weight = f"adversarial {scale}{suffix and ' CAM'}", recipe.adversarial_weight
+            for domain in DOMAINS:
+                yield Term(f"g_{scale}_{domain}{suffix}", title, domain, "generator", weight)
+                yield Term(f"d_{scale}_{domain}{suffix}", title, domain, "discriminator", weight)
 
 
 def _scores(discriminator: nn.Module, x: Tensor) -> list[Tensor]:

@@ -18,7 +18,7 @@ from ugatit_cli.config import BaseConfig
 from ugatit_cli.errors import UsageError
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.weights.catalog import licence_of, split_card
-from ugatit_cli.weights.folder import SAMPLES_FILE, ModelFolder, generator_shapes, open_tensors
+from ugatit_cli.weights.folder import SAMPLES_FILE, ModelFolder, open_tensors, translator_shapes
 from ugatit_cli.wording import byte_size
 
 # Their sections and rows say it better than a row of their own.
@@ -107,7 +107,7 @@ def model_card(
         lead=f"{lead}." if lead and lead[-1] not in ".!?" else lead,
         samples=SAMPLES_FILE if (model.path / SAMPLES_FILE).is_file() else "",
         samples_step=samples_step,
-        parameters=sum(math.prod(shape) for shape in generator_shapes(config).values()),
+        parameters=sum(math.prod(shape) for shape in translator_shapes(config).values()),
         storage=_storage(model),
         weights=model.weights,
         discriminators=model.discriminators,

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ugatit_cli.data.pictures import Pictures
 from ugatit_cli.errors import ModelError, TrainingError
-from ugatit_cli.methods.networks import Networks, generator_tensors
-from ugatit_cli.methods.ugatit import TrainingStep
+from ugatit_cli.methods.base import Step
+from ugatit_cli.methods.networks import Networks, tensors_of
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.weights.folder import open_tensors
 
-OPTIMIZERS = "optimizers"
+OPTIMIZERS, MEMORY = "optimizers", "memory"
 # What to do about numbers that aren't finite.
 WAY_OUT = (
     "The last checkpoint is kept. Go on from it with --resume and a lower --learning-rate or --precision fp32; "
@@ -27,7 +27,7 @@ WAY_OUT = (
 
 def save(
     run: RunFolder,
-    training: TrainingStep,
+    training: Step,
     settings: Settings,
     step: int,
     state: Mapping[str, Any],
@@ -46,6 +46,7 @@ def save(
     """
     files = training.networks.files() | {OPTIMIZERS: training.optimizer_tensors()}
     _check_finite(files, step)
+    files |= {MEMORY: memory} if (memory := training.memory()) else {}
     run.save_checkpoint(step, files, state, keep=settings.keep)
     write_model(run, training.networks, settings, step, pictures)
 
@@ -54,7 +55,7 @@ def write_model(
     run: RunFolder, networks: Networks, settings: Settings, step: int, pictures: tuple[Pictures, Pictures]
 ) -> None:
     """Writes `model/`: the moving averages of the generators where there are any, and the discriminators."""
-    tensors = generator_tensors(networks.best_generators), networks.discriminator_tensors()
+    tensors = tensors_of(networks.best_translators), tensors_of(networks.critics)
     run.write_model(settings.model, *tensors, provenance(settings, step, pictures))
 
 
@@ -64,6 +65,7 @@ def provenance(settings: Settings, step: int, pictures: tuple[Pictures, Pictures
     counts = (f"{len(one.files):,} {name}" for one, name in zip(pictures, names, strict=True))
     values = {
         "trained with": "ugatit train",
+        **({} if settings.model.method == "ugatit" else {"method": settings.model.method}),
         "recipe": settings.recipe.name,
         "steps": step,
         "batch size": settings.recipe.batch_size,
@@ -82,7 +84,7 @@ def _public_name(start: str) -> str:
     return path.parent.name if path.name == "model" else path.name
 
 
-def restore(run: RunFolder, step: int, training: TrainingStep) -> dict[str, Any]:
+def restore(run: RunFolder, step: int, training: Step) -> dict[str, Any]:
     """Fills networks and optimizers from the checkpoint of a step.
 
     Returns:
@@ -95,6 +97,10 @@ def restore(run: RunFolder, step: int, training: TrainingStep) -> dict[str, Any]
     for stem, tensors in training.networks.files().items():
         _fill(folder / f"{stem}.safetensors", tensors)
     _fill(folder / f"{OPTIMIZERS}.safetensors", training.prepare_optimizers(step))
+    memory = folder / f"{MEMORY}.safetensors"
+    if memory.exists():
+        with open_tensors(memory) as file:
+            training.remember({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118  # no dict
     return state
 
 

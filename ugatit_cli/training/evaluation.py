@@ -17,16 +17,16 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from ugatit_cli.config import DIRECTIONS, Direction, Domain, ModelConfig
+from ugatit_cli.config import BaseConfig, Direction, Domain
 from ugatit_cli.data.batches import sample_pictures
 from ugatit_cli.data.pictures import Pictures, digest
 from ugatit_cli.errors import ModelError, TrainingError, UsageError
-from ugatit_cli.methods.networks import Networks, generator_tensors
-from ugatit_cli.methods.ugatit import SOURCE, TARGET
+from ugatit_cli.methods.base import SOURCE, TARGET
+from ugatit_cli.methods.networks import Networks, tensors_of
+from ugatit_cli.methods.registry import method_of
 from ugatit_cli.metrics.distances import Kid, Subsets, kid
 from ugatit_cli.metrics.features import Extractor, load_extractor
-from ugatit_cli.nn.generator import Generator
-from ugatit_cli.nn.layers import evaluating
+from ugatit_cli.nn.layers import Network, evaluating
 from ugatit_cli.training import checkpoint
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import Settings
@@ -135,7 +135,7 @@ def check_holdout(pictures: tuple[Pictures, Pictures], settings: Settings) -> st
     return None
 
 
-def _counts(pictures: tuple[Pictures, Pictures], config: ModelConfig) -> dict[str, int]:
+def _counts(pictures: tuple[Pictures, Pictures], config: BaseConfig) -> dict[str, int]:
     names = (config.domain_a, config.domain_b)
     return {name: len(one.held_out) for name, one in zip(names, pictures, strict=True)}
 
@@ -213,7 +213,9 @@ class Evaluator:
     def _advance(self, tick: Tick) -> Callable[[Tensor], None]:
         """Counts batches that are about to be looked at, and tells how far the evaluation is."""
         done = 0
-        total = sum(len(one.files) * (1 if domain in self._real else 2) for domain, one in self._held_out.items())
+        ways = self.settings.model.directions
+        looks = [SOURCE[way] for way in ways] + [TARGET[way] for way in ways if TARGET[way] not in self._real]
+        total = sum(len(self._held_out[domain].files) for domain in looks)
 
         def advance(batch: Tensor) -> None:
             nonlocal done
@@ -224,13 +226,14 @@ class Evaluator:
 
     @torch.no_grad()
     def _kids(self, networks: Networks, step: int, advance: Callable[[Tensor], None]) -> dict[Kind, Kids]:
-        kinds: dict[Kind, dict[Direction, Generator]] = {"current": networks.generators}
+        kinds: dict[Kind, dict[str, Network]] = {"current": networks.translators}
         if networks.averages:
             kinds = {"moving average": networks.averages, **kinds}
         kids: dict[Kind, dict[Direction, Kid]] = {kind: {} for kind in kinds}
         device = self.extractor.device
-        for direction in DIRECTIONS:
-            generators = [by_direction[direction] for by_direction in kinds.values()]
+        method = method_of(networks.config)
+        for direction in networks.config.directions:
+            generators = [method.translator(by_name, direction) for by_name in kinds.values()]
             ways = [partial(translate, generator, device=device, step=step) for generator in generators]
             with evaluating(generators):
                 translated = self._features(SOURCE[direction], ways, advance)
@@ -265,8 +268,8 @@ class Evaluator:
             **_figures("kid", evaluation.kids[winner]),
             **self.protocol,
         }
-        generators = networks.averages if winner == "moving average" else networks.generators
-        tensors = generator_tensors(generators), networks.discriminator_tensors()
+        translators = networks.averages if winner == "moving average" else networks.translators
+        tensors = tensors_of(translators), tensors_of(networks.critics)
         self.run.write_model(self.settings.model, *tensors, provenance, best=True)
 
 
@@ -293,7 +296,7 @@ class _HeldOut:
         return picture
 
 
-def translate(generator: Generator, pictures: Tensor, device: torch.device, step: int) -> Tensor:
+def translate(generator: Network, pictures: Tensor, device: torch.device, step: int) -> Tensor:
     """Pictures through a generator one at a time, as `ugatit translate` writes them: uint8 (N, 3, H, W) to the same.
 
     Raises:
@@ -328,8 +331,8 @@ def is_evaluated(run: RunFolder, step: int, protocol: Mapping[str, str]) -> bool
 def best_of(run: RunFolder) -> Best | None:
     """The best model of a run; None if there is none, or one whose provenance doesn't say what it should."""
     try:
-        _, said = read_config(run.best / CONFIG_FILE)
-        kids: dict[Direction, float] = {direction: float(said["kid"][direction]) for direction in DIRECTIONS}
+        config, said = read_config(run.best / CONFIG_FILE)
+        kids: dict[Direction, float] = {direction: float(said["kid"][direction]) for direction in config.directions}
     except (ModelError, KeyError, TypeError, ValueError):
         return None
     if not isinstance(said.get("steps"), int):

@@ -27,7 +27,7 @@ import tomli_w
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from ugatit_cli.config import ModelConfig
+from ugatit_cli.config import BaseConfig
 from ugatit_cli.errors import UPGRADE, ModelError, OutputError, StorageError, UsageError, plain_reason
 from ugatit_cli.files import hidden, replace_file, replace_folder, reported, sync_folder, unwritable, write_file
 from ugatit_cli.weights.folder import (
@@ -268,7 +268,7 @@ class RunFolder:
 
     def write_model(
         self,
-        config: ModelConfig,
+        config: BaseConfig,
         generators: Tensors,
         discriminators: Tensors,
         provenance: Mapping[str, Any],

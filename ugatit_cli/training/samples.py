@@ -1,4 +1,4 @@
-"""Sample grids: what both generators make of held-out pictures, for people who wonder whether training works."""
+"""Sample grids: what the generators make of held-out pictures, for people who wonder whether training works."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ugatit_cli.attention.maps import AttentionMap, Style, grid_of
-from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
-from ugatit_cli.methods.networks import OTHER
-from ugatit_cli.nn.generator import Generator
-from ugatit_cli.nn.layers import evaluating
+from ugatit_cli.config import BaseConfig, Direction
+from ugatit_cli.methods.base import OTHER
+from ugatit_cli.methods.registry import method_of
+from ugatit_cli.nn.layers import Network, evaluating
 from ugatit_cli.pictures.drawing import ARROW, BACKGROUND, HEADING, TITLE, Lettering
 from ugatit_cli.pictures.geometry import Geometry
 
@@ -33,9 +33,9 @@ def cell_side(image_size: int) -> int:
 
 
 def draw_samples(
-    generators: Mapping[Direction, Generator],
+    translators: Mapping[str, Network],
     samples: tuple[Tensor, Tensor],
-    config: ModelConfig,
+    config: BaseConfig,
     *,
     device: torch.device,
 ) -> Image.Image:
@@ -45,7 +45,7 @@ def draw_samples(
     them one at a time.
 
     Args:
-        generators: both, on `device`.
+        translators: of all directions, on `device`.
         samples: of domains a and b, uint8 (N, 3, H, W) on the CPU that the networks can take; N may differ, and be 0
             for one of them.
         config: names the domains and says whether there is attention to show.
@@ -54,8 +54,10 @@ def draw_samples(
         An RGB picture, those of domain a above those of domain b.
     """
     halves: list[Half] = []
+    method = method_of(config)
+    generators = {direction: method.translator(translators, direction) for direction in config.directions}
     with torch.no_grad(), evaluating(generators.values()):
-        for direction, pictures in zip(DIRECTIONS, samples, strict=True):
+        for direction, pictures in zip(generators, samples, strict=False):
             rows = [_row(generators, direction, picture, config, device) for picture in pictures]
             if rows:
                 halves.append((config.source(direction), config.target(direction), rows))
@@ -66,14 +68,14 @@ def draw_samples(
 
 
 def _row(
-    generators: Mapping[Direction, Generator],
+    generators: Mapping[Direction, Network],
     direction: Direction,
     picture: Tensor,
-    config: ModelConfig,
+    config: BaseConfig,
     device: torch.device,
 ) -> list[Image.Image]:
     """The cells of a picture, uint8 (3, H, W), in the order of `_titles`."""
-    there, back = generators[direction], generators[OTHER[direction]]
+    there, back = generators[direction], generators.get(OTHER[direction])
     side = cell_side(config.image_size)
     x = picture[None].to(device).float().div_(127.5).sub_(1)  # (1, 3, H, W) in [-1, 1]
     translated = there(x)
@@ -81,7 +83,8 @@ def _row(
     cells = [shown]
     if translated.heatmap is not None and translated.cam_logit is not None:
         cells.append(_attention(shown, translated.heatmap, translated.cam_logit, config))
-    return cells + [_fitted(_image(y), side) for y in (translated.image, back(translated.image).image, back(x).image)]
+    images = [translated.image, *(() if back is None else (back(translated.image).image, back(x).image))]
+    return cells + [_fitted(_image(y), side) for y in images]
 
 
 def _image(tensor: Tensor) -> Image.Image:
@@ -90,7 +93,7 @@ def _image(tensor: Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
 
-def _attention(shown: Image.Image, heatmap: Tensor, cam_logit: Tensor, config: ModelConfig) -> Image.Image:
+def _attention(shown: Image.Image, heatmap: Tensor, cam_logit: Tensor, config: BaseConfig) -> Image.Image:
     """(1, 1, h, w) over a picture, enlarged to the cell at once so that it is smooth there."""
     network = (4 * heatmap.shape[3], 4 * heatmap.shape[2])
     geometry = Geometry(scaled=network, network=network, output=shown.size)
@@ -113,10 +116,11 @@ def _fitted(image: Image.Image, side: int) -> Image.Image:
 # --- On paper
 
 
-def _titles(config: ModelConfig) -> list[str]:
+def _titles(config: BaseConfig) -> list[str]:
     """Column titles; `{}` are filled in with the domains of a half."""
-    attention = ["attention"] if config.generator_cam else []
-    return ["input", *attention, ARROW + " {target}", "back to {source}", "identity"]
+    attention = ["attention"] if config.lacks("generator") is None else []
+    back = ["back to {source}", "identity"] if config.ways == "both" else []
+    return ["input", *attention, ARROW + " {target}", *back]
 
 
 def _draw(halves: list[Half], titles: list[str], side: int) -> Image.Image:

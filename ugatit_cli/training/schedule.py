@@ -59,6 +59,8 @@ class Schedule:
     def learning_rate(self, progress: float) -> float:
         """Of the step that leads to this progress: constant, then linearly to 0 (paper section 3.1, appendix)."""
         recipe, iterations = self.settings.recipe, self.settings.iterations
+        if recipe.epochs:
+            return recipe.learning_rate * epoch_factor(progress, recipe.epochs, recipe.decay_from)
         if recipe.name != "paper" and iterations is not None:
             progress -= 1 / iterations  # the official code's last step has rate 0
         if progress <= recipe.decay_from:
@@ -95,6 +97,23 @@ class Schedule:
             return False
         self._last[option] = now
         return True
+
+
+def epoch_factor(progress: float, epochs: int, decay_from: float) -> float:
+    """What the learning rate of an epoch is multiplied with, as in CycleGAN's code of 2019: 1, then down to 1/(n + 1).
+
+    That code, with which the comparisons in U-GAT-IT's paper were made, steps its schedule at the end of an epoch.
+    Since July 2020 it does so at the start, and every epoch from the last constant one on has the factor of the next
+    one here: the last epoch trains with a learning rate of 0.
+
+    Args:
+        progress: share of the training that is done after the step, in (0, 1].
+        epochs: of the training.
+        decay_from: share of them after which the factor falls.
+    """
+    # Rounded, since a step that ends an epoch belongs to it.
+    epoch, constant = math.ceil(round(progress * epochs, 6)), round(decay_from * epochs)
+    return 1 - max(0, epoch - constant) / (epochs - constant + 1)
 
 
 def is_growing_step(step: int) -> bool:

@@ -18,7 +18,7 @@ from ugatit_cli.data.batches import Batches
 from ugatit_cli.data.pictures import Folders, Pictures
 from ugatit_cli.device import Group, peak_memory
 from ugatit_cli.errors import ModelError, UsageError
-from ugatit_cli.methods.ugatit import TrainingStep
+from ugatit_cli.methods.registry import method_of
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.training.evaluation import check_holdout, extractor_for, is_evaluated
 from ugatit_cli.training.listeners import Listener
@@ -75,7 +75,9 @@ def measure(settings: Settings, pictures: tuple[Pictures, Pictures], machine: Ma
         torch.cuda.reset_peak_memory_stats(machine.device)
     networks = make_networks(settings, machine.device, None)
     # Alone: another process may have more memory, and not follow.
-    training = TrainingStep(networks, settings.recipe, seed=settings.seed, group=Group())
+    training = method_of(settings.model).step(
+        networks, settings.recipe, seed=settings.seed, group=Group(), iterations=settings.iterations
+    )
     batches = Batches(pictures, seed=settings.seed, batch_size=settings.recipe.batch_size)
     seconds = []
     for step in range(STEPS):
@@ -86,7 +88,7 @@ def measure(settings: Settings, pictures: tuple[Pictures, Pictures], machine: Ma
         seconds.append(time.perf_counter() - start)
     generators, discriminators = (
         sum(weight.numel() for network in of.values() for weight in network.parameters())
-        for of in (networks.generators, networks.discriminators)
+        for of in (networks.translators, networks.critics)
     )
     return Measurement(generators, discriminators, 1 / min(seconds[1:]), peak_memory(machine.device))
 
@@ -124,6 +126,7 @@ class Prepared:
         start: the model to start from, if there is one.
         exists: whether it goes on.
         takes_fitting_batch: whether nobody asked for a batch size.
+        counts_epochs: whether it takes as many epochs as its recipe says, so that its pictures decide on its steps.
     """
 
     run: RunFolder
@@ -132,6 +135,7 @@ class Prepared:
     start: ModelFolder | None
     exists: bool
     takes_fitting_batch: bool
+    counts_epochs: bool = False
 
     def train(self, listener: Listener, stop: threading.Event) -> tuple[Settings, Outcome]:
         """Trains until the run is complete or `stop` is set.
@@ -176,6 +180,11 @@ class Prepared:
                 listener.note(rough)
         if self.exists:
             return settings
+        if self.counts_epochs:
+            larger = max(len(one.files) for one in pictures)
+            steps = max(1, settings.recipe.epochs * larger // (settings.recipe.batch_size * group.size))
+            settings = dataclasses.replace(settings, iterations=steps)
+            listener.note(f"{settings.recipe.epochs} epochs of {larger} pictures: {steps} steps")
         if settings.recipe.batch_size > 1 and self.takes_fitting_batch:
             settings = with_fitting_batch(settings, pictures, self.machine)
             batch_size = int(group.least(float(settings.recipe.batch_size)))
@@ -224,7 +233,8 @@ def prepare(
     for name in ("features", "feature_layer"):
         if name in given and not settings.evaluates:
             raise UsageError(f"{FLAGS[name]} is about evaluation", "Add --evaluate-every 1000.")
-    return Prepared(run, machine, settings, start, exists, "batch_size" not in given)
+    counts = settings.recipe.epochs > 0 and not exists and not {"iterations", "minutes"} & given.keys()
+    return Prepared(run, machine, settings, start, exists, "batch_size" not in given, counts)
 
 
 def _going_on(

@@ -11,24 +11,26 @@ from typing import Any
 
 import torch
 
-from ugatit_cli.config import ModelConfig, Precision, default_global_layers
+from ugatit_cli.config import BaseConfig, ModelConfig, Precision, default_global_layers
 from ugatit_cli.data.pictures import Folders, Holdout, parse_holdout
 from ugatit_cli.device import resolve_precision
 from ugatit_cli.errors import DeviceError, ModelError, UsageError
 from ugatit_cli.fields import fields_of, read_table
-from ugatit_cli.methods.recipe import MODEL_DEFAULTS, Recipe, RecipeName, preset
+from ugatit_cli.methods.base import Method
+from ugatit_cli.methods.recipe import Recipe
+from ugatit_cli.methods.registry import METHODS, method, method_of, networks_document, read_networks
 from ugatit_cli.training.options import RunOptions
 from ugatit_cli.training.run_folder import RUN_FILE, RunFolder
 from ugatit_cli.weights.folder import ModelFolder
 
-ITERATIONS: dict[RecipeName, int] = {"default": 100_000, "paper": 1_000_000, "cyclegan": 100_000}
+ITERATIONS = 100_000
 GPU_BATCH = 4
 
 RUN_FIELDS = tuple(fields_of(RunOptions))
 MODEL_FIELDS = frozenset(fields_of(ModelConfig))
 RECIPE_FIELDS = frozenset(fields_of(Recipe))
 FLAGS = {field.name: field.flag for table in (RunOptions, ModelConfig, Recipe) for field in fields_of(table).values()}
-FLAGS |= {"domain_a": "--domains", "domain_b": "--domains"}
+FLAGS |= {"domain_a": "--domains", "domain_b": "--domains", "method": "--method"}
 # What may change when a run goes on: how long it takes, what it writes, and where its pictures are.
 CHANGEABLE = frozenset(
     {"iterations", "minutes", "checkpoint_every", "sample_every", "keep", "folders", "checkpointing"}
@@ -50,20 +52,18 @@ class Settings(RunOptions):
         UsageError: values that make no sense.
     """
 
-    model: ModelConfig
+    model: BaseConfig
     recipe: Recipe
     folders: Folders
 
     def __post_init__(self) -> None:
         super().__post_init__()
         parse_holdout(self.holdout)
-        for scale in self.model.scales:
-            least = self.model.smallest(scale)
-            if self.model.image_size < least:
-                raise UsageError(
-                    f"--image-size {self.model.image_size} is too small to train: the {scale} discriminator needs "
-                    f"{least} pixels"
-                )
+        least, network = self.model.smallest_training
+        if self.model.image_size < least:
+            raise UsageError(
+                f"--image-size {self.model.image_size} is too small to train: the {network} needs {least} pixels"
+            )
 
     @property
     def kept_back(self) -> Holdout:
@@ -74,8 +74,11 @@ class Settings(RunOptions):
         """Tables of plain values for `config.toml`; what is None is left out."""
         run = {name: getattr(self, name) for name in RUN_FIELDS}
         data = {name: path and str(path) for name, path in dataclasses.asdict(self.folders).items()}
-        tables = {"run": run, "data": data, "model": self.model.to_dict(), "recipe": self.recipe.to_dict()}
-        return {
+        heeded = method_of(self.model).settings
+        recipe = {name: value for name, value in self.recipe.to_dict().items() if name in heeded}
+        networks = networks_document(self.model)
+        tables = {"run": run, "data": data, "model": networks.pop("model"), "recipe": recipe}
+        return networks | {
             title: {name: value for name, value in table.items() if value is not None}
             for title, table in tables.items()
         }
@@ -90,7 +93,7 @@ class Settings(RunOptions):
         document = run.document()
         try:
             return cls(
-                model=read_table(ModelConfig, document["model"]),
+                model=read_networks(document),
                 recipe=read_table(Recipe, document["recipe"]),
                 folders=Folders(**{name: Path(value) for name, value in document["data"].items()}),
                 **document["run"],
@@ -127,31 +130,56 @@ def new_settings(
     Raises:
         UsageError: values that make no sense, or that contradict `start`.
     """
-    recipe = preset(given.get("recipe", "default"))
+    chosen = _method(given, start)
+    _check_options(chosen, given)
+    recipe = chosen.recipe(given.get("recipe", "default"))
     if recipe.name == "default" and device.type == "cuda":
         recipe = dataclasses.replace(recipe, batch_size=GPU_BATCH)
     recipe = dataclasses.replace(recipe, **{name: given[name] for name in RECIPE_FIELDS & set(given)})
     run = {name: given[name] for name in RUN_FIELDS if name in given}
     if run.get("iterations") is None and run.get("minutes") is None:
-        run["iterations"] = ITERATIONS[recipe.name]
+        run["iterations"] = chosen.paper_iterations if recipe.name == "paper" else ITERATIONS
     precision = given.get("precision", "fp32" if recipe.name == "paper" else "auto")
     run["precision"] = resolve_training_precision(precision, device)
-    model = _model(given, folders, start)
-    run.setdefault("checkpointing", model.variant == "full")
+    model = _model(chosen, given, folders, start)
+    run.setdefault("checkpointing", not model.light)
     return Settings(model=model, recipe=recipe, folders=folders, **run)
 
 
-def _model(given: Mapping[str, Any], folders: Folders, start: ModelFolder | None) -> ModelConfig:
-    stated = {name: given[name] for name in MODEL_FIELDS & set(given)}
-    preferred = MODEL_DEFAULTS[given.get("recipe", "default")]
-    values = {**preferred, **stated}
+def _method(given: Mapping[str, Any], start: ModelFolder | None) -> Method:
+    """The method that is asked for, or that of the model to start from."""
+    name = given.get("method", "ugatit" if start is None else start.config.method)
+    if start is not None and name != start.config.method:
+        raise UsageError(
+            f"--method {name} contradicts the model to start from, which is one of {method_of(start.config).title}",
+            "Leave --method out, or train without --from.",
+        )
+    return method(name)
+
+
+def _check_options(chosen: Method, given: Mapping[str, Any]) -> None:
+    heeded = chosen.settings | frozenset(fields_of(chosen.config))
+    for name in given:
+        if name in (RECIPE_FIELDS | MODEL_FIELDS) - heeded:
+            others = [
+                one for one in METHODS if name in method(one).settings | frozenset(fields_of(method(one).config))
+            ]
+            raise UsageError(
+                f"{FLAGS[name]} means nothing to {chosen.title}",
+                f"Leave it out; it is for --method {' or '.join(others)}.",
+            )
+
+
+def _model(chosen: Method, given: Mapping[str, Any], folders: Folders, start: ModelFolder | None) -> BaseConfig:
+    values = {name: given[name] for name in MODEL_FIELDS & set(given)}
     if "domain_a" not in values:
         values["domain_a"], values["domain_b"] = domain_names(folders)
     if start is not None:
-        return _continued(start, given, values)
+        return _continued(start, values)
     if "channels" in values:
-        values.setdefault("discriminator_channels", values["channels"])
-    return ModelConfig(**values)
+        share = chosen.config.discriminator_share
+        values.setdefault("discriminator_channels", max(1, round(share * values["channels"])))
+    return chosen.config(**values)
 
 
 def as_option(name: str, value: object) -> str:
@@ -162,34 +190,28 @@ def as_option(name: str, value: object) -> str:
     return f"{flag} {value}"
 
 
-def _continued(start: ModelFolder, given: Mapping[str, Any], values: Mapping[str, Any]) -> ModelConfig:
+def _continued(start: ModelFolder, values: Mapping[str, Any]) -> BaseConfig:
     """The config of a model that starts from another one: its own, but for names, image size and discriminators."""
     theirs = start.config
     free = {"domain_a", "domain_b", "discriminators"} | ({"image_size"} if theirs.light else set())
     if start.discriminators is None:
         free |= {"discriminator_channels", "local_layers", "global_layers", "discriminator_cam"}
-        values = {"discriminator_channels": theirs.channels} | dict(values)
-    names = [name for name in sorted(values.keys() - free) if values[name] != getattr(theirs, name)]
-    found = {name: f"its {name.replace('_', '-')} is {getattr(theirs, name)}" for name in names}
-    unstated = [name for name in names if name not in given]
-    if unstated:
-        raise UsageError(
-            f"--recipe {given['recipe']} is not for the model to start from: "
-            + "; ".join(f"{found[name]}, not {values[name]}" for name in unstated),
-            "Train without --from, with another recipe, or keep its networks: "
-            + " ".join(as_option(name, getattr(theirs, name)) for name in unstated),
-        )
-    if names:
-        option = as_option(names[0], values[names[0]])
-        raise UsageError(
-            f"{option} contradicts the model to start from: {found[names[0]]}",
-            f"Leave {option.split()[0]} out, or train without --from.",
-        )
-    size = values.get("image_size", theirs.image_size)
-    fitting = default_global_layers(size)
-    # A global discriminator that is too deep for a smaller size is replaced by a new one.
-    layers = min(theirs.global_layers, fitting) if start.discriminators else fitting
-    return dataclasses.replace(theirs, **({"global_layers": layers} | dict(values)))
+        share = theirs.discriminator_share
+        values = {"discriminator_channels": max(1, round(share * theirs.channels))} | dict(values)
+    for name in sorted(values.keys() - free):
+        if values[name] != getattr(theirs, name):
+            option = as_option(name, values[name])
+            raise UsageError(
+                f"{option} contradicts the model to start from: its {name.replace('_', '-')} is "
+                f"{getattr(theirs, name)}",
+                f"Leave {option.split()[0]} out, or train without --from.",
+            )
+    if isinstance(theirs, ModelConfig):
+        fitting = default_global_layers(values.get("image_size", theirs.image_size))
+        # A global discriminator that is too deep for a smaller size is replaced by a new one.
+        layers = min(theirs.global_layers, fitting) if start.discriminators else fitting
+        values = {"global_layers": layers} | dict(values)
+    return dataclasses.replace(theirs, **({"ways": type(theirs).trained_ways} | dict(values)))
 
 
 def domain_names(folders: Folders) -> tuple[str, str]:
@@ -233,8 +255,8 @@ def resumed_settings(stored: Settings, given: Mapping[str, Any], run: Path, *, n
 
 def _check_same(stored: Settings, name: str, value: object, run: Path) -> None:
     tables: tuple[object, ...] = (stored.recipe, stored.model, stored)
-    if name == "recipe":
-        current: object = stored.recipe.name
+    if name in ("recipe", "method"):
+        current: object = stored.recipe.name if name == "recipe" else stored.model.method
     else:
         current = next(getattr(table, name) for table in tables if hasattr(table, name))
     if current != value:
@@ -249,13 +271,18 @@ def _check_same(stored: Settings, name: str, value: object, run: Path) -> None:
 
 def check_start(start: ModelFolder, settings: Settings) -> str | None:
     """What users should know about the model that a run starts from."""
+    ours, theirs = settings.model, start.config
+    if ours.ways != theirs.ways:
+        return f"the model to start from has one generator: that of {ours.target('b2a')}, and discriminators, are new"
     if start.discriminators is None:
         return "the model to start from comes without discriminators: new ones are trained from the start"
-    if len(settings.model.scales) > len(start.config.scales):
+    if not isinstance(ours, ModelConfig) or not isinstance(theirs, ModelConfig):
+        return None
+    if len(ours.scales) > len(theirs.scales):
         return "the model to start from has local discriminators only: new global ones are trained as well"
-    if "global" in settings.model.scales and start.config.global_layers != settings.model.global_layers:
+    if "global" in ours.scales and theirs.global_layers != ours.global_layers:
         return (
-            f"at {settings.model.image_size} px the global discriminator has {settings.model.global_layers} layers "
-            f"instead of {start.config.global_layers}: it starts anew"
+            f"at {ours.image_size} px the global discriminator has {ours.global_layers} layers instead of "
+            f"{theirs.global_layers}: it starts anew"
         )
     return None

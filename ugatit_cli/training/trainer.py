@@ -19,8 +19,9 @@ from ugatit_cli.data.pictures import Pictures, Preparation, fingerprint, load_pi
 from ugatit_cli.device import Group, peak_memory
 from ugatit_cli.errors import DataError, TrainingError
 from ugatit_cli.files import write_file
-from ugatit_cli.methods.networks import Networks, build_networks, memory_format
-from ugatit_cli.methods.ugatit import Losses, TrainingStep
+from ugatit_cli.methods.base import Losses
+from ugatit_cli.methods.networks import Networks, Start, Swapped, build_networks, memory_format
+from ugatit_cli.methods.registry import method_of
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.pictures.encoding import encode
 from ugatit_cli.pictures.reading import from_pil
@@ -78,7 +79,7 @@ def load_data(
     """
     pictures = load_pictures(
         settings.folders,
-        Preparation(settings.model.image_size, fit=settings.recipe.fit),
+        Preparation(settings.model.image_size, fit=settings.recipe.fit, jitter=settings.recipe.jitter),
         settings.kept_back,
         settings.seed,
         workers=machine.workers,
@@ -142,7 +143,9 @@ class Trainer:
         self.listener = listener
         self.pictures = pictures
         self.networks = make_networks(settings, machine.device, start)
-        self.training = TrainingStep(self.networks, settings.recipe, seed=settings.seed, group=machine.group)
+        self.training = method_of(settings.model).step(
+            self.networks, settings.recipe, seed=settings.seed, group=machine.group, iterations=settings.iterations
+        )
         self.step = 0
         self._saved: int | None = None
         self._leads = machine.group.rank == 0  # and writes the files
@@ -322,7 +325,7 @@ class Trainer:
 
     def _draw(self) -> None:
         image = draw_samples(
-            self.networks.best_generators, self._samples, self.settings.model, device=self.machine.device
+            self.networks.best_translators, self._samples, self.settings.model, device=self.machine.device
         )
         path = self.run.samples_path(self.step)
         write_file(path, encode(from_pil(image), "PNG"))
@@ -386,14 +389,17 @@ class LossReader:
 
 def make_networks(settings: Settings, device: torch.device, start: ModelFolder | None) -> Networks:
     """The networks that a run of these settings begins with."""
+    method = method_of(settings.model)
+    theirs: Start | None = Swapped(start) if start is not None and settings.start_direction == "b2a" else start
     return build_networks(
         settings.model,
-        settings.recipe,
+        method.translators,
+        method.critics,
         seed=settings.seed,
         device=device,
         precision=settings.precision,
-        start=start,
-        swap=settings.start_direction == "b2a",
+        averaged=settings.recipe.ema > 0,
+        start=theirs,
         checkpointing=settings.checkpointing,
     )
 
