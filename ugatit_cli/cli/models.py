@@ -202,10 +202,7 @@ def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | Non
         yield "image size:", f"{known.image_size} px" if known.image_size is not None else None
     else:
         yield "network:", f"{known.config.summary}, {facts['parameters'] / 1e6:.2f} million parameters"
-        yield (
-            "ways:",
-            ", ".join(f"{known.config.source(way)} -> {known.config.target(way)}" for way in known.config.directions),
-        )
+        yield "ways:", known.config.pair
         yield "discriminators:", "yes" if facts["discriminators"] else "no"
 
 

@@ -37,7 +37,7 @@ class Asked:
     ] = None
     method: Annotated[
         MethodName | None,
-        Option("Model", "What is trained.", default="ugatit, or that of --from", before="variant"),
+        Option("Model", "What is trained.", default="ugatit, or that of --from", before="image_size"),
     ] = None
     resume: Annotated[
         Path | None,

@@ -100,7 +100,7 @@ class Schedule:
 
 
 def epoch_factor(progress: float, epochs: int, decay_from: float) -> float:
-    """What the learning rate of an epoch is multiplied with, as in CycleGAN's code of 2019: 1, then down to 1/(n + 1).
+    """What an epoch's learning rate is multiplied with, as in CycleGAN's code of 2019: 1, then down to 1/(n + 1).
 
     That code, with which the comparisons in U-GAT-IT's paper were made, steps its schedule at the end of an epoch.
     Since July 2020 it does so at the start, and every epoch from the last constant one on has the factor of the next

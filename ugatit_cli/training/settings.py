@@ -158,16 +158,18 @@ def _method(given: Mapping[str, Any], start: ModelFolder | None) -> Method:
 
 
 def _check_options(chosen: Method, given: Mapping[str, Any]) -> None:
-    heeded = chosen.settings | frozenset(fields_of(chosen.config))
-    for name in given:
-        if name in (RECIPE_FIELDS | MODEL_FIELDS) - heeded:
-            others = [
-                one for one in METHODS if name in method(one).settings | frozenset(fields_of(method(one).config))
-            ]
+    for name in (RECIPE_FIELDS | MODEL_FIELDS) & given.keys():
+        if name not in _heeded(chosen):
+            others = [one for one in METHODS if name in _heeded(method(one))]
             raise UsageError(
                 f"{FLAGS[name]} means nothing to {chosen.title}",
                 f"Leave it out; it is for --method {' or '.join(others)}.",
             )
+
+
+def _heeded(one: Method) -> frozenset[str]:
+    sizes: type = one.config
+    return one.settings | frozenset(fields_of(sizes))
 
 
 def _model(chosen: Method, given: Mapping[str, Any], folders: Folders, start: ModelFolder | None) -> BaseConfig:
