@@ -283,7 +283,7 @@ class LiveWatch(PlainWatch):
         known = self.means()
         columns = [(of, domain) for of in ("generator", "discriminator") for domain in DOMAINS]
         for title in dict.fromkeys(term.title for term in self.terms):
-            found = {(term.of, term.domain): term.name for term in self.terms if term.title == title}
+            found = {(str(term.of), str(term.domain)): term.name for term in self.terms if term.title == title}
             values = [known.get(found.get(column, "")) for column in columns]
             table.add_row(title, *("" if value is None else f"{value:.3f}" for value in values))
         return table
