@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -13,12 +14,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests import tiny
-from tests.cli.cam_results import CPU, MAPLESS, SIZE, animation, array, document, made, shown
+from tests.cli.cam_results import CPU, MAPLESS, animation, array, document, made, shown
 from tests.cli.conftest import Command, below, picture, put
 from ugatit_cli.attention.words import FLAT
 from ugatit_cli.config import MAPS
 from ugatit_cli.outputs import attention
-from ugatit_cli.pictures import drawing, reading
+from ugatit_cli.pictures import colormaps, drawing, reading
 from ugatit_cli.pictures.geometry import SizeOptions, plan_geometry, prepare
 from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.translation.model import Model
@@ -78,6 +79,14 @@ def test_raw_numbers_of_an_animation_and_of_tiles(cam: Command) -> None:
 # --- Pictures ------------------------------------------------------------------------------------------
 
 
+def test_heatmaps_are_in_the_default_colours(cam: Command, network: Model) -> None:
+    put("a.png")
+    assert cam("a.png", "--layout", "heatmap", "--maps", "generator", "-o", "h.png").code == 0
+    wanted = np.asarray(colormaps.coloured(network.attention_maps([picture()]).heat(0, "generator"), "inferno"))
+    windows = np.lib.stride_tricks.sliding_window_view(np.asarray(shown("h.png")), wanted.shape)[:, :, 0]
+    assert (windows == wanted).all((2, 3, 4)).any()
+
+
 def test_overlays_are_those_of_the_api(cam: Command, network: Model) -> None:
     picture(70, 50).save("a.png")
     arguments = ("--alpha", "0.3", "--colormap", "jet", "--upsample", "bicubic", "--size", "35x25")
@@ -96,23 +105,6 @@ def test_under_the_colours_is_what_translate_makes(cam: Command, ugatit: Command
     assert shown("out/a.local.png").tobytes() == shown("out/a.global.png").tobytes() == shown("b.png").tobytes()
 
 
-def test_options_change_the_colours(cam: Command) -> None:
-    put("a.png")
-    ways = {
-        "plain": (),
-        "alpha": ("--alpha", "0.9"),
-        "jet": ("--colormap", "jet"),
-        "bicubic": ("--upsample", "bicubic"),
-        "back": ("--to", "flat"),
-        "native": ("--fit", "native"),
-    }
-    for name, arguments in ways.items():
-        arguments = (*arguments, "--layout", "overlay", "--maps", "generator", "-o", f"{name}.png")
-        assert cam("a.png", *arguments).code == 0
-    assert len({Path(f"{name}.png").read_bytes() for name in ways}) == len(ways)
-    assert {shown(f"{name}.png").size for name in ways} == {SIZE}
-
-
 def test_panels_have_pictures_as_large_as_asked_for(cam: Command) -> None:
     put("a.png")
     widths = {}
@@ -120,26 +112,6 @@ def test_panels_have_pictures_as_large_as_asked_for(cam: Command) -> None:
         assert cam("a.png", "--size", size, "-o", f"{size}.png").code == 0
         widths[size] = shown(f"{size}.png").width
     assert widths["same"] < widths["auto"] < widths["300"]
-
-
-def test_transparency(cam: Command, ugatit: Command, judged: str) -> None:
-    image = picture()
-    alpha = Image.fromarray(np.linspace(0, 255, 480).astype(np.uint8).reshape(20, 24))
-    image.putalpha(alpha)
-    image.save("a.png")
-    assert cam("a.png", "--layout", "overlay", "-o", "out").code == 0
-    for name in MAPS:
-        kept = reading.read_picture(Path(f"out/a.{name}.png")).frames[0].alpha
-        assert kept is not None
-        assert kept.tobytes() == alpha.tobytes()
-    assert cam("a.png", "--layout", "overlay", "--maps", "local", "--alpha", "0", "-o", "b.png").code == 0
-    assert ugatit("translate", "a.png", "--model", judged, *CPU, "-o", "c.png").code == 0
-    visible = np.asarray(alpha) > 200
-    overlaid, translated = (reading.read_picture(Path(name)).frames[0] for name in ("b.png", "c.png"))
-    difference = np.asarray(overlaid.rgb, int) - np.asarray(reading.composite(translated, (255, 255, 255)), int)
-    assert np.abs(difference[visible]).max() <= 2
-    assert cam("a.png", "-o", "panel.png").code == 0
-    assert reading.read_picture(Path("panel.png")).frames[0].alpha is None
 
 
 def test_colours_over_translucent_pictures_are_those_of_the_map(cam: Command, network: Model) -> None:
@@ -155,22 +127,18 @@ def test_colours_over_translucent_pictures_are_those_of_the_map(cam: Command, ne
 
 
 @pytest.mark.parametrize("layout", ["panel", "overlay", "heatmap"])
-@pytest.mark.parametrize("ending", ["webp", "png"])
-def test_animations(cam: Command, layout: str, ending: str) -> None:
-    animation(f"a.{ending}")
-    one = ("--layout", layout, "--maps", "local")
-    outcome = cam(f"a.{ending}", *one, "-o", "out", "--animate")
-    assert outcome.code == 0
-    assert "nothing is animated" not in outcome.stderr
-    result = reading.read_picture(Path(f"out/a.{ending}"))
+def test_animations(cam: Command, layout: str) -> None:
+    animation("a.png")
+    one = ("a.png", "--layout", layout, "--maps", "local")
+    outcome = cam(*one, "-o", "out", "--animate")
+    assert (outcome.code, "nothing is animated" in outcome.stderr) == (0, False)
+    result = reading.read_picture(Path("out/a.png"))
     assert (result.durations, result.loop) == ((100, 120, 140), 2)
     assert len({frame.rgb.tobytes() for frame in result.frames}) == 3
-    outcome = cam(f"a.{ending}", *one, "-o", "still", "--no-animate")
-    assert outcome.code == 0
-    still = reading.read_picture(Path(f"still/a.{ending}"))
+    assert cam(*one, "-o", "still", "--no-animate").code == 0
+    still = reading.read_picture(Path("still/a.png"))
     assert still.durations == ()
-    if ending == "png":
-        assert still.frames[0].rgb.tobytes() == result.frames[0].rgb.tobytes()
+    assert still.frames[0].rgb.tobytes() == result.frames[0].rgb.tobytes()
 
 
 def test_animate_without_an_animation(cam: Command) -> None:
@@ -221,23 +189,14 @@ def test_one_scale_with_errors_and_animations(cam: Command) -> None:
 
 def test_a_model_without_discriminators(cam: Command, light: str) -> None:
     put("a.png")
-    outcome = cam("a.png", "-o", "p.png", model=light)
-    assert outcome.code == 0
-    assert f"{light}: {MAPLESS.replace('No', 'no')} `ugatit train` makes models that have them" in outcome.stderr
-    assert cam("a.png", "-o", "q.png").code == 0
-    assert shown("p.png").width < shown("q.png").width
     outcome = cam("a.png", "-o", "p", "--layout", "overlay", model=light)
     assert outcome.lines == ["p/a.generator.png"]
+    assert f"{light}: {MAPLESS.replace('No', 'no')} `ugatit train` makes models that have them" in outcome.stderr
     outcome = cam("a.png", "-o", "g.png", "--maps", "generator", model=light)
     assert (outcome.code, "no local" in outcome.stderr) == (0, False)
-    for maps in ("local", "all,global", "generator,local"):
-        outcome = cam("a.png", "-o", "x", "--maps", maps, model=light)
-        name = "global" if "global" in maps else "local"
-        assert (outcome.code, outcome.errors) == (
-            3,
-            [f"{light}: no {name} attention: it comes without discriminators"],
-        )
-        assert "`ugatit convert` keeps those of a checkpoint" in outcome.stderr
+    outcome = cam("a.png", "-o", "x", "--maps", "all,global", model=light)
+    assert (outcome.code, outcome.errors) == (3, [f"{light}: no global attention: it comes without discriminators"])
+    assert "`ugatit convert` keeps those of a checkpoint" in outcome.stderr
     assert not Path("x").exists()
 
 
@@ -246,15 +205,10 @@ def test_models_without_cam(cam: Command) -> None:
     blind = made("blind", replace(tiny.LIGHT, generator_cam=False))
     outcome = cam("a.png", "-o", "out", "--layout", "overlay", model=blind)
     assert outcome.lines == ["out/a.local.png", "out/a.global.png"]
-    assert "no generator attention: its generators have no CAM." in outcome.stderr
-    outcome = cam("a.png", "-o", "x", "--maps", "generator", model=blind)
-    assert (outcome.code, outcome.errors) == (3, ["blind: no generator attention: its generators have no CAM"])
+    assert "no generator attention" in outcome.stderr
     none = made("none", replace(tiny.LIGHT, generator_cam=False, discriminator_cam=False))
     outcome = cam("a.png", "-o", "x", model=none)
-    assert (outcome.code, outcome.errors) == (
-        3,
-        ["none: no attention to show: its generators have no CAM, its discriminators have no CAM"],
-    )
+    assert (outcome.code, "none: no attention to show" in outcome.errors[0]) == (3, True)
     assert not Path("x").exists()
 
 
@@ -285,24 +239,18 @@ def test_small_pictures(cam: Command, cells: list[drawing.Cell]) -> None:
     """A discriminator of many layers needs more pixels than a generator."""
     deep = made("deep", replace(tiny.LIGHT, global_layers=6))
     picture(20, 20).save("in.png")
+    reason = "too small for the global discriminator (48 pixels a side)"
     assert cam("in.png", "-o", "panel.png", "--fit", "native", model=deep).code == 0
-    notes = [cell.note for cell in cells if cell.picture is None]
-    assert notes == ["too small for the global discriminator (48 pixels a side)"]
-    for layout in ("overlay", "heatmap", "raw"):
+    assert [cell.note for cell in cells if cell.picture is None] == [reason]
+    for layout in ("overlay", "raw"):
         way = ("in.png", "--layout", layout, "--fit", "native")
         outcome = cam(*way, "-o", layout, "--json", model=deep)
-        reason = "no global map: too small for the global discriminator (48 pixels a side)"
-        assert (outcome.code, f"in.png: {reason}\n" in outcome.stderr) == (0, True)
+        assert (outcome.code, f"in.png: no global map: {reason}\n" in outcome.stderr) == (0, True)
         assert sorted(outcome.documents[0]["outputs"]) == [f"{layout}/{name}" for name in below(layout)]
         assert not [name for name in below(layout) if "global" in name]
         outcome = cam(*way, "-o", f"{layout}-named", "--maps", "generator,global", model=deep)
-        assert (outcome.code, outcome.errors[0]) == (1, f"in.png: {reason}")
-        assert "--maps generator" in outcome.stderr
+        assert (outcome.code, outcome.errors[0]) == (1, f"in.png: no global map: {reason}")
         assert below(f"{layout}-named") == []
-    outcome = cam(
-        "in.png", "-o", "some", "--layout", "overlay", "--maps", "generator,local", "--fit", "native", model=deep
-    )
-    assert outcome.code == 0
 
 
 def test_tiles_that_are_too_small_for_a_discriminator(ugatit: Command) -> None:
@@ -341,13 +289,12 @@ def flat(judged: str) -> str:
 
 def test_flat_maps(cam: Command, flat: str, cells: list[drawing.Cell]) -> None:
     put("in/a.png")
-    for way in ("image", "batch"):
-        for layout in get_args(attention.Layout):
-            outcome = cam("in", "-o", f"{layout}-{way}", "--layout", layout, "--normalize", way, model=flat)
-            assert outcome.code == 0
-            for name in MAPS:
-                assert f"in/a.png: the {name} attention is flat: the same everywhere\n" in outcome.stderr
-            assert "Warning" not in outcome.stderr
+    for way, layout in itertools.product(("image", "batch"), get_args(attention.Layout)):
+        outcome = cam("in", "-o", f"{layout}-{way}", "--layout", layout, "--normalize", way, model=flat)
+        assert outcome.code == 0
+        for name in MAPS:
+            assert f"in/a.png: the {name} attention is flat: the same everywhere\n" in outcome.stderr
+        assert "Warning" not in outcome.stderr
     assert document("raw-image/a.json")["maps"]["local"]["frame"]["flat"] is True
     assert shown("overlay-image/a.generator.png").tobytes() == picture().tobytes()
     cells.clear()
