@@ -20,56 +20,27 @@ from ugatit_cli.attention.words import FLAT
 from ugatit_cli.config import MAPS
 from ugatit_cli.outputs import attention
 from ugatit_cli.pictures import colormaps, drawing, reading
-from ugatit_cli.pictures.geometry import SizeOptions, plan_geometry, prepare
-from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.translation.model import Model
 from ugatit_cli.weights.folder import save_model
 
 # --- Numbers -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [(32, 32), (24, 20), (100, 33)])
-def test_raw_is_what_the_networks_return(cam: Command, network: Model, size: tuple[int, int]) -> None:
-    picture(*size).save("a.png")
+def test_raw_numbers_are_those_of_the_api(cam: Command, network: Model) -> None:
+    picture(100, 33).save("a.png")
     assert cam("a.png", "--layout", "raw", "--direction", "b2a").code == 0
     found = document("attention/a.json")
-    geometry = plan_geometry(size, network.config, SizeOptions())
-    left, top, width, height = found["picture_in_network"]
-    assert found["network_size"] == list(geometry.network)
-    assert (width, height) == geometry.scaled
-    assert (left, top) == ((geometry.network[0] - width) // 2, (geometry.network[1] - height) // 2)
-    pixels = prepare(Frame(picture(*size), None), geometry, (255, 255, 255))
-    x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-    with torch.inference_mode():
-        generated = network.generator("b2a")(x)
-        outputs = {"generator": generated}
-        for scale in ("local", "global"):
-            outputs[scale] = network.discriminator("a", scale)(generated.image)
-    assert list(found["maps"]) == list(outputs)
-    for name, output in outputs.items():
-        values, entry = array(f"attention/a.{name}.npy"), found["maps"][name]
-        assert values.dtype == np.float32
-        assert list(values.shape) == entry["shape"] == list(output.heatmap.shape[2:])
-        np.testing.assert_allclose(values, output.heatmap[0, 0].numpy(), rtol=1e-4, atol=1e-6)
-        logits = [entry["frame"]["logits"][branch] for branch in ("average", "maximum")]
-        np.testing.assert_allclose(logits, output.cam_logit[0].numpy(), rtol=1e-4, atol=1e-6)
-        chances = [entry["frame"]["probabilities"][branch] for branch in ("average", "maximum")]
-        wanted = output.cam_logit[0].sigmoid() if name == "generator" else output.cam_logit[0].clamp(0, 1)
-        np.testing.assert_allclose(chances, wanted.numpy(), rtol=1e-4, atol=1e-6)
-        assert entry["probability_of"] == ("clay" if name == "generator" else "real")
-        last = entry["cells"]["first_centre"] + entry["cells"]["stride"] * (entry["shape"][1] - 1)
-        assert geometry.network[0] - entry["cells"]["stride"] <= last < geometry.network[0]
     assert (found["source"], found["target"], found["direction"]) == ("clay", "flat", "b2a")
+    (maps,) = network.attention_maps([picture(100, 33)], "b2a").maps
+    assert list(found["maps"]) == list(maps) == list(MAPS)
+    for name, one in maps.items():
+        np.testing.assert_array_equal(array(f"attention/a.{name}.npy"), one.values)
+        frame = found["maps"][name]["frame"]
+        assert tuple(frame["logits"].values()) == one.logits
+        assert tuple(frame["probabilities"].values()) == one.probabilities
 
 
-def test_raw_numbers_of_an_animation_and_of_tiles(cam: Command) -> None:
-    animation("a.webp")
-    assert cam("a.webp", "--layout", "raw", "--maps", "local").code == 0
-    assert array("attention/a.local.npy").shape == (3, 15, 19)
-    assert len(document("attention/a.json")["maps"]["local"]["frames"]) == 3
-    outcome = cam("a.webp", "--layout", "raw", "--maps", "local", "--no-animate", "-o", "still")
-    assert outcome.code == 0
-    assert (array("still/a.local.npy") == array("attention/a.local.npy")[0]).all()
+def test_raw_numbers_of_tiles(cam: Command) -> None:
     picture(100, 70).save("large.png")
     assert cam("large.png", "--layout", "raw", "--fit", "native", "--tile", "64", "-o", "out").code == 0
     assert document("out/large.json")["tile"] == 64
@@ -162,12 +133,6 @@ def test_one_scale_for_all_pictures(cam: Command, network: Model) -> None:
         for name in ("generator", "local"):
             wanted = found.overlay(index, name, alpha=1)
             assert shown(f"out/{index}.{name}.png").tobytes() == wanted.tobytes()
-    assert cam("in/0.png", *both, "-o", "one").code == 0
-    assert cam("in/0.png", *both, "--normalize", "image", "-o", "own").code == 0
-    for name in ("generator", "local"):
-        one, own, among = (Path(folder, f"0.{name}.png").read_bytes() for folder in ("one", "own", "out"))
-        assert one == own
-        assert one != among
 
 
 def test_one_scale_with_errors_and_animations(cam: Command) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tests import tiny
 from tests.helpers import images
+from tests.methods.test_networks import state
 from tests.official_losses import official
 from tests.reference import randomize
 from tests.reference_step import PlainTrainer
@@ -85,12 +86,6 @@ def run(step: TrainingStep, config: ModelConfig, steps: int, n: int = 1) -> list
     return found
 
 
-def state(networks: Networks) -> dict[str, Tensor]:
-    return {
-        f"{stem}/{name}": tensor.clone() for stem, file in networks.files().items() for name, tensor in file.items()
-    }
-
-
 def assert_close(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float) -> None:
     torch.testing.assert_close(one, other, rtol=0, atol=tolerance)
 
@@ -123,20 +118,6 @@ def test_the_papers_step_is_the_official_one(
     for theirs, network in pairs:
         assert_close(tiny.tensors(network, ""), tiny.tensors(theirs, ""), 1e-6)
     assert any((tensor - before[name]).abs().max() > 1e-4 for name, tensor in state(networks).items())
-
-
-@pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("name", ["paper", "default"])
-def test_the_memory_format_makes_no_difference(name: Any) -> None:
-    recipe, ends = dataclasses.replace(preset(name), augment="off"), []
-    for last in (True, False):
-        networks = build(tiny.LIGHT, recipe)
-        if not last:
-            for network in (*networks.generators.values(), *networks.discriminators.values()):
-                network.to(memory_format=torch.contiguous_format)
-        run(training(networks, recipe), tiny.LIGHT, 2, n=2)
-        ends.append(state(networks))
-    assert_close(ends[0], ends[1], 1e-6)
 
 
 # --- The default recipe, and any other -----------------------------------------------------------------
