@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from tests import tiny
 from tests.helpers import images
+from tests.methods.test_networks import build as new_networks
 from tests.methods.test_networks import state
-from tests.official_losses import official
 from tests.reference import randomize
-from tests.reference_step import PlainTrainer
+from tests.reference_step import PlainTrainer, official
 from ugatit_cli.config import DOMAINS, SCALES, DecoderNorm, Direction, Discriminators, Domain, ModelConfig
 from ugatit_cli.device import Group
 from ugatit_cli.methods import adam as adam_module
-from ugatit_cli.methods.networks import Networks, build_networks
+from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import Recipe, preset
 from ugatit_cli.methods.ugatit import TrainingStep
 from ugatit_cli.nn import normalization
@@ -28,7 +28,6 @@ from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
 from ugatit_cli.nn.normalization import clip_rho
 
-CPU = torch.device("cpu")
 SMALL_96 = dataclasses.replace(tiny.LIGHT, image_size=96, global_layers=0, local_layers=5)
 PLAIN = dataclasses.replace(tiny.LIGHT, generator_cam=False, discriminator_cam=False)
 LOCAL = dataclasses.replace(PLAIN, decoder_norm="in", discriminators="local")
@@ -57,8 +56,7 @@ def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def build(config: ModelConfig, recipe: Recipe, **options: Any) -> Networks:
-    every: dict[str, Any] = {"seed": 0, "device": CPU, "precision": "fp32"} | options
-    networks = build_networks(config, recipe, **every)
+    networks = new_networks(config, recipe, **options)
     all_networks: list[Generator | Discriminator] = [*networks.generators.values(), *networks.discriminators.values()]
     for seed, network in enumerate(all_networks):
         randomize(network, seed)
