@@ -136,7 +136,7 @@ def test_crops_reach_every_offset_and_half_are_mirrored() -> None:
 def test_decoding_when_used_gives_the_same(on_disk: tuple[Folders, Holdout], workers: int) -> None:
     memory = Batches(loaded(on_disk), seed=3, batch_size=2)
     disk = Batches(loaded(on_disk, 0), seed=3, batch_size=2)
-    assert (memory.cached, disk.cached) == (True, False)
+    assert (memory.pictures[0].pixels is None, disk.pictures[0].pixels is None) == (False, True)
     state = torch.get_rng_state()
     streamed = list(stream(disk, 5, 18, workers=workers))
     assert torch.equal(torch.get_rng_state(), state)

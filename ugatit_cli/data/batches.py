@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,12 +35,8 @@ AHEAD: Final = 4
 TRIES: Final = 8
 
 
-class _Purpose(IntEnum):
-    """What random bits are for: no two uses share theirs."""
-
-    ORDER = 0
-    CROP = 1
-    SAMPLES = 2
+# What random bits are for: no two uses share theirs.
+_ORDER, _CROP, _SAMPLES = range(3)
 
 
 class Batches(Dataset[Batch]):
@@ -52,8 +47,7 @@ class Batches(Dataset[Batch]):
         seed: decides order, crops and flips; 0 or more.
         batch_size: pictures of each domain per step and process.
         flip: whether half of the crops are mirrored.
-        rank: number of this process among those that train together.
-        world_size: how many they are.
+        rank, world_size: number of this process among those that train together, and how many they are.
     """
 
     def __init__(
@@ -71,22 +65,16 @@ class Batches(Dataset[Batch]):
         self.rank, self.world_size = rank, world_size
         self._orders: dict[int, tuple[int, npt.NDArray[np.intp]]] = {}
 
-    @property
-    def cached(self) -> bool:
-        """Whether no picture is decoded any more."""
-        return all(one.pixels is not None for one in self.pictures)
-
     def __getitem__(self, step: int) -> Batch:
         """The batch of a step from 0 on.
 
         Raises:
             DataError: a picture can't be read any more.
         """
-        return self._batch(0, step), self._batch(1, step)
-
-    def _batch(self, domain: int, step: int) -> Tensor:
         first = (step * self.world_size + self.rank) * self.batch_size
-        return _tensor([self._sample(domain, number) for number in range(first, first + self.batch_size)])
+        numbers = range(first, first + self.batch_size)
+        a, b = (_tensor([self._sample(domain, number) for number in numbers]) for domain in (0, 1))
+        return a, b
 
     def _sample(self, domain: int, number: int) -> Array:
         """Crop number `number` since training began, of all processes together."""
@@ -96,7 +84,7 @@ class Batches(Dataset[Batch]):
             pixels = pictures.picture(int(self._order(domain, epoch)[position]))
         except PictureError as error:
             raise _vanished(error) from error
-        bits = [int(word) for word in _bits(3 * TRIES, self.seed, _Purpose.CROP, domain, number)]
+        bits = [int(word) for word in _bits(3 * TRIES, self.seed, _CROP, domain, number)]
         crops = (self._crop(pixels, *bits[i : i + 3]) for i in range(0, len(bits), 3))
         crop = next((crop for crop in crops if not is_blank(crop)), None)
         return self._whole(pixels) if crop is None else crop
@@ -115,7 +103,7 @@ class Batches(Dataset[Batch]):
         """The current epoch's is kept: a batch seldom straddles two."""
         known = self._orders.get(domain)
         if known is None or known[0] != epoch:
-            order = _shuffled(len(self.pictures[domain].files), self.seed, _Purpose.ORDER, domain, epoch)
+            order = _shuffled(len(self.pictures[domain].files), self.seed, _ORDER, domain, epoch)
             known = self._orders[domain] = epoch, order
         return known[1]
 
@@ -128,16 +116,13 @@ def stream(
     Pictures in memory are cropped by a thread; others are decoded by processes. The batches are the same.
 
     Args:
-        batches: what to go through.
-        first: the first step.
-        last: the step after the last one.
         workers: processes that decode; 0: the thread does that too.
         pin_memory: lock the pages of batches, so that they go to a GPU while it works; needs one.
 
     Raises:
         DataError: a picture can't be read any more, or a process that decodes is lost.
     """
-    if batches.cached or not workers:
+    if not workers or all(one.pixels is not None for one in batches.pictures):
         yield from _from_thread(batches, range(first, last), pin_memory)
     else:
         yield from _from_processes(batches, range(first, last), workers, pin_memory)
@@ -152,7 +137,7 @@ def sample_pictures(pictures: Pictures, count: int, seed: int) -> Tensor:
         DataError: one can't be read any more.
     """
     files = pictures.held_out or pictures.files
-    order = _shuffled(len(files), seed, _Purpose.SAMPLES, DOMAINS.index(pictures.domain))
+    order = _shuffled(len(files), seed, _SAMPLES, DOMAINS.index(pictures.domain))
     return _tensor([_middle(files[index], pictures) for index in order[:count]])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -126,13 +127,6 @@ def feature_distance(x: Tensor, y: Tensor) -> float:
 
 
 def _library(module: str) -> Any:
-    """A module of torch-fidelity.
-
-    Raises:
-        UsageError: it isn't installed.
-    """
-    import importlib
-
     try:
         return importlib.import_module(f"torch_fidelity.{module}")
     except ImportError:

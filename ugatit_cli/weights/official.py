@@ -73,14 +73,11 @@ class ImportSettings:
         return {} if self.domains is None else {"domain_a": self.domains[0], "domain_b": self.domains[1]}
 
     def fields(self, inputs: int, features: int) -> tuple[dict[str, Any], list[str]]:
-        """What `ModelConfig` is told of domains, size and variant, and what a user should know about it.
+        """Domains, size and variant for `ModelConfig`, and what a user should know about them.
 
         Args:
             inputs: of the style MLP: the features of a light generator, those of the whole map of a full one.
             features: channels of the bottleneck.
-
-        Raises:
-            ZeroDivisionError: no features.
         """
         if inputs != features:
             side = 4 * math.isqrt(inputs // features)

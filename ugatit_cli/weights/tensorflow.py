@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ugatit_cli.config import DOMAINS, SCALES, Direction, Domain, ModelConfig, Scale
+from ugatit_cli.config import DOMAINS, SCALES, Direction, ModelConfig
 from ugatit_cli.errors import ModelError
 from ugatit_cli.weights.official import Imported, ImportSettings, understood
 
@@ -91,12 +91,11 @@ class TensorBundle:
 def _table_entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
     if len(table) < FOOTER_SIZE or struct.unpack("<Q", table[-8:])[0] != MAGIC:
         raise ValueError("no table footer")
-    position = len(table) - FOOTER_SIZE
-    _, position = _varint(table, position)  # meta index: offset
-    _, position = _varint(table, position)  # meta index: size
-    offset, position = _varint(table, position)
-    size, position = _varint(table, position)
-    for _, handle in _block_entries(table, offset, size):
+    position, footer = len(table) - FOOTER_SIZE, []
+    for _ in range(4):  # offset and size of the meta index, then of the index
+        number, position = _varint(table, position)
+        footer.append(number)
+    for _, handle in _block_entries(table, *footer[2:]):
         offset, position = _varint(handle, 0)
         size, _ = _varint(handle, position)
         yield from _block_entries(table, offset, size)
@@ -332,16 +331,13 @@ def _discriminators(bundle: TensorBundle, config: ModelConfig, dtype: torch.dtyp
     tensors: dict[str, Tensor] = {}
     for domain in DOMAINS:
         for scale in SCALES:
-            state = _discriminator(bundle, config, domain, scale, dtype)
+            scope = f"discriminator_{domain.upper()}/{scale}"
+            state = _discriminator(bundle, scope, config.layers(scale) - 2, dtype)
             tensors |= {f"{domain}.{scale}.{name}": tensor for name, tensor in state.items()}
     return tensors
 
 
-def _discriminator(
-    bundle: TensorBundle, config: ModelConfig, domain: Domain, scale: Scale, dtype: torch.dtype
-) -> dict[str, Tensor]:
-    scope = f"discriminator_{domain.upper()}/{scale}"
-    strided = config.layers(scale) - 2
+def _discriminator(bundle: TensorBundle, scope: str, strided: int, dtype: torch.dtype) -> dict[str, Tensor]:
     modules = {f"layers.{i}": f"conv_{i}" for i in range(strided)}
     modules |= {f"layers.{strided}": "conv_last", "head": "D_logit", "cam.gap": "CAM_logit"}
     names: dict[str, tuple[str, Layout]] = {}
