@@ -72,13 +72,6 @@ def test_pictures_of_every_mode(model: Model, mode: str) -> None:
         assert difference(result, model.translate(in_mode("L"))) == 0
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("fit", ["aspect", "native", "squash"])
-def test_pictures_of_every_size(model: Model, size: tuple[int, int], fit: str) -> None:
-    result = model.translate(picture(*size), fit=fit)  # type: ignore[call-overload]  # a Literal
-    assert (result.size, result.mode) == (size, "RGB")
-
-
 def test_a_list_gives_a_list(model: Model) -> None:
     pictures = [picture(*size) for size in SIZES]
     results = model.translate(pictures)
