@@ -57,7 +57,7 @@ def test_a_model_in_the_store(damaged: bool) -> None:
         (folder / "notes" / "my.txt").write_text("text")
     expected = size(folder)
     removed = removal(known("mine"))
-    assert (removed.places, removed.size, removed.only_copy, removed.also) == ((folder,), expected, True, ())
+    assert (removed.places, removed.size, removed.also) == ((folder,), expected, ())
     assert folder.is_dir()
     assert remove(removed) == expected
     assert os.listdir(store_folder()) == ["other"]  # noqa: PTH208  # hidden names, too
@@ -137,7 +137,7 @@ def test_a_fetched_model(cache: Path, model: Path, tmp_path: Path, linked: bool)
     stored("mine")
     others = below(cache / "models--bob--cats")
     removed = removal(known("ann/cats"))
-    assert (removed.places, removed.size, removed.only_copy) == ((receipt.folder,), size(model), False)
+    assert (removed.places, removed.size) == ((receipt.folder,), size(model))
     assert remove(removed) == size(model)
     assert not (cache / "models--ann--cats").exists()
     assert below(cache / "models--bob--cats") == others
@@ -220,7 +220,7 @@ def test_an_import_goes_with_its_checkpoint(cache: Path, converted: bool) -> Non
     folders = (stored("selfie2anime"),) if converted else ()
     expected = sum(map(size, folders)) + sum(stamp.size for stamp in receipt.files.values())
     removed = removal(known("selfie2anime"))
-    assert (removed.places, removed.only_copy) == ((*folders, receipt.folder), converted)
+    assert removed.places == (*folders, receipt.folder)
     assert remove(removed) == expected
     assert not store_path("selfie2anime").exists()
     assert below(cache) == []

@@ -393,7 +393,7 @@ def _ask(planned: Removal) -> None:
     name, size = planned.known.name, byte_size(planned.size)
     for path in planned.places:
         console.note(f"goes: {path}")
-    if planned.only_copy:
+    if planned.known.kind == "store" and planned.known.hub is None:
         console.note("Nothing tells where it could be got again: this may be the only copy.")
     if not sys.stdin.isatty():
         raise UsageError(

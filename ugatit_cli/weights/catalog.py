@@ -436,11 +436,6 @@ class Removal:
     size: int
     also: tuple[str, ...]
 
-    @property
-    def only_copy(self) -> bool:
-        """Whether nothing tells where it could be got again."""
-        return self.known.kind == "store" and self.known.hub is None
-
 
 def removal(known: Known) -> Removal:
     """What `remove` would do; changes nothing.
