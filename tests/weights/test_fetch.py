@@ -30,12 +30,6 @@ from ugatit_cli.weights.hub_download import digest_of
 from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml
 from ugatit_cli.weights.official import ImportSettings
 
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return tiny.save(tmp_path / "model", discriminators=True)
-
-
 Know = Callable[..., object]
 
 

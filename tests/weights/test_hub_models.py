@@ -26,20 +26,13 @@ REPOSITORY = "me/clay"
 CLAY = HubId(REPOSITORY)
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    """A model folder with discriminators and a card."""
-    folder = tiny.save(tmp_path / "model", discriminators=True)
-    (folder / "README.md").write_text("# Clay\n", encoding="utf-8")
-    return folder
-
-
 def records_of(folder: Path) -> dict[str, FileRecord | None]:
     digests = {path.name: digest_of(path) for path in folder.iterdir()}
     return {name: FileRecord(digest.size, digest.sha256) for name, digest in digests.items()}
 
 
 def test_a_model_is_fetched_whole_and_nothing_else(hub: HubServer, model: Path) -> None:
+    (model / "README.md").write_text("# Clay")
     more = dict.fromkeys(("pytorch_model.bin", "modeling.py", "samples.png", "a/config.json"), b"{}")
     commit = hub.add(REPOSITORY, contents(model) | more)
     notes = Notes()

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests import tiny
-from tests.fetched import Aloud, fetched, stored, use_folders
+from tests.fetched import Aloud, fetched, stored
 from tests.hub_client import Notes
 from tests.weights.test_catalog import COMMIT, checkpoint
 from ugatit_cli.errors import ModelError, OutputError, UsageError
@@ -20,18 +19,8 @@ from ugatit_cli.weights.catalog import known, removal, remove
 from ugatit_cli.weights.home import BUNDLED, store_folder, store_path
 from ugatit_cli.weights.manifest import read_manifest
 
+pytestmark = pytest.mark.usefixtures("cache")
 OTHER = "f" * 40
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return use_folders(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return tiny.save(tmp_path / "made", discriminators=True)
 
 
 def size(folder: Path) -> int:
