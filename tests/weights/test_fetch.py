@@ -134,6 +134,18 @@ def test_from_a_folder_with_other_files(hub: HubServer, model: Path, tmp_path: P
     assert hub.requests == []
 
 
+def test_a_manifest_that_promises_other_files_since(hub: HubServer, entry: Entry, know: Know, tmp_path: Path) -> None:
+    find_model("clay")
+    hub.add("me/clay", tiny.save(tmp_path / "newer"))
+    assert find_model("clay").path.name == entry.revision
+    sent = hub.bytes_sent()
+    know(dataclasses.replace(entry, files={**entry.files, "model.safetensors": FileRecord(1, "0" * 64)}))
+    for use in (find_model, fetch.preview, fetch.fetch):
+        with pytest.raises(ModelError, match=r"me/clay: model\.safetensors: expected 1 bytes"):
+            use("clay", Notes())
+    assert hub.bytes_sent() == sent
+
+
 # --- Official checkpoints ------------------------------------------------------------------------------
 
 FOLDER = "UGATIT_light_cats_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing"
