@@ -20,16 +20,7 @@ from PIL import Image
 import ugatit_cli
 from tests import tiny
 from tests.helpers import picture
-from ugatit_cli import (
-    DeviceError,
-    Model,
-    ModelConfig,
-    ModelError,
-    PictureError,
-    UgatitError,
-    UsageError,
-    errors,
-)
+from ugatit_cli import DeviceError, Model, ModelConfig, ModelError, PictureError, UgatitError, UsageError, errors
 from ugatit_cli.config import MAPS, Direction
 from ugatit_cli.errors import DataError, InputsFailed, Interrupted, TrainingError
 from ugatit_cli.weights.hub import Logged

@@ -133,12 +133,7 @@ class Watch:
 
 @pytest.mark.parametrize(("workers", "batch_size"), [(2, 1), (3, 2)])
 def test_stages_stay_a_window_apart(
-    model: Model,
-    network: Unchanged,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    workers: int,
-    batch_size: int,
+    model: Model, network: Unchanged, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, workers: int, batch_size: int
 ) -> None:
     watch = Watch(monkeypatch, network)
     assert len(run(model, make(tmp_path, *[(16, 16)] * 200), workers=workers, batch_size=batch_size)) == 200

@@ -381,7 +381,7 @@ def rm(
     if not yes:
         _ask(planned)
     try:
-        freed = remove(planned, console.PlainTransfer())
+        freed = remove(planned, console.Transfer())
     except KeyboardInterrupt:
         raise Interrupted(
             f"interrupted while {name} was removed", "`ugatit models` tells whether it is still there."

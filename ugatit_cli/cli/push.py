@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ugatit_cli.cli import console
-from ugatit_cli.cli.console import PlainTransfer, find_model
+from ugatit_cli.cli.console import Transfer, find_model
 from ugatit_cli.errors import Interrupted, UsageError
 from ugatit_cli.wording import byte_size
 
@@ -106,7 +106,7 @@ def push(
         if folder.exists() and folder.samefile(found.path):
             raise UsageError(f"{folder} is the model itself", "Name another folder: --to DIR")
         check_target(folder, overwrite=overwrite)
-    with _ended_in_words(), staged(found, target, options, PlainTransfer()) as ready:
+    with _ended_in_words(), staged(found, target, options, Transfer()) as ready:
         if dry_run:
             _write(ready, target, folder)
         else:
@@ -172,7 +172,7 @@ def _upload(staged: Staged, target: HubId) -> None:
 
     total = sum(record.size for record in staged.files.values())
     console.note(f"publishing {', '.join(staged.files)} ({byte_size(total)})")
-    done = upload(staged, target, PlainTransfer(), bars=console.stderr().is_terminal)
+    done = upload(staged, target, Transfer(), bars=console.stderr().is_terminal)
     console.note(f"{'published' if done.changed else 'nothing changed'}: {done.url}")
     console.note(f"translate with: ugatit translate PICTURES --model {target.repository} -o out/")
     _tell_where(done.entry.name)
