@@ -28,10 +28,7 @@ FITS: tuple[Fit, ...] = get_args(Fit)
 MAPS: tuple[MapName, ...] = get_args(MapName)
 
 # Refused before memory is allocated: no real model comes near these.
-MAX_IMAGE_SIZE = 4096
-MAX_CHANNELS = 1024
-MAX_BLOCKS = 64
-MAX_DEPTH = 10
+MAX_IMAGE_SIZE, MAX_CHANNELS, MAX_BLOCKS, MAX_DEPTH = 4096, 1024, 64, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +158,8 @@ class ModelConfig:
         for direction in DIRECTIONS:
             if self.target(direction).casefold() == domain.casefold():
                 return direction
-        raise ConfigError(
-            f"this model has no domain {domain!r}",
-            f"Its domains are {self.domain_a!r} and {self.domain_b!r}.",
-        )
+        hint = f"Its domains are {self.domain_a!r} and {self.domain_b!r}."
+        raise ConfigError(f"this model has no domain {domain!r}", hint)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values; `discriminators` only where it isn't `both`.

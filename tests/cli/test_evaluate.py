@@ -97,6 +97,8 @@ def test_only_some_metrics(evaluate: Command, extractor: list[Any]) -> None:
     assert "features" not in text
     text = evaluate("out", "clay", "--metrics", "fid").stdout.decode()
     assert "KID" not in text
+    evaluate("out", "clay", "--features", "net.safetensors", "--feature-layer", "Mixed_6c")
+    assert extractor == [(None, None), (Path("net.safetensors"), "Mixed_6c")]
 
 
 def test_equal_pictures(evaluate: Command) -> None:
@@ -128,12 +130,6 @@ def test_subsets(evaluate: Command) -> None:
     assert figures(evaluate(*arguments, "--seed", 1))["translated"]["kid_x100"] != found
 
 
-def test_features_of_a_file(evaluate: Command, extractor: list[Any]) -> None:
-    evaluate("out", "clay", "--features", "net.safetensors", "--feature-layer", "Mixed_6c")
-    evaluate("out", "clay")
-    assert extractor == [(Path("net.safetensors"), "Mixed_6c"), (None, None)]
-
-
 # --- Of a model ----------------------------------------------------------------------------------------
 
 
@@ -156,26 +152,16 @@ def test_a_model_is_as_good_as_its_translations(
     assert (found["precision"], found["size"]) == ("fp32", [32, 32])
 
 
-def test_the_table_of_a_model(evaluate: Command, light: str) -> None:
-    outcome = evaluate(*with_model(light))
-    assert outcome.code == 0
-    text = outcome.stdout.decode()
+def test_a_model_at_another_size_and_its_table(evaluate: Command, light: str, full: str) -> None:
+    found = figures(evaluate(*with_model(light, "--size", 48, "--metrics", "fid", "--json")))
+    assert found["size"] == [48, 48]
+    for model, code in ((full, 2), ("./gone", 3)):
+        outcome = evaluate(*with_model(model, "--size", 48))
+        assert (outcome.code, outcome.stdout, len(outcome.errors)) == (code, b"", 1)
+    text = evaluate(*with_model(light)).stdout.decode()
     assert text.index("flat -> clay\n") < text.index("9 translated, 8 real pictures\n")
     assert text.index("clay -> flat\n") < text.index("8 translated, 9 real pictures\n")
     assert text.count("features: ") == 1
-
-
-def test_a_model_at_another_size(evaluate: Command, light: str, full: str) -> None:
-    found = figures(evaluate(*with_model(light, "--size", 48, "--metrics", "fid", "--json")))
-    assert found["size"] == [48, 48]
-    outcome = evaluate(*with_model(full, "--size", 48))
-    assert (outcome.code, len(outcome.errors)) == (2, 1)
-    assert "--size 48: this model is full" in outcome.errors[0]
-
-
-def test_a_model_that_is_not_there(evaluate: Command) -> None:
-    outcome = evaluate(*with_model("./gone"))
-    assert (outcome.code, outcome.stdout, len(outcome.errors)) == (3, b"", 1)
 
 
 # --- What goes wrong -----------------------------------------------------------------------------------
@@ -241,15 +227,11 @@ def test_unreadable_pictures_are_left_out(evaluate: Command) -> None:
     assert found["left_out"] == ["out/0.png", "clay/1.png"]
     assert [found["translated"][name] for name in ("pictures", "real", "pairs")] == [8, 7, 6]
     assert "\n8 translated, 7 real pictures, 6 pairs\n" in evaluate("out", "clay", "--pairs", "clay").stdout.decode()
-
-
-def test_no_picture_of_a_folder_can_be_read(evaluate: Command) -> None:
-    for path in Path("clay").iterdir():
-        path.write_bytes(b"broken")
-    outcome = evaluate("out", "clay")
-    assert (outcome.code, outcome.stdout) == (1, b"")
-    assert outcome.errors[-1] == "clay: no picture can be read"
-    assert len(outcome.errors) == 9
+    for broken in Path("clay").iterdir():
+        broken.write_bytes(b"broken")
+    outcome = evaluate("clay", "out")
+    assert (outcome.code, outcome.stdout, len(outcome.errors)) == (1, b"", 10)
+    assert outcome.errors[-1].startswith("clay: ")
 
 
 def test_the_extra_is_missing(evaluate: Command, monkeypatch: pytest.MonkeyPatch) -> None:

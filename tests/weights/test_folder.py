@@ -102,14 +102,6 @@ def test_round_trip(tmp_path: Path, storage: Precision) -> None:
         assert tensor.dtype == (dtype if tensor.ndim > 1 else torch.float32), name
 
 
-def test_a_model_without_discriminators(tmp_path: Path) -> None:
-    save_model(tmp_path / "m", CONFIG, generators())
-    assert not (tmp_path / "m" / DISCRIMINATORS_FILE).exists()
-    with pytest.raises(ModelError) as caught:
-        open_model(tmp_path / "m").discriminator("a", "local")
-    assert caught.value.message.startswith(f"{tmp_path / 'm'}: ")
-
-
 def test_a_model_with_local_discriminators_only(tmp_path: Path, model: Path) -> None:
     config, folder = dataclasses.replace(CONFIG, discriminators="local"), tmp_path / "local"
     save_model(folder, config, generators(), discriminators(config))
@@ -119,10 +111,13 @@ def test_a_model_with_local_discriminators_only(tmp_path: Path, model: Path) -> 
     assert opened.discriminator("b", "local").state_dict()
     with pytest.raises(ModelError, match=f"{folder}: .*global"):
         opened.discriminator("b", "global")
+    (folder / DISCRIMINATORS_FILE).unlink()
+    with pytest.raises(ModelError, match=f"{folder}: "):
+        open_model(folder).discriminator("b", "local")
     shutil.copyfile(model / DISCRIMINATORS_FILE, folder / DISCRIMINATORS_FILE)
-    with pytest.raises(ModelError, match="unknown tensors"):
+    with pytest.raises(ModelError, match=DISCRIMINATORS_FILE):
         open_model(folder)
-    with pytest.raises(ModelError, match="missing tensors"):
+    with pytest.raises(ModelError, match=DISCRIMINATORS_FILE):
         save_model(tmp_path / "both", CONFIG, generators(), discriminators(config))
 
 
@@ -291,10 +286,18 @@ def second_call_fails(call: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-@pytest.mark.parametrize("where", ["first tensors", "second tensors", "config", "fsync", "retire", "publish"])
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+PLACES = ["first tensors", "second tensors", "config", "fsync", "retire", "publish", "interrupted"]
+
+
+@pytest.mark.parametrize("where", PLACES)
 def test_a_failure_midway_leaves_the_old_model(model: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     before = contents(model.parent)
     patches: dict[str, tuple[object, str, object]] = {
+        "interrupted": (folder_module, "write_tensors", interrupt),
         "first tensors": (folder_module, "write_tensors", full_disk),
         "second tensors": (folder_module, "write_tensors", second_call_fails(write_tensors)),
         "config": (Path, "write_text", full_disk),
@@ -305,21 +308,10 @@ def test_a_failure_midway_leaves_the_old_model(model: Path, monkeypatch: pytest.
     target, name, replacement = patches[where]
     with monkeypatch.context() as patch:
         patch.setattr(target, name, replacement)
-        with pytest.raises(StorageError) as caught:
+        with pytest.raises((StorageError, KeyboardInterrupt), match=None if where == "interrupted" else str(model)):
             save_model(model, CONFIG, generators(), discriminators(), overwrite=True)
-    assert caught.value.message.startswith(f"{model}: ")
     assert contents(model.parent) == before
     assert [path.name for path in model.parent.iterdir()] == [model.name]
-
-
-def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(folder_module, "write_tensors", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        save_model(tmp_path / "m", CONFIG, generators())
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("storage", PRECISIONS)

@@ -308,14 +308,10 @@ def prefix(tmp_path: Path) -> Path:
     return prefix
 
 
-def index(*entries: tuple[bytes, bytes], compression: int = 0) -> bytes:
-    return table(entries, 4096, 16, compression)
-
-
 HEADER = (b"", number(1, 1))
 INDICES: dict[str, Callable[[bytes], bytes]] = {
-    "compressed": lambda _: index(HEADER, compression=1),
-    "no header": lambda _: index((b"a", number(1, 1))),
+    "compressed": lambda _: table([HEADER], compression=1),
+    "no header": lambda _: table([(b"a", number(1, 1))]),
     "a footer alone": lambda data: bytes(40) + data[-8:],
     "zeros and a footer": lambda data: bytes(60) + data[-8:],
     **{f"cut at {n}": itemgetter(slice(n)) for n in (0, 1, 47, 48, 100, -1, -48)},
@@ -350,7 +346,7 @@ def test_what_cannot_be_read_of_a_bundle(prefix: Path) -> None:
 def test_size_and_shape_do_not_agree(tmp_path: Path, sizes: tuple[int, ...]) -> None:
     shape = b"".join(message(2, number(1, size)) for size in sizes)
     entry = number(1, 1) + message(2, shape) + number(5, 24)
-    (tmp_path / "m.index").write_bytes(index(HEADER, (b"a", entry)))
+    (tmp_path / "m.index").write_bytes(table([HEADER, (b"a", entry)]))
     (tmp_path / "m.data-00000-of-00001").write_bytes(bytes(24))
     bundle = TensorBundle(tmp_path / "m")
     assert bundle.variables["a"] == Variable(1, sizes, 0, 0, 24)

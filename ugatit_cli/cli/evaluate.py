@@ -25,7 +25,6 @@ from ugatit_cli.cli.options import (
 from ugatit_cli.errors import InputsFailed, Interrupted, UsageError
 
 if TYPE_CHECKING:
-    from ugatit_cli.config import ModelConfig
     from ugatit_cli.metrics.distances import Kid
     from ugatit_cli.metrics.scores import Comparison, Evaluation, Metric, Scores
     from ugatit_cli.translation.model import Model
@@ -287,7 +286,11 @@ def evaluate(options: EvaluateOptions) -> None:
     evaluation = Evaluation(None, chosen, reader, of_kid, baseline=options.baseline)
     if options.model is not None:
         folder = console.find_model(options.model)
-        reader.side = check_side(folder.config, options.size)
+        size = folder.config.image_size
+        reader.side = options.size or size
+        if reader.side != size and not folder.config.light:
+            reason = f"--size {options.size}: this model is full and takes pictures of {size} pixels"
+            raise UsageError(reason, "Leave --size out.")
         evaluation.model = Model.from_folder(
             options.model, folder, device=options.device, precision=options.precision
         )
@@ -366,16 +369,3 @@ def parse_metrics(options: EvaluateOptions) -> frozenset[Metric]:
         if not given:
             chosen -= needing
     return frozenset(chosen)
-
-
-def check_side(config: ModelConfig, size: int | None) -> int:
-    """Side of the pictures that a model translates.
-
-    Raises:
-        UsageError: a full model takes pictures of one size only.
-    """
-    if size is not None and not config.light and size != config.image_size:
-        raise UsageError(
-            f"--size {size}: this model is full and takes pictures of {config.image_size} pixels", "Leave --size out."
-        )
-    return size or config.image_size

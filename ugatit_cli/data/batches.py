@@ -7,6 +7,7 @@ two processes see together what one sees with batches twice as large.
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import traceback
 from collections import deque
@@ -63,7 +64,6 @@ class Batches(Dataset[Batch]):
         self.pictures = pictures
         self.seed, self.batch_size, self.flip = seed, batch_size, flip
         self.rank, self.world_size = rank, world_size
-        self._orders: dict[int, tuple[int, npt.NDArray[np.intp]]] = {}
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of a step from 0 on.
@@ -81,31 +81,23 @@ class Batches(Dataset[Batch]):
         pictures = self.pictures[domain]
         epoch, position = divmod(number, len(pictures.files))
         try:
-            pixels = pictures.picture(int(self._order(domain, epoch)[position]))
+            order = _shuffled(len(pictures.files), self.seed, _ORDER, domain, epoch)
+            pixels = pictures.picture(int(order[position]))
         except PictureError as error:
             raise _vanished(error) from error
         bits = [int(word) for word in _bits(3 * TRIES, self.seed, _CROP, domain, number)]
         crops = (self._crop(pixels, *bits[i : i + 3]) for i in range(0, len(bits), 3))
         crop = next((crop for crop in crops if not is_blank(crop)), None)
-        return self._whole(pixels) if crop is None else crop
+        if crop is not None:
+            return crop
+        size = pictures.preparation.image_size
+        return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
     def _crop(self, pixels: Array, down: int, right: int, mirror: int) -> Array:
         size = self.pictures[0].preparation.image_size
         top, left = down % (pixels.shape[0] - size + 1), right % (pixels.shape[1] - size + 1)
         crop = pixels[top : top + size, left : left + size]
         return crop[:, ::-1] if self.flip and mirror >> 63 else crop
-
-    def _whole(self, pixels: Array) -> Array:
-        size = self.pictures[0].preparation.image_size
-        return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
-
-    def _order(self, domain: int, epoch: int) -> npt.NDArray[np.intp]:
-        """The current epoch's is kept: a batch seldom straddles two."""
-        known = self._orders.get(domain)
-        if known is None or known[0] != epoch:
-            order = _shuffled(len(self.pictures[domain].files), self.seed, _ORDER, domain, epoch)
-            known = self._orders[domain] = epoch, order
-        return known[1]
 
 
 def stream(
@@ -165,6 +157,7 @@ def _bits(count: int, *key: int) -> npt.NDArray[np.uint64]:
     return np.random.PCG64(np.random.SeedSequence(key)).random_raw(count)
 
 
+@functools.lru_cache(maxsize=4)  # a batch seldom straddles two epochs
 def _shuffled(count: int, *key: int) -> npt.NDArray[np.intp]:
     return np.argsort(_bits(count, *key), kind="stable")
 

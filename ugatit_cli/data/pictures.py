@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -120,13 +121,12 @@ def check_apart(given: Sequence[Path]) -> None:
     Raises:
         UsageError: a folder is another one, or inside another one.
     """
-    resolved = [path.resolve() for path in given]
-    for i, inner in enumerate(resolved):
-        for j, outer in enumerate(resolved):
-            if i > j and inner == outer:
-                raise UsageError(f"{given[i]}: the same folder as {given[j]}", "Give each set a folder of its own.")
-            if i != j and outer in inner.parents:
-                raise UsageError(f"{given[i]}: is inside {given[j]}", "Move one of them out of the other.")
+    for (i, one), (j, other) in itertools.permutations(enumerate(given), 2):
+        inner, outer = one.resolve(), other.resolve()
+        if i > j and inner == outer:
+            raise UsageError(f"{one}: the same folder as {other}", "Give each set a folder of its own.")
+        if outer in inner.parents:
+            raise UsageError(f"{one}: is inside {other}", "Move one of them out of the other.")
 
 
 # --- Hold-out ------------------------------------------------------------------------------------------
@@ -271,9 +271,7 @@ class Pictures:
     """The pictures of one domain that can be used.
 
     Attributes:
-        domain: `a` or `b`.
         folder: where the training pictures are.
-        preparation: how they are prepared.
         files: training pictures, sorted by their path below `folder`.
         sizes: their sizes on disk in bytes.
         pixels: each prepared, uint8 (H, W, 3); None: they are decoded when used.

@@ -35,6 +35,9 @@ _CODES: Final = {
 }  # fmt: skip
 
 
+Network = TypeVar("Network", bound=nn.Module)
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], storage: Precision | None = None) -> str:
     """Writes a safetensors file and waits until it is on the disk.
 
@@ -173,9 +176,6 @@ class ModelFolder:
         with torch.device("meta"):
             discriminator = Discriminator(self.config, scale)
         return _fill(discriminator, self.discriminators, f"{domain}.{scale}.")
-
-
-Network = TypeVar("Network", bound=nn.Module)
 
 
 def _fill(network: Network, path: Path, prefix: str) -> Network:

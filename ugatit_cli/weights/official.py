@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ class Imported:
     config: ModelConfig
     generators: Mapping[str, Tensor]
     discriminators: Mapping[str, Tensor] | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
-    def check_shapes(self, path: Path) -> None:
-        """Compares all tensors with what the inferred config asks for.
+    def checked(self, path: Path) -> Imported:
+        """Itself, all its tensors compared with what the inferred config asks for.
 
         Raises:
             ModelError: one doesn't fit the others; names the checkpoint.
@@ -45,6 +45,7 @@ class Imported:
             if tuple(tensors[name].shape) != shape:
                 found = tuple(tensors[name].shape)
                 raise ModelError(f"{path}: {name} has shape {found}, but the other tensors ask for {shape}")
+        return self
 
 
 @dataclass(frozen=True)

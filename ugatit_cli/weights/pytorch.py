@@ -22,11 +22,8 @@ from ugatit_cli.weights.official import Imported, ImportSettings, understood
 
 GENERATOR_KEYS = {"a2b": "genA2B", "b2a": "genB2A"}
 DISCRIMINATOR_KEYS = {
-    ("a", "global"): "disGA",
-    ("b", "global"): "disGB",
-    ("a", "local"): "disLA",
-    ("b", "local"): "disLB",
-}
+    ("a", "global"): "disGA", ("b", "global"): "disGB", ("a", "local"): "disLA", ("b", "local"): "disLB",
+}  # fmt: skip
 
 State = Mapping[str, Tensor]
 
@@ -55,9 +52,7 @@ def import_checkpoint(path: Path, settings: ImportSettings) -> Imported:
             for scale in SCALES
             for ours, theirs in discriminator_names(config.layers(scale)).items()
         }
-    imported = Imported(config, generators, discriminators or None, tuple(notes))
-    imported.check_shapes(path)
-    return imported
+    return Imported(config, generators, discriminators or None, tuple(notes)).checked(path)
 
 
 def _load(path: Path) -> Mapping[str, State]:

@@ -50,16 +50,13 @@ class TensorBundle:
     """
 
     def __init__(self, prefix: Path) -> None:
-        self.prefix = prefix
-        self.index = prefix.with_name(prefix.name + ".index")
+        self.prefix, self.index = prefix, prefix.with_name(prefix.name + ".index")
         try:
-            table = self.index.read_bytes()
-        except OSError as error:
-            raise ModelError(f"{self.index}: can't be read: {error.strerror}") from None
-        try:
-            entries = dict(_table_entries(table))
+            entries = dict(_table_entries(self.index.read_bytes()))
             self.shards = _varint_fields(entries.pop(b"")).get(1, 0)
             self.variables = {key.decode(): _variable(value) for key, value in entries.items()}
+        except OSError as error:
+            raise ModelError(f"{self.index}: can't be read: {error.strerror}") from None
         except (KeyError, IndexError, ValueError, TypeError, struct.error) as error:
             raise ModelError(f"{self.index}: not a TensorFlow checkpoint index, or damaged ({error})") from None
 
@@ -186,9 +183,7 @@ def import_checkpoint(path: Path, settings: ImportSettings, *, dtype: torch.dtyp
         discriminators = _discriminators(bundle, config, dtype)
     if discriminators is None:
         notes.append("The checkpoint has no spectrally normalised discriminators; the model comes without.")
-    imported = Imported(config, generators, discriminators, tuple(notes))
-    imported.check_shapes(bundle.index)
-    return imported
+    return Imported(config, generators, discriminators, tuple(notes)).checked(bundle.index)
 
 
 def checkpoint_prefix(path: Path) -> Path:
