@@ -92,12 +92,13 @@ def test_a_plain_model_has_no_empty_sections(card: Cards) -> None:
 
 def test_metadata(card: Cards) -> None:
     text = card(licence="cc-by-4.0")
-    assert metadata(text) == {
-        "license": "cc-by-4.0",
-        "library_name": "ugatit",
-        "pipeline_tag": "image-to-image",
-        "tags": ["u-gat-it", "image-to-image", "unpaired", "gan", "horse", "zebra"],
-    }
+    found = metadata(text)
+    assert (found["license"], found["library_name"], found["pipeline_tag"]) == (
+        "cc-by-4.0",
+        "ugatit",
+        "image-to-image",
+    )
+    assert found["tags"][4:] == ["horse", "zebra"]
     assert licence_of(text) == "cc-by-4.0"
     odd = dataclasses.replace(tiny.LIGHT, domain_a="A", domain_b="Yes! [no] __init__")
     assert metadata(card(config=odd))["tags"][4:] == ["yes-no-init"]
