@@ -18,7 +18,6 @@ from PIL import Image, PngImagePlugin
 from tests import tiny
 from tests.hub_client import Notes
 from tests.trainings import make_folders, train
-from ugatit_cli.errors import PictureError
 from ugatit_cli.publishing.card import Options
 from ugatit_cli.publishing.push import entry, staged
 from ugatit_cli.training.run_folder import RunFolder
@@ -200,14 +199,6 @@ def test_samples_of_ones_own_fit_the_page_and_tell_nothing_else(run: Path, tmp_p
     assert b"somebody" not in data["samples.png"]
     assert "(samples.png)" in data["README.md"].decode()
     assert "training steps, one picture a row" not in data["README.md"].decode()
-
-
-def test_samples_that_are_no_picture(tmp_path: Path) -> None:
-    model = open_model(tiny.save(tmp_path / "model"))
-    (tmp_path / "text.png").write_text("no")
-    for name in ("text.png", "missing.png"):
-        with pytest.raises(PictureError, match=name):
-            contents(model, Options(samples=tmp_path / name))
 
 
 # --- Its entry -------------------------------------------------------------------------------------------
