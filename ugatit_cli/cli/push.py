@@ -153,15 +153,17 @@ def _write(staged: Staged, target: HubId, folder: Path) -> None:
     for name, digest in staged.files.items():
         console.note(f"  {name}  {byte_size(digest.size)}")
     command = ["ugatit", "push", str(folder), target.repository]
-    for option, value in {
+    said = {
         "--private": options.private,
         "--with-discriminators": options.discriminators,
         "--overwrite": options.overwrite,
         "--licence": options.licence,
         "--data": options.data,
         "--description": options.description,
-    }.items():
-        command += [option, value] if isinstance(value, str) and value else [option] if value else []
+    }
+    for option, value in said.items():
+        if value:
+            command += [option] if value is True else [option, str(value)]
     console.note(f"nothing was sent; edit its README.md, then: {shlex.join(command)}")
     console.result(str(folder))
 
