@@ -71,9 +71,9 @@ def find_model(name: str, listener: Listener | None = None) -> ModelFolder:
             raise no_weights(origin)
         if origin.source == "import":
             return _fetch_import(origin, listener)
-        return _use_model(hub_of(origin), listener, origin.files)
+        return _hub_model(hub_of(origin), listener, origin.files)
     try:
-        return _use_model(origin, listener)
+        return _hub_model(origin, listener, None)
     except ModelError as error:
         if home.load(str(origin)) is not None:
             raise
@@ -103,7 +103,7 @@ def fetch(
     if from_file is not None:
         return _from_file(wanted, from_file, to, listener, force=force)
     if isinstance(wanted, HubId):
-        model = _fetch_model(wanted, listener, None, force=force)
+        model = _hub_model(wanted, listener, None, ask=True, force=force)
     elif wanted.source == "import":
         if to is None and not force and os.path.isdir(store_path(name)):
             listener.note(f"{name} is here already; --force fetches and converts it again")
@@ -113,7 +113,7 @@ def fetch(
         listener.note(f"{name} comes with the package")
         model = open_model(BUNDLED / name)
     else:
-        model = _fetch_model(hub_of(wanted), listener, wanted.files, force=force)
+        model = _hub_model(hub_of(wanted), listener, wanted.files, ask=True, force=force)
         if os.path.isdir(store_path(name)):
             wins = f"which wins over this one until `ugatit models rm {name}`"
             listener.note(f"note: your store has a model {name} of its own, {wins}")
@@ -220,18 +220,15 @@ def _check_files(paths: Mapping[str, Path], records: Records) -> None:
 # --- Model folders on the Hub --------------------------------------------------------------------------
 
 
-def _use_model(identity: HubId, listener: Listener, files: Records | None = None) -> ModelFolder:
-    """The model if it was fetched before, without asking the Hub; else fetches it."""
-    if model := _fetched(identity, files or {}):
+def _hub_model(
+    identity: HubId, listener: Listener, files: Records | None, *, ask: bool = False, force: bool = False
+) -> ModelFolder:
+    """As it was fetched before, without asking the Hub; else, or to `ask` for the newest, fetched into its cache."""
+    if not ask and (model := _fetched(identity, files or {})):
         return model
     with hub_download.locked(identity.repository, listener):
-        return _fetched(identity, files or {}) or _fetch_locked(identity, listener, files)
-
-
-def _fetch_model(identity: HubId, listener: Listener, files: Records | None, *, force: bool) -> ModelFolder:
-    """A model folder, fetched into the Hub's cache or there and up to date. `files`: what they must be, if known."""
-    with hub_download.locked(identity.repository, listener):
-        return _fetch_locked(identity, listener, files, force=force)
+        model = None if ask else _fetched(identity, files or {})
+        return model or _fetch_model(identity, listener, files, force=force)
 
 
 def _fetched(identity: HubId, records: Records) -> ModelFolder | None:
@@ -250,7 +247,7 @@ def _fetched(identity: HubId, records: Records) -> ModelFolder | None:
     return open_model(receipt.folder)
 
 
-def _fetch_locked(identity: HubId, listener: Listener, files: Records | None, *, force: bool = False) -> ModelFolder:
+def _fetch_model(identity: HubId, listener: Listener, files: Records | None, *, force: bool) -> ModelFolder:
     if force and hub.is_offline():
         raise ModelError(f"{identity} can't be downloaded again: HF_HUB_OFFLINE forbids to ask the Hub", "Unset it.")
     remotes = _locate_model(identity, listener, files)
