@@ -51,3 +51,20 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
 
     with hub_in_process(monkeypatch, tmp_path) as server:
         yield server
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The Hub's cache: empty, as the store and the working folder are."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UGATIT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A tiny model folder with discriminators, `made`."""
+    from tests import tiny
+
+    return tiny.save(tmp_path / "made", discriminators=True)

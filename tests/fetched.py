@@ -6,22 +6,10 @@ import hashlib
 import threading
 from pathlib import Path
 
-import pytest
-
 from tests import tiny
 from tests.hub_client import Notes
 from ugatit_cli.weights import home
 from ugatit_cli.weights.home import Receipt, store_path
-
-
-def use_folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Store, cache and configuration below this folder; the cache's path."""
-    cache = root / "cache"
-    monkeypatch.setenv("UGATIT_HOME", str(root / "home"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(root / "config"))
-    monkeypatch.delenv("UGATIT_MANIFEST", raising=False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    return cache
 
 
 def fetched(cache: Path, files: Path, repository: str, commit: str, key: str = "", branch: str = "main") -> Receipt:

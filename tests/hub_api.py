@@ -16,10 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, TypeAlias
-from urllib.parse import parse_qs, quote, unquote, urlsplit
-
-Content: TypeAlias = "Mapping[str, bytes] | Path"
+from typing import Any, Final
+from urllib.parse import quote, unquote, urlsplit
 
 LFS: Final = ("*.safetensors", "*.data-*")
 USER: Final = "tester"
@@ -47,11 +45,6 @@ class Call:
         """Where files in LFS come from and go to: another origin."""
         return self.url.replace("127.0.0.1", "localhost")
 
-    @property
-    def parameters(self) -> dict[str, list[str]]:
-        """The query."""
-        return parse_qs(urlsplit(self.path).query)
-
 
 @dataclass
 class Answer:
@@ -71,15 +64,14 @@ def as_json(value: Any, status: int = 200) -> Answer:
 def refusal(status: int, message: str, code: str = "", commit: str = "") -> Answer:
     """An error as the Hub words it."""
     answer = as_json({"error": message}, status)
-    answer.headers |= {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
-    answer.headers |= {"X-Repo-Commit": commit} if commit else {}
+    told = {"X-Error-Message": message, "X-Error-Code": code, "X-Repo-Commit": commit}
+    answer.headers |= {name: text for name, text in told.items() if text}
     return answer
 
 
 class _Refused(Exception):
-    def __init__(self, status: int, message: str, code: str = "", commit: str = "") -> None:
-        super().__init__(message)
-        self.answer = refusal(status, message, code, commit)
+    def __init__(self, *arguments: Any) -> None:
+        self.answer = refusal(*arguments)
 
 
 @dataclass(frozen=True)
@@ -91,34 +83,19 @@ class _File:
     def sha256(self) -> str:
         return hashlib.sha256(self.data).hexdigest()
 
-    @property
-    def pointer(self) -> bytes:
-        text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {len(self.data)}\n"
-        return text.encode()
-
     @cached_property
     def blob(self) -> str:
-        """Git's id, of the pointer if the file lies in LFS."""
-        data = self.pointer if self.lfs else self.data
-        return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-
-    def entry(self) -> dict[str, Any]:
-        """Size, and the id in LFS."""
-        lfs = {"sha256": self.sha256, "size": len(self.data), "pointerSize": len(self.pointer)}
-        return {"size": len(self.data)} | ({"lfs": lfs} if self.lfs else {})
+        """Git's id of the content; the real Hub tells that of a pointer for files in LFS."""
+        return hashlib.sha1(b"blob %d\0" % len(self.data) + self.data).hexdigest()
 
 
 @dataclass
 class _Repository:
-    lfs: tuple[str, ...] = LFS
     history: dict[str, dict[str, _File]] = field(default_factory=dict)  # by commit, newest last
 
     @property
     def head(self) -> str:
         return next(reversed(self.history))
-
-    def is_lfs(self, name: str) -> bool:
-        return any(fnmatch.fnmatch(name, pattern) for pattern in self.lfs)
 
     def commit(self, files: dict[str, _File]) -> str:
         """A commit on main that holds these files and no others."""
@@ -126,6 +103,10 @@ class _Repository:
         commit = hashlib.sha1(json.dumps([list(self.history), tree]).encode()).hexdigest()
         self.history[commit] = files
         return commit
+
+
+def _is_lfs(name: str) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in LFS)
 
 
 class HubApi:
@@ -145,7 +126,7 @@ class HubApi:
         self._repositories: dict[str, _Repository] = {}
         self._lock = threading.RLock()
 
-    def add(self, repo_id: str, files: Content, lfs: tuple[str, ...] = LFS) -> str:
+    def add(self, repo_id: str, files: Mapping[str, bytes] | Path) -> str:
         """Commits these files to main, beside those that are there; makes the repository if need be.
 
         Returns:
@@ -156,8 +137,7 @@ class HubApi:
             files = {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
         with self._lock:
             repository = self._repositories.setdefault(repo_id, _Repository())
-            repository.lfs = lfs
-            new = {name: _File(data, repository.is_lfs(name)) for name, data in files.items()}
+            new = {name: _File(data, _is_lfs(name)) for name, data in files.items()}
             self._storage |= {file.sha256: file.data for file in new.values() if file.lfs}
             old = repository.history[repository.head] if repository.history else {}
             return repository.commit(old | new)
@@ -222,31 +202,27 @@ class HubApi:
         headers["Location"] = f"{call.cdn}/cdn/{file.sha256}/{quote(name)}?signature={self._signature}"
         return Answer(status=302, headers=headers)
 
-    def _object(self, call: Call, oid: str) -> bytes | None:
-        """What lies there, for requests with a signature."""
-        if call.parameters.get("signature") != [self._signature]:
+    def _check_signature(self, call: Call) -> None:
+        if not call.path.endswith(f"?signature={self._signature}"):
             raise _Refused(403, "Access denied")
-        return self._storage.get(oid)
 
     def from_cdn(self, call: Call, oid: str, name: str) -> Answer:
-        data = self._object(call, oid)
-        if data is None:
-            raise _Refused(404, "No such object")
-        return Answer(data, etag=f'"{oid}"', file=name)
+        self._check_signature(call)
+        return Answer(self._storage[oid], etag=f'"{oid}"', file=name)
 
     def to_cdn(self, call: Call, oid: str) -> Answer:
-        self._object(call, oid)
-        if hashlib.sha256(call.body).hexdigest() != oid:
-            raise _Refused(400, "The content doesn't match its SHA-256")
+        self._check_signature(call)
         self._storage[oid] = call.body
         return as_json({})
 
     def info(self, call: Call, repo: str, rev: str = "main") -> Answer:
         commit, files = self._commit(call, repo, rev)
-        siblings = [{"rfilename": name, "blobId": file.blob} | file.entry() for name, file in sorted(files.items())]
-        gated = "auto" if repo in self.gated else False
-        answer = {"id": repo, "modelId": repo, "sha": commit, "private": repo in self.private, "gated": gated}
-        return as_json(answer | {"tags": [], "siblings": siblings})
+        siblings = [{"rfilename": name, "blobId": file.blob, "size": len(file.data)} for name, file in files.items()]
+        for sibling, file in zip(siblings, files.values(), strict=True):
+            if file.lfs:
+                sibling["lfs"] = {"sha256": file.sha256, "size": len(file.data), "pointerSize": 130}
+        answer = {"id": repo, "sha": commit, "private": repo in self.private, "tags": [], "siblings": siblings}
+        return as_json(answer)
 
     def create(self, call: Call) -> Answer:
         self._known(call, writes=True)
@@ -256,22 +232,19 @@ class HubApi:
         with self._lock:
             if repo in self._repositories:
                 return as_json({"error": "You already created this model repo"} | address, 409)
-            patterns = "".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in LFS)
-            self.add(repo, {".gitattributes": patterns.encode()})
+            self.add(repo, {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
             if wish.get("visibility") == "private" or wish.get("private"):
                 self.private.add(repo)
         return as_json(address)
 
     def preupload(self, call: Call, repo: str, rev: str) -> Answer:
         _, files = self._commit(call, repo, rev, writes=True)
-        repository = self._repositories[repo]
         modes = []
         for wish in json.loads(call.body)["files"]:
             name, old = wish["path"], files.get(wish["path"])
-            binary = b"\0" in base64.b64decode(wish["sample"])
-            mode = "lfs" if binary or repository.is_lfs(name) else "regular"
+            lfs = _is_lfs(name) or b"\0" in base64.b64decode(wish["sample"])
             oid = old and (old.sha256 if old.lfs else old.blob)
-            modes.append({"path": name, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+            modes.append({"path": name, "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": False, "oid": oid})
         return as_json({"files": modes})
 
     def batch(self, call: Call, repo: str) -> Answer:
@@ -279,19 +252,13 @@ class HubApi:
         objects = []
         for wish in json.loads(call.body)["objects"]:
             upload = {"href": f"{call.cdn}/upload/{wish['oid']}?signature={self._signature}"}
-            verify = {"href": f"{call.url}/{repo}.git/info/lfs/objects/verify"}
-            todo = {} if wish["oid"] in self._storage else {"actions": {"upload": upload, "verify": verify}}
+            todo = {} if wish["oid"] in self._storage else {"actions": {"upload": upload}}
             objects.append({"oid": wish["oid"], "size": wish["size"]} | todo)
         return as_json({"transfer": "basic", "objects": objects})
 
-    def verify(self, call: Call, repo: str) -> Answer:
-        self._repository(call, repo, writes=True)
-        self._stored(json.loads(call.body))
-        return as_json({})
-
     def _stored(self, wish: dict[str, Any]) -> bytes:
-        data = self._storage.get(wish["oid"])
-        if data is None or len(data) != wish["size"]:
+        data = self._storage.get(wish["oid"], b"")
+        if hashlib.sha256(data).hexdigest() != wish["oid"]:
             raise _Refused(400, f"LFS object {wish['oid']} was not uploaded")
         return data
 
@@ -325,9 +292,6 @@ class HubApi:
         warnings = [{"message": "empty or missing yaml metadata in repo card"}] if plain else []
         return as_json({"errors": [], "warnings": warnings})
 
-    def harnesses(self, _: Call) -> Answer:
-        return as_json({})
-
 
 REPO: Final = r"(?P<repo>[^/]+/[^/]+)"
 REV: Final = r"(?P<rev>[^/]+)"
@@ -339,8 +303,6 @@ ROUTES: Final[tuple[tuple[str, str, Callable[..., Answer]], ...]] = (
     ("POST", rf"/api/models/{REPO}/preupload/{REV}", HubApi.preupload),
     ("POST", rf"/api/models/{REPO}/commit/{REV}", HubApi.push),
     ("POST", rf"/{REPO}\.git/info/lfs/objects/batch", HubApi.batch),
-    ("POST", rf"/{REPO}\.git/info/lfs/objects/verify", HubApi.verify),
     ("POST", r"/api/repos/create", HubApi.create),
     ("POST", r"/api/validate-yaml", HubApi.validate_yaml),
-    ("GET", r"/api/agent-harnesses", HubApi.harnesses),
 )

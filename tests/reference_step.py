@@ -19,7 +19,22 @@ from ugatit_cli.nn.generator import Generator
 from ugatit_cli.nn.spectral import SpectralNorm
 
 ADVERSARIAL, CYCLE, IDENTITY, CAM = 1, 10, 10, 1000
-NAMES: dict[Scale, str] = {"global": "G", "local": "L"}
+LETTERS: dict[Scale, str] = {"global": "G", "local": "L"}
+
+# Our losses by the official name; sums are of one domain, weighted.
+OURS: dict[str, str] = {}
+for domain in DOMAINS:
+    big = domain.upper()
+    for scale, letter in LETTERS.items():
+        for phase in "DG":
+            OURS[f"{phase}_ad_loss_{letter}{big}"] = f"{phase.lower()}_{scale}_{domain}"
+            OURS[f"{phase}_ad_cam_loss_{letter}{big}"] = f"{phase.lower()}_{scale}_{domain}_cam"
+    OURS[f"G_recon_loss_{big}"] = f"cycle_{domain}"
+    OURS[f"G_identity_loss_{big}"] = f"identity_{domain}"
+    OURS[f"G_cam_loss_{big}"] = f"cam_{domain}"
+    OURS[f"D_loss_{big}"] = f"d_{domain}"
+    OURS[f"G_loss_{big}"] = f"g_{domain}"
+TOTALS = {"Discriminator_loss": ("d_a", "d_b"), "Generator_loss": ("g_a", "g_b")}
 
 Scores = tuple[Tensor, Tensor]
 
@@ -74,13 +89,13 @@ class PlainTrainer:
         fakes["b"], _ = self.generate("a2b", real_a)
         fakes["a"], _ = self.generate("b2a", real_b)
         reals: dict[Domain, Tensor] = {"a": real_a, "b": real_b}
-        pairs = [(domain, scale) for domain in DOMAINS for scale in NAMES]
+        pairs = [(domain, scale) for domain in DOMAINS for scale in LETTERS]
         real_scores = {pair: self.judge(*pair, reals[pair[0]]) for pair in pairs}
         fake_scores = {pair: self.judge(*pair, fakes[pair[0]]) for pair in pairs}
         losses: dict[str, Tensor] = {}
         for domain, scale in pairs:
             real, fake = real_scores[domain, scale], fake_scores[domain, scale]
-            key = f"{NAMES[scale]}{domain.upper()}"
+            key = f"{LETTERS[scale]}{domain.upper()}"
             losses[f"D_ad_loss_{key}"] = _squared(real[0], 1) + _squared(fake[0], 0)
             losses[f"D_ad_cam_loss_{key}"] = _squared(real[1], 1) + _squared(fake[1], 0)
         for domain in DOMAINS:
@@ -104,9 +119,9 @@ class PlainTrainer:
         same_b, same_b_cam = self.generate("a2b", real_b)
         losses: dict[str, Tensor] = {}
         for domain, fake in (("a", fake_a), ("b", fake_b)):
-            for scale in NAMES:
+            for scale in LETTERS:
                 logit, cam_logit = self.judge(domain, scale, fake)  # type: ignore[arg-type]
-                key = f"{NAMES[scale]}{domain.upper()}"
+                key = f"{LETTERS[scale]}{domain.upper()}"
                 losses[f"G_ad_loss_{key}"] = _squared(logit, 1)
                 losses[f"G_ad_cam_loss_{key}"] = _squared(cam_logit, 1)
         losses["G_recon_loss_A"] = F.l1_loss(back_a, real_a)
@@ -149,3 +164,9 @@ def power_iteration(discriminator: Discriminator) -> None:
             module.v = v / v.norm().clamp_min(1e-12)
             u = torch.mv(matrix, module.v)
             module.u = u / u.norm().clamp_min(1e-12)
+
+
+def official(losses: dict[str, float]) -> dict[str, float]:
+    """Our losses by the official names, the totals of both domains among them."""
+    named = {theirs: losses[ours] for theirs, ours in OURS.items()}
+    return named | {total: losses[a] + losses[b] for total, (a, b) in TOTALS.items()}

@@ -27,7 +27,6 @@ def write_bundle(
     block_size: int = 4096,
     restart_interval: int = 16,
     shards: int = 1,
-    compression: int = 0,
 ) -> None:
     """Writes `PREFIX.index` and `PREFIX.data-*`.
 
@@ -35,7 +34,6 @@ def write_bundle(
         block_size: a block of the table ends at this many bytes.
         restart_interval: entries between two that spell out their whole key.
         shards: how many data files the tensors are dealt out to.
-        compression: the type byte of every block; the blocks are never really compressed.
     """
     prefix.parent.mkdir(parents=True, exist_ok=True)
     data = [bytearray() for _ in range(shards)]
@@ -51,11 +49,13 @@ def write_bundle(
         data[shard] += raw
     for shard, content in enumerate(data):
         prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shards:05d}").write_bytes(content)
-    prefix.with_name(f"{prefix.name}.index").write_bytes(table(entries, block_size, restart_interval, compression))
+    prefix.with_name(f"{prefix.name}.index").write_bytes(table(entries, block_size, restart_interval))
 
 
-def table(entries: Sequence[tuple[bytes, bytes]], block_size: int, restart_interval: int, compression: int) -> bytes:
-    """A sorted-string table: data blocks, an empty meta index, the index, the footer."""
+def table(
+    entries: Sequence[tuple[bytes, bytes]], block_size: int = 4096, restart_interval: int = 16, compression: int = 0
+) -> bytes:
+    """A sorted-string table: data blocks, an empty meta index, the index, the footer; never really compressed."""
     out = bytearray()
 
     def add(content: bytes) -> bytes:

@@ -20,16 +20,7 @@ from PIL import Image
 import ugatit_cli
 from tests import tiny
 from tests.helpers import picture
-from ugatit_cli import (
-    DeviceError,
-    Model,
-    ModelConfig,
-    ModelError,
-    PictureError,
-    UgatitError,
-    UsageError,
-    errors,
-)
+from ugatit_cli import DeviceError, Model, ModelConfig, ModelError, PictureError, UgatitError, UsageError, errors
 from ugatit_cli.config import MAPS, Direction
 from ugatit_cli.errors import DataError, InputsFailed, Interrupted, TrainingError
 from ugatit_cli.weights.hub import Logged
@@ -70,13 +61,6 @@ def test_pictures_of_every_mode(model: Model, mode: str) -> None:
     assert image.tobytes() == before.tobytes()
     if mode == "I;16":
         assert difference(result, model.translate(in_mode("L"))) == 0
-
-
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("fit", ["aspect", "native", "squash"])
-def test_pictures_of_every_size(model: Model, size: tuple[int, int], fit: str) -> None:
-    result = model.translate(picture(*size), fit=fit)  # type: ignore[call-overload]  # a Literal
-    assert (result.size, result.mode) == (size, "RGB")
 
 
 def test_a_list_gives_a_list(model: Model) -> None:

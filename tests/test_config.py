@@ -60,13 +60,10 @@ def configs(draw: st.DrawFn) -> ModelConfig:
 
 @given(config=configs())
 def test_round_trip_through_json(config: ModelConfig) -> None:
-    assert read_table(ModelConfig, json.loads(json.dumps(config.to_dict()))) == config
-
-
-def test_versions_without_local_discriminators_read_models_that_have_both() -> None:
-    assert "discriminators" not in ModelConfig().to_dict()
-    assert ModelConfig(discriminators="local").to_dict()["discriminators"] == "local"
-    assert {**ModelConfig().to_dict(), "ways": "both", "discriminators": "both"} == dataclasses.asdict(ModelConfig())
+    values = config.to_dict()
+    assert read_table(ModelConfig, json.loads(json.dumps(values))) == config
+    # Versions without local discriminators alone read models that have both.
+    assert values.get("discriminators") == (None if config.discriminators == "both" else "local")
 
 
 @pytest.mark.parametrize("name", ["", " x", "x ", "x\t", "a/b", "a\\b", "a,b", "a:b", ":", "a\nb", "a\0", "\ud800"])

@@ -34,20 +34,14 @@ def refused(table: type, name: str, value: object) -> str:
 
 
 @pytest.mark.parametrize(("table", "name"), EVERY)
-def test_values_of_other_types_are_refused(table: type, name: str) -> None:
+def test_values_of_other_types_and_ranges_are_refused(table: type, name: str) -> None:
     field = fields_of(table)[name]
     choices = get_args(field.type)
     for value in ["", "Other", 1, ["light"], object] if choices else WRONG[field.type]:
         message = refused(table, name, value)
-        assert repr(value) in message
-        assert all(choice in message for choice in choices)
+        assert all(part in message for part in (repr(value), *choices))
     if not field.optional:
         refused(table, name, None)
-
-
-@pytest.mark.parametrize(("table", "name"), EVERY)
-def test_numbers_out_of_range_are_refused(table: type, name: str) -> None:
-    field = fields_of(table)[name]
     if field.range is None:
         assert field.type not in (int, float)
         return
@@ -55,8 +49,7 @@ def test_numbers_out_of_range_are_refused(table: type, name: str) -> None:
     for value in [low - 1, high + 1, -(10**30)] + ([float("nan")] if field.type is float else []):
         if name != "global_layers" or value != 0:
             message = refused(table, name, value)
-            assert str(low) in message
-            assert str(high) in message
+            assert all(str(limit) in message for limit in (low, high))
 
 
 def test_whole_numbers_are_taken_for_floats() -> None:

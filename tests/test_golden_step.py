@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.official_losses import official
+from tests.reference_step import official
 from ugatit_cli.device import Group
 from ugatit_cli.methods.networks import build_networks
 from ugatit_cli.methods.recipe import preset

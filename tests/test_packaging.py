@@ -39,28 +39,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
         os.chdir(before)
 
 
-@pytest.fixture
-def names(wheel: zipfile.Path) -> list[str]:
-    return wheel.root.namelist()
-
-
-def test_licences(names: list[str]) -> None:
-    for name in ("LICENSE", "NOTICE"):
-        assert sum(1 for each in names if each.endswith(f".dist-info/licenses/{name}")) == 1
-
-
-def test_every_module_and_bundled_model(names: list[str]) -> None:
+def test_every_module_bundled_model_and_licence_and_nothing_else(wheel: zipfile.Path) -> None:
+    names = wheel.root.namelist()
+    assert {name.split("/")[0] for name in names} == {"ugatit_cli", f"ugatit_cli-{ugatit_cli.__version__}.dist-info"}
+    assert not [name for name in names if name.endswith(".pyc") or "test" in name]
+    assert len(names) == len(set(names))
     files = [path for path in (ROOT / "ugatit_cli").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert {path.relative_to(ROOT).as_posix() for path in files} <= set(names)
-    assert len(names) == len(set(names))
     for name, entry in read_manifest().items():
         held = f"ugatit_cli/models/{name}/model.safetensors" in names
         assert held is (entry.source == "bundled")
-
-
-def test_nothing_else(names: list[str]) -> None:
-    assert {name.split("/")[0] for name in names} == {"ugatit_cli", f"ugatit_cli-{ugatit_cli.__version__}.dist-info"}
-    assert not [name for name in names if name.endswith(".pyc") or "test" in name]
+    for name in ("LICENSE", "NOTICE"):
+        assert sum(1 for each in names if each.endswith(f".dist-info/licenses/{name}")) == 1
 
 
 def test_metadata(wheel: zipfile.Path) -> None:

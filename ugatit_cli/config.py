@@ -29,10 +29,7 @@ FITS: tuple[Fit, ...] = get_args(Fit)
 MAPS: tuple[MapName, ...] = get_args(MapName)
 
 # Refused before memory is allocated: no real model comes near these.
-MAX_IMAGE_SIZE = 4096
-MAX_CHANNELS = 1024
-MAX_BLOCKS = 64
-MAX_DEPTH = 10
+MAX_IMAGE_SIZE, MAX_CHANNELS, MAX_BLOCKS, MAX_DEPTH = 4096, 1024, 64, 10
 
 
 @dataclass(frozen=True, slots=True)

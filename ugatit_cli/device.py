@@ -35,18 +35,15 @@ def resolve_device(name: str = "auto") -> torch.device:
         raise DeviceError(f"unknown device {name!r}", "Devices are: auto, cpu, cuda, cuda:0, cuda:1, ..., mps.")
     device = torch.device(name)  # of larger numbers torch would keep the last 8 bits
     if device.type == "cuda":
-        _check_cuda(device)
+        if not torch.cuda.is_available():
+            reason = "this PyTorch is built without CUDA" if torch.version.cuda is None else "PyTorch finds no GPU"
+            hint = "Use --device cpu, or check the driver with nvidia-smi."
+            raise DeviceError(f"no CUDA device here: {reason}", hint)
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise DeviceError(f"no device {device}; this machine has {torch.cuda.device_count()} CUDA device(s)")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("no MPS device here (it needs a Mac with Apple silicon)", "Use --device auto.")
     return device
-
-
-def _check_cuda(device: torch.device) -> None:
-    if not torch.cuda.is_available():
-        reason = "this PyTorch is built without CUDA" if torch.version.cuda is None else "PyTorch finds no GPU"
-        raise DeviceError(f"no CUDA device here: {reason}", "Use --device cpu, or check the driver with nvidia-smi.")
-    if (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(f"no device {device}; this machine has {torch.cuda.device_count()} CUDA device(s)")
 
 
 def resolve_precision(name: str, device: torch.device) -> Precision:
@@ -114,8 +111,7 @@ class Group:
     """The processes of a run; by default there is only this one.
 
     Attributes:
-        rank: number of this process, from 0; 0 writes all files.
-        size: number of processes.
+        rank, size: number of this process, of so many; 0 writes all files.
         local_rank: its number on this machine, which is also that of its GPU.
     """
 

@@ -6,18 +6,17 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
+import ugatit_cli.outputs.report  # noqa: F401  # or, imported by a command, it would keep what a test puts into `files`
 from tests.cli.cam_results import CPU, SIZE, document, shown
-from tests.cli.conftest import Command, below, encoded, picture, put
+from tests.cli.conftest import Command, below, encoded, put
 from ugatit_cli import files as files_module
 from ugatit_cli.cli import pictures
 from ugatit_cli.config import MAPS
 from ugatit_cli.errors import StorageError
-from ugatit_cli.pictures import colormaps, drawing, reading
-from ugatit_cli.translation.model import Model
+from ugatit_cli.pictures import drawing, reading
 from ugatit_cli.translation.pipeline import Result
 
 # --- Files ---------------------------------------------------------------------------------------------
@@ -51,11 +50,7 @@ def test_a_file_to_a_file(cam: Command) -> None:
     [
         (("overlay",), ["cat.generator.png", "cat.global.png", "cat.local.png"]),
         (("heatmap", "--maps", "local, global"), ["cat.global.png", "cat.local.png"]),
-        (("heatmap", "--maps", "global,generator"), ["cat.generator.png", "cat.global.png"]),
-        (("overlay", "--maps", "local"), ["cat.png"]),
-        (("overlay", "--maps", "local,local"), ["cat.png"]),
-        (("overlay", "--maps", "local", "--format", "webp"), ["cat.webp"]),
-        (("raw",), ["cat.generator.npy", "cat.global.npy", "cat.json", "cat.local.npy"]),
+        (("overlay", "--maps", "local,local", "--format", "webp"), ["cat.webp"]),
         (("raw", "--maps", "local"), ["cat.json", "cat.local.npy"]),
         (
             ("raw", "--maps", "all,local", "--format", "jpg"),
@@ -74,14 +69,8 @@ def test_names(cam: Command, arguments: tuple[str, ...], names: list[str]) -> No
 def test_names_of_two_pictures_with_the_same_stem(cam: Command) -> None:
     put("in/a.png", "in/a.jpg", "in/b.png")
     assert cam("in", "-o", "out", "--layout", "overlay", "--maps", "generator,local").code == 0
-    assert below("out") == [
-        "a.generator.jpg",
-        "a.generator.png",
-        "a.local.jpg",
-        "a.local.png",
-        "b.generator.png",
-        "b.local.png",
-    ]
+    stems = ("a.generator.jpg", "a.generator.png", "a.local.jpg", "a.local.png", "b.generator.png", "b.local.png")
+    assert below("out") == [*stems]
     assert cam("in", "-o", "raw", "--layout", "raw", "--maps", "local").code == 0
     assert below("raw") == ["a_jpg.json", "a_jpg.local.npy", "a_png.json", "a_png.local.npy", "b.json", "b.local.npy"]
     assert document("raw/a_jpg.json")["input"] == "in/a.jpg"
@@ -116,13 +105,9 @@ def test_results_of_one_picture_that_are_another_picture(cam: Command) -> None:
     "arguments",
     [
         ("a.png", "-o", "x.png", "--layout", "overlay"),
-        ("a.png", "-o", "x.png", "--layout", "heatmap", "--maps", "generator,local"),
-        ("a.png", "-o", "x.png", "--layout", "raw"),
         ("a.png", "-o", "x.npy", "--layout", "raw", "--maps", "generator"),
-        ("a.png", "-o", "x.json", "--layout", "raw"),
-        ("a.png", "-o", "-", "--layout", "overlay"),
-        ("a.png", "-o", "-", "--layout", "raw", "--maps", "generator"),
-        ("-", "--layout", "overlay"),
+        ("a.png", "-o", "-", "--layout", "raw"),
+        ("-", "--layout", "heatmap"),
         ("-o", "~/x.png", "a.png", "--layout", "overlay"),
     ],
 )
@@ -162,20 +147,13 @@ def test_existing_results(cam: Command) -> None:
     Path("out/a.local.png").write_bytes(b"old")
     Path("out/b.global.png").write_bytes(b"old")
     outcome = cam("in", *layout)
-    assert (outcome.code, outcome.errors) == (
-        2,
-        ["5 of 6 results exist already: out/a.generator.png, out/a.local.png, out/a.global.png, ..."],
-    )
+    assert (outcome.code, "5 of 6 results exist already" in outcome.errors[0]) == (2, True)
     assert not Path("out/b.local.png").exists()
     # A picture with one file missing gets that one.
     outcome = cam("in", *layout, "--skip-existing")
     assert (outcome.code, outcome.lines) == (0, [f"out/b.{name}.png" for name in MAPS])
     assert "1 looked at, 1 skipped" in outcome.stderr
-    assert Path("out/a.local.png").read_bytes() == b"old"
-    assert Path("out/b.global.png").read_bytes() == b"old"
-    outcome = cam("in", *layout, "--skip-existing")
-    assert (outcome.code, outcome.lines) == (0, [])
-    assert "0 looked at, 2 skipped" in outcome.stderr
+    assert Path("out/a.local.png").read_bytes() == Path("out/b.global.png").read_bytes() == b"old"
     outcome = cam("in", *layout, "--overwrite")
     assert (outcome.code, len(outcome.lines)) == (0, 6)
     assert Path("out/a.local.png").read_bytes() != b"old"
@@ -263,13 +241,3 @@ def test_stopping(ugatit: Command, light: str, monkeypatch: pytest.MonkeyPatch, 
     assert page.count('<article class="card') == len(written)
     assert page.rstrip().endswith("</html>")
     assert below(".") == sorted([*(f"in/{n}" for n in below("in")), *(f"out/{n}" for n in written), "r.html"])
-
-
-def test_colours_of_the_default(cam: Command, network: Model) -> None:
-    put("a.png")
-    assert cam("a.png", "--layout", "heatmap", "--maps", "generator", "-o", "h.png").code == 0
-    heat = network.attention_maps([picture()]).heat(0, "generator")
-    wanted = np.asarray(colormaps.coloured(heat, "inferno"))
-    result = np.asarray(shown("h.png"))
-    windows = np.lib.stride_tricks.sliding_window_view(result, wanted.shape)[:, :, 0]
-    assert (windows == wanted).all((2, 3, 4)).any()

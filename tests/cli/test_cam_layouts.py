@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,62 +14,33 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests import tiny
-from tests.cli.cam_results import CPU, MAPLESS, SIZE, animation, array, document, made, shown
+from tests.cli.cam_results import CPU, MAPLESS, animation, array, document, made, shown
 from tests.cli.conftest import Command, below, picture, put
 from ugatit_cli.attention.words import FLAT
 from ugatit_cli.config import MAPS
 from ugatit_cli.outputs import attention
-from ugatit_cli.pictures import drawing, reading
-from ugatit_cli.pictures.geometry import SizeOptions, plan_geometry, prepare
-from ugatit_cli.pictures.reading import Frame
+from ugatit_cli.pictures import colormaps, reading
 from ugatit_cli.translation.model import Model
 from ugatit_cli.weights.folder import save_model
 
 # --- Numbers -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [(32, 32), (24, 20), (100, 33)])
-def test_raw_is_what_the_networks_return(cam: Command, network: Model, size: tuple[int, int]) -> None:
-    picture(*size).save("a.png")
+def test_raw_numbers_are_those_of_the_api(cam: Command, network: Model) -> None:
+    picture(100, 33).save("a.png")
     assert cam("a.png", "--layout", "raw", "--direction", "b2a").code == 0
     found = document("attention/a.json")
-    geometry = plan_geometry(size, network.config, SizeOptions())
-    left, top, width, height = found["picture_in_network"]
-    assert found["network_size"] == list(geometry.network)
-    assert (width, height) == geometry.scaled
-    assert (left, top) == ((geometry.network[0] - width) // 2, (geometry.network[1] - height) // 2)
-    pixels = prepare(Frame(picture(*size), None), geometry, (255, 255, 255))
-    x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-    with torch.inference_mode():
-        generated = network.generator("b2a")(x)
-        outputs = {"generator": generated}
-        for scale in ("local", "global"):
-            outputs[scale] = network.discriminator("a", scale)(generated.image)
-    assert list(found["maps"]) == list(outputs)
-    for name, output in outputs.items():
-        values, entry = array(f"attention/a.{name}.npy"), found["maps"][name]
-        assert values.dtype == np.float32
-        assert list(values.shape) == entry["shape"] == list(output.heatmap.shape[2:])
-        np.testing.assert_allclose(values, output.heatmap[0, 0].numpy(), rtol=1e-4, atol=1e-6)
-        logits = [entry["frame"]["logits"][branch] for branch in ("average", "maximum")]
-        np.testing.assert_allclose(logits, output.cam_logit[0].numpy(), rtol=1e-4, atol=1e-6)
-        chances = [entry["frame"]["probabilities"][branch] for branch in ("average", "maximum")]
-        wanted = output.cam_logit[0].sigmoid() if name == "generator" else output.cam_logit[0].clamp(0, 1)
-        np.testing.assert_allclose(chances, wanted.numpy(), rtol=1e-4, atol=1e-6)
-        assert entry["probability_of"] == ("clay" if name == "generator" else "real")
-        last = entry["cells"]["first_centre"] + entry["cells"]["stride"] * (entry["shape"][1] - 1)
-        assert geometry.network[0] - entry["cells"]["stride"] <= last < geometry.network[0]
     assert (found["source"], found["target"], found["direction"]) == ("clay", "flat", "b2a")
+    (maps,) = network.attention_maps([picture(100, 33)], "b2a").maps
+    assert list(found["maps"]) == list(maps) == list(MAPS)
+    for name, one in maps.items():
+        np.testing.assert_array_equal(array(f"attention/a.{name}.npy"), one.values)
+        frame = found["maps"][name]["frame"]
+        assert tuple(frame["logits"].values()) == one.logits
+        assert tuple(frame["probabilities"].values()) == one.probabilities
 
 
-def test_raw_numbers_of_an_animation_and_of_tiles(cam: Command) -> None:
-    animation("a.webp")
-    assert cam("a.webp", "--layout", "raw", "--maps", "local").code == 0
-    assert array("attention/a.local.npy").shape == (3, 15, 19)
-    assert len(document("attention/a.json")["maps"]["local"]["frames"]) == 3
-    outcome = cam("a.webp", "--layout", "raw", "--maps", "local", "--no-animate", "-o", "still")
-    assert outcome.code == 0
-    assert (array("still/a.local.npy") == array("attention/a.local.npy")[0]).all()
+def test_raw_numbers_of_tiles(cam: Command) -> None:
     picture(100, 70).save("large.png")
     assert cam("large.png", "--layout", "raw", "--fit", "native", "--tile", "64", "-o", "out").code == 0
     assert document("out/large.json")["tile"] == 64
@@ -76,6 +48,14 @@ def test_raw_numbers_of_an_animation_and_of_tiles(cam: Command) -> None:
 
 
 # --- Pictures ------------------------------------------------------------------------------------------
+
+
+def test_heatmaps_are_in_the_default_colours(cam: Command, network: Model) -> None:
+    put("a.png")
+    assert cam("a.png", "--layout", "heatmap", "--maps", "generator", "-o", "h.png").code == 0
+    wanted = np.asarray(colormaps.coloured(network.attention_maps([picture()]).heat(0, "generator"), "inferno"))
+    windows = np.lib.stride_tricks.sliding_window_view(np.asarray(shown("h.png")), wanted.shape)[:, :, 0]
+    assert (windows == wanted).all((2, 3, 4)).any()
 
 
 def test_overlays_are_those_of_the_api(cam: Command, network: Model) -> None:
@@ -96,23 +76,6 @@ def test_under_the_colours_is_what_translate_makes(cam: Command, ugatit: Command
     assert shown("out/a.local.png").tobytes() == shown("out/a.global.png").tobytes() == shown("b.png").tobytes()
 
 
-def test_options_change_the_colours(cam: Command) -> None:
-    put("a.png")
-    ways = {
-        "plain": (),
-        "alpha": ("--alpha", "0.9"),
-        "jet": ("--colormap", "jet"),
-        "bicubic": ("--upsample", "bicubic"),
-        "back": ("--to", "flat"),
-        "native": ("--fit", "native"),
-    }
-    for name, arguments in ways.items():
-        arguments = (*arguments, "--layout", "overlay", "--maps", "generator", "-o", f"{name}.png")
-        assert cam("a.png", *arguments).code == 0
-    assert len({Path(f"{name}.png").read_bytes() for name in ways}) == len(ways)
-    assert {shown(f"{name}.png").size for name in ways} == {SIZE}
-
-
 def test_panels_have_pictures_as_large_as_asked_for(cam: Command) -> None:
     put("a.png")
     widths = {}
@@ -120,26 +83,6 @@ def test_panels_have_pictures_as_large_as_asked_for(cam: Command) -> None:
         assert cam("a.png", "--size", size, "-o", f"{size}.png").code == 0
         widths[size] = shown(f"{size}.png").width
     assert widths["same"] < widths["auto"] < widths["300"]
-
-
-def test_transparency(cam: Command, ugatit: Command, judged: str) -> None:
-    image = picture()
-    alpha = Image.fromarray(np.linspace(0, 255, 480).astype(np.uint8).reshape(20, 24))
-    image.putalpha(alpha)
-    image.save("a.png")
-    assert cam("a.png", "--layout", "overlay", "-o", "out").code == 0
-    for name in MAPS:
-        kept = reading.read_picture(Path(f"out/a.{name}.png")).frames[0].alpha
-        assert kept is not None
-        assert kept.tobytes() == alpha.tobytes()
-    assert cam("a.png", "--layout", "overlay", "--maps", "local", "--alpha", "0", "-o", "b.png").code == 0
-    assert ugatit("translate", "a.png", "--model", judged, *CPU, "-o", "c.png").code == 0
-    visible = np.asarray(alpha) > 200
-    overlaid, translated = (reading.read_picture(Path(name)).frames[0] for name in ("b.png", "c.png"))
-    difference = np.asarray(overlaid.rgb, int) - np.asarray(reading.composite(translated, (255, 255, 255)), int)
-    assert np.abs(difference[visible]).max() <= 2
-    assert cam("a.png", "-o", "panel.png").code == 0
-    assert reading.read_picture(Path("panel.png")).frames[0].alpha is None
 
 
 def test_colours_over_translucent_pictures_are_those_of_the_map(cam: Command, network: Model) -> None:
@@ -155,22 +98,18 @@ def test_colours_over_translucent_pictures_are_those_of_the_map(cam: Command, ne
 
 
 @pytest.mark.parametrize("layout", ["panel", "overlay", "heatmap"])
-@pytest.mark.parametrize("ending", ["webp", "png"])
-def test_animations(cam: Command, layout: str, ending: str) -> None:
-    animation(f"a.{ending}")
-    one = ("--layout", layout, "--maps", "local")
-    outcome = cam(f"a.{ending}", *one, "-o", "out", "--animate")
-    assert outcome.code == 0
-    assert "nothing is animated" not in outcome.stderr
-    result = reading.read_picture(Path(f"out/a.{ending}"))
+def test_animations(cam: Command, layout: str) -> None:
+    animation("a.png")
+    one = ("a.png", "--layout", layout, "--maps", "local")
+    outcome = cam(*one, "-o", "out", "--animate")
+    assert (outcome.code, "nothing is animated" in outcome.stderr) == (0, False)
+    result = reading.read_picture(Path("out/a.png"))
     assert (result.durations, result.loop) == ((100, 120, 140), 2)
     assert len({frame.rgb.tobytes() for frame in result.frames}) == 3
-    outcome = cam(f"a.{ending}", *one, "-o", "still", "--no-animate")
-    assert outcome.code == 0
-    still = reading.read_picture(Path(f"still/a.{ending}"))
+    assert cam(*one, "-o", "still", "--no-animate").code == 0
+    still = reading.read_picture(Path("still/a.png"))
     assert still.durations == ()
-    if ending == "png":
-        assert still.frames[0].rgb.tobytes() == result.frames[0].rgb.tobytes()
+    assert still.frames[0].rgb.tobytes() == result.frames[0].rgb.tobytes()
 
 
 def test_animate_without_an_animation(cam: Command) -> None:
@@ -194,12 +133,6 @@ def test_one_scale_for_all_pictures(cam: Command, network: Model) -> None:
         for name in ("generator", "local"):
             wanted = found.overlay(index, name, alpha=1)
             assert shown(f"out/{index}.{name}.png").tobytes() == wanted.tobytes()
-    assert cam("in/0.png", *both, "-o", "one").code == 0
-    assert cam("in/0.png", *both, "--normalize", "image", "-o", "own").code == 0
-    for name in ("generator", "local"):
-        one, own, among = (Path(folder, f"0.{name}.png").read_bytes() for folder in ("one", "own", "out"))
-        assert one == own
-        assert one != among
 
 
 def test_one_scale_with_errors_and_animations(cam: Command) -> None:
@@ -221,23 +154,14 @@ def test_one_scale_with_errors_and_animations(cam: Command) -> None:
 
 def test_a_model_without_discriminators(cam: Command, light: str) -> None:
     put("a.png")
-    outcome = cam("a.png", "-o", "p.png", model=light)
-    assert outcome.code == 0
-    assert f"{light}: {MAPLESS.replace('No', 'no')} `ugatit train` makes models that have them" in outcome.stderr
-    assert cam("a.png", "-o", "q.png").code == 0
-    assert shown("p.png").width < shown("q.png").width
     outcome = cam("a.png", "-o", "p", "--layout", "overlay", model=light)
     assert outcome.lines == ["p/a.generator.png"]
+    assert f"{light}: {MAPLESS.replace('No', 'no')} `ugatit train` makes models that have them" in outcome.stderr
     outcome = cam("a.png", "-o", "g.png", "--maps", "generator", model=light)
     assert (outcome.code, "no local" in outcome.stderr) == (0, False)
-    for maps in ("local", "all,global", "generator,local"):
-        outcome = cam("a.png", "-o", "x", "--maps", maps, model=light)
-        name = "global" if "global" in maps else "local"
-        assert (outcome.code, outcome.errors) == (
-            3,
-            [f"{light}: no {name} attention: it comes without discriminators"],
-        )
-        assert "`ugatit convert` keeps those of a checkpoint" in outcome.stderr
+    outcome = cam("a.png", "-o", "x", "--maps", "all,global", model=light)
+    assert (outcome.code, outcome.errors) == (3, [f"{light}: no global attention: it comes without discriminators"])
+    assert "`ugatit convert` keeps those of a checkpoint" in outcome.stderr
     assert not Path("x").exists()
 
 
@@ -246,15 +170,10 @@ def test_models_without_cam(cam: Command) -> None:
     blind = made("blind", replace(tiny.LIGHT, generator_cam=False))
     outcome = cam("a.png", "-o", "out", "--layout", "overlay", model=blind)
     assert outcome.lines == ["out/a.local.png", "out/a.global.png"]
-    assert "no generator attention: its generators have no CAM." in outcome.stderr
-    outcome = cam("a.png", "-o", "x", "--maps", "generator", model=blind)
-    assert (outcome.code, outcome.errors) == (3, ["blind: no generator attention: its generators have no CAM"])
+    assert "no generator attention" in outcome.stderr
     none = made("none", replace(tiny.LIGHT, generator_cam=False, discriminator_cam=False))
     outcome = cam("a.png", "-o", "x", model=none)
-    assert (outcome.code, outcome.errors) == (
-        3,
-        ["none: no attention to show: its generators have no CAM, its discriminators have no CAM"],
-    )
+    assert (outcome.code, "none: no attention to show" in outcome.errors[0]) == (3, True)
     assert not Path("x").exists()
 
 
@@ -267,42 +186,21 @@ def test_a_full_model(cam: Command) -> None:
     assert cam("a.png", "-o", "x", "--fit", "native", "--tile", "64", model=full).code == 2
 
 
-@pytest.fixture
-def cells(monkeypatch: pytest.MonkeyPatch) -> list[drawing.Cell]:
-    """Those of all panels that are drawn."""
-    found: list[drawing.Cell] = []
-    original = drawing.draw_panel
-
-    def drawn(heading: str, cells: list[drawing.Cell], legend: drawing.Legend, **options: Any) -> Image.Image:
-        found.extend(cells)
-        return original(heading, cells, legend, **options)
-
-    monkeypatch.setattr(drawing, "draw_panel", drawn)
-    return found
-
-
-def test_small_pictures(cam: Command, cells: list[drawing.Cell]) -> None:
+def test_small_pictures(cam: Command) -> None:
     """A discriminator of many layers needs more pixels than a generator."""
     deep = made("deep", replace(tiny.LIGHT, global_layers=6))
     picture(20, 20).save("in.png")
+    reason = "too small for the global discriminator (48 pixels a side)"
     assert cam("in.png", "-o", "panel.png", "--fit", "native", model=deep).code == 0
-    notes = [cell.note for cell in cells if cell.picture is None]
-    assert notes == ["too small for the global discriminator (48 pixels a side)"]
-    for layout in ("overlay", "heatmap", "raw"):
+    for layout in ("overlay", "raw"):
         way = ("in.png", "--layout", layout, "--fit", "native")
         outcome = cam(*way, "-o", layout, "--json", model=deep)
-        reason = "no global map: too small for the global discriminator (48 pixels a side)"
-        assert (outcome.code, f"in.png: {reason}\n" in outcome.stderr) == (0, True)
+        assert (outcome.code, f"in.png: no global map: {reason}\n" in outcome.stderr) == (0, True)
         assert sorted(outcome.documents[0]["outputs"]) == [f"{layout}/{name}" for name in below(layout)]
         assert not [name for name in below(layout) if "global" in name]
         outcome = cam(*way, "-o", f"{layout}-named", "--maps", "generator,global", model=deep)
-        assert (outcome.code, outcome.errors[0]) == (1, f"in.png: {reason}")
-        assert "--maps generator" in outcome.stderr
+        assert (outcome.code, outcome.errors[0]) == (1, f"in.png: no global map: {reason}")
         assert below(f"{layout}-named") == []
-    outcome = cam(
-        "in.png", "-o", "some", "--layout", "overlay", "--maps", "generator,local", "--fit", "native", model=deep
-    )
-    assert outcome.code == 0
 
 
 def test_tiles_that_are_too_small_for_a_discriminator(ugatit: Command) -> None:
@@ -339,19 +237,16 @@ def flat(judged: str) -> str:
     return "flat"
 
 
-def test_flat_maps(cam: Command, flat: str, cells: list[drawing.Cell]) -> None:
+def test_flat_maps(cam: Command, flat: str) -> None:
     put("in/a.png")
-    for way in ("image", "batch"):
-        for layout in get_args(attention.Layout):
-            outcome = cam("in", "-o", f"{layout}-{way}", "--layout", layout, "--normalize", way, model=flat)
-            assert outcome.code == 0
-            for name in MAPS:
-                assert f"in/a.png: the {name} attention is flat: the same everywhere\n" in outcome.stderr
-            assert "Warning" not in outcome.stderr
+    for way, layout in itertools.product(("image", "batch"), get_args(attention.Layout)):
+        outcome = cam("in", "-o", f"{layout}-{way}", "--layout", layout, "--normalize", way, model=flat)
+        assert outcome.code == 0
+        for name in MAPS:
+            assert f"in/a.png: the {name} attention is flat: the same everywhere\n" in outcome.stderr
+        assert "Warning" not in outcome.stderr
     assert document("raw-image/a.json")["maps"]["local"]["frame"]["flat"] is True
     assert shown("overlay-image/a.generator.png").tobytes() == picture().tobytes()
-    cells.clear()
     outcome = cam("in", "-o", "p", "--json", "--report", "r.html", model=flat)
     assert outcome.documents[0]["flat"] == list(MAPS)
-    assert [cell.note for cell in cells] == ["", FLAT, "", FLAT, FLAT]
     assert Path("r.html").read_text().count(f"{FLAT}</bdi>") == 3

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import signal
 import sys
 
 import pytest
-from rich.file_proxy import FileProxy
 
 from tests.cli.conftest import Command
 from ugatit_cli import __version__
 from ugatit_cli.cli import console
-from ugatit_cli.errors import ModelError, UgatitError
+from ugatit_cli.errors import UgatitError
 
 Capture = pytest.CaptureFixture[str]
 
@@ -33,26 +31,6 @@ def test_names_are_said_as_they_are(capsys: Capture, text: str) -> None:
     assert output.err.count(said.split()[-1]) == 3
     assert len(output.err.splitlines()) == 3
     assert output.out == ""
-
-
-def test_results_that_are_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = io.BytesIO()
-    stdout = io.TextIOWrapper(written, "utf-8")
-    monkeypatch.setattr(sys, "stdout", stdout)
-    console.result("a")
-    console.result(os.fsdecode(b"\xe9.png"))
-    console.result("b")
-    assert written.getvalue() == b"a\n\xe9.png\nb\n"
-
-
-def test_bugs_are_owned_up_to(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("UGATIT_DEBUG", raising=False)
-    console.show_error(ZeroDivisionError("by zero"))
-    assert capsys.readouterr().err.startswith("internal error: ZeroDivisionError: by zero\nThis is a bug in ugatit.")
-    monkeypatch.setenv("UGATIT_DEBUG", "1")
-    console.show_error(ZeroDivisionError("by zero"))
-    console.show_error(ModelError("x"))
-    assert "ugatit_cli.errors.ModelError: x" in capsys.readouterr().err
 
 
 # --- Progress ------------------------------------------------------------------------------------------
@@ -80,14 +58,6 @@ def test_a_bar_on_a_terminal(terminal: io.StringIO) -> None:
     assert "3/4" in said
     assert "files/s" in said
     assert "said above the bar" in said
-
-
-@pytest.mark.usefixtures("terminal")
-def test_the_bar_leaves_a_redirected_stdout_alone(capsys: Capture) -> None:
-    with console.progress(1):
-        assert not isinstance(sys.stdout, FileProxy)
-        console.result("out/a.png")
-    assert capsys.readouterr().out == "out/a.png\n"
 
 
 def test_results_on_a_terminal_appear_above_the_bar(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,30 +58,22 @@ def with_model(model: str, *arguments: object) -> tuple[object, ...]:
 # --- Figures -------------------------------------------------------------------------------------------
 
 
-def test_a_table(evaluate: Command) -> None:
-    outcome = evaluate("out", "clay", "--source", "flat", "--pairs", "clay", "--baseline")
-    assert (outcome.code, outcome.errors) == (0, [])
-    text = outcome.stdout.decode()
-    rows = {line.rpartition("  ")[0].split("  ")[0].strip(): line.split() for line in outcome.lines if line}
-    assert text.startswith("out against clay\n")
-    for label in ("KID x100", "source-mixed KID x100", "FID", "feature distance of pairs", "SSIM", "PSNR dB", "L1"):
-        assert label in rows
-    assert rows["KID x100"][-1] == rows["FID"][-1] == "lower"
-    assert rows["SSIM"][-1] == rows["PSNR dB"][-1] == "higher"
-    assert rows["source-mixed KID x100"][-2] == "-"  # of the untouched source
-    assert "translated" in text
-    assert "untouched" in text
-    assert "\n9 translated, 8 real pictures, 8 pairs\n" in text
-    assert "\nfeatures: tiny network, 6 features\npictures: 32 x 32 pixels\n" in text
-    assert "KID x100, source-mixed KID x100: mean +- std of 100 subsets of 4 pictures each\n" in text
-    assert "source-mixed KID: mean of the KIDs to target and source" in text
-    assert "far too high" not in text  # 6 features of 8 pictures
-
-
-def test_json_has_the_figures_of_the_table(evaluate: Command) -> None:
+def test_a_table_and_the_same_figures_as_json(evaluate: Command) -> None:
     arguments = ("out", "clay", "--source", "flat", "--pairs", "clay", "--baseline")
+    outcome = evaluate(*arguments)
+    assert (outcome.code, outcome.errors) == (0, [])
+    table = outcome.stdout.decode()
+    rows = {line.rpartition("  ")[0].split("  ")[0].strip(): line.split() for line in outcome.lines if line}
+    assert table.startswith("out against clay\n")
+    for label in ("KID x100", "source-mixed KID x100", "FID", "feature distance of pairs", "SSIM", "PSNR dB", "L1"):
+        assert rows[label][-1] == ("higher" if label in ("SSIM", "PSNR dB") else "lower")
+    assert rows["source-mixed KID x100"][-2] == "-"  # of the untouched source
+    assert "untouched" in table
+    assert "\n9 translated, 8 real pictures, 8 pairs\n" in table
+    assert "\nfeatures: tiny network, 6 features\npictures: 32 x 32 pixels\n" in table
+    assert "KID x100, source-mixed KID x100: mean +- std of 100 subsets of 4 pictures each\n" in table
+    assert "far too high" not in table  # 6 features of 8 pictures
     found = figures(evaluate(*arguments, "--json"))
-    table = evaluate(*arguments).stdout.decode()
     assert found["extractor"] == "tiny network, 6 features"
     assert (found["model"], found["precision"], found["size"], found["left_out"]) == (None, None, [32, 32], [])
     scores = found["translated"]
@@ -105,6 +97,8 @@ def test_only_some_metrics(evaluate: Command, extractor: list[Any]) -> None:
     assert "features" not in text
     text = evaluate("out", "clay", "--metrics", "fid").stdout.decode()
     assert "KID" not in text
+    evaluate("out", "clay", "--features", "net.safetensors", "--feature-layer", "Mixed_6c")
+    assert extractor == [(None, None), (Path("net.safetensors"), "Mixed_6c")]
 
 
 def test_equal_pictures(evaluate: Command) -> None:
@@ -136,12 +130,6 @@ def test_subsets(evaluate: Command) -> None:
     assert figures(evaluate(*arguments, "--seed", 1))["translated"]["kid_x100"] != found
 
 
-def test_features_of_a_file(evaluate: Command, extractor: list[Any]) -> None:
-    evaluate("out", "clay", "--features", "net.safetensors", "--feature-layer", "Mixed_6c")
-    evaluate("out", "clay")
-    assert extractor == [(Path("net.safetensors"), "Mixed_6c"), (None, None)]
-
-
 # --- Of a model ----------------------------------------------------------------------------------------
 
 
@@ -164,26 +152,16 @@ def test_a_model_is_as_good_as_its_translations(
     assert (found["precision"], found["size"]) == ("fp32", [32, 32])
 
 
-def test_the_table_of_a_model(evaluate: Command, light: str) -> None:
-    outcome = evaluate(*with_model(light))
-    assert outcome.code == 0
-    text = outcome.stdout.decode()
+def test_a_model_at_another_size_and_its_table(evaluate: Command, light: str, full: str) -> None:
+    found = figures(evaluate(*with_model(light, "--size", 48, "--metrics", "fid", "--json")))
+    assert found["size"] == [48, 48]
+    for model, code in ((full, 2), ("./gone", 3)):
+        outcome = evaluate(*with_model(model, "--size", 48))
+        assert (outcome.code, outcome.stdout, len(outcome.errors)) == (code, b"", 1)
+    text = evaluate(*with_model(light)).stdout.decode()
     assert text.index("flat -> clay\n") < text.index("9 translated, 8 real pictures\n")
     assert text.index("clay -> flat\n") < text.index("8 translated, 9 real pictures\n")
     assert text.count("features: ") == 1
-
-
-def test_a_model_at_another_size(evaluate: Command, light: str, full: str) -> None:
-    found = figures(evaluate(*with_model(light, "--size", 48, "--metrics", "fid", "--json")))
-    assert found["size"] == [48, 48]
-    outcome = evaluate(*with_model(full, "--size", 48))
-    assert (outcome.code, len(outcome.errors)) == (2, 1)
-    assert "--size 48: this model is full" in outcome.errors[0]
-
-
-def test_a_model_that_is_not_there(evaluate: Command) -> None:
-    outcome = evaluate(*with_model("./gone"))
-    assert (outcome.code, outcome.stdout, len(outcome.errors)) == (3, b"", 1)
 
 
 # --- What goes wrong -----------------------------------------------------------------------------------
@@ -249,15 +227,11 @@ def test_unreadable_pictures_are_left_out(evaluate: Command) -> None:
     assert found["left_out"] == ["out/0.png", "clay/1.png"]
     assert [found["translated"][name] for name in ("pictures", "real", "pairs")] == [8, 7, 6]
     assert "\n8 translated, 7 real pictures, 6 pairs\n" in evaluate("out", "clay", "--pairs", "clay").stdout.decode()
-
-
-def test_no_picture_of_a_folder_can_be_read(evaluate: Command) -> None:
-    for path in Path("clay").iterdir():
-        path.write_bytes(b"broken")
-    outcome = evaluate("out", "clay")
-    assert (outcome.code, outcome.stdout) == (1, b"")
-    assert outcome.errors[-1] == "clay: no picture can be read"
-    assert len(outcome.errors) == 9
+    for broken in Path("clay").iterdir():
+        broken.write_bytes(b"broken")
+    outcome = evaluate("clay", "out")
+    assert (outcome.code, outcome.stdout, len(outcome.errors)) == (1, b"", 10)
+    assert outcome.errors[-1].startswith("clay: ")
 
 
 def test_the_extra_is_missing(evaluate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,12 +273,3 @@ def test_progress_is_on_stderr(evaluate: Command, monkeypatch: pytest.MonkeyPatc
     outcome = evaluate("out", "clay", "--json")
     assert "17/17 pictures" in outcome.stderr
     assert json.loads(outcome.stdout)["translated"]["pictures"] == 9
-
-
-def test_tiny_pictures(evaluate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    mean = Extractor("mean", 3, torch.device("cpu"), lambda x: x.float().mean((2, 3)))
-    monkeypatch.setattr(features, "load_extractor", lambda *_, **__: mean)
-    save_pictures(Path("dots"), 5, size=(1, 1))
-    arguments = ("dots", "dots", "--pairs", "dots", "--metrics", "kid,fid,psnr,l1,feature-distance", "--json")
-    assert figures(evaluate(*arguments))["size"] == [1, 1]
-    assert figures(evaluate("dots", "clay", "--size", 16, "--json"))["size"] == [16, 16]

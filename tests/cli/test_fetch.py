@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiny
 from tests.cli.conftest import Command, command, program, put
 from tests.fetched import contents
 from tests.hub_client import environment
@@ -19,11 +18,6 @@ from tests.hub_server import Fault, HubServer
 from ugatit_cli.weights.home import store_path
 
 CPU = ("--device", "cpu", "--precision", "fp32")
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return tiny.save(tmp_path / "model", discriminators=True)
 
 
 @pytest.fixture

@@ -22,24 +22,15 @@ from rich.console import Console
 from tests import tiny
 from tests.cli.conftest import Command, Outcome, command
 from tests.cli.test_startup import HEAVY, imported_by
-from tests.fetched import fetched, flip, one_of_each, stored, use_folders
+from tests.fetched import fetched, flip, one_of_each, stored
 from ugatit_cli.cli import models
 from ugatit_cli.weights.catalog import catalog, known
 from ugatit_cli.weights.home import BUNDLED, store_path
 from ugatit_cli.weights.manifest import read_manifest
 
+pytestmark = pytest.mark.usefixtures("cache")
 COMMIT = "0123456789" * 4
 LONG = "some-organisation/horses-to-zebras-from-pictures-of-their-own"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return use_folders(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return tiny.save(tmp_path / "made", discriminators=True)
 
 
 @pytest.fixture

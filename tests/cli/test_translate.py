@@ -6,7 +6,6 @@ import contextlib
 import os
 import pty
 import resource
-import shutil
 import signal
 import struct
 import subprocess
@@ -73,16 +72,6 @@ def test_from_stdin_to_a_file_and_from_a_file_to_stdout(translate: Command) -> N
     assert outcome.code == 0
     assert outcome.stdout == Path("b.png").read_bytes()
     assert outcome.stderr.endswith("-> <stdout>\n")
-
-
-def test_results_do_not_depend_on_the_batch(translate: Command) -> None:
-    put(*(f"in/{index}.png" for index in range(5)))
-    for size in ("1", "3", "auto"):
-        assert translate("in", "-o", size, "--batch-size", size, "--workers", size).code == 0
-    for name in below("in"):
-        pixels = [reading.read_picture(Path(size, name)).frames[0].rgb for size in ("1", "3", "auto")]
-        assert pixels[0].tobytes() == pixels[2].tobytes()
-        assert max(abs(a - b) for a, b in zip(pixels[0].tobytes(), pixels[1].tobytes(), strict=True)) <= 1
 
 
 def test_options_reach_the_result(translate: Command) -> None:
@@ -347,38 +336,6 @@ def test_only_bad_inputs(translate: Command, source: str, name: str) -> None:
 
 
 # --- Where nothing can be written ----------------------------------------------------------------------
-
-
-def private_disk() -> bool:
-    probe = ["unshare", "-rm", "sh", "-c", "mkdir -p disk && mount -t tmpfs -o size=64k tmpfs disk"]
-    return (
-        shutil.which("unshare") is not None
-        and subprocess.run(probe, capture_output=True, check=False).returncode == 0
-    )
-
-
-def test_a_full_disk(light: str) -> None:
-    if not private_disk():
-        pytest.skip("needs a file system of its own (unshare, tmpfs)")
-    for index in range(30):
-        Path("in").mkdir(exist_ok=True)
-        picture(64, 64, index).save(f"in/{index:02}.png")
-    script = 'mount -t tmpfs -o size=64k tmpfs disk && "$@"; code=$?; cp -r disk/out kept; exit $code'
-    arguments = command("translate", "in", *options(light), "-o", "disk/out")
-    done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script, "sh", *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 2
-    assert errors[0].startswith("error: disk/out/")
-    kept = below("kept")
-    assert 0 < len(kept) < 15
-    assert errors[1] == f"error: stopped: {30 - len(kept)} of 30 files are not done"
-    assert sorted(done.stdout.splitlines()) == [f"disk/out/{name}" for name in kept]
-    for name in kept:
-        assert size_of(f"kept/{name}") == (64, 64)
-    assert "Traceback" not in done.stderr
 
 
 def test_a_file_too_large_for_the_disk(light: str) -> None:

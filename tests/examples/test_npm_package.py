@@ -36,56 +36,39 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         thread.join()
 
 
-def offer(tmp_path: Path, body: bytes) -> Path:
-    path = tmp_path / "registry" / PATH
-    path.parent.mkdir(parents=True)
-    path.write_bytes(body)
-    return path
-
-
-def refused(registry: str, cache: Path) -> UgatitError:
+def refused(registry: str, cache: Path) -> str:
     with pytest.raises(UgatitError) as caught:
         fetch(PACKAGE, registry, cache, lambda _: None)
     assert caught.value.exit_code == 1
-    return caught.value
+    return caught.value.message + caught.value.hint
 
 
 def test_a_tarball_is_downloaded_once(registry: str, tmp_path: Path) -> None:
     assert PACKAGE.integrity == "sha512-" + base64.b64encode(hashlib.sha512(DATA).digest()).decode()
-    offered = offer(tmp_path, DATA)
-    assert fetch(PACKAGE, registry + "/", tmp_path / "a" / "cache", lambda _: None) == DATA
-    offered.unlink()
-    assert fetch(PACKAGE, registry, tmp_path / "a" / "cache", lambda _: None) == DATA
-    assert [path.name for path in (tmp_path / "a" / "cache").iterdir()] == ["x-drawings-1.2.3.tgz"]
-
-
-@pytest.mark.parametrize("body", [b"T" + DATA[1:], DATA[:-1], b"", DATA * 50])
-def test_another_tarball_is_refused(registry: str, tmp_path: Path, body: bytes) -> None:
-    offer(tmp_path, body)
-    error = refused(registry, tmp_path / "cache")
-    assert f"{registry}/{PATH}" in error.message
-    assert PACKAGE.integrity in error.message
-    assert not (tmp_path / "cache").exists()
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_a_registry_that_does_not_have_it_or_is_not_there(registry: str, tmp_path: Path, there: bool) -> None:
-    error = refused(registry if there else NOWHERE, tmp_path / "cache")
-    assert str(PACKAGE) in error.message
-    assert "npm pack @x/drawings@1.2.3" in error.hint
-    assert str(tmp_path / "cache") in error.hint
+    offered, cache = tmp_path / "registry" / PATH, tmp_path / "a" / "cache"
+    offered.parent.mkdir(parents=True)
+    for address in (registry, NOWHERE):  # that doesn't have it, or isn't there
+        assert "npm pack @x/drawings@1.2.3" in refused(address, cache)
+    for body in (b"T" + DATA[1:], DATA[:-1], b"", DATA * 50):
+        offered.write_bytes(body)
+        message = refused(registry, cache)
+        assert f"{registry}/{PATH}" in message
+        assert PACKAGE.integrity in message
+        assert not cache.exists()
+    offered.write_bytes(DATA)
+    assert fetch(PACKAGE, registry + "/", cache, lambda _: None) == DATA
+    assert fetch(PACKAGE, NOWHERE, cache, lambda _: None) == DATA
+    assert [path.name for path in cache.iterdir()] == ["x-drawings-1.2.3.tgz"]
 
 
 def test_a_wrong_tarball_in_the_cache_is_kept_and_refused(tmp_path: Path) -> None:
     path = tmp_path / PACKAGE.file
     path.write_bytes(b"mine")
-    error = refused(NOWHERE, tmp_path)
-    assert str(path) in error.message
-    assert integrity_of(b"mine") in error.message
+    assert f"{path}: " in refused(NOWHERE, tmp_path)
     assert path.read_bytes() == b"mine"
     path.unlink()
     path.mkdir()  # which can't be read
-    assert str(path) in refused(NOWHERE, tmp_path).message
+    assert f"{path}: " in refused(NOWHERE, tmp_path)
 
 
 def test_which_registry_and_which_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -108,24 +108,6 @@ def test_large_weights_are_updated_as_soon_as_their_gradient_is_known(monkeypatc
     assert_same(*ends)
 
 
-def test_gradients_are_averaged_before_the_update() -> None:
-    def negate(gradients: list[Tensor]) -> None:
-        for gradient in gradients:
-            gradient.neg_()
-
-    ends = []
-    for average, sign in ((negate, 1), (nothing, -1)):
-        network = generator()
-        optimizer = Adam({"a2b": network}, preset("paper"), average)
-        fill_gradients(network, 1)
-        for weight in network.parameters():
-            assert weight.grad is not None
-            weight.grad.mul_(sign)
-        optimizer.step()
-        ends.append(tiny.tensors(network, ""))
-    assert_same(*ends)
-
-
 def test_optimizers_are_freed_with_their_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adam_module, "LARGE", 100)
     network = Discriminator(tiny.LIGHT, "local")

@@ -52,17 +52,13 @@ def test_the_seed_decides_the_weights_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_weights_are_float32_and_channels_last(precision: Precision) -> None:
+def test_weights_are_float32_and_channels_last_and_averages_start_as_the_generators(precision: Precision) -> None:
     networks = build(precision=precision, recipe=preset("default"))
     assert set(networks.files()) == {"generators", "discriminators", "averages"}
     assert {tensor.dtype for tensor in state(networks).values()} == {torch.float32}
     weight = networks.generators["a2b"].stem.conv.weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert all(network.training for network in networks.generators.values())
-
-
-def test_averages_start_as_the_generators() -> None:
-    networks = build(recipe=preset("default"))
     assert networks.best_generators is networks.averages
     assert_same(tiny.tensors(networks.averages["a2b"], ""), tiny.tensors(networks.generators["a2b"], ""))
     assert not any(weight.requires_grad for weight in networks.averages["a2b"].parameters())

@@ -11,12 +11,10 @@ from ugatit_cli.methods.recipe import MODEL_DEFAULTS, RECIPES, Recipe, preset
 
 
 def test_the_paper_adds_nothing() -> None:
+    """The rest of its numbers are those of the golden step."""
     paper = preset("paper")
-    assert (paper.ema, paper.augment, paper.fit, paper.power_iterations) == (0.0, "off", "squash", "each-pass")
-    assert (paper.batch_size, paper.learning_rate, paper.weight_decay) == (1, 1e-4, 1e-4)
-    assert (paper.beta1, paper.beta2, paper.decay_from, paper.flip) == (0.5, 0.999, 0.5, True)
-    weights = (paper.adversarial_weight, paper.cycle_weight, paper.identity_weight, paper.cam_weight)
-    assert weights == (1, 10, 10, 1000)
+    assert (paper.ema, paper.augment, paper.fit, paper.flip) == (0.0, "off", "squash", True)
+    assert (paper.batch_size, paper.decay_from) == (1, 0.5)
 
 
 def test_recipes_come_back_by_name() -> None:

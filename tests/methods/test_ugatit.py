@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from tests import tiny
 from tests.helpers import images
-from tests.official_losses import official
+from tests.methods.test_networks import build as new_networks
+from tests.methods.test_networks import state
 from tests.reference import randomize
-from tests.reference_step import PlainTrainer
+from tests.reference_step import PlainTrainer, official
 from ugatit_cli.config import DOMAINS, SCALES, DecoderNorm, Direction, Discriminators, Domain, ModelConfig
 from ugatit_cli.device import Group
 from ugatit_cli.methods import adam as adam_module
-from ugatit_cli.methods.networks import Networks, build_networks
+from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import Recipe, preset
 from ugatit_cli.methods.ugatit import TrainingStep
 from ugatit_cli.nn import normalization
@@ -27,7 +28,6 @@ from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
 from ugatit_cli.nn.normalization import clip_rho
 
-CPU = torch.device("cpu")
 SMALL_96 = dataclasses.replace(tiny.LIGHT, image_size=96, global_layers=0, local_layers=5)
 PLAIN = dataclasses.replace(tiny.LIGHT, generator_cam=False, discriminator_cam=False)
 LOCAL = dataclasses.replace(PLAIN, decoder_norm="in", discriminators="local")
@@ -56,8 +56,7 @@ def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def build(config: ModelConfig, recipe: Recipe, **options: Any) -> Networks:
-    every: dict[str, Any] = {"seed": 0, "device": CPU, "precision": "fp32"} | options
-    networks = build_networks(config, recipe, **every)
+    networks = new_networks(config, recipe, **options)
     all_networks: list[Generator | Discriminator] = [*networks.generators.values(), *networks.discriminators.values()]
     for seed, network in enumerate(all_networks):
         randomize(network, seed)
@@ -83,12 +82,6 @@ def run(step: TrainingStep, config: ModelConfig, steps: int, n: int = 1) -> list
         losses = step(*pictures(config, n, number), step=number, learning_rate=1e-4)
         found.append({name: loss.item() for name, loss in losses.items()})
     return found
-
-
-def state(networks: Networks) -> dict[str, Tensor]:
-    return {
-        f"{stem}/{name}": tensor.clone() for stem, file in networks.files().items() for name, tensor in file.items()
-    }
 
 
 def assert_close(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float) -> None:
@@ -123,20 +116,6 @@ def test_the_papers_step_is_the_official_one(
     for theirs, network in pairs:
         assert_close(tiny.tensors(network, ""), tiny.tensors(theirs, ""), 1e-6)
     assert any((tensor - before[name]).abs().max() > 1e-4 for name, tensor in state(networks).items())
-
-
-@pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("name", ["paper", "default"])
-def test_the_memory_format_makes_no_difference(name: Any) -> None:
-    recipe, ends = dataclasses.replace(preset(name), augment="off"), []
-    for last in (True, False):
-        networks = build(tiny.LIGHT, recipe)
-        if not last:
-            for network in (*networks.generators.values(), *networks.discriminators.values()):
-                network.to(memory_format=torch.contiguous_format)
-        run(training(networks, recipe), tiny.LIGHT, 2, n=2)
-        ends.append(state(networks))
-    assert_close(ends[0], ends[1], 1e-6)
 
 
 # --- The default recipe, and any other -----------------------------------------------------------------

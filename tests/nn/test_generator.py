@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import get_args
+from dataclasses import replace
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from tests.helpers import images
 from tests.reference import randomize, reference_generator
 from ugatit_cli.config import DecoderNorm, Dialect, ModelConfig, Variant
+from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
 from ugatit_cli.nn.layers import INIT_STD
 
@@ -97,22 +99,24 @@ def test_full_generators_take_their_size_only() -> None:
 
 
 @pytest.mark.parametrize("dialect", get_args(Dialect))
-@pytest.mark.parametrize("variant", get_args(Variant))
-def test_initial_weights(variant: Variant, dialect: Dialect) -> None:
-    generator = Generator(ModelConfig(image_size=16, channels=16, blocks=2, variant=variant, dialect=dialect))
-    for name, parameter in generator.named_parameters():
+@pytest.mark.parametrize("make", [*get_args(Variant), "discriminator"])
+def test_initial_weights(make: Any, dialect: Dialect) -> None:
+    config = ModelConfig(image_size=16, channels=16, discriminator_channels=16, blocks=2, dialect=dialect)
+    judge = make == "discriminator"
+    network = Discriminator(config, "local") if judge else Generator(replace(config, variant=make))
+    for name, parameter in network.named_parameters():
         leaf = name.rpartition(".")[2]
         if parameter.ndim > 1:
             # Four standard errors of a standard deviation from n values.
             tolerance = 4 / math.sqrt(2 * parameter.numel())
             assert abs(parameter.std() / INIT_STD - 1) < tolerance, name
-        elif leaf in ("bias", "beta"):
-            assert parameter.eq(0).all(), name
         else:
-            assert leaf == "gamma" or leaf == "rho"
-            assert parameter.eq(0 if name.startswith("up.") and leaf == "rho" else 1).all(), name
-    has_bias = "to_rgb.bias" in dict(generator.named_parameters())
-    assert has_bias == (dialect == "tensorflow")
+            zero = leaf in ("bias", "beta") or (leaf == "rho" and name.startswith("up."))
+            assert parameter.eq(0 if zero else 1).all(), name
+    for name, buffer in network.named_buffers():  # u and v
+        torch.testing.assert_close(buffer.norm(), torch.tensor(1.0), msg=name)
+    last = "head.bias" if judge else "to_rgb.bias"
+    assert (last in dict(network.named_parameters())) == (dialect == "tensorflow")
 
 
 @pytest.mark.parametrize("variant", get_args(Variant))

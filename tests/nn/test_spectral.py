@@ -89,3 +89,6 @@ def test_bfloat16_is_close(side: int) -> None:
     (theirs,) = torch.autograd.grad(expected, [conv.weight], grad)
     assert ours.dtype == torch.float32
     assert (ours - theirs).norm() < 0.02 * theirs.norm()
+    conv.fold(torch.bfloat16)
+    assert conv.weight.dtype == torch.bfloat16
+    torch.testing.assert_close(conv(x.bfloat16()).float(), expected, rtol=0.03, atol=0.03)

@@ -160,10 +160,9 @@ def test_nothing_is_fetched_and_nothing_complained_of(browser: Chrome, page: Pat
 
 
 def test_everything_has_a_name(opened: Chrome) -> None:
-    unnamed = "[...document.images].filter(image => !image.alt).length"
-    assert js(opened, unnamed) == 0
     from selenium.webdriver.common.by import By
 
+    assert js(opened, "[...document.images].filter(image => !image.alt).length") == 0
     choose(opened, "local")
     names = [each.accessible_name for each in opened.find_elements(By.CSS_SELECTOR, "input, button")]
     assert all(names)
@@ -172,16 +171,11 @@ def test_everything_has_a_name(opened: Chrome) -> None:
     assert {"none", "generator", "local", "global", "Opacity of attention", "Before", "Half", "After"} <= set(names)
 
 
-def test_hostile_names_are_text(opened: Chrome) -> None:
+def test_hostile_names_are_text_and_failures_have_their_own_section(opened: Chrome) -> None:
     assert js(opened, f"{card(HOSTILE)}.querySelector('input').getAttribute('aria-label')").startswith(HOSTILE)
     assert js(opened, "document.scripts.length") == 2
-
-
-def test_failures_have_their_own_section(opened: Chrome) -> None:
     assert visible(opened, "#failed")
-    assert words(opened, "#failed") == [
-        "Failed", "bad.png", "bad.png: not a picture", "Save it again.",
-    ]  # fmt: skip
+    assert words(opened, "#failed") == ["Failed", "bad.png", "bad.png: not a picture", "Save it again."]
     assert js(opened, "document.querySelectorAll('#cards .failed').length") == 0
 
 
@@ -258,44 +252,32 @@ def test_toggles_show_a_layer_and_its_side(opened: Chrome) -> None:
     assert set(js(opened, sides)) == {"generator,side before", "local,side after", "global,side after"}
 
 
-def test_where_there_is_no_attention_it_says_why(opened: Chrome) -> None:
+def test_where_there_is_no_attention_it_says_why_and_the_scale_is_explained(opened: Chrome) -> None:
     choose(opened, "generator")
     assert shown(opened, "b.png") == []
     assert "generator attention: flat: the same everywhere" in js(opened, f"{card('b.png')}.innerText")
     choose(opened, "local")
     assert "flat: the same everywhere" not in js(opened, f"{card('b.png')}.innerText")
-
-
-def test_the_scale_is_explained(opened: Chrome) -> None:
-    choose(opened, "local")
-    assert words(opened, "#scale") == [
-        "ignored", "looked at", "Each picture has its own scale.",
-    ]  # fmt: skip
+    assert words(opened, "#scale") == ["ignored", "looked at", "Each picture has its own scale."]
     ramp = js(opened, "getComputedStyle(document.querySelector('#scale i')).backgroundImage")
     assert len(re.findall(r"rgb\(", ramp)) == STOPS
 
 
-def test_keys_choose_attention(opened: Chrome) -> None:
+def test_keys_choose_attention_and_its_opacity(opened: Chrome) -> None:
     from selenium.webdriver import Keys
 
     for key, expected in (("1", ["generator"]), ("3", ["global"]), ("7", ["global"]), ("0", []), ("2", ["local"])):
         press(opened, key)
         assert shown(opened, "a.png") == expected
-    js(opened, "document.querySelector('#layers :checked').focus()")
-    press(opened, Keys.ARROW_RIGHT)
-    assert shown(opened, "a.png") == ["global"]
-
-
-def test_opacity(opened: Chrome) -> None:
-    from selenium.webdriver import Keys
-
-    choose(opened, "local")
     seen = f"getComputedStyle({card('a.png')}.querySelector('.layer.on')).opacity"
     assert js(opened, seen) == "0.6"
     js(opened, "document.querySelector('#opacity input').focus()")
     press(opened, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
     assert js(opened, seen) == "0.7"
     assert js(opened, "document.querySelector('#opacity output').innerText") == "70 %"
+    js(opened, "document.querySelector('#layers :checked').focus()")
+    press(opened, Keys.ARROW_RIGHT)
+    assert shown(opened, "a.png") == ["global"]
 
 
 # --- Shapes ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ugatit_cli.errors import UsageError
-from ugatit_cli.pictures.colormaps import DEFAULT, colour, coloured
+from ugatit_cli.pictures.colormaps import colour, coloured
 
 ENDS = {
     "inferno": ((0, 0, 4), (252, 255, 164)),
@@ -25,12 +25,6 @@ ENDS = {
 @pytest.mark.parametrize("name", ENDS)
 def test_the_ends_are_those_of_the_published_map(name: str) -> None:
     assert np.abs(colour(np.array([0.0, 1.0]), name).astype(int) - ENDS[name]).max() <= 1
-
-
-def test_the_default_gets_lighter_all_the_way() -> None:
-    luminance = colour(np.linspace(0, 1, 64), DEFAULT) @ np.array([0.2126, 0.7152, 0.0722])
-    assert (np.diff(luminance) > 0).all()
-    assert not (np.diff(colour(np.linspace(0, 1, 64), "jet") @ np.array([0.2126, 0.7152, 0.0722])) > 0).all()
 
 
 @given(hnp.arrays(np.float32, hnp.array_shapes(max_dims=3, max_side=4), elements=st.floats(width=32)))

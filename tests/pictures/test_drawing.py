@@ -18,11 +18,8 @@ from ugatit_cli.pictures.drawing import (
     BACKGROUND,
     FRAME,
     GAP,
-    HEADING,
-    HEATMAP_COLUMN,
     MARGIN,
     MIN_COLUMN,
-    TITLE,
     Cell,
     Legend,
     Lettering,
@@ -158,17 +155,6 @@ def test_wide_pictures_stand_one_below_the_other(size: Size) -> None:
     assert steps.pop() > size[1] + 30  # room for a title and a note
 
 
-@pytest.mark.parametrize("size", [(1, 1), (10, 2000), (2000, 10), (3000, 1), (1, 700)])
-def test_extreme_pictures_still_have_titles(size: Size) -> None:
-    shown = cells(size, 3)
-    panel = draw_panel("flat → clay", shown, LEGEND)
-    rest = without(panel, shown)
-    for left, top in corners(panel, shown):
-        middle = left + size[0] // 2
-        assert rest[top - 20 : top - 2, middle - 70 : middle + 70].sum() > 50
-    assert panel.width >= MIN_COLUMN + 2 * MARGIN
-
-
 @pytest.mark.parametrize("wrong", [[], [(8, 8), (8, 9)], [None], [(8, 8), None, (9, 8)]])
 def test_pictures_of_several_sizes_or_none_are_refused(wrong: list[Size | None]) -> None:
     shown = [Cell("a", size and Image.new("RGB", size)) for size in wrong]
@@ -177,32 +163,6 @@ def test_pictures_of_several_sizes_or_none_are_refused(wrong: list[Size | None])
 
 
 # --- Words ---------------------------------------------------------------------------------------------
-
-
-def title_ink(panel: Image.Image, shown: list[Cell], index: int) -> npt.NDArray[np.bool_]:
-    """The words above a picture in its column, down to the picture."""
-    below = shown[index].picture
-    assert below is not None
-    column = max(below.width, MIN_COLUMN)
-    left, top = corners(panel, shown)[index]
-    left -= (column - below.width) // 2
-    return ink(panel)[top - 48 : top - 1, left : left + column]
-
-
-@pytest.mark.parametrize("title", ["W" * 80, "photographs of landscapes at dusk in autumn", "→ " + "i" * 200])
-@pytest.mark.parametrize("size", [(72, 72), (160, 160), (300, 300)])
-def test_long_titles_keep_to_their_columns(size: Size, title: str) -> None:
-    shown = [dataclasses.replace(cell, title=title) for cell in cells(size, 3)]
-    panel = draw_panel(title, shown, LEGEND)
-    rest, tops = without(panel, shown), corners(panel, shown)
-    above = rest[: tops[0][1]]
-    column = max(size[0], MIN_COLUMN)
-    for index in (1, 2):
-        gap = MARGIN + index * (column + GAP) - GAP
-        assert not above[tops[0][1] - 40 :, gap + 1 : gap + GAP - 1].any()
-    assert not above[:, : MARGIN - 1].any()
-    assert not above[:, 2 - MARGIN :].any()
-    assert np.flatnonzero(title_ink(panel, shown, 0).any(0)).size > column // 3
 
 
 @settings(max_examples=20)
@@ -252,18 +212,6 @@ def test_a_missing_picture_has_a_frame_with_its_note(size: Size) -> None:
 
 
 # --- Legends -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [(384, 256), (40, 40), (512, 30), (30, 512)])
-def test_a_heatmap_has_a_title_above_and_a_bar_below(size: Size) -> None:
-    heat = picture(*size)
-    panel = draw_panel("flat → clay", [Cell("generator attention", heat)], LEGEND, least=HEATMAP_COLUMN)
-    left, top = corner_of(np.asarray(panel), heat)
-    assert left == (panel.width - size[0]) // 2
-    assert (np.asarray(panel)[:top] == HEADING).all(2).any()
-    assert (np.asarray(panel)[top + size[1] :] == TITLE).all(2).any()
-    assert (np.asarray(panel)[top + size[1] :, :, 1] == 7).sum() > 500
-    assert not without(panel, [Cell("", heat)])[top + size[1] : top + size[1] + 12].any()
 
 
 # --- Drawn once ----------------------------------------------------------------------------------------

@@ -101,22 +101,6 @@ def test_native_pictures_are_tiled_above_a_fixed_size() -> None:
     assert plan_geometry((side, side + 1), LIGHT, SizeOptions("native", 256)).tile == 256
 
 
-@pytest.mark.parametrize(
-    ("wanted", "result"),
-    [
-        ("same", (300, 200)),
-        ("model", (384, 256)),
-        ("100", (150, 100)),
-        ("1", (2, 1)),
-        ("40x20", (40, 20)),
-        ("20x40", (20, 40)),
-        ("65500x1", (65500, 1)),
-    ],
-)
-def test_output_sizes(wanted: str, result: tuple[int, int]) -> None:
-    assert plan_geometry((300, 200), LIGHT, SizeOptions(output=wanted)).output == result
-
-
 @given(sizes, st.integers(1, 5000))
 def test_a_number_is_the_short_side(size: tuple[int, int], wanted: int) -> None:
     try:

@@ -278,13 +278,6 @@ def test_what_is_refused(arguments: str, out: str | None, named: str) -> None:
 # --- Results beside sources ----------------------------------------------------------------------------
 
 
-def test_results_of_an_earlier_run_are_no_inputs(tmp_path: Path) -> None:
-    touch("in/a.jpg", "in/out/a.png", "in/out/s/b.png", "in/out2/c.png")
-    expected = [Path("in/a.jpg"), Path("in/out2/c.png")]
-    for out in ("in/out", "in/../in/out", str(tmp_path / "in/out")):
-        assert [job.source for job in jobs_of("in", out=out)] == expected
-
-
 # --- Large folders -------------------------------------------------------------------------------------
 
 
@@ -361,31 +354,12 @@ def test_a_result_never_has_the_name_of_a_folder() -> None:
     assert pairs(make("n"))[0] == ("n/b.jpg", "b_jpg_2.png")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow only Unicode")
-def test_names_that_are_not_utf8() -> None:
-    names = [
-        os.fsdecode(b"in/\xff.jpg"),
-        os.fsdecode(b"in/\xff.png"),
-        os.fsdecode(b"in/" + b"\xfe" * 251 + b".jpg"),
-    ]
-    touch(*names)
-    outputs = [os.fsencode(below(job)) for job in make(*names, rename=lambda _: ".webp")[0]]
-    assert outputs == [b"\xff_jpg.webp", b"\xff_png.webp", b"\xfe" * 250 + b".webp"]
-    assert len(jobs_of("in")) == len(jobs_of("in/*")) == 3
-
-
 def test_names_that_get_too_long_are_shortened_in_the_stem() -> None:
     long, wide = "x" * 251, "é" * 125
     touch(f"1/{long}.jpg", f"1/{wide}a.jpg", f"2/{wide}a.png", f"3/{wide}a.jpg")
     assert pairs(make("1", rename=lambda _: ".webp"))[0][1] == "x" * 250 + ".webp"
     names = [below(job) for job in jobs_of(f"1/{wide}a.jpg", f"2/{wide}a.png", f"3/{wide}a.jpg")]
     assert names == ["é" * 123 + "_jpg.png", wide + "a.png", "é" * 122 + "_jpg_2.png"]
-
-
-def test_a_suffix_that_is_none_is_no_endless_tag() -> None:
-    touch("1/a." + "y" * 250, "2/a." + "y" * 250)
-    names = [below(job) for job in jobs_of("1/*", "2/*")]
-    assert names == ["a_" + "y" * 16 + ".png", "a_" + "y" * 16 + "_2.png"]
 
 
 # --- Random trees --------------------------------------------------------------------------------------

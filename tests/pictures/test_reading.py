@@ -113,13 +113,6 @@ def test_grey_modes(mode: str) -> None:
     assert pixel(frame.rgb) == (WHITE if mode == "1" else (100, 100, 100))
 
 
-@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I;16L", "I"])
-@pytest.mark.parametrize(("value", "grey"), [(0, 0), (300, 1), (32896, 128), (65535, 255)])
-def test_sixteen_bit_grey_is_scaled(mode: str, value: int, grey: int) -> None:
-    image = Image.new(mode, (2, 1), value)
-    assert pixel(from_pil(image).frames[0].rgb) == (grey,) * 3
-
-
 @pytest.mark.parametrize(
     ("kind", "values", "greys"),
     [
@@ -429,8 +422,3 @@ def test_restored_colour_is_the_foreground() -> None:
     frame = restore_alpha(translated, Image.new("L", (1, 600), 128), WHITE)
     assert frame.rgb.getcolors() == [(600, (145, 46, 255))]
     assert restore_alpha(translated, None, WHITE).rgb.tobytes() == translated.tobytes()
-
-
-def test_fully_transparent_pixels_take_the_background() -> None:
-    frame = restore_alpha(picture(32, 24), Image.new("L", (32, 24), 0), COLOUR)
-    assert frame.rgb.getcolors() == [(32 * 24, COLOUR)]

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
@@ -174,13 +173,6 @@ def test_what_the_client_tries_once(
     assert len([request for request in hub.requests if request.method == "PUT"]) == 1
 
 
-def test_nothing_new_at_a_busy_hub(publish: Publisher, hub: HubServer) -> None:
-    publish()
-    fault = hub.fault(Fault("status", f"{REPO}/revision/main", status=503, times=1))
-    assert not publish().changed
-    assert fault.hits == 1
-
-
 @pytest.mark.parametrize(("path", "method"), [("", "PUT"), ("preupload/main", "POST"), ("objects/batch", "POST")])
 def test_no_attempts_of_attempts(publish: Publisher, hub: HubServer, path: str, method: str) -> None:
     fault = hub.fault(Fault("status", path, status=503, method=method))
@@ -208,34 +200,21 @@ def test_a_commit_whose_answer_is_lost(publish: Publisher, hub: HubServer, monke
     assert "discriminators.safetensors" not in publish.held
 
 
-def test_somebody_else_is_quicker_after_a_busy_moment(
-    publish: Publisher, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("answer", [refusal(503, "Service Unavailable"), None])
+def test_somebody_else_is_quicker(
+    publish: Publisher, hub: HubServer, monkeypatch: pytest.MonkeyPatch, answer: Answer | None
 ) -> None:
     publish()
 
     def interfering(call: Call) -> Answer | None:
         if "/commit/" in call.path and len(hub.commits(REPO)) == 2:
             hub.add(REPO, {"README.md": MINE})
-            return refusal(503, "Service Unavailable")
+            return answer
         return None
 
     answering(hub, monkeypatch, interfering)
     assert "412" in publish.refused(Options(licence="mit")).message
     assert publish.held["README.md"] == MINE
-
-
-def test_somebody_else_is_quicker(publish: Publisher, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    create = huggingface_hub.HfApi.create_commit
-
-    def later(*arguments: Any, **options: Any) -> Any:
-        hub.add(REPO, {"theirs.bin": b"x"})
-        return create(*arguments, **options)
-
-    with monkeypatch.context() as context:
-        context.setattr(huggingface_hub.HfApi, "create_commit", later)
-        assert "412" in publish.refused().message
-    assert "model.safetensors" not in publish.held
-    assert "theirs.bin" in publish.refused().message
 
 
 # --- Refusals --------------------------------------------------------------------------------------------

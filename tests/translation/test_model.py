@@ -61,14 +61,6 @@ def test_networks_are_loaded_once_and_when_asked_for(model: Model, monkeypatch: 
         model.generator("b2a")
 
 
-def test_discriminators(model: Model) -> None:
-    assert model.discriminator("b", "local")(torch.zeros(2, 3, 32, 32))._fields == ("logit", "cam_logit", "heatmap")
-    assert model.discriminator("b", "local") is model.discriminator("b", "local")
-    for domain, scale in (("c", "local"), ("a", "middle")):
-        with pytest.raises(UsageError, match="no discriminator"):
-            model.discriminator(domain, scale)  # type: ignore[arg-type]
-
-
 def test_precision_reaches_the_network(folder: Path) -> None:
     model = load(str(folder), device="cpu", precision="bf16")
     generator = model.generator("a2b")

@@ -139,17 +139,6 @@ def test_drawings_get_the_maps_they_need(tmp_path: Path, spans: Callable[[], Spa
         assert one.geometry == done.geometry
 
 
-def test_what_a_drawing_says_of_its_picture(model: Model, network: Unchanged, tmp_path: Path) -> None:
-    Image.new("RGB", (20, 16)).save(tmp_path / "black.png")
-    drawing = Pair()
-    jobs = drawing.jobs([*make(tmp_path, (20, 16)), Job(tmp_path / "black.png", tmp_path / "out" / "black.png")])
-    found = {Path(result.job.name).stem: result for result in run(model, jobs, drawing)}
-    assert (found["000"].flat, found["black"].flat) == ((), ("generator",))
-    assert found["000"].size == (20, 16)
-    assert found["000"].frames == 1
-    assert network.pictures == 2
-
-
 @SPANS
 @pytest.mark.parametrize("sees_source", [False, True])
 @pytest.mark.parametrize("room", [0, 1_000_000], ids=["on disk", "in memory"])
@@ -199,18 +188,6 @@ def test_a_drawing_that_fails_is_named(
     assert {path.name[:3] for path in (tmp_path / "out").iterdir()} == {"000", "002"}
     assert network.pictures == 3
     assert list(spool_folder.iterdir()) == []
-
-
-def test_one_of_several_files_that_cannot_be_written(model: Model, network: Unchanged, tmp_path: Path) -> None:
-    drawing = Pair()
-    jobs = drawing.jobs(make(tmp_path, *[(20, 16)] * 3))
-    jobs[1].outputs[1].mkdir(parents=True)
-    found = failures(run(model, jobs, drawing))
-    assert list(found) == ["001.png"]
-    assert found["001.png"].startswith(f"{tmp_path / '001.png'}: ")
-    assert str(jobs[1].outputs[1]) in found["001.png"]
-    assert leftovers(tmp_path) == []
-    assert network.pictures == 3
 
 
 # --- One scale for all pictures ------------------------------------------------------------------------

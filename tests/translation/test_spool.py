@@ -61,23 +61,6 @@ def test_room_in_memory_comes_back(temporary: Path) -> None:
         assert spool.put([frame()]).path is None
 
 
-def test_what_is_on_disk_is_taken_once() -> None:
-    with Spool(0) as spool:
-        place = spool.put([frame()])
-        spool.take(place)
-        with pytest.raises(StorageError) as caught:
-            spool.take(place)
-        assert str(place.path) in caught.value.message
-
-
-def test_a_folder_that_is_not_needed_is_not_made(monkeypatch: pytest.MonkeyPatch, temporary: Path) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary / "nowhere"))
-    with Spool() as spool:
-        spool.put([frame()])
-    with Spool(0) as spool, pytest.raises(StorageError):
-        spool.put([frame()])
-
-
 def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests import tiny
-from tests.fetched import fetched, flip, stored, use_folders
+from tests.fetched import fetched, flip, stored
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.weights import catalog, home
 from ugatit_cli.weights.catalog import (
@@ -31,20 +30,9 @@ from ugatit_cli.weights.home import BUNDLED, Receipt, store_folder, store_path
 from ugatit_cli.weights.hub import HubId
 from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml, read_manifest
 
+pytestmark = pytest.mark.usefixtures("cache")
 COMMIT = "0123456789" * 4
 PINNED = f"ann/cats@{COMMIT}"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty store and an empty cache."""
-    monkeypatch.chdir(tmp_path)
-    return use_folders(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return tiny.save(tmp_path / "made", discriminators=True)
 
 
 def hub_entry(monkeypatch: pytest.MonkeyPatch, folder: Path, **other_files: FileRecord) -> Entry:

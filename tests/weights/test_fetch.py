@@ -30,12 +30,6 @@ from ugatit_cli.weights.hub_download import digest_of
 from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml
 from ugatit_cli.weights.official import ImportSettings
 
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return tiny.save(tmp_path / "model", discriminators=True)
-
-
 Know = Callable[..., object]
 
 
@@ -138,6 +132,18 @@ def test_from_a_folder_with_other_files(hub: HubServer, model: Path, tmp_path: P
     assert caught.value.message.startswith(f"{path}: ")
     assert not store_path("clay").exists()
     assert hub.requests == []
+
+
+def test_a_manifest_that_promises_other_files_since(hub: HubServer, entry: Entry, know: Know, tmp_path: Path) -> None:
+    find_model("clay")
+    hub.add("me/clay", tiny.save(tmp_path / "newer"))
+    assert find_model("clay").path.name == entry.revision
+    sent = hub.bytes_sent()
+    know(dataclasses.replace(entry, files={**entry.files, "model.safetensors": FileRecord(1, "0" * 64)}))
+    for use in (find_model, fetch.preview, fetch.fetch):
+        with pytest.raises(ModelError, match=r"me/clay: model\.safetensors: expected 1 bytes"):
+            use("clay", Notes())
+    assert hub.bytes_sent() == sent
 
 
 # --- Official checkpoints ------------------------------------------------------------------------------

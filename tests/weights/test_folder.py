@@ -9,8 +9,6 @@ import json
 import math
 import os
 import shutil
-import stat
-import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +18,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -61,7 +58,7 @@ from ugatit_cli.weights.folder import (
 CONFIG = ModelConfig(
     domain_a="çat", domain_b="dog", image_size=32, channels=4, blocks=1, discriminator_channels=2, global_layers=4
 )
-posix_only = pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX files")
+gpu_only = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 Tensors = dict[str, Tensor]
 
@@ -105,14 +102,6 @@ def test_round_trip(tmp_path: Path, storage: Precision) -> None:
         assert tensor.dtype == (dtype if tensor.ndim > 1 else torch.float32), name
 
 
-def test_a_model_without_discriminators(tmp_path: Path) -> None:
-    save_model(tmp_path / "m", CONFIG, generators())
-    assert not (tmp_path / "m" / DISCRIMINATORS_FILE).exists()
-    with pytest.raises(ModelError) as caught:
-        open_model(tmp_path / "m").discriminator("a", "local")
-    assert caught.value.message.startswith(f"{tmp_path / 'm'}: ")
-
-
 def test_a_model_with_local_discriminators_only(tmp_path: Path, model: Path) -> None:
     config, folder = dataclasses.replace(CONFIG, discriminators="local"), tmp_path / "local"
     save_model(folder, config, generators(), discriminators(config))
@@ -122,10 +111,13 @@ def test_a_model_with_local_discriminators_only(tmp_path: Path, model: Path) -> 
     assert opened.discriminator("b", "local").state_dict()
     with pytest.raises(ModelError, match=f"{folder}: .*global"):
         opened.discriminator("b", "global")
+    (folder / DISCRIMINATORS_FILE).unlink()
+    with pytest.raises(ModelError, match=f"{folder}: "):
+        open_model(folder).discriminator("b", "local")
     shutil.copyfile(model / DISCRIMINATORS_FILE, folder / DISCRIMINATORS_FILE)
-    with pytest.raises(ModelError, match="unknown tensors"):
+    with pytest.raises(ModelError, match=DISCRIMINATORS_FILE):
         open_model(folder)
-    with pytest.raises(ModelError, match="missing tensors"):
+    with pytest.raises(ModelError, match=DISCRIMINATORS_FILE):
         save_model(tmp_path / "both", CONFIG, generators(), discriminators(config))
 
 
@@ -134,16 +126,6 @@ def test_config_json_is_for_people_too(model: Path) -> None:
     assert json.loads(text) == {"format": FORMAT, "model": CONFIG.to_dict(), "provenance": {}}
     assert "çat" in text
     assert text.endswith("}\n")
-
-
-@posix_only
-def test_files_are_readable_like_any_other(model: Path) -> None:
-    plain = model.parent / "plain"
-    plain.mkdir()
-    (plain / "file").touch()
-    assert stat.S_IMODE(model.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
-    for name in (CONFIG_FILE, GENERATORS_FILE, DISCRIMINATORS_FILE):
-        assert stat.S_IMODE((model / name).stat().st_mode) == stat.S_IMODE((plain / "file").stat().st_mode)
 
 
 Damage = Callable[[Path], object]
@@ -304,10 +286,18 @@ def second_call_fails(call: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-@pytest.mark.parametrize("where", ["first tensors", "second tensors", "config", "fsync", "retire", "publish"])
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+PLACES = ["first tensors", "second tensors", "config", "fsync", "retire", "publish", "interrupted"]
+
+
+@pytest.mark.parametrize("where", PLACES)
 def test_a_failure_midway_leaves_the_old_model(model: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     before = contents(model.parent)
     patches: dict[str, tuple[object, str, object]] = {
+        "interrupted": (folder_module, "write_tensors", interrupt),
         "first tensors": (folder_module, "write_tensors", full_disk),
         "second tensors": (folder_module, "write_tensors", second_call_fails(write_tensors)),
         "config": (Path, "write_text", full_disk),
@@ -318,21 +308,10 @@ def test_a_failure_midway_leaves_the_old_model(model: Path, monkeypatch: pytest.
     target, name, replacement = patches[where]
     with monkeypatch.context() as patch:
         patch.setattr(target, name, replacement)
-        with pytest.raises(StorageError) as caught:
+        with pytest.raises((StorageError, KeyboardInterrupt), match=None if where == "interrupted" else str(model)):
             save_model(model, CONFIG, generators(), discriminators(), overwrite=True)
-    assert caught.value.message.startswith(f"{model}: ")
     assert contents(model.parent) == before
     assert [path.name for path in model.parent.iterdir()] == [model.name]
-
-
-def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(folder_module, "write_tensors", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        save_model(tmp_path / "m", CONFIG, generators())
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("storage", PRECISIONS)
@@ -378,18 +357,17 @@ def bits(tensor: Tensor) -> bytes:
 
 
 def assert_same(path: Path, tensors: dict[str, Tensor]) -> None:
-    with safe_open(path, framework="pt") as file:
-        assert set(file.keys()) == set(tensors)
-        for name, tensor in tensors.items():
-            found = file.get_tensor(name)
-            assert found.dtype == tensor.dtype
-            assert found.shape == tensor.shape
-            assert bits(found) == bits(tensor), name
+    found = load_file(path)
+    assert set(found) == set(tensors)
+    for name, tensor in tensors.items():
+        assert (found[name].dtype, found[name].shape) == (tensor.dtype, tensor.shape)
+        assert bits(found[name]) == bits(tensor), name
 
 
-def layouts() -> dict[str, Tensor]:
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=gpu_only)])
+def test_any_strides_and_shared_memory(tmp_path: Path, device: str) -> None:
     x = filled((4, 6, 5, 3), torch.float32)
-    return {
+    tensors = {
         "contiguous": x,
         "channels_last": x.to(memory_format=torch.channels_last),
         "channels_last bf16": filled((4, 6, 5, 3), torch.bfloat16).to(memory_format=torch.channels_last),
@@ -401,20 +379,9 @@ def layouts() -> dict[str, Tensor]:
         "parameter": torch.nn.Parameter(torch.ones(3)),
         "not a leaf": torch.ones(3, requires_grad=True) * 2,
     }
-
-
-def test_any_strides_and_shared_memory(tmp_path: Path) -> None:
-    tensors = layouts()
     assert not tensors["channels_last"].is_contiguous()
-    write_tensors(tmp_path / "t", tensors)
+    write_tensors(tmp_path / "t", {name: tensor.to(device) for name, tensor in tensors.items()})
     assert_same(tmp_path / "t", {name: tensor.detach() for name, tensor in tensors.items()})
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_tensors_on_a_gpu(tmp_path: Path) -> None:
-    tensors = {name: tensor.detach() for name, tensor in layouts().items()}
-    write_tensors(tmp_path / "t", {name: tensor.cuda() for name, tensor in tensors.items()})
-    assert_same(tmp_path / "t", tensors)
 
 
 @given(

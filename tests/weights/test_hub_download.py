@@ -34,10 +34,10 @@ def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
     return supported
 
 
-def fetch(name: str = NAME, record: FileRecord | None = None, *, force: bool = False) -> Notes:
+def fetch(name: str = NAME, record: FileRecord | None = None) -> Notes:
     """Brings a file into the cache; what was said on the way."""
     notes, wanted = Notes(), remote(name)
-    stamp = obtain(wanted, record, notes, force=force)
+    stamp = obtain(wanted, record, notes)
     path = pointer_path(wanted)
     data = path.read_bytes()
     assert data == FILES[name]
@@ -102,17 +102,6 @@ def test_what_the_client_fetched_is_used(filled: HubServer, monkeypatch: pytest.
     assert path == str(pointer_path(remote()))
     assert len(filled.requests) == requests
     assert locate(HubId(REPO), "samples.png", Notes()) is None
-
-
-def test_force(filled: HubServer, links: bool) -> None:
-    fetch()
-    path = pointer_path(remote())
-    path.write_bytes(b"damaged")
-    fetch(force=True)
-    assert filled.bytes_sent() == 2 * SIZE
-    assert path.is_symlink() == links
-    assert not leftovers()
-    assert sum(p.stat().st_size for p in path.parents[2].rglob("*") if p.is_file() and not p.is_symlink()) == SIZE
 
 
 DAMAGED: Final = (WEIGHTS[:-1] + bytes([WEIGHTS[-1] ^ 1]), WEIGHTS[:1000], b"", WEIGHTS + b"x")
@@ -263,14 +252,6 @@ def test_a_cache_that_cannot_be_written(filled: HubServer, monkeypatch: pytest.M
     assert filled.bytes_sent() == SIZE
 
 
-def test_no_cache_can_be_made(filled: HubServer) -> None:
-    Path(constants.HF_HUB_CACHE).write_bytes(b"a file")
-    with locked(REPO, Notes()), pytest.raises(OutputError) as caught:
-        obtain(remote(), None, Notes())
-    assert str(constants.HF_HUB_CACHE) in caught.value.message
-    assert filled.bytes_sent() == 0
-
-
 def test_a_cache_that_is_complete_and_read_only(filled: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch()
 
@@ -284,20 +265,6 @@ def test_a_cache_that_is_complete_and_read_only(filled: HubServer, monkeypatch: 
         keep_reference(HubId(REPO), "1" * 40)
     assert stamp.sha256 == SHA256
     assert filled.bytes_sent() == SIZE
-
-
-@pytest.mark.usefixtures("filled")
-def test_another_program_that_writes_to_the_part() -> None:
-    wanted = remote()
-
-    class Meddling(Notes):
-        def end(self) -> None:
-            with part_path(wanted).open("ab") as file:
-                file.write(b"more")
-
-    refused(lambda: obtain(wanted, RECORD, Meddling()))
-    assert not on_disk(wanted)
-    fetch(NAME, RECORD)
 
 
 def test_a_part_that_is_a_link(filled: HubServer, tmp_path: Path) -> None:

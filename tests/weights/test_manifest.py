@@ -167,6 +167,7 @@ CHECKPOINT = {
         (HUB, Entry(*FIELDS, "hub", "ann/cats", COMMIT, RECORDS), 5_000_000_900),
         (IMPORT, Entry(*FIELDS, "import", "ann/cats", COMMIT, CHECKPOINT, False, "ask"), None),
         (COMMON + 'source = "import"\ninstructions = "ask"', Entry(*FIELDS, "import", instructions="ask"), None),
+        (IMPORT.replace(COMMIT, ""), Entry(*FIELDS, "import", "ann/cats", "", CHECKPOINT, False, "ask"), None),
         (TRAIN, Entry(*FIELDS, "train", instructions="try"), None),
     ],
 )
@@ -174,12 +175,6 @@ def test_an_entry_of_each_source(tmp_path: Path, text: str, entry: Entry, size: 
     path = write(tmp_path, text)
     found = read_manifest(path)["cats"]
     assert (found, found.path, found.download_size) == (entry, path, size)
-
-
-@pytest.mark.parametrize("revision", ["", 'revision = ""'])
-def test_an_import_that_nobody_pinned(tmp_path: Path, revision: str) -> None:
-    path = write(tmp_path, IMPORT.replace(f'revision = "{COMMIT}"', revision))
-    assert read_manifest(path)["cats"].revision == ""
 
 
 # --- The user's own ------------------------------------------------------------------------------------

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests import tiny
-from tests.fetched import Aloud, fetched, stored, use_folders
+from tests.fetched import Aloud, fetched, stored
 from tests.hub_client import Notes
 from tests.weights.test_catalog import COMMIT, checkpoint
 from ugatit_cli.errors import ModelError, OutputError, UsageError
@@ -20,18 +19,8 @@ from ugatit_cli.weights.catalog import known, removal, remove
 from ugatit_cli.weights.home import BUNDLED, store_folder, store_path
 from ugatit_cli.weights.manifest import read_manifest
 
+pytestmark = pytest.mark.usefixtures("cache")
 OTHER = "f" * 40
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return use_folders(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return tiny.save(tmp_path / "made", discriminators=True)
 
 
 def size(folder: Path) -> int:
@@ -57,7 +46,7 @@ def test_a_model_in_the_store(damaged: bool) -> None:
         (folder / "notes" / "my.txt").write_text("text")
     expected = size(folder)
     removed = removal(known("mine"))
-    assert (removed.places, removed.size, removed.only_copy, removed.also) == ((folder,), expected, True, ())
+    assert (removed.places, removed.size, removed.also) == ((folder,), expected, ())
     assert folder.is_dir()
     assert remove(removed) == expected
     assert os.listdir(store_folder()) == ["other"]  # noqa: PTH208  # hidden names, too
@@ -137,7 +126,7 @@ def test_a_fetched_model(cache: Path, model: Path, tmp_path: Path, linked: bool)
     stored("mine")
     others = below(cache / "models--bob--cats")
     removed = removal(known("ann/cats"))
-    assert (removed.places, removed.size, removed.only_copy) == ((receipt.folder,), size(model), False)
+    assert (removed.places, removed.size) == ((receipt.folder,), size(model))
     assert remove(removed) == size(model)
     assert not (cache / "models--ann--cats").exists()
     assert below(cache / "models--bob--cats") == others
@@ -220,7 +209,7 @@ def test_an_import_goes_with_its_checkpoint(cache: Path, converted: bool) -> Non
     folders = (stored("selfie2anime"),) if converted else ()
     expected = sum(map(size, folders)) + sum(stamp.size for stamp in receipt.files.values())
     removed = removal(known("selfie2anime"))
-    assert (removed.places, removed.only_copy) == ((*folders, receipt.folder), converted)
+    assert removed.places == (*folders, receipt.folder)
     assert remove(removed) == expected
     assert not store_path("selfie2anime").exists()
     assert below(cache) == []

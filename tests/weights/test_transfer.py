@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import resource
 import shutil
@@ -23,7 +22,7 @@ from ugatit_cli.errors import ModelError, OutputError, StorageError
 from ugatit_cli.weights import hub as hub_module
 from ugatit_cli.weights import hub_download
 from ugatit_cli.weights.hub import RemoteFile
-from ugatit_cli.weights.hub_download import digest_of, download
+from ugatit_cli.weights.hub_download import download
 
 
 @pytest.fixture
@@ -236,19 +235,6 @@ def test_the_file_is_on_the_disk_when_it_is_complete(
     monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
     arrives(filled, part)
     assert sizes == [SIZE]
-
-
-def test_digests(tmp_path: Path) -> None:
-    path = tmp_path / "f"
-    path.write_bytes(b"hello\n")
-    digest = digest_of(path)
-    git, sha256 = "ce013625030ba8dba906f756967f9e9ca394464a", hashlib.sha256(b"hello\n").hexdigest()
-    assert (digest.size, digest.sha256, digest.git) == (6, sha256, git)
-    file = RemoteFile(REPO, "f", "0" * 40, 6, git)
-    for etag in (git, sha256, "some-other-kind-of-tag"):
-        assert digest.differs(replace(file, etag=etag)) == ""
-    for etag, found in (("0" * 40, git), ("0" * 64, sha256)):
-        assert f"{etag}, found {found}" in digest.differs(replace(file, etag=etag))
 
 
 @pytest.mark.parametrize("status", [404, 400, 500])

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Option
 
 from ugatit_cli.cli import console, pictures
 from ugatit_cli.cli.options import ModelOption, PictureOptions, options_of, output_option, parse_tile
@@ -30,7 +30,7 @@ class CamOptions(PictureOptions):
     model: ModelOption = ""
     maps: Annotated[
         str,
-        typer.Option(
+        Option(
             "--maps",
             metavar="MAPS",
             help="generator, local, global (discriminators), several with commas, or all that the model has.",
@@ -38,33 +38,33 @@ class CamOptions(PictureOptions):
     ] = "all"
     layout: Annotated[
         Literal["panel", "overlay", "heatmap", "raw"],
-        typer.Option(
+        Option(
             "--layout",
             help="panel: labelled, side by side. overlay: a picture for each map. heatmap: colours alone, with a "
             "scale. raw: float32 .npy, and JSON with the CAM logits.",
         ),
     ] = "panel"
     alpha: Annotated[
-        float, typer.Option("--alpha", metavar="0..1", help="How much of the colours shows over pictures.")
+        float, Option("--alpha", metavar="0..1", help="How much of the colours shows over pictures.")
     ] = 0.6
     colormap: Annotated[
         str,
-        typer.Option(
+        Option(
             "--colormap", metavar="NAME", help="inferno, magma, viridis, cividis, turbo, ...; jet is the paper's."
         ),
     ] = "inferno"
     normalize: Annotated[
         Literal["image", "batch"],
-        typer.Option(
+        Option(
             "--normalize", help="image: each map has its own scale. batch: one for all, so that pictures compare."
         ),
     ] = "image"
     upsample: Annotated[
-        Literal["bilinear", "bicubic"], typer.Option("--upsample", help="How maps are enlarged to the picture.")
+        Literal["bilinear", "bicubic"], Option("--upsample", help="How maps are enlarged to the picture.")
     ] = "bilinear"
     animate: Annotated[
         bool | None,
-        typer.Option(
+        Option(
             "--animate/--no-animate",
             help="Animated inputs give animated results, or a picture of their first frame.  [default: animate]",
             show_default=False,
@@ -72,7 +72,7 @@ class CamOptions(PictureOptions):
     ] = None
     run: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             "--run",
             metavar="RUN",
             help="Instead of a model: one animation (WebP, GIF) over the checkpoints of a training run.",
@@ -80,7 +80,7 @@ class CamOptions(PictureOptions):
     ] = None
     size: Annotated[
         str,
-        typer.Option(
+        Option(
             "--size",
             metavar="SIZE",
             help="Size of the pictures: same, model, N (short side) or WxH; auto: same, but in panels and animations "

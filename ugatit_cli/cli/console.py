@@ -94,52 +94,40 @@ def show_error(error: Exception) -> None:
         console.print(hint, markup=False, style="cyan")
 
 
-class PlainProgress:
-    """Progress without a terminal: errors as they come, a line from time to time."""
+class Progress:
+    """Progress with rate and time left: a bar below everything else on a terminal, or a line from time to time."""
 
-    def __init__(self, total: int, unit: str) -> None:
+    def __init__(self, total: int, unit: str, bar: rich.progress.Progress | None = None) -> None:
         self.total = total
         self.unit = unit
         self.done = 0
         self.start = self.last = time.monotonic()
+        self.bar = bar
+        self.task = bar.add_task("", total=total, rate="") if bar else None
 
     def advance(self) -> None:
         """One more file is done."""
         self.done += 1
         now = time.monotonic()
-        if now - self.last < PLAIN_INTERVAL:
-            return
-        self.last = now
-        rate = self.done / (now - self.start)
-        left = datetime.timedelta(seconds=round((self.total - self.done) / rate))
-        note(f"{self.done}/{self.total} {self.unit}, {rate:.2f} {self.unit}/s, {left} left")
-
-
-class BarProgress(PlainProgress):
-    """A bar with files/s and time left; everything else on stderr appears above it."""
-
-    def __init__(self, total: int, unit: str, bar: rich.progress.Progress) -> None:
-        super().__init__(total, unit)
-        self.bar = bar
-        self.task = bar.add_task("", total=total, rate="")
-
-    def advance(self) -> None:
-        """One more file is done."""
-        self.done += 1
-        rate = self.done / (time.monotonic() - self.start)
-        self.bar.update(self.task, completed=self.done, rate=f"{rate:.2f} {self.unit}/s")
+        speed = f"{self.done / (now - self.start):.2f} {self.unit}/s" if now > self.start else ""
+        if self.bar and self.task is not None:
+            self.bar.update(self.task, completed=self.done, rate=speed)
+        elif now - self.last >= PLAIN_INTERVAL:
+            self.last = now
+            left = datetime.timedelta(seconds=round((self.total - self.done) * (now - self.start) / self.done))
+            note(f"{self.done}/{self.total} {self.unit}, {speed}, {left} left")
 
 
 @contextmanager
-def progress(total: int, unit: str = "files") -> Iterator[PlainProgress]:
+def progress(total: int, unit: str = "files") -> Iterator[Progress]:
     """A bar on a terminal, else plain lines."""
     if not stderr().is_terminal:
-        yield PlainProgress(total, unit)
+        yield Progress(total, unit)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     with _bar(BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn()) as bar:
-        yield BarProgress(total, unit, bar)
+        yield Progress(total, unit, bar)
 
 
 def _bar(*columns: rich.progress.ProgressColumn) -> rich.progress.Progress:
@@ -183,10 +171,12 @@ def interruptible(saying: str = STOPPING) -> Iterator[threading.Event]:
 SMALL = 1_000_000
 
 
-class PlainTransfer:
-    """Without a terminal: a line when a file begins, from time to time, and when it ends."""
+class Transfer:
+    """Hears of files on their way: a bar for each, or a line when it begins, from time to time, and when it ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, bar: rich.progress.Progress | None = None) -> None:
+        self.bar = bar
+        self.task: rich.progress.TaskID | None = None
         self.label = ""
         self.size: int | None = None
         self.done = self.first = 0
@@ -200,55 +190,36 @@ class PlainTransfer:
         """A file is on its way."""
         self.label, self.size, self.done, self.first = label, size, done, done
         self.start = self.last = time.monotonic()
-        if done and done != size:
+        if self.bar:
+            self.task = self.bar.add_task(label, total=size, completed=done)
+        elif done and done != size:
             note(f"{label}: goes on at {byte_size(done)}")
 
     def advance(self, count: int) -> None:
         """More of it is here."""
         self.done += count
         now = time.monotonic()
-        if now - self.last >= PLAIN_INTERVAL:
+        if self.bar and self.task is not None:
+            self.bar.advance(self.task, count)
+        elif now - self.last >= PLAIN_INTERVAL:
             self.last = now
-            note(self._line(now))
+            self._say(now)
 
     def end(self) -> None:
         """All of it, or no more."""
-        if self.done - self.first >= SMALL:
-            note(self._line(time.monotonic()))
+        if not self.bar and self.done - self.first >= SMALL:
+            self._say(time.monotonic())
 
-    def _line(self, now: float) -> str:
+    def _say(self, now: float) -> None:
         rate = (self.done - self.first) / max(now - self.start, 1e-3)
         total = f" of {byte_size(self.size)}" if self.size is not None else ""
-        return f"{self.label}: {byte_size(self.done)}{total}, {byte_size(max(rate, 0))}/s"
-
-
-class BarTransfer(PlainTransfer):
-    """A bar with size, rate and time left for each file."""
-
-    def __init__(self, bar: rich.progress.Progress) -> None:
-        super().__init__()
-        self.bar = bar
-        self.task: rich.progress.TaskID | None = None
-
-    def begin(self, label: str, size: int | None, done: int) -> None:
-        """A file is on its way."""
-        self.label = label
-        self.task = self.bar.add_task(label, total=size, completed=done)
-
-    def advance(self, count: int) -> None:
-        """More of it is here."""
-        if self.task is not None:
-            self.bar.advance(self.task, count)
-
-    def end(self) -> None:
-        """All of it, or no more."""
-        self.task = None
+        note(f"{self.label}: {byte_size(self.done)}{total}, {byte_size(max(rate, 0))}/s")
 
 
 @contextmanager
 def showing() -> Iterator[Listener]:
     """A listener for fetching; Ctrl-C ends it in words, as `Interrupted`."""
-    listener = PlainTransfer()
+    listener = Transfer()
     try:
         if not stderr().is_terminal:
             yield listener
@@ -258,7 +229,7 @@ def showing() -> Iterator[Listener]:
         name = bars.TextColumn("{task.description}", markup=False)
         columns = (bars.BarColumn(), bars.DownloadColumn(), bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
         with _bar(name, *columns) as bar:
-            listener = BarTransfer(bar)
+            listener = Transfer(bar)
             yield listener
     except KeyboardInterrupt:
         if not listener.label:  # nothing was on its way

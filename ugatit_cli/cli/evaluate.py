@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -26,47 +25,29 @@ from ugatit_cli.cli.options import (
 from ugatit_cli.errors import InputsFailed, Interrupted, UsageError
 
 if TYPE_CHECKING:
-    from ugatit_cli.config import BaseConfig
     from ugatit_cli.metrics.distances import Kid
-    from ugatit_cli.metrics.scores import Comparison, Evaluation, Metric, Reader, Scores
+    from ugatit_cli.metrics.scores import Comparison, Evaluation, Metric, Scores
     from ugatit_cli.translation.model import Model
 
 
-LABELS: Final[dict[Metric, str]] = {
-    "kid": "KID x100",
-    "kid-mixed": "source-mixed KID x100",
-    "fid": "FID",
-    "feature-distance": "feature distance of pairs",
-    "ssim": "SSIM",
-    "psnr": "PSNR dB",
-    "l1": "L1",
+# Of each metric: its label, digits after the point, and which values are better.
+FIGURES: Final[dict[Metric, tuple[str, int, str]]] = {
+    "kid": ("KID x100", 3, "lower"),
+    "kid-mixed": ("source-mixed KID x100", 3, "lower"),
+    "fid": ("FID", 2, "lower"),
+    "feature-distance": ("feature distance of pairs", 4, "lower"),
+    "ssim": ("SSIM", 4, "higher"),
+    "psnr": ("PSNR dB", 2, "higher"),
+    "l1": ("L1", 4, "lower"),
 }
-DIGITS: Final[dict[Metric, int]] = {"feature-distance": 4, "ssim": 4, "l1": 4, "psnr": 2, "fid": 2}
-HIGHER_IS_BETTER: Final[frozenset[Metric]] = frozenset({"ssim", "psnr"})
 MIXED: Final = "source-mixed KID: mean of the KIDs to target and source, as the paper's figures very likely are"
-
-
-def show(
-    evaluation: Evaluation, comparisons: Sequence[Comparison], found: Sequence[Scores], *, json_document: bool
-) -> None:
-    """Writes the figures to stdout.
-
-    Raises:
-        StorageError: stdout can't be written.
-    """
-    if json_document:
-        console.result(json.dumps(_document(evaluation, found)))
-        return
-    lines = []
-    for comparison, scores in zip(comparisons, found, strict=True):
-        lines += [*_table(comparison, scores, evaluation.model), _counts(scores), ""]
-    console.result("\n".join([*lines, *_notes(evaluation, found)]))
 
 
 # --- For programs --------------------------------------------------------------------------------------
 
 
-def _document(evaluation: Evaluation, found: Sequence[Scores]) -> dict[str, Any]:
+def document(evaluation: Evaluation, found: Sequence[Scores]) -> dict[str, Any]:
+    """The figures for programs."""
     model, extractor, reader = evaluation.model, evaluation.extractor, evaluation.reader
     values: dict[str, Any] = {
         "model": model.name if model else None,
@@ -103,6 +84,14 @@ def _plain(scores: Scores) -> dict[str, Any]:
 # --- For people ----------------------------------------------------------------------------------------
 
 
+def report(evaluation: Evaluation, comparisons: Sequence[Comparison], found: Sequence[Scores]) -> str:
+    """The figures for people."""
+    lines = []
+    for comparison, scores in zip(comparisons, found, strict=True):
+        lines += [*_table(comparison, scores, evaluation.model), _counts(scores), ""]
+    return "\n".join([*lines, *_notes(evaluation, found)])
+
+
 def _table(comparison: Comparison, scores: Scores, model: Model | None) -> list[str]:
     from rich import box
     from rich.console import Console
@@ -119,9 +108,9 @@ def _table(comparison: Comparison, scores: Scores, model: Model | None) -> list[
         table.add_column("untouched", justify="right")
     table.add_column("better is")
     for metric, value in scores.values.items():
+        label, _, better = FIGURES[metric]
         untouched = [_text(metric, scores.baseline.values.get(metric))] if scores.baseline else []
-        better = "higher" if metric in HIGHER_IS_BETTER else "lower"
-        table.add_row(LABELS[metric], _text(metric, value), *untouched, better)
+        table.add_row(label, _text(metric, value), *untouched, better)
     terminal = Console(width=100, emoji=False, highlight=False)
     with terminal.capture() as capture:
         terminal.print(table)
@@ -131,9 +120,10 @@ def _table(comparison: Comparison, scores: Scores, model: Model | None) -> list[
 def _text(metric: Metric, value: Kid | float | None) -> str:
     if value is None:
         return "-"
+    _, digits, _ = FIGURES[metric]
     if not isinstance(value, float):
-        return f"{_rounded(100 * value.mean, 3)} +- {_rounded(100 * value.std, 3)}"
-    return "infinite" if math.isinf(value) else _rounded(value, DIGITS[metric])
+        return f"{_rounded(100 * value.mean, digits)} +- {_rounded(100 * value.std, digits)}"
+    return "infinite" if math.isinf(value) else _rounded(value, digits)
 
 
 def _rounded(value: float, digits: int) -> str:
@@ -168,7 +158,7 @@ def _about_kid(found: Sequence[Scores]) -> list[str]:
     for scores in found:
         for metric, value in scores.values.items():
             if not isinstance(value, float):
-                kids.setdefault((value.subsets, value.size), {})[LABELS[metric]] = None
+                kids.setdefault((value.subsets, value.size), {})[FIGURES[metric][0]] = None
     lines = [
         f"{', '.join(labels)}: mean +- std of {subsets} subsets of {size} pictures each"
         for (subsets, size), labels in kids.items()
@@ -296,35 +286,32 @@ def evaluate(options: EvaluateOptions) -> None:
     evaluation = Evaluation(None, chosen, reader, of_kid, baseline=options.baseline)
     if options.model is not None:
         folder = console.find_model(options.model)
-        reader.side = check_side(folder.config, options.size)
+        size = folder.config.image_size
+        reader.side = options.size or size
+        if reader.side != size and not folder.config.light:
+            reason = f"--size {options.size}: this model is full and takes pictures of {size} pixels"
+            raise UsageError(reason, "Leave --size out.")
         evaluation.model = Model.from_folder(
             options.model, folder, device=options.device, precision=options.precision
         )
-    with told_by(reader):
+    try:
         comparisons = evaluation.check(wanted)
         if chosen & NEEDS_FEATURES:
-            evaluation.extractor = load_extractor(
-                options.features, options.feature_layer, device=resolve_device(options.device)
-            )
+            device = resolve_device(options.device)
+            evaluation.extractor = load_extractor(options.features, options.feature_layer, device=device)
         with console.progress(evaluation.count(comparisons), "pictures") as progress:
             evaluation.advance = progress.advance
             found = evaluation.run(comparisons)
-    show(evaluation, comparisons, found, json_document=options.json_document)
-    if reader.broken:
-        count = len(reader.broken)
-        raise InputsFailed(f"{count} picture{'s' * (count > 1)} left out, named above; the figures are of the rest")
-
-
-@contextmanager
-def told_by(reader: Reader) -> Iterator[None]:
-    """Names what the reader couldn't read, however it ends; Ctrl-C ends it at once, as there is nothing to keep."""
-    try:
-        yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # there is nothing to keep
         raise Interrupted("interrupted; there are no figures yet") from None
     finally:
         for error in reader.broken.values():
             console.show_error(error)
+    as_json = options.json_document
+    console.result(json.dumps(document(evaluation, found)) if as_json else report(evaluation, comparisons, found))
+    if reader.broken:
+        count = len(reader.broken)
+        raise InputsFailed(f"{count} picture{'s' * (count > 1)} left out, named above; the figures are of the rest")
 
 
 # --- What is asked for ---------------------------------------------------------------------------------
@@ -382,16 +369,3 @@ def parse_metrics(options: EvaluateOptions) -> frozenset[Metric]:
         if not given:
             chosen -= needing
     return frozenset(chosen)
-
-
-def check_side(config: BaseConfig, size: int | None) -> int:
-    """Side of the pictures that a model translates.
-
-    Raises:
-        UsageError: a full model takes pictures of one size only.
-    """
-    if size is not None and not config.light and size != config.image_size:
-        raise UsageError(
-            f"--size {size}: this model is full and takes pictures of {config.image_size} pixels", "Leave --size out."
-        )
-    return size or config.image_size

@@ -367,7 +367,7 @@ def rm(
     if not yes:
         _ask(planned)
     try:
-        freed = remove(planned, console.PlainTransfer())
+        freed = remove(planned, console.Transfer())
     except KeyboardInterrupt:
         raise Interrupted(
             f"interrupted while {name} was removed", "`ugatit models` tells whether it is still there."
@@ -379,7 +379,7 @@ def _ask(planned: Removal) -> None:
     name, size = planned.known.name, byte_size(planned.size)
     for path in planned.places:
         console.note(f"goes: {path}")
-    if planned.only_copy:
+    if planned.known.kind == "store" and planned.known.hub is None:
         console.note("Nothing tells where it could be got again: this may be the only copy.")
     if not sys.stdin.isatty():
         raise UsageError(

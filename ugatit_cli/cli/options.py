@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
-import typer
+from typer import Argument, Option
 
 from ugatit_cli.config import Fit
 from ugatit_cli.errors import UsageError
@@ -21,24 +21,24 @@ MOST_WORKERS = 64
 
 Format = Literal["same", "png", "jpg", "webp", "gif"]
 
-WorkersOption = Annotated[str, typer.Option("--workers", metavar="auto|N", help="Threads that decode and encode.")]
-DeviceOption = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
+WorkersOption = Annotated[str, Option("--workers", metavar="auto|N", help="Threads that decode and encode.")]
+DeviceOption = Annotated[str, Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionOption = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
-    typer.Option("--precision", help="Float type of the network; auto takes the fastest that the device is good at."),
+    Option("--precision", help="Float type of the network; auto takes the fastest that the device is good at."),
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+DryRunOption = Annotated[bool, Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
 def output_option(default: str = "") -> Any:
     """`--output`, whose help says where results go by default."""
     text = f"Folder for the results, or a file for a single picture.{default and f'  [default: {default}]'}"
-    return typer.Option("--output", "-o", metavar="OUT", help=text, show_default=False)
+    return Option("--output", "-o", metavar="OUT", help=text, show_default=False)
 
 
 ModelOption = Annotated[
     str,
-    typer.Option(
+    Option(
         "--model",
         "-m",
         metavar="MODEL",
@@ -53,32 +53,27 @@ class PictureOptions:
     """What commands that turn pictures into pictures are asked for: each field is an option."""
 
     inputs: Annotated[
-        list[str],
-        typer.Argument(metavar="INPUT", help="Pictures, folders, globs, or - for stdin.", show_default=False),
+        list[str], Argument(metavar="INPUT", help="Pictures, folders, globs, or - for stdin.", show_default=False)
     ]
     output: Annotated[Path | None, output_option()] = None
     model: ModelOption = "flat2clay"
     direction: Annotated[
         Literal["a2b", "b2a"] | None,
-        typer.Option("--direction", help="Which way to translate.  [default: a2b]", show_default=False),
+        Option("--direction", help="Which way to translate.  [default: a2b]", show_default=False),
     ] = None
     to: Annotated[
-        str | None,
-        typer.Option("--to", metavar="DOMAIN", help="The same by name of the target domain: --to anime."),
+        str | None, Option("--to", metavar="DOMAIN", help="The same by name of the target domain: --to anime.")
     ] = None
     device: DeviceOption = "auto"
     precision: PrecisionOption = "auto"
-    batch_size: Annotated[str, typer.Option("--batch-size", metavar="auto|N", help="Pictures per forward pass.")] = (
-        "auto"
-    )
+    batch_size: Annotated[str, Option("--batch-size", metavar="auto|N", help="Pictures per forward pass.")] = "auto"
     workers: WorkersOption = "auto"
     size: Annotated[
-        str,
-        typer.Option("--size", metavar="SIZE", help="Size of the results: same, model, N (short side) or WxH."),
+        str, Option("--size", metavar="SIZE", help="Size of the results: same, model, N (short side) or WxH.")
     ] = "same"
     fit: Annotated[
         Fit,
-        typer.Option(
+        Option(
             "--fit",
             help="How pictures meet the network: aspect (short side at the model's size), native (own resolution), "
             "squash (the paper's square).",
@@ -86,33 +81,32 @@ class PictureOptions:
     ] = "aspect"
     tile: Annotated[
         str,
-        typer.Option(
+        Option(
             "--tile",
             metavar="auto|off|N",
             help="Overlapping tiles of N pixels; auto: for native pictures above 2.3 MP.",
         ),
     ] = "auto"
     background: Annotated[
-        str,
-        typer.Option("--background", metavar="COLOUR", help="Colour behind transparent pixels while translating."),
+        str, Option("--background", metavar="COLOUR", help="Colour behind transparent pixels while translating.")
     ] = "white"
-    format: Annotated[Format, typer.Option("--format", help="File format of the results.")] = "same"
+    format: Annotated[Format, Option("--format", help="File format of the results.")] = "same"
     quality: Annotated[
         int | None,
-        typer.Option("--quality", min=1, max=100, help="For jpg and webp.  [default: 95 and 90]", show_default=False),
+        Option("--quality", min=1, max=100, help="For jpg and webp.  [default: 95 and 90]", show_default=False),
     ] = None
-    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave results that exist already.")] = False
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist already.")] = False
+    skip_existing: Annotated[bool, Option("--skip-existing", help="Leave results that exist already.")] = False
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace results that exist already.")] = False
     dry_run: DryRunOption = False
     report: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             "--report",
             metavar="PAGE.html",
             help="Also write a page with every picture before and after, attention, and times.",
         ),
     ] = None
-    json_lines: Annotated[bool, typer.Option("--json", help="Results on stdout as JSON, one line each.")] = False
+    json_lines: Annotated[bool, Option("--json", help="Results on stdout as JSON, one line each.")] = False
 
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ugatit_cli.cli import console
-from ugatit_cli.cli.console import PlainTransfer, find_model
+from ugatit_cli.cli.console import Transfer, find_model
 from ugatit_cli.errors import Interrupted, UsageError
 from ugatit_cli.wording import byte_size
 
@@ -106,7 +106,7 @@ def push(
         if folder.exists() and folder.samefile(found.path):
             raise UsageError(f"{folder} is the model itself", "Name another folder: --to DIR")
         check_target(folder, overwrite=overwrite)
-    with _ended_in_words(), staged(found, target, options, PlainTransfer()) as ready:
+    with _ended_in_words(), staged(found, target, options, Transfer()) as ready:
         if dry_run:
             _write(ready, target, folder)
         else:
@@ -153,15 +153,17 @@ def _write(staged: Staged, target: HubId, folder: Path) -> None:
     for name, digest in staged.files.items():
         console.note(f"  {name}  {byte_size(digest.size)}")
     command = ["ugatit", "push", str(folder), target.repository]
-    for option, value in {
+    said = {
         "--private": options.private,
         "--with-discriminators": options.discriminators,
         "--overwrite": options.overwrite,
         "--licence": options.licence,
         "--data": options.data,
         "--description": options.description,
-    }.items():
-        command += [option, value] if isinstance(value, str) and value else [option] if value else []
+    }
+    for option, value in said.items():
+        if value:
+            command += [option] if value is True else [option, str(value)]
     console.note(f"nothing was sent; edit its README.md, then: {shlex.join(command)}")
     console.result(str(folder))
 
@@ -172,7 +174,7 @@ def _upload(staged: Staged, target: HubId) -> None:
 
     total = sum(record.size for record in staged.files.values())
     console.note(f"publishing {', '.join(staged.files)} ({byte_size(total)})")
-    done = upload(staged, target, PlainTransfer(), bars=console.stderr().is_terminal)
+    done = upload(staged, target, Transfer(), bars=console.stderr().is_terminal)
     console.note(f"{'published' if done.changed else 'nothing changed'}: {done.url}")
     console.note(f"translate with: ugatit translate PICTURES --model {target.repository} -o out/")
     _tell_where(done.entry.name)

@@ -7,13 +7,13 @@ two processes see together what one sees with batches twice as large.
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import traceback
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,12 +36,8 @@ AHEAD: Final = 4
 TRIES: Final = 8
 
 
-class _Purpose(IntEnum):
-    """What random bits are for: no two uses share theirs."""
-
-    ORDER = 0
-    CROP = 1
-    SAMPLES = 2
+# What random bits are for: no two uses share theirs.
+_ORDER, _CROP, _SAMPLES = range(3)
 
 
 class Batches(Dataset[Batch]):
@@ -52,8 +48,7 @@ class Batches(Dataset[Batch]):
         seed: decides order, crops and flips; 0 or more.
         batch_size: pictures of each domain per step and process.
         flip: whether half of the crops are mirrored.
-        rank: number of this process among those that train together.
-        world_size: how many they are.
+        rank, world_size: number of this process among those that train together, and how many they are.
     """
 
     def __init__(
@@ -69,12 +64,6 @@ class Batches(Dataset[Batch]):
         self.pictures = pictures
         self.seed, self.batch_size, self.flip = seed, batch_size, flip
         self.rank, self.world_size = rank, world_size
-        self._orders: dict[int, tuple[int, npt.NDArray[np.intp]]] = {}
-
-    @property
-    def cached(self) -> bool:
-        """Whether no picture is decoded any more."""
-        return all(one.pixels is not None for one in self.pictures)
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of a step from 0 on.
@@ -82,42 +71,33 @@ class Batches(Dataset[Batch]):
         Raises:
             DataError: a picture can't be read any more.
         """
-        return self._batch(0, step), self._batch(1, step)
-
-    def _batch(self, domain: int, step: int) -> Tensor:
         first = (step * self.world_size + self.rank) * self.batch_size
-        return _tensor([self._sample(domain, number) for number in range(first, first + self.batch_size)])
+        numbers = range(first, first + self.batch_size)
+        a, b = (_tensor([self._sample(domain, number) for number in numbers]) for domain in (0, 1))
+        return a, b
 
     def _sample(self, domain: int, number: int) -> Array:
         """Crop number `number` since training began, of all processes together."""
         pictures = self.pictures[domain]
         epoch, position = divmod(number, len(pictures.files))
         try:
-            pixels = pictures.picture(int(self._order(domain, epoch)[position]))
+            order = _shuffled(len(pictures.files), self.seed, _ORDER, domain, epoch)
+            pixels = pictures.picture(int(order[position]))
         except PictureError as error:
             raise _vanished(error) from error
-        bits = [int(word) for word in _bits(3 * TRIES, self.seed, _Purpose.CROP, domain, number)]
+        bits = [int(word) for word in _bits(3 * TRIES, self.seed, _CROP, domain, number)]
         crops = (self._crop(pixels, *bits[i : i + 3]) for i in range(0, len(bits), 3))
         crop = next((crop for crop in crops if not is_blank(crop)), None)
-        return self._whole(pixels) if crop is None else crop
+        if crop is not None:
+            return crop
+        size = pictures.preparation.image_size
+        return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
     def _crop(self, pixels: Array, down: int, right: int, mirror: int) -> Array:
         size = self.pictures[0].preparation.image_size
         top, left = down % (pixels.shape[0] - size + 1), right % (pixels.shape[1] - size + 1)
         crop = pixels[top : top + size, left : left + size]
         return crop[:, ::-1] if self.flip and mirror >> 63 else crop
-
-    def _whole(self, pixels: Array) -> Array:
-        size = self.pictures[0].preparation.image_size
-        return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
-
-    def _order(self, domain: int, epoch: int) -> npt.NDArray[np.intp]:
-        """The current epoch's is kept: a batch seldom straddles two."""
-        known = self._orders.get(domain)
-        if known is None or known[0] != epoch:
-            order = _shuffled(len(self.pictures[domain].files), self.seed, _Purpose.ORDER, domain, epoch)
-            known = self._orders[domain] = epoch, order
-        return known[1]
 
 
 def stream(
@@ -128,16 +108,13 @@ def stream(
     Pictures in memory are cropped by a thread; others are decoded by processes. The batches are the same.
 
     Args:
-        batches: what to go through.
-        first: the first step.
-        last: the step after the last one.
         workers: processes that decode; 0: the thread does that too.
         pin_memory: lock the pages of batches, so that they go to a GPU while it works; needs one.
 
     Raises:
         DataError: a picture can't be read any more, or a process that decodes is lost.
     """
-    if batches.cached or not workers:
+    if not workers or all(one.pixels is not None for one in batches.pictures):
         yield from _from_thread(batches, range(first, last), pin_memory)
     else:
         yield from _from_processes(batches, range(first, last), workers, pin_memory)
@@ -152,7 +129,7 @@ def sample_pictures(pictures: Pictures, count: int, seed: int) -> Tensor:
         DataError: one can't be read any more.
     """
     files = pictures.held_out or pictures.files
-    order = _shuffled(len(files), seed, _Purpose.SAMPLES, DOMAINS.index(pictures.domain))
+    order = _shuffled(len(files), seed, _SAMPLES, DOMAINS.index(pictures.domain))
     return _tensor([_middle(files[index], pictures) for index in order[:count]])
 
 
@@ -180,6 +157,7 @@ def _bits(count: int, *key: int) -> npt.NDArray[np.uint64]:
     return np.random.PCG64(np.random.SeedSequence(key)).random_raw(count)
 
 
+@functools.lru_cache(maxsize=4)  # a batch seldom straddles two epochs
 def _shuffled(count: int, *key: int) -> npt.NDArray[np.intp]:
     return np.argsort(_bits(count, *key), kind="stable")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -28,11 +29,8 @@ from ugatit_cli.errors import DataError, Interrupted, PictureError, UsageError, 
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.reading import SUFFIXES
 
-MINIMUM: Final = 8
-"""Pictures that a domain needs to train on."""
-
-HOLDOUT_FROM: Final = 20
-"""Pictures from which on a domain spares some for a hold-out in percent."""
+# Pictures that a domain needs to train on, and from which on it spares some for a hold-out in percent.
+MINIMUM, HOLDOUT_FROM = 8, 20
 
 
 # --- Finding -------------------------------------------------------------------------------------------
@@ -40,14 +38,7 @@ HOLDOUT_FROM: Final = 20
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the pictures of both domains are.
-
-    Attributes:
-        a: training pictures of domain a.
-        b: training pictures of domain b.
-        test_a: pictures of domain a to hold out; None: some of `a` are split off.
-        test_b: the same for domain b.
-    """
+    """Where the pictures of both domains are: to train on, and to hold out (None: some of the others are)."""
 
     a: Path
     b: Path
@@ -75,12 +66,8 @@ def split_layout(data: Path) -> Folders:
 def find_pictures(folder: Path, *, exclude: Collection[Path] = ()) -> list[Path]:
     """All files below `folder` that are named like pictures, in an order that doesn't depend on the machine.
 
-    Hidden files and folders are skipped, and folders of training runs: samples are no pictures of a domain. Links to
-    files are followed, those to folders aren't.
-
-    Args:
-        folder: where to search, with its subfolders.
-        exclude: more folders that are not searched.
+    Hidden files and folders are skipped, and `exclude`, and folders of training runs: samples are no pictures of a
+    domain. Links to files are followed, those to folders aren't.
 
     Raises:
         UsageError: there is no such folder, or one can't be read.
@@ -134,13 +121,12 @@ def check_apart(given: Sequence[Path]) -> None:
     Raises:
         UsageError: a folder is another one, or inside another one.
     """
-    resolved = [path.resolve() for path in given]
-    for i, inner in enumerate(resolved):
-        for j, outer in enumerate(resolved):
-            if i > j and inner == outer:
-                raise UsageError(f"{given[i]}: the same folder as {given[j]}", "Give each set a folder of its own.")
-            if i != j and outer in inner.parents:
-                raise UsageError(f"{given[i]}: is inside {given[j]}", "Move one of them out of the other.")
+    for (i, one), (j, other) in itertools.permutations(enumerate(given), 2):
+        inner, outer = one.resolve(), other.resolve()
+        if i > j and inner == outer:
+            raise UsageError(f"{one}: the same folder as {other}", "Give each set a folder of its own.")
+        if outer in inner.parents:
+            raise UsageError(f"{one}: is inside {other}", "Move one of them out of the other.")
 
 
 # --- Hold-out ------------------------------------------------------------------------------------------
@@ -148,12 +134,7 @@ def check_apart(given: Sequence[Path]) -> None:
 
 @dataclass(frozen=True)
 class Holdout:
-    """How many pictures are kept from training, to look at later.
-
-    Attributes:
-        amount: a number of pictures, or a percentage of them.
-        percent: which of the two.
-    """
+    """How many pictures are kept from training, to look at later: a number of them, or a percentage."""
 
     amount: float
     percent: bool = False
@@ -208,18 +189,14 @@ def digest(text: str) -> str:
 
 Array = npt.NDArray[np.uint8]
 
+# With the fit `aspect`, pictures longer than this many times their short side lose both ends.
 MAX_ASPECT: Final = 2
-"""With the fit `aspect`, pictures longer than this many times their short side lose both ends."""
-
+# How much larger than a crop pictures are: the paper's sizes. The official code adds pixels: 286 at 256, 158 at 128.
 JITTER: Final = 286 / 256
-"""How much larger than a crop pictures are: the paper's sizes."""
-
 OFFICIAL_MARGIN: Final = 30
-"""The same in the official code, which adds pixels: 286 at 256 as well, 158 at 128."""
-
+# Pictures and crops whose colours differ by no more levels than this are blank, and never trained on: instance norm
+# multiplies the gradient of a constant map by 1 / sqrt(1e-5) = 316, and a dozen of them make it infinite.
 BLANK: Final = 2
-"""Pictures and crops whose colours differ by no more levels than this are blank, and never trained on: instance norm
-multiplies the gradient of a constant map by 1 / sqrt(1e-5) = 316, and a dozen of them make it infinite."""
 
 _MEMINFO: Final = Path("/proc/meminfo")
 _CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
@@ -294,9 +271,7 @@ class Pictures:
     """The pictures of one domain that can be used.
 
     Attributes:
-        domain: `a` or `b`.
         folder: where the training pictures are.
-        preparation: how they are prepared.
         files: training pictures, sorted by their path below `folder`.
         sizes: their sizes on disk in bytes.
         pixels: each prepared, uint8 (H, W, 3); None: they are decoded when used.
@@ -340,9 +315,7 @@ def load_pictures(
 
     Args:
         folders: none may be another one or inside it.
-        preparation: size and fit.
-        holdout: how many pictures are split off where there is no folder of test pictures.
-        seed: decides which ones.
+        holdout, seed: how many pictures are split off where there is no folder of test pictures, and which.
         workers: decoding threads.
         budget_bytes: memory for the pixels of both domains; None: see `memory_budget`; 0: none are kept.
         exclude: folders inside the others that are not searched.

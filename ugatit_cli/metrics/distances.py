@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -66,17 +67,15 @@ class Kid:
     size: int
 
 
-def kid(x: Tensor, y: Tensor, subsets: Subsets | None = None) -> Kid:
-    """KID between two sets.
+BY_DEFAULT: Final = Subsets()
 
-    Args:
-        x, y: float64 (N, D) and (M, D).
-        subsets: by default 100 of half the smaller set.
+
+def kid(x: Tensor, y: Tensor, subsets: Subsets = BY_DEFAULT) -> Kid:
+    """KID between two sets, float64 (N, D) and (M, D).
 
     Raises:
         UsageError: fewer pictures than a subset, or torch-fidelity isn't installed.
     """
-    subsets = subsets or Subsets()
     size = subsets.size_for(len(x), len(y))
     values = _library("metric_kid").kid_features_to_metric(
         x, y, kid_subsets=subsets.count, kid_subset_size=size, rng_seed=subsets.seed, verbose=False
@@ -85,7 +84,7 @@ def kid(x: Tensor, y: Tensor, subsets: Subsets | None = None) -> Kid:
     return Kid(mean, std, subsets.count, size)
 
 
-def mixed_kid(translated: Tensor, target: Tensor, source: Tensor, subsets: Subsets | None = None) -> Kid:
+def mixed_kid(translated: Tensor, target: Tensor, source: Tensor, subsets: Subsets = BY_DEFAULT) -> Kid:
     """The mean of the KIDs to target and source, which the paper's figures very likely are: not comparable with KID.
 
     Both are of subsets of the same size. Its std is that of the mean of two independent figures.
@@ -93,7 +92,6 @@ def mixed_kid(translated: Tensor, target: Tensor, source: Tensor, subsets: Subse
     Raises:
         UsageError: as `kid`.
     """
-    subsets = subsets or Subsets()
     subsets = replace(subsets, size=subsets.size_for(len(translated), len(target), len(source)))
     one, other = kid(translated, target, subsets), kid(translated, source, subsets)
     return Kid((one.mean + other.mean) / 2, float(np.hypot(one.std, other.std)) / 2, one.subsets, one.size)
@@ -126,13 +124,6 @@ def feature_distance(x: Tensor, y: Tensor) -> float:
 
 
 def _library(module: str) -> Any:
-    """A module of torch-fidelity.
-
-    Raises:
-        UsageError: it isn't installed.
-    """
-    import importlib
-
     try:
         return importlib.import_module(f"torch_fidelity.{module}")
     except ImportError:

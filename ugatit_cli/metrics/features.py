@@ -64,8 +64,8 @@ def load_extractor(file: Path | None, layer: str | None, *, device: torch.device
     """The extractor that a user asks for.
 
     Args:
-        file: a safetensors file with an Inception-v3 under torchvision's names (see `local_extractor`), `~` being the
-            user's home; None: the standard one.
+        file: a safetensors file with an Inception-v3, its tensors named as in torchvision's `inception_v3`; `fc` and
+            `AuxLogits` may be missing; `~` is the user's home; None: the standard one.
         layer: of a file: the map whose mean is taken; None: the last one.
 
     Raises:
@@ -78,7 +78,7 @@ def load_extractor(file: Path | None, layer: str | None, *, device: torch.device
     with torch.random.fork_rng(devices=[]):
         if file is None:
             return standard_extractor(device)
-        return local_extractor(file.expanduser(), layer or LAST_LAYER, device)
+        return _local_extractor(file.expanduser(), layer or LAST_LAYER, device)
 
 
 def standard_extractor(device: torch.device) -> Extractor:
@@ -124,18 +124,17 @@ def _reason(error: Exception) -> str:
     return "it is damaged, or holds something else than tensors"  # pickles break in many ways
 
 
-def local_extractor(file: Path, layer: str, device: torch.device) -> Extractor:
-    """An Inception-v3 from a safetensors file: the spatial mean of the map after `layer`.
+def _local_extractor(file: Path, layer: str, device: torch.device) -> Extractor:
+    """The spatial mean of the map after `layer`, of a network that is run as Keras would.
 
-    The tensors are named as in torchvision's `inception_v3`; `fc` and `AuxLogits` may be missing. The network is run
-    as Keras would: pictures scaled to [0, 1] and 299 x 299 pixels (bilinear, antialiased), average pools without the
-    zero padding, which torchvision counts.
-
-    Raises:
-        UsageError: there is no such layer.
-        ModelError: the file is missing or holds something else.
+    Pictures are scaled to [0, 1] and 299 x 299 pixels (bilinear, antialiased), and average pools are without the zero
+    padding, which torchvision counts.
     """
-    network = _inception()
+    from torchvision.models import inception_v3
+
+    with torch.device("meta"):  # random weights would take seconds, and all of them are replaced
+        network: nn.Module = inception_v3(weights=None, aux_logits=False, transform_input=False, init_weights=False)
+    network.eval().requires_grad_(False)
     layers = [name for name, _ in network.named_children() if name not in _NO_LAYERS]
     if layer not in layers:
         raise UsageError(f"--feature-layer {layer}: unknown", f"It is one of: {', '.join(layers)}")
@@ -160,14 +159,6 @@ def local_extractor(file: Path, layer: str, device: torch.device) -> Extractor:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()[:8]
     name = f"{file.name} (sha256 {digest}), {layer}, {dimensions} features"
     return Extractor(name, dimensions, device, mean_of_map)
-
-
-def _inception() -> nn.Module:
-    from torchvision.models import inception_v3
-
-    with torch.device("meta"):  # random weights would take seconds, and all of them are replaced
-        network: nn.Module = inception_v3(weights=None, aux_logits=False, transform_input=False, init_weights=False)
-    return network.eval().requires_grad_(False)
 
 
 def _load(network: nn.Module, file: Path) -> None:

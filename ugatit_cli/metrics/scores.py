@@ -31,12 +31,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class PictureSet:
-    """The pictures below a folder.
-
-    Attributes:
-        folder: where they are.
-        files: in an order that doesn't depend on the machine.
-    """
+    """The pictures below a folder, in an order that doesn't depend on the machine."""
 
     folder: Path
     files: tuple[Path, ...]
@@ -108,12 +103,31 @@ class Reader:
         chunks = [files[first : first + BATCH] for first in range(0, len(files), BATCH)]
         with ThreadPoolExecutor(self.workers, "ugatit-read") as pool:
             ahead = list(pool.map(self._try, chunks[0])) if chunks else []
-            for i, chunk in enumerate(chunks):
-                following = [pool.submit(self._try, path) for path in (chunks[i + 1] if i + 1 < len(chunks) else ())]
-                good, pixels = self._batch(chunk, ahead)
+            for chunk, following in zip(chunks, [*chunks[1:], ()], strict=True):
+                waiting = [pool.submit(self._try, path) for path in following]
+                kept = {path: self._kept(path, read) for path, read in zip(chunk, ahead, strict=True)}
+                good = {path: pixels for path, pixels in kept.items() if pixels is not None}
                 if good:
-                    yield good, pixels
-                ahead = [one.result() for one in following]
+                    yield list(good), torch.stack(list(good.values()))
+                ahead = [one.result() for one in waiting]
+
+    def one(self, path: Path) -> Tensor | None:
+        """A single picture, uint8 (1, 3, H, W); None if it can't be read.
+
+        Raises:
+            UsageError: it has another size.
+        """
+        pixels = self._kept(path, self._try(path))
+        return None if pixels is None else pixels[None]
+
+    def check_first(self, sets: Iterable[Sequence[Path]]) -> None:
+        """Finds sets of different sizes before anything is computed.
+
+        Raises:
+            UsageError: their first pictures that can be read differ.
+        """
+        for files in sets:
+            next((one for one in map(self.one, files) if one is not None), None)
 
     def _try(self, path: Path) -> Pixels | PictureError:
         """The first frame, upright in sRGB, on white: uint8 (H, W, 3)."""
@@ -127,43 +141,21 @@ class Reader:
             picture = picture.resize((self.side, self.side), Image.Resampling.LANCZOS)
         return np.asarray(picture)
 
-    def _batch(self, files: Sequence[Path], read: Sequence[Pixels | PictureError]) -> tuple[list[Path], Tensor]:
-        good: dict[Path, Tensor] = {}
-        for path, one in zip(files, read, strict=True):
-            if isinstance(one, PictureError):
-                self.broken[path] = one
-            else:
-                self._check_size(path, (one.shape[1], one.shape[0]))
-                good[path] = torch.from_numpy(one.copy()).permute(2, 0, 1)
-        return list(good), torch.stack([*good.values()]) if good else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
-
-    def _check_size(self, path: Path, size: Size) -> None:
-        self._first = self._first or (path, size)
+    def _kept(self, path: Path, read: Pixels | PictureError) -> Tensor | None:
+        """uint8 (3, H, W)"""
+        if isinstance(read, PictureError):
+            self.broken[path] = read
+            return None
+        height, width = read.shape[:2]
+        self._first = self._first or (path, (width, height))
         first, expected = self._first
-        if size != expected:
+        if (width, height) != expected:
             raise UsageError(
                 f"pictures have different sizes: {first} has {expected[0]}x{expected[1]} pixels, "
-                f"{path} has {size[0]}x{size[1]}",
+                f"{path} has {width}x{height}",
                 "--size N makes all of them N x N pixels: sharpness counts, so take the translations' size.",
             )
-
-    def one(self, path: Path) -> Tensor | None:
-        """A single picture, uint8 (1, 3, H, W); None if it can't be read.
-
-        Raises:
-            UsageError: it has another size.
-        """
-        good, pixels = self._batch([path], [self._try(path)])
-        return pixels if good else None
-
-    def check_first(self, sets: Iterable[Sequence[Path]]) -> None:
-        """Finds sets of different sizes before anything is computed.
-
-        Raises:
-            UsageError: their first pictures that can be read differ.
-        """
-        for files in sets:
-            next((one for one in map(self.one, files) if one is not None), None)
+        return torch.from_numpy(read.copy()).permute(2, 0, 1).contiguous()
 
 
 Metric = Literal["kid", "kid-mixed", "fid", "feature-distance", "ssim", "psnr", "l1"]
@@ -174,8 +166,6 @@ OF_SETS: Final[frozenset[Metric]] = frozenset({"kid", "kid-mixed", "fid"})
 NEEDS_PAIRS: Final[frozenset[Metric]] = frozenset(METRICS) - OF_SETS
 OF_PIXELS: Final[frozenset[Metric]] = frozenset({"ssim", "psnr", "l1"})
 NEEDS_FEATURES: Final[frozenset[Metric]] = frozenset(METRICS) - OF_PIXELS
-# Side of the window that SSIM looks through (Wang et al. 2004).
-SSIM_WINDOW: Final = 11
 
 Measuring = Iterable[tuple[list[Path], Tensor, Tensor]]
 """Pictures with their files and features, batch by batch: uint8 (N, 3, H, W) and float64 (N, D)."""
@@ -443,6 +433,6 @@ def pixel_metric(metric: Metric, translated: Tensor, truth: Tensor) -> Tensor:
 
     if metric == "psnr":
         return image.peak_signal_noise_ratio(x, y, data_range=1.0)
-    if min(x.shape[2:]) < SSIM_WINDOW:
-        raise UsageError(f"ssim needs pictures of {SSIM_WINDOW} pixels or more", "Use --size, or other --metrics.")
+    if min(x.shape[2:]) < 11:  # side of the window that it looks through (Wang et al. 2004)
+        raise UsageError("ssim needs pictures of 11 pixels or more", "Use --size, or other --metrics.")
     return cast(Tensor, image.structural_similarity_index_measure(x, y, data_range=1.0)).clamp_max(1)

@@ -225,7 +225,8 @@ class _Search:
             pending.append((folder, rest))
         found: list[_Found] = []
         for entry in self.entries(folder):
-            if not _matches(entry.name, part):
+            # Hidden names match only where the pattern asks for them, as in a shell.
+            if not fnmatch.fnmatch(entry.name, part) or (entry.name.startswith(".") and not part.startswith(".")):
                 continue
             if _is_folder(entry, follow_links=not recursive):
                 for child in self.children(folder, entry):
@@ -296,11 +297,6 @@ def _split_pattern(pattern: str) -> tuple[str, list[str]]:
     if parts[-1] == "**":
         parts.append("*")
     return str(base), parts
-
-
-def _matches(name: str, part: str) -> bool:
-    """Whether `name` matches, hidden names only where the pattern asks for them, as in a shell."""
-    return fnmatch.fnmatch(name, part) and (part.startswith(".") or not name.startswith("."))
 
 
 # --- Outputs ------------------------------------------------------------------------------------------

@@ -20,13 +20,7 @@ from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.files import reported
 from ugatit_cli.pictures.encoding import encode
 from ugatit_cli.pictures.reading import from_pil, read_picture
-from ugatit_cli.publishing.card import (
-    Options,
-    model_card,
-    says_nothing,
-    summary,
-    training_data,
-)
+from ugatit_cli.publishing.card import Options, model_card, says_nothing, summary, training_data
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.weights import hub
@@ -110,8 +104,13 @@ def staged(model: ModelFolder, target: HubId, options: Options, listener: Listen
             _take_weights(model, folder, options)
             copy, run = open_model(folder), _run_of(model)
             step = _put_samples(copy, model, run, options)
-            own = _take_card(model, folder, listener)
-            if not own:
+            own = model.path / CARD_FILE
+            if own.is_file():  # what somebody wrote is not written over
+                shutil.copyfile(own, folder / CARD_FILE)
+                listener.note(
+                    f"the model card is {own}, as it is: --licence, --data and --description change nothing in it"
+                )
+            else:
                 settings = Settings.of_run(run) if run is not None else None
                 text = model_card(copy, target.repository, options, settings, step, _evaluation(copy, run))
                 (folder / CARD_FILE).write_text(text, encoding="utf-8", newline="\n")
@@ -119,7 +118,8 @@ def staged(model: ModelFolder, target: HubId, options: Options, listener: Listen
         start = copy.provenance.get("started from")
         if isinstance(start, str) and Path(start).is_absolute():
             listener.note(f"note: {CONFIG_FILE} tells where training started from on this machine: {start}")
-        yield Staged(copy, files, options, own or bool(options.licence or options.data or options.description))
+        given = own.is_file() or bool(options.licence or options.data or options.description)
+        yield Staged(copy, files, options, given)
 
 
 def _take_weights(model: ModelFolder, folder: Path, options: Options) -> None:
@@ -158,19 +158,16 @@ def _put_samples(copy: ModelFolder, model: ModelFolder, run: RunFolder | None, o
     """Writes `samples.png` if there is a picture for it; the step it is of if a run drew it."""
     step, path = None, options.samples
     if path is None and run is not None:
-        step, path = _last_samples(run, copy.provenance.get("steps"))
+        until = copy.provenance.get("steps")
+        paths = (run.path / "samples").glob("step_*.png")
+        steps = [int(match[1]) for one in paths if (match := re.fullmatch(r"step_(\d+)", one.stem))]
+        step = max((one for one in steps if not isinstance(until, int) or one <= until), default=None)
+        path = run.samples_path(step) if step is not None else None
     if path is not None:
         (copy.path / SAMPLES_FILE).write_bytes(_as_png(path))
     elif (model.path / SAMPLES_FILE).is_file():
         _link(model.path / SAMPLES_FILE, copy.path / SAMPLES_FILE)
     return step
-
-
-def _last_samples(run: RunFolder, until: object) -> tuple[int, Path] | tuple[None, None]:
-    """The newest grid of a run that a model of step `until` may have drawn, and its step."""
-    paths = (run.path / "samples").glob("step_*.png")
-    found = [(int(match[1]), path) for path in paths if (match := re.fullmatch(r"step_(\d+)", path.stem))]
-    return max((one for one in found if not isinstance(until, int) or one[0] <= until), default=(None, None))
 
 
 def _as_png(path: Path) -> bytes:
@@ -183,16 +180,6 @@ def _as_png(path: Path) -> bytes:
         height = max(1, round(image.height * WIDEST / image.width))
         image = image.resize((WIDEST, height), Image.Resampling.LANCZOS)
     return encode(from_pil(image), "PNG")
-
-
-def _take_card(model: ModelFolder, folder: Path, listener: Listener) -> bool:
-    """Copies the model's own card if it has one: what somebody wrote is not written over."""
-    own = model.path / CARD_FILE
-    if not own.is_file():
-        return False
-    shutil.copyfile(own, folder / CARD_FILE)
-    listener.note(f"the model card is {own}, as it is: --licence, --data and --description change nothing in it")
-    return True
 
 
 def _evaluation(copy: ModelFolder, run: RunFolder | None) -> Mapping[str, Any]:
@@ -404,9 +391,6 @@ class _Repository:
 def _etags(info: Any) -> dict[str, str]:
     """File name -> SHA-256 for large files, git blob hash for small ones."""
     return {file.rfilename: (file.lfs.sha256 if file.lfs else file.blob_id) or "" for file in info.siblings or ()}
-
-
-# --- What the client says --------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager

@@ -85,17 +85,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Work:
-    """A decoded picture, before or after the network.
+    """A decoded picture, before or after the network; see `Done`, too.
 
     Attributes:
         picture: without its frames, which may be much larger than what the network sees of them.
         pixels: of each frame, what the network takes, or gives; empty while they wait.
         alphas: opacity of each frame; empty where something that is kept tells it.
-        seconds: spent on it so far.
         sources: the source's frames, for a drawing that needs them.
-        maps: attention on each frame.
         waiting: the pixels, while other pictures go through the network.
-        captions: what to say of each frame.
     """
 
     job: Job
@@ -203,10 +200,11 @@ def translate_files(
     with Spool() as spool:
         run = _Run(model, Stages(model.config, options, drawing, spool, stop))
         try:
-            works = run.through_network(run.decoded(takewhile(lambda _: not stop.is_set(), jobs)))
+            decoded = run.in_threads(run.stages.decode, takewhile(lambda _: not stop.is_set(), jobs))
+            works = run.through_network(decoded)
             if drawing.spans is not None:
                 works = run.all_before_the_first(works, drawing.spans)
-            for result in run.encoded(works):
+            for result in run.in_threads(run.stages.encode, works, at_once=True):
                 found = isinstance(result.error, StorageError)
                 # Those that were about to be written, too, when the disk became full.
                 if not (full and found):
@@ -224,11 +222,8 @@ class _Run:
     """The network between the threads."""
 
     def __init__(self, model: Model, stages: Stages) -> None:
-        self.model = model
-        self.stages = stages
-        self.options = stages.options
-        self.drawing = stages.drawing
-        self.stop = stages.stop
+        self.model, self.stages = model, stages
+        self.options, self.drawing, self.stop = stages.options, stages.drawing, stages.stop
         looking = not {*self.drawing.maps} <= {"generator"}
         self.batching = passes.Batching(model.device, self.options.batch_size, looking)
         self.window = 2 * self.options.workers + self.batching.most
@@ -236,31 +231,22 @@ class _Run:
         self.pixel_seconds = 0.0
         self.running: deque[Future[Any]] = deque()
 
-    def decoded(self, jobs: Iterable[Job]) -> Iterator[Work | Result]:
-        """Decodes in threads, in order, a window ahead of whoever pulls: one is begun for each one taken."""
-        pending: deque[Future[Work | Result]] = deque()
-        for job in jobs:
-            pending.append(self._begin(self.stages.decode, job))
-            if len(pending) > self.window:
+    def in_threads(self, stage: Callable[[In], Out], items: Iterable[In], *, at_once: bool = False) -> Iterator[Out]:
+        """Does it in threads, in order, a window ahead of whoever pulls: one is begun for each one taken.
+
+        Args:
+            at_once: what is done is given before the window is full.
+        """
+        pending: deque[Future[Out]] = deque()
+        for item in items:
+            while self.running and self.running[0].done():
+                self.running.popleft()
+            pending.append(self.pool.submit(stage, item))
+            self.running.append(pending[-1])
+            while pending and (len(pending) > self.window or (at_once and pending[0].done())):
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-
-    def encoded(self, works: Iterable[Work | Result]) -> Iterator[Result]:
-        """Encodes in threads, in order, at most a window behind `works`: what is done is given at once."""
-        pending: deque[Future[Result]] = deque()
-        for work in works:
-            pending.append(self._begin(self.stages.encode, work))
-            while pending and (len(pending) > self.window or pending[0].done()):
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-
-    def _begin(self, function: Callable[[In], Out], item: In) -> Future[Out]:
-        while self.running and self.running[0].done():
-            self.running.popleft()
-        self.running.append(self.pool.submit(function, item))
-        return self.running[-1]
 
     def through_network(self, items: Iterable[Work | Result]) -> Iterator[Work | Result]:
         """Translates pictures in batches of equal shape; failures pass through."""

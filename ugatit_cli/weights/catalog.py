@@ -436,11 +436,6 @@ class Removal:
     size: int
     also: tuple[str, ...]
 
-    @property
-    def only_copy(self) -> bool:
-        """Whether nothing tells where it could be got again."""
-        return self.known.kind == "store" and self.known.hub is None
-
 
 def removal(known: Known) -> Removal:
     """What `remove` would do; changes nothing.
@@ -461,7 +456,7 @@ def removal(known: Known) -> Removal:
     # Somebody's link into the store goes; what it leads to stays.
     gone = set(stored.rglob("*")) if stored is not None and not stored.is_symlink() else set()
     if fetched is not None:
-        gone |= _own_blobs(fetched.folder)
+        gone |= _own_blobs(fetched)
     places = (stored, fetched.folder if fetched is not None else None)
     return Removal(
         known,
@@ -511,21 +506,29 @@ def _same_files(receipt: Receipt | None) -> list[Receipt]:
     return [one for one in home.load_all() if receipt is not None and one.folder == receipt.folder]
 
 
-def _own_blobs(snapshot: Path) -> set[Path]:
+def _repository(receipt: Receipt) -> Path | None:
+    """The folder of a repository in the Hub's cache that a receipt's folder is in; None if it is elsewhere."""
+    place = (cache_folder(receipt.repository).name, "snapshots", receipt.commit)
+    return receipt.folder.parents[1] if receipt.folder.parts[-3:] == place else None
+
+
+def _own_blobs(receipt: Receipt) -> set[Path]:
     """Files of one commit that no other commit in the repository's cache has; never any outside of that."""
-    commits, repository = snapshot.parent.glob("*"), snapshot.parents[1].resolve()
+    if (repository := _repository(receipt)) is None:
+        return set()
+    commits = (repository / "snapshots").glob("*")
     blobs = {one: {path.resolve() for path in one.rglob("*") if path.is_file()} for one in commits}
-    own = blobs.pop(snapshot, set()).difference(*blobs.values())
-    return {path for path in own if path.is_relative_to(repository)}
+    own = blobs.pop(receipt.folder, set()).difference(*blobs.values())
+    return {path for path in own if path.is_relative_to(repository.resolve())}
 
 
 def _remove_fetched(receipt: Receipt) -> None:
     """As `huggingface_hub` does, which removes nothing of a repository with a damaged link in it."""
-    snapshot, repository = receipt.folder, receipt.folder.parents[1]
-    if snapshot != repository.with_name(cache_folder(receipt.repository).name) / "snapshots" / receipt.commit:
+    snapshot, repository = receipt.folder, _repository(receipt)
+    if repository is None:
         raise OutputError(f"{snapshot}: can't be removed", "It isn't where the Hub's cache has it: do it by hand.")
     with reported(snapshot):
-        for blob in _own_blobs(snapshot):
+        for blob in _own_blobs(receipt):
             blob.unlink()
         if snapshot.is_dir():
             shutil.rmtree(snapshot)

@@ -7,6 +7,7 @@ Official checkpoints are fetched or found on disk, remembered, and converted wit
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,29 +16,43 @@ from typing import Final
 
 from ugatit_cli.config import Precision
 from ugatit_cli.device import DTYPES
-from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.errors import ModelError, OutputError, UsageError
 from ugatit_cli.files import reported
 from ugatit_cli.methods.base import OfficialSettings
-from ugatit_cli.weights import home, hub, hub_download, hub_models
+from ugatit_cli.weights import home, hub, hub_download
 from ugatit_cli.weights.catalog import checkpoint_key, hub_of, no_weights, resolve
 from ugatit_cli.weights.folder import (
+    CARD_FILE,
+    CONFIG_FILE,
+    DISCRIMINATORS_FILE,
     GENERATORS_FILE,
     MODEL_FILES,
+    SAMPLES_FILE,
     ModelFolder,
     check_target,
     copy_model,
+    critic_shapes,
     open_model,
+    read_config,
     save_model,
+    translator_shapes,
 )
 from ugatit_cli.weights.home import BUNDLED, Receipt, home_folder, store_path
 from ugatit_cli.weights.hub import HubId, Listener, Logged, RemoteFile
 from ugatit_cli.weights.hub_download import Records, Stamp, digest_of
-from ugatit_cli.weights.manifest import Entry, FileRecord
+from ugatit_cli.weights.manifest import NEEDED_FILES, Entry, FileRecord
 from ugatit_cli.weights.official import read_official
 from ugatit_cli.weights.tensorflow import checkpoint_prefix
 
+# Pictures are for the Hub's page.
+OF_USE: Final = frozenset(MODEL_FILES) - {SAMPLES_FILE}
+# Read into memory whole; a config has a kilobyte.
+LARGEST_TEXT: Final = 1 << 20
+# A safetensors header with the names of all tensors, generously.
+LARGEST_HEADER: Final = 4 << 20
 # That of the full model has 31 kB; it is read whole.
 LARGEST_INDEX: Final = 1 << 26
+_NOT_OURS: Final = "The repository is damaged, or not a ugatit model."
 
 
 def find_model(name: str, listener: Listener | None = None) -> ModelFolder:
@@ -57,9 +72,9 @@ def find_model(name: str, listener: Listener | None = None) -> ModelFolder:
             raise no_weights(origin)
         if origin.source == "import":
             return _fetch_import(origin, listener)
-        return hub_models.use_model(hub_of(origin), listener, origin.files)
+        return _hub_model(hub_of(origin), listener, origin.files)
     try:
-        return hub_models.use_model(origin, listener)
+        return _hub_model(origin, listener, None)
     except ModelError as error:
         if home.load(str(origin)) is not None:
             raise
@@ -89,7 +104,7 @@ def fetch(
     if from_file is not None:
         return _from_file(wanted, from_file, to, listener, force=force)
     if isinstance(wanted, HubId):
-        model = hub_models.fetch_model(wanted, listener, force=force)
+        model = _hub_model(wanted, listener, None, ask=True, force=force)
     elif wanted.source == "import":
         if to is None and not force and os.path.isdir(store_path(name)):
             listener.note(f"{name} is here already; --force fetches and converts it again")
@@ -99,7 +114,7 @@ def fetch(
         listener.note(f"{name} comes with the package")
         model = open_model(BUNDLED / name)
     else:
-        model = hub_models.fetch_model(hub_of(wanted), listener, wanted.files, force=force)
+        model = _hub_model(hub_of(wanted), listener, wanted.files, ask=True, force=force)
         if os.path.isdir(store_path(name)):
             wins = f"which wins over this one until `ugatit models rm {name}`"
             listener.note(f"note: your store has a model {name} of its own, {wins}")
@@ -132,13 +147,13 @@ def preview(
         check_target(to, overwrite=force, option="--force")
     wanted, notes = _wanted(name), []
     if isinstance(wanted, HubId):
-        remotes = hub_models.locate_model(wanted, listener)
+        remotes = _locate_model(wanted, listener)
     elif wanted.source == "bundled":
         records = wanted.files.items()
         files = [PlannedFile(file, record.size if record else None, here=True) for file, record in records]
         return files, [f"{name} comes with the package"]
     elif wanted.source == "hub":
-        remotes = hub_models.locate_model(hub_of(wanted), listener, wanted.files)
+        remotes = _locate_model(hub_of(wanted), listener, wanted.files)
     else:
         if to is None and os.path.isdir(store_path(name)) and not force:
             return [], [f"{name} is here already, in {store_path(name)}"]
@@ -200,6 +215,105 @@ def _check_files(paths: Mapping[str, Path], records: Records) -> None:
             raise ModelError(
                 f"{path}: {expected}, found {digest.size:,} with {digest.sha256}",
                 "It is damaged, or another model. Nothing was changed.",
+            )
+
+
+# --- Model folders on the Hub --------------------------------------------------------------------------
+
+
+def _hub_model(
+    identity: HubId, listener: Listener, files: Records | None, *, ask: bool = False, force: bool = False
+) -> ModelFolder:
+    """As it was fetched before, without asking the Hub; else, or to `ask` for the newest, fetched into its cache."""
+    if not ask and (model := _fetched(identity, files or {})):
+        return model
+    with hub_download.locked(identity.repository, listener):
+        model = None if ask else _fetched(identity, files or {})
+        return model or _fetch_model(identity, listener, files, force=force)
+
+
+def _fetched(identity: HubId, records: Records) -> ModelFolder | None:
+    """The model of a receipt that fits the manifest, which may have changed since."""
+    receipt = home.load(str(identity))
+    if receipt is None or not receipt.is_there():
+        return None
+    stamps = receipt.files
+    if not all(
+        name in stamps and (one is None or stamps[name].sha256 == one.sha256) for name, one in records.items()
+    ):
+        return None
+    if not all(hub_download.is_inside(receipt.folder / name, identity.repository) for name in stamps):
+        return None
+    receipt.check(f"Fetch it again: ugatit fetch {identity}")
+    return open_model(receipt.folder)
+
+
+def _fetch_model(identity: HubId, listener: Listener, files: Records | None, *, force: bool) -> ModelFolder:
+    if force and hub.is_offline():
+        raise ModelError(f"{identity} can't be downloaded again: HF_HUB_OFFLINE forbids to ask the Hub", "Unset it.")
+    remotes = _locate_model(identity, listener, files)
+    commit = remotes[CONFIG_FILE].commit
+    complete = not force and all(hub_download.on_disk(remote) for remote in remotes.values())
+    listener.note(f"{'checking' if complete else 'fetching'} {identity} at {commit[:12]}")
+    stamps: dict[str, Stamp] = {}
+    for name, remote in remotes.items():
+        if name == GENERATORS_FILE:
+            _check_sizes(identity, remotes)
+        stamps[name] = hub_download.obtain(remote, (files or {}).get(name), listener, force=force)
+    folder = hub_download.pointer_path(remotes[CONFIG_FILE]).parent
+    model = open_model(folder)
+    hub_download.keep_reference(identity, commit)
+    try:
+        home.save(home.make(str(identity), folder, stamps, identity.repository, commit))
+    except OutputError as error:
+        listener.note(f"note: {error.message}: each use will check the model again")
+    return model
+
+
+def _locate_model(identity: HubId, listener: Listener, files: Records | None = None) -> dict[str, RemoteFile]:
+    """The files of a model folder in a repository, the config first; all of one commit."""
+    pinned, found = identity, dict[str, RemoteFile]()
+    for name in (name for name in MODEL_FILES if name in (OF_USE if files is None else files)):
+        remote = hub_download.locate(pinned, name, listener)
+        if remote is not None:
+            hub_download.check_announced(remote, (files or {}).get(name))
+            if name in (CONFIG_FILE, CARD_FILE) and (remote.size or 0) > LARGEST_TEXT:
+                raise ModelError(f"{identity}: {name} has {remote.size:,} bytes: not that of a model")
+            found[name] = remote
+            pinned = HubId(identity.repository, remote.commit)
+        elif name in NEEDED_FILES or files is not None:
+            raise _no_model(identity, name)
+    return found
+
+
+def _no_model(identity: HubId, name: str) -> ModelError:
+    if hub.is_offline():
+        return ModelError(
+            f"{identity} is not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub",
+            "Unset it to fetch the model.",
+        )
+    return ModelError(
+        f"{identity} is not a ugatit model: it has no {name}",
+        "A model has config.json and model.safetensors. Pickles and other programs' files are not fetched.",
+    )
+
+
+def _check_sizes(identity: HubId, remotes: Mapping[str, RemoteFile]) -> None:
+    """Whether files of tensors have a size that their config can have, before they are downloaded."""
+    try:
+        config, _ = read_config(hub_download.pointer_path(remotes[CONFIG_FILE]))
+    except ModelError as error:
+        raise ModelError(f"{identity}: {error.message}", error.hint or _NOT_OURS) from None
+    for name, shapes in ((GENERATORS_FILE, translator_shapes), (DISCRIMINATORS_FILE, critic_shapes)):
+        remote = remotes.get(name)
+        if remote is None:
+            continue
+        count = sum(math.prod(shape) for shape in shapes(config).values())
+        if remote.size is None or not 2 * count <= remote.size <= 4 * count + LARGEST_HEADER:
+            size = f"{remote.size:,} bytes" if remote.size is not None else "a size that the Hub doesn't tell"
+            raise ModelError(
+                f"{identity}: {name} has {size}; its config asks for {2 * count:,} to {4 * count + LARGEST_HEADER:,}",
+                _NOT_OURS,
             )
 
 

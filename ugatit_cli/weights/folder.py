@@ -35,6 +35,9 @@ _CODES: Final = {
 }  # fmt: skip
 
 
+Network = TypeVar("Network", bound=nn.Module)
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], storage: Precision | None = None) -> str:
     """Writes a safetensors file and waits until it is on the disk.
 
@@ -377,22 +380,17 @@ def check_target(folder: Path, *, overwrite: bool, option: str = "--overwrite") 
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    if not _is_model_folder(folder):
+    try:
+        document = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        ours = {path.name for path in folder.iterdir()} <= set(MODEL_FILES) and {"format", "model"} <= document.keys()
+    except (OSError, ValueError, RecursionError, AttributeError):
+        ours = False
+    if not ours:
         raise OutputError(
             f"{folder}: exists and is not a model folder, or holds other files too", "Name another folder."
         )
     if not overwrite:
         raise OutputError(f"{folder}: exists already", f"Name another folder, or pass {option}.")
-
-
-def _is_model_folder(folder: Path) -> bool:
-    if not folder.is_dir() or not {path.name for path in folder.iterdir()} <= set(MODEL_FILES):
-        return False
-    try:
-        document = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(document, dict) and "format" in document and "model" in document
 
 
 @contextlib.contextmanager

@@ -100,9 +100,6 @@ class RemoteFile:
     etag: str
 
 
-# --- Settings of the client ------------------------------------------------------------------------------
-
-
 def endpoint() -> str:
     """The Hub's address, without a slash at the end.
 
@@ -112,17 +109,14 @@ def endpoint() -> str:
     from huggingface_hub import constants
 
     text = constants.ENDPOINT
-    try:
+    with contextlib.suppress(ValueError):
         parts = urlsplit(text)
         host = (parts.hostname or "").encode("idna")
-        good = parts.scheme in ("http", "https") and bool(host) and parts.port != 0 and not _NO_ADDRESS.search(text)
-    except ValueError:
-        good = False
-    if not good:
-        # A password may be anywhere before the last @, a token after a question mark.
-        shown = without_secrets(re.sub(r"(?s).*@", "***@", text).partition("?")[0])
-        raise ModelError(f"HF_ENDPOINT is {shown!r}: not a web address", "Like https://huggingface.co")
-    return text
+        if parts.scheme in ("http", "https") and host and parts.port != 0 and not _NO_ADDRESS.search(text):
+            return text
+    # A password may be anywhere before the last @, a token after a question mark.
+    shown = without_secrets(re.sub(r"(?s).*@", "***@", text).partition("?")[0])
+    raise ModelError(f"HF_ENDPOINT is {shown!r}: not a web address", "Like https://huggingface.co")
 
 
 def is_offline() -> bool:
@@ -137,9 +131,6 @@ def cache_folder(repository: str) -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE).expanduser().absolute() / f"models--{repository.replace('/', '--')}"
-
-
-# --- What goes wrong, in words ---------------------------------------------------------------------------
 
 
 class TransferError(Exception):
@@ -274,9 +265,6 @@ def without_secrets(text: str) -> str:
     text = re.sub(r"(?i)(bearer\s+)[^\s'\",]+", r"\1***", text)
     text = re.sub(r"(?<=//)[^\s/]+@", "***@", text)
     return re.sub(r"(//[^\s?]+)\?\S*?(?=['\").,;]*(?:\s|$))", r"\1", text)
-
-
-# --- Trying again ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

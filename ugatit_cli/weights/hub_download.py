@@ -38,9 +38,6 @@ class Stamp:
     mtime_ns: int
 
 
-# --- What the Hub, or the cache, has ---------------------------------------------------------------------
-
-
 def locate(identity: HubId, name: str, listener: Listener) -> RemoteFile | None:
     """A file on the Hub or, without a connection to it, in the cache; None if the repository has none of that name.
 
@@ -113,9 +110,6 @@ def locked(repository: str, listener: Listener) -> contextlib.AbstractContextMan
     return hub.waiting(path, f"another ugatit is fetching {repository}; waiting for it", listener)
 
 
-# --- Hashes ----------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Digest:
     """A file's size in bytes, its SHA-256, and its SHA-1 as git takes it of contents; both in hex."""
@@ -150,9 +144,6 @@ def digest_of(path: Path) -> Digest:
             sha256.update(data)
             git.update(data)
     return Digest(size, sha256.hexdigest(), git.hexdigest())
-
-
-# --- Into the cache --------------------------------------------------------------------------------------
 
 
 class Mismatch(ModelError):
@@ -261,9 +252,6 @@ def keep_reference(identity: HubId, commit: str) -> None:
         write_file(path, commit.encode(), durable=True)
 
 
-# --- The download ----------------------------------------------------------------------------------------
-
-
 def download(remote: RemoteFile, part: Path, listener: Listener) -> None:
     """Downloads a file to `part`, going on with what is there; what came before an error stays, for the next call.
 
@@ -280,7 +268,8 @@ def download(remote: RemoteFile, part: Path, listener: Listener) -> None:
         if remote.size is None or (part.exists() and part.stat().st_size > remote.size):
             part.unlink(missing_ok=True)
         # Unbuffered: what was written is there, and nothing is left for closing to write.
-        file = io.FileIO(part, "a", opener=_open_no_link)
+        no_link = getattr(os, "O_NOFOLLOW", 0)
+        file = io.FileIO(part, "a", opener=lambda name, flags: os.open(name, flags | no_link, 0o666))
     with file, hub.errors_reported(HubId(remote.repository), remote.name, _words):
         transfer = _Transfer(remote, file, part, listener)
         listener.begin(Path(remote.name).name, remote.size, transfer.size)
@@ -290,10 +279,6 @@ def download(remote: RemoteFile, part: Path, listener: Listener) -> None:
             listener.end()
         with reported(part):
             os.fsync(file.fileno())
-
-
-def _open_no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _words(error: Exception) -> Words | None:

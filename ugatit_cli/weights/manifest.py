@@ -186,31 +186,23 @@ def toml_key(text: str) -> str:
 def entry_toml(entry: Entry) -> str:
     """The tables of one entry, which `read_manifest` reads back below a line `schema = 1`."""
     table = f"models.{toml_key(entry.name)}"
-    lines = [
-        f"[{table}]",
-        f"description = {_value(entry.description)}",
-        f"domains = [{', '.join(map(_value, entry.domains))}]",
-        f"image_size = {entry.image_size}",
-        f"licence = {_value(entry.licence)}",
-        f"training_data = {_value(entry.training_data)}",
-        f"source = {_value(entry.source)}",
-    ]
-    for key in ("repository", "revision", "smoothing", "instructions"):
+    lines = [f"[{table}]"]
+    for key in (*COMMON, "repository", "revision", "smoothing", "instructions"):
         value = getattr(entry, key)
         if value not in (None, ""):
             lines.append(f"{key} = {_value(value)}")
     if entry.files:
         lines += ["", f"[{table}.files]"]
-        lines += [f"{toml_key(name)} = {_record(record)}" for name, record in entry.files.items()]
+    for name, record in entry.files.items():
+        known = f"{{ size = {record.size}, sha256 = {_value(record.sha256)} }}" if record is not None else "{}"
+        lines.append(f"{toml_key(name)} = {known}")
     return "\n".join([*lines, ""])
 
 
-def _value(value: str | bool) -> str:
+def _value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_value, value))}]"
     return tomli_w.dumps({"x": value}, multiline_strings=True).removeprefix("x = ").removesuffix("\n")
-
-
-def _record(record: FileRecord | None) -> str:
-    return "{}" if record is None else f"{{ size = {record.size}, sha256 = {_value(record.sha256)} }}"
 
 
 # --- Mistakes ------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ugatit_cli.config import DOMAINS, SCALES, Direction, Domain, ModelConfig, Scale
+from ugatit_cli.config import DOMAINS, SCALES, Direction, ModelConfig
 from ugatit_cli.errors import ModelError
 from ugatit_cli.methods.base import Official, OfficialSettings
 from ugatit_cli.methods.ugatit_official import size_fields
@@ -51,16 +51,13 @@ class TensorBundle:
     """
 
     def __init__(self, prefix: Path) -> None:
-        self.prefix = prefix
-        self.index = prefix.with_name(prefix.name + ".index")
+        self.prefix, self.index = prefix, prefix.with_name(prefix.name + ".index")
         try:
-            table = self.index.read_bytes()
-        except OSError as error:
-            raise ModelError(f"{self.index}: can't be read: {error.strerror}") from None
-        try:
-            entries = dict(_table_entries(table))
+            entries = dict(_table_entries(self.index.read_bytes()))
             self.shards = _varint_fields(entries.pop(b"")).get(1, 0)
             self.variables = {key.decode(): _variable(value) for key, value in entries.items()}
+        except OSError as error:
+            raise ModelError(f"{self.index}: can't be read: {error.strerror}") from None
         except (KeyError, IndexError, ValueError, TypeError, struct.error) as error:
             raise ModelError(f"{self.index}: not a TensorFlow checkpoint index, or damaged ({error})") from None
 
@@ -92,12 +89,11 @@ class TensorBundle:
 def _table_entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
     if len(table) < FOOTER_SIZE or struct.unpack("<Q", table[-8:])[0] != MAGIC:
         raise ValueError("no table footer")
-    position = len(table) - FOOTER_SIZE
-    _, position = _varint(table, position)  # meta index: offset
-    _, position = _varint(table, position)  # meta index: size
-    offset, position = _varint(table, position)
-    size, position = _varint(table, position)
-    for _, handle in _block_entries(table, offset, size):
+    position, footer = len(table) - FOOTER_SIZE, []
+    for _ in range(4):  # offset and size of the meta index, then of the index
+        number, position = _varint(table, position)
+        footer.append(number)
+    for _, handle in _block_entries(table, *footer[2:]):
         offset, position = _varint(handle, 0)
         size, _ = _varint(handle, position)
         yield from _block_entries(table, offset, size)
@@ -336,16 +332,13 @@ def _discriminators(bundle: TensorBundle, config: ModelConfig, dtype: torch.dtyp
     tensors: dict[str, Tensor] = {}
     for domain in DOMAINS:
         for scale in SCALES:
-            state = _discriminator(bundle, config, domain, scale, dtype)
+            scope = f"discriminator_{domain.upper()}/{scale}"
+            state = _discriminator(bundle, scope, config.layers(scale) - 2, dtype)
             tensors |= {f"{domain}.{scale}.{name}": tensor for name, tensor in state.items()}
     return tensors
 
 
-def _discriminator(
-    bundle: TensorBundle, config: ModelConfig, domain: Domain, scale: Scale, dtype: torch.dtype
-) -> dict[str, Tensor]:
-    scope = f"discriminator_{domain.upper()}/{scale}"
-    strided = config.layers(scale) - 2
+def _discriminator(bundle: TensorBundle, scope: str, strided: int, dtype: torch.dtype) -> dict[str, Tensor]:
     modules = {f"layers.{i}": f"conv_{i}" for i in range(strided)}
     modules |= {f"layers.{strided}": "conv_last", "head": "D_logit", "cam.gap": "CAM_logit"}
     names: dict[str, tuple[str, Layout]] = {}
