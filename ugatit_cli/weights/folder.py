@@ -35,9 +35,6 @@ _CODES: Final = {
 }  # fmt: skip
 
 
-Network = TypeVar("Network", bound=nn.Module)
-
-
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], storage: Precision | None = None) -> str:
     """Writes a safetensors file and waits until it is on the disk.
 
