@@ -18,8 +18,8 @@ TO_TARGET = ("kid", "std")
 TO_BOTH = ("kid to both", "std to both")
 FIGURES = (TO_TARGET, TO_BOTH)
 
-# The rows of the paper's table 2 and its CycleGAN, as changes to the default recipe. CycleGAN gets the moving average
-# and the augmentation of all other rows: in the paper none of them has either.
+# The rows of the paper's table 2 and its CycleGAN, as changes to the default recipe. All have the moving
+# average and the augmentation of the default recipe: in the paper none of them has either.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "U-GAT-IT": {},
     "w/ IN": {"decoder_norm": "in"},
@@ -29,7 +29,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "w/o CAM": {"generator_cam": False, "discriminator_cam": False},
     "w/o G_CAM": {"generator_cam": False},
     "w/o D_CAM": {"discriminator_cam": False},
-    "CycleGAN": {"recipe": "cyclegan", "ema": 0.999, "augment": "auto"},
+    "CycleGAN": {"method": "cyclegan"},
 }
 
 # The paper's recipe, with each addition of the default one alone that can change what comes out in a given time.
@@ -44,10 +44,6 @@ ADDITIONS: dict[str, dict[str, Any]] = {
     "default": {},
     "default, CAM loss weight 20": {"cam_weight": 20.0},
 }
-
-# Rows whose name alone would say too much, as the tables call them.
-LABELS = {"CycleGAN": "CycleGAN (our networks)"}
-
 
 @dataclass(frozen=True)
 class Figure:
@@ -83,11 +79,6 @@ Results = Mapping[str, Mapping[str, Mapping[str, Any]]]
 def slug(row: str) -> str:
     """A row's name on the command line and in paths: `w-o-g-cam`."""
     return re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
-
-
-def label(row: str) -> str:
-    """A row's name in the tables."""
-    return LABELS.get(row, row)
 
 
 def figure(seeds: Mapping[str, Mapping[str, Any]], way: str, names: tuple[str, str] = TO_TARGET) -> Figure:
@@ -131,7 +122,7 @@ def ablation_table(results: Results, names: tuple[str, str]) -> str:
     for row in (UNTOUCHED, *ABLATIONS):
         if row in results:
             theirs = [str(PAPER[row][way]) if row in PAPER else "" for way in WAYS]
-            rows.append([label(row), *_cells(results[row]), *theirs])
+            rows.append([row, *_cells(results[row]), *theirs])
     theirs = [f"paper, from memory: {arrow}" for arrow in ("selfie → anime", "anime → selfie")]
     parts = [
         markdown(["KID x 100, lower is better", *_header(names), *theirs], rows),
@@ -150,7 +141,7 @@ def additions_table(results: Results, names: tuple[str, str]) -> str:
     for row in (UNTOUCHED, *ADDITIONS):
         if row in results:
             steps = [str(one["steps"]) for one in results[row].values() if "steps" in one]
-            rows.append([label(row), *_cells(results[row]), ", ".join(steps)])
+            rows.append([row, *_cells(results[row]), ", ".join(steps)])
     parts = [
         markdown(["KID x 100, lower is better", *_header(names), "steps in that time"], rows),
         "All rows were trained for the same time. The default recipe is without augmentation here: its `--augment "
@@ -202,5 +193,5 @@ def orders(results: Results, way: str, arrow: str) -> str:
         here = f"{ours[one.better].mean:.2f} < {ours[one.worse].mean:.2f}"
         there = f"{theirs[one.better].mean:.2f} > {theirs[one.worse].mean:.2f}"
         remark = "" if one.clear else ", within the deviations"
-        text += f"\n- {label(one.better)} is better than {label(one.worse)}: {here} (the paper: {there}){remark}"
+        text += f"\n- {one.better} is better than {one.worse}: {here} (the paper: {there}){remark}"
     return text
