@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -25,6 +25,7 @@ from ugatit_cli.cli.options import (
 from ugatit_cli.errors import InputsFailed, Interrupted, UsageError
 
 if TYPE_CHECKING:
+    from ugatit_cli.config import Direction
     from ugatit_cli.metrics.distances import Kid
     from ugatit_cli.metrics.scores import Comparison, Evaluation, Metric, Scores
     from ugatit_cli.translation.model import Model
@@ -46,9 +47,19 @@ MIXED: Final = "source-mixed KID: mean of the KIDs to target and source, as the 
 # --- For programs --------------------------------------------------------------------------------------
 
 
-def document(evaluation: Evaluation, found: Sequence[Scores]) -> dict[str, Any]:
-    """The figures for programs."""
-    model, extractor, reader = evaluation.model, evaluation.extractor, evaluation.reader
+Results = Sequence[tuple["Model | None", Sequence["Comparison"], Sequence["Scores"]]]
+"""What was found for each model, or for the translations that were given."""
+
+
+def documents(evaluation: Evaluation, results: Results) -> dict[str, Any]:
+    """The figures for programs: of one, or a list of them for several models."""
+    found = [document(evaluation, model, scores) for model, _, scores in results]
+    return found[0] if len(found) == 1 else {"models": found}
+
+
+def document(evaluation: Evaluation, model: Model | None, found: Sequence[Scores]) -> dict[str, Any]:
+    """The figures of a model, or of given translations."""
+    extractor, reader = evaluation.extractor, evaluation.reader
     values: dict[str, Any] = {
         "model": model.name if model else None,
         "precision": model.precision if model else None,
@@ -84,34 +95,39 @@ def _plain(scores: Scores) -> dict[str, Any]:
 # --- For people ----------------------------------------------------------------------------------------
 
 
-def report(evaluation: Evaluation, comparisons: Sequence[Comparison], found: Sequence[Scores]) -> str:
-    """The figures for people."""
+def report(evaluation: Evaluation, results: Results) -> str:
+    """The figures for people: a table for each direction, with a column for each model."""
+    tables: dict[Direction | None, list[tuple[Model | None, Comparison, Scores]]] = {}
+    for model, comparisons, found in results:
+        for comparison, scores in zip(comparisons, found, strict=True):
+            tables.setdefault(scores.direction, []).append((model, comparison, scores))
     lines = []
-    for comparison, scores in zip(comparisons, found, strict=True):
-        lines += [*_table(comparison, scores, evaluation.model), _counts(scores), ""]
-    return "\n".join([*lines, *_notes(evaluation, found)])
+    for direction, columns in tables.items():
+        model, comparison, scores = columns[0]
+        title = f"{comparison.translated.folder} against {comparison.real.folder}"
+        if direction and model:
+            title = f"{model.config.source(direction)} -> {model.config.target(direction)}"
+        names = [one.name if one and len(results) > 1 else "translated" for one, _, _ in columns]
+        of_all = dict(zip(names, (one for _, _, one in columns), strict=True))
+        lines += [*_table(title, of_all | ({"untouched": scores.baseline} if scores.baseline else {}))]
+        lines += [_counts(scores), ""]
+    return "\n".join([*lines, *_notes(evaluation, [one for _, _, found in results for one in found])])
 
 
-def _table(comparison: Comparison, scores: Scores, model: Model | None) -> list[str]:
+def _table(title: str, columns: Mapping[str, Scores]) -> list[str]:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    if scores.direction and model:
-        title = f"{model.config.source(scores.direction)} -> {model.config.target(scores.direction)}"
-    else:
-        title = f"{comparison.translated.folder} against {comparison.real.folder}"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     table.add_column("")
-    table.add_column("translated", justify="right")
-    if scores.baseline:
-        table.add_column("untouched", justify="right")
+    for name in columns:
+        table.add_column(name, justify="right", overflow="fold")
     table.add_column("better is")
-    for metric, value in scores.values.items():
+    for metric in next(iter(columns.values())).values:
         label, _, better = FIGURES[metric]
-        untouched = [_text(metric, scores.baseline.values.get(metric))] if scores.baseline else []
-        table.add_row(label, _text(metric, value), *untouched, better)
-    terminal = Console(width=100, emoji=False, highlight=False)
+        table.add_row(label, *(_text(metric, scores.values.get(metric)) for scores in columns.values()), better)
+    terminal = Console(width=max(100, 40 + 20 * len(columns)), emoji=False, highlight=False)
     with terminal.capture() as capture:
         terminal.print(table)
     return [line.rstrip() for line in capture.get().splitlines()]
@@ -195,9 +211,13 @@ class EvaluateOptions:
         ),
     ] = None
     model: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            "--model", "-m", metavar="MODEL", help="Translate with this model, both ways, and evaluate that."
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="Translate with this model, its ways, and evaluate that; several: a column for each.",
+            show_default=False,
         ),
     ] = None
     domain_a: Annotated[Path | None, typer.Option(metavar="DIR", help="With --model: real pictures of domain A.")] = (
@@ -255,6 +275,8 @@ def evaluate(options: EvaluateOptions) -> None:
     `ugatit evaluate out/ clay/ --pairs clay/ --features inception.safetensors --feature-layer Mixed_6c`
 
     `ugatit evaluate --model flat2clay --domain-a flat/ --domain-b clay/ --pairs clay/ --json`
+
+    `ugatit evaluate -m runs/ugatit -m runs/cyclegan --domain-a horses/ --domain-b zebras/`
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
@@ -274,7 +296,6 @@ def evaluate(options: EvaluateOptions) -> None:
         check_installed,
         find_set,
     )
-    from ugatit_cli.translation.model import Model
 
     folders = (options.translated, options.real, options.source, options.pairs, options.domain_a, options.domain_b)
     mine, theirs, made_of, truth, a, b = (find_set(path.expanduser()) if path else None for path in folders)
@@ -284,34 +305,56 @@ def evaluate(options: EvaluateOptions) -> None:
     check_installed(chosen)
     reader, of_kid = Reader(options.size, threads), Subsets(options.subsets, options.subset_size, options.seed)
     evaluation = Evaluation(None, chosen, reader, of_kid, baseline=options.baseline)
-    if options.model is not None:
-        folder = console.find_model(options.model)
-        size = folder.config.image_size
-        reader.side = options.size or size
-        if reader.side != size and not folder.config.light:
-            reason = f"--size {options.size}: this model is full and takes pictures of {size} pixels"
-            raise UsageError(reason, "Leave --size out.")
-        evaluation.model = Model.from_folder(
-            options.model, folder, device=options.device, precision=options.precision
-        )
+    models = _models(options)
+    if models:
+        reader.side = options.size or models[0].config.image_size
     try:
-        comparisons = evaluation.check(wanted)
+        asked: list[tuple[Model | None, list[Comparison]]] = [(None, wanted)]
+        if models:
+            asked = [(one, [way for way in wanted if way.direction in one.config.directions]) for one in models]
+        asked = [(one, evaluation.check(comparisons)) for one, comparisons in asked]
         if chosen & NEEDS_FEATURES:
             device = resolve_device(options.device)
             evaluation.extractor = load_extractor(options.features, options.feature_layer, device=device)
-        with console.progress(evaluation.count(comparisons), "pictures") as progress:
-            evaluation.advance = progress.advance
-            found = evaluation.run(comparisons)
+        results: list[tuple[Model | None, Sequence[Comparison], Sequence[Scores]]] = []
+        for one, comparisons in asked:
+            evaluation.model = one
+            with console.progress(evaluation.count(comparisons), "pictures") as progress:
+                evaluation.advance = progress.advance
+                results.append((one, comparisons, evaluation.run(comparisons)))
     except KeyboardInterrupt:  # there is nothing to keep
         raise Interrupted("interrupted; there are no figures yet") from None
     finally:
         for error in reader.broken.values():
             console.show_error(error)
     as_json = options.json_document
-    console.result(json.dumps(document(evaluation, found)) if as_json else report(evaluation, comparisons, found))
+    console.result(json.dumps(documents(evaluation, results)) if as_json else report(evaluation, results))
     if reader.broken:
         count = len(reader.broken)
         raise InputsFailed(f"{count} picture{'s' * (count > 1)} left out, named above; the figures are of the rest")
+
+
+def _models(options: EvaluateOptions) -> list[Model]:
+    """The models, all of which can make pictures of one size.
+
+    Raises:
+        UsageError: they can't.
+    """
+    from ugatit_cli.translation.model import Model
+
+    folders = {name: console.find_model(name) for name in dict.fromkeys(options.model or [])}
+    sizes = {name: folder.config.image_size for name, folder in folders.items()}
+    if options.size is None and len(set(sizes.values())) > 1:
+        found = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise UsageError(f"these models are of different sizes: {found}", "Choose one for all: --size N")
+    for name, folder in folders.items():
+        if options.size not in (None, sizes[name]) and not folder.config.light:
+            reason = f"--size {options.size}: this model is full and takes pictures of {sizes[name]} pixels"
+            raise UsageError(reason, "Leave --size out.")
+    return [
+        Model.from_folder(name, folder, device=options.device, precision=options.precision)
+        for name, folder in folders.items()
+    ]
 
 
 # --- What is asked for ---------------------------------------------------------------------------------
@@ -324,7 +367,7 @@ def check(options: EvaluateOptions) -> None:
         UsageError: neither, or both.
     """
     folders, domains = (options.translated, options.real), (options.domain_a, options.domain_b)
-    if options.model is None:
+    if not options.model:
         if any(domains):
             raise UsageError("--domain-a and --domain-b are the pictures of a model", "Name it: --model MODEL")
         if not all(folders):
