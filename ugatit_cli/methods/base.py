@@ -133,7 +133,7 @@ class Method(ABC):
     Attributes:
         name: as `--method` and `config.json` call it.
         title: as papers write it.
-        source: the paper.
+        source: the paper; `url`: where it is; `citation`: its BibTeX entry.
         config: the dataclass of its networks' sizes.
         settings: names of those fields of `Recipe` that it heeds; the others' options are refused.
         paper_iterations: steps of the authors' training, where its recipe doesn't count epochs.
@@ -142,6 +142,8 @@ class Method(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     source: ClassVar[str]
+    url: ClassVar[str]
+    citation: ClassVar[str]
     config: ClassVar[type[BaseConfig]]
     settings: ClassVar[frozenset[str]]
     paper_iterations: ClassVar[int]

@@ -341,6 +341,13 @@ class CartoonGAN(Method):
     name = "cartoongan"
     title = "CartoonGAN"
     source = "Chen et al., CVPR 2018"
+    url = "https://doi.org/10.1109/CVPR.2018.00986"
+    citation = """@inproceedings{chen2018cartoongan,
+  title     = {CartoonGAN: Generative Adversarial Networks for Photo Cartoonization},
+  author    = {Yang Chen and Yu-Kun Lai and Yong-Jin Liu},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition},
+  year      = {2018}
+}"""
     config = CartoonGANConfig
     settings = frozenset(
         {

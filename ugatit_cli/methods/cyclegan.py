@@ -286,6 +286,14 @@ class CycleGAN(Method):
     name = "cyclegan"
     title = "CycleGAN"
     source = "Zhu et al., ICCV 2017"
+    url = "https://arxiv.org/abs/1703.10593"
+    citation = """@inproceedings{zhu2017unpaired,
+  title     = {Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks},
+  author    = {Jun-Yan Zhu and Taesung Park and Phillip Isola and Alexei A. Efros},
+  booktitle = {IEEE International Conference on Computer Vision},
+  year      = {2017},
+  url       = {https://arxiv.org/abs/1703.10593}
+}"""
     config = CycleGANConfig
     settings = frozenset(fields_of(Recipe)) - {
         *("cam_weight", "power_iterations", "content_weight", "initial", "vgg", "jitter")

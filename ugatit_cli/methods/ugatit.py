@@ -46,6 +46,15 @@ class UGATIT(Method):
     name = "ugatit"
     title = "U-GAT-IT"
     source = "Kim et al., ICLR 2020"
+    url = "https://arxiv.org/abs/1907.10830"
+    citation = """@inproceedings{kim2020ugatit,
+  title     = {U-GAT-IT: Unsupervised Generative Attentional Networks with Adaptive Layer-Instance
+               Normalization for Image-to-Image Translation},
+  author    = {Junho Kim and Minjae Kim and Hyeonwoo Kang and Kwang Hee Lee},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2020},
+  url       = {https://arxiv.org/abs/1907.10830}
+}"""
     config = ModelConfig
     settings = frozenset(fields_of(Recipe)) - {*("epochs", "jitter", "pool_size", "content_weight", "initial", "vgg")}
     paper_iterations = 1_000_000

@@ -16,6 +16,8 @@ from huggingface_hub import ModelCardData
 
 from ugatit_cli.config import BaseConfig
 from ugatit_cli.errors import UsageError
+from ugatit_cli.methods.base import Method
+from ugatit_cli.methods.registry import method_of
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.weights.catalog import licence_of, split_card
 from ugatit_cli.weights.folder import SAMPLES_FILE, ModelFolder, open_tensors, translator_shapes
@@ -24,8 +26,8 @@ from ugatit_cli.wording import byte_size
 # Their sections and rows say it better than a row of their own.
 _TOLD: Final = frozenset(
     {"description", "training_data", "training", "trained with", "recipe", "steps", "batch size", "pictures",
-     "started from", "imported_from", "code", "sha256", "repository", "commit", "kid", "extractor", "generators",
-     "held-out pictures", "subsets"}
+     "started from", "imported_from", "code", "sha256", "repository", "commit", "kid", "method", "extractor",
+     "generators", "held-out pictures", "subsets"}
 )  # fmt: skip
 # What a page can't show, or that would end a line.
 _CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -90,6 +92,7 @@ def model_card(
             `held-out pictures`, `subsets`; `generators`: which of a run's kinds these are. Anything else is left.
     """
     config, provenance, evaluation = model.config, model.provenance, evaluation or {}
+    method = method_of(config)
     lead = escaped(options.description or _line(provenance.get("description")))
     others = [
         (name, str(value))
@@ -98,12 +101,16 @@ def model_card(
     ]
     return _template().render(
         config=config,
+        method=method,
+        both=config.ways == "both",
+        attention=config.lacks("generator") is None,
+        losses=list(_losses(method, settings)) if settings else [],
         p=provenance,
         e=evaluation,
         repository=repository,
         options=options,
         settings=settings,
-        metadata=_metadata(config, options),
+        metadata=_metadata(config, method, options),
         lead=f"{lead}." if lead and lead[-1] not in ".!?" else lead,
         samples=SAMPLES_FILE if (model.path / SAMPLES_FILE).is_file() else "",
         samples_step=samples_step,
@@ -130,15 +137,23 @@ def _template() -> jinja2.Template:
     return templates.get_template("card.md")
 
 
-def _metadata(config: BaseConfig, options: Options) -> str:
+def _metadata(config: BaseConfig, method: Method, options: Options) -> str:
     domains = [re.sub(r"[\W_]+", "-", name.casefold()).strip("-") for name in (config.domain_a, config.domain_b)]
     data = ModelCardData(
         license=options.licence or None,
         library_name="ugatit",
         pipeline_tag="image-to-image",
-        tags=["u-gat-it", "image-to-image", "unpaired", "gan", *(tag for tag in domains if len(tag) > 1)],
+        tags=[method.title.lower(), "image-to-image", "unpaired", "gan", *(tag for tag in domains if len(tag) > 1)],
     )
     return data.to_yaml()
+
+
+def _losses(method: Method, settings: Settings) -> Iterator[tuple[str, float]]:
+    """What the losses of a training are called, and what they count."""
+    words = {term.title.split()[0] for term in method.terms(settings.model, settings.recipe)}
+    for word in ("adversarial", "cycle", "identity", "CAM", "content"):
+        if word in words:
+            yield word, getattr(settings.recipe, f"{word.lower()}_weight")
 
 
 def _storage(model: ModelFolder) -> str:
@@ -171,7 +186,8 @@ def _without_folders(start: str) -> str:
 def summary(model: ModelFolder, description: str) -> str:
     """One line on what a model does: as the user says it, as its folder does, or from its domains."""
     known = description or _line(model.provenance.get("description"))
-    return known or f"{model.config.domain_a} to {model.config.domain_b}, and back"
+    back = ", and back" if model.config.ways == "both" else ""
+    return known or f"{model.config.domain_a} to {model.config.domain_b}{back}"
 
 
 def training_data(model: ModelFolder, data: str) -> str:
