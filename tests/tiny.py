@@ -9,10 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from ugatit_cli.config import DIRECTIONS, DOMAINS, ModelConfig
+from ugatit_cli.methods.ugatit_official import (
+    DISCRIMINATOR_KEYS,
+    GENERATOR_KEYS,
+    discriminator_names,
+    generator_names,
+)
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
 from ugatit_cli.weights.folder import save_model
-from ugatit_cli.weights.pytorch import DISCRIMINATOR_KEYS, GENERATOR_KEYS, discriminator_names, generator_names
 
 SIZES = {"image_size": 32, "channels": 4, "blocks": 1, "discriminator_channels": 4, "local_layers": 3}
 LIGHT = ModelConfig("flat", "clay", **SIZES, global_layers=3)  # type: ignore[arg-type]  # plain integers
@@ -41,7 +46,7 @@ def official(config: ModelConfig = LIGHT, *, discriminators: bool = True) -> dic
     """What a checkpoint of the official PyTorch code holds: six state dicts by its names, with random weights."""
     torch.manual_seed(2)
     document: dict[str, Any] = {}
-    for key in GENERATOR_KEYS.values():
+    for key in GENERATOR_KEYS:
         document[key] = _renamed(Generator(config), generator_names(config))
     for (_, scale), key in DISCRIMINATOR_KEYS.items() if discriminators else ():
         names = discriminator_names(config.layers("local" if scale == "local" else "global"))
