@@ -13,10 +13,10 @@ from torch import Tensor
 
 import ugatit_cli
 from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Direction, Domain, Scale
+from ugatit_cli.methods.base import OfficialSettings
+from ugatit_cli.methods.ugatit_official import discriminator_names
 from ugatit_cli.translation.model import Model
 from ugatit_cli.weights.fetch import convert
-from ugatit_cli.weights.official import ImportSettings
-from ugatit_cli.weights.pytorch import discriminator_names
 
 Load = Callable[[str], Model]
 
@@ -39,7 +39,7 @@ def load(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Load:
     def load(name: str) -> Model:
         target = folder / Path(name).name
         if not target.exists():
-            convert(golden / name, target, ImportSettings(domains=("A", "B")))
+            convert([golden / name], target, OfficialSettings(domains=("A", "B")))
         return ugatit_cli.load(str(target), device="cpu", precision="fp32")
 
     return load

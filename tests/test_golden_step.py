@@ -13,34 +13,43 @@ from torch import Tensor
 
 from tests.reference_step import official
 from ugatit_cli.device import Group
+from ugatit_cli.methods.base import Official, OfficialSettings
 from ugatit_cli.methods.networks import build_networks
 from ugatit_cli.methods.recipe import preset
-from ugatit_cli.methods.ugatit import TrainingStep
-from ugatit_cli.weights.official import Imported, ImportSettings
-from ugatit_cli.weights.pytorch import import_checkpoint
+from ugatit_cli.methods.ugatit import UGATIT
+from ugatit_cli.weights.official import read_official
 
+METHOD = UGATIT()
 Weights = dict[str, Tensor]
 
 
-def imported(folder: Path, name: str) -> Imported:
-    return import_checkpoint(folder / name, ImportSettings(None, 96, None))
+def imported(folder: Path, name: str) -> Official:
+    return read_official([folder / name], OfficialSettings(image_size=96))[0]
 
 
-def tensors(checkpoint: Imported) -> dict[str, Weights]:
-    assert checkpoint.discriminators is not None
-    return {"generators": dict(checkpoint.generators), "discriminators": dict(checkpoint.discriminators)}
+def tensors(checkpoint: Official) -> dict[str, Weights]:
+    assert checkpoint.critics is not None
+    return {"generators": dict(checkpoint.translators), "discriminators": dict(checkpoint.critics)}
 
 
 def official_step(folder: Path, name: str) -> tuple[dict[str, float], dict[str, Weights]]:
     """Losses and weights of a step from the golden weights on the golden pictures."""
     before = imported(folder, name)
     recipe = dataclasses.replace(preset("paper"), batch_size=2)
-    networks = build_networks(before.config, recipe, seed=0, device=torch.device("cpu"), precision="fp32")
+    networks = build_networks(
+        before.config,
+        METHOD.translators,
+        METHOD.critics,
+        seed=0,
+        device=torch.device("cpu"),
+        precision="fp32",
+        averaged=False,
+    )
     for stem, weights in tensors(before).items():
         for key, tensor in networks.files()[stem].items():
             tensor.copy_(weights[key])
     pictures = load_file(folder / "mini_step_io.safetensors")
-    step = TrainingStep(networks, recipe, seed=0, group=Group())
+    step = METHOD.step(networks, recipe, seed=0, group=Group())
     losses = step(pictures["real_A"], pictures["real_B"], step=0, learning_rate=recipe.learning_rate)
     return {key: loss.item() for key, loss in losses.items()}, networks.files()
 

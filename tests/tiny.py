@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ugatit_cli.config import DIRECTIONS, DOMAINS, ModelConfig
+from ugatit_cli.config import ModelConfig
 from ugatit_cli.methods.ugatit_official import (
     DISCRIMINATOR_KEYS,
     GENERATOR_KEYS,
@@ -28,17 +28,13 @@ def tensors(network: nn.Module, prefix: str) -> dict[str, Tensor]:
     return {prefix + name: tensor for name, tensor in network.state_dict().items()}
 
 
-def save(folder: Path, config: ModelConfig = LIGHT, *, discriminators: bool = False) -> Path:
-    """A model folder with the same random weights every time."""
+def save(folder: Path, config: BaseConfig = LIGHT, *, discriminators: bool = False) -> Path:
+    """A model folder with the same random weights every time, of any method."""
     torch.manual_seed(1)
-    generators: dict[str, Tensor] = {}
-    for direction in DIRECTIONS:
-        generators |= tensors(Generator(config), f"{direction}.")
-    judges: dict[str, Tensor] = {}
-    for domain in DOMAINS:
-        for scale in config.scales:
-            judges |= tensors(Discriminator(config, scale), f"{domain}.{scale}.")
-    save_model(folder, config, generators, judges if discriminators else None)
+    method = method_of(config)
+    translators = tensors_of(method.translators(config))
+    critics = tensors_of(method.critics(config)) if discriminators else None
+    save_model(folder, config, translators, critics)
     return folder
 
 

@@ -65,7 +65,8 @@ def test_a_folded_discriminator_says_the_same(dialect: Dialect, cam: bool) -> No
     config = ModelConfig(dialect=dialect, discriminator_channels=4, discriminator_cam=cam, image_size=96)
     discriminator = random_discriminator(config, "local").eval().requires_grad_(False)
     x = images(2, 3, 96, 104)
-    folded = copy.deepcopy(discriminator).fold(torch.float32).fold(torch.float32)  # harmless a second time
+    folded = copy.deepcopy(discriminator)
+    folded.set_precision(torch.float32).set_precision(torch.float32)  # harmless a second time
     # Only the CAM's classifiers stay as they were.
     assert all(name.startswith("cam.") for name, _ in folded.named_buffers())
     for one, other in zip(folded(x), discriminator(x), strict=True):
