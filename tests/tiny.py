@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ugatit_cli.config import ModelConfig
+from ugatit_cli.config import BaseConfig, ModelConfig
+from ugatit_cli.methods.networks import tensors_of
+from ugatit_cli.methods.registry import method_of
 from ugatit_cli.methods.ugatit_official import (
     DISCRIMINATOR_KEYS,
     GENERATOR_KEYS,
