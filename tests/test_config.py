@@ -23,6 +23,7 @@ from ugatit_cli.config import (
     Discriminators,
     ModelConfig,
     Variant,
+    Ways,
     default_global_layers,
 )
 from ugatit_cli.errors import ConfigError
@@ -55,6 +56,7 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         local_layers=draw(st.integers(3, MAX_DEPTH)),
         global_layers=draw(st.sampled_from([0, *range(3, MAX_DEPTH + 1)])),
         discriminators=draw(st.sampled_from(get_args(Discriminators))),
+        ways=draw(st.sampled_from(get_args(Ways))),
     )
 
 
@@ -62,8 +64,9 @@ def configs(draw: st.DrawFn) -> ModelConfig:
 def test_round_trip_through_json(config: ModelConfig) -> None:
     values = config.to_dict()
     assert read_table(ModelConfig, json.loads(json.dumps(values))) == config
-    # Versions without local discriminators alone read models that have both.
+    # Versions without local discriminators alone, or without models of one way, read models that have both.
     assert values.get("discriminators") == (None if config.discriminators == "both" else "local")
+    assert values.get("ways") == (None if config.ways == "both" else "a2b")
 
 
 @pytest.mark.parametrize("name", ["", " x", "x ", "x\t", "a/b", "a\\b", "a,b", "a:b", ":", "a\nb", "a\0", "\ud800"])
@@ -105,6 +108,14 @@ def test_directions() -> None:
     with pytest.raises(ConfigError, match="'cat'") as caught:
         config.direction_to("cat")
     assert all(name in caught.value.hint for name in ("'selfie'", "'Anime'"))
+
+
+def test_a_model_of_one_way_says_so() -> None:
+    config = ModelConfig(domain_a="selfie", domain_b="anime", ways="a2b")
+    assert config.directions == ("a2b",)
+    assert config.direction_to("anime") == "a2b"
+    with pytest.raises(ConfigError, match="only, not back"):
+        config.direction_to("selfie")
 
 
 @pytest.mark.parametrize("dialect", get_args(Dialect))

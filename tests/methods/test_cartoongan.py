@@ -18,6 +18,7 @@ from ugatit_cli.config import BaseConfig
 from ugatit_cli.data.edges import edge_smoothed
 from ugatit_cli.device import Group
 from ugatit_cli.errors import ConfigError
+from ugatit_cli.fields import read_table
 from ugatit_cli.methods.base import OfficialSettings
 from ugatit_cli.methods.cartoongan import (
     CartoonDiscriminator,
@@ -236,7 +237,7 @@ def test_there_is_one_direction() -> None:
 
 
 def test_settings_go_through_plain_values() -> None:
-    assert CartoonGANConfig.from_dict(TINY.to_dict()) == TINY
+    assert read_table(CartoonGANConfig, TINY.to_dict()) == TINY
     assert issubclass(CartoonGANConfig, BaseConfig)
     with pytest.raises(ConfigError):
         CartoonGANConfig(discriminator_channels=0)

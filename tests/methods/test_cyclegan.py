@@ -20,7 +20,7 @@ from ugatit_cli.config import Precision
 from ugatit_cli.device import Group
 from ugatit_cli.errors import ConfigError
 from ugatit_cli.methods.base import Official, OfficialSettings, Step
-from ugatit_cli.methods.cyclegan import CycleGAN, CycleGANConfig, epoch_factor
+from ugatit_cli.methods.cyclegan import CycleGAN, CycleGANConfig
 from ugatit_cli.methods.networks import Networks, build_networks
 from ugatit_cli.methods.pool import Pool
 from ugatit_cli.methods.recipe import Recipe
@@ -163,11 +163,11 @@ def test_parameters_are_the_authors_but_for_biases_before_norms() -> None:
     assert counts == {"a2b": generator, "b2a": generator, "b": critic, "a": critic}
 
 
-@pytest.mark.parametrize(
-    ("epoch", "factor"), [(1, 1.0), (100, 1.0), (101, 100 / 101), (150, 51 / 101), (200, 1 / 101), (201, 0), (300, 0)]
-)
-def test_the_schedule_of_2019(epoch: int, factor: float) -> None:
-    assert epoch_factor(epoch) == pytest.approx(factor)
+def test_the_papers_recipe_is_the_authors() -> None:
+    assert (PAPER.batch_size, PAPER.learning_rate, PAPER.weight_decay, PAPER.pool_size) == (1, 2e-4, 0, 50)
+    assert (PAPER.beta1, PAPER.beta2, PAPER.epochs, PAPER.decay_from, PAPER.flip) == (0.5, 0.999, 200, 0.5, True)
+    assert (PAPER.adversarial_weight, PAPER.cycle_weight, PAPER.identity_weight) == (1, 10, 5)
+    assert (PAPER.ema, PAPER.augment, PAPER.fit, PAPER.jitter) == (0, "off", "squash", True)
 
 
 # --- The pool ------------------------------------------------------------------------------------------

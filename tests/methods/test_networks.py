@@ -12,16 +12,17 @@ from torch import Tensor
 
 from tests import tiny
 from ugatit_cli.config import DOMAINS, SCALES, Direction, Domain, ModelConfig, Precision
-from ugatit_cli.methods.networks import Networks, build_networks
-from ugatit_cli.methods.recipe import Recipe, preset
+from ugatit_cli.methods.networks import Networks, Swapped, build_networks
+from ugatit_cli.methods.ugatit import UGATIT
 from ugatit_cli.weights.folder import ModelFolder, open_model
 
+METHOD = UGATIT()
 CPU = torch.device("cpu")
 
 
-def build(config: ModelConfig = tiny.LIGHT, recipe: Recipe | None = None, **options: Any) -> Networks:
-    every: dict[str, Any] = {"seed": 0, "device": CPU, "precision": "fp32"} | options
-    return build_networks(config, recipe or preset("paper"), **every)
+def build(config: ModelConfig = tiny.LIGHT, **options: Any) -> Networks:
+    every: dict[str, Any] = {"seed": 0, "device": CPU, "precision": "fp32", "averaged": False} | options
+    return build_networks(config, METHOD.translators, METHOD.critics, **every)
 
 
 def state(networks: Networks) -> dict[str, Tensor]:
@@ -53,18 +54,18 @@ def test_the_seed_decides_the_weights_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_weights_are_float32_and_channels_last_and_averages_start_as_the_generators(precision: Precision) -> None:
-    networks = build(precision=precision, recipe=preset("default"))
+    networks = build(precision=precision, averaged=True)
     assert set(networks.files()) == {"generators", "discriminators", "averages"}
     assert {tensor.dtype for tensor in state(networks).values()} == {torch.float32}
-    weight = networks.generators["a2b"].stem.conv.weight
+    weight = networks.translators["a2b"].stem.conv.weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
-    assert all(network.training for network in networks.generators.values())
-    assert networks.best_generators is networks.averages
-    assert_same(tiny.tensors(networks.averages["a2b"], ""), tiny.tensors(networks.generators["a2b"], ""))
+    assert all(network.training for network in networks.translators.values())
+    assert networks.best_translators is networks.averages
+    assert_same(tiny.tensors(networks.averages["a2b"], ""), tiny.tensors(networks.translators["a2b"], ""))
     assert not any(weight.requires_grad for weight in networks.averages["a2b"].parameters())
     without = build()
     assert not without.averages
-    assert without.best_generators is without.generators
+    assert without.best_translators is without.translators
 
 
 @pytest.fixture
@@ -74,17 +75,17 @@ def start(tmp_path: Path) -> ModelFolder:
 
 @pytest.mark.parametrize("swap", [False, True])
 def test_starting_from_a_model(start: ModelFolder, swap: bool) -> None:
-    networks = build(start=start, swap=swap, recipe=preset("default"))
+    networks = build(start=Swapped(start) if swap else start, averaged=True)
     ways: dict[Direction, Direction] = {"a2b": "b2a", "b2a": "a2b"} if swap else {"a2b": "a2b", "b2a": "b2a"}
     sides: dict[Domain, Domain] = {"a": "b", "b": "a"} if swap else {"a": "a", "b": "b"}
     for ours, theirs in ways.items():
         expected = tiny.tensors(start.generator(theirs), "")
-        assert_same(tiny.tensors(networks.generators[ours], ""), expected)
+        assert_same(tiny.tensors(networks.translators[ours], ""), expected)
         assert_same(tiny.tensors(networks.averages[ours], ""), expected)
     for domain in DOMAINS:
         for scale in SCALES:
             expected = tiny.tensors(start.discriminator(sides[domain], scale), "")
-            assert_same(tiny.tensors(networks.discriminators[domain, scale], ""), expected)
+            assert_same(tiny.tensors(networks.critics[f"{domain}.{scale}"], ""), expected)
 
 
 LOCAL = dataclasses.replace(tiny.LIGHT, discriminators="local")
@@ -105,23 +106,25 @@ def test_discriminators_that_the_start_lacks_are_new(
 ) -> None:
     start = open_model(tiny.save(tmp_path / "model", theirs or tiny.LIGHT, discriminators=theirs is not None))
     networks, new = build(config, start=start, seed=5), build(config, seed=5)
-    assert_same(tiny.tensors(networks.generators["a2b"], ""), tiny.tensors(start.generator("a2b"), ""))
-    for (domain, scale), network in networks.discriminators.items():
-        kept = theirs is not None and scale == "local"
-        expected = start.discriminator(domain, scale) if kept else new.discriminators[domain, scale]
-        assert_same(tiny.tensors(network, ""), tiny.tensors(expected, ""))
+    assert_same(tiny.tensors(networks.translators["a2b"], ""), tiny.tensors(start.generator("a2b"), ""))
+    for domain in DOMAINS:
+        for scale in config.scales:
+            kept = theirs is not None and scale == "local"
+            name = f"{domain}.{scale}"
+            expected = start.discriminator(domain, scale) if kept else new.critics[name]
+            assert_same(tiny.tensors(networks.critics[name], ""), tiny.tensors(expected, ""))
 
 
 # --- Moving averages -----------------------------------------------------------------------------------
 
 
 def test_the_moving_average_is_its_formula() -> None:
-    networks = build(recipe=preset("default"))
+    networks = build(averaged=True)
     source = torch.Generator().manual_seed(0)
     expected = {way: tiny.tensors(network, "") for way, network in networks.averages.items()}
     expected = {way: {name: value.double() for name, value in named.items()} for way, named in expected.items()}
     for step, decay in ((0, 0.1), (1, 2 / 11), (90, 0.5), (10_000, 0.5)):
-        for way, network in networks.generators.items():
+        for way, network in networks.translators.items():
             for name, weight in network.named_parameters():
                 weight.data.add_(torch.randn(weight.shape, generator=source))
                 expected[way][name] = decay * expected[way][name] + (1 - decay) * weight.detach().double()
@@ -139,7 +142,7 @@ def test_checkpointing_gives_the_same_gradients(config: ModelConfig) -> None:
     x = torch.randn(2, 3, 32, 32)
     found = []
     for checkpointing in (False, True):
-        generator = build(config, checkpointing=checkpointing).generators["a2b"]
+        generator = build(config, checkpointing=checkpointing).translators["a2b"]
         assert generator.checkpointing == checkpointing
         image, cam_logit, _ = generator(x)
         assert cam_logit is not None

@@ -13,19 +13,17 @@ from torch import Tensor, nn
 
 from tests import tiny
 from tests.helpers import images
+from tests.methods.test_networks import METHOD, state
 from tests.methods.test_networks import build as new_networks
-from tests.methods.test_networks import state
 from tests.reference import randomize
 from tests.reference_step import PlainTrainer, official
 from ugatit_cli.config import DOMAINS, SCALES, DecoderNorm, Direction, Discriminators, Domain, ModelConfig
 from ugatit_cli.device import Group
 from ugatit_cli.methods import adam as adam_module
+from ugatit_cli.methods.base import Step
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import Recipe, preset
-from ugatit_cli.methods.ugatit import TrainingStep
 from ugatit_cli.nn import normalization
-from ugatit_cli.nn.discriminator import Discriminator
-from ugatit_cli.nn.generator import Generator
 from ugatit_cli.nn.normalization import clip_rho
 
 SMALL_96 = dataclasses.replace(tiny.LIGHT, image_size=96, global_layers=0, local_layers=5)
@@ -56,19 +54,18 @@ def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def build(config: ModelConfig, recipe: Recipe, **options: Any) -> Networks:
-    networks = new_networks(config, recipe, **options)
-    all_networks: list[Generator | Discriminator] = [*networks.generators.values(), *networks.discriminators.values()]
-    for seed, network in enumerate(all_networks):
+    networks = new_networks(config, averaged=recipe.ema > 0, **options)
+    for seed, network in enumerate([*networks.translators.values(), *networks.critics.values()]):
         randomize(network, seed)
         if torch.get_default_dtype() == torch.float64:
             network.compute_dtype = None
     for way, average in networks.averages.items():
-        average.load_state_dict(networks.generators[way].state_dict())
+        average.load_state_dict(networks.translators[way].state_dict())
     return networks
 
 
-def training(networks: Networks, recipe: Recipe) -> TrainingStep:
-    return TrainingStep(networks, recipe, seed=0, group=Group())
+def training(networks: Networks, recipe: Recipe) -> Step:
+    return METHOD.step(networks, recipe, seed=0, group=Group())
 
 
 def pictures(config: ModelConfig, n: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -76,7 +73,7 @@ def pictures(config: ModelConfig, n: int, seed: int) -> tuple[Tensor, Tensor]:
     return both[:n], both[n:]
 
 
-def run(step: TrainingStep, config: ModelConfig, steps: int, n: int = 1) -> list[dict[str, float]]:
+def run(step: Step, config: ModelConfig, steps: int, n: int = 1) -> list[dict[str, float]]:
     found = []
     for number in range(steps):
         losses = step(*pictures(config, n, number), step=number, learning_rate=1e-4)
@@ -101,8 +98,8 @@ def test_the_papers_step_is_the_official_one(
     networks = build(config, preset("paper"), checkpointing=checkpointing)
     plain, ours = PlainTrainer(config), training(networks, preset("paper"))
     pairs: list[tuple[nn.Module, nn.Module]] = [
-        *((plain.generators[way], network) for way, network in networks.generators.items()),
-        *((plain.discriminators[pair], network) for pair, network in networks.discriminators.items()),
+        *((plain.generators[way], network) for way, network in networks.translators.items()),
+        *((theirs, networks.critics[".".join(pair)]) for pair, theirs in plain.discriminators.items()),
     ]
     for theirs, network in pairs:
         theirs.load_state_dict(network.state_dict())
@@ -128,12 +125,12 @@ def plain_step(networks: Networks, recipe: Recipe, a: Tensor, b: Tensor, optimiz
     """A step of the default recipe as one would write it down: one power iteration, all pictures together."""
     generators_optimizer, discriminators_optimizer = optimizers
     real = {"a": a, "b": b}
-    generators, judges = networks.generators, networks.discriminators
+    generators, judges = networks.translators, networks.critics
     fakes = {"b": generators["a2b"](a), "a": generators["b2a"](b)}
     total = torch.zeros(())
     for domain in DOMAINS:
         for scale in networks.config.scales:
-            output = judges[domain, scale].train()(torch.cat([real[domain], fakes[domain].image.detach()]))
+            output = judges[f"{domain}.{scale}"].train()(torch.cat([real[domain], fakes[domain].image.detach()]))
             for scores in (output.logit, output.cam_logit):
                 if scores is not None:
                     n = len(a)
@@ -145,7 +142,7 @@ def plain_step(networks: Networks, recipe: Recipe, a: Tensor, b: Tensor, optimiz
     for domain, way, back in ENDS:
         fake, source = fakes[domain], real["a" if domain == "b" else "b"]
         for scale in networks.config.scales:
-            output = judges[domain, scale].eval()(fake.image)
+            output = judges[f"{domain}.{scale}"].eval()(fake.image)
             for scores in (output.logit, output.cam_logit):
                 if scores is not None:
                     total = total + recipe.adversarial_weight * (scores - 1).square().mean()
@@ -177,7 +174,7 @@ def test_the_default_step_is_a_plain_one(config: ModelConfig) -> None:
             [w for network in group.values() for w in network.parameters()],
             lr=1e-4, betas=(0.6, 0.99), weight_decay=1e-3,
         )
-        for group in (plain.generators, plain.discriminators)
+        for group in (plain.translators, plain.critics)
     ]  # fmt: skip
     step = training(ours, recipe)
     for number in range(3):
@@ -211,7 +208,7 @@ def test_rho_stays_in_range_and_gradients_are_dropped(name: Any) -> None:
         assert len(rhos) == 8
         assert all(((rho >= 0) & (rho <= 1)).all() for rho in rhos)
         assert any((rho == 0).any() or (rho == 1).any() for rho in rhos)
-        for network in (*networks.generators.values(), *networks.discriminators.values()):
+        for network in (*networks.translators.values(), *networks.critics.values()):
             assert all(weight.grad is None for weight in network.parameters())
 
 
@@ -223,7 +220,7 @@ def test_seed_step_and_rank_decide_the_augmentation() -> None:
 
     def losses(seed: int = 0, number: int = 0, group: Group | None = None) -> list[float]:
         torch.manual_seed(len(seen))
-        step = TrainingStep(build(tiny.LIGHT, recipe), recipe, seed=seed, group=group or Group())
+        step = METHOD.step(build(tiny.LIGHT, recipe), recipe, seed=seed, group=group or Group())
         found = step(*pictures(tiny.LIGHT, 1, 0), step=number, learning_rate=1e-4)
         return [loss.item() for loss in found.values()]
 

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.training import schedule as module
-from ugatit_cli.training.schedule import LAST_SAMPLE_INTERVAL, WARM_UP, WINDOW, Schedule, Speed, is_growing_step
+from ugatit_cli.training.schedule import (
+    LAST_SAMPLE_INTERVAL,
+    WARM_UP,
+    WINDOW,
+    Schedule,
+    Speed,
+    epoch_factor,
+    is_growing_step,
+)
 from ugatit_cli.training.settings import Settings, new_settings
 
 
@@ -71,6 +79,24 @@ def test_the_last_step_of_the_default_recipe_counts(iterations: int) -> None:
     assert rates[0] == 0.2
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] == pytest.approx(0.4 / max(2, iterations))
+
+
+@pytest.mark.parametrize(
+    ("epoch", "factor"), [(1, 1.0), (100, 1.0), (101, 100 / 101), (150, 51 / 101), (200, 1 / 101)]
+)
+@pytest.mark.parametrize("steps", [1, 3, 1067])
+def test_cyclegans_schedule_of_2019(epoch: int, factor: float, steps: int) -> None:
+    """All steps of an epoch have its rate, however many they are."""
+    for step in {(epoch - 1) * steps + 1, epoch * steps}:
+        assert epoch_factor(step / (200 * steps), 200, 0.5) == pytest.approx(factor)
+
+
+def test_a_recipe_of_epochs_goes_down_by_epochs() -> None:
+    schedule = Schedule(settings(method="cyclegan", recipe="paper", iterations=2000))
+    rates = [schedule.learning_rate(schedule.progress(step)) for step in range(1, 2001)]
+    assert rates[:1000] == [2e-4] * 1000
+    assert [len(set(rates[10 * epoch : 10 * epoch + 10])) for epoch in range(200)] == [1] * 200
+    assert rates[-1] == pytest.approx(2e-4 / 101)
 
 
 def test_progress_by_steps() -> None:

@@ -80,7 +80,7 @@ class Step(ABC):
         """Updates all weights once, at the optimizers' learning rates; see `__call__`.
 
         Returns:
-            A value for each of `terms`, by name, unweighted.
+            A value for each of `terms`, by name, unweighted, in any order.
         """
 
     def __call__(self, a: Tensor, b: Tensor, *, step: int, learning_rate: float) -> Losses:
@@ -97,7 +97,8 @@ class Step(ABC):
         """
         for optimizer in self.optimizers:
             optimizer.learning_rate = learning_rate
-        losses = {name: loss.detach() for name, loss in self.losses(a, b, step=step).items()}
+        found = self.losses(a, b, step=step)
+        losses = {term.name: found[term.name].detach() for term in self.terms}
         self.networks.update_averages(self.recipe.ema, step)
         return losses | self._sums(losses)
 
