@@ -1,7 +1,6 @@
 """Writes TensorFlow's V2 checkpoint format, so that tests of the reader need no TensorFlow and no files.
 
-After tensorflow/core/util/tensor_bundle/tensor_bundle.cc and tensorflow/core/lib/io/{table,block}_builder.cc;
-checksums are left at zero (the reader doesn't verify them).
+After tensorflow/core/util/tensor_bundle/tensor_bundle.cc and tensorflow/core/lib/io/{table,block}_builder.cc.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ugatit_cli.weights.crc32c import crc32c, masked
 
 Array = NDArray[Any]
 
@@ -44,7 +45,8 @@ def write_bundle(
         raw = array.astype(array.dtype.newbyteorder("<")).tobytes()
         shape = b"".join(message(2, number(1, size)) for size in array.shape)
         entry = number(1, DTYPES[array.dtype.name]) + message(2, shape)
-        entry += number(3, shard) + number(4, len(data[shard])) + number(5, len(raw)) + b"\x35\0\0\0\0"
+        entry += number(3, shard) + number(4, len(data[shard])) + number(5, len(raw))
+        entry += b"\x35" + checksum(raw)
         entries.append((name.encode(), entry))
         data[shard] += raw
     for shard, content in enumerate(data):
@@ -60,7 +62,7 @@ def table(
 
     def add(content: bytes) -> bytes:
         handle = varint(len(out)) + varint(len(content))
-        out.extend(content + bytes([compression]) + b"\0\0\0\0")
+        out.extend(content + bytes([compression]) + checksum(content + bytes([compression])))
         return handle
 
     index, pending = [], list[tuple[bytes, bytes]]()
@@ -86,6 +88,11 @@ def block(entries: Sequence[tuple[bytes, bytes]], restart_interval: int) -> byte
         out += varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value
         previous = key
     return bytes(out) + struct.pack(f"<{len(restarts) + 1}I", *restarts, len(restarts))
+
+
+def checksum(content: bytes) -> bytes:
+    """Masked CRC-32C of some bytes, a fixed32."""
+    return struct.pack("<I", masked(crc32c(np.frombuffer(content, np.uint8))))
 
 
 def varint(value: int) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,15 @@ from ugatit_cli.config import DOMAINS, SCALES, Direction, ModelConfig
 from ugatit_cli.errors import ModelError
 from ugatit_cli.methods.base import Official, OfficialSettings
 from ugatit_cli.methods.ugatit_official import size_fields
+from ugatit_cli.weights.crc32c import crc32c, masked
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER_SIZE = 48
+# The full model's has 31 kB and 1,500 variables, mostly of its optimizers; names have 70 letters at most.
+LARGEST_INDEX = 1 << 26
+MOST_VARIABLES = 20_000
+LONGEST_NAME = 1024
+AGAIN = "Download, copy or unpack it again."
 FLOAT_TYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 19: np.dtype("<f2")}
 
 
@@ -38,6 +44,7 @@ class Variable:
     shard: int
     offset: int
     size: int
+    checksum: int
 
 
 class TensorBundle:
@@ -53,9 +60,12 @@ class TensorBundle:
     def __init__(self, prefix: Path) -> None:
         self.prefix, self.index = prefix, prefix.with_name(prefix.name + ".index")
         try:
+            if self.index.stat().st_size > LARGEST_INDEX:
+                raise ValueError(f"it has {self.index.stat().st_size:,} bytes")
             entries = dict(_table_entries(self.index.read_bytes()))
-            self.shards = _varint_fields(entries.pop(b"")).get(1, 0)
+            self.shards = _numbers(entries.pop(b"")).get(1, 0)
             self.variables = {key.decode(): _variable(value) for key, value in entries.items()}
+            _check_apart(self.variables)
         except OSError as error:
             raise ModelError(f"{self.index}: can't be read: {error.strerror}") from None
         except (KeyError, IndexError, ValueError, TypeError, struct.error) as error:
@@ -70,7 +80,7 @@ class TensorBundle:
 
         Raises:
             KeyError: no such variable.
-            ModelError: its data file is missing, truncated, or of another type.
+            ModelError: its data file is missing, truncated or damaged, or it is of another type.
         """
         variable = self.variables[name]
         dtype = FLOAT_TYPES.get(variable.dtype)
@@ -80,10 +90,27 @@ class TensorBundle:
         if not path.is_file():
             raise ModelError(f"{path}: missing; {self.index.name} refers to it", "Both belong to one checkpoint.")
         if variable.offset + variable.size > path.stat().st_size:
-            raise ModelError(f"{path}: truncated: {name} lies beyond its end", "Download or copy it again.")
+            raise ModelError(f"{path}: truncated: {name} lies beyond its end", AGAIN)
         if variable.size == 0 or variable.size != dtype.itemsize * math.prod(variable.shape):
             raise ModelError(f"{self.index}: {name}: empty, or size and shape don't agree")
-        return np.memmap(path, dtype, "r", variable.offset, variable.shape)
+        array = np.memmap(path, dtype, "r", variable.offset, variable.shape)
+        if not _holds(array.reshape(-1).view(np.uint8), variable.checksum):
+            raise ModelError(f"{path}: damaged: {name} is not what was written", AGAIN)
+        return array
+
+
+def _holds(data: NDArray[np.uint8], checksum: int) -> bool:
+    """Whether bytes have a masked checksum; 0 is what writers leave that know none."""
+    return checksum in (0, masked(crc32c(data)))
+
+
+def _check_apart(variables: Mapping[str, Variable]) -> None:
+    """Raises a ValueError if two lie in the same place: then they may be far more than the file."""
+    ends: dict[int, int] = {}
+    for one in sorted(variables.values(), key=lambda one: (one.shard, one.offset, one.size)):
+        if one.offset < ends.get(one.shard, 0) and one.size:
+            raise ValueError("variables overlap")
+        ends[one.shard] = one.offset + one.size
 
 
 def _table_entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -93,22 +120,36 @@ def _table_entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
     for _ in range(4):  # offset and size of the meta index, then of the index
         number, position = _varint(table, position)
         footer.append(number)
+    count = done = 0
     for _, handle in _block_entries(table, *footer[2:]):
         offset, position = _varint(handle, 0)
         size, _ = _varint(handle, position)
-        yield from _block_entries(table, offset, size)
+        if offset < done:
+            raise ValueError("blocks overlap")
+        done = offset + size
+        for entry in _block_entries(table, offset, size):
+            count += 1
+            if count > MOST_VARIABLES:
+                raise ValueError(f"more than {MOST_VARIABLES:,} variables")
+            yield entry
 
 
 def _block_entries(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
     if table[offset + size] != 0:
         raise ValueError("compressed index")
     block = table[offset : offset + size]
+    # It is of the block and the byte that tells its compression.
+    checksum = int(struct.unpack_from("<I", table, offset + size + 1)[0])
+    if not _holds(np.frombuffer(table, np.uint8, size + 1, offset), checksum):
+        raise ValueError("its content is not what was written")
     end = size - 4 - 4 * int(struct.unpack("<I", block[-4:])[0])
     position, key = 0, b""
     while position < end:
         shared, position = _varint(block, position)
         unshared, position = _varint(block, position)
         length, position = _varint(block, position)
+        if shared + unshared > LONGEST_NAME:
+            raise ValueError(f"a name of {shared + unshared:,} letters")
         key = key[:shared] + block[position : position + unshared]
         position += unshared
         yield key, block[position : position + length]
@@ -124,10 +165,12 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
         shift += 7
+        if shift > 63:
+            raise ValueError("a number without end")
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Protobuf fields: (number, varint value or bytes)."""
+    """Protobuf fields: (number, integer value or bytes)."""
     position = 0
     while position < len(data):
         tag, position = _varint(data, position)
@@ -137,23 +180,27 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
             yield tag >> 3, value
             continue
         length = {1: 8, 5: 4}.get(kind)
-        if length is None:
-            length, position = _varint(data, position)
+        if length is not None:
+            yield tag >> 3, int.from_bytes(data[position : position + length], "little")
+            position += length
+            continue
+        length, position = _varint(data, position)
         yield tag >> 3, data[position : position + length]
         position += length
 
 
-def _varint_fields(data: bytes) -> dict[int, int]:
+def _numbers(data: bytes) -> dict[int, int]:
     return {number: value for number, value in _fields(data) if isinstance(value, int)}
 
 
 def _variable(data: bytes) -> Variable:
-    """BundleEntryProto: 1 dtype, 2 shape, 3 shard, 4 offset, 5 size."""
-    numbers = _varint_fields(data)
+    """BundleEntryProto: 1 dtype, 2 shape, 3 shard, 4 offset, 5 size, 6 masked CRC-32C."""
+    numbers = _numbers(data)
     shapes = [value for number, value in _fields(data) if number == 2 and isinstance(value, bytes)]
     dimensions = [value for shape in shapes for number, value in _fields(shape) if number == 2]
-    shape = tuple(_varint_fields(dimension).get(1, 0) for dimension in dimensions if isinstance(dimension, bytes))
-    return Variable(numbers.get(1, 0), shape, numbers.get(3, 0), numbers.get(4, 0), numbers.get(5, 0))
+    shape = tuple(_numbers(dimension).get(1, 0) for dimension in dimensions if isinstance(dimension, bytes))
+    dtype, shard, offset, size, checksum = (numbers.get(number, 0) for number in (1, 3, 4, 5, 6))
+    return Variable(dtype, shape, shard, offset, size, checksum)
 
 
 Array = NDArray[Any]
