@@ -1,8 +1,8 @@
 """CRC-32C (RFC 3720, appendix B.4), as TensorFlow's checkpoints have it, at the speed of memory in plain NumPy.
 
-A checksum is the remainder of the data, as a polynomial over GF(2), divided by one of degree 32. Whatever is a multiple
-of that divisor changes no remainder, and x^6128 + x^2783 + x^358 + 1 is one; so is the same with all exponents times
-64. Adding it takes a 64-bit word out at the cost of three exclusive ors, whole arrays at once, until 49 kB are left.
+A checksum is the remainder of the data, as a polynomial over GF(2), divided by one of degree 32. Adding a multiple of
+that divisor changes no remainder. x^6128 + x^2783 + x^358 + 1 is one, and so it is with all exponents times 8 or 64.
+It takes a unit of as many bits out at the cost of three exclusive ors, whole arrays at once, until 6,128 are left.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _byte_remainders() -> list[int]:
     remainders = []
     for value in range(256):
         for _ in range(8):
-            value = value >> 1 ^ (POLYNOMIAL if value & 1 else 0)  # noqa: PLW2901  # a register
+            value = value >> 1 ^ (POLYNOMIAL if value & 1 else 0)  # a register
         remainders.append(value)
     return remainders
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import torch
+from torch import Tensor
 
 from ugatit_cli.errors import ConfigError, ModelError
 from ugatit_cli.methods.base import Official, OfficialSettings, States
@@ -23,6 +24,9 @@ KNOWN: Final = (
 # Names of CycleGAN's files, which hold one network each.
 NETWORK = re.compile(r"_net_([GD]_[AB])\.\w+$")
 SHOWN: Final = 3
+LONGEST: Final = 80
+# As many networks as a file has.
+MOST_SHARED: Final = 6
 
 
 def read_official(
@@ -52,14 +56,39 @@ def read_official(
     for file in files:
         if not file.is_file() and not networks:
             raise ModelError(f"{file}: no such file or folder")
-    states = _states(networks or _by_network(files))
-    for name in METHODS:
-        with understood(first, method(name).title):
-            official = method(name).official(states, settings)
-            if official is not None:
-                _check_shapes(official, first)
-                return official, f"official {method(name).title} code", networks.get("G_A", first)
+    named = networks or _by_network(files)
+    states = _states(named)
+    # Whoever keeps a network in a module of their own has its name before all others.
+    for tried in (states, {name: _shorter(state) for name, state in states.items()}):
+        for name in METHODS:
+            with understood(first, method(name).title):
+                official = method(name).official(tried, settings)
+                if official is not None:
+                    _check_sizes(official, list(named.values()))
+                    _check_shapes(official, first)
+                    return official, f"official {method(name).title} code", networks.get("G_A", first)
     raise _unknown(first, states)
+
+
+def _shorter(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Without the first part of all names, where it is the same."""
+    firsts = {name.partition(".")[0] for name in state}
+    return {name.partition(".")[2]: one for name, one in state.items()} if len(firsts) == 1 else state
+
+
+def _check_sizes(official: Official, files: Sequence[Path]) -> None:
+    """Whether a model is about as large as its files: tensors may share what is stored, but hardly all of them.
+
+    Raises:
+        ModelError: it isn't.
+    """
+    tensors = [*official.translators.values(), *(official.critics or {}).values()]
+    for tensor in tensors:
+        if not tensor.is_floating_point():
+            raise ModelError(f"{files[0]}: a weight is of type {tensor.dtype}".replace("torch.", ""))
+    size = sum(path.stat().st_size for path in files)
+    if sum(tensor.numel() * tensor.itemsize for tensor in tensors) > MOST_SHARED * size:
+        raise ModelError(f"{files[0]}: damaged, or made to do harm: its tensors are far larger than the file")
 
 
 def _networks_in(folder: Path) -> dict[str, Path]:
@@ -106,11 +135,16 @@ def _check_shapes(official: Official, path: Path) -> None:
 
 def _unknown(path: Path, states: States) -> ModelError:
     parts = [
-        f"{len(state)} tensors{' in ' + name if name else ''}: "
-        + ", ".join(f"{key} {tuple(one.shape)}" for key, one in list(state.items())[:SHOWN])
+        f"{len(state)} tensors{' in ' + _clean(name) if name else ''}: "
+        + ", ".join(f"{_clean(key)} {tuple(one.shape)}" for key, one in list(state.items())[:SHOWN])
         for name, state in list(states.items())[:SHOWN]
     ]
     return ModelError(f"{path}: no checkpoint that ugatit knows; it has {'; '.join(parts) or 'no tensors'}", KNOWN)
+
+
+def _clean(name: str) -> str:
+    """A name out of a file, fit to be shown."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name[:LONGEST])
 
 
 @contextlib.contextmanager

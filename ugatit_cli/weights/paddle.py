@@ -1,6 +1,6 @@
 """PaddlePaddle's `.pdparams`: pickled NumPy arrays, read without running anything that a pickle asks for.
 
-A pickle is a program that calls what it names. Here it can name five things only, and none of them is the real one:
+A pickle is a program that calls what it names. Here it can name a few things only, and none of them is the real one:
 arrays come out of their raw bytes, checked against their shape and type.
 """
 
@@ -10,19 +10,19 @@ import io
 import math
 import pickle
 import pickletools
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ugatit_cli.errors import ModelError
+from ugatit_cli.weights.pickles import check_pickle, readable
 
-# A model has some hundred arrays of a few instructions each; a program that builds things without end has more.
-MOST_INSTRUCTIONS: Final = 200_000
-TYPES: Final = {"f2", "f4", "f8", "i4", "i8"}
+TYPES: Final = {"f2", "f4", "f8", "i4", "i8", "u2"}
 
 
 class _Type:
@@ -58,8 +58,17 @@ class _Array:
             shape
         ):
             raise ValueError("an array whose bytes don't fit its shape")
-        values = np.frombuffer(data, dtype).astype(dtype.newbyteorder("="), copy=True)
-        self.tensor = torch.from_numpy(values.reshape(shape, order="F" if fortran else "C"))
+        values = np.frombuffer(data, dtype).astype(dtype.newbyteorder("="), copy=False)
+        tensor = torch.from_numpy(values.reshape(shape, order="F" if fortran else "C"))
+        # NumPy has no bfloat16: its bits are kept as whole numbers.
+        self.tensor = tensor.view(torch.bfloat16) if kind.code == "u2" else tensor
+
+
+def _from_buffer(data: bytes, kind: _Type, shape: tuple[int, ...], order: str) -> _Array:
+    """What stands for `numpy.core.numeric._frombuffer`, by which the newest pickles store arrays."""
+    array = _Array()
+    array.__setstate__((1, shape, kind, order == "F", bytes(data)))
+    return array
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -81,6 +90,10 @@ class _Unpickler(pickle.Unpickler):
             ("numpy", "dtype"): _Type,
             ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
             ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
+            ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+            ("numpy._core.numeric", "_frombuffer"): _from_buffer,
+            ("numpy.core.multiarray", "scalar"): lambda *_: None,
+            ("numpy._core.multiarray", "scalar"): lambda *_: None,
             ("_codecs", "encode"): _encode,
             ("collections", "OrderedDict"): dict,
             ("builtins", "tuple"): tuple,
@@ -96,38 +109,31 @@ def read_paddle(path: Path) -> Mapping[str, Any]:
     Raises:
         ModelError: it holds anything but dicts of arrays, or is damaged.
     """
-    try:
-        with path.open("rb") as file:
-            _check_instructions(file)
-            file.seek(0)
-            tree = _Unpickler(file).load()
-    except OSError as error:
-        raise ModelError(f"{path}: can't be read: {error.strerror or error}") from None
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path}: holds more than plain arrays: {error}", "ugatit never runs code from checkpoints."
-        ) from None
-    except Exception as error:  # whatever a damaged program does
-        raise ModelError(f"{path}: not a readable PaddlePaddle checkpoint ({str(error)[:200]})") from None
+    with readable(path), path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about tensors that must not be written to: nobody does
+        check_pickle(file)
+        file.seek(0)
+        tree = _plain(_Unpickler(file).load(), {})
     if not isinstance(tree, dict):
-        raise ModelError(f"{path}: not a checkpoint (a {type(tree).__name__}, not a dict)")
-    return {str(key): _plain(value) for key, value in tree.items()}
+        raise ModelError(f"{path}: not a checkpoint of networks (no dict)")
+    return tree
 
 
-def _check_instructions(file: BinaryIO) -> None:
-    for count, _ in enumerate(pickletools.genops(file)):
-        if count >= MOST_INSTRUCTIONS:
-            raise ValueError("too many instructions")
+def _plain(value: Any, done: dict[int, Any]) -> Any:
+    """Tensors, and dicts of them; None for anything else.
 
-
-def _plain(value: Any) -> Any:
-    """Tensors, and dicts of them; None for anything else."""
+    Args:
+        done: what has become of the dicts so far, which may hold each other, by their ids.
+    """
     if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
+        if id(value) not in done:
+            done[id(value)] = None
+            done[id(value)] = {str(key): _plain(one, done) for key, one in value.items()}
+        return done[id(value)]
     if isinstance(value, tuple) and len(value) == 2:  # what `paddle.save` makes of a parameter: its name and itself
         value = value[1]
     tensor = value.tensor if isinstance(value, _Array) else None
-    return tensor.T.contiguous() if tensor is not None and tensor.ndim == 2 else tensor
+    return tensor.T if tensor is not None and tensor.ndim == 2 else tensor
 
 
 def is_pickle(head: bytes) -> bool:

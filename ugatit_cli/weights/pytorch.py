@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
+import io
+import os
 import re
+import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import torch
 from torch import Tensor
@@ -16,18 +19,24 @@ from torch import Tensor
 from ugatit_cli.errors import ModelError
 from ugatit_cli.methods.base import States
 from ugatit_cli.weights.folder import open_tensors
+from ugatit_cli.weights.kinds import ARCHIVE, HEAD, KNOWN, foreign, is_safetensors
 from ugatit_cli.weights.paddle import is_pickle, read_paddle
+from ugatit_cli.weights.pickles import LARGEST, MOST, check_pickle, readable
 
 # What training codes wrap their weights in; averages first, since they are what is meant to be used.
 WRAPPERS: Final = (
-    *("params_ema", "state_dict_ema", "ema_state_dict", "model_ema", "ema"),
-    *("state_dict", "model_state_dict", "model", "params", "net", "network"),
+    *("params_ema", "state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema"),
+    *("state_dict", "model_state_dict", "model", "params", "net", "network", "weights"),
 )
 # What DataParallel and `torch.compile` put before every name.
 PREFIXES: Final = re.compile(r"^(?:(?:module|_orig_mod)\.)+")
-# Networks that authors keep in one file: a flat one, such as safetensors, has them as prefixes.
-PARTS: Final = frozenset({"genA2B", "genB2A", "disGA", "disGB", "disLA", "disLB", "G_A", "G_B", "D_A", "D_B"})
-HEAD: Final = 64
+# Networks that authors keep in one file, by their names or, in a flat one such as safetensors, with them as prefixes.
+NETWORK: Final = re.compile(r"(ema_)?(?:net)?(gen[AB]2[AB]|dis[GL][AB]|[GD]_[AB])(_ema)?")
+# Deeper ones are no networks' but optimizers'.
+DEPTH: Final = 4
+AGAIN: Final = "Copy or download it again."
+# Of an old file: a magic number, a version, the machine, the tree, and the order of its storages.
+OLD_PICKLES: Final = 5
 
 
 def read_states(path: Path) -> States:
@@ -37,56 +46,131 @@ def read_states(path: Path) -> States:
         ModelError: it can't be read, or holds anything but tensors.
     """
     states: dict[str, dict[str, Tensor]] = {}
-    for part, name, tensor in _named(_unwrapped(_tree(path))):
-        states.setdefault(part, {})[PREFIXES.sub("", name)] = tensor
-    return states
+    for count, (names, value) in enumerate(_values(_unwrapped(_tree(path)))):
+        if count > MOST:  # which needs no large file, since parts may hold each other
+            raise ModelError(f"{path}: damaged, or made to do harm: far more in it than in a model")
+        if isinstance(value, Tensor):
+            part, name = _placed(names)
+            if not _is_whole(value):
+                raise ModelError(f"{path}: damaged, or made to do harm: {name[:80]!r} is larger than what is stored")
+            states.setdefault(part, {})[name] = value
+    return _canonical(states)
 
 
-def _tree(path: Path) -> Mapping[str, Any]:
+def _tree(path: Path) -> Mapping[Any, Any]:
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
     except OSError as error:
         raise ModelError(f"{path}: can't be read: {error.strerror or error}") from None
-    if head[8:9] == b"{" and not zipfile.is_zipfile(path):
-        with open_tensors(path) as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
-    return read_paddle(path) if is_pickle(head) else _load(path)
+    if zipfile.is_zipfile(path):
+        _check_archive(path)
+        return _load(path, mapped=True)
+    if other := foreign(head):
+        raise ModelError(f"{path}: {other[0]}", other[1])
+    if is_safetensors(head):
+        with open_tensors(path) as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # it is no dict
+    if is_pickle(head):
+        return read_paddle(path)
+    if head[:1] != b"\x80":
+        cut = head[:4] == b"PK\x03\x04"
+        raise ModelError(f"{path}: {'truncated' if cut else 'not a checkpoint'}", AGAIN if cut else KNOWN)
+    with readable(path), path.open("rb") as file:
+        for _ in range(OLD_PICKLES):
+            check_pickle(file)
+    return _load(path, mapped=False)
 
 
-def _load(path: Path) -> Mapping[str, Any]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about files that then fail below, with a reason
-            # Only zip files can be mapped; mapping keeps tensors out of memory until they are converted.
-            tree: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError:
-        raise ModelError(
-            f"{path}: holds more than plain tensors, or is not a PyTorch checkpoint",
-            "ugatit never runs code from checkpoints.",
-        ) from None
-    except Exception as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise ModelError(f"{path}: not a readable PyTorch checkpoint ({reason})") from None
+def _check_archive(path: Path) -> None:
+    """Looks at a zip file before PyTorch does, which would inflate and follow whatever is in it.
+
+    Raises:
+        ModelError: it isn't PyTorch's, or damaged, or its pickle would do too much.
+    """
+    with readable(path), zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        entries = archive.infolist()
+        pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
+        if not pickles:
+            raise ModelError(f"{path}: {ARCHIVE[0]}", ARCHIVE[1])
+        # PyTorch stores its entries as they are; others would be taken for what they were before.
+        plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+        if not plain or sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise ModelError(f"{path}: compressed, which files of PyTorch are not", "Download the original again.")
+        if sum(entry.file_size for entry in pickles) > LARGEST:
+            raise ValueError("far larger than the list of tensors of a model")
+        for entry in entries:
+            _check_entry(file, entry)
+        for entry in pickles:
+            check_pickle(io.BytesIO(b"".join(_content(file, entry))))
+
+
+def _check_entry(file: BinaryIO, entry: zipfile.ZipInfo) -> None:
+    checksum = 0
+    for part in _content(file, entry):
+        checksum = zlib.crc32(part, checksum)
+    # PyTorch can be told to leave checksums at 0.
+    if entry.CRC not in (0, checksum):
+        raise ModelError(f"{file.name}: damaged: {entry.filename} is not what was written", AGAIN)
+
+
+def _content(file: BinaryIO, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    file.seek(entry.header_offset + 26)
+    file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)  # past its name and what else is said of it
+    left = entry.file_size
+    while left and (part := file.read(min(left, 1 << 20))):
+        yield part
+        left -= len(part)
+
+
+def _load(path: Path, *, mapped: bool) -> Mapping[Any, Any]:
+    """What PyTorch makes of a file; mapped into memory, tensors take none until they are converted."""
+    with readable(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about files that then fail below, with a reason
+        tree: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     if not isinstance(tree, Mapping):
-        raise ModelError(f"{path}: not a checkpoint of networks (a {type(tree).__name__}, not a dict)")
+        raise ModelError(f"{path}: not a checkpoint of networks (a {type(tree).__name__}, not a dict)", KNOWN)
     return tree
 
 
-def _unwrapped(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+def _unwrapped(tree: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """What lies below the wrappers."""
-    inner = next((tree[name] for name in WRAPPERS if isinstance(tree.get(name), Mapping)), None)
-    return tree if inner is None else _unwrapped(inner)
+    for _ in range(DEPTH):
+        inner = next((tree[name] for name in WRAPPERS if isinstance(tree.get(name), Mapping)), None)
+        if inner is None or any(NETWORK.fullmatch(str(name)) for name in tree):
+            break
+        tree = inner
+    return tree
 
 
-def _named(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Tensor]]:
-    """Network, name in it, tensor."""
+def _values(tree: Mapping[Any, Any], keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """All that is in a tree, with the keys that lead there."""
     for key, value in tree.items():
-        if isinstance(value, Mapping):
-            for name, one in _unwrapped(value).items():
-                if isinstance(one, Tensor):
-                    yield PREFIXES.sub("", str(key)), str(name), one
-        elif isinstance(value, Tensor):
-            name = PREFIXES.sub("", str(key))
-            part, _, rest = name.partition(".")
-            yield (part, rest, value) if part in PARTS else ("", name, value)
+        names = (*keys, str(key))
+        yield names, value
+        if isinstance(value, Mapping) and len(names) < DEPTH:
+            yield from _values(value, names)
+
+
+def _placed(names: tuple[str, ...]) -> tuple[str, str]:
+    """The network that a tensor belongs to, and its name there."""
+    parts = PREFIXES.sub("", ".".join(names)).split(".")
+    for i, part in enumerate(parts[:DEPTH]):
+        if NETWORK.fullmatch(part):
+            return part, PREFIXES.sub("", ".".join(parts[i + 1 :]))
+    return ".".join(names[:-1]), PREFIXES.sub("", names[-1])
+
+
+def _is_whole(tensor: Tensor) -> bool:
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    return plain and tensor.numel() * tensor.itemsize <= tensor.untyped_storage().nbytes()
+
+
+def _canonical(states: Mapping[str, dict[str, Tensor]]) -> States:
+    """Networks by their official names, averages in place of the rest; one that has no name is ""."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for part in sorted(states, key=lambda part: "ema" in part):
+        state = {name: tensor for name, tensor in states[part].items() if name != "n_averaged"}
+        match = NETWORK.fullmatch(part)
+        found[match[2] if match else part] = state
+    return {"": found.popitem()[1]} if len(found) == 1 and not NETWORK.fullmatch(next(iter(found))) else found

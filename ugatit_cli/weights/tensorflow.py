@@ -60,9 +60,8 @@ class TensorBundle:
     def __init__(self, prefix: Path) -> None:
         self.prefix, self.index = prefix, prefix.with_name(prefix.name + ".index")
         try:
-            if self.index.stat().st_size > LARGEST_INDEX:
-                raise ValueError(f"it has {self.index.stat().st_size:,} bytes")
-            entries = dict(_table_entries(self.index.read_bytes()))
+            with self.index.open("rb") as file:  # what is larger lacks its footer then
+                entries = dict(_table_entries(file.read(LARGEST_INDEX)))
             self.shards = _numbers(entries.pop(b"")).get(1, 0)
             self.variables = {key.decode(): _variable(value) for key, value in entries.items()}
             _check_apart(self.variables)
@@ -234,23 +233,34 @@ def import_checkpoint(path: Path, settings: OfficialSettings, *, dtype: torch.dt
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a path can only be that of a TensorFlow checkpoint: a folder, an index, a data file, or a prefix."""
-    index = Path(f"{path}.index")
-    return path.is_dir() or index.is_file() or path.suffix == ".index" or ".data-" in path.name
+    """Whether a path can only be that of a TensorFlow checkpoint: a folder, one of its files, or a prefix."""
+    if path.name == "checkpoint" and path.is_file():
+        return path.read_bytes()[:64].startswith(b"model_checkpoint_path")
+    return path.is_dir() or path.suffix in (".index", ".meta") or ".data-" in path.name or _index(path).is_file()
+
+
+def _index(prefix: Path) -> Path:
+    return prefix.with_name(f"{prefix.name}.index")
 
 
 def checkpoint_prefix(path: Path) -> Path:
-    """The prefix of the checkpoint that a folder, `.index` file, data file or prefix names.
+    """The prefix of the checkpoint that a folder, one of its files, or a prefix names.
 
     Raises:
         ModelError: there is none, or a folder holds several and its `checkpoint` file names none of them.
     """
     if path.is_dir():
         return _prefix_in(path)
-    name = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path.name)
-    if not path.with_name(name + ".index").is_file():
-        raise ModelError(f"{path}: no such checkpoint (no {name}.index)")
-    return path.with_name(name)
+    if path.name == "checkpoint" and not _index(path).is_file():
+        return _prefix_in(path.parent)
+    prefix = path.with_name(re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path.name))
+    if _index(prefix).is_file():
+        return prefix
+    if path.exists():
+        raise ModelError(
+            f"{_index(prefix)}: missing beside {path.name}", "All files of a checkpoint belong together."
+        )
+    raise ModelError(f"{path}: no such checkpoint (no {_index(prefix).name})")
 
 
 def _prefix_in(folder: Path) -> Path:
@@ -259,13 +269,19 @@ def _prefix_in(folder: Path) -> Path:
     latest = re.search(r'^model_checkpoint_path: "(.+)"', text, re.MULTILINE)
     if latest and (folder / f"{Path(latest[1]).name}.index").is_file():
         return folder / Path(latest[1]).name
-    found = sorted(folder.glob("*.index"))
-    if len(found) != 1:
-        raise ModelError(
-            f"{folder}: holds {len(found)} TensorFlow checkpoints (*.index), and no `checkpoint` file names one",
-            "Name the .index file itself.",
-        )
-    return found[0].with_suffix("")
+    found = sorted(folder.glob("*.index")) or sorted(folder.glob("*.data-*-of-*"))
+    inner = [] if found else sorted({path.parent for path in folder.glob("*/*.index")})
+    if len(inner) == 1:  # as official folders lie in one called `checkpoint`
+        return _prefix_in(inner[0])
+    if len(found) == 1:
+        return checkpoint_prefix(found[0])
+    if not found and not inner:
+        raise ModelError(f"{folder}: no checkpoint in it", "Name a file, or the folder that holds *.index.")
+    names = ", ".join(path.name for path in (found or inner)[:3])
+    raise ModelError(
+        f"{folder}: holds {len(found or inner)} TensorFlow checkpoints ({names}), and no `checkpoint` file names one",
+        "Name one of them.",
+    )
 
 
 def _infer(bundle: TensorBundle, settings: OfficialSettings) -> tuple[ModelConfig, list[str]]:
