@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import ugatit_cli
-from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Direction, Domain, Scale
+from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Direction, Domain, ModelConfig, Scale
 from ugatit_cli.methods.base import OfficialSettings
 from ugatit_cli.methods.ugatit_official import discriminator_names
 from ugatit_cli.translation.model import Model
@@ -53,6 +53,11 @@ def recorded(golden: Path) -> Callable[[str], dict[str, Tensor]]:
 Golden = Callable[[str], dict[str, Tensor]]
 
 
+def sizes(model: Model) -> ModelConfig:
+    assert isinstance(model.config, ModelConfig)
+    return model.config
+
+
 def assert_close(result: Tensor | None, expected: Tensor, tolerance: float) -> None:
     assert result is not None
     assert result.shape == expected.shape
@@ -62,7 +67,7 @@ def assert_close(result: Tensor | None, expected: Tensor, tolerance: float) -> N
 @torch.inference_mode()
 def test_full_generators_of_the_pytorch_code(load: Load, recorded: Golden) -> None:
     model, tensors = load("pt/gen_full_ngf8_32.pt"), recorded("gen_full_ngf8_32_io")
-    assert (model.config.variant, model.config.channels, model.config.image_size) == ("full", 8, 32)
+    assert (sizes(model).variant, model.config.channels, model.config.image_size) == ("full", 8, 32)
     for direction in DIRECTIONS:
         output, name = model.generator(direction)(tensors["input"]), OFFICIAL[direction]
         assert_close(output.image, tensors[f"{name}.image"], ROUNDING)
@@ -80,7 +85,7 @@ def test_full_generators_of_the_pytorch_code(load: Load, recorded: Golden) -> No
 @torch.inference_mode()
 def test_light_generators_of_the_pytorch_code(load: Load, recorded: Golden, file: str) -> None:
     model, tensors = load(f"pt/{file}"), recorded("mini_step_io")
-    assert (model.config.variant, model.config.channels) == ("light", 4)
+    assert (sizes(model).variant, model.config.channels) == ("light", 4)
     for source, target, there, back in (("A", "B", "a2b", "b2a"), ("B", "A", "b2a", "a2b")):
         first, second = model.generator(there), model.generator(back)  # type: ignore[arg-type]
         fake = first(tensors[f"real_{source}"])
@@ -127,7 +132,7 @@ def test_a_training_pass_moves_u_and_v(load: Load, recorded: Golden, domain: Dom
     for one, other in zip(output, discriminator_outputs(tensors, prefix), strict=True):
         assert_close(one, other, ROUNDING)
     state = discriminator.state_dict()
-    names = {theirs: ours for ours, theirs in discriminator_names(model.config.layers(scale)).items()}
+    names = {theirs: ours for ours, theirs in discriminator_names(sizes(model).layers(scale)).items()}
     after = {name.removeprefix(f"{prefix}.after."): t for name, t in tensors.items() if f"{prefix}.after." in name}
     assert set(after) == {name for name in names if name.endswith(("_u", "_v"))}
     for name, tensor in after.items():
@@ -138,9 +143,9 @@ def test_a_training_pass_moves_u_and_v(load: Load, recorded: Golden, domain: Dom
 @torch.inference_mode()
 def test_generators_of_the_tensorflow_code(golden: Path, load: Load, name: str) -> None:
     model = load(f"tf/{TENSORFLOW[name]}")
-    assert model.config.rho_smoothing == ("nosmooth" not in name)
-    assert model.config.dialect == "tensorflow"
-    assert model.config.variant == ("light" if "light" in name else "full")
+    assert sizes(model).rho_smoothing == ("nosmooth" not in name)
+    assert sizes(model).dialect == "tensorflow"
+    assert sizes(model).variant == ("light" if "light" in name else "full")
     with np.load(golden / "tf" / f"{name}_io.npz") as file:
         arrays = {key: torch.from_numpy(file[key]) for key in file.files}
     x = arrays["input_nhwc"].permute(0, 3, 1, 2)

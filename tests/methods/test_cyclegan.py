@@ -321,7 +321,7 @@ def test_checkpointing_changes_no_number() -> None:
     for checkpointing in (False, True):
         step = new_step(recipe)
         for generator in step.networks.translators.values():
-            generator.checkpointing = checkpointing  # type: ignore[assignment]  # no module, but a switch of theirs
+            generator.checkpointing = checkpointing
         train(step, 0, 2)
         ends.append({name: tensor.clone() for name, tensor in weights(step.networks).items()})
     assert_same(ends[0], ends[1])
@@ -362,7 +362,7 @@ def test_half_precision_gives_the_same_picture(size: tuple[int, int]) -> None:
     x = images(2, 3, *size)
     with torch.no_grad():
         expected = generator(x).image
-        found = generator.set_precision(torch.bfloat16)(x).image  # type: ignore[operator]  # no module
+        found = generator.set_precision(torch.bfloat16)(x).image
     assert (found.dtype, found.shape) == (torch.float32, x.shape)
     # bfloat16 has 8 bits; the layers' errors add up.
     torch.testing.assert_close(found, expected, rtol=0, atol=0.05)

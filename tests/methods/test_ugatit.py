@@ -98,7 +98,7 @@ def test_the_papers_step_is_the_official_one(
     networks = build(config, preset("paper"), checkpointing=checkpointing)
     plain, ours = PlainTrainer(config), training(networks, preset("paper"))
     pairs: list[tuple[nn.Module, nn.Module]] = [
-        *((plain.generators[way], network) for way, network in networks.translators.items()),
+        *((theirs, networks.translators[way]) for way, theirs in plain.generators.items()),
         *((theirs, networks.critics[".".join(pair)]) for pair, theirs in plain.discriminators.items()),
     ]
     for theirs, network in pairs:
@@ -124,6 +124,7 @@ ENDS: list[tuple[Domain, Direction, Direction]] = [("b", "a2b", "b2a"), ("a", "b
 def plain_step(networks: Networks, recipe: Recipe, a: Tensor, b: Tensor, optimizers: list[Any]) -> None:
     """A step of the default recipe as one would write it down: one power iteration, all pictures together."""
     generators_optimizer, discriminators_optimizer = optimizers
+    assert isinstance(networks.config, ModelConfig)
     real = {"a": a, "b": b}
     generators, judges = networks.translators, networks.critics
     fakes = {"b": generators["a2b"](a), "a": generators["b2a"](b)}

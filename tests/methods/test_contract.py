@@ -1,0 +1,528 @@
+"""What every method of the registry holds, and the smallest method that holds it."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import ugatit_cli
+from tests import tiny
+from tests.cli.conftest import Command, command, ugatit  # noqa: F401  # a fixture
+from tests.helpers import images, picture
+from tests.methods import test_vgg
+from tests.trainings import CPU, make_folders, metrics, unread, weights
+from ugatit_cli.cli.train import train as train_command
+from ugatit_cli.cli.train_command import Asked
+from ugatit_cli.config import DIRECTIONS, DOMAINS, BaseConfig
+from ugatit_cli.data.pictures import Folders
+from ugatit_cli.device import Group
+from ugatit_cli.errors import ModelError, UgatitError
+from ugatit_cli.fields import fields_of
+from ugatit_cli.methods import registry
+from ugatit_cli.methods.adam import Adam
+from ugatit_cli.methods.base import Losses, Method, Official, OfficialSettings, States, Step, Term
+from ugatit_cli.methods.cartoongan import CartoonGANConfig
+from ugatit_cli.methods.cyclegan import CycleGANConfig
+from ugatit_cli.methods.networks import Networks
+from ugatit_cli.methods.recipe import RECIPES, Recipe, RecipeName
+from ugatit_cli.methods.registry import METHODS, method, networks_document, read_networks
+from ugatit_cli.nn.generator import Translation
+from ugatit_cli.nn.layers import Network, ZeroConv2d
+from ugatit_cli.training import checkpoint
+from ugatit_cli.training import settings as settings_module
+from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.training.settings import Settings, new_settings
+from ugatit_cli.training.trainer import make_networks
+from ugatit_cli.weights import official as official_module
+from ugatit_cli.weights.fetch import convert
+from ugatit_cli.weights.folder import open_model
+from ugatit_cli.weights.pytorch import read_states
+
+EVERY = ("generators", "discriminators", "averages")
+SIZES: dict[str, Any] = {"image_size": 32, "channels": 4, "blocks": 1, "discriminator_channels": 4}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A file of the authors' code and what that code made of a picture.
+
+    Attributes:
+        weights, io: files below `tests/golden`.
+        source, image: names in `io`; pictures are bytes where their name says so.
+        tolerance: in float32, see the READMEs there.
+    """
+
+    weights: str
+    io: str
+    source: str
+    image: str
+    tolerance: float
+
+    def pair(self, golden: Path) -> tuple[Tensor, Tensor]:
+        """A picture for the network, and its translation by A to B."""
+        tensors = load_file(golden / self.io)
+        source = tensors[self.source]
+        return source.float() / 127.5 - 1 if source.dtype == torch.uint8 else source, tensors[self.image]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method as small as tests need it.
+
+    Attributes:
+        config: of its networks.
+        given: what `ugatit train` is told beside the sizes.
+        trained: which files a step of five changes.
+    """
+
+    config: BaseConfig
+    recorded: Recorded
+    given: Mapping[str, Any] = field(default_factory=dict)
+    trained: Callable[[int], tuple[str, ...]] = lambda _: EVERY
+
+
+CASES = {
+    "ugatit": Case(
+        tiny.LIGHT,
+        Recorded(
+            "pt/gen_full_ngf8_32.pt", "pt/gen_full_ngf8_32_io.safetensors", "input", "genA2B.image", 5e-5
+        ),
+    ),
+    "cyclegan": Case(
+        CycleGANConfig("flat", "clay", **SIZES),
+        Recorded(
+            "baselines/cyclegan/weights.safetensors", "baselines/cyclegan/io.safetensors", "x_u8", "G_A.y", 1e-5
+        ),
+        given={"pool_size": 2},
+    ),
+    "cartoongan": Case(
+        CartoonGANConfig("flat", "clay", **SIZES),
+        Recorded(
+            "baselines/cartoongan/weights.safetensors", "baselines/cartoongan/io.safetensors", "x_u8", "y_rgb", 1e-5
+        ),
+        given={"initial": 0.4},
+        trained=lambda step: EVERY if step >= 2 else ("generators", "averages"),
+    ),
+}  # fmt: skip
+ALL = pytest.mark.parametrize("name", METHODS)
+
+
+@pytest.fixture(scope="session")
+def vgg(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file with random weights for losses that compare features."""
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
+    save_file(test_vgg.weights(torch.float16), path)
+    return str(path)
+
+
+def given(name: str, vgg: str) -> dict[str, Any]:
+    """Settings of a training of five steps, by their names."""
+    found = {"method": name, **SIZES, "iterations": 5, "augment": "on", "precision": "fp32", **CASES[name].given}
+    return found | ({"vgg": vgg} if "vgg" in method(name).settings else {})
+
+
+def settings(name: str, vgg: str) -> Settings:
+    return new_settings(given(name, vgg), Folders(Path("flat"), Path("clay")), device=CPU)
+
+
+def new_step(run: Settings) -> Step:
+    networks = make_networks(run, CPU, None)
+    made = method(run.model.method)
+    return made.step(networks, run.recipe, seed=run.seed, group=Group(), iterations=run.iterations)
+
+
+def work(step: Step, steps: range) -> list[dict[str, float]]:
+    found = []
+    for number in steps:
+        a, b = images(2, 1, 3, 32, 32, seed=number)
+        losses = step(a, b, step=number, learning_rate=1e-3)
+        found.append({name: loss.item() for name, loss in losses.items()})
+    return found
+
+
+def state(step: Step) -> dict[str, dict[str, Tensor]]:
+    """Copies of all that a step goes on from, by file and name."""
+    files = {**step.networks.files(), "optimizers": step.optimizer_tensors(), "memory": step.memory()}
+    return {stem: {name: one.clone() for name, one in tensors.items()} for stem, tensors in files.items()}
+
+
+def trainable(networks: Networks) -> dict[str, set[str]]:
+    """Names of weights by file; not what spectral norms remember, which in the smallest matrices is a sign."""
+    files = zip(EVERY, (networks.translators, networks.critics, networks.averages), strict=True)
+    return {
+        stem: {f"{key}.{name}" for key, network in every.items() for name, _ in network.named_parameters()}
+        for stem, every in files
+    }
+
+
+def assert_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
+    assert set(one) == set(other)
+    assert [name for name, tensor in one.items() if not torch.equal(tensor, other[name])] == []
+
+
+# --- Networks and model folders ------------------------------------------------------------------------
+
+
+@ALL
+def test_it_builds(name: str) -> None:
+    made, config = method(name), CASES[name].config
+    assert (made.name, config.method, made.config) == (name, name, type(config))
+    assert made.title
+    assert made.source
+    assert made.settings <= set(fields_of(Recipe))
+    assert {made.recipe(recipe).name for recipe in RECIPES} == set(RECIPES)
+    assert config.ways == made.config.trained_ways
+    translators = made.translators(config)
+    for direction in config.directions:
+        needed = {one: translators[one] for one in made.needed(direction)}
+        image = made.translator(needed, direction)(images(2, 3, 32, 48)).image
+        assert (image.shape, image.dtype) == ((2, 3, 32, 48), torch.float32)
+        assert image.abs().max() <= 1
+    assert read_networks(networks_document(config)) == config
+    assert ("method" in networks_document(config)) == (name != "ugatit")
+
+
+@ALL
+def test_a_model_folder_keeps_every_bit(name: str, tmp_path: Path) -> None:
+    made, config = method(name), CASES[name].config
+    torch.manual_seed(1)
+    networks = made.translators(config) | made.critics(config)
+    path = tiny.save(tmp_path / "model", config, discriminators=True)
+    folder = open_model(path)
+    assert folder.config == config
+    for key, network in networks.items():
+        stored = folder.state(key)
+        assert stored is not None
+        assert_same(stored, network.state_dict())
+    for direction in config.directions:
+        needed = {one: networks[one] for one in made.needed(direction)}
+        expected = made.translator(needed, direction).state_dict()
+        assert_same(folder.generator(direction).state_dict(), expected)
+        assert_same(ugatit_cli.load(path, device="cpu", precision="fp32").generator(direction).state_dict(), expected)
+    assert {file.name for file in path.iterdir()} == {
+        "config.json", "model.safetensors", "discriminators.safetensors"
+    }  # fmt: skip
+
+
+@ALL
+@pytest.mark.parametrize("size", [(1, 1), (1, 45), (150, 2), (37, 53)], ids=str)
+def test_pictures_of_any_size_are_translated(
+    name: str, size: tuple[int, int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config = CASES[name].config
+    path = tiny.save(tmp_path_factory.mktemp(name) / "model", config)
+    model = ugatit_cli.load(path, device="cpu", precision="fp32")
+    for direction in config.directions:
+        result = model.translate(picture(*size), direction)
+        assert (result.mode, result.size) == ("RGB", size)
+        assert result.tobytes() == model.translate(picture(*size), to=config.target(direction)).tobytes()
+
+
+# --- Training ------------------------------------------------------------------------------------------
+
+
+@ALL
+def test_a_step_changes_what_it_should_and_says_all_its_losses(name: str, vgg: str) -> None:
+    run = settings(name, vgg)
+    step = new_step(run)
+    assert step.terms == method(name).terms(run.model, run.recipe)
+    names = [term.name for term in step.terms]
+    sums = {f"{term.of[0]}_{term.domain}" for term in step.terms}
+    for number in range(3):
+        before = state(step)
+        (losses,) = work(step, range(number, number + 1))
+        assert list(losses)[: len(names)] == names
+        assert set(losses) == {*names, *sums}
+        assert all(torch.tensor(loss).isfinite() for loss in losses.values())
+        for total in sums:
+            ours = [term for term in step.terms if f"{term.of[0]}_{term.domain}" == total]
+            expected = sum(term.weight * losses[term.name] for term in ours)
+            assert losses[total] == pytest.approx(expected, rel=1e-5)
+        after = state(step)
+        trained = CASES[name].trained(number)
+        assert all(tensor.isfinite().all() for file in after.values() for tensor in file.values())
+        for stem, names_of in trainable(step.networks).items():
+            changed = {key for key in names_of if not torch.equal(after[stem][key], before[stem][key])}
+            assert changed == (names_of if stem in trained else set()), f"{stem} in step {number}"
+
+
+@ALL
+@pytest.mark.parametrize("done", [1, 2, 3])
+def test_it_goes_on_from_a_checkpoint_bit_for_bit(name: str, done: int, vgg: str, tmp_path: Path) -> None:
+    run, ours = RunFolder(tmp_path / "run"), settings(name, vgg)
+    run.create(ours.to_document())
+    assert Settings.of_run(run) == ours
+    whole = new_step(ours)
+    work(whole, range(done))
+    checkpoint.save(run, whole, ours, done, {"note": 1}, unread(2, 2))
+    again = new_step(dataclasses.replace(ours, seed=ours.seed + 1))
+    again.seed = ours.seed
+    assert checkpoint.restore(run, done, again) == {"note": 1}
+    for stem, tensors in state(whole).items():
+        assert_same(tensors, state(again)[stem])
+    assert work(again, range(done, 5)) == work(whole, range(done, 5))
+    for stem, tensors in state(whole).items():
+        assert_same(tensors, state(again)[stem])
+
+
+STEPS = 20
+
+
+@ALL
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+def test_killed_it_goes_on_as_if_never_killed(
+    name: str,
+    vgg: str,
+    tmp_path: Path,
+    ugatit: Command,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folders = make_folders(tmp_path / "pictures")
+    options = given(name, vgg) | {"iterations": STEPS, "checkpoint_every": 2, "sample_every": 1000}
+    arguments = ["train", "--domain-a", folders.a, "--domain-b", folders.b, "--device", "cpu", "--holdout", "0"]
+    for option, value in options.items():
+        arguments += ["--" + option.replace("_", "-"), value]
+    monkeypatch.setenv("PYTHONPATH", str(Path(ugatit_cli.__file__).parents[1]))
+    run = RunFolder(tmp_path / "killed")
+    with subprocess.Popen(command(*arguments, "-o", run.path), stderr=subprocess.PIPE, stdout=subprocess.PIPE) as one:
+        assert one.stderr is not None
+        said = next((line for line in one.stderr if run.latest() is not None), b"")  # which it says at once
+        one.kill()
+    assert one.returncode == -signal.SIGKILL, said.decode()
+    assert 0 < (run.latest() or 0) < STEPS
+    assert ugatit(*arguments, "-o", run.path).code == 0
+    assert ugatit(*arguments, "-o", tmp_path / "whole").code == 0
+    assert weights(run.path) == weights(tmp_path / "whole")
+    assert len(weights(run.path)) == 6 + (name == "cyclegan")
+    assert metrics(run.path) == metrics(tmp_path / "whole")
+
+
+# --- The authors' files --------------------------------------------------------------------------------
+
+
+@ALL
+def test_its_official_layout_converts_and_translates_as_there(name: str, golden: Path, tmp_path: Path) -> None:
+    recorded = CASES[name].recorded
+    file = golden / recorded.weights
+    states = read_states(file)
+    assert [one for one in METHODS if method(one).official(states, OfficialSettings()) is not None] == [name]
+    convert([file], tmp_path / "model", OfficialSettings(domains=("photo", "cartoon")))
+    model = ugatit_cli.load(tmp_path / "model", device="cpu", precision="fp32")
+    assert (model.config.method, model.config.domain_b) == (name, "cartoon")
+    source, expected = recorded.pair(golden)
+    with torch.inference_mode():
+        image = model.generator("a2b")(source).image
+    torch.testing.assert_close(image, expected, rtol=0, atol=recorded.tolerance)
+    assert model.translate(picture(32, 32)).size == (32, 32)
+
+
+def spoilt(states: States, kind: str) -> dict[str, dict[str, Tensor]]:
+    """A checkpoint with a tensor that is missing, or of another shape, in the middle of its first network."""
+    copied = {part: dict(tensors) for part, tensors in states.items()}
+    first = copied[min(copied)]
+    kernels = [key for key, tensor in first.items() if tensor.ndim == 4 and len(tensor) > 1]
+    name = kernels[len(kernels) // 2]
+    if kind == "missing":
+        del first[name]
+    else:
+        first[name] = first[name][:, 1:]
+    return copied
+
+
+@ALL
+@pytest.mark.parametrize("kind", ["missing", "misshapen", "foreign"])
+def test_a_wrong_official_file_is_refused(name: str, kind: str, golden: Path, tmp_path: Path) -> None:
+    states = read_states(golden / CASES[name].recorded.weights)
+    if kind == "foreign":
+        wrong = {part: {f"other.{key}": one for key, one in tensors.items()} for part, tensors in states.items()}
+    else:
+        wrong = spoilt(states, kind)
+    torch.save(wrong.get("", wrong), tmp_path / "x.pth")
+    with pytest.raises(ModelError) as caught:
+        convert([tmp_path / "x.pth"], tmp_path / "model")
+    assert str(tmp_path / "x.pth") in caught.value.message
+    assert caught.value.exit_code == 3
+    assert not (tmp_path / "model").exists()
+
+
+# --- Models of one way ---------------------------------------------------------------------------------
+
+
+@ALL
+def test_a_model_of_one_way_refuses_the_other(name: str, tmp_path: Path, ugatit: Command) -> None:  # noqa: F811
+    config = dataclasses.replace(CASES[name].config, ways="a2b")
+    path = tiny.save(tmp_path / "model", config)
+    assert {one.partition(".")[0] for one in load_file(path / "model.safetensors")} == {"a2b"}
+    model = ugatit_cli.load(path, device="cpu", precision="fp32")
+    asked: list[Callable[[], object]] = [
+        lambda: model.translate(picture(8, 8), "b2a"),
+        lambda: model.translate(picture(8, 8), to="flat"),
+        lambda: model.generator("b2a"),
+        lambda: open_model(path).generator("b2a"),
+    ]
+    for ask in asked:
+        with pytest.raises(UgatitError, match="flat to clay only") as caught:
+            ask()
+        assert caught.value.exit_code in (2, 3)
+    picture(8, 8).save(tmp_path / "x.png")
+    for number, (words, codes) in enumerate(
+        ([["--to", "clay"], {0}], [["--to", "flat"], {2, 3}], [["--direction", "b2a"], {2, 3}])
+    ):
+        out = tmp_path / f"{number}.png"
+        outcome = ugatit("translate", tmp_path / "x.png", "--model", path, "-o", out, "--device", "cpu", *words)
+        assert outcome.code in codes, outcome.stderr
+        assert len(outcome.errors) == (0 if outcome.code == 0 else 1)
+        assert out.exists() == (outcome.code == 0)
+
+
+# --- The smallest method -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ToyConfig(BaseConfig):
+    """Nothing but what all methods have."""
+
+    method: ClassVar[str] = "toy"
+
+
+class Tint(Network):
+    """Changes colours alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = ZeroConv2d(3, 3, 1, pad=0, bias=True)
+
+    def forward(self, x: Tensor) -> Translation:
+        """(N, 3, H, W) in [-1, 1] -> the same."""
+        return Translation((x + self.conv(x.to(self.conv.weight.dtype))).tanh().float())
+
+
+class ToyStep(Step):
+    """Makes mean colours those of the other domain."""
+
+    def __init__(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> None:
+        super().__init__(networks, recipe, seed=seed, group=group)
+        self.optimizers = [Adam(networks.translators, recipe, group.average)]
+        self.terms = Toy().terms(networks.config, recipe)
+
+    def losses(self, a: Tensor, b: Tensor, *, step: int) -> Losses:  # noqa: ARG002  # nothing is random
+        """See `Step`."""
+        losses = {}
+        for domain, goal, source in zip(DOMAINS, (a, b), (b, a), strict=True):
+            image = self.networks.translators["b2a" if domain == "a" else "a2b"](source).image
+            losses[f"tint_{domain}"] = (image.mean((0, 2, 3)) - goal.mean((0, 2, 3))).square().mean()
+        torch.autograd.backward(list(losses.values()))
+        self.optimizers[0].step()
+        return losses
+
+
+class Toy(Method):
+    """Everything that a method has to say."""
+
+    name = "toy"
+    title = "Toy"
+    source = "these tests"
+    config = ToyConfig
+    settings = frozenset(fields_of(Recipe))
+    paper_iterations = 10
+
+    def recipe(self, name: RecipeName) -> Recipe:
+        """One for all."""
+        return Recipe(name, learning_rate=0.05, decay_from=1.0, weight_decay=0.0, ema=0.0)
+
+    def translators(self, config: BaseConfig) -> dict[str, Network]:
+        """One for each direction."""
+        return {direction: Tint() for direction in config.directions}
+
+    def critics(self, config: BaseConfig) -> dict[str, Network]:  # noqa: ARG002
+        """None."""
+        return {}
+
+    def terms(self, config: BaseConfig, recipe: Recipe) -> tuple[Term, ...]:  # noqa: ARG002
+        """One for each domain."""
+        return tuple(Term(f"tint_{domain}", "tint", domain, "generator", 1.0) for domain in DOMAINS)
+
+    def step(
+        self,
+        networks: Networks,
+        recipe: Recipe,
+        *,
+        seed: int,
+        group: Group,
+        iterations: int | None = None,  # noqa: ARG002
+    ) -> Step:
+        """See `ToyStep`."""
+        return ToyStep(networks, recipe, seed=seed, group=group)
+
+    def official(self, states: States, settings: OfficialSettings) -> Official | None:
+        """A file with `matrix` and `offset`."""
+        state = states.get("", {})
+        if "matrix" not in state:
+            return None
+        tensors = {"a2b.conv.weight": state["matrix"][:, :, None, None], "a2b.conv.bias": state["offset"]}
+        return Official(ToyConfig(ways="a2b", **settings.fields()), tensors)
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line in the registry."""
+    methods = MappingProxyType({**METHODS, "toy": f"{__name__}:Toy"})
+    for module in (registry, settings_module, official_module):
+        monkeypatch.setattr(module, "METHODS", methods)
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_toy_method_trains_and_goes_on_and_translates(tmp_path: Path, ugatit: Command) -> None:  # noqa: F811
+    folders = make_folders(tmp_path / "pictures")
+    sizes = {"method": "toy", "image_size": 32, "iterations": 60, "checkpoint_every": "20", "holdout": "0"}
+
+    def run(path: Path, **given: Any) -> None:
+        train_command(
+            Asked(domain_a=folders.a, domain_b=folders.b, method="toy", output=path, device="cpu"),  # type: ignore[arg-type]
+            sizes | {"precision": "fp32"} | given,
+        )
+
+    run(tmp_path / "whole")
+    run(tmp_path / "parts", iterations=20)
+    run(tmp_path / "parts", iterations=60)
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+    lines = metrics(tmp_path / "whole")
+    assert lines[-1]["tint_a"] < 0.1 * lines[0]["tint_a"]
+    model = ugatit_cli.load(tmp_path / "whole", device="cpu", precision="fp32")
+    assert isinstance(model.config, ToyConfig)
+    picture(7, 5).save(tmp_path / "x.png")
+    for direction in DIRECTIONS:
+        outcome = ugatit(
+            *("translate", tmp_path / "x.png", "--model", tmp_path / "whole", "-o", tmp_path / f"{direction}.png"),
+            *("--direction", direction, "--device", "cpu", "--precision", "fp32"),
+        )
+        assert outcome.code == 0, outcome.stderr
+        expected = model.translate(tmp_path / "x.png", direction)
+        with Image.open(tmp_path / f"{direction}.png") as found:
+            assert found.convert("RGB").tobytes() == expected.tobytes()
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_toy_method_converts_its_files(tmp_path: Path) -> None:
+    matrix = torch.tensor([[0.0, 0, 1], [0, 1, 0], [1, 0, 0]])
+    torch.save({"matrix": matrix - torch.eye(3), "offset": torch.zeros(3)}, tmp_path / "x.pth")
+    convert([tmp_path / "x.pth"], tmp_path / "model")
+    model = ugatit_cli.load(tmp_path / "model", device="cpu", precision="fp32")
+    x = images(1, 3, 4, 4)
+    torch.testing.assert_close(model.generator("a2b")(x).image, x.flip(1).tanh())
+    torch.save({"matrix": matrix}, tmp_path / "y.pth")
+    with pytest.raises(ModelError, match="offset"):
+        convert([tmp_path / "y.pth"], tmp_path / "other")
