@@ -28,6 +28,7 @@ from ugatit_cli.methods.networks import tensors_of
 from ugatit_cli.methods.registry import method_of, networks_document, read_networks
 from ugatit_cli.nn.layers import Network
 from ugatit_cli.weights import manifest
+from ugatit_cli.weights.kinds import HEAD, foreign
 
 _CODES: Final = {
     torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16",
@@ -119,9 +120,17 @@ def open_tensors(path: Path) -> Iterator[Any]:
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
     except (SafetensorError, OSError) as error:
+        if other := _what_else(path):
+            raise ModelError(f"{path}: {other[0]}", other[1]) from None
         raise ModelError(
             f"{path}: not a complete safetensors file ({error})", "Fetch, copy or convert the model again."
         ) from None
+
+
+def _what_else(path: Path) -> tuple[str, str] | None:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return foreign(file.read(HEAD))
+    return None
 
 
 FORMAT = 2
@@ -295,7 +304,10 @@ def stored(tensor: Tensor, storage: Precision) -> Tensor:
     result = tensor.detach().to("cpu", _stored_dtype(tensor, storage)).contiguous()
     # Extremes are finite only if everything is, and need no mask as large as the tensor.
     if not all(extreme.isfinite() for extreme in torch.aminmax(result)):
-        raise ModelError(f"a weight is not finite, or too large for {storage}", "Store it as fp32: --dtype fp32")
+        raise ModelError(
+            f"a weight is not finite, or too large for {storage}",
+            "Store it as fp32: --dtype fp32" if storage == "fp16" else "",
+        )
     return result
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 HEAD: Final = 512
+KNOWN: Final = (
+    "ugatit reads checkpoints of U-GAT-IT (PyTorch, TensorFlow, PaddlePaddle), CycleGAN (latest_net_G*.pth) and "
+    "CartoonGAN (*_net_G_float.pth), and safetensors with the same names."
+)
 _DOWNLOAD: Final = "Download it again; opened in a browser, it says why it came instead."
 ARCHIVE: Final = ("an archive, not a checkpoint", "Unpack it first.")
 _BEGINNINGS: Final = {

@@ -16,11 +16,8 @@ from ugatit_cli.methods.base import Official, OfficialSettings, States
 from ugatit_cli.methods.registry import METHODS, method
 from ugatit_cli.weights import pytorch, tensorflow
 from ugatit_cli.weights.folder import critic_shapes, translator_shapes
+from ugatit_cli.weights.kinds import KNOWN
 
-KNOWN: Final = (
-    "ugatit reads checkpoints of U-GAT-IT (PyTorch, TensorFlow, PaddlePaddle), CycleGAN (latest_net_G*.pth) and "
-    "CartoonGAN (*_net_G_float.pth), and safetensors with the same names."
-)
 # Names of CycleGAN's files, which hold one network each.
 NETWORK = re.compile(r"_net_([GD]_[AB])\.\w+$")
 SHOWN: Final = 3
