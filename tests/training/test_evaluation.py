@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from tests.extractors import tiny_extractor
+from tests.training.conftest import Clock
 from tests.trainings import CPU, TINY, Log, make_folders, metrics, prepared, train, weights
 from ugatit_cli.config import DIRECTIONS
 from ugatit_cli.data.pictures import Folders, Pictures
@@ -403,28 +404,18 @@ def test_what_the_best_model_says(tmp_path: Path, said: object, mean: float | No
 
 
 def test_evaluating_takes_no_time_of_the_runs(
-    sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    now = [1000.0]
-
-    class Clock:
-        monotonic = staticmethod(lambda: now[0])
-
-    def tick(seconds: float = 15) -> None:
-        now[0] += seconds
-
-    monkeypatch.setattr("ugatit_cli.training.schedule.time", Clock)
     evaluate = Evaluator.__call__
 
     def slow(self: Evaluator, *arguments: Any) -> Evaluation:
-        tick(600)
+        clock.tick(600)
         return evaluate(self, *arguments)
 
     monkeypatch.setattr(Evaluator, "__call__", slow)
-    log = Log(dict.fromkeys(range(1, 9), tick))
-    given = EVALUATED | {"minutes": 2.0, "evaluate_every": "0.7m", "checkpoint_every": "100"}
-    del given["iterations"]
-    _, outcome = train(tmp_path / "run", sixteen, given, log=log)
+    log = Log(dict.fromkeys(range(1, 9), clock.tick))
+    length = {"iterations": None, "minutes": 2.0, "evaluate_every": "0.7m", "checkpoint_every": "100"}
+    _, outcome = train(tmp_path / "run", sixteen, EVALUATED | length, log=log)
     assert (outcome.step, outcome.finished) == (9, True)
     assert [report.progress for report in log.reports] == [i / 8 for i in range(9)]
     assert [one.step for one in log.evaluations] == [3, 6, 9]
@@ -432,19 +423,6 @@ def test_evaluating_takes_no_time_of_the_runs(
 
 
 # --- Before training -----------------------------------------------------------------------------------
-
-
-def test_settings_of_the_extractor_are_kept(
-    sixteen: Folders, tmp_path: Path, extractors: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "run"
-    given = EVALUATED | {"features": "/net.safetensors", "feature_layer": "Mixed_6c"}
-    train(path, sixteen, given | {"iterations": 1})
-    monkeypatch.chdir(tmp_path)
-    train(path, None, {"iterations": 2})
-    train(path, None, {"iterations": 3, "feature_layer": "Mixed_7a"})
-    train(path, None, {"iterations": 4, "evaluate_every": "off"})
-    assert extractors == [(Path("/net.safetensors"), f"Mixed_{layer}", CPU) for layer in ("6c", "6c", "7a")]
 
 
 def test_the_extra_is_missing(sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,7 +442,6 @@ def test_too_few_held_out_pictures(
     if tests:
         other = make_folders(tmp_path / "tests", count)
         folders = replace(sixteen, test_a=other.a, test_b=other.b)
-        del given["holdout"]
     if kept:
         path.mkdir()
     asked = prepared(path, folders, given)

@@ -102,9 +102,6 @@ def overlaid(colour: Colour) -> Colour:
     return int(pixel[0]), int(pixel[1]), int(pixel[2])
 
 
-# --- What is where -------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("cam", [True, False])
 def test_columns_are_in_order_for_both_domains(cam: bool) -> None:
     grid = draw((plain(RED), plain(ORANGE)), config=dataclasses.replace(LIGHT, generator_cam=cam))
@@ -175,9 +172,6 @@ def test_results_that_are_no_numbers_are_grey() -> None:
     assert (np.asarray(grid) == 128).all(2).sum() >= 6 * 96 * 96
 
 
-# --- Labels --------------------------------------------------------------------------------------------
-
-
 def names(config: ModelConfig) -> npt.NDArray[np.uint8]:
     return np.asarray(draw((plain(RED), plain(RED)), config=config))
 
@@ -204,9 +198,6 @@ def test_any_domain_names_stay_inside(a: str, b: str) -> None:
     assert grid.shape == names(LIGHT).shape
     for edge in (grid[:, : _MARGIN - 2], grid[:, 2 - _MARGIN :], grid[:_MARGIN], grid[-_MARGIN:]):
         assert (edge == BACKGROUND).all()
-
-
-# --- Leaves the training alone -------------------------------------------------------------------------
 
 
 def random_states() -> tuple[object, ...]:

@@ -12,31 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.training.conftest import Clock
 from ugatit_cli.data.pictures import Folders
-from ugatit_cli.training import schedule as module
 from ugatit_cli.training.schedule import LAST_SAMPLE_INTERVAL, WARM_UP, WINDOW, Schedule, Speed, is_growing_step
 from ugatit_cli.training.settings import Settings, new_settings
 
 
 def settings(**given: Any) -> Settings:
     return new_settings({"precision": "fp32"} | given, Folders(Path("a"), Path("b")), device=torch.device("cpu"))
-
-
-class Clock:
-    """Stands still until it is told otherwise."""
-
-    def __init__(self) -> None:
-        self.now = 5000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
 
 
 @given(st.integers(1, 500).map(lambda half: 2 * half))

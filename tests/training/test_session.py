@@ -30,9 +30,6 @@ FROM_MODEL = {
 }
 
 
-# --- Beginning and going on ----------------------------------------------------------------------------
-
-
 def test_a_new_run_has_its_settings_and_a_model_at_once(folders: Folders, tmp_path: Path) -> None:
     path, seen = tmp_path / "deep" / "run", []
 
@@ -60,9 +57,6 @@ def test_one_process_at_a_time(folders: Folders, tmp_path: Path) -> None:
     with run.locked(), pytest.raises(UsageError, match="another process is training"):
         train(run.path, folders, {"iterations": 1})
     assert not run.exists
-
-
-# --- From a model --------------------------------------------------------------------------------------
 
 
 def die() -> None:
@@ -118,8 +112,6 @@ def test_the_model_to_start_from_is_found_from_anywhere(
     other = prepared(tmp_path / "other", folders, FROM_MODEL | {"start": "flat2clay"})
     assert other.settings.start == "flat2clay"
 
-
-# --- Kill -9 -------------------------------------------------------------------------------------------
 
 STEPS = 12
 # Whose call, counted from 1, a process doesn't survive: as it begins, or as it ends.

@@ -159,15 +159,7 @@ def test_a_model_gives_its_sizes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("channels", 8),
-        ("blocks", 4),
-        ("image_size", 64),
-        ("variant", "full"),
-        ("discriminator_channels", 8),
-        ("local_layers", 3),
-    ],
+    ("name", "value"), [("channels", 8), ("image_size", 64), ("variant", "full"), ("local_layers", 3)]
 )
 def test_sizes_that_contradict_the_model(name: str, value: object) -> None:
     config = dataclasses.replace(OLD, variant="full") if name == "image_size" else OLD  # light ones have any size
@@ -220,20 +212,18 @@ def test_cyclegan_gives_way_to_what_is_stated() -> None:
 
 
 def test_cyclegan_is_not_for_other_networks() -> None:
-    with pytest.raises(UsageError) as caught:
-        new(model(OLD), recipe="cyclegan")
-    assert caught.value.hint.endswith("networks: --decoder-norm adalin --discriminator-cam --generator-cam")
-    with pytest.raises(UsageError) as caught:
-        new(model(OLD), recipe="cyclegan", decoder_norm="adalin")
-    assert caught.value.hint.endswith("keep its networks: --discriminator-cam --generator-cam")
-    with pytest.raises(UsageError) as caught:
-        new(model(OLD, discriminators=False), recipe="cyclegan")
-    assert caught.value.hint.endswith("keep its networks: --decoder-norm adalin --generator-cam")
+    for start, stated, differs in (
+        (model(OLD), {}, ["--decoder-norm adalin", "--discriminator-cam", "--generator-cam"]),
+        (model(OLD), {"decoder_norm": "adalin"}, ["--discriminator-cam", "--generator-cam"]),
+        (model(OLD, discriminators=False), {}, ["--decoder-norm adalin", "--generator-cam"]),
+    ):
+        with pytest.raises(UsageError) as caught:
+            new(start, recipe="cyclegan", **stated)
+        assert caught.value.hint.endswith(f"keep its networks: {' '.join(differs)}")
     kept = {"decoder_norm": "adalin", "generator_cam": True, "discriminator_cam": True}
     assert new(model(OLD), recipe="cyclegan", **kept).model.discriminators == "local"
     cyclegan = model(new(recipe="cyclegan").model)
-    assert new(cyclegan, recipe="cyclegan").model == cyclegan.config
-    assert new(cyclegan).model == cyclegan.config
+    assert new(cyclegan, recipe="cyclegan").model == new(cyclegan).model == cyclegan.config
     with pytest.raises(UsageError, match=r"^--generator-cam contradicts the model to start from") as caught:
         new(cyclegan, generator_cam=True)
     assert caught.value.hint.startswith("Leave --generator-cam out")
@@ -260,11 +250,8 @@ def test_settings_come_back(tmp_path: Path, settings: Settings) -> None:
         ("run", None),
         ("run", {"speed": 1}),
         ("run", {"iterations": "many"}),
-        ("run", {"iterations": 0}),
         ("run", {"minutes": 5.0}),
-        ("run", {"checkpoint_every": 5}),
         ("model", {"channels": 0}),
-        ("model", {"colour": "red"}),
         ("recipe", {"ema": "high"}),
         ("data", {"c": "folder"}),
         ("data", {"a": 3}),
@@ -300,12 +287,9 @@ def test_a_run_that_goes_on_takes_what_may_change() -> None:
     ("name", "value", "was"),
     [
         ("image_size", 64, "256"),
-        ("batch_size", 2, "1"),
         ("recipe", "paper", "default"),
         ("seed", 1, "0"),
-        ("domain_a", "cats", "horses"),
         ("start", "other", "None"),
-        ("start_direction", "b2a", "a2b"),
         ("precision", "bf16", "fp32"),
         ("flip", False, "True"),
     ],

@@ -162,9 +162,6 @@ def _parsed(given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-# --- Several processes ---------------------------------------------------------------------------------
-
-
 def device_for(name: str, group: Group) -> torch.device:
     """The device of a name for this process of a group.
 
@@ -231,9 +228,6 @@ def _enough_memory() -> Iterator[None]:
             "not enough memory to train this model with this batch",
             "Use --save-memory, --batch-size 1, or a smaller --image-size or --channels.",
         ) from error
-
-
-# --- What is done --------------------------------------------------------------------------------------
 
 
 def _train(prepared: Prepared, *, tensorboard: bool, json_line: bool) -> None:
