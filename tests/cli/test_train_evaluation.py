@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -78,17 +77,6 @@ def test_a_run_says_which_step_was_best(
     assert set(document["evaluation"]) == figures | {"extractor", "subsets", "held-out pictures"}
     assert {"cycle_a", "g_b"} <= set(document["losses"])
     assert not {"kid", "step"} & set(document["losses"])
-
-
-def test_a_dry_run_tells_of_it(ugatit: Command, asked: list[tuple[Path | None, str | None]]) -> None:
-    outcome = begin(ugatit, "--evaluate-every", "5m", "--dry-run")
-    assert outcome.code == 0
-    assert "evaluation every 5 minutes with tiny network, 6 features\n" in outcome.stderr
-    text = outcome.stdout.decode()
-    assert "steps, evaluations not included\n" in text
-    assert tomllib.loads(text)["run"]["evaluate_every"] == "5m"
-    assert asked == [(None, None)]
-    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(

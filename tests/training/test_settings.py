@@ -46,9 +46,6 @@ def model(config: ModelConfig, *, discriminators: bool = True) -> ModelFolder:
     return ModelFolder(Path("some/model"), config, {}, Path(), Path("d") if discriminators else None)
 
 
-# --- New runs ------------------------------------------------------------------------------------------
-
-
 def test_what_is_not_given() -> None:
     settings = new(precision="fp32")
     assert settings.model == ModelConfig("horses", "zebras")
@@ -113,9 +110,6 @@ def test_intervals_are_steps_or_minutes(text: str) -> None:
         assert caught.value.hint
 
 
-# --- Names ---------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("a", "b", "names"),
     [
@@ -146,9 +140,6 @@ def test_any_folder_gives_valid_names(one: str, other: str) -> None:
     a, b = domain_names(Folders(Path("/x") / f"{one}_", Path("/y") / f"{other}_"))
     config = ModelConfig(a, b)  # refuses names that aren't plain text, or equal
     assert (config.domain_a, config.domain_b) == (a, b)
-
-
-# --- From a model --------------------------------------------------------------------------------------
 
 
 def test_a_model_gives_its_sizes() -> None:
@@ -201,9 +192,6 @@ def test_what_may_differ_in_the_discriminators_of_a_start() -> None:
     assert check_start(model(local), new(model(local), image_size=64)) is None
 
 
-# --- CycleGAN, and the paper's ablations ---------------------------------------------------------------
-
-
 def test_cyclegan_gives_way_to_what_is_stated() -> None:
     stated: dict[str, Any] = {"generator_cam": True, "decoder_norm": "gn", "discriminators": "both"}
     settings = new(recipe="cyclegan", cam_weight=5.0, image_size=64, **stated)
@@ -228,8 +216,6 @@ def test_cyclegan_is_not_for_other_networks() -> None:
         new(cyclegan, generator_cam=True)
     assert caught.value.hint.startswith("Leave --generator-cam out")
 
-
-# --- Stored, and going on ------------------------------------------------------------------------------
 
 FOUR = dataclasses.replace(new(), folders=Folders(Path("a"), Path("b"), Path("c"), Path("d")))
 

@@ -18,10 +18,11 @@ from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group
 from ugatit_cli.errors import DataError, TrainingError
 from ugatit_cli.methods import ugatit
-from ugatit_cli.training import trainer
+from ugatit_cli.training import session, trainer
 from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.training.session import MANY_EPOCHS
 from ugatit_cli.training.settings import new_settings
-from ugatit_cli.training.trainer import MANY_EPOCHS, SHOWN, LossReader, Outcome
+from ugatit_cli.training.trainer import SHOWN, LossReader, Outcome
 from ugatit_cli.weights.folder import open_model
 
 
@@ -59,6 +60,9 @@ def whole(request: pytest.FixtureRequest, folders: Folders, tmp_path_factory: py
     _, outcome = train(path, folders, given, log=log)
     assert (outcome.step, outcome.finished) == (6, True)
     assert log.saves == [2, 4, 6]
+    files = weights(path)
+    averages = "averages" if given.get("recipe") is None else "generators"  # which is what `translate` takes
+    assert files["model/model.safetensors"] == files[f"checkpoints/step_00000006/{averages}.safetensors"]
     return given, path
 
 
@@ -246,4 +250,4 @@ def test_pictures_that_are_seen_often_are_augmented(length: dict[str, Any], augm
     for asked, decided in ((None, augment), ("on", "on"), ("off", "off")):
         named = {} if asked is None else {"augment": asked}
         settings = new_settings(given | named, Folders(Path("a"), Path("b")), device=torch.device("cpu"))
-        assert trainer.with_augmentation(settings, unread(10, 20)).recipe.augment == decided
+        assert session.with_augmentation(settings, unread(10, 20)).recipe.augment == decided

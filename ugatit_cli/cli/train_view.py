@@ -40,7 +40,6 @@ LONG = 24 * 3600
 # Seconds from which on people are told how long an evaluation took.
 WORTH_TELLING = 10
 LONGEST_NAME = 12
-REFRESHES_PER_SECOND = 4
 # What a line of metrics says beside losses.
 OTHER_METRICS = ("step", "elapsed", "learning_rate", "images_per_second")
 
@@ -54,9 +53,6 @@ TERMS = {
     "adversarial global": ("g_global_{}", "d_global_{}"),
     "adversarial global CAM": ("g_global_{}_cam", "d_global_{}_cam"),
 }
-
-
-# --- Words ---------------------------------------------------------------------------------------------
 
 
 def _pace(steps_per_second: float) -> str:
@@ -96,9 +92,6 @@ def _scores(model: ModelConfig, evaluation: Evaluation) -> str:
 
 def _shortened(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
-
-
-# --- Listeners -----------------------------------------------------------------------------------------
 
 
 class PlainWatch(Listener):
@@ -226,7 +219,6 @@ class LiveWatch(PlainWatch):
         super().evaluated(evaluation)
 
     def __rich__(self) -> RenderableType:
-        """What is on the terminal now."""
         if self.report is None:
             return self._beginning()
         files = " · ".join(f"{name}: {file}" for name, file in self.files.items() if file)
@@ -306,14 +298,11 @@ def watching(settings: Settings) -> Iterator[PlainWatch]:
         return
     view = LiveWatch(settings)
     redirect = sys.stdout.isatty()
-    with Live(view, console=stderr, refresh_per_second=REFRESHES_PER_SECOND, redirect_stdout=redirect) as live:
+    with Live(view, console=stderr, refresh_per_second=4, redirect_stdout=redirect) as live:
         try:
             yield view
         finally:
             live.transient = view.report is None  # what is left on the screen is how it ended
-
-
-# --- Before and afterwards -----------------------------------------------------------------------------
 
 
 def describe(prepared: Prepared, step: int) -> None:

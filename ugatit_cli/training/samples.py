@@ -62,9 +62,6 @@ def draw_samples(
     return _draw(halves, _titles(config), cell_side(config.image_size))
 
 
-# --- Through the networks
-
-
 def _row(
     generators: Mapping[Direction, Generator],
     direction: Direction,
@@ -108,9 +105,6 @@ def _fitted(image: Image.Image, side: int) -> Image.Image:
     width, height = (max(1, round(length * factor)) for length in image.size)
     crisp = factor.is_integer()  # enlarged like that, pixels stay squares and hide nothing
     return image.resize((width, height), Image.Resampling.NEAREST if crisp else Image.Resampling.LANCZOS)
-
-
-# --- On paper
 
 
 def _titles(config: ModelConfig) -> list[str]:
