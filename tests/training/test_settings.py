@@ -77,10 +77,8 @@ def test_a_gpu_takes_larger_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"iterations": 5, "minutes": 5.0}, ["--iterations", "--minutes"]),
         ({"iterations": 0}, ["iterations", "0"]),
-        ({"sample_every": "0"}, ["--sample-every", "0"]),
         ({"image_size": 20}, ["--image-size 20", "local discriminator", "24 pixels"]),
         ({"image_size": 32, "global_layers": 6}, ["global discriminator", "48 pixels"]),
-        ({"batch_size": 0}, ["batch_size", "0"]),
         ({"precision": "fp16"}, ["fp16"]),
     ],
 )
@@ -116,13 +114,10 @@ def test_intervals_are_steps_or_minutes(text: str) -> None:
         ("x/horses", "y/zebras", ("horses", "zebras")),
         ("horse2zebra/trainA", "horse2zebra/trainB", ("horse", "zebra")),
         ("selfie2Änime/TrainA", "selfie2Änime/TrainB", ("selfie", "Änime")),
-        ("data/trainA", "data/trainB", ("A", "B")),
         ("cat2Cat/trainA", "cat2Cat/trainB", ("A", "B")),
-        ("a2b2c/trainA", "a2b2c/trainB", ("A", "B")),
         ("x/cats", "y/Cats", ("A", "B")),
         ("x/a:b", "y/c,d", ("a b", "c d")),
         ("x/,,", "y/dogs", ("A", "B")),
-        ("x/tab\there", "y/back\\slash", ("tab here", "back slash")),
     ],
 )
 def test_domain_names_come_from_folders(tmp_path: Path, a: str, b: str, names: tuple[str, str]) -> None:
