@@ -199,12 +199,6 @@ def test_folders_need_no_manifest_of_the_package(model: Path, monkeypatch: pytes
     assert find_model(model.name).path == Path(model.name)
 
 
-def test_a_folder_below_the_home_folder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(model.parent))
-    monkeypatch.setenv("USERPROFILE", str(model.parent))
-    assert find_model("~/made").path == known("~/made").folder == model
-
-
 NOTHING = ["", "zzzz", "./nothing", "/nothing/at/all", "a b", "a/b/c", "me//clay", "me/clay/", "~/clay", "x" * 5000]
 
 
@@ -247,7 +241,10 @@ def test_a_store_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_model("flat2clay").config.domain_b == "clay"
 
 
-def test_folders_and_files(model: Path) -> None:
+def test_folders_and_files(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(model.parent))
+    monkeypatch.setenv("USERPROFILE", str(model.parent))
+    assert find_model("~/made").path == known("~/made").folder == model
     shutil.copytree(model, "run/model")
     assert known("made").folder == Path("made")
     assert known("run").folder == Path("run/model")
