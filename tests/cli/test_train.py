@@ -255,12 +255,6 @@ def test_from_a_model(train: Train, light: str, direction: str) -> None:
     assert (again.code, again.lines) == (0, [RUN])
 
 
-def test_from_a_run(trained: Train) -> None:
-    outcome = trained("--from", RUN, "--image-size", "24", "-o", "runs/fine")
-    assert (outcome.code, outcome.lines) == (0, ["runs/fine"])
-    assert model_config("runs/fine") == model_config() | {"image_size": 24, "global_layers": 5}
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

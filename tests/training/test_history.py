@@ -26,7 +26,7 @@ from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES
 from ugatit_cli.errors import ModelError, PictureError
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
-from ugatit_cli.outputs.attention import Overlay, Panel
+from ugatit_cli.outputs.attention import Overlay
 from ugatit_cli.outputs.base import Drawing, FileOptions, Translation
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.jobs import Job
@@ -116,21 +116,6 @@ def test_the_averages_are_taken_where_there_are_any(run: RunFolder, model: Model
             (found.discriminator("b", "local"), "b.local", weights(step)[1]),
         ):
             assert all(torch.equal(one, stored[f"{prefix}.{name}"]) for name, one in network.state_dict().items())
-
-
-def test_captions_are_the_steps(
-    run: RunFolder, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    captions: list[Sequence[str]] = []
-    original = Panel.draw
-
-    def watched(self: Panel, done: Any) -> Any:
-        captions.append(done.captions)
-        return original(self, done)
-
-    monkeypatch.setattr(Panel, "draw", watched)
-    draw(run, model, put_jobs(tmp_path), Panel(SUBJECT, ("generator",)))
-    assert captions == [("step 1", "step 5", "step 1,000")]
 
 
 def test_transparency_and_animation_of_the_source(run: RunFolder, model: Model, tmp_path: Path) -> None:
