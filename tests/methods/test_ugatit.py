@@ -124,8 +124,12 @@ def test_the_papers_step_is_the_official_one(
 ENDS: list[tuple[Domain, Direction, Direction]] = [("b", "a2b", "b2a"), ("a", "b2a", "a2b")]
 
 
-def plain_step(networks: Networks, recipe: Recipe, a: Tensor, b: Tensor, optimizers: list[Any]) -> None:
-    """A step of the default recipe as one would write it down: one power iteration, all pictures together."""
+def plain_step(networks: Networks, recipe: Recipe, a: Tensor, b: Tensor, optimizers: list[Any]) -> list[float]:
+    """A step of the default recipe as one would write it down: one power iteration, all pictures together.
+
+    Returns:
+        What discriminators and generators lost.
+    """
     generators_optimizer, discriminators_optimizer = optimizers
     real = {"a": a, "b": b}
     generators, judges = networks.generators, networks.discriminators
@@ -139,7 +143,8 @@ def plain_step(networks: Networks, recipe: Recipe, a: Tensor, b: Tensor, optimiz
                     n = len(a)
                     total = total + (scores[:n] - 1).square().mean() + scores[n:].square().mean()
     discriminators_optimizer.zero_grad()
-    torch.autograd.backward(recipe.adversarial_weight * total)
+    judged = recipe.adversarial_weight * total
+    torch.autograd.backward(judged)
     discriminators_optimizer.step()
     total = torch.zeros(())
     for domain, way, back in ENDS:
@@ -160,6 +165,7 @@ def plain_step(networks: Networks, recipe: Recipe, a: Tensor, b: Tensor, optimiz
     generators_optimizer.step()
     for network in generators.values():
         clip_rho(network)
+    return [judged.item(), total.item()]
 
 
 @pytest.mark.usefixtures("double")
@@ -182,8 +188,9 @@ def test_the_default_step_is_a_plain_one(config: ModelConfig) -> None:
     step = training(ours, recipe)
     for number in range(3):
         a, b = pictures(config, 2, number)
-        step(a, b, step=number, learning_rate=1e-4)
-        plain_step(plain, recipe, a, b, optimizers)
+        losses = step(a, b, step=number, learning_rate=1e-4)
+        sums = [(losses[f"{kind}_a"] + losses[f"{kind}_b"]).item() for kind in "dg"]
+        assert sums == pytest.approx(plain_step(plain, recipe, a, b, optimizers), rel=1e-6)
         plain.update_averages(recipe.ema, number)
     assert set(ours.files()) == {"generators", "discriminators", "averages"}
     assert_close(state(ours), state(plain), 1e-6)

@@ -258,14 +258,14 @@ def test_panels_show_pictures_neither_tiny_nor_huge() -> None:
 
 
 def test_one_scale_for_all_pictures(panels: Panels) -> None:
-    spans = Spans({"generator": (0.0, 4.0)})  # the ramp goes to 2
-    done = make_done()
+    spans, done = Spans({"generator": (0.0, 4.0)}), make_done()  # the ramp goes to 2
     Panel(SUBJECT, ("generator",), Style(alpha=1), spans).draw(done)
+    Heatmap(SUBJECT, ("generator",), spans=spans).draw(done)
     heat = done.maps[0]["generator"].over_picture(span=(0.0, 4.0))
     assert heat.max() == 0.5
-    ((_, cells, scale),) = panels
-    assert cells[1].picture == colormaps.coloured(heat)
-    assert scale.text.startswith("One scale for all pictures: generator 0 to 4.")
+    for _, cells, scale in panels:
+        assert next(cell for cell in cells if "attention" in cell.title).picture == colormaps.coloured(heat)
+        assert scale.text.startswith("One scale for all pictures: generator 0 to 4.")
 
 
 # --- One picture for each map --------------------------------------------------------------------------
