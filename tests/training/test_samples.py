@@ -21,7 +21,8 @@ from tests.tiny import LIGHT
 from ugatit_cli.attention.maps import Style
 from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
 from ugatit_cli.nn.generator import Generator, GeneratorOutput
-from ugatit_cli.pictures.drawing import BACKGROUND, Colour
+from ugatit_cli.pictures.drawing import BACKGROUND
+from ugatit_cli.pictures.geometry import Colour
 from ugatit_cli.training.samples import _GAP, _MARGIN, cell_side, draw_samples
 
 CPU = torch.device("cpu")

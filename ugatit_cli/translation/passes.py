@@ -45,9 +45,7 @@ MAX_TURN: Final = 16
 class Batching:
     """How many pictures of one size go through the networks together: decided here and nowhere else.
 
-    Attributes:
-        wanted: the user's choice; 0: as the device likes it.
-        looking: whether discriminators look, too.
+    `wanted` is the user's choice (0: as the device likes it), `looking` whether discriminators look, too.
     """
 
     device: torch.device
@@ -145,7 +143,6 @@ class _NetworkPass:
         return Translated(seen.pixels, maps)
 
     def seen_in_tiles(self, batch: Sequence[Pixels], side: int, stop: threading.Event | None) -> Iterator[Seen]:
-        """Pictures of one size, each in overlapping tiles, which are blended."""
         for i, pixels in enumerate(batch):
             if not (i and stop and stop.is_set()):
                 yield self._blended(pixels, side)
@@ -223,7 +220,6 @@ class _NetworkPass:
 
 
 def _heats(output: GeneratorOutput | DiscriminatorOutput) -> list[Heat]:
-    """Each picture's."""
     heatmap, cam_logit = cast(tuple[Tensor, Tensor], output[1:][::-1])  # `missing_maps` says that there is a CAM
     values, logits = heatmap[:, 0].cpu().numpy(), cam_logit.tolist()
     return [(one, (first, second)) for one, (first, second) in zip(values, logits, strict=True)]
