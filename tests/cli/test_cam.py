@@ -162,12 +162,10 @@ def test_existing_results(cam: Command) -> None:
 
 WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown map": (("--maps", "generator,locale"), "'locale'"),
-    "no map": (("--maps", ""), "''"),
     "half a map": (("--maps", "local,"), "''"),
     "unknown layout": (("--layout", "grid"), "--layout"),
     "unknown colours": (("--colormap", "rainbows"), "'rainbows'"),
     "too opaque": (("--alpha", "1.01"), "alpha 1.01"),
-    "no number": (("--alpha", "nan"), "alpha nan"),
     "unknown scale": (("--normalize", "folder"), "--normalize"),
     "unknown upsampling": (("--upsample", "nearest"), "--upsample"),
     "format against name": (("-o", "x.png", "--format", "jpg"), "x.png"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -19,9 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests import tiny
-from tests.helpers import picture
+from tests.helpers import picture, strict_json
 from ugatit_cli.attention.maps import AttentionMap, Maps, Spans, Style, grid_of
-from ugatit_cli.attention.words import FLAT, NEARLY_FLAT, Subject, flat_maps, legend, missing_text, remark, too_small
+from ugatit_cli.attention.words import FLAT, NEARLY_FLAT, Subject, flat_maps, legend, remark, too_small
 from ugatit_cli.config import MAPS, MapName
 from ugatit_cli.errors import PictureError
 from ugatit_cli.outputs.attention import LAYOUTS, Heatmap, Layout, Overlay, Panel, Raw
@@ -139,22 +138,6 @@ def test_the_legend_explains_the_scale() -> None:
     assert "local" not in text
     assert "generator 0 to 12.3, local -1 to 2." in legend(Style(), spans, ["generator", "local", "global"]).text
     assert "One scale" in legend(Style(), Spans(), ["generator"]).text
-
-
-@pytest.mark.parametrize(
-    ("without", "discriminators", "names"),
-    [
-        ({}, False, "local and global"),
-        ({"generator_cam": False}, True, "generator"),
-        ({"generator_cam": False}, False, "generator and local and global"),
-        ({"discriminator_cam": False}, True, "local and global"),
-    ],
-)
-def test_what_a_model_cannot_show(without: dict[str, Any], discriminators: bool, names: str) -> None:
-    text = missing_text(replace(tiny.LIGHT, **without), discriminators=discriminators)
-    assert text.startswith(f"No {names} attention: ")
-    assert ("`ugatit train`" in text) == (not discriminators)
-    assert missing_text(tiny.LIGHT, discriminators=True) == ""
 
 
 # --- Names ---------------------------------------------------------------------------------------------
@@ -317,19 +300,10 @@ def test_a_map_that_is_not_there(layout: Layout) -> None:
 # --- Numbers -------------------------------------------------------------------------------------------
 
 
-def strict(data: bytes | None) -> dict[str, Any]:
-    def refuse(constant: str) -> None:
-        raise AssertionError(constant)
-
-    document = json.loads(content(data), parse_constant=refuse)
-    assert isinstance(document, dict)
-    return document
-
-
 def test_raw_numbers() -> None:
     done = make_done(("out/cat.json", "out/cat.generator.npy", "out/cat.local.npy"))
     drawn = Raw(SUBJECT, ("generator", "local")).draw(done)
-    document = strict(drawn.files[0])
+    document = strict_json(content(drawn.files[0]))
     maps = document.pop("maps")
     assert document == {
         "input": "in/cat.png",
@@ -374,7 +348,7 @@ def test_raw_numbers_of_an_animation() -> None:
     done.maps = [{"global": ramp("global", done.geometry, 0, high)} for high in (1, 2, 3)]
     tops = [maps["global"].span[1] for maps in done.maps]  # padding doesn't count
     drawn = Raw(SUBJECT, ("global",)).draw(done)
-    document = strict(drawn.files[0])
+    document = strict_json(content(drawn.files[0]))
     assert document["frames"] == 3
     entry = document["maps"]["global"]
     assert "frame" not in entry
@@ -390,7 +364,7 @@ def test_raw_numbers_that_are_none_and_a_name_that_is_no_text() -> None:
     none = np.full((8, 10), np.nan, np.float32)
     done.maps = [{"generator": replace(ramp("generator", GEOMETRY), values=none, logits=(math.inf, math.nan))}]
     drawn = Raw(SUBJECT, ("generator",)).draw(done)
-    document = strict(drawn.files[0])
+    document = strict_json(content(drawn.files[0]))
     assert os.fsencode(document["input"]) == b"caf\xe9.png"
     frame = document["maps"]["generator"]["frame"]
     assert (frame["low"], frame["high"], frame["flat"]) == (None, None, True)
