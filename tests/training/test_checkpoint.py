@@ -51,15 +51,8 @@ def run(tmp_path: Path) -> RunFolder:
         ("/best", "best"),
     ],
 )
-def test_where_a_model_comes_from_tells_nothing_of_the_machine(start: str, public: str) -> None:
-    assert checkpoint.provenance(dataclasses.replace(settings(), start=start), 1, FEW) == {
-        "trained with": "ugatit train",
-        "recipe": "default",
-        "steps": 1,
-        "batch size": 1,
-        "pictures": "1,200 a, 34 b",
-        "started from": public,
-    }
+def test_where_a_model_started_tells_nothing_of_the_machine(start: str, public: str) -> None:
+    assert checkpoint.provenance(dataclasses.replace(settings(), start=start), 1, FEW)["started from"] == public
 
 
 @pytest.mark.parametrize("place", ["generators", "discriminators", "averages"])

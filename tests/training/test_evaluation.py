@@ -234,30 +234,19 @@ def test_a_killed_run_ends_as_the_whole_one(
     same_end(path, whole[0])
 
 
-@pytest.mark.parametrize("stop", [2, 6])
+@pytest.mark.parametrize(("step", "inside"), [(2, False), (6, False), (2, True)])
 def test_a_stopped_run_ends_as_the_whole_one(
-    whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path, stop: int
+    whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path, step: int, inside: bool
 ) -> None:
-    path = tmp_path / "run"
-    _, outcome = train(path, sixteen, EVALUATED, stop_after=stop)
-    assert (outcome.step, outcome.finished) == (stop, False)
-    assert not is_evaluated(RunFolder(path), stop, {})
-    _, outcome = train(path, sixteen, EVALUATED)
-    assert outcome.finished
-    same_end(path, whole[0])
-
-
-def test_stopped_during_an_evaluation(whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path) -> None:
-    path, stop = tmp_path / "run", threading.Event()
-
-    class Stopping(Log):
-        def evaluating(self, done: int, total: int) -> None:  # noqa: ARG002
-            stop.set()
-
-    _, outcome = prepared(path, sixteen, TINY | EVALUATED).train(Stopping(), stop)
-    assert (outcome.step, outcome.finished) == (2, False)
-    assert not (path / "best").exists()
-    train(path, sixteen, EVALUATED)
+    path, stop, log = tmp_path / "run", threading.Event(), Log()
+    if inside:  # the evaluation
+        log.evaluating = lambda *_: stop.set()  # type: ignore[method-assign]
+    else:
+        log.calls[step] = stop.set
+    _, outcome = prepared(path, sixteen, TINY | EVALUATED).train(log, stop)
+    assert (outcome.step, outcome.finished) == (step, False)
+    assert not is_evaluated(RunFolder(path), step, {})
+    assert train(path, sixteen, EVALUATED)[1].finished
     same_end(path, whole[0])
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import random
 from typing import cast
 
 import numpy as np
@@ -16,7 +14,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from tests.helpers import bytes_images
 from tests.tiny import LIGHT
 from ugatit_cli.attention.maps import Style
 from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
@@ -195,34 +192,13 @@ def test_any_domain_names_stay_inside(a: str, b: str) -> None:
         assert (edge == BACKGROUND).all()
 
 
-def random_states() -> tuple[object, ...]:
-    numpys = cast(tuple[object, npt.NDArray[np.uint32], int], np.random.get_state())
-    return torch.get_rng_state().tolist(), random.getstate(), numpys[1].tolist(), numpys[2]
-
-
-def test_networks_see_one_picture_at_a_time_in_evaluation_mode() -> None:
-    generators = fakes()
+def test_networks_see_one_picture_at_a_time_and_stay_as_they_are() -> None:
+    generators, state = fakes(), torch.get_rng_state()
     draw_samples(generators, (plain(RED, ORANGE), plain(RED)), LIGHT, device=CPU)
-    for generator in generators.values():
-        calls = cast(Fake, generator).calls
-        assert set(calls) == {((1, 3, 32, 32), torch.float32, False, False)}
-    assert len(cast(Fake, generators["a2b"]).calls) == 2 * 1 + 1 * 2
+    assert torch.equal(torch.get_rng_state(), state)
     assert torch.is_grad_enabled()
-
-
-@pytest.mark.parametrize("config", [LIGHT, dataclasses.replace(LIGHT, dialect="tensorflow", generator_cam=False)])
-def test_weights_modes_and_random_numbers_stay(config: ModelConfig) -> None:
-    torch.manual_seed(5)
-    generators = {direction: Generator(config) for direction in DIRECTIONS}
-    generators["b2a"].eval()
-    generators["a2b"].encoder.eval()
-    modes = {d: [module.training for module in g.modules()] for d, g in generators.items()}
-    weights = {d: copy.deepcopy(g.state_dict()) for d, g in generators.items()}
-    states = random_states()
-    draw_samples(generators, (bytes_images(2, 3, 32, 32), bytes_images(1, 3, 32, 32)), config, device=CPU)
-    assert states == random_states()
-    for direction, generator in generators.items():
-        assert modes[direction] == [module.training for module in generator.modules()]
-        assert all(parameter.grad is None and parameter.requires_grad for parameter in generator.parameters())
-        for name, tensor in generator.state_dict().items():
-            assert torch.equal(tensor, weights[direction][name])
+    for generator in generators.values():
+        fake = cast(Fake, generator)
+        assert set(fake.calls) == {((1, 3, 32, 32), torch.float32, False, False)}
+        assert fake.part.training
+    assert len(cast(Fake, generators["a2b"]).calls) == 2 * 1 + 1 * 2

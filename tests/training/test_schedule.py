@@ -34,11 +34,6 @@ def test_the_papers_learning_rate(iterations: int) -> None:
     assert ours == 0
 
 
-def test_where_the_decay_begins_can_be_chosen() -> None:
-    schedule = Schedule(settings(recipe="paper", iterations=10, learning_rate=0.2, decay_from=0.9))
-    assert [schedule.learning_rate(schedule.progress(step)) for step in (1, 9, 10)] == [0.2, 0.2, 0]
-
-
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 def test_the_learning_rate_falls_to_0(decay_from: float, one: float, other: float) -> None:
     earlier, later = sorted((one, other))
