@@ -93,7 +93,7 @@ def _plain_table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _row(known: Known) -> tuple[str, ...]:
-    size = UNKNOWN if known.size is None else byte_size(known.size)
+    size = byte_size(known.size) if known.size is not None else UNKNOWN
     return (
         known.name,
         " <-> ".join(known.domains) if known.domains is not None else UNKNOWN,
@@ -203,7 +203,9 @@ def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | Non
         yield "image size:", f"{known.image_size} px" if known.image_size is not None else None
     else:
         yield "network:", _network(known.config, facts["parameters"])
-        yield "discriminators:", _discriminators(known.config) if facts["discriminators"] else "no"
+        kinds = "yes" if known.config.discriminators == "both" else "local only"
+        kinds += "" if known.config.discriminator_cam else ", no CAM"
+        yield "discriminators:", kinds if facts["discriminators"] else "no"
 
 
 def _network(config: ModelConfig, parameters: int) -> str:
@@ -213,11 +215,6 @@ def _network(config: ModelConfig, parameters: int) -> str:
     sizes = f"{config.image_size} px, {config.channels} channels, {config.blocks} + {config.blocks} blocks"
     count = f"2 generators of {parameters / 2e6:.2f} million parameters"
     return ", ".join([config.variant, sizes, f"{config.dialect} dialect", *switches, count])
-
-
-def _discriminators(config: ModelConfig) -> str:
-    kinds = "yes" if config.discriminators == "both" else "local only"
-    return kinds if config.discriminator_cam else f"{kinds}, no CAM"
 
 
 def _labelled(label: str, text: str, width: int | None, indent: int = 16) -> Iterator[str]:
@@ -290,7 +287,6 @@ def list_models(json_array: JsonOption = False) -> None:
 
     The same as `ugatit models` alone.
     """
-
     from ugatit_cli.weights.catalog import catalog
 
     found = catalog()
