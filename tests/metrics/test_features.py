@@ -14,6 +14,7 @@ from torch import Tensor
 from torch_fidelity import feature_extractor_inceptionv3 as library
 
 from tests.evaluations import save_hashed, save_inception, save_standard_inception
+from tests.helpers import bytes_images
 from ugatit_cli.errors import ModelError, UsageError, install_line
 from ugatit_cli.metrics.features import BATCH, Extractor, load_extractor, standard_extractor
 from ugatit_cli.weights.folder import open_tensors, write_tensors
@@ -21,10 +22,8 @@ from ugatit_cli.weights.folder import open_tensors, write_tensors
 CPU = torch.device("cpu")
 
 
-def noise(count: int = 1, side: int = 32) -> Tensor:
-    return torch.randint(
-        0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+def noise(count: int = 1) -> Tensor:
+    return bytes_images(count, 3, 32, 32)
 
 
 @pytest.fixture(scope="module")

@@ -22,21 +22,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tests.fetched import contents
+from tests.helpers import bytes_images
 from tests.reference import randomize
-from ugatit_cli.config import (
-    DIRECTIONS,
-    DOMAINS,
-    MAX_BLOCKS,
-    MAX_CHANNELS,
-    MAX_DEPTH,
-    MAX_IMAGE_SIZE,
-    PRECISIONS,
-    SCALES,
-    ModelConfig,
-    Precision,
-)
+from ugatit_cli.config import DIRECTIONS, DOMAINS, PRECISIONS, SCALES, ModelConfig, Precision
 from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import ModelError, OutputError, StorageError
+from ugatit_cli.fields import fields_of
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
 from ugatit_cli.weights import folder as folder_module
@@ -172,7 +163,7 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
     "format newer": (edit_config(lambda c: c.update(format=FORMAT + 1)), C, f"format {FORMAT + 1}"),
     "model missing": (edit_config(lambda c: c.pop("model")), C, ""),
     "setting unknown": (edit_config(lambda c: c["model"].update(colour=1)), C, "colour"),
-    "channels large": (edit_config(lambda c: c["model"].update(channels=MAX_CHANNELS)), G, "shape"),
+    "channels large": (edit_config(lambda c: c["model"].update(channels=1024)), G, "shape"),
     "weights missing": (lambda folder: (folder / G).unlink(), G, ""),
     "weights a folder": (make_folder(G), G, ""),
     "weights cut in the data": (replace(G, lambda data: data[:-1]), G, ""),
@@ -206,15 +197,9 @@ def test_damage_is_one_error_that_names_the_file(model: Path, name: str) -> None
 
 
 def test_sizes_are_checked_without_memory() -> None:
-    huge = ModelConfig(
-        image_size=MAX_IMAGE_SIZE,
-        channels=MAX_CHANNELS,
-        blocks=MAX_BLOCKS,
-        variant="full",
-        discriminator_channels=MAX_CHANNELS,
-        local_layers=MAX_DEPTH,
-        global_layers=MAX_DEPTH,
-    )
+    fields = fields_of(ModelConfig).items()
+    largest: dict[str, Any] = {name: field.range.high for name, field in fields if field.range}
+    huge = ModelConfig(variant="full", **largest)
     # 16 exabytes in float32 if any of it were allocated.
     assert generator_shapes(huge)["a2b.style.hidden1.weight"] == (4096, 4096 * 1024 * 1024)
     assert discriminator_shapes(huge)["b.global.layers.8.weight"] == (1024 * 2**8, 1024 * 2**7, 4, 4)
@@ -348,7 +333,7 @@ DTYPES_OF_FILES += [torch.float64, torch.int32, torch.uint8, torch.bool]
 def filled(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> Tensor:
     """Any bits, NaNs with their payloads included."""
     size = dtype.itemsize * torch.Size(shape).numel()
-    data = torch.randint(0, 256, (size,), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    data = bytes_images(size, seed=seed)
     return (data % 2 if dtype is torch.bool else data).view(dtype).view(shape)
 
 

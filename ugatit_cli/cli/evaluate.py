@@ -46,8 +46,7 @@ MIXED: Final = "source-mixed KID: mean of the KIDs to target and source, as the 
 # --- For programs --------------------------------------------------------------------------------------
 
 
-def document(evaluation: Evaluation, found: Sequence[Scores]) -> dict[str, Any]:
-    """The figures for programs."""
+def _document(evaluation: Evaluation, found: Sequence[Scores]) -> dict[str, Any]:
     model, extractor, reader = evaluation.model, evaluation.extractor, evaluation.reader
     values: dict[str, Any] = {
         "model": model.name if model else None,
@@ -72,20 +71,15 @@ def _plain(scores: Scores) -> dict[str, Any]:
             if metric == "psnr":
                 values["equal_pairs"] = scores.equal_pairs
         else:
-            values[f"{name}_x100"] = {
-                "mean": 100 * value.mean,
-                "std": 100 * value.std,
-                "subsets": value.subsets,
-                "subset_size": value.size,
-            }
+            figures = {"mean": 100 * value.mean, "std": 100 * value.std}
+            values[f"{name}_x100"] = {**figures, "subsets": value.subsets, "subset_size": value.size}
     return values
 
 
 # --- For people ----------------------------------------------------------------------------------------
 
 
-def report(evaluation: Evaluation, comparisons: Sequence[Comparison], found: Sequence[Scores]) -> str:
-    """The figures for people."""
+def _report(evaluation: Evaluation, comparisons: Sequence[Comparison], found: Sequence[Scores]) -> str:
     lines = []
     for comparison, scores in zip(comparisons, found, strict=True):
         lines += [*_table(comparison, scores, evaluation.model), _counts(scores), ""]
@@ -97,10 +91,9 @@ def _table(comparison: Comparison, scores: Scores, model: Model | None) -> list[
     from rich.console import Console
     from rich.table import Table
 
+    title = f"{comparison.translated.folder} against {comparison.real.folder}"
     if scores.direction and model:
         title = f"{model.config.source(scores.direction)} -> {model.config.target(scores.direction)}"
-    else:
-        title = f"{comparison.translated.folder} against {comparison.real.folder}"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     table.add_column("")
     table.add_column("translated", justify="right")
@@ -159,11 +152,9 @@ def _about_kid(found: Sequence[Scores]) -> list[str]:
         for metric, value in scores.values.items():
             if not isinstance(value, float):
                 kids.setdefault((value.subsets, value.size), {})[FIGURES[metric][0]] = None
-    lines = [
-        f"{', '.join(labels)}: mean +- std of {subsets} subsets of {size} pictures each"
-        for (subsets, size), labels in kids.items()
-    ]
-    return [*lines, MIXED] if any("kid-mixed" in one.values for one in found) else lines
+    mixed = [MIXED] if any("kid-mixed" in one.values for one in found) else []
+    about = "mean +- std of {} subsets of {} pictures each"
+    return [*(f"{', '.join(labels)}: {about.format(*key)}" for key, labels in kids.items()), *mixed]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,8 +249,8 @@ def evaluate(options: EvaluateOptions) -> None:
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
-    check(options)
-    chosen = parse_metrics(options)
+    _check(options)
+    chosen = _metrics(options)
     threads = parse_count("--workers", options.workers, MOST_WORKERS) or default_workers()
 
     from ugatit_cli.device import resolve_device
@@ -308,7 +299,7 @@ def evaluate(options: EvaluateOptions) -> None:
         for error in reader.broken.values():
             console.show_error(error)
     as_json = options.json_document
-    console.result(json.dumps(document(evaluation, found)) if as_json else report(evaluation, comparisons, found))
+    console.result(json.dumps(_document(evaluation, found)) if as_json else _report(evaluation, comparisons, found))
     if reader.broken:
         count = len(reader.broken)
         raise InputsFailed(f"{count} picture{'s' * (count > 1)} left out, named above; the figures are of the rest")
@@ -317,12 +308,8 @@ def evaluate(options: EvaluateOptions) -> None:
 # --- What is asked for ---------------------------------------------------------------------------------
 
 
-def check(options: EvaluateOptions) -> None:
-    """Finds out whether it is translations or a model that is to be evaluated.
-
-    Raises:
-        UsageError: neither, or both.
-    """
+def _check(options: EvaluateOptions) -> None:
+    """Whether it is either translations or a model that is to be evaluated."""
     folders, domains = (options.translated, options.real), (options.domain_a, options.domain_b)
     if options.model is None:
         if any(domains):
@@ -335,21 +322,15 @@ def check(options: EvaluateOptions) -> None:
         if options.baseline and options.source is None:
             raise UsageError("--baseline needs what was translated", "Name its folder: --source DIR")
     elif any((*folders, options.source)):
-        raise UsageError(
-            "--model makes the translations itself, from --domain-a and --domain-b",
-            "Leave the other folders out, or --model.",
-        )
+        reason = "--model makes the translations itself, from --domain-a and --domain-b"
+        raise UsageError(reason, "Leave the other folders out, or --model.")
     elif not all(domains):
         missing = "--domain-a" if options.domain_a is None else "--domain-b"
         raise UsageError(f"{missing} is missing", "A model is evaluated with real pictures of both domains.")
 
 
-def parse_metrics(options: EvaluateOptions) -> frozenset[Metric]:
-    """`kid,fid` as metrics; by default all that can be computed.
-
-    Raises:
-        UsageError: unknown ones, or those that lack what they compare with.
-    """
+def _metrics(options: EvaluateOptions) -> frozenset[Metric]:
+    """`kid,fid` as metrics, if they have what they compare with; by default all that can be computed."""
     from ugatit_cli.metrics.scores import METRICS, NEEDS_PAIRS, NEEDS_SOURCE
 
     text = options.metrics if options.metrics is not None else ",".join(METRICS)
