@@ -229,10 +229,9 @@ def test_ids(text: str, expected: HubId) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "a", "a/", "/a", "/a/b", "a/b/c", "a//b", "./a", "../a", "a/..", "a/../b", ".a/b", "a/.b", "a/b.", "~/a",
-        "a\\b", "a\\b/c", "C:\\a", "C:/a", "a/b@", "a/b@..", "a/b@x/../y", "a/b@/x", "a/b@x/", "a/b@-x", "a/b@.x",
-        "a/b\n", "a/b@main\n", " a/b", "a b/c", "a/b?x", "a/b#x", "a/b%2e", "ä/b", "a--b/c", "a/b@x@y", "a:b/c",
-        "http://a/b", "a/b\0",
+        "", "a", "a/", "/a/b", "a/b/c", "a//b", "../a", "a/..", ".a/b", "a/b.", "~/a", "a\\b", "C:/a", "a/b@",
+        "a/b@x/../y", "a/b@/x", "a/b@x/", "a/b@-x", "a/b@.x", "a/b@main\n", " a/b", "a/b?x", "a/b%2e", "ä/b",
+        "a--b/c", "a/b@x@y", "a/b\0",
     ],
 )  # fmt: skip
 def test_what_is_no_id(text: str) -> None:
