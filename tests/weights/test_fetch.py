@@ -346,14 +346,12 @@ def test_a_converted_checkpoint(tmp_path: Path) -> None:
             assert tensor.dtype == (torch.float16 if tensor.ndim > 1 else torch.float32), name
 
 
-@pytest.mark.parametrize(
-    "name", ["gone", "gone/gone.pt", "gone.index", "gone.data-00000-of-00001", "a.index.txt", "other.pt"]
-)
-def test_no_checkpoint_there(tmp_path: Path, name: str) -> None:
+def test_no_checkpoint_there(tmp_path: Path) -> None:
     write_bundle(tmp_path / "other.pt", {})  # other.pt.index
-    with pytest.raises(ModelError) as caught:
-        convert(tmp_path / name, tmp_path / "out")
-    assert str(tmp_path / name) in caught.value.message
+    for name in ("gone", "gone/gone.pt", "gone.index", "gone.data-00000-of-00001", "a.index.txt", "other.pt"):
+        with pytest.raises(ModelError) as caught:
+            convert(tmp_path / name, tmp_path / "out")
+        assert str(tmp_path / name) in caught.value.message
 
 
 def test_from_inside_the_checkpoint_and_into_the_current_folder(
