@@ -261,21 +261,13 @@ def test_folders_and_files(model: Path, monkeypatch: pytest.MonkeyPatch) -> None
 # --- Damage --------------------------------------------------------------------------------------------
 
 
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-5])
-
-
-def newer(path: Path) -> None:
-    path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
-
-
 DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
-    ("model.safetensors", cut),
+    ("model.safetensors", lambda path: path.write_bytes(path.read_bytes()[:-5])),
     ("model.safetensors", Path.unlink),
     ("config.json", Path.unlink),
     ("config.json", lambda path: path.write_text("{")),
     ("config.json", lambda path: path.write_text("[]")),
-    ("config.json", newer),
+    ("config.json", lambda path: path.write_text(path.read_text().replace('"format": 1', '"format": 99'))),
     ("discriminators.safetensors", lambda path: path.write_bytes(b"x" * 100)),
 ]
 

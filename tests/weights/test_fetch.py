@@ -216,27 +216,25 @@ def test_a_checkpoint_is_fetched_and_converted_on_first_use(hub: HubServer, publ
     assert len(hub.requests) == asked
 
 
-def test_hashes_of_the_first_use_are_binding(hub: HubServer, published: str, checkpoint: Path) -> None:
-    find_model("cats", Notes())
-    changed = files(checkpoint)
-    changed[DATA] = changed[DATA][:-1] + bytes([changed[DATA][-1] ^ 1])
-    hub.add(ENTRY.repository, changed)
-    with pytest.raises(ModelError, match=r"expected sha256 .*, found .* on the Hub") as caught:
-        fetch.fetch("cats", Notes(), force=True)
-    assert record(checkpoint / Path(DATA).name).sha256 in caught.value.message
-    assert caught.value.hint.endswith("ugatit models rm cats")
-    assert open_model(store_path("cats")).provenance["commit"] == published
-
-
-@pytest.mark.usefixtures("hub")
-def test_a_hash_of_the_manifest_is_binding_from_the_start(published: str, checkpoint: Path, know: Know) -> None:
-    right = record(checkpoint / Path(DATA).name)
-    know(dataclasses.replace(ENTRY, files={INDEX: None, DATA: FileRecord(right.size, "0" * 64)}))
+def test_hashes_are_binding_from_the_manifest_or_the_first_use(
+    hub: HubServer, published: str, checkpoint: Path, know: Know
+) -> None:
+    data = record(checkpoint / Path(DATA).name)
+    know(dataclasses.replace(ENTRY, files={INDEX: None, DATA: FileRecord(data.size, "0" * 64)}))
     with pytest.raises(ModelError, match="expected sha256 000"):
         find_model("cats", Notes())
     assert not store_path("cats").exists()
-    know(dataclasses.replace(ENTRY, files={INDEX: None, DATA: right}, revision=published))
+    know(dataclasses.replace(ENTRY, files={INDEX: None, DATA: data}, revision=published))
     assert find_model("cats", Notes()).config.domain_a == "cat"
+    know(ENTRY)
+    fetch.fetch("cats", Notes(), force=True)
+    flip(checkpoint / Path(DATA).name)
+    hub.add(ENTRY.repository, files(checkpoint))
+    with pytest.raises(ModelError, match=r"expected sha256 .*, found .* on the Hub") as caught:
+        fetch.fetch("cats", Notes(), force=True)
+    assert data.sha256 in caught.value.message
+    assert caught.value.hint.endswith("ugatit models rm cats")
+    assert open_model(store_path("cats")).provenance["commit"] == published
 
 
 @pytest.mark.usefixtures("published")

@@ -219,13 +219,9 @@ def test_the_variable_names_another_one(config_home: Path, monkeypatch: pytest.M
 
 def test_a_table_that_was_appended_twice(tmp_path: Path) -> None:
     table = HUB.removeprefix("schema = 1\n")
-    path = write(tmp_path, f"schema = 1\n{table}\n{table}")
-    with pytest.raises(ModelError, match=r"can't be read: Cannot declare .*'cats'.* twice \(at line") as caught:
-        read_manifest(path)
-    assert caught.value.hint == "This table is there twice: keep one of them."
-    with pytest.raises(ModelError, match="can't be read") as caught:
-        read_manifest(write(tmp_path, "schema = 1\n[models.cats"))
-    assert caught.value.hint == ""
+    with pytest.raises(ModelError, match=r"can't be read: Cannot declare .*'cats'.* twice") as caught:
+        read_manifest(write(tmp_path, f"schema = 1\n{table}\n{table}"))
+    assert "keep one of them" in caught.value.hint
 
 
 # --- Properties ----------------------------------------------------------------------------------------
