@@ -361,7 +361,7 @@ def test_garbage(garbage: bytes) -> None:
         prefix = Path(folder) / "m"
         footer = bytes(40) + bytes.fromhex("57fb808b247547db")
         for content in (garbage, garbage + footer, bytes(20) + garbage[:40].ljust(40, b"\0") + footer[40:]):
-            index_of(prefix).write_bytes(content)
+            prefix.with_name("m.index").write_bytes(content)
             with pytest.raises(ModelError, match=r"m\.index: "):
                 TensorBundle(prefix)
 
