@@ -45,6 +45,7 @@ ADDITIONS: dict[str, dict[str, Any]] = {
     "default, CAM loss weight 20": {"cam_weight": 20.0},
 }
 
+
 @dataclass(frozen=True)
 class Figure:
     """KID x 100: the mean over subsets, and their standard deviation."""

@@ -41,14 +41,6 @@ def stored(name: str, *, receipt: bool = True, discriminators: bool = False) -> 
     return folder
 
 
-def one_of_each(cache: Path, files: Path, repository: str, commit: str) -> None:
-    """Models of every kind beside those of the manifest; the repository's is fetched at its commit, too."""
-    stored("mine")
-    (stored("broken", receipt=False) / "model.safetensors").write_bytes(b"x" * 1000)
-    fetched(cache, files, "ann/cats", commit)
-    fetched(cache, files, repository, commit, f"{repository}@{commit}")
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     """All files below a folder."""
     paths = (path for path in folder.rglob("*") if path.is_file())

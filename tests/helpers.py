@@ -1,6 +1,9 @@
-"""Pictures of noise in every form that tests need: the same each time, no two alike."""
+"""Pictures of noise in every form that tests need, the same each time, no two alike; and strict JSON."""
 
 from __future__ import annotations
+
+import json
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,3 +36,14 @@ def bytes_images(*shape: int, seed: int = 0) -> Tensor:
 def whole(width: int, height: int, tile: int = 0) -> Geometry:
     """A picture that goes through the network as large as it is."""
     return Geometry((width, height), (width, height), (width, height), tile)
+
+
+def strict_json(data: bytes) -> dict[str, Any]:
+    """An object without NaN and infinities, which no standard knows."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    document = json.loads(data, parse_constant=refuse)
+    assert isinstance(document, dict)
+    return document

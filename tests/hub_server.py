@@ -25,9 +25,6 @@ ERRORS: Final = {
     401: ("RepoNotFound", NO_USER),
     403: ("GatedRepo", NO_ACCESS),
     404: ("EntryNotFound", "Entry not found"),
-    429: ("", "We had to rate limit your IP. Please try again later."),
-    500: ("", "Internal Error - We're working hard to fix this as soon as possible!"),
-    503: ("", "Service Unavailable"),
 }
 
 
@@ -37,17 +34,17 @@ class Fault:
 
     Attributes:
         kind: "status": answers `status`. "html": a login page. "other": a text. "redirect-loop". The others change
-            the body of a successful GET: "flip" (one byte at offset `after` of the file), "short" (the file
-            ends at `after`, and all headers of this response agree), "cut" (the connection is closed after
-            `after` bytes of this response), "stall" (silence after `after` bytes of it), "drip" (from offset
-            `after` of the file on, `chunk` bytes every `delay` seconds; in this process, its clock is only told so).
+            the body of a successful GET: "short" (the file ends at `after`, and all headers of this response agree),
+            "cut" (the connection is closed after `after` bytes of this response), "stall" (silence after `after`
+            bytes of it), "drip" (from offset `after` of the file on, `chunk` bytes every `delay` seconds; in this
+            process, its clock is only told so).
         times: how often it strikes; None: every time.
         retry_after: seconds that a "status" tells to wait.
         method: the one method it strikes; None: HEAD and GET.
         hits: how often it has struck.
     """
 
-    kind: Literal["status", "flip", "cut", "drip", "stall", "short", "html", "other", "redirect-loop"]
+    kind: Literal["status", "cut", "drip", "stall", "short", "html", "other", "redirect-loop"]
     file: str = "model.safetensors"
     times: int | None = None
     after: int = 0
@@ -209,9 +206,7 @@ def _faulty(fault: Fault, call: Call) -> Answer:
 def _part(answer: Answer, call: Call, fault: Fault | None) -> tuple[Answer, int]:
     """The part that a GET asks for, of the content that a fault may have spoilt; and where it starts."""
     data = answer.data
-    if fault and fault.kind == "flip":
-        data = data[: fault.after] + bytes([data[fault.after] ^ 1]) + data[fault.after + 1 :]
-    elif fault and fault.kind == "short":
+    if fault and fault.kind == "short":
         data = data[: fault.after]
     asked = re.fullmatch(r"bytes=(\d+)-", call.headers.get("range", "")) if answer.etag else None
     if asked is None:

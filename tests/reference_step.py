@@ -85,10 +85,8 @@ class PlainTrainer:
 
     def _discriminator_phase(self, real_a: Tensor, real_b: Tensor) -> dict[str, float]:
         self.d_optim.zero_grad()
-        fakes: dict[Domain, Tensor] = {}
-        fakes["b"], _ = self.generate("a2b", real_a)
-        fakes["a"], _ = self.generate("b2a", real_b)
-        reals: dict[Domain, Tensor] = {"a": real_a, "b": real_b}
+        fakes = {"b": self.generate("a2b", real_a)[0], "a": self.generate("b2a", real_b)[0]}
+        reals = {"a": real_a, "b": real_b}
         pairs = [(domain, scale) for domain in DOMAINS for scale in LETTERS]
         real_scores = {pair: self.judge(*pair, reals[pair[0]]) for pair in pairs}
         fake_scores = {pair: self.judge(*pair, fakes[pair[0]]) for pair in pairs}
@@ -98,11 +96,9 @@ class PlainTrainer:
             key = f"{LETTERS[scale]}{domain.upper()}"
             losses[f"D_ad_loss_{key}"] = _squared(real[0], 1) + _squared(fake[0], 0)
             losses[f"D_ad_cam_loss_{key}"] = _squared(real[1], 1) + _squared(fake[1], 0)
-        for domain in DOMAINS:
-            terms = [
-                value for name, value in losses.items() if name.startswith("D_ad") and name[-1] == domain.upper()
-            ]
-            losses[f"D_loss_{domain.upper()}"] = ADVERSARIAL * sum(terms, start=torch.zeros_like(terms[0]))
+        for big in "AB":
+            terms = [value for name, value in losses.items() if name.startswith("D_ad") and name[-1] == big]
+            losses[f"D_loss_{big}"] = ADVERSARIAL * sum(terms, start=torch.zeros_like(terms[0]))
         total = losses["D_loss_A"] + losses["D_loss_B"]
         losses["Discriminator_loss"] = total
         torch.autograd.backward(total)
@@ -111,32 +107,26 @@ class PlainTrainer:
 
     def _generator_phase(self, real_a: Tensor, real_b: Tensor) -> dict[str, float]:
         self.g_optim.zero_grad()
-        fake_b, fake_b_cam = self.generate("a2b", real_a)
-        fake_a, fake_a_cam = self.generate("b2a", real_b)
-        back_a, _ = self.generate("b2a", fake_b)
-        back_b, _ = self.generate("a2b", fake_a)
-        same_a, same_a_cam = self.generate("b2a", real_a)
-        same_b, same_b_cam = self.generate("a2b", real_b)
+        reals = {"a": real_a, "b": real_b}
+        fakes = {"b": self.generate("a2b", real_a), "a": self.generate("b2a", real_b)}
+        backs = {"a": self.generate("b2a", fakes["b"][0]), "b": self.generate("a2b", fakes["a"][0])}
+        sames = {"a": self.generate("b2a", real_a), "b": self.generate("a2b", real_b)}
         losses: dict[str, Tensor] = {}
-        for domain, fake in (("a", fake_a), ("b", fake_b)):
-            for scale in LETTERS:
-                logit, cam_logit = self.judge(domain, scale, fake)  # type: ignore[arg-type]
-                key = f"{LETTERS[scale]}{domain.upper()}"
-                losses[f"G_ad_loss_{key}"] = _squared(logit, 1)
-                losses[f"G_ad_cam_loss_{key}"] = _squared(cam_logit, 1)
-        losses["G_recon_loss_A"] = F.l1_loss(back_a, real_a)
-        losses["G_recon_loss_B"] = F.l1_loss(back_b, real_b)
-        losses["G_identity_loss_A"] = F.l1_loss(same_a, real_a)
-        losses["G_identity_loss_B"] = F.l1_loss(same_b, real_b)
-        losses["G_cam_loss_A"] = _cross_entropy(fake_a_cam, 1) + _cross_entropy(same_a_cam, 0)
-        losses["G_cam_loss_B"] = _cross_entropy(fake_b_cam, 1) + _cross_entropy(same_b_cam, 0)
-        for domain in "AB":
-            adversarial = [value for name, value in losses.items() if name.startswith("G_ad") and name[-1] == domain]
-            losses[f"G_loss_{domain}"] = (
+        for domain in DOMAINS:
+            big = domain.upper()
+            for scale, letter in LETTERS.items():
+                logit, cam_logit = self.judge(domain, scale, fakes[domain][0])
+                losses[f"G_ad_loss_{letter}{big}"] = _squared(logit, 1)
+                losses[f"G_ad_cam_loss_{letter}{big}"] = _squared(cam_logit, 1)
+            adversarial = [value for name, value in losses.items() if name.startswith("G_ad") and name[-1] == big]
+            losses[f"G_recon_loss_{big}"] = F.l1_loss(backs[domain][0], reals[domain])
+            losses[f"G_identity_loss_{big}"] = F.l1_loss(sames[domain][0], reals[domain])
+            losses[f"G_cam_loss_{big}"] = _cross_entropy(fakes[domain][1], 1) + _cross_entropy(sames[domain][1], 0)
+            losses[f"G_loss_{big}"] = (
                 ADVERSARIAL * sum(adversarial, start=torch.zeros_like(adversarial[0]))
-                + CYCLE * losses[f"G_recon_loss_{domain}"]
-                + IDENTITY * losses[f"G_identity_loss_{domain}"]
-                + CAM * losses[f"G_cam_loss_{domain}"]
+                + CYCLE * losses[f"G_recon_loss_{big}"]
+                + IDENTITY * losses[f"G_identity_loss_{big}"]
+                + CAM * losses[f"G_cam_loss_{big}"]
             )
         total = losses["G_loss_A"] + losses["G_loss_B"]
         losses["Generator_loss"] = total

@@ -44,9 +44,6 @@ def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.hint
 
 
-# --- Two processes -------------------------------------------------------------------------------------
-
-
 Files = tuple[Path, ...]
 
 

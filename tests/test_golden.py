@@ -99,10 +99,6 @@ def test_light_generators_of_the_pytorch_code(load: Load, recorded: Golden, file
         assert_close(identity.cam_logit, tensors[f"fake_{source}2{source}_cam_logit"], ROUNDING)
 
 
-def discriminator_outputs(tensors: dict[str, Tensor], prefix: str) -> tuple[Tensor, Tensor, Tensor]:
-    return tensors[f"{prefix}.out"], tensors[f"{prefix}.cam_logit"], tensors[f"{prefix}.heatmap"]
-
-
 @pytest.mark.parametrize("file", ["mini_step_before.pt", "mini_step_before_legacy.pt"])
 @torch.inference_mode()
 def test_discriminators_of_the_pytorch_code(load: Load, recorded: Golden, file: str) -> None:
@@ -116,8 +112,8 @@ def test_discriminators_of_the_pytorch_code(load: Load, recorded: Golden, file: 
                     assert (scale, size) == ("global", 64)
                     continue
                 output = model.discriminator(domain, scale).eval()(tensors[f"input{size}"])
-                for one, other in zip(output, discriminator_outputs(tensors, prefix), strict=True):
-                    assert_close(one, other, ROUNDING)
+                for one, name in zip(output, ("out", "cam_logit", "heatmap"), strict=True):
+                    assert_close(one, tensors[f"{prefix}.{name}"], ROUNDING)
                 compared += 1
     assert compared == 6
 
@@ -129,8 +125,8 @@ def test_a_training_pass_moves_u_and_v(load: Load, recorded: Golden, domain: Dom
     prefix = f"dis{scale[0].upper()}{domain.upper()}.{size}.train"
     discriminator = model.discriminator(domain, scale).train()
     output = discriminator(tensors[f"input{size}"])
-    for one, other in zip(output, discriminator_outputs(tensors, prefix), strict=True):
-        assert_close(one, other, ROUNDING)
+    for one, name in zip(output, ("out", "cam_logit", "heatmap"), strict=True):
+        assert_close(one, tensors[f"{prefix}.{name}"], ROUNDING)
     state = discriminator.state_dict()
     names = {theirs: ours for ours, theirs in discriminator_names(sizes(model).layers(scale)).items()}
     after = {name.removeprefix(f"{prefix}.after."): t for name, t in tensors.items() if f"{prefix}.after." in name}

@@ -354,27 +354,11 @@ def test_a_map_over_a_picture_of_any_size() -> None:
 # --- Several pictures ----------------------------------------------------------------------------------
 
 
-def several(spans: Spans | None = None) -> AttentionMaps:
+def several() -> AttentionMaps:
     first: Maps = {"generator": attention([[0, 1]]), "local": attention([[1, 0]], "local")}
     second: Maps = {"generator": attention([[0, 4]])}
     pictures = tuple(Image.new("RGB", (8, 4), colour) for colour in ("red", "green", "blue", "white"))
-    return AttentionMaps("a2b", pictures[:2], pictures[2:], (first, second), spans=spans)
-
-
-def test_each_of_several_pictures_has_its_own_scale_or_all_have_one() -> None:
-    own, common = several(), several(Spans.of(several().maps))
-    assert (len(own), own.missing, own.heat(0, "generator").shape) == (2, {}, (4, 8))
-    np.testing.assert_array_equal(own.heat(0, "generator"), own.heat(1, "generator"))
-    np.testing.assert_array_equal(own.heat(0, "local"), 1 - own.heat(0, "generator"))
-    np.testing.assert_array_equal(common.heat(0, "generator") * 4, common.heat(1, "generator"))
-    assert common.heat(1, "generator").max() == 1
-    weak, strong, as_strong = (
-        np.asarray(maps.overlay(index, "generator", alpha=1)).sum()
-        for maps, index in ((common, 0), (common, 1), (own, 0))
-    )
-    assert weak < strong == as_strong
-    with pytest.raises(KeyError):
-        own.heat(1, "local")
+    return AttentionMaps("a2b", pictures[:2], pictures[2:], (first, second))
 
 
 @pytest.mark.parametrize(("name", "under"), [("generator", "red"), ("local", "blue")])
@@ -382,6 +366,8 @@ def test_a_network_is_shown_over_what_it_looked_at(name: MapName, under: str) ->
     plain = several().overlay(0, name, alpha=0)
     assert plain.tobytes() == Image.new("RGB", (8, 4), under).tobytes()
     assert several().overlay(0, name).tobytes() != plain.tobytes()
+    with pytest.raises(KeyError):
+        several().heat(1, "local")
 
 
 # --- Between cells ----------------------------------------------------------------------------------------
@@ -396,10 +382,6 @@ offsets = st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.5])
 def centres_of(side: int, length: float) -> Floats:
     """Centres of pixels that share a length evenly."""
     return np.asarray((np.arange(side) + 0.5) * (length / side), np.float32)
-
-
-def at(*places: float) -> Floats:
-    return np.array(places, np.float32)
 
 
 @given(grids, strides, st.tuples(st.integers(1, 40), st.integers(1, 40)), st.sampled_from(UPSAMPLINGS))
@@ -423,19 +405,6 @@ def test_at_its_centre_a_cell_says_its_own_value(
     grid = Grid(stride, first * stride)
     rows, columns = (grid.centres(side) for side in values.shape)
     np.testing.assert_array_equal(sample(values, grid, rows, columns, method), values)
-
-
-@given(grids, strides, offsets, st.floats(0, 100), st.sampled_from(UPSAMPLINGS))
-def test_beyond_the_outer_centres_it_goes_on(
-    values: Floats, stride: int, first: float, distance: float, method: Upsampling
-) -> None:
-    grid = Grid(stride, first * stride)
-    rows, columns = (grid.centres(side) for side in values.shape)
-    # A cubic reaches one cell further before it finds nothing but the outermost one.
-    far = distance if method == "bilinear" else distance + stride
-    before = sample(values, grid, at(rows[0] - far), at(columns[0] - far), method)
-    after = sample(values, grid, at(rows[-1] + far), at(columns[-1] + far), method)
-    np.testing.assert_allclose([before[0, 0], after[0, 0]], [values[0, 0], values[-1, -1]], rtol=0, atol=2e-5)
 
 
 def test_an_unknown_method() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from PIL import Image
 
 from tests import tiny
 from tests.cli.conftest import picture
+from tests.helpers import strict_json
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.pictures import reading
 
@@ -30,12 +30,7 @@ def array(path: str | Path) -> np.ndarray[Any, Any]:
 
 
 def document(path: str | Path) -> dict[str, Any]:
-    def refuse(constant: str) -> None:
-        raise AssertionError(constant)
-
-    values = json.loads(Path(path).read_text(), parse_constant=refuse)
-    assert isinstance(values, dict)
-    return values
+    return strict_json(Path(path).read_bytes())
 
 
 def animation(name: str, frames: int = 3) -> None:

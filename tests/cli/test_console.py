@@ -49,17 +49,6 @@ def test_plain_progress_is_a_line_from_time_to_time(capsys: Capture, clock: list
     ]
 
 
-def test_a_bar_on_a_terminal(terminal: io.StringIO) -> None:
-    with console.progress(4) as progress:
-        for _ in range(3):
-            progress.advance()
-        console.note("said above the bar")
-    said = terminal.getvalue()
-    assert "3/4" in said
-    assert "files/s" in said
-    assert "said above the bar" in said
-
-
 def test_results_on_a_terminal_appear_above_the_bar(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     with console.progress(1):
@@ -118,10 +107,3 @@ def test_help(ugatit: Command, arguments: tuple[str, ...]) -> None:
     text = outcome.stdout.decode() if arguments else outcome.stderr
     assert "translate" in text
     assert "convert" in text
-
-
-def test_an_unknown_command(ugatit: Command) -> None:
-    outcome = ugatit("transalte", "x")
-    assert outcome.code == 2
-    assert "transalte" in outcome.stderr
-    assert "translate" in outcome.stderr

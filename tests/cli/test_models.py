@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import pty
 import re
 import shutil
-import signal
-import subprocess
 from hashlib import sha256
 from io import StringIO
 from pathlib import Path
@@ -20,9 +16,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from tests import tiny
-from tests.cli.conftest import Command, Outcome, command
+from tests.cli.conftest import Command, Outcome, Stdin
 from tests.cli.test_startup import HEAVY, imported_by
-from tests.fetched import fetched, flip, one_of_each, stored
+from tests.fetched import fetched, flip, stored
 from ugatit_cli.cli import models
 from ugatit_cli.weights.catalog import catalog, known
 from ugatit_cli.weights.home import BUNDLED, store_path
@@ -35,7 +31,10 @@ LONG = "some-organisation/horses-to-zebras-from-pictures-of-their-own"
 
 @pytest.fixture
 def many(cache: Path, model: Path) -> None:
-    one_of_each(cache, model, LONG, COMMIT)
+    stored("mine")
+    (stored("broken", receipt=False) / "model.safetensors").write_bytes(b"x" * 1000)
+    fetched(cache, model, "ann/cats", COMMIT)
+    fetched(cache, model, LONG, COMMIT, f"{LONG}@{COMMIT}")
 
 
 def row(outcome: Outcome, name: str) -> list[str]:
@@ -211,10 +210,10 @@ def test_which_discriminators_a_model_has(tmp_path: Path) -> None:
 # --- Checks --------------------------------------------------------------------------------------------
 
 
-def test_all_is_well(ugatit: Command, cache: Path, model: Path) -> None:
+def test_all_is_well_or_all_damage_is_named(ugatit: Command, cache: Path, model: Path) -> None:
     stored("mine")
-    stored("unrecorded", receipt=False)
-    fetched(cache, model, "ann/cats", COMMIT)
+    unrecorded = stored("unrecorded", receipt=False)
+    receipt = fetched(cache, model, "ann/cats", COMMIT)
     outcome = ugatit("models", "verify")
     assert (outcome.code, outcome.stderr) == (0, "")
     assert outcome.lines == [
@@ -224,32 +223,22 @@ def test_all_is_well(ugatit: Command, cache: Path, model: Path) -> None:
         "ann/cats: ok (3 files, 150.7 kB)",
     ]
     assert ugatit("models", "verify", "./made").lines == ["./made: opens; nobody recorded its hashes"]
-    shutil.copy(model / "discriminators.safetensors", Path(str(ugatit("models", "path", "mine").lines[0])))
-    assert ugatit("models", "verify", "mine").lines == [
-        "mine: ok (2 files, 150.7 kB); nobody recorded the hash of discriminators.safetensors"
-    ]
-
-
-def test_all_damage_is_named(ugatit: Command, cache: Path, model: Path) -> None:
-    broken = stored("broken", receipt=False)
-    (broken / "model.safetensors").write_bytes(b"x" * 1000)
-    stored("mine")
-    receipt = fetched(cache, model, "ann/cats", COMMIT)
+    (unrecorded / "model.safetensors").write_bytes(b"x" * 1000)
     flip(receipt.folder / "model.safetensors")
     outcome = ugatit("models", "verify")
     assert outcome.code == 3
-    assert [line.split(": ")[:2] for line in outcome.lines[1:]] == [
-        ["broken", "damaged"],
-        ["mine", "ok (2 files, 124.2 kB)"],
-        ["ann/cats", "damaged"],
-    ]
+    states = [line.split(": ")[:2] for line in outcome.lines]
+    assert [name for name, state in states if state == "damaged"] == ["unrecorded", "ann/cats"]
     assert re.search(r"expected sha256 [0-9a-f]{64}, found [0-9a-f]{64}$", outcome.lines[-1])
-    assert outcome.errors == ["damaged: broken, ann/cats"]
+    assert outcome.errors == ["damaged: unrecorded, ann/cats"]
     assert "Fetch it again: ugatit fetch ann/cats --force" in outcome.stderr
-    assert "ugatit models rm broken" in outcome.stderr
+    assert "ugatit models rm unrecorded" in outcome.stderr
     assert (receipt.folder / "model.safetensors").is_file()
-    assert ugatit("models", "verify", "mine").code == 0
     assert ugatit("models", "verify", "ann/cats").code == 3
+    shutil.copy(model / "discriminators.safetensors", store_path("mine"))
+    assert ugatit("models", "verify", "mine").lines == [
+        "mine: ok (2 files, 150.7 kB); nobody recorded the hash of discriminators.safetensors"
+    ]
 
 
 # --- Paths ---------------------------------------------------------------------------------------------
@@ -312,30 +301,16 @@ def test_all_names_of_the_same_files_go(ugatit: Command, cache: Path, model: Pat
     assert list(cache.glob("models--*")) == []
 
 
-def test_ctrl_c_instead_of_an_answer() -> None:
-    folder = stored("mine")
-    ours, theirs = pty.openpty()
-    words = command("models", "rm", "mine")
-    with subprocess.Popen(words, stdin=theirs, stderr=subprocess.PIPE, bufsize=0) as process:
-        assert process.stderr is not None
-        said = b""
-        while b"[y/N]" not in said and (more := process.stderr.read(1000)):
-            said += more
-        process.send_signal(signal.SIGINT)
-        said += process.stderr.read()
-    os.close(ours)
-    os.close(theirs)
-    assert said.endswith(b"\nerror: interrupted; nothing was removed\n")
-    assert process.returncode == 130
-    assert folder.is_dir()
-
-
-def test_ctrl_c_during_a_removal(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    stored("mine")
-
+def test_ctrl_c(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
+    folder = stored("mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(Stdin, "readline", interrupted)
+        outcome = ugatit("models", "rm", "mine", typed=True)
+    assert (outcome.code, outcome.errors) == (130, ["interrupted; nothing was removed"])
+    assert folder.is_dir()
     monkeypatch.setattr(shutil, "rmtree", interrupted)
     outcome = ugatit("models", "rm", "mine", "--yes")
     assert (outcome.code, outcome.errors) == (130, ["interrupted while mine was removed"])

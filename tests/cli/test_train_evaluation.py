@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -80,33 +79,16 @@ def test_a_run_says_which_step_was_best(
     assert not {"kid", "step"} & set(document["losses"])
 
 
-def test_a_dry_run_tells_of_it(ugatit: Command, asked: list[tuple[Path | None, str | None]]) -> None:
-    outcome = begin(ugatit, "--evaluate-every", "5m", "--dry-run")
-    assert outcome.code == 0
-    assert "evaluation every 5 minutes with tiny network, 6 features\n" in outcome.stderr
-    text = outcome.stdout.decode()
-    assert "steps, evaluations not included\n" in text
-    assert tomllib.loads(text)["run"]["evaluate_every"] == "5m"
-    assert asked == [(None, None)]
-    assert not Path("runs").exists()
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         ([*EVERY, "--features", "net.safetensors"], 3, "net.safetensors"),
         (["--evaluate-every", "often"], 2, "--evaluate-every often: unknown"),
         (["--features", "net.safetensors"], 2, "--features is about evaluation"),
-        ([*EVERY, "--holdout", "off"], 2, "--evaluate-every needs 4 held-out pictures"),
     ],
 )
-def test_what_can_not_work_is_said_at_once(
-    ugatit: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, words: str
-) -> None:
-    if "--holdout" in arguments:
-        monkeypatch.setattr(evaluation, "load_extractor", lambda *_, **__: tiny_extractor())
+def test_what_can_not_work_is_said_at_once(ugatit: Command, arguments: list[str], code: int, words: str) -> None:
     outcome = begin(ugatit, *arguments)
     assert (outcome.code, len(outcome.errors)) == (code, 1)
     assert words in outcome.errors[0]
-    assert not Path(RUN, "config.toml").exists()
-    assert ("--holdout" in arguments) is Path("runs").exists()  # pictures are read where a run is to be
+    assert not Path("runs").exists()

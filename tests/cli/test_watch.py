@@ -71,9 +71,6 @@ def test_losses_are_means_of_the_last_steps() -> None:
     assert plain.means()["d_global_b_cam"] == 3
 
 
-# --- Plain lines ---------------------------------------------------------------------------------------
-
-
 def test_a_line() -> None:
     plain = train_view.PlainWatch(settings())
     plain.take(report())
@@ -135,9 +132,6 @@ def test_everything_else_is_said(capsys: Capture, clock: list[float]) -> None:
     ]  # fmt: skip
     assert all(fact in line for line, of in zip(said, facts, strict=True) for fact in of)
     assert "best" not in said[-1]
-
-
-# --- The live view -------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("clock")

@@ -63,28 +63,6 @@ def test_updates_are_those_of_torch(decay: float, format_: torch.memory_format) 
             torch.testing.assert_close(stored, reference.state[other][moment], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("format_", [torch.channels_last, torch.contiguous_format])
-def test_moments_come_back_by_name(format_: torch.memory_format) -> None:
-    one, other = generator(format_), generator(format_)
-    first, second = (Adam({"a2b": network}, preset("paper"), nothing) for network in (one, other))
-    assert all((tensor == 0).all() for tensor in first.tensors().values())
-    for step in range(3):
-        fill_gradients(one, step)
-        first.step()
-    other.load_state_dict(one.state_dict())
-    stored = {name: tensor.clone() for name, tensor in first.tensors().items()}
-    assert len(stored) == 2 * len(list(one.parameters()))
-    for name, tensor in second.prepare(3).items():
-        assert tensor.shape == stored[name].shape
-        tensor.copy_(stored[name])
-    for step in (3, 4):
-        for network, optimizer in ((one, first), (other, second)):
-            fill_gradients(network, step)
-            optimizer.step()
-    assert_same(tiny.tensors(one, ""), tiny.tensors(other, ""))
-    assert_same(first.tensors(), second.tensors())
-
-
 def test_large_weights_are_updated_as_soon_as_their_gradient_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adam_module, "LARGE", 200)
     x = torch.randn(1, 3, 32, 32)

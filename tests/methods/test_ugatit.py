@@ -17,7 +17,7 @@ from tests.methods.test_networks import METHOD, state
 from tests.methods.test_networks import build as new_networks
 from tests.reference import randomize
 from tests.reference_step import PlainTrainer, official
-from ugatit_cli.config import DOMAINS, SCALES, DecoderNorm, Direction, Discriminators, Domain, ModelConfig
+from ugatit_cli.config import DOMAINS, DecoderNorm, Direction, Discriminators, Domain, ModelConfig
 from ugatit_cli.device import Group
 from ugatit_cli.methods import adam as adam_module
 from ugatit_cli.methods.base import Step
@@ -121,8 +121,12 @@ def test_the_papers_step_is_the_official_one(
 ENDS: list[tuple[Domain, Direction, Direction]] = [("b", "a2b", "b2a"), ("a", "b2a", "a2b")]
 
 
-def plain_step(networks: Networks, recipe: Recipe, a: Tensor, b: Tensor, optimizers: list[Any]) -> None:
-    """A step of the default recipe as one would write it down: one power iteration, all pictures together."""
+def plain_step(networks: Networks, recipe: Recipe, a: Tensor, b: Tensor, optimizers: list[Any]) -> list[float]:
+    """A step of the default recipe as one would write it down: one power iteration, all pictures together.
+
+    Returns:
+        What discriminators and generators lost.
+    """
     generators_optimizer, discriminators_optimizer = optimizers
     assert isinstance(networks.config, ModelConfig)
     real = {"a": a, "b": b}
@@ -137,7 +141,8 @@ def plain_step(networks: Networks, recipe: Recipe, a: Tensor, b: Tensor, optimiz
                     n = len(a)
                     total = total + (scores[:n] - 1).square().mean() + scores[n:].square().mean()
     discriminators_optimizer.zero_grad()
-    torch.autograd.backward(recipe.adversarial_weight * total)
+    judged = recipe.adversarial_weight * total
+    torch.autograd.backward(judged)
     discriminators_optimizer.step()
     total = torch.zeros(())
     for domain, way, back in ENDS:
@@ -158,6 +163,7 @@ def plain_step(networks: Networks, recipe: Recipe, a: Tensor, b: Tensor, optimiz
     generators_optimizer.step()
     for network in generators.values():
         clip_rho(network)
+    return [judged.item(), total.item()]
 
 
 @pytest.mark.usefixtures("double")
@@ -180,22 +186,12 @@ def test_the_default_step_is_a_plain_one(config: ModelConfig) -> None:
     step = training(ours, recipe)
     for number in range(3):
         a, b = pictures(config, 2, number)
-        step(a, b, step=number, learning_rate=1e-4)
-        plain_step(plain, recipe, a, b, optimizers)
+        losses = step(a, b, step=number, learning_rate=1e-4)
+        sums = [(losses[f"{kind}_a"] + losses[f"{kind}_b"]).item() for kind in "dg"]
+        assert sums == pytest.approx(plain_step(plain, recipe, a, b, optimizers), rel=1e-6)
         plain.update_averages(recipe.ema, number)
     assert set(ours.files()) == {"generators", "discriminators", "averages"}
     assert_close(state(ours), state(plain), 1e-6)
-
-
-def test_losses_of_the_parts_add_up() -> None:
-    recipe = dataclasses.replace(preset("default"), augment="on", cam_weight=7, adversarial_weight=3)
-    (losses,) = run(training(build(tiny.LIGHT, recipe), recipe), tiny.LIGHT, 1)
-    for domain in DOMAINS:
-        judged = [f"{s}_{domain}{cam}" for s in SCALES for cam in ("", "_cam")]
-        assert losses[f"d_{domain}"] == pytest.approx(3 * sum(losses[f"d_{name}"] for name in judged), rel=1e-5)
-        total = 3 * sum(losses[f"g_{name}"] for name in judged) + 7 * losses[f"cam_{domain}"]
-        total += 10 * (losses[f"cycle_{domain}"] + losses[f"identity_{domain}"])
-        assert losses[f"g_{domain}"] == pytest.approx(total, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["paper", "default"])

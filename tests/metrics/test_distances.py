@@ -55,15 +55,6 @@ def test_kid_is_the_mean_of_its_subsets() -> None:
     assert kid(x, y) == kid(x, y, Subsets()) != kid(x, y, Subsets(seed=1))
 
 
-def test_kid_of_two_halves_is_nothing() -> None:
-    both = vectors(200, 8)
-    halves = kid(both[::2], both[1::2])
-    assert abs(halves.mean) <= 2 * halves.std
-    assert (halves.subsets, halves.size) == (100, 50)
-    apart = kid(both[::2], both[1::2] + 1)
-    assert apart.mean > 5 * apart.std > 0
-
-
 def test_the_mixed_kid_is_the_mean_to_target_and_source() -> None:
     translated, target, source = vectors(40), vectors(30, shift=0.4, seed=1), vectors(24, shift=1, seed=2)
     mixed = mixed_kid(translated, target, source)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch_fidelity import feature_extractor_inceptionv3 as library
 
 from tests.evaluations import save_hashed, save_inception, save_standard_inception
+from tests.helpers import bytes_images
 from ugatit_cli.errors import ModelError, UsageError, install_line
 from ugatit_cli.metrics.features import BATCH, Extractor, load_extractor, standard_extractor
 from ugatit_cli.weights.folder import open_tensors, write_tensors
@@ -21,10 +22,8 @@ from ugatit_cli.weights.folder import open_tensors, write_tensors
 CPU = torch.device("cpu")
 
 
-def noise(count: int = 1, side: int = 32) -> Tensor:
-    return torch.randint(
-        0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+def noise(count: int = 1) -> Tensor:
+    return bytes_images(count, 3, 32, 32)
 
 
 @pytest.fixture(scope="module")
@@ -107,16 +106,9 @@ class Transcription:
 
     def five(self, x: Tensor, name: str) -> Tensor:
         """A block of 35 x 35 pixels."""
-        one = self.conv(x, f"{name}.branch1x1")
-        return torch.cat(
-            [
-                one,
-                self.chain(x, f"{name}.branch5x5", 0, 2),
-                self.chain(x, f"{name}.branch3x3dbl", 0, 1, 1),
-                self.pool(x, name),
-            ],
-            1,
-        )
+        double = self.chain(x, f"{name}.branch3x3dbl", 0, 1, 1)
+        five = self.chain(x, f"{name}.branch5x5", 0, 2)
+        return torch.cat([self.conv(x, f"{name}.branch1x1"), five, double, self.pool(x, name)], 1)
 
     def to_six(self, x: Tensor, name: str) -> Tensor:
         double = self.chain(x, f"{name}.branch3x3dbl", 0, 1)
@@ -132,13 +124,8 @@ class Transcription:
 
     def features(self, pictures: Tensor, layer: str) -> Tensor:
         x = self.stem(pictures)
-        blocks = {"b": self.five, "c": self.five, "d": self.five}
-        for name, block in (
-            *((f"Mixed_5{letter}", block) for letter, block in blocks.items()),
-            ("Mixed_6a", self.to_six),
-            ("Mixed_6b", self.six),
-            ("Mixed_6c", self.six),
-        ):
+        blocks = {f"Mixed_5{letter}": self.five for letter in "bcd"} | {"Mixed_6a": self.to_six}
+        for name, block in (blocks | {f"Mixed_6{letter}": self.six for letter in "bc"}).items():
             x = block(x, name)
             if name == layer:
                 return x.mean((2, 3))

@@ -11,6 +11,7 @@ import torch
 from tests.helpers import images
 from tests.reference import randomize, reference_discriminator
 from ugatit_cli.config import SCALES, Dialect, ModelConfig, Scale
+from ugatit_cli.nn.attention import ClassActivationMap
 from ugatit_cli.nn.discriminator import Discriminator
 
 DIALECTS = get_args(Dialect)
@@ -73,3 +74,22 @@ def test_a_folded_discriminator_says_the_same(dialect: Dialect, cam: bool) -> No
         assert (one is None) == (other is None)
         if one is not None:
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6 * max(1, other.abs().max().item()))
+
+
+# --- What these comparisons leave open of the CAM ------------------------------------------------------
+
+CAM = randomize(ClassActivationMap(6, dialect="pytorch", slope=0.0, spectral=False), 7).eval()
+
+
+def test_the_maximum_of_negative_features_is_negative() -> None:
+    x = -1 - torch.rand(1, 6, 3, 3)
+    assert CAM.gmp is not None
+    _, logits, _ = CAM(x)
+    torch.testing.assert_close(logits[0, 1], (x.amax((2, 3)) @ CAM.gmp.weight.T)[0, 0])
+
+
+def test_half_precision_keeps_logits_and_heatmap_in_float32() -> None:
+    x = torch.randn(1, 6, 4, 4)
+    features, logits, heatmap = CAM(x.bfloat16())
+    assert (features.dtype, logits.dtype, heatmap.dtype) == (torch.bfloat16, torch.float32, torch.float32)
+    torch.testing.assert_close(logits, CAM(x)[1], rtol=0.05, atol=0.05)

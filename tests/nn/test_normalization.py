@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.reference import plain_adalin, plain_group_norm
-from ugatit_cli.nn.normalization import EPS, GroupNorm, instance_layer_norm
+from ugatit_cli.nn.normalization import GroupNorm, instance_layer_norm
 
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(2, 9), st.integers(2, 9))
 seeds = st.integers(0, 2**31)
@@ -87,26 +87,6 @@ def test_half_precision_rounds_once(shape: tuple[int, ...], seed: int, unbiased:
     assert result.dtype == torch.bfloat16
     # bfloat16 keeps 8 bits; with statistics and coefficients in float32 only the result is rounded.
     torch.testing.assert_close(result.double(), expected, rtol=2**-8, atol=1e-3)
-
-
-@settings(max_examples=30)
-@given(shape=shapes, seed=seeds, half=booleans, channels_last=booleans)
-def test_with_and_without_gradients_agree(shape: tuple[int, ...], seed: int, half: bool, channels_last: bool) -> None:
-    x = random_map(shape, seed, 1.0)
-    if channels_last:
-        x = x.contiguous(memory_format=torch.channels_last)
-    if half:
-        x = x.bfloat16()
-    rho, gamma, beta = random_style(x, seed)
-    with torch.no_grad():
-        without = instance_layer_norm(x, rho, gamma, beta)
-    with_gradient = instance_layer_norm(x.requires_grad_(), rho, gamma, beta)
-    assert with_gradient.requires_grad
-    assert without.dtype == with_gradient.dtype
-    # In bfloat16 the one with gradients rounds scale and shift, too.
-    scale = gamma.abs().max() / (x.detach().float().var((2, 3), correction=0).min() + EPS).sqrt()
-    unit = (2**-6 if half else 1e-6) * (1 + scale.item() * x.detach().abs().max().item())
-    torch.testing.assert_close(with_gradient.detach().float(), without.float(), rtol=0, atol=unit)
 
 
 @settings(max_examples=30)

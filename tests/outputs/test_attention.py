@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -19,9 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests import tiny
-from tests.helpers import picture
+from tests.helpers import picture, strict_json
 from ugatit_cli.attention.maps import AttentionMap, Maps, Spans, Style, grid_of
-from ugatit_cli.attention.words import FLAT, NEARLY_FLAT, Subject, flat_maps, legend, missing_text, remark, too_small
+from ugatit_cli.attention.words import FLAT, NEARLY_FLAT, Subject, flat_maps, legend, remark, too_small
 from ugatit_cli.config import MAPS, MapName
 from ugatit_cli.errors import PictureError
 from ugatit_cli.outputs.attention import LAYOUTS, Heatmap, Layout, Overlay, Panel, Raw
@@ -141,30 +140,6 @@ def test_the_legend_explains_the_scale() -> None:
     assert "One scale" in legend(Style(), Spans(), ["generator"]).text
 
 
-def test_which_pictures_are_too_small() -> None:
-    config = replace(tiny.LIGHT, local_layers=4, global_layers=5)
-    geometry = Geometry((20, 20), (20, 20), (20, 20))
-    assert "12 pixels" in too_small(config, "local", geometry)
-    assert "24 pixels" in too_small(config, "global", geometry)
-    assert "tiles of 16 pixels" in too_small(config, "global", replace(geometry, tile=16))
-
-
-@pytest.mark.parametrize(
-    ("without", "discriminators", "names"),
-    [
-        ({}, False, "local and global"),
-        ({"generator_cam": False}, True, "generator"),
-        ({"generator_cam": False}, False, "generator and local and global"),
-        ({"discriminator_cam": False}, True, "local and global"),
-    ],
-)
-def test_what_a_model_cannot_show(without: dict[str, Any], discriminators: bool, names: str) -> None:
-    text = missing_text(replace(tiny.LIGHT, **without), discriminators=discriminators)
-    assert text.startswith(f"No {names} attention: ")
-    assert ("`ugatit train`" in text) == (not discriminators)
-    assert missing_text(tiny.LIGHT, discriminators=True) == ""
-
-
 # --- Names ---------------------------------------------------------------------------------------------
 
 
@@ -201,38 +176,31 @@ def test_names_are_distinct_and_no_longer_than_planned(stem: str) -> None:
 # --- Panels --------------------------------------------------------------------------------------------
 
 
-class Drawer:
-    """Keeps what goes into panels, and lets them be drawn."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.headings: list[str] = []
-        self.cells: list[Sequence[drawing.Cell]] = []
-        self.legends: list[drawing.Legend] = []
-        self._draw = drawing.draw_panel
-        monkeypatch.setattr(drawing, "draw_panel", self)
-
-    def __call__(
-        self, heading: str, cells: Sequence[drawing.Cell], legend: drawing.Legend, **options: Any
-    ) -> Image.Image:
-        self.headings.append(heading)
-        self.cells.append(cells)
-        self.legends.append(legend)
-        return self._draw(heading, cells, legend, **options)
+Panels = list[tuple[str, Sequence[drawing.Cell], drawing.Legend]]
 
 
 @pytest.fixture
-def drawer(monkeypatch: pytest.MonkeyPatch) -> Drawer:
-    return Drawer(monkeypatch)
+def panels(monkeypatch: pytest.MonkeyPatch) -> Panels:
+    """What goes into panels, which are drawn all the same: heading, cells, legend."""
+    found: Panels = []
+    draw = drawing.draw_panel
+
+    def keep(heading: str, cells: Sequence[drawing.Cell], legend: drawing.Legend, **options: Any) -> Image.Image:
+        found.append((heading, cells, legend))
+        return draw(heading, cells, legend, **options)
+
+    monkeypatch.setattr(drawing, "draw_panel", keep)
+    return found
 
 
-def test_a_panel(drawer: Drawer) -> None:
+def test_a_panel(panels: Panels) -> None:
     done = make_done()
     drawn = Panel(SUBJECT, ALL, Style(0.5)).draw(done)
     (data,) = drawn.files
     panel = opened(data).frames[0].rgb
     assert drawn == Drawn([data], panel.size)
-    assert drawer.headings == ["flat → clay · tiny"]
-    (cells,) = drawer.cells
+    ((heading, cells, _),) = panels
+    assert heading == "flat → clay · tiny"
     titles = ["input", "generator attention", "translation", "local discriminator", "global discriminator"]
     assert [(cell.title, cell.note) for cell in cells] == [(title, "") for title in titles]
     assert cells[0].picture == done.inputs[0] == picture(*SIZE)
@@ -242,27 +210,27 @@ def test_a_panel(drawer: Drawer) -> None:
         assert cell.picture == Image.blend(under, colormaps.coloured(heat), 0.5)
     assert all(cell.picture and contains(panel, cell.picture) for cell in cells)
     Panel(SUBJECT, ("global",)).draw(done)
-    assert [cell.title for cell in drawer.cells[1]] == ["input", "translation", "global discriminator"]
+    assert [cell.title for cell in panels[1][1]] == ["input", "translation", "global discriminator"]
 
 
-def test_a_panel_says_what_is_flat_and_what_is_too_small(drawer: Drawer) -> None:
+def test_a_panel_says_what_is_flat_and_what_is_too_small(panels: Panels) -> None:
     done = make_done()
     done.maps = [{"generator": ramp("generator", GEOMETRY, 3, 3), "local": ramp("local", GEOMETRY, 90, 90.1)}]
     assert Panel(SUBJECT, ALL).draw(done).flat == ("generator",)
-    (cells,) = drawer.cells
+    ((_, cells, _),) = panels
     assert (cells[1].note, cells[1].picture) == (FLAT, done.inputs[0])
     assert cells[3].note == NEARLY_FLAT
     assert (cells[4].note, cells[4].picture) == (too_small(tiny.LIGHT, "global", GEOMETRY), None)
 
 
-def test_an_animated_panel(drawer: Drawer) -> None:
+def test_an_animated_panel(panels: Panels) -> None:
     done = make_done("cat.webp", frames=3, captions=["step 1", "step 20", "step 3,000"])
     (data,) = Panel(SUBJECT, ("generator",)).draw(done).files
     result = opened(data)
     assert (result.format, result.durations, result.loop) == ("WEBP", (100, 110, 120), 0)
-    assert drawer.headings == [f"flat → clay · tiny · step {step}" for step in ("1", "20", "3,000")]
-    assert [cells[0].picture for cells in drawer.cells] == list(done.inputs)
-    assert [cells[2].picture for cells in drawer.cells] == list(done.translations)
+    assert [heading for heading, _, _ in panels] == [f"flat → clay · tiny · {step}" for step in done.captions]
+    assert [cells[0].picture for _, cells, _ in panels] == list(done.inputs)
+    assert [cells[2].picture for _, cells, _ in panels] == list(done.translations)
 
 
 def test_panels_show_pictures_neither_tiny_nor_huge() -> None:
@@ -272,14 +240,15 @@ def test_panels_show_pictures_neither_tiny_nor_huge() -> None:
     assert Panel(SUBJECT, ALL, shown=True).resized(large).output == (drawing.MAX_SHOWN, drawing.MAX_SHOWN // 2)
 
 
-def test_one_scale_for_all_pictures(drawer: Drawer) -> None:
-    spans = Spans({"generator": (0.0, 4.0)})  # the ramp goes to 2
-    done = make_done()
+def test_one_scale_for_all_pictures(panels: Panels) -> None:
+    spans, done = Spans({"generator": (0.0, 4.0)}), make_done()  # the ramp goes to 2
     Panel(SUBJECT, ("generator",), Style(alpha=1), spans).draw(done)
+    Heatmap(SUBJECT, ("generator",), spans=spans).draw(done)
     heat = done.maps[0]["generator"].over_picture(span=(0.0, 4.0))
     assert heat.max() == 0.5
-    assert drawer.cells[0][1].picture == colormaps.coloured(heat)
-    assert drawer.legends[0].text.startswith("One scale for all pictures: generator 0 to 4.")
+    for _, cells, scale in panels:
+        assert next(cell for cell in cells if "attention" in cell.title).picture == colormaps.coloured(heat)
+        assert scale.text.startswith("One scale for all pictures: generator 0 to 4.")
 
 
 # --- One picture for each map --------------------------------------------------------------------------
@@ -301,33 +270,15 @@ def test_overlays_of_a_picture_with_transparency() -> None:
     assert opened(heatmap).frames[0].alpha is None
 
 
-def test_an_overlay_of_a_flat_map_is_the_picture() -> None:
-    done = make_done()
-    done.maps = [{"generator": ramp("generator", GEOMETRY, 1, 1)}]
-    drawn = Overlay(SUBJECT, ("generator",), Style(alpha=1)).draw(done)
-    assert opened(drawn.files[0]).frames[0].rgb == picture(*SIZE)
-    assert drawn.flat == ("generator",)
-
-
-@pytest.mark.parametrize("kind", [Overlay, Heatmap])
-def test_animated_overlays_and_heatmaps(kind: type[Overlay]) -> None:
-    done = make_done(("a.png", "b.png"), frames=2)
-    done.maps = [maps_of(GEOMETRY), {name: ramp(name, GEOMETRY, 2, 0) for name in MAPS}]
-    for data in kind(SUBJECT, ("generator", "local"), Style(alpha=1)).draw(done).files:
-        result = opened(data)
-        assert (result.durations, result.loop, len(result.frames)) == ((100, 110), 0, 2)
-        assert result.frames[0].rgb != result.frames[1].rgb
-
-
-def test_a_heatmap_is_the_colours_with_a_scale(drawer: Drawer) -> None:
+def test_a_heatmap_is_the_colours_with_a_scale(panels: Panels) -> None:
     done = make_done("cat.png", captions=["step 7"])
     drawn = Heatmap(SUBJECT, ("local",), Style(colormap="jet")).draw(done)
     result = opened(drawn.files[0]).frames[0].rgb
     assert drawn.size == result.size != SIZE
     assert contains(result, colormaps.coloured(done.maps[0]["local"].over_picture(), "jet"))
-    assert drawer.headings == ["flat → clay · step 7"]
-    assert [cell.title for (cell,) in drawer.cells] == ["local discriminator"]
-    assert drawer.legends[0].colours.endswith(colormaps.colour(np.ones(1), "jet").tobytes())
+    ((heading, (cell,), scale),) = panels
+    assert (heading, cell.title) == ("flat → clay · step 7", "local discriminator")
+    assert scale.colours.endswith(colormaps.colour(np.ones(1), "jet").tobytes())
 
 
 @pytest.mark.parametrize("layout", ["overlay", "heatmap", "raw"])
@@ -349,19 +300,10 @@ def test_a_map_that_is_not_there(layout: Layout) -> None:
 # --- Numbers -------------------------------------------------------------------------------------------
 
 
-def strict(data: bytes | None) -> dict[str, Any]:
-    def refuse(constant: str) -> None:
-        raise AssertionError(constant)
-
-    document = json.loads(content(data), parse_constant=refuse)
-    assert isinstance(document, dict)
-    return document
-
-
 def test_raw_numbers() -> None:
     done = make_done(("out/cat.json", "out/cat.generator.npy", "out/cat.local.npy"))
     drawn = Raw(SUBJECT, ("generator", "local")).draw(done)
-    document = strict(drawn.files[0])
+    document = strict_json(content(drawn.files[0]))
     maps = document.pop("maps")
     assert document == {
         "input": "in/cat.png",
@@ -406,7 +348,7 @@ def test_raw_numbers_of_an_animation() -> None:
     done.maps = [{"global": ramp("global", done.geometry, 0, high)} for high in (1, 2, 3)]
     tops = [maps["global"].span[1] for maps in done.maps]  # padding doesn't count
     drawn = Raw(SUBJECT, ("global",)).draw(done)
-    document = strict(drawn.files[0])
+    document = strict_json(content(drawn.files[0]))
     assert document["frames"] == 3
     entry = document["maps"]["global"]
     assert "frame" not in entry
@@ -422,7 +364,7 @@ def test_raw_numbers_that_are_none_and_a_name_that_is_no_text() -> None:
     none = np.full((8, 10), np.nan, np.float32)
     done.maps = [{"generator": replace(ramp("generator", GEOMETRY), values=none, logits=(math.inf, math.nan))}]
     drawn = Raw(SUBJECT, ("generator",)).draw(done)
-    document = strict(drawn.files[0])
+    document = strict_json(content(drawn.files[0]))
     assert os.fsencode(document["input"]) == b"caf\xe9.png"
     frame = document["maps"]["generator"]["frame"]
     assert (frame["low"], frame["high"], frame["flat"]) == (None, None, True)

@@ -155,8 +155,7 @@ def test_pictures_are_embedded_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "kind"),
     [
-        ((64, 64), "small"), ((80, 160), "small"), ((81, 81), ""), ((64, 200), ""),
-        ((480, 54), "broad"), ((480, 300), ""), ((64, 8), "small"), ((60, 480), ""),
+        ((80, 160), "small"), ((81, 81), ""), ((64, 200), ""), ((480, 54), "broad"), ((480, 300), ""),
     ],
 )  # fmt: skip
 def test_pictures_keep_their_shape(tmp_path: Path, size: tuple[int, int], kind: str) -> None:
@@ -375,13 +374,18 @@ def test_results_are_those_of_the_drawing() -> None:
 
 @pytest.mark.parametrize("frames", [1, 3])
 def test_before_and_after_of_the_first_frame(frames: int) -> None:
-    done = made((300, 200), frames=frames, output="cat.webp")
+    alpha = Image.new("L", (300, 200), 255)
+    alpha.paste(0, (0, 0, 30, 40))
+    done = made((300, 200), frames=frames, alpha=alpha, output="cat.webp")
     preview = preview_of(done)
     before, after = decoded(preview.before), decoded(preview.after)
-    assert before.size == after.size == (300, 200)
-    assert not getattr(before, "is_animated", False)
-    assert difference(before, noise((300, 200))) < 3
-    assert difference(after, done.translations[0]) < 3
+    for image in (before, after):
+        assert (image.size, getattr(image, "is_animated", False)) == ((300, 200), False)
+        assert image.convert("RGBA").getchannel("A").tobytes() == alpha.tobytes()
+    seen = np.asarray(alpha) > 0
+    for image, expected in ((before, noise((300, 200))), (after, done.translations[0])):
+        difference_there = np.asarray(image.convert("RGB"), np.float32) - np.asarray(expected, np.float32)
+        assert np.abs(difference_there[seen]).mean() < 3
     assert difference(before, after) > 20
     assert preview.frames == frames
 
@@ -398,14 +402,6 @@ def test_pictures_are_as_large_as_the_result_or_smaller(size: Size, shown: Size)
     done.geometry = replace(done.geometry, output=size)
     preview = preview_of(done, maps=("generator",))
     assert decoded(preview.before).size == decoded(preview.after).size == shown
-
-
-def test_transparency_is_kept() -> None:
-    alpha = Image.new("L", (60, 40), 255)
-    alpha.paste(0, (0, 0, 30, 40))
-    preview = preview_of(made((60, 40), alpha=alpha))
-    for data in (preview.before, preview.after):
-        assert decoded(data).convert("RGBA").getchannel("A").tobytes() == alpha.tobytes()
 
 
 def test_layers() -> None:

@@ -198,7 +198,7 @@ def test_keys_move_the_divider(opened: Chrome) -> None:
     assert split(opened, "b.png") == 50
 
 
-def test_the_mouse_moves_the_divider(opened: Chrome) -> None:
+def test_the_mouse_moves_the_divider_and_presets_move_all(opened: Chrome) -> None:
     from selenium.webdriver import Keys
 
     drag(opened, "a.png", (-60, 20), (45, -30))
@@ -209,6 +209,9 @@ def test_the_mouse_moves_the_divider(opened: Chrome) -> None:
     press(opened, Keys.ARROW_LEFT)
     assert split(opened, "a.png") == 98
     assert js(opened, "document.activeElement.getAttribute('aria-label')").startswith("a.png: ")
+    for place, expected in enumerate((100, 50, 0)):
+        js(opened, "document.querySelectorAll('#presets button')[arguments[0]].click()", place)
+        assert {split(opened, name) for name in ("a.png", "b.png", WIDE)} == {expected}
 
 
 def test_a_finger_moves_the_divider_or_the_page(opened: Chrome) -> None:
@@ -225,13 +228,6 @@ def test_a_finger_moves_the_divider_or_the_page(opened: Chrome) -> None:
     wait = "const [y, done] = arguments; (function look() { scrollY > y ? done() : requestAnimationFrame(look); })()"
     opened.execute_async_script(wait, before + 50)
     assert split(opened, HOSTILE) == 50
-
-
-def test_presets_move_all(opened: Chrome) -> None:
-    drag(opened, "a.png", (-60, 0), (45, 0))
-    for place, expected in enumerate((100, 50, 0)):
-        js(opened, "document.querySelectorAll('#presets button')[arguments[0]].click()", place)
-        assert {split(opened, name) for name in ("a.png", "b.png", WIDE)} == {expected}
 
 
 # --- Attention ---------------------------------------------------------------------------------------------

@@ -123,12 +123,6 @@ def test_sizes_that_make_no_sense(size: str) -> None:
     assert caught.value.hint
 
 
-def test_a_size_too_large_for_one_picture_only() -> None:
-    options = SizeOptions(output="40000")
-    with pytest.raises(UsageError, match=r"a size of 40000 \(80000x40000 pixels\)"):
-        plan_geometry((200, 100), LIGHT, options)
-
-
 @pytest.mark.parametrize("tile", [-4, 4, 60, 63, 66, MAX_SIDE + 4])
 def test_tiles_that_make_no_sense(tile: int) -> None:
     with pytest.raises(UsageError, match=f"tile of {tile} pixels"):

@@ -154,14 +154,6 @@ def test_a_colour_that_stands_for_transparent(data: bytes) -> None:
     assert [opacity(frame, (x, 0)) for x in range(2)] == [255, 0]
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "RGBa", "La"])
-def test_alpha_comes_apart(mode: str) -> None:
-    straight = Image.new("LA" if mode[0] == "L" else "RGBA", (2, 2), (80, 51) if mode[0] == "L" else (80, 80, 80, 51))
-    frame = from_pil(straight.convert(mode)).frames[0]
-    assert opacity(frame) == 51
-    assert near(pixel(frame.rgb), (80, 80, 80), 3)
-
-
 def test_in_memory_image_is_left_alone() -> None:
     image = Image.new("RGBA", (3, 2), (1, 2, 3, 4))
     image.info["icc_profile"] = swapped_profile()

@@ -1,4 +1,4 @@
-"""Checkpoints of a run's state: everything comes back, and nothing broken goes in."""
+"""Checkpoints: nothing broken goes in, and what is another run's doesn't come out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from tests import tiny
 from tests.trainings import unread
@@ -35,50 +34,11 @@ def make(run: Settings, seed: int = 0) -> TrainingStep:
     return TrainingStep(networks, run.recipe, seed=0, group=Group())
 
 
-def work(training: TrainingStep, steps: range) -> None:
-    for step in steps:
-        a, b = torch.randn(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(step)).tanh()
-        training(a, b, step=step, learning_rate=1e-3)
-
-
-def everything(training: TrainingStep) -> dict[str, Tensor]:
-    tensors = {f"optimizers/{name}": tensor.clone() for name, tensor in training.optimizer_tensors().items()}
-    for stem, file in training.networks.files().items():
-        tensors |= {f"{stem}/{name}": tensor.clone() for name, tensor in file.items()}
-    return tensors
-
-
-def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
-    assert set(one) == set(other)
-    return [name for name, tensor in one.items() if not torch.equal(tensor, other[name])]
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     run = RunFolder(tmp_path / "run")
     run.create({})
     return run
-
-
-@pytest.mark.parametrize("name", ["default", "paper"])
-def test_everything_comes_back(run: RunFolder, name: str) -> None:
-    ours = settings(recipe=name)
-    one = make(ours)
-    work(one, range(2))
-    checkpoint.save(run, one, ours, 2, {"note": [1.5, "x"]}, FEW)
-    stems = {"generators", "discriminators", "optimizers"} | ({"averages"} if name == "default" else set())
-    assert {file.stem for file in run.checkpoint_path(2).glob("*.safetensors")} == stems
-    best = "averages" if name == "default" else "generators"  # what `translate` and a new run may start from
-    for theirs, ours_ in (("model", best), ("discriminators", "discriminators")):
-        stored = run.checkpoint_path(2) / f"{ours_}.safetensors"
-        assert (run.model / f"{theirs}.safetensors").read_bytes() == stored.read_bytes()
-    other = make(ours, seed=1)
-    assert len(differing(everything(one), everything(other))) > 100
-    assert checkpoint.restore(run, 2, other) == {"note": [1.5, "x"]}
-    assert differing(everything(one), everything(other)) == []
-    for training in (one, other):
-        work(training, range(2, 4))
-    assert differing(everything(one), everything(other)) == []
 
 
 @pytest.mark.parametrize(
@@ -91,15 +51,8 @@ def test_everything_comes_back(run: RunFolder, name: str) -> None:
         ("/best", "best"),
     ],
 )
-def test_where_a_model_comes_from_tells_nothing_of_the_machine(start: str, public: str) -> None:
-    assert checkpoint.provenance(dataclasses.replace(settings(), start=start), 1, FEW) == {
-        "trained with": "ugatit train",
-        "recipe": "default",
-        "steps": 1,
-        "batch size": 1,
-        "pictures": "1,200 a, 34 b",
-        "started from": public,
-    }
+def test_where_a_model_started_tells_nothing_of_the_machine(start: str, public: str) -> None:
+    assert checkpoint.provenance(dataclasses.replace(settings(), start=start), 1, FEW)["started from"] == public
 
 
 @pytest.mark.parametrize("place", ["generators", "discriminators", "averages"])

@@ -18,14 +18,15 @@ from PIL import Image
 from torch import Tensor
 
 from tests import tiny
+from tests.helpers import picture
 from ugatit_cli import load
 from ugatit_cli.attention.maps import Style
 from ugatit_cli.attention.words import Subject
-from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, MapName
+from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES
 from ugatit_cli.errors import ModelError, PictureError
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
-from ugatit_cli.outputs.attention import Overlay, Panel
+from ugatit_cli.outputs.attention import Overlay
 from ugatit_cli.outputs.base import Drawing, FileOptions, Translation
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.jobs import Job
@@ -81,38 +82,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     )
 
 
-def noise(size: tuple[int, int] = SIZE, seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
-
-
-def overlay(maps: tuple[MapName, ...] = ("generator",), **style: Any) -> Overlay:
-    return Overlay(SUBJECT, maps, Style(**style))
-
-
-def put_jobs(folder: Path, count: int = 1, ending: str = ".png") -> list[Job]:
+def put_jobs(folder: Path, count: int = 1) -> list[Job]:
     for index in range(count):
-        noise(seed=index).save(folder / f"{index}.png")
-    return [Job(folder / f"{index}.png", folder / f"out/{index}{ending}") for index in range(count)]
+        picture(*SIZE, seed=index).save(folder / f"{index}.png")
+    return [Job(folder / f"{index}.png", folder / f"out/{index}.png") for index in range(count)]
 
 
-def draw(
-    run: RunFolder,
-    model: Model,
-    jobs: Sequence[Job],
-    drawing: Drawing | None = None,
-    options: TranslateOptions | None = None,
-    stop: threading.Event | None = None,
-) -> list[Result]:
-    return list(
-        draw_history(run, model, jobs, options or TranslateOptions(), drawing or overlay(), stop or threading.Event())
-    )
+OVERLAY = Overlay(SUBJECT, ("generator",), Style())
 
 
-def frames(path: Path) -> list[np.ndarray[Any, Any]]:
-    return [np.asarray(frame.rgb) for frame in reading.read_picture(path).frames]
-
-
-# --- Timing --------------------------------------------------------------------------------------------
+def draw(run: RunFolder, model: Model, jobs: Sequence[Job], drawing: Drawing = OVERLAY) -> list[Result]:
+    return list(draw_history(run, model, jobs, TranslateOptions(), drawing, threading.Event()))
 
 
 @given(st.integers(2, 2000))
@@ -127,9 +107,6 @@ def test_durations(count: int) -> None:
         assert 7900 < sum(each) <= 8000
 
 
-# --- Networks of a checkpoint --------------------------------------------------------------------------
-
-
 def test_the_averages_are_taken_where_there_are_any(run: RunFolder, model: Model) -> None:
     for step, seed in ((1, 1), (5, 5), (1000, 7)):
         found = checkpoint_model(run, step, model)
@@ -141,47 +118,15 @@ def test_the_averages_are_taken_where_there_are_any(run: RunFolder, model: Model
             assert all(torch.equal(one, stored[f"{prefix}.{name}"]) for name, one in network.state_dict().items())
 
 
-def test_a_checkpoint_without_generators(run: RunFolder, model: Model) -> None:
-    path = run.checkpoint_path(5) / "generators.safetensors"
-    path.unlink()
-    with pytest.raises(ModelError, match=f"^{path}: no such file") as raised:
-        checkpoint_model(run, 5, model)
-    assert str(run.checkpoint_path(5)) in raised.value.hint
-
-
-# --- Animations ----------------------------------------------------------------------------------------
-
-
-def test_captions_are_the_steps(
-    run: RunFolder, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    captions: list[Sequence[str]] = []
-    original = Panel.draw
-
-    def watched(self: Panel, done: Any) -> Any:
-        captions.append(done.captions)
-        return original(self, done)
-
-    monkeypatch.setattr(Panel, "draw", watched)
-    draw(run, model, put_jobs(tmp_path), Panel(SUBJECT, ("generator",)))
-    assert captions == [("step 1", "step 5", "step 1,000")]
-
-
 def test_transparency_and_animation_of_the_source(run: RunFolder, model: Model, tmp_path: Path) -> None:
     alpha = Image.fromarray(np.arange(480, dtype=np.uint16).reshape(20, 24).clip(0, 255).astype(np.uint8))
-    shown = [noise(seed=seed) for seed in (1, 2)]
+    shown = [picture(*SIZE, seed=seed) for seed in (1, 2)]
     for image in shown:
         image.putalpha(alpha)
     shown[0].save(tmp_path / "0.png", save_all=True, append_images=shown[1:], duration=50)
-    shown[0].save(tmp_path / "1.png")
-    jobs = [Job(tmp_path / name, tmp_path / "out" / name) for name in ("0.png", "1.png")]
-    draw(run, model, jobs)
-    result = reading.read_picture(tmp_path / "out/0.png")
+    draw(run, model, [Job(tmp_path / "0.png", tmp_path / "out.png")])
+    result = reading.read_picture(tmp_path / "out.png")
     assert [frame.alpha and frame.alpha.tobytes() for frame in result.frames] == [alpha.tobytes()] * 3
-    assert (tmp_path / "out/0.png").read_bytes() == (tmp_path / "out/1.png").read_bytes()
-
-
-# --- What goes wrong -----------------------------------------------------------------------------------
 
 
 def test_a_picture_that_a_checkpoint_cannot_take(
@@ -221,29 +166,11 @@ def test_nothing_temporary_stays(
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     monkeypatch.setattr(history, "Spool", functools.partial(Spool, 0))
-    results = draw_history(run, model, put_jobs(tmp_path, 2), TranslateOptions(), overlay(), threading.Event())
+    results = draw_history(run, model, put_jobs(tmp_path, 2), TranslateOptions(), OVERLAY, threading.Event())
     next(results)
     assert list(temporary.iterdir())
     results.close()
     assert not list(temporary.iterdir())
-
-
-def test_a_checkpoint_that_is_removed_while_it_is_read(
-    run: RunFolder, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    second = run.checkpoints()[1]
-    ready = history.checkpoint_model
-
-    def remove(run: RunFolder, step: int, like: Model) -> Model:
-        found = ready(run, step, like)
-        if step == second:
-            shutil.rmtree(run.checkpoint_path(step))
-        return found
-
-    count = len(run.checkpoints())
-    monkeypatch.setattr(history, "checkpoint_model", remove)
-    (result,) = draw(run, model, put_jobs(tmp_path, 1))
-    assert (result.error, result.frames) == (None, count - 1)
 
 
 def test_a_damaged_checkpoint_names_its_folder(run: RunFolder, model: Model, tmp_path: Path) -> None:

@@ -39,23 +39,17 @@ def test_a_few_steps_are_measured(folders: Folders, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "asked", "largest", "memory", "tries"),
+    ("device", "largest", "memory", "tries"),
     [
-        ("cuda", 8, 9, 18, [8]),
-        ("cuda", 8, 3, 18, [8, 4, 2]),
-        ("cuda", 8, 1, 18, [8, 4, 2, 1]),
-        ("cuda", 8, 9, 8, [8, 4]),  # room for others
-        ("cpu", 8, 0, 18, []),
+        ("cuda", 9, 18, [8]),
+        ("cuda", 3, 18, [8, 4, 2]),
+        ("cuda", 1, 18, [8, 4, 2, 1]),
+        ("cuda", 9, 8, [8, 4]),  # room for others
+        ("cpu", 0, 18, []),
     ],
 )
 def test_batches_are_halved_until_they_fit(
-    folders: Folders,
-    monkeypatch: pytest.MonkeyPatch,
-    device: str,
-    asked: int,
-    largest: int,
-    memory: int,
-    tries: list[int],
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, device: str, largest: int, memory: int, tries: list[int]
 ) -> None:
     tried: list[int] = []
 
@@ -67,10 +61,10 @@ def test_batches_are_halved_until_they_fit(
 
     monkeypatch.setattr(session, "measure", measured)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1, memory))
-    ours, machine = settings(folders, batch_size=asked), Machine(torch.device(device), 1, Group())
+    ours, machine = settings(folders, batch_size=8), Machine(torch.device(device), 1, Group())
     fitting = with_fitting_batch(ours, unread(9, 9), machine)
     assert tried == tries
-    recipe = dataclasses.replace(ours.recipe, batch_size=tries[-1] if tries else asked)
+    recipe = dataclasses.replace(ours.recipe, batch_size=tries[-1] if tries else 8)
     assert fitting == dataclasses.replace(ours, recipe=recipe)
     largest = 0
     if device == "cuda":

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import random
 from typing import cast
 
 import numpy as np
@@ -16,12 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from tests.helpers import bytes_images
 from tests.tiny import LIGHT
 from ugatit_cli.attention.maps import Style
 from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
 from ugatit_cli.nn.generator import Generator, Translation
-from ugatit_cli.pictures.drawing import BACKGROUND, Colour
+from ugatit_cli.pictures.drawing import BACKGROUND
+from ugatit_cli.pictures.geometry import Colour
 from ugatit_cli.training.samples import _GAP, _MARGIN, cell_side, draw_samples
 
 CPU = torch.device("cpu")
@@ -102,9 +100,6 @@ def overlaid(colour: Colour) -> Colour:
     return int(pixel[0]), int(pixel[1]), int(pixel[2])
 
 
-# --- What is where -------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("cam", [True, False])
 def test_columns_are_in_order_for_both_domains(cam: bool) -> None:
     grid = draw((plain(RED), plain(ORANGE)), config=dataclasses.replace(LIGHT, generator_cam=cam))
@@ -135,17 +130,11 @@ def test_a_domain_without_pictures_is_left_out() -> None:
         assert 2 * (half.height - _MARGIN) == whole.height - _MARGIN
 
 
-@pytest.mark.parametrize(("size", "side"), [(16, 96), (32, 96), (92, 184), (96, 96), (100, 100), (512, 256)])
-def test_cells_are_of_a_size_to_look_at(size: int, side: int) -> None:
-    config = dataclasses.replace(LIGHT, image_size=size, global_layers=3)
-    left, top, right, bottom = box(draw((plain(RED, side=size), plain(ORANGE, side=size)), config=config), RED)
-    assert (right - left, bottom - top) == (side, side)
-
-
 @given(st.integers(4, 1024).map(lambda n: 4 * n))
+@example(256)
 def test_any_training_size_has_a_cell(size: int) -> None:
     assert 96 <= cell_side(size) <= 256
-    assert size >= 256 or cell_side(size) % size == 0
+    assert cell_side(size) % size == 0 if size < 256 else cell_side(size) == 256
 
 
 def test_every_value_of_a_byte_comes_back() -> None:
@@ -173,9 +162,6 @@ def test_results_that_are_no_numbers_are_grey() -> None:
     assert box(grid, RED)[0] == _MARGIN
     assert box(grid, overlaid(RED))[0] == _MARGIN + 96 + _GAP
     assert (np.asarray(grid) == 128).all(2).sum() >= 6 * 96 * 96
-
-
-# --- Labels --------------------------------------------------------------------------------------------
 
 
 def names(config: ModelConfig) -> npt.NDArray[np.uint8]:
@@ -206,37 +192,13 @@ def test_any_domain_names_stay_inside(a: str, b: str) -> None:
         assert (edge == BACKGROUND).all()
 
 
-# --- Leaves the training alone -------------------------------------------------------------------------
-
-
-def random_states() -> tuple[object, ...]:
-    numpys = cast(tuple[object, npt.NDArray[np.uint32], int], np.random.get_state())
-    return torch.get_rng_state().tolist(), random.getstate(), numpys[1].tolist(), numpys[2]
-
-
-def test_networks_see_one_picture_at_a_time_in_evaluation_mode() -> None:
-    generators = fakes()
+def test_networks_see_one_picture_at_a_time_and_stay_as_they_are() -> None:
+    generators, state = fakes(), torch.get_rng_state()
     draw_samples(generators, (plain(RED, ORANGE), plain(RED)), LIGHT, device=CPU)
-    for generator in generators.values():
-        calls = cast(Fake, generator).calls
-        assert set(calls) == {((1, 3, 32, 32), torch.float32, False, False)}
-    assert len(cast(Fake, generators["a2b"]).calls) == 2 * 1 + 1 * 2
+    assert torch.equal(torch.get_rng_state(), state)
     assert torch.is_grad_enabled()
-
-
-@pytest.mark.parametrize("config", [LIGHT, dataclasses.replace(LIGHT, dialect="tensorflow", generator_cam=False)])
-def test_weights_modes_and_random_numbers_stay(config: ModelConfig) -> None:
-    torch.manual_seed(5)
-    generators = {direction: Generator(config) for direction in DIRECTIONS}
-    generators["b2a"].eval()
-    generators["a2b"].encoder.eval()
-    modes = {d: [module.training for module in g.modules()] for d, g in generators.items()}
-    weights = {d: copy.deepcopy(g.state_dict()) for d, g in generators.items()}
-    states = random_states()
-    draw_samples(generators, (bytes_images(2, 3, 32, 32), bytes_images(1, 3, 32, 32)), config, device=CPU)
-    assert states == random_states()
-    for direction, generator in generators.items():
-        assert modes[direction] == [module.training for module in generator.modules()]
-        assert all(parameter.grad is None and parameter.requires_grad for parameter in generator.parameters())
-        for name, tensor in generator.state_dict().items():
-            assert torch.equal(tensor, weights[direction][name])
+    for generator in generators.values():
+        fake = cast(Fake, generator)
+        assert set(fake.calls) == {((1, 3, 32, 32), torch.float32, False, False)}
+        assert fake.part.training
+    assert len(cast(Fake, generators["a2b"]).calls) == 2 * 1 + 1 * 2

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.training.conftest import Clock
 from ugatit_cli.data.pictures import Folders
-from ugatit_cli.training import schedule as module
 from ugatit_cli.training.schedule import (
     LAST_SAMPLE_INTERVAL,
     WARM_UP,
@@ -30,23 +30,6 @@ def settings(**given: Any) -> Settings:
     return new_settings({"precision": "fp32"} | given, Folders(Path("a"), Path("b")), device=torch.device("cpu"))
 
 
-class Clock:
-    """Stands still until it is told otherwise."""
-
-    def __init__(self) -> None:
-        self.now = 5000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
-
-
 @given(st.integers(1, 500).map(lambda half: 2 * half))
 def test_the_papers_learning_rate(iterations: int) -> None:
     schedule = Schedule(settings(recipe="paper", iterations=iterations))
@@ -57,11 +40,6 @@ def test_the_papers_learning_rate(iterations: int) -> None:
         ours = schedule.learning_rate(schedule.progress(step))
         assert ours == pytest.approx(official, rel=1e-6, abs=1e-15)
     assert ours == 0
-
-
-def test_where_the_decay_begins_can_be_chosen() -> None:
-    schedule = Schedule(settings(recipe="paper", iterations=10, learning_rate=0.2, decay_from=0.9))
-    assert [schedule.learning_rate(schedule.progress(step)) for step in (1, 9, 10)] == [0.2, 0.2, 0]
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
@@ -107,16 +85,6 @@ def test_progress_by_steps() -> None:
     assert schedule.seconds_left(9, 3.0) == 0
 
 
-def test_progress_by_the_clock(clock: Clock) -> None:
-    schedule = Schedule(settings(minutes=2.0), elapsed=30.0)
-    assert (schedule.elapsed, schedule.progress(7), schedule.seconds_left(7, None)) == (30, 0.25, 90)
-    clock.now += 60
-    assert (schedule.elapsed, schedule.progress(0), schedule.seconds_left(7, 1.0)) == (90, 0.75, 30)
-    assert schedule.learning_rate(schedule.progress(8)) == pytest.approx(1e-4)
-    clock.now += 100
-    assert (schedule.progress(8), schedule.seconds_left(8, 1.0)) == (1, 0)
-
-
 def test_samples_grow_apart() -> None:
     steps = [step for step in range(60_000) if is_growing_step(step)]
     assert steps[:7] == [10, 15, 23, 34, 51, 76, 114]
@@ -148,17 +116,6 @@ def test_intervals(clock: Clock, kind: str, due: Callable[[Schedule, int], bool]
             seconds.append(second)
     assert seconds == [120, 240, 360]
     assert not Schedule(settings(iterations=9)).evaluation_due(9)  # which is off by default
-
-
-def test_a_pause_takes_no_time(clock: Clock) -> None:
-    schedule = Schedule(settings(minutes=2.0, evaluate_every="1m"))
-    clock.now += 50
-    with schedule.paused():
-        clock.now += 1000
-    assert (schedule.elapsed, schedule.progress(3), schedule.seconds_left(3, None)) == (50, 50 / 120, 70)
-    assert not schedule.evaluation_due(3)
-    clock.now += 10
-    assert schedule.evaluation_due(3)
 
 
 def test_speed_is_that_of_the_last_steps_without_pauses(clock: Clock) -> None:

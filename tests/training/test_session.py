@@ -18,7 +18,7 @@ from tests import tiny
 from tests.trainings import TINY, Log, make_folders, metrics, prepared, train, weights
 from ugatit_cli.config import Direction
 from ugatit_cli.data.pictures import Folders
-from ugatit_cli.errors import DeviceError, Interrupted, UsageError
+from ugatit_cli.errors import DeviceError, Interrupted
 from ugatit_cli.methods.ugatit import TrainingStep
 from ugatit_cli.training import session
 from ugatit_cli.training.run_folder import RunFolder
@@ -28,9 +28,6 @@ from ugatit_cli.weights.folder import open_model
 FROM_MODEL = {
     name: value for name, value in TINY.items() if name in ("precision", "checkpoint_every", "sample_every")
 }
-
-
-# --- Beginning and going on ----------------------------------------------------------------------------
 
 
 def test_a_new_run_has_its_settings_and_a_model_at_once(folders: Folders, tmp_path: Path) -> None:
@@ -53,16 +50,6 @@ def test_interrupted_before_the_first_step(folders: Folders, tmp_path: Path) -> 
     with pytest.raises(Interrupted):
         prepared(tmp_path / "run", folders, TINY).train(Log(), stop)
     assert not RunFolder(tmp_path / "run").exists
-
-
-def test_one_process_at_a_time(folders: Folders, tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "run")
-    with run.locked(), pytest.raises(UsageError, match="another process is training"):
-        train(run.path, folders, {"iterations": 1})
-    assert not run.exists
-
-
-# --- From a model --------------------------------------------------------------------------------------
 
 
 def die() -> None:
@@ -118,8 +105,6 @@ def test_the_model_to_start_from_is_found_from_anywhere(
     other = prepared(tmp_path / "other", folders, FROM_MODEL | {"start": "flat2clay"})
     assert other.settings.start == "flat2clay"
 
-
-# --- Kill -9 -------------------------------------------------------------------------------------------
 
 STEPS = 12
 # Whose call, counted from 1, a process doesn't survive: as it begins, or as it ends.

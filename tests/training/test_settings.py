@@ -46,9 +46,6 @@ def model(config: ModelConfig, *, discriminators: bool = True) -> ModelFolder:
     return ModelFolder(Path("some/model"), config, {}, Path(), Path("d") if discriminators else None)
 
 
-# --- New runs ------------------------------------------------------------------------------------------
-
-
 def test_what_is_not_given() -> None:
     settings = new(precision="fp32")
     assert settings.model == ModelConfig("horses", "zebras")
@@ -80,10 +77,8 @@ def test_a_gpu_takes_larger_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"iterations": 5, "minutes": 5.0}, ["--iterations", "--minutes"]),
         ({"iterations": 0}, ["iterations", "0"]),
-        ({"sample_every": "0"}, ["--sample-every", "0"]),
         ({"image_size": 20}, ["--image-size 20", "local discriminator", "24 pixels"]),
         ({"image_size": 32, "global_layers": 6}, ["global discriminator", "48 pixels"]),
-        ({"batch_size": 0}, ["batch_size", "0"]),
         ({"precision": "fp16"}, ["fp16"]),
     ],
 )
@@ -113,22 +108,16 @@ def test_intervals_are_steps_or_minutes(text: str) -> None:
         assert caught.value.hint
 
 
-# --- Names ---------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("a", "b", "names"),
     [
         ("x/horses", "y/zebras", ("horses", "zebras")),
         ("horse2zebra/trainA", "horse2zebra/trainB", ("horse", "zebra")),
         ("selfie2Änime/TrainA", "selfie2Änime/TrainB", ("selfie", "Änime")),
-        ("data/trainA", "data/trainB", ("A", "B")),
         ("cat2Cat/trainA", "cat2Cat/trainB", ("A", "B")),
-        ("a2b2c/trainA", "a2b2c/trainB", ("A", "B")),
         ("x/cats", "y/Cats", ("A", "B")),
         ("x/a:b", "y/c,d", ("a b", "c d")),
         ("x/,,", "y/dogs", ("A", "B")),
-        ("x/tab\there", "y/back\\slash", ("tab here", "back slash")),
     ],
 )
 def test_domain_names_come_from_folders(tmp_path: Path, a: str, b: str, names: tuple[str, str]) -> None:
@@ -148,26 +137,18 @@ def test_any_folder_gives_valid_names(one: str, other: str) -> None:
     assert (config.domain_a, config.domain_b) == (a, b)
 
 
-# --- From a model --------------------------------------------------------------------------------------
-
-
 def test_a_model_gives_its_sizes() -> None:
-    settings = new(model(OLD), start_direction="b2a")
-    assert settings.model == dataclasses.replace(OLD, domain_a="horses", domain_b="zebras")
+    start = model(OLD)
+    assert new(start).model == dataclasses.replace(OLD, domain_a="horses", domain_b="zebras")
+    settings = new(start, start_direction="b2a", discriminators="local")
+    local = dataclasses.replace(OLD, discriminators="local")
+    assert settings.model == dataclasses.replace(local, domain_a="horses", domain_b="zebras")
     assert (settings.start, settings.start_direction) == ("some/model", "b2a")
-    assert check_start(model(OLD), settings) is None
+    assert check_start(start, settings) is None
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("channels", 8),
-        ("blocks", 4),
-        ("image_size", 64),
-        ("variant", "full"),
-        ("discriminator_channels", 8),
-        ("local_layers", 3),
-    ],
+    ("name", "value"), [("channels", 8), ("image_size", 64), ("variant", "full"), ("local_layers", 3)]
 )
 def test_sizes_that_contradict_the_model(name: str, value: object) -> None:
     config = dataclasses.replace(OLD, variant="full") if name == "image_size" else OLD  # light ones have any size
@@ -201,15 +182,9 @@ def test_a_model_without_discriminators_gets_any() -> None:
 
 def test_what_may_differ_in_the_discriminators_of_a_start() -> None:
     local = dataclasses.replace(OLD, discriminators="local")
-    settings = new(model(OLD), discriminators="local")
-    assert settings.model == dataclasses.replace(local, domain_a="horses", domain_b="zebras")
-    assert check_start(model(OLD), settings) is None
     assert "new global ones" in (check_start(model(local), new(model(local), discriminators="both")) or "")
     assert new(model(local)).model.discriminators == "local"
     assert check_start(model(local), new(model(local), image_size=64)) is None
-
-
-# --- CycleGAN, and the paper's ablations ---------------------------------------------------------------
 
 
 def test_cyclegan_gives_way_to_what_is_stated() -> None:
@@ -220,26 +195,22 @@ def test_cyclegan_gives_way_to_what_is_stated() -> None:
 
 
 def test_cyclegan_is_not_for_other_networks() -> None:
-    with pytest.raises(UsageError) as caught:
-        new(model(OLD), recipe="cyclegan")
-    assert caught.value.hint.endswith("networks: --decoder-norm adalin --discriminator-cam --generator-cam")
-    with pytest.raises(UsageError) as caught:
-        new(model(OLD), recipe="cyclegan", decoder_norm="adalin")
-    assert caught.value.hint.endswith("keep its networks: --discriminator-cam --generator-cam")
-    with pytest.raises(UsageError) as caught:
-        new(model(OLD, discriminators=False), recipe="cyclegan")
-    assert caught.value.hint.endswith("keep its networks: --decoder-norm adalin --generator-cam")
+    for start, stated, differs in (
+        (model(OLD), {}, ["--decoder-norm adalin", "--discriminator-cam", "--generator-cam"]),
+        (model(OLD), {"decoder_norm": "adalin"}, ["--discriminator-cam", "--generator-cam"]),
+        (model(OLD, discriminators=False), {}, ["--decoder-norm adalin", "--generator-cam"]),
+    ):
+        with pytest.raises(UsageError) as caught:
+            new(start, recipe="cyclegan", **stated)
+        assert caught.value.hint.endswith(f"keep its networks: {' '.join(differs)}")
     kept = {"decoder_norm": "adalin", "generator_cam": True, "discriminator_cam": True}
     assert new(model(OLD), recipe="cyclegan", **kept).model.discriminators == "local"
     cyclegan = model(new(recipe="cyclegan").model)
-    assert new(cyclegan, recipe="cyclegan").model == cyclegan.config
-    assert new(cyclegan).model == cyclegan.config
+    assert new(cyclegan, recipe="cyclegan").model == new(cyclegan).model == cyclegan.config
     with pytest.raises(UsageError, match=r"^--generator-cam contradicts the model to start from") as caught:
         new(cyclegan, generator_cam=True)
     assert caught.value.hint.startswith("Leave --generator-cam out")
 
-
-# --- Stored, and going on ------------------------------------------------------------------------------
 
 FOUR = dataclasses.replace(new(), folders=Folders(Path("a"), Path("b"), Path("c"), Path("d")))
 
@@ -260,11 +231,8 @@ def test_settings_come_back(tmp_path: Path, settings: Settings) -> None:
         ("run", None),
         ("run", {"speed": 1}),
         ("run", {"iterations": "many"}),
-        ("run", {"iterations": 0}),
         ("run", {"minutes": 5.0}),
-        ("run", {"checkpoint_every": 5}),
         ("model", {"channels": 0}),
-        ("model", {"colour": "red"}),
         ("recipe", {"ema": "high"}),
         ("data", {"c": "folder"}),
         ("data", {"a": 3}),
@@ -300,12 +268,9 @@ def test_a_run_that_goes_on_takes_what_may_change() -> None:
     ("name", "value", "was"),
     [
         ("image_size", 64, "256"),
-        ("batch_size", 2, "1"),
         ("recipe", "paper", "default"),
         ("seed", 1, "0"),
-        ("domain_a", "cats", "horses"),
         ("start", "other", "None"),
-        ("start_direction", "b2a", "a2b"),
         ("precision", "bf16", "fp32"),
         ("flip", False, "True"),
     ],

@@ -11,16 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.training.conftest import Clock
 from tests.trainings import Log, make_folders, metrics, train, unread, weights
 from ugatit_cli.data.batches import stream
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group
 from ugatit_cli.errors import DataError, TrainingError
 from ugatit_cli.methods import ugatit
-from ugatit_cli.training import trainer
+from ugatit_cli.training import session, trainer
 from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.training.session import MANY_EPOCHS
 from ugatit_cli.training.settings import new_settings
-from ugatit_cli.training.trainer import MANY_EPOCHS, SHOWN, LossReader
+from ugatit_cli.training.trainer import SHOWN, LossReader, Outcome
 from ugatit_cli.weights.folder import open_model
 
 
@@ -58,6 +60,9 @@ def whole(request: pytest.FixtureRequest, folders: Folders, tmp_path_factory: py
     _, outcome = train(path, folders, given, log=log)
     assert (outcome.step, outcome.finished) == (6, True)
     assert log.saves == [2, 4, 6]
+    files = weights(path)
+    averages = "averages" if given.get("recipe") is None else "generators"  # which is what `translate` takes
+    assert files["model/model.safetensors"] == files[f"checkpoints/step_00000006/{averages}.safetensors"]
     return given, path
 
 
@@ -130,34 +135,19 @@ def test_drawing_and_saving_change_nothing(folders: Folders, tmp_path: Path) -> 
     assert sorted(samples.iterdir()) == [path for _, path in log.samples]
 
 
-def test_a_run_by_the_clock_ends_in_time(folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [1000.0]
-
-    class Clock:
-        monotonic = staticmethod(lambda: now[0])
-
-    monkeypatch.setattr("ugatit_cli.training.schedule.time", Clock)
-
-    def tick() -> None:
-        now[0] += 15
-
+def test_a_run_by_the_clock_ends_in_time(folders: Folders, tmp_path: Path, clock: Clock) -> None:
     given = {"minutes": 2.0, "checkpoint_every": "1m"}
-    log = Log(dict.fromkeys(range(1, 9), tick))
+    log = Log(dict.fromkeys(range(1, 9), clock.tick))
     _, outcome = train(tmp_path / "run", folders, given, log=log, stop_after=9)
     assert outcome.finished
     assert [report.progress for report in log.reports] == [i / 8 for i in range(9)]
-    assert [report.learning_rate for report in log.reports] == [
-        pytest.approx(2e-4 * min(1, 2 - i / 4)) for i in range(9)
-    ]
+    rates = [2e-4 * min(1, 2 - i / 4) for i in range(9)]
+    assert [report.learning_rate for report in log.reports] == pytest.approx(rates)
     assert [report.seconds_left for report in log.reports] == [120 - 15 * i for i in range(9)]
     assert log.saves == [4, 8, 9]
     assert train(tmp_path / "run", folders, given)[1].finished
-    log = Log(dict.fromkeys(range(1, 20), tick))
-    _, outcome = train(tmp_path / "run", folders, {"minutes": 2.5}, log=log)
-    assert (outcome.step, outcome.finished) == (12, True)
-
-
-# --- Ends ----------------------------------------------------------------------------------------------
+    log = Log(dict.fromkeys(range(1, 20), clock.tick))
+    assert train(tmp_path / "run", folders, {"minutes": 2.5}, log=log)[1] == Outcome(12, finished=True)
 
 
 def assert_goes_on(path: Path, folders: Folders, given: dict[str, Any], step: int) -> None:
@@ -229,9 +219,6 @@ def test_on_a_gpu_losses_come_one_step_late() -> None:
         reader.put(4, {"x": torch.tensor(4.0, device="cuda")})
 
 
-# --- What is told --------------------------------------------------------------------------------------
-
-
 def test_what_is_wrong_with_the_pictures_is_told(tmp_path: Path) -> None:
     folders = make_folders(tmp_path / "pictures")
     for number in range(SHOWN + 2):
@@ -263,4 +250,4 @@ def test_pictures_that_are_seen_often_are_augmented(length: dict[str, Any], augm
     for asked, decided in ((None, augment), ("on", "on"), ("off", "off")):
         named = {} if asked is None else {"augment": asked}
         settings = new_settings(given | named, Folders(Path("a"), Path("b")), device=torch.device("cpu"))
-        assert trainer.with_augmentation(settings, unread(10, 20)).recipe.augment == decided
+        assert session.with_augmentation(settings, unread(10, 20)).recipe.augment == decided

@@ -18,10 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import tiny
 from tests.helpers import picture
 from tests.pipelines import NATIVE, Unchanged, failures, leftovers, make, run
-from ugatit_cli import load
 from ugatit_cli.attention.maps import Spans
 from ugatit_cli.config import MapName
 from ugatit_cli.errors import PictureError, StorageError
@@ -120,23 +118,6 @@ def test_a_drawing_of_several_files(
     assert len(list((tmp_path / "out").iterdir())) == 24
     assert leftovers(tmp_path) == []
     assert list(spool_folder.iterdir()) == []
-
-
-@SPANS
-def test_drawings_get_the_maps_they_need(tmp_path: Path, spans: Callable[[], Spans] | None) -> None:
-    model = load(tiny.save(tmp_path / "model"), device="cpu", precision="fp32")
-    drawing = Pair(spans=spans and spans())
-    jobs = drawing.jobs(make(tmp_path, (36, 32), (32, 36), (40, 40)))
-    assert not failures(run(model, jobs, drawing))
-    assert len(drawing.drawn) == 3
-    for done in drawing.drawn:
-        assert done.job.source
-        with Image.open(done.job.source) as source:
-            (expected,) = model.attention_maps([source], fit="native").maps
-        ((name, one),) = done.maps[0].items()
-        assert name == "generator"
-        np.testing.assert_array_equal(one.values, expected[name].values)
-        assert one.geometry == done.geometry
 
 
 @SPANS

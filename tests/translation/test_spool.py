@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import tempfile
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -59,20 +56,6 @@ def test_room_in_memory_comes_back(temporary: Path) -> None:
         spool.take(first)
         del first
         assert spool.put([frame()]).path is None
-
-
-def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with Spool(0) as spool:
-        kept = spool.put([frame()])
-        monkeypatch.setattr(np, "save", full)
-        with pytest.raises(StorageError) as caught:
-            spool.put([frame()])
-        assert str(path_of(kept).parent) in caught.value.message
-        assert "TMPDIR" in caught.value.hint
-        assert spool.take(kept)[0].rgb.tobytes() == picture(4, 4).tobytes()
 
 
 @pytest.mark.parametrize("length", [0, 20, 140])

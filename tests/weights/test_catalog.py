@@ -199,12 +199,6 @@ def test_folders_need_no_manifest_of_the_package(model: Path, monkeypatch: pytes
     assert find_model(model.name).path == Path(model.name)
 
 
-def test_a_folder_below_the_home_folder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(model.parent))
-    monkeypatch.setenv("USERPROFILE", str(model.parent))
-    assert find_model("~/made").path == known("~/made").folder == model
-
-
 NOTHING = ["", "zzzz", "./nothing", "/nothing/at/all", "a b", "a/b/c", "me//clay", "me/clay/", "~/clay", "x" * 5000]
 
 
@@ -247,7 +241,10 @@ def test_a_store_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_model("flat2clay").config.domain_b == "clay"
 
 
-def test_folders_and_files(model: Path) -> None:
+def test_folders_and_files(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(model.parent))
+    monkeypatch.setenv("USERPROFILE", str(model.parent))
+    assert find_model("~/made").path == known("~/made").folder == model
     shutil.copytree(model, "run/model")
     assert known("made").folder == Path("made")
     assert known("run").folder == Path("run/model")
@@ -264,21 +261,13 @@ def test_folders_and_files(model: Path) -> None:
 # --- Damage --------------------------------------------------------------------------------------------
 
 
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-5])
-
-
-def newer(path: Path) -> None:
-    path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
-
-
 DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
-    ("model.safetensors", cut),
+    ("model.safetensors", lambda path: path.write_bytes(path.read_bytes()[:-5])),
     ("model.safetensors", Path.unlink),
     ("config.json", Path.unlink),
     ("config.json", lambda path: path.write_text("{")),
     ("config.json", lambda path: path.write_text("[]")),
-    ("config.json", newer),
+    ("config.json", lambda path: path.write_text(path.read_text().replace('"format": 1', '"format": 99'))),
     ("discriminators.safetensors", lambda path: path.write_bytes(b"x" * 100)),
 ]
 

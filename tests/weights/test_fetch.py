@@ -216,27 +216,25 @@ def test_a_checkpoint_is_fetched_and_converted_on_first_use(hub: HubServer, publ
     assert len(hub.requests) == asked
 
 
-def test_hashes_of_the_first_use_are_binding(hub: HubServer, published: str, checkpoint: Path) -> None:
-    find_model("cats", Notes())
-    changed = files(checkpoint)
-    changed[DATA] = changed[DATA][:-1] + bytes([changed[DATA][-1] ^ 1])
-    hub.add(ENTRY.repository, changed)
-    with pytest.raises(ModelError, match=r"expected sha256 .*, found .* on the Hub") as caught:
-        fetch.fetch("cats", Notes(), force=True)
-    assert record(checkpoint / Path(DATA).name).sha256 in caught.value.message
-    assert caught.value.hint.endswith("ugatit models rm cats")
-    assert open_model(store_path("cats")).provenance["commit"] == published
-
-
-@pytest.mark.usefixtures("hub")
-def test_a_hash_of_the_manifest_is_binding_from_the_start(published: str, checkpoint: Path, know: Know) -> None:
-    right = record(checkpoint / Path(DATA).name)
-    know(dataclasses.replace(ENTRY, files={INDEX: None, DATA: FileRecord(right.size, "0" * 64)}))
+def test_hashes_are_binding_from_the_manifest_or_the_first_use(
+    hub: HubServer, published: str, checkpoint: Path, know: Know
+) -> None:
+    data = record(checkpoint / Path(DATA).name)
+    know(dataclasses.replace(ENTRY, files={INDEX: None, DATA: FileRecord(data.size, "0" * 64)}))
     with pytest.raises(ModelError, match="expected sha256 000"):
         find_model("cats", Notes())
     assert not store_path("cats").exists()
-    know(dataclasses.replace(ENTRY, files={INDEX: None, DATA: right}, revision=published))
+    know(dataclasses.replace(ENTRY, files={INDEX: None, DATA: data}, revision=published))
     assert find_model("cats", Notes()).config.domain_a == "cat"
+    know(ENTRY)
+    fetch.fetch("cats", Notes(), force=True)
+    flip(checkpoint / Path(DATA).name)
+    hub.add(ENTRY.repository, files(checkpoint))
+    with pytest.raises(ModelError, match=r"expected sha256 .*, found .* on the Hub") as caught:
+        fetch.fetch("cats", Notes(), force=True)
+    assert data.sha256 in caught.value.message
+    assert caught.value.hint.endswith("ugatit models rm cats")
+    assert open_model(store_path("cats")).provenance["commit"] == published
 
 
 @pytest.mark.usefixtures("published")
@@ -346,14 +344,12 @@ def test_a_converted_checkpoint(tmp_path: Path) -> None:
             assert tensor.dtype == (torch.float16 if tensor.ndim > 1 else torch.float32), name
 
 
-@pytest.mark.parametrize(
-    "name", ["gone", "gone/gone.pt", "gone.index", "gone.data-00000-of-00001", "a.index.txt", "other.pt"]
-)
-def test_no_checkpoint_there(tmp_path: Path, name: str) -> None:
+def test_no_checkpoint_there(tmp_path: Path) -> None:
     write_bundle(tmp_path / "other.pt", {})  # other.pt.index
-    with pytest.raises(ModelError) as caught:
-        convert(tmp_path / name, tmp_path / "out")
-    assert str(tmp_path / name) in caught.value.message
+    for name in ("gone", "gone/gone.pt", "gone.index", "gone.data-00000-of-00001", "a.index.txt", "other.pt"):
+        with pytest.raises(ModelError) as caught:
+            convert(tmp_path / name, tmp_path / "out")
+        assert str(tmp_path / name) in caught.value.message
 
 
 def test_from_inside_the_checkpoint_and_into_the_current_folder(

@@ -187,6 +187,21 @@ def test_names_that_only_the_client_refuses(hub: HubServer) -> None:
     assert not hub.requests
 
 
+@pytest.mark.parametrize(
+    ("told", "waits"),
+    [("2", [2.0]), ("Wed, 21 Oct 2015 07:28:00 GMT", [0.01]), ("-5", [0.01]), ("²", [0.01]), ("3600", [])],
+)
+def test_the_server_says_how_long_to_wait(
+    filled: HubServer, pauses: list[float], told: str, waits: list[float]
+) -> None:
+    def busy(_: Call, answer: Answer) -> Answer:
+        return answer if pauses else Answer(status=429, headers={"Retry-After": told})
+
+    with altered(filled, busy):
+        assert ask() if waits else refused(ask).hint  # nobody wants to wait for an hour
+    assert pauses == waits
+
+
 def test_the_wait_doubles(filled: HubServer, monkeypatch: pytest.MonkeyPatch, pauses: list[float]) -> None:
     monkeypatch.setattr(hub_module, "PATIENCE", Patience(attempts=5, wait=0.5))
     fault, notes = filled.fault(Fault("status", status=503)), Notes()
@@ -194,25 +209,6 @@ def test_the_wait_doubles(filled: HubServer, monkeypatch: pytest.MonkeyPatch, pa
     assert pauses == [0.5, 1.0, 2.0, 4.0]
     assert fault.hits == 5
     assert "503" in notes.notes[-1]
-
-
-def test_the_server_says_how_long_to_wait(filled: HubServer, pauses: list[float]) -> None:
-    filled.fault(Fault("status", status=429, retry_after=2, times=1))
-    assert ask() is not None
-    assert pauses == [2.0]
-    fault = filled.fault(Fault("status", status=429, retry_after=3600))
-    assert refused(ask).hint
-    assert (fault.hits, pauses) == (1, [2.0])  # nobody wants to wait for an hour
-
-
-@pytest.mark.parametrize("text", ["Wed, 21 Oct 2015 07:28:00 GMT", "-5", "²", ""])
-def test_a_wait_in_other_words_is_not_counted(filled: HubServer, pauses: list[float], text: str) -> None:
-    def busy(_: Call, answer: Answer) -> Answer:
-        return answer if pauses else Answer(status=503, headers={"Retry-After": text})
-
-    with altered(filled, busy):
-        assert ask() is not None
-    assert pauses == [0.01]
 
 
 @pytest.mark.parametrize(
@@ -233,10 +229,9 @@ def test_ids(text: str, expected: HubId) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "a", "a/", "/a", "/a/b", "a/b/c", "a//b", "./a", "../a", "a/..", "a/../b", ".a/b", "a/.b", "a/b.", "~/a",
-        "a\\b", "a\\b/c", "C:\\a", "C:/a", "a/b@", "a/b@..", "a/b@x/../y", "a/b@/x", "a/b@x/", "a/b@-x", "a/b@.x",
-        "a/b\n", "a/b@main\n", " a/b", "a b/c", "a/b?x", "a/b#x", "a/b%2e", "ä/b", "a--b/c", "a/b@x@y", "a:b/c",
-        "http://a/b", "a/b\0",
+        "", "a", "a/", "/a/b", "a/b/c", "a//b", "../a", "a/..", ".a/b", "a/b.", "~/a", "a\\b", "C:/a", "a/b@",
+        "a/b@x/../y", "a/b@/x", "a/b@x/", "a/b@-x", "a/b@.x", "a/b@main\n", " a/b", "a/b?x", "a/b%2e", "ä/b",
+        "a--b/c", "a/b@x@y", "a/b\0",
     ],
 )  # fmt: skip
 def test_what_is_no_id(text: str) -> None:

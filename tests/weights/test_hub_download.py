@@ -177,14 +177,14 @@ def test_a_link_to_something_else_is_put_right(
     fetch()
     wanted, mine = remote(), tmp_path / "mine"
     other = blob_path(wanted).with_name("0" * 64)
-    for path in (mine, other):
-        path.write_bytes(b"something else")
+    other.write_bytes(b"something else")
+    mine.write_bytes(WEIGHTS)  # which is right now, but not the cache's
     for target in (other, mine, "nowhere", Path("/dev/null")):
         which(wanted).unlink()
         which(wanted).symlink_to(target)
         fetch()
         assert pointer_path(wanted).resolve().is_relative_to(constants.HF_HUB_CACHE)
-    assert mine.read_bytes() == other.read_bytes() == b"something else"
+    assert (mine.read_bytes(), other.read_bytes()) == (WEIGHTS, b"something else")
     assert filled.bytes_sent() <= 5 * SIZE
 
 

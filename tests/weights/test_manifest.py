@@ -32,8 +32,8 @@ from ugatit_cli.weights.manifest import (
     SourceName,
     entry_toml,
     manifest_path,
+    place_of_user_manifest,
     read_manifest,
-    user_manifest_path,
 )
 
 HASH = "0123456789abcdef" * 4
@@ -188,7 +188,7 @@ def test_the_users_entries_come_last_or_take_places(config_home: Path) -> None:
     shipped = read_manifest()
     text = own(HUB, "selfie2anime") + own(TRAIN, "zoo").removeprefix("schema = 1\n")
     path = write(config_home, text, "ugatit/weights.toml")
-    assert user_manifest_path() == path
+    assert place_of_user_manifest() == path
     entries = read_manifest()
     assert list(entries) == [*shipped, "zoo"]
     assert (entries["selfie2anime"].source, entries["selfie2anime"].path) == ("hub", path)
@@ -207,7 +207,7 @@ def test_the_variable_names_another_one(config_home: Path, monkeypatch: pytest.M
     monkeypatch.delenv("XDG_CONFIG_HOME")
     for value, path in ((str(named), named), ("~/other.toml", named), ("", usual)):
         monkeypatch.setenv("UGATIT_MANIFEST", value)
-        assert user_manifest_path() == path
+        assert place_of_user_manifest() == path
         assert {"zoo", "circus"} & set(read_manifest()) == {"circus" if path is named else "zoo"}
     named.unlink()
     for wrong, reason in ((named, "no such file"), (config_home, "a folder, not a file")):
@@ -219,13 +219,9 @@ def test_the_variable_names_another_one(config_home: Path, monkeypatch: pytest.M
 
 def test_a_table_that_was_appended_twice(tmp_path: Path) -> None:
     table = HUB.removeprefix("schema = 1\n")
-    path = write(tmp_path, f"schema = 1\n{table}\n{table}")
-    with pytest.raises(ModelError, match=r"can't be read: Cannot declare .*'cats'.* twice \(at line") as caught:
-        read_manifest(path)
-    assert caught.value.hint == "This table is there twice: keep one of them."
-    with pytest.raises(ModelError, match="can't be read") as caught:
-        read_manifest(write(tmp_path, "schema = 1\n[models.cats"))
-    assert caught.value.hint == ""
+    with pytest.raises(ModelError, match=r"can't be read: Cannot declare .*'cats'.* twice") as caught:
+        read_manifest(write(tmp_path, f"schema = 1\n{table}\n{table}"))
+    assert "keep one of them" in caught.value.hint
 
 
 # --- Properties ----------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,7 +14,7 @@ from tests import tiny
 from ugatit_cli.config import ModelConfig, Variant
 from ugatit_cli.errors import ModelError
 from ugatit_cli.weights.fetch import convert
-from ugatit_cli.weights.folder import discriminator_shapes, generator_shapes
+from ugatit_cli.weights.folder import critic_shapes, translator_shapes
 from ugatit_cli.weights.official import ImportSettings
 from ugatit_cli.weights.pytorch import discriminator_names, generator_names, import_checkpoint
 
@@ -25,28 +24,27 @@ def save(path: Path, checkpoint: object, *, legacy: bool = False) -> Path:
     return path
 
 
-def assert_names(names: dict[str, str], shapes: Mapping[str, tuple[int, ...]], recorded: Path) -> None:
-    """Whether our tensors are those of the official code; what they compute is compared in tests/test_golden.py."""
-    official = {name: tuple(key["shape"]) for name, key in json.loads(recorded.read_text())["keys"].items()}
+GENERATORS = [
+    (f"gen_{variant}_ngf64_nb{blocks}_256", variant, blocks) for variant in get_args(Variant) for blocks in (4, 6)
+]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "variant", "blocks"), [*GENERATORS, ("dis_ndf64_nl5", "light", 4), ("dis_ndf64_nl7", "light", 4)]
+)
+def test_networks_have_the_official_names(golden: Path, recorded: str, variant: Variant, blocks: int) -> None:
+    """What they compute is compared in tests/test_golden.py."""
+    config = ModelConfig(image_size=256, blocks=blocks, variant=variant)
+    names, prefix, shapes = generator_names(config), "a2b.", translator_shapes(config)
+    if recorded.startswith("dis"):
+        prefix, shapes = ("b.local." if recorded.endswith("5") else "b.global."), critic_shapes(config)
+        names = discriminator_names(int(recorded[-1]))
+    keys = json.loads((golden / f"pt/keys_{recorded}.json").read_text())["keys"]
+    official = {name: tuple(key["shape"]) for name, key in keys.items()}
     assert set(names.values()) == set(official)
     for ours, theirs in names.items():
         # AdaLIN's and LIN's are (1, C, 1, 1) there.
-        assert shapes[ours] in (official[theirs], official[theirs][1:2]), ours
-
-
-@pytest.mark.parametrize("variant", get_args(Variant))
-@pytest.mark.parametrize("blocks", [4, 6])
-def test_generators_have_the_official_names(golden: Path, variant: Variant, blocks: int) -> None:
-    config = ModelConfig(image_size=256, channels=64, blocks=blocks, variant=variant)
-    shapes = {name.removeprefix("a2b."): shape for name, shape in generator_shapes(config).items()}
-    assert_names(generator_names(config), shapes, golden / f"pt/keys_gen_{variant}_ngf64_nb{blocks}_256.json")
-
-
-@pytest.mark.parametrize(("scale", "layers"), [("local", 5), ("global", 7)])
-def test_discriminators_have_the_official_names(golden: Path, scale: str, layers: int) -> None:
-    config = ModelConfig(image_size=256, discriminator_channels=64, local_layers=5, global_layers=7)
-    shapes = {name.removeprefix(f"b.{scale}."): shape for name, shape in discriminator_shapes(config).items()}
-    assert_names(discriminator_names(layers), shapes, golden / f"pt/keys_dis_ndf64_nl{layers}.json")
+        assert shapes[prefix + ours] in (official[theirs], official[theirs][1:2]), ours
 
 
 @pytest.mark.parametrize("variant", get_args(Variant))

@@ -55,12 +55,20 @@ def test_a_model_in_the_store(damaged: bool) -> None:
         known("mine")
 
 
-def test_a_removal_that_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = stored("mine")
+def test_a_removal_that_fails_or_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
 
     def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
+    folder = stored("mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse)
+        with pytest.raises(OutputError, match="mine: can't be written"):
+            remove(removal(known("mine")))
+    assert known("mine").state == "ready"
+    assert home.load("mine") is not None
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
@@ -82,20 +90,6 @@ def test_a_link_in_the_store(model: Path) -> None:
     remove(removed)
     assert list(store_folder().iterdir()) == []
     assert (model / "model.safetensors").is_file()
-
-
-def test_what_cannot_be_removed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    stored("mine")
-
-    def refuse(*_: Any) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", refuse)
-        with pytest.raises(OutputError, match="mine: can't be written"):
-            remove(removal(known("mine")))
-    assert known("mine").state == "ready"
-    assert home.load("mine") is not None
 
 
 def test_what_is_not_ours_to_remove(model: Path) -> None:

@@ -354,6 +354,18 @@ def test_size_and_shape_do_not_agree(tmp_path: Path, sizes: tuple[int, ...]) -> 
         bundle.tensor("a")
 
 
+@settings(max_examples=150)
+@given(garbage=st.binary(max_size=200))
+def test_garbage(garbage: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = Path(folder) / "m"
+        footer = bytes(40) + bytes.fromhex("57fb808b247547db")
+        for content in (garbage, garbage + footer, bytes(20) + garbage[:40].ljust(40, b"\0") + footer[40:]):
+            prefix.with_name("m.index").write_bytes(content)
+            with pytest.raises(ModelError, match=r"m\.index: "):
+                TensorBundle(prefix)
+
+
 @settings(max_examples=300)
 @given(changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4))
 def test_flipped_bytes_are_an_error_or_a_bundle(changes: list[tuple[int, int]]) -> None:

@@ -47,11 +47,7 @@ def note(text: str) -> None:
 
 
 def result(text: str) -> None:
-    """Writes one line of results to stdout.
-
-    Raises:
-        StorageError: it can't be written.
-    """
+    """Writes one line of results to stdout: a `StorageError` where that can't be."""
     with _stdout_errors():
         try:
             print(text, flush=True)
@@ -139,10 +135,9 @@ def _bar(*columns: rich.progress.ProgressColumn) -> rich.progress.Progress:
 
 @contextmanager
 def interruptible(saying: str = STOPPING) -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets; a later Ctrl-C interrupts at once, but not below `torchrun`.
+    """An event that the first Ctrl-C (or SIGTERM) sets, `saying` so unless that is empty.
 
-    Args:
-        saying: what to say at the first; nothing if empty.
+    A later Ctrl-C interrupts at once, but not below `torchrun`.
     """
     stop = threading.Event()
     launched = "TORCHELASTIC_RUN_ID" in os.environ  # torchrun passes on what the terminal has sent to all of them
@@ -167,8 +162,7 @@ def interruptible(saying: str = STOPPING) -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-# Bytes; what is less needs no line of its own.
-SMALL = 1_000_000
+SMALL = 1_000_000  # bytes; what is less needs no line of its own
 
 
 class Transfer:

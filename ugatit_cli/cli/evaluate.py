@@ -51,13 +51,13 @@ Results = Sequence[tuple["Model | None", Sequence["Comparison"], Sequence["Score
 """What was found for each model, or for the translations that were given."""
 
 
-def documents(evaluation: Evaluation, results: Results) -> dict[str, Any]:
+def _documents(evaluation: Evaluation, results: Results) -> dict[str, Any]:
     """The figures for programs: of one, or a list of them for several models."""
-    found = [document(evaluation, model, scores) for model, _, scores in results]
+    found = [_document(evaluation, model, scores) for model, _, scores in results]
     return found[0] if len(found) == 1 else {"models": found}
 
 
-def document(evaluation: Evaluation, model: Model | None, found: Sequence[Scores]) -> dict[str, Any]:
+def _document(evaluation: Evaluation, model: Model | None, found: Sequence[Scores]) -> dict[str, Any]:
     """The figures of a model, or of given translations."""
     extractor, reader = evaluation.extractor, evaluation.reader
     values: dict[str, Any] = {
@@ -83,19 +83,15 @@ def _plain(scores: Scores) -> dict[str, Any]:
             if metric == "psnr":
                 values["equal_pairs"] = scores.equal_pairs
         else:
-            values[f"{name}_x100"] = {
-                "mean": 100 * value.mean,
-                "std": 100 * value.std,
-                "subsets": value.subsets,
-                "subset_size": value.size,
-            }
+            figures = {"mean": 100 * value.mean, "std": 100 * value.std}
+            values[f"{name}_x100"] = {**figures, "subsets": value.subsets, "subset_size": value.size}
     return values
 
 
 # --- For people ----------------------------------------------------------------------------------------
 
 
-def report(evaluation: Evaluation, results: Results) -> str:
+def _report(evaluation: Evaluation, results: Results) -> str:
     """The figures for people: a table for each direction, with a column for each model."""
     tables: dict[Direction | None, list[tuple[Model | None, Comparison, Scores]]] = {}
     for model, comparisons, found in results:
@@ -175,11 +171,9 @@ def _about_kid(found: Sequence[Scores]) -> list[str]:
         for metric, value in scores.values.items():
             if not isinstance(value, float):
                 kids.setdefault((value.subsets, value.size), {})[FIGURES[metric][0]] = None
-    lines = [
-        f"{', '.join(labels)}: mean +- std of {subsets} subsets of {size} pictures each"
-        for (subsets, size), labels in kids.items()
-    ]
-    return [*lines, MIXED] if any("kid-mixed" in one.values for one in found) else lines
+    mixed = [MIXED] if any("kid-mixed" in one.values for one in found) else []
+    about = "mean +- std of {} subsets of {} pictures each"
+    return [*(f"{', '.join(labels)}: {about.format(*key)}" for key, labels in kids.items()), *mixed]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,8 +274,8 @@ def evaluate(options: EvaluateOptions) -> None:
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
-    check(options)
-    chosen = parse_metrics(options)
+    _check(options)
+    chosen = _metrics(options)
     threads = parse_count("--workers", options.workers, MOST_WORKERS) or default_workers()
 
     from ugatit_cli.device import resolve_device
@@ -328,7 +322,7 @@ def evaluate(options: EvaluateOptions) -> None:
         for error in reader.broken.values():
             console.show_error(error)
     as_json = options.json_document
-    console.result(json.dumps(documents(evaluation, results)) if as_json else report(evaluation, results))
+    console.result(json.dumps(_documents(evaluation, results)) if as_json else _report(evaluation, results))
     if reader.broken:
         count = len(reader.broken)
         raise InputsFailed(f"{count} picture{'s' * (count > 1)} left out, named above; the figures are of the rest")
@@ -360,12 +354,8 @@ def _models(options: EvaluateOptions) -> list[Model]:
 # --- What is asked for ---------------------------------------------------------------------------------
 
 
-def check(options: EvaluateOptions) -> None:
-    """Finds out whether it is translations or a model that is to be evaluated.
-
-    Raises:
-        UsageError: neither, or both.
-    """
+def _check(options: EvaluateOptions) -> None:
+    """Whether it is either translations or a model that is to be evaluated."""
     folders, domains = (options.translated, options.real), (options.domain_a, options.domain_b)
     if not options.model:
         if any(domains):
@@ -378,21 +368,15 @@ def check(options: EvaluateOptions) -> None:
         if options.baseline and options.source is None:
             raise UsageError("--baseline needs what was translated", "Name its folder: --source DIR")
     elif any((*folders, options.source)):
-        raise UsageError(
-            "--model makes the translations itself, from --domain-a and --domain-b",
-            "Leave the other folders out, or --model.",
-        )
+        reason = "--model makes the translations itself, from --domain-a and --domain-b"
+        raise UsageError(reason, "Leave the other folders out, or --model.")
     elif not all(domains):
         missing = "--domain-a" if options.domain_a is None else "--domain-b"
         raise UsageError(f"{missing} is missing", "A model is evaluated with real pictures of both domains.")
 
 
-def parse_metrics(options: EvaluateOptions) -> frozenset[Metric]:
-    """`kid,fid` as metrics; by default all that can be computed.
-
-    Raises:
-        UsageError: unknown ones, or those that lack what they compare with.
-    """
+def _metrics(options: EvaluateOptions) -> frozenset[Metric]:
+    """`kid,fid` as metrics, if they have what they compare with; by default all that can be computed."""
     from ugatit_cli.metrics.scores import METRICS, NEEDS_PAIRS, NEEDS_SOURCE
 
     text = options.metrics if options.metrics is not None else ",".join(METRICS)

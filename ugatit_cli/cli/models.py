@@ -92,7 +92,7 @@ def _plain_table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _row(known: Known) -> tuple[str, ...]:
-    size = UNKNOWN if known.size is None else byte_size(known.size)
+    size = byte_size(known.size) if known.size is not None else UNKNOWN
     return (
         known.name,
         " <-> ".join(known.domains) if known.domains is not None else UNKNOWN,
@@ -276,7 +276,6 @@ def list_models(json_array: JsonOption = False) -> None:
 
     The same as `ugatit models` alone.
     """
-
     from ugatit_cli.weights.catalog import catalog
 
     found = catalog()

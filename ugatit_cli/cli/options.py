@@ -113,10 +113,10 @@ T = TypeVar("T")
 
 
 def options_of(table: type[T], own_after: str = "") -> Callable[[Callable[[T], None]], Callable[..., None]]:
-    """Makes a function of a dataclass a command with an option for each of its fields.
+    """Makes a function of a dataclass a command with an option for each field, in the help the inherited ones first.
 
     Args:
-        own_after: the inherited field that the dataclass's own ones come after in the help; default: the last one.
+        own_after: the inherited field that its own ones come after instead.
     """
     # A dataclass's fields are the inherited ones first, in the order of `__init__`'s parameters.
     parameters = inspect.signature(table).parameters

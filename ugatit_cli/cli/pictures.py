@@ -47,10 +47,8 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-# How many names a message lists.
-SHOWN = 3
-# Checkpoints that make an animation worth a look.
-FEW = 10
+SHOWN = 3  # names that a message lists
+FEW = 10  # checkpoints that make an animation worth a look
 
 
 def check_format(jobs: list[Job], format: str) -> None:
@@ -119,8 +117,6 @@ class Tally:
     """Counts results and says them: paths or JSON on stdout, errors on stderr.
 
     Attributes:
-        total: how many are expected.
-        verb: what the command does with pictures.
         animations: how many results have several frames.
         resume: how to go on after an interruption.
     """
@@ -230,11 +226,9 @@ def _page_path(options: PictureOptions) -> Path | None:
 
 
 class ReportPage:
-    """The report of one command; nothing where none was asked for, and then nothing of it is imported.
+    """The report of one command, whose drawing makes previews for it, too.
 
-    Attributes:
-        drawing: what the command draws, with previews for the page.
-        broken: whether it could not be written.
+    Where none was asked for it does nothing, and nothing of it is imported.
     """
 
     def __init__(self, drawing: Drawing, path: Path | None = None, writer: ReportWriter | None = None) -> None:
@@ -308,16 +302,11 @@ def _open_page(
         yield ReportPage(Previewed(drawing, Subject(model.name, config, direction), maps, style), path, writer)
 
 
-# Inputs that there aren't, each with the reason.
 Missing = list[tuple[str, PictureError]]
 
 
 def find(options: PictureOptions, suffix: Callable[[Path], str] | None = None) -> tuple[list[Job], Missing]:
-    """The pictures and where their results go (`suffix` gives the ending of each), and what there isn't.
-
-    Raises:
-        UsageError: options contradict each other, there are no pictures, or standard streams are terminals.
-    """
+    """The pictures and where their results go (`suffix` gives the ending of each), and what there isn't."""
     from ugatit_cli.pictures import encoding, reading
     from ugatit_cli.pictures.jobs import find_jobs
 
@@ -342,12 +331,7 @@ class Prepared:
 
 
 def prepare(options: PictureOptions, jobs: list[Job], missing: Missing, *, first_only: bool = False) -> Prepared:
-    """Finds the model, and whatever contradicts; with `first_only`, the first frame of animations is taken.
-
-    Raises:
-        UsageError: an option makes no sense, or not with this model.
-        ModelError, OutputError: there is no such model, or it can't be fetched.
-    """
+    """Finds the model, and whatever contradicts; with `first_only`, the first frame of animations is taken."""
     from ugatit_cli.outputs.base import FileOptions
     from ugatit_cli.pictures.geometry import SizeOptions, check_options
     from ugatit_cli.translation.model import resolve_direction
@@ -373,12 +357,9 @@ def run(
     verb: str = "translated",
     checkpoints: RunFolder | None = None,
 ) -> Tally:
-    """Draws all pictures, and says so; the command finishes the tally with the closing line.
+    """Draws all pictures, and says so; the command finishes the tally with the closing line, which has the `verb`.
 
-    Args:
-        command: what the page calls it.
-        verb: what the closing line says of the pictures.
-        checkpoints: a training run, whose checkpoints look at each picture instead of the model.
+    With `checkpoints`, those of a training run look at each picture instead of the model.
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")

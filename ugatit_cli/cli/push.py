@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import shlex
 import signal
 import time
@@ -170,26 +171,20 @@ def _write(staged: Staged, target: HubId, folder: Path) -> None:
 
 def _upload(staged: Staged, target: HubId) -> None:
     from ugatit_cli.publishing.push import upload
-    from ugatit_cli.weights.manifest import entry_toml
+    from ugatit_cli.weights.manifest import entry_toml, manifest_path, place_of_user_manifest, read_manifest
 
-    total = sum(record.size for record in staged.files.values())
+    total = sum(digest.size for digest in staged.files.values())
     console.note(f"publishing {', '.join(staged.files)} ({byte_size(total)})")
     done = upload(staged, target, Transfer(), bars=console.stderr().is_terminal)
     console.note(f"{'published' if done.changed else 'nothing changed'}: {done.url}")
     console.note(f"translate with: ugatit translate PICTURES --model {target.repository} -o out/")
-    _tell_where(done.entry.name)
-    console.result(entry_toml(done.entry).rstrip("\n"))
-
-
-def _tell_where(name: str) -> None:
-    """Which file the entry is for."""
-    from ugatit_cli.weights.manifest import manifest_path, place_of_user_manifest, read_manifest
-
+    name = done.entry.name
     path = place_of_user_manifest()
     console.note(
         f"to pin exactly these files under the name {name}, add what follows to {path}, in place of an entry of that "
-        "name if it has one" + ("" if path.exists() else "; a new file begins with the line: schema = 1")
+        "name if it has one" + ("" if os.access(path, os.F_OK) else "; a new file begins with the line: schema = 1")
     )
     shipped = read_manifest(manifest_path()).get(name)
     if shipped is not None and shipped.source == "bundled":
         console.note(f"note: it would take the place of the bundled model {name}; to have both, change the name")
+    console.result(entry_toml(done.entry).rstrip("\n"))

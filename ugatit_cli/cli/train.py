@@ -78,10 +78,8 @@ def run_path(asked: Asked, folders: Folders | None, names: tuple[str, str] | Non
     if output is not None:
         return output.expanduser()
     if folders is None:
-        raise UsageError(
-            "no pictures to train on",
-            "Name a folder for each domain: --domain-a A --domain-b B, or a run to go on with: --resume RUN",
-        )
+        ways = "Name a folder for each domain: --domain-a A --domain-b B, or a run to go on with: --resume RUN"
+        raise UsageError("no pictures to train on", ways)
     return Path("runs", _default_name(folders, names))
 
 
@@ -97,9 +95,6 @@ def _default_name(folders: Folders, names: tuple[str, str] | None) -> str:
 def _plain(name: str) -> str:
     short = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:LONGEST_NAME]
     return short.encode()[:LONGEST_BYTES].decode(errors="ignore").rstrip("-.")
-
-
-STOPPING = "stopping: finishing this step and saving"
 
 
 def train(asked: Asked, given: dict[str, Any]) -> None:
@@ -164,9 +159,6 @@ def _parsed(given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-# --- Several processes ---------------------------------------------------------------------------------
-
-
 def device_for(name: str, group: Group) -> torch.device:
     """The device of a name for this process of a group.
 
@@ -197,13 +189,10 @@ def one_voice(group: Group) -> Iterator[None]:
         yield
     except Exception as error:
         lost = _is_lost_contact(error)
-        if group.rank == 0:
-            if lost:
-                raise TrainingError(
-                    "another process of this run has ended", "The last checkpoint is kept: the same command goes on."
-                ) from error
-            raise
-        if not isinstance(error, UgatitError) and not lost:
+        if lost and group.rank == 0:
+            message = "another process of this run has ended"
+            raise TrainingError(message, "The last checkpoint is kept: the same command goes on.") from error
+        if group.rank == 0 or not (lost or isinstance(error, UgatitError)):
             raise
         if isinstance(error, UgatitError) and not isinstance(error, UsageError | Interrupted):
             console.note(f"process {group.rank}: {error.message}")
@@ -235,9 +224,6 @@ def _enough_memory() -> Iterator[None]:
         ) from error
 
 
-# --- What is done --------------------------------------------------------------------------------------
-
-
 def _train(prepared: Prepared, *, tensorboard: bool, json_line: bool) -> None:
     from ugatit_cli.cli import train_view
 
@@ -247,7 +233,7 @@ def _train(prepared: Prepared, *, tensorboard: bool, json_line: bool) -> None:
         train_view.describe(prepared, before)
     try:
         with (
-            console.interruptible(STOPPING) as stop,
+            console.interruptible("stopping: finishing this step and saving") as stop,
             closing(TensorBoard(run.path / "tensorboard")) if tensorboard else nullcontext(Listener()) as curves,
             train_view.watching(settings) as view,
         ):

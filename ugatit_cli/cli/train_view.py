@@ -41,12 +41,8 @@ LONG = 24 * 3600
 # Seconds from which on people are told how long an evaluation took.
 WORTH_TELLING = 10
 LONGEST_NAME = 12
-REFRESHES_PER_SECOND = 4
 # What a line of metrics says beside losses.
 OTHER_METRICS = ("step", "elapsed", "learning_rate", "images_per_second")
-
-
-# --- Words ---------------------------------------------------------------------------------------------
 
 
 def _pace(steps_per_second: float) -> str:
@@ -86,9 +82,6 @@ def _scores(model: BaseConfig, evaluation: Evaluation) -> str:
 
 def _shortened(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
-
-
-# --- Listeners -----------------------------------------------------------------------------------------
 
 
 class PlainWatch(Listener):
@@ -217,7 +210,6 @@ class LiveWatch(PlainWatch):
         super().evaluated(evaluation)
 
     def __rich__(self) -> RenderableType:
-        """What is on the terminal now."""
         if self.report is None:
             return self._beginning()
         files = " · ".join(f"{name}: {file}" for name, file in self.files.items() if file)
@@ -298,14 +290,11 @@ def watching(settings: Settings) -> Iterator[PlainWatch]:
         return
     view = LiveWatch(settings)
     redirect = sys.stdout.isatty()
-    with Live(view, console=stderr, refresh_per_second=REFRESHES_PER_SECOND, redirect_stdout=redirect) as live:
+    with Live(view, console=stderr, refresh_per_second=4, redirect_stdout=redirect) as live:
         try:
             yield view
         finally:
             live.transient = view.report is None  # what is left on the screen is how it ended
-
-
-# --- Before and afterwards -----------------------------------------------------------------------------
 
 
 def describe(prepared: Prepared, step: int) -> None:

@@ -11,9 +11,6 @@ from torch import Tensor
 
 from ugatit_cli.errors import UsageError, install_line
 
-MOST_IN_SUBSET: Final = 1000
-"""Vectors in a subset where there are enough: what torch-fidelity and torchmetrics take."""
-
 INSTALL: Final = install_line("eval")
 
 
@@ -41,7 +38,7 @@ class Subsets:
         fewest = min(sets)
         if fewest < 4:
             raise UsageError(f"KID of {fewest} pictures says nothing", "Give at least 4, better 50 or more.")
-        size = self.size or min(MOST_IN_SUBSET, fewest // 2)
+        size = self.size or min(1000, fewest // 2)  # as torch-fidelity and torchmetrics where there are enough
         if size > fewest:
             raise UsageError(
                 f"--subset-size {size}: there are only {fewest} pictures",

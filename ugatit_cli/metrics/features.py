@@ -84,11 +84,7 @@ def load_extractor(file: Path | None, layer: str | None, *, device: torch.device
 def standard_extractor(device: torch.device) -> Extractor:
     """The Inception-v3 of 2015 that published FID and KID figures are taken with, 2048 features of its last pool.
 
-    torch-fidelity downloads it (95 MB) on first use into torch's cache.
-
-    Raises:
-        UsageError: torch-fidelity isn't installed.
-        ModelError: the download failed, or what was downloaded is something else.
+    torch-fidelity downloads it (95 MB) on first use into torch's cache. Raises as `load_extractor`.
     """
     try:
         from torch_fidelity import feature_extractor_inceptionv3 as library

@@ -118,7 +118,7 @@ class Reader:
             UsageError: it has another size.
         """
         pixels = self._kept(path, self._try(path))
-        return None if pixels is None else pixels[None]
+        return None if pixels is None else torch.stack([pixels])
 
     def check_first(self, sets: Iterable[Sequence[Path]]) -> None:
         """Finds sets of different sizes before anything is computed.
@@ -155,7 +155,7 @@ class Reader:
                 f"{path} has {width}x{height}",
                 "--size N makes all of them N x N pixels: sharpness counts, so take the translations' size.",
             )
-        return torch.from_numpy(read.copy()).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(read.copy()).permute(2, 0, 1)
 
 
 Metric = Literal["kid", "kid-mixed", "fid", "feature-distance", "ssim", "psnr", "l1"]
@@ -235,8 +235,6 @@ class Evaluation:
 
     Attributes:
         extractor: None if no metric needs one.
-        metrics: those to compute.
-        reader: reads pictures.
         subsets: of KID.
         model: what translates, if anything.
         baseline: whether untouched source pictures are scored, too.
@@ -329,9 +327,8 @@ class Evaluation:
         read = self.reader.batches(one.translated.files)
         made = ((files, _translated(model, batch, direction)) for files, batch in read)
         batches = ((files, batch, self._features(batch)) for files, batch in made)
-        return self._measured(
-            batches, f"translations of {one.translated.folder}", self._truth(one.translated, one.truth)
-        )
+        truth = self._truth(one.translated, one.truth)
+        return self._measured(batches, f"translations of {one.translated.folder}", truth)
 
     def _compare(
         self,

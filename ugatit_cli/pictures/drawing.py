@@ -13,9 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ugatit_cli.pictures.geometry import Size, scaled_by
-
-Colour = tuple[int, int, int]
+from ugatit_cli.pictures.geometry import Colour, Size, scaled_by
 
 BACKGROUND: Final = (236, 237, 240)  # not white, or one would not see where a picture on white ends
 HEADING: Final = (24, 26, 32)
@@ -140,13 +138,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Legend:
-    """What colours mean.
-
-    Attributes:
-        colours: RGB of each, low to high: bytes of uint8 (n, 3).
-        low, high: written under the ends of the bar.
-        text: a sentence; may be empty.
-    """
+    """What colours mean: RGB of each, low to high, as bytes of uint8 (n, 3); words for the ends; a sentence."""
 
     colours: bytes
     low: str
@@ -179,14 +171,8 @@ def draw_panel(heading: str, cells: Sequence[Cell], legend: Legend | None, *, le
 
     Args:
         heading: over all of it; of `source → target` the longer name is shortened first.
-        cells: one or more, their pictures of one size.
+        cells: one or more; their pictures have one size (or else: ValueError), and are in it pixel by pixel.
         least: width of a column in pixels, even where pictures are narrower.
-
-    Returns:
-        An RGB picture; `cells`' pictures are in it pixel by pixel.
-
-    Raises:
-        ValueError: pictures of several sizes, or none at all.
     """
     sizes = {cell.picture.size for cell in cells if cell.picture is not None}
     if len(sizes) != 1:
@@ -224,7 +210,7 @@ def _letter_size(column: int) -> int:
     return min(19, 11 + column // 64)
 
 
-# --- Everything but the heading's words and the pictures
+# Everything but the heading's words and the pictures:
 
 
 class _Label(NamedTuple):

@@ -56,11 +56,7 @@ def suffix_for(format: str) -> str:
 
 
 def format_of(path: Path) -> str:
-    """Pillow's name of the format that a result of this name is written in.
-
-    Raises:
-        UsageError: no format that can be written here has this suffix.
-    """
+    """Pillow's name of the format that a result of this name is written in; a UsageError if there is none."""
     format = Image.registered_extensions().get(path.suffix.lower(), "")
     if not format or output_format(format, "same") != ("JPEG" if format == "MPO" else format):
         raise UsageError(f"{path}: pictures can't be written as {path.suffix!r}", "Use .png, .jpg or .webp.")

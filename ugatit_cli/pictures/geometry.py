@@ -76,11 +76,7 @@ class SizeOptions:
 
 
 def check_options(config: BaseConfig, options: SizeOptions) -> None:
-    """Finds out before the first picture that a model can't run as asked.
-
-    Raises:
-        UsageError: a full model sees pictures of one size only, so its tiles have that size.
-    """
+    """A UsageError before the first picture: a full model sees only one size, so its tiles have that size."""
     if config.light or options.tile in (None, config.image_size):
         return
     if options.tile or options.fit == "native":
@@ -91,11 +87,7 @@ def check_options(config: BaseConfig, options: SizeOptions) -> None:
 
 
 def plan_geometry(size: Size, config: BaseConfig, options: SizeOptions) -> Geometry:
-    """The way of a picture of a size (width, height) through a model.
-
-    Raises:
-        UsageError: see `check_options`; or a result larger than pictures can be.
-    """
+    """The way of a picture of a size (width, height) through a model; a UsageError where there is none."""
     check_options(config, options)
     side, tile = config.image_size, options.tile
     square = (side, side)
@@ -128,11 +120,7 @@ def scaled_by(size: Size, factor: float) -> Size:
 
 
 def output_size(size: Size, scaled: Size, wanted: str) -> Size:
-    """The size of the result: `size` for same, `scaled` for model; `N` is the short side.
-
-    Raises:
-        UsageError: `wanted` is none of these nor `WxH`, or beyond 65,500 pixels a side.
-    """
+    """The size of the result: `size` for same, `scaled` for model; beyond 65,500 pixels a side a UsageError."""
     if wanted == "same":
         return size
     if wanted == "model":

@@ -29,11 +29,9 @@ _SAME_FORMAT = {".jpeg": ".jpg", ".jfif": ".jpg", ".jpe": ".jpg", ".tiff": ".tif
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to translate.
+    """One picture to translate; None is standard input or output.
 
     Args:
-        source: the picture; None for standard input.
-        output: where its result goes; None for standard output.
         several: all files of a result that has more than one.
         kept: those of them that exist and are left as they are.
     """

@@ -56,12 +56,7 @@ _HEIC_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"m
 
 @dataclass(frozen=True)
 class Frame:
-    """One upright sRGB picture.
-
-    Attributes:
-        rgb: the colours, mode RGB.
-        alpha: opacity, mode L, of the same size; None when fully opaque.
-    """
+    """One upright sRGB picture: mode RGB, and its opacity, mode L, of the same size; None when fully opaque."""
 
     rgb: Image.Image
     alpha: Image.Image | None

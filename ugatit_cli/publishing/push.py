@@ -43,6 +43,9 @@ WIDEST: Final = 2048
 # What a manifest's entry names: all that is fetched to translate.
 LISTED: Final = (CONFIG_FILE, GENERATORS_FILE, DISCRIMINATORS_FILE, CARD_FILE)
 
+# Takes of a run's files before it is given up.
+_ATTEMPTS: Final = 5
+
 
 @dataclass(frozen=True)
 class Staged:
@@ -126,11 +129,15 @@ def _take_weights(model: ModelFolder, folder: Path, options: Options) -> None:
     sources = {CONFIG_FILE: model.path / CONFIG_FILE, GENERATORS_FILE: model.weights}
     if options.discriminators and model.discriminators is not None:
         sources[DISCRIMINATORS_FILE] = model.discriminators
-    before, now = None, [_identity(path) for path in sources.values()]
-    while before != now:  # a run that goes on may replace them meanwhile
+    for _ in range(_ATTEMPTS):  # a run that goes on may replace them meanwhile
+        before = [_identity(path) for path in sources.values()]
         for name, source in sources.items():
             _link(source, folder / name)
-        before, now = now, [_identity(path) for path in sources.values()]
+        if before == [_identity(path) for path in sources.values()]:
+            return
+    raise ModelError(
+        f"{model.path}: its files are being replaced all the time", "Stop what writes them, then try again."
+    )
 
 
 def _identity(path: Path) -> tuple[int, int, int]:
@@ -327,7 +334,12 @@ class _Repository:
             document = json.loads(self._read(CONFIG_FILE))
         except (ValueError, RecursionError):
             return False
-        return isinstance(document, dict) and {"format", "model"} <= document.keys()
+        # Names alone would do for many a config.json.
+        return (
+            isinstance(document, dict)
+            and type(document.get("format")) is int
+            and isinstance(document.get("model"), dict)
+        )
 
     def _read(self, file: str) -> bytes:
         """A small file of it."""

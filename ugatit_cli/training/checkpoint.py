@@ -36,16 +36,18 @@ def save(
     """Writes a checkpoint, then the usable model.
 
     Args:
-        step: number of steps done.
         state: what else a resumed run has to know.
-        pictures: what it learns from.
 
     Raises:
         TrainingError: a weight isn't finite; nothing is written.
         OutputError: it can't be written; earlier checkpoints and the model stay valid.
     """
     files = training.networks.files() | {OPTIMIZERS: training.optimizer_tensors()}
-    _check_finite(files, step)
+    for tensors in files.values():
+        for name, tensor in tensors.items():
+            # Moments as well: an infinite one would end its weight's training silently.
+            if not all(extreme.isfinite() for extreme in torch.aminmax(tensor)):
+                raise TrainingError(f"step {step}: {name} is no longer finite", WAY_OUT)
     files |= {MEMORY: memory} if (memory := training.memory()) else {}
     run.save_checkpoint(step, files, state, keep=settings.keep)
     write_model(run, training.networks, settings, step, pictures)
@@ -114,11 +116,3 @@ def _fill(path: Path, tensors: Mapping[str, Tensor]) -> None:
             if stored.shape != tensor.shape:
                 raise ModelError(f"{path}: {name} has another shape than the run's")
             tensor.copy_(stored)
-
-
-def _check_finite(files: Mapping[str, Mapping[str, Tensor]], step: int) -> None:
-    for tensors in files.values():
-        for name, tensor in tensors.items():
-            # Moments as well: an infinite one would end its weight's training silently.
-            if not all(extreme.isfinite() for extreme in torch.aminmax(tensor)):
-                raise TrainingError(f"step {step}: {name} is no longer finite", WAY_OUT)

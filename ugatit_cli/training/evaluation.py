@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -34,8 +34,8 @@ from ugatit_cli.weights.folder import CONFIG_FILE, read_config
 
 Kind = Literal["moving average", "current"]
 Kids = Mapping[Direction, Kid]
+# Takes numbers of pictures: those that are done, and all of an evaluation.
 Tick = Callable[[int, int], None]
-"""Takes numbers of pictures: those that are done, and all of an evaluation."""
 
 # Held-out pictures of a domain that KID needs, and below which its figures are rough.
 FEWEST, ROUGH = 4, 50
@@ -56,10 +56,8 @@ class Evaluation:
     """What an evaluation found.
 
     Attributes:
-        step: training steps done.
         kids: KID of both directions, of each kind of generators; those that `model` has come first.
         best: whether it is the best so far.
-        seconds: how long it took.
         protocol: how it was measured; figures of different ones don't compare.
     """
 
@@ -93,9 +91,6 @@ class Best:
 def mean_kid(kids: Kids) -> float:
     """The mean of both directions."""
     return sum(one.mean for one in kids.values()) / len(kids)
-
-
-# --- Before training -----------------------------------------------------------------------------------
 
 
 def extractor_for(settings: Settings, device: torch.device) -> Extractor:
@@ -153,9 +148,6 @@ def holdout_fingerprint(pictures: tuple[Pictures, Pictures]) -> str:
     return digest(json.dumps(sets))[:8]
 
 
-# --- In between ----------------------------------------------------------------------------------------
-
-
 class Evaluator:
     """Evaluates a run's generators and keeps the best; leaves training as it is: weights, modes, random numbers.
 
@@ -175,9 +167,8 @@ class Evaluator:
         self._real: dict[Domain, Tensor] = {}
         held_out = _counts(pictures, settings.model)
         counts = ", ".join(f"{count:,} {name}" for name, count in held_out.items())
-        subsets = Subsets()
-        said = f"{subsets.count} of {subsets.size_for(*held_out.values())} pictures"
-        values = (extractor.name, said, f"{counts} ({holdout_fingerprint(pictures)})")
+        subsets = f"{Subsets().count} of {Subsets().size_for(*held_out.values())} pictures"
+        values = (extractor.name, subsets, f"{counts} ({holdout_fingerprint(pictures)})")
         self.protocol = dict(zip(PROTOCOL, values, strict=True))
 
     @property
@@ -190,8 +181,6 @@ class Evaluator:
         """Evaluates the generators, notes it in the run's metrics, and keeps the model if it is the best so far.
 
         Args:
-            step: training steps done.
-            elapsed: seconds of training.
             tick: called before each batch of pictures; what it raises ends the evaluation.
 
         Raises:
@@ -234,7 +223,7 @@ class Evaluator:
         method = method_of(networks.config)
         for direction in networks.config.directions:
             generators = [method.translator(by_name, direction) for by_name in kinds.values()]
-            ways = [partial(translate, generator, device=device, step=step) for generator in generators]
+            ways = [partial(_translate, generator, device=device, step=step) for generator in generators]
             with evaluating(generators):
                 translated = self._features(SOURCE[direction], ways, advance)
             target = TARGET[direction]
@@ -279,24 +268,19 @@ class _HeldOut:
     def __init__(self, pictures: Pictures) -> None:
         self.files = pictures.held_out
         self._pictures = pictures
-        self._fit = 3 * pictures.preparation.image_size**2 * len(self.files) <= KEPT_BYTES
-        self._kept: dict[Path, Tensor] = {}
+        fit = 3 * pictures.preparation.image_size**2 * len(self.files) <= KEPT_BYTES
+        self._picture = cache(self._read) if fit else self._read
 
     def batches(self) -> Iterator[Tensor]:
         """All of them in their order: uint8 (N, 3, S, S), N up to 8."""
         for first in range(0, len(self.files), BATCH):
             yield torch.cat([self._picture(path) for path in self.files[first : first + BATCH]])
 
-    def _picture(self, path: Path) -> Tensor:
-        if path in self._kept:
-            return self._kept[path]
-        picture = sample_pictures(replace(self._pictures, held_out=(path,)), 1, seed=0)
-        if self._fit:
-            self._kept[path] = picture
-        return picture
+    def _read(self, path: Path) -> Tensor:
+        return sample_pictures(replace(self._pictures, held_out=(path,)), 1, seed=0)
 
 
-def translate(generator: Network, pictures: Tensor, device: torch.device, step: int) -> Tensor:
+def _translate(generator: Network, pictures: Tensor, device: torch.device, step: int) -> Tensor:
     """Pictures through a generator one at a time, as `ugatit translate` writes them: uint8 (N, 3, H, W) to the same.
 
     Raises:
@@ -317,9 +301,6 @@ def _figures(prefix: str, kids: Kids) -> dict[str, dict[Direction, float]]:
         prefix: {direction: one.mean for direction, one in kids.items()},
         f"{prefix}_std": {direction: one.std for direction, one in kids.items()},
     }
-
-
-# --- Afterwards ----------------------------------------------------------------------------------------
 
 
 def is_evaluated(run: RunFolder, step: int, protocol: Mapping[str, str]) -> bool:

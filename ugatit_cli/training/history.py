@@ -62,7 +62,6 @@ def draw_history(
     A picture that fails gives a result with its `error`, and the rest goes on; when the disk is full, it is left.
 
     Args:
-        model: the run's model.
         options: of an animation, the first frame is taken.
         stop: once set, nothing more is done.
         advance: called for each checkpoint and picture.

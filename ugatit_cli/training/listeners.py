@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,6 @@ class StepReport:
         progress: share of the training that is done, in [0, 1].
         losses: unweighted losses by name, see `TrainingStep`, the mean over all processes; on a GPU those of the
             step before, none at the first.
-        learning_rate: of this step.
         steps_per_second, images_per_second, seconds_left: None until the speed is known.
         memory: bytes of memory in use at most so far: the GPU's, or this process's.
     """
@@ -75,12 +73,8 @@ class Several(Listener):
 
     def __init__(self, *listeners: Listener) -> None:
         for name in [name for name in vars(Listener) if not name.startswith("_")]:
-            setattr(self, name, functools.partial(_call_each, [getattr(one, name) for one in listeners]))
-
-
-def _call_each(calls: list[Callable[..., None]], *arguments: object) -> None:
-    for call in calls:
-        call(*arguments)
+            calls = [getattr(one, name) for one in listeners]
+            setattr(self, name, lambda *arguments, calls=calls: [call(*arguments) for call in calls])
 
 
 # Steps between two points of a curve.
@@ -92,9 +86,6 @@ class TensorBoard(Listener):
 
     Nothing is written before the first step. What a killed process wrote of steps that are now done again disappears.
 
-    Args:
-        folder: where to; made if need be.
-
     Raises:
         UsageError: TensorBoard isn't installed.
         OutputError: (from all methods) it can't be written.
@@ -104,9 +95,8 @@ class TensorBoard(Listener):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise UsageError(
-                "--tensorboard needs TensorBoard, which isn't installed", install_line("tensorboard")
-            ) from None
+            message = "--tensorboard needs TensorBoard, which isn't installed"
+            raise UsageError(message, install_line("tensorboard")) from None
         self.folder = folder
         self._open: Any = SummaryWriter
         self._writer: Any = None

@@ -11,17 +11,13 @@ from ugatit_cli.config import Direction, Precision
 from ugatit_cli.errors import UsageError
 from ugatit_cli.fields import Option, Range, check_ranges, check_types
 
-MINUTES = re.compile(r"(\d+(?:\.\d+)?)m")
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """The table `[run]` of `config.toml`: what the options say, and
+    """The table `[run]` of `config.toml`: what each field means says its option.
 
     Attributes:
-        iterations, minutes: one of them is None.
         checkpoint_every, sample_every, evaluate_every: as `parse_interval` takes it; `growing` samples; or `off`.
-        start: None: from random weights.
         features: an absolute path; None: see `metrics.features.load_extractor`.
 
     Raises:
@@ -143,7 +139,7 @@ def parse_interval(option: str, text: str) -> tuple[int, float]:
     Raises:
         UsageError: neither.
     """
-    minutes = MINUTES.fullmatch(text)
+    minutes = re.fullmatch(r"(\d+(?:\.\d+)?)m", text)
     if minutes and float(minutes[1]) > 0:
         return 0, 60 * float(minutes[1])
     if text.isascii() and text.isdigit() and 0 < int(text) < 10**12:

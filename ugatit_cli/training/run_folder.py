@@ -68,8 +68,6 @@ class RunFolder:
         """Where the checkpoint of a step is, or would be."""
         return self._checkpoints / f"step_{step:08d}"
 
-    # --- Settings ------------------------------------------------------------------------------------------
-
     def create(self, document: Mapping[str, Any]) -> None:
         """Makes the folder, or gives the run that is there other settings.
 
@@ -148,8 +146,6 @@ class RunFolder:
                 for leftover in folder.glob(".*.tmp"):
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
-    # --- Checkpoints ---------------------------------------------------------------------------------------
-
     def checkpoints(self) -> list[int]:
         """Steps that have a checkpoint, in ascending order."""
         found = (re.fullmatch(r"step_(\d{8}|[1-9]\d{8,})", path.name) for path in self._checkpoints.glob("step_*"))
@@ -222,8 +218,6 @@ class RunFolder:
             raise ModelError(error.message, error.hint or way_out) from None
         state: dict[str, Any] = document["state"]
         return state
-
-    # --- Metrics, samples, model ---------------------------------------------------------------------------
 
     def append_metrics(self, values: Mapping[str, object]) -> None:
         """Adds a line to `metrics.jsonl`; numbers that aren't finite become null.

@@ -64,9 +64,6 @@ def draw_samples(
     return _draw(halves, _titles(config), cell_side(config.image_size))
 
 
-# --- Through the networks
-
-
 def _row(
     generators: Mapping[Direction, Network],
     direction: Direction,

@@ -25,7 +25,6 @@ class Schedule:
     follows the clock, and no two runs are alike.
 
     Args:
-        settings: the run's.
         elapsed: seconds that earlier processes spent on it.
     """
 

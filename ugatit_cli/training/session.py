@@ -24,29 +24,21 @@ from ugatit_cli.training.evaluation import check_holdout, extractor_for, is_eval
 from ugatit_cli.training.listeners import Listener
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import (
-    FLAGS,
-    GPU_BATCH,
     Settings,
     check_start,
     new_settings,
     resolve_training_precision,
     resumed_settings,
 )
-from ugatit_cli.training.trainer import (
-    Machine,
-    Outcome,
-    Trainer,
-    as_input,
-    load_data,
-    make_networks,
-    with_augmentation,
-)
+from ugatit_cli.training.trainer import Machine, Outcome, Trainer, as_input, load_data, make_networks
 from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.folder import ModelFolder, open_model
 
 STEPS = 3
 # Share of a GPU's memory that a batch may take: samples and other programs need some, too.
 ROOM = 0.9
+# A discriminator that sees every picture this often learns them by heart.
+MANY_EPOCHS = 200
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,6 @@ class Measurement:
     """What a few steps took.
 
     Attributes:
-        generator_parameters, discriminator_parameters: numbers in all networks of a kind.
         steps_per_second: of the fastest step after the first.
         memory_bytes: at most in use: of the GPU, or of this process.
     """
@@ -113,6 +104,16 @@ def with_fitting_batch(settings: Settings, pictures: tuple[Pictures, Pictures], 
     return settings
 
 
+def with_augmentation(settings: Settings, pictures: tuple[Pictures, Pictures], processes: int = 1) -> Settings:
+    """Settings whose `augment` is decided: `auto` is on where a run of known length sees the same pictures often."""
+    if settings.recipe.augment != "auto":
+        return settings
+    seen = (settings.iterations or 0) * settings.recipe.batch_size * processes
+    often = seen >= MANY_EPOCHS * min(len(one.files) for one in pictures)
+    recipe = dataclasses.replace(settings.recipe, augment="on" if often else "off")
+    return dataclasses.replace(settings, recipe=recipe)
+
+
 def _with_batch(settings: Settings, batch_size: int) -> Settings:
     return dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, batch_size=batch_size))
 
@@ -123,7 +124,6 @@ class Prepared:
 
     Attributes:
         settings: of the run; if it is a new one, its pictures and the GPU's memory still decide on some.
-        start: the model to start from, if there is one.
         exists: whether it goes on.
         takes_fitting_batch: whether nobody asked for a batch size.
         counts_epochs: whether it takes as many epochs as its recipe says, so that its pictures decide on its steps.
@@ -186,9 +186,10 @@ class Prepared:
             settings = dataclasses.replace(settings, iterations=steps)
             listener.note(f"{settings.recipe.epochs} epochs of {larger} pictures: {steps} steps")
         if settings.recipe.batch_size > 1 and self.takes_fitting_batch:
+            most = settings.recipe.batch_size
             settings = with_fitting_batch(settings, pictures, self.machine)
             batch_size = int(group.least(float(settings.recipe.batch_size)))
-            listener.note(f"batch size {batch_size}: what fits into the GPU's memory, up to {GPU_BATCH}")
+            listener.note(f"batch size {batch_size}: what fits into the GPU's memory, up to {most}")
             settings = _with_batch(settings, batch_size)
         if self.start is not None and (known := check_start(self.start, settings)) is not None:
             listener.note(known)
@@ -232,7 +233,7 @@ def prepare(
         group.share(float(exists))
     for name in ("features", "feature_layer"):
         if name in given and not settings.evaluates:
-            raise UsageError(f"{FLAGS[name]} is about evaluation", "Add --evaluate-every 1000.")
+            raise UsageError(f"--{name.replace('_', '-')} is about evaluation", "Add --evaluate-every 1000.")
     counts = settings.recipe.epochs > 0 and not exists and not {"iterations", "minutes"} & given.keys()
     return Prepared(run, machine, settings, start, exists, "batch_size" not in given, counts)
 
@@ -258,7 +259,7 @@ def _going_on(
         changes["folders"] = folders
     if changes.get("precision", "auto") != "auto":
         resolve_training_precision(changes["precision"], machine.device)
-    if "start" in changes and str(_absolute(changes["start"])) == stored.start:
+    if "start" in changes and str(Path(changes["start"]).expanduser().absolute()) == stored.start:
         changes["start"] = stored.start
     settings = resumed_settings(stored, changes, run.path, named=named)
     # A run that was killed before its first checkpoint begins again.
@@ -271,14 +272,10 @@ def _beginning(
 ) -> tuple[Settings, ModelFolder | None]:
     if "start" not in given:
         return new_settings(given, folders, device=machine.device), None
-    start, path = find(given["start"]), _absolute(given["start"])
+    start, path = find(given["start"]), Path(given["start"]).expanduser().absolute()
     if start.path.resolve().is_relative_to(path.resolve()):
         given = {**given, "start": str(path)}  # not a name: so that the run goes on from anywhere
     return new_settings(given, folders, device=machine.device, start=start), start
-
-
-def _absolute(name: str) -> Path:
-    return Path(name).expanduser().absolute()
 
 
 def _is_complete(run: RunFolder, settings: Settings, extractor: Extractor | None) -> bool:

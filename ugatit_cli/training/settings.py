@@ -44,10 +44,6 @@ TRAINING = (RECIPE_FIELDS - {"ema", "name"}) | {"precision"}
 class Settings(RunOptions):
     """Everything that a run's result depends on, and what it writes.
 
-    Attributes:
-        model, recipe: the networks, and how they are trained.
-        folders: where the pictures are.
-
     Raises:
         UsageError: values that make no sense.
     """

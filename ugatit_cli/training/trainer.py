@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import threading
 from collections.abc import Generator
@@ -38,8 +37,6 @@ from ugatit_cli.weights.folder import ModelFolder
 SAMPLES = 4
 # Steps per line of metrics.
 METRICS_EVERY = 10
-# A discriminator that sees every picture this often learns them by heart.
-MANY_EPOCHS = 200
 SHOWN = 5
 
 
@@ -70,13 +67,7 @@ class Outcome:
 def load_data(
     settings: Settings, run: RunFolder, machine: Machine, listener: Listener, stop: threading.Event
 ) -> tuple[Pictures, Pictures]:
-    """Reads all pictures of both domains, and says what is wrong with them.
-
-    Raises:
-        DataError: too few of them can be used.
-        UsageError: folders that don't exist, or are the same.
-        Interrupted: `stop` was set.
-    """
+    """Reads all pictures of both domains, and says what is wrong with them; raises what `load_pictures` does."""
     pictures = load_pictures(
         settings.folders,
         Preparation(settings.model.image_size, fit=settings.recipe.fit, jitter=settings.recipe.jitter),
@@ -107,22 +98,11 @@ def _describe(name: str, pictures: Pictures, listener: Listener) -> None:
         listener.note(f"{name}: {pictures.upscaled} pictures are smaller than the training size and are enlarged")
 
 
-def with_augmentation(settings: Settings, pictures: tuple[Pictures, Pictures], processes: int = 1) -> Settings:
-    """Settings whose `augment` is decided: `auto` is on where a run of known length sees the same pictures often."""
-    if settings.recipe.augment != "auto":
-        return settings
-    seen = (settings.iterations or 0) * settings.recipe.batch_size * processes
-    often = seen >= MANY_EPOCHS * min(len(one.files) for one in pictures)
-    recipe = dataclasses.replace(settings.recipe, augment="on" if often else "off")
-    return dataclasses.replace(settings, recipe=recipe)
-
-
 class Trainer:
     """A run in progress: made from a folder's checkpoint where there is one, else from the settings.
 
     Args:
         run: its folder, locked by the caller in the process of rank 0.
-        start: the model to start from, if there is one.
         extractor: for evaluation, in the process of rank 0, if the settings ask for it.
     """
 
@@ -177,8 +157,7 @@ class Trainer:
 
         Raises:
             TrainingError: a loss or a weight isn't finite; the last checkpoint is as it was.
-            DataError: a picture can't be read any more.
-            OutputError: nothing more can be written.
+            DataError, OutputError: a picture can't be read any more, or nothing more can be written.
         """
         if self._leads:
             self.run.truncate_metrics(self.step)
@@ -199,11 +178,10 @@ class Trainer:
         return Outcome(self.step, finished)
 
     def _end(self, *, draw: bool = False) -> None:
-        if not self._leads or self._saved == self.step:
-            return
-        self._save()
-        if draw:
-            self._draw()
+        if self._leads and self._saved != self.step:
+            self._save()
+            if draw:
+                self._draw()
 
     def _steps(self, stop: threading.Event) -> bool:
         """Trains to the end, or until `stop` is set; says whether it is the end."""
@@ -234,7 +212,6 @@ class Trainer:
         raise AssertionError("there is always a next batch")
 
     def _batches(self) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Batches from the next step on."""
         batches = Batches(
             self.pictures,
             seed=self.settings.seed,
@@ -290,11 +267,7 @@ class Trainer:
         return not (self.settings.evaluates and self.machine.group.any(due)) or self._evaluate(stop)
 
     def _evaluate(self, stop: threading.Event) -> bool:
-        """Evaluates in the process of rank 0; the others wait for what it says, so often that no patience ends.
-
-        Raises:
-            TrainingError: in the others, whatever error ended it.
-        """
+        """Evaluates in rank 0; the others wait for its word, so often that no patience ends, and fail if it does."""
         share, result = self.machine.group.share, _Evaluating.FAILED
         if self._evaluator is None:
             while (said := share(_Evaluating.GOES_ON)) == _Evaluating.GOES_ON:
@@ -364,8 +337,7 @@ class LossReader:
         before = self.flush()
         host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         host.copy_(values, non_blocking=True)
-        event: Any = torch.cuda.Event  # torch leaves it untyped
-        event = event()
+        event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(values.device))
         self._waiting = (step, list(losses), host, event)
         return before

@@ -56,9 +56,7 @@ class Model:
 
     Attributes:
         name: what messages call it.
-        config: sizes and switches of the networks.
         provenance: where the weights come from.
-        has_discriminators: whether there are any.
         device, precision: where and in which float type the networks run.
     """
 
@@ -219,7 +217,6 @@ class Model:
     def _planned(
         self, images: Source | Iterable[Source], fit: Fit, size: str | int, tile: int | None
     ) -> list[tuple[Frame, Geometry]]:
-        """Each picture's first frame, and its way through the networks."""
         options = SizeOptions(fit, tile, str(size))
         frames = [_frame(image) for image in ([images] if isinstance(images, ONE) else images)]
         return [(frame, plan_geometry(frame.rgb.size, self.config, options)) for frame in frames]
@@ -242,11 +239,7 @@ class Model:
         return [results[i] for i in range(len(jobs))]
 
     def translate_pixels(self, batch: Sequence[Pixels], direction: Direction, geometry: Geometry) -> list[Pixels]:
-        """Translates pictures that are already of the network's size: uint8 (H, W, 3) each, and so are the results.
-
-        Raises:
-            PictureError: not enough memory for even one of them.
-        """
+        """Translates pictures that are already of the network's size: uint8 (H, W, 3) each, as the results are."""
         return [one.pixels for one in passes.look(self, batch, direction, [geometry] * len(batch))]
 
     @property
@@ -300,9 +293,7 @@ class Model:
 def resolve_direction(config: BaseConfig, direction: Direction | None = None, to: str | None = None) -> Direction:
     """The direction that is stated, or leads to a domain of any case; `a2b` where nothing is said.
 
-    Raises:
-        UsageError: there is no such direction, or they contradict each other.
-        ConfigError: neither domain has that name.
+    It is a UsageError if there is no such direction or domain, or they contradict each other.
     """
     if direction is not None and direction not in DIRECTIONS:
         a, b = config.domain_a, config.domain_b

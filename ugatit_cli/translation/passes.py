@@ -45,9 +45,7 @@ MAX_TURN: Final = 16
 class Batching:
     """How many pictures of one size go through the networks together: decided here and nowhere else.
 
-    Attributes:
-        wanted: the user's choice; 0: as the device likes it.
-        looking: whether discriminators look, too.
+    `wanted` is the user's choice (0: as the device likes it), `looking` whether discriminators look, too.
     """
 
     device: torch.device
@@ -145,7 +143,6 @@ class _NetworkPass:
         return Translated(seen.pixels, maps)
 
     def seen_in_tiles(self, batch: Sequence[Pixels], side: int, stop: threading.Event | None) -> Iterator[Seen]:
-        """Pictures of one size, each in overlapping tiles, which are blended."""
         for i, pixels in enumerate(batch):
             if not (i and stop and stop.is_set()):
                 yield self._blended(pixels, side)

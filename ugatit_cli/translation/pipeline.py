@@ -45,13 +45,7 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True)
 class TranslateOptions:
-    """How to translate.
-
-    Attributes:
-        batch_size: pictures per forward pass; 0: as the device likes it.
-        workers: decoding and encoding threads.
-        first_only: of an animation, only the first frame.
-    """
+    """How to translate: `batch_size` pictures per pass (0: as the device likes it), or only their first frame."""
 
     direction: Direction = "a2b"
     sizes: SizeOptions = field(default_factory=SizeOptions)
@@ -232,11 +226,7 @@ class _Run:
         self.running: deque[Future[Any]] = deque()
 
     def in_threads(self, stage: Callable[[In], Out], items: Iterable[In], *, at_once: bool = False) -> Iterator[Out]:
-        """Does it in threads, in order, a window ahead of whoever pulls: one is begun for each one taken.
-
-        Args:
-            at_once: what is done is given before the window is full.
-        """
+        """In order, a window ahead of who pulls: one is begun for each one taken; `at_once` gives what is done."""
         pending: deque[Future[Out]] = deque()
         for item in items:
             while self.running and self.running[0].done():

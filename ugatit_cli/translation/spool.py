@@ -31,10 +31,9 @@ class Kept:
 
 
 class Spool:
-    """Keeps pictures, for several threads. What is on disk is in a temporary folder, removed in the end.
+    """Keeps pictures, for several threads: `room` bytes in memory, the rest in a folder that is removed in the end.
 
-    Args:
-        room: bytes that pictures may take in memory.
+    What can't be written or read is a StorageError.
     """
 
     def __init__(self, room: int = ROOM) -> None:
@@ -51,11 +50,7 @@ class Spool:
             self._folder.cleanup()
 
     def put(self, frames: Sequence[Frame]) -> Kept:
-        """Keeps pictures until they are taken.
-
-        Raises:
-            StorageError: there is no room left in memory, and they can't be written.
-        """
+        """Keeps pictures until they are taken."""
         size = sum(frame.rgb.width * frame.rgb.height * (3 if frame.alpha is None else 4) for frame in frames)
         with self._lock:
             if size <= self._room:
@@ -86,11 +81,7 @@ class Spool:
             return Path(self._folder.name) / f"{next(self._numbers)}.npy"
 
     def take(self, kept: Kept) -> tuple[Frame, ...]:
-        """The pictures; those on disk a single time.
-
-        Raises:
-            StorageError: they are gone.
-        """
+        """The pictures; those on disk a single time."""
         if kept.path is None:
             return kept.frames
         try:

@@ -77,11 +77,11 @@ def resolve(name: str) -> Source:
         return Source(name, "folder", path, origin)
     if origin is not None:
         return Source(name, "hub", None, origin)
-    near = nearest(name)
+    suggestion = f"Did you mean {near}? " if (near := nearest(name)) else ""
     raise ModelError(
         f"no model {name!r}: no such folder, nothing of that name in {store_folder()}, not in the manifest",
-        f"{f'Did you mean {near}? ' if near else ''}Known models: {', '.join(known_models())}. `ugatit models` tells "
-        "more; those on the Hub are OWNER/NAME.",
+        f"{suggestion}Known models: {', '.join(known_models())}. `ugatit models` tells more; those on the Hub are "
+        "OWNER/NAME.",
     )
 
 

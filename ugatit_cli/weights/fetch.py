@@ -238,10 +238,9 @@ def _fetched(identity: HubId, records: Records) -> ModelFolder | None:
     if receipt is None or not receipt.is_there():
         return None
     stamps = receipt.files
-    if not all(
-        name in stamps and (one is None or stamps[name].sha256 == one.sha256) for name, one in records.items()
-    ):
-        return None
+    for name, record in records.items():
+        if name not in stamps or (record is not None and stamps[name].sha256 != record.sha256):
+            return None
     if not all(hub_download.is_inside(receipt.folder / name, identity.repository) for name in stamps):
         return None
     receipt.check(f"Fetch it again: ugatit fetch {identity}")
@@ -288,10 +287,8 @@ def _locate_model(identity: HubId, listener: Listener, files: Records | None = N
 
 def _no_model(identity: HubId, name: str) -> ModelError:
     if hub.is_offline():
-        return ModelError(
-            f"{identity} is not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub",
-            "Unset it to fetch the model.",
-        )
+        message = f"{identity} is not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub"
+        return ModelError(message, "Unset it to fetch the model.")
     return ModelError(
         f"{identity} is not a ugatit model: it has no {name}",
         "A model has config.json and model.safetensors. Pickles and other programs' files are not fetched.",

@@ -143,8 +143,6 @@ class ModelFolder:
     """A checked model folder on disk; tensors are read when a network is asked for.
 
     Attributes:
-        path: the folder.
-        config: sizes and switches of the networks.
         provenance: where the weights come from: plain JSON values, shown to users.
         weights: the file with the translators.
         discriminators: the file with the discriminators, or None.
@@ -359,10 +357,9 @@ def copy_model(
     overwrite: bool = False,
     option: str = "--overwrite",
 ) -> ModelFolder:
-    """Copies a model folder byte for byte, completely or not at all.
+    """Copies these files of a model folder byte for byte, completely or not at all.
 
     Args:
-        names: those of its files that are copied.
         option: what the user can say to replace an existing folder.
 
     Raises:

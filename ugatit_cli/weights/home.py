@@ -141,12 +141,8 @@ def of_folder(key: str, folder: Path, names: Iterable[str], repository: str = ""
     return make(key, folder, files, repository, commit)
 
 
-def _folder() -> Path:
-    return home_folder() / "receipts"
-
-
 def _path(key: str) -> Path:
-    return _folder() / f"{quote(key, safe='@')}.json"
+    return home_folder() / "receipts" / f"{quote(key, safe='@')}.json"
 
 
 def save(receipt: Receipt) -> None:
@@ -166,7 +162,8 @@ def load(key: str) -> Receipt | None:
 
 def load_all() -> list[Receipt]:
     """All receipts, by key."""
-    paths = sorted(_folder().glob("*.json")) if os.access(_folder(), os.R_OK | os.X_OK) else []
+    folder = home_folder() / "receipts"
+    paths = sorted(folder.glob("*.json")) if os.access(folder, os.R_OK | os.X_OK) else []
     found = (_read(path) for path in paths if not path.name.startswith("."))
     return [receipt for receipt in found if receipt is not None]
 

@@ -25,6 +25,7 @@ Records = Mapping[str, FileRecord | None]
 
 # The most that is taken of a file whose size the Hub doesn't tell; large ones have their size told.
 LARGEST_UNTOLD: Final = 1 << 20
+_KEPT: Final[Words] = ("{wanted}: {plain}", "What has arrived is kept: the same command goes on from there.")
 # The name of a file in the cache: whatever else a server says could lead anywhere.
 _ETAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{5,127}")
 
@@ -270,7 +271,12 @@ def download(remote: RemoteFile, part: Path, listener: Listener) -> None:
         # Unbuffered: what was written is there, and nothing is left for closing to write.
         no_link = getattr(os, "O_NOFOLLOW", 0)
         file = io.FileIO(part, "a", opener=lambda name, flags: os.open(name, flags | no_link, 0o666))
-    with file, hub.errors_reported(HubId(remote.repository), remote.name, _words):
+    with (
+        file,
+        hub.errors_reported(
+            HubId(remote.repository), remote.name, lambda error: _KEPT if hub.is_transient(error) else None
+        ),
+    ):
         transfer = _Transfer(remote, file, part, listener)
         listener.begin(Path(remote.name).name, remote.size, transfer.size)
         try:
@@ -282,9 +288,7 @@ def download(remote: RemoteFile, part: Path, listener: Listener) -> None:
 
 
 def _words(error: Exception) -> Words | None:
-    """What to say when no attempt helps."""
-    hint = "What has arrived is kept: the same command goes on from there."
-    return ("{wanted}: {plain}", hint) if hub.is_transient(error) else None
+    return _KEPT if hub.is_transient(error) else None
 
 
 class _Transfer:

@@ -108,21 +108,6 @@ def manifest_path() -> Path:
     return installed if installed.is_file() else package.parent / FILE
 
 
-def user_manifest_path() -> Path | None:
-    """The user's own manifest, if there is one.
-
-    Raises:
-        ModelError: `$UGATIT_MANIFEST` names a folder, or a file that isn't there.
-    """
-    path = place_of_user_manifest()
-    if os.path.isfile(path):
-        return path
-    if os.environ.get(VARIABLE):
-        kind = "a folder, not a file" if os.path.isdir(path) else "no such file"
-        raise ModelError(f"{path}: {kind}, but {VARIABLE} names it", f"Unset {VARIABLE}, or correct it.")
-    return None
-
-
 def place_of_user_manifest() -> Path:
     """`$UGATIT_MANIFEST`, else `ugatit/weights.toml` below the user's configuration folder, there or not."""
     folder = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
@@ -137,14 +122,20 @@ def read_manifest(path: Path | None = None) -> dict[str, Entry]:
             those of the same name, or come last.
 
     Raises:
-        ModelError: a file can't be read, or has mistakes: one line for each, which names the table and key.
+        ModelError: a file can't be read, or has mistakes: one line for each, which names the table and key; or
+            `$UGATIT_MANIFEST` names a folder, or a file that isn't there.
     """
     if path is not None:
         return _read(path, SOURCES)
     # Without the package's, as in a copy of its modules alone, folders and Hub ids are still models.
     entries = _read(manifest_path(), SOURCES) if manifest_path().is_file() else {}
-    own = user_manifest_path()
-    return entries | (_read(own, [source for source in SOURCES if source != "bundled"]) if own is not None else {})
+    own = place_of_user_manifest()
+    if os.path.isfile(own):
+        return entries | _read(own, [source for source in SOURCES if source != "bundled"])
+    if os.environ.get(VARIABLE):
+        kind = "a folder, not a file" if os.path.isdir(own) else "no such file"
+        raise ModelError(f"{own}: {kind}, but {VARIABLE} names it", f"Unset {VARIABLE}, or correct it.")
+    return entries
 
 
 def _read(path: Path, sources: Collection[SourceName]) -> dict[str, Entry]:
@@ -156,8 +147,7 @@ def _read(path: Path, sources: Collection[SourceName]) -> dict[str, Entry]:
         hint = "This table is there twice: keep one of them." if twice else ""
         raise ModelError(f"{path}: can't be read: {plain_reason(error)}", hint) from None
     _check_schema(path, document.get("schema"))
-    mistakes = list(find_mistakes(document, sources))
-    if mistakes:
+    if mistakes := list(_mistakes(document, sources)):
         raise ModelError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
     return {name: _entry(path, name, table) for name, table in document.get("models", {}).items()}
 
@@ -208,13 +198,8 @@ def _value(value: Any) -> str:
 # --- Mistakes ------------------------------------------------------------------------------------------
 
 
-def find_mistakes(document: Mapping[str, Any], sources: Collection[SourceName]) -> Iterator[str]:
-    """A line for each mistake in a manifest of the right schema: `[models.NAME] key: what is wrong`.
-
-    Args:
-        document: what the file says.
-        sources: those that its entries may have.
-    """
+def _mistakes(document: Mapping[str, Any], sources: Collection[SourceName]) -> Iterator[str]:
+    """A line for each mistake in a manifest of the right schema: `[models.NAME] key: what is wrong`."""
     yield from _wrong_keys(document, (), ("schema", "models"))
     models = document.get("models", {})
     if not isinstance(models, dict):

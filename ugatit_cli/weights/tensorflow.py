@@ -288,10 +288,13 @@ def _infer(bundle: TensorBundle, settings: OfficialSettings) -> tuple[ModelConfi
     channels = bundle.variables["generator_B/conv/conv2d/kernel"].shape[3]
     inputs, features = bundle.variables["generator_B/MLP/linear_0/dense/kernel"].shape[0], 4 * channels
     fields, notes = size_fields(inputs, features, settings)
-    smoothing = settings.rho_smoothing
-    if smoothing is None:
-        smoothing, note = _smoothing(bundle.prefix.parent.resolve())
-        notes += note
+    smoothing, folder = settings.rho_smoothing, bundle.prefix.parent.resolve().name
+    if smoothing is None and re.search(r"_\d+resblock_\d+dis_", folder):
+        # The official name, `..._4resblock_6dis_1_1_10_10_1000_sn_smoothing`; browsers and unpackers add " (1)".
+        smoothing = "_smoothing" in folder
+    elif smoothing is None:
+        smoothing = True
+        notes.append(f"Nothing tells whether rho was smoothed ({folder!r}); on, as by default (--no-smoothing).")
     if "discriminator_A/local/conv_0/kernel" in bundle.variables:
         fields["discriminator_channels"] = bundle.variables["discriminator_A/local/conv_0/kernel"].shape[3]
         fields["local_layers"], fields["global_layers"] = (
@@ -300,14 +303,6 @@ def _infer(bundle: TensorBundle, settings: OfficialSettings) -> tuple[ModelConfi
     blocks = _count(bundle, r"generator_B/resblock_\d+/res1/conv_0/conv2d/kernel")
     config = ModelConfig(channels=channels, blocks=blocks, dialect="tensorflow", rho_smoothing=smoothing, **fields)
     return config, notes
-
-
-def _smoothing(folder: Path) -> tuple[bool, list[str]]:
-    """From the official folder name: `..._4resblock_6dis_1_1_10_10_1000_sn_smoothing`."""
-    if re.search(r"_\d+resblock_\d+dis_", folder.name):
-        # Not only at its end: browsers and unpackers add " (1)".
-        return "_smoothing" in folder.name, []
-    return True, [f"Nothing tells whether rho was smoothed ({folder.name!r}); on, as by default (--no-smoothing)."]
 
 
 def _count(bundle: TensorBundle, pattern: str) -> int:
