@@ -92,9 +92,9 @@ class BaseConfig:
         """What the networks are, in a line."""
         return f"{self.method}, {self.channels} channels, {self.blocks} blocks, {self.image_size} px"
 
-    def lacks(self, name: MapName) -> str | None:
+    def lacks(self, name: MapName) -> str | None:  # noqa: ARG002  # it has none of any name
         """Why the networks have no attention map of a name; None: they have it."""
-        return f"its method has no {name} attention"
+        return "its method has none"
 
     @property
     def smallest_training(self) -> tuple[int, str]:

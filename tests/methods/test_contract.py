@@ -6,6 +6,7 @@ import dataclasses
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,15 +22,16 @@ from torch import Tensor
 import ugatit_cli
 from tests import tiny
 from tests.cli.conftest import Command, command, ugatit  # noqa: F401  # a fixture
+from tests.extractors import tiny_extractor
 from tests.helpers import images, picture
 from tests.methods import test_vgg
-from tests.trainings import CPU, make_folders, metrics, unread, weights
+from tests.trainings import CPU, Log, make_folders, metrics, prepared, unread, weights
 from ugatit_cli.cli.train import train as train_command
 from ugatit_cli.cli.train_command import Asked
-from ugatit_cli.config import DIRECTIONS, DOMAINS, BaseConfig
+from ugatit_cli.config import DIRECTIONS, DOMAINS, BaseConfig, ModelConfig
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group
-from ugatit_cli.errors import ModelError, UgatitError
+from ugatit_cli.errors import ModelError, UgatitError, UsageError
 from ugatit_cli.fields import fields_of
 from ugatit_cli.methods import registry
 from ugatit_cli.methods.adam import Adam
@@ -41,7 +43,7 @@ from ugatit_cli.methods.recipe import RECIPES, Recipe, RecipeName
 from ugatit_cli.methods.registry import METHODS, method, networks_document, read_networks
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import Network, ZeroConv2d
-from ugatit_cli.training import checkpoint
+from ugatit_cli.training import checkpoint, evaluation
 from ugatit_cli.training import settings as settings_module
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import Settings, new_settings
@@ -308,6 +310,87 @@ def test_killed_it_goes_on_as_if_never_killed(
     assert weights(run.path) == weights(tmp_path / "whole")
     assert len(weights(run.path)) == 6 + (name == "cyclegan")
     assert metrics(run.path) == metrics(tmp_path / "whole")
+
+
+@ALL
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_settings_of_a_run_come_back(name: str, recipe: RecipeName, vgg: str, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    ours = new_settings(given(name, vgg) | {"recipe": recipe}, Folders(Path("flat"), Path("clay")), device=CPU)
+    run.create(ours.to_document())
+    assert Settings.of_run(run) == ours
+
+
+@ALL
+def test_options_that_mean_nothing_to_it_are_refused(name: str) -> None:
+    made, folders = method(name), Folders(Path("flat"), Path("clay"))
+    tables = {**fields_of(Recipe), **fields_of(ModelConfig)}
+    foreign = {key: one for key, one in tables.items() if key not in made.settings | set(fields_of(made.config))}
+    assert foreign
+    for key, one in foreign.items():
+        with pytest.raises(UsageError, match=rf"^{one.flag} means nothing to {made.title}$") as caught:
+            new_settings({"method": name, key: one.default}, folders, device=CPU)
+        others = [other for other in METHODS if key in method(other).settings | set(fields_of(method(other).config))]
+        assert all(f"{other}" in caught.value.hint for other in others)
+        assert others
+
+
+@ALL
+def test_it_starts_from_a_model_of_its_own(name: str, tmp_path: Path) -> None:
+    folders, config = Folders(Path("flat"), Path("clay")), CASES[name].config
+    start = open_model(tiny.save(tmp_path / "model", config, discriminators=True))
+    run = new_settings({"start": "model"}, folders, device=CPU, start=start)
+    assert run.model == config
+    networks = make_networks(run, CPU, start)
+    every = {**networks.translators, **networks.critics}
+    for key, network in every.items():
+        stored = start.state(key)
+        assert stored is not None
+        assert_same(network.state_dict(), stored)
+    other = next(one for one in METHODS if one != name)
+    with pytest.raises(UsageError, match=f"--method {other}"):
+        new_settings({"start": "model", "method": other}, folders, device=CPU, start=start)
+
+
+@ALL
+def test_it_starts_from_a_model_of_one_way_but_not_from_the_way_that_this_lacks(name: str, tmp_path: Path) -> None:
+    folders = Folders(Path("flat"), Path("clay"))
+    config = dataclasses.replace(CASES[name].config, ways="a2b")
+    start = open_model(tiny.save(tmp_path / "model", config))
+    run = new_settings({"start": "model"}, folders, device=CPU, start=start)
+    assert run.model.ways == method(name).config.trained_ways
+    for key in method(name).needed("a2b"):
+        stored = start.state(key)
+        assert stored is not None
+        assert_same(make_networks(run, CPU, start).translators[key].state_dict(), stored)
+    with pytest.raises(UsageError, match="flat to clay only"):
+        new_settings({"start": "model", "start_direction": "b2a"}, folders, device=CPU, start=start)
+
+
+@ALL
+def test_it_is_measured_evaluated_and_sampled(
+    name: str, vgg: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "load_extractor", lambda *_, **__: tiny_extractor())
+    folders, log, never = make_folders(tmp_path / "pictures", 16), Log(), threading.Event()
+    options = given(name, vgg) | {"holdout": "6", "evaluate_every": "2", "sample_every": "5", "checkpoint_every": "5"}
+    run = prepared(tmp_path / "run", folders, options)
+    _, cost = run.dry_run(log, never)
+    assert not (tmp_path / "run").exists()
+    ours, outcome = run.train(log, never)
+    networks = make_networks(ours, CPU, None)
+    assert outcome.finished
+    assert (cost.generator_parameters, cost.discriminator_parameters) == tuple(
+        sum(weight.numel() for network in of.values() for weight in network.parameters())
+        for of in (networks.translators, networks.critics)
+    )
+    assert [one.step for one in log.evaluations] == [2, 4, 5]
+    for kids in log.evaluations[-1].kids.values():
+        assert tuple(kids) == ours.model.directions
+    assert [step for step, _ in log.samples] == [5]
+    best, latest = open_model(tmp_path / "run" / "best"), open_model(tmp_path / "run")
+    assert best.config == latest.config == ours.model
+    assert latest.provenance["steps"] == 5
 
 
 # --- The authors' files --------------------------------------------------------------------------------

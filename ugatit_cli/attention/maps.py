@@ -308,7 +308,8 @@ def chosen_maps(wanted: Iterable[str], config: BaseConfig, *, discriminators: bo
             raise ModelError(f"{name}: no {one} attention: {missing[one]}", how_to_get({one: missing[one]}))
     chosen = tuple(one for one in MAPS if (one in names or "all" in names) and one not in missing)
     if not chosen:
-        raise ModelError(f"{name}: no attention to show: {missing['generator']}, {missing['local']}")
+        reasons = dict.fromkeys((missing["generator"], missing["local"]))
+        raise ModelError(f"{name}: no attention to show: {', '.join(reasons)}")
     return chosen
 
 

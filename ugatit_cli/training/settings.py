@@ -150,6 +150,12 @@ def _method(given: Mapping[str, Any], start: ModelFolder | None) -> Method:
             f"--method {name} contradicts the model to start from, which is one of {method_of(start.config).title}",
             "Leave --method out, or train without --from.",
         )
+    if start is not None and given.get("start_direction", "a2b") not in start.config.directions:
+        a, b = start.config.domain_a, start.config.domain_b
+        raise UsageError(
+            f"--from-direction b2a: the model to start from translates {a} to {b} only, not back",
+            "Leave --from-direction out, or swap --domain-a and --domain-b.",
+        )
     return method(name)
 
 
