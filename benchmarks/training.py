@@ -28,7 +28,7 @@ from ugatit_cli.config import ModelConfig
 from ugatit_cli.device import Group, peak_memory, resolve_device
 from ugatit_cli.methods.networks import build_networks, memory_format
 from ugatit_cli.methods.recipe import Recipe, preset
-from ugatit_cli.methods.ugatit import TrainingStep
+from ugatit_cli.methods.ugatit import UGATIT
 from ugatit_cli.training.settings import resolve_training_precision
 
 PLAIN = "official order, fp32"
@@ -63,8 +63,17 @@ def make_step(candidate: str, size: int, device: torch.device) -> Callable[[int]
         return lambda _: plain.step(*pictures)
     recipe = make_recipe(candidate)
     precision = "fp32" if candidate in ("paper", "fp32") else resolve_training_precision("auto", device)
-    networks = build_networks(config, recipe, seed=0, device=device, precision=precision)
-    training = TrainingStep(networks, recipe, seed=0, group=Group())
+    method = UGATIT()
+    networks = build_networks(
+        config,
+        method.translators,
+        method.critics,
+        seed=0,
+        device=device,
+        precision=precision,
+        averaged=recipe.ema > 0,
+    )
+    training = method.step(networks, recipe, seed=0, group=Group())
     a, b = (one.contiguous(memory_format=memory_format(device)) for one in pictures)
     return lambda step: {
         name: loss.item() for name, loss in training(a, b, step=step, learning_rate=recipe.learning_rate).items()

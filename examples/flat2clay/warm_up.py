@@ -21,8 +21,8 @@ from torch import Tensor
 from ugatit_cli.config import DIRECTIONS
 from ugatit_cli.data.batches import Batches
 from ugatit_cli.data.pictures import Pictures, Preparation, load_pictures, parse_holdout, split_layout
-from ugatit_cli.methods.networks import generator_tensors
-from ugatit_cli.nn.generator import Generator
+from ugatit_cli.methods.networks import tensors_of
+from ugatit_cli.nn.layers import Network
 from ugatit_cli.weights.folder import DISCRIMINATORS_FILE, open_model, open_tensors, save_model
 
 DECAY_FROM = 0.5
@@ -37,14 +37,14 @@ def pairs(pictures: tuple[Pictures, Pictures], seed: int) -> Iterator[Tensor]:
         yield torch.cat([a, b]).float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
 
 
-def copying_loss(generator: Generator, pictures: Tensor) -> Tensor:
+def copying_loss(generator: Network, pictures: Tensor) -> Tensor:
     """Mean absolute error of copies, in units of [-1, 1]; products in bfloat16."""
     with torch.autocast("cpu", torch.bfloat16):
         copies = generator(pictures).image
     return F.l1_loss(copies.float(), pictures)
 
 
-def clip_rho(generator: Generator) -> None:
+def clip_rho(generator: Network) -> None:
     """Keeps every rho within [0, 1], as training does."""
     for name, weight in generator.named_parameters():
         if name.endswith("rho"):
@@ -52,7 +52,7 @@ def clip_rho(generator: Generator) -> None:
 
 
 def warm_up(
-    generators: list[Generator],
+    generators: list[Network],
     pictures: tuple[Pictures, Pictures],
     *,
     minutes: float,
@@ -104,7 +104,7 @@ def main() -> None:
     )
     with open_tensors(options.model / DISCRIMINATORS_FILE) as file:
         discriminators = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    trained = generator_tensors(dict(zip(DIRECTIONS, generators, strict=True)))
+    trained = tensors_of(dict(zip(DIRECTIONS, generators, strict=True)))
     provenance = {**model.provenance, "warm-up": f"{steps} steps of copying pictures of both domains"}
     save_model(options.out, model.config, trained, discriminators, provenance=provenance)
 

@@ -15,11 +15,12 @@ from tests.trainings import unread
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group
 from ugatit_cli.errors import ModelError, TrainingError
-from ugatit_cli.methods.networks import build_networks
-from ugatit_cli.methods.ugatit import TrainingStep
+from ugatit_cli.methods.base import Step
+from ugatit_cli.methods.registry import method_of
 from ugatit_cli.training import checkpoint
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import Settings, new_settings
+from ugatit_cli.training.trainer import make_networks
 
 FEW = unread(1200, 34)
 GIVEN: dict[str, Any] = {**tiny.SIZES, "global_layers": 3, "precision": "fp32", "augment": "off"}
@@ -29,9 +30,9 @@ def settings(**given: Any) -> Settings:
     return new_settings(GIVEN | given, Folders(Path("a"), Path("b")), device=torch.device("cpu"))
 
 
-def make(run: Settings, seed: int = 0) -> TrainingStep:
-    networks = build_networks(run.model, run.recipe, seed=seed, device=torch.device("cpu"), precision="fp32")
-    return TrainingStep(networks, run.recipe, seed=0, group=Group())
+def make(run: Settings) -> Step:
+    networks = make_networks(run, torch.device("cpu"), None)
+    return method_of(run.model).step(networks, run.recipe, seed=0, group=Group())
 
 
 @pytest.fixture

@@ -342,7 +342,7 @@ def test_translations_that_are_not_numbers(whole: tuple[Path, Log], tmp_path: Pa
     path = shutil.copytree(whole[0], tmp_path / "run")
     before, (networks, evaluator) = best_files(path), again(path)
     with torch.no_grad():
-        networks.generators["b2a"].to_rgb.weight.fill_(torch.nan)
+        networks.translators["b2a"].to_rgb.weight.fill_(torch.nan)
     with pytest.raises(TrainingError, match="step 9: "):
         evaluator(networks, 9, 1.0)
     assert best_files(path) == before

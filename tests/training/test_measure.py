@@ -31,7 +31,7 @@ def test_a_few_steps_are_measured(folders: Folders, tmp_path: Path) -> None:
     pictures = load_data(ours, RunFolder(tmp_path), MACHINE, Log(), threading.Event())
     found = measure(ours, pictures, MACHINE)
     networks = make_networks(ours, CPU, None)
-    every = (networks.generators, networks.discriminators)
+    every = (networks.translators, networks.critics)
     counts = [sum(w.numel() for network in group.values() for w in network.parameters()) for group in every]
     assert [found.generator_parameters, found.discriminator_parameters] == counts
     assert 0.1 < found.steps_per_second < 1000

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from tests.tiny import LIGHT
 from ugatit_cli.attention.maps import Style
-from ugatit_cli.config import DIRECTIONS, Direction, ModelConfig
-from ugatit_cli.nn.generator import Generator, Translation
+from ugatit_cli.config import Direction, ModelConfig
+from ugatit_cli.nn.generator import Translation
+from ugatit_cli.nn.layers import Network
 from ugatit_cli.pictures.drawing import BACKGROUND
 from ugatit_cli.pictures.geometry import Colour
 from ugatit_cli.training.samples import _GAP, _MARGIN, cell_side, draw_samples
@@ -73,8 +74,8 @@ class Broken(Fake):
         return super().heat(x) * torch.nan
 
 
-def fakes(kind: type[Fake] = Fake, config: ModelConfig = LIGHT) -> dict[Direction, Generator]:
-    return {direction: cast(Generator, kind(direction, config)) for direction in DIRECTIONS}
+def fakes(kind: type[Fake] = Fake, config: ModelConfig = LIGHT) -> dict[str, Network]:
+    return {direction: cast(Network, kind(direction, config)) for direction in config.directions}
 
 
 def plain(*colours: Colour, side: int = 32) -> Tensor:

@@ -19,7 +19,7 @@ from tests.trainings import TINY, Log, make_folders, metrics, prepared, train, w
 from ugatit_cli.config import Direction
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.errors import DeviceError, Interrupted
-from ugatit_cli.methods.ugatit import TrainingStep
+from ugatit_cli.methods.ugatit import UGATITStep
 from ugatit_cli.training import session
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.trainer import Outcome, Trainer
@@ -111,7 +111,7 @@ STEPS = 12
 DEATHS: list[tuple[Any, str, int, bool]] = [
     (session, "load_data", 1, True),
     (RunFolder, "create", 1, True),
-    (TrainingStep, "__call__", 2, True),
+    (UGATITStep, "__call__", 2, True),
     (RunFolder, "save_checkpoint", 1, True),
     (os, "fsync", 4, False),
     (RunFolder, "write_model", 2, False),

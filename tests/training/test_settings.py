@@ -13,13 +13,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests import tiny
-from ugatit_cli.config import ModelConfig
+from ugatit_cli.config import BaseConfig, ModelConfig
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.errors import ModelError, UsageError
-from ugatit_cli.methods.recipe import preset
+from ugatit_cli.methods.cyclegan import CycleGANConfig
+from ugatit_cli.methods.recipe import RECIPES, preset
+from ugatit_cli.methods.registry import METHODS, method
 from ugatit_cli.training.options import parse_interval
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import (
+    FLAGS,
     GPU_BATCH,
     Settings,
     as_option,
@@ -42,7 +45,12 @@ def new(start: ModelFolder | None = None, **given: Any) -> Settings:
     return new_settings(given, FOLDERS, device=CPU, start=start)
 
 
-def model(config: ModelConfig, *, discriminators: bool = True) -> ModelFolder:
+def ugatit(settings: Settings) -> ModelConfig:
+    assert isinstance(settings.model, ModelConfig)
+    return settings.model
+
+
+def model(config: BaseConfig, *, discriminators: bool = True) -> ModelFolder:
     return ModelFolder(Path("some/model"), config, {}, Path(), Path("d") if discriminators else None)
 
 
@@ -57,9 +65,9 @@ def test_what_is_not_given() -> None:
     assert (paper.iterations, paper.precision, paper.checkpointing) == (1_000_000, "fp32", True)
     assert new(variant="full", checkpointing=False).checkpointing is False
     stated = new(minutes=1.5, image_size=64, channels=8)
-    assert (stated.iterations, stated.model.global_layers, stated.model.discriminator_channels) == (None, 6, 8)
+    assert (stated.iterations, ugatit(stated).global_layers, ugatit(stated).discriminator_channels) == (None, 6, 8)
     local = new(image_size=48, global_layers=7, discriminators="local")  # the global one would need 96 pixels
-    assert local.model.scales == ("local",)
+    assert ugatit(local).scales == ("local",)
 
 
 def test_a_gpu_takes_larger_batches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +173,7 @@ def test_sizes_that_contradict_the_model(name: str, value: object) -> None:
 def test_smaller_pictures_need_a_smaller_global_discriminator(size: int, layers: int) -> None:
     start = model(OLD)
     settings = new(start, image_size=size)
-    assert (settings.model.image_size, settings.model.global_layers) == (size, layers)
+    assert (settings.model.image_size, ugatit(settings).global_layers) == (size, layers)
     note = check_start(start, settings)
     assert (note is None) == (layers == 7)
     assert note is None or f"at {size} px the global discriminator has {layers} layers instead of 7" in note
@@ -174,42 +182,98 @@ def test_smaller_pictures_need_a_smaller_global_discriminator(size: int, layers:
 def test_a_model_without_discriminators_gets_any() -> None:
     start = model(dataclasses.replace(OLD, discriminator_channels=64), discriminators=False)
     settings = new(start, image_size=32, local_layers=3)
-    ours = settings.model
+    ours = ugatit(settings)
     assert (ours.discriminator_channels, ours.local_layers, ours.global_layers) == (4, 3, 5)
-    assert new(start, discriminator_channels=6).model.discriminator_channels == 6
+    assert ugatit(new(start, discriminator_channels=6)).discriminator_channels == 6
     assert "comes without discriminators" in (check_start(start, settings) or "")
 
 
 def test_what_may_differ_in_the_discriminators_of_a_start() -> None:
     local = dataclasses.replace(OLD, discriminators="local")
     assert "new global ones" in (check_start(model(local), new(model(local), discriminators="both")) or "")
-    assert new(model(local)).model.discriminators == "local"
+    assert ugatit(new(model(local))).discriminators == "local"
     assert check_start(model(local), new(model(local), image_size=64)) is None
 
 
-def test_cyclegan_gives_way_to_what_is_stated() -> None:
-    stated: dict[str, Any] = {"generator_cam": True, "decoder_norm": "gn", "discriminators": "both"}
-    settings = new(recipe="cyclegan", cam_weight=5.0, image_size=64, **stated)
-    assert {name: getattr(settings.model, name) for name in stated} == stated
-    assert (settings.model.discriminator_cam, settings.recipe.cam_weight) == (False, 5)
+def test_each_method_has_its_own_settings() -> None:
+    for name in METHODS:
+        for recipe in RECIPES:
+            settings, own = new(method=name, recipe=recipe), method(name)
+            assert settings.recipe == own.recipe(recipe)
+            assert settings.model == own.config("horses", "zebras", ways=own.config.trained_ways)
+            assert settings.iterations == (own.paper_iterations if recipe == "paper" else 100_000)
+    stated = new(method="cartoongan", channels=12, content_weight=3.0)
+    assert stated.recipe.content_weight == 3
+    assert getattr(stated.model, "discriminator_channels", None) == 6  # half, as there
 
 
-def test_cyclegan_is_not_for_other_networks() -> None:
-    for start, stated, differs in (
-        (model(OLD), {}, ["--decoder-norm adalin", "--discriminator-cam", "--generator-cam"]),
-        (model(OLD), {"decoder_norm": "adalin"}, ["--discriminator-cam", "--generator-cam"]),
-        (model(OLD, discriminators=False), {}, ["--decoder-norm adalin", "--generator-cam"]),
-    ):
-        with pytest.raises(UsageError) as caught:
-            new(start, recipe="cyclegan", **stated)
-        assert caught.value.hint.endswith(f"keep its networks: {' '.join(differs)}")
-    kept = {"decoder_norm": "adalin", "generator_cam": True, "discriminator_cam": True}
-    assert new(model(OLD), recipe="cyclegan", **kept).model.discriminators == "local"
-    cyclegan = model(new(recipe="cyclegan").model)
-    assert new(cyclegan, recipe="cyclegan").model == new(cyclegan).model == cyclegan.config
-    with pytest.raises(UsageError, match=r"^--generator-cam contradicts the model to start from") as caught:
-        new(cyclegan, generator_cam=True)
-    assert caught.value.hint.startswith("Leave --generator-cam out")
+FOREIGN = [
+    ("cyclegan", "variant", "full", "ugatit"),
+    ("cyclegan", "generator_cam", False, "ugatit"),
+    ("cyclegan", "cam_weight", 5.0, "ugatit"),
+    ("cyclegan", "vgg", "/vgg", "cartoongan"),
+    ("cartoongan", "cycle_weight", 5.0, "ugatit or cyclegan"),
+    ("cartoongan", "power_iterations", "each-pass", "ugatit"),
+    ("ugatit", "pool_size", 50, "cyclegan"),
+    ("ugatit", "initial", 0.5, "cartoongan"),
+]
+
+
+@pytest.mark.parametrize(("name", "option", "value", "others"), FOREIGN)
+def test_options_of_other_methods_are_refused(name: str, option: str, value: object, others: str) -> None:
+    words = rf"^{FLAGS[option]} means nothing to {method(name).title}$"
+    with pytest.raises(UsageError, match=words) as caught:
+        new(method=name, **{option: value})
+    assert caught.value.hint.endswith(f" --method {others}.")
+    assert caught.value.exit_code == 2
+    for named in (True, False):  # in a run that goes on, too
+        with pytest.raises(UsageError, match=words):
+            resumed_settings(new(method=name), {option: value}, PATH, named=named)
+
+
+def test_a_run_stays_one_of_its_method() -> None:
+    stored = new(method="cyclegan", precision="fp32")
+    assert resumed_settings(stored, {"method": "cyclegan", "blocks": 9}, PATH) == stored
+    with pytest.raises(UsageError, match="its method is cyclegan, not ugatit") as caught:
+        resumed_settings(stored, {"variant": "full", "method": "ugatit"}, PATH, named=True)
+    assert f"--resume {PATH}" in caught.value.hint
+    changed = resumed_settings(stored, {"pool_size": 9}, PATH, named=True)
+    assert changed == dataclasses.replace(stored, recipe=dataclasses.replace(stored.recipe, pool_size=9))
+
+
+def test_a_model_gives_its_method() -> None:
+    for name in METHODS:
+        start = model(new(method=name, channels=8, image_size=96).model)
+        assert new(start).model == new(start, method=name).model == start.config
+        assert new(start).recipe == method(name).recipe("default")
+        assert check_start(start, new(start)) is None
+        for other in METHODS.keys() - {name}:
+            with pytest.raises(
+                UsageError, match=rf"^--method {other} contradicts .* {method(name).title}$"
+            ) as caught:
+                new(start, method=other)
+            assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "config", [dataclasses.replace(OLD, ways="a2b"), CycleGANConfig(ways="a2b", blocks=6)], ids=lambda one: one.method
+)
+def test_a_model_of_one_way_gets_the_other(config: BaseConfig) -> None:
+    start = model(config, discriminators=False)
+    for direction, missing in (("a2b", "horses"), ("b2a", "zebras")):
+        settings = new(start, start_direction=direction)
+        assert settings.model.ways == "both"
+        assert f"one generator: that of {missing}, and discriminators, are new" in (
+            check_start(start, settings) or ""
+        )
+
+
+def test_a_method_of_one_way_starts_from_that_way() -> None:
+    start = model(new(method="cartoongan").model)
+    assert new(start, start_direction="a2b").model == start.config
+    with pytest.raises(UsageError, match=r"^--from-direction b2a: .* horses to zebras$") as caught:
+        new(start, start_direction="b2a")
+    assert caught.value.hint
 
 
 FOUR = dataclasses.replace(new(), folders=Folders(Path("a"), Path("b"), Path("c"), Path("d")))
@@ -217,8 +281,12 @@ FOUR = dataclasses.replace(new(), folders=Folders(Path("a"), Path("b"), Path("c"
 
 @pytest.mark.parametrize(
     "settings",
-    [new(), new(recipe="paper", minutes=90.0), new(recipe="cyclegan"), new(model(OLD), image_size=64), FOUR],
-)
+    [
+        new(), new(recipe="paper", minutes=90.0), new(model(OLD), image_size=64), FOUR,
+        new(method="cyclegan", identity_weight=0.5), new(method="cyclegan", recipe="paper"),
+        new(method="cartoongan", vgg="/vgg.pth"), new(method="cartoongan", recipe="paper"),
+    ],
+)  # fmt: skip
 def test_settings_come_back(tmp_path: Path, settings: Settings) -> None:
     run = RunFolder(tmp_path / "run")
     run.create(settings.to_document())
@@ -245,6 +313,20 @@ def test_damaged_settings(tmp_path: Path, table: str, values: dict[str, Any] | N
     with pytest.raises(ModelError, match=r"config\.toml: damaged: ") as caught:
         Settings.of_run(run)
     assert caught.value.hint
+    assert caught.value.exit_code == 3
+
+
+def test_a_run_of_a_recipe_that_is_gone(tmp_path: Path) -> None:
+    run, document = RunFolder(tmp_path / "run"), new().to_document()
+    # As version 1 wrote it.
+    gone = {"generator_cam": False, "discriminator_cam": False, "decoder_norm": "in", "discriminators": "local"}
+    run.create(document | {"model": document["model"] | gone, "recipe": document["recipe"] | {"name": "cyclegan"}})
+    with pytest.raises(
+        ModelError, match=r"config\.toml: .*an earlier version's recipe 'cyclegan', which is gone$"
+    ) as caught:
+        Settings.of_run(run)
+    assert "--method cyclegan" in caught.value.hint
+    assert f"--model {run.path}" in caught.value.hint
     assert caught.value.exit_code == 3
 
 

@@ -39,7 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
     "default": {"augment": "on", "batch_size": 2},
     "bf16": {"augment": "on", "precision": "bf16"},
     "a style that nothing takes": {"blocks": 0},
-    "cyclegan": {"recipe": "cyclegan"},
+    "cyclegan": {"method": "cyclegan", "augment": "on", "pool_size": 2},
 }
 
 

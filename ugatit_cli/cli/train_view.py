@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import tomli_w
 from rich.console import Group, RenderableType
@@ -24,6 +24,7 @@ from ugatit_cli.cli import console
 from ugatit_cli.config import DOMAINS, BaseConfig, Direction
 from ugatit_cli.device import describe_device
 from ugatit_cli.errors import Interrupted
+from ugatit_cli.methods.base import Whose
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.training.evaluation import Best, Evaluation, best_of
 from ugatit_cli.training.listeners import Listener, StepReport, means
@@ -41,6 +42,7 @@ LONG = 24 * 3600
 # Seconds from which on people are told how long an evaluation took.
 WORTH_TELLING = 10
 LONGEST_NAME = 12
+WHOSE: tuple[Whose, ...] = get_args(Whose)
 # What a line of metrics says beside losses.
 OTHER_METRICS = ("step", "elapsed", "learning_rate", "images_per_second")
 
@@ -80,6 +82,12 @@ def _scores(model: BaseConfig, evaluation: Evaluation) -> str:
     return "  ".join(parts)
 
 
+def _pair(model: BaseConfig) -> str:
+    """Both domains: `horses <-> zebras`; `->` where there is one way only."""
+    arrow = "<->" if model.ways == "both" else "->"
+    return f"{_shortened(model.domain_a)} {arrow} {_shortened(model.domain_b)}"
+
+
 def _shortened(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
@@ -99,6 +107,10 @@ class PlainWatch(Listener):
         """Something worth knowing."""
         self.notes.append(text)
         console.note(text)
+
+    def beginning(self, settings: Settings) -> None:
+        """The first step is near."""
+        self.settings = settings
 
     def loading(self, done: int, total: int) -> None:
         """Pictures are being read."""
@@ -241,8 +253,7 @@ class LiveWatch(PlainWatch):
         grid = Table.grid(expand=True, padding=(0, 1, 0, 0))
         grid.add_column(no_wrap=True, overflow="ellipsis")
         grid.add_column(justify="right", no_wrap=True)
-        names = f"{_shortened(settings.model.domain_a)} <-> {_shortened(settings.model.domain_b)}"
-        grid.add_row(Text(names, "bold"), Text(f"step {report.step}{of}   {state}"))
+        grid.add_row(Text(_pair(settings.model), "bold"), Text(f"step {report.step}{of}   {state}"))
         return grid
 
     def _share(self, report: StepReport) -> str:
@@ -265,17 +276,21 @@ class LiveWatch(PlainWatch):
         return Text(text, "dim", no_wrap=True, overflow="ellipsis")
 
     def _table(self) -> Table:
-        names = [_shortened(name) for name in (self.settings.model.domain_a, self.settings.model.domain_b)]
+        model = self.settings.model
+        names = {domain: _shortened(model.domain_a if domain == "a" else model.domain_b) for domain in DOMAINS}
+        judged = {(term.of, term.domain) for term in self.terms}
+        columns = [(of, domain) for of in WHOSE for domain in DOMAINS if (of, domain) in judged]
         table = Table.grid(padding=(0, 3, 0, 0))
         table.add_column(min_width=22, no_wrap=True)
-        for _ in range(4):
+        heads: list[str] = []
+        for of, _ in columns:
             table.add_column(justify="right", min_width=8, no_wrap=True)
-        table.add_row("", *(Text(title, "bold") for title in ("generator", "", "discriminator", "")))
-        table.add_row("", *(Text(name, "cyan") for name in (*names, *names)))
+            heads.append("" if of in heads else of)
+        table.add_row("", *(Text(head, "bold") for head in heads))
+        table.add_row("", *(Text(names[domain], "cyan") for _, domain in columns))
         known = self.means()
-        columns = [(of, domain) for of in ("generator", "discriminator") for domain in DOMAINS]
         for title in dict.fromkeys(term.title for term in self.terms):
-            found = {(str(term.of), str(term.domain)): term.name for term in self.terms if term.title == title}
+            found = {(term.of, term.domain): term.name for term in self.terms if term.title == title}
             values = [known.get(found.get(column, "")) for column in columns]
             table.add_row(title, *("" if value is None else f"{value:.3f}" for value in values))
         return table

@@ -26,6 +26,8 @@ SOURCE: dict[Direction, Domain] = {"a2b": "a", "b2a": "b"}
 TARGET: dict[Direction, Domain] = {"a2b": "b", "b2a": "a"}
 OTHER: dict[Direction, Direction] = {"a2b": "b2a", "b2a": "a2b"}
 
+Whose = Literal["generator", "discriminator"]
+
 Losses = dict[str, Tensor]
 """Scalars by name, unweighted, on the device."""
 
@@ -48,7 +50,7 @@ class Term:
     name: str
     title: str
     domain: Domain
-    of: Literal["generator", "discriminator"]
+    of: Whose
     weight: float
 
 

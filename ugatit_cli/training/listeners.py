@@ -12,6 +12,7 @@ from ugatit_cli.files import reported
 
 if TYPE_CHECKING:
     from ugatit_cli.training.evaluation import Evaluation
+    from ugatit_cli.training.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class StepReport:
     Attributes:
         step: steps done, this one included.
         progress: share of the training that is done, in [0, 1].
-        losses: unweighted losses by name, see `TrainingStep`, the mean over all processes; on a GPU those of the
+        losses: unweighted losses by name, see `methods.base.Step`, the mean over all processes; on a GPU those of the
             step before, none at the first.
         steps_per_second, images_per_second, seconds_left: None until the speed is known.
         memory: bytes of memory in use at most so far: the GPU's, or this process's.
@@ -45,6 +46,9 @@ class Listener:
 
     def note(self, text: str) -> None:
         """Something worth knowing."""
+
+    def beginning(self, settings: Settings) -> None:
+        """The first step is near: these are the run's settings, which its pictures decided on, too."""
 
     def stepped(self, report: StepReport) -> None:
         """A step is done."""

@@ -157,6 +157,7 @@ class Prepared:
             settings = self._settled(pictures, extractor, listener)
             if machine.group.rank == 0:
                 run.create(settings.to_document())
+            listener.beginning(settings)
             trainer = Trainer(run, settings, pictures, machine, listener, start=self.start, extractor=extractor)
             return settings, trainer.train(stop)
 

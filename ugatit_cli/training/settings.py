@@ -31,6 +31,8 @@ MODEL_FIELDS = frozenset(fields_of(ModelConfig))
 RECIPE_FIELDS = frozenset(fields_of(Recipe))
 FLAGS = {field.name: field.flag for table in (RunOptions, ModelConfig, Recipe) for field in fields_of(table).values()}
 FLAGS |= {"domain_a": "--domains", "domain_b": "--domains", "method": "--method"}
+# Recipes of earlier versions whose runs can't go on, and the method that has taken their place.
+GONE = {"cyclegan": "cyclegan"}
 # What may change when a run goes on: how long it takes, what it writes, and where its pictures are.
 CHANGEABLE = frozenset(
     {"iterations", "minutes", "checkpoint_every", "sample_every", "keep", "folders", "checkpointing"}
@@ -84,9 +86,10 @@ class Settings(RunOptions):
         """Those that a run was given, as `to_document` wrote them.
 
         Raises:
-            ModelError: they are missing, damaged, or of a newer format.
+            ModelError: they are missing, damaged, of a newer format, or of a recipe that is gone.
         """
         document = run.document()
+        _check_recipe(run, document)
         try:
             return cls(
                 model=read_networks(document),
@@ -97,6 +100,16 @@ class Settings(RunOptions):
         except (UsageError, KeyError, TypeError, ValueError) as error:
             message = f"{run.path / RUN_FILE}: damaged: {error}"
             raise ModelError(message, "Start again in another folder.") from None
+
+
+def _check_recipe(run: RunFolder, document: Mapping[str, Any]) -> None:
+    recipe = document.get("recipe")
+    name = recipe.get("name") if isinstance(recipe, Mapping) else None
+    if name in GONE:
+        raise ModelError(
+            f"{run.path / RUN_FILE}: it was trained by an earlier version's recipe {name!r}, which is gone",
+            f"Its model can still be used: --model {run.path}. To train a new one: --method {GONE[name]}.",
+        )
 
 
 def resolve_training_precision(name: str, device: torch.device) -> Precision:
@@ -179,11 +192,22 @@ def _model(chosen: Method, given: Mapping[str, Any], folders: Folders, start: Mo
     if "domain_a" not in values:
         values["domain_a"], values["domain_b"] = domain_names(folders)
     if start is not None:
+        _check_direction(start, chosen.config, given)
         return _continued(start, values)
     if "channels" in values:
         share = chosen.config.discriminator_share
         values.setdefault("discriminator_channels", max(1, round(share * values["channels"])))
     return chosen.config(**values)
+
+
+def _check_direction(start: ModelFolder, sizes: type[BaseConfig], given: Mapping[str, Any]) -> None:
+    ours = given.get("start_direction", "a2b")
+    if sizes.trained_ways == "a2b" and ours not in start.config.directions:
+        raise UsageError(
+            f"--from-direction {ours}: the model to start from has one way only, "
+            f"{start.config.domain_a} to {start.config.domain_b}",
+            "Leave --from-direction out.",
+        )
 
 
 def as_option(name: str, value: object) -> str:
@@ -249,6 +273,9 @@ def resumed_settings(stored: Settings, given: Mapping[str, Any], run: Path, *, n
     """
     free = CHANGEABLE | (TRAINING if named else frozenset())
     stated = {name: value for name, value in given.items() if value != "auto"}
+    if "method" in stated:  # of another one, options may say nothing here
+        _check_same(stored, "method", stated.pop("method"), run)
+    _check_options(method_of(stored.model), stated)
     for name in [name for name in stated if name not in free]:
         _check_same(stored, name, stated.pop(name), run)
     recipe = {name: stated.pop(name) for name in RECIPE_FIELDS & stated.keys()}
@@ -277,7 +304,8 @@ def check_start(start: ModelFolder, settings: Settings) -> str | None:
     """What users should know about the model that a run starts from."""
     ours, theirs = settings.model, start.config
     if ours.ways != theirs.ways:
-        return f"the model to start from has one generator: that of {ours.target('b2a')}, and discriminators, are new"
+        new = ours.target("b2a" if settings.start_direction == "a2b" else "a2b")
+        return f"the model to start from has one generator: that of {new}, and discriminators, are new"
     if start.discriminators is None:
         return "the model to start from comes without discriminators: new ones are trained from the start"
     if not isinstance(ours, ModelConfig) or not isinstance(theirs, ModelConfig):
