@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ugatit_cli.config import BaseConfig, ModelConfig
+from ugatit_cli.methods.cartoongan import CartoonGANConfig
+from ugatit_cli.methods.cyclegan import CycleGANConfig
 from ugatit_cli.methods.networks import tensors_of
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.methods.ugatit_official import (
@@ -24,6 +27,10 @@ from ugatit_cli.weights.folder import save_model
 SIZES = {"image_size": 32, "channels": 4, "blocks": 1, "discriminator_channels": 4, "local_layers": 3}
 LIGHT = ModelConfig("flat", "clay", **SIZES, global_layers=3)  # type: ignore[arg-type]  # plain integers
 FULL = ModelConfig("flat", "clay", **SIZES, global_layers=3, variant="full")  # type: ignore[arg-type]
+# Other methods, and a way of one's own: the networks have nothing but their config in common.
+ONE_WAY = dataclasses.replace(LIGHT, ways="a2b")
+CYCLEGAN = CycleGANConfig("flat", "clay", 32, channels=4, blocks=1, discriminator_channels=4)
+CARTOONGAN = CartoonGANConfig("flat", "clay", 32, channels=4, blocks=1, discriminator_channels=4)
 
 
 def tensors(network: nn.Module, prefix: str) -> dict[str, Tensor]:

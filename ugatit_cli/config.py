@@ -94,7 +94,7 @@ class BaseConfig:
 
     def lacks(self, name: MapName) -> str | None:  # noqa: ARG002  # it has none of any name
         """Why the networks have no attention map of a name; None: they have it."""
-        return "its method has none"
+        return f"its method, {self.method}, has none"
 
     @property
     def smallest_training(self) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import signal
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests import tiny
 from tests.cli.conftest import Command, Outcome
 from tests.evaluations import save_pictures
 from tests.extractors import tiny_extractor
@@ -162,6 +164,42 @@ def test_a_model_at_another_size_and_its_table(evaluate: Command, light: str, fu
     assert text.index("flat -> clay\n") < text.index("9 translated, 8 real pictures\n")
     assert text.index("clay -> flat\n") < text.index("8 translated, 9 real pictures\n")
     assert text.count("features: ") == 1
+
+
+def test_several_models_stand_side_by_side(evaluate: Command, light: str) -> None:
+    """One of them has one way, and is named first: what it doesn't ask for is there for the others."""
+    configs = {"one-way": tiny.CARTOONGAN, "cyclegan": tiny.CYCLEGAN}
+    models = [*(str(tiny.save(Path(name), config)) for name, config in configs.items()), light]
+    arguments = with_model(models[0], "--pairs", "clay", "--baseline")
+    several = [*arguments, "-m", models[1], "-m", models[2]]
+    found = figures(evaluate(*several, "--json"))["models"]
+    assert [one["model"] for one in found] == models
+    assert ["b2a" in one for one in found] == ["baseline_b2a" in one for one in found] == [False, True, True]
+    for one in found:
+        assert one == figures(evaluate(*with_model(one["model"], "--pairs", "clay", "--baseline", "--json")))
+    there, back = evaluate(*several).stdout.decode().split("clay -> flat\n")
+    assert there.startswith("flat -> clay\n")
+    assert (there.count("untouched"), back.count("untouched")) == (1, 1)
+    for table, direction, columns in ((there, "a2b", found), (back, "b2a", found[1:])):
+        scores = [one[direction] for one in columns] + [columns[0][f"baseline_{direction}"]]
+        for label, name, digits in (("FID", "fid", 2), ("SSIM", "ssim", 4), ("L1", "l1", 4)):
+            (row,) = (line.split() for line in table.splitlines() if line.split()[:1] == [label])
+            assert row[1:-1] == [f"{one[name]:.{digits}f}" for one in scores]
+
+
+def test_models_of_different_sizes_ask_for_one(evaluate: Command, light: str, full: str) -> None:
+    larger = tiny.save(Path("larger"), dataclasses.replace(tiny.CYCLEGAN, image_size=48))
+    arguments = with_model(light, "--model", larger, "--metrics", "fid", "--json")
+    outcome = evaluate(*arguments)
+    assert (outcome.code, outcome.stdout, len(outcome.errors)) == (2, b"", 1)
+    assert f"{light} 32, larger 48" in outcome.errors[0]
+    assert "--size" in outcome.stderr
+    assert [one["size"] for one in figures(evaluate(*arguments, "--size", 48))["models"]] == [[48, 48]] * 2
+    outcome = evaluate(*with_model(full, "--model", larger, "--size", 48))
+    assert (outcome.code, outcome.stdout, len(outcome.errors)) == (2, b"", 1)
+    assert full in outcome.errors[0]
+    assert "--size 32" in outcome.stderr
+    assert evaluate(*with_model(full, "--model", larger, "--size", 32, "--metrics", "fid")).code == 0
 
 
 # --- What goes wrong -----------------------------------------------------------------------------------

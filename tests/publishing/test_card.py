@@ -13,9 +13,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests import tiny
-from ugatit_cli.config import ModelConfig
+from ugatit_cli.config import BaseConfig, ModelConfig
 from ugatit_cli.data.pictures import Folders
-from ugatit_cli.methods.recipe import preset
+from ugatit_cli.methods.recipe import RecipeName
+from ugatit_cli.methods.registry import method_of
 from ugatit_cli.publishing.card import Options, escaped, model_card, says_nothing, summary, training_data
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.weights.catalog import licence_of
@@ -33,7 +34,7 @@ class Cards:
     def __init__(self, model: ModelFolder) -> None:
         self.model = model
 
-    def __call__(self, provenance: dict[str, Any] | None = None, config: ModelConfig = HORSES, **known: Any) -> str:
+    def __call__(self, provenance: dict[str, Any] | None = None, config: BaseConfig = HORSES, **known: Any) -> str:
         said = {name: known.pop(name) for name in ("licence", "data", "description") if name in known}
         model = dataclasses.replace(self.model, config=config, provenance=provenance or {})
         return model_card(model, "ada/horse2zebra", Options(**said), **known)
@@ -52,10 +53,10 @@ def full_card(tmp_path_factory: pytest.TempPathFactory) -> Cards:
     return Cards(open_model(folder))
 
 
-def settings(recipe: str, config: ModelConfig = HORSES, iterations: int = 5000, **changes: Any) -> Settings:
+def settings(recipe: RecipeName, config: BaseConfig = HORSES, iterations: int = 5000, **changes: Any) -> Settings:
     return Settings(
         model=config,
-        recipe=dataclasses.replace(preset(recipe), **changes),  # type: ignore[arg-type]  # a name of one
+        recipe=dataclasses.replace(method_of(config).recipe(recipe), **changes),
         folders=Folders(Path("a"), Path("b")),
         precision="bf16",
         checkpointing=False,
@@ -165,8 +166,46 @@ def test_training_of_a_run(card: Cards) -> None:
     found = rows(card(TRAINED, settings=settings("paper", decay_from=1.0, augment="on")), "Training")
     assert (found["Steps"], found["Learning rate"]) == ("5,000", "0.0001")
     assert ("Moving average" in found, "Augmentation" in found) == (False, True)
-    text = card(TRAINED, BLIND, settings=settings("cyclegan", BLIND))
-    assert rows(text, "Training")["Weights of the losses"] == "adversarial 1, cycle 10, identity 5"
+    text = card(TRAINED, BLIND, settings=settings("default", BLIND))
+    assert rows(text, "Training")["Weights of the losses"] == "adversarial 1, cycle 10, identity 10"
+
+
+def test_each_method_speaks_for_itself(tmp_path: Path) -> None:
+    both = "adversarial 1, cycle 10, identity 5"
+    cases: list[tuple[BaseConfig, str, str, str]] = [
+        (tiny.CYCLEGAN, "# flat ↔ clay", both, "CycleGAN"),
+        (tiny.CARTOONGAN, "# flat → clay", "adversarial 1, content 10", "CartoonGAN"),
+    ]
+    for config, title, losses, method in cases:
+        card, name = Cards(open_model(tiny.save(tmp_path / method, config))), config.method
+        text = card(TRAINED, config, settings=settings("default", config))
+        assert headings(text) == SECTIONS
+        assert title in text.splitlines()
+        assert metadata(text)["tags"][0] == name
+        found, training = rows(text, "The model"), rows(text, "Training")
+        sizes = ["Image size in training", "Channels", "Residual blocks", "Parameters", "Weights", "Discriminators"]
+        assert list(found) == ["Method", *sizes]
+        assert found["Method"].startswith(f"{method}, ")
+        assert training["Weights of the losses"] == losses
+        assert training["Recipe"] == f"`default` of `ugatit train --method {name}`"
+        assert ("Pool" in training, "Initial phase" in training) == (name == "cyclegan", name == "cartoongan")
+        for word in ("U-GAT-IT", "attention", "None", "Undefined", " |  |"):
+            assert word not in text
+        assert "@inproceedings{" in text.partition("## Citation\n")[2]
+
+
+def test_one_way_is_all_that_a_card_speaks_of(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "model", tiny.ONE_WAY, discriminators=True)
+    (folder / "samples.png").write_bytes(b"a picture")
+    card = Cards(open_model(folder))
+    text = card(TRAINED, tiny.ONE_WAY, samples_step=100, evaluation={"kid": {"a2b": 0.01}})
+    assert "# flat → clay" in text.splitlines()
+    for word in ("back ", ", and back", "both ", "b2a", "clay → flat", "second", "identity)", "--to"):
+        assert word not in text
+    assert rows(text, "The model")["Parameters"].endswith(" million in the generator")
+    assert rows(text, "Evaluation") == {"flat → clay": "1"}
+    model = dataclasses.replace(card.model, config=tiny.ONE_WAY, provenance={})
+    assert summary(model, "") == "flat to clay"
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,11 @@ def missing_maps(config: BaseConfig, *, discriminators: bool) -> dict[MapName, s
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
+def why_missing(missing: Mapping[MapName, str]) -> str:
+    """The reasons, each once."""
+    return " and ".join(dict.fromkeys(missing.values()))
+
+
 def how_to_get(missing: Mapping[MapName, str]) -> str:
     """What to do about missing maps; nothing for generators without CAM, whose training left it out."""
     return _TRAIN if "it comes without discriminators" in missing.values() else ""
@@ -308,8 +313,7 @@ def chosen_maps(wanted: Iterable[str], config: BaseConfig, *, discriminators: bo
             raise ModelError(f"{name}: no {one} attention: {missing[one]}", how_to_get({one: missing[one]}))
     chosen = tuple(one for one in MAPS if (one in names or "all" in names) and one not in missing)
     if not chosen:
-        reasons = dict.fromkeys((missing["generator"], missing["local"]))
-        raise ModelError(f"{name}: no attention to show: {', '.join(reasons)}")
+        raise ModelError(f"{name}: no attention to show: {why_missing(missing)}")
     return chosen
 
 

@@ -9,8 +9,17 @@ from typing import Final
 
 import numpy as np
 
-from ugatit_cli.attention.maps import AttentionMap, Maps, Spans, Style, how_to_get, missing_maps, smallest_for
-from ugatit_cli.config import BaseConfig, Direction, MapName
+from ugatit_cli.attention.maps import (
+    AttentionMap,
+    Maps,
+    Spans,
+    Style,
+    how_to_get,
+    missing_maps,
+    smallest_for,
+    why_missing,
+)
+from ugatit_cli.config import MAPS, BaseConfig, Direction, MapName
 from ugatit_cli.pictures import colormaps, drawing
 from ugatit_cli.pictures.drawing import plain
 from ugatit_cli.pictures.geometry import Geometry
@@ -88,8 +97,8 @@ def missing_text(config: BaseConfig, *, discriminators: bool) -> str:
     missing = missing_maps(config, discriminators=discriminators)
     if not missing:
         return ""
-    reasons = " and ".join(dict.fromkeys(missing.values()))
-    return f"No {' and '.join(missing)} attention: {reasons}. {how_to_get(missing)}".rstrip()
+    names = "" if len(missing) == len(MAPS) else f"{' and '.join(missing)} "
+    return f"No {names}attention: {why_missing(missing)}. {how_to_get(missing)}".rstrip()
 
 
 def flat_maps(maps: Sequence[Maps]) -> tuple[MapName, ...]:

@@ -343,8 +343,12 @@ def _models(options: EvaluateOptions) -> list[Model]:
         raise UsageError(f"these models are of different sizes: {found}", "Choose one for all: --size N")
     for name, folder in folders.items():
         if options.size not in (None, sizes[name]) and not folder.config.light:
-            reason = f"--size {options.size}: this model is full and takes pictures of {sizes[name]} pixels"
-            raise UsageError(reason, "Leave --size out.")
+            raise UsageError(
+                f"--size {options.size}: {name} is full and takes pictures of {sizes[name]} pixels",
+                "Leave --size out."
+                if len(set(sizes.values())) == 1
+                else f"Choose its size for all: --size {sizes[name]}",
+            )
     return [
         Model.from_folder(name, folder, device=options.device, precision=options.precision)
         for name, folder in folders.items()

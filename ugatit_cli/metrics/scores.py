@@ -250,16 +250,18 @@ class Evaluation:
     advance: Callable[[], None] = lambda: None
     _known: dict[Path, Tensor] = field(default_factory=dict)
     _folders: dict[Path, Measured] = field(default_factory=dict)
+    # Of each folder whose own pictures are scored: the ground truth of those that have one.
+    _truths: dict[Path, dict[Path, Path]] = field(default_factory=dict)
 
     def check(self, comparisons: Sequence[Comparison]) -> list[Comparison]:
-        """Finds out before anything is computed which comparisons any metric is about.
+        """Finds out before anything is computed which comparisons any metric is about: of all runs, before the first.
 
         Raises:
             UsageError: too few pictures for a subset of KID, folders with pictures of different sizes, or pairs
                 without pictures of the same name, or whose names are not unique.
         """
         comparisons = [one for one in comparisons if self.metrics & OF_SETS or one.truth]
-        self._truths(comparisons)
+        self._find_truths(comparisons)
         for one in comparisons:
             sets = [pictures.files for pictures in (one.translated, *self._sets(one))]
             truth = self._truth(one.translated, one.truth)
@@ -283,24 +285,23 @@ class Evaluation:
             PictureError: a folder without any that can be read.
             ModelError: the extractor is of no use.
         """
-        truths = self._truths(comparisons)
-        return [self._scores(one, truths) for one in comparisons]
+        self._find_truths(comparisons)
+        return [self._scores(one) for one in comparisons]
 
-    def _truths(self, comparisons: Sequence[Comparison]) -> dict[Path, dict[Path, Path]]:
-        """Of each folder whose own pictures are scored: the ground truth of those that have one."""
+    def _find_truths(self, comparisons: Sequence[Comparison]) -> None:
         scored = [(one.translated, one.truth) for one in comparisons if not one.direction]
         scored += [(one.source, one.truth) for one in comparisons if self.baseline and one.source]
-        return {pictures.folder: self._truth(pictures, truth) for pictures, truth in scored}
+        self._truths |= {pictures.folder: self._truth(pictures, truth) for pictures, truth in scored}
 
-    def _scores(self, one: Comparison, truths: Mapping[Path, Mapping[Path, Path]]) -> Scores:
+    def _scores(self, one: Comparison) -> Scores:
         wanted = self._sets(one)
         real, source = (
-            self._of_folder(pictures, truths) if pictures in wanted else None for pictures in (one.real, one.source)
+            self._of_folder(pictures) if pictures in wanted else None for pictures in (one.real, one.source)
         )
         if self.model and one.direction:
             translated = self._translations(one, self.model, one.direction)
         else:
-            translated = self._of_folder(one.translated, truths)
+            translated = self._of_folder(one.translated)
         baseline = self._compare(None, source, real, None) if self.baseline and source else None
         return self._compare(one.direction, translated, real, source, baseline)
 
@@ -314,12 +315,12 @@ class Evaluation:
     def _truth(self, pictures: PictureSet, truth: PictureSet | None) -> dict[Path, Path]:
         return pairs_of(pictures, truth) if truth and self.metrics & NEEDS_PAIRS else {}
 
-    def _of_folder(self, pictures: PictureSet, truths: Mapping[Path, Mapping[Path, Path]]) -> Measured:
+    def _of_folder(self, pictures: PictureSet) -> Measured:
         folder = pictures.folder
         if folder not in self._folders:
             read = self.reader.batches(pictures.files)
             batches = ((files, batch, self._features_of(files, batch)) for files, batch in read)
-            self._folders[folder] = self._measured(batches, str(folder), truths.get(folder, {}))
+            self._folders[folder] = self._measured(batches, str(folder), self._truths.get(folder, {}))
         return self._folders[folder]
 
     def _translations(self, one: Comparison, model: Model, direction: Direction) -> Measured:
