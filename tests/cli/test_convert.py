@@ -7,6 +7,8 @@ import pickle
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import ugatit_cli
 from tests import tiny
@@ -24,9 +26,8 @@ def checkpoint(tmp_path: Path) -> str:
 def test_into_a_folder(ugatit: Command, checkpoint: str) -> None:
     outcome = ugatit("convert", checkpoint, "models/mine", "--domains", "selfie,anime", "--image-size", "32")
     assert (outcome.code, outcome.lines) == (0, ["models/mine"])
-    assert (
-        "selfie <-> anime: light, 4 channels, 1 blocks, 32 px, pytorch dialect, with discriminators" in outcome.stderr
-    )
+    config = ugatit_cli.load("models/mine").config
+    assert f"selfie <-> anime: {config.summary}, with discriminators" in outcome.stderr
     assert "ugatit translate PICTURES --model models/mine -o out/" in outcome.stderr
     assert below("models") == ["mine/config.json", "mine/discriminators.safetensors", "mine/model.safetensors"]
     document = json.loads(Path("models/mine/config.json").read_text())
@@ -60,8 +61,8 @@ def test_overwriting(ugatit: Command, checkpoint: str) -> None:
 
 def test_wrong_usage(ugatit: Command, checkpoint: str) -> None:
     for arguments, reason in (
-        ((), "give either OUT_DIR or --name NAME"),
-        (("m", "--name", "mine"), "give either OUT_DIR or --name NAME"),
+        ((), "give one or two checkpoints, and either OUT_DIR or --name NAME"),
+        (("m", "--name", "mine"), "give one or two checkpoints, and either OUT_DIR or --name NAME"),
         (("--name", "../mine"), "'../mine' is not a model name"),
         (("--name", "flat2clay"), "flat2clay is the name of a bundled model"),
         (("m", "--image-size", "30"), "image_size is 30; it must be a multiple of 4"),
@@ -72,6 +73,26 @@ def test_wrong_usage(ugatit: Command, checkpoint: str) -> None:
     assert ugatit("convert", checkpoint, "m", "--dtype", "fp8").code == 2
     assert ugatit("convert").code == 2
     assert below(".") == [checkpoint]
+
+
+def test_a_file_for_each_way(ugatit: Command, golden: Path) -> None:
+    weights = load_file(golden / "baselines/cyclegan/weights.safetensors")
+    for key in ("G_A", "G_B"):
+        state = {name.partition(".")[2]: one for name, one in weights.items() if name.startswith(key)}
+        torch.save(state, f"latest_net_{key}.pth")
+    files = "latest_net_G_B.pth", "latest_net_G_A.pth"
+    outcome = ugatit("convert", *files, "both", "--domains", "horse,zebra")
+    assert (outcome.code, outcome.lines) == (0, ["both"])
+    assert "horse <-> zebra: cyclegan" in outcome.stderr
+    assert ugatit("convert", *files[1:], "there", "--domains", "horse,zebra").code == 0
+    put("a.png")
+    for model in ("both", "there"):
+        outcome = ugatit("translate", "a.png", "-o", f"{model}.png", "--model", model, "--to", "zebra", *CPU)
+        assert outcome.code == 0
+    assert Path("both.png").read_bytes() == Path("there.png").read_bytes()
+    outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", "there", "--to", "horse", *CPU)
+    assert (outcome.code, len(outcome.errors)) == (2, 1)
+    assert "only, not back" in outcome.errors[0]
 
 
 @pytest.mark.parametrize("data", [b"not a checkpoint", pickle.dumps(print), None])

@@ -21,6 +21,7 @@ from tests.hub_server import Fault, HubServer
 from tests.tensor_bundle_writer import write_bundle
 from tests.weights.test_tensorflow import random_variables, write
 from ugatit_cli.errors import ModelError, OutputError, UsageError
+from ugatit_cli.methods.base import OfficialSettings
 from ugatit_cli.weights import fetch, home
 from ugatit_cli.weights import hub as hub_module
 from ugatit_cli.weights.fetch import convert, find_model
@@ -28,7 +29,6 @@ from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.home import BUNDLED, home_folder, store_path
 from ugatit_cli.weights.hub_download import digest_of
 from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml
-from ugatit_cli.weights.official import ImportSettings
 
 Know = Callable[..., object]
 
@@ -331,14 +331,14 @@ def test_from_the_users_disk(hub: HubServer, checkpoint: Path, tmp_path: Path, k
 
 
 def test_a_converted_checkpoint(tmp_path: Path) -> None:
-    path, settings = tiny.save_official(tmp_path / "cats_0000100.pt"), ImportSettings(("cat", "dog"), image_size=64)
-    model, _ = convert(path, tmp_path / "out", settings)
+    path, settings = tiny.save_official(tmp_path / "cats_0000100.pt"), OfficialSettings(("cat", "dog"), image_size=64)
+    model, _ = convert([path], tmp_path / "out", settings)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    expected = {"imported_from": "cats_0000100.pt", "code": "official PyTorch code", "sha256": sha256}
+    expected = {"imported_from": "cats_0000100.pt", "code": "official U-GAT-IT code", "sha256": sha256}
     assert model.provenance == expected
     assert open_model(tmp_path / "out") == model
     assert (model.config.domain_a, model.config.domain_b, model.config.image_size) == ("cat", "dog", 64)
-    convert(path, tmp_path / "out", storage="fp16", overwrite=True)
+    convert([path], tmp_path / "out", storage="fp16", overwrite=True)
     for file in ("model.safetensors", "discriminators.safetensors"):
         for name, tensor in load_file(tmp_path / "out" / file).items():
             assert tensor.dtype == (torch.float16 if tensor.ndim > 1 else torch.float32), name
@@ -348,7 +348,7 @@ def test_no_checkpoint_there(tmp_path: Path) -> None:
     write_bundle(tmp_path / "other.pt", {})  # other.pt.index
     for name in ("gone", "gone/gone.pt", "gone.index", "gone.data-00000-of-00001", "a.index.txt", "other.pt"):
         with pytest.raises(ModelError) as caught:
-            convert(tmp_path / name, tmp_path / "out")
+            convert([tmp_path / name], tmp_path / "out")
         assert str(tmp_path / name) in caught.value.message
 
 
@@ -358,9 +358,9 @@ def test_from_inside_the_checkpoint_and_into_the_current_folder(
     checkpoint = tiny.save_official(tmp_path / "x.pt")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    with pytest.raises(ModelError, match="TensorFlow"):
-        convert(Path(), tmp_path / "out")
-    assert convert(checkpoint, Path())[0].path == tmp_path / "here"
+    with pytest.raises(ModelError, match="no checkpoint in it"):
+        convert([Path()], tmp_path / "out")
+    assert convert([checkpoint], Path())[0].path == tmp_path / "here"
     (tmp_path / "here" / "a.txt").touch()
     with pytest.raises(OutputError):  # before anything is read
-        convert(tmp_path / "no such checkpoint.pt", tmp_path)
+        convert([tmp_path / "no such checkpoint.pt"], tmp_path)

@@ -13,15 +13,20 @@ import torch
 from tests import tiny
 from ugatit_cli.config import ModelConfig, Variant
 from ugatit_cli.errors import ModelError
+from ugatit_cli.methods.base import Official, OfficialSettings
+from ugatit_cli.methods.ugatit_official import discriminator_names, generator_names
 from ugatit_cli.weights.fetch import convert
 from ugatit_cli.weights.folder import critic_shapes, translator_shapes
-from ugatit_cli.weights.official import ImportSettings
-from ugatit_cli.weights.pytorch import discriminator_names, generator_names, import_checkpoint
+from ugatit_cli.weights.official import read_official
 
 
 def save(path: Path, checkpoint: object, *, legacy: bool = False) -> Path:
     torch.save(checkpoint, path, _use_new_zipfile_serialization=not legacy)
     return path
+
+
+def read(path: Path, settings: OfficialSettings | None = None) -> Official:
+    return read_official([path], settings or OfficialSettings())[0]
 
 
 GENERATORS = [
@@ -55,20 +60,35 @@ def test_settings_are_inferred(tmp_path: Path, variant: Variant, channels: int, 
     depths: dict[str, Any] = {"discriminator_channels": 3, "local_layers": 4, "global_layers": 6}
     config = ModelConfig("cat", "dog", size, channels, blocks, variant, **depths)
     path = tiny.save_official(tmp_path / "x.pt", config)
-    imported = import_checkpoint(path, ImportSettings(("cat", "dog"), given))
+    imported = read(path, OfficialSettings(("cat", "dog"), given))
     assert imported.config == config
     assert imported.notes == ()
-    (note,) = import_checkpoint(path, ImportSettings()).notes or ("--image-size",)
+    (note,) = read(path, OfficialSettings()).notes or ("--image-size",)
     assert "--image-size" in note
 
 
 @pytest.mark.parametrize("missing", [["disLA"], ["disGA", "disGB", "disLA", "disLB"]])
 def test_generators_alone(tmp_path: Path, missing: list[str]) -> None:
     checkpoint = {key: state for key, state in tiny.official().items() if key not in missing}
-    model, notes = convert(save(tmp_path / "x.pt", checkpoint), tmp_path / "out", ImportSettings(image_size=32))
+    model, notes = convert([save(tmp_path / "x.pt", checkpoint)], tmp_path / "out", OfficialSettings(image_size=32))
     assert model.discriminators is None
     assert notes == ("The checkpoint has no discriminators; the model comes without.",)
     model.generator("b2a")
+
+
+@pytest.mark.parametrize("key", ["genA2B", "genB2A", None])
+def test_one_generator_makes_a_model_of_one_way(tmp_path: Path, key: str | None) -> None:
+    checkpoint = tiny.official()
+    state = checkpoint[key or "genA2B"]
+    critics = {name: one for name, one in checkpoint.items() if name.startswith("dis")}
+    path = save(tmp_path / "x.pt", state if key is None else critics | {key: state})
+    model, notes = convert([path], tmp_path / "out", OfficialSettings(image_size=32))
+    assert model.config.directions == ("a2b",)
+    assert model.discriminators is None
+    assert any("one direction" in note for note in notes)
+    assert torch.equal(model.generator("a2b").to_rgb.weight, state["UpBlock2.11.weight"])
+    with pytest.raises(ModelError, match="only, not back"):
+        model.generator("b2a")
 
 
 def test_half_precision_and_other_entries(tmp_path: Path) -> None:
@@ -76,7 +96,7 @@ def test_half_precision_and_other_entries(tmp_path: Path) -> None:
     for state in checkpoint.values():
         state.update({name: tensor.half() for name, tensor in state.items()})
     checkpoint |= {"step": 1000, "optimizer": {"state": {}}, 7: [1, 2], "best": {"loss": 0.1}}
-    model, _ = convert(save(tmp_path / "x.pt", checkpoint), tmp_path / "out")
+    model, _ = convert([save(tmp_path / "x.pt", checkpoint)], tmp_path / "out")
     expected = checkpoint["genA2B"]["UpBlock2.11.weight"].float()
     assert torch.equal(model.generator("a2b").to_rgb.weight, expected)
 
@@ -89,7 +109,7 @@ def refused(path: Path, data: bytes | None = None) -> None:
     if data is not None:
         path.write_bytes(data)
     with pytest.raises(ModelError) as caught:
-        convert(path, path.with_name("out"))
+        convert([path], path.with_name("out"))
     assert caught.value.message.startswith(f"{path}: ")
     assert "\n" not in caught.value.message
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
@@ -117,7 +137,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, how: str, inside: bool)
     else:
         save(path, content, legacy=how == "legacy")
     with pytest.raises(ModelError) as caught:
-        convert(path, tmp_path / "out")
+        convert([path], tmp_path / "out")
     assert caught.value.message.startswith(f"{path}: ")
     assert "never runs code" in caught.value.hint
     assert not victim.exists()
@@ -150,23 +170,31 @@ def test_a_missing_tensor_is_named(tmp_path: Path, key: str, name: str) -> None:
     checkpoint = tiny.official()
     del checkpoint[key][name]
     with pytest.raises(ModelError, match=f"'{name}'"):
-        import_checkpoint(save(tmp_path / "x.pt", checkpoint), ImportSettings())
+        read(save(tmp_path / "x.pt", checkpoint), OfficialSettings())
 
 
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ({}, "genA2B"),
-        ({"state_dict": {"conv1.weight": torch.ones(3)}}, "genA2B"),
-        ({"genA2B": {"a": torch.ones(1)}}, "genB2A"),
-        ({"genA2B": {}, "genB2A": {}}, "DownBlock.1.weight"),
-        ({"genA2B": {"DownBlock.1.weight": 3}, "genB2A": {}}, "DownBlock.1.weight"),
-        ({"genA2B": 1, "genB2A": 2}, "genA2B"),
+        ({}, "no tensors"),
+        # What is in it: the first names, and shapes.
+        ({"state_dict": {"conv1.weight": torch.ones(3, 2)}}, r"1 tensors: conv1.weight \(3, 2\)"),
+        (
+            {"a": {"x": torch.ones(3)}, "b": {"y\33[2J": torch.ones(5)}},
+            r"in a: x \(3,\); 1 tensors in b: y\?\[2J \(5,\)",
+        ),
+        ({"genA2B": {"a": torch.ones(1)}}, "DownBlock.1.weight"),
+        ({"genA2B": {}, "genB2A": {}}, "no tensors"),
+        ({"genA2B": {"DownBlock.1.weight": 3}, "genB2A": {}}, "no tensors"),
+        ({"genA2B": {"DownBlock.1.weight": torch.ones(4, 3, 7, 7)}}, "FC.0.weight"),
+        ({"genA2B": 1, "genB2A": 2}, "no tensors"),
         ([torch.ones(3)], "list"),
         (torch.ones(3), "Tensor"),
     ],
 )
 def test_other_contents(tmp_path: Path, content: object, named: str) -> None:
     path = save(tmp_path / "x.pt", content)
-    with pytest.raises(ModelError, match=rf"{path}: .*{named}"):
-        import_checkpoint(path, ImportSettings())
+    with pytest.raises(ModelError, match=rf"{path}: .*{named}") as caught:
+        read(path)
+    # What is known.
+    assert "CycleGAN" in caught.value.hint or "not a U-GAT-IT" in caught.value.message

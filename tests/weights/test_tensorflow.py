@@ -24,8 +24,8 @@ from tests.conftest import GOLDEN
 from tests.tensor_bundle_writer import Array, message, number, table, write_bundle
 from ugatit_cli.config import DOMAINS, SCALES, ModelConfig, Variant
 from ugatit_cli.errors import ModelError
+from ugatit_cli.methods.base import OfficialSettings
 from ugatit_cli.weights.fetch import convert
-from ugatit_cli.weights.official import ImportSettings
 from ugatit_cli.weights.tensorflow import TensorBundle, Variable, checkpoint_prefix, import_checkpoint
 
 SIDE = 24
@@ -126,7 +126,7 @@ def test_settings_are_inferred(tmp_path: Path, variant: Variant, smoothing: bool
     """What generators compute is compared in tests/test_golden.py."""
     name = (SMOOTH if smoothing else ROUGH).format("light_" if variant == "light" else "")
     folder = write(tmp_path / name, drop(random_variables(variant), "Adam"))
-    imported = import_checkpoint(folder, ImportSettings(domains=("cat", "dog")))
+    imported = import_checkpoint(folder, OfficialSettings(domains=("cat", "dog")))
     rest: dict[str, Any] = {"channels": 4, "blocks": 4, "discriminator_channels": 4, "local_layers": 5}
     rest |= {"global_layers": 7, "variant": variant, "dialect": "tensorflow", "rho_smoothing": smoothing}
     expected = ModelConfig("cat", "dog", 256 if variant == "light" else SIDE, **rest)
@@ -136,7 +136,7 @@ def test_settings_are_inferred(tmp_path: Path, variant: Variant, smoothing: bool
 
 def test_discriminators_compute_what_the_graph_computes(tmp_path: Path) -> None:
     variables = random_variables("light")
-    model, _ = convert(write(tmp_path / ROUGH.format("light_"), variables), tmp_path / "out")
+    model, _ = convert([write(tmp_path / ROUGH.format("light_"), variables)], tmp_path / "out")
     x = 2 * torch.rand(2, 3, 128, 104, generator=torch.Generator().manual_seed(0)) - 1
     for domain in DOMAINS:
         for scale in SCALES:
@@ -153,11 +153,11 @@ def test_discriminators_compute_what_the_graph_computes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_dtypes(tmp_path: Path, dtype: torch.dtype) -> None:
     folder = write(tmp_path / SMOOTH.format(""), random_variables("full"))
-    exact = import_checkpoint(folder, ImportSettings())
-    imported = import_checkpoint(folder, ImportSettings(), dtype=dtype)
-    assert exact.discriminators is not None
-    assert imported.discriminators is not None
-    for tensors, others in ((imported.generators, exact.generators), (imported.discriminators, exact.discriminators)):
+    exact = import_checkpoint(folder, OfficialSettings())
+    imported = import_checkpoint(folder, OfficialSettings(), dtype=dtype)
+    assert exact.critics is not None
+    assert imported.critics is not None
+    for tensors, others in ((imported.translators, exact.translators), (imported.critics, exact.critics)):
         for name, tensor in tensors.items():
             assert tensor.dtype == (dtype if tensor.ndim > 1 else torch.float32), name
             assert tensor.is_contiguous()
@@ -167,7 +167,7 @@ def test_dtypes(tmp_path: Path, dtype: torch.dtype) -> None:
         variables = random_variables("full")
         variables["generator_A/G_logit/conv2d/kernel"][0, 0, 0, 0] = 1e6
         with pytest.raises(ModelError, match="fp16"):
-            convert(write(folder, variables), tmp_path / "out", storage="fp16")
+            convert([write(folder, variables)], tmp_path / "out", storage="fp16")
 
 
 # Where the checkpoint is, and what its name tells
@@ -184,7 +184,7 @@ def folder(tmp_path: Path) -> Path:
 def test_every_way_to_name_a_checkpoint(folder: Path) -> None:
     assert checkpoint_prefix(folder / "UGATIT.model-7.meta") == folder / "UGATIT.model-7"
     for name in ("", "UGATIT.model-7.index", "UGATIT.model-7", "UGATIT.model-7.data-00000-of-00001"):
-        model, _ = convert(folder / name, folder / "out", overwrite=True)
+        model, _ = convert([folder / name], folder / "out", overwrite=True)
         assert model.config.channels == 1
         assert model.provenance["imported_from"] == "UGATIT.model-7.data-00000-of-00001"
         assert model.provenance["code"] == "official TensorFlow code"
@@ -193,7 +193,7 @@ def test_every_way_to_name_a_checkpoint(folder: Path) -> None:
 def test_the_folder_name_tells_smoothing_from_inside_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     for name in (".", "UGATIT.model-7.index"):
-        assert not import_checkpoint(Path(name), ImportSettings()).config.rho_smoothing
+        assert not import_checkpoint(Path(name), OfficialSettings()).config.rho_smoothing
 
 
 def test_several_checkpoints(folder: Path) -> None:
@@ -213,12 +213,12 @@ def test_several_checkpoints(folder: Path) -> None:
 
 def test_smoothing_that_nothing_tells(folder: Path) -> None:
     renamed = folder.rename(folder.with_name("weights"))
-    settings = ImportSettings(image_size=128)
+    settings = OfficialSettings(image_size=128)
     imported = import_checkpoint(renamed, settings)
     assert imported.config.rho_smoothing
     assert imported.config.image_size == 128
     assert ["--no-smoothing" in note for note in imported.notes] == [True]
-    imported = import_checkpoint(renamed, ImportSettings(image_size=128, rho_smoothing=False))
+    imported = import_checkpoint(renamed, OfficialSettings(image_size=128, rho_smoothing=False))
     assert not imported.config.rho_smoothing
     assert imported.notes == ()
     again = renamed.rename(folder.with_name(SMOOTH.format("light_") + " (1)"))  # as browsers call it
@@ -227,12 +227,12 @@ def test_smoothing_that_nothing_tells(folder: Path) -> None:
 
 def test_discriminators_without_spectral_norm_are_dropped(tmp_path: Path) -> None:
     variables = drop(random_variables("light", channels=1), r"Adam|/u$")
-    model, notes = convert(write(tmp_path / "x_4resblock_6dis_1_1", variables), tmp_path / "out")
+    model, notes = convert([write(tmp_path / "x_4resblock_6dis_1_1", variables)], tmp_path / "out")
     assert model.discriminators is None
     assert any("discriminators" in note for note in notes)
     variables = drop(variables, "discriminator")
-    imported = import_checkpoint(write(tmp_path / "y_4resblock_6dis_1_1", variables), ImportSettings())
-    assert imported.discriminators is None
+    imported = import_checkpoint(write(tmp_path / "y_4resblock_6dis_1_1", variables), OfficialSettings())
+    assert imported.critics is None
 
 
 # Checkpoints that are not U-GAT-IT's, or damaged
@@ -259,7 +259,7 @@ def test_missing_variables_and_wrong_shapes_are_one_error(
     variables = drop(random_variables("light", channels=1), f"Adam|^{name}$")
     write(tmp_path / "m", variables | ({} if shape is None else {name: np.ones(shape, "f4")}))
     with pytest.raises(ModelError, match=str(tmp_path / "m" / "UGATIT.model-1000000")) as caught:
-        convert(tmp_path / "m", tmp_path / "out")
+        convert([tmp_path / "m"], tmp_path / "out")
     assert shape is not None or f"'{name}'" in caught.value.message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m"]
 
@@ -349,7 +349,7 @@ def test_size_and_shape_do_not_agree(tmp_path: Path, sizes: tuple[int, ...]) -> 
     (tmp_path / "m.index").write_bytes(table([HEADER, (b"a", entry)]))
     (tmp_path / "m.data-00000-of-00001").write_bytes(bytes(24))
     bundle = TensorBundle(tmp_path / "m")
-    assert bundle.variables["a"] == Variable(1, sizes, 0, 0, 24)
+    assert bundle.variables["a"] == Variable(1, sizes, 0, 0, 24, 0)
     with pytest.raises(ModelError, match=r"m\.index: a: "):
         bundle.tensor("a")
 

@@ -46,9 +46,9 @@ def read_official(
     networks = _networks_in(first)
     if len(files) == 1 and not networks and tensorflow.is_checkpoint(first):
         prefix = tensorflow.checkpoint_prefix(first)
-        with understood(first, "U-GAT-IT", "variable"):
+        with understood(prefix, "U-GAT-IT", "variable"):
             found = tensorflow.import_checkpoint(prefix, settings, dtype=dtype)
-            _check_shapes(found, first)
+            _check_shapes(found, prefix)
         return found, "official TensorFlow code", tensorflow.TensorBundle(prefix).data_file()
     for file in files:
         if not file.is_file() and not networks:

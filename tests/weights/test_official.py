@@ -1,0 +1,231 @@
+"""Official checkpoints of every method, however they were saved: recognised by what is in them."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tests import tiny
+from tests.conftest import GOLDEN
+from ugatit_cli.errors import ModelError
+from ugatit_cli.methods.base import Official, OfficialSettings
+from ugatit_cli.weights.fetch import convert
+from ugatit_cli.weights.official import read_official
+
+State = dict[str, Tensor]
+
+
+def read(*files: Path) -> Official:
+    return read_official(files, OfficialSettings())[0]
+
+
+def save(path: Path, content: object, *, legacy: bool = False) -> Path:
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    return path
+
+
+def assert_same(found: Official, wanted: Official, dtype: torch.dtype = torch.float32) -> None:
+    assert found.config == wanted.config
+    for ours, theirs in ((found.translators, wanted.translators), (found.critics or {}, wanted.critics or {})):
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name].float(), one.to(dtype).float()) for name, one in theirs.items())
+
+
+def renamed(prefix: str, checkpoint: Mapping[str, State]) -> dict[str, State]:
+    return {key: {prefix + name: one for name, one in state.items()} for key, state in checkpoint.items()}
+
+
+def flat(checkpoint: Mapping[str, State], prefix: str = "") -> State:
+    # Contiguous and alone in its memory, as safetensors needs them.
+    return {f"{prefix}{key}.{name}": one.clone() for key, state in checkpoint.items() for name, one in state.items()}
+
+
+def zeros(checkpoint: Mapping[str, State]) -> dict[str, State]:
+    return {key: {name: torch.zeros_like(one) for name, one in state.items()} for key, state in checkpoint.items()}
+
+
+WRAPPED: dict[str, Callable[[dict[str, State]], object]] = {
+    "several GPUs": lambda c: renamed("module.", c),
+    "compiled": lambda c: renamed("_orig_mod.", c),
+    "both": lambda c: renamed("module._orig_mod.", c),
+    "keys with a prefix": lambda c: {f"module.{key}": state for key, state in c.items()},
+    "model": lambda c: {"step": 7, "model": c, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}},
+    "params in state_dict": lambda c: {"state_dict": {"params": c}},
+    "lightning": lambda c: {"epoch": 3, "state_dict": flat(c), "hyper_parameters": {"lr": 1e-4}},
+    "lightning in a module": lambda c: {"state_dict": flat(c, "model.")},
+    "one more dict": lambda c: {"networks": c, "step": 7},
+    "an average beside the model": lambda c: {"model": zeros(c), "model_ema": c},
+    "an average of BasicSR's kind": lambda c: {"params": zeros(c), "params_ema": c},
+    "averages of its networks": lambda c: zeros(c) | {f"{key}_ema": state for key, state in c.items()},
+    "an average of PyTorch's": lambda c: {
+        key: {"n_averaged": torch.tensor(9)} | state for key, state in renamed("module.", c).items()
+    },
+    "ordered backwards": lambda c: dict(reversed(c.items())),
+}
+
+
+@pytest.mark.parametrize("how", WRAPPED)
+def test_whatever_weights_are_wrapped_in(tmp_path: Path, how: str) -> None:
+    checkpoint = tiny.official()
+    found = read(save(tmp_path / "x.pt", WRAPPED[how](checkpoint)))
+    assert_same(found, read(save(tmp_path / "plain.pt", checkpoint)))
+
+
+def test_a_generator_in_a_module_of_ones_own(tmp_path: Path) -> None:
+    state = tiny.official()["genA2B"]
+    wanted = read(save(tmp_path / "plain.pt", state))
+    for content in (renamed("generator.", {"": state})[""], {"generator": state}, {"epoch": 1, "net": state}):
+        assert_same(read(save(tmp_path / "x.pt", content)), wanted)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_float_types(tmp_path: Path, dtype: torch.dtype, legacy: bool) -> None:
+    checkpoint = tiny.official()
+    narrow = {key: {name: one.to(dtype) for name, one in state.items()} for key, state in checkpoint.items()}
+    path = save(tmp_path / "x.pt", narrow, legacy=legacy)
+    assert_same(read(path), read(save(tmp_path / "plain.pt", checkpoint)), dtype)
+    model, _ = convert([path], tmp_path / "out")
+    written = load_file(model.weights)
+    assert {one.dtype for one in written.values()} == {torch.float32}
+    assert torch.equal(written["a2b.to_rgb.weight"], narrow["genA2B"]["UpBlock2.11.weight"].float())
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    checkpoint = tiny.official()
+    wanted = read(save(tmp_path / "plain.pt", checkpoint))
+    for prefix in ("", "module.", "model."):
+        save_file(flat(checkpoint, prefix), tmp_path / "x.safetensors")
+        assert_same(read(tmp_path / "x.safetensors"), wanted)
+    save_file(flat({"": checkpoint["genA2B"]}) | {}, tmp_path / "x.safetensors")
+    alone = {name: one.clone() for name, one in checkpoint["genA2B"].items()}
+    save_file(alone, tmp_path / "x.safetensors")
+    assert_same(read(tmp_path / "x.safetensors"), read(save(tmp_path / "plain.pt", alone)))
+
+
+# PaddlePaddle
+
+
+def paddle(state: State, dtype: str = "f4", *, named: bool = False) -> dict[str, Any]:
+    """As `paddle.save` has them: arrays, those of linear layers (in, out); of parameters, with their names."""
+    arrays = {name: (one.T if one.ndim == 2 else one).numpy().astype(dtype) for name, one in state.items()}
+    return {name: (f"linear_{i}.w_0", one) if named else one for i, (name, one) in enumerate(arrays.items())}
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("named", [False, True])
+def test_paddle(tmp_path: Path, protocol: int, named: bool) -> None:
+    checkpoint = tiny.official()
+    content = {key: paddle(state, named=named) for key, state in checkpoint.items()}
+    path = tmp_path / "ugatit_light.pdparams"
+    path.write_bytes(pickle.dumps(content | {"epoch": 3, "best": np.float64(0.1)}, protocol))
+    assert_same(read(path), read(save(tmp_path / "plain.pt", checkpoint)))
+
+
+def test_paddle_of_half_precision(tmp_path: Path) -> None:
+    checkpoint = tiny.official()
+    path, wanted = tmp_path / "x.pdparams", read(save(tmp_path / "plain.pt", checkpoint))
+    path.write_bytes(pickle.dumps({key: paddle(state, "f2") for key, state in checkpoint.items()}, 4))
+    assert_same(read(path), wanted, torch.float16)
+    # NumPy has no bfloat16: Paddle stores its bits.
+    bits = {
+        key: paddle({name: one.bfloat16().view(torch.int16) for name, one in state.items()}, "u2")
+        for key, state in checkpoint.items()
+    }
+    path.write_bytes(pickle.dumps(bits, 4))
+    assert_same(read(path), wanted, torch.bfloat16)
+    convert([path], tmp_path / "out")
+
+
+# CycleGAN and CartoonGAN; what their networks compute is compared with recorded outputs in tests/methods.
+
+
+@pytest.fixture(scope="module")
+def cyclegan() -> dict[str, State]:
+    """The networks of the official code: G_A, G_B, D_A, D_B."""
+    states: dict[str, State] = {}
+    for name, tensor in load_file(GOLDEN / "baselines/cyclegan/weights.safetensors").items():
+        network, _, rest = name.partition(".")
+        states.setdefault(network, {})[rest] = tensor
+    return states
+
+
+def with_buffers(state: State) -> State:
+    """As files of PyTorch 0.3 have it, with statistics that nothing uses."""
+    found = dict(state)
+    for name in ("model.2", "model.10.conv_block.2", "model.10.conv_block.6"):
+        found |= {f"{name}.running_mean": torch.zeros(4), f"{name}.running_var": torch.ones(4)}
+        found[f"{name}.num_batches_tracked"] = torch.tensor(0)
+    return found
+
+
+def test_cyclegan_one_file_one_way(tmp_path: Path, cyclegan: dict[str, State]) -> None:
+    wanted = read(save(tmp_path / "latest_net_G.pth", cyclegan["G_A"]))
+    assert (wanted.config.method, wanted.config.ways, wanted.critics) == ("cyclegan", "a2b", None)
+    assert_same(read(save(tmp_path / "horse2zebra.pth", with_buffers(cyclegan["G_A"]))), wanted)
+    dropout = {name.replace("conv_block.5.", "conv_block.6."): one for name, one in cyclegan["G_A"].items()}
+    assert_same(read(save(tmp_path / "x.pth", dropout)), wanted)
+    assert_same(read(save(tmp_path / "x.pth", renamed("module.", {"": cyclegan["G_A"]})[""])), wanted)
+    assert_same(read(save(tmp_path / "x.pth", renamed("netG.", {"": cyclegan["G_A"]})[""])), wanted)
+    save_file(cyclegan["G_A"], tmp_path / "x.safetensors")
+    assert_same(read(tmp_path / "x.safetensors"), wanted)
+
+
+def test_cyclegan_both_ways(tmp_path: Path, cyclegan: dict[str, State]) -> None:
+    there, back = (save(tmp_path / f"latest_net_{key}.pth", cyclegan[key]) for key in ("G_A", "G_B"))
+    wanted = read(there, back)
+    assert (wanted.config.method, wanted.config.ways, wanted.critics) == ("cyclegan", "both", None)
+    one = read(there)
+    assert all(torch.equal(wanted.translators[name], tensor) for name, tensor in one.translators.items())
+    assert_same(read(back, there), wanted)  # their names tell which is which
+    assert_same(read(tmp_path), wanted)
+    renamed_files = there.rename(tmp_path / "horse2zebra.pth"), back.rename(tmp_path / "zebra2horse.pth")
+    assert_same(read(*renamed_files), wanted)
+    both = {key: cyclegan[key] for key in ("G_A", "G_B")}
+    assert_same(read(save(tmp_path / "x.pth", both)), wanted)
+    assert_same(read(save(tmp_path / "x.pth", {f"net{key}": state for key, state in both.items()})), wanted)
+
+
+def test_a_folder_of_cyclegan_with_discriminators(tmp_path: Path, cyclegan: dict[str, State]) -> None:
+    for key, state in cyclegan.items():
+        save(tmp_path / f"latest_net_{key}.pth", state)
+    found = read(tmp_path)
+    assert found.critics is not None
+    assert {name.partition(".")[0] for name in found.critics} == {"a", "b"}
+    model, _ = convert([tmp_path], tmp_path / "out", OfficialSettings(("horse", "zebra")))
+    assert model.discriminators is not None
+    assert model.config.pair == "horse <-> zebra"
+
+
+def test_cartoongan(tmp_path: Path) -> None:
+    weights = load_file(GOLDEN / "baselines/cartoongan/weights.safetensors")
+    found = read(save(tmp_path / "Hayao_net_G_float.pth", weights))
+    assert (found.config.method, found.config.ways, found.critics) == ("cartoongan", "a2b", None)
+    save_file(weights, tmp_path / "x.safetensors")
+    assert_same(read(tmp_path / "x.safetensors"), found)
+
+
+def test_networks_that_do_not_belong_together(tmp_path: Path, cyclegan: dict[str, State]) -> None:
+    one, other = save(tmp_path / "a.pth", cyclegan["G_A"]), save(tmp_path / "b.pt", tiny.official())
+    with pytest.raises(ModelError, match=f"{other}: "):
+        read(one, other)
+    with pytest.raises(ModelError, match=f"{one}: "):
+        read(one, save(tmp_path / "b.pt", tiny.official()["genA2B"]))
+
+
+def test_an_old_file_that_stays_as_it_is(tmp_path: Path) -> None:
+    """Reading changes nothing."""
+    path = save(tmp_path / "x.pt", tiny.official())
+    before = path.read_bytes()
+    read(path)
+    assert path.read_bytes() == before
+    assert io.BytesIO(before).read(4) == b"PK\x03\x04"
