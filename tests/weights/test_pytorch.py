@@ -58,7 +58,7 @@ def test_settings_are_inferred(tmp_path: Path, variant: Variant, channels: int, 
     # Only light checkpoints don't tell their size.
     given = 64 if variant == "full" else size
     depths: dict[str, Any] = {"discriminator_channels": 3, "local_layers": 4, "global_layers": 6}
-    config = ModelConfig("cat", "dog", size, channels, blocks, variant, **depths)
+    config = ModelConfig("cat", "dog", size, channels, blocks, variant=variant, **depths)
     path = tiny.save_official(tmp_path / "x.pt", config)
     imported = read(path, OfficialSettings(("cat", "dog"), given))
     assert imported.config == config

@@ -130,7 +130,7 @@ def convert(
 
     files = [path.expanduser() for path in paths]
     folder = store_path(name) if name is not None else files.pop()
-    if not 1 <= len(files) <= 2:
+    if not 1 <= len(files) <= 2 or (name is not None and len(files) == 2 and not files[1].exists()):
         raise UsageError("give one or two checkpoints, and either OUT_DIR or --name NAME")
     if name is not None and (BUNDLED / name).is_dir():
         raise UsageError(f"{name} is the name of a bundled model", "Choose another --name.")
