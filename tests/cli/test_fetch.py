@@ -31,7 +31,7 @@ def test_fetch_then_translate(ugatit: Command, hub: HubServer, commit: str, mode
     (path,) = outcome.lines
     assert contents(Path(path)) == contents(model)
     assert f"fetching me/clay at {commit[:12]}" in outcome.stderr
-    assert "flat <-> clay: light, 4 channels, 32 px" in outcome.stderr
+    assert "flat <-> clay: ugatit, light, 4 channels, 1 + 1 blocks, 32 px" in outcome.stderr
     assert "translate with: ugatit translate PICTURES --model me/clay -o out/" in outcome.stderr
     asked = len(hub.requests)
     put("a.png")
@@ -118,7 +118,7 @@ def test_an_import_from_the_users_disk(ugatit: Command, golden: Path) -> None:
     folder = golden / "tf" / "UGATIT_tf_full_ch8_32_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing"
     outcome = ugatit("fetch", "selfie2anime", "--from-file", folder)
     assert (outcome.code, outcome.lines) == (0, [str(store_path("selfie2anime"))])
-    assert "selfie <-> anime: full, 8 channels, 32 px" in outcome.stderr
+    assert "selfie <-> anime: ugatit, full, 8 channels, 4 + 4 blocks, 32 px" in outcome.stderr
     put("a.png")
     assert ugatit("translate", "a.png", "-o", "b.png", "--model", "selfie2anime", *CPU).code == 0
 

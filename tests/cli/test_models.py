@@ -141,8 +141,8 @@ def test_all_of_one_model(ugatit: Command) -> None:
         f"description:    {entry.description}",
         "state:          ready",
         f"path:           {BUNDLED / 'flat2clay'}",
-        "network:        light, 128 px, 32 channels, 4 + 4 blocks, pytorch dialect, 2 generators of 2.65 million "
-        "parameters",
+        "network:        ugatit, light, 32 channels, 4 + 4 blocks, 128 px, pytorch dialect, 5.30 million parameters",
+        "ways:           flat <-> clay",
         "discriminators: yes",
     ):
         assert f"{line}\n" in text

@@ -91,11 +91,18 @@ def _plain_table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
+def _pair(known: Known) -> str | None:
+    """Both domains, and which ways there are between them; all of them as long as the model isn't here."""
+    if known.config is not None:
+        return known.config.pair
+    return " <-> ".join(known.domains) if known.domains is not None else None
+
+
 def _row(known: Known) -> tuple[str, ...]:
     size = byte_size(known.size) if known.size is not None else UNKNOWN
     return (
         known.name,
-        " <-> ".join(known.domains) if known.domains is not None else UNKNOWN,
+        _pair(known) or UNKNOWN,
         "-" if known.state == "no weights" else size,
         known.state,
         origin(known),
@@ -188,7 +195,7 @@ def model_lines(known: Known, width: int | None) -> Iterator[str]:
 def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     yield "name:", known.name
     yield "description:", facts["description"]
-    yield "domains:", " <-> ".join(known.domains) if known.domains is not None else None
+    yield "domains:", _pair(known)
     yield "state:", known.state
     yield "problem:", known.problem or None
     yield "from:", origin(known)
