@@ -141,7 +141,7 @@ def test_all_of_one_model(ugatit: Command) -> None:
         f"description:    {entry.description}",
         "state:          ready",
         f"path:           {BUNDLED / 'flat2clay'}",
-        "network:        ugatit, light, 32 channels, 4 + 4 blocks, 128 px, pytorch dialect, 5.30 million parameters",
+        "network:        ugatit, light, 32 channels, 4 + 4 blocks, 128 px, pytorch dialect, 5.31 million parameters",
         "ways:           flat <-> clay",
         "discriminators: yes",
     ):
