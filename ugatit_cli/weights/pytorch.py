@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 import struct
@@ -24,10 +25,8 @@ from ugatit_cli.weights.paddle import is_pickle, read_paddle
 from ugatit_cli.weights.pickles import LARGEST, MOST, check_pickle, readable
 
 # What training codes wrap their weights in; averages first, since they are what is meant to be used.
-WRAPPERS: Final = (
-    *("params_ema", "state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema"),
-    *("state_dict", "model_state_dict", "model", "params", "net", "network", "weights"),
-)
+AVERAGES: Final = ("params_ema", "state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema")
+WRAPPERS: Final = (*AVERAGES, "state_dict", "model_state_dict", "model", "params", "net", "network", "weights")
 # What DataParallel and `torch.compile` put before every name.
 PREFIXES: Final = re.compile(r"^(?:(?:module|_orig_mod)\.)+")
 # Networks that authors keep in one file, by their names or, in a flat one such as safetensors, with them as prefixes.
@@ -46,14 +45,16 @@ def read_states(path: Path) -> States:
         ModelError: it can't be read, or holds anything but tensors.
     """
     states: dict[str, dict[str, Tensor]] = {}
-    for count, (names, value) in enumerate(_values(_unwrapped(_tree(path)))):
-        if count > MOST:  # which needs no large file, since parts may hold each other
-            raise ModelError(f"{path}: damaged, or made to do harm: far more in it than in a model")
+    values = list(itertools.islice(_values(_unwrapped(_tree(path))), MOST))
+    if len(values) == MOST:  # which needs no large file, since parts may hold each other
+        raise ModelError(f"{path}: damaged, or made to do harm: far more in it than in a model")
+    # What lies deeper, such as an earlier state of the same networks, never takes the place of what lies above.
+    for names, value in sorted(values, key=lambda found: len(found[0])):
         if isinstance(value, Tensor):
             part, name = _placed(names)
             if not _is_whole(value):
                 raise ModelError(f"{path}: damaged, or made to do harm: {name[:80]!r} is larger than what is stored")
-            states.setdefault(part, {})[name] = value
+            states.setdefault(part, {}).setdefault(name, value)
     return _canonical(states)
 
 
@@ -136,11 +137,16 @@ def _load(path: Path, *, mapped: bool) -> Mapping[Any, Any]:
 def _unwrapped(tree: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """What lies below the wrappers."""
     for _ in range(DEPTH):
-        inner = next((tree[name] for name in WRAPPERS if isinstance(tree.get(name), Mapping)), None)
-        if inner is None or any(NETWORK.fullmatch(str(name)) for name in tree):
+        beside = any(NETWORK.fullmatch(str(name)) for name in tree)
+        inner = next((tree[name] for name in (AVERAGES if beside else WRAPPERS) if _holds_some(tree.get(name))), None)
+        if inner is None:
             break
         tree = inner
     return tree
+
+
+def _holds_some(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(one, (Mapping, Tensor)) for one in value.values())
 
 
 def _values(tree: Mapping[Any, Any], keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
