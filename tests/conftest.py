@@ -44,6 +44,19 @@ def golden() -> Path:
     return GOLDEN
 
 
+@pytest.fixture(scope="session")
+def vgg(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file with random weights for losses that compare features."""
+    import torch
+    from safetensors.torch import save_file
+
+    from tests.methods.test_vgg import weights
+
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
+    save_file(weights(torch.float16), path)
+    return str(path)
+
+
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     """An empty Hub in this process, `serve()`d to others; the store and the Hub's cache are empty folders."""

@@ -37,6 +37,12 @@ TINY: dict[str, Any] = {
 }
 
 
+def tiny_sizes(given: dict[str, Any]) -> dict[str, Any]:
+    """`TINY` for the method that is asked for, as far as it knows these sizes."""
+    unknown = () if given.get("method", "ugatit") == "ugatit" else ("local_layers", "global_layers")
+    return {name: value for name, value in TINY.items() if name not in unknown}
+
+
 def make_folders(root: Path, count: int = 10, names: tuple[str, str] = ("red", "blue")) -> Folders:
     """A folder of reddish and one of bluish noise, the same every time."""
     for name, colour in zip(names, COLOURS, strict=True):
@@ -119,7 +125,7 @@ def train(
     log, stop = log or Log(), threading.Event()
     if stop_after is not None:
         log.calls[stop_after] = stop.set
-    return prepared(path, folders, TINY | given, group).train(log, stop)
+    return prepared(path, folders, tiny_sizes(given) | given, group).train(log, stop)
 
 
 def weights(path: Path) -> dict[str, bytes]:

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group
 from ugatit_cli.errors import DataError, Interrupted, TrainingError, UgatitError, UsageError, install_line
 from ugatit_cli.fields import fields_of
-from ugatit_cli.methods.recipe import MODEL_DEFAULTS, Recipe, preset
+from ugatit_cli.methods.recipe import Recipe
 from ugatit_cli.training import session
 from ugatit_cli.training.listeners import StepReport
 from ugatit_cli.training.options import RunOptions
@@ -92,7 +91,7 @@ def test_a_run(train: Train, ugatit: Command) -> None:
     outcome = train("--iterations", "6", "--tensorboard")
     assert (outcome.code, outcome.lines, outcome.errors) == (0, [RUN], [])
     for words in (
-        "horses <-> zebras: light, 4 channels, 1 block, 32 px\n",
+        "horses <-> zebras: ugatit, light, 4 channels, 1 + 1 blocks, 32 px",
         "default recipe, batch size 1, 6 steps\n",
         "precision fp32\n",
         f"{RUN}: a new run\n",
@@ -128,7 +127,7 @@ def test_one_folder_for_both(train: Train) -> None:
     assert "cat: 8 pictures to train on, 8 held out" in outcome.stderr
 
 
-def test_options_end_in_the_settings(train: Train) -> None:
+def test_options_end_in_the_settings(train: Train, vgg: str) -> None:
     stated = {  # nothing of it is the default
         "holdout": "off", "checkpoint_every": "1", "sample_every": "5m", "keep": 7, "seed": 5,
         "checkpointing": False, "variant": "full", "image_size": 36, "channels": 8, "blocks": 2,
@@ -141,7 +140,9 @@ def test_options_end_in_the_settings(train: Train) -> None:
         name for table in (RunOptions, ModelConfig, Recipe) for name, f in fields_of(table).items() if f.option
     ]
     elsewhere = {"minutes", "start", "start_direction", "evaluate_every", "features", "feature_layer"}
-    assert set(options) == {*stated, *elsewhere, "name", "precision"}
+    of_others: dict[str, dict[str, Any]] = {"cyclegan": {"pool_size": 7}, "cartoongan": {"content_weight": 7.0, "initial": 0.25, "vgg": vgg}}
+    apart = {name for values in of_others.values() for name in values}
+    assert set(options) == {*stated, *elsewhere, *apart, "name", "precision"}
     words = [word for name, value in stated.items() for word in as_option(name, value).split()]
     outcome = train(*words, "--domains", "pony,stripes", "--dry-run", "--json")
     assert outcome.code == 0, outcome.stderr
@@ -149,6 +150,11 @@ def test_options_end_in_the_settings(train: Train) -> None:
     found = document["run"] | document["model"] | document["recipe"]
     assert {name: found[name] for name in stated} == stated
     assert (found["domain_a"], found["domain_b"]) == ("pony", "stripes")
+    for name, values in of_others.items():
+        words = [word for option, value in values.items() for word in as_option(option, value).split()]
+        (document,) = train("--method", name, *words, "--dry-run", "--json").documents
+        assert document["method"] == name
+        assert document["recipe"].items() >= values.items()
 
 
 def test_a_dry_run_writes_nothing(train: Train) -> None:
@@ -156,7 +162,13 @@ def test_a_dry_run_writes_nothing(train: Train) -> None:
     outcome = train("--dry-run", "--iterations", "10000")
     assert outcome.code == 0
     text = outcome.stdout.decode()
-    for words in ('name = "default"', "iterations = 10000", "channels = 4", 'augment = "on"', "million in both"):
+    for words in (
+        'name = "default"',
+        "iterations = 10000",
+        "channels = 4",
+        'augment = "on"',
+        "million in what translates",
+    ):
         assert words in text
     assert re.search(r"^# time: about .* for 10000 steps$", text, re.MULTILINE)
     assert re.search(r"^# memory: \d", text, re.MULTILINE)
@@ -418,22 +430,6 @@ def model_config(run: str = RUN) -> dict[str, Any]:
     return config
 
 
-def test_cyclegan(train: Train, ugatit: Command) -> None:
-    outcome = train("--recipe", "cyclegan", "--iterations", "2")
-    assert "cyclegan recipe, batch size 1, 2 steps\n" in outcome.stderr
-    document = tomllib.loads(Path(RUN, "config.toml").read_text())
-    assert document["recipe"] == preset("cyclegan").to_dict()
-    for config in (document["model"], model_config()):
-        assert {name: config[name] for name in MODEL_DEFAULTS["cyclegan"]} == MODEL_DEFAULTS["cyclegan"]
-    (line,) = map(json.loads, Path(RUN, "metrics.jsonl").read_text().splitlines())
-    losses = set(line) - {"step", "elapsed", "learning_rate", "images_per_second"}
-    assert losses == {f"{name}_{d}" for name in ("d_local", "g_local", "cycle", "identity", "d", "g") for d in "ab"}
-    put("in.png")
-    outcome = ugatit("translate", "in.png", "--model", RUN, "-o", "out.png", *MACHINE[:4])
-    assert (outcome.code, outcome.lines) == (0, ["out.png"])
-    assert ugatit("cam", "in.png", "--model", RUN, *MACHINE[:4]).code == 3
-
-
 def test_a_run_without_global_discriminators(train: Train, ugatit: Command) -> None:
     assert train("--discriminators", "local", "--iterations", "1").code == 0
     assert model_config()["discriminators"] == "local"
@@ -472,17 +468,17 @@ def test_help(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         "Pictures": "domain-a domain-b data domains holdout fit flip",
         "Start": "resume from from-direction",
         "Length": "iterations minutes",
-        "Model": "variant image-size channels blocks discriminator-channels decoder-norm generator-cam "
+        "Model": "method variant image-size channels blocks discriminator-channels decoder-norm generator-cam "
         "discriminator-cam discriminators",
         "Recipe": "recipe batch-size learning-rate decay-from weight-decay adversarial-weight cycle-weight "
-        "identity-weight cam-weight ema augment power-iterations seed",
+        "identity-weight cam-weight pool-size content-weight initial ema augment vgg power-iterations seed",
         "What is written": "output checkpoint-every sample-every keep tensorboard dry-run json",
         "Evaluation": "evaluate-every features feature-layer",
         "Machine": "device precision workers save-memory",
         "Other": "help",
     }
     plain = " ".join(text.split())
-    for words in ("[default: 0.999; paper, cyclegan: 0]", "[default: adalin; cyclegan: in]", "[1<=x<=1000000000]"):
+    for words in ("[default: 0.999; paper: 0]", "[default: ugatit, or that of --from]", "[1<=x<=1000000000]"):
         assert words in plain
     assert max(map(len, text.splitlines())) <= 80
     assert "train" in ugatit("--help").stdout.decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.console import Console
 from ugatit_cli.cli import train_view
 from ugatit_cli.config import DOMAINS, SCALES
 from ugatit_cli.data.pictures import Folders
+from ugatit_cli.methods.registry import method
 from ugatit_cli.metrics.distances import Kid
 from ugatit_cli.training.evaluation import Evaluation, Kind
 from ugatit_cli.training.listeners import StepReport
@@ -154,6 +156,55 @@ def test_a_view() -> None:
     few = train_view.LiveWatch(settings(generator_cam=False, discriminator_cam=False, discriminators="local"))
     few.stepped(report(losses=FEW))
     assert [line.strip().partition("  ")[0] for line in drawn(few)[6:]] == ["cycle", "identity", "adversarial local"]
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(
+    ("name", "head", "columns", "rows", "said"),
+    [
+        (
+            "cyclegan",
+            "horses <-> zebras",
+            ["horses", "zebras", "horses", "zebras"],
+            [
+                ["cycle", "1.000", "2.000"],
+                ["identity", "1.000", "2.000"],
+                ["adversarial", "1.000", "2.000", "1.000", "2.000"],
+            ],
+            ["cycle 1.000/2.000", "identity 1.000/2.000", "adversarial 1.000/2.000", "discriminator 1.000/2.000"],
+        ),
+        (
+            "cartoongan",
+            "horses -> zebras",
+            ["horses", "zebras", "zebras"],
+            [["content", "1.000"], ["adversarial", "2.000", "2.000"], ["adversarial edges", "2.000"]],
+            ["content 1.000", "adversarial 2.000", "discriminator 4.000"],
+        ),
+    ],
+)
+def test_a_method_shows_its_own_losses(
+    name: str, head: str, columns: list[str], rows: list[list[str]], said: list[str]
+) -> None:
+    ours = settings(method=name)
+    terms = method(name).terms(ours.model, ours.recipe)
+    found = {term.name: 1.0 if term.domain == "a" else 2.0 for term in terms}
+    view, plain = train_view.LiveWatch(ours), train_view.PlainWatch(ours)
+    view.stepped(report(losses=found))
+    plain.take(report(losses=found))
+    lines = drawn(view)
+    assert lines[0].startswith(f"{head}  ")
+    assert [re.split(r"  +", line.strip()) for line in lines[4:6]] == [["generator", "discriminator"], columns]
+    assert [re.split(r"  +", line.strip()) for line in lines[6:]] == rows
+    assert re.split("  +", plain.line(report()))[2:-2] == said
+
+
+def test_a_length_that_pictures_decide_on() -> None:
+    ours = settings(method="cyclegan", recipe="paper")
+    for view in (train_view.LiveWatch(ours), train_view.PlainWatch(ours)):
+        view.beginning(dataclasses.replace(ours, iterations=1200))
+        view.stepped(report(120, progress=0.1))
+        assert "step 120/1200  10 %" in view.line(report(120, progress=0.1))
+        assert not isinstance(view, train_view.LiveWatch) or "step 120 of 1200 " in drawn(view)[0]
 
 
 def test_an_evaluation_is_seen(terminal: io.StringIO) -> None:

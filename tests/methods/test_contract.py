@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 import ugatit_cli
@@ -24,7 +24,6 @@ from tests import tiny
 from tests.cli.conftest import Command, command, ugatit  # noqa: F401  # a fixture
 from tests.extractors import tiny_extractor
 from tests.helpers import images, picture
-from tests.methods import test_vgg
 from tests.trainings import CPU, Log, make_folders, metrics, prepared, unread, weights
 from ugatit_cli.cli.train import train as train_command
 from ugatit_cli.cli.train_command import Asked
@@ -120,14 +119,6 @@ CASES = {
     ),
 }  # fmt: skip
 ALL = pytest.mark.parametrize("name", METHODS)
-
-
-@pytest.fixture(scope="session")
-def vgg(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A file with random weights for losses that compare features."""
-    path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
-    save_file(test_vgg.weights(torch.float16), path)
-    return str(path)
 
 
 def given(name: str, vgg: str) -> dict[str, Any]:

@@ -425,3 +425,21 @@ def test_real_pictures_go_through_the_network_once(
     first, second = (evaluator(networks, 6, 1.0, lambda *progress: told.append(progress)) for _ in range(2))
     assert told == [(0, 24), (6, 24), (12, 24), (18, 24), (0, 12), (6, 12)]  # the second knows the real ones
     assert first.kids == second.kids
+
+
+def test_one_way_is_evaluated_that_way(sixteen: Folders, vgg: str, tmp_path: Path) -> None:
+    given = EVALUATED | {"method": "cartoongan", "vgg": vgg, "initial": 0.0}
+    whole, path, log = tmp_path / "whole", tmp_path / "run", Log()
+    train(whole, sixteen, given, log=log)
+    assert [one.step for one in log.evaluations] == [2, 4, 6]
+    for evaluation, line in zip(log.evaluations, curve(whole), strict=True):
+        assert [list(kids) for kids in evaluation.kids.values()] == [["a2b"], ["a2b"]]
+        assert line["kid"] == {"a2b": evaluation.kids["moving average"]["a2b"].mean}
+    kept, best = [one for one in log.evaluations if one.best][-1], best_of(RunFolder(whole))
+    assert best is not None
+    assert (best.step, best.kid) == (kept.step, {"a2b": kept.kids[kept.winner]["a2b"].mean})
+    assert best.mean == best.kid["a2b"]
+    assert open_model(whole / "best").config.directions == ("a2b",)
+    train(path, sixteen, given, stop_after=3)
+    train(path, sixteen, given)
+    same_end(path, whole)

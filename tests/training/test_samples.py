@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from tests.tiny import LIGHT
 from ugatit_cli.attention.maps import Style
-from ugatit_cli.config import Direction, ModelConfig
+from ugatit_cli.config import BaseConfig, Direction, ModelConfig
+from ugatit_cli.methods.cartoongan import CartoonGANConfig
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import Network
 from ugatit_cli.pictures.drawing import BACKGROUND
@@ -33,10 +34,10 @@ printable = st.text(st.characters(exclude_categories=["C", "Z"], exclude_charact
 class Fake(nn.Module):
     """Does something recognisable to colours: a2b rolls the channels, b2a inverts them."""
 
-    def __init__(self, direction: Direction, config: ModelConfig = LIGHT) -> None:
+    def __init__(self, direction: Direction, config: BaseConfig = LIGHT) -> None:
         super().__init__()
         self.direction = direction
-        self.cam = config.generator_cam
+        self.cam = config.lacks("generator") is None
         self.part = nn.Linear(1, 1)
         self.calls: list[tuple[tuple[int, ...], torch.dtype, bool, bool]] = []
 
@@ -74,7 +75,7 @@ class Broken(Fake):
         return super().heat(x) * torch.nan
 
 
-def fakes(kind: type[Fake] = Fake, config: ModelConfig = LIGHT) -> dict[str, Network]:
+def fakes(kind: type[Fake] = Fake, config: BaseConfig = LIGHT) -> dict[str, Network]:
     return {direction: cast(Network, kind(direction, config)) for direction in config.directions}
 
 
@@ -82,7 +83,7 @@ def plain(*colours: Colour, side: int = 32) -> Tensor:
     return torch.tensor(colours, dtype=torch.uint8).view(-1, 3, 1, 1).expand(-1, -1, side, side)
 
 
-def draw(samples: tuple[Tensor, Tensor], kind: type[Fake] = Fake, config: ModelConfig = LIGHT) -> Image.Image:
+def draw(samples: tuple[Tensor, Tensor], kind: type[Fake] = Fake, config: BaseConfig = LIGHT) -> Image.Image:
     return draw_samples(fakes(kind, config), samples, config, device=CPU)
 
 
@@ -113,6 +114,16 @@ def test_columns_are_in_order_for_both_domains(cam: bool) -> None:
         assert len({top for _, top, *_ in boxes}) == 1
         assert boxes[-1][2] == grid.width - _MARGIN
     assert box(grid, a[0])[3] < box(grid, b[0])[1]
+
+
+@pytest.mark.parametrize("config", [dataclasses.replace(LIGHT, ways="a2b"), CartoonGANConfig()], ids=["CAM", "none"])
+def test_one_way_has_no_way_back(config: BaseConfig) -> None:
+    grid = draw((plain(RED), plain(ORANGE)), config=config)
+    colours = [RED, *[overlaid(RED)] * (config.lacks("generator") is None), (0, 255, 0)]
+    boxes = [box(grid, colour) for colour in colours]
+    assert boxes[-1][2] == grid.width - _MARGIN
+    assert boxes[-1][3] == grid.height - _MARGIN
+    assert not (np.asarray(grid) == ORANGE).all(2).any()  # which nothing translates
 
 
 def test_each_picture_has_its_row() -> None:

@@ -67,7 +67,9 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_the_model
     given = FROM_MODEL | {"start": str(start), "start_direction": "b2a", "iterations": 2}
 
     def weight(path: Path, direction: Direction = "a2b") -> torch.Tensor:
-        return open_model(path).generator(direction).to_rgb.weight.detach()
+        state = open_model(path).state(direction)
+        assert state is not None
+        return state["to_rgb.weight"]
 
     first: list[torch.Tensor] = []
     with pytest.raises(KeyboardInterrupt):

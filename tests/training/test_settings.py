@@ -24,6 +24,7 @@ from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import (
     FLAGS,
     GPU_BATCH,
+    RecipeGone,
     Settings,
     as_option,
     check_start,
@@ -220,7 +221,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize(("name", "option", "value", "others"), FOREIGN)
-def test_options_of_other_methods_are_refused(name: str, option: str, value: object, others: str) -> None:
+def test_options_of_other_methods_are_refused(name: str, option: str, value: Any, others: str) -> None:
     words = rf"^{FLAGS[option]} means nothing to {method(name).title}$"
     with pytest.raises(UsageError, match=words) as caught:
         new(method=name, **{option: value})
@@ -322,7 +323,7 @@ def test_a_run_of_a_recipe_that_is_gone(tmp_path: Path) -> None:
     gone = {"generator_cam": False, "discriminator_cam": False, "decoder_norm": "in", "discriminators": "local"}
     run.create(document | {"model": document["model"] | gone, "recipe": document["recipe"] | {"name": "cyclegan"}})
     with pytest.raises(
-        ModelError, match=r"config\.toml: .*an earlier version's recipe 'cyclegan', which is gone$"
+        RecipeGone, match=r"config\.toml: .*an earlier version's recipe 'cyclegan', which is gone$"
     ) as caught:
         Settings.of_run(run)
     assert "--method cyclegan" in caught.value.hint

@@ -40,6 +40,8 @@ CASES: dict[str, dict[str, Any]] = {
     "bf16": {"augment": "on", "precision": "bf16"},
     "a style that nothing takes": {"blocks": 0},
     "cyclegan": {"method": "cyclegan", "augment": "on", "pool_size": 2},
+    "cyclegan, paper": {"method": "cyclegan", "recipe": "paper", "pool_size": 3},
+    "cartoongan": {"method": "cartoongan", "augment": "on", "initial": 0.5},
 }
 
 
@@ -52,9 +54,12 @@ def short_metrics() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", params=list(CASES))
-def whole(request: pytest.FixtureRequest, folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def whole(
+    request: pytest.FixtureRequest, folders: Folders, vgg: str, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
     """Settings, and the run of 6 steps with them that nobody interrupted."""
     given = CASES[request.param] | {"iterations": 6, "checkpoint_every": "2"}
+    given |= {"vgg": vgg} if given.get("method") == "cartoongan" else {}
     path = tmp_path_factory.mktemp("whole") / "run"
     log = Log()
     _, outcome = train(path, folders, given, log=log)

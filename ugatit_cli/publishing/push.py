@@ -22,7 +22,7 @@ from ugatit_cli.pictures.encoding import encode
 from ugatit_cli.pictures.reading import from_pil, read_picture
 from ugatit_cli.publishing.card import Options, model_card, says_nothing, summary, training_data
 from ugatit_cli.training.run_folder import RunFolder
-from ugatit_cli.training.settings import Settings
+from ugatit_cli.training.settings import RecipeGone, Settings
 from ugatit_cli.weights import hub
 from ugatit_cli.weights.catalog import licence_of
 from ugatit_cli.weights.folder import (
@@ -114,8 +114,7 @@ def staged(model: ModelFolder, target: HubId, options: Options, listener: Listen
                     f"the model card is {own}, as it is: --licence, --data and --description change nothing in it"
                 )
             else:
-                settings = Settings.of_run(run) if run is not None else None
-                text = model_card(copy, target.repository, options, settings, step, _evaluation(copy, run))
+                text = model_card(copy, target.repository, options, _settings(run), step, _evaluation(copy, run))
                 (folder / CARD_FILE).write_text(text, encoding="utf-8", newline="\n")
             files = {name: digest_of(folder / name) for name in MODEL_FILES if (folder / name).is_file()}
         start = copy.provenance.get("started from")
@@ -123,6 +122,13 @@ def staged(model: ModelFolder, target: HubId, options: Options, listener: Listen
             listener.note(f"note: {CONFIG_FILE} tells where training started from on this machine: {start}")
         given = own.is_file() or bool(options.licence or options.data or options.description)
         yield Staged(copy, files, options, given)
+
+
+def _settings(run: RunFolder | None) -> Settings | None:
+    try:
+        return None if run is None else Settings.of_run(run)
+    except RecipeGone:
+        return None
 
 
 def _take_weights(model: ModelFolder, folder: Path, options: Options) -> None:

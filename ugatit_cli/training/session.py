@@ -143,7 +143,7 @@ class Prepared:
         Raises:
             UsageError: folders that don't exist, or another process trains there.
             DataError: too few pictures, or one can't be read any more.
-            ModelError: the run's checkpoint or the network that it is evaluated with are missing or damaged.
+            ModelError: the run's checkpoint, or the network of a loss or of the evaluation, are missing or damaged.
             TrainingError: a loss or a weight isn't finite.
             OutputError: the run folder can't be written.
             Interrupted: `stop` was set before the first step.
@@ -155,10 +155,10 @@ class Prepared:
         with _locked(run, machine), _exact(settings):
             pictures = load_data(settings, run, machine, listener, stop)
             settings = self._settled(pictures, extractor, listener)
-            if machine.group.rank == 0:
+            trainer = Trainer(run, settings, pictures, machine, listener, start=self.start, extractor=extractor)
+            if machine.group.rank == 0:  # now that nothing that training needs is missing
                 run.create(settings.to_document())
             listener.beginning(settings)
-            trainer = Trainer(run, settings, pictures, machine, listener, start=self.start, extractor=extractor)
             return settings, trainer.train(stop)
 
     def dry_run(self, listener: Listener, stop: threading.Event) -> tuple[Settings, Measurement]:

@@ -42,6 +42,10 @@ CHANGEABLE = frozenset(
 TRAINING = (RECIPE_FIELDS - {"ema", "name"}) | {"precision"}
 
 
+class RecipeGone(ModelError):
+    """A run's recipe is one of an earlier version: it can't go on, but its model can be used."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings(RunOptions):
     """Everything that a run's result depends on, and what it writes.
@@ -86,7 +90,8 @@ class Settings(RunOptions):
         """Those that a run was given, as `to_document` wrote them.
 
         Raises:
-            ModelError: they are missing, damaged, of a newer format, or of a recipe that is gone.
+            RecipeGone: they are of a recipe that is gone.
+            ModelError: they are missing, damaged, or of a newer format.
         """
         document = run.document()
         _check_recipe(run, document)
@@ -106,7 +111,7 @@ def _check_recipe(run: RunFolder, document: Mapping[str, Any]) -> None:
     recipe = document.get("recipe")
     name = recipe.get("name") if isinstance(recipe, Mapping) else None
     if name in GONE:
-        raise ModelError(
+        raise RecipeGone(
             f"{run.path / RUN_FILE}: it was trained by an earlier version's recipe {name!r}, which is gone",
             f"Its model can still be used: --model {run.path}. To train a new one: --method {GONE[name]}.",
         )

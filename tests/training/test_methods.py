@@ -1,0 +1,122 @@
+"""What runs of other methods than U-GAT-IT have beside what all runs have."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.trainings import Log, make_folders, prepared, tiny_sizes, train, weights
+from ugatit_cli.data.pictures import Folders
+from ugatit_cli.errors import ModelError
+from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.training.settings import Settings
+from ugatit_cli.weights.folder import open_model
+
+PAPER: dict[str, Any] = {"method": "cyclegan", "recipe": "paper"}
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """Ten pictures of domain a, three of domain b."""
+    folders = make_folders(tmp_path_factory.mktemp("uneven"))
+    for number in range(3, 10):
+        (folders.b / f"{number}.png").unlink()
+    return folders
+
+
+def counted(path: Path, folders: Folders, **given: Any) -> tuple[Settings, list[str]]:
+    """Settings of a run that isn't trained, and what is said of it."""
+    log, given = Log(), PAPER | given
+    ready = prepared(path, folders, tiny_sizes(given) | given)
+    return ready.dry_run(log, threading.Event())[0], log.notes
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(1, 2000), (2, 1000), (3, 666)])
+def test_the_paper_goes_through_the_larger_domain_200_times(
+    uneven: Folders, tmp_path: Path, batch_size: int, steps: int
+) -> None:
+    settings, notes = counted(tmp_path, uneven, batch_size=batch_size, holdout="off")
+    assert settings.iterations == steps
+    assert f"200 epochs of 10 pictures: {steps} steps" in notes
+
+
+@pytest.mark.parametrize("length", [{"iterations": 7}, {"minutes": 7.0}])
+def test_a_length_that_is_given_wins(uneven: Folders, tmp_path: Path, length: dict[str, Any]) -> None:
+    settings, notes = counted(tmp_path, uneven, **length)
+    assert (settings.iterations, settings.minutes) == (length.get("iterations"), length.get("minutes"))
+    assert not [note for note in notes if "epochs" in note]
+
+
+class Watching(Log):
+    """Notes which settings it is told of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings: list[Settings] = []
+
+    def beginning(self, settings: Settings) -> None:
+        assert not self.reports
+        self.settings.append(settings)
+
+
+def test_a_run_keeps_the_length_that_was_counted(uneven: Folders, tmp_path: Path) -> None:
+    path, first, second = tmp_path / "run", Watching(), Watching()
+    settings, _ = train(path, uneven, PAPER, stop_after=2, log=first)
+    assert settings.iterations == 2000
+    assert RunFolder(path).document()["run"]["iterations"] == 2000
+    (uneven.a / "more.png").write_bytes((uneven.a / "0.png").read_bytes())
+    try:
+        goes_on, _ = train(path, uneven, PAPER, stop_after=3, log=second)
+    finally:
+        (uneven.a / "more.png").unlink()
+    assert goes_on == settings
+    assert first.settings == second.settings == [settings]
+    assert [report.progress for report in (*first.reports, *second.reports)] == [1 / 2000, 2 / 2000, 3 / 2000]
+
+
+def test_the_pool_is_part_of_a_checkpoint(folders: Folders, tmp_path: Path) -> None:
+    given = {"method": "cyclegan", "pool_size": 3, "augment": "off", "checkpoint_every": "2", "keep": 9}
+    train(tmp_path / "run", folders, given | {"iterations": 4})
+    for step, stored in ((2, 2), (4, 3)):
+        memory = load_file(RunFolder(tmp_path / "run").checkpoint_path(step) / "memory.safetensors")
+        assert {name: one.shape for name, one in memory.items()} == {
+            f"pool.{domain}": (stored, 3, 32, 32) for domain in "ab"
+        }
+    train(tmp_path / "none", folders, given | {"iterations": 4, "pool_size": 0})
+    assert not [name for name in weights(tmp_path / "none") if "memory" in name]
+    # What is in it decides what discriminators learn.
+    train(tmp_path / "lost", folders, given | {"iterations": 4}, stop_after=3)
+    checkpoint = RunFolder(tmp_path / "lost").checkpoint_path(3)
+    (checkpoint / "memory.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"memory\.safetensors"):
+        train(tmp_path / "lost", folders, given | {"iterations": 4})
+
+
+STILL: dict[str, Any] = {"iterations": 1, "learning_rate": 0.0, "precision": "fp32", "checkpoint_every": "9"}
+
+
+@pytest.mark.parametrize("method", ["cyclegan", "cartoongan"])
+def test_a_run_starts_from_a_model_of_its_method(method: str, folders: Folders, vgg: str, tmp_path: Path) -> None:
+    own = {"vgg": vgg} if method == "cartoongan" else {}
+    train(tmp_path / "first", folders, {"method": method, "iterations": 2, "ema": 0.0, **own})
+    ready = prepared(tmp_path / "second", folders, {"start": str(tmp_path / "first"), **STILL, **own})
+    ready.train(Log(), threading.Event())
+    first, second = (open_model(tmp_path / name) for name in ("first", "second"))
+    assert second.config == first.config
+    assert second.provenance["method"] == method
+    for name in ("a2b", "b.local", "b"):
+        theirs, ours = first.state(name), second.state(name)
+        assert (theirs is None) == (ours is None) == (name == "b.local")
+        assert all(torch.equal(tensor, (theirs or {})[key]) for key, tensor in (ours or {}).items())
+
+
+def test_a_network_of_a_loss_that_is_missing_leaves_nothing_behind(folders: Folders, tmp_path: Path) -> None:
+    given = {"method": "cartoongan", "vgg": str(tmp_path / "nowhere.pth"), "iterations": 1}
+    with pytest.raises(ModelError, match=r"nowhere\.pth"):
+        train(tmp_path / "run", folders, given)
+    assert not (tmp_path / "run").exists()
