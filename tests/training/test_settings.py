@@ -16,6 +16,7 @@ from tests import tiny
 from ugatit_cli.config import BaseConfig, ModelConfig
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.methods.cartoongan import CartoonGANConfig
 from ugatit_cli.methods.cyclegan import CycleGANConfig
 from ugatit_cli.methods.recipe import RECIPES, preset
 from ugatit_cli.methods.registry import METHODS, method
@@ -256,23 +257,18 @@ def test_a_model_gives_its_method() -> None:
             assert caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "config", [dataclasses.replace(OLD, ways="a2b"), CycleGANConfig(ways="a2b", blocks=6)], ids=lambda one: one.method
-)
-def test_a_model_of_one_way_gets_the_other(config: BaseConfig) -> None:
+ONE_WAY = [dataclasses.replace(OLD, ways="a2b"), CycleGANConfig(ways="a2b", blocks=6), CartoonGANConfig()]
+
+
+@pytest.mark.parametrize("config", ONE_WAY, ids=lambda one: one.method)
+def test_a_model_of_one_way_gives_that_way(config: BaseConfig) -> None:
     start = model(config, discriminators=False)
-    for direction, missing in (("a2b", "horses"), ("b2a", "zebras")):
-        settings = new(start, start_direction=direction)
-        assert settings.model.ways == "both"
-        assert f"one generator: that of {missing}, and discriminators, are new" in (
-            check_start(start, settings) or ""
-        )
-
-
-def test_a_method_of_one_way_starts_from_that_way() -> None:
-    start = model(new(method="cartoongan").model)
-    assert new(start, start_direction="a2b").model == start.config
-    with pytest.raises(UsageError, match=r"^--from-direction b2a: .* horses to zebras$") as caught:
+    settings = new(start)
+    assert settings.model.ways == config.trained_ways
+    note = check_start(start, settings)
+    assert note is not None
+    assert ("one generator: that of horses, and discriminators, are new" in note) == (config.trained_ways == "both")
+    with pytest.raises(UsageError, match=r"^--from-direction b2a: .* only, not back$") as caught:
         new(start, start_direction="b2a")
     assert caught.value.hint
 

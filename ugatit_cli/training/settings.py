@@ -197,22 +197,11 @@ def _model(chosen: Method, given: Mapping[str, Any], folders: Folders, start: Mo
     if "domain_a" not in values:
         values["domain_a"], values["domain_b"] = domain_names(folders)
     if start is not None:
-        _check_direction(start, chosen.config, given)
         return _continued(start, values)
     if "channels" in values:
         share = chosen.config.discriminator_share
         values.setdefault("discriminator_channels", max(1, round(share * values["channels"])))
     return chosen.config(**values)
-
-
-def _check_direction(start: ModelFolder, sizes: type[BaseConfig], given: Mapping[str, Any]) -> None:
-    ours = given.get("start_direction", "a2b")
-    if sizes.trained_ways == "a2b" and ours not in start.config.directions:
-        raise UsageError(
-            f"--from-direction {ours}: the model to start from has one way only, "
-            f"{start.config.domain_a} to {start.config.domain_b}",
-            "Leave --from-direction out.",
-        )
 
 
 def as_option(name: str, value: object) -> str:
@@ -309,8 +298,7 @@ def check_start(start: ModelFolder, settings: Settings) -> str | None:
     """What users should know about the model that a run starts from."""
     ours, theirs = settings.model, start.config
     if ours.ways != theirs.ways:
-        new = ours.target("b2a" if settings.start_direction == "a2b" else "a2b")
-        return f"the model to start from has one generator: that of {new}, and discriminators, are new"
+        return f"the model to start from has one generator: that of {ours.target('b2a')}, and discriminators, are new"
     if start.discriminators is None:
         return "the model to start from comes without discriminators: new ones are trained from the start"
     if not isinstance(ours, ModelConfig) or not isinstance(theirs, ModelConfig):
