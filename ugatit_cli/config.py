@@ -58,7 +58,11 @@ class BaseConfig:
         int, Range(16, MAX_IMAGE_SIZE), Option("Model", "Side of the training pictures.", metavar="PX")
     ] = 256
     channels: Annotated[int, Range(1, MAX_CHANNELS), Option("Model", "Channels of the first layer.")] = 64
-    blocks: Annotated[int, Range(0, MAX_BLOCKS), Option("Model", "Residual blocks, twice as many in all.")] = 4
+    blocks: Annotated[
+        int,
+        Range(0, MAX_BLOCKS),
+        Option("Model", "Residual blocks; of ugatit twice as many in all.", default="4; cyclegan: 9; cartoongan: 8"),
+    ] = 4
     ways: Ways = "both"
 
     def __post_init__(self) -> None:
@@ -177,7 +181,10 @@ class ModelConfig(BaseConfig):
         int,
         Range(1, MAX_CHANNELS),
         Option(
-            "Model", "Channels of the discriminators' first layer.", default="as --channels", before="decoder_norm"
+            "Model",
+            "Channels of the discriminators' first layer.",
+            default="as --channels; cartoongan: half",
+            before="decoder_norm",
         ),
     ] = 64
     local_layers: Annotated[int, Range(3, MAX_DEPTH)] = 5

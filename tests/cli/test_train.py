@@ -30,7 +30,8 @@ from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group
 from ugatit_cli.errors import DataError, Interrupted, TrainingError, UgatitError, UsageError, install_line
 from ugatit_cli.fields import fields_of
-from ugatit_cli.methods.recipe import Recipe
+from ugatit_cli.methods.recipe import RECIPES, Recipe
+from ugatit_cli.methods.registry import METHODS, method
 from ugatit_cli.training import session
 from ugatit_cli.training.listeners import StepReport
 from ugatit_cli.training.options import RunOptions
@@ -40,6 +41,7 @@ MACHINE = ["--device", "cpu", "--precision", "fp32", "--workers", "1"]
 SIZES = ["--image-size", "32", "--channels", "4", "--blocks", "1"]
 FOLDERS = ["--domain-a", "horses", "--domain-b", "zebras"]
 RUN = "runs/horses2zebras"
+TOLD_OTHERWISE = {"batch_size"}  # as large as the machine allows
 
 Train = Callable[..., Outcome]
 
@@ -140,7 +142,10 @@ def test_options_end_in_the_settings(train: Train, vgg: str) -> None:
         name for table in (RunOptions, ModelConfig, Recipe) for name, f in fields_of(table).items() if f.option
     ]
     elsewhere = {"minutes", "start", "start_direction", "evaluate_every", "features", "feature_layer"}
-    of_others: dict[str, dict[str, Any]] = {"cyclegan": {"pool_size": 7}, "cartoongan": {"content_weight": 7.0, "initial": 0.25, "vgg": vgg}}
+    of_others: dict[str, dict[str, Any]] = {
+        "cyclegan": {"pool_size": 7},
+        "cartoongan": {"content_weight": 7.0, "initial": 0.25, "vgg": vgg},
+    }
     apart = {name for values in of_others.values() for name in values}
     assert set(options) == {*stated, *elsewhere, *apart, "name", "precision"}
     words = [word for name, value in stated.items() for word in as_option(name, value).split()]
@@ -482,3 +487,16 @@ def test_help(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         assert words in plain
     assert max(map(len, text.splitlines())) <= 80
     assert "train" in ugatit("--help").stdout.decode()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_help_tells_the_defaults_of_each_method(ugatit: Command, name: str) -> None:
+    text, made = " ".join(ugatit("train", "--help").stdout.decode().split()), method(name)
+    fields = {key: field for key, field in fields_of(Recipe).items() if key in made.settings - TOLD_OTHERWISE}
+    stated = [(field.flag, getattr(made.recipe(of), key)) for of in RECIPES for key, field in fields.items()]
+    numbers = [(flag, value) for flag, value in stated if type(value) in (int, float) and f" {flag} " in text]
+    assert len(numbers) > 10
+    for flag, value in [*numbers, ("--blocks", made.config().blocks), ("--channels", made.config().channels)]:
+        told = re.search(rf" {flag} .*?\[default: (.*?)\]", text)
+        assert told is not None
+        assert f"{value:g}" in re.findall(r"\d[\d.]*", told[1]), f"{flag} {value}"

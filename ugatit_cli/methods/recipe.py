@@ -70,28 +70,47 @@ class Recipe:
             type=str,
         ),
     ] = 1
-    learning_rate: Annotated[float, Range(0, 1), Option("Recipe", "Adam's step.")] = 2e-4
+    learning_rate: Annotated[
+        float, Range(0, 1), Option("Recipe", "Adam's step.", default="0.0002; paper of ugatit and cartoongan: 0.0001")
+    ] = 2e-4
     beta1: Annotated[float, Range(0, BELOW_1)] = 0.5
     beta2: Annotated[float, Range(0, BELOW_1)] = 0.999
-    weight_decay: Annotated[float, Range(0, 1), Option("Recipe", "Adam's L2 term.")] = 1e-4
+    weight_decay: Annotated[
+        float, Range(0, 1), Option("Recipe", "Adam's L2 term.", default="0.0001; cyclegan, cartoongan: 0")
+    ] = 1e-4
     decay_from: Annotated[
         float,
         Range(0, 1),
-        Option("Recipe", "Share of the training after which the learning rate falls to 0.", before="weight_decay"),
+        Option(
+            "Recipe",
+            "Share of the training after which the learning rate falls to 0.",
+            default="0.5; paper of cartoongan: 1",
+            before="weight_decay",
+        ),
     ] = 0.5
     epochs: Annotated[int, Range(0, 10**6)] = 0
     adversarial_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "Looks like the other domain.")] = 1.0
     cycle_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "There and back is the same.")] = 10.0
-    identity_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "The target domain stays as it is.")] = 10.0
+    identity_weight: Annotated[
+        float, Range(0, 1e6), Option("Recipe", "The target domain stays as it is.", default="10; cyclegan: 5")
+    ] = 10.0
     cam_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "Attention tells the domains apart.")] = 1000.0
     pool_size: Annotated[
-        int, Range(0, 10_000), Option("Recipe", "Translations of each domain that discriminators may see again.")
+        int,
+        Range(0, 10_000),
+        Option("Recipe", "Translations of each domain that discriminators may see again.", default="cyclegan: 50"),
     ] = 0
     content_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "The content of pictures stays as it is.")] = (
         10.0
     )
     initial: Annotated[
-        float, Range(0, 1), Option("Recipe", "Share of the training that learns to copy pictures first.")
+        float,
+        Range(0, 1),
+        Option(
+            "Recipe",
+            "Share of the training that learns to copy pictures first.",
+            default="cartoongan: 0.05; paper: 0.01",
+        ),
     ] = 0.0
     power_iterations: Annotated[
         PowerIterations, Option("Recipe", "How often spectral norms are estimated.", before="seed")

@@ -47,7 +47,12 @@ class RunOptions:
     iterations: Annotated[
         int | None,
         Range(1, 10**9),
-        Option("Length", "Train for so many steps in all.", default="100000; paper: 1000000", shows_range=True),
+        Option(
+            "Length",
+            "Train for so many steps in all.",
+            default="100000; paper: 1000000, of cyclegan 200 epochs",
+            shows_range=True,
+        ),
     ] = None
     minutes: Annotated[
         float | None,
@@ -97,7 +102,7 @@ class RunOptions:
         str,
         Option(
             "Evaluation",
-            "Steps (1000) or minutes (30m) between evaluations: KID on the held-out pictures, both ways; the best "
+            "Steps (1000) or minutes (30m) between evaluations: KID on the held-out pictures, each way; the best "
             "model is kept in RUN/best. Their time doesn't count as training time.",
             metavar="N|Mm|off",
         ),
