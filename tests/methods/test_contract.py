@@ -312,18 +312,23 @@ def test_settings_of_a_run_come_back(name: str, recipe: RecipeName, vgg: str, tm
     assert Settings.of_run(run) == ours
 
 
+def heeded(one: Method) -> set[str]:
+    sizes: type = one.config
+    return set(one.settings) | set(fields_of(sizes))
+
+
 @ALL
 def test_options_that_mean_nothing_to_it_are_refused(name: str) -> None:
     made, folders = method(name), Folders(Path("flat"), Path("clay"))
     tables = {**fields_of(Recipe), **fields_of(ModelConfig)}
-    foreign = {key: one for key, one in tables.items() if key not in made.settings | set(fields_of(made.config))}
+    foreign = {key: one for key, one in tables.items() if key not in heeded(made)}
     assert foreign
     for key, one in foreign.items():
         with pytest.raises(UsageError, match=rf"^{one.flag} means nothing to {made.title}$") as caught:
             new_settings({"method": name, key: one.default}, folders, device=CPU)
-        others = [other for other in METHODS if key in method(other).settings | set(fields_of(method(other).config))]
-        assert all(f"{other}" in caught.value.hint for other in others)
+        others = [other for other in METHODS if key in heeded(method(other))]
         assert others
+        assert all(other in caught.value.hint for other in others)
 
 
 @ALL
