@@ -271,7 +271,7 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(name: str, done: int, vgg: str
         assert_same(tensors, state(again)[stem])
 
 
-STEPS = 20
+STEPS = 40
 
 
 @ALL
