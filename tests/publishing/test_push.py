@@ -120,7 +120,7 @@ def test_kid_is_that_of_the_model_or_of_its_step(run: Path, tmp_path: Path) -> N
 
 def test_a_converted_model(tmp_path: Path) -> None:
     checkpoint = tiny.save_official(tmp_path / "selfie_params_0001.pt")
-    model, _ = convert(checkpoint, tmp_path / "model", storage="fp16")
+    model, _ = convert([checkpoint], tmp_path / "model", storage="fp16")
     card = card_of(model)
     assert "`selfie_params_0001.pt`" in card
     assert digest_of(checkpoint).sha256 in card

@@ -55,7 +55,8 @@ def as_input(picture: Pixels) -> Tensor:
 def strong(config: ModelConfig) -> Model:
     """A model whose discriminators' attention differs from place to place."""
 
-    def discriminator(_: Domain, scale: Scale) -> Discriminator:
+    def discriminator(_: Domain, scale: Scale | None) -> Discriminator:
+        assert scale is not None
         torch.manual_seed(2)
         return randomize(Discriminator(config, scale), 2)
 
