@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
+import pickle
 import re
 import shlex
 import shutil
@@ -15,8 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from tests import tiny
 from tests.cli.conftest import Command, ugatit  # noqa: F401
 from tests.extractors import tiny_extractor
 from tests.helpers import picture
@@ -67,6 +72,21 @@ def pictures(folder: Path, count: int, ending: str = "png") -> None:
         picture(40, 36, seed=index + 100 * len(folder.name)).save(folder / f"{index}.{ending}")
 
 
+def authors_files(folder: Path, golden: Path) -> None:
+    """What the authors of CycleGAN and CartoonGAN, and PaddleGAN, give away: as small as the recorded networks."""
+    cyclegan = load_file(golden / "cyclegan" / "weights.safetensors")
+    for name, network in {"horse2zebra": "G_A", "latest_net_G_A": "G_A", "latest_net_G_B": "G_B"}.items():
+        state = {key[4:]: tensor for key, tensor in cyclegan.items() if key.startswith(f"{network}.")}
+        torch.save(state, folder / f"{name}.pth")
+    torch.save(load_file(golden / "cartoongan" / "weights.safetensors"), folder / "Hayao_net_G_float.pth")
+    states = tiny.official(dataclasses.replace(tiny.LIGHT, image_size=256))
+    arrays = {
+        network: {name: (one.T if one.ndim == 2 else one).numpy() for name, one in state.items()}
+        for network, state in states.items()
+    }
+    (folder / "ugatit_light.pdparams").write_bytes(pickle.dumps(arrays, protocol=2))
+
+
 @pytest.fixture(scope="module")
 def stand_ins(tmp_path_factory: pytest.TempPathFactory, golden: Path) -> Path:
     """A folder with everything that the pages speak of."""
@@ -81,13 +101,15 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory, golden: Path) -> Path:
     for name in ("icon", "clay", "horse", "photo"):
         picture(40, 36, seed=len(name)).save(folder / f"{name}.png")
     shutil.copy(golden / "pt" / "mini_step_after.pt", folder / "selfie2anime_params_0100000.pt")
+    authors_files(folder, golden / "baselines")
     (official,) = (golden / "tf").glob("UGATIT_tf_full_*")
     shutil.copytree(official, folder / OFFICIAL)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for a, b in (("horses", "zebras"), ("flat", "clay")):
+        other = ["--method", "cyclegan", "-o", "runs/horses2zebras-cyclegan"]
+        for a, b, *more in (("horses", "zebras"), ("flat", "clay"), ("horses", "zebras", *other)):
             words = ["train", "--domain-a", a, "--domain-b", b, "--iterations", "2", "--checkpoint-every", "1"]
-            CliRunner().invoke(app, [*words, *itertools.chain(*TINY.items())], catch_exceptions=False)
+            CliRunner().invoke(app, [*words, *itertools.chain(*TINY.items()), *more], catch_exceptions=False)
     shutil.copytree(folder / "runs" / "horses2zebras", folder / "usb" / "horses2zebras")
     for name in ("horses", "zebras"):
         shutil.copytree(folder / name, folder / "photos" / name)

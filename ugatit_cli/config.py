@@ -82,6 +82,11 @@ class BaseConfig:
         return DIRECTIONS if self.ways == "both" else ("a2b",)
 
     @property
+    def only_way(self) -> str:
+        """What a model of one way says to who asks for the other."""
+        return f"this model translates {self.domain_a} to {self.domain_b} only, not back"
+
+    @property
     def light(self) -> bool:
         """Whether it translates pictures of any size; if not, of `image_size` only."""
         return True
@@ -123,10 +128,10 @@ class BaseConfig:
             if self.target(direction).casefold() == domain.casefold():
                 return direction
         if domain.casefold() == self.domain_a.casefold():
-            raise ConfigError(f"this model translates {self.domain_a} to {self.domain_b} only, not back")
+            raise ConfigError(self.only_way)
         raise ConfigError(
             f"this model has no domain {domain!r}",
-            f"Its domains are {self.domain_a!r} and {self.domain_b!r}.",
+            f"Its domains are {self.domain_a!r} and {self.domain_b!r}." if self.ways == "both" else self.only_way,
         )
 
     def to_dict(self) -> dict[str, Any]:

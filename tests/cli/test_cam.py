@@ -9,14 +9,30 @@ import pytest
 from PIL import Image
 
 import ugatit_cli.outputs.report  # noqa: F401  # or, imported by a command, it would keep what a test puts into `files`
+from tests import tiny
 from tests.cli.cam_results import CPU, SIZE, document, shown
 from tests.cli.conftest import Command, below, encoded, put
 from ugatit_cli import files as files_module
 from ugatit_cli.cli import pictures
-from ugatit_cli.config import MAPS
+from ugatit_cli.config import MAPS, BaseConfig
 from ugatit_cli.errors import StorageError
 from ugatit_cli.pictures import drawing, reading
 from ugatit_cli.translation.pipeline import Result
+
+# --- Models without attention ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", [tiny.CYCLEGAN, tiny.CARTOONGAN], ids=lambda config: config.method)
+def test_a_method_without_attention_is_named_once(ugatit: Command, config: BaseConfig) -> None:
+    put("a.png")
+    tiny.save(Path("m"), config, discriminators=True)
+    files = below(".")
+    for maps in ("all", "local", "generator,global"):
+        outcome = ugatit("cam", "a.png", "--model", "m", "--maps", maps, *CPU)
+        assert (outcome.code, outcome.stdout, len(outcome.errors)) == (3, b"", 1)
+        assert outcome.errors[0].count(config.method) == outcome.errors[0].count("method") == 1
+        assert below(".") == files
+
 
 # --- Files ---------------------------------------------------------------------------------------------
 

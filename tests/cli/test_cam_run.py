@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from tests.cli.cam_results import CPU
 from tests.cli.conftest import Command, Outcome, below, encoded, picture, put
-from tests.trainings import make_folders, train
+from tests.trainings import Log, make_folders, prepared, train
 from ugatit_cli.attention.maps import Style
 from ugatit_cli.config import MAPS
 from ugatit_cli.pictures import reading
@@ -239,6 +240,17 @@ def test_wrong_usage(cam: Command, monkeypatch: pytest.MonkeyPatch, case: str) -
     assert (outcome.code, len(outcome.errors)) == (2, 1)
     assert reason in outcome.errors[0]
     assert results() == ["a.png"]
+    assert not Path("attention").exists()
+
+
+def test_a_run_of_a_method_without_attention(ugatit: Command, tmp_path: Path) -> None:
+    put("a.png")
+    given = {"method": "cyclegan", "image_size": 32, "channels": 4, "blocks": 1, "iterations": 1, "precision": "fp32"}
+    prepared(Path("run"), make_folders(tmp_path / "pictures"), given).train(Log(), threading.Event())
+    outcome = ugatit("cam", "a.png", "--run", "run", *CPU)
+    assert (outcome.code, outcome.stdout, len(outcome.errors)) == (3, b"", 1)
+    assert outcome.errors[0].startswith("./run: ")
+    assert outcome.errors[0].count("cyclegan") == 1
     assert not Path("attention").exists()
 
 

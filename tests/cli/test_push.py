@@ -25,6 +25,7 @@ from tests.cli.conftest import Command, Outcome, below, command, put
 from tests.hub_api import Answer, Call
 from tests.hub_client import environment
 from tests.hub_server import HubServer
+from ugatit_cli.config import BaseConfig
 from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.manifest import read_manifest
@@ -241,6 +242,23 @@ def test_where_the_entry_belongs(
 
 
 # --- Dry runs --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", [tiny.CYCLEGAN, tiny.CARTOONGAN, tiny.ONE_WAY], ids=lambda one: one.method)
+def test_models_of_every_kind(push: Command, ugatit: Command, hub: HubServer, config: BaseConfig) -> None:
+    """Other methods, and one way: published, described, fetched again."""
+    tiny.save(Path("model"), config, discriminators=True)
+    outcome = push("model", "tester/kind", "--with-discriminators")
+    assert outcome.code == 0
+    held = remote(hub, "tester/kind")
+    assert {name: held.pop(name) for name in local()} == local()
+    (card,) = held.values()
+    title = "flat ↔ clay" if config.ways == "both" else "flat → clay"
+    assert f"# {title}\n".encode() in card
+    entry = tomllib.loads(outcome.stdout.decode())["models"]["kind"]
+    assert entry["description"] == ("flat to clay, and back" if config.ways == "both" else "flat to clay")
+    put("a.png")
+    assert ugatit("translate", "a.png", "-o", "b.png", "--model", "tester/kind", "--device", "cpu").code == 0
 
 
 def test_a_dry_run(push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,6 +174,18 @@ def test_translate_shows_the_generators_attention(ugatit: Command, told: Told, l
     assert told.header.legend.text.startswith("Each map has its own scale")
 
 
+def test_translate_reports_of_a_method_without_attention(ugatit: Command, told: Told) -> None:
+    put("a.png")
+    tiny.save(Path("m"), tiny.CYCLEGAN)
+    assert ugatit("translate", "a.png", "--model", "m", *CPU, "-o", "b.png", "--report", "r.html").code == 0
+    (entry,) = told.entries
+    assert layers(entry) == ()
+    assert told.header.legend is None
+    assert "Colours" not in told.header.facts
+    assert told.header.missing.count("cyclegan") == 1
+    assert told.header.missing in page().says("bdi")
+
+
 def test_cam_shows_the_maps_that_were_asked_for(ugatit: Command, told: Told, judged: str) -> None:
     put("a.png")
     for maps, layout in (("all", "panel"), ("local", "overlay"), ("generator,global", "raw")):

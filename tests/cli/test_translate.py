@@ -277,6 +277,19 @@ def test_a_model_that_is_unknown_or_damaged(ugatit: Command, command: str, model
     assert below(".") == ["a.png", "m/config.json", "m/model.safetensors"]
 
 
+@pytest.mark.parametrize("option", [("--to", "flat"), ("--direction", "b2a"), ("--to", "anime")])
+@pytest.mark.parametrize("command", ["translate", "cam"])
+def test_a_model_of_one_way_is_not_asked_for_another(ugatit: Command, command: str, option: tuple[str, str]) -> None:
+    put("a.png")
+    tiny.save(Path("m"), tiny.ONE_WAY)
+    files = below(".")
+    outcome = ugatit(command, "a.png", "-o", "b.png", "--model", "m", *option)
+    assert (outcome.code, outcome.stdout, len(outcome.errors)) == (2, b"", 1)
+    assert "this model translates flat to clay only" in outcome.stderr
+    assert below(".") == files
+    assert ugatit(command, "a.png", "-o", "b.png", "--model", "m", "--to", "clay").code == 0
+
+
 # --- Bad files among good ones -------------------------------------------------------------------------
 
 

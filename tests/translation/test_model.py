@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from tests import tiny
 from tests.helpers import picture, pixels, whole
 from tests.pipelines import Unchanged, unchanging
 from ugatit_cli import load
-from ugatit_cli.config import MAPS
+from ugatit_cli.config import MAPS, BaseConfig
 from ugatit_cli.errors import ModelError, PictureError, UsageError
 from ugatit_cli.pictures.geometry import SizeOptions, plan_geometry
 from ugatit_cli.translation.model import Model
@@ -154,7 +156,47 @@ def test_a_model_with_local_discriminators_only(tmp_path: Path) -> None:
         assert set(model.attention_maps(pictures((32, 32))).maps[0]) == {"generator", "local"}
         with pytest.raises(UsageError, match=r"no discriminator \('b', 'global'\)") as caught:
             model.discriminator("b", "global")
-        assert caught.value.hint == "Domains: a, b. Scales: local."
+        assert caught.value.hint == "There are: ('a', 'local'), ('b', 'local')."
+
+
+@pytest.mark.parametrize("config", [tiny.CYCLEGAN, tiny.CARTOONGAN], ids=lambda config: config.method)
+def test_a_model_of_another_method(config: BaseConfig, tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "m", config, discriminators=True)
+    (image,) = pictures((40, 36))
+    for model in (load(str(folder), device="cpu"), Model.untrained(config, device="cpu", precision="fp32")):
+        assert model.generator("a2b")(torch.zeros(1, 3, 36, 40))[1:] == (None, None)
+        assert model.translate(image).size == image.size
+        assert model.discriminator("b")(torch.zeros(1, 3, 64, 64)).shape[:2] == (1, 1)
+        with pytest.raises(UsageError, match=r"no discriminator \('b', 'local'\)") as wrong:
+            model.discriminator("b", "local")
+        assert "('b')" in wrong.value.hint
+        assert set(model.missing_maps) == set(MAPS)
+        for maps in ("all", "local"):
+            with pytest.raises(ModelError) as caught:
+                model.attention_maps([image], maps=maps)
+            assert caught.value.message.count(config.method) == 1
+
+
+@pytest.mark.parametrize("config", [tiny.ONE_WAY, tiny.CARTOONGAN], ids=lambda config: config.method)
+def test_a_model_of_one_way_says_so(config: BaseConfig, tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "m", config)
+    (image,) = pictures((32, 32))
+    for model in (load(str(folder), device="cpu"), Model.untrained(config, device="cpu", precision="fp32")):
+        asks: list[Callable[[], object]] = [
+            partial(model.generator, "b2a"),
+            partial(model.translate, image, "b2a"),
+            partial(model.translate, [image], to="Flat"),
+        ]
+        asks += [partial(model.attention_maps, image, to="flat")] if config is tiny.ONE_WAY else []
+        for ask in asks:
+            with pytest.raises(UsageError, match="translates flat to clay only"):
+                ask()
+        with pytest.raises(UsageError) as caught:
+            model.translate(image, "back")  # type: ignore[call-overload]
+        assert "b2a" not in caught.value.hint
+        assert model.translate(image, to="clay").tobytes() == model.translate(image).tobytes()
+    with pytest.raises(ModelError, match="translates flat to clay only"):
+        open_model(folder).generator("b2a")
 
 
 # --- Discriminators that only look ---------------------------------------------------------------------

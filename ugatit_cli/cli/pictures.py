@@ -290,7 +290,7 @@ def _open_page(
             "Model": model.name,
             "Command": f"ugatit {command}",
             "Fit": options.sizes.fit,
-            "Colours": style.colormap,
+            **({"Colours": style.colormap} if maps else {}),
             "Device": describe_device(model.device),
             "Precision": model.precision,
         },

@@ -50,7 +50,7 @@ class _Options(TypedDict, total=False):
 
 
 class Model:
-    """Both generators and, where there are any, the discriminators. Networks are loaded when first asked for.
+    """The generators and, where there are any, the discriminators. Networks are loaded when first asked for.
 
     Made by `ugatit_cli.load` and `ugatit_cli.new`. Several threads may translate with a loaded model at once.
 
@@ -125,10 +125,11 @@ class Model:
     def generator(self, direction: Direction = "a2b") -> Network:
         """The generator of a direction, on the model's device; the one that translates.
 
-        Its call takes float (N, 3, H, W) in [-1, 1] and returns `(image, cam_logit, heatmap)`, see `Translation`.
+        Its call takes float (N, 3, H, W) in [-1, 1] and returns `(image, cam_logit, heatmap)`, see `Translation`;
+        the last two are None where there is no attention.
 
         Raises:
-            UsageError: no such direction.
+            UsageError: no such direction, or the model has one way and it is the other one.
             ModelError: its weights can't be read.
         """
         direction = resolve_direction(self.config, direction)
@@ -141,8 +142,9 @@ class Model:
     def discriminator(self, domain: Domain, scale: Scale | None = None) -> Network:
         """The discriminator of a domain, and of a scale where there are several, in float32: to be trained.
 
-        Its call takes float (N, 3, H, W) in [-1, 1] and returns `(logit, cam_logit, heatmap)`, see
-        `DiscriminatorOutput`. Attention of a loaded model doesn't depend on what becomes of it.
+        Its call takes float (N, 3, H, W) in [-1, 1]. U-GAT-IT's returns `(logit, cam_logit, heatmap)`, see
+        `DiscriminatorOutput`, others' return scores. Attention of a loaded model doesn't depend on what becomes of
+        it.
 
         Raises:
             UsageError: the model has no such domain or scale.
@@ -150,8 +152,9 @@ class Model:
         """
         with torch.device("meta"):
             known = list(method_of(self.config).critics(self.config))
-        if (f"{domain}.{scale}" if scale else domain) not in known:
-            raise UsageError(f"no discriminator ({domain!r}, {scale!r})", f"There are: {', '.join(known)}.")
+        if (name := f"{domain}.{scale}" if scale else domain) not in known:
+            asked, *there = (str(one.split("."))[1:-1] for one in (name, *known))
+            raise UsageError(f"no discriminator ({asked})", f"There are: ({'), ('.join(there)}).")
         with self._lock:
             if (domain, scale) not in self._discriminators:
                 self._discriminators[domain, scale] = self._make_discriminator(domain, scale).to(self.device)
@@ -296,11 +299,11 @@ def resolve_direction(config: BaseConfig, direction: Direction | None = None, to
     It is a UsageError if there is no such direction or domain, or they contradict each other.
     """
     if direction is not None and direction not in DIRECTIONS:
-        a, b = config.domain_a, config.domain_b
-        hint = f"It is a2b ({a} -> {b}) or b2a ({b} -> {a}); or name the domain: to={b!r}."
+        ways = (f"{way} ({config.source(way)} -> {config.target(way)})" for way in config.directions)
+        hint = f"It is {' or '.join(ways)}; or name the domain: to={config.domain_b!r}."
         raise UsageError(f"unknown direction {direction!r}", hint)
     if direction is not None and direction not in config.directions:
-        raise UsageError(f"this model translates {config.domain_a} to {config.domain_b} only, not back")
+        raise UsageError(config.only_way)
     if to is None:
         return direction or "a2b"
     named = config.direction_to(to)

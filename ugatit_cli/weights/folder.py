@@ -160,9 +160,8 @@ class ModelFolder:
         Raises:
             ModelError: the file can't be read, or the model doesn't translate in that direction.
         """
-        source, target = self.config.source(direction), self.config.target(direction)
         if direction not in self.config.directions:
-            raise ModelError(f"{self.path}: this model translates {target} to {source} only, not back")
+            raise ModelError(f"{self.path}: {self.config.only_way}")
         method = method_of(self.config)
         with torch.device("meta"):
             networks = method.translators(self.config)
