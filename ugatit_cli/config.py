@@ -129,10 +129,9 @@ class BaseConfig:
                 return direction
         if domain.casefold() == self.domain_a.casefold():
             raise ConfigError(self.only_way)
-        raise ConfigError(
-            f"this model has no domain {domain!r}",
-            f"Its domains are {self.domain_a!r} and {self.domain_b!r}." if self.ways == "both" else self.only_way,
-        )
+        domains = f"Its domains are {self.domain_a!r} and {self.domain_b!r}."
+        one_way = f"It translates {self.domain_a!r} to {self.domain_b!r} only."
+        raise ConfigError(f"this model has no domain {domain!r}", domains if self.ways == "both" else one_way)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values; `ways` and `discriminators` only where they aren't `both`.
