@@ -124,10 +124,12 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows can't f
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["paper", "default"])
-def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path, recipe: str) -> None:
+@pytest.mark.parametrize(
+    "ours", [{"recipe": "paper"}, {"recipe": "default"}, {"method": "cyclegan", "pool_size": 3}], ids=str
+)
+def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path, ours: dict[str, Any]) -> None:
     folders = make_folders(tmp_path / "pictures")
-    given = {"iterations": 4, "recipe": recipe, "augment": "off"}
+    given = {"iterations": 4, "augment": "off", **ours}
     two = train_two(tmp_path / "two", folders, given | {"batch_size": 1})
     log = Log()
     train(tmp_path / "one", folders, given | {"batch_size": 2}, log=log)
