@@ -101,6 +101,11 @@ class BaseConfig:
         """What the networks are, in a line."""
         return f"{self.method}, {self.channels} channels, {self.blocks} blocks, {self.image_size} px"
 
+    @property
+    def critics(self) -> str:
+        """Which discriminators there are, where there are any."""
+        return "yes"
+
     def lacks(self, name: MapName) -> str | None:  # noqa: ARG002  # it has none of any name
         """Why the networks have no attention map of a name; None: they have it."""
         return f"its method, {self.method}, has none"
@@ -221,6 +226,12 @@ class ModelConfig(BaseConfig):
         switches += ["smoothed rho"] if self.rho_smoothing else []
         sizes = f"{self.channels} channels, {self.blocks} + {self.blocks} blocks, {self.image_size} px"
         return ", ".join([self.method, self.variant, sizes, f"{self.dialect} dialect", *switches])
+
+    @property
+    def critics(self) -> str:
+        """Which discriminators there are, where there are any."""
+        kinds = "yes" if self.discriminators == "both" else "local only"
+        return kinds if self.discriminator_cam else f"{kinds}, no CAM"
 
     @property
     def adaptive(self) -> bool:

@@ -198,7 +198,7 @@ def test_a_checkpoint_is_fetched_and_converted_on_first_use(hub: HubServer, publ
     model = find_model("cats", notes)
     assert model.path == store_path("cats")
     assert (model.config.domain_a, model.config.domain_b, model.config.image_size) == ("cat", "dog", 64)
-    assert model.config.rho_smoothing
+    assert model.config.to_dict()["rho_smoothing"]
     data = record(checkpoint / Path(DATA).name)
     source = {"sha256": data.sha256, "repository": "authors/weights", "commit": published}
     assert source.items() <= dict(model.provenance).items()

@@ -121,7 +121,7 @@ def test_convert_lines() -> None:
         assert (command, options["name"]) == ("convert", entry.name)
         assert parse_domains(options["domains"]) == entry.domains
         # The official folder name, which tells how rho was trained.
-        assert {PurePosixPath(file).parent for file in entry.files} == {PurePosixPath(options["checkpoint"])}
+        assert {PurePosixPath(file).parent for file in entry.files} == {PurePosixPath(options["paths"][0])}
         assert entry.smoothing is not None or re.search(r"_\d+resblock_\d+dis_", str(options["checkpoint"]))
 
 

@@ -193,7 +193,7 @@ def test_every_way_to_name_a_checkpoint(folder: Path) -> None:
 def test_the_folder_name_tells_smoothing_from_inside_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     for name in (".", "UGATIT.model-7.index"):
-        assert not import_checkpoint(Path(name), OfficialSettings()).config.rho_smoothing
+        assert not import_checkpoint(Path(name), OfficialSettings()).config.to_dict()["rho_smoothing"]
 
 
 def test_several_checkpoints(folder: Path) -> None:
@@ -215,14 +215,14 @@ def test_smoothing_that_nothing_tells(folder: Path) -> None:
     renamed = folder.rename(folder.with_name("weights"))
     settings = OfficialSettings(image_size=128)
     imported = import_checkpoint(renamed, settings)
-    assert imported.config.rho_smoothing
+    assert imported.config.to_dict()["rho_smoothing"]
     assert imported.config.image_size == 128
     assert ["--no-smoothing" in note for note in imported.notes] == [True]
     imported = import_checkpoint(renamed, OfficialSettings(image_size=128, rho_smoothing=False))
-    assert not imported.config.rho_smoothing
+    assert not imported.config.to_dict()["rho_smoothing"]
     assert imported.notes == ()
     again = renamed.rename(folder.with_name(SMOOTH.format("light_") + " (1)"))  # as browsers call it
-    assert import_checkpoint(again, settings).config.rho_smoothing
+    assert import_checkpoint(again, settings).config.to_dict()["rho_smoothing"]
 
 
 def test_discriminators_without_spectral_norm_are_dropped(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | Non
     else:
         yield "network:", f"{known.config.summary}, {facts['parameters'] / 1e6:.2f} million parameters"
         yield "ways:", known.config.pair
-        yield "discriminators:", "yes" if facts["discriminators"] else "no"
+        yield "discriminators:", known.config.critics if facts["discriminators"] else "no"
 
 
 def _labelled(label: str, text: str, width: int | None, indent: int = 16) -> Iterator[str]:

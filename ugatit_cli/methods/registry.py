@@ -59,7 +59,8 @@ def read_networks(document: Mapping[str, Any]) -> BaseConfig:
     Raises:
         UsageError: there is no such method, or it refuses the values.
     """
-    return read_table(config_class(document.get("method", ModelConfig.method)), document["model"])
+    name = document["method"] if "method" in document else ModelConfig.method
+    return read_table(config_class(name), document["model"])
 
 
 def networks_document(config: BaseConfig) -> dict[str, Any]:

@@ -64,11 +64,11 @@ def _tree(path: Path) -> Mapping[Any, Any]:
             head = file.read(HEAD)
     except OSError as error:
         raise ModelError(f"{path}: can't be read: {error.strerror or error}") from None
+    if other := foreign(head):
+        raise ModelError(f"{path}: {other[0]}", other[1])
     if zipfile.is_zipfile(path):
         _check_archive(path)
         return _load(path, mapped=True)
-    if other := foreign(head):
-        raise ModelError(f"{path}: {other[0]}", other[1])
     if is_safetensors(head):
         with open_tensors(path) as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # it is no dict
