@@ -122,7 +122,7 @@ def test_convert_lines() -> None:
         assert parse_domains(options["domains"]) == entry.domains
         # The official folder name, which tells how rho was trained.
         assert {PurePosixPath(file).parent for file in entry.files} == {PurePosixPath(options["paths"][0])}
-        assert entry.smoothing is not None or re.search(r"_\d+resblock_\d+dis_", str(options["checkpoint"]))
+        assert entry.smoothing is not None or re.search(r"_\d+resblock_\d+dis_", str(options["paths"][0]))
 
 
 def test_train_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,8 +59,8 @@ def read_networks(document: Mapping[str, Any]) -> BaseConfig:
     Raises:
         UsageError: there is no such method, or it refuses the values.
     """
-    name = document["method"] if "method" in document else ModelConfig.method
-    return read_table(config_class(name), document["model"])
+    model = document["model"]  # a list has none, and no `get` either
+    return read_table(config_class(document.get("method", ModelConfig.method)), model)
 
 
 def networks_document(config: BaseConfig) -> dict[str, Any]:
