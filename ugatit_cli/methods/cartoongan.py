@@ -11,6 +11,7 @@ the published generator's 11,129,667 parameters 11,124,931 are kept.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -245,6 +246,14 @@ class CartoonGANStep(Step):
         self.optimizers = [self.generator_optimizer, self.discriminator_optimizer]
         self.terms = _terms(recipe)
 
+    def memory(self) -> dict[str, Tensor]:
+        """How long the initial phase is: it stays, also where a run goes on for longer than was meant."""
+        return {"initial_steps": torch.tensor(self.initial_steps)}
+
+    def remember(self, memory: Mapping[str, Tensor]) -> None:
+        """The inverse of `memory`."""
+        self.initial_steps = int(memory["initial_steps"])
+
     def prepare_optimizers(self, updates: int) -> dict[str, Tensor]:
         """Moments as after a number of steps, by name, to be filled in place."""
         main = updates - self.initial_steps
@@ -407,7 +416,7 @@ class CartoonGAN(Method):
             ModelError: VGG19's weights are needed and can't be downloaded.
         """
         if content is None:
-            content = load_vgg(Path(recipe.vgg) if recipe.vgg else None)
+            content = load_vgg(Path(recipe.vgg) if recipe.vgg else None, progress=sys.stderr.isatty())
         if isinstance(content, nn.Module):
             generator = networks.translators["a2b"]
             assert isinstance(generator, CartoonGenerator)

@@ -96,13 +96,13 @@ def restore(run: RunFolder, step: int, training: Step) -> dict[str, Any]:
         ModelError: it is damaged, or doesn't fit them.
     """
     state, folder = run.load_checkpoint(step), run.checkpoint_path(step)
-    for stem, tensors in training.networks.files().items():
-        _fill(folder / f"{stem}.safetensors", tensors)
-    _fill(folder / f"{OPTIMIZERS}.safetensors", training.prepare_optimizers(step))
     memory = folder / f"{MEMORY}.safetensors"
     if memory.exists():
         with open_tensors(memory) as file:
             training.remember({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118  # no dict
+    for stem, tensors in training.networks.files().items():
+        _fill(folder / f"{stem}.safetensors", tensors)
+    _fill(folder / f"{OPTIMIZERS}.safetensors", training.prepare_optimizers(step))
     return state
 
 
