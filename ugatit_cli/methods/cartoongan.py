@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -26,7 +26,7 @@ from ugatit_cli.config import MAX_BLOCKS, MAX_CHANNELS, BaseConfig, Ways
 from ugatit_cli.data.edges import edge_smoothed
 from ugatit_cli.device import Group
 from ugatit_cli.errors import ConfigError
-from ugatit_cli.fields import Option, Range
+from ugatit_cli.fields import Option, Range, fields_of
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.base import Losses, Method, Official, OfficialSettings, States, Step, Term, random_numbers
 from ugatit_cli.methods.losses import augment
@@ -34,15 +34,7 @@ from ugatit_cli.methods.networks import Networks, memory_format
 from ugatit_cli.methods.recipe import Recipe, RecipeName
 from ugatit_cli.methods.vgg import load_vgg
 from ugatit_cli.nn.generator import Translation
-from ugatit_cli.nn.layers import (
-    Network,
-    ReflectConv2d,
-    ToRGB,
-    TransposedConv2d,
-    ZeroConv2d,
-    padding,
-    widened,
-)
+from ugatit_cli.nn.layers import Network, ReflectConv2d, ToRGB, TransposedConv2d, ZeroConv2d, padding, widened
 from ugatit_cli.nn.normalization import InstanceNorm
 
 SLOPE = 0.2
@@ -341,9 +333,6 @@ def _smoothed(pixels: np.ndarray[Any, np.dtype[np.uint8]], like: Tensor) -> Tens
     return smoothed.permute(0, 3, 1, 2).to(like).div_(127.5).sub_(1)
 
 
-# --- The method ----------------------------------------------------------------------------------------
-
-
 class CartoonGAN(Method):
     """CartoonGAN: cartoons with clear edges, whose content a VGG19 sees as that of the photos."""
 
@@ -358,29 +347,16 @@ class CartoonGAN(Method):
   year      = {2018}
 }"""
     config = CartoonGANConfig
-    settings = frozenset(
-        {
-            *("batch_size", "learning_rate", "beta1", "beta2", "weight_decay", "decay_from", "ema"),
-            *("name", "adversarial_weight", "content_weight", "initial", "vgg", "augment", "flip", "fit", "jitter"),
-        }
-    )
+    settings = frozenset(fields_of(Recipe)) - {
+        *("epochs", "cycle_weight", "identity_weight", "cam_weight", "pool_size", "power_iterations")
+    }
     paper_iterations = 1_000_000
 
     def recipe(self, name: RecipeName) -> Recipe:
         """`paper` is the port of U-GAT-IT's first author: 10,000 of 1,000,000 steps copy photos."""
         if name == "paper":
-            return Recipe(
-                "paper",
-                learning_rate=1e-4,
-                weight_decay=0.0,
-                decay_from=1.0,
-                initial=0.01,
-                ema=0.0,
-                augment="off",
-                flip=False,
-                fit="squash",
-                jitter=False,
-            )
+            plain = Recipe("paper", ema=0.0, augment="off", flip=False, fit="squash", jitter=False)
+            return replace(plain, learning_rate=1e-4, weight_decay=0.0, decay_from=1.0, initial=0.01)
         return Recipe(weight_decay=0.0, initial=0.05)
 
     def translators(self, config: BaseConfig) -> dict[str, Network]:
