@@ -30,7 +30,7 @@ import logging
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
-from ugatit_cli.config import ModelConfig
+from ugatit_cli.config import BaseConfig, ModelConfig
 from ugatit_cli.errors import (
     ConfigError,
     DeviceError,
@@ -90,11 +90,11 @@ def load(model: str | PathLike[str] = "flat2clay", *, device: str = "auto", prec
     return Model.from_folder(name, find_model(name), device=device, precision=precision)
 
 
-def new(config: ModelConfig | None = None, *, device: str = "auto", precision: str = "auto") -> Model:
+def new(config: BaseConfig | None = None, *, device: str = "auto", precision: str = "auto") -> Model:
     """An untrained model of the same type, with the paper's initial weights.
 
     Args:
-        config: sizes and switches; default: the paper's light model at 256 pixels.
+        config: sizes and switches of any method; default: U-GAT-IT's light model at 256 pixels.
         device, precision: as in `load`; to train it, ask for `fp32`, or the weights themselves are bf16 where the
             device prefers that.
 

@@ -227,6 +227,7 @@ OTHERS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "gzip": (gzip.compress, "archive"),
     "tar": (in_tar, "archive"),
     "zip": (in_zip, "archive"),
+    "a list of entries without end": (lambda data: data[:-10] + b"\xf0\xff\xff\x0f" + data[-6:], "entries"),
     "a half": (lambda data: data[: len(data) // 2], "truncated"),
 }
 

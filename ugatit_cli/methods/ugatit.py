@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ugatit_cli.config import DIRECTIONS, DOMAINS, BaseConfig, Direction, Domain, ModelConfig, Scale
 from ugatit_cli.device import Group
+from ugatit_cli.errors import ConfigError
 from ugatit_cli.fields import fields_of
 from ugatit_cli.methods import ugatit_official
 from ugatit_cli.methods.adam import Adam
@@ -87,7 +88,13 @@ class UGATIT(Method):
         group: Group,
         iterations: int | None = None,  # noqa: ARG002  # no step differs from the others
     ) -> Step:
-        """See `UGATITStep`."""
+        """See `UGATITStep`.
+
+        Raises:
+            ConfigError: the networks translate in one direction only.
+        """
+        if networks.config.ways != "both":
+            raise ConfigError("U-GAT-IT trains both directions together; this model has one only")
         return UGATITStep(networks, recipe, seed=seed, group=group)
 
     def official(self, states: States, settings: OfficialSettings) -> Official | None:

@@ -427,6 +427,11 @@ def keep_receipt(name: str, model: ModelFolder) -> None:
         home.save(home.of_folder(name, model.path, names))
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def convert(
     checkpoints: Sequence[Path],
     folder: Path,
@@ -453,10 +458,9 @@ def convert(
     if not folder.name:  # `.` can't be renamed
         folder = folder.absolute()
     check_target(folder, overwrite=overwrite)
-    official, code, file = read_official(checkpoints, settings or OfficialSettings(), DTYPES[storage])
-    with file.open("rb") as opened:
-        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-    provenance = {"imported_from": file.name, "code": code, "sha256": sha256, **(source or {})}
+    official, code, files = read_official(checkpoints, settings or OfficialSettings(), DTYPES[storage])
+    said = {"imported_from": ", ".join(file.name for file in files), "code": code}
+    provenance = {**said, "sha256": ", ".join(map(_sha256, files)), **(source or {})}
     tensors = official.translators, official.critics
     save_model(folder, official.config, *tensors, storage=storage, provenance=provenance, overwrite=overwrite)
     return open_model(folder), official.notes

@@ -28,7 +28,7 @@ MOST_SHARED: Final = 6
 
 def read_official(
     files: Sequence[Path], settings: OfficialSettings, dtype: torch.dtype = torch.float32
-) -> tuple[Official, str, Path]:
+) -> tuple[Official, str, list[Path]]:
     """Reads a checkpoint of any method.
 
     Args:
@@ -37,7 +37,7 @@ def read_official(
         dtype: of kernels and matrices of TensorFlow's, which then never are in memory as float32.
 
     Returns:
-        The model, what the checkpoint was made with, and the file that holds the weights.
+        The model, what the checkpoint was made with, and the files that hold the weights.
 
     Raises:
         ModelError: it can't be read, or is none that is known: says what was found.
@@ -49,7 +49,7 @@ def read_official(
         with understood(prefix, "U-GAT-IT", "variable"):
             found = tensorflow.import_checkpoint(prefix, settings, dtype=dtype)
             _check_shapes(found, prefix)
-        return found, "official TensorFlow code", tensorflow.TensorBundle(prefix).data_file()
+        return found, "official TensorFlow code", [tensorflow.TensorBundle(prefix).data_file()]
     for file in files:
         if not file.is_file() and not networks:
             raise ModelError(f"{file}: no such file or folder")
@@ -63,7 +63,7 @@ def read_official(
                 if official is not None:
                     _check_sizes(official, list(named.values()))
                     _check_shapes(official, first)
-                    return official, f"official {method(name).title} code", networks.get("G_A", first)
+                    return official, f"official {method(name).title} code", list(named.values())
     raise _unknown(first, states)
 
 

@@ -36,6 +36,8 @@ DEPTH: Final = 4
 AGAIN: Final = "Copy or download it again."
 # Of an old file: a magic number, a version, the machine, the tree, and the order of its storages.
 OLD_PICKLES: Final = 5
+# Where a zip file's end is: two records and a comment.
+LONGEST_END: Final = 1 << 17
 
 
 def read_states(path: Path) -> States:
@@ -83,12 +85,26 @@ def _tree(path: Path) -> Mapping[Any, Any]:
     return _load(path, mapped=False)
 
 
+def _directory_size(path: Path) -> int:
+    """Bytes of a zip file's list of entries, as its end says."""
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, LONGEST_END), os.SEEK_END)
+        end = file.read()
+    at = end.rfind(b"PK\x05\x06")
+    (size,) = struct.unpack_from("<I", end, at + 12)
+    far = end.rfind(b"PK\x06\x06", 0, at)
+    return int(struct.unpack_from("<Q", end, far + 40)[0]) if size == 0xFFFFFFFF and far >= 0 else size
+
+
 def _check_archive(path: Path) -> None:
     """Looks at a zip file before PyTorch does, which would inflate and follow whatever is in it.
 
     Raises:
         ModelError: it isn't PyTorch's, or damaged, or its pickle would do too much.
     """
+    with readable(path):
+        if _directory_size(path) > LARGEST:
+            raise ValueError("far more entries than the tensors of a model")
     with readable(path), zipfile.ZipFile(path) as archive, path.open("rb") as file:
         entries = archive.infolist()
         pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
