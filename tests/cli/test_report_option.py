@@ -141,6 +141,9 @@ def test_what_is_true_of_all(reporting: Command, told: Told, judged: str, light:
     header = told.header
     assert (header.title, header.before, header.after) == ("clay → flat", "clay", "flat")
     assert header.facts.pop("Device").startswith("cpu (")  # type: ignore[attr-defined]
+    network = header.facts.pop("Network")  # type: ignore[attr-defined]
+    assert network.startswith("ugatit, light, ")
+    assert network.endswith(", flat <-> clay")
     assert header.facts == {
         "Model": judged,
         "Command": f"ugatit {reporting.__name__}",

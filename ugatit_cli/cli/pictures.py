@@ -288,6 +288,7 @@ def _open_page(
         after=target,
         facts={
             "Model": model.name,
+            "Network": f"{config.summary}, {config.pair}",
             "Command": f"ugatit {command}",
             "Fit": options.sizes.fit,
             **({"Colours": style.colormap} if maps else {}),
