@@ -44,10 +44,8 @@ def save(
     """
     files = training.networks.files() | {OPTIMIZERS: training.optimizer_tensors()}
     for tensors in files.values():
-        for (
-            name,
-            tensor,
-        ) in tensors.items():  # an infinite moment would end its weight's training silently
+        for name, tensor in tensors.items():
+            # Moments as well: an infinite one would end its weight's training silently.
             if not all(extreme.isfinite() for extreme in torch.aminmax(tensor)):
                 raise TrainingError(f"step {step}: {name} is no longer finite", WAY_OUT)
     run.save_checkpoint(step, files, state, keep=settings.keep)
