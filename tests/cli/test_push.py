@@ -194,7 +194,10 @@ def test_signals_while_the_weights_are_sent(
         assert arrived.wait(60)
         assert below("tmp") != []
         process.send_signal(number)
-        output, said = process.communicate(timeout=60)
+        try:
+            output, said = process.communicate(timeout=60)
+        finally:
+            process.kill()  # or leaving it would wait for ever
     assert (process.returncode, output) == (130, "")
     assert "Traceback" not in said
     assert list(Path("tmp").iterdir()) == []
