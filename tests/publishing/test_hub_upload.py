@@ -134,7 +134,7 @@ def test_a_card_that_waits_for_its_model_is_kept_unless_it_is_empty(
 # --- Whose repository it is ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("config", [b"no json", b"[]", b"\xff", b'{"format": 1}'])
+@pytest.mark.parametrize("config", [b"no json", b"[]", b"\xff", b'{"format": "1", "model": {}}', b'{"format": 1}'])
 def test_configs_that_are_not_ours(publish: Publisher, hub: HubServer, config: bytes) -> None:
     hub.add(REPO, {"config.json": config})
     error = publish.refused()
@@ -171,6 +171,13 @@ def test_what_the_client_tries_once(
     assert f"{wait or 0} s" in notes.notes[0]
     assert publish.held["model.safetensors"] == (publish.folder / "model.safetensors").read_bytes()
     assert len([request for request in hub.requests if request.method == "PUT"]) == 1
+
+
+def test_nothing_new_at_a_busy_hub(publish: Publisher, hub: HubServer) -> None:
+    publish()
+    fault = hub.fault(Fault("status", f"{REPO}/revision/main", status=503, times=1))
+    assert not publish().changed
+    assert fault.hits == 1
 
 
 @pytest.mark.parametrize(("path", "method"), [("", "PUT"), ("preupload/main", "POST"), ("objects/batch", "POST")])

@@ -23,7 +23,7 @@ from tests.trainings import CPU, TINY, Log, make_folders, metrics, prepared, tra
 from ugatit_cli.config import DIRECTIONS
 from ugatit_cli.data.pictures import Folders, Pictures
 from ugatit_cli.device import Group
-from ugatit_cli.errors import DataError, TrainingError, UsageError, install_line
+from ugatit_cli.errors import DataError, ModelError, TrainingError, UsageError, install_line
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.metrics.distances import Kid, kid
 from ugatit_cli.metrics.features import Extractor
@@ -270,6 +270,18 @@ def test_a_finished_run_is_evaluated_when_somebody_asks(sixteen: Folders, tmp_pa
     assert (log.reports, [one.step for one in log.evaluations]) == ([], [2])
     train(path, None, {}, log=log)
     assert len(log.evaluations) == 1
+
+
+def test_a_complete_run_whose_extractor_is_missing(
+    whole: tuple[Path, Log], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise ModelError("no such file")
+
+    monkeypatch.setattr(evaluation_module, "load_extractor", failing)
+    shutil.copytree(whole[0], tmp_path / "run")
+    with pytest.raises(ModelError, match="no such file"):
+        train(tmp_path / "run", None, {"features": "/none"})
 
 
 @pytest.mark.parametrize("iterations", [6, 7])

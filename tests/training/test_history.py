@@ -118,6 +118,20 @@ def test_the_averages_are_taken_where_there_are_any(run: RunFolder, model: Model
             assert all(torch.equal(one, stored[f"{prefix}.{name}"]) for name, one in network.state_dict().items())
 
 
+def test_captions_are_the_steps(
+    run: RunFolder, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions, original = [], Overlay.draw
+
+    def watched(self: Overlay, done: Any) -> Any:
+        captions.append(done.captions)
+        return original(self, done)
+
+    monkeypatch.setattr(Overlay, "draw", watched)
+    draw(run, model, put_jobs(tmp_path))
+    assert captions == [("step 1", "step 5", "step 1,000")]
+
+
 def test_transparency_and_animation_of_the_source(run: RunFolder, model: Model, tmp_path: Path) -> None:
     alpha = Image.fromarray(np.arange(480, dtype=np.uint16).reshape(20, 24).clip(0, 255).astype(np.uint8))
     shown = [picture(*SIZE, seed=seed) for seed in (1, 2)]

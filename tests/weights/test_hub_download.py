@@ -34,10 +34,10 @@ def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
     return supported
 
 
-def fetch(name: str = NAME, record: FileRecord | None = None) -> Notes:
+def fetch(name: str = NAME, record: FileRecord | None = None, *, force: bool = False) -> Notes:
     """Brings a file into the cache; what was said on the way."""
     notes, wanted = Notes(), remote(name)
-    stamp = obtain(wanted, record, notes)
+    stamp = obtain(wanted, record, notes, force=force)
     path = pointer_path(wanted)
     data = path.read_bytes()
     assert data == FILES[name]
@@ -102,6 +102,18 @@ def test_what_the_client_fetched_is_used(filled: HubServer, monkeypatch: pytest.
     assert path == str(pointer_path(remote()))
     assert len(filled.requests) == requests
     assert locate(HubId(REPO), "samples.png", Notes()) is None
+
+
+def test_force(filled: HubServer, links: bool) -> None:
+    fetch()
+    path = pointer_path(remote())
+    path.write_bytes(b"damaged")
+    fetch(force=True)
+    assert filled.bytes_sent() == 2 * SIZE
+    assert path.is_symlink() == links
+    assert not leftovers()
+    # What it replaces is gone.
+    assert sum(p.stat().st_size for p in path.parents[2].rglob("*") if p.is_file() and not p.is_symlink()) == SIZE
 
 
 DAMAGED: Final = (WEIGHTS[:-1] + bytes([WEIGHTS[-1] ^ 1]), WEIGHTS[:1000], b"", WEIGHTS + b"x")
