@@ -53,9 +53,9 @@ def make_recipe(candidate: str) -> Recipe:
     return dataclasses.replace(recipe, augment="on" if candidate == "augment" else "off")
 
 
-def make_step(candidate: str, size: int, device: torch.device) -> Callable[[int], object]:
+def make_step(candidate: str, size: int, device: torch.device, channels: int = 64) -> Callable[[int], object]:
     """A function that trains one step; its argument is the step's number."""
-    config = ModelConfig(image_size=size)
+    config = ModelConfig(image_size=size, channels=channels)
     torch.manual_seed(0)
     pictures = [torch.rand(1, 3, size, size, device=device) * 2 - 1 for _ in "ab"]
     if candidate == "plain":
