@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,20 @@ def imported_by(*arguments: str) -> tuple[object, set[str]]:
     )
     code, modules = json.loads(output.stderr.splitlines()[-1])
     return code, set(modules)
+
+
+@pytest.mark.parametrize(
+    "own", [{}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}], ids=["nothing", "spins", "policy"]
+)
+def test_threads_wait_asleep_unless_the_user_says_how(own: dict[str, str]) -> None:
+    policy = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    others = {name: value for name, value in os.environ.items() if name not in policy}
+    show = f"{SCRIPT}\nimport os; print(json.dumps([os.environ.get(name) for name in {policy}]))"
+    output = subprocess.run(
+        [sys.executable, "-c", show, '["--help"]'], capture_output=True, env=others | own, check=True
+    )
+    set_to = json.loads(output.stdout.splitlines()[-1])
+    assert set_to == [own.get(name) for name in policy] if own else int(set_to[0]) < 10_000
 
 
 COMMANDS = ("translate", "cam", "train", "evaluate", "convert", "fetch", "models", "push")
