@@ -13,8 +13,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ugatit_cli.errors import OutputError, StorageError
-from ugatit_cli.files import hidden, replace_folder, sync_folder, write_file, write_together
+from ugatit_cli.errors import OutputError, StorageError, plain_reason
+from ugatit_cli.files import (
+    hidden,
+    open_file,
+    read_file,
+    read_toml,
+    replace_folder,
+    sync_folder,
+    write_file,
+    write_together,
+)
 
 
 def failing(error: BaseException) -> Callable[..., None]:
@@ -22,6 +31,46 @@ def failing(error: BaseException) -> Callable[..., None]:
         raise error
 
     return fail
+
+
+def special(path: Path, kind: str) -> None:
+    """Something under a file's name that is none, or is without end."""
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "huge":
+        with path.open("wb") as file:
+            file.truncate(1 << 39)
+    elif kind != "missing":
+        path.symlink_to(path if kind == "loop" else "/dev/zero")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+@pytest.mark.parametrize("kind", ["FIFO", "folder", "huge", "loop", "endless", "missing"])
+@pytest.mark.parametrize("read", [open_file, read_file, read_toml])
+def test_only_regular_files_of_a_bounded_size_are_read(
+    tmp_path: Path, kind: str, read: Callable[[Path], object]
+) -> None:
+    special(tmp_path / "f", kind)
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        read(tmp_path / "f")
+    assert plain_reason(caught.value)
+
+
+def test_what_is_read_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "f.toml"
+    path.write_bytes(b"a = 1")
+    assert (read_file(path), read_file(path, 5), read_toml(path)) == (b"a = 1", b"a = 1", {"a": 1})
+    with pytest.raises(OSError, match="5 bytes"):
+        read_file(path, 4)
+    with open_file(path) as file:
+        assert (file.readline(), file.seek(0), file.read(1)) == (b"a = 1", 0, b"a")
+    with pytest.raises(OSError, match="name"):
+        open_file(tmp_path / "a\0b")
+    path.write_bytes(b"a." * 50_000 + b"a = 1")  # the TOML reader of Python would take half a minute
+    with pytest.raises(ValueError, match="dots"):
+        read_toml(path)
 
 
 @pytest.mark.parametrize("durable", [False, True])

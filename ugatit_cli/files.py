@@ -1,21 +1,93 @@
-"""Writing whole or not at all: under a hidden name first, then renamed."""
+"""Files: only regular ones are opened, and all are written whole or not at all: hidden first, then renamed."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import shutil
 import stat
+import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ugatit_cli.errors import OutputError, StorageError, plain_reason
 
 DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Error numbers of a full disk, or a quota that is used up."""
+
+
+DOCUMENT: Final = 1 << 20
+"""Bytes of the largest file of settings or text; real ones have some kilobytes."""
+
+WEIGHTS: Final = 1 << 38
+"""Bytes of the largest file of weights, or of anything else that nobody reads at once."""
+
+DOTS: Final = 500
+"""Most dots in a line of TOML."""
+
+# Should a file turn into a pipe just before it is opened, nobody waits for its other end.
+_AT_ONCE: Final = getattr(os, "O_NONBLOCK", 0)
+
+
+def open_file(path: Path, limit: int = WEIGHTS) -> io.BufferedReader:
+    """A regular file to read; for one that another library opens, too, this is the check before.
+
+    Args:
+        limit: bytes that it may have.
+
+    Raises:
+        OSError: it isn't there, may not be read, is a folder, a pipe or a device, or larger.
+    """
+    try:
+        _check_regular(path.stat(), limit)
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _AT_ONCE))  # noqa: SIM115
+    except ValueError as error:
+        raise OSError(errno.EINVAL, f"no file has such a name: {error}") from None
+    try:
+        _check_regular(os.fstat(file.fileno()), limit)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(status: os.stat_result, limit: int) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is a pipe or a device, not a file")
+    if status.st_size > limit:
+        raise OSError(errno.EFBIG, f"has {status.st_size:,} bytes; no more than {limit:,} are read")
+
+
+def read_file(path: Path, limit: int = DOCUMENT) -> bytes:
+    """All of a regular file.
+
+    Raises:
+        OSError: as `open_file`.
+    """
+    with open_file(path, limit) as file:
+        data = file.read(limit + 1) or b""
+    if len(data) > limit:  # it grew, or is one whose size the system doesn't tell
+        raise OSError(errno.EFBIG, f"has more than {limit:,} bytes; no more are read")
+    return data
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        OSError: as `open_file`.
+        ValueError, RecursionError: it is not TOML, or nobody's.
+    """
+    data = read_file(path)
+    if any(line.count(b".") > DOTS for line in data.splitlines()):  # each part of a key copies all before it
+        raise ValueError("a line with far more dots than any key has")
+    return tomllib.loads(data.decode())
 
 
 def hidden(path: Path) -> Path:

@@ -22,6 +22,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ugatit_cli.errors import ModelError, plain_reason
+from ugatit_cli.files import open_file
 from ugatit_cli.nn.layers import widened
 
 HASH: Final = "dcbb9e9d"
@@ -30,6 +31,8 @@ MEAN: Final = (0.485, 0.456, 0.406)
 DEVIATION: Final = (0.229, 0.224, 0.225)
 # Channels of the convolutions between the pools.
 STAGES: Final = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512))
+# Of a safetensors file: the names and shapes of its tensors, generously.
+LARGEST_HEADER: Final = 1 << 20
 _TAKES: Final = "--vgg FILE takes a file with the tensors of torchvision's vgg19: .pth or safetensors."
 
 
@@ -110,9 +113,11 @@ def _downloaded(progress: bool) -> Path:
 
 def _read(path: Path, names: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a file holds by those names, as far as it does; runs no pickled code."""
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         head = stream.read(9)
     if head[8:] == b"{":
+        if int.from_bytes(head[:8], "little") > LARGEST_HEADER:
+            raise ValueError("a header far larger than its own")
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in names if name in file.keys()}  # noqa: SIM118
     zipped = zipfile.is_zipfile(path)

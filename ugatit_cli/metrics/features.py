@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.files import open_file
 from ugatit_cli.metrics.distances import INSTALL
 from ugatit_cli.weights.folder import open_tensors
 
@@ -151,7 +152,7 @@ def _local_extractor(file: Path, layer: str, device: torch.device) -> Extractor:
 
     with torch.inference_mode():
         dimensions = mean_of_map(torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8, device=device)).shape[1]
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()[:8]
     name = f"{file.name} (sha256 {digest}), {layer}, {dimensions} features"
     return Extractor(name, dimensions, device, mean_of_map)

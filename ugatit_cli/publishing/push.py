@@ -17,7 +17,7 @@ from typing import Any, Final
 from PIL import Image
 
 from ugatit_cli.errors import ModelError, UsageError
-from ugatit_cli.files import reported
+from ugatit_cli.files import read_file, reported
 from ugatit_cli.pictures.encoding import encode
 from ugatit_cli.pictures.reading import from_pil, read_picture
 from ugatit_cli.publishing.card import Options, model_card, says_nothing, summary, training_data
@@ -212,7 +212,7 @@ def entry(staged: Staged, target: HubId, commit: str, kept_card: str | None = No
         kept_card: the card of the repository, if it isn't the staged one.
     """
     config, options = staged.model.config, staged.options
-    card = kept_card or (staged.model.path / CARD_FILE).read_text(encoding="utf-8", errors="replace")
+    card = kept_card or read_file(staged.model.path / CARD_FILE).decode(errors="replace")
     names = [name for name in LISTED if name in staged.files and (kept_card is None or name != CARD_FILE)]
     return Entry(
         name=re.sub(r"^[._-]+", "", target.repository.rpartition("/")[2]) or "model",
@@ -361,7 +361,7 @@ class _Repository:
             return None
         held = self._read(CARD_FILE)
         card = held.decode("utf-8", errors="replace")
-        if says_nothing(card) or held == (staged.model.path / CARD_FILE).read_bytes():
+        if says_nothing(card) or held == read_file(staged.model.path / CARD_FILE):
             return None
         if self.options.overwrite or staged.card_given:
             self.listener.note(f"{self.name}: its model card is replaced; the old one stays in its history")

@@ -18,7 +18,6 @@ import json
 import math
 import re
 import shutil
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +28,18 @@ from torch import Tensor
 
 from ugatit_cli.config import BaseConfig
 from ugatit_cli.errors import UPGRADE, ModelError, OutputError, StorageError, UsageError, plain_reason
-from ugatit_cli.files import hidden, replace_file, replace_folder, reported, sync_folder, unwritable, write_file
+from ugatit_cli.files import (
+    hidden,
+    open_file,
+    read_file,
+    read_toml,
+    replace_file,
+    replace_folder,
+    reported,
+    sync_folder,
+    unwritable,
+    write_file,
+)
 from ugatit_cli.weights.folder import (
     CONFIG_FILE,
     DISCRIMINATORS_FILE,
@@ -42,6 +52,9 @@ from ugatit_cli.weights.folder import (
 FORMAT: Final = 1
 RUN_FILE: Final = "config.toml"
 STATE_FILE: Final = "state.json"
+# Bytes: a long run of a million steps writes 20 MB.
+MOST_METRICS: Final = 1 << 30
+LONGEST_LINE: Final = 1 << 20
 
 Tensors = Mapping[str, Tensor]
 
@@ -104,7 +117,7 @@ class RunFolder:
         """
         path = self.path / RUN_FILE
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
+            document = read_toml(path)
         except (OSError, ValueError, RecursionError) as error:
             raise ModelError(f"{path}: can't be read ({plain_reason(error)})") from None
         _check_format(path, document.pop("format", None))
@@ -233,28 +246,34 @@ class RunFolder:
             file.write(line.encode())
 
     def metrics(self) -> Iterator[dict[str, Any]]:
-        """All that was appended; lines that a kill or a full disk cut short are left out."""
-        if not self._metrics.exists():
+        """All that was appended; lines that a kill or a full disk cut short are left out.
+
+        Raises:
+            ModelError: it can't be read.
+        """
+        try:
+            with open_file(self._metrics, MOST_METRICS) as file:
+                for line in iter(lambda: file.readline(LONGEST_LINE), b""):
+                    with contextlib.suppress(ValueError, RecursionError):
+                        values = json.loads(line)
+                        if isinstance(values, dict):
+                            yield values
+        except FileNotFoundError:
             return
-        with self._metrics.open("rb") as file:
-            for line in file:
-                try:
-                    values = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(values, dict):
-                    yield values
+        except OSError as error:
+            raise ModelError(f"{self._metrics}: can't be read ({plain_reason(error)})") from None
 
     def truncate_metrics(self, step: int) -> None:
         """Drops lines of later steps, which will be run again, and damaged ones.
 
         Raises:
+            ModelError: it can't be read.
             OutputError: it can't be written.
         """
-        kept = [values for values in self.metrics() if isinstance(values.get("step"), int) and values["step"] <= step]
-        lines = [json.dumps(values, ensure_ascii=False) + "\n" for values in kept]
+        kept = (values for values in self.metrics() if isinstance(values.get("step"), int) and values["step"] <= step)
+        lines = ((json.dumps(values, ensure_ascii=False) + "\n").encode() for values in kept)
         with reported(self._metrics):
-            write_file(self._metrics, "".join(lines).encode(), durable=True)
+            write_file(self._metrics, lines, durable=True)
 
     def samples_path(self, step: int) -> Path:
         """Where the sample grid of a step belongs; its folder may have to be made."""
@@ -303,7 +322,7 @@ class RunFolder:
 
 def _read_state(path: Path, step: int) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_file(path))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: can't be read ({plain_reason(error)})") from None
     if not isinstance(document, dict):

@@ -21,12 +21,13 @@ from typing import Any, Final, Literal
 
 from ugatit_cli.config import BaseConfig
 from ugatit_cli.errors import ModelError, OutputError, UsageError
-from ugatit_cli.files import hidden, reported, sync_folder
+from ugatit_cli.files import hidden, read_file, reported, sync_folder
 from ugatit_cli.methods.registry import read_networks
 from ugatit_cli.weights import home, hub_download
 from ugatit_cli.weights.home import BUNDLED, Receipt, holds_model, store_folder, store_path, stored_models
 from ugatit_cli.weights.hub import NEWEST, HubId, Listener, Logged, cache_folder, parse_hub_id
 from ugatit_cli.weights.hub_download import Stamp
+from ugatit_cli.weights.kinds import check_tensors
 from ugatit_cli.weights.manifest import MODEL_FILES, MODEL_NAME, Entry, SourceName, read_manifest
 
 State = Literal["ready", "not fetched", "no weights", "damaged"]
@@ -198,7 +199,7 @@ class Known:
         value = self.provenance.get(key)
         if key == "licence" and value is None and self.folder is not None:
             with contextlib.suppress(OSError, ValueError):
-                value = licence_of((self.folder / CARD_FILE).read_text(encoding="utf-8")[: 1 << 16]) or None
+                value = licence_of(read_file(self.folder / CARD_FILE).decode()[: 1 << 16]) or None
         return value if isinstance(value, str) else None
 
     @property
@@ -339,10 +340,11 @@ def _here(known: Known, files: Iterable[str] = MODEL_FILES) -> Known:
     known = dataclasses.replace(known, files=tuple(name for name in files if os.path.isfile(folder / name)))
     weights = [name for name in known.files if name.endswith(".safetensors")]
     try:
-        document = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        document = json.loads(read_file(folder / CONFIG_FILE))
         config, provenance = read_networks(document), dict(document.get("provenance", {}))
         known = dataclasses.replace(known, config=config, provenance=provenance)
         for name in weights:
+            check_tensors(folder / name)
             with safe_open(folder / name, framework="numpy"):
                 pass
         whole = document["format"] in (1, 2) and bool(weights)
@@ -533,7 +535,7 @@ def _remove_fetched(receipt: Receipt) -> None:
         if snapshot.is_dir():
             shutil.rmtree(snapshot)
         for path in [path for path in (repository / "refs").rglob("*") if path.is_file()]:
-            if path.read_text(encoding="utf-8") == receipt.commit:
+            if read_file(path) == receipt.commit.encode():
                 path.unlink()
         if repository.is_dir() and not any(snapshot.parent.glob("*")) and not repository.is_symlink():
             shutil.rmtree(repository)

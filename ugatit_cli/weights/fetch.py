@@ -17,7 +17,7 @@ from typing import Final
 from ugatit_cli.config import Precision
 from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import ModelError, OutputError, UsageError
-from ugatit_cli.files import reported
+from ugatit_cli.files import DOCUMENT, open_file, reported
 from ugatit_cli.methods.base import OfficialSettings
 from ugatit_cli.weights import home, hub, hub_download
 from ugatit_cli.weights.catalog import checkpoint_key, hub_of, no_weights, resolve
@@ -40,16 +40,13 @@ from ugatit_cli.weights.folder import (
 from ugatit_cli.weights.home import BUNDLED, Receipt, home_folder, store_path
 from ugatit_cli.weights.hub import HubId, Listener, Logged, RemoteFile
 from ugatit_cli.weights.hub_download import Records, Stamp, digest_of
+from ugatit_cli.weights.kinds import LARGEST_HEADER
 from ugatit_cli.weights.manifest import NEEDED_FILES, Entry, FileRecord
 from ugatit_cli.weights.official import read_official
 from ugatit_cli.weights.tensorflow import checkpoint_prefix
 
 # Pictures are for the Hub's page.
 OF_USE: Final = frozenset(MODEL_FILES) - {SAMPLES_FILE}
-# Read into memory whole; a config has a kilobyte.
-LARGEST_TEXT: Final = 1 << 20
-# A safetensors header with the names of all tensors, generously.
-LARGEST_HEADER: Final = 4 << 20
 # That of the full model has 31 kB; it is read whole.
 LARGEST_INDEX: Final = 1 << 26
 _NOT_OURS: Final = "The repository is damaged, or not a ugatit model."
@@ -276,7 +273,7 @@ def _locate_model(identity: HubId, listener: Listener, files: Records | None = N
         remote = hub_download.locate(pinned, name, listener)
         if remote is not None:
             hub_download.check_announced(remote, (files or {}).get(name))
-            if name in (CONFIG_FILE, CARD_FILE) and (remote.size or 0) > LARGEST_TEXT:
+            if name in (CONFIG_FILE, CARD_FILE) and (remote.size or 0) > DOCUMENT:
                 raise ModelError(f"{identity}: {name} has {remote.size:,} bytes: not that of a model")
             found[name] = remote
             pinned = HubId(identity.repository, remote.commit)
@@ -428,7 +425,7 @@ def keep_receipt(name: str, model: ModelFolder) -> None:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

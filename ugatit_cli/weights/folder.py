@@ -22,13 +22,13 @@ from torch import Tensor
 
 from ugatit_cli.config import BaseConfig, Direction, Domain, Precision, Scale
 from ugatit_cli.device import DTYPES
-from ugatit_cli.errors import UPGRADE, ModelError, OutputError, UsageError
-from ugatit_cli.files import hidden, replace_folder, reported, sync_files, sync_folder
+from ugatit_cli.errors import UPGRADE, ModelError, OutputError, UsageError, plain_reason
+from ugatit_cli.files import hidden, open_file, read_file, replace_folder, reported, sync_files, sync_folder
 from ugatit_cli.methods.networks import tensors_of
 from ugatit_cli.methods.registry import method_of, networks_document, read_networks
 from ugatit_cli.nn.layers import Network
 from ugatit_cli.weights import manifest
-from ugatit_cli.weights.kinds import HEAD, foreign
+from ugatit_cli.weights.kinds import HEAD, check_tensors, foreign
 
 _CODES: Final = {
     torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16",
@@ -96,13 +96,11 @@ def check_file(path: Path, size: int, sha256: str) -> None:
         found = path.stat().st_size
         if found != size:
             raise ModelError(f"{path}: damaged: it has {found} bytes, not {size}")
-        with path.open("rb") as file:
+        with open_file(path) as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
                 raise ModelError(f"{path}: damaged: its content is not what was written")
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file") from None
     except OSError as error:
-        raise ModelError(f"{path}: can't be read: {error}") from None
+        raise ModelError(f"{path}: {plain_reason(error)}") from None
 
 
 @contextlib.contextmanager
@@ -115,11 +113,12 @@ def open_tensors(path: Path) -> Iterator[Any]:
         ModelError: there is no such file, it isn't complete, or lacks a tensor that was asked for.
     """
     try:
+        check_tensors(path)
         with safe_open(path, framework="pt") as file:
             yield file
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file") from None
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        raise ModelError(f"{path}: {plain_reason(error)}") from None
+    except (SafetensorError, ValueError) as error:
         if other := _what_else(path):
             raise ModelError(f"{path}: {other[0]}", other[1]) from None
         raise ModelError(
@@ -128,7 +127,7 @@ def open_tensors(path: Path) -> Iterator[Any]:
 
 
 def _what_else(path: Path) -> tuple[str, str] | None:
-    with contextlib.suppress(OSError), path.open("rb") as file:
+    with contextlib.suppress(OSError), open_file(path) as file:
         return foreign(file.read(HEAD))
     return None
 
@@ -252,11 +251,11 @@ def read_config(path: Path) -> tuple[BaseConfig, dict[str, Any]]:
         ModelError: missing, not JSON, of a newer format, or with values that its method refuses.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_file(path))
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file", "A model folder holds config.json and model.safetensors.") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: can't be read: {error}") from None
+        raise ModelError(f"{path}: can't be read ({plain_reason(error)})") from None
     if not isinstance(document, dict) or type(document.get("format")) is not int:
         raise ModelError(f"{path}: not a ugatit model config (no format number)")
     if document["format"] > FORMAT:
@@ -386,7 +385,7 @@ def check_target(folder: Path, *, overwrite: bool, option: str = "--overwrite") 
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     try:
-        document = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        document = json.loads(read_file(folder / CONFIG_FILE))
         ours = {path.name for path in folder.iterdir()} <= set(MODEL_FILES) and {"format", "model"} <= document.keys()
     except (OSError, ValueError, RecursionError, AttributeError):
         ours = False

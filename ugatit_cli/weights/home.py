@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import quote
 
 from ugatit_cli.errors import ModelError, OutputError, UsageError
-from ugatit_cli.files import reported, write_file
+from ugatit_cli.files import read_file, reported, write_file
 from ugatit_cli.weights.hub_download import Stamp, digest_of
 from ugatit_cli.weights.manifest import MODEL_NAME
 
@@ -171,7 +171,7 @@ def load_all() -> list[Receipt]:
 def _read(path: Path) -> Receipt | None:
     # A receipt of a newer version, or a damaged one, is none: the model is checked again.
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_file(path))
         schema, folder, files = document.pop("schema"), Path(document.pop("folder")), document.pop("files")
         receipt = Receipt(**document, folder=folder, files={name: Stamp(**stamp) for name, stamp in files.items()})
         return receipt if schema == SCHEMA and _is_sound(receipt) else None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ugatit_cli.errors import ModelError, OutputError, StorageError
-from ugatit_cli.files import hidden, reported, sync_folder, write_file
+from ugatit_cli.files import hidden, open_file, reported, sync_folder, write_file
 from ugatit_cli.weights import hub
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile, TransferError, Words, cache_folder
 from ugatit_cli.weights.manifest import REVISION, SHA256, FileRecord
@@ -140,7 +140,7 @@ def digest_of(path: Path) -> Digest:
     size = path.stat().st_size
     # As git names contents; no matter of security where SHA-256 is known, too.
     sha256, git = hashlib.sha256(), hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as file:
+    with open_file(path) as file:
         for data in iter(lambda: file.read(1 << 20), b""):
             sha256.update(data)
             git.update(data)

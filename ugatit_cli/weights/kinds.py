@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
+
+from ugatit_cli.files import open_file
 
 HEAD: Final = 512
 KNOWN: Final = (
@@ -21,12 +24,29 @@ _BEGINNINGS: Final = {
     (b"\x89PNG", b"\xff\xd8\xff", b"GIF8"): ("a picture, not a checkpoint", ""),
     (b"\x89HDF",): ("a file of HDF5, which ugatit doesn't read", ""),
 }
+LARGEST_HEADER: Final = 4 << 20
+"""Bytes of the names and shapes of all tensors in a safetensors file, generously."""
+
 _TAR: Final = slice(257, 262)
 
 
 def is_safetensors(head: bytes) -> bool:
     """Whether a file that begins so is safetensors: eight bytes of a length, then JSON."""
     return head[8:9] == b"{" and head[6:8] == b"\0\0"
+
+
+def check_tensors(path: Path) -> None:
+    """Looks at a safetensors file before it is mapped into memory and its header is read whole.
+
+    Raises:
+        OSError: there is no such file, or it is none that can be read.
+        ValueError: its header is far larger than that of a model.
+    """
+    with open_file(path) as file:
+        head = file.read(HEAD)
+    length = int.from_bytes(head[:8], "little")
+    if is_safetensors(head) and LARGEST_HEADER < length < path.stat().st_size:
+        raise ValueError(f"a header of {length:,} bytes, far more than the names of a model's tensors")
 
 
 def foreign(head: bytes) -> tuple[str, str] | None:

@@ -16,6 +16,7 @@ import tomli_w
 
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import UPGRADE, ConfigError, ModelError, plain_reason
+from ugatit_cli.files import read_toml
 
 SourceName = Literal["bundled", "hub", "import", "train"]
 SOURCES: Final[tuple[SourceName, ...]] = get_args(SourceName)
@@ -140,7 +141,7 @@ def read_manifest(path: Path | None = None) -> dict[str, Entry]:
 
 def _read(path: Path, sources: Collection[SourceName]) -> dict[str, Entry]:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = read_toml(path)
     except (OSError, ValueError, RecursionError) as error:
         # What `ugatit push` prints was appended a second time. `tomllib` has no error of its own for it.
         twice = isinstance(error, tomllib.TOMLDecodeError) and str(error).startswith("Cannot declare")

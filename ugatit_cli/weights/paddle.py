@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ugatit_cli.errors import ModelError
+from ugatit_cli.files import open_file
 from ugatit_cli.weights.pickles import check_pickle, readable
 
 TYPES: Final = {"f2", "f4", "f8", "i4", "i8", "u2"}
@@ -109,7 +110,7 @@ def read_paddle(path: Path) -> Mapping[str, Any]:
     Raises:
         ModelError: it holds anything but dicts of arrays, or is damaged.
     """
-    with readable(path), path.open("rb") as file, warnings.catch_warnings():
+    with readable(path), open_file(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about tensors that must not be written to: nobody does
         check_pickle(file)
         file.seek(0)

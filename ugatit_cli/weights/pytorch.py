@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ugatit_cli.errors import ModelError
+from ugatit_cli.files import open_file
 from ugatit_cli.methods.base import States
 from ugatit_cli.weights.folder import open_tensors
 from ugatit_cli.weights.kinds import ARCHIVE, HEAD, KNOWN, foreign, is_safetensors
@@ -62,7 +63,7 @@ def read_states(path: Path) -> States:
 
 def _tree(path: Path) -> Mapping[Any, Any]:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(HEAD)
     except OSError as error:
         raise ModelError(f"{path}: can't be read: {error.strerror or error}") from None
@@ -79,7 +80,7 @@ def _tree(path: Path) -> Mapping[Any, Any]:
     if head[:1] != b"\x80":
         cut = head[:4] == b"PK\x03\x04"
         raise ModelError(f"{path}: {'truncated' if cut else 'not a checkpoint'}", AGAIN if cut else KNOWN)
-    with readable(path), path.open("rb") as file:
+    with readable(path), open_file(path) as file:
         for _ in range(OLD_PICKLES):
             check_pickle(file)
     return _load(path, mapped=False)
@@ -87,7 +88,7 @@ def _tree(path: Path) -> Mapping[Any, Any]:
 
 def _directory_size(path: Path) -> int:
     """Bytes of a zip file's list of entries, as its end says."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         file.seek(-min(path.stat().st_size, LONGEST_END), os.SEEK_END)
         end = file.read()
     at = end.rfind(b"PK\x05\x06")
@@ -105,7 +106,7 @@ def _check_archive(path: Path) -> None:
     with readable(path):
         if _directory_size(path) > LARGEST:
             raise ValueError("far more entries than the tensors of a model")
-    with readable(path), zipfile.ZipFile(path) as archive, path.open("rb") as file:
+    with readable(path), zipfile.ZipFile(path) as archive, open_file(path) as file:
         entries = archive.infolist()
         pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
         if not pickles:

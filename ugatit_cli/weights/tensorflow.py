@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ugatit_cli.config import DOMAINS, SCALES, Direction, ModelConfig
 from ugatit_cli.errors import ModelError
+from ugatit_cli.files import open_file, read_file
 from ugatit_cli.methods.base import Official, OfficialSettings
 from ugatit_cli.methods.ugatit_official import size_fields
 from ugatit_cli.weights.crc32c import crc32c, masked
@@ -60,7 +61,7 @@ class TensorBundle:
     def __init__(self, prefix: Path) -> None:
         self.prefix, self.index = prefix, prefix.with_name(prefix.name + ".index")
         try:
-            with self.index.open("rb") as file:  # what is larger lacks its footer then
+            with open_file(self.index) as file:  # what is larger lacks its footer then
                 entries = dict(_table_entries(file.read(LARGEST_INDEX)))
             self.shards = _numbers(entries.pop(b"")).get(1, 0)
             self.variables = {key.decode(): _variable(value) for key, value in entries.items()}
@@ -235,7 +236,8 @@ def import_checkpoint(path: Path, settings: OfficialSettings, *, dtype: torch.dt
 def is_checkpoint(path: Path) -> bool:
     """Whether a path can only be that of a TensorFlow checkpoint: a folder, one of its files, or a prefix."""
     if path.name == "checkpoint" and path.is_file():
-        return path.read_bytes()[:64].startswith(b"model_checkpoint_path")
+        with open_file(path) as file:
+            return file.read(64).startswith(b"model_checkpoint_path")
     return path.is_dir() or path.suffix in (".index", ".meta") or ".data-" in path.name or _index(path).is_file()
 
 
@@ -265,7 +267,7 @@ def checkpoint_prefix(path: Path) -> Path:
 
 def _prefix_in(folder: Path) -> Path:
     state = folder / "checkpoint"
-    text = state.read_text(encoding="utf-8", errors="replace") if state.is_file() else ""
+    text = read_file(state).decode(errors="replace") if state.is_file() else ""
     latest = re.search(r'^model_checkpoint_path: "(.+)"', text, re.MULTILINE)
     if latest and (folder / f"{Path(latest[1]).name}.index").is_file():
         return folder / Path(latest[1]).name
