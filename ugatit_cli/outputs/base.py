@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -65,6 +65,7 @@ class Done:
         alphas: opacity of each frame, as large as the source.
         sources: the source's frames; empty unless the drawing sees them.
         captions: what to say of each frame.
+        notes: what could not be written as it was.
     """
 
     job: Job
@@ -76,6 +77,7 @@ class Done:
     alphas: Sequence[Image.Image | None]
     sources: Sequence[Frame] = ()
     captions: Sequence[str] = ()
+    notes: list[str] = field(default_factory=list)
 
     @cached_property
     def frames(self) -> tuple[Frame, ...]:
@@ -104,6 +106,7 @@ class Done:
     def encoded(self, frames: Sequence[Frame]) -> bytes:
         """Pictures as the content of the result, with the source's timing and resolution."""
         picture = replace(self.picture, frames=tuple(frames))
+        self.notes += encoding.lost_alpha(picture, self.format)
         return encoding.encode(picture, self.format, quality=self.files.quality, background=self.files.background)
 
 

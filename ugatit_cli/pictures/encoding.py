@@ -68,6 +68,14 @@ def result_suffix(source: Path, wanted: str) -> str:
     return suffix_for(output_format(Image.registered_extensions().get(source.suffix.lower(), ""), wanted))
 
 
+def lost_alpha(picture: Picture, format: str) -> tuple[str, ...]:
+    """What to say where the format has no place for the picture's transparency."""
+    if format in _ALPHA or all(frame.alpha is None for frame in picture.frames):
+        return ()
+    kind = suffix_for(format)[1:]
+    return (f"{kind} has no transparency, so the background shows; --format png keeps it",)
+
+
 def encode(
     picture: Picture, format: str, *, quality: int | None = None, background: tuple[int, int, int] = (255, 255, 255)
 ) -> bytes:

@@ -13,15 +13,15 @@ import re
 import stat
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import IO, Any, Final, cast
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from ugatit_cli.errors import PictureError, UgatitError, install_line, plain_reason
+from ugatit_cli.errors import PictureError, UgatitError, plain_reason
+from ugatit_cli.pictures import kinds, levels, png
 
 with contextlib.suppress(ImportError):
     from pillow_heif import register_heif_opener
@@ -50,8 +50,11 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_MAGIC: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
-_HEIC_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_SRGB_GAMMA: Final = 0.45455
+_XMP: Final = ("xmp", "XML:com.adobe.xmp")
+_MOST_PAGES: Final = 1000
+_ONE_PICTURE: Final = ANIMATED | {"MPO", "PSD"}
+"""Formats whose further frames are the same picture in other forms."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Picture:
         loop: how often an animation plays, 0 for ever; None when once or not stated.
         dpi: resolution as the source states it.
         had_profile: the source had an ICC profile, so results say that they are sRGB.
+        notes: what its owner should know of how it was read.
     """
 
     frames: tuple[Frame, ...]
@@ -80,6 +84,7 @@ class Picture:
     loop: int | None = None
     dpi: tuple[float, float] | None = None
     had_profile: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -109,15 +114,15 @@ def read_picture(
         stream = io.BufferedReader(cast(Any, io.BytesIO(source))) if isinstance(source, bytes) else _open(source)
     except (OSError, ValueError) as error:
         raise PictureError(f"{label}: {plain_reason(error)}", "Check the path and its permissions.") from error
-    with stream, _reasons(label, stream), Image.open(stream) as image:
-        return _picture(image, label, max_pixels, first_only)
+    with stream, _reasons(label, stream) as file, Image.open(file.stream) as image:
+        return _picture(image, file, max_pixels, first_only)
 
 
 def from_pil(image: Image.Image) -> Picture:
     """The frame that a Pillow image is at, normalised as if it had been read; `image` stays as it is."""
-    with _reasons("picture", None):
+    with _reasons("picture", None) as file:
         _check_size(image.size, 1, "picture", MAX_PIXELS)
-        return _assemble(image, (_frame(image),), ())
+        return _assemble(image, file, (_frame(image, file),), ())
 
 
 def _open(path: Path) -> io.BufferedReader:
@@ -128,47 +133,49 @@ def _open(path: Path) -> io.BufferedReader:
     return path.open("rb")
 
 
+@dataclass
+class _File:
+    """What is known of a file beside what Pillow makes of it; `head` is how it begins."""
+
+    label: str
+    head: bytes = b""
+    stream: IO[bytes] = field(default_factory=io.BytesIO)
+    profile: bytes | None = None
+    notes: list[str] = field(default_factory=list)
+
+
 @contextlib.contextmanager
-def _reasons(label: str, stream: io.BufferedReader | None) -> Iterator[None]:
+def _reasons(label: str, stream: io.BufferedReader | None) -> Iterator[_File]:
     """Decoders raise nearly everything on broken files; all of it becomes `PictureError`."""
-    head = b""
+    file = _File(label)
     try:
-        head = stream.peek(32)[:32] if stream else b""
-        yield
+        if stream:
+            file.head, file.stream = stream.peek(32)[:32], stream
+            if file.head.startswith(png.MAGIC):
+                file.stream, file.profile = png.lightened(stream)
+        yield file
     except UgatitError:
         raise
     except Exception as error:
-        raise _reason(error, label, head) from error
+        raise _reason(error, file) from error
 
 
-def _reason(error: Exception, label: str, head: bytes) -> PictureError:
-    text = plain_reason(error)
+def _reason(error: Exception, file: _File) -> PictureError:
+    text, label = plain_reason(error), file.label
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         pixels = re.search(r"\d+", text)
         return _bomb(label, int(pixels[0]) if pixels else MAX_PIXELS, "")
     if isinstance(error, UnidentifiedImageError):
-        return _unknown(label, head)
+        return kinds.unidentified(label, file.head, file.stream)
     if isinstance(error, MemoryError):
         return PictureError(f"{label}: not enough memory to decode it", "Shrink the picture first.")
+    if known := kinds.undecodable(label, file.head, file.stream, text):
+        return known
     hint = "Copy or download the file again."
     ran_out = isinstance(error, EOFError | IndexError | struct.error)  # of bytes, that is, in Pillow's plugins
     if ran_out or re.search("truncated|unexpected end", text, re.IGNORECASE):
         return PictureError(f"{label}: the file is truncated", hint)
     return PictureError(f"{label}: the file is damaged ({text})", hint)
-
-
-def _unknown(label: str, head: bytes) -> PictureError:
-    if not head:
-        return PictureError(f"{label}: the file is empty", "Copy it again from where it came from.")
-    suffix = Path(label).suffix.lower()
-    if head.startswith(_MAGIC):
-        return PictureError(f"{label}: the file is damaged (its header)", "Copy or download the file again.")
-    hint = "Convert it to PNG or JPEG first."
-    if suffix in {".heic", ".heif", ".hif"} or (head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS):
-        hint = f"HEIC needs: {install_line('heic')}"
-    elif suffix == ".svg":
-        hint = "An SVG is a drawing: render it to PNG first."
-    return PictureError(f"{label}: not a picture, or a format that can't be read here", hint)
 
 
 def _check_size(size: tuple[int, int], frames: int, label: str, limit: int) -> None:
@@ -184,22 +191,23 @@ def _bomb(label: str, pixels: int, shape: str) -> PictureError:
     return PictureError(message, "If it is meant to be that large, split or shrink it first.")
 
 
-def _picture(image: Image.Image, label: str, max_pixels: int, first_only: bool) -> Picture:
-    if image.format == "EPS":  # decoding one would run Ghostscript, a program of its own, on foreign code
-        raise PictureError(f"{label}: an EPS is a drawing, not a picture", "Render it to PNG first.")
+def _picture(image: Image.Image, file: _File, max_pixels: int, first_only: bool) -> Picture:
+    kinds.check_kind(image, file.label, file.head)
+    file.notes += _pages_note(image)
     wanted = _frames_of(image, first_only)
-    _check_size(image.size, len(wanted), label, max_pixels)
+    _check_size(image.size, len(wanted), file.label, max_pixels)
     size, frames, durations = None, [], []
     for index in wanted:
-        image.seek(index)
-        frame = _frame(image)
+        if image.format in ANIMATED:
+            image.seek(index)
+        frame = _frame(image, file)
         if size and frame.rgb.size != size:
             # Pillow grows the canvas where a later frame of a broken GIF sticks out of it; browsers clip.
             frame = Frame(frame.rgb.crop((0, 0, *size)), frame.alpha and frame.alpha.crop((0, 0, *size)))
         frames.append(frame)
         size = frames[0].rgb.size
         durations.append(round(image.info.get("duration") or 0) or 100)  # 100 ms is what browsers take
-    return _assemble(image, tuple(frames), tuple(durations) if len(frames) > 1 else ())
+    return _assemble(image, file, tuple(frames), tuple(durations) if len(frames) > 1 else ())
 
 
 def _frames_of(image: Image.Image, first_only: bool) -> range:
@@ -211,12 +219,38 @@ def _frames_of(image: Image.Image, first_only: bool) -> range:
     return range(first, first + 1 if first_only else getattr(image, "n_frames", 1))
 
 
-def _assemble(image: Image.Image, frames: tuple[Frame, ...], durations: tuple[int, ...]) -> Picture:
+def _pages_note(image: Image.Image) -> list[str]:
+    """Goes to a TIFF's first page that isn't a small form of another one; what to say where there are several."""
+    if image.format == "TIFF":
+        pages = _go_to_page(image)
+        image.info.pop("xmp", None)  # or Pillow would turn it as that says
+    else:
+        pages = 1 if image.format in _ONE_PICTURE else getattr(image, "n_frames", 1)
+    return [f"{pages} pages; only one of them is read"] if pages > 1 else []
+
+
+def _go_to_page(image: Image.Image) -> int:
+    pages = []
+    for index in range(_MOST_PAGES):
+        try:
+            image.seek(index)
+        except EOFError:
+            break
+        except Exception:  # a kind of page that can't be read; a page it is
+            pages.append(index)
+        else:
+            if not cast(Any, image).tag_v2.get(kinds.FILE_TYPE, 0) & kinds.OTHER_FORM:
+                pages.append(index)
+    image.seek(pages[0] if pages else 0)
+    return len(pages)
+
+
+def _assemble(image: Image.Image, file: _File, frames: tuple[Frame, ...], durations: tuple[int, ...]) -> Picture:
     kind, loop = image.format or "PNG", image.info.get("loop") if durations else None
     if loop == 1 and kind != "GIF":  # "play once", which a GIF says by having no loop
         loop = None
-    profile = bool(image.info.get("icc_profile"))
-    return Picture(frames, kind, durations, loop, _dpi(image.info.get("dpi")), profile)
+    profile = bool(file.profile or image.info.get("icc_profile"))
+    return Picture(frames, kind, durations, loop, _dpi(image.info.get("dpi")), profile, tuple(file.notes))
 
 
 def _dpi(value: object) -> tuple[float, float] | None:
@@ -227,48 +261,58 @@ def _dpi(value: object) -> tuple[float, float] | None:
     return None
 
 
-def _frame(image: Image.Image) -> Frame:
+def _frame(image: Image.Image, file: _File) -> Frame:
     image.load()
     turn = _TURNS.get(_orientation(image))
-    eight = _eight_bit(image)
+    eight = _with_stated_transparency(levels.eight_bit(image, file.notes), file)
     colour, alpha = _split(eight if turn is None else eight.transpose(turn))
-    rgb = _to_srgb(colour, image.info.get("icc_profile"))
+    rgb = _to_srgb(colour, file.profile or image.info.get("icc_profile"))
     rgb.info = {}  # or Pillow's writers would take the source's profile and timing from there
-    opaque = alpha is None or alpha.getextrema() == (255, 255)
-    return Frame(rgb, None if opaque else alpha)
+    return Frame(rgb, _used_alpha(rgb, alpha, image, file))
 
 
 def _orientation(image: Image.Image) -> int:
+    """As EXIF says; Pillow would ask XMP, too, where editors leave what is no longer true."""
     try:
-        return int(image.getexif().get(0x0112, 1))
+        exif = image.getexif()
+        if any(key in image.info for key in _XMP):
+            exif = Image.Exif()
+            exif.load(image.info.get("exif", b""))
+        return int(exif.get(0x0112, 1))
     except Exception:  # foreign EXIF breaks in many ways, and none of them makes the picture unreadable
         return 1
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Greys of 16 or 32 bits as L, or LA where one grey stands for transparent."""
-    if image.mode not in {"I", "F"} and not image.mode.startswith("I;"):
-        return image
-    values = np.asarray(image)
-    grey = Image.fromarray(_float_grey(values) if image.mode == "F" else _integer_grey(values))
+def _with_stated_transparency(image: Image.Image, file: _File) -> Image.Image:
+    """With the colour that stands for transparent as Pillow's pixels are, not as a PNG's of 2, 4 or 16 bits."""
     clear = image.info.get("transparency")
-    if not isinstance(clear, int):
-        return grey
-    return Image.merge("LA", (grey, Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))))
+    if clear is None or isinstance(clear, bytes) or file.head[12:16] != b"IHDR":
+        return image
+    depth = file.head[24]
+    if image.mode == "L" and depth in {2, 4} and clear < 2**depth:
+        clear *= 255 // (2**depth - 1)
+    elif image.mode == "RGB" and depth == 16:
+        clear = tuple(value >> 8 for value in clear)
+    else:
+        return image
+    image = image.copy()
+    image.info["transparency"] = clear
+    return image
 
 
-def _integer_grey(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    if values.dtype.itemsize > 2 and values.max() <= 255:
-        return np.asarray(np.clip(values, 0, 255), np.uint8)
-    table = np.round(np.arange(65536) / 257).astype(np.uint8)
-    return np.asarray(table[np.clip(values, 0, 65535)])
-
-
-def _float_grey(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    finite = np.nan_to_num(values, posinf=np.inf, neginf=-np.inf)
-    if finite.min() >= 0 and finite.max() <= 1:
-        finite = finite * 255
-    return np.asarray(np.round(np.clip(finite, 0, 255)), np.uint8)
+def _used_alpha(rgb: Image.Image, alpha: Image.Image | None, image: Image.Image, file: _File) -> Image.Image | None:
+    """The opacity, unless the file leaves its channel empty, or says that it is something else."""
+    if alpha is None or (extrema := alpha.getextrema()) == (255, 255):
+        return None
+    if image.format == "TGA" and file.head and not file.head[17] & 15:
+        if extrema != (0, 0):
+            file.notes.append("its fourth channel is not transparency, its header says: read as opaque")
+        return None
+    still = not getattr(image, "is_animated", False)
+    if extrema == (0, 0) and still and any(low < high for low, high in cast(Any, rgb.getextrema())):
+        file.notes.append("its transparency is empty, all of it: read as opaque")
+        return None
+    return alpha
 
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:

@@ -135,7 +135,8 @@ class Stages:
         start = time.perf_counter()
         width, height = work.geometry.output
         try:
-            drawn = self.drawing.draw(self._done(work))
+            done = self._done(work)
+            drawn = self.drawing.draw(done)
             job = _write(work.job, drawn)
         except MemoryError:
             reason = f"not enough memory for a result of {width}x{height} pixels"
@@ -144,7 +145,8 @@ class Stages:
             return self.failed(work.job, error)
         data = drawn.files[0] if job.output is None else None
         seconds = work.seconds + time.perf_counter() - start
-        return Result(job, drawn.size, len(work.maps), seconds, data, drawn.flat, drawn.notes, drawn.preview)
+        notes = tuple(dict.fromkeys([*work.picture.notes, *done.notes, *drawn.notes]))
+        return Result(job, drawn.size, len(work.maps), seconds, data, drawn.flat, notes, drawn.preview)
 
     def _done(self, work: Work) -> Done:
         pixels, alphas = work.pixels, work.alphas

@@ -1,0 +1,171 @@
+"""What a file is that can't be read here, so that nobody is told to copy an intact one again."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from pathlib import Path
+from typing import IO, Any, Final
+
+from PIL import Image, PsdImagePlugin, TiffImagePlugin
+
+from ugatit_cli.errors import PictureError, install_line
+
+_COPY: Final = "Copy or download the file again."
+_CONVERT: Final = "Convert it to PNG or JPEG first."
+_DEVELOP: Final = "Develop it to TIFF or JPEG first."
+_TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"II\0*", b"MM*\0")
+_MAGIC: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"8BPS", *_TIFF)
+_HEIC_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_RAW: Final = (b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FUJIFILM", b"FOVb", b"\0MRM", b"\0\0\0\x18ftypcrx ")
+_OTHERS: Final = {
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"v/1\x01": "OpenEXR",
+    b"#?RADIANCE": "Radiance HDR",
+    b"%PDF": "PDF",
+    b"gimp xcf": "XCF",
+}
+_COLOURS: Final = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "LAB", 9: "LAB", 10: "LAB"}
+_SENSOR: Final = frozenset({32803, 34892})
+_FORMS: Final = {2: "signed ", 3: "float ", 5: "complex ", 6: "complex "}
+_PSD_MODES: Final = {0: "bitmap", 1: "grey", 2: "palette", 3: "RGB", 4: "CMYK", 7: "multichannel", 9: "LAB"}
+_DNG_VERSION, _SUB_FILES = 50706, 330
+FILE_TYPE: Final = 254
+"""TIFF's tag of what a page is for."""
+_REDUCED: Final = 1
+OTHER_FORM: Final = _REDUCED | 4
+"""Its bits of pages that are a preview or a mask of another one."""
+
+
+def unsupported(label: str, kind: str, hint: str = _CONVERT) -> PictureError:
+    """Of an intact file whose kind nothing here can decode."""
+    return PictureError(f"{label}: {kind} is not supported", hint)
+
+
+def unidentified(label: str, head: bytes, stream: IO[bytes]) -> PictureError:
+    """Why nothing takes a file for a picture.
+
+    Args:
+        head: its first 32 bytes.
+    """
+    if not head:
+        return PictureError(f"{label}: the file is empty", "Copy it again from where it came from.")
+    if known := _known(label, head, stream):
+        return known
+    if head.startswith(_MAGIC) and not (head.startswith(b"RIFF") and head[8:12] != b"WEBP"):
+        return PictureError(f"{label}: the file is damaged (its header)", _COPY)
+    return _no_picture(label, head)
+
+
+def undecodable(label: str, head: bytes, stream: IO[bytes], text: str) -> PictureError | None:
+    """The same of a file that was identified, if its kind is why it can't be decoded."""
+    if "cannot find loader" in text:  # of formats that Pillow only knows by name
+        return _no_picture(label, head)
+    return _known(label, head, stream) if head.startswith(b"\xff\xd8") or head[12:16] == b"CgBI" else None
+
+
+def _no_picture(label: str, head: bytes) -> PictureError:
+    suffix, hint = Path(label).suffix.lower(), _CONVERT
+    if suffix in {".heic", ".heif", ".hif"} or (head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS):
+        hint = f"HEIC needs: {install_line('heic')}"
+    elif suffix == ".svg":
+        hint = "An SVG is a drawing: render it to PNG first."
+    return PictureError(f"{label}: not a picture, or a format that can't be read here", hint)
+
+
+def _known(label: str, head: bytes, stream: IO[bytes]) -> PictureError | None:
+    """Of an intact file, if its header tells a kind that can't be read here."""
+    kind, hint = "", _CONVERT
+    with contextlib.suppress(Exception):  # of a header that is damaged
+        if head.startswith(_RAW):
+            kind, hint = "a camera raw file", _DEVELOP
+        elif head.startswith(b"\xff\xd8"):
+            kind = _jpeg(stream)
+        elif head.startswith(_TIFF):
+            return _tiff(label, stream)
+        elif head.startswith(b"8BPS"):
+            kind = _psd(head)
+        elif head[12:16] == b"CgBI":
+            kind, hint = "a PNG that Xcode optimised", "Revert it first: pngcrush -revert-iphone-optimizations."
+        else:
+            kind = next((name for magic, name in _OTHERS.items() if head.startswith(magic)), "")
+    return unsupported(label, kind, hint) if kind else None
+
+
+def _jpeg(stream: IO[bytes]) -> str:
+    stream.seek(2)
+    while (marker := stream.read(2))[0] == 0xFF:
+        code = marker[1]
+        if code == 0xFF:
+            stream.seek(-1, 1)
+            continue
+        (length,) = struct.unpack(">H", stream.read(2))
+        if code == 0xF7:
+            return "JPEG-LS"
+        if 0xC0 <= code <= 0xCF and code not in {0xC4, 0xC8, 0xCC}:
+            bits, _, _, channels = struct.unpack(">BHHB", stream.read(6))
+            return _jpeg_kind(code, bits, channels)
+        stream.seek(length - 2, 1)
+    return ""
+
+
+def _jpeg_kind(code: int, bits: int, channels: int) -> str:
+    if code in {0xC3, 0xCB}:
+        return f"{bits}-bit lossless JPEG"
+    if code not in {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}:
+        return "hierarchical JPEG"
+    if bits != 8:
+        return f"{bits}-bit JPEG"
+    return f"JPEG of {channels} channels" if channels not in {1, 3, 4} else ""
+
+
+def _psd(head: bytes) -> str:
+    version, _, channels, _, _, bits, mode = struct.unpack(">H6sHIIHH", head[4:26])
+    if version == 1 and (mode, bits) in PsdImagePlugin.MODES:
+        return ""
+    kind = f"{bits}-bit {_PSD_MODES.get(mode, 'unknown')} PSD of {channels} channels"
+    return f"large {kind} (PSB)" if version == 2 else kind
+
+
+def _tiff(label: str, stream: IO[bytes]) -> PictureError | None:
+    stream.seek(0)
+    header = stream.read(16)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(header if b"+" in header[2:4] else header[:8])
+    stream.seek(tags.next)
+    tags.load(stream)
+    if is_raw(tags):
+        return unsupported(label, "a camera raw file", _DEVELOP)
+    if not (tags.get(256) and tags.get(257)) or not {273, 324}.intersection(tags):
+        return None
+    return unsupported(label, _tiff_kind(tags))
+
+
+def _tiff_kind(tags: Any) -> str:
+    bits, forms, extra = tags.get(258, (1,)), tags.get(339, (1,)), tags.get(338, ())
+    colours = _COLOURS.get(tags.get(262, 0), f"photometric {tags.get(262, 0)}")
+    kind = f"{bits[0]}-bit {_FORMS.get(forms[0], '')}{colours} TIFF"
+    if extra:
+        kind += " with alpha" if len(extra) == 1 and extra[0] else f" with {len(extra)} more channels"
+    compression = tags.get(259, 1)
+    if compression not in TiffImagePlugin.COMPRESSION_INFO:
+        kind += f", compressed by method {compression},"
+    return kind
+
+
+def is_raw(tags: Any) -> bool:
+    """Whether a TIFF is what a camera's sensor saw, with a small picture in front for viewers."""
+    preview = bool(tags.get(FILE_TYPE, 0) & _REDUCED) and _SUB_FILES in tags
+    return _DNG_VERSION in tags or tags.get(262) in _SENSOR or preview
+
+
+def check_kind(image: Image.Image, label: str, head: bytes) -> None:
+    """Refuses what opens as a picture but isn't one, or shows something else than what the file is about.
+
+    Raises:
+        PictureError: it does.
+    """
+    if image.format in {"EPS", "WMF"}:  # decoding one would run Ghostscript, a program of its own, on foreign code
+        raise PictureError(f"{label}: an {image.format} is a drawing, not a picture", "Render it to PNG first.")
+    if image.format == "TIFF" and (is_raw(getattr(image, "tag_v2", {})) or head[8:10] == b"CR"):
+        raise unsupported(label, "a camera raw file", _DEVELOP)
