@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.helpers import picture
 from ugatit_cli.errors import OutputError, PictureError, UsageError
-from ugatit_cli.pictures.encoding import encode, output_format
+from ugatit_cli.pictures.encoding import encode, lost_alpha, output_format
 from ugatit_cli.pictures.reading import Frame, Picture, from_pil, read_picture, srgb_profile
 
 Image.init()
@@ -238,3 +238,10 @@ def test_animation_needs_a_format_of_frames(format: str) -> None:
 )
 def test_output_format(source: str, wanted: str, written: str) -> None:
     assert output_format(source, wanted) == written
+
+
+@pytest.mark.parametrize("format", EVERY)
+def test_transparency_is_never_lost_without_a_word(format: str) -> None:
+    kept = format in {*WITH_ALPHA, "GIF"}
+    assert bool(lost_alpha(Picture((see_through(),), "PNG"), format)) == (not kept)
+    assert lost_alpha(from_pil(smooth()), format) == ()

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.helpers import picture
 from ugatit_cli.errors import PictureError
@@ -147,6 +148,17 @@ def second(mode: str, colour: int | tuple[int, ...]) -> Image.Image:
         saved(second("L", 9), "PNG", transparency=9),
         saved(second("1", 1), "PNG", transparency=1),
         png(2, 1, 16, 0, b"\0" + struct.pack(">HH", 1000, 1001), chunk(b"tRNS", struct.pack(">H", 1001))),
+        png(
+            2,
+            1,
+            16,
+            2,
+            b"\0" + struct.pack(">6H", *range(0, 3000, 500)),
+            chunk(b"tRNS", struct.pack(">3H", 1500, 2000, 2500)),
+        ),
+        png(2, 1, 4, 0, b"\0\x35", chunk(b"tRNS", b"\0\5")),
+        png(2, 1, 2, 0, b"\0\x60", chunk(b"tRNS", b"\0\2")),
+        png(2, 1, 2, 3, b"\0\x60", chunk(b"PLTE", bytes(range(12))), chunk(b"tRNS", b"\xff\xff\0\xff")),
     ],
 )
 def test_a_colour_that_stands_for_transparent(data: bytes) -> None:
@@ -187,6 +199,20 @@ def test_orientation_is_applied(format: str, orientation: int, corner: str) -> N
     assert near(pixel(upright, (width - 1 - x, height - 1 - y)), WHITE, 20)
     if format != "JPEG":
         assert (opacity(frame, (x, y)), opacity(frame, (width - 1 - x, height - 1 - y))) == (9, 255)
+
+
+def test_xmp_turns_nothing() -> None:
+    """Editors leave what is no longer true in XMP; browsers look at EXIF alone."""
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
+    image = Image.new("RGB", (32, 16), WHITE)
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    files = [saved(image, format, xmp=xmp) for format in ("JPEG", "WEBP")] + [saved(image, "PNG", pnginfo=text)]
+    for data in [*files, saved(image, "TIFF", tiffinfo={700: xmp})]:
+        assert read_picture(data).size == (32, 16)
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    assert read_picture(saved(image, "JPEG", xmp=xmp, exif=exif)).size == (16, 32)
 
 
 # --- profiles
@@ -384,6 +410,60 @@ def test_hint_says_the_way_out(name: str, data: bytes, hint: str) -> None:
 
 
 # --- alpha
+
+
+def tga(image: Image.Image, attributes: int) -> bytes:
+    data = bytearray(saved(image, "TGA"))
+    data[17] = data[17] & 0xF0 | attributes
+    return bytes(data)
+
+
+def bmp(image: Image.Image) -> bytes:
+    """With masks for all four channels, as Pillow doesn't write it."""
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    pixels = saved(image, "BMP")[54:]
+    info = struct.pack("<IiiHHIIiiII", 108, *image.size, 1, 32, 3, len(pixels), 2835, 2835, 0, 0) + masks + bytes(52)
+    return b"BM" + struct.pack("<IHHI", 14 + len(info) + len(pixels), 0, 0, 14 + len(info)) + info + pixels
+
+
+def veiled(*alphas: int) -> Image.Image:
+    """Pixels of different colours, with these opacities."""
+    image = Image.new("RGBA", (len(alphas), 2))
+    for x, alpha in enumerate(alphas):
+        image.paste((10 * x, 200 - x, 70, alpha), (x, 0, x + 1, 2))
+    return image
+
+
+@pytest.mark.parametrize(
+    "data", [bmp(veiled(0, 0, 0)), tga(veiled(0, 0, 0), 8), saved(veiled(0, 0, 0), "PNG")], ids=["bmp", "tga", "png"]
+)
+def test_an_empty_transparency_is_opaque(data: bytes) -> None:
+    read = read_picture(data)
+    assert read.frames[0].alpha is None
+    assert pixel(read.frames[0].rgb, (2, 0)) == (20, 198, 70)
+    assert len(read.notes) == 1
+
+
+def test_a_transparency_that_is_used_stays() -> None:
+    for data in (bmp(veiled(0, 90, 0)), tga(veiled(0, 90, 0), 8), saved(veiled(0, 90, 0), "PNG")):
+        read = read_picture(data)
+        assert [opacity(read.frames[0], (x, 0)) for x in range(3)] == [0, 90, 0]
+        assert read.notes == ()
+    blank = read_picture(saved(Image.new("RGBA", (3, 2), (9, 9, 9, 0)), "PNG"))
+    assert opacity(blank.frames[0]) == 0
+
+
+@pytest.mark.parametrize(("alphas", "noted"), [((0, 0), False), ((255, 255), False), ((9, 200), True)])
+def test_a_tga_whose_header_knows_no_transparency_is_opaque(alphas: tuple[int, ...], noted: bool) -> None:
+    read = read_picture(tga(veiled(*alphas), 0))
+    assert read.frames[0].alpha is None
+    assert bool(read.notes) == noted
+
+
+def test_an_animation_may_begin_invisible() -> None:
+    frames = [veiled(0, 0, 0), veiled(0, 90, 255)]
+    data = saved(frames[0], "PNG", save_all=True, append_images=frames[1:])
+    assert opacity(read_picture(data).frames[0]) == 0
 
 
 def grey_image(values: npt.ArrayLike) -> Image.Image:

@@ -80,6 +80,18 @@ def test_animations_keep_their_frames_and_timing(
     assert (len(written.frames), written.loop, written.size) == (7, 0, (24, 16))
 
 
+@pytest.mark.usefixtures("network")
+def test_notes_say_what_a_picture_lost(model: Model, tmp_path: Path) -> None:
+    clear = picture(24, 16)
+    clear.putalpha(90)
+    clear.save(tmp_path / "a.png")
+    picture(24, 16).save(tmp_path / "b.tif", save_all=True, append_images=[picture(24, 16, 1)])
+    jobs = [Job(tmp_path / "a.png", tmp_path / "a.jpg"), Job(tmp_path / "b.tif", tmp_path / "c.tif")]
+    results = run(model, [*jobs, Job(tmp_path / "a.png", tmp_path / "d.png")])
+    assert [len(result.notes) for result in results] == [1, 1, 0]
+    assert "jpg" in results[0].notes[0]
+
+
 # --- Batches -------------------------------------------------------------------------------------------
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import struct
 from pathlib import Path
 from typing import IO, Any, Final
 
-from PIL import Image, PsdImagePlugin, TiffImagePlugin
+from PIL import Image, ImageFile, PsdImagePlugin, TiffImagePlugin
 
 from ugatit_cli.errors import PictureError, install_line
 
@@ -27,6 +28,7 @@ _OTHERS: Final = {
     b"gimp xcf": "XCF",
 }
 _COLOURS: Final = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "LAB", 9: "LAB", 10: "LAB"}
+_XCODE: Final = b"CgBI"
 _SENSOR: Final = frozenset({32803, 34892})
 _FORMS: Final = {2: "signed ", 3: "float ", 5: "complex ", 6: "complex "}
 _PSD_MODES: Final = {0: "bitmap", 1: "grey", 2: "palette", 3: "RGB", 4: "CMYK", 7: "multichannel", 9: "LAB"}
@@ -58,11 +60,9 @@ def unidentified(label: str, head: bytes, stream: IO[bytes]) -> PictureError:
     return _no_picture(label, head)
 
 
-def undecodable(label: str, head: bytes, stream: IO[bytes], text: str) -> PictureError | None:
+def undecodable(label: str, head: bytes, stream: IO[bytes]) -> PictureError | None:
     """The same of a file that was identified, if its kind is why it can't be decoded."""
-    if "cannot find loader" in text:  # of formats that Pillow only knows by name
-        return _no_picture(label, head)
-    return _known(label, head, stream) if head.startswith(b"\xff\xd8") or head[12:16] == b"CgBI" else None
+    return _known(label, head, stream) if head.startswith(b"\xff\xd8") else None
 
 
 def _no_picture(label: str, head: bytes) -> PictureError:
@@ -86,7 +86,7 @@ def _known(label: str, head: bytes, stream: IO[bytes]) -> PictureError | None:
             return _tiff(label, stream)
         elif head.startswith(b"8BPS"):
             kind = _psd(head)
-        elif head[12:16] == b"CgBI":
+        elif head[12:16] == _XCODE:
             kind, hint = "a PNG that Xcode optimised", "Revert it first: pngcrush -revert-iphone-optimizations."
         else:
             kind = next((name for magic, name in _OTHERS.items() if head.startswith(magic)), "")
@@ -167,5 +167,9 @@ def check_kind(image: Image.Image, label: str, head: bytes) -> None:
     """
     if image.format in {"EPS", "WMF"}:  # decoding one would run Ghostscript, a program of its own, on foreign code
         raise PictureError(f"{label}: an {image.format} is a drawing, not a picture", "Render it to PNG first.")
+    if isinstance(image, ImageFile.StubImageFile):  # Pillow knows these formats by name alone
+        raise _no_picture(label, head)
+    if head[12:16] == _XCODE and (known := _known(label, head, io.BytesIO())):
+        raise known
     if image.format == "TIFF" and (is_raw(getattr(image, "tag_v2", {})) or head[8:10] == b"CR"):
         raise unsupported(label, "a camera raw file", _DEVELOP)

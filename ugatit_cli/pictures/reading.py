@@ -169,7 +169,7 @@ def _reason(error: Exception, file: _File) -> PictureError:
         return kinds.unidentified(label, file.head, file.stream)
     if isinstance(error, MemoryError):
         return PictureError(f"{label}: not enough memory to decode it", "Shrink the picture first.")
-    if known := kinds.undecodable(label, file.head, file.stream, text):
+    if known := kinds.undecodable(label, file.head, file.stream):
         return known
     hint = "Copy or download the file again."
     ran_out = isinstance(error, EOFError | IndexError | struct.error)  # of bytes, that is, in Pillow's plugins
