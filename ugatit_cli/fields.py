@@ -14,7 +14,8 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType, NoneType
+from pathlib import Path
+from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from ugatit_cli.errors import ConfigError
@@ -65,7 +66,7 @@ class Field:
 
     Attributes:
         name: of the option, and in the dataclass unless `Option.name` says otherwise.
-        type: `int`, `float`, `bool`, `str`, `Path` or a `Literal`; of `int | None` the `int`.
+        type: as `fitting` takes it; of `int | None` the `int`.
         optional: whether it may be None.
         default: its value by default, or `dataclasses.MISSING`.
     """
@@ -92,7 +93,7 @@ def fields_of(table: type) -> Mapping[str, Field]:
     for field in dataclasses.fields(table):
         hint = hints[field.name]
         hint, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-        kinds = [hint] if get_origin(hint) is Literal else get_args(hint) or [hint]
+        kinds = get_args(hint) if get_origin(hint) is UnionType else [hint]
         option = next((note for note in notes if isinstance(note, Option)), None)
         found[field.name] = Field(
             option.name if option and option.name else field.name,
@@ -105,6 +106,40 @@ def fields_of(table: type) -> Mapping[str, Field]:
     return MappingProxyType(found)
 
 
+def fitting(name: str, value: Any, kind: Any) -> Any:
+    """A plain value, as JSON and TOML have them, in the type that a field of this name wants.
+
+    Args:
+        kind: `int`, `float` (whole numbers become one), `bool`, `str`, `Path`, `Any`, a `Literal`, a settings
+            dataclass, or `list[...]` and `Mapping[str, ...]` of these.
+
+    Raises:
+        ConfigError: it is of another type, a number that no float can be, or text with a NUL in it.
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        if value not in inner:
+            raise ConfigError(f"{name} is {value!r}; it must be one of: {', '.join(inner)}")
+    elif origin is list and type(value) is list:
+        return [fitting(f"{name}[{index}]", one, inner[0]) for index, one in enumerate(value)]
+    elif origin is Mapping and isinstance(value, Mapping):
+        return {key: fitting(f"{name}.{key}", one, inner[1]) for key, one in value.items()}
+    elif dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        return read_table(kind, value)  # type: ignore[arg-type]  # no instance
+    elif kind is float and type(value) is int and abs(value) < 2**1023:
+        return float(value)
+    elif kind in (str, Path) and type(value) is str and "\0" not in value:
+        return kind(value)
+    elif kind is not Any and (type(value) is not kind or kind is str):
+        wanted = "a table" if origin is Mapping or dataclasses.is_dataclass(kind) else f"of type {kind.__name__}"
+        raise ConfigError(f"{name} is {value!r}; it must be {wanted}")
+    return value
+
+
+def _fitting(name: str, value: Any, field: Field) -> Any:
+    return None if value is None and field.optional else fitting(name, value, field.type)
+
+
 def check_types(values: Any, table: type) -> None:
     """Whether all fields have values of their types; whole numbers become floats where a field is one.
 
@@ -115,15 +150,7 @@ def check_types(values: Any, table: type) -> None:
         ConfigError: one hasn't.
     """
     for name, field in fields_of(table).items():
-        value, allowed = getattr(values, name), get_args(field.type)
-        if value is None and field.optional:
-            continue
-        if allowed and value not in allowed:
-            raise ConfigError(f"{name} is {value!r}; it must be one of: {', '.join(allowed)}")
-        if field.type is float and type(value) is int:
-            object.__setattr__(values, name, float(value))
-        elif not allowed and type(value) is not field.type:
-            raise ConfigError(f"{name} is {value!r}; it must be of type {field.type.__name__}")
+        object.__setattr__(values, name, _fitting(name, getattr(values, name), field))
 
 
 def check_ranges(values: Any, table: type) -> None:
@@ -138,13 +165,17 @@ def check_ranges(values: Any, table: type) -> None:
             raise ConfigError(f"{name} is {value}; it must be from {field.range.low} to {field.range.high}")
 
 
-def read_table(table: type[Table], values: Mapping[str, Any]) -> Table:
-    """A settings dataclass of plain values.
+def read_table(table: type[Table], values: object) -> Table:
+    """A settings dataclass of plain values, as JSON and TOML have them.
 
     Raises:
-        ConfigError: unknown fields, or values that it refuses.
+        ConfigError: no table, unknown or missing fields, or values that it refuses.
     """
-    unknown = sorted(set(values) - set(fields_of(table)))  # type: ignore[arg-type]
-    if unknown:
-        raise ConfigError(f"unknown settings: {', '.join(unknown)}")
-    return table(**values)
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{values!r} is no table of settings")
+    fields = fields_of(table)  # type: ignore[arg-type]  # hashable, as all classes
+    needed = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
+    for kind, names in (("unknown", values.keys() - fields.keys()), ("missing", needed - values.keys())):
+        if names:
+            raise ConfigError(f"{kind} settings: {', '.join(sorted(names))}")
+    return table(**{name: _fitting(name, value, fields[name]) for name, value in values.items()})

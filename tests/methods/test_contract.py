@@ -260,10 +260,11 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(name: str, done: int, vgg: str
     assert Settings.of_run(run) == ours
     whole = new_step(ours)
     work(whole, range(done))
-    checkpoint.save(run, whole, ours, done, {"note": 1}, unread(2, 2))
+    known = checkpoint.State(1.5, [{"cycle": 0.25}], "data")
+    checkpoint.save(run, whole, ours, done, known, unread(2, 2))
     again = new_step(dataclasses.replace(ours, seed=ours.seed + 1))
     again.seed = ours.seed
-    assert checkpoint.restore(run, done, again) == {"note": 1}
+    assert checkpoint.restore(run, done, again) == known
     for stem, tensors in state(whole).items():
         assert_same(tensors, state(again)[stem])
     assert work(again, range(done, 5)) == work(whole, range(done, 5))

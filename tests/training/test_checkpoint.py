@@ -64,7 +64,7 @@ def test_nothing_that_is_not_finite_is_written(run: RunFolder, place: str, value
     name = sorted(file)[3]
     file[name].view(-1)[-1] = value
     with pytest.raises(TrainingError, match=rf"^step 7: {name} is no longer finite$") as caught:
-        checkpoint.save(run, training, settings(), 7, {}, FEW)
+        checkpoint.save(run, training, settings(), 7, checkpoint.State(0.0, []), FEW)
     assert caught.value.exit_code == 4
     assert run.checkpoints() == []
     assert not run.model.exists()
@@ -81,7 +81,7 @@ def test_nothing_that_is_not_finite_is_written(run: RunFolder, place: str, value
 )
 def test_a_checkpoint_of_other_networks(run: RunFolder, changes: dict[str, Any], message: str) -> None:
     ours = settings(recipe="paper")
-    checkpoint.save(run, make(ours), ours, 1, {}, FEW)
+    checkpoint.save(run, make(ours), ours, 1, checkpoint.State(0.0, []), FEW)
     with pytest.raises(ModelError, match=message) as caught:
         checkpoint.restore(run, 1, make(settings(**{"recipe": "paper", **changes})))
     assert str(run.checkpoint_path(1)) in caught.value.message

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ugatit_cli.config import BaseConfig, ModelConfig
 from ugatit_cli.errors import UsageError
-from ugatit_cli.fields import read_table
+from ugatit_cli.fields import fitting, read_table
 
 if TYPE_CHECKING:
     from ugatit_cli.methods.base import Method
@@ -59,8 +59,9 @@ def read_networks(document: Mapping[str, Any]) -> BaseConfig:
     Raises:
         UsageError: there is no such method, or it refuses the values.
     """
-    model = document["model"]  # a list has none, and no `get` either
-    return read_table(config_class(document.get("method", ModelConfig.method)), model)
+    document = fitting("the document", document, Mapping[str, Any])
+    name = fitting("method", document.get("method", ModelConfig.method), str)
+    return read_table(config_class(name), document.get("model"))
 
 
 def networks_document(config: BaseConfig) -> dict[str, Any]:

@@ -34,6 +34,8 @@ _CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _MARKUP: Final = re.compile(r"([\\`*_\[\]<>|~#&$])")
 _ADDRESS: Final = re.compile(r"(https?://[^\s<>|]+[^\s<>|.,;:!?)'\"])")
 _LICENCE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
+# Larger ones, NaN among them, are none; a whole number may be too large to print.
+LARGEST_KID: Final = 1e6
 _TYPES: Final = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
@@ -169,7 +171,7 @@ def _distances(config: BaseConfig, kid: object) -> Iterator[tuple[str, float]]:
     a, b = escaped(config.domain_a), escaped(config.domain_b)
     ways = {"a2b": f"{a} → {b}", "b2a": f"{b} → {a}"}
     for name, value in (kid if isinstance(kid, Mapping) else {"KID x100": kid}).items():
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST_KID:
             yield ways.get(str(name)) or escaped(str(name)), value
 
 

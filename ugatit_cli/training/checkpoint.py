@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from ugatit_cli.data.pictures import Pictures
 from ugatit_cli.errors import ModelError, TrainingError
+from ugatit_cli.fields import Range, check_ranges, read_table
 from ugatit_cli.methods.base import Step
 from ugatit_cli.methods.networks import Networks, tensors_of
 from ugatit_cli.training.run_folder import RunFolder
@@ -25,18 +28,34 @@ WAY_OUT = (
 )
 
 
+@dataclass(frozen=True)
+class State:
+    """What a run that goes on has to know beside its tensors.
+
+    Attributes:
+        elapsed: seconds that it has taken.
+        metrics: losses of each step since the last line of metrics.
+        data, holdout: fingerprints of its pictures; None in checkpoints of earlier versions.
+    """
+
+    elapsed: Annotated[float, Range(0, 1e12)]
+    metrics: list[Mapping[str, float]]
+    data: str | None = None
+    holdout: str | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self, State)
+
+
 def save(
     run: RunFolder,
     training: Step,
     settings: Settings,
     step: int,
-    state: Mapping[str, Any],
+    state: State,
     pictures: tuple[Pictures, Pictures],
 ) -> None:
     """Writes a checkpoint, then the usable model.
-
-    Args:
-        state: what else a resumed run has to know.
 
     Raises:
         TrainingError: a weight isn't finite; nothing is written.
@@ -49,7 +68,7 @@ def save(
             if not all(extreme.isfinite() for extreme in torch.aminmax(tensor)):
                 raise TrainingError(f"step {step}: {name} is no longer finite", WAY_OUT)
     files |= {MEMORY: memory} if (memory := training.memory()) else {}
-    run.save_checkpoint(step, files, state, keep=settings.keep)
+    run.save_checkpoint(step, files, dataclasses.asdict(state), keep=settings.keep)
     write_model(run, training.networks, settings, step, pictures)
 
 
@@ -86,7 +105,7 @@ def _public_name(start: str) -> str:
     return path.parent.name if path.name == "model" else path.name
 
 
-def restore(run: RunFolder, step: int, training: Step) -> dict[str, Any]:
+def restore(run: RunFolder, step: int, training: Step) -> State:
     """Fills networks and optimizers from the checkpoint of a step.
 
     Returns:
@@ -95,7 +114,9 @@ def restore(run: RunFolder, step: int, training: Step) -> dict[str, Any]:
     Raises:
         ModelError: it is damaged, or doesn't fit them.
     """
-    state, folder = run.load_checkpoint(step), run.checkpoint_path(step)
+    folder = run.checkpoint_path(step)
+    with run.reading_checkpoint(step):
+        state = read_table(State, run.load_checkpoint(step))
     memory = folder / f"{MEMORY}.safetensors"
     if memory.exists():
         with open_tensors(memory) as file:

@@ -7,6 +7,7 @@ of a step that a kill undid stays until a better one comes. An uninterrupted run
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,8 @@ from torch import Tensor
 from ugatit_cli.config import BaseConfig, Direction, Domain
 from ugatit_cli.data.batches import sample_pictures
 from ugatit_cli.data.pictures import Pictures, digest
-from ugatit_cli.errors import ModelError, TrainingError, UsageError
+from ugatit_cli.errors import ConfigError, ModelError, TrainingError, UsageError
+from ugatit_cli.fields import fitting
 from ugatit_cli.methods.base import SOURCE, TARGET
 from ugatit_cli.methods.networks import Networks, tensors_of
 from ugatit_cli.methods.registry import method_of
@@ -313,10 +315,11 @@ def best_of(run: RunFolder) -> Best | None:
     """The best model of a run; None if there is none, or one whose provenance doesn't say what it should."""
     try:
         config, said = read_config(run.best / CONFIG_FILE)
-        kids: dict[Direction, float] = {direction: float(said["kid"][direction]) for direction in config.directions}
-    except (ModelError, KeyError, TypeError, ValueError):
+        step, found = fitting("steps", said.get("steps"), int), fitting("kid", said.get("kid"), Mapping[str, float])
+        kids = {direction: found[direction] for direction in config.directions}
+    except (ModelError, ConfigError, KeyError):
         return None
-    if not isinstance(said.get("steps"), int):
+    if not all(map(math.isfinite, kids.values())):
         return None
     protocol = {name: str(said.get(name)) for name in PROTOCOL}
-    return Best(said["steps"], str(said.get("generators")), kids, protocol)
+    return Best(step, str(said.get("generators")), kids, protocol)

@@ -67,9 +67,9 @@ class Listener:
 
 
 def means(losses: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The means of some steps' losses by name; nothing of none."""
-    names = losses[-1] if losses else ()
-    return {name: sum(one[name] for one in losses) / len(losses) for name in names}
+    """The means of some steps' losses by the last one's names; nothing of none."""
+    known = {name: [one[name] for one in losses if name in one] for name in (losses[-1] if losses else ())}
+    return {name: sum(values) / len(values) for name, values in known.items()}
 
 
 class Several(Listener):

@@ -19,6 +19,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +28,8 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ugatit_cli.config import BaseConfig
-from ugatit_cli.errors import UPGRADE, ModelError, OutputError, StorageError, UsageError, plain_reason
+from ugatit_cli.errors import UPGRADE, ConfigError, ModelError, OutputError, StorageError, UsageError, plain_reason
+from ugatit_cli.fields import read_table
 from ugatit_cli.files import (
     hidden,
     open_file,
@@ -48,6 +50,7 @@ from ugatit_cli.weights.folder import (
     save_model,
     write_tensors,
 )
+from ugatit_cli.weights.manifest import FileRecord
 
 FORMAT: Final = 1
 RUN_FILE: Final = "config.toml"
@@ -212,25 +215,36 @@ class RunFolder:
                 retired = self.checkpoint_path(other).rename(hidden(self.checkpoint_path(other)))
                 shutil.rmtree(retired)
 
-    def load_checkpoint(self, step: int) -> dict[str, Any]:
+    def load_checkpoint(self, step: int) -> Mapping[str, Any]:
         """The `state` of a checkpoint whose files are all there and as they were written: each is read once.
 
         Raises:
             ModelError: there is none of this step, or a file is missing, damaged or of a newer format.
         """
         folder = self.checkpoint_path(step)
+        with self.reading_checkpoint(step):
+            saved = _read_state(folder / STATE_FILE, step)
+            for stem, entry in saved.files.items():
+                check_file(folder / f"{stem}.safetensors", entry.size, entry.sha256)
+            return saved.state
+
+    @contextlib.contextmanager
+    def reading_checkpoint(self, step: int) -> Iterator[None]:
+        """Adds the way out to errors of a checkpoint's files, and the file's name to those of what its state says.
+
+        Raises:
+            ModelError: in place of a `ConfigError`, too.
+        """
+        folder = self.checkpoint_path(step)
         try:
-            document = _read_state(folder / STATE_FILE, step)
-            for stem, entry in document["files"].items():
-                check_file(folder / f"{stem}.safetensors", entry["size"], entry["sha256"])
-        except ModelError as error:
+            yield
+        except (ModelError, ConfigError) as error:
             others = [other for other in self.checkpoints() if other != step]
             way_out = "There is no other checkpoint: start again in another folder."
             if others:
                 way_out = f"Delete {folder} to go on from step {others[-1]}."
-            raise ModelError(error.message, error.hint or way_out) from None
-        state: dict[str, Any] = document["state"]
-        return state
+            where = f"{folder / STATE_FILE}: damaged: " if isinstance(error, ConfigError) else ""
+            raise ModelError(where + error.message, error.hint or way_out) from None
 
     def append_metrics(self, values: Mapping[str, object]) -> None:
         """Adds a line to `metrics.jsonl`; numbers that aren't finite become null.
@@ -320,7 +334,20 @@ class RunFolder:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _read_state(path: Path, step: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Saved:
+    """What `state.json` says."""
+
+    step: int
+    state: Mapping[str, Any]
+    files: Mapping[str, FileRecord]
+
+    def __post_init__(self) -> None:
+        if strange := [stem for stem in self.files if not stem.isidentifier()]:
+            raise ConfigError(f"files has {strange[0]!r}, which is no file of a checkpoint")
+
+
+def _read_state(path: Path, step: int) -> _Saved:
     try:
         document = json.loads(read_file(path))
     except (OSError, ValueError, RecursionError) as error:
@@ -330,9 +357,11 @@ def _read_state(path: Path, step: int) -> dict[str, Any]:
     _check_format(path, document.get("format"))
     if document.pop("sha256", None) != _digest(document):
         raise ModelError(f"{path}: damaged: its content is not what was written")
-    if document["step"] != step:
-        raise ModelError(f"{path}: it is of step {document['step']}; the folder was renamed")
-    return document
+    del document["format"]
+    saved = read_table(_Saved, document)
+    if saved.step != step:
+        raise ModelError(f"{path}: it is of step {saved.step}; the folder was renamed")
+    return saved
 
 
 def _digest(document: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ import torch
 from ugatit_cli.config import BaseConfig, ModelConfig, Precision, default_global_layers
 from ugatit_cli.data.pictures import Folders, Holdout, parse_holdout
 from ugatit_cli.device import resolve_precision
-from ugatit_cli.errors import DeviceError, ModelError, UsageError
+from ugatit_cli.errors import ConfigError, DeviceError, ModelError, UsageError
 from ugatit_cli.fields import fields_of, read_table
 from ugatit_cli.methods.base import Method
 from ugatit_cli.methods.recipe import Recipe
@@ -96,15 +96,18 @@ class Settings(RunOptions):
         document = run.document()
         _check_recipe(run, document)
         try:
+            unknown = document.keys() - {"method", "model", "recipe", "data", "run"}
+            if unknown:
+                raise ConfigError(f"unknown tables: {', '.join(sorted(unknown))}")
             return cls(
                 model=read_networks(document),
-                recipe=read_table(Recipe, document["recipe"]),
-                folders=Folders(**{name: Path(value) for name, value in document["data"].items()}),
-                **document["run"],
+                recipe=read_table(Recipe, document.get("recipe")),
+                folders=read_table(Folders, document.get("data")),
+                **vars(read_table(RunOptions, document.get("run"))),
             )
-        except (UsageError, KeyError, TypeError, ValueError) as error:
-            message = f"{run.path / RUN_FILE}: damaged: {error}"
-            raise ModelError(message, "Start again in another folder.") from None
+        except UsageError as error:
+            message = f"{run.path / RUN_FILE}: damaged: {error.message}"
+            raise ModelError(message, "Correct it, or start again in another folder.") from None
 
 
 def _check_recipe(run: RunFolder, document: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from enum import IntEnum
@@ -146,11 +146,10 @@ class Trainer:
             return 0.0
         state = checkpoint.restore(self.run, step, self.training)
         self.step = self._saved = step
-        self._reader.line = state["metrics"]
-        # Checkpoints of earlier versions say nothing of the hold-out.
-        if any(state.get(name, one) != one for name, one in self._fingerprints.items()):
+        self._reader.line = state.metrics
+        if any(getattr(state, name) not in (one, None) for name, one in self._fingerprints.items()):
             self.listener.note("the pictures are not those that the run began with: it goes on with these")
-        return float(state["elapsed"])
+        return state.elapsed
 
     def train(self, stop: threading.Event) -> Outcome:
         """Trains until the run is complete or `stop` is set; saves in both cases.
@@ -306,8 +305,8 @@ class Trainer:
 
     def _save(self) -> None:
         self._reader.flush()
-        values = {"elapsed": self.schedule.elapsed, "metrics": self._reader.line, **self._fingerprints}
-        checkpoint.save(self.run, self.training, self.settings, self.step, values, self.pictures)
+        state = checkpoint.State(self.schedule.elapsed, self._reader.line, **self._fingerprints)
+        checkpoint.save(self.run, self.training, self.settings, self.step, state, self.pictures)
         self._saved = self.step
         self.listener.saved(self.step)
 
@@ -320,7 +319,7 @@ class LossReader:
     """
 
     def __init__(self, group: Group) -> None:
-        self.line: list[dict[str, float]] = []
+        self.line: list[Mapping[str, float]] = []
         self._group = group
         self._waiting: tuple[int, list[str], Tensor, Any] | None = None
 
