@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import json
 import math
@@ -128,7 +129,7 @@ def _edited(random: Random, document: Any, odd: Sequence[Any]) -> Any:
         holder, key = random.choice([*_places(whole)])
         match random.randrange(6):
             case 0 | 1 | 2:
-                holder[key] = random.choice(odd)
+                holder[key] = copy.deepcopy(random.choice(odd))
             case 3 if holder is not whole:
                 del holder[key]
             case 4 if isinstance(holder, dict):
