@@ -22,6 +22,7 @@ from rich.console import Console
 from tests import tiny
 from ugatit_cli import load
 from ugatit_cli.cli import app, console
+from ugatit_cli.pictures.sources import RECORD
 from ugatit_cli.translation.model import Model
 
 ROOT = Path(__file__).parents[2]
@@ -184,5 +185,6 @@ def put(*names: str) -> None:
 
 
 def below(folder: str | os.PathLike[str]) -> list[str]:
-    """All files below a folder, hidden and temporary ones too."""
-    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+    """All files below a folder, hidden and temporary ones too, but for the record of sources."""
+    files = [path for path in Path(folder).rglob("*") if path.is_file() and path.name != RECORD]
+    return sorted(path.relative_to(folder).as_posix() for path in files)

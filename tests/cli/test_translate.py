@@ -202,7 +202,7 @@ def test_results_reach_stdout_also_when_stderr_is_a_terminal(light: str) -> None
 # --- Wrong usage ---------------------------------------------------------------------------------------
 
 WRONG: dict[str, tuple[tuple[str, ...], str]] = {
-    "no inputs": ((), "Missing argument"),
+    "no inputs": ((), "no INPUT"),
     "no output": (("a.png",), "-o/--output is needed"),
     "skip and overwrite": (("a.png", "-o", "x", "--skip-existing", "--overwrite"), "contradict"),
     "direction and to": (

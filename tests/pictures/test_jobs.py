@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import tempfile
 import unicodedata
@@ -17,11 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ugatit_cli.errors import UsageError
-from ugatit_cli.pictures.jobs import Job, find_jobs
-
-Found = tuple[list[Job], list[tuple[str, str]]]
+from ugatit_cli.pictures.jobs import Asked, Found, Job, find_jobs
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
+WRITABLE = {".jpg", ".png"}
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="names or links that Windows lacks")
 
 
@@ -45,22 +43,21 @@ def jpg(_: Path) -> str:
     return ".jpg"
 
 
-def make(*arguments: str, out: str | None = "out", rename: Callable[[Path], str] = png) -> Found:
-    return find_jobs(arguments, None if out is None else Path(out), suffixes=SUFFIXES, rename=rename)
+def make(*arguments: str, out: str | None = "out", rename: Callable[[Path], str] = png, **more: Any) -> Found:
+    return find_jobs(Asked(arguments, out, SUFFIXES, rename, writable=WRITABLE, **more))
 
 
 def jobs_of(*arguments: str, out: str | None = "out") -> list[Job]:
     """Jobs of arguments that are all there."""
-    jobs, missing = make(*arguments, out=out)
-    assert missing == []
-    return jobs
+    found = make(*arguments, out=out)
+    assert found.missing == {}
+    return found.jobs
 
 
 def pairs(found: Found) -> list[tuple[str, str]]:
     """Every job as strings, the outputs relative to `out`."""
-    jobs, missing = found
-    assert missing == []
-    return [(job.source.as_posix() if job.source else "-", below(job)) for job in jobs]
+    assert found.missing == {}
+    return [(job.source.as_posix() if job.source else "-", below(job)) for job in found.jobs]
 
 
 def below(job: Job) -> str:
@@ -160,9 +157,9 @@ def test_what_only_looks_like_a_picture_is_missing(argument: str) -> None:
     Path("in/broken.txt").symlink_to("nothing")
     Path("in/self.png").symlink_to("self.png")
     os.mkfifo("in/pipe.png")
-    jobs, missing = make(argument)
-    assert "in/b.png" in [str(job.source) for job in jobs]
-    assert sorted(missing) == [
+    found = make(argument)
+    assert "in/b.png" in [str(job.source) for job in found.jobs]
+    assert sorted(found.missing.items()) == [
         ("in/broken.png", "the link leads nowhere"),
         ("in/pipe.png", "not a regular file"),
         ("in/self.png", "the link leads nowhere"),
@@ -177,16 +174,16 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_missing_arguments_are_listed_and_the_rest_goes_on() -> None:
     touch("a.png", "file")
-    jobs, missing = make("nothing.png", "a.png", "x*.png", "", "file/", "nothing.png")
-    assert [job.name for job in jobs] == ["a.png"]
-    assert [name for name, _ in missing] == ["nothing.png", "x*.png", "", "file/"]
-    assert missing[0][1] == "no such file"
-    assert missing[1][1] == "no file matches this pattern"
-    assert make("x/*/../../a.png")[0] == []  # or its result would be outside of OUT
-    assert make("nothing") == ([], [("nothing", "no such file")])
+    found = make("nothing.png", "a.png", "x*.png", "", "file/", "nothing.png")
+    assert [job.name for job in found.jobs] == ["a.png"]
+    assert list(found.missing) == ["nothing.png", "x*.png", "", "file/"]
+    assert found.missing["nothing.png"] == "no such file"
+    assert found.missing["x*.png"] == "no file matches this pattern"
+    assert make("x/*/../../a.png").jobs == []  # or its result would be outside of OUT
+    assert make("nothing") == Found([], {"nothing": "no such file"})
     if sys.platform != "win32":  # a broken link that looks like a pattern
         Path("[f]ile").symlink_to("nothing")
-        assert make("[f]ile") == ([], [("[f]ile", "no such file")])
+        assert make("[f]ile") == Found([], {"[f]ile": "no such file"})
 
 
 def test_unreadable_subfolders_are_listed_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,10 +197,10 @@ def test_unreadable_subfolders_are_listed_in_order(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(os, "scandir", listing)
     for argument in ("in", "in/**/*.png"):
-        jobs, missing = make(argument)
-        assert [below(job) for job in jobs] == ["a.png", "z/c.png"]
-        assert [Path(name).as_posix() for name, _ in missing] == ["in/1no", "in/2no", "in/3no"]
-        assert all("permission denied" in reason for _, reason in missing)
+        found = make(argument)
+        assert [below(job) for job in found.jobs] == ["a.png", "z/c.png"]
+        assert [Path(name).as_posix() for name in found.missing] == ["in/1no", "in/2no", "in/3no"]
+        assert all("permission denied" in reason for reason in found.missing.values())
 
 
 # --- Standard input and output, OUT as a file ------------------------------------------------------------
@@ -220,7 +217,11 @@ def test_unreadable_subfolders_are_listed_in_order(monkeypatch: pytest.MonkeyPat
         ("a.jpg", "-", [None]),
         ("a.jpg ./a.jpg", "x/r.JPEG", ["x/r.JPEG"]),
         ("a.jpg", "folder.png", ["folder.png/a.png"]),
-        ("a.jpg", "new.txt", ["new.txt/a.png"]),
+        ("a.jpg", "new.txt/", ["new.txt/a.png"]),
+        ("a.jpg d/b.jpg", "new.txt", ["new.txt/a.png", "new.txt/b.png"]),
+        ("d", "new.txt", ["new.txt/b.png"]),
+        ("a.jpg", "v1.2", ["v1.2/a.png"]),
+        ("a.jpg", "new.png/", ["new.png/a.png"]),
         ("d", "new.png", ["new.png/b.png"]),
         ("d/*.jpg", "new.png", ["new.png/b.png"]),
         ("a.jpg d/b.jpg", "new.png", ["new.png/a.png", "new.png/b.png"]),
@@ -250,6 +251,10 @@ def test_where_results_go(arguments: str, out: str | None, expected: list[str | 
         ("a.jpg x/b.jpg", "r.png", "r.png"),
         ("a.jpg", "r.txt", "r.txt"),
         ("a.jpg", "r.txt/x.png", "r.txt"),
+        # A file that no picture can be is not a folder either.
+        ("a.jpg", "new.pdf", ".pdf. They are written as .jpg, .png. For a folder of that name: -o new.pdf/"),
+        ("-", "x/new.MP4", "MP4"),
+        pytest.param("a.jpg", "/dev/stdout", "-o -", marks=posix_only),
         # Nothing is overwritten that is a source, nor the link that names one.
         ("d/a.png", "d", "a.png would overwrite itself"),
         ("d/a.png", "d/../d/a.png", "a.png would overwrite itself"),
@@ -268,8 +273,9 @@ def test_what_is_refused(arguments: str, out: str | None, named: str) -> None:
     touch("a.jpg", "a.png", "x/b.jpg", "d/a.png", "r.png", "r.txt", "in/a.jpg", "none/a.txt", "links/b.jpg")
     if sys.platform != "win32":
         Path("links/a.png").symlink_to("../d/a.png")
-    with pytest.raises(UsageError, match=re.escape(named)) as caught:
+    with pytest.raises(UsageError) as caught:
         make(*arguments.split(), out=out)
+    assert named in f"{caught.value.message}. {caught.value.hint}"
     assert caught.value.hint
 
 
@@ -384,9 +390,8 @@ def key(path: Path) -> str:
 
 
 def outputs_of(root: Path, arguments: list[str], rename: Callable[[Path], str]) -> list[tuple[str, str]]:
-    jobs, _ = find_jobs([str(root / name) for name in arguments], root / "out", suffixes=SUFFIXES, rename=rename)
     rows = []
-    for job in jobs:
+    for job in make(*[str(root / name) for name in arguments], out=str(root / "out"), rename=rename).jobs:
         assert job.source is not None
         assert job.output is not None
         rows.append((job.source.relative_to(root).as_posix(), job.output.relative_to(root / "out").as_posix()))

@@ -13,12 +13,11 @@ from typer import Option
 from ugatit_cli.cli import console, pictures
 from ugatit_cli.cli.options import ModelOption, PictureOptions, options_of, output_option, parse_tile
 from ugatit_cli.errors import ModelError, UsageError
-from ugatit_cli.pictures.jobs import STDOUT
 
 if TYPE_CHECKING:
     from ugatit_cli.attention.maps import Style
     from ugatit_cli.outputs.base import Drawing
-    from ugatit_cli.pictures.jobs import Job
+    from ugatit_cli.pictures.jobs import Found
     from ugatit_cli.training.run_folder import RunFolder
 
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 class CamOptions(PictureOptions):
     """What `cam` is asked for: each field is an option."""
 
-    output: Annotated[Path | None, output_option("attention")] = None
+    output: Annotated[str | None, output_option("attention")] = None
     model: ModelOption = ""
     maps: Annotated[
         str,
@@ -98,6 +97,11 @@ class CamOptions(PictureOptions):
         """Whether names of files say which map they show."""
         return self.layout in ("overlay", "heatmap") and (len(self.names) > 1 or "all" in self.names)
 
+    @property
+    def several(self) -> bool:
+        """Whether a picture gives several files."""
+        return self.layout == "raw" or self.tagged
+
 
 @options_of(CamOptions, own_after="to")
 def cam(options: CamOptions) -> None:
@@ -116,17 +120,21 @@ def cam(options: CamOptions) -> None:
     from ugatit_cli.attention.maps import Style, check_names
 
     run = None if options.run is None else _run_folder(options.run, options)
+    listed = options.files_from is not None
     asked = replace(
         options,
-        output=Path("attention") if options.output is None and options.inputs != ["-"] else options.output,
+        output="attention" if options.output is None and (options.inputs != ["-"] or listed) else options.output,
         model=_model_of(run.path) if run else options.model or "flat2clay",
         size="same" if options.size == "auto" else options.size,
     )
     style = Style(options.alpha, options.colormap, options.upsample)
     check_names(options.names)
-    jobs, missing = pictures.find(asked, partial(_suffix, options))
-    _check_jobs(asked, jobs)
-    prepared = pictures.prepare(asked, jobs, missing, first_only=options.animate is False)
+    raw_file = options.layout == "raw" and (options.output or "").lower().endswith((".npy", ".json"))
+    if asked.several and (raw_file or asked.output in (None, "-")):
+        raise _not_one(asked)
+    found = pictures.find(asked, partial(_suffix, options))
+    _check_jobs(asked, found)
+    prepared = pictures.prepare(asked, found, first_only=options.animate is False)
     drawing = _drawing(options, prepared, style)
     verb = "looked at" if run is None else "animated"
     tally = pictures.run(prepared, drawing, command="cam", verb=verb, checkpoints=run)
@@ -168,21 +176,21 @@ def _suffix(options: CamOptions, source: Path) -> str:
     return (".generator" if options.tagged else "") + encoding.result_suffix(source, options.format)
 
 
-def _check_jobs(options: CamOptions, jobs: list[Job]) -> None:
-    """Several files can't go to standard output or to one name, and only some formats are animated."""
+def _not_one(options: CamOptions) -> UsageError:
+    hint = "Name a folder (-o results)" + (", or a single map (--maps generator)." if options.tagged else ".")
+    return UsageError(f"--layout {options.layout} makes several files of a picture", hint)
+
+
+def _check_jobs(options: CamOptions, found: Found) -> None:
+    """Several files can't go to one name, and only some formats are animated."""
     from ugatit_cli.pictures import encoding
     from ugatit_cli.pictures.reading import ANIMATED
 
-    layout, output = options.layout, options.output
-    if layout != "raw":
+    jobs = found.jobs
+    if options.layout != "raw":
         pictures.check_format(jobs, options.format)
-    if layout == "raw" or options.tagged:
-        path = output and Path(os.path.expanduser(output))  # noqa: PTH111  # as `find_jobs` does it
-        named = bool(jobs) and path is not None and jobs[0].output == path
-        wrong = output is not None and output.suffix.lower() in (".npy", ".json") and layout == "raw"
-        if any(job.output is None for job in jobs) or named or wrong or output == STDOUT:
-            hint = "Name a folder (-o results)" + (", or a single map (--maps generator)." if options.tagged else ".")
-            raise UsageError(f"--layout {layout} makes several files of a picture", hint)
+    if options.several and found.named:
+        raise _not_one(options)
     if options.run is not None:
         first = jobs[0].output if jobs else None
         format = encoding.output_format("WEBP", options.format) if first is None else encoding.format_of(first)

@@ -53,9 +53,22 @@ class PictureOptions:
     """What commands that turn pictures into pictures are asked for: each field is an option."""
 
     inputs: Annotated[
-        list[str], Argument(metavar="INPUT", help="Pictures, folders, globs, or - for stdin.", show_default=False)
-    ]
-    output: Annotated[Path | None, output_option()] = None
+        list[str] | None,
+        Argument(metavar="INPUT", help="Pictures, folders, globs, or - for stdin.", show_default=False),
+    ] = None
+    output: Annotated[str | None, output_option()] = None
+    files_from: Annotated[
+        str | None,
+        Option(
+            "--files-from",
+            metavar="FILE",
+            help="Also take the pictures named in this list, one a line (or after each NUL); - reads stdin.",
+        ),
+    ] = None
+    base: Annotated[
+        Path | None,
+        Option("--base", metavar="DIR", help="Results keep the path of their pictures below this folder."),
+    ] = None
     model: ModelOption = "flat2clay"
     direction: Annotated[
         Literal["a2b", "b2a"] | None,
@@ -96,6 +109,9 @@ class PictureOptions:
         Option("--quality", min=1, max=100, help="For jpg and webp.  [default: 95 and 90]", show_default=False),
     ] = None
     skip_existing: Annotated[bool, Option("--skip-existing", help="Leave results that exist already.")] = False
+    update: Annotated[
+        bool, Option("--update", help="The same, but redo results that are older than their pictures.")
+    ] = False
     overwrite: Annotated[bool, Option("--overwrite", help="Replace results that exist already.")] = False
     dry_run: DryRunOption = False
     report: Annotated[

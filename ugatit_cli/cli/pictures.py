@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ugatit_cli.cli import console
+from ugatit_cli.cli.existing import Existing, Shared
 from ugatit_cli.cli.options import (
     MOST_BATCH,
     MOST_WORKERS,
@@ -33,13 +35,15 @@ from ugatit_cli.errors import (
     StorageError,
     UgatitError,
     UsageError,
+    plain_reason,
 )
 
 if TYPE_CHECKING:
     from ugatit_cli.config import MapName
     from ugatit_cli.outputs.base import Drawing
     from ugatit_cli.outputs.report import ReportWriter
-    from ugatit_cli.pictures.jobs import Job
+    from ugatit_cli.pictures.jobs import Found, Job
+    from ugatit_cli.pictures.sources import Sources
     from ugatit_cli.training.run_folder import RunFolder
     from ugatit_cli.translation.model import Model
     from ugatit_cli.translation.pipeline import Result, TranslateOptions
@@ -47,7 +51,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-SHOWN = 3  # names that a message lists
+MOST_LISTED = 1 << 28  # bytes of a list of files
 FEW = 10  # checkpoints that make an animation worth a look
 
 
@@ -62,18 +66,6 @@ def check_format(jobs: list[Job], format: str) -> None:
             raise UsageError(f"--format {format} contradicts the name {first.name}")
 
 
-def _check_sources(jobs: list[Job]) -> None:
-    """Results of several files each have names that the planner doesn't know: none of them may be an input."""
-    sources = {os.path.realpath(job.source): job.source for job in jobs if job.source}
-    for job in jobs:
-        for path in job.several:
-            if (source := sources.get(os.path.realpath(path))) is not None:
-                raise UsageError(
-                    f"the result {path} of {job.name} would overwrite the input {source}",
-                    "Give another output (-o results).",
-                )
-
-
 def _check_streams(jobs: list[Job], *, json_lines: bool) -> None:
     """Standard output is for one thing, and nobody types a picture."""
     if json_lines and any(job.output is None for job in jobs):
@@ -84,32 +76,31 @@ def _check_streams(jobs: list[Job], *, json_lines: bool) -> None:
         raise UsageError("standard input (-) is a terminal", "Pipe a picture in: cat icon.png | ugatit ... -")
 
 
-def _without_existing(jobs: list[Job], options: PictureOptions) -> tuple[list[Job], list[Job]]:
-    """Jobs to do and jobs to skip; somebody must have said what to do with results that exist."""
-    existing = [path for job in jobs for path in job.outputs if os.path.lexists(path) and not options.overwrite]
-    if existing and not options.skip_existing:
-        names = ", ".join(str(path) for path in existing[:SHOWN]) + (", ..." if len(existing) > SHOWN else "")
-        raise UsageError(
-            f"{len(existing)} of {sum(len(job.outputs) for job in jobs)} results exist already: {names}",
-            "Pass --skip-existing to leave them, or --overwrite to replace them.",
-        )
-    there = set(existing)
-    jobs = [replace(job, kept=tuple(path for path in job.outputs if path in there)) for job in jobs]
-    skipped = [job for job in jobs if job.kept and job.kept == job.outputs]
-    return [job for job in jobs if not job.kept or job.kept != job.outputs], skipped
+@contextmanager
+def _folders(jobs: list[Job], page: Path | None) -> Iterator[None]:
+    """Makes the folders of the results and of the report; or finds out early, before a model is loaded.
+
+    Those that are empty in the end are taken away again.
+    """
+    wanted = [path.parent for path in (*jobs[0].outputs[:1], *([page] if page else []))]
+    made = {place for folder in wanted for place in (folder, *folder.parents) if not place.exists()}
+    try:
+        for folder in wanted:
+            _make_folder(folder)
+        yield
+    finally:
+        for place in sorted(made, reverse=True):
+            with contextlib.suppress(OSError):
+                place.rmdir()
 
 
-def _make_folders(jobs: list[Job], page: Path | None) -> None:
-    """Makes the folders of the results and of the report; or finds out early, before a model is loaded."""
-    for path in (*jobs[0].outputs[:1], *([page] if page else [])):
-        folder = path.parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            message = f"{folder}: can't be made: {error.strerror}"
-            raise OutputError(message, "Choose another output folder.") from None
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(f"{folder}: permission denied", "Choose an output folder that you may write to.")
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: can't be made: {error.strerror}", "Choose another output folder.") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: permission denied", "Choose an output folder that you may write to.")
 
 
 @dataclass
@@ -160,10 +151,19 @@ class Tally:
         if self.json_lines:
             console.result(json.dumps({"input": name, "error": error.message, "hint": error.hint}))
 
-    def skipped(self, job: Job) -> None:
-        """A result that exists already."""
+    def skipped(self, job: Job, *, shared: bool = False) -> None:
+        """A result that exists already, or that another process has made meanwhile."""
         self.left_alone += 1
+        self.total -= shared
         self._say(job, skipped=True)
+
+    def passed_over(self, folder: str, counts: Counter[str]) -> None:
+        """Files of a folder that aren't called like pictures."""
+        from ugatit_cli.pictures.jobs import in_words
+
+        console.note(f"{folder}: {in_words(counts)}; name them to have them tried")
+        if self.json_lines:
+            console.result(json.dumps({"input": folder, "passed_over": dict(counts)}))
 
     def planned(self, job: Job) -> None:
         """What a dry run says."""
@@ -189,10 +189,10 @@ class Tally:
         failed = f", {self.errors} failed" if self.errors else ""
         return f"{self.done} {self.verb}{skipped}{failed} in {seconds:.1f} s"
 
-    def finish(self, output: Path | None) -> None:
+    def finish(self, output: str | None) -> None:
         """The summary, and the exit code as an exception."""
         if self.done or self.left_alone:
-            place = "<stdout>" if output in (None, Path("-")) else output
+            place = "<stdout>" if output in (None, "-") else output
             console.note(f"{self.summary()} -> {place}")
         if self.interrupted:
             hint = f"{self.resume[0].upper()}{self.resume[1:]}."
@@ -209,7 +209,7 @@ class Tally:
 
 
 def _page_path(options: PictureOptions) -> Path | None:
-    """Where the report goes: the next free name (`report-2.html`) after a run that is gone on with."""
+    """Where the report goes, if nothing is there that it must not replace."""
     if options.report is None:
         return None
     path = options.report.expanduser()
@@ -217,12 +217,18 @@ def _page_path(options: PictureOptions) -> Path | None:
         raise UsageError(f"--report {path}: the report is a page", "Give it a name that ends in .html.")
     if path.is_dir():
         raise UsageError(f"--report {path}: is a folder", f"Name a file in it: {path / 'report.html'}")
-    if options.overwrite or not path.exists():
-        return path
-    if not options.skip_existing:
+    if path.exists() and not (options.overwrite or options.skip_existing or options.update):
         raise UsageError(f"--report {path}: exists already", "Give another name, or pass --overwrite.")
-    names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
-    return next(name for name in names if not name.exists())
+    return path
+
+
+def _free_page(path: Path, existing: Existing) -> Path:
+    """The next free name (`report-2.html`) after a run that is gone on with, and beside processes that share it."""
+    if existing.options.overwrite:
+        return path
+    further = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    names = itertools.chain([path], further)
+    return next(name for name in names if existing.sources.claim(name) and not name.exists())
 
 
 class ReportPage:
@@ -303,20 +309,52 @@ def _open_page(
         yield ReportPage(Previewed(drawing, Subject(model.name, config, direction), maps, style), path, writer)
 
 
-Missing = list[tuple[str, PictureError]]
-
-
-def find(options: PictureOptions, suffix: Callable[[Path], str] | None = None) -> tuple[list[Job], Missing]:
+def find(options: PictureOptions, suffix: Callable[[Path], str] | None = None) -> Found:
     """The pictures and where their results go (`suffix` gives the ending of each), and what there isn't."""
     from ugatit_cli.pictures import encoding, reading
-    from ugatit_cli.pictures.jobs import find_jobs
+    from ugatit_cli.pictures.jobs import Asked, find_jobs
 
-    if options.skip_existing and options.overwrite:
-        raise UsageError("--skip-existing and --overwrite contradict each other")
-    rename = suffix or (lambda source: encoding.result_suffix(source, options.format))
-    jobs, missing = find_jobs(options.inputs, options.output, suffixes=reading.SUFFIXES, rename=rename)
-    _check_streams(jobs, json_lines=options.json_lines)
-    return jobs, [(name, PictureError(f"{name}: {reason}")) for name, reason in missing]
+    given = {"--skip-existing": options.skip_existing, "--update": options.update, "--overwrite": options.overwrite}
+    if sum(given.values()) > 1:
+        raise UsageError(f"{' and '.join(name for name in given if given[name])} contradict each other")
+    inputs = options.inputs or []
+    if not inputs and options.files_from is None:
+        raise UsageError("no INPUT", "Name pictures or folders, or a list of them with --files-from.")
+    found = find_jobs(
+        Asked(
+            inputs,
+            options.output,
+            suffixes=reading.SUFFIXES,
+            writable=encoding.writable_suffixes(),
+            rename=suffix or (lambda source: encoding.result_suffix(source, options.format)),
+            listed=_listed(options.files_from, inputs),
+            base=options.base,
+        )
+    )
+    _check_streams(found.jobs, json_lines=options.json_lines)
+    return found
+
+
+def _listed(files_from: str | None, inputs: list[str]) -> list[str]:
+    """The names in the list that the user gave; a pipe is fine."""
+    from ugatit_cli.pictures.jobs import listed
+
+    if files_from is None:
+        return []
+    if files_from == "-" and ("-" in inputs or sys.stdin.isatty()):
+        raise UsageError(
+            f"--files-from -: standard input is {'the picture -' if '-' in inputs else 'a terminal'}",
+            "Pipe a list in (find photos -name '*.png' | ugatit ... --files-from -), or name a file.",
+        )
+    try:
+        path = Path(files_from).expanduser()
+        with contextlib.nullcontext(sys.stdin.buffer) if files_from == "-" else path.open("rb") as file:
+            data = file.read(MOST_LISTED + 1)
+    except OSError as error:
+        raise UsageError(f"--files-from {files_from}: {plain_reason(error)}", "Name a list of files.") from None
+    if len(data) > MOST_LISTED:
+        raise UsageError(f"--files-from {files_from}: larger than {MOST_LISTED:,} bytes", "Split the list.")
+    return listed(data)
 
 
 @dataclass(frozen=True)
@@ -324,14 +362,28 @@ class Prepared:
     """All that is known before the networks are loaded."""
 
     options: PictureOptions
-    jobs: list[Job]
-    missing: Missing
+    found: Found
     page: Path | None
     folder: ModelFolder
     translating: TranslateOptions
 
+    @property
+    def missing(self) -> list[tuple[str, PictureError]]:
+        """Why there is nothing of some arguments."""
+        return [(name, PictureError(f"{name}: {reason}")) for name, reason in self.found.missing.items()]
 
-def prepare(options: PictureOptions, jobs: list[Job], missing: Missing, *, first_only: bool = False) -> Prepared:
+    def sources(self) -> Sources:
+        """What the results there were made of; a file that is named leaves no record but where one is needed."""
+        from ugatit_cli.pictures.sources import Sources
+
+        options, jobs = self.options, self.found.jobs
+        if not self.found.named:
+            return Sources(Path(options.output or "").expanduser(), create=True)
+        folder = jobs[0].output.parent if jobs[0].output else Path(os.devnull)
+        return Sources(folder, create=bool(jobs[0].output) and (options.skip_existing or options.update))
+
+
+def prepare(options: PictureOptions, found: Found, *, first_only: bool = False) -> Prepared:
     """Finds the model, and whatever contradicts; with `first_only`, the first frame of animations is taken."""
     from ugatit_cli.outputs.base import FileOptions
     from ugatit_cli.pictures.geometry import SizeOptions, check_options
@@ -347,7 +399,7 @@ def prepare(options: PictureOptions, jobs: list[Job], missing: Missing, *, first
     check_options(folder.config, sizes)
     direction = resolve_direction(folder.config, options.direction, options.to)
     translating = TranslateOptions(direction, sizes, files, batch_size, workers, first_only)
-    return Prepared(options, jobs, missing, page, folder, translating)
+    return Prepared(options, found, page, folder, translating)
 
 
 def run(
@@ -367,63 +419,103 @@ def run(
     from ugatit_cli.translation.model import Model
 
     options, page = prepared.options, prepared.page
-    jobs, tally = _left_to_do(prepared, drawing, verb)
+    existing = Existing(options, prepared.sources())
+    jobs, tally = _left_to_do(prepared, drawing, existing, verb)
     if options.dry_run or not jobs:
         for job in jobs:
             tally.planned(job)
         if page is not None and not options.dry_run:
             console.note(f"report: {page} is not written, there is nothing to show")
         return tally
-    _make_folders(jobs, page)
-    model = Model.from_folder(options.model, prepared.folder, device=options.device, precision=options.precision)
-    _announce(model, prepared.translating.direction, len(jobs), checkpoints)
-    with _open_page(page, command, model, prepared.translating, drawing) as report:
-        for name, error in prepared.missing:
-            report.add(name, error)
-        _draw(prepared, jobs, model, report, tally, checkpoints)
+    with _folders(jobs, page):
+        model = Model.from_folder(options.model, prepared.folder, device=options.device, precision=options.precision)
+        _announce(model, prepared.translating.direction, len(jobs), checkpoints)
+        with existing.sources:
+            page = page and _free_page(page, existing)
+            with _open_page(page, command, model, prepared.translating, drawing) as report:
+                for name, error in prepared.missing:
+                    report.add(name, error)
+                _draw(prepared, jobs, model, existing, report, tally, checkpoints)
     tally.page_failed = report.broken
     return tally
 
 
 def _draw(
-    prepared: Prepared, jobs: list[Job], model: Model, report: ReportPage, tally: Tally, checkpoints: RunFolder | None
+    prepared: Prepared,
+    jobs: list[Job],
+    model: Model,
+    existing: Existing,
+    report: ReportPage,
+    tally: Tally,
+    checkpoints: RunFolder | None,
 ) -> None:
     from ugatit_cli.translation.pipeline import translate_files
 
     translating, drawing = prepared.translating, report.drawing
     total, unit = (len(jobs) * len(checkpoints.checkpoints()), "frames") if checkpoints else (len(jobs), "files")
     with console.interruptible() as stop, console.progress(total, unit) as progress:
-        if checkpoints:
-            from ugatit_cli.training.history import draw_history
 
-            results = draw_history(checkpoints, model, jobs, translating, drawing, stop, progress.advance)
-        else:
-            results = translate_files(model, jobs, translating, drawing=drawing, stop=stop)
-        with contextlib.closing(results):
-            for result in results:
-                tally.add(result)
-                report.add(result.job.name, result.error, result)
-                if not checkpoints:
-                    progress.advance()
+        def left_alone(job: Job) -> None:
+            tally.skipped(job, shared=True)
+            progress.advance()
+
+        def failed(job: Job, error: UgatitError) -> None:
+            tally.failed(job.name, error)
+            report.add(job.name, error)
+            progress.advance()
+
+        # One scale for all needs all of them in one process.
+        alone = prepared.options.overwrite or drawing.spans is not None
+        shared = Shared(existing, jobs, stop, alone, left_alone, failed)
+        for some in shared.rounds():
+            if checkpoints:
+                from ugatit_cli.training.history import draw_history
+
+                results = draw_history(checkpoints, model, list(some), translating, drawing, stop, progress.advance)
+            else:
+                results = translate_files(model, some, translating, drawing=drawing, stop=stop)
+            with contextlib.closing(results):
+                for result in results:
+                    shared.end(result.job.source, done=result.error is None)
+                    tally.add(result)
+                    report.add(result.job.name, result.error, result)
+                    if not checkpoints:
+                        progress.advance()
         tally.interrupted = stop.is_set() and not tally.disk_full
         report.finish(tally.summary())
 
 
-def _left_to_do(prepared: Prepared, drawing: Drawing, verb: str) -> tuple[list[Job], Tally]:
+def _left_to_do(prepared: Prepared, drawing: Drawing, existing: Existing, verb: str) -> tuple[list[Job], Tally]:
     """The jobs with all files of their results, without those that are done, and a tally that has said so."""
+    from ugatit_cli.pictures.jobs import check_results
+
     options = prepared.options
-    placed = [_placed(job, drawing) for job in prepared.jobs]
-    _check_sources(placed)
-    jobs, skipped = _without_existing(placed, options)
-    tally = Tally(json_lines=options.json_lines, total=len(jobs), verb=verb)
+    placed = [_placed(job, drawing) for job in prepared.found.jobs]
+    if any(job.several for job in placed):  # names that the planner didn't know
+        check_results(placed)
+    existing.require_none(placed)
+    tally = Tally(json_lines=options.json_lines, total=0, verb=verb)
+    tally.resume = "go on with --update" if options.update else tally.resume
     for name, error in prepared.missing:
         tally.failed(name, error)
-    for job in skipped:
-        tally.skipped(job)
+    for folder, counts in prepared.found.passed_over.items():
+        tally.passed_over(folder, counts)
+    jobs: list[Job] = []
+    for job in placed:
+        try:
+            if (one := existing.look(job)) is not None:
+                jobs.append(one)
+            else:
+                tally.skipped(job)
+        except OutputError as error:
+            tally.failed(job.name, error)
+    tally.total = len(jobs)
     if drawing.spans is not None:
         tally.resume = "run it again with --overwrite: one scale needs all pictures"
-        if skipped:
-            console.note(f"the {len(skipped)} skipped have a scale of their own; --overwrite gives all pictures one")
+        if tally.left_alone:
+            console.note(
+                f"the {tally.left_alone} skipped have a scale of their own; --overwrite gives all pictures one"
+            )
     return jobs, tally
 
 

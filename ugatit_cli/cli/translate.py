@@ -22,9 +22,9 @@ def translate(options: PictureOptions) -> None:
 
     `cat icon.png | ugatit translate - > clay.png`
     """
-    jobs, missing = pictures.find(options)
-    pictures.check_format(jobs, options.format)
-    prepared = pictures.prepare(options, jobs, missing)
+    found = pictures.find(options)
+    pictures.check_format(found.jobs, options.format)
+    prepared = pictures.prepare(options, found)
     from ugatit_cli.outputs.base import Translation  # not sooner: with NumPy, after all that is wrong
 
     pictures.run(prepared, Translation()).finish(options.output)

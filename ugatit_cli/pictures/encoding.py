@@ -63,6 +63,11 @@ def format_of(path: Path) -> str:
     return output_format(format, "same")
 
 
+def writable_suffixes() -> list[str]:
+    """The usual suffixes of all formats that results can have, with their dots."""
+    return [suffix for format, suffix in _SUFFIX_FOR.items() if output_format(format, "same") == format]
+
+
 def result_suffix(source: Path, wanted: str) -> str:
     """The suffix of a result: `wanted` is same, png, jpg, webp or gif; what can't be written becomes .png."""
     return suffix_for(output_format(Image.registered_extensions().get(source.suffix.lower(), ""), wanted))

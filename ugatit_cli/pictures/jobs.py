@@ -1,9 +1,9 @@
 """Which pictures to translate, and where each result goes.
 
-Turns the command line's INPUT arguments and `-o OUT` into a list of jobs. Nothing is read or written here:
-only folders are listed, so that every contradiction is found before a model is loaded.
+Turns the command line's INPUT arguments and `-o OUT` into a list of jobs. Nothing is written here, and nothing but
+lists of names is read: folders are listed, so that every contradiction is found before a model is loaded.
 """
-# ruff: noqa: PTH110, PTH111, PTH112, PTH114, PTH116, PTH118, PTH119, PTH121, PTH122
+# ruff: noqa: PTH100, PTH110, PTH111, PTH112, PTH113, PTH114, PTH116, PTH118, PTH119, PTH120, PTH121, PTH122
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ import contextlib
 import fnmatch
 import functools
 import os
-import unicodedata
+import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ugatit_cli.errors import UsageError, plain_reason
+from ugatit_cli.pictures.sources import fold
 
 STDIN = "-"
 STDOUT = Path("-")
 
 _NAME_BYTES = 255
 _TAG_LENGTH = 16
+_SHOWN = 8  # kinds of files that a message lists
 _SAME_FORMAT = {".jpeg": ".jpg", ".jfif": ".jpg", ".jpe": ".jpg", ".tiff": ".tif"}
 
 
@@ -52,42 +54,133 @@ class Job:
         return self.several or (() if self.output is None else (self.output,))
 
 
-def find_jobs(
-    arguments: Sequence[str], out: Path | None, *, suffixes: Collection[str], rename: Callable[[Path], str]
-) -> tuple[list[Job], list[tuple[str, str]]]:
-    """Finds the pictures that `arguments` name and gives each an output that no other one has.
+@dataclass(frozen=True)
+class Found:
+    """What arguments name.
 
-    Args:
+    Attributes:
+        jobs: in the order of the arguments, inside folders sorted by relative path.
+        missing: what couldn't be found or listed -> why.
+        passed_over: folder argument -> suffix -> how many files there are not called like pictures.
+        named: OUT is the file of a single picture.
+    """
+
+    jobs: list[Job]
+    missing: dict[str, str] = field(default_factory=dict)
+    passed_over: dict[str, Counter[str]] = field(default_factory=dict)
+    named: bool = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says of its pictures.
+
+    Attributes:
         arguments: files, folders, glob patterns or `-` for standard input.
-        out: the folder for the results, or the output file of a single picture; `-` for standard output.
-        suffixes: lower-case suffixes that a scan of a folder picks up, and that make `out` a file, with their dot.
+        listed: files and folders, each as it is.
+        out: the folder for the results (for certain with a `/` at its end), or the output file of a single picture;
+            `-` for standard output.
+        base: results keep their path below this folder.
+        suffixes: lower-case suffixes that a scan of a folder picks up, with their dot.
+        writable: those that results can have.
         rename: gives the suffix of a source's result, with its dot.
+    """
 
-    Returns:
-        jobs, in the order of the arguments, inside folders sorted by relative path; and what couldn't be found or
-        listed, each with the reason.
+    arguments: Sequence[str]
+    out: str | None
+    suffixes: Collection[str]
+    rename: Callable[[Path], str]
+    writable: Collection[str] = ()
+    listed: Sequence[str] = ()
+    base: Path | None = None
+
+
+def find_jobs(asked: Asked) -> Found:
+    """Finds the pictures that are named and gives each an output that no other one has.
 
     Raises:
         UsageError: the arguments contradict each other, there are no pictures, or a result would overwrite an input.
     """
-    if list(arguments).count(STDIN) > 1:
+    if list(asked.arguments).count(STDIN) > 1:
         raise UsageError("standard input (-) is given more than once", "Give - a single time.")
-    if out is None:
-        if list(arguments) != [STDIN]:
-            raise UsageError(
-                "-o/--output is needed", "Name a folder for the results (ugatit translate photos -o results)."
-            )
-        out = STDOUT
-    if out != STDOUT:
-        out = Path(os.path.expanduser(out))
-    search = _Search(out, frozenset(suffixes))
-    found = search.run(arguments)
-    outputs = _outputs(found, out, search.suffixes, rename)
+    if asked.out is None and (list(asked.arguments) != [STDIN] or asked.listed):
+        raise UsageError(
+            "-o/--output is needed", "Name a folder for the results (ugatit translate photos -o results)."
+        )
+    out = STDOUT if asked.out is None else Path(os.path.expanduser(asked.out))
+    search = _Search(out, frozenset(asked.suffixes), asked.base)
+    found = search.run(asked.arguments, asked.listed)
+    named = _is_named(found, out, asked)
+    outputs = [None if out == STDOUT else out] if named else _outputs(found, out, asked.rename)
     jobs = [Job(one.source, output) for one, output in zip(found, outputs, strict=True)]
     if not jobs and not search.missing:
         names = ", ".join(sorted(search.suffixes))
-        raise UsageError(f"no pictures in {', '.join(arguments)}", f"Folders are searched for {names}.")
-    return jobs, list(search.missing.items())
+        told = "".join(f"; {in_words(counts)}" for counts in search.passed_over.values())
+        where = ", ".join(asked.arguments) or "the list"
+        raise UsageError(f"no pictures in {where}{told}", f"Folders are searched for {names}.")
+    check_results(jobs)
+    return Found(jobs, search.missing, search.passed_over, named)
+
+
+def in_words(passed_over: Counter[str]) -> str:
+    """`6 files passed over by their names (4 .txt, 1 .psd, 1 without a suffix)`."""
+    kinds = [f"{count} {suffix or 'without a suffix'}" for suffix, count in passed_over.most_common()]
+    more = f", {len(kinds) - _SHOWN} more kinds" if len(kinds) > _SHOWN else ""
+    count = passed_over.total()
+    return f"{count} file{'s' * (count > 1)} passed over by their names ({', '.join(kinds[:_SHOWN])}{more})"
+
+
+def listed(data: bytes) -> list[str]:
+    """The names in a list: one a line, or one after each NUL if there is any."""
+    nul = b"\0" in data
+    names = data.split(b"\0") if nul else (line.removesuffix(b"\r") for line in data.split(b"\n"))
+    return [os.fsdecode(name) for name in names if name]
+
+
+def check_results(jobs: Sequence[Job]) -> None:
+    """Makes sure that no result is an input, or another's result, by whatever path.
+
+    Raises:
+        UsageError: one is.
+    """
+    taken: dict[tuple[object, str], Job] = {}
+    folder_of = functools.cache(_identity)
+    existing: list[tuple[Job, Path]] = []
+    for job in jobs:
+        for path in job.outputs:
+            other = taken.setdefault((folder_of(os.path.dirname(path)), fold(path.name)), job)
+            if other is not job:
+                raise UsageError(
+                    f"the results of {other.name} and {job.name} would be one file: {path}",
+                    "A link in the output folder leads to another folder of it: give another one (-o results).",
+                )
+            if os.path.exists(path):
+                existing.append((job, path))
+    # Whatever would be overwritten exists, and is the same file however it is called.
+    sources = {_identity(str(job.source)): job for job in jobs if job.source} if existing else {}
+    for job, path in existing:
+        if (source := sources.get(_identity(str(path)))) is not None:
+            of = "itself" if source is job else f"the input {source.name}"
+            raise UsageError(
+                f"the result {path} of {job.name} would overwrite {of}", "Give another output (-o results)."
+            )
+
+
+def _identity(path: str) -> object:
+    """The same for all paths of a file or folder; of one that doesn't exist, its place in a folder that does."""
+    below: list[str] = []
+    while True:
+        try:
+            state = os.stat(path or ".")
+        except (OSError, ValueError):
+            above, name = os.path.split(path)
+            if above == path:
+                return path
+            below.append(fold(name))
+            path = above
+        else:
+            place = (state.st_dev, state.st_ino) if state.st_ino else os.path.realpath(path)
+            return place, *below
 
 
 # --- Finding -------------------------------------------------------------------------------------------
@@ -105,6 +198,9 @@ class _Found:
     place: str
     real: str
     direct: bool = False
+
+
+_STDIN = _Found(None, "stdin", "<stdin>", "<stdin>", direct=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,41 +221,70 @@ class _Folder:
 class _Search:
     """Looks up arguments one after the other; strings rather than paths inside, for large folders."""
 
-    def __init__(self, out: Path, suffixes: frozenset[str]) -> None:
+    def __init__(self, out: Path, suffixes: frozenset[str], base: Path | None) -> None:
         self.out = out
         self.out_real = "" if out == STDOUT else os.path.realpath(out)
         self.suffixes = suffixes
         self.missing: dict[str, str] = {}
+        self.passed_over: dict[str, Counter[str]] = {}
         self.real_folder = functools.cache(os.path.realpath)
+        self.base = base and Path(os.path.expanduser(base))
+        if self.base and not self.base.is_dir():
+            raise UsageError(f"--base {base}: there is no such folder", "Name a folder above the pictures.")
 
-    def run(self, arguments: Sequence[str]) -> list[_Found]:
+    def run(self, arguments: Sequence[str], listed: Sequence[str]) -> list[_Found]:
         """Every picture once, under the first name that the arguments give it."""
-        paths = [(argument, os.path.expanduser(argument)) for argument in arguments]
-        folders = [path for argument, path in paths if argument != STDIN and os.path.isdir(path)]
+        paths = [(argument, os.path.expanduser(argument), argument == STDIN) for argument in arguments]
+        paths += [(name, name, False) for name in listed]
+        folders = [path for _, path, stdin in paths if not stdin and os.path.isdir(path)]
         several = len({os.path.realpath(path) for path in folders}) > 1
         found: dict[str, _Found] = {}
-        for argument, path in paths:
-            for one in self.argument(argument, path, several):
+        for index, (argument, path, stdin) in enumerate(paths):
+            literal = index >= len(arguments)
+            each = [_STDIN] if stdin else self.argument(argument, path, several, literal=literal)
+            for one in each if self.base is None else self.below_base(each):
                 found.setdefault(one.real, one)
         return list(found.values())
 
-    def argument(self, argument: str, path: str, several: bool) -> list[_Found]:
+    def argument(self, argument: str, path: str, several: bool, *, literal: bool) -> list[_Found]:
         """What one argument names; `path` is its expansion, `several` whether folders get their own in OUT."""
-        if argument == STDIN:
-            return [_Found(None, "stdin", "<stdin>", "<stdin>", direct=True)]
         try:
-            os.stat(path)
+            state = os.stat(path)
         except (OSError, ValueError) as error:
-            if os.path.lexists(path) or not _is_pattern(path):
+            if literal or os.path.lexists(path) or not _is_pattern(path):
                 self.missing.setdefault(argument, plain_reason(error))
                 return []
             found = self.glob(argument, path)
         else:
-            if not os.path.isdir(path):
+            if stat.S_ISREG(state.st_mode):
                 return [self.file(path)]
-            found = self.scan(self.root(path, several))
+            if not stat.S_ISDIR(state.st_mode):
+                self.missing.setdefault(argument, "is a pipe or a device; give - and pipe the picture in")
+                return []
+            found = self.scan(self.root(path, several), argument)
         inputs = [one for one in found if one.real == one.place or not self.is_result(one.real)]
         return sorted(inputs, key=lambda one: one.below)
+
+    def below_base(self, found: list[_Found]) -> list[_Found]:
+        """Those of `found` below `base`, with the names that they have from there."""
+        kept = []
+        for one in found:
+            if one.source is None:
+                kept.append(one)
+            elif (below := self.from_base(str(one.source), one.place)) is not None:
+                kept.append(replace(one, below=below))
+            else:
+                self.missing.setdefault(str(one.source), f"is not below --base {self.base}")
+        return kept
+
+    def from_base(self, *paths: str) -> str | None:
+        """How the first of `paths` that is below `base` is called from there."""
+        base = str(self.base)
+        for path, start in zip(paths, (os.path.abspath(base), os.path.realpath(base)), strict=True):
+            full, start = os.path.abspath(path), os.path.join(start, "")
+            if full.startswith(start):
+                return full[len(start) :].replace(os.sep, "/")
+        return None
 
     def file(self, path: str) -> _Found:
         folder, name = os.path.split(path)
@@ -170,6 +295,8 @@ class _Search:
     def root(self, path: str, several: bool) -> _Folder:
         real = os.path.realpath(path)
         below = os.path.basename(real) if several else ""
+        if self.base:
+            below = self.from_base(path, real) or ""
         if self.out != STDOUT:
             for target in {self.out, self.out / below}:
                 if os.path.isdir(target) and os.path.samefile(target, path):
@@ -179,8 +306,8 @@ class _Search:
                     )
         return _Folder(path, real, below)
 
-    def scan(self, root: _Folder) -> list[_Found]:
-        """The pictures below `root`, in no useful order."""
+    def scan(self, root: _Folder, argument: str) -> list[_Found]:
+        """The pictures below `root`, in no useful order; the other files are counted as the argument's."""
         found: list[_Found] = []
         pending = [root]
         while pending:
@@ -190,8 +317,11 @@ class _Search:
                     continue
                 if _is_folder(entry, follow_links=False):
                     pending.extend(self.children(folder, entry))
-                elif self.is_picture(entry) and self.is_readable(entry):
-                    found.append(folder.entry(entry))
+                elif self.is_readable(entry):
+                    if self.is_picture(entry):
+                        found.append(folder.entry(entry))
+                    else:
+                        self.passed_over.setdefault(argument, Counter())[_suffix(entry.name)] += 1
         return found
 
     def glob(self, argument: str, pattern: str) -> list[_Found]:
@@ -208,15 +338,18 @@ class _Search:
             # Without this, several ** in a pattern list a folder once for each way to reach it.
             if (folder.path, len(rest)) not in seen:
                 seen.add((folder.path, len(rest)))
-                found += self.match(folder, rest, pending, scan="**" not in parts)
+                found += self.match(folder, rest, pending, "" if "**" in parts else argument)
         if not found:
             self.missing.setdefault(argument, "no file matches this pattern")
         return found
 
     def match(
-        self, folder: _Folder, parts: list[str], pending: list[tuple[_Folder, list[str]]], scan: bool
+        self, folder: _Folder, parts: list[str], pending: list[tuple[_Folder, list[str]]], scanned: str
     ) -> list[_Found]:
-        """Files in `folder` that match the last part; folders to go on with are added to `pending`."""
+        """Files in `folder` that match the last part; folders to go on with are added to `pending`.
+
+        Folders that match it are scanned for the argument `scanned`, unless that is empty.
+        """
         part, rest = parts[0], parts[1:]
         recursive = part == "**"
         if recursive:
@@ -230,8 +363,8 @@ class _Search:
                 for child in self.children(folder, entry):
                     if rest:
                         pending.append((child, parts if recursive else rest))
-                    elif scan:
-                        found += self.scan(child)
+                    elif scanned:
+                        found += self.scan(child, scanned)
             elif not rest and self.is_readable(entry):
                 found.append(folder.entry(entry))
         return found
@@ -282,6 +415,11 @@ def _is_folder(entry: os.DirEntry[str], *, follow_links: bool) -> bool:
         return False
 
 
+def _suffix(name: str) -> str:
+    """What kind of file it is by its name: lower-case letters and digits after a dot."""
+    return os.path.splitext(name)[1].lower()
+
+
 def _is_pattern(text: str) -> bool:
     return any(character in text for character in "*?[")
 
@@ -300,46 +438,44 @@ def _split_pattern(pattern: str) -> tuple[str, list[str]]:
 # --- Outputs ------------------------------------------------------------------------------------------
 
 
-def _outputs(
-    found: list[_Found], out: Path, suffixes: frozenset[str], rename: Callable[[Path], str]
-) -> list[Path | None]:
-    """The output of each of `found`: one path for each, None for standard output."""
-    if not found:
-        return []
+def _is_named(found: list[_Found], out: Path, asked: Asked) -> bool:
+    """Whether OUT is the file of the only picture, or standard output; checks that it can be what it is."""
     single = len(found) == 1 and found[0].direct
     if out == STDOUT:
-        if not single:
+        if found and not single:
             raise UsageError("only a single picture can go to standard output", "Give a folder (-o results).")
-        return [None]
-    if single and out.suffix.lower() in suffixes and not os.path.isdir(out):
+        return bool(found)
+    text = str(asked.out)
+    folder = text.endswith(("/", os.sep)) or os.path.isdir(out)
+    if single and not folder and out.suffix.lower() in asked.suffixes:
         _require_folder(out.parent)
-        _check_sources(found, [os.path.realpath(out)], out)
-        return [out]
-    _require_folder(out)
-    names = _assign([_name(one, rename) for one in found])
-    real = os.path.realpath(out)
-    _check_sources(found, [os.path.join(real, *name.split("/")) for name in names], out)
-    return [out / name for name in names]
+        return True
+    kind = out.suffix[1:]
+    if single and not folder and not os.path.exists(out) and kind.isalnum() and not kind.isdecimal():
+        raise UsageError(
+            f"{text}: pictures can't be written as .{kind}",
+            f"They are written as {', '.join(sorted(asked.writable))}. For a folder of that name: -o {text}/",
+        )
+    if found:
+        _require_folder(out)
+    return False
+
+
+def _outputs(found: list[_Found], out: Path, rename: Callable[[Path], str]) -> list[Path | None]:
+    """The output of each of `found`, in the folder `out`."""
+    return [out / name for name in _assign([_name(one, rename) for one in found])]
 
 
 def _require_folder(out: Path) -> None:
     existing = next((place for place in (out, *out.parents) if os.path.lexists(place)), None)
-    if existing is not None and not os.path.isdir(existing):
-        raise UsageError(
-            f"{existing} is a file, but the results need a folder",
-            "Give another folder (-o results). A single picture may also go to a file (-o result.png).",
-        )
-
-
-def _check_sources(found: list[_Found], outputs: list[str], out: Path) -> None:
-    sources = {place: one for one in found if one.source for place in (one.place, one.real)}
-    for one, output in zip(found, outputs, strict=True):
-        if output in sources:
-            of = "itself" if sources[output] is one else f"the input {sources[output].source}"
-            raise UsageError(
-                f"the result of {one.source or '<stdin>'} would overwrite {of}",
-                f"Give another output than {out} (-o results).",
-            )
+    if existing is None or os.path.isdir(existing):
+        return
+    if (os.path.exists(existing) and not os.path.isfile(existing)) or str(existing).startswith(("/dev/", "/proc/")):
+        raise UsageError(f"{existing} is a pipe or a device", "For standard output, say -o -")
+    raise UsageError(
+        f"{existing} is a file, but the results need a folder",
+        "Give another folder (-o results). A single picture may also go to a file (-o result.png).",
+    )
 
 
 # --- Names ---------------------------------------------------------------------------------------------
@@ -384,7 +520,7 @@ def _format(suffix: str) -> str:
 def _assign(names: list[_Name]) -> list[str]:
     """A path below OUT for each of `names`, distinct also where upper and lower case are the same."""
     naturals = [name.natural() for name in names]
-    keys = [_key(natural) for natural in naturals]
+    keys = [fold(natural) for natural in naturals]
     folders = _folder_keys({name.folder for name in names})
     counts, owners = Counter(keys), dict[str, int]()
     for index, key in enumerate(keys):
@@ -399,10 +535,10 @@ def _assign(names: list[_Name]) -> list[str]:
 
 
 def _free(name: _Name, taken: set[str], numbers: dict[str, int]) -> str:
-    first = _key(name.generated(1))
+    first = fold(name.generated(1))
     # Going on from the last number keeps thousands of equal names linear.
     number = numbers.get(first, 1)
-    while (key := _key(name.generated(number))) in taken:
+    while (key := fold(name.generated(number))) in taken:
         number += 1
     taken.add(key)
     numbers[first] = number
@@ -413,16 +549,11 @@ def _folder_keys(folders: set[str]) -> set[str]:
     """The keys of `folders` and of all above them: a result can't have the name of a folder."""
     keys: set[str] = set()
     for folder in folders:
-        key = _key(folder)
+        key = fold(folder)
         while key and key not in keys:
             keys.add(key)
             key = key.rpartition("/")[0]
     return keys
-
-
-def _key(name: str) -> str:
-    """The same for names that are one file on macOS or Windows."""
-    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name.casefold())
 
 
 def _fit(stem: str, ending: str) -> str:

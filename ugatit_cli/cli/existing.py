@@ -1,0 +1,189 @@
+"""Results that exist already: which are left alone, which are done again, and which another process is at."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ugatit_cli.cli import console
+from ugatit_cli.errors import OutputError, UgatitError, UsageError
+
+if TYPE_CHECKING:
+    from ugatit_cli.cli.options import PictureOptions
+    from ugatit_cli.pictures.jobs import Job
+    from ugatit_cli.pictures.sources import Sources
+
+SHOWN = 3  # names that a message lists
+POLL = 0.1  # seconds between looks at what another process is at
+
+
+@dataclass(frozen=True)
+class Existing:
+    """What is to be done about results that are there.
+
+    Attributes:
+        sources: what they were made of.
+    """
+
+    options: PictureOptions
+    sources: Sources
+
+    @property
+    def going_on(self) -> bool:
+        """Whether what is done stays done; an empty file, as a power cut may leave, is not."""
+        return self.options.skip_existing or self.options.update
+
+    def look(self, job: Job) -> Job | None:
+        """The job with the files of its result that are kept, or None if there is nothing left to do.
+
+        Raises:
+            OutputError: the result there is one of another source.
+        """
+        there = () if self.options.overwrite else tuple(filter(self._is_there, job.outputs))
+        for path in there:
+            if (other := self.sources.other(path, job.source)) is not None:
+                raise OutputError(f"{path}: is a result of {other}, not of {job.name}", self._way_out(other, job))
+        if self.options.update and any(_is_older(path, job.source) for path in there):
+            there = ()
+        return None if there and there == job.outputs else replace(job, kept=there)
+
+    def look_again(self, job: Job) -> Job | None:
+        """The same, after `require_none`.
+
+        Raises:
+            OutputError: the result there is one of another source, or came from another process unexpectedly.
+        """
+        one = self.look(job)
+        if not self.going_on and (one is None or one.kept):
+            raise OutputError(f"{job.output}: exists already", "With --skip-existing, processes share the work.")
+        return one
+
+    def _is_there(self, path: Path) -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            state = path.lstat()
+            return bool(state.st_size) or not stat.S_ISREG(state.st_mode) or not self.going_on
+        return False
+
+    def _way_out(self, other: str, job: Job) -> str:
+        ways = ["give another output (-o)", "or replace it with --overwrite."]
+        if self.options.base is None and job.source and not other.startswith("<"):
+            with contextlib.suppress(ValueError):  # another drive of Windows
+                base = os.path.commonpath([os.path.abspath(other), os.path.abspath(job.source)])  # noqa: PTH100
+                ways.insert(0, f"keep their folders with --base {os.path.relpath(base)}")
+        text = ", ".join(ways)
+        return text[0].upper() + text[1:]
+
+    def require_none(self, jobs: Sequence[Job]) -> None:
+        """Somebody must have said what to do with results that exist.
+
+        Raises:
+            UsageError: nobody has.
+        """
+        if self.going_on or self.options.overwrite:
+            return
+        existing = [path for job in jobs for path in job.outputs if self._is_there(path)]
+        if existing:
+            try:
+                for job in jobs:
+                    self.look(job)
+            except OutputError as error:
+                raise UsageError(error.message, error.hint) from None
+            names = ", ".join(str(path) for path in existing[:SHOWN]) + (", ..." if len(existing) > SHOWN else "")
+            raise UsageError(
+                f"{len(existing)} of {sum(len(job.outputs) for job in jobs)} results exist already: {names}",
+                "Pass --skip-existing to leave them, or --overwrite to replace them.",
+            )
+
+    def record(self, job: Job, *, done: bool) -> None:
+        """Records of what a result is made: before it is there, so that a kill leaves none without; else after."""
+        for path in job.outputs:
+            if done or not os.path.lexists(path):
+                self.sources.add(path, job.source)
+
+
+def _is_older(path: Path, source: Path | None) -> bool:
+    """Whether a result is older than its source, or than the link that leads there; standard input is always new."""
+    if source is None:
+        return True
+    with contextlib.suppress(OSError):
+        changed = max(os.stat(source).st_mtime_ns, os.lstat(source).st_mtime_ns)  # noqa: PTH116
+        return os.lstat(path).st_mtime_ns < changed
+    return True
+
+
+@dataclass
+class Shared:
+    """Jobs that several processes share: each is claimed just before it is begun, and looked at again.
+
+    Attributes:
+        left: those to do; later, those that another process was at.
+        alone: nothing is claimed, and nothing looked at again.
+        left_alone, failed: called where a result has come, or one of another source.
+    """
+
+    existing: Existing
+    left: list[Job]
+    stop: threading.Event
+    alone: bool
+    left_alone: Callable[[Job], None]
+    failed: Callable[[Job, UgatitError], None]
+    begun: dict[Path | None, Job] = field(default_factory=dict)
+    waited: bool = False
+
+    def rounds(self) -> Iterator[Iterator[Job]]:
+        """Jobs to begin, until every result is there: what a process that was killed had claimed comes once more."""
+        while self.left and not self.stop.is_set():
+            yield self._claimed()
+            if self.left:
+                self._wait(self.left[0])
+
+    def _claimed(self) -> Iterator[Job]:
+        todo, self.left = self.left, []
+        for job in todo:
+            if job.output is None or self.alone:
+                yield self._begin(job)
+            elif not self.existing.sources.claim(job.output):
+                self.left.append(job)
+            elif (one := self._looked_at(job)) is not None:
+                yield self._begin(one)
+            else:
+                self.existing.sources.release(job.output)
+
+    def _looked_at(self, job: Job) -> Job | None:
+        try:
+            one = self.existing.look_again(job)
+        except OutputError as error:
+            self.failed(job, error)
+            return None
+        if one is None:
+            self.left_alone(job)
+        return one
+
+    def _begin(self, job: Job) -> Job:
+        self.existing.record(job, done=False)
+        self.begun[job.source] = job
+        return job
+
+    def end(self, source: Path | None, *, done: bool) -> None:
+        """A job has given a result, or failed."""
+        job = self.begun.pop(source)
+        if done:
+            self.existing.record(job, done=True)
+        if job.output is not None:
+            self.existing.sources.release(job.output)
+
+    def _wait(self, job: Job) -> None:
+        """Until the other process is done with a result, or gone."""
+        sources, output = self.existing.sources, job.output or Path()
+        while not self.stop.is_set() and not sources.claim(output):
+            if not self.waited:
+                self.waited = True
+                console.note(f"waiting for another process, which is at {output}; Ctrl-C leaves the rest to it")
+            self.stop.wait(POLL)
+        sources.release(output)
