@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ugatit_cli.errors import UsageError
-from ugatit_cli.pictures.jobs import Asked, Found, Job, find_jobs
+from ugatit_cli.pictures.jobs import Found, Job, Wanted, find_jobs
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
 WRITABLE = {".jpg", ".png"}
@@ -44,7 +44,7 @@ def jpg(_: Path) -> str:
 
 
 def make(*arguments: str, out: str | None = "out", rename: Callable[[Path], str] = png, **more: Any) -> Found:
-    return find_jobs(Asked(arguments, out, SUFFIXES, rename, writable=WRITABLE, **more))
+    return find_jobs(Wanted(arguments, out, SUFFIXES, rename, writable=WRITABLE, **more))
 
 
 def jobs_of(*arguments: str, out: str | None = "out") -> list[Job]:

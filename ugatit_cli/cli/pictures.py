@@ -240,6 +240,7 @@ class ReportPage:
     def __init__(self, drawing: Drawing, path: Path | None = None, writer: ReportWriter | None = None) -> None:
         self.drawing = drawing
         self.broken = False
+        self._empty = True
         self._path = path
         self._writer = writer
 
@@ -249,6 +250,7 @@ class ReportPage:
             return
         from ugatit_cli.outputs.report import Entry
 
+        self._empty = False
         if error is not None:
             self._write(self._writer.add, Entry(name, error=error))
         elif result is not None and result.preview is not None:
@@ -257,8 +259,10 @@ class ReportPage:
             self._write(self._writer.add, entry)
 
     def finish(self, summary: str) -> None:
-        """Writes the page."""
-        if self._writer is not None and self._write(self._writer.finish, summary):
+        """Writes the page, if there is anything to show."""
+        if self._empty and self._path is not None:
+            console.note(f"report: {self._path} is not written, there is nothing to show")
+        elif self._writer is not None and self._write(self._writer.finish, summary):
             console.note(f"report: {self._path}")
 
     def _write(self, step: Callable[[T], None], what: T) -> bool:
@@ -312,7 +316,7 @@ def _open_page(
 def find(options: PictureOptions, suffix: Callable[[Path], str] | None = None) -> Found:
     """The pictures and where their results go (`suffix` gives the ending of each), and what there isn't."""
     from ugatit_cli.pictures import encoding, reading
-    from ugatit_cli.pictures.jobs import Asked, find_jobs
+    from ugatit_cli.pictures.jobs import Wanted, find_jobs
 
     given = {"--skip-existing": options.skip_existing, "--update": options.update, "--overwrite": options.overwrite}
     if sum(given.values()) > 1:
@@ -321,7 +325,7 @@ def find(options: PictureOptions, suffix: Callable[[Path], str] | None = None) -
     if not inputs and options.files_from is None:
         raise UsageError("no INPUT", "Name pictures or folders, or a list of them with --files-from.")
     found = find_jobs(
-        Asked(
+        Wanted(
             inputs,
             options.output,
             suffixes=reading.SUFFIXES,

@@ -72,7 +72,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Wanted:
     """What the command line says of its pictures.
 
     Attributes:
@@ -95,28 +95,28 @@ class Asked:
     base: Path | None = None
 
 
-def find_jobs(asked: Asked) -> Found:
+def find_jobs(wanted: Wanted) -> Found:
     """Finds the pictures that are named and gives each an output that no other one has.
 
     Raises:
         UsageError: the arguments contradict each other, there are no pictures, or a result would overwrite an input.
     """
-    if list(asked.arguments).count(STDIN) > 1:
+    if list(wanted.arguments).count(STDIN) > 1:
         raise UsageError("standard input (-) is given more than once", "Give - a single time.")
-    if asked.out is None and (list(asked.arguments) != [STDIN] or asked.listed):
+    if wanted.out is None and (list(wanted.arguments) != [STDIN] or wanted.listed):
         raise UsageError(
             "-o/--output is needed", "Name a folder for the results (ugatit translate photos -o results)."
         )
-    out = STDOUT if asked.out is None else Path(os.path.expanduser(asked.out))
-    search = _Search(out, frozenset(asked.suffixes), asked.base)
-    found = search.run(asked.arguments, asked.listed)
-    named = _is_named(found, out, asked)
-    outputs = [None if out == STDOUT else out] if named else _outputs(found, out, asked.rename)
+    out = STDOUT if wanted.out is None else Path(os.path.expanduser(wanted.out))
+    search = _Search(out, frozenset(wanted.suffixes), wanted.base)
+    found = search.run(wanted.arguments, wanted.listed)
+    named = _is_named(found, out, wanted)
+    outputs = [None if out == STDOUT else out] if named else _outputs(found, out, wanted.rename)
     jobs = [Job(one.source, output) for one, output in zip(found, outputs, strict=True)]
     if not jobs and not search.missing:
         names = ", ".join(sorted(search.suffixes))
         told = "".join(f"; {in_words(counts)}" for counts in search.passed_over.values())
-        where = ", ".join(asked.arguments) or "the list"
+        where = ", ".join(wanted.arguments) or "the list"
         raise UsageError(f"no pictures in {where}{told}", f"Folders are searched for {names}.")
     check_results(jobs)
     return Found(jobs, search.missing, search.passed_over, named)
@@ -438,23 +438,23 @@ def _split_pattern(pattern: str) -> tuple[str, list[str]]:
 # --- Outputs ------------------------------------------------------------------------------------------
 
 
-def _is_named(found: list[_Found], out: Path, asked: Asked) -> bool:
+def _is_named(found: list[_Found], out: Path, wanted: Wanted) -> bool:
     """Whether OUT is the file of the only picture, or standard output; checks that it can be what it is."""
     single = len(found) == 1 and found[0].direct
     if out == STDOUT:
         if found and not single:
             raise UsageError("only a single picture can go to standard output", "Give a folder (-o results).")
         return bool(found)
-    text = str(asked.out)
+    text = str(wanted.out)
     folder = text.endswith(("/", os.sep)) or os.path.isdir(out)
-    if single and not folder and out.suffix.lower() in asked.suffixes:
+    if single and not folder and out.suffix.lower() in wanted.suffixes:
         _require_folder(out.parent)
         return True
     kind = out.suffix[1:]
     if single and not folder and not os.path.exists(out) and kind.isalnum() and not kind.isdecimal():
         raise UsageError(
             f"{text}: pictures can't be written as .{kind}",
-            f"They are written as {', '.join(sorted(asked.writable))}. For a folder of that name: -o {text}/",
+            f"They are written as {', '.join(sorted(wanted.writable))}. For a folder of that name: -o {text}/",
         )
     if found:
         _require_folder(out)
