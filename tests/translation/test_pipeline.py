@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.translation import passes, pipeline
 from ugatit_cli.translation.model import Model
 from ugatit_cli.translation.passes import MAX_TURN
-from ugatit_cli.translation.pipeline import MAX_WAITING, TranslateOptions, translate_files
+from ugatit_cli.translation.pipeline import MAX_WAITING, Stages, TranslateOptions, translate_files
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ class Watch:
         self.lock = threading.Lock()
         self.decoded = self.written = self.ahead = self.behind = self.active = 0
         self.network = network
-        monkeypatch.setattr(reading, "read_picture", self.spied(reading.read_picture, self.on_read))
+        monkeypatch.setattr(Stages, "decode", self.spied(Stages.decode, self.on_read))
         monkeypatch.setattr(files, "write_file", self.spied(files.write_file, self.on_write))
 
     def spied(self, function: Callable[..., Any], after: Callable[[], None]) -> Callable[..., Any]:
@@ -170,9 +171,9 @@ def test_stages_overlap_beside_a_gpu(
     gpu: Model, network: Unchanged, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     together, calls = threading.Barrier(3), {"read": itertools.count(1), "write": itertools.count(1)}
-    read, write = reading.read_picture, files.write_file
+    read, write = reading.open_picture, files.write_file
 
-    def reading_on(source: Path, **options: Any) -> reading.Picture:
+    def reading_on(source: Path, **options: Any) -> AbstractContextManager[reading.Opened]:
         if next(calls["read"]) == 8:
             together.wait(60)
         return read(source, **options)
@@ -183,7 +184,7 @@ def test_stages_overlap_beside_a_gpu(
         write(path, data)
 
     network.before = lambda _: together.wait(60) if len(network.batches) == 1 else None
-    monkeypatch.setattr(reading, "read_picture", reading_on)
+    monkeypatch.setattr(reading, "open_picture", reading_on)
     monkeypatch.setattr(files, "write_file", writing)
     assert not failures(run(gpu, make(tmp_path, *[(16, 16)] * 20), workers=4, batch_size=2))
 
@@ -260,7 +261,7 @@ def test_too_little_memory_names_every_picture(model: Model, network: Unchanged,
         assert message.startswith(f"{tmp_path / name}: ")
 
 
-@pytest.mark.parametrize(("stage", "kind"), [("read_picture", PictureError), ("restore_alpha", OutputError)])
+@pytest.mark.parametrize(("stage", "kind"), [("open_picture", PictureError), ("restore_alpha", OutputError)])
 def test_too_little_memory_to_decode_or_encode(
     model: Model, network: Unchanged, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: str, kind: type
 ) -> None:

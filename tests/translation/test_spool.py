@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.helpers import picture
 from ugatit_cli.errors import StorageError
-from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.translation.spool import Kept, Spool
 
 
@@ -21,49 +22,47 @@ def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def frame(width: int = 4, height: int = 4, *, alpha: bool = False) -> Frame:
-    return Frame(picture(width, height), picture(width, height, 1).convert("L") if alpha else None)
-
-
 def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def path_of(kept: Kept) -> Path:
-    assert kept.path is not None
-    return kept.path
-
-
-def content(frame: Frame) -> list[bytes | None]:
-    return [None if layer is None else layer.tobytes() for layer in (frame.rgb, frame.alpha)]
-
-
-@pytest.mark.parametrize("room", [0, 200, 10_000], ids=["on disk", "in both", "in memory"])
-def test_what_is_put_can_be_taken(temporary: Path, room: int) -> None:
-    several, one = [frame(5, 7), frame(5, 7, alpha=True), frame(3, 2)], [frame(1, 1, alpha=True)]
+@pytest.mark.parametrize("room", [0, 110, 10_000], ids=["on disk", "in both", "in memory"])
+def test_what_is_kept_comes_back(temporary: Path, room: int) -> None:
+    image, alpha, pixels = picture(5, 7), picture(9, 3).convert("L"), np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     with Spool(room) as spool:
-        places = spool.put(several), spool.put(one)
-        assert len(files(temporary)) == {0: 2, 200: 1, 10_000: 0}[room]
-        for place, frames in zip(reversed(places), (one, several), strict=True):
-            assert list(map(content, spool.take(place))) == list(map(content, frames))
+        kept = spool.keep(image), spool.keep(alpha), spool.keep(pixels)
+        assert len(files(temporary)) == {0: 3, 110: 2, 10_000: 0}[room]
+        for _ in range(2):
+            assert [kept[0].load(), kept[1].load(), kept[2].load().tolist()] == [image, alpha, pixels.tolist()]
+        del kept
         assert files(temporary) == []
 
 
 def test_room_in_memory_comes_back(temporary: Path) -> None:
     with Spool(48) as spool:
-        first, second = spool.put([frame()]), spool.put([frame()])
-        assert (first.path is None, files(temporary)) == (True, [second.path])
-        spool.take(first)
+        first, second = spool.keep(picture(4, 4)), spool.keep(picture(4, 4))
+        assert (first.path, files(temporary)) == (None, [second.path])
         del first
-        assert spool.put([frame()]).path is None
+        assert spool.keep(picture(4, 4)).path is None
+
+
+def test_what_is_held_is_in_memory_and_crowds_it(temporary: Path) -> None:
+    with Spool(90) as spool:
+        assert not spool.crowded
+        held = spool.hold(picture(6, 6))
+        assert (spool.crowded, files(temporary)) == (True, [])
+        assert spool.keep(picture(1, 1)).path
+        del held
+        assert not spool.crowded
 
 
 @pytest.mark.parametrize("length", [0, 20, 140])
 def test_a_file_that_was_cut_off(length: int) -> None:
     with Spool(0) as spool:
-        place = spool.put([Frame(Image.new("RGB", (4, 4)), None)])
-        path_of(place).write_bytes(path_of(place).read_bytes()[:length])
+        kept: Kept[Any] = spool.keep(Image.new("RGB", (4, 4)))
+        assert kept.path
+        kept.path.write_bytes(kept.path.read_bytes()[:length])
         with pytest.raises(StorageError) as caught:
-            spool.take(place)
-        assert str(place.path) in caught.value.message
+            kept.load()
+        assert str(kept.path) in caught.value.message
         assert caught.value.hint

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -77,8 +78,9 @@ class Panel(_Attention):
 
     def draw(self, done: Done) -> Drawn:
         """A panel for each frame."""
-        frames = [Frame(self._panel(done, index), None) for index in range(len(done.pixels))]
-        return Drawn([done.encoded(frames)], frames[0].rgb.size, flat_maps(done.maps))
+        frames = done.each(lambda index: Frame(self._panel(done, index), None))
+        size = frames[0].rgb.size
+        return Drawn([done.encoded(frames)], size, flat_maps(done.maps))
 
     def _panel(self, done: Done, index: int) -> Image.Image:
         picture, translation = done.inputs[index], done.translations[index]
@@ -112,9 +114,10 @@ class Overlay(_Attention):
     def draw(self, done: Done) -> Drawn:
         """A picture for each map."""
         there, notes = self.existing(done)
-        frames = {name: [self._frame(done, name, index) for index in range(len(done.pixels))] for name in there}
+        frames = {name: done.each(partial(self._frame, done, name)) for name in there}
+        size = frames[there[0]][0].rgb.size
         files = [done.encoded(frames[name]) if name in frames else None for name in self.maps]
-        return Drawn(files, frames[there[0]][0].rgb.size, flat_maps(done.maps), notes)
+        return Drawn(files, size, flat_maps(done.maps), notes)
 
     def _frame(self, done: Done, name: MapName, index: int) -> Frame:
         # As it is under the alpha: the colours were never blended with the background.

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from PIL import Image
 
 from ugatit_cli.attention.maps import Maps, Spans
 from ugatit_cli.config import MapName
 from ugatit_cli.pictures import encoding
+from ugatit_cli.pictures.bounds import Lazy
 from ugatit_cli.pictures.geometry import WHITE, Colour, Geometry, Pixels, Size, finish, from_network, source_picture
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.reading import Frame, Picture
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class FileOptions:
 
 @dataclass
 class Done:
-    """A picture that went through the networks; what isn't asked for is not computed.
+    """A picture that went through the networks; what isn't asked for is not computed, and no frame sooner than it is.
 
     Attributes:
         picture: what is known of the source, without its frames.
@@ -80,21 +83,23 @@ class Done:
     notes: list[str] = field(default_factory=list)
 
     @cached_property
-    def frames(self) -> tuple[Frame, ...]:
+    def frames(self) -> Sequence[Frame]:
         """The translation, as large as the result, with the source's alpha."""
-        pairs = zip(self.pixels, self.alphas, strict=True)
-        return tuple(finish(pixels, alpha, self.geometry, self.files.background) for pixels, alpha in pairs)
+        return self.each(lambda i: finish(self.pixels[i], self.alphas[i], self.geometry, self.files.background))
 
     @cached_property
-    def translations(self) -> tuple[Image.Image, ...]:
+    def translations(self) -> Sequence[Image.Image]:
         """What the discriminators looked at, as large as the result: RGB."""
-        return tuple(from_network(pixels, self.geometry) for pixels in self.pixels)
+        return self.each(lambda i: from_network(self.pixels[i], self.geometry))
 
     @cached_property
-    def inputs(self) -> tuple[Image.Image, ...]:
+    def inputs(self) -> Sequence[Image.Image]:
         """What the generator looked at, as large as the result: RGB over the background."""
-        once = {id(frame): source_picture(frame, self.geometry, self.files.background) for frame in self.sources}
-        return tuple(once[id(frame)] for frame in self.sources)
+        return Lazy(lambda frame: source_picture(frame, self.geometry, self.files.background), self.sources)
+
+    def each(self, make: Callable[[int], T]) -> Sequence[T]:
+        """What is made of each frame, by its number, when it is needed: an animation never is in memory whole."""
+        return Lazy(make, range(len(self.pixels)))
 
     @property
     def format(self) -> str:
@@ -105,7 +110,7 @@ class Done:
 
     def encoded(self, frames: Sequence[Frame]) -> bytes:
         """Pictures as the content of the result, with the source's timing and resolution."""
-        picture = replace(self.picture, frames=tuple(frames))
+        picture = replace(self.picture, frames=frames)
         self.notes += encoding.lost_alpha(picture, self.format)
         return encoding.encode(picture, self.format, quality=self.files.quality, background=self.files.background)
 

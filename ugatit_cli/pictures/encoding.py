@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import itertools
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,21 +94,59 @@ def encode(
     """
     options = _options(picture, format, quality)
     _check_writable(picture, format)
-    frames = (
-        _gif_frames(picture, options) if format == "GIF" else [_bands(f, format, background) for f in picture.frames]
-    )
+    alphas: list[bool] = []
+
+    def made(index: int) -> Image.Image:
+        frame = picture.frames[index]
+        alphas.append(frame.alpha is not None)
+        return _bands(frame, format, background)
+
     if picture.animated:
-        options |= {"save_all": True, "append_images": frames[1:]} | _timing(picture, format)
+        options |= {"save_all": True} | _timing(picture, format)
+    if format == "GIF":
+        image, *options["append_images"] = _gif_frames(picture.frames, options)
+    else:
+        image = _Reel(made, len(picture.frames)) if picture.animated else made(0)
     try:
-        data = _save(frames[0], format, options)
-        if format == "JPEG" and _fits_optimizer(data, frames[0], options["quality"]):
-            data = _save(frames[0], format, options | {"optimize": True})
+        data = _save(image, format, options)
+        if format == "JPEG" and _fits_optimizer(data, image, options["quality"]):
+            data = _save(image, format, options | {"optimize": True})
     except Exception as error:
+        if isinstance(image, _Reel) and image.error is error:  # which is not about the format
+            raise
         raise OutputError(f"can't be written as {format}: {plain_reason(error)}", _other(format)) from error
-    if format == "WEBP" and data[12:16] == b"VP8X" and any(frame.alpha for frame in picture.frames):
+    if format == "WEBP" and data[12:16] == b"VP8X" and any(alphas):
         # libwebp cuts frames to what shows, sees only opaque ones, and calls the canvas around them opaque.
         return data[:20] + bytes([data[20] | 0x10]) + data[21:]
     return data
+
+
+class _Reel(Image.Image):
+    """An animation whose frames are made one at a time, as Pillow's writers come to them."""
+
+    is_animated = True
+
+    def __init__(self, make: Callable[[int], Image.Image], frames: int) -> None:
+        super().__init__()
+        self._make, self._at, self.n_frames = make, -1, frames
+        self.error: Exception | None = None
+        self._first = make(0)  # which writers come back to
+        self.seek(0)
+
+    def seek(self, frame: int) -> None:
+        if frame >= self.n_frames:
+            raise EOFError
+        if frame == self._at:
+            return
+        try:
+            image = self._make(frame) if frame else self._first
+        except Exception as error:
+            self.error = error
+            raise
+        self.im, self._mode, self._size, self._at = image.im, image.mode, image.size, frame
+
+    def tell(self) -> int:
+        return self._at
 
 
 def _save(image: Image.Image, format: str, options: dict[str, Any]) -> bytes:
@@ -154,11 +193,14 @@ def _options(picture: Picture, format: str, quality: int | None) -> dict[str, An
 
 
 def _bands(frame: Frame, format: str, background: tuple[int, int, int]) -> Image.Image:
-    if frame.alpha is None or format not in _ALPHA:
-        image = composite(frame, background).copy()
+    opaque = frame.alpha is None or format not in _ALPHA
+    image = composite(frame, background) if opaque else frame.rgb
+    if image.info or not opaque:
+        image = image.copy()
         image.info = {}
-        return image
-    return Image.merge("RGBA", (*frame.rgb.split(), frame.alpha))
+    if frame.alpha is not None and not opaque:
+        image.putalpha(frame.alpha)
+    return image
 
 
 def _timing(picture: Picture, format: str) -> dict[str, Any]:
@@ -173,19 +215,29 @@ def _timing(picture: Picture, format: str) -> dict[str, Any]:
     return {"duration": durations} | ({} if loop is None else {"loop": loop})
 
 
-def _gif_frames(picture: Picture, options: dict[str, Any]) -> list[Image.Image]:
+def _gif_frames(frames: Sequence[Frame], options: dict[str, Any]) -> list[Image.Image]:
     options["optimize"] = False  # it would renumber the colours
-    if all(frame.alpha is None for frame in picture.frames):
-        return [_quantised(frame.rgb, 256, dither=True) for frame in picture.frames]
+    images = []
+    for frame in frames:
+        if frame.alpha is not None:
+            return _clear_gif_frames(frames, options)
+        images.append(_quantised(frame.rgb, 256, dither=True))
+    return images
+
+
+def _clear_gif_frames(frames: Sequence[Frame], options: dict[str, Any]) -> list[Image.Image]:
     options |= {"transparency": 255, "disposal": 2}
-    frames = [_quantised(frame.rgb, 255, dither=frame.alpha is None) for frame in picture.frames]
-    palettes = [bytes(frame.getpalette() or []).ljust(765, b"\0")[:765] for frame in frames]
-    key = _unused(palettes)
-    for image, palette, frame in zip(frames, palettes, picture.frames, strict=True):
-        image.putpalette(palette + key)
+    images, palettes = [], []
+    for frame in frames:
+        image = _quantised(frame.rgb, 255, dither=frame.alpha is None)
+        palettes.append(bytes(image.getpalette() or []).ljust(765, b"\0")[:765])
         if frame.alpha is not None:
             image.paste(255, mask=frame.alpha.point([255] * 128 + [0] * 128))
-    return frames
+        images.append(image)
+    key = _unused(palettes)
+    for image, palette in zip(images, palettes, strict=True):
+        image.putpalette(palette + key)
+    return images
 
 
 def _unused(palettes: list[bytes]) -> bytes:

@@ -12,8 +12,8 @@ import io
 import re
 import stat
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -22,14 +22,12 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from ugatit_cli.errors import PictureError, UgatitError, plain_reason
 from ugatit_cli.pictures import kinds, levels, png
+from ugatit_cli.pictures.bounds import MAX_PIXELS, ROOM, check_pixels
 
 with contextlib.suppress(ImportError):
     from pillow_heif import register_heif_opener
 
     register_heif_opener()
-
-MAX_PIXELS: Final = 178_956_970
-"""Pixels of all frames together. Pillow itself refuses a larger picture, so a higher limit is for frames."""
 
 SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif"}
@@ -78,7 +76,7 @@ class Picture:
         notes: what its owner should know of how it was read.
     """
 
-    frames: tuple[Frame, ...]
+    frames: Sequence[Frame]
     format: str
     durations: tuple[int, ...] = ()
     loop: int | None = None
@@ -98,30 +96,121 @@ class Picture:
 
 
 def read_picture(
-    source: Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS, first_only: bool = False
+    source: Path | bytes, *, name: str | None = None, max_pixels: int | None = MAX_PIXELS, first_only: bool = False
 ) -> Picture:
-    """A file or its content as a picture; `name` replaces the path in messages.
+    """A file or its content as a picture, see `open_picture`.
+
+    Raises:
+        PictureError: it can't be read, or is too large.
+    """
+    with open_picture(source, name=name, max_pixels=max_pixels, first_only=first_only) as opened:
+        frames = tuple(opened.frames())
+        return replace(opened.picture, frames=frames)
+
+
+@contextlib.contextmanager
+def open_picture(
+    source: Path | bytes, *, name: str | None = None, max_pixels: int | None = MAX_PIXELS, first_only: bool = False
+) -> Iterator[Opened]:
+    """A file or its content, to decode its frames one at a time; meanwhile it has its part of `bounds.ROOM`.
 
     Args:
-        max_pixels: how many the frames that are read may have together.
+        name: replaces the path in messages.
+        max_pixels: how many the frames that are read may have together; None: any number.
         first_only: leave an animation's further frames unread, uncounted and unchecked.
 
     Raises:
         PictureError: it can't be read, or is too large.
     """
-    label = name or (str(source) if isinstance(source, Path) else "picture")
+    file = _File(name or (str(source) if isinstance(source, Path) else "picture"))
     try:
         stream = io.BufferedReader(cast(Any, io.BytesIO(source))) if isinstance(source, bytes) else _open(source)
     except (OSError, ValueError) as error:
-        raise PictureError(f"{label}: {plain_reason(error)}", "Check the path and its permissions.") from error
-    with stream, _reasons(label, stream) as file, Image.open(file.stream) as image:
-        return _picture(image, file, max_pixels, first_only)
+        raise PictureError(f"{file.label}: {plain_reason(error)}", "Check the path and its permissions.") from error
+    with stream:
+        with _reasons(file):
+            file.head, file.stream = stream.peek(32)[:32], stream
+            if file.head.startswith(png.MAGIC):
+                file.stream, file.profile = png.lightened(stream)
+            image = _identified(file)
+            kinds.check_kind(image, file.label, file.head)
+            file.notes += _pages_note(image)
+            opened = Opened(image, file, _frames_of(image, first_only))
+            opened.check(max_pixels)
+        with image, ROOM.taken(opened.area * (2 if len(opened.wanted) > 1 else 1)):
+            yield opened
+
+
+def _identified(file: _File) -> Image.Image:
+    """As `Image.open`, whose limit of pixels is one for all threads; ours is the caller's."""
+    for register in (Image.preinit, Image.init):  # the common formats first
+        register()
+        for factory, accept in list(Image.OPEN.values()):
+            with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+                fits = accept is None or accept(file.head[:16])
+                if fits and not isinstance(fits, str):  # but the reason why it can't be read here
+                    file.stream.seek(0)
+                    return factory(file.stream, "")
+    raise UnidentifiedImageError("no format that is known")
+
+
+@dataclass
+class Opened:
+    """A picture whose frames are decoded as they are taken.
+
+    Attributes:
+        wanted: numbers of the frames that are decoded.
+        durations: milliseconds of each frame that has been taken.
+    """
+
+    image: Image.Image
+    file: _File
+    wanted: range
+    durations: list[int] = field(default_factory=list)
+
+    @property
+    def area(self) -> int:
+        """Pixels of a frame."""
+        return self.image.width * self.image.height
+
+    @property
+    def picture(self) -> Picture:
+        """What is known of it, without its frames; complete when all of them have been taken."""
+        return _assemble(self.image, self.file, (), tuple(self.durations) if len(self.durations) > 1 else ())
+
+    def check(self, max_pixels: int | None, size: tuple[int, int] | None = None, where: str = "") -> None:
+        """A PictureError if it has no pixels, or all frames, of this size if it isn't their own, too many."""
+        size = size or self.image.size
+        if not all(size) or not self.wanted:
+            raise PictureError(f"{self.file.label}: has no pixels ({size[0]} x {size[1]})", "Export it again.")
+        check_pixels(self.file.label, size, len(self.wanted), max_pixels, where)
+
+    def frames(self) -> Iterator[Frame]:
+        """Each frame, a single time.
+
+        Raises:
+            PictureError: it can't be decoded.
+        """
+        size = None
+        for index in self.wanted:
+            with _reasons(self.file):
+                if self.image.format in ANIMATED:
+                    self.image.seek(index)
+                frame = _frame(self.image, self.file)
+                # 100 ms is what browsers take
+                self.durations.append(round(self.image.info.get("duration") or 0) or 100)
+            size = size or frame.rgb.size
+            if frame.rgb.size != size:
+                # Pillow grows the canvas where a later frame of a broken GIF sticks out of it; browsers clip.
+                frame = Frame(frame.rgb.crop((0, 0, *size)), frame.alpha and frame.alpha.crop((0, 0, *size)))
+            yield frame
 
 
 def from_pil(image: Image.Image) -> Picture:
     """The frame that a Pillow image is at, normalised as if it had been read; `image` stays as it is."""
-    with _reasons("picture", None) as file:
-        _check_size(image.size, 1, "picture", MAX_PIXELS)
+    file = _File("picture")
+    with _reasons(file):
+        Opened(image, file, range(1)).check(None)
         return _assemble(image, file, (_frame(image, file),), ())
 
 
@@ -145,15 +234,10 @@ class _File:
 
 
 @contextlib.contextmanager
-def _reasons(label: str, stream: io.BufferedReader | None) -> Iterator[_File]:
+def _reasons(file: _File) -> Iterator[None]:
     """Decoders raise nearly everything on broken files; all of it becomes `PictureError`."""
-    file = _File(label)
     try:
-        if stream:
-            file.head, file.stream = stream.peek(32)[:32], stream
-            if file.head.startswith(png.MAGIC):
-                file.stream, file.profile = png.lightened(stream)
-        yield file
+        yield
     except UgatitError:
         raise
     except Exception as error:
@@ -164,7 +248,8 @@ def _reason(error: Exception, file: _File) -> PictureError:
     text, label = plain_reason(error), file.label
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         pixels = re.search(r"\d+", text)
-        return _bomb(label, int(pixels[0]) if pixels else MAX_PIXELS, "")
+        size = f"{int(pixels[0]) / 1e6:.1f} megapixels, " if pixels else ""
+        return PictureError(f"{label}: {size}more than can be read in this format", "Convert it to PNG or JPEG.")
     if isinstance(error, UnidentifiedImageError):
         return kinds.unidentified(label, file.head, file.stream)
     if isinstance(error, MemoryError):
@@ -176,38 +261,6 @@ def _reason(error: Exception, file: _File) -> PictureError:
     if ran_out or re.search("truncated|unexpected end", text, re.IGNORECASE):
         return PictureError(f"{label}: the file is truncated", hint)
     return PictureError(f"{label}: the file is damaged ({text})", hint)
-
-
-def _check_size(size: tuple[int, int], frames: int, label: str, limit: int) -> None:
-    if not all(size) or frames < 1:
-        raise PictureError(f"{label}: has no pixels ({size[0]} x {size[1]})", "Export it again.")
-    if size[0] * size[1] * frames > limit:
-        shape = f"{size[0]} x {size[1]}" + (f", {frames} frames" if frames > 1 else "")
-        raise _bomb(label, size[0] * size[1] * frames, f" ({shape})")
-
-
-def _bomb(label: str, pixels: int, shape: str) -> PictureError:
-    message = f"{label}: {pixels / 1e6:.1f} megapixels{shape}, which looks like a decompression bomb"
-    return PictureError(message, "If it is meant to be that large, split or shrink it first.")
-
-
-def _picture(image: Image.Image, file: _File, max_pixels: int, first_only: bool) -> Picture:
-    kinds.check_kind(image, file.label, file.head)
-    file.notes += _pages_note(image)
-    wanted = _frames_of(image, first_only)
-    _check_size(image.size, len(wanted), file.label, max_pixels)
-    size, frames, durations = None, [], []
-    for index in wanted:
-        if image.format in ANIMATED:
-            image.seek(index)
-        frame = _frame(image, file)
-        if size and frame.rgb.size != size:
-            # Pillow grows the canvas where a later frame of a broken GIF sticks out of it; browsers clip.
-            frame = Frame(frame.rgb.crop((0, 0, *size)), frame.alpha and frame.alpha.crop((0, 0, *size)))
-        frames.append(frame)
-        size = frames[0].rgb.size
-        durations.append(round(image.info.get("duration") or 0) or 100)  # 100 ms is what browsers take
-    return _assemble(image, file, tuple(frames), tuple(durations) if len(frames) > 1 else ())
 
 
 def _frames_of(image: Image.Image, first_only: bool) -> range:
@@ -350,7 +403,9 @@ def composite(frame: Frame, background: tuple[int, int, int]) -> Image.Image:
     """The frame over a colour, mode RGB; an opaque frame's own `rgb`."""
     if frame.alpha is None:
         return frame.rgb
-    return Image.composite(frame.rgb, Image.new("RGB", frame.rgb.size, background), frame.alpha)
+    ground = Image.new("RGB", frame.rgb.size, background)
+    ground.paste(frame.rgb, mask=frame.alpha)
+    return ground
 
 
 def restore_alpha(translated: Image.Image, alpha: Image.Image | None, background: tuple[int, int, int]) -> Frame:

@@ -8,14 +8,12 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from PIL import Image
-
 from ugatit_cli.attention.maps import Maps
 from ugatit_cli.errors import ModelError, PictureError
 from ugatit_cli.outputs.base import Drawing
-from ugatit_cli.pictures import reading
+from ugatit_cli.pictures.bounds import check_pixels
+from ugatit_cli.pictures.geometry import Pixels
 from ugatit_cli.pictures.jobs import Job
-from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.translation import passes
 from ugatit_cli.translation.model import Model
@@ -103,18 +101,18 @@ class _Subject:
 
     work: Work
     seconds: float = 0.0
-    frames: list[Kept] = field(default_factory=list)
+    frames: list[Kept[Pixels]] = field(default_factory=list)
     maps: list[Maps] = field(default_factory=list)
 
     def animation(self, steps: Sequence[int]) -> Work:
         return replace(
             self.work,
             picture=replace(self.work.picture, durations=durations(len(steps)), loop=0, format="WEBP"),
-            pixels=[],
+            pixels=self.frames,
             maps=tuple(self.maps),
             seconds=self.work.seconds + self.seconds,
-            alphas=self.work.alphas * len(steps),
-            waiting=tuple(self.frames),
+            alphas=[*self.work.alphas] * len(steps),
+            sources=[*self.work.sources] * len(steps),
             captions=tuple(f"step {step:,}" for step in steps),
         )
 
@@ -123,11 +121,11 @@ def _decoded(stages: Stages, job: Job, frames: int) -> Work | Result:
     work = stages.decode(job)
     if isinstance(work, Result):
         return work
-    width, height = work.geometry.output
-    if frames * width * height <= reading.MAX_PIXELS:
-        return work
-    reason = f"{frames} frames of {width} x {height} pixels are too large for an animation"
-    return stages.failed(job, PictureError(reason, "Use a smaller --size."))
+    try:
+        check_pixels(job.name, work.geometry.output, frames, stages.options.max_pixels)
+    except PictureError as error:
+        return stages.failed(job, PictureError(error.message, "Use a smaller --size."))
+    return stages.waiting(work)
 
 
 def _look(model: Model, subjects: list[_Subject], stages: Stages, advance: Callable[[], None]) -> Iterator[Result]:
@@ -136,14 +134,14 @@ def _look(model: Model, subjects: list[_Subject], stages: Stages, advance: Calla
     for subject in list(subjects):
         start, work = time.perf_counter(), subject.work
         try:
-            (one,) = passes.look(model, work.pixels, direction, [work.geometry], maps)
+            (one,) = passes.look(model, [work.pixels[0].load()], direction, [work.geometry], maps)
         except PictureError as error:
             subjects.remove(subject)
             yield stages.failed(work.job, error)
             continue
         if stages.drawing.spans is not None:
             stages.drawing.spans.add(one.maps)
-        subject.frames.append(stages.spool.put([Frame(Image.fromarray(one.pixels), None)]))
+        subject.frames.append(stages.spool.keep(one.pixels))
         subject.maps.append(one.maps)
         subject.seconds += time.perf_counter() - start
         advance()

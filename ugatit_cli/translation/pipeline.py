@@ -13,13 +13,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from itertools import islice, takewhile
+from functools import partial
+from itertools import takewhile
 from typing import Any, TypeVar
 
-import numpy as np
 from PIL import Image
 
 from ugatit_cli import files
@@ -28,9 +28,10 @@ from ugatit_cli.config import BaseConfig, Direction, MapName
 from ugatit_cli.errors import OutputError, PictureError, StorageError, UgatitError
 from ugatit_cli.outputs.base import Done, Drawing, Drawn, FileOptions, Preview, Translation
 from ugatit_cli.pictures import reading
+from ugatit_cli.pictures.bounds import MAX_PIXELS, ROOM, Lazy
 from ugatit_cli.pictures.geometry import Geometry, Pixels, Size, SizeOptions, plan_geometry, prepare
 from ugatit_cli.pictures.jobs import Job
-from ugatit_cli.pictures.reading import Frame, Picture
+from ugatit_cli.pictures.reading import Frame, Opened, Picture
 from ugatit_cli.translation import passes
 from ugatit_cli.translation.model import Model
 from ugatit_cli.translation.spool import Kept, Spool
@@ -38,6 +39,8 @@ from ugatit_cli.translation.spool import Kept, Spool
 # Decoded frames that may wait for others of their shape to fill a batch.
 MAX_WAITING = 64
 MAX_WAITING_PIXELS = 16_000_000
+# Pixels of a picture that doesn't wait in memory beside many others.
+LARGE = 16_000_000
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -45,7 +48,11 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True)
 class TranslateOptions:
-    """How to translate: `batch_size` pictures per pass (0: as the device likes it), or only their first frame."""
+    """How to translate: `batch_size` pictures per pass (0: as the device likes it), or only their first frame.
+
+    Attributes:
+        max_pixels: how many a picture may have, with all its frames, and again as the network takes them; None: any.
+    """
 
     direction: Direction = "a2b"
     sizes: SizeOptions = field(default_factory=SizeOptions)
@@ -53,6 +60,7 @@ class TranslateOptions:
     batch_size: int = 0
     workers: int = 2
     first_only: bool = False
+    max_pixels: int | None = MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -83,22 +91,33 @@ class Work:
 
     Attributes:
         picture: without its frames, which may be much larger than what the network sees of them.
-        pixels: of each frame, what the network takes, or gives; empty while they wait.
-        alphas: opacity of each frame; empty where something that is kept tells it.
-        sources: the source's frames, for a drawing that needs them.
-        waiting: the pixels, while other pictures go through the network.
+        pixels: of each frame, what the network takes, or gives.
+        alphas: opacity of each frame.
+        sources: the source's frames without it, for a drawing that needs them; else empty.
     """
 
     job: Job
     picture: Picture
     geometry: Geometry
-    pixels: list[Pixels]
-    alphas: list[Image.Image | None]
-    seconds: float
-    sources: Kept | None = None
+    pixels: Sequence[Kept[Pixels]]
+    alphas: Sequence[Kept[Image.Image] | None]
+    sources: Sequence[Kept[Image.Image]]
+    seconds: float = 0.0
     maps: tuple[Maps, ...] = ()
-    waiting: tuple[Kept, ...] = ()
     captions: tuple[str, ...] = ()
+
+    def done(self, files: FileOptions) -> Done:
+        """What is drawn, which is taken from the spool frame by frame."""
+        once: dict[Any, tuple[Kept[Image.Image], Kept[Image.Image] | None]] = {}
+        pairs = [once.setdefault(pair, pair) for pair in zip(self.sources, self.alphas, strict=bool(self.sources))]
+        sources = Lazy(lambda pair: Frame(pair[0].load(), _loaded(pair[1])), pairs)
+        alphas = Lazy(_loaded, self.alphas)
+        pixels = Lazy(Kept.load, self.pixels)
+        return Done(self.job, self.picture, self.geometry, pixels, self.maps, files, alphas, sources, self.captions)
+
+
+class Postponed(Result):
+    """None yet: the picture is so large that it had better wait until others are done."""
 
 
 @dataclass(frozen=True)
@@ -111,22 +130,48 @@ class Stages:
     spool: Spool
     stop: threading.Event
 
-    def decode(self, job: Job) -> Work | Result:
-        """Reads a picture, a single time, and makes its frames fit the network; a failure gives a result."""
+    def decode(self, job: Job, *, alone: bool = True) -> Work | Result:
+        """Reads a picture, a single time, and makes its frames fit the network; a failure gives a result.
+
+        Unless it is `alone`, a large one may be postponed.
+        """
         start, options = time.perf_counter(), self.options
         try:
             source = sys.stdin.buffer.read() if job.source is None else job.source
-            picture = reading.read_picture(source, name=job.name, first_only=options.first_only)
-            geometry = self.drawing.resized(plan_geometry(picture.size, self.config, options.sizes))
-            pixels = [prepare(frame, geometry, options.files.background) for frame in picture.frames]
-            sources = self.spool.put(picture.frames) if self.drawing.sees_source else None
+            with reading.open_picture(
+                source, name=job.name, max_pixels=options.max_pixels, first_only=options.first_only
+            ) as opened:
+                if not alone and self.spool.crowded and opened.area > LARGE and job.source:
+                    return Postponed(job)
+                work = self._decoded(job, opened)
         except MemoryError:
             return self.failed(job, PictureError("not enough memory to decode it"))
         except UgatitError as error:
             return self.failed(job, error)
-        alphas = [] if sources else [frame.alpha for frame in picture.frames]
-        seconds = time.perf_counter() - start
-        return Work(job, replace(picture, frames=()), geometry, pixels, alphas, seconds, sources)
+        return replace(work, picture=opened.picture, seconds=time.perf_counter() - start)
+
+    def _decoded(self, job: Job, opened: Opened) -> Work:
+        spool, options = self.spool, self.options
+        keep = spool.keep if len(opened.wanted) > 1 else spool.hold
+        pixels, alphas, sources = [], [], []
+        geometry = None
+        for frame in opened.frames():
+            if geometry is None:
+                geometry = self.drawing.resized(plan_geometry(frame.rgb.size, self.config, options.sizes))
+                opened.check(options.max_pixels, geometry.network, " for the network")
+            pixels.append(keep(prepare(frame, geometry, options.files.background)))
+            alphas.append(None if frame.alpha is None else keep(frame.alpha))
+            if self.drawing.sees_source:
+                sources.append(spool.keep(frame.rgb))
+            if self.stop.is_set():  # nobody takes it any more
+                break
+        assert geometry is not None
+        return Work(job, opened.picture, geometry, pixels, alphas, sources)
+
+    def waiting(self, work: Work) -> Work:
+        """The same, on disk if there is no room in memory."""
+        alphas = [kept and self.spool.keep(kept.load()) for kept in work.alphas]
+        return replace(work, pixels=[self.spool.keep(kept.load()) for kept in work.pixels], alphas=alphas)
 
     def encode(self, work: Work | Result) -> Result:
         """Brings a translated picture back to its size, alpha and format, and writes it."""
@@ -134,10 +179,13 @@ class Stages:
             return work
         start = time.perf_counter()
         width, height = work.geometry.output
+        # As many bytes as all frames take in encoders that keep them.
+        pixels = width * height * (1 + len(work.pixels) // 2) * (1 + len(self.drawing.maps))
         try:
-            done = self._done(work)
-            drawn = self.drawing.draw(done)
-            job = _write(work.job, drawn)
+            done = work.done(self.options.files)
+            with ROOM.taken(pixels):
+                drawn = self.drawing.draw(done)
+                job = _write(work.job, drawn)
         except MemoryError:
             reason = f"not enough memory for a result of {width}x{height} pixels"
             return self.failed(work.job, OutputError(reason, "Use a smaller --size."))
@@ -147,19 +195,6 @@ class Stages:
         seconds = work.seconds + time.perf_counter() - start
         notes = tuple(dict.fromkeys([*work.picture.notes, *done.notes, *drawn.notes]))
         return Result(job, drawn.size, len(work.maps), seconds, data, drawn.flat, notes, drawn.preview)
-
-    def _done(self, work: Work) -> Done:
-        pixels, alphas = work.pixels, work.alphas
-        sources: tuple[Frame, ...] = ()
-        if work.waiting:
-            frames = [frame for kept in work.waiting for frame in self.spool.take(kept)]
-            pixels, alphas = [np.asarray(frame.rgb) for frame in frames], alphas or [f.alpha for f in frames]
-        if work.sources is not None:
-            sources = self.spool.take(work.sources)
-            sources *= len(pixels) // len(sources)  # an animation over checkpoints has a single one
-            alphas = [frame.alpha for frame in sources]
-        files = self.options.files
-        return Done(work.job, work.picture, work.geometry, pixels, work.maps, files, alphas, sources, work.captions)
 
     def failed(self, job: Job, error: UgatitError) -> Result:
         """Why there is no result, with the picture's name in front."""
@@ -196,7 +231,8 @@ def translate_files(
     with Spool() as spool:
         run = _Run(model, Stages(model.config, options, drawing, spool, stop))
         try:
-            decoded = run.in_threads(run.stages.decode, takewhile(lambda _: not stop.is_set(), jobs))
+            wanted = takewhile(lambda _: not stop.is_set(), jobs)
+            decoded = run.in_threads(partial(run.stages.decode, alone=False), wanted)
             works = run.through_network(decoded)
             if drawing.spans is not None:
                 works = run.all_before_the_first(works, drawing.spans)
@@ -208,6 +244,10 @@ def translate_files(
                 full |= found
         finally:
             run.pool.shutdown(cancel_futures=True)
+
+
+def _loaded(kept: Kept[Image.Image] | None) -> Image.Image | None:
+    return None if kept is None else kept.load()
 
 
 def _area(work: Work) -> int:
@@ -244,6 +284,11 @@ class _Run:
         """Translates pictures in batches of equal shape; failures pass through."""
         groups: dict[tuple[Size, int], list[Work]] = {}
         for item in items:
+            if isinstance(item, Postponed):
+                while groups:
+                    yield from self._translate(groups.popitem()[1])
+                wait(self.running)
+                item = self.pool.submit(self.stages.decode, item.job).result()
             if isinstance(item, Result):
                 yield item
                 continue
@@ -255,6 +300,8 @@ class _Run:
 
     def _ripe(self, groups: dict[tuple[Size, int], list[Work]]) -> list[tuple[Size, int]]:
         """Shapes with a full batch; when too much waits in all, the shape with the most pixels."""
+        if self.stages.spool.crowded:
+            return list(groups)
         waiting = {key: sum(len(work.pixels) for work in group) for key, group in groups.items()}
         areas = {key: _area(group[0]) for key, group in groups.items()}
         full = [key for key, count in waiting.items() if count >= self.batching.turn(areas[key], self.pixel_seconds)]
@@ -269,13 +316,20 @@ class _Run:
             return
         if self.model.device.type == "cpu":
             wait(self.running)  # the threads' turn; none gets more to do until the network is done
-        start = time.perf_counter()
-        pixels = [pixels for work in works for pixels in work.pixels]
-        geometries = [work.geometry for work in works for _ in work.pixels]
         options, maps = self.options, self.drawing.maps
-        seen = passes.look(self.model, pixels, options.direction, geometries, maps, options.batch_size, self.stop)
+        kept = [one for work in works for one in work.pixels]
+        geometries = [work.geometry for work in works for _ in work.pixels]
+        keep = self.stages.spool.keep if any(len(work.pixels) > 1 for work in works) else self.stages.spool.hold
+        start = time.perf_counter()
+        seen = passes.look(
+            self.model, Lazy(Kept.load, kept), options.direction, geometries, maps, options.batch_size, self.stop
+        )
         try:
-            translated = list(seen)
+            # As they come: of an animation, some frames at a time.
+            results = [(keep(one.pixels), one.maps) for one in seen]
+        except StorageError as error:
+            yield self.stages.failed(works[0].job, error)
+            return
         except PictureError as error:
             # Which of several it was shows when each goes alone.
             if len(works) > 1:
@@ -284,14 +338,13 @@ class _Run:
             else:
                 yield self.stages.failed(works[0].job, error)
             return
-        seconds = (time.perf_counter() - start) / len(translated)
+        seconds = (time.perf_counter() - start) / len(results)
         self.pixel_seconds = seconds / _area(works[0])
-        results = iter(translated)
         for work in works:
-            own = list(islice(results, len(work.pixels)))
+            own, results = results[: len(work.pixels)], results[len(work.pixels) :]
             if len(own) == len(work.pixels):
-                frames, found = [one.pixels for one in own], tuple(one.maps for one in own)
-                yield replace(work, pixels=frames, maps=found, seconds=work.seconds + seconds * len(own))
+                pixels, found = zip(*own, strict=True)
+                yield replace(work, pixels=pixels, maps=found, seconds=work.seconds + seconds * len(own))
 
     def all_before_the_first(self, items: Iterable[Work | Result], spans: Spans) -> Iterator[Work | Result]:
         """Lets all pictures go through the network first, so that their attention can have one scale."""
@@ -302,10 +355,8 @@ class _Run:
                 continue
             for maps in item.maps:
                 spans.add(maps)
-            alphas = item.alphas or [None] * len(item.pixels)
-            frames = [Frame(Image.fromarray(one), alpha) for one, alpha in zip(item.pixels, alphas, strict=True)]
             try:
-                waiting.append(replace(item, pixels=[], alphas=[], waiting=(self.stages.spool.put(frames),)))
+                waiting.append(self.stages.waiting(item))
             except StorageError as error:
                 yield self.stages.failed(item.job, error)
         for work in waiting:

@@ -6,38 +6,55 @@ import itertools
 import tempfile
 import threading
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar, cast
 
 import numpy as np
 from PIL import Image
 
 from ugatit_cli.errors import StorageError, plain_reason
-from ugatit_cli.pictures.reading import Frame
+from ugatit_cli.pictures.geometry import Pixels
 
 # Bytes of all pictures that wait in memory.
 ROOM: Final = 256_000_000
 
+Kind = TypeVar("Kind", bound=Pixels | Image.Image)
 
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """Pictures in a spool: `frames` in memory, or in the file `path`, and whether each is without alpha."""
 
-    frames: tuple[Frame, ...]
-    path: Path | None = None
-    opaque: tuple[bool, ...] = ()
+class Kept(Generic[Kind]):
+    """A picture in a spool, which has it as long as this object exists: in memory, or in the file `path`."""
+
+    def __init__(self, picture: Kind, path: Path | None = None) -> None:
+        self.path = path
+        self._picture = None if path else picture
+        self._image = isinstance(picture, Image.Image)
+
+    def load(self) -> Kind:
+        """The picture, as it was.
+
+        Raises:
+            StorageError: its file can't be read.
+        """
+        if self._picture is not None:
+            return self._picture
+        assert self.path is not None
+        try:
+            values = np.load(self.path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            reason = f"{self.path}: can't be read ({plain_reason(error)})"
+            raise StorageError(reason, "Run the command again.") from error
+        return cast(Kind, Image.fromarray(values) if self._image else values)
+
+
+def _size(picture: Pixels | Image.Image) -> int:
+    return picture.nbytes if isinstance(picture, np.ndarray) else picture.width * picture.height * len(picture.mode)
 
 
 class Spool:
-    """Keeps pictures, for several threads: `room` bytes in memory, the rest in a folder that is removed in the end.
-
-    What can't be written or read is a StorageError.
-    """
+    """Pictures of several threads: `room` bytes in memory, the rest in a folder that is removed at the end."""
 
     def __init__(self, room: int = ROOM) -> None:
-        self._room = room
+        self._room = self._left = room
         self._lock = threading.RLock()  # memory may be collected anywhere
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._numbers = itertools.count()
@@ -49,52 +66,49 @@ class Spool:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def put(self, frames: Sequence[Frame]) -> Kept:
-        """Keeps pictures until they are taken."""
-        size = sum(frame.rgb.width * frame.rgb.height * (3 if frame.alpha is None else 4) for frame in frames)
+    @property
+    def crowded(self) -> bool:
+        """Whether there is hardly any room in memory."""
+        return 2 * self._left < self._room
+
+    def hold(self, picture: Kind) -> Kept[Kind]:
+        """Keeps uint8 pixels, or an RGB or L image, in memory, even if there is no room."""
         with self._lock:
-            if size <= self._room:
-                self._room -= size
-                kept = Kept(tuple(frames))
-                weakref.finalize(kept, self._make_room, size)  # also where nobody takes them
-                return kept
-        path = Path()
+            self._left -= _size(picture)
+        kept = Kept(picture)
+        weakref.finalize(kept, self._make_room, _size(picture)).atexit = False
+        return kept
+
+    def keep(self, picture: Kind) -> Kept[Kind]:
+        """Keeps the same where there is room.
+
+        Raises:
+            StorageError: it can't be written.
+        """
+        with self._lock:
+            if _size(picture) <= self._left:
+                return self.hold(picture)
+        path = self._written(np.asarray(picture))
+        kept = Kept(picture, path)
+        weakref.finalize(kept, path.unlink, missing_ok=True).atexit = False
+        return kept
+
+    def _written(self, pixels: Pixels) -> Path:
+        folder: str | Path = "the folder for temporary files"
         try:
-            path = self._new_path()
+            with self._lock:
+                self._folder = self._folder or tempfile.TemporaryDirectory(
+                    prefix="ugatit-", ignore_cleanup_errors=True
+                )
+                folder = self._folder.name
+                path = Path(folder) / f"{next(self._numbers)}.npy"
             with path.open("wb") as file:
-                for layer in (layer for frame in frames for layer in (frame.rgb, frame.alpha) if layer is not None):
-                    np.save(file, np.asarray(layer), allow_pickle=False)
+                np.save(file, pixels, allow_pickle=False)
         except OSError as error:
-            folder = path.parent if path.name else "the folder for temporary files"
             message = f"{folder}: can't be written ({plain_reason(error)})"
             raise StorageError(message, "Set TMPDIR to a folder with more space.") from error
-        return Kept((), path, tuple(frame.alpha is None for frame in frames))
+        return path
 
     def _make_room(self, size: int) -> None:
         with self._lock:
-            self._room += size
-
-    def _new_path(self) -> Path:
-        with self._lock:
-            if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(prefix="ugatit-", ignore_cleanup_errors=True)
-            return Path(self._folder.name) / f"{next(self._numbers)}.npy"
-
-    def take(self, kept: Kept) -> tuple[Frame, ...]:
-        """The pictures; those on disk a single time."""
-        if kept.path is None:
-            return kept.frames
-        try:
-            with kept.path.open("rb") as file:
-                frames = tuple(
-                    Frame(
-                        Image.fromarray(np.load(file, allow_pickle=False)),
-                        None if opaque else Image.fromarray(np.load(file, allow_pickle=False)),
-                    )
-                    for opaque in kept.opaque
-                )
-            kept.path.unlink()
-        except (OSError, ValueError, EOFError) as error:
-            reason = f"{kept.path}: can't be read ({plain_reason(error)})"
-            raise StorageError(reason, "Run the command again.") from error
-        return frames
+            self._left += size

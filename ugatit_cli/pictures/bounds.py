@@ -1,0 +1,105 @@
+"""How large pictures may be, and how much of them is in memory at once."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Final, Generic, TypeVar, overload
+
+from ugatit_cli.errors import PictureError
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+MAX_PIXELS: Final = 300_000_000
+"""Pixels of a picture, of all its frames together, by default: phones' cameras make 200 million of them."""
+
+MAX_DECODING: Final = 200_000_000
+"""Pixels that all threads together decode and encode at a time. Each takes 5 to 12 bytes meanwhile."""
+
+
+def check_pixels(label: str, size: tuple[int, int], frames: int, limit: int | None, where: str = "") -> None:
+    """A PictureError if `frames` pictures of a size (width, height) have more pixels than `limit` (None: any)."""
+    pixels = size[0] * size[1] * frames
+    if limit is not None and pixels > limit:
+        shape = (f"{frames} frames of " if frames > 1 else "") + f"{size[0]} x {size[1]}{where}"
+        message = f"{label}: {pixels / 1e6:.1f} megapixels ({shape}), above the limit of {limit / 1e6:g}"
+        raise PictureError(
+            message, f"If it is meant to be that large: --max-pixels {math.ceil(pixels / 1e6)}M, or off."
+        )
+
+
+class Room:
+    """Room for pixels, which threads share: who asks first is served first, and one alone always gets through.
+
+    Who has some must not ask for more.
+    """
+
+    def __init__(self, pixels: int) -> None:
+        self._all = pixels
+        self.begin()
+
+    def begin(self, large: AbstractContextManager[Any] | None = None) -> None:
+        """In a new process, without the threads of the old one: `large` is a lock for what the processes share."""
+        self._free = self._all
+        self._large = large or nullcontext()
+        self._changed = threading.Condition()
+        self._queue: deque[object] = deque()
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        """Waits until there is room, and has it."""
+        pixels = min(pixels, self._all)
+        with self._large if pixels > self._all // 8 else nullcontext():
+            self._take(pixels)
+            try:
+                yield
+            finally:
+                with self._changed:
+                    self._free += pixels
+                    self._changed.notify_all()
+
+    def _take(self, pixels: int) -> None:
+        ticket = object()
+        with self._changed:
+            self._queue.append(ticket)
+            try:
+                self._changed.wait_for(lambda: self._queue[0] is ticket and pixels <= self._free)
+                self._free -= pixels
+            finally:  # also where Ctrl-C ends the waiting
+                self._queue.remove(ticket)
+                self._changed.notify_all()
+
+
+ROOM: Final = Room(MAX_DECODING)
+"""What all threads of this process share."""
+
+
+class Lazy(Sequence[Out], Generic[In, Out]):
+    """What `make` makes of each item, when it is asked for; only the last one is kept."""
+
+    def __init__(self, make: Callable[[In], Out], items: Sequence[In]) -> None:
+        self._make, self._items = make, items
+        self._last: tuple[In, Out] | None = None
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> Out: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Out]: ...
+
+    def __getitem__(self, index: int | slice) -> Out | list[Out]:
+        """One, or a list of several."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        item = self._items[index]
+        if self._last is None or self._last[0] is not item:
+            self._last = None  # before the next one takes as much memory
+            self._last = item, self._make(item)
+        return self._last[1]
