@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Final, Literal
 
-Extra = Literal["eval", "heic", "tensorboard"]
+Extra = Literal["eval", "heic", "tensorboard", "tiff"]
 # The package is on no index yet, so that its name can't be installed; these can be, from anywhere.
 EXTRAS: Final[Mapping[Extra, str]] = {
     "eval": "torch-fidelity torchmetrics",
     "heic": "pillow-heif",
     "tensorboard": "tensorboard",
+    "tiff": "tifffile imagecodecs",
 }
 UPGRADE: Final = "Upgrade ugatit: git pull && pip install . in its checkout."
 

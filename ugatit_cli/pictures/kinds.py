@@ -6,17 +6,17 @@ import contextlib
 import io
 import struct
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
 
-from PIL import Image, ImageFile, PsdImagePlugin, TiffImagePlugin
+from PIL import Image, ImageFile, PsdImagePlugin
 
 from ugatit_cli.errors import PictureError, install_line
+from ugatit_cli.pictures import tiff
 
 _COPY: Final = "Copy or download the file again."
 _CONVERT: Final = "Convert it to PNG or JPEG first."
 _DEVELOP: Final = "Develop it to TIFF or JPEG first."
-_TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"II\0*", b"MM*\0")
-_MAGIC: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"8BPS", *_TIFF)
+_MAGIC: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"8BPS", *tiff.MAGIC)
 _HEIC_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _RAW: Final = (b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FUJIFILM", b"FOVb", b"\0MRM", b"\0\0\0\x18ftypcrx ")
 _OTHERS: Final = {
@@ -27,17 +27,9 @@ _OTHERS: Final = {
     b"%PDF": "PDF",
     b"gimp xcf": "XCF",
 }
-_COLOURS: Final = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "LAB", 9: "LAB", 10: "LAB"}
-_XCODE: Final = b"CgBI"
-_SENSOR: Final = frozenset({32803, 34892})
-_FORMS: Final = {2: "signed ", 3: "float ", 5: "complex ", 6: "complex "}
 _PSD_MODES: Final = {0: "bitmap", 1: "grey", 2: "palette", 3: "RGB", 4: "CMYK", 7: "multichannel", 9: "LAB"}
-_DNG_VERSION, _SUB_FILES = 50706, 330
-FILE_TYPE: Final = 254
-"""TIFF's tag of what a page is for."""
-_REDUCED: Final = 1
-OTHER_FORM: Final = _REDUCED | 4
-"""Its bits of pages that are a preview or a mask of another one."""
+_XCODE: Final = b"CgBI"
+_RAW_FILE: Final = "a camera raw file"
 
 
 def unsupported(label: str, kind: str, hint: str = _CONVERT) -> PictureError:
@@ -79,10 +71,12 @@ def _known(label: str, head: bytes, stream: IO[bytes]) -> PictureError | None:
     kind, hint = "", _CONVERT
     with contextlib.suppress(Exception):  # of a header that is damaged
         if head.startswith(_RAW):
-            kind, hint = "a camera raw file", _DEVELOP
+            kind, hint = _RAW_FILE, _DEVELOP
         elif head.startswith(b"\xff\xd8"):
             kind = _jpeg(stream)
-        elif head.startswith(_TIFF):
+        elif head.startswith(tiff.ALIEN):
+            kind, hint = "big-endian BigTIFF", _tiff_hint()
+        elif head.startswith(tiff.MAGIC):
             return _tiff(label, stream)
         elif head.startswith(b"8BPS"):
             kind = _psd(head)
@@ -129,34 +123,14 @@ def _psd(head: bytes) -> str:
 
 
 def _tiff(label: str, stream: IO[bytes]) -> PictureError | None:
-    stream.seek(0)
-    header = stream.read(16)
-    tags = TiffImagePlugin.ImageFileDirectory_v2(header if b"+" in header[2:4] else header[:8])
-    stream.seek(tags.next)
-    tags.load(stream)
-    if is_raw(tags):
-        return unsupported(label, "a camera raw file", _DEVELOP)
-    if not (tags.get(256) and tags.get(257)) or not {273, 324}.intersection(tags):
-        return None
-    return unsupported(label, _tiff_kind(tags))
+    kind = tiff.describe(tags := tiff.read_tags(stream))
+    if tiff.is_raw(tags):
+        return unsupported(label, _RAW_FILE, _DEVELOP)
+    return unsupported(label, kind, _tiff_hint()) if kind else None
 
 
-def _tiff_kind(tags: Any) -> str:
-    bits, forms, extra = tags.get(258, (1,)), tags.get(339, (1,)), tags.get(338, ())
-    colours = _COLOURS.get(tags.get(262, 0), f"photometric {tags.get(262, 0)}")
-    kind = f"{bits[0]}-bit {_FORMS.get(forms[0], '')}{colours} TIFF"
-    if extra:
-        kind += " with alpha" if len(extra) == 1 and extra[0] else f" with {len(extra)} more channels"
-    compression = tags.get(259, 1)
-    if compression not in TiffImagePlugin.COMPRESSION_INFO:
-        kind += f", compressed by method {compression},"
-    return kind
-
-
-def is_raw(tags: Any) -> bool:
-    """Whether a TIFF is what a camera's sensor saw, with a small picture in front for viewers."""
-    preview = bool(tags.get(FILE_TYPE, 0) & _REDUCED) and _SUB_FILES in tags
-    return _DNG_VERSION in tags or tags.get(262) in _SENSOR or preview
+def _tiff_hint() -> str:
+    return _CONVERT if tiff.can_decode() else f"TIFF files of such kinds need: {install_line('tiff')}"
 
 
 def check_kind(image: Image.Image, label: str, head: bytes) -> None:
@@ -171,5 +145,5 @@ def check_kind(image: Image.Image, label: str, head: bytes) -> None:
         raise _no_picture(label, head)
     if head[12:16] == _XCODE and (known := _known(label, head, io.BytesIO())):
         raise known
-    if image.format == "TIFF" and (is_raw(getattr(image, "tag_v2", {})) or head[8:10] == b"CR"):
-        raise unsupported(label, "a camera raw file", _DEVELOP)
+    if hasattr(image, "tag_v2") and (tiff.is_raw(cast(Any, image).tag_v2) or head[8:10] == b"CR"):
+        raise unsupported(label, _RAW_FILE, _DEVELOP)

@@ -55,17 +55,28 @@ def eight_bit(image: Image.Image, notes: list[str]) -> Image.Image:
     values = np.asarray(image)
     if image.mode == "I" and samples.bits == 32 and not samples.signed:
         values = values.view(np.uint32)
-    levels = _levels(values, samples, notes)
-    grey = Image.fromarray(255 - levels if samples.inverted else levels)
+    grey = Image.fromarray(to_levels(values, samples, notes))
     clear = image.info.get("transparency")
     if not isinstance(clear, int):
         return grey
     return Image.merge("LA", (grey, Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))))
 
 
-def _levels(values: Values, samples: Samples, notes: list[str]) -> npt.NDArray[np.uint8]:
-    if values.dtype.itemsize == 2:
-        return np.asarray(_scaled(np.arange(65536), 0, 2**samples.bits - 1)[values])
+def to_levels(values: Values, samples: Samples, notes: list[str]) -> npt.NDArray[np.uint8]:
+    """Numbers of any type and shape as levels, white being 255.
+
+    Args:
+        notes: gets a line where the range is a guess.
+    """
+    if values.dtype.kind in "bu" and values.dtype.itemsize <= 2:
+        table = _scaled(np.arange(256**values.dtype.itemsize), 0, 2**samples.bits - 1)
+        levels = np.asarray(table[values.astype(np.uint16, copy=False)])
+    else:
+        levels = _scaled(values, *_range(values, samples, notes))
+    return 255 - levels if samples.inverted else levels
+
+
+def _range(values: Values, samples: Samples, notes: list[str]) -> tuple[float, float]:
     if values.dtype.kind == "f":
         finite = values[np.isfinite(values)] if values.size else values
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
@@ -75,7 +86,7 @@ def _levels(values: Values, samples: Samples, notes: list[str]) -> npt.NDArray[n
         black, white, guessed = _integer_range(low, high, samples)
     if guessed:
         notes.append(f"its values from {low:g} to {high:g} are read as {black:g} (black) to {white:g} (white)")
-    return _scaled(values, black, white)
+    return black, white
 
 
 def _scaled(values: Values, black: float, white: float) -> npt.NDArray[np.uint8]:
@@ -92,7 +103,7 @@ def _integer_range(low: int, high: int, samples: Samples) -> tuple[float, float,
         low = 0
     if 0 < samples.bits <= 16 and not samples.signed:
         return 0, 2**samples.bits - 1, False
-    if low >= 0 and high <= 255:
+    if low >= 0 and high <= 255 and samples.bits != 8:
         return 0, 255, True
     if low >= 0 and high <= 65535 and samples.bits != 16:
         return 0, 65535, True

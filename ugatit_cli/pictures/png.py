@@ -1,4 +1,4 @@
-"""PNG files without what no picture needs: a text or profile that is large or broken must not cost the picture."""
+"""PNG where Pillow falls short: texts and profiles that are large or broken, and frames with soft edges."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import IO, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
+
+from PIL import Image
+from PIL.PngImagePlugin import Blend, Disposal
 
 MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 
@@ -76,3 +79,26 @@ def _copied(stream: IO[bytes], ranges: list[tuple[int, int]]) -> IO[bytes]:
         copy.write(stream.read(end - start))
     copy.seek(0)
     return copy
+
+
+class Canvas:
+    """An animation's frames as viewers show them; Pillow blends soft edges wrong where nothing lies below."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._next = Image.new("RGBA", size)
+
+    def show(self, image: Any) -> Image.Image:
+        """The frame that an open `image` is at but has not loaded, over those before it."""
+        blended, after, before = image.blend_op == Blend.OP_OVER, image.dispose_op, self._next
+        image.blend_op = Blend.OP_SOURCE
+        image.load()
+        box = image.info.get("bbox", (0, 0, *image.size))
+        patch, shown = image.crop(box).convert("RGBA"), before.copy()
+        if blended:
+            shown.alpha_composite(patch, box[:2])
+        else:
+            shown.paste(patch, box[:2])
+        self._next = before if after == Disposal.OP_PREVIOUS else shown.copy()
+        if after == Disposal.OP_BACKGROUND:
+            self._next.paste((0, 0, 0, 0), box)
+        return shown

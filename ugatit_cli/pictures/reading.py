@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from ugatit_cli.errors import PictureError, UgatitError, plain_reason
-from ugatit_cli.pictures import kinds, levels, png
+from ugatit_cli.pictures import kinds, levels, png, tiff
 from ugatit_cli.pictures.bounds import MAX_PIXELS, ROOM, check_pixels
 
 with contextlib.suppress(ImportError):
@@ -50,7 +50,6 @@ _TURNS: Final = {
 }
 _SRGB_GAMMA: Final = 0.45455
 _XMP: Final = ("xmp", "XML:com.adobe.xmp")
-_MOST_PAGES: Final = 1000
 _ONE_PICTURE: Final = ANIMATED | {"MPO", "PSD"}
 """Formats whose further frames are the same picture in other forms."""
 
@@ -132,13 +131,27 @@ def open_picture(
             file.head, file.stream = stream.peek(32)[:32], stream
             if file.head.startswith(png.MAGIC):
                 file.stream, file.profile = png.lightened(stream)
-            image = _identified(file)
+            image = _opened(file, max_pixels)
             kinds.check_kind(image, file.label, file.head)
             file.notes += _pages_note(image)
             opened = Opened(image, file, _frames_of(image, first_only))
             opened.check(max_pixels)
         with image, ROOM.taken(opened.area * (2 if len(opened.wanted) > 1 else 1)):
             yield opened
+
+
+def _opened(file: _File, max_pixels: int | None) -> Image.Image:
+    if not file.head.startswith(tiff.MAGIC):
+        return _identified(file)
+    if not file.head.startswith(tiff.ALIEN):
+        with contextlib.suppress(UnidentifiedImageError):
+            image = _identified(file)
+            kinds.check_kind(image, file.label, file.head)
+            if not tiff.is_misread(image):
+                return image
+    if not tiff.can_decode():
+        raise UnidentifiedImageError("no packages for it")
+    return tiff.decode(file.stream, lambda size: check_pixels(file.label, size, 1, max_pixels), file.notes)
 
 
 def _identified(file: _File) -> Image.Image:
@@ -191,12 +204,13 @@ class Opened:
         Raises:
             PictureError: it can't be decoded.
         """
-        size = None
+        size, moving = None, self.image.format == "PNG" and getattr(self.image, "is_animated", False)
+        canvas = png.Canvas(self.image.size) if moving else None
         for index in self.wanted:
             with _reasons(self.file):
                 if self.image.format in ANIMATED:
                     self.image.seek(index)
-                frame = _frame(self.image, self.file)
+                frame = _frame(canvas.show(self.image) if canvas else self.image, self.image, self.file)
                 # 100 ms is what browsers take
                 self.durations.append(round(self.image.info.get("duration") or 0) or 100)
             size = size or frame.rgb.size
@@ -211,7 +225,7 @@ def from_pil(image: Image.Image) -> Picture:
     file = _File("picture")
     with _reasons(file):
         Opened(image, file, range(1)).check(None)
-        return _assemble(image, file, (_frame(image, file),), ())
+        return _assemble(image, file, (_frame(image, image, file),), ())
 
 
 def _open(path: Path) -> io.BufferedReader:
@@ -274,28 +288,12 @@ def _frames_of(image: Image.Image, first_only: bool) -> range:
 
 def _pages_note(image: Image.Image) -> list[str]:
     """Goes to a TIFF's first page that isn't a small form of another one; what to say where there are several."""
-    if image.format == "TIFF":
-        pages = _go_to_page(image)
+    if hasattr(image, "tag_v2"):
+        pages = tiff.go_to_picture(image)
         image.info.pop("xmp", None)  # or Pillow would turn it as that says
     else:
         pages = 1 if image.format in _ONE_PICTURE else getattr(image, "n_frames", 1)
-    return [f"{pages} pages; only one of them is read"] if pages > 1 else []
-
-
-def _go_to_page(image: Image.Image) -> int:
-    pages = []
-    for index in range(_MOST_PAGES):
-        try:
-            image.seek(index)
-        except EOFError:
-            break
-        except Exception:  # a kind of page that can't be read; a page it is
-            pages.append(index)
-        else:
-            if not cast(Any, image).tag_v2.get(kinds.FILE_TYPE, 0) & kinds.OTHER_FORM:
-                pages.append(index)
-    image.seek(pages[0] if pages else 0)
-    return len(pages)
+    return [tiff.several(pages)] if pages > 1 else []
 
 
 def _assemble(image: Image.Image, file: _File, frames: tuple[Frame, ...], durations: tuple[int, ...]) -> Picture:
@@ -314,10 +312,11 @@ def _dpi(value: object) -> tuple[float, float] | None:
     return None
 
 
-def _frame(image: Image.Image, file: _File) -> Frame:
-    image.load()
+def _frame(shown: Image.Image, image: Image.Image, file: _File) -> Frame:
+    """What is `shown` of an open `image`: mostly the same."""
+    shown.load()
     turn = _TURNS.get(_orientation(image))
-    eight = _with_stated_transparency(levels.eight_bit(image, file.notes), file)
+    eight = _with_stated_transparency(levels.eight_bit(shown, file.notes), file)
     colour, alpha = _split(eight if turn is None else eight.transpose(turn))
     rgb = _to_srgb(colour, file.profile or image.info.get("icc_profile"))
     rgb.info = {}  # or Pillow's writers would take the source's profile and timing from there
