@@ -55,7 +55,7 @@ def opacity(frame: Frame, at: tuple[int, int] = (0, 0)) -> int:
 
 
 def near(one: npt.ArrayLike, other: npt.ArrayLike, tolerance: int) -> bool:
-    return int(np.abs(np.subtract(one, other, dtype=int)).max()) <= tolerance
+    return float(np.abs(np.subtract(one, other, dtype=float)).max()) <= tolerance
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
