@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import unicodedata
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ugatit_cli.errors import UsageError
-from ugatit_cli.pictures.jobs import Found, Job, Wanted, find_jobs
+from ugatit_cli.pictures.jobs import Found, Job, Wanted, find_jobs, in_words, listed
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
 WRITABLE = {".jpg", ".png"}
@@ -279,7 +280,101 @@ def test_what_is_refused(arguments: str, out: str | None, named: str) -> None:
     assert caught.value.hint
 
 
-# --- Results beside sources ----------------------------------------------------------------------------
+# --- Results that would be inputs, or each other ---------------------------------------------------------
+
+# Files, what links where (= is a hard link), the pictures, and what the message names.
+MEETING = {
+    "a linked folder": ("in/s/a.png", "out/s>../in/s", "in", "in/s/a.png would overwrite itself"),
+    "deep in a linked folder": ("in/s/t/a.png", "out/s>../in/s", "in", "in/s/t/a.png would overwrite itself"),
+    "a link to a link": ("in/s/a.png", "l>in/s out/s>../l", "in", "in/s/a.png would overwrite itself"),
+    "another input": ("in/s/a.png in/t/a.png", "out/s>../in/t", "in", "in/t/a.png"),
+    "a linked file": ("in/a.png", "out/a.png>../in/a.png", "in", "out/a.png"),
+    "the same file": ("in/a.png", "out/a.png=in/a.png", "in/a.png", "out/a.png"),
+    "a folder and its link": ("in/s/a.png in/t/a.png", "out/s>t out/t/x=in/t/a.png", "in", "out/t/a.png"),
+    "two links": ("in/s/u/A.jpg in/t/u/a.jpg n/x.png", "out/s>../n out/t>../n", "in", "out/t/u/a.png"),
+}
+
+
+@posix_only
+@pytest.mark.parametrize("case", MEETING)
+def test_what_meets_by_another_path(case: str) -> None:
+    files, links, arguments, named = MEETING[case]
+    touch(*files.split())
+    for link in links.split():
+        name, target = re.split("[=>]", link)
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).hardlink_to(target) if "=" in link else Path(name).symlink_to(target)
+    with pytest.raises(UsageError) as caught:
+        make(*arguments.split())
+    assert named in caught.value.message
+
+
+# --- Lists and bases -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "listed", "base", "expected"),
+    [
+        ("", "in/a/x.png in/b/x.png", "in", "in/a/x.png>a/x.png in/b/x.png>b/x.png"),
+        ("in/b/*.png ./in/a/x.png", "", ".", "in/b/x.png>in/b/x.png in/a/x.png>in/a/x.png"),
+        ("in/a", "in/b", "in/", "in/a/x.png>a/x.png in/b/x.png>b/x.png"),
+        ("in/a", "in/b", None, "in/a/x.png>a/x.png in/b/x.png>b/x.png"),
+        ("", "in/a/x.png in/b/x.png", None, "in/a/x.png>x.png in/b/x.png>x_png.png"),
+        ("-", "in/a/x.png", "in", "->stdin.png in/a/x.png>a/x.png"),
+        # In lists, names are what they are.
+        ("", "in/[a]/x.png -", None, "in/[a]/x.png>x.png -> -.png"),
+    ],
+)
+def test_lists_and_bases(arguments: str, listed: str, base: str | None, expected: str) -> None:
+    touch("in/a/x.png", "in/b/x.png", *(["in/[a]/x.png", "-"] if "[" in listed else []))
+    found = make(*arguments.split(), listed=listed.split(), base=base and Path(base))
+    assert pairs(found) == [tuple(pair.rsplit(">", 1)) for pair in expected.replace("> ", ">").split()]
+
+
+def test_names_in_lists_are_never_patterns_nor_streams() -> None:
+    touch("a1.png")
+    assert make(listed=["a[12].png", "-", "~"]) == Found([], dict.fromkeys(["a[12].png", "-", "~"], "no such file"))
+    assert listed(b"a\n\nb c\r\n\xff") == ["a", "b c", os.fsdecode(b"\xff")]
+    assert listed(b"\0a\nb\r\0") == ["a\nb\r"]
+
+
+@posix_only
+def test_below_a_base_by_any_path_or_not_at_all(tmp_path: Path) -> None:
+    touch("in/a/x.png", "else/y.png")
+    Path("in/link").symlink_to("../else")
+    Path("there").symlink_to("in")
+    names = {"there/a/x.png": "a/x.png", "in/link/y.png": "link/y.png", str(tmp_path / "in/a/x.png"): "a/x.png"}
+    for name, below_out in names.items():
+        assert pairs(make(name, base=Path("in"))) == [(name, below_out)]
+    found = make("else/y.png", "in/a/x.png", base=Path("in"))
+    assert [below(job) for job in found.jobs] == ["a/x.png"]
+    assert "--base in" in found.missing["else/y.png"]
+    with pytest.raises(UsageError, match="--base nowhere"):
+        make("in", base=Path("nowhere"))
+
+
+# --- What is passed over -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("argument", ["in", "i*"])
+def test_other_files_in_folders_are_counted(argument: str) -> None:
+    touch("in/a.png", "in/b.PSD", "in/s/c.psd", "in/s/noext", "in/d.png~", "in/n.b")
+    touch("in/.hidden", "in/.h/e.txt", "out/f.txt")
+    touch("in/Dr. No's file")
+    found = make(argument)
+    assert found.passed_over == {argument: {".psd": 2, "": 2, ".png~": 1, ".b": 1}}
+    assert "6 files" in in_words(found.passed_over[argument])
+    assert "2 .psd" in in_words(found.passed_over[argument])
+    assert make("in/*.png").passed_over == make("in/**").passed_over == {}  # they are what was asked for
+    touch("none/a.txt")
+    with pytest.raises(UsageError, match=r"no pictures in none.*1 \.txt"):
+        make("none")
+
+
+@posix_only
+def test_a_pipe_says_what_to_do_instead() -> None:
+    os.mkfifo("pipe.png")
+    assert "give -" in make("pipe.png").missing["pipe.png"]
 
 
 # --- Large folders -------------------------------------------------------------------------------------

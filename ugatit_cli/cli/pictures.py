@@ -351,10 +351,10 @@ def _listed(files_from: str | None, inputs: list[str]) -> list[str]:
             "Pipe a list in (find photos -name '*.png' | ugatit ... --files-from -), or name a file.",
         )
     try:
-        path = Path(files_from).expanduser()
+        path = Path(os.path.expanduser(files_from))  # noqa: PTH111
         with contextlib.nullcontext(sys.stdin.buffer) if files_from == "-" else path.open("rb") as file:
             data = file.read(MOST_LISTED + 1)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"--files-from {files_from}: {plain_reason(error)}", "Name a list of files.") from None
     if len(data) > MOST_LISTED:
         raise UsageError(f"--files-from {files_from}: larger than {MOST_LISTED:,} bytes", "Split the list.")
@@ -382,7 +382,7 @@ class Prepared:
 
         options, jobs = self.options, self.found.jobs
         if not self.found.named:
-            return Sources(Path(options.output or "").expanduser(), create=True)
+            return Sources(Path(os.path.expanduser(options.output or "")), create=True)  # noqa: PTH111
         folder = jobs[0].output.parent if jobs[0].output else Path(os.devnull)
         return Sources(folder, create=bool(jobs[0].output) and (options.skip_existing or options.update))
 

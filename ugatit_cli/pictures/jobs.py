@@ -416,8 +416,9 @@ def _is_folder(entry: os.DirEntry[str], *, follow_links: bool) -> bool:
 
 
 def _suffix(name: str) -> str:
-    """What kind of file it is by its name: lower-case letters and digits after a dot."""
-    return os.path.splitext(name)[1].lower()
+    """What kind of file it is by its name; "" where what comes after the last dot says nothing."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix if len(suffix) <= _TAG_LENGTH and len(suffix.split()) == 1 else ""
 
 
 def _is_pattern(text: str) -> bool:
