@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.kills import without_exchange
 from ugatit_cli.errors import OutputError, StorageError, plain_reason
 from ugatit_cli.files import (
-    hidden,
     open_file,
     read_file,
     read_toml,
@@ -24,6 +24,7 @@ from ugatit_cli.files import (
     write_file,
     write_together,
 )
+from ugatit_cli.leftovers import hidden
 
 
 def failing(error: BaseException) -> Callable[..., None]:
@@ -192,7 +193,10 @@ def folder(path: Path, text: str) -> Path:
     return path
 
 
-def test_a_folder_is_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_folder_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool) -> None:
+    if not exchange:
+        without_exchange(monkeypatch)
     for text in ("old", "new"):
         replace_folder(folder(hidden(tmp_path / "m"), text), tmp_path / "m")
         assert (tmp_path / "m" / "f").read_text() == text
@@ -200,6 +204,7 @@ def test_a_folder_is_replaced(tmp_path: Path) -> None:
 
 
 def test_a_failure_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_exchange(monkeypatch)
     old, new = folder(tmp_path / "m", "old"), folder(hidden(tmp_path / "m"), "new")
     rename = os.rename
 

@@ -13,6 +13,7 @@ ORDER = [
     "errors",
     "fields",
     "config",
+    "leftovers",
     "files",
     "wording",
     "device",
@@ -31,7 +32,7 @@ ORDER = [
     "cli",
     "__main__",
 ]
-WITHOUT_TORCH = {"errors", "fields", "config", "files", "pictures", "cli"}
+WITHOUT_TORCH = {"errors", "fields", "config", "leftovers", "files", "pictures", "cli"}
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:

@@ -6,8 +6,6 @@ import contextlib
 import errno
 import io
 import os
-import secrets
-import shutil
 import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,10 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ugatit_cli.errors import OutputError, StorageError, plain_reason
+from ugatit_cli.leftovers import discard, hidden, sweep_once
 
 DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Error numbers of a full disk, or a quota that is used up."""
-
 
 DOCUMENT: Final = 1 << 20
 """Bytes of the largest file of settings or text; real ones have some kilobytes."""
@@ -90,12 +88,6 @@ def read_toml(path: Path) -> dict[str, Any]:
     return tomllib.loads(data.decode())
 
 
-def hidden(path: Path) -> Path:
-    """A name beside `path` that nothing has yet: `.NAME.1a2b3c4d.tmp`."""
-    short = path.name.encode("utf-8", "ignore")[:200].decode("utf-8", "ignore")  # 255 bytes is a name's limit
-    return path.with_name(f".{short}.{secrets.token_hex(4)}.tmp")
-
-
 def write_file(path: Path, data: bytes | Iterable[bytes], *, durable: bool = False) -> None:
     """Writes a file so that at any time it is the old or the new one, whole; makes its folders.
 
@@ -110,6 +102,7 @@ def write_file(path: Path, data: bytes | Iterable[bytes], *, durable: bool = Fal
         if path.exists() and not stat.S_ISREG(path.stat().st_mode):
             raise OutputError(f"{path}: is a folder or a device, not a file", "Choose another output name.")
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep_once(path.parent)
         replace_file(path, data, durable=durable)
 
 
@@ -131,7 +124,7 @@ def replace_file(path: Path, data: bytes | Iterable[bytes], *, durable: bool = F
         if durable:
             sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
 
 
 def write_together(files: Sequence[tuple[Path, bytes]]) -> None:
@@ -143,32 +136,68 @@ def write_together(files: Sequence[tuple[Path, bytes]]) -> None:
     new: list[Path] = []
     try:
         for path, data in files:
-            before = path.exists()
+            before = os.path.lexists(path)
             write_file(path, data)
             if not before:
                 new.append(path)
     except OutputError:
         for path in new:
-            path.unlink(missing_ok=True)
+            discard(path)
         raise
 
 
 def replace_folder(temporary: Path, folder: Path) -> None:
-    """Renames a folder, written beside it, to its final name, in the place of one that has it.
+    """Renames a folder, written beside it, to its final name, in the place of one that has it, durably.
+
+    Whatever kills the process, one of the two is there; where the system can't let names change places, `sweep` may
+    first have to put it back.
 
     Raises:
         OSError: it can't be renamed; the old folder is back under its name.
     """
-    if not folder.exists():
+    if not os.path.lexists(folder):
         temporary.rename(folder)
-        return
-    retired = folder.rename(temporary.with_suffix(".old"))
+    elif not exchange(temporary, folder):
+        retired = folder.rename(temporary.with_suffix(".old"))
+        try:
+            temporary.rename(folder)
+        except BaseException:
+            retired.rename(folder)
+            raise
+        retired.rename(temporary)  # never to be put back
+    sync_folder(folder.parent)
+    discard(temporary)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Lets two names change places at once; False where the system, or its disk, can't do that."""
+    import ctypes
+
     try:
-        temporary.rename(folder)
-    except BaseException:
-        retired.rename(folder)
-        raise
-    shutil.rmtree(retired, ignore_errors=True)
+        rename: Any = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # not Linux, or an old one
+        return False
+    here, exchange = -100, 2
+    if rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+def retire(folder: Path) -> Path:
+    """Hides a folder, or a link to one, that is to be removed: at once, so that under its name there is never a part.
+
+    Returns:
+        Its hidden name, to `discard`.
+
+    Raises:
+        OSError: it can't be renamed.
+    """
+    gone = folder.rename(hidden(folder))
+    sync_folder(folder.parent)
+    return gone
 
 
 def sync_files(folder: Path) -> None:
@@ -211,9 +240,12 @@ def reported(path: Path) -> Iterator[None]:
 
 
 def unwritable(path: Path, error: OSError | ValueError) -> OutputError:
-    """The error to raise when a file or folder can't be written: a StorageError if the disk is full."""
-    if getattr(error, "errno", None) in DISK_FULL:
+    """The error to raise when a file or folder can't be written: a StorageError if the disk takes nothing more."""
+    number = getattr(error, "errno", None)
+    if number in DISK_FULL:
         return StorageError(
             f"{path}: no space left on the device", "Free some space, then run the same command again."
         )
+    if number == errno.EROFS:
+        return StorageError(f"{path}: the disk is read-only", "Make it writable, or name another place.")
     return OutputError(f"{path}: can't be written ({plain_reason(error)})", "Check its permissions, or name another.")

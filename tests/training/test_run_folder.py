@@ -5,11 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import math
-import multiprocessing
 import os
 import shutil
-import signal
-import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,13 +21,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests import tiny
+from tests.kills import deaths, die, posix_only, starting, without_exchange
 from ugatit_cli.config import DIRECTIONS
 from ugatit_cli.errors import ModelError, OutputError, StorageError, UsageError
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.weights.folder import critic_shapes, open_model, translator_shapes
 
 STEMS = ("generators", "discriminators", "ema", "optimizers")
-posix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 
 
 def files(step: int) -> dict[str, dict[str, Tensor]]:
@@ -200,8 +197,12 @@ PLACES = ("mkdir 0", *(f"fsync {n}" for n in range(6)), "replace 0", "rename 0")
 @pytest.mark.parametrize(
     ("place", "same"), [*((place, same) for place in PLACES for same in (False, True)), ("rename 1", True)]
 )
-def test_a_full_disk_leaves_the_checkpoint_before(run: RunFolder, place: str, same: bool) -> None:
+def test_a_full_disk_leaves_the_checkpoint_before(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, place: str, same: bool
+) -> None:
     name, after = place.split()
+    if name == "rename":
+        without_exchange(monkeypatch)
     save(run, 1)
     with failing(name, int(after), errno.ENOSPC), pytest.raises(StorageError) as caught:
         run.save_checkpoint(1 if same else 2, files(2), {}, keep=1)
@@ -357,8 +358,12 @@ PLACES_OF_MODELS = ("mkdir 1", *(f"fsync {n}" for n in range(6)))
     [(place, best) for best in (False, True) for place in PLACES_OF_MODELS]
     + [("replace 0", False), ("rename 1", True), ("rename 2", True)],
 )
-def test_a_full_disk_leaves_the_model_before(run: RunFolder, place: str, best: bool) -> None:
+def test_a_full_disk_leaves_the_model_before(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, place: str, best: bool
+) -> None:
     name, after = place.split()
+    if name in ("rename", "replace"):
+        without_exchange(monkeypatch)
     folder = run.best if best else run.model
     write_model(run, 1.0, best=best)
     with failing(name, int(after), errno.ENOSPC), pytest.raises(StorageError) as caught:
@@ -370,12 +375,7 @@ def test_a_full_disk_leaves_the_model_before(run: RunFolder, place: str, best: b
 
 @pytest.fixture(scope="module")
 def processes() -> BaseContext:
-    """Starts processes in an instant: torch is loaded once."""
-    if sys.platform == "win32":
-        pytest.skip("Windows can't fork")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
+    return starting(__name__)
 
 
 def hold_lock(path: Path, parent: Connection) -> None:
@@ -409,24 +409,6 @@ def test_the_lock_ends_with_its_process(tmp_path: Path, processes: BaseContext) 
     connection.close()  # which ends the orphan
 
 
-def die(number: int) -> None:
-    """Kills this process at its n-th call that changes what a power cut or kill would leave."""
-    calls = 0
-
-    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*arguments: Any, **options: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return call(*arguments, **options)
-
-        return wrapped
-
-    for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
-        setattr(os, name, counted(getattr(os, name)))
-
-
 def assert_usable(run: RunFolder, before: tuple[int, int] = (1, 1)) -> tuple[int, int]:
     """The last step and that of the model, none of which may go back."""
     steps = run.checkpoints()
@@ -441,7 +423,7 @@ def assert_usable(run: RunFolder, before: tuple[int, int] = (1, 1)) -> tuple[int
     return steps[-1], model
 
 
-def train(path: Path, number: int, best: bool) -> None:
+def train(number: int, path: Path, best: bool) -> None:
     """Trains a step as `ugatit train` would, or replaces the best model."""
     torch.set_num_threads(1)
     run = RunFolder(path)
@@ -456,27 +438,14 @@ def train(path: Path, number: int, best: bool) -> None:
             write_model(run, float(step))
 
 
-def deaths(run: RunFolder, processes: BaseContext, *, best: bool) -> Iterator[tuple[int, bool]]:
-    """Kills a process later each time until one survives: the number of its last call, and what it left half done."""
-    for number in range(1, 200):
-        process = processes.Process(target=train, args=(run.path, number, best))  # type: ignore[attr-defined]
-        process.start()
-        process.join()
-        yield number, bool(hidden_names(run))
-        if process.exitcode == 0:
-            return
-        assert process.exitcode == -signal.SIGKILL
-    pytest.fail("it never ends")
-
-
 @posix_only
 def test_killed_at_every_step_of_saving(run: RunFolder, processes: BaseContext) -> None:
     save(run, 1)
     write_model(run, 1.0)
     state, left = (1, 1), []
-    for _, half_done in deaths(run, processes, best=False):
+    for _ in deaths(processes, train, run.path, False):
+        left.append(bool(hidden_names(run)))
         state = assert_usable(run, state)
-        left.append(half_done)
     assert len(left) > 25
     assert sum(left) > 15
     assert hidden_names(run) == []
@@ -486,8 +455,8 @@ def test_killed_at_every_step_of_saving(run: RunFolder, processes: BaseContext) 
 def test_killed_at_every_step_of_replacing_the_best_model(run: RunFolder, processes: BaseContext) -> None:
     write_model(run, 0.0, best=True)
     known, hurt, number = 0, 0, 0
-    for number, half_done in deaths(run, processes, best=True):
-        hurt += half_done
+    for number in deaths(processes, train, run.path, True):
+        hurt += bool(hidden_names(run))
         run.clean()
         found = open_model(run.best).provenance["step"]
         assert found in (known, number)

@@ -14,6 +14,7 @@ from tests.fetched import Aloud, fetched, stored
 from tests.hub_client import Notes
 from tests.weights.test_catalog import COMMIT, checkpoint
 from ugatit_cli.errors import ModelError, OutputError, UsageError
+from ugatit_cli.leftovers import sweep
 from ugatit_cli.weights import home, hub_download
 from ugatit_cli.weights.catalog import known, removal, remove
 from ugatit_cli.weights.home import BUNDLED, store_folder, store_path
@@ -76,6 +77,8 @@ def test_a_removal_that_fails_or_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
     assert not folder.exists()
     assert home.load_all() == []
     assert len(list(store_folder().iterdir())) == 1
+    sweep(store_folder(), alone=True)
+    assert list(store_folder().iterdir()) == []
     stored("mine")
     (store_folder() / ".cats.x1y2.tmp").mkdir()  # another program's unfinished model
     remove(removal(known("mine")))

@@ -200,7 +200,7 @@ class Tally:
         if self.disk_full:
             raise InputsFailed(
                 f"stopped: {self.total - self.done} of {self.total} files are not done",
-                f"Once there is space, {self.resume}.",
+                f"Once that is mended, {self.resume}.",
             )
         if self.errors:
             raise InputsFailed(f"{self.errors} input{'s' if self.errors > 1 else ''} failed, named above")

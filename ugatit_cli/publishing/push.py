@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import shutil
 import tempfile
@@ -16,8 +17,8 @@ from typing import Any, Final
 
 from PIL import Image
 
-from ugatit_cli.errors import ModelError, UsageError
-from ugatit_cli.files import read_file, reported
+from ugatit_cli.errors import ModelError, UsageError, plain_reason
+from ugatit_cli.files import DOCUMENT, WEIGHTS, open_file, read_file, reported
 from ugatit_cli.pictures.encoding import encode
 from ugatit_cli.pictures.reading import from_pil, read_picture
 from ugatit_cli.publishing.card import Options, model_card, says_nothing, summary, training_data
@@ -107,8 +108,8 @@ def staged(model: ModelFolder, target: HubId, options: Options, listener: Listen
             _take_weights(model, folder, options)
             copy, run = open_model(folder), _run_of(model)
             step = _put_samples(copy, model, run, options)
-            own = model.path / CARD_FILE
-            if own.is_file():  # what somebody wrote is not written over
+            own = _own(model.path, CARD_FILE, DOCUMENT)
+            if own is not None:  # what somebody wrote is not written over
                 shutil.copyfile(own, folder / CARD_FILE)
                 listener.note(
                     f"the model card is {own}, as it is: --licence, --data and --description change nothing in it"
@@ -120,8 +121,30 @@ def staged(model: ModelFolder, target: HubId, options: Options, listener: Listen
         start = copy.provenance.get("started from")
         if isinstance(start, str) and Path(start).is_absolute():
             listener.note(f"note: {CONFIG_FILE} tells where training started from on this machine: {start}")
-        given = own.is_file() or bool(options.licence or options.data or options.description)
+        given = own is not None or bool(options.licence or options.data or options.description)
         yield Staged(copy, files, options, given)
+
+
+def _own(folder: Path, name: str, limit: int = WEIGHTS) -> Path | None:
+    """A file of the folder of a model or run; None if it has none of that name.
+
+    Raises:
+        ModelError: a link that leads out of the folder, or no file that can be published.
+    """
+    path = folder / name
+    if not os.path.lexists(path):
+        return None
+    # In the Hub's cache, names are links into the folder beside that of all commits.
+    roots = [folder.resolve()]
+    if roots[0].parent.name == "snapshots":
+        roots.append(roots[0].parents[1] / "blobs")
+    try:
+        open_file(path, limit).close()
+    except OSError as error:
+        raise ModelError(f"{path}: can't be published: {plain_reason(error)}", "Put the file itself there.") from None
+    if not any(path.resolve().is_relative_to(root) for root in roots):
+        raise ModelError(f"{path}: a link that leads out of its folder", "Put the file itself there, or remove it.")
+    return path
 
 
 def _settings(run: RunFolder | None) -> Settings | None:
@@ -132,9 +155,11 @@ def _settings(run: RunFolder | None) -> Settings | None:
 
 
 def _take_weights(model: ModelFolder, folder: Path, options: Options) -> None:
-    sources = {CONFIG_FILE: model.path / CONFIG_FILE, GENERATORS_FILE: model.weights}
+    wanted = {CONFIG_FILE: CONFIG_FILE, GENERATORS_FILE: model.weights.name}
     if options.discriminators and model.discriminators is not None:
-        sources[DISCRIMINATORS_FILE] = model.discriminators
+        wanted[DISCRIMINATORS_FILE] = model.discriminators.name
+    found = {name: _own(model.path, own) for name, own in wanted.items()}
+    sources = {name: path for name, path in found.items() if path is not None}
     for _ in range(_ATTEMPTS):  # a run that goes on may replace them meanwhile
         before = [_identity(path) for path in sources.values()]
         for name, source in sources.items():
@@ -175,11 +200,12 @@ def _put_samples(copy: ModelFolder, model: ModelFolder, run: RunFolder | None, o
         paths = (run.path / "samples").glob("step_*.png")
         steps = [int(match[1]) for one in paths if (match := re.fullmatch(r"step_(\d+)", one.stem))]
         step = max((one for one in steps if not isinstance(until, int) or one <= until), default=None)
-        path = run.samples_path(step) if step is not None else None
+        path = _own(run.path, f"samples/{run.samples_path(step).name}") if step is not None else None
+    own = _own(model.path, SAMPLES_FILE) if path is None else None
     if path is not None:
         (copy.path / SAMPLES_FILE).write_bytes(_as_png(path))
-    elif (model.path / SAMPLES_FILE).is_file():
-        _link(model.path / SAMPLES_FILE, copy.path / SAMPLES_FILE)
+    elif own is not None:
+        _link(own, copy.path / SAMPLES_FILE)
     return step
 
 

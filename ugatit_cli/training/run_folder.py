@@ -16,8 +16,8 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,20 +28,23 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ugatit_cli.config import BaseConfig
-from ugatit_cli.errors import UPGRADE, ConfigError, ModelError, OutputError, StorageError, UsageError, plain_reason
+from ugatit_cli.errors import UPGRADE, ConfigError, ModelError, OutputError, UsageError, plain_reason
 from ugatit_cli.fields import read_table
 from ugatit_cli.files import (
-    hidden,
+    DISK_FULL,
+    exchange,
     open_file,
     read_file,
     read_toml,
     replace_file,
     replace_folder,
     reported,
+    retire,
     sync_folder,
     unwritable,
     write_file,
 )
+from ugatit_cli.leftovers import discard, hidden, sweep
 from ugatit_cli.weights.folder import (
     CONFIG_FILE,
     DISCRIMINATORS_FILE,
@@ -74,6 +77,7 @@ class RunFolder:
         self.best = path / "best"
         self._checkpoints = path / "checkpoints"
         self._metrics = path / "metrics.jsonl"
+        self._lock: os.stat_result | None = None
 
     @property
     def exists(self) -> bool:
@@ -142,25 +146,31 @@ class RunFolder:
             except Timeout:
                 message = f"another process is training in {self.path}"
                 raise UsageError(message, "Wait until it ends or stop it, or train in another folder.") from None
+            self._lock = Path(lock.lock_file).stat()
         try:
             yield
         finally:
+            self._lock = None
             lock.release()
 
-    def clean(self) -> None:
-        """Removes what killed processes left half written or half removed.
+    def _check_there(self) -> None:
+        """Raises an OutputError if the folder was removed since it was locked, or is another now."""
+        if self._lock is None:
+            return
+        try:
+            if os.path.samestat((self.path / ".lock").stat(), self._lock):
+                return
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        raise OutputError(
+            f"{self.path}: was removed or moved while it trained",
+            "If it was moved, it goes on from its last checkpoint: ugatit train --resume FOLDER",
+        )
 
-        Raises:
-            OutputError: it can't be removed.
-        """
-        with reported(self.path):
-            for retired in [*self._checkpoints.glob(".*.old"), *self.path.glob(f".{self.best.name}.*.old")]:
-                # A folder that was about to be replaced: a checkpoint by a newer one of the same step, say.
-                original = retired.with_name(retired.name.split(".")[1])
-                retired.rename(hidden(original) if original.exists() else original)
-            for folder in (self.path, self._checkpoints, self.path / "samples"):
-                for leftover in folder.glob(".*.tmp"):
-                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    def clean(self) -> None:
+        """Removes what killed processes left half written or half removed; only inside `locked`."""
+        for folder in (self.path, self._checkpoints, self.path / "samples"):
+            sweep(folder, alone=True)
 
     def checkpoints(self) -> list[int]:
         """Steps that have a checkpoint, in ascending order."""
@@ -185,6 +195,7 @@ class RunFolder:
             StorageError: the disk is full; earlier checkpoints are as they were.
             OutputError: it can't be written for another reason.
         """
+        self._check_there()
         folder, before = self.checkpoint_path(step), self.latest()
         temporary = hidden(folder)
         try:
@@ -200,20 +211,18 @@ class RunFolder:
             data = json.dumps(plain | {"sha256": _digest(plain)}).encode()
             replace_file(temporary / STATE_FILE, data, durable=True)
             replace_folder(temporary, folder)
-            sync_folder(self._checkpoints)
             sync_folder(self.path)
         except OSError as error:
             raise _not_saved(folder, error, files, before) from error
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            discard(temporary)
         self._remove_old(step, keep)
 
     def _remove_old(self, step: int, keep: int) -> None:
         older = [other for other in self.checkpoints() if other < step]
         for other in older[: max(0, len(older) + 1 - keep)]:
             with contextlib.suppress(OSError):  # the next one tries again; this is no reason to stop training
-                retired = self.checkpoint_path(other).rename(hidden(self.checkpoint_path(other)))
-                shutil.rmtree(retired)
+                discard(retire(self.checkpoint_path(other)))
 
     def load_checkpoint(self, step: int) -> Mapping[str, Any]:
         """The `state` of a checkpoint whose files are all there and as they were written: each is read once.
@@ -255,6 +264,7 @@ class RunFolder:
         Raises:
             OutputError: it can't be written.
         """
+        self._check_there()
         line = json.dumps(_finite(values), ensure_ascii=False, allow_nan=False) + "\n"
         with reported(self._metrics), self._metrics.open("ab") as file:
             file.write(line.encode())
@@ -290,8 +300,19 @@ class RunFolder:
             write_file(self._metrics, lines, durable=True)
 
     def samples_path(self, step: int) -> Path:
-        """Where the sample grid of a step belongs; its folder may have to be made."""
+        """Where the sample grid of a step is, or would be."""
         return self.path / "samples" / f"step_{step:08d}.png"
+
+    def write_samples(self, step: int, data: bytes) -> Path:
+        """Writes the sample grid of a step, a PNG.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        self._check_there()
+        path = self.samples_path(step)
+        write_file(path, data)
+        return path
 
     def write_model(
         self,
@@ -304,8 +325,8 @@ class RunFolder:
     ) -> None:
         """Replaces the folder `model`, which can be opened at any moment meanwhile, or `best`.
 
-        That one is replaced as a whole, so that its provenance is that of its weights whatever happens; between two
-        renames, there is no such folder for a moment.
+        Both are replaced as a whole. Only where the system can't do that at once, `model` is replaced file by file,
+        and there is no `best` for a moment.
 
         Args:
             config: the same each time, since a kill may leave the new weights with the old config.
@@ -315,15 +336,15 @@ class RunFolder:
             ModelError: tensors that don't fit the config, or aren't finite.
             OutputError: it can't be written; the model is the old one.
         """
+        self._check_there()
         folder = self.best if best else self.model
         temporary = hidden(folder)
         try:
             save_model(temporary, config, generators, discriminators, provenance=provenance)
             with reported(folder):
-                if best:
+                if best or not folder.exists():
                     replace_folder(temporary, folder)
-                else:
-                    folder.mkdir(exist_ok=True)
+                elif not exchange(temporary, folder):
                     for name in (DISCRIMINATORS_FILE, GENERATORS_FILE, CONFIG_FILE):
                         (temporary / name).replace(folder / name)
                     sync_folder(folder)
@@ -331,7 +352,7 @@ class RunFolder:
         except OutputError as error:
             raise type(error)(error.message.replace(str(temporary), str(folder)), error.hint) from error
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            discard(temporary)
 
 
 @dataclass(frozen=True)
@@ -380,7 +401,7 @@ def _not_saved(folder: Path, error: OSError, files: Mapping[str, Tensors], befor
     size = sum(tensor.nbytes for tensors in files.values() for tensor in tensors.values())
     failure = unwritable(folder, error)
     kept = "there is no earlier one" if before is None else f"that of step {before} stays valid"
-    needed = f"; this checkpoint takes {max(1, round(size / 1e6))} MB" if isinstance(failure, StorageError) else ""
+    needed = f"; this checkpoint takes {max(1, round(size / 1e6))} MB" if error.errno in DISK_FULL else ""
     return type(failure)(f"{failure.message}{needed}; {kept}", failure.hint)
 
 

@@ -282,7 +282,7 @@ def _beginning(
 def _is_complete(run: RunFolder, settings: Settings, extractor: Extractor | None) -> bool:
     # A kill may have come between, and users may want figures of other pictures or by another extractor.
     step = run.latest() or 0
-    if settings.iterations is None or step < settings.iterations:
+    if settings.iterations is None or step < settings.iterations or not run.samples_path(step).exists():
         return False
     if extractor is not None:
         same = Settings.of_run(run).folders == settings.folders

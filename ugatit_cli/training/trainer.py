@@ -17,7 +17,6 @@ from ugatit_cli.data.batches import Batches, sample_pictures, stream
 from ugatit_cli.data.pictures import Pictures, Preparation, fingerprint, load_pictures, memory_budget
 from ugatit_cli.device import Group, peak_memory
 from ugatit_cli.errors import DataError, TrainingError
-from ugatit_cli.files import write_file
 from ugatit_cli.methods.base import Losses
 from ugatit_cli.methods.networks import Networks, Start, Swapped, build_networks, memory_format
 from ugatit_cli.methods.registry import method_of
@@ -161,9 +160,11 @@ class Trainer:
         if self._leads:
             self.run.truncate_metrics(self.step)
             checkpoint.write_model(self.run, self.networks, self.settings, self.step, self.pictures)
-        if self.machine.group.share(self.schedule.progress(self.step)) >= 1:
-            if self._leads and not self.run.samples_path(self.step).exists():
-                self._draw()  # the process that did the last step was killed just then
+        complete = self.machine.group.share(self.schedule.progress(self.step)) >= 1
+        due = complete or (self.step > 0 and self.schedule.sample_due(self.step))
+        if self._leads and due and not self.run.samples_path(self.step).exists():
+            self._draw()  # the process that did this step was ended just then
+        if complete:
             return Outcome(self.step, self._evaluate_if_missing(stop, last=True))
         try:
             finished = self._evaluate_if_missing(stop) and self._steps(stop)
@@ -299,8 +300,7 @@ class Trainer:
         image = draw_samples(
             self.networks.best_translators, self._samples, self.settings.model, device=self.machine.device
         )
-        path = self.run.samples_path(self.step)
-        write_file(path, encode(from_pil(image), "PNG"))
+        path = self.run.write_samples(self.step, encode(from_pil(image), "PNG"))
         self.listener.sampled(self.step, path)
 
     def _save(self) -> None:

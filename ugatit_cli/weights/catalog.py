@@ -21,7 +21,8 @@ from typing import Any, Final, Literal
 
 from ugatit_cli.config import BaseConfig
 from ugatit_cli.errors import ModelError, OutputError, UsageError
-from ugatit_cli.files import hidden, read_file, reported, sync_folder
+from ugatit_cli.files import read_file, reported, retire
+from ugatit_cli.leftovers import discard, sweep
 from ugatit_cli.methods.registry import read_networks
 from ugatit_cli.weights import home, hub_download
 from ugatit_cli.weights.home import BUNDLED, Receipt, holds_model, store_folder, store_path, stored_models
@@ -417,8 +418,6 @@ def verify(known: Known) -> Known:
 
 # --- Removal -------------------------------------------------------------------------------------------
 
-REMOVED: Final = ".removed"
-
 
 @dataclass(frozen=True)
 class Removal:
@@ -490,17 +489,13 @@ def remove(planned: Removal, listener: Listener | None = None) -> int:
 
 
 def _remove_stored(name: str, folder: Path) -> None:
-    retired = hidden(folder).with_suffix(REMOVED)
     with reported(folder):
-        # At once: a name of the store stands for a whole model, or for none.
-        folder.rename(retired)
-        sync_folder(folder.parent)
+        retired = retire(folder)
     home.remove(name)
-    with reported(retired):
-        retired.unlink() if retired.is_symlink() else shutil.rmtree(retired)
-    # What an earlier, killed removal has left goes, too.
-    for path in store_folder().glob(f".*{REMOVED}"):
-        shutil.rmtree(path, ignore_errors=True)
+    discard(retired)
+    if os.path.lexists(retired):
+        raise OutputError(f"{retired}: can't be removed, or not all of it", "Check its permissions.")
+    sweep(store_folder())
 
 
 def _same_files(receipt: Receipt | None) -> list[Receipt]:

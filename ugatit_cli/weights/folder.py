@@ -23,7 +23,8 @@ from torch import Tensor
 from ugatit_cli.config import BaseConfig, Direction, Domain, Precision, Scale
 from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import UPGRADE, ModelError, OutputError, UsageError, plain_reason
-from ugatit_cli.files import hidden, open_file, read_file, replace_folder, reported, sync_files, sync_folder
+from ugatit_cli.files import open_file, read_file, replace_folder, reported, sync_files
+from ugatit_cli.leftovers import discard, hidden, sweep_once
 from ugatit_cli.methods.networks import tensors_of
 from ugatit_cli.methods.registry import method_of, networks_document, read_networks
 from ugatit_cli.nn.layers import Network
@@ -402,12 +403,12 @@ def _written_whole(folder: Path) -> Iterator[Path]:
     """A new folder to write into, which takes the place of `folder` at the end; what was there stays on errors."""
     with reported(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
+        sweep_once(folder.parent)
         temporary = hidden(folder)
         temporary.mkdir()
         try:
             yield temporary
             sync_files(temporary)
             replace_folder(temporary, folder)
-            sync_folder(folder.parent)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            discard(temporary)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ugatit_cli.errors import ModelError, OutputError, StorageError
-from ugatit_cli.files import hidden, open_file, reported, sync_folder, write_file
+from ugatit_cli.files import open_file, reported, sync_folder, write_file
+from ugatit_cli.leftovers import discard, hidden, sweep_once
 from ugatit_cli.weights import hub
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile, TransferError, Words, cache_folder
 from ugatit_cli.weights.manifest import REVISION, SHA256, FileRecord
@@ -236,12 +237,13 @@ def _show(remote: RemoteFile) -> None:
     if not are_symlinks_supported(constants.HF_HUB_CACHE):
         blob.replace(pointer)  # the cache then keeps the file itself under its name
         return
+    sweep_once(pointer.parent)
     link = hidden(pointer)
     try:
         link.symlink_to(os.path.relpath(blob, pointer.parent))
         link.replace(pointer)
     finally:
-        link.unlink(missing_ok=True)
+        discard(link)
 
 
 def keep_reference(identity: HubId, commit: str) -> None:
