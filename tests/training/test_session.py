@@ -121,7 +121,7 @@ DEATHS: list[tuple[Any, str, int, bool]] = [
     (Trainer, "_draw", 1, False),
     (RunFolder, "append_metrics", 1, True),
     (os, "rename", 2, False),
-    (os, "replace", 7, False),
+    (os, "replace", 4, False),
     (Trainer, "_draw", 1, True),
 ]
 
