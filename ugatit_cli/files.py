@@ -27,9 +27,6 @@ WEIGHTS: Final = 1 << 38
 DOTS: Final = 500
 """Most dots in a line of TOML."""
 
-# Should a file turn into a pipe just before it is opened, nobody waits for its other end.
-_AT_ONCE: Final = getattr(os, "O_NONBLOCK", 0)
-
 
 def open_file(path: Path, limit: int = WEIGHTS) -> io.BufferedReader:
     """A regular file to read; for one that another library opens, too, this is the check before.
@@ -42,7 +39,7 @@ def open_file(path: Path, limit: int = WEIGHTS) -> io.BufferedReader:
     """
     try:
         _check_regular(path.stat(), limit)
-        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _AT_ONCE))  # noqa: SIM115
+        file = path.open("rb")
     except ValueError as error:
         raise OSError(errno.EINVAL, f"no file has such a name: {error}") from None
     try:
@@ -69,7 +66,7 @@ def read_file(path: Path, limit: int = DOCUMENT) -> bytes:
         OSError: as `open_file`.
     """
     with open_file(path, limit) as file:
-        data = file.read(limit + 1) or b""
+        data = file.read(limit + 1)
     if len(data) > limit:  # it grew, or is one whose size the system doesn't tell
         raise OSError(errno.EFBIG, f"has more than {limit:,} bytes; no more are read")
     return data
