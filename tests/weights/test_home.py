@@ -18,7 +18,7 @@ from ugatit_cli.weights.hub_download import Stamp
 
 TEXTS = {"config.json": b"{}", "model.safetensors": b"weights", "deep/x.index": b""}
 
-STAMP = {"size": 1, "sha256": "0", "mtime_ns": 1}
+STAMP = {"size": 1, "sha256": "0" * 64, "mtime_ns": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +112,15 @@ def test_touched_files_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPat
         {"commit": None},
         {"files": None},
         {"files": {}},
-        *({"files": {name: STAMP}} for name in ("/etc/passwd", "../x")),
+        *({"files": {name: STAMP}} for name in ("/etc/passwd", "../x", "", "a\0")),
+        *(
+            {"files": {"x": STAMP | wrong}}
+            for wrong in ({"sha256": "\ud800"}, {"sha256": ""}, {"size": 10**400, "x": 1})
+        ),
+        {"folder": "a\0"},
+        {"key": "another"},
+        {"commit": "\x1b[31m"},
+        {"repository": "../x"},
         *({"files": {"x": STAMP | wrong}} for wrong in ({"size": "1"}, {"sha256": None}, {"mtime_ns": True})),
         *("", "{", "[]", "7", "null", "[" * 100_000, "\udcff"),
     ],

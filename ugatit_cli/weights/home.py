@@ -9,14 +9,15 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from ugatit_cli.errors import ModelError, OutputError, UsageError
+from ugatit_cli.errors import ConfigError, ModelError, OutputError, UsageError
+from ugatit_cli.fields import read_table
 from ugatit_cli.files import read_file, reported, write_file
 from ugatit_cli.weights.hub_download import Stamp, digest_of
-from ugatit_cli.weights.manifest import MODEL_NAME
+from ugatit_cli.weights.manifest import LARGEST, MODEL_NAME, REPOSITORY, REVISION, SHA256, wrong_name
 
 BUNDLED: Final = Path(__file__).parents[1] / "models"
 
@@ -78,7 +79,7 @@ class Receipt:
 
     def is_there(self) -> bool:
         """Whether all its files still exist."""
-        return all((self.folder / name).is_file() for name in self.files)
+        return all(os.path.isfile(self.folder / name) for name in self.files)
 
     def untouched(self) -> bool:
         """Whether all files have the size and time they had. Reads nothing."""
@@ -172,21 +173,20 @@ def _read(path: Path) -> Receipt | None:
     # A receipt of a newer version, or a damaged one, is none: the model is checked again.
     try:
         document = json.loads(read_file(path))
-        schema, folder, files = document.pop("schema"), Path(document.pop("folder")), document.pop("files")
-        receipt = Receipt(**document, folder=folder, files={name: Stamp(**stamp) for name, stamp in files.items()})
-        return receipt if schema == SCHEMA and _is_sound(receipt) else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        schema, receipt = document.pop("schema"), read_table(Receipt, document)
+        ours = schema == SCHEMA and _path(receipt.key).name == path.name
+        return receipt if ours and _is_sound(receipt) else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, ConfigError):
         return None
 
 
 def _is_sound(receipt: Receipt) -> bool:
-    stamps, paths = receipt.files.values(), map(PurePath, receipt.files)
-    words = (receipt.key, receipt.repository, receipt.commit, receipt.time, *(stamp.sha256 for stamp in stamps))
     return (
-        bool(stamps)
-        and all(isinstance(word, str) for word in words)
-        and all(type(number) is int for stamp in stamps for number in (stamp.size, stamp.mtime_ns))
-        and not any(path.is_absolute() or ".." in path.parts for path in paths)
+        bool(receipt.files)
+        and all(SHA256.fullmatch(one.sha256) and 0 <= one.size <= LARGEST for one in receipt.files.values())
+        and not any(map(wrong_name, receipt.files))
+        and (not receipt.commit or bool(REVISION.fullmatch(receipt.commit)))
+        and (not receipt.repository or bool(REPOSITORY.fullmatch(receipt.repository)))
     )
 
 

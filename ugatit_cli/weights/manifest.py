@@ -46,6 +46,8 @@ RECORD_KEYS: Final = ("size", "sha256")
 NEWEST: Final = ("import", "revision", "")
 ALL_KEYS: Final = tuple(dict.fromkeys((*COMMON, *(key for keys in KEYS.values() for part in keys for key in part))))
 
+LARGEST: Final = 2**63 - 1  # bytes of a file, on any system
+
 SCHEMA = 1
 FILE = "weights_manifest.toml"
 VARIABLE = "UGATIT_MANIFEST"
@@ -294,7 +296,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "revision": _like(REVISION, "is no commit: 40 lower-case hex digits"),
     "smoothing": lambda value: "" if isinstance(value, bool) else "must be true or false",
     "instructions": lambda value: _text(value, lines=True),
-    "size": lambda value: "" if type(value) is int and value > 0 else f"{value!r} is no number of bytes",
+    "size": lambda value: "" if type(value) is int and 0 < value <= LARGEST else f"{value!r} is no number of bytes",
     "sha256": _like(SHA256, "is not 64 lower-case hex digits"),
 }
 
@@ -305,7 +307,7 @@ def _files_mistakes(files: object, source: SourceName | None) -> Iterator[str]:
         return
     for name, record in files.items():
         where = f"files.{toml_key(name)}"
-        if wrong := _wrong_name(name) or _wrong_kind(name, source):
+        if wrong := wrong_name(name) or _wrong_kind(name, source):
             yield f"{where}: {wrong}"
         if not isinstance(record, dict):
             yield f'{where}: must be a table: {{ size = BYTES, sha256 = "HASH" }}'
@@ -321,7 +323,7 @@ def _files_mistakes(files: object, source: SourceName | None) -> Iterator[str]:
         yield from (f"files.{toml_key(name)}: missing" for name in NEEDED_FILES if name not in files)
 
 
-def _wrong_name(name: str) -> str:
+def wrong_name(name: str) -> str:
     """Why a name is not that of a file below a folder, on any system; empty if it is."""
     if _CONTROLS.search(name):
         return "has control characters"
