@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fetched import fetched, flip, stored
+from tests.hub_client import Notes
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.weights import catalog, home
 from ugatit_cli.weights.catalog import (
@@ -197,6 +198,39 @@ def test_a_folder_of_a_known_name_wins_only_with_a_model_in_it(model: Path) -> N
 def test_folders_need_no_manifest_of_the_package(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ugatit_cli.weights.manifest.FILE", "nothing.toml")
     assert find_model(model.name).path == Path(model.name)
+
+
+BROKEN = [
+    "schema = 1\n[models.cats",
+    "schema = 7",
+    '[models]\ncats = "x"\n[surprise]',
+    "schema = 1\n[models.cats]\nsize = 1",
+]
+
+
+@pytest.mark.parametrize("text", [*BROKEN, None])
+def test_a_broken_manifest_of_the_users_matters_to_what_it_is_about(
+    text: str | None, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own.toml"
+    if text is not None:
+        own.write_text(text)
+    monkeypatch.setenv("UGATIT_MANIFEST", str(own))
+    stored("mine")
+    for name in ("mine", "flat2clay", model.name):
+        notes = Notes()
+        assert find_model(name, notes).path == known(name).folder
+        assert [str(own) in note for note in notes.notes] == [True]
+    notes = Notes()
+    assert {"mine", "flat2clay"} <= {one.name for one in catalog.catalog(notes)}
+    assert [str(own) in note for note in notes.notes] == [True]
+    stored("cats")
+    assert known("cats").kind == "store"
+    shutil.rmtree(home.store_path("cats"))
+    for use in (resolve, known, find_model):
+        with pytest.raises(ModelError) as caught:
+            use("cats")
+        assert (str(own) in caught.value.message) == ("cats" in (text or ""))
 
 
 NOTHING = ["", "zzzz", "./nothing", "/nothing/at/all", "a b", "a/b/c", "me//clay", "me/clay/", "~/clay", "x" * 5000]

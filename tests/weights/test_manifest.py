@@ -237,7 +237,7 @@ def lines(*more: str) -> st.SearchStrategy[str]:
 
 NAMES = st.from_regex(MODEL_NAME, fullmatch=True)
 HUB_IDS = st.sampled_from(["a/b", "Ann-1/my.model_2", f"{'a' * 96}/{'b' * 96}"])
-SIZED = st.builds(FileRecord, st.integers(1, 2**63), st.text("0123456789abcdef", min_size=64, max_size=64))
+SIZED = st.builds(FileRecord, st.integers(1, 2**63 - 1), st.text("0123456789abcdef", min_size=64, max_size=64))
 COMMITS = st.text("0123456789abcdef", min_size=40, max_size=40)
 DOMAINS = st.text(string.ascii_letters + "\"'é猫", min_size=1, max_size=9)
 

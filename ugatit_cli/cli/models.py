@@ -285,7 +285,7 @@ def list_models(json_array: JsonOption = False) -> None:
     """
     from ugatit_cli.weights.catalog import catalog
 
-    found = catalog()
+    found = catalog(console.Transfer())
     if json_array:
         console.result(json.dumps([document(one) for one in found], indent=2))
     else:
@@ -302,7 +302,7 @@ def show(name: NameArgument, json_object: JsonOption = False) -> None:
     """
     from ugatit_cli.weights.catalog import known
 
-    found = known(name)
+    found = known(name, console.Transfer())
     if json_object:
         console.result(json.dumps(full_document(found), indent=2))
         return
@@ -329,8 +329,9 @@ def verify(
     """
     from ugatit_cli.weights import catalog
 
-    chosen = [one for one in catalog.catalog() if one.folder is not None] if name is None else [catalog.known(name)]
-    found = []
+    found, hears = [], console.Transfer()
+    here = [one for one in catalog.catalog(hears) if one.folder is not None] if name is None else []
+    chosen = here if name is None else [catalog.known(name, hears)]
     for one in chosen:
         found.append(catalog.verify(one))
         console.result(_verdict(found[-1]))
@@ -366,7 +367,7 @@ def rm(
     """
     from ugatit_cli.weights.catalog import known, removal, remove
 
-    planned = removal(known(name))
+    planned = removal(known(name, console.Transfer()))
     if planned.also:
         verb = "goes" if len(planned.also) == 1 else "go"
         console.note(f"the same files are known as {', '.join(planned.also)}, which {verb} with them")
@@ -420,7 +421,7 @@ def path(name: NameArgument) -> None:
     """
     from ugatit_cli.weights.catalog import absent, known
 
-    found = known(name)
+    found = known(name, console.Transfer())
     if found.folder is None:
         raise absent(found)
     console.result(str(found.folder))

@@ -29,7 +29,7 @@ from ugatit_cli.weights.home import BUNDLED, Receipt, holds_model, store_folder,
 from ugatit_cli.weights.hub import NEWEST, HubId, Listener, Logged, cache_folder, parse_hub_id
 from ugatit_cli.weights.hub_download import Stamp
 from ugatit_cli.weights.kinds import check_tensors
-from ugatit_cli.weights.manifest import MODEL_FILES, MODEL_NAME, Entry, SourceName, read_manifest
+from ugatit_cli.weights.manifest import MODEL_FILES, MODEL_NAME, BrokenManifest, Entry, SourceName, read_manifest
 
 State = Literal["ready", "not fetched", "no weights", "damaged"]
 Kind = SourceName | Literal["store", "folder"]
@@ -56,21 +56,24 @@ class Source:
     origin: Entry | HubId | None
 
 
-def resolve(name: str) -> Source:
+def resolve(name: str, listener: Listener | None = None) -> Source:
     """What a name, path or Hub id stands for, here or not: the same for using, showing, fetching and removing it.
 
     Names win over folders of the same name, unless nothing but that folder has such a model; folders win over Hub
     ids. `./NAME` is always a folder.
 
+    Args:
+        listener: told of mistakes in the user's manifest that don't matter here.
+
     Raises:
         UsageError: an empty name.
-        ModelError: it stands for nothing (says where it looked), or a manifest has mistakes.
+        ModelError: it stands for nothing (says where it looked), or a manifest that says what has mistakes.
     """
     if not name:  # a path would be the working folder
         raise UsageError("the model has no name", "Name one: `ugatit models` lists them.")
     path, entry = Path(name).expanduser(), None
     if MODEL_NAME.fullmatch(name):
-        entry = read_manifest().get(name)
+        entry = _entries(listener, None if os.path.isdir(store_path(name)) else name).get(name)
         named = _named(name, entry)
         if named is not None and not (named.kind in ("import", "train") and holds_model(path)):
             return named
@@ -85,6 +88,17 @@ def resolve(name: str) -> Source:
         f"{suggestion}Known models: {', '.join(known_models())}. `ugatit models` tells more; those on the Hub are "
         "OWNER/NAME.",
     )
+
+
+def _entries(listener: Listener | None, wanted: str | None = None) -> dict[str, Entry]:
+    """Of the manifests; without the user's where that has mistakes and says nothing of the name that is wanted."""
+    try:
+        return read_manifest()
+    except BrokenManifest as error:
+        if wanted is not None and error.mentions(wanted):
+            raise
+        (listener or Logged()).note(f"the manifest is left out: {error.message}")
+        return error.entries
 
 
 def _named(name: str, entry: Entry | None) -> Source | None:
@@ -103,7 +117,7 @@ def no_weights(entry: Entry) -> ModelError:
 
 def known_models() -> list[str]:
     """Names that are in the manifest or in the store."""
-    return sorted({*read_manifest(), *stored_models()})
+    return sorted({*_entries(None), *stored_models()})
 
 
 def fetched_models() -> list[Receipt]:
@@ -264,13 +278,16 @@ def absent(known: Known) -> ModelError:
     return ModelError(f"{known.name} is not on this machine", f"{words}: {command}" if command else instructions)
 
 
-def catalog() -> list[Known]:
+def catalog(listener: Listener | None = None) -> list[Known]:
     """All models: those of the manifest in its order, others in the store, others fetched from the Hub.
 
+    Args:
+        listener: told of mistakes in the user's manifest, which is left out then.
+
     Raises:
-        ModelError: a manifest can't be read, or has mistakes.
+        ModelError: the package's manifest can't be read, or has mistakes.
     """
-    entries = read_manifest()
+    entries = _entries(listener)
     others = sorted(set(stored_models()) - set(entries))
     sources = (_named(name, entries.get(name)) for name in [*entries, *others])
     listed = [_described(source) for source in sources if source is not None]
@@ -278,14 +295,14 @@ def catalog() -> list[Known]:
     return listed + [_from_hub(one.key, one) for one in fetched_models() if one.key not in covered]
 
 
-def known(name: str) -> Known:
-    """What `--model NAME` would take, without fetching anything.
+def known(name: str, listener: Listener | None = None) -> Known:
+    """What `--model NAME` would take, without fetching anything; see `resolve`.
 
     Raises:
         ModelError: nothing of that name, or no model at that path.
         UsageError: an empty name.
     """
-    return _described(resolve(name))
+    return _described(resolve(name, listener))
 
 
 def _described(source: Source) -> Known:

@@ -41,7 +41,7 @@ from ugatit_cli.weights.home import BUNDLED, Receipt, home_folder, store_path
 from ugatit_cli.weights.hub import HubId, Listener, Logged, RemoteFile
 from ugatit_cli.weights.hub_download import Records, Stamp, digest_of
 from ugatit_cli.weights.kinds import LARGEST_HEADER
-from ugatit_cli.weights.manifest import NEEDED_FILES, Entry, FileRecord
+from ugatit_cli.weights.manifest import NEEDED_FILES, Entry, FileRecord, read_manifest
 from ugatit_cli.weights.official import read_official
 from ugatit_cli.weights.tensorflow import checkpoint_prefix
 
@@ -60,7 +60,8 @@ def find_model(name: str, listener: Listener | None = None) -> ModelFolder:
         UsageError: an empty name.
         OutputError: what was fetched can't be written.
     """
-    source, listener = resolve(name), listener or Logged()
+    listener = listener or Logged()
+    source = resolve(name, listener)
     origin = source.origin
     if source.path is not None or origin is None:
         return open_model(source.path or Path(name))
@@ -97,7 +98,7 @@ def fetch(
     """
     if to is not None:
         check_target(to, overwrite=force, option="--force")
-    wanted = _wanted(name)
+    wanted = _wanted(name, listener)
     if from_file is not None:
         return _from_file(wanted, from_file, to, listener, force=force)
     if isinstance(wanted, HubId):
@@ -118,9 +119,10 @@ def fetch(
     return copy_model(model, to, overwrite=force, option="--force") if to is not None else model
 
 
-def _wanted(name: str) -> Entry | HubId:
-    source = resolve(name)
+def _wanted(name: str, listener: Listener) -> Entry | HubId:
+    source = resolve(name, listener)
     if source.origin is None:
+        read_manifest()  # one that is broken may know more
         raise UsageError(f"{name} is your own: there is nothing to fetch", f"It is in {source.path}.")
     if isinstance(source.origin, Entry) and source.origin.source == "train":
         raise no_weights(source.origin)
@@ -142,7 +144,7 @@ def preview(
     """What `fetch` would download, and what else there is to say. Raises the same errors."""
     if to is not None:
         check_target(to, overwrite=force, option="--force")
-    wanted, notes = _wanted(name), []
+    wanted, notes = _wanted(name, listener), []
     if isinstance(wanted, HubId):
         remotes = _locate_model(wanted, listener)
     elif wanted.source == "bundled":

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -16,7 +17,7 @@ import tomli_w
 
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import UPGRADE, ConfigError, ModelError, plain_reason
-from ugatit_cli.files import read_toml
+from ugatit_cli.files import read_file, read_toml
 
 SourceName = Literal["bundled", "hub", "import", "train"]
 SOURCES: Final[tuple[SourceName, ...]] = get_args(SourceName)
@@ -104,6 +105,25 @@ class Entry:
         return sum(sizes) if sizes and len(sizes) == len(self.files) else None
 
 
+class BrokenManifest(ModelError):
+    """The user's own manifest can't be read, or has mistakes.
+
+    Args:
+        error: says so.
+        entries: of the package's manifest.
+        text: of the user's, as far as it can be read.
+    """
+
+    def __init__(self, error: ModelError, entries: dict[str, Entry], text: str) -> None:
+        super().__init__(error.message, error.hint)
+        self.entries = entries
+        self.text = text
+
+    def mentions(self, name: str) -> bool:
+        """Whether it may have an entry of this name."""
+        return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", self.text) is not None
+
+
 def manifest_path() -> Path:
     """The manifest inside the installed package, or at the repository's top level in a checkout."""
     package = Path(__file__).parents[1]
@@ -125,20 +145,29 @@ def read_manifest(path: Path | None = None) -> dict[str, Entry]:
             those of the same name, or come last.
 
     Raises:
-        ModelError: a file can't be read, or has mistakes: one line for each, which names the table and key; or
-            `$UGATIT_MANIFEST` names a folder, or a file that isn't there.
+        ModelError: a file can't be read, or has mistakes: one line for each, which names the table and key.
+        BrokenManifest: it is the user's own; or `$UGATIT_MANIFEST` names a folder, or a file that isn't there.
     """
     if path is not None:
         return _read(path, SOURCES)
     # Without the package's, as in a copy of its modules alone, folders and Hub ids are still models.
     entries = _read(manifest_path(), SOURCES) if manifest_path().is_file() else {}
     own = place_of_user_manifest()
-    if os.path.isfile(own):
-        return entries | _read(own, [source for source in SOURCES if source != "bundled"])
+    try:
+        return entries | _read_own(own)
+    except ModelError as error:
+        with contextlib.suppress(OSError):
+            raise BrokenManifest(error, entries, read_file(own).decode(errors="replace")) from None
+        raise BrokenManifest(error, entries, "") from None
+
+
+def _read_own(path: Path) -> dict[str, Entry]:
+    if os.path.isfile(path):
+        return _read(path, [source for source in SOURCES if source != "bundled"])
     if os.environ.get(VARIABLE):
-        kind = "a folder, not a file" if os.path.isdir(own) else "no such file"
-        raise ModelError(f"{own}: {kind}, but {VARIABLE} names it", f"Unset {VARIABLE}, or correct it.")
-    return entries
+        kind = "a folder, not a file" if os.path.isdir(path) else "no such file"
+        raise ModelError(f"{path}: {kind}, but {VARIABLE} names it", f"Unset {VARIABLE}, or correct it.")
+    return {}
 
 
 def _read(path: Path, sources: Collection[SourceName]) -> dict[str, Entry]:
