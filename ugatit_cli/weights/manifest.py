@@ -121,7 +121,7 @@ class BrokenManifest(ModelError):
 
     def mentions(self, name: str) -> bool:
         """Whether it may have an entry of this name."""
-        return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", self.text) is not None
+        return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w.-])", self.text) is not None
 
 
 def manifest_path() -> Path:
