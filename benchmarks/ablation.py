@@ -43,7 +43,7 @@ from benchmarks.ablation_tables import (
 )
 from benchmarks.common import machine
 from ugatit_cli import __version__
-from ugatit_cli.cli import console
+from ugatit_cli.cli import console, signals
 from ugatit_cli.config import Direction
 from ugatit_cli.data.pictures import Folders, Preparation, find_pictures, prepare_picture, split_layout
 from ugatit_cli.device import Group, resolve_device
@@ -229,7 +229,7 @@ class Bench:
         for (row, seed), prepared in waiting.items():
             say(f"{row}, seed {seed}: training")
             start = time.monotonic()
-            with console.interruptible() as stop:
+            with signals.interruptible() as stop:
                 settings, outcome = prepared.train(Progress(row), stop)
             if not outcome.finished:
                 raise Interrupted("interrupted", GO_ON)
@@ -250,7 +250,7 @@ class Bench:
         each = time.monotonic() - start
         seconds = 60 * (self.options.recipes or 0)
         if self.options.recipes is None:
-            with console.interruptible() as stop:
+            with signals.interruptible() as stop:
                 _, cost = waiting[0].dry_run(Listener(), stop)
             seconds = self.options.steps / cost.steps_per_second
         total = duration(len(waiting) * (seconds + each))

@@ -59,7 +59,7 @@ def test_metadata(wheel: zipfile.Path) -> None:
     assert [metadata[name] for name in ("Name", "Version")] == ["ugatit-cli", ugatit_cli.__version__]
     assert [metadata[name] for name in ("Requires-Python", "License-Expression")] == [">=3.11", "MIT"]
     assert "ugatit translate" in str(metadata.get_payload())
-    assert "ugatit = ugatit_cli.cli.app:main" in (folder / "entry_points.txt").read_text()
+    assert "ugatit = ugatit_cli.__main__:main" in (folder / "entry_points.txt").read_text()
 
 
 def test_the_manifest_inside_is_the_one_at_the_top(wheel: zipfile.Path) -> None:

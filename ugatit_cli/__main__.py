@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from ugatit_cli.cli.app import main
+import signal
+import sys
+
+from ugatit_cli.cli.signals import interrupting
+
+
+def main() -> None:
+    """Runs the command line, ready for signals before what takes its time is imported."""
+    try:
+        with interrupting():
+            from ugatit_cli.cli import app
+
+            app.main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        # With torch, Python takes a second to end; a Ctrl-C in it would only show a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 
 if __name__ == "__main__":
     main()

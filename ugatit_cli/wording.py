@@ -1,6 +1,34 @@
-"""Sizes and times in words, the same wherever a person reads them."""
+"""Sizes, times and strangers' texts in words, the same wherever a person reads them."""
 
 from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+LONGEST: Final = 2000
+"""Characters of a text that a person may have to read."""
+# Not "printable" for Python: spaces of other scripts, what fonts and later versions of Unicode add, ...
+_HARMLESS: Final = frozenset({"Zs", "Co", "Cn"})
+# ... and what joins letters, or parts of an emoji.
+_JOINERS: Final = "\t\u200c\u200d"
+
+
+def shown(text: object, longest: int = LONGEST) -> str:
+    """A text of any origin in one line that no terminal obeys.
+
+    Control characters, line breaks, what turns the direction of writing and what can't be seen are escaped as Python
+    does it: `\\x1b`, `\\n`, `\\u202e`. Of a longer text the middle is left out.
+    """
+    return _cut("".join(map(_escaped, _cut(str(text), longest))), longest)
+
+
+def _escaped(one: str) -> str:
+    harmless = one.isprintable() or one in _JOINERS or unicodedata.category(one) in _HARMLESS
+    return one if harmless else ascii(one)[1:-1]
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest // 2]} ... {text[len(text) - longest // 4 :]}"
 
 
 def byte_size(count: float) -> str:

@@ -20,8 +20,8 @@ from PIL import Image
 from rich.console import Console
 
 from tests import tiny
-from ugatit_cli import load
-from ugatit_cli.cli import app, console
+from ugatit_cli import __main__, load
+from ugatit_cli.cli import console
 from ugatit_cli.pictures.sources import RECORD
 from ugatit_cli.translation.model import Model
 
@@ -95,7 +95,7 @@ def ugatit(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[
         code: object = 0
         before = signal.getsignal(signal.SIGINT)
         try:
-            app.main()
+            __main__.main()
         except SystemExit as end:
             code = end.code or 0
         finally:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.conftest import Command
 from ugatit_cli import __version__
-from ugatit_cli.cli import console
+from ugatit_cli.cli import console, signals
 from ugatit_cli.errors import UgatitError
 
 Capture = pytest.CaptureFixture[str]
@@ -62,7 +62,7 @@ def test_results_on_a_terminal_appear_above_the_bar(terminal: io.StringIO, monke
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_asks_a_later_ctrl_c_does(capsys: Capture, clock: list[float], number: signal.Signals) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with contextlib.suppress(ZeroDivisionError), console.interruptible() as stop:
+    with contextlib.suppress(ZeroDivisionError), signals.interruptible() as stop:
         assert not stop.is_set()
         signal.raise_signal(number)
         assert stop.is_set()
@@ -76,7 +76,7 @@ def test_the_first_asks_a_later_ctrl_c_does(capsys: Capture, clock: list[float],
 
 
 def test_a_signal_that_is_repeated_at_once_counts_once(clock: list[float]) -> None:
-    with console.interruptible() as stop:
+    with signals.interruptible() as stop:
         for _ in range(4):
             signal.raise_signal(signal.SIGINT)
             clock[0] += 0.49
@@ -85,7 +85,7 @@ def test_a_signal_that_is_repeated_at_once_counts_once(clock: list[float]) -> No
 
 def test_nobody_insists_below_torchrun(capsys: Capture, clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    with console.interruptible("stopping") as stop:
+    with signals.interruptible("stopping") as stop:
         for _ in range(3):
             signal.raise_signal(signal.SIGINT)
             clock[0] += 60

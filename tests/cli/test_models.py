@@ -19,7 +19,7 @@ from tests import tiny
 from tests.cli.conftest import Command, Outcome, Stdin
 from tests.cli.test_startup import HEAVY, imported_by
 from tests.fetched import fetched, flip, stored
-from ugatit_cli.cli import models
+from ugatit_cli.cli import console, models
 from ugatit_cli.weights.catalog import catalog, known
 from ugatit_cli.weights.home import BUNDLED, store_path
 from ugatit_cli.weights.manifest import read_manifest
@@ -98,7 +98,7 @@ def test_the_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch, width: int) ->
     say(stored("cats"), licence="無料" * 30)
     seen = StringIO()
     terminal = Console(file=seen, force_terminal=True, color_system=None, width=width, soft_wrap=True)
-    monkeypatch.setattr(models, "screen", lambda: terminal)
+    monkeypatch.setattr(console, "screen", lambda: terminal)
     models.show_table(catalog())
     lines = [line.rstrip() for line in seen.getvalue().splitlines()]
     # Whole, whatever the width, so that they can be copied.

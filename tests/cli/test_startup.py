@@ -16,7 +16,7 @@ HEAVY = {"torch", "torchvision", "numpy", "PIL", "safetensors", "huggingface_hub
 
 SCRIPT = """
 import json, sys
-from ugatit_cli.cli.app import main
+from ugatit_cli.__main__ import main
 sys.argv = ["ugatit", *json.loads(sys.argv[1])]
 try:
     main()

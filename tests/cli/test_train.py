@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from tests.cli.conftest import Command, Outcome, below, command, put
 from tests.trainings import make_folders
-from ugatit_cli.cli import app, console, train_view
+from ugatit_cli.cli import app, signals, train_view
 from ugatit_cli.cli import train as train_module
 from ugatit_cli.cli.train_command import Asked
 from ugatit_cli.config import ModelConfig
@@ -206,7 +206,7 @@ def test_a_finished_run_is_left_alone(trained: Train) -> None:
 
 
 def test_the_second_signal_stops_at_once(trained: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "REPEATED_WITHIN", 0)
+    monkeypatch.setattr(signals, "REPEATED_WITHIN", 0)
 
     def stepped(_: train_view.PlainWatch, report: StepReport) -> None:
         if report.step == 3:

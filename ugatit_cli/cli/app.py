@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 from ugatit_cli import __version__
-from ugatit_cli.cli import console
+from ugatit_cli.cli import console, streams
 from ugatit_cli.errors import UgatitError
 
 # As the help lists them.
@@ -82,15 +81,15 @@ def _share_cores() -> None:
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 some inputs failed, 2 usage, 3 model, 4 training, 130 Ctrl-C."""
     _share_cores()
-    # Not an option of the root: see `Root`.
-    if sys.argv[1:] == ["--version"]:
-        console.result(f"ugatit {__version__}")
-        sys.exit(0)
+    streams.open_streams()
     try:
+        # Not an option of the root: see `Root`.
+        if sys.argv[1:] == ["--version"]:
+            console.result(f"ugatit {__version__}")
+            sys.exit(0)
         app()
+    except BrokenPipeError:  # whoever read has enough
+        sys.exit(1)
     except Exception as error:
         console.show_error(error)
         sys.exit(error.exit_code if isinstance(error, UgatitError) else 1)
-    finally:
-        # With torch, Python takes a second to end; a Ctrl-C in it would only show a traceback.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
-from ugatit_cli.errors import Interrupted, StorageError, UgatitError
-from ugatit_cli.wording import byte_size
+from ugatit_cli.cli.streams import NobodyReadsError
+from ugatit_cli.errors import Interrupted, UgatitError
+from ugatit_cli.wording import byte_size, shown
 
 if TYPE_CHECKING:
     import rich.progress
@@ -28,50 +27,60 @@ if TYPE_CHECKING:
 
 # Without a terminal, progress is a line from time to time.
 PLAIN_INTERVAL = 10.0
-STOPPING = "stopping: finishing what is in progress"
-# Schedulers and launchers repeat a signal that the process group has had already: sooner than this nobody meant it.
-REPEATED_WITHIN = 1.5
+
+
+def screen(*, stderr: bool = False) -> Console:
+    """A console on stdout or stderr, whose texts command no terminal; rich's import waits until something is said."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Screen(Console):
+        @property  # type: ignore[misc]  # nobody sets it
+        def file(self) -> IO[str]:  # what rich writes is filtered by `render`
+            return getattr(super().file, "unfiltered", super().file)
+
+        def render(self, *arguments: Any, **options: Any) -> Iterator[Segment]:
+            for text, style, control in super().render(*arguments, **options):
+                yield Segment(text if control else "\n".join(map(shown, text.split("\n"))), style, control)
+
+    return Screen(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)  # file names have colons, too
 
 
 @functools.cache
 def stderr() -> Console:
-    """A console on stderr; rich's import waits until something is said."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)  # file names have colons, too
+    """The console for all that isn't a result."""
+    return screen(stderr=True)
 
 
-def note(text: str) -> None:
-    """Says something on stderr."""
-    stderr().print(text, markup=False)
+def note(text: str, end: str = "\n") -> None:
+    """Says something on stderr, in one line."""
+    stderr().print(shown(text), markup=False, end=end)
 
 
-def result(text: str) -> None:
-    """Writes one line of results to stdout: a `StorageError` where that can't be."""
-    with _stdout_errors():
-        try:
-            print(text, flush=True)
-        except UnicodeEncodeError:  # a file name that isn't text: byte for byte
-            result_bytes(os.fsencode(text) + b"\n")
+def result(*lines: str) -> None:
+    """Writes lines of results to stdout, as they are unless that is a terminal.
+
+    Raises:
+        StorageError: that can't be.
+        BrokenPipeError: nobody reads any more.
+    """
+    whole = "\n".join(shown(line, sys.maxsize) for line in lines) if sys.stdout.isatty() else "\n".join(lines)
+    try:
+        print(whole, flush=True)
+    except UnicodeEncodeError:  # a file name that isn't text: byte for byte
+        result_bytes(os.fsencode(whole) + b"\n")
+
+
+def made(line: str) -> None:
+    """As `result`, of what the command is about to end with having made: nobody need read that."""
+    with contextlib.suppress(NobodyReadsError, BrokenPipeError):
+        result(line)
 
 
 def result_bytes(data: bytes) -> None:
     """Writes a file's content to stdout: a `StorageError` where that can't be."""
-    with _stdout_errors():
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-
-
-@contextmanager
-def _stdout_errors() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:  # whoever read it has enough; Typer ends the command
-        raise
-    except OSError as error:
-        # What is still buffered would fail again, with a traceback, when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise StorageError(f"standard output can't be written: {error.strerror}") from None
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
 
 
 def show_error(error: Exception) -> None:
@@ -85,7 +94,7 @@ def show_error(error: Exception) -> None:
     if os.environ.get("UGATIT_DEBUG"):
         console.print("".join(traceback.format_exception(error)), markup=False)
     console.print(kind, style="bold red", end=" ")
-    console.print(message, markup=False)
+    console.print(shown(message), markup=False)
     if hint:
         console.print(hint, markup=False, style="cyan")
 
@@ -131,35 +140,6 @@ def _bar(*columns: rich.progress.ProgressColumn) -> rich.progress.Progress:
 
     # Redirected, results appear above the bar: right on a terminal, and only there.
     return Progress(*columns, console=stderr(), redirect_stdout=sys.stdout.isatty())
-
-
-@contextmanager
-def interruptible(saying: str = STOPPING) -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets, `saying` so unless that is empty.
-
-    A later Ctrl-C interrupts at once, but not below `torchrun`.
-    """
-    stop = threading.Event()
-    launched = "TORCHELASTIC_RUN_ID" in os.environ  # torchrun passes on what the terminal has sent to all of them
-    first = 0.0
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        nonlocal first
-        now = time.monotonic()
-        if not stop.is_set():
-            first = now
-            stop.set()
-            if saying:
-                note(saying if launched else f"{saying}; Ctrl-C again stops at once")
-        elif number == signal.SIGINT and not launched and now - first >= REPEATED_WITHIN:
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 SMALL = 1_000_000  # bytes; what is less needs no line of its own

@@ -23,6 +23,7 @@ from ugatit_cli.cli.options import (
     parse_count,
 )
 from ugatit_cli.errors import InputsFailed, Interrupted, UsageError
+from ugatit_cli.wording import shown
 
 if TYPE_CHECKING:
     from ugatit_cli.config import Direction
@@ -91,7 +92,7 @@ def _plain(scores: Scores) -> dict[str, Any]:
 # --- For people ----------------------------------------------------------------------------------------
 
 
-def _report(evaluation: Evaluation, results: Results) -> str:
+def _report(evaluation: Evaluation, results: Results) -> list[str]:
     """The figures for people: a table for each direction, with a column for each model."""
     tables: dict[Direction | None, list[tuple[Model | None, Comparison, Scores]]] = {}
     for model, comparisons, found in results:
@@ -107,23 +108,24 @@ def _report(evaluation: Evaluation, results: Results) -> str:
         of_all = dict(zip(names, (one for _, _, one in columns), strict=True))
         lines += [*_table(title, of_all | ({"untouched": scores.baseline} if scores.baseline else {}))]
         lines += [_counts(scores), ""]
-    return "\n".join([*lines, *_notes(evaluation, [one for _, _, found in results for one in found])])
+    return [*lines, *_notes(evaluation, [one for _, _, found in results for one in found])]
 
 
 def _table(title: str, columns: Mapping[str, Scores]) -> list[str]:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, title=Text(shown(title)), title_justify="left", pad_edge=False)
     table.add_column("")
     for name in columns:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(Text(shown(name)), justify="right", overflow="fold")
     table.add_column("better is")
     for metric in next(iter(columns.values())).values:
         label, _, better = FIGURES[metric]
         table.add_row(label, *(_text(metric, scores.values.get(metric)) for scores in columns.values()), better)
-    terminal = Console(width=max(100, 40 + 20 * len(columns)), emoji=False, highlight=False)
+    terminal = Console(width=max(100, 40 + 20 * len(columns)), emoji=False, highlight=False, color_system=None)
     with terminal.capture() as capture:
         terminal.print(table)
     return [line.rstrip() for line in capture.get().splitlines()]
@@ -322,7 +324,7 @@ def evaluate(options: EvaluateOptions) -> None:
         for error in reader.broken.values():
             console.show_error(error)
     as_json = options.json_document
-    console.result(json.dumps(_documents(evaluation, results)) if as_json else _report(evaluation, results))
+    console.result(*([json.dumps(_documents(evaluation, results))] if as_json else _report(evaluation, results)))
     if reader.broken:
         count = len(reader.broken)
         raise InputsFailed(f"{count} picture{'s' * (count > 1)} left out, named above; the figures are of the rest")

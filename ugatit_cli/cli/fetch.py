@@ -76,7 +76,7 @@ def fetch(
     config = found.config
     console.note(f"{config.pair}: {config.summary}, {size}")
     console.note(f"translate with: ugatit translate PICTURES --model {shlex.quote(str(to or model))} -o out/")
-    console.result(str(found.path))
+    console.made(str(found.path))
 
 
 def convert(
@@ -144,4 +144,4 @@ def convert(
     parts = "with" if model.discriminators else "without"
     console.note(f"{config.pair}: {config.summary}, {parts} discriminators")
     console.note(f"translate with: ugatit translate PICTURES --model {name or folder} -o out/")
-    console.result(str(folder))
+    console.made(str(folder))

@@ -15,11 +15,9 @@ from typer.core import TyperGroup
 
 from ugatit_cli.cli import console
 from ugatit_cli.errors import Interrupted, ModelError, UsageError
-from ugatit_cli.wording import byte_size
+from ugatit_cli.wording import byte_size, shown
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ugatit_cli.weights.catalog import Known, Removal
 
 
@@ -28,18 +26,6 @@ STATES: Final = {"ready": "green", "not fetched": "", "no weights": "dim", "dama
 # Characters of a terminal -> how many of the columns there is room for.
 WIDTHS: Final = ((110, 6), (76, 5), (0, 4))
 UNKNOWN: Final = "?"
-
-
-def screen() -> Console:
-    """A console on stdout."""
-    from rich.console import Console
-
-    return Console(highlight=False, emoji=False, soft_wrap=True)
-
-
-def plain(text: object) -> str:
-    """A text from a model's files, without what a terminal would obey."""
-    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in str(text))
 
 
 def origin(known: Known) -> str:
@@ -63,17 +49,17 @@ def show_table(found: Sequence[Known]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    terminal, rows = screen(), [_row(known) for known in found]
+    terminal, rows = console.screen(), [tuple(map(shown, _row(known))) for known in found]
     if not terminal.is_terminal:
-        console.result("\n".join(_plain_table([COLUMNS, *rows])))
+        console.result(*_plain_table([COLUMNS, *rows]))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     # What a narrow terminal has no room for, `show` tells.
-    shown = next(count for width, count in WIDTHS if terminal.width >= width)
-    for column in COLUMNS[:shown]:
+    fitting = next(count for width, count in WIDTHS if terminal.width >= width)
+    for column in COLUMNS[:fitting]:
         table.add_column(column, overflow="fold", no_wrap=column in ("SIZE", "STATE"))
     for row in rows:
-        table.add_row(*(Text(cell, STATES.get(cell, "")) for cell in row[:shown]))
+        table.add_row(*(Text(cell, STATES.get(cell, "")) for cell in row[:fitting]))
     terminal.print(table, soft_wrap=False)
     # Never folded, so that they can be copied.
     for row in rows:
@@ -106,8 +92,8 @@ def _row(known: Known) -> tuple[str, ...]:
         "-" if known.state == "no weights" else size,
         known.state,
         origin(known),
-        plain(" ".join((known.fact("licence") or UNKNOWN).split())),
-        str(known.folder or "-").replace("\n", r"\n"),
+        " ".join((known.fact("licence") or UNKNOWN).split()),
+        str(known.folder or "-"),
     )
 
 
@@ -175,21 +161,21 @@ def model_lines(known: Known, width: int | None) -> Iterator[str]:
     facts = full_document(known)
     for label, value in _facts(known, facts):
         if value is not None:
-            yield from _labelled(label, plain(value), width)
+            yield from _labelled(label, value, width)
     if facts["provenance"]:
         yield "provenance:"
         indent = max(16, 4 + max(map(len, facts["provenance"])))
         for key, value in facts["provenance"].items():
             text = value if isinstance(value, str) else json.dumps(value)
-            yield from _labelled(f"  {plain(key)}:", plain(text), width, indent)
+            yield from _labelled(f"  {shown(key)}:", text, width, indent)
     if facts["files"]:
         yield "files:"
         for file in facts["files"]:
             yield from _file_lines(file, here=known.folder is not None)
     if facts["instructions"]:
-        yield f"\n{plain(facts['instructions'])}"
+        yield from map(shown, ["", *facts["instructions"].split("\n")])
     if known.next_step[1]:
-        yield f"\n{': '.join(known.next_step)}"
+        yield from ("", ": ".join(known.next_step))
 
 
 def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
@@ -214,7 +200,7 @@ def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | Non
 
 
 def _labelled(label: str, text: str, width: int | None, indent: int = 16) -> Iterator[str]:
-    lines = text.splitlines() or [""]
+    lines = [shown(line) for line in text.split("\n")]
     if width is not None:
         # Between words only: paths, names and hashes stay whole.
         fold = textwrap.TextWrapper(max(width - indent, 20), break_long_words=False, break_on_hyphens=False)
@@ -287,7 +273,7 @@ def list_models(json_array: JsonOption = False) -> None:
 
     found = catalog(console.Transfer())
     if json_array:
-        console.result(json.dumps([document(one) for one in found], indent=2))
+        console.result(*json.dumps([document(one) for one in found], indent=2).split("\n"))
     else:
         show_table(found)
 
@@ -304,11 +290,10 @@ def show(name: NameArgument, json_object: JsonOption = False) -> None:
 
     found = known(name, console.Transfer())
     if json_object:
-        console.result(json.dumps(full_document(found), indent=2))
+        console.result(*json.dumps(full_document(found), indent=2).split("\n"))
         return
-    terminal = screen()
-    for line in model_lines(found, max(terminal.width, 40) if terminal.is_terminal else None):
-        console.result(line)
+    terminal = console.screen()
+    console.result(*model_lines(found, max(terminal.width, 40) if terminal.is_terminal else None))
 
 
 @app.command()
@@ -343,7 +328,7 @@ def verify(
 
 def _verdict(verified: Known) -> str:
     if verified.problem:
-        return f"{verified.name}: damaged: {plain(verified.problem.replace(chr(10), '; '))}"
+        return f"{verified.name}: damaged: {verified.problem.replace(chr(10), '; ')}"
     checked, size = len(verified.recorded), byte_size(verified.size or 0)
     if not checked:
         return f"{verified.name}: opens; nobody recorded its hashes"
@@ -401,7 +386,7 @@ def _ask(planned: Removal) -> None:
 def _confirmed(question: str) -> bool:
     # Not `typer.confirm`, for which Ctrl-C is the same as the end of the input.
     try:
-        console.stderr().print(f"{question} [y/N]: ", markup=False, end="")
+        console.note(f"{question} [y/N]: ", end="")
         answer = sys.stdin.readline()
     except KeyboardInterrupt:
         console.note("")

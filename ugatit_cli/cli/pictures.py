@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from ugatit_cli.cli import console
+from ugatit_cli.cli import console, signals
 from ugatit_cli.cli.existing import Existing, Shared
 from ugatit_cli.cli.options import (
     MOST_BATCH,
@@ -72,6 +72,8 @@ def _check_streams(jobs: list[Job], *, json_lines: bool) -> None:
         raise UsageError("--json and the picture can't both go to standard output", "Name a file for it: -o out.png")
     if any(job.output is None for job in jobs) and sys.stdout.isatty():
         raise UsageError("standard output is a terminal", "Name a file for the picture: -o out.png")
+    if any(job.source is None for job in jobs) and not sys.stdin.readable():
+        raise UsageError("standard input (-) is closed", "Pipe a picture in: cat icon.png | ugatit ... -")
     if any(job.source is None for job in jobs) and sys.stdin.isatty():
         raise UsageError("standard input (-) is a terminal", "Pipe a picture in: cat icon.png | ugatit ... -")
 
@@ -121,6 +123,7 @@ class Tally:
     done: int = 0
     left_alone: int = 0
     errors: int = 0
+    unsaid: Exception | None = None
     disk_full: bool = False
     interrupted: bool = False
     start: float = field(default_factory=time.monotonic)
@@ -149,7 +152,7 @@ class Tally:
         self.disk_full |= isinstance(error, StorageError)
         console.show_error(error)
         if self.json_lines:
-            console.result(json.dumps({"input": name, "error": error.message, "hint": error.hint}))
+            self._put(json.dumps({"input": name, "error": error.message, "hint": error.hint}))
 
     def skipped(self, job: Job, *, shared: bool = False) -> None:
         """A result that exists already, or that another process has made meanwhile."""
@@ -163,7 +166,7 @@ class Tally:
 
         console.note(f"{folder}: {in_words(counts)}; name them to have them tried")
         if self.json_lines:
-            console.result(json.dumps({"input": folder, "passed_over": dict(counts)}))
+            self._put(json.dumps({"input": folder, "passed_over": dict(counts)}))
 
     def planned(self, job: Job) -> None:
         """What a dry run says."""
@@ -177,10 +180,16 @@ class Tally:
         if self.json_lines:
             several = {"outputs": [str(path) for path in job.several]} if job.several else {}
             output = str(job.outputs[0]) if job.outputs else str(job.output)
-            console.result(json.dumps({"input": job.name, "output": output, **several, **values}))
+            self._put(json.dumps({"input": job.name, "output": output, **several, **values}))
         elif not sys.stdout.isatty() and not values.get("skipped"):
             for path in job.outputs:
-                console.result(str(path))
+                self._put(str(path))
+
+    def _put(self, line: str) -> None:
+        try:
+            console.result(line) if self.json_lines else console.made(line)
+        except (StorageError, BrokenPipeError) as error:  # the rest is worth doing all the same
+            self.unsaid = error
 
     def summary(self) -> str:
         """What became of the inputs, in a line."""
@@ -202,6 +211,8 @@ class Tally:
                 f"stopped: {self.total - self.done} of {self.total} files are not done",
                 f"Once that is mended, {self.resume}.",
             )
+        if self.unsaid:
+            raise self.unsaid
         if self.errors:
             raise InputsFailed(f"{self.errors} input{'s' if self.errors > 1 else ''} failed, named above")
         if self.page_failed:
@@ -457,7 +468,7 @@ def _draw(
 
     translating, drawing = prepared.translating, report.drawing
     total, unit = (len(jobs) * len(checkpoints.checkpoints()), "frames") if checkpoints else (len(jobs), "files")
-    with console.interruptible() as stop, console.progress(total, unit) as progress:
+    with signals.interruptible() as stop, console.progress(total, unit) as progress:
 
         def left_alone(job: Job) -> None:
             tally.skipped(job, shared=True)

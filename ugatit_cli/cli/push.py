@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import shlex
-import signal
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -122,16 +118,7 @@ def _given(option: str, text: str | None) -> str:
 
 @contextlib.contextmanager
 def _ended_in_words() -> Iterator[None]:
-    """SIGTERM ends it as Ctrl-C does: in words, and with nothing left behind."""
-    last = -math.inf
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        nonlocal last
-        before, last = last, time.monotonic()
-        if last - before >= console.REPEATED_WITHIN:  # else what the first one has begun goes on
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
+    """It ends with nothing left behind."""
     try:
         yield
     except KeyboardInterrupt:
@@ -139,8 +126,6 @@ def _ended_in_words() -> Iterator[None]:
             "interrupted before all was done",
             "A model is published whole or not at all; the same command again sends only what is missing.",
         ) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _write(staged: Staged, target: HubId, folder: Path) -> None:
@@ -166,7 +151,7 @@ def _write(staged: Staged, target: HubId, folder: Path) -> None:
         if value:
             command += [option] if value is True else [option, str(value)]
     console.note(f"nothing was sent; edit its README.md, then: {shlex.join(command)}")
-    console.result(str(folder))
+    console.made(str(folder))
 
 
 def _upload(staged: Staged, target: HubId) -> None:
@@ -187,4 +172,4 @@ def _upload(staged: Staged, target: HubId) -> None:
     shipped = read_manifest(manifest_path()).get(name)
     if shipped is not None and shipped.source == "bundled":
         console.note(f"note: it would take the place of the bundled model {name}; to have both, change the name")
-    console.result(entry_toml(done.entry).rstrip("\n"))
+    console.result(*entry_toml(done.entry).rstrip("\n").split("\n"))

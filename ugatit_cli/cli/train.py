@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ugatit_cli.cli import console
+from ugatit_cli.cli import console, signals
 from ugatit_cli.cli.options import MOST_BATCH, MOST_WORKERS, default_workers, parse_count, parse_domains
 from ugatit_cli.cli.train_command import Asked
 from ugatit_cli.errors import Interrupted, TrainingError, UgatitError, UsageError
@@ -233,7 +233,7 @@ def _train(prepared: Prepared, *, tensorboard: bool, json_line: bool) -> None:
         train_view.describe(prepared, before)
     try:
         with (
-            console.interruptible("stopping: finishing this step and saving") as stop,
+            signals.interruptible("stopping: finishing this step and saving") as stop,
             closing(TensorBoard(run.path / "tensorboard")) if tensorboard else nullcontext(Listener()) as curves,
             train_view.watching(settings) as view,
         ):
@@ -246,7 +246,7 @@ def _train(prepared: Prepared, *, tensorboard: bool, json_line: bool) -> None:
 
 def _follow(prepared: Prepared) -> None:
     """What the processes other than the first do, which say nothing."""
-    with console.interruptible(saying="") as stop:
+    with signals.interruptible(saying="") as stop:
         _, outcome = prepared.train(Listener(), stop)
     if not outcome.finished:
         raise typer.Exit(Interrupted.exit_code)

@@ -347,12 +347,14 @@ def finish(
         kids = ", ".join(f"{way} {100 * best.kid[direction]:.2f}" for direction, way in _ways(settings.model).items())
         console.note(f"best of the evaluated models: step {best.step} ({best.generators}), KID x100 {kids}")
         console.note(f"use it with: ugatit translate PICTURES --model {shlex.quote(str(run.best))} -o out/")
-    console.result(json.dumps(_result(run, outcome, best)) if json_line else str(run.path))
-    if not outcome.finished:
-        raise Interrupted(
-            f"interrupted after step {outcome.step}; everything is saved in {run.path}",
-            f"Go on with the same command, or: ugatit train --resume {name}",
-        )
+    try:
+        console.result(json.dumps(_result(run, outcome, best))) if json_line else console.made(str(run.path))
+    finally:
+        if not outcome.finished:
+            raise Interrupted(
+                f"interrupted after step {outcome.step}; everything is saved in {run.path}",
+                f"Go on with the same command, or: ugatit train --resume {name}",
+            )
 
 
 def stopped_at_once(run: RunFolder) -> Interrupted:
@@ -401,12 +403,12 @@ def say_costs(settings: Settings, cost: Measurement, pictures: list[str], step: 
         besides = ", evaluations not included" if settings.evaluates else ""
         time_needed = f"about {duration(left / cost.steps_per_second)} for {left} steps{besides}"
     console.result(
-        f"{tomli_w.dumps(settings.to_document())}\n"
+        *tomli_w.dumps(settings.to_document()).split("\n"),
         f"# parameters: {figure(cost.generator_parameters / 1e6)} million in what translates, "
-        f"{figure(cost.discriminator_parameters / 1e6)} million in the discriminators\n"
-        f"# memory: {byte_size(cost.memory_bytes)}\n"
-        f"# speed: {_pace(cost.steps_per_second)}\n"
-        f"# time: {time_needed}"
+        f"{figure(cost.discriminator_parameters / 1e6)} million in the discriminators",
+        f"# memory: {byte_size(cost.memory_bytes)}",
+        f"# speed: {_pace(cost.steps_per_second)}",
+        f"# time: {time_needed}",
     )
 
 

@@ -244,6 +244,6 @@ def _frames_cleared() -> Iterator[None]:
 
 
 def _ignore_signals(_: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach these processes too, but what they end is up to the one that trains."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Ctrl-C, SIGTERM and SIGHUP reach these processes too, but what they end is up to the one that trains."""
+    for name in {"SIGINT", "SIGTERM", "SIGHUP"}.intersection(dir(signal)):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
