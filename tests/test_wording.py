@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ugatit_cli.wording import byte_size, duration, figure
+from ugatit_cli.wording import byte_size, duration, figure, shown
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,51 @@ def test_sizes(count: float, text: str) -> None:
 )  # fmt: skip
 def test_figures(value: float, text: str) -> None:
     assert figure(value) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "é.png",
+        "名前\u3000二.png",
+        "👩\u200d🎨 [red].png",
+        "می\u200cخواهم",
+        "a\tb",
+        "a\\x1b",
+        "\ue000",
+        "x" * 2000,
+        "",
+    ],
+)
+def test_names_are_shown_as_they_are(text: str) -> None:
+    assert shown(text) == text
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        "\x00",
+        "\a",
+        "\b",
+        "\n",
+        "\r",
+        "\x1b",
+        "\x7f",
+        "\x85",
+        "\x9b",
+        "\u202e",
+        "\u2066",
+        "\u2028",
+        "\u200b",
+        "\udce9",
+    ],
+)
+def test_what_a_terminal_would_obey_is_shown_escaped(one: str) -> None:
+    assert shown(f"a{one}[2Jb") == f"a{ascii(one)[1:-1]}[2Jb"
+    assert shown(shown(one)) == shown(one)
+
+
+@pytest.mark.parametrize("text", ["a" + "x" * 10**6 + "z", "a" + "\x1b" * 10**6 + "z"])
+def test_of_a_long_text_both_ends_are_shown(text: str) -> None:
+    assert len(shown(text)) < 2500
+    assert (shown(text)[0], shown(text)[-1]) == ("a", "z")

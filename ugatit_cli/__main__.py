@@ -20,6 +20,8 @@ def main() -> None:
     finally:
         # With torch, Python takes a second to end; a Ctrl-C in it would only show a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        # Where Ctrl-C ended an `exec`, as of dataclasses, Python would kill itself unless a later one ends well.
+        exec("")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from tests import tiny
 from ugatit_cli import __main__, load
@@ -119,7 +118,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What appears on a terminal of 80 columns."""
     screen = io.StringIO()
-    stderr = Console(file=screen, force_terminal=True, width=80, color_system=None, soft_wrap=True)
+    stderr = console.screen(file=screen, force_terminal=True, width=80, color_system=None)
     monkeypatch.setattr(console, "stderr", lambda: stderr)
     return screen
 

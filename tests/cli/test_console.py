@@ -59,7 +59,7 @@ def test_results_on_a_terminal_appear_above_the_bar(terminal: io.StringIO, monke
 # --- Ctrl-C --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_asks_a_later_ctrl_c_does(capsys: Capture, clock: list[float], number: signal.Signals) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with contextlib.suppress(ZeroDivisionError), signals.interruptible() as stop:
@@ -91,6 +91,31 @@ def test_nobody_insists_below_torchrun(capsys: Capture, clock: list[float], monk
             clock[0] += 60
         assert stop.is_set()
     assert capsys.readouterr().err == "stopping\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sooner_it_is_what_ctrl_c_is(clock: list[float], number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with contextlib.suppress(KeyboardInterrupt), signals.interrupting():
+        try:
+            signal.raise_signal(number)
+        finally:
+            clock[0] += 1
+            signal.raise_signal(number)  # what cleans up isn't disturbed
+            clock[0] = 0
+    assert clock == [0]
+    assert signal.getsignal(number) == before
+
+
+def test_nohup_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_IGN)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.interrupting(), signals.interruptible() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 # --- The command itself --------------------------------------------------------------------------------

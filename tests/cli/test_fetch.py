@@ -192,7 +192,7 @@ def test_a_killed_fetch_goes_on(
                 arrived = sum(path.stat().st_size for path in cache.rglob("*.incomplete"))
         process.send_signal(number)
         process.communicate(timeout=60)
-    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    assert process.returncode == (-number if number == signal.SIGKILL else 130)
     hub.heal()
     outcome = program("fetch", "me/clay", env=elsewhere)
     assert outcome.code == 0, outcome.stderr

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 PLAIN_INTERVAL = 10.0
 
 
-def screen(*, stderr: bool = False) -> Console:
-    """A console on stdout or stderr, whose texts command no terminal; rich's import waits until something is said."""
+def screen(**options: Any) -> Console:
+    """rich's console, whose texts command no terminal; its import waits until something is said."""
     from rich.console import Console
     from rich.segment import Segment
 
@@ -43,7 +43,7 @@ def screen(*, stderr: bool = False) -> Console:
             for text, style, control in super().render(*arguments, **options):
                 yield Segment(text if control else "\n".join(map(shown, text.split("\n"))), style, control)
 
-    return Screen(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)  # file names have colons, too
+    return Screen(**options, highlight=False, soft_wrap=True, emoji=False)  # file names have colons, too
 
 
 @functools.cache
@@ -165,7 +165,7 @@ class Transfer:
         self.label, self.size, self.done, self.first = label, size, done, done
         self.start = self.last = time.monotonic()
         if self.bar:
-            self.task = self.bar.add_task(label, total=size, completed=done)
+            self.task = self.bar.add_task(shown(label), total=size, completed=done)
         elif done and done != size:
             note(f"{label}: goes on at {byte_size(done)}")
 

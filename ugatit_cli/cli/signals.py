@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from ugatit_cli.cli import console
-
 STOPPING = "stopping: finishing what is in progress"
 # Schedulers and launchers repeat a signal that the process group has had already: sooner than this nobody meant it.
 REPEATED_WITHIN = 1.5
@@ -57,6 +55,8 @@ def interruptible(saying: str = STOPPING) -> Iterator[threading.Event]:
 
     A later Ctrl-C interrupts at once, but not below `torchrun`.
     """
+    from ugatit_cli.cli import console
+
     stop = threading.Event()
     launched = "TORCHELASTIC_RUN_ID" in os.environ  # torchrun passes on what the terminal has sent to all of them
     first = 0.0

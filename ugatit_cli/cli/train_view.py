@@ -32,7 +32,7 @@ from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.session import Measurement, Prepared
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.training.trainer import Outcome
-from ugatit_cli.wording import byte_size, duration, figure
+from ugatit_cli.wording import byte_size, duration, figure, shown
 
 # Losses jump from step to step: what is shown is the mean over so many.
 SMOOTHING = 20
@@ -273,7 +273,7 @@ class LiveWatch(PlainWatch):
 
     @staticmethod
     def _dim(text: str) -> Text:
-        return Text(text, "dim", no_wrap=True, overflow="ellipsis")
+        return Text(shown(text), "dim", no_wrap=True, overflow="ellipsis")
 
     def _table(self) -> Table:
         model = self.settings.model
