@@ -356,9 +356,10 @@ def _listed(files_from: str | None, inputs: list[str]) -> list[str]:
 
     if files_from is None:
         return []
-    if files_from == "-" and ("-" in inputs or sys.stdin.isatty()):
+    if files_from == "-" and ("-" in inputs or sys.stdin.isatty() or not sys.stdin.readable()):
+        other = "the picture -" if "-" in inputs else "a terminal" if sys.stdin.isatty() else "closed"
         raise UsageError(
-            f"--files-from -: standard input is {'the picture -' if '-' in inputs else 'a terminal'}",
+            f"--files-from -: standard input is {other}",
             "Pipe a list in (find photos -name '*.png' | ugatit ... --files-from -), or name a file.",
         )
     try:
