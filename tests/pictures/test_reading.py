@@ -54,7 +54,7 @@ def opacity(frame: Frame, at: tuple[int, int] = (0, 0)) -> int:
     return found
 
 
-def near(one: npt.ArrayLike, other: npt.ArrayLike, tolerance: int) -> bool:
+def near(one: npt.ArrayLike, other: npt.ArrayLike, tolerance: float) -> bool:
     return float(np.abs(np.subtract(one, other, dtype=float)).max()) <= tolerance
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import re
 import struct
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -11,12 +11,12 @@ from typing import IO, Any, Final, cast
 from PIL import Image, ImageFile, PsdImagePlugin
 
 from ugatit_cli.errors import PictureError, install_line
-from ugatit_cli.pictures import tiff
+from ugatit_cli.pictures import jpeg, tiff
 
 _COPY: Final = "Copy or download the file again."
 _CONVERT: Final = "Convert it to PNG or JPEG first."
 _DEVELOP: Final = "Develop it to TIFF or JPEG first."
-_MAGIC: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"8BPS", *tiff.MAGIC)
+_MAGIC: Final = (b"\x89PNG", jpeg.MAGIC, b"GIF8", b"RIFF", b"BM", b"8BPS", *tiff.MAGIC)
 _HEIC_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _RAW: Final = (b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FUJIFILM", b"FOVb", b"\0MRM", b"\0\0\0\x18ftypcrx ")
 _OTHERS: Final = {
@@ -54,7 +54,14 @@ def unidentified(label: str, head: bytes, stream: IO[bytes]) -> PictureError:
 
 def undecodable(label: str, head: bytes, stream: IO[bytes]) -> PictureError | None:
     """The same of a file that was identified, if its kind is why it can't be decoded."""
-    return _known(label, head, stream) if head.startswith(b"\xff\xd8") else None
+    return _known(label, head, stream) if head.startswith(jpeg.MAGIC) else None
+
+
+def unsupported_detail(label: str, text: str) -> PictureError | None:
+    """The same where the decoder's own words say so."""
+    if not re.search("unsupported|not supported|unimplemented|not implemented|cannot handle", text, re.IGNORECASE):
+        return None
+    return PictureError(f"{label}: a kind of picture that can't be read here ({text})", _CONVERT)
 
 
 def _no_picture(label: str, head: bytes) -> PictureError:
@@ -72,8 +79,10 @@ def _known(label: str, head: bytes, stream: IO[bytes]) -> PictureError | None:
     with contextlib.suppress(Exception):  # of a header that is damaged
         if head.startswith(_RAW):
             kind, hint = _RAW_FILE, _DEVELOP
-        elif head.startswith(b"\xff\xd8"):
-            kind = _jpeg(stream)
+        elif head.startswith(jpeg.MAGIC):
+            kind = jpeg.describe(stream)
+        elif head.startswith(jpeg.MAGIC_2000):
+            kind = jpeg.describe_2000(stream)
         elif head.startswith(tiff.ALIEN):
             kind, hint = "big-endian BigTIFF", _tiff_hint()
         elif head.startswith(tiff.MAGIC):
@@ -85,33 +94,6 @@ def _known(label: str, head: bytes, stream: IO[bytes]) -> PictureError | None:
         else:
             kind = next((name for magic, name in _OTHERS.items() if head.startswith(magic)), "")
     return unsupported(label, kind, hint) if kind else None
-
-
-def _jpeg(stream: IO[bytes]) -> str:
-    stream.seek(2)
-    while (marker := stream.read(2))[0] == 0xFF:
-        code = marker[1]
-        if code == 0xFF:
-            stream.seek(-1, 1)
-            continue
-        (length,) = struct.unpack(">H", stream.read(2))
-        if code == 0xF7:
-            return "JPEG-LS"
-        if 0xC0 <= code <= 0xCF and code not in {0xC4, 0xC8, 0xCC}:
-            bits, _, _, channels = struct.unpack(">BHHB", stream.read(6))
-            return _jpeg_kind(code, bits, channels)
-        stream.seek(length - 2, 1)
-    return ""
-
-
-def _jpeg_kind(code: int, bits: int, channels: int) -> str:
-    if code in {0xC3, 0xCB}:
-        return f"{bits}-bit lossless JPEG"
-    if code not in {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}:
-        return "hierarchical JPEG"
-    if bits != 8:
-        return f"{bits}-bit JPEG"
-    return f"JPEG of {channels} channels" if channels not in {1, 3, 4} else ""
 
 
 def _psd(head: bytes) -> str:
@@ -133,7 +115,7 @@ def _tiff_hint() -> str:
     return _CONVERT if tiff.can_decode() else f"TIFF files of such kinds need: {install_line('tiff')}"
 
 
-def check_kind(image: Image.Image, label: str, head: bytes) -> None:
+def check_kind(image: Image.Image, label: str, head: bytes, stream: IO[bytes]) -> None:
     """Refuses what opens as a picture but isn't one, or shows something else than what the file is about.
 
     Raises:
@@ -143,7 +125,7 @@ def check_kind(image: Image.Image, label: str, head: bytes) -> None:
         raise PictureError(f"{label}: an {image.format} is a drawing, not a picture", "Render it to PNG first.")
     if isinstance(image, ImageFile.StubImageFile):  # Pillow knows these formats by name alone
         raise _no_picture(label, head)
-    if head[12:16] == _XCODE and (known := _known(label, head, io.BytesIO())):
+    if (head[12:16] == _XCODE or head.startswith(jpeg.MAGIC_2000)) and (known := _known(label, head, stream)):
         raise known
     if hasattr(image, "tag_v2") and (tiff.is_raw(cast(Any, image).tag_v2) or head[8:10] == b"CR"):
         raise unsupported(label, _RAW_FILE, _DEVELOP)

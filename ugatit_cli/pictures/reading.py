@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from ugatit_cli.errors import PictureError, UgatitError, plain_reason
-from ugatit_cli.pictures import kinds, levels, png, tiff
+from ugatit_cli.pictures import jpeg, kinds, levels, png, tiff
 from ugatit_cli.pictures.bounds import MAX_PIXELS, ROOM, check_pixels
 
 with contextlib.suppress(ImportError):
@@ -132,7 +132,7 @@ def open_picture(
             if file.head.startswith(png.MAGIC):
                 file.stream, file.profile = png.lightened(stream)
             image = _opened(file, max_pixels)
-            kinds.check_kind(image, file.label, file.head)
+            kinds.check_kind(image, file.label, file.head, file.stream)
             file.notes += _pages_note(image)
             opened = Opened(image, file, _frames_of(image, first_only))
             opened.check(max_pixels)
@@ -141,12 +141,16 @@ def open_picture(
 
 
 def _opened(file: _File, max_pixels: int | None) -> Image.Image:
+    if file.head.startswith(jpeg.MAGIC):
+        with contextlib.suppress(UnidentifiedImageError):
+            return _identified(file)
+        file.stream = jpeg.lightened(file.stream)
     if not file.head.startswith(tiff.MAGIC):
         return _identified(file)
     if not file.head.startswith(tiff.ALIEN):
         with contextlib.suppress(UnidentifiedImageError):
             image = _identified(file)
-            kinds.check_kind(image, file.label, file.head)
+            kinds.check_kind(image, file.label, file.head, file.stream)
             if not tiff.is_misread(image):
                 return image
     if not tiff.can_decode():
@@ -210,7 +214,8 @@ class Opened:
             with _reasons(self.file):
                 if self.image.format in ANIMATED:
                     self.image.seek(index)
-                frame = _frame(canvas.show(self.image) if canvas else self.image, self.image, self.file)
+                shown = canvas.show(self.image) if canvas else self._loaded()
+                frame = _frame(shown, self.image, self.file)
                 # 100 ms is what browsers take
                 self.durations.append(round(self.image.info.get("duration") or 0) or 100)
             size = size or frame.rgb.size
@@ -218,6 +223,16 @@ class Opened:
                 # Pillow grows the canvas where a later frame of a broken GIF sticks out of it; browsers clip.
                 frame = Frame(frame.rgb.crop((0, 0, *size)), frame.alpha and frame.alpha.crop((0, 0, *size)))
             yield frame
+
+    def _loaded(self) -> Image.Image:
+        try:
+            self.image.load()
+        except OSError:
+            whole = jpeg.completed(self.file.stream) if self.file.head.startswith(jpeg.MAGIC) else None
+            if whole is None:
+                raise
+            self.image = whole
+        return self.image
 
 
 def from_pil(image: Image.Image) -> Picture:
@@ -268,7 +283,7 @@ def _reason(error: Exception, file: _File) -> PictureError:
         return kinds.unidentified(label, file.head, file.stream)
     if isinstance(error, MemoryError):
         return PictureError(f"{label}: not enough memory to decode it", "Shrink the picture first.")
-    if known := kinds.undecodable(label, file.head, file.stream):
+    if known := kinds.undecodable(label, file.head, file.stream) or kinds.unsupported_detail(label, text):
         return known
     hint = "Copy or download the file again."
     ran_out = isinstance(error, EOFError | IndexError | struct.error)  # of bytes, that is, in Pillow's plugins
