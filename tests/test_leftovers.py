@@ -18,6 +18,7 @@ from tests.kills import CALLS, at_call, deaths, die, posix_only, starting, witho
 from ugatit_cli.errors import OutputError, StorageError
 from ugatit_cli.files import write_file, write_together
 from ugatit_cli.leftovers import DAY, hidden, sweep
+from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.folder import copy_model, open_model, save_model, translator_shapes
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells of other processes")
@@ -148,6 +149,7 @@ def test_killed_at_every_step_of_replacing_a_model(tmp_path: Path, processes: Ba
         littered += len(list(tmp_path.glob(".*")))
         if replace_at_once:
             assert assert_whole(folder) in (known, number)
+        find_model(str(folder))  # which puts it back
         sweep(tmp_path)  # as the next run would
         known, before = assert_whole(folder), known
         assert known in (before, number)

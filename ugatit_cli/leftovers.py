@@ -108,6 +108,12 @@ def sweep_once(folder: Path) -> None:
     sweep(folder)
 
 
+def put_back(path: Path) -> None:
+    """Puts a folder back that a killed process had just retired for a newer one; nothing if something is there."""
+    if not os.path.lexists(path):
+        sweep(path.parent)
+
+
 def discard(path: Path) -> None:
     """Removes a file, a link, or a folder with all that is in it, as far as possible."""
     if path.is_dir() and not path.is_symlink():

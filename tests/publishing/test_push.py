@@ -18,6 +18,7 @@ from PIL import Image, PngImagePlugin
 from tests import tiny
 from tests.hub_client import Notes
 from tests.trainings import make_folders, train
+from ugatit_cli.errors import ModelError
 from ugatit_cli.publishing.card import Options
 from ugatit_cli.publishing.push import entry, staged
 from ugatit_cli.training.run_folder import RunFolder
@@ -143,6 +144,47 @@ def test_what_is_staged_never_leads_back(tmp_path: Path, monkeypatch: pytest.Mon
     with staged(open_model(folder), TARGET, Options(), Notes()) as found:
         assert found.model.weights.samefile(folder / "model.safetensors") is linked
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other links, and no pipes")
+@pytest.mark.parametrize("name", ["README.md", "samples.png", "config.json", "model.safetensors"])
+@pytest.mark.parametrize("kind", ["outside", "missing", "pipe"])
+def test_nothing_but_files_of_the_model_is_published(tmp_path: Path, name: str, kind: str) -> None:
+    folder = tiny.save(tmp_path / "model")
+    model, path = open_model(folder), folder / name
+    if kind == "outside" and path.exists():
+        path.rename(tmp_path / "private")
+    elif path.exists():
+        path.unlink()
+    (tmp_path / "private").touch()
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to(tmp_path / ("none" if kind == "missing" else "private"))
+    with pytest.raises(ModelError) as caught, staged(model, TARGET, Options(), Notes()):
+        pytest.fail("it would be published")
+    assert str(path) in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other links")
+def test_links_that_lead_out_of_a_run(run: Path, tmp_path: Path) -> None:
+    copy = copy_of(run, tmp_path)
+    (grid,) = (copy.path / "samples").iterdir()
+    grid.rename(tmp_path / "private.png")
+    grid.symlink_to(tmp_path / "private.png")
+    with pytest.raises(ModelError, match=grid.name), staged(open_model(copy.path), TARGET, Options(), Notes()):
+        pytest.fail("it would be published")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other links")
+def test_links_inside_a_model_and_in_the_cache_of_the_hub(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "cache" / "snapshots" / "1")
+    (folder / "about.md").write_text("mine")
+    (folder / "README.md").symlink_to("about.md")
+    (tmp_path / "cache" / "blobs").mkdir()
+    (folder / "config.json").rename(tmp_path / "cache" / "blobs" / "2")
+    (folder / "config.json").symlink_to("../../blobs/2")
+    data = contents(open_model(folder))
+    assert data["README.md"] == b"mine"
+    assert sorted(data) == sorted(NAMES)
 
 
 def test_files_that_are_replaced_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -18,7 +19,7 @@ from tests import tiny
 from tests.trainings import TINY, Log, make_folders, metrics, prepared, train, weights
 from ugatit_cli.config import Direction
 from ugatit_cli.data.pictures import Folders
-from ugatit_cli.errors import DeviceError, Interrupted
+from ugatit_cli.errors import DeviceError, Interrupted, OutputError
 from ugatit_cli.methods.ugatit import UGATITStep
 from ugatit_cli.training import session
 from ugatit_cli.training.run_folder import RunFolder
@@ -106,6 +107,48 @@ def test_the_model_to_start_from_is_found_from_anywhere(
         assert prepared(tmp_path / "run", None, {"start": same}).settings.start == ready.settings.start
     other = prepared(tmp_path / "other", folders, FROM_MODEL | {"start": "flat2clay"})
     assert other.settings.start == "flat2clay"
+
+
+@pytest.mark.parametrize("killed_after", [2, 4])
+def test_samples_that_a_kill_prevented_are_drawn_when_it_goes_on(
+    folders: Folders, tmp_path: Path, killed_after: int
+) -> None:
+    class Killed(Log):
+        def saved(self, step: int) -> None:
+            if step == killed_after:
+                die()
+
+    given = {"iterations": 4, "checkpoint_every": "2", "sample_every": "2"}
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", folders, given, log=Killed())
+    assert not RunFolder(tmp_path / "run").samples_path(killed_after).exists()
+    for path in (tmp_path / "run", tmp_path / "whole"):
+        train(path, folders, given)
+    for step in (2, 4):
+        one, whole = (RunFolder(tmp_path / name).samples_path(step).read_bytes() for name in ("run", "whole"))
+        assert one == whole
+
+
+@pytest.mark.parametrize("after", ["removed", "moved", "another"])
+@pytest.mark.parametrize("every", ["1", "1000"])
+def test_a_run_whose_folder_is_gone_stops(folders: Folders, tmp_path: Path, after: str, every: str) -> None:
+    path = tmp_path / "run"
+
+    def gone() -> None:
+        shutil.rmtree(path) if after == "removed" else path.rename(tmp_path / "moved")
+        if after == "another":
+            shutil.copytree(tmp_path / "moved", path)
+
+    given = {"iterations": 12, "checkpoint_every": every, "sample_every": every}
+    with pytest.raises(OutputError) as caught:
+        train(path, folders, given, log=Log({3: gone}))
+    assert str(path) in caught.value.message
+    assert caught.value.hint
+    assert path.exists() is (after == "another")
+    if after == "another":
+        assert (RunFolder(path).latest() or 0) < 3
+    if after == "moved":
+        train(tmp_path / "moved", None, {"iterations": 12})
 
 
 STEPS = 12

@@ -37,6 +37,7 @@ from ugatit_cli.errors import (
     UsageError,
     plain_reason,
 )
+from ugatit_cli.leftovers import sweep_once
 
 if TYPE_CHECKING:
     from ugatit_cli.config import MapName
@@ -437,6 +438,9 @@ def run(
     options, page = prepared.options, prepared.page
     existing = Existing(options, prepared.sources())
     jobs, tally = _left_to_do(prepared, drawing, existing, verb)
+    if not options.dry_run:
+        for folder in {job.output.parent for job in prepared.found.jobs if job.output is not None}:
+            sweep_once(folder)
     if options.dry_run or not jobs:
         for job in jobs:
             tally.planned(job)

@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 from ugatit_cli.config import BaseConfig
 from ugatit_cli.errors import ModelError, OutputError, UsageError
 from ugatit_cli.files import read_file, reported, retire
-from ugatit_cli.leftovers import discard, sweep
+from ugatit_cli.leftovers import discard, put_back, sweep
 from ugatit_cli.methods.registry import read_networks
 from ugatit_cli.weights import home, hub_download
 from ugatit_cli.weights.home import BUNDLED, Receipt, holds_model, store_folder, store_path, stored_models
@@ -72,6 +72,7 @@ def resolve(name: str, listener: Listener | None = None) -> Source:
     if not name:  # a path would be the working folder
         raise UsageError("the model has no name", "Name one: `ugatit models` lists them.")
     path, entry = Path(name).expanduser(), None
+    put_back(path)
     if MODEL_NAME.fullmatch(name):
         entry = _entries(listener, None if os.path.isdir(store_path(name)) else name).get(name)
         named = _named(name, entry)
@@ -103,6 +104,7 @@ def _entries(listener: Listener | None, wanted: str | None = None) -> dict[str, 
 
 def _named(name: str, entry: Entry | None) -> Source | None:
     """A model of the store, or else of the manifest."""
+    put_back(store_path(name))
     if os.path.isdir(store_path(name)):
         return Source(name, "store", store_path(name), entry)
     if entry is None:
