@@ -257,7 +257,10 @@ def test_usage(evaluate: Command, arguments: tuple[str, ...], message: str | Non
 def test_unreadable_pictures_are_left_out(evaluate: Command) -> None:
     for path in ("out/0.png", "clay/1.png"):
         Path(path).write_bytes(b"broken")
+    Path("clay/notes.txt").touch()
     outcome = evaluate("out", "clay", "--pairs", "clay", "--json")
+    assert outcome.stderr.count("clay: 1 passed over: 1 .txt\n") == 1
+    Path("clay/notes.txt").unlink()
     assert outcome.code == 1
     assert [error.partition(":")[0] for error in outcome.errors[:2]] == ["out/0.png", "clay/1.png"]
     assert outcome.errors[2:] == ["2 pictures left out, named above; the figures are of the rest"]

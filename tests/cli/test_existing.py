@@ -23,9 +23,9 @@ def translated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     decode = pipeline.Stages.decode
 
-    def counted(stages: Any, job: Any) -> Any:
+    def counted(stages: Any, job: Any, **how: Any) -> Any:
         names.append(job.name)
-        return decode(stages, job)
+        return decode(stages, job, **how)
 
     monkeypatch.setattr(pipeline.Stages, "decode", counted)
     return names
@@ -231,7 +231,7 @@ def test_other_files_are_told(translate: Command) -> None:
     assert (outcome.code, len(outcome.errors)) == (0, 0)
     assert outcome.documents[0] == {"input": "in", "passed_over": {".psd": 1, "": 1}}
     assert len(outcome.documents) == 2
-    assert "2 files" in outcome.stderr
+    assert "2 passed over" in outcome.stderr
     assert ".psd" in translate("in", "-o", "new", "--dry-run").stderr
     assert translate("in/b.psd", "in/c", "-o", "named", "--format", "png").code == 0
     assert below("named") == ["b.png", "c.png"]

@@ -26,17 +26,18 @@ from ugatit_cli.data.pictures import (
     Preparation,
     below,
     check_apart,
-    count_links,
     find_pictures,
     fingerprint,
     load_pictures,
     memory_budget,
     parse_holdout,
+    passed_over,
     prepare_picture,
     split_holdout,
     split_layout,
 )
 from ugatit_cli.errors import DataError, Interrupted, UsageError
+from ugatit_cli.pictures.jobs import LINKED
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="names or links that Windows lacks")
 
@@ -83,11 +84,12 @@ def test_links_to_files_count_and_cycles_of_folders_end(tmp_path: Path) -> None:
     (tmp_path / "in/a/up").symlink_to("..", target_is_directory=True)
     (tmp_path / "in/gone.png").symlink_to("nothing")  # reported when it is read
     assert found(tmp_path / "in") == ["a/b.png", "gone.png", "link.png"]
-    assert count_links(tmp_path / "in") == 1
+    assert passed_over(tmp_path / "in") == {LINKED: 1}
     (tmp_path / "in/.hidden").symlink_to("a", target_is_directory=True)
     (tmp_path / "in/more").symlink_to("../elsewhere", target_is_directory=True)
-    assert count_links(tmp_path / "in") == 2
-    assert count_links(tmp_path / "in", exclude=[tmp_path / "elsewhere"]) == 1
+    touch(tmp_path, "in/a/c.PSD", "in/d", "in/.hidden.txt")
+    assert passed_over(tmp_path / "in") == {LINKED: 2, ".psd": 1, "": 1}
+    assert passed_over(tmp_path / "in", exclude=[tmp_path / "elsewhere"])[LINKED] == 1
 
 
 @pytest.mark.parametrize("name", ["gone", "a.png"])
@@ -336,7 +338,7 @@ def test_a_folder_without_pictures_says_why(tmp_path: Path) -> None:
         return
     for number in (1, 2):
         (given.b / str(number)).symlink_to(given.a, target_is_directory=True)
-        with pytest.raises(DataError, match=rf"{given.b}: .*{number} link"):
+        with pytest.raises(DataError, match=rf"{given.b}: .*{number} linked"):
             load(given)
 
 

@@ -363,7 +363,7 @@ def test_other_files_in_folders_are_counted(argument: str) -> None:
     touch("in/Dr. No's file")
     found = make(argument)
     assert found.passed_over == {argument: {".psd": 2, "": 2, ".png~": 1, ".b": 1}}
-    assert "6 files" in in_words(found.passed_over[argument])
+    assert "6 passed over" in in_words(found.passed_over[argument])
     assert "2 .psd" in in_words(found.passed_over[argument])
     assert make("in/*.png").passed_over == make("in/**").passed_over == {}  # they are what was asked for
     touch("none/a.txt")

@@ -228,11 +228,13 @@ def test_what_is_wrong_with_the_pictures_is_told(tmp_path: Path) -> None:
     folders = make_folders(tmp_path / "pictures")
     for number in range(SHOWN + 2):
         (folders.b / f"broken{number}.png").write_bytes(b"\x89PNG")
+    (folders.a / "drawing.psd").touch()
     log = Log()
     train(tmp_path / "run", folders, {"iterations": 1, "image_size": 44}, log=log)
     text = "\n".join(log.notes)
     assert f"red: 10 pictures to train on, 0 held out, in memory ({folders.a})" in log.notes
     assert "red: 10 pictures are smaller than the training size" in text
+    assert f"{folders.a}: 1 passed over: 1 .psd" in log.notes
     assert text.count("skipped: ") == SHOWN + 1
     assert f"skipped: {folders.b / 'broken0.png'}: " in text
     (folders.b / "1.png").unlink()

@@ -280,6 +280,7 @@ def evaluate(options: EvaluateOptions) -> None:
     chosen = _metrics(options)
     threads = parse_count("--workers", options.workers, MOST_WORKERS) or default_workers()
 
+    from ugatit_cli.data.pictures import passed_over
     from ugatit_cli.device import resolve_device
     from ugatit_cli.metrics.distances import Subsets
     from ugatit_cli.metrics.features import load_extractor
@@ -292,9 +293,13 @@ def evaluate(options: EvaluateOptions) -> None:
         check_installed,
         find_set,
     )
+    from ugatit_cli.pictures.jobs import in_words
 
     folders = (options.translated, options.real, options.source, options.pairs, options.domain_a, options.domain_b)
     mine, theirs, made_of, truth, a, b = (find_set(path.expanduser()) if path else None for path in folders)
+    for each in dict.fromkeys(filter(None, (mine, theirs, made_of, truth, a, b))):
+        if others := passed_over(each.folder):
+            console.note(f"{each.folder}: {in_words(others)}")
     wanted = both_ways(a, b, truth) if a and b else []
     if mine and theirs:
         wanted = [Comparison(None, mine, theirs, made_of, truth)]

@@ -162,7 +162,7 @@ class Tally:
         self._say(job, skipped=True)
 
     def passed_over(self, folder: str, counts: Counter[str]) -> None:
-        """Files of a folder that aren't called like pictures."""
+        """What of a folder wasn't looked at."""
         from ugatit_cli.pictures.jobs import in_words
 
         console.note(f"{folder}: {in_words(counts)}; name them to have them tried")

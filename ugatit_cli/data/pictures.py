@@ -14,6 +14,7 @@ import math
 import os
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -27,6 +28,7 @@ from PIL import Image
 from ugatit_cli.config import DOMAINS, Domain
 from ugatit_cli.errors import DataError, Interrupted, PictureError, UsageError, plain_reason
 from ugatit_cli.pictures import reading
+from ugatit_cli.pictures.jobs import LINKED, in_words, kind_of
 from ugatit_cli.pictures.reading import SUFFIXES
 
 # Pictures that a domain needs to train on, and from which on it spares some for a hold-out in percent.
@@ -78,9 +80,15 @@ def find_pictures(folder: Path, *, exclude: Collection[Path] = ()) -> list[Path]
     return sorted(found, key=lambda path: below(folder, path))
 
 
-def count_links(folder: Path, *, exclude: Collection[Path] = ()) -> int:
-    """How many links to folders `find_pictures` doesn't follow; it raises the same errors."""
-    return sum(path.is_symlink() for folders, _ in _walk(folder, exclude) for path in folders)
+def passed_over(folder: Path, *, exclude: Collection[Path] = ()) -> Counter[str]:
+    """What `find_pictures` leaves: how many files of which suffix, and linked folders; it raises the same errors."""
+    counts = Counter[str]()
+    for folders, files in _walk(folder, exclude):
+        counts.update(LINKED for path in folders if path.is_symlink())
+        counts.update(
+            kind_of(path.name) for path in files if path.name[0] != "." and path.suffix.lower() not in SUFFIXES
+        )
+    return counts
 
 
 def _walk(folder: Path, exclude: Collection[Path]) -> Iterator[tuple[list[Path], list[Path]]]:
@@ -405,10 +413,11 @@ class _Reader:
 
 
 def _nothing_in(folder: Path, exclude: Collection[Path]) -> DataError:
-    message, links = f"{folder}: no pictures in this folder or below", count_links(folder, exclude=exclude)
-    if links:
-        skipped = "1 link to a folder is" if links == 1 else f"{links} links to folders are"
-        return DataError(f"{message}; {skipped} not followed", "Name the folder that has the pictures itself.")
+    message, others = f"{folder}: no pictures in this folder or below", passed_over(folder, exclude=exclude)
+    if others:
+        message = f"{message}; {in_words(others)}"
+    if others[LINKED]:
+        return DataError(message, "Name the folder that has the pictures itself.")
     return DataError(message, f"These suffixes are searched: {' '.join(sorted(SUFFIXES))}")
 
 

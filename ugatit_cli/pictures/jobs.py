@@ -23,6 +23,9 @@ from ugatit_cli.pictures.sources import fold
 STDIN = "-"
 STDOUT = Path("-")
 
+LINKED = "linked folder"
+"""What isn't followed when a folder is searched."""
+
 _NAME_BYTES = 255
 _TAG_LENGTH = 16
 _SHOWN = 8  # kinds of files that a message lists
@@ -61,7 +64,7 @@ class Found:
     Attributes:
         jobs: in the order of the arguments, inside folders sorted by relative path.
         missing: what couldn't be found or listed -> why.
-        passed_over: folder argument -> suffix -> how many files there are not called like pictures.
+        passed_over: folder argument -> suffix -> how many files there aren't called like pictures; `LINKED` folders.
         named: OUT is the file of a single picture.
     """
 
@@ -123,11 +126,20 @@ def find_jobs(wanted: Wanted) -> Found:
 
 
 def in_words(passed_over: Counter[str]) -> str:
-    """`6 files passed over by their names (4 .txt, 1 .psd, 1 without a suffix)`."""
-    kinds = [f"{count} {suffix or 'without a suffix'}" for suffix, count in passed_over.most_common()]
-    more = f", {len(kinds) - _SHOWN} more kinds" if len(kinds) > _SHOWN else ""
-    count = passed_over.total()
-    return f"{count} file{'s' * (count > 1)} passed over by their names ({', '.join(kinds[:_SHOWN])}{more})"
+    """`6 passed over: 4 .txt, 1 without a suffix, 1 linked folder`."""
+    names = {"": "without a suffix", LINKED: LINKED}
+    kinds = [
+        f"{count} {names.get(kind, kind)}{'s' * (kind == LINKED and count > 1)}"
+        for kind, count in passed_over.most_common()
+    ]
+    more = [f"{len(kinds) - _SHOWN} more kinds"] if len(kinds) > _SHOWN else []
+    return f"{passed_over.total()} passed over: {', '.join(kinds[:_SHOWN] + more)}"
+
+
+def kind_of(name: str) -> str:
+    """A file's suffix in lower case; "" where what comes after the last dot says nothing."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix if len(suffix) <= _TAG_LENGTH and len(suffix.split()) == 1 else ""
 
 
 def listed(data: bytes) -> list[str]:
@@ -317,11 +329,10 @@ class _Search:
                     continue
                 if _is_folder(entry, follow_links=False):
                     pending.extend(self.children(folder, entry))
-                elif self.is_readable(entry):
-                    if self.is_picture(entry):
-                        found.append(folder.entry(entry))
-                    else:
-                        self.passed_over.setdefault(argument, Counter())[_suffix(entry.name)] += 1
+                elif self.is_readable(entry) and self.is_picture(entry):
+                    found.append(folder.entry(entry))
+                elif kind := self.kind(folder, entry):
+                    self.passed_over.setdefault(argument, Counter()).update(kind)
         return found
 
     def glob(self, argument: str, pattern: str) -> list[_Found]:
@@ -369,6 +380,12 @@ class _Search:
                 found.append(folder.entry(entry))
         return found
 
+    def kind(self, folder: _Folder, entry: os.DirEntry[str]) -> list[str]:
+        """What `entry` is that is passed over; nothing for what has been said already, and for OUT."""
+        if _is_folder(entry, follow_links=True):
+            return [LINKED] * len(self.children(folder, entry))
+        return [] if self.is_picture(entry) else [kind_of(entry.name)]
+
     def is_picture(self, entry: os.DirEntry[str]) -> bool:
         return os.path.splitext(entry.name)[1].lower() in self.suffixes
 
@@ -413,12 +430,6 @@ def _is_folder(entry: os.DirEntry[str], *, follow_links: bool) -> bool:
         return entry.is_dir(follow_symlinks=follow_links)
     except OSError:
         return False
-
-
-def _suffix(name: str) -> str:
-    """What kind of file it is by its name; "" where what comes after the last dot says nothing."""
-    suffix = os.path.splitext(name)[1].lower()
-    return suffix if len(suffix) <= _TAG_LENGTH and len(suffix.split()) == 1 else ""
 
 
 def _is_pattern(text: str) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ugatit_cli.data.batches import Batches, sample_pictures, stream
-from ugatit_cli.data.pictures import Pictures, Preparation, fingerprint, load_pictures, memory_budget
+from ugatit_cli.data.pictures import Pictures, Preparation, fingerprint, load_pictures, memory_budget, passed_over
 from ugatit_cli.device import Group, peak_memory
 from ugatit_cli.errors import DataError, TrainingError
 from ugatit_cli.methods.base import Losses
@@ -22,6 +22,7 @@ from ugatit_cli.methods.networks import Networks, Start, Swapped, build_networks
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.pictures.encoding import encode
+from ugatit_cli.pictures.jobs import in_words
 from ugatit_cli.pictures.reading import from_pil
 from ugatit_cli.training import checkpoint
 from ugatit_cli.training.evaluation import Abandoned, Evaluator, holdout_fingerprint, is_evaluated
@@ -80,6 +81,8 @@ def load_data(
     )
     for name, one in zip((settings.model.domain_a, settings.model.domain_b), pictures, strict=True):
         _describe(name, one, listener)
+        if others := passed_over(one.folder, exclude=[run.path]):
+            listener.note(f"{one.folder}: {in_words(others)}")
     return pictures
 
 
