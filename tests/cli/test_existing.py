@@ -58,6 +58,12 @@ def test_results_of_different_sources_never_meet(translate: Command, flag: str |
     assert translate("in/b/x.png", "-o", "out", "--overwrite").code == 0
     assert Path("out/x.png").read_bytes() != before
     assert translate("in/a/x.png", "-o", "out", "--skip-existing").code == 1
+    # No base tells those apart that lie in one folder, or where there is one already.
+    put("in/b/x.webp")
+    outcome = translate("in/b/x.webp", "-o", "out", "--skip-existing", "--format", "png")
+    assert outcome.code == 1
+    assert "--base" not in outcome.stderr
+    assert "--base" not in translate("in/a/x.png", "-o", "out", "--skip-existing", "--base", "in/a").stderr
 
 
 def test_lists_keep_folders_with_a_base(translate: Command) -> None:

@@ -72,10 +72,15 @@ class Existing:
 
     def _way_out(self, other: str, job: Job) -> str:
         ways = ["give another output (-o)", "or replace it with --overwrite."]
-        if self.options.base is None and job.source and not other.startswith("<"):
+        if job.source and not other.startswith("<"):
             with contextlib.suppress(ValueError):  # another drive of Windows
-                base = os.path.commonpath([os.path.abspath(other), os.path.abspath(job.source)])  # noqa: PTH100
-                ways.insert(0, f"keep their folders with --base {os.path.relpath(base)}")
+                one, two = (os.path.dirname(os.path.abspath(path)) for path in (other, job.source))  # noqa: PTH100, PTH120
+                if one == two:
+                    ways.insert(0, "translate both with one command")
+                elif self.options.base is None:
+                    ways.insert(
+                        0, f"keep their folders with --base {os.path.relpath(os.path.commonpath([one, two]))}"
+                    )
         text = ", ".join(ways)
         return text[0].upper() + text[1:]
 
