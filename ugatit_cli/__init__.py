@@ -74,12 +74,12 @@ def load(model: str | PathLike[str] = "flat2clay", *, device: str = "auto", prec
     Args:
         model: a name from the manifest or the model store, a model folder, a run folder, a `.safetensors` file
             with its `config.json` beside it, or `owner/name[@revision]` on the Hub. What isn't on this machine yet is
-            fetched.
+            fetched. `...@sha256:DIGEST`, as `ugatit models show` tells it, takes nothing but that very model.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
 
     Raises:
-        ModelError: no such model, it is damaged, or can't be fetched.
+        ModelError: no such model, it is damaged, another one than the pinned, or can't be fetched.
         OutputError: what was fetched can't be written.
         DeviceError: the machine doesn't have that device or precision.
     """

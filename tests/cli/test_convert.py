@@ -29,7 +29,8 @@ def test_into_a_folder(ugatit: Command, checkpoint: str) -> None:
     config = ugatit_cli.load("models/mine").config
     assert f"selfie <-> anime: {config.summary}, with discriminators" in outcome.stderr
     assert "ugatit translate PICTURES --model models/mine -o out/" in outcome.stderr
-    assert below("models") == ["mine/config.json", "mine/discriminators.safetensors", "mine/model.safetensors"]
+    names = ["SHA256SUMS", "config.json", "discriminators.safetensors", "model.safetensors"]
+    assert below("models") == [f"mine/{name}" for name in names]
     document = json.loads(Path("models/mine/config.json").read_text())
     assert document["provenance"]["imported_from"] == checkpoint
     put("a.png")

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from tests import tiny
+from tests.fetched import flip
 from tests.hub_client import Notes
 from tests.trainings import make_folders, train
 from ugatit_cli.errors import ModelError
@@ -29,7 +30,7 @@ from ugatit_cli.weights.hub_download import digest_of
 from ugatit_cli.weights.manifest import entry_toml, read_manifest
 
 TARGET = HubId("ada/red2blue")
-NAMES = ["config.json", "model.safetensors", "README.md"]
+NAMES = ["config.json", "model.safetensors", "SHA256SUMS", "README.md"]
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("run")
     train(root / "run", make_folders(root / "data"), {"iterations": 2})
     return root / "run"
+
+
+def edit(folder: Path, **provenance: object) -> None:
+    """Changes what a model's config says of its origin, after which its hashes are no longer right."""
+    document = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(document | {"provenance": document["provenance"] | provenance}))
+    (folder / "SHA256SUMS").unlink(missing_ok=True)
 
 
 def contents(model: ModelFolder, about: Options | None = None, notes: Notes | None = None) -> dict[str, bytes]:
@@ -80,9 +88,7 @@ def copy_of(run: Path, tmp_path: Path, **provenance: object) -> RunFolder:
     """A copy whose best model is its model with more provenance."""
     copy = RunFolder(Path(shutil.copytree(run, tmp_path / "copy")))
     shutil.copytree(copy.model, copy.best)
-    document = json.loads((copy.best / "config.json").read_text())
-    document["provenance"] |= provenance
-    (copy.best / "config.json").write_text(json.dumps(document))
+    edit(copy.best, **provenance)
     return copy
 
 
@@ -133,6 +139,16 @@ def test_a_file_of_weights_with_another_name(tmp_path: Path) -> None:
     (folder / "model.safetensors").rename(folder / "best.safetensors")
     data = contents(open_model(folder / "best.safetensors"))
     assert data["model.safetensors"] == (folder / "best.safetensors").read_bytes()
+
+
+def test_hashes_are_published_and_a_damaged_model_is_not(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "model", discriminators=True)
+    data = contents(open_model(folder), Options(discriminators=True))
+    assert data["SHA256SUMS"] == (folder / "SHA256SUMS").read_bytes()
+    assert contents(open_model(folder))["SHA256SUMS"].decode().split()[1::2] == ["config.json", "model.safetensors"]
+    flip(folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"model/model\.safetensors: damaged: expected sha256 "):
+        contents(open_model(folder))
 
 
 @pytest.mark.parametrize("linked", [True, False])
@@ -189,14 +205,14 @@ def test_links_inside_a_model_and_in_the_cache_of_the_hub(tmp_path: Path) -> Non
 
 def test_files_that_are_replaced_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, newer = tiny.save(tmp_path / "model"), tiny.save(tmp_path / "newer")
-    document = json.loads((newer / "config.json").read_text())
-    (newer / "config.json").write_text(json.dumps(document | {"provenance": {"steps": 7}}))
+    edit(newer, steps=7)
     link, calls = os.link, []
 
     def replacing(source: Any, target: Any, **options: Any) -> None:
         link(source, target, **options)
         calls.append(source)
         if len(calls) == 1:  # the config is taken; a run writes its next model now
+            (folder / "SHA256SUMS").unlink()
             (newer / "model.safetensors").replace(folder / "model.safetensors")
             (newer / "config.json").replace(folder / "config.json")
 
@@ -209,9 +225,8 @@ def test_files_that_are_replaced_meanwhile(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_local_start_is_mentioned(tmp_path: Path) -> None:
     folder = tiny.save(tmp_path / "model")
-    document = json.loads((folder / "config.json").read_text())
     for start, count in ((str(tmp_path / "old"), 1), ("flat2clay", 0)):
-        (folder / "config.json").write_text(json.dumps(document | {"provenance": {"started from": start}}))
+        edit(folder, **{"started from": start})
         notes = Notes()
         assert str(tmp_path) not in contents(open_model(folder), None, notes)["README.md"].decode()
         assert [start in note for note in notes.notes] == [True] * count

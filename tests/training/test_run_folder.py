@@ -465,3 +465,11 @@ def test_killed_at_every_step_of_replacing_the_best_model(run: RunFolder, proces
         known = found
     assert known == number
     assert hurt > 8
+
+
+def test_what_somebody_put_beside_the_model_stays(run: RunFolder) -> None:
+    write_model(run, 1.0)
+    (run.model / "README.md").write_text("mine")
+    write_model(run, 2.0)
+    assert (run.model / "README.md").read_text() == "mine"
+    assert_model(run.model, 2)

@@ -22,13 +22,14 @@ from tests.tensor_bundle_writer import write_bundle
 from tests.weights.test_tensorflow import random_variables, write
 from ugatit_cli.errors import ModelError, OutputError, UsageError
 from ugatit_cli.methods.base import OfficialSettings
-from ugatit_cli.weights import fetch, home
+from ugatit_cli.weights import fetch
 from ugatit_cli.weights import hub as hub_module
+from ugatit_cli.weights.catalog import known, verify
 from ugatit_cli.weights.fetch import convert, find_model
 from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.home import BUNDLED, home_folder, store_path
 from ugatit_cli.weights.hub_download import digest_of
-from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml
+from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml, read_manifest
 
 Know = Callable[..., object]
 
@@ -68,7 +69,9 @@ def test_a_name(hub: HubServer, entry: Entry, model: Path, tmp_path: Path) -> No
     for force in (False, True):
         with pytest.raises(OutputError, match="is not a model folder"):
             fetch.fetch("clay", Notes(), to=tmp_path / "full", force=force)
-    assert contents(fetch.fetch("clay", Notes(), to=tmp_path / "here").path) == contents(model)
+    written = fetch.fetch("clay", Notes(), to=tmp_path / "here").path
+    assert {**contents(model), "SHA256SUMS": (written / "SHA256SUMS").read_bytes()} == contents(written)
+    assert verify(known(str(written))).unverifiable == []
     with pytest.raises(OutputError, match="exists already") as caught:
         fetch.fetch("clay", Notes(), to=tmp_path / "here")
     assert caught.value.hint == "Name another folder, or pass --force."
@@ -78,9 +81,10 @@ def test_a_name(hub: HubServer, entry: Entry, model: Path, tmp_path: Path) -> No
 def test_a_bundled_model(hub: HubServer, tmp_path: Path) -> None:
     assert fetch.fetch("flat2clay", Notes()).path == BUNDLED / "flat2clay"
     copied = fetch.fetch("flat2clay", Notes(), to=tmp_path / "here")
-    assert contents(copied.path) == contents(BUNDLED / "flat2clay")
+    hashes = {name: record.sha256 for name, record in read_manifest()["flat2clay"].files.items() if record}
+    assert known(str(copied.path)).hashes == hashes
     planned, _ = fetch.preview("flat2clay", Notes())
-    assert {file.name for file in planned if file.here} == set(contents(copied.path))
+    assert {file.name for file in planned if file.here} == set(hashes)
     assert hub.requests == []
 
 
@@ -97,16 +101,14 @@ def test_a_model_of_the_users_own(hub: HubServer, model: Path) -> None:
     assert "which wins over this one until `ugatit models rm clay`" in notes.notes[-1]
 
 
-@pytest.mark.usefixtures("entry")
-def test_from_a_folder(hub: HubServer, model: Path, tmp_path: Path) -> None:
+def test_from_a_folder(hub: HubServer, entry: Entry, model: Path, tmp_path: Path) -> None:
     """As on a machine without a network."""
     (model / "README.md").write_text("not in the manifest")
     installed = fetch.fetch("clay", Notes(), from_file=model)
     assert installed.path == store_path("clay")
-    assert set(contents(installed.path)) == {"config.json", "model.safetensors", "discriminators.safetensors"}
-    receipt = home.load("clay")
-    assert receipt is not None
-    assert receipt.damage() == []
+    assert set(contents(installed.path)) == {*entry.files, "SHA256SUMS"}
+    verified = verify(known("clay"))
+    assert (verified.problem, verified.unverifiable) == ("", [])
     with pytest.raises(OutputError, match="exists already") as caught:
         fetch.fetch("clay", Notes(), from_file=model)
     assert "--force" in caught.value.hint
@@ -204,9 +206,8 @@ def test_a_checkpoint_is_fetched_and_converted_on_first_use(hub: HubServer, publ
     assert source.items() <= dict(model.provenance).items()
     assert any("nobody had verified it before" in note and data.sha256 in note for note in notes.notes)
     assert hub.bytes_sent(".meta") == 0
-    receipt = home.load("cats")
-    assert receipt is not None
-    assert receipt.damage() == []
+    verified = verify(known("cats"))
+    assert (verified.problem, verified.unverifiable) == ("", [])
     assert "isn't needed any more" in notes.notes[-1]
     shutil.rmtree(notes.notes[-1].partition(": ")[2])
     asked = len(hub.requests)

@@ -46,6 +46,7 @@ from ugatit_cli.weights.folder import (
     translator_shapes,
     write_tensors,
 )
+from ugatit_cli.weights.hashes import SUMS_FILE
 
 CONFIG = ModelConfig(
     domain_a="çat", domain_b="dog", image_size=32, channels=4, blocks=1, discriminator_channels=2, global_layers=4
@@ -124,6 +125,7 @@ def edit_config(change: Callable[[dict[str, Any]], object]) -> Damage:
         document = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         change(document)
         (folder / CONFIG_FILE).write_text(json.dumps(document), encoding="utf-8")
+        (folder / SUMS_FILE).unlink()
 
     return damage
 
@@ -133,6 +135,7 @@ def edit_tensors(file: str, change: Callable[[Tensors], object]) -> Damage:
         tensors = load_file(folder / file)
         change(tensors)
         save_file(tensors, folder / file)
+        (folder / SUMS_FILE).unlink()
 
     return damage
 
@@ -228,7 +231,7 @@ def test_overwrite_replaces_all_of_a_model(model: Path) -> None:
     config = ModelConfig(channels=8, blocks=0)
     save_model(model, config, generators(config), overwrite=True)
     assert open_model(model).config == config
-    assert {path.name for path in model.iterdir()} == {CONFIG_FILE, GENERATORS_FILE}
+    assert {path.name for path in model.iterdir()} == {CONFIG_FILE, GENERATORS_FILE, SUMS_FILE}
     assert [path.name for path in model.parent.iterdir()] == [model.name]
 
 
@@ -282,7 +285,7 @@ def test_a_failure_midway_leaves_the_old_model(model: Path, monkeypatch: pytest.
         "interrupted": (folder_module, "write_tensors", interrupt),
         "first tensors": (folder_module, "write_tensors", full_disk),
         "second tensors": (folder_module, "write_tensors", second_call_fails(write_tensors)),
-        "config": (Path, "write_text", full_disk),
+        "config": (Path, "write_bytes", full_disk),
         "fsync": (os, "fsync", full_disk),
         "retire": (Path, "rename", full_disk),
         "publish": (Path, "rename", second_call_fails(Path.rename)),

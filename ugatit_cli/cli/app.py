@@ -13,6 +13,7 @@ from typer.main import get_command, get_group
 
 from ugatit_cli import __version__
 from ugatit_cli.cli import console, streams
+from ugatit_cli.cli.options import Command
 from ugatit_cli.errors import UgatitError
 
 # As the help lists them.
@@ -30,7 +31,7 @@ def command(name: str) -> Any:
 
         alone.command(cls=TrainCommand)(with_options(module.train))
     else:
-        alone.command()(getattr(module, name))
+        alone.command(cls=Command)(getattr(module, name))
     return get_command(alone)
 
 

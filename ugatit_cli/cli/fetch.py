@@ -136,8 +136,6 @@ def convert(
         raise UsageError(f"{name} is the name of a bundled model", "Choose another --name.")
     settings = OfficialSettings(parse_domains(domains) if domains else None, image_size, smoothing)
     model, notes = fetch_module.convert(files, folder, settings, storage=dtype, overwrite=overwrite)
-    if name is not None:
-        fetch_module.keep_receipt(name, model)
     for text in notes:
         console.note(f"note: {text}")
     config = model.config

@@ -14,7 +14,8 @@ import typer
 from typer.core import TyperGroup
 
 from ugatit_cli.cli import console
-from ugatit_cli.errors import Interrupted, ModelError, UsageError
+from ugatit_cli.cli.options import Command
+from ugatit_cli.errors import InputsFailed, Interrupted, ModelError, UsageError
 from ugatit_cli.wording import byte_size, shown
 
 if TYPE_CHECKING:
@@ -136,13 +137,14 @@ def full_document(known: Known) -> dict[str, Any]:
         "config": None if config is None else config.to_dict(),
         "parameters": parameters,
         "discriminators": "discriminators.safetensors" in known.files if known.folder is not None else None,
+        "digest": known.digest() or None,
         "provenance": dict(known.provenance),
         "files": [
             {
                 "name": name,
                 "size": size_of(known.folder / name) if known.folder is not None and name in known.files else None,
                 "recorded_size": stamp.size if (stamp := known.recorded.get(name)) else None,
-                "recorded_sha256": stamp.sha256 if stamp else None,
+                "recorded_sha256": known.hashes.get(name),
             }
             for name in dict.fromkeys([*known.files, *known.recorded])
         ],
@@ -190,6 +192,7 @@ def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | Non
     yield "training data:", facts["training_data"]
     yield "size:", byte_size(known.size) if known.size is not None else None
     yield "path:", facts["path"]
+    yield "digest:", f"sha256:{facts['digest']}" if facts["digest"] else None
     yield "checkpoint:", facts["checkpoint"]
     if known.config is None:
         yield "image size:", f"{known.image_size} px" if known.image_size is not None else None
@@ -263,7 +266,7 @@ def models() -> None:
     """
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_models(json_array: JsonOption = False) -> None:
     """Show all known models: the manifest's, your store's, those fetched from the Hub.
 
@@ -278,7 +281,7 @@ def list_models(json_array: JsonOption = False) -> None:
         show_table(found)
 
 
-@app.command()
+@app.command(cls=Command)
 def show(name: NameArgument, json_object: JsonOption = False) -> None:
     """Show all that is known of one model: origin, licence, sizes, files and their hashes.
 
@@ -296,7 +299,7 @@ def show(name: NameArgument, json_object: JsonOption = False) -> None:
     console.result(*model_lines(found, max(terminal.width, 40) if terminal.is_terminal else None))
 
 
-@app.command()
+@app.command(cls=Command)
 def verify(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="By default, all that are here.", show_default=False)
@@ -304,13 +307,14 @@ def verify(
 ) -> None:
     """Read models again, and compare every file with the hash that it had when it was made or fetched.
 
-    Nothing is removed or repaired. Exit code 3 if anything is damaged.
+    Tells the digest, too, which pins a model wherever one is named: MODEL@sha256:DIGEST. Nothing is removed or
+    repaired. Exit code 3 if anything is damaged, 1 if nobody recorded the hashes of something.
 
     Examples:
 
     `ugatit models verify`
 
-    `ugatit models verify flat2clay`
+    `ugatit models verify usb/clay`
     """
     from ugatit_cli.weights import catalog
 
@@ -324,20 +328,24 @@ def verify(
     if damaged:
         ways = dict.fromkeys(": ".join(one.next_step) for one in damaged if one.next_step[1])
         raise ModelError(f"damaged: {', '.join(one.name for one in damaged)}", "\n".join(ways))
+    if unknown := [one.name for one in found if one.unverifiable]:
+        raise InputsFailed(
+            f"not verifiable: {', '.join(unknown)}",
+            "If you trust the files as they are: cd FOLDER && sha256sum config.json *.safetensors > SHA256SUMS",
+        )
 
 
 def _verdict(verified: Known) -> str:
     if verified.problem:
         return f"{verified.name}: damaged: {verified.problem.replace(chr(10), '; ')}"
-    checked, size = len(verified.recorded), byte_size(verified.size or 0)
-    if not checked:
-        return f"{verified.name}: opens; nobody recorded its hashes"
-    unknown = ", ".join(name for name in verified.files if name not in verified.recorded)
-    ending = f"; nobody recorded the hash of {unknown}" if unknown else ""
-    return f"{verified.name}: ok ({checked} file{'s' if checked != 1 else ''}, {size}){ending}"
+    if verified.unverifiable:
+        state = f"not verifiable: nobody recorded the hash of {', '.join(verified.unverifiable)}"
+    else:
+        state = f"ok ({len(verified.parts)} files, {byte_size(verified.size or 0)})"
+    return f"{verified.name}: {state}, sha256:{verified.digest()}"
 
 
-@app.command()
+@app.command(cls=Command)
 def rm(
     name: NameArgument, yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking.")] = False
 ) -> None:
@@ -396,7 +404,7 @@ def _confirmed(question: str) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
-@app.command()
+@app.command(cls=Command)
 def path(name: NameArgument) -> None:
     """Print the folder of a model that is here.
 

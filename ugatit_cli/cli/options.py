@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from typer import Argument, Option
+from typer.core import TyperCommand
 
 from ugatit_cli.config import Fit
 from ugatit_cli.errors import UsageError
@@ -42,7 +43,8 @@ ModelOption = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="A model's name, a model folder or run, or OWNER/NAME[@REVISION] on the Hub.  [default: flat2clay]",
+        help="A model's name, a model folder or run, or OWNER/NAME[@REVISION] on the Hub; @sha256:DIGEST pins any.  "
+        "[default: flat2clay]",
         show_default=False,
     ),
 ]
@@ -123,6 +125,22 @@ class PictureOptions:
         ),
     ] = None
     json_lines: Annotated[bool, Option("--json", help="Results on stdout as JSON, one line each.")] = False
+
+
+class Command(TyperCommand):
+    """A command that never leaves one of the user's values out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuses an option that takes one value and is given several times, of which the last one would count."""
+        stated = list(args)
+        rest = super().parse_args(ctx, args)
+        _, _, given = self.make_parser(ctx).parse_args(stated)
+        for parameter in given:
+            flag = getattr(parameter, "is_flag", True)  # arguments come once
+            if not (flag or parameter.multiple) and (count := given.count(parameter)) > 1:
+                hint = "It takes one value, and only one of them would count."
+                raise UsageError(f"{'/'.join(parameter.opts)} is given {count} times", hint)
+        return rest
 
 
 T = TypeVar("T")

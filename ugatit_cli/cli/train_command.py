@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
-from typer.core import TyperCommand
 
+from ugatit_cli.cli.options import Command
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.fields import Field, Option, Section, fields_of
 from ugatit_cli.methods.recipe import RECIPES, Recipe, preset
@@ -71,7 +71,7 @@ class Asked:
     workers: Annotated[str, Option("Machine", "Threads that decode pictures.", metavar="auto|N")] = "auto"
 
 
-class TrainCommand(TyperCommand):
+class TrainCommand(Command):
     """A command whose help shows its options in sections."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

@@ -36,6 +36,7 @@ from ugatit_cli.weights.folder import (
     ModelFolder,
     open_model,
 )
+from ugatit_cli.weights.hashes import SUMS_FILE, read_sums, sums_text
 from ugatit_cli.weights.hub import NEWEST, HubId, Listener, Words, status_of
 from ugatit_cli.weights.hub_download import Digest, digest_of
 from ugatit_cli.weights.manifest import REVISION, Entry, FileRecord
@@ -105,7 +106,7 @@ def staged(model: ModelFolder, target: HubId, options: Options, listener: Listen
     with temporary as name:
         folder = Path(name)
         with reported(folder):
-            _take_weights(model, folder, options)
+            digests = _take_weights(model, folder, options)
             copy, run = open_model(folder), _run_of(model)
             step = _put_samples(copy, model, run, options)
             own = _own(model.path, CARD_FILE, DOCUMENT)
@@ -117,7 +118,8 @@ def staged(model: ModelFolder, target: HubId, options: Options, listener: Listen
             else:
                 text = model_card(copy, target.repository, options, _settings(run), step, _evaluation(copy, run))
                 (folder / CARD_FILE).write_text(text, encoding="utf-8", newline="\n")
-            files = {name: digest_of(folder / name) for name in MODEL_FILES if (folder / name).is_file()}
+            others = (name for name in (*MODEL_FILES, SUMS_FILE) if name not in digests and (folder / name).is_file())
+            files = digests | {name: digest_of(folder / name) for name in others}
         start = copy.provenance.get("started from")
         if isinstance(start, str) and Path(start).is_absolute():
             listener.note(f"note: {CONFIG_FILE} tells where training started from on this machine: {start}")
@@ -154,7 +156,8 @@ def _settings(run: RunFolder | None) -> Settings | None:
         return None
 
 
-def _take_weights(model: ModelFolder, folder: Path, options: Options) -> None:
+def _take_weights(model: ModelFolder, folder: Path, options: Options) -> dict[str, Digest]:
+    """Brings config and weights into a folder, with their `SHA256SUMS`, if they are what the model's own says."""
     wanted = {CONFIG_FILE: CONFIG_FILE, GENERATORS_FILE: model.weights.name}
     if options.discriminators and model.discriminators is not None:
         wanted[DISCRIMINATORS_FILE] = model.discriminators.name
@@ -164,11 +167,20 @@ def _take_weights(model: ModelFolder, folder: Path, options: Options) -> None:
         before = [_identity(path) for path in sources.values()]
         for name, source in sources.items():
             _link(source, folder / name)
+        record = model.record or read_sums(model.path)
         if before == [_identity(path) for path in sources.values()]:
-            return
-    raise ModelError(
-        f"{model.path}: its files are being replaced all the time", "Stop what writes them, then try again."
-    )
+            break
+    else:
+        raise ModelError(
+            f"{model.path}: its files are being replaced all the time", "Stop what writes them, then try again."
+        )
+    digests = {name: digest_of(folder / name) for name in sources}
+    for name, source in sources.items():
+        if record is not None and (problem := record.damage(source, digests[name].sha256)):
+            raise ModelError(problem, record.way_out)
+    sums = sums_text({name: digest.sha256 for name, digest in digests.items()})
+    (folder / SUMS_FILE).write_bytes(sums.encode())
+    return digests
 
 
 def _identity(path: Path) -> tuple[int, int, int]:

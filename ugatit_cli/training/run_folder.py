@@ -18,6 +18,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ from ugatit_cli.weights.folder import (
     save_model,
     write_tensors,
 )
+from ugatit_cli.weights.hashes import SUMS_FILE
 from ugatit_cli.weights.manifest import FileRecord
 
 FORMAT: Final = 1
@@ -342,10 +344,15 @@ class RunFolder:
         try:
             save_model(temporary, config, generators, discriminators, provenance=provenance)
             with reported(folder):
+                if not best and folder.exists():
+                    _copy_others(folder, temporary)
                 if best or not folder.exists():
                     replace_folder(temporary, folder)
                 elif not exchange(temporary, folder):
-                    for name in (DISCRIMINATORS_FILE, GENERATORS_FILE, CONFIG_FILE):
+                    # Whenever there are hashes, they are those of all files beside them.
+                    (folder / SUMS_FILE).unlink(missing_ok=True)
+                    sync_folder(folder)
+                    for name in (DISCRIMINATORS_FILE, GENERATORS_FILE, CONFIG_FILE, SUMS_FILE):
                         (temporary / name).replace(folder / name)
                     sync_folder(folder)
                 sync_folder(self.path)
@@ -403,6 +410,13 @@ def _not_saved(folder: Path, error: OSError, files: Mapping[str, Tensors], befor
     kept = "there is no earlier one" if before is None else f"that of step {before} stays valid"
     needed = f"; this checkpoint takes {max(1, round(size / 1e6))} MB" if error.errno in DISK_FULL else ""
     return type(failure)(f"{failure.message}{needed}; {kept}", failure.hint)
+
+
+def _copy_others(folder: Path, to: Path) -> None:
+    """Copies files that are only in the first folder: a README.md that somebody has put beside the weights, say."""
+    for path in folder.iterdir():
+        if path.is_file() and not (to / path.name).exists():
+            shutil.copy2(path, to / path.name)
 
 
 def _finite(value: object) -> object:

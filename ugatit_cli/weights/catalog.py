@@ -25,16 +25,26 @@ from ugatit_cli.files import read_file, reported, retire
 from ugatit_cli.leftovers import discard, put_back, sweep
 from ugatit_cli.methods.registry import read_networks
 from ugatit_cli.weights import home, hub_download
+from ugatit_cli.weights.hashes import Record, check_hash, check_pin, digest_of, hashes_of, read_sums, split_pin
 from ugatit_cli.weights.home import BUNDLED, Receipt, holds_model, store_folder, store_path, stored_models
 from ugatit_cli.weights.hub import NEWEST, HubId, Listener, Logged, cache_folder, parse_hub_id
 from ugatit_cli.weights.hub_download import Stamp
 from ugatit_cli.weights.kinds import check_tensors
-from ugatit_cli.weights.manifest import MODEL_FILES, MODEL_NAME, BrokenManifest, Entry, SourceName, read_manifest
+from ugatit_cli.weights.manifest import (
+    HASHED_FILES,
+    MODEL_FILES,
+    MODEL_NAME,
+    BrokenManifest,
+    Entry,
+    SourceName,
+    read_manifest,
+)
 
 State = Literal["ready", "not fetched", "no weights", "damaged"]
 Kind = SourceName | Literal["store", "folder"]
 
 CONFIG_FILE, _, _, CARD_FILE, _ = MODEL_FILES
+REINSTALL: Final = "pip install --force-reinstall --no-deps ."
 _FRONT: Final = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
@@ -46,29 +56,37 @@ class Source:
     """What a name stands for; nothing of it has been opened.
 
     Attributes:
+        name: without the pin.
         path: a folder in the store, in the package, or of the user's; None: it may have to be fetched.
         origin: where it can be fetched from, even if `path` wins: the manifest's entry, or the Hub id that it is.
+        pin: the SHA-256 that it must have, see `hashes.digest_of`; empty: any.
     """
 
     name: str
     kind: Kind
     path: Path | None
     origin: Entry | HubId | None
+    pin: str = ""
 
 
 def resolve(name: str, listener: Listener | None = None) -> Source:
     """What a name, path or Hub id stands for, here or not: the same for using, showing, fetching and removing it.
 
     Names win over folders of the same name, unless nothing but that folder has such a model; folders win over Hub
-    ids. `./NAME` is always a folder.
+    ids. `./NAME` is always a folder. Any of them may be pinned: `MODEL@sha256:HEX`.
 
     Args:
         listener: told of mistakes in the user's manifest that don't matter here.
 
     Raises:
-        UsageError: an empty name.
+        UsageError: an empty name, a pin that is no SHA-256, or a revision of a model that has none.
         ModelError: it stands for nothing (says where it looked), or a manifest that says what has mistakes.
     """
+    model, pin = split_pin(name)
+    return dataclasses.replace(_resolve(model, listener), pin=pin)
+
+
+def _resolve(name: str, listener: Listener | None) -> Source:
     if not name:  # a path would be the working folder
         raise UsageError("the model has no name", "Name one: `ugatit models` lists them.")
     path, entry = Path(name).expanduser(), None
@@ -81,6 +99,7 @@ def resolve(name: str, listener: Listener | None = None) -> Source:
     origin = entry or parse_hub_id(name)
     if os.path.exists(path):
         return Source(name, "folder", path, origin)
+    _check_revision(name)
     if origin is not None:
         return Source(name, "hub", None, origin)
     suggestion = f"Did you mean {near}? " if (near := nearest(name)) else ""
@@ -100,6 +119,18 @@ def _entries(listener: Listener | None, wanted: str | None = None) -> dict[str, 
             raise
         (listener or Logged()).note(f"the manifest is left out: {error.message}")
         return error.entries
+
+
+def _check_revision(name: str) -> None:
+    """Whether what is no Hub id was given a revision, or a Hub id that of a folder here."""
+    model, _, revision = name.rpartition("@")
+    named = MODEL_NAME.fullmatch(model) and model in known_models()
+    if model and (named or os.path.exists(Path(model).expanduser())):
+        raise UsageError(
+            f"{name}: {model} has no revisions such as {revision!r}",
+            f"Pin it by its digest, which `ugatit models show {shlex.quote(model)}` tells: {model}@sha256:DIGEST. "
+            "For a repository of that name on the Hub, be in another folder.",
+        )
 
 
 def _named(name: str, entry: Entry | None) -> Source | None:
@@ -156,6 +187,7 @@ class Known:
         entry: what the manifest says of it; None if nothing, or if it is about other weights than these.
         receipt: what was recorded when it was fetched or installed; the store may have moved since.
         folder, files: where it is, and those of its files that are there.
+        sums: what its `SHA256SUMS` says; None if it has none, or another record is binding.
         config, provenance: what its `config.json` says, if it is there and whole.
     """
 
@@ -169,6 +201,7 @@ class Known:
     files: tuple[str, ...] = ()
     config: BaseConfig | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    sums: Record | None = None
 
     @property
     def domains(self) -> tuple[str, str] | None:
@@ -229,13 +262,42 @@ class Known:
         return {name: Stamp(one.size, one.sha256, 0) for name, one in self.entry.files.items() if one is not None}
 
     @property
+    def hashes(self) -> dict[str, str]:
+        """What its files were, or are to be, as its `SHA256SUMS` says, or else `recorded`: SHA-256 by name."""
+        if self.sums is not None:
+            return dict(self.sums.hashes)
+        return {name: stamp.sha256 for name, stamp in self.recorded.items()}
+
+    @property
+    def parts(self) -> list[str]:
+        """Its config and weights: the files that make a difference, and that its digest stands for."""
+        names = self.files if self.folder is not None else tuple(self.hashes)
+        return [name for name in names if name == CONFIG_FILE or name.endswith(".safetensors")]
+
+    @property
+    def unverifiable(self) -> list[str]:
+        """Those of its parts that are here without anybody having recorded their hashes."""
+        return [name for name in self.parts if self.folder is not None and name not in self.hashes]
+
+    def digest(self) -> str:
+        """What it can be pinned by: of the recorded hashes, or of the files where there are none; empty if unknown.
+
+        Raises:
+            ModelError: a file can't be read.
+        """
+        hashes = {name: sha256 for name, sha256 in self.hashes.items() if name in self.parts}
+        if self.folder is not None:
+            hashes = hashes_of(self.folder, self.parts, Record(hashes, ""))
+        return digest_of(hashes) if CONFIG_FILE in hashes and len(hashes) > 1 else ""
+
+    @property
     def next_step(self) -> tuple[str, str]:
         """What to do with it now: in words, and as a command; both empty if only its instructions tell."""
         name = shlex.quote(self.name)
         if self.state == "ready":
             return "Translate with", f"ugatit translate PICTURES --model {name} -o out/"
         if self.kind == "bundled":
-            return "Install it again, in a checkout", "pip install --force-reinstall --no-deps ."
+            return "Install it again, in a checkout", REINSTALL
         if self.kind == "hub" or (self.entry is not None and self.entry.repository):
             again = self.folder is not None
             return "Fetch it again" if again else "Fetch it", f"ugatit fetch {name}{' --force' if again else ''}"
@@ -301,10 +363,14 @@ def known(name: str, listener: Listener | None = None) -> Known:
     """What `--model NAME` would take, without fetching anything; see `resolve`.
 
     Raises:
-        ModelError: nothing of that name, or no model at that path.
-        UsageError: an empty name.
+        ModelError: nothing of that name, no model at that path, or not the pinned one.
+        UsageError: as `resolve`.
     """
-    return _described(resolve(name, listener))
+    source = resolve(name, listener)
+    found = _described(source)
+    if source.pin and found.folder is not None:
+        check_pin(source.name, source.pin, found.digest())
+    return found
 
 
 def _described(source: Source) -> Known:
@@ -370,9 +436,14 @@ def _here(known: Known, files: Iterable[str] = MODEL_FILES) -> Known:
         whole = document["format"] in (1, 2) and bool(weights)
     except (OSError, ValueError, TypeError, KeyError, RecursionError, UsageError, SafetensorError):
         whole = False
-    # `translate` never takes one of these whose files have changed, but lets users change those of their store.
-    sizes = _wrong_sizes(folder, known.recorded) if known.kind in ("bundled", "hub") else ""
-    return _judged(known, sizes or ("" if whole else _opening_problem(folder)))
+    if known.kind in ("bundled", "hub"):
+        problem = _wrong_sizes(folder, known.recorded)
+    else:
+        try:
+            known, problem = dataclasses.replace(known, sums=read_sums(folder)), ""
+        except ModelError as error:
+            problem = error.message
+    return _judged(known, problem or ("" if whole else _opening_problem(folder)))
 
 
 def _judged(known: Known, problem: str) -> Known:
@@ -421,7 +492,7 @@ def verify(known: Known) -> Known:
     if known.folder is None:
         raise absent(known)
     recorded = known.recorded
-    damage = Receipt(known.name, known.folder, recorded).damage()
+    damage = _damage(known) if known.sums else Receipt(known.name, known.folder, recorded).damage()
     if known.kind == "hub" and known.entry is not None:
         for name, record in known.entry.files.items():
             if name not in recorded:
@@ -433,6 +504,19 @@ def verify(known: Known) -> Known:
         other = next((name for name in known.files if name not in MODEL_FILES), "")
         damage = [_opening_problem(known.folder / other)]
     return _judged(known, "\n".join(damage))
+
+
+def _damage(known: Known) -> list[str]:
+    """Lines as those of `Receipt.damage`, of a folder with a `SHA256SUMS`."""
+    folder, found, sums = known.folder or Path(), [], known.hashes
+    for name in dict.fromkeys([*known.parts, *(name for name in HASHED_FILES if name in sums)]):
+        if not os.path.isfile(folder / name):
+            found.append(f"{folder / name}: missing")
+        try:
+            check_hash(folder / name)
+        except ModelError as error:
+            found.append(error.message)
+    return found
 
 
 # --- Removal -------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ Official checkpoints are fetched or found on disk, remembered, and converted wit
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ from typing import Final
 from ugatit_cli.config import Precision
 from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import ModelError, OutputError, UsageError
-from ugatit_cli.files import DOCUMENT, open_file, reported
+from ugatit_cli.files import DOCUMENT
 from ugatit_cli.methods.base import OfficialSettings
 from ugatit_cli.weights import home, hub, hub_download
-from ugatit_cli.weights.catalog import checkpoint_key, hub_of, no_weights, resolve
+from ugatit_cli.weights.catalog import REINSTALL, Source, checkpoint_key, hub_of, no_weights, resolve
 from ugatit_cli.weights.folder import (
     CARD_FILE,
     CONFIG_FILE,
@@ -37,9 +37,10 @@ from ugatit_cli.weights.folder import (
     save_model,
     translator_shapes,
 )
+from ugatit_cli.weights.hashes import Record, check_pin, digest_of, hash_of, read_sums
 from ugatit_cli.weights.home import BUNDLED, Receipt, home_folder, store_path
 from ugatit_cli.weights.hub import HubId, Listener, Logged, RemoteFile
-from ugatit_cli.weights.hub_download import Records, Stamp, digest_of
+from ugatit_cli.weights.hub_download import Records, Stamp
 from ugatit_cli.weights.kinds import LARGEST_HEADER
 from ugatit_cli.weights.manifest import NEEDED_FILES, Entry, FileRecord, read_manifest
 from ugatit_cli.weights.official import read_official
@@ -62,9 +63,17 @@ def find_model(name: str, listener: Listener | None = None) -> ModelFolder:
     """
     listener = listener or Logged()
     source = resolve(name, listener)
+    model = _pinned(_found(source, listener), source)
+    model.intact(model.weights)  # before anything is begun
+    return model
+
+
+def _found(source: Source, listener: Listener) -> ModelFolder:
     origin = source.origin
+    if source.kind == "bundled" and isinstance(origin, Entry):
+        return _bundled(origin)
     if source.path is not None or origin is None:
-        return open_model(source.path or Path(name))
+        return open_model(source.path or Path(source.name))
     if isinstance(origin, Entry):
         if origin.source == "train":
             raise no_weights(origin)
@@ -80,13 +89,29 @@ def find_model(name: str, listener: Listener | None = None) -> ModelFolder:
         raise ModelError(f"no folder {origin} here; {error.message}", error.hint) from error
 
 
+def _pinned(model: ModelFolder, source: Source) -> ModelFolder:
+    """A model that is the pinned one, if there is a pin, and whose files are read as such."""
+    if not source.pin:
+        return model
+    hashes = model.hashes
+    check_pin(source.name, source.pin, digest_of(hashes))
+    recorded = model.record or read_sums(model.path)
+    return dataclasses.replace(model, record=Record(hashes, "the pin")) if recorded else model
+
+
+def _bundled(entry: Entry) -> ModelFolder:
+    hashes = {name: record.sha256 for name, record in entry.files.items() if record is not None}
+    hint = f"Install it again, in a checkout: {REINSTALL}"
+    return open_model(BUNDLED / entry.name, Record(hashes, "the manifest", hint))
+
+
 def fetch(
     name: str, listener: Listener, *, to: Path | None = None, force: bool = False, from_file: Path | None = None
 ) -> ModelFolder:
     """Fetches a model, or makes sure that it is here and up to date.
 
     Args:
-        name: a manifest's name or a Hub id.
+        name: a manifest's name or a Hub id, perhaps with a pin.
         to: write a model folder there instead of keeping it in the cache or store.
         force: download it again, and replace what is there.
         from_file: take it from there instead of a network: a model folder, or an official checkpoint.
@@ -98,32 +123,42 @@ def fetch(
     """
     if to is not None:
         check_target(to, overwrite=force, option="--force")
-    wanted = _wanted(name, listener)
+    source = resolve(name, listener)
+    wanted = _wanted(source)
     if from_file is not None:
-        return _from_file(wanted, from_file, to, listener, force=force)
-    if isinstance(wanted, HubId):
-        model = _hub_model(wanted, listener, None, ask=True, force=force)
-    elif wanted.source == "import":
-        if to is None and not force and os.path.isdir(store_path(name)):
-            listener.note(f"{name} is here already; --force fetches and converts it again")
-            return open_model(store_path(name))
-        return _fetch_import(wanted, listener, folder=to, force=force)
-    elif wanted.source == "bundled":
-        listener.note(f"{name} comes with the package")
-        model = open_model(BUNDLED / name)
-    else:
-        model = _hub_model(hub_of(wanted), listener, wanted.files, ask=True, force=force)
-        if os.path.isdir(store_path(name)):
-            wins = f"which wins over this one until `ugatit models rm {name}`"
-            listener.note(f"note: your store has a model {name} of its own, {wins}")
+        return _pinned(_from_file(wanted, from_file, to, listener, force=force), source)
+    if isinstance(wanted, Entry) and wanted.source == "import":
+        return _pinned(_import(wanted, listener, to, force=force), source)
+    model = _pinned(_current(wanted, listener, force=force), source)
     return copy_model(model, to, overwrite=force, option="--force") if to is not None else model
 
 
-def _wanted(name: str, listener: Listener) -> Entry | HubId:
-    source = resolve(name, listener)
+def _current(wanted: Entry | HubId, listener: Listener, *, force: bool) -> ModelFolder:
+    """A model folder that needs no conversion, as the Hub has it now."""
+    if isinstance(wanted, HubId):
+        return _hub_model(wanted, listener, None, ask=True, force=force)
+    name = wanted.name
+    if wanted.source == "bundled":
+        listener.note(f"{name} comes with the package")
+        return _bundled(wanted)
+    model = _hub_model(hub_of(wanted), listener, wanted.files, ask=True, force=force)
+    if os.path.isdir(store_path(name)):
+        wins = f"which wins over this one until `ugatit models rm {name}`"
+        listener.note(f"note: your store has a model {name} of its own, {wins}")
+    return model
+
+
+def _import(entry: Entry, listener: Listener, to: Path | None, *, force: bool) -> ModelFolder:
+    if to is None and not force and os.path.isdir(store_path(entry.name)):
+        listener.note(f"{entry.name} is here already; --force fetches and converts it again")
+        return open_model(store_path(entry.name))
+    return _fetch_import(entry, listener, folder=to, force=force)
+
+
+def _wanted(source: Source) -> Entry | HubId:
     if source.origin is None:
         read_manifest()  # one that is broken may know more
-        raise UsageError(f"{name} is your own: there is nothing to fetch", f"It is in {source.path}.")
+        raise UsageError(f"{source.name} is your own: there is nothing to fetch", f"It is in {source.path}.")
     if isinstance(source.origin, Entry) and source.origin.source == "train":
         raise no_weights(source.origin)
     return source.origin
@@ -144,7 +179,8 @@ def preview(
     """What `fetch` would download, and what else there is to say. Raises the same errors."""
     if to is not None:
         check_target(to, overwrite=force, option="--force")
-    wanted, notes = _wanted(name, listener), []
+    source, notes = resolve(name, listener), []
+    name, wanted = source.name, _wanted(source)
     if isinstance(wanted, HubId):
         remotes = _locate_model(wanted, listener)
     elif wanted.source == "bundled":
@@ -185,10 +221,7 @@ def _from_file(
     model = open_model(source)
     _check_files({name: _below(model, name) for name in wanted.files}, wanted.files)
     target = folder or store_path(wanted.name)
-    model = copy_model(model, target, names=wanted.files, overwrite=force, option="--force")
-    if folder is None:
-        keep_receipt(wanted.name, model)
-    return model
+    return copy_model(model, target, names=wanted.files, overwrite=force, option="--force")
 
 
 def _below(model: ModelFolder, name: str) -> Path:
@@ -206,7 +239,7 @@ def _check_files(paths: Mapping[str, Path], records: Records) -> None:
         if record is None:
             continue
         try:
-            digest = digest_of(path)
+            digest = hub_download.digest_of(path)
         except OSError as error:
             raise ModelError(f"{path}: can't be read: {error.strerror}") from None
         if (digest.size, digest.sha256) != (record.size, record.sha256):
@@ -242,8 +275,16 @@ def _fetched(identity: HubId, records: Records) -> ModelFolder | None:
             return None
     if not all(hub_download.is_inside(receipt.folder / name, identity.repository) for name in stamps):
         return None
-    receipt.check(f"Fetch it again: ugatit fetch {identity}")
-    return open_model(receipt.folder)
+    receipt.check(_again(identity))
+    return open_model(receipt.folder, _as_fetched(stamps, identity))
+
+
+def _as_fetched(stamps: Mapping[str, Stamp], identity: HubId) -> Record:
+    return Record({name: stamp.sha256 for name, stamp in stamps.items()}, "as fetched", _again(identity))
+
+
+def _again(identity: HubId) -> str:
+    return f"Fetch it again: ugatit fetch {identity}"
 
 
 def _fetch_model(identity: HubId, listener: Listener, files: Records | None, *, force: bool) -> ModelFolder:
@@ -259,7 +300,7 @@ def _fetch_model(identity: HubId, listener: Listener, files: Records | None, *, 
             _check_sizes(identity, remotes)
         stamps[name] = hub_download.obtain(remote, (files or {}).get(name), listener, force=force)
     folder = hub_download.pointer_path(remotes[CONFIG_FILE]).parent
-    model = open_model(folder)
+    model = open_model(folder, _as_fetched(stamps, identity))
     hub_download.keep_reference(identity, commit)
     try:
         home.save(home.make(str(identity), folder, stamps, identity.repository, commit))
@@ -410,25 +451,7 @@ def _install(
     model, notes = convert([checkpoint], target, settings, overwrite=force, source=source)
     for text in notes:
         listener.note(text)
-    if folder is None:
-        keep_receipt(entry.name, model)
     return model
-
-
-def keep_receipt(name: str, model: ModelFolder) -> None:
-    """Records the hashes of a model that was put into the store, so that `ugatit models verify` can check it.
-
-    Raises:
-        OutputError: a file can't be read, or the receipt not written.
-    """
-    with reported(model.path):
-        names = [file for file in MODEL_FILES if (model.path / file).is_file()]
-        home.save(home.of_folder(name, model.path, names))
-
-
-def _sha256(path: Path) -> str:
-    with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def convert(
@@ -459,7 +482,7 @@ def convert(
     check_target(folder, overwrite=overwrite)
     official, code, files = read_official(checkpoints, settings or OfficialSettings(), DTYPES[storage])
     said = {"imported_from": ", ".join(file.name for file in files), "code": code}
-    provenance = {**said, "sha256": ", ".join(map(_sha256, files)), **(source or {})}
+    provenance = {**said, "sha256": ", ".join(map(hash_of, files)), **(source or {})}
     tensors = official.translators, official.critics
     save_model(folder, official.config, *tensors, storage=storage, provenance=provenance, overwrite=overwrite)
     return open_model(folder), official.notes

@@ -1,7 +1,8 @@
-"""Model folders: `config.json`, `model.safetensors`, and optionally `discriminators.safetensors`.
+"""Model folders: `config.json`, `model.safetensors`, optionally `discriminators.safetensors`, and their `SHA256SUMS`.
 
 A model is rebuilt from these files alone. Reading is strict: every tensor the config asks for, in its shape, and
-nothing else. Writing is atomic: a folder is complete or absent.
+nothing else; each file is the one that was written, if anybody recorded its hash. Writing is atomic: a folder is
+complete or absent.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ugatit_cli.methods.networks import tensors_of
 from ugatit_cli.methods.registry import method_of, networks_document, read_networks
 from ugatit_cli.nn.layers import Network
 from ugatit_cli.weights import manifest
+from ugatit_cli.weights.hashes import SUMS_FILE, Record, check_hash, hash_of, hashes_of, read_sums, sums_text
 from ugatit_cli.weights.kinds import HEAD, check_tensors, foreign
 
 _CODES: Final = {
@@ -97,9 +99,8 @@ def check_file(path: Path, size: int, sha256: str) -> None:
         found = path.stat().st_size
         if found != size:
             raise ModelError(f"{path}: damaged: it has {found} bytes, not {size}")
-        with open_file(path) as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                raise ModelError(f"{path}: damaged: its content is not what was written")
+        if hash_of(path) != sha256:
+            raise ModelError(f"{path}: damaged: its content is not what was written")
     except OSError as error:
         raise ModelError(f"{path}: {plain_reason(error)}") from None
 
@@ -146,6 +147,7 @@ class ModelFolder:
         provenance: where the weights come from: plain JSON values, shown to users.
         weights: the file with the translators.
         discriminators: the file with the discriminators, or None.
+        record: what its files should be, instead of what its `SHA256SUMS` says.
     """
 
     path: Path
@@ -153,26 +155,30 @@ class ModelFolder:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     weights: Path = Path()
     discriminators: Path | None = None
+    record: Record | None = None
+    _checked: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def generator(self, direction: Direction) -> Network:
         """What translates in a direction: float32, in eval mode, on the CPU.
 
         Raises:
-            ModelError: the file can't be read, or the model doesn't translate in that direction.
+            ModelError: the file is damaged or can't be read, or the model doesn't translate in that direction.
         """
         if direction not in self.config.directions:
             raise ModelError(f"{self.path}: {self.config.only_way}")
         method = method_of(self.config)
         with torch.device("meta"):
             networks = method.translators(self.config)
-        loaded = {name: _fill(networks[name], self.weights, name) for name in method.needed(direction)}
+        weights = self.intact(self.weights)
+        loaded = {name: _fill(networks[name], weights, name) for name in method.needed(direction)}
         return method.translator(loaded, direction)
 
     def discriminator(self, domain: Domain, scale: Scale | None = None) -> Network:
         """The discriminator of a domain, and of a scale where there are several: float32, in eval mode, on the CPU.
 
         Raises:
-            ModelError: the folder has no discriminators, or none of that domain and scale, or the file can't be read.
+            ModelError: the folder has no discriminators, or none of that domain and scale, or the file is damaged or
+                can't be read.
         """
         if self.discriminators is None:
             raise ModelError(
@@ -184,21 +190,42 @@ class ModelFolder:
         name = f"{domain}.{scale}" if scale else domain
         if name not in networks:
             raise ModelError(f"{self.path}: this model has no {scale or domain} discriminators")
-        return _fill(networks[name], self.discriminators, name)
+        return _fill(networks[name], self.intact(self.discriminators), name)
 
     def state(self, name: str) -> dict[str, Tensor] | None:
         """Tensors of any of its networks; None if it has none of that name.
 
         Raises:
-            ModelError: the file can't be read.
+            ModelError: the file is damaged or can't be read.
         """
         found: dict[str, Tensor] = {}
         for path in (self.weights, self.discriminators):
             if path is not None:
-                with open_tensors(path) as file:
+                with open_tensors(self.intact(path)) as file:
                     names = [one for one in file.keys() if one.startswith(f"{name}.")]  # noqa: SIM118  # no dict
                     found |= {one.removeprefix(f"{name}."): file.get_tensor(one).float() for one in names}
         return found or None
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """File name -> SHA-256 of its config and weights: as recorded, else as they are.
+
+        Raises:
+            ModelError: a file can't be read.
+        """
+        weights = (path.name for path in (self.weights, self.discriminators) if path is not None)
+        return hashes_of(self.path, [CONFIG_FILE, *weights], self.record)
+
+    def intact(self, path: Path) -> Path:
+        """A file of weights, compared with its hash unless it was before.
+
+        Raises:
+            ModelError: it is another one, or can't be read.
+        """
+        if path not in self._checked:
+            check_hash(path, self.record)
+            self._checked.add(path)
+        return path
 
 
 def _fill(network: Network, path: Path, prefix: str) -> Network:
@@ -220,11 +247,12 @@ def critic_shapes(config: BaseConfig) -> dict[str, tuple[int, ...]]:
         return {name: tuple(one.shape) for name, one in tensors_of(method_of(config).critics(config)).items()}
 
 
-def open_model(path: Path) -> ModelFolder:
-    """Reads and checks a model folder without loading its tensors.
+def open_model(path: Path, record: Record | None = None) -> ModelFolder:
+    """Reads and checks a model folder without loading its tensors, whose hashes are checked when they are loaded.
 
     Args:
         path: a model folder, a run folder with `model/` in it, or a `.safetensors` file with `config.json` beside it.
+        record: what its files should be, instead of what its `SHA256SUMS` says.
 
     Raises:
         ModelError: a file is missing, damaged, from a newer version, or doesn't fit the config.
@@ -236,13 +264,23 @@ def open_model(path: Path) -> ModelFolder:
     else:
         folder = path / "model" if (path / "model" / CONFIG_FILE).is_file() else path
         weights = folder / GENERATORS_FILE
+    check_hash(folder / CONFIG_FILE, record)
     config, provenance = read_config(folder / CONFIG_FILE)
-    _check_tensors(weights, translator_shapes(config))
+    _check_weights(weights, translator_shapes(config), record)
     discriminators = folder / DISCRIMINATORS_FILE
     if not discriminators.exists():
-        return ModelFolder(folder, config, provenance, weights)
-    _check_tensors(discriminators, critic_shapes(config))
-    return ModelFolder(folder, config, provenance, weights, discriminators)
+        return ModelFolder(folder, config, provenance, weights, record=record)
+    _check_weights(discriminators, critic_shapes(config), record)
+    return ModelFolder(folder, config, provenance, weights, discriminators, record)
+
+
+def _check_weights(path: Path, expected: Mapping[str, tuple[int, ...]], record: Record | None) -> None:
+    try:
+        _check_tensors(path, expected)
+    except ModelError:
+        if _what_else(path) is None:  # else the error tells what it is
+            check_hash(path, record)
+        raise
 
 
 def read_config(path: Path) -> tuple[BaseConfig, dict[str, Any]]:
@@ -338,14 +376,16 @@ def save_model(
     # Format 1 has two generators of U-GAT-IT: versions that know no other read these models, and refuse the rest.
     number = 1 if config.method == "ugatit" and config.ways == "both" else FORMAT
     document = {"format": number, **networks_document(config), "provenance": dict(provenance or {})}
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     with _written_whole(folder) as temporary:
-        write_tensors(temporary / GENERATORS_FILE, generators, storage)
+        hashes = {GENERATORS_FILE: write_tensors(temporary / GENERATORS_FILE, generators, storage)}
         _check_tensors(temporary / GENERATORS_FILE, translator_shapes(config))
         if discriminators is not None:
-            write_tensors(temporary / DISCRIMINATORS_FILE, discriminators, storage)
+            hashes[DISCRIMINATORS_FILE] = write_tensors(temporary / DISCRIMINATORS_FILE, discriminators, storage)
             _check_tensors(temporary / DISCRIMINATORS_FILE, critic_shapes(config))
-        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
+        (temporary / CONFIG_FILE).write_bytes(text.encode())
+        hashes[CONFIG_FILE] = hash_of(temporary / CONFIG_FILE)
+        (temporary / SUMS_FILE).write_bytes(sums_text(hashes).encode())
 
 
 def copy_model(
@@ -356,21 +396,27 @@ def copy_model(
     overwrite: bool = False,
     option: str = "--overwrite",
 ) -> ModelFolder:
-    """Copies these files of a model folder byte for byte, completely or not at all.
+    """Copies these files of a model folder byte for byte, completely or not at all, and records their hashes.
 
     Args:
         option: what the user can say to replace an existing folder.
 
     Raises:
         OutputError: the folder exists, or can't be written.
-        ModelError: the model can't be read.
+        ModelError: the model can't be read, or is damaged.
     """
     check_target(folder, overwrite=overwrite, option=option)
+    hashes, record = {}, model.record or read_sums(model.path)
     with _written_whole(folder) as temporary:
         for name in names:
             source = model.weights if name == GENERATORS_FILE else model.path / name
             if source.is_file():
                 shutil.copyfile(source, temporary / name)
+                if name in manifest.HASHED_FILES:
+                    hashes[name] = hash_of(temporary / name)
+                    if record is not None and (problem := record.damage(source, hashes[name])):
+                        raise ModelError(problem, record.way_out)
+        (temporary / SUMS_FILE).write_bytes(sums_text(hashes).encode())
     return open_model(folder)
 
 
@@ -387,7 +433,8 @@ def check_target(folder: Path, *, overwrite: bool, option: str = "--overwrite") 
         return
     try:
         document = json.loads(read_file(folder / CONFIG_FILE))
-        ours = {path.name for path in folder.iterdir()} <= set(MODEL_FILES) and {"format", "model"} <= document.keys()
+        names = {path.name for path in folder.iterdir()}
+        ours = names <= {*MODEL_FILES, SUMS_FILE} and {"format", "model"} <= document.keys()
     except (OSError, ValueError, RecursionError, AttributeError):
         ours = False
     if not ours:

@@ -32,6 +32,8 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 MODEL_FILES: Final = ("config.json", "model.safetensors", "discriminators.safetensors", "README.md", "samples.png")
 NEEDED_FILES: Final = MODEL_FILES[:2]
+# Those that make a difference; others may be edited.
+HASHED_FILES: Final = MODEL_FILES[:3]
 PICKLES: Final = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
 
 COMMON: Final = ("description", "domains", "image_size", "licence", "training_data", "source")
