@@ -58,6 +58,15 @@ def test_missing_pixels_are_not_made_up(options: dict[str, Any], cut: int) -> No
     assert "truncated" in reason(saved(picture(40, 24), "JPEG", **options)[:-cut]).message
 
 
+@pytest.mark.parametrize("adobe", [True, False])
+def test_inks_are_inverted_where_adobe_says_so(adobe: bool) -> None:
+    inks = np.full((16, 16, 4), (0, 200, 100, 20), np.uint8)
+    data = bytes(imagecodecs.jpeg8_encode(255 - inks if adobe else inks, 98, colorspace="CMYK", outcolorspace="CMYK"))
+    start = data.index(b"\xff\xee")
+    without = data[:start] + data[start + 16 :]
+    assert near(pixel(read_picture(data if adobe else without).frames[0].rgb), (235, 50, 143), 2)
+
+
 def jpeg_2000(bits: int, channels: int) -> tuple[bytes, np.ndarray[Any, Any]]:
     """All values of a depth, and the levels that they stand for."""
     values = np.linspace(0, 2**bits - 1, 64).round().astype(np.uint16 if bits > 8 else np.uint8)

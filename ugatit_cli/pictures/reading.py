@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageCms, UnidentifiedImageError
 
 from ugatit_cli.errors import PictureError, UgatitError, plain_reason
 from ugatit_cli.pictures import jpeg, kinds, levels, png, tiff
@@ -333,6 +333,8 @@ def _frame(shown: Image.Image, image: Image.Image, file: _File) -> Frame:
     turn = _TURNS.get(_orientation(image))
     eight = _with_stated_transparency(levels.eight_bit(shown, file.notes), file)
     colour, alpha = _split(eight if turn is None else eight.transpose(turn))
+    if image.format == "JPEG" and colour.mode == "CMYK" and "adobe" not in image.info:
+        colour = ImageChops.invert(colour)  # Pillow takes the inks of all for inverted, as Adobe's are
     rgb = _to_srgb(colour, file.profile or image.info.get("icc_profile"))
     rgb.info = {}  # or Pillow's writers would take the source's profile and timing from there
     return Frame(rgb, _used_alpha(rgb, alpha, image, file))

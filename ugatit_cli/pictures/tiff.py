@@ -21,7 +21,7 @@ PACKAGES: Final = ("tifffile", "imagecodecs")
 
 _SUBFILE_TYPE, _WIDTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _PLANAR = 254, 256, 258, 259, 262, 274, 284
 _SUB_FILES, _EXTRA, _FORM, _PROFILE, _DNG_VERSION = 330, 338, 339, 34675, 50706
-_REDUCED, _MASK, _SEPARATE, _SIGNED, _FLOAT, _ASSOCIATED = 1, 4, 2, 2, 3, 1
+_REDUCED, _MASK, _SEPARATE, _SIGNED, _FLOAT, _ASSOCIATED, _STRAIGHT = 1, 4, 2, 2, 3, 1, 2
 _SENSOR: Final = frozenset({32803, 34892})
 _COLOURS: Final = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "LAB", 9: "LAB", 10: "LAB"}
 _FORMS: Final = {2: "signed ", 3: "float ", 5: "complex ", 6: "complex "}
@@ -30,7 +30,8 @@ _WEBP: Final = 50001
 _BYTES_A_PIXEL: Final = 3
 _MOST_PAGES, _MOST_CHANNELS, _MOST_BYTES = 1000, 8, 2 << 30
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # which would say on stderr what it finds odd
+for _name in ("PIL", "tifffile"):  # which would say on stderr what they find odd
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 
 def read_tags(stream: IO[bytes]) -> Mapping[int, Any]:
@@ -67,9 +68,9 @@ def is_misread(image: Image.Image) -> bool:
     """Whether Pillow opens it but gets its values wrong, or can't decode it in the end."""
     tags = cast(Any, image).tag_v2
     bits, raw, form = tags.get(_BITS, (1,))[0], tags.get(_COMPRESSION, 1) == 1, tags.get(_FORM, (1,))[0]
-    planes = raw and tags.get(_PLANAR) == _SEPARATE and (bits == 16 or _ASSOCIATED in tags.get(_EXTRA, ()))
+    planes = raw and tags.get(_PLANAR) == _SEPARATE and (bits == 16 or {*tags.get(_EXTRA, ())} - {_STRAIGHT})
     swapped = not raw and tags.prefix == b"MM" and bits >= 16 and form in {_SIGNED, _FLOAT}
-    return planes or swapped or tags.get(_COMPRESSION) == _WEBP
+    return bool(planes) or swapped or tags.get(_COMPRESSION) == _WEBP
 
 
 def go_to_picture(image: Image.Image) -> int:
