@@ -74,13 +74,12 @@ class Existing:
         ways = ["give another output (-o)", "or replace it with --overwrite."]
         if job.source and not other.startswith("<"):
             with contextlib.suppress(ValueError):  # another drive of Windows
-                one, two = (os.path.dirname(os.path.abspath(path)) for path in (other, job.source))  # noqa: PTH100, PTH120
-                if one == two:
+                folders = {os.path.dirname(os.path.abspath(path)) for path in (other, job.source)}  # noqa: PTH100, PTH120
+                if len(folders) == 1:
                     ways.insert(0, "translate both with one command")
                 elif self.options.base is None:
-                    ways.insert(
-                        0, f"keep their folders with --base {os.path.relpath(os.path.commonpath([one, two]))}"
-                    )
+                    base = os.path.relpath(os.path.commonpath(folders))
+                    ways.insert(0, f"keep their folders with --base {base}")
         text = ", ".join(ways)
         return text[0].upper() + text[1:]
 
