@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.kills import without_exchange
 from ugatit_cli.errors import OutputError, StorageError, plain_reason
 from ugatit_cli.files import (
+    expanded,
     open_file,
     read_file,
     read_toml,
@@ -227,3 +228,19 @@ def test_folders_that_cannot_be_synced(
     monkeypatch.setattr(os, "fsync", failing(OSError(number, os.strerror(number))))
     with pytest.raises(OSError, match=os.strerror(number)) if raised else contextlib.nullcontext():
         sync_folder(tmp_path)
+
+
+def test_without_a_home_folder_nothing_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    pwd = pytest.importorskip("pwd")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    path = expanded("~/a.txt")
+    assert not path.exists()
+    for place in (path, path.absolute()):
+        with pytest.raises(OutputError, match="home"):
+            write_file(place, b"")
+    assert list(tmp_path.iterdir()) == []

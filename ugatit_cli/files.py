@@ -28,6 +28,11 @@ DOTS: Final = 500
 """Most dots in a line of TOML."""
 
 
+def expanded(path: str | Path) -> Path:
+    """With the home folder for a leading `~`, if there is one: a user of a container may have none."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # where `Path.expanduser` fails
+
+
 def open_file(path: Path, limit: int = WEIGHTS) -> io.BufferedReader:
     """A regular file to read; for one that another library opens, too, this is the check before.
 
@@ -230,6 +235,8 @@ def sync_folder(path: Path) -> None:
 @contextlib.contextmanager
 def reported(path: Path) -> Iterator[None]:
     """Turns every OSError, or a name that no file can have, into `unwritable(path, error)`."""
+    if "~" in path.parts and expanded("~") == Path("~"):
+        raise OutputError(f"{path}: there is no home folder", "Set HOME, or UGATIT_HOME and HF_HOME.")
     try:
         yield
     except (OSError, ValueError) as error:

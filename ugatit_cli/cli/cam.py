@@ -13,6 +13,7 @@ from typer import Option
 from ugatit_cli.cli import console, pictures
 from ugatit_cli.cli.options import ModelOption, PictureOptions, options_of, output_option, parse_tile
 from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.files import expanded
 
 if TYPE_CHECKING:
     from ugatit_cli.attention.maps import Style
@@ -149,7 +150,7 @@ def _run_folder(path: Path, options: CamOptions) -> RunFolder:
 
     if options.model:
         raise UsageError("--model and --run contradict each other: a run has its own models")
-    run = RunFolder(path.expanduser())
+    run = RunFolder(expanded(path))
     if not run.exists:
         raise UsageError(
             f"--run {run.path}: not a run folder", "Name a folder that `ugatit train` has made (runs/NAME)."

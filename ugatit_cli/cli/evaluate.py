@@ -23,6 +23,7 @@ from ugatit_cli.cli.options import (
     parse_count,
 )
 from ugatit_cli.errors import InputsFailed, Interrupted, UsageError
+from ugatit_cli.files import expanded
 from ugatit_cli.wording import shown
 
 if TYPE_CHECKING:
@@ -296,7 +297,7 @@ def evaluate(options: EvaluateOptions) -> None:
     from ugatit_cli.pictures.jobs import in_words
 
     folders = (options.translated, options.real, options.source, options.pairs, options.domain_a, options.domain_b)
-    mine, theirs, made_of, truth, a, b = (find_set(path.expanduser()) if path else None for path in folders)
+    mine, theirs, made_of, truth, a, b = (find_set(expanded(path)) if path else None for path in folders)
     for each in dict.fromkeys(filter(None, (mine, theirs, made_of, truth, a, b))):
         if others := passed_over(each.folder):
             console.note(f"{each.folder}: {in_words(others)}")

@@ -11,6 +11,7 @@ import typer
 from ugatit_cli.cli import console
 from ugatit_cli.cli.options import DryRunOption, parse_domains
 from ugatit_cli.errors import UsageError
+from ugatit_cli.files import expanded
 from ugatit_cli.wording import byte_size
 
 
@@ -56,8 +57,8 @@ def fetch(
 
     if dry_run and from_file is not None:
         raise UsageError("--dry-run and --from-file contradict each other")
-    to = to.expanduser() if to is not None else None
-    from_file = from_file.expanduser() if from_file is not None else None
+    to = expanded(to) if to is not None else None
+    from_file = expanded(from_file) if from_file is not None else None
     with console.showing() as listener:
         if not dry_run:
             found = fetch_module.fetch(model, listener, to=to, force=force, from_file=from_file)
@@ -128,7 +129,7 @@ def convert(
     from ugatit_cli.weights import fetch as fetch_module
     from ugatit_cli.weights.home import BUNDLED, store_path
 
-    files = [path.expanduser() for path in paths]
+    files = [expanded(path) for path in paths]
     folder = store_path(name) if name is not None else files.pop()
     if not 1 <= len(files) <= 2 or (name is not None and len(files) == 2 and not files[1].exists()):
         raise UsageError("give one or two checkpoints, and either OUT_DIR or --name NAME")

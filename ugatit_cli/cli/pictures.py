@@ -37,6 +37,7 @@ from ugatit_cli.errors import (
     UsageError,
     plain_reason,
 )
+from ugatit_cli.files import expanded
 from ugatit_cli.leftovers import sweep_once
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ def _page_path(options: PictureOptions) -> Path | None:
     """Where the report goes, if nothing is there that it must not replace."""
     if options.report is None:
         return None
-    path = options.report.expanduser()
+    path = expanded(options.report)
     if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--report {path}: the report is a page", "Give it a name that ends in .html.")
     if path.is_dir():
@@ -364,7 +365,7 @@ def _listed(files_from: str | None, inputs: list[str]) -> list[str]:
             "Pipe a list in (find photos -name '*.png' | ugatit ... --files-from -), or name a file.",
         )
     try:
-        path = Path(os.path.expanduser(files_from))  # noqa: PTH111
+        path = expanded(files_from)
         with contextlib.nullcontext(sys.stdin.buffer) if files_from == "-" else path.open("rb") as file:
             data = file.read(MOST_LISTED + 1)
     except (OSError, ValueError) as error:
@@ -395,7 +396,7 @@ class Prepared:
 
         options, jobs = self.options, self.found.jobs
         if not self.found.named:
-            return Sources(Path(os.path.expanduser(options.output or "")), create=True)  # noqa: PTH111
+            return Sources(expanded(options.output or ""), create=True)
         folder = jobs[0].output.parent if jobs[0].output else Path(os.devnull)
         return Sources(folder, create=bool(jobs[0].output) and (options.skip_existing or options.update))
 

@@ -15,6 +15,7 @@ import typer
 from ugatit_cli.cli import console
 from ugatit_cli.cli.console import Transfer, find_model
 from ugatit_cli.errors import Interrupted, UsageError
+from ugatit_cli.files import expanded
 from ugatit_cli.wording import byte_size
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def push(
         licence=_given("--licence", licence).lower(),
         data=_given("--data", data),
         description=_given("--description", description),
-        samples=samples.expanduser() if samples is not None else None,
+        samples=expanded(samples) if samples is not None else None,
         discriminators=with_discriminators,
         private=private,
         overwrite=overwrite,
@@ -98,7 +99,7 @@ def push(
         check_access()
     found = find_model(model)
     # Absolute: `.` can't be renamed.
-    folder = (to.expanduser() if to is not None else Path(target.repository.rpartition("/")[2])).absolute()
+    folder = (expanded(to) if to is not None else Path(target.repository.rpartition("/")[2])).absolute()
     if dry_run:
         if folder.exists() and folder.samefile(found.path):
             raise UsageError(f"{folder} is the model itself", "Name another folder: --to DIR")

@@ -17,6 +17,7 @@ from ugatit_cli.cli import console, signals
 from ugatit_cli.cli.options import MOST_BATCH, MOST_WORKERS, default_workers, parse_count, parse_domains
 from ugatit_cli.cli.train_command import Asked
 from ugatit_cli.errors import Interrupted, TrainingError, UgatitError, UsageError
+from ugatit_cli.files import expanded
 from ugatit_cli.training.listeners import Listener, Several, TensorBoard
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def find_folders(asked: Asked) -> Folders | None:
 
 def _located(path: Path) -> Path:
     """Absolute, so that the run goes on from anywhere."""
-    path = path.expanduser().absolute()
+    path = expanded(path).absolute()
     try:
         str(path).encode()
     except UnicodeEncodeError:  # the run's settings are text
@@ -71,12 +72,12 @@ def run_path(asked: Asked, folders: Folders | None, names: tuple[str, str] | Non
     """
     output, resume = asked.output, asked.resume
     if resume is not None:
-        path = resume.expanduser()
-        if output is not None and output.expanduser().resolve() != path.resolve():
+        path = expanded(resume)
+        if output is not None and expanded(output).resolve() != path.resolve():
             raise UsageError(f"--output {output} and --resume {resume} are two runs", "Leave --output out.")
         return path
     if output is not None:
-        return output.expanduser()
+        return expanded(output)
     if folders is None:
         ways = "Name a folder for each domain: --domain-a A --domain-b B, or a run to go on with: --resume RUN"
         raise UsageError("no pictures to train on", ways)

@@ -22,7 +22,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ugatit_cli.errors import ModelError, plain_reason
-from ugatit_cli.files import open_file
+from ugatit_cli.files import expanded, open_file
 from ugatit_cli.nn.layers import widened
 
 HASH: Final = "dcbb9e9d"
@@ -85,7 +85,7 @@ def load_vgg(file: Path | None, *, progress: bool = False) -> VGG:
     with torch.device("meta"):
         network = VGG()
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    path = _downloaded(progress) if file is None else file.expanduser()
+    path = _downloaded(progress) if file is None else expanded(file)
     try:
         tensors = _checked(_read(path, shapes), shapes)
     except Exception as error:  # of the disk or the pickle, which breaks in many ways, or of what is in it

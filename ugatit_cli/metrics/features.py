@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ugatit_cli.errors import ModelError, UsageError
-from ugatit_cli.files import open_file
+from ugatit_cli.files import expanded, open_file
 from ugatit_cli.metrics.distances import INSTALL
 from ugatit_cli.weights.folder import open_tensors
 
@@ -79,7 +79,7 @@ def load_extractor(file: Path | None, layer: str | None, *, device: torch.device
     with torch.random.fork_rng(devices=[]):
         if file is None:
             return standard_extractor(device)
-        return _local_extractor(file.expanduser(), layer or LAST_LAYER, device)
+        return _local_extractor(expanded(file), layer or LAST_LAYER, device)
 
 
 def standard_extractor(device: torch.device) -> Extractor:

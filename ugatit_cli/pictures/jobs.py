@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ugatit_cli.errors import UsageError, plain_reason
+from ugatit_cli.files import expanded
 from ugatit_cli.pictures.sources import fold
 
 STDIN = "-"
@@ -110,7 +111,7 @@ def find_jobs(wanted: Wanted) -> Found:
         raise UsageError(
             "-o/--output is needed", "Name a folder for the results (ugatit translate photos -o results)."
         )
-    out = STDOUT if wanted.out is None else Path(os.path.expanduser(wanted.out))
+    out = STDOUT if wanted.out is None else expanded(wanted.out)
     search = _Search(out, frozenset(wanted.suffixes), wanted.base)
     found = search.run(wanted.arguments, wanted.listed)
     named = _is_named(found, out, wanted)
@@ -240,7 +241,7 @@ class _Search:
         self.missing: dict[str, str] = {}
         self.passed_over: dict[str, Counter[str]] = {}
         self.real_folder = functools.cache(os.path.realpath)
-        self.base = base and Path(os.path.expanduser(base))
+        self.base = base and expanded(base)
         if self.base and not self.base.is_dir():
             raise UsageError(f"--base {base}: there is no such folder", "Name a folder above the pictures.")
 

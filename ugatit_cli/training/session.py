@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from ugatit_cli.data.batches import Batches
 from ugatit_cli.data.pictures import Folders, Pictures
 from ugatit_cli.device import Group, peak_memory
 from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.files import expanded
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.training.evaluation import check_holdout, extractor_for, is_evaluated
@@ -260,7 +260,7 @@ def _going_on(
         changes["folders"] = folders
     if changes.get("precision", "auto") != "auto":
         resolve_training_precision(changes["precision"], machine.device)
-    if "start" in changes and str(Path(changes["start"]).expanduser().absolute()) == stored.start:
+    if "start" in changes and str(expanded(changes["start"]).absolute()) == stored.start:
         changes["start"] = stored.start
     settings = resumed_settings(stored, changes, run.path, named=named)
     # A run that was killed before its first checkpoint begins again.
@@ -273,7 +273,7 @@ def _beginning(
 ) -> tuple[Settings, ModelFolder | None]:
     if "start" not in given:
         return new_settings(given, folders, device=machine.device), None
-    start, path = find(given["start"]), Path(given["start"]).expanduser().absolute()
+    start, path = find(given["start"]), expanded(given["start"]).absolute()
     if start.path.resolve().is_relative_to(path.resolve()):
         given = {**given, "start": str(path)}  # not a name: so that the run goes on from anywhere
     return new_settings(given, folders, device=machine.device, start=start), start

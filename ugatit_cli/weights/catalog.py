@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 
 from ugatit_cli.config import BaseConfig
 from ugatit_cli.errors import ModelError, OutputError, UsageError
-from ugatit_cli.files import read_file, reported, retire
+from ugatit_cli.files import expanded, read_file, reported, retire
 from ugatit_cli.leftovers import discard, put_back, sweep
 from ugatit_cli.methods.registry import read_networks
 from ugatit_cli.weights import home, hub_download
@@ -89,7 +89,7 @@ def resolve(name: str, listener: Listener | None = None) -> Source:
 def _resolve(name: str, listener: Listener | None) -> Source:
     if not name:  # a path would be the working folder
         raise UsageError("the model has no name", "Name one: `ugatit models` lists them.")
-    path, entry = Path(name).expanduser(), None
+    path, entry = expanded(name), None
     put_back(path)
     if MODEL_NAME.fullmatch(name):
         entry = _entries(listener, None if os.path.isdir(store_path(name)) else name).get(name)
@@ -125,7 +125,7 @@ def _check_revision(name: str) -> None:
     """Whether what is no Hub id was given a revision, or a Hub id that of a folder here."""
     model, _, revision = name.rpartition("@")
     named = MODEL_NAME.fullmatch(model) and model in known_models()
-    if model and (named or os.path.exists(Path(model).expanduser())):
+    if model and (named or os.path.exists(expanded(model))):
         raise UsageError(
             f"{name}: {model} has no revisions such as {revision!r}",
             f"Pin it by its digest, which `ugatit models show {shlex.quote(model)}` tells: {model}@sha256:DIGEST. "

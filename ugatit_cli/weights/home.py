@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from ugatit_cli.errors import ConfigError, ModelError, OutputError, UsageError
 from ugatit_cli.fields import read_table
-from ugatit_cli.files import read_file, reported, write_file
+from ugatit_cli.files import expanded, read_file, reported, write_file
 from ugatit_cli.weights.hub_download import Stamp, digest_of
 from ugatit_cli.weights.manifest import LARGEST, MODEL_NAME, REPOSITORY, REVISION, SHA256, wrong_name
 
@@ -25,7 +25,7 @@ BUNDLED: Final = Path(__file__).parents[1] / "models"
 def home_folder() -> Path:
     """`$UGATIT_HOME`, else `ugatit` in the user's data folder."""
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(os.environ.get("UGATIT_HOME") or Path(data, "ugatit")).expanduser()
+    return expanded(os.environ.get("UGATIT_HOME") or Path(data, "ugatit"))
 
 
 def store_folder() -> Path:

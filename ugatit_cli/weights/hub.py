@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from ugatit_cli.errors import ModelError, UgatitError
+from ugatit_cli.errors import ModelError, OutputError, UgatitError
+from ugatit_cli.files import expanded, reported
 from ugatit_cli.weights.manifest import REPOSITORY
 
 NEWEST: Final = "main"
@@ -130,7 +131,7 @@ def cache_folder(repository: str) -> Path:
     """The folder of a repository in the Hub's cache, existing or not."""
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE).expanduser().absolute() / f"models--{repository.replace('/', '--')}"
+    return expanded(constants.HF_HUB_CACHE).absolute() / f"models--{repository.replace('/', '--')}"
 
 
 class TransferError(Exception):
@@ -341,7 +342,7 @@ def waiting(path: Path, saying: str, listener: Listener) -> Iterator[None]:
         saying: what to say if another process holds it.
     """
     lock = FileLock(path)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OutputError), reported(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)

@@ -17,7 +17,7 @@ import tomli_w
 
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import UPGRADE, ConfigError, ModelError, plain_reason
-from ugatit_cli.files import read_file, read_toml
+from ugatit_cli.files import expanded, read_file, read_toml
 
 SourceName = Literal["bundled", "hub", "import", "train"]
 SOURCES: Final[tuple[SourceName, ...]] = get_args(SourceName)
@@ -136,7 +136,7 @@ def manifest_path() -> Path:
 def place_of_user_manifest() -> Path:
     """`$UGATIT_MANIFEST`, else `ugatit/weights.toml` below the user's configuration folder, there or not."""
     folder = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(os.environ.get(VARIABLE) or Path(folder, "ugatit", "weights.toml")).expanduser()
+    return expanded(os.environ.get(VARIABLE) or Path(folder, "ugatit", "weights.toml"))
 
 
 def read_manifest(path: Path | None = None) -> dict[str, Entry]:
