@@ -16,13 +16,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from ugatit_cli.errors import ConfigError
 
 Table = TypeVar("Table")
 # The sections of `ugatit train --help`, in their order.
 Section = Literal["Pictures", "Start", "Length", "Model", "Recipe", "What is written", "Evaluation", "Machine"]
+
+# What users call the types.
+WORDS: Final[Mapping[type, str]] = MappingProxyType(
+    {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path", list: "a list"}
+)
 
 
 @dataclass(frozen=True)
@@ -128,11 +133,13 @@ def fitting(name: str, value: Any, kind: Any) -> Any:
         return read_table(kind, value)  # type: ignore[arg-type]  # no instance
     elif kind is float and type(value) is int and abs(value) < 2**1023:
         return float(value)
-    elif kind in (str, Path) and type(value) is str and "\0" not in value:
-        return kind(value)
-    elif kind is not Any and (type(value) is not kind or kind is str):
-        wanted = "a table" if origin is Mapping or dataclasses.is_dataclass(kind) else f"of type {kind.__name__}"
-        raise ConfigError(f"{name} is {value!r}; it must be {wanted}")
+    elif kind is Path and type(value) is str:
+        return Path(fitting(name, value, str))
+    elif kind is not Any and type(value) is not kind:
+        table = origin is Mapping or dataclasses.is_dataclass(kind)
+        raise ConfigError(f"{name} is {value!r}; it must be {'a table' if table else WORDS[origin or kind]}")
+    elif kind is str and "\0" in value:
+        raise ConfigError(f"{name} is {value!r}; no text may have a NUL in it")
     return value
 
 

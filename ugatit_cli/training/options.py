@@ -144,9 +144,7 @@ def parse_interval(option: str, text: str) -> tuple[int, float]:
     Raises:
         UsageError: neither.
     """
-    minutes = re.fullmatch(r"(\d+(?:\.\d+)?)m", text)
-    if minutes and float(minutes[1]) > 0:
-        return 0, 60 * float(minutes[1])
-    if text.isascii() and text.isdigit() and 0 < int(text) < 10**12:
-        return int(text), 0.0
+    number = re.fullmatch(r"(\d{1,12})|(\d{1,12}(?:\.\d{1,12})?)m", text, re.ASCII)
+    if number and float(number[1] or number[2]) > 0:
+        return (int(number[1]), 0.0) if number[1] else (0, 60 * float(number[2]))
     raise UsageError(f"{option} {text}: unknown", "It is a number of steps (500), or minutes (10m).")

@@ -21,7 +21,7 @@ from ugatit_cli.methods.recipe import Recipe
 from ugatit_cli.methods.registry import METHODS, method, method_of, networks_document, read_networks
 from ugatit_cli.training.options import RunOptions
 from ugatit_cli.training.run_folder import RUN_FILE, RunFolder
-from ugatit_cli.weights.folder import ModelFolder
+from ugatit_cli.weights.folder import CONFIG_FILE, ModelFolder, read_config
 
 ITERATIONS = 100_000
 GPU_BATCH = 4
@@ -91,7 +91,7 @@ class Settings(RunOptions):
 
         Raises:
             RecipeGone: they are of a recipe that is gone.
-            ModelError: they are missing, damaged, or of a newer format.
+            ModelError: they are missing, damaged, of a newer format, or of other networks than the run's model.
         """
         document = run.document()
         _check_recipe(run, document)
@@ -99,8 +99,10 @@ class Settings(RunOptions):
             unknown = document.keys() - {"method", "model", "recipe", "data", "run"}
             if unknown:
                 raise ConfigError(f"unknown tables: {', '.join(sorted(unknown))}")
+            model = read_networks(document)
+            _check_model(run, model)
             return cls(
-                model=read_networks(document),
+                model=model,
                 recipe=read_table(Recipe, document.get("recipe")),
                 folders=read_table(Folders, document.get("data")),
                 **vars(read_table(RunOptions, document.get("run"))),
@@ -108,6 +110,17 @@ class Settings(RunOptions):
         except UsageError as error:
             message = f"{run.path / RUN_FILE}: damaged: {error.message}"
             raise ModelError(message, "Correct it, or start again in another folder.") from None
+
+
+def _check_model(run: RunFolder, config: BaseConfig) -> None:
+    """Before networks are built that may be as large as a slip of somebody's finger says."""
+    try:
+        theirs, _ = read_config(run.model / CONFIG_FILE)
+    except ModelError:
+        return  # it is written anew
+    for name, value in config.to_dict().items():
+        if getattr(theirs, name, value) != value:
+            raise ConfigError(f"{name} is {value}; the run's model has {getattr(theirs, name)}")
 
 
 def _check_recipe(run: RunFolder, document: Mapping[str, Any]) -> None:
