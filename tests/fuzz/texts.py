@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import math
 import os
 import shutil
-import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,11 +21,22 @@ from tests import tiny, trainings
 from tests.fetched import fetched, stored
 from tests.fuzz.harness import Target, command
 from tests.fuzz.mutate import mutate_json, mutate_lines, mutate_toml
+from ugatit_cli.cli.models import model_lines
+from ugatit_cli.data.pictures import find_pictures
+from ugatit_cli.device import Group
 from ugatit_cli.errors import UgatitError
-from ugatit_cli.training.listeners import Listener
+from ugatit_cli.methods.base import Step
+from ugatit_cli.methods.registry import method_of
+from ugatit_cli.publishing.card import Options, model_card
+from ugatit_cli.training import checkpoint
+from ugatit_cli.training.evaluation import best_of, is_evaluated
+from ugatit_cli.training.listeners import means
 from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.training.schedule import Schedule
 from ugatit_cli.training.settings import Settings
-from ugatit_cli.weights.folder import critic_shapes, translator_shapes
+from ugatit_cli.training.trainer import make_networks
+from ugatit_cli.weights.catalog import known
+from ugatit_cli.weights.folder import critic_shapes, open_model, translator_shapes
 
 PROVENANCE: dict[str, Any] = {
     "trained with": "ugatit train", "recipe": "default", "steps": 2, "batch size": 1, "started from": "./x/model",
@@ -106,29 +118,28 @@ def scene_of(file: Path) -> Any:
     return scene
 
 
-def use_run(file: Path) -> Any:
-    """Goes on with a copy of the run, or looks at it."""
+def use_run(file: Path, look: Callable[[RunFolder], object]) -> Any:
+    """Looks at a copy of the run as the commands do, or, now and then, by one of these."""
 
     def use(folder: Path, content: bytes) -> object:
-        copy = folder / "copy"
-        shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(folder / "run", copy)
-        (copy / file).write_bytes(content)
-        if file == STATE and zlib.crc32(content) % 8:  # as the command does
-            return trainings.prepared(copy, None, {"iterations": 3}, named=True).train(Listener(), threading.Event())
-        ended = ("train", "--resume", "copy", "--iterations", 2, "--json", "--device", "cpu")
-        look = [
+        run = RunFolder(folder / "copy")
+        if zlib.crc32(content) % 24:
+            if not run.exists:
+                shutil.copytree(folder / "run", run.path)
+            (run.path / file).write_bytes(content)
+            return look(run)
+        shutil.rmtree(run.path, ignore_errors=True)
+        shutil.copytree(folder / "run", run.path)
+        (run.path / file).write_bytes(content)
+        end = turn(
+            content,
             ("push", "copy", "me/x", "--dry-run", "--to", "look", "--overwrite"),
             ("push", "copy/best", "me/x", "--dry-run", "--to", "look", "--overwrite"),
-            ("models", "show", "copy/best"),
-        ]
-        go_on = [
-            ("train", "--resume", "copy", "--iterations", 3, "--device", "cpu"),
-            ("train", "--resume", "copy", "--dry-run", "--json", "--device", "cpu"),
-        ]
-        if file == STATE:
-            return command(*go_on[0])
-        return turn(content, *[ended] * 4, *look * 2, *(go_on if _is_cheap(folder) else ()))
+            ("train", "--resume", "copy", "--iterations", 2, "--json", "--device", "cpu"),
+            *([("train", "--resume", "copy", "--iterations", 3, "--device", "cpu")] * 3 if _is_cheap(folder) else ()),
+        )
+        shutil.rmtree(run.path)
+        return end
 
     return use
 
@@ -139,7 +150,43 @@ def _is_cheap(folder: Path) -> bool:
         now, before = (Settings.of_run(RunFolder(folder / name)) for name in ("copy", "run"))
     except UgatitError:
         return True
-    return now.model == before.model and now.recipe.batch_size < 5 and not now.evaluates and now.start is None
+    return now.recipe.batch_size < 5 and not now.evaluates and before.model == now.model
+
+
+def go_on(run: RunFolder) -> None:
+    """With other settings."""
+    prepared = trainings.prepared(run.path, None, {"iterations": 3}, named=True)
+    find_pictures(prepared.settings.folders.a)
+    run.create(prepared.settings.to_document())
+
+
+@functools.cache
+def _step(settings: Settings) -> Step:
+    networks = make_networks(settings, trainings.CPU, None)
+    return method_of(settings.model).step(networks, settings.recipe, seed=0, group=Group())
+
+
+def restore(run: RunFolder) -> None:
+    """As a run does that goes on, but for its pictures."""
+    settings = Settings.of_run(run)
+    state = checkpoint.restore(run, 2, _step(settings))
+    assert math.isfinite(Schedule(settings, state.elapsed).progress(3))
+    run.append_metrics(means([*state.metrics, {"cycle": 1.0}]))
+    run.truncate_metrics(2)
+
+
+def look_at_metrics(run: RunFolder) -> None:
+    assert {type(line) for line in run.metrics()} <= {dict}
+    is_evaluated(run, 2, {"extractor": "inception"})
+    run.truncate_metrics(2)
+    run.append_metrics({"step": 3})
+
+
+def look_at_best(run: RunFolder) -> None:
+    best = best_of(run)
+    assert best is None or math.isfinite(best.mean)
+    list(model_lines(known(str(run.best)), 80))
+    model_card(open_model(run.best), "me/x", Options(), Settings.of_run(run), 2, open_model(run.best).provenance)
 
 
 def mutate_state(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
@@ -247,10 +294,10 @@ def use_manifest(folder: Path, content: bytes) -> int:
 
 TARGETS = {
     "config.json": Target(model_scene, use_model, mutate_json),
-    "config.toml": Target(scene_of(RUN_FILE), use_run(RUN_FILE), mutate_toml, 12),
-    "state.json": Target(scene_of(STATE), use_run(STATE), mutate_state, 6),
-    "metrics.jsonl": Target(scene_of(METRICS), use_run(METRICS), mutate_lines, 6),
-    "provenance": Target(scene_of(BEST), use_run(BEST), mutate_json, 6),
+    "config.toml": Target(scene_of(RUN_FILE), use_run(RUN_FILE, go_on), mutate_toml),
+    "state.json": Target(scene_of(STATE), use_run(STATE, restore), mutate_state),
+    "metrics.jsonl": Target(scene_of(METRICS), use_run(METRICS, look_at_metrics), mutate_lines),
+    "provenance": Target(scene_of(BEST), use_run(BEST, look_at_best), mutate_json),
     "receipts": Target(receipts_scene, use_receipts, mutate_json),
     "manifest": Target(manifest_scene, use_manifest, mutate_toml),
 }

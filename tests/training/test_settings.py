@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -273,6 +275,7 @@ def test_a_model_of_one_way_gives_that_way(config: BaseConfig) -> None:
     assert caught.value.hint
 
 
+DAY = datetime.date(2026, 11, 28)
 FOUR = dataclasses.replace(new(), folders=Folders(Path("a"), Path("b"), Path("c"), Path("d")))
 
 
@@ -290,27 +293,54 @@ def test_settings_come_back(tmp_path: Path, settings: Settings) -> None:
     assert Settings.of_run(run) == settings
 
 
-@pytest.mark.parametrize(
-    ("table", "values"),
-    [
-        ("run", None),
-        ("run", {"speed": 1}),
-        ("run", {"iterations": "many"}),
-        ("run", {"minutes": 5.0}),
-        ("model", {"channels": 0}),
-        ("recipe", {"ema": "high"}),
-        ("data", {"c": "folder"}),
-        ("data", {"a": 3}),
-    ],
-)
-def test_damaged_settings(tmp_path: Path, table: str, values: dict[str, Any] | None) -> None:
+HUGE = 10**400
+DAMAGED = [
+    *(("run", values) for values in (None, {"speed": 1}, {"iterations": "many"}, {"minutes": 5.0}, {"holdout": 5})),
+    *(
+        ("run", {name: value})
+        for name in ("iterations", "seed", "keep", "holdout")
+        for value in (HUGE, {"a": 1}, True)
+    ),
+    *(("run", {"checkpoint_every": text}) for text in ("1" + 5000 * "0", 400 * "1" + "m", "0m", "\0", "-1", "1e3")),
+    *(("model", values) for values in (None, {"channels": 0}, {"channels": math.nan}, {"blocks": HUGE}, 5)),
+    *(("recipe", values) for values in (None, {"ema": "high"}, {"name": ["cyclegan"]}, {"name": {}}, {"weight": 1})),
+    *(("recipe", {"learning_rate": value}) for value in (HUGE, -HUGE, math.nan, math.inf, DAY, "0.1", [0.1])),
+    *(
+        ("data", values)
+        for values in (None, {"c": "folder"}, {"a": 3}, {"a": "\0"}, {"b": ["b"]}, "x", DAY, [{"a": 1}])
+    ),
+    *(("method", value) for value in (["ugatit"], 1, "nothing", {})),
+    ("surprise", {"a": 1}),
+]
+
+
+@pytest.mark.parametrize(("table", "values"), DAMAGED)
+def test_damaged_settings(tmp_path: Path, table: str, values: Any) -> None:
     run, document = RunFolder(tmp_path / "run"), new().to_document()
-    kept = {} if values is None else {table: document[table] | values}
-    run.create({title: of for title, of in document.items() if title != table} | kept)
+    document[table] = document.get(table, {}) | values if isinstance(values, dict) else values
+    run.create({title: of for title, of in document.items() if of is not None})
     with pytest.raises(ModelError, match=r"config\.toml: damaged: ") as caught:
         Settings.of_run(run)
+    named = next(iter(values), table) if isinstance(values, dict) else ""
+    assert named in caught.value.message.replace("-", "_")
     assert caught.value.hint
     assert caught.value.exit_code == 3
+
+
+def test_settings_of_other_networks_than_the_models(tmp_path: Path) -> None:
+    """Which would take all memory before a checkpoint doesn't fit."""
+    run, settings = RunFolder(tmp_path / "run"), new()
+    run.create(settings.to_document())
+    tiny.save(run.model, settings.model)
+    assert Settings.of_run(run) == settings
+    changes: dict[str, Any] = {"channels": 1024, "blocks": 64, "image_size": 4096, "decoder_norm": "ln"}
+    for name, value in changes.items():
+        document = settings.to_document()
+        run.create(document | {"model": document["model"] | {name: value}})
+        with pytest.raises(ModelError, match=rf"config\.toml: damaged: {name} is {value}"):
+            Settings.of_run(run)
+    (run.model / "config.json").write_text("{")  # which training writes anew
+    assert ugatit(Settings.of_run(run)).decoder_norm == "ln"
 
 
 def test_a_run_of_a_recipe_that_is_gone(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import functools
 import os
+import re
 import sys
 import time
 import traceback
@@ -46,6 +47,10 @@ def screen(**options: Any) -> Console:
     return Screen(**options, highlight=False, soft_wrap=True, emoji=False)  # file names have colons, too
 
 
+# Halves of characters, but for those that stand for the bytes of a name.
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
+
 @functools.cache
 def stderr() -> Console:
     """The console for all that isn't a result."""
@@ -67,8 +72,8 @@ def result(*lines: str) -> None:
     whole = "\n".join(shown(line, sys.maxsize) for line in lines) if sys.stdout.isatty() else "\n".join(lines)
     try:
         print(whole, flush=True)
-    except UnicodeEncodeError:  # a file name that isn't text: byte for byte
-        result_bytes(os.fsencode(whole) + b"\n")
+    except UnicodeEncodeError:  # a file name that isn't text: byte for byte; JSON may have what is no byte either
+        result_bytes(os.fsencode(_NO_BYTE.sub(lambda found: ascii(found[0])[1:-1], whole)) + b"\n")
 
 
 def made(line: str) -> None:

@@ -113,8 +113,9 @@ def _is_run(folder: Path) -> bool:
 
 
 def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        reason = "is a file, not a folder" if folder.exists() else "there is no such folder"
+    # Not the methods of `Path`, which raise where a name is too long.
+    if not os.path.isdir(folder):  # noqa: PTH112
+        reason = "is a file, not a folder" if os.path.exists(folder) else "there is no such folder"  # noqa: PTH110
         raise UsageError(f"{folder}: {reason}", "Give a folder with pictures.")
 
 

@@ -126,7 +126,7 @@ def _check_model(run: RunFolder, config: BaseConfig) -> None:
 def _check_recipe(run: RunFolder, document: Mapping[str, Any]) -> None:
     recipe = document.get("recipe")
     name = recipe.get("name") if isinstance(recipe, Mapping) else None
-    if name in GONE:
+    if isinstance(name, str) and name in GONE:
         raise RecipeGone(
             f"{run.path / RUN_FILE}: it was trained by an earlier version's recipe {name!r}, which is gone",
             f"Its model can still be used: --model {run.path}. To train a new one: --method {GONE[name]}.",
