@@ -294,7 +294,7 @@ def test_settings_come_back(tmp_path: Path, settings: Settings) -> None:
 
 
 HUGE = 10**400
-DAMAGED = [
+DAMAGED: list[tuple[str, Any]] = [
     *(("run", values) for values in (None, {"speed": 1}, {"iterations": "many"}, {"minutes": 5.0}, {"holdout": 5})),
     *(
         ("run", {name: value})
@@ -305,11 +305,10 @@ DAMAGED = [
     *(("model", values) for values in (None, {"channels": 0}, {"channels": math.nan}, {"blocks": HUGE}, 5)),
     *(("recipe", values) for values in (None, {"ema": "high"}, {"name": ["cyclegan"]}, {"name": {}}, {"weight": 1})),
     *(("recipe", {"learning_rate": value}) for value in (HUGE, -HUGE, math.nan, math.inf, DAY, "0.1", [0.1])),
-    *(
-        ("data", values)
-        for values in (None, {"c": "folder"}, {"a": 3}, {"a": "\0"}, {"b": ["b"]}, "x", DAY, [{"a": 1}])
-    ),
-    *(("method", value) for value in (["ugatit"], 1, "nothing", {})),
+    *(("data", values) for values in (None, {"c": "x"}, {"a": 3}, {"a": "\0"}, {"b": ["b"]}, "x", DAY, [{"a": 1}])),
+    ("method", ["ugatit"]),
+    ("method", 1),
+    ("method", "nothing"),
     ("surprise", {"a": 1}),
 ]
 
