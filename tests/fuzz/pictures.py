@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 from tests import tiny
@@ -96,7 +97,16 @@ def _tiffs() -> list[bytes]:
         _saved("TIFF", "RGB", icc_profile=srgb_profile(), exif=_exif(), dpi=(72, 72)),
         _saved("TIFF", "1", compression="group4"),
         _animated("TIFF"),
+        *(_rare_tiff(kind, way) for kind in ("float32", "uint32") for way in (None, "zlib", "lzw")),
     ]
+
+
+def _rare_tiff(kind: str, compression: str | None) -> bytes:
+    """One that takes tifffile."""
+    file = io.BytesIO()
+    pixels = np.asarray(_image("RGBA")).astype(kind)
+    tifffile.imwrite(file, pixels, photometric="rgb", extrasamples=["unassalpha"], compression=compression)
+    return file.getvalue()
 
 
 SEEDS: dict[str, Callable[[], list[bytes]]] = {

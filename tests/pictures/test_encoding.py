@@ -245,3 +245,9 @@ def test_transparency_is_never_lost_without_a_word(format: str) -> None:
     kept = format in {*WITH_ALPHA, "GIF"}
     assert bool(lost_alpha(Picture((see_through(),), "PNG"), format)) == (not kept)
     assert lost_alpha(from_pil(smooth()), format) == ()
+
+
+def test_a_gif_of_soft_edges_is_noted() -> None:
+    soft = Frame(smooth(), Image.linear_gradient("L").resize((48, 32)))
+    assert "gif" in lost_alpha(Picture((soft,), "PNG"), "GIF")[0]
+    assert lost_alpha(Picture((soft,), "GIF"), "GIF") == ()  # of one that was resized

@@ -76,10 +76,13 @@ def result_suffix(source: Path, wanted: str) -> str:
 
 def lost_alpha(picture: Picture, format: str) -> tuple[str, ...]:
     """What to say where the format has no place for the picture's transparency."""
-    if format in _ALPHA or all(frame.alpha is None for frame in picture.frames):
-        return ()
+    alphas = [frame.alpha for frame in picture.frames if frame.alpha is not None]
     kind = suffix_for(format)[1:]
-    return (f"{kind} has no transparency, so the background shows; --format png keeps it",)
+    if alphas and format not in _ALPHA:
+        return (f"{kind} has no transparency, so the background shows; --format png keeps it",)
+    if format == "GIF" and picture.format != "GIF" and any(any(alpha.histogram()[1:255]) for alpha in alphas):
+        return (f"{kind} knows no half transparency, so soft edges are hard now; --format png keeps them",)
+    return ()
 
 
 def encode(

@@ -92,7 +92,9 @@ def _range(values: Values, samples: Samples, notes: list[str]) -> tuple[float, f
 def _scaled(values: Values, black: float, white: float) -> npt.NDArray[np.uint8]:
     levels = np.empty(values.shape, np.uint8)
     for top in range(0, len(values), _STRIP):  # or the numbers in between would need many times the memory
-        strip = np.nan_to_num(values[top : top + _STRIP].astype(np.float64), nan=black, posinf=white, neginf=black)
+        with np.errstate(invalid="ignore"):  # where a NaN is of the signalling kind
+            strip = values[top : top + _STRIP].astype(np.float64)
+        strip = np.nan_to_num(strip, nan=black, posinf=white, neginf=black)
         levels[top : top + _STRIP] = np.round((np.clip(strip, black, white) - black) * (255 / (white - black)))
     return levels
 

@@ -29,6 +29,8 @@ _MODES: Final = {0: "L", 1: "L", 2: "RGB", 5: "CMYK"}
 _WEBP: Final = 50001
 _BYTES_A_PIXEL: Final = 3
 _MOST_PAGES, _MOST_CHANNELS, _MOST_BYTES = 1000, 8, 2 << 30
+_MOST_PACKED: Final = 8  # times: of bits in bytes
+_MOST_COMPRESSED: Final = 4000  # deflate and LZW come to less
 
 for _name in ("PIL", "tifffile"):  # which would say on stderr what they find odd
     logging.getLogger(_name).addHandler(logging.NullHandler())
@@ -117,6 +119,8 @@ def decode(stream: IO[bytes], check: Callable[[tuple[int, int]], None], notes: l
         if is_raw({tag.code: tag.value for tag in page.tags}):
             raise UnidentifiedImageError
         check((page.imagewidth, page.imagelength))
+        if page.nbytes > sum(page.databytecounts) * (_MOST_PACKED if page.compression == 1 else _MOST_COMPRESSED):
+            raise EOFError("truncated")
         with ROOM.taken(page.nbytes // _BYTES_A_PIXEL):
             image = _image(page, page.asarray(maxworkers=1), notes)
     if len(pages) > 1:
