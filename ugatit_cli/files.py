@@ -202,6 +202,18 @@ def retire(folder: Path) -> Path:
     return gone
 
 
+def check_space(folder: Path, size: int, hint: str = "Free some space, or name a folder on another disk.") -> None:
+    """Whether a disk has room for what is to be written, before anything is.
+
+    Raises:
+        StorageError: it hasn't.
+        OSError: there is no such folder.
+    """
+    total, _, free = shutil.disk_usage(folder)
+    if size > free and total:  # some network file systems know neither
+        raise StorageError(f"{folder}: {size / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are free", hint)
+
+
 def sync_files(folder: Path) -> None:
     """Waits until a folder and the files in it are on the disk.
 

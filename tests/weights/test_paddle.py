@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights.paddle import is_pickle, read_paddle
+from ugatit_cli.weights.kinds import is_pickle
+from ugatit_cli.weights.paddle import read_paddle
 
 
 def written(folder: Path, tree: Any, protocol: int = 4) -> Path:

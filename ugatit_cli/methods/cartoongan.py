@@ -28,7 +28,18 @@ from ugatit_cli.device import Group
 from ugatit_cli.errors import ConfigError
 from ugatit_cli.fields import Option, Range, fields_of
 from ugatit_cli.methods.adam import Adam
-from ugatit_cli.methods.base import Losses, Method, Official, OfficialSettings, States, Step, Term, random_numbers
+from ugatit_cli.methods.base import (
+    Losses,
+    Method,
+    Official,
+    OfficialSettings,
+    States,
+    Step,
+    Term,
+    Unfit,
+    check_known,
+    random_numbers,
+)
 from ugatit_cli.methods.losses import augment
 from ugatit_cli.methods.networks import Networks, memory_format
 from ugatit_cli.methods.recipe import Recipe, RecipeName
@@ -440,8 +451,6 @@ def _official_tensors(state: Mapping[str, Tensor], config: CartoonGANConfig) -> 
     tensors = {ours: state[theirs] for ours, theirs in OFFICIAL_NAMES.items()}
     for name, shape in wanted.items():
         if tensors[name].shape != shape:
-            raise ValueError(f"{OFFICIAL_NAMES[name]} has shape {tuple(tensors[name].shape)}")
-    unknown = state.keys() - set(OFFICIAL_NAMES.values())
-    if unknown:
-        raise ValueError(f"unknown tensor {min(unknown)}")
+            raise Unfit(f"{OFFICIAL_NAMES[name]} has shape {tuple(tensors[name].shape)}, not {tuple(shape)}")
+    check_known(state, OFFICIAL_NAMES.values())
     return {name: tensors[name] for name in wanted}

@@ -32,6 +32,8 @@ from ugatit_cli.methods.base import (
     States,
     Step,
     Term,
+    Unfit,
+    check_known,
     random_numbers,
     sum_of,
 )
@@ -346,8 +348,12 @@ class CycleGAN(Method):
         that of a model from A to B; without names its domains are A and B.
         """
         generators = [states[key] for key in ("", "G_A", "G_B") if key in states]
+        if any(U_NET.match(name) for state in generators for name in state):
+            raise Unfit("a U-Net generator (as pix2pix has it); residual ones are known")
         if not any(BLOCK.fullmatch(name) for state in generators for name in state):
             return None
+        if any("model.2.weight" in state for state in generators):
+            raise Unfit("its norms have weights (as batch norms have them); instance norms without are known")
         critics = {"b": states["D_A"], "a": states["D_B"]} if {"D_A", "D_B"} <= set(states) else {}
         if len(generators) == 1:
             critics = {}  # which can't go on training without the other generator
@@ -366,6 +372,7 @@ class CycleGAN(Method):
 
 
 BLOCK = re.compile(r"model\.(\d+)\.conv_block\.\d+\.weight")
+U_NET = re.compile(r"model\.model\.\d")
 # Of instance norms that once kept statistics; no network uses them.
 BUFFER = re.compile(r"\.(running_mean|running_var|num_batches_tracked)$")
 
@@ -407,23 +414,24 @@ def _tensors(state: State, network: nn.Module, modules: Mapping[str, str]) -> di
 
     Raises:
         KeyError: one is missing.
-        ValueError: one has another shape, or there are others.
+        Unfit: one has another shape, or there are others.
     """
     found: dict[str, Tensor] = {}
-    rest = {name for name in state if not BUFFER.search(name)}
+    known: set[str] = set()
     for ours, theirs in modules.items():
         conv = network.get_submodule(ours)
         assert isinstance(conv, Convolution)
         outputs = conv.weight.shape[1 if isinstance(conv, TransposedConv2d) else 0]
         weight, bias = state[f"{theirs}.weight"], state[f"{theirs}.bias"]
         if (weight.shape, bias.shape) != (conv.weight.shape, (outputs,)):
-            raise ValueError(f"{theirs} has shapes {tuple(weight.shape)}, {tuple(bias.shape)}")
+            raise Unfit(
+                f"{theirs} has shapes {tuple(weight.shape)}, {tuple(bias.shape)}, not {tuple(conv.weight.shape)}"
+            )
         found[f"{ours}.weight"] = weight
         if conv.bias is not None:
             found[f"{ours}.bias"] = bias
-        rest -= {f"{theirs}.weight", f"{theirs}.bias"}
-    if rest:
-        raise ValueError(f"unknown tensor {min(rest)}")
+        known |= {f"{theirs}.weight", f"{theirs}.bias"}
+    check_known((name for name in state if not BUFFER.search(name)), known)
     return found
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ugatit_cli.config import DOMAINS, SCALES, Direction, ModelConfig
-from ugatit_cli.methods.base import Official, OfficialSettings, States
+from ugatit_cli.config import DOMAINS, SCALES, Direction, Domain, ModelConfig, Scale
+from ugatit_cli.methods.base import Official, OfficialSettings, States, check_known
 
 GENERATOR_KEYS: dict[str, Direction] = {"genA2B": "a2b", "genB2A": "b2a"}
-DISCRIMINATOR_KEYS = {
+DISCRIMINATOR_KEYS: dict[tuple[Domain, Scale], str] = {
     ("a", "global"): "disGA",
     ("b", "global"): "disGB",
     ("a", "local"): "disLA",
@@ -39,6 +39,10 @@ def official(states: States, settings: OfficialSettings) -> Official | None:
         generators = {"a2b": generators["b2a"]}
     with_critics = len(generators) == 2 and all(key in states for key in DISCRIMINATOR_KEYS.values())
     config, notes = _inferred(generators, states if with_critics else {}, settings)
+    for state in generators.values():
+        check_known(state, generator_names(config).values())
+    for (_, scale), key in DISCRIMINATOR_KEYS.items() if with_critics else ():
+        check_known(states[key], discriminator_names(config.layers(scale)).values())
     translators = {
         f"{direction}.{ours}": _taken(state, theirs)
         for direction, state in generators.items()

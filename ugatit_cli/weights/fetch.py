@@ -484,5 +484,8 @@ def convert(
     said = {"imported_from": ", ".join(file.name for file in files), "code": code}
     provenance = {**said, "sha256": ", ".join(map(hash_of, files)), **(source or {})}
     tensors = official.translators, official.critics
-    save_model(folder, official.config, *tensors, storage=storage, provenance=provenance, overwrite=overwrite)
+    try:
+        save_model(folder, official.config, *tensors, storage=storage, provenance=provenance, overwrite=overwrite)
+    except ModelError as error:
+        raise ModelError(f"{files[0]}: {error.message}", error.hint) from None
     return open_model(folder), official.notes

@@ -24,7 +24,7 @@ from torch import Tensor
 from ugatit_cli.config import BaseConfig, Direction, Domain, Precision, Scale
 from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import UPGRADE, ModelError, OutputError, UsageError, plain_reason
-from ugatit_cli.files import open_file, read_file, replace_folder, reported, sync_files
+from ugatit_cli.files import check_space, open_file, read_file, replace_folder, reported, sync_files
 from ugatit_cli.leftovers import discard, hidden, sweep_once
 from ugatit_cli.methods.networks import tensors_of
 from ugatit_cli.methods.registry import method_of, networks_document, read_networks
@@ -64,7 +64,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], storage: Precision 
     with path.open("wb") as file:
         file.write(header)
         for name in names:
-            tensor = stored(tensors[name], storage) if storage else tensors[name]
+            tensor = stored(tensors[name], storage, name) if storage else tensors[name]
             data = tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data
             file.write(data)
             digest.update(data)
@@ -330,7 +330,7 @@ def _check_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
                 raise ModelError(f"{path}: {name} has type {header.get_dtype()}; weights are F32, BF16 or F16")
 
 
-def stored(tensor: Tensor, storage: Precision) -> Tensor:
+def stored(tensor: Tensor, storage: Precision, name: str = "a weight") -> Tensor:
     """A tensor as it is stored: matrices and kernels in the storage dtype, vectors always in float32.
 
     Raises:
@@ -340,7 +340,7 @@ def stored(tensor: Tensor, storage: Precision) -> Tensor:
     # Extremes are finite only if everything is, and need no mask as large as the tensor.
     if not all(extreme.isfinite() for extreme in torch.aminmax(result)):
         raise ModelError(
-            f"a weight is not finite, or too large for {storage}",
+            f"{name} is not finite, or too large for {storage}",
             "Store it as fp32: --dtype fp32" if storage == "fp16" else "",
         )
     return result
@@ -378,6 +378,8 @@ def save_model(
     document = {"format": number, **networks_document(config), "provenance": dict(provenance or {})}
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     with _written_whole(folder) as temporary:
+        written = (*generators.values(), *(discriminators or {}).values())
+        check_space(folder.parent, sum(one.numel() * _stored_dtype(one, storage).itemsize for one in written))
         hashes = {GENERATORS_FILE: write_tensors(temporary / GENERATORS_FILE, generators, storage)}
         _check_tensors(temporary / GENERATORS_FILE, translator_shapes(config))
         if discriminators is not None:

@@ -7,15 +7,14 @@ import hashlib
 import io
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ugatit_cli.errors import ModelError, OutputError, StorageError
-from ugatit_cli.files import open_file, reported, sync_folder, write_file
+from ugatit_cli.errors import ModelError, OutputError
+from ugatit_cli.files import check_space, open_file, reported, sync_folder, write_file
 from ugatit_cli.leftovers import discard, hidden, sweep_once
 from ugatit_cli.weights import hub
 from ugatit_cli.weights.hub import HubId, Listener, RemoteFile, TransferError, Words, cache_folder
@@ -300,13 +299,8 @@ class _Transfer:
         self.remote, self.file, self.part, self.listener = remote, file, part, listener
         with reported(part):
             self.size = os.fstat(file.fileno()).st_size
-            free = shutil.disk_usage(part.parent).free
-        needed = (remote.size or 0) - self.size
-        if needed > free:
-            raise StorageError(
-                f"{part.parent}: {needed / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are free",
-                "Free some space, or choose another disk with HF_HUB_CACHE.",
-            )
+            needed = (remote.size or 0) - self.size
+            check_space(part.parent, needed, "Free some space, or choose another disk with HF_HUB_CACHE.")
 
     def _begin_again(self) -> None:
         self.listener.advance(-self.size)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -11,17 +13,21 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ugatit_cli.errors import ConfigError, ModelError
-from ugatit_cli.methods.base import Official, OfficialSettings, States
+from ugatit_cli.errors import ConfigError, ModelError, plain_reason
+from ugatit_cli.methods.base import Official, OfficialSettings, States, Unfit
 from ugatit_cli.methods.registry import METHODS, method
 from ugatit_cli.weights import pytorch, tensorflow
-from ugatit_cli.weights.folder import critic_shapes, translator_shapes
+from ugatit_cli.weights.archive import check_archive
+from ugatit_cli.weights.folder import critic_shapes, open_model, translator_shapes
 from ugatit_cli.weights.kinds import KNOWN
 
 # Names of CycleGAN's files, which hold one network each.
-NETWORK = re.compile(r"_net_([GD]_[AB])\.\w+$")
+NETWORK = re.compile(r"(?:^|_)net_?([GD])(?:_([AB])(?:2[AB])?)?\.\w+$")
+SUFFIXES: Final = (".pt", ".pth", ".ckpt", ".pdparams", ".safetensors", ".tar", ".bin")
+# Modules around a network.
+DEEPEST: Final = 3
 SHOWN: Final = 3
-LONGEST: Final = 80
+LONGEST: Final = 120
 # As many networks as a file has.
 MOST_SHARED: Final = 6
 
@@ -42,35 +48,67 @@ def read_official(
     Raises:
         ModelError: it can't be read, or is none that is known: says what was found.
     """
-    first = files[0]
-    networks = _networks_in(first)
+    for file in files:
+        _check_foreign(file)
+    try:
+        first = _only_file(files[0])
+        networks = _networks_in(first)
+    except OSError as error:
+        raise ModelError(f"{files[0]}: can't be read ({plain_reason(error)})") from None
     if len(files) == 1 and not networks and tensorflow.is_checkpoint(first):
         prefix = tensorflow.checkpoint_prefix(first)
         with understood(prefix, "U-GAT-IT", "variable"):
             found = tensorflow.import_checkpoint(prefix, settings, dtype=dtype)
             _check_shapes(found, prefix)
         return found, "official TensorFlow code", [tensorflow.TensorBundle(prefix).data_file()]
-    for file in files:
-        if not file.is_file() and not networks:
+    named = networks or _by_network([first, *files[1:]])
+    for file in named.values():
+        if not file.exists():
             raise ModelError(f"{file}: no such file or folder")
-    named = networks or _by_network(files)
     states = _states(named)
+    official, title = _recognised(states, list(named.values()), settings)
+    for file in named.values():
+        check_archive(file)
+    return official, f"official {title} code", list(named.values())
+
+
+def _check_foreign(path: Path) -> None:
+    """Raises a ModelError if it is a model that needs no conversion."""
+    try:
+        model = open_model(path)
+    except ModelError:
+        return
+    raise ModelError(
+        f"{path}: a model of ugatit already ({model.config.pair})",
+        f"Use it as it is: ugatit translate PICTURES --model {shlex.quote(str(path))} -o out/",
+    )
+
+
+def _recognised(states: States, files: Sequence[Path], settings: OfficialSettings) -> tuple[Official, str]:
+    """The checkpoint of a method, and the method's title."""
+    failed: ModelError | None = None
     # Whoever keeps a network in a module of their own has its name before all others.
-    for tried in (states, {name: _shorter(state) for name, state in states.items()}):
-        for name in METHODS:
-            with understood(first, method(name).title):
-                official = method(name).official(tried, settings)
-                if official is not None:
-                    _check_sizes(official, list(named.values()))
-                    _check_shapes(official, first)
-                    return official, f"official {method(name).title} code", list(named.values())
-    raise _unknown(first, states)
+    for tried in itertools.accumulate(range(DEEPEST), lambda found, _: _shorter(found), initial=states):
+        for title, official_of in ((method(name).title, method(name).official) for name in METHODS):
+            try:
+                with understood(files[0], title):
+                    official = official_of(tried, settings)
+                    if official is not None:
+                        _check_sizes(official, files)
+                        _check_shapes(official, files[0])
+                        return official, title
+            except ModelError as error:
+                failed = failed or error
+    raise failed or _unknown(files[0], states)
 
 
-def _shorter(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Without the first part of all names, where it is the same."""
-    firsts = {name.partition(".")[0] for name in state}
-    return {name.partition(".")[2]: one for name, one in state.items()} if len(firsts) == 1 else state
+def _shorter(states: States) -> States:
+    """Without the first part of all names of a network, where it is the same."""
+    found: dict[str, Mapping[str, Tensor]] = {}
+    for network, state in states.items():
+        same = len({name.partition(".")[0] for name in state}) == 1
+        found[network] = {name.partition(".")[2]: one for name, one in state.items()} if same else state
+    return found
 
 
 def _check_sizes(official: Official, files: Sequence[Path]) -> None:
@@ -80,28 +118,47 @@ def _check_sizes(official: Official, files: Sequence[Path]) -> None:
         ModelError: it isn't.
     """
     tensors = [*official.translators.values(), *(official.critics or {}).values()]
-    for tensor in tensors:
+    for name, tensor in {**official.translators, **(official.critics or {})}.items():
         if not tensor.is_floating_point():
-            raise ModelError(f"{files[0]}: a weight is of type {tensor.dtype}".replace("torch.", ""))
+            kind = f"{tensor.dtype}".removeprefix("torch.")
+            raise ModelError(f"{files[0]}: {name} is of type {kind}; weights are floats")
     size = sum(path.stat().st_size for path in files)
     if sum(tensor.numel() * tensor.itemsize for tensor in tensors) > MOST_SHARED * size:
         raise ModelError(f"{files[0]}: damaged, or made to do harm: its tensors are far larger than the file")
+
+
+def _network(path: Path) -> str | None:
+    """The network of CycleGAN that a file is of, by its name: `G_A`, or `G` where there is one only."""
+    match = NETWORK.search(path.name)
+    return match and (f"{match[1]}_{match[2]}" if match[2] else match[1])
 
 
 def _networks_in(folder: Path) -> dict[str, Path]:
     """The newest networks of CycleGAN in a folder, by name."""
     if not folder.is_dir():
         return {}
-    files = sorted(
-        (path for path in folder.iterdir() if NETWORK.search(path.name)), key=lambda one: one.stat().st_mtime
-    )
-    return {match[1]: path for path in files if (match := NETWORK.search(path.name))}
+    files = sorted(folder.iterdir(), key=lambda one: one.lstat().st_mtime)
+    found = {name: path for path in files if (name := _network(path))}
+    if not {"G_A", "G_B"} & found.keys():
+        return {"": found["G"]} if "G" in found else {}
+    return {name: path for name, path in found.items() if "_" in name}
+
+
+def _only_file(path: Path) -> Path:
+    """The only checkpoint in a folder, or the path itself."""
+    if not path.is_dir() or any(path.glob("*.index")) or _networks_in(path):
+        return path
+    found = [one for one in path.iterdir() if one.suffix in SUFFIXES]
+    if len(found) > 1:
+        names = ", ".join(sorted(one.name for one in found)[:3])
+        raise ModelError(f"{path}: holds {len(found)} checkpoints ({names})", "Name one of them.")
+    return found[0] if len(found) == 1 else path
 
 
 def _by_network(files: Sequence[Path]) -> dict[str, Path]:
     if len(files) == 1:
         return {"": files[0]}
-    named = [match[1] if (match := NETWORK.search(path.name)) else "" for path in files]
+    named = [_network(path) or "" for path in files]
     return dict(zip(named if sorted(named) == ["G_A", "G_B"] else ("G_A", "G_B"), files, strict=True))
 
 
@@ -131,6 +188,8 @@ def _check_shapes(official: Official, path: Path) -> None:
 
 
 def _unknown(path: Path, states: States) -> ModelError:
+    if any(name.startswith(("a2b.", "b2a.")) for name in states.get("", {})):
+        return ModelError(f"{path}: weights of a ugatit model, without its config.json", "Copy both into one folder.")
     parts = [
         f"{len(state)} tensors{' in ' + _clean(name) if name else ''}: "
         + ", ".join(f"{_clean(key)} {tuple(one.shape)}" for key, one in list(state.items())[:SHOWN])
@@ -158,8 +217,11 @@ def understood(path: Path, title: str, kind: str = "tensor") -> Iterator[None]:
     try:
         yield
     except KeyError as error:
-        raise ModelError(f"{path}: not a {title} checkpoint: no {kind} {error}") from None
+        missing = _clean(f"{error}")
+        raise ModelError(f"{path}: not a {title} checkpoint: no {kind} {missing}", KNOWN) from None
+    except Unfit as error:
+        raise ModelError(f"{path}: not a {title} checkpoint that ugatit knows: {_clean(f'{error}')}", KNOWN) from None
     except (IndexError, ValueError, ZeroDivisionError):
-        raise ModelError(f"{path}: not a {title} checkpoint: {kind}s of other shapes") from None
+        raise ModelError(f"{path}: not a {title} checkpoint: {kind}s of other shapes", KNOWN) from None
     except ConfigError as error:
         raise ModelError(f"{path}: {error.message}", error.hint) from None

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import itertools
-import os
 import re
-import struct
-import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
-import torch
 from torch import Tensor
 
-from ugatit_cli.errors import ModelError
+from ugatit_cli.errors import ModelError, plain_reason
 from ugatit_cli.files import open_file
 from ugatit_cli.methods.base import States
+from ugatit_cli.weights.archive import AGAIN, read_pytorch
 from ugatit_cli.weights.folder import open_tensors
-from ugatit_cli.weights.kinds import ARCHIVE, HEAD, KNOWN, foreign, is_safetensors
-from ugatit_cli.weights.paddle import is_pickle, read_paddle
-from ugatit_cli.weights.pickles import LARGEST, MOST, check_pickle, readable
+from ugatit_cli.weights.kinds import HEAD, KNOWN, foreign, is_old_pytorch, is_pickle, is_safetensors
+from ugatit_cli.weights.paddle import read_paddle
+from ugatit_cli.weights.pickles import MOST
 
 # What training codes wrap their weights in; averages first, since they are what is meant to be used.
 AVERAGES: Final = ("params_ema", "state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema")
@@ -31,14 +26,9 @@ WRAPPERS: Final = (*AVERAGES, "state_dict", "model_state_dict", "model", "params
 # What DataParallel and `torch.compile` put before every name.
 PREFIXES: Final = re.compile(r"^(?:(?:module|_orig_mod)\.)+")
 # Networks that authors keep in one file, by their names or, in a flat one such as safetensors, with them as prefixes.
-NETWORK: Final = re.compile(r"(ema_)?(?:net)?(gen[AB]2[AB]|dis[GL][AB]|[GD]_[AB])(_ema)?")
+NETWORK: Final = re.compile(r"(ema_)?(?:net)?_?(gen[AB]2[AB]|dis[GL][AB]|[GD]_[AB](?:2[AB])?)(_ema)?")
 # Deeper ones are no networks' but optimizers'.
-DEPTH: Final = 4
-AGAIN: Final = "Copy or download it again."
-# Of an old file: a magic number, a version, the machine, the tree, and the order of its storages.
-OLD_PICKLES: Final = 5
-# Where a zip file's end is: two records and a comment.
-LONGEST_END: Final = 1 << 17
+DEPTH: Final = 6
 
 
 def read_states(path: Path) -> States:
@@ -66,89 +56,18 @@ def _tree(path: Path) -> Mapping[Any, Any]:
         with open_file(path) as file:
             head = file.read(HEAD)
     except OSError as error:
-        raise ModelError(f"{path}: can't be read: {error.strerror or error}") from None
+        raise ModelError(f"{path}: can't be read ({plain_reason(error)})") from None
     if other := foreign(head):
         raise ModelError(f"{path}: {other[0]}", other[1])
-    if zipfile.is_zipfile(path):
-        _check_archive(path)
-        return _load(path, mapped=True)
+    if zipfile.is_zipfile(path) or is_old_pytorch(head):
+        return read_pytorch(path)
     if is_safetensors(head):
         with open_tensors(path) as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # it is no dict
     if is_pickle(head):
         return read_paddle(path)
-    if head[:1] != b"\x80":
-        cut = head[:4] == b"PK\x03\x04"
-        raise ModelError(f"{path}: {'truncated' if cut else 'not a checkpoint'}", AGAIN if cut else KNOWN)
-    with readable(path), open_file(path) as file:
-        for _ in range(OLD_PICKLES):
-            check_pickle(file)
-    return _load(path, mapped=False)
-
-
-def _directory_size(path: Path) -> int:
-    """Bytes of a zip file's list of entries, as its end says."""
-    with open_file(path) as file:
-        file.seek(-min(path.stat().st_size, LONGEST_END), os.SEEK_END)
-        end = file.read()
-    at = end.rfind(b"PK\x05\x06")
-    (size,) = struct.unpack_from("<I", end, at + 12)
-    far = end.rfind(b"PK\x06\x06", 0, at)
-    return int(struct.unpack_from("<Q", end, far + 40)[0]) if size == 0xFFFFFFFF and far >= 0 else size
-
-
-def _check_archive(path: Path) -> None:
-    """Looks at a zip file before PyTorch does, which would inflate and follow whatever is in it.
-
-    Raises:
-        ModelError: it isn't PyTorch's, or damaged, or its pickle would do too much.
-    """
-    with readable(path):
-        if _directory_size(path) > LARGEST:
-            raise ValueError("far more entries than the tensors of a model")
-    with readable(path), zipfile.ZipFile(path) as archive, open_file(path) as file:
-        entries = archive.infolist()
-        pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
-        if not pickles:
-            raise ModelError(f"{path}: {ARCHIVE[0]}", ARCHIVE[1])
-        # PyTorch stores its entries as they are; others would be taken for what they were before.
-        plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-        if not plain or sum(entry.file_size for entry in entries) > path.stat().st_size:
-            raise ModelError(f"{path}: compressed, which files of PyTorch are not", "Download the original again.")
-        if sum(entry.file_size for entry in pickles) > LARGEST:
-            raise ValueError("far larger than the list of tensors of a model")
-        for entry in entries:
-            _check_entry(file, entry)
-        for entry in pickles:
-            check_pickle(io.BytesIO(b"".join(_content(file, entry))))
-
-
-def _check_entry(file: BinaryIO, entry: zipfile.ZipInfo) -> None:
-    checksum = 0
-    for part in _content(file, entry):
-        checksum = zlib.crc32(part, checksum)
-    # PyTorch can be told to leave checksums at 0.
-    if entry.CRC not in (0, checksum):
-        raise ModelError(f"{file.name}: damaged: {entry.filename} is not what was written", AGAIN)
-
-
-def _content(file: BinaryIO, entry: zipfile.ZipInfo) -> Iterator[bytes]:
-    file.seek(entry.header_offset + 26)
-    file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)  # past its name and what else is said of it
-    left = entry.file_size
-    while left and (part := file.read(min(left, 1 << 20))):
-        yield part
-        left -= len(part)
-
-
-def _load(path: Path, *, mapped: bool) -> Mapping[Any, Any]:
-    """What PyTorch makes of a file; mapped into memory, tensors take none until they are converted."""
-    with readable(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about files that then fail below, with a reason
-        tree: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    if not isinstance(tree, Mapping):
-        raise ModelError(f"{path}: not a checkpoint of networks (a {type(tree).__name__}, not a dict)", KNOWN)
-    return tree
+    cut = head[:4] == b"PK\x03\x04"
+    raise ModelError(f"{path}: {'truncated' if cut else 'not a checkpoint'}", AGAIN if cut else KNOWN)
 
 
 def _unwrapped(tree: Mapping[Any, Any]) -> Mapping[Any, Any]:
@@ -185,8 +104,7 @@ def _placed(names: tuple[str, ...]) -> tuple[str, str]:
 
 
 def _is_whole(tensor: Tensor) -> bool:
-    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-    return plain and tensor.numel() * tensor.itemsize <= tensor.untyped_storage().nbytes()
+    return tensor.numel() * tensor.itemsize <= tensor.untyped_storage().nbytes()
 
 
 def _canonical(states: Mapping[str, dict[str, Tensor]]) -> States:
@@ -195,5 +113,5 @@ def _canonical(states: Mapping[str, dict[str, Tensor]]) -> States:
     for part in sorted(states, key=lambda part: "ema" in part):
         state = {name: tensor for name, tensor in states[part].items() if name != "n_averaged"}
         match = NETWORK.fullmatch(part)
-        found[match[2] if match else part] = state
+        found[match[2].partition("2")[0] if match and match[2][1] == "_" else match[2] if match else part] = state
     return {"": found.popitem()[1]} if len(found) == 1 and not NETWORK.fullmatch(next(iter(found))) else found

@@ -5,6 +5,7 @@ generator_B makes domain B, so it is our a2b; optimizer slots are never read.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import struct
@@ -20,11 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ugatit_cli.config import DOMAINS, SCALES, Direction, ModelConfig
-from ugatit_cli.errors import ModelError
+from ugatit_cli.errors import ModelError, plain_reason
 from ugatit_cli.files import open_file, read_file
-from ugatit_cli.methods.base import Official, OfficialSettings
+from ugatit_cli.methods.base import Official, OfficialSettings, check_known
 from ugatit_cli.methods.ugatit_official import size_fields
 from ugatit_cli.weights.crc32c import crc32c, masked
+from ugatit_cli.weights.kinds import HEAD, foreign
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER_SIZE = 48
@@ -32,6 +34,7 @@ FOOTER_SIZE = 48
 LARGEST_INDEX = 1 << 26
 MOST_VARIABLES = 20_000
 LONGEST_NAME = 1024
+SLOT = re.compile(r"/(Adam(_\d+)?|Momentum|RMSProp(_\d+)?|ExponentialMovingAverage)$")
 AGAIN = "Download, copy or unpack it again."
 FLOAT_TYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 19: np.dtype("<f2")}
 
@@ -62,14 +65,18 @@ class TensorBundle:
         self.prefix, self.index = prefix, prefix.with_name(prefix.name + ".index")
         try:
             with open_file(self.index) as file:  # what is larger lacks its footer then
-                entries = dict(_table_entries(file.read(LARGEST_INDEX)))
+                table = file.read(LARGEST_INDEX)
+            _check_kind(self.index, table[:HEAD])
+            entries = dict(_table_entries(table))
             self.shards = _numbers(entries.pop(b"")).get(1, 0)
             self.variables = {key.decode(): _variable(value) for key, value in entries.items()}
             _check_apart(self.variables)
         except OSError as error:
-            raise ModelError(f"{self.index}: can't be read: {error.strerror}") from None
+            raise ModelError(f"{self.index}: can't be read ({plain_reason(error)})") from None
         except (KeyError, IndexError, ValueError, TypeError, struct.error) as error:
-            raise ModelError(f"{self.index}: not a TensorFlow checkpoint index, or damaged ({error})") from None
+            raise ModelError(
+                f"{self.index}: not a TensorFlow checkpoint index, or damaged ({error})", AGAIN
+            ) from None
 
     def data_file(self, shard: int = 0) -> Path:
         """One of the files with the tensors, mostly the only one."""
@@ -90,6 +97,8 @@ class TensorBundle:
         if not path.is_file():
             raise ModelError(f"{path}: missing; {self.index.name} refers to it", "Both belong to one checkpoint.")
         if variable.offset + variable.size > path.stat().st_size:
+            with open_file(path) as file:
+                _check_kind(path, file.read(HEAD))
             raise ModelError(f"{path}: truncated: {name} lies beyond its end", AGAIN)
         if variable.size == 0 or variable.size != dtype.itemsize * math.prod(variable.shape):
             raise ModelError(f"{self.index}: {name}: empty, or size and shape don't agree")
@@ -97,6 +106,11 @@ class TensorBundle:
         if not _holds(array.reshape(-1).view(np.uint8), variable.checksum):
             raise ModelError(f"{path}: damaged: {name} is not what was written", AGAIN)
         return array
+
+
+def _check_kind(path: Path, head: bytes) -> None:
+    if head and (other := foreign(head)):
+        raise ModelError(f"{path}: {other[0]}", other[1])
 
 
 def _holds(data: NDArray[np.uint8], checksum: int) -> bool:
@@ -227,16 +241,25 @@ def import_checkpoint(path: Path, settings: OfficialSettings, *, dtype: torch.dt
         for direction, scope in GENERATOR_SCOPES.items()
         for ours, (theirs, layout) in generator_names(config).items()
     }
+    for scope in GENERATOR_SCOPES.values():
+        _check_known(bundle, scope, {theirs for theirs, _ in generator_names(config).values()})
     discriminators = _discriminators(bundle, config, dtype)
     if discriminators is None:
         notes.append("The checkpoint has no spectrally normalised discriminators; the model comes without.")
     return Official(config, generators, discriminators, tuple(notes))
 
 
+def _check_known(bundle: TensorBundle, scope: str, known: set[str]) -> None:
+    """Whether a network has no other variables, but those of its optimizer, and biases that a norm takes out again."""
+    known = known | {name.removesuffix("kernel") + "bias" for name in known if name.endswith("conv2d/kernel")}
+    names = [name for name in bundle.variables if name.startswith(f"{scope}/") and not SLOT.search(name)]
+    check_known(names, {f"{scope}/{name}" for name in known})
+
+
 def is_checkpoint(path: Path) -> bool:
     """Whether a path can only be that of a TensorFlow checkpoint: a folder, one of its files, or a prefix."""
     if path.name == "checkpoint" and path.is_file():
-        with open_file(path) as file:
+        with contextlib.suppress(OSError), open_file(path) as file:
             return file.read(64).startswith(b"model_checkpoint_path")
     return path.is_dir() or path.suffix in (".index", ".meta") or ".data-" in path.name or _index(path).is_file()
 
@@ -258,19 +281,21 @@ def checkpoint_prefix(path: Path) -> Path:
     prefix = path.with_name(re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path.name))
     if _index(prefix).is_file():
         return prefix
-    if path.exists():
+    if prefix != path and path.exists() and path != _index(prefix):
         raise ModelError(
             f"{_index(prefix)}: missing beside {path.name}", "All files of a checkpoint belong together."
         )
-    raise ModelError(f"{path}: no such checkpoint (no {_index(prefix).name})")
+    raise ModelError(f"{path}: no such checkpoint (no file {_index(prefix).name})")
 
 
 def _prefix_in(folder: Path) -> Path:
     state = folder / "checkpoint"
     text = read_file(state).decode(errors="replace") if state.is_file() else ""
-    latest = re.search(r'^model_checkpoint_path: "(.+)"', text, re.MULTILINE)
-    if latest and (folder / f"{Path(latest[1]).name}.index").is_file():
-        return folder / Path(latest[1]).name
+    latest = re.search(
+        r'^model_checkpoint_path: "(?:.*[/\\])?([^"/\\\n]+)"', text, re.MULTILINE
+    )  # Windows has others
+    if latest and (folder / f"{latest[1]}.index").is_file():
+        return folder / latest[1]
     found = sorted(folder.glob("*.index")) or sorted(folder.glob("*.data-*-of-*"))
     inner = [] if found else sorted({path.parent for path in folder.glob("*/*.index")})
     if len(inner) == 1:  # as official folders lie in one called `checkpoint`
@@ -407,6 +432,7 @@ def _discriminator(bundle: TensorBundle, scope: str, strided: int, dtype: torch.
         names[f"{ours}.bias"] = (f"{theirs}/bias", _vector)
     _add_conv(names, "cam", "conv_1x1/conv2d")
     tensors = {ours: _convert(bundle, f"{scope}/{theirs}", layout, dtype) for ours, (theirs, layout) in names.items()}
+    _check_known(bundle, scope, {theirs for theirs, _ in names.values()} | {f"{one}/u" for one in modules.values()})
     for ours, theirs in modules.items():
         u = _convert(bundle, f"{scope}/{theirs}/u", _vector, dtype)
         tensors[f"{ours}.norm.u"], tensors[f"{ours}.norm.v"] = _singular_vectors(tensors[f"{ours}.weight"], u)

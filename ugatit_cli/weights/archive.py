@@ -1,0 +1,229 @@
+"""PyTorch's files, the zip archives of today and the sequences of pickles before 1.6, without running their pickles.
+
+Tensors are views of the file, which is mapped into memory: what isn't used takes none.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ugatit_cli.errors import ModelError
+from ugatit_cli.files import open_file
+from ugatit_cli.weights.kinds import ARCHIVE, KNOWN, MAGIC, NUMPY_FILE
+from ugatit_cli.weights.paddle import NUMPY
+from ugatit_cli.weights.pickles import SAVE_TENSORS, Dict, Unpickler, mapped, plain_tree, program, readable
+
+AGAIN: Final = "Copy or download it again."
+# A zip file's list of its entries has 60 bytes each; that of a model with optimizers has 300 kB.
+LARGEST_LIST: Final = 1 << 23
+# Where a zip file's end is: two records and a comment.
+LONGEST_END: Final = 1 << 17
+STORAGES: Final = {
+    "Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16,
+    "Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8,
+    "Bool": torch.bool, "ComplexFloat": torch.complex64, "ComplexDouble": torch.complex128,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Storage:
+    """Numbers in a row.
+
+    Attributes:
+        key: what they are called in the file.
+        size, start: in numbers.
+    """
+
+    dtype: torch.dtype
+    key: str
+    size: int
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class _View:
+    """A tensor: some numbers of a storage."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def tensor(self, data: memoryview) -> Tensor:
+        """Itself.
+
+        Args:
+            data: its storage.
+
+        Raises:
+            ValueError, RuntimeError: it has more numbers than are stored.
+        """
+        whole = torch.from_numpy(np.asarray(data)).view(self.storage.dtype)
+        if len(whole) < self.storage.start + self.storage.size:
+            raise ValueError("truncated")
+        return whole.as_strided(self.shape, self.strides, self.storage.start + self.offset)
+
+
+def _view(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _View:
+    if not isinstance(storage, _Storage):
+        raise TypeError("a tensor of no storage")
+    return _View(storage, offset, shape, strides)
+
+
+_KNOWN: Final[Mapping[tuple[str, str], Any]] = {
+    **NUMPY,
+    **{("torch", f"{name}Storage"): dtype for name, dtype in STORAGES.items()},
+    ("torch._utils", "_rebuild_tensor"): _view,
+    ("torch._utils", "_rebuild_tensor_v2"): _view,
+    ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+    ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
+    ("torch._tensor", "_rebuild_from_type_v2"): lambda function, _, arguments, *__: function(*arguments),
+    ("torch.nn.parameter", "Parameter"): None,
+    ("torch", "Tensor"): None,
+    ("torch", "Size"): tuple,
+    ("collections", "OrderedDict"): Dict,
+}
+
+
+def _stored(identity: Any) -> _Storage:
+    """What stands for a storage, whose identity names a type, a key, a device, a size, and maybe a part of it."""
+    kind, dtype, key, _, size, *part = identity
+    if kind != "storage" or not isinstance(dtype, torch.dtype):
+        raise pickle.UnpicklingError(f"it asks for a {str(kind)[:20]} of its own")
+    if part and part[0] is not None:
+        return _Storage(dtype, str(key), int(part[0][2]), int(part[0][1]))
+    return _Storage(dtype, str(key), int(size))
+
+
+def read_pytorch(path: Path) -> Mapping[str, Any]:
+    """The tree of dicts in a file of PyTorch, with tensors as leaves, and None for all else.
+
+    Checksums of tensors are not looked at: see `check_archive`.
+
+    Raises:
+        ModelError: it holds anything but dicts of tensors, or is damaged.
+    """
+    with readable(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about tensors that must not be written to: nobody does
+        data = mapped(path)
+        tree, find = _archive(path, data) if zipfile.is_zipfile(path) else _sequence(data)
+        if not isinstance(tree, dict):
+            what = "Tensor" if isinstance(tree, _View) else type(tree).__name__
+            raise ModelError(f"{path}: not a checkpoint of networks (a {what}, not a dict)", KNOWN)
+
+        def leaf(value: Any) -> Tensor | None:
+            return value.tensor(find(value.storage.key)) if isinstance(value, _View) else None
+
+        found: dict[str, Any] = plain_tree(tree, leaf)
+        return found
+
+
+Find = Callable[[str], memoryview]
+
+
+def _sequence(data: memoryview) -> tuple[Any, Find]:
+    """The tree of an old file, and where its storages are."""
+    at, programs = 0, []
+    for _ in range(5):  # a magic number, a version, the machine, the tree, the order of its storages
+        found, at = program(data, at)
+        programs.append(found)
+    sizes: dict[str, int] = {}
+
+    def stored(identity: Any) -> _Storage:
+        storage = _stored(identity)
+        sizes[storage.key] = int(identity[4]) * storage.dtype.itemsize
+        return storage
+
+    magic, _, machine, tree, keys = (Unpickler(one, _KNOWN, stored).load() for one in programs)
+    if magic != MAGIC or not machine["little_endian"]:
+        raise ValueError("damaged, or of another kind of computer")
+    places: dict[str, memoryview] = {}
+    for key in map(str, keys):
+        places[key] = data[at + 8 : at + 8 + sizes[key]]  # the first 8 bytes are how many numbers there are
+        at += 8 + sizes[key]
+    return tree, places.__getitem__
+
+
+def _archive(path: Path, data: memoryview) -> tuple[Any, Find]:
+    """The tree of a zip archive, and where its storages are."""
+    entries = _entries(path)
+    root = next(name for name in entries if name.endswith("/data.pkl")).removesuffix("data.pkl")
+    if any(name.startswith((f"{root}code/", f"{root}constants.pkl")) for name in entries):
+        raise ModelError(f"{path}: a program of TorchScript, not a checkpoint", SAVE_TENSORS)
+    # PyTorch stores its entries as they are; others would be taken for what they were before.
+    plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries.values())
+    if not plain or sum(entry.file_size for entry in entries.values()) > len(data):
+        raise ModelError(f"{path}: compressed, which files of PyTorch are not", "Download the original again.")
+    if f"{root}byteorder" in entries and bytes(_content(data, entries[f"{root}byteorder"])) != b"little":
+        raise ValueError("of another kind of computer")
+    listing = entries[f"{root}data.pkl"]
+    _check_entry(path, data, listing)
+    tree = Unpickler(program(_content(data, listing))[0], _KNOWN, _stored).load()
+    return tree, lambda key: _content(data, entries[f"{root}data/{key}"])
+
+
+def _entries(path: Path) -> Mapping[str, zipfile.ZipInfo]:
+    """The entries of a zip file that may be PyTorch's, by name.
+
+    Raises:
+        ModelError: it is another one.
+        ValueError: it has far more.
+    """
+    if _list_size(path) > LARGEST_LIST:
+        raise ValueError("far more entries than the tensors of a model")
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+    if any(name.endswith("/data.pkl") for name in entries):
+        return entries
+    only_arrays = bool(entries) and all(name.endswith(".npy") for name in entries)
+    other = NUMPY_FILE if only_arrays else ARCHIVE
+    raise ModelError(f"{path}: {other[0]}", other[1])
+
+
+def _list_size(path: Path) -> int:
+    """Bytes of a zip file's list of entries, as its end says."""
+    with open_file(path) as file:
+        file.seek(-min(path.stat().st_size, LONGEST_END), os.SEEK_END)
+        end = file.read()
+    at = end.rfind(b"PK\x05\x06")
+    (size,) = struct.unpack_from("<I", end, at + 12)
+    far = end.rfind(b"PK\x06\x06", 0, at)
+    return int(struct.unpack_from("<Q", end, far + 40)[0]) if size == 0xFFFFFFFF and far >= 0 else size
+
+
+def _content(data: memoryview, entry: zipfile.ZipInfo) -> memoryview:
+    lengths = data[entry.header_offset + 26 : entry.header_offset + 30]
+    start = entry.header_offset + 30 + sum(struct.unpack("<HH", lengths))  # past its name and what else is said of it
+    return data[start : start + entry.file_size]
+
+
+def check_archive(path: Path) -> None:
+    """Whether what is in a zip archive of PyTorch is what was written; other files tell that themselves, or can't.
+
+    Raises:
+        ModelError: it isn't.
+    """
+    if zipfile.is_zipfile(path):
+        with readable(path):
+            data = mapped(path)
+            for entry in _entries(path).values():
+                _check_entry(path, data, entry)
+
+
+def _check_entry(path: Path, data: memoryview, entry: zipfile.ZipInfo) -> None:
+    # PyTorch can be told to leave checksums at 0.
+    if entry.CRC not in (0, zlib.crc32(_content(data, entry))):
+        raise ModelError(f"{path}: damaged: {entry.filename[:80]} is not what was written", AGAIN)
