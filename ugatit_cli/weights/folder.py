@@ -64,7 +64,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], storage: Precision 
     with path.open("wb") as file:
         file.write(header)
         for name in names:
-            tensor = stored(tensors[name], storage, name) if storage else tensors[name]
+            try:
+                tensor = stored(tensors[name], storage) if storage else tensors[name]
+            except ModelError as error:
+                raise ModelError(f"{name}: {error.message}", error.hint) from None
             data = tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data
             file.write(data)
             digest.update(data)
@@ -330,7 +333,7 @@ def _check_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
                 raise ModelError(f"{path}: {name} has type {header.get_dtype()}; weights are F32, BF16 or F16")
 
 
-def stored(tensor: Tensor, storage: Precision, name: str = "a weight") -> Tensor:
+def stored(tensor: Tensor, storage: Precision) -> Tensor:
     """A tensor as it is stored: matrices and kernels in the storage dtype, vectors always in float32.
 
     Raises:
@@ -340,7 +343,7 @@ def stored(tensor: Tensor, storage: Precision, name: str = "a weight") -> Tensor
     # Extremes are finite only if everything is, and need no mask as large as the tensor.
     if not all(extreme.isfinite() for extreme in torch.aminmax(result)):
         raise ModelError(
-            f"{name} is not finite, or too large for {storage}",
+            f"a weight is not finite, or too large for {storage}",
             "Store it as fp32: --dtype fp32" if storage == "fp16" else "",
         )
     return result

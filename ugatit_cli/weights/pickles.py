@@ -34,6 +34,7 @@ PUTS: Final = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
 GETS: Final = {"GET", "BINGET", "LONG_BINGET"}
 CALLS: Final = {"REDUCE", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST", "BUILD", "ADDITEMS", "FROZENSET", "BINPERSID"}
 KEYED: Final = {"SETITEM", "SETITEMS", "DICT"}
+_OPCODES: Final = {opcode.code: opcode for opcode in pickletools.opcodes}
 # Bytes of the length before data that may be long.
 COUNTED: Final = {"BINSTRING": 4, "BINBYTES": 4, "BINUNICODE": 4, "BINBYTES8": 8, "BINUNICODE8": 8, "BYTEARRAY8": 8}
 
@@ -193,7 +194,7 @@ def program(data: memoryview, start: int = 0) -> tuple[bytes, int]:
         if position - begin > WINDOW - REACH:
             window, begin = io.BytesIO(data[position : position + WINDOW]), position
         window.seek(position - begin)
-        opcode = pickletools.code2op[window.read(1).decode("latin1")]
+        opcode = _OPCODES[window.read(1).decode("latin1")]
         length = int.from_bytes(window.read(COUNTED.get(opcode.name, 0)), "little")
         if length > LONG:
             piece = Piece(begin + window.tell(), length, opcode.name.startswith("BINUNICODE"))
@@ -232,7 +233,8 @@ def plain_tree(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any] | No
     if not isinstance(value, dict):
         return leaf(value)
     if id(value) not in done:
-        done[id(value)] = found = {}
+        found: dict[str, Any] = {}
+        done[id(value)] = found
         found |= {str(key): plain_tree(one, leaf, done) for key, one in value.items()}
     return done[id(value)]
 

@@ -250,7 +250,7 @@ def import_checkpoint(path: Path, settings: OfficialSettings, *, dtype: torch.dt
 
 
 def _check_known(bundle: TensorBundle, scope: str, known: set[str]) -> None:
-    """Whether a network has no other variables, but those of its optimizer, and biases that a norm takes out again."""
+    """Whether a network has no other variables, but its optimizer's and biases that a norm takes out again."""
     known = known | {name.removesuffix("kernel") + "bias" for name in known if name.endswith("conv2d/kernel")}
     names = [name for name in bundle.variables if name.startswith(f"{scope}/") and not SLOT.search(name)]
     check_known(names, {f"{scope}/{name}" for name in known})
