@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence

@@ -29,6 +29,7 @@ from ugatit_cli.weights.pickles import SAVE_TENSORS, Dict, Unpickler, mapped, pl
 AGAIN: Final = "Copy or download it again."
 # A zip file's list of its entries has 60 bytes each; that of a model with optimizers has 300 kB.
 LARGEST_LIST: Final = 1 << 23
+CHUNK: Final = 1 << 20
 # Where a zip file's end is: two records and a comment.
 LONGEST_END: Final = 1 << 17
 STORAGES: Final = {
@@ -76,21 +77,32 @@ class _View:
             raise ValueError("truncated")
         return whole.as_strided(self.shape, self.strides, self.storage.start + self.offset)
 
+    @classmethod
+    def of(cls, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _View:
+        """What stands for `torch._utils._rebuild_tensor`."""
+        if not isinstance(storage, _Storage):
+            raise TypeError("a tensor of no storage")
+        return cls(storage, offset, shape, strides)
 
-def _view(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _View:
-    if not isinstance(storage, _Storage):
-        raise TypeError("a tensor of no storage")
-    return _View(storage, offset, shape, strides)
+    @classmethod
+    def of_parameter(cls, data: Any, *_: Any) -> Any:
+        """What stands for `torch._utils._rebuild_parameter`."""
+        return data
+
+    @classmethod
+    def of_type(cls, function: Any, _: Any, arguments: Any, *__: Any) -> Any:
+        """What stands for `torch._tensor._rebuild_from_type_v2`: the tensor without attributes."""
+        return function(*arguments)
 
 
 _KNOWN: Final[Mapping[tuple[str, str], Any]] = {
     **NUMPY,
     **{("torch", f"{name}Storage"): dtype for name, dtype in STORAGES.items()},
-    ("torch._utils", "_rebuild_tensor"): _view,
-    ("torch._utils", "_rebuild_tensor_v2"): _view,
-    ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
-    ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
-    ("torch._tensor", "_rebuild_from_type_v2"): lambda function, _, arguments, *__: function(*arguments),
+    ("torch._utils", "_rebuild_tensor"): _View.of,
+    ("torch._utils", "_rebuild_tensor_v2"): _View.of,
+    ("torch._utils", "_rebuild_parameter"): _View.of_parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): _View.of_parameter,
+    ("torch._tensor", "_rebuild_from_type_v2"): _View.of_type,
     ("torch.nn.parameter", "Parameter"): None,
     ("torch", "Tensor"): None,
     ("torch", "Size"): tuple,
@@ -205,9 +217,14 @@ def _list_size(path: Path) -> int:
 
 
 def _content(data: memoryview, entry: zipfile.ZipInfo) -> memoryview:
-    lengths = data[entry.header_offset + 26 : entry.header_offset + 30]
-    start = entry.header_offset + 30 + sum(struct.unpack("<HH", lengths))  # past its name and what else is said of it
+    start = _start(data, entry)
     return data[start : start + entry.file_size]
+
+
+def _start(data: memoryview, entry: zipfile.ZipInfo) -> int:
+    lengths = data[entry.header_offset + 26 : entry.header_offset + 30]
+    name, extra = struct.unpack("<HH", lengths)
+    return entry.header_offset + 30 + int(name) + int(extra)
 
 
 def check_archive(path: Path) -> None:
@@ -224,6 +241,11 @@ def check_archive(path: Path) -> None:
 
 
 def _check_entry(path: Path, data: memoryview, entry: zipfile.ZipInfo) -> None:
+    checksum, left = 0, entry.file_size
+    with open_file(path) as file:  # what is looked at in `data` counts as memory of this process
+        file.seek(_start(data, entry))
+        while left and (part := file.read(min(left, CHUNK))):
+            checksum, left = zlib.crc32(part, checksum), left - len(part)
     # PyTorch can be told to leave checksums at 0.
-    if entry.CRC not in (0, zlib.crc32(_content(data, entry))):
+    if entry.CRC not in (0, checksum):
         raise ModelError(f"{path}: damaged: {entry.filename[:80]} is not what was written", AGAIN)

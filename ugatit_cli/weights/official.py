@@ -192,7 +192,7 @@ def _unknown(path: Path, states: States) -> ModelError:
         return ModelError(f"{path}: weights of a ugatit model, without its config.json", "Copy both into one folder.")
     parts = [
         f"{len(state)} tensors{' in ' + _clean(name) if name else ''}: "
-        + ", ".join(f"{_clean(key)} {tuple(one.shape)}" for key, one in list(state.items())[:SHOWN])
+        + ", ".join(f"{_clean(key)} {_clean(str(tuple(one.shape)))}" for key, one in list(state.items())[:SHOWN])
         for name, state in list(states.items())[:SHOWN]
     ]
     return ModelError(f"{path}: no checkpoint that ugatit knows; it has {'; '.join(parts) or 'no tensors'}", KNOWN)

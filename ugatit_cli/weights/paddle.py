@@ -23,7 +23,7 @@ from ugatit_cli.weights.pickles import Dict, Inert, Piece, Unpickler, mapped, pl
 
 TYPES: Final = {"f2", "f4", "f8", "i4", "i8", "u2"}
 # Bytes that can't stay in the file, such as those that protocol 2 pickled as text.
-MOST_COPIED: Final = 1 << 30
+MOST_COPIED: Final = 3 << 28
 CHUNK: Final = 1 << 20
 
 
@@ -57,19 +57,19 @@ class _Array:
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
+    @classmethod
+    def from_buffer(cls, data: Any, kind: Any, shape: Any, order: str) -> _Array:
+        """What stands for `numpy.core.numeric._frombuffer`, by which the newest pickles store arrays."""
+        array = cls()
+        array.state = (1, shape, kind, order == "F", data)
+        return array
 
-def _from_buffer(data: Any, kind: Any, shape: Any, order: str) -> _Array:
-    """What stands for `numpy.core.numeric._frombuffer`, by which the newest pickles store arrays."""
-    array = _Array()
-    array.state = (1, shape, kind, order == "F", data)
-    return array
-
-
-def _encode(text: Any, encoding: str) -> Any:
-    """What stands for `_codecs.encode`, by which the oldest pickles of Python 3 store bytes."""
-    if encoding != "latin1":
-        raise ValueError("bytes in another code than latin1")
-    return text
+    @classmethod
+    def encode(cls, text: Any, encoding: str) -> Any:
+        """What stands for `_codecs.encode`, by which the oldest pickles of Python 3 store bytes."""
+        if encoding != "latin1":
+            raise ValueError("bytes in another code than latin1")
+        return text
 
 
 NUMPY: Final[Mapping[tuple[str, str], Any]] = {
@@ -77,8 +77,8 @@ NUMPY: Final[Mapping[tuple[str, str], Any]] = {
     ("numpy", "dtype"): _Type,
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "scalar"): Inert for core in ("core", "_core")},
-    **{(f"numpy.{core}.numeric", "_frombuffer"): _from_buffer for core in ("core", "_core")},
-    ("_codecs", "encode"): _encode,
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _Array.from_buffer for core in ("core", "_core")},
+    ("_codecs", "encode"): _Array.encode,
     ("collections", "OrderedDict"): Dict,
 }
 """Stand-ins for what pickled arrays name."""

@@ -70,18 +70,23 @@ class _Machine:
 
     def follow(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
         name = opcode.name
+        self.cost += 1
         if name in PUTS:
-            self.memo[len(self.memo) if argument is None else int(argument)] = self.stack[-1]
+            place = len(self.memo) if argument is None else int(argument)
+            self.memo[place] = self.stack[-1]
+            if place > MOST:  # all before it would take memory
+                raise ValueError("far more objects than a model needs")
         elif name in GETS:
             self.stack.append(self.memo[int(argument)])
         else:
             taken = self._taken(opcode)
             weight = 1 + sum(taken)
-            self.cost += 1 + (weight if name in CALLS else sum(_keys(name, taken)))
-            if max(weight, self.cost) > MOST:
-                raise ValueError("far more instructions than a model needs")
+            self.cost += weight if name in CALLS else sum(_keys(name, taken))
+            self.cost = max(self.cost, weight)
             made = opcode.stack_after
             self.stack += [None if one is pickletools.markobject else weight for one in made]
+        if self.cost > MOST:
+            raise ValueError("far more instructions than a model needs")
 
     def _taken(self, opcode: pickletools.OpcodeInfo) -> list[int]:
         """Weights of what an instruction takes from the stack, the lowest first."""
@@ -121,6 +126,8 @@ class Inert:
 class Dict(dict[Any, Any]):
     """What stands for `OrderedDict`, which may have attributes."""
 
+    def __setstate__(self, state: Any) -> None: ...
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -135,7 +142,8 @@ class Unpickler(pickle.Unpickler):
     """Follows a program that was checked, with stand-ins for whatever it names.
 
     Args:
-        known: stand-ins by module and name.
+        known: stand-ins by module and name, none of which a pickle can set attributes of, as it can of functions and
+            of classes without `__setstate__`.
         stored: finds what is kept outside of the pickle, by what identifies it there.
     """
 

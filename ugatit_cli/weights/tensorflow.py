@@ -23,9 +23,10 @@ from torch import Tensor
 from ugatit_cli.config import DOMAINS, SCALES, Direction, ModelConfig
 from ugatit_cli.errors import ModelError, plain_reason
 from ugatit_cli.files import open_file, read_file
-from ugatit_cli.methods.base import Official, OfficialSettings, check_known
+from ugatit_cli.methods.base import Official, OfficialSettings, Unfit, check_known
 from ugatit_cli.methods.ugatit_official import size_fields
 from ugatit_cli.weights.crc32c import crc32c, masked
+from ugatit_cli.weights.folder import critic_shapes, translator_shapes
 from ugatit_cli.weights.kinds import HEAD, foreign
 
 MAGIC = 0xDB4775248B80FB57
@@ -162,8 +163,8 @@ def _block_entries(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes
         shared, position = _varint(block, position)
         unshared, position = _varint(block, position)
         length, position = _varint(block, position)
-        if shared + unshared > LONGEST_NAME:
-            raise ValueError(f"a name of {shared + unshared:,} letters")
+        if max(shared + unshared, length) > LONGEST_NAME:
+            raise ValueError(f"a name, or an entry, of {max(shared + unshared, length):,} bytes")
         key = key[:shared] + block[position : position + unshared]
         position += unshared
         yield key, block[position : position + length]
@@ -219,6 +220,7 @@ def _variable(data: bytes) -> Variable:
 
 Array = NDArray[Any]
 Layout = Callable[[Array], Array]
+Shapes = Mapping[str, tuple[int, ...]]
 
 GENERATOR_SCOPES: dict[Direction, str] = {"a2b": "generator_B", "b2a": "generator_A"}
 
@@ -241,19 +243,26 @@ def import_checkpoint(path: Path, settings: OfficialSettings, *, dtype: torch.dt
         for direction, scope in GENERATOR_SCOPES.items()
         for ours, (theirs, layout) in generator_names(config).items()
     }
-    for scope in GENERATOR_SCOPES.values():
-        _check_known(bundle, scope, {theirs for theirs, _ in generator_names(config).values()})
+    shapes = translator_shapes(config)
+    for direction, scope in GENERATOR_SCOPES.items():
+        names = {ours: theirs for ours, (theirs, _) in generator_names(config).items()}
+        _check_variables(bundle, scope, names, shapes, direction)
     discriminators = _discriminators(bundle, config, dtype)
     if discriminators is None:
         notes.append("The checkpoint has no spectrally normalised discriminators; the model comes without.")
     return Official(config, generators, discriminators, tuple(notes))
 
 
-def _check_known(bundle: TensorBundle, scope: str, known: set[str]) -> None:
-    """Whether a network has no other variables, but its optimizer's and biases that a norm takes out again."""
-    known = known | {name.removesuffix("kernel") + "bias" for name in known if name.endswith("conv2d/kernel")}
+def _check_variables(bundle: TensorBundle, scope: str, theirs: Mapping[str, str], shapes: Shapes, ours: str) -> None:
+    """Whether a network has its variables, as large as the model asks for, and no others, before any is read."""
+    # Biases that norms take out again aren't read.
+    known = {*theirs.values(), *(f"{one.removesuffix('kernel')}bias" for one in theirs.values())}
     names = [name for name in bundle.variables if name.startswith(f"{scope}/") and not SLOT.search(name)]
     check_known(names, {f"{scope}/{name}" for name in known})
+    for name, one in theirs.items():
+        found, shape = bundle.variables[f"{scope}/{one}"].shape, shapes[f"{ours}.{name}"]
+        if math.prod(found) != math.prod(shape):
+            raise Unfit(f"{scope}/{one} has shape {found}, for one of {shape}")
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -415,24 +424,40 @@ def _discriminators(bundle: TensorBundle, config: ModelConfig, dtype: torch.dtyp
     if "discriminator_A/local/conv_0/u" not in bundle.variables:
         return None
     tensors: dict[str, Tensor] = {}
+    shapes = critic_shapes(config)
     for domain in DOMAINS:
         for scale in SCALES:
             scope = f"discriminator_{domain.upper()}/{scale}"
-            state = _discriminator(bundle, scope, config.layers(scale) - 2, dtype)
+            modules = _modules(config.layers(scale) - 2)
+            names = {ours: theirs for ours, (theirs, _) in discriminator_names(modules).items()}
+            names |= {f"{ours}.norm.u": f"{theirs}/u" for ours, theirs in modules.items()}
+            _check_variables(bundle, scope, names, shapes, f"{domain}.{scale}")
+            state = _discriminator(bundle, scope, modules, dtype)
             tensors |= {f"{domain}.{scale}.{name}": tensor for name, tensor in state.items()}
     return tensors
 
 
-def _discriminator(bundle: TensorBundle, scope: str, strided: int, dtype: torch.dtype) -> dict[str, Tensor]:
+def _modules(strided: int) -> dict[str, str]:
+    """Our module with spectral norm -> the official one."""
     modules = {f"layers.{i}": f"conv_{i}" for i in range(strided)}
-    modules |= {f"layers.{strided}": "conv_last", "head": "D_logit", "cam.gap": "CAM_logit"}
+    return modules | {f"layers.{strided}": "conv_last", "head": "D_logit", "cam.gap": "CAM_logit"}
+
+
+def discriminator_names(modules: Mapping[str, str]) -> dict[str, tuple[str, Layout]]:
+    """Our discriminator tensor name -> the official variable below its scope, and how its layout changes."""
     names: dict[str, tuple[str, Layout]] = {}
     for ours, theirs in modules.items():
         names[f"{ours}.weight"] = (f"{theirs}/kernel", _matrix if ours == "cam.gap" else _kernel)
         names[f"{ours}.bias"] = (f"{theirs}/bias", _vector)
     _add_conv(names, "cam", "conv_1x1/conv2d")
+    return names
+
+
+def _discriminator(
+    bundle: TensorBundle, scope: str, modules: Mapping[str, str], dtype: torch.dtype
+) -> dict[str, Tensor]:
+    names = discriminator_names(modules)
     tensors = {ours: _convert(bundle, f"{scope}/{theirs}", layout, dtype) for ours, (theirs, layout) in names.items()}
-    _check_known(bundle, scope, {theirs for theirs, _ in names.values()} | {f"{one}/u" for one in modules.values()})
     for ours, theirs in modules.items():
         u = _convert(bundle, f"{scope}/{theirs}/u", _vector, dtype)
         tensors[f"{ours}.norm.u"], tensors[f"{ours}.norm.v"] = _singular_vectors(tensors[f"{ours}.weight"], u)
