@@ -82,20 +82,25 @@ class Done:
     captions: Sequence[str] = ()
     notes: list[str] = field(default_factory=list)
 
+    # Below, nothing refers to `self`: with a cycle, large pictures would stay until Python looks for those.
+
     @cached_property
     def frames(self) -> Sequence[Frame]:
         """The translation, as large as the result, with the source's alpha."""
-        return self.each(lambda i: finish(self.pixels[i], self.alphas[i], self.geometry, self.files.background))
+        pixels, alphas, geometry, background = self.pixels, self.alphas, self.geometry, self.files.background
+        return self.each(lambda i: finish(pixels[i], alphas[i], geometry, background))
 
     @cached_property
     def translations(self) -> Sequence[Image.Image]:
         """What the discriminators looked at, as large as the result: RGB."""
-        return self.each(lambda i: from_network(self.pixels[i], self.geometry))
+        pixels, geometry = self.pixels, self.geometry
+        return self.each(lambda i: from_network(pixels[i], geometry))
 
     @cached_property
     def inputs(self) -> Sequence[Image.Image]:
         """What the generator looked at, as large as the result: RGB over the background."""
-        return Lazy(lambda frame: source_picture(frame, self.geometry, self.files.background), self.sources)
+        geometry, background = self.geometry, self.files.background
+        return Lazy(lambda frame: source_picture(frame, geometry, background), self.sources)
 
     def each(self, make: Callable[[int], T]) -> Sequence[T]:
         """What is made of each frame, by its number, when it is needed: an animation never is in memory whole."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Final, Generic, TypeVar, overload
 
 from ugatit_cli.errors import PictureError
@@ -58,6 +59,8 @@ class Room:
             try:
                 yield
             finally:
+                if pixels > self._all // 8:
+                    _give_back()
                 with self._changed:
                     self._free += pixels
                     self._changed.notify_all()
@@ -72,6 +75,12 @@ class Room:
             finally:  # also where Ctrl-C ends the waiting
                 self._queue.remove(ticket)
                 self._changed.notify_all()
+
+
+def _give_back() -> None:
+    """To the system, what glibc keeps in case that this thread needs it again."""
+    with suppress(OSError, AttributeError, TypeError):  # of another system
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 ROOM: Final = Room(MAX_DECODING)

@@ -23,6 +23,7 @@ _DPI: Final = frozenset({"PNG", "JPEG", "TIFF", "BMP"})
 _WANTED: Final = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF"}
 _QUALITY: Final = {"JPEG": 95, "WEBP": 90, "AVIF": 85}
 _MAX_SIDE: Final = {"WEBP": 16383, "JPEG": 65500, "GIF": 65535, "TGA": 65535, "AVIF": 65536}
+_MAX_OPTIMIZED: Final = 50_000_000  # pixels: libjpeg keeps six bytes of each meanwhile
 _SUFFIX_FOR: Final = {
     "PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "GIF": ".gif", "AVIF": ".avif", "TIFF": ".tif",
     "BMP": ".bmp", "PPM": ".ppm", "TGA": ".tga", "JPEG2000": ".jp2",
@@ -160,8 +161,9 @@ def _save(image: Image.Image, format: str, options: dict[str, Any]) -> bytes:
 
 def _fits_optimizer(plain: bytes, image: Image.Image, quality: int) -> bool:
     """Whether it fits the buffer that Pillow guesses; where it does not, libjpeg gives up and prints why."""
-    guess = image.width * image.height * (2 if quality >= 95 else 1)
-    return len(plain) <= max(guess, ImageFile.MAXBLOCK)
+    area = image.width * image.height
+    guess = area * (2 if quality >= 95 else 1)
+    return area <= _MAX_OPTIMIZED and len(plain) <= max(guess, ImageFile.MAXBLOCK)
 
 
 def _other(format: str) -> str:

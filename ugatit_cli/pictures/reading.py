@@ -50,6 +50,7 @@ _TURNS: Final = {
 }
 _SRGB_GAMMA: Final = 0.45455
 _XMP: Final = ("xmp", "XML:com.adobe.xmp")
+_STRIP: Final = 1 << 20
 _ONE_PICTURE: Final = ANIMATED | {"MPO", "PSD"}
 """Formats whose further frames are the same picture in other forms."""
 
@@ -215,7 +216,7 @@ class Opened:
                 if self.image.format in ANIMATED:
                     self.image.seek(index)
                 shown = canvas.show(self.image) if canvas else self._loaded()
-                frame = _frame(shown, self.image, self.file)
+                frame = _frame(shown, self.image, self.file, last=index == self.wanted[-1])
                 # 100 ms is what browsers take
                 self.durations.append(round(self.image.info.get("duration") or 0) or 100)
             size = size or frame.rgb.size
@@ -327,12 +328,19 @@ def _dpi(value: object) -> tuple[float, float] | None:
     return None
 
 
-def _frame(shown: Image.Image, image: Image.Image, file: _File) -> Frame:
-    """What is `shown` of an open `image`: mostly the same."""
+def _frame(shown: Image.Image, image: Image.Image, file: _File, *, last: bool = False) -> Frame:
+    """What is `shown` of an open `image`: mostly the same. As no more copies than two are kept, the `last` uses it up."""
     shown.load()
     turn = _TURNS.get(_orientation(image))
-    eight = _with_stated_transparency(levels.eight_bit(shown, file.notes), file)
-    colour, alpha = _split(eight if turn is None else eight.transpose(turn))
+    upright = _with_stated_transparency(levels.eight_bit(shown, file.notes), file)
+    if turn is not None:
+        upright = upright.transpose(turn)
+    if last and upright is not shown:
+        shown.close()
+    colour, alpha = _split(upright)
+    if last and colour is not shown:
+        shown.close()
+    del upright
     if image.format == "JPEG" and colour.mode == "CMYK" and "adobe" not in image.info:
         colour = ImageChops.invert(colour)  # Pillow takes the inks of all for inverted, as Adobe's are
     rgb = _to_srgb(colour, file.profile or image.info.get("icc_profile"))
@@ -391,7 +399,7 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     if not image.has_transparency_data or image.mode in {"HSV", "YCbCr", "RGBX"}:
         return image.convert("L" if image.mode in {"1", "L"} else "RGB"), None
     grey = image.mode in {"1", "L", "LA", "La"}
-    straight = image.convert("LA" if grey else "RGBA")
+    straight = image if image.mode in {"LA", "RGBA"} else image.convert("LA" if grey else "RGBA")
     return straight.convert("L" if grey else "RGB"), straight.getchannel("A")
 
 
@@ -404,7 +412,7 @@ def _to_srgb(colour: Image.Image, profile: bytes | None) -> Image.Image:
             data = colour.convert("RGB") if grey_on_rgb else colour
             perceptual = ImageCms.Intent.PERCEPTUAL
             return cast(Image.Image, ImageCms.profileToProfile(data, own, srgb, perceptual, outputMode="RGB"))
-    return colour.convert("RGB")
+    return colour if colour.mode == "RGB" else colour.convert("RGB")
 
 
 @functools.cache
@@ -425,15 +433,17 @@ def composite(frame: Frame, background: tuple[int, int, int]) -> Image.Image:
 
 
 def restore_alpha(translated: Image.Image, alpha: Image.Image | None, background: tuple[int, int, int]) -> Frame:
-    """Undoes blending over `background`, so that the result composited over it is `translated` again."""
+    """Undoes blending over `background`, so that the result composited over it is `translated`, which is changed."""
     if alpha is None:
         return Frame(translated, None)
-    result = np.array(translated)
-    opacity = np.asarray(alpha)
     ground = np.array(background, np.float32)
-    for top in range(0, len(result), 256):  # in strips: float32 needs four times the memory
-        strip, a = result[top : top + 256], opacity[top : top + 256, :, None].astype(np.float32) / 255
-        blended = strip.astype(np.float32) - (1 - a) * ground
+    width, height = translated.size
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):  # in strips: float32 needs four times the memory
+        box = (0, top, width, min(top + rows, height))
+        strip = np.asarray(translated.crop(box), np.float32)
+        a = np.asarray(alpha.crop(box), np.float32)[:, :, None] / 255
+        blended = strip - (1 - a) * ground
         colour = np.divide(blended, a, out=np.broadcast_to(ground, strip.shape).copy(), where=a > 0)
-        strip[:] = np.clip(np.round(colour), 0, 255)
-    return Frame(Image.fromarray(result), alpha)
+        translated.paste(Image.fromarray(np.clip(np.round(colour), 0, 255).astype(np.uint8)), box)
+    return Frame(translated, alpha)

@@ -182,10 +182,8 @@ class Stages:
         # As many bytes as all frames take in encoders that keep them.
         pixels = width * height * (1 + len(work.pixels) // 2) * (1 + len(self.drawing.maps))
         try:
-            done = work.done(self.options.files)
             with ROOM.taken(pixels):
-                drawn = self.drawing.draw(done)
-                job = _write(work.job, drawn)
+                drawn, job = self._written(work)
         except MemoryError:
             reason = f"not enough memory for a result of {width}x{height} pixels"
             return self.failed(work.job, OutputError(reason, "Use a smaller --size."))
@@ -193,8 +191,13 @@ class Stages:
             return self.failed(work.job, error)
         data = drawn.files[0] if job.output is None else None
         seconds = work.seconds + time.perf_counter() - start
+        return Result(job, drawn.size, len(work.maps), seconds, data, drawn.flat, drawn.notes, drawn.preview)
+
+    def _written(self, work: Work) -> tuple[Drawn, Job]:
+        done = work.done(self.options.files)
+        drawn = self.drawing.draw(done)
         notes = tuple(dict.fromkeys([*work.picture.notes, *done.notes, *drawn.notes]))
-        return Result(job, drawn.size, len(work.maps), seconds, data, drawn.flat, notes, drawn.preview)
+        return replace(drawn, notes=notes), _write(work.job, drawn)
 
     def failed(self, job: Job, error: UgatitError) -> Result:
         """Why there is no result, with the picture's name in front."""
