@@ -16,11 +16,13 @@ from ugatit_cli.cli import console
 from ugatit_cli.cli.options import (
     MOST_WORKERS,
     DeviceOption,
+    MaxPixelsOption,
     PrecisionOption,
     WorkersOption,
     default_workers,
     options_of,
     parse_count,
+    parse_pixels,
 )
 from ugatit_cli.errors import InputsFailed, Interrupted, UsageError
 from ugatit_cli.files import expanded
@@ -255,6 +257,7 @@ class EvaluateOptions:
     device: DeviceOption = "auto"
     precision: PrecisionOption = "auto"
     workers: WorkersOption = "auto"
+    max_pixels: MaxPixelsOption = "300M"
     json_document: Annotated[bool, typer.Option("--json", help="The figures on stdout as one JSON document.")] = False
 
 
@@ -280,6 +283,7 @@ def evaluate(options: EvaluateOptions) -> None:
     _check(options)
     chosen = _metrics(options)
     threads = parse_count("--workers", options.workers, MOST_WORKERS) or default_workers()
+    most = parse_pixels(options.max_pixels)
 
     from ugatit_cli.data.pictures import passed_over
     from ugatit_cli.device import resolve_device
@@ -305,7 +309,7 @@ def evaluate(options: EvaluateOptions) -> None:
     if mine and theirs:
         wanted = [Comparison(None, mine, theirs, made_of, truth)]
     check_installed(chosen)
-    reader, of_kid = Reader(options.size, threads), Subsets(options.subsets, options.subset_size, options.seed)
+    reader, of_kid = Reader(options.size, threads, most), Subsets(options.subsets, options.subset_size, options.seed)
     evaluation = Evaluation(None, chosen, reader, of_kid, baseline=options.baseline)
     models = _models(options)
     if models:

@@ -23,6 +23,8 @@ MOST_WORKERS = 64
 Format = Literal["same", "png", "jpg", "webp", "gif"]
 
 WorkersOption = Annotated[str, Option("--workers", metavar="auto|N", help="Threads that decode and encode.")]
+MAX_PIXELS_HELP = "The most pixels of a picture, all its frames together; a number, millions (300M), or off."
+MaxPixelsOption = Annotated[str, Option("--max-pixels", metavar="N|off", help=MAX_PIXELS_HELP)]
 DeviceOption = Annotated[str, Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionOption = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
@@ -83,6 +85,7 @@ class PictureOptions:
     precision: PrecisionOption = "auto"
     batch_size: Annotated[str, Option("--batch-size", metavar="auto|N", help="Pictures per forward pass.")] = "auto"
     workers: WorkersOption = "auto"
+    max_pixels: MaxPixelsOption = "300M"
     size: Annotated[
         str, Option("--size", metavar="SIZE", help="Size of the results: same, model, N (short side) or WxH.")
     ] = "same"
@@ -196,6 +199,15 @@ def parse_count(option: str, text: str, most: int) -> int:
     if re.fullmatch("[0-9]{1,8}", text) and 1 <= int(text) <= most:
         return int(text)
     raise UsageError(f"{option} {text}: unknown", f"It is auto, or a number from 1 to {most}.")
+
+
+def parse_pixels(text: str) -> int | None:
+    """`300M` -> 300,000,000, `90000` -> 90,000, `off` -> None."""
+    if text == "off":
+        return None
+    if match := re.fullmatch("([0-9]{1,12})(M?)", text, re.IGNORECASE):
+        return int(match[1]) * (1_000_000 if match[2] else 1)
+    raise UsageError(f"--max-pixels {text}: unknown", "It is a number of pixels, of millions of them (300M), or off.")
 
 
 def parse_colour(text: str) -> tuple[int, int, int]:

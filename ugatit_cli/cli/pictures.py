@@ -25,6 +25,7 @@ from ugatit_cli.cli.options import (
     default_workers,
     parse_colour,
     parse_count,
+    parse_pixels,
     parse_tile,
 )
 from ugatit_cli.errors import (
@@ -412,11 +413,12 @@ def prepare(options: PictureOptions, found: Found, *, first_only: bool = False) 
     files = FileOptions(options.format, options.quality, parse_colour(options.background))
     batch_size = parse_count("--batch-size", options.batch_size, MOST_BATCH)
     workers = parse_count("--workers", options.workers, MOST_WORKERS) or default_workers()
+    most = parse_pixels(options.max_pixels)
     page = _page_path(options)
     folder = console.find_model(options.model)
     check_options(folder.config, sizes)
     direction = resolve_direction(folder.config, options.direction, options.to)
-    translating = TranslateOptions(direction, sizes, files, batch_size, workers, first_only)
+    translating = TranslateOptions(direction, sizes, files, batch_size, workers, first_only, most)
     return Prepared(options, found, page, folder, translating)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ugatit_cli.cli import console, signals
-from ugatit_cli.cli.options import MOST_BATCH, MOST_WORKERS, default_workers, parse_count, parse_domains
+from ugatit_cli.cli.options import MOST_BATCH, MOST_WORKERS, default_workers, parse_count, parse_domains, parse_pixels
 from ugatit_cli.cli.train_command import Asked
 from ugatit_cli.errors import Interrupted, TrainingError, UgatitError, UsageError
 from ugatit_cli.files import expanded
@@ -119,6 +119,7 @@ def train(asked: Asked, given: dict[str, Any]) -> None:
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
     threads = parse_count("--workers", asked.workers, MOST_WORKERS) or default_workers()
+    most = parse_pixels(asked.max_pixels)
     names = parse_domains(asked.domains) if asked.domains is not None else None
     given |= {"method": asked.method} if asked.method is not None else {}
     given = _parsed(given) | (dict(zip(("domain_a", "domain_b"), names, strict=True)) if names else {})
@@ -133,7 +134,7 @@ def train(asked: Asked, given: dict[str, Any]) -> None:
     from ugatit_cli.training.trainer import Machine
 
     with joined_group(asked.device) as group, one_voice(group), _enough_memory(), readers_kept():
-        machine = Machine(device_for(asked.device, group), threads, group)
+        machine = Machine(device_for(asked.device, group), threads, group, most)
         named, find = asked.resume is not None, console.find_model
         prepared = session.prepare(RunFolder(path), given, folders, machine, named=named, find=find)
         if asked.dry_run:

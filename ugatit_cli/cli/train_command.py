@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from ugatit_cli.cli.options import Command
+from ugatit_cli.cli.options import MAX_PIXELS_HELP, Command
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.fields import Field, Option, Section, fields_of
 from ugatit_cli.methods.recipe import RECIPES, Recipe, preset
@@ -69,6 +69,7 @@ class Asked:
     )
     device: Annotated[str, Option("Machine", "auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")] = "auto"
     workers: Annotated[str, Option("Machine", "Threads that decode pictures.", metavar="auto|N")] = "auto"
+    max_pixels: Annotated[str, Option("Machine", MAX_PIXELS_HELP, metavar="N|off", default="300M")] = "300M"
 
 
 class TrainCommand(Command):

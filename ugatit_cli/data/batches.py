@@ -13,6 +13,7 @@ import traceback
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -25,8 +26,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ugatit_cli.config import DOMAINS
-from ugatit_cli.data.pictures import Array, Pictures, is_blank, prepare_picture
+from ugatit_cli.data.pictures import Array, Pictures, is_blank
 from ugatit_cli.errors import DataError, PictureError
+from ugatit_cli.pictures.bounds import ROOM
 
 Batch = tuple[Tensor, Tensor]
 
@@ -136,7 +138,7 @@ def sample_pictures(pictures: Pictures, count: int, seed: int) -> Tensor:
 def _middle(path: Path, pictures: Pictures) -> Array:
     size = pictures.preparation.image_size
     try:
-        pixels = prepare_picture(path, replace(pictures.preparation, jitter=False))
+        pixels = pictures.prepare(path, replace(pictures.preparation, jitter=False))
     except PictureError as error:
         raise _vanished(error) from error
     top, left = (pixels.shape[0] - size) // 2, (pixels.shape[1] - size) // 2
@@ -223,7 +225,7 @@ def _from_processes(batches: Batches, steps: range, workers: int, pin_memory: bo
         num_workers=workers,
         prefetch_factor=AHEAD,
         pin_memory=pin_memory,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=functools.partial(_begin, torch.multiprocessing.Lock()),
         generator=torch.Generator(),  # or it would draw from the global one, and change what the training draws
     )
     with readers_kept(), _frames_cleared():
@@ -243,7 +245,8 @@ def _frames_cleared() -> Iterator[None]:
         raise
 
 
-def _ignore_signals(_: int) -> None:
+def _begin(one_at_a_time: AbstractContextManager[Any], _: int) -> None:
     """Ctrl-C, SIGTERM and SIGHUP reach these processes too, but what they end is up to the one that trains."""
+    ROOM.begin(one_at_a_time)
     for name in {"SIGINT", "SIGTERM", "SIGHUP"}.intersection(dir(signal)):
         signal.signal(getattr(signal, name), signal.SIG_IGN)

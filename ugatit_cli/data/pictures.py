@@ -17,7 +17,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, NoReturn
 
@@ -28,6 +28,7 @@ from PIL import Image
 from ugatit_cli.config import DOMAINS, Domain
 from ugatit_cli.errors import DataError, Interrupted, PictureError, UsageError, plain_reason
 from ugatit_cli.pictures import reading
+from ugatit_cli.pictures.bounds import MAX_PIXELS
 from ugatit_cli.pictures.jobs import LINKED, in_words, kind_of
 from ugatit_cli.pictures.reading import SUFFIXES
 
@@ -244,17 +245,21 @@ class Preparation:
         return self.image_size + OFFICIAL_MARGIN if self.fit == "squash" else round(self.image_size * JITTER)
 
 
-def prepare_picture(path: Path, preparation: Preparation) -> Array:
+def prepare_picture(path: Path, preparation: Preparation, max_pixels: int | None = MAX_PIXELS) -> Array:
     """The first frame of a picture, upright in sRGB, over the background and resized: uint8 (H, W, 3).
 
     Raises:
         PictureError: it can't be read.
     """
-    return _prepared(_upright(path, preparation), preparation)
+    with _upright(path, preparation, max_pixels) as image:
+        return _prepared(image, preparation)
 
 
-def _upright(path: Path, preparation: Preparation) -> Image.Image:
-    return reading.composite(reading.read_picture(path, first_only=True).frames[0], preparation.background)
+@contextlib.contextmanager
+def _upright(path: Path, preparation: Preparation, max_pixels: int | None) -> Iterator[Image.Image]:
+    """The picture, which has its part of `bounds.ROOM` meanwhile."""
+    with reading.open_picture(path, max_pixels=max_pixels, first_only=True) as opened:
+        yield reading.composite(next(opened.frames()), preparation.background)
 
 
 def _prepared(image: Image.Image, preparation: Preparation) -> Array:
@@ -287,6 +292,7 @@ class Pictures:
         held_out: pictures kept from training.
         broken: why others can't be used, training and held-out ones.
         upscaled: how many of all usable ones have a side smaller than a crop.
+        max_pixels: the most that each may have on disk; None: any number.
     """
 
     domain: Domain
@@ -298,6 +304,7 @@ class Pictures:
     held_out: tuple[Path, ...]
     broken: tuple[PictureError, ...]
     upscaled: int
+    max_pixels: int | None = MAX_PIXELS
 
     def picture(self, index: int) -> Array:
         """A training picture, prepared: uint8 (H, W, 3).
@@ -305,7 +312,11 @@ class Pictures:
         Raises:
             PictureError: it can't be read any more.
         """
-        return self.pixels[index] if self.pixels else prepare_picture(self.files[index], self.preparation)
+        return self.pixels[index] if self.pixels else self.prepare(self.files[index], self.preparation)
+
+    def prepare(self, path: Path, preparation: Preparation) -> Array:
+        """One of its pictures, prepared in this way; see `prepare_picture`."""
+        return prepare_picture(path, preparation, self.max_pixels)
 
 
 def load_pictures(
@@ -316,6 +327,7 @@ def load_pictures(
     *,
     workers: int,
     budget_bytes: int | None = None,
+    max_pixels: int | None = MAX_PIXELS,
     exclude: Collection[Path] = (),
     progress: Callable[[int, int], None] | None = None,
     stop: threading.Event | None = None,
@@ -327,6 +339,7 @@ def load_pictures(
         holdout, seed: how many pictures are split off where there is no folder of test pictures, and which.
         workers: decoding threads.
         budget_bytes: memory for the pixels of both domains; None: see `memory_budget`; 0: none are kept.
+        max_pixels: the most that a picture may have; None: any number.
         exclude: folders inside the others that are not searched.
         progress: called in this thread with the number of files decoded and that of all.
         stop: ends the loading when set.
@@ -345,7 +358,7 @@ def load_pictures(
         if not found[key]:
             raise _nothing_in(root, exclude)
     budget = memory_budget() if budget_bytes is None else budget_bytes
-    reader = _Reader(preparation, workers, budget, sum(map(len, found.values())), progress, stop)
+    reader = _Reader(preparation, workers, budget, max_pixels, sum(map(len, found.values())), progress, stop)
     read: dict[str, list[_Read]] = {}
     for key in sorted(found, key=lambda key: len(found[key])):  # too few are reported soon
         read[key] = reader.read(found[key], keep=key in train)
@@ -354,7 +367,7 @@ def load_pictures(
     a, b = (
         _assemble(key, train[key], preparation, read[key], read.get(f"test_{key}"), holdout, seed) for key in DOMAINS
     )
-    return a, b
+    return replace(a, max_pixels=max_pixels), replace(b, max_pixels=max_pixels)
 
 
 @dataclass
@@ -375,6 +388,7 @@ class _Reader:
     preparation: Preparation
     workers: int
     left: int
+    max_pixels: int | None
     total: int
     progress: Callable[[int, int], None] | None
     stop: threading.Event | None
@@ -404,13 +418,13 @@ class _Reader:
         if self.stop and self.stop.is_set():
             raise Interrupted("interrupted while the pictures were read; nothing was trained yet")
         try:
-            image = _upright(path, self.preparation)
+            with _upright(path, self.preparation, self.max_pixels) as image:
+                size, pixels = image.size, _prepared(image, self.preparation)
         except PictureError as error:
             return _Read(path, error=error)
-        pixels = _prepared(image, self.preparation)
         if is_blank(pixels):
             return _Read(path, error=PictureError(f"{path}: blank: all of it is one colour"))
-        return _Read(path, path.stat().st_size, min(image.size) < self.preparation.image_size, pixels)
+        return _Read(path, path.stat().st_size, min(size) < self.preparation.image_size, pixels)
 
 
 def _nothing_in(folder: Path, exclude: Collection[Path]) -> DataError:

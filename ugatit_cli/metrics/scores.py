@@ -20,6 +20,7 @@ from ugatit_cli.errors import PictureError, UsageError
 from ugatit_cli.metrics.distances import INSTALL, Kid, Subsets, feature_distance, fid, kid, mixed_kid
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.pictures import reading
+from ugatit_cli.pictures.bounds import MAX_PIXELS
 from ugatit_cli.pictures.geometry import Pixels, SizeOptions, from_network, plan_geometry, to_network
 from ugatit_cli.translation.model import Model
 
@@ -81,11 +82,13 @@ class Reader:
     Attributes:
         side: makes all pictures square, with this side; None: they must have one size already.
         workers: threads that decode.
+        max_pixels: the most that a picture may have; None: any number.
         broken: what couldn't be read.
     """
 
     side: int | None = None
     workers: int = 2
+    max_pixels: int | None = MAX_PIXELS
     broken: dict[Path, PictureError] = field(default_factory=dict)
     _first: tuple[Path, Size] | None = None
 
@@ -132,14 +135,15 @@ class Reader:
     def _try(self, path: Path) -> Pixels | PictureError:
         """The first frame, upright in sRGB, on white: uint8 (H, W, 3)."""
         try:
-            picture = reading.composite(reading.read_picture(path, first_only=True).frames[0], WHITE)
+            with reading.open_picture(path, max_pixels=self.max_pixels, first_only=True) as opened:
+                picture = reading.composite(next(opened.frames()), WHITE)
+                if self.side is not None and picture.size != (self.side, self.side):
+                    picture = picture.resize((self.side, self.side), Image.Resampling.LANCZOS)
+                return np.asarray(picture)
         except PictureError as error:
             return error
         except MemoryError:
             return PictureError(f"{path}: not enough memory to decode it")
-        if self.side is not None and picture.size != (self.side, self.side):
-            picture = picture.resize((self.side, self.side), Image.Resampling.LANCZOS)
-        return np.asarray(picture)
 
     def _kept(self, path: Path, read: Pixels | PictureError) -> Tensor | None:
         """uint8 (3, H, W)"""

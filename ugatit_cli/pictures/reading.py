@@ -329,7 +329,7 @@ def _dpi(value: object) -> tuple[float, float] | None:
 
 
 def _frame(shown: Image.Image, image: Image.Image, file: _File, *, last: bool = False) -> Frame:
-    """What is `shown` of an open `image`: mostly the same. As no more copies than two are kept, the `last` uses it up."""
+    """What is `shown` of an open `image`: mostly the same. The `last` is used up, so that no third copy is kept."""
     shown.load()
     turn = _TURNS.get(_orientation(image))
     upright = _with_stated_transparency(levels.eight_bit(shown, file.notes), file)

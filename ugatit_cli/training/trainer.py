@@ -21,6 +21,7 @@ from ugatit_cli.methods.base import Losses
 from ugatit_cli.methods.networks import Networks, Start, Swapped, build_networks, memory_format
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.metrics.features import Extractor
+from ugatit_cli.pictures.bounds import MAX_PIXELS
 from ugatit_cli.pictures.encoding import encode
 from ugatit_cli.pictures.jobs import in_words
 from ugatit_cli.pictures.reading import from_pil
@@ -49,11 +50,16 @@ class _Evaluating(IntEnum):
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run takes place: this process's device, threads or processes that decode pictures, and its group."""
+    """Where a run takes place: this process's device, threads or processes that decode pictures, and its group.
+
+    Attributes:
+        max_pixels: the most that a picture may have; None: any number.
+    """
 
     device: torch.device
     workers: int
     group: Group
+    max_pixels: int | None = MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ def load_data(
         settings.seed,
         workers=machine.workers,
         budget_bytes=memory_budget() // machine.group.size,
+        max_pixels=machine.max_pixels,
         exclude=[run.path],
         progress=listener.loading,
         stop=stop,

@@ -18,6 +18,7 @@ from ugatit_cli.errors import UsageError
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.nn.layers import Network
 from ugatit_cli.pictures import reading
+from ugatit_cli.pictures.bounds import MAX_PIXELS
 from ugatit_cli.pictures.geometry import (
     WHITE,
     Colour,
@@ -47,6 +48,7 @@ class _Options(TypedDict, total=False):
     size: str | int
     tile: int | None
     background: Colour
+    max_pixels: int | None
 
 
 class Model:
@@ -190,6 +192,7 @@ class Model:
         size: str | int = "same",
         tile: int | None = None,
         background: Colour = WHITE,
+        max_pixels: int | None = MAX_PIXELS,
     ) -> Image.Image | list[Image.Image]:
         """Translates pictures of any mode and size.
 
@@ -199,17 +202,18 @@ class Model:
             to: instead of it, the name of the domain that it leads to.
             fit, size, tile: see `SizeOptions` (`size` is its `output`; a number is that of the short side).
             background: RGB colour put behind transparent pixels while translating.
+            max_pixels: the most that a file may have; None: any number.
 
         Returns:
             RGB pictures, RGBA where the input has transparency; of the input's size unless `size` says otherwise.
 
         Raises:
-            PictureError: a picture can't be read or decoded, or doesn't fit into memory.
+            PictureError: a picture can't be read or decoded, is too large, or doesn't fit into memory.
             ModelError: the weights can't be read.
             TypeError: something else than pictures.
             UsageError: an option makes no sense; ConfigError: there is no such domain.
         """
-        jobs = self._planned(image, fit, size, tile)
+        jobs = self._planned(image, fit, size, tile, max_pixels)
         seen = self._look_at(jobs, resolve_direction(self.config, direction, to), background)
         results = [
             _flattened(finish(one.pixels, frame.alpha, geometry, background))
@@ -218,10 +222,10 @@ class Model:
         return results[0] if isinstance(image, ONE) else results
 
     def _planned(
-        self, images: Source | Iterable[Source], fit: Fit, size: str | int, tile: int | None
+        self, images: Source | Iterable[Source], fit: Fit, size: str | int, tile: int | None, max_pixels: int | None
     ) -> list[tuple[Frame, Geometry]]:
         options = SizeOptions(fit, tile, str(size))
-        frames = [_frame(image) for image in ([images] if isinstance(images, ONE) else images)]
+        frames = [_frame(image, max_pixels) for image in ([images] if isinstance(images, ONE) else images)]
         return [(frame, plan_geometry(frame.rgb.size, self.config, options)) for frame in frames]
 
     def _look_at(
@@ -262,6 +266,7 @@ class Model:
         size: str | int = "same",
         tile: int | None = None,
         background: Colour = WHITE,
+        max_pixels: int | None = MAX_PIXELS,
     ) -> AttentionMaps:
         """Where the networks look on pictures of any mode and size, and the translations.
 
@@ -270,7 +275,7 @@ class Model:
             maps: `generator`, `local`, `global` (discriminators of the target domain); `all`: those that it has.
             normalize: `image`: each map fills [0, 1] by its own lowest and highest value; `batch`: by the lowest and
                 highest value of that map over all pictures, so that pictures compare.
-            direction, to, fit, size, tile, background: as in `translate`.
+            direction, to, fit, size, tile, background, max_pixels: as in `translate`.
 
         Raises:
             ModelError: the model doesn't have one of the maps, or none at all.
@@ -281,7 +286,7 @@ class Model:
         names = [maps] if isinstance(maps, str) else maps
         chosen = chosen_maps(names, self.config, discriminators=self.has_discriminators, name=self.name)
         way = resolve_direction(self.config, direction, to)
-        jobs = self._planned(images, fit, size, tile)
+        jobs = self._planned(images, fit, size, tile, max_pixels)
         seen = self._look_at(jobs, way, background, chosen)
         return AttentionMaps(
             way,
@@ -312,11 +317,11 @@ def resolve_direction(config: BaseConfig, direction: Direction | None = None, to
     return named
 
 
-def _frame(image: Source) -> Frame:
+def _frame(image: Source, max_pixels: int | None) -> Frame:
     if isinstance(image, Image.Image):
         return reading.from_pil(image).frames[0]
     if isinstance(image, str | PathLike):
-        return reading.read_picture(Path(image), first_only=True).frames[0]
+        return reading.read_picture(Path(image), max_pixels=max_pixels, first_only=True).frames[0]
     raise TypeError(f"a PIL image, a path, or several of them are needed, not {type(image).__name__}")
 
 
