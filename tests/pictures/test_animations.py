@@ -6,7 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from tests.pictures.test_reading import chunk, near
 from ugatit_cli.pictures.reading import read_picture
 
 WIDTH, HEIGHT = 12, 9
+BANDS = {2: [0, 1, 2], 4: [0, 3], 6: [0, 1, 2, 3]}  # by PNG's number of the kind
 KEEP, CLEAR, BEFORE = "keep", "clear", "before"
 
 Pixels = npt.NDArray[np.uint8]
@@ -121,18 +122,27 @@ def lzw(values: npt.NDArray[Any]) -> bytes:
     )
 
 
-def apng(frames: list[Patch]) -> bytes:
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, 8, 6, 0, 0, 0))
+def apng(frames: list[Patch], *, kind: int = 6, depth: int = 8, default: bool = False) -> bytes:
+    """Colours (`kind` 2) with the one of (1, 2, 3) for transparent; `default`: begins with another picture."""
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, kind, 0, 0, 0))
+    data += (
+        chunk(b"tRNS", struct.pack(">3H", *(np.array([1, 2, 3]) * (257 if depth == 16 else 1)))) if kind == 2 else b""
+    )
     data += chunk(b"acTL", struct.pack(">II", len(frames), 0))
     number = 0
+    if default:
+        data += chunk(b"IDAT", zlib.compress(bytes(HEIGHT * (1 + WIDTH * len(BANDS[kind]) * depth // 8))))
     for index, frame in enumerate(frames):
         height, width = frame.pixels.shape[:2]
         after = {KEEP: 0, CLEAR: 1, BEFORE: 2}[frame.after]
         control = (number, width, height, frame.x, frame.y, 1, 20, after, frame.blended)
         data += chunk(b"fcTL", struct.pack(">IIIIIHHBB", *control))
-        rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in frame.pixels))
-        data += chunk(b"fdAT", struct.pack(">I", number + 1) + rows) if index else chunk(b"IDAT", rows)
-        number += 2 if index else 1
+        pixels = np.where(frame.pixels[..., 3:] > 0, frame.pixels, np.array([1, 2, 3, 0]))[..., BANDS[kind]]
+        lines = (pixels.astype(int) * (257 if depth == 16 else 1)).astype(">u2" if depth == 16 else "u1")
+        rows = zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines))
+        later = index or default
+        data += chunk(b"fdAT", struct.pack(">I", number + 1) + rows) if later else chunk(b"IDAT", rows)
+        number += 2 if later else 1
     return data + chunk(b"IEND", b"")
 
 
@@ -183,3 +193,12 @@ def test_gif(options: dict[str, bool], seed: int) -> None:
 def test_soft_edges(write: Callable[[list[Patch]], bytes], afters: tuple[str, ...], even: bool, seed: int) -> None:
     frames = patches(seed, afters=afters, soft=True, even=even)
     check(write(frames), composed(frames))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("kind", "depth", "default"), [(2, 8, True), (2, 16, False), (4, 8, False), (6, 16, True)])
+def test_apng_of_other_kinds(kind: int, depth: int, default: bool, seed: int) -> None:
+    frames = patches(seed, afters=(KEEP, CLEAR, BEFORE), soft=kind != 2)
+    if kind == 4:
+        frames = [replace(one, pixels=one.pixels[..., [0, 0, 0, 3]]) for one in frames]
+    check(apng(frames, kind=kind, depth=depth, default=default), composed(frames))

@@ -40,9 +40,11 @@ def jpeg(code: int, bits: int = 8, channels: int = 3) -> bytes:
     return bytes(data)
 
 
-def psd(bits: int, mode: int, channels: int = 3, version: int = 1) -> bytes:
+def psd(bits: int, mode: int, channels: int = 3, version: int = 1, layers: int = 0) -> bytes:
     head = b"8BPS" + struct.pack(">H6xHIIHH", version, channels, 16, 24, bits, mode)
-    return head + bytes(12) + bytes(2) + COLOURS.transpose(2, 0, 1).tobytes()
+    named = struct.pack(">IIh", 6, 2, layers) if layers else bytes(4)
+    planes = [*COLOURS.transpose(2, 0, 1), np.full((16, 24), 90, np.uint8)][:channels]
+    return head + bytes(8) + named + bytes(2) + b"".join(plane.tobytes() for plane in planes)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +81,13 @@ def test_the_whole_picture_of_a_drawing_in_layers() -> None:
     read = read_picture(psd(8, 3))
     assert (read.format, read.notes) == ("PSD", ())
     assert np.array_equal(np.asarray(read.frames[0].rgb), COLOURS)
+
+
+@pytest.mark.parametrize(("layers", "opacity"), [(0, None), (2, None), (-2, 90)])
+def test_a_saved_selection_is_no_transparency(layers: int, opacity: int | None) -> None:
+    (frame,) = read_picture(psd(8, 3, channels=4, layers=layers)).frames
+    assert np.array_equal(np.asarray(frame.rgb), COLOURS)
+    assert (frame.alpha and frame.alpha.getextrema()) == (opacity and (opacity, opacity))
 
 
 DNG_VERSION: Any = (50706, 1, 4, b"\1\4\0\0", True)

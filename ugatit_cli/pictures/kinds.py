@@ -104,6 +104,15 @@ def _psd(head: bytes) -> str:
     return f"large {kind} (PSB)" if version == 2 else kind
 
 
+def is_transparent_psd(stream: IO[bytes]) -> bool:
+    """Whether the fourth channel of a PSD is its opacity, not a selection that somebody saved."""
+    stream.seek(26)
+    for _ in range(2):  # the palette, and the resources
+        stream.seek(int.from_bytes(stream.read(4)), 1)
+    layers, first = stream.read(4), stream.read(4)
+    return any(layers) and any(first) and int.from_bytes(stream.read(2), signed=True) < 0
+
+
 def _tiff(label: str, stream: IO[bytes]) -> PictureError | None:
     kind = tiff.describe(tags := tiff.read_tags(stream))
     if tiff.is_raw(tags):

@@ -385,6 +385,8 @@ def _used_alpha(rgb: Image.Image, alpha: Image.Image | None, image: Image.Image,
         if extrema != (0, 0):
             file.notes.append("its fourth channel is not transparency, its header says: read as opaque")
         return None
+    if image.format == "PSD":
+        return alpha if kinds.is_transparent_psd(file.stream) else None
     still = not getattr(image, "is_animated", False)
     if extrema == (0, 0) and still and any(low < high for low, high in cast(Any, rgb.getextrema())):
         file.notes.append("its transparency is empty, all of it: read as opaque")
@@ -396,6 +398,8 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Colours in a mode that a profile may apply to (L, RGB, CMYK, LAB), and the alpha."""
     if image.mode in {"CMYK", "LAB"}:
         return image, None
+    if image.mode == "P" and image.palette is None:  # which Pillow forgets in an ICNS
+        image = image.convert("RGBA")
     if not image.has_transparency_data or image.mode in {"HSV", "YCbCr", "RGBX"}:
         return image.convert("L" if image.mode in {"1", "L"} else "RGB"), None
     grey = image.mode in {"1", "L", "LA", "La"}
