@@ -227,14 +227,14 @@ def test_names_of_files(light: str) -> None:
         assert "\nerror: b" not in said
 
 
-def test_keys_of_a_config(translate: Command, light: str) -> None:
+def test_keys_of_a_config(ugatit: Command, light: str) -> None:
     document = json.loads(Path(light, "config.json").read_text())
     document["model"][EVIL] = document["model"]["x" * 10_000] = 1
     Path("model").mkdir()
     Path("model/config.json").write_text(json.dumps(document))
     Path("model/model.safetensors").write_bytes(Path(light, "model.safetensors").read_bytes())
     put("a.png")
-    outcome = translate("a.png", "-o", "b.png", "--model", "model")
+    outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", "model")
     assert outcome.code == 3
     assert "model/config.json" in outcome.errors[0]
     assert not OBEYED.search(outcome.stderr)

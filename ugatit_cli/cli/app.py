@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 import typer
@@ -14,7 +15,7 @@ from typer.main import get_command, get_group
 from ugatit_cli import __version__
 from ugatit_cli.cli import console, streams
 from ugatit_cli.cli.options import Command
-from ugatit_cli.errors import UgatitError
+from ugatit_cli.errors import UgatitError, UsageError, plain_reason
 
 # As the help lists them.
 COMMANDS: Final = ("translate", "cam", "train", "evaluate", "fetch", "convert", "push", "models")
@@ -79,6 +80,14 @@ def _share_cores() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "500")
 
 
+def _check_folder() -> None:
+    # Libraries of PyTorch's can't even be loaded there, and say nothing that helps.
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UsageError(f"the current folder: {plain_reason(error)}", "Go to one that exists.") from None
+
+
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 some inputs failed, 2 usage, 3 model, 4 training, 130 Ctrl-C."""
     _share_cores()
@@ -88,6 +97,7 @@ def main() -> None:
         if sys.argv[1:] == ["--version"]:
             console.result(f"ugatit {__version__}")
             sys.exit(0)
+        _check_folder()
         app()
     except BrokenPipeError:  # whoever read has enough
         sys.exit(1)

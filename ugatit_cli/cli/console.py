@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import functools
 import os
 import re
@@ -92,6 +93,8 @@ def show_error(error: Exception) -> None:
     """The one place where errors become text, those nobody foresaw, too; `UGATIT_DEBUG=1` adds the traceback."""
     if isinstance(error, UgatitError):
         kind, message, hint = "error:", error.message, error.hint
+    elif _needs_memory(error):
+        kind, message, hint = "error:", f"not enough memory{_limit()}", "Free some, or raise the limit."
     else:
         kind, message = "internal error:", f"{type(error).__name__}: {error}"
         hint = "This is a bug in ugatit. UGATIT_DEBUG=1 shows where; please report it."
@@ -102,6 +105,23 @@ def show_error(error: Exception) -> None:
     console.print(shown(message), markup=False)
     if hint:
         console.print(hint, markup=False, style="cyan")
+
+
+def _needs_memory(error: Exception) -> bool:
+    """Also of a library that can't be loaded for want of it."""
+    unmapped = isinstance(error, ImportError | OSError) and "failed to map segment" in str(error)
+    return unmapped or isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+
+
+def _limit() -> str:
+    """That of this process, if it has one, as on the login nodes of clusters."""
+    with contextlib.suppress(ImportError):
+        import resource
+
+        most, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if most != resource.RLIM_INFINITY:
+            return f" (address space is limited to {byte_size(most)}: ulimit -v)"
+    return ""
 
 
 class Progress:
