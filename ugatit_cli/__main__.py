@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 
@@ -21,7 +22,8 @@ def main() -> None:
         # With torch, Python takes a second to end; a Ctrl-C in it would only show a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         # Where Ctrl-C ended an `exec`, as of dataclasses, Python would kill itself unless a later one ends well.
-        exec("")
+        with contextlib.suppress(MemoryError):
+            exec("")
 
 
 if __name__ == "__main__":

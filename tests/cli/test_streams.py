@@ -239,3 +239,33 @@ def test_keys_of_a_config(ugatit: Command, light: str) -> None:
     assert "model/config.json" in outcome.errors[0]
     assert not OBEYED.search(outcome.stderr)
     assert len(outcome.stderr) < 4000
+
+
+# --- Little memory, and no place -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        ImportError("libtorch.so: failed to map segment from shared object"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_too_little_memory_is_no_bug(translate: Command, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    put("a.png")
+    monkeypatch.setattr("ugatit_cli.weights.fetch.find_model", fail)
+    outcome = translate("a.png", "-o", "b.png")
+    assert (outcome.code, len(outcome.errors)) == (1, 1)
+    assert "memory" in outcome.errors[0]
+    assert "internal" not in outcome.stderr
+
+
+def test_a_folder_that_is_gone() -> None:
+    Path("gone").mkdir()
+    code, _, said = shell('cd gone && rmdir ../gone && "$0" "$@"', "translate", "a.png")
+    assert (code, said.count("error: ")) == (2, 1)
+    assert "internal" not in said

@@ -93,8 +93,9 @@ def show_error(error: Exception) -> None:
     """The one place where errors become text, those nobody foresaw, too; `UGATIT_DEBUG=1` adds the traceback."""
     if isinstance(error, UgatitError):
         kind, message, hint = "error:", error.message, error.hint
-    elif _needs_memory(error):
-        kind, message, hint = "error:", f"not enough memory{_limit()}", "Free some, or raise the limit."
+    elif _needs_memory(error):  # which rich would need, too
+        sys.stderr.write(f"error: not enough memory{_limit()}\nFree some, or raise the limit.\n")
+        return
     else:
         kind, message = "internal error:", f"{type(error).__name__}: {error}"
         hint = "This is a bug in ugatit. UGATIT_DEBUG=1 shows where; please report it."
