@@ -7,10 +7,11 @@ import itertools
 import json
 import os
 import sys
+import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -472,9 +473,7 @@ def _draw(
     tally: Tally,
     checkpoints: RunFolder | None,
 ) -> None:
-    from ugatit_cli.translation.pipeline import translate_files
-
-    translating, drawing = prepared.translating, report.drawing
+    drawing = report.drawing
     total, unit = (len(jobs) * len(checkpoints.checkpoints()), "frames") if checkpoints else (len(jobs), "files")
     with signals.interruptible() as stop, console.progress(total, unit) as progress:
 
@@ -491,13 +490,9 @@ def _draw(
         alone = prepared.options.overwrite or drawing.spans is not None
         shared = Shared(existing, jobs, stop, alone, left_alone, failed)
         for some in shared.rounds():
-            if checkpoints:
-                from ugatit_cli.training.history import draw_history
-
-                results = draw_history(checkpoints, model, list(some), translating, drawing, stop, progress.advance)
-            else:
-                results = translate_files(model, some, translating, drawing=drawing, stop=stop)
-            with contextlib.closing(results):
+            with contextlib.closing(
+                _results(some, model, prepared.translating, drawing, stop, checkpoints, progress.advance)
+            ) as results:
                 for result in results:
                     shared.end(result.job.source, done=result.error is None)
                     tally.add(result)
@@ -506,6 +501,24 @@ def _draw(
                         progress.advance()
         tally.interrupted = stop.is_set() and not tally.disk_full
         report.finish(tally.summary())
+
+
+def _results(
+    jobs: Iterator[Job],
+    model: Model,
+    options: TranslateOptions,
+    drawing: Drawing,
+    stop: threading.Event,
+    checkpoints: RunFolder | None,
+    advance: Callable[[], None],
+) -> Generator[Result, None, None]:
+    from ugatit_cli.translation.pipeline import translate_files
+
+    if checkpoints is None:
+        return translate_files(model, jobs, options, drawing=drawing, stop=stop)
+    from ugatit_cli.training.history import draw_history
+
+    return draw_history(checkpoints, model, list(jobs), options, drawing, stop, advance)
 
 
 def _left_to_do(prepared: Prepared, drawing: Drawing, existing: Existing, verb: str) -> tuple[list[Job], Tally]:
