@@ -48,7 +48,6 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SRGB_GAMMA: Final = 0.45455
 _XMP: Final = ("xmp", "XML:com.adobe.xmp")
 _STRIP: Final = 1 << 20
 _ONE_PICTURE: Final = ANIMATED | {"MPO", "PSD"}
@@ -135,6 +134,7 @@ def open_picture(
             image = _opened(file, max_pixels)
             kinds.check_kind(image, file.label, file.head, file.stream)
             file.notes += _pages_note(image)
+            file.opaque = image.format == "PSD" and not kinds.is_transparent_psd(file.stream)
             opened = Opened(image, file, _frames_of(image, first_only))
             opened.check(max_pixels)
         with image, ROOM.taken(opened.area * (2 if len(opened.wanted) > 1 else 1)):
@@ -254,12 +254,13 @@ def _open(path: Path) -> io.BufferedReader:
 
 @dataclass
 class _File:
-    """What is known of a file beside what Pillow makes of it; `head` is how it begins."""
+    """What is known of a file beside what Pillow makes of it: `head` is how it begins, `opaque` counts for PSD."""
 
     label: str
     head: bytes = b""
     stream: IO[bytes] = field(default_factory=io.BytesIO)
     profile: bytes | None = None
+    opaque: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -386,7 +387,7 @@ def _used_alpha(rgb: Image.Image, alpha: Image.Image | None, image: Image.Image,
             file.notes.append("its fourth channel is not transparency, its header says: read as opaque")
         return None
     if image.format == "PSD":
-        return alpha if kinds.is_transparent_psd(file.stream) else None
+        return None if file.opaque else alpha
     still = not getattr(image, "is_animated", False)
     if extrema == (0, 0) and still and any(low < high for low, high in cast(Any, rgb.getextrema())):
         file.notes.append("its transparency is empty, all of it: read as opaque")
