@@ -21,24 +21,28 @@ import torch
 from safetensors.torch import save_file
 
 from tests import tiny
+from tests.conftest import GOLDEN
 from tests.tensor_bundle_writer import MAGIC, message, number, table, write_bundle
 from tests.tensor_bundle_writer import varint as coded
 from ugatit_cli.errors import ModelError
 from ugatit_cli.weights.crc32c import DEGREE, crc32c
 from ugatit_cli.weights.fetch import convert
 from ugatit_cli.weights.folder import open_model
+from ugatit_cli.weights.pickles import Dict
+from ugatit_cli.weights.tensorflow import TensorBundle
 
 MEMORY = 2 << 30
 MEASURED = """
-import resource, sys
+import json, resource, sys
 from pathlib import Path
 from ugatit_cli.errors import ModelError
 from ugatit_cli.weights import fetch
-try:
-    fetch.convert([Path(sys.argv[1])], Path(sys.argv[2]))
-except ModelError as error:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(peak, error.exit_code, error.message)
+for name in sys.argv[1:]:
+    try:
+        fetch.convert([Path(name)], Path(name).with_name("out"))
+    except ModelError as error:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        print(json.dumps([name, peak, error.exit_code, error.message]))
 """
 
 
@@ -150,6 +154,50 @@ def one_place(path: Path) -> None:
     path.with_name(f"{path.name}.data-00000-of-00001").write_bytes(bytes(4000))
 
 
+def sparse(path: Path, head: bytes, size: int, end: bytes) -> None:
+    """A file with `size` zeros in it, which take no space."""
+    with path.open("wb") as file:
+        file.write(head)
+        file.seek(len(head) + size)
+        file.write(end)
+
+
+def sparse_array(path: Path) -> None:
+    array, size = np.zeros(1 << 13, "f4"), 6 << 30
+    data = pickle.dumps({"conv.weight": array}, 4)
+    start = data.index(array.tobytes())
+    head = (
+        data[:start]
+        .replace(b"M\x00 ", b"\x8a\x08" + struct.pack("<q", size // 4))
+        .replace(b"B" + struct.pack("<I", array.nbytes), b"\x8e" + struct.pack("<Q", size))
+    )
+    # Frames would be too short now.
+    head = b"\x80\x04" + head[head.index(b"}", 11) :]
+    sparse(path, head, size, data[start + array.nbytes :])
+
+
+def sparse_old(path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save({"conv.weight": torch.zeros(7)}, buffer, _use_new_zipfile_serialization=False)
+    data, count = buffer.getvalue(), 3 << 28
+    whole = data.replace(b"K\x07", b"J" + struct.pack("<i", count))
+    sparse(path, whole[: -4 * 7 - 8] + struct.pack("<q", count), 4 * count - 1, b"\0")
+
+
+def long_entry(path: Path) -> None:
+    path.with_name(f"{path.name}.index").write_bytes(table([(b"", number(1, 1)), (b"a", bytes(40 << 20))]))
+    path.with_name(f"{path.name}.data-00000-of-00001").write_bytes(bytes(16))
+
+
+def other_sizes(path: Path) -> None:
+    """A checkpoint of TensorFlow's in which one kernel is far too large."""
+    source = next((GOLDEN / "tf").glob("UGATIT_light*/*.index")).with_suffix("")
+    bundle = TensorBundle(source)
+    tensors = {name: np.array(bundle.tensor(name)) for name in bundle.variables if "Adam" not in name}
+    tensors["generator_B/resblock_0/res1/conv_0/conv2d/kernel"] = np.zeros(1 << 20, "f4")
+    write_bundle(path, tensors)
+
+
 HOSTILE: dict[str, Callable[[Path], object]] = {
     "a pickle that inflates": deflated,
     "tensors that inflate": deflated_tensors,
@@ -165,23 +213,40 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "dicts that hold each other": endless,
     "one array, often": one_array_often,
     "an array larger than its bytes": lying_array,
+    "a line without end": lambda path: path.write_bytes(b"\x80\x02}c" + bytes(200 << 20)),
+    "a place far away": lambda path: path.write_bytes(b"\x80\x02}r\xff\xff\xff\x0f."),
+    "a number of many digits": lambda path: archive(
+        path, b"\x80\x02}\x8b\x60\xea\0\0" + b"\x7f" * 60_000 + b"K\x01s."
+    ),
+    "an array of gigabytes": sparse_array,
+    "an old file of gigabytes": sparse_old,
+    "an entry of megabytes": long_entry,
+    "variables of another size": other_sizes,
     "names that grow": growing_names,
     "variables in one place": one_place,
 }
 
 
-@pytest.mark.parametrize("how", HOSTILE)
-def test_what_is_made_to_do_harm(tmp_path: Path, how: str) -> None:
-    path = tmp_path / "x.pt"
-    HOSTILE[how](path)
-    arguments = [sys.executable, "-c", MEASURED, str(path), str(tmp_path / "out")]
-    outcome = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """Path, memory so far, exit code and message of each, from one process of their own."""
+    paths = {how: tmp_path_factory.mktemp("hostile") / "x.pt" for how in HOSTILE}
+    for how, make in HOSTILE.items():
+        make(paths[how])
+    arguments = [sys.executable, "-c", MEASURED, *map(str, paths.values())]
+    outcome = subprocess.run(arguments, capture_output=True, text=True, timeout=240, check=False)
     assert outcome.stderr == ""
-    peak, code, text = outcome.stdout.strip().split(" ", 2)
-    assert (code, text.count("\n")) == ("3", 0)
-    assert str(path) in text
-    assert int(peak) < MEMORY
-    assert not (tmp_path / "out").exists()
+    found = {line[0]: line for line in map(json.loads, outcome.stdout.splitlines())}
+    return {how: found[str(path)] for how, path in paths.items() if str(path) in found}
+
+
+@pytest.mark.parametrize("how", HOSTILE)
+def test_what_is_made_to_do_harm(outcomes: dict[str, list[Any]], how: str) -> None:
+    path, peak, code, text = outcomes[how]
+    assert (code, text.count("\n")) == (3, 0)
+    assert path in text
+    assert peak < MEMORY
+    assert not Path(path).with_name("out").exists()
 
 
 @pytest.mark.parametrize("how", ["zip", "old", "pickle", "paddle"])
@@ -214,6 +279,21 @@ def in_zip(data: bytes) -> bytes:
     return file.getvalue()
 
 
+def in_program(data: bytes) -> bytes:
+    """An archive of TorchScript's, which has code in it."""
+    file = io.BytesIO(data)
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
+        root = archive.namelist()[0].partition("/")[0]
+        archive.writestr(f"{root}/code/__torch__.py", "class Net: pass\n")
+    return file.getvalue()
+
+
+def arrays(save: Callable[..., object]) -> bytes:
+    file = io.BytesIO()
+    save(file, np.zeros(300))
+    return file.getvalue()
+
+
 OTHERS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "nothing": (lambda _: b"", "empty"),
     "a text": (lambda _: b"not a checkpoint\n" * 100, "not a checkpoint"),
@@ -224,6 +304,11 @@ OTHERS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         "Git LFS",
     ),
     "a picture": (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(100), "picture"),
+    "arrays of NumPy": (lambda _: arrays(np.save), "NumPy"),
+    "an archive of NumPy's": (lambda _: arrays(np.savez), "NumPy"),
+    "HDF5": (lambda _: b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
+    "ONNX": (lambda _: b"\x08\x07\x12\x07pytorch" + bytes(100), "ONNX"),
+    "a program": (in_program, "TorchScript"),
     "gzip": (gzip.compress, "archive"),
     "tar": (in_tar, "archive"),
     "zip": (in_zip, "archive"),
@@ -240,6 +325,24 @@ def test_other_kinds_of_files(tmp_path: Path, how: str) -> None:
     with pytest.raises(ModelError, match=rf"{path}: .*{named}") as caught:
         convert([path], tmp_path / "out")
     assert "PyTorch" not in caught.value.message  # nor what it would have said
+
+
+def test_a_file_of_the_first_versions_of_pytorch(tmp_path: Path) -> None:
+    data = in_tar(b"x").replace(b"x.pt", b"sys_info\0"[:4], 1)
+    (tmp_path / "x.pth").write_bytes(b"sys_info" + data[8:])
+    with pytest.raises(ModelError, match="first versions of PyTorch"):
+        convert([tmp_path / "x.pth"], tmp_path / "out")
+
+
+def test_pickles_change_nothing_here(tmp_path: Path) -> None:
+    """`BUILD` would set attributes of what stands for functions and classes."""
+    for module, name in (("collections", "OrderedDict"), ("torch._utils", "_rebuild_tensor_v2"), ("numpy", "dtype")):
+        program = f"\x80\x02}}X\1\0\0\0ac{module}\n{name}\nN}}X\5\0\0\0itemsK\1s\x86bs.".encode("latin1")
+        archive(tmp_path / "x.pt", program)
+        with pytest.raises(ModelError):
+            convert([tmp_path / "x.pt"], tmp_path / "out")
+        assert not isinstance(getattr(Dict, "items", None), int)
+    convert([tiny.save_official(tmp_path / "y.pt")], tmp_path / "out")
 
 
 def test_a_pointer_in_place_of_a_models_weights(model: Path) -> None:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
+import datetime
 import io
+import os
 import pickle
+import shutil
+import sys
+import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +23,12 @@ from torch import Tensor
 
 from tests import tiny
 from tests.conftest import GOLDEN
-from ugatit_cli.errors import ModelError
+from ugatit_cli.errors import ModelError, StorageError
 from ugatit_cli.methods.base import Official, OfficialSettings
+from ugatit_cli.weights import folder
 from ugatit_cli.weights.fetch import convert
 from ugatit_cli.weights.official import read_official
+from ugatit_cli.weights.pytorch import read_states
 
 State = dict[str, Tensor]
 
@@ -72,6 +81,16 @@ WRAPPED: dict[str, Callable[[dict[str, State]], object]] = {
     "an average of all beside its networks": lambda c: zeros(c) | {"model_ema": c},
     "an average that isn't kept": lambda c: {"ema": {"decay": 0.999}, "model": c},
     "an earlier state": lambda c: {"best": zeros(c), **c},
+    "a module in each network": lambda c: renamed("net.", c),
+    "modules in each network": lambda c: renamed("module.generator._orig_mod.", c),
+    "three dicts": lambda c: {"checkpoint": {"state_dict": {"model": c}}},
+    "parameters": lambda c: {k: {name: torch.nn.Parameter(one) for name, one in s.items()} for k, s in c.items()},
+    "settings beside": lambda c: (
+        c | {"args": argparse.Namespace(lr=1, out=Path("x")), "at": datetime.date(2020, 1, 1)}
+    ),
+    "figures beside": lambda c: (
+        c | {"best": np.float64(0.3), "log": collections.defaultdict(list, a=[1.0]), "rng": np.random.get_state()}
+    ),
     "ordered backwards": lambda c: dict(reversed(c.items())),
 }
 
@@ -79,8 +98,45 @@ WRAPPED: dict[str, Callable[[dict[str, State]], object]] = {
 @pytest.mark.parametrize("how", WRAPPED)
 def test_whatever_weights_are_wrapped_in(tmp_path: Path, how: str) -> None:
     checkpoint = tiny.official()
-    found = read(save(tmp_path / "x.pt", WRAPPED[how](checkpoint)))
-    assert_same(found, read(save(tmp_path / "plain.pt", checkpoint)))
+    wanted = read(save(tmp_path / "plain.pt", checkpoint))
+    for legacy in (False, True):
+        assert_same(read(save(tmp_path / "x.pt", WRAPPED[how](checkpoint), legacy=legacy)), wanted)
+
+
+def test_settings_of_packages_that_are_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning keeps its settings in a dict of its own."""
+    module = types.ModuleType("pytorch_lightning")
+    module.AttributeDict = type("AttributeDict", (dict,), {"__module__": "pytorch_lightning"})  # type: ignore[attr-defined]
+    checkpoint = tiny.official()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pytorch_lightning", module)
+        content = {"state_dict": flat(checkpoint), "hyper_parameters": module.AttributeDict(lr=1)}
+        path = save(tmp_path / "x.ckpt", content)
+    assert_same(read(path), read(save(tmp_path / "plain.pt", checkpoint)))
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_tensors_are_those_that_pytorch_reads(tmp_path: Path, legacy: bool, protocol: int) -> None:
+    whole = torch.arange(48.0).reshape(2, 4, 6)
+    state = {
+        "part": whole[1],
+        "strided": whole[:, ::2, 1:5:3],
+        "turned": whole.permute(2, 0, 1),
+        "scalar": torch.tensor(3),
+        "none": torch.empty(0, 3),
+        "spread": torch.ones(3).expand(1, 3),
+        "bits": torch.tensor([True, False]),
+        **{f"{dtype}": whole.to(dtype) for dtype in (torch.int8, torch.int16, torch.int64, torch.complex64)},
+    }
+    path = tmp_path / "x.pt"
+    torch.save(state, path, _use_new_zipfile_serialization=not legacy, pickle_protocol=protocol)
+    found = read_states(path)[""]
+    wanted = torch.load(path, weights_only=protocol == 2)
+    assert found.keys() == wanted.keys()
+    for name, one in wanted.items():
+        assert (found[name].dtype, found[name].shape, found[name].stride()) == (one.dtype, one.shape, one.stride())
+        assert torch.equal(found[name], one)
 
 
 def test_a_generator_in_a_module_of_ones_own(tmp_path: Path) -> None:
@@ -206,6 +262,93 @@ def test_a_folder_of_cyclegan_with_discriminators(tmp_path: Path, cyclegan: dict
     model, _ = convert([tmp_path], tmp_path / "out", OfficialSettings(("horse", "zebra")))
     assert model.discriminators is not None
     assert model.config.pair == "horse <-> zebra"
+
+
+@pytest.mark.parametrize("name", ["latest_net_G.pth", "200_net_G_A.pth", "netG_A2B.pth", "net_G.pth", "horse.pt"])
+def test_a_folder_with_one_generator(tmp_path: Path, cyclegan: dict[str, State], name: str) -> None:
+    wanted = read(save(tmp_path / "x.pth", cyclegan["G_A"]))
+    (tmp_path / "x.pth").rename(tmp_path / "y.txt")
+    save(tmp_path / name, cyclegan["G_A"])
+    (tmp_path / "opt.txt").write_text("x")
+    assert_same(read(tmp_path), wanted)
+
+
+def test_the_names_of_another_port(tmp_path: Path, cyclegan: dict[str, State]) -> None:
+    both = {key: cyclegan[key] for key in ("G_A", "G_B")}
+    wanted = read(save(tmp_path / "x.pth", both))
+    ports = dict(zip(("netG_A2B", "netG_B2A"), both.values(), strict=True))
+    assert_same(read(save(tmp_path / "x.pth", ports)), wanted)
+    back, there = (save(tmp_path / f"{name}.pth", ports[name]) for name in ("netG_B2A", "netG_A2B"))
+    os.utime(there, (1, 1))
+    assert_same(read(back, there), wanted)
+    assert_same(read(tmp_path), wanted)
+
+
+U_NET = {"model.model.0.weight": torch.zeros(4, 3, 4, 4), "model.model.1.model.1.weight": torch.zeros(8, 4, 4, 4)}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"model.30.weight": torch.ones(1)}, r"model\.30\.weight"),
+        ({"model.1.weight": torch.ones(4, 1, 7, 7)}, r"model\.1 .*\(4, 1, 7, 7\)"),
+        ({"model.2.weight": torch.ones(4), "model.2.bias": torch.ones(4)}, "norm"),
+        (None, "U-Net"),
+    ],
+)
+def test_variants_of_cyclegan_are_named(
+    tmp_path: Path, cyclegan: dict[str, State], change: State | None, named: str
+) -> None:
+    path = save(tmp_path / "x.pth", U_NET if change is None else cyclegan["G_A"] | change)
+    with pytest.raises(ModelError, match=rf"{path}: .*CycleGAN.*{named}") as caught:
+        read(path)
+    assert "U-GAT-IT" in caught.value.hint
+
+
+@pytest.mark.parametrize("key", ["genA2B", "genB2A", "disLA", "disGB"])
+def test_a_tensor_that_is_not_known_is_an_error(tmp_path: Path, key: str) -> None:
+    checkpoint = tiny.official()
+    checkpoint[key]["UpBlock2.11.bias"] = torch.ones(3)
+    with pytest.raises(ModelError, match=r"x\.pt: .*'UpBlock2\.11\.bias'"):
+        read(save(tmp_path / "x.pt", checkpoint))
+
+
+def test_models_of_ugatit_need_no_conversion(tmp_path: Path) -> None:
+    model = tiny.save(tmp_path / "run" / "model")
+    for path in (model, tmp_path / "run", model / "model.safetensors"):
+        with pytest.raises(ModelError, match=f"{path}: ") as caught:
+            convert([path], tmp_path / "out")
+        assert f"--model {path}" in caught.value.hint
+    alone = (model / "model.safetensors").rename(tmp_path / "alone.safetensors")
+    with pytest.raises(ModelError, match=r"alone.*config\.json"):
+        convert([alone], tmp_path / "out")
+
+
+def test_several_checkpoints_in_a_folder_are_named(tmp_path: Path) -> None:
+    for step in (1000, 2000):
+        save(tmp_path / f"x_params_{step:07d}.pt", tiny.official())
+    with pytest.raises(ModelError, match=r"2 checkpoints .*x_params_0001000\.pt"):
+        read(tmp_path)
+
+
+def test_a_weight_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    checkpoint = tiny.official()
+    checkpoint["genA2B"]["conv1x1.bias"][0] = torch.nan
+    path = save(tmp_path / "x.pt", checkpoint)
+    with pytest.raises(ModelError, match=rf"{path}: a2b\.cam\.bias"):
+        convert([path], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_little_space_is_known_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path / "x.pt", tiny.official())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: (1 << 40, 0, 1000))
+    monkeypatch.setattr(folder, "write_tensors", lambda *_: pytest.fail("written"))
+    with pytest.raises(StorageError, match=f"{tmp_path}: "):
+        convert([path], tmp_path / "out")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.pt"]
 
 
 def test_cartoongan(tmp_path: Path) -> None:

@@ -206,6 +206,11 @@ def test_several_checkpoints(folder: Path) -> None:
             checkpoint_prefix(folder)
     (folder / "checkpoint").write_text('model_checkpoint_path: "/home/authors/UGATIT/UGATIT.model-9"\n')
     assert checkpoint_prefix(folder).name == "UGATIT.model-9"
+    windows = (
+        'model_checkpoint_path: "C:\\\\me\\\\UGATIT.model-9"\nall_model_checkpoint_paths: "D:\\\\UGATIT.model-7"\n'
+    )
+    (folder / "checkpoint").write_text(windows)
+    assert checkpoint_prefix(folder).name == "UGATIT.model-9"
     (folder / "checkpoint").unlink()
     (folder / "UGATIT.model-9.index").unlink()
     assert checkpoint_prefix(folder).name == "UGATIT.model-7"
@@ -223,6 +228,22 @@ def test_smoothing_that_nothing_tells(folder: Path) -> None:
     assert imported.notes == ()
     again = renamed.rename(folder.with_name(SMOOTH.format("light_") + " (1)"))  # as browsers call it
     assert import_checkpoint(again, settings).config.to_dict()["rho_smoothing"]
+
+
+@pytest.mark.parametrize("name", ["generator_A/extra/kernel", "discriminator_B/local/conv_9/u"])
+def test_a_variable_that_is_not_known_is_an_error(tmp_path: Path, name: str) -> None:
+    variables = drop(random_variables("light", channels=1), "Adam")
+    path = write(tmp_path / "x_4resblock_6dis_1_1", variables | {name: np.ones(3, "f4")})
+    with pytest.raises(ModelError, match=f"{path}.*{name}"):
+        convert([path], tmp_path / "out")
+
+
+@pytest.mark.parametrize("suffix", [".index", ".data-00000-of-00001"])
+def test_a_pointer_in_place_of_a_file(folder: Path, suffix: str) -> None:
+    path = folder / f"UGATIT.model-7{suffix}"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 7\n")
+    with pytest.raises(ModelError, match=f"{path}: a Git LFS pointer"):
+        import_checkpoint(folder, OfficialSettings())
 
 
 def test_discriminators_without_spectral_norm_are_dropped(tmp_path: Path) -> None:
