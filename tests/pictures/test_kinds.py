@@ -126,3 +126,11 @@ def test_a_page_that_cannot_be_read_costs_only_itself() -> None:
     read = read_picture(pages(COLOURS, COLOURS.astype(np.float64)))
     assert np.array_equal(np.asarray(read.frames[0].rgb), COLOURS)
     assert "2 pages" in read.notes[0]
+
+
+def test_a_tiff_of_raw_halved_colours_is_refused() -> None:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, COLOURS, photometric="ycbcr", subsampling=(1, 1), metadata=None)
+    data, tag = buffer.getvalue(), struct.pack("<HHI", 530, 3, 2)
+    assert read_picture(data).size == (24, 16)
+    assert "YCbCr TIFF" in reason(data.replace(tag + b"\1\0\1\0", tag + b"\2\0\2\0")).message

@@ -251,6 +251,29 @@ def test_netpbm_of_two_levels() -> None:
     check(b"P1" + head + " ".join(map(str, values.ravel())).encode(), 255 - values * 255)
 
 
+# --- Icons and cursors
+
+
+def icon(bits: int, pixels: Values, mask: Values, *, cursor: bool, palette: bytes = b"") -> bytes:
+    """Of 16 pixels a side; `mask` is true where it is transparent."""
+    head = struct.pack("<IiiHHIIiiII", 40, 16, 32, 1, bits, 0, 0, 0, 0, len(palette) // 4, 0) + palette
+    rows = np.pad(np.packbits(mask[::-1], axis=1), ((0, 0), (0, 2))).astype(np.uint8)
+    picture = head + np.ascontiguousarray(pixels[::-1]).astype(np.uint8).tobytes() + rows.tobytes()
+    spot = (7, 9) if cursor else (1, bits)
+    entry = struct.pack("<BBBBHHII", 16, 16, len(palette) // 4 % 256, 0, *spot, len(picture), 22)
+    return struct.pack("<HHH", 0, 2 if cursor else 1, 1) + entry + picture
+
+
+@pytest.mark.parametrize("cursor", [False, True])
+def test_icons_and_cursors(cursor: bool) -> None:
+    colours, alpha, hidden = COLOURS[:16, :16], ALPHA[:16, :16], COUNT[:16, :16] % 3 == 0
+    cut = np.where(hidden, 0, 255)
+    check(icon(24, colours[..., ::-1], hidden, cursor=cursor), colours, cut)
+    check(icon(32, np.dstack([colours[..., ::-1], alpha]), hidden, cursor=cursor), colours, alpha)
+    values = COUNT[:16, :16] % 256
+    check(icon(8, values, hidden, cursor=cursor, palette=bgr0(PALETTE)), PALETTE[values], cut)
+
+
 # --- What Pillow writes of other formats
 
 

@@ -147,7 +147,12 @@ def _opened(file: _File, max_pixels: int | None) -> Image.Image:
             return _identified(file)
         file.stream = jpeg.lightened(file.stream)
     if not file.head.startswith(tiff.MAGIC):
-        return _identified(file)
+        image = _identified(file)
+        if image.format == "CUR":  # whose transparency Pillow doesn't read
+            file.stream = _as_icon(file.stream)
+            file.head = file.stream.read(32)
+            image = _identified(file)
+        return image
     if not file.head.startswith(tiff.ALIEN):
         with contextlib.suppress(UnidentifiedImageError):
             image = _identified(file)
@@ -157,6 +162,18 @@ def _opened(file: _File, max_pixels: int | None) -> Image.Image:
     if not tiff.can_decode():
         raise UnidentifiedImageError("no packages for it")
     return tiff.decode(file.stream, lambda size: check_pixels(file.label, size, 1, max_pixels), file.notes)
+
+
+def _as_icon(cursor: IO[bytes]) -> IO[bytes]:
+    """The same pictures as an icon, which has their depth where a cursor has its hot spot."""
+    cursor.seek(0)
+    data = bytearray(cursor.read())
+    data[2] = 1
+    for entry in range(6, 6 + 16 * data[4], 16):
+        (start,) = struct.unpack_from("<I", data, entry + 12)
+        bits = 32 if data[start : start + 4] == png.MAGIC[:4] else struct.unpack_from("<H", data, start + 14)[0]
+        struct.pack_into("<HH", data, entry + 4, 1, bits)
+    return io.BytesIO(data)
 
 
 def _identified(file: _File) -> Image.Image:

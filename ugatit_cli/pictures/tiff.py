@@ -27,6 +27,7 @@ _COLOURS: Final = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "
 _FORMS: Final = {2: "signed ", 3: "float ", 5: "complex ", 6: "complex "}
 _MODES: Final = {0: "L", 1: "L", 2: "RGB", 5: "CMYK"}
 _WEBP: Final = 50001
+_YCBCR, _SUBSAMPLING = 6, 530
 _BYTES_A_PIXEL: Final = 3
 _MOST_PAGES, _MOST_CHANNELS, _MOST_BYTES = 1000, 8, 2 << 30
 _MOST_PACKED: Final = 8  # times: of bits in bytes
@@ -72,7 +73,8 @@ def is_misread(image: Image.Image) -> bool:
     bits, raw, form = tags.get(_BITS, (1,))[0], tags.get(_COMPRESSION, 1) == 1, tags.get(_FORM, (1,))[0]
     planes = raw and tags.get(_PLANAR) == _SEPARATE and (bits == 16 or {*tags.get(_EXTRA, ())} - {_STRAIGHT})
     swapped = not raw and tags.prefix == b"MM" and bits >= 16 and form in {_SIGNED, _FLOAT}
-    return bool(planes) or swapped or tags.get(_COMPRESSION) == _WEBP
+    halved = raw and tags.get(_PHOTOMETRIC) == _YCBCR and tags.get(_SUBSAMPLING, (2, 2)) != (1, 1)
+    return bool(planes) or swapped or halved or tags.get(_COMPRESSION) == _WEBP
 
 
 def go_to_picture(image: Image.Image) -> int:
@@ -114,6 +116,12 @@ def decode(stream: IO[bytes], check: Callable[[tuple[int, int]], None], notes: l
         every = cast(list[Any], file.pages[:_MOST_PAGES])
         pages = [page for page in every if not page.subfiletype & (_REDUCED | _MASK)]
         page = (pages or every)[0]
+        if (
+            int(page.photometric) not in _MODES
+            or page.axes not in {"YX", "YXS", "SYX"}
+            or page.dtype.kind not in "biuf"
+        ):
+            raise UnidentifiedImageError
         if page.samplesperpixel > _MOST_CHANNELS or page.ndim not in {2, 3} or page.nbytes > _MOST_BYTES:
             raise UnidentifiedImageError
         if is_raw({tag.code: tag.value for tag in page.tags}):
@@ -135,9 +143,7 @@ def several(pages: int) -> str:
 
 def _image(page: Any, values: levels.Values, notes: list[str]) -> Image.Image:
     photometric = int(page.photometric)
-    mode = _MODES.get(photometric)
-    if mode is None or page.axes not in {"YX", "YXS", "SYX"} or values.dtype.kind not in "biuf":
-        raise UnidentifiedImageError
+    mode = _MODES[photometric]
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     planes = np.moveaxis(values, 0, -1) if page.axes == "SYX" else np.atleast_3d(values)
     samples = levels.Samples(page.bitspersample, page.sampleformat == _SIGNED, photometric == 0)
