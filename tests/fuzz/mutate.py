@@ -118,7 +118,7 @@ def mutate_toml(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
 def mutate_lines(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
     """One of many JSON documents, a line each."""
     lines = data.splitlines()
-    number = random.randrange(len(lines))
+    number = random.choice([number for number, line in enumerate(lines) if line[:1] in b"[{"])
     lines[number] = mutate_json(random, lines[number], others)
     return b"\n".join(lines * random.choice([1, 1, 2])) + random.choice([b"\n", b""])
 

@@ -27,6 +27,7 @@ from ugatit_cli.device import Group
 from ugatit_cli.errors import UgatitError
 from ugatit_cli.methods.base import Step
 from ugatit_cli.methods.registry import method_of
+from ugatit_cli.pictures.sources import RECORD
 from ugatit_cli.publishing.card import Options, model_card
 from ugatit_cli.training import checkpoint
 from ugatit_cli.training.evaluation import best_of, is_evaluated
@@ -37,6 +38,7 @@ from ugatit_cli.training.settings import Settings
 from ugatit_cli.training.trainer import make_networks
 from ugatit_cli.weights.catalog import known
 from ugatit_cli.weights.folder import critic_shapes, open_model, translator_shapes
+from ugatit_cli.weights.hashes import SUMS_FILE
 
 PROVENANCE: dict[str, Any] = {
     "trained with": "ugatit train", "recipe": "default", "steps": 2, "batch size": 1, "started from": "./x/model",
@@ -84,6 +86,42 @@ def use_model(folder: Path, content: bytes) -> int:
         ("translate", "a.png", "--model", "model", "-o", "-", *CPU),
         ("translate", "a.png", "--model", "mine", "-o", "out", "--report", "out/report.html", *CPU),
     )
+
+
+def sums_scene(folder: Path) -> list[bytes]:
+    model_scene(folder)
+    return [(folder / "model" / SUMS_FILE).read_bytes()]
+
+
+def use_sums(folder: Path, content: bytes) -> int:
+    (folder / "model" / SUMS_FILE).write_bytes(content)
+    return turn(
+        content,
+        ("models", "show", "./model"),
+        ("models", "verify", "mine"),
+        ("models", "verify", f"model@sha256:{'0' * 64}"),
+        ("push", "model", "me/x", "--dry-run", "--to", "look", "--overwrite"),
+        ("translate", "a.png", "--model", "model", "-o", "-", *CPU),
+    )
+
+
+# --- What results were made of -------------------------------------------------------------------------
+
+
+def sources_scene(folder: Path) -> list[bytes]:
+    model_scene(folder)
+    (folder / "out").mkdir()
+    for name in ("a.png", "b.png", "out/a.png", "out/b.png", "out/c.png"):
+        _picture(folder / name)
+    return [
+        b'# x\n["a.png", "../a.png", 75, 1795902505616685864]\n["b.png", "-", 0, 0]\n["C.png", "/x/c.png", 1, 2]\n'
+    ]
+
+
+def use_sources(folder: Path, content: bytes) -> int:
+    (folder / "out" / RECORD).write_bytes(content)
+    how = ("--skip-existing", "--update", "--overwrite")[zlib.crc32(content) % 3]
+    return command("translate", "a.png", "b.png", "--model", "model", "-o", "out", how, *CPU)
 
 
 # --- A run's files -------------------------------------------------------------------------------------
@@ -294,6 +332,8 @@ def use_manifest(folder: Path, content: bytes) -> int:
 
 TARGETS = {
     "config.json": Target(model_scene, use_model, mutate_json),
+    "SHA256SUMS": Target(sums_scene, use_sums),
+    "sources": Target(sources_scene, use_sources, mutate_lines),
     "config.toml": Target(scene_of(RUN_FILE), use_run(RUN_FILE, go_on), mutate_toml),
     "state.json": Target(scene_of(STATE), use_run(STATE, restore), mutate_state),
     "metrics.jsonl": Target(scene_of(METRICS), use_run(METRICS, look_at_metrics), mutate_lines),

@@ -140,7 +140,7 @@ class Sources:
             data += chunk
         self._read += len(data)
         for line in data.split(b"\n"):
-            with contextlib.suppress(ValueError, TypeError, RecursionError):
+            with contextlib.suppress(ValueError, TypeError, OverflowError, RecursionError):
                 name, path, size, time = json.loads(line)
                 if isinstance(name, str) and isinstance(path, str):
                     self._keep(name, (path, int(size), int(time)))
