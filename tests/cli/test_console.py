@@ -33,6 +33,17 @@ def test_names_are_said_as_they_are(capsys: Capture, text: str) -> None:
     assert output.out == ""
 
 
+LONG = "y" * 300
+
+
+@pytest.mark.parametrize("command", [f"convert {LONG} out", f"fetch flat2clay --to {LONG}", f"train --resume {LONG}"])
+def test_names_that_are_too_long_are_no_bug(ugatit: Command, command: str) -> None:
+    outcome = ugatit(*command.split())
+    assert outcome.code in (1, 2, 3)
+    assert "internal" not in outcome.stderr
+    assert LONG[:100] in outcome.stderr
+
+
 # --- Progress ------------------------------------------------------------------------------------------
 
 

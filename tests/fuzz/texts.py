@@ -74,6 +74,7 @@ def model_scene(folder: Path) -> list[bytes]:
 
 
 def use_model(folder: Path, content: bytes) -> int:
+    (folder / "model" / SUMS_FILE).unlink(missing_ok=True)  # else all that is broken is damaged
     (folder / "model" / "config.json").write_bytes(content)
     return turn(
         content,
@@ -141,6 +142,7 @@ def run_scene(folder: Path) -> RunFolder:
         for shapes in (translator_shapes, critic_shapes)
     )
     run.write_model(settings.model, translators, critics, PROVENANCE, best=True)
+    (run.best / SUMS_FILE).unlink()
     for step in (1, 2):
         figures = {name: PROVENANCE[name] for name in ("kid", "kid_std", "extractor", "subsets", "held-out pictures")}
         run.append_metrics({"step": step, "elapsed": 1.5, **figures})

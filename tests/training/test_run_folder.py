@@ -329,6 +329,15 @@ def test_lines_after_the_checkpoint_are_dropped(run: RunFolder, half: bytes) -> 
     assert hidden_names(run) == []
 
 
+def test_lines_that_are_kept_are_kept_as_they_are(run: RunFolder) -> None:
+    lines = [b'{"step": 1,  "x": NaN, "y": "\\ud800", "z": 1' + b"0" * 400 + b"}", '{"step": 2, "ü": 1e999}'.encode()]
+    (run.path / "metrics.jsonl").write_bytes(
+        b"\r\n".join([*lines, b'{"step": "1"}', b'{"step": 1e999}', b"{}", b"[]"])
+    )
+    run.truncate_metrics(2)
+    assert (run.path / "metrics.jsonl").read_bytes() == b"".join(line + b"\n" for line in lines)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
 def test_a_line_that_finds_the_disk_full(run: RunFolder) -> None:
     (run.path / "metrics.jsonl").symlink_to("/dev/full")

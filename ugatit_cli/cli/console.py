@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 from ugatit_cli.cli.streams import NobodyReadsError
-from ugatit_cli.errors import Interrupted, UgatitError
+from ugatit_cli.errors import Interrupted, UgatitError, plain_reason
 from ugatit_cli.wording import byte_size, shown
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def show_error(error: Exception) -> None:
     elif _needs_memory(error):  # which rich would need, too
         sys.stderr.write(f"error: not enough memory{_limit()}\nFree some, or raise the limit.\n")
         return
+    elif isinstance(error, OSError) and isinstance(error.filename, str | bytes):  # the system's, and it says where
+        kind, message, hint = "error:", f"{os.fsdecode(error.filename)}: {plain_reason(error)}", ""
     else:
         kind, message = "internal error:", f"{type(error).__name__}: {error}"
         hint = "This is a bug in ugatit. UGATIT_DEBUG=1 shows where; please report it."

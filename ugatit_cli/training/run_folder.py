@@ -277,13 +277,16 @@ class RunFolder:
         Raises:
             ModelError: it can't be read.
         """
+        return (values for _, values in self._lines())
+
+    def _lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
         try:
             with open_file(self._metrics, MOST_METRICS) as file:
                 for line in iter(lambda: file.readline(LONGEST_LINE), b""):
                     with contextlib.suppress(ValueError, RecursionError):
                         values = json.loads(line)
                         if isinstance(values, dict):
-                            yield values
+                            yield line, values
         except FileNotFoundError:
             return
         except OSError as error:
@@ -296,10 +299,10 @@ class RunFolder:
             ModelError: it can't be read.
             OutputError: it can't be written.
         """
-        kept = (values for values in self.metrics() if isinstance(values.get("step"), int) and values["step"] <= step)
-        lines = ((json.dumps(values, ensure_ascii=False) + "\n").encode() for values in kept)
+        steps = ((line, values.get("step")) for line, values in self._lines())
+        kept = (line.rstrip(b"\r\n") + b"\n" for line, of in steps if isinstance(of, int) and of <= step)
         with reported(self._metrics):
-            write_file(self._metrics, lines, durable=True)
+            write_file(self._metrics, kept, durable=True)
 
     def samples_path(self, step: int) -> Path:
         """Where the sample grid of a step is, or would be."""
