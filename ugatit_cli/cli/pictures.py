@@ -205,7 +205,7 @@ class Tally:
     def finish(self, output: str | None) -> None:
         """The summary, and the exit code as an exception."""
         if self.done or self.left_alone:
-            place = "<stdout>" if output in (None, "-") else output
+            place = "<stdout>" if output in (None, "-") else Path(output or "")
             console.note(f"{self.summary()} -> {place}")
         if self.interrupted:
             hint = f"{self.resume[0].upper()}{self.resume[1:]}."

@@ -76,6 +76,9 @@ class Sources:
 
         A source that was only renamed, or moved together with its folder, is the same.
         """
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._load(self._file)
         name = self._name(output)
         if name not in self._known:
             name = self._folded.get(fold(name), name)
@@ -167,14 +170,8 @@ class Sources:
                 os.write(self._file, _HEADER)
 
     def claim(self, output: Path) -> bool:
-        """Whether this process may make a result; False while another one is at it. Tells `other` what is new."""
-        if self._file is None:
-            return True
-        claimed = _lock(self._file, _byte(self._name(output)))
-        if claimed:
-            with contextlib.suppress(OSError):
-                self._load(self._file)
-        return claimed
+        """Whether this process may make a result; False while another one is at it."""
+        return self._file is None or _lock(self._file, _byte(self._name(output)))
 
     def release(self, output: Path) -> None:
         """Gives a claim back."""
