@@ -30,6 +30,8 @@ from ugatit_cli.pictures.reading import (
     srgb_profile,
 )
 
+Image.init()  # or not all of Pillow's formats are in its lists yet
+
 WHITE = (255, 255, 255)
 COLOUR = (200, 100, 40)
 LOSSLESS: dict[str, dict[str, Any]] = {"WEBP": {"lossless": True, "exact": True}}
@@ -355,6 +357,7 @@ BROKEN = {
     "webp cut": (saved(picture(32, 24), "WEBP")[:300], "damaged"),
     "animation cut": (animation("GIF", duration=50)[:-30], "truncated"),
     "apng cut": (animation("PNG", duration=50)[:-60], "truncated"),
+    **({"avif cut": (saved(picture(32, 24), "AVIF")[:200], "damaged")} if "AVIF" in Image.SAVE else {}),
     "jp2 cut": (saved(picture(32, 24), "JPEG2000")[:400], "damaged"),
     "png zero-sized": (png(0, 5, 8, 2, b""), "damaged"),
     "png bad crc": (saved(picture(32, 24), "PNG").replace(b"IHDR\0", b"IHDR\x01"), "damaged"),

@@ -47,7 +47,8 @@ def unidentified(label: str, head: bytes, stream: IO[bytes]) -> PictureError:
         return PictureError(f"{label}: the file is empty", "Copy it again from where it came from.")
     if known := _known(label, head, stream):
         return known
-    if head.startswith(_MAGIC) and not (head.startswith(b"RIFF") and head[8:12] != b"WEBP"):
+    avif = head[4:11] == b"ftypavi" and "AVIF" in Image.OPEN
+    if avif or (head.startswith(_MAGIC) and not (head.startswith(b"RIFF") and head[8:12] != b"WEBP")):
         return PictureError(f"{label}: the file is damaged (its header)", _COPY)
     return _no_picture(label, head)
 

@@ -62,7 +62,7 @@ def describe(tags: Mapping[int, Any]) -> str:
     colours = _COLOURS.get(photometric, f"photometric {photometric}")
     kind = f"{bits[0]}-bit {_FORMS.get(forms[0], '')}{colours} TIFF"
     if extra:
-        kind += " with alpha" if len(extra) == 1 and extra[0] else f" with {len(extra)} more channels"
+        kind += " with alpha" if len(extra) == 1 and extra[0] else " with more channels"
     known = compression in TiffImagePlugin.COMPRESSION_INFO
     return kind if known else f"{kind} (compressed by method {compression})"
 
