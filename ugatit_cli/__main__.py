@@ -22,7 +22,7 @@ def main() -> None:
         # With torch, Python takes a second to end; a Ctrl-C in it would only show a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         # Where Ctrl-C ended an `exec`, as of dataclasses, Python would kill itself unless a later one ends well.
-        with contextlib.suppress(MemoryError):
+        with contextlib.suppress(MemoryError, SystemError):
             exec("")
 
 
