@@ -287,9 +287,9 @@ def mistakes(path: Path) -> list[str]:
     """What is wrong with a file, without its name."""
     with pytest.raises(ModelError) as caught:
         read_manifest(path)
-    lines = caught.value.message.split("\n")
-    assert all(line.startswith(f"{path}: ") for line in lines)
-    return [line.removeprefix(f"{path}: ") for line in lines]
+    message = caught.value.message
+    assert message.startswith(f"{path}: ")
+    return message.removeprefix(f"{path}: ").split(" · ")
 
 
 RECORD = f'"config.json" = {{ size = 900, sha256 = "{HASH}" }}'

@@ -100,7 +100,7 @@ class Receipt:
         if self.untouched():
             return
         if damage := self.damage():
-            raise ModelError("\n".join(damage), way_out)
+            raise ModelError("; ".join(damage), way_out)
         # Copied or touched, but the same: so that the next use needn't read them.
         with contextlib.suppress(OSError, OutputError):
             save(make(self.key, self.folder, self.files, self.repository, self.commit))

@@ -147,7 +147,7 @@ def read_manifest(path: Path | None = None) -> dict[str, Entry]:
             those of the same name, or come last.
 
     Raises:
-        ModelError: a file can't be read, or has mistakes: one line for each, which names the table and key.
+        ModelError: a file can't be read, or has mistakes: all of them, each with its table and key.
         BrokenManifest: it is the user's own; or `$UGATIT_MANIFEST` names a folder, or a file that isn't there.
     """
     if path is not None:
@@ -182,7 +182,7 @@ def _read(path: Path, sources: Collection[SourceName]) -> dict[str, Entry]:
         raise ModelError(f"{path}: can't be read: {plain_reason(error)}", hint) from None
     _check_schema(path, document.get("schema"))
     if mistakes := list(_mistakes(document, sources)):
-        raise ModelError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
+        raise ModelError(f"{path}: {' · '.join(mistakes)}")
     return {name: _entry(path, name, table) for name, table in document.get("models", {}).items()}
 
 

@@ -20,6 +20,7 @@ from ugatit_cli.weights import pytorch, tensorflow
 from ugatit_cli.weights.archive import check_archive
 from ugatit_cli.weights.folder import critic_shapes, open_model, translator_shapes
 from ugatit_cli.weights.kinds import KNOWN
+from ugatit_cli.wording import shown
 
 # Names of CycleGAN's files, which hold one network each.
 NETWORK = re.compile(r"(?:^|_)net_?([GD])(?:_([AB])(?:2[AB])?)?\.\w+$")
@@ -191,16 +192,13 @@ def _unknown(path: Path, states: States) -> ModelError:
     if any(name.startswith(("a2b.", "b2a.")) for name in states.get("", {})):
         return ModelError(f"{path}: weights of a ugatit model, without its config.json", "Copy both into one folder.")
     parts = [
-        f"{len(state)} tensors{' in ' + _clean(name) if name else ''}: "
-        + ", ".join(f"{_clean(key)} {_clean(str(tuple(one.shape)))}" for key, one in list(state.items())[:SHOWN])
+        f"{len(state)} tensors{' in ' + shown(name, LONGEST) if name else ''}: "
+        + ", ".join(
+            f"{shown(key, LONGEST)} {shown(tuple(one.shape), LONGEST)}" for key, one in list(state.items())[:SHOWN]
+        )
         for name, state in list(states.items())[:SHOWN]
     ]
     return ModelError(f"{path}: no checkpoint that ugatit knows; it has {'; '.join(parts) or 'no tensors'}", KNOWN)
-
-
-def _clean(name: str) -> str:
-    """A name out of a file, fit to be shown."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name[:LONGEST])
 
 
 @contextlib.contextmanager
@@ -217,10 +215,12 @@ def understood(path: Path, title: str, kind: str = "tensor") -> Iterator[None]:
     try:
         yield
     except KeyError as error:
-        missing = _clean(f"{error}")
+        missing = shown(error, LONGEST)
         raise ModelError(f"{path}: not a {title} checkpoint: no {kind} {missing}", KNOWN) from None
     except Unfit as error:
-        raise ModelError(f"{path}: not a {title} checkpoint that ugatit knows: {_clean(f'{error}')}", KNOWN) from None
+        raise ModelError(
+            f"{path}: not a {title} checkpoint that ugatit knows: {shown(error, LONGEST)}", KNOWN
+        ) from None
     except (IndexError, ValueError, ZeroDivisionError):
         raise ModelError(f"{path}: not a {title} checkpoint: {kind}s of other shapes", KNOWN) from None
     except ConfigError as error:
