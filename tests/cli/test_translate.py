@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests import tiny
 from tests.cli.conftest import Command, below, command, encoded, picture, program, put
-from ugatit_cli.cli.options import parse_colour, parse_count, parse_domains, parse_tile
+from ugatit_cli.cli.options import parse_colour, parse_count, parse_domains, parse_pixels, parse_tile
 from ugatit_cli.errors import UsageError
 from ugatit_cli.pictures import reading
 
@@ -250,6 +250,7 @@ def test_nobody_types_a_picture(translate: Command) -> None:
 def test_option_values() -> None:
     assert [parse_tile(text) for text in ("auto", "off", "0", "512")] == [None, 0, 0, 512]
     assert [parse_count("--workers", text, 64) for text in ("auto", "1", "64")] == [0, 1, 64]
+    assert [parse_pixels(text) for text in ("off", "90000", "300M")] == [None, 90_000, 300_000_000]
     assert parse_colour("white") == parse_colour("#fff") == parse_colour("#ffffff80") == (255, 255, 255)
     assert parse_domains(" selfie, anime ") == ("selfie", "anime")
     for wrong in ("selfie", "a,b,c", ""):
@@ -260,6 +261,18 @@ def test_option_values() -> None:
             parse_tile(wrong)
         with pytest.raises(UsageError, match="--workers"):
             parse_count("--workers", wrong, 64)
+        with pytest.raises(UsageError, match="--max-pixels"):
+            parse_pixels(wrong)
+
+
+def test_pictures_above_the_limit_are_left_out(translate: Command) -> None:
+    put("a.png", "b.png")
+    Image.new("RGB", (100, 100)).save("b.png")
+    outcome = translate("a.png", "b.png", "-o", "out", "--max-pixels", "9999")
+    assert (outcome.code, below("out")) == (1, ["a.png"])
+    assert "b.png" in outcome.errors[0]
+    assert "--max-pixels" in outcome.stderr
+    assert translate("b.png", "-o", "out", "--max-pixels", "off").code == 0
 
 
 # --- Models --------------------------------------------------------------------------------------------

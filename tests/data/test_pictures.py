@@ -36,7 +36,7 @@ from ugatit_cli.data.pictures import (
     split_holdout,
     split_layout,
 )
-from ugatit_cli.errors import DataError, Interrupted, UsageError
+from ugatit_cli.errors import DataError, Interrupted, PictureError, UsageError
 from ugatit_cli.pictures.jobs import LINKED
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="names or links that Windows lacks")
@@ -312,6 +312,17 @@ def test_broken_and_blank_pictures_are_named_and_left_out(tmp_path: Path) -> Non
     for error, name in zip(a.broken, ("000.png", "002.png", "nearly.png", "white.png"), strict=True):
         assert error.message.startswith(f"{given.a / name}: ")
     assert b.broken == ()
+
+
+def test_the_most_pixels_hold_when_a_picture_is_read_again(tmp_path: Path) -> None:
+    given = folders(tmp_path)
+    Image.effect_noise((90, 90), 50).save(given.a / "large.png")
+    a, _ = load(given, budget_bytes=0, max_pixels=8099)
+    assert [error.message.startswith(f"{given.a / 'large.png'}: ") for error in a.broken] == [True]
+    a, _ = load(given, budget_bytes=0, max_pixels=8100)
+    assert a.broken == ()
+    with pytest.raises(PictureError):
+        replace(a, max_pixels=8099).picture(a.files.index(given.a / "large.png"))
 
 
 def test_too_few_pictures_are_refused_with_the_broken_ones_named(tmp_path: Path) -> None:
