@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from ugatit_cli.pictures.sources import RECORD, Sources
 
+posix_only = pytest.mark.skipif(os.name != "posix", reason="locks and pipes of POSIX")
 ROOT = Path(__file__).parents[2]
 HOLD = """
 import sys
@@ -131,6 +133,7 @@ def test_a_damaged_record_is_as_good_as_none(damage: bytes) -> None:
     assert other("in/b/x.png") == "in/a/x.png"
 
 
+@posix_only
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link", "nowhere"])
 def test_what_is_no_record_is_left_alone(kind: str) -> None:
     path = Path("out", RECORD)
@@ -164,6 +167,7 @@ def test_nothing_is_left_where_nothing_came() -> None:
     assert other("in/a/x.png") == "in/b/x.png"
 
 
+@posix_only
 def test_claims_are_of_one_process_and_end_with_it() -> None:
     with another_process("out/x.png", "out/é.png") as process, Sources(Path("out"), create=True) as sources:
         claims = ["out/x.png", "out/X.PNG", "out/É.png", "out/y.png"]
@@ -176,6 +180,21 @@ def test_claims_are_of_one_process_and_end_with_it() -> None:
     assert [path.name for path in Path("out").iterdir()] == ["x.png"]
 
 
+@posix_only
+@pytest.mark.parametrize("reason", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
+def test_where_there_are_no_locks_nobody_waits(monkeypatch: pytest.MonkeyPatch, reason: int) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with another_process("out/x.png"), Sources(Path("out"), create=True) as sources:
+        assert sources.claim(Path("out/x.png"))
+        sources.add(Path("out/x.png"), Path("in/a/x.png"))
+        sources.release(Path("out/x.png"))
+    assert other("in/b/x.png") == "in/a/x.png"
+
+
+@posix_only
 def test_who_is_not_alone_removes_nothing() -> None:
     with another_process():
         record("out/never.png")
