@@ -7,7 +7,7 @@ method and knows no network by name: training, resuming, evaluation, samples, `t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -201,21 +201,6 @@ class Method(ABC):
             Unfit: it has others, or is of a variant that isn't known.
             ConfigError: no model can have its sizes.
         """
-
-
-class Unfit(ValueError):
-    """Tensors that are not those of a method's networks: the text says in what."""
-
-
-def check_known(state: Iterable[str], known: Collection[str]) -> None:
-    """Whether a network has no other tensors: what nobody reads would make it another one.
-
-    Raises:
-        Unfit: it has.
-    """
-    unknown = sorted(name for name in state if name not in known)
-    if unknown:
-        raise Unfit(f"unknown tensor {unknown[0]!r}" + f", and {len(unknown) - 1} more" * (len(unknown) > 1))
 
 
 @dataclass(frozen=True)

@@ -28,20 +28,9 @@ from ugatit_cli.device import Group
 from ugatit_cli.errors import ConfigError
 from ugatit_cli.fields import Option, Range, fields_of
 from ugatit_cli.methods.adam import Adam
-from ugatit_cli.methods.base import (
-    Losses,
-    Method,
-    Official,
-    OfficialSettings,
-    States,
-    Step,
-    Term,
-    Unfit,
-    check_known,
-    random_numbers,
-)
+from ugatit_cli.methods.base import Losses, Method, Official, OfficialSettings, States, Step, Term, random_numbers
 from ugatit_cli.methods.losses import augment
-from ugatit_cli.methods.networks import Networks, memory_format
+from ugatit_cli.methods.networks import Networks, Unfit, check_known, memory_format
 from ugatit_cli.methods.recipe import Recipe, RecipeName
 from ugatit_cli.methods.vgg import load_vgg
 from ugatit_cli.nn.generator import Translation

@@ -32,13 +32,11 @@ from ugatit_cli.methods.base import (
     States,
     Step,
     Term,
-    Unfit,
-    check_known,
     random_numbers,
     sum_of,
 )
 from ugatit_cli.methods.losses import augment, cycle_loss, identity_loss, lsgan_loss
-from ugatit_cli.methods.networks import Networks
+from ugatit_cli.methods.networks import Networks, Unfit, check_known
 from ugatit_cli.methods.pool import Pool
 from ugatit_cli.methods.recipe import Recipe, RecipeName
 from ugatit_cli.nn.generator import Translation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -134,3 +134,18 @@ def _take_over(network: Network, theirs: Mapping[str, Tensor] | None) -> None:
 def memory_format(device: torch.device) -> torch.memory_format:
     """What convolutions like best: channels last, but on MPS."""
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+class Unfit(ValueError):
+    """Tensors that are not those of a method's networks: the text says in what."""
+
+
+def check_known(state: Iterable[str], known: Collection[str]) -> None:
+    """Whether a network has no other tensors: what nobody reads would make it another one.
+
+    Raises:
+        Unfit: it has.
+    """
+    unknown = sorted(name for name in state if name not in known)
+    if unknown:
+        raise Unfit(f"unknown tensor {unknown[0]!r}" + f", and {len(unknown) - 1} more" * (len(unknown) > 1))

@@ -13,7 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from ugatit_cli.config import DOMAINS, SCALES, Direction, Domain, ModelConfig, Scale
-from ugatit_cli.methods.base import Official, OfficialSettings, States, check_known
+from ugatit_cli.methods.base import Official, OfficialSettings, States
+from ugatit_cli.methods.networks import check_known
 
 GENERATOR_KEYS: dict[str, Direction] = {"genA2B": "a2b", "genB2A": "b2a"}
 DISCRIMINATOR_KEYS: dict[tuple[Domain, Scale], str] = {

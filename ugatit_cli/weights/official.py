@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ugatit_cli.errors import ConfigError, ModelError, plain_reason
-from ugatit_cli.methods.base import Official, OfficialSettings, States, Unfit
+from ugatit_cli.methods.base import Official, OfficialSettings, States
+from ugatit_cli.methods.networks import Unfit
 from ugatit_cli.methods.registry import METHODS, method
 from ugatit_cli.weights import pytorch, tensorflow
 from ugatit_cli.weights.archive import check_archive

@@ -23,7 +23,8 @@ from torch import Tensor
 from ugatit_cli.config import DOMAINS, SCALES, Direction, ModelConfig
 from ugatit_cli.errors import ModelError, plain_reason
 from ugatit_cli.files import open_file, read_file
-from ugatit_cli.methods.base import Official, OfficialSettings, Unfit, check_known
+from ugatit_cli.methods.base import Official, OfficialSettings
+from ugatit_cli.methods.networks import Unfit, check_known
 from ugatit_cli.methods.ugatit_official import size_fields
 from ugatit_cli.weights.crc32c import crc32c, masked
 from ugatit_cli.weights.folder import critic_shapes, translator_shapes
