@@ -76,12 +76,13 @@ def result_suffix(source: Path, wanted: str) -> str:
 
 
 def lost_alpha(picture: Picture, format: str) -> tuple[str, ...]:
-    """What to say where the format has no place for the picture's transparency."""
-    alphas = [frame.alpha for frame in picture.frames if frame.alpha is not None]
+    """What to say where the format has no place for the picture's transparency, going by its first frame."""
+    kept = format in _ALPHA and (format != "GIF" or picture.format == "GIF")
+    alpha = None if kept else picture.frames[0].alpha  # which may be made just for this, and is made once
     kind = suffix_for(format)[1:]
-    if alphas and format not in _ALPHA:
+    if alpha is not None and format not in _ALPHA:
         return (f"{kind} has no transparency, so the background shows; --format png keeps it",)
-    if format == "GIF" and picture.format != "GIF" and any(any(alpha.histogram()[1:255]) for alpha in alphas):
+    if alpha is not None and any(alpha.histogram()[1:255]):
         return (f"{kind} knows no half transparency, so soft edges are hard now; --format png keeps them",)
     return ()
 
