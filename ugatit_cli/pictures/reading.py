@@ -308,7 +308,8 @@ def _reason(error: Exception, file: _File) -> PictureError:
     ran_out = isinstance(error, EOFError | IndexError | struct.error)  # of bytes, that is, in Pillow's plugins
     if ran_out or re.search("truncated|unexpected end", text, re.IGNORECASE):
         return PictureError(f"{label}: the file is truncated", hint)
-    return PictureError(f"{label}: the file is damaged ({text})", hint)
+    said = f" ({text})" if isinstance(error, OSError | ValueError | SyntaxError) else ""  # not what Python says
+    return PictureError(f"{label}: the file is damaged{said}", hint)
 
 
 def _frames_of(image: Image.Image, first_only: bool) -> range:
