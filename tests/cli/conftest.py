@@ -128,7 +128,9 @@ def translate(ugatit: Command, light: str) -> Command:
     """`ugatit translate` with a tiny model."""
 
     def run(*arguments: object, **stdin: Any) -> Outcome:
-        return ugatit("translate", "--model", light, "--device", "cpu", "--precision", "fp32", *arguments, **stdin)
+        defaults = {"--model": light, "--device": "cpu", "--precision": "fp32"}
+        options = [text for name in defaults if name not in arguments for text in (name, defaults[name])]
+        return ugatit("translate", *options, *arguments, **stdin)
 
     return run
 
