@@ -338,6 +338,30 @@ def test_lines_that_are_kept_are_kept_as_they_are(run: RunFolder) -> None:
     assert (run.path / "metrics.jsonl").read_bytes() == b"".join(line + b"\n" for line in lines)
 
 
+@posix_only
+@pytest.mark.parametrize("name", ["config.toml", "metrics.jsonl", "state.json", "optimizers.safetensors"])
+@pytest.mark.parametrize("kind", ["pipe", "endless", "huge"])
+def test_special_files_in_a_run(run: RunFolder, name: str, kind: str) -> None:
+    save(run, 1)
+    place = run.path if name in ("config.toml", "metrics.jsonl") else run.checkpoint_path(1)
+    path = place / name
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "huge":
+        with path.open("wb") as file:
+            file.truncate(1 << 36)
+    else:
+        path.symlink_to("/dev/zero")
+    reads: dict[str, Callable[[], object]] = {
+        "config.toml": run.document,
+        "metrics.jsonl": lambda: run.truncate_metrics(1),
+    }
+    with pytest.raises(ModelError) as caught:
+        reads.get(name, lambda: run.load_checkpoint(1))()
+    assert str(path) in caught.value.message
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
 def test_a_line_that_finds_the_disk_full(run: RunFolder) -> None:
     (run.path / "metrics.jsonl").symlink_to("/dev/full")

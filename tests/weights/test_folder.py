@@ -275,6 +275,23 @@ def interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes, and other holes")
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "discriminators.safetensors"])
+@pytest.mark.parametrize("kind", ["pipe", "endless", "huge", "huge header"])
+def test_special_files_in_a_model(model: Path, name: str, kind: str) -> None:
+    path = model / name
+    if kind.startswith("huge"):
+        with path.open("r+b") as file:
+            file.truncate(1 << 36)
+            file.write((1 << 33).to_bytes(8, "little") if kind == "huge header" else b"")
+    else:
+        path.unlink()
+        os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    with pytest.raises(ModelError) as caught:
+        open_model(model)
+    assert str(path) in caught.value.message
+
+
 PLACES = ["first tensors", "second tensors", "config", "fsync", "retire", "publish", "interrupted"]
 
 

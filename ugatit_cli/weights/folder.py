@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -31,7 +32,7 @@ from ugatit_cli.methods.registry import method_of, networks_document, read_netwo
 from ugatit_cli.nn.layers import Network
 from ugatit_cli.weights import manifest
 from ugatit_cli.weights.hashes import SUMS_FILE, Record, check_hash, hash_of, hashes_of, read_sums, sums_text
-from ugatit_cli.weights.kinds import HEAD, check_tensors, foreign
+from ugatit_cli.weights.kinds import HEAD, LARGEST_HEADER, check_tensors, foreign
 
 _CODES: Final = {
     torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16",
@@ -121,6 +122,8 @@ def open_tensors(path: Path) -> Iterator[Any]:
         check_tensors(path)
         with safe_open(path, framework="pt") as file:
             yield file
+    except MemoryError:
+        raise ModelError(f"{path}: not enough memory for it", "Close other programs, or raise `ulimit -v`.") from None
     except OSError as error:
         raise ModelError(f"{path}: {plain_reason(error)}") from None
     except (SafetensorError, ValueError) as error:
@@ -278,6 +281,9 @@ def open_model(path: Path, record: Record | None = None) -> ModelFolder:
 
 
 def _check_weights(path: Path, expected: Mapping[str, tuple[int, ...]], record: Record | None) -> None:
+    largest = 4 * sum(math.prod(shape) for shape in expected.values()) + LARGEST_HEADER
+    if path.is_file() and path.stat().st_size > largest:  # it would take long to read
+        raise ModelError(f"{path}: has {path.stat().st_size:,} bytes; its config asks for {largest:,} at most")
     try:
         _check_tensors(path, expected)
     except ModelError:

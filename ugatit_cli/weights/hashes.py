@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ugatit_cli.errors import ModelError, UsageError, plain_reason
-from ugatit_cli.files import open_file, read_file
+from ugatit_cli.files import DOCUMENT, WEIGHTS, open_file, read_file
 from ugatit_cli.weights.manifest import HASHED_FILES
 
 SUMS_FILE: Final = "SHA256SUMS"
@@ -47,7 +47,7 @@ def hash_of(path: Path) -> str:
     Raises:
         OSError: it can't be read.
     """
-    with open_file(path) as file:
+    with open_file(path, DOCUMENT if path.suffix == ".json" else WEIGHTS) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

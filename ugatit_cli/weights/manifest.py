@@ -1,5 +1,5 @@
 """The manifest: which models `--model NAME` knows, with the hashes of their files; every mistake in one is named."""
-# ruff: noqa: PTH112, PTH113
+# ruff: noqa: PTH113
 
 from __future__ import annotations
 
@@ -164,11 +164,11 @@ def read_manifest(path: Path | None = None) -> dict[str, Entry]:
 
 
 def _read_own(path: Path) -> dict[str, Entry]:
-    if os.path.isfile(path):
+    named = os.environ.get(VARIABLE)
+    if os.path.isfile(path) or (named and os.path.lexists(path)):
         return _read(path, [source for source in SOURCES if source != "bundled"])
-    if os.environ.get(VARIABLE):
-        kind = "a folder, not a file" if os.path.isdir(path) else "no such file"
-        raise ModelError(f"{path}: {kind}, but {VARIABLE} names it", f"Unset {VARIABLE}, or correct it.")
+    if named:
+        raise ModelError(f"{path}: no such file, but {VARIABLE} names it", f"Unset {VARIABLE}, or correct it.")
     return {}
 
 
