@@ -132,6 +132,26 @@ def test_nohup_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- The command itself --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("translate", "a.png", "-m", "one", "--model", "two"), "--model"),
+        (("translate", "a.png", "--size", "8", "--size=8"), "--size"),
+        (("cam", "a.png", "-m", "one", "-m", "two"), "--model"),
+        (("fetch", "one", "--to", "a", "--to", "b"), "--to"),
+        (("convert", "x.pt", "out", "--domains", "a,b", "--domains", "c,d"), "--domains"),
+        (("push", "one", "me/it", "--licence", "mit", "--licence", "other"), "--licence"),
+        (("train", "--channels", "8", "--channels", "16"), "--channels"),
+        (("evaluate", "--seed", "1", "--seed", "2"), "--seed"),
+    ],
+)
+def test_no_value_of_an_option_is_left_out(ugatit: Command, arguments: tuple[str, ...], option: str) -> None:
+    outcome = ugatit(*arguments)
+    assert (outcome.code, len(outcome.errors), outcome.stdout) == (2, 1, b"")
+    assert option in outcome.errors[0]
+    assert ugatit(*arguments, "--help").code == 0
+
+
 def test_version(ugatit: Command) -> None:
     assert ugatit("--version").lines == [f"ugatit {__version__}"]
 

@@ -327,7 +327,7 @@ def test_a_flipped_byte_in_a_checkpoint(trained: Train) -> None:
     ("message", "words"),
     [
         ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.", ("memory", "--batch-size 1")),
-        ("DataLoader worker (pid 9) is killed by signal: Killed. ", ("reads pictures", "--workers 2")),
+        ("DataLoader worker (pid 9) is killed by signal: Killed. ", ("reads pictures", "fewer --workers")),
     ],
 )
 def test_too_little_memory(

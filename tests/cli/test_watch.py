@@ -90,6 +90,24 @@ def test_a_line() -> None:
     assert first.line(nothing) == "step 1  0 %  3 min 0 s left"
 
 
+@pytest.mark.parametrize(
+    ("given", "step", "advised"),
+    [
+        ({}, 5, {"--minutes 90", "--image-size 128"}),
+        ({"image_size": 128}, 5, {"--minutes 90", "--channels 32"}),
+        ({"image_size": 128, "channels": 32}, 5, {"--minutes 90"}),
+        ({"image_size": 64, "channels": 8, "iterations": None, "minutes": 9e5}, 5, set()),
+        ({}, 505, {"--minutes 90"}),  # a run keeps its size
+    ],
+)
+def test_what_is_advised_is_not_so_yet(capsys: Capture, given: dict[str, Any], step: int, advised: set[str]) -> None:
+    plain = train_view.PlainWatch(settings(**given))
+    for now in range(step - 4, step + 1):
+        plain.take(report(now, seconds_left=1e6))
+    said = capsys.readouterr().err
+    assert set(re.findall(r"--\S+ \d+", said)) == advised
+
+
 def test_lines_come_from_time_to_time(capsys: Capture, clock: list[float]) -> None:
     plain = train_view.PlainWatch(settings())
     for step in range(1, 41):

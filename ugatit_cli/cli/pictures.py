@@ -531,7 +531,8 @@ def _left_to_do(prepared: Prepared, drawing: Drawing, existing: Existing, verb: 
         check_results(placed)
     existing.require_none(placed)
     tally = Tally(json_lines=options.json_lines, total=0, verb=verb)
-    tally.resume = "go on with --update" if options.update else tally.resume
+    if options.update or options.skip_existing or options.overwrite:
+        tally.resume = "run the same command again"
     for name, error in prepared.missing:
         tally.failed(name, error)
     for folder, counts in prepared.found.passed_over.items():
@@ -560,6 +561,16 @@ def _placed(job: Job, drawing: Drawing) -> Job:
     return replace(job, output=paths[0], several=paths if len(paths) > 1 else ()) if paths else job
 
 
+def _kept(run: RunFolder) -> int:
+    """How many checkpoints a run keeps, as far as that can be read."""
+    from ugatit_cli.training.settings import Settings
+
+    try:
+        return Settings.of_run(run).keep
+    except UgatitError:
+        return 0
+
+
 def _announce(model: Model, direction: Literal["a2b", "b2a"], files: int, checkpoints: RunFolder | None) -> None:
     from ugatit_cli.device import describe_device
 
@@ -571,5 +582,5 @@ def _announce(model: Model, direction: Literal["a2b", "b2a"], files: int, checkp
     if checkpoints:
         steps = checkpoints.checkpoints()
         console.note(f"{len(steps)} checkpoint{'s' * (len(steps) > 1)}, from step {steps[0]:,} to {steps[-1]:,}")
-        if len(steps) < FEW:
+        if len(steps) < FEW and _kept(checkpoints) < 10 * FEW:
             console.note(f"more frames: train with --keep {10 * FEW}, which keeps as many checkpoints")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ugatit_cli.data.pictures import Folders
     from ugatit_cli.device import Group
     from ugatit_cli.training.session import Prepared
+    from ugatit_cli.training.settings import Settings
 
 
 # Of a folder's name in the default name of a run: two halves fit into the 255 bytes that file systems allow.
@@ -133,16 +134,17 @@ def train(asked: Asked, given: dict[str, Any]) -> None:
     from ugatit_cli.training.run_folder import RunFolder
     from ugatit_cli.training.trainer import Machine
 
-    with joined_group(asked.device) as group, one_voice(group), _enough_memory(), readers_kept():
+    with joined_group(asked.device) as group, one_voice(group), readers_kept():
         machine = Machine(device_for(asked.device, group), threads, group, most)
         named, find = asked.resume is not None, console.find_model
         prepared = session.prepare(RunFolder(path), given, folders, machine, named=named, find=find)
-        if asked.dry_run:
-            _dry_run(prepared, json_line=asked.json)
-        elif group.rank == 0:
-            _train(prepared, tensorboard=asked.tensorboard, json_line=asked.json)
-        else:
-            _follow(prepared)
+        with _enough_memory(prepared.settings):
+            if asked.dry_run:
+                _dry_run(prepared, json_line=asked.json)
+            elif group.rank == 0:
+                _train(prepared, tensorboard=asked.tensorboard, json_line=asked.json)
+            else:
+                _follow(prepared)
 
 
 def _parsed(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,8 +213,8 @@ def _is_lost_contact(error: Exception) -> bool:
 
 
 @contextmanager
-def _enough_memory() -> Iterator[None]:
-    """Says what to do when memory is used up."""
+def _enough_memory(settings: Settings) -> Iterator[None]:
+    """Says what to do when memory is used up, and isn't done yet."""
     from ugatit_cli.device import is_out_of_memory
 
     try:
@@ -220,10 +222,11 @@ def _enough_memory() -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise TrainingError(
-            "not enough memory to train this model with this batch",
-            "Use --save-memory, --batch-size 1, or a smaller --image-size or --channels.",
-        ) from error
+        ways = [] if settings.checkpointing else ["--save-memory"]
+        ways += ["--batch-size 1"] if settings.recipe.batch_size > 1 else []
+        ways += ["a smaller --image-size or --channels in a new run"]
+        message = "not enough memory to train this model with this batch"
+        raise TrainingError(message, f"Use {', or '.join(ways)}.") from error
 
 
 def _train(prepared: Prepared, *, tensorboard: bool, json_line: bool) -> None:

@@ -30,7 +30,7 @@ from ugatit_cli.training.evaluation import Best, Evaluation, best_of
 from ugatit_cli.training.listeners import Listener, StepReport, means
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.session import Measurement, Prepared
-from ugatit_cli.training.settings import Settings
+from ugatit_cli.training.settings import Settings, as_option
 from ugatit_cli.training.trainer import Outcome
 from ugatit_cli.wording import byte_size, duration, figure, shown
 
@@ -59,9 +59,17 @@ def _estimate(settings: Settings, report: StepReport) -> str:
         text = f"about {round(rate * left)} steps in the {duration(left)} left ({_pace(rate)})"
     else:
         text = f"about {duration(left)} for the {settings.iterations - report.step} steps left ({_pace(rate)})"
-    if left > LONG:
-        text += "; --minutes 90 ends sooner, --image-size 128 is faster"
-    return text
+    return "; ".join([text, *_shorter(settings, report)]) if left > LONG else text
+
+
+def _shorter(settings: Settings, report: StepReport) -> Iterator[str]:
+    """What would end sooner, of what isn't so yet; a run, and what starts from a model, keeps its size."""
+    if settings.minutes is None:
+        yield "--minutes 90 ends sooner"
+    if report.step <= KNOWN_AFTER and settings.start is None:
+        smaller = (("image_size", 128), ("channels", 32))
+        faster = [as_option(name, value) for name, value in smaller if getattr(settings.model, name) > value]
+        yield from (f"{option} is faster" for option in faster[:1])
 
 
 def _ways(model: BaseConfig) -> dict[Direction, str]:

@@ -213,7 +213,7 @@ def readers_kept() -> Iterator[None]:
             raise
         raise DataError(
             "a process that reads pictures was killed, often for lack of memory",
-            "Use --workers 2, or 1; the same command goes on.",
+            "Use fewer --workers, or close other programs; the same command goes on.",
         ) from error
 
 

@@ -436,5 +436,5 @@ def pixel_metric(metric: Metric, translated: Tensor, truth: Tensor) -> Tensor:
     if metric == "psnr":
         return image.peak_signal_noise_ratio(x, y, data_range=1.0)
     if min(x.shape[2:]) < 11:  # side of the window that it looks through (Wang et al. 2004)
-        raise UsageError("ssim needs pictures of 11 pixels or more", "Use --size, or other --metrics.")
+        raise UsageError("ssim needs pictures of 11 pixels or more", "Use a larger --size, or other --metrics.")
     return cast(Tensor, image.structural_similarity_index_measure(x, y, data_range=1.0)).clamp_max(1)

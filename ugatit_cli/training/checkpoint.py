@@ -23,8 +23,8 @@ from ugatit_cli.weights.folder import open_tensors
 OPTIMIZERS, MEMORY = "optimizers", "memory"
 # What to do about numbers that aren't finite.
 WAY_OUT = (
-    "The last checkpoint is kept. Go on from it with --resume and a lower --learning-rate or --precision fp32; "
-    "the same command alone would end here again."
+    "The last checkpoint is kept. Go on from it with --resume and a lower --learning-rate, or with --precision "
+    "fp32 where it had another; the same command alone would end here again."
 )
 
 

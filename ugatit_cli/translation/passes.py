@@ -183,8 +183,10 @@ class _NetworkPass:
         device = self.model.device
         if len(batch) == 1:
             height, width = batch[0].shape[:2]
+            smaller = max(height, width) > 512 and self.model.config.light  # full models take one size
             raise PictureError(
-                f"not enough memory on {device} for {width}x{height} pixels at once", "Use --tile 512."
+                f"not enough memory on {device} for {width}x{height} pixels at once",
+                "Use --tile 512." if smaller else "Close other programs, or use another --device.",
             )
         if device.type == "cuda":
             torch.cuda.empty_cache()
@@ -202,7 +204,9 @@ class _NetworkPass:
         if not image.isfinite().all():
             raise PictureError(
                 f"the network's result is not a number (NaN) in {self.model.precision}",
-                "Use --precision fp32; if that doesn't help, the model is damaged.",
+                "The model is damaged: get it again."
+                if self.model.precision == "fp32"
+                else "Use --precision fp32; if that doesn't help, the model is damaged.",
             )
         translated = image.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return [Seen(one, {name: heats[name][i] for name in heats}) for i, one in enumerate(translated)]
