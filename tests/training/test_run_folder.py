@@ -26,6 +26,7 @@ from ugatit_cli.config import DIRECTIONS
 from ugatit_cli.errors import ModelError, OutputError, StorageError, UsageError
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.weights.folder import critic_shapes, open_model, translator_shapes
+from ugatit_cli.weights.hashes import check_hash
 
 STEMS = ("generators", "discriminators", "ema", "optimizers")
 
@@ -450,6 +451,7 @@ def assert_usable(run: RunFolder, before: tuple[int, int] = (1, 1)) -> tuple[int
     opened = open_model(run.path)
     weights = torch.stack([opened.generator(d).to_rgb.weight.detach() for d in DIRECTIONS])
     assert weights.min() == weights.max()  # both from the same file
+    check_hash(run.model / "discriminators.safetensors")
     model = int(weights.min())
     assert before[0] <= steps[-1]
     assert before[1] <= model <= steps[-1]
