@@ -481,7 +481,7 @@ def test_help(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         "identity-weight cam-weight pool-size content-weight initial ema augment vgg power-iterations seed",
         "What is written": "output checkpoint-every sample-every keep tensorboard dry-run json",
         "Evaluation": "evaluate-every features feature-layer",
-        "Machine": "device precision workers save-memory",
+        "Machine": "device precision workers max-pixels save-memory",
         "Other": "help",
     }
     plain = " ".join(text.split())
