@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import json
 import math
 import os
 import shutil
+import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -135,6 +137,14 @@ SHORT = {"iterations": 2, "checkpoint_every": "1", "holdout": "2", "start": None
 
 def run_scene(folder: Path) -> RunFolder:
     """A run of two steps with a best model and figures of it."""
+    shutil.copytree(_trained() / "run", folder / "run")
+    return RunFolder(folder / "run")
+
+
+@functools.cache
+def _trained() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="ugatit-fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     folders = trainings.make_folders(folder)
     settings, _ = trainings.train(folder / "run", folders, {name: one for name, one in SHORT.items() if one})
     run = RunFolder(folder / "run")
@@ -147,7 +157,7 @@ def run_scene(folder: Path) -> RunFolder:
     for step in (1, 2):
         figures = {name: PROVENANCE[name] for name in ("kid", "kid_std", "extractor", "subsets", "held-out pictures")}
         run.append_metrics({"step": step, "elapsed": 1.5, **figures})
-    return run
+    return folder
 
 
 def scene_of(file: Path) -> Any:
