@@ -203,6 +203,8 @@ def program(data: memoryview, start: int = 0) -> tuple[bytes, int]:
             window, begin = io.BytesIO(data[position : position + WINDOW]), position
         window.seek(position - begin)
         opcode = _OPCODES[window.read(1).decode("latin1")]
+        if opcode.name == "LONG4":
+            raise ValueError("a number longer than any in a checkpoint")
         length = int.from_bytes(window.read(COUNTED.get(opcode.name, 0)), "little")
         if length > LONG:
             piece = Piece(begin + window.tell(), length, opcode.name.startswith("BINUNICODE"))
