@@ -40,7 +40,7 @@ from ugatit_cli.training.settings import Settings
 from ugatit_cli.training.trainer import make_networks
 from ugatit_cli.weights.catalog import known
 from ugatit_cli.weights.folder import critic_shapes, open_model, translator_shapes
-from ugatit_cli.weights.hashes import SUMS_FILE
+from ugatit_cli.weights.hashes import SUMS_FILE, hash_of, sums_text
 
 PROVENANCE: dict[str, Any] = {
     "trained with": "ugatit train", "recipe": "default", "steps": 2, "batch size": 1, "started from": "./x/model",
@@ -94,7 +94,8 @@ def use_model(folder: Path, content: bytes) -> int:
 
 def sums_scene(folder: Path) -> list[bytes]:
     model_scene(folder)
-    return [(folder / "model" / SUMS_FILE).read_bytes()]
+    files = (path for path in (folder / "model").iterdir() if path.name != SUMS_FILE)
+    return [sums_text({path.name: hash_of(path) for path in files}).encode()]
 
 
 def use_sums(folder: Path, content: bytes) -> int:
