@@ -302,7 +302,7 @@ def test_all_names_of_the_same_files_go(ugatit: Command, cache: Path, model: Pat
 
 
 def test_ctrl_c(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     folder = stored("mine")

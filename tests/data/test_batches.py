@@ -225,7 +225,7 @@ class Deadly(Batches):
 def test_a_reader_that_is_lost(on_disk: tuple[Folders, Holdout]) -> None:
     with pytest.raises(DataError) as caught:
         list(stream(Deadly(loaded(on_disk, 0), seed=3, batch_size=1), 0, 40, workers=2))
-    assert "--workers 2" in caught.value.hint
+    assert "--workers" in caught.value.hint
     wait_for_readers()
     for error in (EOFError(), ConnectionResetError()):  # while it hands over
         with pytest.raises(DataError), readers_kept():

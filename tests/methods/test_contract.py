@@ -206,7 +206,7 @@ def test_a_model_folder_keeps_every_bit(name: str, tmp_path: Path) -> None:
         assert_same(folder.generator(direction).state_dict(), expected)
         assert_same(ugatit_cli.load(path, device="cpu", precision="fp32").generator(direction).state_dict(), expected)
     assert {file.name for file in path.iterdir()} == {
-        "config.json", "model.safetensors", "discriminators.safetensors"
+        "config.json", "model.safetensors", "discriminators.safetensors", "SHA256SUMS"
     }  # fmt: skip
 
 

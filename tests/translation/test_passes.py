@@ -204,6 +204,9 @@ def test_not_even_one_fits_into_memory(model: Model) -> None:
     model.generator("a2b").register_forward_pre_hook(none)
     with pytest.raises(PictureError) as caught:
         list(passes.look(model, [pixels(48, 32)] * 2, "a2b", [whole(48, 32)] * 2))
+    assert "--tile" not in caught.value.hint  # that would be larger
+    with pytest.raises(PictureError) as caught:
+        list(passes.look(model, [pixels(1024, 32)], "a2b", [whole(1024, 32)]))
     assert "--tile" in caught.value.hint
 
 
