@@ -181,7 +181,7 @@ def test_a_missing_tensor_is_named(tmp_path: Path, key: str, name: str) -> None:
         ({"state_dict": {"conv1.weight": torch.ones(3, 2)}}, r"1 tensors: conv1.weight \(3, 2\)"),
         (
             {"a": {"x": torch.ones(3)}, "b": {"y\33[2J": torch.ones(5)}},
-            r"in a: x \(3,\); 1 tensors in b: y\x1b\[2J \(5,\)",
+            r"in a: x \(3,\); 1 tensors in b: y\\x1b\[2J \(5,\)",
         ),
         ({"genA2B": {"a": torch.ones(1)}}, "DownBlock.1.weight"),
         ({"genA2B": {}, "genB2A": {}}, "no tensors"),
