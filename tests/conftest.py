@@ -17,6 +17,8 @@ GOLDEN = Path(__file__).parent / "golden"
 
 # Networks in tests are tiny: threads would only wait for each other. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# With more of them, as the commands do: see `benchmarks/busy.py`.
+os.environ.setdefault("GOMP_SPINCOUNT", "500")
 # No test asks a Hub but one that it has started itself: the `hub` fixture.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # The same examples in every run, so that a red run is due to a change; as slow as a shared machine happens to be.
