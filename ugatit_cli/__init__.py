@@ -30,7 +30,6 @@ import logging
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
-from ugatit_cli.config import BaseConfig, ModelConfig
 from ugatit_cli.errors import (
     ConfigError,
     DeviceError,
@@ -44,6 +43,7 @@ from ugatit_cli.errors import (
 
 if TYPE_CHECKING:
     from ugatit_cli.attention.maps import AttentionMaps
+    from ugatit_cli.config import BaseConfig, ModelConfig
     from ugatit_cli.translation.model import Model
 
 
@@ -101,14 +101,15 @@ def new(config: BaseConfig | None = None, *, device: str = "auto", precision: st
     Raises:
         DeviceError: the machine doesn't have that device or precision.
     """
+    from ugatit_cli.config import ModelConfig
     from ugatit_cli.translation.model import Model
 
     return Model.untrained(config or ModelConfig(), device=device, precision=precision)
 
 
 def __getattr__(name: str) -> Any:
-    # Importing torch takes seconds; `ugatit --help` must not.
-    modules = {"Model": "translation.model", "AttentionMaps": "attention.maps"}
+    # Importing torch takes seconds; `ugatit --help` must not. And commands get ready for signals first.
+    modules = {"AttentionMaps": "attention.maps", "Model": "translation.model", "ModelConfig": "config"}
     if name not in modules:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"ugatit_cli.{modules[name]}"), name)

@@ -15,7 +15,7 @@ from typer.main import get_command, get_group
 from ugatit_cli import __version__
 from ugatit_cli.cli import console, streams
 from ugatit_cli.cli.options import Command
-from ugatit_cli.errors import UgatitError, UsageError, plain_reason
+from ugatit_cli.errors import Interrupted, UgatitError, UsageError, plain_reason
 
 # As the help lists them.
 COMMANDS: Final = ("translate", "cam", "train", "evaluate", "fetch", "convert", "push", "models")
@@ -88,6 +88,13 @@ def _check_folder() -> None:
         raise UsageError(f"the current folder: {plain_reason(error)}", "Go to one that exists.") from None
 
 
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether a Ctrl-C is what an error comes of: in the midst of an import, Python may make another one of it."""
+    while error and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 some inputs failed, 2 usage, 3 model, 4 training, 130 Ctrl-C."""
     _share_cores()
@@ -102,5 +109,7 @@ def main() -> None:
     except BrokenPipeError:  # whoever read has enough
         sys.exit(1)
     except Exception as error:
+        if not isinstance(error, UgatitError) and _interrupted(error):
+            sys.exit(Interrupted.exit_code)
         console.show_error(error)
         sys.exit(error.exit_code if isinstance(error, UgatitError) else 1)
