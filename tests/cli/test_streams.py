@@ -243,10 +243,7 @@ def test_keys_of_a_config(ugatit: Command, light: str) -> None:
 
 def test_ctrl_c_in_the_midst_of_an_import(translate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
-        try:
-            raise KeyboardInterrupt
-        except KeyboardInterrupt as interrupt:
-            raise RuntimeError("Error calling __set_name__ on 'x' instance 'y' in 'Z'") from interrupt
+        raise RuntimeError("Error calling __set_name__ on 'x' instance 'y' in 'Z'") from KeyboardInterrupt()
 
     put("a.png")
     monkeypatch.setattr("ugatit_cli.weights.fetch.find_model", fail)
