@@ -112,12 +112,13 @@ def test_touched_files_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPat
         {"commit": None},
         {"files": None},
         {"files": {}},
-        *({"files": {name: STAMP}} for name in ("/etc/passwd", "../x", "", "a\0")),
+        *({"files": {name: STAMP}} for name in ("/etc/passwd", "../x", "", "a\0", "a\ud800")),
         *(
             {"files": {"x": STAMP | wrong}}
             for wrong in ({"sha256": "\ud800"}, {"sha256": ""}, {"size": 10**400, "x": 1})
         ),
         {"folder": "a\0"},
+        {"folder": "/a\ud800"},
         {"key": "another"},
         {"commit": "\x1b[31m"},
         {"repository": "../x"},

@@ -175,6 +175,7 @@ def _read(path: Path) -> Receipt | None:
         document = json.loads(read_file(path))
         schema, receipt = document.pop("schema"), read_table(Receipt, document)
         ours = schema == SCHEMA and _path(receipt.key).name == path.name
+        os.fsencode(receipt.folder)  # a ValueError if no folder can be called so
         return receipt if ours and _is_sound(receipt) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, ConfigError):
         return None

@@ -27,7 +27,7 @@ _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 REPOSITORY = re.compile(rf"(?!.*(?:--|\.\.)){_PART}/{_PART}")
 REVISION = re.compile(r"[0-9a-f]{40}")
 SHARD = re.compile(r".+\.data-[0-9]{5}-of-(?P<count>[0-9]{5})")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 MODEL_FILES: Final = ("config.json", "model.safetensors", "discriminators.safetensors", "README.md", "samples.png")
