@@ -36,17 +36,23 @@ def imported_by(*arguments: str) -> tuple[object, set[str]]:
 
 
 @pytest.mark.parametrize(
-    "own", [{}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}], ids=["nothing", "spins", "policy"]
+    ("command", "own", "set_to"),
+    [
+        ("train", {}, ["500", None]),
+        ("train", {"GOMP_SPINCOUNT": "7"}, ["7", None]),
+        ("train", {"OMP_WAIT_POLICY": "active"}, [None, "active"]),
+        ("translate", {}, [None, None]),
+    ],
 )
-def test_threads_wait_asleep_unless_the_user_says_how(own: dict[str, str]) -> None:
+def test_threads_of_a_training_wait_asleep_unless_the_user_says_how(
+    command: str, own: dict[str, str], set_to: list[str | None]
+) -> None:
     policy = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
     others = {name: value for name, value in os.environ.items() if name not in policy}
     show = f"{SCRIPT}\nimport os; print(json.dumps([os.environ.get(name) for name in {policy}]))"
-    output = subprocess.run(
-        [sys.executable, "-c", show, '["--help"]'], capture_output=True, env=others | own, check=True
-    )
-    set_to = json.loads(output.stdout.splitlines()[-1])
-    assert set_to == [own.get(name) for name in policy] if own else int(set_to[0]) < 10_000
+    arguments = [sys.executable, "-c", show, json.dumps([command, "--help"])]
+    output = subprocess.run(arguments, capture_output=True, env=others | own, check=True)
+    assert json.loads(output.stdout.splitlines()[-1]) == set_to
 
 
 COMMANDS = ("translate", "cam", "train", "evaluate", "convert", "fetch", "models", "push")

@@ -21,6 +21,15 @@ from ugatit_cli.errors import Interrupted, UgatitError, UsageError, plain_reason
 COMMANDS: Final = ("translate", "cam", "train", "evaluate", "fetch", "convert", "push", "models")
 
 
+def _share_cores() -> None:
+    """Lets PyTorch's threads wait asleep, unless the user has said how; read when torch is imported."""
+    # They would spin for milliseconds on cores that other programs want. Fewer spins cost a training nothing on free
+    # cores and make it three times as fast on taken ones; small networks that only translate would lose a fifth
+    # (benchmarks/busy.py).
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "500")
+
+
 def command(name: str) -> Any:
     """Imports and builds one command, a Click command, of the module that is called like it."""
     module = importlib.import_module(f"ugatit_cli.cli.{'fetch' if name == 'convert' else name}")
@@ -28,6 +37,7 @@ def command(name: str) -> Any:
         return get_group(module.app)
     alone = typer.Typer(rich_markup_mode=None, add_completion=False)
     if name == "train":
+        _share_cores()
         from ugatit_cli.cli.train_command import TrainCommand, with_options
 
         alone.command(cls=TrainCommand)(with_options(module.train))
@@ -72,14 +82,6 @@ def root() -> None:
     """
 
 
-def _share_cores() -> None:
-    """Lets PyTorch's threads wait asleep, unless the user has said how; read when torch is imported."""
-    # They would spin for milliseconds on cores that other programs want. Fewer spins cost a training nothing on free
-    # cores and make it three times as fast on taken ones (benchmarks/busy.py).
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "500")
-
-
 def _check_folder() -> None:
     # Libraries of PyTorch's can't even be loaded there, and say nothing that helps.
     try:
@@ -97,7 +99,6 @@ def _interrupted(error: BaseException | None) -> bool:
 
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 some inputs failed, 2 usage, 3 model, 4 training, 130 Ctrl-C."""
-    _share_cores()
     streams.open_streams()
     try:
         # Not an option of the root: see `Root`.
