@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ugatit_cli.cli import app
+
 # Each takes from a tenth of a second to several.
 HEAVY = {"torch", "torchvision", "numpy", "PIL", "safetensors", "huggingface_hub", "pillow_heif"}
 
@@ -35,24 +37,40 @@ def imported_by(*arguments: str) -> tuple[object, set[str]]:
     return code, set(modules)
 
 
+TAKEN, FREE, ENDED = "1.02 0.70 0.40 2/150 4711", "0.00 0.10 0.40 1/150 4711", "1.02 0.70 0.40 1/150 4711"
+
+
 @pytest.mark.parametrize(
-    ("command", "own", "set_to"),
+    ("command", "load", "own", "set_to"),
     [
-        ("train", {}, ["500", None]),
-        ("train", {"GOMP_SPINCOUNT": "7"}, ["7", None]),
-        ("train", {"OMP_WAIT_POLICY": "active"}, [None, "active"]),
-        ("translate", {}, [None, None]),
+        ("train", FREE, {}, ["500", None]),
+        ("train", FREE, {"GOMP_SPINCOUNT": "7"}, ["7", None]),
+        ("train", FREE, {"OMP_WAIT_POLICY": "active"}, [None, "active"]),
+        ("translate", FREE, {}, [None, None]),
+        ("translate", ENDED, {}, [None, None]),
+        ("translate", "", {}, [None, None]),
+        ("translate", TAKEN, {}, ["500", None]),
+        ("evaluate", TAKEN, {"OMP_WAIT_POLICY": "active"}, [None, "active"]),
     ],
 )
-def test_threads_of_a_training_wait_asleep_unless_the_user_says_how(
-    command: str, own: dict[str, str], set_to: list[str | None]
+def test_threads_wait_asleep_in_a_training_and_beside_other_programs_unless_the_user_says_how(
+    command: str,
+    load: str,
+    own: dict[str, str],
+    set_to: list[str | None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(app, "LOAD", tmp_path / "loadavg")
+    if load:
+        app.LOAD.write_text(load)
     policy = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-    others = {name: value for name, value in os.environ.items() if name not in policy}
-    show = f"{SCRIPT}\nimport os; print(json.dumps([os.environ.get(name) for name in {policy}]))"
-    arguments = [sys.executable, "-c", show, json.dumps([command, "--help"])]
-    output = subprocess.run(arguments, capture_output=True, env=others | own, check=True)
-    assert json.loads(output.stdout.splitlines()[-1]) == set_to
+    for name in policy:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    app.command(command)
+    assert [os.environ.get(name) for name in policy] == set_to
 
 
 COMMANDS = ("translate", "cam", "train", "evaluate", "convert", "fetch", "models", "push")

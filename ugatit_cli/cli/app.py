@@ -19,15 +19,25 @@ from ugatit_cli.errors import Interrupted, UgatitError, UsageError, plain_reason
 
 # As the help lists them.
 COMMANDS: Final = ("translate", "cam", "train", "evaluate", "fetch", "convert", "push", "models")
+LOAD: Final = Path("/proc/loadavg")
 
 
-def _share_cores() -> None:
-    """Lets PyTorch's threads wait asleep, unless the user has said how; read when torch is imported."""
-    # They would spin for milliseconds on cores that other programs want. Fewer spins cost a training nothing on free
-    # cores and make it three times as fast on taken ones; small networks that only translate would lose a fifth
+def _share_cores(name: str) -> None:
+    """Lets PyTorch's threads wait asleep where that pays, unless the user has said how; before torch is imported."""
+    # They would spin for milliseconds on cores that other programs want. Fewer spins make it three times as fast on
+    # taken cores; on free ones a training loses nothing, small networks that only translate a fifth
     # (benchmarks/busy.py).
-    if "OMP_WAIT_POLICY" not in os.environ:
+    if "OMP_WAIT_POLICY" not in os.environ and (name == "train" or _others_compute()):
         os.environ.setdefault("GOMP_SPINCOUNT", "500")
+
+
+def _others_compute() -> bool:
+    """Whether another program uses a core now, and some did in the last minute; False where Linux doesn't tell."""
+    try:
+        load, _, _, running, _ = LOAD.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return False
+    return float(load) >= 0.5 and int(running.partition("/")[0]) > 1
 
 
 def command(name: str) -> Any:
@@ -36,8 +46,8 @@ def command(name: str) -> Any:
     if name == "models":
         return get_group(module.app)
     alone = typer.Typer(rich_markup_mode=None, add_completion=False)
+    _share_cores(name)
     if name == "train":
-        _share_cores()
         from ugatit_cli.cli.train_command import TrainCommand, with_options
 
         alone.command(cls=TrainCommand)(with_options(module.train))
