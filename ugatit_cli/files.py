@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import shutil
 import stat
 import tomllib
@@ -29,9 +30,23 @@ DOTS: Final = 500
 """Most dots in a line of TOML."""
 
 
+CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Characters that no name or line of text should have."""
+
+
 def expanded(path: str | Path) -> Path:
     """With the home folder for a leading `~`, if there is one: a user of a container may have none."""
     return Path(os.path.expanduser(path))  # noqa: PTH111  # where `Path.expanduser` fails
+
+
+def wrong_name(name: str) -> str:
+    """Why a name is not that of a file below a folder, on any system; empty if it is."""
+    if CONTROLS.search(name):
+        return "has control characters"
+    # Windows drops dots and spaces at the end of a name, and takes a colon for a drive or a stream.
+    if "\\" in name or ":" in name or any(part.rstrip(" .") != part or not part for part in name.split("/")):
+        return "must be a path below a folder, like folder/file"
+    return ""
 
 
 def open_file(path: Path, limit: int = WEIGHTS) -> io.BufferedReader:

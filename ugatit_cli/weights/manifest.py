@@ -17,7 +17,7 @@ import tomli_w
 
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import UPGRADE, ConfigError, ModelError, plain_reason
-from ugatit_cli.files import expanded, read_file, read_toml
+from ugatit_cli.files import CONTROLS, expanded, read_file, read_toml, wrong_name
 
 SourceName = Literal["bundled", "hub", "import", "train"]
 SOURCES: Final[tuple[SourceName, ...]] = get_args(SourceName)
@@ -27,7 +27,6 @@ _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 REPOSITORY = re.compile(rf"(?!.*(?:--|\.\.)){_PART}/{_PART}")
 REVISION = re.compile(r"[0-9a-f]{40}")
 SHARD = re.compile(r".+\.data-[0-9]{5}-of-(?P<count>[0-9]{5})")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 MODEL_FILES: Final = ("config.json", "model.safetensors", "discriminators.safetensors", "README.md", "samples.png")
@@ -285,7 +284,7 @@ def _text(value: object, *, lines: bool = False) -> str:
         return "must be text"
     if not value.strip():
         return "is empty"
-    if _CONTROLS.search(value.replace("\n", "").replace("\t", "") if lines else value):
+    if CONTROLS.search(value.replace("\n", "").replace("\t", "") if lines else value):
         return "has control characters" if lines else "must be one line, without control characters"
     return ""
 
@@ -352,16 +351,6 @@ def _files_mistakes(files: object, source: SourceName | None) -> Iterator[str]:
         yield from _checkpoint_mistakes(list(files))
     elif source is not None:
         yield from (f"files.{toml_key(name)}: missing" for name in NEEDED_FILES if name not in files)
-
-
-def wrong_name(name: str) -> str:
-    """Why a name is not that of a file below a folder, on any system; empty if it is."""
-    if _CONTROLS.search(name):
-        return "has control characters"
-    # Windows drops dots and spaces at the end of a name, and takes a colon for a drive or a stream.
-    if "\\" in name or ":" in name or any(part.rstrip(" .") != part or not part for part in name.split("/")):
-        return "must be a path below the repository, like folder/file"
-    return ""
 
 
 def _wrong_kind(name: str, source: SourceName | None) -> str:
