@@ -19,13 +19,15 @@ from tests import tiny
 from tests.cli.conftest import Command, Outcome, Stdin
 from tests.cli.test_startup import HEAVY, imported_by
 from tests.fetched import fetched, flip, stored
-from ugatit_cli.cli import console, models
+from ugatit_cli.cli import console, models_view
+from ugatit_cli.cli.listing import show_list
 from ugatit_cli.weights.catalog import catalog, known
 from ugatit_cli.weights.home import BUNDLED, store_path
 from ugatit_cli.weights.manifest import read_manifest
 
 pytestmark = pytest.mark.usefixtures("cache")
 COMMIT = "0123456789" * 4
+GROUPS = ["damaged", "ready here", "one download away", "train it yourself"]
 LONG = "some-organisation/horses-to-zebras-from-pictures-of-their-own"
 
 
@@ -47,23 +49,22 @@ def row(outcome: Outcome, name: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("many")
-def test_the_table_for_programs(ugatit: Command, cache: Path) -> None:
+def test_the_table_for_programs(ugatit: Command) -> None:
     outcome = ugatit("models")
     assert (outcome.code, outcome.stderr) == (0, "")
-    assert outcome.lines[0].split() == ["NAME", "DOMAINS", "SIZE", "STATE", "FROM", "LICENCE", "PATH"]
+    assert outcome.lines[0].split() == ["NAME", "DOMAINS", "SIZE", "STATE", "FROM", "LICENCE"]
     assert len(outcome.lines) == 1 + len(read_manifest()) + 4
     licence = read_manifest()["flat2clay"].licence
-    bundled = ["flat2clay", "flat <-> clay", "25.0 MB", "ready", "bundled", licence, str(BUNDLED / "flat2clay")]
+    bundled = ["flat2clay", "flat <-> clay", "25.0 MB", "ready", "bundled", licence]
     assert row(outcome, "flat2clay") == bundled
     checkpoint = "authors' checkpoint hylee/UGATIT_model"
     licence = "not stated by the authors"
-    assert row(outcome, "selfie2anime")[2:] == ["?", "not fetched", checkpoint, licence, "-"]
-    assert row(outcome, "horse2zebra")[2:5] == ["-", "no weights", "train it yourself"]
-    assert row(outcome, "mine")[2:] == ["124.2 kB", "ready", "your store", "?", str(store_path("mine"))]
+    assert row(outcome, "selfie2anime")[2:] == ["not stated", "not fetched", checkpoint, licence]
+    assert row(outcome, "horse2zebra")[2:5] == ["-", "no weights", "-"]
+    assert row(outcome, "mine")[2:] == ["124.2 kB", "ready", "your store", "?"]
     assert row(outcome, "broken")[3] == "damaged"
     assert row(outcome, "ann/cats")[3:5] == ["ready", f"Hub, commit {COMMIT[:12]}"]
-    snapshot = cache / f"models--{LONG.replace('/', '--')}" / "snapshots" / COMMIT
-    assert row(outcome, f"{LONG}@{COMMIT}")[-1] == str(snapshot)
+    assert row(outcome, f"{LONG}@{COMMIT}")[3] == "ready"
     assert outcome.stdout.isascii()
     assert b"\x1b" not in outcome.stdout
     assert ugatit("models", "list") == outcome
@@ -84,7 +85,7 @@ def test_one_line_for_each_model_that_cannot_write_on_the_terminal(
     say(folder, **texts, **{"\x1b]0;x\x07": "a\x1b[31mb\nc", "number": 1, "list": ["\x9b"]})
     outcome = ugatit("models")
     assert len(outcome.lines) == 1 + len(read_manifest()) + 1
-    assert row(outcome, "mine")[5:] == [r"MIT of the code only \x1b[2J", str(folder).replace("\n", r"\n")]
+    assert row(outcome, "mine")[5:] == [r"MIT of the code only \x1b[2J"]
     for arguments in (("models",), ("models", "show", "mine"), ("models", "verify"), ("models", "--json")):
         assert not set(b"\x1b\x07\r") & set(ugatit(*arguments).stdout)
     text = ugatit("models", "show", "mine").stdout.decode()
@@ -99,16 +100,14 @@ def test_the_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch, width: int) ->
     seen = StringIO()
     terminal = Console(file=seen, force_terminal=True, color_system=None, width=width, soft_wrap=True)
     monkeypatch.setattr(console, "screen", lambda: terminal)
-    models.show_table(catalog())
+    show_list(models_view.COLUMNS, models_view.groups(catalog()))
     lines = [line.rstrip() for line in seen.getvalue().splitlines()]
-    # Whole, whatever the width, so that they can be copied.
-    paths = [f"{one.name}: {one.folder}" for one in catalog() if one.folder is not None]
-    assert lines[-len(paths) :] == paths
-    table = lines[: -len(paths)]
-    assert max(map(cell_len, table)) <= width
-    assert len({line.index("not fetched") for line in table if "not fetched" in line}) == 1
-    assert ("FROM" in table[0], "LICENCE" in table[0]) == (width >= 80, width >= 200)
-    assert width < 200 or "".join(table).count("無料") == 30
+    assert max(map(cell_len, lines)) <= width
+    titles = [line.partition(":")[0] for line in lines if line and not line.startswith(" ")]
+    assert [one for one in titles if one in GROUPS] == GROUPS
+    text = "".join(line.strip() for line in lines)
+    assert ("bundled" in text, "nobody" in text) == (width >= 80, False)
+    assert text.count("無料") == (30 if width == 200 else 0)
 
 
 @pytest.mark.usefixtures("many")
@@ -192,11 +191,11 @@ def test_models_that_are_not_whole(ugatit: Command, cache: Path, model: Path) ->
 
 
 def test_long_texts_are_folded_between_words() -> None:
-    lines = list(models.model_lines(known("flat2clay"), 60))
+    lines = list(models_view.model_lines(known("flat2clay"), 60))
     assert all(
         len(line) <= 60 or " " not in line.split(":", 1)[-1].strip() or "sha256" in line for line in lines[:-1]
     )
-    unfolded = " ".join(" ".join(models.model_lines(known("flat2clay"), None)).split())
+    unfolded = " ".join(" ".join(models_view.model_lines(known("flat2clay"), None)).split())
     assert " ".join(" ".join(lines).split()) == unfolded
 
 
@@ -204,7 +203,7 @@ def test_which_discriminators_a_model_has(tmp_path: Path) -> None:
     changes: list[dict[str, Any]] = [{"discriminators": "local"}, {"discriminator_cam": False}]
     for change, expected in zip(changes, ("local only", "yes, no CAM"), strict=True):
         folder = tiny.save(tmp_path / expected, dataclasses.replace(tiny.LIGHT, **change), discriminators=True)
-        assert f"discriminators: {expected}" in list(models.model_lines(known(str(folder)), None))
+        assert f"discriminators: {expected}" in list(models_view.model_lines(known(str(folder)), None))
 
 
 # --- Checks --------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from tests import tiny, trainings
 from tests.fetched import fetched, stored
 from tests.fuzz.harness import Target, command
 from tests.fuzz.mutate import mutate_json, mutate_lines, mutate_toml
-from ugatit_cli.cli.models import model_lines
+from ugatit_cli.cli.models_view import model_lines
 from ugatit_cli.data.pictures import find_pictures
 from ugatit_cli.device import Group
 from ugatit_cli.errors import UgatitError
