@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -28,6 +29,7 @@ from ugatit_cli.data.pictures import (
     check_apart,
     find_pictures,
     fingerprint,
+    layout_root,
     load_pictures,
     memory_budget,
     parse_holdout,
@@ -106,6 +108,42 @@ def test_a_layout_needs_both_training_folders_only(tmp_path: Path) -> None:
         split_layout(tmp_path)
     touch(tmp_path, "trainB/b.png", "testB/c.png")
     assert split_layout(tmp_path) == Folders(tmp_path / "trainA", tmp_path / "trainB", test_b=tmp_path / "testB")
+
+
+WORDS = st.sampled_from(["train", "test"]).flatmap(
+    lambda word: st.tuples(*(st.sampled_from([letter, letter.upper()]) for letter in word)).map("".join)
+)
+SPELLINGS = st.tuples(WORDS, st.sampled_from(["", "_", "-", " ", "/"]), st.sampled_from("aAbB")).map("".join)
+
+
+OTHERS = st.sets(st.sampled_from(["train", "trainC", "valA", "a/trainA"]), max_size=1)
+
+
+@settings(max_examples=25)
+@given(st.lists(SPELLINGS, unique=True, max_size=6), OTHERS)
+@example(["train_A", "train_B", "test_A", "test_B"], set())
+@example(["train/A", "train/B", "test/A"], {"train"})
+@example(["trainA", "train_a", "trainB"], set())
+def test_sets_may_be_spelt_in_any_way_but_not_twice(spelt: list[str], others: set[str]) -> None:
+    sets: dict[str, list[str]] = {}
+    for name in spelt:
+        sets.setdefault(name[: -1 - (not name[-2].isalpha())].lower() + name[-1].upper(), []).append(name)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder, "horse2zebra")
+        for name in (*spelt, *others, "notes"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+        twice = [names for names in sets.values() if len(names) > 1]
+        if twice or not sets.keys() >= {"trainA", "trainB"}:
+            with pytest.raises(UsageError) as caught:
+                split_layout(root)
+            named = [names for names in twice if sum(str(root / name) in caught.value.message for name in names) == 2]
+            assert named or not twice
+            return
+        folders = split_layout(root)
+        assert (folders.a, folders.b) == (root / sets["trainA"][0], root / sets["trainB"][0])
+        tests = [root / sets[name][0] if name in sets else None for name in ("testA", "testB")]
+        assert [folders.test_a, folders.test_b] == tests
+        assert layout_root(folders) == root.resolve()
 
 
 # --- Hold-out ------------------------------------------------------------------------------------------

@@ -126,6 +126,7 @@ def test_intervals_are_steps_or_minutes(text: str) -> None:
         ("x/horses", "y/zebras", ("horses", "zebras")),
         ("horse2zebra/trainA", "horse2zebra/trainB", ("horse", "zebra")),
         ("selfie2Änime/TrainA", "selfie2Änime/TrainB", ("selfie", "Änime")),
+        ("cat2dog/train_A", "cat2dog/train/b", ("cat", "dog")),
         ("cat2Cat/trainA", "cat2Cat/trainB", ("A", "B")),
         ("x/cats", "y/Cats", ("A", "B")),
         ("x/a:b", "y/c,d", ("a b", "c d")),

@@ -86,11 +86,12 @@ def run_path(asked: Asked, folders: Folders | None, names: tuple[str, str] | Non
 
 
 def _default_name(folders: Folders, names: tuple[str, str] | None) -> str:
+    from ugatit_cli.data.pictures import layout_root
     from ugatit_cli.training.settings import domain_names
 
     a, b = domain_names(folders) if names is None else names
-    if (a, b) == ("A", "B") and folders.a.name.casefold() == "traina":
-        return _plain(folders.a.resolve().parent.name) or "A2B"
+    if (a, b) == ("A", "B") and (root := layout_root(folders)) is not None:
+        return _plain(root.name) or "A2B"
     return f"{_plain(a) or 'A'}2{_plain(b) or 'B'}"
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal, NoReturn
+from typing import Final, Literal, NoReturn, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -49,21 +49,65 @@ class Folders:
     test_b: Path | None = None
 
 
+Split = Literal["trainA", "trainB", "testA", "testB"]
+SPLITS: Final[tuple[Split, ...]] = get_args(Split)
+
+
+def split_named(name: str) -> Split | None:
+    """The set that a name is that of: `trainA` as the authors write it, or `train_A`, `Train-a`, `train a`."""
+    plain = re.sub("[ _-]", "", name).casefold()
+    return next((split for split in SPLITS if split.casefold() == plain), None)
+
+
 def split_layout(data: Path) -> Folders:
-    """The folders of a dataset as the authors lay theirs out: `trainA`, `trainB`, and `testA`, `testB` if there.
+    """The folders of a dataset: `trainA`, `trainB`, and `testA`, `testB` if there.
+
+    Case doesn't matter, and between `train` and `A` there may be a `_`, `-` or space, or `A` may be a folder inside
+    `train`: `train_A`, `TrainA`, `train/A`.
 
     Raises:
-        UsageError: `data` or one of the two training folders is missing.
+        UsageError: `data` or one of the two training folders is missing, or a set has two folders.
     """
-    _check_folder(data)
-    missing = [name for name in ("trainA", "trainB") if not (data / name).is_dir()]
+    found = layout_of(data)
+    missing = [name for name in SPLITS[:2] if name not in found]
     if missing:
         raise UsageError(
             f"{data}: has no folder {' and no folder '.join(missing)}",
             "It should have trainA and trainB with the pictures of both domains, and may have testA and testB.",
         )
-    test_a, test_b = (path if path.is_dir() else None for path in (data / "testA", data / "testB"))
-    return Folders(data / "trainA", data / "trainB", test_a, test_b)
+    return Folders(found["trainA"], found["trainB"], found.get("testA"), found.get("testB"))
+
+
+def layout_of(data: Path) -> dict[Split, Path]:
+    """The folders that `split_layout` takes, as far as they are there; it raises the same errors."""
+    _check_folder(data)
+    found: dict[Split, Path] = {}
+    for outer in _subfolders(data):
+        inside = _subfolders(outer) if outer.name.casefold() in ("train", "test") else []
+        for path in (outer, *inside):
+            split = split_named("".join(path.relative_to(data).parts))
+            if split is not None and split in found:
+                raise UsageError(f"{found[split]} and {path}: both are {split}", "Rename or remove one of them.")
+            if split is not None:
+                found[split] = path
+    return found
+
+
+def layout_root(folders: Folders) -> Path | None:
+    """The dataset that the training folders are the sets of, for its name; None if they aren't named like sets."""
+    a, b = folders.a.resolve(), folders.b.resolve()
+    for root in (a.parent, a.parent.parent):
+        names = ["".join(path.parts[len(root.parts) :]) for path in (a, b) if path.is_relative_to(root)]
+        if [split_named(name) for name in names] == ["trainA", "trainB"]:
+            return root
+    return None
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if os.path.isdir(path))  # noqa: PTH112  # never raises
+    except OSError as error:
+        _unreadable(error)
 
 
 def find_pictures(folder: Path, *, exclude: Collection[Path] = ()) -> list[Path]:
@@ -94,18 +138,16 @@ def passed_over(folder: Path, *, exclude: Collection[Path] = ()) -> Counter[str]
 
 def _walk(folder: Path, exclude: Collection[Path]) -> Iterator[tuple[list[Path], list[Path]]]:
     """The subfolders and files of each folder that is searched; links to folders are among the subfolders."""
-
-    def unreadable(error: OSError) -> NoReturn:
-        raise UsageError(
-            f"{error.filename}: {plain_reason(error)}", "Check the permissions of this folder."
-        ) from error
-
     closed = {os.path.realpath(path) for path in exclude}
-    for parent, names, files in os.walk(folder, onerror=unreadable):
+    for parent, names, files in os.walk(folder, onerror=_unreadable):
         open_ = [Path(parent, name) for name in names if name[0] != "."]
         open_ = [path for path in open_ if os.path.realpath(path) not in closed and not _is_run(path)]
         names[:] = [path.name for path in open_]
         yield open_, [Path(parent, name) for name in files]
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise UsageError(f"{error.filename}: {plain_reason(error)}", "Check the permissions of this folder.") from error
 
 
 def _is_run(folder: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ugatit_cli.config import BaseConfig, ModelConfig, Precision, default_global_layers
-from ugatit_cli.data.pictures import Folders, Holdout, parse_holdout
+from ugatit_cli.data.pictures import Folders, Holdout, layout_root, parse_holdout
 from ugatit_cli.device import resolve_precision
 from ugatit_cli.errors import ConfigError, DeviceError, ModelError, UsageError
 from ugatit_cli.fields import fields_of, read_table
@@ -258,9 +258,8 @@ def domain_names(folders: Folders) -> tuple[str, str]:
     What the folders don't tell apart is `A` and `B`.
     """
     names = [_plain(folder.resolve().name) for folder in (folders.a, folders.b)]
-    parent = folders.a.resolve().parent.name
-    if [name.casefold() for name in names] == ["traina", "trainb"]:
-        halves = re.fullmatch(r"([^\W\d]+)2([^\W\d]+)", parent)
+    if (root := layout_root(folders)) is not None:
+        halves = re.fullmatch(r"([^\W\d]+)2([^\W\d]+)", root.name)
         names = [halves[1], halves[2]] if halves else ["A", "B"]
     if not all(names) or names[0].casefold() == names[1].casefold():
         return "A", "B"
