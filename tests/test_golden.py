@@ -16,7 +16,7 @@ from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Direction, Domain, Mo
 from ugatit_cli.methods.base import OfficialSettings
 from ugatit_cli.methods.ugatit_official import discriminator_names
 from ugatit_cli.translation.model import Model
-from ugatit_cli.weights.fetch import convert
+from ugatit_cli.weights.official import convert
 
 Load = Callable[[str], Model]
 

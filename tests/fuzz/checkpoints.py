@@ -20,7 +20,7 @@ from tests.conftest import GOLDEN
 from tests.fuzz.harness import Target
 from tests.fuzz.mutate import mutate_bytes
 from tests.tensor_bundle_writer import MAGIC, checksum, varint
-from ugatit_cli.weights.fetch import convert
+from ugatit_cli.weights.official import convert
 from ugatit_cli.weights.tensorflow import FOOTER_SIZE
 
 TF = next((GOLDEN / "tf").glob("UGATIT_light*"))

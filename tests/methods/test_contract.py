@@ -48,8 +48,8 @@ from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import Settings, new_settings
 from ugatit_cli.training.trainer import make_networks
 from ugatit_cli.weights import official as official_module
-from ugatit_cli.weights.fetch import convert
 from ugatit_cli.weights.folder import open_model
+from ugatit_cli.weights.official import convert
 from ugatit_cli.weights.pytorch import read_states
 
 EVERY = ("generators", "discriminators", "averages")

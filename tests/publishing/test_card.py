@@ -19,8 +19,8 @@ from ugatit_cli.methods.recipe import RecipeName
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.publishing.card import Options, escaped, model_card, says_nothing, summary, training_data
 from ugatit_cli.training.settings import Settings
-from ugatit_cli.weights.catalog import licence_of
 from ugatit_cli.weights.folder import ModelFolder, open_model
+from ugatit_cli.weights.known import licence_of
 
 HORSES = dataclasses.replace(tiny.LIGHT, domain_a="horse", domain_b="zebra")
 BLIND = dataclasses.replace(HORSES, generator_cam=False, discriminator_cam=False, discriminators="local")

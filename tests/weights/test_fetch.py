@@ -22,14 +22,16 @@ from tests.tensor_bundle_writer import write_bundle
 from tests.weights.test_tensorflow import random_variables, write
 from ugatit_cli.errors import ModelError, OutputError, UsageError
 from ugatit_cli.methods.base import OfficialSettings
-from ugatit_cli.weights import fetch
+from ugatit_cli.weights import fetch, imports
 from ugatit_cli.weights import hub as hub_module
-from ugatit_cli.weights.catalog import known, verify
-from ugatit_cli.weights.fetch import convert, find_model
+from ugatit_cli.weights.catalog import known
+from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.home import BUNDLED, home_folder, store_path
 from ugatit_cli.weights.hub_download import digest_of
+from ugatit_cli.weights.known import verify
 from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml, read_manifest
+from ugatit_cli.weights.official import convert
 
 Know = Callable[..., object]
 
@@ -246,7 +248,7 @@ def test_two_checkpoints_of_one_folder_are_remembered_apart(hub: HubServer, chec
     find_model("cats", Notes())
     know(ENTRY, second)
     find_model("more", Notes())
-    assert all(fetch.known_hashes(ENTRY).values())
+    assert all(imports.known_hashes(ENTRY).values())
 
 
 def test_offline(hub: HubServer, published: str, monkeypatch: pytest.MonkeyPatch, know: Know) -> None:
@@ -265,7 +267,7 @@ def test_offline(hub: HubServer, published: str, monkeypatch: pytest.MonkeyPatch
 
 def test_an_index_that_is_none(hub: HubServer, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, know: Know) -> None:
     know(ENTRY)
-    monkeypatch.setattr(fetch, "LARGEST_INDEX", 1000)
+    monkeypatch.setattr(imports, "LARGEST_INDEX", 1000)
     hub.add(ENTRY.repository, files(checkpoint))
     with pytest.raises(ModelError, match="not the index of a U-GAT-IT checkpoint"):
         find_model("cats", Notes())

@@ -15,11 +15,12 @@ from tests.fetched import fetched, flip, stored
 from tests.hub_client import Notes
 from ugatit_cli.errors import ModelError, UgatitError, UsageError
 from ugatit_cli.weights import fetch, hashes
-from ugatit_cli.weights.catalog import known, verify
+from ugatit_cli.weights.catalog import known
 from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.folder import copy_model
 from ugatit_cli.weights.hashes import SUMS_FILE, read_sums, sums_text
 from ugatit_cli.weights.home import BUNDLED
+from ugatit_cli.weights.known import verify
 
 pytestmark = pytest.mark.usefixtures("cache")
 FILES = ("config.json", "discriminators.safetensors", "model.safetensors")

@@ -26,8 +26,8 @@ from tests.tensor_bundle_writer import MAGIC, message, number, table, write_bund
 from tests.tensor_bundle_writer import varint as coded
 from ugatit_cli.errors import ModelError
 from ugatit_cli.weights.crc32c import DEGREE, crc32c
-from ugatit_cli.weights.fetch import convert
 from ugatit_cli.weights.folder import open_model
+from ugatit_cli.weights.official import convert
 from ugatit_cli.weights.pickles import Dict
 from ugatit_cli.weights.tensorflow import TensorBundle
 
@@ -36,10 +36,10 @@ MEASURED = """
 import json, resource, sys
 from pathlib import Path
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights import fetch
+from ugatit_cli.weights import official
 for name in sys.argv[1:]:
     try:
-        fetch.convert([Path(name)], Path(name).with_name("out"))
+        official.convert([Path(name)], Path(name).with_name("out"))
     except ModelError as error:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         print(json.dumps([name, peak, error.exit_code, error.message]))

@@ -26,8 +26,7 @@ from tests.conftest import GOLDEN
 from ugatit_cli.errors import ModelError, StorageError
 from ugatit_cli.methods.base import Official, OfficialSettings
 from ugatit_cli.weights import folder
-from ugatit_cli.weights.fetch import convert
-from ugatit_cli.weights.official import read_official
+from ugatit_cli.weights.official import convert, read_official
 from ugatit_cli.weights.pytorch import read_states
 
 State = dict[str, Tensor]

@@ -15,9 +15,8 @@ from ugatit_cli.config import ModelConfig, Variant
 from ugatit_cli.errors import ModelError
 from ugatit_cli.methods.base import Official, OfficialSettings
 from ugatit_cli.methods.ugatit_official import discriminator_names, generator_names
-from ugatit_cli.weights.fetch import convert
 from ugatit_cli.weights.folder import critic_shapes, translator_shapes
-from ugatit_cli.weights.official import read_official
+from ugatit_cli.weights.official import convert, read_official
 
 
 def save(path: Path, checkpoint: object, *, legacy: bool = False) -> Path:

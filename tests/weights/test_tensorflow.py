@@ -25,7 +25,7 @@ from tests.tensor_bundle_writer import Array, message, number, table, write_bund
 from ugatit_cli.config import DOMAINS, SCALES, ModelConfig, Variant
 from ugatit_cli.errors import ModelError
 from ugatit_cli.methods.base import OfficialSettings
-from ugatit_cli.weights.fetch import convert
+from ugatit_cli.weights.official import convert
 from ugatit_cli.weights.tensorflow import TensorBundle, Variable, checkpoint_prefix, import_checkpoint
 
 SIDE = 24

@@ -126,7 +126,7 @@ def convert(
     selfie,anime`
     """
     from ugatit_cli.methods.base import OfficialSettings
-    from ugatit_cli.weights import fetch as fetch_module
+    from ugatit_cli.weights import official
     from ugatit_cli.weights.home import BUNDLED, store_path
 
     files = [expanded(path) for path in paths]
@@ -136,7 +136,7 @@ def convert(
     if name is not None and (BUNDLED / name).is_dir():
         raise UsageError(f"{name} is the name of a bundled model", "Choose another --name.")
     settings = OfficialSettings(parse_domains(domains) if domains else None, image_size, smoothing)
-    model, notes = fetch_module.convert(files, folder, settings, storage=dtype, overwrite=overwrite)
+    model, notes = official.convert(files, folder, settings, storage=dtype, overwrite=overwrite)
     for text in notes:
         console.note(f"note: {text}")
     config = model.config

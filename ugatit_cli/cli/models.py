@@ -15,7 +15,7 @@ from ugatit_cli.errors import InputsFailed, Interrupted, ModelError
 from ugatit_cli.wording import byte_size
 
 if TYPE_CHECKING:
-    from ugatit_cli.weights.catalog import Known
+    from ugatit_cli.weights.known import Known
 
 app = typer.Typer(name="models", cls=ListFirst, rich_markup_mode=None)
 
@@ -97,12 +97,13 @@ def verify(
     `ugatit models verify usb/clay`
     """
     from ugatit_cli.weights import catalog
+    from ugatit_cli.weights.known import verify as read_again
 
     found, hears = [], console.Transfer()
     here = [one for one in catalog.catalog(hears) if one.folder is not None] if name is None else []
     chosen = here if name is None else [catalog.known(name, hears)]
     for one in chosen:
-        found.append(catalog.verify(one))
+        found.append(read_again(one))
         console.result(_verdict(found[-1]))
     damaged = [one for one in found if one.problem]
     if damaged:
@@ -138,7 +139,8 @@ def rm(
 
     `ugatit models rm my-model`
     """
-    from ugatit_cli.weights.catalog import known, removal, remove
+    from ugatit_cli.weights.catalog import known
+    from ugatit_cli.weights.removal import removal, remove
 
     planned = removal(known(name, console.Transfer()))
     if planned.also:
@@ -165,7 +167,8 @@ def path(name: NameArgument) -> None:
 
     `ls -l "$(ugatit models path flat2clay)"`
     """
-    from ugatit_cli.weights.catalog import absent, known
+    from ugatit_cli.weights.catalog import known
+    from ugatit_cli.weights.known import absent
 
     found = known(name, console.Transfer())
     if found.folder is None:

@@ -11,7 +11,7 @@ from ugatit_cli.cli.listing import UNKNOWN, Column, Group, labelled, size_text, 
 from ugatit_cli.wording import byte_size, shown
 
 if TYPE_CHECKING:
-    from ugatit_cli.weights.catalog import Known
+    from ugatit_cli.weights.known import Known
 
 COLUMNS: Final = (
     Column("NAME"),
@@ -96,7 +96,7 @@ def document(known: Known) -> dict[str, Any]:
 
 def full_document(known: Known) -> dict[str, Any]:
     """All that is known of one model, as plain JSON values."""
-    from ugatit_cli.weights.catalog import checkpoint_of, size_of
+    from ugatit_cli.weights.known import checkpoint_of, size_of
 
     config, checkpoint, parameters = known.config, checkpoint_of(known), None
     if config is not None:

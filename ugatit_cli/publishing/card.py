@@ -19,8 +19,8 @@ from ugatit_cli.errors import UsageError
 from ugatit_cli.methods.base import Method
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.training.settings import Settings
-from ugatit_cli.weights.catalog import licence_of, split_card
 from ugatit_cli.weights.folder import SAMPLES_FILE, ModelFolder, open_tensors, translator_shapes
+from ugatit_cli.weights.known import licence_of, split_card
 from ugatit_cli.wording import byte_size
 
 # Their sections and rows say it better than a row of their own.

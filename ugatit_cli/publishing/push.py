@@ -25,7 +25,6 @@ from ugatit_cli.publishing.card import Options, model_card, says_nothing, summar
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import RecipeGone, Settings
 from ugatit_cli.weights import hub
-from ugatit_cli.weights.catalog import licence_of
 from ugatit_cli.weights.folder import (
     CARD_FILE,
     CONFIG_FILE,
@@ -39,6 +38,7 @@ from ugatit_cli.weights.folder import (
 from ugatit_cli.weights.hashes import SUMS_FILE, read_sums, sums_text
 from ugatit_cli.weights.hub import NEWEST, HubId, Listener, Words, status_of
 from ugatit_cli.weights.hub_download import Digest, digest_of
+from ugatit_cli.weights.known import licence_of
 from ugatit_cli.weights.manifest import REVISION, Entry, FileRecord
 
 WIDEST: Final = 2048

@@ -13,13 +13,23 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from ugatit_cli.config import Precision
+from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import ConfigError, ModelError, plain_reason
 from ugatit_cli.methods.base import Official, OfficialSettings, States
 from ugatit_cli.methods.networks import Unfit
 from ugatit_cli.methods.registry import METHODS, method
 from ugatit_cli.weights import pytorch, tensorflow
 from ugatit_cli.weights.archive import check_archive
-from ugatit_cli.weights.folder import critic_shapes, open_model, translator_shapes
+from ugatit_cli.weights.folder import (
+    ModelFolder,
+    check_target,
+    critic_shapes,
+    open_model,
+    save_model,
+    translator_shapes,
+)
+from ugatit_cli.weights.hashes import hash_of
 from ugatit_cli.weights.kinds import KNOWN
 from ugatit_cli.wording import shown
 
@@ -226,3 +236,40 @@ def understood(path: Path, title: str, kind: str = "tensor") -> Iterator[None]:
         raise ModelError(f"{path}: not a {title} checkpoint: {kind}s of other shapes", KNOWN) from None
     except ConfigError as error:
         raise ModelError(f"{path}: {error.message}", error.hint) from None
+
+
+def convert(
+    checkpoints: Sequence[Path],
+    folder: Path,
+    settings: OfficialSettings | None = None,
+    *,
+    storage: Precision = "fp32",
+    overwrite: bool = False,
+    source: Mapping[str, str] | None = None,
+) -> tuple[ModelFolder, tuple[str, ...]]:
+    """Converts an official checkpoint.
+
+    Args:
+        checkpoints: see `read_official`.
+        folder: the model folder to write.
+        source: where the checkpoint comes from, for the model's provenance.
+
+    Returns:
+        The model folder, and notes for the user.
+
+    Raises:
+        ModelError: the checkpoint can't be read, or isn't one that is known.
+        OutputError: the folder exists, or can't be written.
+    """
+    if not folder.name:  # `.` can't be renamed
+        folder = folder.absolute()
+    check_target(folder, overwrite=overwrite)
+    official, code, files = read_official(checkpoints, settings or OfficialSettings(), DTYPES[storage])
+    said = {"imported_from": ", ".join(file.name for file in files), "code": code}
+    provenance = {**said, "sha256": ", ".join(map(hash_of, files)), **(source or {})}
+    tensors = official.translators, official.critics
+    try:
+        save_model(folder, official.config, *tensors, storage=storage, provenance=provenance, overwrite=overwrite)
+    except ModelError as error:
+        raise ModelError(f"{files[0]}: {error.message}", error.hint) from None
+    return open_model(folder), official.notes
