@@ -19,9 +19,9 @@ from huggingface_hub.utils import _detect_agent, _http
 from tests.hub_api import Answer, Call
 from tests.hub_server import HubServer, http
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights import hub as hub_module
-from ugatit_cli.weights import hub_download
-from ugatit_cli.weights.hub import HubId, Patience, RemoteFile
+from ugatit_cli.remote import hub_download, patience
+from ugatit_cli.remote.hub import HubId, RemoteFile
+from ugatit_cli.remote.patience import Patience
 
 # A repository for tests of the Hub: a file in LFS, and one that is not.
 REPO: Final = "someone/flat2clay"
@@ -92,7 +92,7 @@ def point_at(monkeypatch: pytest.MonkeyPatch, url: str, folder: Path) -> None:
         monkeypatch.setattr(constants, name, value)
     monkeypatch.setattr(_detect_agent, "_registry", {})
     monkeypatch.setattr(
-        hub_module, "PATIENCE", Patience(attempts=3, wait=0.01, longest_wait=2.0, window=0.3, least=2000)
+        patience, "PATIENCE", Patience(attempts=3, wait=0.01, longest_wait=2.0, window=0.3, least=2000)
     )
 
 

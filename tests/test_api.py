@@ -23,7 +23,7 @@ from tests.helpers import picture
 from ugatit_cli import DeviceError, Model, ModelConfig, ModelError, PictureError, UgatitError, UsageError, errors
 from ugatit_cli.config import MAPS, Direction
 from ugatit_cli.errors import DataError, InputsFailed, Interrupted, TrainingError
-from ugatit_cli.weights.hub import Logged
+from ugatit_cli.remote.patience import Logged
 
 MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16"]
 SIZES = [(1, 1), (1, 100), (3, 7), (33, 65), (256, 256)]

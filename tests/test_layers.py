@@ -17,6 +17,7 @@ ORDER = [
     "files",
     "wording",
     "device",
+    "remote",
     "pictures",
     "nn",
     "attention",
@@ -32,7 +33,7 @@ ORDER = [
     "cli",
     "__main__",
 ]
-WITHOUT_TORCH = {"errors", "fields", "config", "leftovers", "files", "pictures", "cli"}
+WITHOUT_TORCH = {"errors", "fields", "config", "leftovers", "files", "remote", "pictures", "cli"}
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:

@@ -130,7 +130,7 @@ def test_an_interrupt(ugatit: Command, hub: HubServer, monkeypatch: pytest.Monke
 
     hub.fault(Fault("cut", after=2000, times=1))
     with monkeypatch.context() as patched:
-        patched.setattr("ugatit_cli.weights.hub.time.sleep", interrupt)
+        patched.setattr("ugatit_cli.remote.patience.time.sleep", interrupt)
         outcome = ugatit("fetch", "me/clay")
     assert outcome.code == 130
     assert outcome.errors == ["interrupted; what has arrived is kept"]

@@ -22,10 +22,10 @@ from tests.trainings import make_folders, train
 from ugatit_cli.errors import ModelError
 from ugatit_cli.publishing.card import Options
 from ugatit_cli.publishing.push import entry, staged
+from ugatit_cli.remote.hub import HubId
+from ugatit_cli.remote.records import digest_of
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.weights.folder import ModelFolder, open_model
-from ugatit_cli.weights.hub import HubId
-from ugatit_cli.weights.hub_download import digest_of
 from ugatit_cli.weights.manifest import entry_toml, read_manifest
 from ugatit_cli.weights.official import convert
 

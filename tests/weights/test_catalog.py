@@ -15,14 +15,15 @@ import pytest
 from tests.fetched import fetched, flip, stored
 from tests.hub_client import Notes
 from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.remote.hub import HubId
+from ugatit_cli.remote.records import FileRecord
 from ugatit_cli.weights import catalog, home
 from ugatit_cli.weights.catalog import known, known_models, resolve
 from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.home import BUNDLED, Receipt, store_folder, store_path
-from ugatit_cli.weights.hub import HubId
 from ugatit_cli.weights.known import Known, checkpoint_key, checkpoint_of, verify
-from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml, read_manifest
+from ugatit_cli.weights.manifest import Entry, entry_toml, read_manifest
 
 pytestmark = pytest.mark.usefixtures("cache")
 COMMIT = "0123456789" * 4

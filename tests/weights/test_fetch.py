@@ -22,15 +22,15 @@ from tests.tensor_bundle_writer import write_bundle
 from tests.weights.test_tensorflow import random_variables, write
 from ugatit_cli.errors import ModelError, OutputError, UsageError
 from ugatit_cli.methods.base import OfficialSettings
+from ugatit_cli.remote import patience
+from ugatit_cli.remote.records import FileRecord, digest_of
 from ugatit_cli.weights import fetch, imports
-from ugatit_cli.weights import hub as hub_module
 from ugatit_cli.weights.catalog import known
 from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.home import BUNDLED, home_folder, store_path
-from ugatit_cli.weights.hub_download import digest_of
 from ugatit_cli.weights.known import verify
-from ugatit_cli.weights.manifest import Entry, FileRecord, entry_toml, read_manifest
+from ugatit_cli.weights.manifest import Entry, entry_toml, read_manifest
 from ugatit_cli.weights.official import convert
 
 Know = Callable[..., object]
@@ -293,7 +293,7 @@ def test_a_store_that_others_fill_from_another_cache(hub: HubServer) -> None:
     """The lock of the Hub's cache is another one then."""
     notes = Aloud()
     with ThreadPoolExecutor(1) as pool:
-        with hub_module.waiting(home_folder() / "locks" / "cats", "", Notes()):
+        with patience.waiting(home_folder() / "locks" / "cats", "", Notes()):
             job = pool.submit(find_model, "cats", notes)
             assert notes.heard.wait(60)
             theirs = tiny.save(store_path("cats"))

@@ -17,9 +17,11 @@ from tests.hub_client import Notes, altered
 from tests.hub_server import HubServer
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ModelError
-from ugatit_cli.weights import fetch, home, hub_download
+from ugatit_cli.remote import hub_download
+from ugatit_cli.remote.hub import HubId, RemoteFile
+from ugatit_cli.remote.patience import Listener
+from ugatit_cli.weights import fetch, home
 from ugatit_cli.weights.fetch import find_model
-from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
 
 
 def test_a_model_is_fetched_whole_and_nothing_else(hub: HubServer, model: Path) -> None:

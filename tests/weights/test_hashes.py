@@ -227,7 +227,7 @@ def test_pins_that_are_none(clay: Path, pin: str) -> None:
 
 def test_a_folder_that_is_here_is_never_asked_of_the_network(clay: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(clay.parents[1])
-    monkeypatch.setattr("ugatit_cli.weights.hub_download.locate", None)
+    monkeypatch.setattr("ugatit_cli.remote.hub_download.locate", None)
     for name in ("usb/clay@x", "usb/clay@main", "./usb/clay@x", f"{clay}@x", "flat2clay@v1"):
         for call in (find_model, known, lambda name: fetch.fetch(name, Notes())):
             with pytest.raises(UgatitError) as caught:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ugatit_cli.remote.records import Stamp
 from ugatit_cli.weights import home as home_module
 from ugatit_cli.weights.home import Receipt, store_folder, store_path
-from ugatit_cli.weights.hub_download import Stamp
 
 TEXTS = {"config.json": b"{}", "model.safetensors": b"weights", "deep/x.index": b""}
 

@@ -20,6 +20,7 @@ from ugatit_cli.cli.train import find_folders
 from ugatit_cli.cli.train_command import Asked
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ModelError
+from ugatit_cli.remote.records import FileRecord
 from ugatit_cli.weights import home
 from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.home import BUNDLED
@@ -28,7 +29,6 @@ from ugatit_cli.weights.manifest import (
     MODEL_NAME,
     SOURCES,
     Entry,
-    FileRecord,
     SourceName,
     entry_toml,
     manifest_path,

@@ -15,7 +15,8 @@ from tests.hub_client import Notes
 from tests.weights.test_catalog import COMMIT, checkpoint
 from ugatit_cli.errors import ModelError, OutputError, UsageError
 from ugatit_cli.leftovers import sweep
-from ugatit_cli.weights import home, hub_download
+from ugatit_cli.remote import hub_download
+from ugatit_cli.weights import home
 from ugatit_cli.weights.catalog import known
 from ugatit_cli.weights.home import BUNDLED, store_folder, store_path
 from ugatit_cli.weights.manifest import read_manifest

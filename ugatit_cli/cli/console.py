@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import rich.progress
     from rich.console import Console
 
+    from ugatit_cli.remote.patience import Listener
     from ugatit_cli.weights.folder import ModelFolder
-    from ugatit_cli.weights.hub import Listener
 
 
 # Without a terminal, progress is a line from time to time.

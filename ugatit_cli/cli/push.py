@@ -20,7 +20,7 @@ from ugatit_cli.wording import byte_size
 
 if TYPE_CHECKING:
     from ugatit_cli.publishing.push import Staged
-    from ugatit_cli.weights.hub import HubId
+    from ugatit_cli.remote.hub import HubId
 
 
 def push(
@@ -130,8 +130,9 @@ def _ended_in_words() -> Iterator[None]:
 
 
 def _write(staged: Staged, target: HubId, folder: Path) -> None:
+    from ugatit_cli.remote.hub import endpoint
+    from ugatit_cli.remote.patience import without_secrets
     from ugatit_cli.weights.folder import copy_model
-    from ugatit_cli.weights.hub import endpoint, without_secrets
 
     options = staged.options
     copy_model(staged.model, folder, overwrite=options.overwrite)

@@ -22,9 +22,12 @@ from ugatit_cli.files import DOCUMENT, WEIGHTS, open_file, read_file, reported
 from ugatit_cli.pictures.encoding import encode
 from ugatit_cli.pictures.reading import from_pil, read_picture
 from ugatit_cli.publishing.card import Options, model_card, says_nothing, summary, training_data
+from ugatit_cli.remote import hub, patience
+from ugatit_cli.remote.hub import NEWEST, REVISION, HubId, Words
+from ugatit_cli.remote.patience import Listener, status_of
+from ugatit_cli.remote.records import Digest, FileRecord, digest_of
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import RecipeGone, Settings
-from ugatit_cli.weights import hub
 from ugatit_cli.weights.folder import (
     CARD_FILE,
     CONFIG_FILE,
@@ -36,10 +39,8 @@ from ugatit_cli.weights.folder import (
     open_model,
 )
 from ugatit_cli.weights.hashes import SUMS_FILE, read_sums, sums_text
-from ugatit_cli.weights.hub import NEWEST, HubId, Listener, Words, status_of
-from ugatit_cli.weights.hub_download import Digest, digest_of
 from ugatit_cli.weights.known import licence_of
-from ugatit_cli.weights.manifest import REVISION, Entry, FileRecord
+from ugatit_cli.weights.manifest import Entry
 
 WIDEST: Final = 2048
 # What a manifest's entry names: all that is fetched to translate.
@@ -324,7 +325,7 @@ def upload(staged: Staged, target: HubId, listener: Listener, *, bars: bool = Fa
         commit = there.commit(staged.model.path, sent, strange)
         if not REVISION.fullmatch(commit):
             raise hub.in_words(hub.NO_HUB, target)
-        url = f"{hub.without_secrets(hub.endpoint())}/{target.repository}"
+        url = f"{patience.without_secrets(hub.endpoint())}/{target.repository}"
         return Published(url, entry(staged, target, commit, kept), commit != there.head)
 
 
@@ -344,8 +345,8 @@ class _Repository:
         found = self._look()
         if found is None:
             private = options.private or None  # None: as the owner's own default is
-            hub.patiently(lambda: self.api.create_repo(name, private=private, exist_ok=True), listener)
-            found = hub.patiently(self._info, listener)
+            patience.patiently(lambda: self.api.create_repo(name, private=private, exist_ok=True), listener)
+            found = patience.patiently(self._info, listener)
         self.head: str = found.sha
         self.files: dict[str, str] = _etags(found)
         if options.private and not found.private:
@@ -362,7 +363,7 @@ class _Repository:
         from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
         try:
-            return hub.patiently(self._info, self.listener)
+            return patience.patiently(self._info, self.listener)
         except GatedRepoError:
             raise
         except RepositoryNotFoundError:
@@ -388,7 +389,7 @@ class _Repository:
     def _read(self, file: str) -> bytes:
         """A small file of it."""
         with tempfile.TemporaryDirectory(prefix="ugatit-push-") as folder:
-            path = hub.patiently(
+            path = patience.patiently(
                 lambda: self.api.hf_hub_download(self.name, file, revision=self.head, local_dir=folder), self.listener
             )
             return Path(path).read_bytes()
@@ -441,7 +442,7 @@ class _Repository:
                 raise
             return str(made.oid)
 
-        return hub.patiently(attempt, self.listener, worth=_is_worth_trying)
+        return patience.patiently(attempt, self.listener, worth=_is_worth_trying)
 
 
 def _etags(info: Any) -> dict[str, str]:
@@ -465,7 +466,7 @@ def _quiet(*, bars: bool, listener: Listener) -> Iterator[None]:
         yield
     for text in (str(warning.message) for warning in caught):
         if CARD_FILE in text:
-            listener.note("the Hub says: " + hub.without_secrets(" ".join(text.split())))
+            listener.note("the Hub says: " + patience.without_secrets(" ".join(text.split())))
 
 
 # The ends of paths that the client asks only once; it has tried all others again when it gives up.
@@ -504,7 +505,7 @@ def _words(error: Exception) -> Words | None:
     lost = status in (404, 405) and response and response.history  # where a redirection has led
     if lost or 300 <= (status or 0) < 400 or isinstance(error, json.JSONDecodeError | KeyError):
         return hub.NO_HUB
-    if hub.is_transient(error) or isinstance(error, UnicodeEncodeError):  # whose characters are the token's
+    if patience.is_transient(error) or isinstance(error, UnicodeEncodeError):  # whose characters are the token's
         return None
     if status is not None:
         return _REFUSALS.get(status) or (_REFUSED if 400 <= status < 500 else None)
@@ -515,4 +516,4 @@ def _words(error: Exception) -> Words | None:
 def _is_worth_trying(error: Exception) -> bool:
     """Whether a commit may succeed later, and the client hasn't tried it often enough."""
     asked: Any = getattr(error, "response", error)
-    return hub.is_transient(error) and asked.request.url.path.endswith(_ASKED_ONCE)
+    return patience.is_transient(error) and asked.request.url.path.endswith(_ASKED_ONCE)

@@ -46,6 +46,7 @@ from ugatit_cli.files import (
     write_file,
 )
 from ugatit_cli.leftovers import discard, hidden, sweep
+from ugatit_cli.remote.records import FileRecord
 from ugatit_cli.weights.folder import (
     CONFIG_FILE,
     DISCRIMINATORS_FILE,
@@ -55,7 +56,6 @@ from ugatit_cli.weights.folder import (
     write_tensors,
 )
 from ugatit_cli.weights.hashes import SUMS_FILE
-from ugatit_cli.weights.manifest import FileRecord
 
 FORMAT: Final = 1
 RUN_FILE: Final = "config.toml"

@@ -16,10 +16,11 @@ from pathlib import Path
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.files import expanded
 from ugatit_cli.leftovers import put_back
+from ugatit_cli.remote.hub import HubId, parse_hub_id
+from ugatit_cli.remote.patience import Listener, Logged
 from ugatit_cli.weights import home
 from ugatit_cli.weights.hashes import check_pin, split_pin
 from ugatit_cli.weights.home import BUNDLED, Receipt, holds_model, store_folder, store_path, stored_models
-from ugatit_cli.weights.hub import HubId, Listener, Logged, parse_hub_id
 from ugatit_cli.weights.known import CONFIG_FILE, Kind, Known, found_at, from_hub, here, hub_of
 from ugatit_cli.weights.manifest import MODEL_NAME, BrokenManifest, Entry, read_manifest
 

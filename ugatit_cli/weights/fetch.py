@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ugatit_cli.errors import ModelError, UsageError
-from ugatit_cli.weights import home, hub_download
+from ugatit_cli.remote import hub_download, records
+from ugatit_cli.remote.hub import HubId
+from ugatit_cli.remote.hub_download import Records
+from ugatit_cli.remote.patience import Listener, Logged
+from ugatit_cli.weights import home
 from ugatit_cli.weights.catalog import Source, resolve
 from ugatit_cli.weights.folder import GENERATORS_FILE, ModelFolder, check_target, copy_model, open_model
 from ugatit_cli.weights.hashes import Record, check_pin, digest_of, read_sums
 from ugatit_cli.weights.home import BUNDLED, store_path
-from ugatit_cli.weights.hub import HubId, Listener, Logged
-from ugatit_cli.weights.hub_download import Records
 from ugatit_cli.weights.hub_models import hub_model, locate_model
 from ugatit_cli.weights.imports import fetch_import, install, known_hashes, locate_checkpoint
 from ugatit_cli.weights.known import REINSTALL, hub_of, no_weights
@@ -203,14 +205,14 @@ def _below(model: ModelFolder, name: str) -> Path:
     return path
 
 
-def _check_files(paths: Mapping[str, Path], records: Records) -> None:
+def _check_files(paths: Mapping[str, Path], known: Records) -> None:
     """Whether files are what the manifest says."""
     for name, path in paths.items():
-        record = records[name]
+        record = known[name]
         if record is None:
             continue
         try:
-            digest = hub_download.digest_of(path)
+            digest = records.digest_of(path)
         except OSError as error:
             raise ModelError(f"{path}: can't be read: {error.strerror}") from None
         if (digest.size, digest.sha256) != (record.size, record.sha256):

@@ -16,8 +16,9 @@ from urllib.parse import quote
 from ugatit_cli.errors import ConfigError, ModelError, OutputError, UsageError
 from ugatit_cli.fields import read_table
 from ugatit_cli.files import expanded, read_file, reported, write_file, wrong_name
-from ugatit_cli.weights.hub_download import Stamp, digest_of
-from ugatit_cli.weights.manifest import LARGEST, MODEL_NAME, REPOSITORY, REVISION, SHA256
+from ugatit_cli.remote.hub import REPOSITORY, REVISION
+from ugatit_cli.remote.records import SHA256, Stamp, digest_of
+from ugatit_cli.weights.manifest import LARGEST, MODEL_NAME
 
 BUNDLED: Final = Path(__file__).parents[1] / "models"
 

@@ -8,7 +8,12 @@ from typing import Final
 
 from ugatit_cli.errors import ModelError, OutputError
 from ugatit_cli.files import DOCUMENT
-from ugatit_cli.weights import home, hub, hub_download
+from ugatit_cli.remote import hub, hub_download
+from ugatit_cli.remote.hub import HubId, RemoteFile
+from ugatit_cli.remote.hub_download import Records
+from ugatit_cli.remote.patience import Listener
+from ugatit_cli.remote.records import Stamp
+from ugatit_cli.weights import home
 from ugatit_cli.weights.folder import (
     CARD_FILE,
     CONFIG_FILE,
@@ -23,8 +28,6 @@ from ugatit_cli.weights.folder import (
     translator_shapes,
 )
 from ugatit_cli.weights.hashes import Record
-from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
-from ugatit_cli.weights.hub_download import Records, Stamp
 from ugatit_cli.weights.kinds import LARGEST_HEADER
 from ugatit_cli.weights.manifest import NEEDED_FILES
 

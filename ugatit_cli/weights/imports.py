@@ -8,13 +8,15 @@ from typing import Final
 
 from ugatit_cli.errors import ModelError
 from ugatit_cli.methods.base import OfficialSettings
-from ugatit_cli.weights import home, hub, hub_download
+from ugatit_cli.remote import hub, hub_download, patience, records
+from ugatit_cli.remote.hub import HubId, RemoteFile
+from ugatit_cli.remote.patience import Listener
+from ugatit_cli.remote.records import FileRecord, Stamp
+from ugatit_cli.weights import home
 from ugatit_cli.weights.folder import ModelFolder, check_target, open_model
 from ugatit_cli.weights.home import Receipt, home_folder, store_path
-from ugatit_cli.weights.hub import HubId, Listener, RemoteFile
-from ugatit_cli.weights.hub_download import Stamp
 from ugatit_cli.weights.known import checkpoint_key, hub_of
-from ugatit_cli.weights.manifest import Entry, FileRecord
+from ugatit_cli.weights.manifest import Entry
 from ugatit_cli.weights.official import convert
 
 # That of the full model has 31 kB; it is read whole.
@@ -28,7 +30,7 @@ def fetch_import(entry: Entry, listener: Listener, *, folder: Path | None = None
     target = folder or store_path(entry.name)
     # Other processes may have another cache, but the same store.
     lock, saying = home_folder() / "locks" / entry.name, f"another ugatit is installing {entry.name}; waiting for it"
-    with hub.waiting(lock, saying, listener), hub_download.locked(entry.repository, listener):
+    with patience.waiting(lock, saying, listener), hub_download.locked(entry.repository, listener):
         if folder is None and not force and target.is_dir():
             return open_model(target)
         check_target(target, overwrite=force, option="--force")
@@ -49,7 +51,7 @@ def _fetch_checkpoint(entry: Entry, listener: Listener, *, force: bool) -> Recei
     for name, remote in remotes.items():
         try:
             stamps[name] = hub_download.obtain(remote, known[name], listener, force=force)
-        except hub_download.Mismatch as error:
+        except records.Mismatch as error:
             if entry.files[name] is not None:
                 raise
             raise ModelError(

@@ -21,11 +21,11 @@ from ugatit_cli.config import BaseConfig
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.files import read_file
 from ugatit_cli.methods.registry import read_networks
+from ugatit_cli.remote.hub import NEWEST, HubId, parse_hub_id
+from ugatit_cli.remote.records import Stamp
 from ugatit_cli.weights import home
 from ugatit_cli.weights.hashes import Record, check_hash, digest_of, hashes_of, read_sums
 from ugatit_cli.weights.home import Receipt
-from ugatit_cli.weights.hub import NEWEST, HubId, parse_hub_id
-from ugatit_cli.weights.hub_download import Stamp
 from ugatit_cli.weights.kinds import check_tensors
 from ugatit_cli.weights.manifest import HASHED_FILES, MODEL_FILES, Entry, SourceName
 

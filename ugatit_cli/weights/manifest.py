@@ -18,16 +18,14 @@ import tomli_w
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import UPGRADE, ConfigError, ModelError, plain_reason
 from ugatit_cli.files import CONTROLS, expanded, read_file, read_toml, wrong_name
+from ugatit_cli.remote.hub import REPOSITORY, REVISION
+from ugatit_cli.remote.records import SHA256, FileRecord
 
 SourceName = Literal["bundled", "hub", "import", "train"]
 SOURCES: Final[tuple[SourceName, ...]] = get_args(SourceName)
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
-REPOSITORY = re.compile(rf"(?!.*(?:--|\.\.)){_PART}/{_PART}")
-REVISION = re.compile(r"[0-9a-f]{40}")
 SHARD = re.compile(r".+\.data-[0-9]{5}-of-(?P<count>[0-9]{5})")
-SHA256 = re.compile(r"[0-9a-f]{64}")
 
 MODEL_FILES: Final = ("config.json", "model.safetensors", "discriminators.safetensors", "README.md", "samples.png")
 NEEDED_FILES: Final = MODEL_FILES[:2]
@@ -53,14 +51,6 @@ LARGEST: Final = 2**63 - 1  # bytes of a file, on any system
 SCHEMA = 1
 FILE = "weights_manifest.toml"
 VARIABLE = "UGATIT_MANIFEST"
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """What a file is known to be: its size in bytes, and its SHA-256 as 64 lower-case hex digits."""
-
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from pathlib import Path
 from ugatit_cli.errors import OutputError, UsageError
 from ugatit_cli.files import read_file, reported, retire
 from ugatit_cli.leftovers import discard, sweep
-from ugatit_cli.weights import home, hub_download
+from ugatit_cli.remote import hub_download
+from ugatit_cli.remote.hub import cache_folder
+from ugatit_cli.remote.patience import Listener, Logged
+from ugatit_cli.weights import home
 from ugatit_cli.weights.home import Receipt, store_folder
-from ugatit_cli.weights.hub import Listener, Logged, cache_folder
 from ugatit_cli.weights.known import Known, absent, checkpoint_of, size_of
 
 

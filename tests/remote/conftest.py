@@ -20,5 +20,5 @@ def filled(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> HubServer:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds slept; nobody waits for them."""
     slept: list[float] = []
-    monkeypatch.setattr("ugatit_cli.weights.hub.time.sleep", slept.append)
+    monkeypatch.setattr("ugatit_cli.remote.patience.time.sleep", slept.append)
     return slept

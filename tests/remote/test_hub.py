@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from tests.hub_api import Answer, Call
 from tests.hub_client import NAME, REPO, SHA256, SIZE, Notes, altered, refused
 from tests.hub_server import Fault, HubServer
-from ugatit_cli.weights import hub as hub_module
-from ugatit_cli.weights.hub import HubId, Patience, RemoteFile, parse_hub_id, without_secrets
-from ugatit_cli.weights.hub_download import locate
+from ugatit_cli.remote import patience
+from ugatit_cli.remote.hub import HubId, RemoteFile, parse_hub_id
+from ugatit_cli.remote.hub_download import locate
+from ugatit_cli.remote.patience import Patience, without_secrets
 
 PASSWORD: Final = "correct-horse"
 
@@ -203,7 +204,7 @@ def test_the_server_says_how_long_to_wait(
 
 
 def test_the_wait_doubles(filled: HubServer, monkeypatch: pytest.MonkeyPatch, pauses: list[float]) -> None:
-    monkeypatch.setattr(hub_module, "PATIENCE", Patience(attempts=5, wait=0.5))
+    monkeypatch.setattr(patience, "PATIENCE", Patience(attempts=5, wait=0.5))
     fault, notes = filled.fault(Fault("status", status=503)), Notes()
     refused(lambda: ask(notes=notes))
     assert pauses == [0.5, 1.0, 2.0, 4.0]

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from ugatit_cli.errors import ModelError, OutputError
-from ugatit_cli.files import check_space, open_file, reported, sync_folder, write_file
+from ugatit_cli.files import check_space, reported, sync_folder, write_file
 from ugatit_cli.leftovers import discard, hidden, sweep_once
-from ugatit_cli.weights import hub
-from ugatit_cli.weights.hub import HubId, Listener, RemoteFile, TransferError, Words, cache_folder
-from ugatit_cli.weights.manifest import REVISION, SHA256, FileRecord
+from ugatit_cli.remote import hub, patience
+from ugatit_cli.remote.hub import REVISION, HubId, RemoteFile, Words, cache_folder
+from ugatit_cli.remote.patience import Listener, TransferError
+from ugatit_cli.remote.records import SHA256, Digest, FileRecord, Mismatch, Stamp, digest_of
 
 Records = Mapping[str, FileRecord | None]
 """File name in a repository -> size and hash if somebody has verified them."""
@@ -28,15 +27,6 @@ LARGEST_UNTOLD: Final = 1 << 20
 _KEPT: Final[Words] = ("{wanted}: {plain}", "What has arrived is kept: the same command goes on from there.")
 # The name of a file in the cache: whatever else a server says could lead anywhere.
 _ETAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{5,127}")
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """A file as it was when its hash was taken: bytes, SHA-256 in hex, and time of change in nanoseconds."""
-
-    size: int
-    sha256: str
-    mtime_ns: int
 
 
 def locate(identity: HubId, name: str, listener: Listener) -> RemoteFile | None:
@@ -53,7 +43,7 @@ def locate(identity: HubId, name: str, listener: Listener) -> RemoteFile | None:
     with hub.errors_reported(identity, name):
         url = hf_hub_url(identity.repository, name, revision=identity.revision, endpoint=hub.endpoint())
         try:
-            found = hub.patiently(lambda: get_hf_file_metadata(url, endpoint=hub.endpoint()), listener)
+            found = patience.patiently(lambda: get_hf_file_metadata(url, endpoint=hub.endpoint()), listener)
         except EntryNotFoundError:
             return None
     commit, etag = found.commit_hash or "", found.etag or ""
@@ -108,47 +98,7 @@ def locked(repository: str, listener: Listener) -> contextlib.AbstractContextMan
     """
     folder = cache_folder(repository)
     path = folder.parent / ".locks" / folder.name / "ugatit.lock"
-    return hub.waiting(path, f"another ugatit is fetching {repository}; waiting for it", listener)
-
-
-@dataclass(frozen=True)
-class Digest:
-    """A file's size in bytes, its SHA-256, and its SHA-1 as git takes it of contents; both in hex."""
-
-    size: int
-    sha256: str
-    git: str
-
-    def differs(self, remote: RemoteFile, record: FileRecord | None = None) -> str:
-        """What the Hub or a record says and what was found, if they contradict each other; else empty."""
-        if record is not None and (record.size, record.sha256) != (self.size, self.sha256):
-            return f"expected sha256 {record.sha256}, found {self.sha256}"
-        if remote.size not in (None, self.size):
-            return f"expected {remote.size:,} bytes, found {self.size:,}"
-        for kind, pattern, found in (("sha256", SHA256, self.sha256), ("git hash", REVISION, self.git)):
-            if pattern.fullmatch(remote.etag) and found != remote.etag:
-                return f"expected {kind} {remote.etag}, found {found}"
-        return ""
-
-
-def digest_of(path: Path) -> Digest:
-    """The digest of a file on disk.
-
-    Raises:
-        OSError: it can't be read.
-    """
-    size = path.stat().st_size
-    # As git names contents; no matter of security where SHA-256 is known, too.
-    sha256, git = hashlib.sha256(), hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
-    with open_file(path) as file:
-        for data in iter(lambda: file.read(1 << 20), b""):
-            sha256.update(data)
-            git.update(data)
-    return Digest(size, sha256.hexdigest(), git.hexdigest())
-
-
-class Mismatch(ModelError):
-    """A file that isn't what a manifest, or its first use, says; nothing was changed."""
+    return patience.waiting(path, f"another ugatit is fetching {repository}; waiting for it", listener)
 
 
 def check_announced(remote: RemoteFile, record: FileRecord | None) -> None:
@@ -190,7 +140,7 @@ def obtain(remote: RemoteFile, record: FileRecord | None, listener: Listener, *,
     place = on_disk(remote)
     with reported(place or blob_path(remote)):
         digest = digest_of(place) if place is not None and not force else None
-    if digest is not None and (problem := digest.differs(remote, record)):
+    if digest is not None and (problem := _contradiction(digest, remote, record)):
         if hub.is_offline():
             raise ModelError(f"{place}: damaged: {problem}", "Unset HF_HUB_OFFLINE to fetch it again.")
         listener.note(f"{place}: damaged ({problem}); fetching it again")
@@ -204,13 +154,23 @@ def obtain(remote: RemoteFile, record: FileRecord | None, listener: Listener, *,
         return Stamp(digest.size, digest.sha256, path.stat().st_mtime_ns)
 
 
+def _contradiction(digest: Digest, remote: RemoteFile, record: FileRecord | None) -> str:
+    """What the Hub or a record says and what was found, if they contradict each other; else empty."""
+    if problem := digest.differs(record, remote.size):
+        return problem
+    for kind, pattern, found in (("sha256", SHA256, digest.sha256), ("git hash", REVISION, digest.git)):
+        if pattern.fullmatch(remote.etag) and found != remote.etag:
+            return f"expected {kind} {remote.etag}, found {found}"
+    return ""
+
+
 def _fetched(remote: RemoteFile, record: FileRecord | None, listener: Listener) -> Digest:
     blob = blob_path(remote)
     part = blob.with_name(f"{blob.name}.ugatit.incomplete")  # where no other program writes
     download(remote, part, listener)
     with reported(part):
         digest = digest_of(part)
-        if problem := digest.differs(remote, record):
+        if problem := _contradiction(digest, remote, record):
             part.unlink()
             raise ModelError(
                 f"{remote.repository}: {remote.name}: {problem}",
@@ -275,21 +235,17 @@ def download(remote: RemoteFile, part: Path, listener: Listener) -> None:
     with (
         file,
         hub.errors_reported(
-            HubId(remote.repository), remote.name, lambda error: _KEPT if hub.is_transient(error) else None
+            HubId(remote.repository), remote.name, lambda error: _KEPT if patience.is_transient(error) else None
         ),
     ):
         transfer = _Transfer(remote, file, part, listener)
         listener.begin(Path(remote.name).name, remote.size, transfer.size)
         try:
-            hub.patiently(transfer.receive, listener, lambda: transfer.size)
+            patience.patiently(transfer.receive, listener, lambda: transfer.size)
         finally:
             listener.end()
         with reported(part):
             os.fsync(file.fileno())
-
-
-def _words(error: Exception) -> Words | None:
-    return _KEPT if hub.is_transient(error) else None
 
 
 class _Transfer:
@@ -375,7 +331,7 @@ def _steadily(blocks: Iterator[bytes]) -> Iterator[bytes]:
         yield block
         count += len(block)
         passed = time.monotonic() - since
-        if passed >= hub.PATIENCE.window:
-            if count < hub.PATIENCE.least * passed:
+        if passed >= patience.PATIENCE.window:
+            if count < patience.PATIENCE.least * passed:
                 raise TransferError(f"only {count / passed:.0f} bytes per second came")
             since, count = time.monotonic(), 0

@@ -19,10 +19,9 @@ from tests.hub_client import NAME, REPO, SHA256, SIZE, WEIGHTS, Notes, altered, 
 from tests.hub_server import Fault, HubServer
 from ugatit_cli import files
 from ugatit_cli.errors import ModelError, OutputError, StorageError
-from ugatit_cli.weights import hub as hub_module
-from ugatit_cli.weights import hub_download
-from ugatit_cli.weights.hub import RemoteFile
-from ugatit_cli.weights.hub_download import download
+from ugatit_cli.remote import hub_download, patience
+from ugatit_cli.remote.hub import RemoteFile
+from ugatit_cli.remote.hub_download import download
 
 
 @pytest.fixture
@@ -137,7 +136,7 @@ def test_a_file_that_is_longer_than_announced(filled: HubServer, part: Path) -> 
 
 
 def test_a_hub_without_ranges(filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_module, "PATIENCE", replace(hub_module.PATIENCE, progress=60_000))
+    monkeypatch.setattr(patience, "PATIENCE", replace(patience.PATIENCE, progress=60_000))
     fault, wanted = filled.fault(Fault("cut", after=150_000)), remote()
     with altered(filled, lambda _, answer: replace(answer, etag="") if answer.file else answer):
         fails(filled, part, wanted)
@@ -171,7 +170,7 @@ def test_progress_makes_patient_again(filled: HubServer, part: Path, pauses: lis
     filled.fault(Fault("cut", after=100_000, times=1))
     filled.fault(Fault("cut", times=1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hub_module, "PATIENCE", replace(hub_module.PATIENCE, progress=50_000))
+        patch.setattr(patience, "PATIENCE", replace(patience.PATIENCE, progress=50_000))
         assert arrives(filled, part)[0] == SIZE
     assert pauses == [0.01, 0.02, 0.01, 0.02]
 

@@ -18,10 +18,9 @@ from huggingface_hub import constants, file_download, hf_hub_download, scan_cach
 from tests.hub_client import FILES, NAME, REPO, SHA256, SIZE, WEIGHTS, Notes, environment, refused, remote
 from tests.hub_server import HubServer
 from ugatit_cli.errors import OutputError
-from ugatit_cli.weights import hub_download
-from ugatit_cli.weights.hub import HubId, RemoteFile, cache_folder
-from ugatit_cli.weights.hub_download import blob_path, keep_reference, locate, locked, obtain, on_disk, pointer_path
-from ugatit_cli.weights.manifest import FileRecord
+from ugatit_cli.remote.hub import HubId, RemoteFile, cache_folder
+from ugatit_cli.remote.hub_download import blob_path, keep_reference, locate, locked, obtain, on_disk, pointer_path
+from ugatit_cli.remote.records import FileRecord, Mismatch
 
 RECORD: Final = FileRecord(SIZE, SHA256)
 
@@ -163,7 +162,7 @@ def test_a_hub_that_changes_its_mind_is_not_asked_again(filled: HubServer) -> No
 def test_a_promise_is_checked(filled: HubServer, name: str, record: FileRecord) -> None:
     error = refused(lambda: obtain(remote(name), record, Notes()))
     assert f"{REPO}: {name}: " in error.message
-    assert isinstance(error, hub_download.Mismatch) == (name == NAME)
+    assert isinstance(error, Mismatch) == (name == NAME)
     assert (filled.bytes_sent() == 0) == (name == NAME)  # before anything is downloaded, where that can be
     assert not on_disk(remote(name))
     assert not leftovers()
@@ -301,8 +300,8 @@ def test_a_repository_on_another_disk(filled: HubServer, tmp_path: Path) -> None
 
 OTHER_PROCESS: Final = f"""
 from tests.hub_client import Notes
-from ugatit_cli.weights.hub import HubId
-from ugatit_cli.weights.hub_download import locate, locked, obtain
+from ugatit_cli.remote.hub import HubId
+from ugatit_cli.remote.hub_download import locate, locked, obtain
 
 class Aloud(Notes):
     def note(self, text):

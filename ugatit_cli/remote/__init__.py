@@ -1,0 +1,1 @@
+"""Whatever talks to a network: the Hub, files at an address, and how they get onto this machine."""
