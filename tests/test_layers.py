@@ -24,6 +24,7 @@ ORDER = [
     "data",
     "methods",
     "weights",
+    "datasets",
     "outputs",
     "translation",
     "metrics",
