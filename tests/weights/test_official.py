@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests import tiny
+from tests import paddlegan, tiny
 from tests.conftest import GOLDEN
 from ugatit_cli.errors import ModelError, StorageError
 from ugatit_cli.methods.base import Official, OfficialSettings
@@ -186,6 +186,30 @@ def test_paddle(tmp_path: Path, protocol: int, named: bool) -> None:
     path = tmp_path / "ugatit_light.pdparams"
     path.write_bytes(pickle.dumps(content | {"epoch": 3, "best": np.float64(0.1)}, protocol))
     assert_same(read(path), read(save(tmp_path / "plain.pt", checkpoint)))
+
+
+def test_paddlegan(tmp_path: Path) -> None:
+    """All six networks of the authors' code, in the file that PaddleGAN makes of them."""
+    path = GOLDEN / "pt" / "mini_step_before.pt"
+    checkpoint = {key: state for key, state in torch.load(path, weights_only=True).items() if key != "optim"}
+    (tmp_path / "ugatit_light.pdparams").write_bytes(paddlegan.written(checkpoint))
+    found, layout, _ = read_official([tmp_path / "ugatit_light.pdparams"], OfficialSettings())
+    assert layout == "paddle"
+    assert "DownBlock.13.conv_block.6.scale" in read_states(tmp_path / "ugatit_light.pdparams")["genB2A"]
+    assert_same(found, read(path))
+
+
+@pytest.mark.parametrize("name", ["DownBlock.2.scale", "DownBlock.10.bias", "DownBlock.12.conv_block.2.weight"])
+def test_norms_that_change_something_are_no_ones(tmp_path: Path, name: str) -> None:
+    checkpoint = tiny.official()
+    for value, fits in ((float(not name.endswith("bias")), True), (0.5, False)):
+        checkpoint["genA2B"][name] = torch.full((8,), value)
+        path = save(tmp_path / "x.pt", checkpoint)
+        if fits:
+            assert_same(read(path), read(save(tmp_path / "plain.pt", tiny.official())))
+            continue
+        with pytest.raises(ModelError, match=name):
+            read(path)
 
 
 def test_paddle_of_half_precision(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """The official PyTorch code's checkpoints of U-GAT-IT (`*_params_*.pt`, znxlwm/UGATIT-pytorch) by our names.
 
-One dict with the state dicts genA2B, genB2A and, usually, disGA, disGB, disLA, disLB; or one generator alone.
+One dict with the state dicts genA2B, genB2A and, usually, disGA, disGB, disLA, disLB; or one generator alone. PaddleGAN
+has the same names, and instance norms with a factor and an offset that it never trains.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -28,6 +29,9 @@ NO_CRITICS = "The checkpoint has no discriminators; the model comes without."
 
 State = Mapping[str, Tensor]
 
+# What changes nothing, by the end of its name.
+IDLE: Mapping[str, float] = {"scale": 1, "weight": 1, "bias": 0}
+
 
 def official(states: States, settings: OfficialSettings) -> Official | None:
     """See `Method.official`."""
@@ -41,9 +45,9 @@ def official(states: States, settings: OfficialSettings) -> Official | None:
     with_critics = len(generators) == 2 and all(key in states for key in DISCRIMINATOR_KEYS.values())
     config, notes = _inferred(generators, states if with_critics else {}, settings)
     for state in generators.values():
-        check_known(state, generator_names(config).values())
+        _check_known(state, generator_names(config).values())
     for (_, scale), key in DISCRIMINATOR_KEYS.items() if with_critics else ():
-        check_known(states[key], discriminator_names(config.layers(scale)).values())
+        _check_known(states[key], discriminator_names(config.layers(scale)).values())
     translators = {
         f"{direction}.{ours}": _taken(state, theirs)
         for direction, state in generators.items()
@@ -56,6 +60,16 @@ def official(states: States, settings: OfficialSettings) -> Official | None:
         for ours, theirs in discriminator_names(config.layers(scale)).items()
     }
     return Official(config, translators, critics or None, tuple(notes))
+
+
+def _check_known(state: State, known: Collection[str]) -> None:
+    """As `check_known`, but for norms that do nothing."""
+    check_known((name for name, one in state.items() if name in known or not _is_idle(name, one)), known)
+
+
+def _is_idle(name: str, tensor: Tensor) -> bool:
+    value = IDLE.get(name.rpartition(".")[2])
+    return value is not None and tensor.ndim == 1 and bool((tensor == value).all())
 
 
 def _taken(state: State, name: str) -> Tensor:

@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from ugatit_cli.config import Precision
 from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import ConfigError, ModelError, plain_reason
+from ugatit_cli.files import open_file
 from ugatit_cli.methods.base import Official, OfficialSettings, States
 from ugatit_cli.methods.networks import Unfit
 from ugatit_cli.methods.registry import METHODS, method
@@ -30,14 +31,26 @@ from ugatit_cli.weights.folder import (
     translator_shapes,
 )
 from ugatit_cli.weights.hashes import hash_of
-from ugatit_cli.weights.kinds import KNOWN
+from ugatit_cli.weights.kinds import HEAD, KNOWN, is_pickle
+
 from ugatit_cli.wording import shown
+
+Layout = Literal["tensorflow", "pytorch", "paddle", "cyclegan", "cartoongan"]
+"""Whose checkpoint a file is: U-GAT-IT's in its three codes, or another method's."""
 
 # Names of CycleGAN's files, which hold one network each.
 NETWORK = re.compile(r"(?:^|_)net_?([GD])(?:_([AB])(?:2[AB])?)?\.\w+$")
 SUFFIXES: Final = (".pt", ".pth", ".ckpt", ".pdparams", ".safetensors", ".tar", ".bin")
 # Modules around a network.
 DEEPEST: Final = 3
+CODES: Final[Mapping[Layout | Literal[""], str]] = {
+    "tensorflow": "official TensorFlow code",
+    "pytorch": "official U-GAT-IT code",
+    "paddle": "U-GAT-IT code of PaddlePaddle",
+    "cyclegan": "official CycleGAN code",
+    "cartoongan": "official CartoonGAN code",
+}
+"""What a checkpoint was made with."""
 SHOWN: Final = 3
 LONGEST: Final = 120
 # As many networks as a file has.
@@ -46,7 +59,7 @@ MOST_SHARED: Final = 6
 
 def read_official(
     files: Sequence[Path], settings: OfficialSettings, dtype: torch.dtype = torch.float32
-) -> tuple[Official, str, list[Path]]:
+) -> tuple[Official, Layout, list[Path]]:
     """Reads a checkpoint of any method.
 
     Args:
@@ -55,7 +68,7 @@ def read_official(
         dtype: of kernels and matrices of TensorFlow's, which then never are in memory as float32.
 
     Returns:
-        The model, what the checkpoint was made with, and the files that hold the weights.
+        The model, whose checkpoint it was, and the files that hold the weights.
 
     Raises:
         ModelError: it can't be read, or is none that is known: says what was found.
@@ -72,16 +85,24 @@ def read_official(
         with understood(prefix, "U-GAT-IT", "variable"):
             found = tensorflow.import_checkpoint(prefix, settings, dtype=dtype)
             _check_shapes(found, prefix)
-        return found, "official TensorFlow code", [tensorflow.TensorBundle(prefix).data_file()]
+        return found, "tensorflow", [tensorflow.TensorBundle(prefix).data_file()]
     named = networks or _by_network([first, *files[1:]])
     for file in named.values():
         if not file.exists():
             raise ModelError(f"{file}: no such file or folder")
     states = _states(named)
-    official, title = _recognised(states, list(named.values()), settings)
+    official = _recognised(states, list(named.values()), settings)
     for file in named.values():
         check_archive(file)
-    return official, f"official {title} code", list(named.values())
+    return official, _layout(official, first), list(named.values())
+
+
+def _layout(official: Official, file: Path) -> Layout:
+    match official.config.method:
+        case "cyclegan" | "cartoongan" as name:
+            return name
+    with open_file(file) as opened:
+        return "paddle" if is_pickle(opened.read(HEAD)) else "pytorch"
 
 
 def _check_foreign(path: Path) -> None:
@@ -96,8 +117,7 @@ def _check_foreign(path: Path) -> None:
     )
 
 
-def _recognised(states: States, files: Sequence[Path], settings: OfficialSettings) -> tuple[Official, str]:
-    """The checkpoint of a method, and the method's title."""
+def _recognised(states: States, files: Sequence[Path], settings: OfficialSettings) -> Official:
     failed: ModelError | None = None
     # Whoever keeps a network in a module of their own has its name before all others.
     for tried in itertools.accumulate(range(DEEPEST), lambda found, _: _shorter(found), initial=states):
@@ -108,7 +128,7 @@ def _recognised(states: States, files: Sequence[Path], settings: OfficialSetting
                     if official is not None:
                         _check_sizes(official, files)
                         _check_shapes(official, files[0])
-                        return official, title
+                        return official
             except ModelError as error:
                 failed = failed or error
     raise failed or _unknown(files[0], states)
@@ -245,7 +265,8 @@ def convert(
     *,
     storage: Precision = "fp32",
     overwrite: bool = False,
-    source: Mapping[str, str] | None = None,
+    source: Mapping[str, Any] | None = None,
+    layout: Layout | Literal[""] = "",
 ) -> tuple[ModelFolder, tuple[str, ...]]:
     """Converts an official checkpoint.
 
@@ -253,19 +274,25 @@ def convert(
         checkpoints: see `read_official`.
         folder: the model folder to write.
         source: where the checkpoint comes from, for the model's provenance.
+        layout: whose checkpoint it must be; empty: anybody's.
 
     Returns:
         The model folder, and notes for the user.
 
     Raises:
-        ModelError: the checkpoint can't be read, or isn't one that is known.
+        ModelError: the checkpoint can't be read, isn't one that is known, or is of another layout.
         OutputError: the folder exists, or can't be written.
     """
     if not folder.name:  # `.` can't be renamed
         folder = folder.absolute()
     check_target(folder, overwrite=overwrite)
-    official, code, files = read_official(checkpoints, settings or OfficialSettings(), DTYPES[storage])
-    said = {"imported_from": ", ".join(file.name for file in files), "code": code}
+    official, found, files = read_official(checkpoints, settings or OfficialSettings(), DTYPES[storage])
+    if layout not in ("", found):
+        raise ModelError(
+            f"{checkpoints[0]}: a checkpoint of the {CODES[found]}, not of the {CODES[layout]}",
+            "It is not the file that the manifest means: convert it with `ugatit convert`, if it is the one you want.",
+        )
+    said = {"imported_from": ", ".join(file.name for file in files), "code": CODES[found]}
     provenance = {**said, "sha256": ", ".join(map(hash_of, files)), **(source or {})}
     tensors = official.translators, official.critics
     try:

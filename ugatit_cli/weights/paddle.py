@@ -22,8 +22,8 @@ from ugatit_cli.weights.kinds import KNOWN
 from ugatit_cli.weights.pickles import Dict, Inert, Piece, Unpickler, mapped, plain_tree, program, readable
 
 TYPES: Final = {"f2", "f4", "f8", "i4", "i8", "u2"}
-# Bytes that can't stay in the file, such as those that protocol 2 pickled as text.
-MOST_COPIED: Final = 3 << 28
+# Bytes that can't stay in the file, such as those that protocol 2 pickled as text: 806 MB of PaddleGAN's U-GAT-IT.
+MOST_COPIED: Final = 1 << 32
 CHUNK: Final = 1 << 20
 
 
@@ -131,6 +131,8 @@ class _Reader:
 
     def _copy(self, size: int) -> None:
         self.copied += size
+        if self.copied > 2 * len(self.data):  # the same bytes again and again
+            raise ValueError("far more in it than in a model")
         if self.copied > MOST_COPIED:
             raise ValueError("too large to be read as it is; where it was made, pickle it with protocol 4")
 
