@@ -1,7 +1,7 @@
 """The official PyTorch code's checkpoints of U-GAT-IT (`*_params_*.pt`, znxlwm/UGATIT-pytorch) by our names.
 
-One dict with the state dicts genA2B, genB2A and, usually, disGA, disGB, disLA, disLB; or one generator alone. PaddleGAN
-has the same names, and instance norms with a factor and an offset that it never trains.
+One dict with the state dicts genA2B, genB2A and, usually, disGA, disGB, disLA, disLB; or one generator alone.
+PaddleGAN has the same names, and instance norms with a factor and an offset that it never trains.
 """
 
 from __future__ import annotations

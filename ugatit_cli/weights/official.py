@@ -32,7 +32,6 @@ from ugatit_cli.weights.folder import (
 )
 from ugatit_cli.weights.hashes import hash_of
 from ugatit_cli.weights.kinds import HEAD, KNOWN, is_pickle
-
 from ugatit_cli.wording import shown
 
 Layout = Literal["tensorflow", "pytorch", "paddle", "cyclegan", "cartoongan"]
@@ -290,7 +289,7 @@ def convert(
     if layout not in ("", found):
         raise ModelError(
             f"{checkpoints[0]}: a checkpoint of the {CODES[found]}, not of the {CODES[layout]}",
-            "It is not the file that the manifest means: convert it with `ugatit convert`, if it is the one you want.",
+            "It is not what the manifest promises. If you want it anyhow: ugatit convert",
         )
     said = {"imported_from": ", ".join(file.name for file in files), "code": CODES[found]}
     provenance = {**said, "sha256": ", ".join(map(hash_of, files)), **(source or {})}
