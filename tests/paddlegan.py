@@ -1,6 +1,6 @@
 """U-GAT-IT's weights in the layout of PaddleGAN, the file that `selfie2anime` is downloaded as.
 
-As its engine/trainer.py (`save`), utils/filesystem.py, modules/norm.py and models/generators/resnet_ugatit.py write it.
+As its trainer.py (`save`), filesystem.py, modules/norm.py and generators/resnet_ugatit.py write it.
 """
 
 from __future__ import annotations
