@@ -13,8 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 import ugatit_cli
-from emoji_names import is_unlicensed
 from ugatit_cli.config import DIRECTIONS, Direction
+from ugatit_cli.datasets.emoji_names import is_unlicensed
 from ugatit_cli.translation.model import Model
 
 CELL = 112

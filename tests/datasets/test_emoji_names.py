@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoji_names import emoji_name, files_by_name, folders, group, is_unlicensed, shown
+from ugatit_cli.datasets.emoji_names import (
+    HELD_OUT,
+    emoji_name,
+    files_by_name,
+    group,
+    is_unlicensed,
+    places,
+    shown,
+)
 
 TONES = ("1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff")
 POINTS = st.lists(st.integers(1, 0x1FAFF).map(lambda point: f"{point:x}"), min_size=1, max_size=5)
@@ -24,7 +32,10 @@ NAMES = POINTS.map("-".join).map(emoji_name).filter(bool)
 def test_names_of_both_packages_become_one(stem: str, name: str) -> None:
     assert emoji_name(stem) == name
     for files in ([f"{stem}.webp", "26a7.webp"], ["26a7.webp", f"{stem}.webp"]):
-        assert files_by_name(files) == {name: f"{stem}.webp", "26a7": "26a7.webp"}
+        assert files_by_name([*files, "readme.webp", "1f600 .webp", "...webp"]) == {
+            name: f"{stem}.webp",
+            "26a7": "26a7.webp",
+        }
 
 
 @given(POINTS, st.integers(0, 4))
@@ -36,12 +47,21 @@ def test_padding_and_variation_selectors_do_not_matter(points: list[str], width:
 
 def test_the_split_stays_as_it_was_published() -> None:
     published = {
-        ("trainA",): ["1f600", "1f44d", "1f3ae"],
-        ("trainB",): ["1fa90", "a9", "23-20e3", "1f1e6-1f1e8", "1f926-1f3fd-200d-2640"],
-        ("testA", "testB"): ["2764", "1f955", "270b-1f3ff", "1f469-1f3fc-200d-2708"],
+        ("trainA",): ["1f600", "1f44d"],
+        ("trainB",): ["1fa90", "a9", "23-20e3", "1f926-1f3fd-200d-2640"],
+        ("valA", "valB"): ["1f34b", "1f493", "1f3ca-1f3fb", "1f468-1f3fd-200d-1f33e"],
+        ("testA", "testB"): ["2764", "1f955", "270b-1f3ff", "1f469-1f3fc-200d-2708", "1f587"],
+        (): ["1f3ae", "1f1e6-1f1e8"],
     }
     for where, names in published.items():
-        assert {name: folders(name) for name in names} == dict.fromkeys(names, where)
+        assert {name: places(name) for name in names} == dict.fromkeys(names, where)
+    trained = [places(name, validation=False) for name in published["valA", "valB"]]
+    assert trained == [("trainB",), ("trainA",), ("trainA",), ("trainB",)]
+
+
+@given(NAMES)
+def test_what_is_held_out_is_so_in_all_benchmarks(name: str) -> None:
+    assert (places(name) == HELD_OUT) == (places(name, validation=False) == HELD_OUT)
 
 
 @given(NAMES, st.sampled_from(TONES), st.sampled_from(TONES))
@@ -49,7 +69,7 @@ def test_skin_tones_are_never_split(name: str, one: str, other: str) -> None:
     first, *rest = name.split("-")
     for variant in ([first, one, *rest], [first, one, *rest, other], [first, *rest, other]):
         assert group("-".join(variant)) == group(name)
-        assert folders("-".join(variant)) == folders(name)
+        assert places("-".join(variant)) == places(name) or is_unlicensed(name)
 
 
 def test_what_microsoft_keeps_back() -> None:

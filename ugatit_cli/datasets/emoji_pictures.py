@@ -1,4 +1,4 @@
-"""Drawings of both packages as square RGB pictures on white."""
+"""Drawings of all packages as square RGB pictures on white."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Final
 
 from PIL import Image
 
-from ugatit_cli.errors import UsageError
+from ugatit_cli.errors import UsageError, install_line
 from ugatit_cli.pictures.reading import composite, read_picture
 
 _WHITE: Final = (255, 255, 255)
 
 
 def check_renderer() -> None:
-    """Whether `flat` will work.
+    """Whether `draw_svg` will work.
 
     Raises:
         UsageError: resvg-py isn't installed.
     """
     if importlib.util.find_spec("resvg_py") is None:
-        raise UsageError("drawing SVG files needs resvg-py, which isn't installed", "pip install resvg-py")
+        raise UsageError("drawing SVG files needs resvg-py, which isn't installed", install_line("data"))
 
 
-def flat(svg: bytes, size: int, name: str) -> Image.Image:
+def draw_svg(svg: bytes, size: int, name: str) -> Image.Image:
     """A square SVG drawing, rendered at `size` x `size` pixels.
 
     Raises:
@@ -36,7 +36,7 @@ def flat(svg: bytes, size: int, name: str) -> Image.Image:
     return _on_white(bytes(png), name)
 
 
-def clay(webp: bytes, size: int, name: str) -> Image.Image:
+def draw_webp(webp: bytes, size: int, name: str) -> Image.Image:
     """A picture with transparency, at `size` x `size` pixels.
 
     Raises:
@@ -49,8 +49,8 @@ def clay(webp: bytes, size: int, name: str) -> Image.Image:
 def square(image: Image.Image) -> Image.Image:
     """An RGB picture on white made square, with its drawing as large as it was.
 
-    Four of the Fluent pictures have eight empty rows on top of an ordinary picture (their other skin tones show it);
-    these are cut off. Anything else that isn't square is centred on a larger white square.
+    Four of the Fluent 3D pictures have eight empty rows on top of an ordinary picture (their other skin tones show
+    it); these are cut off. Anything else that isn't square is centred on a larger white square.
     """
     width, height = image.size
     if height > width:
