@@ -19,7 +19,7 @@ from ugatit_cli.datasets import packages
 from ugatit_cli.datasets.emoji import TWEMOJI
 from ugatit_cli.datasets.packages import Package, cache_folder, fetch, files, find_registry, integrity_of
 from ugatit_cli.errors import ModelError, UsageError
-from ugatit_cli.weights.hub import Logged
+from ugatit_cli.remote.patience import Logged
 
 DATA = b"tarball" * 1000
 PACKAGE = Package("@x/drawings", "1.2.3", integrity_of(DATA), len(DATA))

@@ -33,7 +33,7 @@ from ugatit_cli.errors import ModelError
 from ugatit_cli.files import write_file
 from ugatit_cli.pictures.encoding import encode
 from ugatit_cli.pictures.reading import from_pil
-from ugatit_cli.weights.hub import Listener
+from ugatit_cli.remote.patience import Listener
 
 Counts = Mapping[str, int]
 """Folder -> number of pictures."""

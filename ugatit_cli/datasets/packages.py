@@ -18,7 +18,7 @@ from typing import IO, Final, cast
 
 from ugatit_cli.errors import ModelError, UsageError, plain_reason
 from ugatit_cli.files import expanded, read_file, write_file
-from ugatit_cli.weights.hub import Listener
+from ugatit_cli.remote.patience import Listener
 
 DEFAULT_REGISTRY: Final = "https://registry.npmjs.org"
 TIMEOUT: Final = 30.0
