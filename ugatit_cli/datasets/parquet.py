@@ -19,7 +19,7 @@ from ugatit_cli.data.pictures import SPLITS, Split, split_named
 from ugatit_cli.errors import ModelError, UsageError, install_line, plain_reason
 from ugatit_cli.files import reported, wrong_name
 from ugatit_cli.pictures.reading import SUFFIXES as PICTURES
-from ugatit_cli.weights.hub import Listener
+from ugatit_cli.remote.patience import Listener
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch, Schema
