@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.fx.experimental.symbolic_shapes  # before processes are forked, each of whose first steps would import it
 from PIL import Image
 
 from ugatit_cli.config import DOMAINS

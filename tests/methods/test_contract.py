@@ -272,10 +272,11 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(name: str, done: int, vgg: str
         assert_same(tensors, state(again)[stem])
 
 
-STEPS = 40
+STEPS = 30
 
 
-@ALL
+# It has the most to remember: a pool of images, too. `training/test_session.py` kills U-GAT-IT at every point.
+@pytest.mark.parametrize("name", ["cyclegan"])
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 def test_killed_it_goes_on_as_if_never_killed(
     name: str,
@@ -300,7 +301,7 @@ def test_killed_it_goes_on_as_if_never_killed(
     assert ugatit(*arguments, "-o", run.path).code == 0
     assert ugatit(*arguments, "-o", tmp_path / "whole").code == 0
     assert weights(run.path) == weights(tmp_path / "whole")
-    assert len(weights(run.path)) == 6 + (name != "ugatit")
+    assert len(weights(run.path)) == 7
     assert metrics(run.path) == metrics(tmp_path / "whole")
 
 

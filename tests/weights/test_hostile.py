@@ -64,7 +64,7 @@ def archive(path: Path, program: bytes, **entries: bytes) -> None:
 
 
 def deflated(path: Path) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         with file.open("x/data.pkl", "w") as entry:
             entry.write(b"\x80\x02")
             for _ in range(1000):
