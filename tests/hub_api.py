@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
-LFS: Final = ("*.safetensors", "*.data-*")
+LFS: Final = ("*.safetensors", "*.data-*", "*.parquet")
 USER: Final = "tester"
 BAD_TOKEN: Final = "Invalid credentials in Authorization header"
 NO_ACCESS: Final = "Access to this model is restricted. You must have access to it and be authenticated to access it."
@@ -221,7 +221,13 @@ class HubApi:
         for sibling, file in zip(siblings, files.values(), strict=True):
             if file.lfs:
                 sibling["lfs"] = {"sha256": file.sha256, "size": len(file.data), "pointerSize": 130}
-        answer = {"id": repo, "sha": commit, "private": repo in self.private, "tags": [], "siblings": siblings}
+        answer = {
+            "id": repo.removeprefix("datasets/"),
+            "sha": commit,
+            "private": repo in self.private,
+            "tags": [],
+            "siblings": siblings,
+        }
         return as_json(answer)
 
     def create(self, call: Call) -> Answer:
@@ -294,9 +300,12 @@ class HubApi:
 
 
 REPO: Final = r"(?P<repo>[^/]+/[^/]+)"
+DATA: Final = r"(?P<repo>datasets/[^/]+/[^/]+)"
 REV: Final = r"(?P<rev>[^/]+)"
 ROUTES: Final[tuple[tuple[str, str, Callable[..., Answer]], ...]] = (
     ("GET", rf"/{REPO}/resolve/{REV}/(?P<name>.+)", HubApi.resolve),
+    ("GET", rf"/{DATA}/resolve/{REV}/(?P<name>.+)", HubApi.resolve),
+    ("GET", rf"/api/{DATA}(?:/revision/{REV})?", HubApi.info),
     ("GET", r"/cdn/(?P<oid>[0-9a-f]{64})/(?P<name>.+)", HubApi.from_cdn),
     ("PUT", r"/upload/(?P<oid>[0-9a-f]{64})", HubApi.to_cdn),
     ("GET", rf"/api/models/{REPO}(?:/revision/{REV})?", HubApi.info),

@@ -22,6 +22,7 @@ _PART: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 REPOSITORY: Final = re.compile(rf"(?!.*(?:--|\.\.)){_PART}/{_PART}")
 REVISION: Final = re.compile(r"[0-9a-f]{40}")
 NEWEST: Final = "main"
+DATA_SETS: Final = "datasets/"
 _BRANCH: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._/+-]{0,198}[A-Za-z0-9])?"
 _HUB_ID: Final = re.compile(rf"({REPOSITORY.pattern})(?:@({_BRANCH}))?")
 _NO_ADDRESS: Final = re.compile(r"[\s\x00-\x1f\x7f]")
@@ -29,7 +30,7 @@ _NO_ADDRESS: Final = re.compile(r"[\s\x00-\x1f\x7f]")
 
 @dataclass(frozen=True)
 class HubId:
-    """A repository at a branch, tag or commit: `owner/name@revision`."""
+    """A repository at a branch, tag or commit: `owner/name@revision`; a data set's is `datasets/owner/name`."""
 
     repository: str
     revision: str = NEWEST
@@ -88,11 +89,18 @@ def is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
+def id_and_type(repository: str) -> dict[str, str]:
+    """A repository as functions of `huggingface_hub` take it; here, it is called as in the Hub's addresses."""
+    kind = "dataset" if repository.startswith(DATA_SETS) else "model"
+    return {"repo_id": repository.removeprefix(DATA_SETS), "repo_type": kind}
+
+
 def cache_folder(repository: str) -> Path:
     """The folder of a repository in the Hub's cache, existing or not."""
     from huggingface_hub import constants
 
-    return expanded(constants.HF_HUB_CACHE).absolute() / f"models--{repository.replace('/', '--')}"
+    parts = repository if repository.startswith(DATA_SETS) else f"models/{repository}"
+    return expanded(constants.HF_HUB_CACHE).absolute() / parts.replace("/", "--")
 
 
 Words = tuple[str, str]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ugatit_cli.errors import ModelError, OutputError
-from ugatit_cli.files import check_space, reported, sync_folder, write_file
+from ugatit_cli.files import check_space, reported, sync_folder, write_file, wrong_name
 from ugatit_cli.leftovers import discard, hidden, sweep_once
 from ugatit_cli.remote import hub, patience
 from ugatit_cli.remote.hub import REVISION, HubId, RemoteFile, Words, cache_folder
@@ -41,9 +41,10 @@ def locate(identity: HubId, name: str, listener: Listener) -> RemoteFile | None:
     if hub.is_offline():
         return _cached(identity, name)
     with hub.errors_reported(identity, name):
-        url = hf_hub_url(identity.repository, name, revision=identity.revision, endpoint=hub.endpoint())
+        repository, address = hub.id_and_type(identity.repository), hub.endpoint()
+        url = hf_hub_url(**repository, filename=name, revision=identity.revision, endpoint=address)
         try:
-            found = patience.patiently(lambda: get_hf_file_metadata(url, endpoint=hub.endpoint()), listener)
+            found = patience.patiently(lambda: get_hf_file_metadata(url, endpoint=address), listener)
         except EntryNotFoundError:
             return None
     commit, etag = found.commit_hash or "", found.etag or ""
@@ -53,13 +54,39 @@ def locate(identity: HubId, name: str, listener: Listener) -> RemoteFile | None:
     return RemoteFile(identity.repository, name, commit, found.size, etag)
 
 
+def listing(identity: HubId, listener: Listener) -> list[RemoteFile]:
+    """The files of a repository, all at one commit; without those that can't have their names on any system.
+
+    Raises:
+        ModelError: as `locate`; and without a connection.
+    """
+    from huggingface_hub import HfApi
+
+    with hub.errors_reported(identity):
+        api = HfApi(endpoint=hub.endpoint(), library_name="ugatit")
+        asked: Any = {**hub.id_and_type(identity.repository), "revision": identity.revision, "files_metadata": True}
+        found: Any = patience.patiently(lambda: api.repo_info(**asked), listener)
+        commit = found.sha or ""
+        listed = [(one, one.lfs.sha256 if one.lfs else one.blob_id or "") for one in found.siblings]
+    other = REVISION.fullmatch(identity.revision) and commit != identity.revision
+    if other or not REVISION.fullmatch(commit) or not all(_ETAG.fullmatch(etag) for _, etag in listed):
+        raise hub.in_words(hub.NO_HUB, identity)
+    return [
+        RemoteFile(identity.repository, one.rfilename, commit, one.size, etag)
+        for one, etag in listed
+        if not wrong_name(one.rfilename)
+    ]
+
+
 def _cached(identity: HubId, name: str) -> RemoteFile | None:
     """A file in the cache, as some program has left it there."""
     from huggingface_hub import try_to_load_from_cache
 
     cache = cache_folder(identity.repository).parent
     with hub.errors_reported(identity, name):
-        found = try_to_load_from_cache(identity.repository, name, cache_dir=cache, revision=identity.revision)
+        found = try_to_load_from_cache(
+            filename=name, cache_dir=cache, revision=identity.revision, **hub.id_and_type(identity.repository)
+        )
     if not isinstance(found, str):
         return None
     path = Path(found).absolute()
@@ -272,7 +299,8 @@ class _Transfer:
         remote = self.remote
         if self.size == remote.size:
             return
-        url = hf_hub_url(remote.repository, remote.name, revision=remote.commit, endpoint=hub.endpoint())
+        repository, address = hub.id_and_type(remote.repository), hub.endpoint()
+        url = hf_hub_url(**repository, filename=remote.name, revision=remote.commit, endpoint=address)
         headers = {**build_hf_headers(library_name="ugatit"), "Accept-Encoding": "identity"}
         if self.size:
             headers["Range"] = f"bytes={self.size}-"

@@ -1,0 +1,82 @@
+"""Data sets of the Hub whose pictures are in parquet files: `hub:OWNER/NAME`, or `hub:OWNER/NAME@REVISION`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from ugatit_cli.datasets import parquet
+from ugatit_cli.datasets.parquet import Half, Written
+from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.remote import hub_download
+from ugatit_cli.remote.hub import DATA_SETS, HubId, RemoteFile, parse_hub_id
+from ugatit_cli.remote.patience import Listener
+from ugatit_cli.remote.records import FileRecord
+
+PREFIX: Final = "hub:"
+# Where the Hub puts what it has made of a data set in another form.
+CONVERTED: Final = "refs/convert/parquet"
+
+
+def parse(text: str) -> HubId | None:
+    """The data set that `hub:OWNER/NAME` names; None for anything else.
+
+    Raises:
+        UsageError: what follows is no id.
+    """
+    if not text.startswith(PREFIX):
+        return None
+    found = parse_hub_id(text.removeprefix(PREFIX))
+    if found is None:
+        raise UsageError(
+            f"{text}: not a data set of the Hub", f"Like {PREFIX}huggan/selfie2anime, or with @REVISION."
+        )
+    return HubId(DATA_SETS + found.repository, found.revision)
+
+
+def files_of(identity: HubId, listener: Listener) -> dict[Half, list[RemoteFile]]:
+    """The parquet files of a data set, to train on and to test with.
+
+    Raises:
+        ModelError: there are none, no such repository or revision, no access, or no connection.
+    """
+    listed = {remote.name: remote for remote in hub_download.listing(identity, listener)}
+    rows = [name for name in listed if PurePosixPath(name).suffix == parquet.SUFFIX]
+    if not rows:
+        kinds = ", ".join(sorted({PurePosixPath(name).suffix for name in listed} - {""})) or "nothing"
+        way_out = (
+            f"What the Hub has made of it may be: {PREFIX}{identity.repository.removeprefix(DATA_SETS)}@{CONVERTED}"
+        )
+        raise ModelError(f"{identity}: has no parquet files, but {kinds}", way_out)
+    return {half: [listed[name] for name in names] for half, names in parquet.halves(rows).items()}
+
+
+def write_out(
+    files: Mapping[Half, list[RemoteFile]],
+    target: Path,
+    listener: Listener,
+    *,
+    columns: tuple[str, str] | None = None,
+    records: Mapping[str, FileRecord | None] | None = None,
+) -> Written:
+    """Downloads the files into the Hub's cache, checked, and fills a folder as `parquet.write_out` does.
+
+    Args:
+        records: what they must be, by their names, beside what the Hub says.
+
+    Raises:
+        ModelError: they can't be fetched, or aren't what they should be.
+    """
+    known, repository = records or {}, next(remote.repository for half in files.values() for remote in half)
+    with hub_download.locked(repository, listener):
+        here = {
+            half: [_brought(remote, known.get(remote.name), listener) for remote in remotes]
+            for half, remotes in files.items()
+        }
+    return parquet.write_out(here, target, listener, columns=columns)
+
+
+def _brought(remote: RemoteFile, record: FileRecord | None, listener: Listener) -> Path:
+    hub_download.obtain(remote, record, listener)
+    return hub_download.pointer_path(remote)
