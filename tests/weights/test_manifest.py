@@ -27,9 +27,11 @@ from ugatit_cli.weights.home import BUNDLED
 from ugatit_cli.weights.manifest import (
     MODEL_FILES,
     MODEL_NAME,
+    LAYOUTS,
     SOURCES,
     Entry,
     SourceName,
+    entry_of,
     entry_toml,
     manifest_path,
     place_of_user_manifest,
@@ -64,6 +66,25 @@ instructions = "ask"
 "deep/m.data-00001-of-00002" = {{}}
 """
 TRAIN = COMMON + 'source = "train"\ninstructions = "try"\n'
+URL = f"""{COMMON.replace("schema = 1", "schema = 2")}source = "url"
+url = "https://ann.example/w/cats%20.pth"
+hosts = ["*.example", "cdn.example"]
+layout = "cyclegan"
+ways = "a2b"
+aliases = ["pets"]
+made_by = "Ann"
+read_at = ["her README"]
+verified = false
+"""
+ZIP = f"""{COMMON}source = "url"
+url = "http://ann.example/cats.ZIP?v=1"
+layout = "tensorflow"
+archive = {{ sha256 = "{HASH}" }}
+[models.cats.files]
+"deep/m.index" = {{}}
+"deep/m.data-00000-of-00001" = {{ size = 7, sha256 = "{HASH}" }}
+"""
+KAGGLE = COMMON + 'source = "kaggle"\ndataset = "ann/cats"\nlayout = "tensorflow"\nfolder = "deep/m_1"\n'
 RECORDS = {"config.json": FileRecord(900, HASH), "model.safetensors": FileRecord(5_000_000_000, HASH)}
 FIELDS: tuple[str, str, tuple[str, str], int, str, str] = ("cats", "Cats", ("cat", "dog"), 128, "MIT", "pictures")
 
@@ -169,12 +190,72 @@ CHECKPOINT = {
         (COMMON + 'source = "import"\ninstructions = "ask"', Entry(*FIELDS, "import", instructions="ask"), None),
         (IMPORT.replace(COMMIT, ""), Entry(*FIELDS, "import", "ann/cats", "", CHECKPOINT, False, "ask"), None),
         (TRAIN, Entry(*FIELDS, "train", instructions="try"), None),
+        (
+            URL,
+            Entry(
+                *FIELDS,
+                "url",
+                files={"cats .pth": None},
+                url="https://ann.example/w/cats%20.pth",
+                hosts=("*.example", "cdn.example"),
+                layout="cyclegan",
+                ways="a2b",
+                aliases=("pets",),
+                made_by="Ann",
+                read_at=("her README",),
+                verified=False,
+            ),
+            None,
+        ),
+        (
+            ZIP,
+            Entry(
+                *FIELDS,
+                "url",
+                files={"deep/m.index": None, "deep/m.data-00000-of-00001": FileRecord(7, HASH)},
+                url="http://ann.example/cats.ZIP?v=1",
+                layout="tensorflow",
+                archive=FileRecord(None, HASH),
+            ),
+            None,
+        ),
+        (ZIP.replace("{ sha", "{ size = 9, sha", 1), None, 9),
+        (
+            f'{URL}[models.cats.files]\n"cats .pth" = {{ size = 8, sha256 = "{HASH}" }}',
+            None,
+            8,
+        ),
+        (KAGGLE, Entry(*FIELDS, "kaggle", dataset="ann/cats", layout="tensorflow", folder="deep/m_1"), None),
     ],
 )
-def test_an_entry_of_each_source(tmp_path: Path, text: str, entry: Entry, size: int | None) -> None:
+def test_an_entry_of_each_source(tmp_path: Path, text: str, entry: Entry | None, size: int | None) -> None:
     path = write(tmp_path, text)
     found = read_manifest(path)["cats"]
-    assert (found, found.path, found.download_size) == (entry, path, size)
+    assert (found, found.path, found.download_size) == (entry or found, path, size)
+
+
+def test_where_the_weights_are_and_what_is_converted(tmp_path: Path) -> None:
+    texts = (BUNDLE, HUB, IMPORT, TRAIN, URL, ZIP, KAGGLE)
+    bundle, hub, imported, train, url, archive, kaggle = (read_manifest(write(tmp_path, text))["cats"] for text in texts)
+    assert [entry.address for entry in (bundle, hub, imported, train)] == [""] * 4
+    assert url.address == "https://ann.example/w/cats%20.pth"
+    assert kaggle.address == "https://www.kaggle.com/api/v1/datasets/download/ann/cats"
+    assert [entry.is_archive for entry in (imported, url, archive, kaggle)] == [False, False, True, True]
+    assert [entry.converted for entry in (bundle, hub, train)] == [False] * 3
+    assert all(entry.converted for entry in (imported, url, archive, kaggle))
+    names = ["deep/m.index", "cats .pth", "deep/m.index", ""]
+    assert [entry.checkpoint for entry in (imported, url, archive, kaggle)] == names
+    assert imported.by_hand() == "ask"
+    assert url.address in url.by_hand()
+
+
+def test_other_names_of_an_entry(tmp_path: Path) -> None:
+    entries = read_manifest(write(tmp_path, URL + own(TRAIN, "dogs").removeprefix("schema = 1\n")))
+    assert [entry_of(entries, name) for name in ("cats", "pets", "dogs")] == [
+        *(entries["cats"],) * 2,
+        entries["dogs"],
+    ]
+    assert entry_of(entries, "horses") is None
 
 
 # --- The user's own ------------------------------------------------------------------------------------
@@ -238,33 +319,60 @@ def lines(*more: str) -> st.SearchStrategy[str]:
 NAMES = st.from_regex(MODEL_NAME, fullmatch=True)
 HUB_IDS = st.sampled_from(["a/b", "Ann-1/my.model_2", f"{'a' * 96}/{'b' * 96}"])
 SIZED = st.builds(FileRecord, st.integers(1, 2**63 - 1), st.text("0123456789abcdef", min_size=64, max_size=64))
+RECORDED = SIZED | st.just(FileRecord(None, HASH))
 COMMITS = st.text("0123456789abcdef", min_size=40, max_size=40)
 DOMAINS = st.text(string.ascii_letters + "\"'é猫", min_size=1, max_size=9)
 
 
+FLAGS = st.booleans()
+HOSTS = st.sampled_from(["a", "a.example", "*.b-c.example"])
+CHECKPOINT_NAMES = st.sampled_from(["G.pth", "a b/é.pt", 'quo"te/x.pdparams', "~/m.safetensors"])
+
+
 @st.composite
-def file_tables(draw: st.DrawFn, source: SourceName) -> dict[str, FileRecord | None]:
+def file_tables(draw: st.DrawFn, source: SourceName, layout: str = "") -> dict[str, FileRecord | None]:
     if source in ("bundled", "hub"):
         names = [*MODEL_FILES[:2], *draw(st.lists(st.sampled_from(MODEL_FILES[2:]), unique=True))]
         return {name: draw(SIZED) for name in names}
+    if layout not in ("", "tensorflow"):
+        return {draw(CHECKPOINT_NAMES): draw(st.none() | RECORDED)}
     prefix = draw(st.sampled_from(["m", "a/b c/é.model-1", 'quo"te/x', "~/$HOME"]))
     count = draw(st.integers(1, 3))
     names = [f"{prefix}.index", *(f"{prefix}.data-{i:05d}-of-{count:05d}" for i in range(count))]
-    return {name: draw(st.none() | SIZED) for name in names}
+    return {name: draw(st.none() | RECORDED) for name in names}
+
+
+@st.composite
+def checkpoints(draw: st.DrawFn, source: SourceName) -> dict[str, Any]:
+    """What an entry says of an authors' checkpoint."""
+    found: dict[str, Any] = {"smoothing": draw(st.none() | FLAGS)}
+    if source == "import":
+        found["layout"] = draw(st.sampled_from(["", *LAYOUTS]))
+        if draw(FLAGS):
+            found |= {"repository": draw(HUB_IDS), "files": draw(file_tables(source, found["layout"]))}
+            found["revision"] = draw(COMMITS | st.just(""))
+        return found
+    found |= {"layout": draw(st.sampled_from(LAYOUTS)), "hosts": tuple(draw(st.lists(HOSTS, max_size=2)))}
+    if source == "url" and found["layout"] != "tensorflow" and draw(FLAGS):
+        return found | {"url": "http://a.example:80/b/c.pth?d=1", "files": {"c.pth": draw(st.none() | RECORDED)}}
+    place = {"dataset": draw(HUB_IDS)} if source == "kaggle" else {"url": "https://a.example/b.zip"}
+    found |= {**place, "archive": draw(st.none() | RECORDED)}
+    inside = st.fixed_dictionaries({"files": file_tables(source, found["layout"])})
+    return found | draw(inside | st.fixed_dictionaries({"folder": st.sampled_from(["a", "a b/é_1"])}))
 
 
 @st.composite
 def entries(draw: st.DrawFn) -> Entry:
     source = draw(st.sampled_from(SOURCES))
     domains = draw(st.tuples(DOMAINS, DOMAINS).filter(lambda pair: pair[0].casefold() != pair[1].casefold()))
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = {"ways": draw(st.sampled_from(["both", "a2b"])), "verified": draw(FLAGS)}
+    extra |= {"made_by": draw(st.just("") | lines()), "read_at": tuple(draw(st.lists(lines(), max_size=2)))}
     if source in ("bundled", "hub"):
         extra["files"] = draw(file_tables(source))
-    if source == "hub" or (source == "import" and draw(st.booleans())):
-        extra |= {"repository": draw(HUB_IDS), "files": draw(file_tables(source))}
-        extra["revision"] = draw(COMMITS if source == "hub" else COMMITS | st.just(""))
-    if source == "import":
-        extra["smoothing"] = draw(st.none() | st.booleans())
+    if source == "hub":
+        extra |= {"repository": draw(HUB_IDS), "revision": draw(COMMITS)}
+    if source in ("url", "kaggle", "import"):
+        extra |= draw(checkpoints(source))
     if source in ("import", "train"):
         extra["instructions"] = draw(lines("\n", "\t"))
     size, texts = 4 * draw(st.integers(4, 1024)), draw(st.tuples(lines(), lines(), lines()))
@@ -300,7 +408,8 @@ WRONG_NAMES = ['""', '"a b"', '".hidden"', "-x", '"ü"', '"a/b"', '".."', "x" * 
 # An entry, what is changed in it, and how the only line begins that tells of it.
 MISTAKES = [
     (TRAIN, "schema = 1", "", "schema: missing"),
-    (TRAIN, "schema = 1", "schema = 2", "schema: written for a newer ugatit"),
+    (TRAIN, "schema = 1", "schema = 3", "schema: written for a newer ugatit"),
+    (TRAIN, "schema = 1", "schema = 0", "schema: 0"),
     (TRAIN, "schema = 1", "schema = true", "schema: True"),
     (TRAIN, "schema = 1", "schema = ", "can't be read: "),
     (TRAIN, "schema = 1", "schema = 1\nx = " + "[" * 5000, "can't be read: "),
@@ -319,7 +428,7 @@ MISTAKES = [
     (TRAIN, '["cat", "dog"]', '"cat,dog"', "[models.cats] domains: must be a list of two names"),
     (TRAIN, '["cat", "dog"]', '["cat", 1]', "[models.cats] domains: 1"),
     (TRAIN, '"dog"]', '"Cat"]', "[models.cats] domains: both domains are named 'cat'"),
-    (TRAIN, '"train"', '"trian"', "[models.cats] source: 'trian' is none of bundled, hub, import, train"),
+    (TRAIN, '"train"', '"trian"', "[models.cats] source: 'trian' is none of bundled, hub, url, kaggle, import, train"),
     (TRAIN, "licence", "revision = 1\nlicence", "[models.cats] revision: doesn't belong"),
     (BUNDLE, FILES, "\nfiles = 'all'", "[models.cats] files: must be a table"),
     (HUB, COMMIT, "main", "[models.cats] revision: 'main'"),
@@ -334,7 +443,8 @@ MISTAKES = [
     (IMPORT, PART, '"deep/m.data-00002-of-00002"', SHARDS),
     (IMPORT, PART, f'"m.ckpt" = {{}}\n{PART}', '[models.cats] files."m.ckpt": .ckpt files are pickles'),
     (IMPORT, PART, f'"run.py" = {{}}\n{PART}', '[models.cats] files."run.py": no weights'),
-    (IMPORT, "size = 7, ", "", '[models.cats] files."deep/m.data-00000-of-00002" size: missing'),
+    (IMPORT, f', sha256 = "{HASH}"', "", '[models.cats] files."deep/m.data-00000-of-00002" sha256: missing'),
+    (HUB, COMMIT, "", "[models.cats] revision: ''"),
     (HUB, RECORD, "", '[models.cats] files."config.json": missing'),
     (HUB, RECORD, '"config.json" = 1', '[models.cats] files."config.json": must be a table'),
     (HUB, "size = 900, ", "", '[models.cats] files."config.json" size: missing'),

@@ -138,7 +138,7 @@ def check_announced(remote: RemoteFile, record: FileRecord | None) -> None:
         return
     problem = ""
     # Without a connection, the size is that of a file in the cache, which may be damaged.
-    if remote.size not in (None, record.size) and not hub.is_offline():
+    if None not in (remote.size, record.size) and remote.size != record.size and not hub.is_offline():
         problem = f"expected {record.size:,} bytes, the Hub has {remote.size:,}"
     elif SHA256.fullmatch(remote.etag) and remote.etag != record.sha256:
         problem = f"expected sha256 {record.sha256}, found {remote.etag} on the Hub"

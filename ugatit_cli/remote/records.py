@@ -16,9 +16,9 @@ SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What a file is known to be: its size in bytes, and its SHA-256 as 64 lower-case hex digits."""
+    """What a file is known to be: bytes, None if only its hash is known, and SHA-256 as 64 lower-case hex digits."""
 
-    size: int
+    size: int | None
     sha256: str
 
 
@@ -41,7 +41,7 @@ class Digest:
 
     def differs(self, record: FileRecord | None, size: int | None = None) -> str:
         """What a record or a server says and what was found, if they contradict each other; else empty."""
-        if record is not None and (record.size, record.sha256) != (self.size, self.sha256):
+        if record is not None and (record.size not in (None, self.size) or record.sha256 != self.sha256):
             return f"expected sha256 {record.sha256}, found {self.sha256}"
         return f"expected {size:,} bytes, found {self.size:,}" if size not in (None, self.size) else ""
 

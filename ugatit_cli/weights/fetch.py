@@ -215,8 +215,9 @@ def _check_files(paths: Mapping[str, Path], known: Records) -> None:
             digest = records.digest_of(path)
         except OSError as error:
             raise ModelError(f"{path}: can't be read: {error.strerror}") from None
-        if (digest.size, digest.sha256) != (record.size, record.sha256):
-            expected = f"expected {record.size:,} bytes with sha256 {record.sha256}"
+        if record.size not in (None, digest.size) or digest.sha256 != record.sha256:
+            size = f"{record.size:,} bytes with " if record.size is not None else ""
+            expected = f"expected {size}sha256 {record.sha256}"
             raise ModelError(
                 f"{path}: {expected}, found {digest.size:,} with {digest.sha256}",
                 "It is damaged, or another model. Nothing was changed.",

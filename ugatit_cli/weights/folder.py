@@ -89,11 +89,11 @@ def _header(layout: Mapping[str, tuple[torch.dtype, torch.Size]]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def check_file(path: Path, size: int, sha256: str) -> None:
+def check_file(path: Path, size: int | None, sha256: str) -> None:
     """Reads a file once to see whether it is what was written.
 
     Args:
-        size: bytes it should have.
+        size: bytes it should have, if known.
         sha256: of its content, in hex.
 
     Raises:
@@ -101,7 +101,7 @@ def check_file(path: Path, size: int, sha256: str) -> None:
     """
     try:
         found = path.stat().st_size
-        if found != size:
+        if size not in (None, found):
             raise ModelError(f"{path}: damaged: it has {found} bytes, not {size}")
         if hash_of(path) != sha256:
             raise ModelError(f"{path}: damaged: its content is not what was written")

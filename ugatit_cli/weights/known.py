@@ -134,9 +134,11 @@ class Known:
         """What its files were, or are to be, by the receipt or else the manifest."""
         if self.receipt is not None:
             return dict(self.receipt.files)
-        if self.entry is None or self.entry.source == "import":
+        if self.entry is None or self.entry.converted:
             return {}
-        return {name: Stamp(one.size, one.sha256, 0) for name, one in self.entry.files.items() if one is not None}
+        return {
+            name: Stamp(one.size or 0, one.sha256, 0) for name, one in self.entry.files.items() if one is not None
+        }
 
     @property
     def hashes(self) -> dict[str, str]:

@@ -1,30 +1,36 @@
-"""The manifest: which models `--model NAME` knows, with the hashes of their files; every mistake in one is named."""
+"""The manifest: which models `--model NAME` knows, where their weights are, and their hashes where they are known."""
 # ruff: noqa: PTH113
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar, get_args
+from urllib.parse import unquote, urlsplit
 
 import tomli_w
 
-from ugatit_cli.config import ModelConfig
+from ugatit_cli.config import ModelConfig, Ways
 from ugatit_cli.errors import UPGRADE, ConfigError, ModelError, plain_reason
-from ugatit_cli.files import CONTROLS, expanded, read_file, read_toml, wrong_name
+from ugatit_cli.files import expanded, read_file, read_toml, wrong_name
 from ugatit_cli.remote.hub import REPOSITORY, REVISION
 from ugatit_cli.remote.records import SHA256, FileRecord
+from ugatit_cli.weights import mistakes
+from ugatit_cli.weights.mistakes import Form, Table, all_of, said, table_mistakes, toml_key, wrong_keys
+from ugatit_cli.wording import shown
 
-SourceName = Literal["bundled", "hub", "import", "train"]
+SourceName = Literal["bundled", "hub", "url", "kaggle", "import", "train"]
 SOURCES: Final[tuple[SourceName, ...]] = get_args(SourceName)
+Layout = Literal["tensorflow", "pytorch", "paddle", "cyclegan", "cartoongan"]
+LAYOUTS: Final[tuple[Layout, ...]] = get_args(Layout)
 
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+MODEL_NAME = mistakes.NAME
+LARGEST: Final = mistakes.LARGEST
 SHARD = re.compile(r".+\.data-[0-9]{5}-of-(?P<count>[0-9]{5})")
 
 MODEL_FILES: Final = ("config.json", "model.safetensors", "discriminators.safetensors", "README.md", "samples.png")
@@ -32,25 +38,17 @@ NEEDED_FILES: Final = MODEL_FILES[:2]
 # Those that make a difference; others may be edited.
 HASHED_FILES: Final = MODEL_FILES[:3]
 PICKLES: Final = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
+CHECKPOINTS: Final = (".pt", ".pth", ".bin", ".ckpt", ".pdparams", ".safetensors")
+"""What one-file checkpoints of authors are called; pickles among them are read as data."""
 
-COMMON: Final = ("description", "domains", "image_size", "licence", "training_data", "source")
-# SourceName -> the keys that it needs and those that it may have, beside the common ones.
-KEYS: Final[Mapping[SourceName, tuple[tuple[str, ...], tuple[str, ...]]]] = {
-    "bundled": (("files",), ()),
-    "hub": (("repository", "revision", "files"), ()),
-    "import": (("instructions",), ("repository", "revision", "files", "smoothing")),
-    "train": (("instructions",), ()),
-}
 RECORD_KEYS: Final = ("size", "sha256")
-# What an import may say instead of leaving its revision out.
-NEWEST: Final = ("import", "revision", "")
-ALL_KEYS: Final = tuple(dict.fromkeys((*COMMON, *(key for keys in KEYS.values() for part in keys for key in part))))
 
-LARGEST: Final = 2**63 - 1  # bytes of a file, on any system
-
-SCHEMA = 1
+SCHEMAS: Final = (1, 2)
+SCHEMA: Final = SCHEMAS[-1]
 FILE = "weights_manifest.toml"
+KINDS: Final = ("models", "data")
 VARIABLE = "UGATIT_MANIFEST"
+KAGGLE: Final = "https://www.kaggle.com/api/v1/datasets/download/"
 
 
 @dataclass(frozen=True)
@@ -61,17 +59,30 @@ class Entry:
         name: what `--model` takes.
         domains: names of domains A and B.
         image_size: training size in pixels.
-        licence: of the weights.
-        source: `bundled` (inside the package), `hub` (a model folder on the Hub), `import` (official weights that are
-            converted on the user's machine), or `train` (no weights are known; the user trains them).
+        licence: of the weights, as stated, or `not stated`.
+        source: `bundled` (inside the package), `hub` (a model folder on the Hub), `url` (a file on the web), `kaggle`
+            (an archive at Kaggle), `import` (a checkpoint on the Hub, or got by hand), or `train` (no weights are
+            known; the user trains them). What `url`, `kaggle` and `import` give is converted on the user's machine.
         repository: for `hub` and `import`: `owner/name` on the Hub. An import may have none: its checkpoint is got by
             hand.
         revision: for `hub` and `import`: a commit, 40 lower-case hex digits. An import may have none: the newest.
-        files: for `bundled` and `hub`: every file of the model folder. For `import`: the TensorFlow checkpoint, paths
-            in the repository; None where size and hash aren't known.
-        smoothing: for `import`: whether rho was smoothed; None: the checkpoint's folder name tells.
+        files: for `bundled` and `hub`: every file of the model folder. For others: the checkpoint, paths in the
+            repository or the archive; None where size and hash aren't known. Of a `url` that is no archive, the file
+            that its address names.
+        smoothing: whether rho was smoothed in a TensorFlow checkpoint; None: the checkpoint's folder name tells.
         instructions: for `import`: where the authors offer it, with the exact `ugatit convert` line; for `train`: the
             exact `ugatit train` line.
+        url: for `url`: the address of a checkpoint, or of a zip that holds one.
+        hosts: hosts beside its own that the address may lead to.
+        dataset: for `kaggle`: `owner/name` there.
+        layout: whose checkpoint it must be; empty: TensorFlow's.
+        folder: in an archive whose members nobody has named: where the checkpoint is, the newest if there are more.
+        archive: what the archive itself must be, if known.
+        ways: `a2b`: the model translates from A to B only.
+        aliases: other names for it.
+        made_by: who trained it.
+        read_at: where the address was read.
+        verified: False: nobody of this project has downloaded it yet.
         path: the manifest that says so.
     """
 
@@ -87,13 +98,51 @@ class Entry:
     files: Mapping[str, FileRecord | None] = field(default_factory=dict)
     smoothing: bool | None = None
     instructions: str = ""
+    url: str = ""
+    hosts: tuple[str, ...] = ()
+    dataset: str = ""
+    layout: Layout | Literal[""] = ""
+    folder: str = ""
+    archive: FileRecord | None = None
+    ways: Ways = "both"
+    aliases: tuple[str, ...] = ()
+    made_by: str = ""
+    read_at: tuple[str, ...] = ()
+    verified: bool = True
     path: Path = field(default=Path(), compare=False)
 
     @property
+    def address(self) -> str:
+        """Where its file or archive is on the web; empty if it is on the Hub, or nowhere."""
+        return KAGGLE + self.dataset if self.dataset else self.url
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether what is at its address is a zip with the checkpoint inside."""
+        return bool(self.dataset) or _is_zip(self.url)
+
+    @property
+    def converted(self) -> bool:
+        """Whether it is an authors' checkpoint, which becomes a model on the user's machine."""
+        return self.source in ("url", "kaggle", "import")
+
+    @property
+    def checkpoint(self) -> str:
+        """The file that `convert` takes: the index of TensorFlow's, else the only one; empty if none is named."""
+        return next((name for name in self.files if name.endswith(".index")), next(iter(self.files), ""))
+
+    @property
     def download_size(self) -> int | None:
-        """Bytes of all files together; None if there are none, or one's size is not known."""
-        sizes = [record.size for record in self.files.values() if record is not None]
-        return sum(sizes) if sizes and len(sizes) == len(self.files) else None
+        """Bytes to download; None if there are none, or a size is not known."""
+        records = [self.archive] if self.is_archive else list(self.files.values())
+        sizes = [record.size for record in records if record is not None and record.size is not None]
+        return sum(sizes) if sizes and len(sizes) == len(records) else None
+
+    def by_hand(self) -> str:
+        """How a user gets the weights without this program's help."""
+        if self.instructions or not self.address:
+            return self.instructions.strip()
+        return f"Download {self.address} yourself, then: ugatit fetch {self.name} --from-file FILE"
 
 
 class BrokenManifest(ModelError):
@@ -105,7 +154,7 @@ class BrokenManifest(ModelError):
         text: of the user's, as far as it can be read.
     """
 
-    def __init__(self, error: ModelError, entries: dict[str, Entry], text: str) -> None:
+    def __init__(self, error: ModelError, entries: dict[str, Any], text: str) -> None:
         super().__init__(error.message, error.hint)
         self.entries = entries
         self.text = text
@@ -113,6 +162,9 @@ class BrokenManifest(ModelError):
     def mentions(self, name: str) -> bool:
         """Whether it may have an entry of this name."""
         return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w.-])", self.text) is not None
+
+
+# --- Files and their tables ----------------------------------------------------------------------------
 
 
 def manifest_path() -> Path:
@@ -128,155 +180,151 @@ def place_of_user_manifest() -> Path:
     return expanded(os.environ.get(VARIABLE) or Path(folder, "ugatit", "weights.toml"))
 
 
-def read_manifest(path: Path | None = None) -> dict[str, Entry]:
-    """All entries by name, in the file's order.
+class Named(Protocol):
+    """An entry of any kind."""
 
-    Args:
-        path: the only file to read; None: the package's manifest, then the user's, whose entries take the places of
-            those of the same name, or come last.
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Other names for it."""
 
-    Raises:
-        ModelError: a file can't be read, or has mistakes: all of them, each with its table and key.
-        BrokenManifest: it is the user's own; or `$UGATIT_MANIFEST` names a folder, or a file that isn't there.
+
+E = TypeVar("E", bound=Named)
+
+
+@dataclass(frozen=True)
+class Tables(Generic[E]):
+    """The tables of one kind in the manifest.
+
+    Attributes:
+        key: what they stand below, one of `KINDS`; tables of other kinds are left alone.
+        form: what they may say.
+        made: an entry of its name, of a table without mistakes, and of the file that it stands in.
     """
-    if path is not None:
-        return _read(path, SOURCES)
-    # Without the package's, as in a copy of its modules alone, folders and Hub ids are still models.
-    entries = _read(manifest_path(), SOURCES) if manifest_path().is_file() else {}
-    own = place_of_user_manifest()
-    try:
-        return entries | _read_own(own)
-    except ModelError as error:
-        with contextlib.suppress(OSError):
-            raise BrokenManifest(error, entries, read_file(own).decode(errors="replace")) from None
-        raise BrokenManifest(error, entries, "") from None
+
+    key: str
+    form: Form
+    made: Callable[[str, Table, Path], E]
+
+    def read(self, path: Path | None = None) -> dict[str, E]:
+        """All entries by name, in the file's order.
+
+        Args:
+            path: the only file to read; None: the package's manifest, then the user's, whose entries take the places
+                of those of the same name, or come last.
+
+        Raises:
+            ModelError: a file can't be read, or has mistakes: all of them, each with its table and key.
+            BrokenManifest: it is the user's own; or `$UGATIT_MANIFEST` names a folder, or a file that isn't there.
+        """
+        if path is not None:
+            return self._read(path)
+        # Without the package's, as in a copy of its modules alone, folders and Hub ids are still models.
+        entries = self._read(manifest_path()) if manifest_path().is_file() else {}
+        own = place_of_user_manifest()
+        try:
+            return entries | self._read_own(own)
+        except ModelError as error:
+            with contextlib.suppress(OSError):
+                raise BrokenManifest(error, entries, read_file(own).decode(errors="replace")) from None
+            raise BrokenManifest(error, entries, "") from None
+
+    def _read_own(self, path: Path) -> dict[str, E]:
+        named = os.environ.get(VARIABLE)
+        if os.path.isfile(path) or (named and os.path.lexists(path)):
+            return self._read(path, users=True)
+        if named:
+            raise ModelError(f"{path}: no such file, but {VARIABLE} names it", f"Unset {VARIABLE}, or correct it.")
+        return {}
+
+    def _read(self, path: Path, *, users: bool = False) -> dict[str, E]:
+        try:
+            document = read_toml(path)
+        except (OSError, ValueError, RecursionError) as error:
+            # What `ugatit push` prints was appended a second time. `tomllib` has no error of its own for it.
+            twice = isinstance(error, tomllib.TOMLDecodeError) and str(error).startswith("Cannot declare")
+            hint = "This table is there twice: keep one of them." if twice else ""
+            raise ModelError(f"{path}: can't be read: {shown(plain_reason(error))}", hint) from None
+        _check_schema(path, document.get("schema"))
+        tables = document.get(self.key, {})
+        wrong = (
+            *wrong_keys(document, (), ("schema", *KINDS)),
+            *table_mistakes(tables, self.key, self.form, users=users),
+        )
+        if wrong:
+            raise ModelError(f"{path}: {all_of(wrong)}")
+        return {name: self.made(name, table, path) for name, table in tables.items()}
 
 
-def _read_own(path: Path) -> dict[str, Entry]:
-    named = os.environ.get(VARIABLE)
-    if os.path.isfile(path) or (named and os.path.lexists(path)):
-        return _read(path, [source for source in SOURCES if source != "bundled"])
-    if named:
-        raise ModelError(f"{path}: no such file, but {VARIABLE} names it", f"Unset {VARIABLE}, or correct it.")
-    return {}
-
-
-def _read(path: Path, sources: Collection[SourceName]) -> dict[str, Entry]:
-    try:
-        document = read_toml(path)
-    except (OSError, ValueError, RecursionError) as error:
-        # What `ugatit push` prints was appended a second time. `tomllib` has no error of its own for it.
-        twice = isinstance(error, tomllib.TOMLDecodeError) and str(error).startswith("Cannot declare")
-        hint = "This table is there twice: keep one of them." if twice else ""
-        raise ModelError(f"{path}: can't be read: {plain_reason(error)}", hint) from None
-    _check_schema(path, document.get("schema"))
-    if mistakes := list(_mistakes(document, sources)):
-        raise ModelError(f"{path}: {' · '.join(mistakes)}")
-    return {name: _entry(path, name, table) for name, table in document.get("models", {}).items()}
+def entry_of(entries: Mapping[str, E], name: str) -> E | None:
+    """The entry of a name, which may be one of its aliases; None if there is none."""
+    return entries.get(name) or next((one for one in entries.values() if name in one.aliases), None)
 
 
 def _check_schema(path: Path, schema: object) -> None:
+    known = " and ".join(map(str, SCHEMAS))
     if type(schema) is int and schema > SCHEMA:
-        message = f"{path}: schema: written for a newer ugatit (schema {schema}, this one reads {SCHEMA})"
+        message = f"{path}: schema: written for a newer ugatit (schema {said(schema)}, this one reads {known})"
         raise ModelError(message, UPGRADE)
-    if type(schema) is not int or schema != SCHEMA:
-        found = "missing" if schema is None else repr(schema)
-        raise ModelError(f"{path}: schema: {found}; this ugatit reads {SCHEMA}", f"Begin with: schema = {SCHEMA}")
+    if type(schema) is not int or schema not in SCHEMAS:
+        found = "missing" if schema is None else said(schema)
+        raise ModelError(f"{path}: schema: {found}; this ugatit reads {known}", f"Begin with: schema = {SCHEMA}")
 
 
-def _entry(path: Path, name: str, table: Mapping[str, Any]) -> Entry:
-    """From a table without mistakes."""
-    first, second = table["domains"]
-    files = {file: FileRecord(**record) if record else None for file, record in table.get("files", {}).items()}
-    return Entry(name=name, **{**table, "domains": (first, second), "files": files, "path": path})
+# --- Models --------------------------------------------------------------------------------------------
 
 
-def toml_key(text: str) -> str:
-    """A key as TOML writes it: in quotes where need be."""
-    return tomli_w.dumps({text: 0}).removesuffix(" = 0\n")
+def read_manifest(path: Path | None = None) -> dict[str, Entry]:
+    """All models by name; see `Tables.read`."""
+    return MODELS.read(path)
+
+
+def record_of(table: Table | None) -> FileRecord | None:
+    """From a table without mistakes, which may be empty."""
+    return FileRecord(table.get("size"), table["sha256"]) if table else None
+
+
+def _entry(name: str, table: Table, path: Path) -> Entry:
+    values: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in table.items()}
+    files = {file: record_of(record) for file, record in table.get("files", {}).items()}
+    if table["source"] == "url" and not _is_zip(table["url"]):
+        files.setdefault(_file_name(table["url"]), None)
+    return Entry(name=name, path=path, **{**values, "files": files, "archive": record_of(table.get("archive"))})
+
+
+def _is_zip(url: str) -> bool:
+    return urlsplit(url).path.lower().endswith(".zip")
+
+
+def _file_name(url: str) -> str:
+    return unquote(PurePosixPath(urlsplit(url).path).name)
 
 
 def entry_toml(entry: Entry) -> str:
-    """The tables of one entry, which `read_manifest` reads back below a line `schema = 1`."""
+    """The tables of one entry, which `read_manifest` reads back below a line `schema = 2`."""
     table = f"models.{toml_key(entry.name)}"
     lines = [f"[{table}]"]
-    for key in (*COMMON, "repository", "revision", "smoothing", "instructions"):
+    for key in MODEL.keys:
         value = getattr(entry, key)
-        if value not in (None, ""):
+        if key != "files" and value != Entry.__dataclass_fields__[key].default:
             lines.append(f"{key} = {_value(value)}")
     if entry.files:
         lines += ["", f"[{table}.files]"]
-    for name, record in entry.files.items():
-        known = f"{{ size = {record.size}, sha256 = {_value(record.sha256)} }}" if record is not None else "{}"
-        lines.append(f"{toml_key(name)} = {known}")
+    lines += [f"{toml_key(name)} = {_value(record)}" for name, record in entry.files.items()]
     return "\n".join([*lines, ""])
 
 
 def _value(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(_value, value))}]"
+    if value is None:
+        return "{}"
+    if isinstance(value, FileRecord):
+        size = f"size = {value.size}, " if value.size is not None else ""
+        return f"{{ {size}sha256 = {_value(value.sha256)} }}"
     return tomli_w.dumps({"x": value}, multiline_strings=True).removeprefix("x = ").removesuffix("\n")
 
 
-# --- Mistakes ------------------------------------------------------------------------------------------
-
-
-def _mistakes(document: Mapping[str, Any], sources: Collection[SourceName]) -> Iterator[str]:
-    """A line for each mistake in a manifest of the right schema: `[models.NAME] key: what is wrong`."""
-    yield from _wrong_keys(document, (), ("schema", "models"))
-    models = document.get("models", {})
-    if not isinstance(models, dict):
-        yield "models: must be a table of models"
-        return
-    for name, table in models.items():
-        if not MODEL_NAME.fullmatch(name):
-            rule = "up to 100 letters, digits, '.', '_' and '-', of which the first is a letter or digit"
-            yield f"[models] {toml_key(name)}: not a model name: {rule}"
-        if isinstance(table, dict):
-            yield from (f"[models.{toml_key(name)}] {mistake}" for mistake in _entry_mistakes(table, sources))
-        else:
-            yield f"[models] {toml_key(name)}: must be a table"
-
-
-def _wrong_keys(table: Mapping[str, Any], needed: Collection[str], known: Collection[str]) -> Iterator[str]:
-    """Keys that are missing or unknown; one that is only misspelt is not missing, too."""
-    meant = {key: (*difflib.get_close_matches(key, known, n=1), "")[0] for key in table if key not in known}
-    yield from (f"{toml_key(key)}: missing" for key in needed if key not in table and key not in meant.values())
-    for key, other in meant.items():
-        yield f"{toml_key(key)}: unknown key" + (f"; did you mean {other}?" if other else "")
-
-
-def _entry_mistakes(table: Mapping[str, Any], sources: Collection[SourceName]) -> Iterator[str]:
-    source = next((source for source in sources if source == table.get("source")), None)
-    needed, optional = KEYS[source] if source is not None else ((), ALL_KEYS)
-    if source == "import":
-        needed += ("files",) if "repository" in table else ()
-        needed += ("repository",) if table.get("revision") else ()
-    needed = (*COMMON, *needed)
-    yield from _wrong_keys(table, needed, ALL_KEYS)
-    for key, value in table.items():
-        if key not in ALL_KEYS:
-            continue
-        if key not in (*needed, *optional):
-            yield f"{key}: doesn't belong to an entry whose source is {source!r}"
-        elif key == "source" and source is None:
-            known = ", ".join(sources)
-            foreign = f"is for the package's own manifest; a user's has {known}"
-            yield f"source: {value!r} {foreign if value in SOURCES else f'is none of {known}'}"
-        elif key == "files":
-            yield from _files_mistakes(value, source)
-        elif key in CHECKS and (source, key, value) != NEWEST and (mistake := CHECKS[key](value)):
-            yield f"{key}: {mistake}"
-
-
-def _text(value: object, *, lines: bool = False) -> str:
-    if not isinstance(value, str):
-        return "must be text"
-    if not value.strip():
-        return "is empty"
-    if CONTROLS.search(value.replace("\n", "").replace("\t", "") if lines else value):
-        return "has control characters" if lines else "must be one line, without control characters"
-    return ""
+# --- Mistakes in models --------------------------------------------------------------------------------
 
 
 def _domains(value: object) -> str:
@@ -296,59 +344,89 @@ def _refused(**settings: Any) -> str:
     return ""
 
 
-Check = Callable[[object], str]
-"""What is wrong with a value; empty if nothing."""
+_SHA256: Final = mistakes.like(SHA256, "is not 64 lower-case hex digits")
+_COMMIT: Final = mistakes.like(REVISION, "is no commit: 40 lower-case hex digits")
 
 
-def _like(pattern: re.Pattern[str], otherwise: str) -> Check:
-    """Whether a value is text of this form."""
-    return lambda value: "" if isinstance(value, str) and pattern.fullmatch(value) else f"{value!r} {otherwise}"
+def record_mistakes(record: object, needed: Collection[str] = RECORD_KEYS[1:]) -> Iterator[str]:
+    """What is wrong with the record of a file, or of an archive; one that nobody has verified is empty."""
+    if not isinstance(record, dict):
+        yield ': must be a table: { size = BYTES, sha256 = "HASH" }'
+        return
+    yield from (f" {mistake}" for mistake in wrong_keys(record, needed if record else (), RECORD_KEYS))
+    for key, check in (("size", mistakes.byte_count), ("sha256", _SHA256)):
+        if key in record and (mistake := check(record[key])):
+            yield f" {key}: {mistake}"
 
 
-# All keys but `source` and `files`, whose values depend on each other, and those of a file.
-CHECKS: Final[Mapping[str, Check]] = {
-    "description": _text,
-    "domains": _domains,
-    "image_size": lambda value: _refused(image_size=value),
-    "licence": _text,
-    "training_data": _text,
-    "repository": _like(REPOSITORY, "is no Hub id (owner/name)"),
-    "revision": _like(REVISION, "is no commit: 40 lower-case hex digits"),
-    "smoothing": lambda value: "" if isinstance(value, bool) else "must be true or false",
-    "instructions": lambda value: _text(value, lines=True),
-    "size": lambda value: "" if type(value) is int and 0 < value <= LARGEST else f"{value!r} is no number of bytes",
-    "sha256": _like(SHA256, "is not 64 lower-case hex digits"),
-}
+def _needs(table: Table, source: str | None) -> Iterator[str]:
+    if source == "import":
+        yield from ("files",) if "repository" in table else ()
+        yield from ("repository",) if table.get("revision") else ()
+    elif _of_archive(table, source) and "files" not in table:
+        yield "folder"
 
 
-def _files_mistakes(files: object, source: SourceName | None) -> Iterator[str]:
+def _of_archive(table: Table, source: str | None) -> bool:
+    return source == "kaggle" or (
+        source == "url" and not mistakes.address(table.get("url")) and _is_zip(table["url"])
+    )
+
+
+def _more(table: Table, source: str | None) -> Iterator[str]:
+    if source == "hub" and table.get("revision") == "":  # an import's may be, which is the newest then
+        yield f"revision: {_COMMIT('')}"
+    if _of_archive(table, source):
+        yield from ("folder: doesn't go with files, which are in it",) if {"files", "folder"} <= table.keys() else ()
+    elif source == "url":
+        yield from (f"{key}: only zips have one" for key in ("archive", "folder") if key in table)
+        if not mistakes.address(table.get("url")):
+            yield from _file_mistakes(table)
+    if "archive" in table:
+        yield from (f"archive{mistake}" for mistake in record_mistakes(table["archive"]))
+    if "files" in table:
+        yield from _files_mistakes(table["files"], source, str(table.get("layout", "tensorflow")))
+
+
+def _file_mistakes(table: Table) -> Iterator[str]:
+    """Whether an address is that of a file that can be a checkpoint, and its record that of the file."""
+    name, files = _file_name(table["url"]), table.get("files", {})
+    if table.get("layout") == "tensorflow":
+        yield "url: must be that of a .zip: a checkpoint of TensorFlow is more than one file"
+    elif wrong := wrong_name(name) or _wrong_kind(name, "url", ""):
+        yield f"url: {said(name)}: {wrong}"
+    elif isinstance(files, dict) and not files.keys() <= {name}:
+        yield f"files: must be what the address names: {mistakes.named(name)}"
+
+
+def _files_mistakes(files: object, source: str | None, layout: str) -> Iterator[str]:
     if not isinstance(files, dict):
         yield "files: must be a table of files"
         return
+    ours = source in ("bundled", "hub")
     for name, record in files.items():
-        where = f"files.{toml_key(name)}"
-        if wrong := wrong_name(name) or _wrong_kind(name, source):
+        where = f"files.{mistakes.named(name)}"
+        if wrong := wrong_name(name) or _wrong_kind(name, source, layout):
             yield f"{where}: {wrong}"
-        if not isinstance(record, dict):
-            yield f'{where}: must be a table: {{ size = BYTES, sha256 = "HASH" }}'
-            continue
-        if record or source in ("bundled", "hub"):
-            yield from (f"{where} {mistake}" for mistake in _wrong_keys(record, RECORD_KEYS, RECORD_KEYS))
-        for key in RECORD_KEYS:
-            if key in record and (mistake := CHECKS[key](record[key])):
-                yield f"{where} {key}: {mistake}"
-    if source == "import":
-        yield from _checkpoint_mistakes(list(files))
-    elif source is not None:
+        if ours and record == {}:
+            yield from (f"{where} {key}: missing" for key in RECORD_KEYS)
+        yield from (where + mistake for mistake in record_mistakes(record, RECORD_KEYS if ours else RECORD_KEYS[1:]))
+    if ours:
         yield from (f"files.{toml_key(name)}: missing" for name in NEEDED_FILES if name not in files)
+    elif source is not None and layout == "tensorflow":
+        yield from _checkpoint_mistakes(list(files))
+    elif source is not None and len(files) != 1:
+        yield f"files: must be one checkpoint, not {len(files)}"
 
 
-def _wrong_kind(name: str, source: SourceName | None) -> str:
-    """Why a file of this name is not for an entry of this source; empty if it is."""
+def _wrong_kind(name: str, source: str | None, layout: str) -> str:
+    """Why a file of this name is not for an entry of this source and layout; empty if it is."""
     suffix = PurePosixPath(name).suffix.lower()
+    if source in ("url", "kaggle", "import") and layout != "tensorflow":
+        return "" if suffix in CHECKPOINTS else f"no checkpoint ({', '.join(CHECKPOINTS)})"
     if suffix in PICKLES:
         return f"{suffix} files are pickles, which can run code"
-    if source == "import" and not (name.endswith(".index") or SHARD.fullmatch(name)):
+    if source in ("url", "kaggle", "import") and not (name.endswith(".index") or SHARD.fullmatch(name)):
         return "no weights of a TensorFlow checkpoint (.index, .data-00000-of-00001)"
     if source in ("bundled", "hub") and name not in MODEL_FILES:
         return f"no file of a model folder ({', '.join(MODEL_FILES)})"
@@ -363,6 +441,50 @@ def _checkpoint_mistakes(names: Collection[str]) -> Iterator[str]:
         return
     shards = [match for match in map(SHARD.fullmatch, names) if match]
     count = int(shards[0]["count"]) if shards else 1
-    wanted = {f"{prefixes[0]}.data-{shard:05d}-of-{count:05d}" for shard in range(count)}
+    # A count that nobody has files for needs no list of them.
+    wanted = {f"{prefixes[0]}.data-{shard:05d}-of-{count:05d}" for shard in range(min(count, len(shards) + 1))}
     if not wanted or {shard[0] for shard in shards} != wanted:
-        yield f"files: must have all data files of {prefixes[0]}.index, and no others: .data-00000-of-00001"
+        whole = shown(f"{prefixes[0]}.index", mistakes.LONGEST)
+        yield f"files: must have all data files of {whole}, and no others: .data-00000-of-00001"
+
+
+_OPTIONS: Final = ("layout", "folder", "archive", "hosts", "files", "smoothing", "instructions")
+
+MODEL: Final = Form(
+    noun="model",
+    common=("description", "domains", "image_size", "licence", "training_data", "source"),
+    sources={
+        "bundled": (("files",), ()),
+        "hub": (("repository", "revision", "files"), ()),
+        "url": (("url", "layout"), _OPTIONS),
+        "kaggle": (("dataset", "layout"), _OPTIONS),
+        "import": (("instructions",), ("repository", "revision", "layout", "files", "smoothing")),
+        "train": (("instructions",), ()),
+    },
+    optional=("ways", "aliases", "made_by", "read_at", "verified"),
+    checks={
+        "description": mistakes.text,
+        "domains": _domains,
+        "image_size": lambda value: _refused(image_size=value),
+        "licence": mistakes.text,
+        "training_data": mistakes.text,
+        "repository": mistakes.like(REPOSITORY, "is no Hub id (owner/name)"),
+        "revision": lambda value: "" if value == "" else _COMMIT(value),
+        "url": mistakes.address,
+        "hosts": mistakes.hosts,
+        "dataset": mistakes.like(REPOSITORY, "is no data set of Kaggle (owner/name)"),
+        "layout": mistakes.one_of(LAYOUTS),
+        "folder": lambda value: mistakes.text(value) or wrong_name(str(value)),
+        "smoothing": mistakes.flag,
+        "instructions": lambda value: mistakes.text(value, lines=True),
+        "ways": mistakes.one_of(get_args(Ways)),
+        "aliases": mistakes.names,
+        "made_by": mistakes.text,
+        "read_at": mistakes.texts,
+        "verified": mistakes.flag,
+    },
+    needs=_needs,
+    more=_more,
+    reserved=frozenset({"bundled"}),
+)
+MODELS: Final = Tables("models", MODEL, _entry)
