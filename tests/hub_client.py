@@ -44,7 +44,7 @@ class Notes:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def begin(self, label: str, size: int | None, done: int) -> None:
+    def begin(self, label: str, size: int | None, done: int, unit: str = "bytes") -> None:  # noqa: ARG002
         self.begun.append((label, size, done))
 
     def advance(self, count: int) -> None:

@@ -181,6 +181,7 @@ class Transfer:
         self.task: rich.progress.TaskID | None = None
         self.label = ""
         self.size: int | None = None
+        self.unit = "bytes"
         self.done = self.first = 0
         self.start = self.last = 0.0
 
@@ -188,12 +189,12 @@ class Transfer:
         """Says it."""
         note(text)
 
-    def begin(self, label: str, size: int | None, done: int) -> None:
-        """A file is on its way."""
-        self.label, self.size, self.done, self.first = label, size, done, done
+    def begin(self, label: str, size: int | None, done: int, unit: str = "bytes") -> None:
+        """A file is on its way, or other work begins."""
+        self.label, self.size, self.unit, self.done, self.first = label, size, unit, done, done
         self.start = self.last = time.monotonic()
         if self.bar:
-            self.task = self.bar.add_task(shown(label), total=size, completed=done)
+            self.task = self.bar.add_task(shown(label), total=size, completed=done, state="")
         elif done and done != size:
             note(f"{label}: goes on at {byte_size(done)}")
 
@@ -202,20 +203,21 @@ class Transfer:
         self.done += count
         now = time.monotonic()
         if self.bar and self.task is not None:
-            self.bar.advance(self.task, count)
+            self.bar.update(self.task, advance=count, state=self._state(now))
         elif now - self.last >= PLAIN_INTERVAL:
             self.last = now
-            self._say(now)
+            note(f"{self.label}: {self._state(now)}")
 
     def end(self) -> None:
         """All of it, or no more."""
-        if not self.bar and self.done - self.first >= SMALL:
-            self._say(time.monotonic())
+        if not self.bar and (self.done - self.first >= SMALL or self.unit != "bytes"):
+            note(f"{self.label}: {self._state(time.monotonic())}")
 
-    def _say(self, now: float) -> None:
-        rate = (self.done - self.first) / max(now - self.start, 1e-3)
-        total = f" of {byte_size(self.size)}" if self.size is not None else ""
-        note(f"{self.label}: {byte_size(self.done)}{total}, {byte_size(max(rate, 0))}/s")
+    def _state(self, now: float) -> str:
+        rate = max(self.done - self.first, 0) / max(now - self.start, 1e-3)
+        amount, unit = (byte_size, "") if self.unit == "bytes" else ("{:,.0f}".format, f" {self.unit}")
+        total = f" of {amount(self.size)}" if self.size is not None else ""
+        return f"{amount(self.done)}{total}{unit}, {amount(rate)}/s"
 
 
 @contextmanager
@@ -229,7 +231,7 @@ def showing() -> Iterator[Listener]:
         from rich import progress as bars
 
         name = bars.TextColumn("{task.description}", markup=False)
-        columns = (bars.BarColumn(), bars.DownloadColumn(), bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
+        columns = (bars.BarColumn(), bars.TextColumn("{task.fields[state]}"), bars.TimeRemainingColumn())
         with _bar(name, *columns) as bar:
             listener = Transfer(bar)
             yield listener

@@ -220,7 +220,7 @@ def build(recipe: str, folder: Path, listener: Listener, *, size: int = 256, pac
     drawings = plan(made, a, b)
     counts = Counter(drawing.folder for drawing in drawings)
     write_file(folder / NOTICE, notice(recipe, counts, a.keys() & b.keys(), size).encode())
-    listener.begin(f"drawing {recipe}", len(drawings), 0)
+    listener.begin(f"drawing {recipe}", len(drawings), 0, "pictures")
     try:
         for drawing in drawings:
             picture = encode(from_pil(drawing.draw(size)), "PNG")

@@ -27,11 +27,11 @@ class Listener(Protocol):
     def note(self, text: str) -> None:
         """Something the user should know."""
 
-    def begin(self, label: str, size: int | None, done: int) -> None:
-        """A file of `size` bytes is on its way; `done` of them are here already."""
+    def begin(self, label: str, size: int | None, done: int, unit: str = "bytes") -> None:
+        """A file of `size` bytes is on its way, or another work of so many units; `done` of them are here already."""
 
     def advance(self, count: int) -> None:
-        """So many more bytes are here; negative when a file has to begin again."""
+        """So many more are here; negative when a file has to begin again."""
 
     def end(self) -> None:
         """The file is here, or has failed."""
@@ -44,9 +44,9 @@ class Logged:
         """Says it."""
         logger.info("%s", text)
 
-    def begin(self, label: str, size: int | None, done: int) -> None:
+    def begin(self, label: str, size: int | None, done: int, unit: str = "bytes") -> None:
         """Says what is on its way."""
-        logger.info("%s: fetching, %s of %s bytes are here", label, done, "?" if size is None else size)
+        logger.info("%s: fetching, %s of %s %s are here", label, done, "?" if size is None else size, unit)
 
     def advance(self, count: int) -> None:
         """Says nothing."""
