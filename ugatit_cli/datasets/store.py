@@ -104,7 +104,7 @@ def get(name: str) -> Path | None:
 
 
 def damage(folder: Path) -> str:
-    """What is not as it was when a data set was written, by counts and sizes; empty if nothing, or if nobody knows."""
+    """What is not as it was when a data set was written, by counts and sizes; empty if nothing, or nobody knows."""
     known = read(folder)
     if known is None:
         return ""
