@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants, scan_cache_dir
 
-from tests.datasets.test_parquet import cells, save
-from tests.hub_client import Notes, hub_in_process, refused
+from tests.datasets.conftest import REPO, TEST, TRAIN
+from tests.hub_client import Notes, refused
 from tests.hub_server import Fault, HubServer
 from ugatit_cli.data.pictures import Split
 from ugatit_cli.datasets import hub_rows
@@ -17,29 +17,18 @@ from ugatit_cli.errors import UsageError
 from ugatit_cli.remote.hub import HubId
 from ugatit_cli.remote.records import FileRecord
 
-REPO = "datasets/huggan/selfie2anime"
-TRAIN, TEST = "data/train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"
+NAME = "hub:huggan/selfie2anime"
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    """A Hub with a small data set under its real name."""
-    with hub_in_process(monkeypatch, tmp_path) as server:
-        rows = {"imageA": cells(*range(9)), "imageB": cells(*range(9, 18))}
-        files = {name: save(tmp_path / "rows.parquet", rows).read_bytes() for name in (TRAIN, TEST)}
-        server.add(REPO, files | {"README.md": b"---\n---\n", ".gitattributes": b""})
-        yield server
-
-
-def fetch(
-    tmp_path: Path, text: str = "hub:huggan/selfie2anime", record: FileRecord | None = None
-) -> Mapping[Split, int]:
+def fetch(tmp_path: Path, text: str = NAME, record: FileRecord | None = None) -> Mapping[Split, int]:
     identity = hub_rows.parse(text)
     assert identity is not None
     target = tmp_path / "out"
     target.mkdir(exist_ok=True)
     files = hub_rows.files_of(identity, Notes())
-    return hub_rows.write_out(files, target, Notes(), records={TRAIN: record}).counts
+    written, hashes = hub_rows.write_out(files, target, Notes(), records={TRAIN: record})
+    assert hashes.keys() == {TRAIN, TEST}
+    return written.counts
 
 
 COUNTS = {"trainA": 9, "trainB": 9, "testA": 9, "testB": 9}

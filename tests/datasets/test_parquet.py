@@ -116,6 +116,7 @@ def test_a_label_may_say_the_domain(
     found = write_out({"train": [path]}, out(tmp_path), Notes(), columns=columns)
     held = {name: list(files.values()) for name, files in written(tmp_path / "out").items()}
     assert held == {name: [encoded(number) for number in numbers] for name, numbers in expected.items()}
+    assert found.domains == columns or (found.domains == ("cat", "dog")) == ("cat" in labels)
     assert found.others == 4 - sum(map(len, expected.values()))
 
 

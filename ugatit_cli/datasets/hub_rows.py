@@ -59,24 +59,21 @@ def write_out(
     *,
     columns: tuple[str, str] | None = None,
     records: Mapping[str, FileRecord | None] | None = None,
-) -> Written:
+) -> tuple[Written, dict[str, str]]:
     """Downloads the files into the Hub's cache, checked, and fills a folder as `parquet.write_out` does.
 
     Args:
         records: what they must be, by their names, beside what the Hub says.
 
+    Returns:
+        What was written, and the SHA-256 of each file by its name.
+
     Raises:
         ModelError: they can't be fetched, or aren't what they should be.
     """
-    known, repository = records or {}, next(remote.repository for half in files.values() for remote in half)
-    with hub_download.locked(repository, listener):
-        here = {
-            half: [_brought(remote, known.get(remote.name), listener) for remote in remotes]
-            for half, remotes in files.items()
-        }
-    return parquet.write_out(here, target, listener, columns=columns)
-
-
-def _brought(remote: RemoteFile, record: FileRecord | None, listener: Listener) -> Path:
-    hub_download.obtain(remote, record, listener)
-    return hub_download.pointer_path(remote)
+    remotes, known = [remote for half in files.values() for remote in half], records or {}
+    with hub_download.locked(remotes[0].repository, listener):
+        stamps = {one.name: hub_download.obtain(one, known.get(one.name), listener) for one in remotes}
+    here = {half: [hub_download.pointer_path(one) for one in files[half]] for half in files}
+    written = parquet.write_out(here, target, listener, columns=columns)
+    return written, {name: stamp.sha256 for name, stamp in stamps.items()}

@@ -63,12 +63,14 @@ class Written:
         broken: rows without a picture that could be written.
         duplicates: pictures that their set had already.
         others: rows whose label is none of those that were chosen.
+        domains: their names, if labels tell them.
     """
 
     counts: Mapping[Split, int]
     broken: int
     duplicates: int
     others: int
+    domains: tuple[str, str] | None = None
 
 
 def halves(names: Iterable[str]) -> dict[Half, list[str]]:
@@ -107,7 +109,7 @@ def write_out(files: Files, target: Path, listener: Listener, *, columns: tuple[
             rows = (row for path in files[half] for row in _rows(path, column, choice.label))
             for number, row in enumerate(rows, 1):
                 writer.take(choice.split(half, column, row.label), number, row)
-    written = writer.written()
+    written = writer.written(choice.domains)
     if missing := [split for split in SPLITS[:2] if split not in written.counts]:
         raise ModelError(f"{paths[0]}: no pictures for {' and '.join(missing)}")
     return written
@@ -123,6 +125,12 @@ class _Choice:
     columns: Mapping[str, str]
     label: str | None = None
     sides: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def domains(self) -> tuple[str, str] | None:
+        """Labels that are names of domains."""
+        names = {side: label for label, side in self.sides.items() if not label.isdecimal()}
+        return (names["A"], names["B"]) if names.keys() == {"A", "B"} else None
 
     def split(self, half: Half, column: str, label: str) -> Split | None:
         """The set of a row; None: its label is none of those that were chosen."""
@@ -263,12 +271,12 @@ class _Writer:
         self.hashes: dict[Split, set[bytes]] = {split: set() for split in SPLITS}
         self.broken = self.duplicates = self.others = 0
 
-    def written(self) -> Written:
+    def written(self, domains: tuple[str, str] | None) -> Written:
         """What was; says how many rows were left out."""
         if self.broken > NAMED:
             self.listener.note(f"{self.broken} rows have no picture that can be read, and were left out")
         counts = {split: len(names) for split, names in self.names.items() if names}
-        return Written(counts, self.broken, self.duplicates, self.others)
+        return Written(counts, self.broken, self.duplicates, self.others, domains)
 
     def take(self, split: Split | None, number: int, row: _Row) -> None:
         """Writes the picture of a row, if it has one that is new."""

@@ -1,0 +1,92 @@
+"""Data sets that are rows of parquet files, of the Hub or in a folder, kept in the store as folders of pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Final
+
+from ugatit_cli.data.pictures import below
+from ugatit_cli.datasets import hub_rows, parquet, store
+from ugatit_cli.datasets.parquet import Written
+from ugatit_cli.datasets.store import Facts
+from ugatit_cli.errors import ModelError, plain_reason
+from ugatit_cli.files import open_file
+from ugatit_cli.remote import hub
+from ugatit_cli.remote.hub import HubId
+from ugatit_cli.remote.patience import Listener
+
+Columns = tuple[str, str] | None
+
+_HALVES: Final = re.compile(r"([^\W\d]+)2([^\W\d]+)")
+
+
+def of_hub(identity: HubId, columns: Columns, listener: Listener) -> Path:
+    """The folder of a data set of the Hub as it was written before, without asking the Hub; else fetched.
+
+    Raises:
+        ModelError: it can't be fetched, or read.
+        UsageError: it isn't clear which columns are meant.
+        OutputError: it can't be written.
+    """
+
+    def fill(folder: Path) -> Facts:
+        files = hub_rows.files_of(identity, listener)
+        commit = files["train"][0].commit
+        listener.note(f"fetching {identity} at {commit[:12]}")
+        written, hashes = hub_rows.write_out(files, folder, listener, columns=columns)
+        page = f"{hub.endpoint()}/{identity.repository}"
+        name = identity.repository.rpartition("/")[2]
+        return _facts(name, f"{page} at {commit}", hashes, written, f"as its page says: {page}")
+
+    name = hub_rows.PREFIX + str(identity).removeprefix(hub.DATA_SETS) + _suffix(columns)
+    return store.get(name) or store.put(name, fill, listener)
+
+
+def of_folder(folder: Path, columns: Columns, listener: Listener) -> Path | None:
+    """The same of a folder that has parquet files; None if it hasn't. Written again if their content changes.
+
+    Raises:
+        ModelError: a file can't be read.
+        UsageError, OutputError: as `of_hub`.
+    """
+    every = {below(folder, path): path for path in folder.rglob(f"*{parquet.SUFFIX}")}
+    found = {name: path for name, path in every.items() if not re.search(r"(?:^|/)\.", name)}
+    if not found:
+        return None
+    hashes = {name: _sha256(path) for name, path in sorted(found.items())}
+
+    def fill(target: Path) -> Facts:
+        listener.note(f"{folder}: writing out the pictures of {', '.join(hashes)}")
+        files = {half: [found[name] for name in names] for half, names in parquet.halves(found).items()}
+        written = parquet.write_out(files, target, listener, columns=columns)
+        return _facts(folder.name, str(folder), hashes, written, "not stated")
+
+    key = hashlib.sha256("".join(f"{sha256}  {name}\n" for name, sha256 in hashes.items()).encode()).hexdigest()
+    name = f"{folder.name}@{key[:12]}{_suffix(columns)}"
+    return store.get(name) or store.put(name, fill, listener)
+
+
+def _suffix(columns: Columns) -> str:
+    return f" {','.join(columns)}" if columns else ""
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with open_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: can't be read ({plain_reason(error)})", "Check its permissions.") from None
+
+
+def _facts(name: str, source: str, hashes: dict[str, str], written: Written, licence: str) -> Facts:
+    halves = _HALVES.fullmatch(name)
+    domains = list(written.domains or (halves.groups() if halves else ()))
+    counted = {
+        "rows without a picture that can be read": written.broken,
+        "pictures that were there twice": written.duplicates,
+        "rows of other labels": written.others,
+    }
+    notes = [f"left out: {count} {what}" for what, count in counted.items() if count]
+    return Facts(source, hashes, domains, False, licence, notes)
