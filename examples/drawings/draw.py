@@ -6,6 +6,7 @@ wander and tremor, whole pixels, a brush that isn't quite even, ends that miss e
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import sys
@@ -41,7 +42,7 @@ def _between(p: Point, q: Point, r: Point, s: Point, t: float) -> Point:
 def corners(*points: Point) -> Stroke:
     """A stroke with corners, which a hand takes without lifting."""
     found: Stroke = []
-    for start, end in zip(points, points[1:], strict=False):
+    for start, end in itertools.pairwise(points):
         found += curve(start, end)[:-1]
     return [*found, points[-1]]
 
@@ -224,7 +225,7 @@ GHOST: Final = [
     loop(50, 58, 11, 12, start=-60, sweep=384),
     curve((19, 52), (10, 47), (8, 56), (18, 62)),
     curve((81, 51), (90, 44), (93, 53), (82, 62)),
-]
+]  # fmt: skip
 
 DRAWINGS: Final = {
     "face": Drawing(FACE, place=(14, 12, 228), brush=8),
@@ -266,7 +267,7 @@ def by_hand(drawing: Drawing, rng: random.Random) -> Iterable[tuple[list[Point],
     """Each stroke in whole pixels, and its brush."""
     left, top, side = drawing.place
     for stroke in drawing.strokes:
-        length = sum(math.dist(p, q) for p, q in zip(stroke, stroke[1:], strict=False))
+        length = sum(math.dist(p, q) for p, q in itertools.pairwise(stroke))
         reach = 1.3 * drawing.wander * min(1, 0.35 + length / 120)
         strayed = wandering(rng, len(stroke), reach)
         pixels = [
@@ -284,13 +285,13 @@ def svg(drawing: Drawing, rng: random.Random) -> str:
     )
     for points, brush in by_hand(drawing, rng):
         phase = rng.uniform(0, 6.3)
-        for i, ((x, y), (u, v)) in enumerate(zip(points, points[1:], strict=False)):
+        for i, ((x, y), (u, v)) in enumerate(itertools.pairwise(points)):
             wide = brush * (1 + 0.12 * math.sin(phase + i / 9))
             parts.append(f'<polyline points="{x:g},{y:g} {u:g},{v:g}" stroke-width="{wide:.2f}"/>')
     shape = 'shape-rendering="crispEdges" ' if drawing.crisp else ""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">'
     group = f'<g {shape}fill="none" stroke="{drawing.ink}" stroke-linecap="round" stroke-linejoin="round">'
-    return f"{head}{group}{''.join(parts)}</g></svg>"
+    return f"{head}{ground}{group}{''.join(parts)}</g></svg>"
 
 
 def main() -> None:
