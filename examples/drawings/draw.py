@@ -280,9 +280,8 @@ def by_hand(drawing: Drawing, rng: random.Random) -> Iterable[tuple[list[Point],
 def svg(drawing: Drawing, rng: random.Random) -> str:
     """The document: short lines, each as wide as the brush was there."""
     width, height = drawing.size
-    parts = (
-        [f'<rect width="{width}" height="{height}" fill="{drawing.ground}" stroke="none"/>'] if drawing.ground else []
-    )
+    ground = f'<rect width="{width}" height="{height}" fill="{drawing.ground}"/>' if drawing.ground else ""
+    parts = []
     for points, brush in by_hand(drawing, rng):
         phase = rng.uniform(0, 6.3)
         for i, ((x, y), (u, v)) in enumerate(itertools.pairwise(points)):
