@@ -104,11 +104,15 @@ def write_out(files: Files, target: Path, listener: Listener, *, columns: tuple[
     """
     paths = [path for half in files.values() for path in half]
     choice, writer = _choose(paths, columns), _Writer(target, listener)
-    for half in files:
-        for column in choice.columns:
+    listener.begin(paths[0].name, sum(map(_count, paths)) * len(choice.columns), 0, "pictures")
+    try:
+        for half, column in ((half, column) for half in files for column in choice.columns):
             rows = (row for path in files[half] for row in _rows(path, column, choice.label))
             for number, row in enumerate(rows, 1):
                 writer.take(choice.split(half, column, row.label), number, row)
+                listener.advance(1)
+    finally:
+        listener.end()
     written = writer.written(choice.domains)
     if missing := [split for split in SPLITS[:2] if split not in written.counts]:
         raise ModelError(f"{paths[0]}: no pictures for {' and '.join(missing)}")
@@ -226,6 +230,11 @@ def _opened(path: Path) -> Iterator[ParquetFile]:
     except (ArrowException, OSError, ValueError) as error:
         reason = " ".join(plain_reason(error).split())[:200]
         raise ModelError(f"{path}: can't be read as parquet ({reason})", "Copy or download the file again.") from None
+
+
+def _count(path: Path) -> int:
+    with _opened(path) as file:
+        return int(file.metadata.num_rows)
 
 
 def _rows(path: Path, column: str | None, label: str | None) -> Iterator[_Row]:
