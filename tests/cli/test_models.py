@@ -57,7 +57,7 @@ def test_the_table_for_programs(ugatit: Command) -> None:
     licence = read_manifest()["flat2clay"].licence
     bundled = ["flat2clay", "flat <-> clay", "25.0 MB", "ready", "bundled", licence]
     assert row(outcome, "flat2clay") == bundled
-    checkpoint = "authors' checkpoint hylee/UGATIT_model"
+    checkpoint = "Hub hylee/UGATIT_model"
     licence = "not stated by the authors"
     assert row(outcome, "selfie2anime")[2:] == ["not stated", "not fetched", checkpoint, licence]
     assert row(outcome, "horse2zebra")[2:5] == ["-", "no weights", "-"]
@@ -106,7 +106,7 @@ def test_the_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch, width: int) ->
     titles = [line.partition(":")[0] for line in lines if line and not line.startswith(" ")]
     assert [one for one in titles if one in GROUPS] == GROUPS
     text = "".join(line.strip() for line in lines)
-    assert ("bundled" in text, "nobody" in text) == (width >= 80, False)
+    assert ("bundled" in text, "nobody" in text) == (width >= 96, False)
     assert text.count("無料") == (30 if width == 200 else 0)
 
 
@@ -119,9 +119,11 @@ def test_the_table_as_json(ugatit: Command, cache: Path) -> None:
     entry = read_manifest()["selfie2anime"]
     facts = {"name": "selfie2anime", "source": "import", "repository": "hylee/UGATIT_model", "revision": "main"}
     about = {"description": entry.description, "licence": entry.licence, "training_data": entry.training_data}
-    unknown = dict.fromkeys(("size", "problem", "commit", "path"))
-    more = {"domains": ["selfie", "anime"], "image_size": 256, "state": "not fetched"}
-    assert found["selfie2anime"] == facts | about | unknown | more
+    more = {"domains": ["selfie", "anime"], "image_size": 256, "state": "not fetched", "ways": "both"}
+    more |= {"read_at": list(entry.read_at), "verified": entry.verified}
+    selfies = found["selfie2anime"]
+    assert selfies | facts | about | more == selfies
+    assert {selfies[key] for key in ("size", "problem", "commit", "path")} == {None}
     cats = found["ann/cats"]
     assert (cats["repository"], cats["revision"], cats["commit"]) == ("ann/cats", "main", COMMIT)
     assert cats["path"] == str(cache / "models--ann--cats" / "snapshots" / COMMIT)

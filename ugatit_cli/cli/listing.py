@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import typer
 from typer.core import TyperGroup
@@ -23,6 +24,10 @@ NARROWEST: Final = 8
 UNKNOWN: Final = "?"
 UNVERIFIED: Final = "*"
 NOT_STATED: Final = "not stated"
+UNVERIFIED_TEXT: Final = (
+    "no: nobody of this project has downloaded it yet. The hash of your first download is recorded, and binding from "
+    "then on"
+)
 FOOT: Final = f"{UNVERIFIED} unverified: nobody of this project has downloaded it."
 
 
@@ -61,6 +66,11 @@ class Group:
 def size_text(size: int | None, *, verified: bool = True) -> str:
     """Bytes to download in words, marked where nobody of this project has downloaded them."""
     return (byte_size(size) if size is not None else NOT_STATED) + ("" if verified else f" {UNVERIFIED}")
+
+
+def host_of(url: str) -> str:
+    """Of an address."""
+    return urlsplit(url).hostname or url
 
 
 def show_list(columns: Sequence[Column], groups: Iterable[Group]) -> None:
@@ -143,6 +153,20 @@ def told(pairs: Iterable[tuple[str, str | None]], width: int | None) -> Iterator
     for label, value in pairs:
         if value:
             yield from labelled(label, value, width)
+
+
+def origin_facts(facts: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """Who made something, where it is, who says so, and whether anybody has seen it: of its JSON document."""
+    yield "made by:", facts["made_by"]
+    yield "address:", facts["address"]
+    yield "read at:", "\n".join(facts["read_at"])
+    yield "verified:", None if facts["verified"] in (None, True) else UNVERIFIED_TEXT
+
+
+def stated_hashes(files: Mapping[str, str | None]) -> str | None:
+    """Those that somebody has stated of files to download; None if there are no files."""
+    known = [f"{sha256} {name}" for name, sha256 in files.items() if sha256]
+    return "\n".join(known) or (NOT_STATED if files else None)
 
 
 # --- Questions -----------------------------------------------------------------------------------------

@@ -7,18 +7,29 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ugatit_cli.cli.listing import UNKNOWN, Column, Group, labelled, size_text, told
-from ugatit_cli.wording import byte_size, shown
+from ugatit_cli.cli.listing import (
+    UNKNOWN,
+    Column,
+    Group,
+    host_of,
+    labelled,
+    origin_facts,
+    size_text,
+    stated_hashes,
+    told,
+)
+from ugatit_cli.wording import shown
 
 if TYPE_CHECKING:
     from ugatit_cli.weights.known import Known
+    from ugatit_cli.weights.manifest import Entry
 
 COLUMNS: Final = (
     Column("NAME"),
     Column("DOMAINS"),
     Column("SIZE"),
     Column("STATE", None),
-    Column("FROM", 76),
+    Column("FROM", 96),
     Column("LICENCE", 110),
 )
 
@@ -43,7 +54,7 @@ def row(known: Known) -> tuple[str, ...]:
     return (
         known.name,
         _pair(known) or UNKNOWN,
-        size_text(known.size) if published else "-",
+        size_text(known.size, verified=known.folder is not None or is_verified(known)) if published else "-",
         known.state,
         origin(known) if published else "-",
         " ".join((known.fact("licence") or UNKNOWN).split()),
@@ -57,17 +68,25 @@ def origin(known: Known) -> str:
         if known.name == str(identity):
             return f"Hub, commit {known.commit[:12]}"
         return f"Hub {identity.repository}@{identity.revision[:12]}"
+    if known.entry is not None and known.entry.address:
+        return f"Kaggle {known.entry.dataset}" if known.entry.dataset else host_of(known.entry.url)
     if known.kind in ("import", "store") and identity is not None:
-        return f"authors' checkpoint {identity.repository}"
+        return f"Hub {identity.repository}"
     words = {"bundled": "bundled", "train": "train it yourself", "store": "your store", "folder": "your folder"}
-    return words.get(known.kind, "authors' checkpoint")
+    return words.get(known.kind, "by hand")
+
+
+def is_verified(known: Known) -> bool:
+    """Whether somebody of this project, or of the user's manifest, has downloaded it."""
+    return known.entry is None or known.entry.verified
 
 
 def _pair(known: Known) -> str | None:
     """Both domains, and which ways there are between them; all of them as long as the model isn't here."""
     if known.config is not None:
         return known.config.pair
-    return " <-> ".join(known.domains) if known.domains is not None else None
+    arrow = " -> " if known.entry is not None and known.entry.ways == "a2b" else " <-> "
+    return arrow.join(known.domains) if known.domains is not None else None
 
 
 # --- One model -----------------------------------------------------------------------------------------
@@ -75,11 +94,13 @@ def _pair(known: Known) -> str | None:
 
 def document(known: Known) -> dict[str, Any]:
     """What the table shows and more, as plain JSON values."""
-    identity = known.hub
+    identity, entry = known.hub, known.entry
     return {
         "name": known.name,
+        "aliases": list(entry.aliases) if entry is not None else [],
         "description": known.fact("description"),
         "domains": known.domains,
+        "ways": known.config.ways if known.config is not None else entry.ways if entry is not None else None,
         "image_size": known.image_size,
         "size": known.size,
         "state": known.state,
@@ -90,6 +111,11 @@ def document(known: Known) -> dict[str, Any]:
         "commit": known.commit or None,
         "licence": known.fact("licence"),
         "training_data": known.fact("training_data"),
+        "made_by": (entry.made_by or None) if entry is not None else None,
+        "address": (entry.address or None) if entry is not None else None,
+        "layout": (entry.layout or None) if entry is not None else None,
+        "read_at": list(entry.read_at) if entry is not None else [],
+        "verified": entry.verified if entry is not None else None,
         "path": None if known.folder is None else str(known.folder),
     }
 
@@ -103,9 +129,11 @@ def full_document(known: Known) -> dict[str, Any]:
         from ugatit_cli.weights.folder import translator_shapes
 
         parameters = sum(map(math.prod, translator_shapes(config).values()))
-    instructions = known.entry.instructions.strip() if known.entry is not None and known.folder is None else ""
+    entry = known.entry
+    instructions = entry.instructions.strip() if entry is not None and known.folder is None else ""
     return {
         **document(known),
+        "download": list(_download(entry)) if entry is not None and entry.converted else [],
         "config": None if config is None else config.to_dict(),
         "parameters": parameters,
         "discriminators": "discriminators.safetensors" in known.files if known.folder is not None else None,
@@ -124,6 +152,14 @@ def full_document(known: Known) -> dict[str, Any]:
         "instructions": instructions or None,
         "next": known.next_step[1] or None,
     }
+
+
+def _download(entry: Entry) -> Iterator[dict[str, Any]]:
+    """What is downloaded to be converted, with what somebody has stated of it."""
+    files = {entry.address: entry.archive} if entry.is_archive else entry.files
+    for name, record in files.items():
+        size, sha256 = (record.size, record.sha256) if record is not None else (None, None)
+        yield {"name": name, "size": size, "sha256": sha256}
 
 
 def model_lines(known: Known, width: int | None) -> Iterator[str]:
@@ -148,19 +184,25 @@ def model_lines(known: Known, width: int | None) -> Iterator[str]:
         yield from map(shown, ["", *facts["instructions"].split("\n")])
     if known.next_step[1]:
         yield from ("", ": ".join(known.next_step))
+    if known.state == "not fetched" and known.next_step[1]:
+        yield f"Or use it, which fetches it first: ugatit translate PICTURES --model {known.name} -o out/"
 
 
 def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     yield "name:", known.name
+    yield "also called:", ", ".join(facts["aliases"])
     yield "description:", facts["description"]
-    yield "domains:", _pair(known)
+    yield "domains:", f"{_pair(known) or UNKNOWN}{'' if facts['ways'] != 'a2b' else ' (one way)'}"
     yield "state:", known.state
     yield "problem:", known.problem or None
     yield "from:", origin(known)
+    yield from origin_facts(facts)
     yield "commit:", facts["commit"]
+    yield "layout:", f"{facts['layout']}, as `ugatit convert` reads it" if facts["layout"] else None
     yield "licence:", facts["licence"] or "not known"
     yield "training data:", facts["training_data"]
-    yield "size:", byte_size(known.size) if known.size is not None else None
+    yield "size:", size_text(known.size) if known.state != "no weights" else None
+    yield "sha256:", stated_hashes({one["name"]: one["sha256"] for one in facts["download"]})
     yield "path:", facts["path"]
     yield "digest:", f"sha256:{facts['digest']}" if facts["digest"] else None
     yield "checkpoint:", facts["checkpoint"]
