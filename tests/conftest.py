@@ -12,6 +12,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from tests.hub_server import HubServer
+    from tests.web_server import WebServer
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -62,9 +63,20 @@ def vgg(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     """An empty Hub in this process, `serve()`d to others; the store and the Hub's cache are empty folders."""
-    from tests.hub_client import hub_in_process
+    from tests.hub_client import in_process
+    from tests.hub_server import HubServer
 
-    with hub_in_process(monkeypatch, tmp_path) as server:
+    with in_process(monkeypatch, tmp_path, HubServer()) as server:
+        yield server
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WebServer]:
+    """All of the web in this process, empty, `serve()`d to others as a mirror; as `hub`, which is in it."""
+    from tests.hub_client import in_process
+    from tests.web_server import WebServer
+
+    with in_process(monkeypatch, tmp_path, WebServer()) as server:
         yield server
 
 

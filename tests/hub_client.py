@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import huggingface_hub
 import pytest
@@ -19,7 +19,7 @@ from huggingface_hub.utils import _detect_agent, _http
 from tests.hub_api import Answer, Call
 from tests.hub_server import HubServer, http
 from ugatit_cli.errors import ModelError
-from ugatit_cli.remote import hub_download, patience
+from ugatit_cli.remote import hub_download, patience, transfer
 from ugatit_cli.remote.hub import HubId, RemoteFile
 from ugatit_cli.remote.patience import Patience
 
@@ -30,6 +30,9 @@ WEIGHTS: Final = random.Random(2).randbytes(50_000) * 6
 SIZE: Final = len(WEIGHTS)
 SHA256: Final = hashlib.sha256(WEIGHTS).hexdigest()
 FILES: Final = {NAME: WEIGHTS, "config.json": b'{"a": 1}\n'}
+
+
+Server = TypeVar("Server", bound=HubServer)
 
 
 class Notes:
@@ -97,11 +100,10 @@ def point_at(monkeypatch: pytest.MonkeyPatch, url: str, folder: Path) -> None:
 
 
 @contextmanager
-def hub_in_process(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[HubServer]:
-    """A Hub, with this process pointed at it; its time passes as the Hub says, not as the clock does."""
-    server = HubServer()
+def in_process(monkeypatch: pytest.MonkeyPatch, folder: Path, server: Server) -> Iterator[Server]:
+    """A server, with this process pointed at it; its time passes as the server says, not as the clock does."""
     point_at(monkeypatch, server.url, folder)
-    monkeypatch.setattr(hub_download, "time", SimpleNamespace(monotonic=lambda: server.now))
+    monkeypatch.setattr(transfer, "time", SimpleNamespace(monotonic=lambda: server.now))
 
     def client() -> Any:
         hooks = {"request": [_http.hf_request_event_hook]}

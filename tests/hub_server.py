@@ -139,7 +139,7 @@ class HubServer(HubApi):
             answer = self.answer(call)
             if call.method == "GET" and answer.status == 200:
                 spoilt = self._strike(call, answers=False)
-                answer, start = _part(answer, call, spoilt)
+                answer, start = _part(answer, call, spoilt, parts=self.sends_parts(call, answer))
         seen.file, seen.status = answer.file, answer.status
         headers = {"Content-Length": str(len(answer.data))}
         headers |= {"ETag": answer.etag, "Accept-Ranges": "bytes"} if answer.etag else {}
@@ -148,7 +148,7 @@ class HubServer(HubApi):
 
     def handle(self, request: Any) -> Any:
         """The HTTP library's request, answered in this process."""
-        if request.url.port is not None or request.url.host not in ("127.0.0.1", "localhost"):
+        if request.url.port is not None or not self.reaches(request.url.host):
             raise http.ConnectError("[Errno 111] Connection refused")
         headers = {name.lower(): value for name, value in request.headers.items()}
         if bad := [value for value in headers.values() if "\0" in value]:
@@ -157,6 +157,14 @@ class HubServer(HubApi):
         answer, pieces = self.respond(call, self._passes)
         pairs = [(name.encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
         return http.Response(answer.status, headers=pairs, content=self._in_process(pieces))
+
+    def reaches(self, host: str) -> bool:
+        """Whether there is such a host."""
+        return host in ("127.0.0.1", "localhost")
+
+    def sends_parts(self, call: Call, answer: Answer) -> bool:  # noqa: ARG002
+        """Whether a request may be for a part of this file."""
+        return bool(answer.etag)
 
     def _passes(self, seconds: float) -> None:
         self.now += seconds
@@ -203,12 +211,12 @@ def _faulty(fault: Fault, call: Call) -> Answer:
     return answer
 
 
-def _part(answer: Answer, call: Call, fault: Fault | None) -> tuple[Answer, int]:
+def _part(answer: Answer, call: Call, fault: Fault | None, *, parts: bool) -> tuple[Answer, int]:
     """The part that a GET asks for, of the content that a fault may have spoilt; and where it starts."""
     data = answer.data
     if fault and fault.kind == "short":
         data = data[: fault.after]
-    asked = re.fullmatch(r"bytes=(\d+)-", call.headers.get("range", "")) if answer.etag else None
+    asked = re.fullmatch(r"bytes=(\d+)-", call.headers.get("range", "")) if parts else None
     if asked is None:
         return replace(answer, data=data), 0
     start = int(asked[1])

@@ -88,6 +88,10 @@ class ModelError(UgatitError):
     exit_code = 3
 
 
+class FetchError(ModelError):
+    """A file that can't be had from a network, or isn't what it should be."""
+
+
 class TrainingError(UgatitError):
     """Training stopped, or can't start, on bad data or a loss that isn't finite."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.datasets.test_parquet import cells, save
-from tests.hub_client import hub_in_process
+from tests.hub_client import in_process
 from tests.hub_server import HubServer
 
 REPO = "datasets/huggan/selfie2anime"
@@ -18,7 +18,7 @@ TRAIN, TEST = "data/train-00000-of-00001.parquet", "data/test-00000-of-00001.par
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     """A Hub with a small data set under its real name."""
-    with hub_in_process(monkeypatch, tmp_path) as server:
+    with in_process(monkeypatch, tmp_path, HubServer()) as server:
         rows = {"imageA": cells(*range(9)), "imageB": cells(*range(9, 18))}
         files = {name: save(tmp_path / "rows.parquet", rows).read_bytes() for name in (TRAIN, TEST)}
         server.add(REPO, files | {"README.md": b"---\n---\n", ".gitattributes": b""})

@@ -7,25 +7,26 @@ Endpoint, token, cache folder, offline mode and time limits are those of `huggin
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from ugatit_cli.errors import ModelError, UgatitError
 from ugatit_cli.files import expanded
+from ugatit_cli.remote.addresses import forbidden_by, hidden_parts, is_address, mirror, mirrored
 from ugatit_cli.remote.patience import kinds_of, plain_words, status_of, without_secrets
 
 _PART: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 REPOSITORY: Final = re.compile(rf"(?!.*(?:--|\.\.)){_PART}/{_PART}")
 REVISION: Final = re.compile(r"[0-9a-f]{40}")
+HUB: Final = "https://huggingface.co"
 NEWEST: Final = "main"
 DATA_SETS: Final = "datasets/"
 _BRANCH: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._/+-]{0,198}[A-Za-z0-9])?"
 _HUB_ID: Final = re.compile(rf"({REPOSITORY.pattern})(?:@({_BRANCH}))?")
-_NO_ADDRESS: Final = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -64,29 +65,37 @@ class RemoteFile:
 
 
 def endpoint() -> str:
-    """The Hub's address, without a slash at the end.
+    """The Hub's address, or that of the mirror that is asked instead, without a slash at the end.
 
     Raises:
         ModelError: `HF_ENDPOINT` isn't an address.
+        UsageError: `UGATIT_MIRROR` isn't.
     """
     from huggingface_hub import constants
 
-    text = constants.ENDPOINT
-    with contextlib.suppress(ValueError):
-        parts = urlsplit(text)
-        host = (parts.hostname or "").encode("idna")
-        if parts.scheme in ("http", "https") and host and parts.port != 0 and not _NO_ADDRESS.search(text):
-            return text
-    # A password may be anywhere before the last @, a token after a question mark.
-    shown = without_secrets(re.sub(r"(?s).*@", "***@", text).partition("?")[0])
-    raise ModelError(f"HF_ENDPOINT is {shown!r}: not a web address", "Like https://huggingface.co")
+    if is_mirrored():
+        return mirrored(HUB)
+    if is_address(constants.ENDPOINT):
+        return constants.ENDPOINT
+    shown = hidden_parts(constants.ENDPOINT)
+    raise ModelError(f"HF_ENDPOINT is {shown!r}: not a web address", f"Like {HUB}")
+
+
+def is_mirrored() -> bool:
+    """Whether `UGATIT_MIRROR` is asked instead of the Hub; not if `HF_ENDPOINT` names another."""
+    from huggingface_hub import constants
+
+    return bool(mirror()) and HUB == constants.ENDPOINT and not os.environ.get("HF_ENDPOINT")
+
+
+def token() -> bool | None:
+    """What to hand to the client as token: None for the user's own, False for none: a mirror doesn't get it."""
+    return False if is_mirrored() else None
 
 
 def is_offline() -> bool:
-    """Whether `HF_HUB_OFFLINE` is set."""
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
+    """Whether `HF_HUB_OFFLINE` or `UGATIT_OFFLINE` is set."""
+    return bool(forbidden_by())
 
 
 def id_and_type(repository: str) -> dict[str, str]:

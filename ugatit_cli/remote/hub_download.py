@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from ugatit_cli.errors import ModelError, OutputError
-from ugatit_cli.files import check_space, reported, sync_folder, write_file, wrong_name
+from ugatit_cli.files import reported, sync_folder, write_file, wrong_name
 from ugatit_cli.leftovers import discard, hidden, sweep_once
-from ugatit_cli.remote import hub, patience
+from ugatit_cli.remote import hub, patience, transfer
+from ugatit_cli.remote.addresses import answered
 from ugatit_cli.remote.hub import REVISION, HubId, RemoteFile, Words, cache_folder
 from ugatit_cli.remote.patience import Listener, TransferError
 from ugatit_cli.remote.records import SHA256, Digest, FileRecord, Mismatch, Stamp, digest_of
@@ -44,7 +43,7 @@ def locate(identity: HubId, name: str, listener: Listener) -> RemoteFile | None:
         repository, address = hub.id_and_type(identity.repository), hub.endpoint()
         url = hf_hub_url(**repository, filename=name, revision=identity.revision, endpoint=address)
         try:
-            found = patience.patiently(lambda: get_hf_file_metadata(url, endpoint=address), listener)
+            found = patience.patiently(lambda: get_hf_file_metadata(url, hub.token(), endpoint=address), listener)
         except EntryNotFoundError:
             return None
     commit, etag = found.commit_hash or "", found.etag or ""
@@ -244,122 +243,52 @@ def keep_reference(identity: HubId, commit: str) -> None:
 def download(remote: RemoteFile, part: Path, listener: Listener) -> None:
     """Downloads a file to `part`, going on with what is there; what came before an error stays, for the next call.
 
-    Not by the client's `hf_hub_download`, which begins again after a kill, nor by its `http_get`: that writes 10 MB
-    at once, loses what it has of them when the line breaks, and appends whatever comes instead of the file.
-
     Raises:
         ModelError: the Hub can't be reached, refuses, stalls, or sends more than it announced.
         StorageError: the disk is full.
         OutputError: `part` can't be written.
     """
-    with reported(part):
-        part.parent.mkdir(parents=True, exist_ok=True)
-        if remote.size is None or (part.exists() and part.stat().st_size > remote.size):
-            part.unlink(missing_ok=True)
-        # Unbuffered: what was written is there, and nothing is left for closing to write.
-        no_link = getattr(os, "O_NOFOLLOW", 0)
-        file = io.FileIO(part, "a", opener=lambda name, flags: os.open(name, flags | no_link, 0o666))
-    with (
-        file,
-        hub.errors_reported(
-            HubId(remote.repository), remote.name, lambda error: _KEPT if patience.is_transient(error) else None
-        ),
+    with hub.errors_reported(
+        HubId(remote.repository), remote.name, lambda error: _KEPT if patience.is_transient(error) else None
     ):
-        transfer = _Transfer(remote, file, part, listener)
-        listener.begin(Path(remote.name).name, remote.size, transfer.size)
-        try:
-            patience.patiently(transfer.receive, listener, lambda: transfer.size)
-        finally:
-            listener.end()
-        with reported(part):
-            os.fsync(file.fileno())
+        transfer.download(_Source(remote), part, listener)
 
 
-class _Transfer:
-    """A file on its way into `part`, which has `size` bytes of it."""
+class _Source(transfer.Source):
+    """A file of the Hub."""
 
-    def __init__(self, remote: RemoteFile, file: io.FileIO, part: Path, listener: Listener) -> None:
-        self.remote, self.file, self.part, self.listener = remote, file, part, listener
-        with reported(part):
-            self.size = os.fstat(file.fileno()).st_size
-            needed = (remote.size or 0) - self.size
-            check_space(part.parent, needed, "Free some space, or choose another disk with HF_HUB_CACHE.")
+    elsewhere = "Free some space, or choose another disk with HF_HUB_CACHE."
 
-    def _begin_again(self) -> None:
-        self.listener.advance(-self.size)
-        with reported(self.part):
-            self.file.truncate(0)
-        self.size = 0
+    def __init__(self, remote: RemoteFile) -> None:
+        self.remote, self.size, self.label = remote, remote.size, Path(remote.name).name
 
-    def receive(self) -> None:
-        """One request, unless everything is here."""
-        from huggingface_hub import constants, get_session, hf_hub_url
+    @property
+    def most(self) -> int:
+        return LARGEST_UNTOLD if self.size is None else self.size
+
+    def ask(self, start: int) -> contextlib.AbstractContextManager[Any]:
+        from huggingface_hub import hf_hub_url
         from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented there
 
         remote = self.remote
-        if self.size == remote.size:
-            return
         repository, address = hub.id_and_type(remote.repository), hub.endpoint()
         url = hf_hub_url(**repository, filename=remote.name, revision=remote.commit, endpoint=address)
-        headers = {**build_hf_headers(library_name="ugatit"), "Accept-Encoding": "identity"}
-        if self.size:
-            headers["Range"] = f"bytes={self.size}-"
-        seconds = constants.HF_HUB_DOWNLOAD_TIMEOUT
-        # The HTTP library leaves the token out when it is sent on to another host.
-        with get_session().stream("GET", url, headers=headers, timeout=seconds, follow_redirects=True) as response:
-            self._check(response)
-            for data in _steadily(response.iter_bytes()):
-                self._take(data)
-        if self.size < (remote.size or 0):
-            raise TransferError("the connection broke off")
+        headers = {**build_hf_headers(token=hub.token(), library_name="ugatit"), "Accept-Encoding": "identity"}
+        token = headers.pop("authorization", "")
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        secrets = {"authorization": token} if token else {}
+        return answered(url, headers, secrets, direct=not hub.is_mirrored())
 
-    def _check(self, response: Any) -> None:
+    def check(self, answer: Any) -> None:
         from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]  # documented there
 
-        start = self.size
-        goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-        if response.status_code == 416 or (response.status_code == 206 and not goes_on):
-            self._begin_again()
-            raise TransferError("the Hub sent another part of the file than was asked for")
-        if response.is_error:  # without its body, which may be endless
-            kept = {name: text for name, text in response.headers.items() if name.startswith(("x-", "retry-"))}
-            response = type(response)(response.status_code, headers=kept, request=response.request)
-        hf_raise_for_status(response)
-        if response.headers.get("Content-Type", "").lower().startswith("text/html"):
+        if answer.is_error:  # without its body, which may be endless
+            kept = {name: text for name, text in answer.headers.items() if name.startswith(("x-", "retry-"))}
+            answer = type(answer)(answer.status_code, headers=kept, request=answer.request)
+        hf_raise_for_status(answer)
+        if answer.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise TransferError("a web page came instead of the file, perhaps one to log in")
-        length = response.headers.get("Content-Range", "").rpartition("/")[2]
-        if response.status_code == 200 and "Content-Encoding" not in response.headers:
-            length = response.headers.get("Content-Length", "")
-        if length.isdecimal() and self.remote.size not in (None, int(length)):
-            raise TransferError(f"a file of {int(length):,} bytes came")  # nothing of it gets among what is here
-        if start and response.status_code == 200:  # a server that sends nothing but whole files
-            self._begin_again()
 
-    def _take(self, data: bytes) -> None:
-        most = LARGEST_UNTOLD if self.remote.size is None else self.remote.size
-        if self.size + len(data) > most:
-            self._begin_again()
-            raise ModelError(f"{self.remote.repository}: {self.remote.name} is longer than the Hub announced")
-        with reported(self.part):
-            rest = memoryview(data)
-            while rest:
-                rest = rest[self.file.write(rest) :]
-        self.size += len(data)
-        self.listener.advance(len(data))
-
-
-def _steadily(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Passes blocks on while enough of them come.
-
-    Raises:
-        TransferError: too few bytes per second.
-    """
-    since, count = time.monotonic(), 0
-    for block in blocks:
-        yield block
-        count += len(block)
-        passed = time.monotonic() - since
-        if passed >= patience.PATIENCE.window:
-            if count < patience.PATIENCE.least * passed:
-                raise TransferError(f"only {count / passed:.0f} bytes per second came")
-            since, count = time.monotonic(), 0
+    def too_long(self) -> ModelError:
+        return ModelError(f"{self.remote.repository}: {self.remote.name} is longer than the Hub announced")

@@ -92,11 +92,11 @@ def plain_words(error: Exception | None) -> str:
     """What went wrong with a request, in one line without secrets."""
     status = status_of(error)
     if status is not None:
-        return f"the Hub answered {status}" + (f" ({_STATUS[status]})" if status in _STATUS else "")
+        return f"the server answered {status}" + (f" ({_STATUS[status]})" if status in _STATUS else "")
     if isinstance(error, TransferError):
         return str(error)
     if "Timeout" in type(error).__name__:
-        return "the Hub doesn't answer"
+        return "the server doesn't answer"
     # Whatever answers may be quoted in it.
     text = without_secrets(" ".join(str(error)[:1000].split()))
     return f"the connection failed ({text[:150] or type(error).__name__})"
@@ -110,7 +110,7 @@ def without_secrets(text: str) -> str:
     if token:
         text = text.replace(token, "***").replace(repr(token)[1:-1], "***")
     text = re.sub(r"\bhf_[A-Za-z0-9]{8,}", "hf_***", text)
-    text = re.sub(r"(?i)(bearer\s+)[^\s'\",]+", r"\1***", text)
+    text = re.sub(r"(?i)((?:bearer|basic)\s+)[^\s'\",]+", r"\1***", text)
     text = re.sub(r"(?<=//)[^\s/]+@", "***@", text)
     return re.sub(r"(//[^\s?]+)\?\S*?(?=['\").,;]*(?:\s|$))", r"\1", text)
 

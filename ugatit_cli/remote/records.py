@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ugatit_cli.errors import ModelError
+from ugatit_cli.errors import FetchError
 from ugatit_cli.files import open_file
 
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -62,5 +62,5 @@ def digest_of(path: Path) -> Digest:
     return Digest(size, sha256.hexdigest(), git.hexdigest())
 
 
-class Mismatch(ModelError):
+class Mismatch(FetchError):
     """A file that isn't what a manifest, or its first use, says; nothing was changed."""

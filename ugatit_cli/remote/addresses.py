@@ -1,0 +1,127 @@
+"""Addresses: whether any may be asked, which mirror is asked instead, and where redirects may lead."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
+
+from ugatit_cli.errors import FetchError, UsageError
+from ugatit_cli.remote.patience import without_secrets
+
+MIRROR: Final = "UGATIT_MIRROR"
+OFFLINE: Final = "UGATIT_OFFLINE"
+MOST_REDIRECTS: Final = 10
+_NO_ADDRESS: Final = re.compile(r"[\s\x00-\x1f\x7f]")
+
+
+class TooManyRedirects(Exception):
+    """Addresses that lead from one to the next without end."""
+
+
+def forbidden_by() -> str:
+    """The variable that forbids to ask anything in a network; empty if none does."""
+    from huggingface_hub import constants
+
+    if os.environ.get(OFFLINE, "").upper() in constants.ENV_VARS_TRUE_VALUES:
+        return OFFLINE
+    return "HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else ""
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is the address of something on the web."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(text)
+        host = (parts.hostname or "").encode("idna")
+        return parts.scheme in ("http", "https") and host != b"" and parts.port != 0 and not _NO_ADDRESS.search(text)
+    return False
+
+
+def hidden_parts(text: str) -> str:
+    """What may be shown of a setting that is no address: a password may be before the last @, a token behind a ?."""
+    return without_secrets(re.sub(r"(?s).*@", "***@", text).partition("?")[0])
+
+
+def mirror() -> str:
+    """What is asked instead of all servers, without a slash at the end; empty if they are asked themselves.
+
+    Raises:
+        UsageError: `UGATIT_MIRROR` isn't an address.
+    """
+    text = os.environ.get(MIRROR, "").rstrip("/")
+    if text and (not is_address(text) or urlsplit(text).query or urlsplit(text).fragment):
+        raise UsageError(f"{MIRROR} is {hidden_parts(text)!r}: not a web address", "Like http://127.0.0.1:8000")
+    return text
+
+
+def mirrored(url: str) -> str:
+    """Where to ask for an address: `MIRROR/HOST/PATH` if there is a mirror."""
+    return f"{mirror()}/{url.partition('://')[2]}" if mirror() else url
+
+
+def original(url: str) -> str:
+    """The address that `mirrored` has made this one of; any other as it is."""
+    inside = url.removeprefix(f"{mirror()}/")
+    return f"https://{inside}" if mirror() and inside != url else url
+
+
+@contextlib.contextmanager
+def answered(
+    url: str,
+    headers: Mapping[str, str],
+    secrets: Mapping[str, str],
+    hosts: Collection[str] | None = None,
+    *,
+    direct: bool = False,
+) -> Iterator[Any]:
+    """The answer to a request, after redirects, whose body is still to be read.
+
+    Args:
+        secrets: headers for the host of this address alone; a mirror doesn't get them either.
+        hosts: others to which a redirect may lead; `*.example.org` stands for all below. None: any.
+        direct: ask no mirror.
+
+    Raises:
+        FetchError: a redirect leads elsewhere, or to where nothing is encrypted.
+        TooManyRedirects: one leads to the next.
+        Exception: those of the HTTP library.
+    """
+    from huggingface_hub import constants, get_session
+
+    place = url if direct else original(url)
+    start = urlsplit(place)
+    for _ in range(MOST_REDIRECTS + 1):
+        own = (direct or not mirror()) and urlsplit(place)[:2] == start[:2]
+        with get_session().stream(
+            "GET",
+            place if direct else mirrored(place),
+            headers={**headers, **(secrets if own else {})},
+            timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+            follow_redirects=False,
+        ) as answer:
+            if not answer.has_redirect_location:
+                yield answer
+                return
+            location = answer.headers["Location"]
+        there = urljoin(place, location if direct else original(location))
+        if hosts is not None:
+            _check_redirect(place, there, (start.hostname or "", *hosts))
+        place = there
+    raise TooManyRedirects(f"more than {MOST_REDIRECTS} redirects")
+
+
+def _check_redirect(place: str, there: str, hosts: Collection[str]) -> None:
+    host = urlsplit(there).hostname or "nowhere" if is_address(there) else "what is no address"
+    if not any(fnmatch.fnmatchcase(host, pattern) for pattern in hosts) or "@" in urlsplit(there).netloc:
+        raise FetchError(
+            f"{without_secrets(place)} leads to {hidden_parts(host)}, which is none of its hosts",
+            "Nothing was taken from there. Perhaps the file has moved, or a login page stands in between.",
+        )
+    if urlsplit(place).scheme == "https" != urlsplit(there).scheme:
+        raise FetchError(
+            f"{without_secrets(place)} leads to {host} without encryption", "Nothing was taken from there."
+        )
