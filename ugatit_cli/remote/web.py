@@ -92,10 +92,14 @@ def obtain(
             return Stamp(digest.size, digest.sha256, target.stat().st_mtime_ns)
 
 
-def throw_away(target: Path) -> None:
-    """Removes a download, or what has arrived of one."""
+def throw_away(target: Path) -> int:
+    """Removes a download, or what has arrived of one; how many bytes that frees."""
+    freed = 0
     for path in (target, *(_beside(target, kind) for kind in ("part", "part.json", "lock"))):
-        discard(path)
+        with contextlib.suppress(OSError):
+            freed += path.lstat().st_size
+            path.unlink()
+    return freed
 
 
 def kaggle(dataset: str) -> WebFile:
