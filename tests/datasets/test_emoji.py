@@ -20,7 +20,7 @@ from ugatit_cli.datasets.emoji import RECIPES, build, icons, plan
 from ugatit_cli.datasets.emoji_names import HELD_OUT, TRAINING, VALIDATION, group, shown
 from ugatit_cli.datasets.emoji_pictures import draw_svg, draw_webp, square
 from ugatit_cli.datasets.packages import Package, integrity_of
-from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.errors import FetchError, UsageError
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 36 36"><path fill="{}" d="M9 9h18v18H9z"/></svg>'
 # Folders as computed by hand with hashlib. The first of some aren't MIT.
@@ -124,9 +124,9 @@ def test_icons_are_black_square_and_where_their_aliases_say() -> None:
     ],
 )
 def test_packages_of_another_kind_are_refused(drawings: Mapping[str, object]) -> None:
-    with pytest.raises(ModelError):
+    with pytest.raises(FetchError):
         icons(iconify(drawings, {"1f600": "x"}))
-    with pytest.raises(ModelError):
+    with pytest.raises(FetchError):
         icons(tarball({"icons.json": json.dumps(drawings).encode()}))
 
 

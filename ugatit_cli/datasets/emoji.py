@@ -29,7 +29,7 @@ from ugatit_cli.datasets.emoji_names import (
 )
 from ugatit_cli.datasets.emoji_pictures import check_renderer, draw_svg, draw_webp
 from ugatit_cli.datasets.packages import Package, fetch, files
-from ugatit_cli.errors import ModelError
+from ugatit_cli.errors import FetchError
 from ugatit_cli.files import write_file
 from ugatit_cli.pictures.encoding import encode
 from ugatit_cli.pictures.reading import from_pil
@@ -85,14 +85,14 @@ def icons(tarball: bytes) -> dict[str, bytes]:
     """Emoji name to SVG document, of an @iconify-json package.
 
     Raises:
-        ModelError: the package has no such documents.
+        FetchError: the package has no such documents.
     """
     try:
         content = files(tarball, ".json")
         drawings, names = json.loads(content["icons.json"]), json.loads(content["chars.json"])
         return {name: _svg(drawings, names[stem]) for name, stem in files_by_name(names).items()}
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise ModelError(f"a package that isn't iconify's: {error}") from error
+        raise FetchError(f"a package that isn't iconify's: {error}") from error
 
 
 def _svg(drawings: Mapping[str, Any], name: str) -> bytes:
@@ -210,7 +210,7 @@ def build(recipe: str, folder: Path, listener: Listener, *, size: int = 256, pac
 
     Raises:
         UsageError: the renderer isn't installed.
-        ModelError: a package can't be had.
+        FetchError: a package can't be had.
         OutputError: a picture can't be written.
     """
     made = RECIPES[recipe]
