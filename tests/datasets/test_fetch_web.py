@@ -1,0 +1,215 @@
+"""Data sets by name, from the web: whole or not at all; whatever the server does, the next call goes on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.data_sets import URL, archive, entry, files_in, pictures, write_manifest
+from tests.hub_client import Notes
+from tests.hub_server import Fault
+from tests.web_server import QUOTA, WebServer
+from ugatit_cli.datasets.fetch import fetch, find, remove
+from ugatit_cli.errors import ModelError, StorageError
+from ugatit_cli.weights.home import home_folder
+
+PLAIN = "http://vllab.ucmerced.edu/hylee/DRIT/datasets/cat2dog.zip"
+
+
+@pytest.fixture
+def packed(tmp_path: Path, web: WebServer, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """An archive at its address; the manifest knows its hash."""
+    path = archive(tmp_path / "packed.zip")
+    know(monkeypatch, tmp_path, entry(path))
+    web.put(URL, path.read_bytes())
+    return path.read_bytes()
+
+
+def know(monkeypatch: pytest.MonkeyPatch, folder: Path, entry: dict[str, Any]) -> None:
+    monkeypatch.setenv("UGATIT_MANIFEST", str(write_manifest(folder / "manifest.toml", horse2zebra=entry)))
+
+
+def is_right(folder: Path) -> bool:
+    """Whether it is the data set, and nothing is left of how it came here but locks."""
+    left = [*home_folder().glob("data/.*"), *home_folder().glob("downloads/*"), *home_folder().glob("downloads/.*")]
+    return files_in(folder) == pictures() and {path.suffix for path in left} <= {".lock"}
+
+
+def refused(web: WebServer, host: str = "") -> ModelError:
+    """The one error that a fetch ends with; nothing is there afterwards."""
+    with pytest.raises(ModelError) as caught:
+        fetch("horse2zebra", Notes())
+    assert caught.value.exit_code == 3
+    assert "\n" not in caught.value.message
+    assert "horse2zebra" in caught.value.message
+    assert not [*(home_folder() / "data").iterdir()]
+    assert not host or not web.asked(host)
+    return caught.value
+
+
+def test_a_name_is_enough_and_afterwards_no_network_is_needed(
+    web: WebServer, packed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = Notes()
+    found = find("horse2zebra", notes)
+    assert is_right(found.path)
+    assert ("horse2zebra.zip", len(packed), 0) in notes.begun
+    assert notes.ended == len(notes.begun)
+    monkeypatch.setenv("UGATIT_OFFLINE", "1")
+    web.pages.clear()
+    asked = len(web.requests)
+    assert find("horse2zebra", Notes()).path == fetch("horse2zebra", Notes()) == found.path
+    assert len(web.requests) == asked
+    with pytest.raises(ModelError):
+        fetch("horse2zebra", Notes(), force=True)
+    assert is_right(found.path)
+
+
+def _elsewhere(web: WebServer, packed: bytes) -> None:
+    web.redirect(URL, "https://evil.example.com/horse2zebra.zip")
+    web.put("https://evil.example.com/horse2zebra.zip", packed)
+
+
+FAULTS: dict[str, Callable[[WebServer, bytes], object]] = {
+    "a page": lambda web, _: web.put(URL, QUOTA, type="text/html"),
+    "forbidden": lambda web, _: web.put(URL, QUOTA, type="text/html", status=403),
+    "missing": lambda web, _: web.pages.clear(),
+    "elsewhere": _elsewhere,
+    "unencrypted": lambda web, _: web.redirect(URL, URL.replace("https", "http")),
+    "changed": lambda web, packed: web.put(URL, packed[:-1] + b"!"),
+    "shorter": lambda web, packed: web.put(URL, packed[:-1]),
+    "cut": lambda web, _: web.fault(Fault("cut", "horse2zebra.zip", after=100)),
+}
+
+
+@pytest.mark.parametrize("fails", FAULTS.values(), ids=FAULTS)
+def test_whatever_comes_instead_ends_with_one_message_and_the_next_call_works(
+    web: WebServer, packed: bytes, fails: Callable[[WebServer, bytes], object]
+) -> None:
+    fails(web, packed)
+    refused(web, "evil.example.com")
+    web.heal()
+    web.put(URL, packed)
+    assert is_right(fetch("horse2zebra", Notes()))
+
+
+def test_a_download_that_broke_off_goes_on(web: WebServer, packed: bytes) -> None:
+    web.put(URL, packed, etag='"1"')
+    web.fault(Fault("cut", "horse2zebra.zip", after=1000))
+    refused(web)
+    web.heal()
+    notes = Notes()
+    assert is_right(fetch("horse2zebra", notes))
+    assert [done for label, _, done in notes.begun if label == "horse2zebra.zip" and done >= 1000]
+
+
+class _Killed(Notes):
+    """Kills its process once so many bytes are here."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def advance(self, count: int) -> None:
+        super().advance(count)
+        if self.received >= self.after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("part", [0.5, 1.0, 1.5])
+def test_killed_anywhere_the_next_call_goes_on(web: WebServer, packed: bytes, part: float) -> None:
+    web.put(URL, packed, etag='"1"')
+    web.fault(Fault("drip", "horse2zebra.zip", chunk=1000))
+    dying = _Killed(int(part * len(packed)))
+    process = multiprocessing.get_context("fork").Process(target=fetch, args=("horse2zebra", dying))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    notes = Notes()
+    assert is_right(fetch("horse2zebra", notes))
+    _, _, done = next((begun for begun in notes.begun if begun[0] == "horse2zebra.zip"), ("", 0, len(packed)))
+    assert done >= min(0.5 * len(packed), len(packed))
+
+
+def test_two_at_once_download_it_once(web: WebServer, packed: bytes) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(lambda _: fetch("horse2zebra", Notes()), range(2)))
+    assert folders[0] == folders[1]
+    assert is_right(folders[0])
+    assert web.bytes_sent("horse2zebra.zip") == len(packed)
+
+
+@pytest.mark.parametrize("stated", [True, False])
+@pytest.mark.parametrize("hostile", ["../up.jpg", "bomb"])
+def test_a_hostile_archive_is_refused_and_the_next_call_works(
+    web: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hostile: str, stated: bool
+) -> None:
+    path = archive(tmp_path / "hostile.zip")
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as file:
+        name = "horse2zebra/trainA/bomb.jpg" if hostile == "bomb" else hostile
+        file.writestr(name, bytes(110_000_000) if hostile == "bomb" else b"up")
+    know(monkeypatch, tmp_path, entry(path if stated else None))
+    web.put(URL, path.read_bytes())
+    refused(web)
+    assert not list(tmp_path.rglob("up.jpg"))
+    good = archive(tmp_path / "good.zip")
+    know(monkeypatch, tmp_path, entry(good if stated else None))
+    web.put(URL, good.read_bytes())
+    assert is_right(fetch("horse2zebra", Notes()))
+
+
+def test_a_truncated_archive_is_refused_and_the_next_call_works(
+    web: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = archive(tmp_path / "good.zip").read_bytes()
+    know(monkeypatch, tmp_path, entry())
+    web.put(URL, good[: len(good) // 2])
+    refused(web)
+    web.put(URL, good)
+    assert is_right(fetch("horse2zebra", Notes()))
+
+
+def test_without_encryption_and_a_hash_it_is_what_it_was_at_its_first_use(
+    web: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(monkeypatch, tmp_path, entry(url=PLAIN))
+    web.put(PLAIN, archive(tmp_path / "one.zip").read_bytes())
+    notes = Notes()
+    folder = fetch("horse2zebra", notes)
+    assert is_right(folder)
+    assert [text for text in notes.notes if "without encryption" in text]
+    web.put(PLAIN, archive(tmp_path / "other.zip", {**pictures(), "trainA/more.jpg": b"more"}).read_bytes())
+    with pytest.raises(ModelError) as caught:
+        fetch("horse2zebra", Notes(), force=True)
+    assert "ugatit data rm horse2zebra" in caught.value.hint
+    assert files_in(folder) == pictures()
+    remove("horse2zebra")
+    assert len(files_in(fetch("horse2zebra", Notes()))) == len(pictures()) + 1
+
+
+def test_nothing_is_asked_for_when_the_disk_has_no_room(
+    web: WebServer, packed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: (10**9, 10**9, int(1.5 * len(packed))))
+        with pytest.raises(StorageError):
+            fetch("horse2zebra", Notes())
+    assert not web.requests
+    assert is_right(fetch("horse2zebra", Notes()))
+
+
+def test_what_is_on_its_way_can_be_removed(web: WebServer, packed: bytes) -> None:
+    web.put(URL, packed, etag='"1"')
+    web.fault(Fault("cut", "horse2zebra.zip", after=1000))
+    refused(web)
+    assert remove("horse2zebra") >= 1000
+    with pytest.raises(ModelError):
+        remove("horse2zebra")

@@ -1,0 +1,348 @@
+"""From a name to the pictures of both domains: what is here is used, what isn't is fetched, whatever its source."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from ugatit_cli.data.pictures import SPLITS, Folders, Split, split_layout, split_named
+from ugatit_cli.datasets import store
+from ugatit_cli.datasets.catalog import TABLES, DataEntry, known, unknown
+from ugatit_cli.datasets.store import Facts
+from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.files import check_space, expanded, reported
+from ugatit_cli.pictures.reading import SUFFIXES
+from ugatit_cli.remote import archives, hub_download, web
+from ugatit_cli.remote.archives import Limits
+from ugatit_cli.remote.hub import DATA_SETS, HubId, RemoteFile
+from ugatit_cli.remote.patience import Listener
+from ugatit_cli.remote.records import FileRecord, Mismatch, Stamp, digest_of
+from ugatit_cli.remote.web import WebFile
+from ugatit_cli.weights import home
+from ugatit_cli.weights.manifest import entry_of
+
+# Bytes of one picture. Those of these archives have less than a thousandth.
+LARGEST: Final = Limits(member=1 << 28)
+_MACOS: Final = "__MACOSX"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What `--data` means.
+
+    Attributes:
+        path: the folder.
+        domains: names of A and B, if somebody has named them.
+        paired: pictures of testA and testB that have the same name show the same.
+    """
+
+    path: Path
+    folders: Folders
+    domains: tuple[str, str] | None = None
+    paired: bool = False
+
+
+def find(what: str, listener: Listener) -> DataSet:
+    """The data set that a path or a name stands for; it is fetched on its first use. A folder here wins over a name.
+
+    Raises:
+        UsageError: there is none, or a folder isn't laid out as one.
+        ModelError: it can't be fetched, or is damaged.
+        OutputError: what was fetched can't be written.
+    """
+    path, entries = expanded(what), TABLES.read()
+    entry = entry_of(entries, what)
+    if os.path.lexists(path):
+        if entry is not None:
+            listener.note(f"note: the folder {what} that is here is used, not the data set of that name")
+        return opened(path)
+    if entry is None and store.get(what) is None:
+        raise unknown(what, entries, "there is no such folder, and no data set of this name")
+    folder = fetch(what, listener)
+    return opened(folder)
+
+
+def opened(folder: Path) -> DataSet:
+    """A folder as a data set; one that was fetched knows its domains.
+
+    Raises:
+        UsageError: it isn't laid out as one.
+        ModelError: it was fetched, and is damaged.
+    """
+    stored = store.read(folder)
+    if stored is None:
+        return DataSet(folder, split_layout(folder))
+    if damage := store.damage(folder):
+        raise ModelError(f"{folder}: damaged: {damage}", f"Fetch it again: ugatit data fetch {stored.name} --force")
+    a, b = stored.domains or ("", "")
+    return DataSet(folder, split_layout(folder), (a, b) if a else None, stored.paired)
+
+
+def fetch(
+    name: str, listener: Listener, *, to: Path | None = None, force: bool = False, from_file: Path | None = None
+) -> Path:
+    """Fetches a data set, or makes sure that it is here.
+
+    Args:
+        name: a name of the manifest.
+        to: write it to that folder, not into the store.
+        force: download it again, and replace what is there.
+        from_file: take it from there, not from a network: its archive, or a folder of its parquet files or packages.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        UsageError: there is none of that name, or it doesn't come from anywhere.
+        ModelError: it can't be fetched, or isn't what it should be.
+        OutputError: it can't be written.
+    """
+    one = known(name)
+    if to is not None:
+        store.check_target(to, force=force)
+    elif one.stored is not None and not force:
+        listener.note(f"{one.name} is here")
+        return one.folder
+    if one.entry is None:
+        raise UsageError(f"{name}: no manifest says where it comes from", f"It is in {one.folder}.")
+    entry = one.entry
+
+    def fill(folder: Path) -> Facts:
+        for text in said_first(entry):
+            listener.note(text)
+        return _FILL[entry.source](_Fetch(entry, folder, listener, force, from_file))
+
+    return store.put(entry.name, fill, listener, to=to, force=force)
+
+
+def said_first(entry: DataEntry) -> list[str]:
+    """What a user should know before anything is downloaded."""
+    size, made_by = entry.download_size, f", made by {entry.made_by}" if entry.made_by else ""
+    lines = [
+        f"{entry.name}: {entry.description}{made_by}",
+        f"licence of the pictures: {entry.licence}",
+        f"from {entry.address} ({f'{size / 1e6:,.1f} MB' if size else 'its size is not stated'})",
+    ]
+    if not entry.verified:
+        lines.append("nobody of this project has downloaded it yet: tell us if it isn't what it should be")
+    if not entry.encrypted and not entry.sha256:
+        lines.append("it comes without encryption, and nobody has stated its hash")
+    return lines
+
+
+@dataclass(frozen=True)
+class _Fetch:
+    """A data set on its way into an empty folder."""
+
+    entry: DataEntry
+    folder: Path
+    listener: Listener
+    force: bool
+    from_file: Path | None
+
+    def facts(self, source: str, sha256: Mapping[str, str], notes: Sequence[str] = ()) -> Facts:
+        entry = self.entry
+        return Facts(source, dict(sha256), list(entry.domains), entry.paired, entry.licence, list(notes))
+
+
+# --- Archives on the web -------------------------------------------------------------------------------
+
+
+def receipt_key(name: str) -> str:
+    """What the receipt of an archive is called whose hash nobody has stated."""
+    return f"data/{name}"
+
+
+def download_path(name: str) -> Path:
+    """Where an archive is while it is on its way."""
+    return home.home_folder() / "downloads" / f"{name}.zip"
+
+
+def _of_zip(job: _Fetch) -> Facts:
+    entry, own = job.entry, job.from_file is None
+    archive, record = job.from_file or download_path(entry.name), _record(entry)
+    with reported(job.folder):
+        # Pictures can't be packed any further, and beside them lies the archive.
+        beside = own and job.folder.parent == store.store_folder()
+        check_space(job.folder, (2 if beside else 1) * (entry.size or 0))
+    stamp = _obtained(job, archive, record) if own else _checked(archive, record)
+    try:
+        notes = _unpack(entry, archive, job.folder, job.listener)
+    except ModelError:
+        if own:  # so that the next call downloads another one
+            web.throw_away(archive)
+        raise
+    if record is None:
+        home.save(home.make(receipt_key(entry.name), archive.parent, {archive.name: stamp}))
+        job.listener.note(f"nobody had verified it before; sha256 {stamp.sha256} is recorded now")
+    if own:
+        web.throw_away(archive)
+    return job.facts(entry.url, {archive.name: stamp.sha256}, notes)
+
+
+def _obtained(job: _Fetch, archive: Path, record: FileRecord | None) -> Stamp:
+    entry = job.entry
+    file = WebFile(entry.url, entry.hosts)
+    try:
+        return web.obtain(file, archive, record, job.listener, size=entry.size, force=job.force)
+    except Mismatch as error:
+        if entry.sha256 or record is None:
+            raise
+        raise ModelError(
+            error.message,
+            "It was another file when you first used it. If you trust the new one, forget the old one, then fetch "
+            f"it: ugatit data rm {entry.name}",
+        ) from None
+
+
+def _record(entry: DataEntry) -> FileRecord | None:
+    """What an archive must be: as the manifest says, else as it was at its first use."""
+    if entry.sha256:
+        return FileRecord(entry.size, entry.sha256)
+    receipt = home.load(receipt_key(entry.name))
+    earlier = next(iter(receipt.files.values())) if receipt is not None else None
+    return FileRecord(earlier.size, earlier.sha256) if earlier is not None else None
+
+
+def _checked(path: Path, record: FileRecord | None) -> Stamp:
+    """A file of the user's."""
+    try:
+        digest = digest_of(path)
+    except OSError as error:
+        raise ModelError(f"{path}: can't be read ({error.strerror})", "Name the archive itself.") from None
+    if problem := digest.differs(record):
+        raise ModelError(f"{path}: {problem}", "It is not the file that is meant, or is damaged.")
+    return Stamp(digest.size, digest.sha256, 0)
+
+
+Layout = Mapping[Split, Mapping[str, str]]
+"""Set -> member of an archive -> what it is called below the set's folder."""
+
+
+def _unpack(entry: DataEntry, archive: Path, folder: Path, listener: Listener) -> list[str]:
+    found = archives.members(archive)
+    layout = _layout(archive, list(found))
+    notes: list[str] = []
+    targets: dict[str, Path] = {}
+    for split in SPLITS:
+        inside: Split = entry.set_in_archive(split)  # type: ignore[assignment]  # A or B for the other
+        if split.startswith("test") and _is_trained_with(inside, layout, found, entry):
+            notes.append(f"{split} is left out: its pictures are among those of train{split[-1]}")
+            listener.note(f"{notes[-1]}; `train` keeps others from training instead, see --holdout")
+            continue
+        targets |= {member: folder / split / name for member, name in layout.get(inside, {}).items()}
+    archives.take(archive, targets, listener, LARGEST)
+    return notes
+
+
+def _layout(archive: Path, names: Sequence[str]) -> Layout:
+    """The pictures of each set, in the folder of an archive that has those of both domains."""
+    roots: dict[PurePosixPath, dict[Split, dict[str, str]]] = {}
+    for name in names:
+        parts = PurePosixPath(name).parts
+        if any(part[0] == "." or part == _MACOS for part in parts) or Path(name).suffix.lower() not in SUFFIXES:
+            continue
+        spans = (
+            (start, end) for start in range(len(parts) - 1) for end in (start + 1, start + 2) if end < len(parts)
+        )
+        for start, end in spans:  # `trainA`, or `A` in `train`
+            if (split := split_named("".join(parts[start:end]))) is not None:
+                inside = roots.setdefault(PurePosixPath(*parts[:start]), {}).setdefault(split, {})
+                inside[name] = "/".join(parts[end:])
+                break
+    whole = [layout for layout in roots.values() if {"trainA", "trainB"} <= layout.keys()]
+    if len(whole) != 1:
+        what = "more than one data set" if whole else "no folders trainA and trainB with pictures"
+        raise ModelError(f"{archive}: {what} in it", "It is not the archive that is meant, or was changed.")
+    return whole[0]
+
+
+def _is_trained_with(test: Split, layout: Layout, found: Mapping[str, zipfile.ZipInfo], entry: DataEntry) -> bool:
+    """Whether test pictures are among those to train with: by their bytes, or as the manifest says by names."""
+    train: Split = "trainA" if test == "testA" else "trainB"
+
+    def keys(split: Split, of: Callable[[str, str], object]) -> set[object]:
+        return {of(member, name) for member, name in layout.get(split, {}).items()}
+
+    def content(member: str, _: str) -> object:
+        return found[member].CRC, found[member].file_size
+
+    same_bytes = keys(test, content) <= keys(train, content)
+    same_names = keys(test, lambda _, name: name) == keys(train, lambda _, name: name)
+    return test in layout and (same_bytes or (entry.holdout == "train" and same_names))
+
+
+# --- Parquet files of the Hub --------------------------------------------------------------------------
+
+
+def _of_hub(job: _Fetch) -> Facts:
+    from ugatit_cli.datasets import hub_rows, parquet
+
+    entry = job.entry
+    halves = parquet.halves(entry.files)
+    if job.from_file is not None:
+        paths = {name: job.from_file / PurePosixPath(name).name for name in entry.files}
+        hashes = {name: _checked(path, entry.files[name]).sha256 for name, path in paths.items()}
+        here = {half: [paths[name] for name in names] for half, names in halves.items()}
+        parquet.write_out(here, job.folder, job.listener, columns=entry.columns)
+    else:
+        remotes = {name: _located(entry, name, job.listener) for name in entry.files}
+        there = {half: [remotes[name] for name in names] for half, names in halves.items()}
+        _, hashes = hub_rows.write_out(there, job.folder, job.listener, columns=entry.columns, records=entry.files)
+    return job.facts(f"{entry.repository}@{entry.revision}", hashes)
+
+
+def _located(entry: DataEntry, name: str, listener: Listener) -> RemoteFile:
+    identity = HubId(DATA_SETS + entry.repository, entry.revision)
+    remote = hub_download.locate(identity, name, listener)
+    if remote is None:
+        raise ModelError(f"{identity} has no file {name}, or it isn't here", "Fetch it while the Hub can be asked.")
+    return remote
+
+
+# --- Packages of a registry ----------------------------------------------------------------------------
+
+
+def _of_packages(job: _Fetch) -> Facts:
+    from ugatit_cli.datasets.emoji import RECIPES, build
+
+    if job.entry.recipe not in RECIPES:
+        known_ones = ", ".join(RECIPES)
+        raise UsageError(
+            f"{job.entry.path}: {job.entry.name}: recipe is none of {known_ones}", "Correct the manifest."
+        )
+    build(job.entry.recipe, job.folder, job.listener, packages=job.from_file)
+    packages = RECIPES[job.entry.recipe].packages
+    return job.facts(", ".join(map(str, packages)), {})
+
+
+_FILL: Final[Mapping[str, Callable[[_Fetch], Facts]]] = {"zip": _of_zip, "hub": _of_hub, "packages": _of_packages}
+
+
+# --- Removing ------------------------------------------------------------------------------------------
+
+
+def remove(name: str) -> int:
+    """Removes a data set from the store, what is on its way, and the hash that was recorded at its first use.
+
+    Returns:
+        Bytes that are free now.
+
+    Raises:
+        UsageError: there is none of that name.
+        ModelError: it is not here.
+        OutputError: it can't be removed.
+    """
+    one = known(name)
+    size = web.throw_away(download_path(one.name))
+    if one.stored is not None:
+        store.remove(one.name)
+        size += one.stored.size
+    elif not size and home.load(receipt_key(one.name)) is None:
+        raise ModelError(f"{one.name} is not here")
+    home.remove(receipt_key(one.name))
+    return size
