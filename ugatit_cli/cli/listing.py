@@ -24,10 +24,7 @@ NARROWEST: Final = 8
 UNKNOWN: Final = "?"
 UNVERIFIED: Final = "*"
 NOT_STATED: Final = "not stated"
-UNVERIFIED_TEXT: Final = (
-    "no: nobody of this project has downloaded it yet. The hash of your first download is recorded, and binding from "
-    "then on"
-)
+UNVERIFIED_TEXT: Final = "no: nobody of this project has downloaded it yet"
 FOOT: Final = f"{UNVERIFIED} unverified: nobody of this project has downloaded it."
 
 
@@ -166,7 +163,8 @@ def origin_facts(facts: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
 def stated_hashes(files: Mapping[str, str | None]) -> str | None:
     """Those that somebody has stated of files to download; None if there are no files."""
     known = [f"{sha256} {name}" for name, sha256 in files.items() if sha256]
-    return "\n".join(known) or (NOT_STATED if files else None)
+    unknown = f"{NOT_STATED}: that of your first download is recorded, and binding from then on"
+    return "\n".join(known) or (unknown if files else None)
 
 
 # --- Questions -----------------------------------------------------------------------------------------
