@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -9,19 +10,21 @@ import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from tests.data_sets import URL, archive, entry, files_in, pictures, write_manifest
+from tests.datasets.conftest import REPO, TEST, TRAIN
 from tests.hub_client import Notes
-from tests.hub_server import Fault
+from tests.hub_server import Fault, HubServer
 from tests.web_server import QUOTA, WebServer
+from ugatit_cli.datasets import emoji
 from ugatit_cli.datasets.fetch import fetch, find, remove
-from ugatit_cli.errors import ModelError, StorageError
+from ugatit_cli.errors import ModelError, StorageError, UsageError
 from ugatit_cli.weights.home import home_folder
 
-PLAIN = "http://vllab.ucmerced.edu/hylee/DRIT/datasets/cat2dog.zip"
+PLAIN: Final = "http://vllab.ucmerced.edu/hylee/DRIT/datasets/cat2dog.zip"
 
 
 @pytest.fixture
@@ -213,3 +216,65 @@ def test_what_is_on_its_way_can_be_removed(web: WebServer, packed: bytes) -> Non
     assert remove("horse2zebra") >= 1000
     with pytest.raises(ModelError):
         remove("horse2zebra")
+
+
+# --- Other sources -------------------------------------------------------------------------------------
+
+
+OURS: Final = ("description", "domains", "image_size", "licence", "read_at", "verified")
+
+
+def other(**more: Any) -> dict[str, Any]:
+    return {key: value for key, value in entry().items() if key in OURS} | more
+
+
+def of_hub(hub: HubServer, **hashes: str) -> dict[str, Any]:
+    """An entry for the small data set of the Hub."""
+    stated = {TRAIN: hashlib.sha256(hub.files(REPO)[TRAIN]).hexdigest()} | hashes
+    files = {name: {"sha256": sha256} for name, sha256 in stated.items()} | {TEST: {}}
+    repository, revision = REPO.removeprefix("datasets/"), hub.commits(REPO)[-1]
+    return other(source="hub", repository=repository, revision=revision, files=files, columns=["imageB", "imageA"])
+
+
+def test_parquet_files_of_the_hub_are_written_out(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(monkeypatch, tmp_path, of_hub(hub))
+    found = find("horse2zebra", Notes())
+    assert found.domains == ("horse", "zebra")
+    assert found.folders.test_a == found.path / "testA"
+    assert len(files_in(found.path)) == 36
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert find("horse2zebra", Notes()) == found
+    for name in (TRAIN, TEST):
+        (tmp_path / Path(name).name).write_bytes(hub.files(REPO)[name])
+    to = fetch("horse2zebra", Notes(), to=tmp_path / "to", from_file=tmp_path)
+    assert files_in(to) == files_in(found.path)
+
+
+def test_other_parquet_files_than_were_stated_are_refused(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(monkeypatch, tmp_path, of_hub(hub, **{TRAIN: "0" * 64}))
+    with pytest.raises(ModelError) as caught:
+        find("horse2zebra", Notes())
+    assert TRAIN in caught.value.message
+    assert not [*(home_folder() / "data").iterdir()]
+
+
+def test_pictures_of_packages_are_drawn(tmp_path: Path, web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(recipe: str, folder: Path, listener: Notes, *, packages: Path | None = None) -> None:  # noqa: ARG001
+        assert (recipe, packages) == ("ink2clay", tmp_path)
+        for name, data in pictures().items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(data)
+
+    monkeypatch.setattr(emoji, "build", build)
+    know(monkeypatch, tmp_path, other(source="packages", recipe="ink2clay", paired=True))
+    found = find(str(fetch("horse2zebra", Notes(), from_file=tmp_path)), Notes())
+    assert found.paired
+    assert is_right(found.path)
+    know(monkeypatch, tmp_path, other(source="packages", recipe="none"))
+    with pytest.raises(UsageError, match="none"):
+        fetch("horse2zebra", Notes(), force=True)
+    assert not web.requests

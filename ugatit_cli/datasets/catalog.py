@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ugatit_cli.datasets import store
-from ugatit_cli.datasets.store import Stored
+from ugatit_cli.datasets.store import SETS, Stored
 from ugatit_cli.errors import UsageError
 from ugatit_cli.remote.records import FileRecord
 from ugatit_cli.weights import mistakes
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 DataSource = Literal["zip", "hub", "packages"]
 State = Literal["ready", "not fetched"]
-SETS: Final = ("trainA", "trainB", "valA", "valB", "testA", "testB")
 _SWAPPED: Final = str.maketrans("AB", "BA")
 
 

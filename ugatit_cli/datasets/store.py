@@ -9,7 +9,7 @@ import datetime
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,8 @@ from ugatit_cli.weights.home import home_folder
 
 FILE: Final = "dataset.json"
 SCHEMA: Final = 1
+SETS: Final = ("trainA", "trainB", "valA", "valB", "testA", "testB")
+"""Names of the folders in a data set."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def damage(folder: Path) -> str:
     return ""
 
 
-def _measured(folder: Path, names: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+def _measured(folder: Path, names: Iterable[str]) -> tuple[dict[str, int], dict[str, int]]:
     found = {name: [path.stat().st_size for path in find_pictures(folder / name)] for name in names}
     return {name: len(sizes) for name, sizes in found.items()}, {name: sum(sizes) for name, sizes in found.items()}
 
@@ -166,8 +168,8 @@ def put(name: str, fill: Fill, listener: Listener, *, to: Path | None = None, fo
 
 
 def _finish(name: str, folder: Path, facts: Facts) -> None:
-    names = {path.name: 0 for path in sorted(folder.iterdir()) if path.is_dir()}
-    counts, sizes = _measured(folder, names)
+    found = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    counts, sizes = _measured(folder, [*(name for name in SETS if name in found), *sorted({*found} - {*SETS})])
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     document: dict[str, Any] = {"schema": SCHEMA, "name": name, **asdict(facts), "time": now}
     document |= {"counts": counts, "sizes": sizes}
