@@ -195,7 +195,7 @@ def test_a_checkpoint_is_fetched_and_converted_on_first_use(hub: HubServer, publ
     assert [(file.name, file.size, file.here) for file in planned] == [
         (name, len(files(checkpoint)[name]), False) for name in (INDEX, DATA)
     ]
-    assert told == [f"then converted to {store_path('cats')}"]
+    assert told[-1] == f"then converted to {store_path('cats')}"
     assert hub.bytes_sent() == 0
     assert not store_path("cats").exists()
     notes = Notes()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +14,9 @@ from ugatit_cli.cli.options import DryRunOption, parse_domains
 from ugatit_cli.errors import UsageError
 from ugatit_cli.files import expanded
 from ugatit_cli.wording import byte_size
+
+if TYPE_CHECKING:
+    from ugatit_cli.weights.fetch import PlannedFile
 
 
 def fetch(
@@ -38,9 +42,8 @@ def fetch(
     """Fetch a model, check it, and keep it for use without a network.
 
     `--model` does the same on a model's first use; here a newer version of it is looked for, too. Interrupted
-    downloads go on where they stopped. Files are compared with the sizes and hashes that are known of them, and
-    nothing but safetensors, JSON and text is ever fetched, except for the authors' own TensorFlow checkpoints, which
-    are converted.
+    downloads go on where they stopped. Files are compared with the sizes and hashes that are known of them. What
+    authors have published in their own formats is converted, and read without running any code in it.
 
     Examples:
 
@@ -48,10 +51,10 @@ def fetch(
 
     `ugatit fetch someone/horse2zebra@v1.0 --to models/horse2zebra`
 
-    `ugatit fetch selfie2anime --from-file UGATIT_selfie2anime_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing`
+    `ugatit fetch selfie2anime --from-file ugatit_light.pdparams`
 
     Environment: HF_TOKEN (private models), HF_HUB_CACHE and HF_HOME (where files are kept), HF_ENDPOINT,
-    HF_HUB_OFFLINE=1, UGATIT_HOME, UGATIT_MANIFEST.
+    UGATIT_OFFLINE=1, UGATIT_MIRROR, UGATIT_HOME, UGATIT_MANIFEST, KAGGLE_USERNAME and KAGGLE_KEY.
     """
     from ugatit_cli.weights import fetch as fetch_module
 
@@ -66,18 +69,24 @@ def fetch(
             files, notes = fetch_module.preview(model, listener, to=to, force=force)
     if dry_run:
         for file in files:
-            size = byte_size(file.size) if file.size is not None else "size unknown"
+            size = byte_size(file.size) if file.size is not None else "size not stated"
             console.result(f"{file.name}\t{size}\t{'here already' if file.here else 'to download'}")
-        for text in notes:
+        for text in [*notes, f"{download_size(files)} to download; nothing was changed"]:
             console.note(text)
-        to_download = sum(file.size or 0 for file in files if not file.here)
-        console.note(f"{byte_size(to_download)} to download; nothing was changed")
         return
     size = byte_size(sum(path.stat().st_size for path in (found.weights, found.discriminators) if path is not None))
     config = found.config
     console.note(f"{config.pair}: {config.summary}, {size}")
     console.note(f"translate with: ugatit translate PICTURES --model {shlex.quote(str(to or model))} -o out/")
     console.made(str(found.path))
+
+
+def download_size(files: Sequence[PlannedFile]) -> str:
+    """How much there is to download, as far as that is known."""
+    sizes = [file.size for file in files if not file.here]
+    known = [size for size in sizes if size is not None]
+    unknown = "a size that is not stated" if len(known) < len(sizes) else ""
+    return " and ".join(filter(None, (byte_size(sum(known)) if known or not unknown else "", unknown)))
 
 
 def convert(

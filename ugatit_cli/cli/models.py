@@ -147,7 +147,7 @@ def rm(
         verb = "goes" if len(planned.also) == 1 else "go"
         console.note(f"the same files are known as {', '.join(planned.also)}, which {verb} with them")
     if not yes:
-        alone = planned.known.kind == "store" and planned.known.hub is None
+        alone = planned.known.kind == "store" and planned.known.hub is None and not planned.known.address
         warning = "Nothing tells where it could be got again: this may be the only copy." if alone else ""
         ask_to_remove(planned.known.name, planned.size, planned.places, "ugatit models rm", warning)
     try:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+import typer
+
 from ugatit_cli.cli import console, signals
 from ugatit_cli.cli.existing import Existing, Shared
 from ugatit_cli.cli.options import (
@@ -416,11 +418,32 @@ def prepare(options: PictureOptions, found: Found, *, first_only: bool = False) 
     workers = parse_count("--workers", options.workers, MOST_WORKERS) or default_workers()
     most = parse_pixels(options.max_pixels)
     page = _page_path(options)
+    if options.dry_run:
+        _plan_download(options, found)
     folder = console.find_model(options.model)
     check_options(folder.config, sizes)
     direction = resolve_direction(folder.config, options.direction, options.to)
     translating = TranslateOptions(direction, sizes, files, batch_size, workers, first_only, most)
     return Prepared(options, found, page, folder, translating)
+
+
+def _plan_download(options: PictureOptions, found: Found) -> None:
+    """Says what would be downloaded, and ends the command, where the model isn't here."""
+    from ugatit_cli.cli.fetch import download_size
+    from ugatit_cli.weights import fetch
+
+    with console.showing() as listener:
+        if fetch.is_here(options.model, listener):
+            return
+        files, notes = fetch.preview(options.model, listener)
+    tally = Tally(json_lines=options.json_lines, total=len(found.jobs))
+    for job in found.jobs:
+        tally.planned(job)
+    for file in files:
+        console.note(f"first to be fetched: {file.name}")
+    for text in [*notes, f"{download_size(files)} to download; nothing was changed"]:
+        console.note(text)
+    raise typer.Exit
 
 
 def run(

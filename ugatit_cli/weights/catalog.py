@@ -22,7 +22,7 @@ from ugatit_cli.weights import home
 from ugatit_cli.weights.hashes import check_pin, split_pin
 from ugatit_cli.weights.home import BUNDLED, Receipt, holds_model, store_folder, store_path, stored_models
 from ugatit_cli.weights.known import CONFIG_FILE, Kind, Known, found_at, from_hub, here, hub_of
-from ugatit_cli.weights.manifest import MODEL_NAME, BrokenManifest, Entry, read_manifest
+from ugatit_cli.weights.manifest import MODEL_NAME, BrokenManifest, Entry, entry_of, read_manifest
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,11 @@ def _resolve(name: str, listener: Listener | None) -> Source:
     path, entry = expanded(name), None
     put_back(path)
     if MODEL_NAME.fullmatch(name):
-        entry = _entries(listener, None if os.path.isdir(store_path(name)) else name).get(name)
-        named = _named(name, entry)
-        if named is not None and not (named.kind in ("import", "train") and holds_model(path)):
+        stored = os.path.isdir(store_path(name))
+        entries = _entries(listener, None if stored else name)
+        entry = entries.get(name) if stored else entry_of(entries, name)
+        named = _named(name if entry is None else entry.name, entry)
+        if named is not None and (named.kind in ("store", "bundled", "hub") or not holds_model(path)):
             return named
     origin = entry or parse_hub_id(name)
     if os.path.exists(path):
@@ -119,7 +121,8 @@ def _named(name: str, entry: Entry | None) -> Source | None:
 
 def known_models() -> list[str]:
     """Names that are in the manifest or in the store."""
-    return sorted({*_entries(None), *stored_models()})
+    entries = _entries(None)
+    return sorted({*entries, *(alias for one in entries.values() for alias in one.aliases), *stored_models()})
 
 
 def fetched_models() -> list[Receipt]:
@@ -173,7 +176,7 @@ def _described(source: Source) -> Known:
             return found_at(name, path)
         case "store":
             # Other entries are about other weights than those that a user has put there under their name.
-            own = entry if entry is not None and entry.source == "import" else None
+            own = entry if entry is not None and entry.converted else None
             return here(Known(name, "store", entry=own, receipt=home.load(name), folder=path))
         case "bundled":
             return here(Known(name, "bundled", entry=entry, folder=path))

@@ -5,25 +5,22 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ugatit_cli.errors import ModelError, UsageError
-from ugatit_cli.remote import hub_download, records
+from ugatit_cli.remote import hub_download
 from ugatit_cli.remote.hub import HubId
-from ugatit_cli.remote.hub_download import Records
 from ugatit_cli.remote.patience import Listener, Logged
 from ugatit_cli.weights import home
 from ugatit_cli.weights.catalog import Source, resolve
 from ugatit_cli.weights.folder import GENERATORS_FILE, ModelFolder, check_target, copy_model, open_model
 from ugatit_cli.weights.hashes import Record, check_pin, digest_of, read_sums
 from ugatit_cli.weights.home import BUNDLED, store_path
-from ugatit_cli.weights.hub_models import hub_model, locate_model
-from ugatit_cli.weights.imports import fetch_import, install, known_hashes, locate_checkpoint
+from ugatit_cli.weights.hub_models import hub_model, is_fetched, locate_model
+from ugatit_cli.weights.imports import check_files, fetch_import, locate_checkpoint, origin_of
 from ugatit_cli.weights.known import REINSTALL, hub_of, no_weights
 from ugatit_cli.weights.manifest import Entry, read_manifest
-from ugatit_cli.weights.tensorflow import checkpoint_prefix
 
 
 def find_model(name: str, listener: Listener | None = None) -> ModelFolder:
@@ -50,7 +47,7 @@ def _found(source: Source, listener: Listener) -> ModelFolder:
     if isinstance(origin, Entry):
         if origin.source == "train":
             raise no_weights(origin)
-        if origin.source == "import":
+        if origin.converted:
             return fetch_import(origin, listener)
         return hub_model(hub_of(origin), listener, origin.files)
     try:
@@ -70,6 +67,21 @@ def _pinned(model: ModelFolder, source: Source) -> ModelFolder:
     check_pin(source.name, source.pin, digest_of(hashes))
     recorded = model.record or read_sums(model.path)
     return dataclasses.replace(model, record=Record(hashes, "the pin")) if recorded else model
+
+
+def is_here(name: str, listener: Listener | None = None) -> bool:
+    """Whether `find_model` finds a model without fetching it, or would say that there is none to fetch.
+
+    Raises:
+        ModelError, UsageError: as `find_model`, of what the name stands for.
+    """
+    source = resolve(name, listener)
+    origin = source.origin
+    if source.path is not None or origin is None:
+        return True
+    if isinstance(origin, HubId):
+        return is_fetched(origin)
+    return not origin.converted and (origin.source != "hub" or is_fetched(hub_of(origin), origin.files))
 
 
 def _bundled(entry: Entry) -> ModelFolder:
@@ -100,7 +112,7 @@ def fetch(
     wanted = _wanted(source)
     if from_file is not None:
         return _pinned(_from_file(wanted, from_file, to, listener, force=force), source)
-    if isinstance(wanted, Entry) and wanted.source == "import":
+    if isinstance(wanted, Entry) and wanted.converted:
         return _pinned(_import(wanted, listener, to, force=force), source)
     model = _pinned(_current(wanted, listener, force=force), source)
     return copy_model(model, to, overwrite=force, option="--force") if to is not None else model
@@ -139,7 +151,7 @@ def _wanted(source: Source) -> Entry | HubId:
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A file that would be fetched: its size in bytes if known, and whether it is here."""
+    """A file that would be fetched, by its name or address: its size in bytes if known, and whether it is here."""
 
     name: str
     size: int | None
@@ -165,7 +177,10 @@ def preview(
     else:
         if to is None and os.path.isdir(store_path(name)) and not force:
             return [], [f"{name} is here already, in {store_path(name)}"]
-        remotes, notes = locate_checkpoint(wanted, listener), [f"then converted to {to or store_path(name)}"]
+        notes = [*origin_of(wanted), f"then converted to {to or store_path(name)}"]
+        if wanted.address:
+            return [PlannedFile(wanted.address, wanted.download_size, here=False)], notes
+        remotes = locate_checkpoint(wanted, listener)
     return [
         PlannedFile(remote.name, remote.size, here=hub_download.on_disk(remote) is not None and not force)
         for remote in remotes.values()
@@ -185,14 +200,10 @@ def _from_file(
         )
     if not source.exists() and not Path(f"{source}.index").exists():
         raise ModelError(f"{source}: no such file or folder")
-    if wanted.source == "import":
-        known = known_hashes(wanted)
-        if any(known.values()):
-            prefix = checkpoint_prefix(source)
-            _check_files({name: Path(f"{prefix}{name[name.rindex('.') :]}") for name in known}, known)
-        return install(wanted, source, folder, {"imported_by": "hand"}, listener, force=force)
+    if wanted.converted:
+        return fetch_import(wanted, listener, folder=folder, force=force, from_file=source)
     model = open_model(source)
-    _check_files({name: _below(model, name) for name in wanted.files}, wanted.files)
+    check_files({name: _below(model, name) for name in wanted.files}, wanted.files)
     target = folder or store_path(wanted.name)
     return copy_model(model, target, names=wanted.files, overwrite=force, option="--force")
 
@@ -203,22 +214,3 @@ def _below(model: ModelFolder, name: str) -> Path:
     if not path.resolve().is_relative_to(model.path.resolve()):
         raise ModelError(f"{path}: a link that leads out of its folder", "Put the file itself there.")
     return path
-
-
-def _check_files(paths: Mapping[str, Path], known: Records) -> None:
-    """Whether files are what the manifest says."""
-    for name, path in paths.items():
-        record = known[name]
-        if record is None:
-            continue
-        try:
-            digest = records.digest_of(path)
-        except OSError as error:
-            raise ModelError(f"{path}: can't be read: {error.strerror}") from None
-        if record.size not in (None, digest.size) or digest.sha256 != record.sha256:
-            size = f"{record.size:,} bytes with " if record.size is not None else ""
-            expected = f"expected {size}sha256 {record.sha256}"
-            raise ModelError(
-                f"{path}: {expected}, found {digest.size:,} with {digest.sha256}",
-                "It is damaged, or another model. Nothing was changed.",
-            )

@@ -45,6 +45,11 @@ def store_path(name: str) -> Path:
     return store_folder() / name
 
 
+def download_folder(name: str) -> Path:
+    """Where what a model is made of stays until it is converted, existing or not."""
+    return home_folder() / "downloads" / "models" / name
+
+
 def stored_models() -> list[str]:
     """Names of the models in the store, sorted; none if it may not be read."""
     store = store_folder()

@@ -47,6 +47,11 @@ def hub_model(
         return model or _fetch_model(identity, listener, files, force=force)
 
 
+def is_fetched(identity: HubId, files: Records | None = None) -> bool:
+    """Whether a model is here as the manifest promises it."""
+    return _fetched(identity, files or {}) is not None
+
+
 def _fetched(identity: HubId, records: Records) -> ModelFolder | None:
     """The model of a receipt that fits the manifest, which may have changed since."""
     receipt = home.load(str(identity))

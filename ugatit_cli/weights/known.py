@@ -43,8 +43,8 @@ def hub_of(entry: Entry) -> HubId:
 
 
 def checkpoint_key(entry: Entry) -> str:
-    """The name of the receipt of an official checkpoint."""
-    return f"{hub_of(entry)}/{next(name for name in entry.files if name.endswith('.index'))}"
+    """The name of the receipt of an official checkpoint: where it is from, in words or as an address."""
+    return entry.address or f"{hub_of(entry)}/{entry.checkpoint}"
 
 
 def no_weights(entry: Entry) -> ModelError:
@@ -112,6 +112,13 @@ class Known:
         return hub_of(self.entry) if self.entry is not None and self.entry.repository else None
 
     @property
+    def address(self) -> str:
+        """Where the weights are on the web that it is made of; empty if they are on the Hub, or nobody knows."""
+        if isinstance(told := self.provenance.get("address"), str):
+            return told
+        return self.entry.address if self.entry is not None else ""
+
+    @property
     def commit(self) -> str:
         """The commit that its files are of; empty if it is of none."""
         if self.kind == "hub":
@@ -177,7 +184,7 @@ class Known:
             return "Translate with", f"ugatit translate PICTURES --model {name} -o out/"
         if self.kind == "bundled":
             return "Install it again, in a checkout", REINSTALL
-        if self.kind == "hub" or (self.entry is not None and self.entry.repository):
+        if self.kind == "hub" or (self.entry is not None and (self.entry.repository or self.entry.address)):
             again = self.folder is not None
             return "Fetch it again" if again else "Fetch it", f"ugatit fetch {name}{' --force' if again else ''}"
         if self.kind == "store":
@@ -217,7 +224,7 @@ def absent(known: Known) -> ModelError:
     if known.kind == "train" and known.entry is not None:
         return no_weights(known.entry)
     words, command = known.next_step
-    instructions = known.entry.instructions.strip() if known.entry is not None else ""
+    instructions = known.entry.by_hand() if known.entry is not None else ""
     return ModelError(f"{known.name} is not on this machine", f"{words}: {command}" if command else instructions)
 
 
@@ -293,7 +300,7 @@ def _wrong_sizes(folder: Path, recorded: Mapping[str, Stamp]) -> str:
 
 
 def checkpoint_of(known: Known) -> Receipt | None:
-    """The official checkpoint of an `import` entry, if it is still in the Hub's cache."""
+    """The official checkpoint that a model is made of, if it is still in the Hub's cache."""
     if known.entry is None or known.entry.source != "import" or not known.entry.repository:
         return None
     receipt = home.load(checkpoint_key(known.entry))

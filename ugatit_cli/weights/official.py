@@ -32,10 +32,8 @@ from ugatit_cli.weights.folder import (
 )
 from ugatit_cli.weights.hashes import hash_of
 from ugatit_cli.weights.kinds import HEAD, KNOWN, is_pickle
+from ugatit_cli.weights.manifest import Layout
 from ugatit_cli.wording import shown
-
-Layout = Literal["tensorflow", "pytorch", "paddle", "cyclegan", "cartoongan"]
-"""Whose checkpoint a file is: U-GAT-IT's in its three codes, or another method's."""
 
 # Names of CycleGAN's files, which hold one network each.
 NETWORK = re.compile(r"(?:^|_)net_?([GD])(?:_([AB])(?:2[AB])?)?\.\w+$")

@@ -14,7 +14,7 @@ from ugatit_cli.remote import hub_download
 from ugatit_cli.remote.hub import cache_folder
 from ugatit_cli.remote.patience import Listener, Logged
 from ugatit_cli.weights import home
-from ugatit_cli.weights.home import Receipt, store_folder
+from ugatit_cli.weights.home import Receipt, download_folder, store_folder
 from ugatit_cli.weights.known import Known, absent, checkpoint_of, size_of
 
 
@@ -25,6 +25,7 @@ class Removal:
     Attributes:
         known: the model: its folder in the store goes, if it is of the store.
         fetched: what goes from the Hub's cache: the model, or the official checkpoint it was made of.
+        address: of what it was made of, which is as good as never seen then; empty for one that was on the Hub.
         places: the folders that go.
         size: bytes that get free.
         also: names under which the same files of the cache are known.
@@ -32,6 +33,7 @@ class Removal:
 
     known: Known
     fetched: Receipt | None
+    address: str
     places: tuple[Path, ...]
     size: int
     also: tuple[str, ...]
@@ -51,16 +53,20 @@ def removal(known: Known) -> Removal:
         raise UsageError(message, "Remove it as any other folder.")
     stored = known.folder if known.kind == "store" else None
     fetched = known.receipt if known.kind == "hub" else checkpoint_of(known)
-    if stored is None and fetched is None:
+    address = known.entry.address if known.entry is not None else ""
+    downloads = download_folder(known.name)
+    if stored is None and fetched is None and not downloads.is_dir() and not (address and home.load(address)):
         raise absent(known)
     # Somebody's link into the store goes; what it leads to stays.
     gone = set(stored.rglob("*")) if stored is not None and not stored.is_symlink() else set()
     if fetched is not None:
         gone |= _own_blobs(fetched)
-    places = (stored, fetched.folder if fetched is not None else None)
+    gone |= set(downloads.rglob("*"))
+    places = (stored, fetched.folder if fetched is not None else None, downloads)
     return Removal(
         known,
         fetched,
+        address,
         tuple(path for path in places if path is not None and path.is_dir()),
         sum(size_of(path) for path in gone if path.is_file()),
         tuple(one.key for one in _same_files(fetched) if one != fetched),
@@ -78,6 +84,9 @@ def remove(planned: Removal, listener: Listener | None = None) -> int:
     """
     if planned.known.kind == "store" and planned.known.folder is not None:
         _remove_stored(planned.known.name, planned.known.folder)
+    if planned.address:
+        discard(download_folder(planned.known.name))
+        home.remove(planned.address)
     if planned.fetched is not None:
         with hub_download.locked(planned.fetched.repository, listener or Logged()):
             _remove_fetched(planned.fetched)
