@@ -5,6 +5,8 @@ In this process under every name; on loopback, `serve()`d to others, as a mirror
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -25,6 +27,8 @@ class Page:
         data: of a file or a page.
         etag, modified: of which version it is; "" if the server doesn't tell.
         parts: whether it sends parts.
+        conditions: whether it heeds of which version a part is wanted.
+        told: whether its length is told.
         type: "text/html" for a page.
         location: where it redirects to.
     """
@@ -34,6 +38,8 @@ class Page:
     etag: str = ""
     modified: str = ""
     parts: bool = True
+    conditions: bool = True
+    told: bool = True
     type: str = "application/octet-stream"
     location: str = ""
 
@@ -65,7 +71,7 @@ class WebServer(HubServer):
 
     def put(self, url: str, data: bytes, **more: str | int | bool) -> Page:
         """A file at an address, with the etag of its content unless told otherwise."""
-        page = Page(data, etag=f'"{hash(data):x}"')
+        page = Page(data, etag=f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"')
         for name, value in more.items():
             setattr(page, name, value)
         self.pages[url] = page
@@ -101,8 +107,16 @@ class WebServer(HubServer):
         page = self._page(call)
         if page is None:
             return super().sends_parts(call, answer)
-        wanted = call.headers.get("if-range")
+        wanted = call.headers.get("if-range") if page.conditions else None
         return page.parts and (wanted is None or wanted in (page.etag, page.modified))
+
+    def respond(self, call: Call, wait: Callable[[float], object]) -> tuple[Answer, Iterator[bytes]]:
+        """As the Hub's, perhaps without a length."""
+        answer, pieces = super().respond(call, wait)
+        page = self._page(call)
+        if page is not None and not page.told:
+            del answer.headers["Content-Length"]
+        return answer, pieces
 
     def _page(self, call: Call) -> Page | None:
         where = f"{_host(call)}{urlsplit(_path(call)).path}"

@@ -256,6 +256,8 @@ class _Source(transfer.Source):
         if answer.status_code not in (200, 206) or page:
             raise _Refused(answer, _title(answer) if page else "")
         length = transfer.announced(answer)
+        if self.told is None and answer.status_code == 200:  # perhaps another version than that of the part
+            self.size = length
         if length is not None and self.told not in (None, length):
             raise Mismatch(
                 f"{self.file}: expected {self.told:,} bytes, the server has {length:,}",
@@ -273,7 +275,10 @@ class _Source(transfer.Source):
             replace_file(self.version_path, json.dumps(asdict(self.version)).encode())
 
     def too_long(self) -> FetchError:
-        return FetchError(f"{self.file} is longer than {self.most:,} bytes, which it should have")
+        message = f"{self.file} is longer than {self.most:,} bytes, which it should have"
+        return FetchError(
+            message, "It is not the file that was asked for. Nothing was changed; ask whoever offers it."
+        )
 
 
 def _title(answer: Any) -> str:
