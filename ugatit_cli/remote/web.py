@@ -276,9 +276,7 @@ class _Source(transfer.Source):
 
     def too_long(self) -> FetchError:
         message = f"{self.file} is longer than {self.most:,} bytes, which it should have"
-        return FetchError(
-            message, "It is not the file that was asked for. Nothing was changed; ask whoever offers it."
-        )
+        return FetchError(message, "It is not the file that was asked for. Ask whoever offers it.")
 
 
 def _title(answer: Any) -> str:
@@ -295,7 +293,8 @@ def _title(answer: Any) -> str:
 @contextlib.contextmanager
 def _in_words(file: WebFile) -> Iterator[None]:
     """Turns whatever the HTTP library raises into a FetchError in plain words."""
-    where = f"{file}, by {without_secrets(mirror())}" if mirror() and not file.direct else str(file)
+    by = without_secrets(mirror()) if not file.direct else ""
+    where = f"{file}, by {by}" if by else str(file)
     try:
         yield
     except UgatitError:
@@ -307,7 +306,7 @@ def _in_words(file: WebFile) -> Iterator[None]:
             raise
         hint = "What has arrived is kept: the same command goes on from there."
         if type(error).__name__ == "ConnectError":
-            hint = f"Check the connection to {urlsplit(file.url).hostname}, then run the command again."
+            hint = f"Check the connection to {by or urlsplit(file.url).hostname}, then run the command again."
         words = str(error) if type(error).__name__ == "TooManyRedirects" else plain_words(error)
         raise FetchError(f"{where}: {words}", hint) from None
 
