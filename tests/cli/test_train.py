@@ -368,7 +368,7 @@ def test_folders_are_absolute_and_text() -> None:
     assert found == Folders(Path.cwd() / "a", Path.home() / "b")
     assert train_module.find_folders(Asked()) is None
     no_text = Path("x/\udce9")
-    for asked in (Asked(no_text, Path("b")), Asked(Path("a"), no_text), Asked(data=no_text)):
+    for asked in (Asked(no_text, Path("b")), Asked(Path("a"), no_text), Asked(data=str(no_text))):
         with pytest.raises(UsageError, match=r"\\udce9: the folder's name is not text"):
             train_module.find_folders(asked)
 
@@ -472,7 +472,7 @@ def test_help(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         for title, lines in zip(sections[::2], sections[1::2], strict=True)
     }
     assert found == {
-        "Pictures": "domain-a domain-b data domains holdout fit flip",
+        "Pictures": "domain-a domain-b data columns domains holdout fit flip",
         "Start": "resume from from-direction",
         "Length": "iterations minutes",
         "Model": "method variant image-size channels blocks discriminator-channels decoder-norm generator-cam "

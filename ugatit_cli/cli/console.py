@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import rich.progress
     from rich.console import Console
 
+    from ugatit_cli.datasets.fetch import DataSet
     from ugatit_cli.remote.patience import Listener
     from ugatit_cli.weights.folder import ModelFolder
 
@@ -239,6 +240,17 @@ def showing() -> Iterator[Listener]:
         if not listener.label:  # nothing was on its way
             raise
         raise Interrupted("interrupted; what has arrived is kept", "The same command goes on from there.") from None
+
+
+def find_data(what: str, columns: tuple[str, str] | None = None) -> DataSet:
+    """`datasets.fetch.find`, which shows what it fetches, in the first of several processes."""
+    from ugatit_cli.datasets import fetch
+    from ugatit_cli.remote.patience import Logged
+
+    if os.environ.get("RANK", "0") != "0":  # it waits for the first one
+        return fetch.find(what, Logged(), columns)
+    with showing() as listener:
+        return fetch.find(what, listener, columns)
 
 
 def find_model(name: str) -> ModelFolder:

@@ -6,7 +6,7 @@ import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -21,6 +21,7 @@ from ugatit_cli.cli.options import (
     WorkersOption,
     default_workers,
     options_of,
+    parse_columns,
     parse_count,
     parse_pixels,
 )
@@ -225,6 +226,17 @@ class EvaluateOptions:
     domain_b: Annotated[Path | None, typer.Option(metavar="DIR", help="With --model: real pictures of domain B.")] = (
         None
     )
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Instead of these: a data set, whose testA and testB are taken, and are pairs if it says so. A name "
+            "(`ugatit data` lists them), a folder, or hub:OWNER/NAME.",
+        ),
+    ] = None
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Of parquet files: the columns of pictures.  [default: found]")
+    ] = None
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also say how far the untouched source is from the target.")
     ] = False
@@ -276,10 +288,11 @@ def evaluate(options: EvaluateOptions) -> None:
 
     `ugatit evaluate --model flat2clay --domain-a flat/ --domain-b clay/ --pairs clay/ --json`
 
-    `ugatit evaluate -m runs/ugatit -m runs/cyclegan --domain-a horses/ --domain-b zebras/`
+    `ugatit evaluate -m runs/ugatit -m runs/cyclegan --data horse2zebra`
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
+    options = _with_data(options)
     _check(options)
     chosen = _metrics(options)
     threads = parse_count("--workers", options.workers, MOST_WORKERS) or default_workers()
@@ -368,6 +381,29 @@ def _models(options: EvaluateOptions) -> list[Model]:
 
 
 # --- What is asked for ---------------------------------------------------------------------------------
+
+
+def _with_data(options: EvaluateOptions) -> EvaluateOptions:
+    """With what --data says in the place of the folders."""
+    columns = parse_columns(options.columns)
+    if options.data is None:
+        if columns is not None:
+            raise UsageError("--columns is about parquet files", "Name them: --data hub:OWNER/NAME, or a folder.")
+        return options
+    if not options.model:
+        raise UsageError("--data is the pictures of a model", "Name it: --model MODEL")
+    if options.domain_a or options.domain_b:
+        raise UsageError("--data contradicts --domain-a and --domain-b", "Give the one or the others.")
+    found = console.find_data(options.data, columns)
+    a, b = found.folders.test_a, found.folders.test_b
+    if a is None or b is None:
+        there = [str(path) for path in (a, b) if path is not None]
+        raise UsageError(
+            f"{found.path}: has {there[0] if there else 'no pictures'} to test with, and no other",
+            "Name folders that the model hasn't seen: --domain-a DIR --domain-b DIR",
+        )
+    pairs = options.pairs or (b if found.paired else None)
+    return replace(options, domain_a=a, domain_b=b, pairs=pairs)
 
 
 def _check(options: EvaluateOptions) -> None:

@@ -221,6 +221,16 @@ def parse_colour(text: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
+def parse_columns(text: str | None) -> tuple[str, str] | None:
+    """`imageA,imageB` as two names."""
+    names = text.split(",") if text is not None else []
+    if len(names) == 2 and all(names):
+        return names[0], names[1]
+    if text is None:
+        return None
+    raise UsageError(f"--columns {text}: names two columns, that of domain A first", "Like this: imageA,imageB")
+
+
 def parse_domains(text: str) -> tuple[str, str]:
     """`selfie,anime` as two names."""
     names = tuple(name.strip() for name in text.split(","))

@@ -10,11 +10,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import typer
 
 from ugatit_cli.cli import console, signals
-from ugatit_cli.cli.options import MOST_BATCH, MOST_WORKERS, default_workers, parse_count, parse_domains, parse_pixels
+from ugatit_cli.cli.options import (
+    MOST_BATCH,
+    MOST_WORKERS,
+    default_workers,
+    parse_columns,
+    parse_count,
+    parse_domains,
+    parse_pixels,
+)
 from ugatit_cli.cli.train_command import Asked
 from ugatit_cli.errors import Interrupted, TrainingError, UgatitError, UsageError
 from ugatit_cli.files import expanded
@@ -39,13 +48,18 @@ def find_folders(asked: Asked) -> Folders | None:
     Raises:
         UsageError: the options contradict each other, one of a pair is missing, or a name is no text.
     """
-    from ugatit_cli.data.pictures import Folders, split_layout
+    from ugatit_cli.data.pictures import Folders
 
-    a, b = asked.domain_a, asked.domain_b
+    a, b, columns = asked.domain_a, asked.domain_b, parse_columns(asked.columns)
     if asked.data is not None:
         if a or b:
             raise UsageError("--data contradicts --domain-a and --domain-b", "Give the one or the others.")
-        return split_layout(_located(asked.data))
+        _located(Path(asked.data))  # before anything is fetched
+        found = console.find_data(asked.data, columns).folders
+        tests = [one and _located(one) for one in (found.test_a, found.test_b)]
+        return Folders(_located(found.a), _located(found.b), *tests)
+    if columns is not None:
+        raise UsageError("--columns is about parquet files", "Name them: --data hub:OWNER/NAME, or a folder.")
     if a is None and b is None:
         return None
     if a is None or b is None:
@@ -91,7 +105,7 @@ def _default_name(folders: Folders, names: tuple[str, str] | None) -> str:
 
     a, b = domain_names(folders) if names is None else names
     if (a, b) == ("A", "B") and (root := layout_root(folders)) is not None:
-        return _plain(root.name) or "A2B"
+        return _plain(unquote(root.name)) or "A2B"
     return f"{_plain(a) or 'A'}2{_plain(b) or 'B'}"
 
 

@@ -27,9 +27,18 @@ class Asked:
     ] = None
     domain_b: Annotated[Path | None, Option("Pictures", "Pictures of the second domain.", metavar="DIR")] = None
     data: Annotated[
-        Path | None,
+        str | None,
         Option(
-            "Pictures", "Instead of the two: a folder with trainA, trainB, and testA, testB if any.", metavar="DIR"
+            "Pictures",
+            "Instead of the two: a data set. A name (`ugatit data` lists them), a folder with trainA, trainB, and "
+            "testA, testB if any, or one of the Hub, hub:OWNER/NAME.",
+            metavar="DATA",
+        ),
+    ] = None
+    columns: Annotated[
+        str | None,
+        Option(
+            "Pictures", "Of parquet files: the columns of pictures, or two labels.", metavar="A,B", default="found"
         ),
     ] = None
     domains: Annotated[

@@ -103,6 +103,12 @@ def layout_root(folders: Folders) -> Path | None:
     return None
 
 
+def domains_in(name: str) -> tuple[str, str] | None:
+    """The domains that a dataset is named after: of `horse2zebra` horse and zebra."""
+    halves = re.fullmatch(r"([^\W\d]+)2([^\W\d]+)", name)
+    return (halves[1], halves[2]) if halves else None
+
+
 def _subfolders(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if os.path.isdir(path))  # noqa: PTH112  # never raises

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from ugatit_cli.data.pictures import SPLITS, Folders, Split, split_layout, split_named
-from ugatit_cli.datasets import store
+from ugatit_cli.data.pictures import SPLITS, Folders, Split, layout_of, split_layout, split_named
+from ugatit_cli.datasets import hub_rows, parquet, rows, store
 from ugatit_cli.datasets.catalog import TABLES, DataEntry, known, unknown
+from ugatit_cli.datasets.rows import Columns
 from ugatit_cli.datasets.store import Facts
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.files import check_space, expanded, reported
@@ -46,24 +47,43 @@ class DataSet:
     paired: bool = False
 
 
-def find(what: str, listener: Listener) -> DataSet:
-    """The data set that a path or a name stands for; it is fetched on its first use. A folder here wins over a name.
+def find(what: str, listener: Listener, columns: Columns = None) -> DataSet:
+    """The data set that a path, a name or `hub:OWNER/NAME` stands for; it is fetched on its first use.
+
+    A folder here wins over a name. Parquet files are written out into the store.
+
+    Args:
+        columns: of parquet files, those of domains A and B.
 
     Raises:
-        UsageError: there is none, or a folder isn't laid out as one.
+        UsageError: there is none, a folder isn't laid out as one, or it isn't clear which columns are meant.
         ModelError: it can't be fetched, or is damaged.
         OutputError: what was fetched can't be written.
     """
-    path, entries = expanded(what), TABLES.read()
+    path, entries, identity = expanded(what), TABLES.read(), hub_rows.parse(what)
     entry = entry_of(entries, what)
     if os.path.lexists(path):
         if entry is not None:
             listener.note(f"note: the folder {what} that is here is used, not the data set of that name")
-        return opened(path)
+        return opened(_of_pictures(path, columns, listener))
+    if identity is not None:
+        return opened(rows.of_hub(identity, columns, listener))
+    if columns is not None:
+        raise UsageError(f"--columns: {what} is neither of the Hub nor a folder of parquet files", "Leave it out.")
     if entry is None and store.get(what) is None:
         raise unknown(what, entries, "there is no such folder, and no data set of this name")
-    folder = fetch(what, listener)
-    return opened(folder)
+    return opened(fetch(what, listener))
+
+
+def _of_pictures(folder: Path, columns: Columns, listener: Listener) -> Path:
+    """A folder of pictures itself; of parquet files, the one that they were written out to."""
+    if store.read(folder) is None and (columns is not None or not layout_of(folder)):
+        written = rows.of_folder(folder, columns, listener)
+        if written is not None:
+            return written
+    if columns is not None:
+        raise UsageError(f"--columns: there are no parquet files in {folder}", "Leave it out.")
+    return folder
 
 
 def opened(folder: Path) -> DataSet:
@@ -280,8 +300,6 @@ def _is_trained_with(test: Split, layout: Layout, found: Mapping[str, zipfile.Zi
 
 
 def _of_hub(job: _Fetch) -> Facts:
-    from ugatit_cli.datasets import hub_rows, parquet
-
     entry = job.entry
     halves = parquet.halves(entry.files)
     if job.from_file is not None:

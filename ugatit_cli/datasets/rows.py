@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Final
 
-from ugatit_cli.data.pictures import below
+from ugatit_cli.data.pictures import below, domains_in
 from ugatit_cli.datasets import hub_rows, parquet, store
 from ugatit_cli.datasets.parquet import Written
 from ugatit_cli.datasets.store import Facts
@@ -18,8 +17,6 @@ from ugatit_cli.remote.hub import HubId
 from ugatit_cli.remote.patience import Listener
 
 Columns = tuple[str, str] | None
-
-_HALVES: Final = re.compile(r"([^\W\d]+)2([^\W\d]+)")
 
 
 def of_hub(identity: HubId, columns: Columns, listener: Listener) -> Path:
@@ -81,8 +78,7 @@ def _sha256(path: Path) -> str:
 
 
 def _facts(name: str, source: str, hashes: dict[str, str], written: Written, licence: str) -> Facts:
-    halves = _HALVES.fullmatch(name)
-    domains = list(written.domains or (halves.groups() if halves else ()))
+    domains = list(written.domains or domains_in(name) or ())
     counted = {
         "rows without a picture that can be read": written.broken,
         "pictures that were there twice": written.duplicates,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 import torch
 
 from ugatit_cli.config import BaseConfig, ModelConfig, Precision, default_global_layers
-from ugatit_cli.data.pictures import Folders, Holdout, layout_root, parse_holdout
+from ugatit_cli.data.pictures import Folders, Holdout, domains_in, layout_root, parse_holdout
+from ugatit_cli.datasets import store
 from ugatit_cli.device import resolve_precision
 from ugatit_cli.errors import ConfigError, DeviceError, ModelError, UsageError
 from ugatit_cli.fields import fields_of, read_table
@@ -253,14 +253,14 @@ def _continued(start: ModelFolder, values: Mapping[str, Any]) -> BaseConfig:
 
 
 def domain_names(folders: Folders) -> tuple[str, str]:
-    """Names for the domains from the names of their folders: `horses`, `zebras`; of `horse2zebra/trainA` its halves.
+    """Names for the domains: those of a data set that was fetched, else its halves, of `horse2zebra/trainA`.
 
-    What the folders don't tell apart is `A` and `B`.
+    Of other folders their names: `horses`, `zebras`. What isn't told apart is `A` and `B`.
     """
     names = [_plain(folder.resolve().name) for folder in (folders.a, folders.b)]
     if (root := layout_root(folders)) is not None:
-        halves = re.fullmatch(r"([^\W\d]+)2([^\W\d]+)", root.name)
-        names = [halves[1], halves[2]] if halves else ["A", "B"]
+        stored = store.read(root)
+        names = [_plain(name) for name in (stored and stored.domains) or domains_in(root.name) or ("A", "B")]
     if not all(names) or names[0].casefold() == names[1].casefold():
         return "A", "B"
     return names[0], names[1]
