@@ -26,8 +26,10 @@ from tests.cli.conftest import Command, ugatit  # noqa: F401
 from tests.extractors import tiny_extractor
 from tests.helpers import picture
 from ugatit_cli.cli.app import app
+from ugatit_cli.datasets.catalog import TABLES
 from ugatit_cli.metrics import features
 from ugatit_cli.training import evaluation
+from ugatit_cli.weights.manifest import MODELS
 
 ROOT = Path(__file__).parents[1]
 TOLD = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -185,6 +187,16 @@ def test_every_block_of_commands_is_run_or_says_why_not() -> None:
     for page in TOLD:
         outside = FENCE.sub("", page.read_text(encoding="utf-8"))
         assert re.findall(r"^.*```.*$|^ +(?:ugatit|pip|python|make|torchrun) .*", outside, re.MULTILINE) == [], page
+
+
+@pytest.mark.parametrize(
+    "fence", [fence for fence in fences() if fence.info == "toml" and "schema" in fence.text], ids=str
+)
+def test_manifests_are_read_as_printed(fence: Fence, tmp_path: Path) -> None:
+    path = tmp_path / "weights.toml"
+    path.write_text(fence.text)
+    for kind in (MODELS, TABLES):
+        assert kind.read(path)
 
 
 # --- Links ---------------------------------------------------------------------------------------------

@@ -91,6 +91,8 @@ def _licence(known: KnownData) -> str | None:
 
 def document(known: KnownData) -> dict[str, Any]:
     """All that is known of a data set, as plain JSON values."""
+    from ugatit_cli.datasets.catalog import SETS
+
     entry, stored = known.entry, known.stored
     stated: dict[str, Any] = {
         "aliases": list(entry.aliases) if entry is not None else [],
@@ -107,7 +109,7 @@ def document(known: KnownData) -> dict[str, Any]:
         "licence": _licence(known),
         "size": known.size,
         "sha256": dict(stored.sha256) if stored is not None else _hashes(known),
-        "counts": dict(known.counts),
+        "counts": {name: known.counts[name] for name in SETS if name in known.counts},
         "paired": stored.paired if stored is not None else entry is not None and entry.paired,
         "fetched": stored.time if stored is not None else None,
         "notes": list(stored.notes) if stored is not None else [],
@@ -155,11 +157,11 @@ def _facts(known: KnownData, facts: dict[str, Any]) -> Iterator[tuple[str, str |
     yield "problem:", known.damage() if here else None
     yield from origin_facts(facts)
     yield "licence:", facts["licence"] or "not known"
-    yield "pictures:", "\n".join(f"{name}: {count:,}" for name, count in known.counts.items()) or NOT_STATED
-    yield "hold-out:", HOLDOUTS.get(facts["holdout"])
+    yield "pictures:", "\n".join(f"{name}: {count:,}" for name, count in facts["counts"].items()) or NOT_STATED
+    yield "hold-out:", None if here else HOLDOUTS.get(facts["holdout"])
     yield "ground truth:", "pictures of testA and testB with one name are pairs" if facts["paired"] else None
     yield "image size:", f"{facts['image_size']} px" if facts["image_size"] else None
-    yield "size:", f"{size_text(known.size)}{'' if here else ' to download'}"
+    yield "size:", size_text(known.size)
     yield "sha256:", stated_hashes(facts["sha256"])
     yield "fetched:", facts["fetched"]
     yield "notes:", "\n".join(facts["notes"])
