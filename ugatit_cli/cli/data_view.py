@@ -91,8 +91,6 @@ def _licence(known: KnownData) -> str | None:
 
 def document(known: KnownData) -> dict[str, Any]:
     """All that is known of a data set, as plain JSON values."""
-    from ugatit_cli.datasets.catalog import SETS
-
     entry, stored = known.entry, known.stored
     stated: dict[str, Any] = {
         "aliases": list(entry.aliases) if entry is not None else [],
@@ -109,7 +107,7 @@ def document(known: KnownData) -> dict[str, Any]:
         "licence": _licence(known),
         "size": known.size,
         "sha256": dict(stored.sha256) if stored is not None else _hashes(known),
-        "counts": {name: known.counts[name] for name in SETS if name in known.counts},
+        "counts": dict(known.counts),
         "paired": stored.paired if stored is not None else entry is not None and entry.paired,
         "fetched": stored.time if stored is not None else None,
         "notes": list(stored.notes) if stored is not None else [],
