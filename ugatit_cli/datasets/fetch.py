@@ -14,7 +14,7 @@ from ugatit_cli.datasets import hub_rows, parquet, rows, store
 from ugatit_cli.datasets.catalog import TABLES, DataEntry, known, unknown
 from ugatit_cli.datasets.rows import Columns
 from ugatit_cli.datasets.store import Facts
-from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.errors import FetchError, ModelError, UsageError
 from ugatit_cli.files import check_space, expanded, reported
 from ugatit_cli.pictures.reading import SUFFIXES
 from ugatit_cli.remote import archives, hub_download, web
@@ -25,6 +25,7 @@ from ugatit_cli.remote.records import FileRecord, Mismatch, Stamp, digest_of
 from ugatit_cli.remote.web import WebFile
 from ugatit_cli.weights import home
 from ugatit_cli.weights.manifest import entry_of
+from ugatit_cli.wording import byte_size
 
 # Bytes of one picture. Those of these archives have less than a thousandth.
 LARGEST: Final = Limits(member=1 << 28)
@@ -145,10 +146,10 @@ def said_first(entry: DataEntry) -> list[str]:
     lines = [
         f"{entry.name}: {entry.description}{made_by}",
         f"licence of the pictures: {entry.licence}",
-        f"from {entry.address} ({f'{size / 1e6:,.1f} MB' if size else 'its size is not stated'})",
+        f"from {entry.address} ({byte_size(size) if size else 'its size is not stated'})",
     ]
     if not entry.verified:
-        lines.append("nobody of this project has downloaded it yet: tell us if it isn't what it should be")
+        lines.append("nobody of this project has downloaded it yet")
     if not entry.encrypted and not entry.sha256:
         lines.append("it comes without encryption, and nobody has stated its hash")
     return lines
@@ -209,14 +210,13 @@ def _obtained(job: _Fetch, archive: Path, record: FileRecord | None) -> Stamp:
     file = WebFile(entry.url, entry.hosts)
     try:
         return web.obtain(file, archive, record, job.listener, size=entry.size, force=job.force)
-    except Mismatch as error:
-        if entry.sha256 or record is None:
-            raise
-        raise ModelError(
-            error.message,
-            "It was another file when you first used it. If you trust the new one, forget the old one, then fetch "
-            f"it: ugatit data rm {entry.name}",
-        ) from None
+    except FetchError as error:
+        way = f"Or get it in another way, then: ugatit data fetch {entry.name} --from-file FILE"
+        if isinstance(error, Mismatch) and record is not None and not entry.sha256:
+            was = "It was another file when you first used it. If you trust the new one"
+            way = f"{was}, forget the old one, then fetch it: ugatit data rm {entry.name}"
+            raise FetchError(error.message, way) from None
+        raise FetchError(error.message, f"{error.hint}\n{way}".strip()) from None
 
 
 def _record(entry: DataEntry) -> FileRecord | None:

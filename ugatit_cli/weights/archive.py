@@ -5,7 +5,6 @@ Tensors are views of the file, which is mapped into memory: what isn't used take
 
 from __future__ import annotations
 
-import os
 import pickle
 import struct
 import warnings
@@ -22,16 +21,13 @@ from torch import Tensor
 
 from ugatit_cli.errors import ModelError
 from ugatit_cli.files import open_file
+from ugatit_cli.remote import archives
 from ugatit_cli.weights.kinds import ARCHIVE, KNOWN, MAGIC, NUMPY_FILE
 from ugatit_cli.weights.paddle import NUMPY
 from ugatit_cli.weights.pickles import SAVE_TENSORS, Dict, Unpickler, mapped, plain_tree, program, readable
 
 AGAIN: Final = "Copy or download it again."
-# A zip file's list of its entries has 60 bytes each; that of a model with optimizers has 300 kB.
-LARGEST_LIST: Final = 1 << 23
 CHUNK: Final = 1 << 20
-# Where a zip file's end is: two records and a comment.
-LONGEST_END: Final = 1 << 17
 STORAGES: Final = {
     "Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16,
     "Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8,
@@ -191,29 +187,15 @@ def _entries(path: Path) -> Mapping[str, zipfile.ZipInfo]:
     """The entries of a zip file that may be PyTorch's, by name.
 
     Raises:
-        ModelError: it is another one.
-        ValueError: it has far more.
+        ModelError: it is another one, or has far more.
     """
-    if _list_size(path) > LARGEST_LIST:
-        raise ValueError("far more entries than the tensors of a model")
-    with zipfile.ZipFile(path) as archive:
+    with archives.opened(path) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
     if any(name.endswith("/data.pkl") for name in entries):
         return entries
     only_arrays = bool(entries) and all(name.endswith(".npy") for name in entries)
     other = NUMPY_FILE if only_arrays else ARCHIVE
     raise ModelError(f"{path}: {other[0]}", other[1])
-
-
-def _list_size(path: Path) -> int:
-    """Bytes of a zip file's list of entries, as its end says."""
-    with open_file(path) as file:
-        file.seek(-min(path.stat().st_size, LONGEST_END), os.SEEK_END)
-        end = file.read()
-    at = end.rfind(b"PK\x05\x06")
-    (size,) = struct.unpack_from("<I", end, at + 12)
-    far = end.rfind(b"PK\x06\x06", 0, at)
-    return int(struct.unpack_from("<Q", end, far + 40)[0]) if size == 0xFFFFFFFF and far >= 0 else size
 
 
 def _content(data: memoryview, entry: zipfile.ZipInfo) -> memoryview:
