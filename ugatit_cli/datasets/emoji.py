@@ -11,7 +11,7 @@ import functools
 import importlib.resources
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +39,8 @@ Counts = Mapping[str, int]
 """Folder -> number of pictures."""
 
 NOTICE: Final = "NOTICE.txt"
+LEFT_OUT: Final = ""
+"""The folder of what Microsoft doesn't publish under MIT, which is none."""
 
 INK: Final = Package(
     "@iconify-json/fluent-emoji-high-contrast",
@@ -193,52 +195,61 @@ def plan(recipe: Recipe, a: Mapping[str, bytes], b: Mapping[str, bytes]) -> list
     """
     found = []
     for name in sorted(a.keys() & b.keys()):
-        for folder in places(name, validation=recipe.validation):
-            draw, source = (draw_svg, a[name]) if folder.endswith("A") else (draw_webp, b[name])
+        for folder in places(name, validation=recipe.validation) or (LEFT_OUT,):
+            draw, source = (draw_webp, b[name]) if folder.endswith("B") else (draw_svg, a[name])
             found.append(Drawing(folder, name, functools.partial(draw, source, name=name)))
     return found
+
+
+def drawings(recipe: str, listener: Listener, packages: Path | None = None) -> list[Drawing]:
+    """All pictures of a benchmark, by folder and name, and those that are left out of it, in `LEFT_OUT`.
+
+    Args:
+        recipe: its name, one of `RECIPES`.
+        packages: a folder with the packages' tarballs; by default they are fetched.
+
+    Raises:
+        UsageError: the renderer isn't installed.
+        FetchError: a package can't be had.
+        OutputError: one can't be kept.
+    """
+    made = RECIPES[recipe]
+    check_renderer()
+    drawn, clay = (fetch(package, listener, packages) for package in made.packages)
+    return plan(made, made.read(drawn), webp_files(clay))
 
 
 def build(recipe: str, folder: Path, listener: Listener, *, size: int = 256, packages: Path | None = None) -> Counts:
     """Makes a benchmark: the same versions of packages, resvg-py and Pillow give the same bytes.
 
     Args:
-        recipe: its name, one of `RECIPES`.
+        recipe, packages: see `drawings`.
         folder: an empty one, for `trainA`, `trainB`, `valA`, `valB`, `testA`, `testB` and `NOTICE`.
         size: side of the pictures in pixels.
-        packages: a folder with the packages' tarballs; by default they are fetched.
 
     Raises:
-        UsageError: the renderer isn't installed.
-        FetchError: a package can't be had.
+        UsageError, FetchError: see `drawings`.
         OutputError: a picture can't be written.
     """
-    made = RECIPES[recipe]
-    check_renderer()
-    drawn, clay = (fetch(package, listener, packages) for package in made.packages)
-    a, b = made.read(drawn), webp_files(clay)
-    drawings = plan(made, a, b)
-    counts = Counter(drawing.folder for drawing in drawings)
-    write_file(folder / NOTICE, notice(recipe, counts, a.keys() & b.keys(), size).encode())
-    listener.begin(f"drawing {recipe}", len(drawings), 0, "pictures")
+    found = drawings(recipe, listener, packages)
+    write_file(folder / NOTICE, notice(recipe, found, size).encode())
+    wanted = [drawing for drawing in found if drawing.folder != LEFT_OUT]
+    listener.begin(f"drawing {recipe}", len(wanted), 0, "pictures")
     try:
-        for drawing in drawings:
+        for drawing in wanted:
             picture = encode(from_pil(drawing.draw(size)), "PNG")
             write_file(folder / drawing.folder / f"{drawing.name}.png", picture)
             listener.advance(1)
     finally:
         listener.end()
-    return {name: counts[name] for name in made.folders}
+    counts = Counter(drawing.folder for drawing in wanted)
+    return {name: counts[name] for name in RECIPES[recipe].folders}
 
 
-def notice(recipe: str, counts: Counts, names: Collection[str], size: int) -> str:
-    """Licences and sources of what is in a benchmark.
-
-    Args:
-        names: of all emoji that both packages have.
-    """
+def notice(recipe: str, found: Sequence[Drawing], size: int) -> str:
+    """Licences and sources of what is in a benchmark."""
     made = RECIPES[recipe]
-    unlicensed = Counter(len(places(name)) for name in names if is_unlicensed(name))
+    counts = Counter(drawing.folder for drawing in found)
     in_a, in_b = (", ".join(name for name in made.folders if name.endswith(domain)) for domain in "AB")
     template = importlib.resources.files(__package__).joinpath("notice.txt").read_text(encoding="utf-8")
     return template.format(
@@ -254,6 +265,6 @@ def notice(recipe: str, counts: Counts, names: Collection[str], size: int) -> st
         b_credits=_MICROSOFT,
         b_package=made.clay,
         size=size,
-        left_out=unlicensed[0],
-        measured=unlicensed[len(HELD_OUT)],
+        left_out=counts[LEFT_OUT],
+        measured=sum(one.folder == HELD_OUT[0] and is_unlicensed(one.name) for one in found),
     )
