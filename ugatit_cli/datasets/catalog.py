@@ -14,7 +14,7 @@ from ugatit_cli.datasets.store import SETS, Stored
 from ugatit_cli.errors import UsageError
 from ugatit_cli.remote.records import FileRecord
 from ugatit_cli.weights import mistakes
-from ugatit_cli.weights.manifest import MODEL, Tables, entry_of, record_mistakes, record_of
+from ugatit_cli.weights.manifest import MODEL, Tables, entry_of, nearest_in, record_mistakes, record_of
 from ugatit_cli.weights.mistakes import Form, Table
 from ugatit_cli.wording import shown
 
@@ -239,6 +239,8 @@ def known(name: str) -> KnownData:
 def unknown(name: str, entries: Mapping[str, DataEntry], what: str = "no data set of this name") -> UsageError:
     """The error to raise for a name that nothing has."""
     names = [*entries, *(alias for entry in entries.values() for alias in entry.aliases)]
-    near = difflib.get_close_matches(name[:100], names, n=1)
+    near, model = difflib.get_close_matches(name[:100], names, n=1), nearest_in("models", name)
     meant = f"Did you mean {near[0]}? " if near else ""
-    return UsageError(f"{shown(name)}: {what}", f"{meant}ugatit data lists those that have a name.")
+    if model and (model == name or not near):
+        meant = f"{model} is a model: ugatit models show {model}. "
+    return UsageError(f"{shown(name)}: {what}", f"{meant}`ugatit data` lists those that have a name.")

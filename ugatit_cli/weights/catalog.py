@@ -22,7 +22,7 @@ from ugatit_cli.weights import home
 from ugatit_cli.weights.hashes import check_pin, split_pin
 from ugatit_cli.weights.home import BUNDLED, Receipt, holds_model, store_folder, store_path, stored_models
 from ugatit_cli.weights.known import CONFIG_FILE, Kind, Known, found_at, from_hub, here, hub_of
-from ugatit_cli.weights.manifest import MODEL_NAME, BrokenManifest, Entry, entry_of, read_manifest
+from ugatit_cli.weights.manifest import MODEL_NAME, BrokenManifest, Entry, entry_of, nearest_in, read_manifest
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,13 @@ def _resolve(name: str, listener: Listener | None) -> Source:
     _check_revision(name)
     if origin is not None:
         return Source(name, "hub", None, origin)
-    suggestion = f"Did you mean {near}? " if (near := nearest(name)) else ""
+    near, data = nearest(name), nearest_in("data", name)
+    meant = f"Did you mean {near}? " if near else ""
+    if data and (data == name or not near):
+        meant = f"{data} is a data set: ugatit data show {data}. "
     raise ModelError(
         f"no model {name!r}: no such folder, nothing of that name in {store_folder()}, not in the manifest",
-        f"{suggestion}Known models: {', '.join(known_models())}. `ugatit models` tells more; those on the Hub are "
-        "OWNER/NAME.",
+        f"{meant}`ugatit models` lists those that have a name; those on the Hub are OWNER/NAME.",
     )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import re
 import tomllib
@@ -258,6 +259,16 @@ class Tables(Generic[E]):
 def entry_of(entries: Mapping[str, E], name: str) -> E | None:
     """The entry of a name, which may be one of its aliases; None if there is none."""
     return entries.get(name) or next((one for one in entries.values() if name in one.aliases), None)
+
+
+def nearest_in(key: str, name: str) -> str:
+    """The name of an entry of one of `KINDS` that this one is, or is most like; empty if there is none."""
+    names: list[str] = []
+    for path in (manifest_path(), place_of_user_manifest()):
+        with contextlib.suppress(OSError, ValueError, RecursionError, LookupError, AttributeError, TypeError):
+            for own, table in read_toml(path)[key].items():
+                names += [own, *table.get("aliases", ())]
+    return next(iter(difflib.get_close_matches(name[:100], names, n=1)), "")
 
 
 def _check_schema(path: Path, schema: object) -> None:
