@@ -294,7 +294,7 @@ def arrays(save: Callable[..., object]) -> bytes:
     return file.getvalue()
 
 
-def endless(data: bytes) -> bytes:
+def entries_without_end(data: bytes) -> bytes:
     """With the size of its list changed where zip files of PyTorch say it."""
     at = data.rfind(b"PK\x06\x06") + 40
     return data[:at] + b"\xf0\xff\xff\x0f\0\0\0\0" + data[at + 8 :]
@@ -318,7 +318,7 @@ OTHERS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "gzip": (gzip.compress, "archive"),
     "tar": (in_tar, "archive"),
     "zip": (in_zip, "archive"),
-    "a list of entries without end": (endless, "damaged"),
+    "a list of entries without end": (entries_without_end, "damaged"),
     "a half": (lambda data: data[: len(data) // 2], "truncated"),
 }
 
