@@ -77,13 +77,13 @@ def test_a_dry_run(ugatit: Command, hub: HubServer, model: Path) -> None:
     [
         (("fetch", "me/nothing"), 3, "has no repository me/nothing, or not for you"),
         (("fetch", "flat2cley"), 3, "no model 'flat2cley'"),
-        (("fetch", "horse2zebra"), 3, "nobody has published weights of horse2zebra"),
+        (("fetch", "photo2portrait"), 3, "nobody has published weights of photo2portrait"),
         (("fetch", ""), 2, "the model has no name"),
         (("fetch", "me/clay", "--from-file", "x"), 2, "--from-file doesn't go with me/clay"),
-        (("fetch", "selfie2anime", "--from-file", "x"), 3, "x: no such file or folder"),
-        (("fetch", "selfie2anime", "--from-file", "x", "--dry-run"), 2, "contradict"),
+        (("fetch", "selfie2anime-full", "--from-file", "x"), 3, "x: no such file or folder"),
+        (("fetch", "selfie2anime-full", "--from-file", "x", "--dry-run"), 2, "contradict"),
         (("translate", "a.png", "-o", "b.png", "--model", "me/nothing"), 3, "no folder me/nothing here; http"),
-        (("translate", "a.png", "-o", "b.png", "--model", "horse2zebra"), 3, "nobody has published"),
+        (("translate", "a.png", "-o", "b.png", "--model", "photo2portrait"), 3, "nobody has published"),
     ],
 )
 @pytest.mark.usefixtures("commit")
@@ -116,11 +116,11 @@ def test_a_private_model(ugatit: Command, hub: HubServer, monkeypatch: pytest.Mo
 
 def test_an_import_from_the_users_disk(ugatit: Command, golden: Path) -> None:
     folder = golden / "tf" / "UGATIT_tf_full_ch8_32_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing"
-    outcome = ugatit("fetch", "selfie2anime", "--from-file", folder)
-    assert (outcome.code, outcome.lines) == (0, [str(store_path("selfie2anime"))])
+    outcome = ugatit("fetch", "selfie2anime-full", "--from-file", folder)
+    assert (outcome.code, outcome.lines) == (0, [str(store_path("selfie2anime-full"))])
     assert "selfie <-> anime: ugatit, full, 8 channels, 4 + 4 blocks, 32 px" in outcome.stderr
     put("a.png")
-    assert ugatit("translate", "a.png", "-o", "b.png", "--model", "selfie2anime", *CPU).code == 0
+    assert ugatit("translate", "a.png", "-o", "b.png", "--model", "selfie2anime-full", *CPU).code == 0
 
 
 @pytest.mark.usefixtures("commit")

@@ -59,8 +59,8 @@ def test_the_table_for_programs(ugatit: Command) -> None:
     assert row(outcome, "flat2clay") == bundled
     checkpoint = "Hub hylee/UGATIT_model"
     licence = "not stated by the authors"
-    assert row(outcome, "selfie2anime")[2:] == ["not stated", "not fetched", checkpoint, licence]
-    assert row(outcome, "horse2zebra")[2:5] == ["-", "no weights", "-"]
+    assert row(outcome, "selfie2anime-full")[2:] == ["not stated", "not fetched", checkpoint, licence]
+    assert row(outcome, "photo2portrait")[2:5] == ["-", "no weights", "-"]
     assert row(outcome, "mine")[2:] == ["124.2 kB", "ready", "your store", "?"]
     assert row(outcome, "broken")[3] == "damaged"
     assert row(outcome, "ann/cats")[3:5] == ["ready", f"Hub, commit {COMMIT[:12]}"]
@@ -115,13 +115,14 @@ def test_the_table_as_json(ugatit: Command, cache: Path) -> None:
     outcome = ugatit("models", "--json")
     assert (outcome.code, outcome.stderr) == (0, "")
     found = {one["name"]: one for one in json.loads(outcome.stdout)}
-    assert list(found)[:6] == list(read_manifest())
-    entry = read_manifest()["selfie2anime"]
-    facts = {"name": "selfie2anime", "source": "import", "repository": "hylee/UGATIT_model", "revision": "main"}
+    shipped = list(read_manifest())
+    assert list(found)[: len(shipped)] == shipped
+    entry = read_manifest()["selfie2anime-full"]
+    facts = {"name": "selfie2anime-full", "source": "import", "repository": "hylee/UGATIT_model", "revision": "main"}
     about = {"description": entry.description, "licence": entry.licence, "training_data": entry.training_data}
     more = {"domains": ["selfie", "anime"], "image_size": 256, "state": "not fetched", "ways": "both"}
     more |= {"read_at": list(entry.read_at), "verified": entry.verified}
-    selfies = found["selfie2anime"]
+    selfies = found["selfie2anime-full"]
     assert selfies | facts | about | more == selfies
     assert {selfies[key] for key in ("size", "problem", "commit", "path")} == {None}
     cats = found["ann/cats"]
@@ -183,7 +184,7 @@ def test_models_that_are_not_whole(ugatit: Command, cache: Path, model: Path) ->
         "Fetch it again: ugatit fetch ann/cats --force",
     ):
         assert line in outcome.lines
-    for name in ("selfie2anime", "horse2zebra"):
+    for name in ("selfie2anime-full", "photo2portrait"):
         assert read_manifest()[name].instructions.strip() in ugatit("models", "show", name).stdout.decode()
     shutil.copytree(model, "run/model")
     outcome = ugatit("models", "show", "./run")
@@ -256,8 +257,8 @@ def test_paths(ugatit: Command, cache: Path, model: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "error", "hint"),
     [
-        ("selfie2anime", "selfie2anime is not on this machine", "ugatit fetch selfie2anime"),
-        ("horse2zebra", "nobody has published weights of horse2zebra", "ugatit train --data horse2zebra"),
+        ("selfie2anime-full", "selfie2anime-full is not on this machine", "ugatit fetch selfie2anime-full"),
+        ("photo2portrait", "nobody has published weights of photo2portrait", "ugatit train --data photo2portrait"),
         ("ann/cats", "no folder ann/cats here, and nothing fetched", "ugatit fetch ann/cats"),
         ("flat2cly", "no model 'flat2cly'", "Did you mean flat2clay?"),
     ],

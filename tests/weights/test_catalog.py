@@ -109,7 +109,7 @@ def test_an_entry_and_what_was_fetched_for_it_are_one(
 
 
 def test_a_model_of_the_users_own_under_a_known_name() -> None:
-    for name in ("flat2clay", "horse2zebra"):
+    for name in ("flat2clay", "photo2portrait"):
         stored(name)
         one = listed()[name]
         # The manifest's licence is about other weights.
@@ -117,16 +117,16 @@ def test_a_model_of_the_users_own_under_a_known_name() -> None:
 
 
 def test_an_imported_model_keeps_the_facts_of_its_entry(cache: Path) -> None:
-    entry = read_manifest()["selfie2anime"]
+    entry = read_manifest()["selfie2anime-full"]
     receipt = checkpoint(cache, entry)
-    assert (known("selfie2anime").state, checkpoint_of(known("selfie2anime"))) == ("not fetched", receipt)
+    assert (known("selfie2anime-full").state, checkpoint_of(known("selfie2anime-full"))) == ("not fetched", receipt)
     assert list(listed()) == list(read_manifest())
     shutil.rmtree(cache)
-    assert checkpoint_of(known("selfie2anime")) is None
-    config = stored("selfie2anime") / "config.json"
+    assert checkpoint_of(known("selfie2anime-full")) is None
+    config = stored("selfie2anime-full") / "config.json"
     provenance = {"repository": "hylee/UGATIT_model", "commit": COMMIT}
     config.write_text(json.dumps(json.loads(config.read_text()) | {"provenance": provenance}))
-    one = known("selfie2anime")
+    one = known("selfie2anime-full")
     assert (one.kind, one.entry, one.domains, one.commit) == ("store", entry, ("flat", "clay"), COMMIT)
     assert str(one.hub) == f"hylee/UGATIT_model@{COMMIT}"
 
@@ -145,9 +145,9 @@ WINNERS = [
     ("mine", (STORE, FOLDER), "store"),
     ("mine", (FOLDER,), "folder"),
     ("with space", (FOLDER,), "folder"),
-    ("selfie2anime", (FOLDER,), "folder"),
-    ("selfie2anime", (STORE, FOLDER), "store"),
-    ("horse2zebra", (FOLDER,), "folder"),
+    ("selfie2anime-full", (FOLDER,), "folder"),
+    ("selfie2anime-full", (STORE, FOLDER), "store"),
+    ("photo2portrait", (FOLDER,), "folder"),
     ("ann/cats", (FETCHED,), "hub"),
     ("ann/cats", (FOLDER, FETCHED), "folder"),
     (f"ann/cats@{COMMIT}", (FETCHED,), "hub"),
@@ -174,19 +174,22 @@ def test_which_of_several_models_a_name_means(
 
 def test_where_it_could_be_fetched_from_is_known_even_if_it_is_here(model: Path) -> None:
     shutil.copytree(model, "ann/cats")
-    stored("selfie2anime")
+    stored("selfie2anime-full")
     stored("mine")
     assert resolve("ann/cats").origin == HubId("ann/cats")
-    assert resolve("selfie2anime").origin == read_manifest()["selfie2anime"]
+    assert resolve("selfie2anime-full").origin == read_manifest()["selfie2anime-full"]
     assert resolve("mine").origin is resolve("made").origin is None
 
 
 def test_a_folder_of_a_known_name_wins_only_with_a_model_in_it(model: Path) -> None:
-    """Whoever trains horse2zebra has a folder of pictures of that name."""
-    Path("horse2zebra/trainA").mkdir(parents=True)
-    assert resolve("horse2zebra").kind == "train"
-    shutil.copytree(model, "horse2zebra/model")
-    assert (resolve("horse2zebra").kind, find_model("horse2zebra").path) == ("folder", Path("horse2zebra/model"))
+    """Whoever trains photo2portrait has a folder of pictures of that name."""
+    Path("photo2portrait/trainA").mkdir(parents=True)
+    assert resolve("photo2portrait").kind == "train"
+    shutil.copytree(model, "photo2portrait/model")
+    assert (resolve("photo2portrait").kind, find_model("photo2portrait").path) == (
+        "folder",
+        Path("photo2portrait/model"),
+    )
 
 
 def test_folders_need_no_manifest_of_the_package(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +247,7 @@ def test_near_misses(cache: Path, model: Path) -> None:
     stored("mine")
     cats = f"tester/a-cat@{COMMIT}"
     fetched(cache, model, "tester/a-cat", COMMIT, cats)
-    checkpoint(cache, read_manifest()["selfie2anime"])
+    checkpoint(cache, read_manifest()["selfie2anime-full"])
     meant = {"flat2cley": "flat2clay", "minee": "mine", "tester/b-cat": cats, "a-cat": cats, "testr": cats}
     for name, near in meant.items():
         with pytest.raises(ModelError) as caught:

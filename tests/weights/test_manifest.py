@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 
 from ugatit_cli.cli.app import command
 from ugatit_cli.cli.options import parse_domains
-from ugatit_cli.cli.train import find_folders
-from ugatit_cli.cli.train_command import Asked
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.errors import ModelError
 from ugatit_cli.remote.records import FileRecord
@@ -112,7 +110,8 @@ def test_the_manifest_of_the_package() -> None:
     entries = read_manifest()
     assert entries["flat2clay"].source == "bundled"
     papers = ("selfie2anime", "horse2zebra", "cat2dog", "photo2vangogh", "photo2portrait")
-    assert set(papers) <= set(entries)
+    found = [entry_of(entries, name) for name in papers]
+    assert [entry and entry.source for entry in found] == ["url", "url", "kaggle", "url", "train"]
     assert all(entry.name == name and entry.path == manifest_path() for name, entry in entries.items())
 
 
@@ -134,6 +133,15 @@ def commands(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     return [(name, command(name).make_context(name, shlex.split(arguments)).params) for name, arguments in lines]
 
 
+def test_every_address_says_where_it_was_read_and_whether_anybody_has_downloaded_it() -> None:
+    for entry in read_manifest().values():
+        if entry.converted or entry.source == "hub":
+            assert entry.read_at
+            assert entry.made_by
+            # Of what somebody has downloaded, sizes and hashes are known.
+            assert entry.verified is (entry.download_size is not None)
+
+
 def test_convert_lines() -> None:
     entries = [entry for entry in read_manifest().values() if entry.source == "import"]
     assert entries
@@ -141,26 +149,24 @@ def test_convert_lines() -> None:
         ((command, options),) = commands(entry)
         assert (command, options["name"]) == ("convert", entry.name)
         assert parse_domains(options["domains"]) == entry.domains
+        (path,) = map(str, options["paths"])
+        if entry.layout:
+            assert list(entry.files) == [path]
+            continue
         # The official folder name, which tells how rho was trained.
-        assert {PurePosixPath(file).parent for file in entry.files} == {PurePosixPath(options["paths"][0])}
-        assert entry.smoothing is not None or re.search(r"_\d+resblock_\d+dis_", str(options["paths"][0]))
+        assert {PurePosixPath(file).parent for file in entry.files} == {PurePosixPath(path)}
+        assert entry.smoothing is not None or re.search(r"_\d+resblock_\d+dis_", path)
 
 
-def test_train_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_train_lines() -> None:
     entries = [entry for entry in read_manifest().values() if entry.source == "train"]
     assert entries
+    data = tomllib.loads(manifest_path().read_text(encoding="utf-8"))["data"]
     for entry in entries:
         ((command, options),) = commands(entry)
-        assert (command, options["output"]) == ("train", Path("runs", entry.name))
-        assert parse_domains(options["domains"]) == entry.domains
+        assert (command, str(options["data"])) == ("train", entry.name)
+        assert data[entry.name]["domains"] == [*entry.domains]
         assert (options["image_size"] or ModelConfig().image_size) == entry.image_size
-        # The folders that are told of are those that are searched.
-        for folder in re.findall(r"\S+/train[AB]\b", entry.instructions):
-            Path(folder).mkdir(parents=True)
-        folders = find_folders(Asked(options["domain_a"], options["domain_b"], options["data"]))
-        assert folders is not None
-        assert (folders.a, folders.b) == (tmp_path / entry.name / "trainA", tmp_path / entry.name / "trainB")
         assert "weights" in entry.licence
         assert "no trained weights are known" in entry.description
 

@@ -103,7 +103,7 @@ def test_what_is_not_ours_to_remove(model: Path) -> None:
     with pytest.raises(UsageError, match="a folder of your own"):
         removal(known("./made"))
     assert model.is_dir()
-    for name in ("selfie2anime", "horse2zebra"):
+    for name in ("selfie2anime-full", "photo2portrait"):
         with pytest.raises(ModelError):
             removal(known(name))
     # In the user's store, a bundled name is one as any other.
@@ -204,12 +204,12 @@ def test_nothing_outside_of_the_cache_goes(cache: Path, model: Path, tmp_path: P
 
 @pytest.mark.parametrize("converted", [True, False])
 def test_an_import_goes_with_its_checkpoint(cache: Path, converted: bool) -> None:
-    receipt = checkpoint(cache, read_manifest()["selfie2anime"])
-    folders = (stored("selfie2anime"),) if converted else ()
+    receipt = checkpoint(cache, read_manifest()["selfie2anime-full"])
+    folders = (stored("selfie2anime-full"),) if converted else ()
     expected = sum(map(size, folders)) + sum(stamp.size for stamp in receipt.files.values())
-    removed = removal(known("selfie2anime"))
+    removed = removal(known("selfie2anime-full"))
     assert removed.places == (*folders, receipt.folder)
     assert remove(removed) == expected
-    assert not store_path("selfie2anime").exists()
+    assert not store_path("selfie2anime-full").exists()
     assert below(cache) == []
     assert home.load_all() == []

@@ -113,6 +113,11 @@ class Entry:
     path: Path = field(default=Path(), compare=False)
 
     @property
+    def pair(self) -> str:
+        """Both domains, and which ways there are between them, as `BaseConfig.pair`."""
+        return f"{self.domains[0]} {'<->' if self.ways == 'both' else '->'} {self.domains[1]}"
+
+    @property
     def address(self) -> str:
         """Where its file or archive is on the web; empty if it is on the Hub, or nowhere."""
         return KAGGLE + self.dataset if self.dataset else self.url

@@ -62,7 +62,7 @@ class Form:
     def keys(self) -> tuple[str, ...]:
         """All of them."""
         of_sources = (key for parts in self.sources.values() for part in parts for key in part)
-        return tuple(dict.fromkeys((*self.common, *self.optional, *of_sources)))
+        return tuple(dict.fromkeys((*self.common, *of_sources, *self.optional)))
 
 
 def toml_key(text: str) -> str:
