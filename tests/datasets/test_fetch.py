@@ -220,9 +220,22 @@ def test_damage_is_noticed_and_a_fetch_by_force_heals_it(packed: Path, heard: He
     assert "trainB" in known("horse2zebra").damage()
     with pytest.raises(ModelError, match="horse2zebra") as caught:
         find("horse2zebra", heard)
-    assert "ugatit data fetch horse2zebra --force" in caught.value.hint
+    assert "ugatit data rm horse2zebra" in caught.value.hint
     fetch("horse2zebra", heard, from_file=packed, force=True)
     assert find("horse2zebra", heard).path == folder
+
+
+def test_a_manifest_with_mistakes_is_left_out_where_it_says_nothing_of_what_is_wanted(
+    packed: Path, heard: Heard, tmp_path: Path
+) -> None:
+    folder = fetch("horse2zebra", heard, from_file=packed, to=tmp_path / "to")
+    (tmp_path / "manifest.toml").write_text("schema = 2\n[data.mine]\nsource = 1\n")
+    assert find(str(folder), heard).domains == ("horse", "zebra")
+    assert known("monet2photo").entry is not None
+    assert "horse2zebra" in [one.name for one in catalog(heard)]
+    assert any("manifest.toml" in text for text in heard.notes)
+    with pytest.raises(ModelError, match=r"data\.mine"):
+        find("mine", heard)
 
 
 def test_disk_space_is_asked_for_before_anything_is_written(

@@ -88,8 +88,8 @@ def test_a_kill_leaves_nothing_that_the_next_call_does_not_sweep(home: Path) -> 
     process = multiprocessing.get_context("fork").Process(target=put, kwargs={"fill": _killed})
     process.start()
     process.join()
-    assert store.get("set") is None
     assert left_behind(home)
+    assert store.get("set") is None
     put()
     assert not left_behind(home)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from ugatit_cli.datasets import store
 from ugatit_cli.datasets.store import SETS, Stored
 from ugatit_cli.errors import UsageError
+from ugatit_cli.remote.patience import Listener, Logged
 from ugatit_cli.remote.records import FileRecord
 from ugatit_cli.weights import mistakes
 from ugatit_cli.weights.manifest import MODEL, Tables, entry_of, nearest_in, record_mistakes, record_of
@@ -208,13 +209,13 @@ class KnownData:
         return store.damage(self.folder)
 
 
-def catalog() -> list[KnownData]:
+def catalog(listener: Listener | None = None) -> list[KnownData]:
     """All of them: those of the manifest in its order, then what else is in the store.
 
     Raises:
         ModelError: a manifest can't be read.
     """
-    entries, here = TABLES.read(), store.stored()
+    entries, here = TABLES.usable(listener or Logged()), store.stored()
     return [_known(name, entries, here) for name in dict.fromkeys((*entries, *here))]
 
 
@@ -222,14 +223,15 @@ def _known(name: str, entries: Mapping[str, DataEntry], here: Mapping[str, Store
     return KnownData(name, entries.get(name), store.path_of(name), here.get(name))
 
 
-def known(name: str) -> KnownData:
+def known(name: str, listener: Listener | None = None) -> KnownData:
     """The data set of a name, which may be another name of it.
 
     Raises:
         UsageError: there is none.
         ModelError: a manifest can't be read.
     """
-    entries, here = TABLES.read(), store.stored()
+    here = store.stored()
+    entries = TABLES.usable(listener or Logged(), None if name in here else name)
     entry = entry_of(entries, name)
     if entry is None and name not in here:
         raise unknown(name, entries)

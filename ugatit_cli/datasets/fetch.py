@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ def find(what: str, listener: Listener, columns: Columns = None) -> DataSet:
         ModelError: it can't be fetched, or is damaged.
         OutputError: what was fetched can't be written.
     """
-    path, entries, identity = expanded(what), TABLES.read(), hub_rows.parse(what)
+    path, identity = expanded(what), hub_rows.parse(what)
+    entries = TABLES.usable(listener, None if os.path.lexists(path) else what)
     entry = entry_of(entries, what)
     if os.path.lexists(path):
         if entry is not None:
@@ -98,7 +100,10 @@ def opened(folder: Path) -> DataSet:
     if stored is None:
         return DataSet(folder, split_layout(folder))
     if damage := store.damage(folder):
-        raise ModelError(f"{folder}: damaged: {damage}", f"Fetch it again: ugatit data fetch {stored.name} --force")
+        name = shlex.quote(stored.name)
+        ours = folder.absolute() == store.path_of(stored.name)
+        way = f"it is fetched again at its next use: ugatit data rm {name}" if ours else f"ugatit data fetch {name}"
+        raise ModelError(f"{folder}: damaged: {damage}", f"Remove it, then {way}")
     a, b = stored.domains or ("", "")
     return DataSet(folder, split_layout(folder), (a, b) if a else None, stored.paired)
 
@@ -122,7 +127,7 @@ def fetch(
         ModelError: it can't be fetched, or isn't what it should be.
         OutputError: it can't be written.
     """
-    one = known(name)
+    one = known(name, listener)
     if to is not None:
         store.check_target(to, force=force)
     elif one.stored is not None and not force:
@@ -211,7 +216,7 @@ def _obtained(job: _Fetch, archive: Path, record: FileRecord | None) -> Stamp:
     try:
         return web.obtain(file, archive, record, job.listener, size=entry.size, force=job.force)
     except FetchError as error:
-        way = f"Or get it in another way, then: ugatit data fetch {entry.name} --from-file FILE"
+        way = f"Or download {entry.url} yourself, then: ugatit data fetch {entry.name} --from-file ZIP"
         if isinstance(error, Mismatch) and record is not None and not entry.sha256:
             was = "It was another file when you first used it. If you trust the new one"
             way = f"{was}, forget the old one, then fetch it: ugatit data rm {entry.name}"

@@ -19,7 +19,7 @@ from ugatit_cli.data.pictures import find_pictures
 from ugatit_cli.errors import ConfigError, OutputError, UgatitError
 from ugatit_cli.fields import read_table
 from ugatit_cli.files import read_file, replace_folder, reported, retire, write_file
-from ugatit_cli.leftovers import discard, hidden, sweep
+from ugatit_cli.leftovers import discard, hidden, put_back, sweep
 from ugatit_cli.remote.patience import Listener, waiting
 from ugatit_cli.weights.home import home_folder
 
@@ -102,6 +102,7 @@ def read(folder: Path) -> Stored | None:
 def get(name: str) -> Path | None:
     """The folder of a data set that is here; None if there is none."""
     folder = path_of(name)
+    put_back(folder)
     return folder if read(folder) is not None else None
 
 

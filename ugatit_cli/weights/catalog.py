@@ -22,7 +22,7 @@ from ugatit_cli.weights import home
 from ugatit_cli.weights.hashes import check_pin, split_pin
 from ugatit_cli.weights.home import BUNDLED, Receipt, holds_model, store_folder, store_path, stored_models
 from ugatit_cli.weights.known import CONFIG_FILE, Kind, Known, found_at, from_hub, here, hub_of
-from ugatit_cli.weights.manifest import MODEL_NAME, BrokenManifest, Entry, entry_of, nearest_in, read_manifest
+from ugatit_cli.weights.manifest import MODEL_NAME, MODELS, Entry, entry_of, nearest_in
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _resolve(name: str, listener: Listener | None) -> Source:
     put_back(path)
     if MODEL_NAME.fullmatch(name):
         stored = os.path.isdir(store_path(name))
-        entries = _entries(listener, None if stored else name)
+        entries = MODELS.usable(listener or Logged(), None if stored else name)
         entry = entries.get(name) if stored else entry_of(entries, name)
         named = _named(name if entry is None else entry.name, entry)
         if named is not None and (named.kind in ("store", "bundled", "hub") or not holds_model(path)):
@@ -86,17 +86,6 @@ def _resolve(name: str, listener: Listener | None) -> Source:
         f"no model {name!r}: no such folder, nothing of that name in {store_folder()}, not in the manifest",
         f"{meant}`ugatit models` lists those that have a name; those on the Hub are OWNER/NAME.",
     )
-
-
-def _entries(listener: Listener | None, wanted: str | None = None) -> dict[str, Entry]:
-    """Of the manifests; without the user's where that has mistakes and says nothing of the name that is wanted."""
-    try:
-        return read_manifest()
-    except BrokenManifest as error:
-        if wanted is not None and error.mentions(wanted):
-            raise
-        (listener or Logged()).note(f"the manifest is left out: {error.message}")
-        return error.entries
 
 
 def _check_revision(name: str) -> None:
@@ -123,7 +112,7 @@ def _named(name: str, entry: Entry | None) -> Source | None:
 
 def known_models() -> list[str]:
     """Names that are in the manifest or in the store."""
-    entries = _entries(None)
+    entries = MODELS.usable(Logged())
     return sorted({*entries, *(alias for one in entries.values() for alias in one.aliases), *stored_models()})
 
 
@@ -148,7 +137,7 @@ def catalog(listener: Listener | None = None) -> list[Known]:
     Raises:
         ModelError: the package's manifest can't be read, or has mistakes.
     """
-    entries = _entries(listener)
+    entries = MODELS.usable(listener or Logged())
     others = sorted(set(stored_models()) - set(entries))
     sources = (_named(name, entries.get(name)) for name in [*entries, *others])
     listed = [_described(source) for source in sources if source is not None]

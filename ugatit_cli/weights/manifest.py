@@ -20,6 +20,7 @@ from ugatit_cli.config import ModelConfig, Ways
 from ugatit_cli.errors import UPGRADE, ConfigError, ModelError, plain_reason
 from ugatit_cli.files import expanded, read_file, read_toml, wrong_name
 from ugatit_cli.remote.hub import REPOSITORY, REVISION
+from ugatit_cli.remote.patience import Listener
 from ugatit_cli.remote.records import SHA256, FileRecord
 from ugatit_cli.weights import mistakes
 from ugatit_cli.weights.mistakes import Form, Table, all_of, said, table_mistakes, toml_key, wrong_keys
@@ -233,6 +234,20 @@ class Tables(Generic[E]):
             with contextlib.suppress(OSError):
                 raise BrokenManifest(error, entries, read_file(own).decode(errors="replace")) from None
             raise BrokenManifest(error, entries, "") from None
+
+    def usable(self, listener: Listener, wanted: str | None = None) -> dict[str, E]:
+        """As `read`, but a user's file that has mistakes is left out, which is said.
+
+        Raises:
+            BrokenManifest: it may have the entry that is wanted.
+        """
+        try:
+            return self.read()
+        except BrokenManifest as error:
+            if wanted is not None and error.mentions(wanted):
+                raise
+            listener.note(f"the manifest is left out: {error.message}")
+            return error.entries
 
     def _read_own(self, path: Path) -> dict[str, E]:
         named = os.environ.get(VARIABLE)
