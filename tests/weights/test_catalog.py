@@ -269,7 +269,7 @@ def test_a_store_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "stat", refuse)
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert known_models() == sorted(read_manifest())
+    assert set(read_manifest()) <= set(known_models())
     assert find_model("flat2clay").config.domain_b == "clay"
 
 
