@@ -141,12 +141,18 @@ def test_discriminators_of_other_weights_are_removed(
 
 @pytest.mark.parametrize(
     ("name", "value", "cause"),
-    [("HF_HUB_OFFLINE", True, "HF_HUB_OFFLINE"), ("ENDPOINT", "nonsense", "HF_ENDPOINT"), ("", "", "logged in")],
+    [
+        ("HF_HUB_OFFLINE", True, "HF_HUB_OFFLINE"),
+        ("ENDPOINT", "nonsense", "HF_ENDPOINT"),
+        ("", "", "logged in"),
+        ("ENDPOINT", "https://huggingface.co", "UGATIT_MIRROR"),
+    ],  # fmt: skip
 )
 def test_what_can_never_be_sent_is_found_first(
     push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch, name: str, value: object, cause: str
 ) -> None:
     monkeypatch.setattr(constants, name, value) if name else monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setenv("UGATIT_MIRROR", "http://127.0.0.1")  # which is for the real Hub alone
     outcome = push(model, REPO)
     assert outcome.code == 3
     assert cause in outcome.errors[0]

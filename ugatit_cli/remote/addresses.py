@@ -92,6 +92,8 @@ def answered(
     """
     from huggingface_hub import constants, get_session
 
+    if variable := forbidden_by():
+        raise FetchError(f"{without_secrets(url)}: {variable} forbids to ask for it", "Unset it.")
     place = url if direct else original(url)
     start = urlsplit(place)
     for _ in range(MOST_REDIRECTS + 1):

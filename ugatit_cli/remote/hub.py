@@ -1,7 +1,7 @@
 """The Hugging Face Hub: its ids and settings, and in plain words what went wrong.
 
 Endpoint, token, cache folder, offline mode and time limits are those of `huggingface_hub`: `HF_ENDPOINT`, `HF_TOKEN`
-(or `hf auth login`), `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `HF_HUB_DOWNLOAD_TIMEOUT`.
+(or `hf auth login`), `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `HF_HUB_DOWNLOAD_TIMEOUT`. `UGATIT_MIRROR` gets no token.
 """
 
 from __future__ import annotations
@@ -93,9 +93,10 @@ def token() -> bool | None:
     return False if is_mirrored() else None
 
 
-def is_offline() -> bool:
-    """Whether `HF_HUB_OFFLINE` or `UGATIT_OFFLINE` is set."""
-    return bool(forbidden_by())
+def not_here(identity: HubId) -> ModelError:
+    """What to raise for something that the Hub may not be asked for."""
+    message = f"{identity} is not on this machine, and {forbidden_by()} forbids to ask the Hub"
+    return ModelError(message, "Unset it to fetch it.")
 
 
 def id_and_type(repository: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from ugatit_cli.errors import ModelError, OutputError
 from ugatit_cli.files import reported, sync_folder, write_file, wrong_name
 from ugatit_cli.leftovers import discard, hidden, sweep_once
 from ugatit_cli.remote import hub, patience, transfer
-from ugatit_cli.remote.addresses import answered
+from ugatit_cli.remote.addresses import answered, forbidden_by
 from ugatit_cli.remote.hub import REVISION, HubId, RemoteFile, Words, cache_folder
 from ugatit_cli.remote.patience import Listener, TransferError
 from ugatit_cli.remote.records import SHA256, Digest, FileRecord, Mismatch, Stamp, digest_of
@@ -37,7 +37,7 @@ def locate(identity: HubId, name: str, listener: Listener) -> RemoteFile | None:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError
 
-    if hub.is_offline():
+    if forbidden_by():
         return _cached(identity, name)
     with hub.errors_reported(identity, name):
         repository, address = hub.id_and_type(identity.repository), hub.endpoint()
@@ -61,8 +61,10 @@ def listing(identity: HubId, listener: Listener) -> list[RemoteFile]:
     """
     from huggingface_hub import HfApi
 
+    if forbidden_by():
+        raise hub.not_here(identity)
     with hub.errors_reported(identity):
-        api = HfApi(endpoint=hub.endpoint(), library_name="ugatit")
+        api = HfApi(endpoint=hub.endpoint(), token=hub.token(), library_name="ugatit")
         asked: Any = {**hub.id_and_type(identity.repository), "revision": identity.revision, "files_metadata": True}
         found: Any = patience.patiently(lambda: api.repo_info(**asked), listener)
         commit = found.sha or ""
@@ -137,7 +139,7 @@ def check_announced(remote: RemoteFile, record: FileRecord | None) -> None:
         return
     problem = ""
     # Without a connection, the size is that of a file in the cache, which may be damaged.
-    if None not in (remote.size, record.size) and remote.size != record.size and not hub.is_offline():
+    if None not in (remote.size, record.size) and remote.size != record.size and not forbidden_by():
         problem = f"expected {record.size:,} bytes, the Hub has {remote.size:,}"
     elif SHA256.fullmatch(remote.etag) and remote.etag != record.sha256:
         problem = f"expected sha256 {record.sha256}, found {remote.etag} on the Hub"
@@ -167,8 +169,8 @@ def obtain(remote: RemoteFile, record: FileRecord | None, listener: Listener, *,
     with reported(place or blob_path(remote)):
         digest = digest_of(place) if place is not None and not force else None
     if digest is not None and (problem := _contradiction(digest, remote, record)):
-        if hub.is_offline():
-            raise ModelError(f"{place}: damaged: {problem}", "Unset HF_HUB_OFFLINE to fetch it again.")
+        if variable := forbidden_by():
+            raise ModelError(f"{place}: damaged: {problem}", f"Unset {variable} to fetch it again.")
         listener.note(f"{place}: damaged ({problem}); fetching it again")
         digest = None
     if digest is None:

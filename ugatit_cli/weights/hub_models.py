@@ -8,8 +8,9 @@ from typing import Final
 
 from ugatit_cli.errors import ModelError, OutputError
 from ugatit_cli.files import DOCUMENT
-from ugatit_cli.remote import hub, hub_download
-from ugatit_cli.remote.hub import HubId, RemoteFile
+from ugatit_cli.remote import hub_download
+from ugatit_cli.remote.addresses import forbidden_by
+from ugatit_cli.remote.hub import HubId, RemoteFile, not_here
 from ugatit_cli.remote.hub_download import Records
 from ugatit_cli.remote.patience import Listener
 from ugatit_cli.remote.records import Stamp
@@ -76,8 +77,8 @@ def _again(identity: HubId) -> str:
 
 
 def _fetch_model(identity: HubId, listener: Listener, files: Records | None, *, force: bool) -> ModelFolder:
-    if force and hub.is_offline():
-        raise ModelError(f"{identity} can't be downloaded again: HF_HUB_OFFLINE forbids to ask the Hub", "Unset it.")
+    if force and (variable := forbidden_by()):
+        raise ModelError(f"{identity} can't be downloaded again: {variable} forbids to ask the Hub", "Unset it.")
     remotes = locate_model(identity, listener, files)
     commit = remotes[CONFIG_FILE].commit
     complete = not force and all(hub_download.on_disk(remote) for remote in remotes.values())
@@ -114,9 +115,8 @@ def locate_model(identity: HubId, listener: Listener, files: Records | None = No
 
 
 def _no_model(identity: HubId, name: str) -> ModelError:
-    if hub.is_offline():
-        message = f"{identity} is not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub"
-        return ModelError(message, "Unset it to fetch the model.")
+    if forbidden_by():
+        return not_here(identity)
     return ModelError(
         f"{identity} is not a ugatit model: it has no {name}",
         "A model has config.json and model.safetensors. Pickles and other programs' files are not fetched.",

@@ -17,6 +17,7 @@ from ugatit_cli.errors import ModelError
 from ugatit_cli.leftovers import discard
 from ugatit_cli.methods.base import OfficialSettings
 from ugatit_cli.remote import archives, hub, hub_download, patience, records, web
+from ugatit_cli.remote.addresses import forbidden_by
 from ugatit_cli.remote.hub import HubId, RemoteFile
 from ugatit_cli.remote.patience import Listener
 from ugatit_cli.remote.records import FileRecord, Stamp
@@ -173,8 +174,8 @@ def locate_checkpoint(entry: Entry, listener: Listener) -> dict[str, RemoteFile]
             remote = hub_download.locate(identity, name, listener)
         except ModelError as error:
             raise ModelError(error.message, f"{error.hint}\n{by_hand}") from None
-        if remote is None and hub.is_offline():
-            raise _not_here(entry, ", and HF_HUB_OFFLINE forbids to ask the Hub", "Unset it to fetch them.\n")
+        if remote is None and (variable := forbidden_by()):
+            raise _not_here(entry, f", and {variable} forbids to ask the Hub", "Unset it to fetch them.\n")
         if remote is None:
             raise ModelError(f"{entry.repository} has no file {name}", by_hand)
         if name.endswith(".index") and (remote.size or 0) > LARGEST_INDEX:
