@@ -146,7 +146,7 @@ def test_discriminators_of_other_weights_are_removed(
         ("ENDPOINT", "nonsense", "HF_ENDPOINT"),
         ("", "", "logged in"),
         ("ENDPOINT", "https://huggingface.co", "UGATIT_MIRROR"),
-    ],  # fmt: skip
+    ],
 )
 def test_what_can_never_be_sent_is_found_first(
     push: Command, hub: HubServer, model: str, monkeypatch: pytest.MonkeyPatch, name: str, value: object, cause: str

@@ -120,6 +120,8 @@ def test_offline(web: WebServer, target: Path, monkeypatch: pytest.MonkeyPatch, 
         patch.setenv(variable, "1")
         patch.setattr(constants, "HF_HUB_OFFLINE", variable.startswith("HF"))
         assert variable in fails(target).message
+        assert hub_download.locate(HubId(REPO), NAME, Notes()) is None
+        assert variable in refused(lambda: hub_download.listing(HubId(REPO), Notes())).message
         assert web.requests == []
     arrives(target)
     monkeypatch.setenv(variable, "1")

@@ -117,8 +117,9 @@ def answered(
 
 
 def _check_redirect(place: str, there: str, hosts: Collection[str]) -> None:
-    host = urlsplit(there).hostname or "nowhere" if is_address(there) else "what is no address"
-    if not any(fnmatch.fnmatchcase(host, pattern) for pattern in hosts) or "@" in urlsplit(there).netloc:
+    plain = is_address(there) and "@" not in urlsplit(there).netloc
+    host = urlsplit(there).hostname or "" if is_address(there) else "what is no address"
+    if not plain or not any(fnmatch.fnmatchcase(host, pattern) for pattern in hosts):
         raise FetchError(
             f"{without_secrets(place)} leads to {hidden_parts(host)}, which is none of its hosts",
             "Nothing was taken from there. Perhaps the file has moved, or a login page stands in between.",

@@ -156,6 +156,8 @@ def _fetched(file: WebFile, target: Path, known: FileRecord | None, size: int | 
     if urlsplit(file.url).scheme == "http" and not mirror():
         listener.note(f"{file}: the server is asked without encryption")
     part, version = _beside(target, "part"), _beside(target, "part.json")
+    if not part.exists():
+        discard(version)
     source = _Source(file, target, known, size, version)
     if not source.can_go_on:
         discard(part)
@@ -233,11 +235,11 @@ class _Source(transfer.Source):
     ) -> None:
         self.file, self.known, self.version_path, self.label = file, known, version_path, target.name
         version = _version_at(version_path)
-        self.version = version if version.url == file.url else _Version()
+        # A part of another version would be found out by its hash, if it is known.
+        self.can_go_on = known is not None or (version.url == file.url and version.condition != "")
+        self.version = version if version.url == file.url and self.can_go_on else _Version()
         self.told = size
         self.size = self.version.size if size is None else size
-        # A part of another version would be found out by its hash, if it is known.
-        self.can_go_on = bool(self.version.condition) or known is not None
 
     @property
     def most(self) -> int:
