@@ -23,7 +23,7 @@ from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.remote.patience import Logged
 
 CPU = ["--device", "cpu", "--precision", "fp32", "--workers", "1"]
-SIZES = ["--image-size", "32", "--channels", "4", "--blocks", "1", "--checkpoint-every", "1000"]
+SIZES = ["--image-size", "32", "--channels", "4", "--blocks", "1", "--discriminator-channels", "4"]
 TRAIN = [*SIZES, *CPU, "--iterations", "1"]
 
 
@@ -121,6 +121,7 @@ def test_a_folder_of_parquet_files(ugatit: Command, tmp_path: Path) -> None:
     save(tmp_path / "cat2dog/data/train-0.parquet", {"image": pictures, "label": ["a", "b"] * 8})
     outcome = ugatit("train", "--data", "cat2dog", *TRAIN)
     assert (outcome.code, outcome.lines) == (0, ["runs/a2b"])
+    assert ugatit("train", "--data", "cat2dog/data/train-0.parquet", *TRAIN, "-o", "x", "--dry-run").code == 0
     assert "a: 8 pictures to train on" in outcome.stderr
 
 

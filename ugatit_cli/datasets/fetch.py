@@ -80,7 +80,8 @@ def find(what: str, listener: Listener, columns: Columns = None) -> DataSet:
 
 def _of_pictures(folder: Path, columns: Columns, listener: Listener) -> Path:
     """A folder of pictures itself; of parquet files, the one that they were written out to."""
-    if store.read(folder) is None and (columns is not None or not layout_of(folder)):
+    other = not folder.is_dir() or (store.read(folder) is None and (columns is not None or not layout_of(folder)))
+    if other:
         written = rows.of_folder(folder, columns, listener)
         if written is not None:
             return written

@@ -9,7 +9,8 @@ from typing import Final
 from ugatit_cli.datasets import parquet
 from ugatit_cli.datasets.parquet import Half, Written
 from ugatit_cli.errors import ModelError, UsageError
-from ugatit_cli.remote import hub_download
+from ugatit_cli.remote import hub, hub_download
+from ugatit_cli.remote.addresses import forbidden_by
 from ugatit_cli.remote.hub import DATA_SETS, HubId, RemoteFile, parse_hub_id
 from ugatit_cli.remote.patience import Listener
 from ugatit_cli.remote.records import FileRecord
@@ -43,12 +44,13 @@ def files_of(identity: HubId, listener: Listener) -> dict[Half, list[RemoteFile]
     """
     listed = {remote.name: remote for remote in hub_download.listing(identity, listener)}
     rows = [name for name in listed if PurePosixPath(name).suffix == parquet.SUFFIX]
+    if not rows and forbidden_by():
+        raise hub.not_here(identity)
     if not rows:
         kinds = ", ".join(sorted({PurePosixPath(name).suffix for name in listed} - {""})) or "nothing"
-        way_out = (
-            f"What the Hub has made of it may be: {PREFIX}{identity.repository.removeprefix(DATA_SETS)}@{CONVERTED}"
-        )
-        raise ModelError(f"{identity}: has no parquet files, but {kinds}", way_out)
+        converted = f"{PREFIX}{identity.repository.removeprefix(DATA_SETS)}@{CONVERTED}"
+        message = f"{identity}: has no parquet files, but {kinds}"
+        raise ModelError(message, f"The Hub may have some that it has made of these: {converted}")
     return {half: [listed[name] for name in names] for half, names in parquet.halves(rows).items()}
 
 
@@ -76,4 +78,5 @@ def write_out(
         stamps = {one.name: hub_download.obtain(one, known.get(one.name), listener) for one in remotes}
     here = {half: [hub_download.pointer_path(one) for one in files[half]] for half in files}
     written = parquet.write_out(here, target, listener, columns=columns)
+    listener.note(f"note: its parquet files stay in the Hub's cache, too: {hub.cache_folder(remotes[0].repository)}")
     return written, {name: stamp.sha256 for name, stamp in stamps.items()}

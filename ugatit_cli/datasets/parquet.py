@@ -10,14 +10,14 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal
 
 from ugatit_cli.data.pictures import SPLITS, Split, split_named
 from ugatit_cli.errors import ModelError, UsageError, install_line, plain_reason
-from ugatit_cli.files import reported, wrong_name
+from ugatit_cli.files import check_space, reported, wrong_name
 from ugatit_cli.pictures.reading import SUFFIXES as PICTURES
 from ugatit_cli.remote.patience import Listener
 
@@ -32,7 +32,7 @@ SUFFIX: Final = ".parquet"
 # Rows that are in memory at once. What is read from the disk at once is a page: whatever the file's writer took.
 ROWS: Final = 16
 # Bytes of the largest picture, and rows of the largest file: far more than any data set has.
-LARGEST, MOST_ROWS = 1 << 29, 10_000_000
+LARGEST, MOST_ROWS = 1 << 29, 2_000_000
 # Different labels that are looked for, and bad rows that are named.
 MOST_LABELS, NAMED = 1000, 10
 LONGEST_NAME: Final = 200  # bytes
@@ -104,7 +104,10 @@ def write_out(files: Files, target: Path, listener: Listener, *, columns: tuple[
     """
     paths = [path for half in files.values() for path in half]
     choice, writer = _choose(paths, columns), _Writer(target, listener)
-    listener.begin(paths[0].name, sum(map(_count, paths)) * len(choice.columns), 0, "pictures")
+    measured = [_measured(path, choice.columns) for path in paths]
+    with reported(target):
+        check_space(target, sum(size for _, size in measured))
+    listener.begin(paths[0].name, sum(rows for rows, _ in measured) * len(choice.columns), 0, "pictures")
     try:
         for half, column in ((half, column) for half in files for column in choice.columns):
             rows = (row for path in files[half] for row in _rows(path, column, choice.label))
@@ -189,8 +192,9 @@ def _labels(schema: Schema, label: str, paths: Sequence[Path]) -> list[str]:
     found = set[str]()
     if names := _class_names(schema, label):
         return names
-    for path in paths:
-        found |= {row.label for row in _rows(path, None, label)} if len(found) < MOST_LABELS else set()
+    for row in (row for path in paths for row in _rows(path, None, label)):
+        if len(found) < MOST_LABELS:
+            found.add(row.label)
     return sorted(found, key=lambda text: (len(text), text) if text.isdecimal() else (0, text))
 
 
@@ -232,9 +236,13 @@ def _opened(path: Path) -> Iterator[ParquetFile]:
         raise ModelError(f"{path}: can't be read as parquet ({reason})", "Copy or download the file again.") from None
 
 
-def _count(path: Path) -> int:
+def _measured(path: Path, columns: Collection[str]) -> tuple[int, int]:
+    """How many rows there are, and bytes in these columns."""
     with _opened(path) as file:
-        return int(file.metadata.num_rows)
+        groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
+        parts = [group.column(index) for group in groups for index in range(group.num_columns)]
+        sizes = [one.total_compressed_size for one in parts if one.path_in_schema.partition(".")[0] in columns]
+        return int(file.metadata.num_rows), sum(map(int, sizes))
 
 
 def _rows(path: Path, column: str | None, label: str | None) -> Iterator[_Row]:
@@ -250,7 +258,7 @@ def _rows(path: Path, column: str | None, label: str | None) -> Iterator[_Row]:
             pictures = _pictures(batch, column) if column else [(None, "")] * batch.num_rows
             for value, (data, name) in zip(labels, pictures, strict=True):
                 number += 1
-                text = names.get(value, str(value))
+                text = names.get(value, str(value)) if isinstance(value, int) else str(value)
                 yield _Row(f"{path.name}: row {number}: {column}", text, name, data)
 
 

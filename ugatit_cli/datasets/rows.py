@@ -15,6 +15,7 @@ from ugatit_cli.files import open_file
 from ugatit_cli.remote import hub
 from ugatit_cli.remote.hub import HubId
 from ugatit_cli.remote.patience import Listener
+from ugatit_cli.wording import byte_size
 
 Columns = tuple[str, str] | None
 
@@ -30,8 +31,8 @@ def of_hub(identity: HubId, columns: Columns, listener: Listener) -> Path:
 
     def fill(folder: Path) -> Facts:
         files = hub_rows.files_of(identity, listener)
-        commit = files["train"][0].commit
-        listener.note(f"fetching {identity} at {commit[:12]}")
+        commit, sizes = files["train"][0].commit, [one.size or 0 for half in files.values() for one in half]
+        listener.note(f"fetching {identity} at {commit[:12]}: {byte_size(sum(sizes))}")
         written, hashes = hub_rows.write_out(files, folder, listener, columns=columns)
         page = f"{hub.endpoint()}/{identity.repository}"
         name = identity.repository.rpartition("/")[2]
@@ -42,13 +43,16 @@ def of_hub(identity: HubId, columns: Columns, listener: Listener) -> Path:
 
 
 def of_folder(folder: Path, columns: Columns, listener: Listener) -> Path | None:
-    """The same of a folder that has parquet files; None if it hasn't. Written again if their content changes.
+    """The same of a folder that has parquet files, or of one such file; None of others.
+
+    It is written again if their content changes.
 
     Raises:
         ModelError: a file can't be read.
         UsageError, OutputError: as `of_hub`.
     """
-    every = {below(folder, path): path for path in folder.rglob(f"*{parquet.SUFFIX}")}
+    paths = [folder] if folder.suffix == parquet.SUFFIX and folder.is_file() else folder.rglob(f"*{parquet.SUFFIX}")
+    every = {below(folder, path) if path != folder else path.name: path for path in paths}
     found = {name: path for name, path in every.items() if not re.search(r"(?:^|/)\.", name)}
     if not found:
         return None

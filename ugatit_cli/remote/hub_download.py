@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ugatit_cli.errors import ModelError, OutputError
-from ugatit_cli.files import reported, sync_folder, write_file, wrong_name
+from ugatit_cli.files import read_file, reported, sync_folder, write_file, wrong_name
 from ugatit_cli.leftovers import discard, hidden, sweep_once
 from ugatit_cli.remote import hub, patience, transfer
 from ugatit_cli.remote.addresses import answered, forbidden_by
@@ -54,15 +54,17 @@ def locate(identity: HubId, name: str, listener: Listener) -> RemoteFile | None:
 
 
 def listing(identity: HubId, listener: Listener) -> list[RemoteFile]:
-    """The files of a repository, all at one commit; without those that can't have their names on any system.
+    """The files of a repository, all at one commit, or those of them in the cache, without a connection to the Hub.
+
+    Those that can't have their names on any system are left out.
 
     Raises:
-        ModelError: as `locate`; and without a connection.
+        ModelError: as `locate`.
     """
     from huggingface_hub import HfApi
 
     if forbidden_by():
-        raise hub.not_here(identity)
+        return _all_cached(identity)
     with hub.errors_reported(identity):
         api = HfApi(endpoint=hub.endpoint(), token=hub.token(), library_name="ugatit")
         asked: Any = {**hub.id_and_type(identity.repository), "revision": identity.revision, "files_metadata": True}
@@ -95,6 +97,16 @@ def _cached(identity: HubId, name: str) -> RemoteFile | None:
     # Only the first link is named after the hash that the Hub told.
     etag = path.readlink().name if path.is_symlink() else "unknown"
     return RemoteFile(identity.repository, name, commit, path.stat().st_size, etag)
+
+
+def _all_cached(identity: HubId) -> list[RemoteFile]:
+    folder, commit = cache_folder(identity.repository), identity.revision
+    with contextlib.suppress(OSError):
+        commit = read_file(folder / "refs" / identity.revision).decode("ascii", "replace").strip()
+    root = folder / "snapshots" / commit
+    found = [path.relative_to(root).as_posix() for path in root.rglob("*")] if REVISION.fullmatch(commit) else []
+    remotes = [_cached(HubId(identity.repository, commit), name) for name in found]
+    return [remote for remote in remotes if remote is not None]
 
 
 def blob_path(remote: RemoteFile) -> Path:

@@ -227,7 +227,9 @@ def prepare(
     elif named:
         raise UsageError(f"{run.path}: there is no run to go on with", "Begin one with --domain-a and --domain-b.")
     elif folders is None:
-        raise UsageError("no pictures to train on", "Name a folder for each domain: --domain-a A --domain-b B.")
+        raise UsageError(
+            "no pictures to train on", "Name a data set, or two folders: --data NAME, or --domain-a A --domain-b B."
+        )
     else:
         settings, start = _beginning(given, folders, machine, find)
     if group.rank == 0:
