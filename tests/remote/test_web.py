@@ -17,8 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import huggingface_hub
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils import _http
 
 from tests.hub_client import NAME, REPO, WEIGHTS, Notes, environment, refused
 from tests.hub_server import Fault
@@ -456,6 +458,23 @@ def test_the_hub_in_a_mirror(web: WebServer, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("HF_ENDPOINT", endpoint())
     monkeypatch.setattr(constants, "ENDPOINT", "https://hub.example.org")
     assert endpoint() == "https://hub.example.org"
+
+
+@pytest.mark.parametrize(
+    "name", ["not found", "forbidden", "quota", "a foreign host", "cut at half", "longer than told"]
+)
+def test_over_sockets(web: WebServer, target: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("UGATIT_MIRROR", web.serve())
+    huggingface_hub.set_client_factory(_http.default_client_factory)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(web, "pages", dict(web.pages))
+        web.put(URL, DATA)
+        TROUBLES[name].happens(web)
+        assert TROUBLES[name].said in fails(target).message
+    web.heal()
+    web.redirect(URL, STORAGE)
+    web.put(STORAGE, DATA, told=False)
+    arrives(target)
 
 
 # --- As programs ---------------------------------------------------------------------------------------
