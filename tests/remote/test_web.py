@@ -207,6 +207,7 @@ def test_trouble_and_the_call_after_it(web: WebServer, target: Path, name: str) 
     part = target.with_name(f".{target.name}.part")
     kept = part.stat().st_size if part.exists() else 0
     assert kept >= trouble.kept
+    assert left(target) == ({part.name, f"{part.name}.json"} if kept else set())
     web.heal()
     sent(web)
     arrives(target)
@@ -355,6 +356,12 @@ def test_a_server_that_packs_what_it_sends(web: WebServer, target: Path, monkeyp
         throw_away(target)
         monkeypatch.setattr(web_module, "LARGEST_UNTOLD", len(DATA) - 1)
         assert "longer" in fails(target, None).message
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_an_empty_file(web: WebServer, target: Path, told: bool) -> None:
+    web.put(URL, b"", told=told)
+    arrives(target, None, data=b"")
 
 
 def test_two_at_once(web: WebServer, target: Path) -> None:

@@ -161,8 +161,14 @@ def _fetched(file: WebFile, target: Path, known: FileRecord | None, size: int | 
     source = _Source(file, target, known, size, version)
     if not source.can_go_on:
         discard(part)
-    with _in_words(file):
-        transfer.download(source, part, listener)
+    try:
+        with _in_words(file):
+            transfer.download(source, part, listener)
+    except BaseException:
+        if not part.exists() or not part.stat().st_size:
+            discard(part)
+            discard(version)
+        raise
     with reported(part):
         digest = digest_of(part)
         if problem := digest.differs(known, size):
