@@ -28,7 +28,7 @@ COLUMNS: Final = (
     Column("PICTURES", 76),
     Column("STATE", None),
     Column("FROM", 100),
-    Column("LICENCE", 130),
+    Column("LICENCE", 130, cut=True),
 )
 HOLDOUTS: Final = {"train": "taken from training: test pictures of one domain are among those to train with"}
 
@@ -51,16 +51,21 @@ def _group(known: KnownData) -> str:
 
 def row(known: KnownData) -> tuple[str, ...]:
     """Of the list: see `COLUMNS`."""
-    verified = known.stored is not None or known.entry is None or known.entry.verified
     return (
         known.name,
         ", ".join(_domains(known)) or UNKNOWN,
-        size_text(known.size, verified=verified),
+        _size(known, marked=True),
         pictures(known.counts),
         known.state,
         origin(known),
         " ".join((_licence(known) or UNKNOWN).split()),
     )
+
+
+def _size(known: KnownData, *, marked: bool = False) -> str:
+    if known.stored is not None or known.entry is None:
+        return size_text(known.size)
+    return size_text(known.size, known.entry.about, verified=known.entry.verified or not marked)
 
 
 def origin(known: KnownData) -> str:
@@ -97,7 +102,17 @@ def document(known: KnownData) -> dict[str, Any]:
         "read_at": list(entry.read_at) if entry is not None else [],
         "verified": entry.verified if entry is not None else None,
     }
-    for key in ("description", "image_size", "source", "address", "made_by", "repository", "revision", "holdout"):
+    for key in (
+        "description",
+        "image_size",
+        "source",
+        "address",
+        "made_by",
+        "repository",
+        "revision",
+        "holdout",
+        "about",
+    ):
         stated[key] = (getattr(entry, key) or None) if entry is not None else None
     return {
         "name": known.name,
@@ -159,7 +174,7 @@ def _facts(known: KnownData, facts: dict[str, Any]) -> Iterator[tuple[str, str |
     yield "hold-out:", None if here else HOLDOUTS.get(facts["holdout"])
     yield "ground truth:", "pictures of testA and testB with one name are pairs" if facts["paired"] else None
     yield "image size:", f"{facts['image_size']} px" if facts["image_size"] else None
-    yield "size:", size_text(known.size)
+    yield "size:", _size(known)
     yield "sha256:", stated_hashes(facts["sha256"])
     yield "fetched:", facts["fetched"]
     yield "notes:", "\n".join(facts["notes"])

@@ -45,10 +45,12 @@ class Column:
 
     Attributes:
         width: columns that a terminal must have for it; None: the group's title says it there.
+        cut: whether long texts are cut on a terminal, not folded.
     """
 
     title: str
     width: int | None = 0
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,10 @@ class Group:
     rows: Sequence[Sequence[str]]
 
 
-def size_text(size: int | None, *, verified: bool = True) -> str:
+def size_text(size: int | None, about: str = "", *, verified: bool = True) -> str:
     """Bytes to download in words, marked where nobody of this project has downloaded them."""
-    return (byte_size(size) if size is not None else NOT_STATED) + ("" if verified else f" {UNVERIFIED}")
+    stated = byte_size(size) if size is not None else f"~{about}" if about else NOT_STATED
+    return stated + ("" if verified else f" {UNVERIFIED}")
 
 
 def host_of(url: str) -> str:
@@ -87,7 +90,7 @@ def show_list(columns: Sequence[Column], groups: Iterable[Group]) -> None:
     for group, rows in zip(groups, cells, strict=True):
         title = Text(group.title, "bold")
         terminal.print(title.append(f": {group.way}", "not bold dim") if group.way else title, soft_wrap=False)
-        terminal.print(_table(rows, widths), soft_wrap=False)
+        terminal.print(_table(rows, widths, [columns[index].cut for index in fitting]), soft_wrap=False)
         terminal.print()
     if any(cell.endswith(f" {UNVERIFIED}") for rows in cells for row in rows for cell in row):
         terminal.print(Text(FOOT, "dim"), soft_wrap=False)
@@ -113,7 +116,14 @@ def _widths(rows: Sequence[Sequence[str]], room: int) -> list[int]:
     return widths
 
 
-def _table(rows: Iterable[Sequence[str]], widths: Iterable[int]) -> Any:
+def _cut(text: str, width: int) -> str:
+    """A text that fits, in what any terminal can show."""
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 3)}..."
+
+
+def _table(rows: Iterable[Sequence[str]], widths: Sequence[int], cut: Sequence[bool]) -> Any:
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
@@ -122,7 +132,8 @@ def _table(rows: Iterable[Sequence[str]], widths: Iterable[int]) -> Any:
     for width in widths:
         table.add_column(width=width, overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        cells = zip(row, widths, cut, strict=True)
+        table.add_row(*(Text(_cut(text, width) if one_line else text) for text, width, one_line in cells))
     return Padding(table, (0, 0, 0, GAP))
 
 

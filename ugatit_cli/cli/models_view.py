@@ -30,7 +30,7 @@ COLUMNS: Final = (
     Column("SIZE"),
     Column("STATE", None),
     Column("FROM", 96),
-    Column("LICENCE", 110),
+    Column("LICENCE", 110, cut=True),
 )
 
 
@@ -54,9 +54,9 @@ def row(known: Known) -> tuple[str, ...]:
     return (
         known.name,
         _pair(known) or UNKNOWN,
-        size_text(known.size, verified=known.folder is not None or is_verified(known)) if published else "-",
+        _size(known, marked=True) if published else "-",
         known.state,
-        origin(known) if published else "-",
+        _site(known) if published else "-",
         " ".join((known.fact("licence") or UNKNOWN).split()),
     )
 
@@ -76,9 +76,20 @@ def origin(known: Known) -> str:
     return words.get(known.kind, "by hand")
 
 
-def is_verified(known: Known) -> bool:
-    """Whether somebody of this project, or of the user's manifest, has downloaded it."""
-    return known.entry is None or known.entry.verified
+def _site(known: Known) -> str:
+    """Where an entry's checkpoint is, and whose it is there; else its origin."""
+    entry = known.entry
+    if entry is None or not entry.converted or entry.source == "url":
+        return origin(known)
+    site, owner = ("Kaggle", entry.dataset) if entry.dataset else ("Hub", entry.repository)
+    return f"{site} {owner.partition('/')[0]}" if owner else origin(known)
+
+
+def _size(known: Known, *, marked: bool = False) -> str:
+    entry = known.entry if known.folder is None else None
+    if entry is None:
+        return size_text(known.size)
+    return size_text(known.size, entry.about, verified=entry.verified or not marked)
 
 
 def _pair(known: Known) -> str | None:
@@ -103,6 +114,7 @@ def document(known: Known) -> dict[str, Any]:
         "ways": known.config.ways if known.config is not None else entry.ways if entry is not None else None,
         "image_size": known.image_size,
         "size": known.size,
+        "about": (entry.about or None) if entry is not None else None,
         "state": known.state,
         "problem": known.problem or None,
         "source": known.kind,
@@ -180,12 +192,12 @@ def model_lines(known: Known, width: int | None) -> Iterator[str]:
         yield "files:"
         for file in facts["files"]:
             yield from _file_lines(file, here=known.folder is not None)
-    if facts["instructions"]:
-        yield from map(shown, ["", *facts["instructions"].split("\n")])
     if known.next_step[1]:
         yield from ("", ": ".join(known.next_step))
     if known.state == "not fetched" and known.next_step[1]:
         yield f"Or use it, which fetches it first: ugatit translate PICTURES --model {known.name} -o out/"
+    if facts["instructions"]:
+        yield from map(shown, ["", *facts["instructions"].split("\n")])
 
 
 def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
@@ -201,7 +213,7 @@ def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | Non
     yield "layout:", f"{facts['layout']}, as `ugatit convert` reads it" if facts["layout"] else None
     yield "licence:", facts["licence"] or "not known"
     yield "training data:", facts["training_data"]
-    yield "size:", size_text(known.size) if known.state != "no weights" else None
+    yield "size:", _size(known) if known.state != "no weights" else None
     yield "sha256:", stated_hashes({one["name"]: one["sha256"] for one in facts["download"]})
     yield "path:", facts["path"]
     yield "digest:", f"sha256:{facts['digest']}" if facts["digest"] else None

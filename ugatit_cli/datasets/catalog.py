@@ -53,6 +53,7 @@ class DataEntry:
         made_by: who made it.
         read_at: where the address was read.
         verified: False: nobody of this project has downloaded it yet.
+        about: roughly how much there is to download, where its exact size isn't known: `45.5 MB`.
         path: the manifest that says so.
     """
 
@@ -79,6 +80,7 @@ class DataEntry:
     made_by: str = ""
     read_at: tuple[str, ...] = ()
     verified: bool = True
+    about: str = ""
     path: Path = field(default=Path(), compare=False)
 
     @property
@@ -148,7 +150,7 @@ DATA: Final = Form(
         "hub": (("repository", "revision", "files"), ("columns",)),
         "packages": (("recipe",), ()),
     },
-    optional=("counts", "paired", "aliases", "made_by", "read_at", "verified"),
+    optional=("counts", "paired", "aliases", "made_by", "read_at", "verified", "about"),
     checks={
         **{key: check for key, check in MODEL.checks.items() if key != "revision"},
         "revision": mistakes.like(re.compile(r"[0-9a-f]{40}"), "is no commit: 40 lower-case hex digits"),

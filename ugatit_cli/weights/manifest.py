@@ -85,6 +85,7 @@ class Entry:
         made_by: who trained it.
         read_at: where the address was read.
         verified: False: nobody of this project has downloaded it yet.
+        about: roughly how much there is to download, where its exact size isn't known: `45.5 MB`.
         path: the manifest that says so.
     """
 
@@ -111,6 +112,7 @@ class Entry:
     made_by: str = ""
     read_at: tuple[str, ...] = ()
     verified: bool = True
+    about: str = ""
     path: Path = field(default=Path(), compare=False)
 
     @property
@@ -492,7 +494,7 @@ MODEL: Final = Form(
         "import": (("instructions",), ("repository", "revision", "layout", "files", "smoothing")),
         "train": (("instructions",), ()),
     },
-    optional=("ways", "aliases", "made_by", "read_at", "verified"),
+    optional=("ways", "aliases", "made_by", "read_at", "verified", "about"),
     checks={
         "description": mistakes.text,
         "domains": _domains,
@@ -513,6 +515,7 @@ MODEL: Final = Form(
         "made_by": mistakes.text,
         "read_at": mistakes.texts,
         "verified": mistakes.flag,
+        "about": mistakes.like(re.compile(r"[0-9.]{1,6} [kMG]B"), "is no size such as 45.5 MB"),
     },
     needs=_needs,
     more=_more,
