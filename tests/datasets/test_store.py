@@ -42,7 +42,7 @@ def left_behind(home: Path) -> list[str]:
     return [path.name for path in (home / "data").iterdir() if path.name[0] == "."]
 
 
-@pytest.mark.parametrize("name", ["set", "hub:owner/name@main", "..", "ä b"])
+@pytest.mark.parametrize("name", ["set", "hub:owner/name@main", "..", "ä b", "\udcff"])
 def test_what_is_put_there_is_there(home: Path, name: str) -> None:
     folder = put(name)
     assert folder.parent == home / "data"
@@ -116,10 +116,15 @@ def test_damage_is_noticed(change: Callable[[Path], None]) -> None:
     assert "trainB" in store.damage(folder)
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"schema": 2}', "null", "\ud800"])
-def test_a_folder_that_does_not_say_what_it_is_is_no_data_set(content: str) -> None:
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("", "x"), ('"schema": 1', '"schema": 2'), ('"horse",', ""), ('"trainA"', '"../trainA"'), ("true", '"yes"')],
+)  # fmt: skip
+def test_a_folder_that_does_not_say_what_it_is_is_no_data_set(old: str, new: str) -> None:
     folder = put()
-    (folder / store.FILE).write_bytes(content.encode("utf-8", "surrogatepass"))
+    text = (folder / store.FILE).read_text()
+    assert old in text
+    (folder / store.FILE).write_bytes(text.replace(old, new).encode("utf-8", "surrogatepass"))
     assert store.get("set") is None
     assert store.stored() == {}
     with pytest.raises(OutputError, match="set"):

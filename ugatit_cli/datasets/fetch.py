@@ -20,7 +20,7 @@ from ugatit_cli.files import check_space, expanded, reported
 from ugatit_cli.pictures.reading import SUFFIXES
 from ugatit_cli.remote import archives, hub_download, web
 from ugatit_cli.remote.archives import Limits
-from ugatit_cli.remote.hub import DATA_SETS, HubId, RemoteFile
+from ugatit_cli.remote.hub import DATA_SETS, HubId, RemoteFile, cache_folder
 from ugatit_cli.remote.patience import Listener
 from ugatit_cli.remote.records import FileRecord, Mismatch, Stamp, digest_of
 from ugatit_cli.remote.web import WebFile
@@ -317,6 +317,8 @@ def _of_hub(job: _Fetch) -> Facts:
         remotes = {name: _located(entry, name, job.listener) for name in entry.files}
         there = {half: [remotes[name] for name in names] for half, names in halves.items()}
         _, hashes = hub_rows.write_out(there, job.folder, job.listener, columns=entry.columns, records=entry.files)
+        place = cache_folder(DATA_SETS + entry.repository)
+        job.listener.note(f"the parquet files stay in the Hub's cache, and aren't needed any more: {place}")
     return job.facts(f"{entry.repository}@{entry.revision}", hashes)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from ugatit_cli.data.pictures import find_pictures
 from ugatit_cli.errors import ConfigError, OutputError, UgatitError
@@ -78,25 +78,30 @@ def store_folder() -> Path:
 
 def path_of(name: str) -> Path:
     """The folder of a data set in the store, there or not."""
-    return store_folder() / re.sub(r"^\.", "%2E", quote(name, safe="@+ "))
+    return store_folder() / re.sub(r"^\.", "%2E", _quoted(name, "@+ "))
+
+
+def _quoted(name: str, safe: str = "") -> str:
+    return quote(name, safe, errors="surrogatepass")
 
 
 def stored() -> dict[str, Stored]:
     """The data sets in the store by name, sorted; none if it may not be read."""
     folder = store_folder()
     names = sorted(os.listdir(folder)) if os.access(folder, os.R_OK | os.X_OK) else []  # noqa: PTH208
-    found = {unquote(name): read(folder / name) for name in names if not name.startswith(".")}
-    return {name: one for name, one in found.items() if one is not None}
+    found = {name: read(folder / name) for name in names if not name.startswith(".")}
+    return {one.name: one for name, one in found.items() if one is not None and path_of(one.name).name == name}
 
 
 def read(folder: Path) -> Stored | None:
     """What a folder says that it is; None if it isn't a data set that was fetched, or is one of a newer version."""
     try:
         document = json.loads(read_file(folder / FILE))
-        schema = document.pop("schema")
-        return read_table(Stored, document) if schema == SCHEMA else None
+        schema, known = document.pop("schema"), read_table(Stored, document)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, ConfigError):
         return None
+    sound = len(known.domains) in (0, 2) and all(name == Path(name).name for name in known.counts)
+    return known if schema == SCHEMA and sound else None
 
 
 def get(name: str) -> Path | None:
@@ -147,7 +152,7 @@ def put(name: str, fill: Fill, listener: Listener, *, to: Path | None = None, fo
         OutputError: it can't be written, or something else is there.
     """
     target = path_of(name) if to is None else to.absolute()
-    lock = home_folder() / "locks" / f"data-{quote(name, safe='')}"
+    lock = home_folder() / "locks" / f"data-{_quoted(name)}"
     with waiting(lock, f"another ugatit is fetching {name}; waiting for it", listener):
         if to is None and not force and get(name) is not None:
             return target
