@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ugatit_cli.cli import console
-from ugatit_cli.data.pictures import JITTER
+from ugatit_cli.data.pictures import Preparation
 from ugatit_cli.datasets.emoji import RECIPES, Drawing, drawings
 from ugatit_cli.datasets.emoji_names import TRAINING, VALIDATION
 
@@ -47,7 +47,7 @@ def on_ground(draw: Callable[[int], Image.Image], size: int, scale: float) -> Im
 
     One whose margins are still narrower than crops move is made that much smaller, so that none is ever cut.
     """
-    side = round(size * JITTER)
+    side = Preparation(size).load_size
     needed = (side - size + 1) // 2  # what the farthest crop takes from one side
     drawn = size - 2 * min(margins(draw(size)))
     inner = int(size * min(scale, (size - 2 * needed) / drawn)) if drawn > 0 else size

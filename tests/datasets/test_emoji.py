@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import runpy
 import sys
 import tarfile
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.hub_client import Notes
-from ugatit_cli.data.pictures import find_pictures, split_layout
+from ugatit_cli.data.pictures import Preparation, find_pictures, split_layout
 from ugatit_cli.datasets import emoji
 from ugatit_cli.datasets.emoji import RECIPES, build, icons, plan
 from ugatit_cli.datasets.emoji_names import HELD_OUT, TRAINING, VALIDATION, group, shown
@@ -222,3 +223,39 @@ def test_a_plan_of_any_emoji_has_pairs_and_no_leaks() -> None:
             apart.append(groups["valA"])
         assert sum(map(len, apart)) == len(set.union(*apart)) > 300
     assert all(names == held[0] for names in held)
+
+
+# --- Examples ------------------------------------------------------------------------------------------
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.mark.parametrize("shape", [(0, 0, 1, 1), (0.3, 0.3, 0.7, 0.7), (0.1, 0, 0.6, 0.9), (0, 0, 0, 0)])
+def test_crops_shift_drawings_on_their_ground_and_never_cut_them(shape: tuple[float, ...]) -> None:
+    on_ground = runpy.run_path(str(EXAMPLES / "ink2clay" / "ground.py"))["on_ground"]
+
+    def draw(size: int) -> Image.Image:
+        image = Image.new("RGB", (size, size), "white")
+        image.paste("black", tuple(round(size * edge) for edge in shape))  # type: ignore[arg-type]
+        return image
+
+    ground = on_ground(draw, 64, 112 / 120)
+    side = Preparation(64).load_size
+    assert ground.size == (side, side)
+    box, farthest = drawn(ground), side - 64 - (side - 64) // 2
+    if box is not None:
+        assert min(*box[:2], side - box[2], side - box[3]) >= farthest
+
+
+def test_drawings_by_hand_are_what_their_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = EXAMPLES / "drawings" / "draw.py"
+    monkeypatch.setattr(sys, "argv", ["draw.py", str(tmp_path)])
+    runpy.run_path(str(script), run_name="__main__")
+    page = (script.parent / "README.md").read_text()
+    kept = sorted(path.name for path in script.parent.glob("*.png"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
+    assert len(kept) == 12
+    for name in kept:
+        with Image.open(tmp_path / name) as made, Image.open(script.parent / name) as there:
+            assert made.size == there.size
+            assert f"| `{name}` | {made.width}x{made.height} |" in page
