@@ -69,7 +69,7 @@ def test_a_dry_run(ugatit: Command, hub: HubServer, model: Path) -> None:
     ugatit("fetch", "me/clay")
     assert states() == dict.fromkeys(names, "here already")
     assert states("--force") == dict.fromkeys(names, "to download")
-    assert "0 B to download" in ugatit("fetch", "me/clay", "--dry-run").stderr
+    assert "to download: 0 B" in ugatit("fetch", "me/clay", "--dry-run").stderr
 
 
 @pytest.mark.parametrize(

@@ -307,6 +307,7 @@ def test_what_is_none_leaves_nothing_and_the_next_call_works(offered: WebServer,
         find_model("kaggle")
     assert caught.value.exit_code == 3
     assert "\n" not in caught.value.message
+    assert str(home_folder()) not in caught.value.message  # where nothing is left
     assert not store_path("kaggle").exists()
     assert not (home_folder() / "checkpoint").exists()
     assert load(KAGGLE.address) is None

@@ -71,7 +71,7 @@ def fetch(
         for file in files:
             size = byte_size(file.size) if file.size is not None else "size not stated"
             console.result(f"{file.name}\t{size}\t{'here already' if file.here else 'to download'}")
-        for text in [*notes, f"{download_size(files)} to download; nothing was changed"]:
+        for text in [*notes, f"to download: {download_size(files)}; nothing was changed"]:
             console.note(text)
         return
     size = byte_size(sum(path.stat().st_size for path in (found.weights, found.discriminators) if path is not None))
@@ -84,9 +84,10 @@ def fetch(
 def download_size(files: Sequence[PlannedFile]) -> str:
     """How much there is to download, as far as that is known."""
     sizes = [file.size for file in files if not file.here]
-    known = [size for size in sizes if size is not None]
-    unknown = "a size that is not stated" if len(known) < len(sizes) else ""
-    return " and ".join(filter(None, (byte_size(sum(known)) if known or not unknown else "", unknown)))
+    known = byte_size(sum(size or 0 for size in sizes))
+    if None not in sizes:
+        return known
+    return f"{known}, and what has no size stated" if any(sizes) else "size not stated"
 
 
 def convert(

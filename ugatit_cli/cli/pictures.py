@@ -440,8 +440,8 @@ def _plan_download(options: PictureOptions, found: Found) -> None:
     for job in found.jobs:
         tally.planned(job)
     for file in files:
-        console.note(f"first to be fetched: {file.name}")
-    for text in [*notes, f"{download_size(files)} to download; nothing was changed"]:
+        console.note(f"to be fetched first: {file.name}")
+    for text in [*notes, f"to download: {download_size(files)}; nothing was changed"]:
         console.note(text)
     raise typer.Exit
 

@@ -6,6 +6,7 @@ Those of the Hub stay in its cache; what comes from an address, Kaggle's include
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
@@ -85,7 +86,7 @@ def _brought(
 def origin_of(entry: Entry) -> list[str]:
     """What a user should know of weights before they are downloaded."""
     by = f", made by {entry.made_by}" if entry.made_by else ""
-    unverified = f"{entry.name}: nobody of ugatit's makers has downloaded it yet (verified = false)"
+    unverified = f"{entry.name}: nobody of this project has downloaded it yet (verified = false)"
     return [f"{entry.name}: licence: {entry.licence}{by}", *([] if entry.verified else [unverified])]
 
 
@@ -204,9 +205,11 @@ def _from_web(entry: Entry, listener: Listener, *, force: bool) -> Iterator[Brou
     try:
         receipt = home.make(checkpoint_key(entry), path.parent, {path.name: stamp})
         yield Brought(_unpacked(entry, path, listener) if entry.is_archive else path, source)
-    except ModelError:
+    except ModelError as error:
         discard(path.parent)
-        raise
+        inside = f"{_members_folder(entry)}{os.sep}"
+        message = error.message.replace(inside, f"{entry.address}: ").replace(str(path), entry.address)
+        raise ModelError(message, f"{error.hint}\nWhat was downloaded was thrown away.".strip()) from None
     home.save(receipt)
     if known is None:
         _recorded(listener, path.name, stamp.sha256)

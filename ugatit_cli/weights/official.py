@@ -287,7 +287,7 @@ def convert(
     if layout not in ("", found):
         raise ModelError(
             f"{checkpoints[0]}: a checkpoint of the {CODES[found]}, not of the {CODES[layout]}",
-            "It is not what the manifest promises. If you want it anyhow: ugatit convert",
+            "It is not what the manifest promises. `ugatit convert` takes any.",
         )
     said = {"imported_from": ", ".join(file.name for file in files), "code": CODES[found]}
     provenance = {**said, "sha256": ", ".join(map(hash_of, files)), **(source or {})}
