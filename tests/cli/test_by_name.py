@@ -13,12 +13,12 @@ from tests import paddlegan
 from tests.cli.conftest import Command, below, program, put
 from tests.conftest import GOLDEN
 from tests.web_server import WebServer
-from tests.weights.test_imports import published
+from tests.weights.test_imports import published, tensorflow, zipped
+from tests.weights.test_imports import put as put_online
 from ugatit_cli.weights.home import store_path
-from ugatit_cli.weights.manifest import read_manifest
+from ugatit_cli.weights.manifest import entry_of, read_manifest
 
 CPU = ("--device", "cpu", "--precision", "fp32")
-# As the paper's data set has them: named as the default of `selfie2anime` says.
 NAME = "selfie2anime"
 
 
@@ -34,23 +34,27 @@ def web_at_home(web: WebServer, golden_weights: bytes) -> WebServer:
     return web
 
 
-def test_from_nothing_to_pictures(web_at_home: WebServer, tmp_path: Path) -> None:
+def test_from_nothing_to_pictures(
+    ugatit: Command, web_at_home: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a home folder with nothing in it, by a mirror; then without a network."""
     put("selfies/a.png", "selfies/b.png")
     home = tmp_path / "empty"
     home.mkdir()
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-    clean = {**kept, "HOME": str(home), "OMP_NUM_THREADS": "1"}
-    address = web_at_home.serve()
     command = ("translate", "./selfies", "--model", NAME, *CPU)
-    outcome = program(*command, "-o", "out/", env={**clean, "UGATIT_MIRROR": address})
+    environment = {**kept, "HOME": str(home), "OMP_NUM_THREADS": "1", "UGATIT_MIRROR": web_at_home.serve()}
+    outcome = program(*command, "-o", "out/", env=environment)
     assert (outcome.code, len(outcome.lines)) == (0, 2), outcome.stderr
     assert below("out") == ["a.png", "b.png"]
-    web_at_home.stop()
-    outcome = program(*command, "-o", "again/", env={**clean, "UGATIT_OFFLINE": "1"})
-    assert outcome.code == 0, outcome.stderr
-    assert Path("again/a.png").read_bytes() == Path("out/a.png").read_bytes()
     assert below(home / ".local/share/ugatit/downloads") == []
+    monkeypatch.setenv("UGATIT_HOME", str(home / ".local/share/ugatit"))
+    monkeypatch.setenv("UGATIT_OFFLINE", "1")
+    asked = len(web_at_home.requests)
+    outcome = ugatit(*command, "-o", "again/")
+    assert outcome.code == 0, outcome.stderr
+    assert len(web_at_home.requests) == asked
+    assert Path("again/a.png").read_bytes() == Path("out/a.png").read_bytes()
 
 
 def test_what_would_be_downloaded(ugatit: Command, web_at_home: WebServer) -> None:
@@ -89,11 +93,23 @@ def test_one_model_through_all_commands(ugatit: Command, web_at_home: WebServer,
     assert ugatit("translate", "a.png", "-o", "c.png", "--model", NAME, *CPU).code == 0
 
 
-@pytest.mark.parametrize("name", [one.name for one in read_manifest().values() if one.layout == "cyclegan"])
-def test_generators_of_cyclegan(ugatit: Command, web: WebServer, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind", "way"),
+    [
+        ("zebra2horse", "cyclegan", "zebra -> horse"),
+        ("photo2vangogh", "cyclegan", "photo -> vangogh"),
+        ("cat2dog", "kaggle", "cat -> dog"),
+    ],
+)
+def test_other_kinds(ugatit: Command, web: WebServer, name: str, kind: str, way: str) -> None:
     """Each under its real address; what they compute is compared elsewhere."""
-    entry = read_manifest()[name]
-    web.put(entry.address, published("cyclegan"))
-    outcome = ugatit("fetch", name)
+    entry = entry_of(read_manifest(), name)
+    assert entry is not None
+    data = published(kind)
+    if entry.folder:
+        data = zipped({f"{entry.folder}/{Path(file).name}": one for file, one in tensorflow().items()})
+    put_online(web, entry, data)
+    put("a.png")
+    outcome = ugatit("translate", "a.png", "-o", "b.png", "--model", name, *CPU)
     assert outcome.code == 0, outcome.stderr
-    assert f"{entry.domains[0]} -> {entry.domains[1]}" in outcome.stderr
+    assert way in outcome.stderr
