@@ -113,7 +113,17 @@ def test_a_set_of_the_hub(hub: HubServer, ugatit: Command, tmp_path: Path) -> No
     outcome = ugatit(*named, "--columns", "imageA,imageB")
     # All of these pictures are blank.
     assert (outcome.code, outcome.errors[0].startswith(str(store.store_folder()))) == (4, True)
-    assert list(store.stored()) == ["hub:huggan/selfie2anime imageA,imageB"]
+    name = "hub:huggan/selfie2anime imageA,imageB"
+    assert list(store.stored()) == [name]
+    asked = len(hub.requests)
+    fetch = ("data", "fetch", "hub:huggan/selfie2anime", "--columns", "imageA,imageB")
+    assert ugatit(*fetch).lines == [str(store.path_of(name))]
+    assert f"train --data '{name}'" in ugatit("data", "fetch", name).stderr
+    assert len(hub.requests) == asked
+    assert ugatit(*fetch, "--to", "mine").code == 0
+    assert ugatit("train", "--data", "mine", *TRAIN).errors[0].startswith(str(tmp_path / "mine"))
+    assert ugatit("data", "rm", "--yes", name).code == 0
+    assert not store.stored()
 
 
 def test_a_folder_of_parquet_files(ugatit: Command, tmp_path: Path) -> None:

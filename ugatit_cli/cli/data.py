@@ -12,7 +12,7 @@ import typer
 from ugatit_cli.cli import console
 from ugatit_cli.cli.data_view import COLUMNS, data_lines, document, groups, pictures
 from ugatit_cli.cli.listing import ListFirst, ask_to_remove, screen_width, show_list, size_text
-from ugatit_cli.cli.options import Command, DryRunOption
+from ugatit_cli.cli.options import ColumnsOption, Command, DryRunOption, parse_columns
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.files import expanded
 from ugatit_cli.wording import byte_size
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="data", cls=ListFirst, rich_markup_mode=None)
 
+FetchedArgument = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="A name that `ugatit data` lists, or hub:OWNER/NAME.", show_default=False),
+]
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="A name that `ugatit data` lists.", show_default=False)
 ]
@@ -81,7 +85,7 @@ def show(name: NameArgument, json_object: JsonOption = False) -> None:
 
 @app.command(cls=Command)
 def fetch(
-    name: NameArgument,
+    name: FetchedArgument,
     to: Annotated[
         Path | None,
         typer.Option("--to", metavar="DIR", help="Write it into that folder instead.", show_default=False),
@@ -97,6 +101,7 @@ def fetch(
             show_default=False,
         ),
     ] = None,
+    columns: ColumnsOption = None,
 ) -> None:
     """Fetch a data set, check it, and keep it for use without a network.
 
@@ -117,6 +122,7 @@ def fetch(
     from ugatit_cli.datasets import store
     from ugatit_cli.datasets.catalog import known
 
+    chosen = parse_columns(columns)
     if dry_run and from_file is not None:
         raise UsageError("--dry-run and --from-file contradict each other")
     if dry_run:
@@ -125,9 +131,10 @@ def fetch(
     to = expanded(to) if to is not None else None
     from_file = expanded(from_file) if from_file is not None else None
     with console.showing() as listener:
-        folder = fetch_module.fetch(name, listener, to=to, force=force, from_file=from_file)
+        folder = fetch_module.fetch(name, listener, to=to, force=force, from_file=from_file, columns=chosen)
     if (found := store.read(folder)) is not None:
         console.note(f"{pictures(found.counts)}, {byte_size(found.size)}")
+        name = found.name if chosen else name  # which has the columns, too
     console.note(f"train with: ugatit train --data {shlex.quote(str(to or name))}")
     console.made(str(folder))
 

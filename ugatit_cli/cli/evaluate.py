@@ -15,6 +15,7 @@ import typer
 from ugatit_cli.cli import console
 from ugatit_cli.cli.options import (
     MOST_WORKERS,
+    ColumnsOption,
     DeviceOption,
     MaxPixelsOption,
     PrecisionOption,
@@ -234,9 +235,7 @@ class EvaluateOptions:
             "(`ugatit data` lists them), a folder, or hub:OWNER/NAME.",
         ),
     ] = None
-    columns: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Of parquet files: the columns of pictures.  [default: found]")
-    ] = None
+    columns: ColumnsOption = None
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also say how far the untouched source is from the target.")
     ] = False

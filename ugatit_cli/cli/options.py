@@ -30,6 +30,10 @@ PrecisionOption = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
     Option("--precision", help="Float type of the network; auto takes the fastest that the device is good at."),
 ]
+ColumnsOption = Annotated[
+    str | None,
+    Option("--columns", metavar="A,B", help="Of parquet files: columns of pictures, or labels.  [default: found]"),
+]
 DryRunOption = Annotated[bool, Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 

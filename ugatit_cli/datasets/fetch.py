@@ -62,20 +62,23 @@ def find(what: str, listener: Listener, columns: Columns = None) -> DataSet:
         ModelError: it can't be fetched, or is damaged.
         OutputError: what was fetched can't be written.
     """
-    path, identity = expanded(what), hub_rows.parse(what)
+    path, identity = expanded(what), _hub_id(what, columns)
     entries = TABLES.usable(listener, None if os.path.lexists(path) else what)
     entry = entry_of(entries, what)
     if os.path.lexists(path):
         if entry is not None:
             listener.note(f"note: the folder {what} that is here is used, not the data set of that name")
         return opened(_of_pictures(path, columns, listener))
-    if identity is not None:
-        return opened(rows.of_hub(identity, columns, listener))
-    if columns is not None:
+    if identity is None and columns is not None:
         raise UsageError(f"--columns: {what} is neither of the Hub nor a folder of parquet files", "Leave it out.")
-    if entry is None and store.get(what) is None:
+    if entry is None and identity is None and store.get(what) is None:
         raise unknown(what, entries, "there is no such folder, and no data set of this name")
-    return opened(fetch(what, listener))
+    return opened(fetch(what, listener, columns=columns))
+
+
+def _hub_id(what: str, columns: Columns) -> HubId | None:
+    """What the Hub has to be asked for, unless it is here, under a name that has its columns, too."""
+    return hub_rows.parse(what) if columns is not None or store.get(what) is None else None
 
 
 def _of_pictures(folder: Path, columns: Columns, listener: Listener) -> Path:
@@ -110,12 +113,18 @@ def opened(folder: Path) -> DataSet:
 
 
 def fetch(
-    name: str, listener: Listener, *, to: Path | None = None, force: bool = False, from_file: Path | None = None
+    name: str,
+    listener: Listener,
+    *,
+    to: Path | None = None,
+    force: bool = False,
+    from_file: Path | None = None,
+    columns: Columns = None,
 ) -> Path:
     """Fetches a data set, or makes sure that it is here.
 
     Args:
-        name: a name of the manifest.
+        name: a name of the manifest, or `hub:OWNER/NAME`.
         to: write it to that folder, not into the store.
         force: download it again, and replace what is there.
         from_file: take it from there, not from a network: its archive, or a folder of its parquet files or packages.
@@ -128,6 +137,8 @@ def fetch(
         ModelError: it can't be fetched, or isn't what it should be.
         OutputError: it can't be written.
     """
+    if (identity := _hub_id(name, columns)) is not None and from_file is None:
+        return rows.of_hub(identity, columns, listener, to=to, force=force)
     one = known(name, listener)
     if to is not None:
         store.check_target(to, force=force)

@@ -61,11 +61,13 @@ def write_out(
     *,
     columns: tuple[str, str] | None = None,
     records: Mapping[str, FileRecord | None] | None = None,
+    force: bool = False,
 ) -> tuple[Written, dict[str, str]]:
     """Downloads the files into the Hub's cache, checked, and fills a folder as `parquet.write_out` does.
 
     Args:
         records: what they must be, by their names, beside what the Hub says.
+        force: download them even if they are there.
 
     Returns:
         What was written, and the SHA-256 of each file by its name.
@@ -75,7 +77,7 @@ def write_out(
     """
     remotes, known = [remote for half in files.values() for remote in half], records or {}
     with hub_download.locked(remotes[0].repository, listener):
-        stamps = {one.name: hub_download.obtain(one, known.get(one.name), listener) for one in remotes}
+        stamps = {one.name: hub_download.obtain(one, known.get(one.name), listener, force=force) for one in remotes}
     here = {half: [hub_download.pointer_path(one) for one in files[half]] for half in files}
     written = parquet.write_out(here, target, listener, columns=columns)
     listener.note(f"note: its parquet files stay in the Hub's cache, too: {hub.cache_folder(remotes[0].repository)}")

@@ -20,8 +20,14 @@ from ugatit_cli.wording import byte_size
 Columns = tuple[str, str] | None
 
 
-def of_hub(identity: HubId, columns: Columns, listener: Listener) -> Path:
+def of_hub(
+    identity: HubId, columns: Columns, listener: Listener, *, to: Path | None = None, force: bool = False
+) -> Path:
     """The folder of a data set of the Hub as it was written before, without asking the Hub; else fetched.
+
+    Args:
+        to: write it to that folder, not into the store.
+        force: download it again.
 
     Raises:
         ModelError: it can't be fetched, or read.
@@ -33,13 +39,14 @@ def of_hub(identity: HubId, columns: Columns, listener: Listener) -> Path:
         files = hub_rows.files_of(identity, listener)
         commit, sizes = files["train"][0].commit, [one.size or 0 for half in files.values() for one in half]
         listener.note(f"fetching {identity} at {commit[:12]}: {byte_size(sum(sizes))}")
-        written, hashes = hub_rows.write_out(files, folder, listener, columns=columns)
+        written, hashes = hub_rows.write_out(files, folder, listener, columns=columns, force=force)
         page = f"{hub.endpoint()}/{identity.repository}"
         name = identity.repository.rpartition("/")[2]
         return _facts(name, f"{page} at {commit}", hashes, written, f"as its page says: {page}")
 
     name = hub_rows.PREFIX + str(identity).removeprefix(hub.DATA_SETS) + _suffix(columns)
-    return store.get(name) or store.put(name, fill, listener)
+    here = None if force or to is not None else store.get(name)
+    return here or store.put(name, fill, listener, to=to, force=force)
 
 
 def of_folder(folder: Path, columns: Columns, listener: Listener) -> Path | None:
