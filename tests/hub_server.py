@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -120,7 +120,7 @@ class HubServer(HubApi):
 
     def _strike(self, call: Call, *, answers: bool) -> Fault | None:
         """The fault for this request, of those that replace the answer or of those that spoil its body."""
-        path = unquote(urlsplit(call.path).path)
+        path = unquote(call.path.partition("?")[0])
         with self._striking:
             for fault in self._faults:
                 if (fault.kind in ANSWERS) == answers and fault.strikes(call.method, path):

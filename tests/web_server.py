@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
 from tests.hub_api import Answer, Call
 from tests.hub_server import HubServer
@@ -100,7 +99,7 @@ class WebServer(HubServer):
         told = {"ETag": page.etag, "Last-Modified": page.modified, "Location": page.location}
         headers = {"Content-Type": page.type} | {name: text for name, text in told.items() if text}
         is_file = page.status == 200 and page.type != "text/html"
-        return Answer(page.data, page.status, headers, file=urlsplit(_path(call)).path if is_file else "")
+        return Answer(page.data, page.status, headers, file=_plain(call) if is_file else "")
 
     def sends_parts(self, call: Call, answer: Answer) -> bool:
         """Whether a request may be for a part of this file, and is for this version of it."""
@@ -119,7 +118,7 @@ class WebServer(HubServer):
         return answer, pieces
 
     def _page(self, call: Call) -> Page | None:
-        where = f"{_host(call)}{urlsplit(_path(call)).path}"
+        where = f"{_host(call)}{_plain(call)}"
         return self.pages.get(f"https://{where}") or self.pages.get(f"http://{where}")
 
 
@@ -133,3 +132,8 @@ def _host(call: Call) -> str:
 
 def _path(call: Call) -> str:
     return "/" + call.path.split("/", 2)[2] if _is_mirror(call) else call.path
+
+
+def _plain(call: Call) -> str:
+    """The path without its query."""
+    return _path(call).partition("?")[0]

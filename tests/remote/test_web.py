@@ -21,6 +21,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import _http
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.hub_client import NAME, REPO, WEIGHTS, Notes, environment, refused
 from tests.hub_server import Fault
@@ -123,7 +125,6 @@ def test_offline(web: WebServer, target: Path, monkeypatch: pytest.MonkeyPatch, 
         patch.setattr(constants, "HF_HUB_OFFLINE", variable.startswith("HF"))
         assert variable in fails(target).message
         assert hub_download.locate(HubId(REPO), NAME, Notes()) is None
-        assert variable in refused(lambda: hub_download.listing(HubId(REPO), Notes())).message
         assert web.requests == []
     arrives(target)
     monkeypatch.setenv(variable, "1")
@@ -177,6 +178,8 @@ TROUBLES: Final = {
     "no encryption": Trouble(leads_to("http://storage.example.net/o"), "without encryption"),
     "no encryption at home": Trouble(leads_to("http://example.org/pub/o"), "without encryption"),
     "no web": Trouble(leads_to("file:///etc/passwd"), "no address"),
+    "a redirect to nowhere": Trouble(leads_to("https://[bad/"), "example.org"),
+    "a redirect without a place": Trouble(page(302, b""), "302"),
     "a loop": Trouble(leads_to(URL), "redirects"),
     "cut at once": Trouble(fault(Fault("cut")), "connection"),
     "cut at half": Trouble(fault(Fault("cut", after=40_000)), "connection", kept=120_000),
@@ -244,6 +247,31 @@ def test_redirects(web: WebServer, target: Path, where: str, status: int) -> Non
     with_token = [one.headers["host"] for one in web.requests if "authorization" in one.headers]
     assert with_token == ["example.org"] * (3 if where.startswith("/e") else 2)
     assert len(web.requests) == 3
+
+
+HOSTS: Final = ("example.org", "storage.example.net", "evil.com", "example.net.evil.com", "[::1]", "example.org.", "")
+PLACES: Final = st.builds(
+    "".join,
+    st.tuples(
+        st.sampled_from(["", "https:", "http:", "HTTPS:", "ftp:", "file:", "//", "\t"]),
+        st.sampled_from(["", "/", "//", "///", "\\\\"]),
+        st.sampled_from(["", "me:pw@", "storage.example.net@", "evil.com:80@"]),
+        st.sampled_from(HOSTS),
+        st.sampled_from(["", ":", ":443", ":0", ":x", "#", "?", "/.."]),
+        st.text("/@:?#.%[]\\ e1", max_size=4),
+    ),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(PLACES)
+def test_no_redirect_leads_astray(web: WebServer, target: Path, place: str) -> None:
+    web.redirect(URL, place)
+    assert "example.org" in fails(target).message
+    asked = {(one.headers["host"], one.headers.get("authorization")) for one in web.requests}
+    assert {host.partition(":")[0] for host, _ in asked} <= {"example.org", "storage.example.net"}
+    assert not [host for host, token in asked if token and host != "example.org"]
+    web.requests.clear()
 
 
 def test_without_encryption(web: WebServer, target: Path) -> None:
@@ -458,6 +486,7 @@ def test_the_hub_in_a_mirror(web: WebServer, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("HF_TOKEN", web.token)
     wanted = hub_download.locate(HubId(REPO), NAME, Notes())
     assert wanted is not None
+    assert wanted in hub_download.listing(HubId(REPO), Notes())
     hub_download.obtain(wanted, None, Notes())
     assert hub_download.pointer_path(wanted).read_bytes() == WEIGHTS
     assert {one.path.split("/")[1] for one in web.requests} == {"huggingface.co", "cdn-lfs.huggingface.co"}

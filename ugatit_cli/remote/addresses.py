@@ -109,11 +109,18 @@ def answered(
                 yield answer
                 return
             location = answer.headers["Location"]
-        there = urljoin(place, location if direct else original(location))
+        there = _joined(place, location if direct else original(location))
         if hosts is not None:
             _check_redirect(place, there, (start.hostname or "", *hosts))
         place = there
     raise TooManyRedirects(f"more than {MOST_REDIRECTS} redirects")
+
+
+def _joined(place: str, location: str) -> str:
+    try:
+        return urljoin(place, location)
+    except ValueError:
+        return location
 
 
 def _check_redirect(place: str, there: str, hosts: Collection[str]) -> None:
