@@ -214,7 +214,8 @@ def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | Non
     yield "licence:", facts["licence"] or "not known"
     yield "training data:", facts["training_data"]
     yield "size:", _size(known) if known.state != "no weights" else None
-    yield "sha256:", stated_hashes({one["name"]: one["sha256"] for one in facts["download"]})
+    if known.folder is None:
+        yield "sha256:", stated_hashes({one["name"]: one["sha256"] for one in facts["download"]})
     yield "path:", facts["path"]
     yield "digest:", f"sha256:{facts['digest']}" if facts["digest"] else None
     yield "checkpoint:", facts["checkpoint"]
