@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import ugatit_cli
 from tests import paddlegan
 from tests.cli.conftest import Command, below, program, put
 from tests.conftest import GOLDEN
@@ -77,8 +78,10 @@ def test_what_would_be_downloaded(ugatit: Command, web_at_home: WebServer) -> No
 
 def test_one_model_through_all_commands(ugatit: Command, web_at_home: WebServer, golden_weights: bytes) -> None:
     put("a.png")
+    assert ugatit_cli.load(NAME, device="cpu").config.domain_b == "anime"  # which fetches it
     outcome = ugatit("fetch", NAME)
     assert (outcome.code, outcome.lines) == (0, [str(store_path(NAME))])
+    assert len(web_at_home.requests) == 1
     assert ugatit("cam", "a.png", "-o", "b.png", "--model", NAME, *CPU).code == 0
     document = json.loads(ugatit("models", "show", NAME, "--json").stdout)
     assert (document["state"], document["provenance"]["download_size"]) == ("ready", len(golden_weights))

@@ -25,7 +25,7 @@ from ugatit_cli.remote.records import FileRecord, Stamp
 from ugatit_cli.weights import home
 from ugatit_cli.weights.folder import ModelFolder, check_target, open_model
 from ugatit_cli.weights.home import download_folder, home_folder, store_path
-from ugatit_cli.weights.known import checkpoint_key, hub_of, size_of
+from ugatit_cli.weights.known import checkpoint_key, hub_of
 from ugatit_cli.weights.manifest import CHECKPOINTS, Entry
 from ugatit_cli.weights.official import convert
 from ugatit_cli.weights.tensorflow import checkpoint_prefix
@@ -221,7 +221,7 @@ def _obtained(entry: Entry, path: Path, known: FileRecord | None, listener: List
     try:
         return web.obtain(file, path, known, listener, force=force)
     except ModelError as error:
-        if not any(size_of(one) for one in path.parent.iterdir() if not one.name.endswith((".lock", ".json"))):
+        if all(one.name.endswith(".lock") for one in path.parent.glob("*")):
             discard(path.parent)
         stated = entry.archive if entry.is_archive else entry.files[path.name]
         if not isinstance(error, records.Mismatch):
