@@ -171,7 +171,7 @@ def _fetched(file: WebFile, target: Path, known: FileRecord | None, size: int | 
         raise
     with reported(part):
         digest = digest_of(part)
-        if problem := digest.differs(known, size):
+        if problem := digest.differs(known, size) or ("" if digest.size else "nothing came but an empty file"):
             discard(part)
             discard(version)
             raise Mismatch(
@@ -196,7 +196,8 @@ class _Version:
     @property
     def condition(self) -> str:
         """What a server compares before it sends the rest of a file."""
-        return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
+        told = self.etag if self.etag and not self.etag.startswith("W/") else self.modified
+        return told if told.isascii() else ""
 
     def contradicts(self, other: _Version) -> bool:
         """Whether both tell something, and not the same."""
@@ -312,7 +313,7 @@ def _in_words(file: WebFile) -> Iterator[None]:
     except Exception as error:
         if not patience.is_transient(error) and _OF_THE_LIBRARY.isdisjoint(kinds_of(error)):
             raise
-        hint = "What has arrived is kept: the same command goes on from there."
+        hint = "Run the same command again: it goes on with what has arrived."
         if type(error).__name__ == "ConnectError":
             hint = f"Check the connection to {by or urlsplit(file.url).hostname}, then run the command again."
         words = str(error) if type(error).__name__ == "TooManyRedirects" else plain_words(error)
