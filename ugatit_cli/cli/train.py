@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -139,10 +140,8 @@ def train(asked: Asked, given: dict[str, Any]) -> None:
     names = parse_domains(asked.domains) if asked.domains is not None else None
     given |= {"method": asked.method} if asked.method is not None else {}
     given = _parsed(given) | (dict(zip(("domain_a", "domain_b"), names, strict=True)) if names else {})
-    folders = find_folders(asked)
-    if "holdout" in given and folders and folders.test_a and folders.test_b:
-        raise UsageError("--holdout contradicts testA and testB", "Leave it out: what is in these is held out.")
-    path = run_path(asked, folders, names)
+    first = os.environ.get("RANK", "0") == "0"
+    found = _pictures_and_run(asked, given, names) if first else None
     from ugatit_cli.data.batches import readers_kept
     from ugatit_cli.device import joined_group
     from ugatit_cli.training import session
@@ -151,6 +150,7 @@ def train(asked: Asked, given: dict[str, Any]) -> None:
 
     with joined_group(asked.device) as group, one_voice(group), readers_kept():
         machine = Machine(device_for(asked.device, group), threads, group, most)
+        folders, path = found or _pictures_and_run(asked, given, names)  # which the first one has fetched
         named, find = asked.resume is not None, console.find_model
         prepared = session.prepare(RunFolder(path), given, folders, machine, named=named, find=find)
         with _enough_memory(prepared.settings):
@@ -160,6 +160,16 @@ def train(asked: Asked, given: dict[str, Any]) -> None:
                 _train(prepared, tensorboard=asked.tensorboard, json_line=asked.json)
             else:
                 _follow(prepared)
+
+
+def _pictures_and_run(
+    asked: Asked, given: Mapping[str, Any], names: tuple[str, str] | None
+) -> tuple[Folders | None, Path]:
+    """Where the pictures are, fetched if need be, and the run folder."""
+    folders = find_folders(asked)
+    if "holdout" in given and folders and folders.test_a and folders.test_b:
+        raise UsageError("--holdout contradicts testA and testB", "Leave it out: what is in these is held out.")
+    return folders, run_path(asked, folders, names)
 
 
 def _parsed(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def of_hub(
         commit, sizes = files["train"][0].commit, [one.size or 0 for half in files.values() for one in half]
         listener.note(f"fetching {identity} at {commit[:12]}: {byte_size(sum(sizes))}")
         written, hashes = hub_rows.write_out(files, folder, listener, columns=columns, force=force)
-        page = f"{hub.endpoint()}/{identity.repository}"
+        page = f"{hub.HUB if hub.is_mirrored() else hub.endpoint()}/{identity.repository}"
         name = identity.repository.rpartition("/")[2]
         return _facts(name, f"{page} at {commit}", hashes, written, f"as its page says: {page}")
 
