@@ -22,7 +22,7 @@ from tests.conftest import GOLDEN
 from tests.fetched import contents
 from tests.hub_client import Notes
 from tests.web_server import QUOTA, WebServer
-from tests.weights.test_tensorflow import random_variables, write
+from tests.weights.test_tensorflow import drop, random_variables, write
 from ugatit_cli.errors import ModelError, OutputError, StorageError
 from ugatit_cli.remote.records import FileRecord
 from ugatit_cli.weights import fetch
@@ -82,7 +82,10 @@ CARTOONGAN = dataclasses.replace(
     ways="a2b",
     instructions="Ask the authors.",
 )
-ENTRIES = {one.name: one for one in (PADDLE, CYCLEGAN, KAGGLE, CARTOONGAN)}
+ZIPPED = dataclasses.replace(
+    CYCLEGAN, name="zipped", url="https://example.org/horses.zip", files={"nets/latest_net_G.pth": None}
+)
+ENTRIES = {one.name: one for one in (PADDLE, CYCLEGAN, KAGGLE, CARTOONGAN, ZIPPED)}
 
 
 def saved(content: object) -> bytes:
@@ -103,7 +106,7 @@ def zipped(members: Mapping[str, bytes]) -> bytes:
 def tensorflow() -> dict[str, bytes]:
     """A folder of the authors, with an older step that is damaged."""
     with tempfile.TemporaryDirectory() as folder:
-        path = write(Path(folder), random_variables("light"))
+        path = write(Path(folder), drop(random_variables("light"), "Adam|discriminator"))
         files = {one.name: one.read_bytes() for one in path.iterdir()}
     older = {name.replace("1000000", "990000"): b"damaged" for name in files if "1000000" in name}
     return {f"{FOLDER}/{name}": data for name, data in {**older, **files}.items()}
@@ -116,6 +119,8 @@ def published(name: str) -> bytes:
         return paddlegan.written(tiny.official())
     if name == "kaggle":
         return zipped({"README.md": b"", **tensorflow(), "samples/other.index": b""})
+    if name == "zipped":
+        return zipped({"README.md": b"", ZIPPED.checkpoint: published("cyclegan")})
     weights = load_file(GOLDEN / "baselines" / name / "weights.safetensors")
     first = {key.removeprefix("G_A."): one for key, one in weights.items() if key.startswith("G_A.")}
     return saved(first or weights)
@@ -280,23 +285,20 @@ def test_killed_at_half_and_resumed(offered: WebServer, name: str) -> None:
 
 def bomb() -> bytes:
     """A zip whose checkpoint would become a thousand times as large."""
-    names = [name for name in tensorflow() if "1000000" in name]
-    return zipped(dict.fromkeys(names, b"\0" * 100_000_000))
+    return zipped({ZIPPED.checkpoint: b"\0" * 101_000_000})
 
 
 SPOILT: dict[str, Callable[[WebServer], object]] = {
-    "404": lambda web: web.pages.pop(KAGGLE.address),
-    "403": lambda web: web.put(KAGGLE.address, b"<html><title>No</title></html>", status=403, type="text/html"),
-    "quota": lambda web: web.put(KAGGLE.address, QUOTA, type="text/html"),
-    "elsewhere": lambda web: web.redirect(KAGGLE.address, "https://evil.example.net/x.zip"),
-    "truncated": lambda web: web.put(KAGGLE.address, published("kaggle")[:-2000]),
-    "outside": lambda web: web.put(KAGGLE.address, zipped({f"../{name}": one for name, one in tensorflow().items()})),
-    "bomb": lambda web: web.put(KAGGLE.address, bomb()),
-    "no zip": lambda web: web.put(KAGGLE.address, b"x" * 1000),
-    "other zip": lambda web: web.put(KAGGLE.address, zipped({"a.txt": b"a"})),
-    "no data file": lambda web: web.put(
-        KAGGLE.address, zipped({name: one for name, one in tensorflow().items() if ".data-" not in name})
-    ),
+    "404": lambda web: web.pages.pop(ZIPPED.address),
+    "403": lambda web: web.put(ZIPPED.address, b"<html><title>No</title></html>", status=403, type="text/html"),
+    "quota": lambda web: web.put(ZIPPED.address, QUOTA, type="text/html"),
+    "elsewhere": lambda web: web.redirect(ZIPPED.address, "https://evil.example.net/x.zip"),
+    "truncated": lambda web: web.put(ZIPPED.address, published("zipped")[:-200]),
+    "outside": lambda web: web.put(ZIPPED.address, zipped({f"../{ZIPPED.checkpoint}": b"x"})),
+    "bomb": lambda web: web.put(ZIPPED.address, bomb()),
+    "no zip": lambda web: web.put(ZIPPED.address, b"x" * 1000),
+    "other zip": lambda web: web.put(ZIPPED.address, zipped({"a.txt": b"a"})),
+    "no checkpoint": lambda web: web.put(ZIPPED.address, zipped({ZIPPED.checkpoint: b"x" * 1000})),
 }
 
 
@@ -304,15 +306,15 @@ SPOILT: dict[str, Callable[[WebServer], object]] = {
 def test_what_is_none_leaves_nothing_and_the_next_call_works(offered: WebServer, how: str) -> None:
     SPOILT[how](offered)
     with pytest.raises(ModelError) as caught:
-        find_model("kaggle")
+        find_model("zipped")
     assert caught.value.exit_code == 3
     assert "\n" not in caught.value.message
     assert str(home_folder()) not in caught.value.message  # where nothing is left
-    assert not store_path("kaggle").exists()
-    assert not (home_folder() / "checkpoint").exists()
-    assert load(KAGGLE.address) is None
-    put(offered, KAGGLE, published("kaggle"))
-    assert find_model("kaggle").config.method == "ugatit"
+    assert not store_path("zipped").exists()
+    assert not (home_folder() / "nets").exists()
+    assert load(ZIPPED.address) is None
+    put(offered, ZIPPED, published("zipped"))
+    assert find_model("zipped").config.method == "cyclegan"
 
 
 @pytest.mark.parametrize("where", ["remote.transfer", "remote.archives", "weights.folder"])
@@ -323,11 +325,11 @@ def test_a_full_disk_keeps_what_has_arrived(offered: WebServer, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(f"ugatit_cli.{where}.check_space", full)
         with pytest.raises(StorageError):
-            find_model("kaggle")
-    assert not store_path("kaggle").exists()
-    find_model("kaggle")
-    assert offered.bytes_sent() == len(published("kaggle"))
-    assert not download_folder("kaggle").exists()
+            find_model("zipped")
+    assert not store_path("zipped").exists()
+    find_model("zipped")
+    assert offered.bytes_sent() == len(published("zipped"))
+    assert not download_folder("zipped").exists()
 
 
 @pytest.mark.parametrize(
