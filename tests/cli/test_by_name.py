@@ -59,15 +59,16 @@ def test_from_nothing_to_pictures(
 
 
 def test_what_would_be_downloaded(ugatit: Command, web_at_home: WebServer) -> None:
-    address = read_manifest()[NAME].address
+    address, about = read_manifest()[NAME].address, read_manifest()[NAME].about or "not stated"
     put("a.png")
-    outcome = ugatit("fetch", NAME, "--dry-run")
-    assert (outcome.code, outcome.lines) == (0, [f"{address}\tsize not stated\tto download"])
+    ((name, size, state),) = (line.split("\t") for line in ugatit("fetch", NAME, "--dry-run").lines)
+    assert (name, state) == (address, "to download")
+    assert about in size
     for command in ("translate", "cam"):
         outcome = ugatit(command, "a.png", "-o", "b.png", "--model", NAME, "--dry-run", *CPU)
         assert (outcome.code, outcome.lines) == (0, ["a.png -> b.png"])
         assert address in outcome.stderr
-        assert "not stated" in outcome.stderr
+        assert about in outcome.stderr
         assert "licence: " in outcome.stderr
     assert web_at_home.requests == []
     assert not Path("b.png").exists()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ugatit_cli.cli import console
+from ugatit_cli.cli.listing import size_text
 from ugatit_cli.cli.options import DryRunOption, parse_domains
 from ugatit_cli.errors import UsageError
 from ugatit_cli.files import expanded
@@ -69,8 +70,8 @@ def fetch(
             files, notes = fetch_module.preview(model, listener, to=to, force=force)
     if dry_run:
         for file in files:
-            size = byte_size(file.size) if file.size is not None else "size not stated"
-            console.result(f"{file.name}\t{size}\t{'here already' if file.here else 'to download'}")
+            state = "here already" if file.here else "to download"
+            console.result(f"{file.name}\t{size_text(file.size, file.about)}\t{state}")
         for text in [*notes, f"to download: {download_size(files)}; nothing was changed"]:
             console.note(text)
         return
@@ -83,11 +84,11 @@ def fetch(
 
 def download_size(files: Sequence[PlannedFile]) -> str:
     """How much there is to download, as far as that is known."""
-    sizes = [file.size for file in files if not file.here]
-    known = byte_size(sum(size or 0 for size in sizes))
-    if None not in sizes:
-        return known
-    return f"{known}, and what has no size stated" if any(sizes) else "size not stated"
+    left = [file for file in files if not file.here]
+    if len(left) == 1:
+        return size_text(left[0].size, left[0].about)
+    known = byte_size(sum(file.size or 0 for file in left))
+    return f"{known}, and what has no size stated" if any(file.size is None for file in left) else known
 
 
 def convert(

@@ -151,11 +151,12 @@ def _wanted(source: Source) -> Entry | HubId:
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A file that would be fetched, by its name or address: its size in bytes if known, and whether it is here."""
+    """A file that would be fetched, by its name or address: its size in bytes, or `about`, and whether it is here."""
 
     name: str
     size: int | None
     here: bool
+    about: str = ""
 
 
 def preview(
@@ -179,7 +180,7 @@ def preview(
             return [], [f"{name} is here already, in {store_path(name)}"]
         notes = [*origin_of(wanted), f"then converted to {to or store_path(name)}"]
         if wanted.address:
-            return [PlannedFile(wanted.address, wanted.download_size, here=False)], notes
+            return [PlannedFile(wanted.address, wanted.download_size, here=False, about=wanted.about)], notes
         remotes = locate_checkpoint(wanted, listener)
     return [
         PlannedFile(remote.name, remote.size, here=hub_download.on_disk(remote) is not None and not force)
