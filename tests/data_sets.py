@@ -37,7 +37,8 @@ def archive(path: Path, files: Mapping[str, bytes] | None = None, root: str = "h
     with zipfile.ZipFile(path, "w") as file:
         for name, data in (pictures() if files is None else files).items():
             file.writestr(f"{root}{name}", data)
-        file.writestr("__MACOSX/horse2zebra/trainA/._n_00001.jpg", b"of macOS")
+        for name in ("trainA/._n_00001.jpg", "trainA/n_00001.jpg", "trainB/n_00001.jpg"):
+            file.writestr(f"__MACOSX/horse2zebra/{name}", b"of macOS")
         file.writestr(f"{root}trainA/.hidden.jpg", b"hidden")
         file.writestr(f"{root}trainA/Thumbs.db", b"no picture")
     return path

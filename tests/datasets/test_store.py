@@ -6,8 +6,10 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,14 +86,35 @@ def _killed(folder: Path) -> Facts:
     raise AssertionError
 
 
-def test_a_kill_leaves_nothing_that_the_next_call_does_not_sweep(home: Path) -> None:
-    process = multiprocessing.get_context("fork").Process(target=put, kwargs={"fill": _killed})
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_kill_leaves_nothing_that_the_next_call_does_not_sweep(home: Path, elsewhere: bool) -> None:
+    options: dict[str, Any] = {"to": home / "data" / "to"} if elsewhere else {}
+    process = multiprocessing.get_context("fork").Process(target=put, kwargs={"fill": _killed, **options})
     process.start()
     process.join()
     assert left_behind(home)
-    assert store.get("set") is None
-    put()
+    folder = put(**options)
     assert not left_behind(home)
+    assert store.read(folder) is not None
+
+
+def test_one_process_at_a_time_fills_it() -> None:
+    waits, filled = threading.Event(), []
+
+    class Waiting(Logged):
+        def note(self, text: str) -> None:  # noqa: ARG002
+            waits.set()
+
+    def slowly(folder: Path) -> Facts:
+        filled.append(folder)
+        other.start()
+        assert waits.wait(60)
+        return fill(folder)
+
+    other = threading.Thread(target=store.put, args=("set", slowly, Waiting()))
+    put(fill=slowly)
+    other.join()
+    assert len(filled) == 1
 
 
 def _empty(folder: Path) -> None:

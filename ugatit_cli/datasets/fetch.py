@@ -159,11 +159,12 @@ def fetch(
 
 def said_first(entry: DataEntry) -> list[str]:
     """What a user should know before anything is downloaded."""
-    size, made_by = entry.download_size, f", made by {entry.made_by}" if entry.made_by else ""
+    size = byte_size(entry.download_size) if entry.download_size else f"about {entry.about}" if entry.about else ""
+    made_by = f", made by {entry.made_by}" if entry.made_by else ""
     lines = [
         f"{entry.name}: {entry.description}{made_by}",
         f"licence of the pictures: {entry.licence}",
-        f"from {entry.address} ({byte_size(size) if size else 'its size is not stated'})",
+        f"from {entry.address} ({size or 'its size is not stated'})",
     ]
     if not entry.verified:
         lines.append("nobody of this project has downloaded it yet")
