@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.helpers import images
+from tests.web_server import WebServer
 from ugatit_cli.errors import ModelError
 from ugatit_cli.methods import vgg
 from ugatit_cli.methods.vgg import STAGES, VGG, load_vgg
@@ -168,6 +169,21 @@ def test_it_is_downloaded_once_and_its_hash_checked(
     assert [path.name for path in cache.iterdir()] == ["vgg19.pth"]
     serve(tmp_path / "vgg19.pth", monkeypatch, "")  # which isn't there
     assert_holds(load_vgg(None), state)
+
+
+def test_from_a_mirror_or_not_at_all(
+    web: WebServer, file: Path, state: dict[str, Tensor], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web.put(vgg.ADDRESS, file.read_bytes())
+    monkeypatch.setattr(vgg, "HASH", hashlib.sha256(file.read_bytes()).hexdigest()[:8])
+    monkeypatch.setenv("UGATIT_MIRROR", web.serve())
+    with monkeypatch.context() as patch:
+        patch.setenv("UGATIT_OFFLINE", "1")
+        with pytest.raises(ModelError, match="UGATIT_OFFLINE"):
+            load_vgg(None)
+    assert web.requests == []
+    assert_holds(load_vgg(None), state)
+    assert len(list(cache.iterdir())) == 1
 
 
 @pytest.mark.usefixtures("cache")

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ugatit_cli.errors import ModelError, plain_reason
 from ugatit_cli.files import expanded, open_file
 from ugatit_cli.nn.layers import widened
+from ugatit_cli.remote.addresses import for_torch
 
 HASH: Final = "dcbb9e9d"
 ADDRESS: Final = f"https://download.pytorch.org/models/vgg19-{HASH}.pth"
@@ -102,7 +103,7 @@ def _downloaded(progress: bool) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Beside its place, and there only when it is complete and has that hash.
-        torch.hub.download_url_to_file(ADDRESS, str(path), hash_prefix=HASH, progress=progress)
+        torch.hub.download_url_to_file(for_torch(ADDRESS), str(path), hash_prefix=HASH, progress=progress)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise ModelError(
             f"VGG19, which the content loss takes, can't be downloaded from {ADDRESS}: {_reason(error)}",

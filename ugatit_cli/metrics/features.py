@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.files import expanded, open_file
 from ugatit_cli.metrics.distances import INSTALL
+from ugatit_cli.remote.addresses import for_torch
 from ugatit_cli.weights.folder import open_tensors
 
 BATCH: Final = 4
@@ -92,15 +93,21 @@ def standard_extractor(device: torch.device) -> Extractor:
     except ImportError:
         raise UsageError("the standard Inception needs torch-fidelity, which isn't installed", INSTALL) from None
     address = library.URL_INCEPTION_V3
+    cached = Path(torch.hub.get_dir(), "checkpoints", address.rpartition("/")[2])
     try:
         # The library would read any pickle; after this it finds a file in the cache that has nothing but tensors.
         with contextlib.redirect_stdout(sys.stderr):  # where torch says what it downloads
             torch.hub.load_state_dict_from_url(
-                address, map_location="cpu", progress=False, check_hash=True, weights_only=True
+                address if cached.exists() else for_torch(address),
+                map_location="cpu",
+                progress=False,
+                check_hash=True,
+                weights_only=True,
             )
         network = library.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], verbose=False).to(device)
+    except UsageError:
+        raise
     except Exception as error:  # of the network, the disk, the hash, the pickle, or what is in it
-        cached = Path(torch.hub.get_dir(), "checkpoints", address.rpartition("/")[2])
         if cached.exists():  # where it stays until somebody deletes it
             reason = f"{cached}: not the standard Inception: {_reason(error)}"
             raise ModelError(reason, "Delete it, and it is downloaded again.") from None

@@ -27,9 +27,11 @@ def forbidden_by() -> str:
     """The variable that forbids to ask anything in a network; empty if none does."""
     from huggingface_hub import constants
 
-    if os.environ.get(OFFLINE, "").upper() in constants.ENV_VARS_TRUE_VALUES:
-        return OFFLINE
-    return "HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else ""
+    return OFFLINE if _is_set(OFFLINE) else "HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else ""
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def is_address(text: str) -> bool:
@@ -61,6 +63,18 @@ def mirror() -> str:
 def mirrored(url: str) -> str:
     """Where to ask for an address: `MIRROR/HOST/PATH` if there is a mirror."""
     return f"{mirror()}/{url.partition('://')[2]}" if mirror() else url
+
+
+def for_torch(url: str) -> str:
+    """Where PyTorch, which downloads by itself, is to ask for a network of its own.
+
+    Raises:
+        ConnectionError: `UGATIT_OFFLINE` is set.
+        UsageError: `UGATIT_MIRROR` isn't an address.
+    """
+    if _is_set(OFFLINE):
+        raise ConnectionError(f"{OFFLINE} forbids it")
+    return mirrored(url)
 
 
 def original(url: str) -> str:
