@@ -160,7 +160,7 @@ def test_a_hostile_archive_is_refused_and_the_next_call_works(
         file.writestr(name, bytes(110_000_000) if hostile == "bomb" else b"up")
     know(monkeypatch, tmp_path, entry(path if stated else None))
     web.put(URL, path.read_bytes())
-    refused(web)
+    assert URL in refused(web).message
     assert not list(tmp_path.rglob("up.jpg"))
     good = archive(tmp_path / "good.zip")
     know(monkeypatch, tmp_path, entry(good if stated else None))
@@ -202,8 +202,10 @@ def test_nothing_is_asked_for_when_the_disk_has_no_room(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: (10**9, 10**9, int(1.5 * len(packed))))
-        with pytest.raises(StorageError):
+        with pytest.raises(StorageError) as caught:
             fetch("horse2zebra", Notes())
+    assert str(home_folder() / "data" / "horse2zebra") in caught.value.message
+    assert "UGATIT_HOME" in caught.value.hint
     assert not web.requests
     assert is_right(fetch("horse2zebra", Notes()))
 

@@ -31,6 +31,7 @@ from ugatit_cli.wording import byte_size
 # Bytes of one picture. Those of these archives have less than a thousandth.
 LARGEST: Final = Limits(member=1 << 28)
 _MACOS: Final = "__MACOSX"
+_ELSEWHERE: Final = "Free some space, or choose another disk with UGATIT_HOME or --to."
 
 
 @dataclass(frozen=True)
@@ -207,14 +208,15 @@ def _of_zip(job: _Fetch) -> Facts:
     with reported(job.folder):
         # Pictures can't be packed any further, and beside them lies the archive.
         beside = own and job.folder.parent == store.store_folder()
-        check_space(job.folder, (2 if beside else 1) * (entry.size or 0))
+        check_space(job.folder, (2 if beside else 1) * (entry.size or 0), _ELSEWHERE)
     stamp = _obtained(job, archive, record) if own else _checked(archive, record)
     try:
         notes = _unpack(entry, archive, job.folder, job.listener)
-    except ModelError:
-        if own:  # so that the next call downloads another one
-            web.throw_away(archive)
-        raise
+    except ModelError as error:
+        if not own:
+            raise
+        web.throw_away(archive)  # so that the next call downloads another one
+        raise ModelError(error.message.replace(str(archive), entry.url), error.hint) from None
     if record is None:
         home.save(home.make(receipt_key(entry.name), archive.parent, {archive.name: stamp}))
         job.listener.note(f"nobody had verified it before; sha256 {stamp.sha256} is recorded now")

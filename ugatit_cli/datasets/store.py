@@ -168,6 +168,8 @@ def put(name: str, fill: Fill, listener: Listener, *, to: Path | None = None, fo
                 if target.is_dir() and read(target) is None:  # empty
                     target.rmdir()
                 replace_folder(temporary, target)
+        except OutputError as error:  # about what nobody has heard of
+            raise type(error)(error.message.replace(str(temporary), str(target)), error.hint) from None
         finally:
             discard(temporary)
     return target
