@@ -155,6 +155,16 @@ def test_all_of_one_model(ugatit: Command) -> None:
     assert text.endswith("\nTranslate with: ugatit translate PICTURES --model flat2clay -o out/\n")
 
 
+def test_who_made_it_and_where_it_is_before_anything_is_downloaded(ugatit: Command) -> None:
+    for entry in read_manifest().values():
+        text = ugatit("models", "show", next(iter(entry.aliases), entry.name)).stdout.decode()
+        for fact in (entry.name, entry.licence, entry.made_by, entry.address or entry.repository, *entry.read_at):
+            assert fact in text, entry.name
+        assert ("nobody of this project has downloaded it" in text) == (not entry.verified)
+        assert ("(one way)" in text) == (entry.ways == "a2b")
+        assert not entry.converted or f"ugatit fetch {entry.name}\n" in text
+
+
 def test_show_as_json(ugatit: Command) -> None:
     stored("mine", discriminators=True)
     document = json.loads(ugatit("models", "show", "mine", "--json").stdout)

@@ -125,7 +125,7 @@ def document(known: Known) -> dict[str, Any]:
         "training_data": known.fact("training_data"),
         "made_by": (entry.made_by or None) if entry is not None else None,
         "address": (entry.address or None) if entry is not None else None,
-        "layout": (entry.layout or None) if entry is not None else None,
+        "layout": (entry.layout or "tensorflow") if entry is not None and entry.converted else None,
         "read_at": list(entry.read_at) if entry is not None else [],
         "verified": entry.verified if entry is not None else None,
         "path": None if known.folder is None else str(known.folder),
