@@ -100,10 +100,12 @@ def test_pictures_are_written_out_as_they_are(packed: Path, heard: Heard, home: 
 def test_what_is_here_is_found_and_never_fetched_again(packed: Path, heard: Heard) -> None:
     fetch("horse2zebra", heard, from_file=packed)
     packed.unlink()
+    heard.notes.clear()
     for what in ("horse2zebra", "home/data/horse2zebra"):
         found = find(what, heard)
         assert found.domains == ("horse", "zebra")
         assert found.folders.test_b == found.path / "testB"
+    assert not heard.notes
     assert fetch("horse2zebra", heard) == found.path.absolute()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ugatit_cli.errors import ModelError, OutputError, StorageError
@@ -199,6 +199,7 @@ def test_damaged_bytes_are_noticed_and_what_is_there_is_whole(tmp_path: Path) ->
     assert files_in(tmp_path / "out") == {name: data for name, data in FILES.items() if "trainA" in name}
 
 
+@settings(max_examples=50)
 @given(st.data())
 def test_whatever_happens_to_its_bytes_it_is_read_right_or_not_at_all(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

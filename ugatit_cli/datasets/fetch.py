@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import os
 import shlex
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from ugatit_cli.data.pictures import SPLITS, Folders, Split, layout_of, split_layout, split_named
+from ugatit_cli.data.pictures import Folders, layout_of, split_layout
 from ugatit_cli.datasets import hub_rows, parquet, rows, store
 from ugatit_cli.datasets.catalog import TABLES, DataEntry, known, unknown
 from ugatit_cli.datasets.rows import Columns
 from ugatit_cli.datasets.store import Facts
+from ugatit_cli.datasets.zips import unpack
 from ugatit_cli.errors import FetchError, ModelError, UsageError
 from ugatit_cli.files import check_space, expanded, reported
-from ugatit_cli.pictures.reading import SUFFIXES
-from ugatit_cli.remote import archives, hub_download, web
-from ugatit_cli.remote.archives import Limits
+from ugatit_cli.remote import hub_download, web
 from ugatit_cli.remote.hub import DATA_SETS, HubId, RemoteFile, cache_folder
 from ugatit_cli.remote.patience import Listener
 from ugatit_cli.remote.records import FileRecord, Mismatch, Stamp, digest_of
@@ -28,9 +26,6 @@ from ugatit_cli.weights import home
 from ugatit_cli.weights.manifest import entry_of
 from ugatit_cli.wording import byte_size
 
-# Bytes of one picture. Those of these archives have less than a thousandth.
-LARGEST: Final = Limits(member=1 << 28)
-_MACOS: Final = "__MACOSX"
 _ELSEWHERE: Final = "Free some space, or choose another disk with UGATIT_HOME or --to."
 
 
@@ -72,9 +67,10 @@ def find(what: str, listener: Listener, columns: Columns = None) -> DataSet:
         return opened(_of_pictures(path, columns, listener))
     if identity is None and columns is not None:
         raise UsageError(f"--columns: {what} is neither of the Hub nor a folder of parquet files", "Leave it out.")
-    if entry is None and identity is None and store.get(what) is None:
+    here = store.get(what if entry is None else entry.name) if columns is None else None
+    if entry is None and identity is None and here is None:
         raise unknown(what, entries, "there is no such folder, and no data set of this name")
-    return opened(fetch(what, listener, columns=columns))
+    return opened(here or fetch(what, listener, columns=columns))
 
 
 def _hub_id(what: str, columns: Columns) -> HubId | None:
@@ -211,7 +207,7 @@ def _of_zip(job: _Fetch) -> Facts:
         check_space(job.folder, (2 if beside else 1) * (entry.size or 0), _ELSEWHERE)
     stamp = _obtained(job, archive, record) if own else _checked(archive, record)
     try:
-        notes = _unpack(entry, archive, job.folder, job.listener)
+        notes = unpack(entry, archive, job.folder, job.listener)
     except ModelError as error:
         if not own:
             raise
@@ -257,63 +253,6 @@ def _checked(path: Path, record: FileRecord | None) -> Stamp:
     if problem := digest.differs(record):
         raise ModelError(f"{path}: {problem}", "It is not the file that is meant, or is damaged.")
     return Stamp(digest.size, digest.sha256, 0)
-
-
-Layout = Mapping[Split, Mapping[str, str]]
-"""Set -> member of an archive -> what it is called below the set's folder."""
-
-
-def _unpack(entry: DataEntry, archive: Path, folder: Path, listener: Listener) -> list[str]:
-    found = archives.members(archive)
-    layout = _layout(archive, list(found))
-    notes: list[str] = []
-    targets: dict[str, Path] = {}
-    for split in SPLITS:
-        inside: Split = entry.set_in_archive(split)  # type: ignore[assignment]  # A or B for the other
-        if split.startswith("test") and _is_trained_with(inside, layout, found, entry):
-            notes.append(f"{split} is left out: its pictures are among those of train{split[-1]}")
-            listener.note(f"{notes[-1]}; `train` keeps others from training instead, see --holdout")
-            continue
-        targets |= {member: folder / split / name for member, name in layout.get(inside, {}).items()}
-    archives.take(archive, targets, listener, LARGEST)
-    return notes
-
-
-def _layout(archive: Path, names: Sequence[str]) -> Layout:
-    """The pictures of each set, in the folder of an archive that has those of both domains."""
-    roots: dict[PurePosixPath, dict[Split, dict[str, str]]] = {}
-    for name in names:
-        parts = PurePosixPath(name).parts
-        if any(part[0] == "." or part == _MACOS for part in parts) or Path(name).suffix.lower() not in SUFFIXES:
-            continue
-        spans = (
-            (start, end) for start in range(len(parts) - 1) for end in (start + 1, start + 2) if end < len(parts)
-        )
-        for start, end in spans:  # `trainA`, or `A` in `train`
-            if (split := split_named("".join(parts[start:end]))) is not None:
-                inside = roots.setdefault(PurePosixPath(*parts[:start]), {}).setdefault(split, {})
-                inside[name] = "/".join(parts[end:])
-                break
-    whole = [layout for layout in roots.values() if {"trainA", "trainB"} <= layout.keys()]
-    if len(whole) != 1:
-        what = "more than one data set" if whole else "no folders trainA and trainB with pictures"
-        raise ModelError(f"{archive}: {what} in it", "It is not the archive that is meant, or was changed.")
-    return whole[0]
-
-
-def _is_trained_with(test: Split, layout: Layout, found: Mapping[str, zipfile.ZipInfo], entry: DataEntry) -> bool:
-    """Whether test pictures are among those to train with: by their bytes, or as the manifest says by names."""
-    train: Split = "trainA" if test == "testA" else "trainB"
-
-    def keys(split: Split, of: Callable[[str, str], object]) -> set[object]:
-        return {of(member, name) for member, name in layout.get(split, {}).items()}
-
-    def content(member: str, _: str) -> object:
-        return found[member].CRC, found[member].file_size
-
-    same_bytes = keys(test, content) <= keys(train, content)
-    same_names = keys(test, lambda _, name: name) == keys(train, lambda _, name: name)
-    return test in layout and (same_bytes or (entry.holdout == "train" and same_names))
 
 
 # --- Parquet files of the Hub --------------------------------------------------------------------------
