@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import tomli_w
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ugatit_cli.cli.app import command
@@ -24,6 +24,7 @@ from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.home import BUNDLED
 from ugatit_cli.weights.manifest import (
     LAYOUTS,
+    MODEL,
     MODEL_FILES,
     MODEL_NAME,
     SOURCES,
@@ -387,6 +388,7 @@ def entries(draw: st.DrawFn) -> Entry:
     return Entry(draw(NAMES), texts[0], domains, size, texts[1], texts[2], source, **extra)
 
 
+@settings(max_examples=40)
 @given(st.lists(entries(), max_size=3, unique_by=lambda entry: entry.name))
 def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, made: list[Entry]) -> None:
     text = "schema = 1\n\n" + "\n".join(map(entry_toml, made))
@@ -461,6 +463,30 @@ MISTAKES = [
     (HUB, RECORD, RECORD.replace(HASH, "A" * 64), '[models.cats] files."config.json" sha256: '),
     (HUB, RECORD, AND["m.BIN"], '[models.cats] files."m.BIN": .bin files are pickles'),
     (HUB, RECORD, AND["x/config.json"], '[models.cats] files."x/config.json": no file'),
+    (TRAIN, "source", 'layout = "paddle"\nsource', "[models.cats] layout: doesn't belong"),
+    (URL, 'url = "https://ann.example/w/cats%20.pth"\n', "", "[models.cats] url: missing"),
+    *((URL, "https://ann.example", start, "[models.cats] url: 'f") for start in ("ftp://a", "file://a", "filé://a")),
+    *((URL, "ann.example", host, "[models.cats] url: 'http") for host in ("", "u:p@a", "a:x", "-a", "*.a", "a b")),
+    (URL, "ann.example", "[::", "[models.cats] url: 'http"),
+    (URL, "/w/cats%20.pth", "", "[models.cats] url: 'https://ann.example' is no address"),
+    (URL, "cats%20.pth", "", "[models.cats] url: 'w': no checkpoint"),
+    (URL, "cats%20.pth", "..%2Fcats.pth", "[models.cats] url: '../cats.pth': must be a path"),
+    (URL, '"cdn.example"', '"https://a.b"', "[models.cats] hosts: 'https://a.b' is no host"),
+    (URL, '"cyclegan"', '"keras"', "[models.cats] layout: 'keras' is none of tensorflow"),
+    (URL, '"cyclegan"', '"tensorflow"', "[models.cats] url: must be that of a .zip"),
+    (URL, '"a2b"', '"b2a"', "[models.cats] ways: 'b2a' is none of both, a2b"),
+    (URL, '["pets"]', '"pets"', "[models.cats] aliases: must be a list"),
+    (URL, '["pets"]', '["my pets"]', "[models.cats] aliases: 'my pets' is no name"),
+    (URL, '["her README"]', "[]", "[models.cats] read_at: must be a list"),
+    (URL, "= false", "= 0", "[models.cats] verified: must be true or false"),
+    (URL, "made_by", 'folder = "a"\nmade_by', "[models.cats] folder: only zips"),
+    (URL, "= false", '= false\nfiles = { "dogs.pth" = {} }', "[models.cats] files: must be what the address names"),
+    (ZIP, "archive = { sha256", "archive = { shaa256", "[models.cats] archive shaa256: unknown key; did you mean"),
+    (ZIP, "archive =", 'folder = "a"\narchive =', "[models.cats] folder: doesn't go with files"),
+    (ZIP, '"deep/m.index" = {}', "", "[models.cats] files: must have one .index file, not 0"),
+    (KAGGLE, 'folder = "deep/m_1"', "", "[models.cats] folder: missing"),
+    (KAGGLE, "deep/m_1", "../m_1", "[models.cats] folder: must be a path"),
+    (KAGGLE, "ann/cats", "cats", "[models.cats] dataset: 'cats' is no data set of Kaggle"),
 ]  # fmt: skip
 
 
@@ -499,6 +525,61 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
     ]
     assert "'c/t'" in found[2]
     assert "'d:g'" in found[2]
+
+
+def test_a_name_is_that_of_one_entry_alone(tmp_path: Path) -> None:
+    dogs = own(TRAIN, "pets").removeprefix("schema = 1\n")
+    (line,) = mistakes(write(tmp_path, URL + dogs))
+    assert line == "[models.cats] aliases: 'pets' is a name of pets, too"
+    mice = own(URL, "mice").removeprefix("schema = 2\n")
+    (line,) = mistakes(write(tmp_path, URL + mice))
+    assert line == "[models.mice] aliases: 'pets' is a name of cats, too"
+
+
+TEXTS = ["", "https://a.example/b.zip", "a/b", "\x1b[2J", "x" * 20_000, "é\n", *SOURCES, *LAYOUTS]
+SIMPLE = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.dates() | st.sampled_from(TEXTS)
+VALUES = (
+    SIMPLE
+    | st.just([0] * 20_000)
+    | st.lists(SIMPLE, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(["size", "sha256", "b.pth", "m.index", "../x"]),
+        SIMPLE | st.dictionaries(st.sampled_from(["size", "sha256", "x"]), SIMPLE, max_size=2),
+        max_size=3,
+    )
+)
+
+
+@given(
+    st.sampled_from([BUNDLE, HUB, IMPORT, TRAIN, URL, ZIP, KAGGLE]),
+    st.dictionaries(st.sampled_from(MODEL.keys) | st.text("ab\n\x1b", max_size=3), VALUES, min_size=1, max_size=3),
+)
+@settings(max_examples=40)
+def test_whatever_stands_there_is_an_entry_or_named(
+    tmp_path_factory: pytest.TempPathFactory, text: str, said: dict[str, Any]
+) -> None:
+    document = tomllib.loads(text)
+    document["models"]["cats"] |= said
+    path = write(tmp_path_factory.getbasetemp(), tomli_w.dumps(document), "anything.toml")
+    entry, message = None, f"{path}: [models.cats] "
+    try:
+        (entry,) = read_manifest(path).values()
+    except ModelError as error:
+        message = error.message
+    assert message.startswith(f"{path}: [models.cats] ")
+    assert message.isprintable()
+    assert len(message) < 20_000
+    if entry is not None:
+        again = write(path.parent, f"schema = 2\n{entry_toml(entry)}", "again.toml")
+        assert read_manifest(again) == {"cats": entry}
+
+
+def test_very_many_mistakes_are_counted(tmp_path: Path) -> None:
+    text = TRAIN + "".join(f"{'k' * 500}{i} = 1\n" for i in range(1500))
+    found = mistakes(write(tmp_path, text))
+    assert found[-1] == "and 1470 more"
+    assert len(found) == 31
+    assert max(map(len, found)) < 300
 
 
 # --- Names ---------------------------------------------------------------------------------------------

@@ -363,9 +363,10 @@ def _value(value: Any) -> str:
 def _domains(value: object) -> str:
     if not isinstance(value, list) or len(value) != 2:
         return "must be a list of two names"
+    together = _refused(domain_a=value[0], domain_b=value[1])
     # Each with another that never is the mistake.
-    alone = [_refused(domain_a=name, domain_b=f"not {name}") for name in value]
-    return "; ".join(filter(None, alone)) or _refused(domain_a=value[0], domain_b=value[1])
+    alone = [_refused(domain_a=name, domain_b=f"not {name}") for name in value] if together else []
+    return "; ".join(filter(None, alone)) or together
 
 
 def _refused(**settings: Any) -> str:
