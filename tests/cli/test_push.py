@@ -246,7 +246,7 @@ def test_where_the_entry_belongs(
         (tmp_path / path).write_text("schema = 1\n")
     told = push(f"./{model}", REPO).stderr
     assert str(tmp_path / path) in told
-    assert ("schema = 1" in told) == (not there)
+    assert ("schema = 2" in told) == (not there)
     assert "bundled model flat2clay" in told
     assert "bundled" not in push(model, "tester/mine").stderr
 

@@ -281,7 +281,7 @@ def use_receipts(folder: Path, content: bytes) -> int:
     )
 
 
-MANIFEST = """schema = 1
+MANIFEST = """schema = 2
 [models.mine]
 description = "x"
 domains = ["cats", "dogs"]
@@ -316,6 +316,41 @@ licence = "other"
 training_data = "y"
 source = "train"
 instructions = "train it"
+[models.web]
+description = "x"
+domains = ["a", "b"]
+image_size = 256
+licence = "not stated"
+training_data = "y"
+source = "url"
+url = "https://e.example/b.pth"
+hosts = ["*.e.example"]
+layout = "cyclegan"
+ways = "a2b"
+aliases = ["net"]
+made_by = "ann"
+read_at = ["her page"]
+verified = false
+[models.zip]
+description = "x"
+domains = ["a", "b"]
+image_size = 256
+licence = "not stated"
+training_data = "y"
+source = "kaggle"
+dataset = "e/f"
+layout = "tensorflow"
+folder = "g"
+archive = {{ size = 3, sha256 = "{hash}" }}
+[data.pets]
+description = "x"
+domains = ["cats", "dogs"]
+image_size = 64
+licence = "not stated"
+source = "zip"
+url = "https://e.example/pets.zip"
+counts = {{ trainA = 1, trainB = 2 }}
+verified = false
 """.format(commit="0" * 40, hash="0" * 64)
 
 
@@ -337,7 +372,12 @@ def use_manifest(folder: Path, content: bytes) -> int:
         ("models", "show", "theirs"),
         ("models", "show", "flat2clay"),
         ("models", "verify"),
+        ("models", "show", "net"),
+        ("models", "show", "zip"),
+        ("data", "show", "pets"),
         ("fetch", "mine"),
+        ("fetch", "web"),
+        ("fetch", "zip", "--dry-run"),
         ("translate", "a.png", "--model", "own", "-o", "-", *CPU),
         ("translate", "a.png", "--model", "kept", "-o", "-", *CPU),
         ("translate", "a.png", "--model", "./model", "-o", "-", *CPU),

@@ -169,7 +169,7 @@ def _upload(staged: Staged, target: HubId) -> None:
     path = place_of_user_manifest()
     console.note(
         f"to pin exactly these files under the name {name}, add what follows to {path}, in place of an entry of that "
-        "name if it has one" + ("" if os.access(path, os.F_OK) else "; a new file begins with the line: schema = 1")
+        "name if it has one" + ("" if os.access(path, os.F_OK) else "; a new file begins with the line: schema = 2")
     )
     shipped = read_manifest(manifest_path()).get(name)
     if shipped is not None and shipped.source == "bundled":
