@@ -388,7 +388,7 @@ def entries(draw: st.DrawFn) -> Entry:
     return Entry(draw(NAMES), texts[0], domains, size, texts[1], texts[2], source, **extra)
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(st.lists(entries(), max_size=3, unique_by=lambda entry: entry.name))
 def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, made: list[Entry]) -> None:
     text = "schema = 1\n\n" + "\n".join(map(entry_toml, made))
@@ -554,7 +554,7 @@ VALUES = (
     st.sampled_from([BUNDLE, HUB, IMPORT, TRAIN, URL, ZIP, KAGGLE]),
     st.dictionaries(st.sampled_from(MODEL.keys) | st.text("ab\n\x1b", max_size=3), VALUES, min_size=1, max_size=3),
 )
-@settings(max_examples=40)
+@settings(max_examples=30)
 def test_whatever_stands_there_is_an_entry_or_named(
     tmp_path_factory: pytest.TempPathFactory, text: str, said: dict[str, Any]
 ) -> None:
