@@ -92,6 +92,12 @@ class FetchError(ModelError):
     """A file that can't be had from a network, or isn't what it should be."""
 
 
+class NoRoomError(StorageError, FetchError):
+    """The disk is full while something is fetched."""
+
+    exit_code = 3
+
+
 class TrainingError(UgatitError):
     """Training stopped, or can't start, on bad data or a loss that isn't finite."""
 

@@ -21,7 +21,7 @@ from tests.hub_server import Fault, HubServer
 from tests.web_server import QUOTA, WebServer
 from ugatit_cli.datasets import emoji
 from ugatit_cli.datasets.fetch import fetch, find, remove
-from ugatit_cli.errors import ModelError, StorageError, UsageError
+from ugatit_cli.errors import ModelError, NoRoomError, UsageError
 from ugatit_cli.weights.home import home_folder
 
 PLAIN: Final = "http://vllab.ucmerced.edu/hylee/DRIT/datasets/cat2dog.zip"
@@ -202,8 +202,9 @@ def test_nothing_is_asked_for_when_the_disk_has_no_room(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: (10**9, 10**9, int(1.5 * len(packed))))
-        with pytest.raises(StorageError) as caught:
+        with pytest.raises(NoRoomError) as caught:
             fetch("horse2zebra", Notes())
+    assert caught.value.exit_code == 3
     assert str(home_folder() / "data" / "horse2zebra") in caught.value.message
     assert "UGATIT_HOME" in caught.value.hint
     assert not web.requests

@@ -23,7 +23,7 @@ from tests.fetched import contents
 from tests.hub_client import Notes
 from tests.web_server import QUOTA, WebServer
 from tests.weights.test_tensorflow import drop, random_variables, write
-from ugatit_cli.errors import ModelError, OutputError, StorageError
+from ugatit_cli.errors import ModelError, NoRoomError, OutputError, StorageError
 from ugatit_cli.remote.records import FileRecord
 from ugatit_cli.weights import fetch
 from ugatit_cli.weights.catalog import known
@@ -324,8 +324,9 @@ def test_a_full_disk_keeps_what_has_arrived(offered: WebServer, monkeypatch: pyt
 
     with monkeypatch.context() as patch:
         patch.setattr(f"ugatit_cli.{where}.check_space", full)
-        with pytest.raises(StorageError):
+        with pytest.raises(NoRoomError) as caught:
             find_model("zipped")
+    assert caught.value.exit_code == 3
     assert not store_path("zipped").exists()
     find_model("zipped")
     assert offered.bytes_sent() == len(published("zipped"))

@@ -21,6 +21,7 @@ from ugatit_cli.remote import hub_download, web
 from ugatit_cli.remote.hub import DATA_SETS, HubId, RemoteFile, cache_folder
 from ugatit_cli.remote.patience import Listener
 from ugatit_cli.remote.records import FileRecord, Mismatch, Stamp, digest_of
+from ugatit_cli.remote.transfer import room_needed
 from ugatit_cli.remote.web import WebFile
 from ugatit_cli.weights import home
 from ugatit_cli.weights.manifest import entry_of
@@ -45,6 +46,7 @@ class DataSet:
     paired: bool = False
 
 
+@room_needed()
 def find(what: str, listener: Listener, columns: Columns = None) -> DataSet:
     """The data set that a path, a name or `hub:OWNER/NAME` stands for; it is fetched on its first use.
 
@@ -56,7 +58,7 @@ def find(what: str, listener: Listener, columns: Columns = None) -> DataSet:
     Raises:
         UsageError: there is none, a folder isn't laid out as one, or it isn't clear which columns are meant.
         ModelError: it can't be fetched, or is damaged.
-        OutputError: what was fetched can't be written.
+        OutputError: what was fetched can't be written; `NoRoomError` if the disk is full.
     """
     path, identity = expanded(what), _hub_id(what, columns)
     entries = TABLES.usable(listener, None if os.path.lexists(path) else what)
@@ -109,6 +111,7 @@ def opened(folder: Path) -> DataSet:
     return DataSet(folder, split_layout(folder), (a, b) if a else None, stored.paired)
 
 
+@room_needed()
 def fetch(
     name: str,
     listener: Listener,
@@ -132,7 +135,7 @@ def fetch(
     Raises:
         UsageError: there is none of that name, or it doesn't come from anywhere.
         ModelError: it can't be fetched, or isn't what it should be.
-        OutputError: it can't be written.
+        OutputError: it can't be written; `NoRoomError` if the disk is full.
     """
     if (identity := _hub_id(name, columns)) is not None and from_file is None:
         return rows.of_hub(identity, columns, listener, to=to, force=force)

@@ -10,9 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ugatit_cli.errors import NoRoomError, StorageError
 from ugatit_cli.files import check_space, reported
 from ugatit_cli.remote import patience
 from ugatit_cli.remote.patience import Listener, TransferError
+
+
+@contextlib.contextmanager
+def room_needed() -> Iterator[None]:
+    """Turns a full disk into something that can't be fetched: for functions that do all of it."""
+    try:
+        yield
+    except StorageError as error:
+        raise NoRoomError(error.message, error.hint) from error
 
 
 class Source:

@@ -12,6 +12,7 @@ from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.remote import hub_download
 from ugatit_cli.remote.hub import HubId
 from ugatit_cli.remote.patience import Listener, Logged
+from ugatit_cli.remote.transfer import room_needed
 from ugatit_cli.weights import home
 from ugatit_cli.weights.catalog import Source, resolve
 from ugatit_cli.weights.folder import GENERATORS_FILE, ModelFolder, check_target, copy_model, open_model
@@ -23,13 +24,14 @@ from ugatit_cli.weights.known import REINSTALL, hub_of, no_weights
 from ugatit_cli.weights.manifest import Entry, read_manifest
 
 
+@room_needed()
 def find_model(name: str, listener: Listener | None = None) -> ModelFolder:
     """Opens the model that a name, path or Hub id stands for (`catalog.resolve`); fetches it on its first use.
 
     Raises:
         ModelError: nothing there (says where it looked), the model is damaged, or it can't be fetched.
         UsageError: an empty name.
-        OutputError: what was fetched can't be written.
+        OutputError: what was fetched can't be written; `NoRoomError` if the disk is full.
     """
     listener = listener or Logged()
     source = resolve(name, listener)
@@ -90,6 +92,7 @@ def _bundled(entry: Entry) -> ModelFolder:
     return open_model(BUNDLED / entry.name, Record(hashes, "the manifest", hint))
 
 
+@room_needed()
 def fetch(
     name: str, listener: Listener, *, to: Path | None = None, force: bool = False, from_file: Path | None = None
 ) -> ModelFolder:
@@ -104,7 +107,7 @@ def fetch(
     Raises:
         UsageError: options that don't go with this model, or a model of the user's own.
         ModelError: there is none of that name, it can't be fetched, or isn't what it should be.
-        OutputError: it can't be written.
+        OutputError: it can't be written; `NoRoomError` if the disk is full.
     """
     if to is not None:
         check_target(to, overwrite=force, option="--force")
