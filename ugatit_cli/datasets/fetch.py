@@ -67,8 +67,6 @@ def find(what: str, listener: Listener, columns: Columns = None) -> DataSet:
         if entry is not None:
             listener.note(f"note: the folder {what} that is here is used, not the data set of that name")
         return opened(_of_pictures(path, columns, listener))
-    if identity is None and columns is not None:
-        raise UsageError(f"--columns: {what} is neither of the Hub nor a folder of parquet files", "Leave it out.")
     here = store.get(what if entry is None else entry.name) if columns is None else None
     if entry is None and identity is None and here is None:
         raise unknown(what, entries, "there is no such folder, and no data set of this name")
@@ -139,6 +137,8 @@ def fetch(
     """
     if (identity := _hub_id(name, columns)) is not None and from_file is None:
         return rows.of_hub(identity, columns, listener, to=to, force=force)
+    if columns is not None:
+        raise UsageError(f"--columns: {name} is neither of the Hub nor a folder of parquet files", "Leave it out.")
     one = known(name, listener)
     if to is not None:
         store.check_target(to, force=force)
@@ -217,7 +217,8 @@ def _of_zip(job: _Fetch) -> Facts:
         web.throw_away(archive)  # so that the next call downloads another one
         raise ModelError(error.message.replace(str(archive), entry.url), error.hint) from None
     if record is None:
-        home.save(home.make(receipt_key(entry.name), archive.parent, {archive.name: stamp}))
+        folder = store.path_of(entry.name)
+        home.save(home.Receipt(receipt_key(entry.name), folder, {f"{entry.name}.zip": stamp}))
         job.listener.note(f"nobody had verified it before; sha256 {stamp.sha256} is recorded now")
     if own:
         web.throw_away(archive)
