@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal
@@ -104,14 +104,14 @@ def write_out(files: Files, target: Path, listener: Listener, *, columns: tuple[
     """
     paths = [path for half in files.values() for path in half]
     choice, writer = _choose(paths, columns), _Writer(target, listener)
-    measured = [_measured(path, choice.columns) for path in paths]
+    rows = sum(map(_count, paths)) * len(choice.columns)
     with reported(target):
-        check_space(target, sum(size for _, size in measured))
-    listener.begin(paths[0].name, sum(rows for rows, _ in measured) * len(choice.columns), 0, "pictures")
+        check_space(target, sum(path.stat().st_size for path in paths))
+    listener.begin(paths[0].name, rows, 0, "pictures")
     try:
         for half, column in ((half, column) for half in files for column in choice.columns):
-            rows = (row for path in files[half] for row in _rows(path, column, choice.label))
-            for number, row in enumerate(rows, 1):
+            every = (row for path in files[half] for row in _rows(path, column, choice.label))
+            for number, row in enumerate(every, 1):
                 writer.take(choice.split(half, column, row.label), number, row)
                 listener.advance(1)
     finally:
@@ -236,13 +236,9 @@ def _opened(path: Path) -> Iterator[ParquetFile]:
         raise ModelError(f"{path}: can't be read as parquet ({reason})", "Copy or download the file again.") from None
 
 
-def _measured(path: Path, columns: Collection[str]) -> tuple[int, int]:
-    """How many rows there are, and bytes in these columns."""
-    with _opened(path) as file:
-        groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
-        parts = [group.column(index) for group in groups for index in range(group.num_columns)]
-        sizes = [one.total_compressed_size for one in parts if one.path_in_schema.partition(".")[0] in columns]
-        return int(file.metadata.num_rows), sum(map(int, sizes))
+def _count(path: Path) -> int:
+    with _opened(path) as file:  # which must not be asked of its columns: damaged, they end the whole process
+        return int(file.metadata.num_rows)
 
 
 def _rows(path: Path, column: str | None, label: str | None) -> Iterator[_Row]:

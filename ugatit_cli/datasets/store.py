@@ -22,6 +22,7 @@ from ugatit_cli.files import read_file, replace_folder, reported, retire, write_
 from ugatit_cli.leftovers import discard, hidden, put_back, sweep
 from ugatit_cli.remote.patience import Listener, waiting
 from ugatit_cli.weights.home import home_folder
+from ugatit_cli.weights.mistakes import LARGEST
 
 FILE: Final = "dataset.json"
 SCHEMA: Final = 1
@@ -100,7 +101,8 @@ def read(folder: Path) -> Stored | None:
         schema, known = document.pop("schema"), read_table(Stored, document)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, ConfigError):
         return None
-    sound = len(known.domains) in (0, 2) and all(name == Path(name).name for name in known.counts)
+    numbers = all(0 <= number <= LARGEST for number in (*known.counts.values(), *known.sizes.values()))
+    sound = numbers and len(known.domains) in (0, 2) and all(name == Path(name).name for name in known.counts)
     return known if schema == SCHEMA and sound else None
 
 
