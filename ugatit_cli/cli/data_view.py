@@ -71,8 +71,13 @@ def _size(known: KnownData, *, marked: bool = False) -> str:
 def origin(known: KnownData) -> str:
     """Where a data set comes from, in few words."""
     if known.entry is None:
-        return known.stored.source if known.stored is not None else UNKNOWN
-    words = {"packages": "npm", "hub": f"Hub {known.entry.repository}", "zip": host_of(known.entry.url)}
+        source = known.stored.source if known.stored is not None else UNKNOWN
+        return known.name.partition("/")[0].replace("hub:", "Hub ") if known.name.startswith("hub:") else source
+    words = {
+        "packages": "npm",
+        "hub": f"Hub {known.entry.repository.partition('/')[0]}",
+        "zip": host_of(known.entry.url),
+    }
     return words[known.entry.source]
 
 
@@ -121,6 +126,7 @@ def document(known: KnownData) -> dict[str, Any]:
         "state": known.state,
         "licence": _licence(known),
         "size": known.size,
+        "fetched_from": stored.source if stored is not None else None,
         "sha256": dict(stored.sha256) if stored is not None else _hashes(known),
         "counts": dict(known.counts),
         "paired": stored.paired if stored is not None else entry is not None and entry.paired,
@@ -177,5 +183,6 @@ def _facts(known: KnownData, facts: dict[str, Any]) -> Iterator[tuple[str, str |
     yield "size:", _size(known)
     yield "sha256:", stated_hashes(facts["sha256"])
     yield "fetched:", facts["fetched"]
+    yield "fetched from:", facts["fetched_from"]
     yield "notes:", "\n".join(facts["notes"])
     yield "path:", facts["path"]
