@@ -70,15 +70,13 @@ def _size(known: KnownData, *, marked: bool = False) -> str:
 
 def origin(known: KnownData) -> str:
     """Where a data set comes from, in few words."""
-    if known.entry is None:
-        source = known.stored.source if known.stored is not None else UNKNOWN
-        return known.name.partition("/")[0].replace("hub:", "Hub ") if known.name.startswith("hub:") else source
-    words = {
-        "packages": "npm",
-        "hub": f"Hub {known.entry.repository.partition('/')[0]}",
-        "zip": host_of(known.entry.url),
-    }
-    return words[known.entry.source]
+    entry = known.entry
+    if entry is None and known.name.startswith("hub:"):
+        return f"Hub {known.name.removeprefix('hub:').partition('/')[0]}"
+    if entry is None:
+        return known.stored.source if known.stored is not None else UNKNOWN
+    owner = entry.repository.partition("/")[0]
+    return {"packages": "npm", "hub": f"Hub {owner}", "zip": host_of(entry.url)}[entry.source]
 
 
 def pictures(counts: Mapping[str, int]) -> str:
