@@ -22,7 +22,7 @@ logger = logging.getLogger("ugatit")
 
 
 class Listener(Protocol):
-    """Hears what happens while a model is fetched."""
+    """Hears what happens while something is fetched or made."""
 
     def note(self, text: str) -> None:
         """Something the user should know."""
@@ -69,7 +69,7 @@ _PERMANENT: Final = {"TooManyRedirects", "UnsupportedProtocol", "LocalProtocolEr
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether a request may succeed later: the Hub is busy, or the connection is bad."""
+    """Whether a request may succeed later: the server is busy, or the connection is bad."""
     status = status_of(error)
     if status is not None:
         return status in _STATUS
@@ -144,7 +144,7 @@ def patiently(
     done: Callable[[], int] = lambda: 0,
     worth: Callable[[Exception], bool] = is_transient,
 ) -> Result:
-    """The result of a request, tried again while the Hub is busy or can't be reached.
+    """The result of a request, tried again while the server is busy or can't be reached.
 
     Args:
         done: bytes that earlier attempts have brought.

@@ -149,12 +149,7 @@ def _there(
 
 
 def _fetched(file: WebFile, target: Path, known: FileRecord | None, size: int | None, listener: Listener) -> Digest:
-    if variable := forbidden_by():
-        raise FetchError(f"{file} is not on this machine, and {variable} forbids to ask for it", "Unset it.")
-    if not is_address(file.url) or urlsplit(file.url).username is not None:
-        raise FetchError(f"{file}: not a web address")
-    if urlsplit(file.url).scheme == "http" and not mirror():
-        listener.note(f"{file}: the server is asked without encryption")
+    _check_may_ask(file, listener)
     part, version = _beside(target, "part"), _beside(target, "part.json")
     if not part.exists():
         discard(version)
@@ -164,23 +159,35 @@ def _fetched(file: WebFile, target: Path, known: FileRecord | None, size: int | 
     try:
         with _in_words(file):
             transfer.download(source, part, listener)
-    except BaseException:
+        with reported(part):
+            digest = _checked(file, part, known, size)
+            part.replace(target)
+            sync_folder(target.parent)
+    finally:
         if not part.exists() or not part.stat().st_size:
             discard(part)
             discard(version)
-        raise
-    with reported(part):
-        digest = digest_of(part)
-        if problem := digest.differs(known, size) or ("" if digest.size else "nothing came but an empty file"):
-            discard(part)
-            discard(version)
-            raise Mismatch(
-                f"{file}: {problem}",
-                "What was downloaded is not the file that was asked for, and was thrown away. Run the command again.",
-            )
-        part.replace(target)
-        discard(version)
-        sync_folder(target.parent)
+    return digest
+
+
+def _check_may_ask(file: WebFile, listener: Listener) -> None:
+    if variable := forbidden_by():
+        raise FetchError(f"{file} is not on this machine, and {variable} forbids to ask for it", "Unset it.")
+    if not is_address(file.url) or urlsplit(file.url).username is not None:
+        raise FetchError(f"{file}: not a web address")
+    if urlsplit(file.url).scheme == "http" and not mirror():
+        listener.note(f"{file}: the server is asked without encryption")
+
+
+def _checked(file: WebFile, part: Path, known: FileRecord | None, size: int | None) -> Digest:
+    """What has arrived, if it is what it should be; else it is thrown away."""
+    digest = digest_of(part)
+    if problem := digest.differs(known, size) or ("" if digest.size else "nothing came but an empty file"):
+        discard(part)
+        raise Mismatch(
+            f"{file}: {problem}",
+            "What was downloaded is not the file that was asked for, and was thrown away. Run the command again.",
+        )
     return digest
 
 
