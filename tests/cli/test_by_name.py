@@ -17,7 +17,8 @@ from tests.web_server import WebServer
 from tests.weights.test_imports import published, tensorflow, zipped
 from tests.weights.test_imports import put as put_online
 from ugatit_cli.weights.home import store_path
-from ugatit_cli.weights.manifest import entry_of, read_manifest
+from ugatit_cli.weights.manifest import read_manifest
+from ugatit_cli.weights.tables import entry_of
 
 CPU = ("--device", "cpu", "--precision", "fp32")
 NAME = "selfie2anime"

@@ -193,7 +193,7 @@ def test_a_folder_of_a_known_name_wins_only_with_a_model_in_it(model: Path) -> N
 
 
 def test_folders_need_no_manifest_of_the_package(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ugatit_cli.weights.manifest.FILE", "nothing.toml")
+    monkeypatch.setattr("ugatit_cli.weights.tables.FILE", "nothing.toml")
     assert find_model(model.name).path == Path(model.name)
 
 

@@ -30,12 +30,10 @@ from ugatit_cli.weights.manifest import (
     SOURCES,
     Entry,
     SourceName,
-    entry_of,
     entry_toml,
-    manifest_path,
-    place_of_user_manifest,
     read_manifest,
 )
+from ugatit_cli.weights.tables import entry_of, manifest_path, place_of_user_manifest
 
 HASH = "0123456789abcdef" * 4
 COMMIT = "0123456789" * 4

@@ -158,7 +158,8 @@ def _write(staged: Staged, target: HubId, folder: Path) -> None:
 
 def _upload(staged: Staged, target: HubId) -> None:
     from ugatit_cli.publishing.push import upload
-    from ugatit_cli.weights.manifest import entry_toml, manifest_path, place_of_user_manifest, read_manifest
+    from ugatit_cli.weights.manifest import entry_toml, read_manifest
+    from ugatit_cli.weights.tables import SCHEMA, manifest_path, place_of_user_manifest
 
     total = sum(digest.size for digest in staged.files.values())
     console.note(f"publishing {', '.join(staged.files)} ({byte_size(total)})")
@@ -169,7 +170,8 @@ def _upload(staged: Staged, target: HubId) -> None:
     path = place_of_user_manifest()
     console.note(
         f"to pin exactly these files under the name {name}, add what follows to {path}, in place of an entry of that "
-        "name if it has one" + ("" if os.access(path, os.F_OK) else "; a new file begins with the line: schema = 2")
+        "name if it has one"
+        + ("" if os.access(path, os.F_OK) else f"; a new file begins with the line: schema = {SCHEMA}")
     )
     shipped = read_manifest(manifest_path()).get(name)
     if shipped is not None and shipped.source == "bundled":

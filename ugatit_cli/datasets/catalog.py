@@ -15,8 +15,9 @@ from ugatit_cli.errors import UsageError
 from ugatit_cli.remote.patience import Listener, Logged
 from ugatit_cli.remote.records import FileRecord
 from ugatit_cli.weights import mistakes
-from ugatit_cli.weights.manifest import MODEL, Tables, entry_of, nearest_in, record_mistakes, record_of
+from ugatit_cli.weights.manifest import MODEL, record_mistakes, record_of
 from ugatit_cli.weights.mistakes import Form, Table
+from ugatit_cli.weights.tables import Tables, entry_of, nearest_in
 from ugatit_cli.wording import shown
 
 if TYPE_CHECKING:

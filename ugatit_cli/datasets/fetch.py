@@ -24,7 +24,7 @@ from ugatit_cli.remote.records import FileRecord, Mismatch, Stamp, digest_of
 from ugatit_cli.remote.transfer import room_needed
 from ugatit_cli.remote.web import WebFile
 from ugatit_cli.weights import home
-from ugatit_cli.weights.manifest import entry_of
+from ugatit_cli.weights.tables import entry_of
 from ugatit_cli.wording import byte_size
 
 _ELSEWHERE: Final = "Free some space, or choose another disk with UGATIT_HOME or --to."

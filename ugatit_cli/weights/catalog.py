@@ -22,7 +22,8 @@ from ugatit_cli.weights import home
 from ugatit_cli.weights.hashes import check_pin, split_pin
 from ugatit_cli.weights.home import BUNDLED, Receipt, holds_model, store_folder, store_path, stored_models
 from ugatit_cli.weights.known import CONFIG_FILE, Kind, Known, found_at, from_hub, here, hub_of
-from ugatit_cli.weights.manifest import MODEL_NAME, MODELS, Entry, entry_of, nearest_in
+from ugatit_cli.weights.manifest import MODEL_NAME, MODELS, Entry
+from ugatit_cli.weights.tables import entry_of, nearest_in
 
 
 @dataclass(frozen=True)
