@@ -320,7 +320,7 @@ def lines(*more: str) -> st.SearchStrategy[str]:
     letters = st.one_of(
         st.sampled_from(["\\", '"', "'", " ", "#", "=", *more]), st.characters(exclude_categories=["Cc", "Cs"])
     )
-    return st.text(letters, min_size=1, max_size=30).filter(lambda text: text.strip() != "")
+    return st.text(letters, min_size=1, max_size=12).filter(lambda text: text.strip() != "")
 
 
 NAMES = st.from_regex(MODEL_NAME, fullmatch=True)
@@ -387,7 +387,7 @@ def entries(draw: st.DrawFn) -> Entry:
 
 
 @settings(max_examples=30)
-@given(st.lists(entries(), max_size=3, unique_by=lambda entry: entry.name))
+@given(st.lists(entries(), max_size=2, unique_by=lambda entry: entry.name))
 def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, made: list[Entry]) -> None:
     text = "schema = 1\n\n" + "\n".join(map(entry_toml, made))
     path = write(tmp_path_factory.getbasetemp(), text, "written.toml")
