@@ -158,6 +158,22 @@ def test_pictures_to_test_with_that_are_trained_with_are_left_out_and_that_is_sa
     assert left_out in stored.notes[0]
 
 
+@pytest.mark.parametrize(("a", "b", "paired"), [("_A", "_B", True), ("", "", True), ("-a", "-b", False)])
+def test_two_of_a_pair_have_one_name_if_anything_tells_which_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: Heard, a: str, b: str, paired: bool
+) -> None:
+    files = pictures({"trainA": 2, "trainB": 2, "testA": 3, "testB": 3})
+    named = {name.replace(".jpg", f"{a if 'A/' in name else b}.jpg"): data for name, data in files.items()}
+    path = archive(tmp_path / "x.zip", named)
+    know(monkeypatch, path, paired=True)
+    found = find(str(fetch("horse2zebra", heard, from_file=path)), heard)
+    assert found.paired == paired
+    assert files_in(found.path) == (files if paired else named)
+    stored = store.read(found.path)
+    assert stored is not None
+    assert bool(stored.notes) != paired
+
+
 def test_pictures_of_the_same_names_are_others_unless_somebody_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: Heard
 ) -> None:

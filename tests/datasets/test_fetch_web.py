@@ -267,15 +267,16 @@ def test_other_parquet_files_than_were_stated_are_refused(
 def test_pictures_of_packages_are_drawn(tmp_path: Path, web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(recipe: str, folder: Path, listener: Notes, *, packages: Path | None = None) -> None:  # noqa: ARG001
         assert (recipe, packages) == ("ink2clay", tmp_path)
-        for name, data in pictures().items():
+        for name, data in drawn.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(data)
 
+    drawn = pictures({"trainA": 2, "trainB": 3, "testA": 2, "testB": 2})
     monkeypatch.setattr(emoji, "build", build)
     know(monkeypatch, tmp_path, other(source="packages", recipe="ink2clay", paired=True))
     found = find(str(fetch("horse2zebra", Notes(), from_file=tmp_path)), Notes())
     assert found.paired
-    assert is_right(found.path)
+    assert files_in(found.path) == drawn
     know(monkeypatch, tmp_path, other(source="packages", recipe="none"))
     with pytest.raises(UsageError, match="none"):
         fetch("horse2zebra", Notes(), force=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from ugatit_cli.data.pictures import Folders, layout_of, split_layout
+from ugatit_cli.data.pictures import Folders, below, find_pictures, layout_of, split_layout
 from ugatit_cli.datasets import hub_rows, parquet, rows, store
 from ugatit_cli.datasets.catalog import TABLES, DataEntry, known, unknown
 from ugatit_cli.datasets.rows import Columns
@@ -185,7 +185,13 @@ class _Fetch:
 
     def facts(self, source: str, sha256: Mapping[str, str], notes: Sequence[str] = ()) -> Facts:
         entry = self.entry
-        return Facts(source, dict(sha256), list(entry.domains), entry.paired, entry.licence, list(notes))
+        paired = entry.paired and self._names("testA") == self._names("testB")
+        more = ["nothing tells which pictures of testA and testB are pairs"] if entry.paired and not paired else []
+        return Facts(source, dict(sha256), list(entry.domains), paired, entry.licence, [*notes, *more])
+
+    def _names(self, split: str) -> set[str]:
+        folder = self.folder / split
+        return {below(folder, path.with_suffix("")) for path in find_pictures(folder)} if folder.is_dir() else set()
 
 
 # --- Archives on the web -------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -43,7 +44,8 @@ def unpack(entry: DataEntry, archive: Path, folder: Path, listener: Listener) ->
             notes.append(f"{split} is left out: its pictures are among those of train{split[-1]}")
             listener.note(f"{notes[-1]}; `train` keeps others from training instead, see --holdout")
             continue
-        targets |= {member: folder / split / name for member, name in layout.get(inside, {}).items()}
+        names = _of_pairs(layout.get(inside, {})) if entry.paired else layout.get(inside, {})
+        targets |= {member: folder / split / name for member, name in names.items()}
     archives.take(archive, targets, listener, LARGEST)
     return notes
 
@@ -68,6 +70,12 @@ def _layout(archive: Path, names: Sequence[str]) -> Layout:
         what = "more than one data set" if whole else "no folders trainA and trainB with pictures"
         raise ModelError(f"{archive}: {what} in it", "It is not the archive that is meant, or was changed.")
     return whole[0]
+
+
+def _of_pairs(names: Mapping[str, str]) -> Mapping[str, str]:
+    """Without what tells two of a pair apart: `1_A.jpg` and `1_B.jpg` are both `1.jpg`."""
+    found = {member: re.sub(r"_[AB](?=\.\w+$)", "", name) for member, name in names.items()}
+    return found if len(set(found.values())) == len(found) else names
 
 
 def _is_trained_with(test: Split, layout: Layout, found: Mapping[str, zipfile.ZipInfo], entry: DataEntry) -> bool:
