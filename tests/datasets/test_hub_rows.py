@@ -36,15 +36,26 @@ COUNTS = {"trainA": 9, "trainB": 9, "testA": 9, "testB": 9}
 
 
 @pytest.mark.parametrize("pinned", [False, True])
-def test_a_data_set_is_fetched_into_the_cache_and_written_out(hub: HubServer, tmp_path: Path, pinned: bool) -> None:
+def test_a_data_set_is_fetched_and_leaves_nothing_else(hub: HubServer, tmp_path: Path, pinned: bool) -> None:
     commit = hub.commits(REPO)[-1]
-    assert fetch(tmp_path, f"hub:huggan/selfie2anime{f'@{commit}' if pinned else ''}") == COUNTS
-    (kept,) = scan_cache_dir(constants.HF_HUB_CACHE).repos
-    assert (kept.repo_id, kept.repo_type) == ("huggan/selfie2anime", "dataset")
-    sent = hub.bytes_sent()
-    (tmp_path / "out").rename(tmp_path / "first")
-    fetch(tmp_path)
-    assert hub.bytes_sent() == sent
+    assert fetch(tmp_path, f"{NAME}{f'@{commit}' if pinned else ''}") == COUNTS
+    assert [path.name for path in Path(constants.HF_HUB_CACHE).iterdir()] == [".locks"]
+
+
+def test_what_was_in_the_cache_is_used_and_stays(hub: HubServer, tmp_path: Path) -> None:
+    huggingface_hub.hf_hub_download("huggan/selfie2anime", TRAIN, repo_type="dataset")
+    sent = hub.bytes_sent(TRAIN)
+    assert fetch(tmp_path) == COUNTS
+    assert hub.bytes_sent(TRAIN) == sent
+    ((kept,),) = (repo.revisions for repo in scan_cache_dir(constants.HF_HUB_CACHE).repos)
+    assert [file.file_name for file in kept.files] == [Path(TRAIN).name]
+
+
+def test_content_that_another_commit_has_stays(hub: HubServer, tmp_path: Path) -> None:
+    path = Path(huggingface_hub.hf_hub_download("huggan/selfie2anime", TRAIN, repo_type="dataset"))
+    hub.add(REPO, {"README.md": b"new"})
+    assert fetch(tmp_path) == COUNTS
+    assert path.read_bytes() == hub.files(REPO)[TRAIN]
 
 
 def test_what_broke_off_goes_on(hub: HubServer, tmp_path: Path) -> None:

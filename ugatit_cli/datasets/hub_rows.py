@@ -65,6 +65,8 @@ def write_out(
 ) -> tuple[Written, dict[str, str]]:
     """Downloads the files into the Hub's cache, checked, and fills a folder as `parquet.write_out` does.
 
+    Then those that weren't there before are removed from the cache.
+
     Args:
         records: what they must be, by their names, beside what the Hub says.
         force: download them even if they are there.
@@ -77,8 +79,10 @@ def write_out(
     """
     remotes, known = [remote for half in files.values() for remote in half], records or {}
     with hub_download.locked(remotes[0].repository, listener):
+        new = [one for one in remotes if not hub_download.pointer_path(one).is_file()]
         stamps = {one.name: hub_download.obtain(one, known.get(one.name), listener, force=force) for one in remotes}
-    here = {half: [hub_download.pointer_path(one) for one in files[half]] for half in files}
-    written = parquet.write_out(here, target, listener, columns=columns)
-    listener.note(f"note: its parquet files stay in the Hub's cache, too: {hub.cache_folder(remotes[0].repository)}")
+        here = {half: [hub_download.pointer_path(one) for one in files[half]] for half in files}
+        written = parquet.write_out(here, target, listener, columns=columns)
+        for one in new:
+            hub_download.forget(one)
     return written, {name: stamp.sha256 for name, stamp in stamps.items()}

@@ -245,6 +245,23 @@ def _show(remote: RemoteFile) -> None:
         discard(link)
 
 
+def forget(remote: RemoteFile) -> None:
+    """Removes a file from the cache, but for its content if another commit has that, too.
+
+    Raises:
+        OutputError: it can't be removed.
+    """
+    pointer, blob, root = pointer_path(remote), blob_path(remote), cache_folder(remote.repository)
+    with reported(pointer):
+        pointer.unlink(missing_ok=True)
+        if not any(path.is_symlink() and path.resolve() == blob.resolve() for path in root.glob("snapshots/**/*")):
+            blob.unlink(missing_ok=True)
+    for folder in (*pointer.parents, blob.parent, root):
+        if folder.is_relative_to(root):
+            with contextlib.suppress(OSError):  # others are in it
+                folder.rmdir()
+
+
 def keep_reference(identity: HubId, commit: str) -> None:
     """Notes in the cache which commit a branch or tag is, for programs that work offline."""
     if REVISION.fullmatch(identity.revision):
