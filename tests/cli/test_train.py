@@ -139,6 +139,7 @@ def test_options_end_in_the_settings(train: Train, vgg: str) -> None:
         "discriminators": "local", "batch_size": 2, "learning_rate": 0.01, "weight_decay": 0.5, "decay_from": 0.25,
         "adversarial_weight": 2.0, "cycle_weight": 3.0, "identity_weight": 4.0, "cam_weight": 5.0, "ema": 0.5,
         "power_iterations": "each-pass", "fit": "squash", "flip": False, "iterations": 9, "augment": "on",
+        "warm_up": "7%",
     }  # fmt: skip
     options = [
         name for table in (RunOptions, ModelConfig, Recipe) for name, f in fields_of(table).items() if f.option
@@ -146,7 +147,7 @@ def test_options_end_in_the_settings(train: Train, vgg: str) -> None:
     elsewhere = {"minutes", "start", "start_direction", "evaluate_every", "features", "feature_layer"}
     of_others: dict[str, dict[str, Any]] = {
         "cyclegan": {"pool_size": 7},
-        "cartoongan": {"content_weight": 7.0, "initial": 0.25, "vgg": vgg},
+        "cartoongan": {"content_weight": 7.0, "vgg": vgg},
     }
     apart = {name for values in of_others.values() for name in values}
     assert set(options) == {*stated, *elsewhere, *apart, "name", "precision"}
@@ -478,7 +479,7 @@ def test_help(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         "Model": "method variant image-size channels blocks discriminator-channels decoder-norm generator-cam "
         "discriminator-cam discriminators",
         "Recipe": "recipe batch-size learning-rate decay-from weight-decay adversarial-weight cycle-weight "
-        "identity-weight cam-weight pool-size content-weight initial ema augment vgg power-iterations seed",
+        "identity-weight cam-weight pool-size content-weight warm-up ema augment vgg power-iterations seed",
         "What is written": "output checkpoint-every sample-every keep tensorboard dry-run json",
         "Evaluation": "evaluate-every features feature-layer",
         "Machine": "device precision workers max-pixels save-memory",

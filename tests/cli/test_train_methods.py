@@ -61,8 +61,8 @@ def test_cyclegan(ugatit: Command, vgg: str) -> None:
     assert (again.code, [line["step"] for line in lines_of(RUN)]) == (0, [2, 3, 4])
 
 
-def test_cartoongan_from_its_initial_phase_on(ugatit: Command, vgg: str) -> None:
-    outcome = train(ugatit, "cartoongan", vgg, "--iterations", "3", "--initial", "0.4", "--checkpoint-every", "1")
+def test_cartoongan_from_its_warm_up_on(ugatit: Command, vgg: str) -> None:
+    outcome = train(ugatit, "cartoongan", vgg, "--iterations", "3", "--warm-up", "40%", "--checkpoint-every", "1")
     assert (outcome.code, outcome.lines, outcome.errors) == (0, [RUN], [])
     assert "horses -> zebras: cartoongan, 4 channels, 1 blocks, 32 px\n" in outcome.stderr
     assert "content " in outcome.stderr

@@ -86,13 +86,11 @@ class Case:
     Attributes:
         config: of its networks.
         given: what `ugatit train` is told beside the sizes.
-        trained: which files a step of five changes.
     """
 
     config: BaseConfig
     recorded: Recorded
     given: Mapping[str, Any] = field(default_factory=dict)
-    trained: Callable[[int], tuple[str, ...]] = lambda _: EVERY
 
 
 CASES = {
@@ -114,16 +112,26 @@ CASES = {
         Recorded(
             "baselines/cartoongan/weights.safetensors", "baselines/cartoongan/io.safetensors", "x_u8", "y_rgb", 1e-5
         ),
-        given={"initial": 0.4},
-        trained=lambda step: EVERY if step >= 2 else ("generators", "averages"),
     ),
 }  # fmt: skip
 ALL = pytest.mark.parametrize("name", METHODS)
 
 
+# Steps of the warm-up.
+COPIED = 2
+
+
 def given(name: str, vgg: str) -> dict[str, Any]:
-    """Settings of a training of five steps, by their names."""
-    found = {"method": name, **SIZES, "iterations": 5, "augment": "on", "precision": "fp32", **CASES[name].given}
+    """Settings of a training of five steps, two of which are a warm-up, by their names."""
+    found = {
+        "method": name,
+        **SIZES,
+        "iterations": 5,
+        "augment": "on",
+        "precision": "fp32",
+        "warm_up": "40%",
+        **CASES[name].given,
+    }
     return found | ({"vgg": vgg} if "vgg" in method(name).settings else {})
 
 
@@ -134,14 +142,14 @@ def settings(name: str, vgg: str) -> Settings:
 def new_step(run: Settings) -> Step:
     networks = make_networks(run, CPU, None)
     made = method(run.model.method)
-    return made.step(networks, run.recipe, seed=run.seed, group=Group(), iterations=run.iterations)
+    return made.step(networks, run.recipe, seed=run.seed, group=Group())
 
 
 def work(step: Step, steps: range) -> list[dict[str, float]]:
     found = []
     for number in steps:
         a, b = images(2, 1, 3, 32, 32, seed=number)
-        losses = step(a, b, step=number, learning_rate=1e-3)
+        losses = step(a, b, step=number, learning_rate=1e-3, copying=number < COPIED)
         found.append({name: loss.item() for name, loss in losses.items()})
     return found
 
@@ -232,24 +240,35 @@ def test_a_step_changes_what_it_should_and_says_all_its_losses(name: str, vgg: s
     run = settings(name, vgg)
     step = new_step(run)
     assert step.terms == method(name).terms(run.model, run.recipe)
-    names = [term.name for term in step.terms]
-    sums = {f"{term.of[0]}_{term.domain}" for term in step.terms}
-    for number in range(3):
+    for number in range(4):
+        terms = step.terms if number >= COPIED else step.copying_terms
+        names = [term.name for term in terms]
+        sums = {f"{term.of[0]}_{term.domain}" for term in terms}
         before = state(step)
         (losses,) = work(step, range(number, number + 1))
         assert list(losses)[: len(names)] == names
         assert set(losses) == {*names, *sums}
         assert all(torch.tensor(loss).isfinite() for loss in losses.values())
         for total in sums:
-            ours = [term for term in step.terms if f"{term.of[0]}_{term.domain}" == total]
+            ours = [term for term in terms if f"{term.of[0]}_{term.domain}" == total]
             expected = sum(term.weight * losses[term.name] for term in ours)
             assert losses[total] == pytest.approx(expected, rel=1e-5)
         after = state(step)
-        trained = CASES[name].trained(number)
+        trained = EVERY if number >= COPIED else ("generators", "averages")
         assert all(tensor.isfinite().all() for file in after.values() for tensor in file.values())
         for stem, names_of in trainable(step.networks).items():
             changed = {key for key in names_of if not torch.equal(after[stem][key], before[stem][key])}
             assert changed == (names_of if stem in trained else set()), f"{stem} in step {number}"
+
+
+@ALL
+def test_the_warm_up_teaches_to_copy(name: str, vgg: str) -> None:
+    step, found = new_step(settings(name, vgg)), []
+    a, b = (x.repeat_interleave(8, 2).repeat_interleave(8, 3) for x in images(2, 1, 3, 4, 4, seed=1))
+    for number in range(25):
+        losses = step(a, b, step=number, learning_rate=5e-3, copying=True)
+        found.append(sum(losses[term.name].item() for term in step.copying_terms))
+    assert min(found) < 0.7 * found[0]
 
 
 @ALL
@@ -260,6 +279,7 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(name: str, done: int, vgg: str
     assert Settings.of_run(run) == ours
     whole = new_step(ours)
     work(whole, range(done))
+    assert whole.copied == min(done, COPIED)
     known = checkpoint.State(1.5, [{"cycle": 0.25}], "data")
     checkpoint.save(run, whole, ours, done, known, unread(2, 2))
     again = new_step(dataclasses.replace(ours, seed=ours.seed + 1))
@@ -385,7 +405,7 @@ def test_it_is_measured_evaluated_and_sampled(
     assert [one.step for one in log.evaluations] == [2, 4, 5]
     for kids in log.evaluations[-1].kids.values():
         assert tuple(kids) == ours.model.directions
-    assert [step for step, _ in log.samples] == [5]
+    assert [step for step, _ in log.samples] == [COPIED, 5]
     best, latest = open_model(tmp_path / "run" / "best"), open_model(tmp_path / "run")
     assert best.config == latest.config == ours.model
     assert latest.provenance["steps"] == 5
@@ -543,7 +563,6 @@ class Toy(Method):
         *,
         seed: int,
         group: Group,
-        iterations: int | None = None,  # noqa: ARG002
     ) -> Step:
         """See `ToyStep`."""
         return ToyStep(networks, recipe, seed=seed, group=group)

@@ -6,7 +6,7 @@ import pytest
 
 from ugatit_cli.errors import ConfigError
 from ugatit_cli.fields import read_table
-from ugatit_cli.methods.recipe import RECIPES, Recipe, RecipeName, preset
+from ugatit_cli.methods.recipe import RECIPES, Recipe, RecipeName, parse_warm_up, preset
 from ugatit_cli.methods.registry import METHODS, method
 
 
@@ -31,3 +31,22 @@ def test_recipes_come_back_from_plain_values(method_name: str, name: RecipeName)
 def test_unknown_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="momentum, speed"):
         read_table(Recipe, {"speed": 1, "momentum": 0.9, "ema": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("800", (800, 0)), ("5%", (0, 0.05)), ("0.5%", (0, 0.005)), ("100%", (0, 1)), ("off", (0, 0)), ("0", (0, 0))],
+)
+def test_a_warm_up_is_a_number_of_steps_or_a_share(text: str, found: tuple[int, float]) -> None:
+    assert parse_warm_up(text) == pytest.approx(found)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "10m", "101%", "%", "1e3", "0.5", "٣", "5 %"])
+def test_a_warm_up_is_nothing_else(text: str) -> None:
+    with pytest.raises(ConfigError, match="--warm-up"):
+        Recipe(warm_up=text)
+
+
+def test_only_cartoongan_warms_up_by_default() -> None:
+    warm_ups = {name: [method(name).recipe(recipe).warm_up for recipe in RECIPES] for name in METHODS}
+    assert warm_ups == {"ugatit": ["off", "off"], "cyclegan": ["off", "off"], "cartoongan": ["5%", "1%"]}

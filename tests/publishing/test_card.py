@@ -188,7 +188,7 @@ def test_each_method_speaks_for_itself(tmp_path: Path) -> None:
         assert found["Method"].startswith(f"{method}, ")
         assert training["Weights of the losses"] == losses
         assert training["Recipe"] == f"`default` of `ugatit train --method {name}`"
-        assert ("Pool" in training, "Initial phase" in training) == (name == "cyclegan", name == "cartoongan")
+        assert ("Pool" in training, "Warm-up" in training) == (name == "cyclegan", name == "cartoongan")
         for word in ("U-GAT-IT", "attention", "None", "Undefined", " |  |"):
             assert word not in text
         assert "@inproceedings{" in text.partition("## Citation\n")[2]

@@ -440,7 +440,7 @@ def test_real_pictures_go_through_the_network_once(
 
 
 def test_one_way_is_evaluated_that_way(sixteen: Folders, vgg: str, tmp_path: Path) -> None:
-    given = EVALUATED | {"method": "cartoongan", "vgg": vgg, "initial": 0.0}
+    given = EVALUATED | {"method": "cartoongan", "vgg": vgg, "warm_up": "off"}
     whole, path, log = tmp_path / "whole", tmp_path / "run", Log()
     train(whole, sixteen, given, log=log)
     assert [one.step for one in log.evaluations] == [2, 4, 6]

@@ -97,6 +97,37 @@ def test_the_pool_is_part_of_a_checkpoint(folders: Folders, tmp_path: Path) -> N
         train(tmp_path / "lost", folders, given | {"iterations": 4})
 
 
+def test_the_warm_up_leaves_discriminators_alone_and_says_what_it_does(folders: Folders, tmp_path: Path) -> None:
+    path, log = tmp_path / "run", Log()
+    given = {"method": "cyclegan", "iterations": 12, "warm_up": "10", "checkpoint_every": "5", "keep": 9}
+    train(path, folders, given, log=log)
+    lines = list(RunFolder(path).metrics())
+    assert [{"copy_a", "copy_b", "cycle_a", "d_a"} & line.keys() for line in lines] == [
+        {"copy_a", "copy_b"},
+        {"cycle_a", "d_a"},
+    ]
+    assert [report.copying for report in log.reports] == [True] * 10 + [False] * 2
+    assert log.reports[-3].seconds_left is None
+    assert [step for step, _ in log.samples] == [10, 12]
+    before, after, end = (
+        load_file(RunFolder(path).checkpoint_path(step) / "discriminators.safetensors") for step in (5, 10, 12)
+    )
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert not all(torch.equal(tensor, end[name]) for name, tensor in before.items())
+
+
+def test_the_warm_up_of_a_run_that_goes_on_may_be_ended_and_never_comes_back(
+    folders: Folders, tmp_path: Path
+) -> None:
+    path, log = tmp_path / "run", Log()
+    given = {"method": "cyclegan", "iterations": 9, "warm_up": "8"}
+    train(path, folders, given, stop_after=3, log=log)
+    log.calls = {}
+    prepared(path, None, {"warm_up": "5"}, named=True).train(log, threading.Event())
+    prepared(path, None, {"warm_up": "99", "iterations": 11}, named=True).train(log, threading.Event())
+    assert [report.copying for report in log.reports] == [True] * 5 + [False] * 6
+
+
 STILL: dict[str, Any] = {"iterations": 1, "learning_rate": 0.0, "precision": "fp32", "checkpoint_every": "9"}
 
 

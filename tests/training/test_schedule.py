@@ -50,6 +50,34 @@ def test_the_learning_rate_falls_to_0(decay_from: float, one: float, other: floa
     assert rate(1.0) == (decay_from == 1)
 
 
+def warm_ups(schedule: Schedule, iterations: int) -> list[float | None]:
+    return [schedule.warm_up(step, schedule.progress(step + 1)) for step in range(iterations)]
+
+
+@pytest.mark.parametrize(
+    ("warm_up", "iterations", "steps"),
+    [("3", 10, 3), ("30%", 10, 3), ("5%", 100, 5), ("1%", 1000, 10), ("off", 9, 0), ("99", 9, 9), ("100%", 9, 9)],
+)
+def test_the_warm_up_takes_as_many_steps_as_it_says(warm_up: str, iterations: int, steps: int) -> None:
+    found = warm_ups(Schedule(settings(warm_up=warm_up, iterations=iterations)), iterations)
+    assert [one is not None for one in found] == [True] * steps + [False] * (iterations - steps)
+
+
+def test_in_the_warm_up_the_learning_rate_falls_in_the_second_half() -> None:
+    for recipe, falling in (("default", [1, 1, 0.5]), ("paper", [1, 1, 1])):
+        schedule = Schedule(settings(recipe=recipe, learning_rate=1.0, warm_up="4", iterations=100))
+        found = [schedule.learning_rate(schedule.progress(step + 1), step / 4) for step in range(5) if step != 1]
+        assert found[:3] == falling
+        assert schedule.learning_rate(schedule.progress(5)) == 1
+
+
+def test_by_the_clock_a_share_is_one_of_the_time(clock: Clock) -> None:
+    schedule = Schedule(settings(minutes=10.0, warm_up="20%"))
+    for seconds, done in ((0, 0.0), (60, 0.5), (59, 119 / 120), (1, None), (400, None)):
+        clock.tick(seconds)
+        assert schedule.warm_up(7, schedule.progress(8)) == (done if done is None else pytest.approx(done))
+
+
 @pytest.mark.parametrize("iterations", [1, 10])
 def test_the_last_step_of_the_default_recipe_counts(iterations: int) -> None:
     schedule = Schedule(settings(iterations=iterations, learning_rate=0.2))

@@ -220,7 +220,7 @@ FOREIGN = [
     ("cartoongan", "cycle_weight", 5.0, "ugatit or cyclegan"),
     ("cartoongan", "power_iterations", "each-pass", "ugatit"),
     ("ugatit", "pool_size", 50, "cyclegan"),
-    ("ugatit", "initial", 0.5, "cartoongan"),
+    ("ugatit", "content_weight", 0.5, "cartoongan"),
 ]
 
 

@@ -36,12 +36,12 @@ def same_end(one: Path, other: Path) -> None:
 
 CASES: dict[str, dict[str, Any]] = {
     "paper": {"recipe": "paper"},
-    "default": {"augment": "on", "batch_size": 2},
+    "default": {"augment": "on", "batch_size": 2, "warm_up": "3"},
     "bf16": {"augment": "on", "precision": "bf16"},
     "a style that nothing takes": {"blocks": 0},
     "cyclegan": {"method": "cyclegan", "augment": "on", "pool_size": 2},
     "cyclegan, paper": {"method": "cyclegan", "recipe": "paper", "pool_size": 3},
-    "cartoongan": {"method": "cartoongan", "augment": "on", "initial": 0.5},
+    "cartoongan": {"method": "cartoongan", "augment": "on", "warm_up": "50%"},
 }
 
 

@@ -24,7 +24,7 @@ from ugatit_cli.cli import console
 from ugatit_cli.config import DOMAINS, BaseConfig, Direction
 from ugatit_cli.device import describe_device
 from ugatit_cli.errors import Interrupted
-from ugatit_cli.methods.base import Whose
+from ugatit_cli.methods.base import COPYING, Whose
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.training.evaluation import Best, Evaluation, best_of
 from ugatit_cli.training.listeners import Listener, StepReport, means
@@ -105,10 +105,10 @@ class PlainWatch(Listener):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.terms = method_of(settings.model).terms(settings.model, settings.recipe)
+        self.terms = (*COPYING, *method_of(settings.model).terms(settings.model, settings.recipe))
         self.notes: list[str] = []
         self.losses: deque[dict[str, float]] = deque(maxlen=SMOOTHING)
-        self.seen = 0
+        self.seen = self.measured = 0
         self._last = time.monotonic()
 
     def note(self, text: str) -> None:
@@ -134,10 +134,12 @@ class PlainWatch(Listener):
     def take(self, report: StepReport) -> None:
         """Remembers losses; says how long it will take as soon as that is known."""
         self.seen += 1
+        self.measured += not report.copying
         if report.losses:
             self.losses.append(report.losses)
-        if self.seen == KNOWN_AFTER and report.steps_per_second and report.progress < 1:
+        if self.measured == KNOWN_AFTER and report.steps_per_second and report.progress < 1:
             console.note(_estimate(self.settings, report))
+        if self.seen == KNOWN_AFTER and report.progress < 1:
             console.note("Ctrl-C saves and stops; the same command goes on")
 
     def saved(self, step: int) -> None:
@@ -164,7 +166,7 @@ class PlainWatch(Listener):
     def line(self, report: StepReport) -> str:
         """A report in one line."""
         of = f"/{self.settings.iterations}" if self.settings.iterations else ""
-        parts = [f"step {report.step}{of}", f"{100 * report.progress:.0f} %"]
+        parts = [f"step {report.step}{of}", f"{100 * report.progress:.0f} %", *["warm-up"] * report.copying]
         parts += [f"{word} {'/'.join(f'{value:.3f}' for value in of)}" for word, of in self._sums().items()]
         if report.images_per_second is not None:
             parts.append(f"{figure(report.images_per_second)} images/s")
@@ -297,7 +299,7 @@ class LiveWatch(PlainWatch):
         table.add_row("", *(Text(head, "bold") for head in heads))
         table.add_row("", *(Text(names[domain], "cyan") for _, domain in columns))
         known = self.means()
-        for title in dict.fromkeys(term.title for term in self.terms):
+        for title in dict.fromkeys(term.title for term in self.terms if term.name in known or not known):
             found = {(term.of, term.domain): term.name for term in self.terms if term.title == title}
             values = [known.get(found.get(column, "")) for column in columns]
             table.add_row(title, *("" if value is None else f"{value:.3f}" for value in values))
@@ -328,7 +330,8 @@ def describe(prepared: Prepared, step: int) -> None:
     length = f"{settings.recipe.epochs} epochs" if prepared.counts_epochs else length
     processes = f"{group.size} processes, " if group.size > 1 else ""
     console.note(f"{model.pair}: {model.summary}")
-    console.note(f"{settings.recipe.name} recipe, batch size {settings.recipe.batch_size}, {length}")
+    warm_up = {"off": "", "0": ""}.get(settings.recipe.warm_up, f", warm-up {settings.recipe.warm_up}")
+    console.note(f"{settings.recipe.name} recipe, batch size {settings.recipe.batch_size}, {length}{warm_up}")
     console.note(f"{processes}device {describe_device(machine.device)}, precision {settings.precision}")
     begins = f"starts from the model {settings.start}" if settings.start else "a new run"
     if settings.start and settings.start_direction == "b2a":

@@ -7,12 +7,13 @@ method and knows no network by name: training, resuming, evaluation, samples, `t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ugatit_cli.config import DOMAINS, BaseConfig, Direction, Domain
@@ -54,6 +55,10 @@ class Term:
     weight: float
 
 
+# What generators learn by in the warm-up.
+COPYING = tuple(Term(f"copy_{domain}", "copy", domain, "generator", 1.0) for domain in DOMAINS)
+
+
 class Step(ABC):
     """Updates a run's networks with one batch.
 
@@ -64,18 +69,22 @@ class Step(ABC):
         group: the processes that train together.
 
     Attributes:
-        optimizers: all of them; the order is that of the checkpoint's files.
+        optimizers: all of them, first that of the translators; the order is that of the checkpoint's files.
         terms: the losses that a call yields, in their order.
+        copying_terms: those of a call in the warm-up.
+        copied: steps of the warm-up so far; the run's first ones.
     """
 
     optimizers: list[Adam]
     terms: tuple[Term, ...]
+    copying_terms: tuple[Term, ...] = COPYING
 
     def __init__(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> None:
         self.networks = networks
         self.recipe = recipe
         self.seed = seed
         self.group = group
+        self.copied = 0
 
     @abstractmethod
     def losses(self, a: Tensor, b: Tensor, *, step: int) -> Losses:
@@ -85,13 +94,33 @@ class Step(ABC):
             A value for each of `terms`, by name, unweighted, in any order.
         """
 
-    def __call__(self, a: Tensor, b: Tensor, *, step: int, learning_rate: float) -> Losses:
-        """Updates all weights once, and the moving averages.
+    def copying_losses(self, a: Tensor, b: Tensor) -> Losses:
+        """Adds the gradients of a step of the warm-up: each translator learns to give all pictures back as they are.
+
+        Returns:
+            A value for each of `copying_terms`: L1, the mean over the translators.
+        """
+        translators = list(self.networks.translators.values())
+        losses = [torch.zeros_like(a[0, 0, 0, 0])] * 2
+        for translator in translators:
+            copies = translator(torch.cat([a, b])).image.chunk(2)
+            ours = [F.l1_loss(copy, x) / len(translators) for copy, x in zip(copies, (a, b), strict=True)]
+            torch.autograd.backward(sum_of(ours))
+            losses = [total + loss.detach() for total, loss in zip(losses, ours, strict=True)]
+        return {term.name: loss for term, loss in zip(COPYING, losses, strict=True)}
+
+    def update_translators(self) -> None:
+        """Updates the weights of the translators by the gradients that they have."""
+        self.optimizers[0].step()
+
+    def __call__(self, a: Tensor, b: Tensor, *, step: int, learning_rate: float, copying: bool = False) -> Losses:
+        """Updates all weights once, or in the warm-up those of the translators; and the moving averages.
 
         Args:
             a, b: pictures of both domains, (N, 3, H, W) in [-1, 1], on the networks' device.
             step: number of steps before this one; with the seed it decides all randomness.
             learning_rate: of this step.
+            copying: the step belongs to the warm-up, as all before it do. After it, Adam begins anew.
 
         Returns:
             Every loss by name, unweighted, as scalars on the device; and the weighted sums of each domain: `d_a` of
@@ -99,35 +128,37 @@ class Step(ABC):
         """
         for optimizer in self.optimizers:
             optimizer.learning_rate = learning_rate
-        found = self.losses(a, b, step=step)
-        losses = {term.name: found[term.name].detach() for term in self.terms}
+        terms = self.copying_terms if copying else self.terms
+        if copying:
+            found = self.copying_losses(a, b)
+            self.update_translators()
+            self.copied = step + 1
+        else:
+            if step == self.copied > 0:
+                self.optimizers[0].prepare(0)
+            found = self.losses(a, b, step=step)
+        losses = {term.name: found[term.name].detach() for term in terms}
         self.networks.update_averages(self.recipe.ema, step)
-        return losses | self._sums(losses)
-
-    def _sums(self, losses: Losses) -> Losses:
-        sums: Losses = {}
-        for domain in DOMAINS:
-            for kind in ("discriminator", "generator"):
-                ours = [term for term in self.terms if (term.domain, term.of) == (domain, kind)]
-                if ours:
-                    sums[f"{kind[0]}_{domain}"] = sum_of(term.weight * losses[term.name] for term in ours)
-        return sums
+        return losses | _sums(terms, losses)
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """Adam's moments of all networks by name; those in use, not copies."""
         return {name: moment for one in self.optimizers for name, moment in one.tensors().items()}
 
-    def prepare_optimizers(self, updates: int) -> dict[str, Tensor]:
-        """Moments as after a number of updates, by name, to be filled in place."""
-        return {name: moment for one in self.optimizers for name, moment in one.prepare(updates).items()}
+    def prepare_optimizers(self, steps: int) -> dict[str, Tensor]:
+        """Moments as after a number of steps, `copied` ones included, by name, to be filled in place."""
+        after = max(0, steps - self.copied)
+        first, *others = self.optimizers
+        moments = first.prepare(after or steps)
+        return moments | {name: moment for one in others for name, moment in one.prepare(after).items()}
 
     def memory(self) -> dict[str, Tensor]:
         """What a step remembers beside weights and moments, such as a pool of translations: part of checkpoints."""
-        return {}
+        return {"copied": torch.tensor(self.copied)} if self.copied else {}
 
     def remember(self, memory: Mapping[str, Tensor]) -> None:
         """The inverse of `memory`."""
-        assert not memory
+        self.copied = int(memory.get("copied", 0))
 
 
 class Method(ABC):
@@ -180,13 +211,8 @@ class Method(ABC):
         """The losses that a step yields, in the order in which they are shown."""
 
     @abstractmethod
-    def step(
-        self, networks: Networks, recipe: Recipe, *, seed: int, group: Group, iterations: int | None = None
-    ) -> Step:
+    def step(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> Step:
         """What trains the networks.
-
-        Args:
-            iterations: steps of the training; None: it ends by the clock.
 
         Raises:
             ModelError: something that the losses need can't be had.
@@ -243,6 +269,16 @@ class Official:
     translators: Mapping[str, Tensor]
     critics: Mapping[str, Tensor] | None = None
     notes: tuple[str, ...] = field(default=())
+
+
+def _sums(terms: Sequence[Term], losses: Losses) -> Losses:
+    sums: Losses = {}
+    for domain in DOMAINS:
+        for kind in ("discriminator", "generator"):
+            ours = [term for term in terms if (term.domain, term.of) == (domain, kind)]
+            if ours:
+                sums[f"{kind[0]}_{domain}"] = sum_of(term.weight * losses[term.name] for term in ours)
+    return sums
 
 
 def sum_of(losses: Iterable[Tensor]) -> Tensor:

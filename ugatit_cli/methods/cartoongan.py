@@ -40,8 +40,6 @@ from ugatit_cli.nn.normalization import InstanceNorm
 SLOPE = 0.2
 EPS = 1e-9  # of the published weights' generator
 OFFICIAL_BLOCKS = 8
-# A run that ends by the clock doesn't know its steps; its initial phase is that of one of so many.
-BY_THE_CLOCK = 10_000
 
 Content = Callable[[Tensor], Tensor]
 """Features of pictures (N, 3, H, W) in [-1, 1], float32; differentiable."""
@@ -205,18 +203,13 @@ class CartoonDiscriminator(Network):
 class CartoonGANStep(Step):
     """Updates the networks with one batch; see `Step`.
 
-    The first steps train the generator alone, by the content loss alone, so that it copies photos (paper section
-    3.3); the other losses are 0 there. What Adam remembers of them is forgotten when they are over: the port has an
-    Adam of its own for them.
+    In the warm-up the content loss alone teaches the generator to copy photos (paper section 3.3).
 
     Losses are `d_patch_b` of cartoons and translations, `d_edges_b` of cartoons without clear edges, `g_patch_b`,
     `content_a`.
 
     Args:
         content: what the content loss compares.
-
-    Attributes:
-        initial_steps: so many steps train with the content loss alone.
     """
 
     def __init__(
@@ -227,37 +220,21 @@ class CartoonGANStep(Step):
         seed: int,
         group: Group,
         content: Content,
-        iterations: int | None = None,
     ) -> None:
         super().__init__(networks, recipe, seed=seed, group=group)
         self.content = content
-        self.initial_steps = round(recipe.initial * (iterations or BY_THE_CLOCK))
         self.generator, self.discriminator = networks.translators["a2b"], networks.critics["b"]
-        self.generator_optimizer = Adam(networks.translators, recipe, group.average)
         self.discriminator_optimizer = Adam(networks.critics, recipe, group.average, eager=True)
-        self.optimizers = [self.generator_optimizer, self.discriminator_optimizer]
+        self.optimizers = [Adam(networks.translators, recipe, group.average), self.discriminator_optimizer]
         self.terms = _terms(recipe)
+        self.copying_terms = self.terms[:1]
 
-    def memory(self) -> dict[str, Tensor]:
-        """How long the initial phase is: it stays, also where a run goes on for longer than was meant."""
-        return {"initial_steps": torch.tensor(self.initial_steps)}
-
-    def remember(self, memory: Mapping[str, Tensor]) -> None:
-        """The inverse of `memory`."""
-        self.initial_steps = int(memory["initial_steps"])
-
-    def prepare_optimizers(self, updates: int) -> dict[str, Tensor]:
-        """Moments as after a number of steps, by name, to be filled in place."""
-        main = updates - self.initial_steps
-        moments = self.generator_optimizer.prepare(main if main > 0 else updates)
-        return moments | self.discriminator_optimizer.prepare(max(0, main))
+    def copying_losses(self, a: Tensor, b: Tensor) -> Losses:  # noqa: ARG002  # only photos are translated
+        """The content loss alone (paper section 3.3); see `Step`."""
+        return self._content(self.generator(a).image, a)
 
     def losses(self, a: Tensor, b: Tensor, *, step: int) -> Losses:
-        """Updates all weights once, or at first the generator's; see `Step`."""
-        if step < self.initial_steps:
-            return self._initial(a)
-        if step == self.initial_steps:
-            self.generator_optimizer.prepare(0)
+        """Updates all weights once; see `Step`."""
         self._random = random_numbers(self.seed, step, self.group.rank)
         pixels = _pixels(b)  # before a GPU is busy with the translation, which it makes while edges are smoothed
         image = self.generator(a).image
@@ -266,14 +243,8 @@ class CartoonGANStep(Step):
         losses = self._train_discriminator(b, fake.detach(), _smoothed(pixels, b))
         losses |= self._adversarial(fake) | self._content(fake, a)
         torch.autograd.backward(image, fake.grad)
-        self.generator_optimizer.step()
+        self.update_translators()
         return losses
-
-    def _initial(self, a: Tensor) -> Losses:
-        losses = self._content(self.generator(a).image, a)
-        self.generator_optimizer.step()
-        nothing = losses["content_a"].new_zeros(())
-        return {term.name: nothing for term in self.terms} | losses
 
     def _train_discriminator(self, real: Tensor, fake: Tensor, smoothed: Tensor) -> Losses:
         self.discriminator.requires_grad_()
@@ -356,8 +327,8 @@ class CartoonGAN(Method):
         """`paper` is the port of U-GAT-IT's first author: 10,000 of 1,000,000 steps copy photos."""
         if name == "paper":
             plain = Recipe("paper", ema=0.0, augment="off", flip=False, fit="squash", jitter=False)
-            return replace(plain, learning_rate=1e-4, weight_decay=0.0, decay_from=1.0, initial=0.01)
-        return Recipe(weight_decay=0.0, initial=0.05)
+            return replace(plain, learning_rate=1e-4, weight_decay=0.0, decay_from=1.0, warm_up="1%")
+        return Recipe(weight_decay=0.0, warm_up="5%")
 
     def translators(self, config: BaseConfig) -> dict[str, Network]:
         """The generator."""
@@ -380,7 +351,6 @@ class CartoonGAN(Method):
         *,
         seed: int,
         group: Group,
-        iterations: int | None = None,
         content: Content | None = None,
     ) -> CartoonGANStep:
         """See `CartoonGANStep`.
@@ -398,7 +368,7 @@ class CartoonGAN(Method):
             assert isinstance(generator, CartoonGenerator)
             weight = generator.stem.weight
             content.to(weight.device, generator.compute_dtype).to(memory_format=memory_format(weight.device))
-        return CartoonGANStep(networks, recipe, seed=seed, group=group, content=content, iterations=iterations)
+        return CartoonGANStep(networks, recipe, seed=seed, group=group, content=content)
 
     def official(self, states: States, settings: OfficialSettings) -> Official | None:
         """The generator of the published weights in PyTorch (`Hayao_net_G_float.pth`, ...)."""

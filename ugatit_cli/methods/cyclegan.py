@@ -194,9 +194,8 @@ class CycleGANStep(Step):
 
     def __init__(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> None:
         super().__init__(networks, recipe, seed=seed, group=group)
-        self.generator_optimizer = Adam(networks.translators, recipe, group.average)
         self.discriminator_optimizer = Adam(networks.critics, recipe, group.average, eager=True)
-        self.optimizers = [self.generator_optimizer, self.discriminator_optimizer]
+        self.optimizers = [Adam(networks.translators, recipe, group.average), self.discriminator_optimizer]
         self.terms = tuple(_terms(recipe))
         self.pools: dict[Domain, Pool] = {domain: Pool(recipe.pool_size) for domain in DOMAINS}
 
@@ -209,7 +208,7 @@ class CycleGANStep(Step):
         for direction in DIRECTIONS:
             fakes[TARGET[direction]], ours = self._translate(direction, real, random)
             losses |= ours
-        self.generator_optimizer.step()
+        self.update_translators()
         # All processes have the same pools: so the checkpoint, which rank 0 writes, has them whole.
         drawn = random_numbers(self.seed, step, 0, 1)
         for domain, fake in fakes.items():
@@ -260,10 +259,11 @@ class CycleGANStep(Step):
     def memory(self) -> dict[str, Tensor]:
         """The pools, (n, 3, H, W) each: `pool.a`, `pool.b`; none that is empty."""
         pools = {f"pool.{domain}": pool.pictures for domain, pool in self.pools.items()}
-        return {name: torch.stack(pictures) for name, pictures in pools.items() if pictures}
+        return super().memory() | {name: torch.stack(pictures) for name, pictures in pools.items() if pictures}
 
     def remember(self, memory: Mapping[str, Tensor]) -> None:
         """The inverse of `memory`."""
+        super().remember(memory)
         device = next(self.networks.translators["a2b"].parameters()).device
         for domain, pool in self.pools.items():
             pictures = memory.get(f"pool.{domain}", torch.empty(0))
@@ -295,9 +295,7 @@ class CycleGAN(Method):
   url       = {https://arxiv.org/abs/1703.10593}
 }"""
     config = CycleGANConfig
-    settings = frozenset(fields_of(Recipe)) - {
-        *("cam_weight", "power_iterations", "content_weight", "initial", "vgg", "jitter")
-    }
+    settings = frozenset(fields_of(Recipe)) - {*("cam_weight", "power_iterations", "content_weight", "vgg", "jitter")}
     paper_iterations = 200_000
 
     def recipe(self, name: RecipeName) -> Recipe:
@@ -321,15 +319,7 @@ class CycleGAN(Method):
         """Cycle and identity, then what the discriminators are about."""
         return tuple(_terms(recipe))
 
-    def step(
-        self,
-        networks: Networks,
-        recipe: Recipe,
-        *,
-        seed: int,
-        group: Group,
-        iterations: int | None = None,  # noqa: ARG002  # no step differs from the others
-    ) -> Step:
+    def step(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> Step:
         """See `CycleGANStep`.
 
         Raises:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+from ugatit_cli.errors import ConfigError
 from ugatit_cli.fields import Option, Range, check_ranges, check_types
 
 RecipeName = Literal["default", "paper"]
@@ -33,13 +35,13 @@ class Recipe:
         pool_size: the newest and random earlier translations are judged, of so many of each domain; 0: the newest
             alone.
         content_weight: of the content loss (CartoonGAN's omega).
-        initial: share of the training at its start with the content loss alone (CartoonGAN).
         power_iterations: `each-pass`: one power iteration of the spectral norms in each of a step's three passes
             through a discriminator, as the official code does; `each-step`: one per step, real and translated
             pictures going through together.
         ema: the generators' moving average keeps this share per step, ramped up at the start; 0: none.
         augment: differentiable augmentation of all that the discriminators see (Zhao et al. 2020); `auto`, which a
             run resolves when it begins: where every picture will be seen very often.
+        warm_up: what `parse_warm_up` takes: generators learn to copy before anything else.
         flip: pictures are mirrored at random.
         vgg: a file; None: see `methods.vgg.load_vgg`.
         jitter: crops are random ones of pictures that are somewhat larger.
@@ -103,15 +105,15 @@ class Recipe:
     content_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "The content of pictures stays as it is.")] = (
         10.0
     )
-    initial: Annotated[
-        float,
-        Range(0, 1),
+    warm_up: Annotated[
+        str,
         Option(
             "Recipe",
-            "Share of the training that learns to copy pictures first.",
-            default="cartoongan: 0.05; paper: 0.01",
+            "Learn to copy pictures first: for so many steps, or a share of the training.",
+            metavar="N|N%|off",
+            default="off; cartoongan: 5%; its paper: 1%",
         ),
-    ] = 0.0
+    ] = "off"
     power_iterations: Annotated[
         PowerIterations, Option("Recipe", "How often spectral norms are estimated.", before="seed")
     ] = "each-step"
@@ -141,10 +143,23 @@ class Recipe:
     def __post_init__(self) -> None:
         check_types(self, Recipe)
         check_ranges(self, Recipe)
+        parse_warm_up(self.warm_up)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values."""
         return dataclasses.asdict(self)
+
+
+def parse_warm_up(text: str) -> tuple[int, float]:
+    """`800` -> (800, 0.0): steps; `5%` -> (0, 0.05): a share of the training; `off`: neither.
+
+    Raises:
+        ConfigError: none of these.
+    """
+    match = re.fullmatch(r"(\d{1,9})|(\d{1,3}(?:\.\d{1,9})?)%", "0" if text == "off" else text, re.ASCII)
+    if match and float(match[2] or 0) <= 100:
+        return int(match[1] or 0), float(match[2] or 0) / 100
+    raise ConfigError(f"--warm-up {text}: unknown", "It is a number of steps (800), a share (5%), or off.")
 
 
 def preset(name: RecipeName) -> Recipe:

@@ -57,7 +57,7 @@ class UGATIT(Method):
   url       = {https://arxiv.org/abs/1907.10830}
 }"""
     config = ModelConfig
-    settings = frozenset(fields_of(Recipe)) - {*("epochs", "jitter", "pool_size", "content_weight", "initial", "vgg")}
+    settings = frozenset(fields_of(Recipe)) - {*("epochs", "jitter", "pool_size", "content_weight", "vgg")}
     paper_iterations = 1_000_000
 
     def recipe(self, name: RecipeName) -> Recipe:
@@ -79,15 +79,7 @@ class UGATIT(Method):
         assert isinstance(config, ModelConfig)
         return tuple(_terms(config, recipe))
 
-    def step(
-        self,
-        networks: Networks,
-        recipe: Recipe,
-        *,
-        seed: int,
-        group: Group,
-        iterations: int | None = None,  # noqa: ARG002  # no step differs from the others
-    ) -> Step:
+    def step(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> Step:
         """See `UGATITStep`.
 
         Raises:
@@ -113,12 +105,11 @@ class UGATITStep(Step):
         super().__init__(networks, recipe, seed=seed, group=group)
         assert isinstance(networks.config, ModelConfig)
         self.model = networks.config
-        self.generator_optimizer = Adam(networks.translators, recipe, group.average)
         self.discriminator_optimizers = {
             name: Adam({name: network}, recipe, group.average, eager=True)
             for name, network in networks.critics.items()
         }
-        self.optimizers = [self.generator_optimizer, *self.discriminator_optimizers.values()]
+        self.optimizers = [Adam(networks.translators, recipe, group.average), *self.discriminator_optimizers.values()]
         self.terms = tuple(_terms(self.model, recipe))
 
     def losses(self, a: Tensor, b: Tensor, *, step: int) -> Losses:
@@ -130,10 +121,14 @@ class UGATITStep(Step):
             for name, loss in self._direction(direction, real).items():
                 # Each generator's CAM loss has a part from either direction.
                 losses[name] = losses[name] + loss if name in losses else loss
-        self.generator_optimizer.step()
+        self.update_translators()
+        return losses
+
+    def update_translators(self) -> None:
+        """See `Step`; every rho stays in [0, 1]."""
+        super().update_translators()
         for generator in self.networks.translators.values():
             clip_rho(generator)
-        return losses
 
     def _direction(self, direction: Direction, real: Mapping[Domain, Tensor]) -> Losses:
         """Trains the discriminators of a direction's target, and adds up the gradients of its generator losses."""

@@ -24,6 +24,7 @@ class StepReport:
         progress: share of the training that is done, in [0, 1].
         losses: unweighted losses by name, see `methods.base.Step`, the mean over all processes; on a GPU those of the
             step before, none at the first.
+        copying: it is one of the warm-up; the speed of others, and when they end, isn't known yet.
         steps_per_second, images_per_second, seconds_left: None until the speed is known.
         memory: bytes of memory in use at most so far: the GPU's, or this process's.
     """
@@ -36,6 +37,7 @@ class StepReport:
     images_per_second: float | None
     seconds_left: float | None
     memory: int
+    copying: bool = False
 
 
 class Listener:

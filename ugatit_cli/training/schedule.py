@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ugatit_cli.methods.recipe import parse_warm_up
 from ugatit_cli.training.options import parse_interval
 from ugatit_cli.training.settings import Settings
 
@@ -55,9 +56,30 @@ class Schedule:
             return min(1.0, step / self.settings.iterations)
         return min(1.0, self.elapsed / (60 * (self.settings.minutes or 0)))
 
-    def learning_rate(self, progress: float) -> float:
-        """Of the step that leads to this progress: constant, then linearly to 0 (paper section 3.1, appendix)."""
+    def warm_up(self, step: int, progress: float) -> float | None:
+        """Share of the warm-up that was done before a step, in [0, 1); None if it was over.
+
+        Args:
+            step: number of steps before this one.
+            progress: that the step leads to.
+        """
+        steps, share = parse_warm_up(self.settings.recipe.warm_up)
+        if self.settings.iterations is not None:
+            progress = step / self.settings.iterations
+        done = step / steps if steps else progress / share if share else 1
+        return done if done < 1 else None
+
+    def learning_rate(self, progress: float, warm_up: float | None = None) -> float:
+        """Of the step that leads to this progress: constant, then linearly to 0 (paper section 3.1, appendix).
+
+        In the warm-up it falls in its second half, but for the paper's, which doesn't let it.
+
+        Args:
+            warm_up: as the method of this name returns it.
+        """
         recipe, iterations = self.settings.recipe, self.settings.iterations
+        if warm_up is not None:
+            return recipe.learning_rate * (1 if recipe.name == "paper" else min(1, 2 * (1 - warm_up)))
         if recipe.epochs:
             return recipe.learning_rate * epoch_factor(progress, recipe.epochs, recipe.decay_from)
         if recipe.name != "paper" and iterations is not None:

@@ -66,9 +66,7 @@ def measure(settings: Settings, pictures: tuple[Pictures, Pictures], machine: Ma
         torch.cuda.reset_peak_memory_stats(machine.device)
     networks = make_networks(settings, machine.device, None)
     # Alone: another process may have more memory, and not follow.
-    training = method_of(settings.model).step(
-        networks, settings.recipe, seed=settings.seed, group=Group(), iterations=settings.iterations
-    )
+    training = method_of(settings.model).step(networks, settings.recipe, seed=settings.seed, group=Group())
     batches = Batches(pictures, seed=settings.seed, batch_size=settings.recipe.batch_size)
     seconds = []
     for step in range(STEPS):

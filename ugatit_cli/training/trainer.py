@@ -133,7 +133,7 @@ class Trainer:
         self.pictures = pictures
         self.networks = make_networks(settings, machine.device, start)
         self.training = method_of(settings.model).step(
-            self.networks, settings.recipe, seed=settings.seed, group=machine.group, iterations=settings.iterations
+            self.networks, settings.recipe, seed=settings.seed, group=machine.group
         )
         self.step = 0
         self._saved: int | None = None
@@ -200,12 +200,15 @@ class Trainer:
             for pair in batches:
                 a, b = (as_input(pictures, self.machine.device) for pictures in pair)
                 progress = group.share(self.schedule.progress(self.step + 1))
-                learning_rate = self.schedule.learning_rate(progress)
-                losses = self.training(a, b, step=self.step, learning_rate=learning_rate)
+                warm_up = self._warm_up(progress)
+                if warm_up is None and self.training.copied == self.step > 0:
+                    speed = self._warmed_up()
+                learning_rate, copying = self.schedule.learning_rate(progress, warm_up), warm_up is not None
+                losses = self.training(a, b, step=self.step, learning_rate=learning_rate, copying=copying)
                 self.step += 1
                 known = self._reader.put(self.step, losses)
                 speed.step()
-                report = self._report(known, progress, learning_rate, speed.steps_per_second)
+                report = self._report(known, progress, learning_rate, speed.steps_per_second, copying=copying)
                 self.listener.stepped(report)
                 if progress >= 1:
                     self._reader.flush()
@@ -221,6 +224,17 @@ class Trainer:
                 speed.restart()
         raise AssertionError("there is always a next batch")
 
+    def _warm_up(self, progress: float) -> float | None:
+        """Share of the warm-up that is done; None: it is over, and never comes back."""
+        return self.schedule.warm_up(self.step, progress) if self.training.copied == self.step else None
+
+    def _warmed_up(self) -> Speed:
+        """Shows how well pictures are copied; other steps have another speed."""
+        if self._leads and not self.run.samples_path(self.step).exists():
+            self._draw()
+        self.listener.note(f"the warm-up is over after {self.step} steps; now discriminators train, too")
+        return Speed()
+
     def _batches(self) -> Generator[tuple[Tensor, Tensor], None, None]:
         batches = Batches(
             self.pictures,
@@ -234,16 +248,17 @@ class Trainer:
         return stream(batches, self.step, last, workers=self.machine.workers, pin_memory=pinned)
 
     def _report(
-        self, losses: dict[str, float], progress: float, learning_rate: float, rate: float | None
+        self, losses: dict[str, float], progress: float, learning_rate: float, rate: float | None, *, copying: bool
     ) -> StepReport:
         return StepReport(
             step=self.step,
             progress=progress,
             losses=losses,
             learning_rate=learning_rate,
+            copying=copying,
             steps_per_second=rate,
             images_per_second=rate and rate * self.settings.recipe.batch_size * self.machine.group.size,
-            seconds_left=self.schedule.seconds_left(self.step, rate),
+            seconds_left=self.schedule.seconds_left(self.step, None if copying else rate),
             memory=peak_memory(self.machine.device),
         )
 
