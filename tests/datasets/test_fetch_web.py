@@ -18,6 +18,7 @@ from tests.data_sets import URL, archive, entry, files_in, pictures, write_manif
 from tests.datasets.conftest import REPO, TEST, TRAIN
 from tests.hub_client import Notes
 from tests.hub_server import Fault, HubServer
+from tests.kills import posix_only
 from tests.web_server import QUOTA, WebServer
 from ugatit_cli.datasets import emoji
 from ugatit_cli.datasets.fetch import fetch, find, remove
@@ -127,6 +128,8 @@ class _Killed(Notes):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+@posix_only
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the web is in this process alone
 @pytest.mark.parametrize("part", [0.5, 1.0, 1.5])
 def test_killed_anywhere_the_next_call_goes_on(web: WebServer, packed: bytes, part: float) -> None:
     web.put(URL, packed, etag='"1"')

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import picture
+from tests.kills import posix_only
 from ugatit_cli.datasets import store
 from ugatit_cli.datasets.store import Facts
 from ugatit_cli.errors import ModelError, OutputError
@@ -86,6 +87,8 @@ def _killed(folder: Path) -> Facts:
     raise AssertionError
 
 
+@posix_only
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_kill_leaves_nothing_that_the_next_call_does_not_sweep(home: Path, elsewhere: bool) -> None:
     options: dict[str, Any] = {"to": home / "data" / "to"} if elsewhere else {}
