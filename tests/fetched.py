@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def stored(name: str, *, receipt: bool = True, discriminators: bool = False) -> 
     if receipt:
         home.save(home.of_folder(name, folder, sorted(path.name for path in folder.iterdir())))
     return folder
+
+
+def say(folder: Path, **provenance: object) -> None:
+    """What a model tells of itself."""
+    document = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(document | {"provenance": provenance}))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -18,7 +18,7 @@ from rich.console import Console
 from tests import tiny
 from tests.cli.conftest import Command, Outcome, Stdin
 from tests.cli.test_startup import HEAVY, imported_by
-from tests.fetched import fetched, flip, stored
+from tests.fetched import fetched, flip, say, stored
 from ugatit_cli.cli import console, models_view
 from ugatit_cli.cli.listing import show_list
 from ugatit_cli.weights.catalog import catalog, known
@@ -67,12 +67,6 @@ def test_the_table_for_programs(ugatit: Command) -> None:
     assert outcome.stdout.isascii()
     assert b"\x1b" not in outcome.stdout
     assert ugatit("models", "list") == outcome
-
-
-def say(folder: Path, **provenance: object) -> None:
-    """What a model tells of itself."""
-    document = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(document | {"provenance": provenance}))
 
 
 def test_one_line_for_each_model_that_cannot_write_on_the_terminal(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.fetched import fetched, flip, stored
+from tests.fetched import fetched, flip, say, stored
 from tests.hub_client import Notes
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.remote.hub import HubId
@@ -339,3 +339,11 @@ def test_a_manifest_that_promises_something_else(cache: Path, model: Path, monke
     first, second = verify(known("cats")).problem.splitlines()
     assert first.startswith(f"config.json: expected sha256 {'a' * 64} (the manifest), found ")
     assert second == "README.md: in the manifest, but not fetched"
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_users_own_model_under_an_entrys_name_is_not_what_the_entry_is_about() -> None:
+    folder = stored("selfie2anime")
+    assert known("selfie2anime").fact("licence") is None
+    say(folder, address=read_manifest()["selfie2anime"].address)
+    assert known("selfie2anime").entry == read_manifest()["selfie2anime"]

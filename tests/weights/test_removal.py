@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.fetched import Aloud, fetched, stored
+from tests.fetched import Aloud, fetched, say, stored
 from tests.hub_client import Notes
 from tests.weights.test_catalog import COMMIT, checkpoint
 from ugatit_cli.errors import ModelError, OutputError, UsageError
@@ -206,6 +206,8 @@ def test_nothing_outside_of_the_cache_goes(cache: Path, model: Path, tmp_path: P
 def test_an_import_goes_with_its_checkpoint(cache: Path, converted: bool) -> None:
     receipt = checkpoint(cache, read_manifest()["selfie2anime-full"])
     folders = (stored("selfie2anime-full"),) if converted else ()
+    for folder in folders:
+        say(folder, repository=receipt.repository)
     expected = sum(map(size, folders)) + sum(stamp.size for stamp in receipt.files.values())
     removed = removal(known("selfie2anime-full"))
     assert removed.places == (*folders, receipt.folder)

@@ -160,6 +160,12 @@ def known(name: str, listener: Listener | None = None) -> Known:
     return found
 
 
+def _is_of(stored: Known, entry: Entry) -> bool:
+    """Whether an entry is about a stored model, not about others than a user has put there under its name."""
+    told = {"address": entry.address, "repository": entry.repository, "made_by": entry.made_by}
+    return any(value and stored.provenance.get(key) == value for key, value in told.items())
+
+
 def _described(source: Source) -> Known:
     name, path, origin = source.name, source.path, source.origin
     entry = origin if isinstance(origin, Entry) else None
@@ -167,9 +173,8 @@ def _described(source: Source) -> Known:
         case "folder" if path is not None:
             return found_at(name, path)
         case "store":
-            # Other entries are about other weights than those that a user has put there under their name.
-            own = entry if entry is not None and entry.converted else None
-            return here(Known(name, "store", entry=own, receipt=home.load(name), folder=path))
+            found = here(Known(name, "store", receipt=home.load(name), folder=path))
+            return dataclasses.replace(found, entry=entry) if entry and _is_of(found, entry) else found
         case "bundled":
             return here(Known(name, "bundled", entry=entry, folder=path))
         case "hub" if entry is not None:
