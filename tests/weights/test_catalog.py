@@ -341,7 +341,6 @@ def test_a_manifest_that_promises_something_else(cache: Path, model: Path, monke
     assert second == "README.md: in the manifest, but not fetched"
 
 
-@pytest.mark.usefixtures("cache")
 def test_a_users_own_model_under_an_entrys_name_is_not_what_the_entry_is_about() -> None:
     folder = stored("selfie2anime")
     assert known("selfie2anime").fact("licence") is None
