@@ -54,7 +54,7 @@ def test_from_nothing_to_a_data_set_and_back(ugatit: Command, archive: Path) -> 
     outcome = ugatit("data")
     assert (outcome.code, outcome.stderr) == (0, "")
     assert len(outcome.lines) == 1 + len(entries)
-    away = ["tiny", "spot, stripe", "not stated *", "not stated", "not fetched", "example.invalid", "CC0"]
+    away = ["tiny", "spot, stripe", "not stated *", "not stated", "not fetched, unverified", "example.invalid", "CC0"]
     assert row(outcome, "tiny") == away
     assert ugatit("data", "path", "tiny").code == 3
     fetched = ugatit("data", "fetch", "tiny", "--from-file", archive)
@@ -119,7 +119,7 @@ def test_a_folder_of_ones_own(ugatit: Command, archive: Path) -> None:
         assert (outcome.code, Path("mine/trainA").is_dir()) == (0, True), outcome.stderr
         assert "ugatit train --data" in outcome.stderr
     assert ugatit("data", "fetch", "tiny", "--to", "mine", "--from-file", archive).code != 0
-    assert row(ugatit("data"), "tiny")[4] == "not fetched"
+    assert row(ugatit("data"), "tiny")[4] == "not fetched, unverified"
 
 
 def test_damage_is_told(ugatit: Command, archive: Path) -> None:

@@ -58,7 +58,7 @@ def test_the_table_for_programs(ugatit: Command) -> None:
     bundled = ["flat2clay", "flat <-> clay", "25.0 MB", "ready", "bundled", licence]
     assert row(outcome, "flat2clay") == bundled
     licence = "not stated by the authors"
-    assert row(outcome, "selfie2anime-full")[2:] == ["~8.06 GB *", "not fetched", "Hub hylee", licence]
+    assert row(outcome, "selfie2anime-full")[2:] == ["~8.06 GB *", "not fetched, unverified", "Hub hylee", licence]
     assert row(outcome, "photo2portrait")[2:5] == ["-", "no weights", "-"]
     assert row(outcome, "mine")[2:] == ["124.2 kB", "ready", "your store", "?"]
     assert row(outcome, "broken")[3] == "damaged"

@@ -14,6 +14,7 @@ from ugatit_cli.cli.listing import (
     host_of,
     origin_facts,
     size_text,
+    state_text,
     stated_hashes,
     told,
 )
@@ -56,7 +57,7 @@ def row(known: KnownData) -> tuple[str, ...]:
         ", ".join(_domains(known)) or UNKNOWN,
         _size(known, marked=True),
         pictures(known.counts),
-        known.state,
+        state_text(known.state, known.entry),
         origin(known),
         " ".join((_licence(known) or UNKNOWN).split()),
     )

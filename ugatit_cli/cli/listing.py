@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import typer
@@ -17,6 +17,10 @@ from typer.core import TyperGroup
 from ugatit_cli.cli import console
 from ugatit_cli.errors import Interrupted, UsageError
 from ugatit_cli.wording import byte_size, shown
+
+if TYPE_CHECKING:
+    from ugatit_cli.datasets.catalog import DataEntry
+    from ugatit_cli.weights.manifest import Entry
 
 GAP: Final = 2
 INDENT: Final = 16
@@ -66,6 +70,11 @@ def size_text(size: int | None, about: str = "", *, verified: bool = True) -> st
     """Bytes to download in words, marked where nobody of this project has downloaded them."""
     stated = byte_size(size) if size is not None else f"~{about}" if about else NOT_STATED
     return stated + ("" if verified else f" {UNVERIFIED}")
+
+
+def state_text(state: str, entry: Entry | DataEntry | None) -> str:
+    """Whether something is here, and if not, whether anybody of this project has downloaded it."""
+    return f"{state}, unverified" if state == "not fetched" and entry is not None and not entry.verified else state
 
 
 def host_of(url: str) -> str:

@@ -15,6 +15,7 @@ from ugatit_cli.cli.listing import (
     labelled,
     origin_facts,
     size_text,
+    state_text,
     stated_hashes,
     told,
 )
@@ -55,7 +56,7 @@ def row(known: Known) -> tuple[str, ...]:
         known.name,
         _pair(known) or UNKNOWN,
         _size(known, marked=True) if published else "-",
-        known.state,
+        state_text(known.state, known.entry),
         _site(known) if published else "-",
         " ".join((known.fact("licence") or UNKNOWN).split()),
     )
