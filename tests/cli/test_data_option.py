@@ -153,6 +153,7 @@ def test_pairs_are_evaluated_as_such(evaluate: Command, light: str) -> None:
         (("train", "--data", "mapz"), ("mapz", "maps")),
         (("train", "--data", "hub:x"), ("hub:x",)),
         (("evaluate", "--data", "maps"), ("--data", "--model")),
+        (("evaluate", "--data", "x/\udce9", "-m", "MODEL"), ("udce9",)),
         (("evaluate", "out", "real", "--data", "maps"), ("--data",)),
         (("evaluate", "--data", "maps", "-m", "MODEL", "--domain-b", "x"), ("--data", "--domain-b")),
         (("evaluate", "--data", "maps", "-m", "MODEL"), ("testA",)),

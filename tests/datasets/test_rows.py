@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.datasets.conftest import REPO
+from tests.datasets.conftest import REPO, TRAIN
 from tests.datasets.test_hub_rows import NAME
 from tests.datasets.test_parquet import cells, encoded, save
 from tests.hub_client import Notes, refused
@@ -54,6 +54,11 @@ def test_nothing_is_kept_of_what_failed(hub: HubServer) -> None:
     assert not list(store.store_folder().iterdir())
 
 
+def test_nothing_to_train_on_is_an_error(hub: HubServer) -> None:
+    hub.add("datasets/a/b", {"test.parquet": hub.files(REPO)[TRAIN]})
+    assert "trainA" in refused(lambda: of_hub("hub:a/b")).message
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("UGATIT_HOME", str(tmp_path / "home"))
@@ -83,7 +88,7 @@ def test_parquet_in_a_folder_is_written_once(home: Path) -> None:
 
 
 def test_a_folder_without_parquet_is_none(home: Path) -> None:
-    (home / "x").mkdir()
+    save(home / "x/1/2/3/too_deep.parquet", {"imageA": cells(5), "imageB": cells(6)})
     assert rows.of_folder(home / "x", None, Notes()) is None
 
 

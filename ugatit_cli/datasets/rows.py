@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ugatit_cli.data.pictures import below, domains_in
 from ugatit_cli.datasets import hub_rows, parquet, store
-from ugatit_cli.datasets.parquet import Written
+from ugatit_cli.datasets.parquet import SUFFIX, Written
 from ugatit_cli.datasets.store import Facts
 from ugatit_cli.errors import ModelError, plain_reason
 from ugatit_cli.files import open_file
@@ -37,8 +37,9 @@ def of_hub(
 
     def fill(folder: Path) -> Facts:
         files = hub_rows.files_of(identity, listener)
-        commit, sizes = files["train"][0].commit, [one.size or 0 for half in files.values() for one in half]
-        listener.note(f"fetching {identity} at {commit[:12]}: {byte_size(sum(sizes))}")
+        remotes = [one for half in files.values() for one in half]
+        commit, size = remotes[0].commit, sum(one.size or 0 for one in remotes)
+        listener.note(f"fetching {identity} at {commit[:12]}: {byte_size(size)}")
         written, hashes = hub_rows.write_out(files, folder, listener, columns=columns, force=force)
         page = f"{hub.HUB if hub.is_mirrored() else hub.endpoint()}/{identity.repository}"
         name = identity.repository.rpartition("/")[2]
@@ -50,7 +51,7 @@ def of_hub(
 
 
 def of_folder(folder: Path, columns: Columns, listener: Listener) -> Path | None:
-    """The same of a folder that has parquet files, or of one such file; None of others.
+    """The same of a folder that has parquet files, or its folders theirs, or of one such file; None of others.
 
     It is written again if their content changes.
 
@@ -58,21 +59,24 @@ def of_folder(folder: Path, columns: Columns, listener: Listener) -> Path | None
         ModelError: a file can't be read.
         UsageError, OutputError: as `of_hub`.
     """
-    paths = [folder] if folder.suffix == parquet.SUFFIX and folder.is_file() else folder.rglob(f"*{parquet.SUFFIX}")
-    every = {below(folder, path) if path != folder else path.name: path for path in paths}
+    # As the Hub has them: data/train-00000-of-00001.parquet, default/train/0000.parquet.
+    every = {below(folder, path): path for depth in ("", "*/", "*/*/") for path in folder.glob(f"{depth}*{SUFFIX}")}
     found = {name: path for name, path in every.items() if not re.search(r"(?:^|/)\.", name)}
+    if folder.suffix == SUFFIX and folder.is_file():
+        found = {folder.name: folder}
     if not found:
         return None
+    called = folder.resolve().name.encode(errors="replace").decode()
     hashes = {name: _sha256(path) for name, path in sorted(found.items())}
 
     def fill(target: Path) -> Facts:
         listener.note(f"{folder}: writing out the pictures of {', '.join(hashes)}")
         files = {half: [found[name] for name in names] for half, names in parquet.halves(found).items()}
         written = parquet.write_out(files, target, listener, columns=columns)
-        return _facts(folder.name, str(folder), hashes, written, "not stated")
+        return _facts(called, str(folder), hashes, written, "not stated")
 
     key = hashlib.sha256("".join(f"{sha256}  {name}\n" for name, sha256 in hashes.items()).encode()).hexdigest()
-    name = f"{folder.name}@{key[:12]}{_suffix(columns)}"
+    name = f"{called}@{key[:12]}{_suffix(columns)}"
     return store.get(name) or store.put(name, fill, listener)
 
 
