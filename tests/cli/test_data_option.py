@@ -156,7 +156,7 @@ def test_pairs_are_evaluated_as_such(evaluate: Command, light: str) -> None:
         (("evaluate", "--data", "x/\udce9", "-m", "MODEL"), ("udce9",)),
         (("evaluate", "out", "real", "--data", "maps"), ("--data",)),
         (("evaluate", "--data", "maps", "-m", "MODEL", "--domain-b", "x"), ("--data", "--domain-b")),
-        (("evaluate", "--data", "maps", "-m", "MODEL"), ("testA",)),
+        (("evaluate", "--data", "maps", "-m", "MODEL"), ("no testB",)),
         (("evaluate", "-m", "MODEL", "--columns", "x,y", "--domain-a", "x", "--domain-b", "y"), ("--columns",)),
     ],
 )

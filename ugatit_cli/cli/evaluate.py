@@ -396,9 +396,9 @@ def _with_data(options: EvaluateOptions) -> EvaluateOptions:
     found = console.find_data(options.data, columns)
     a, b = found.folders.test_a, found.folders.test_b
     if a is None or b is None:
-        there = [str(path) for path in (a, b) if path is not None]
+        missing = [name for name, path in (("testA", a), ("testB", b)) if path is None]
         raise UsageError(
-            f"{found.path}: has {there[0] if there else 'no pictures'} to test with, and no other",
+            f"{found.path}: has no {' and no '.join(missing)}, pictures to test with",
             "Name folders that the model hasn't seen: --domain-a DIR --domain-b DIR",
         )
     pairs = options.pairs or (b if found.paired else None)
