@@ -70,7 +70,7 @@ def test_what_would_be_downloaded(ugatit: Command, web_at_home: WebServer) -> No
         assert (outcome.code, outcome.lines) == (0, ["a.png -> b.png"])
         assert address in outcome.stderr
         assert about in outcome.stderr
-        assert "licence: " in outcome.stderr
+        assert "licence of the weights" in outcome.stderr
     assert web_at_home.requests == []
     assert not Path("b.png").exists()
     assert ugatit("translate", "a.png", "-o", "b.png", "--model", NAME, *CPU).code == 0

@@ -188,7 +188,7 @@ def test_by_name(
     assert model.path == store_path(name)
     assert (model.config.method, model.config.ways) == (method, ways)
     assert (model.config.domain_a, model.config.domain_b) == ("one", "other")
-    assert any("licence: not stated" in note and "somebody" in note for note in notes.notes)
+    assert all(any(fact in note for note in notes.notes) for fact in ("not stated", "somebody"))
     assert any("verified" in note for note in notes.notes)
     digest = hashlib.sha256(data).hexdigest()
     assert any(digest in note for note in notes.notes)

@@ -29,6 +29,7 @@ from ugatit_cli.weights.known import checkpoint_key, hub_of
 from ugatit_cli.weights.manifest import CHECKPOINTS, Entry
 from ugatit_cli.weights.official import convert
 from ugatit_cli.weights.tensorflow import checkpoint_prefix
+from ugatit_cli.wording import byte_size
 
 # That of the full model has 31 kB; it is read whole.
 LARGEST_INDEX: Final = 1 << 26
@@ -85,9 +86,14 @@ def _brought(
 
 def origin_of(entry: Entry) -> list[str]:
     """What a user should know of weights before they are downloaded."""
-    by = f", made by {entry.made_by}" if entry.made_by else ""
-    unverified = f"{entry.name}: nobody of this project has downloaded it yet (verified = false)"
-    return [f"{entry.name}: licence: {entry.licence}{by}", *([] if entry.verified else [unverified])]
+    size = byte_size(entry.download_size) if entry.download_size else f"about {entry.about}" if entry.about else ""
+    made_by = f", made by {entry.made_by}" if entry.made_by else ""
+    lines = [
+        f"{entry.name}: {entry.description}{made_by}",
+        f"licence of the weights: {entry.licence}",
+        f"from {entry.address or f'{entry.repository} on the Hub'} ({size or 'its size is not stated'})",
+    ]
+    return [*lines, *([] if entry.verified else ["nobody of this project has downloaded it yet"])]
 
 
 def _converted(entry: Entry, brought: Brought, target: Path, listener: Listener, *, force: bool) -> ModelFolder:
