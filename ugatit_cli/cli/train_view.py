@@ -377,7 +377,7 @@ def stopped_at_once(run: RunFolder) -> Interrupted:
 
 
 def _result(run: RunFolder, outcome: Outcome, best: Best | None) -> dict[str, Any]:
-    last: dict[bool, dict[str, Any]] = {"kid" in line: line for line in run.metrics()}
+    last = {"kid" in line: line for line in run.metrics() if "advice" not in line}
     trained, evaluated = last.get(False, {}), last.get(True)
     result = {
         "run": str(run.path),

@@ -36,12 +36,14 @@ class State:
         elapsed: seconds that it has taken.
         metrics: losses of each step since the last line of metrics.
         data, holdout: fingerprints of its pictures; None in checkpoints of earlier versions.
+        advice: see `training.advice.Advisor`.
     """
 
     elapsed: Annotated[float, Range(0, 1e12)]
     metrics: list[Mapping[str, float]]
     data: str | None = None
     holdout: str | None = None
+    advice: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         check_ranges(self, State)

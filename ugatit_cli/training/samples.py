@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import torch
@@ -38,6 +38,7 @@ def draw_samples(
     config: BaseConfig,
     *,
     device: torch.device,
+    watch: Callable[[Direction, Tensor], object] = lambda *_: None,
 ) -> Image.Image:
     """Draws a row for each picture: input, attention, translation, reconstruction, identity.
 
@@ -49,6 +50,7 @@ def draw_samples(
         samples: of domains a and b, uint8 (N, 3, H, W) on the CPU that the networks can take; N may differ, and be 0
             for one of them.
         config: names the domains and says whether there is attention to show.
+        watch: is told each translation, (1, 3, H, W) in [-1, 1].
 
     Returns:
         An RGB picture, those of domain a above those of domain b.
@@ -58,7 +60,7 @@ def draw_samples(
     generators = {direction: method.translator(translators, direction) for direction in config.directions}
     with torch.no_grad(), evaluating(generators.values()):
         for direction, pictures in zip(generators, samples, strict=False):
-            rows = [_row(generators, direction, picture, config, device) for picture in pictures]
+            rows = [_row(generators, direction, picture, config, device, watch) for picture in pictures]
             if rows:
                 halves.append((config.source(direction), config.target(direction), rows))
     return _draw(halves, _titles(config), cell_side(config.image_size))
@@ -70,12 +72,14 @@ def _row(
     picture: Tensor,
     config: BaseConfig,
     device: torch.device,
+    watch: Callable[[Direction, Tensor], object],
 ) -> list[Image.Image]:
     """The cells of a picture, uint8 (3, H, W), in the order of `_titles`."""
     there, back = generators[direction], generators.get(OTHER[direction])
     side = cell_side(config.image_size)
     x = picture[None].to(device).float().div_(127.5).sub_(1)  # (1, 3, H, W) in [-1, 1]
     translated = there(x)
+    watch(direction, translated.image)
     shown = _fitted(Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()), side)
     cells = [shown]
     if translated.heatmap is not None and translated.cam_logit is not None:

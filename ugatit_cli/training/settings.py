@@ -195,15 +195,16 @@ def _method(given: Mapping[str, Any], start: ModelFolder | None) -> Method:
 
 def _check_options(chosen: Method, given: Mapping[str, Any]) -> None:
     for name in (RECIPE_FIELDS | MODEL_FIELDS) & given.keys():
-        if name not in _heeded(chosen):
-            others = [one for one in METHODS if name in _heeded(method(one))]
+        if name not in heeded(chosen):
+            others = [one for one in METHODS if name in heeded(method(one))]
             raise UsageError(
                 f"{FLAGS[name]} means nothing to {chosen.title}",
                 f"Leave it out; it is for --method {' or '.join(others)}.",
             )
 
 
-def _heeded(one: Method) -> frozenset[str]:
+def heeded(one: Method) -> frozenset[str]:
+    """Names of the settings of recipe and networks that mean something to a method."""
     sizes: type = one.config
     return one.settings | frozenset(fields_of(sizes))
 

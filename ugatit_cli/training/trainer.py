@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ugatit_cli.config import Direction
 from ugatit_cli.data.batches import Batches, sample_pictures, stream
 from ugatit_cli.data.pictures import Pictures, Preparation, fingerprint, load_pictures, memory_budget, passed_over
 from ugatit_cli.device import Group, peak_memory
@@ -26,6 +27,7 @@ from ugatit_cli.pictures.encoding import encode
 from ugatit_cli.pictures.jobs import in_words
 from ugatit_cli.pictures.reading import from_pil
 from ugatit_cli.training import checkpoint
+from ugatit_cli.training.advice import Advisor
 from ugatit_cli.training.evaluation import Abandoned, Evaluator, holdout_fingerprint, is_evaluated
 from ugatit_cli.training.listeners import Listener, StepReport, means
 from ugatit_cli.training.run_folder import RunFolder
@@ -140,6 +142,7 @@ class Trainer:
         self._leads = machine.group.rank == 0  # and writes the files
         self._fingerprints = {"data": fingerprint(pictures), "holdout": holdout_fingerprint(pictures)}
         self._reader = LossReader(machine.group)
+        self._advisor = Advisor(settings)
         self.schedule = Schedule(settings, self._restore())
         a, b = (sample_pictures(one, SAMPLES, settings.seed) for one in pictures)
         self._samples = (a, b)
@@ -156,6 +159,7 @@ class Trainer:
         state = checkpoint.restore(self.run, step, self.training)
         self.step = self._saved = step
         self._reader.line = state.metrics
+        self._advisor.scores = dict(state.advice or {})
         if any(getattr(state, name) not in (one, None) for name, one in self._fingerprints.items()):
             self.listener.note("the pictures are not those that the run began with: it goes on with these")
         return state.elapsed
@@ -272,13 +276,20 @@ class Trainer:
                 "learning_rate": report.learning_rate,
                 "images_per_second": report.images_per_second,
             }
-            self.run.append_metrics({**line, **means(losses)})
+            found = means(losses)
+            self.run.append_metrics({**line, **found})
+            self._advise(self._advisor.losses(found))
+
+    def _advise(self, texts: list[str]) -> None:
+        for text in texts:
+            self.listener.note(f"step {self.step}: {text}")
+            self.run.append_metrics({"step": self.step, "advice": text})
 
     def _write_if_due(self) -> None:
+        if self._leads and self.schedule.sample_due(self.step):
+            self._draw()  # first: what is seen there belongs to the checkpoint
         if self._leads and self.schedule.save_due(self.step):
             self._save()
-        if self._leads and self.schedule.sample_due(self.step):
-            self._draw()
 
     def _evaluate_if_missing(self, stop: threading.Event, *, last: bool = False) -> bool:
         """Evaluates the last step, or the one to go on from if the process that did it was ended just then."""
@@ -322,15 +333,23 @@ class Trainer:
         return result == _Evaluating.DONE
 
     def _draw(self) -> None:
+        config, seen = self.settings.model, dict[Direction, list[Tensor]]()
         image = draw_samples(
-            self.networks.best_translators, self._samples, self.settings.model, device=self.machine.device
+            self.networks.best_translators,
+            self._samples,
+            config,
+            device=self.machine.device,
+            watch=lambda direction, translation: seen.setdefault(direction, []).append(translation),
         )
+        self._advise(self._advisor.pictures(self._samples, seen, self.step, self.step - self.training.copied))
         path = self.run.write_samples(self.step, encode(from_pil(image), "PNG"))
         self.listener.sampled(self.step, path)
 
     def _save(self) -> None:
         self._reader.flush()
-        state = checkpoint.State(self.schedule.elapsed, self._reader.line, **self._fingerprints)
+        state = checkpoint.State(
+            self.schedule.elapsed, self._reader.line, **self._fingerprints, advice=self._advisor.scores
+        )
         checkpoint.save(self.run, self.training, self.settings, self.step, state, self.pictures)
         self._saved = self.step
         self.listener.saved(self.step)
