@@ -92,7 +92,7 @@ def smooth(seed: int) -> Tensor:
 
 
 def singly(x: Tensor) -> list[Tensor]:
-    return [one[None] for one in x]
+    return [x[i : i + 1] for i in range(len(x))]
 
 
 LOOKS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -121,7 +121,8 @@ def test_samples_that_a_kill_prevented_are_drawn_when_it_goes_on(
     given = {"iterations": 4, "checkpoint_every": "2", "sample_every": "2"}
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "run", folders, given, log=Killed())
-    assert not RunFolder(tmp_path / "run").samples_path(killed_after).exists()
+    # On the way they come before the checkpoint, at the end after all that matters.
+    assert RunFolder(tmp_path / "run").samples_path(killed_after).exists() == (killed_after < 4)
     for path in (tmp_path / "run", tmp_path / "whole"):
         train(path, folders, given)
     for step in (2, 4):

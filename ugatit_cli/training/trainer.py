@@ -234,7 +234,7 @@ class Trainer:
 
     def _warmed_up(self) -> Speed:
         """Shows how well pictures are copied; other steps have another speed."""
-        if self._leads and not self.run.samples_path(self.step).exists():
+        if self._leads:
             self._draw()
         self.listener.note(f"the warm-up is over after {self.step} steps; now discriminators train, too")
         return Speed()
