@@ -101,12 +101,13 @@ LOOKS: dict[str, Callable[[Tensor], Tensor]] = {
     "copies": lambda x: x + 0.01,
     "pure colour": lambda x: x.sign(),
 }
+FINE: dict[str, Callable[[Tensor], Tensor]] = {"fine": lambda x: x.roll(1, 1) * 0.9}
 
 
-@pytest.mark.parametrize("kind", [*LOOKS, "fine"])
+@pytest.mark.parametrize("kind", [*LOOKS, *FINE])
 def test_translations_are_looked_at(kind: str) -> None:
     one, samples = advisor(), (smooth(1), smooth(2))
-    change = LOOKS.get(kind, lambda x: x.roll(1, 1) * 0.9)
+    change = (LOOKS | FINE)[kind]
 
     def grid(step: int, trained: int) -> list[str]:
         sources = dict(zip(DIRECTIONS, samples, strict=True))
