@@ -100,6 +100,7 @@ def test_the_pool_is_part_of_a_checkpoint(folders: Folders, tmp_path: Path) -> N
 def test_the_warm_up_leaves_discriminators_alone_and_says_what_it_does(folders: Folders, tmp_path: Path) -> None:
     path, log = tmp_path / "run", Log()
     given = {"method": "cyclegan", "iterations": 12, "warm_up": "10", "checkpoint_every": "5", "keep": 9}
+    given |= {"sample_every": "10"}
     train(path, folders, given, log=log)
     lines = list(RunFolder(path).metrics())
     assert [{"copy_a", "copy_b", "cycle_a", "d_a"} & line.keys() for line in lines] == [

@@ -77,7 +77,7 @@ class Advisor:
         step: int,
         trained: int,
     ) -> list[str]:
-        """What to tell after a sample grid.
+        """What to tell after a sample grid; nothing after one of the warm-up.
 
         Args:
             samples: of domains a and b, uint8 (N, 3, H, W).
@@ -89,7 +89,7 @@ class Advisor:
         signs: list[Sign] = []
         for direction, images in translations.items():
             source, target = (a, b) if SOURCE[direction] == "a" else (b, a)
-            if images and step >= NOISE:
+            if images and trained and step >= NOISE:
                 signs += self._looks(
                     direction, source, target, torch.cat([one.float().cpu() for one in images]), trained
                 )

@@ -139,6 +139,7 @@ class Trainer:
         )
         self.step = 0
         self._saved: int | None = None
+        self._drawn: int | None = None
         self._leads = machine.group.rank == 0  # and writes the files
         self._fingerprints = {"data": fingerprint(pictures), "holdout": holdout_fingerprint(pictures)}
         self._reader = LossReader(machine.group)
@@ -234,7 +235,7 @@ class Trainer:
 
     def _warmed_up(self) -> Speed:
         """Shows how well pictures are copied; other steps have another speed."""
-        if self._leads:
+        if self._leads and self._drawn != self.step:
             self._draw()
         self.listener.note(f"the warm-up is over after {self.step} steps; now discriminators train, too")
         return Speed()
@@ -342,6 +343,7 @@ class Trainer:
             watch=lambda direction, translation: seen.setdefault(direction, []).append(translation),
         )
         self._advise(self._advisor.pictures(self._samples, seen, self.step, self.step - self.training.copied))
+        self._drawn = self.step
         path = self.run.write_samples(self.step, encode(from_pil(image), "PNG"))
         self.listener.sampled(self.step, path)
 
