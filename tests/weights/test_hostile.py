@@ -227,26 +227,22 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
-    """Path, memory so far, exit code and message of each, from one process of their own."""
+def test_what_is_made_to_do_harm(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Each is refused in one line; all in one process, whose memory so far is looked at after each."""
     paths = {how: tmp_path_factory.mktemp("hostile") / "x.pt" for how in HOSTILE}
     for how, make in HOSTILE.items():
         make(paths[how])
     arguments = [sys.executable, "-c", MEASURED, *map(str, paths.values())]
     outcome = subprocess.run(arguments, capture_output=True, text=True, timeout=240, check=False)
     assert outcome.stderr == ""
-    found = {line[0]: line for line in map(json.loads, outcome.stdout.splitlines())}
-    return {how: found[str(path)] for how, path in paths.items() if str(path) in found}
-
-
-@pytest.mark.parametrize("how", HOSTILE)
-def test_what_is_made_to_do_harm(outcomes: dict[str, list[Any]], how: str) -> None:
-    path, peak, code, text = outcomes[how]
-    assert (code, text.count("\n")) == (3, 0)
-    assert path in text
-    assert peak < MEMORY
-    assert not Path(path).with_name("out").exists()
+    found = {line[0]: line[1:] for line in map(json.loads, outcome.stdout.splitlines())}
+    assert found.keys() == set(map(str, paths.values()))
+    for how, path in paths.items():
+        peak, code, text = found[str(path)]
+        assert (code, text.count("\n")) == (3, 0), how
+        assert str(path) in text, how
+        assert peak < MEMORY, how
+        assert not path.with_name("out").exists(), how
 
 
 @pytest.mark.parametrize("how", ["zip", "old", "pickle", "paddle"])
