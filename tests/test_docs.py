@@ -93,7 +93,15 @@ def authors_files(folder: Path, golden: Path) -> None:
 def stand_ins(tmp_path_factory: pytest.TempPathFactory, golden: Path) -> Path:
     """A folder with everything that the pages speak of."""
     folder = tmp_path_factory.mktemp("stand-ins")
-    for name, count in {"horses": 58, "zebras": 58, "flat": 8, "clay": 8, "translated": 8, "icons": 8}.items():
+    for name, count in {
+        "horses": 58,
+        "zebras": 58,
+        "flat": 8,
+        "clay": 8,
+        "translated": 8,
+        "drawings": 8,
+        "icons": 2,
+    }.items():
         pictures(folder / name, count)
     for name in ("trainA", "trainB", "testA", "testB"):
         pictures(folder / "bench" / name, 8)

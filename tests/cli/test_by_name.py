@@ -45,7 +45,7 @@ def test_from_nothing_to_pictures(
     home.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "UGATIT_", "XDG_"))}
     command = ("translate", "./selfies", "--model", NAME, *CPU)
-    environment = {**kept, "HOME": str(home), "OMP_NUM_THREADS": "1", "UGATIT_MIRROR": web_at_home.serve()}
+    environment = {**kept, "HOME": str(home), "UGATIT_MIRROR": web_at_home.serve()}
     outcome = program(*command, "-o", "out/", env=environment)
     assert (outcome.code, len(outcome.lines)) == (0, 2), outcome.stderr
     assert below("out") == ["a.png", "b.png"]

@@ -334,9 +334,9 @@ def test_adam_begins_anew_with_the_main_phase() -> None:
     assert_same(step.optimizer_tensors(), fresh.optimizer_tensors())
 
 
-@pytest.mark.parametrize("done", [1, 2, 3])
 @pytest.mark.parametrize("name", ["paper", "default"])
-def test_training_goes_on_bit_for_bit(done: int, name: str) -> None:
+def test_training_goes_on_bit_for_bit(name: str) -> None:
+    done = 2
     recipe = dataclasses.replace(METHOD.recipe("paper" if name == "paper" else "default"), augment="on")
     networks = build(recipe)
     step = training(networks, recipe)

@@ -272,7 +272,7 @@ def test_the_warm_up_teaches_to_copy(name: str, vgg: str) -> None:
 
 
 @ALL
-@pytest.mark.parametrize("done", [1, 2, 3])
+@pytest.mark.parametrize("done", [1, 3])  # in the warm-up, and after it
 def test_it_goes_on_from_a_checkpoint_bit_for_bit(name: str, done: int, vgg: str, tmp_path: Path) -> None:
     run, ours = RunFolder(tmp_path / "run"), settings(name, vgg)
     run.create(ours.to_document())

@@ -236,7 +236,7 @@ def new_step(recipe: Recipe, precision: Precision = "fp32", seed: int = 0) -> St
     return METHOD.step(build(TINY, precision, seed), recipe, seed=0, group=Group())
 
 
-@pytest.mark.parametrize("saved", [0, 1, 3, 5])
+@pytest.mark.parametrize("saved", [1, 4])  # while the pools fill, and when they are full
 def test_a_run_goes_on_bit_for_bit(saved: int) -> None:
     recipe = dataclasses.replace(METHOD.recipe("default"), pool_size=6, batch_size=2, augment="on")
     whole = new_step(recipe)

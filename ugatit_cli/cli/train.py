@@ -129,7 +129,7 @@ def train(asked: Asked, given: dict[str, Any]) -> None:
 
     `ugatit train --data ./selfie2anime --recipe paper --variant full --save-memory`
 
-    `ugatit train --domain-a ./icons --domain-b ./clay --from flat2clay --minutes 30`
+    `ugatit train --domain-a ./drawings --domain-b ./clay --from flat2clay --minutes 30`
 
     `torchrun --nproc-per-node 4 -m ugatit_cli train --domain-a ./horses --domain-b ./zebras`
     """
