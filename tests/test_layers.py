@@ -47,9 +47,8 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
             elif isinstance(child, ast.ImportFrom):
                 yield from ((f"{child.module}.{alias.name}", at_once) for alias in child.names)
             else:
-                late = isinstance(child, ast.FunctionDef) or "TYPE_CHECKING" in ast.dump(
-                    getattr(child, "test", child)
-                )
+                checked = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)
+                late = checked or isinstance(child, ast.FunctionDef)
                 yield from walk(child, at_once and not late)
 
     yield from walk(ast.parse(path.read_text(encoding="utf-8")), True)

@@ -393,9 +393,7 @@ def test_a_folder_that_cannot_be_made(translate: Command, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2), (signal.SIGINT, 9)]
-)
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 9)])
 def test_stopping(light: str, number: signal.Signals, times: int) -> None:
     put(*(f"in/{index:03}.png" for index in range(300)))
     arguments = command("translate", "in", *options(light), "-o", "out", "--size", "400", "--workers", "2")

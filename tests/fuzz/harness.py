@@ -51,7 +51,7 @@ class Target:
     scene: Callable[[Path], Sequence[bytes]]
     run: Callable[[Path, bytes], object]
     mutate: Mutator = mutate_bytes
-    few: int = 25
+    few: int = 15
 
 
 @dataclass
