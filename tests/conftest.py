@@ -23,7 +23,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "500")
 # No test asks a Hub but one that it has started itself: the `hub` fixture.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # The same examples in every run, so that a red run is due to a change; as slow as a shared machine happens to be.
-settings.register_profile("ugatit", deadline=None, derandomize=True)
+settings.register_profile("ugatit", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("ugatit")
 
 

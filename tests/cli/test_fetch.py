@@ -156,21 +156,18 @@ def test_as_programs_with_real_settings(hub: HubServer, elsewhere: dict[str, str
     offline = elsewhere | {"HF_HUB_OFFLINE": "1"}
     assert program(*translate, "c.png", env=offline).code == 0
     assert Path("b.png").read_bytes() == Path("c.png").read_bytes()
-    outcome = program("fetch", "me/other", env=offline)
-    assert outcome.code == 3
-    assert "HF_HUB_OFFLINE" in outcome.errors[0]
 
 
 @pytest.mark.slow
-def test_four_processes_fetch_one_model(hub: HubServer, model: Path, elsewhere: dict[str, str]) -> None:
+def test_three_processes_fetch_one_model(hub: HubServer, model: Path, elsewhere: dict[str, str]) -> None:
     hub.add("me/clay", model)
     hub.fault(Fault("drip", after=0, delay=0.02, chunk=2000))  # slow enough that they meet
     running = [
         subprocess.Popen(command("fetch", "me/clay"), env=elsewhere, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(4)
+        for _ in range(3)
     ]
     outputs = [process.communicate(timeout=200) for process in running]
-    assert [process.returncode for process in running] == [0] * 4, outputs
+    assert [process.returncode for process in running] == [0] * 3, outputs
     assert len({output for output, _ in outputs}) == 1
     assert hub.bytes_sent() == sum(len(data) for data in contents(model).values())
 

@@ -328,7 +328,7 @@ GOOD: dict[str, bytes] = {
 
 @pytest.mark.parametrize(
     "start",
-    ["translate --batch-size 2", "cam --batch-size 1", "cam --layout overlay --maps generator --batch-size 3"],
+    ["translate --batch-size 2", "cam --batch-size 1"],
 )
 def test_bad_files_among_good_ones(light: str, start: str) -> None:
     for name, data in (BAD | GOOD).items():

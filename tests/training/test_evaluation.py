@@ -234,7 +234,7 @@ def test_a_killed_run_ends_as_the_whole_one(
     same_end(path, whole[0])
 
 
-@pytest.mark.parametrize(("step", "inside"), [(2, False), (6, False), (2, True)])
+@pytest.mark.parametrize(("step", "inside"), [(2, False), (2, True)])
 def test_a_stopped_run_ends_as_the_whole_one(
     whole: tuple[Path, Log], sixteen: Folders, tmp_path: Path, step: int, inside: bool
 ) -> None:

@@ -67,7 +67,7 @@ def deflated(path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         with file.open("x/data.pkl", "w") as entry:
             entry.write(b"\x80\x02")
-            for _ in range(1000):
+            for _ in range(600):
                 entry.write(b"N0" * (1 << 20))
             entry.write(b"}.")
         file.writestr("x/version", "3\n")
