@@ -315,6 +315,10 @@ OTHERS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "tar": (in_tar, "archive"),
     "zip": (in_zip, "archive"),
     "a list of entries without end": (entries_without_end, "damaged"),
+    "of several disks": (
+        lambda data: data[:-22] + struct.pack("<4sLQL", b"PK\x06\x07", 1, 0, 2) + data[-22:],
+        "damaged",
+    ),
     "a half": (lambda data: data[: len(data) // 2], "truncated"),
 }
 

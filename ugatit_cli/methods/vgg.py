@@ -25,6 +25,7 @@ from ugatit_cli.errors import ModelError, plain_reason
 from ugatit_cli.files import expanded, open_file
 from ugatit_cli.nn.layers import widened
 from ugatit_cli.remote.addresses import for_torch
+from ugatit_cli.remote.archives import is_zip
 
 HASH: Final = "dcbb9e9d"
 ADDRESS: Final = f"https://download.pytorch.org/models/vgg19-{HASH}.pth"
@@ -121,7 +122,7 @@ def _read(path: Path, names: Mapping[str, Any]) -> Mapping[str, Any]:
             raise ValueError("a header far larger than its own")
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in names if name in file.keys()}  # noqa: SIM118
-    zipped = zipfile.is_zipfile(path)
+    zipped = is_zip(path)
     if zipped:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):

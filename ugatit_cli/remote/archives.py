@@ -74,6 +74,14 @@ def _readable(path: Path) -> Iterator[None]:
         raise ModelError(f"{path}: a damaged zip archive, or none ({plain_reason(error)})", _AGAIN) from None
 
 
+def is_zip(path: Path) -> bool:
+    """Whether a file is a zip archive, perhaps a damaged one: its end says so."""
+    try:
+        return zipfile.is_zipfile(path)
+    except (zipfile.BadZipFile, struct.error, ValueError):  # of several disks, it says
+        return True
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """A zip file whose list of members isn't endless; nothing else of it is checked.

@@ -127,7 +127,7 @@ def read_pytorch(path: Path) -> Mapping[str, Any]:
     with readable(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about tensors that must not be written to: nobody does
         data = mapped(path)
-        tree, find = _archive(path, data) if zipfile.is_zipfile(path) else _sequence(data)
+        tree, find = _archive(path, data) if archives.is_zip(path) else _sequence(data)
         if not isinstance(tree, dict):
             what = "Tensor" if isinstance(tree, _View) else type(tree).__name__
             raise ModelError(f"{path}: not a checkpoint of networks (a {what}, not a dict)", KNOWN)
@@ -215,7 +215,7 @@ def check_archive(path: Path) -> None:
     Raises:
         ModelError: it isn't.
     """
-    if zipfile.is_zipfile(path):
+    if archives.is_zip(path):
         with readable(path):
             data = mapped(path)
             for entry in _entries(path).values():

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -269,7 +268,7 @@ def _newest(folder: str, names: Collection[str], archive: Path) -> list[str]:
 def _from_disk(entry: Entry, path: Path, listener: Listener) -> Iterator[Brought]:
     """An archive that was downloaded by hand, or what is in it, or the checkpoint itself."""
     known, source = known_hashes(entry), {"imported_by": "hand"}
-    if entry.is_archive and path.is_file() and zipfile.is_zipfile(path):
+    if entry.is_archive and path.is_file() and archives.is_zip(path):
         check_files(dict.fromkeys(known, path), known)
         try:
             yield Brought(_unpacked(entry, path, listener), source)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +13,7 @@ from torch import Tensor
 from ugatit_cli.errors import ModelError, plain_reason
 from ugatit_cli.files import open_file
 from ugatit_cli.methods.base import States
+from ugatit_cli.remote.archives import is_zip
 from ugatit_cli.weights.archive import AGAIN, read_pytorch
 from ugatit_cli.weights.folder import open_tensors
 from ugatit_cli.weights.kinds import HEAD, KNOWN, foreign, is_old_pytorch, is_pickle, is_safetensors
@@ -59,7 +59,7 @@ def _tree(path: Path) -> Mapping[Any, Any]:
         raise ModelError(f"{path}: can't be read ({plain_reason(error)})") from None
     if other := foreign(head):
         raise ModelError(f"{path}: {other[0]}", other[1])
-    if zipfile.is_zipfile(path) or is_old_pytorch(head):
+    if is_zip(path) or is_old_pytorch(head):
         return read_pytorch(path)
     if is_safetensors(head):
         with open_tensors(path) as opened:
