@@ -24,8 +24,7 @@ from ugatit_cli.remote.records import FileRecord, Mismatch, Stamp, digest_of
 from ugatit_cli.remote.transfer import room_needed
 from ugatit_cli.remote.web import WebFile
 from ugatit_cli.weights import home
-from ugatit_cli.weights.tables import entry_of
-from ugatit_cli.wording import byte_size
+from ugatit_cli.weights.tables import entry_of, origin_of
 
 _ELSEWHERE: Final = "Free some space, or choose another disk with UGATIT_HOME or --to."
 
@@ -159,15 +158,7 @@ def fetch(
 
 def said_first(entry: DataEntry) -> list[str]:
     """What a user should know before anything is downloaded."""
-    size = byte_size(entry.download_size) if entry.download_size else f"about {entry.about}" if entry.about else ""
-    made_by = f", made by {entry.made_by}" if entry.made_by else ""
-    lines = [
-        f"{entry.name}: {entry.description}{made_by}",
-        f"licence of the pictures: {entry.licence}",
-        f"from {entry.address} ({size or 'its size is not stated'})",
-    ]
-    if not entry.verified:
-        lines.append("nobody of this project has downloaded it yet")
+    lines = origin_of(entry, "pictures", entry.address)
     if not entry.encrypted and not entry.sha256:
         lines.append("it comes without encryption, and nobody has stated its hash")
     return lines

@@ -15,6 +15,7 @@ from ugatit_cli.remote.patience import without_secrets
 
 MIRROR: Final = "UGATIT_MIRROR"
 OFFLINE: Final = "UGATIT_OFFLINE"
+KAGGLE: Final = "https://www.kaggle.com/api/v1/datasets/download/"
 MOST_REDIRECTS: Final = 10
 _NO_ADDRESS: Final = re.compile(r"[\s\x00-\x1f\x7f]")
 

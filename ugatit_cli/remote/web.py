@@ -18,7 +18,7 @@ from ugatit_cli.errors import FetchError, UgatitError, plain_reason
 from ugatit_cli.files import expanded, read_file, replace_file, reported, sync_folder
 from ugatit_cli.leftovers import discard
 from ugatit_cli.remote import patience, transfer
-from ugatit_cli.remote.addresses import answered, forbidden_by, is_address, mirror
+from ugatit_cli.remote.addresses import KAGGLE, answered, forbidden_by, is_address, mirror
 from ugatit_cli.remote.patience import Listener, kinds_of, plain_words, status_of, waiting, without_secrets
 from ugatit_cli.remote.records import Digest, FileRecord, Mismatch, Stamp, digest_of
 from ugatit_cli.wording import shown
@@ -30,7 +30,6 @@ _OF_THE_LIBRARY: Final = {"HTTPError", "InvalidURL", "TooManyRedirects"}
 # Bytes of a page that comes instead of a file, to find its title.
 _PAGE: Final = 1 << 14
 _TITLE: Final = re.compile(r"(?is)<title[^>]*>(.*?)</title")
-_KAGGLE: Final = "https://www.kaggle.com/api/v1/datasets/download/"
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def kaggle(dataset: str) -> WebFile:
     Raises:
         FetchError: the file that holds the token is damaged.
     """
-    url = _KAGGLE + quote(dataset)
+    url = KAGGLE + quote(dataset)
     login = "Some need an account: put its token in ~/.kaggle/kaggle.json, or KAGGLE_USERNAME and KAGGLE_KEY."
     return WebFile(url, ("storage.googleapis.com",), _kaggle_token(), login)
 

@@ -21,14 +21,13 @@ from ugatit_cli.remote.addresses import forbidden_by
 from ugatit_cli.remote.hub import HubId, RemoteFile
 from ugatit_cli.remote.patience import Listener
 from ugatit_cli.remote.records import FileRecord, Stamp
-from ugatit_cli.weights import home
+from ugatit_cli.weights import home, tables
 from ugatit_cli.weights.folder import ModelFolder, check_target, open_model
 from ugatit_cli.weights.home import download_folder, home_folder, store_path
 from ugatit_cli.weights.known import checkpoint_key, hub_of
 from ugatit_cli.weights.manifest import CHECKPOINTS, Entry
 from ugatit_cli.weights.official import convert
 from ugatit_cli.weights.tensorflow import checkpoint_prefix
-from ugatit_cli.wording import byte_size
 
 # That of the full model has 31 kB; it is read whole.
 LARGEST_INDEX: Final = 1 << 26
@@ -85,14 +84,7 @@ def _brought(
 
 def origin_of(entry: Entry) -> list[str]:
     """What a user should know of weights before they are downloaded."""
-    size = byte_size(entry.download_size) if entry.download_size else f"about {entry.about}" if entry.about else ""
-    made_by = f", made by {entry.made_by}" if entry.made_by else ""
-    lines = [
-        f"{entry.name}: {entry.description}{made_by}",
-        f"licence of the weights: {entry.licence}",
-        f"from {entry.address or f'{entry.repository} on the Hub'} ({size or 'its size is not stated'})",
-    ]
-    return [*lines, *([] if entry.verified else ["nobody of this project has downloaded it yet"])]
+    return tables.origin_of(entry, "weights", entry.address or f"{entry.repository} on the Hub")
 
 
 def _converted(entry: Entry, brought: Brought, target: Path, listener: Listener, *, force: bool) -> ModelFolder:

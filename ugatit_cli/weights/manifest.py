@@ -14,6 +14,7 @@ import tomli_w
 from ugatit_cli.config import ModelConfig, Ways
 from ugatit_cli.errors import ConfigError
 from ugatit_cli.files import wrong_name
+from ugatit_cli.remote.addresses import KAGGLE
 from ugatit_cli.remote.hub import REPOSITORY, REVISION
 from ugatit_cli.remote.records import SHA256, FileRecord
 from ugatit_cli.weights import mistakes
@@ -39,8 +40,6 @@ CHECKPOINTS: Final = (".pt", ".pth", ".bin", ".ckpt", ".pdparams", ".safetensors
 """What one-file checkpoints of authors are called; pickles among them are read as data."""
 
 RECORD_KEYS: Final = ("size", "sha256")
-
-KAGGLE: Final = "https://www.kaggle.com/api/v1/datasets/download/"
 
 
 @dataclass(frozen=True)

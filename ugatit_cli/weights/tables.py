@@ -17,7 +17,7 @@ from ugatit_cli.errors import UPGRADE, ModelError, plain_reason
 from ugatit_cli.files import expanded, read_file, read_toml
 from ugatit_cli.remote.patience import Listener
 from ugatit_cli.weights.mistakes import Form, Table, all_of, said, table_mistakes, wrong_keys
-from ugatit_cli.wording import shown
+from ugatit_cli.wording import byte_size, shown
 
 SCHEMAS: Final = (1, 2)
 SCHEMA: Final = SCHEMAS[-1]
@@ -170,3 +170,20 @@ def _check_schema(path: Path, schema: object) -> None:
     if type(schema) is not int or schema not in SCHEMAS:
         found = "missing" if schema is None else said(schema)
         raise ModelError(f"{path}: schema: {found}; this ugatit reads {known}", f"Begin with: schema = {SCHEMA}")
+
+
+def origin_of(entry: Any, what: str, place: str) -> list[str]:
+    """What a user should know before anything is downloaded: a line each.
+
+    Args:
+        entry: of either kind, a `manifest.Entry` or a `datasets.catalog.DataEntry`.
+        what: the licence is of: weights, pictures.
+        place: where it comes from.
+    """
+    size = byte_size(entry.download_size) if entry.download_size else f"about {entry.about}" if entry.about else ""
+    lines = [
+        f"{entry.name}: {entry.description}{f', made by {entry.made_by}' if entry.made_by else ''}",
+        f"licence of the {what}: {entry.licence}",
+        f"from {place} ({size or 'its size is not stated'})",
+    ]
+    return lines if entry.verified else [*lines, "nobody of this project has downloaded it yet"]
