@@ -7,7 +7,7 @@ method and knows no network by name: training, resuming, evaluation, samples, `t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -100,14 +100,18 @@ class Step(ABC):
         Returns:
             A value for each of `copying_terms`: L1, the mean over the translators.
         """
-        translators = list(self.networks.translators.values())
+        copiers = self.copiers()
         losses = [torch.zeros_like(a[0, 0, 0, 0])] * 2
-        for translator in translators:
-            copies = translator(torch.cat([a, b])).image.chunk(2)
-            ours = [F.l1_loss(copy, x) / len(translators) for copy, x in zip(copies, (a, b), strict=True)]
+        for copier in copiers:
+            copies = copier(torch.cat([a, b])).chunk(2)
+            ours = [F.l1_loss(copy, x) / len(copiers) for copy, x in zip(copies, (a, b), strict=True)]
             torch.autograd.backward(sum_of(ours))
             losses = [total + loss.detach() for total, loss in zip(losses, ours, strict=True)]
         return {term.name: loss for term, loss in zip(COPYING, losses, strict=True)}
+
+    def copiers(self) -> list[Callable[[Tensor], Tensor]]:
+        """The translators as what learns to copy in the warm-up: (N, 3, H, W) -> (N, 3, H, W), with a graph."""
+        return [lambda x, one=translator: one(x).image for translator in self.networks.translators.values()]  # type: ignore[misc]
 
     def update_translators(self) -> None:
         """Updates the weights of the translators by the gradients that they have."""

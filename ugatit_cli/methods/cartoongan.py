@@ -26,12 +26,12 @@ from ugatit_cli.config import MAX_BLOCKS, MAX_CHANNELS, BaseConfig, Ways
 from ugatit_cli.data.edges import edge_smoothed
 from ugatit_cli.device import Group
 from ugatit_cli.errors import ConfigError
-from ugatit_cli.fields import Option, Range, fields_of
+from ugatit_cli.fields import Option, Range
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.base import Losses, Method, Official, OfficialSettings, States, Step, Term, random_numbers
 from ugatit_cli.methods.losses import augment
 from ugatit_cli.methods.networks import Networks, Unfit, check_known, memory_format
-from ugatit_cli.methods.recipe import Recipe, RecipeName
+from ugatit_cli.methods.recipe import COMMON, Recipe, RecipeName
 from ugatit_cli.methods.vgg import load_vgg
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import Network, ReflectConv2d, ToRGB, TransposedConv2d, ZeroConv2d, padding, widened
@@ -318,9 +318,7 @@ class CartoonGAN(Method):
   year      = {2018}
 }"""
     config = CartoonGANConfig
-    settings = frozenset(fields_of(Recipe)) - {
-        *("epochs", "cycle_weight", "identity_weight", "cam_weight", "pool_size", "power_iterations")
-    }
+    settings = COMMON | {"content_weight", "vgg", "jitter"}
     paper_iterations = 1_000_000
 
     def recipe(self, name: RecipeName) -> Recipe:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ugatit_cli.config import DIRECTIONS, DOMAINS, MAX_BLOCKS, MAX_CHANNELS, BaseConfig, Direction, Domain, Ways
 from ugatit_cli.device import Group
 from ugatit_cli.errors import ConfigError
-from ugatit_cli.fields import Option, Range, fields_of
+from ugatit_cli.fields import Option, Range
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.base import (
     OTHER,
@@ -38,7 +38,7 @@ from ugatit_cli.methods.base import (
 from ugatit_cli.methods.losses import augment, cycle_loss, identity_loss, lsgan_loss
 from ugatit_cli.methods.networks import Networks, Unfit, check_known
 from ugatit_cli.methods.pool import Pool
-from ugatit_cli.methods.recipe import Recipe, RecipeName
+from ugatit_cli.methods.recipe import COMMON, Recipe, RecipeName
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import (
     Convolution,
@@ -295,7 +295,7 @@ class CycleGAN(Method):
   url       = {https://arxiv.org/abs/1703.10593}
 }"""
     config = CycleGANConfig
-    settings = frozenset(fields_of(Recipe)) - {*("cam_weight", "power_iterations", "content_weight", "vgg", "jitter")}
+    settings = COMMON | {"epochs", "cycle_weight", "identity_weight", "pool_size"}
     paper_iterations = 200_000
 
     def recipe(self, name: RecipeName) -> Recipe:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from ugatit_cli.config import DIRECTIONS, DOMAINS, BaseConfig, Direction, Domain, ModelConfig, Scale
 from ugatit_cli.device import Group
 from ugatit_cli.errors import ConfigError
-from ugatit_cli.fields import fields_of
 from ugatit_cli.methods import ugatit_official
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.base import (
@@ -34,7 +33,7 @@ from ugatit_cli.methods.base import (
 )
 from ugatit_cli.methods.losses import augment, cam_loss, cycle_loss, identity_loss, lsgan_loss
 from ugatit_cli.methods.networks import Networks
-from ugatit_cli.methods.recipe import Recipe, RecipeName, preset
+from ugatit_cli.methods.recipe import COMMON, Recipe, RecipeName, preset
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator, Translation
 from ugatit_cli.nn.layers import Network
@@ -57,7 +56,7 @@ class UGATIT(Method):
   url       = {https://arxiv.org/abs/1907.10830}
 }"""
     config = ModelConfig
-    settings = frozenset(fields_of(Recipe)) - {*("epochs", "jitter", "pool_size", "content_weight", "vgg")}
+    settings = COMMON | {"cycle_weight", "identity_weight", "cam_weight", "power_iterations"}
     paper_iterations = 1_000_000
 
     def recipe(self, name: RecipeName) -> Recipe:
