@@ -92,6 +92,11 @@ class BaseConfig:
         return True
 
     @property
+    def style_size(self) -> int:
+        """Numbers of a style; 0: there is one translation of a picture only."""
+        return 0
+
+    @property
     def pair(self) -> str:
         """Both domains: `horses <-> zebras`, or `->` where there is one way only."""
         return f"{self.domain_a} {'<->' if self.ways == 'both' else '->'} {self.domain_b}"

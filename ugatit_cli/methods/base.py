@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -21,7 +22,9 @@ from ugatit_cli.device import Group
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import Recipe, RecipeName
+from ugatit_cli.methods.registry import method_of
 from ugatit_cli.nn.layers import Network
+from ugatit_cli.nn.styles import picture_styles
 
 SOURCE: dict[Direction, Domain] = {"a2b": "a", "b2a": "b"}
 TARGET: dict[Direction, Domain] = {"a2b": "b", "b2a": "a"}
@@ -110,8 +113,20 @@ class Step(ABC):
         return {term.name: loss for term, loss in zip(COPYING, losses, strict=True)}
 
     def copiers(self) -> list[Callable[[Tensor], Tensor]]:
-        """The translators as what learns to copy in the warm-up: (N, 3, H, W) -> (N, 3, H, W), with a graph."""
-        return [lambda x, one=translator: one(x).image for translator in self.networks.translators.values()]  # type: ignore[misc]
+        """What learns to copy in the warm-up, with a graph: both domains' pictures, (2N, 3, H, W), to the same."""
+        return [partial(self._copies, direction) for direction in self.networks.config.directions]
+
+    def _copies(self, direction: Direction, x: Tensor) -> Tensor:
+        """Both domains' pictures through a translator: in random styles, those of its target in their own."""
+        method, networks = method_of(self.networks.config), self.networks.translators
+        translator, encoder = method.translator(networks, direction), method.style_encoder(networks, direction)
+        styles = []
+        if encoder is not None:
+            size, target = self.networks.config.style_size, TARGET[direction]
+            each = zip(DOMAINS, x.chunk(2), strict=True)
+            styles = [torch.cat([encoder(one) if of == target else picture_styles(one, size) for of, one in each])]
+        image: Tensor = translator(x, *styles).image
+        return image
 
     def update_translators(self) -> None:
         """Updates the weights of the translators by the gradients that they have."""
@@ -205,10 +220,26 @@ class Method(ABC):
     def translator(self, networks: Mapping[str, Network], direction: Direction) -> Network:
         """What translates in a direction: takes (N, 3, H, W) float in [-1, 1], returns a `Translation`.
 
+        Where `config.style_size` isn't 0, it is a `StyledNetwork`.
+
         Args:
             networks: those that are `needed`, or more.
         """
         return networks[direction]
+
+    def style_networks(self, direction: Direction) -> tuple[str, ...]:  # noqa: ARG002  # most have none
+        """Names of the translators that `style_encoder` takes."""
+        return ()
+
+    def style_encoder(self, networks: Mapping[str, Network], direction: Direction) -> Network | None:  # noqa: ARG002
+        """What tells the styles of pictures of a direction's target; None: the method has no styles.
+
+        It takes (N, 3, H, W) float in [-1, 1], and returns (N, config.style_size) float32.
+
+        Args:
+            networks: those that `style_networks` names, or more.
+        """
+        return None
 
     @abstractmethod
     def terms(self, config: BaseConfig, recipe: Recipe) -> tuple[Term, ...]:

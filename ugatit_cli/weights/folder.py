@@ -173,11 +173,25 @@ class ModelFolder:
         if direction not in self.config.directions:
             raise ModelError(f"{self.path}: {self.config.only_way}")
         method = method_of(self.config)
+        return method.translator(self._translators(method.needed(direction)), direction)
+
+    def style_encoder(self, direction: Direction) -> Network:
+        """What tells the styles of pictures of a direction's target: float32, in eval mode, on the CPU.
+
+        Raises:
+            ModelError: the file is damaged or can't be read, or the model has no styles.
+        """
+        method = method_of(self.config)
+        encoder = method.style_encoder(self._translators(method.style_networks(direction)), direction)
+        if encoder is None:
+            raise ModelError(f"{self.path}: its method, {self.config.method}, has no styles")
+        return encoder
+
+    def _translators(self, names: Collection[str]) -> dict[str, Network]:
         with torch.device("meta"):
-            networks = method.translators(self.config)
+            networks = method_of(self.config).translators(self.config)
         weights = self.intact(self.weights)
-        loaded = {name: _fill(networks[name], weights, name) for name in method.needed(direction)}
-        return method.translator(loaded, direction)
+        return {name: _fill(networks[name], weights, name) for name in names}
 
     def discriminator(self, domain: Domain, scale: Scale | None = None) -> Network:
         """The discriminator of a domain, and of a scale where there are several: float32, in eval mode, on the CPU.
