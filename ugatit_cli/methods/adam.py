@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,21 @@ from ugatit_cli.nn.layers import is_channels_last
 LARGE = 1_000_000
 
 
+@dataclass
+class Clock:
+    """Counts the updates of all the networks that one of TensorFlow's optimizers trains.
+
+    Attributes:
+        updates: those so far, the next one included.
+    """
+
+    updates: int = 1
+
+    def correction(self, recipe: Recipe) -> float:
+        """What TensorFlow multiplies the learning rate with, instead of correcting the moments' bias."""
+        return math.sqrt(1 - recipe.beta2**self.updates) / (1 - recipe.beta1**self.updates)
+
+
 class Adam:
     """Adam (Kingma and Ba 2015) with the L2 weight decay of the official code, over named parameters.
 
@@ -30,6 +46,8 @@ class Adam:
         average: replaces gradients by their mean over all processes.
         eager: update large weights while the backward pass goes on, which frees their gradients at once. For
             networks with a single backward pass per step.
+        clock: use TensorFlow's form (the paper's, end of section 2), whose epsilon counts for more at the start, and
+            whose bias correction is of the clock's updates, not of the weight's own.
     """
 
     def __init__(
@@ -39,6 +57,7 @@ class Adam:
         average: Callable[[list[Tensor]], None],
         *,
         eager: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         self.parameters = {
             f"{prefix}.{name}": parameter
@@ -48,6 +67,7 @@ class Adam:
         self.learning_rate = recipe.learning_rate
         self._average = average
         self._recipe = recipe
+        self._clock = clock
         self._eager = set[str]()
         for name, parameter in self.parameters.items():
             if eager and parameter.numel() >= LARGE:
@@ -84,7 +104,7 @@ class Adam:
             amsgrad=False,
             beta1=self._recipe.beta1,
             beta2=self._recipe.beta2,
-            lr=self.learning_rate,
+            lr=self.learning_rate * (self._clock.correction(self._recipe) if self._clock else 1),
             weight_decay=self._recipe.weight_decay,
             eps=1e-8,
             maximize=False,
@@ -102,7 +122,9 @@ class Adam:
 
     def prepare(self, updates: int) -> dict[str, Tensor]:
         """Makes zero moments as after a number of updates, and returns them by name, to be filled in place."""
-        self._states = {name: _State.zero(weight, updates) for name, weight in self.parameters.items()}
+        # After so many there is nothing left for PyTorch to correct.
+        number = math.inf if self._clock else updates
+        self._states = {name: _State.zero(weight, number) for name, weight in self.parameters.items()}
         return self.tensors()
 
 
@@ -115,7 +137,7 @@ class _State:
     square: Tensor
 
     @classmethod
-    def zero(cls, weight: Tensor, updates: int) -> Self:
+    def zero(cls, weight: Tensor, updates: float) -> Self:
         view = _in_memory_order(weight)
         # Where the fused kernel of a GPU expects it.
         step = torch.tensor(float(updates), device=view.device if view.is_cuda else "cpu")

@@ -76,6 +76,7 @@ class Step(ABC):
         terms: the losses that a call yields, in their order.
         copying_terms: those of a call in the warm-up.
         copied: steps of the warm-up so far; the run's first ones.
+        progress: share of the training that was done before the step, in [0, 1].
     """
 
     optimizers: list[Adam]
@@ -88,6 +89,7 @@ class Step(ABC):
         self.seed = seed
         self.group = group
         self.copied = 0
+        self.progress = 0.0
 
     @abstractmethod
     def losses(self, a: Tensor, b: Tensor, *, step: int) -> Losses:
@@ -132,7 +134,16 @@ class Step(ABC):
         """Updates the weights of the translators by the gradients that they have."""
         self.optimizers[0].step()
 
-    def __call__(self, a: Tensor, b: Tensor, *, step: int, learning_rate: float, copying: bool = False) -> Losses:
+    def __call__(
+        self,
+        a: Tensor,
+        b: Tensor,
+        *,
+        step: int,
+        learning_rate: float,
+        copying: bool = False,
+        progress: float = 0.0,
+    ) -> Losses:
         """Updates all weights once, or in the warm-up those of the translators; and the moving averages.
 
         Args:
@@ -140,6 +151,7 @@ class Step(ABC):
             step: number of steps before this one; with the seed it decides all randomness.
             learning_rate: of this step.
             copying: the step belongs to the warm-up, as all before it do. After it, Adam begins anew.
+            progress: share of the training that was done before this step, in [0, 1].
 
         Returns:
             Every loss by name, unweighted, as scalars on the device; and the weighted sums of each domain: `d_a` of
@@ -147,6 +159,7 @@ class Step(ABC):
         """
         for optimizer in self.optimizers:
             optimizer.learning_rate = learning_rate
+        self.progress = progress
         terms = self.copying_terms if copying else self.terms
         if copying:
             found = self.copying_losses(a, b)

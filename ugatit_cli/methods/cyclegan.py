@@ -37,7 +37,7 @@ from ugatit_cli.methods.base import (
 )
 from ugatit_cli.methods.losses import augment, cycle_loss, identity_loss, lsgan_loss
 from ugatit_cli.methods.networks import Networks, Unfit, check_known
-from ugatit_cli.methods.pool import Pool
+from ugatit_cli.methods.pool import Pools
 from ugatit_cli.methods.recipe import COMMON, Recipe, RecipeName
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import (
@@ -197,7 +197,7 @@ class CycleGANStep(Step):
         self.discriminator_optimizer = Adam(networks.critics, recipe, group.average, eager=True)
         self.optimizers = [Adam(networks.translators, recipe, group.average), self.discriminator_optimizer]
         self.terms = tuple(_terms(recipe))
-        self.pools: dict[Domain, Pool] = {domain: Pool(recipe.pool_size) for domain in DOMAINS}
+        self.pools = Pools(recipe.pool_size, seed)
 
     def losses(self, a: Tensor, b: Tensor, *, step: int) -> Losses:
         """Updates all weights once; see `Step`."""
@@ -209,12 +209,10 @@ class CycleGANStep(Step):
             fakes[TARGET[direction]], ours = self._translate(direction, real, random)
             losses |= ours
         self.update_translators()
-        # All processes have the same pools: so the checkpoint, which rank 0 writes, has them whole.
-        drawn = random_numbers(self.seed, step, 0, 1)
+        self.pools.start(step)
         for domain, fake in fakes.items():
-            everyone = self.pools[domain].query(self.group.gather(fake), drawn)
-            mine = everyone.chunk(self.group.size)[self.group.rank]
-            losses |= self._judge(domain, real[domain], mine, random)
+            pooled = self.pools.query(domain, fake, self.group)
+            losses |= self._judge(domain, real[domain], pooled, random)
         self.discriminator_optimizer.step()
         return losses
 
@@ -257,17 +255,13 @@ class CycleGANStep(Step):
         return augment(x, random) if self.recipe.augment == "on" else x
 
     def memory(self) -> dict[str, Tensor]:
-        """The pools, (n, 3, H, W) each: `pool.a`, `pool.b`; none that is empty."""
-        pools = {f"pool.{domain}": pool.pictures for domain, pool in self.pools.items()}
-        return super().memory() | {name: torch.stack(pictures) for name, pictures in pools.items() if pictures}
+        """The pools; see `Step`."""
+        return super().memory() | self.pools.memory()
 
     def remember(self, memory: Mapping[str, Tensor]) -> None:
         """The inverse of `memory`."""
         super().remember(memory)
-        device = next(self.networks.translators["a2b"].parameters()).device
-        for domain, pool in self.pools.items():
-            pictures = memory.get(f"pool.{domain}", torch.empty(0))
-            pool.pictures = [picture.clone() for picture in pictures.to(device)]
+        self.pools.remember(memory, next(self.networks.translators["a2b"].parameters()).device)
 
 
 def _terms(recipe: Recipe) -> Iterator[Term]:

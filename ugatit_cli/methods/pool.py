@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
+
+from ugatit_cli.config import DOMAINS, Domain
+from ugatit_cli.device import Group
+from ugatit_cli.methods.base import random_numbers
 
 
 class Pool:
@@ -24,7 +30,7 @@ class Pool:
         a stored one, which is given instead.
 
         Args:
-            pictures: (N, 3, H, W), detached.
+            pictures: (N, C, H, W), detached.
             random: where the random numbers come from, on the CPU.
         """
         return torch.stack([self._exchange(picture, random) for picture in pictures])
@@ -37,3 +43,36 @@ class Pool:
             stored, self.pictures[place] = self.pictures[place], picture.clone()
             return stored
         return picture
+
+
+class Pools:
+    """A pool of the translations into each domain, the same in all processes.
+
+    Args:
+        size: see `Pool`.
+        seed: of all randomness in it.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.pools: dict[Domain, Pool] = {domain: Pool(size) for domain in DOMAINS}
+        self.seed = seed
+
+    def start(self, step: int) -> None:
+        """Sets the random numbers of a step."""
+        self._random = random_numbers(self.seed, step, 0, 1)
+
+    def query(self, domain: Domain, pictures: Tensor, group: Group) -> Tensor:
+        """What `Pool.query` gives for this process's pictures (N, C, H, W), after those of all have gone in."""
+        everyone = self.pools[domain].query(group.gather(pictures), self._random)
+        return everyone.chunk(group.size)[group.rank]
+
+    def memory(self) -> dict[str, Tensor]:
+        """All pictures, (n, C, H, W) each: `pool.a`, `pool.b`; none that is empty."""
+        pools = {f"pool.{domain}": pool.pictures for domain, pool in self.pools.items()}
+        return {name: torch.stack(pictures) for name, pictures in pools.items() if pictures}
+
+    def remember(self, memory: Mapping[str, Tensor], device: torch.device) -> None:
+        """The inverse of `memory`."""
+        for domain, pool in self.pools.items():
+            pictures = memory.get(f"pool.{domain}", torch.empty(0))
+            pool.pictures = [picture.clone() for picture in pictures.to(device)]

@@ -201,6 +201,7 @@ class Trainer:
     def _steps(self, stop: threading.Event) -> bool:
         """Trains to the end, or until `stop` is set; says whether it is the end."""
         group, speed = self.machine.group, Speed()
+        done = group.share(self.schedule.progress(self.step))
         with closing(self._batches()) as batches:
             for pair in batches:
                 a, b = (as_input(pictures, self.machine.device) for pictures in pair)
@@ -209,8 +210,10 @@ class Trainer:
                 if warm_up is None and self.training.copied == self.step > 0:
                     speed = self._warmed_up()
                 learning_rate, copying = self.schedule.learning_rate(progress, warm_up), warm_up is not None
-                losses = self.training(a, b, step=self.step, learning_rate=learning_rate, copying=copying)
-                self.step += 1
+                losses = self.training(
+                    a, b, step=self.step, learning_rate=learning_rate, copying=copying, progress=done
+                )
+                self.step, done = self.step + 1, progress
                 known = self._reader.put(self.step, losses)
                 speed.step()
                 report = self._report(known, progress, learning_rate, speed.steps_per_second, copying=copying)
