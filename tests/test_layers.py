@@ -28,13 +28,14 @@ ORDER = [
     "outputs",
     "translation",
     "metrics",
+    "study",
     "training",
     "publishing",
     "__init__",
     "cli",
     "__main__",
 ]
-WITHOUT_TORCH = {"errors", "fields", "config", "leftovers", "files", "remote", "pictures", "cli"}
+WITHOUT_TORCH = {"errors", "fields", "config", "leftovers", "files", "remote", "pictures", "study", "cli"}
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:

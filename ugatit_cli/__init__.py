@@ -6,6 +6,7 @@ clay = model.translate("icon.png")          # a path or a PIL picture in, PIL ou
 clay = model.translate(picture, to="clay", size=64)
 output = model.generator("a2b")(tensor)     # (image, cam_logit, heatmap)
 seen = model.attention_maps([picture])      # where the networks look: AttentionMaps
+ugatit_cli.make_study(page, results, source=folder, examples=folder)   # people compare methods; then `tally_study`
 
 What `dir(ugatit_cli)` lists is public and stays; everything below it (`ugatit_cli.x.y`) may move between versions.
 
@@ -44,6 +45,8 @@ from ugatit_cli.errors import (
 if TYPE_CHECKING:
     from ugatit_cli.attention.maps import AttentionMaps
     from ugatit_cli.config import BaseConfig, ModelConfig
+    from ugatit_cli.study.page import make_study
+    from ugatit_cli.study.tally import tally_study
     from ugatit_cli.translation.model import Model
 
 
@@ -62,7 +65,9 @@ __all__ = [
     "UsageError",
     "__version__",
     "load",
+    "make_study",
     "new",
+    "tally_study",
 ]
 
 logging.getLogger("ugatit").addHandler(logging.NullHandler())
@@ -109,7 +114,13 @@ def new(config: BaseConfig | None = None, *, device: str = "auto", precision: st
 
 def __getattr__(name: str) -> Any:
     # Importing torch takes seconds; `ugatit --help` must not. And commands get ready for signals first.
-    modules = {"AttentionMaps": "attention.maps", "Model": "translation.model", "ModelConfig": "config"}
+    modules = {
+        "AttentionMaps": "attention.maps",
+        "Model": "translation.model",
+        "ModelConfig": "config",
+        "make_study": "study.page",
+        "tally_study": "study.tally",
+    }
     if name not in modules:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"ugatit_cli.{modules[name]}"), name)

@@ -18,6 +18,7 @@ from tests import tiny
 from tests.evaluations import save_pictures
 from tests.extractors import tiny_extractor
 from ugatit_cli import load
+from ugatit_cli.data.pictures import PictureSet, find_set
 from ugatit_cli.errors import PictureError, UsageError
 from ugatit_cli.metrics.distances import Subsets, feature_distance, fid, kid, mixed_kid
 from ugatit_cli.metrics.scores import (
@@ -26,12 +27,10 @@ from ugatit_cli.metrics.scores import (
     Comparison,
     Evaluation,
     Metric,
-    PictureSet,
     Reader,
     Scores,
     both_ways,
     check_installed,
-    find_set,
     pairs_of,
     pixel_metric,
 )

@@ -18,7 +18,7 @@ from ugatit_cli.cli.options import Command
 from ugatit_cli.errors import Interrupted, UgatitError, UsageError, plain_reason
 
 # As the help lists them.
-COMMANDS: Final = ("translate", "cam", "train", "evaluate", "fetch", "convert", "push", "models", "data")
+COMMANDS: Final = ("translate", "cam", "train", "evaluate", "study", "fetch", "convert", "push", "models", "data")
 LOAD: Final = Path("/proc/loadavg")
 
 
@@ -43,7 +43,7 @@ def _others_compute() -> bool:
 def command(name: str) -> Any:
     """Imports and builds one command, a Click command, of the module that is called like it."""
     module = importlib.import_module(f"ugatit_cli.cli.{'fetch' if name == 'convert' else name}")
-    if name in ("models", "data"):
+    if name in ("models", "data", "study"):
         return get_group(module.app)
     alone = typer.Typer(rich_markup_mode=None, add_completion=False)
     _share_cores(name)

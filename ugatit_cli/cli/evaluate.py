@@ -297,7 +297,7 @@ def evaluate(options: EvaluateOptions) -> None:
     threads = parse_count("--workers", options.workers, MOST_WORKERS) or default_workers()
     most = parse_pixels(options.max_pixels)
 
-    from ugatit_cli.data.pictures import passed_over
+    from ugatit_cli.data.pictures import find_set, passed_over
     from ugatit_cli.device import resolve_device
     from ugatit_cli.metrics.distances import Subsets
     from ugatit_cli.metrics.features import load_extractor
@@ -308,7 +308,6 @@ def evaluate(options: EvaluateOptions) -> None:
         Reader,
         both_ways,
         check_installed,
-        find_set,
     )
     from ugatit_cli.pictures.jobs import in_words
 

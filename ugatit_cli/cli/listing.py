@@ -88,7 +88,7 @@ def show_list(columns: Sequence[Column], groups: Iterable[Group]) -> None:
     terminal = console.screen()
     if not terminal.is_terminal:
         rows = [list(map(shown, row)) for group in groups for row in group.rows]
-        console.result(*_plain([[column.title for column in columns], *rows]))
+        console.result(*aligned([[column.title for column in columns], *rows]))
         return
     from rich.text import Text
 
@@ -105,7 +105,7 @@ def show_list(columns: Sequence[Column], groups: Iterable[Group]) -> None:
         terminal.print(Text(FOOT, "dim"), soft_wrap=False)
 
 
-def _plain(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Lines with columns that are two spaces apart, however wide their characters are."""
     from rich.cells import cell_len
 

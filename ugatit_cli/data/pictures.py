@@ -131,6 +131,39 @@ def find_pictures(folder: Path, *, exclude: Collection[Path] = ()) -> list[Path]
     return sorted(found, key=lambda path: below(folder, path))
 
 
+@dataclass(frozen=True)
+class PictureSet:
+    """The pictures below a folder, in an order that doesn't depend on the machine."""
+
+    folder: Path
+    files: tuple[Path, ...]
+
+    def by_name(self) -> dict[str, Path]:
+        """Each by its path below the folder without its suffix, as translations are named like their sources.
+
+        Raises:
+            UsageError: two differ by their suffix only.
+        """
+        named: dict[str, Path] = {}
+        for path in self.files:
+            first = named.setdefault(below(self.folder, path.with_suffix("")), path)
+            if first != path:
+                raise UsageError(f"{path}: has the name of {first}", "Names must tell pictures apart.")
+        return named
+
+
+def find_set(folder: Path) -> PictureSet:
+    """All pictures below a folder.
+
+    Raises:
+        UsageError: there is no such folder, or no picture in it.
+    """
+    files = find_pictures(folder)
+    if not files:
+        raise UsageError(f"{folder}: there are no pictures", "Give a folder with pictures.")
+    return PictureSet(folder, tuple(files))
+
+
 def passed_over(folder: Path, *, exclude: Collection[Path] = ()) -> Counter[str]:
     """What `find_pictures` leaves: how many files of which suffix, and linked folders; it raises the same errors."""
     counts = Counter[str]()

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ugatit_cli.config import Direction
-from ugatit_cli.data.pictures import below, find_pictures
+from ugatit_cli.data.pictures import PictureSet
 from ugatit_cli.errors import PictureError, UsageError
 from ugatit_cli.metrics.distances import INSTALL, Kid, Subsets, feature_distance, fid, kid, mixed_kid
 from ugatit_cli.metrics.features import Extractor
@@ -30,33 +30,13 @@ WHITE: Final = (255, 255, 255)
 Size = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class PictureSet:
-    """The pictures below a folder, in an order that doesn't depend on the machine."""
-
-    folder: Path
-    files: tuple[Path, ...]
-
-
-def find_set(folder: Path) -> PictureSet:
-    """All pictures below a folder.
-
-    Raises:
-        UsageError: there is no such folder, or no picture in it.
-    """
-    files = find_pictures(folder)
-    if not files:
-        raise UsageError(f"{folder}: there are no pictures", "Give a folder with pictures.")
-    return PictureSet(folder, tuple(files))
-
-
 def pairs_of(pictures: PictureSet, truth: PictureSet) -> dict[Path, Path]:
     """For each picture that has one, the ground truth of the same name below its folder, suffixes aside.
 
     Raises:
         UsageError: none has one, or two pictures of a set differ by their suffix only.
     """
-    mine, theirs = _by_name(pictures), _by_name(truth)
+    mine, theirs = pictures.by_name(), truth.by_name()
     found = {mine[name]: theirs[name] for name in mine if name in theirs}
     if not found:
         raise UsageError(
@@ -64,15 +44,6 @@ def pairs_of(pictures: PictureSet, truth: PictureSet) -> dict[Path, Path]:
             "--pairs takes a folder with the same file names: what each translation should look like.",
         )
     return found
-
-
-def _by_name(pictures: PictureSet) -> dict[str, Path]:
-    named: dict[str, Path] = {}
-    for path in pictures.files:
-        first = named.setdefault(below(pictures.folder, path.with_suffix("")), path)
-        if first != path:
-            raise UsageError(f"{path}: has the name of {first}", "With --pairs, names must tell pictures apart.")
-    return named
 
 
 @dataclass
