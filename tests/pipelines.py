@@ -58,6 +58,7 @@ def unchanging(network: Unchanged, config: ModelConfig = tiny.LIGHT) -> Model:
         config,
         make_generator=lambda _: network,  # type: ignore[arg-type,return-value]  # it behaves like one
         make_discriminator=whole.discriminator,
+        make_style_encoder=whole.style_encoder,
         device="cpu",
         precision="fp32",
     )

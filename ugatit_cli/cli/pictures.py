@@ -271,9 +271,13 @@ class ReportPage:
         if error is not None:
             self._write(self._writer.add, Entry(name, error=error))
         elif result is not None and result.preview is not None:
-            output = ", ".join(str(path) for path in result.job.outputs) or "<stdout>"
-            entry = Entry(name, output, result.preview, result.size or (0, 0), result.seconds)
-            self._write(self._writer.add, entry)
+            files = [str(path) for path in result.job.outputs] or ["<stdout>"]
+            styles = (result.preview.after, *result.preview.others)
+            outputs = files if len(styles) > 1 else [", ".join(files)]
+            for after, output in zip(styles, outputs, strict=True):
+                preview = replace(result.preview, after=after, others=())
+                seconds = result.seconds / len(styles)
+                self._write(self._writer.add, Entry(name, output, preview, result.size or (0, 0), seconds))
 
     def finish(self, summary: str) -> None:
         """Writes the page, if there is anything to show."""
@@ -381,13 +385,18 @@ def _listed(files_from: str | None, inputs: list[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that is known before the networks are loaded."""
+    """All that is known before the networks are loaded.
+
+    Attributes:
+        style: the picture whose style all are translated in.
+    """
 
     options: PictureOptions
     found: Found
     page: Path | None
     folder: ModelFolder
     translating: TranslateOptions
+    style: Path | None = None
 
     @property
     def missing(self) -> list[tuple[str, PictureError]]:
@@ -476,6 +485,7 @@ def run(
         return tally
     with _folders(jobs, page):
         model = Model.from_folder(options.model, prepared.folder, device=options.device, precision=options.precision)
+        prepared = _with_style(prepared, model)
         _announce(model, prepared.translating.direction, len(jobs), checkpoints)
         with existing.sources:
             page = page and _free_page(page, existing)
@@ -485,6 +495,21 @@ def run(
                 _draw(prepared, jobs, model, existing, report, tally, checkpoints)
     tally.page_failed = report.broken
     return tally
+
+
+def _with_style(prepared: Prepared, model: Model) -> Prepared:
+    """The style of a picture as numbers."""
+    if prepared.style is None:
+        return prepared
+    options = prepared.translating
+    style = model.style(
+        prepared.style,
+        options.direction,
+        fit=options.sizes.fit,
+        background=options.files.background,
+        max_pixels=options.max_pixels,
+    )
+    return replace(prepared, translating=replace(options, style=style))
 
 
 def _draw(

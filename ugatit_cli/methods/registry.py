@@ -53,6 +53,11 @@ def config_class(name: str) -> type[BaseConfig]:
     return ModelConfig if name == ModelConfig.method else method(name).config
 
 
+def methods_with_styles() -> list[str]:
+    """Names of those that have several translations of a picture."""
+    return [name for name in METHODS if config_class(name)().style_size]
+
+
 def read_networks(document: Mapping[str, Any]) -> BaseConfig:
     """What `config.json` and `config.toml` say of networks: `model`, and `method` unless it is U-GAT-IT.
 

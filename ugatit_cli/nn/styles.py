@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from abc import abstractmethod
 
@@ -10,11 +11,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ugatit_cli.errors import UsageError
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import Network
 
 StyleCode = NDArray[np.float32]
 """(size,) float32: a picture's style."""
+
+
+def seed_of(text: str) -> int | None:
+    """What `random` (0) and `random:SEED` name; None: the text names something else, a picture.
+
+    Raises:
+        UsageError: `random:` and no seed.
+    """
+    if text == "random":
+        return 0
+    if not text.startswith("random:"):
+        return None
+    if re.fullmatch("random:[0-9]{1,9}", text):
+        return int(text.removeprefix("random:"))
+    raise UsageError(f"style {text}: no such seed", "A seed is a whole number of up to nine digits: random:7")
 
 
 def random_style(pixels: NDArray[np.uint8], size: int, seed: int = 0) -> StyleCode:

@@ -68,6 +68,7 @@ class Done:
         alphas: opacity of each frame, as large as the source.
         sources: the source's frames; empty unless the drawing sees them.
         captions: what to say of each frame.
+        others: `pixels` in each further style.
         notes: what could not be written as it was.
     """
 
@@ -80,6 +81,7 @@ class Done:
     alphas: Sequence[Image.Image | None]
     sources: Sequence[Frame] = ()
     captions: Sequence[str] = ()
+    others: Sequence[Sequence[Pixels]] = ()
     notes: list[str] = field(default_factory=list)
 
     # Below, nothing refers to `self`: with a cycle, large pictures would stay until Python looks for those.
@@ -106,6 +108,10 @@ class Done:
         """What is made of each frame, by its number, when it is needed: an animation never is in memory whole."""
         return Lazy(make, range(len(self.pixels)))
 
+    def styles(self) -> list[Done]:
+        """The same in each style."""
+        return [self, *(replace(self, pixels=pixels, others=()) for pixels in self.others)]
+
     @property
     def format(self) -> str:
         """Pillow's name of the format that the result is written in."""
@@ -127,6 +133,7 @@ class Preview:
     Attributes:
         before, after: WebP.
         layers: attention.
+        others: WebP, in further styles.
         frames: how many the picture has; the first one is shown.
     """
 
@@ -134,6 +141,7 @@ class Preview:
     after: bytes
     layers: tuple[Layer, ...]
     frames: int = 1
+    others: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,11 +170,13 @@ class Drawing:
         maps: attention that it needs.
         spans: filled in with all pictures before the first one is drawn; None: pictures are drawn as they come.
         sees_source: whether it needs the source's colours, too.
+        styles: in how many of them it needs a picture.
     """
 
     maps: tuple[MapName, ...] = ()
     spans: Spans | None = None
     sees_source: bool = False
+    styles: int = 1
 
     def outputs(self, output: Path) -> tuple[Path, ...]:
         """All files of a result that was planned as `output`."""
@@ -191,3 +201,24 @@ class Translation(Drawing):
     def draw(self, done: Done) -> Drawn:
         """One picture."""
         return Drawn([done.encoded(done.frames)], done.geometry.output)
+
+
+@dataclass(frozen=True)
+class Styled(Drawing):
+    """The translation in several styles, each a picture of its own."""
+
+    styles: int
+
+    def outputs(self, output: Path) -> tuple[Path, ...]:
+        """The files of a result: `cat_style1.png`, `cat_style2.png`, ..."""
+        stem = output.name.removesuffix(self.ending + output.suffix)  # which was planned
+        return tuple(output.with_name(f"{stem}_style{number}{output.suffix}") for number in range(1, self.styles + 1))
+
+    @property
+    def ending(self) -> str:
+        """The longest one of a result's name, before its suffix."""
+        return f"_style{self.styles}"
+
+    def draw(self, done: Done) -> Drawn:
+        """A picture in each style."""
+        return Drawn([one.encoded(one.frames) for one in done.styles()], done.geometry.output)

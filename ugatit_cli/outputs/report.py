@@ -208,6 +208,7 @@ class Previewed(Drawing):
 
     def __post_init__(self) -> None:
         self.spans = self.drawing.spans
+        self.styles = self.drawing.styles
 
     def outputs(self, output: Path) -> tuple[Path, ...]:
         """Those of the drawing."""
@@ -219,9 +220,10 @@ class Previewed(Drawing):
 
     def draw(self, done: Done) -> Drawn:
         """What the drawing makes, with a preview."""
-        before, after = _webp(done.sources[0], done.geometry.output), _webp(done.frames[0])
+        before = _webp(done.sources[0], done.geometry.output)
+        after, *others = (_webp(one.frames[0]) for one in done.styles())
         layers = tuple(self._layer(name, done.maps[0], done.geometry) for name in self.maps)
-        return replace(self.drawing.draw(done), preview=Preview(before, after, layers, len(done.maps)))
+        return replace(self.drawing.draw(done), preview=Preview(before, after, layers, len(done.maps), tuple(others)))
 
     def _layer(self, name: MapName, maps: Maps, geometry: Geometry) -> Layer:
         over: Literal["before", "after"] = "before" if name == "generator" else "after"

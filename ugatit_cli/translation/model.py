@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -15,8 +17,9 @@ from ugatit_cli.attention.maps import AttentionMaps, Spans, chosen_maps, missing
 from ugatit_cli.config import DIRECTIONS, BaseConfig, Direction, Domain, Fit, MapName, Precision, Scale
 from ugatit_cli.device import DTYPES, resolve_device, resolve_precision
 from ugatit_cli.errors import UsageError
-from ugatit_cli.methods.registry import method_of
+from ugatit_cli.methods.registry import method_of, methods_with_styles
 from ugatit_cli.nn.layers import Network
+from ugatit_cli.nn.styles import StyleCode, random_style, seed_of
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.bounds import MAX_PIXELS
 from ugatit_cli.pictures.geometry import (
@@ -44,6 +47,7 @@ ONE = (Image.Image, str, PathLike)
 
 class _Options(TypedDict, total=False):
     to: str | None
+    style: Source | StyleCode | None
     fit: Fit
     size: str | int
     tile: int | None
@@ -69,6 +73,7 @@ class Model:
         *,
         make_generator: Callable[[Direction], Network],
         make_discriminator: Callable[[Domain, Scale | None], Network],
+        make_style_encoder: Callable[[Direction], Network],
         has_discriminators: bool = True,
         reproducible: bool = False,
         provenance: Mapping[str, Any] | None = None,
@@ -83,9 +88,11 @@ class Model:
         self.precision: Precision = resolve_precision(precision, self.device)
         self._make_generator = make_generator
         self._make_discriminator = make_discriminator
+        self._make_style_encoder = make_style_encoder
         self._reproducible = reproducible
         self._lock = threading.Lock()
         self._generators: dict[Direction, Network] = {}
+        self._style_encoders: dict[Direction, Network] = {}
         self._discriminators: dict[tuple[Domain, Scale | None], Network] = {}
         self._looking: dict[tuple[Domain, Scale | None], Network] = {}
 
@@ -97,6 +104,7 @@ class Model:
             folder.config,
             make_generator=lambda direction: folder.generator(direction).requires_grad_(False),
             make_discriminator=lambda domain, scale: folder.discriminator(domain, scale).requires_grad_(False),
+            make_style_encoder=lambda direction: folder.style_encoder(direction).requires_grad_(False),
             has_discriminators=folder.discriminators is not None,
             reproducible=True,
             provenance=folder.provenance,
@@ -108,9 +116,15 @@ class Model:
     def untrained(cls, config: BaseConfig, *, device: str = "auto", precision: str = "auto") -> Model:
         """A model with new weights, as its method's paper has them; in training mode."""
         method = method_of(config)
+        translators = functools.cache(lambda: method.translators(config))
 
         def make_generator(direction: Direction) -> Network:
-            return method.translator(method.translators(config), direction)
+            return method.translator(translators(), direction)
+
+        def make_style_encoder(direction: Direction) -> Network:
+            encoder = method.style_encoder(translators(), direction)
+            assert encoder is not None
+            return encoder
 
         def make_discriminator(domain: Domain, scale: Scale | None) -> Network:
             return method.critics(config)[f"{domain}.{scale}" if scale else domain]
@@ -120,6 +134,7 @@ class Model:
             config,
             make_generator=make_generator,
             make_discriminator=make_discriminator,
+            make_style_encoder=make_style_encoder,
             device=device,
             precision=precision,
         )
@@ -140,6 +155,23 @@ class Model:
                 generator = self._make_generator(direction).set_precision(DTYPES[self.precision])
                 self._generators[direction] = generator.to(self.device).to(memory_format=torch.channels_last)
             return self._generators[direction]
+
+    def style_encoder(self, direction: Direction = "a2b") -> Network:
+        """What tells the styles of pictures of the domain that a direction leads to, on the model's device.
+
+        Its call takes float (N, 3, H, W) in [-1, 1] and returns float (N, config.style_size).
+
+        Raises:
+            UsageError: the model has no styles, or no such direction.
+            ModelError: its weights can't be read.
+        """
+        require_styles(self.config, self.name)
+        direction = resolve_direction(self.config, direction)
+        with self._lock:
+            if direction not in self._style_encoders:
+                encoder = self._make_style_encoder(direction).set_precision(DTYPES[self.precision])
+                self._style_encoders[direction] = encoder.to(self.device).to(memory_format=torch.channels_last)
+            return self._style_encoders[direction]
 
     def discriminator(self, domain: Domain, scale: Scale | None = None) -> Network:
         """The discriminator of a domain, and of a scale where there are several, in float32: to be trained.
@@ -188,6 +220,7 @@ class Model:
         direction: Direction | None = None,
         *,
         to: str | None = None,
+        style: Source | StyleCode | None = None,
         fit: Fit = "aspect",
         size: str | int = "same",
         tile: int | None = None,
@@ -200,6 +233,8 @@ class Model:
             image: one picture, or several: PIL images, or paths of files, whose first frame is taken.
             direction: `a2b`, which is the default, or `b2a`.
             to: instead of it, the name of the domain that it leads to.
+            style: of models that have styles: `random`, which is the default, or `random:SEED`: each picture has its
+                own; a picture of the domain that the direction leads to, or what `style` says of it: one for all.
             fit, size, tile: see `SizeOptions` (`size` is its `output`; a number is that of the short side).
             background: RGB colour put behind transparent pixels while translating.
             max_pixels: the most that a file may have; None: any number.
@@ -213,13 +248,70 @@ class Model:
             TypeError: something else than pictures.
             UsageError: an option makes no sense; ConfigError: there is no such domain.
         """
+        way = resolve_direction(self.config, direction, to)
         jobs = self._planned(image, fit, size, tile, max_pixels)
-        seen = self._look_at(jobs, resolve_direction(self.config, direction, to), background)
+        style_of = self._style_of(style, way, fit, background, max_pixels)
+        seen = self._look_at(jobs, way, background, style_of=style_of)
         results = [
             _flattened(finish(one.pixels, frame.alpha, geometry, background))
             for (frame, geometry), one in zip(jobs, seen, strict=True)
         ]
         return results[0] if isinstance(image, ONE) else results
+
+    def style(
+        self,
+        image: Source,
+        direction: Direction | None = None,
+        *,
+        to: str | None = None,
+        fit: Fit = "aspect",
+        background: Colour = WHITE,
+        max_pixels: int | None = MAX_PIXELS,
+    ) -> StyleCode:
+        """The style of a picture of the domain that a direction leads to, for `translate` in that direction.
+
+        Args:
+            image: a PIL image, or the path of a file, whose first frame is taken.
+            direction, to, fit, background, max_pixels: as in `translate`; `native` does as `aspect`.
+
+        Returns:
+            float32 (config.style_size,); those of two pictures may be mixed.
+
+        Raises:
+            UsageError: the model has no styles.
+            PictureError, ModelError, TypeError: as in `translate`.
+        """
+        way = resolve_direction(self.config, direction, to)
+        encoder, frame = self.style_encoder(way), _frame(image, max_pixels)
+        geometry = plan_geometry(frame.rgb.size, self.config, SizeOptions("aspect" if fit == "native" else fit))
+        with torch.inference_mode():
+            found = encoder(passes.network_input([prepare(frame, geometry, background)], self.device))
+        code: StyleCode = found[0].float().cpu().numpy()
+        return code
+
+    def _style_of(
+        self,
+        style: Source | StyleCode | None,
+        direction: Direction,
+        fit: Fit,
+        background: Colour,
+        max_pixels: int | None,
+    ) -> Callable[[Pixels], StyleCode] | None:
+        """What gives a picture, as the network takes it, its style; None: it is nobody's choice."""
+        if style is None:
+            return None
+        require_styles(self.config, self.name)
+        size = self.config.style_size
+        if isinstance(style, str) and (seed := seed_of(style)) is not None:
+            return functools.partial(random_style, size=size, seed=seed)
+        if not isinstance(style, np.ndarray):
+            if isinstance(style, str) and not Path(style).exists():
+                raise no_style(style)
+            style = self.style(style, direction, fit=fit, background=background, max_pixels=max_pixels)
+        code = np.asarray(style, np.float32)
+        if code.shape != (size,) or not np.isfinite(code).all():
+            raise UsageError(f"style: an array {code.shape}", f"Styles of {self.name} are {size} finite numbers.")
+        return lambda _: code
 
     def _planned(
         self, images: Source | Iterable[Source], fit: Fit, size: str | int, tile: int | None, max_pixels: int | None
@@ -234,6 +326,7 @@ class Model:
         direction: Direction,
         background: Colour,
         maps: Sequence[MapName] = (),
+        style_of: Callable[[Pixels], StyleCode] | None = None,
     ) -> list[Translated]:
         groups: dict[tuple[Size, int], list[int]] = {}
         for i, (_, geometry) in enumerate(jobs):
@@ -241,7 +334,8 @@ class Model:
         results: dict[int, Translated] = {}
         for indices in groups.values():
             pixels = [prepare(*jobs[i], background) for i in indices]
-            seen = passes.look(self, pixels, direction, [jobs[i][1] for i in indices], maps)
+            styles = [style_of(one) for one in pixels] if style_of else ()
+            seen = passes.look(self, pixels, direction, [jobs[i][1] for i in indices], maps, styles=styles)
             results |= zip(indices, seen, strict=True)
         return [results[i] for i in range(len(jobs))]
 
@@ -315,6 +409,18 @@ def resolve_direction(config: BaseConfig, direction: Direction | None = None, to
     if direction not in (None, named):
         raise UsageError(f"direction {direction} leads to {config.target(direction)!r}, not to {to!r}")
     return named
+
+
+def require_styles(config: BaseConfig, name: str) -> None:
+    """It is a UsageError if a model, which messages call `name`, has no styles."""
+    if not config.style_size:
+        hint = f"Methods whose models have: {', '.join(methods_with_styles())}."
+        raise UsageError(f"{name}: has no styles, as all models of its method, {config.method}", hint)
+
+
+def no_style(style: str) -> UsageError:
+    """What to say where neither a style nor a file is called so."""
+    return UsageError(f"style {style}: no such file", "It is random, random:SEED, or a picture of the target domain.")
 
 
 def _frame(image: Source, max_pixels: int | None) -> Frame:

@@ -19,6 +19,7 @@ from ugatit_cli.errors import ModelError, PictureError
 from ugatit_cli.nn.discriminator import DiscriminatorOutput
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import evaluating
+from ugatit_cli.nn.styles import StyleCode, random_style
 from ugatit_cli.pictures.geometry import Geometry, Pixels, tile_corners, tile_weight, tile_weights
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def look(
     maps: Sequence[MapName] = (),
     batch_size: int = 0,
     stop: threading.Event | None = None,
+    styles: Sequence[StyleCode] = (),
 ) -> Iterator[Translated]:
     """Translates pictures, and tells where the networks look meanwhile: as they are taken, some at a time.
 
@@ -108,6 +110,7 @@ def look(
         maps: those to return; a discriminator's is left out where the picture is too small for it.
         batch_size: pictures, or tiles, that the generator takes at once; 0: as the device likes it.
         stop: once set, no further pass begins.
+        styles: of each picture, if the model has them; default: its own random one.
 
     Raises:
         PictureError: not enough memory for even one of them, or a result that isn't a number.
@@ -118,8 +121,16 @@ def look(
             raise ModelError(f"{model.name}: no {name} attention: {model.missing_maps[name]}")
     run = _NetworkPass(model, direction, maps, batch_size)
     tile = geometries[0].tile if geometries else 0
-    seen = run.seen_in_tiles(batch, tile, stop) if tile else run.seen(batch, stop)
+    if (size := model.config.style_size) and not styles:
+        styles = [random_style(pixels, size) for pixels in batch]
+    seen = run.seen_in_tiles(batch, tile, stop, styles) if tile else run.seen(batch, stop, styles)
     return map(run.placed, seen, geometries)
+
+
+def network_input(batch: Sequence[Pixels], device: torch.device) -> Tensor:
+    """Pictures of one size, uint8 (H, W, 3) each, as networks take them: (N, 3, H, W) in [-1, 1], channels last."""
+    pixels = torch.from_numpy(np.stack(batch)).to(device)  # (N, H, W, 3) uint8
+    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 class _NetworkPass:
@@ -142,24 +153,28 @@ class _NetworkPass:
         }
         return Translated(seen.pixels, maps)
 
-    def seen_in_tiles(self, batch: Sequence[Pixels], side: int, stop: threading.Event | None) -> Iterator[Seen]:
+    def seen_in_tiles(
+        self, batch: Sequence[Pixels], side: int, stop: threading.Event | None, styles: Sequence[StyleCode]
+    ) -> Iterator[Seen]:
         for i, pixels in enumerate(batch):
             if not (i and stop and stop.is_set()):
-                yield self._blended(pixels, side)
+                yield self._blended(pixels, side, styles[i : i + 1])
 
-    def _blended(self, pixels: Pixels, side: int) -> Seen:
+    def _blended(self, pixels: Pixels, side: int, style: Sequence[StyleCode]) -> Seen:
         height, width = pixels.shape[:2]
         blend = _Blend((height, width), side)
         heats = {name: _HeatBlend(self.model.config, name, (height, width), side) for name in self.maps}
         corners = list(tile_corners((width, height), side))
         parts = [pixels[y : y + side, x : x + side] for x, y in corners]
-        for corner, seen in zip(corners, self.seen(parts), strict=True):
+        for corner, seen in zip(corners, self.seen(parts, styles=[*style] * len(parts)), strict=True):
             blend.add(corner, seen.pixels)
             for name, heat in seen.heats.items():
                 heats[name].add(corner, heat)
         return Seen(blend.result(), {name: one.result() for name, one in heats.items() if one.logits})
 
-    def seen(self, batch: Sequence[Pixels], stop: threading.Event | None = None) -> Iterator[Seen]:
+    def seen(
+        self, batch: Sequence[Pixels], stop: threading.Event | None = None, styles: Sequence[StyleCode] = ()
+    ) -> Iterator[Seen]:
         """Pictures of one size, as many at once as the device likes; half of them as long as memory is short."""
         area = batch[0].shape[0] * batch[0].shape[1] if batch else 1
         step = self.batching.one_pass(area)
@@ -168,7 +183,7 @@ class _NetworkPass:
             some = batch[done : done + step]
             found = None
             try:
-                found = self._forward(some)
+                found = self._forward(some, styles[done : done + step])
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -194,10 +209,11 @@ class _NetworkPass:
         return len(batch) // 2
 
     @torch.inference_mode()
-    def _forward(self, batch: Sequence[Pixels]) -> list[Seen]:
-        pixels = torch.from_numpy(np.stack(batch)).to(self.model.device)  # (N, H, W, 3) uint8
-        x = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # (N, 3, H, W) in [-1, 1], channels last
-        outputs = [self.generator(part) for part in torch.split(x, self.batching.size(x.shape[2] * x.shape[3]))]
+    def _forward(self, batch: Sequence[Pixels], styles: Sequence[StyleCode]) -> list[Seen]:
+        x = network_input(batch, self.model.device)
+        inputs = [x, torch.from_numpy(np.stack(styles)).to(x.device)] if styles else [x]
+        size = self.batching.size(x.shape[2] * x.shape[3])
+        outputs = [self.generator(*part) for part in zip(*(torch.split(one, size) for one in inputs), strict=True)]
         image = torch.cat([output.image for output in outputs]) if len(outputs) > 1 else outputs[0].image
         heats = self.heats(outputs, image)
         image = image.add_(1).mul_(127.5).round_().clamp_(0, 255)

@@ -26,6 +26,7 @@ from ugatit_cli import files
 from ugatit_cli.attention.maps import Maps, Spans
 from ugatit_cli.config import BaseConfig, Direction, MapName
 from ugatit_cli.errors import OutputError, PictureError, StorageError, UgatitError
+from ugatit_cli.nn.styles import StyleCode, random_style
 from ugatit_cli.outputs.base import Done, Drawing, Drawn, FileOptions, Preview, Translation
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.bounds import MAX_PIXELS, ROOM, Lazy
@@ -52,6 +53,8 @@ class TranslateOptions:
 
     Attributes:
         max_pixels: how many a picture may have, with all its frames, and again as the network takes them; None: any.
+        style: that all pictures are translated in, by a model that has styles; None: each in its own random one.
+        seed: of the random ones; further styles of a picture have the seeds that follow.
     """
 
     direction: Direction = "a2b"
@@ -61,6 +64,8 @@ class TranslateOptions:
     workers: int = 2
     first_only: bool = False
     max_pixels: int | None = MAX_PIXELS
+    style: StyleCode | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ class Work:
     Attributes:
         picture: without its frames, which may be much larger than what the network sees of them.
         pixels: of each frame, what the network takes, or gives.
+        others: what it gives in further styles.
         alphas: opacity of each frame.
         sources: the source's frames without it, for a drawing that needs them; else empty.
     """
@@ -105,6 +111,7 @@ class Work:
     seconds: float = 0.0
     maps: tuple[Maps, ...] = ()
     captions: tuple[str, ...] = ()
+    others: Sequence[Sequence[Kept[Pixels]]] = ()
 
     def done(self, files: FileOptions) -> Done:
         """What is drawn, which is taken from the spool frame by frame."""
@@ -112,8 +119,9 @@ class Work:
         pairs = [once.setdefault(pair, pair) for pair in zip(self.sources, self.alphas, strict=bool(self.sources))]
         sources = Lazy(lambda pair: Frame(pair[0].load(), _loaded(pair[1])), pairs)
         alphas = Lazy(_loaded, self.alphas)
-        pixels = Lazy(Kept.load, self.pixels)
-        return Done(self.job, self.picture, self.geometry, pixels, self.maps, files, alphas, sources, self.captions)
+        pixels, *others = (Lazy(Kept.load, style) for style in (self.pixels, *self.others))
+        known = self.job, self.picture, self.geometry
+        return Done(*known, pixels, self.maps, files, alphas, sources, self.captions, others)
 
 
 class Postponed(Result):
@@ -305,7 +313,9 @@ class _Run:
         """Shapes with a full batch; when too much waits in all, the shape with the most pixels."""
         if self.stages.spool.crowded:
             return list(groups)
-        waiting = {key: sum(len(work.pixels) for work in group) for key, group in groups.items()}
+        waiting = {
+            key: sum(len(work.pixels) for work in group) * self.drawing.styles for key, group in groups.items()
+        }
         areas = {key: _area(group[0]) for key, group in groups.items()}
         full = [key for key, count in waiting.items() if count >= self.batching.turn(areas[key], self.pixel_seconds)]
         pixels = {key: count * areas[key] for key, count in waiting.items()}
@@ -320,12 +330,15 @@ class _Run:
         if self.model.device.type == "cpu":
             wait(self.running)  # the threads' turn; none gets more to do until the network is done
         options, maps = self.options, self.drawing.maps
-        kept = [one for work in works for one in work.pixels]
-        geometries = [work.geometry for work in works for _ in work.pixels]
+        count = self.drawing.styles
+        kept = [one for work in works for one in [*work.pixels] * count]
+        geometries = [work.geometry for work in works for _ in range(len(work.pixels) * count)]
+        styles = [style for work in works for style in self._styles(work) for _ in work.pixels]
         keep = self.stages.spool.keep if any(len(work.pixels) > 1 for work in works) else self.stages.spool.hold
         start = time.perf_counter()
         seen = passes.look(
-            self.model, Lazy(Kept.load, kept), options.direction, geometries, maps, options.batch_size, self.stop
+            *(self.model, Lazy(Kept.load, kept), options.direction, geometries, maps),
+            *(options.batch_size, self.stop, styles),
         )
         try:
             # As they come: of an animation, some frames at a time.
@@ -344,10 +357,21 @@ class _Run:
         seconds = (time.perf_counter() - start) / len(results)
         self.pixel_seconds = seconds / _area(works[0])
         for work in works:
-            own, results = results[: len(work.pixels)], results[len(work.pixels) :]
-            if len(own) == len(work.pixels):
+            frames = len(work.pixels)
+            own, results = results[: frames * count], results[frames * count :]
+            if len(own) == frames * count:
                 pixels, found = zip(*own, strict=True)
-                yield replace(work, pixels=pixels, maps=found, seconds=work.seconds + seconds * len(own))
+                first, *others = (pixels[start : start + frames] for start in range(0, len(own), frames))
+                taken = work.seconds + seconds * len(own)
+                yield replace(work, pixels=first, others=others, maps=found[:frames], seconds=taken)
+
+    def _styles(self, work: Work) -> list[StyleCode]:
+        """Those of a picture, decided by its first frame: an animation has one for all; none without styles."""
+        size, options = self.model.config.style_size, self.options
+        if not size or options.style is not None:
+            return [options.style] if size and options.style is not None else []
+        first = work.pixels[0].load()
+        return [random_style(first, size, options.seed + number) for number in range(self.drawing.styles)]
 
     def all_before_the_first(self, items: Iterable[Work | Result], spans: Spans) -> Iterator[Work | Result]:
         """Lets all pictures go through the network first, so that their attention can have one scale."""
