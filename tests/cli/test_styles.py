@@ -10,6 +10,7 @@ from PIL import Image, ImageSequence
 import ugatit_cli
 from tests import tiny
 from tests.cli.conftest import Command, Outcome, below, put
+from tests.cli.test_evaluate import evaluate, extractor, figures  # noqa: F401  # fixtures
 from tests.cli.test_report_option import Told, told  # noqa: F401  # a fixture
 from tests.helpers import picture
 from tests.styled import StyledConfig, styled  # noqa: F401  # a fixture
@@ -108,6 +109,23 @@ def test_a_page_has_a_card_for_each(translate: Command, told: Told) -> None:  # 
     assert Path("r.html").exists()
 
 
+def test_an_evaluation_in_other_styles(evaluate: Command, model: Model, light: str) -> None:  # noqa: F811
+    given = ("--model", model.name, "--domain-a", "flat", "--domain-b", "clay", "--metrics", "l1", "--pairs", "clay")
+    first, same, other = (figures(evaluate(*given, *more, "--json")) for more in ((), STYLE_0, STYLE_7))
+    assert (first["style"], other["style"]) == ("random:0", "random:7")
+    assert first == same
+    assert first["a2b"]["l1"] != other["a2b"]["l1"]
+    assert "random:7" in evaluate(*given, *STYLE_7).stdout.decode()
+    for wrong, named in (
+        ((*given, "--style", "flat"), "--style flat"),
+        ((*given, "-m", light, "--size", "16", *STYLE_7), "ugatit"),
+    ):
+        outcome = evaluate(*wrong)
+        assert outcome.code == 2
+        assert named in outcome.errors[0]
+
+
+STYLE_0, STYLE_7 = ("--style", "random:0"), ("--style", "random:7")
 WRONG: dict[str, tuple[tuple[object, ...], str]] = {
     "several to a file": (("a.png", "-o", "b.png", "--styles", 2), "--styles 2"),
     "several to stdout": (("a.png", "-o", "-", "--styles", 2), "--styles 2"),

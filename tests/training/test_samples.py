@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
+from tests.styled import StyledConfig, StyledToy, styled  # noqa: F401  # a fixture
 from tests.tiny import LIGHT
 from ugatit_cli.attention.maps import Style
 from ugatit_cli.config import BaseConfig, Direction, ModelConfig
@@ -124,6 +125,18 @@ def test_one_way_has_no_way_back(config: BaseConfig) -> None:
     assert boxes[-1][2] == grid.width - _MARGIN
     assert boxes[-1][3] == grid.height - _MARGIN
     assert not (np.asarray(grid) == ORANGE).all(2).any()  # which nothing translates
+
+
+def test_a_method_with_styles_shows_some(styled: StyledConfig) -> None:  # noqa: F811
+    torch.manual_seed(1)
+    translators = StyledToy().translators(styled)
+    pictures = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    sheet = draw_samples(translators, (pictures, pictures[:1]), styled, device=CPU)
+    step = cell_side(16) + _GAP
+    assert sheet.width == 2 * _MARGIN + 5 * step - _GAP  # the input and four styles
+    row = sheet.crop((_MARGIN, sheet.height - _MARGIN - cell_side(16), sheet.width - _MARGIN, sheet.height - _MARGIN))
+    cells = [row.crop((i * step, 0, i * step + cell_side(16), row.height)).tobytes() for i in range(5)]
+    assert len(set(cells)) == 5
 
 
 def test_each_picture_has_its_row() -> None:

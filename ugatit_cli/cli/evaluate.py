@@ -73,6 +73,8 @@ def _document(evaluation: Evaluation, model: Model | None, found: Sequence[Score
         "size": list(reader.size),
         "left_out": [str(path) for path in reader.broken],
     }
+    if model and model.config.style_size:
+        values["style"] = f"random:{evaluation.seed}"
     for scores in found:
         values[scores.direction or "translated"] = _plain(scores)
         if scores.baseline:
@@ -113,7 +115,9 @@ def _report(evaluation: Evaluation, results: Results) -> list[str]:
         of_all = dict(zip(names, (one for _, _, one in columns), strict=True))
         lines += [*_table(title, of_all | ({"untouched": scores.baseline} if scores.baseline else {}))]
         lines += [_counts(scores), ""]
-    return [*lines, *_notes(evaluation, [one for _, _, found in results for one in found])]
+    styled = [model.name for model, _, _ in results if model and model.config.style_size]
+    styles = [f"styles of {', '.join(styled)}: random:{evaluation.seed}, each picture its own"] if styled else []
+    return [*lines, *_notes(evaluation, [one for _, _, found in results for one in found]), *styles]
 
 
 def _table(title: str, columns: Mapping[str, Scores]) -> list[str]:
@@ -221,6 +225,14 @@ class EvaluateOptions:
             show_default=False,
         ),
     ] = None
+    style: Annotated[
+        str | None,
+        typer.Option(
+            metavar="random:SEED",
+            help="With --model, of munit and drit: other random styles.  [default: random:0]",
+            show_default=False,
+        ),
+    ] = None
     domain_a: Annotated[Path | None, typer.Option(metavar="DIR", help="With --model: real pictures of domain A.")] = (
         None
     )
@@ -321,8 +333,8 @@ def evaluate(options: EvaluateOptions) -> None:
         wanted = [Comparison(None, mine, theirs, made_of, truth)]
     check_installed(chosen)
     reader, of_kid = Reader(options.size, threads, most), Subsets(options.subsets, options.subset_size, options.seed)
-    evaluation = Evaluation(None, chosen, reader, of_kid, baseline=options.baseline)
     models = _models(options)
+    evaluation = Evaluation(None, chosen, reader, of_kid, seed=_seed(options, models), baseline=options.baseline)
     if models:
         reader.side = options.size or models[0].config.image_size
     try:
@@ -378,6 +390,20 @@ def _models(options: EvaluateOptions) -> list[Model]:
     ]
 
 
+def _seed(options: EvaluateOptions, models: Sequence[Model]) -> int:
+    """That of `--style`, if all models have styles."""
+    if options.style is None:
+        return 0
+    from ugatit_cli.nn.styles import seed_of
+    from ugatit_cli.translation.model import require_styles
+
+    if (seed := seed_of(options.style)) is None:
+        raise UsageError(f"--style {options.style}: evaluation takes random styles", "Like this: --style random:1")
+    for model in models:
+        require_styles(model.config, model.name)
+    return seed
+
+
 # --- What is asked for ---------------------------------------------------------------------------------
 
 
@@ -410,6 +436,8 @@ def _check(options: EvaluateOptions) -> None:
     if not options.model:
         if any(domains):
             raise UsageError("--domain-a and --domain-b are the pictures of a model", "Name it: --model MODEL")
+        if options.style is not None:
+            raise UsageError("--style is a model's", "Name it: --model MODEL")
         if not all(folders):
             raise UsageError(
                 "two folders are needed: translations, and real pictures of their domain",

@@ -225,6 +225,7 @@ def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | Non
     else:
         yield "network:", f"{known.config.summary}, {facts['parameters'] / 1e6:.2f} million parameters"
         yield "ways:", known.config.pair
+        yield "styles:", "random ones, or those of pictures: --style, --styles" if known.config.style_size else None
         yield "discriminators:", known.config.critics if facts["discriminators"] else "no"
 
 

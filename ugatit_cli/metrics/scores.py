@@ -212,6 +212,7 @@ class Evaluation:
         extractor: None if no metric needs one.
         subsets: of KID.
         model: what translates, if anything.
+        seed: of the random styles that it translates in, if it has styles.
         baseline: whether untouched source pictures are scored, too.
         advance: called for each picture.
     """
@@ -221,6 +222,7 @@ class Evaluation:
     reader: Reader
     subsets: Subsets = field(default_factory=Subsets)
     model: Model | None = None
+    seed: int = 0
     baseline: bool = False
     advance: Callable[[], None] = lambda: None
     _known: dict[Path, Tensor] = field(default_factory=dict)
@@ -301,7 +303,7 @@ class Evaluation:
     def _translations(self, one: Comparison, model: Model, direction: Direction) -> Measured:
         """The reader makes pictures as large as the model takes them."""
         read = self.reader.batches(one.translated.files)
-        made = ((files, _translated(model, batch, direction)) for files, batch in read)
+        made = ((files, _translated(model, batch, direction, self.seed)) for files, batch in read)
         batches = ((files, batch, self._features(batch)) for files, batch in made)
         truth = self._truth(one.translated, one.truth)
         return self._measured(batches, f"translations of {one.translated.folder}", truth)
@@ -367,13 +369,13 @@ class Evaluation:
         return torch.cat([self._known[path] for path in files])
 
 
-def _translated(model: Model, pictures: Tensor, direction: Direction) -> Tensor:
+def _translated(model: Model, pictures: Tensor, direction: Direction, seed: int) -> Tensor:
     """uint8 (N, 3, H, W) -> uint8 (N, 3, H, W), as `ugatit translate --fit native` writes them."""
     height, width = pictures.shape[2:]
     geometry = plan_geometry((width, height), model.config, SizeOptions("native"))
     parts = [pictures[:0]]
     frames = [to_network(Image.fromarray(one.permute(1, 2, 0).numpy()), geometry) for one in pictures]
-    for pixels in model.translate_pixels(frames, direction, geometry):
+    for pixels in model.translate_pixels(frames, direction, geometry, seed=seed):
         parts.append(torch.from_numpy(np.array(from_network(pixels, geometry))).permute(2, 0, 1)[None])  # noqa: PERF401
     return torch.cat(parts)
 

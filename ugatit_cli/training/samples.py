@@ -14,11 +14,13 @@ from ugatit_cli.config import BaseConfig, Direction
 from ugatit_cli.methods.base import OTHER
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.nn.layers import Network, evaluating
+from ugatit_cli.nn.styles import picture_styles
 from ugatit_cli.pictures.drawing import ARROW, BACKGROUND, HEADING, TITLE, Lettering
 from ugatit_cli.pictures.geometry import Geometry
 
 MIN_CELL: Final = 96
 MAX_CELL: Final = 256
+STYLES: Final = 4  # that are shown of a method that has them
 
 _MARGIN: Final = 16
 _GAP: Final = 6
@@ -40,7 +42,7 @@ def draw_samples(
     device: torch.device,
     watch: Callable[[Direction, Tensor], object] = lambda *_: None,
 ) -> Image.Image:
-    """Draws a row for each picture: input, attention, translation, reconstruction, identity.
+    """Draws a row for each picture: input, attention, translation, reconstruction, identity; or in several styles.
 
     Leaves the networks as they are: weights, buffers and modes; no random number is drawn. Pictures go through
     them one at a time.
@@ -84,7 +86,11 @@ def _row(
     cells = [shown]
     if translated.heatmap is not None and translated.cam_logit is not None:
         cells.append(_attention(shown, translated.heatmap, translated.cam_logit, config))
-    images = [translated.image, *(() if back is None else (back(translated.image).image, back(x).image))]
+    images = [translated.image]
+    if size := config.style_size:
+        images += [there(x, picture_styles(x, size, seed)).image for seed in range(1, STYLES)]
+    elif back is not None:
+        images += [back(translated.image).image, back(x).image]
     return cells + [_fitted(_image(y), side) for y in images]
 
 
@@ -120,8 +126,10 @@ def _fitted(image: Image.Image, side: int) -> Image.Image:
 def _titles(config: BaseConfig) -> list[str]:
     """Column titles; `{}` are filled in with the domains of a half."""
     attention = ["attention"] if config.lacks("generator") is None else []
-    back = ["back to {source}", "identity"] if config.ways == "both" else []
-    return ["input", *attention, ARROW + " {target}", *back]
+    others = ["back to {source}", "identity"] if config.ways == "both" else []
+    if config.style_size:
+        others = [f"style {number}" for number in range(2, STYLES + 1)]
+    return ["input", *attention, ARROW + " {target}", *others]
 
 
 def _draw(halves: list[Half], titles: list[str], side: int) -> Image.Image:

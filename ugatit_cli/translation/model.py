@@ -339,9 +339,18 @@ class Model:
             results |= zip(indices, seen, strict=True)
         return [results[i] for i in range(len(jobs))]
 
-    def translate_pixels(self, batch: Sequence[Pixels], direction: Direction, geometry: Geometry) -> list[Pixels]:
-        """Translates pictures that are already of the network's size: uint8 (H, W, 3) each, as the results are."""
-        return [one.pixels for one in passes.look(self, batch, direction, [geometry] * len(batch))]
+    def translate_pixels(
+        self, batch: Sequence[Pixels], direction: Direction, geometry: Geometry, *, seed: int = 0
+    ) -> list[Pixels]:
+        """Translates pictures that are already of the network's size: uint8 (H, W, 3) each, as the results are.
+
+        Args:
+            seed: of each picture's random style, if the model has styles.
+        """
+        size = self.config.style_size
+        styles = [random_style(one, size, seed) for one in batch] if size else ()
+        geometries = [geometry] * len(batch)
+        return [one.pixels for one in passes.look(self, batch, direction, geometries, styles=styles)]
 
     @property
     def missing_maps(self) -> dict[MapName, str]:
