@@ -108,6 +108,8 @@ class StyledToy(Method):
     name = "styled"
     title = "Styled"
     source = "these tests"
+    url = "https://example.org"
+    citation = "@misc{styled}"
     config = StyledConfig
     settings = frozenset(fields_of(Recipe))
     paper_iterations = 10

@@ -13,6 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests import tiny
+from tests.styled import StyledConfig, styled  # noqa: F401  # a fixture
 from ugatit_cli.config import BaseConfig, ModelConfig
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.methods.recipe import RecipeName
@@ -231,7 +232,18 @@ def test_samples(full_card: Cards) -> None:
     text = full_card(samples_step=1234)
     assert "1,234 training steps" in text
     assert "(attention)" in text
+    assert "--style" not in text
     assert "attention" not in full_card(config=BLIND, samples_step=1234).partition("## ")[0]
+
+
+def test_styles(styled: StyledConfig, tmp_path: Path) -> None:  # noqa: F811
+    folder = tiny.save(tmp_path / "model", styled)
+    (folder / "samples.png").write_bytes(b"a picture")
+    text = Cards(open_model(folder))(config=styled, samples_step=1234)
+    assert "--styles 5" in text
+    assert "--style PICTURE" in text
+    assert "four random styles" in text
+    assert "identity" not in text
 
 
 def test_an_import_says_where_it_comes_from(card: Cards) -> None:
