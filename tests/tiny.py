@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ugatit_cli.config import BaseConfig, ModelConfig
+from ugatit_cli.methods.aggan import AGGANConfig
 from ugatit_cli.methods.cartoongan import CartoonGANConfig
 from ugatit_cli.methods.cyclegan import CycleGANConfig
 from ugatit_cli.methods.networks import tensors_of
@@ -30,6 +31,7 @@ FULL = ModelConfig("flat", "clay", **SIZES, global_layers=3, variant="full")  # 
 # Other methods, and a way of one's own: the networks have nothing but their config in common.
 ONE_WAY = dataclasses.replace(LIGHT, ways="a2b")
 CYCLEGAN = CycleGANConfig("flat", "clay", 32, channels=4, blocks=1, discriminator_channels=4)
+AGGAN = AGGANConfig("flat", "clay", 32, channels=4, blocks=1, discriminator_channels=4)
 CARTOONGAN = CartoonGANConfig("flat", "clay", 32, channels=4, blocks=1, discriminator_channels=4)
 
 

@@ -57,11 +57,17 @@ class BaseConfig:
     image_size: Annotated[
         int, Range(16, MAX_IMAGE_SIZE), Option("Model", "Side of the training pictures.", metavar="PX")
     ] = 256
-    channels: Annotated[int, Range(1, MAX_CHANNELS), Option("Model", "Channels of the first layer.")] = 64
+    channels: Annotated[
+        int, Range(1, MAX_CHANNELS), Option("Model", "Channels of the first layer.", default="64; aggan: 32")
+    ] = 64
     blocks: Annotated[
         int,
         Range(0, MAX_BLOCKS),
-        Option("Model", "Residual blocks; of ugatit twice as many in all.", default="4; cyclegan: 9; cartoongan: 8"),
+        Option(
+            "Model",
+            "Residual blocks; of ugatit twice as many in all.",
+            default="4; cyclegan, aggan: 9; cartoongan: 8",
+        ),
     ] = 4
     ways: Ways = "both"
 
@@ -114,6 +120,11 @@ class BaseConfig:
     def lacks(self, name: MapName) -> str | None:  # noqa: ARG002  # it has none of any name
         """Why the networks have no attention map of a name; None: they have it."""
         return f"its method, {self.method}, has none"
+
+    @property
+    def masks(self) -> bool:
+        """Whether the generators' attention is a mask: 0 where a picture stays as it is, 1 where it is replaced."""
+        return False
 
     @property
     def smallest_training(self) -> tuple[int, str]:
@@ -197,7 +208,7 @@ class ModelConfig(BaseConfig):
         Option(
             "Model",
             "Channels of the discriminators' first layer.",
-            default="as --channels; cartoongan: half",
+            default="as --channels; cartoongan: half; aggan: twice",
             before="decoder_norm",
         ),
     ] = 64

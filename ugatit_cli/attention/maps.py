@@ -97,6 +97,7 @@ def _cubic(share: npt.NDArray[Any]) -> Floats:
 ROUNDING: Final = 1e-6
 
 Span = tuple[float, float]
+Logits = tuple[float, float]
 
 _TRAIN: Final = (
     "`ugatit train` makes models that have them (`--from MODEL` starts from this one's generators), "
@@ -108,21 +109,22 @@ _TRAIN: Final = (
 class AttentionMap:
     """Attention of one network on one picture, as the network returns it.
 
-    The generator looks at the input, the discriminators look at the translation.
+    The generator looks at the input, the discriminators look at the translation. AGGAN's is a mask: 0 where the
+    picture stays as it is, 1 where it is replaced; its scale is always from 0 to 1.
 
     Attributes:
         name: `generator`, `local` or `global` (discriminator).
         values: float32 (h, w), unnormalised: the sum over channels of the features that the CAM weights (figure 2).
             A generator has a cell for 4 x 4 pixels and its values are >= 0; a discriminator of n layers has one for
             2**(n - 2) pixels squared.
-        logits: of the CAM classifiers, average pooling first, maximum pooling second.
+        logits: of the CAM classifiers, average pooling first, maximum pooling second; None: the map is a mask.
         grid: where the cells lie in the network's input.
         geometry: how the picture lies in the network's input.
     """
 
     name: MapName
     values: Floats
-    logits: tuple[float, float]
+    logits: Logits | None
     grid: Grid
     geometry: Geometry
 
@@ -143,17 +145,22 @@ class AttentionMap:
 
     @property
     def flat(self) -> bool:
-        """Whether there is nothing to see: the same value everywhere but for rounding, or one that isn't finite."""
-        return not _usable(self.span)
+        """Whether there is nothing to see: the same value everywhere but for rounding, or one that isn't finite.
+
+        A mask may be the same everywhere.
+        """
+        return not (_usable(self.span) if self.logits else math.isfinite(sum(self.span)))
 
     @property
-    def probabilities(self) -> tuple[float, float]:
-        """What the CAM classifiers say of the picture, in [0, 1], average pooling first.
+    def probabilities(self) -> tuple[float, float] | None:
+        """What the CAM classifiers say of the picture, in [0, 1], average pooling first; None of a mask.
 
         The generator's: that it comes from the source domain; the logits' sigmoid, as their loss is the binary
         cross-entropy. A discriminator's: that it is no translation; the logits themselves within [0, 1], as their
         loss is the squared distance to 0 and 1, which is least at the probability (section 2.2, CAM loss).
         """
+        if self.logits is None:
+            return None
         first, second = (_sigmoid(x) if self.name == "generator" else min(1.0, max(0.0, x)) for x in self.logits)
         return first, second
 
@@ -161,9 +168,10 @@ class AttentionMap:
         """Attention in [0, 1]: (h, w) float32, (value - low) / (high - low) as in the official code.
 
         Args:
-            span: low and high; None: the map's own `span`. A flat map, or span, is all zeros.
+            span: low and high; None: the map's own `span`. A flat map, or span, is all zeros. Of a mask it is 0
+                and 1 in any case.
         """
-        low, high = span or self.span
+        low, high = (span or self.span) if self.logits else (0.0, 1.0)
         if self.flat or not _usable((low, high)):
             return np.zeros_like(self.values)
         return _floats(np.clip((self.values - np.float32(low)) / np.float32(high - low), 0, 1))
@@ -260,8 +268,10 @@ def cells_of(config: BaseConfig, name: MapName, side: int) -> int:
 
 def smallest_for(config: BaseConfig, name: MapName) -> int:
     """Pixels a side that a picture needs at least for a map."""
-    assert isinstance(config, ModelConfig)  # no other networks have maps
-    return 16 if name == "generator" else config.smallest(name)
+    if name == "generator":
+        return 16
+    assert isinstance(config, ModelConfig)  # no other discriminators have maps
+    return config.smallest(name)
 
 
 def missing_maps(config: BaseConfig, *, discriminators: bool) -> dict[MapName, str]:

@@ -68,9 +68,15 @@ def too_small(config: BaseConfig, name: MapName, geometry: Geometry) -> str:
     return f"{what}too small for the {name} discriminator ({least} pixels a side)"
 
 
-def legend(style: Style, spans: Spans | None, names: Sequence[MapName]) -> drawing.Legend:
-    """What the colours of some maps mean."""
+def legend(style: Style, spans: Spans | None, names: Sequence[MapName], *, masks: bool = False) -> drawing.Legend:
+    """What the colours of some maps mean.
+
+    Args:
+        masks: see `BaseConfig.masks`.
+    """
     colours = colormaps.colour(np.linspace(0, 1, 256), style.colormap)
+    if masks:
+        return drawing.Legend(colours.tobytes(), "0: kept", "1: replaced", "What the translation replaces.")
     text = "Each map has its own scale, from its lowest to its highest value."
     if spans is not None:
         # Before the first picture is drawn, nobody knows from where to where it goes.
@@ -87,7 +93,7 @@ def remark(one: AttentionMap) -> str:
     low, high = one.span
     if one.flat:
         return FLAT
-    if high - low < NEARLY * max(abs(low), abs(high)):
+    if one.logits and high - low < NEARLY * max(abs(low), abs(high)):
         return NEARLY_FLAT
     return ""
 

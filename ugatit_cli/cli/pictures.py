@@ -327,7 +327,7 @@ def _open_page(
             "Precision": model.precision,
         },
         provenance=model.provenance,
-        legend=legend(style, drawing.spans, maps) if maps else None,
+        legend=legend(style, drawing.spans, maps, masks=config.masks) if maps else None,
         missing=missing_text(config, discriminators=model.has_discriminators).replace("`", ""),
     )
     with contextlib.closing(ReportWriter(path, header)) as writer:

@@ -93,10 +93,10 @@ class CycleGANConfig(BaseConfig):
 class ConvNorm(nn.Module):
     """Convolution, instance norm, ReLU."""
 
-    def __init__(self, conv: Convolution, outputs: int) -> None:
+    def __init__(self, conv: Convolution, outputs: int, *, affine: bool = False) -> None:
         super().__init__()
         self.conv = conv
-        self.norm = InstanceNorm(outputs, affine=False)
+        self.norm = InstanceNorm(outputs, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H', W')."""
@@ -197,7 +197,7 @@ class CycleGANStep(Step):
         self.discriminator_optimizer = Adam(networks.critics, recipe, group.average, eager=True)
         self.optimizers = [Adam(networks.translators, recipe, group.average), self.discriminator_optimizer]
         self.terms = tuple(_terms(recipe))
-        self.pools = Pools(recipe.pool_size, seed)
+        self.pools = Pools(recipe.pool_size)
 
     def losses(self, a: Tensor, b: Tensor, *, step: int) -> Losses:
         """Updates all weights once; see `Step`."""
@@ -209,7 +209,7 @@ class CycleGANStep(Step):
             fakes[TARGET[direction]], ours = self._translate(direction, real, random)
             losses |= ours
         self.update_translators()
-        self.pools.start(step)
+        self.pools.start(self.seed, step)
         for domain, fake in fakes.items():
             pooled = self.pools.query(domain, fake, self.group)
             losses |= self._judge(domain, real[domain], pooled, random)

@@ -50,16 +50,14 @@ class Pools:
 
     Args:
         size: see `Pool`.
-        seed: of all randomness in it.
     """
 
-    def __init__(self, size: int, seed: int) -> None:
+    def __init__(self, size: int) -> None:
         self.pools: dict[Domain, Pool] = {domain: Pool(size) for domain in DOMAINS}
-        self.seed = seed
 
-    def start(self, step: int) -> None:
-        """Sets the random numbers of a step."""
-        self._random = random_numbers(self.seed, step, 0, 1)
+    def start(self, seed: int, step: int) -> None:
+        """Sets the random numbers of a run's step."""
+        self._random = random_numbers(seed, step, 0, 1)
 
     def query(self, domain: Domain, pictures: Tensor, group: Group) -> Tensor:
         """What `Pool.query` gives for this process's pictures (N, C, H, W), after those of all have gone in."""

@@ -35,6 +35,7 @@ class Recipe:
         pool_size: the newest and random earlier translations are judged, of so many of each domain; 0: the newest
             alone.
         content_weight: of the content loss (CartoonGAN's omega).
+        attention_share: share of the training in which AGGAN's attention is trained, too.
         power_iterations: `each-pass`: one power iteration of the spectral norms in each of a step's three passes
             through a discriminator, as the official code does; `each-step`: one per step, real and translated
             pictures going through together.
@@ -73,12 +74,14 @@ class Recipe:
         ),
     ] = 1
     learning_rate: Annotated[
-        float, Range(0, 1), Option("Recipe", "Adam's step.", default="0.0002; paper of ugatit and cartoongan: 0.0001")
+        float,
+        Range(0, 1),
+        Option("Recipe", "Adam's step.", default="0.0002; aggan, paper of ugatit and cartoongan: 0.0001"),
     ] = 2e-4
     beta1: Annotated[float, Range(0, BELOW_1)] = 0.5
     beta2: Annotated[float, Range(0, BELOW_1)] = 0.999
     weight_decay: Annotated[
-        float, Range(0, 1), Option("Recipe", "Adam's L2 term.", default="0.0001; cyclegan, cartoongan: 0")
+        float, Range(0, 1), Option("Recipe", "Adam's L2 term.", default="0.0001; cyclegan, cartoongan, aggan: 0")
     ] = 1e-4
     decay_from: Annotated[
         float,
@@ -100,11 +103,18 @@ class Recipe:
     pool_size: Annotated[
         int,
         Range(0, 10_000),
-        Option("Recipe", "Translations of each domain that discriminators may see again.", default="cyclegan: 50"),
+        Option(
+            "Recipe", "Translations of each domain that discriminators may see again.", default="cyclegan, aggan: 50"
+        ),
     ] = 0
     content_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "The content of pictures stays as it is.")] = (
         10.0
     )
+    attention_share: Annotated[
+        float,
+        Range(0, 1),
+        Option("Recipe", "Share of the training in which attention is trained, too.", default="aggan: 0.3"),
+    ] = 0.3
     warm_up: Annotated[
         str,
         Option(

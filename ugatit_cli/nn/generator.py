@@ -20,7 +20,8 @@ class Translation(NamedTuple):
     Attributes:
         image: (N, 3, H, W) float32 in [-1, 1].
         cam_logit: (N, 2) float32 logits of the CAM classifiers (average, maximum); None without CAM.
-        heatmap: (N, 1, H/4, W/4) float32, unnormalised attention, >= 0; None without CAM.
+        heatmap: (N, 1, H/4, W/4) float32, unnormalised attention, >= 0; AGGAN's mask, in [0, 1], a number for 4x4
+            pixels; None where there is no attention.
     """
 
     image: Tensor

@@ -51,6 +51,10 @@ class _Attention(Drawing):
         """The common scale of a map, if there is one."""
         return self.spans.get(name) if self.spans else None
 
+    def legend(self, names: Sequence[MapName]) -> drawing.Legend:
+        """What the colours of some maps mean."""
+        return legend(self.style, self.spans, names, masks=self.subject.config.masks)
+
     def over(self, done: Done, name: MapName, index: int) -> Image.Image:
         """A frame's map over what its network looked at."""
         under = (done.inputs if name == "generator" else done.translations)[index]
@@ -89,7 +93,7 @@ class Panel(_Attention):
         cells.append(drawing.Cell("translation", translation))
         cells += [self._cell(done, name, index) for name in self.maps if name != "generator"]
         heading = " · ".join([self.subject.way, *self.subject.shown_name, *done.captions[index : index + 1]])
-        return drawing.draw_panel(heading, cells, legend(self.style, self.spans, self.maps))
+        return drawing.draw_panel(heading, cells, self.legend(self.maps))
 
     def _cell(self, done: Done, name: MapName, index: int) -> drawing.Cell:
         one = done.maps[index].get(name)
@@ -131,7 +135,7 @@ class Heatmap(Overlay):
         one = done.maps[index][name]
         heading = " · ".join([self.subject.way, *done.captions[index : index + 1]])
         cell = drawing.Cell(TITLES[name], self.style.coloured(one, span=self.span(name)), remark(one))
-        scale = legend(self.style, self.spans, [name])
+        scale = self.legend([name])
         return Frame(drawing.draw_panel(heading, [cell], scale, least=drawing.HEATMAP_COLUMN), None)
 
 
@@ -139,7 +143,7 @@ class Heatmap(Overlay):
 
 
 class Raw(_Attention):
-    """The maps as the networks return them: float32 .npy, and JSON with the CAM classifiers' answers."""
+    """The maps as the networks return them: float32 .npy, and JSON with the answers of CAM classifiers."""
 
     sees_source = False
 
@@ -173,10 +177,11 @@ class Raw(_Attention):
     def _entry(self, done: Done, name: MapName) -> dict[str, Any]:
         maps = [frame[name] for frame in done.maps]
         first = maps[0]
+        source = self.subject.config.source(self.subject.direction)
         return {
             "shape": list(_stacked([one.values for one in maps]).shape),
             "cells": {"stride": first.grid.stride, "first_centre": first.grid.first},
-            "probability_of": self.subject.config.source(self.subject.direction) if name == "generator" else "real",
+            **({"probability_of": source if name == "generator" else "real"} if first.logits else {}),
         } | ({"frames": [_answers(one) for one in maps]} if len(maps) > 1 else {"frame": _answers(first)})
 
 
@@ -186,12 +191,11 @@ RAW_SUFFIX: Final = ".generator.npy"
 
 def _answers(one: AttentionMap) -> dict[str, Any]:
     low, high = one.span
-    return {
-        "low": _finite(low),
-        "high": _finite(high),
-        "flat": one.flat,
-        "logits": dict(zip(("average", "maximum"), map(_finite, one.logits), strict=True)),
-        "probabilities": dict(zip(("average", "maximum"), map(_finite, one.probabilities), strict=True)),
+    answers = {"logits": one.logits, "probabilities": one.probabilities}  # of a mask, there are none
+    return {"low": _finite(low), "high": _finite(high), "flat": one.flat} | {
+        name: dict(zip(("average", "maximum"), map(_finite, pair), strict=True))
+        for name, pair in answers.items()
+        if pair
     }
 
 

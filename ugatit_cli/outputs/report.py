@@ -241,6 +241,8 @@ class Previewed(Drawing):
     def _answer(self, one: AttentionMap) -> str:
         source = self.subject.config.source(self.subject.direction)
         what = f"comes from {source}" if one.name == "generator" else "is real"
+        if one.probabilities is None:
+            return ""
         average, maximum = one.probabilities
         return f"CAM: {what} with p = {average:.2f} (average pooling), {maximum:.2f} (maximum)"
 

@@ -84,7 +84,7 @@ def _row(
     watch(direction, translated.image)
     shown = _fitted(Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()), side)
     cells = [shown]
-    if translated.heatmap is not None and translated.cam_logit is not None:
+    if translated.heatmap is not None:
         cells.append(_attention(shown, translated.heatmap, translated.cam_logit, config))
     images = [translated.image]
     if size := config.style_size:
@@ -100,13 +100,13 @@ def _image(tensor: Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
 
-def _attention(shown: Image.Image, heatmap: Tensor, cam_logit: Tensor, config: BaseConfig) -> Image.Image:
+def _attention(shown: Image.Image, heatmap: Tensor, cam_logit: Tensor | None, config: BaseConfig) -> Image.Image:
     """(1, 1, h, w) over a picture, enlarged to the cell at once so that it is smooth there."""
     network = (4 * heatmap.shape[3], 4 * heatmap.shape[2])
     geometry = Geometry(scaled=network, network=network, output=shown.size)
-    first, second = cam_logit[0].tolist()
+    logits = None if cam_logit is None else (cam_logit[0, 0].item(), cam_logit[0, 1].item())
     values = heatmap[0, 0].float().cpu().numpy()
-    heat = AttentionMap("generator", values, (first, second), grid_of(config, "generator"), geometry).over_picture()
+    heat = AttentionMap("generator", values, logits, grid_of(config, "generator"), geometry).over_picture()
     return Style().blended(shown, heat)
 
 

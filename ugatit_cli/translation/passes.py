@@ -6,13 +6,13 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ugatit_cli.attention.maps import AttentionMap, Floats, Maps, cells_of, grid_of, sample, smallest_for
+from ugatit_cli.attention.maps import AttentionMap, Floats, Logits, Maps, cells_of, grid_of, sample, smallest_for
 from ugatit_cli.config import SCALES, BaseConfig, Direction, Domain, MapName
 from ugatit_cli.device import is_out_of_memory
 from ugatit_cli.errors import ModelError, PictureError
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ugatit")
 
-# A map's values (h, w) float32 and its two CAM logits.
-Heat = tuple[Floats, tuple[float, float]]
+# A map's values (h, w) float32 and its two CAM logits; a mask has none.
+Heat = tuple[Floats, Logits | None]
 
 # Pixels that a generator takes at once when nobody says otherwise: 32 pictures of 256 x 256 fill a GPU. A CPU gains
 # nothing from batches and takes one picture at a time, which keeps its caches warm.
@@ -241,9 +241,10 @@ class _NetworkPass:
 
 def _heats(output: Translation | DiscriminatorOutput) -> list[Heat]:
     """Each picture's."""
-    heatmap, cam_logit = cast(tuple[Tensor, Tensor], output[1:][::-1])  # `missing_maps` says that there is a CAM
-    values, logits = heatmap[:, 0].cpu().numpy(), cam_logit.tolist()
-    return [(one, (first, second)) for one, (first, second) in zip(values, logits, strict=True)]
+    heatmap, logits = output.heatmap, output.cam_logit
+    assert heatmap is not None  # `missing_maps` says that there is one
+    pairs = [None] * len(heatmap) if logits is None else [(first, second) for first, second in logits.tolist()]
+    return list(zip(heatmap[:, 0].cpu().numpy(), pairs, strict=True))
 
 
 class _Blend:
@@ -277,7 +278,7 @@ class _HeatBlend:
         self.centres = [self.grid.centres(cells_of(config, name, side)) for side in size]
         self.total = np.zeros([len(centres) for centres in self.centres], np.float32)
         self.share = np.zeros_like(self.total)
-        self.logits: list[tuple[float, float]] = []
+        self.logits: list[Logits | None] = []
 
     def add(self, corner: tuple[int, int], heat: Heat) -> None:
         values, logits = heat
@@ -291,5 +292,6 @@ class _HeatBlend:
         self.logits.append(logits)
 
     def result(self) -> Heat:
-        first, second = np.mean(self.logits, axis=0).tolist()
-        return self.total / self.share, (first, second)
+        known = [one for one in self.logits if one is not None]
+        first, second = np.mean(known, axis=0).tolist() if known else (0.0, 0.0)
+        return self.total / self.share, (first, second) if known else None

@@ -46,6 +46,7 @@ CODES: Final[Mapping[Layout | Literal[""], str]] = {
     "paddle": "U-GAT-IT code of PaddlePaddle",
     "cyclegan": "official CycleGAN code",
     "cartoongan": "official CartoonGAN code",
+    "aggan": "official AGGAN code",
 }
 """What a checkpoint was made with."""
 SHOWN: Final = 3
@@ -79,10 +80,14 @@ def read_official(
         raise ModelError(f"{files[0]}: can't be read ({plain_reason(error)})") from None
     if len(files) == 1 and not networks and tensorflow.is_checkpoint(first):
         prefix = tensorflow.checkpoint_prefix(first)
+        bundle = tensorflow.TensorBundle(prefix)
+        if any(name.startswith("Model/") for name in bundle.variables):  # AGGAN's
+            found = _recognised(tensorflow.read_states(prefix), bundle.data_files, settings)
+            return found, _layout(found, bundle.data_file()), bundle.data_files
         with understood(prefix, "U-GAT-IT", "variable"):
             found = tensorflow.import_checkpoint(prefix, settings, dtype=dtype)
             _check_shapes(found, prefix)
-        return found, "tensorflow", [tensorflow.TensorBundle(prefix).data_file()]
+        return found, "tensorflow", [bundle.data_file()]
     named = networks or _by_network([first, *files[1:]])
     for file in named.values():
         if not file.exists():
@@ -96,7 +101,7 @@ def read_official(
 
 def _layout(official: Official, file: Path) -> Layout:
     match official.config.method:
-        case "cyclegan" | "cartoongan" as name:
+        case "cyclegan" | "cartoongan" | "aggan" as name:
             return name
     with open_file(file) as opened:
         return "paddle" if is_pickle(opened.read(HEAD)) else "pytorch"

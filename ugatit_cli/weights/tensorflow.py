@@ -1,6 +1,6 @@
-"""Import of the official TensorFlow code's checkpoints (taki0112/UGATIT), without TensorFlow.
+"""Checkpoints of TensorFlow, without TensorFlow; import of those of U-GAT-IT's official code (taki0112/UGATIT).
 
-generator_B makes domain B, so it is our a2b; optimizer slots are never read.
+There, generator_B makes domain B, so it is our a2b; optimizer slots are never read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from ugatit_cli.config import DOMAINS, SCALES, Direction, ModelConfig
 from ugatit_cli.errors import ModelError, plain_reason
 from ugatit_cli.files import open_file, read_file
-from ugatit_cli.methods.base import Official, OfficialSettings
+from ugatit_cli.methods.base import Official, OfficialSettings, States
 from ugatit_cli.methods.networks import Unfit, check_known
 from ugatit_cli.methods.ugatit_official import size_fields
 from ugatit_cli.weights.crc32c import crc32c, masked
@@ -37,6 +37,7 @@ LARGEST_INDEX = 1 << 26
 MOST_VARIABLES = 20_000
 LONGEST_NAME = 1024
 SLOT = re.compile(r"/(Adam(_\d+)?|Momentum|RMSProp(_\d+)?|ExponentialMovingAverage)$")
+POWER = re.compile(r"(^|/)beta[12]_power(_\d+)?$")
 AGAIN = "Download, copy or unpack it again."
 FLOAT_TYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 19: np.dtype("<f2")}
 
@@ -83,6 +84,11 @@ class TensorBundle:
     def data_file(self, shard: int = 0) -> Path:
         """One of the files with the tensors, mostly the only one."""
         return self.prefix.with_name(f"{self.prefix.name}.data-{shard:05d}-of-{self.shards:05d}")
+
+    @property
+    def data_files(self) -> list[Path]:
+        """All files with tensors."""
+        return [self.data_file(shard) for shard in sorted({one.shard for one in self.variables.values()})]
 
     def tensor(self, name: str) -> NDArray[Any]:
         """A read-only, memory-mapped float array.
@@ -252,6 +258,21 @@ def import_checkpoint(path: Path, settings: OfficialSettings, *, dtype: torch.dt
     if discriminators is None:
         notes.append("The checkpoint has no spectrally normalised discriminators; the model comes without.")
     return Official(config, generators, discriminators, tuple(notes))
+
+
+def read_states(prefix: Path) -> States:
+    """All variables of networks, of any code's checkpoint, as float32 by their official names.
+
+    Raises:
+        ModelError: it can't be read.
+    """
+    bundle = TensorBundle(prefix)
+    names = [
+        name
+        for name, variable in bundle.variables.items()
+        if variable.dtype in FLOAT_TYPES and not SLOT.search(name) and not POWER.search(name)
+    ]
+    return {"": {name: torch.from_numpy(np.array(bundle.tensor(name), np.float32)) for name in names}}
 
 
 def _check_variables(bundle: TensorBundle, scope: str, theirs: Mapping[str, str], shapes: Shapes, ours: str) -> None:
