@@ -195,7 +195,10 @@ def test_their_checkpoint_converts(golden: Path, tmp_path: Path) -> None:
     state = golden_file(golden, "weights")
     variables: dict[str, Any] = {name: tensor.numpy() for name, tensor in state.items()}
     slots = {f"{name}/Adam{n}": one for name, one in variables.items() for n in ("", "_1") if "/c1/" in name}
-    others: dict[str, Any] = {"Model/beta1_power": np.ones((), np.float32), "Model/global_step": np.ones((), np.int64)}
+    others: dict[str, Any] = {
+        "Model/beta1_power": np.ones((), np.float32),
+        "Model/global_step": np.ones((), np.int64),
+    }
     write_bundle(tmp_path / "theirs" / "AGGAN_99", variables | slots | others, shards=2)
     folder, notes = convert([tmp_path / "theirs"], tmp_path / "model", OfficialSettings(image_size=64))
     assert (folder.config.method, folder.config.image_size, folder.discriminators is not None) == ("aggan", 64, True)

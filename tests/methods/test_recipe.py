@@ -49,4 +49,4 @@ def test_a_warm_up_is_nothing_else(text: str) -> None:
 
 def test_only_cartoongan_warms_up_by_default() -> None:
     warm_ups = {name: [method(name).recipe(recipe).warm_up for recipe in RECIPES] for name in METHODS}
-    assert warm_ups == dict.fromkeys(METHODS, ["off", "off"]) | {"cartoongan": ["5%", "1%"]}
+    assert warm_ups == {one: ["off", "off"] for one in METHODS} | {"cartoongan": ["5%", "1%"]}
