@@ -98,8 +98,8 @@ def test_a_dry_run_writes_nothing(ugatit: Command, vgg: str, name: str) -> None:
         ("cyclegan", ("--cam-weight", "5"), "--cam-weight means nothing to CycleGAN", "--method ugatit."),
         ("cyclegan", ("--variant", "full"), "--variant means nothing to CycleGAN", "--method ugatit."),
         ("cyclegan", ("--vgg", "x.pth"), "--vgg means nothing to CycleGAN", "--method cartoongan."),
-        ("cartoongan", ("--cycle-weight", "5"), "--cycle-weight means nothing to CartoonGAN", "ugatit or cyclegan."),
-        ("ugatit", ("--pool-size", "5"), "--pool-size means nothing to U-GAT-IT", "--method cyclegan."),
+        ("cartoongan", ("--cycle-weight", "5"), "--cycle-weight means nothing to CartoonGAN", "ugatit or cyclegan"),
+        ("ugatit", ("--pool-size", "5"), "--pool-size means nothing to U-GAT-IT", "--method cyclegan"),
     ],
 )
 def test_options_of_other_methods(

@@ -229,7 +229,7 @@ def test_options_of_other_methods_are_refused(name: str, option: str, value: Any
     words = rf"^{FLAGS[option]} means nothing to {method(name).title}$"
     with pytest.raises(UsageError, match=words) as caught:
         new(method=name, **{option: value})
-    assert caught.value.hint.endswith(f" --method {others}.")
+    assert f" --method {others}" in caught.value.hint  # and perhaps more
     assert caught.value.exit_code == 2
     for named in (True, False):  # in a run that goes on, too
         with pytest.raises(UsageError, match=words):
