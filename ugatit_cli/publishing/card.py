@@ -16,7 +16,9 @@ from huggingface_hub import ModelCardData
 
 from ugatit_cli.config import BaseConfig
 from ugatit_cli.errors import UsageError
+from ugatit_cli.fields import fields_of
 from ugatit_cli.methods.base import Method
+from ugatit_cli.methods.recipe import Recipe
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.weights.folder import SAMPLES_FILE, ModelFolder, open_tensors, translator_shapes
@@ -153,9 +155,10 @@ def _metadata(config: BaseConfig, method: Method, options: Options) -> str:
 def _losses(method: Method, settings: Settings) -> Iterator[tuple[str, float]]:
     """What the losses of a training are called, and what they count."""
     words = {term.title.split()[0] for term in method.terms(settings.model, settings.recipe)}
-    for word in ("adversarial", "cycle", "identity", "CAM", "content"):
-        if word in words:
-            yield word, getattr(settings.recipe, f"{word.lower()}_weight")
+    by_field = {f"{word.lower()}_weight": word for word in words}
+    for name in fields_of(Recipe):
+        if name in by_field:
+            yield by_field[name], getattr(settings.recipe, name)
 
 
 def _storage(model: ModelFolder) -> str:
