@@ -39,9 +39,11 @@ from ugatit_cli.methods.aggan import AGGANConfig
 from ugatit_cli.methods.base import Losses, Method, Official, OfficialSettings, States, Step, Term
 from ugatit_cli.methods.cartoongan import CartoonGANConfig
 from ugatit_cli.methods.cyclegan import CycleGANConfig
+from ugatit_cli.methods.munit import MUNITConfig
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import RECIPES, Recipe, RecipeName
 from ugatit_cli.methods.registry import METHODS, method, networks_document, read_networks
+from ugatit_cli.methods.unit import UNITConfig
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import Network, ZeroConv2d
 from ugatit_cli.training import checkpoint, evaluation
@@ -66,6 +68,7 @@ class Recorded:
         weights, io: files below `tests/golden`.
         source, image: names in `io`; pictures are bytes where their name says so.
         tolerance: in float32, see the READMEs there.
+        style: name in `io`, where there are styles.
     """
 
     weights: str
@@ -73,14 +76,16 @@ class Recorded:
     source: str
     image: str
     tolerance: float
+    style: str | None = None
 
-    def pair(self, golden: Path) -> tuple[Tensor, Tensor]:
-        """A picture for the network, and its translation by A to B."""
+    def pair(self, golden: Path) -> tuple[tuple[Tensor, ...], Tensor]:
+        """A picture for the network, in a style where there are any; and its translation by A to B."""
         tensors = load_file(golden / self.io)
         source, image = tensors[self.source], tensors[self.image]
         if source.shape[3] == 3:  # as TensorFlow has them
             source, image = source.permute(0, 3, 1, 2), image.permute(0, 3, 1, 2)
-        return source.float() / 127.5 - 1 if source.dtype == torch.uint8 else source, image
+        source = source.float() / 127.5 - 1 if source.dtype == torch.uint8 else source
+        return (source, *([tensors[self.style].flatten(1)] if self.style else [])), image
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,16 @@ CASES = {
         CartoonGANConfig("flat", "clay", **SIZES),
         Recorded(
             "baselines/cartoongan/weights.safetensors", "baselines/cartoongan/io.safetensors", "x_u8", "y_rgb", 1e-5
+        ),
+    ),
+    "unit": Case(
+        UNITConfig("flat", "clay", **SIZES),
+        Recorded("baselines/unit/weights.safetensors", "baselines/unit/io.safetensors", "x_u8", "b.decode", 1e-5),
+    ),
+    "munit": Case(
+        MUNITConfig("flat", "clay", **SIZES),
+        Recorded(
+            "baselines/munit/weights.safetensors", "baselines/munit/io.safetensors", "x_u8", "b.decode", 1e-5, "z"
         ),
     ),
     "aggan": Case(
@@ -441,9 +456,9 @@ def test_its_official_layout_converts_and_translates_as_there(name: str, golden:
     convert([file], tmp_path / "model", OfficialSettings(domains=("photo", "cartoon")))
     model = ugatit_cli.load(tmp_path / "model", device="cpu", precision="fp32")
     assert (model.config.method, model.config.domain_b) == (name, "cartoon")
-    source, expected = recorded.pair(golden)
+    sources, expected = recorded.pair(golden)
     with torch.inference_mode():
-        image = model.generator("a2b")(source).image
+        image = model.generator("a2b")(*sources).image
     torch.testing.assert_close(image, expected, rtol=0, atol=recorded.tolerance)
     assert model.translate(picture(32, 32)).size == (32, 32)
 
@@ -484,7 +499,9 @@ def test_a_wrong_official_file_is_refused(name: str, kind: str, golden: Path, tm
 def test_a_model_of_one_way_refuses_the_other(name: str, tmp_path: Path, ugatit: Command) -> None:  # noqa: F811
     config = dataclasses.replace(CASES[name].config, ways="a2b")
     path = tiny.save(tmp_path / "model", config)
-    assert {one.partition(".")[0] for one in load_file(path / "model.safetensors")} == {"a2b"}
+    names = {*method(name).needed("a2b"), *method(name).style_networks("a2b")}
+    stored = load_file(path / "model.safetensors")
+    assert {next(one for one in names if key.startswith(f"{one}.")) for key in stored} == names
     model = ugatit_cli.load(path, device="cpu", precision="fp32")
     asked: list[Callable[[], object]] = [
         lambda: model.translate(picture(8, 8), "b2a"),

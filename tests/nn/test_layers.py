@@ -42,7 +42,7 @@ def test_padding(
     assert torch.equal(grad, before)
 
 
-@pytest.mark.parametrize("name", ["upsample", "to_rgb", "uneven"])
+@pytest.mark.parametrize("name", ["upsample 3", "upsample 5", "to_rgb", "uneven"])
 @settings(max_examples=30)
 @given(
     channels=st.tuples(st.integers(1, 5), st.integers(1, 5)), size=SIDES, bias=st.booleans(),
@@ -53,7 +53,8 @@ def test_convolutions_are_the_plain_ones(
 ) -> None:
     """Result and all gradients equal those of the plain form in float64."""
     made: dict[str, tuple[ReflectConv2d, tuple[int, int, int, int]]] = {
-        "upsample": (UpsampleConv2d(*channels, bias=bias), (1, 1, 1, 1)),
+        "upsample 3": (UpsampleConv2d(*channels, bias=bias), (1, 1, 1, 1)),
+        "upsample 5": (UpsampleConv2d(*channels, kernel=5, bias=bias), (2, 2, 2, 2)),
         "to_rgb": (ToRGB(channels[0], bias=bias), (3, 3, 3, 3)),
         "uneven": (ReflectConv2d(*channels, 4, pad=padding(1, extra=1), bias=bias), (1, 2, 1, 2)),
     }
@@ -65,7 +66,7 @@ def test_convolutions_are_the_plain_ones(
     x = torch.randn(n, channels[0], 2 * height, 2 * width)
     leaves = [x.requires_grad_(), *conv.parameters()]
     doubles = [leaf.detach().double().requires_grad_() for leaf in leaves]
-    plain = F.interpolate(doubles[0], scale_factor=2, mode="nearest") if name == "upsample" else doubles[0]
+    plain = F.interpolate(doubles[0], scale_factor=2, mode="nearest") if "upsample" in name else doubles[0]
     expected = F.conv2d(F.pad(plain, pad, mode="reflect"), doubles[1], doubles[2] if bias else None)
     result = conv(x.contiguous(memory_format=torch.channels_last) if channels_last else x)
     weights = torch.randn(expected.shape)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.reference import plain_adalin, plain_group_norm
-from ugatit_cli.nn.normalization import GroupNorm, instance_layer_norm
+from ugatit_cli.nn.normalization import GroupNorm, LayerNorm, instance_layer_norm
 
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(2, 9), st.integers(2, 9))
 seeds = st.integers(0, 2**31)
@@ -75,6 +75,24 @@ def test_adalin_and_its_gradients_are_the_plain_formula(
         assert double.grad is not None
         tolerance = 1e-4 * max(1.0, double.grad.abs().max().item())
         torch.testing.assert_close(leaf.grad.double(), double.grad, rtol=0, atol=tolerance)
+
+
+@settings(max_examples=30)
+@given(shape=shapes, seed=seeds, scale=st.sampled_from([0.05, 1.0]))
+def test_munits_layer_norm_and_its_gradients_are_the_plain_formula(
+    shape: tuple[int, ...], seed: int, scale: float
+) -> None:
+    x = random_map(shape, seed, 1.0, scale).double().requires_grad_()
+    norm = LayerNorm(shape[1]).double()
+    torch.nn.init.normal_(norm.beta)
+    leaves = [x, norm.gamma, norm.beta]
+    centred, deviation = x - x.mean((1, 2, 3), keepdim=True), x.std((1, 2, 3), keepdim=True)
+    expected = centred / (deviation + 1e-5) * norm.gamma[:, None, None] + norm.beta[:, None, None]
+    result = norm(x)
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-9)
+    weights = random_map(shape, seed + 2).double()
+    ours, theirs = (torch.autograd.grad((one * weights).sum(), leaves) for one in (result, expected))
+    torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-8)
 
 
 @settings(max_examples=30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,14 @@ def test_the_learning_rate_falls_to_0(decay_from: float, one: float, other: floa
     rate = Schedule(settings(recipe="paper", learning_rate=1.0, decay_from=decay_from)).learning_rate
     assert 0 <= rate(later) <= rate(earlier) <= rate(decay_from) == 1
     assert rate(1.0) == (decay_from == 1)
+
+
+def test_a_learning_rate_that_is_halved() -> None:
+    run = settings(recipe="paper", iterations=10, decay_from=1.0, learning_rate=1.0)
+    schedule = Schedule(dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, halve_every=4)))
+    # The authors' scheduler counts before a step: the fourth one has the next rate.
+    rates = [schedule.learning_rate((step + 1) / 10, step=step) for step in range(10)]
+    assert rates == [1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
 
 
 def warm_ups(schedule: Schedule, iterations: int) -> list[float | None]:

@@ -124,8 +124,9 @@ def convert(
     """Convert the authors' checkpoints into a model folder, whatever code wrote them.
 
     Reads U-GAT-IT (PyTorch .pt, PaddlePaddle .pdparams, TensorFlow's folder or .index), CycleGAN (latest_net_G*.pth:
-    one way; two files or their folder: both), CartoonGAN (*_net_G_float.pth), and safetensors with the same names.
-    What a file holds is seen in it; no code in it is run. All settings come from the checkpoint.
+    one way; two files or their folder: both), CartoonGAN (*_net_G_float.pth), UNIT and MUNIT (gen_*.pt, and dis_*.pt
+    if it is given, too; or their folder), and safetensors with the same names. What a file holds is seen in it; no
+    code in it is run. All settings come from the checkpoint.
 
     Examples:
 

@@ -29,12 +29,16 @@ class Recipe:
         batch_size: pictures of each domain per step and process.
         learning_rate, beta1, beta2, weight_decay: Adam's settings; weight decay is its L2 term, on every parameter.
         decay_from: share of the training after which the learning rate falls linearly to 0.
+        halve_every: steps after which the learning rate is halved, again and again, beside all else; 0: never.
         epochs: so many times the larger domain is gone through, where users don't say how long a training is; the
             learning rate then falls from epoch to epoch instead of from step to step; 0: neither.
         adversarial_weight, cycle_weight, identity_weight, cam_weight: lambda 1 to 4 (paper section 2.2).
+        reconstruction_weight: of the L1 between a picture and what its own domain's decoder makes of its codes.
+        style_weight: of the L1 between a style code and that of the picture that was made with it.
+        kl_weight: of what keeps codes near N(0, 1).
         pool_size: the newest and random earlier translations are judged, of so many of each domain; 0: the newest
             alone.
-        content_weight: of the content loss (CartoonGAN's omega).
+        content_weight: of the content loss (CartoonGAN's omega), or of the L1 between content codes (MUNIT).
         attention_share: share of the training in which AGGAN's attention is trained, too.
         power_iterations: `each-pass`: one power iteration of the spectral norms in each of a step's three passes
             through a discriminator, as the official code does; `each-step`: one per step, real and translated
@@ -93,6 +97,7 @@ class Recipe:
             before="weight_decay",
         ),
     ] = 0.5
+    halve_every: Annotated[int, Range(0, 10**9)] = 0
     epochs: Annotated[int, Range(0, 10**6)] = 0
     adversarial_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "Looks like the other domain.")] = 1.0
     cycle_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "There and back is the same.")] = 10.0
@@ -100,6 +105,13 @@ class Recipe:
         float, Range(0, 1e6), Option("Recipe", "The target domain stays as it is.", default="10; cyclegan: 5")
     ] = 10.0
     cam_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "Attention tells the domains apart.")] = 1000.0
+    reconstruction_weight: Annotated[
+        float, Range(0, 1e6), Option("Recipe", "Encoded and decoded it is the same picture.")
+    ] = 10.0
+    style_weight: Annotated[
+        float, Range(0, 1e6), Option("Recipe", "Translations have the style that they were made with.")
+    ] = 1.0
+    kl_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "Codes stay near the normal distribution.")] = 0.01
     pool_size: Annotated[
         int,
         Range(0, 10_000),

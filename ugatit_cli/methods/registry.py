@@ -14,7 +14,7 @@ from ugatit_cli.fields import fitting, read_table
 if TYPE_CHECKING:
     from ugatit_cli.methods.base import Method
 
-MethodName = Literal["ugatit", "cyclegan", "cartoongan", "aggan"]
+MethodName = Literal["ugatit", "cyclegan", "cartoongan", "unit", "munit", "aggan"]
 
 # Where each one's class is: imported when it is asked for, since networks take torch.
 METHODS: Final = MappingProxyType(
@@ -22,6 +22,8 @@ METHODS: Final = MappingProxyType(
         "ugatit": "ugatit_cli.methods.ugatit:UGATIT",
         "cyclegan": "ugatit_cli.methods.cyclegan:CycleGAN",
         "cartoongan": "ugatit_cli.methods.cartoongan:CartoonGAN",
+        "unit": "ugatit_cli.methods.unit:UNIT",
+        "munit": "ugatit_cli.methods.munit:MUNIT",
         "aggan": "ugatit_cli.methods.aggan:AGGAN",
     }
 )

@@ -110,6 +110,7 @@ def instance_layer_norm(
     *,
     unbiased: bool = False,
     eps: float = EPS,
+    outside: bool = False,
 ) -> Tensor:
     """gamma * (rho * IN(x) + (1 - rho) * LN(x)) + beta, the paper's equation 1.
 
@@ -119,18 +120,19 @@ def instance_layer_norm(
         gamma, beta: (C,) or (N, C); None means 1 and 0.
         unbiased: variances divide by n - 1 (the official PyTorch code) instead of n.
         eps: is added to variances.
+        outside: it is added to deviations instead, outside the root.
 
     Returns:
         (N, C, H, W) in the dtype of x.
     """
     if not _needs_grad(x, rho, gamma, beta):
-        return _affine(x, rho, gamma, beta, unbiased=unbiased, eps=eps)[0]
-    result: Tensor = _InstanceLayerNorm.apply(x, rho, gamma, beta, unbiased, eps)
+        return _affine(x, rho, gamma, beta, unbiased=unbiased, eps=eps, outside=outside)[0]
+    result: Tensor = _InstanceLayerNorm.apply(x, rho, gamma, beta, unbiased, eps, outside)
     return result
 
 
 class _Statistics(NamedTuple):
-    """Mean and 1 / sqrt(variance + eps) of the channels (N, C) and of the layer (N, 1)."""
+    """Mean and 1 / sqrt(variance + eps), or 1 / (deviation + eps), of the channels (N, C) and of the layer (N, 1)."""
 
     mean: Tensor
     by_deviation: Tensor
@@ -139,7 +141,14 @@ class _Statistics(NamedTuple):
 
 
 def _affine(
-    x: Tensor, rho: Tensor | float, gamma: Tensor | None, beta: Tensor | None, *, unbiased: bool, eps: float
+    x: Tensor,
+    rho: Tensor | float,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    unbiased: bool,
+    eps: float,
+    outside: bool,
 ) -> tuple[Tensor, Tensor, _Statistics]:
     """The normalised map, its scale (N, C), and what it was computed from."""
     mean, var = channel_moments(x)  # (N, C)
@@ -148,7 +157,8 @@ def _affine(
     if unbiased:
         pixels, values = _counts(x, unbiased=False)
         var, layer_var = var * (pixels / (pixels - 1)), layer_var * (values / (values - 1))
-    known = _Statistics(mean, torch.rsqrt(var + eps), layer_mean, torch.rsqrt(layer_var + eps))
+    inverses = [1 / (one.sqrt() + eps) if outside else torch.rsqrt(one + eps) for one in (var, layer_var)]
+    known = _Statistics(mean, inverses[0], layer_mean, inverses[1])
     by_instance, by_layer = rho * known.by_deviation, (1 - rho) * known.by_layer_deviation
     scale = by_instance + by_layer
     shift = -(by_instance * mean + by_layer * layer_mean)
@@ -180,10 +190,12 @@ class _InstanceLayerNorm(torch.autograd.Function):
         beta: Tensor | None,
         unbiased: bool,
         eps: float,
+        outside: bool,
     ) -> Tensor:
-        y, scale, known = _affine(x, rho, gamma, beta, unbiased=unbiased, eps=eps)
+        y, scale, known = _affine(x, rho, gamma, beta, unbiased=unbiased, eps=eps, outside=outside)
         ctx.fixed_rho = None if isinstance(rho, Tensor) else rho
         ctx.unbiased = unbiased
+        ctx.outside_eps = eps if outside else 0.0
         ctx.beta_dim = 0 if beta is None else beta.ndim
         ctx.save_for_backward(x, rho if isinstance(rho, Tensor) else None, gamma, scale, *known)
         return y
@@ -200,12 +212,18 @@ class _InstanceLayerNorm(torch.autograd.Function):
         along = rho * along_instance + (1 - rho) * along_layer
         needed = ctx.needs_input_grad
         grad_rho = (along_instance - along_layer) * (1 if gamma is None else gamma) if needed[1] else None
+        # With eps outside the root, what changes a deviation changes its inverse by that much more.
+        along_instance, along_layer = (
+            along / (1 - ctx.outside_eps * inverse).clamp_min(ctx.outside_eps) if ctx.outside_eps else along
+            for along, inverse in ((along_instance, known.by_deviation), (along_layer, known.by_layer_deviation))
+        )
         grad_x = _grad_x(grad, x, rho, gamma, scale, known, total, along_instance, along_layer, ctx.unbiased)
         return (
             grad_x if needed[0] else None,
             _like(grad_rho, rho.ndim if isinstance(rho, Tensor) else 0),
             _like(along, gamma.ndim) if needed[2] and gamma is not None else None,
             _like(total, ctx.beta_dim) if needed[3] else None,
+            None,
             None,
             None,
         )
@@ -316,6 +334,19 @@ class LayerInstanceNorm(nn.Module):
         """(N, C, H, W) -> (N, C, H, W)."""
         rho = self.fixed_rho if self.rho is None else self.rho
         return instance_layer_norm(x, rho, self.gamma, self.beta, unbiased=self.unbiased)
+
+
+class LayerNorm(nn.Module):
+    """MUNIT's layer norm: a learned scale and shift for each channel; eps is added to unbiased deviations."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.rand(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        return instance_layer_norm(x, 0.0, self.gamma, self.beta, unbiased=True, outside=True)
 
 
 class GroupNorm(nn.Module):

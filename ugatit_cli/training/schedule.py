@@ -69,14 +69,19 @@ class Schedule:
         done = step / steps if steps else progress / share if share else 1
         return done if done < 1 else None
 
-    def learning_rate(self, progress: float, warm_up: float | None = None) -> float:
+    def learning_rate(self, progress: float, warm_up: float | None = None, *, step: int = 0) -> float:
         """Of the step that leads to this progress: constant, then linearly to 0 (paper section 3.1, appendix).
 
         In the warm-up it falls in its second half, but for the paper's, which doesn't let it.
 
         Args:
             warm_up: as the method of this name returns it.
+            step: number of steps before it, for recipes that halve it every so many steps.
         """
+        halvings = (step + 1) // every if (every := self.settings.recipe.halve_every) else 0
+        return self._learning_rate(progress, warm_up) * 0.5**halvings
+
+    def _learning_rate(self, progress: float, warm_up: float | None) -> float:
         recipe, iterations = self.settings.recipe, self.settings.iterations
         if warm_up is not None:
             return recipe.learning_rate * (1 if recipe.name == "paper" else min(1, 2 * (1 - warm_up)))

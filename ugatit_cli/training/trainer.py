@@ -209,7 +209,8 @@ class Trainer:
                 warm_up = self._warm_up(progress)
                 if warm_up is None and self.training.copied == self.step > 0:
                     speed = self._warmed_up()
-                learning_rate, copying = self.schedule.learning_rate(progress, warm_up), warm_up is not None
+                learning_rate = self.schedule.learning_rate(progress, warm_up, step=self.step)
+                copying = warm_up is not None
                 losses = self.training(
                     a, b, step=self.step, learning_rate=learning_rate, copying=copying, progress=done
                 )

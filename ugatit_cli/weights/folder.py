@@ -218,13 +218,14 @@ class ModelFolder:
         Raises:
             ModelError: the file is damaged or can't be read.
         """
-        found: dict[str, Tensor] = {}
-        for path in (self.weights, self.discriminators):
-            if path is not None:
-                with open_tensors(self.intact(path)) as file:
-                    names = [one for one in file.keys() if one.startswith(f"{name}.")]  # noqa: SIM118  # no dict
-                    found |= {one.removeprefix(f"{name}."): file.get_tensor(one).float() for one in names}
-        return found or None
+        with torch.device("meta"):
+            translates = name in method_of(self.config).translators(self.config)
+        path = self.weights if translates else self.discriminators
+        if path is None:
+            return None
+        with open_tensors(self.intact(path)) as file:
+            names = [one for one in file.keys() if one.startswith(f"{name}.")]  # noqa: SIM118  # no dict
+            return {one.removeprefix(f"{name}."): file.get_tensor(one).float() for one in names} or None
 
     @property
     def hashes(self) -> dict[str, str]:

@@ -37,6 +37,9 @@ from ugatit_cli.wording import shown
 
 # Names of CycleGAN's files, which hold one network each.
 NETWORK = re.compile(r"(?:^|_)net_?([GD])(?:_([AB])(?:2[AB])?)?\.\w+$")
+# Of UNIT's and MUNIT's, which hold the networks of both domains after so many steps.
+PAIR = re.compile(r"(gen|dis)_(\d+)\.pt")
+PAIRED: Final = {"gen_a", "gen_b", "dis_a", "dis_b"}
 SUFFIXES: Final = (".pt", ".pth", ".ckpt", ".pdparams", ".safetensors", ".tar", ".bin")
 # Modules around a network.
 DEEPEST: Final = 3
@@ -46,6 +49,8 @@ CODES: Final[Mapping[Layout | Literal[""], str]] = {
     "paddle": "U-GAT-IT code of PaddlePaddle",
     "cyclegan": "official CycleGAN code",
     "cartoongan": "official CartoonGAN code",
+    "unit": "official UNIT code",
+    "munit": "official MUNIT code",
     "aggan": "official AGGAN code",
 }
 """What a checkpoint was made with."""
@@ -62,7 +67,7 @@ def read_official(
 
     Args:
         files: one; or two with a generator each, A to B first unless their names say G_A and G_B. A folder stands
-            for the TensorFlow checkpoint, or for the networks of CycleGAN, that it holds.
+            for the TensorFlow checkpoint, or for the newest networks of CycleGAN, UNIT or MUNIT, that it holds.
         dtype: of kernels and matrices of TensorFlow's, which then never are in memory as float32.
 
     Returns:
@@ -101,7 +106,7 @@ def read_official(
 
 def _layout(official: Official, file: Path) -> Layout:
     match official.config.method:
-        case "cyclegan" | "cartoongan" | "aggan" as name:
+        case "cyclegan" | "cartoongan" | "unit" | "munit" | "aggan" as name:
             return name
     with open_file(file) as opened:
         return "paddle" if is_pickle(opened.read(HEAD)) else "pytorch"
@@ -168,10 +173,14 @@ def _network(path: Path) -> str | None:
 
 
 def _networks_in(folder: Path) -> dict[str, Path]:
-    """The newest networks of CycleGAN in a folder, by name."""
+    """The newest networks of CycleGAN, UNIT or MUNIT in a folder, by name."""
     if not folder.is_dir():
         return {}
     files = sorted(folder.iterdir(), key=lambda one: one.lstat().st_mtime)
+    pairs = [match for path in files if (match := PAIR.fullmatch(path.name))]
+    newest = max((match[2] for match in pairs if match[1] == "gen"), key=int, default=None)
+    if newest is not None:
+        return {match[1]: folder / match[0] for match in pairs if match[2] == newest}
     found = {name: path for path in files if (name := _network(path))}
     if not {"G_A", "G_B"} & found.keys():
         return {"": found["G"]} if "G" in found else {}
@@ -197,15 +206,24 @@ def _by_network(files: Sequence[Path]) -> dict[str, Path]:
 
 
 def _states(files: dict[str, Path]) -> States:
-    """What one file holds; or the one network of each of several."""
+    """What one file holds; or the one network, or the pair of them, of each of several."""
     if list(files) == [""]:
-        return pytorch.read_states(files[""])
-    states = {}
+        return _by_domain(pytorch.read_states(files[""]))
+    states: dict[str, Mapping[str, Tensor]] = {}
     for name, file in files.items():
-        found = pytorch.read_states(file)
-        if list(found) != [""]:
+        found = _by_domain(pytorch.read_states(file))
+        found = {name: found[""]} if list(found) == [""] else found
+        if (len(found) > 1 and not set(found) <= PAIRED) or found.keys() & states.keys() or not found:
             raise ModelError(f"{file}: holds {', '.join(found) or 'no networks'}, not one network", KNOWN)
-        states[name] = found[""]
+        states |= found
+    return states
+
+
+def _by_domain(states: States) -> States:
+    """With the names of networks that UNIT and MUNIT keep as `a` and `b` of a file of their kind."""
+    for kind, prefix in (("gen", "enc"), ("dis", "cnns.")):
+        if set(states) == {"a", "b"} and any(name.startswith(prefix) for name in states["a"]):
+            return {f"{kind}_{domain}": state for domain, state in states.items()}
     return states
 
 

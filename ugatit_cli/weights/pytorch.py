@@ -26,7 +26,9 @@ WRAPPERS: Final = (*AVERAGES, "state_dict", "model_state_dict", "model", "params
 # What DataParallel and `torch.compile` put before every name.
 PREFIXES: Final = re.compile(r"^(?:(?:module|_orig_mod)\.)+")
 # Networks that authors keep in one file, by their names or, in a flat one such as safetensors, with them as prefixes.
-NETWORK: Final = re.compile(r"(ema_)?(?:net)?_?(gen[AB]2[AB]|dis[GL][AB]|[GD]_[AB](?:2[AB])?)(_ema)?")
+NETWORK: Final = re.compile(
+    r"(ema_)?(?:net)?_?(gen[AB]2[AB]|dis[GL][AB]|[GD]_[AB](?:2[AB])?|(?:gen|dis)_[ab])(_ema)?"
+)
 # Deeper ones are no networks' but optimizers'.
 DEPTH: Final = 6
 
