@@ -6,7 +6,8 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -34,6 +35,7 @@ def chromium(*flags: str) -> Iterator[Chrome]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         for flag in (*FLAGS, *flags, f"user-data-dir={profile}"):
             options.add_argument(f"--{flag}")
+        options.add_experimental_option("prefs", {"download.default_directory": profile})
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
         try:
@@ -47,3 +49,42 @@ def resize(browser: Chrome, width: int, height: int, *, scale: float = 1, touch:
     metrics = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": touch}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": touch})
+
+
+def js(browser: Chrome, script: str, *values: Any) -> Any:
+    """The value of an expression."""
+    return browser.execute_script(f"return {script}", *values)
+
+
+def visible(browser: Chrome, selector: str) -> bool:
+    return bool(js(browser, "document.querySelector(arguments[0]).checkVisibility()", selector))
+
+
+def press(browser: Chrome, *keys: str) -> None:
+    from selenium.webdriver import ActionChains
+
+    ActionChains(browser).send_keys(*keys).perform()
+
+
+def tap(browser: Chrome, element: Any) -> None:
+    """A short touch of a finger, in the middle."""
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.actions.pointer_input import PointerInput
+
+    chain = ActionChains(browser, duration=50, devices=[PointerInput("touch", "touch")])  # type: ignore[no-untyped-call]
+    chain.w3c_actions.pointer_action.move_to(element).pointer_down().pointer_up()  # type: ignore[no-untyped-call]
+    chain.w3c_actions.perform()
+
+
+def download(browser: Chrome, folder: Path, button: Any) -> Path:
+    """What a click on a button downloads into a folder without such files."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    folder.mkdir(parents=True, exist_ok=True)
+    behaviour = {"behavior": "allow", "downloadPath": str(folder.resolve())}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
+    button.click()
+    # Under its name it is there whole.
+    found = WebDriverWait(browser, 20, 0.05).until(lambda _: list(folder.glob("*.json")))
+    assert len(found) == 1
+    return found[0]

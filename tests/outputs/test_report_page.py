@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser import chromium, resize
+from tests.browser import chromium, js, press, resize, visible
 from tests.outputs.test_report import HOSTILE, LEGEND, entry, failure, layer, webp
 from ugatit_cli.outputs.report import STOPS, Header, ReportWriter
 
@@ -55,10 +55,6 @@ def opened(browser: Chrome, page: Path) -> Chrome:
     return browser
 
 
-def js(browser: Chrome, script: str, *values: Any) -> Any:
-    return browser.execute_script(f"return {script}", *values)
-
-
 def card(name: str) -> str:
     """JavaScript of the card of a picture."""
     named = f"card => card.querySelector('h3').textContent === {json.dumps(name)}"
@@ -71,12 +67,6 @@ def split(browser: Chrome, name: str) -> float:
     before, after = [re.findall(r"-?[\d.]+(?=%|px)", clip) for clip in clips]  # inset(0px 48% 0px 0px)
     assert 100 - float(before[1]) == pytest.approx(float(after[-1]), abs=0.01), clips
     return float(after[-1])
-
-
-def press(browser: Chrome, *keys: str) -> None:
-    from selenium.webdriver import ActionChains
-
-    ActionChains(browser).send_keys(*keys).perform()
 
 
 CENTRE = """
@@ -128,10 +118,6 @@ def shown(browser: Chrome, name: str) -> list[str]:
 def words(browser: Chrome, selector: str) -> list[str]:
     """Lines that can be read there."""
     return [line for line in js(browser, f"document.querySelector('{selector}').innerText").split("\n") if line]
-
-
-def visible(browser: Chrome, selector: str) -> bool:
-    return bool(js(browser, "document.querySelector(arguments[0]).checkVisibility()", selector))
 
 
 # --- The page ----------------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def test_a_choice_of_pictures_that_all_methods_have() -> None:
     made = [make(f"{number}.html", **options, seed=seed) for number, seed in enumerate((0, 0, 1))]
     keys = [json.loads(one.key.read_text()) for one in made]
     chosen = [[one["picture"] for one in key["pictures"].values()] for key in keys]
-    assert [(one.pictures, one.available) for one in made] == [(5, 8)] * 3
+    assert [(one.pictures, one.available, one.sources) for one in made] == [(5, 8, 9)] * 3
     assert chosen[0] == chosen[1] != chosen[2]
     assert not keys[0]["pictures"].keys() & keys[1]["pictures"].keys()  # numbers say nothing, not even to us
     assert keys[0]["study"] != keys[1]["study"]

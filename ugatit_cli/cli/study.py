@@ -155,8 +155,9 @@ def make(
     finally:
         for error in maker.broken:
             console.show_error(error)
-    of_all = f" of {made.available} that all have a result of" if made.available > made.pictures else ""
-    console.note(f"{made.pictures} pictures{of_all}, {len(maker.results)} methods: {', '.join(maker.results)}")
+    if made.available < made.sources:
+        console.note(f"{source}: of {made.sources} pictures {made.available} have a result of every method")
+    console.note(f"{made.pictures} pictures, {len(maker.results)} methods: {', '.join(maker.results)}")
     console.note(f"the key, for you alone: {made.key}")
     console.made(str(made.page))
     if maker.broken:
@@ -240,15 +241,15 @@ def _report(found: Tally) -> list[str]:
         "",
         *aligned([("METHOD", "CHOSEN", "SHARE", "95 % INTERVAL"), *rows]),
         "",
-        f"{found.persons} persons, {found.choices} choices, {found.pictures} pictures",
-        *_ahead(found.by_choices, "choices, as if each were independent"),
-        *_ahead(found.by_persons, "persons, by what each chose more often"),
-        f"by place in the row: {', '.join(places)}",
+        f"persons: {found.persons}, choices: {found.choices}, pictures: {found.pictures}",
+        _ahead(found.by_choices, "choices (as if each were independent)"),
+        _ahead(found.by_persons, "persons (by what each chose more often)"),
+        f"places in the row: {', '.join(places)}",
     ]
 
 
-def _ahead(test: SignTest, of: str) -> list[str]:
-    return [f"{test.first} against {test.second}: {test.wins} to {test.losses} {of}: p = {test.p:.2g}"]
+def _ahead(test: SignTest, of: str) -> str:
+    return f"{test.first} against {test.second}, {of}: {test.wins} to {test.losses}, p = {test.p:.2g}"
 
 
 def _percent(share: float) -> str:

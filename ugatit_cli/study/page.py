@@ -47,6 +47,7 @@ class Study:
         page, key: the files.
         pictures: how many the page asks about.
         available: how many there are that all methods have a result of.
+        sources: how many there are at all.
         broken: why others, or examples, can't be used.
     """
 
@@ -54,6 +55,7 @@ class Study:
     key: Path
     pictures: int
     available: int
+    sources: int
     broken: tuple[PictureError, ...]
 
 
@@ -107,6 +109,7 @@ class StudyMaker:
         self._methods = {label: self._method(one) for label, one in self.results.items()}
         self._examples = list(find_set(self.examples).files)
         self._sources = find_set(self.source).by_name()
+        self._all = len(self._sources)
         for label, method in self._methods.items():
             if method.named is not None:
                 self._sources = {name: path for name, path in self._sources.items() if name in method.named}
@@ -141,7 +144,7 @@ class StudyMaker:
         key = {"format": KEY_FORMAT, **values, "methods": list(self._methods), "pictures": owners}
         page = _page(**values, rows=rows, examples=examples, format=ANSWERS_FORMAT, shown=SHOWN)
         write_together([(self.key, json.dumps(key, indent=1).encode()), (self.page, page)])
-        return Study(self.page, self.key, len(rows), len(self._sources), tuple(self.broken))
+        return Study(self.page, self.key, len(rows), len(self._sources), self._all, tuple(self.broken))
 
     def _check_page(self) -> None:
         if self.page.suffix.lower() not in (".html", ".htm"):
@@ -158,25 +161,26 @@ class StudyMaker:
         owners: dict[str, Any] = {}
         for name, path in sources:
             try:
-                before, *after = self._pictures(name, path)
+                shape, (before, *after) = self._pictures(name, path)
             except PictureError as error:
                 self.broken.append(error)
                 continue
             numbers = {secrets.token_hex(6): encoded for encoded in after}
             row = secrets.token_hex(6)
             owners[row] = {"picture": name, "results": dict(zip(numbers, self._methods, strict=True))}
-            rows.append({"id": row, "source": before, "results": dict(sorted(numbers.items()))})
+            results = dict(sorted(numbers.items()))
+            rows.append({"id": row, "shape": shape, "source": before, "results": results})
             self.advance()
             if len(rows) == self.count:
                 break
         return rows, owners
 
-    def _pictures(self, name: str, path: Path) -> list[str]:
-        """A source and its results, all of one size: the source's shape, and no more pixels than any has."""
+    def _pictures(self, name: str, path: Path) -> tuple[float, list[str]]:
+        """Width by height, a source and its results, all of one size: its shape, and no more pixels than any has."""
         images = [_read(path), *(method.result(name, path) for method in self._methods.values())]
         sides = [max(image.size) for image in images]
         size = scaled_by(images[0].size, min(SIDE, *sides) / sides[0])
-        return [_encoded(image, size) for image in images]
+        return size[0] / size[1], [_encoded(image, size) for image in images]
 
     def _shown(self, files: list[Path]) -> list[str]:
         found: list[str] = []
