@@ -384,6 +384,7 @@ def _result(run: RunFolder, outcome: Outcome, best: Best | None) -> dict[str, An
         "model": str(run.model),
         "step": outcome.step,
         "finished": outcome.finished,
+        "elapsed": trained.get("elapsed"),
         "losses": {name: value for name, value in trained.items() if name not in OTHER_METRICS},
     }
     if evaluated:
