@@ -282,7 +282,7 @@ def orders(rows: Sequence[Row], results: Results, way: str, arrow: str, beside: 
     seeds = {
         row.name: results[row.name].get("seeds", {}) for row in rows if row.name in results and row.name in theirs
     }
-    ours = {name: found for name, of in seeds.items() if (found := figure(of, way, MIXED)) is not None}
+    ours = {name: kid for name, of in seeds.items() if (kid := figure(of, way, MIXED)) is not None}
     pairs, found = math.comb(len(ours), 2), list(disagreements(ours, theirs))
     if not pairs:
         return ""
