@@ -19,6 +19,7 @@ from ugatit_cli.errors import InputsFailed, Interrupted, UsageError
 from ugatit_cli.files import expanded
 
 if TYPE_CHECKING:
+    from ugatit_cli.study.page import StudyMaker
     from ugatit_cli.study.tally import SignTest, Tally
     from ugatit_cli.translation.model import Model
 
@@ -127,17 +128,17 @@ def make(
         raise UsageError(f"{missing} is missing", "Name both: --source DIR, what was translated, and --examples DIR.")
     if direction is not None and not model:
         raise UsageError("--direction is about models", "Leave it out, or name one: --model MODEL")
-    folders = {label: str(expanded(path)) for label, path in _labelled(results or [], folders=True).items()}
-    models = _labelled(model or [])
+    folders, models = _labelled(results or [], folders=True), _labelled(model or [])
     if twice := folders.keys() & models.keys():
         raise _twice(min(twice))
 
     from ugatit_cli.study.page import QUESTION, StudyMaker
 
+    of_folders = {label: expanded(path) for label, path in folders.items()}
     of_models = {label: _load(name, device, precision) for label, name in models.items()}
     maker = StudyMaker(
         page=expanded(output),
-        results={**folders, **of_models},
+        results={**of_folders, **of_models},
         source=expanded(source),
         examples=expanded(examples),
         question=QUESTION if question is None else question,
@@ -146,6 +147,10 @@ def make(
         direction=direction,
         overwrite=overwrite,
     )
+    _make(maker)
+
+
+def _make(maker: StudyMaker) -> None:
     try:
         with console.progress(maker.wanted, "pictures") as progress:
             maker.advance = progress.advance
@@ -156,7 +161,7 @@ def make(
         for error in maker.broken:
             console.show_error(error)
     if made.available < made.sources:
-        console.note(f"{source}: of {made.sources} pictures {made.available} have a result of every method")
+        console.note(f"{maker.source}: of {made.sources} pictures {made.available} have a result of every method")
     console.note(f"{made.pictures} pictures, {len(maker.results)} methods: {', '.join(maker.results)}")
     console.note(f"the key, for you alone: {made.key}")
     console.made(str(made.page))

@@ -198,6 +198,8 @@ class StudyMaker:
     def _method(self, results: str | PathLike[str] | Model) -> _Method:
         if isinstance(results, str | PathLike):
             return _Method(find_set(Path(results)).by_name(), _read)
+        if not hasattr(results, "translate"):
+            raise TypeError(f"a folder or a model is needed, not {type(results).__name__}")
         return _Method(None, lambda path: _opaque(results.translate(path, self.direction)))
 
 
