@@ -75,12 +75,14 @@ def pictures(folder: Path, count: int, ending: str = "png") -> None:
 
 
 def authors_files(folder: Path, golden: Path) -> None:
-    """What the authors of CycleGAN and CartoonGAN, and PaddleGAN, give away: as small as the recorded networks."""
+    """What the authors of CycleGAN, CartoonGAN and AGGAN, and PaddleGAN, give away: as small as the recorded ones."""
     cyclegan = load_file(golden / "cyclegan" / "weights.safetensors")
     for name, network in {"horse2zebra": "G_A", "latest_net_G_A": "G_A", "latest_net_G_B": "G_B"}.items():
         state = {key[4:]: tensor for key, tensor in cyclegan.items() if key.startswith(f"{network}.")}
         torch.save(state, folder / f"{name}.pth")
     torch.save(load_file(golden / "cartoongan" / "weights.safetensors"), folder / "Hayao_net_G_float.pth")
+    aggan = load_file(golden / "aggan" / "weights.safetensors")
+    write_bundle(folder / "checkpoints" / "horse2zebra" / "agGAN", {name: one.numpy() for name, one in aggan.items()})
     states = tiny.official(dataclasses.replace(tiny.LIGHT, image_size=256))
     arrays = {
         network: {name: (one.T if one.ndim == 2 else one).numpy() for name, one in state.items()}

@@ -57,7 +57,9 @@ def mask(values: object) -> AttentionMap:
 # --- One map -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("values", [[[0.0, 0.25], [0.5, 0.75]], [[1.0, 1.0]], [[0.0]], [[0.5, 0.50048828125]]], ids=str)
+@pytest.mark.parametrize(
+    "values", [[[0.0, 0.25], [0.5, 0.75]], [[1.0, 1.0]], [[0.0]], [[0.5, 0.50048828125]]], ids=str
+)
 def test_its_scale_goes_from_0_to_1(values: Any) -> None:
     one = mask(values)
     assert not one.flat

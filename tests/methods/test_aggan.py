@@ -15,10 +15,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests import tiny
+from tests import tiny, trainings
 from tests.helpers import images
 from tests.methods.test_cyclegan import Threads, all_of, assert_all_close, assert_same, tensors_of, weights
 from tests.tensor_bundle_writer import write_bundle
+from tests.trainings import make_folders
 from ugatit_cli.config import Precision
 from ugatit_cli.device import Group
 from ugatit_cli.errors import ConfigError, ModelError
@@ -293,6 +294,17 @@ def test_two_processes_train_like_one_with_the_pictures_of_both() -> None:
     for step in pair:
         assert_all_close(weights(step.networks), weights(alone.networks), 1e-7)
         assert_all_close(step.memory(), alone.memory(), 1e-6)
+
+
+def test_interrupted_in_either_phase_a_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+    folders, given = make_folders(tmp_path / "pictures"), {"method": "aggan", "iterations": 7, "pool_size": 2}
+    trainings.train(tmp_path / "whole", folders, given)
+    for stop_after in (2, 4, None):  # the second phase begins with the fourth step
+        trainings.train(tmp_path / "parts", folders, given, stop_after=stop_after)
+    final = trainings.weights(tmp_path / "whole")
+    assert trainings.weights(tmp_path / "parts") == final
+    trainings.train(tmp_path / "other", folders, given | {"attention_share": 0.5})
+    assert trainings.weights(tmp_path / "other") != final
 
 
 def test_checkpointing_changes_no_number() -> None:

@@ -50,7 +50,7 @@ class RunOptions:
         Option(
             "Length",
             "Train for so many steps in all.",
-            default="100000; paper: 1000000, of cyclegan 200 epochs",
+            default="100000; paper: 1000000, of cyclegan 200 epochs, of aggan 100",
             shows_range=True,
         ),
     ] = None
