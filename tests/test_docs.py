@@ -25,6 +25,7 @@ from tests import tiny
 from tests.cli.conftest import Command, ugatit  # noqa: F401
 from tests.extractors import tiny_extractor
 from tests.helpers import picture
+from tests.tensor_bundle_writer import write_bundle
 from ugatit_cli.cli.app import app
 from ugatit_cli.datasets.catalog import TABLES
 from ugatit_cli.metrics import features
