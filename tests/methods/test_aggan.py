@@ -297,7 +297,7 @@ def test_two_processes_train_like_one_with_the_pictures_of_both() -> None:
 
 
 def test_a_run_that_is_interrupted_ends_with_the_same_bits(tmp_path: Path) -> None:
-    folders, given = make_folders(tmp_path / "pictures", 3), {"method": "aggan", "iterations": 4, "pool_size": 2}
+    folders, given = make_folders(tmp_path / "pictures", 8), {"method": "aggan", "iterations": 4, "pool_size": 2}
     trainings.train(tmp_path / "whole", folders, given)
     for stop_after in (1, None):  # the second phase begins with the third step
         trainings.train(tmp_path / "parts", folders, given, stop_after=stop_after)
