@@ -77,12 +77,19 @@ def pictures(folder: Path, count: int, ending: str = "png") -> None:
 
 
 def authors_files(folder: Path, golden: Path) -> None:
-    """What the authors of CycleGAN, CartoonGAN and AGGAN, and PaddleGAN, give away: as small as the recorded ones."""
+    """What the authors of the baselines, and PaddleGAN, give away: as small as the recorded networks."""
     cyclegan = load_file(golden / "cyclegan" / "weights.safetensors")
     for name, network in {"horse2zebra": "G_A", "latest_net_G_A": "G_A", "latest_net_G_B": "G_B"}.items():
         state = {key[4:]: tensor for key, tensor in cyclegan.items() if key.startswith(f"{network}.")}
         torch.save(state, folder / f"{name}.pth")
     torch.save(load_file(golden / "cartoongan" / "weights.safetensors"), folder / "Hayao_net_G_float.pth")
+    munit = load_file(golden / "munit" / "weights.safetensors")
+    for kind in ("gen", "dis"):
+        pair = {
+            domain: {key[6:]: tensor for key, tensor in munit.items() if key.startswith(f"{kind}_{domain}.")}
+            for domain in "ab"
+        }
+        torch.save(pair, folder / f"{kind}_00500000.pt")
     aggan = load_file(golden / "aggan" / "weights.safetensors")
     write_bundle(folder / "checkpoints" / "horse2zebra" / "agGAN", {name: one.numpy() for name, one in aggan.items()})
     states = tiny.official(dataclasses.replace(tiny.LIGHT, image_size=256))

@@ -80,7 +80,7 @@ class Recipe:
     learning_rate: Annotated[
         float,
         Range(0, 1),
-        Option("Recipe", "Adam's step.", default="0.0002; aggan, paper of ugatit and cartoongan: 0.0001"),
+        Option("Recipe", "Adam's step.", default="0.0002; unit, munit, aggan, paper of ugatit, cartoongan: 0.0001"),
     ] = 2e-4
     beta1: Annotated[float, Range(0, BELOW_1)] = 0.5
     beta2: Annotated[float, Range(0, BELOW_1)] = 0.999
@@ -93,7 +93,7 @@ class Recipe:
         Option(
             "Recipe",
             "Share of the training after which the learning rate falls to 0.",
-            default="0.5; paper of cartoongan: 1",
+            default="0.5; paper of cartoongan, unit, munit: 1",
             before="weight_decay",
         ),
     ] = 0.5
@@ -119,9 +119,9 @@ class Recipe:
             "Recipe", "Translations of each domain that discriminators may see again.", default="cyclegan, aggan: 50"
         ),
     ] = 0
-    content_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "The content of pictures stays as it is.")] = (
-        10.0
-    )
+    content_weight: Annotated[
+        float, Range(0, 1e6), Option("Recipe", "The content of pictures stays as it is.", default="10; munit: 1")
+    ] = 10.0
     attention_share: Annotated[
         float,
         Range(0, 1),

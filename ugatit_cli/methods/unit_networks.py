@@ -6,7 +6,7 @@ Biases before an instance norm, adaptive or not, are left out, since the norm ta
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, ClassVar
@@ -188,8 +188,8 @@ class MultiScaleDiscriminator(Network):
             found.append(self._scores(layers, x))
         return tuple(found)
 
-    def _scores(self, layers: Iterable[nn.Module], x: Tensor) -> Tensor:
-        *convs, head = layers
+    def _scores(self, layers: nn.Module, x: Tensor) -> Tensor:
+        *convs, head = layers.children()
         for conv in convs:
             x = F.leaky_relu(conv(x), self.slope, inplace=True)
         scores: Tensor = head(x)

@@ -59,8 +59,8 @@ def official(states: States, settings: OfficialSettings, method: Method, encoder
         }
         found |= _taken(states[f"gen_{domain}"], networks, names)
     judges: dict[str, Tensor] = {}
-    for domain, network in critics.items() if with_critics else ():
-        judges |= _taken(states[f"dis_{domain}"], {domain: network}, _critic_names(domain, len(network.scales)))
+    for name, network in critics.items() if with_critics else ():
+        judges |= _taken(states[f"dis_{name}"], {name: network}, _critic_names(name, len(network.scales)))
     notes = ([] if with_critics else [NO_CRITICS]) + ([NO_SIZE] if settings.image_size is None else [])
     return Official(config, found, judges or None, tuple(notes))
 

@@ -144,7 +144,9 @@ class UpsampleConv2d(ReflectConv2d):
         wide = padded(x, self.pad, "replicate")  # (N, inputs, H+2, W+2)
         bias = self._bias(x.dtype)
         out = F.conv_transpose2d(wide, kernel.to(x.dtype), bias, stride=2, padding=(size + 3) // 2)
-        return out if size == 3 else _Bordered.apply(out, *_corrections(x, weight))  # type: ignore[no-any-return]
+        if size == 5:
+            out = _Bordered.apply(out, *_corrections(x, weight))
+        return out
 
 
 def _box_sum(weight: Tensor) -> Tensor:

@@ -154,7 +154,8 @@ class Advisor:
     ) -> Iterator[Sign]:
         config, recipe = self.settings.model, self.settings.recipe
         way = f"{config.source(direction)} to {config.target(direction)}"
-        keeps = "cycle_weight" if "cycle_weight" in method_of(config).settings else "content_weight"
+        heeded = method_of(config).settings
+        keeps = "cycle_weight" if "cycle_weight" in heeded else "content_weight"
         kept, rate = getattr(recipe, keeps), f"--learning-rate {recipe.learning_rate / 4:g}"
         option = f"--{keeps.replace('_', '-')}"
         flat = bool(_within(images) < FLAT < VARIED < _within(source))
@@ -166,7 +167,7 @@ class Advisor:
             yield Sign(f"alike {direction}", alike, GRIDS, text)
         copied = bool((images - source).abs().mean((1, 2, 3)).max() < COPIED) and trained >= YOUNG
         less = f"--identity-weight {recipe.identity_weight / 5:g} and {option} {kept / 2:g}"
-        less = less if keeps == "cycle_weight" else f"{option} {kept / 5:g}"
+        less = less if "identity_weight" in heeded else f"{option} {kept / 5:g}"
         text = f"{way}: translations are copies of the pictures. What keeps them outweighs the rest: try {less}."
         yield Sign(f"copied {direction}", copied, GRIDS, text)
         pure = _pure(images)
