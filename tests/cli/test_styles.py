@@ -106,6 +106,9 @@ def test_a_page_has_a_card_for_each(translate: Command, told: Told) -> None:  # 
     previews = [entry.preview for entry in told.entries if entry.preview]
     assert len({one.before for one in previews}) == 1
     assert len({one.after for one in previews}) == 3
+    assert told.header.facts["Style"] == "random:0"
+    assert translate("a.png", "-o", "b.png", "--style", "out/a_style1.png", "--report", "s.html").code == 0
+    assert told.headers[-1].facts["Style"] == "out/a_style1.png"
     assert Path("r.html").exists()
 
 

@@ -46,6 +46,7 @@ from ugatit_cli.methods.registry import METHODS, method, networks_document, read
 from ugatit_cli.methods.unit import UNITConfig
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import Network, ZeroConv2d
+from ugatit_cli.nn.styles import StyledNetwork
 from ugatit_cli.training import checkpoint, evaluation
 from ugatit_cli.training import settings as settings_module
 from ugatit_cli.training.run_folder import RunFolder
@@ -225,6 +226,29 @@ def test_it_builds(name: str) -> None:
         assert image.abs().max() <= 1
     assert read_networks(networks_document(config)) == config
     assert ("method" in networks_document(config)) == (name != "ugatit")
+
+
+@ALL
+def test_it_has_styles_or_none(name: str) -> None:
+    made, config = method(name), CASES[name].config
+    networks, size, x = made.translators(config), config.style_size, images(2, 3, 32, 32)
+    for direction in config.directions:
+        translator = made.translator(networks, direction).eval()
+        encoder = made.style_encoder(networks, direction)
+        assert (encoder is not None) == isinstance(translator, StyledNetwork) == (size > 0)
+        if encoder is None:
+            assert made.style_networks(direction) == ()
+            continue
+        own = {key: networks[key].eval() for key in made.style_networks(direction)}
+        again = made.style_encoder(own, direction)
+        assert again is not None
+        with torch.inference_mode():
+            style = encoder.eval()(x)
+            assert torch.equal(style, again.eval()(x))
+            assert (style.shape, style.dtype) == ((2, size), torch.float32)
+            both, first = translator(x, style).image, translator(x[:1], style[:1]).image
+            assert not torch.equal(both, translator(x, style + 1).image)
+        torch.testing.assert_close(both[:1], first, rtol=0, atol=1e-5)
 
 
 @ALL

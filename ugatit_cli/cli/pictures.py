@@ -298,7 +298,7 @@ class ReportPage:
 
 @contextmanager
 def _open_page(
-    path: Path | None, command: str, model: Model, options: TranslateOptions, drawing: Drawing
+    path: Path | None, command: str, model: Model, prepared: Prepared, drawing: Drawing
 ) -> Iterator[ReportPage]:
     """A page for a command's results; nothing is left of one that isn't finished."""
     if path is None:
@@ -309,7 +309,8 @@ def _open_page(
     from ugatit_cli.device import describe_device
     from ugatit_cli.outputs.report import Header, Previewed, ReportWriter
 
-    config, direction = model.config, options.direction
+    config, options = model.config, prepared.translating
+    direction = options.direction
     maps: tuple[MapName, ...] = drawing.maps or (("generator",) if config.lacks("generator") is None else ())
     style = getattr(drawing, "style", None) or Style()
     source, target = config.source(direction), config.target(direction)
@@ -322,6 +323,7 @@ def _open_page(
             "Network": f"{config.summary}, {config.pair}",
             "Command": f"ugatit {command}",
             "Fit": options.sizes.fit,
+            **({"Style": str(prepared.style or f"random:{options.seed}")} if config.style_size else {}),
             **({"Colours": style.colormap} if maps else {}),
             "Device": describe_device(model.device),
             "Precision": model.precision,
@@ -489,7 +491,7 @@ def run(
         _announce(model, prepared.translating.direction, len(jobs), checkpoints)
         with existing.sources:
             page = page and _free_page(page, existing)
-            with _open_page(page, command, model, prepared.translating, drawing) as report:
+            with _open_page(page, command, model, prepared, drawing) as report:
                 for name, error in prepared.missing:
                     report.add(name, error)
                 _draw(prepared, jobs, model, existing, report, tally, checkpoints)
