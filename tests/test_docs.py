@@ -92,6 +92,7 @@ def authors_files(folder: Path, golden: Path) -> None:
         torch.save(pair, folder / f"{kind}_00500000.pt")
     aggan = load_file(golden / "aggan" / "weights.safetensors")
     write_bundle(folder / "checkpoints" / "horse2zebra" / "agGAN", {name: one.numpy() for name, one in aggan.items()})
+    torch.save(load_file(golden / "drit" / "concat.weights.safetensors"), folder / "01200.pth")
     states = tiny.official(dataclasses.replace(tiny.LIGHT, image_size=256))
     arrays = {
         network: {name: (one.T if one.ndim == 2 else one).numpy() for name, one in state.items()}

@@ -55,7 +55,9 @@ class BaseConfig:
     domain_a: str = "a"
     domain_b: str = "b"
     image_size: Annotated[
-        int, Range(16, MAX_IMAGE_SIZE), Option("Model", "Side of the training pictures.", metavar="PX")
+        int,
+        Range(16, MAX_IMAGE_SIZE),
+        Option("Model", "Side of the training pictures.", metavar="PX", default="256; drit: 216"),
     ] = 256
     channels: Annotated[
         int, Range(1, MAX_CHANNELS), Option("Model", "Channels of the first layer.", default="64; aggan: 32")
@@ -66,7 +68,7 @@ class BaseConfig:
         Option(
             "Model",
             "Residual blocks; of ugatit twice as many in all.",
-            default="4; cyclegan, aggan: 9; cartoongan: 8",
+            default="4; cyclegan, aggan: 9; cartoongan: 8; drit: 3",
         ),
     ] = 4
     ways: Ways = "both"

@@ -25,7 +25,6 @@ from tests.trainings import make_folders
 from ugatit_cli.cli import app, signals, train_view
 from ugatit_cli.cli import train as train_module
 from ugatit_cli.cli.train_command import Asked
-from ugatit_cli.config import ModelConfig
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group
 from ugatit_cli.errors import DataError, Interrupted, TrainingError, UgatitError, UsageError, install_line
@@ -34,8 +33,7 @@ from ugatit_cli.methods.recipe import RECIPES, Recipe
 from ugatit_cli.methods.registry import METHODS, method
 from ugatit_cli.training import session
 from ugatit_cli.training.listeners import StepReport
-from ugatit_cli.training.options import RunOptions
-from ugatit_cli.training.settings import as_option
+from ugatit_cli.training.settings import TABLES, as_option
 
 MACHINE = ["--device", "cpu", "--precision", "fp32", "--workers", "1"]
 SIZES = ["--image-size", "32", "--channels", "4", "--blocks", "1"]
@@ -142,13 +140,15 @@ def test_options_end_in_the_settings(train: Train, vgg: str) -> None:
         "power_iterations": "each-pass", "fit": "squash", "flip": False, "iterations": 9, "augment": "on",
         "warm_up": "7%",
     }  # fmt: skip
-    options = [
-        name for table in (RunOptions, ModelConfig, Recipe) for name, f in fields_of(table).items() if f.option
-    ]
+    options = [name for table in TABLES for name, f in table.items() if f.option]
     elsewhere = {"minutes", "start", "start_direction", "evaluate_every", "features", "feature_layer"}
     of_others: dict[str, dict[str, Any]] = {
         "cyclegan": {"pool_size": 7},
         "cartoongan": {"content_weight": 7.0, "vgg": vgg},
+        "unit": {"reconstruction_weight": 7.0, "kl_weight": 7.0},
+        "munit": {"style_weight": 7.0},
+        "aggan": {"attention_share": 0.5},
+        "drit": {"style_way": "transform", "mode_seeking_weight": 7.0},
     }
     apart = {name for values in of_others.values() for name in values}
     assert set(options) == {*stated, *elsewhere, *apart, "name", "precision"}
@@ -163,7 +163,7 @@ def test_options_end_in_the_settings(train: Train, vgg: str) -> None:
         words = [word for option, value in values.items() for word in as_option(option, value).split()]
         (document,) = train("--method", name, *words, "--dry-run", "--json").documents
         assert document["method"] == name
-        assert document["recipe"].items() >= values.items()
+        assert (document["model"] | document["recipe"]).items() >= values.items()
 
 
 def test_a_dry_run_writes_nothing(train: Train) -> None:
@@ -478,9 +478,10 @@ def test_help(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         "Start": "resume from from-direction",
         "Length": "iterations minutes",
         "Model": "method variant image-size channels blocks discriminator-channels decoder-norm generator-cam "
-        "discriminator-cam discriminators",
+        "discriminator-cam discriminators style-way",
         "Recipe": "recipe batch-size learning-rate decay-from weight-decay adversarial-weight cycle-weight "
-        "identity-weight cam-weight pool-size content-weight warm-up ema augment vgg power-iterations seed",
+        "identity-weight cam-weight reconstruction-weight style-weight kl-weight mode-seeking-weight pool-size "
+        "content-weight attention-share warm-up ema augment vgg power-iterations seed",
         "What is written": "output checkpoint-every sample-every keep tensorboard dry-run json",
         "Evaluation": "evaluate-every features feature-layer",
         "Machine": "device precision workers max-pixels save-memory",

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from tests.trainings import CPU, TINY, Log, unread
+from tests.trainings import CPU, TINY, Log, tiny_sizes, unread
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group
+from ugatit_cli.methods.base import Losses
+from ugatit_cli.methods.drit_step import DRITStep
 from ugatit_cli.training import session
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.session import Measurement, measure, with_fitting_batch
@@ -36,6 +39,23 @@ def test_a_few_steps_are_measured(folders: Folders, tmp_path: Path) -> None:
     assert [found.generator_parameters, found.discriminator_parameters] == counts
     assert 0.1 < found.steps_per_second < 1000
     assert found.memory_bytes > 50e6
+
+
+def test_steps_that_differ_are_measured_together(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(session.time, "perf_counter", lambda: 10.0 * sum(seen))  # type: ignore[attr-defined]
+
+    def losses(_: DRITStep, a: Tensor, b: Tensor, *, step: int) -> Losses:  # noqa: ARG001
+        seen.append(4 if step % 3 == 2 else 1)
+        return {"d_content_a": torch.zeros(())}
+
+    monkeypatch.setattr(DRITStep, "losses", losses)
+    given: dict[str, Any] = {"method": "drit", "augment": "off"}
+    ours = new_settings(tiny_sizes(given) | given, folders, device=CPU)
+    pictures = load_data(ours, RunFolder(tmp_path), MACHINE, Log(), threading.Event())
+    assert measure(ours, pictures, MACHINE).steps_per_second == pytest.approx(3 / 60)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from tests.trainings import Log, make_folders, prepared, tiny_sizes, train, weights
 from ugatit_cli.data.pictures import Folders
-from ugatit_cli.errors import ModelError
+from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.methods.drit import DRIT
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.weights.folder import open_model
@@ -43,6 +44,22 @@ def test_the_paper_goes_through_the_larger_domain_200_times(
     settings, notes = counted(tmp_path, uneven, batch_size=batch_size, holdout="off")
     assert settings.iterations == steps
     assert f"200 epochs of 10 pictures: {steps} steps" in notes
+
+
+def test_the_paper_may_end_before_its_epochs(
+    uneven: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DRIT, "most_iterations", 4500)
+    settings, notes = counted(tmp_path, uneven, method="drit", holdout="off")
+    assert (settings.iterations, settings.recipe.batch_size, settings.recipe.ends_after) == (4500, 2, 0.75)
+    assert "1200 epochs of 10 pictures: 6000 steps, of which 4500 are done" in notes
+    assert not [note for note in notes if "GPU" in note]
+
+
+@pytest.mark.parametrize("given", [{}, {"recipe": "default"}])
+def test_pictures_may_be_taken_by_twos_only(uneven: Folders, tmp_path: Path, given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="--batch-size 3"):
+        counted(tmp_path, uneven, method="drit", batch_size=3, **given)
 
 
 @pytest.mark.parametrize("length", [{"iterations": 7}, {"minutes": 7.0}])

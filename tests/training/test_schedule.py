@@ -114,6 +114,15 @@ def test_a_recipe_of_epochs_goes_down_by_epochs() -> None:
     assert rates[-1] == pytest.approx(2e-4 / 101)
 
 
+def test_a_recipe_of_epochs_may_end_before_they_are_over() -> None:
+    whole = Schedule(settings(method="drit", recipe="paper", iterations=2400))
+    recipe = dataclasses.replace(whole.settings.recipe, ends_after=0.75)
+    cut = Schedule(dataclasses.replace(whole.settings, iterations=1800, recipe=recipe))
+    rates = [[one.learning_rate(one.progress(step)) for step in range(1, 1801)] for one in (cut, whole)]
+    assert rates[0] == pytest.approx(rates[1])
+    assert rates[0][-1] == pytest.approx(1e-4 * (1 - 300 / 601))
+
+
 def test_progress_by_steps() -> None:
     schedule = Schedule(settings(iterations=8))
     assert [schedule.progress(step) for step in (0, 2, 8, 9)] == [0, 0.25, 1, 1]

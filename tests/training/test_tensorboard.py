@@ -14,7 +14,15 @@ from ugatit_cli.config import Direction
 from ugatit_cli.errors import OutputError
 from ugatit_cli.metrics.distances import Kid
 from ugatit_cli.training.evaluation import Evaluation
-from ugatit_cli.training.listeners import StepReport, TensorBoard
+from ugatit_cli.training.listeners import StepReport, TensorBoard, means
+
+
+def test_means_are_over_the_steps_that_have_a_loss() -> None:
+    copying = {"copy_a": 8.0, "copy_b": 8.0, "g_a": 8.0}
+    some, all_ = {"d": 1.0}, {"d": 4.0, "g_a": 2.0}
+    assert means([]) == {}
+    assert means([copying, some, all_, some]) == {"d": 2.0, "g_a": 2.0}
+    assert means([copying, copying]) == copying
 
 
 def report(step: int, loss: float = 0.0, **values: Any) -> StepReport:

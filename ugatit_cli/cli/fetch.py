@@ -125,8 +125,8 @@ def convert(
 
     Reads U-GAT-IT (PyTorch .pt, PaddlePaddle .pdparams, TensorFlow's folder or .index), CycleGAN (latest_net_G*.pth:
     one way; two files or their folder: both), CartoonGAN (*_net_G_float.pth), UNIT and MUNIT (gen_*.pt, and dis_*.pt
-    if it is given, too; or their folder), and safetensors with the same names. What a file holds is seen in it; no
-    code in it is run. All settings come from the checkpoint.
+    if it is given, too; or their folder), DRIT, and safetensors with the same names. What a file holds is seen in
+    it; no code in it is run. All settings come from the checkpoint.
 
     Examples:
 

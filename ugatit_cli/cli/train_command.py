@@ -11,10 +11,9 @@ from typing import Annotated, Any, get_args
 import typer
 
 from ugatit_cli.cli.options import MAX_PIXELS_HELP, Command
-from ugatit_cli.config import ModelConfig
 from ugatit_cli.fields import Field, Option, Section, fields_of
 from ugatit_cli.methods.recipe import RECIPES, Recipe, preset
-from ugatit_cli.methods.registry import MethodName
+from ugatit_cli.methods.registry import MethodName, size_fields
 from ugatit_cli.training.options import RunOptions
 
 
@@ -97,14 +96,15 @@ class TrainCommand(Command):
 
 
 def with_options(run: Callable[[Asked, dict[str, Any]], None]) -> Callable[..., None]:
-    """A function for Typer with all options of `Asked`, `Recipe`, `RunOptions` and `ModelConfig`.
+    """A function for Typer with all options of `Asked`, `Recipe`, `RunOptions` and networks' sizes.
 
     Args:
         run: gets what is asked for, and the settings that the user states, by their names; those that aren't stated
             are missing.
     """
-    own, *tables = [list(fields_of(table).values()) for table in (Asked, Recipe, RunOptions, ModelConfig)]
-    settings = [field for table in tables for field in table if field.option is not None]
+    own = list(fields_of(Asked).values())
+    tables = (fields_of(Recipe), fields_of(RunOptions), size_fields())
+    settings = [field for table in tables for field in table.values() if field.option is not None]
 
     def command(**values: Any) -> None:
         given = {field.name: values[field.name] for field in settings if values[field.name] is not None}

@@ -311,19 +311,21 @@ class Preparation:
             `squash`: both sides become `load_size`, as in the official code.
         background: RGB colour put behind transparent pixels.
         jitter: whether pictures are larger than crops, so that crops differ.
+        margin: by so many pixels, with `squash`.
     """
 
     image_size: int
     fit: Literal["aspect", "squash"] = "aspect"
     background: tuple[int, int, int] = (255, 255, 255)
     jitter: bool = True
+    margin: int = OFFICIAL_MARGIN
 
     @property
     def load_size(self) -> int:
         """Short side of a prepared picture in pixels."""
         if not self.jitter:
             return self.image_size
-        return self.image_size + OFFICIAL_MARGIN if self.fit == "squash" else round(self.image_size * JITTER)
+        return self.image_size + self.margin if self.fit == "squash" else round(self.image_size * JITTER)
 
 
 def prepare_picture(path: Path, preparation: Preparation, max_pixels: int | None = MAX_PIXELS) -> Array:

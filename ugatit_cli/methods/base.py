@@ -76,12 +76,14 @@ class Step(ABC):
         terms: the losses that a call yields, in their order.
         copying_terms: those of a call in the warm-up.
         copied: steps of the warm-up so far; the run's first ones.
+        period: steps that differ; after so many it does the same again.
         progress: share of the training that was done before the step, in [0, 1].
     """
 
     optimizers: list[Adam]
     terms: tuple[Term, ...]
     copying_terms: tuple[Term, ...] = COPYING
+    period: ClassVar[int] = 1
 
     def __init__(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> None:
         self.networks = networks
@@ -96,7 +98,7 @@ class Step(ABC):
         """Updates all weights once, at the optimizers' learning rates; see `__call__`.
 
         Returns:
-            A value for each of `terms`, by name, unweighted, in any order.
+            Values of `terms`, by name, unweighted, in any order; of each, or of those that this step has.
         """
 
     def copying_losses(self, a: Tensor, b: Tensor) -> Losses:
@@ -154,8 +156,8 @@ class Step(ABC):
             progress: share of the training that was done before this step, in [0, 1].
 
         Returns:
-            Every loss by name, unweighted, as scalars on the device; and the weighted sums of each domain: `d_a` of
-            its discriminators, `g_a` of what generators are trained by; only those that there are.
+            The losses by name, unweighted, as scalars on the device; and the weighted sums of each domain: `d_a` of
+            its discriminators, `g_a` of what generators are trained by. Only what there is, and all of it, is summed.
         """
         for optimizer in self.optimizers:
             optimizer.learning_rate = learning_rate
@@ -167,9 +169,10 @@ class Step(ABC):
             self.copied = step + 1
         else:
             if step == self.copied > 0:
-                self.optimizers[0].prepare(0)
+                for optimizer in self.optimizers:
+                    optimizer.prepare(0)
             found = self.losses(a, b, step=step)
-        losses = {term.name: found[term.name].detach() for term in terms}
+        losses = {term.name: found[term.name].detach() for term in terms if term.name in found}
         self.networks.update_averages(self.recipe.ema, step)
         return losses | _sums(terms, losses)
 
@@ -203,6 +206,8 @@ class Method(ABC):
         config: the dataclass of its networks' sizes.
         settings: names of those fields of `Recipe` that it heeds; the others' options are refused.
         paper_iterations: steps of the authors' training, where its recipe doesn't count epochs.
+        most_iterations: steps after which it ends, where its recipe counts epochs; 0: when those are done.
+        batch: batches have a multiple of so many pictures.
     """
 
     name: ClassVar[str]
@@ -213,6 +218,8 @@ class Method(ABC):
     config: ClassVar[type[BaseConfig]]
     settings: ClassVar[frozenset[str]]
     paper_iterations: ClassVar[int]
+    most_iterations: ClassVar[int] = 0
+    batch: ClassVar[int] = 1
 
     @abstractmethod
     def recipe(self, name: RecipeName) -> Recipe:
@@ -324,7 +331,7 @@ def _sums(terms: Sequence[Term], losses: Losses) -> Losses:
     for domain in DOMAINS:
         for kind in ("discriminator", "generator"):
             ours = [term for term in terms if (term.domain, term.of) == (domain, kind)]
-            if ours:
+            if ours and all(term.name in losses for term in ours):
                 sums[f"{kind[0]}_{domain}"] = sum_of(term.weight * losses[term.name] for term in ours)
     return sums
 

@@ -36,7 +36,7 @@ class Swapped:
     def state(self, name: str) -> Mapping[str, Tensor] | None:
         """Tensors of the network of the other direction or domain."""
         first, *rest = name.split(".")
-        other = {"a": "b", "b": "a", "a2b": "b2a", "b2a": "a2b"}[first]
+        other = {"a": "b", "b": "a", "a2b": "b2a", "b2a": "a2b"}.get(first, first)  # `shared` is of both
         return self.start.state(".".join([other, *rest]))
 
 
@@ -75,7 +75,9 @@ class Networks:
         """
         decay = min(decay, (1 + step) / (EMA_START + step))
         for name, average in self.averages.items():
-            torch._foreach_lerp_(list(average.parameters()), list(self.translators[name].parameters()), 1 - decay)
+            weights: list[Tensor] = list(average.parameters())
+            if weights:  # of a method's variant without some layers there are none
+                torch._foreach_lerp_(weights, list(self.translators[name].parameters()), 1 - decay)
 
 
 def tensors_of(networks: Mapping[str, Network]) -> dict[str, Tensor]:

@@ -49,7 +49,10 @@ class Recipe:
         warm_up: what `parse_warm_up` takes: generators learn to copy before anything else.
         flip: pictures are mirrored at random.
         vgg: a file; None: see `methods.vgg.load_vgg`.
+        mode_seeking_weight: of what makes translations differ as much as their styles (DRIT++); 0: without.
+        ends_after: share of the epochs after which the training ends; a run sets it when it begins.
         jitter: crops are random ones of pictures that are somewhat larger.
+        margin: by so many pixels, where pictures are made square.
         fit: `squash` makes pictures square before the random crop, as the official code does; `aspect` keeps
             their proportions.
 
@@ -73,7 +76,7 @@ class Recipe:
             "Recipe",
             "Pictures of each domain per step.",
             metavar="auto|N",
-            default="1; on a GPU up to 4, as many as fit; paper: 1",
+            default="1; on a GPU up to 4, as many as fit; paper: 1; drit: 2 or more",
             type=str,
         ),
     ] = 1
@@ -99,6 +102,7 @@ class Recipe:
     ] = 0.5
     halve_every: Annotated[int, Range(0, 10**9)] = 0
     epochs: Annotated[int, Range(0, 10**6)] = 0
+    ends_after: Annotated[float, Range(0, 1)] = 1.0
     adversarial_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "Looks like the other domain.")] = 1.0
     cycle_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "There and back is the same.")] = 10.0
     identity_weight: Annotated[
@@ -109,9 +113,14 @@ class Recipe:
         float, Range(0, 1e6), Option("Recipe", "Encoded and decoded it is the same picture.")
     ] = 10.0
     style_weight: Annotated[
-        float, Range(0, 1e6), Option("Recipe", "Translations have the style that they were made with.")
+        float,
+        Range(0, 1e6),
+        Option("Recipe", "Translations have the style that they were made with.", default="1; drit: 10"),
     ] = 1.0
     kl_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "Codes stay near the normal distribution.")] = 0.01
+    mode_seeking_weight: Annotated[
+        float, Range(0, 1e6), Option("Recipe", "Translations differ as much as their styles; DRIT++ has 1.")
+    ] = 0.0
     pool_size: Annotated[
         int,
         Range(0, 10_000),
@@ -158,6 +167,7 @@ class Recipe:
         ),
     ] = None
     jitter: bool = True
+    margin: Annotated[int, Range(0, 4096)] = 30
     fit: Annotated[TrainingFit, Option("Pictures", "Keep proportions, or make pictures square.", before="flip")] = (
         "aspect"
     )

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ugatit_cli.config import BaseConfig, ModelConfig
 from ugatit_cli.errors import UsageError
-from ugatit_cli.fields import fitting, read_table
+from ugatit_cli.fields import Field, fields_of, fitting, read_table
+from ugatit_cli.methods.drit_config import DRITConfig
 
 if TYPE_CHECKING:
     from ugatit_cli.methods.base import Method
 
-MethodName = Literal["ugatit", "cyclegan", "cartoongan", "unit", "munit", "aggan"]
+MethodName = Literal["ugatit", "cyclegan", "cartoongan", "unit", "munit", "aggan", "drit"]
 
 # Where each one's class is: imported when it is asked for, since networks take torch.
 METHODS: Final = MappingProxyType(
@@ -25,6 +26,7 @@ METHODS: Final = MappingProxyType(
         "unit": "ugatit_cli.methods.unit:UNIT",
         "munit": "ugatit_cli.methods.munit:MUNIT",
         "aggan": "ugatit_cli.methods.aggan:AGGAN",
+        "drit": "ugatit_cli.methods.drit:DRIT",
     }
 )
 
@@ -59,6 +61,12 @@ def config_class(name: str) -> type[BaseConfig]:
 def methods_with_styles() -> list[str]:
     """Names of those that have several translations of a picture."""
     return [name for name in METHODS if config_class(name)().style_size]
+
+
+def size_fields() -> Mapping[str, Field]:
+    """Fields of networks' sizes that users may state, of all methods; without torch."""
+    own, others = fields_of(ModelConfig), fields_of(DRITConfig)
+    return {**own, **{name: field for name, field in others.items() if name not in own}}
 
 
 def read_networks(document: Mapping[str, Any]) -> BaseConfig:

@@ -192,6 +192,21 @@ def _borders(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return x[:, :, :1], x[:, :, -1:], x[..., :1], x[..., -1:]
 
 
+class PooledConv2d(ReflectConv2d):
+    """3x3 convolution with reflection padding, then the mean of each 2x2 pixels: as one 4x4 convolution of stride 2.
+
+    That is exact, too, and takes less than half of the multiplications.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, pad=padding(1), stride=2, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H/2, W/2), rounded down."""
+        kernel = _box_sum(self.weight) / 4
+        return F.conv2d(padded(x, self.pad), kernel.to(x.dtype), self._bias(x.dtype), self.stride)
+
+
 class ToRGB(ReflectConv2d):
     """The output convolution, 7x7 to 3 channels, as an 8x8 one of stride 2 to 12 channels and a pixel shuffle.
 

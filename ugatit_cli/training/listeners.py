@@ -69,8 +69,17 @@ class Listener:
 
 
 def means(losses: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The means of some steps' losses by the last one's names; nothing of none."""
-    known = {name: [one[name] for one in losses if name in one] for name in (losses[-1] if losses else ())}
+    """The means of some steps' losses by name, each over the steps that have it; nothing of none.
+
+    Those of the warm-up and those after it never meet: what the last one is of counts.
+    """
+    from ugatit_cli.methods.base import COPYING
+
+    copying = bool(losses) and COPYING[0].name in losses[-1]
+    known: dict[str, list[float]] = {}
+    for one in losses:
+        for name, value in one.items() if (COPYING[0].name in one) == copying else ():
+            known.setdefault(name, []).append(value)
     return {name: sum(values) / len(values) for name, values in known.items()}
 
 

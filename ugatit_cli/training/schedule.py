@@ -86,7 +86,7 @@ class Schedule:
         if warm_up is not None:
             return recipe.learning_rate * (1 if recipe.name == "paper" else min(1, 2 * (1 - warm_up)))
         if recipe.epochs:
-            return recipe.learning_rate * epoch_factor(progress, recipe.epochs, recipe.decay_from)
+            return recipe.learning_rate * epoch_factor(progress * recipe.ends_after, recipe.epochs, recipe.decay_from)
         if recipe.name != "paper" and iterations is not None:
             progress -= 1 / iterations  # the official code's last step has rate 0
         if progress <= recipe.decay_from:

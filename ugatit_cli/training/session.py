@@ -46,7 +46,7 @@ class Measurement:
     """What a few steps took.
 
     Attributes:
-        steps_per_second: of the fastest step after the first.
+        steps_per_second: of the fastest step after the first, or of the fastest three where they differ.
         memory_bytes: at most in use: of the GPU, or of this process.
     """
 
@@ -57,7 +57,7 @@ class Measurement:
 
 
 def measure(settings: Settings, pictures: tuple[Pictures, Pictures], machine: Machine) -> Measurement:
-    """Trains throw-away networks for three steps.
+    """Trains throw-away networks for three steps, or three times as many as differ.
 
     Raises:
         torch.OutOfMemoryError: the batch is too large.
@@ -68,34 +68,35 @@ def measure(settings: Settings, pictures: tuple[Pictures, Pictures], machine: Ma
     # Alone: another process may have more memory, and not follow.
     training = method_of(settings.model).step(networks, settings.recipe, seed=settings.seed, group=Group())
     batches = Batches(pictures, seed=settings.seed, batch_size=settings.recipe.batch_size)
-    seconds = []
-    for step in range(STEPS):
+    seconds, period = [0.0] * STEPS, training.period
+    for step in range(STEPS * period):
         a, b = (as_input(one, machine.device) for one in batches[step])
         start = time.perf_counter()
         losses = training(a, b, step=step, learning_rate=settings.recipe.learning_rate)
         next(iter(losses.values())).item()  # waits for the device
-        seconds.append(time.perf_counter() - start)
+        seconds[step // period] += time.perf_counter() - start
     generators, discriminators = (
         sum(weight.numel() for network in of.values() for weight in network.parameters())
         for of in (networks.translators, networks.critics)
     )
-    return Measurement(generators, discriminators, 1 / min(seconds[1:]), peak_memory(machine.device))
+    return Measurement(generators, discriminators, period / min(seconds[1:]), peak_memory(machine.device))
 
 
 def with_fitting_batch(settings: Settings, pictures: tuple[Pictures, Pictures], machine: Machine) -> Settings:
     """Settings whose batch fits into the GPU's memory: halved until it does.
 
     Raises:
-        torch.OutOfMemoryError: a single picture is too much.
+        torch.OutOfMemoryError: the least that its method takes is too much.
     """
+    least = method_of(settings.model).batch
     while machine.device.type == "cuda":
         room = ROOM * torch.cuda.mem_get_info(machine.device)[1]
         try:
             cost = measure(settings, pictures, machine)
-            if settings.recipe.batch_size == 1 or cost.memory_bytes < room:
+            if settings.recipe.batch_size == least or cost.memory_bytes < room:
                 break
         except torch.OutOfMemoryError:
-            if settings.recipe.batch_size == 1:
+            if settings.recipe.batch_size == least:
                 raise
         torch.cuda.empty_cache()
         settings = _with_batch(settings, settings.recipe.batch_size // 2)
@@ -181,10 +182,13 @@ class Prepared:
             return settings
         if self.counts_epochs:
             larger = max(len(one.files) for one in pictures)
-            steps = max(1, settings.recipe.epochs * larger // (settings.recipe.batch_size * group.size))
-            settings = dataclasses.replace(settings, iterations=steps)
-            listener.note(f"{settings.recipe.epochs} epochs of {larger} pictures: {steps} steps")
-        if settings.recipe.batch_size > 1 and self.takes_fitting_batch:
+            whole = max(1, settings.recipe.epochs * larger // (settings.recipe.batch_size * group.size))
+            steps = min(whole, method_of(settings.model).most_iterations or whole)
+            recipe = dataclasses.replace(settings.recipe, ends_after=steps / whole)
+            settings = dataclasses.replace(settings, iterations=steps, recipe=recipe)
+            done = f", of which {steps} are done" if steps < whole else ""
+            listener.note(f"{recipe.epochs} epochs of {larger} pictures: {whole} steps{done}")
+        if settings.recipe.batch_size > method_of(settings.model).batch and self.takes_fitting_batch:
             most = settings.recipe.batch_size
             settings = with_fitting_batch(settings, pictures, self.machine)
             batch_size = int(group.least(float(settings.recipe.batch_size)))

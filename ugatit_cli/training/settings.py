@@ -18,7 +18,7 @@ from ugatit_cli.errors import ConfigError, DeviceError, ModelError, UsageError
 from ugatit_cli.fields import fields_of, read_table
 from ugatit_cli.methods.base import Method
 from ugatit_cli.methods.recipe import Recipe
-from ugatit_cli.methods.registry import METHODS, method, method_of, networks_document, read_networks
+from ugatit_cli.methods.registry import METHODS, method, method_of, networks_document, read_networks, size_fields
 from ugatit_cli.training.options import RunOptions
 from ugatit_cli.training.run_folder import RUN_FILE, RunFolder
 from ugatit_cli.weights.folder import CONFIG_FILE, ModelFolder, read_config
@@ -27,9 +27,10 @@ ITERATIONS = 100_000
 GPU_BATCH = 4
 
 RUN_FIELDS = tuple(fields_of(RunOptions))
-MODEL_FIELDS = frozenset(fields_of(ModelConfig))
+MODEL_FIELDS = frozenset(size_fields())
 RECIPE_FIELDS = frozenset(fields_of(Recipe))
-FLAGS = {field.name: field.flag for table in (RunOptions, ModelConfig, Recipe) for field in fields_of(table).values()}
+TABLES = (fields_of(RunOptions), size_fields(), fields_of(Recipe))
+FLAGS = {field.name: field.flag for table in TABLES for field in table.values()}
 FLAGS |= {"domain_a": "--domains", "domain_b": "--domains", "method": "--method"}
 # Recipes of earlier versions whose runs can't go on, and the method that has taken their place.
 GONE = {"cyclegan": "cyclegan"}
@@ -65,6 +66,11 @@ class Settings(RunOptions):
         if self.model.image_size < least:
             raise UsageError(
                 f"--image-size {self.model.image_size} is too small to train: the {network} needs {least} pixels"
+            )
+        if self.recipe.batch_size % (of := method_of(self.model).batch):
+            raise UsageError(
+                f"--batch-size {self.recipe.batch_size}: {method_of(self.model).title} takes pictures by {of}",
+                f"Give a multiple of {of}.",
             )
 
     @property

@@ -76,9 +76,10 @@ def load_data(
     settings: Settings, run: RunFolder, machine: Machine, listener: Listener, stop: threading.Event
 ) -> tuple[Pictures, Pictures]:
     """Reads all pictures of both domains, and says what is wrong with them; raises what `load_pictures` does."""
+    recipe = settings.recipe
     pictures = load_pictures(
         settings.folders,
-        Preparation(settings.model.image_size, fit=settings.recipe.fit, jitter=settings.recipe.jitter),
+        Preparation(settings.model.image_size, recipe.fit, jitter=recipe.jitter, margin=recipe.margin),
         settings.kept_back,
         settings.seed,
         workers=machine.workers,

@@ -11,7 +11,7 @@ from ugatit_cli.files import open_file
 HEAD: Final = 512
 KNOWN: Final = (
     "ugatit reads checkpoints of U-GAT-IT (PyTorch, TensorFlow, PaddlePaddle), CycleGAN (latest_net_G*.pth), "
-    "CartoonGAN (*_net_G_float.pth), UNIT and MUNIT (gen_*.pt), and safetensors with the same names."
+    "CartoonGAN (*_net_G_float.pth), UNIT and MUNIT (gen_*.pt), DRIT, and safetensors with the same names."
 )
 _DOWNLOAD: Final = "Download it again; opened in a browser, it says why it came instead."
 ARCHIVE: Final = ("an archive, not a checkpoint", "Unpack it first.")

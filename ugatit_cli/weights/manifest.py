@@ -24,7 +24,7 @@ from ugatit_cli.wording import shown
 
 SourceName = Literal["bundled", "hub", "url", "kaggle", "import", "train"]
 SOURCES: Final[tuple[SourceName, ...]] = get_args(SourceName)
-Layout = Literal["tensorflow", "pytorch", "paddle", "cyclegan", "cartoongan", "unit", "munit", "aggan"]
+Layout = Literal["tensorflow", "pytorch", "paddle", "cyclegan", "cartoongan", "unit", "munit", "aggan", "drit"]
 LAYOUTS: Final[tuple[Layout, ...]] = get_args(Layout)
 
 MODEL_NAME = mistakes.NAME

@@ -52,6 +52,7 @@ CODES: Final[Mapping[Layout | Literal[""], str]] = {
     "unit": "official UNIT code",
     "munit": "official MUNIT code",
     "aggan": "official AGGAN code",
+    "drit": "official DRIT code",
 }
 """What a checkpoint was made with."""
 SHOWN: Final = 3
@@ -106,7 +107,7 @@ def read_official(
 
 def _layout(official: Official, file: Path) -> Layout:
     match official.config.method:
-        case "cyclegan" | "cartoongan" | "unit" | "munit" | "aggan" as name:
+        case "cyclegan" | "cartoongan" | "unit" | "munit" | "aggan" | "drit" as name:
             return name
     with open_file(file) as opened:
         return "paddle" if is_pickle(opened.read(HEAD)) else "pytorch"
