@@ -30,9 +30,9 @@ def training_step() -> Callable[[], object]:
     """A step of U-GAT-IT's default recipe at 64 px."""
     import torch
 
-    from benchmarks.training import make_step
+    from benchmarks.training import make_step, sizes_of
 
-    step = make_step("fp32", 64, torch.device("cpu"), channels=8)
+    step = make_step("ugatit", "fp32", sizes_of("ugatit", 64, 8), torch.device("cpu"))
     return lambda: step(0)
 
 
