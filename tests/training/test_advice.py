@@ -38,7 +38,7 @@ def advisor(name: str = "ugatit", **given: Any) -> Advisor:
 
 def line(of: Advisor, **values: float) -> dict[str, float]:
     """A line of metrics in which all terms of a kind have one value."""
-    return {term.name: (FAIR | values)[term.name.partition("_")[0]] for term in of.terms}
+    return {term.name: (FAIR | values).get(term.name.partition("_")[0], 0.1) for term in of.terms}
 
 
 def told(of: Advisor, values: dict[str, float], lines: int) -> list[list[str]]:
