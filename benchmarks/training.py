@@ -35,6 +35,7 @@ from tests.methods.test_vgg import weights
 from tests.reference_step import PlainTrainer
 from ugatit_cli.config import BaseConfig, ModelConfig
 from ugatit_cli.device import Group, peak_memory, resolve_device
+from ugatit_cli.methods.drit_step import PERIOD
 from ugatit_cli.methods.networks import build_networks, memory_format
 from ugatit_cli.methods.recipe import Recipe
 from ugatit_cli.methods.registry import METHODS, config_class, method
@@ -50,7 +51,7 @@ ADDITIONS = {
     "without moving average": "no-ema",
     "with augmentation": "augment",
 }
-STEPS_PER_ROUND = {"drit": 3}
+STEPS_PER_ROUND = {"drit": PERIOD}
 
 Run = Callable[[int], object]
 """Trains one step, of which it is told the number."""
