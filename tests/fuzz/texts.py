@@ -70,7 +70,8 @@ def model_scene(folder: Path) -> list[bytes]:
     (folder / "home" / "models").mkdir(parents=True)
     (folder / "home" / "models" / "mine").symlink_to(folder / "model")
     seeds = []
-    for number, config in enumerate((tiny.LIGHT, tiny.FULL, tiny.ONE_WAY, tiny.CYCLEGAN, tiny.CARTOONGAN, tiny.AGGAN)):
+    others = (tiny.FULL, tiny.ONE_WAY, tiny.CYCLEGAN, tiny.CARTOONGAN, tiny.AGGAN)
+    for number, config in enumerate((tiny.LIGHT, *others)):
         document = json.loads((tiny.save(folder / f"{number}", config) / "config.json").read_bytes())
         seeds.append(json.dumps({**document, "provenance": PROVENANCE}).encode())
     return [*[seeds[0]] * 5, *seeds]
