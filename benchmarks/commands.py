@@ -45,6 +45,7 @@ class Commands:
             UgatitError: it fails, and why.
             Interrupted: it is told to end.
         """
+        self._check()
         output = output or log.with_suffix(".json")
         called = [*map(str, words), "--json"]
         for path in (log, output):
@@ -54,15 +55,12 @@ class Commands:
             said.flush()
             start = said.tell()
             code = self._run(called, said, results)
-        if self.stop.is_set():
-            raise Interrupted("interrupted", GO_ON)
+        self._check()
         if code:
             raise _failure(called[0], code, log, start)
         return [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
 
     def _run(self, words: Sequence[str], said: IO[bytes], results: IO[bytes]) -> int:
-        if self.stop.is_set():
-            return Interrupted.exit_code
         environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
         # In a session of its own, it gets one signal, this process's, and not the terminal's as well.
         process = subprocess.Popen(
@@ -81,6 +79,10 @@ class Commands:
                 told = True
         self._running.discard(process)
         return code
+
+    def _check(self) -> None:
+        if self.stop.is_set():
+            raise Interrupted("interrupted", GO_ON)
 
     def kill(self) -> None:
         """Ends all that run at once."""
