@@ -37,7 +37,8 @@ def official(states: States, settings: OfficialSettings, method: Method, encoder
     stem = f"{encoder}.model.0.conv.weight"
     if stem not in states.get("gen_a", {}):
         return None
-    generator, with_critics = states["gen_a"], {"dis_a", "dis_b"} <= set(states)
+    with_critics = {"dis_a", "dis_b"} <= set(states)
+    generator = states["gen_a"]
     sizes: dict[str, Any] = {
         "channels": generator[stem].shape[0],
         "blocks": sum(1 for name in generator if BLOCK.fullmatch(name)),
@@ -48,6 +49,16 @@ def official(states: States, settings: OfficialSettings, method: Method, encoder
     config = method.config(**sizes, **settings.fields())
     with torch.device("meta"):
         translators, critics = method.translators(config), method.critics(config)
+    found = _translators(states, translators, encoder, config.blocks)
+    judges: dict[str, Tensor] = {}
+    for name, network in critics.items() if with_critics else ():
+        judges |= _taken(states[f"dis_{name}"], {name: network}, _critic_names(name, len(network.scales)))
+    notes = ([] if with_critics else [NO_CRITICS]) + ([NO_SIZE] if settings.image_size is None else [])
+    return Official(config, found, judges or None, tuple(notes))
+
+
+def _translators(states: States, translators: Mapping[str, Network], encoder: str, blocks: int) -> dict[str, Tensor]:
+    """Encoders, decoders and style encoders of both domains."""
     parts = {"encoder": encoder, "decoder": "dec", "style": "enc_style"}
     found: dict[str, Tensor] = {}
     for domain in DOMAINS:
@@ -55,14 +66,10 @@ def official(states: States, settings: OfficialSettings, method: Method, encoder
         names = {
             f"{name}.{ours}": theirs
             for name in networks
-            for ours, theirs in _names(parts[name.partition(".")[2]], config.blocks)
+            for ours, theirs in _names(parts[name.partition(".")[2]], blocks)
         }
         found |= _taken(states[f"gen_{domain}"], networks, names)
-    judges: dict[str, Tensor] = {}
-    for name, network in critics.items() if with_critics else ():
-        judges |= _taken(states[f"dis_{name}"], {name: network}, _critic_names(name, len(network.scales)))
-    notes = ([] if with_critics else [NO_CRITICS]) + ([NO_SIZE] if settings.image_size is None else [])
-    return Official(config, found, judges or None, tuple(notes))
+    return found
 
 
 def _names(part: str, blocks: int) -> Iterator[tuple[str, str]]:
