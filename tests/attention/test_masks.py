@@ -120,7 +120,7 @@ def test_what_the_mask_leaves_out_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_maps_of_the_api_compare_without_a_common_scale(model: Model) -> None:
     both = [picture(40, 32, seed=seed) for seed in range(2)]
-    alone, together = (model.attention_maps(both, "a2b", normalize=how) for how in ("image", "batch"))  # type: ignore[arg-type]
+    alone, together = (model.attention_maps(both, "a2b", normalize=how) for how in ("image", "batch"))
     for i in range(2):
         np.testing.assert_array_equal(alone.heat(i, "generator"), together.heat(i, "generator"))
     assert set(alone.missing) == {"local", "global"}
