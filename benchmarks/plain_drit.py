@@ -95,8 +95,10 @@ class DRITStep:
 
     def __init__(self, nets: nn.ModuleDict) -> None:
         self.nets = nets
-        parts = {"content": nn.ModuleList(of_kind(nets, "content")), "attr": nn.ModuleList(of_kind(nets, "attr"))}
-        parts |= {"gen": nn.ModuleList(of_kind(nets, "gen")), "judge": nets["judge"]}
+        parts: dict[str, nn.Module] = {
+            kind: nn.ModuleList(of_kind(nets, kind)) for kind in ("content", "attr", "gen")
+        }
+        parts["judge"] = nets["judge"]
         parts |= {name: network for name, network in nets.items() if name.startswith("dis")}
         self.parts = parts
         self.adams = {name: adam([part], 4e-5 if name == "judge" else 1e-4, 1e-4) for name, part in parts.items()}
@@ -123,7 +125,7 @@ class DRITStep:
 
     def _paint(self, domain: str, content: Tensor, style: Tensor) -> Tensor:
         x: Tensor = self.nets["gen_shared"](content)
-        for layer in self.nets[f"gen_{domain}"]:  # type: ignore[union-attr]
+        for layer in self.nets[f"gen_{domain}"].children():
             x = layer(torch.cat([x, style[..., None, None].expand(-1, -1, *x.shape[2:])], 1))
         return x
 
@@ -131,7 +133,7 @@ class DRITStep:
         judge = self.nets["judge"]
         self.adams["judge"].zero_grad()
         loss = _logged(judge(contents["a"].detach()), 0) + _logged(judge(contents["b"].detach()), 1)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(judge.parameters(), 5)
         self.adams["judge"].step()
         return loss.item()
@@ -145,7 +147,7 @@ class DRITStep:
         for domain, other in ("ab", "ba"):
             content = torch.cat([contents[other], contents[domain], contents[other]])
             style = torch.cat([styles[domain], styles[domain], drawn])
-            fakes[domain], same[domain], randoms[domain] = self._paint(domain, content, style).split(1)
+            fakes[domain], same[domain], randoms[domain] = self._paint(domain, content, style).chunk(3)
         again = self._contents(fakes["a"], fakes["b"])
         styles_again, _ = self._attributes(fakes["a"], fakes["b"])
         backs = {domain: self._paint(domain, again[other], styles_again[domain]) for domain, other in ("ab", "ba")}
@@ -155,7 +157,7 @@ class DRITStep:
                 self.adams[name].zero_grad()
                 shown = real[1:] if second else real[:1]
                 loss = _logged(nets[name](of[domain].detach()), 0) + _logged(nets[name](shown), 1)
-                loss.backward()  # type: ignore[no-untyped-call]
+                torch.autograd.backward(loss)
                 self.adams[name].step()
         self._judge(contents)
 
@@ -184,5 +186,5 @@ class DRITStep:
 
     def _gradients(self, loss: Tensor, *names: str, keep: bool = False) -> dict[str, list[Tensor | None]]:
         self.nets.zero_grad()
-        loss.backward(retain_graph=keep)  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss, retain_graph=keep)
         return {name: [weight.grad for weight in self.parts[name].parameters()] for name in names}

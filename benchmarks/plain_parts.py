@@ -92,7 +92,7 @@ class Pool:
     def __call__(self, x: Tensor) -> Tensor:
         """The new ones or stored ones, (N, C, H, W)."""
         found = []
-        for one in x.detach().split(1):
+        for one in torch.split(x.detach(), 1):
             if len(self.pictures) < MOST_POOLED:
                 self.pictures.append(one)
                 found.append(one)

@@ -79,14 +79,14 @@ def cyclegan_step(nets: nn.ModuleDict) -> Step:
         loss = 5 * F.l1_loss(to_b(b), b) + 5 * F.l1_loss(to_a(a), a)
         loss = loss + sum(towards(judges[domain](fake), 1) for domain, fake in fakes.items())
         loss = loss + 10 * F.l1_loss(backs[0], a) + 10 * F.l1_loss(backs[1], b)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         g_adam.step()
         for judge in judges.values():
             judge.requires_grad_()
         d_adam.zero_grad()
         for domain, real in (("a", a), ("b", b)):
             judge, fake = judges[domain], pools[domain](fakes[domain])
-            (0.5 * (towards(judge(real), 1) + towards(judge(fake), 0))).backward()
+            torch.autograd.backward(0.5 * (towards(judge(real), 1) + towards(judge(fake), 0)))
         d_adam.step()
         return loss.item()
 
@@ -173,7 +173,7 @@ def unit_step(nets: nn.ModuleDict) -> Step:
             loss = loss + _judged(nets[f"dis_{domain}"](fakes[domain]), 1)
             loss = loss + 10 * F.l1_loss(same[domain], x) + 10 * F.l1_loss(backs[domain], x)
             loss = loss + 0.01 * codes[domain].square().mean() + 0.01 * again[domain].square().mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         g_adam.step()
         return loss.item()
 
@@ -256,7 +256,7 @@ def munit_step(nets: nn.ModuleDict, *, cycle: float = 0.0) -> Step:
             if cycle:
                 back = nets[f"dec_{domain}"](again[other], styles[domain])
                 loss = loss + cycle * F.l1_loss(back, real[domain])
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         g_adam.step()
         return loss.item()
 
@@ -333,7 +333,7 @@ def aggan_step(nets: nn.ModuleDict) -> Step:
     pools = {"a": Pool(), "b": Pool()}
 
     def translated(way: str, x: Tensor) -> Tensor:
-        mask = nets[f"att_{way}"](x)
+        mask: Tensor = nets[f"att_{way}"](x)
         return mask * nets[f"gen_{way}"](x) + (1 - mask) * x
 
     def step(a: Tensor, b: Tensor) -> float:
@@ -343,13 +343,15 @@ def aggan_step(nets: nn.ModuleDict) -> Step:
             cycles = F.l1_loss(translated("ba", fakes["b"]), a) + F.l1_loss(translated("ab", fakes["a"]), b)
             loss = 10 * cycles + towards(nets[f"dis_{target}"](fakes[target]), 1)
             nets.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             adams[way].step()
             real, judge = (b, nets["dis_b"]) if target == "b" else (a, nets["dis_a"])
             with torch.no_grad():
                 seen = nets[f"att_{way[::-1]}"](real) >= 0  # the mask, which lets everything through in this phase
             nets.zero_grad()
-            (0.5 * (towards(judge(real * seen), 1) + towards(judge(pools[target](fakes[target])), 0))).backward()
+            torch.autograd.backward(
+                0.5 * (towards(judge(real * seen), 1) + towards(judge(pools[target](fakes[target])), 0))
+            )
             adams[target].step()
         return loss.item()
 
@@ -413,7 +415,7 @@ def cartoongan_step(nets: nn.ModuleDict) -> Step:
         g_adam.zero_grad()
         fake = nets["gen"](a)
         loss = cross_entropy(judge(fake), 1) + 10 * F.l1_loss(nets["vgg"](fake), nets["vgg"](a))
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         g_adam.step()
         return loss.item()
 
