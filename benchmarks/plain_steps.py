@@ -333,8 +333,9 @@ def aggan_step(nets: nn.ModuleDict) -> Step:
     pools = {"a": Pool(), "b": Pool()}
 
     def translated(way: str, x: Tensor) -> Tensor:
-        mask: Tensor = nets[f"att_{way}"](x)
-        return mask * nets[f"gen_{way}"](x) + (1 - mask) * x
+        mask, image = nets[f"att_{way}"](x), nets[f"gen_{way}"](x)
+        found: Tensor = mask * image + (1 - mask) * x
+        return found
 
     def step(a: Tensor, b: Tensor) -> float:
         loss = torch.zeros(())
