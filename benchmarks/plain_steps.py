@@ -158,7 +158,7 @@ def unit_step(nets: nn.ModuleDict) -> Step:
         d_adam.zero_grad()
         drawn = {domain: noisy(nets[f"enc_{domain}"](x)) for domain, x in real.items()}
         fakes = {"a": nets["dec_a"](drawn["b"]), "b": nets["dec_b"](drawn["a"])}
-        _discriminator_loss(nets, real, fakes).backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(_discriminator_loss(nets, real, fakes))
         d_adam.step()
 
         g_adam.zero_grad()
@@ -239,7 +239,7 @@ def munit_step(nets: nn.ModuleDict, *, cycle: float = 0.0) -> Step:
         drawn = {domain: torch.randn(len(a), STYLE, device=a.device) for domain in real}
         d_adam.zero_grad()
         fakes = painted(encoded(real)[0], drawn)
-        _discriminator_loss(nets, real, fakes).backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(_discriminator_loss(nets, real, fakes))
         d_adam.step()
 
         drawn = {domain: torch.randn(len(a), STYLE, device=a.device) for domain in real}
@@ -411,7 +411,7 @@ def cartoongan_step(nets: nn.ModuleDict) -> Step:
         d_adam.zero_grad()
         fake, smoothed = nets["gen"](a).detach(), b
         of_fakes = cross_entropy(judge(fake), 0) + cross_entropy(judge(smoothed), 0)
-        (cross_entropy(judge(b), 1) + of_fakes).backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(cross_entropy(judge(b), 1) + of_fakes)
         d_adam.step()
         g_adam.zero_grad()
         fake = nets["gen"](a)

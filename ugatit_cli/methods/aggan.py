@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from ugatit_cli.config import DOMAINS, MAX_BLOCKS, MAX_CHANNELS, BaseConfig, Direction, Domain, MapName
 from ugatit_cli.device import Group
-from ugatit_cli.errors import ConfigError
 from ugatit_cli.fields import Option, Range
 from ugatit_cli.methods.adam import Adam, Clock
 from ugatit_cli.methods.base import (
@@ -39,7 +38,7 @@ from ugatit_cli.methods.base import (
     random_numbers,
 )
 from ugatit_cli.methods.cyclegan import DISCRIMINATOR_SHARE, POOL_SIZE, SLOPE, ConvNorm
-from ugatit_cli.methods.losses import augment, cycle_loss, lsgan_loss
+from ugatit_cli.methods.losses import cycle_loss, lsgan_loss
 from ugatit_cli.methods.networks import Networks, Unfit, check_known
 from ugatit_cli.methods.pool import Pools
 from ugatit_cli.methods.recipe import COMMON, Recipe, RecipeName
@@ -378,7 +377,7 @@ class AGGANStep(Step):
     def _seen(self, picture: Tensor, mask: Tensor) -> Tensor:
         """What a discriminator sees of a picture."""
         seen = picture if self.attending else picture * (mask >= THRESHOLD)
-        return augment(seen, self._random) if self.recipe.augment == "on" else seen
+        return self.augmented(seen, self._random)
 
     def memory(self) -> dict[str, Tensor]:
         """The pools, of pictures with their masks, (n, 4, H, W); see `Step`."""
@@ -445,13 +444,7 @@ class AGGAN(Method):
         return tuple(_terms(recipe))
 
     def step(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> Step:
-        """See `AGGANStep`.
-
-        Raises:
-            ConfigError: the networks translate in one direction only.
-        """
-        if networks.config.ways != "both":
-            raise ConfigError("AGGAN trains both directions together; this model has one only")
+        """See `AGGANStep`."""
         return AGGANStep(networks, recipe, seed=seed, group=group)
 
     def official(self, states: States, settings: OfficialSettings) -> Official | None:

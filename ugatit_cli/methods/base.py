@@ -19,7 +19,9 @@ from torch import Tensor
 
 from ugatit_cli.config import DOMAINS, BaseConfig, Direction, Domain
 from ugatit_cli.device import Group
+from ugatit_cli.errors import ConfigError
 from ugatit_cli.methods.adam import Adam
+from ugatit_cli.methods.losses import augment
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import Recipe, RecipeName
 from ugatit_cli.methods.registry import method_of
@@ -71,6 +73,9 @@ class Step(ABC):
         seed: of all randomness in it.
         group: the processes that train together.
 
+    Raises:
+        ConfigError: the networks translate in one direction only, and the method trains both together.
+
     Attributes:
         optimizers: all of them, first that of the translators; the order is that of the checkpoint's files.
         terms: the losses that a call yields, in their order.
@@ -86,6 +91,10 @@ class Step(ABC):
     period: ClassVar[int] = 1
 
     def __init__(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> None:
+        config = networks.config
+        if config.ways != config.trained_ways == "both":
+            title = method_of(config).title
+            raise ConfigError(f"{title} trains both directions together; this model has one only")
         self.networks = networks
         self.recipe = recipe
         self.seed = seed
@@ -131,6 +140,10 @@ class Step(ABC):
             styles = [torch.cat([encoder(one) if of == target else picture_styles(one, size) for of, one in each])]
         image: Tensor = translator(x, *styles).image
         return image
+
+    def augmented(self, x: Tensor, random: torch.Generator) -> Tensor:
+        """What a discriminator sees of pictures (N, 3, H, W), as the recipe says."""
+        return augment(x, random) if self.recipe.augment == "on" else x
 
     def update_translators(self) -> None:
         """Updates the weights of the translators by the gradients that they have."""
@@ -270,6 +283,7 @@ class Method(ABC):
         """What trains the networks.
 
         Raises:
+            ConfigError: see `Step`.
             ModelError: something that the losses need can't be had.
         """
 
@@ -339,6 +353,17 @@ def _sums(terms: Sequence[Term], losses: Losses) -> Losses:
 def sum_of(losses: Iterable[Tensor]) -> Tensor:
     """The sum of some scalars, 0 of none."""
     return sum(losses, start=torch.zeros(()))
+
+
+def mean_of(losses: Iterable[Tensor]) -> Tensor:
+    """The mean of some scalars, at least one."""
+    found = list(losses)
+    return sum_of(found) / len(found)
+
+
+def leaf(x: Tensor) -> Tensor:
+    """A copy where the graphs of what is made of it end, and their gradients meet."""
+    return x.detach().requires_grad_()
 
 
 def random_numbers(*entropy: int) -> torch.Generator:

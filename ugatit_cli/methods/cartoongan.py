@@ -29,7 +29,6 @@ from ugatit_cli.errors import ConfigError
 from ugatit_cli.fields import Option, Range
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.base import Losses, Method, Official, OfficialSettings, States, Step, Term, random_numbers
-from ugatit_cli.methods.losses import augment
 from ugatit_cli.methods.networks import Networks, Unfit, check_known, memory_format
 from ugatit_cli.methods.recipe import COMMON, Recipe, RecipeName
 from ugatit_cli.methods.vgg import load_vgg
@@ -248,7 +247,7 @@ class CartoonGANStep(Step):
 
     def _train_discriminator(self, real: Tensor, fake: Tensor, smoothed: Tensor) -> Losses:
         self.discriminator.requires_grad_()
-        logits = self.discriminator(torch.cat([self._augmented(x) for x in (real, fake, smoothed)]))
+        logits = self.discriminator(torch.cat([self.augmented(x, self._random) for x in (real, fake, smoothed)]))
         of_real, of_fake, of_smoothed = logits.chunk(3)
         losses = {
             "d_patch_b": cross_entropy(of_real, real=True) + cross_entropy(of_fake, real=False),
@@ -261,7 +260,7 @@ class CartoonGANStep(Step):
     def _adversarial(self, fake: Tensor) -> Losses:
         """Adds the gradient of the adversarial loss to that of the translated pictures."""
         self.discriminator.requires_grad_(False)
-        loss = cross_entropy(self.discriminator(self._augmented(fake)), real=True)
+        loss = cross_entropy(self.discriminator(self.augmented(fake, self._random)), real=True)
         torch.autograd.backward(self.recipe.adversarial_weight * loss)
         return {"g_patch_b": loss}
 
@@ -272,9 +271,6 @@ class CartoonGANStep(Step):
         loss = F.l1_loss(self.content(image), goal)
         torch.autograd.backward(self.recipe.content_weight * loss)
         return {"content_a": loss}
-
-    def _augmented(self, x: Tensor) -> Tensor:
-        return augment(x, self._random) if self.recipe.augment == "on" else x
 
 
 def _terms(recipe: Recipe) -> tuple[Term, ...]:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from ugatit_cli.config import DIRECTIONS, DOMAINS, MAX_BLOCKS, MAX_CHANNELS, BaseConfig, Direction, Domain, Ways
 from ugatit_cli.device import Group
-from ugatit_cli.errors import ConfigError
 from ugatit_cli.fields import Option, Range
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.base import (
@@ -35,7 +34,7 @@ from ugatit_cli.methods.base import (
     random_numbers,
     sum_of,
 )
-from ugatit_cli.methods.losses import augment, cycle_loss, identity_loss, lsgan_loss
+from ugatit_cli.methods.losses import cycle_loss, identity_loss, lsgan_loss
 from ugatit_cli.methods.networks import Networks, Unfit, check_known
 from ugatit_cli.methods.pool import Pools
 from ugatit_cli.methods.recipe import COMMON, Recipe, RecipeName
@@ -225,7 +224,7 @@ class CycleGANStep(Step):
         # A leaf: the graphs of what judges the translation end here, and their gradients meet here.
         fake = image.detach().requires_grad_()
         critic = self.networks.critics[target].requires_grad_(False)
-        losses = {f"g_patch_{target}": lsgan_loss(critic(self._augmented(fake, random)), real=True)}
+        losses = {f"g_patch_{target}": lsgan_loss(critic(self.augmented(fake, random)), real=True)}
         torch.autograd.backward(self.recipe.adversarial_weight * losses[f"g_patch_{target}"])
         losses |= self._cycle_and_identity(direction, source, fake)
         torch.autograd.backward(image, fake.grad)
@@ -245,14 +244,11 @@ class CycleGANStep(Step):
     def _judge(self, domain: Domain, real: Tensor, fake: Tensor, random: torch.Generator) -> Losses:
         """Adds the gradients of a discriminator's loss."""
         critic = self.networks.critics[domain].requires_grad_()
-        pictures = torch.cat([self._augmented(real, random), self._augmented(fake, random)])
+        pictures = torch.cat([self.augmented(real, random), self.augmented(fake, random)])
         of_real, of_fake = critic(pictures).chunk(2)
         loss = lsgan_loss(of_real, real=True) + lsgan_loss(of_fake, real=False)
         torch.autograd.backward(DISCRIMINATOR_SHARE * self.recipe.adversarial_weight * loss)
         return {f"d_patch_{domain}": loss}
-
-    def _augmented(self, x: Tensor, random: torch.Generator) -> Tensor:
-        return augment(x, random) if self.recipe.augment == "on" else x
 
     def memory(self) -> dict[str, Tensor]:
         """The pools; see `Step`."""
@@ -314,13 +310,7 @@ class CycleGAN(Method):
         return tuple(_terms(recipe))
 
     def step(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> Step:
-        """See `CycleGANStep`.
-
-        Raises:
-            ConfigError: the networks translate in one direction only.
-        """
-        if networks.config.ways != "both":
-            raise ConfigError("CycleGAN trains both directions together; this model has one only")
+        """See `CycleGANStep`."""
         return CycleGANStep(networks, recipe, seed=seed, group=group)
 
     def official(self, states: States, settings: OfficialSettings) -> Official | None:

@@ -15,7 +15,6 @@ from typing import Any
 
 from ugatit_cli.config import BaseConfig, Direction
 from ugatit_cli.device import Group
-from ugatit_cli.errors import ConfigError
 from ugatit_cli.methods.base import SOURCE, TARGET, Method, Official, OfficialSettings, States, Step, Term
 from ugatit_cli.methods.drit_config import DRITConfig
 from ugatit_cli.methods.drit_networks import (
@@ -120,13 +119,7 @@ class DRIT(Method):
         return tuple(drit_terms(config, recipe))
 
     def step(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> Step:
-        """See `DRITStep`.
-
-        Raises:
-            ConfigError: the networks translate in one direction only.
-        """
-        if networks.config.ways != "both":
-            raise ConfigError("DRIT trains both directions together; this model has one only")
+        """See `DRITStep`."""
         return DRITStep(networks, recipe, seed=seed, group=group)
 
     def official(self, states: States, settings: OfficialSettings) -> Official | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,10 +13,10 @@ from torch import Tensor
 from ugatit_cli.config import DIRECTIONS, DOMAINS, Direction, Domain
 from ugatit_cli.device import Group
 from ugatit_cli.methods.adam import Adam
-from ugatit_cli.methods.base import SOURCE, TARGET, Losses, Step, Term, random_numbers, sum_of
+from ugatit_cli.methods.base import SOURCE, TARGET, Losses, Step, Term, leaf, mean_of, random_numbers, sum_of
 from ugatit_cli.methods.drit_config import DRITConfig
 from ugatit_cli.methods.drit_networks import AttributeEncoder, Attributes
-from ugatit_cli.methods.losses import augment, cycle_loss, identity_loss
+from ugatit_cli.methods.losses import cycle_loss, identity_loss
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import Recipe
 from ugatit_cli.nn.layers import Network
@@ -162,7 +162,7 @@ class DRITStep(Step):
 
     def _update(self, real: ByDomain, others: ByDomain, draws: Draws, random: torch.Generator) -> Losses:
         graphs = {domain: self._code(domain, real[domain], draws.content[domain]) for domain in DOMAINS}
-        codes = {domain: _leaf(graph) for domain, graph in graphs.items()}
+        codes = {domain: leaf(graph) for domain, graph in graphs.items()}
         losses = self._judge_content({domain: code.detach() for domain, code in codes.items()})
         for domain in DOMAINS:
             losses |= self._random(domain, codes, others[domain], draws, random)
@@ -190,7 +190,7 @@ class DRITStep(Step):
         styles = [style.to(real.device) for style in draws.random]
         content = torch.cat([codes[OTHER[domain]]] * len(styles))
         image = self._painted(domain, content, torch.cat(styles))
-        fake = _leaf(image)
+        fake = leaf(image)
         losses = self._judge(domain, "random", real, fake.chunk(len(styles)), random)
         losses |= self._adversarial(domain, "random", fake.chunk(len(styles)), random)
         encoder = self._attribute(domain).requires_grad_(False)
@@ -217,7 +217,7 @@ class DRITStep(Step):
         """Updates the first discriminators, and adds the gradients of all that is made with encoded styles."""
         losses: Losses = {}
         encoded = {domain: self._style(domain, real[domain], draws.style) for domain in DOMAINS}
-        styles = {domain: _leaf(style) for domain, (style, _) in encoded.items()}
+        styles = {domain: leaf(style) for domain, (style, _) in encoded.items()}
         images: dict[Domain, Tensor] = {}
         for domain in DOMAINS:
             back = self._painted(domain, codes[domain], styles[domain])
@@ -225,7 +225,7 @@ class DRITStep(Step):
                 {f"reconstruction_{domain}": (self.recipe.reconstruction_weight, identity_loss(back, real[domain]))}
             )
             images[domain] = self._painted(domain, codes[OTHER[domain]], styles[domain])
-        fakes = {domain: _leaf(image) for domain, image in images.items()}
+        fakes = {domain: leaf(image) for domain, image in images.items()}
         for domain in DOMAINS:
             losses |= self._judge(domain, "encoded", real[domain], [fakes[domain]], random)
             losses |= self._adversarial(domain, "encoded", [fakes[domain]], random)
@@ -287,8 +287,8 @@ class DRITStep(Step):
     ) -> Losses:
         """Updates a domain's discriminator of a kind; real pictures count as often as there are translations."""
         critic = self.networks.critics[f"{domain}.{kind}"].requires_grad_()
-        pictures = torch.cat([self._augmented(x.detach(), random) for x in (real, *fakes)])
-        loss = _mean(
+        pictures = torch.cat([self.augmented(x.detach(), random) for x in (real, *fakes)])
+        loss = mean_of(
             len(fakes) * cross_entropy(of_real, 1) + sum_of(cross_entropy(one, 0) for one in of_fakes)
             for of_real, *of_fakes in (scale.chunk(1 + len(fakes)) for scale in critic(pictures))
         )
@@ -299,8 +299,8 @@ class DRITStep(Step):
     def _adversarial(self, domain: Domain, kind: str, fakes: Sequence[Tensor], random: torch.Generator) -> Losses:
         """Adds the gradient of what a discriminator says to that of translations."""
         critic = self.networks.critics[f"{domain}.{kind}"].requires_grad_(False)
-        scales = critic(torch.cat([self._augmented(x, random) for x in fakes]))
-        loss = len(fakes) * _mean(cross_entropy(scale, 1) for scale in scales)
+        scales = critic(torch.cat([self.augmented(x, random) for x in fakes]))
+        loss = len(fakes) * mean_of(cross_entropy(scale, 1) for scale in scales)
         torch.autograd.backward(self._scaled * loss)
         return {f"g_{KINDS[kind]}_{domain}": loss}
 
@@ -308,36 +308,23 @@ class DRITStep(Step):
     def _scaled(self) -> float:
         return self.config.scales * self.recipe.adversarial_weight
 
-    def _augmented(self, x: Tensor, random: torch.Generator) -> Tensor:
-        return augment(x, random) if self.recipe.augment == "on" else x
-
 
 # Discriminators by what they are called in losses.
 KINDS = {"encoded": "patch", "random": "random"}
 
 
-def _leaf(x: Tensor) -> Tensor:
-    """A leaf, where the graphs of what is made of it end and their gradients meet."""
-    return x.detach().requires_grad_()
-
-
 def _follow(graphs: ByDomain, leaves: ByDomain, *, retain: bool = False) -> None:
     """Takes the gradients that met in leaves on to what the leaves were made of."""
-    gradients = [leaf.grad for leaf in leaves.values()]
+    gradients = [one.grad for one in leaves.values()]
     torch.autograd.backward(list(graphs.values()), gradients, retain_graph=retain)
-    for leaf in leaves.values():
-        leaf.grad = None
+    for one in leaves.values():
+        one.grad = None
 
 
 def _backward(terms: Mapping[str, tuple[float, Tensor]]) -> Losses:
     """Adds the gradients of losses by their weights."""
     torch.autograd.backward(sum_of(weight * loss for weight, loss in terms.values()))
     return {name: loss for name, (_, loss) in terms.items()}
-
-
-def _mean(losses: Iterable[Tensor]) -> Tensor:
-    found = list(losses)
-    return sum_of(found) / len(found)
 
 
 def cross_entropy(logits: Tensor, truth: float) -> Tensor:

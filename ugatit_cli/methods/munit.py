@@ -231,11 +231,7 @@ class MUNIT(UNIT):
         return tuple(_terms(config, recipe))
 
     def step(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> Step:
-        """See `MUNITStep`.
-
-        Raises:
-            ConfigError: the networks translate in one direction only.
-        """
+        """See `MUNITStep`."""
         return MUNITStep(networks, recipe, seed=seed, group=group)
 
     def official(self, states: States, settings: OfficialSettings) -> Official | None:

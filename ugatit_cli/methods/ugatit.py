@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from ugatit_cli.config import DIRECTIONS, DOMAINS, BaseConfig, Direction, Domain, ModelConfig, Scale
 from ugatit_cli.device import Group
-from ugatit_cli.errors import ConfigError
 from ugatit_cli.methods import ugatit_official
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.base import (
@@ -31,7 +30,7 @@ from ugatit_cli.methods.base import (
     random_numbers,
     sum_of,
 )
-from ugatit_cli.methods.losses import augment, cam_loss, cycle_loss, identity_loss, lsgan_loss
+from ugatit_cli.methods.losses import cam_loss, cycle_loss, identity_loss, lsgan_loss
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import COMMON, Recipe, RecipeName, preset
 from ugatit_cli.nn.discriminator import Discriminator
@@ -79,13 +78,7 @@ class UGATIT(Method):
         return tuple(_terms(config, recipe))
 
     def step(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> Step:
-        """See `UGATITStep`.
-
-        Raises:
-            ConfigError: the networks translate in one direction only.
-        """
-        if networks.config.ways != "both":
-            raise ConfigError("U-GAT-IT trains both directions together; this model has one only")
+        """See `UGATITStep`."""
         return UGATITStep(networks, recipe, seed=seed, group=group)
 
     def official(self, states: States, settings: OfficialSettings) -> Official | None:
@@ -163,7 +156,7 @@ class UGATITStep(Step):
 
     def _train_discriminator(self, domain: Domain, scale: Scale, real: Tensor, fake: Tensor) -> Losses:
         discriminator = self.networks.critics[f"{domain}.{scale}"].train().requires_grad_()
-        real, fake = self._augmented(real), self._augmented(fake)
+        real, fake = self.augmented(real, self._random), self.augmented(fake, self._random)
         if self.recipe.power_iterations == "each-pass":
             of_real, of_fake = _scores(discriminator, real), _scores(discriminator, fake)
         else:
@@ -182,7 +175,9 @@ class UGATITStep(Step):
         """Adds the gradient of the adversarial loss to that of the translated pictures."""
         discriminator = self.networks.critics[f"{domain}.{scale}"].requires_grad_(False)
         discriminator.train(self.recipe.power_iterations == "each-pass")
-        terms = [lsgan_loss(scores, real=True) for scores in _scores(discriminator, self._augmented(fake))]
+        terms = [
+            lsgan_loss(scores, real=True) for scores in _scores(discriminator, self.augmented(fake, self._random))
+        ]
         losses = _named(f"g_{scale}_{domain}", terms)
         torch.autograd.backward(self.recipe.adversarial_weight * sum_of(losses.values()))
         return losses
@@ -190,9 +185,6 @@ class UGATITStep(Step):
     @staticmethod
     def _cam_loss(domain: Domain, cam_logit: Tensor | None, *, source: bool) -> Losses:
         return {} if cam_logit is None else {f"cam_{domain}": cam_loss(cam_logit, source=source)}
-
-    def _augmented(self, x: Tensor) -> Tensor:
-        return augment(x, self._random) if self.recipe.augment == "on" else x
 
 
 def _terms(config: ModelConfig, recipe: Recipe) -> Iterator[Term]:

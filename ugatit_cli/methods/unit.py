@@ -174,11 +174,7 @@ class UNIT(Method):
         return tuple(_terms(config, recipe))
 
     def step(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> Step:
-        """See `UNITStep`.
-
-        Raises:
-            ConfigError: the networks translate in one direction only.
-        """
+        """See `UNITStep`."""
         return UNITStep(networks, recipe, seed=seed, group=group)
 
     def official(self, states: States, settings: OfficialSettings) -> Official | None:

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from ugatit_cli.config import DIRECTIONS, DOMAINS, Direction, Domain
 from ugatit_cli.device import Group
-from ugatit_cli.errors import ConfigError
 from ugatit_cli.methods.adam import Adam
-from ugatit_cli.methods.base import SOURCE, TARGET, Losses, Step, Term, random_numbers, sum_of
-from ugatit_cli.methods.losses import augment, lsgan_loss
+from ugatit_cli.methods.base import SOURCE, TARGET, Losses, Step, Term, leaf, mean_of, random_numbers, sum_of
+from ugatit_cli.methods.losses import lsgan_loss
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import COMMON, Recipe, RecipeName
 from ugatit_cli.methods.unit_networks import CodeConfig
@@ -57,16 +56,11 @@ class CodeStep(Step):
     discriminator together.
 
     Adversarial losses are means over a discriminator's scales, which count as often as there are scales.
-
-    Raises:
-        ConfigError: the networks translate in one direction only.
     """
 
     def __init__(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> None:
         super().__init__(networks, recipe, seed=seed, group=group)
         config = networks.config
-        if config.ways != "both":
-            raise ConfigError(f"{config.method} trains both directions together; this model has one only")
         assert isinstance(config, CodeConfig)
         self.adversarial_weight = config.scales * recipe.adversarial_weight
         self.discriminator_optimizer = Adam(networks.critics, recipe, group.average, eager=True)
@@ -89,13 +83,13 @@ class CodeStep(Step):
         """Updates the discriminator that a direction leads to, and adds the gradients of its other losses."""
         source, target = SOURCE[direction], TARGET[direction]
         graph = self.encode(source, real[source])
-        codes = tuple(_leaf(code) for code in graph)
+        codes = tuple(leaf(code) for code in graph)
         with torch.no_grad():
             fake = self.translate(direction, codes, draws.judged[direction])
         losses = self._judge(target, real[target], fake, random)
         losses |= self.reconstruct(direction, real[source], codes, draws)
         image = self.translate(direction, codes, draws.trained[direction])
-        fake = _leaf(image)
+        fake = leaf(image)
         losses |= self._adversarial(target, fake, random)
         losses |= self.go_back(direction, real[source], codes, fake, draws)
         torch.autograd.backward(image, fake.grad)
@@ -125,9 +119,9 @@ class CodeStep(Step):
     def _judge(self, domain: Domain, real: Tensor, fake: Tensor, random: torch.Generator) -> Losses:
         """Updates a discriminator."""
         critic = self.networks.critics[domain].requires_grad_()
-        pictures = torch.cat([self._augmented(real, random), self._augmented(fake, random)])
+        pictures = torch.cat([self.augmented(real, random), self.augmented(fake, random)])
         scores = [scale.chunk(2) for scale in critic(pictures)]
-        loss = _mean(lsgan_loss(ours, real=True) + lsgan_loss(theirs, real=False) for ours, theirs in scores)
+        loss = mean_of(lsgan_loss(ours, real=True) + lsgan_loss(theirs, real=False) for ours, theirs in scores)
         torch.autograd.backward(self.adversarial_weight * loss)
         self.discriminator_optimizer.step()
         return {f"d_patch_{domain}": loss}
@@ -135,26 +129,13 @@ class CodeStep(Step):
     def _adversarial(self, domain: Domain, fake: Tensor, random: torch.Generator) -> Losses:
         """Adds the gradient of what the discriminator says to that of the translated pictures."""
         critic = self.networks.critics[domain].requires_grad_(False)
-        loss = _mean(lsgan_loss(scale, real=True) for scale in critic(self._augmented(fake, random)))
+        loss = mean_of(lsgan_loss(scale, real=True) for scale in critic(self.augmented(fake, random)))
         torch.autograd.backward(self.adversarial_weight * loss)
         return {f"g_patch_{domain}": loss}
 
     def network(self, domain: Domain, part: str) -> Network:
         """A domain's encoder, decoder or style encoder."""
         return self.networks.translators[f"{domain}.{part}"]
-
-    def _augmented(self, x: Tensor, random: torch.Generator) -> Tensor:
-        return augment(x, random) if self.recipe.augment == "on" else x
-
-
-def _leaf(x: Tensor) -> Tensor:
-    """A leaf, where the graphs of what is made of it end and their gradients meet."""
-    return x.detach().requires_grad_()
-
-
-def _mean(losses: Iterable[Tensor]) -> Tensor:
-    found = list(losses)
-    return sum_of(found) / len(found)
 
 
 def backward(losses: Losses, weights: Iterable[float]) -> None:
