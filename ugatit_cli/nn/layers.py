@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ugatit_cli.nn import winograd
+
 Padding = tuple[int, int, int, int]
 
 
@@ -80,6 +82,30 @@ class Convolution(nn.Module):
         self.weight = weight
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.stride = stride
+        self._filters = winograd.Filters()
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode; weights that are trained change too often for keeping what is computed of them."""
+        if mode:
+            self.forget()
+        return super().train(mode)
+
+    def forget(self) -> None:
+        """Frees what is kept of the weights between passes."""
+        self._filters.forget()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        self.forget()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _by_winograd(self, x: Tensor, *, reflect: bool) -> Tensor:
+        filters = None if self.training else self._filters
+        return winograd.convolve(x, self.weight.to(x.dtype), self._bias(x.dtype), reflect=reflect, filters=filters)
+
+    def _is_for_winograd(self, x: Tensor, pad: Padding) -> bool:
+        plain = self.stride == 1 and self.weight.shape[2:] == (3, 3) and pad == padding(1)
+        return plain and winograd.pays(x, self.weight)
 
     def _bias(self, dtype: torch.dtype) -> Tensor | None:
         return None if self.bias is None else self.bias.to(dtype)
@@ -95,7 +121,9 @@ class ReflectConv2d(Convolution):
         self.pad = pad
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H', W'),"""
+        """(N, inputs, H, W) -> (N, outputs, H', W')."""
+        if self._is_for_winograd(x, self.pad):
+            return self._by_winograd(x, reflect=True)
         return F.conv2d(padded(x, self.pad), self.weight.to(x.dtype), self._bias(x.dtype), self.stride)
 
 
@@ -110,6 +138,8 @@ class ZeroConv2d(Convolution):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H', W')."""
+        if self._is_for_winograd(x, padding(self.pad)):
+            return self._by_winograd(x, reflect=False)
         return F.conv2d(x, self.weight.to(x.dtype), self._bias(x.dtype), self.stride, self.pad)
 
 
@@ -279,3 +309,5 @@ def evaluating(networks: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+            if isinstance(module, Convolution):
+                module.forget()
