@@ -143,13 +143,15 @@ def train(asked: Asked, given: dict[str, Any]) -> None:
     first = os.environ.get("RANK", "0") == "0"
     found = _pictures_and_run(asked, given, names) if first else None
     from ugatit_cli.data.batches import readers_kept
-    from ugatit_cli.device import joined_group
+    from ugatit_cli.device import joined_group, keep_freed_memory
     from ugatit_cli.training import session
     from ugatit_cli.training.run_folder import RunFolder
     from ugatit_cli.training.trainer import Machine
 
     with joined_group(asked.device) as group, one_voice(group), readers_kept():
         machine = Machine(device_for(asked.device, group), threads, group, most)
+        if machine.device.type == "cpu":
+            keep_freed_memory()
         folders, path = found or _pictures_and_run(asked, given, names)  # which the first one has fetched
         named, find = asked.resume is not None, console.find_model
         prepared = session.prepare(RunFolder(path), given, folders, machine, named=named, find=find)

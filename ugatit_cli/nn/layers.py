@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ugatit_cli.nn import winograd
+from ugatit_cli.nn.gradients import doubling_conv2d
 
 Padding = tuple[int, int, int, int]
 
@@ -173,7 +174,7 @@ class UpsampleConv2d(ReflectConv2d):
         kernel = _box_sum(self.weight).flip(2, 3).transpose(0, 1)  # (inputs, outputs, size + 1, size + 1)
         wide = padded(x, self.pad, "replicate")  # (N, inputs, H+2, W+2)
         bias = self._bias(x.dtype)
-        out = F.conv_transpose2d(wide, kernel.to(x.dtype), bias, stride=2, padding=(size + 3) // 2)
+        out = doubling_conv2d(wide, kernel.to(x.dtype), bias, (size + 3) // 2)
         if size == 5:
             out = _Bordered.apply(out, *_corrections(x, weight))
         return out
