@@ -99,7 +99,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> None:
-    """Has memory that PyTorch frees kept for its next tensors, which then needn't be zeroed; where glibc allocates."""
+    """Has glibc keep the memory that PyTorch frees, for its next tensors: fresh pages would have to be cleared."""
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(M_TRIM_THRESHOLD, -1)
         mallopt(M_MMAP_MAX, 0)

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ugatit_cli.nn import gradients
 from ugatit_cli.nn.gradients import doubling_conv2d, weight_gradient
 
 
@@ -26,20 +27,24 @@ def test_weight_gradients_are_those_of_autograd(
 
 @pytest.mark.parametrize("side", [4, 6])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_doubling_convolutions_are_the_plain_ones(side: int, bias: bool, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("dtype", "large"), [(torch.float64, 1), (torch.float64, 10**9), (torch.bfloat16, 1)])
+def test_doubling_convolutions_are_the_plain_ones(
+    side: int, bias: bool, dtype: torch.dtype, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Result and all gradients; the input may need none."""
+    monkeypatch.setattr(gradients, "LARGE", large)
     torch.manual_seed(0)
     shapes = [(2, 3, 5, 4), (3, 6, side, side)] + [(6,)] * bias
     leaves = [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+    x, weight, added = leaves[0], leaves[1], leaves[2] if bias else None
     doubles = [leaf.detach().double().requires_grad_() for leaf in leaves]
-    ours = doubling_conv2d(leaves[0], leaves[1], leaves[2] if bias else None, side // 2 + 1)
-    plain = F.conv_transpose2d(*doubles, stride=2, padding=side // 2 + 1)
+    ours = doubling_conv2d(x, weight, added, side // 2 + 1)
+    plain = F.conv_transpose2d(doubles[0], doubles[1], doubles[2] if bias else None, 2, side // 2 + 1)
     grad = torch.randn_like(ours)
     found = torch.autograd.grad(ours, leaves, grad, retain_graph=True)
     expected = torch.autograd.grad(plain, doubles, grad.double())
-    near = {"rtol": 2e-2, "atol": 0.2} if dtype == torch.bfloat16 else {"rtol": 1e-9, "atol": 1e-9}
+    rtol, atol = (2e-2, 0.2) if dtype == torch.bfloat16 else (1e-9, 1e-9)
     for one, other in zip([ours, *found], [plain, *expected], strict=True):
-        torch.testing.assert_close(one.double(), other, **near)
-    only = doubling_conv2d(leaves[0].detach(), *leaves[1:], *[None] * (not bias), side // 2 + 1)
-    torch.testing.assert_close(torch.autograd.grad(only, leaves[1], grad)[0], found[1])
+        torch.testing.assert_close(one.double(), other, rtol=rtol, atol=atol)
+    only = doubling_conv2d(x.detach(), weight, added, side // 2 + 1)
+    torch.testing.assert_close(torch.autograd.grad(only, weight, grad)[0], found[1])

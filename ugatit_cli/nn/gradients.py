@@ -5,11 +5,14 @@ Its weight gradients do so in float32 on large maps, and in bfloat16 where it pa
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# From this many numbers on, a map doesn't fit into a core's cache; for smaller ones oneDNN is as fast.
+LARGE = 2**21
 
 
 def weight_gradient(x: Tensor, grad: Tensor, side: int) -> Tensor:
@@ -31,8 +34,8 @@ def weight_gradient(x: Tensor, grad: Tensor, side: int) -> Tensor:
     count = len(pixels) - margin * (width + 1)  # the rest of `grads` is padding
     left = grads[:count].T
     taps = [dy * width + dx for dy in range(side) for dx in range(side)]
-    products = torch.stack([left @ pixels[tap : tap + count] for tap in taps])  # (side*side, O, I)
-    return products.unflatten(0, (side, side)).permute(2, 3, 0, 1)
+    products = torch.stack([left @ pixels[tap : tap + count] for tap in taps], 2)  # (O, I, side*side)
+    return products.view(*products.shape[:2], side, side)
 
 
 def doubling_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
@@ -65,17 +68,21 @@ class _Doubling(torch.autograd.Function):
         (grad,) = grads
         grad_x = F.conv2d(grad, weight, None, 2, ctx.padding) if ctx.needs_input_grad[0] else None
         grad_bias = grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
-        return grad_x, _doubling_weight_gradient(x, F.pad(grad, [ctx.padding] * 4), weight), grad_bias, None
+        return grad_x, _doubling_weight_gradient(x, grad, weight, ctx.padding), grad_bias, None
 
 
-def _doubling_weight_gradient(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
-    """That of the convolution of stride 2 from `grad`, padded, to x."""
-    if x.dtype == torch.bfloat16:
-        backward = torch.ops.aten.convolution_backward
-        found = backward(x, grad, weight, None, [2, 2], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False])
-        return found[1]
+def _doubling_weight_gradient(x: Tensor, grad: Tensor, weight: Tensor, padding: int) -> Tensor:
+    """That of the convolution of stride 2 from `grad` to x."""
+    small = grad.numel() < LARGE
+    if x.dtype == torch.bfloat16 or not small:
+        grad, padding = F.pad(grad, [padding] * 4), 0
+    if x.dtype == torch.bfloat16 or small:
+        rest = ([2, 2], [padding] * 2, [1, 1], False, [0, 0], 1, [False, True, False])
+        return cast(Tensor, torch.ops.aten.convolution_backward(x, grad, weight, None, *rest)[1])
     # Four pixels as the channels of one: the stride becomes 1, and the kernel half as large.
-    pixels = grad.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (N, H, 2, W, 2, O)
-    blocks = pixels.transpose(2, 3).flatten(3).permute(0, 3, 1, 2)  # (N, 4*O, H, W)
-    found = weight_gradient(blocks, x, weight.shape[-1] // 2).unflatten(1, (2, 2, -1))  # (I, 2, 2, O, K/2, K/2)
+    n, outputs, height, width = grad.shape
+    inputs, _, side, _ = weight.shape
+    pixels = grad.permute(0, 2, 3, 1).reshape(n, height // 2, 2, width // 2, 2, outputs)
+    blocks = pixels.transpose(2, 3).flatten(3).permute(0, 3, 1, 2)  # (N, 4*O, H/2, W/2)
+    found = weight_gradient(blocks, x, side // 2).view(inputs, 2, 2, outputs, side // 2, side // 2)
     return found.permute(0, 3, 4, 1, 5, 2).reshape(weight.shape)

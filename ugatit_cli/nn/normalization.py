@@ -292,7 +292,7 @@ class InstanceNorm(nn.Module):
             # Batch norm of each picture alone, forwards and backwards two kernels each.
             zeros, ones = _placeholders(x)
             gamma, beta = (ones, zeros) if self.gamma is None or self.beta is None else (self.gamma, self.beta)
-            pictures = x.split(1) if len(x) > 1 else [x]
+            pictures = torch.split(x, 1) if len(x) > 1 else (x,)
             rows = [F.batch_norm(one, None, None, gamma, beta, training=True, eps=self.eps) for one in pictures]
             return rows[0] if len(rows) == 1 else torch.cat(rows)
         return instance_layer_norm(x, 1.0, self.gamma, self.beta, eps=self.eps)
