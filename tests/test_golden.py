@@ -38,6 +38,7 @@ def convolutions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if request.param == "winograd":
         monkeypatch.setattr(winograd, "FEWEST_CHANNELS", 1)
         monkeypatch.setattr(winograd, "FEWEST_TILES", 1)
+        monkeypatch.setattr(winograd, "FEWEST_TILES_IN_TRAINING", 1)
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """However few channels and tiles, where the algorithm is used at all."""
     monkeypatch.setattr(winograd, "FEWEST_CHANNELS", 1)
     monkeypatch.setattr(winograd, "FEWEST_TILES", 1)
+    monkeypatch.setattr(winograd, "FEWEST_TILES_IN_TRAINING", 1)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
 
 
@@ -95,7 +96,7 @@ def test_rounding(kind: Literal["reflect", "zero"]) -> None:
     """Result and gradients in float32, in a layer, are within 1e-5 of the largest value of those in float64."""
     torch.manual_seed(0)
     conv = layer(CHANNELS, kind=kind)
-    x = torch.randn(1, CHANNELS, 18, 21).relu_().contiguous(memory_format=torch.channels_last).requires_grad_()
+    x = torch.randn(1, CHANNELS, 25, 27).relu_().contiguous(memory_format=torch.channels_last).requires_grad_()
     doubles = [one.detach().double().requires_grad_() for one in (x, conv.weight)]
     result, reference = conv(x), plain(doubles[0], doubles[1], None, reflect=kind == "reflect")
     grad = torch.randn_like(result)

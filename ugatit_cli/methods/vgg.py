@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ugatit_cli.errors import ModelError, plain_reason
 from ugatit_cli.files import expanded, open_file
-from ugatit_cli.nn.layers import widened
+from ugatit_cli.nn.layers import ZeroConv2d, widened
 from ugatit_cli.remote.addresses import for_torch
 from ugatit_cli.remote.archives import is_zip
 
@@ -50,7 +50,7 @@ class VGG(nn.Module):
         inputs = 3
         for stage in STAGES:
             for outputs in stage:
-                layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True)]
+                layers += [ZeroConv2d(inputs, outputs, 3, pad=1, bias=True), nn.ReLU(inplace=True)]
                 inputs = outputs
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers[:-2])
@@ -66,7 +66,7 @@ class VGG(nn.Module):
             (N, 512, H/8, W/8) float32, or float64 of a float64 network. Differentiable.
         """
         first = self.features[0]
-        assert isinstance(first, nn.Conv2d)
+        assert isinstance(first, ZeroConv2d)
         x = (x + 1) / 2
         x = (x - x.new_tensor(MEAN)[:, None, None]) / x.new_tensor(DEVIATION)[:, None, None]
         out: Tensor = self.features(x.to(first.weight.dtype))

@@ -106,7 +106,7 @@ class Convolution(nn.Module):
 
     def _is_for_winograd(self, x: Tensor, pad: Padding) -> bool:
         plain = self.stride == 1 and self.weight.shape[2:] == (3, 3) and pad == padding(1)
-        return plain and winograd.pays(x, self.weight)
+        return plain and winograd.pays(x, self.weight, training=self.training)
 
     def _bias(self, dtype: torch.dtype) -> Tensor | None:
         return None if self.bias is None else self.bias.to(dtype)

@@ -28,18 +28,21 @@ OUT = 4
 TILE = 6
 # Tiles times channels.
 AT_ONCE = 32_768
-# Below these many the transforms take longer than the multiplications that they spare.
+# Below these many the transforms take longer than the multiplications that they spare; those of weights, too, where
+# each pass needs them anew.
 FEWEST_CHANNELS = 128
 FEWEST_TILES = 16
+FEWEST_TILES_IN_TRAINING = 36
 
 
-def pays(x: Tensor, weight: Tensor) -> bool:
+def pays(x: Tensor, weight: Tensor, *, training: bool) -> bool:
     """Whether a 3x3 convolution of stride 1 that keeps the size of x is faster this way.
 
-    As measured (float32, with AVX2 and with AVX-512) where matrix products are MKL's.
+    As measured, in float32, where matrix products are MKL's: with AVX2 and with AVX-512.
     """
     tiles = (x.shape[2] // OUT) * (x.shape[3] // OUT)
-    fit = x.dtype == torch.float32 and min(weight.shape[:2]) >= FEWEST_CHANNELS and tiles >= FEWEST_TILES
+    fewest = FEWEST_TILES_IN_TRAINING if training or torch.is_grad_enabled() else FEWEST_TILES
+    fit = x.dtype == torch.float32 and min(weight.shape[:2]) >= FEWEST_CHANNELS and tiles >= fewest
     here = x.device.type == "cpu" and torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
     return fit and here and not torch.compiler.is_compiling()
 
@@ -291,12 +294,12 @@ def _gradients(
         filters = transformed(weight).transpose(1, 2)  # (36, O, I)
         wide_grad = grad.new_zeros(len(grad), *(size + 2 for size in _whole_tiles(grad)), inputs)
     if needed[1]:
-        filters_grad = weight.new_zeros(len(known.pixels), outputs, inputs)
+        filters_grad = weight.new_empty(len(known.pixels), outputs, inputs)
     for block in blocks:
         products = _at_points(grad, block, to_products, first, second)  # (36, tiles, O)
         if needed[1]:
             points = _at_points(x, block, known.pixels, first, third, reflect=reflect)
-            filters_grad.baddbmm_(products.transpose(1, 2), points)
+            filters_grad.baddbmm_(products.transpose(1, 2), points, beta=float(block is not blocks[0]))
         if needed[0]:
             points = _multiplied(products, filters, first)
             _add_tiles(_own(wide_grad, block), block, _scattered(points, block, to_tiles, third))
