@@ -2,22 +2,20 @@
 
     python -m benchmarks.attention [--model runs/NAME | --channels 64] [--pictures FOLDER] [--files 200]
 
-Both take turns on the same pictures (by default 256 x 256 PNGs of smooth noise). The maps are those that the model
-has: with `--channels`, all three.
+The pictures are the same (by default 256 x 256 PNGs of smooth noise), and the maps those that the model has: with
+`--channels`, all three.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import statistics
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
-import ugatit_cli
-from benchmarks.common import machine, report
-from benchmarks.folder import make_pictures
+from benchmarks.common import Candidate, Comparison, Work, command_line, compare, write
+from benchmarks.folder import make_pictures, opened
 from ugatit_cli.attention.maps import Spans, Style, chosen_maps
 from ugatit_cli.attention.words import Subject
 from ugatit_cli.outputs.attention import LAYOUTS as DRAWINGS
@@ -45,55 +43,48 @@ def drawing_of(way: str, model: Model) -> Drawing | None:
     return Previewed(drawing, subject, maps, style) if "report" in way else drawing
 
 
-def seconds(model: Model, paths: list[Path], out: Path, drawing: Drawing | None) -> float:
-    """For all files, from disk to disk."""
-    jobs = [Job(path, out / f"{i}.generator.png") for i, path in enumerate(paths)]
-    if drawing is not None:
-        jobs = [Job(job.source, job.output, drawing.outputs(job.output)) for job in jobs if job.output]
-    start = time.perf_counter()
-    for result in translate_files(model, jobs, TranslateOptions(), drawing=drawing):
-        if result.error is not None:
-            raise result.error
-    return time.perf_counter() - start
+def work(way: str, model: str, channels: int | None, device: str, pictures: list[str]) -> Work:
+    """All files, from disk to disk."""
+    opened_model = opened(model, channels, device)
+    drawing = drawing_of(way, opened_model)
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as out:
+            jobs = [Job(Path(path), Path(out) / f"{i}.generator.png") for i, path in enumerate(pictures)]
+            if drawing is not None:
+                jobs = [Job(job.source, job.output, drawing.outputs(job.output)) for job in jobs if job.output]
+            for result in translate_files(opened_model, jobs, TranslateOptions(), drawing=drawing):
+                if result.error is not None:
+                    raise result.error
+
+    return Work(run, pieces=len(pictures))
 
 
-def measure(model: Model, paths: list[Path], folder: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way and round; the first round is for warming up."""
-    times: dict[str, list[float]] = {way: [] for way in WAYS}
-    for i in range(rounds + 1):
-        for way in WAYS:
-            spent = seconds(model, paths, folder / f"{i}-{way.replace(' ', '')}", drawing_of(way, model))
-            if i:
-                times[way].append(spent)
-    return times
+def comparisons(options: argparse.Namespace) -> Iterator[Comparison]:
+    """What is measured."""
+    shared = {"model": options.model, "channels": options.channels, "device": options.device}
+    with tempfile.TemporaryDirectory() as name:
+        folder = options.pictures or Path(name)
+        if options.pictures is None:
+            make_pictures(folder, 20)
+        found = sorted(str(path) for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+        pictures = list(itertools.islice(itertools.cycle(found), options.files))
+        candidates = [
+            Candidate(way, "benchmarks.attention:work", {**shared, "way": way, "pictures": pictures}) for way in WAYS
+        ]
+        yield compare(f"A picture of {options.files}", candidates, rounds=options.rounds, warmup=1)
 
 
-def main() -> None:
-    """Measures, prints and writes."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_line(__doc__, rounds=3)
     parser.add_argument("--model", default="flat2clay")
     parser.add_argument("--channels", type=int, help="an untrained light model at 256 px instead")
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--files", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    if options.channels:
-        model = ugatit_cli.new(ugatit_cli.ModelConfig(channels=options.channels))
-    else:
-        model = ugatit_cli.load(options.model)
-    with tempfile.TemporaryDirectory() as name:
-        if options.pictures:
-            found = sorted(path for path in options.pictures.iterdir() if path.suffix.lower() in SUFFIXES)
-            paths = list(itertools.islice(itertools.cycle(found), options.files))
-        else:
-            paths = make_pictures(Path(name) / "in", options.files)
-        times = measure(model, paths, Path(name), options.rounds)
-    medians = {way: statistics.median(spent) for way, spent in times.items()}
-    ratios = {way: spent / medians["translate"] for way, spent in medians.items()}
-    rows = [[way, f"{medians[way]:.2f}", f"{ratios[way]:.2f}"] for way in WAYS]
-    data = {"machine": machine(model.device), "model": model.name, "files": len(paths), "seconds": times}
-    report("attention", ["what", "seconds", "ratio"], rows, data | {"ratios": ratios})
+    return parser
 
 
 if __name__ == "__main__":
-    main()
+    options = parser().parse_args()
+    write("attention", comparisons(options), device=options.device)

@@ -6,9 +6,9 @@
 `--additions`: the default recipe without each thing that it adds to the paper's, and with augmentation. `--methods`:
 those instead of U-GAT-IT, by default all.
 
-The authors' networks (of U-GAT-IT the light ones), their batch, random weights and pictures. Each candidate is a
-process of its own, so that its peak memory is its own (PyTorch included); they take turns, round by round. A round is
-a step, of DRIT three, since of three steps two update one discriminator alone. Run from the repository root.
+The authors' networks (of U-GAT-IT the light ones), their batch, random weights and pictures. Peak memory is that of a
+process, PyTorch included. A turn is a step, of DRIT three, since of three steps two update one discriminator alone.
+Run from the repository root.
 """
 
 from __future__ import annotations
@@ -16,25 +16,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import json
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
-from benchmarks.common import machine, report
+from benchmarks.common import Candidate, Comparison, Work, command_line, compare, write
 from benchmarks.plain_steps import STEPS
 from tests.methods.test_vgg import weights
 from tests.reference_step import PlainTrainer
 from ugatit_cli.config import BaseConfig, ModelConfig
-from ugatit_cli.device import Group, peak_memory, resolve_device
+from ugatit_cli.device import Group, resolve_device
 from ugatit_cli.methods.drit_step import PERIOD
 from ugatit_cli.methods.networks import build_networks, memory_format
 from ugatit_cli.methods.recipe import Recipe
@@ -51,7 +45,7 @@ ADDITIONS = {
     "without moving average": "no-ema",
     "with augmentation": "augment",
 }
-STEPS_PER_ROUND = {"drit": PERIOD}
+STEPS_PER_TURN = {"drit": PERIOD}
 
 Run = Callable[[int], object]
 """Trains one step, of which it is told the number."""
@@ -116,16 +110,14 @@ def _plain(name: str, config: BaseConfig, device: torch.device) -> Callable[...,
     return step(networks(config).to(device))
 
 
-def work(name: str, candidate: str, config: BaseConfig, device: torch.device) -> None:
-    """One process: a round for each line on standard input, seconds of a step and peak memory on standard output."""
-    run, count = make_step(name, candidate, config, device), STEPS_PER_ROUND.get(name, 1)
-    for number, _ in enumerate(sys.stdin):
-        start = time.perf_counter()
-        for step in range(count):
-            run(count * number + step)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        print(json.dumps([(time.perf_counter() - start) / count, peak_memory(device)]), flush=True)
+def work(name: str, candidate: str, size: int, channels: int | None, device: str) -> Work:
+    """Some steps of a method's candidate."""
+    run, count = (
+        make_step(name, candidate, sizes_of(name, size, channels), torch.device(device)),
+        STEPS_PER_TURN.get(name, 1),
+    )
+    numbers = itertools.count()
+    return Work(lambda: [run(next(numbers)) for _ in range(count)], pieces=count)
 
 
 def profile(name: str, config: BaseConfig, device: torch.device) -> None:
@@ -143,105 +135,38 @@ def profile(name: str, config: BaseConfig, device: torch.device) -> None:
     print(result.key_averages().table(sort_by=key, row_limit=25, max_name_column_width=50))
 
 
-Figures = dict[str, Any]
-"""Of a candidate: `seconds` of a step, the median of rounds, the `fastest` and `slowest`; peak `memory` in bytes."""
+def comparisons(options: argparse.Namespace) -> Iterator[Comparison]:
+    """What is measured."""
+    shared = {"channels": options.channels, "device": str(resolve_device(options.device))}
+    for name, size in itertools.product(options.methods or METHODS, options.sizes):
+        arguments = {"name": name, "size": size, **shared}
+        candidates = [
+            Candidate(title, "benchmarks.training:work", {**arguments, "candidate": candidate})
+            for title, candidate in (ADDITIONS if options.additions else CANDIDATES).items()
+        ]
+        yield compare(f"One step of {name} at {size} px", candidates, rounds=options.rounds)
 
 
-def compare(
-    candidates: dict[str, str], words: list[str], name: str, rounds: int, warmup: int = 2
-) -> dict[str, Figures]:
-    """Each candidate's figures.
-
-    Args:
-        words: of the command line, for its processes.
-    """
-    processes = {title: _start(f"{name}:{candidate}", words) for title, candidate in candidates.items()}
-    seconds: dict[str, list[float]] = {title: [] for title in processes}
-    memory = dict.fromkeys(processes, 0)
-    for number in range(warmup + rounds):
-        for title, process in processes.items():
-            took, memory[title] = _ask(process)
-            if number >= warmup:
-                seconds[title].append(took)
-    for process in processes.values():
-        process.communicate()
-    return {
-        title: {
-            "seconds": statistics.median(times),
-            "fastest": min(times),
-            "slowest": max(times),
-            "memory": memory[title],
-        }
-        for title, times in seconds.items()
-    }
-
-
-def _start(worker: str, words: list[str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "benchmarks.training", "--worker", worker, *words]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def _ask(process: subprocess.Popen[str]) -> tuple[float, int]:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write("step\n")
-    process.stdin.flush()
-    seconds, memory = json.loads(process.stdout.readline())
-    return seconds, memory
-
-
-def _row(title: str, figures: Figures, base: Figures) -> list[str]:
-    speed, share = base["seconds"] / figures["seconds"], figures["memory"] / base["memory"]
-    spread = f"{figures['fastest']:.2f} to {figures['slowest']:.2f}"
-    return [
-        title,
-        *(f"{figures['seconds']:.2f}", spread, f"{speed:.2f}"),
-        *(f"{figures['memory'] / 1e9:.2f}", f"{share:.0%}"),
-    ]
-
-
-def parse() -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, rounds=5)
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=["ugatit"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256])
     parser.add_argument("--channels", type=int, help="of the first layer; default: the authors'")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--additions", action="store_true")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    options.methods = options.methods or list(METHODS)
-    return options
+    return parser
 
 
 def main() -> None:
     """Measures, prints and writes."""
-    options = parse()
-    device = resolve_device(options.device)
-    if options.worker:
-        name, _, candidate = options.worker.partition(":")
-        work(name, candidate, sizes_of(name, options.sizes[0], options.channels), device)
-        return
+    options = parser().parse_args()
     if options.profile:
-        for name, size in itertools.product(options.methods, options.sizes):
-            profile(name, sizes_of(name, size, options.channels), device)
+        for name, size in itertools.product(options.methods or METHODS, options.sizes):
+            profile(name, sizes_of(name, size, options.channels), resolve_device(options.device))
         return
-    candidates, first = (ADDITIONS, DEFAULT) if options.additions else (CANDIDATES, PLAIN)
-    words = ["--device", str(device), *(["--channels", str(options.channels)] if options.channels else [])]
-    results: dict[str, dict[str, Any]] = {}
-    rows = []
-    for name, size in itertools.product(options.methods, options.sizes):
-        found = compare(candidates, [*words, "--sizes", str(size)], name, options.rounds)
-        results.setdefault(name, {})[str(size)] = found
-        rows += [[f"{name}, {size} px", *_row(title, figures, found[first])] for title, figures in found.items()]
-    report(
-        "training-additions" if options.additions else "training",
-        ["", "candidate", "s per step", "spread", "times as fast", "peak GB", "of the first"],
-        rows,
-        {"machine": machine(device), "results": results},
-    )
+    name = "training-additions" if options.additions else "training"
+    write(name, comparisons(options), device=options.device)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.plain_steps import STEPS
-from benchmarks.training import STEPS_PER_ROUND
+from benchmarks.training import STEPS_PER_TURN
 from ugatit_cli.methods.registry import METHODS
 
 # Of the authors' networks, in all: a direction's, or a domain's; of DRIT both domains'.
@@ -57,7 +57,7 @@ def test_a_round_trains_everything(name: str) -> None:
     _, make = STEPS[name]
     step = make(nets)
     a, b = torch.rand(2, 2, 3, 64, 64) * 2 - 1
-    losses = [step(a, b) for _ in range(STEPS_PER_ROUND.get(name, 1))]
+    losses = [step(a, b) for _ in range(STEPS_PER_TURN.get(name, 1))]
     assert torch.tensor(losses).isfinite().all()
     left = {key for key, weight in nets.named_parameters() if torch.equal(weight, before[key])}
     assert {key for key in left if not key.startswith("vgg.")} == set()
