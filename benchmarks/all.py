@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Iterator
 
 from benchmarks import attention, engines, folder, inference, training
-from benchmarks.common import Comparison, command_line, write
+from benchmarks.common import Comparison, write
 
 FULL: dict[str, list[list[str]]] = {
     "inference": [[]],
@@ -22,9 +22,9 @@ FULL: dict[str, list[list[str]]] = {
 }
 QUICK: dict[str, list[list[str]]] = {
     "inference": [["--channels", "8", "--size", "64"]],
-    "training": [["--channels", "4", "--sizes", "64"]],
-    "folder": [["--channels", "4", "--files", "8"]],
-    "attention": [["--channels", "4", "--files", "4"]],
+    "training": [["--channels", "4", "--sizes", "32"]],
+    "folder": [["--channels", "4", "--files", "4"]],
+    "attention": [["--channels", "4", "--files", "1"]],
 }
 MODULES = {"inference": inference, "training": training, "folder": folder, "attention": attention}
 
@@ -32,18 +32,20 @@ MODULES = {"inference": inference, "training": training, "folder": folder, "atte
 def comparisons(options: argparse.Namespace) -> Iterator[Comparison]:
     """What is measured."""
     engines.require(options.engines)
-    rounds = [] if options.rounds is None else ["--rounds", str(options.rounds)]
+    rounds = ["--rounds", "1", "--warmup", "0"] if options.quick else []
     for name, runs in (QUICK if options.quick else FULL).items():
         module = MODULES[name]
         for words in runs:
             own = ["--engines", *options.engines] if name == "inference" else []
-            shared = ["--device", options.device, *(["--rounds", "1"] if options.quick else rounds)]
-            yield from module.comparisons(module.parser().parse_args([*words, *own, *shared]))
+            yield from module.comparisons(
+                module.parser().parse_args([*words, *own, *rounds, "--device", options.device])
+            )
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = command_line(__doc__, rounds=None)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--quick", action="store_true", help="tiny networks, one round: whether everything runs")
     parser.add_argument("--engines", nargs="*", choices=engines.ENGINES, default=list(engines.ENGINES))
     return parser

@@ -72,12 +72,12 @@ def comparisons(options: argparse.Namespace) -> Iterator[Comparison]:
         candidates = [
             Candidate(way, "benchmarks.attention:work", {**shared, "way": way, "pictures": pictures}) for way in WAYS
         ]
-        yield compare(f"A picture of {options.files}", candidates, rounds=options.rounds, warmup=1)
+        yield compare(f"A picture of {options.files}", candidates, rounds=options.rounds, warmup=options.warmup)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = command_line(__doc__, rounds=3)
+    parser = command_line(__doc__, rounds=3, warmup=1)
     parser.add_argument("--model", default="flat2clay")
     parser.add_argument("--channels", type=int, help="an untrained light model at 256 px instead")
     parser.add_argument("--pictures", type=Path)

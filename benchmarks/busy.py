@@ -62,7 +62,7 @@ def comparisons(options: argparse.Namespace) -> Iterator[Comparison]:
     for (what, work), taken in itertools.product(WORKS.items(), (0, options.taken)):
         with cores_taken(taken):
             candidates = [Candidate(name, f"benchmarks.busy:{work}", {}, one) for name, one in settings.items()]
-            yield compare(f"{what}, {taken} cores taken", candidates, rounds=options.rounds)
+            yield compare(f"{what}, {taken} cores taken", candidates, rounds=options.rounds, warmup=options.warmup)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -87,7 +87,8 @@ def turn(work: Work) -> Turn:
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
-    memory = peak_memory(torch.device("cuda" if torch.cuda.is_initialized() else "cpu"))
+    on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    memory = peak_memory(torch.device("cuda" if on_gpu else "cpu"))
     spent = {"seconds": seconds / work.pieces, "cpu_seconds": cpu_seconds / work.pieces}
     return {**spent, "memory": memory, **work.figures}
 
@@ -162,7 +163,7 @@ def _ms(seconds: float) -> str:
     return f"{1000 * seconds:,.{0 if seconds > 1 else 1 if seconds > 0.01 else 3}f}"
 
 
-def compare(title: str, candidates: Iterable[Candidate], *, rounds: int, warmup: int = 2) -> Comparison:
+def compare(title: str, candidates: Iterable[Candidate], *, rounds: int, warmup: int) -> Comparison:
     """Candidates take turns, round by round; prints what comes of it.
 
     Args:
@@ -250,11 +251,12 @@ def _save(name: str, data: Mapping[str, object]) -> Path:
     return path
 
 
-def command_line(documentation: str | None, *, rounds: int | None) -> argparse.ArgumentParser:
+def command_line(documentation: str | None, *, rounds: int, warmup: int = 2) -> argparse.ArgumentParser:
     """Options that all benchmarks have."""
     parser = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--rounds", type=int, default=rounds, help="that count, after warming up")
+    parser.add_argument("--rounds", type=int, default=rounds, help="that count")
+    parser.add_argument("--warmup", type=int, default=warmup, help="rounds before those")
     return parser
 
 

@@ -99,12 +99,12 @@ def comparisons(options: argparse.Namespace) -> Iterator[Comparison]:
             Candidate("folder", "benchmarks.folder:folder", {**of_folder, "files": options.files}),
         ]
         title = f"A picture of {SIDE}x{SIDE} through {name}, {options.files} files"
-        yield compare(title, candidates, rounds=options.rounds, warmup=1)
+        yield compare(title, candidates, rounds=options.rounds, warmup=options.warmup)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = command_line(__doc__, rounds=3)
+    parser = command_line(__doc__, rounds=3, warmup=1)
     parser.add_argument("--model", default="flat2clay")
     parser.add_argument("--channels", type=int, help="an untrained light model at 256 px instead")
     parser.add_argument("--files", type=int, default=200)

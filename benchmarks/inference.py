@@ -96,7 +96,7 @@ def comparisons(options: argparse.Namespace) -> Iterator[Comparison]:
     engines.require(options.engines)
     title = f"One picture of {options.size}x{options.size} through a light generator of {options.channels} channels"
     with tempfile.TemporaryDirectory() as folder:
-        yield compare(title, candidates(options, Path(folder)), rounds=options.rounds)
+        yield compare(title, candidates(options, Path(folder)), rounds=options.rounds, warmup=options.warmup)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -144,7 +144,7 @@ def comparisons(options: argparse.Namespace) -> Iterator[Comparison]:
             Candidate(title, "benchmarks.training:work", {**arguments, "candidate": candidate})
             for title, candidate in (ADDITIONS if options.additions else CANDIDATES).items()
         ]
-        yield compare(f"One step of {name} at {size} px", candidates, rounds=options.rounds)
+        yield compare(f"One step of {name} at {size} px", candidates, rounds=options.rounds, warmup=options.warmup)
 
 
 def parser() -> argparse.ArgumentParser:

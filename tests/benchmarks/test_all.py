@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import all as benchmarks
-from benchmarks import common, engines, inference
+from benchmarks import attention, common, engines, inference
 from benchmarks.common import Candidate, Comparison, Turn, Work
 
 
@@ -31,6 +31,7 @@ class InThisProcess:
 def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(common, "Process", InThisProcess)
     monkeypatch.setattr(common, "PAUSE", 0)
+    monkeypatch.setattr(attention, "WAYS", ("translate",))
     monkeypatch.setattr(common, "RESULTS", tmp_path)
     monkeypatch.setattr(sys, "argv", ["benchmarks/all.py", "--quick"])
 
