@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import all as benchmarks
-from benchmarks import attention, common, engines, inference
+from benchmarks import attention, common, engines, inference, training
 from benchmarks.common import Candidate, Comparison, Turn, Work
 
 
@@ -32,6 +32,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(common, "Process", InThisProcess)
     monkeypatch.setattr(common, "PAUSE", 0)
     monkeypatch.setattr(attention, "WAYS", ("translate",))
+    monkeypatch.setattr(training, "CANDIDATES", {"default recipe": "default"})
     monkeypatch.setattr(common, "RESULTS", tmp_path)
     monkeypatch.setattr(sys, "argv", ["benchmarks/all.py", "--quick"])
 
@@ -44,7 +45,7 @@ def test_all_is_compared_and_recorded_with_what_it_depends_on(tmp_path: Path) ->
     assert {"date", "threads", "environment", "machine", "versions"} < record.keys()
     names = [list(one["candidates"]) for one in record["comparisons"]]
     assert names[0][:2] == ["plain eager fp32", "ugatit fp32"]
-    assert [names[1][0], names[2][0], names[3][0]] == ["official order, fp32", "network alone", "translate"]
+    assert [names[1][0], names[2][0], names[3][0]] == ["default recipe", "network alone", "translate"]
     for one in record["comparisons"]:
         for figures in one["candidates"].values():
             assert figures["seconds"] > 0
