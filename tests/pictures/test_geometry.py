@@ -25,6 +25,7 @@ from ugatit_cli.pictures.geometry import (
     from_network,
     output_size,
     plan_geometry,
+    sampled,
     tile_corners,
     tile_weight,
     tile_weights,
@@ -193,9 +194,28 @@ def test_tiles_cover_everything_and_overlap_by_a_quarter(side: int, tile: int) -
     steps = np.diff(starts)
     assert (steps > 0).all()
     assert (tile - steps >= tile // 4).all()
-    assert steps.max() - steps.min() <= 1
+    assert steps.max() - steps.min() <= 4
+    assert not any(start % 4 for start in starts)  # where strided layers see the same places
     # Not one more than it takes.
-    assert (len(starts) - 2) * (tile * 3 // 4) < side - tile
+    assert (len(starts) - 2) * (tile * 3 // 16 * 4) < side - tile
+
+
+@pytest.mark.parametrize("tile", [64, 256, 640])
+@pytest.mark.parametrize(("width", "height"), [(256, 512), (768, 768), (1200, 600), (640, 1100), (64, 6400)])
+def test_a_sample_is_spread_over_the_picture(width: int, height: int, tile: int) -> None:
+    place = np.indices((height, width), np.uint16).transpose(1, 2, 0)
+    sample = sampled(place, tile, 0)
+    if width * height <= max(tile, 512) ** 2:
+        assert sample[0] is place
+        return
+    assert {one.shape for one in sample} == {(64, 64, 2)}
+    area = max(tile, 512) ** 2
+    assert area / 3 < sum(one[..., 0].size for one in sample) <= area * 1.5
+    middles = np.array([one.reshape(-1, 2).mean(0) for one in sample])
+    np.testing.assert_allclose(middles.mean(0), ((height - 1) / 2, (width - 1) / 2), atol=4)
+    assert not any((one[0, 0] % 4).any() for one in sample)
+    whole_tiles = sampled(place, tile, min(tile, width, height))
+    assert {one.shape for one in whole_tiles} == {(min(tile, width, height),) * 2 + (2,)}
 
 
 @given(st.integers(1, 300), st.integers(1, 300))

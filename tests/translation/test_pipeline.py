@@ -99,7 +99,7 @@ def test_notes_say_what_a_picture_lost(model: Model, tmp_path: Path) -> None:
 def test_batches_are_of_equal_shape(model: Model, network: Unchanged, tmp_path: Path) -> None:
     # The third is padded to the shape of the first.
     full = [(4, 16, 20)] * 2 + [(4, 20, 16), (4, 40, 40)]
-    tiles = [(1, 64, 64), (2, 64, 64), (2, 64, 64)]  # three of the picture that is tiled
+    tiles = [(1, 64, 64), (1, 64, 160), (2, 64, 64), (2, 64, 64)]  # a look at the picture that is tiled, and three
     for sizes, batch_size, tile, batches in (
         ([(20, 16), (16, 20), (18, 15), (40, 40)] * 4, 4, None, full),
         ([(20, 16), (16, 20), (20, 16)], 64, None, [(1, 20, 16), (2, 16, 20)]),

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ugatit_cli.config import ModelConfig
+from ugatit_cli.nn import whole
 from ugatit_cli.nn.attention import ClassActivationMap
 from ugatit_cli.nn.layers import Network, ReflectConv2d, ToRGB, UpsampleConv2d, initial_weight, padding
 from ugatit_cli.nn.normalization import AdaptiveNorm, InstanceNorm, decoder_norm
@@ -128,6 +129,7 @@ class StyleMLP(nn.Module):
             raise ValueError(f"this full generator takes {4 * self.side}x{4 * self.side} pixels only")
         else:
             pooled = x.flatten(1)  # (N, C*H*W)
+        pooled = whole.pooled(pooled)
         hidden = F.relu(self.hidden1(pooled.to(self.hidden1.weight.dtype)).float())
         hidden = F.relu(self.hidden2(hidden))
         return self.gamma(hidden), self.beta(hidden)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ugatit_cli.config import ModelConfig
+from ugatit_cli.nn import whole
 from ugatit_cli.nn.layers import widened
 
 EPS = 1e-5
@@ -72,7 +73,7 @@ def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
         Two float32 tensors (N, C), float64 ones of float64 pixels. Differentiable.
     """
     if not _needs_grad(x):
-        return _moments(x)
+        return whole.moments(x, _moments)
     mean, var = _ChannelMoments.apply(x)
     return mean, var
 
@@ -288,7 +289,7 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
-        if x.device.type == "cpu":
+        if x.device.type == "cpu" and not whole.known():
             # Batch norm of each picture alone, forwards and backwards two kernels each.
             zeros, ones = _placeholders(x)
             gamma, beta = (ones, zeros) if self.gamma is None or self.beta is None else (self.gamma, self.beta)
@@ -362,7 +363,16 @@ class GroupNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
+        if whole.known():
+            return self._of_whole(x)
         return F.group_norm(x.float(), self.groups, self.gamma, self.beta, EPS).to(x.dtype)
+
+    def _of_whole(self, x: Tensor) -> Tensor:
+        mean, var = (one.unflatten(1, (self.groups, -1)) for one in channel_moments(x))  # (N, groups, C / groups)
+        middle = mean.mean(2, keepdim=True)
+        var = (var + (mean - middle).square()).mean(2, keepdim=True)
+        scale = torch.rsqrt(var + EPS).expand_as(mean).flatten(1) * self.gamma
+        return scale_shift(x, scale, self.beta - scale * middle.expand_as(mean).flatten(1))
 
 
 def decoder_norm(channels: int, config: ModelConfig) -> LayerInstanceNorm | GroupNorm:

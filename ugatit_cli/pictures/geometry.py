@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +31,13 @@ MAX_ASPECT = 8
 TILE_ABOVE = 1536 * 1536
 TILE_SIDE = 1024
 MAX_SIDE = 65_500
+# Where tiles overlap, the edge of one hardly counts; but along the border of a picture there is no other.
+LEAST_WEIGHT = 1e-3
+# What all of a picture is like is told by squares of this side, as many as have a tile's pixels, or 512 x 512.
+# Measured on photos of 1024 x 1024 pixels: 81 of 64 pixels come within 39 to 44 dB of all of it, 144 of 32 within 38
+# to 39, a copy of half the side within 32 to 34, tiles by themselves within 13.
+SAMPLE_SIDE = 64
+LEAST_SAMPLE = 512
 
 
 @dataclass(frozen=True)
@@ -167,7 +175,10 @@ def corner(geometry: Geometry) -> tuple[int, int]:
 
 
 def tile_corners(size: Size, tile: int) -> Iterator[tuple[int, int]]:
-    """Left and top of overlapping tiles that cover a size evenly, with at least a quarter of overlap."""
+    """Left and top of overlapping tiles that cover a size evenly, row by row, with at least a quarter of overlap.
+
+    Of sizes and tiles that are multiples of 4 the corners are, too: tiles see the same places of strided layers.
+    """
     for top in _starts(size[1], tile):
         for left in _starts(size[0], tile):
             yield left, top
@@ -176,19 +187,50 @@ def tile_corners(size: Size, tile: int) -> Iterator[tuple[int, int]]:
 def _starts(side: int, tile: int) -> list[int]:
     if side <= tile:
         return [0]
-    count = -(-(side - tile) // (tile * 3 // 4)) + 1
-    return [round(i * (side - tile) / (count - 1)) for i in range(count)]
+    step = tile * 3 // (4 * MULTIPLE) * MULTIPLE
+    count = -(-(side - tile) // step) + 1
+    inner = [i * (side - tile) // (count - 1) // MULTIPLE * MULTIPLE for i in range(count - 1)]
+    return [*inner, side - tile]
+
+
+def sampled(pixels: Pixels, tile: int, side: int) -> list[Pixels]:
+    """Squares evenly spread over a picture, with as many pixels as a tile together; the picture, if it has no more.
+
+    Args:
+        pixels: (H, W, 3).
+        side: that of the squares, or 0: small ones, as many as possible.
+    """
+    height, width = pixels.shape[:2]
+    area = max(tile, LEAST_SAMPLE) ** 2
+    if width * height <= area and not side:
+        return [pixels]
+    side = min(side or SAMPLE_SIDE, width, height)
+    count = area / side**2
+    across = max(1, round(math.sqrt(count * width / height)))
+    down = max(1, int(count / across))
+    places = [(x, y) for y in _middles(height, side, down) for x in _middles(width, side, across)]
+    return [pixels[y : y + side, x : x + side] for x, y in dict.fromkeys(places)]
+
+
+def _middles(length: int, side: int, count: int) -> list[int]:
+    """Where squares begin that lie in the middle of equal parts of a length."""
+    wanted = (round((i + 0.5) * length / count - side / 2) for i in range(count))
+    return [max(0, min(length - side, start)) // MULTIPLE * MULTIPLE for start in wanted]
 
 
 def tile_weights(width: int, height: int) -> NDArray[np.float32]:
-    """How much each pixel of a tile counts, (height, width, 1): falls off linearly from the middle, never to 0."""
+    """How much each pixel of a tile counts, (height, width, 1): see `tile_weight`."""
     x, y = (tile_weight(np.arange(side) + 0.5, side) for side in (width, height))
     return np.minimum(y[:, None], x[None, :])[:, :, None]
 
 
 def tile_weight(positions: NDArray[Any], side: int) -> NDArray[np.float32]:
-    """How much a tile counts at pixels from its edge: there as much as at the outermost pixels, 0 beyond."""
-    weights = 1 - np.abs(np.clip(positions, 0.5, side - 0.5) / side * 2 - 1)
+    """How much a tile counts at pixels from its edge: there as much as at the outermost pixels, 0 beyond.
+
+    Hardly in its outer sixteenth, where the network doesn't see what lies around; over the next two, more and more.
+    """
+    inside = np.clip(np.minimum(positions, side - positions), 0.5, None) / side
+    weights = np.clip((inside - 1 / 16) * 8, LEAST_WEIGHT, 1)
     return np.where((positions >= 0) & (positions <= side), weights, 0).astype(np.float32)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,12 +22,15 @@ from ugatit_cli.nn.discriminator import DiscriminatorOutput
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import evaluating
 from ugatit_cli.nn.styles import StyleCode, random_style
-from ugatit_cli.pictures.geometry import Geometry, Pixels, tile_corners, tile_weight, tile_weights
+from ugatit_cli.nn.whole import Statistics
+from ugatit_cli.pictures.geometry import Geometry, Pixels, sampled, tile_corners, tile_weight, tile_weights
 
 if TYPE_CHECKING:
     from ugatit_cli.translation.model import Model
 
 logger = logging.getLogger("ugatit")
+
+Out = TypeVar("Out")
 
 # A map's values (h, w) float32 and its two CAM logits; a mask has none.
 Heat = tuple[Floats, Logits | None]
@@ -141,6 +146,7 @@ class _NetworkPass:
         self.maps = maps
         self.batching = Batching(model.device, batch_size, not {*maps} <= {"generator"})
         target: Domain = "b" if direction == "a2b" else "a"
+        self.known: Callable[[], AbstractContextManager[None]] = nullcontext  # of the picture that tiles are of
         # Outside of inference mode, or they could never be trained.
         self.generator = model.generator(direction)
         self.discriminators = {scale: model.looking_discriminator(target, scale) for scale in SCALES if scale in maps}
@@ -166,11 +172,26 @@ class _NetworkPass:
         heats = {name: _HeatBlend(self.model.config, name, (height, width), side) for name in self.maps}
         corners = list(tile_corners((width, height), side))
         parts = [pixels[y : y + side, x : x + side] for x, y in corners]
+        self.known = self._statistics(pixels, side, style).replayed
         for corner, seen in zip(corners, self.seen(parts, styles=[*style] * len(parts)), strict=True):
             blend.add(corner, seen.pixels)
             for name, heat in seen.heats.items():
                 heats[name].add(corner, heat)
         return Seen(blend.result(), {name: one.result() for name, one in heats.items() if one.logits})
+
+    def _statistics(self, pixels: Pixels, side: int, style: Sequence[StyleCode]) -> Statistics:
+        """Those of the whole picture, from a sample of it: by their own, tiles would differ in colour."""
+        sample = sampled(pixels, side, 0 if self.model.config.light else side)
+        statistics = Statistics()
+
+        def record() -> bool:
+            with torch.inference_mode(), statistics.recorded():
+                self.generator(*self._inputs(sample, [*style] * len(sample)))
+            return True
+
+        if not self._in_memory(record):
+            self._half([pixels[:side, :side]])
+        return statistics
 
     def seen(
         self, batch: Sequence[Pixels], stop: threading.Event | None = None, styles: Sequence[StyleCode] = ()
@@ -181,17 +202,20 @@ class _NetworkPass:
         done = 0
         while done < len(batch) and not (done and stop and stop.is_set()):
             some = batch[done : done + step]
-            found = None
-            try:
-                found = self._forward(some, styles[done : done + step])
-            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            if found is None:  # not above, where the error still holds what there was no memory for
+            if (found := self._in_memory(partial(self._forward, some, styles[done : done + step]))) is None:
                 step = self._half(some)
                 continue
             yield from found
             done += len(some)
+
+    def _in_memory(self, make: Callable[[], Out]) -> Out | None:
+        """What it makes; None where memory is short, and only then: an error holds what there was none for."""
+        try:
+            return make()
+        except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        return None
 
     def _half(self, batch: Sequence[Pixels]) -> int:
         """How many fit perhaps, where these don't."""
@@ -210,10 +234,12 @@ class _NetworkPass:
 
     @torch.inference_mode()
     def _forward(self, batch: Sequence[Pixels], styles: Sequence[StyleCode]) -> list[Seen]:
-        x = network_input(batch, self.model.device)
-        inputs = [x, torch.from_numpy(np.stack(styles)).to(x.device)] if styles else [x]
-        size = self.batching.size(x.shape[2] * x.shape[3])
-        outputs = [self.generator(*part) for part in zip(*(torch.split(one, size) for one in inputs), strict=True)]
+        inputs = self._inputs(batch, styles)
+        size = self.batching.size(batch[0].shape[0] * batch[0].shape[1])
+        outputs = []
+        for part in zip(*(torch.split(one, size) for one in inputs), strict=True):
+            with self.known():
+                outputs.append(self.generator(*part))
         image = torch.cat([output.image for output in outputs]) if len(outputs) > 1 else outputs[0].image
         heats = self.heats(outputs, image)
         image = image.add_(1).mul_(127.5).round_().clamp_(0, 255)
@@ -226,6 +252,11 @@ class _NetworkPass:
             )
         translated = image.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return [Seen(one, {name: heats[name][i] for name in heats}) for i, one in enumerate(translated)]
+
+    def _inputs(self, batch: Sequence[Pixels], styles: Sequence[StyleCode]) -> list[Tensor]:
+        """What the generator takes: pictures, and their styles if there are any."""
+        x = network_input(batch, self.model.device)
+        return [x, torch.from_numpy(np.stack(styles)).to(x.device)] if styles else [x]
 
     def heats(self, outputs: Sequence[Translation], image: Tensor) -> dict[MapName, list[Heat]]:
         """Each picture's maps, of what the generator gave and of its translations (N, 3, H, W) in [-1, 1]."""
@@ -248,23 +279,41 @@ def _heats(output: Translation | DiscriminatorOutput) -> list[Heat]:
 
 
 class _Blend:
-    """Tiles as one picture: where they overlap, each counts more towards its middle."""
+    """Tiles, which come row by row, as one picture: where they overlap, each counts more towards its middle.
+
+    Only the rows that tiles can still add to are kept as floats, of a picture of any height.
+    """
 
     def __init__(self, size: tuple[int, int], tile: int) -> None:
-        self.size = size
+        height, width = size
         self.tile = tile
-        self.total = np.zeros((*size, 3), np.float32)
-        self.share = np.zeros((*size, 1), np.float32)
-        self.weights = tile_weights(min(tile, size[1]), min(tile, size[0]))
+        self.weights = tile_weights(min(tile, width), min(tile, height))
+        self.total = np.zeros((min(tile, height), width, 3), np.float32)
+        self.share = np.zeros((min(tile, height), width, 1), np.float32)
+        self.pixels = np.empty((*size, 3), np.uint8)
+        self.top = 0
 
     def add(self, corner: tuple[int, int], tile: Pixels) -> None:
         x, y = corner
-        place = slice(y, y + self.tile), slice(x, x + self.tile)
-        self.total[place] += tile * self.weights
-        self.share[place] += self.weights
+        self._finish(y)
+        place = slice(x, x + self.tile)
+        self.total[:, place] += tile * self.weights
+        self.share[:, place] += self.weights
+
+    def _finish(self, upto: int) -> None:
+        """Rows above this one are complete."""
+        rows = upto - self.top
+        done = self.total[:rows]
+        np.rint(np.divide(done, self.share[:rows], out=done), out=done)
+        self.pixels[self.top : upto] = done
+        for band in (self.total, self.share):
+            band[: len(band) - rows] = band[rows:]
+            band[len(band) - rows :] = 0
+        self.top = upto
 
     def result(self) -> Pixels:
-        return np.asarray(np.rint(self.total / self.share), dtype=np.uint8)
+        self._finish(len(self.pixels))
+        return self.pixels
 
 
 class _HeatBlend:
