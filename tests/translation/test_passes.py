@@ -69,7 +69,7 @@ def strong(config: ModelConfig) -> Model:
 def assert_maps_equal(one: Maps, other: Maps, tolerance: float = 0) -> None:
     assert set(one) == set(other)
     for name in one:
-        scale = max(1e-3, np.abs(other[name].values).max())  # of one colour, instance norm leaves nothing
+        scale = max(1e-2, np.abs(other[name].values).max())  # of one colour, instance norm leaves nothing
         np.testing.assert_allclose(one[name].values, other[name].values, rtol=0, atol=tolerance * scale)
         assert one[name].logits == pytest.approx(other[name].logits, rel=tolerance, abs=tolerance)
 
@@ -150,7 +150,7 @@ def test_nothing_begins_once_it_is_stopped(model: Model) -> None:
         stop.clear()
         batch, geometries = [pixels(100, 64, seed) for seed in range(5)], [whole(100, 64, tile)] * 5
         assert len(list(passes.look(model, batch, "a2b", geometries, (), 2, stop))) == (1 if tile else 2)
-    assert sizes == [2, 2]
+    assert sizes == [2, 1, 2]  # a look at all of the picture comes before its tiles
 
 
 NAMED = [("cpu", False), ("cuda", False), ("cpu", True)]
@@ -243,7 +243,7 @@ def test_tiles_of_one_colour_are_seen_as_the_whole_is(size: tuple[int, int], dia
         assert one.values.shape == undivided.maps[name].values.shape
         assert one.geometry == whole(*size, 64)
     # Reflection padding of one colour is that colour.
-    assert_maps_equal(tiled.maps, undivided.maps, 1e-3)
+    assert_maps_equal(tiled.maps, undivided.maps, 1e-2)  # norms make much of what rounding leaves
 
 
 class Ramp(Unchanged):
@@ -274,14 +274,14 @@ def test_cells_of_tiles_are_put_where_they_lie(width: int) -> None:
 
 def test_only_a_band_of_a_large_picture_is_in_floats() -> None:
     model, peaks = unchanging(Unchanged()), []
-    for height in (1024, 4096):
+    for height in (4096, 8192):
         picture = pixels(128, height)
         tracemalloc.start()  # which NumPy tells what it takes; PyTorch doesn't
         found = look(model, picture, (), tile=64).pixels
         peaks.append(tracemalloc.get_traced_memory()[1] - found.nbytes)
         tracemalloc.stop()
         assert np.array_equal(found, picture)
-    assert peaks[1] < peaks[0] + 128 * 1024  # of 9 MB that all would take
+    assert peaks[1] < peaks[0] + 128 * 1024  # all of them would take 8 MB
 
 
 # --- Networks that are trained -------------------------------------------------------------------------
