@@ -85,7 +85,7 @@ class Seams:
     def elsewhere(self) -> NDArray[np.int64]:
         """Lines at least a gap from all middles, with room for the gap."""
         every = np.arange(self.gap, self.side - self.gap)
-        return every[np.abs(every[:, None] - self.middles).min(1) >= self.gap]
+        return np.array([one for one in every if np.abs(one - self.middles).min() >= self.gap])
 
     def ratios(self, pixels: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:
         """Of neighbours across all lines, and of pixels a gap apart across each seam: to that elsewhere."""

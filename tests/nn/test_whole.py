@@ -79,7 +79,7 @@ def scenery(width: int, height: int) -> Pixels:
     """Bright at the right and dark at the left, with a little noise all over: tiles of it have little in common."""
     light = np.linspace(20, 235, width)[None, :, None] + np.array([-15, 0, 15])
     noise = np.random.default_rng(5).normal(0, 12, (height, width, 3))
-    return np.clip(light + noise, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(light + noise, 0, 255), np.uint8)
 
 
 @ALL

@@ -368,7 +368,7 @@ class GroupNorm(nn.Module):
         return F.group_norm(x.float(), self.groups, self.gamma, self.beta, EPS).to(x.dtype)
 
     def _of_whole(self, x: Tensor) -> Tensor:
-        mean, var = (one.unflatten(1, (self.groups, -1)) for one in channel_moments(x))  # (N, groups, C / groups)
+        mean, var = (one.reshape(len(x), self.groups, -1) for one in channel_moments(x))  # (N, groups, C / groups)
         middle = mean.mean(2, keepdim=True)
         var = (var + (mean - middle).square()).mean(2, keepdim=True)
         scale = torch.rsqrt(var + EPS).expand_as(mean).flatten(1) * self.gamma
