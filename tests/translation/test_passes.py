@@ -272,6 +272,14 @@ def test_cells_of_tiles_are_put_where_they_lie(width: int) -> None:
     np.testing.assert_allclose(values[:, far], np.broadcast_to(centres[far], values[:, far].shape), rtol=1e-5)
 
 
+def test_one_hears_of_every_tile(model: Model) -> None:
+    heard: list[tuple[int, int]] = []
+    geometries = [whole(160, 64, 64)] * 2
+    told = lambda *tile: heard.append(tile)  # noqa: E731
+    list(passes.look(model, [pixels(160, 64)] * 2, "a2b", geometries, told=told))
+    assert heard == [(1, 3), (2, 3), (3, 3)] * 2
+
+
 def test_only_a_band_of_a_large_picture_is_in_floats() -> None:
     model, peaks = unchanging(Unchanged()), []
     for height in (4096, 8192):

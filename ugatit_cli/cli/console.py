@@ -151,6 +151,15 @@ class Progress:
             left = datetime.timedelta(seconds=round((self.total - self.done) * (now - self.start) / self.done))
             note(f"{self.done}/{self.total} {self.unit}, {speed}, {left} left")
 
+    def tile(self, done: int, total: int) -> None:
+        """One more tile of a large file is done."""
+        text = f"tile {done} of {total}"
+        if self.bar and self.task is not None:
+            self.bar.update(self.task, rate=text)
+        elif (now := time.monotonic()) - self.last >= PLAIN_INTERVAL:
+            self.last = now
+            note(f"{self.done}/{self.total} {self.unit}, {text}")
+
 
 @contextmanager
 def progress(total: int, unit: str = "files") -> Iterator[Progress]:

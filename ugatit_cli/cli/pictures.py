@@ -541,7 +541,7 @@ def _draw(
         shared = Shared(existing, jobs, stop, alone, left_alone, failed)
         for some in shared.rounds():
             with contextlib.closing(
-                _results(some, model, prepared.translating, drawing, stop, checkpoints, progress.advance)
+                _results(some, model, prepared.translating, drawing, stop, checkpoints, progress)
             ) as results:
                 for result in results:
                     shared.end(result.job.source, done=result.error is None)
@@ -560,15 +560,15 @@ def _results(
     drawing: Drawing,
     stop: threading.Event,
     checkpoints: RunFolder | None,
-    advance: Callable[[], None],
+    progress: console.Progress,
 ) -> Generator[Result, None, None]:
     from ugatit_cli.translation.pipeline import translate_files
 
     if checkpoints is None:
-        return translate_files(model, jobs, options, drawing=drawing, stop=stop)
+        return translate_files(model, jobs, options, drawing=drawing, stop=stop, told=progress.tile)
     from ugatit_cli.training.history import draw_history
 
-    return draw_history(checkpoints, model, list(jobs), options, drawing, stop, advance)
+    return draw_history(checkpoints, model, list(jobs), options, drawing, stop, progress.advance)
 
 
 def _left_to_do(prepared: Prepared, drawing: Drawing, existing: Existing, verb: str) -> tuple[list[Job], Tally]:

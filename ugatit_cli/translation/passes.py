@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ugatit")
 
 Out = TypeVar("Out")
+# Hears how many tiles of a picture are done, and how many there are.
+Told = Callable[[int, int], object]
 
 # A map's values (h, w) float32 and its two CAM logits; a mask has none.
 Heat = tuple[Floats, Logits | None]
@@ -106,6 +108,7 @@ def look(
     batch_size: int = 0,
     stop: threading.Event | None = None,
     styles: Sequence[StyleCode] = (),
+    told: Told | None = None,
 ) -> Iterator[Translated]:
     """Translates pictures, and tells where the networks look meanwhile: as they are taken, some at a time.
 
@@ -116,6 +119,7 @@ def look(
         batch_size: pictures, or tiles, that the generator takes at once; 0: as the device likes it.
         stop: once set, no further pass begins.
         styles: of each picture, if the model has them; default: its own random one.
+        told: hears of each tile that is done.
 
     Raises:
         PictureError: not enough memory for even one of them, or a result that isn't a number.
@@ -125,6 +129,7 @@ def look(
         if name in model.missing_maps:
             raise ModelError(f"{model.name}: no {name} attention: {model.missing_maps[name]}")
     run = _NetworkPass(model, direction, maps, batch_size)
+    run.told = told or run.told
     tile = geometries[0].tile if geometries else 0
     if (size := model.config.style_size) and not styles:
         styles = [random_style(pixels, size) for pixels in batch]
@@ -146,6 +151,7 @@ class _NetworkPass:
         self.maps = maps
         self.batching = Batching(model.device, batch_size, not {*maps} <= {"generator"})
         target: Domain = "b" if direction == "a2b" else "a"
+        self.told: Told = lambda _, __: None
         self.known: Callable[[], AbstractContextManager[None]] = nullcontext  # of the picture that tiles are of
         # Outside of inference mode, or they could never be trained.
         self.generator = model.generator(direction)
@@ -173,10 +179,12 @@ class _NetworkPass:
         corners = list(tile_corners((width, height), side))
         parts = [pixels[y : y + side, x : x + side] for x, y in corners]
         self.known = self._statistics(pixels, side, style).replayed
-        for corner, seen in zip(corners, self.seen(parts, styles=[*style] * len(parts)), strict=True):
+        tiles = zip(corners, self.seen(parts, styles=[*style] * len(parts)), strict=True)
+        for done, (corner, seen) in enumerate(tiles, 1):
             blend.add(corner, seen.pixels)
             for name, heat in seen.heats.items():
                 heats[name].add(corner, heat)
+            self.told(done, len(corners))
         return Seen(blend.result(), {name: one.result() for name, one in heats.items() if one.logits})
 
     def _statistics(self, pixels: Pixels, side: int, style: Sequence[StyleCode]) -> Statistics:

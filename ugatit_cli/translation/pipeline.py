@@ -223,6 +223,7 @@ def translate_files(
     *,
     drawing: Drawing | None = None,
     stop: threading.Event | None = None,
+    told: passes.Told | None = None,
 ) -> Generator[Result, None, None]:
     """Translates files and writes the results, each atomically.
 
@@ -232,6 +233,7 @@ def translate_files(
     Args:
         drawing: what is made of each picture, and which attention that takes; default: the translation.
         stop: once set, pictures that the network has begun are finished and written, the rest is left.
+        told: hears of each tile that is done, of pictures that go through the network in tiles.
 
     Raises:
         ModelError: the weights can't be read.
@@ -240,7 +242,7 @@ def translate_files(
     drawing, stop = drawing or Translation(), stop or threading.Event()
     full = False
     with Spool() as spool:
-        run = _Run(model, Stages(model.config, options, drawing, spool, stop))
+        run = _Run(model, Stages(model.config, options, drawing, spool, stop), told)
         try:
             wanted = takewhile(lambda _: not stop.is_set(), jobs)
             decoded = run.in_threads(partial(run.stages.decode, alone=False), wanted)
@@ -268,8 +270,8 @@ def _area(work: Work) -> int:
 class _Run:
     """The network between the threads."""
 
-    def __init__(self, model: Model, stages: Stages) -> None:
-        self.model, self.stages = model, stages
+    def __init__(self, model: Model, stages: Stages, told: passes.Told | None = None) -> None:
+        self.model, self.stages, self.told = model, stages, told
         self.options, self.drawing, self.stop = stages.options, stages.drawing, stages.stop
         looking = not {*self.drawing.maps} <= {"generator"}
         self.batching = passes.Batching(model.device, self.options.batch_size, looking)
@@ -338,7 +340,7 @@ class _Run:
         start = time.perf_counter()
         seen = passes.look(
             *(self.model, Lazy(Kept.load, kept), options.direction, geometries, maps),
-            *(options.batch_size, self.stop, styles),
+            *(options.batch_size, self.stop, styles, self.told),
         )
         try:
             # As they come: of an animation, some frames at a time.
