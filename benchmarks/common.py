@@ -7,6 +7,7 @@ Each is a process of its own: so are its threads, its memory and its environment
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import importlib
 import importlib.metadata
@@ -109,17 +110,21 @@ class Process:
         Raises:
             ChildProcessError: it has ended.
         """
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
+        try:
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
         if not answer:
-            raise ChildProcessError(f"the process of {self.name!r} has ended")
+            raise ChildProcessError(f"{self.name}: its process has ended; it is left out")
         found: Turn = json.loads(answer)
         return found
 
     def close(self) -> None:
         """Ends it."""
-        self._process.communicate()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate()
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,7 @@ def _ms(seconds: float) -> str:
 
 
 def compare(title: str, candidates: Iterable[Candidate], *, rounds: int, warmup: int) -> Comparison:
-    """Candidates take turns, round by round; prints what comes of it.
+    """Candidates take turns, round by round; prints what comes of it. One whose process ends is left out.
 
     Args:
         title: what is compared, and of what the times are.
@@ -178,8 +183,13 @@ def compare(title: str, candidates: Iterable[Candidate], *, rounds: int, warmup:
             processes[candidate.name] = Process(candidate)
             turns[candidate.name] = []
         for number in range(warmup + rounds):
-            for name, process in processes.items():
-                taken = process.turn()
+            for name in list(turns):
+                try:
+                    taken = processes[name].turn()
+                except ChildProcessError as error:
+                    _console().print(str(error))
+                    del turns[name]
+                    continue
                 if number >= warmup:
                     turns[name].append(taken)
     finally:

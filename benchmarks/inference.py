@@ -27,8 +27,6 @@ from ugatit_cli.config import ModelConfig
 from ugatit_cli.device import resolve_device
 from ugatit_cli.nn.generator import Generator
 
-PRECISIONS = ("fp32", "auto")
-
 
 def psnr(image: Tensor, reference: Tensor) -> float:
     """Peak signal-to-noise ratio in dB of pictures in [-1, 1]."""
@@ -72,7 +70,7 @@ def candidates(options: argparse.Namespace, folder: Path) -> Iterator[Candidate]
         np.save(shared["reference_path"], reference_generator(generator, config, x)[0].numpy())
     here = {**sizes, "device": str(options.device)}
     yield Candidate("plain eager fp32", "benchmarks.inference:plain", here)
-    for name in dict.fromkeys(resolved(precision, options.device) for precision in PRECISIONS):
+    for name in dict.fromkeys(resolved(precision, options.device) for precision in options.precisions):
         yield Candidate(f"ugatit {name}", "benchmarks.inference:ours", {**here, "precision": name, **shared})
     if options.engines:
         np.save(folder / "input.npy", x.numpy())
@@ -104,6 +102,7 @@ def parser() -> argparse.ArgumentParser:
     parser = command_line(__doc__, rounds=9)
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "auto"])
     parser.add_argument("--engines", nargs="*", choices=engines.ENGINES, default=list(engines.ENGINES))
     return parser
 
