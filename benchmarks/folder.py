@@ -19,6 +19,7 @@ from PIL import Image
 
 import ugatit_cli
 from benchmarks.common import Candidate, Comparison, Work, command_line, compare, write
+from ugatit_cli.device import keep_freed_memory
 from ugatit_cli.pictures.geometry import SizeOptions, plan_geometry
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.translation.model import Model
@@ -44,6 +45,7 @@ def make_pictures(folder: Path, count: int) -> list[Path]:
 
 def opened(model: str | None, channels: int | None, device: str) -> Model:
     """A model by name, or an untrained light one with so many channels."""
+    keep_freed_memory(all_sizes=False)  # as `ugatit translate` does
     if channels:
         return ugatit_cli.new(ugatit_cli.ModelConfig(channels=channels), device=device)
     return ugatit_cli.load(model or "flat2clay", device=device)

@@ -24,7 +24,7 @@ from benchmarks import engines
 from benchmarks.common import Candidate, Comparison, Work, command_line, compare, write
 from tests.reference import reference_generator
 from ugatit_cli.config import ModelConfig
-from ugatit_cli.device import resolve_device
+from ugatit_cli.device import keep_freed_memory, resolve_device
 from ugatit_cli.nn.generator import Generator
 
 
@@ -54,6 +54,7 @@ def ours(channels: int, size: int, device: str, precision: str, reference_path: 
     """The same network as it is used."""
     config, same, x = made(channels, size)
     model = ugatit_cli.new(config, device=device, precision=precision)
+    keep_freed_memory(all_sizes=False)  # as `ugatit translate` does
     generator = model.generator().eval()
     generator.load_state_dict(same.state_dict())
     x = x.to(device, memory_format=torch.channels_last)

@@ -28,7 +28,7 @@ from benchmarks.plain_steps import STEPS
 from tests.methods.test_vgg import weights
 from tests.reference_step import PlainTrainer
 from ugatit_cli.config import BaseConfig, ModelConfig
-from ugatit_cli.device import Group, resolve_device
+from ugatit_cli.device import Group, keep_freed_memory, resolve_device
 from ugatit_cli.methods.drit_step import PERIOD
 from ugatit_cli.methods.networks import build_networks, memory_format
 from ugatit_cli.methods.recipe import Recipe
@@ -112,6 +112,8 @@ def _plain(name: str, config: BaseConfig, device: torch.device) -> Callable[...,
 
 def work(name: str, candidate: str, size: int, channels: int | None, device: str) -> Work:
     """Some steps of a method's candidate."""
+    if candidate != "plain":
+        keep_freed_memory()  # as `ugatit train` does
     run, count = (
         make_step(name, candidate, sizes_of(name, size, channels), torch.device(device)),
         STEPS_PER_TURN.get(name, 1),

@@ -95,14 +95,22 @@ def peak_memory(device: torch.device) -> int:
 
 
 # Of glibc's mallopt(3).
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+LARGEST_KEPT = 2**25  # the largest M_MMAP_THRESHOLD that every glibc takes
 
 
-def keep_freed_memory() -> None:
-    """Has glibc keep the memory that PyTorch frees, for its next tensors: fresh pages would have to be cleared."""
+def keep_freed_memory(*, all_sizes: bool = True) -> None:
+    """Has glibc keep the memory that PyTorch frees, for its next tensors: fresh pages would have to be cleared.
+
+    Args:
+        all_sizes: that of tensors above 32 MiB, too.
+    """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(M_TRIM_THRESHOLD, -1)
-        mallopt(M_MMAP_MAX, 0)
+        if all_sizes:
+            mallopt(M_MMAP_MAX, 0)
+        else:
+            mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -471,6 +471,7 @@ def run(
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
+    from ugatit_cli.device import keep_freed_memory
     from ugatit_cli.translation.model import Model
 
     options, page = prepared.options, prepared.page
@@ -487,6 +488,8 @@ def run(
         return tally
     with _folders(jobs, page):
         model = Model.from_folder(options.model, prepared.folder, device=options.device, precision=options.precision)
+        if model.device.type == "cpu":
+            keep_freed_memory(all_sizes=False)
         prepared = _with_style(prepared, model)
         _announce(model, prepared.translating.direction, len(jobs), checkpoints)
         with existing.sources:
