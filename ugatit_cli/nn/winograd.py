@@ -168,7 +168,7 @@ def _blocks(x: Tensor, channels: int) -> Iterator[_Block]:
 
 def _buffers(like: Tensor, count: int, blocks: list[_Block], channels: int) -> tuple[Tensor, ...]:
     """Flat ones, for the largest block at all points."""
-    size = TILE * TILE * channels * max(block.tiles for block in blocks)
+    size = TILE * TILE * channels * max((block.tiles for block in blocks), default=0)
     return _BUFFERS.take(like, *[size] * count)
 
 
