@@ -125,6 +125,18 @@ def test_a_checkpointed_block_has_the_same_gradients() -> None:
     assert all(torch.equal(one, other) for one, other in zip(wanted, [x.grad, conv.weight.grad], strict=True))  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("size", [(8, 8), (7, 8), (8, 7)])
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_results_may_be_changed_in_place(size: tuple[int, int], memory_format: torch.memory_format) -> None:
+    conv, x = layer(), torch.randn(1, 4, *size).contiguous(memory_format=memory_format).requires_grad_()
+    result = conv(x).relu_()
+    reference = plain(x, conv.weight, None, reflect=True).relu()
+    torch.testing.assert_close(result, reference, rtol=0, atol=1e-5)
+    grads = [torch.autograd.grad(one.square().sum(), [x, conv.weight]) for one in (result, reference)]
+    torch.testing.assert_close(grads[0], grads[1], rtol=0, atol=1e-4)
+
+
 def _stepped(conv: ReflectConv2d) -> ReflectConv2d:
     conv.weight.grad = torch.randn_like(conv.weight)
     torch.optim.SGD(conv.parameters(), 0.5).step()

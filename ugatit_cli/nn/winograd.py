@@ -242,24 +242,27 @@ def _multiplied(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
     return torch.bmm(a, b, out=out[: shape[0] * shape[1] * shape[2]].view(shape))
 
 
-def _cropped(wide: Tensor, x: Tensor) -> Tensor:
-    """(N, H', W', C) -> (N, C, H, W) with the size and the memory format of x."""
-    result = wide[:, : x.shape[2], : x.shape[3]].permute(0, 3, 1, 2)
-    contiguous = torch.contiguous_format if x.is_contiguous() else torch.channels_last
-    return result.contiguous(memory_format=contiguous)
+def _like(whole: Tensor, x: Tensor) -> Tensor:
+    """(N, C, H', W') with the size and the memory format of x; never a view, so that it may be changed in place."""
+    memory_format = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+    if whole.shape[2:] == x.shape[2:]:
+        return whole.contiguous(memory_format=memory_format)
+    return whole[:, :, : x.shape[2], : x.shape[3]].clone(memory_format=memory_format)
 
 
 def _forward(x: Tensor, filters: Tensor, bias: Tensor | None, reflect: bool) -> Tensor:
     known = transforms(x.dtype)
     inputs, outputs = filters.shape[1:]
     blocks = list(_blocks(x, max(outputs, inputs)))
-    out = x.new_empty(len(x), *_whole_tiles(x), outputs)
+    shape = (len(x), outputs, *_whole_tiles(x))
+    out = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+    pixels = out.permute(0, 2, 3, 1)
     first, second = _buffers(x, 2, blocks, max(outputs, inputs))
     for block in blocks:
         points = _at_points(x, block, known.pixels, first, second, reflect=reflect)
         products = _multiplied(points, filters, first)
-        _tiles(_own(out, block), block, OUT).copy_(_scattered(products, block, known.results, second))
-    result = _cropped(out, x)
+        _tiles(_own(pixels, block), block, OUT).copy_(_scattered(products, block, known.results, second))
+    result = _like(out, x)
     return result if bias is None else result.add_(bias[:, None, None])
 
 
@@ -329,4 +332,4 @@ def _inner(wide: Tensor, like: Tensor, reflect: bool) -> Tensor:
         for dim, size in ((1, height), (2, width)):
             wide.select(dim, 2).add_(wide.select(dim, 0))
             wide.select(dim, size - 1).add_(wide.select(dim, size + 1))
-    return _cropped(wide[:, 1:, 1:], like)
+    return _like(wide[:, 1:, 1:].permute(0, 3, 1, 2), like)
