@@ -125,7 +125,10 @@ class _SpectralLinear(torch.autograd.Function):
         right = torch.cat([x, v[None].to(x.dtype)])
         grad_matrix = torch.empty_like(matrix)
         for target, part in zip(_split(grad_matrix, step), _split(left, step, 1), strict=True):
-            target.copy_(part.T @ right)
+            if target.dtype == right.dtype:
+                torch.mm(part.T, right, out=target)
+            else:
+                target.copy_(part.T @ right)
         return grad_x, grad_matrix, None, None, None
 
 
