@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import json
 import os
@@ -418,11 +419,14 @@ class Prepared:
 
 def prepare(options: PictureOptions, found: Found, *, first_only: bool = False) -> Prepared:
     """Finds the model, and whatever contradicts; with `first_only`, the first frame of animations is taken."""
-    from ugatit_cli.outputs.base import FileOptions
-    from ugatit_cli.pictures.geometry import SizeOptions, check_options
-    from ugatit_cli.translation.model import resolve_direction
-    from ugatit_cli.translation.pipeline import TranslateOptions
-
+    gc.disable()  # of the hundreds of thousands of objects that torch makes, none is garbage
+    try:
+        from ugatit_cli.outputs.base import FileOptions
+        from ugatit_cli.pictures.geometry import SizeOptions, check_options
+        from ugatit_cli.translation.model import resolve_direction
+        from ugatit_cli.translation.pipeline import TranslateOptions
+    finally:
+        gc.enable()
     sizes = SizeOptions(options.fit, parse_tile(options.tile), options.size)
     files = FileOptions(options.format, options.quality, parse_colour(options.background))
     batch_size = parse_count("--batch-size", options.batch_size, MOST_BATCH)
