@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,19 @@ def gpu(monkeypatch: pytest.MonkeyPatch, model: Model, network: Unchanged) -> Mo
     return beside
 
 
+@pytest.fixture
+def two_cores() -> Iterator[None]:
+    """Whatever the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 # --- Results -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("two_cores")
 @pytest.mark.parametrize("workers", [1, 8])
 @pytest.mark.parametrize("batch_size", [0, 1, 3, 100])
 def test_every_file_has_its_own_result(
@@ -144,6 +155,7 @@ class Watch:
         self.behind = max(self.behind, self.network.pictures - self.written)
 
 
+@pytest.mark.usefixtures("two_cores")
 @pytest.mark.parametrize(("workers", "batch_size"), [(2, 1), (3, 2)])
 def test_stages_stay_a_window_apart(
     model: Model, network: Unchanged, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, workers: int, batch_size: int
@@ -157,14 +169,33 @@ def test_stages_stay_a_window_apart(
     assert watch.behind <= window + MAX_TURN + 1
 
 
-def test_on_the_cpu_threads_and_network_take_turns(
+def test_on_the_cpu_threads_and_network_take_turns_where_pictures_are_large(
     model: Model, network: Unchanged, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(pipeline, "SMALL", 16 * 16 - 1)
     watch = Watch(monkeypatch, network)
     active: list[int] = []
     network.before = lambda _: active.append(watch.active)
     assert not failures(run(model, make(tmp_path, *[(16, 16)] * 60), workers=4))
     assert active == [0] * 60
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_on_the_cpu_small_pictures_are_in_the_network_at_once(
+    model: Model, network: Unchanged, tmp_path: Path
+) -> None:
+    together, threads = threading.Barrier(2), []
+
+    def arrived(_: Tensor) -> None:
+        threads.append(torch.get_num_threads())
+        if threads[-1] == 1:
+            together.wait(60)
+
+    network.before = arrived
+    assert not failures(run(model, make(tmp_path, *[(16, 16)] * 7), workers=2))
+    assert threads == [1] * 6 + [2]  # the last one has both cores
+    with ThreadPoolExecutor() as others:
+        assert others.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
 
 
 def test_stages_overlap_beside_a_gpu(
@@ -226,6 +257,7 @@ def test_few_pictures_wait_for_their_shape(
     assert watch.ahead <= most + 1 + (2 * 1 + 8) + 1
 
 
+@pytest.mark.usefixtures("two_cores")
 def test_a_consumer_who_leaves_ends_the_run(model: Model, network: Unchanged, tmp_path: Path) -> None:
     jobs = make(tmp_path, *[(16, 16)] * 100)
     taken = 0
@@ -317,6 +349,7 @@ def test_a_full_disk_ends_the_run_with_one_error(
 # --- Stopping ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("two_cores")
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_stopping_finishes_what_began_and_leaves_the_rest(
     model: Model, network: Unchanged, tmp_path: Path, batch_size: int

@@ -4,7 +4,9 @@ Three iterators, each pulling from the one before: threads decode ahead and enco
 Python's lock), the calling thread runs the network. Whatever the number of files, only a window of them is in flight.
 
 On the CPU the network itself has a thread on every core, and each of its hundreds of parallel loops waits for the
-slowest: a core that decodes meanwhile costs all of them. So there they take turns, and both have all cores.
+slowest. For small pictures that waiting is much of the time, so there are as many of them in the network at once as
+there are cores, each on its own, and nobody waits. A large one has all cores; as one of them that decodes meanwhile
+would cost all of them, network and threads take turns then.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any, TypeVar
 
+import torch
 from PIL import Image
 
 from ugatit_cli import files
@@ -42,6 +45,8 @@ MAX_WAITING = 64
 MAX_WAITING_PIXELS = 16_000_000
 # Pixels of a picture that doesn't wait in memory beside many others.
 LARGE = 16_000_000
+# Pixels, as the network takes them, of one that goes through it beside others, on a CPU.
+SMALL = 2 * 256 * 256
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -249,14 +254,14 @@ def translate_files(
             works = run.through_network(decoded)
             if drawing.spans is not None:
                 works = run.all_before_the_first(works, drawing.spans)
-            for result in run.in_threads(run.stages.encode, works, at_once=True):
+            for result in chain.from_iterable(run.in_threads(run.finished, works, at_once=True)):
                 found = isinstance(result.error, StorageError)
                 # Those that were about to be written, too, when the disk became full.
                 if not (full and found):
                     yield result
                 full |= found
         finally:
-            run.pool.shutdown(cancel_futures=True)
+            run.close()
 
 
 def _loaded(kept: Kept[Image.Image] | None) -> Image.Image | None:
@@ -276,9 +281,19 @@ class _Run:
         looking = not {*self.drawing.maps} <= {"generator"}
         self.batching = passes.Batching(model.device, self.options.batch_size, looking)
         self.window = 2 * self.options.workers + self.batching.most
-        self.pool = ThreadPoolExecutor(self.options.workers, "ugatit")
+        self.cores = torch.get_num_threads()
+        alone = model.device.type == "cpu" and self.batching.most == 1 and not looking and self.drawing.spans is None
+        # Small pictures that are in the network at once, on a CPU.
+        self.beside = min(self.cores, self.options.workers) if alone else 1
+        each = self.cores // self.beside
+        self.pool = ThreadPoolExecutor(self.options.workers, "ugatit", torch.set_num_threads, (each,))
         self.pixel_seconds = 0.0
         self.running: deque[Future[Any]] = deque()
+
+    def close(self) -> None:
+        """Ends the threads, and what they have set for those that others begin."""
+        self.pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(self.cores)
 
     def in_threads(self, stage: Callable[[In], Out], items: Iterable[In], *, at_once: bool = False) -> Iterator[Out]:
         """In order, a window ahead of who pulls: one is begun for each one taken; `at_once` gives what is done."""
@@ -294,7 +309,7 @@ class _Run:
             yield pending.popleft().result()
 
     def through_network(self, items: Iterable[Work | Result]) -> Iterator[Work | Result]:
-        """Translates pictures in batches of equal shape; failures pass through."""
+        """Translates pictures in batches of equal shape; failures pass through, and small ones for `finished`."""
         groups: dict[tuple[Size, int], list[Work]] = {}
         for item in items:
             if isinstance(item, Postponed):
@@ -307,7 +322,9 @@ class _Run:
                 continue
             groups.setdefault((item.geometry.network, item.geometry.tile), []).append(item)
             for key in self._ripe(groups):
-                yield from self._translate(groups.pop(key))
+                works = groups.pop(key)
+                together = len(works) >= self.beside and self._are_small(works)
+                yield from works if together else self._translate(works)
         for group in groups.values():
             yield from self._translate(group)
 
@@ -319,18 +336,37 @@ class _Run:
             key: sum(len(work.pixels) for work in group) * self.drawing.styles for key, group in groups.items()
         }
         areas = {key: _area(group[0]) for key, group in groups.items()}
-        full = [key for key, count in waiting.items() if count >= self.batching.turn(areas[key], self.pixel_seconds)]
+        full = [key for key, count in waiting.items() if count >= self._turn(groups[key], areas[key])]
         pixels = {key: count * areas[key] for key, count in waiting.items()}
         if not full and (sum(waiting.values()) > MAX_WAITING or sum(pixels.values()) > MAX_WAITING_PIXELS):
             return [max(pixels, key=pixels.__getitem__)]
         return full
 
+    def _turn(self, works: list[Work], area: int) -> int:
+        """How many pictures of a shape the network waits for."""
+        return self.beside if self._are_small(works) else self.batching.turn(area, self.pixel_seconds)
+
+    def _are_small(self, works: list[Work]) -> bool:
+        """Whether each of them goes through the network beside others."""
+        fit = self.beside > 1 and _area(works[0]) <= SMALL and not works[0].geometry.tile
+        return fit and all(len(work.pixels) == 1 for work in works)
+
+    def finished(self, work: Work | Result) -> list[Result]:
+        """The result of a picture, which goes through the network first unless it has; none if `stop` drops it."""
+        if isinstance(work, Work) and not work.maps:
+            return [self.stages.encode(one) for one in self._passed([work])]
+        return [self.stages.encode(work)]
+
     def _translate(self, works: list[Work]) -> Iterator[Work | Result]:
+        """Pictures of equal shape through the network, which has all cores."""
+        if self.model.device.type == "cpu" and not self.stop.is_set():
+            wait(self.running)  # the threads' turn; none gets more to do until the network is done
+        return self._passed(works)
+
+    def _passed(self, works: list[Work]) -> Iterator[Work | Result]:
         """Pictures of equal shape through the network; those that `stop` leaves unfinished are dropped."""
         if self.stop.is_set():
             return
-        if self.model.device.type == "cpu":
-            wait(self.running)  # the threads' turn; none gets more to do until the network is done
         options, maps = self.options, self.drawing.maps
         count = self.drawing.styles
         kept = [one for work in works for one in [*work.pixels] * count]
@@ -352,7 +388,7 @@ class _Run:
             # Which of several it was shows when each goes alone.
             if len(works) > 1:
                 for work in works:
-                    yield from self._translate([work])
+                    yield from self._passed([work])
             else:
                 yield self.stages.failed(works[0].job, error)
             return
