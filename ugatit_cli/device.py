@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import datetime
+import importlib.util
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -75,6 +77,23 @@ def cpu_has_bf16() -> bool:
     return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
 
 
+def require_compiler(device: torch.device) -> None:
+    """Whether networks can be compiled for a device.
+
+    Raises:
+        DeviceError: they can't.
+    """
+    if device.type != "cuda":
+        raise DeviceError(f"--compile is for NVIDIA GPUs, not for {device.type}", "Leave it out.")
+    if importlib.util.find_spec("triton") is None:
+        raise DeviceError("--compile needs Triton, which isn't installed", "pip install triton, or leave it out.")
+
+
+def is_compiler_error(error: BaseException) -> bool:
+    """Whether an exception is that of PyTorch's compiler."""
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "triton"))
+
+
 def describe_device(device: torch.device) -> str:
     """The device for people: `cuda:0 (NVIDIA H100)`, `cpu (2 threads)`."""
     if device.type == "cuda":
@@ -111,6 +130,41 @@ def keep_freed_memory(*, all_sizes: bool = True) -> None:
             mallopt(M_MMAP_MAX, 0)
         else:
             mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
+
+# Larger tensors are copied to pinned memory first: from any other, a GPU's driver would copy them while we wait.
+STAGED = 65_536
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Values on a device; a GPU isn't waited for: it takes them when it has done what it was told before."""
+    if device.type in ("cpu", "mps") or not values.is_cpu:  # MPS would take them at once, if need be unfinished
+        return values.to(device)
+    return (values.pin_memory() if values.nbytes > STAGED else values).to(device, non_blocking=True)
+
+
+class Readback:
+    """Tensors on their way from a device to the CPU; a GPU goes on meanwhile.
+
+    Attributes:
+        late: whether they are still on their way: from a GPU.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self.late = tensors[0].is_cuda
+        if not self.late:
+            self._host = [tensor.cpu() for tensor in tensors]
+            return
+        self._host = [torch.empty_like(tensor, device="cpu", pin_memory=True) for tensor in tensors]
+        for host, tensor in zip(self._host, tensors, strict=True):
+            host.copy_(tensor, non_blocking=True)
+        self._event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._event.record(torch.cuda.current_stream(tensors[0].device))
+
+    def wait(self) -> list[Tensor]:
+        """The tensors on the CPU, once they are there."""
+        if self.late:
+            self._event.synchronize()
+        return self._host
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -87,6 +87,13 @@ class PictureOptions:
     ] = None
     device: DeviceOption = "auto"
     precision: PrecisionOption = "auto"
+    compile: Annotated[
+        bool,
+        Option(
+            "--compile",
+            help="Compile the network first (NVIDIA GPUs): it takes a minute, and pays for many pictures of few sizes.",
+        ),
+    ] = False
     batch_size: Annotated[str, Option("--batch-size", metavar="auto|N", help="Pictures per forward pass.")] = "auto"
     workers: WorkersOption = "auto"
     max_pixels: MaxPixelsOption = "300M"

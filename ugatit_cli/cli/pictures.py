@@ -327,7 +327,7 @@ def _open_page(
             **({"Style": str(prepared.style or f"random:{options.seed}")} if config.style_size else {}),
             **({"Colours": style.colormap} if maps else {}),
             "Device": describe_device(model.device),
-            "Precision": model.precision,
+            "Precision": f"{model.precision}{', compiled' * model.is_compiled}",
         },
         provenance=model.provenance,
         legend=legend(style, drawing.spans, maps, masks=config.masks) if maps else None,
@@ -491,7 +491,12 @@ def run(
             console.note(f"report: {page} is not written, there is nothing to show")
         return tally
     with _folders(jobs, page):
-        model = Model.from_folder(options.model, prepared.folder, device=options.device, precision=options.precision)
+        model = Model.from_folder(
+            *(options.model, prepared.folder),
+            device=options.device,
+            precision=options.precision,
+            compiled=options.compile,
+        )
         if model.device.type == "cpu":
             keep_freed_memory(all_sizes=False)
         prepared = _with_style(prepared, model)
@@ -634,7 +639,7 @@ def _announce(model: Model, direction: Literal["a2b", "b2a"], files: int, checkp
     way = f"{model.config.source(direction)} -> {model.config.target(direction)}"
     console.note(
         f"model {model.name} ({way}), device {describe_device(model.device)}, precision {model.precision}, "
-        f"{files} file{'s' if files != 1 else ''}"
+        f"{'compiled, ' * model.is_compiled}{files} file{'s' if files != 1 else ''}"
     )
     if checkpoints:
         steps = checkpoints.checkpoints()

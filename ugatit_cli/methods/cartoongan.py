@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ugatit_cli.config import MAX_BLOCKS, MAX_CHANNELS, BaseConfig, Ways
 from ugatit_cli.data.edges import edge_smoothed
-from ugatit_cli.device import Group
+from ugatit_cli.device import Group, sent
 from ugatit_cli.errors import ConfigError
 from ugatit_cli.fields import Option, Range
 from ugatit_cli.methods.adam import Adam
@@ -297,7 +297,7 @@ def _pixels(pictures: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
 def _smoothed(pixels: np.ndarray[Any, np.dtype[np.uint8]], like: Tensor) -> Tensor:
     """uint8 (N, H, W, 3) -> (N, 3, H, W) in [-1, 1], without clear edges, as float pictures `like` others."""
     smoothed = torch.from_numpy(np.stack([edge_smoothed(picture) for picture in pixels]))
-    return smoothed.permute(0, 3, 1, 2).to(like).div_(127.5).sub_(1)
+    return sent(smoothed, like.device).permute(0, 3, 1, 2).to(like).div_(127.5).sub_(1)
 
 
 class CartoonGAN(Method):

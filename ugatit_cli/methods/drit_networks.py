@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ugatit_cli.methods.cyclegan import ConvNorm, ResidualBlock
+from ugatit_cli.device import sent
 from ugatit_cli.methods.drit_config import SMALLEST_MAP, STYLE_SIZE, DRITConfig
 from ugatit_cli.methods.unit_networks import MultiScaleDiscriminator
 from ugatit_cli.nn.generator import Linear, Translation
@@ -113,7 +114,7 @@ class Attributes(NamedTuple):
 
     def sample(self, normal: Tensor) -> Tensor:
         """A style of each, (N, 8), by numbers from N(0, 1)."""
-        return self.mean + (self.log_variance / 2).exp() * normal.to(self.mean)
+        return self.mean + (self.log_variance / 2).exp() * sent(normal, self.mean.device)
 
 
 class PreActivationBlock(nn.Module):

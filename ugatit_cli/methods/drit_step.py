@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ugatit_cli.config import DIRECTIONS, DOMAINS, Direction, Domain
-from ugatit_cli.device import Group
+from ugatit_cli.device import Group, sent
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.base import SOURCE, TARGET, Losses, Step, Term, leaf, mean_of, random_numbers, sum_of
 from ugatit_cli.methods.drit_config import DRITConfig
@@ -187,7 +187,7 @@ class DRITStep(Step):
 
     def _random(self, domain: Domain, codes: ByDomain, real: Tensor, draws: Draws, random: torch.Generator) -> Losses:
         """Updates a domain's second discriminator, and adds the gradients of translations in random styles."""
-        styles = [style.to(real.device) for style in draws.random]
+        styles = [sent(style, real.device) for style in draws.random]
         content = torch.cat([codes[OTHER[domain]]] * len(styles))
         image = self._painted(domain, content, torch.cat(styles))
         fake = leaf(image)
@@ -250,7 +250,7 @@ class DRITStep(Step):
         """A domain's pictures as content codes, with noise."""
         translators = self.networks.translators
         code: Tensor = translators["shared.content"](translators[f"{domain}.content"](x))
-        return code + noise.to(code)
+        return code + sent(noise, code.device).to(code.dtype)
 
     def _attribute(self, domain: Domain) -> Network:
         return self.networks.translators[f"{domain}.attribute"]

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ugatit_cli.device import sent
+
 
 def lsgan_loss(scores: Tensor, *, real: bool) -> Tensor:
     """The least-squares adversarial loss (paper section 2.2, after Mao et al. 2017), mean over all scores.
@@ -61,7 +63,7 @@ def augment(x: Tensor, source: torch.Generator) -> Tensor:
 
 
 def _uniform(n: int, low: float, high: float, source: torch.Generator, like: Tensor) -> Tensor:
-    return torch.empty(n, 1, 1, 1).uniform_(low, high, generator=source).to(like)
+    return sent(torch.empty(n, 1, 1, 1).uniform_(low, high, generator=source), like.device)
 
 
 def _recoloured(x: Tensor, source: torch.Generator) -> Tensor:
@@ -97,4 +99,4 @@ def _cutout(x: Tensor, source: torch.Generator) -> Tensor:
     middles = zip(_offsets(len(x), 0, height, source), _offsets(len(x), 0, width, source), strict=True)
     for i, (top, left) in enumerate(middles):
         mask[i, :, max(0, top - rows // 2) : top + rows // 2, max(0, left - columns // 2) : left + columns // 2] = 0
-    return x * mask.to(x)
+    return x * sent(mask, x.device)

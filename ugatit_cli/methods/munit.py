@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ugatit_cli.config import DIRECTIONS, DOMAINS, BaseConfig, Direction, Domain
-from ugatit_cli.device import Group
+from ugatit_cli.device import Group, sent
 from ugatit_cli.methods.base import SOURCE, TARGET, Losses, Official, OfficialSettings, States, Step, Term
 from ugatit_cli.methods.losses import cycle_loss, identity_loss
 from ugatit_cli.methods.networks import Networks
@@ -131,7 +131,7 @@ class StyledTranslator(StyledNetwork):
     def styled(self, x: Tensor, style: Tensor) -> Translation:
         """See `StyledNetwork`; H and W are multiples of 4, at least 8."""
         content = self.encoder(x)
-        painted: Translation = self.decoder(content, style.to(content))
+        painted: Translation = self.decoder(content, sent(style, content.device).to(content.dtype))
         return painted
 
 
@@ -160,7 +160,7 @@ class MUNITStep(CodeStep):
 
     def translate(self, direction: Direction, codes: Codes, drawn: Tensor) -> Tensor:
         """What the target's decoder paints from the content code in a drawn style."""
-        return self._painted(TARGET[direction], codes[0], drawn.to(codes[0]))
+        return self._painted(TARGET[direction], codes[0], sent(drawn, codes[0].device).to(codes[0].dtype))
 
     def reconstruct(self, direction: Direction, x: Tensor, codes: Codes, draws: Draws) -> Losses:  # noqa: ARG002
         """The picture itself."""
@@ -176,7 +176,7 @@ class MUNITStep(CodeStep):
         # The picture's own code learns, too: it is no fixed goal.
         losses = {
             f"content_{source}": F.l1_loss(content, codes[0]),
-            f"style_{target}": F.l1_loss(style, draws.trained[direction].to(style)),
+            f"style_{target}": F.l1_loss(style, sent(draws.trained[direction], style.device).to(style.dtype)),
         }
         if recipe.cycle_weight:
             losses[f"cycle_{source}"] = cycle_loss(self._painted(source, content, codes[1]), x)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ugatit_cli.config import DOMAINS, BaseConfig, Direction, Domain
-from ugatit_cli.device import Group
+from ugatit_cli.device import Group, sent
 from ugatit_cli.methods.base import (
     SOURCE,
     TARGET,
@@ -117,7 +117,7 @@ class UNITStep(CodeStep):
         return losses
 
     def _painted(self, domain: Domain, code: Tensor, noise: Tensor) -> Tensor:
-        image: Tensor = self.network(domain, "decoder")(code + noise.to(code)).image
+        image: Tensor = self.network(domain, "decoder")(code + sent(noise, code.device).to(code.dtype)).image
         return image
 
 

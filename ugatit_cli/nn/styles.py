@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ugatit_cli.device import sent
 from ugatit_cli.errors import UsageError
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import Network
@@ -59,7 +60,7 @@ def picture_styles(x: Tensor, size: int, seed: int = 0) -> Tensor:
     """
     pixels = x.detach().float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
     styles = [random_style(one, size, seed) for one in pixels.permute(0, 2, 3, 1).cpu().numpy()]
-    return torch.from_numpy(np.stack(styles)).to(x.device)
+    return sent(torch.from_numpy(np.stack(styles)), x.device)
 
 
 class StyledNetwork(Network):

@@ -8,7 +8,6 @@ from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from torch import Tensor
 from ugatit_cli.config import Direction
 from ugatit_cli.data.batches import Batches, sample_pictures, stream
 from ugatit_cli.data.pictures import Pictures, Preparation, fingerprint, load_pictures, memory_budget, passed_over
-from ugatit_cli.device import Group, peak_memory
+from ugatit_cli.device import Group, Readback, peak_memory, sent
 from ugatit_cli.errors import DataError, TrainingError
 from ugatit_cli.methods.base import Losses
 from ugatit_cli.methods.networks import Networks, Start, Swapped, build_networks, memory_format
@@ -372,7 +371,7 @@ class LossReader:
     def __init__(self, group: Group) -> None:
         self.line: list[Mapping[str, float]] = []
         self._group = group
-        self._waiting: tuple[int, list[str], Tensor, Any] | None = None
+        self._waiting: tuple[int, list[str], Readback] | None = None
 
     def put(self, step: int, losses: Losses) -> dict[str, float]:
         """Takes a step's losses, and reads those of this step, or on a GPU of the one before, if there is one.
@@ -382,26 +381,16 @@ class LossReader:
         """
         values = torch.stack(list(losses.values()))
         self._group.average([values])
-        if not values.is_cuda:
-            return self._read(step, list(losses), values)
         before = self.flush()
-        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-        host.copy_(values, non_blocking=True)
-        event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record(torch.cuda.current_stream(values.device))
-        self._waiting = (step, list(losses), host, event)
-        return before
+        self._waiting = (step, list(losses), Readback([values]))
+        return before if values.is_cuda else self.flush()
 
     def flush(self) -> dict[str, float]:
         """Reads what has not been read yet; raises the same."""
         if self._waiting is None:
             return {}
-        (step, names, values, event), self._waiting = self._waiting, None
-        event.synchronize()
-        return self._read(step, names, values)
-
-    def _read(self, step: int, names: list[str], values: Tensor) -> dict[str, float]:
-        losses = dict(zip(names, values.tolist(), strict=True))
+        (step, names, reading), self._waiting = self._waiting, None
+        losses: dict[str, float] = dict(zip(names, reading.wait()[0].tolist(), strict=True))
         for name, value in losses.items():
             if not math.isfinite(value):
                 raise TrainingError(f"step {step}: the loss {name} is {value}", checkpoint.WAY_OUT)
@@ -428,5 +417,4 @@ def make_networks(settings: Settings, device: torch.device, start: ModelFolder |
 
 def as_input(pictures: Tensor, device: torch.device) -> Tensor:
     """uint8 (N, 3, H, W) as float in [-1, 1] on the device, in the memory format that its networks like."""
-    moved = pictures.to(device, non_blocking=pictures.is_pinned() if device.type == "cuda" else False)
-    return moved.to(torch.float32, memory_format=memory_format(device)).div_(127.5).sub_(1)
+    return sent(pictures, device).to(torch.float32, memory_format=memory_format(device)).div_(127.5).sub_(1)

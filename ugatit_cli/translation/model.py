@@ -12,12 +12,14 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from ugatit_cli.attention.maps import AttentionMaps, Spans, chosen_maps, missing_maps
 from ugatit_cli.config import DIRECTIONS, BaseConfig, Direction, Domain, Fit, MapName, Precision, Scale
-from ugatit_cli.device import DTYPES, resolve_device, resolve_precision
+from ugatit_cli.device import DTYPES, require_compiler, resolve_device, resolve_precision
 from ugatit_cli.errors import UsageError
 from ugatit_cli.methods.registry import method_of, methods_with_styles
+from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import Network
 from ugatit_cli.nn.styles import StyleCode, random_style, seed_of
 from ugatit_cli.pictures import reading
@@ -79,6 +81,7 @@ class Model:
         provenance: Mapping[str, Any] | None = None,
         device: str = "auto",
         precision: str = "auto",
+        compiled: bool = False,
     ) -> None:
         self.name = name
         self.config = config
@@ -86,6 +89,9 @@ class Model:
         self.provenance = dict(provenance or {})
         self.device = resolve_device(device)
         self.precision: Precision = resolve_precision(precision, self.device)
+        if compiled:
+            require_compiler(self.device)
+        self._compiled: dict[Direction, Callable[..., Translation]] | None = {} if compiled else None
         self._make_generator = make_generator
         self._make_discriminator = make_discriminator
         self._make_style_encoder = make_style_encoder
@@ -97,7 +103,9 @@ class Model:
         self._looking: dict[tuple[Domain, Scale | None], Network] = {}
 
     @classmethod
-    def from_folder(cls, name: str, folder: ModelFolder, *, device: str = "auto", precision: str = "auto") -> Model:
+    def from_folder(
+        cls, name: str, folder: ModelFolder, *, device: str = "auto", precision: str = "auto", compiled: bool = False
+    ) -> Model:
         """A model whose networks are read from a model folder; their weights don't ask for gradients."""
         return cls(
             name,
@@ -110,6 +118,7 @@ class Model:
             provenance=folder.provenance,
             device=device,
             precision=precision,
+            compiled=compiled,
         )
 
     @classmethod
@@ -155,6 +164,21 @@ class Model:
                 generator = self._make_generator(direction).set_precision(DTYPES[self.precision])
                 self._generators[direction] = generator.to(self.device).to(memory_format=torch.channels_last)
             return self._generators[direction]
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the generators are compiled for the device."""
+        return self._compiled is not None
+
+    def whole_picture_generator(self, direction: Direction) -> Callable[..., Translation]:
+        """The same for pictures that aren't cut into tiles: compiled, with CUDA graphs, if the model is to be."""
+        generator = self.generator(direction)
+        if self._compiled is None:
+            return generator
+        with self._lock:
+            if direction not in self._compiled:
+                self._compiled[direction] = _compiled(generator)
+            return self._compiled[direction]
 
     def style_encoder(self, direction: Direction = "a2b") -> Network:
         """What tells the styles of pictures of the domain that a direction leads to, on the model's device.
@@ -438,6 +462,16 @@ def _frame(image: Source, max_pixels: int | None) -> Frame:
     if isinstance(image, str | PathLike):
         return reading.read_picture(Path(image), max_pixels=max_pixels, first_only=True).frames[0]
     raise TypeError(f"a PIL image, a path, or several of them are needed, not {type(image).__name__}")
+
+
+def _compiled(generator: Network) -> Callable[..., Translation]:
+    graphs = torch.compile(generator, mode="reduce-overhead")
+
+    def run(*inputs: Tensor) -> Translation:
+        # The next call of a CUDA graph writes where the last one's results are.
+        return Translation(*(one if one is None else one.clone() for one in graphs(*inputs)))
+
+    return run
 
 
 def _flattened(frame: Frame) -> Image.Image:

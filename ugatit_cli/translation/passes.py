@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from torch import Tensor
 
 from ugatit_cli.attention.maps import AttentionMap, Floats, Logits, Maps, cells_of, grid_of, sample, smallest_for
 from ugatit_cli.config import SCALES, BaseConfig, Direction, Domain, MapName
-from ugatit_cli.device import is_out_of_memory
-from ugatit_cli.errors import ModelError, PictureError
+from ugatit_cli.device import Readback, is_compiler_error, is_out_of_memory, sent
+from ugatit_cli.errors import DeviceError, ModelError, PictureError
 from ugatit_cli.nn.discriminator import DiscriminatorOutput
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import evaluating
@@ -41,6 +42,8 @@ Heat = tuple[Floats, Logits | None]
 # nothing from batches and takes one picture at a time, which keeps its caches warm.
 BATCH_PIXELS: Final = 32 * 256 * 256
 MAX_BATCH: Final = 64
+# Passes in a turn of a GPU: while it works on one, the results of the last are read and the next is got ready.
+GPU_PASSES: Final = 2
 # Pixels that discriminators take at once: their weights are so many that a small pass hardly pays.
 LOOKED_PIXELS: Final = 131_072
 # Turns that network and threads take on a CPU: long enough that a change of turns, in which PyTorch's threads go on
@@ -78,7 +81,9 @@ class Batching:
 
         Whole passes: what goes through a discriminator together doesn't depend on how fast the machine is.
         """
-        if self.device.type != "cpu" or not pixel_seconds:
+        if self.device.type != "cpu":
+            return GPU_PASSES * self.size(area)
+        if not pixel_seconds:
             return self.size(area)
         step = self.one_pass(area)
         return max(step, min(MAX_TURN, int(TURN_SECONDS / (pixel_seconds * area))) // step * step)
@@ -128,9 +133,9 @@ def look(
     for name in maps:
         if name in model.missing_maps:
             raise ModelError(f"{model.name}: no {name} attention: {model.missing_maps[name]}")
-    run = _NetworkPass(model, direction, maps, batch_size)
-    run.told = told or run.told
     tile = geometries[0].tile if geometries else 0
+    run = _NetworkPass(model, direction, maps, batch_size, tiled=tile > 0)
+    run.told = told or run.told
     if (size := model.config.style_size) and not styles:
         styles = [random_style(pixels, size) for pixels in batch]
     seen = run.seen_in_tiles(batch, tile, stop, styles) if tile else run.seen(batch, stop, styles)
@@ -139,14 +144,16 @@ def look(
 
 def network_input(batch: Sequence[Pixels], device: torch.device) -> Tensor:
     """Pictures of one size, uint8 (H, W, 3) each, as networks take them: (N, 3, H, W) in [-1, 1], channels last."""
-    pixels = torch.from_numpy(np.stack(batch)).to(device)  # (N, H, W, 3) uint8
+    pixels = sent(torch.from_numpy(np.stack(batch)), device)  # (N, H, W, 3) uint8
     return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 class _NetworkPass:
     """The networks of one direction: the generator, and those discriminators that are to look at its translation."""
 
-    def __init__(self, model: Model, direction: Direction, maps: Sequence[MapName], batch_size: int) -> None:
+    def __init__(
+        self, model: Model, direction: Direction, maps: Sequence[MapName], batch_size: int, *, tiled: bool
+    ) -> None:
         self.model = model
         self.maps = maps
         self.batching = Batching(model.device, batch_size, not {*maps} <= {"generator"})
@@ -154,7 +161,8 @@ class _NetworkPass:
         self.told: Told = lambda _, __: None
         self.known: Callable[[], AbstractContextManager[None]] = nullcontext  # of the picture that tiles are of
         # Outside of inference mode, or they could never be trained.
-        self.generator = model.generator(direction)
+        generator_of = model.generator if tiled else model.whole_picture_generator
+        self.generator: Callable[..., Translation] = generator_of(direction)
         self.discriminators = {scale: model.looking_discriminator(target, scale) for scale in SCALES if scale in maps}
 
     def placed(self, seen: Seen, geometry: Geometry) -> Translated:
@@ -207,20 +215,27 @@ class _NetworkPass:
         """Pictures of one size, as many at once as the device likes; half of them as long as memory is short."""
         area = batch[0].shape[0] * batch[0].shape[1] if batch else 1
         step = self.batching.one_pass(area)
-        done = 0
+        done, waiting = 0, deque[_Begun]()
         while done < len(batch) and not (done and stop and stop.is_set()):
             some = batch[done : done + step]
-            if (found := self._in_memory(partial(self._forward, some, styles[done : done + step]))) is None:
+            if (begun := self._in_memory(partial(self._begin, some, styles[done : done + step]))) is None:
                 step = self._half(some)
                 continue
-            yield from found
+            waiting.append(begun)
             done += len(some)
+            while len(waiting) > begun.reading.late:  # a GPU works on the next one while this is read
+                yield from self._finished(waiting.popleft())
+        for begun in waiting:
+            yield from self._finished(begun)
 
     def _in_memory(self, make: Callable[[], Out]) -> Out | None:
         """What it makes; None where memory is short, and only then: an error holds what there was none for."""
         try:
             return make()
         except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+            if is_compiler_error(error):
+                reason = f"the network can't be compiled here: {str(error).strip().partition(chr(10))[0]}"
+                raise DeviceError(reason, "Leave --compile out.") from error
             if not is_out_of_memory(error):
                 raise
         return None
@@ -241,7 +256,8 @@ class _NetworkPass:
         return len(batch) // 2
 
     @torch.inference_mode()
-    def _forward(self, batch: Sequence[Pixels], styles: Sequence[StyleCode]) -> list[Seen]:
+    def _begin(self, batch: Sequence[Pixels], styles: Sequence[StyleCode]) -> _Begun:
+        """What the networks make of pictures; of a GPU nothing is waited for."""
         inputs = self._inputs(batch, styles)
         size = self.batching.size(batch[0].shape[0] * batch[0].shape[1])
         outputs = []
@@ -249,41 +265,65 @@ class _NetworkPass:
             with self.known():
                 outputs.append(self.generator(*part))
         image = torch.cat([output.image for output in outputs]) if len(outputs) > 1 else outputs[0].image
-        heats = self.heats(outputs, image)
+        maps = self.maps_of(outputs, image)
         image = image.add_(1).mul_(127.5).round_().clamp_(0, 255)
-        if not image.isfinite().all():
+        pixels = image.to(torch.uint8).permute(0, 2, 3, 1)
+        tensors = [pixels, image.isfinite().all(), *(tensor for pair in maps.values() for tensor in pair)]
+        return _Begun([*maps], Readback(tensors))
+
+    def _finished(self, begun: _Begun) -> list[Seen]:
+        pixels, finite, *tensors = begun.reading.wait()
+        if not finite:
             raise PictureError(
                 f"the network's result is not a number (NaN) in {self.model.precision}",
                 "The model is damaged: get it again."
                 if self.model.precision == "fp32"
                 else "Use --precision fp32; if that doesn't help, the model is damaged.",
             )
-        translated = image.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        # Not the pinned memory, of which there is little, for as long as somebody keeps a picture.
+        translated = pixels.numpy().copy() if begun.reading.late else pixels.numpy()
+        heats = {name: _heats(*tensors[2 * i : 2 * i + 2]) for i, name in enumerate(begun.maps)}
         return [Seen(one, {name: heats[name][i] for name in heats}) for i, one in enumerate(translated)]
 
     def _inputs(self, batch: Sequence[Pixels], styles: Sequence[StyleCode]) -> list[Tensor]:
         """What the generator takes: pictures, and their styles if there are any."""
         x = network_input(batch, self.model.device)
-        return [x, torch.from_numpy(np.stack(styles)).to(x.device)] if styles else [x]
+        return [x, sent(torch.from_numpy(np.stack(styles)), x.device)] if styles else [x]
 
-    def heats(self, outputs: Sequence[Translation], image: Tensor) -> dict[MapName, list[Heat]]:
-        """Each picture's maps, of what the generator gave and of its translations (N, 3, H, W) in [-1, 1]."""
-        heats: dict[MapName, list[Heat]] = {}
+    def maps_of(self, outputs: Sequence[Translation], image: Tensor) -> dict[MapName, tuple[Tensor, Tensor]]:
+        """Maps (N, 1, h, w) and their logits, of what the generator gave and of its translations in [-1, 1]."""
+        maps: dict[MapName, tuple[Tensor, Tensor]] = {}
         if "generator" in self.maps:
-            heats["generator"] = [heat for output in outputs for heat in _heats(output)]
+            maps["generator"] = _maps(outputs)
         for scale, discriminator in self.discriminators.items():
             if min(image.shape[2:]) >= smallest_for(self.model.config, scale):
                 with evaluating([discriminator]):  # or it would take a step of power iteration
-                    heats[scale] = _heats(discriminator(image))
-        return heats
+                    maps[scale] = _maps([discriminator(image)])
+        return maps
 
 
-def _heats(output: Translation | DiscriminatorOutput) -> list[Heat]:
+class _Begun(NamedTuple):
+    """A pass whose results, pictures, whether they are numbers, and then each map and its logits, are on their way."""
+
+    maps: Sequence[MapName]
+    reading: Readback
+
+
+def _maps(outputs: Sequence[Translation | DiscriminatorOutput]) -> tuple[Tensor, Tensor]:
+    """Maps (N, 1, h, w), and logits (N, 2), or (N, 0) of masks."""
+    found = []
+    for output in outputs:
+        assert output.heatmap is not None  # `missing_maps` says that there is one
+        none = output.heatmap.new_empty(len(output.heatmap), 0)
+        found.append((output.heatmap, none if output.cam_logit is None else output.cam_logit))
+    heatmaps, logits = zip(*found, strict=True)
+    return torch.cat(heatmaps), torch.cat(logits)
+
+
+def _heats(heatmaps: Tensor, logits: Tensor) -> list[Heat]:
     """Each picture's."""
-    heatmap, logits = output.heatmap, output.cam_logit
-    assert heatmap is not None  # `missing_maps` says that there is one
-    pairs = [None] * len(heatmap) if logits is None else [(first, second) for first, second in logits.tolist()]
-    return list(zip(heatmap[:, 0].cpu().numpy(), pairs, strict=True))
+    pairs = [(pair[0], pair[1]) if pair else None for pair in logits.tolist()]
+    return list(zip(heatmaps[:, 0].numpy().copy(), pairs, strict=True))
 
 
 class _Blend:
