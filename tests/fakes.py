@@ -36,8 +36,13 @@ class Watch(TorchDispatchMode):
         self.waits: list[str] = []
         self.doubles: list[str] = []
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func.namespace != "aten":  # asks a tensor for its device
+            return func(*args, **kwargs)
+        with self:  # in inference mode, operations that consist of others come as they are
+            if (result := func.decompose(*args, **kwargs)) is not NotImplemented:
+                return result
         name, devices = func.overloadpacket.__name__, _devices(args, kwargs)
         beside = devices - {"cpu"}
         if beside and name in ASKING:

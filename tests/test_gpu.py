@@ -2,71 +2,78 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image
 
 import ugatit_cli
 from tests import tiny
 from tests.fakes import Watch, fake_device
-from tests.helpers import images
+from tests.helpers import images, picture
 from tests.methods.test_contract import ALL, CASES, settings
-from ugatit_cli.config import DOMAINS, SCALES, MapName, Precision
+from ugatit_cli.config import PRECISIONS, SCALES, MapName, Precision
 from ugatit_cli.device import Group
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.recipe import Recipe
 from ugatit_cli.methods.registry import method
 from ugatit_cli.nn.styles import random_style
 from ugatit_cli.pictures.geometry import SizeOptions, plan_geometry
-from ugatit_cli.training.trainer import make_networks
+from ugatit_cli.training.trainer import as_input, make_networks
 from ugatit_cli.translation import passes
+from ugatit_cli.translation.model import Model
+from ugatit_cli.weights.folder import open_model
 
-CUDA, MPS, META = torch.device("cuda", 0), torch.device("mps", 0), torch.device("meta")
+CUDA, META = torch.device("cuda", 0), torch.device("meta")
 MAPS: tuple[MapName, ...] = ("generator", *SCALES)
 
 
-def on(device: torch.device, precision: Precision, folder: Path, name: str) -> Any:
-    """A model as if it were loaded for a device, and its networks, which are still to be moved there."""
+# To see that the tests themselves work, it may be the CPU.
+GPU = os.environ.get("UGATIT_TEST_DEVICE", "cuda")
+HERE = GPU == "cpu" or torch.cuda.is_available()
+
+
+def on_a_gpu(precision: Precision, folder: Path, name: str) -> Any:
+    """A model as if it were loaded for a GPU, and its networks, which are still to be moved there."""
     model = ugatit_cli.load(tiny.save(folder / "model", CASES[name].config, discriminators=True), device="cpu")
     model.precision = precision
     networks = [model.generator()]
     networks += [model.looking_discriminator("b", scale) for scale in SCALES if scale not in model.missing_maps]
     networks += [model.style_encoder()] if model.config.style_size else []
-    model.device = device
+    model.device = CUDA
     return model, networks
 
 
 @ALL
-@pytest.mark.parametrize(
-    ("device", "precision"), [(CUDA, "fp32"), (CUDA, "bf16"), (CUDA, "fp16"), (MPS, "fp32"), (MPS, "fp16")], ids=str
-)
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_pictures_are_translated_on_a_gpu_that_nobody_waits_for(
-    name: str, device: torch.device, precision: Precision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, precision: Precision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, networks = on(device, precision, tmp_path, name)
+    model, networks = on_a_gpu(precision, tmp_path, name)
     maps = [one for one in MAPS if one not in model.missing_maps]
     batch = [np.full((32, 48, 3), shade, np.uint8) for shade in range(3)]
     geometry = plan_geometry((48, 32), model.config, SizeOptions("aspect"))
     styles = [random_style(one, model.config.style_size) for one in batch] if model.config.style_size else []
     with fake_device(monkeypatch) as watch:
         for network in networks:
-            network.to(device)
+            network.to(CUDA)
         watch.waits.clear()
         seen = list(passes.look(model, batch, "a2b", [geometry] * 3, maps, 2, None, styles))
         if styles:
-            assert networks[-1](passes.network_input(batch, device)).device == device
+            assert networks[-1](passes.network_input(batch, CUDA)).device == CUDA
     assert [one.pixels.shape for one in seen] == [(32, 48, 3)] * 3
     assert {*seen[0].maps} == {*maps}
-    assert watch.doubles == []
-    if device == CUDA:
-        assert watch.waits == []
+    assert (watch.waits, watch.doubles) == ([], [])
 
 
 def test_tiles_are_translated_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, networks = on(CUDA, "bf16", tmp_path, "ugatit")
+    model, networks = on_a_gpu("bf16", tmp_path, "ugatit")
     geometry = plan_geometry((200, 150), model.config, SizeOptions("native", 64))
     pixels = np.zeros((*reversed(geometry.network), 3), np.uint8)
     with fake_device(monkeypatch) as watch:
@@ -110,3 +117,58 @@ def test_adam_waits_for_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
             adam.step()
     assert watch.waits == []
     assert {moment.device for moment in adam.tensors().values()} == {CUDA}
+
+
+# --- With a GPU ----------------------------------------------------------------------------------------
+
+
+def needs_gpu(test: Callable[..., None]) -> Callable[..., None]:
+    return pytest.mark.gpu(pytest.mark.skipif(not HERE, reason="needs a GPU")(test))
+
+
+def pixels_of(pictures: list[Image.Image]) -> npt.NDArray[np.int16]:
+    return np.stack([np.asarray(one, np.int16) for one in pictures])
+
+
+@needs_gpu
+@ALL
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 1.0), ("auto", 3.0)])
+def test_it_translates_as_a_cpu_does(name: str, precision: str, most: float, tmp_path: Path) -> None:
+    path = tiny.save(tmp_path / "model", CASES[name].config)
+    cpu, gpu = (ugatit_cli.load(path, device=one, precision=how) for one, how in (("cpu", "fp32"), (GPU, precision)))
+    pictures = [picture(48, 32, seed=seed) for seed in range(70)]  # more than one pass
+    difference = np.abs(pixels_of(gpu.translate(pictures)) - pixels_of(cpu.translate(pictures)))
+    assert difference.mean(axis=(1, 2, 3)).max() < most
+
+
+@needs_gpu
+def test_tiles_and_maps_are_as_a_cpu_makes_them(tmp_path: Path) -> None:
+    path = tiny.save(tmp_path / "model", discriminators=True)
+    cpu, gpu = (ugatit_cli.load(path, device=one, precision="fp32") for one in ("cpu", GPU))
+    seen = [model.attention_maps([picture(150, 100)], fit="native", tile=64) for model in (cpu, gpu)]
+    one, other = (pixels_of(list(result.translations)) for result in seen)
+    assert np.abs(one - other).mean() < 1
+
+
+@needs_gpu
+@ALL
+def test_it_trains_as_a_cpu_does(name: str, vgg: str) -> None:
+    run, losses = settings(name, vgg), []
+    for device in (torch.device("cpu"), torch.device(GPU)):
+        step = method(name).step(make_networks(run, device, None), run.recipe, seed=0, group=Group())
+        a, b = (as_input(one.mul(255).byte(), device) for one in images(2, run.recipe.batch_size, 3, 32, 32))
+        found = [step(a, b, step=number, learning_rate=1e-3) for number in range(step.period)]
+        losses.append({key: value.item() for one in found for key, value in one.items()})
+    assert losses[1] == pytest.approx(losses[0], rel=0.02, abs=1e-3)
+
+
+@needs_gpu
+@pytest.mark.skipif(GPU == "cpu", reason="compiles for GPUs")
+@pytest.mark.filterwarnings("default")
+def test_compiled_it_is_the_same(tmp_path: Path) -> None:
+    folder = open_model(tiny.save(tmp_path / "model"))
+    eager, compiled = (Model.from_folder("tiny", folder, device=GPU, compiled=how) for how in (False, True))
+    for count in (1, 3, 70):
+        pictures = [picture(48, 32, seed=seed) for seed in range(count)]
+        difference = np.abs(pixels_of(compiled.translate(pictures)) - pixels_of(eager.translate(pictures)))
+        assert difference.mean() < 1

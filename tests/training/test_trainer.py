@@ -212,6 +212,7 @@ def test_a_picture_that_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert_goes_on(path, folders, given, reached)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_losses_come_one_step_late() -> None:
     reader = LossReader(Group())

@@ -368,7 +368,7 @@ def assert_same(path: Path, tensors: dict[str, Tensor]) -> None:
         assert bits(found[name]) == bits(tensor), name
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=gpu_only)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[gpu_only, pytest.mark.gpu])])
 def test_any_strides_and_shared_memory(tmp_path: Path, device: str) -> None:
     x = filled((4, 6, 5, 3), torch.float32)
     tensors = {

@@ -91,7 +91,7 @@ class PictureOptions:
         bool,
         Option(
             "--compile",
-            help="Compile the network first (NVIDIA GPUs): it takes a minute, and pays for many pictures of few sizes.",
+            help="Compile the network first, on NVIDIA GPUs: takes a minute, pays for many pictures of few sizes.",
         ),
     ] = False
     batch_size: Annotated[str, Option("--batch-size", metavar="auto|N", help="Pictures per forward pass.")] = "auto"

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ugatit_cli.methods.cyclegan import ConvNorm, ResidualBlock
 from ugatit_cli.device import sent
+from ugatit_cli.methods.cyclegan import ConvNorm, ResidualBlock
 from ugatit_cli.methods.drit_config import SMALLEST_MAP, STYLE_SIZE, DRITConfig
 from ugatit_cli.methods.unit_networks import MultiScaleDiscriminator
 from ugatit_cli.nn.generator import Linear, Translation

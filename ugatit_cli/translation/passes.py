@@ -303,7 +303,7 @@ class _NetworkPass:
 
 
 class _Begun(NamedTuple):
-    """A pass whose results, pictures, whether they are numbers, and then each map and its logits, are on their way."""
+    """A pass whose results are on their way: pictures, whether they are numbers, then each map and its logits."""
 
     maps: Sequence[MapName]
     reading: Readback
