@@ -181,14 +181,15 @@ def _with_graphs(generator: Generator, x: Tensor) -> Run:
 
 def _recorded(generator: Generator, x: Tensor) -> Run:
     """Without the compiler: the kernels as they are, told to the GPU all at once."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
+    cuda: Any = torch.cuda
+    side = cuda.Stream()
+    side.wait_stream(cuda.current_stream())
+    with cuda.stream(side):
         for _ in range(WARM_UP):
             generator(x)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    cuda.current_stream().wait_stream(side)
+    graph = cuda.CUDAGraph()
+    with cuda.graph(graph):
         result = generator(x)
 
     def run() -> object:
@@ -231,7 +232,8 @@ def _step(
     )
     if mode is not None:
         for network in [*networks.translators.values(), *networks.critics.values()]:
-            network.compile(mode=mode)
+            compiled: Any = network.compile
+            compiled(mode=mode)
     step = of.step(networks, recipe, seed=0, group=Group())
     shape = (recipe.batch_size, 3, size, size)
     a, b = ((torch.rand(shape, device=device) * 2 - 1).to(memory_format=memory_format(device)) for _ in "ab")

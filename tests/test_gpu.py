@@ -20,6 +20,7 @@ from tests.helpers import images, picture
 from tests.methods.test_contract import ALL, CASES, settings
 from ugatit_cli.config import PRECISIONS, SCALES, MapName, Precision
 from ugatit_cli.device import Group
+from ugatit_cli.errors import DeviceError
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.recipe import Recipe
 from ugatit_cli.methods.registry import method
@@ -117,6 +118,50 @@ def test_adam_waits_for_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
             adam.step()
     assert watch.waits == []
     assert {moment.device for moment in adam.tensors().values()} == {CUDA}
+
+
+# --- Compiled ------------------------------------------------------------------------------------------
+
+
+def test_compiling_is_for_gpus(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="--compile"):
+        Model.from_folder("tiny", open_model(tiny.save(tmp_path / "model")), device="cpu", compiled=True)
+
+
+def compiled_model(path: Path, monkeypatch: pytest.MonkeyPatch, compiler: Callable[..., Any]) -> Model:
+    """As if it were compiled for a GPU."""
+    monkeypatch.setattr(torch, "compile", compiler)
+    monkeypatch.setattr("ugatit_cli.translation.model.require_compiler", lambda _: None)
+    return Model.from_folder("tiny", open_model(path), device="cpu", precision="fp32", compiled=True)
+
+
+def test_whole_pictures_are_compiled_and_tiles_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, calls = tiny.save(tmp_path / "model"), []
+
+    def compiler(network: Callable[..., Any], **_: object) -> Callable[..., Any]:
+        return lambda *inputs: calls.append(len(inputs)) or network(*inputs)
+
+    eager, model = ugatit_cli.load(path, device="cpu", precision="fp32"), compiled_model(path, monkeypatch, compiler)
+    for tile, expected in ((None, 1), (64, 1)):
+        found = [one.translate(picture(100, 80), fit="native", tile=tile).tobytes() for one in (eager, model)]
+        assert found[0] == found[1]
+        assert len(calls) == expected
+
+
+def test_what_cannot_be_compiled_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failure(RuntimeError):
+        __module__ = "torch._inductor.exc"
+
+    def compiler(*_: object, **__: object) -> Callable[..., Any]:
+        def run(*_: object) -> None:
+            raise Failure("no ptxas\nand much more")
+
+        return run
+
+    model = compiled_model(tiny.save(tmp_path / "model"), monkeypatch, compiler)
+    with pytest.raises(DeviceError, match="compiled here: no ptxas") as caught:
+        model.translate(picture(48, 32))
+    assert "--compile" in str(caught.value.hint)
 
 
 # --- With a GPU ----------------------------------------------------------------------------------------

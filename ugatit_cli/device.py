@@ -131,6 +131,7 @@ def keep_freed_memory(*, all_sizes: bool = True) -> None:
         else:
             mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
 
+
 # Larger tensors are copied to pinned memory first: from any other, a GPU's driver would copy them while we wait.
 STAGED = 65_536
 

@@ -161,8 +161,9 @@ class _NetworkPass:
         self.told: Told = lambda _, __: None
         self.known: Callable[[], AbstractContextManager[None]] = nullcontext  # of the picture that tiles are of
         # Outside of inference mode, or they could never be trained.
-        generator_of = model.generator if tiled else model.whole_picture_generator
-        self.generator: Callable[..., Translation] = generator_of(direction)
+        self.generator: Callable[..., Translation] = (
+            model.generator(direction) if tiled else model.whole_picture_generator(direction)
+        )
         self.discriminators = {scale: model.looking_discriminator(target, scale) for scale in SCALES if scale in maps}
 
     def placed(self, seen: Seen, geometry: Geometry) -> Translated:
