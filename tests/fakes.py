@@ -32,7 +32,7 @@ class Watch(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.waits: list[str] = []
         self.doubles: list[str] = []
 
@@ -52,7 +52,7 @@ class Watch(TorchDispatchMode):
         if name in COPYING and (devices | _device(kwargs)) - {"cpu"}:
             return self._copied(func, name, args, kwargs)
         if devices == {"cpu"} and not any(isinstance(one, FakeTensor) for one in tree_leaves((args, kwargs))):
-            with unset_fake_temporarily():  # type: ignore[no-untyped-call]
+            with unset_fake_temporarily():
                 return func(*args, **kwargs)
         assert not beside or "cpu" not in _devices(args, kwargs, least=1), f"{_place()} {name}: a tensor on the CPU"
         return self._result(func(*args, **kwargs), name)
@@ -130,5 +130,5 @@ def _unpinned(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def _ones(reading: Readback) -> list[Tensor]:
     """What is read back: results without numbers can't be."""
-    with unset_fake_temporarily():  # type: ignore[no-untyped-call]
+    with unset_fake_temporarily():
         return [torch.ones(one.shape, dtype=one.dtype) for one in reading._host]

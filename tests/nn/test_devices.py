@@ -36,7 +36,8 @@ class Adaptive(nn.Module):
         self.gamma, self.beta = (nn.Parameter(images(1, CHANNELS, seed=seed)) for seed in (1, 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x, self.gamma.expand(len(x), -1), self.beta.expand(len(x), -1))
+        out: Tensor = self.norm(x, self.gamma.expand(len(x), -1), self.beta.expand(len(x), -1))
+        return out
 
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {

@@ -83,9 +83,9 @@ class _Normalised(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         normalised, sigma, u, v = ctx.saved_tensors
-        grad = grads[0].to(u.dtype) / sigma
-        if is_channels_last(normalised):
-            grad = grad.contiguous(memory_format=torch.channels_last)
+        # Of pictures in another memory format than the weight's, its gradient is in theirs.
+        order = torch.channels_last if is_channels_last(normalised) else torch.contiguous_format
+        grad = (grads[0].to(u.dtype) / sigma).contiguous(memory_format=order)
         along = torch.dot(as_matrix(grad).flatten(), as_matrix(normalised).flatten().to(u.dtype))
         as_matrix(grad).addr_(-along * u, v)
         return grad, None, None, None, None

@@ -469,7 +469,8 @@ def _compiled(generator: Network) -> Callable[..., Translation]:
 
     def run(*inputs: Tensor) -> Translation:
         # The next call of a CUDA graph writes where the last one's results are.
-        return Translation(*(one if one is None else one.clone() for one in graphs(*inputs)))
+        image, *others = graphs(*inputs)
+        return Translation(image.clone(), *(one if one is None else one.clone() for one in others))
 
     return run
 
