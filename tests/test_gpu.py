@@ -86,8 +86,8 @@ def test_tiles_are_translated_on_a_gpu(tmp_path: Path, monkeypatch: pytest.Monke
     assert watch.waits == []
 
 
-# How often a step waits for its GPU, in the warm-up and after it: for what only a CPU does, styles that pictures' bytes
-# decide and pictures without edges.
+# How often a step waits for its GPU, in the warm-up and after it, for what only a CPU does: styles that the bytes of
+# pictures decide, and pictures without edges.
 WAITS = {"munit": (2, 0), "drit": (4, 0), "cartoongan": (0, 1)}
 
 

@@ -162,7 +162,7 @@ def test_what_is_decided_on_batches() -> None:
     assert looking.one_pass(4000**2) == 1
     assert gpu.size(256**2) == gpu.one_pass(256**2) == BATCH_PIXELS // 256**2 == 32
     assert (gpu.most, gpu.size(32**2), gpu.size(4000**2)) == (MAX_BATCH, MAX_BATCH, 1)
-    assert (cpu.turn(256**2, 0), gpu.turn(256**2, 1e-9)) == (1, 64)
+    assert (cpu.turn(256**2, 0), gpu.turn(256**2, 1e-9)) == (1, 32)
     assert (cpu.turn(256**2, 1e-9), cpu.turn(256**2, 1e-6), cpu.turn(256**2, 1.0)) == (MAX_TURN, 7, 1)
     assert (looking.turn(256**2, 1e-9), looking.turn(256**2, 1e-6), looking.turn(256**2, 1.0)) == (MAX_TURN, 6, 2)
     for device in ("cpu", "cuda"):

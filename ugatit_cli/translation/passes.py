@@ -42,8 +42,6 @@ Heat = tuple[Floats, Logits | None]
 # nothing from batches and takes one picture at a time, which keeps its caches warm.
 BATCH_PIXELS: Final = 32 * 256 * 256
 MAX_BATCH: Final = 64
-# Passes in a turn of a GPU: while it works on one, the results of the last are read and the next is got ready.
-GPU_PASSES: Final = 2
 # Pixels that discriminators take at once: their weights are so many that a small pass hardly pays.
 LOOKED_PIXELS: Final = 131_072
 # Turns that network and threads take on a CPU: long enough that a change of turns, in which PyTorch's threads go on
@@ -81,9 +79,7 @@ class Batching:
 
         Whole passes: what goes through a discriminator together doesn't depend on how fast the machine is.
         """
-        if self.device.type != "cpu":
-            return GPU_PASSES * self.size(area)
-        if not pixel_seconds:
+        if self.device.type != "cpu" or not pixel_seconds:
             return self.size(area)
         step = self.one_pass(area)
         return max(step, min(MAX_TURN, int(TURN_SECONDS / (pixel_seconds * area))) // step * step)
