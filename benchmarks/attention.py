@@ -72,7 +72,12 @@ def comparisons(options: argparse.Namespace) -> Iterator[Comparison]:
         candidates = [
             Candidate(way, "benchmarks.attention:work", {**shared, "way": way, "pictures": pictures}) for way in WAYS
         ]
-        yield compare(f"A picture of {options.files}", candidates, rounds=options.rounds, warmup=options.warmup)
+        yield compare(
+            f"A picture of {options.files}, from disk to disk",
+            candidates,
+            rounds=options.rounds,
+            warmup=options.warmup,
+        )
 
 
 def parser() -> argparse.ArgumentParser:

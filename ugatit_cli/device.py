@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -107,6 +108,11 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
         return 0
+    if (status := Path("/proc/self/status")).exists():
+        # Linux: getrusage counts what the process was before it became this program, too.
+        peak = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+        if peak:
+            return 1024 * int(peak[1])
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
