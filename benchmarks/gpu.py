@@ -28,7 +28,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.training import make_recipe, sizes_of
-from ugatit_cli.config import ModelConfig, Precision
+from ugatit_cli.config import PRECISIONS, ModelConfig, Precision
 from ugatit_cli.device import DTYPES, Group, describe_device, peak_memory, resolve_device
 from ugatit_cli.methods.networks import build_networks, memory_format
 from ugatit_cli.methods.registry import METHODS, method
@@ -117,18 +117,22 @@ def _timed(run: Run, device: torch.device) -> float:
 # --- Translating ---------------------------------------------------------------------------------------
 
 
-def translating(batches: Sequence[int], config: ModelConfig, device: torch.device, rounds: int) -> Iterator[Figure]:
-    """Each precision, eager and compiled; as many pictures at once as `batches` say."""
+def translating(
+    batches: Sequence[int], config: ModelConfig, device: torch.device, rounds: int, *, compiled: bool
+) -> Iterator[Figure]:
+    """Each precision, or bf16 compiled; as many pictures at once as `batches` say."""
     torch.manual_seed(0)
     weights = Generator(config).state_dict()
-    ways = {"eager": _eager, "compiled": _compiled, "compiled, graphs": _with_graphs, "one graph": _recorded}
-    precisions: list[Precision] = ["fp32", "bf16"] if device.type == "cpu" else ["fp32", "bf16", "fp16"]
+    ways = {"compiled, graphs": _with_graphs} if compiled else {"eager": _eager, "one graph": _recorded}
+    precisions: list[Precision] = (
+        ["bf16"] if compiled else ["fp32", "bf16"] if device.type == "cpu" else [*PRECISIONS]
+    )
     for batch in batches:
         x = torch.rand(batch, 3, config.image_size, config.image_size, device=device) * 2 - 1
         x = x.contiguous(memory_format=torch.channels_last)
         exact = _generator(config, weights, "fp32", device)(x).image
         for precision, (way, of) in itertools.product(precisions, ways.items()):
-            if (way != "eager" and precision == "fp32") or (way == "one graph" and device.type != "cuda"):
+            if way == "one graph" and (precision == "fp32" or device.type != "cuda"):
                 continue
             seen: list[Tensor] = []
             make = functools.partial(_seen, of, config, weights, precision, x, seen)
@@ -169,11 +173,6 @@ def _eager(generator: Generator, x: Tensor) -> Run:
     return lambda: generator(x)
 
 
-def _compiled(generator: Generator, x: Tensor) -> Run:
-    made = torch.compile(generator)
-    return lambda: made(x)
-
-
 def _with_graphs(generator: Generator, x: Tensor) -> Run:
     made = torch.compile(generator, mode="reduce-overhead")
     return lambda: made(x)
@@ -203,13 +202,13 @@ def _recorded(generator: Generator, x: Tensor) -> Run:
 
 
 def training(
-    methods: Sequence[str], size: int, channels: int | None, device: torch.device, rounds: int
+    methods: Sequence[str], size: int, channels: int | None, device: torch.device, rounds: int, *, compiled: bool
 ) -> Iterator[Figure]:
-    """A step of each method in both precisions, with the authors' batch; of the first one compiled, too."""
-    for name in methods:
+    """A step of each method in both precisions, with the authors' batch; or of the first one in bf16, compiled."""
+    for name in methods[:1] if compiled else methods:
         ways: list[tuple[str, Precision, str | None]] = [("fp32", "fp32", None), ("bf16", "bf16", None)]
-        if name == methods[0]:
-            ways += [("bf16 compiled", "bf16", "default"), ("bf16 compiled, graphs", "bf16", "reduce-overhead")]
+        if compiled:
+            ways = [("bf16 compiled", "bf16", "default"), ("bf16 compiled, graphs", "bf16", "reduce-overhead")]
         for title, precision, mode in ways:
             period = 3 if name == "drit" else 1
 
@@ -255,28 +254,37 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--seconds", type=float, default=150, help="after so many, nothing further begins")
     parser.add_argument("--channels", type=int, help="of the first layer; default: the authors'")
     options = parser.parse_args()
     device = resolve_device(options.device)
     machine = {"device": describe_device(device), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d")}
     config = ModelConfig(channels=options.channels or 64, image_size=options.size)
     figures: list[Figure] = []
-    for figure in itertools.chain(
-        translating(options.batches, config, device, options.rounds),
-        training(options.methods, options.size, options.channels, device, options.rounds),
-    ):
+    start = time.perf_counter()
+    parts = [
+        part
+        for compiled in (False, True)  # which takes a minute each
+        for part in (
+            translating(options.batches, config, device, options.rounds, compiled=compiled),
+            training(options.methods, options.size, options.channels, device, options.rounds, compiled=compiled),
+        )
+    ]
+    for figure in itertools.chain.from_iterable(parts):
         figures.append(figure)
         print(*figure.row(figure.seconds), sep=" | ", flush=True)
         RESULTS.parent.mkdir(exist_ok=True)
         document = {"machine": machine, "figures": [asdict(one) for one in figures]}
         RESULTS.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        if time.perf_counter() - start > options.seconds:
+            break
     _print(figures, machine)
 
 
 def _print(figures: Sequence[Figure], machine: dict[str, str]) -> None:
     header = ["", "candidate", "ms", "spread", "times as fast", "peak GB", "s until ready", "PSNR dB"]
     table = Table(*header, title=", ".join(machine.values()))
-    for _, group in itertools.groupby(figures, lambda one: one.what):
+    for _, group in itertools.groupby(sorted(figures, key=lambda one: one.what), lambda one: one.what):
         own = list(group)
         for one in own:
             table.add_row(*one.row(own[0].seconds))

@@ -40,10 +40,13 @@ class Watch(TorchDispatchMode):
         kwargs = kwargs or {}
         if func.namespace != "aten":  # asks a tensor for its device
             return func(*args, **kwargs)
-        with self:  # in inference mode, operations that consist of others come as they are
-            if (result := func.decompose(*args, **kwargs)) is not NotImplemented:
+        if torch.is_inference_mode_enabled():  # where operations that consist of others come as they are
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
                 return result
-        name, devices = func.overloadpacket.__name__, _devices(args, kwargs)
+        tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
+        name, devices = func.overloadpacket.__name__, {one.device.type for one in tensors}
         beside = devices - {"cpu"}
         if beside and name in ASKING:
             self.waits.append(f"{_place()} {name}")
@@ -51,10 +54,13 @@ class Watch(TorchDispatchMode):
                 return 1.0
         if name in COPYING and (devices | _device(kwargs)) - {"cpu"}:
             return self._copied(func, name, args, kwargs)
-        if devices == {"cpu"} and not any(isinstance(one, FakeTensor) for one in tree_leaves((args, kwargs))):
+        if devices == {"cpu"} and not any(isinstance(one, FakeTensor) for one in tensors):
             with unset_fake_temporarily():
                 return func(*args, **kwargs)
-        assert not beside or "cpu" not in _devices(args, kwargs, least=1), f"{_place()} {name}: a tensor on the CPU"
+        if len(devices) > 1:  # of which the CPU's may be numbers
+            assert all(one.ndim == 0 for one in tensors if one.device.type == "cpu"), (
+                f"{_place()} {name}: mixed devices"
+            )
         return self._result(func(*args, **kwargs), name)
 
     def _copied(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
@@ -68,15 +74,10 @@ class Watch(TorchDispatchMode):
         return self._result(func(*args, **kwargs), name)
 
     def _result(self, result: Any, name: str) -> Any:
-        if any(isinstance(one, Tensor) and one.dtype == torch.float64 for one in tree_leaves(result)):
+        every = [result] if isinstance(result, Tensor) else tree_leaves(result)
+        if any(isinstance(one, Tensor) and one.dtype == torch.float64 for one in every):
             self.doubles.append(f"{_place()} {name}")
         return result
-
-
-def _devices(*values: Any, least: int = 0) -> set[str]:
-    """Of all tensors with at least so many dimensions: numbers may come from the CPU."""
-    tensors = (one for one in tree_leaves(values) if isinstance(one, Tensor))
-    return {one.device.type for one in tensors if one.ndim >= least}
 
 
 def _device(kwargs: Any) -> set[str]:
