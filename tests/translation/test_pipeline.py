@@ -188,12 +188,12 @@ def test_on_the_cpu_small_pictures_are_in_the_network_at_once(
 
     def arrived(_: Tensor) -> None:
         threads.append(torch.get_num_threads())
-        if threads[-1] == 1:
+        if len(threads) <= 6:
             together.wait(60)
 
     network.before = arrived
     assert not failures(run(model, make(tmp_path, *[(16, 16)] * 7), workers=2))
-    assert threads == [1] * 6 + [2]  # the last one has both cores
+    assert threads == [1] * 7  # the last one, too, which is alone: so results don't depend on what is beside them
     with ThreadPoolExecutor() as others:
         assert others.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
 

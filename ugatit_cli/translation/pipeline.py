@@ -4,9 +4,10 @@ Three iterators, each pulling from the one before: threads decode ahead and enco
 Python's lock), the calling thread runs the network. Whatever the number of files, only a window of them is in flight.
 
 On the CPU the network itself has a thread on every core, and each of its hundreds of parallel loops waits for the
-slowest. For small pictures that waiting is much of the time, so there are as many of them in the network at once as
-there are cores, each on its own, and nobody waits. A large one has all cores; as one of them that decodes meanwhile
-would cost all of them, network and threads take turns then.
+slowest. For small pictures and networks that waiting is much of the time, so there are as many of them in the network
+at once as there are cores, each on its own, and nobody waits: also one that is alone, as its result would differ by a
+rounding else. A large one has all cores; as one of them that decodes meanwhile would cost all of them, network and
+threads take turns then.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ MAX_WAITING = 64
 MAX_WAITING_PIXELS = 16_000_000
 # Pixels of a picture that doesn't wait in memory beside many others.
 LARGE = 16_000_000
-# Pixels, as the network takes them, of one that goes through it beside others, on a CPU.
-SMALL = 2 * 256 * 256
+# Pixels as the network takes them, times its channels squared, of one that goes through it beside others, on a CPU.
+SMALL = 2 * 256 * 256 * 32 * 32
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -320,11 +321,12 @@ class _Run:
             if isinstance(item, Result):
                 yield item
                 continue
+            if self._is_small(item):
+                yield item
+                continue
             groups.setdefault((item.geometry.network, item.geometry.tile), []).append(item)
             for key in self._ripe(groups):
-                works = groups.pop(key)
-                together = len(works) >= self.beside and self._are_small(works)
-                yield from works if together else self._translate(works)
+                yield from self._translate(groups.pop(key))
         for group in groups.values():
             yield from self._translate(group)
 
@@ -336,20 +338,16 @@ class _Run:
             key: sum(len(work.pixels) for work in group) * self.drawing.styles for key, group in groups.items()
         }
         areas = {key: _area(group[0]) for key, group in groups.items()}
-        full = [key for key, count in waiting.items() if count >= self._turn(groups[key], areas[key])]
+        full = [key for key, count in waiting.items() if count >= self.batching.turn(areas[key], self.pixel_seconds)]
         pixels = {key: count * areas[key] for key, count in waiting.items()}
         if not full and (sum(waiting.values()) > MAX_WAITING or sum(pixels.values()) > MAX_WAITING_PIXELS):
             return [max(pixels, key=pixels.__getitem__)]
         return full
 
-    def _turn(self, works: list[Work], area: int) -> int:
-        """How many pictures of a shape the network waits for."""
-        return self.beside if self._are_small(works) else self.batching.turn(area, self.pixel_seconds)
-
-    def _are_small(self, works: list[Work]) -> bool:
-        """Whether each of them goes through the network beside others."""
-        fit = self.beside > 1 and _area(works[0]) <= SMALL and not works[0].geometry.tile
-        return fit and all(len(work.pixels) == 1 for work in works)
+    def _is_small(self, work: Work) -> bool:
+        """Whether it goes through the network beside others."""
+        size = _area(work) * self.model.config.channels**2
+        return self.beside > 1 and size <= SMALL and not work.geometry.tile and len(work.pixels) == 1
 
     def finished(self, work: Work | Result) -> list[Result]:
         """The result of a picture, which goes through the network first unless it has; none if `stop` drops it."""
