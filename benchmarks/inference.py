@@ -49,17 +49,16 @@ def plain(channels: int, size: int, device: str) -> Work:
     return Work(run)
 
 
-@torch.inference_mode()
 def ours(channels: int, size: int, device: str, precision: str, reference_path: str) -> Work:
-    """The same network as it is used."""
+    """The same network as it is used: made outside of inference mode, or Winograd's transforms aren't kept."""
     config, same, x = made(channels, size)
     model = ugatit_cli.new(config, device=device, precision=precision)
     keep_freed_memory(all_sizes=False)  # as `ugatit translate` does
     generator = model.generator().eval()
     generator.load_state_dict(same.state_dict())
     x = x.to(device, memory_format=torch.channels_last)
-    figures = {"PSNR dB": psnr(generator(x).image, torch.from_numpy(np.load(reference_path)))}
-    return Work(torch.inference_mode()(lambda: generator(x)), figures=figures)
+    run = torch.inference_mode()(lambda: generator(x))
+    return Work(run, figures={"PSNR dB": psnr(run().image, torch.from_numpy(np.load(reference_path)))})
 
 
 def candidates(options: argparse.Namespace, folder: Path) -> Iterator[Candidate]:
