@@ -57,8 +57,9 @@ def ours(channels: int, size: int, device: str, precision: str, reference_path: 
     generator = model.generator().eval()
     generator.load_state_dict(same.state_dict())
     x = x.to(device, memory_format=torch.channels_last)
-    run = torch.inference_mode()(lambda: generator(x))
-    return Work(run, figures={"PSNR dB": psnr(run().image, torch.from_numpy(np.load(reference_path)))})
+    with torch.inference_mode():
+        figures = {"PSNR dB": psnr(generator(x).image, torch.from_numpy(np.load(reference_path)))}
+    return Work(torch.inference_mode()(lambda: generator(x)), figures=figures)
 
 
 def candidates(options: argparse.Namespace, folder: Path) -> Iterator[Candidate]:

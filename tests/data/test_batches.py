@@ -222,6 +222,10 @@ class Deadly(Batches):
         return super().__getitem__(step)
 
 
+# PyTorch hears of it by a signal, whose handler raises wherever Python is: at times where the loader is freed.
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. .function _MultiProcessingDataLoaderIter:pytest.PytestUnraisableExceptionWarning"
+)
 def test_a_reader_that_is_lost(on_disk: tuple[Folders, Holdout]) -> None:
     with pytest.raises(DataError) as caught:
         list(stream(Deadly(loaded(on_disk, 0), seed=3, batch_size=1), 0, 40, workers=2))
