@@ -97,3 +97,13 @@ def model(tmp_path: Path) -> Path:
     folder = tiny.save(tmp_path / "made", discriminators=True)
     (folder / "SHA256SUMS").unlink()
     return folder
+
+
+@pytest.fixture(params=["direct", "winograd"])
+def convolutions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to compute; the networks of tests are too small for Winograd's algorithm, but for this."""
+    from ugatit_cli.nn import winograd
+
+    if request.param == "winograd":
+        for least in ("FEWEST_CHANNELS", "FEWEST_TILES", "FEWEST_TILES_IN_TRAINING"):
+            monkeypatch.setattr(winograd, least, 1)

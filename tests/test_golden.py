@@ -15,9 +15,10 @@ import ugatit_cli
 from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES, Direction, Domain, ModelConfig, Scale
 from ugatit_cli.methods.base import OfficialSettings
 from ugatit_cli.methods.ugatit_official import discriminator_names
-from ugatit_cli.nn import winograd
 from ugatit_cli.translation.model import Model
 from ugatit_cli.weights.official import convert
+
+pytestmark = pytest.mark.usefixtures("convolutions")
 
 Load = Callable[[str], Model]
 
@@ -30,15 +31,6 @@ TENSORFLOW = {
 ROUNDING = 5e-5
 # The second generator amplifies the first one's rounding: even exact arithmetic ends up 2e-4 away from golden.
 CHAINED = 5e-4
-
-
-@pytest.fixture(autouse=True, params=["direct", "winograd"])
-def convolutions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """These networks are too small for Winograd's algorithm, but for this."""
-    if request.param == "winograd":
-        monkeypatch.setattr(winograd, "FEWEST_CHANNELS", 1)
-        monkeypatch.setattr(winograd, "FEWEST_TILES", 1)
-        monkeypatch.setattr(winograd, "FEWEST_TILES_IN_TRAINING", 1)
 
 
 @pytest.fixture(scope="module")

@@ -17,20 +17,11 @@ from ugatit_cli.methods.base import Official, OfficialSettings
 from ugatit_cli.methods.networks import build_networks
 from ugatit_cli.methods.recipe import preset
 from ugatit_cli.methods.ugatit import UGATIT
-from ugatit_cli.nn import winograd
 from ugatit_cli.weights.official import read_official
 
+pytestmark = pytest.mark.usefixtures("convolutions")
 METHOD = UGATIT()
 Weights = dict[str, Tensor]
-
-
-@pytest.fixture(autouse=True, params=["direct", "winograd"])
-def convolutions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """These networks are too small for Winograd's algorithm, but for this."""
-    if request.param == "winograd":
-        monkeypatch.setattr(winograd, "FEWEST_CHANNELS", 1)
-        monkeypatch.setattr(winograd, "FEWEST_TILES", 1)
-        monkeypatch.setattr(winograd, "FEWEST_TILES_IN_TRAINING", 1)
 
 
 def imported(folder: Path, name: str) -> Official:
