@@ -69,7 +69,7 @@ def strong(config: ModelConfig) -> Model:
 def assert_maps_equal(one: Maps, other: Maps, tolerance: float = 0) -> None:
     assert set(one) == set(other)
     for name in one:
-        scale = max(1e-2, np.abs(other[name].values).max())  # of one colour, instance norm leaves nothing
+        scale = max(1e-6, np.abs(other[name].values).max())  # of one colour, instance norm leaves nothing
         np.testing.assert_allclose(one[name].values, other[name].values, rtol=0, atol=tolerance * scale)
         assert one[name].logits == pytest.approx(other[name].logits, rel=tolerance, abs=tolerance)
 
@@ -235,6 +235,7 @@ SIZES = [(160, 160), (132, 84), (300, 64), (64, 100), (40, 200)]
 @pytest.mark.parametrize("size", SIZES)
 def test_tiles_of_one_colour_are_seen_as_the_whole_is(size: tuple[int, int], dialect: Dialect) -> None:
     model = strong(dataclasses.replace(tiny.LIGHT, dialect=dialect, global_layers=5))
+    model.generator().double()  # of one colour, norms make much of what rounding leaves
     picture = np.full((size[1], size[0], 3), 90, np.uint8)
     undivided, tiled = look(model, picture), look(model, picture, tile=64)
     assert set(tiled.maps) == set(undivided.maps)
@@ -243,7 +244,7 @@ def test_tiles_of_one_colour_are_seen_as_the_whole_is(size: tuple[int, int], dia
         assert one.values.shape == undivided.maps[name].values.shape
         assert one.geometry == whole(*size, 64)
     # Reflection padding of one colour is that colour.
-    assert_maps_equal(tiled.maps, undivided.maps, 1e-2)  # norms make much of what rounding leaves
+    assert_maps_equal(tiled.maps, undivided.maps, 1e-3)
 
 
 class Ramp(Unchanged):

@@ -60,7 +60,7 @@ class ClassActivationMap(nn.Module):
             heatmap (N, 1, H, W) float32, the sum of the features over channels.
         """
         average, _ = channel_moments(x)  # (N, C)
-        maximum = whole.pooled(F.adaptive_max_pool2d(x, 1).flatten(1).float(), maximum=True)  # (N, C)
+        maximum = whole.pooled(F.adaptive_max_pool2d(x, 1).flatten(1).to(average.dtype), maximum=True)  # (N, C)
         gap_logit, gap_attention = self.gap(average)
         gmp_logit, gmp_attention = (self.gmp or self.gap)(maximum)
         x = self._mix(x, gap_attention, gmp_attention)

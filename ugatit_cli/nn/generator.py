@@ -130,7 +130,7 @@ class StyleMLP(nn.Module):
         else:
             pooled = x.flatten(1)  # (N, C*H*W)
         pooled = whole.pooled(pooled)
-        hidden = F.relu(self.hidden1(pooled.to(self.hidden1.weight.dtype)).float())
+        hidden = F.relu(self.hidden1(pooled.to(self.hidden1.weight.dtype)).to(self.hidden2.weight.dtype))
         hidden = F.relu(self.hidden2(hidden))
         return self.gamma(hidden), self.beta(hidden)
 
