@@ -460,13 +460,18 @@ def restore_alpha(translated: Image.Image, alpha: Image.Image | None, background
     if alpha is None:
         return Frame(translated, None)
     ground = np.array(background, np.float32)
-    width, height = translated.size
-    rows = max(1, _STRIP // width)
-    for top in range(0, height, rows):  # in strips: float32 needs four times the memory
-        box = (0, top, width, min(top + rows, height))
+    for box in strips(translated.size):  # float32 needs four times the memory
         strip = np.asarray(translated.crop(box), np.float32)
         a = np.asarray(alpha.crop(box), np.float32)[:, :, None] / 255
         blended = strip - (1 - a) * ground
         colour = np.divide(blended, a, out=np.broadcast_to(ground, strip.shape).copy(), where=a > 0)
         translated.paste(Image.fromarray(np.clip(np.round(colour), 0, 255).astype(np.uint8)), box)
     return Frame(translated, alpha)
+
+
+def strips(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes (left, top, right, bottom) of whole rows that cover a picture, of about a million pixels each."""
+    width, height = size
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        yield 0, top, width, min(top + rows, height)
