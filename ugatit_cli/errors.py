@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Final, Literal
 
-Extra = Literal["data", "eval", "heic", "tensorboard", "tiff"]
+Extra = Literal["data", "eval", "heic", "serve", "tensorboard", "tiff"]
 # The package is on no index yet, so that its name can't be installed; these can be, from anywhere.
 EXTRAS: Final[Mapping[Extra, str]] = {
     "data": "pyarrow resvg-py",
     "eval": "torch-fidelity torchmetrics",
     "heic": "pillow-heif",
+    "serve": "fastapi uvicorn python-multipart",
     "tensorboard": "tensorboard",
     "tiff": "tifffile imagecodecs",
 }

@@ -40,12 +40,14 @@ class Job:
     Args:
         several: all files of a result that has more than one.
         kept: those of them that exist and are left as they are.
+        content: the picture itself, where it is in memory: `source` is only its name then.
     """
 
     source: Path | None
     output: Path | None
     several: tuple[Path, ...] = ()
     kept: tuple[Path, ...] = ()
+    content: bytes | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:

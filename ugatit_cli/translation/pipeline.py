@@ -151,7 +151,8 @@ class Stages:
         """
         start, options = time.perf_counter(), self.options
         try:
-            source = sys.stdin.buffer.read() if job.source is None else job.source
+            stored = job.source if job.content is None else job.content
+            source = sys.stdin.buffer.read() if stored is None else stored
             with reading.open_picture(
                 source, name=job.name, max_pixels=options.max_pixels, first_only=options.first_only
             ) as opened:
