@@ -35,7 +35,7 @@ def drawing_of(way: str, model: Model) -> Drawing | None:
     """What the command line would draw."""
     if way == "translate":
         return None
-    maps = chosen_maps(["all"], model.config, discriminators=model.has_discriminators, name=model.name)
+    maps = chosen_maps(["all"], model.missing_maps, name=model.name)
     subject, style = Subject(model.name, model.config, "a2b"), Style()
     layout = LAYOUTS.get(way, "panel")
     spans = Spans() if "batch" in way else None

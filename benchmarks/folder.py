@@ -83,7 +83,7 @@ def network(model: str, channels: int | None, device: str, files: int, at_once: 
     geometry = plan_geometry((SIDE, SIDE), opened_model.config, SizeOptions())
     width, height = geometry.network
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    batch = [pixels] * Batching(opened_model.device).size(width * height)
+    batch = [pixels] * Batching(opened_model.on_cpu).size(width * height)
     count = -(-files // len(batch))
     threads = ThreadPoolExecutor(at_once, "", torch.set_num_threads, (torch.get_num_threads() // at_once,))
 

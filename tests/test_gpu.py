@@ -24,11 +24,12 @@ from ugatit_cli.errors import DeviceError
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.recipe import Recipe
 from ugatit_cli.methods.registry import method
-from ugatit_cli.nn.styles import random_style
 from ugatit_cli.pictures.geometry import SizeOptions, plan_geometry
+from ugatit_cli.pictures.styles import random_style
 from ugatit_cli.training.trainer import as_input, make_networks
 from ugatit_cli.translation import passes
 from ugatit_cli.translation.model import Model
+from ugatit_cli.translation.networks import network_input
 from ugatit_cli.weights.folder import open_model
 
 CUDA, META = torch.device("cuda", 0), torch.device("meta")
@@ -67,7 +68,7 @@ def test_pictures_are_translated_on_a_gpu_that_nobody_waits_for(
         watch.waits.clear()
         seen = list(passes.look(model, batch, "a2b", [geometry] * 3, maps, 2, None, styles))
         if styles:
-            assert networks[-1](passes.network_input(batch, CUDA)).device == CUDA
+            assert networks[-1](network_input(batch, CUDA)).device == CUDA
     assert [one.pixels.shape for one in seen] == [(32, 48, 3)] * 3
     assert {*seen[0].maps} == {*maps}
     assert (watch.waits, watch.doubles) == ([], [])

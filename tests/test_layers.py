@@ -35,7 +35,19 @@ ORDER = [
     "cli",
     "__main__",
 ]
-WITHOUT_TORCH = {"errors", "fields", "config", "leftovers", "files", "remote", "pictures", "study", "cli"}
+WITHOUT_TORCH = {
+    "errors",
+    "fields",
+    "config",
+    "leftovers",
+    "files",
+    "remote",
+    "pictures",
+    "attention",
+    "outputs",
+    "study",
+    "cli",
+}
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:

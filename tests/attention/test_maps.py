@@ -298,12 +298,12 @@ def test_what_is_missing(config: dict[str, Any], there: bool, missing: list[MapN
     left = tuple(name for name in MAPS if name not in missing)
     if not left:
         with pytest.raises(ModelError, match="m: no attention"):
-            chosen_maps(["all"], model, discriminators=there, name="m")
+            chosen_maps(["all"], found, name="m")
         return
-    assert chosen_maps([*reversed(left), "all", *left], model, discriminators=there, name="m") == left
+    assert chosen_maps([*reversed(left), "all", *left], found, name="m") == left
     for name in missing:
         with pytest.raises(ModelError, match=f"m: no {name} attention: .*{found[name]}") as caught:
-            chosen_maps(["all", name], model, discriminators=there, name="m")
+            chosen_maps(["all", name], found, name="m")
         # Another training of a model that left it out has none, either.
         assert ("ugatit train" in caught.value.hint) == (not there and name != "generator")
 
@@ -311,7 +311,7 @@ def test_what_is_missing(config: dict[str, Any], there: bool, missing: list[MapN
 @pytest.mark.parametrize("wanted", [["middle"], ["generator", "Local"], [], [""]])
 def test_maps_that_do_not_exist(wanted: list[str]) -> None:
     with pytest.raises(UsageError) as caught:
-        chosen_maps(wanted, LIGHT, discriminators=True, name="m")
+        chosen_maps(wanted, {}, name="m")
     assert all(name in caught.value.hint for name in (*MAPS, "all"))
 
 

@@ -13,8 +13,8 @@ from tests import tiny
 from tests.helpers import picture
 from tests.styled import STYLE_SIZE, StyledConfig, styled  # noqa: F401  # a fixture
 from ugatit_cli import Model, UsageError
-from ugatit_cli.nn.styles import random_style
 from ugatit_cli.pictures.geometry import Geometry
+from ugatit_cli.pictures.styles import random_style
 from ugatit_cli.translation import passes
 
 

@@ -305,11 +305,12 @@ def check_names(wanted: Iterable[str]) -> list[str]:
     return names
 
 
-def chosen_maps(wanted: Iterable[str], config: BaseConfig, *, discriminators: bool, name: str) -> tuple[MapName, ...]:
+def chosen_maps(wanted: Iterable[str], missing: Mapping[MapName, str], *, name: str) -> tuple[MapName, ...]:
     """The maps to show, in the order of `MAPS`.
 
     Args:
         wanted: names of maps; `all`: those that the model has.
+        missing: those that it hasn't, with the reason.
         name: what messages call the model.
 
     Raises:
@@ -317,7 +318,6 @@ def chosen_maps(wanted: Iterable[str], config: BaseConfig, *, discriminators: bo
         ModelError: the model doesn't have one that is asked for by name, or none at all.
     """
     names = check_names(wanted)
-    missing = missing_maps(config, discriminators=discriminators)
     for one in MAPS:
         if one in names and one in missing:
             raise ModelError(f"{name}: no {one} attention: {missing[one]}", how_to_get({one: missing[one]}))

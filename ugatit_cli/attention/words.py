@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,6 @@ from ugatit_cli.attention.maps import (
     Spans,
     Style,
     how_to_get,
-    missing_maps,
     smallest_for,
     why_missing,
 )
@@ -98,9 +97,8 @@ def remark(one: AttentionMap) -> str:
     return ""
 
 
-def missing_text(config: BaseConfig, *, discriminators: bool) -> str:
+def missing_text(missing: Mapping[MapName, str]) -> str:
     """Which maps a model can't show, and how to get them; nothing if it shows all."""
-    missing = missing_maps(config, discriminators=discriminators)
     if not missing:
         return ""
     names = "" if len(missing) == len(MAPS) else f"{' and '.join(missing)} "

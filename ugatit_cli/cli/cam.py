@@ -205,20 +205,19 @@ def _drawing(options: CamOptions, prepared: pictures.Prepared, style: Style) -> 
     from ugatit_cli.attention.words import Subject, missing_text
     from ugatit_cli.outputs.attention import LAYOUTS
 
-    model, folder = prepared.options.model, prepared.folder
-    has = folder.discriminators is not None
-    chosen = chosen_maps(options.names, folder.config, discriminators=has, name=model)
+    model, config, missing = prepared.options.model, prepared.config, prepared.missing_maps
+    chosen = chosen_maps(options.names, missing, name=model)
     tile = parse_tile(options.tile)
     for name in chosen:
-        if name != "generator" and tile and tile < (least := smallest_for(folder.config, name)):
+        if name != "generator" and tile and tile < (least := smallest_for(config, name)):
             raise UsageError(
                 f"--tile {tile}: too small for the {name} discriminator, which needs {least} pixels",
                 f"Use --tile {least} or more, or leave that map out (--maps generator).",
             )
-    if "all" in options.names and (text := missing_text(folder.config, discriminators=has)):
+    if "all" in options.names and (text := missing_text(missing)):
         console.note(f"{model}: {text[0].lower()}{text[1:]}")
     return LAYOUTS[options.layout](
-        Subject(model, folder.config, prepared.translating.direction),
+        Subject(model, config, prepared.translating.direction),
         chosen,
         style,
         Spans() if options.normalize == "batch" else None,

@@ -394,8 +394,8 @@ def _seed(options: EvaluateOptions, models: Sequence[Model]) -> int:
     """That of `--style`, if all models have styles."""
     if options.style is None:
         return 0
-    from ugatit_cli.nn.styles import seed_of
-    from ugatit_cli.translation.model import require_styles
+    from ugatit_cli.pictures.styles import seed_of
+    from ugatit_cli.translation.choices import require_styles
 
     if (seed := seed_of(options.style)) is None:
         raise UsageError(f"--style {options.style}: evaluation takes random styles", "Like this: --style random:1")

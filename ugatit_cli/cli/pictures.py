@@ -12,9 +12,10 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -46,13 +47,13 @@ from ugatit_cli.files import expanded
 from ugatit_cli.leftovers import sweep_once
 
 if TYPE_CHECKING:
-    from ugatit_cli.config import MapName
+    from ugatit_cli.config import BaseConfig, MapName
     from ugatit_cli.outputs.base import Drawing
     from ugatit_cli.outputs.report import ReportWriter
     from ugatit_cli.pictures.jobs import Found, Job
     from ugatit_cli.pictures.sources import Sources
     from ugatit_cli.training.run_folder import RunFolder
-    from ugatit_cli.translation.model import Model
+    from ugatit_cli.translation.engine import Engine
     from ugatit_cli.translation.pipeline import Result, TranslateOptions
     from ugatit_cli.weights.folder import ModelFolder
 
@@ -299,7 +300,7 @@ class ReportPage:
 
 @contextmanager
 def _open_page(
-    path: Path | None, command: str, model: Model, prepared: Prepared, drawing: Drawing
+    path: Path | None, command: str, model: Engine, prepared: Prepared, drawing: Drawing
 ) -> Iterator[ReportPage]:
     """A page for a command's results; nothing is left of one that isn't finished."""
     if path is None:
@@ -307,12 +308,11 @@ def _open_page(
         return
     from ugatit_cli.attention.maps import Style
     from ugatit_cli.attention.words import Subject, legend, missing_text
-    from ugatit_cli.device import describe_device
     from ugatit_cli.outputs.report import Header, Previewed, ReportWriter
 
     config, options = model.config, prepared.translating
     direction = options.direction
-    maps: tuple[MapName, ...] = drawing.maps or (("generator",) if config.lacks("generator") is None else ())
+    maps: tuple[MapName, ...] = drawing.maps or (() if "generator" in model.missing_maps else ("generator",))
     style = getattr(drawing, "style", None) or Style()
     source, target = config.source(direction), config.target(direction)
     header = Header(
@@ -326,12 +326,12 @@ def _open_page(
             "Fit": options.sizes.fit,
             **({"Style": str(prepared.style or f"random:{options.seed}")} if config.style_size else {}),
             **({"Colours": style.colormap} if maps else {}),
-            "Device": describe_device(model.device),
-            "Precision": f"{model.precision}{', compiled' * model.is_compiled}",
+            "Device": model.place,
+            "Precision": model.float_type,
         },
         provenance=model.provenance,
         legend=legend(style, drawing.spans, maps, masks=config.masks) if maps else None,
-        missing=missing_text(config, discriminators=model.has_discriminators).replace("`", ""),
+        missing=missing_text(model.missing_maps).replace("`", ""),
     )
     with contextlib.closing(ReportWriter(path, header)) as writer:
         yield ReportPage(Previewed(drawing, Subject(model.name, config, direction), maps, style), path, writer)
@@ -391,13 +391,17 @@ class Prepared:
     """All that is known before the networks are loaded.
 
     Attributes:
+        config, missing_maps: the model's.
+        open: gives the model, whose networks can then be loaded.
         style: the picture whose style all are translated in.
     """
 
     options: PictureOptions
     found: Found
     page: Path | None
-    folder: ModelFolder
+    config: BaseConfig
+    missing_maps: Mapping[MapName, str]
+    open: Callable[[], Engine]
     translating: TranslateOptions
     style: Path | None = None
 
@@ -421,9 +425,10 @@ def prepare(options: PictureOptions, found: Found, *, first_only: bool = False) 
     """Finds the model, and whatever contradicts; with `first_only`, the first frame of animations is taken."""
     gc.disable()  # of the hundreds of thousands of objects that torch makes, none is garbage
     try:
+        from ugatit_cli.attention.maps import missing_maps
         from ugatit_cli.outputs.base import FileOptions
         from ugatit_cli.pictures.geometry import SizeOptions, check_options
-        from ugatit_cli.translation.model import resolve_direction
+        from ugatit_cli.translation.choices import resolve_direction
         from ugatit_cli.translation.pipeline import TranslateOptions
     finally:
         gc.enable()
@@ -439,7 +444,21 @@ def prepare(options: PictureOptions, found: Found, *, first_only: bool = False) 
     check_options(folder.config, sizes)
     direction = resolve_direction(folder.config, options.direction, options.to)
     translating = TranslateOptions(direction, sizes, files, batch_size, workers, first_only, most)
-    return Prepared(options, found, page, folder, translating)
+    missing = missing_maps(folder.config, discriminators=folder.discriminators is not None)
+    return Prepared(options, found, page, folder.config, missing, partial(_opened, options, folder), translating)
+
+
+def _opened(options: PictureOptions, folder: ModelFolder) -> Engine:
+    """A model that PyTorch runs."""
+    from ugatit_cli.device import keep_freed_memory
+    from ugatit_cli.translation.model import Model
+
+    model = Model.from_folder(
+        options.model, folder, device=options.device, precision=options.precision, compiled=options.compile
+    )
+    if model.on_cpu:
+        keep_freed_memory(all_sizes=False)
+    return model
 
 
 def _plan_download(options: PictureOptions, found: Found) -> None:
@@ -475,9 +494,6 @@ def run(
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
-    from ugatit_cli.device import keep_freed_memory
-    from ugatit_cli.translation.model import Model
-
     options, page = prepared.options, prepared.page
     existing = Existing(options, prepared.sources())
     jobs, tally = _left_to_do(prepared, drawing, existing, verb)
@@ -491,14 +507,7 @@ def run(
             console.note(f"report: {page} is not written, there is nothing to show")
         return tally
     with _folders(jobs, page):
-        model = Model.from_folder(
-            *(options.model, prepared.folder),
-            device=options.device,
-            precision=options.precision,
-            compiled=options.compile,
-        )
-        if model.device.type == "cpu":
-            keep_freed_memory(all_sizes=False)
+        model = prepared.open()
         prepared = _with_style(prepared, model)
         _announce(model, prepared.translating.direction, len(jobs), checkpoints)
         with existing.sources:
@@ -511,7 +520,7 @@ def run(
     return tally
 
 
-def _with_style(prepared: Prepared, model: Model) -> Prepared:
+def _with_style(prepared: Prepared, model: Engine) -> Prepared:
     """The style of a picture as numbers."""
     if prepared.style is None:
         return prepared
@@ -529,7 +538,7 @@ def _with_style(prepared: Prepared, model: Model) -> Prepared:
 def _draw(
     prepared: Prepared,
     jobs: list[Job],
-    model: Model,
+    model: Engine,
     existing: Existing,
     report: ReportPage,
     tally: Tally,
@@ -567,7 +576,7 @@ def _draw(
 
 def _results(
     jobs: Iterator[Job],
-    model: Model,
+    model: Engine,
     options: TranslateOptions,
     drawing: Drawing,
     stop: threading.Event,
@@ -579,7 +588,9 @@ def _results(
     if checkpoints is None:
         return translate_files(model, jobs, options, drawing=drawing, stop=stop, told=progress.tile)
     from ugatit_cli.training.history import draw_history
+    from ugatit_cli.translation.model import Model
 
+    assert isinstance(model, Model)  # a run's
     return draw_history(checkpoints, model, list(jobs), options, drawing, stop, progress.advance)
 
 
@@ -633,13 +644,11 @@ def _kept(run: RunFolder) -> int:
         return 0
 
 
-def _announce(model: Model, direction: Literal["a2b", "b2a"], files: int, checkpoints: RunFolder | None) -> None:
-    from ugatit_cli.device import describe_device
-
+def _announce(model: Engine, direction: Literal["a2b", "b2a"], files: int, checkpoints: RunFolder | None) -> None:
     way = f"{model.config.source(direction)} -> {model.config.target(direction)}"
     console.note(
-        f"model {model.name} ({way}), device {describe_device(model.device)}, precision {model.precision}, "
-        f"{'compiled, ' * model.is_compiled}{files} file{'s' if files != 1 else ''}"
+        f"model {model.name} ({way}), device {model.place}, precision {model.float_type}, "
+        f"{files} file{'s' if files != 1 else ''}"
     )
     if checkpoints:
         steps = checkpoints.checkpoints()

@@ -96,10 +96,10 @@ def _with_style(prepared: pictures.Prepared, options: TranslateOptions) -> pictu
     """With the style that is asked for, if the model has any."""
     if options.style is None and options.styles is None:
         return prepared
-    from ugatit_cli.nn.styles import seed_of
-    from ugatit_cli.translation.model import no_style, require_styles
+    from ugatit_cli.pictures.styles import seed_of
+    from ugatit_cli.translation.choices import no_style, require_styles
 
-    require_styles(prepared.folder.config, options.model)
+    require_styles(prepared.config, options.model)
     seed = 0 if options.style is None else seed_of(options.style)
     if seed is not None:
         return replace(prepared, translating=replace(prepared.translating, seed=seed))

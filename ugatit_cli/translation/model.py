@@ -15,13 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from ugatit_cli.attention.maps import AttentionMaps, Spans, chosen_maps, missing_maps
-from ugatit_cli.config import DIRECTIONS, BaseConfig, Direction, Domain, Fit, MapName, Precision, Scale
-from ugatit_cli.device import DTYPES, require_compiler, resolve_device, resolve_precision
+from ugatit_cli.config import BaseConfig, Direction, Domain, Fit, MapName, Precision, Scale
+from ugatit_cli.device import DTYPES, describe_device, require_compiler, resolve_device, resolve_precision
 from ugatit_cli.errors import UsageError
-from ugatit_cli.methods.registry import method_of, methods_with_styles
+from ugatit_cli.methods.registry import method_of
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import Network
-from ugatit_cli.nn.styles import StyleCode, random_style, seed_of
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.bounds import MAX_PIXELS
 from ugatit_cli.pictures.geometry import (
@@ -38,7 +37,10 @@ from ugatit_cli.pictures.geometry import (
     source_picture,
 )
 from ugatit_cli.pictures.reading import Frame
+from ugatit_cli.pictures.styles import StyleCode, random_style, seed_of
 from ugatit_cli.translation import passes
+from ugatit_cli.translation.choices import no_style, require_styles, resolve_direction
+from ugatit_cli.translation.networks import TorchNetworks, network_input
 from ugatit_cli.translation.passes import Translated
 from ugatit_cli.weights.folder import ModelFolder
 
@@ -166,9 +168,32 @@ class Model:
             return self._generators[direction]
 
     @property
-    def is_compiled(self) -> bool:
-        """Whether the generators are compiled for the device."""
-        return self._compiled is not None
+    def on_cpu(self) -> bool:
+        """See `Engine`, too: of that, this is what PyTorch runs."""
+        return self.device.type == "cpu"
+
+    @property
+    def place(self) -> str:
+        """The device for people."""
+        return describe_device(self.device)
+
+    @property
+    def float_type(self) -> str:
+        """The precision, and whether the generators are compiled, for people."""
+        return f"{self.precision}{', compiled' * (self._compiled is not None)}"
+
+    @property
+    def cores(self) -> int:
+        """CPU threads of the calling thread."""
+        return torch.get_num_threads()
+
+    def use_cores(self, count: int) -> None:
+        """Sets them."""
+        torch.set_num_threads(count)
+
+    def networks(self, direction: Direction, maps: Sequence[MapName] = (), *, tiled: bool = False) -> TorchNetworks:
+        """The generator of a direction, and those discriminators that some maps need."""
+        return TorchNetworks(self, direction, maps, tiled=tiled)
 
     def whole_picture_generator(self, direction: Direction) -> Callable[..., Translation]:
         """The same for pictures that aren't cut into tiles: compiled, with CUDA graphs, if the model is to be."""
@@ -309,7 +334,7 @@ class Model:
         encoder, frame = self.style_encoder(way), _frame(image, max_pixels)
         geometry = plan_geometry(frame.rgb.size, self.config, SizeOptions("aspect" if fit == "native" else fit))
         with torch.inference_mode():
-            found = encoder(passes.network_input([prepare(frame, geometry, background)], self.device))
+            found = encoder(network_input([prepare(frame, geometry, background)], self.device))
         code: StyleCode = found[0].float().cpu().numpy()
         return code
 
@@ -411,7 +436,7 @@ class Model:
         if normalize not in ("image", "batch"):
             raise UsageError(f"unknown normalize {normalize!r}", "It is image or batch.")
         names = [maps] if isinstance(maps, str) else maps
-        chosen = chosen_maps(names, self.config, discriminators=self.has_discriminators, name=self.name)
+        chosen = chosen_maps(names, self.missing_maps, name=self.name)
         way = resolve_direction(self.config, direction, to)
         jobs = self._planned(images, fit, size, tile, max_pixels)
         seen = self._look_at(jobs, way, background, chosen)
@@ -423,37 +448,6 @@ class Model:
             self.missing_maps,
             Spans.of(one.maps for one in seen) if normalize == "batch" else None,
         )
-
-
-def resolve_direction(config: BaseConfig, direction: Direction | None = None, to: str | None = None) -> Direction:
-    """The direction that is stated, or leads to a domain of any case; `a2b` where nothing is said.
-
-    It is a UsageError if there is no such direction or domain, or they contradict each other.
-    """
-    if direction is not None and direction not in DIRECTIONS:
-        ways = (f"{way} ({config.source(way)} -> {config.target(way)})" for way in config.directions)
-        hint = f"It is {' or '.join(ways)}; or name the domain: to={config.domain_b!r}."
-        raise UsageError(f"unknown direction {direction!r}", hint)
-    if direction is not None and direction not in config.directions:
-        raise UsageError(config.only_way)
-    if to is None:
-        return direction or "a2b"
-    named = config.direction_to(to)
-    if direction not in (None, named):
-        raise UsageError(f"direction {direction} leads to {config.target(direction)!r}, not to {to!r}")
-    return named
-
-
-def require_styles(config: BaseConfig, name: str) -> None:
-    """It is a UsageError if a model, which messages call `name`, has no styles."""
-    if not config.style_size:
-        hint = f"Methods whose models have: {', '.join(methods_with_styles())}."
-        raise UsageError(f"{name}: has no styles, as all models of its method, {config.method}", hint)
-
-
-def no_style(style: str) -> UsageError:
-    """What to say where neither a style nor a file is called so."""
-    return UsageError(f"style {style}: no such file", "It is random, random:SEED, or a picture of the target domain.")
 
 
 def _frame(image: Source, max_pixels: int | None) -> Frame:

@@ -23,22 +23,21 @@ from functools import partial
 from itertools import chain, takewhile
 from typing import Any, TypeVar
 
-import torch
 from PIL import Image
 
 from ugatit_cli import files
 from ugatit_cli.attention.maps import Maps, Spans
 from ugatit_cli.config import BaseConfig, Direction, MapName
 from ugatit_cli.errors import OutputError, PictureError, StorageError, UgatitError
-from ugatit_cli.nn.styles import StyleCode, random_style
 from ugatit_cli.outputs.base import Done, Drawing, Drawn, FileOptions, Preview, Translation
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.bounds import MAX_PIXELS, ROOM, Lazy
 from ugatit_cli.pictures.geometry import Geometry, Pixels, Size, SizeOptions, plan_geometry, prepare
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.reading import Frame, Opened, Picture
+from ugatit_cli.pictures.styles import StyleCode, random_style
 from ugatit_cli.translation import passes
-from ugatit_cli.translation.model import Model
+from ugatit_cli.translation.engine import Engine
 from ugatit_cli.translation.spool import Kept, Spool
 
 # Decoded frames that may wait for others of their shape to fill a batch.
@@ -224,7 +223,7 @@ class Stages:
 
 
 def translate_files(
-    model: Model,
+    model: Engine,
     jobs: Iterable[Job],
     options: TranslateOptions,
     *,
@@ -245,7 +244,7 @@ def translate_files(
     Raises:
         ModelError: the weights can't be read.
     """
-    model.generator(options.direction)
+    model.networks(options.direction)
     drawing, stop = drawing or Translation(), stop or threading.Event()
     full = False
     with Spool() as spool:
@@ -277,25 +276,25 @@ def _area(work: Work) -> int:
 class _Run:
     """The network between the threads."""
 
-    def __init__(self, model: Model, stages: Stages, told: passes.Told | None = None) -> None:
+    def __init__(self, model: Engine, stages: Stages, told: passes.Told | None = None) -> None:
         self.model, self.stages, self.told = model, stages, told
         self.options, self.drawing, self.stop = stages.options, stages.drawing, stages.stop
         looking = not {*self.drawing.maps} <= {"generator"}
-        self.batching = passes.Batching(model.device, self.options.batch_size, looking)
+        self.batching = passes.Batching(model.on_cpu, self.options.batch_size, looking)
         self.window = 2 * self.options.workers + self.batching.most
-        self.cores = torch.get_num_threads()
-        alone = model.device.type == "cpu" and self.batching.most == 1 and not looking and self.drawing.spans is None
+        self.cores = model.cores
+        alone = model.on_cpu and self.batching.most == 1 and not looking and self.drawing.spans is None
         # Small pictures that are in the network at once, on a CPU.
         self.beside = min(self.cores, self.options.workers) if alone else 1
         each = self.cores // self.beside
-        self.pool = ThreadPoolExecutor(self.options.workers, "ugatit", torch.set_num_threads, (each,))
+        self.pool = ThreadPoolExecutor(self.options.workers, "ugatit", model.use_cores, (each,))
         self.pixel_seconds = 0.0
         self.running: deque[Future[Any]] = deque()
 
     def close(self) -> None:
         """Ends the threads, and what they have set for those that others begin."""
         self.pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(self.cores)
+        self.model.use_cores(self.cores)
 
     def in_threads(self, stage: Callable[[In], Out], items: Iterable[In], *, at_once: bool = False) -> Iterator[Out]:
         """In order, a window ahead of who pulls: one is begun for each one taken; `at_once` gives what is done."""
@@ -358,7 +357,7 @@ class _Run:
 
     def _translate(self, works: list[Work]) -> Iterator[Work | Result]:
         """Pictures of equal shape through the network, which has all cores."""
-        if self.model.device.type == "cpu" and not self.stop.is_set():
+        if self.model.on_cpu and not self.stop.is_set():
             wait(self.running)  # the threads' turn; none gets more to do until the network is done
         return self._passed(works)
 
