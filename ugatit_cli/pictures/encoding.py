@@ -15,6 +15,7 @@ from typing import Any, Final
 from PIL import Image, ImageFile
 
 from ugatit_cli.errors import OutputError, PictureError, UsageError, plain_reason
+from ugatit_cli.pictures.metadata import Metadata
 from ugatit_cli.pictures.reading import ANIMATED, Frame, Picture, composite, srgb_profile
 
 _ALPHA: Final = frozenset({"PNG", "WEBP", "GIF", "TIFF", "AVIF", "TGA", "JPEG2000"})
@@ -87,6 +88,11 @@ def lost_alpha(picture: Picture, format: str) -> tuple[str, ...]:
     return ()
 
 
+def lost_metadata(picture: Picture, format: str) -> tuple[str, ...]:
+    """What to say where the format has no place for what is to be kept of what the source says of itself."""
+    return picture.metadata.fitted(format)[1] if picture.metadata else ()
+
+
 def encode(
     picture: Picture, format: str, *, quality: int | None = None, background: tuple[int, int, int] = (255, 255, 255)
 ) -> bytes:
@@ -97,7 +103,8 @@ def encode(
         quality: 1 to 100 for JPEG, WebP (100 is lossless) and AVIF; other formats have none.
         background: RGB colour behind transparency in formats that have none.
     """
-    options = _options(picture, format, quality)
+    kept = picture.metadata.fitted(format)[0] if picture.metadata else Metadata()
+    options = _options(picture, format, quality) | kept.options(format)
     _check_writable(picture, format)
     alphas: list[bool] = []
 
@@ -123,7 +130,7 @@ def encode(
     if format == "WEBP" and data[12:16] == b"VP8X" and any(alphas):
         # libwebp cuts frames to what shows, sees only opaque ones, and calls the canvas around them opaque.
         return data[:20] + bytes([data[20] | 0x10]) + data[21:]
-    return data
+    return kept.added(data, format)
 
 
 class _Reel(Image.Image):

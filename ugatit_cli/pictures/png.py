@@ -15,6 +15,7 @@ MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 
 _PIXELS: Final = frozenset({b"IDAT", b"fdAT"})
 _TEXTS: Final = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_SAID: Final = _TEXTS | {b"eXIf"}
 _SMALL_TEXT: Final = 1000  # bytes, which inflate to a megabyte at most: what Pillow takes
 _PILLOW_PROFILE: Final = 1 << 20
 _MAX_PROFILE: Final = 16 << 20
@@ -43,6 +44,11 @@ def lightened(stream: IO[bytes]) -> tuple[IO[bytes], bytes | None]:
         dropped |= not keep
     stream.seek(0)
     return (_copied(stream, kept) if dropped else stream), profile
+
+
+def said(stream: IO[bytes]) -> list[tuple[bytes, bytes]]:
+    """The texts and the EXIF of a file, as kinds and contents of chunks, but for broken ones."""
+    return [(chunk.kind, chunk.content) for chunk in _chunks(stream) if chunk.kind in _SAID and chunk.intact]
 
 
 def _chunks(stream: IO[bytes]) -> Iterator[_Chunk]:

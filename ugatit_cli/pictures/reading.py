@@ -21,8 +21,9 @@ import numpy as np
 from PIL import Image, ImageChops, ImageCms, UnidentifiedImageError
 
 from ugatit_cli.errors import PictureError, UgatitError, plain_reason
-from ugatit_cli.pictures import jpeg, kinds, levels, png, tiff
+from ugatit_cli.pictures import jpeg, kinds, levels, metadata, png, tiff
 from ugatit_cli.pictures.bounds import MAX_PIXELS, ROOM, check_pixels
+from ugatit_cli.pictures.metadata import Metadata
 
 with contextlib.suppress(ImportError):
     from pillow_heif import register_heif_opener
@@ -72,6 +73,7 @@ class Picture:
         loop: how often an animation plays, 0 for ever; None when once or not stated.
         dpi: resolution as the source states it.
         had_profile: the source had an ICC profile, so results say that they are sRGB.
+        metadata: what the file says of it, if that is to be kept.
         notes: what its owner should know of how it was read.
     """
 
@@ -81,6 +83,7 @@ class Picture:
     loop: int | None = None
     dpi: tuple[float, float] | None = None
     had_profile: bool = False
+    metadata: Metadata | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -109,7 +112,12 @@ def read_picture(
 
 @contextlib.contextmanager
 def open_picture(
-    source: Path | bytes, *, name: str | None = None, max_pixels: int | None = MAX_PIXELS, first_only: bool = False
+    source: Path | bytes,
+    *,
+    name: str | None = None,
+    max_pixels: int | None = MAX_PIXELS,
+    first_only: bool = False,
+    keep_metadata: bool = False,
 ) -> Iterator[Opened]:
     """A file or its content, to decode its frames one at a time; meanwhile it has its part of `bounds.ROOM`.
 
@@ -117,6 +125,7 @@ def open_picture(
         name: replaces the path in messages.
         max_pixels: how many the frames that are read may have together; None: any number.
         first_only: leave an animation's further frames unread, uncounted and unchecked.
+        keep_metadata: read what the file says of the picture, too.
 
     Raises:
         PictureError: it can't be read, or is too large.
@@ -135,6 +144,9 @@ def open_picture(
             kinds.check_kind(image, file.label, file.head, file.stream)
             file.notes += _pages_note(image)
             file.opaque = image.format == "PSD" and not kinds.is_transparent_psd(file.stream)
+            if keep_metadata:
+                file.metadata = metadata.read(image, stream)
+                file.notes += file.metadata.notes
             opened = Opened(image, file, _frames_of(image, first_only))
             opened.check(max_pixels)
         with image, ROOM.taken(opened.area * (2 if len(opened.wanted) > 1 else 1)):
@@ -278,6 +290,7 @@ class _File:
     stream: IO[bytes] = field(default_factory=io.BytesIO)
     profile: bytes | None = None
     opaque: bool = False
+    metadata: Metadata | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -336,7 +349,9 @@ def _assemble(image: Image.Image, file: _File, frames: tuple[Frame, ...], durati
     if loop == 1 and kind != "GIF":  # "play once", which a GIF says by having no loop
         loop = None
     profile = bool(file.profile or image.info.get("icc_profile"))
-    return Picture(frames, kind, durations, loop, _dpi(image.info.get("dpi")), profile, tuple(file.notes))
+    return Picture(
+        frames, kind, durations, loop, _dpi(image.info.get("dpi")), profile, file.metadata, tuple(file.notes)
+    )
 
 
 def _dpi(value: object) -> tuple[float, float] | None:
