@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Final, Literal
 
-Extra = Literal["data", "eval", "heic", "serve", "tensorboard", "tiff"]
+Extra = Literal["data", "eval", "face", "heic", "serve", "tensorboard", "tiff"]
 # The package is on no index yet, so that its name can't be installed; these can be, from anywhere.
 EXTRAS: Final[Mapping[Extra, str]] = {
     "data": "pyarrow resvg-py",
     "eval": "torch-fidelity torchmetrics",
+    "face": "onnxruntime",
     "heic": "pillow-heif",
     "serve": "fastapi uvicorn python-multipart",
     "tensorboard": "tensorboard",

@@ -1,0 +1,1 @@
+"""Faces in pictures: where they are, and crops of them."""
