@@ -47,9 +47,7 @@ def of_any_size(model: onnx.ModelProto) -> onnx.ModelProto:
     used = {name for node in nodes for name in node.input}
     weights = [one for one in graph.initializer if one.name in used]
     kind, size = onnx.TensorProto.FLOAT, ["height", "width"]
-    outputs = [
-        helper.make_tensor_value_info(name, kind, ["n", count, "h", "w"]) for name, count in OUTPUTS.values()
-    ]
+    outputs = [helper.make_tensor_value_info(name, kind, ["n", count, "h", "w"]) for name, count in OUTPUTS.values()]
     picture = helper.make_tensor_value_info("picture", kind, ["n", 3, *size])
     made = helper.make_graph(nodes, "centerface", [picture], outputs, weights)
     return helper.make_model(made, opset_imports=model.opset_import, ir_version=7, producer_name="ugatit")

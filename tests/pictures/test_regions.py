@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.helpers import picture
 from ugatit_cli.errors import PictureError, UsageError
+from ugatit_cli.pictures.geometry import Pixels
 from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.pictures.regions import BoxFinder, MaskFinder, Region, cut, paste, region_of
 
@@ -23,11 +24,12 @@ def smooth(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.stack(planes, 2).astype(np.uint8))
 
 
-def apart(one: Image.Image, other: Image.Image) -> np.ndarray:
-    return np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max(2)
+def apart(one: Image.Image, other: Image.Image) -> Pixels:
+    difference: Pixels = np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max(2)
+    return difference
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     x=st.floats(-20, 80),
     y=st.floats(-20, 60),
@@ -134,7 +136,7 @@ def test_a_box_at_the_border_has_no_soft_edge_there() -> None:
 # --- Masks
 
 
-def pasted(mask: Image.Image, folder: Path, size: tuple[int, int] = (40, 30), feather: float = 0.15) -> np.ndarray:
+def pasted(mask: Image.Image, folder: Path, size: tuple[int, int] = (40, 30), feather: float = 0.15) -> Pixels:
     """How much of a black picture is white where a mask says so."""
     mask.save(folder / "mask.png")
     image = Image.new("RGB", size)
@@ -143,9 +145,10 @@ def pasted(mask: Image.Image, folder: Path, size: tuple[int, int] = (40, 30), fe
     return np.asarray(image)[:, :, 0]
 
 
-def disc(size: tuple[int, int] = (40, 30)) -> np.ndarray:
-    y, x = np.mgrid[: size[1], : size[0]]
-    return np.hypot(x - 20, y - 14) < 10
+def disc() -> Pixels:
+    y, x = np.mgrid[:30, :40]
+    inside: Pixels = np.hypot(x - 20, y - 14) < 10
+    return inside
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "1", "P"])
@@ -178,7 +181,7 @@ def test_a_mask_of_another_size(tmp_path: Path) -> None:
 
 
 def test_masks_that_fit_nothing(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match="of the picture's shape|40 x 30"):
+    with pytest.raises(PictureError, match="40 x 30"):
         pasted(Image.new("L", (40, 30), 255), tmp_path, size=(30, 40))
     with pytest.raises(PictureError, match="black"):
         pasted(Image.new("L", (40, 30), 2), tmp_path)

@@ -73,9 +73,9 @@ class FaceDetector:
         seen = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
         pixels = np.asarray(seen, np.float32).transpose(2, 0, 1)[None]
         with self._lock:  # each takes several cores, and up to 0.4 GB
-            outputs = self._session.run(None, {"picture": pixels})
+            heatmap, sizes, offsets, landmarks = self._session.run(None, {"picture": pixels})
         scale = np.array([picture.width / width, picture.height / height], np.float32)
-        return _faces(*outputs, scale)[:MOST]
+        return _faces(heatmap, sizes, offsets, landmarks, scale)[:MOST]
 
 
 @functools.cache

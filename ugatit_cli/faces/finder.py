@@ -59,7 +59,7 @@ class FaceFinder:
         return [self._upright(frame, face) for face in reversed(wide_enough)]
 
     def _upright(self, frame: Frame, face: Face) -> Region:
-        """Its square; that of a face on a slope after a second look, since a first one tells too little of the slope."""
+        """Its square; that of a face on a slope after a second look, as a first one tells too little of the slope."""
         region = self.region(face, frame.rgb.size, tilt(face))
         if abs(region.angle) < _SLOPE:
             return region

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -207,7 +207,7 @@ class BoxFinder:
             raise UsageError(f"--box {text}: not a box", hint)
         return cls(numbers, feather)
 
-    def __call__(self, frame: Frame, source: Path | None) -> Sequence[Region]:
+    def __call__(self, frame: Frame, source: Path | None) -> Sequence[Region]:  # noqa: ARG002  # a Finder's
         """The rectangle, as far as the picture has it.
 
         Raises:
@@ -220,7 +220,9 @@ class BoxFinder:
         left, top, right, bottom = round(x), round(y), round(x + width), round(y + height)
         box = left, top, min(max(right, left + 1), sides[0]), min(max(bottom, top + 1), sides[1])
         if box[0] >= box[2] or box[1] >= box[3]:
-            reason = f"the box {left},{top},{right - left},{bottom - top} lies outside of {sides[0]} x {sides[1]} pixels"
+            reason = (
+                f"the box {left},{top},{right - left},{bottom - top} lies outside of {sides[0]} x {sides[1]} pixels"
+            )
             raise PictureError(reason, "Give --box in percent, for pictures of several sizes.")
         return [region_of(box, self.feather)]
 
@@ -254,7 +256,9 @@ class MaskFinder:
         path = self._path_for(source)
         mask = _grey(reading.read_picture(path, max_pixels=self.max_pixels, first_only=True).frames[0])
         (width, height), own = frame.rgb.size, mask.size
-        if abs(math.log(own[0] * height / (own[1] * width))) > max(_SAME_ASPECT, 1 / min(own), 1 / min(width, height)):
+        if abs(math.log(own[0] * height / (own[1] * width))) > max(
+            _SAME_ASPECT, 1 / min(own), 1 / min(width, height)
+        ):
             reason = f"the mask {path} has {own[0]} x {own[1]} pixels, the picture {width} x {height}"
             raise PictureError(reason, "Give a mask of the picture's shape.")
         if own != frame.rgb.size:
@@ -300,7 +304,7 @@ def _softened(mask: Image.Image, soft: float, open_sides: Sequence[bool]) -> Ima
     wide[pad - top : wide.shape[0] - pad + bottom, pad - left : wide.shape[1] - pad + right] = np.pad(
         shown, ((top, bottom), (left, right)), mode="edge"
     )
-    blurred = Image.fromarray((wide * np.uint8(255))).filter(ImageFilter.GaussianBlur(radius))
+    blurred = Image.fromarray(wide * np.uint8(255)).filter(ImageFilter.GaussianBlur(radius))
     inner = np.asarray(blurred, np.float32)[pad : pad + mask.height, pad : pad + mask.width]
     inside = np.clip(2 * inner / 255 - 1, 0, 1)
     return Image.fromarray(np.rint(np.asarray(mask, np.float32) * inside).astype(np.uint8))
