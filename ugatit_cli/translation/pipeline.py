@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, takewhile
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from PIL import Image
 
@@ -34,11 +34,11 @@ from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.bounds import MAX_PIXELS, ROOM, Lazy
 from ugatit_cli.pictures.geometry import Geometry, Pixels, Size, SizeOptions, plan_geometry, prepare
 from ugatit_cli.pictures.jobs import Job
-from ugatit_cli.pictures.reading import Frame, Opened, Picture
+from ugatit_cli.pictures.reading import Frame, Picture
 from ugatit_cli.pictures.styles import StyleCode, random_style
 from ugatit_cli.translation import passes
 from ugatit_cli.translation.engine import Engine
-from ugatit_cli.translation.spool import Kept, Spool
+from ugatit_cli.translation.spool import Keep, Kept, Spool
 
 # Decoded frames that may wait for others of their shape to fill a batch.
 MAX_WAITING = 64
@@ -50,6 +50,7 @@ SMALL = 2 * 256 * 256 * 32 * 32
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -157,30 +158,44 @@ class Stages:
             ) as opened:
                 if not alone and self.spool.crowded and opened.area > LARGE and job.source:
                     return Postponed(job)
-                work = self._decoded(job, opened)
+                keep = self.spool.keep if len(opened.wanted) > 1 else self.spool.hold
+                check = partial(opened.check, options.max_pixels, where=" for the network")
+                work = self.work(job, opened.picture, opened.frames(), keep, check)
         except MemoryError:
             return self.failed(job, PictureError("not enough memory to decode it"))
         except UgatitError as error:
             return self.failed(job, error)
         return replace(work, picture=opened.picture, seconds=time.perf_counter() - start)
 
-    def _decoded(self, job: Job, opened: Opened) -> Work:
-        spool, options = self.spool, self.options
-        keep = spool.keep if len(opened.wanted) > 1 else spool.hold
+    def work(
+        self,
+        job: Job,
+        picture: Picture,
+        frames: Iterable[Frame],
+        keep: Keep,
+        check: Callable[[Size], object] = lambda _: None,
+    ) -> Work:
+        """Frames of one size made fit for the network.
+
+        Args:
+            keep: has them wait.
+            check: is told the size that the network takes, before the first one is.
+        """
+        options = self.options
         pixels, alphas, sources = [], [], []
         geometry = None
-        for frame in opened.frames():
+        for frame in frames:
             if geometry is None:
                 geometry = self.drawing.resized(plan_geometry(frame.rgb.size, self.config, options.sizes))
-                opened.check(options.max_pixels, geometry.network, " for the network")
+                check(geometry.network)
             pixels.append(keep(prepare(frame, geometry, options.files.background)))
             alphas.append(None if frame.alpha is None else keep(frame.alpha))
             if self.drawing.sees_source:
-                sources.append(spool.keep(frame.rgb))
+                sources.append(self.spool.keep(frame.rgb))
             if self.stop.is_set():  # nobody takes it any more
                 break
         assert geometry is not None
-        return Work(job, opened.picture, geometry, pixels, alphas, sources)
+        return Work(job, picture, geometry, pixels, alphas, sources)
 
     def waiting(self, work: Work) -> Work:
         """The same, on disk if there is no room in memory."""
@@ -248,14 +263,15 @@ def translate_files(
     drawing, stop = drawing or Translation(), stop or threading.Event()
     full = False
     with Spool() as spool:
-        run = _Run(model, Stages(model.config, options, drawing, spool, stop), told)
+        stages = Stages(model.config, options, drawing, spool, stop)
+        run = Run(model, stages, stages.encode, told)
         try:
             wanted = takewhile(lambda _: not stop.is_set(), jobs)
-            decoded = run.in_threads(partial(run.stages.decode, alone=False), wanted)
+            decoded = run.in_threads(partial(stages.decode, alone=False), wanted)
             works = run.through_network(decoded)
             if drawing.spans is not None:
                 works = run.all_before_the_first(works, drawing.spans)
-            for result in chain.from_iterable(run.in_threads(run.finished, works, at_once=True)):
+            for result in run.results(works):
                 found = isinstance(result.error, StorageError)
                 # Those that were about to be written, too, when the disk became full.
                 if not (full and found):
@@ -273,11 +289,17 @@ def _area(work: Work) -> int:
     return work.geometry.network[0] * work.geometry.network[1]
 
 
-class _Run:
-    """The network between the threads."""
+class Run(Generic[Made]):
+    """The network between the threads; `finish` is what these make of a picture behind it."""
 
-    def __init__(self, model: Engine, stages: Stages, told: passes.Told | None = None) -> None:
-        self.model, self.stages, self.told = model, stages, told
+    def __init__(
+        self,
+        model: Engine,
+        stages: Stages,
+        finish: Callable[[Work | Result], Made],
+        told: passes.Told | None = None,
+    ) -> None:
+        self.model, self.stages, self.finish, self.told = model, stages, finish, told
         self.options, self.drawing, self.stop = stages.options, stages.drawing, stages.stop
         looking = not {*self.drawing.maps} <= {"generator"}
         self.batching = passes.Batching(model.on_cpu, self.options.batch_size, looking)
@@ -310,7 +332,7 @@ class _Run:
             yield pending.popleft().result()
 
     def through_network(self, items: Iterable[Work | Result]) -> Iterator[Work | Result]:
-        """Translates pictures in batches of equal shape; failures pass through, and small ones for `finished`."""
+        """Translates pictures in batches of equal shape; failures pass through, and small ones for `results`."""
         groups: dict[tuple[Size, int], list[Work]] = {}
         for item in items:
             if isinstance(item, Postponed):
@@ -349,11 +371,15 @@ class _Run:
         size = _area(work) * self.model.config.channels**2
         return self.beside > 1 and size <= SMALL and not work.geometry.tile and len(work.pixels) == 1
 
-    def finished(self, work: Work | Result) -> list[Result]:
-        """The result of a picture, which goes through the network first unless it has; none if `stop` drops it."""
+    def results(self, works: Iterable[Work | Result]) -> Iterator[Made]:
+        """What becomes of pictures, in order; of those that `stop` drops, nothing."""
+        return chain.from_iterable(self.in_threads(self._finished, works, at_once=True))
+
+    def _finished(self, work: Work | Result) -> list[Made]:
+        """The result of a picture, which goes through the network first unless it has."""
         if isinstance(work, Work) and not work.maps:
-            return [self.stages.encode(one) for one in self._passed([work])]
-        return [self.stages.encode(work)]
+            return [self.finish(one) for one in self._passed([work])]
+        return [self.finish(work)]
 
     def _translate(self, works: list[Work]) -> Iterator[Work | Result]:
         """Pictures of equal shape through the network, which has all cores."""

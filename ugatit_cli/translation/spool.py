@@ -7,7 +7,7 @@ import tempfile
 import threading
 import weakref
 from pathlib import Path
-from typing import Final, Generic, TypeVar, cast
+from typing import Final, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 from PIL import Image
@@ -44,6 +44,13 @@ class Kept(Generic[Kind]):
             reason = f"{self.path}: can't be read ({plain_reason(error)})"
             raise StorageError(reason, "Run the command again.") from error
         return cast(Kind, Image.fromarray(values) if self._image else values)
+
+
+class Keep(Protocol):
+    """`Spool.keep`, or `Spool.hold`."""
+
+    def __call__(self, picture: Kind) -> Kept[Kind]:
+        """Keeps uint8 pixels, or an RGB or L image."""
 
 
 def _size(picture: Pixels | Image.Image) -> int:

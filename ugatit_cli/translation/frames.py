@@ -1,0 +1,94 @@
+"""Frames of one size through a model, in order, as they come: the pipeline of files without the files."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from ugatit_cli.errors import PictureError
+from ugatit_cli.outputs.base import Done, Drawing, Translation
+from ugatit_cli.pictures.geometry import plan_geometry, prepare
+from ugatit_cli.pictures.jobs import Job
+from ugatit_cli.pictures.reading import Frame, Picture
+from ugatit_cli.pictures.styles import random_style
+from ugatit_cli.translation.engine import Engine
+from ugatit_cli.translation.pipeline import Result, Run, Stages, TranslateOptions, Work
+from ugatit_cli.translation.spool import Spool
+
+Out = TypeVar("Out")
+
+
+def translate_frames(
+    model: Engine, frames: Iterable[Frame], options: TranslateOptions, *, stop: threading.Event | None = None
+) -> Generator[Frame, None, None]:
+    """Translates frames of one size: RGB of the result's size, with their alpha. The rest is as in `drawn_frames`."""
+    return drawn_frames(model, frames, options, Translation(), lambda done: done.frames[0], stop=stop)
+
+
+def drawn_frames(
+    model: Engine,
+    frames: Iterable[Frame],
+    options: TranslateOptions,
+    drawing: Drawing,
+    make: Callable[[Done], Out],
+    *,
+    stop: threading.Event | None = None,
+) -> Generator[Out, None, None]:
+    """What is made of each of a film's frames, in order, with a bounded number of them in memory.
+
+    Frames are made fit for the network, translated and finished at the same time, in the pipeline's threads. The
+    calling thread takes them from `frames` some ahead of what it is given.
+
+    Args:
+        frames: of one size; any number.
+        options: its `style` is that of all frames; None: the random one of the first.
+        drawing: tells which attention is needed, and how large results are.
+        make: called in a thread for each frame, which has gone through the network: a `Done` with a single frame.
+        stop: once set, frames that the network has begun are finished, the rest is left.
+
+    Raises:
+        PictureError: a frame can't be translated.
+        ModelError: the weights can't be read.
+        StorageError: no space for frames that wait.
+    """
+    stop, coming = stop or threading.Event(), iter(frames)
+    if (first := next(coming, None)) is None:
+        return
+    model.networks(options.direction)
+    with Spool() as spool:
+        stages = Stages(model.config, _with_style(model, first, options), drawing, spool, stop)
+        run = Run(model, stages, partial(_made, stages, make))
+        wanted = itertools.takewhile(lambda _: not stop.is_set(), itertools.chain([first], coming))
+        try:
+            fitted = run.in_threads(partial(_fitted, stages), enumerate(wanted, 1))
+            yield from run.results(run.through_network(fitted))
+        finally:
+            run.close()
+
+
+def _with_style(model: Engine, first: Frame, options: TranslateOptions) -> TranslateOptions:
+    if not model.config.style_size or options.style is not None:
+        return options
+    geometry = plan_geometry(first.rgb.size, model.config, options.sizes)
+    pixels = prepare(first, geometry, options.files.background)
+    return replace(options, style=random_style(pixels, model.config.style_size, options.seed))
+
+
+def _fitted(stages: Stages, numbered: tuple[int, Frame]) -> Work:
+    number, frame = numbered
+    return stages.work(Job(Path(f"frame {number}"), None), Picture((), "PNG"), [frame], stages.spool.keep)
+
+
+def _made(stages: Stages, make: Callable[[Done], Out], work: Work | Result) -> Out:
+    if isinstance(work, Result):
+        assert work.error is not None
+        raise work.error
+    try:
+        return make(work.done(stages.options.files))
+    except MemoryError:
+        raise PictureError(f"{work.job.name}: not enough memory for the result") from None
