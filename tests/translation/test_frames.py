@@ -104,7 +104,7 @@ def test_a_frame_that_cannot_be_translated_is_named(model: Model, network: Uncha
             raise MemoryError
 
     network.before = none
-    found = []
+    found: list[object] = []
     with pytest.raises(PictureError, match=r"^frame \d+: not enough memory"):
         found.extend(translate_frames(model, film(60), OPTIONS))
     assert len(found) <= 5
@@ -112,7 +112,7 @@ def test_a_frame_that_cannot_be_translated_is_named(model: Model, network: Uncha
 
 def test_what_is_begun_is_finished_once_it_is_stopped(model: Model) -> None:
     stop = threading.Event()
-    found = []
+    found: list[object] = []
     for frame in translate_frames(model, film(200), OPTIONS, stop=stop):
         found.append(frame.rgb.tobytes())
         stop.set()
