@@ -28,7 +28,7 @@ from tests.helpers import picture
 from tests.tensor_bundle_writer import write_bundle
 from ugatit_cli.cli.app import app
 from ugatit_cli.datasets.catalog import TABLES
-from ugatit_cli.methods.munit import MUNITConfig
+from ugatit_cli.methods.configs import MUNITConfig
 from ugatit_cli.metrics import features
 from ugatit_cli.training import evaluation
 from ugatit_cli.weights.manifest import MODELS

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ugatit_cli.config import BaseConfig, ModelConfig
-from ugatit_cli.methods.aggan import AGGANConfig
-from ugatit_cli.methods.cartoongan import CartoonGANConfig
-from ugatit_cli.methods.cyclegan import CycleGANConfig
+from ugatit_cli.methods.configs import AGGANConfig, CartoonGANConfig, CycleGANConfig
 from ugatit_cli.methods.networks import tensors_of
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.methods.ugatit_official import (

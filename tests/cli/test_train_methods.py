@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tests import tiny
 from tests.cli.conftest import Command, Outcome, below, put
 from tests.trainings import make_folders
-from ugatit_cli.methods.cyclegan import CycleGANConfig
+from ugatit_cli.methods.configs import CycleGANConfig
 from ugatit_cli.methods.registry import METHODS, method
 
 DEVICE = ["--device", "cpu", "--precision", "fp32"]

@@ -24,8 +24,9 @@ from ugatit_cli.config import Precision
 from ugatit_cli.device import Group
 from ugatit_cli.errors import ConfigError, ModelError
 from ugatit_cli.methods.adam import Adam, Clock
-from ugatit_cli.methods.aggan import AGGAN, AGGANConfig, AGGANStep, enlarged
+from ugatit_cli.methods.aggan import AGGAN, AGGANStep, enlarged
 from ugatit_cli.methods.base import Official, OfficialSettings
+from ugatit_cli.methods.configs import AGGANConfig
 from ugatit_cli.methods.networks import Networks, build_networks
 from ugatit_cli.methods.recipe import Recipe
 from ugatit_cli.weights.folder import open_model

@@ -24,11 +24,11 @@ from ugatit_cli.methods.base import OfficialSettings
 from ugatit_cli.methods.cartoongan import (
     CartoonDiscriminator,
     CartoonGAN,
-    CartoonGANConfig,
     CartoonGANStep,
     CartoonGenerator,
     cross_entropy,
 )
+from ugatit_cli.methods.configs import CartoonGANConfig
 from ugatit_cli.methods.networks import Networks, build_networks
 from ugatit_cli.methods.recipe import Recipe
 

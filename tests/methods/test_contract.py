@@ -35,16 +35,12 @@ from ugatit_cli.errors import ModelError, UgatitError, UsageError
 from ugatit_cli.fields import fields_of
 from ugatit_cli.methods import registry
 from ugatit_cli.methods.adam import Adam
-from ugatit_cli.methods.aggan import AGGANConfig
 from ugatit_cli.methods.base import Losses, Method, Official, OfficialSettings, States, Step, Term
-from ugatit_cli.methods.cartoongan import CartoonGANConfig
-from ugatit_cli.methods.cyclegan import CycleGANConfig
+from ugatit_cli.methods.configs import AGGANConfig, CartoonGANConfig, CycleGANConfig, MUNITConfig, UNITConfig
 from ugatit_cli.methods.drit_config import DRITConfig
-from ugatit_cli.methods.munit import MUNITConfig
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import RECIPES, Recipe, RecipeName
 from ugatit_cli.methods.registry import METHODS, method, networks_document, read_networks
-from ugatit_cli.methods.unit import UNITConfig
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import Network, ZeroConv2d
 from ugatit_cli.nn.styles import StyledNetwork

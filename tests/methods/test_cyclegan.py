@@ -20,7 +20,8 @@ from ugatit_cli.config import Precision
 from ugatit_cli.device import Group
 from ugatit_cli.errors import ConfigError
 from ugatit_cli.methods.base import Official, OfficialSettings, Step
-from ugatit_cli.methods.cyclegan import CycleGAN, CycleGANConfig
+from ugatit_cli.methods.configs import CycleGANConfig
+from ugatit_cli.methods.cyclegan import CycleGAN
 from ugatit_cli.methods.networks import Networks, build_networks
 from ugatit_cli.methods.pool import Pool
 from ugatit_cli.methods.recipe import Recipe

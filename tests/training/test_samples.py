@@ -18,7 +18,7 @@ from tests.styled import StyledConfig, StyledToy, styled  # noqa: F401  # a fixt
 from tests.tiny import LIGHT
 from ugatit_cli.attention.maps import Style
 from ugatit_cli.config import BaseConfig, Direction, ModelConfig
-from ugatit_cli.methods.cartoongan import CartoonGANConfig
+from ugatit_cli.methods.configs import CartoonGANConfig
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import Network
 from ugatit_cli.pictures.drawing import BACKGROUND

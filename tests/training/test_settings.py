@@ -18,8 +18,7 @@ from tests import tiny
 from ugatit_cli.config import BaseConfig, ModelConfig
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.errors import ModelError, UsageError
-from ugatit_cli.methods.cartoongan import CartoonGANConfig
-from ugatit_cli.methods.cyclegan import CycleGANConfig
+from ugatit_cli.methods.configs import CartoonGANConfig, CycleGANConfig
 from ugatit_cli.methods.recipe import RECIPES, preset
 from ugatit_cli.methods.registry import METHODS, method
 from ugatit_cli.training.options import parse_interval

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ugatit_cli.config import DOMAINS, MAX_BLOCKS, MAX_CHANNELS, BaseConfig, Direction, Domain, MapName
+from ugatit_cli.config import DOMAINS, BaseConfig, Direction, Domain
 from ugatit_cli.device import Group
-from ugatit_cli.fields import Option, Range
 from ugatit_cli.methods.adam import Adam, Clock
 from ugatit_cli.methods.base import (
     OTHER,
@@ -37,6 +35,7 @@ from ugatit_cli.methods.base import (
     Term,
     random_numbers,
 )
+from ugatit_cli.methods.configs import AGGANConfig
 from ugatit_cli.methods.cyclegan import DISCRIMINATOR_SHARE, POOL_SIZE, SLOPE, ConvNorm
 from ugatit_cli.methods.losses import cycle_loss, lsgan_loss
 from ugatit_cli.methods.networks import Networks, Unfit, check_known
@@ -61,41 +60,6 @@ THRESHOLD = 0.1
 EPOCHS = 100
 # Updates in a step, all of which one optimizer of TensorFlow counts.
 UPDATES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class AGGANConfig(BaseConfig):
-    """Sizes of AGGAN's networks.
-
-    Args:
-        domain_a, domain_b, image_size, ways: as in `BaseConfig`.
-        channels: channels of the first layer of generators and attention networks (the authors: 32).
-        blocks: residual blocks of a generator (the authors: 9).
-        discriminator_channels: channels of the discriminators' first layer (the authors: 64).
-
-    Raises:
-        ConfigError: a value is out of range or doesn't fit the others.
-    """
-
-    method: ClassVar[str] = "aggan"
-    discriminator_share: ClassVar[float] = 2.0
-
-    channels: Annotated[int, Range(1, MAX_CHANNELS), Option("Model", "Channels of the first layer.")] = 32
-    blocks: Annotated[int, Range(0, MAX_BLOCKS), Option("Model", "Residual blocks.")] = 9
-    discriminator_channels: Annotated[
-        int,
-        Range(1, MAX_CHANNELS),
-        Option("Model", "Channels of the discriminators' first layer.", default="twice --channels"),
-    ] = 64
-
-    @property
-    def masks(self) -> bool:
-        """Whether attention is a mask: it is."""
-        return True
-
-    def lacks(self, name: MapName) -> str | None:
-        """Why the networks have no attention map of a name; None: they have it."""
-        return None if name == "generator" else "its discriminators have none"
 
 
 # --- Networks ------------------------------------------------------------------------------------------

@@ -13,22 +13,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ugatit_cli.config import MAX_BLOCKS, MAX_CHANNELS, BaseConfig, Ways
+from ugatit_cli.config import BaseConfig
 from ugatit_cli.data.edges import edge_smoothed
 from ugatit_cli.device import Group, sent
-from ugatit_cli.errors import ConfigError
-from ugatit_cli.fields import Option, Range
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.base import Losses, Method, Official, OfficialSettings, States, Step, Term, random_numbers
+from ugatit_cli.methods.configs import CartoonGANConfig
 from ugatit_cli.methods.networks import Networks, Unfit, check_known, memory_format
 from ugatit_cli.methods.recipe import COMMON, Recipe, RecipeName
 from ugatit_cli.methods.vgg import load_vgg
@@ -42,36 +41,6 @@ OFFICIAL_BLOCKS = 8
 
 Content = Callable[[Tensor], Tensor]
 """Features of pictures (N, 3, H, W) in [-1, 1], float32; differentiable."""
-
-
-@dataclass(frozen=True, slots=True)
-class CartoonGANConfig(BaseConfig):
-    """Sizes of CartoonGAN's networks.
-
-    Args:
-        domain_a, domain_b, image_size, channels: as in `BaseConfig`; photos are domain A, cartoons domain B.
-        blocks: residual blocks (the paper: 8).
-        ways: always `a2b`.
-        discriminator_channels: channels of the discriminator's first layer (the paper: 32).
-
-    Raises:
-        ConfigError: a value is out of range or doesn't fit the others.
-    """
-
-    method: ClassVar[str] = "cartoongan"
-    trained_ways: ClassVar[Ways] = "a2b"
-    discriminator_share: ClassVar[float] = 0.5
-
-    blocks: Annotated[int, Range(0, MAX_BLOCKS), Option("Model", "Residual blocks.")] = 8
-    ways: Ways = "a2b"
-    discriminator_channels: Annotated[
-        int, Range(1, MAX_CHANNELS), Option("Model", "Channels of the discriminator's first layer.")
-    ] = 32
-
-    def __post_init__(self) -> None:
-        BaseConfig.__post_init__(self)
-        if self.ways != "a2b":
-            raise ConfigError("CartoonGAN translates one way, from photos to cartoons", "ways must be 'a2b'.")
 
 
 # --- Networks ------------------------------------------------------------------------------------------

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ugatit_cli.config import DIRECTIONS, DOMAINS, MAX_BLOCKS, MAX_CHANNELS, BaseConfig, Direction, Domain, Ways
+from ugatit_cli.config import DIRECTIONS, DOMAINS, BaseConfig, Direction, Domain, Ways
 from ugatit_cli.device import Group
-from ugatit_cli.fields import Option, Range
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.base import (
     OTHER,
@@ -34,6 +32,7 @@ from ugatit_cli.methods.base import (
     random_numbers,
     sum_of,
 )
+from ugatit_cli.methods.configs import CycleGANConfig
 from ugatit_cli.methods.losses import cycle_loss, identity_loss, lsgan_loss
 from ugatit_cli.methods.networks import Networks, Unfit, check_known
 from ugatit_cli.methods.pool import Pools
@@ -58,35 +57,6 @@ DISCRIMINATOR_SHARE = 0.5
 EPOCHS = 200
 
 State = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class CycleGANConfig(BaseConfig):
-    """Sizes of both generators and both discriminators of CycleGAN.
-
-    Args:
-        domain_a, domain_b, image_size, ways: as in `BaseConfig`.
-        channels: channels of the generators' first layer (the paper: 64).
-        blocks: residual blocks of a generator (the paper: 9, and 6 for pictures of 128 px).
-        discriminator_channels: channels of the discriminators' first layer (the paper: 64).
-
-    Raises:
-        ConfigError: a value is out of range or doesn't fit the others.
-    """
-
-    method: ClassVar[str] = "cyclegan"
-
-    blocks: Annotated[int, Range(0, MAX_BLOCKS), Option("Model", "Residual blocks.")] = 9
-    discriminator_channels: Annotated[
-        int,
-        Range(1, MAX_CHANNELS),
-        Option("Model", "Channels of the discriminators' first layer.", default="as --channels"),
-    ] = 64
-
-    @property
-    def smallest_training(self) -> tuple[int, str]:
-        """Pixels a side that training needs at least: of less, a discriminator leaves no patch."""
-        return 24, "discriminator"
 
 
 class ConvNorm(nn.Module):

@@ -7,7 +7,6 @@ of 5,385,856 parameters a content encoder keeps 5,383,360, of the 6,875,395 of a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -18,11 +17,12 @@ from torch import Tensor, nn
 from ugatit_cli.config import DIRECTIONS, DOMAINS, BaseConfig, Direction, Domain
 from ugatit_cli.device import Group, sent
 from ugatit_cli.methods.base import SOURCE, TARGET, Losses, Official, OfficialSettings, States, Step, Term
+from ugatit_cli.methods.configs import STYLE_SIZE, CodeConfig, MUNITConfig
 from ugatit_cli.methods.losses import cycle_loss, identity_loss
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import Recipe, RecipeName
 from ugatit_cli.methods.unit import UNIT
-from ugatit_cli.methods.unit_networks import CodeConfig, Encoder, Painter, kaiming_
+from ugatit_cli.methods.unit_networks import Encoder, Painter, kaiming_
 from ugatit_cli.methods.unit_official import official
 from ugatit_cli.methods.unit_step import (
     SETTINGS,
@@ -38,20 +38,6 @@ from ugatit_cli.nn.generator import Linear, Translation
 from ugatit_cli.nn.layers import Network, ReflectConv2d, ZeroConv2d, padding, widened
 from ugatit_cli.nn.normalization import instance_layer_norm
 from ugatit_cli.nn.styles import StyledNetwork
-
-STYLE_SIZE = 8
-
-
-@dataclass(frozen=True, slots=True)
-class MUNITConfig(CodeConfig):
-    """Sizes of MUNIT's networks; see `CodeConfig`."""
-
-    method: ClassVar[str] = "munit"
-
-    @property
-    def style_size(self) -> int:
-        """Numbers of a style."""
-        return STYLE_SIZE
 
 
 class StyleEncoder(Network):

@@ -1,4 +1,4 @@
-"""The methods by their names: a new one is a line here."""
+"""The methods by their names: a new one is a line here, and one for its config."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from ugatit_cli.config import BaseConfig, ModelConfig
 from ugatit_cli.errors import UsageError
 from ugatit_cli.fields import Field, fields_of, fitting, read_table
+from ugatit_cli.methods.configs import AGGANConfig, CartoonGANConfig, CycleGANConfig, MUNITConfig, UNITConfig
 from ugatit_cli.methods.drit_config import DRITConfig
 
 if TYPE_CHECKING:
@@ -27,6 +28,15 @@ METHODS: Final = MappingProxyType(
         "munit": "ugatit_cli.methods.munit:MUNIT",
         "aggan": "ugatit_cli.methods.aggan:AGGAN",
         "drit": "ugatit_cli.methods.drit:DRIT",
+    }
+)
+# What an exported model says of itself is read without torch.
+CONFIGS: Final[Mapping[str, type[BaseConfig]]] = MappingProxyType(
+    {
+        config.method: config
+        for config in (
+            *(ModelConfig, CycleGANConfig, CartoonGANConfig, UNITConfig, MUNITConfig, AGGANConfig, DRITConfig),
+        )
     }
 )
 
@@ -50,12 +60,12 @@ def method_of(config: BaseConfig) -> Method:
 
 
 def config_class(name: str) -> type[BaseConfig]:
-    """The dataclass of a method's sizes; that of U-GAT-IT without torch.
+    """The dataclass of a method's sizes, without torch.
 
     Raises:
         UsageError: there is no such method.
     """
-    return ModelConfig if name == ModelConfig.method else method(name).config
+    return CONFIGS[name] if name in CONFIGS else method(name).config
 
 
 def methods_with_styles() -> list[str]:

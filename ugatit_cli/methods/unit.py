@@ -8,7 +8,6 @@ keeps 5,383,360, of 5,754,627 a decoder 5,752,579.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -27,10 +26,11 @@ from ugatit_cli.methods.base import (
     Step,
     Term,
 )
+from ugatit_cli.methods.configs import CodeConfig, UNITConfig
 from ugatit_cli.methods.losses import cycle_loss, identity_loss
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import Recipe, RecipeName
-from ugatit_cli.methods.unit_networks import CodeConfig, Decoder, Encoder, MultiScaleDiscriminator
+from ugatit_cli.methods.unit_networks import Decoder, Encoder, MultiScaleDiscriminator
 from ugatit_cli.methods.unit_official import official
 from ugatit_cli.methods.unit_step import (
     ITERATIONS,
@@ -45,13 +45,6 @@ from ugatit_cli.methods.unit_step import (
 )
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import Network
-
-
-@dataclass(frozen=True, slots=True)
-class UNITConfig(CodeConfig):
-    """Sizes of UNIT's networks; see `CodeConfig`."""
-
-    method: ClassVar[str] = "unit"
 
 
 class Translator(Network):

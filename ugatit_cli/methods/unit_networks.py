@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ugatit_cli.config import MAX_BLOCKS, MAX_CHANNELS, BaseConfig
-from ugatit_cli.fields import Option, Range
+from ugatit_cli.methods.configs import CodeConfig
 from ugatit_cli.methods.cyclegan import ConvNorm, ResidualBlock
 from ugatit_cli.nn.generator import Linear, Translation
 from ugatit_cli.nn.layers import (
@@ -29,42 +27,6 @@ from ugatit_cli.nn.layers import (
     widened,
 )
 from ugatit_cli.nn.normalization import LayerNorm
-
-SCALES = 3
-# Pixels that a discriminator of one scale needs: of less, reflection padding has a single pixel to mirror.
-SMALLEST_SCALE = 16
-
-
-@dataclass(frozen=True, slots=True)
-class CodeConfig(BaseConfig):
-    """Sizes of encoders, decoders and discriminators.
-
-    Args:
-        domain_a, domain_b, image_size, ways: as in `BaseConfig`.
-        channels: channels of the encoders' first layer (the authors: 64).
-        blocks: residual blocks of an encoder, and as many of a decoder (the authors: 4).
-        discriminator_channels: channels of the discriminators' first layer (the authors: 64).
-
-    Raises:
-        ConfigError: a value is out of range or doesn't fit the others.
-    """
-
-    blocks: Annotated[int, Range(0, MAX_BLOCKS), Option("Model", "Residual blocks.")] = 4
-    discriminator_channels: Annotated[
-        int,
-        Range(1, MAX_CHANNELS),
-        Option("Model", "Channels of the discriminators' first layer.", default="as --channels"),
-    ] = 64
-
-    @property
-    def features(self) -> int:
-        """Channels of a content code."""
-        return 4 * self.channels
-
-    @property
-    def scales(self) -> int:
-        """Of each discriminator: the authors' three, fewer below 64 pixels."""
-        return sum(self.image_size >= SMALLEST_SCALE << scale for scale in range(SCALES))
 
 
 def kaiming_(network: nn.Module) -> None:

@@ -14,10 +14,10 @@ from ugatit_cli.config import DIRECTIONS, DOMAINS, Direction, Domain
 from ugatit_cli.device import Group
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.base import SOURCE, TARGET, Losses, Step, Term, leaf, mean_of, random_numbers, sum_of
+from ugatit_cli.methods.configs import CodeConfig
 from ugatit_cli.methods.losses import lsgan_loss
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import COMMON, Recipe, RecipeName
-from ugatit_cli.methods.unit_networks import CodeConfig
 from ugatit_cli.nn.layers import Network
 
 Codes = tuple[Tensor, ...]
