@@ -140,10 +140,31 @@ def test_a_full_model_translates_everything(tmp_path: Path) -> None:
         full.translate(picture(64, 64), tile=64)
 
 
-@pytest.mark.parametrize("options", [{"fit": "cover"}, {"size": "huge"}, {"size": -64}, {"tile": 5}])
+@pytest.mark.parametrize(
+    "options", [{"fit": "cover"}, {"size": "huge"}, {"size": -64}, {"tile": 5}, {"strength": 1.5}]
+)
 def test_options_that_make_no_sense(model: Model, options: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         model.translate(picture(8, 8), **options)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_strength_and_colour(model: Model, mode: str) -> None:
+    image = picture(24, 20)
+    if mode == "RGBA":
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    plain = model.translate(image)
+    assert difference(model.translate(image, strength=1), plain) == 0
+    assert difference(model.translate(image, strength=0), image) == 0
+    assert difference(model.translate(image, strength=0, size=40), model.translate(image, size=40)) > 9
+    half, coloured = model.translate([image], strength=0.5)[0], model.translate(image, keep_colour=True)
+    for result in (half, coloured):
+        assert (result.mode, result.size) == (image.mode, image.size)
+        assert difference(result, plain) > 9
+        assert difference(result, image) > 9
+        assert result.getbands()[3:] == image.getbands()[3:]
+    if mode == "RGBA":
+        assert coloured.getchannel("A").tobytes() == half.getchannel("A").tobytes() == image.getchannel("A").tobytes()
 
 
 def test_files(model: Model, tmp_path: Path) -> None:

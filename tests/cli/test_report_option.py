@@ -161,6 +161,19 @@ def test_what_is_true_of_all(reporting: Command, told: Told, judged: str, light:
     assert told.header.missing in page().says("bdi")
 
 
+def test_settings_are_shown(ugatit: Command, told: Told, light: str) -> None:
+    """Those that aren't as usual."""
+    put("a.png")
+    look = ("--strength", "0.25", "--keep-colour", "--keep-metadata")
+    outcome = ugatit("translate", "a.png", "-o", "b.png", "--report", "r.html", "--model", light, *look)
+    assert outcome.code == 0
+    assert {
+        "Strength": "0.25",
+        "Colour": "the pictures' own",
+        "Metadata": "kept",
+    }.items() <= told.header.facts.items()
+
+
 # --- Attention -----------------------------------------------------------------------------------------
 
 

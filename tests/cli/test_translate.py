@@ -93,6 +93,34 @@ def test_options_reach_the_result(translate: Command) -> None:
     assert Path("b2a.png").read_bytes() == Path("flat.png").read_bytes()
 
 
+def test_strength_colour_and_metadata(translate: Command) -> None:
+    """In a file and in frames of an animation; what a format has no place for is said."""
+    put("a.png")
+    exif = Image.Exif()
+    exif[0x010E], exif[0x0112] = "a place", 3
+    with Image.open("a.png") as image:
+        image.save("b.jpg", exif=exif, quality=95)
+        image.save("c.gif", save_all=True, append_images=[image.rotate(180)])
+
+    def result(name: str, *options: str) -> bytes:
+        assert translate(name, "-o", f"out/{name}", "--overwrite", *options).code == 0
+        return reading.read_picture(Path("out", name)).frames[-1].rgb.tobytes()
+
+    for name in ("a.png", "c.gif"):
+        before = reading.read_picture(Path(name)).frames[-1].rgb.tobytes()
+        assert result(name, "--strength", "0") == before
+        assert result(name, "--strength", "1") == result(name)
+        assert len({before, result(name), result(name, "--strength", "0.5"), result(name, "--keep-colour")}) == 4
+    result("b.jpg", "--keep-metadata")
+    with Image.open("out/b.jpg") as kept:
+        assert dict(kept.getexif()) == {0x010E: "a place"}
+    outcome = translate("b.jpg", "-o", "out/b.gif", "--keep-metadata")
+    assert "b.jpg: GIF has no place for its EXIF\n" in outcome.stderr
+    result("b.jpg")
+    with Image.open("out/b.jpg") as kept:
+        assert not kept.getexif()
+
+
 def test_names_that_are_no_text(light: str) -> None:
     name = os.fsdecode(b"caf\xe9.png")
     put(name)
@@ -216,6 +244,8 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "quality 0": (("a.png", "-o", "x", "--quality", "0"), "--quality"),
     "format against name": (("a.png", "-o", "x.png", "--format", "jpg"), "--format jpg contradicts the name x.png"),
     "name of no format": (("a.png", "-o", "x.heic"), "x.heic"),
+    "too strong": (("a.png", "-o", "x", "--strength", "2"), "--strength"),
+    "no strength at all": (("a.png", "-o", "x", "--strength", "nan"), "strength"),
     "unknown size": (("a.png", "-o", "x", "--size", "huge"), "unknown size 'huge'"),
     "tile too small": (("a.png", "-o", "x", "--tile", "32"), "a tile of 32 pixels"),
     "batch size 0": (("a.png", "-o", "x", "--batch-size", "0"), "--batch-size 0"),

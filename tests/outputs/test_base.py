@@ -12,7 +12,8 @@ from PIL import Image
 from tests.helpers import pixels
 from tests.outputs.test_attention import content, make_done
 from ugatit_cli.outputs.base import Done, FileOptions, Translation
-from ugatit_cli.pictures.geometry import WHITE, Geometry, from_network
+from ugatit_cli.pictures.geometry import WHITE, Geometry, Size, from_network
+from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame
 
 SIZE = (8, 4)
@@ -70,3 +71,27 @@ def test_files_have_resolution_opacity_quality_and_background() -> None:
     for background in (WHITE, (0, 0, 0)):
         corner = np.asarray(opened(done(CLEAR, "b.jpg", background=background)))[4, 1].astype(int)
         assert np.abs(corner - background).max() < 30
+
+
+@pytest.mark.parametrize("alpha", [None, CLEAR])
+@pytest.mark.parametrize("size", [SIZE, (16, 8), (5, 3)])
+@pytest.mark.parametrize("look", [Look(0), Look(0.3), Look(keep_colour=True)])
+def test_a_look_mixes_pictures_of_the_results_size(look: Look, size: Size, alpha: Image.Image | None) -> None:
+    """Whatever the size: red stays red without strength, also at soft edges."""
+    one = done(alpha)
+    one = replace(one, geometry=replace(one.geometry, output=size))
+    (plain,), (frame,) = one.frames, replace(one, look=look).frames
+    assert frame.rgb.size == size
+    assert frame.alpha == plain.alpha
+    seen = np.asarray(frame.alpha or Image.new("L", size, 255)) > 0
+    shown = np.asarray(frame.rgb, int)[seen]
+    if look.strength == 0:
+        assert np.abs(shown - (255, 0, 0)).max() <= 2
+    else:
+        assert np.abs(shown - np.asarray(plain.rgb)[seen]).max() > 20
+
+
+def test_every_style_has_the_look() -> None:
+    one = replace(done(), others=[[pixels(16, 16, 1)], [pixels(16, 16, 2)]], look=Look(0))
+    for style in one.styles():
+        assert style.frames[0].rgb.getextrema() == ((255, 255), (0, 0), (0, 0))

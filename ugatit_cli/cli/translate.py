@@ -45,6 +45,24 @@ class TranslateOptions(PictureOptions):
             show_default=False,
         ),
     ] = None
+    strength: Annotated[
+        float,
+        Option(
+            "--strength",
+            metavar="0..1",
+            min=0,
+            max=1,
+            help="How much of the translation shows: 0 is the picture itself, 0.5 half of each.",
+        ),
+    ] = 1
+    keep_colour: Annotated[
+        bool,
+        Option("--keep-colour", help="Light and dark from the translation, hue and saturation from the picture."),
+    ] = False
+    keep_metadata: Annotated[
+        bool,
+        Option("--keep-metadata", help="Copy EXIF (GPS, too), XMP and texts, as far as they are still true."),
+    ] = False
 
 
 @options_of(TranslateOptions, own_after="to")
@@ -67,7 +85,7 @@ def translate(options: TranslateOptions) -> None:
         raise _not_one(options)
     found = pictures.find(options, partial(_suffix, options) if options.styles else None)
     _check_jobs(options, found)
-    prepared = _with_style(pictures.prepare(options, found), options)
+    prepared = _with_look(_with_style(pictures.prepare(options, found), options), options)
     from ugatit_cli.outputs.base import Styled, Translation  # not sooner: with NumPy, after all that is wrong
 
     drawing = Styled(options.styles) if options.styles else Translation()
@@ -110,3 +128,12 @@ def _with_style(prepared: pictures.Prepared, options: TranslateOptions) -> pictu
     if not path.exists():
         raise no_style(str(path))
     return replace(prepared, style=path)
+
+
+def _with_look(prepared: pictures.Prepared, options: TranslateOptions) -> pictures.Prepared:
+    """With what becomes of the translations before they are written."""
+    from ugatit_cli.pictures.look import Look
+
+    look, translating = Look(options.strength, options.keep_colour), prepared.translating
+    files = replace(translating.files, keep_metadata=options.keep_metadata)
+    return replace(prepared, translating=replace(translating, look=look, files=files))

@@ -14,8 +14,19 @@ from ugatit_cli.attention.maps import Maps, Spans
 from ugatit_cli.config import MapName
 from ugatit_cli.pictures import encoding
 from ugatit_cli.pictures.bounds import Lazy
-from ugatit_cli.pictures.geometry import WHITE, Colour, Geometry, Pixels, Size, finish, from_network, source_picture
+from ugatit_cli.pictures.geometry import (
+    WHITE,
+    Colour,
+    Geometry,
+    Pixels,
+    Size,
+    finish,
+    from_network,
+    source_frame,
+    source_picture,
+)
 from ugatit_cli.pictures.jobs import Job
+from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame, Picture
 
 T = TypeVar("T")
@@ -48,11 +59,13 @@ class FileOptions:
         format: `same`, `png`, `jpg`, `webp` or `gif`.
         quality: 1 to 100 for lossy formats; None: the format's default.
         background: RGB colour put behind transparent pixels while translating.
+        keep_metadata: results say of themselves what their sources do.
     """
 
     format: str = "same"
     quality: int | None = None
     background: Colour = WHITE
+    keep_metadata: bool = False
 
 
 @dataclass
@@ -66,9 +79,10 @@ class Done:
         maps: attention, for each frame.
         files: how to write what is drawn.
         alphas: opacity of each frame, as large as the source.
-        sources: the source's frames; empty unless the drawing sees them.
+        sources: the source's frames; empty unless the drawing or the look needs them.
         captions: what to say of each frame.
         others: `pixels` in each further style.
+        look: what becomes of a translation before it is drawn.
         notes: what could not be written as it was.
     """
 
@@ -82,15 +96,23 @@ class Done:
     sources: Sequence[Frame] = ()
     captions: Sequence[str] = ()
     others: Sequence[Sequence[Pixels]] = ()
+    look: Look = field(default_factory=Look)
     notes: list[str] = field(default_factory=list)
 
     # Below, nothing refers to `self`: with a cycle, large pictures would stay until Python looks for those.
 
     @cached_property
     def frames(self) -> Sequence[Frame]:
-        """The translation, as large as the result, with the source's alpha."""
+        """The translation as it is to look, as large as the result, with the source's alpha."""
         pixels, alphas, geometry, background = self.pixels, self.alphas, self.geometry, self.files.background
-        return self.each(lambda i: finish(pixels[i], alphas[i], geometry, background))
+        sources, look = self.sources, self.look
+        if not look.needs_source:
+            return self.each(lambda i: finish(pixels[i], alphas[i], geometry, background))
+        return self.each(
+            lambda i: look.applied(
+                finish(pixels[i], alphas[i], geometry, background), source_frame(sources[i], geometry, background)
+            )
+        )
 
     @cached_property
     def translations(self) -> Sequence[Image.Image]:
@@ -122,7 +144,7 @@ class Done:
     def encoded(self, frames: Sequence[Frame]) -> bytes:
         """Pictures as the content of the result, with the source's timing and resolution."""
         picture = replace(self.picture, frames=frames)
-        self.notes += encoding.lost_alpha(picture, self.format)
+        self.notes += [*encoding.lost_alpha(picture, self.format), *encoding.lost_metadata(picture, self.format)]
         return encoding.encode(picture, self.format, quality=self.files.quality, background=self.files.background)
 
 

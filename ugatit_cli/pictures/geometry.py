@@ -249,8 +249,20 @@ def source_picture(frame: Frame, geometry: Geometry, background: Colour) -> Imag
     return picture if picture.size == geometry.output else picture.resize(geometry.output, Image.Resampling.LANCZOS)
 
 
+def source_frame(frame: Frame, geometry: Geometry, background: Colour) -> Frame:
+    """What was translated, as large as the result, with its own alpha."""
+    if frame.rgb.size == geometry.output:
+        return frame
+    picture = source_picture(frame, geometry, background)
+    return reading.restore_alpha(picture, _resized(frame.alpha, geometry), background)
+
+
 def finish(translated: Pixels, alpha: Image.Image | None, geometry: Geometry, background: Colour) -> Frame:
     """What the network gave as a frame of the output size, with the alpha that its source had."""
-    if alpha is not None and alpha.size != geometry.output:
-        alpha = alpha.resize(geometry.output, Image.Resampling.LANCZOS)
-    return reading.restore_alpha(from_network(translated, geometry), alpha, background)
+    return reading.restore_alpha(from_network(translated, geometry), _resized(alpha, geometry), background)
+
+
+def _resized(alpha: Image.Image | None, geometry: Geometry) -> Image.Image | None:
+    if alpha is None or alpha.size == geometry.output:
+        return alpha
+    return alpha.resize(geometry.output, Image.Resampling.LANCZOS)

@@ -89,6 +89,6 @@ def _made(stages: Stages, make: Callable[[Done], Out], work: Work | Result) -> O
         assert work.error is not None
         raise work.error
     try:
-        return make(work.done(stages.options.files))
+        return make(work.done(stages.options))
     except MemoryError:
         raise PictureError(f"{work.job.name}: not enough memory for the result") from None

@@ -34,8 +34,10 @@ from ugatit_cli.pictures.geometry import (
     from_network,
     plan_geometry,
     prepare,
+    source_frame,
     source_picture,
 )
+from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.pictures.styles import StyleCode, random_style, seed_of
 from ugatit_cli.translation import passes
@@ -55,6 +57,8 @@ class _Options(TypedDict, total=False):
     fit: Fit
     size: str | int
     tile: int | None
+    strength: float
+    keep_colour: bool
     background: Colour
     max_pixels: int | None
 
@@ -273,6 +277,8 @@ class Model:
         fit: Fit = "aspect",
         size: str | int = "same",
         tile: int | None = None,
+        strength: float = 1.0,
+        keep_colour: bool = False,
         background: Colour = WHITE,
         max_pixels: int | None = MAX_PIXELS,
     ) -> Image.Image | list[Image.Image]:
@@ -285,6 +291,8 @@ class Model:
             style: of models that have styles: `random`, which is the default, or `random:SEED`: each picture has its
                 own; a picture of the domain that the direction leads to, or what `style` says of it: one for all.
             fit, size, tile: see `SizeOptions` (`size` is its `output`; a number is that of the short side).
+            strength: 0: the picture's own pixels; 1: the translation's; between them, a mixture.
+            keep_colour: the translation's light and dark with the picture's hue and saturation.
             background: RGB colour put behind transparent pixels while translating.
             max_pixels: the most that a file may have; None: any number.
 
@@ -297,14 +305,17 @@ class Model:
             TypeError: something else than pictures.
             UsageError: an option makes no sense; ConfigError: there is no such domain.
         """
+        look = Look(strength, keep_colour)
         way = resolve_direction(self.config, direction, to)
         jobs = self._planned(image, fit, size, tile, max_pixels)
         style_of = self._style_of(style, way, fit, background, max_pixels)
         seen = self._look_at(jobs, way, background, style_of=style_of)
-        results = [
-            _flattened(finish(one.pixels, frame.alpha, geometry, background))
-            for (frame, geometry), one in zip(jobs, seen, strict=True)
-        ]
+        results = []
+        for (frame, geometry), one in zip(jobs, seen, strict=True):
+            result = finish(one.pixels, frame.alpha, geometry, background)
+            if look.needs_source:
+                result = look.applied(result, source_frame(frame, geometry, background))
+            results.append(_flattened(result))
         return results[0] if isinstance(image, ONE) else results
 
     def style(

@@ -34,6 +34,7 @@ from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.bounds import MAX_PIXELS, ROOM, Lazy
 from ugatit_cli.pictures.geometry import Geometry, Pixels, Size, SizeOptions, plan_geometry, prepare
 from ugatit_cli.pictures.jobs import Job
+from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame, Picture
 from ugatit_cli.pictures.styles import StyleCode, random_style
 from ugatit_cli.translation import passes
@@ -59,6 +60,7 @@ class TranslateOptions:
 
     Attributes:
         max_pixels: how many a picture may have, with all its frames, and again as the network takes them; None: any.
+        look: what becomes of translations before they are drawn.
         style: that all pictures are translated in, by a model that has styles; None: each in its own random one.
         seed: of the random ones; further styles of a picture have the seeds that follow.
     """
@@ -70,6 +72,7 @@ class TranslateOptions:
     workers: int = 2
     first_only: bool = False
     max_pixels: int | None = MAX_PIXELS
+    look: Look = field(default_factory=Look)
     style: StyleCode | None = None
     seed: int = 0
 
@@ -119,15 +122,15 @@ class Work:
     captions: tuple[str, ...] = ()
     others: Sequence[Sequence[Kept[Pixels]]] = ()
 
-    def done(self, files: FileOptions) -> Done:
+    def done(self, options: TranslateOptions) -> Done:
         """What is drawn, which is taken from the spool frame by frame."""
         once: dict[Any, tuple[Kept[Image.Image], Kept[Image.Image] | None]] = {}
         pairs = [once.setdefault(pair, pair) for pair in zip(self.sources, self.alphas, strict=bool(self.sources))]
         sources = Lazy(lambda pair: Frame(pair[0].load(), _loaded(pair[1])), pairs)
         alphas = Lazy(_loaded, self.alphas)
         pixels, *others = (Lazy(Kept.load, style) for style in (self.pixels, *self.others))
-        known = self.job, self.picture, self.geometry
-        return Done(*known, pixels, self.maps, files, alphas, sources, self.captions, others)
+        known, files = (self.job, self.picture, self.geometry), options.files
+        return Done(*known, pixels, self.maps, files, alphas, sources, self.captions, others, options.look)
 
 
 class Postponed(Result):
@@ -154,7 +157,11 @@ class Stages:
             stored = job.source if job.content is None else job.content
             source = sys.stdin.buffer.read() if stored is None else stored
             with reading.open_picture(
-                source, name=job.name, max_pixels=options.max_pixels, first_only=options.first_only
+                source,
+                name=job.name,
+                max_pixels=options.max_pixels,
+                first_only=options.first_only,
+                keep_metadata=options.files.keep_metadata,
             ) as opened:
                 if not alone and self.spool.crowded and opened.area > LARGE and job.source:
                     return Postponed(job)
@@ -190,7 +197,7 @@ class Stages:
                 check(geometry.network)
             pixels.append(keep(prepare(frame, geometry, options.files.background)))
             alphas.append(None if frame.alpha is None else keep(frame.alpha))
-            if self.drawing.sees_source:
+            if self.drawing.sees_source or options.look.needs_source:
                 sources.append(self.spool.keep(frame.rgb))
             if self.stop.is_set():  # nobody takes it any more
                 break
@@ -210,6 +217,7 @@ class Stages:
         width, height = work.geometry.output
         # As many bytes as all frames take in encoders that keep them.
         pixels = width * height * (1 + len(work.pixels) // 2) * (1 + len(self.drawing.maps))
+        pixels *= 1 + self.options.look.needs_source
         try:
             with ROOM.taken(pixels):
                 drawn, job = self._written(work)
@@ -223,7 +231,7 @@ class Stages:
         return Result(job, drawn.size, len(work.maps), seconds, data, drawn.flat, drawn.notes, drawn.preview)
 
     def _written(self, work: Work) -> tuple[Drawn, Job]:
-        done = work.done(self.options.files)
+        done = work.done(self.options)
         drawn = self.drawing.draw(done)
         notes = tuple(dict.fromkeys([*work.picture.notes, *done.notes, *drawn.notes]))
         return replace(drawn, notes=notes), _write(work.job, drawn)
