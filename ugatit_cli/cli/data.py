@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ugatit_cli.cli import console
+from ugatit_cli.cli.crop_faces import crop_faces
 from ugatit_cli.cli.data_view import COLUMNS, data_lines, document, groups, pictures
 from ugatit_cli.cli.listing import ListFirst, ask_to_remove, screen_width, show_list, size_text
 from ugatit_cli.cli.options import ColumnsOption, Command, DryRunOption, parse_columns
@@ -148,6 +149,9 @@ def _preview(known: KnownData, *, here: bool) -> None:
         for text in said_first(known.entry):
             console.note(text)
     console.note("nothing was changed")
+
+
+app.command("crop-faces", cls=Command)(crop_faces)
 
 
 @app.command(cls=Command)

@@ -120,6 +120,7 @@ class Tally:
     Attributes:
         animations: how many results have several frames.
         resume: how to go on after an interruption.
+        found_none: how many pictures have nothing of `what` is translated, and so no result.
     """
 
     json_lines: bool
@@ -130,6 +131,8 @@ class Tally:
     page_failed: bool = False
     done: int = 0
     left_alone: int = 0
+    found_none: int = 0
+    what: str = ""
     errors: int = 0
     unsaid: Exception | None = None
     disk_full: bool = False
@@ -161,6 +164,14 @@ class Tally:
         console.show_error(error)
         if self.json_lines:
             self._put(json.dumps({"input": name, "error": error.message, "hint": error.hint}))
+
+    def without(self, job: Job, what: str, where: str = "") -> None:
+        """A picture that gives no result, as it has nothing of what is translated: no `face`."""
+        self.found_none += 1
+        self.what = what
+        console.note(f"{job.name}: no {what}{where} found")
+        if self.json_lines:
+            self._put(json.dumps({"input": job.name, f"{what}s": []}))
 
     def skipped(self, job: Job, *, shared: bool = False) -> None:
         """A result that exists already, or that another process has made meanwhile."""
@@ -204,11 +215,12 @@ class Tally:
         seconds = time.monotonic() - self.start
         skipped = f", {self.left_alone} skipped" if self.left_alone else ""
         failed = f", {self.errors} failed" if self.errors else ""
-        return f"{self.done} {self.verb}{skipped}{failed} in {seconds:.1f} s"
+        without = f", {self.found_none} without a {self.what}" if self.found_none else ""
+        return f"{self.done} {self.verb}{without}{skipped}{failed} in {seconds:.1f} s"
 
     def finish(self, output: str | None) -> None:
         """The summary, and the exit code as an exception."""
-        if self.done or self.left_alone:
+        if self.done or self.left_alone or self.found_none:
             place = "<stdout>" if output in (None, "-") else Path(output or "")
             console.note(f"{self.summary()} -> {place}")
         if self.interrupted:
@@ -223,6 +235,8 @@ class Tally:
             raise self.unsaid
         if self.errors:
             raise InputsFailed(f"{self.errors} input{'s' if self.errors > 1 else ''} failed, named above")
+        if self.found_none and not (self.done or self.left_alone):
+            raise InputsFailed(f"no {self.what} was found, so there is no result")
         if self.page_failed:
             raise InputsFailed("the report could not be written, see above; the results are complete")
 
