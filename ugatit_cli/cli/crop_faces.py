@@ -44,8 +44,8 @@ def crop_faces(
 ) -> None:
     """Cut the faces out of photos: level, square, of one size, to train with.
 
-    Folders are mirrored. Of party.jpg come party_face1.png, the largest face, party_face2.png and so on; photos without
-    a face are named.
+    Folders are mirrored. Of party.jpg come party_face1.png, the largest face, party_face2.png and so on. Photos
+    without a face are named.
 
     Examples:
 
@@ -97,7 +97,9 @@ def _found(folder: Path, out: Path) -> Found:
 
 
 def _check_existing(found: Found, *, skip_existing: bool, overwrite: bool) -> None:
-    there = [] if skip_existing or overwrite else [job.output for job in found.jobs if job.output and job.output.exists()]
+    there = (
+        [] if skip_existing or overwrite else [job.output for job in found.jobs if job.output and job.output.exists()]
+    )
     if there:
         hint = "Pass --skip-existing to leave them, or --overwrite to replace them."
         raise UsageError(f"{len(there)} of the faces exist already: {there[0]}{', ...' * (len(there) > 1)}", hint)
@@ -145,5 +147,7 @@ class _Photos:
         if self.small:
             console.note(f"{self.small} faces left out, of fewer than {self.cropper.least} pixels: see --least")
         if self.faces:
-            console.note(f"{self.faces} face{'s' * (self.faces > 1)} of {self.cropper.size} x {self.cropper.size} pixels")
+            console.note(
+                f"{self.faces} face{'s' * (self.faces > 1)} of {self.cropper.size} x {self.cropper.size} pixels"
+            )
         self.tally.finish(str(out))

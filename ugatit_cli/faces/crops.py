@@ -101,4 +101,3 @@ class FaceCropper:
         crop = cut(photo, region).rgb
         sized = crop.resize((self.size, self.size), Image.Resampling.LANCZOS)
         return encoding.encode(Picture([reading.Frame(sized, None)], "PNG"), "PNG")
-

@@ -28,6 +28,7 @@ from ugatit_cli.pictures.geometry import (
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame, Picture
+from ugatit_cli.pictures.regions import Parts, Region, cut, paste
 
 T = TypeVar("T")
 
@@ -83,6 +84,7 @@ class Done:
         captions: what to say of each frame.
         others: `pixels` in each further style.
         look: what becomes of a translation before it is drawn.
+        parts: what `pixels` and `maps` are of, one after the other, instead of frames.
         notes: what could not be written as it was.
     """
 
@@ -97,6 +99,7 @@ class Done:
     captions: Sequence[str] = ()
     others: Sequence[Sequence[Pixels]] = ()
     look: Look = field(default_factory=Look)
+    parts: Parts | None = None
     notes: list[str] = field(default_factory=list)
 
     # Below, nothing refers to `self`: with a cycle, large pictures would stay until Python looks for those.
@@ -106,13 +109,24 @@ class Done:
         """The translation as it is to look, as large as the result, with the source's alpha."""
         pixels, alphas, geometry, background = self.pixels, self.alphas, self.geometry, self.files.background
         sources, look = self.sources, self.look
+        if self.parts is not None:
+            crops = self.crops
+            return self.each(lambda i: _pasted(sources[i], crops[i], geometry, background))
         if not look.needs_source:
             return self.each(lambda i: finish(pixels[i], alphas[i], geometry, background))
-        return self.each(
-            lambda i: look.applied(
-                finish(pixels[i], alphas[i], geometry, background), source_frame(sources[i], geometry, background)
-            )
-        )
+        return self.each(lambda i: _looking(look, pixels[i], sources[i], geometry, background))
+
+    @cached_property
+    def crops(self) -> Sequence[list[tuple[Region, Frame]]]:
+        """The translated regions of each frame, as they are to look, if not all of it was translated."""
+        parts, pixels, sources = self.parts, self.pixels, self.sources
+        look, background = self.look, self.files.background
+        assert parts is not None
+
+        def crop(number: int, region: Region, source: Frame) -> Frame:
+            return _looking(look, pixels[number], cut(source, region), parts.ways[number], background)
+
+        return self.each(lambda i: [(region, crop(number, region, sources[i])) for number, region in parts.of(i)])
 
     @cached_property
     def translations(self) -> Sequence[Image.Image]:
@@ -128,7 +142,7 @@ class Done:
 
     def each(self, make: Callable[[int], T]) -> Sequence[T]:
         """What is made of each frame, by its number, when it is needed: an animation never is in memory whole."""
-        return Lazy(make, range(len(self.pixels)))
+        return Lazy(make, range(len(self.alphas)))
 
     def styles(self) -> list[Done]:
         """The same in each style."""
@@ -146,6 +160,19 @@ class Done:
         picture = replace(self.picture, frames=frames)
         self.notes += [*encoding.lost_alpha(picture, self.format), *encoding.lost_metadata(picture, self.format)]
         return encoding.encode(picture, self.format, quality=self.files.quality, background=self.files.background)
+
+
+def _looking(look: Look, pixels: Pixels, source: Frame, geometry: Geometry, background: Colour) -> Frame:
+    result = finish(pixels, source.alpha, geometry, background)
+    return look.applied(result, source_frame(source, geometry, background)) if look.needs_source else result
+
+
+def _pasted(source: Frame, crops: Sequence[tuple[Region, Frame]], geometry: Geometry, background: Colour) -> Frame:
+    """A source with its translated regions, as large as the result; but for them, its own pixels."""
+    shown = source.rgb.copy()
+    for region, crop in crops:
+        paste(shown, region, crop.rgb if crop.rgb.size == region.size else crop.rgb.resize(region.size))
+    return source_frame(Frame(shown, source.alpha), geometry, background)
 
 
 @dataclass(frozen=True)
@@ -176,6 +203,7 @@ class Drawn:
         flat: maps that are the same everywhere.
         notes: what else there is to say.
         preview: small pictures for a report.
+        paths: where the files go, if not to the job's outputs.
     """
 
     files: Sequence[bytes | None]
@@ -183,6 +211,7 @@ class Drawn:
     flat: tuple[MapName, ...] = ()
     notes: tuple[str, ...] = ()
     preview: Preview | None = None
+    paths: tuple[Path, ...] = ()
 
 
 class Drawing:

@@ -223,7 +223,9 @@ class Previewed(Drawing):
         before = _webp(done.sources[0], done.geometry.output)
         after, *others = (_webp(one.frames[0]) for one in done.styles())
         layers = tuple(self._layer(name, done.maps[0], done.geometry) for name in self.maps)
-        return replace(self.drawing.draw(done), preview=Preview(before, after, layers, len(done.maps), tuple(others)))
+        return replace(
+            self.drawing.draw(done), preview=Preview(before, after, layers, len(done.alphas), tuple(others))
+        )
 
     def _layer(self, name: MapName, maps: Maps, geometry: Geometry) -> Layer:
         over: Literal["before", "after"] = "before" if name == "generator" else "after"

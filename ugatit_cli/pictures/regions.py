@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from ugatit_cli.config import BaseConfig
 from ugatit_cli.errors import PictureError, UsageError
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.bounds import MAX_PIXELS
-from ugatit_cli.pictures.geometry import Size
+from ugatit_cli.pictures.geometry import Geometry, Size, SizeOptions, plan_geometry
 from ugatit_cli.pictures.reading import Frame
 
 FEATHER: Final = 0.15
@@ -93,6 +94,44 @@ class Finder(Protocol):
         Raises:
             PictureError: it can't be said.
         """
+
+
+@dataclass(frozen=True)
+class RegionOptions:
+    """Which parts of pictures are translated.
+
+    Attributes:
+        finder: finds them.
+        none: what becomes of a picture that has none of them: it is left out, or translated whole.
+        alone: they are the results, rather than the picture with them.
+    """
+
+    finder: Finder
+    none: Literal["skip", "whole"] = "skip"
+    alone: bool = False
+
+    def way(self, region: Region, config: BaseConfig, sizes: SizeOptions) -> Geometry:
+        """A region's way through the network: `fit` and `tile` are about the region alone."""
+        wanted = sizes if self.alone else replace(sizes, output="same")
+        return plan_geometry(region.size, config, wanted)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The regions of all frames of a picture, which go through the networks one after the other.
+
+    Attributes:
+        regions: of each frame.
+        ways: that of each region through the networks; those of all frames in one row.
+    """
+
+    regions: Sequence[Sequence[Region]]
+    ways: Sequence[Geometry]
+
+    def of(self, frame: int) -> Sequence[tuple[int, Region]]:
+        """The regions of a frame, by their number among all."""
+        first = sum(map(len, self.regions[:frame]))
+        return list(enumerate(self.regions[frame], first))
 
 
 def cut(frame: Frame, region: Region) -> Frame:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain, takewhile
+from itertools import chain, groupby, takewhile
 from typing import Any, Generic, TypeVar
 
 from PIL import Image
@@ -36,6 +36,7 @@ from ugatit_cli.pictures.geometry import Geometry, Pixels, Size, SizeOptions, pl
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame, Picture
+from ugatit_cli.pictures.regions import Parts, Region, RegionOptions, cut
 from ugatit_cli.pictures.styles import StyleCode, random_style
 from ugatit_cli.translation import passes
 from ugatit_cli.translation.engine import Engine
@@ -61,6 +62,7 @@ class TranslateOptions:
     Attributes:
         max_pixels: how many a picture may have, with all its frames, and again as the network takes them; None: any.
         look: what becomes of translations before they are drawn.
+        regions: the parts that are translated; None: all of a picture.
         style: that all pictures are translated in, by a model that has styles; None: each in its own random one.
         seed: of the random ones; further styles of a picture have the seeds that follow.
     """
@@ -73,6 +75,7 @@ class TranslateOptions:
     first_only: bool = False
     max_pixels: int | None = MAX_PIXELS
     look: Look = field(default_factory=Look)
+    regions: RegionOptions | None = None
     style: StyleCode | None = None
     seed: int = 0
 
@@ -85,6 +88,8 @@ class Result:
         size: (width, height) of the result.
         seconds: spent on this file by all stages together, waiting not included.
         data: the encoded result if it goes to standard output.
+        regions: what was translated of the first frame, if not all of it.
+        missing: what the picture has none of, and therefore no result: `face`.
         error: why there is no result.
     """
 
@@ -96,6 +101,8 @@ class Result:
     flat: tuple[MapName, ...] = ()
     notes: tuple[str, ...] = ()
     preview: Preview | None = None
+    regions: Sequence[Region] = ()
+    missing: str = ""
     error: UgatitError | None = None
 
 
@@ -109,6 +116,7 @@ class Work:
         others: what it gives in further styles.
         alphas: opacity of each frame.
         sources: the source's frames without it, for a drawing that needs them; else empty.
+        parts: what `pixels` are of instead of whole frames.
     """
 
     job: Job
@@ -121,16 +129,37 @@ class Work:
     maps: tuple[Maps, ...] = ()
     captions: tuple[str, ...] = ()
     others: Sequence[Sequence[Kept[Pixels]]] = ()
+    parts: Parts | None = None
+
+    @property
+    def ways(self) -> Sequence[Geometry]:
+        """That of each of `pixels` through the networks."""
+        return self.parts.ways if self.parts else [self.geometry] * len(self.pixels)
+
+    @property
+    def shape(self) -> tuple[Size, int]:
+        """What pictures have in common that go through the networks together."""
+        return self.ways[0].network, self.ways[0].tile
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing of it is left to go through the networks."""
+        return len(self.maps) == len(self.pixels)
+
+    @property
+    def frames(self) -> Sequence[Frame]:
+        """The source's frames, as far as they are kept, which are taken from the spool one by one."""
+        once: dict[Any, tuple[Kept[Image.Image], Kept[Image.Image] | None]] = {}
+        pairs = [once.setdefault(pair, pair) for pair in zip(self.sources, self.alphas, strict=bool(self.sources))]
+        return Lazy(lambda pair: Frame(pair[0].load(), _loaded(pair[1])), pairs)
 
     def done(self, options: TranslateOptions) -> Done:
         """What is drawn, which is taken from the spool frame by frame."""
-        once: dict[Any, tuple[Kept[Image.Image], Kept[Image.Image] | None]] = {}
-        pairs = [once.setdefault(pair, pair) for pair in zip(self.sources, self.alphas, strict=bool(self.sources))]
-        sources = Lazy(lambda pair: Frame(pair[0].load(), _loaded(pair[1])), pairs)
-        alphas = Lazy(_loaded, self.alphas)
+        sources, alphas = self.frames, Lazy(_loaded, self.alphas)
         pixels, *others = (Lazy(Kept.load, style) for style in (self.pixels, *self.others))
         known, files = (self.job, self.picture, self.geometry), options.files
-        return Done(*known, pixels, self.maps, files, alphas, sources, self.captions, others, options.look)
+        result = pixels, self.maps, files, alphas, sources, self.captions, others
+        return Done(*known, *result, options.look, self.parts)
 
 
 class Postponed(Result):
@@ -168,6 +197,10 @@ class Stages:
                 keep = self.spool.keep if len(opened.wanted) > 1 else self.spool.hold
                 check = partial(opened.check, options.max_pixels, where=" for the network")
                 work = self.work(job, opened.picture, opened.frames(), keep, check)
+                if options.regions and not work.pixels:
+                    if options.regions.none == "skip":
+                        return Result(job, missing=options.regions.finder.what)
+                    work = self.whole(job, opened.picture, work.frames, keep, check)
         except MemoryError:
             return self.failed(job, PictureError("not enough memory to decode it"))
         except UgatitError as error:
@@ -182,12 +215,33 @@ class Stages:
         keep: Keep,
         check: Callable[[Size], object] = lambda _: None,
     ) -> Work:
-        """Frames of one size made fit for the network.
+        """Frames of one size, or the regions of them that are wanted, made fit for the network.
 
         Args:
             keep: has them wait.
             check: is told the size that the network takes, before the first one is.
         """
+        wanted = self.options.regions
+        if wanted is None:
+            return self.whole(job, picture, frames, keep, check)
+        pixels, alphas, sources, regions, ways = [], [], [], [], []
+        for frame in frames:
+            regions.append(wanted.finder(frame, job.source))
+            for region in regions[-1]:
+                ways.append(wanted.way(region, self.config, self.options.sizes))
+                check(ways[-1].network)
+                pixels.append(self.spool.keep(prepare(cut(frame, region), ways[-1], self.options.files.background)))
+            alphas.append(None if frame.alpha is None else keep(frame.alpha))
+            sources.append(self.spool.keep(frame.rgb))
+            if self.stop.is_set():
+                break
+        geometry = plan_geometry(sources[0].load().size, self.config, self.options.sizes)
+        return Work(job, picture, geometry, pixels, alphas, sources, parts=Parts(regions, ways))
+
+    def whole(
+        self, job: Job, picture: Picture, frames: Iterable[Frame], keep: Keep, check: Callable[[Size], object]
+    ) -> Work:
+        """The same of all that there is."""
         options = self.options
         pixels, alphas, sources = [], [], []
         geometry = None
@@ -216,7 +270,7 @@ class Stages:
         start = time.perf_counter()
         width, height = work.geometry.output
         # As many bytes as all frames take in encoders that keep them.
-        pixels = width * height * (1 + len(work.pixels) // 2) * (1 + len(self.drawing.maps))
+        pixels = width * height * (1 + len(work.alphas) // 2) * (1 + len(self.drawing.maps))
         pixels *= 1 + self.options.look.needs_source
         try:
             with ROOM.taken(pixels):
@@ -228,7 +282,9 @@ class Stages:
             return self.failed(work.job, error)
         data = drawn.files[0] if job.output is None else None
         seconds = work.seconds + time.perf_counter() - start
-        return Result(job, drawn.size, len(work.maps), seconds, data, drawn.flat, drawn.notes, drawn.preview)
+        regions = work.parts.regions[0] if work.parts else ()
+        known = drawn.flat, drawn.notes, drawn.preview, regions
+        return Result(job, drawn.size, len(work.alphas), seconds, data, *known)
 
     def _written(self, work: Work) -> tuple[Drawn, Job]:
         done = work.done(self.options)
@@ -294,7 +350,8 @@ def _loaded(kept: Kept[Image.Image] | None) -> Image.Image | None:
 
 
 def _area(work: Work) -> int:
-    return work.geometry.network[0] * work.geometry.network[1]
+    (width, height), _ = work.shape
+    return width * height
 
 
 class Run(Generic[Made]):
@@ -348,13 +405,10 @@ class Run(Generic[Made]):
                     yield from self._translate(groups.popitem()[1])
                 wait(self.running)
                 item = self.pool.submit(self.stages.decode, item.job).result()
-            if isinstance(item, Result):
+            if isinstance(item, Result) or item.passed or self._is_small(item):
                 yield item
                 continue
-            if self._is_small(item):
-                yield item
-                continue
-            groups.setdefault((item.geometry.network, item.geometry.tile), []).append(item)
+            groups.setdefault(item.shape, []).append(item)
             for key in self._ripe(groups):
                 yield from self._translate(groups.pop(key))
         for group in groups.values():
@@ -377,7 +431,7 @@ class Run(Generic[Made]):
     def _is_small(self, work: Work) -> bool:
         """Whether it goes through the network beside others."""
         size = _area(work) * self.model.config.channels**2
-        return self.beside > 1 and size <= SMALL and not work.geometry.tile and len(work.pixels) == 1
+        return self.beside > 1 and size <= SMALL and not work.shape[1] and len(work.pixels) == 1
 
     def results(self, works: Iterable[Work | Result]) -> Iterator[Made]:
         """What becomes of pictures, in order; of those that `stop` drops, nothing."""
@@ -385,7 +439,7 @@ class Run(Generic[Made]):
 
     def _finished(self, work: Work | Result) -> list[Made]:
         """The result of a picture, which goes through the network first unless it has."""
-        if isinstance(work, Work) and not work.maps:
+        if isinstance(work, Work) and not work.passed:
             return [self.finish(one) for one in self._passed([work])]
         return [self.finish(work)]
 
@@ -399,20 +453,15 @@ class Run(Generic[Made]):
         """Pictures of equal shape through the network; those that `stop` leaves unfinished are dropped."""
         if self.stop.is_set():
             return
-        options, maps = self.options, self.drawing.maps
         count = self.drawing.styles
         kept = [one for work in works for one in [*work.pixels] * count]
-        geometries = [work.geometry for work in works for _ in range(len(work.pixels) * count)]
+        ways = [way for work in works for way in [*work.ways] * count]
         styles = [style for work in works for style in self._styles(work) for _ in work.pixels]
         keep = self.stages.spool.keep if any(len(work.pixels) > 1 for work in works) else self.stages.spool.hold
         start = time.perf_counter()
-        seen = passes.look(
-            *(self.model, Lazy(Kept.load, kept), options.direction, geometries, maps),
-            *(options.batch_size, self.stop, styles, self.told),
-        )
         try:
             # As they come: of an animation, some frames at a time.
-            results = [(keep(one.pixels), one.maps) for one in seen]
+            results = [(keep(one.pixels), one.maps) for one in self._seen(kept, ways, styles)]
         except StorageError as error:
             yield self.stages.failed(works[0].job, error)
             return
@@ -434,6 +483,20 @@ class Run(Generic[Made]):
                 first, *others = (pixels[start : start + frames] for start in range(0, len(own), frames))
                 taken = work.seconds + seconds * len(own)
                 yield replace(work, pixels=first, others=others, maps=found[:frames], seconds=taken)
+
+    def _seen(
+        self, kept: Sequence[Kept[Pixels]], ways: Sequence[Geometry], styles: Sequence[StyleCode]
+    ) -> Iterator[passes.Translated]:
+        """What the networks make of each; those of one shape, one after the other, go through them together."""
+        begin = 0
+        for _, alike in groupby(ways, lambda way: (way.network, way.tile)):
+            some = slice(begin, begin := begin + len(list(alike)))
+            yield from passes.look(
+                *(self.model, Lazy(Kept.load, kept[some]), self.options.direction, ways[some], self.drawing.maps),
+                *(self.options.batch_size, self.stop, styles[some], self.told),
+            )
+            if self.stop.is_set():
+                return
 
     def _styles(self, work: Work) -> list[StyleCode]:
         """Those of a picture, decided by its first frame: an animation has one for all; none without styles."""
@@ -466,7 +529,8 @@ def _write(job: Job, drawn: Drawn) -> Job:
     """Writes the files that were drawn, together; the job with those that there are."""
     if job.output is None:
         return job
-    wanted = [(path, data) for path, data in zip(job.outputs, drawn.files, strict=True) if data is not None]
+    paths = drawn.paths or job.outputs
+    wanted = [(path, data) for path, data in zip(paths, drawn.files, strict=True) if data is not None]
     files.write_together([(path, data) for path, data in wanted if path not in job.kept])
     paths = tuple(path for path, _ in wanted)
-    return replace(job, output=paths[0], several=paths if job.several else ())
+    return replace(job, output=paths[0], several=paths if job.several or drawn.paths else ())
