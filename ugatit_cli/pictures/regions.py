@@ -80,13 +80,11 @@ class Region:
 
 
 class Finder(Protocol):
-    """Finds the regions of a picture, or of each frame of an animation.
+    """Finds the regions of a picture, or of each frame of an animation."""
 
-    Attributes:
-        what: it looks for: `face`.
-    """
-
-    what: str
+    @property
+    def what(self) -> str:
+        """What it looks for: `face`."""
 
     def __call__(self, frame: Frame, source: Path | None) -> Sequence[Region]:
         """The regions of a frame of a file, in the order in which they are pasted.
