@@ -158,8 +158,8 @@ class Work:
         sources, alphas = self.frames, Lazy(_loaded, self.alphas)
         pixels, *others = (Lazy(Kept.load, style) for style in (self.pixels, *self.others))
         known, files = (self.job, self.picture, self.geometry), options.files
-        result = pixels, self.maps, files, alphas, sources, self.captions, others
-        return Done(*known, *result, options.look, self.parts)
+        how = options.look, self.parts
+        return Done(*known, pixels, self.maps, files, alphas, sources, self.captions, others, *how)
 
 
 class Postponed(Result):
