@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from os import PathLike
 from typing import Any, NamedTuple, Protocol, Self
+
+from PIL import Image
 
 from ugatit_cli.attention.maps import Floats, Logits
 from ugatit_cli.config import BaseConfig, Direction, Fit, MapName
 from ugatit_cli.pictures.geometry import Colour, Pixels
 from ugatit_cli.pictures.styles import StyleCode
 
+# A picture of any mode, or a file.
+Source = Image.Image | str | PathLike[str]
 # A map's values (h, w) float32 and its two CAM logits; a mask has none.
 Heat = tuple[Floats, Logits | None]
 
@@ -67,14 +71,12 @@ class Engine(Protocol):
 
     Attributes:
         name: what messages call the model.
+        provenance: where the weights come from: plain JSON values.
     """
 
     name: str
     config: BaseConfig
-
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        """Where the weights come from: plain JSON values."""
+    provenance: Mapping[str, Any]
 
     @property
     def missing_maps(self) -> Mapping[MapName, str]:
@@ -111,7 +113,7 @@ class Engine(Protocol):
 
     def style(
         self,
-        image: Path,
+        image: Source,
         direction: Direction | None = None,
         *,
         fit: Fit = "aspect",

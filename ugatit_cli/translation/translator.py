@@ -1,0 +1,247 @@
+"""Pictures of any kind through a model, in Python: what `Model` and `ExportedModel` have in common."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Literal, TypedDict, Unpack, overload
+
+import numpy as np
+from PIL import Image
+
+from ugatit_cli.attention.maps import AttentionMaps, Spans, chosen_maps
+from ugatit_cli.config import Direction, Fit, MapName
+from ugatit_cli.errors import UsageError
+from ugatit_cli.pictures import reading
+from ugatit_cli.pictures.bounds import MAX_PIXELS
+from ugatit_cli.pictures.geometry import (
+    WHITE,
+    Colour,
+    Geometry,
+    Pixels,
+    Size,
+    SizeOptions,
+    finish,
+    from_network,
+    plan_geometry,
+    prepare,
+    source_frame,
+    source_picture,
+)
+from ugatit_cli.pictures.look import Look
+from ugatit_cli.pictures.reading import Frame
+from ugatit_cli.pictures.styles import StyleCode, random_style, seed_of
+from ugatit_cli.translation import passes
+from ugatit_cli.translation.choices import no_style, require_styles, resolve_direction
+from ugatit_cli.translation.engine import Engine, Source
+from ugatit_cli.translation.passes import Translated
+
+ONE = (Image.Image, str, PathLike)
+
+
+class _Options(TypedDict, total=False):
+    to: str | None
+    style: Source | StyleCode | None
+    fit: Fit
+    size: str | int
+    tile: int | None
+    strength: float
+    keep_colour: bool
+    background: Colour
+    max_pixels: int | None
+
+
+class Translator(Engine):
+    """An engine that takes pictures of any kind. Several threads may translate with one at once."""
+
+    def direction(self, direction: Direction | None = None, to: str | None = None) -> Direction:
+        """The direction that is stated, or leads to a domain.
+
+        Raises:
+            UsageError: there is none such, or they contradict each other; ConfigError: there is no such domain.
+        """
+        return resolve_direction(self.config, direction, to)
+
+    @overload
+    def translate(  # type: ignore[overload-overlap]  # a str is a path, not several of one letter
+        self, image: Source, direction: Direction | None = ..., **options: Unpack[_Options]
+    ) -> Image.Image: ...
+
+    @overload
+    def translate(
+        self, image: Iterable[Source], direction: Direction | None = ..., **options: Unpack[_Options]
+    ) -> list[Image.Image]: ...
+
+    def translate(
+        self,
+        image: Source | Iterable[Source],
+        direction: Direction | None = None,
+        *,
+        to: str | None = None,
+        style: Source | StyleCode | None = None,
+        fit: Fit = "aspect",
+        size: str | int = "same",
+        tile: int | None = None,
+        strength: float = 1.0,
+        keep_colour: bool = False,
+        background: Colour = WHITE,
+        max_pixels: int | None = MAX_PIXELS,
+    ) -> Image.Image | list[Image.Image]:
+        """Translates pictures of any mode and size.
+
+        Args:
+            image: one picture, or several: PIL images, or paths of files, whose first frame is taken.
+            direction: `a2b`, which is the default, or `b2a`.
+            to: instead of it, the name of the domain that it leads to.
+            style: of models that have styles: `random`, which is the default, or `random:SEED`: each picture has its
+                own; a picture of the domain that the direction leads to, or what `style` says of it: one for all.
+            fit, size, tile: see `SizeOptions` (`size` is its `output`; a number is that of the short side).
+            strength: 0: the picture's own pixels; 1: the translation's; between them, a mixture.
+            keep_colour: the translation's light and dark with the picture's hue and saturation.
+            background: RGB colour put behind transparent pixels while translating.
+            max_pixels: the most that a file may have; None: any number.
+
+        Returns:
+            RGB pictures, RGBA where the input has transparency; of the input's size unless `size` says otherwise.
+
+        Raises:
+            PictureError: a picture can't be read or decoded, is too large, or doesn't fit into memory.
+            ModelError: the weights can't be read.
+            TypeError: something else than pictures.
+            UsageError: an option makes no sense; ConfigError: there is no such domain.
+        """
+        look = Look(strength, keep_colour)
+        way = self.direction(direction, to)
+        jobs = self._planned(image, fit, size, tile, max_pixels)
+        style_of = self._style_of(style, way, fit, background, max_pixels)
+        seen = self._look_at(jobs, way, background, style_of=style_of)
+        results = []
+        for (frame, geometry), one in zip(jobs, seen, strict=True):
+            result = finish(one.pixels, frame.alpha, geometry, background)
+            if look.needs_source:
+                result = look.applied(result, source_frame(frame, geometry, background))
+            results.append(_flattened(result))
+        return results[0] if isinstance(image, ONE) else results
+
+    def _style_of(
+        self,
+        style: Source | StyleCode | None,
+        direction: Direction,
+        fit: Fit,
+        background: Colour,
+        max_pixels: int | None,
+    ) -> Callable[[Pixels], StyleCode] | None:
+        """What gives a picture, as the network takes it, its style; None: it is nobody's choice."""
+        if style is None:
+            return None
+        require_styles(self.config, self.name)
+        size = self.config.style_size
+        if isinstance(style, str) and (seed := seed_of(style)) is not None:
+            return functools.partial(random_style, size=size, seed=seed)
+        if not isinstance(style, np.ndarray):
+            if isinstance(style, str) and not Path(style).exists():
+                raise no_style(style)
+            style = self.style(style, direction, fit=fit, background=background, max_pixels=max_pixels)
+        code = np.asarray(style, np.float32)
+        if code.shape != (size,) or not np.isfinite(code).all():
+            raise UsageError(f"style: an array {code.shape}", f"Styles of {self.name} are {size} finite numbers.")
+        return lambda _: code
+
+    def _planned(
+        self, images: Source | Iterable[Source], fit: Fit, size: str | int, tile: int | None, max_pixels: int | None
+    ) -> list[tuple[Frame, Geometry]]:
+        options = SizeOptions(fit, tile, str(size))
+        frames = [frame_of(image, max_pixels) for image in ([images] if isinstance(images, ONE) else images)]
+        return [(frame, plan_geometry(frame.rgb.size, self.config, options)) for frame in frames]
+
+    def _look_at(
+        self,
+        jobs: Sequence[tuple[Frame, Geometry]],
+        direction: Direction,
+        background: Colour,
+        maps: Sequence[MapName] = (),
+        style_of: Callable[[Pixels], StyleCode] | None = None,
+    ) -> list[Translated]:
+        groups: dict[tuple[Size, int], list[int]] = {}
+        for i, (_, geometry) in enumerate(jobs):
+            groups.setdefault((geometry.network, geometry.tile), []).append(i)
+        results: dict[int, Translated] = {}
+        for indices in groups.values():
+            pixels = [prepare(*jobs[i], background) for i in indices]
+            styles = [style_of(one) for one in pixels] if style_of else ()
+            seen = passes.look(self, pixels, direction, [jobs[i][1] for i in indices], maps, styles=styles)
+            results |= zip(indices, seen, strict=True)
+        return [results[i] for i in range(len(jobs))]
+
+    def translate_pixels(
+        self, batch: Sequence[Pixels], direction: Direction, geometry: Geometry, *, seed: int = 0
+    ) -> list[Pixels]:
+        """Translates pictures that are already of the network's size: uint8 (H, W, 3) each, as the results are.
+
+        Args:
+            seed: of each picture's random style, if the model has styles.
+        """
+        size = self.config.style_size
+        styles = [random_style(one, size, seed) for one in batch] if size else ()
+        geometries = [geometry] * len(batch)
+        return [one.pixels for one in passes.look(self, batch, direction, geometries, styles=styles)]
+
+    def attention_maps(
+        self,
+        images: Source | Iterable[Source],
+        direction: Direction | None = None,
+        *,
+        to: str | None = None,
+        maps: str | Sequence[MapName | Literal["all"]] = "all",
+        normalize: Literal["image", "batch"] = "image",
+        fit: Fit = "aspect",
+        size: str | int = "same",
+        tile: int | None = None,
+        background: Colour = WHITE,
+        max_pixels: int | None = MAX_PIXELS,
+    ) -> AttentionMaps:
+        """Where the networks look on pictures of any mode and size, and the translations.
+
+        Args:
+            images: one picture, or several.
+            maps: `generator`, `local`, `global` (discriminators of the target domain); `all`: those that it has.
+            normalize: `image`: each map fills [0, 1] by its own lowest and highest value; `batch`: by the lowest and
+                highest value of that map over all pictures, so that pictures compare.
+            direction, to, fit, size, tile, background, max_pixels: as in `translate`.
+
+        Raises:
+            ModelError: the model doesn't have one of the maps, or none at all.
+            PictureError, TypeError, UsageError: as in `translate`; no such map.
+        """
+        if normalize not in ("image", "batch"):
+            raise UsageError(f"unknown normalize {normalize!r}", "It is image or batch.")
+        names = [maps] if isinstance(maps, str) else maps
+        chosen = chosen_maps(names, self.missing_maps, name=self.name)
+        way = self.direction(direction, to)
+        jobs = self._planned(images, fit, size, tile, max_pixels)
+        seen = self._look_at(jobs, way, background, chosen)
+        return AttentionMaps(
+            way,
+            tuple(source_picture(frame, geometry, background) for (frame, geometry) in jobs),
+            tuple(from_network(one.pixels, geometry) for (_, geometry), one in zip(jobs, seen, strict=True)),
+            tuple(one.maps for one in seen),
+            self.missing_maps,
+            Spans.of(one.maps for one in seen) if normalize == "batch" else None,
+        )
+
+
+def frame_of(image: Source, max_pixels: int | None) -> Frame:
+    """A picture, or a file's first one."""
+    if isinstance(image, Image.Image):
+        return reading.from_pil(image).frames[0]
+    if isinstance(image, str | PathLike):
+        return reading.read_picture(Path(image), max_pixels=max_pixels, first_only=True).frames[0]
+    raise TypeError(f"a PIL image, a path, or several of them are needed, not {type(image).__name__}")
+
+
+def _flattened(frame: Frame) -> Image.Image:
+    if frame.alpha is not None:
+        frame.rgb.putalpha(frame.alpha)
+    return frame.rgb
