@@ -122,6 +122,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory, golden: Path) -> Path:
     pictures(folder / "shots", 2, "jpg")
     for name in ("icon", "clay", "horse", "photo"):
         picture(40, 36, seed=len(name)).save(folder / f"{name}.png")
+    picture(40, 36).save(folder / "photo.jpg")
     shutil.copy(golden / "pt" / "mini_step_after.pt", folder / "selfie2anime_params_0100000.pt")
     authors_files(folder, golden / "baselines")
     (official,) = (golden / "tf").glob("UGATIT_tf_full_*")
