@@ -76,8 +76,8 @@ def tap(browser: Chrome, element: Any) -> None:
     chain.w3c_actions.perform()
 
 
-def download(browser: Chrome, folder: Path, button: Any) -> Path:
-    """What a click on a button downloads into a folder without such files."""
+def download(browser: Chrome, folder: Path, button: Any, kind: str = "json") -> Path:
+    """What a click on a button downloads into a folder without files of that kind, whose names end so."""
     from selenium.webdriver.support.wait import WebDriverWait
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,6 +85,6 @@ def download(browser: Chrome, folder: Path, button: Any) -> Path:
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
     button.click()
     # Under its name it is there whole.
-    found = WebDriverWait(browser, 20, 0.05).until(lambda _: list(folder.glob("*.json")))
+    found = WebDriverWait(browser, 20, 0.05).until(lambda _: list(folder.glob(f"*.{kind}")))
     assert len(found) == 1
     return found[0]

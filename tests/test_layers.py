@@ -28,6 +28,7 @@ ORDER = [
     "datasets",
     "outputs",
     "translation",
+    "serving",
     "metrics",
     "study",
     "training",
@@ -47,6 +48,7 @@ WITHOUT_TORCH = {
     "faces",
     "attention",
     "outputs",
+    "serving",
     "study",
     "cli",
 }

@@ -18,7 +18,9 @@ from ugatit_cli.cli.options import Command
 from ugatit_cli.errors import Interrupted, UgatitError, UsageError, plain_reason
 
 # As the help lists them.
-COMMANDS: Final = ("translate", "cam", "train", "evaluate", "study", "fetch", "convert", "push", "models", "data")
+COMMANDS: Final = (
+    "translate", "cam", "serve", "train", "evaluate", "study", "fetch", "convert", "push", "models", "data",
+)  # fmt: skip
 LOAD: Final = Path("/proc/loadavg")
 
 

@@ -1,0 +1,220 @@
+"""Many requests, large ones, slow ones and those that are given up: all have an end, and memory has a bound."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import encoded
+from tests.serving.server import Response, Served, bomb, serving
+from ugatit_cli.serving import app, places
+from ugatit_cli.serving.asked import Asked, Upload
+from ugatit_cli.serving.studio import Answer
+
+
+class Held:
+    """Pictures stay in the thread until they are let go."""
+
+    def __init__(self, server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun: list[str] = []
+        self.begin, self.go = threading.Semaphore(0), threading.Semaphore(0)
+        self.stops: list[threading.Event] = []
+        original = server.studio._drawn
+
+        def slow(upload: Upload, asked: Asked, drawing: Any, stop: threading.Event) -> Any:
+            self.begun.append(upload.name)
+            self.stops.append(stop)
+            self.begin.release()
+            self.go.acquire()
+            return original(upload, asked, drawing, stop)
+
+        monkeypatch.setattr(server.studio, "_drawn", slow)
+
+    def let(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.go.release()
+
+
+@pytest.fixture
+def small(models: dict[str, Path]) -> Iterator[Served]:
+    """A server with two places."""
+    with serving(models["light"], upload=100_000, queue=2) as server:
+        yield server
+
+
+@pytest.fixture
+def ask() -> Iterator[Callable[..., Any]]:
+    """Does something in a thread of its own."""
+    with ThreadPoolExecutor(8) as pool:
+        yield pool.submit
+
+
+def begun(server: Served, size: int, sent: bytes = b"") -> http.client.HTTPConnection:
+    """A request whose body isn't all sent."""
+    connection = server.connect()
+    connection.putrequest("POST", "/translate")
+    connection.putheader("Content-Length", str(size))
+    connection.endheaders(sent)
+    return connection
+
+
+def test_two_dozen_requests_by_eight_clients_are_all_answered(served: Served) -> None:
+    pictures = [encoded(size=(16 + one, 16)) for one in range(8)]
+
+    def client(number: int) -> list[Response]:
+        return [served.post(pictures[number]) for _ in range(3)]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(client, range(8)))
+    assert Counter(one.status for some in answers for one in some) == {200: 24}
+    for number, some in enumerate(answers):  # each its own
+        assert {one.data for one in some} == {served.post(pictures[number]).data}
+        assert Image.open(io.BytesIO(some[0].data)).size == (16 + number, 16)
+
+
+def test_who_finds_no_place_is_told_when_to_come_again(
+    small: Served, ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(small, monkeypatch)
+    two = [ask(small.post, encoded()) for _ in range(2)]
+    held.begin.acquire()
+    while (answer := small.post(encoded())).status != 503:  # the second one is on its way
+        pytest.fail(f"{answer.status}") if answer.status != 200 else None
+    assert "busy" in answer.refusal[1]
+    assert int(answer.headers["retry-after"]) > 0
+    assert small.ask("GET", "/models").status == 200  # which needs none
+    held.let(2)
+    assert [one.result().status for one in two] == [200, 200]
+    held.let()
+    assert small.post(encoded()).status == 200
+
+
+def test_who_leaves_gives_the_place_to_others(
+    small: Served, ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(small, monkeypatch)
+    picture = encoded()
+    working = begun(small, len(picture), picture)
+    held.begin.acquire()
+    waiting = begun(small, len(picture), picture)
+    while small.post(b"").status != 503:  # until it has its place
+        pass
+    working.close()
+    waiting.close()
+    while small.post(b"").status == 503:
+        pass
+    assert held.stops[0].wait(20)  # what is in the network ends early
+    later = ask(small.post, picture)
+    held.let(2)
+    assert later.result().status == 200
+    assert len(held.begun) == 2  # nobody translated for who had left the line
+
+
+def test_too_many_bytes_are_refused_before_they_are_read(small: Served) -> None:
+    most = small.ask("GET", "/models").document["limits"]["bytes"]
+    with contextlib.closing(begun(small, 10 * most)) as connection:
+        answer = connection.getresponse()
+        assert answer.status == 413
+        assert b"100.0 kB" in answer.read()
+    assert small.post(b"x" * most).refusal[0] == 422  # as many as may be
+
+
+def test_too_many_bytes_without_a_length_are_refused_on_their_way(small: Served) -> None:
+    with contextlib.closing(small.connect()) as connection:
+        pieces = (b"x" * 50_000 for _ in range(100))
+        connection.request("POST", "/translate", pieces, {"Transfer-Encoding": "chunked"}, encode_chunked=True)
+        assert connection.getresponse().status == 413
+
+
+def test_uploads_together_have_a_bound(small: Served) -> None:
+    """Of those that wait, too: by what they say they will send."""
+    room = places.LARGE_ONES * 100_000
+    with serving(Path(small.studio.offers()[0].name), upload=100_000, queue=100) as server:
+        waiting = [begun(server, 100_000, b"x") for _ in range(places.LARGE_ONES)]
+        while (answer := server.post(b"x" * 1000)).status != 503:
+            pass
+        assert "busy" in answer.refusal[1]
+        assert room == 400_000
+        for one in waiting:
+            one.close()
+        while server.post(encoded()).status == 503:
+            pass
+
+
+def test_pixels_are_counted_before_they_are_decoded(served: Served) -> None:
+    answer = served.post(bomb(20_000, 10_000))
+    assert answer.refusal[0] == 422
+    assert "200.0 megapixels" in answer.refusal[1]
+    assert "ugatit serve --max-pixels" in answer.document["hint"]
+
+
+def test_large_results_wait_on_disk(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = served.post(encoded()).data
+    monkeypatch.setattr(app, "IN_MEMORY", 10)
+    monkeypatch.setattr(app, "PIECE", 100)
+    assert served.post(encoded()).data == expected
+
+
+def test_who_sends_nothing_any_more_is_told(small: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "PATIENCE", 0.01)
+    with contextlib.closing(begun(small, 1000, b"x")) as connection:
+        assert connection.getresponse().status == 408
+
+
+def test_an_error_that_nobody_foresaw(small: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Answer:
+        raise ZeroDivisionError("of ours")
+
+    monkeypatch.setattr(small.studio, "_drawn", broken)
+    status, error = small.post(encoded()).refusal
+    assert status == 500
+    assert "ZeroDivisionError" in error
+    assert [str(one) for one in small.faults] == ["of ours"]
+    small.faults.clear()
+    monkeypatch.undo()
+    assert small.post(encoded()).status == 200
+
+
+def test_at_the_end_what_is_in_the_network_is_answered(
+    models: dict[str, Path], ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(models["light"], queue=2) as server:
+        held = Held(server, monkeypatch)
+        first = ask(server.post, encoded())
+        held.begin.acquire()
+        second = ask(server.post, encoded())
+        while server.post(b"").status != 503:
+            pass
+        server.line.close()
+        status, error = second.result().refusal
+        assert (status, error) == (503, "the server is stopping")
+        held.let()
+        assert first.result().status == 200
+        assert server.post(encoded()).refusal[0] == 503
+
+
+def test_a_few_models_are_in_memory(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ugatit_cli.serving.studio.MOST_LOADED", 2)
+    names = [str(models[name]) for name in ("light", "way", "cycle")]
+    with serving(*map(Path, names)) as server:
+        for name in (*names, names[1]):
+            assert server.post(encoded(), model=name).status == 200
+        assert list(server.studio._loaded) == [names[2], names[1]]
+
+
+def test_what_isnt_http_ends(served: Served) -> None:
+    host, port = served.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as one:
+        one.sendall(b"\x16\x03\x01 nothing\r\n\r\n")
+        assert b"400" in one.recv(1000)

@@ -1,0 +1,57 @@
+"""Why there is no picture, as an answer: a status, and JSON with the error and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from ugatit_cli.errors import DeviceError, ModelError, PictureError, UgatitError, UsageError
+from ugatit_cli.serving.asked import Refused
+
+# The first that an error is one of counts.
+STATUS: Final[Mapping[type[UgatitError], int]] = {
+    DeviceError: 500,
+    UsageError: 400,
+    PictureError: 422,
+    ModelError: 500,
+}
+MEANINGS: Final = {
+    400: "A field that makes no sense, or no picture.",
+    401: "No token, or a wrong one.",
+    403: "A request by another site's page.",
+    408: "The picture came too slowly.",
+    413: "The picture has too many bytes.",
+    422: "The picture can't be read, or has too many pixels.",
+    503: "Too many pictures are waiting; `Retry-After` says when to try again.",
+}
+"""Of the statuses that there are beside 200."""
+
+
+class Problem(BaseModel):
+    """Why there is no picture."""
+
+    error: str = Field(description="What went wrong.")
+    hint: str = Field(description="The way out; may be empty.")
+
+
+def described() -> dict[str, Any]:
+    """The same as OpenAPI describes answers."""
+    content = {"application/json": {"schema": Problem.model_json_schema()}}
+    return {str(status): {"description": text, "content": content} for status, text in MEANINGS.items()}
+
+
+def answer(error: UgatitError) -> JSONResponse:
+    """What is sent instead of a picture."""
+    found = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
+    status, headers = (error.status, error.headers) if isinstance(error, Refused) else (found, {})
+    problem = Problem(error=error.message, hint=error.hint)
+    return JSONResponse(problem.model_dump(), status, headers)
+
+
+async def refuse(error: UgatitError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Sends it, where there is no framework yet."""
+    await answer(error)(scope, receive, send)
