@@ -144,6 +144,9 @@ class Tally:
         if result.error is not None:
             self.failed(result.job.name, result.error)
             return
+        if result.missing:
+            self.without(result.job, result.missing)
+            return
         self.done += 1
         self.animations += result.frames > 1
         for note in result.notes:
@@ -155,7 +158,14 @@ class Tally:
             return
         width, height = result.size or (0, 0)
         flat = {"flat": list(result.flat)} if result.flat else {}
-        self._say(result.job, width=width, height=height, milliseconds=round(result.seconds * 1000, 1), **flat)
+        self._say(
+            result.job,
+            width=width,
+            height=height,
+            milliseconds=round(result.seconds * 1000, 1),
+            **flat,
+            **_faces(result),
+        )
 
     def failed(self, name: str, error: UgatitError) -> None:
         """An input that gives no result."""
@@ -239,6 +249,16 @@ class Tally:
             raise InputsFailed(f"no {self.what} was found, so there is no result")
         if self.page_failed:
             raise InputsFailed("the report could not be written, see above; the results are complete")
+
+
+def _faces(result: Result) -> dict[str, object]:
+    """Those that were translated, as JSON has them: boxes are left, top, width and height."""
+    faces = [
+        {"box": region.subject, "score": round(region.score, 3), "angle": round(region.angle, 1)}
+        for region in reversed(result.regions)
+        if region.score is not None
+    ]
+    return {"faces": faces} if faces else {}
 
 
 def _page_path(options: PictureOptions) -> Path | None:
@@ -326,7 +346,8 @@ def _open_page(
 
     config, options = model.config, prepared.translating
     direction = options.direction
-    maps: tuple[MapName, ...] = drawing.maps or (() if "generator" in model.missing_maps else ("generator",))
+    whole, none = options.regions is None, "generator" in model.missing_maps
+    maps: tuple[MapName, ...] = drawing.maps or (("generator",) if whole and not none else ())
     style = getattr(drawing, "style", None) or Style()
     source, target = config.source(direction), config.target(direction)
     header = Header(
@@ -339,6 +360,7 @@ def _open_page(
             "Command": f"ugatit {command}",
             "Fit": options.sizes.fit,
             **({"Style": str(prepared.style or f"random:{options.seed}")} if config.style_size else {}),
+            **({"Translated": f"each {options.regions.finder.what}"} if options.regions else {}),
             **({"Strength": f"{options.look.strength:g}"} if options.look.strength < 1 else {}),
             **({"Colour": "the pictures' own"} if options.look.keep_colour else {}),
             **({"Metadata": "kept"} if options.files.keep_metadata else {}),
@@ -348,7 +370,7 @@ def _open_page(
         },
         provenance=model.provenance,
         legend=legend(style, drawing.spans, maps, masks=config.masks) if maps else None,
-        missing=missing_text(model.missing_maps).replace("`", ""),
+        missing=missing_text(model.missing_maps).replace("`", "") if whole else "",
     )
     with contextlib.closing(ReportWriter(path, header)) as writer:
         yield ReportPage(Previewed(drawing, Subject(model.name, config, direction), maps, style), path, writer)
@@ -582,7 +604,7 @@ def _draw(
                 _results(some, model, prepared.translating, drawing, stop, checkpoints, progress)
             ) as results:
                 for result in results:
-                    shared.end(result.job.source, done=result.error is None)
+                    shared.end(result.job.source, done=result.error is None and not result.missing)
                     tally.add(result)
                     report.add(result.job.name, result.error, result)
                     if not checkpoints:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
-from ugatit_cli.cli import pictures
+from ugatit_cli.cli import pictures, regions
 from ugatit_cli.cli.options import PictureOptions, options_of
 from ugatit_cli.errors import UsageError
 from ugatit_cli.files import expanded
 
 if TYPE_CHECKING:
+    from ugatit_cli.outputs.base import Drawing
     from ugatit_cli.pictures.jobs import Found
 
 MOST_STYLES = 100
@@ -63,6 +64,59 @@ class TranslateOptions(PictureOptions):
         bool,
         Option("--keep-metadata", help="Copy EXIF (GPS, too), XMP and texts, as far as they are still true."),
     ] = False
+    faces: Annotated[
+        bool,
+        Option("--faces", help="Translate the faces of each picture, and leave all around as it is."),
+    ] = False
+    faces_only: Annotated[
+        bool,
+        Option(
+            "--faces-only", help="The same, but the results are the faces: NAME_face1, the largest, NAME_face2, ..."
+        ),
+    ] = False
+    margin: Annotated[
+        float | None,
+        Option(
+            "--margin",
+            metavar="X",
+            help="What is translated around a face on each side, in sizes of the face.  [default: 0.5]",
+            show_default=False,
+        ),
+    ] = None
+    no_face: Annotated[
+        Literal["skip", "whole"] | None,
+        Option(
+            "--no-face",
+            help="What becomes of a picture without a face: no result, or all of it is translated.  [default: skip]",
+            show_default=False,
+        ),
+    ] = None
+    box: Annotated[
+        str | None,
+        Option(
+            "--box", metavar="X,Y,W,H", help="Translate this rectangle of each picture: pixels, or percent (25%)."
+        ),
+    ] = None
+    mask: Annotated[
+        str | None,
+        Option(
+            "--mask",
+            metavar="PICTURE|DIR",
+            help="Translate where this picture is white (or opaque); a folder has one for each picture, of its name.",
+        ),
+    ] = None
+    feather: Annotated[
+        float | None,
+        Option(
+            "--feather",
+            metavar="0..0.5",
+            min=0,
+            max=0.5,
+            help="Width of the soft edge inside of a face, box or mask, as a share of its shorter side.  "
+            "[default: 0.25 of a face, 0.15 of a box or mask]",
+            show_default=False,
+        ),
+    ] = None
 
 
 @options_of(TranslateOptions, own_after="to")
@@ -79,25 +133,35 @@ def translate(options: TranslateOptions) -> None:
 
     `ugatit translate photos/ "more/*.jpg" --to anime --model my-model -o out/ --format webp --skip-existing`
 
+    `ugatit translate party.jpg --faces --model selfie2anime -o anime.jpg`
+
     `cat icon.png | ugatit translate - > clay.png`
     """
+    regions.check_options(options)
     if options.styles and options.output in (None, "-"):
         raise _not_one(options)
-    found = pictures.find(options, partial(_suffix, options) if options.styles else None)
+    found = pictures.find(options, partial(_suffix, options) if options.styles or options.faces_only else None)
     _check_jobs(options, found)
-    prepared = _with_look(_with_style(pictures.prepare(options, found), options), options)
-    from ugatit_cli.outputs.base import Styled, Translation  # not sooner: with NumPy, after all that is wrong
+    prepared = _with_style(pictures.prepare(options, found, first_only=options.faces_only), options)
+    prepared = regions.with_regions(_with_look(prepared, options), options)
+    pictures.run(prepared, _drawing(options)).finish(options.output)
 
-    drawing = Styled(options.styles) if options.styles else Translation()
-    pictures.run(prepared, drawing).finish(options.output)
+
+def _drawing(options: TranslateOptions) -> Drawing:
+    from ugatit_cli.outputs.base import Crops, Styled, Translation  # not sooner: with NumPy, after all that is wrong
+
+    if options.faces_only:
+        return Crops(options.overwrite or options.update or options.skip_existing)
+    return Styled(options.styles) if options.styles else Translation()
 
 
 def _suffix(options: TranslateOptions, source: Path) -> str:
     """The longest ending of a result's files: names are planned with it."""
-    from ugatit_cli.outputs.base import Styled
+    from ugatit_cli.outputs.base import Crops, Styled
     from ugatit_cli.pictures import encoding
 
-    return Styled(options.styles or 1).ending + encoding.result_suffix(source, options.format)
+    ending = Crops.ending if options.faces_only else Styled(options.styles or 1).ending
+    return ending + encoding.result_suffix(source, options.format)
 
 
 def _not_one(options: TranslateOptions) -> UsageError:
@@ -108,6 +172,7 @@ def _check_jobs(options: TranslateOptions, found: Found) -> None:
     pictures.check_format(found.jobs, options.format)
     if options.styles and found.named:
         raise _not_one(options)
+    regions.check_jobs(options, found)
 
 
 def _with_style(prepared: pictures.Prepared, options: TranslateOptions) -> pictures.Prepared:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from PIL import Image
 
 from ugatit_cli.attention.maps import Maps, Spans
 from ugatit_cli.config import MapName
+from ugatit_cli.faces.crops import ENDING, named_faces
 from ugatit_cli.pictures import encoding
 from ugatit_cli.pictures.bounds import Lazy
 from ugatit_cli.pictures.geometry import (
@@ -110,8 +111,8 @@ class Done:
         pixels, alphas, geometry, background = self.pixels, self.alphas, self.geometry, self.files.background
         sources, look = self.sources, self.look
         if self.parts is not None:
-            crops = self.crops
-            return self.each(lambda i: _pasted(sources[i], crops[i], geometry, background))
+            crops = self._crops(Look())
+            return self.each(lambda i: _pasted(sources[i], crops[i], look, geometry, background))
         if not look.needs_source:
             return self.each(lambda i: finish(pixels[i], alphas[i], geometry, background))
         return self.each(lambda i: _looking(look, pixels[i], sources[i], geometry, background))
@@ -119,8 +120,10 @@ class Done:
     @cached_property
     def crops(self) -> Sequence[list[tuple[Region, Frame]]]:
         """The translated regions of each frame, as they are to look, if not all of it was translated."""
-        parts, pixels, sources = self.parts, self.pixels, self.sources
-        look, background = self.look, self.files.background
+        return self._crops(self.look)
+
+    def _crops(self, look: Look) -> Sequence[list[tuple[Region, Frame]]]:
+        parts, pixels, sources, background = self.parts, self.pixels, self.sources, self.files.background
         assert parts is not None
 
         def crop(number: int, region: Region, source: Frame) -> Frame:
@@ -167,11 +170,14 @@ def _looking(look: Look, pixels: Pixels, source: Frame, geometry: Geometry, back
     return look.applied(result, source_frame(source, geometry, background)) if look.needs_source else result
 
 
-def _pasted(source: Frame, crops: Sequence[tuple[Region, Frame]], geometry: Geometry, background: Colour) -> Frame:
+def _pasted(
+    source: Frame, crops: Sequence[tuple[Region, Frame]], look: Look, geometry: Geometry, background: Colour
+) -> Frame:
     """A source with its translated regions, as large as the result; but for them, its own pixels."""
     shown = source.rgb.copy()
     for region, crop in crops:
-        paste(shown, region, crop.rgb if crop.rgb.size == region.size else crop.rgb.resize(region.size))
+        fitting = crop.rgb if crop.rgb.size == region.size else crop.rgb.resize(region.size)
+        paste(shown, region, fitting, source.rgb, look)
     return source_frame(Frame(shown, source.alpha), geometry, background)
 
 
@@ -252,6 +258,25 @@ class Translation(Drawing):
     def draw(self, done: Done) -> Drawn:
         """One picture."""
         return Drawn([done.encoded(done.frames)], done.geometry.output)
+
+
+@dataclass(frozen=True)
+class Crops(Drawing):
+    """The translated regions of the first frame as pictures of their own, the largest first.
+
+    Attributes:
+        replaces: files of further regions may exist.
+    """
+
+    replaces: bool = False
+    ending: ClassVar[str] = ENDING
+
+    def draw(self, done: Done) -> Drawn:
+        """A picture of each region."""
+        crops = [crop for _, crop in reversed(done.crops[0])]
+        assert done.job.output is not None  # there is one standard output
+        paths = named_faces(done.job.output, len(crops), replaces=self.replaces)
+        return Drawn([done.encoded([crop]) for crop in crops], crops[0].rgb.size, paths=paths)
 
 
 @dataclass(frozen=True)

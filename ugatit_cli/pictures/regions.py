@@ -18,6 +18,7 @@ from ugatit_cli.errors import PictureError, UsageError
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.bounds import MAX_PIXELS
 from ugatit_cli.pictures.geometry import Geometry, Size, SizeOptions, plan_geometry
+from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame
 
 FEATHER: Final = 0.15
@@ -166,15 +167,30 @@ def _reflected(start: int, end: int, length: int) -> NDArray[np.intp]:
     return np.minimum(places, 2 * length - 1 - places)
 
 
-def paste(picture: Image.Image, region: Region, translated: Image.Image) -> None:
-    """Puts what was cut back into its place in a picture, which is changed; mode RGB, of the size `region.size`."""
+def paste(
+    picture: Image.Image,
+    region: Region,
+    translated: Image.Image,
+    source: Image.Image | None = None,
+    look: Look = Look(),  # noqa: B008  # it can't be changed
+) -> None:
+    """Puts what was cut back into its place in a picture.
+
+    Args:
+        picture: is changed; mode RGB.
+        translated: mode RGB, of the size `region.size`.
+        source: the picture as it was before all regions, for a look that needs it.
+        look: what becomes of the translation before it is pasted.
+    """
     left, top, right, bottom = region.bounds
     box = max(0, left), max(0, top), min(picture.width, right), min(picture.height, bottom)
     if box[0] >= box[2] or box[1] >= box[3]:
         return
     for _, upper, _, lower in reading.strips((box[2] - box[0], box[3] - box[1])):
         strip = box[0], box[1] + upper, box[2], box[1] + lower
-        picture.paste(_placed(translated, region, strip), strip[:2], _weights(region, strip, picture.size))
+        placed = Frame(_placed(translated, region, strip), None)
+        shown = look.applied(placed, Frame((source or picture).crop(strip), None)).rgb
+        picture.paste(shown, strip[:2], _weights(region, strip, picture.size))
 
 
 def _placed(translated: Image.Image, region: Region, box: Box) -> Image.Image:
