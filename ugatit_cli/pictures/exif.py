@@ -19,14 +19,30 @@ _WORDS: Final = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}
 """Bytes of types whose order matters, of rationals those of each half."""
 
 _DESCRIPTIVE: Final = frozenset(
-    {0x010D, 0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x011D, 0x0128, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x4749}
+    {
+        0x010D,
+        0x010E,
+        0x010F,
+        0x0110,
+        0x011A,
+        0x011B,
+        0x011D,
+        0x0128,
+        0x0131,
+        0x0132,
+        0x013B,
+        0x013C,
+        0x0213,
+        0x4746,
+        0x4749,
+    }
     | {0x8298, 0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F}
 )
 """Of the main directory, where a TIFF also has how its pixels are stored: names, texts, dates, density, rating."""
 
 _STALE: Final = frozenset(
-    # Components, compression, maker's notes, sizes, sound, interoperability, the sensor's density, the subject.
-    {0x9101, 0x9102, 0x927C, 0xA002, 0xA003, 0xA004, 0xA005, 0xA20E, 0xA20F, 0xA210, 0x9214, 0xA214}
+    # Compression, maker's notes, sizes, sound, interoperability, the sensor's density, the subject's place, padding.
+    {0x9102, 0x927C, 0xA002, 0xA003, 0xA004, 0xA005, 0xA20E, 0xA20F, 0xA210, 0x9214, 0xA214, 0xEA1C}
 )
 _COLOUR_SPACE, _SRGB = 0xA001, 1
 _MOST: Final = 1 << 20  # bytes of a directory's values
