@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Final, Literal
 
-Extra = Literal["data", "eval", "face", "heic", "serve", "tensorboard", "tiff"]
+Extra = Literal["data", "eval", "face", "heic", "serve", "tensorboard", "tiff", "video"]
 # The package is on no index yet, so that its name can't be installed; these can be, from anywhere.
 EXTRAS: Final[Mapping[Extra, str]] = {
     "data": "pyarrow resvg-py",
@@ -18,6 +18,7 @@ EXTRAS: Final[Mapping[Extra, str]] = {
     "serve": "fastapi uvicorn python-multipart",
     "tensorboard": "tensorboard",
     "tiff": "tifffile imagecodecs",
+    "video": "av",
 }
 UPGRADE: Final = "Upgrade ugatit: git pull && pip install . in its checkout."
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
-from ugatit_cli.cli import console, pictures
+from ugatit_cli.cli import console, films, pictures
 from ugatit_cli.cli.options import ModelOption, PictureOptions, options_of, output_option, parse_tile
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.files import expanded
@@ -18,7 +18,7 @@ from ugatit_cli.files import expanded
 if TYPE_CHECKING:
     from ugatit_cli.attention.maps import Style
     from ugatit_cli.outputs.base import Drawing
-    from ugatit_cli.pictures.jobs import Found
+    from ugatit_cli.pictures.jobs import Found, Job
     from ugatit_cli.training.run_folder import RunFolder
 
 
@@ -116,6 +116,8 @@ def cam(options: CamOptions) -> None:
 
     `ugatit cam ./icons --model runs/flat2clay --layout overlay --maps generator,local -o out/`
 
+    `ugatit cam clip.mp4 -o seen.mp4`
+
     `ugatit cam icon.png --run runs/flat2clay -o emerging.webp`
     """
     from ugatit_cli.attention.maps import Style, check_names
@@ -188,6 +190,7 @@ def _check_jobs(options: CamOptions, found: Found) -> None:
     from ugatit_cli.pictures.reading import ANIMATED
 
     jobs = found.jobs
+    _check_films(jobs, options)
     if options.layout != "raw":
         pictures.check_format(jobs, options.format)
     if options.several and found.named:
@@ -197,6 +200,21 @@ def _check_jobs(options: CamOptions, found: Found) -> None:
         format = encoding.output_format("WEBP", options.format) if first is None else encoding.format_of(first)
         if format not in ANIMATED:
             raise UsageError(f"{format} can't be animated", "Use --format webp, gif or png.")
+
+
+def _check_films(jobs: list[Job], options: CamOptions) -> None:
+    """A film is one file, made as its frames come."""
+    wrong = {
+        "--layout raw": options.layout == "raw",
+        f"--layout {options.layout}": options.tagged,
+        "--run": options.run is not None,
+        "--normalize batch": options.normalize == "batch",
+        "--no-animate": options.animate is False,
+    }
+    for option in (option for option, given in wrong.items() if given):
+        films.require_none(
+            jobs, option, "Films take --layout panel, or another one of a single map: --maps generator."
+        )
 
 
 def _drawing(options: CamOptions, prepared: pictures.Prepared, style: Style) -> Drawing:

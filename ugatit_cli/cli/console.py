@@ -135,7 +135,7 @@ class Progress:
         self.total = total
         self.unit = unit
         self.done = 0
-        self.start = self.last = time.monotonic()
+        self.start = self.last = self.film = time.monotonic()
         self.bar = bar
         self.task = bar.add_task("", total=total, rate="") if bar else None
 
@@ -150,6 +150,20 @@ class Progress:
             self.last = now
             left = datetime.timedelta(seconds=round((self.total - self.done) * (now - self.start) / self.done))
             note(f"{self.done}/{self.total} {self.unit}, {speed}, {left} left")
+
+    def frame(self, done: int, total: int) -> None:
+        """One more frame of a film is done, which is a part of its file."""
+        now = time.monotonic()
+        if done == 1:  # what comes before is not how fast frames are
+            self.film = now
+        speed = f", {(done - 1) / (now - self.film):.2f} frames/s" if done > 1 and now > self.film else ""
+        text = f"frame {done} of {total}{speed}"
+        if self.bar and self.task is not None:
+            self.bar.update(self.task, completed=self.done + done / total, rate=text)
+        elif now - self.last >= PLAIN_INTERVAL and speed:
+            self.last = now
+            left = datetime.timedelta(seconds=round((total - done) * (now - self.film) / (done - 1)))
+            note(f"{self.done}/{self.total} {self.unit}, {text}, {left} left")
 
     def tile(self, done: int, total: int) -> None:
         """One more tile of a large file is done."""

@@ -62,7 +62,7 @@ class PictureOptions:
 
     inputs: Annotated[
         list[str] | None,
-        Argument(metavar="INPUT", help="Pictures, folders, globs, or - for stdin.", show_default=False),
+        Argument(metavar="INPUT", help="Pictures, films, folders, globs, or - for stdin.", show_default=False),
     ] = None
     output: Annotated[str | None, output_option()] = None
     files_from: Annotated[
@@ -122,8 +122,19 @@ class PictureOptions:
     format: Annotated[Format, Option("--format", help="File format of the results.")] = "same"
     quality: Annotated[
         int | None,
-        Option("--quality", min=1, max=100, help="For jpg and webp.  [default: 95 and 90]", show_default=False),
+        Option(
+            "--quality",
+            min=1,
+            max=100,
+            help="For jpg, webp and films.  [default: 95, 90 and 75]",
+            show_default=False,
+        ),
     ] = None
+    films: Annotated[bool, Option("--films", help="In folders, take films, too; by name, they always are.")] = False
+    codec: Annotated[
+        Literal["auto", "h264", "hevc", "vp9", "av1"],
+        Option("--codec", help="What films are encoded with; auto: h264, in .webm vp9."),
+    ] = "auto"
     skip_existing: Annotated[bool, Option("--skip-existing", help="Leave results that exist already.")] = False
     update: Annotated[
         bool, Option("--update", help="The same, but redo results that are older than their pictures.")

@@ -44,6 +44,7 @@ from ugatit_cli.errors import (
     plain_reason,
 )
 from ugatit_cli.files import expanded
+from ugatit_cli.films.codecs import CONTAINERS, SUFFIXES, FilmOptions, is_film
 from ugatit_cli.leftovers import sweep_once
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def check_format(jobs: list[Job], format: str) -> None:
     """Only a file that the user named can have a suffix that isn't writable, or not the wanted one."""
     from ugatit_cli.pictures import encoding
 
-    first = jobs[0].output if jobs else None
+    first = jobs[0].output if jobs and not is_film(jobs[0].source) else None
     if first is not None:
         written = encoding.format_of(first)
         if format != "same" and written != encoding.output_format("", format):
@@ -157,15 +158,10 @@ class Tally:
             console.result_bytes(result.data)
             return
         width, height = result.size or (0, 0)
-        flat = {"flat": list(result.flat)} if result.flat else {}
-        self._say(
-            result.job,
-            width=width,
-            height=height,
-            milliseconds=round(result.seconds * 1000, 1),
-            **flat,
-            **_faces(result),
-        )
+        more: dict[str, object] = {"flat": list(result.flat)} if result.flat else {}
+        more |= {"frames": result.frames} if is_film(result.job.source) else {}
+        more |= _faces(result)
+        self._say(result.job, width=width, height=height, milliseconds=round(result.seconds * 1000, 1), **more)
 
     def failed(self, name: str, error: UgatitError) -> None:
         """An input that gives no result."""
@@ -193,7 +189,8 @@ class Tally:
         """What of a folder wasn't looked at."""
         from ugatit_cli.pictures.jobs import in_words
 
-        console.note(f"{folder}: {in_words(counts)}; name them to have them tried")
+        films = ", or take films with --films" if SUFFIXES & counts.keys() else ""
+        console.note(f"{folder}: {in_words(counts)}; name them to have them tried{films}")
         if self.json_lines:
             self._put(json.dumps({"input": folder, "passed_over": dict(counts)}))
 
@@ -378,6 +375,7 @@ def _open_page(
 
 def find(options: PictureOptions, suffix: Callable[[Path], str] | None = None) -> Found:
     """The pictures and where their results go (`suffix` gives the ending of each), and what there isn't."""
+    from ugatit_cli.cli import films
     from ugatit_cli.pictures import encoding, reading
     from ugatit_cli.pictures.jobs import Wanted, find_jobs
 
@@ -393,11 +391,15 @@ def find(options: PictureOptions, suffix: Callable[[Path], str] | None = None) -
             options.output,
             suffixes=reading.SUFFIXES,
             writable=encoding.writable_suffixes(),
-            rename=suffix or (lambda source: encoding.result_suffix(source, options.format)),
+            films=SUFFIXES,
+            writable_films=CONTAINERS,
+            scan_films=options.films,
+            rename=films.rename(suffix or (lambda source: encoding.result_suffix(source, options.format))),
             listed=_listed(options.files_from, inputs),
             base=options.base,
         )
     )
+    films.check(found.jobs, options.codec)
     _check_streams(found.jobs, json_lines=options.json_lines)
     return found
 
@@ -433,6 +435,7 @@ class Prepared:
         config, missing_maps: the model's.
         open: gives the model, whose networks can then be loaded.
         style: the picture whose style all are translated in.
+        films: how films are written.
     """
 
     options: PictureOptions
@@ -443,6 +446,7 @@ class Prepared:
     open: Callable[[], Engine]
     translating: TranslateOptions
     style: Path | None = None
+    films: FilmOptions = field(default_factory=FilmOptions)
 
     @property
     def missing(self) -> list[tuple[str, PictureError]]:
@@ -484,7 +488,16 @@ def prepare(options: PictureOptions, found: Found, *, first_only: bool = False) 
     direction = resolve_direction(folder.config, options.direction, options.to)
     translating = TranslateOptions(direction, sizes, files, batch_size, workers, first_only, most)
     missing = missing_maps(folder.config, discriminators=folder.discriminators is not None)
-    return Prepared(options, found, page, folder.config, missing, partial(_opened, options, folder), translating)
+    return Prepared(
+        options,
+        found,
+        page,
+        folder.config,
+        missing,
+        partial(_opened, options, folder),
+        translating,
+        films=FilmOptions(options.codec),
+    )
 
 
 def _opened(options: PictureOptions, folder: ModelFolder) -> Engine:
@@ -600,9 +613,7 @@ def _draw(
         alone = prepared.options.overwrite or drawing.spans is not None
         shared = Shared(existing, jobs, stop, alone, left_alone, failed)
         for some in shared.rounds():
-            with contextlib.closing(
-                _results(some, model, prepared.translating, drawing, stop, checkpoints, progress)
-            ) as results:
+            with contextlib.closing(_results(some, model, prepared, drawing, stop, checkpoints, progress)) as results:
                 for result in results:
                     shared.end(result.job.source, done=result.error is None and not result.missing)
                     tally.add(result)
@@ -616,16 +627,17 @@ def _draw(
 def _results(
     jobs: Iterator[Job],
     model: Engine,
-    options: TranslateOptions,
+    prepared: Prepared,
     drawing: Drawing,
     stop: threading.Event,
     checkpoints: RunFolder | None,
     progress: console.Progress,
 ) -> Generator[Result, None, None]:
-    from ugatit_cli.translation.pipeline import translate_files
+    from ugatit_cli.cli import films
 
+    options = prepared.translating
     if checkpoints is None:
-        return translate_files(model, jobs, options, drawing=drawing, stop=stop, told=progress.tile)
+        return films.results(model, jobs, options, prepared.films, drawing, stop, progress)
     from ugatit_cli.training.history import draw_history
     from ugatit_cli.translation.model import Model
 
@@ -669,7 +681,7 @@ def _left_to_do(prepared: Prepared, drawing: Drawing, existing: Existing, verb: 
 
 
 def _placed(job: Job, drawing: Drawing) -> Job:
-    paths = drawing.outputs(job.output) if job.output else ()
+    paths = drawing.outputs(job.output) if job.output and not is_film(job.source) else ()
     return replace(job, output=paths[0], several=paths if len(paths) > 1 else ()) if paths else job
 
 

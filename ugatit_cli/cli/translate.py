@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
-from ugatit_cli.cli import pictures, regions
+from ugatit_cli.cli import films, pictures, regions
 from ugatit_cli.cli.options import PictureOptions, options_of
 from ugatit_cli.errors import UsageError
 from ugatit_cli.files import expanded
+from ugatit_cli.films.codecs import FilmOptions
 
 if TYPE_CHECKING:
     from ugatit_cli.outputs.base import Drawing
@@ -117,13 +118,21 @@ class TranslateOptions(PictureOptions):
             show_default=False,
         ),
     ] = None
+    steady: Annotated[
+        float,
+        Option(
+            "--steady",
+            metavar="0..1",
+            help="Of films, against flicker: how much of the last frame stays where little changes; 0.8 is much.",
+        ),
+    ] = 0.0
 
 
 @options_of(TranslateOptions, own_after="to")
 def translate(options: TranslateOptions) -> None:
     """Translate pictures, or whole folders, to the other domain.
 
-    Results keep their picture's name, size, transparency and animation; folders are mirrored.
+    Results keep their picture's name, size, transparency and animation, films their sound; folders are mirrored.
 
     Examples:
 
@@ -135,6 +144,8 @@ def translate(options: TranslateOptions) -> None:
 
     `ugatit translate party.jpg --faces --model selfie2anime -o anime.jpg`
 
+    `ugatit translate clip.mp4 -o out.mp4 --steady 0.8`
+
     `cat icon.png | ugatit translate - > clay.png`
     """
     regions.check_options(options)
@@ -142,8 +153,10 @@ def translate(options: TranslateOptions) -> None:
         raise _not_one(options)
     found = pictures.find(options, partial(_suffix, options) if options.styles or options.faces_only else None)
     _check_jobs(options, found)
+    written = FilmOptions(options.codec, options.steady)
     prepared = _with_style(pictures.prepare(options, found, first_only=options.faces_only), options)
     prepared = regions.with_regions(_with_look(prepared, options), options)
+    prepared = replace(prepared, films=written)
     pictures.run(prepared, _drawing(options)).finish(options.output)
 
 
@@ -170,6 +183,10 @@ def _not_one(options: TranslateOptions) -> UsageError:
 
 def _check_jobs(options: TranslateOptions, found: Found) -> None:
     pictures.check_format(found.jobs, options.format)
+    if options.styles:
+        films.require_none(found.jobs, "--styles", "A film has one style: --style random:SEED.")
+    if options.faces_only:
+        films.require_none(found.jobs, "--faces-only", "Take --faces.")
     if options.styles and found.named:
         raise _not_one(options)
     regions.check_jobs(options, found)

@@ -82,9 +82,13 @@ class Panel(_Attention):
 
     def draw(self, done: Done) -> Drawn:
         """A panel for each frame."""
-        frames = done.each(lambda index: Frame(self._panel(done, index), None))
+        frames = self.frames(done)
         size = frames[0].rgb.size
         return Drawn([done.encoded(frames)], size, flat_maps(done.maps))
+
+    def frames(self, done: Done) -> Sequence[Frame]:
+        """The panels."""
+        return done.each(lambda index: Frame(self._panel(done, index), None))
 
     def _panel(self, done: Done, index: int) -> Image.Image:
         picture, translation = done.inputs[index], done.translations[index]
@@ -118,10 +122,17 @@ class Overlay(_Attention):
     def draw(self, done: Done) -> Drawn:
         """A picture for each map."""
         there, notes = self.existing(done)
-        frames = {name: done.each(partial(self._frame, done, name)) for name in there}
+        frames = {name: self._frames(done, name) for name in there}
         size = frames[there[0]][0].rgb.size
         files = [done.encoded(frames[name]) if name in frames else None for name in self.maps]
         return Drawn(files, size, flat_maps(done.maps), notes)
+
+    def frames(self, done: Done) -> Sequence[Frame]:
+        """Those of the first map that there is."""
+        return self._frames(done, self.existing(done)[0][0])
+
+    def _frames(self, done: Done, name: MapName) -> Sequence[Frame]:
+        return done.each(partial(self._frame, done, name))
 
     def _frame(self, done: Done, name: MapName, index: int) -> Frame:
         # As it is under the alpha: the colours were never blended with the background.

@@ -251,6 +251,18 @@ class Drawing:
         """
         raise NotImplementedError
 
+    def frames(self, done: Done) -> Sequence[Frame]:
+        """What is drawn of each frame, of drawings that make one picture of a picture, or one film of a film.
+
+        Raises:
+            PictureError: it can't be done.
+        """
+        raise NotImplementedError
+
+    def preview(self, done: Done) -> Preview | None:  # noqa: ARG002  # of those that make none
+        """Small pictures for a report, of its first frame."""
+        return None
+
 
 class Translation(Drawing):
     """The translation itself."""
@@ -258,6 +270,10 @@ class Translation(Drawing):
     def draw(self, done: Done) -> Drawn:
         """One picture."""
         return Drawn([done.encoded(done.frames)], done.geometry.output)
+
+    def frames(self, done: Done) -> Sequence[Frame]:
+        """The translation."""
+        return done.frames
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import io
 import re
 import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -220,12 +220,19 @@ class Previewed(Drawing):
 
     def draw(self, done: Done) -> Drawn:
         """What the drawing makes, with a preview."""
+        preview = self.preview(done)
+        return replace(self.drawing.draw(done), preview=preview)
+
+    def frames(self, done: Done) -> Sequence[Frame]:
+        """What the drawing makes of each."""
+        return self.drawing.frames(done)
+
+    def preview(self, done: Done) -> Preview:
+        """The first frame before and after, and attention."""
         before = _webp(done.sources[0], done.geometry.output)
         after, *others = (_webp(one.frames[0]) for one in done.styles())
         layers = tuple(self._layer(name, done.maps[0], done.geometry) for name in self.maps)
-        return replace(
-            self.drawing.draw(done), preview=Preview(before, after, layers, len(done.alphas), tuple(others))
-        )
+        return Preview(before, after, layers, len(done.alphas), tuple(others))
 
     def _layer(self, name: MapName, maps: Maps, geometry: Geometry) -> Layer:
         over: Literal["before", "after"] = "before" if name == "generator" else "after"

@@ -87,8 +87,11 @@ class Wanted:
         out: the folder for the results (for certain with a `/` at its end), or the output file of a single picture;
             `-` for standard output.
         base: results keep their path below this folder.
-        suffixes: lower-case suffixes that a scan of a folder picks up, with their dot.
-        writable: those that results can have.
+        suffixes: lower-case suffixes that pictures have, with their dot: a scan of a folder picks them up.
+        films: those that films have, whose results are films.
+        scan_films: whether a scan picks these up, too.
+        writable: those that results of pictures can have.
+        writable_films: those that results of films can have.
         rename: gives the suffix of a source's result, with its dot.
     """
 
@@ -97,8 +100,17 @@ class Wanted:
     suffixes: Collection[str]
     rename: Callable[[Path], str]
     writable: Collection[str] = ()
+    films: Collection[str] = ()
+    writable_films: Collection[str] = ()
+    scan_films: bool = False
     listed: Sequence[str] = ()
     base: Path | None = None
+
+    def kind(self, source: Path | None) -> tuple[str, Collection[str], Collection[str]]:
+        """What a source is: its name in messages, what others of it are called, and what its results can be."""
+        if source is not None and kind_of(source.name) in self.films:
+            return "films", self.films, self.writable_films
+        return "pictures", self.suffixes, self.writable
 
 
 def find_jobs(wanted: Wanted) -> Found:
@@ -114,7 +126,8 @@ def find_jobs(wanted: Wanted) -> Found:
             "-o/--output is needed", "Name a folder for the results (ugatit translate photos -o results)."
         )
     out = STDOUT if wanted.out is None else expanded(wanted.out)
-    search = _Search(out, frozenset(wanted.suffixes), wanted.base)
+    scanned = frozenset([*wanted.suffixes, *(wanted.films if wanted.scan_films else ())])
+    search = _Search(out, scanned, wanted.base)
     found = search.run(wanted.arguments, wanted.listed)
     named = _is_named(found, out, wanted)
     outputs = [None if out == STDOUT else out] if named else _outputs(found, out, wanted.rename)
@@ -123,7 +136,9 @@ def find_jobs(wanted: Wanted) -> Found:
         names = ", ".join(sorted(search.suffixes))
         told = "".join(f"; {in_words(counts)}" for counts in search.passed_over.values())
         where = ", ".join(wanted.arguments) or "the list"
-        raise UsageError(f"no pictures in {where}{told}", f"Folders are searched for {names}.")
+        films = any(kind in wanted.films for counts in search.passed_over.values() for kind in counts)
+        more = "; for films, too, with --films" if films else ""
+        raise UsageError(f"no pictures in {where}{told}", f"Folders are searched for {names}{more}.")
     check_results(jobs)
     return Found(jobs, search.missing, search.passed_over, named)
 
@@ -462,14 +477,15 @@ def _is_named(found: list[_Found], out: Path, wanted: Wanted) -> bool:
         return bool(found)
     text = str(wanted.out)
     folder = text.endswith(("/", os.sep)) or os.path.isdir(out)
-    if single and not folder and out.suffix.lower() in wanted.suffixes:
+    what, named, writable = wanted.kind(found[0].source if found else None)
+    if single and not folder and out.suffix.lower() in named:
         _require_folder(out.parent)
         return True
     kind = out.suffix[1:]
     if single and not folder and not os.path.exists(out) and kind.isalnum() and not kind.isdecimal():
         raise UsageError(
-            f"{text}: pictures can't be written as .{kind}",
-            f"They are written as {', '.join(sorted(wanted.writable))}. For a folder of that name: -o {text}/",
+            f"{text}: {what} can't be written as .{kind}",
+            f"They are written as {', '.join(sorted(writable))}. For a folder of that name: -o {text}/",
         )
     if found:
         _require_folder(out)

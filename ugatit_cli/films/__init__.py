@@ -1,0 +1,1 @@
+"""Films: frames through a model, everything else of the file as it was."""
