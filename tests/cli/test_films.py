@@ -112,6 +112,7 @@ def test_damaged_parts_are_passed_over(translate: Command) -> None:
         (["-o", "-"], "a film can't go to standard output"),
         (["-o", "out.webm", "--codec", "h264"], "--codec h264: can't be written as .webm here"),
         (["-o", "out", "--styles", "2"], "--styles is for pictures"),
+        (["-o", "out", "--faces-only"], "--faces-only is for pictures"),
         (["-o", "out.mp4", "--steady", "1"], "--steady 1"),
     ],
 )
