@@ -50,9 +50,9 @@ def command(name: str) -> Any:
     alone = typer.Typer(rich_markup_mode=None, add_completion=False)
     _share_cores(name)
     if name == "train":
-        from ugatit_cli.cli.train_command import TrainCommand, with_options
+        from ugatit_cli.cli.train_command import with_options
 
-        alone.command(cls=TrainCommand)(with_options(module.train))
+        alone.command(cls=Command)(with_options(module.train))
     else:
         alone.command(cls=Command)(getattr(module, name))
     return get_command(alone)

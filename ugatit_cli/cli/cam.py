@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Option
 
 from ugatit_cli.cli import console, films, pictures
-from ugatit_cli.cli.options import ModelOption, PictureOptions, options_of, output_option, parse_tile
+from ugatit_cli.cli.options import SECTIONS, ModelOption, PictureOptions, options_of, output_option, parse_tile
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.files import expanded
 
@@ -104,7 +104,7 @@ class CamOptions(PictureOptions):
         return self.layout == "raw" or self.tagged
 
 
-@options_of(CamOptions, own_after="to")
+@options_of(CamOptions, SECTIONS)
 def cam(options: CamOptions) -> None:
     """Show where the generator looks, and where the discriminators look.
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_type_hints
 
 from typer import Argument, Option
 from typer.core import TyperCommand
+from typer.models import ArgumentInfo
 
 from ugatit_cli.config import Fit
 from ugatit_cli.errors import UsageError
@@ -124,6 +127,7 @@ class PictureOptions:
         int | None,
         Option(
             "--quality",
+            metavar="N",
             min=1,
             max=100,
             help="For jpg, webp and films.  [default: 95, 90 and 75]",
@@ -152,8 +156,36 @@ class PictureOptions:
     json_lines: Annotated[bool, Option("--json", help="Results on stdout as JSON, one line each.")] = False
 
 
+# What `translate` and `cam` are asked for, as their help shows it.
+SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Pictures": ("inputs", "output", "files_from", "base", "films"),
+    "Model": ("model", "direction", "to", "style", "styles", "run"),
+    "Attention": ("maps", "layout", "alpha", "colormap", "normalize", "upsample", "animate"),
+    "Parts of pictures": ("faces", "faces_only", "margin", "no_face", "box", "mask", "feather"),
+    "Through the network": ("size", "fit", "tile", "background"),
+    "Look": ("strength", "keep_colour", "steady"),
+    "What is written": ("format", "quality", "codec", "keep_metadata", "report", "json_lines", "dry_run"),
+    "Results that exist": ("skip_existing", "update", "overwrite"),
+    "Machine": ("device", "precision", "engine", "compile", "batch_size", "workers", "max_pixels"),
+}
+
+
 class Command(TyperCommand):
-    """A command that never leaves one of the user's values out."""
+    """A command that never leaves one of the user's values out, and whose help shows its options in sections."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes a section for each group of options, in the order of the options."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        parameters = self.get_params(ctx)
+        others = "Other" if any(getattr(one, "rich_help_panel", None) for one in parameters) else "Options"
+        for parameter in parameters:
+            record = parameter.get_help_record(ctx)
+            title = "Arguments" if parameter.param_type_name == "argument" else others
+            if record is not None:
+                sections.setdefault(getattr(parameter, "rich_help_panel", None) or title, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuses an option that takes one value and is given several times, of which the last one would count."""
@@ -171,26 +203,31 @@ class Command(TyperCommand):
 T = TypeVar("T")
 
 
-def options_of(table: type[T], own_after: str = "") -> Callable[[Callable[[T], None]], Callable[..., None]]:
-    """Makes a function of a dataclass a command with an option for each field, in the help the inherited ones first.
+def options_of(
+    table: type[T], sections: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+) -> Callable[[Callable[[T], None]], Callable[..., None]]:
+    """Makes a function of a dataclass a command with an option for each field.
 
     Args:
-        own_after: the inherited field that its own ones come after instead.
+        sections: of the help, in their order: title -> fields. Those that are in none come last.
     """
-    # A dataclass's fields are the inherited ones first, in the order of `__init__`'s parameters.
     parameters = inspect.signature(table).parameters
     hints = get_type_hints(table, include_extras=True)
-    own = [name for name in parameters if name not in get_type_hints(table.__base__)]
-    names = [name for name in parameters if name not in own]
-    cut = names.index(own_after) + 1 if own_after else len(names)
-    names[cut:cut] = own
+    titles = {name: title for title, names in sections.items() for name in names if name in parameters}
+
+    def shown(name: str) -> inspect.Parameter:
+        kind, info = get_args(hints[name])
+        if titles.get(name) and not isinstance(info, ArgumentInfo):
+            info = copy.copy(info)  # which several commands may share
+            info.rich_help_panel = titles[name]
+        return parameters[name].replace(annotation=Annotated[kind, info])
 
     def command_of(function: Callable[[T], None]) -> Callable[..., None]:
         @functools.wraps(function)
         def command(**values: Any) -> None:
             function(table(**values))
 
-        signature = [parameters[name].replace(annotation=hints[name]) for name in names]
+        signature = [shown(name) for name in dict.fromkeys([*titles, *parameters])]
         command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
         return command
 

@@ -39,7 +39,7 @@ def serve(
     host: Annotated[
         str, Option(metavar="ADDRESS", help="Where it listens; 0.0.0.0 lets others on your network in, by a token.")
     ] = "127.0.0.1",
-    port: Annotated[int, Option(min=0, max=65535, help="0 takes any that is free.")] = PORT,
+    port: Annotated[int, Option(metavar="N", min=0, max=65535, help="0 takes any that is free.")] = PORT,
     open_browser: Annotated[bool, Option("--open", help="Open the page in the browser.")] = False,
     token: Annotated[
         str | None,
@@ -55,7 +55,7 @@ def serve(
     max_upload: Annotated[int, Option("--max-upload", min=1, max=2000, metavar="MB", help="Of a picture.")] = 64,
     max_pixels: Annotated[str, Option("--max-pixels", metavar="N|off", help=MAX_PIXELS_HELP)] = "100M",
     queue: Annotated[
-        int, Option(min=1, max=1000, help="Pictures that wait at a time; more are told to come again.")
+        int, Option(metavar="N", min=1, max=1000, help="Pictures that wait at a time; more are told to come again.")
     ] = 16,
 ) -> None:
     """Translate pictures on a page in the browser, and by HTTP.

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from ugatit_cli.cli.options import MAX_PIXELS_HELP, Command
+from ugatit_cli.cli.options import MAX_PIXELS_HELP
 from ugatit_cli.fields import Field, Option, Section, fields_of
 from ugatit_cli.methods.recipe import RECIPES, Recipe, preset
 from ugatit_cli.methods.registry import MethodName, size_fields
@@ -78,21 +78,6 @@ class Asked:
     device: Annotated[str, Option("Machine", "auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")] = "auto"
     workers: Annotated[str, Option("Machine", "Threads that decode pictures.", metavar="auto|N")] = "auto"
     max_pixels: Annotated[str, Option("Machine", MAX_PIXELS_HELP, metavar="N|off", default="300M")] = "300M"
-
-
-class TrainCommand(Command):
-    """A command whose help shows its options in sections."""
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Writes a section for each group of options, in the order of the options."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None:
-                sections.setdefault(getattr(parameter, "rich_help_panel", None) or "Other", []).append(record)
-        for title, records in sections.items():
-            with formatter.section(title):
-                formatter.write_dl(records)
 
 
 def with_options(run: Callable[[Asked, dict[str, Any]], None]) -> Callable[..., None]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Option
 
 from ugatit_cli.cli import films, pictures, regions
-from ugatit_cli.cli.options import PictureOptions, options_of
+from ugatit_cli.cli.options import SECTIONS, PictureOptions, options_of
 from ugatit_cli.errors import UsageError
 from ugatit_cli.files import expanded
 from ugatit_cli.films.codecs import FilmOptions
@@ -128,7 +128,7 @@ class TranslateOptions(PictureOptions):
     ] = 0.0
 
 
-@options_of(TranslateOptions, own_after="to")
+@options_of(TranslateOptions, SECTIONS)
 def translate(options: TranslateOptions) -> None:
     """Translate pictures, or whole folders, to the other domain.
 
