@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
 import os
 import signal
 import sys
@@ -17,15 +16,6 @@ posix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 
 CALLS = ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir")
 """Functions of `os` that change what is left on the disk."""
-
-
-def starting(module: str) -> BaseContext:
-    """Starts processes in an instant: what a module of tests imports is loaded once."""
-    if sys.platform == "win32":
-        pytest.skip("Windows can't fork")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([module])
-    return context
 
 
 def without_exchange(patch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import socket
 import sys
@@ -14,6 +13,7 @@ import pytest
 import torch
 
 from tests.extractors import tiny_extractor
+from tests.programs import starting
 from tests.trainings import Log, make_folders, metrics, train, weights
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group, joined_group
@@ -94,8 +94,7 @@ def start_two(
     path: Path, folders: Folders, given: dict[str, Any], stop_after: int | None = None, lost: Files = ()
 ) -> list[int | None]:
     """Exit codes of two processes that train together."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context = starting()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

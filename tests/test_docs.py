@@ -10,7 +10,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from tests import tiny
 from tests.cli.conftest import Command, ugatit  # noqa: F401
 from tests.extractors import tiny_extractor
 from tests.helpers import picture
+from tests.programs import command
 from tests.tensor_bundle_writer import write_bundle
 from ugatit_cli.cli.app import app
 from ugatit_cli.datasets.catalog import TABLES
@@ -148,7 +148,7 @@ def workplace(stand_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         config.write_text(config.read_text().replace(str(stand_ins), str(folder)))
     program = tmp_path / "bin" / "ugatit"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ugatit_cli "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(command())} "$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

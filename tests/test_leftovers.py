@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from tests import tiny
-from tests.kills import CALLS, at_call, deaths, die, posix_only, starting, without_exchange
+from tests.kills import CALLS, at_call, deaths, die, posix_only, without_exchange
+from tests.programs import starting
 from ugatit_cli.errors import OutputError, StorageError
 from ugatit_cli.files import write_file, write_together
 from ugatit_cli.leftovers import DAY, hidden, sweep
@@ -107,7 +108,7 @@ def test_nothing_to_sweep(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def processes() -> BaseContext:
-    return starting(__name__)
+    return starting()
 
 
 WAYS = ("save", "copy", "save, no exchange", "copy, no exchange")

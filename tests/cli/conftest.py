@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from tests import tiny
+from tests.programs import command
 from ugatit_cli import __main__, load
 from ugatit_cli.cli import console
 from ugatit_cli.pictures.sources import RECORD
@@ -157,13 +158,11 @@ def network(judged: str) -> Model:
     return load(judged, device="cpu", precision="fp32")
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "ugatit_cli", *map(str, arguments)]
-
-
-def program(*arguments: object, stdin: bytes = b"", **options: Any) -> Outcome:
+def program(
+    *arguments: object, stdin: bytes = b"", start: Callable[..., list[str]] = command, **options: Any
+) -> Outcome:
     """Runs a command as a program of its own."""
-    done = subprocess.run(command(*arguments), input=stdin, capture_output=True, timeout=100, check=False, **options)
+    done = subprocess.run(start(*arguments), input=stdin, capture_output=True, timeout=100, check=False, **options)
     return Outcome(done.returncode, done.stdout, done.stderr.decode(errors="surrogateescape"))
 
 

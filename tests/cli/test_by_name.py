@@ -13,6 +13,7 @@ import ugatit_cli
 from tests import paddlegan
 from tests.cli.conftest import Command, below, program, put
 from tests.conftest import GOLDEN
+from tests.programs import genuine
 from tests.web_server import WebServer
 from tests.weights.test_imports import published, tensorflow, zipped
 from tests.weights.test_imports import put as put_online
@@ -46,7 +47,7 @@ def test_from_nothing_to_pictures(
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "UGATIT_", "XDG_"))}
     command = ("translate", "./selfies", "--model", NAME, *CPU)
     environment = {**kept, "HOME": str(home), "UGATIT_MIRROR": web_at_home.serve()}
-    outcome = program(*command, "-o", "out/", env=environment)
+    outcome = program(*command, "-o", "out/", start=genuine, env=environment)
     assert (outcome.code, len(outcome.lines)) == (0, 2), outcome.stderr
     assert below("out") == ["a.png", "b.png"]
     assert below(home / ".local/share/ugatit/downloads") == []

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Command, command, program, put
+from tests.cli.conftest import Command, program, put
 from tests.fetched import contents
 from tests.hub_client import environment
 from tests.hub_server import Fault, HubServer
+from tests.programs import command
 from ugatit_cli.weights.home import store_path
 
 CPU = ("--device", "cpu", "--precision", "fp32")

@@ -21,10 +21,11 @@ from huggingface_hub import constants
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 from tests import tiny
-from tests.cli.conftest import Command, Outcome, below, command, put
+from tests.cli.conftest import Command, Outcome, below, put
 from tests.hub_api import Answer, Call
 from tests.hub_client import environment
 from tests.hub_server import HubServer
+from tests.programs import command
 from ugatit_cli.config import BaseConfig
 from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.folder import open_model

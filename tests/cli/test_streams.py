@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Command, below, command, encoded, program, put
+from tests.cli.conftest import Command, below, encoded, program, put
+from tests.programs import command
 from tests.trainings import make_folders
 from ugatit_cli.cli import console, streams
 from ugatit_cli.errors import StorageError, UgatitError

@@ -20,7 +20,8 @@ import typer
 import typer.testing
 from safetensors.torch import load_file
 
-from tests.cli.conftest import Command, Outcome, below, command, put
+from tests.cli.conftest import Command, Outcome, below, put
+from tests.programs import command
 from tests.trainings import make_folders
 from ugatit_cli.cli import app, signals, train_view
 from ugatit_cli.cli import train as train_module
@@ -397,9 +398,9 @@ def test_devices(
 
 @pytest.mark.usefixtures("folders")
 def test_two_processes_speak_with_one_voice() -> None:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    arguments = ["-m", "ugatit_cli", "train", *FOLDERS, *SIZES, *MACHINE, "--iterations", "2"]
-    done = subprocess.run([*launcher, *arguments], capture_output=True, text=True, timeout=100, check=False)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    train = command("train", *FOLDERS, *SIZES, *MACHINE, "--iterations", "2")
+    done = subprocess.run([*launcher, *train], capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stdout) == (0, f"{RUN}\n")
     for words in ("2 processes, device cpu", "horses: 8 pictures", "step 2/2", "2 steps in"):
         assert done.stderr.count(words) == 1

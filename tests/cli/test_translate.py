@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 from tests import tiny
-from tests.cli.conftest import Command, below, command, encoded, picture, program, put
+from tests.cli.conftest import Command, below, encoded, picture, program, put
+from tests.programs import command, genuine
 from ugatit_cli.cli.options import parse_colour, parse_count, parse_domains, parse_pixels, parse_tile
 from ugatit_cli.errors import UsageError
 from ugatit_cli.pictures import reading
@@ -125,7 +126,7 @@ def test_names_that_are_no_text(light: str) -> None:
     name = os.fsdecode(b"caf\xe9.png")
     put(name)
     environment = {**os.environ, "PYTHONUTF8": "0", "LC_ALL": "C.UTF-8"}
-    outcome = program("translate", name, *options(light), "-o", "out", env=environment)
+    outcome = program("translate", name, *options(light), "-o", "out", start=genuine, env=environment)
     assert (outcome.code, outcome.stdout) == (0, b"out/caf\xe9.png\n")
     assert below("out") == [name]
 

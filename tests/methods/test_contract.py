@@ -22,9 +22,10 @@ from torch import Tensor
 
 import ugatit_cli
 from tests import tiny
-from tests.cli.conftest import Command, command, ugatit  # noqa: F401  # a fixture
+from tests.cli.conftest import Command, ugatit  # noqa: F401  # a fixture
 from tests.extractors import tiny_extractor
 from tests.helpers import images, picture
+from tests.programs import command
 from tests.trainings import CPU, Log, make_folders, metrics, prepared, unread, weights
 from ugatit_cli.cli.train import train as train_command
 from ugatit_cli.cli.train_command import Asked

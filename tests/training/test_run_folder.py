@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests import tiny
-from tests.kills import deaths, die, posix_only, starting, without_exchange
+from tests.kills import deaths, die, posix_only, without_exchange
+from tests.programs import starting
 from ugatit_cli.config import DIRECTIONS
 from ugatit_cli.errors import ModelError, OutputError, StorageError, UsageError
 from ugatit_cli.training.run_folder import RunFolder
@@ -409,7 +410,7 @@ def test_a_full_disk_leaves_the_model_before(
 
 @pytest.fixture(scope="module")
 def processes() -> BaseContext:
-    return starting(__name__)
+    return starting()
 
 
 def hold_lock(path: Path, parent: Connection) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import shutil
 import signal
@@ -16,6 +15,7 @@ import pytest
 import torch
 
 from tests import tiny
+from tests.programs import starting
 from tests.trainings import TINY, Log, make_folders, metrics, prepared, train, weights
 from ugatit_cli.config import Direction
 from ugatit_cli.data.pictures import Folders
@@ -193,8 +193,7 @@ def work(path: Path, folders: Folders, death: int | None) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows can't fork")
 def test_killed_anywhere_it_ends_as_if_never_killed(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context = starting()
     folders = make_folders(tmp_path / "pictures")
 
     def exit_code(path: Path, death: int | None = None) -> int | None:

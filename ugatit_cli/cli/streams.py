@@ -36,9 +36,11 @@ class Unfiltered(_Stream):
 
     def write(self, text: str) -> int:
         """Writes it, if that can be."""
-        # A signal's handler that speaks while another message is being written gets a RuntimeError.
-        with contextlib.suppress(OSError, ValueError, RuntimeError):
-            self._stream.write(text)
+        with contextlib.suppress(OSError, ValueError):
+            try:
+                self._stream.write(text)
+            except RuntimeError:  # a signal's handler speaks while another message is being written
+                os.write(self._stream.fileno(), text.encode(errors="backslashreplace"))
         return len(text)
 
     def flush(self) -> None:
