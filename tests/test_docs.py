@@ -25,11 +25,14 @@ from tests.cli.conftest import Command, ugatit  # noqa: F401
 from tests.extractors import tiny_extractor
 from tests.helpers import picture
 from tests.programs import command
+from tests.serving.command import visited
 from tests.tensor_bundle_writer import write_bundle
 from ugatit_cli.cli.app import app
+from ugatit_cli.cli.serve import PORT
 from ugatit_cli.datasets.catalog import TABLES
 from ugatit_cli.methods.configs import MUNITConfig
 from ugatit_cli.metrics import features
+from ugatit_cli.serving import server
 from ugatit_cli.training import evaluation
 from ugatit_cli.weights.manifest import MODELS
 
@@ -180,18 +183,48 @@ def small(words: list[str]) -> list[str]:
     return words
 
 
+def shell(line: str) -> None:
+    done = subprocess.run(["bash", "-ec", line], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"{line}\n{done.stderr}"
+
+
+def serve(line: str, others: list[str], ugatit: Command, patch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """A server as printed, but at a free port; other lines speak to it from elsewhere."""
+    patch.setenv("BROWSER", "true")
+    patch.setenv("CURL_HOME", ".")
+    Path(".curlrc").write_text("fail\n")
+    patch.setattr(server, "_outward", lambda: "127.0.0.1")
+
+    def visit(url: str) -> bool:
+        for one in others:
+            shell(one.replace(f"127.0.0.1:{PORT}", url.split("/")[2]))
+        return True
+
+    outcome, done = visited(ugatit, patch, visit, *shlex.split(line, comments=True)[2:], "--port", "0")
+    assert (outcome.code, done) == (130, True), f"{line}\n{outcome.stderr}"
+
+
 @pytest.mark.usefixtures("workplace")
 @pytest.mark.parametrize("fence", BASH, ids=str)
-def test_commands_work_as_printed(fence: Fence, ugatit: Command) -> None:  # noqa: F811
-    for line in lines(fence.text):
+def test_commands_work_as_printed(
+    fence: Fence,
+    ugatit: Command,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    every = lines(fence.text)
+    asking = [line for line in every if f"127.0.0.1:{PORT}" in line]
+    for line in every:
+        if line in asking:
+            continue
         words = shlex.split(line, comments=True)
-        if words[0] == "ugatit" and not set(line) & set("|>$"):
+        if words[:2] == ["ugatit", "serve"]:
+            serve(line, asking, ugatit, monkeypatch)
+        elif words[0] == "ugatit" and not set(line) & set("|>$"):
             arguments = small(words[1:]) if words[1] == "train" else words[1:]
             outcome = ugatit(*arguments)
             assert outcome.code == 0, f"{line}\n{outcome.stderr}"
         else:
-            done = subprocess.run(["bash", "-ec", line], check=False, capture_output=True, text=True)
-            assert done.returncode == 0, f"{line}\n{done.stderr}"
+            shell(line)
 
 
 @pytest.mark.usefixtures("workplace")

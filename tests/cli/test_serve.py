@@ -5,10 +5,8 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import json
-import os
 import signal
 import socket
-import threading
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
@@ -18,37 +16,18 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.cli.conftest import Command, Outcome, encoded
-from ugatit_cli.cli import console, serve
+from tests.serving.command import Visit, visited
+from ugatit_cli.cli import serve
 from ugatit_cli.serving import server
-
-Visit = Callable[[str], Any]
 
 
 @pytest.fixture
 def serving(ugatit: Command, light: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Outcome, Any]]:
-    """Serves until somebody has visited the address that it says; with what the visit gives."""
+    """Serves a tiny model until somebody has visited the address that it says; with what the visit gives."""
 
     def run(visit: Visit, *arguments: object, ending: int = signal.SIGINT) -> tuple[Outcome, Any]:
-        told: list[str] = []
-        seen: list[Any] = []
-
-        def visitor() -> None:
-            try:
-                seen.append(visit(told[0]))
-            finally:
-                os.kill(os.getpid(), ending)
-
-        original = console.made
-
-        def made(line: str) -> None:
-            original(line)
-            told.append(line)
-            threading.Thread(target=visitor).start()
-
-        monkeypatch.setattr(console, "made", made)
         defaults = ["--model", light, "--port", 0, "--device", "cpu", "--precision", "fp32"]
-        outcome = ugatit("serve", *defaults, *arguments)
-        return outcome, seen[0] if seen else None
+        return visited(ugatit, monkeypatch, visit, *defaults, *arguments, ending=ending)
 
     return run
 
