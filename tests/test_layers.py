@@ -27,6 +27,7 @@ ORDER = [
     "weights",
     "datasets",
     "outputs",
+    "exporting",
     "translation",
     "serving",
     "films",

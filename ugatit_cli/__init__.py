@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ugatit_cli.config import BaseConfig, ModelConfig
     from ugatit_cli.study.page import make_study
     from ugatit_cli.study.tally import tally_study
+    from ugatit_cli.translation.exported import ExportedModel
     from ugatit_cli.translation.model import Model
 
 
@@ -55,6 +56,7 @@ __all__ = [
     "AttentionMaps",
     "ConfigError",
     "DeviceError",
+    "ExportedModel",
     "Model",
     "ModelConfig",
     "ModelError",
@@ -65,6 +67,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "load",
+    "load_exported",
     "make_study",
     "new",
     "tally_study",
@@ -95,6 +98,21 @@ def load(model: str | PathLike[str] = "flat2clay", *, device: str = "auto", prec
     return Model.from_folder(name, find_model(name), device=device, precision=precision)
 
 
+def load_exported(file: str | PathLike[str]) -> ExportedModel:
+    """A model that `ugatit export` wrote to an ONNX file: onnxruntime runs it on the CPU, and PyTorch isn't imported.
+
+    Args:
+        file: its path; `...@sha256:DIGEST` takes nothing but the file with that hash.
+
+    Raises:
+        ModelError: no such file, it is damaged, another one than the pinned, or `ugatit export` hasn't written it.
+        UsageError: onnxruntime isn't installed.
+    """
+    from ugatit_cli.translation.exported import ExportedModel
+
+    return ExportedModel(file)
+
+
 def new(config: BaseConfig | None = None, *, device: str = "auto", precision: str = "auto") -> Model:
     """An untrained model of the same type, with the paper's initial weights.
 
@@ -116,6 +134,7 @@ def __getattr__(name: str) -> Any:
     # Importing torch takes seconds; `ugatit --help` must not. And commands get ready for signals first.
     modules = {
         "AttentionMaps": "attention.maps",
+        "ExportedModel": "translation.exported",
         "Model": "translation.model",
         "ModelConfig": "config",
         "make_study": "study.page",

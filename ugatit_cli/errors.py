@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Final, Literal
 
-Extra = Literal["data", "eval", "face", "heic", "serve", "tensorboard", "tiff", "video"]
+Extra = Literal["data", "eval", "export", "face", "heic", "serve", "tensorboard", "tiff", "video"]
 # The package is on no index yet, so that its name can't be installed; these can be, from anywhere.
 EXTRAS: Final[Mapping[Extra, str]] = {
     "data": "pyarrow resvg-py",
     "eval": "torch-fidelity torchmetrics",
+    "export": "onnx onnxruntime",
     "face": "onnxruntime",
     "heic": "pillow-heif",
     "serve": "fastapi uvicorn python-multipart",

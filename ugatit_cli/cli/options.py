@@ -33,6 +33,13 @@ PrecisionOption = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
     Option("--precision", help="Float type of the network; auto takes the fastest that the device is good at."),
 ]
+EngineOption = Annotated[
+    Literal["auto", "torch", "onnx"],
+    Option(
+        "--engine",
+        help="What runs the network; auto: PyTorch, and onnxruntime where the model is a file of `ugatit export`.",
+    ),
+]
 ColumnsOption = Annotated[
     str | None,
     Option("--columns", metavar="A,B", help="Of parquet files: columns of pictures, or labels.  [default: found]"),
@@ -88,6 +95,7 @@ class PictureOptions:
     to: Annotated[
         str | None, Option("--to", metavar="DOMAIN", help="The same by name of the target domain: --to anime.")
     ] = None
+    engine: EngineOption = "auto"
     device: DeviceOption = "auto"
     precision: PrecisionOption = "auto"
     compile: Annotated[

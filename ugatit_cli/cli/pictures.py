@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import itertools
 import json
 import os
@@ -15,13 +14,12 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import typer
 
-from ugatit_cli.cli import console, signals
+from ugatit_cli.cli import console, engines, signals
 from ugatit_cli.cli.existing import Existing, Shared
 from ugatit_cli.cli.options import (
     MOST_BATCH,
@@ -56,7 +54,6 @@ if TYPE_CHECKING:
     from ugatit_cli.training.run_folder import RunFolder
     from ugatit_cli.translation.engine import Engine
     from ugatit_cli.translation.pipeline import Result, TranslateOptions
-    from ugatit_cli.weights.folder import ModelFolder
 
 
 T = TypeVar("T")
@@ -466,51 +463,25 @@ class Prepared:
 
 def prepare(options: PictureOptions, found: Found, *, first_only: bool = False) -> Prepared:
     """Finds the model, and whatever contradicts; with `first_only`, the first frame of animations is taken."""
-    gc.disable()  # of the hundreds of thousands of objects that torch makes, none is garbage
-    try:
-        from ugatit_cli.attention.maps import missing_maps
-        from ugatit_cli.outputs.base import FileOptions
-        from ugatit_cli.pictures.geometry import SizeOptions, check_options
-        from ugatit_cli.translation.choices import resolve_direction
-        from ugatit_cli.translation.pipeline import TranslateOptions
-    finally:
-        gc.enable()
+    from ugatit_cli.outputs.base import FileOptions
+    from ugatit_cli.pictures.geometry import SizeOptions, check_options
+    from ugatit_cli.translation.pipeline import TranslateOptions
+
     sizes = SizeOptions(options.fit, parse_tile(options.tile), options.size)
     files = FileOptions(options.format, options.quality, parse_colour(options.background))
     batch_size = parse_count("--batch-size", options.batch_size, MOST_BATCH)
     workers = parse_count("--workers", options.workers, MOST_WORKERS) or default_workers()
     most = parse_pixels(options.max_pixels)
     page = _page_path(options)
-    if options.dry_run:
-        _plan_download(options, found)
-    folder = console.find_model(options.model)
-    check_options(folder.config, sizes)
-    direction = resolve_direction(folder.config, options.direction, options.to)
-    translating = TranslateOptions(direction, sizes, files, batch_size, workers, first_only, most)
-    missing = missing_maps(folder.config, discriminators=folder.discriminators is not None)
-    return Prepared(
-        options,
-        found,
-        page,
-        folder.config,
-        missing,
-        partial(_opened, options, folder),
-        translating,
-        films=FilmOptions(options.codec),
-    )
-
-
-def _opened(options: PictureOptions, folder: ModelFolder) -> Engine:
-    """A model that PyTorch runs."""
-    from ugatit_cli.device import keep_freed_memory
-    from ugatit_cli.translation.model import Model
-
-    model = Model.from_folder(
-        options.model, folder, device=options.device, precision=options.precision, compiled=options.compile
-    )
-    if model.on_cpu:
-        keep_freed_memory(all_sizes=False)
-    return model
+    if (chosen := engines.exported(options)) is None:
+        if options.dry_run:
+            _plan_download(options, found)
+        chosen = engines.trained(options)
+    sizes = replace(sizes, only=chosen.size)
+    check_options(chosen.config, sizes)
+    translating = TranslateOptions(chosen.direction, sizes, files, batch_size, workers, first_only, most)
+    known, films = (chosen.config, chosen.missing_maps, chosen.open), FilmOptions(options.codec)
+    return Prepared(options, found, page, *known, translating, films=films)
 
 
 def _plan_download(options: PictureOptions, found: Found) -> None:

@@ -67,11 +67,13 @@ class SizeOptions:
         tile: side of overlapping tiles; 0: never; None: for native pictures too large for memory.
         output: `same`: the picture's own size; `model`: as it leaves the network; `N`: short side of N pixels;
             `WxH`.
+        only: width and height that the networks take, where a file was exported for them; None: as the config says.
     """
 
     fit: Fit = "aspect"
     tile: int | None = None
     output: str = "same"
+    only: Size | None = None
 
     def __post_init__(self) -> None:
         if self.fit not in FITS:
@@ -85,6 +87,10 @@ class SizeOptions:
 
 def check_options(config: BaseConfig, options: SizeOptions) -> None:
     """A UsageError before the first picture: a full model sees only one size, so its tiles have that size."""
+    if options.only and (options.tile or options.fit == "native"):
+        width, height = options.only
+        reason = f"it was exported for pictures of {width}x{height} pixels only"
+        raise UsageError(reason, "Leave --fit native and --tile out, or export it without --size.")
     if config.light or options.tile in (None, config.image_size):
         return
     if options.tile or options.fit == "native":
@@ -98,9 +104,9 @@ def plan_geometry(size: Size, config: BaseConfig, options: SizeOptions) -> Geome
     """The way of a picture of a size (width, height) through a model; a UsageError where there is none."""
     check_options(config, options)
     side, tile = config.image_size, options.tile
-    square = (side, side)
+    only = options.only or (None if config.light else (side, side))
     if options.fit == "squash":
-        scaled = network = square
+        scaled = network = only or (side, side)
     elif options.fit == "native":
         scaled, network = size, _padded(size)
         if not config.light:
@@ -108,11 +114,11 @@ def plan_geometry(size: Size, config: BaseConfig, options: SizeOptions) -> Geome
             network = max(network[0], tile), max(network[1], tile)
         elif tile is None:
             tile = TILE_SIDE if network[0] * network[1] > TILE_ABOVE else 0
-    elif config.light:
+    elif only is None:
         scaled = scaled_by(size, min(side / min(size), MAX_ASPECT * side / max(size)))
         network = _padded(scaled)
     else:
-        scaled, network = scaled_by(size, side / max(size)), square
+        scaled, network = scaled_by(size, min(only[0] / size[0], only[1] / size[1])), only
     tile = tile if tile and network != (tile, tile) and max(network) > tile else 0
     return Geometry(scaled, network, output_size(size, scaled, options.output), tile)
 

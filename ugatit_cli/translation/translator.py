@@ -54,7 +54,13 @@ class _Options(TypedDict, total=False):
 
 
 class Translator(Engine):
-    """An engine that takes pictures of any kind. Several threads may translate with one at once."""
+    """An engine that takes pictures of any kind. Several threads may translate with one at once.
+
+    Attributes:
+        size: width and height that the networks take; None: as the config says.
+    """
+
+    size: Size | None = None
 
     def direction(self, direction: Direction | None = None, to: str | None = None) -> Direction:
         """The direction that is stated, or leads to a domain.
@@ -152,7 +158,7 @@ class Translator(Engine):
     def _planned(
         self, images: Source | Iterable[Source], fit: Fit, size: str | int, tile: int | None, max_pixels: int | None
     ) -> list[tuple[Frame, Geometry]]:
-        options = SizeOptions(fit, tile, str(size))
+        options = SizeOptions(fit, tile, str(size), self.size)
         frames = [frame_of(image, max_pixels) for image in ([images] if isinstance(images, ONE) else images)]
         return [(frame, plan_geometry(frame.rgb.size, self.config, options)) for frame in frames]
 

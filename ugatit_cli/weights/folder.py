@@ -280,6 +280,9 @@ def open_model(path: Path, record: Record | None = None) -> ModelFolder:
     """
     if path.is_file():
         folder, weights = path.parent, path
+        if path.suffix.lower() == ".onnx":
+            hint = "`ugatit translate` and `ugatit cam` run it; name the model that was exported for anything else."
+            raise ModelError(f"{path}: an exported file, not a model folder", hint)
         if path.suffix.lower() in (".pt", ".pth", ".ckpt", ".index"):
             raise ModelError(f"{path}: not a model folder", f"Convert it first: ugatit convert {path} OUT_DIR")
     else:

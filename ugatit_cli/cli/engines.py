@@ -1,0 +1,129 @@
+"""What runs a command's model: PyTorch, or onnxruntime, which needs a file that `ugatit export` wrote."""
+
+from __future__ import annotations
+
+import gc
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ugatit_cli.cli import console
+from ugatit_cli.cli.options import parse_tile
+from ugatit_cli.errors import DeviceError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from ugatit_cli.cli.options import PictureOptions
+    from ugatit_cli.config import BaseConfig, Direction, MapName
+    from ugatit_cli.pictures.geometry import Size
+    from ugatit_cli.translation.engine import Engine
+    from ugatit_cli.translation.exported import ExportedModel
+    from ugatit_cli.weights.known import Known
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A model, and what is known of it before its networks are loaded.
+
+    Attributes:
+        direction: the one that is asked for.
+        size: see `Translator`.
+        open: gives the model.
+    """
+
+    config: BaseConfig
+    missing_maps: Mapping[MapName, str]
+    direction: Direction
+    size: Size | None
+    open: Callable[[], Engine]
+
+
+def exported(options: PictureOptions) -> Chosen | None:
+    """An exported file, if one is asked for; nothing of PyTorch is imported.
+
+    Raises:
+        UsageError: an option that it doesn't have, or onnxruntime isn't installed.
+        ModelError: there is none, or it can't be used.
+    """
+    from ugatit_cli.translation.exported import is_exported
+
+    if not is_exported(options.model) and options.engine != "onnx":
+        return None
+    if options.engine == "torch":
+        raise UsageError("--engine torch can't run an exported file", "Name the model that was exported.")
+    model = _model(options)
+    if options.device not in ("auto", "cpu"):
+        raise DeviceError(f"--device {options.device}: onnxruntime runs on the CPU here", "Use --engine torch.")
+    if options.precision not in ("auto", model.float_type):
+        hint = f"Leave it out, or export it again: ugatit export MODEL --precision {options.precision}"
+        raise DeviceError(f"--precision {options.precision}: {model.name} is in {model.float_type}", hint)
+    if options.compile:
+        raise UsageError("--compile is for PyTorch", "Leave it out.")
+    if parse_tile(options.tile) or (options.fit == "native" and not model.config.light):
+        asked = f"--tile {options.tile}" if parse_tile(options.tile) else "--fit native"
+        reason = f"{asked}: {model.name} is an exported file, which would give each tile its own colours"
+        raise UsageError(reason, "Leave it out, or name the model that was exported.")
+    direction = model.direction(options.direction, options.to)
+    return Chosen(model.config, model.missing_maps, direction, model.size, lambda: model)
+
+
+def _model(options: PictureOptions) -> ExportedModel:
+    """The file that is named, or what `ugatit export` has left of the model that is."""
+    from ugatit_cli.translation.exported import ExportedModel, is_exported
+
+    if is_exported(options.model):
+        return ExportedModel(options.model)
+    from ugatit_cli.translation.choices import resolve_direction
+    from ugatit_cli.weights.catalog import known
+
+    with console.showing() as listener:
+        found = known(options.model, listener)
+    if found.config is None or found.folder is None:
+        raise _not_exported(options.model, "")
+    direction = resolve_direction(found.config, options.direction, options.to)
+    if not (path := _place(found, direction)).exists():
+        raise _not_exported(options.model, direction)
+    return ExportedModel(path)
+
+
+def _place(found: Known, direction: Direction) -> Path:
+    from ugatit_cli.exporting.store import exported
+
+    weights = (name for name in found.files if name.endswith(".safetensors") and name != "discriminators.safetensors")
+    return exported(found.folder or Path(), direction, next(weights, "model.safetensors"))
+
+
+def _not_exported(model: str, direction: str) -> ModelError:
+    line = f"ugatit export {shlex.quote(model)}{' --direction b2a' if direction == 'b2a' else ''}"
+    return ModelError(f"{model}: hasn't been exported yet", f"Do so once: {line}")
+
+
+def trained(options: PictureOptions) -> Chosen:
+    """A model that PyTorch runs; it is fetched if need be.
+
+    Raises:
+        ModelError: there is none, or it can't be used.
+        UsageError: a direction that it doesn't have.
+    """
+    gc.disable()  # of the hundreds of thousands of objects that torch makes, none is garbage
+    try:
+        from ugatit_cli.attention.maps import missing_maps
+        from ugatit_cli.device import keep_freed_memory
+        from ugatit_cli.translation.choices import resolve_direction
+        from ugatit_cli.translation.model import Model
+    finally:
+        gc.enable()
+    folder = console.find_model(options.model)
+
+    def opened() -> Model:
+        model = Model.from_folder(
+            options.model, folder, device=options.device, precision=options.precision, compiled=options.compile
+        )
+        if model.on_cpu:
+            keep_freed_memory(all_sizes=False)
+        return model
+
+    missing = missing_maps(folder.config, discriminators=folder.discriminators is not None)
+    direction = resolve_direction(folder.config, options.direction, options.to)
+    return Chosen(folder.config, missing, direction, None, opened)

@@ -1,0 +1,1 @@
+"""Models as files of their own, which other programs run: ONNX and TorchScript."""
