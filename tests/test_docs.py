@@ -17,12 +17,14 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from tests import tiny
 from tests.cli.conftest import Command, ugatit  # noqa: F401
 from tests.extractors import tiny_extractor
+from tests.faces.portraits import group
 from tests.helpers import picture
 from tests.programs import command
 from tests.serving.command import visited
@@ -123,6 +125,10 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory, golden: Path) -> Path:
     for name in ("icons/more", "more", "holiday", "selfies"):
         pictures(folder / name, 2)
     pictures(folder / "shots", 2, "jpg")
+    (folder / "people").mkdir()
+    for name in ("party.jpg", "people/two.png"):
+        group().photo.save(folder / name)
+    Image.new("L", (20, 18), 255).save(folder / "mask.png")
     for name in ("icon", "clay", "horse", "photo"):
         picture(40, 36, seed=len(name)).save(folder / f"{name}.png")
     picture(40, 36).save(folder / "photo.jpg")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import ugatit_cli
 from tests import tiny
 from tests.cli.conftest import Command, Outcome, below
 from tests.faces.portraits import group, portrait
@@ -16,6 +17,7 @@ from tests.helpers import picture
 from ugatit_cli.faces.finder import FaceFinder
 from ugatit_cli.pictures.geometry import Pixels
 from ugatit_cli.pictures.reading import Frame
+from ugatit_cli.pictures.regions import BoxFinder
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +202,13 @@ def test_without_the_extra(translate: Command, photos: Path, monkeypatch: pytest
     assert outcome.code == 2
     assert "pip install onnxruntime" in outcome.stderr
     assert translate(photos, "--box", "0,0,50%,50%", "-o", "out").code == 0
+
+
+def test_the_same_in_python(translate: Command, photos: Path, model: Path) -> None:
+    assert translate(photos / "two.png", "--faces", "--strength", 0.7, "-o", "out.png").code == 0
+    loaded = ugatit_cli.load(model, device="cpu", precision="fp32")
+    both = loaded.translate(["in/two.png", "in/none.png"], regions=FaceFinder(), strength=0.7)
+    assert (np.asarray(both[0]) == pixels("out.png")).all()
+    assert (np.asarray(both[1]) == pixels("in/none.png")).all()
+    box = loaded.translate("in/two.png", regions=BoxFinder.parse("50%,0,50%,100%"), size=110)
+    assert box.size == (200, 110)

@@ -29,7 +29,7 @@ from ugatit_cli.pictures.geometry import (
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame, Picture
-from ugatit_cli.pictures.regions import Parts, Region, cut, paste
+from ugatit_cli.pictures.regions import Parts, Region, cut, pasted
 
 T = TypeVar("T")
 
@@ -112,7 +112,7 @@ class Done:
         sources, look = self.sources, self.look
         if self.parts is not None:
             crops = self._crops(Look())
-            return self.each(lambda i: _pasted(sources[i], crops[i], look, geometry, background))
+            return self.each(lambda i: source_frame(pasted(sources[i], crops[i], look), geometry, background))
         if not look.needs_source:
             return self.each(lambda i: finish(pixels[i], alphas[i], geometry, background))
         return self.each(lambda i: _looking(look, pixels[i], sources[i], geometry, background))
@@ -168,17 +168,6 @@ class Done:
 def _looking(look: Look, pixels: Pixels, source: Frame, geometry: Geometry, background: Colour) -> Frame:
     result = finish(pixels, source.alpha, geometry, background)
     return look.applied(result, source_frame(source, geometry, background)) if look.needs_source else result
-
-
-def _pasted(
-    source: Frame, crops: Sequence[tuple[Region, Frame]], look: Look, geometry: Geometry, background: Colour
-) -> Frame:
-    """A source with its translated regions, as large as the result; but for them, its own pixels."""
-    shown = source.rgb.copy()
-    for region, crop in crops:
-        fitting = crop.rgb if crop.rgb.size == region.size else crop.rgb.resize(region.size)
-        paste(shown, region, fitting, source.rgb, look)
-    return source_frame(Frame(shown, source.alpha), geometry, background)
 
 
 @dataclass(frozen=True)

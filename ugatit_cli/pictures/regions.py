@@ -193,6 +193,15 @@ def paste(
         picture.paste(shown, strip[:2], _weights(region, strip, picture.size))
 
 
+def pasted(source: Frame, crops: Sequence[tuple[Region, Frame]], look: Look) -> Frame:
+    """A frame with what became of its regions, each as it is to look; else with its own pixels, and its alpha."""
+    shown = source.rgb.copy()
+    for region, crop in crops:
+        fitting = crop.rgb if crop.rgb.size == region.size else crop.rgb.resize(region.size)
+        paste(shown, region, fitting, source.rgb, look)
+    return Frame(shown, source.alpha)
+
+
 def _placed(translated: Image.Image, region: Region, box: Box) -> Image.Image:
     """What was cut as it lies in a part of the picture."""
     if region.upright:
@@ -328,7 +337,7 @@ class MaskFinder:
         if not self.path.is_dir():
             return self.path
         if source is None:
-            raise PictureError("standard input has no name", "Give --mask the file of its mask.")
+            raise PictureError("it has no name, and so none of the masks", "Give --mask the file of its mask.")
         names = [source.name, *(source.stem + suffix for suffix in sorted(reading.SUFFIXES))]
         found = next((path for name in names if (path := self.path / name).is_file()), None)
         if found is None:

@@ -32,11 +32,14 @@ from ugatit_cli.pictures.geometry import (
 )
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame
+from ugatit_cli.pictures.regions import Finder, cut, pasted
 from ugatit_cli.pictures.styles import StyleCode, random_style, seed_of
 from ugatit_cli.translation import passes
 from ugatit_cli.translation.choices import no_style, require_styles, resolve_direction
 from ugatit_cli.translation.engine import Engine, Source
 from ugatit_cli.translation.passes import Translated
+
+StyleOf = Callable[[Pixels], StyleCode]
 
 ONE = (Image.Image, str, PathLike)
 
@@ -49,6 +52,7 @@ class _Options(TypedDict, total=False):
     tile: int | None
     strength: float
     keep_colour: bool
+    regions: Finder | None
     background: Colour
     max_pixels: int | None
 
@@ -92,6 +96,7 @@ class Translator(Engine):
         tile: int | None = None,
         strength: float = 1.0,
         keep_colour: bool = False,
+        regions: Finder | None = None,
         background: Colour = WHITE,
         max_pixels: int | None = MAX_PIXELS,
     ) -> Image.Image | list[Image.Image]:
@@ -106,6 +111,8 @@ class Translator(Engine):
             fit, size, tile: see `SizeOptions` (`size` is its `output`; a number is that of the short side).
             strength: 0: the picture's own pixels; 1: the translation's; between them, a mixture.
             keep_colour: the translation's light and dark with the picture's hue and saturation.
+            regions: finds the parts of a picture that are translated, such as `FaceFinder()`; all around stays as
+                it is, and so does a picture that has none. `fit` and `tile` are about the parts. None: all of it.
             background: RGB colour put behind transparent pixels while translating.
             max_pixels: the most that a file may have; None: any number.
 
@@ -122,14 +129,54 @@ class Translator(Engine):
         way = self.direction(direction, to)
         jobs = self._planned(image, fit, size, tile, max_pixels)
         style_of = self._style_of(style, way, fit, background, max_pixels)
-        seen = self._look_at(jobs, way, background, style_of=style_of)
+        if regions is None:
+            results = self._whole(jobs, way, look, background, style_of)
+        else:
+            parts = functools.partial(self._pasted, regions, way, SizeOptions(fit, tile), look, background, style_of)
+            results = [source_frame(parts(frame), geometry, background) for frame, geometry in jobs]
+        made = [_flattened(result) for result in results]
+        return made[0] if isinstance(image, ONE) else made
+
+    def _whole(
+        self,
+        jobs: Sequence[tuple[Frame, Geometry]],
+        direction: Direction,
+        look: Look,
+        background: Colour,
+        style_of: StyleOf | None,
+    ) -> list[Frame]:
         results = []
-        for (frame, geometry), one in zip(jobs, seen, strict=True):
+        for (frame, geometry), one in zip(
+            jobs, self._look_at(jobs, direction, background, style_of=style_of), strict=True
+        ):
             result = finish(one.pixels, frame.alpha, geometry, background)
             if look.needs_source:
                 result = look.applied(result, source_frame(frame, geometry, background))
-            results.append(_flattened(result))
-        return results[0] if isinstance(image, ONE) else results
+            results.append(result)
+        return results
+
+    def _pasted(
+        self,
+        finder: Finder,
+        direction: Direction,
+        sizes: SizeOptions,
+        look: Look,
+        background: Colour,
+        style_of: StyleOf | None,
+        frame: Frame,
+    ) -> Frame:
+        """A picture with its translated parts, all in the style of the first one."""
+        regions = finder(frame, None)
+        crops = [cut(frame, region) for region in regions]
+        jobs = [(crop, plan_geometry(crop.rgb.size, self.config, sizes)) for crop in crops]
+        if style_of is None and self.config.style_size:
+            style_of = functools.partial(random_style, size=self.config.style_size)
+        if style_of is not None and jobs:
+            code = style_of(prepare(*jobs[0], background))
+            results = self._whole(jobs, direction, Look(), background, lambda _: code)
+        else:
+            results = self._whole(jobs, direction, Look(), background, None)
+        return pasted(frame, list(zip(regions, results, strict=True)), look)
 
     def _style_of(
         self,
@@ -138,7 +185,7 @@ class Translator(Engine):
         fit: Fit,
         background: Colour,
         max_pixels: int | None,
-    ) -> Callable[[Pixels], StyleCode] | None:
+    ) -> StyleOf | None:
         """What gives a picture, as the network takes it, its style; None: it is nobody's choice."""
         if style is None:
             return None
@@ -168,7 +215,7 @@ class Translator(Engine):
         direction: Direction,
         background: Colour,
         maps: Sequence[MapName] = (),
-        style_of: Callable[[Pixels], StyleCode] | None = None,
+        style_of: StyleOf | None = None,
     ) -> list[Translated]:
         groups: dict[tuple[Size, int], list[int]] = {}
         for i, (_, geometry) in enumerate(jobs):
