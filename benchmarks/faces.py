@@ -92,8 +92,8 @@ def main() -> None:
             print(f"{name}: {count} faces, {found} found")
         kind = sums["patches" if name.startswith("patch ") else "photos"]
         kind[:] = np.add(kind, (1, count, min(found, count), max(0, found - count))).tolist()
-    for kind, (pictures, faces, found, wrong) in sums.items():
-        print(f"{pictures} {kind}: {found} of {faces} faces found, {wrong} where there is none")
+    for what, (pictures, faces, found, wrong) in sums.items():
+        print(f"{pictures} {what}: {found} of {faces} faces found, {wrong} where there is none")
     print(f"{time.process_time() - start:.1f} s of a core")
 
 
