@@ -302,7 +302,7 @@ def output_of(code: str, folder: Path) -> str:
 
 EXPORTED = """
 AttentionMaps ConfigError DeviceError Model ModelConfig ModelError OutputError PictureError StorageError UgatitError
-UsageError __version__ load make_study new tally_study
+UsageError __version__ load make_study new tally_study translate_film
 """
 
 

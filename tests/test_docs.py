@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from tests import tiny
+from tests import clips, tiny
 from tests.cli.conftest import Command, ugatit  # noqa: F401
 from tests.extractors import tiny_extractor
 from tests.faces.portraits import group
@@ -132,6 +132,8 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory, golden: Path) -> Path:
     for name in ("icon", "clay", "horse", "photo"):
         picture(40, 36, seed=len(name)).save(folder / f"{name}.png")
     picture(40, 36).save(folder / "photo.jpg")
+    for name in ("clip", "holiday/film"):
+        clips.make(folder / f"{name}.mp4", frames=2)
     shutil.copy(golden / "pt" / "mini_step_after.pt", folder / "selfie2anime_params_0100000.pt")
     authors_files(folder, golden / "baselines")
     (official,) = (golden / "tf").glob("UGATIT_tf_full_*")

@@ -6,6 +6,7 @@ clay = model.translate("icon.png")          # a path or a PIL picture in, PIL ou
 clay = model.translate(picture, to="clay", size=64)
 output = model.generator("a2b")(tensor)     # (image, cam_logit, heatmap)
 seen = model.attention_maps([picture])      # where the networks look: AttentionMaps
+ugatit_cli.translate_film(model, "clip.mp4", "out.mp4")   # a film, with its sound; needs PyAV
 ugatit_cli.make_study(page, results, source=folder, examples=folder)   # people compare methods; then `tally_study`
 
 What `dir(ugatit_cli)` lists is public and stays; everything below it (`ugatit_cli.x.y`) may move between versions.
@@ -45,6 +46,7 @@ from ugatit_cli.errors import (
 if TYPE_CHECKING:
     from ugatit_cli.attention.maps import AttentionMaps
     from ugatit_cli.config import BaseConfig, ModelConfig
+    from ugatit_cli.films.film import translate_film
     from ugatit_cli.study.page import make_study
     from ugatit_cli.study.tally import tally_study
     from ugatit_cli.translation.exported import ExportedModel
@@ -71,6 +73,7 @@ __all__ = [
     "make_study",
     "new",
     "tally_study",
+    "translate_film",
 ]
 
 logging.getLogger("ugatit").addHandler(logging.NullHandler())
@@ -139,6 +142,7 @@ def __getattr__(name: str) -> Any:
         "ModelConfig": "config",
         "make_study": "study.page",
         "tally_study": "study.tally",
+        "translate_film": "films.film",
     }
     if name not in modules:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,22 +7,33 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ugatit_cli.errors import OutputError, PictureError, StorageError, UgatitError
+from ugatit_cli.config import Direction, Fit
+from ugatit_cli.errors import OutputError, PictureError, StorageError, UgatitError, UsageError
 from ugatit_cli.files import reported
-from ugatit_cli.films.codecs import FilmOptions, encoder_for
-from ugatit_cli.films.reading import Film, Shot, Survey, open_film, survey
+from ugatit_cli.films.codecs import Codec, FilmOptions, encoder_for
 from ugatit_cli.films.steady import Steadier
-from ugatit_cli.films.writing import FilmWriter
 from ugatit_cli.leftovers import sweep_once
-from ugatit_cli.outputs.base import Done, Drawing, Preview, Translation
+from ugatit_cli.outputs.base import Done, Drawing, FileOptions, Preview, Translation
+from ugatit_cli.pictures.bounds import MAX_PIXELS
+from ugatit_cli.pictures.geometry import WHITE, Colour, SizeOptions
 from ugatit_cli.pictures.jobs import Job
+from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame
-from ugatit_cli.translation.engine import Engine
+from ugatit_cli.pictures.styles import StyleCode, seed_of
+from ugatit_cli.translation.choices import require_styles, resolve_direction
+from ugatit_cli.translation.engine import Engine, Source
 from ugatit_cli.translation.frames import drawn_frames
 from ugatit_cli.translation.pipeline import Result, TranslateOptions
+
+if TYPE_CHECKING:  # with PyAV
+    from ugatit_cli.films.reading import Film, Shot, Survey
+    from ugatit_cli.films.writing import FilmWriter
 
 # Hears how many frames of a film are done, and how many there are.
 Told = Callable[[int, int], object]
@@ -60,6 +71,75 @@ def translate_films(
             yield result
 
 
+def translate_film(
+    model: Engine,
+    source: str | PathLike[str],
+    output: str | PathLike[str],
+    direction: Direction | None = None,
+    *,
+    to: str | None = None,
+    style: Source | StyleCode | None = None,
+    fit: Fit = "aspect",
+    size: str | int = "same",
+    tile: int | None = None,
+    strength: float = 1.0,
+    keep_colour: bool = False,
+    background: Colour = WHITE,
+    max_pixels: int | None = MAX_PIXELS,
+    codec: Codec = "auto",
+    quality: int | None = None,
+    steady: float = 0.0,
+    told: Told | None = None,
+) -> list[str]:
+    """Translates a film, whose sound, subtitles, times and metadata are kept.
+
+    Args:
+        source: the file of a film.
+        output: the result, which is replaced if it exists: .mp4, .m4v, .mov, .mkv or .webm.
+        direction, to, fit, size, tile, strength, keep_colour: as in `Model.translate`.
+        style: as there, one for all frames: the random one is that of the first.
+        background: RGB colour put behind transparent pixels.
+        max_pixels: how many a frame may have; None: any number.
+        codec: `auto` (h264 where the container takes it), `h264`, `hevc`, `vp9` or `av1`.
+        quality: 1 to 100; default: 75.
+        steady: against flicker: how much of the last frame stays where the film hardly changes, 0 to below 1.
+        told: hears how many frames are done, and of how many.
+
+    Returns:
+        What its owner should know, a line each: what could not be kept, or decoded.
+
+    Raises:
+        PictureError: the film can't be read, or is cut off.
+        OutputError: the result can't be written, or its container doesn't take the film's sound.
+        ModelError: the weights can't be read.
+        UsageError: an option makes no sense, PyAV isn't installed, or the result is the film itself.
+    """
+    job = Job(Path(source), Path(output))
+    if job.output and job.output.exists() and job.source and job.source.exists() and job.output.samefile(job.source):
+        raise UsageError(f"{output}: the result would replace the film itself", "Give it another name.")
+    files = FileOptions(quality=quality, background=background)
+    sizes, look = SizeOptions(fit, tile, str(size)), Look(strength, keep_colour)
+    way = resolve_direction(model.config, direction, to)
+    options = TranslateOptions(way, sizes, files, max_pixels=max_pixels, look=look)
+    options, films = _with_style(model, options, style), FilmOptions(codec, steady)
+    (result,) = translate_films(model, [job], options, films, told=told)
+    if result.error is not None:
+        raise result.error
+    return list(result.notes)
+
+
+def _with_style(model: Engine, options: TranslateOptions, style: Source | StyleCode | None) -> TranslateOptions:
+    if style is None:
+        return options
+    require_styles(model.config, model.name)
+    if isinstance(style, str) and (seed := seed_of(style)) is not None:
+        return replace(options, seed=seed)
+    if not isinstance(style, np.ndarray):
+        background, most = options.files.background, options.max_pixels
+        style = model.style(style, options.direction, fit=options.sizes.fit, background=background, max_pixels=most)
+    return replace(options, style=np.asarray(style, np.float32))
+
+
 @dataclass(frozen=True)
 class _Run:
     model: Engine
@@ -91,7 +171,11 @@ class _Run:
         source, output = job.source, job.output
         if source is None or output is None:
             raise OutputError("films go from a file to a file")
-        encoder, known = encoder_for(output, self.films.codec), survey(source)
+        encoder = encoder_for(output, self.films.codec)
+        from ugatit_cli.films.reading import open_film, survey
+        from ugatit_cli.films.writing import FilmWriter
+
+        known = survey(source)
         with reported(output):
             output.parent.mkdir(parents=True, exist_ok=True)
         sweep_once(output.parent)

@@ -186,7 +186,7 @@ class FilmWriter:
             OutputError: it can't be written.
         """
         with self._reported():
-            packets = self._video.encode(None)
+            packets = self._timed(self._video.encode(None))
             self._mux(packets[:-1])
             self._mux(self._ended(packets[-1:]))
             self._copy()
@@ -200,6 +200,14 @@ class FilmWriter:
                 self._first = packet.pts or 0, packet.dts or 0
             packet.duration = self._durations.pop(packet.pts or 0, packet.duration)
             self._file.mux_one(packet)
+
+    def _timed(self, packets: list[Packet[Any]]) -> list[Packet[Any]]:
+        """Of films shorter than its look-ahead, x265 tells any number as the time of decoding."""
+        if self._first is None and self._encoder.codec == "hevc":
+            earliest = min((packet.pts or 0 for packet in packets), default=0)
+            for before, packet in enumerate(reversed(packets), 1):
+                packet.dts = earliest - before
+        return packets
 
     def _ended(self, last: list[Packet[Any]]) -> list[Packet[Any]]:
         """MP4 adds durations up as they are decoded, and what comes last there may not be what is shown last."""
