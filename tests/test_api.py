@@ -301,8 +301,9 @@ def output_of(code: str, folder: Path) -> str:
 
 
 EXPORTED = """
-AttentionMaps ConfigError DeviceError Model ModelConfig ModelError OutputError PictureError StorageError UgatitError
-UsageError __version__ load make_study new tally_study translate_film
+AttentionMaps ConfigError DeviceError ExportedModel Model ModelConfig ModelError OutputError PictureError StorageError
+UgatitError UsageError __version__ load load_exported make_study new tally_study
+translate_film
 """
 
 

@@ -26,6 +26,7 @@ from tests.cli.conftest import Command, ugatit  # noqa: F401
 from tests.extractors import tiny_extractor
 from tests.faces.portraits import group
 from tests.helpers import picture
+from tests.onnx_files import inverting
 from tests.programs import command
 from tests.serving.command import visited
 from tests.tensor_bundle_writer import write_bundle
@@ -144,6 +145,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory, golden: Path) -> Path:
         for a, b, *more in (("horses", "zebras"), ("flat", "clay"), ("horses", "zebras", *other)):
             words = ["train", "--domain-a", a, "--domain-b", b, "--iterations", "2", "--checkpoint-every", "1"]
             CliRunner().invoke(app, [*words, *itertools.chain(*TINY.items()), *more], catch_exceptions=False)
+    inverting(folder / "flat2clay.onnx")
     tiny.save(folder / "runs" / "horses2zebras-munit", MUNITConfig("horses", "zebras", 32, channels=4, blocks=1))
     shutil.copytree(folder / "runs" / "horses2zebras", folder / "usb" / "horses2zebras")
     for name in ("horses", "zebras"):

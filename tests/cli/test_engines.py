@@ -13,6 +13,7 @@ from tests.cli.conftest import Command, below, put
 from tests.cli.test_startup import imported_by
 from tests.helpers import picture
 from tests.onnx_files import described, inverting
+from ugatit_cli.cli import engines
 from ugatit_cli.exporting.store import exported
 from ugatit_cli.methods.configs import MUNITConfig
 
@@ -87,6 +88,21 @@ def test_what_was_exported_of_a_model(ugatit: Command) -> None:
     assert ugatit("translate", "a.png", *arguments, "--direction", "b2a").code == 0
     assert pixels("b.png") == inverse("a.png")
     assert ugatit("translate", "a.png", *arguments, "--overwrite").code == 3  # only the other way was
+
+
+def test_one_hears_when_another_engine_would_be_done_sooner(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    put("a.png")
+    folder = tiny.save(Path("model"))
+    arguments = ("a.png", "--model", "model", "-o", "out/", "--overwrite", "--device", "cpu")
+    assert "onnx" not in ugatit("translate", *arguments).stderr
+    place = exported(folder, "a2b")
+    place.parent.mkdir(parents=True)
+    inverting(place)
+    assert "--engine onnx" in ugatit("translate", *arguments).stderr
+    for more in (["--engine", "torch"], ["--direction", "b2a"]):
+        assert "onnx" not in ugatit("translate", *arguments, *more).stderr
+    monkeypatch.setattr(engines, "LITTLE", 0)
+    assert "onnx" not in ugatit("translate", *arguments).stderr
 
 
 @pytest.mark.parametrize(

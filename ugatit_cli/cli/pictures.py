@@ -476,7 +476,7 @@ def prepare(options: PictureOptions, found: Found, *, first_only: bool = False) 
     if (chosen := engines.exported(options)) is None:
         if options.dry_run:
             _plan_download(options, found)
-        chosen = engines.trained(options)
+        chosen = engines.trained(options, len(found.jobs))
     sizes = replace(sizes, only=chosen.size)
     check_options(chosen.config, sizes)
     translating = TranslateOptions(chosen.direction, sizes, files, batch_size, workers, first_only, most)
