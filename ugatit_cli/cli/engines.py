@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ugatit_cli.weights.known import Known
 
 # Pixels as networks take them, times their channels squared: for fewer, PyTorch's start takes longer than what
-# onnxruntime needs more. On a core of an EPYC, 24 pictures of 256 x 256 through flat2clay (32 channels) took 2.4 s with
-# onnxruntime and 3.3 s with PyTorch in bf16, 1.6 s of these for the start: with 70 of them, both would be alike.
+# onnxruntime needs more. On a core of an EPYC, 24 pictures of 256 x 256 through flat2clay (32 channels) took 2.4 s
+# with onnxruntime and 3.3 s with PyTorch in bf16, 1.6 s of these for the start: 70 would take as long with either.
 LITTLE: Final = 20 * 256 * 256 * 32 * 32
 
 
