@@ -14,7 +14,7 @@ from tests.helpers import picture
 from ugatit_cli.errors import PictureError, UsageError
 from ugatit_cli.pictures.geometry import Pixels
 from ugatit_cli.pictures.reading import Frame
-from ugatit_cli.pictures.regions import BoxFinder, MaskFinder, Region, cut, paste, region_of
+from ugatit_cli.pictures.regions import BoxFinder, Follower, MaskFinder, Region, cut, paste, region_of
 
 
 def smooth(width: int, height: int) -> Image.Image:
@@ -195,3 +195,38 @@ def test_a_folder_of_masks(tmp_path: Path) -> None:
         finder(frame, Path("in/b.jpg"))
     with pytest.raises(PictureError, match="no name"):
         finder(frame, None)
+
+
+# --- Frames that follow each other
+
+
+def seen(x: float, angle: float = 0.0, side: int = 100) -> Region:
+    return Region((x, 50.0), (side, side), angle, score=0.9)
+
+
+def test_what_trembles_is_calmed() -> None:
+    noise = np.random.default_rng(0).normal(0, 1, (60, 3))
+    follow, places = Follower(), []
+    for x, angle, side in noise:
+        (region,) = follow([seen(200 + x, angle, round(100 + 2 * side))])
+        places.append((region.centre[0], region.angle, region.size[0]))
+    trembling = np.diff(np.array(places), axis=0).std(0)
+    assert (trembling < [0.6, 0.6, 1.2]).all()  # of 1.4, 1.4 and 2.8
+
+
+def test_what_moves_is_followed() -> None:
+    follow = Follower()
+    for frame in range(20):
+        first, other = follow([seen(100 + 13 * frame, 11.0 * frame), seen(600)])
+        assert first.centre[0] == pytest.approx(100 + 13 * frame)
+        assert first.angle == pytest.approx(11.0 * frame)
+        assert other.centre[0] == 600
+    assert follow([]) == []
+    assert follow([seen(300)]) == [seen(300)]
+
+
+def test_what_users_name_is_as_it_is() -> None:
+    follow = Follower()
+    for left in (0, 1, 3):
+        region = region_of((left, 0, 50, 40))
+        assert follow([region]) == [region]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.pictures.regions import BoxFinder, Region, RegionOptions, region_of
 from ugatit_cli.translation.engine import Engine
+from ugatit_cli.translation.frames import translate_frames
 from ugatit_cli.translation.model import Model
 from ugatit_cli.translation.pipeline import Result, TranslateOptions, translate_files
 
@@ -196,3 +197,32 @@ def test_every_style_has_all_regions(tmp_path: Path, styled: StyledConfig) -> No
         one[place] = other[place] = before[place]
     assert (one == before).all()
     assert (other == before).all()
+
+
+def test_frames_of_a_film_and_those_without_any(model: Model) -> None:
+    frames = [Frame(picture(40, 30, seed), None) for seed in range(4)]
+    boxes = [(region_of((0, 0, 20, 20), 0),), (), (region_of((4, 4, 30, 24), 0),), ()]
+    known = dict(zip(map(colours, frames), boxes, strict=True))
+    options = TranslateOptions(sizes=NATIVE, regions=RegionOptions(Fixed(known)))
+    results = [*translate_frames(model, frames, options)]
+    for before, after, regions in zip(frames, results, boxes, strict=True):
+        wanted = np.array(before.rgb)
+        for region in regions:
+            left, top, right, bottom = region.bounds
+            wanted[top:bottom, left:right] = 255 - wanted[top:bottom, left:right]
+        assert (np.asarray(after.rgb) == wanted).all()
+
+
+def colours(frame: Frame) -> bytes:
+    return frame.rgb.tobytes()
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Knows the regions of each frame, in whatever order it is asked."""
+
+    regions: Mapping[bytes, Sequence[Region]]
+    what: str = "face"
+
+    def __call__(self, frame: Frame, source: Path | None) -> Sequence[Region]:  # noqa: ARG002  # a Finder's
+        return self.regions[colours(frame)]

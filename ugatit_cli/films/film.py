@@ -184,23 +184,32 @@ class _Run:
             open_film(source, max_pixels=self.options.max_pixels, background=files.background) as film,
             FilmWriter(output, film, encoder, files.quality) as writer,
         ):
-            frames, preview = self._written(job, film, known, writer)
+            frames, preview, notes = self._written(job, film, known, writer)
             if self.stop.is_set():
                 return None
             writer.finish()
-        return Result(job, writer.size, frames, notes=(*film.notes, *writer.notes), preview=preview)
+        return Result(job, writer.size, frames, notes=(*film.notes, *writer.notes, *notes), preview=preview)
 
-    def _written(self, job: Job, film: Film, known: Survey, writer: FilmWriter) -> tuple[int, Preview | None]:
-        """How many frames there were, and a preview of the one in the middle: the first one is often black."""
+    def _written(
+        self, job: Job, film: Film, known: Survey, writer: FilmWriter
+    ) -> tuple[int, Preview | None, tuple[str, ...]]:
+        """How many frames there were, a preview of the one in the middle, as the first is often black, and notes."""
         preview: Preview | None = None
-        number, steadier = 0, Steadier(self.films.steady)
+        number, without, steadier = 0, 0, Steadier(self.films.steady)
         for number, (shot, done, result) in enumerate(self._seen(job, film), 1):
             shown = steadier.steadied(result.rgb, shot.frame.rgb)
             writer.write(np.asarray(shown), shot.pts, shot.duration)
             if number == known.frames // 2 + 1:
                 preview = self.drawing.preview(done)
+            without += done.parts is not None and not done.parts.ways
             self.told(number, max(number, known.frames))
-        return number, preview and replace(preview, frames=number)
+        return number, preview and replace(preview, frames=number), self._without(without, number)
+
+    def _without(self, frames: int, of: int) -> tuple[str, ...]:
+        regions = self.options.regions
+        return (
+            (f"no {regions.finder.what} found in {frames} of {of} frames, which stay",) if regions and frames else ()
+        )
 
     def _seen(self, job: Job, film: Film) -> Iterator[tuple[Shot, Done, Frame]]:
         """Each frame before, and after."""

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ugatit_cli.errors import PictureError
 from ugatit_cli.outputs.base import Done, Drawing, Translation
 from ugatit_cli.pictures.geometry import plan_geometry, prepare
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.reading import Frame, Picture
+from ugatit_cli.pictures.regions import Follower, Region, RegionOptions
 from ugatit_cli.pictures.styles import random_style
 from ugatit_cli.translation.engine import Engine
 from ugatit_cli.translation.pipeline import Result, Run, Stages, TranslateOptions, Work
 from ugatit_cli.translation.spool import Spool
 
 Out = TypeVar("Out")
+_Seen = tuple[Frame, Sequence[Region]]
 
 
 def translate_frames(
@@ -65,8 +67,8 @@ def drawn_frames(
         run = Run(model, stages, partial(_made, stages, make))
         wanted = itertools.takewhile(lambda _: not stop.is_set(), itertools.chain([first], coming))
         try:
-            fitted = run.in_threads(partial(_fitted, stages), enumerate(wanted, 1))
-            yield from run.results(run.through_network(fitted))
+            fitted = run.in_threads(partial(_fitted, stages), enumerate(_with_regions(run, wanted), 1))
+            yield from _in_order(run.results(run.through_network(fitted)))
         finally:
             run.close()
 
@@ -79,16 +81,47 @@ def _with_style(model: Engine, first: Frame, options: TranslateOptions) -> Trans
     return replace(options, style=random_style(pixels, model.config.style_size, options.seed))
 
 
-def _fitted(stages: Stages, numbered: tuple[int, Frame]) -> Work:
-    number, frame = numbered
-    return stages.work(Job(Path(f"frame {number}"), None), Picture((), "PNG"), [frame], stages.spool.keep)
+def _found(options: RegionOptions, frame: Frame) -> _Seen:
+    return frame, options.finder(frame, None)
 
 
-def _made(stages: Stages, make: Callable[[Done], Out], work: Work | Result) -> Out:
+def _with_regions(run: Run[Any], frames: Iterable[Frame]) -> Iterator[_Seen]:
+    """Frames with their regions, if not all of them is wanted."""
+    if run.options.regions is None:
+        yield from ((frame, ()) for frame in frames)
+        return
+    follow = Follower()
+    for frame, regions in run.in_threads(partial(_found, run.options.regions), frames):
+        yield frame, follow(regions)
+
+
+def _fitted(stages: Stages, numbered: tuple[int, _Seen]) -> Work:
+    number, (frame, regions) = numbered
+    job, picture = Job(_name(number), None), Picture((), "PNG")
+    return stages.work(job, picture, [frame], stages.spool.keep, find=lambda _: regions)
+
+
+def _name(number: int) -> Path:
+    return Path(f"frame {number}")
+
+
+def _in_order(results: Iterable[tuple[Path | None, Out]]) -> Iterator[Out]:
+    """What became of frames, in their order: those whose regions have other shapes may overtake each other."""
+    waiting: dict[Path | None, Out] = {}
+    numbers = itertools.count(1)
+    name = _name(next(numbers))
+    for source, made in results:
+        waiting[source] = made
+        while name in waiting:
+            yield waiting.pop(name)
+            name = _name(next(numbers))
+
+
+def _made(stages: Stages, make: Callable[[Done], Out], work: Work | Result) -> tuple[Path | None, Out]:
     if isinstance(work, Result):
         assert work.error is not None
         raise work.error
     try:
-        return make(work.done(stages.options))
+        return work.job.source, make(work.done(stages.options))
     except MemoryError:
         raise PictureError(f"{work.job.name}: not enough memory for the result") from None

@@ -36,7 +36,7 @@ from ugatit_cli.pictures.geometry import Geometry, Pixels, Size, SizeOptions, pl
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame, Picture
-from ugatit_cli.pictures.regions import Parts, Region, RegionOptions, cut
+from ugatit_cli.pictures.regions import Follower, Parts, Region, RegionOptions, cut
 from ugatit_cli.pictures.styles import StyleCode, random_style
 from ugatit_cli.translation import passes
 from ugatit_cli.translation.engine import Engine
@@ -214,19 +214,22 @@ class Stages:
         frames: Iterable[Frame],
         keep: Keep,
         check: Callable[[Size], object] = lambda _: None,
+        find: Callable[[Frame], Sequence[Region]] | None = None,
     ) -> Work:
         """Frames of one size, or the regions of them that are wanted, made fit for the network.
 
         Args:
             keep: has them wait.
             check: is told the size that the network takes, before the first one is.
+            find: gives the regions of a frame, where they are known already.
         """
         wanted = self.options.regions
         if wanted is None:
             return self.whole(job, picture, frames, keep, check)
         pixels, alphas, sources, regions, ways = [], [], [], [], []
+        follow = Follower()
         for frame in frames:
-            regions.append(wanted.finder(frame, job.source))
+            regions.append(find(frame) if find else follow(wanted.finder(frame, job.source)))
             for region in regions[-1]:
                 ways.append(wanted.way(region, self.config, self.options.sizes))
                 check(ways[-1].network)
