@@ -67,6 +67,7 @@ def make(
     subtitles: bool = False,
     chapters: bool = False,
     later: int = 0,
+    **metadata: str,
 ) -> Path:
     """A film of a red corner on grey, a sine for its sound.
 
@@ -74,6 +75,7 @@ def make(
         steps: ticks from each frame to the next, over and over.
         turned: degrees counter-clockwise.
         later: ticks that all of it begins after 0.
+        metadata: of the file, beside its title.
     """
     with av.open(str(path), "w") as film:
         stream = cast(VideoStream, film.add_stream(codec, rate=30, width=size[0], height=size[1], pix_fmt=pixels))
@@ -85,7 +87,7 @@ def make(
         audio: Any = film.add_stream(sound, rate=SAMPLES) if sound else None
         words = av.open(io.BytesIO(SUBTITLES), "r", format="srt") if subtitles else None
         said = film.add_stream_from_template(words.streams[0]) if words else None
-        film.metadata["title"] = "A film"
+        film.metadata.update(metadata, title="A film")
         if chapters:
             film.set_chapters(
                 [{"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000), "metadata": {"title": "One"}}]

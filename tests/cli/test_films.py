@@ -129,6 +129,12 @@ def test_what_makes_no_sense_is_said_before_anything_is_done(
     assert below(".") == ["clip.mp4"]
 
 
+def test_steady_is_for_films(translate: Command) -> None:
+    put("a.png")
+    outcome = translate("a.png", "-o", "out", "--steady", "0.5")
+    assert (outcome.code, outcome.errors) == (2, ["--steady 0.5 is for films, and there is none"])
+
+
 def test_sound_that_a_container_does_not_take(translate: Command) -> None:
     outcome = translate(make(Path("clip.mp4"), frames=1), "-o", "out.webm")
     assert (outcome.code, below(".")) == (1, ["clip.mp4"])

@@ -17,6 +17,7 @@ from ugatit_cli.errors import OutputError, PictureError
 from ugatit_cli.films.codecs import encoder_for
 from ugatit_cli.films.reading import open_film, survey
 from ugatit_cli.films.writing import FilmWriter
+from ugatit_cli.outputs.base import FileOptions
 from ugatit_cli.pictures.geometry import Pixels
 
 
@@ -25,9 +26,9 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def copied(source: Path, output: str, quality: int = 100) -> tuple[Path, list[str]]:
-    path = Path(output)
-    with open_film(source) as film, FilmWriter(path, film, encoder_for(path), quality) as writer:
+def copied(source: Path, output: str, *, keep_metadata: bool = False) -> tuple[Path, list[str]]:
+    path, files = Path(output), FileOptions(quality=100, keep_metadata=keep_metadata)
+    with open_film(source) as film, FilmWriter(path, film, encoder_for(path), files) as writer:
         for shot in film.shots():
             writer.write(np.asarray(shot.frame.rgb), shot.pts, shot.duration)
         writer.finish()
@@ -94,13 +95,24 @@ def test_transparency_shows_the_background() -> None:
     assert decoded(output)[0].min() > 250
 
 
+def test_where_a_film_was_made_is_kept_only_if_asked_for() -> None:
+    source = make(Path("clip.mp4"), frames=2, sound=None, location="+48.8577+002.2950/")
+    found = [facts(copied(source, f"{kept}.mp4", keep_metadata=kept)[0]).metadata for kept in (False, True)]
+    assert [one.get("location") for one in found] == [None, "+48.8577+002.2950/"]
+    assert [one["title"] for one in found] == ["A film", "A film"]
+
+
 def test_a_writer_that_fails_leaves_nothing() -> None:
     source = make(Path("clip.mkv"), frames=2)
     encoder = encoder_for(Path("out.mkv"))
-    nowhere = Path("nowhere/out.mkv")
-    with open_film(source) as film, pytest.raises(OutputError), FilmWriter(nowhere, film, encoder) as writer:
+    nowhere, plain = Path("nowhere/out.mkv"), FileOptions()
+    with (
+        open_film(source) as film,
+        pytest.raises(OutputError),
+        FilmWriter(nowhere, film, encoder, plain) as writer,
+    ):
         writer.write(clips.picture(0, (32, 24)), 0, 1)
-    with open_film(source) as film, FilmWriter(Path("out.mkv"), film, encoder) as writer:
+    with open_film(source) as film, FilmWriter(Path("out.mkv"), film, encoder, plain) as writer:
         writer.write(clips.picture(0, (32, 24)), 0, 1)
         assert len(list(Path().iterdir())) == 2
     assert [path.name for path in Path().iterdir()] == ["clip.mkv"]

@@ -38,6 +38,12 @@ def check(jobs: Sequence[Job], codec: Codec) -> None:
         encoder_for(job.output, codec)
 
 
+def require_one(jobs: Sequence[Job], option: str) -> None:
+    """It is a UsageError if there is no film, with an option that is for films alone."""
+    if jobs and not any(is_film(job.source) for job in jobs):
+        raise UsageError(f"{option} is for films, and there is none", "Those in folders are taken with --films.")
+
+
 def require_none(jobs: Sequence[Job], option: str, hint: str) -> None:
     """It is a UsageError if there is a film, with an option that is for pictures alone."""
     if found := next((job for job in jobs if is_film(job.source)), None):

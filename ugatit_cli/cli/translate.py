@@ -183,6 +183,8 @@ def _not_one(options: TranslateOptions) -> UsageError:
 
 def _check_jobs(options: TranslateOptions, found: Found) -> None:
     pictures.check_format(found.jobs, options.format)
+    if options.steady:
+        films.require_one(found.jobs, f"--steady {options.steady:g}")
     if options.styles:
         films.require_none(found.jobs, "--styles", "A film has one style: --style random:SEED.")
     if options.faces_only:

@@ -182,7 +182,7 @@ class _Run:
         files = self.options.files
         with (
             open_film(source, max_pixels=self.options.max_pixels, background=files.background) as film,
-            FilmWriter(output, film, encoder, files.quality) as writer,
+            FilmWriter(output, film, encoder, files) as writer,
         ):
             frames, preview, notes = self._written(job, film, known, writer)
             if self.stop.is_set():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +24,7 @@ from ugatit_cli.files import unwritable
 from ugatit_cli.films.codecs import CONTAINERS, Encoder
 from ugatit_cli.films.reading import SCALING, Film
 from ugatit_cli.leftovers import discard, hidden
+from ugatit_cli.outputs.base import FileOptions
 from ugatit_cli.pictures.geometry import Pixels, Size
 
 # Of a file, and of its pictures as they were encoded: not true of the result.
@@ -38,6 +40,7 @@ _STALE: Final = frozenset(
     }
     | {"bps", "rotate"}
 )
+_PLACES: Final = re.compile("location|gps|geo|xyz", re.IGNORECASE)
 _ENDS: Final[tuple[Literal["start"], Literal["end"]]] = ("start", "end")
 _PIXELS: Final = "yuv420p"  # what every player takes
 
@@ -53,8 +56,9 @@ class FilmWriter:
         OutputError: it can't be written, or the container doesn't take the film's sound.
     """
 
-    def __init__(self, path: Path, film: Film, encoder: Encoder, quality: int | None = None) -> None:
+    def __init__(self, path: Path, film: Film, encoder: Encoder, files: FileOptions) -> None:
         self.path, self._film, self._encoder = path, film, encoder
+        self._with_places = files.keep_metadata
         self.notes: list[str] = []
         self.size: Size | None = None
         self._temporary = hidden(path)
@@ -67,7 +71,7 @@ class FilmWriter:
         with self._reported():
             self._file = self._opened(kind)
             try:
-                self._video = self._add_pictures(encoder.settings(quality))
+                self._video = self._add_pictures(encoder.settings(files.quality))
                 self._copies = {one.index: copy for one in film.others if (copy := self._add_copy(one))}
                 self._add_facts()
             except BaseException:
@@ -97,7 +101,7 @@ class FilmWriter:
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         if self._encoder.codec == "hevc" and self._file.format.name in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # the one of two that Apple's players take
-        _take_facts(film.stream, stream)
+        self._take_facts(film.stream, stream)
         return stream
 
     def _add_copy(self, source: Stream) -> Stream | None:
@@ -111,17 +115,27 @@ class FilmWriter:
                 raise OutputError(f"its {kind} ({name}) can't be copied to {self.path.suffix}", hint) from None
             self.notes.append(f"{kind} ({name}) left out: {self.path.suffix} doesn't take them, .mkv does")
             return None
-        _take_facts(source, stream)
+        self._take_facts(source, stream)
         return stream
 
     def _add_facts(self) -> None:
         film = self._film
-        self._file.metadata.update(_kept(film.container.metadata))
+        self._file.metadata.update(self._kept(film.container.metadata))
         chapters = film.container.chapters()
         for chapter in chapters:
             base = chapter["time_base"] or Fraction(1)
             chapter["start"], chapter["end"] = (film.since_start(chapter[end], base) for end in _ENDS)
         self._file.set_chapters(chapters)
+
+    def _take_facts(self, source: Stream, stream: Stream) -> None:
+        """Language, title, and what a stream is for."""
+        stream.metadata.update(self._kept(source.metadata))
+        stream.disposition = source.disposition
+
+    def _kept(self, metadata: dict[str, str]) -> dict[str, str]:
+        """What is still true; where it was filmed only if somebody asks for that."""
+        kept = {name: text for name, text in metadata.items() if name.lower().partition("-")[0] not in _STALE}
+        return {name: text for name, text in kept.items() if self._with_places or not _PLACES.search(name)}
 
     def write(self, pixels: Pixels, pts: int, duration: int) -> None:
         """Encodes the next frame, and copies what the film has had meanwhile.
@@ -240,13 +254,3 @@ class FilmWriter:
             raise OutputError(f"{self.path}: can't be written as a film ({reason})", hint) from error
         except OSError as error:
             raise unwritable(self.path, error) from error
-
-
-def _take_facts(source: Stream, stream: Stream) -> None:
-    """Language, title, and what a stream is for."""
-    stream.metadata.update(_kept(source.metadata))
-    stream.disposition = source.disposition
-
-
-def _kept(metadata: dict[str, str]) -> dict[str, str]:
-    return {name: text for name, text in metadata.items() if name.lower().partition("-")[0] not in _STALE}
