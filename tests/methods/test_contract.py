@@ -334,28 +334,29 @@ def test_the_warm_up_teaches_to_copy(name: str, vgg: str) -> None:
     for number in range(25):
         losses = step(a, b, step=number, learning_rate=5e-3, copying=True)
         found.append(sum(losses[term.name].item() for term in step.copying_terms))
-    assert min(found) < 0.7 * found[0]
+        if found[-1] < 0.7 * found[0]:
+            return
+    pytest.fail(f"{found}")
 
 
 @ALL
-@pytest.mark.parametrize("done", [1, 3])  # in the warm-up, and after it
-def test_it_goes_on_from_a_checkpoint_bit_for_bit(name: str, done: int, vgg: str, tmp_path: Path) -> None:
+def test_it_goes_on_from_a_checkpoint_bit_for_bit(name: str, vgg: str, tmp_path: Path) -> None:
     run, ours = RunFolder(tmp_path / "run"), settings(name, vgg)
     run.create(ours.to_document())
     assert Settings.of_run(run) == ours
-    whole = new_step(ours)
-    work(whole, range(done))
-    assert whole.copied == min(done, COPIED)
-    known = checkpoint.State(1.5, [{"cycle": 0.25}], "data")
-    checkpoint.save(run, whole, ours, done, known, unread(2, 2))
-    again = new_step(dataclasses.replace(ours, seed=ours.seed + 1))
-    again.seed = ours.seed
-    assert checkpoint.restore(run, done, again) == known
-    for stem, tensors in state(whole).items():
-        assert_same(tensors, state(again)[stem])
-    assert work(again, range(done, 6)) == work(whole, range(done, 6))
-    for stem, tensors in state(whole).items():
-        assert_same(tensors, state(again)[stem])
+    whole, known = new_step(ours), checkpoint.State(1.5, [{"cycle": 0.25}], "data")
+    work(whole, range(1))
+    for done, end in ((1, 3), (3, 6)):  # in the warm-up, and after it
+        assert whole.copied == min(done, COPIED)
+        checkpoint.save(run, whole, ours, done, known, unread(2, 2))
+        again = new_step(dataclasses.replace(ours, seed=ours.seed + 1))
+        again.seed = ours.seed
+        assert checkpoint.restore(run, done, again) == known
+        for stem, tensors in state(whole).items():
+            assert_same(tensors, state(again)[stem])
+        assert work(again, range(done, end)) == work(whole, range(done, end))
+        for stem, tensors in state(whole).items():
+            assert_same(tensors, state(again)[stem])
 
 
 STEPS = 30

@@ -140,7 +140,7 @@ def test_a_run_whose_folder_is_gone_stops(folders: Folders, tmp_path: Path, afte
         if after == "another":
             shutil.copytree(tmp_path / "moved", path)
 
-    given = {"iterations": 6, "checkpoint_every": every, "sample_every": every}
+    given = {"iterations": 4, "checkpoint_every": every, "sample_every": every}
     with pytest.raises(OutputError) as caught:
         train(path, folders, given, log=Log({3: gone}))
     assert str(path) in caught.value.message
@@ -149,7 +149,7 @@ def test_a_run_whose_folder_is_gone_stops(folders: Folders, tmp_path: Path, afte
     if after == "another":
         assert (RunFolder(path).latest() or 0) < 3
     if after == "moved":
-        train(tmp_path / "moved", None, {"iterations": 6})
+        train(tmp_path / "moved", None, {"iterations": 4})
 
 
 STEPS = 12
