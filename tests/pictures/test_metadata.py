@@ -168,6 +168,14 @@ def test_damage_is_said(block: bytes, told: str) -> None:
     assert told in str(kept(file_of("PNG", block=block)).notes)
 
 
+@pytest.mark.parametrize("tag", [0x011A, 0x011B, 0x0128])
+def test_a_density_that_is_none_stops_no_jpeg(tag: int) -> None:
+    """Pillow opens none with such EXIF: such a photo is read, and such a result is never written."""
+    block = Exif("<", {MAIN: {0x0128: Entry(3, b"\2\0"), 0x010F: Entry(2, b"Maker\0"), tag: Entry(1, b"\0")}}).block()
+    assert opened(encode(kept(file_of("WEBP", block=block)), "JPEG")).getexif()[0x010F] == "Maker"
+    assert kept(file_of("JPEG", block=block)).size == (24, 16)
+
+
 @pytest.mark.parametrize(
     "packet",
     [b"<x:xmpmeta", b"not XML", b'<!DOCTYPE x [<!ENTITY a "b">]><x>&a;</x>', b"<x>\xff\xfe</x>"],

@@ -14,7 +14,7 @@ from typing import IO, Final, NamedTuple
 
 _MAIN, _PHOTO, _GPS = 0, 0x8769, 0x8825
 _WIDTHS: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1}
-_SHORT, _LONG = 3, 4
+_SHORT, _LONG, _RATIO = 3, 4, 5
 _WORDS: Final = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}
 """Bytes of types whose order matters, of rationals those of each half."""
 
@@ -39,6 +39,8 @@ _DESCRIPTIVE: Final = frozenset(
     | {0x8298, 0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F}
 )
 """Of the main directory, where a TIFF also has how its pixels are stored: names, texts, dates, density, rating."""
+
+_ACROSS, _DOWN, _UNIT = 0x011A, 0x011B, 0x0128
 
 _STALE: Final = frozenset(
     # Compression, maker's notes, sizes, sound, interoperability, the sensor's density, the subject's place, padding.
@@ -120,7 +122,9 @@ def read(stream: IO[bytes], start: int | None = None) -> Exif:
     if start is None:
         (start,) = struct.unpack(f"{order}L", head[4:])
     main, whole = _directory(stream, start, order)
-    found = {_MAIN: {tag: entry for tag, entry in main.items() if tag in _DESCRIPTIVE}}
+    odd = {tag for tag, entry in main.items() if _is_no_density(tag, entry, order)}
+    found = {_MAIN: {tag: main[tag] for tag in main.keys() & _DESCRIPTIVE - odd}}
+    whole &= not odd
     for key in (_PHOTO, _GPS):
         if key in main:
             found[key], complete = _directory(stream, _position(main[key], order), order)
@@ -138,6 +142,14 @@ def _order(head: bytes) -> str:
     if order is None or len(head) < 8:
         raise ValueError("no EXIF")
     return order
+
+
+def _is_no_density(tag: int, entry: Entry, order: str) -> bool:
+    """Whether it is meant to be the density, and is another type, which Pillow opens no JPEG with, or no unit."""
+    if tag in (_ACROSS, _DOWN):
+        return entry.kind != _RATIO
+    units = [Entry(_SHORT, struct.pack(f"{order}H", unit)) for unit in (1, 2, 3)]
+    return tag == _UNIT and entry not in units
 
 
 def _position(entry: Entry, order: str) -> int:

@@ -22,7 +22,8 @@ _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _HUFFMAN_OR_ARITHMETIC: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 _LOSSLESS: Final = frozenset({0xC3, 0xCB})
 _JPEG_LS: Final = 0xF7
-_NEEDED: Final = frozenset({0xE0, 0xE1, 0xE2, _ADOBE})  # of the segments for applications: JFIF, EXIF, profile
+_EXIF: Final = 0xE1
+_NEEDED: Final = frozenset({0xE0, _EXIF, 0xE2, _ADOBE})  # of the segments for applications: JFIF, EXIF, profile
 _HEADERS: Final = 1 << 16
 
 
@@ -67,13 +68,13 @@ def describe_2000(stream: IO[bytes]) -> str:
     return f"{bits}-bit JPEG 2000 of {channels} channel{'s' if channels > 1 else ''}" if wrong else ""
 
 
-def lightened(stream: IO[bytes]) -> IO[bytes]:
-    """A copy without what only applications read, which Pillow does not forgive to be broken."""
+def lightened(stream: IO[bytes], *, exif: bool = True) -> IO[bytes]:
+    """A copy without what only applications read, which Pillow doesn't forgive to be broken, and perhaps EXIF."""
     copy = io.BytesIO()
     copy.write(MAGIC[:2])
     with contextlib.suppress(struct.error):  # where a file ends early
         for marker, content in _segments(stream):
-            needed = not 0xE0 <= marker <= 0xEF or marker in _NEEDED
+            needed = (not 0xE0 <= marker <= 0xEF or marker in _NEEDED) and (exif or marker != _EXIF)
             if needed and not (marker == _ADOBE and len(content) < _LEAST_ADOBE):
                 copy.write(struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content)
     copy.write(stream.read())

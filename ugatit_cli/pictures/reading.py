@@ -155,9 +155,7 @@ def open_picture(
 
 def _opened(file: _File, max_pixels: int | None) -> Image.Image:
     if file.head.startswith(jpeg.MAGIC):
-        with contextlib.suppress(UnidentifiedImageError):
-            return _identified(file)
-        file.stream = jpeg.lightened(file.stream)
+        return _opened_jpeg(file)
     if not file.head.startswith(tiff.MAGIC):
         image = _identified(file)
         if image.format == "CUR":  # whose transparency Pillow doesn't read
@@ -174,6 +172,19 @@ def _opened(file: _File, max_pixels: int | None) -> Image.Image:
     if not tiff.can_decode():
         raise UnidentifiedImageError("no packages for it")
     return tiff.decode(file.stream, lambda size: check_pixels(file.label, size, 1, max_pixels), file.notes)
+
+
+def _opened_jpeg(file: _File) -> Image.Image:
+    given = file.stream
+    with contextlib.suppress(UnidentifiedImageError):
+        return _identified(file)
+    file.stream = jpeg.lightened(given)
+    with contextlib.suppress(UnidentifiedImageError):
+        return _identified(file)
+    file.stream = jpeg.lightened(given, exif=False)
+    image = _identified(file)
+    file.notes.append("its EXIF is damaged: read as it lies")
+    return image
 
 
 def _as_icon(cursor: IO[bytes]) -> IO[bytes]:
