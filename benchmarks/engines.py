@@ -5,21 +5,23 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from benchmarks.common import Work
 from ugatit_cli.config import ModelConfig
+from ugatit_cli.exporting.export import shapes
+from ugatit_cli.exporting.network import Portable, input_names, output_names, traced
+from ugatit_cli.exporting.onnx_graph import onnx_model
+from ugatit_cli.exporting.store import PICTURE
 from ugatit_cli.nn.generator import Generator
 
 ENGINES = {
     "onnxruntime": ("onnxruntime fp32",),
     "openvino": ("OpenVINO fp32", "OpenVINO bf16"),
 }
-EXPORT = ("onnx", "onnxscript")
+EXPORT = ("onnx",)
 INSTALL = 'pip install -e ".[bench]"'
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -40,34 +42,11 @@ def require(engines: Sequence[str]) -> None:
         )
 
 
-class _Image(nn.Module):
-    """The picture alone."""
-
-    def __init__(self, generator: Generator) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 3, H, W)."""
-        image: Tensor = self.generator(x).image
-        return image
-
-
-@torch.no_grad()
 def export(generator: Generator, config: ModelConfig, shape: tuple[int, ...], path: Path) -> None:
-    """Writes a float32 generator for pictures of one shape (N, 3, H, W).
-
-    It is traced on "meta", so that nothing in it is a kernel of ours for CPUs, which engines don't have.
-    """
-    with torch.device("meta"):
-        traced = _Image(Generator(config)).eval()
-        program = torch.export.export(traced, (torch.empty(shape),))
-    exported: Any = torch.onnx.export(
-        program, input_names=["x"], output_names=["image"], optimize=False, verbose=False
-    )
-    exported.apply_weights(_Image(generator).state_dict())
-    exported.optimize()
-    exported.save(path)
+    """Writes a float32 generator for pictures of one size, of which `shape` is (N, 3, H, W), as `ugatit export`."""
+    network = traced(Portable(generator, maps=False), config)
+    names = input_names(config), output_names(config, maps=False)
+    path.write_bytes(onnx_model(network, *names, shapes(config, (shape[2], shape[3]))).SerializeToString())
 
 
 def onnxruntime_run(path: str, threads: int) -> Run:
@@ -79,7 +58,7 @@ def onnxruntime_run(path: str, threads: int) -> Run:
     # Its threads wait awake between layers, but no longer when a picture is done.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda x: np.asarray(session.run(None, {"x": x})[0])
+    return lambda x: np.asarray(session.run(None, {PICTURE: x})[0])
 
 
 def openvino_run(path: str, threads: int, precision: str) -> Run:
@@ -101,7 +80,7 @@ def work(name: str, path: str, threads: int, input_path: str, reference_path: st
 
     engine, _, precision = name.partition(" ")
     run = onnxruntime_run(path, threads) if engine == "onnxruntime" else openvino_run(path, threads, precision)
-    x = np.load(input_path)
-    image = torch.from_numpy(run(x).copy())
+    x = (np.load(input_path) + 1) / 2  # files take and give pictures in [0, 1]
+    image = torch.from_numpy(2 * run(x) - 1)
     figures = {"PSNR dB": psnr(image, torch.from_numpy(np.load(reference_path)))}
     return Work(lambda: run(x), figures=figures)

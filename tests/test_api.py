@@ -302,7 +302,7 @@ def output_of(code: str, folder: Path) -> str:
 
 EXPORTED = """
 AttentionMaps ConfigError DeviceError ExportedModel Model ModelConfig ModelError OutputError PictureError StorageError
-UgatitError UsageError __version__ load load_exported make_study new tally_study
+UgatitError UsageError __version__ export load load_exported make_study new tally_study
 translate_film
 """
 

@@ -7,6 +7,7 @@ clay = model.translate(picture, to="clay", size=64)
 output = model.generator("a2b")(tensor)     # (image, cam_logit, heatmap)
 seen = model.attention_maps([picture])      # where the networks look: AttentionMaps
 ugatit_cli.translate_film(model, "clip.mp4", "out.mp4")   # a film, with its sound; needs PyAV
+ugatit_cli.export("flat2clay", "clay.onnx")  # a file that other programs run
 ugatit_cli.make_study(page, results, source=folder, examples=folder)   # people compare methods; then `tally_study`
 
 What `dir(ugatit_cli)` lists is public and stays; everything below it (`ugatit_cli.x.y`) may move between versions.
@@ -30,7 +31,8 @@ from __future__ import annotations
 import importlib
 import logging
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from ugatit_cli.errors import (
     ConfigError,
@@ -45,7 +47,7 @@ from ugatit_cli.errors import (
 
 if TYPE_CHECKING:
     from ugatit_cli.attention.maps import AttentionMaps
-    from ugatit_cli.config import BaseConfig, ModelConfig
+    from ugatit_cli.config import BaseConfig, Direction, ModelConfig
     from ugatit_cli.films.film import translate_film
     from ugatit_cli.study.page import make_study
     from ugatit_cli.study.tally import tally_study
@@ -68,6 +70,7 @@ __all__ = [
     "UgatitError",
     "UsageError",
     "__version__",
+    "export",
     "load",
     "load_exported",
     "make_study",
@@ -114,6 +117,51 @@ def load_exported(file: str | PathLike[str]) -> ExportedModel:
     from ugatit_cli.translation.exported import ExportedModel
 
     return ExportedModel(file)
+
+
+def export(
+    model: str | PathLike[str] = "flat2clay",
+    output: str | PathLike[str] | None = None,
+    *,
+    to_format: Literal["onnx", "torchscript"] = "onnx",
+    direction: Direction | None = None,
+    to: str | None = None,
+    precision: Literal["fp32", "fp16"] = "fp32",
+    size: tuple[int, int] | None = None,
+    maps: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Writes a model as a file that other programs run; it is compared with PyTorch before it is kept.
+
+    Args:
+        model: as in `load`.
+        output: the file, `.onnx` or `.pt`; by default where `translate --engine onnx` finds it.
+        to_format: what it is.
+        direction: `a2b`, which is the default, or `b2a`.
+        to: instead of it, the name of the domain that it leads to.
+        precision: of its weights; what goes in and comes out is float32.
+        size: (width, height) of the only pictures that it takes; by default any, of full models their own.
+        maps: give the generator's attention, too.
+        overwrite: replace the file if it exists.
+
+    Returns:
+        The file.
+
+    Raises:
+        ModelError: as `load`; or the file wouldn't do the same as PyTorch.
+        OutputError: the file exists, or can't be written.
+        UsageError: an option makes no sense, or a package isn't installed.
+    """
+    from ugatit_cli.exporting.export import ExportOptions, export_model
+    from ugatit_cli.translation.choices import resolve_direction
+    from ugatit_cli.weights.fetch import find_model
+
+    name = fspath(model)
+    found = find_model(name)
+    path, way = None if output is None else Path(output), resolve_direction(found.config, direction, to)
+    sides = None if size is None else (size[1], size[0])
+    options = ExportOptions(path, to_format, way, precision, sides, maps, overwrite)
+    return export_model(name, found, options).path
 
 
 def new(config: BaseConfig | None = None, *, device: str = "auto", precision: str = "auto") -> Model:

@@ -142,8 +142,15 @@ def keep_freed_memory(*, all_sizes: bool = True) -> None:
 STAGED = 65_536
 
 
+def is_traced() -> bool:
+    """Whether what runs becomes a file for other programs: with PyTorch's own layers, for any size and device."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
 def sent(values: Tensor, device: torch.device) -> Tensor:
     """Values on a device; a GPU isn't waited for: it takes them when it has done what it was told before."""
+    if values.device == device:  # a trace, too, then names no device
+        return values
     if device.type in ("cpu", "mps") or not values.is_cpu:  # MPS would take them at once, if need be unfinished
         return values.to(device)
     return (values.pin_memory() if values.nbytes > STAGED else values).to(device, non_blocking=True)

@@ -19,7 +19,7 @@ from ugatit_cli.errors import Interrupted, UgatitError, UsageError, plain_reason
 
 # As the help lists them.
 COMMANDS: Final = (
-    "translate", "cam", "serve", "train", "evaluate", "study", "fetch", "convert", "push", "models", "data",
+    "translate", "cam", "serve", "train", "evaluate", "study", "fetch", "convert", "export", "push", "models", "data",
 )  # fmt: skip
 LOAD: Final = Path("/proc/loadavg")
 

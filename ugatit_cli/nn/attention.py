@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ugatit_cli.config import Dialect
+from ugatit_cli.device import is_traced
 from ugatit_cli.nn import whole
 from ugatit_cli.nn.layers import initial_weight
 from ugatit_cli.nn.normalization import channel_moments
@@ -71,7 +72,7 @@ class ClassActivationMap(nn.Module):
     def _mix(self, x: Tensor, gap_attention: Tensor, gmp_attention: Tensor) -> Tensor:
         """The 1x1 convolution of concat(x * gap_attention, x * gmp_attention)."""
         gap, gmp = gap_attention[:, :, None, None], gmp_attention[:, :, None, None]
-        if len(x) * x.shape[2] * x.shape[3] < x.shape[1]:
+        if not is_traced() and len(x) * x.shape[2] * x.shape[3] < x.shape[1]:
             # Fewer pixels than channels: the weight is the larger part, and is best read once and as it is.
             both = torch.cat([x * gap, x * gmp], 1).to(self.weight.dtype).movedim(1, -1)  # (N, H, W, 2C)
             return F.linear(both, self.weight.flatten(1), self.bias).movedim(-1, 1).to(x.dtype)

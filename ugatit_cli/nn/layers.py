@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ugatit_cli.device import is_traced
 from ugatit_cli.nn import winograd
 from ugatit_cli.nn.gradients import doubling_conv2d
 
@@ -171,6 +172,9 @@ class UpsampleConv2d(ReflectConv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, 2H, 2W); a 5x5 kernel needs 2 pixels a side."""
         size, weight = self.weight.shape[-1], self.weight.to(x.dtype)
+        if size == 5 and is_traced():  # files have no way to change the borders of a map
+            doubled = F.interpolate(x, scale_factor=2.0, mode="nearest")
+            return F.conv2d(padded(doubled, padding(2)), weight, self._bias(x.dtype))
         kernel = _box_sum(self.weight).flip(2, 3).transpose(0, 1)  # (inputs, outputs, size + 1, size + 1)
         wide = padded(x, self.pad, "replicate")  # (N, inputs, H+2, W+2)
         bias = self._bias(x.dtype)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ugatit_cli.config import ModelConfig
+from ugatit_cli.device import is_traced
 from ugatit_cli.nn import whole
 from ugatit_cli.nn.layers import widened
 
@@ -46,7 +47,7 @@ class _ChannelMoments(torch.autograd.Function):
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or is_traced():
         var, mean = torch.var_mean(x.to(widened(x.dtype)), dim=(2, 3), correction=0)
         return mean, var
     # The batch-norm kernel is up to 30 times as fast as torch.var_mean on the CPU. Its statistics are in the
@@ -88,7 +89,7 @@ def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     Returns:
         (N, C, H, W) in the dtype and memory format of x. Differentiable.
     """
-    if x.device.type != "cpu" or _needs_grad(x, scale, shift):
+    if x.device.type != "cpu" or is_traced() or _needs_grad(x, scale, shift):
         # In float32: rounded coefficients would shift whole channels.
         return torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None]).to(x.dtype)
     # The batch-norm kernel takes float32 coefficients for bfloat16 pixels: one pass, one rounding.
@@ -170,8 +171,8 @@ def _affine(
 
 def _counts(x: Tensor, *, unbiased: bool) -> tuple[int, int]:
     """What variances divide by: of a channel, of the layer."""
-    pixels = x.shape[2] * x.shape[3]
-    return pixels - unbiased, pixels * x.shape[1] - unbiased
+    pixels, less = x.shape[2] * x.shape[3], int(unbiased)
+    return pixels - less, pixels * x.shape[1] - less
 
 
 class _InstanceLayerNorm(torch.autograd.Function):
@@ -289,6 +290,9 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
+        if is_traced():
+            wide = x.to(widened(x.dtype))
+            return F.instance_norm(wide, weight=self.gamma, bias=self.beta, eps=self.eps).to(x.dtype)
         if x.device.type == "cpu" and not whole.known():
             # Batch norm of each picture alone, forwards and backwards two kernels each.
             zeros, ones = _placeholders(x)

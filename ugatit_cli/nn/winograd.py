@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ugatit_cli.device import is_traced
+
 # And infinity. The usual 0, 1, -1, 2, -2 have five times the error: 1e-5 of the result's maximum; direct: 3e-7.
 POINTS = (0.0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
 OUT = 4
@@ -44,7 +46,7 @@ def pays(x: Tensor, weight: Tensor, *, training: bool) -> bool:
     fewest = FEWEST_TILES_IN_TRAINING if training or torch.is_grad_enabled() else FEWEST_TILES
     fit = x.dtype == torch.float32 and min(weight.shape[:2]) >= FEWEST_CHANNELS and tiles >= fewest
     here = x.device.type == "cpu" and torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-    return fit and here and not torch.compiler.is_compiling()
+    return fit and here and not (torch.compiler.is_compiling() or is_traced())
 
 
 class Transforms(NamedTuple):

@@ -1,0 +1,98 @@
+"""`ugatit export`: a model as a file that other programs run, ONNX or TorchScript."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ugatit_cli.cli import console
+from ugatit_cli.cli.console import find_model
+from ugatit_cli.errors import UsageError
+from ugatit_cli.files import expanded
+from ugatit_cli.wording import byte_size
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model's name, a model folder or run, or OWNER/NAME on the Hub.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The file to write: .onnx, or .pt.  [default: where `translate --engine onnx` finds it]",
+            show_default=False,
+        ),
+    ] = None,
+    to_format: Annotated[Literal["onnx", "torchscript"], typer.Option("--to-format", help="Kind of file.")] = "onnx",
+    direction: Annotated[
+        Literal["a2b", "b2a"] | None,
+        typer.Option("--direction", help="Which way it translates.  [default: a2b]", show_default=False),
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="DOMAIN", help="The same by name of the target domain: --to anime.")
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16"], typer.Option("--precision", help="Float type of the weights; fp16 is half as large.")
+    ] = "fp32",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size",
+            metavar="N|WxH",
+            help="The only size of pictures that it takes.  [default: any; of full models their own]",
+            show_default=False,
+        ),
+    ] = None,
+    maps: Annotated[bool, typer.Option("--maps", help="Give the attention of the generator, too.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a model as a file that other programs run, without ugatit and PyTorch.
+
+    The file translates one way: float32 pictures (N, 3, H, W), RGB in [0, 1], to the same. It is compared with
+    PyTorch on several pictures before it is kept.
+
+    Examples:
+
+    `ugatit export flat2clay -o clay.onnx`
+
+    `ugatit export my-model --to selfie --precision fp16 --size 256 -o phone.onnx`
+
+    `ugatit export flat2clay && ugatit translate icons/ --engine onnx -o out/`
+    """
+    sides = None if size is None else parse_sides(size)
+    found = find_model(model)
+    from ugatit_cli.exporting import export as exporting
+    from ugatit_cli.translation.choices import resolve_direction
+
+    options = exporting.ExportOptions(
+        expanded(output) if output is not None else None,
+        to_format,
+        resolve_direction(found.config, direction, to),
+        precision,
+        sides,
+        maps,
+        overwrite,
+    )
+    made = exporting.export_model(model, found, options)
+    config, way = found.config, options.direction
+    takes = "any size" if made.description.size is None else "{1}x{0} pixels".format(*made.description.size)
+    console.note(f"{config.source(way)} -> {config.target(way)}, {precision}, {takes}, {byte_size(made.bytes)}")
+    of_maps = f", attention by {made.difference.attention:.2g} of its highest value" if maps else ""
+    console.note(
+        f"compared with PyTorch on {made.difference.pictures} pictures: they differ by up to "
+        f"{made.difference.levels:.2g} of 255 levels{of_maps}"
+    )
+    console.made(str(made.path))
+
+
+def parse_sides(text: str) -> tuple[int, int]:
+    """`256` or `640x480` as height and width."""
+    if match := re.fullmatch("([0-9]{1,5})(?:[xX]([0-9]{1,5}))?", text):
+        return int(match[2] or match[1]), int(match[1])
+    raise UsageError(f"--size {text}: unknown", "It is a number of pixels, or WIDTHxHEIGHT: 640x480.")
