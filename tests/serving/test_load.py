@@ -23,27 +23,45 @@ from ugatit_cli.serving.asked import Asked, Upload
 from ugatit_cli.serving.studio import Answer
 
 
-class Held:
-    """Pictures stay in the thread until they are let go."""
+def wait(semaphore: threading.Semaphore, count: int = 1) -> None:
+    for _ in range(count):
+        assert semaphore.acquire(timeout=100)
 
-    def __init__(self, server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+
+class Held:
+    """Pictures stay in the thread until they are let go; hears of places, too."""
+
+    def __init__(self, server: Served, patch: pytest.MonkeyPatch) -> None:
         self.begun: list[str] = []
-        self.begin, self.go = threading.Semaphore(0), threading.Semaphore(0)
         self.stops: list[threading.Event] = []
-        original = server.studio._drawn
+        self.came, self.left, self.begin, self.go = (threading.Semaphore(0) for _ in range(4))
+        drawn, place = server.studio._drawn, places.Places._place
 
         def slow(upload: Upload, asked: Asked, drawing: Any, stop: threading.Event) -> Any:
             self.begun.append(upload.name)
             self.stops.append(stop)
             self.begin.release()
-            self.go.acquire()
-            return original(upload, asked, drawing, stop)
+            wait(self.go)
+            return drawn(upload, asked, drawing, stop)
 
-        monkeypatch.setattr(server.studio, "_drawn", slow)
+        @contextlib.contextmanager
+        def watched(one: places.Places, size: int) -> Iterator[None]:
+            with place(one, size):
+                self.came.release()
+                yield
+            self.left.release()
+
+        patch.setattr(server.studio, "_drawn", slow)
+        patch.setattr(places.Places, "_place", watched)
 
     def let(self, count: int = 1) -> None:
         for _ in range(count):
             self.go.release()
+
+
+@pytest.fixture
+def held(small: Served, monkeypatch: pytest.MonkeyPatch) -> Held:
+    return Held(small, monkeypatch)
 
 
 @pytest.fixture
@@ -83,38 +101,31 @@ def test_two_dozen_requests_by_eight_clients_are_all_answered(served: Served) ->
         assert Image.open(io.BytesIO(some[0].data)).size == (16 + number, 16)
 
 
-def test_who_finds_no_place_is_told_when_to_come_again(
-    small: Served, ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = Held(small, monkeypatch)
+def test_who_finds_no_place_is_told_when_to_come_again(small: Served, ask: Callable[..., Any], held: Held) -> None:
     two = [ask(small.post, encoded()) for _ in range(2)]
-    held.begin.acquire()
-    while (answer := small.post(encoded())).status != 503:  # the second one is on its way
-        pytest.fail(f"{answer.status}") if answer.status != 200 else None
+    wait(held.came, 2)
+    answer = small.post(encoded())
+    assert answer.refusal[0] == 503
     assert "busy" in answer.refusal[1]
     assert int(answer.headers["retry-after"]) > 0
     assert small.ask("GET", "/models").status == 200  # which needs none
-    held.let(2)
+    held.let(3)
     assert [one.result().status for one in two] == [200, 200]
-    held.let()
+    wait(held.left, 2)
     assert small.post(encoded()).status == 200
 
 
-def test_who_leaves_gives_the_place_to_others(
-    small: Served, ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = Held(small, monkeypatch)
+def test_who_leaves_gives_the_place_to_others(small: Served, ask: Callable[..., Any], held: Held) -> None:
     picture = encoded()
     working = begun(small, len(picture), picture)
-    held.begin.acquire()
+    wait(held.begin)
     waiting = begun(small, len(picture), picture)
-    while small.post(b"").status != 503:  # until it has its place
-        pass
-    working.close()
-    waiting.close()
-    while small.post(b"").status == 503:
-        pass
-    assert held.stops[0].wait(20)  # what is in the network ends early
+    wait(held.came, 2)
+    assert small.post(picture).status == 503
+    for one in (working, waiting):
+        one.close()
+    wait(held.left, 2)
+    assert held.stops[0].is_set()  # what is in the network ends early
     later = ask(small.post, picture)
     held.let(2)
     assert later.result().status == 200
@@ -137,19 +148,18 @@ def test_too_many_bytes_without_a_length_are_refused_on_their_way(small: Served)
         assert connection.getresponse().status == 413
 
 
-def test_uploads_together_have_a_bound(small: Served) -> None:
+def test_uploads_together_have_a_bound(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of those that wait, too: by what they say they will send."""
-    room = places.LARGE_ONES * 100_000
-    with serving(Path(small.studio.offers()[0].name), upload=100_000, queue=100) as server:
-        waiting = [begun(server, 100_000, b"x") for _ in range(places.LARGE_ONES)]
-        while (answer := server.post(b"x" * 1000)).status != 503:
-            pass
-        assert "busy" in answer.refusal[1]
-        assert room == 400_000
-        for one in waiting:
+    with serving(models["light"], upload=100_000, queue=100) as server:
+        held = Held(server, monkeypatch)
+        some = [begun(server, 100_000, b"x") for _ in range(places.LARGE_ONES)]
+        wait(held.came, len(some))
+        assert server.post(b"x" * 1000).refusal[0] == 503
+        for one in some:
             one.close()
-        while server.post(encoded()).status == 503:
-            pass
+        wait(held.left, len(some))
+        held.let()
+        assert server.post(encoded()).status == 200
 
 
 def test_pixels_are_counted_before_they_are_decoded(served: Served) -> None:
@@ -192,16 +202,16 @@ def test_at_the_end_what_is_in_the_network_is_answered(
     with serving(models["light"], queue=2) as server:
         held = Held(server, monkeypatch)
         first = ask(server.post, encoded())
-        held.begin.acquire()
+        wait(held.begin)
         second = ask(server.post, encoded())
-        while server.post(b"").status != 503:
-            pass
+        wait(held.came, 2)
         server.line.close()
         status, error = second.result().refusal
         assert (status, error) == (503, "the server is stopping")
         held.let()
         assert first.result().status == 200
-        assert server.post(encoded()).refusal[0] == 503
+        wait(held.left, 2)
+        assert server.post(encoded()).refusal == (503, "the server is stopping")
 
 
 def test_a_few_models_are_in_memory(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

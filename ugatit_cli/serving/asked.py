@@ -17,8 +17,6 @@ from ugatit_cli.errors import UgatitError, UsageError
 from ugatit_cli.wording import shown
 
 FORM: Final = "multipart/form-data"
-# Bytes of a field that isn't a picture.
-LONGEST_FIELD: Final = 4096
 LONGEST_NAME: Final = 100
 
 
@@ -93,7 +91,7 @@ async def received(request: Request) -> tuple[Upload, Asked]:
     if not request.headers.get("content-type", "").startswith(FORM):
         upload = Upload("picture", await request.body())
     else:
-        async with request.form(max_files=1, max_fields=20, max_part_size=LONGEST_FIELD) as form:
+        async with request.form(max_files=1, max_fields=20) as form:
             values = dict(form)
             files = {name: one for name, one in values.items() if isinstance(one, UploadFile)}
             fields |= {name: str(one) for name, one in values.items() if name not in files}
