@@ -22,10 +22,10 @@ Run = Callable[[Arrays], Arrays]
 
 LEVELS: Final = 255
 # The largest difference that there may be: of pictures in levels, of heatmaps as a share of their highest value, of
-# logits as a share of the largest, or of 1 if that is more. In float16 a network of ten layers loses some levels.
+# logits as a share of the largest, or of 1 if that is more. In float16, up to 0.7 of a level and 2e-3 were seen.
 BOUNDS: Final[Mapping[FilePrecision, Mapping[str, float]]] = {
     "fp32": {TRANSLATION: 1.0, "attention": 1e-3},
-    "fp16": {TRANSLATION: 8.0, "attention": 5e-2},
+    "fp16": {TRANSLATION: 4.0, "attention": 2e-2},
 }
 
 
