@@ -140,6 +140,7 @@ def test_what_fails_is_said_in_words_and_the_rest_goes_on(page: Chrome) -> None:
     bring(page, ("notes.txt", "text/plain", b"Dear diary"), ("large.png", "image/png", large), heavy, png())
     settled(page)
     notes, huge, big, cat = texts(page, ".card .text")
+    assert notes.count("notes.txt") == 1
     assert "not a picture" in notes
     assert "200.0 megapixels" in huge
     assert "300 kB" in big

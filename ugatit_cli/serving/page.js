@@ -86,7 +86,7 @@
     for (const card of cards) {
       if (same(card.asked, asked) && card.state !== "waiting") continue;
       if (card.stop) card.stop.abort();
-      if (card.state !== "failed" || !same(card.asked, asked)) show(card, "waiting");
+      show(card, "waiting");
     }
     pump();
   };
@@ -220,6 +220,7 @@
   const work = async (card) => {
     const asked = fields(), first = card.state !== "done";
     card.stop = new AbortController();
+    const { signal } = card.stop;
     if (first) {
       Object.assign(card, { asked, blind: false });
       show(card, "working");
@@ -228,8 +229,8 @@
       if (card.file.size > listing.limits.bytes) {
         throw new Problem(413, `The file has ${size(card.file.size)}, more than the ${size(listing.limits.bytes)} that this server takes.`, "Make it smaller first.");
       }
-      await (first ? translate : look)(card, asked, card.stop.signal);
-      if (first) show(card, "done");
+      await (first ? translate : look)(card, asked, signal);
+      if (first && !signal.aborted) show(card, "done");
     } catch (problem) {
       if (problem.name === "AbortError") return;
       if (problem.status === 503) {
@@ -239,8 +240,10 @@
       } else if (problem.status === 401) {
         show(card, "waiting");
         enter(problem);
-      } else if (first) show(card, "failed", problem instanceof Problem ? problem : new Problem(0, `${problem.message}.`));
-      else {
+      } else if (first) {
+        const { status = 0, message, hint } = problem, own = `${card.file.name}: `;
+        show(card, "failed", new Problem(status, message.startsWith(own) ? message.slice(own.length) : message, hint));
+      } else {
         card.blind = true;
         part(card, ".hint").textContent = problem.message;
       }
