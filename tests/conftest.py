@@ -35,6 +35,14 @@ def the_same_random_numbers() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """A training waits dozens of times, on a slow disk longer than it computes; programs of their own still do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # which fails where that would: of a file that isn't open
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_manifest_of_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.delenv("UGATIT_MANIFEST", raising=False)
