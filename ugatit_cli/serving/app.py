@@ -22,10 +22,11 @@ from starlette.types import ASGIApp
 
 from ugatit_cli.errors import UgatitError
 from ugatit_cli.serving import asked, problems
-from ugatit_cli.serving.asked import Asked, Refused, Upload
+from ugatit_cli.serving.asked import Asked, Upload
 from ugatit_cli.serving.guard import Guard
 from ugatit_cli.serving.line import Line
 from ugatit_cli.serving.places import Limits, Places
+from ugatit_cli.serving.problems import Refused
 from ugatit_cli.serving.studio import Answer, Offer, Studio
 
 VERSION: Final = importlib.metadata.version("ugatit-cli")

@@ -20,20 +20,6 @@ FORM: Final = "multipart/form-data"
 LONGEST_NAME: Final = 100
 
 
-class Refused(UgatitError):
-    """A request that isn't answered with a picture, for a reason that HTTP has a number for.
-
-    Args:
-        status: that number.
-        retry: seconds after which it may be different.
-    """
-
-    def __init__(self, status: int, message: str, hint: str = "", *, retry: int | None = None) -> None:
-        super().__init__(message, hint)
-        self.status = status
-        self.headers = {} if retry is None else {"Retry-After": str(retry)}
-
-
 class Asked(BaseModel):
     """What to make of a picture; all of it may be left out."""
 

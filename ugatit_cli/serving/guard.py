@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ugatit_cli.serving.asked import Refused
-from ugatit_cli.serving.problems import refuse
+from ugatit_cli.serving.problems import Refused, refuse
 
 SHORTEST: Final = 12
 """Characters of a token that isn't guessed in a while."""

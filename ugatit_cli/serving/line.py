@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from ugatit_cli.serving.asked import Refused
+from ugatit_cli.serving.problems import Refused
 
 Made = TypeVar("Made")
 

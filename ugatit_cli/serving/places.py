@@ -15,8 +15,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ugatit_cli.serving.asked import Refused
-from ugatit_cli.serving.problems import refuse
+from ugatit_cli.serving.problems import Refused, refuse
 from ugatit_cli.wording import byte_size
 
 # Seconds in which nothing arrives, or nothing can be sent.

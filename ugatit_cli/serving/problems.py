@@ -10,7 +10,21 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from ugatit_cli.errors import DeviceError, ModelError, PictureError, UgatitError, UsageError
-from ugatit_cli.serving.asked import Refused
+
+
+class Refused(UgatitError):
+    """A request that isn't answered with a picture, for a reason that HTTP has a number for.
+
+    Args:
+        status: that number.
+        retry: seconds after which it may be different.
+    """
+
+    def __init__(self, status: int, message: str, hint: str = "", *, retry: int | None = None) -> None:
+        super().__init__(message, hint)
+        self.status = status
+        self.headers = {} if retry is None else {"Retry-After": str(retry)}
+
 
 # The first that an error is one of counts.
 STATUS: Final[Mapping[type[UgatitError], int]] = {

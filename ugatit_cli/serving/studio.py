@@ -18,7 +18,8 @@ from ugatit_cli.outputs.base import Done, Drawing, Drawn, FileOptions, Translati
 from ugatit_cli.pictures.geometry import SizeOptions, scaled_by
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.look import Look
-from ugatit_cli.serving.asked import Asked, Refused, Upload
+from ugatit_cli.serving.asked import Asked, Upload
+from ugatit_cli.serving.problems import Refused
 from ugatit_cli.weights.known import Known
 
 if TYPE_CHECKING:
