@@ -48,11 +48,17 @@ def test_a_model_in_the_store(damaged: bool) -> None:
         (folder / "notes").mkdir()
         (folder / "notes" / "my.txt").write_text("text")
     expected = size(folder)
+    file = home.exported(folder, "b2a")
+    for path in (file, file.with_name("of-another.onnx")):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"onnx")
     removed = removal(known("mine"))
+    expected += 4
     assert (removed.places, removed.size, removed.also) == ((folder,), expected, ())
     assert folder.is_dir()
     assert remove(removed) == expected
     assert os.listdir(store_folder()) == ["other"]  # noqa: PTH208  # hidden names, too
+    assert [path.name for path in file.parent.iterdir()] == ["of-another.onnx"]
     assert [receipt.key for receipt in home.load_all()] == ["other"]
     with pytest.raises(ModelError, match="no model 'mine'"):
         known("mine")

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from ugatit_cli.config import BaseConfig, Direction
 from ugatit_cli.errors import UPGRADE, ConfigError, ModelError
 from ugatit_cli.fields import read_table
 from ugatit_cli.methods.registry import read_networks
-from ugatit_cli.weights.hashes import digest_of, hashes_of
-from ugatit_cli.weights.home import home_folder
-from ugatit_cli.weights.manifest import MODEL_FILES
+from ugatit_cli.weights.home import exported as exported
 
 FORMAT: Final = 1
 KEY: Final = "ugatit"
@@ -94,17 +91,3 @@ class Description:
                 f"{name}: of another version of ugatit (format {number}, this one reads {FORMAT})", UPGRADE
             )
         return replace(found, size=(height, width) if size else None)
-
-
-def exported(folder: Path, direction: Direction, weights: str = MODEL_FILES[1]) -> Path:
-    """The ONNX file of a model that nobody has given a name, existing or not: another for each model and direction.
-
-    Args:
-        folder: the model folder.
-        weights: the name of its file of weights.
-
-    Raises:
-        ModelError: the model can't be read.
-    """
-    digest = digest_of(hashes_of(folder, [MODEL_FILES[0], weights]))
-    return home_folder() / "exports" / f"{digest}-{direction}.onnx"

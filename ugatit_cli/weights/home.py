@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from ugatit_cli.config import DIRECTIONS, Direction
 from ugatit_cli.errors import ConfigError, ModelError, OutputError, UsageError
 from ugatit_cli.fields import read_table
 from ugatit_cli.files import expanded, read_file, reported, write_file, wrong_name
 from ugatit_cli.remote.hub import REPOSITORY, REVISION
-from ugatit_cli.remote.records import SHA256, Stamp, digest_of
-from ugatit_cli.weights.manifest import LARGEST, MODEL_NAME
+from ugatit_cli.remote.records import SHA256, Stamp
+from ugatit_cli.remote.records import digest_of as file_digest
+from ugatit_cli.weights.hashes import digest_of, hashes_of
+from ugatit_cli.weights.manifest import LARGEST, MODEL_FILES, MODEL_NAME
 
 BUNDLED: Final = Path(__file__).parents[1] / "models"
 
@@ -48,6 +51,27 @@ def store_path(name: str) -> Path:
 def download_folder(name: str) -> Path:
     """Where what a model is made of stays until it is converted, existing or not."""
     return home_folder() / "downloads" / "models" / name
+
+
+def exported(folder: Path, direction: Direction, weights: str = MODEL_FILES[1]) -> Path:
+    """The ONNX file of a model that nobody has given a name, existing or not: another for each model and direction.
+
+    Args:
+        folder: the model folder.
+        weights: the name of its file of weights.
+
+    Raises:
+        ModelError: the model can't be read.
+    """
+    digest = digest_of(hashes_of(folder, [MODEL_FILES[0], weights]))
+    return home_folder() / "exports" / f"{digest}-{direction}.onnx"
+
+
+def exports_of(folder: Path) -> tuple[Path, ...]:
+    """Those of a model folder that exist; none of a damaged one, whose hashes nobody knows."""
+    with contextlib.suppress(ModelError):
+        return tuple(path for way in DIRECTIONS if (path := exported(folder, way)).is_file())
+    return ()
 
 
 def stored_models() -> list[str]:
@@ -119,7 +143,7 @@ def _stamp(path: Path, sha256: str) -> Stamp:
 
 def _difference(path: Path, stamp: Stamp) -> str:
     try:
-        found = digest_of(path).sha256
+        found = file_digest(path).sha256
     except FileNotFoundError:
         return f"{path}: missing"
     except OSError as error:
@@ -144,7 +168,7 @@ def of_folder(key: str, folder: Path, names: Iterable[str], repository: str = ""
     Raises:
         OSError: a file can't be read.
     """
-    files = {name: Stamp(0, digest_of(folder / name).sha256, 0) for name in names}
+    files = {name: Stamp(0, file_digest(folder / name).sha256, 0) for name in names}
     return make(key, folder, files, repository, commit)
 
 

@@ -29,6 +29,7 @@ class Removal:
         places: the folders that go.
         size: bytes that get free.
         also: names under which the same files of the cache are known.
+        exports: what `ugatit export` made of it without a name.
     """
 
     known: Known
@@ -37,6 +38,7 @@ class Removal:
     places: tuple[Path, ...]
     size: int
     also: tuple[str, ...]
+    exports: tuple[Path, ...]
 
 
 def removal(known: Known) -> Removal:
@@ -62,6 +64,8 @@ def removal(known: Known) -> Removal:
     if fetched is not None:
         gone |= _own_blobs(fetched)
     gone |= set(downloads.rglob("*"))
+    exports = home.exports_of(stored or (fetched.folder if fetched is not None else downloads))
+    gone.update(exports)
     places = (stored, fetched.folder if fetched is not None else None, downloads)
     return Removal(
         known,
@@ -70,6 +74,7 @@ def removal(known: Known) -> Removal:
         tuple(path for path in places if path is not None and path.is_dir()),
         sum(size_of(path) for path in gone if path.is_file()),
         tuple(one.key for one in _same_files(fetched) if one != fetched),
+        exports,
     )
 
 
@@ -93,6 +98,8 @@ def remove(planned: Removal, listener: Listener | None = None) -> int:
             # Last: until then it is known what is to be removed.
             for receipt in _same_files(planned.fetched):
                 home.remove(receipt.key)
+    for path in planned.exports:
+        discard(path)
     return planned.size
 
 
