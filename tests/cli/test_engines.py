@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
@@ -88,6 +89,19 @@ def test_what_was_exported_of_a_model(ugatit: Command) -> None:
     assert ugatit("translate", "a.png", *arguments, "--direction", "b2a").code == 0
     assert pixels("b.png") == inverse("a.png")
     assert ugatit("translate", "a.png", *arguments, "--overwrite").code == 3  # only the other way was
+
+
+def test_it_does_what_the_model_does(ugatit: Command) -> None:
+    put("a.png")
+    tiny.save(Path("model"))
+    assert ugatit("export", "model", "--direction", "b2a").code == 0
+    arguments = ("a.png", "--model", "model", "--to", "flat", "--precision", "fp32")
+    assert ugatit("translate", *arguments, "--engine", "torch", "--device", "cpu", "-o", "torch.png").code == 0
+    outcome = ugatit("translate", *arguments, "--engine", "onnx", "-o", "onnx.png")
+    assert outcome.code == 0
+    assert "model model (clay -> flat)" in outcome.stderr
+    both = [np.frombuffer(pixels(f"{name}.png"), np.uint8).astype(int) for name in ("torch", "onnx")]
+    assert np.abs(both[0] - both[1]).max() <= 1
 
 
 def test_one_hears_when_another_engine_would_be_done_sooner(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,9 @@ def _model(options: PictureOptions) -> ExportedModel:
     direction = resolve_direction(found.config, options.direction, options.to)
     if not (path := _place(found, direction)).exists():
         raise _not_exported(options.model, direction)
-    return ExportedModel(path)
+    model = ExportedModel(path)
+    model.name = options.model
+    return model
 
 
 def _place(found: Known, direction: Direction) -> Path:
