@@ -301,9 +301,9 @@ def output_of(code: str, folder: Path) -> str:
 
 
 EXPORTED = """
-AttentionMaps ConfigError DeviceError ExportedModel Model ModelConfig ModelError OutputError PictureError StorageError
-UgatitError UsageError __version__ export load load_exported make_study new tally_study
-translate_film
+AttentionMaps BoxFinder ConfigError DeviceError ExportedModel FaceFinder MaskFinder Model ModelConfig ModelError
+OutputError PictureError Region StorageError UgatitError UsageError __version__ export load load_exported
+make_study new tally_study translate_film
 """
 
 

@@ -4,6 +4,7 @@ import ugatit_cli
 model = ugatit_cli.load("flat2clay")
 clay = model.translate("icon.png")          # a path or a PIL picture in, PIL out; or a list of them
 clay = model.translate(picture, to="clay", size=64)
+clay = model.translate("party.jpg", regions=ugatit_cli.FaceFinder())   # faces in their places, the rest as it is
 output = model.generator("a2b")(tensor)     # (image, cam_logit, heatmap)
 seen = model.attention_maps([picture])      # where the networks look: AttentionMaps
 ugatit_cli.translate_film(model, "clip.mp4", "out.mp4")   # a film, with its sound; needs PyAV
@@ -48,7 +49,9 @@ from ugatit_cli.errors import (
 if TYPE_CHECKING:
     from ugatit_cli.attention.maps import AttentionMaps
     from ugatit_cli.config import BaseConfig, Direction, ModelConfig
+    from ugatit_cli.faces.finder import FaceFinder
     from ugatit_cli.films.film import translate_film
+    from ugatit_cli.pictures.regions import BoxFinder, MaskFinder, Region
     from ugatit_cli.study.page import make_study
     from ugatit_cli.study.tally import tally_study
     from ugatit_cli.translation.exported import ExportedModel
@@ -58,14 +61,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AttentionMaps",
+    "BoxFinder",
     "ConfigError",
     "DeviceError",
     "ExportedModel",
+    "FaceFinder",
+    "MaskFinder",
     "Model",
     "ModelConfig",
     "ModelError",
     "OutputError",
     "PictureError",
+    "Region",
     "StorageError",
     "UgatitError",
     "UsageError",
@@ -185,9 +192,13 @@ def __getattr__(name: str) -> Any:
     # Importing torch takes seconds; `ugatit --help` must not. And commands get ready for signals first.
     modules = {
         "AttentionMaps": "attention.maps",
+        "BoxFinder": "pictures.regions",
         "ExportedModel": "translation.exported",
+        "FaceFinder": "faces.finder",
+        "MaskFinder": "pictures.regions",
         "Model": "translation.model",
         "ModelConfig": "config",
+        "Region": "pictures.regions",
         "make_study": "study.page",
         "tally_study": "study.tally",
         "translate_film": "films.film",

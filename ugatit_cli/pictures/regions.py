@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -336,10 +337,12 @@ class MaskFinder:
         path: a picture, or a folder with one for each file, called like it.
     """
 
-    path: Path
+    path: str | PathLike[str]
     feather: float = FEATHER
     max_pixels: int | None = MAX_PIXELS
     what: str = "mask"
+    # The last one, as one mask may be for many pictures.
+    _known: dict[tuple[Path, Size], Region] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __call__(self, frame: Frame, source: Path | None) -> Sequence[Region]:
         """The rectangle around all that isn't black.
@@ -347,33 +350,38 @@ class MaskFinder:
         Raises:
             PictureError: there is no mask, it can't be read, or it is of another shape.
         """
-        path = self._path_for(source)
+        key = self._path_for(source), frame.rgb.size
+        region = self._known.get(key)
+        if region is None:
+            region = self._region(*key)
+            self._known.clear()
+            self._known[key] = region
+        return [region]
+
+    def _region(self, path: Path, size: Size) -> Region:
         mask = _grey(reading.read_picture(path, max_pixels=self.max_pixels, first_only=True).frames[0])
-        (width, height), own = frame.rgb.size, mask.size
-        if abs(math.log(own[0] * height / (own[1] * width))) > max(
-            _SAME_ASPECT, 1 / min(own), 1 / min(width, height)
-        ):
+        (width, height), own = size, mask.size
+        if abs(math.log(own[0] * height / (own[1] * width))) > max(_SAME_ASPECT, 1 / min(own), 1 / min(size)):
             reason = f"the mask {path} has {own[0]} x {own[1]} pixels, the picture {width} x {height}"
             raise PictureError(reason, "Give a mask of the picture's shape.")
-        if own != frame.rgb.size:
-            mask = mask.resize(frame.rgb.size, Image.Resampling.BILINEAR)
+        if own != size:
+            mask = mask.resize(size, Image.Resampling.BILINEAR)
         box = mask.getbbox()
         if box is None:
             raise PictureError(f"the mask {path} is black everywhere", "Paint white what shall be translated.")
-        return [region_of(box, self.feather, _softened(mask.crop(box), self._soft(box), _cropped(box, mask.size)))]
-
-    def _soft(self, box: Box) -> float:
-        return self.feather * min(box[2] - box[0], box[3] - box[1])
+        soft = self.feather * min(box[2] - box[0], box[3] - box[1])
+        return region_of(box, self.feather, _softened(mask.crop(box), soft, _cropped(box, size)))
 
     def _path_for(self, source: Path | None) -> Path:
-        if not self.path.is_dir():
-            return self.path
+        path = Path(self.path)
+        if not path.is_dir():
+            return path
         if source is None:
             raise PictureError("it has no name, and so none of the masks", "Give --mask the file of its mask.")
         names = [source.name, *(source.stem + suffix for suffix in sorted(reading.SUFFIXES))]
-        found = next((path for name in names if (path := self.path / name).is_file()), None)
+        found = next((one for name in names if (one := path / name).is_file()), None)
         if found is None:
-            raise PictureError(f"no mask for it in {self.path}", f"It would be called {source.stem}.png.")
+            raise PictureError(f"no mask for it in {path}", f"It would be called {source.stem}.png.")
         return found
 
 
