@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.styled import StyledConfig, styled  # noqa: F401  # a fixture
 from ugatit_cli.errors import PictureError
 from ugatit_cli.outputs.base import Done, Drawing
 from ugatit_cli.pictures.geometry import SizeOptions
+from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.translation import pipeline
 from ugatit_cli.translation.frames import drawn_frames, translate_frames
@@ -48,6 +50,16 @@ def test_a_frame_is_as_large_as_asked_for_and_keeps_its_alpha(model: Model) -> N
     assert found.rgb.size == (48, 32)
     assert found.alpha is not None
     assert found.alpha.getextrema() == (90, 90)
+
+
+def test_frames_have_the_look_that_is_asked_for(tmp_path: Path) -> None:
+    model = ugatit_cli.load(str(tiny.save(tmp_path / "m")), device="cpu", precision="fp32")
+    plain, none, half = (
+        [frame.rgb.tobytes() for frame in translate_frames(model, film(3), replace(OPTIONS, look=Look(strength)))]
+        for strength in (1, 0, 0.5)
+    )
+    assert none == [frame.rgb.tobytes() for frame in film(3)]
+    assert not {*plain, *none} & {*half}
 
 
 def test_a_film_of_no_frames(model: Model) -> None:

@@ -62,7 +62,8 @@ def exported(options: PictureOptions) -> Chosen | None:
     if options.device not in ("auto", "cpu"):
         raise DeviceError(f"--device {options.device}: onnxruntime runs on the CPU here", "Use --engine torch.")
     if options.precision not in ("auto", model.float_type):
-        hint = f"Leave it out, or export it again: ugatit export MODEL --precision {options.precision}"
+        again = f", or export it again: ugatit export MODEL --precision {options.precision}"
+        hint = f"Leave it out{again if options.precision != 'bf16' else ''}."
         raise DeviceError(f"--precision {options.precision}: {model.name} is in {model.float_type}", hint)
     if options.compile:
         raise UsageError("--compile is for PyTorch", "Leave it out.")
