@@ -62,8 +62,8 @@ def exported(options: PictureOptions) -> Chosen | None:
     if options.device not in ("auto", "cpu"):
         raise DeviceError(f"--device {options.device}: onnxruntime runs on the CPU here", "Use --engine torch.")
     if options.precision not in ("auto", model.float_type):
-        again = f", or export it again: ugatit export MODEL --precision {options.precision}"
-        hint = f"Leave it out{again if options.precision != 'bf16' else ''}."
+        again = f", or export it so: {model.export_line} --precision {options.precision}"
+        hint = f"Leave it out{again if options.precision in ('fp32', 'fp16') else '.'}"
         raise DeviceError(f"--precision {options.precision}: {model.name} is in {model.float_type}", hint)
     if options.compile:
         raise UsageError("--compile is for PyTorch", "Leave it out.")

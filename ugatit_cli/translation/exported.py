@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import shlex
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,11 @@ class ExportedModel(Translator):
         self._sessions: dict[int, Any] = {}
 
     @property
+    def export_line(self) -> str:
+        """The command that writes such a file anew, but for its options."""
+        return f"ugatit export {shlex.quote(self._described.name)} -o FILE.onnx"
+
+    @property
     def missing_maps(self) -> Mapping[MapName, str]:
         """See `Engine`; all of discriminators."""
         missing: dict[MapName, str] = {} if self._described.maps else {"generator": "it was exported without --maps"}
@@ -103,7 +109,7 @@ class ExportedModel(Translator):
         asked = self.only if direction is None and to is None else super().direction(direction, to)
         if asked != self.only:
             way = f"{self.config.source(self.only)} to {self.config.target(self.only)}"
-            hint = f"For the other way: ugatit export MODEL -o FILE.onnx --direction {asked}"
+            hint = f"For the other way: {self.export_line} --direction {asked}"
             raise UsageError(f"{self.name}: was exported to translate {way}", hint)
         return asked
 
