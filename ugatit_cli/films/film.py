@@ -25,8 +25,8 @@ from ugatit_cli.pictures.geometry import WHITE, Colour, SizeOptions
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame
-from ugatit_cli.pictures.styles import StyleCode, seed_of
-from ugatit_cli.translation.choices import require_styles, resolve_direction
+from ugatit_cli.pictures.styles import StyleCode
+from ugatit_cli.translation.choices import chosen_style, resolve_direction
 from ugatit_cli.translation.engine import Engine, Source
 from ugatit_cli.translation.frames import drawn_frames
 from ugatit_cli.translation.pipeline import Result, TranslateOptions
@@ -131,13 +131,11 @@ def translate_film(
 def _with_style(model: Engine, options: TranslateOptions, style: Source | StyleCode | None) -> TranslateOptions:
     if style is None:
         return options
-    require_styles(model.config, model.name)
-    if isinstance(style, str) and (seed := seed_of(style)) is not None:
-        return replace(options, seed=seed)
-    if not isinstance(style, np.ndarray):
-        background, most = options.files.background, options.max_pixels
-        style = model.style(style, options.direction, fit=options.sizes.fit, background=background, max_pixels=most)
-    return replace(options, style=np.asarray(style, np.float32))
+    background, most = options.files.background, options.max_pixels
+    chosen = chosen_style(
+        model, style, options.direction, fit=options.sizes.fit, background=background, max_pixels=most
+    )
+    return replace(options, seed=chosen) if isinstance(chosen, int) else replace(options, style=chosen)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack, overload
 
-import numpy as np
 from PIL import Image
 
 from ugatit_cli.attention.maps import AttentionMaps, Spans, chosen_maps
@@ -33,9 +32,9 @@ from ugatit_cli.pictures.geometry import (
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.pictures.regions import Finder, cut, pasted
-from ugatit_cli.pictures.styles import StyleCode, random_style, seed_of
+from ugatit_cli.pictures.styles import StyleCode, random_style
 from ugatit_cli.translation import passes
-from ugatit_cli.translation.choices import no_style, require_styles, resolve_direction
+from ugatit_cli.translation.choices import chosen_style, resolve_direction
 from ugatit_cli.translation.engine import Engine, Source
 from ugatit_cli.translation.passes import Translated
 
@@ -189,18 +188,10 @@ class Translator(Engine):
         """What gives a picture, as the network takes it, its style; None: it is nobody's choice."""
         if style is None:
             return None
-        require_styles(self.config, self.name)
-        size = self.config.style_size
-        if isinstance(style, str) and (seed := seed_of(style)) is not None:
-            return functools.partial(random_style, size=size, seed=seed)
-        if not isinstance(style, np.ndarray):
-            if isinstance(style, str) and not Path(style).exists():
-                raise no_style(style)
-            style = self.style(style, direction, fit=fit, background=background, max_pixels=max_pixels)
-        code = np.asarray(style, np.float32)
-        if code.shape != (size,) or not np.isfinite(code).all():
-            raise UsageError(f"style: an array {code.shape}", f"Styles of {self.name} are {size} finite numbers.")
-        return lambda _: code
+        chosen = chosen_style(self, style, direction, fit=fit, background=background, max_pixels=max_pixels)
+        if isinstance(chosen, int):
+            return functools.partial(random_style, size=self.config.style_size, seed=chosen)
+        return lambda _: chosen
 
     def _planned(
         self, images: Source | Iterable[Source], fit: Fit, size: str | int, tile: int | None, max_pixels: int | None
