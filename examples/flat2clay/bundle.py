@@ -1,9 +1,9 @@
-"""A model as it is bundled: `python examples/flat2clay/bundle.py MODEL OUT FILE=SHARE ... --training X --data Y`.
+"""A model as it is bundled: `python examples/flat2clay/bundle.py MODEL OUT FILE=SHARE ... --description X ...`.
 
 The generators are the mean of those in several safetensors files of one training, by shares that add up to 1: it is
 steadier than each of them (Izmailov et al. 2018). A file is a model's model.safetensors, or averages.safetensors of a
-run's checkpoint. Sizes and discriminators are those of MODEL. All is written in fp16; on stdout stands the files'
-entry for weights_manifest.toml.
+run's checkpoint. Sizes, and discriminators if there are any, are those of MODEL. All is written in fp16; on stdout
+stands the files' entry for weights_manifest.toml.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ugatit_cli.weights.folder import DISCRIMINATORS_FILE, MODEL_FILES, open_model, open_tensors, save_model
-
-DESCRIPTION = "Flat icons and emoji to 3D clay look, and back"
+from ugatit_cli.weights.folder import MODEL_FILES, open_model, open_tensors, save_model
 
 
 def parse_share(text: str) -> tuple[Path, float]:
@@ -47,6 +45,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("files", nargs="+", type=parse_share, metavar="FILE=SHARE")
+    parser.add_argument("--description", required=True, help="what it does, in words")
     parser.add_argument("--training", required=True, help="how it was trained, in words")
     parser.add_argument("--data", required=True, help="what it was trained on, in words")
     options = parser.parse_args()
@@ -54,7 +53,7 @@ def main() -> None:
         parser.error("shares must add up to 1")
     model = open_model(options.model)
     provenance = {
-        "description": DESCRIPTION,
+        "description": options.description,
         "training_data": options.data,
         "training": options.training,
         **{name: model.provenance[name] for name in ("trained with", "recipe", "batch size")},
@@ -63,7 +62,7 @@ def main() -> None:
         options.out,
         model.config,
         mean_generators(options.files),
-        tensors_of(options.model / DISCRIMINATORS_FILE),
+        tensors_of(model.discriminators) if model.discriminators else None,
         storage="fp16",
         provenance=provenance,
     )

@@ -1,6 +1,6 @@
 """Before/after grids of held-out emoji: `python examples/flat2clay/grid.py BENCH MODEL OUT [--columns 12]`.
 
-OUT gets flat-to-clay.png and clay-to-flat.png: input, translation, and what the other artist drew. The emoji are
+OUT gets A-to-B.png and B-to-A.png (flat-to-clay.png, ...): input, translation, and what artists drew. The emoji are
 spread evenly over all that are held out, not picked; those that Microsoft doesn't publish under MIT are left out.
 """
 
