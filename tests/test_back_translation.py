@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -99,6 +100,9 @@ def test_one_direction_is_trained_and_goes_on_as_if_it_had_never_ended(
     for one in ("whole", "parts"):
         torch.testing.assert_close(state(tmp_path / one / "model", other), state(given / "model", other))
     whole, start = state(tmp_path / "whole" / "model", direction), state(given / "model", direction)
+    torch.testing.assert_close(whole, state(tmp_path / "parts" / "model", direction), rtol=0, atol=0)
+    shutil.rmtree(tmp_path / "parts" / "model")  # as where it was killed after its checkpoint
+    script(tmp_path / "parts", *options, "--steps", 3)
     torch.testing.assert_close(whole, state(tmp_path / "parts" / "model", direction), rtol=0, atol=0)
     assert any(not torch.equal(whole[name], start[name]) for name in start)
     assert "3 steps" in open_model(tmp_path / "whole" / "model").provenance[f"back-translation {direction}"]

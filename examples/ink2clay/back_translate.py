@@ -285,22 +285,16 @@ class Run:
 
     def save(self) -> None:
         """A checkpoint, then the model; each completely or not at all."""
-        if self.folder.latest() == self.step:
-            return
-        files = self.training.networks.files() | {checkpoint.OPTIMIZERS: self.training.optimizer_tensors()}
-        state = dataclasses.asdict(checkpoint.State(self.elapsed, []))
-        self.folder.save_checkpoint(self.step, files, state, keep=2)
+        if self.folder.latest() != self.step:
+            files = self.training.networks.files() | {checkpoint.OPTIMIZERS: self.training.optimizer_tensors()}
+            state = dataclasses.asdict(checkpoint.State(self.elapsed, []))
+            self.folder.save_checkpoint(self.step, files, state, keep=2)
         other = OTHER[self.training.direction]
         translators = self.training.networks.averages | {other: self.model.generator(other)}
         key = f"back-translation {self.training.direction}"
         provenance: dict[str, Any] = dict(self.model.provenance) | {key: f"{self.step} steps of {RECIPE.batch_size}"}
-        save_model(
-            self.folder.model,
-            self.model.config,
-            tensors_of(translators),
-            provenance=provenance,
-            overwrite=True,
-        )
+        tensors = tensors_of(translators)
+        save_model(self.folder.model, self.model.config, tensors, provenance=provenance, overwrite=True)
 
 
 def begin(folder: RunFolder, options: Mapping[str, Any]) -> None:
