@@ -19,6 +19,7 @@ import tempfile
 import threading
 from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ LOADED = [
     "ugatit_cli.cli.translate",
     "ugatit_cli.translation.pipeline",
 ]
+FORKING = "forks programs"
 
 
 @functools.cache
@@ -61,6 +63,11 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-IS", str(ROOT / "tests" / "launcher.py"), _address(), *map(str, arguments)]
 
 
+def children() -> list[BaseProcess]:
+    """Processes of the product's that this one has begun and that live."""
+    return [child for child in multiprocessing.active_children() if child.name != FORKING]
+
+
 @functools.cache
 def _address() -> str:
     """Where a process listens that forks; it ends with this one."""
@@ -70,7 +77,7 @@ def _address() -> str:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
-        server = starting().Process(target=_serve, args=(listener,), daemon=True)
+        server = starting().Process(target=_serve, args=(listener,), daemon=True, name=FORKING)
         server.start()
     return address
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import signal
@@ -20,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests.helpers import picture
+from tests.programs import children
 from ugatit_cli.data.batches import Batches, readers_kept, sample_pictures, stream
 from ugatit_cli.data.pictures import BLANK, Folders, Holdout, Pictures, Preparation, load_pictures
 from ugatit_cli.errors import DataError
@@ -153,7 +153,7 @@ def test_decoding_when_used_gives_the_same(on_disk: tuple[Folders, Holdout], wor
 
 def wait_for_readers() -> None:
     """They have been told to end, which may take longer than PyTorch waits for it."""
-    for process in multiprocessing.active_children():
+    for process in children():
         process.join()
 
 
@@ -162,7 +162,7 @@ def test_closing_early_leaves_nothing_behind(on_disk: tuple[Folders, Holdout], w
     threads = set(threading.enumerate())
     batches = stream(Batches(loaded(on_disk, 0), seed=3, batch_size=1), 0, 10**9, workers=workers)
     next(batches)
-    assert len(multiprocessing.active_children()) == workers
+    assert len(children()) == workers
     batches.close()
     wait_for_readers()
     for thread in set(threading.enumerate()) - threads:
@@ -206,7 +206,7 @@ def test_a_picture_that_vanished_ends_it_with_its_name(
 def test_readers_outlive_what_a_scheduler_sends_to_all(on_disk: tuple[Folders, Holdout]) -> None:
     running = stream(Batches(loaded(on_disk, 0), seed=3, batch_size=1), 0, 40, workers=2)
     next(running), next(running)  # one of each process: both have begun
-    for process in multiprocessing.active_children():
+    for process in children():
         for number in (signal.SIGTERM, signal.SIGINT):
             os.kill(process.pid or 0, number)
     assert len(list(running)) == 38

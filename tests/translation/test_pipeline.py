@@ -274,7 +274,7 @@ def test_a_consumer_who_leaves_ends_the_run(model: Model, network: Unchanged, tm
     assert taken < 50
     assert network.pictures <= taken
     assert leftovers(tmp_path) == []
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ugatit")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ugatit_")]
 
 
 # --- Failures ------------------------------------------------------------------------------------------

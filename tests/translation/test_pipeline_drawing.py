@@ -265,7 +265,7 @@ def test_nothing_is_left_on_disk(
     assert max(used) > 10
     assert network.pictures == 30
     assert list(spool_folder.iterdir()) == []
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ugatit")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ugatit_")]
 
 
 def test_a_translation_needs_no_room_on_disk(
