@@ -6,7 +6,9 @@ BIN := .venv/bin
 
 demo: .venv/.installed
 	$(BIN)/ugatit translate examples/emoji -o demo-out --overwrite
-	@echo "Before: examples/emoji    After: $(CURDIR)/demo-out"
+	$(BIN)/ugatit translate examples/drawings --model ink2clay -o demo-out/drawings --overwrite
+	@echo "Before: examples/emoji       After: $(CURDIR)/demo-out"
+	@echo "Before: examples/drawings    After: $(CURDIR)/demo-out/drawings"
 
 test: .venv/.installed-test
 	$(BIN)/ruff format --check .

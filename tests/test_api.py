@@ -219,6 +219,17 @@ def test_the_default_model_needs_no_network(monkeypatch: pytest.MonkeyPatch, tmp
     assert red > blue + 40
 
 
+def test_the_bundled_model_of_ink_colours_drawings_and_takes_colours_away() -> None:
+    model = ugatit_cli.load("ink2clay", device="cpu")
+    drawing = Image.open(Path(__file__).parents[1] / "examples/drawings/heart.png").convert("RGB")
+    clay = model.translate(drawing)
+    ink = model.translate(clay, "b2a")
+    centre = tuple(slice(side // 2 - 20, side // 2 + 20) for side in (drawing.height, drawing.width))
+    colours = [np.ptp(np.asarray(one, dtype=float)[centre], axis=2).mean() for one in (drawing, clay, ink)]
+    assert colours[1] > 25 > 10 > max(colours[0], colours[2])
+    assert np.asarray(clay)[:8, :8].min() > 200
+
+
 def test_a_new_model_has_all_networks() -> None:
     assert ugatit_cli.new(ModelConfig()).config == ModelConfig()
     model = ugatit_cli.new(tiny.LIGHT, device="cpu", precision="fp32")

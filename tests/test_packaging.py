@@ -67,9 +67,9 @@ def test_the_manifest_inside_is_the_one_at_the_top(wheel: zipfile.Path) -> None:
     assert inside == (ROOT / "weights_manifest.toml").read_bytes()
 
 
-def test_the_notice_names_what_the_bundled_model_was_trained_on() -> None:
+def test_the_notice_names_what_the_bundled_models_were_trained_on() -> None:
     notice = (ROOT / "NOTICE").read_text()
-    for word in ("Twemoji", "CC-BY 4.0", "Fluent", "MIT"):
+    for word in ("Twemoji", "CC-BY 4.0", "Fluent", "high-contrast", "MIT"):
         assert word in notice
 
 

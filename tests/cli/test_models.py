@@ -223,6 +223,7 @@ def test_all_is_well_or_all_damage_is_named(ugatit: Command, cache: Path, model:
     assert (outcome.code, outcome.errors) == (1, ["not verifiable: unrecorded"])
     assert [line.partition(", sha256:")[0] for line in outcome.lines] == [
         "flat2clay: ok (3 files, 25.0 MB)",
+        "ink2clay: ok (2 files, 10.6 MB)",
         "mine: ok (2 files, 124.2 kB)",
         "unrecorded: not verifiable: nobody recorded the hash of config.json, model.safetensors",
         "ann/cats: ok (3 files, 150.7 kB)",
