@@ -130,7 +130,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory, golden: Path) -> Path:
     for name in ("party.jpg", "people/two.png"):
         group().photo.save(folder / name)
     Image.new("L", (20, 18), 255).save(folder / "mask.png")
-    for name in ("icon", "clay", "horse", "photo"):
+    for name in ("icon", "clay", "horse", "photo", "sketch"):
         picture(40, 36, seed=len(name)).save(folder / f"{name}.png")
     picture(40, 36).save(folder / "photo.jpg")
     for name in ("clip", "holiday/film"):
