@@ -171,7 +171,8 @@ class UpsampleConv2d(ReflectConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, 2H, 2W); a 5x5 kernel needs 2 pixels a side."""
-        size, weight = self.weight.shape[-1], self.weight.to(x.dtype)
+        size = int(self.weight.shape[-1])  # in a trace, a tensor
+        weight = self.weight.to(x.dtype)
         if size == 5 and is_traced():  # files have no way to change the borders of a map
             doubled = F.interpolate(x, scale_factor=2.0, mode="nearest")
             return F.conv2d(padded(doubled, padding(2)), weight, self._bias(x.dtype))
