@@ -141,13 +141,23 @@ def test_orders_are_those_of_the_person(opened: Chrome, study: Study) -> None:
     assert len(first) > 1
 
 
+def reopen(browser: Chrome, page: Path) -> None:
+    """Opens the page that has answers: a busy Chromium may take a moment to hand them to a new renderer."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    def has_answers(_: Chrome) -> bool:
+        browser.get(page.as_uri())
+        return shown(browser) == "again"
+
+    WebDriverWait(browser, 20, 0.1).until(has_answers)
+
+
 def test_answers_stay_and_are_downloaded_at_any_time(opened: Chrome, study: Study, tmp_path: Path) -> None:
     begin(opened, "  Ännchen / <b>")
     press(opened, "2", "\n", "3")
     now = (order(opened), where(opened))
     early = download(opened, tmp_path / "early", find(opened, "#ask .download"))
-    opened.get(study.page.as_uri())
-    assert shown(opened) == "again"
+    reopen(opened, study.page)
     assert "Ännchen" in find(opened, "#welcome").text
     find(opened, "#continue").click()
     assert (chosen(opened), where(opened)) == (None, f"3 of {ROWS}")
@@ -170,7 +180,7 @@ def test_answers_stay_and_are_downloaded_at_any_time(opened: Chrome, study: Stud
 def test_somebody_else_takes_no_answers_away(opened: Chrome, study: Study, tmp_path: Path) -> None:
     begin(opened, "one")
     press(opened, "2")
-    opened.get(study.page.as_uri())
+    reopen(opened, study.page)
     path = download(opened, tmp_path, find(opened, "#again .restart"))
     assert [one["place"] for one in json.loads(path.read_text())["answers"]] == [2]
     assert shown(opened) == "start"
