@@ -13,7 +13,7 @@ from tests import tiny
 from tests.cli.cam_results import CPU, SIZE, document, shown
 from tests.cli.conftest import Command, below, encoded, put
 from ugatit_cli import files as files_module
-from ugatit_cli.cli import pictures
+from ugatit_cli.cli import tally
 from ugatit_cli.config import MAPS, BaseConfig
 from ugatit_cli.errors import StorageError
 from ugatit_cli.pictures import drawing, reading
@@ -228,14 +228,14 @@ def test_a_full_disk(ugatit: Command, light: str, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("command", ["translate", "cam"])
 def test_stopping(ugatit: Command, light: str, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     put(*(f"in/{index:03}.png" for index in range(100)))
-    add = pictures.Tally.add
+    add = tally.Tally.add
 
-    def interrupted(self: pictures.Tally, result: Result) -> None:
+    def interrupted(self: tally.Tally, result: Result) -> None:
         add(self, result)
         if self.done == 2:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(pictures.Tally, "add", interrupted)
+    monkeypatch.setattr(tally.Tally, "add", interrupted)
     outcome = ugatit(command, "in", "--model", light, *CPU, "-o", "out", "--workers", "2", "--report", "r.html")
     assert outcome.code == 130
     assert outcome.errors == ["interrupted; everything finished so far is kept"]

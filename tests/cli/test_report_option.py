@@ -16,7 +16,7 @@ from tests import tiny
 from tests.cli.conftest import Command, Outcome, below, put
 from tests.outputs.test_report import Page
 from ugatit_cli.attention.words import TITLES
-from ugatit_cli.cli import pictures
+from ugatit_cli.cli import tally
 from ugatit_cli.config import MAPS
 from ugatit_cli.errors import PictureError, StorageError
 from ugatit_cli.outputs import report
@@ -302,7 +302,7 @@ def test_an_unexpected_end_leaves_no_page(reporting: Command, monkeypatch: pytes
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(pictures.Tally, "add", broken)
+    monkeypatch.setattr(tally.Tally, "add", broken)
     outcome = reporting("in")
     assert outcome.code == 1
     assert "internal error" in outcome.stderr

@@ -11,7 +11,7 @@ from typer import Argument, Option
 
 from ugatit_cli.cli import console, signals
 from ugatit_cli.cli.options import MAX_PIXELS_HELP, parse_pixels
-from ugatit_cli.cli.pictures import Tally
+from ugatit_cli.cli.tally import Tally
 from ugatit_cli.errors import PictureError, UgatitError, UsageError
 from ugatit_cli.files import expanded
 from ugatit_cli.leftovers import sweep_once

@@ -1,25 +1,21 @@
-"""What commands that turn pictures into pictures share: their jobs, and the report on them."""
+"""What commands that turn pictures into pictures share: their jobs, and how these are done."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import json
 import os
 import sys
 import threading
-import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from ugatit_cli.cli import console, engines, signals
+from ugatit_cli.cli import console, engines, report_page, signals
 from ugatit_cli.cli.existing import Existing, Shared
 from ugatit_cli.cli.options import (
     MOST_BATCH,
@@ -31,16 +27,8 @@ from ugatit_cli.cli.options import (
     parse_pixels,
     parse_tile,
 )
-from ugatit_cli.errors import (
-    InputsFailed,
-    Interrupted,
-    OutputError,
-    PictureError,
-    StorageError,
-    UgatitError,
-    UsageError,
-    plain_reason,
-)
+from ugatit_cli.cli.tally import Tally
+from ugatit_cli.errors import OutputError, PictureError, UgatitError, UsageError, plain_reason
 from ugatit_cli.files import expanded
 from ugatit_cli.films.codecs import CONTAINERS, SUFFIXES, FilmOptions, is_film
 from ugatit_cli.leftovers import sweep_once
@@ -48,7 +36,6 @@ from ugatit_cli.leftovers import sweep_once
 if TYPE_CHECKING:
     from ugatit_cli.config import BaseConfig, MapName
     from ugatit_cli.outputs.base import Drawing
-    from ugatit_cli.outputs.report import ReportWriter
     from ugatit_cli.pictures.jobs import Found, Job
     from ugatit_cli.pictures.sources import Sources
     from ugatit_cli.training.run_folder import RunFolder
@@ -56,7 +43,6 @@ if TYPE_CHECKING:
     from ugatit_cli.translation.pipeline import Result, TranslateOptions
 
 
-T = TypeVar("T")
 MOST_LISTED = 1 << 28  # bytes of a list of files
 FEW = 10  # checkpoints that make an animation worth a look
 
@@ -109,265 +95,6 @@ def _make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: can't be made: {error.strerror}", "Choose another output folder.") from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{folder}: permission denied", "Choose an output folder that you may write to.")
-
-
-@dataclass
-class Tally:
-    """Counts results and says them: paths or JSON on stdout, errors on stderr.
-
-    Attributes:
-        animations: how many results have several frames.
-        resume: how to go on after an interruption.
-        found_none: how many pictures have nothing of `what` is translated, and so no result.
-    """
-
-    json_lines: bool
-    total: int
-    verb: str = "translated"
-    animations: int = 0
-    resume: str = "go on with --skip-existing"
-    page_failed: bool = False
-    done: int = 0
-    left_alone: int = 0
-    found_none: int = 0
-    what: str = ""
-    errors: int = 0
-    unsaid: Exception | None = None
-    disk_full: bool = False
-    interrupted: bool = False
-    start: float = field(default_factory=time.monotonic)
-
-    def add(self, result: Result) -> None:
-        """One more file is done, or failed."""
-        if result.error is not None:
-            self.failed(result.job.name, result.error)
-            return
-        if result.missing:
-            self.without(result.job, result.missing)
-            return
-        self.done += 1
-        self.animations += result.frames > 1
-        for note in result.notes:
-            console.note(f"{result.job.name}: {note}")
-        for name in result.flat:
-            console.note(f"{result.job.name}: the {name} attention is flat: the same everywhere")
-        if result.data is not None:
-            console.result_bytes(result.data)
-            return
-        width, height = result.size or (0, 0)
-        more: dict[str, object] = {"flat": list(result.flat)} if result.flat else {}
-        more |= {"frames": result.frames} if is_film(result.job.source) else {}
-        more |= _faces(result)
-        self._say(result.job, width=width, height=height, milliseconds=round(result.seconds * 1000, 1), **more)
-
-    def failed(self, name: str, error: UgatitError) -> None:
-        """An input that gives no result."""
-        self.errors += 1
-        self.disk_full |= isinstance(error, StorageError)
-        console.show_error(error)
-        if self.json_lines:
-            self._put(json.dumps({"input": name, "error": error.message, "hint": error.hint}))
-
-    def without(self, job: Job, what: str, where: str = "") -> None:
-        """A picture that gives no result, as it has nothing of what is translated: no `face`."""
-        self.found_none += 1
-        self.what = what
-        console.note(f"{job.name}: no {what}{where} found")
-        if self.json_lines:
-            self._put(json.dumps({"input": job.name, f"{what}s": []}))
-
-    def skipped(self, job: Job, *, shared: bool = False) -> None:
-        """A result that exists already, or that another process has made meanwhile."""
-        self.left_alone += 1
-        self.total -= shared
-        self._say(job, skipped=True)
-
-    def passed_over(self, folder: str, counts: Counter[str]) -> None:
-        """What of a folder wasn't looked at."""
-        from ugatit_cli.pictures.jobs import in_words
-
-        films = ", or take films with --films" if SUFFIXES & counts.keys() else ""
-        console.note(f"{folder}: {in_words(counts)}; name them to have them tried{films}")
-        if self.json_lines:
-            self._put(json.dumps({"input": folder, "passed_over": dict(counts)}))
-
-    def planned(self, job: Job) -> None:
-        """What a dry run says."""
-        if self.json_lines:
-            self._say(job, planned=True)
-        else:
-            for path in job.outputs or ("<stdout>",):
-                console.result(f"{job.name} -> {path}")
-
-    def _say(self, job: Job, **values: object) -> None:
-        if self.json_lines:
-            several = {"outputs": [str(path) for path in job.several]} if job.several else {}
-            output = str(job.outputs[0]) if job.outputs else str(job.output)
-            self._put(json.dumps({"input": job.name, "output": output, **several, **values}))
-        elif not sys.stdout.isatty() and not values.get("skipped"):
-            for path in job.outputs:
-                self._put(str(path))
-
-    def _put(self, line: str) -> None:
-        try:
-            console.result(line) if self.json_lines else console.made(line)
-        except (StorageError, BrokenPipeError) as error:  # the rest is worth doing all the same
-            self.unsaid = error
-
-    def summary(self) -> str:
-        """What became of the inputs, in a line."""
-        seconds = time.monotonic() - self.start
-        skipped = f", {self.left_alone} skipped" if self.left_alone else ""
-        failed = f", {self.errors} failed" if self.errors else ""
-        without = f", {self.found_none} without a {self.what}" if self.found_none else ""
-        return f"{self.done} {self.verb}{without}{skipped}{failed} in {seconds:.1f} s"
-
-    def finish(self, output: str | None) -> None:
-        """The summary, and the exit code as an exception."""
-        if self.done or self.left_alone or self.found_none:
-            place = "<stdout>" if output in (None, "-") else Path(output or "")
-            console.note(f"{self.summary()} -> {place}")
-        if self.interrupted:
-            hint = f"{self.resume[0].upper()}{self.resume[1:]}."
-            raise Interrupted("interrupted; everything finished so far is kept", hint)
-        if self.disk_full:
-            raise InputsFailed(
-                f"stopped: {self.total - self.done} of {self.total} files are not done",
-                f"Once that is mended, {self.resume}.",
-            )
-        if self.unsaid:
-            raise self.unsaid
-        if self.errors:
-            raise InputsFailed(f"{self.errors} input{'s' if self.errors > 1 else ''} failed, named above")
-        if self.found_none and not (self.done or self.left_alone):
-            raise InputsFailed(f"no {self.what} was found, so there is no result")
-        if self.page_failed:
-            raise InputsFailed("the report could not be written, see above; the results are complete")
-
-
-def _faces(result: Result) -> dict[str, object]:
-    """Those that were translated, as JSON has them: boxes are left, top, width and height."""
-    faces = [
-        {"box": region.subject, "score": round(region.score, 3), "angle": round(region.angle, 1)}
-        for region in reversed(result.regions)
-        if region.score is not None
-    ]
-    return {"faces": faces} if faces else {}
-
-
-def _page_path(options: PictureOptions) -> Path | None:
-    """Where the report goes, if nothing is there that it must not replace."""
-    if options.report is None:
-        return None
-    path = expanded(options.report)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--report {path}: the report is a page", "Give it a name that ends in .html.")
-    if path.is_dir():
-        raise UsageError(f"--report {path}: is a folder", f"Name a file in it: {path / 'report.html'}")
-    if path.exists() and not (options.overwrite or options.skip_existing or options.update):
-        raise UsageError(f"--report {path}: exists already", "Give another name, or pass --overwrite.")
-    return path
-
-
-def _free_page(path: Path, existing: Existing) -> Path:
-    """The next free name (`report-2.html`) after a run that is gone on with, and beside processes that share it."""
-    if existing.options.overwrite:
-        return path
-    further = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
-    names = itertools.chain([path], further)
-    return next(name for name in names if existing.sources.claim(name) and not name.exists())
-
-
-class ReportPage:
-    """The report of one command, whose drawing makes previews for it, too.
-
-    Where none was asked for it does nothing, and nothing of it is imported.
-    """
-
-    def __init__(self, drawing: Drawing, path: Path | None = None, writer: ReportWriter | None = None) -> None:
-        self.drawing = drawing
-        self.broken = False
-        self._empty = True
-        self._path = path
-        self._writer = writer
-
-    def add(self, name: str, error: UgatitError | None = None, result: Result | None = None) -> None:
-        """One more input gave a result, or an error."""
-        if self._writer is None:
-            return
-        from ugatit_cli.outputs.report import Entry
-
-        self._empty = False
-        if error is not None:
-            self._write(self._writer.add, Entry(name, error=error))
-        elif result is not None and result.preview is not None:
-            files = [str(path) for path in result.job.outputs] or ["<stdout>"]
-            styles = (result.preview.after, *result.preview.others)
-            outputs = files if len(styles) > 1 else [", ".join(files)]
-            for after, output in zip(styles, outputs, strict=True):
-                preview = replace(result.preview, after=after, others=())
-                seconds = result.seconds / len(styles)
-                self._write(self._writer.add, Entry(name, output, preview, result.size or (0, 0), seconds))
-
-    def finish(self, summary: str) -> None:
-        """Writes the page, if there is anything to show."""
-        if self._empty and self._path is not None:
-            console.note(f"report: {self._path} is not written, there is nothing to show")
-        elif self._writer is not None and self._write(self._writer.finish, summary):
-            console.note(f"report: {self._path}")
-
-    def _write(self, step: Callable[[T], None], what: T) -> bool:
-        """Gives the page up where it can't be written: the pictures matter more."""
-        try:
-            step(what)
-        except OutputError as error:
-            console.show_error(error)
-            self.broken, self._writer = True, None
-        return not self.broken
-
-
-@contextmanager
-def _open_page(
-    path: Path | None, command: str, model: Engine, prepared: Prepared, drawing: Drawing
-) -> Iterator[ReportPage]:
-    """A page for a command's results; nothing is left of one that isn't finished."""
-    if path is None:
-        yield ReportPage(drawing)
-        return
-    from ugatit_cli.attention.maps import Style
-    from ugatit_cli.attention.words import Subject, legend, missing_text
-    from ugatit_cli.outputs.report import Header, Previewed, ReportWriter
-
-    config, options = model.config, prepared.translating
-    direction = options.direction
-    whole, none = options.regions is None, "generator" in model.missing_maps
-    maps: tuple[MapName, ...] = drawing.maps or (("generator",) if whole and not none else ())
-    style = getattr(drawing, "style", None) or Style()
-    source, target = config.source(direction), config.target(direction)
-    header = Header(
-        title=f"{source} → {target}",
-        before=source,
-        after=target,
-        facts={
-            "Model": model.name,
-            "Network": f"{config.summary}, {config.pair}",
-            "Command": f"ugatit {command}",
-            "Fit": options.sizes.fit,
-            **({"Style": str(prepared.style or f"random:{options.seed}")} if config.style_size else {}),
-            **({"Translated": f"each {options.regions.finder.what}"} if options.regions else {}),
-            **({"Strength": f"{options.look.strength:g}"} if options.look.strength < 1 else {}),
-            **({"Colour": "the pictures' own"} if options.look.keep_colour else {}),
-            **({"Metadata": "kept"} if options.files.keep_metadata else {}),
-            **({"Colours": style.colormap} if maps else {}),
-            "Device": model.place,
-            "Precision": model.float_type,
-        },
-        provenance=model.provenance,
-        legend=legend(style, drawing.spans, maps, masks=config.masks) if maps else None,
-        missing=missing_text(model.missing_maps).replace("`", "") if whole else "",
-    )
-    with contextlib.closing(ReportWriter(path, header)) as writer:
-        yield ReportPage(Previewed(drawing, Subject(model.name, config, direction), maps, style), path, writer)
 
 
 def find(options: PictureOptions, suffix: Callable[[Path], str] | None = None) -> Found:
@@ -472,7 +199,7 @@ def prepare(options: PictureOptions, found: Found, *, first_only: bool = False) 
     batch_size = parse_count("--batch-size", options.batch_size, MOST_BATCH)
     workers = parse_count("--workers", options.workers, MOST_WORKERS) or default_workers()
     most = parse_pixels(options.max_pixels)
-    page = _page_path(options)
+    page = report_page.page_path(options)
     if (chosen := engines.exported(options)) is None:
         if options.dry_run:
             _plan_download(options, found)
@@ -534,8 +261,8 @@ def run(
         prepared = _with_style(prepared, model)
         _announce(model, prepared.translating.direction, len(jobs), checkpoints)
         with existing.sources:
-            page = page and _free_page(page, existing)
-            with _open_page(page, command, model, prepared, drawing) as report:
+            page = page and report_page.free_page(page, existing)
+            with report_page.open_page(page, command, model, prepared, drawing) as report:
                 for name, error in prepared.missing:
                     report.add(name, error)
                 _draw(prepared, jobs, model, existing, report, tally, checkpoints)
@@ -563,7 +290,7 @@ def _draw(
     jobs: list[Job],
     model: Engine,
     existing: Existing,
-    report: ReportPage,
+    report: report_page.ReportPage,
     tally: Tally,
     checkpoints: RunFolder | None,
 ) -> None:

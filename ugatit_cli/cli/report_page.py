@@ -1,0 +1,143 @@
+"""The report of a command that turns pictures into pictures: what `--report` asks for."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from ugatit_cli.cli import console
+from ugatit_cli.errors import OutputError, UgatitError, UsageError
+from ugatit_cli.files import expanded
+
+if TYPE_CHECKING:
+    from ugatit_cli.cli.existing import Existing
+    from ugatit_cli.cli.options import PictureOptions
+    from ugatit_cli.cli.pictures import Prepared
+    from ugatit_cli.config import MapName
+    from ugatit_cli.outputs.base import Drawing
+    from ugatit_cli.outputs.report import ReportWriter
+    from ugatit_cli.translation.engine import Engine
+    from ugatit_cli.translation.pipeline import Result
+
+
+T = TypeVar("T")
+
+
+def page_path(options: PictureOptions) -> Path | None:
+    """Where the report goes, if nothing is there that it must not replace."""
+    if options.report is None:
+        return None
+    path = expanded(options.report)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--report {path}: the report is a page", "Give it a name that ends in .html.")
+    if path.is_dir():
+        raise UsageError(f"--report {path}: is a folder", f"Name a file in it: {path / 'report.html'}")
+    if path.exists() and not (options.overwrite or options.skip_existing or options.update):
+        raise UsageError(f"--report {path}: exists already", "Give another name, or pass --overwrite.")
+    return path
+
+
+def free_page(path: Path, existing: Existing) -> Path:
+    """The next free name (`report-2.html`) after a run that is gone on with, and beside processes that share it."""
+    if existing.options.overwrite:
+        return path
+    further = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    names = itertools.chain([path], further)
+    return next(name for name in names if existing.sources.claim(name) and not name.exists())
+
+
+class ReportPage:
+    """The report of one command, whose drawing makes previews for it, too.
+
+    Where none was asked for it does nothing, and nothing of it is imported.
+    """
+
+    def __init__(self, drawing: Drawing, path: Path | None = None, writer: ReportWriter | None = None) -> None:
+        self.drawing = drawing
+        self.broken = False
+        self._empty = True
+        self._path = path
+        self._writer = writer
+
+    def add(self, name: str, error: UgatitError | None = None, result: Result | None = None) -> None:
+        """One more input gave a result, or an error."""
+        if self._writer is None:
+            return
+        from ugatit_cli.outputs.report import Entry
+
+        self._empty = False
+        if error is not None:
+            self._write(self._writer.add, Entry(name, error=error))
+        elif result is not None and result.preview is not None:
+            files = [str(path) for path in result.job.outputs] or ["<stdout>"]
+            styles = (result.preview.after, *result.preview.others)
+            outputs = files if len(styles) > 1 else [", ".join(files)]
+            for after, output in zip(styles, outputs, strict=True):
+                preview = replace(result.preview, after=after, others=())
+                seconds = result.seconds / len(styles)
+                self._write(self._writer.add, Entry(name, output, preview, result.size or (0, 0), seconds))
+
+    def finish(self, summary: str) -> None:
+        """Writes the page, if there is anything to show."""
+        if self._empty and self._path is not None:
+            console.note(f"report: {self._path} is not written, there is nothing to show")
+        elif self._writer is not None and self._write(self._writer.finish, summary):
+            console.note(f"report: {self._path}")
+
+    def _write(self, step: Callable[[T], None], what: T) -> bool:
+        """Gives the page up where it can't be written: the pictures matter more."""
+        try:
+            step(what)
+        except OutputError as error:
+            console.show_error(error)
+            self.broken, self._writer = True, None
+        return not self.broken
+
+
+@contextmanager
+def open_page(
+    path: Path | None, command: str, model: Engine, prepared: Prepared, drawing: Drawing
+) -> Iterator[ReportPage]:
+    """A page for a command's results; nothing is left of one that isn't finished."""
+    if path is None:
+        yield ReportPage(drawing)
+        return
+    from ugatit_cli.attention.maps import Style
+    from ugatit_cli.attention.words import Subject, legend, missing_text
+    from ugatit_cli.outputs.report import Header, Previewed, ReportWriter
+
+    config, options = model.config, prepared.translating
+    direction = options.direction
+    whole, none = options.regions is None, "generator" in model.missing_maps
+    maps: tuple[MapName, ...] = drawing.maps or (("generator",) if whole and not none else ())
+    style = getattr(drawing, "style", None) or Style()
+    source, target = config.source(direction), config.target(direction)
+    header = Header(
+        title=f"{source} → {target}",
+        before=source,
+        after=target,
+        facts={
+            "Model": model.name,
+            "Network": f"{config.summary}, {config.pair}",
+            "Command": f"ugatit {command}",
+            "Fit": options.sizes.fit,
+            **({"Style": str(prepared.style or f"random:{options.seed}")} if config.style_size else {}),
+            **({"Translated": f"each {options.regions.finder.what}"} if options.regions else {}),
+            **({"Strength": f"{options.look.strength:g}"} if options.look.strength < 1 else {}),
+            **({"Colour": "the pictures' own"} if options.look.keep_colour else {}),
+            **({"Metadata": "kept"} if options.files.keep_metadata else {}),
+            **({"Colours": style.colormap} if maps else {}),
+            "Device": model.place,
+            "Precision": model.float_type,
+        },
+        provenance=model.provenance,
+        legend=legend(style, drawing.spans, maps, masks=config.masks) if maps else None,
+        missing=missing_text(model.missing_maps).replace("`", "") if whole else "",
+    )
+    with contextlib.closing(ReportWriter(path, header)) as writer:
+        yield ReportPage(Previewed(drawing, Subject(model.name, config, direction), maps, style), path, writer)

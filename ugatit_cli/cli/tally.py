@@ -1,0 +1,163 @@
+"""What became of each input, and of all of them: on stdout, on stderr, and as an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ugatit_cli.cli import console
+from ugatit_cli.errors import InputsFailed, Interrupted, StorageError, UgatitError
+from ugatit_cli.films.codecs import SUFFIXES, is_film
+
+if TYPE_CHECKING:
+    from ugatit_cli.pictures.jobs import Job
+    from ugatit_cli.translation.pipeline import Result
+
+
+@dataclass
+class Tally:
+    """Counts results and says them: paths or JSON on stdout, errors on stderr.
+
+    Attributes:
+        animations: how many results have several frames.
+        resume: how to go on after an interruption.
+        found_none: how many pictures have nothing of `what` is translated, and so no result.
+    """
+
+    json_lines: bool
+    total: int
+    verb: str = "translated"
+    animations: int = 0
+    resume: str = "go on with --skip-existing"
+    page_failed: bool = False
+    done: int = 0
+    left_alone: int = 0
+    found_none: int = 0
+    what: str = ""
+    errors: int = 0
+    unsaid: Exception | None = None
+    disk_full: bool = False
+    interrupted: bool = False
+    start: float = field(default_factory=time.monotonic)
+
+    def add(self, result: Result) -> None:
+        """One more file is done, or failed."""
+        if result.error is not None:
+            self.failed(result.job.name, result.error)
+            return
+        if result.missing:
+            self.without(result.job, result.missing)
+            return
+        self.done += 1
+        self.animations += result.frames > 1
+        for note in result.notes:
+            console.note(f"{result.job.name}: {note}")
+        for name in result.flat:
+            console.note(f"{result.job.name}: the {name} attention is flat: the same everywhere")
+        if result.data is not None:
+            console.result_bytes(result.data)
+            return
+        width, height = result.size or (0, 0)
+        more: dict[str, object] = {"flat": list(result.flat)} if result.flat else {}
+        more |= {"frames": result.frames} if is_film(result.job.source) else {}
+        more |= _faces(result)
+        self._say(result.job, width=width, height=height, milliseconds=round(result.seconds * 1000, 1), **more)
+
+    def failed(self, name: str, error: UgatitError) -> None:
+        """An input that gives no result."""
+        self.errors += 1
+        self.disk_full |= isinstance(error, StorageError)
+        console.show_error(error)
+        if self.json_lines:
+            self._put(json.dumps({"input": name, "error": error.message, "hint": error.hint}))
+
+    def without(self, job: Job, what: str, where: str = "") -> None:
+        """A picture that gives no result, as it has nothing of what is translated: no `face`."""
+        self.found_none += 1
+        self.what = what
+        console.note(f"{job.name}: no {what}{where} found")
+        if self.json_lines:
+            self._put(json.dumps({"input": job.name, f"{what}s": []}))
+
+    def skipped(self, job: Job, *, shared: bool = False) -> None:
+        """A result that exists already, or that another process has made meanwhile."""
+        self.left_alone += 1
+        self.total -= shared
+        self._say(job, skipped=True)
+
+    def passed_over(self, folder: str, counts: Counter[str]) -> None:
+        """What of a folder wasn't looked at."""
+        from ugatit_cli.pictures.jobs import in_words
+
+        films = ", or take films with --films" if SUFFIXES & counts.keys() else ""
+        console.note(f"{folder}: {in_words(counts)}; name them to have them tried{films}")
+        if self.json_lines:
+            self._put(json.dumps({"input": folder, "passed_over": dict(counts)}))
+
+    def planned(self, job: Job) -> None:
+        """What a dry run says."""
+        if self.json_lines:
+            self._say(job, planned=True)
+        else:
+            for path in job.outputs or ("<stdout>",):
+                console.result(f"{job.name} -> {path}")
+
+    def _say(self, job: Job, **values: object) -> None:
+        if self.json_lines:
+            several = {"outputs": [str(path) for path in job.several]} if job.several else {}
+            output = str(job.outputs[0]) if job.outputs else str(job.output)
+            self._put(json.dumps({"input": job.name, "output": output, **several, **values}))
+        elif not sys.stdout.isatty() and not values.get("skipped"):
+            for path in job.outputs:
+                self._put(str(path))
+
+    def _put(self, line: str) -> None:
+        try:
+            console.result(line) if self.json_lines else console.made(line)
+        except (StorageError, BrokenPipeError) as error:  # the rest is worth doing all the same
+            self.unsaid = error
+
+    def summary(self) -> str:
+        """What became of the inputs, in a line."""
+        seconds = time.monotonic() - self.start
+        skipped = f", {self.left_alone} skipped" if self.left_alone else ""
+        failed = f", {self.errors} failed" if self.errors else ""
+        without = f", {self.found_none} without a {self.what}" if self.found_none else ""
+        return f"{self.done} {self.verb}{without}{skipped}{failed} in {seconds:.1f} s"
+
+    def finish(self, output: str | None) -> None:
+        """The summary, and the exit code as an exception."""
+        if self.done or self.left_alone or self.found_none:
+            place = "<stdout>" if output in (None, "-") else Path(output or "")
+            console.note(f"{self.summary()} -> {place}")
+        if self.interrupted:
+            hint = f"{self.resume[0].upper()}{self.resume[1:]}."
+            raise Interrupted("interrupted; everything finished so far is kept", hint)
+        if self.disk_full:
+            raise InputsFailed(
+                f"stopped: {self.total - self.done} of {self.total} files are not done",
+                f"Once that is mended, {self.resume}.",
+            )
+        if self.unsaid:
+            raise self.unsaid
+        if self.errors:
+            raise InputsFailed(f"{self.errors} input{'s' if self.errors > 1 else ''} failed, named above")
+        if self.found_none and not (self.done or self.left_alone):
+            raise InputsFailed(f"no {self.what} was found, so there is no result")
+        if self.page_failed:
+            raise InputsFailed("the report could not be written, see above; the results are complete")
+
+
+def _faces(result: Result) -> dict[str, object]:
+    """Those that were translated, as JSON has them: boxes are left, top, width and height."""
+    faces = [
+        {"box": region.subject, "score": round(region.score, 3), "angle": round(region.angle, 1)}
+        for region in reversed(result.regions)
+        if region.score is not None
+    ]
+    return {"faces": faces} if faces else {}
