@@ -27,7 +27,7 @@ from ugatit_cli.weights.manifest import read_manifest
 
 pytestmark = pytest.mark.usefixtures("cache")
 COMMIT = "0123456789" * 4
-GROUPS = ["damaged", "ready here", "one download away", "train it yourself"]
+GROUPS = ["ready here", "damaged", "one download away", "train it yourself"]
 LONG = "some-organisation/horses-to-zebras-from-pictures-of-their-own"
 
 
@@ -50,7 +50,7 @@ def row(outcome: Outcome, name: str) -> list[str]:
 
 @pytest.mark.usefixtures("many")
 def test_the_table_for_programs(ugatit: Command) -> None:
-    outcome = ugatit("models")
+    outcome = ugatit("models", "--all")
     assert (outcome.code, outcome.stderr) == (0, "")
     assert outcome.lines[0].split() == ["NAME", "DOMAINS", "SIZE", "STATE", "FROM", "LICENCE"]
     assert len(outcome.lines) == 1 + len(read_manifest()) + 4
@@ -66,7 +66,12 @@ def test_the_table_for_programs(ugatit: Command) -> None:
     assert row(outcome, f"{LONG}@{COMMIT}")[3] == "ready"
     assert outcome.stdout.isascii()
     assert b"\x1b" not in outcome.stdout
-    assert ugatit("models", "list") == outcome
+    assert ugatit("models", "list", "--all") == outcome
+    shown = ugatit("models")
+    names = [[line.split()[0] for line in one.lines] for one in (shown, outcome)]
+    assert [*names[0], "photo2portrait"] == names[1]
+    assert names[0][1:3] == ["flat2clay", "ink2clay"]
+    assert "1 more has no weights yet: ugatit models --all" in shown.stderr
 
 
 def test_one_line_for_each_model_that_cannot_write_on_the_terminal(
@@ -76,7 +81,7 @@ def test_one_line_for_each_model_that_cannot_write_on_the_terminal(
     folder = stored("mine")
     texts = {"licence": "\nMIT of\u2028the code\r\x85\x0bonly  \x1b[2J", "description": "two\nlines"}
     say(folder, **texts, **{"\x1b]0;x\x07": "a\x1b[31mb\nc", "number": 1, "list": ["\x9b"]})
-    outcome = ugatit("models")
+    outcome = ugatit("models", "--all")
     assert len(outcome.lines) == 1 + len(read_manifest()) + 1
     assert row(outcome, "mine")[5:] == [r"MIT of the code only \x1b[2J"]
     for arguments in (("models",), ("models", "show", "mine"), ("models", "verify"), ("models", "--json")):
@@ -108,8 +113,9 @@ def test_the_table_as_json(ugatit: Command, cache: Path) -> None:
     outcome = ugatit("models", "--json")
     assert (outcome.code, outcome.stderr) == (0, "")
     found = {one["name"]: one for one in json.loads(outcome.stdout)}
-    shipped = list(read_manifest())
-    assert list(found)[: len(shipped)] == shipped
+    states = [one["state"] for one in found.values()]
+    assert list(dict.fromkeys(states)) == ["ready", "damaged", "not fetched"]
+    assert len(json.loads(ugatit("models", "--all", "--json").stdout)) == len(found) + 1
     entry = read_manifest()["selfie2anime-full"]
     facts = {"name": "selfie2anime-full", "source": "import", "repository": "hylee/UGATIT_model", "revision": "main"}
     about = {"description": entry.description, "licence": entry.licence, "training_data": entry.training_data}

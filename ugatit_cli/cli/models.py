@@ -9,7 +9,7 @@ import typer
 
 from ugatit_cli.cli import console
 from ugatit_cli.cli.listing import ListFirst, ask_to_remove, screen_width, show_list
-from ugatit_cli.cli.models_view import COLUMNS, document, full_document, groups, model_lines
+from ugatit_cli.cli.models_view import COLUMNS, document, full_document, groups, in_order, model_lines
 from ugatit_cli.cli.options import Command
 from ugatit_cli.errors import InputsFailed, Interrupted, ModelError
 from ugatit_cli.wording import byte_size
@@ -25,6 +25,7 @@ NameArgument = Annotated[
         metavar="NAME", help="A name from the table, a Hub id, a model folder or a run.", show_default=False
     ),
 ]
+AllOption = Annotated[bool, typer.Option("--all", help="Also those that nobody has published weights of.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="All that is known, as JSON.")]
 
 
@@ -32,8 +33,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="All that is known, as 
 def models() -> None:
     """List the models that `--model` takes; check, find and remove them.
 
-    `ugatit models` alone shows the table, `ugatit models --json` the same and more for programs. Nothing here asks
-    the network.
+    `ugatit models` alone shows the table: first what works here, then what can be downloaded. `ugatit models --json`
+    shows the same and more for programs. Nothing here asks the network.
 
     Examples:
 
@@ -48,18 +49,21 @@ def models() -> None:
 
 
 @app.command("list", cls=Command)
-def list_models(json_array: JsonOption = False) -> None:
-    """Show all known models: the manifest's, your store's, those fetched from the Hub.
+def list_models(every: AllOption = False, json_array: JsonOption = False) -> None:
+    """Show the models that can be used: what works here, then what can be downloaded.
 
     The same as `ugatit models` alone.
     """
     from ugatit_cli.weights.catalog import catalog
 
-    found = catalog(console.Transfer())
+    known = catalog(console.Transfer())
+    found = in_order(known if every else [one for one in known if one.state != "no weights"])
     if json_array:
         console.result(*json.dumps([document(one) for one in found], indent=2).split("\n"))
-    else:
-        show_list(COLUMNS, groups(found))
+        return
+    show_list(COLUMNS, groups(found))
+    if hidden := len(known) - len(found):
+        console.note(f"{hidden} more {'has' if hidden == 1 else 'have'} no weights yet: ugatit models --all")
 
 
 @app.command(cls=Command)

@@ -22,7 +22,7 @@ from ugatit_cli.cli.listing import (
 from ugatit_cli.wording import shown
 
 if TYPE_CHECKING:
-    from ugatit_cli.weights.known import Known
+    from ugatit_cli.weights.known import Known, State
     from ugatit_cli.weights.manifest import Entry
 
 COLUMNS: Final = (
@@ -38,15 +38,22 @@ COLUMNS: Final = (
 # --- The list ------------------------------------------------------------------------------------------
 
 
+TITLES: Final[dict[State, tuple[str, str]]] = {
+    "ready": ("ready here", ""),
+    "damaged": ("damaged", "`ugatit models show NAME` tells why"),
+    "not fetched": ("one download away", "at first use, or `ugatit fetch NAME`"),
+    "no weights": ("train it yourself", "`ugatit models show NAME` tells how"),
+}
+
+
+def in_order(found: Sequence[Known]) -> list[Known]:
+    """What works here first."""
+    return sorted(found, key=lambda one: list(TITLES).index(one.state))
+
+
 def groups(found: Sequence[Known]) -> list[Group]:
-    """Ready here, one download away, train it yourself; and what is damaged before all that."""
-    titles = {
-        "damaged": ("damaged", "`ugatit models show NAME` tells why"),
-        "ready": ("ready here", ""),
-        "not fetched": ("one download away", "at first use, or `ugatit fetch NAME`"),
-        "no weights": ("train it yourself", "`ugatit models show NAME` tells how"),
-    }
-    return [Group(*words, [row(one) for one in found if one.state == state]) for state, words in titles.items()]
+    """Ready here, damaged, one download away, train it yourself."""
+    return [Group(*words, [row(one) for one in found if one.state == state]) for state, words in TITLES.items()]
 
 
 def row(known: Known) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def _resolve(name: str, listener: Listener | None) -> Source:
         meant = f"{data} is a data set: ugatit data show {data}. "
     raise ModelError(
         f"no model {name!r}: no such folder, nothing of that name in {store_folder()}, not in the manifest",
-        f"{meant}`ugatit models` lists those that have a name; those on the Hub are OWNER/NAME.",
+        f"{meant}Known models: {_ready(listener)}, and more with `ugatit models`; on the Hub: OWNER/NAME.",
     )
 
 
@@ -111,6 +111,11 @@ def _named(name: str, entry: Entry | None) -> Source | None:
     return Source(name, entry.source, BUNDLED / name if entry.source == "bundled" else None, entry)
 
 
+def _ready(listener: Listener | None) -> str:
+    """The names of what works here."""
+    return ", ".join(one.name for one in catalog(listener) if one.state == "ready")
+
+
 def known_models() -> list[str]:
     """Names that are in the manifest or in the store."""
     entries = MODELS.usable(Logged())
@@ -123,8 +128,10 @@ def fetched_models() -> list[Receipt]:
 
 
 def nearest(name: str) -> str:
-    """The known name, or id of a fetched model, that is most like this one as a whole or in a part; empty if none."""
+    """The usable name, or id of a fetched model, most like this one as a whole or in a part; empty if none."""
+    entries = MODELS.usable(Logged())
     names = [*(receipt.key for receipt in fetched_models()), *known_models()]
+    names = [name for name in names if name not in entries or entries[name].source != "train"]
     parts = {part: key for key in names for part in (*key.partition("@")[0].split("/"), key)}
     return next((parts[near] for near in difflib.get_close_matches(name, parts, n=1)), "")
 
