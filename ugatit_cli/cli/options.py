@@ -87,6 +87,15 @@ class PictureOptions:
         Path | None,
         Option("--base", metavar="DIR", help="Results keep the path of their pictures below this folder."),
     ] = None
+    shard: Annotated[
+        str | None,
+        Option(
+            "--shard",
+            metavar="I/N",
+            help="Only the Ith of N parts, whichever machine lists the pictures: 2/4 is the second of four.",
+            show_default=False,
+        ),
+    ] = None
     model: ModelOption = "flat2clay"
     direction: Annotated[
         Literal["a2b", "b2a"] | None,
@@ -166,7 +175,7 @@ class PictureOptions:
 
 # What `translate` and `cam` are asked for, as their help shows it.
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "Pictures": ("inputs", "output", "files_from", "base", "films"),
+    "Pictures": ("inputs", "output", "files_from", "base", "shard", "films"),
     "Model": ("model", "direction", "to", "style", "styles", "run"),
     "Attention": ("maps", "layout", "alpha", "colormap", "normalize", "upsample", "animate"),
     "Parts of pictures": ("faces", "faces_only", "margin", "no_face", "box", "mask", "feather"),

@@ -27,6 +27,7 @@ from ugatit_cli.cli.options import (
     parse_pixels,
     parse_tile,
 )
+from ugatit_cli.cli.shards import Shard
 from ugatit_cli.cli.tally import Tally
 from ugatit_cli.errors import OutputError, PictureError, UgatitError, UsageError, plain_reason
 from ugatit_cli.files import expanded
@@ -106,6 +107,7 @@ def find(options: PictureOptions, suffix: Callable[[Path], str] | None = None) -
     given = {"--skip-existing": options.skip_existing, "--update": options.update, "--overwrite": options.overwrite}
     if sum(given.values()) > 1:
         raise UsageError(f"{' and '.join(name for name in given if given[name])} contradict each other")
+    Shard.parse(options.shard)
     inputs = options.inputs or []
     if not inputs and options.files_from is None:
         raise UsageError("no INPUT", "Name pictures or folders, or a list of them with --files-from.")
@@ -246,6 +248,10 @@ def run(
     warnings.filterwarnings("ignore", module="PIL")
     options, page = prepared.options, prepared.page
     existing = Existing(options, prepared.sources())
+    shard = Shard.parse(options.shard)
+    if shard.count > 1 and drawing.spans is not None:
+        raise UsageError("--normalize batch contradicts --shard: one scale needs all pictures", "Leave one out.")
+    prepared = replace(prepared, found=shard.of(prepared.found))
     jobs, tally = _left_to_do(prepared, drawing, existing, verb)
     if not options.dry_run:
         for folder in {job.output.parent for job in prepared.found.jobs if job.output is not None}:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ugatit_cli.cli import console
+from ugatit_cli.cli.shards import Shard
 from ugatit_cli.errors import OutputError, UgatitError, UsageError
 from ugatit_cli.files import expanded
 
@@ -32,7 +33,7 @@ def page_path(options: PictureOptions) -> Path | None:
     """Where the report goes, if nothing is there that it must not replace."""
     if options.report is None:
         return None
-    path = expanded(options.report)
+    path = Shard.parse(options.shard).page(expanded(options.report))
     if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--report {path}: the report is a page", "Give it a name that ends in .html.")
     if path.is_dir():

@@ -41,6 +41,7 @@ class Job:
         several: all files of a result that has more than one.
         kept: those of them that exist and are left as they are.
         content: the picture itself, where it is in memory: `source` is only its name then.
+        key: its path below OUT as its result would be called if it were alone and kept its suffix; whoever lists it.
     """
 
     source: Path | None
@@ -48,6 +49,7 @@ class Job:
     several: tuple[Path, ...] = ()
     kept: tuple[Path, ...] = ()
     content: bytes | None = field(default=None, repr=False)
+    key: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
@@ -131,7 +133,7 @@ def find_jobs(wanted: Wanted) -> Found:
     found = search.run(wanted.arguments, wanted.listed)
     named = _is_named(found, out, wanted)
     outputs = [None if out == STDOUT else out] if named else _outputs(found, out, wanted.rename)
-    jobs = [Job(one.source, output) for one, output in zip(found, outputs, strict=True)]
+    jobs = [Job(one.source, output, key=one.below) for one, output in zip(found, outputs, strict=True)]
     if not jobs and not search.missing:
         names = ", ".join(sorted(search.suffixes))
         told = "".join(f"; {in_words(counts)}" for counts in search.passed_over.values())
