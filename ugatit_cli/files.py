@@ -39,6 +39,12 @@ def expanded(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111  # where `Path.expanduser` fails
 
 
+def config_folder() -> Path:
+    """`ugatit` in the folder of the user's settings, there or not: `$XDG_CONFIG_HOME`, `%APPDATA%` or `~/.config`."""
+    windows = os.environ.get("APPDATA") if os.name == "nt" else None
+    return expanded(Path(os.environ.get("XDG_CONFIG_HOME") or windows or "~/.config", "ugatit"))
+
+
 def wrong_name(name: str) -> str:
     """Why a name is not that of a file below a folder, on any system; empty if it is."""
     if CONTROLS.search(name):

@@ -43,12 +43,17 @@ def _others_compute() -> bool:
 
 
 def command(name: str) -> Any:
-    """Imports and builds one command, a Click command, of the module that is called like it."""
+    """Imports and builds the command that is called, a Click command."""
+    _share_cores(name)
+    return built(name)
+
+
+def built(name: str) -> Any:
+    """Imports and builds one command of the module that is called like it."""
     module = importlib.import_module(f"ugatit_cli.cli.{'fetch' if name == 'convert' else name}")
     if name in ("models", "data", "study"):
         return get_group(module.app)
     alone = typer.Typer(rich_markup_mode=None, add_completion=False)
-    _share_cores(name)
     if name == "train":
         from ugatit_cli.cli.train_command import with_options
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_type_hints
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option, Typer
 from typer.core import TyperCommand
+from typer.main import get_command
 from typer.models import ArgumentInfo
 
+from ugatit_cli.cli import configuration
 from ugatit_cli.config import Fit
 from ugatit_cli.errors import UsageError
 
@@ -187,8 +189,37 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+@functools.cache
+def _config_option() -> Any:
+    """`--config`, which every command has."""
+
+    def has(
+        config: Annotated[
+            str | None,
+            Option(
+                "--config",
+                metavar="FILE|off",
+                help="Options from this TOML file (of train: a run's, too) instead of ./ugatit.toml and your own.",
+            ),
+        ] = None,
+    ) -> None: ...
+
+    app = Typer(add_completion=False)
+    app.command()(has)
+    option = get_command(app).params[0]
+    option.expose_value = False
+    return option
+
+
 class Command(TyperCommand):
-    """A command that never leaves one of the user's values out, and whose help shows its options in sections."""
+    """A command that never leaves one of the user's values out, and whose help shows its options in sections.
+
+    What the command line doesn't say comes from files and variables, see `cli.configuration`.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.params.append(_config_option())
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes a section for each group of options, in the order of the options."""
@@ -206,15 +237,29 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuses an option that takes one value and is given several times, of which the last one would count."""
-        stated = list(args)
-        rest = super().parse_args(ctx, args)
-        _, _, given = self.make_parser(ctx).parse_args(stated)
+        stated, _, given = self.make_parser(ctx).parse_args(list(args))
+        helps = "help" in stated or ctx.resilient_parsing
+        if not helps:
+            configuration.fill(self, ctx, stated)
+        try:
+            rest = super().parse_args(ctx, args)
+        except BadParameter as error:
+            raise configuration.refused(error, ctx) or error from None
         for parameter in given:
             flag = getattr(parameter, "is_flag", True)  # arguments come once
             if not (flag or parameter.multiple) and (count := given.count(parameter)) > 1:
                 hint = "It takes one value, and only one of them would count."
                 raise UsageError(f"{'/'.join(parameter.opts)} is given {count} times", hint)
         return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Says where settings come from, if the command line isn't all."""
+        configuration.tell(ctx)
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            configuration.explain(error, ctx)
+            raise
 
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,7 +115,7 @@ def _plain(name: str) -> str:
     return short.encode()[:LONGEST_BYTES].decode(errors="ignore").rstrip("-.")
 
 
-def train(asked: Asked, given: dict[str, Any]) -> None:
+def train(asked: Asked, given: dict[str, Any], elsewhere: frozenset[str]) -> None:
     """Train a model that translates between two folders of pictures.
 
     They need not be pairs: a few hundred of each do. The run folder has a usable model at every moment. Ctrl-C saves
@@ -141,7 +141,8 @@ def train(asked: Asked, given: dict[str, Any]) -> None:
     given |= {"method": asked.method} if asked.method is not None else {}
     given = _parsed(given) | (dict(zip(("domain_a", "domain_b"), names, strict=True)) if names else {})
     first = os.environ.get("RANK", "0") == "0"
-    found = _pictures_and_run(asked, given, names) if first else None
+    stated = given.keys() - elsewhere
+    found = _pictures_and_run(asked, stated, names) if first else None
     from ugatit_cli.data.batches import readers_kept
     from ugatit_cli.device import joined_group, keep_freed_memory
     from ugatit_cli.training import session
@@ -152,7 +153,9 @@ def train(asked: Asked, given: dict[str, Any]) -> None:
         machine = Machine(device_for(asked.device, group), threads, group, most)
         if machine.device.type == "cpu":
             keep_freed_memory()
-        folders, path = found or _pictures_and_run(asked, given, names)  # which the first one has fetched
+        folders, path = found or _pictures_and_run(asked, stated, names)  # which the first one has fetched
+        if folders and folders.test_a and folders.test_b:
+            given.pop("holdout", None)  # of a file of settings, which is for other pictures, too
         named, find = asked.resume is not None, console.find_model
         prepared = session.prepare(RunFolder(path), given, folders, machine, named=named, find=find)
         with _enough_memory(prepared.settings):
@@ -164,12 +167,10 @@ def train(asked: Asked, given: dict[str, Any]) -> None:
                 _follow(prepared)
 
 
-def _pictures_and_run(
-    asked: Asked, given: Mapping[str, Any], names: tuple[str, str] | None
-) -> tuple[Folders | None, Path]:
+def _pictures_and_run(asked: Asked, stated: Set[str], names: tuple[str, str] | None) -> tuple[Folders | None, Path]:
     """Where the pictures are, fetched if need be, and the run folder."""
     folders = find_folders(asked)
-    if "holdout" in given and folders and folders.test_a and folders.test_b:
+    if "holdout" in stated and folders and folders.test_a and folders.test_b:
         raise UsageError("--holdout contradicts testA and testB", "Leave it out: what is in these is held out.")
     return folders, run_path(asked, folders, names)
 

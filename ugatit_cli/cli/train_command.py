@@ -80,25 +80,28 @@ class Asked:
     max_pixels: Annotated[str, Option("Machine", MAX_PIXELS_HELP, metavar="N|off", default="300M")] = "300M"
 
 
-def with_options(run: Callable[[Asked, dict[str, Any]], None]) -> Callable[..., None]:
+def with_options(run: Callable[[Asked, dict[str, Any], frozenset[str]], None]) -> Callable[..., None]:
     """A function for Typer with all options of `Asked`, `Recipe`, `RunOptions` and networks' sizes.
 
     Args:
         run: gets what is asked for, and the settings that the user states, by their names; those that aren't stated
-            are missing.
+            are missing. Last come the names of those that files and variables state, and not the command line.
     """
     own = list(fields_of(Asked).values())
     tables = (fields_of(Recipe), fields_of(RunOptions), size_fields())
     settings = [field for table in tables for field in table.values() if field.option is not None]
 
-    def command(**values: Any) -> None:
+    def command(context: typer.Context, **values: Any) -> None:
         given = {field.name: values[field.name] for field in settings if values[field.name] is not None}
-        run(Asked(**{field.name: values[field.name] for field in own}), given)
+        sources = {name: context.get_parameter_source(name) for name in given}
+        elsewhere = frozenset(name for name, one in sources.items() if one is not None and one.name != "COMMANDLINE")
+        run(Asked(**{field.name: values[field.name] for field in own}), given, elsewhere)
 
     stated = {field.name: _parameter(field, field.default) for field in own}
     stated |= {field.name: _parameter(field, None) for field in settings}
     order = [stated[field.name] for field in in_order([*own, *settings])]
-    command.__signature__ = inspect.Signature(order)  # type: ignore[attr-defined]  # which Typer reads
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    command.__signature__ = inspect.Signature([context, *order])  # type: ignore[attr-defined]  # which Typer reads
     command.__name__, command.__doc__ = run.__name__, run.__doc__
     return command
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from ugatit_cli.errors import UPGRADE, ModelError, plain_reason
-from ugatit_cli.files import expanded, read_file, read_toml
+from ugatit_cli.files import config_folder, expanded, read_file, read_toml
 from ugatit_cli.remote.patience import Listener
 from ugatit_cli.weights.mistakes import Form, Table, all_of, said, table_mistakes, wrong_keys
 from ugatit_cli.wording import byte_size, shown
@@ -54,8 +54,7 @@ def manifest_path() -> Path:
 
 def place_of_user_manifest() -> Path:
     """`$UGATIT_MANIFEST`, else `ugatit/weights.toml` below the user's configuration folder, there or not."""
-    folder = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return expanded(os.environ.get(VARIABLE) or Path(folder, "ugatit", "weights.toml"))
+    return expanded(os.environ.get(VARIABLE) or config_folder() / "weights.toml")
 
 
 class Named(Protocol):

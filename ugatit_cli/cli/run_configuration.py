@@ -1,0 +1,67 @@
+"""A run's own `config.toml` as options of `ugatit train`, so that a training is done again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ugatit_cli.errors import UPGRADE, UsageError, plain_reason
+from ugatit_cli.fields import Field, fields_of
+from ugatit_cli.methods.recipe import Recipe
+from ugatit_cli.methods.registry import size_fields
+from ugatit_cli.training.options import RunOptions
+
+FORMAT = 1  # that of `training.run_folder`, whose import takes torch
+TABLES: Mapping[str, Mapping[str, Field]] = {
+    "run": fields_of(RunOptions),
+    "recipe": fields_of(Recipe),
+    "model": size_fields(),
+}
+PICTURES = ("domain_a", "domain_b", "data")
+
+
+def options_of_run(document: Mapping[str, Any], file: Path) -> tuple[dict[str, Any], frozenset[str]]:
+    """What a run was told, by keys, as the command line would have it; and the options that it settles.
+
+    Raises:
+        UsageError: it is of a newer version, or damaged.
+    """
+    number = document["format"]
+    if type(number) is not int or number > FORMAT:
+        raise UsageError(
+            f"{file}: written by a newer ugatit (format {number}, this one reads up to {FORMAT})", UPGRADE
+        )
+    values: dict[str, Any] = {"method": document.get("method", "ugatit")}
+    settled = {"method", "domains", "columns", *PICTURES}
+    for title, fields in TABLES.items():
+        table = document.get(title, {})
+        if not isinstance(table, dict):
+            raise UsageError(f"{file}: damaged: {title} is no table", "Name another file.")
+        keys = {name: field.flag[2:].replace("-", "_") for name, field in fields.items() if field.option}
+        settled |= {*keys.values()}
+        for name in keys.keys() & table.keys():
+            values[keys[name]] = table[name] if isinstance(table[name], bool) else str(table[name])
+    pictures = dict(_pictures(document, file))
+    if "from" not in values:
+        values.pop("from_direction", None)
+    if "data" in pictures:  # its own pictures are held out
+        values.pop("holdout", None)
+    return values | pictures, frozenset(settled)
+
+
+def _pictures(document: Mapping[str, Any], file: Path) -> Iterator[tuple[str, str]]:
+    try:
+        model, data = document["model"], document["data"]
+        a, b = Path(data["a"]), Path(data["b"])
+        yield "domains", f"{model['domain_a']},{model['domain_b']}"
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{file}: damaged: {plain_reason(error)} is missing", "Name another file.") from None
+    if "test_a" in data:
+        from ugatit_cli.data.pictures import Folders, layout_root
+
+        if (root := layout_root(Folders(a, b))) is not None:
+            yield "data", str(root)
+            return
+    yield "domain_a", str(a)
+    yield "domain_b", str(b)
