@@ -486,7 +486,7 @@ def test_help(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         "What is written": "output checkpoint-every sample-every keep tensorboard dry-run json",
         "Evaluation": "evaluate-every features feature-layer",
         "Machine": "device precision workers max-pixels save-memory",
-        "Other": "help",
+        "Other": "config help",
     }
     plain = " ".join(text.split())
     for words in ("[default: 0.999; paper: 0]", "[default: ugatit, or that of --from]", "[1<=x<=1000000000]"):
