@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ugatit_cli.config import PRECISIONS, Precision
-from ugatit_cli.errors import DeviceError
+from ugatit_cli.errors import DeviceError, UsageError
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -30,13 +30,14 @@ def resolve_device(name: str = "auto") -> torch.device:
     `auto` takes CUDA, else MPS, else the CPU.
 
     Raises:
-        DeviceError: unknown name, or a device this machine doesn't have; there is no silent fallback.
+        UsageError: unknown name.
+        DeviceError: a device this machine doesn't have; there is no silent fallback.
     """
     if name == "auto":
         best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return torch.device(best)
     if not re.fullmatch(r"cpu|mps|cuda(:[0-9]{1,2})?", name):
-        raise DeviceError(f"unknown device {name!r}", "Devices are: auto, cpu, cuda, cuda:0, cuda:1, ..., mps.")
+        raise UsageError(f"unknown device {name!r}", "Devices are: auto, cpu, cuda, cuda:0, cuda:1, ..., mps.")
     device = torch.device(name)  # of larger numbers torch would keep the last 8 bits
     if device.type == "cuda":
         if not torch.cuda.is_available():
@@ -57,7 +58,8 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
     else fp32.
 
     Raises:
-        DeviceError: unknown name, or fp16 on a CPU, where it is emulated and hundreds of times slower.
+        UsageError: unknown name.
+        DeviceError: fp16 on a CPU, where it is emulated and hundreds of times slower.
     """
     if name == "auto":
         if device.type == "cuda":
@@ -68,7 +70,7 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
             if device.type == "cpu" and precision == "fp16":
                 raise DeviceError("fp16 is not for CPUs: they emulate it", "Use --precision bf16 or fp32.")
             return precision
-    raise DeviceError(f"unknown precision {name!r}", f"Precisions are: auto, {', '.join(PRECISIONS)}.")
+    raise UsageError(f"unknown precision {name!r}", f"Precisions are: auto, {', '.join(PRECISIONS)}.")
 
 
 def cpu_has_bf16() -> bool:

@@ -1,6 +1,6 @@
-"""Every error that reaches a user: what went wrong, the way out, and the exit code it ends with.
+"""Every error that reaches a user: what went wrong, the way out, a code word and the exit code it ends with.
 
-Raised anywhere below the command line; rendered in one place, `cli/console.py`.
+Raised anywhere below the command line; rendered in one place, `cli/console.py`. docs/scripts.md lists them.
 """
 
 from __future__ import annotations
@@ -46,8 +46,13 @@ class UgatitError(Exception):
     Args:
         message: what went wrong, naming the file or option.
         hint: the way out, a full sentence; may be empty.
+
+    Attributes:
+        code: what programs tell it by.
+        exit_code: of a command that ends with it.
     """
 
+    code: ClassVar[str] = "failed"
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -59,41 +64,64 @@ class UgatitError(Exception):
 class InputsFailed(UgatitError):
     """Some inputs failed, each already named; the rest is done."""
 
+    code = "inputs-failed"
+
 
 class PictureError(UgatitError):
     """A picture can't be read, or can't be translated at its size."""
+
+    code = "picture-unusable"
 
 
 class OutputError(UgatitError):
     """A result can't be written: full disk, missing permission."""
 
+    code = "output-failed"
+
 
 class StorageError(OutputError):
     """Nothing more can be written: the disk is full."""
+
+    code = "disk-full"
 
 
 class UsageError(UgatitError):
     """An option, argument or configuration value that makes no sense."""
 
+    code = "usage"
     exit_code = 2
 
 
 class ConfigError(UsageError):
     """A `ModelConfig` whose values contradict each other or are out of range."""
 
+    code = "config-invalid"
+
 
 class DeviceError(UsageError):
-    """A device or precision that this machine doesn't have."""
+    """A device or precision that this machine doesn't have, or has lost."""
+
+    code = "device-missing"
+    exit_code = 5
 
 
 class ModelError(UgatitError):
     """A model or weights that are missing, damaged, or don't fit."""
 
+    code = "model-unusable"
     exit_code = 3
+
+
+class ModelMissing(ModelError):
+    """There is no such model here, or no weights of it."""
+
+    code = "model-missing"
 
 
 class FetchError(ModelError):
     """A file that can't be had from a network, or isn't what it should be."""
+
+    code = "fetch-failed"
 
 
 class NoRoomError(StorageError, FetchError):
@@ -105,14 +133,36 @@ class NoRoomError(StorageError, FetchError):
 class TrainingError(UgatitError):
     """Training stopped, or can't start, on bad data or a loss that isn't finite."""
 
+    code = "training-failed"
     exit_code = 4
 
 
 class DataError(TrainingError):
     """Pictures that can't be trained on: too few, or none of them readable."""
 
+    code = "data-unusable"
+
 
 class Interrupted(UgatitError):
     """Ctrl-C: everything finished so far is kept."""
 
+    code = "interrupted"
     exit_code = 130
+
+
+class FileFailed(UgatitError):
+    """The system refuses a file, for a reason that nobody foresaw."""
+
+    code = "file-failed"
+
+
+class NoMemory(UgatitError):
+    """The memory of this machine, or what a process may have of it, is used up."""
+
+    code = "memory-short"
+
+
+class InternalError(UgatitError):
+    """A bug in ugatit."""
+
+    code = "internal"

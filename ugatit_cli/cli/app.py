@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 from ugatit_cli import __version__
-from ugatit_cli.cli import console, streams
+from ugatit_cli.cli import console, streams, voice
 from ugatit_cli.cli.options import Command
 from ugatit_cli.errors import Interrupted, UgatitError, UsageError, plain_reason
 
@@ -115,19 +115,29 @@ def _interrupted(error: BaseException | None) -> bool:
 
 
 def main() -> None:
-    """Runs the command line. Exit codes: 0 done, 1 some inputs failed, 2 usage, 3 model, 4 training, 130 Ctrl-C."""
+    """Runs the command line. Exit codes: 0 done, 1 some inputs failed, 2 usage, 3 model, 4 training, 5 device, 130
+    Ctrl-C; docs/scripts.md."""
     streams.open_streams()
+    voice.new(sys.argv[1:])
+    sys.exit(_run())
+
+
+def _run() -> int:
+    """The command's exit code."""
     try:
         # Not an option of the root: see `Root`.
         if sys.argv[1:] == ["--version"]:
             console.result(f"ugatit {__version__}")
-            sys.exit(0)
+            return 0
         _check_folder()
-        app()
+        code: int = app(prog_name="ugatit", standalone_mode=False) or 0
     except BrokenPipeError:  # whoever read has enough
-        sys.exit(1)
+        return 1
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # Typer's
+            error.show()
+            return 2
         if not isinstance(error, UgatitError) and _interrupted(error):
-            sys.exit(Interrupted.exit_code)
-        console.show_error(error)
-        sys.exit(error.exit_code if isinstance(error, UgatitError) else 1)
+            return console.end(Interrupted.exit_code)
+        return console.end(1, error)
+    return console.end(code)

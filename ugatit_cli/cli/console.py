@@ -6,17 +6,29 @@ import contextlib
 import datetime
 import errno
 import functools
+import json
 import os
 import re
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
+from ugatit_cli.cli import voice
 from ugatit_cli.cli.streams import NobodyReadsError
-from ugatit_cli.errors import Interrupted, UgatitError, plain_reason
+from ugatit_cli.errors import (
+    DeviceError,
+    FileFailed,
+    InternalError,
+    Interrupted,
+    NoMemory,
+    StorageError,
+    UgatitError,
+    UsageError,
+    plain_reason,
+)
 from ugatit_cli.wording import byte_size, shown
 
 if TYPE_CHECKING:
@@ -59,9 +71,41 @@ def stderr() -> Console:
     return screen(stderr=True)
 
 
-def note(text: str, end: str = "\n") -> None:
-    """Says something on stderr, in one line."""
-    stderr().print(shown(text), markup=False, end=end)
+def begin(asked: Mapping[str, Any], *, json: bool) -> None:
+    """A command runs, which speaks as its options say.
+
+    Raises:
+        UsageError, OutputError: as `Voice.begin`.
+    """
+    voice.current.begin(**asked, json=json)
+    if voice.current.hears:
+        from ugatit_cli.cli.details import listen
+
+        listen(detail)
+
+
+def note(text: str) -> None:
+    """Says something on stderr, in one line, unless only errors are wanted."""
+    voice.current.record("note", text)
+    if not voice.current.quiet:
+        stderr().print(shown(text), markup=False)
+
+
+def detail(text: str) -> None:
+    """The same of what only -v and a log have."""
+    voice.current.record("detail", text)
+    if voice.current.verbose:
+        stderr().print(shown(text), markup=False, style="dim")
+
+
+def ask(question: str) -> None:
+    """Asks whoever is there, who answers in the same line."""
+    stderr().print(shown(question), markup=False, end="")
+
+
+def is_live() -> bool:
+    """Whether progress can move on a terminal, and somebody wants to see it."""
+    return stderr().is_terminal and not voice.current.quiet
 
 
 def result(*lines: str) -> None:
@@ -71,6 +115,7 @@ def result(*lines: str) -> None:
         StorageError: that can't be.
         BrokenPipeError: nobody reads any more.
     """
+    voice.current.record("result", "\n".join(lines))
     whole = "\n".join(shown(line, sys.maxsize) for line in lines) if sys.stdout.isatty() else "\n".join(lines)
     try:
         print(whole, flush=True)
@@ -90,25 +135,76 @@ def result_bytes(data: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
+def end(code: int, error: Exception | None = None) -> int:
+    """The last words of a command: its error, if one ended it, and for programs how it ended; the exit code."""
+    known = understood(error) if error else None
+    if error and known:
+        show_error(error)
+        code = known.exit_code
+    try:
+        if line := voice.current.last_line(code, known):
+            result(*line.split("\n"))
+    except BrokenPipeError:
+        code = code or 1
+    except StorageError as failed:
+        show_error(failed)
+        code = code or failed.exit_code
+    voice.current.close(code)
+    return code
+
+
+def document(value: list[Any]) -> None:
+    """Writes a list for programs, which is all that they read then unless an error comes."""
+    voice.current.ended = True
+    result(*json.dumps(value, indent=2).split("\n"))
+
+
+def ends_with(totals: Callable[[], Mapping[str, object]], indent: int | None = None) -> None:
+    """Says what the last line of JSON has beside how the command ended, if it ends with one."""
+    voice.current.totals, voice.current.indent = totals, indent
+
+
 def show_error(error: Exception) -> None:
     """The one place where errors become text, those nobody foresaw, too; `UGATIT_DEBUG=1` adds the traceback."""
-    if isinstance(error, UgatitError):
-        kind, message, hint = "error:", error.message, error.hint
-    elif _needs_memory(error):  # which rich would need, too
-        sys.stderr.write(f"error: not enough memory{_limit()}\nFree some, or raise the limit.\n")
+    known = understood(error)
+    voice.current.record("error", "\n".join(filter(None, (known.message, known.hint))))
+    if isinstance(known, NoMemory):  # which rich would need, too
+        sys.stderr.write(f"error: {known.message}\n{known.hint}\n")
         return
-    elif isinstance(error, OSError) and isinstance(error.filename, str | bytes):  # the system's, and it says where
-        kind, message, hint = "error:", f"{os.fsdecode(error.filename)}: {plain_reason(error)}", ""
-    else:
-        kind, message = "internal error:", f"{type(error).__name__}: {error}"
-        hint = "This is a bug in ugatit. UGATIT_DEBUG=1 shows where; please report it."
     console = stderr()
     if os.environ.get("UGATIT_DEBUG"):
         console.print("".join(traceback.format_exception(error)), markup=False)
+    kind = "internal error:" if isinstance(known, InternalError) else "error:"
     console.print(kind, style="bold red", end=" ")
-    console.print(shown(message), markup=False)
-    if hint:
-        console.print(hint, markup=False, style="cyan")
+    console.print(shown(known.message), markup=False)
+    if known.hint:
+        console.print(known.hint, markup=False, style="cyan")
+
+
+def understood(error: Exception) -> UgatitError:
+    """An error for users: itself, or what one of the system, the parser or a library means for them."""
+    if isinstance(error, UgatitError):
+        return error
+    if _needs_memory(error):
+        return NoMemory(f"not enough memory{_limit()}", "Free some, or raise the limit.")
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes):  # the system's, and it says where
+        return FileFailed(f"{os.fsdecode(error.filename)}: {plain_reason(error)}")
+    if hasattr(error, "format_message"):  # Typer's, of wrong options
+        context = getattr(error, "ctx", None)
+        return UsageError(error.format_message(), f"See: {context.command_path} --help" if context else "")
+    if isinstance(error, RuntimeError) and _LOST.search(str(error)):
+        reason = str(error).partition("\n")[0]
+        return DeviceError(f"the GPU has failed: {reason}", "What was finished is kept. See what nvidia-smi says of it.")
+    hint = "This is a bug in ugatit. UGATIT_DEBUG=1 shows where; please report it."
+    return InternalError(f"{type(error).__name__}: {error}", hint)
+
+
+# Of CUDA's errors, those of a device or its driver, not of a program's own mistake.
+_LOST = re.compile(
+    "CUDA (?:driver )?error: .*(?:no CUDA-capable device|device is lost|fallen off|unknown error|ECC error|hardware|"
+    "unavailable|launch (?:failure|timed out)|driver shutting down|not (?:ready|permitted)|unable to)",
+    re.IGNORECASE,
+)
 
 
 def _needs_memory(error: Exception) -> bool:
@@ -178,7 +274,7 @@ class Progress:
 @contextmanager
 def progress(total: int, unit: str = "files") -> Iterator[Progress]:
     """A bar on a terminal, else plain lines."""
-    if not stderr().is_terminal:
+    if not is_live():
         yield Progress(total, unit)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -249,7 +345,7 @@ def showing() -> Iterator[Listener]:
     """A listener for fetching; Ctrl-C ends it in words, as `Interrupted`."""
     listener = Transfer()
     try:
-        if not stderr().is_terminal:
+        if not is_live():
             yield listener
             return
         from rich import progress as bars

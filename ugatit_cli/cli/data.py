@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,7 +61,7 @@ def list_data(json_array: JsonOption = False) -> None:
 
     found = catalog()
     if json_array:
-        console.result(*json.dumps([document(one) for one in found], indent=2).split("\n"))
+        console.document([document(one) for one in found])
     else:
         show_list(COLUMNS, groups(found))
 
@@ -79,7 +78,7 @@ def show(name: NameArgument, json_object: JsonOption = False) -> None:
 
     found = known(name)
     if json_object:
-        console.result(*json.dumps(document(found), indent=2).split("\n"))
+        console.ends_with(lambda: document(found), indent=2)
     else:
         console.result(*data_lines(found, screen_width()))
 

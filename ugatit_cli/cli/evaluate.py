@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -356,8 +355,10 @@ def evaluate(options: EvaluateOptions) -> None:
     finally:
         for error in reader.broken.values():
             console.show_error(error)
-    as_json = options.json_document
-    console.result(*([json.dumps(_documents(evaluation, results))] if as_json else _report(evaluation, results)))
+    if options.json_document:
+        console.ends_with(lambda: _documents(evaluation, results))
+    else:
+        console.result(*_report(evaluation, results))
     if reader.broken:
         count = len(reader.broken)
         raise InputsFailed(f"{count} picture{'s' * (count > 1)} left out, named above; the figures are of the rest")

@@ -213,7 +213,7 @@ def _confirmed(question: str) -> bool:
     """Whether somebody who is asked says yes."""
     # Not `typer.confirm`, for which Ctrl-C is the same as the end of the input.
     try:
-        console.note(f"{question} [y/N]: ", end="")
+        console.ask(f"{question} [y/N]: ")
         answer = sys.stdin.readline()
     except KeyboardInterrupt:
         console.note("")

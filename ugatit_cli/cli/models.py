@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -59,7 +58,7 @@ def list_models(every: AllOption = False, json_array: JsonOption = False) -> Non
     known = catalog(console.Transfer())
     found = in_order(known if every else [one for one in known if one.state != "no weights"])
     if json_array:
-        console.result(*json.dumps([document(one) for one in found], indent=2).split("\n"))
+        console.document([document(one) for one in found])
         return
     show_list(COLUMNS, groups(found))
     if hidden := len(known) - len(found):
@@ -78,7 +77,7 @@ def show(name: NameArgument, json_object: JsonOption = False) -> None:
 
     found = known(name, console.Transfer())
     if json_object:
-        console.result(*json.dumps(full_document(found), indent=2).split("\n"))
+        console.ends_with(lambda: full_document(found), indent=2)
         return
     console.result(*model_lines(found, screen_width()))
 

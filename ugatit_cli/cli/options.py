@@ -18,7 +18,7 @@ from typer.core import TyperCommand
 from typer.main import get_command
 from typer.models import ArgumentInfo
 
-from ugatit_cli.cli import configuration
+from ugatit_cli.cli import configuration, console, voice
 from ugatit_cli.config import Fit
 from ugatit_cli.errors import UsageError
 
@@ -212,20 +212,21 @@ def _config_option() -> Any:
 
 
 class Command(TyperCommand):
-    """A command that never leaves one of the user's values out, and whose help shows its options in sections.
+    """A command with the options that all have, whose help shows them in sections; it leaves no value out.
 
     What the command line doesn't say comes from files and variables, see `cli.configuration`.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.params.append(_config_option())
+        self.params = [*self.params, _config_option(), *voice.options()]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes a section for each group of options, in the order of the options."""
         sections: dict[str, list[tuple[str, str]]] = {}
         parameters = self.get_params(ctx)
-        others = "Other" if any(getattr(one, "rich_help_panel", None) for one in parameters) else "Options"
+        titles = {getattr(one, "rich_help_panel", None) for one in parameters}
+        others = "Other" if titles - {None, voice.TITLE} else "Options"
         for parameter in parameters:
             record = parameter.get_help_record(ctx)
             title = "Arguments" if parameter.param_type_name == "argument" else others
@@ -253,7 +254,9 @@ class Command(TyperCommand):
         return rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Says where settings come from, if the command line isn't all."""
+        """Runs it, with the voice that it was asked for; says where settings come from, if not the line alone."""
+        as_json = any(ctx.params[one.name] for one in self.params if voice.JSON in one.opts)
+        console.begin({one.name: ctx.params.pop(one.name) for one in voice.options()}, json=as_json)
         configuration.tell(ctx)
         try:
             return super().invoke(ctx)

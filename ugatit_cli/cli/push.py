@@ -163,7 +163,7 @@ def _upload(staged: Staged, target: HubId) -> None:
 
     total = sum(digest.size for digest in staged.files.values())
     console.note(f"publishing {', '.join(staged.files)} ({byte_size(total)})")
-    done = upload(staged, target, Transfer(), bars=console.stderr().is_terminal)
+    done = upload(staged, target, Transfer(), bars=console.is_live())
     console.note(f"{'published' if done.changed else 'nothing changed'}: {done.url}")
     console.note(f"translate with: ugatit translate PICTURES --model {target.repository} -o out/")
     name = done.entry.name

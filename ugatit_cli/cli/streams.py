@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Final, TextIO, cast
 
+from ugatit_cli.cli import voice
 from ugatit_cli.errors import StorageError
 from ugatit_cli.wording import shown
 
@@ -59,6 +60,7 @@ class Messages(Unfiltered):
 
     def write(self, text: str) -> int:
         """Writes it, if that can be."""
+        voice.current.overhear(text)
         moves = _MOVES.match(text)
         start = moves.end() if moves else 0
         super().write(text[:start] + "\n".join(shown(line, sys.maxsize) for line in text[start:].split("\n")))

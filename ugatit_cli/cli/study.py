@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import warnings
 from pathlib import Path
@@ -226,7 +225,10 @@ def tally(
         console.show_error(error)
     if not found.choices:
         raise InputsFailed("no answers are left to count")
-    console.result(*([json.dumps(_document(found))] if json_document else _report(found)))
+    if json_document:
+        console.ends_with(lambda: _document(found))
+    else:
+        console.result(*_report(found))
     if count := len(found.left_out):
         raise InputsFailed(f"{count} file{'s' * (count > 1)} left out, named above; the figures are of the rest")
 

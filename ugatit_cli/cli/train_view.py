@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
 import sys
 import time
@@ -310,7 +309,7 @@ class LiveWatch(PlainWatch):
 def watching(settings: Settings) -> Iterator[PlainWatch]:
     """A live view on a terminal, else plain lines."""
     stderr = console.stderr()
-    if not stderr.is_terminal or stderr.is_dumb_terminal:
+    if not console.is_live() or stderr.is_dumb_terminal:
         yield PlainWatch(settings)
         return
     view = LiveWatch(settings)
@@ -359,7 +358,7 @@ def finish(
         console.note(f"best of the evaluated models: step {best.step} ({best.generators}), KID x100 {kids}")
         console.note(f"use it with: ugatit translate PICTURES --model {shlex.quote(str(run.best))} -o out/")
     try:
-        console.result(json.dumps(_result(run, outcome, best))) if json_line else console.made(str(run.path))
+        console.ends_with(lambda: _result(run, outcome, best)) if json_line else console.made(str(run.path))
     finally:
         if not outcome.finished:
             raise Interrupted(
@@ -406,7 +405,7 @@ def say_costs(settings: Settings, cost: Measurement, pictures: list[str], step: 
     if json_line:
         rest = {"steps_left": left, "seconds_left": None if left is None else left / cost.steps_per_second}
         estimated = dataclasses.asdict(cost) | rest
-        console.result(json.dumps({**settings.to_document(), "pictures": pictures, "estimate": estimated}))
+        console.ends_with(lambda: {**settings.to_document(), "pictures": pictures, "estimate": estimated})
         return
     if left is None:
         steps = 60 * (settings.minutes or 0) * cost.steps_per_second

@@ -1,0 +1,168 @@
+"""How a command speaks: how much is said, into which log, and what a program reads at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import json
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+
+import typer
+from typer.main import get_command
+
+from ugatit_cli.errors import InputsFailed, Interrupted, OutputError, UgatitError, UsageError, plain_reason
+from ugatit_cli.files import expanded
+from ugatit_cli.wording import shown
+
+Kind = Literal["begun", "note", "detail", "error", "result", "ended"]
+JSON: Final = "--json"
+# Options whose values are for nobody else's eyes.
+SECRETS: Final = ("--token",)
+TITLE: Final = "Messages"
+"""Of their section in the help."""
+
+
+def everywhere(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say errors only.", rich_help_panel=TITLE)] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", "-v", help="Also say what is chosen, and what takes time.", rich_help_panel=TITLE),
+    ] = False,
+    log_file: Annotated[
+        str | None,
+        typer.Option(
+            "--log-file", metavar="FILE", help="Append all of it, with times, to a file.", rich_help_panel=TITLE
+        ),
+    ] = None,
+) -> None:
+    """The options that every command has."""
+
+
+@functools.cache
+def options() -> tuple[Any, ...]:
+    """Those as Click's parameters."""
+    alone = typer.Typer(rich_markup_mode=None, add_completion=False)
+    alone.command()(everywhere)
+    return tuple(get_command(alone).params)
+
+
+@dataclass
+class Voice:
+    """How the command speaks that runs now.
+
+    Attributes:
+        json: whether a program reads standard output.
+        begun: whether the command itself runs, or only its options are looked at.
+        totals: gives what the last line of JSON has beside its status.
+        indent: of that line, which is a document of several lines then.
+        ended: whether all has been written that a program reads.
+    """
+
+    quiet: bool = False
+    verbose: bool = False
+    json: bool = False
+    begun: bool = False
+    totals: Callable[[], Mapping[str, object]] = dict
+    indent: int | None = None
+    ended: bool = False
+    _log: int | None = None
+    _heard: str = ""
+
+    def begin(self, quiet: bool, verbose: bool, log_file: str | None, *, json: bool) -> None:
+        """The command runs, and its options say this.
+
+        Raises:
+            UsageError: they contradict each other.
+            OutputError: the log can't be written.
+        """
+        if quiet and verbose:
+            raise UsageError("--quiet and --verbose contradict each other", "Give one of them.")
+        self.begun, self.json, self.quiet, self.verbose = True, json, quiet, verbose
+        if quiet:
+            warnings.simplefilter("ignore")
+        if log_file is not None:
+            self._open(log_file)
+
+    def _open(self, name: str) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)  # a pipe that nobody reads
+        try:
+            self._log = os.open(expanded(name), flags, 0o666)
+        except (OSError, ValueError) as error:
+            raise OutputError(f"--log-file {name}: {plain_reason(error)}", "Name a file that can be written.") from None
+        self.record("begun", f"ugatit {shlex.join(_without_secrets(sys.argv[1:]))}")
+
+    @property
+    def hears(self) -> bool:
+        """Whether anybody wants details."""
+        return self.verbose or self._log is not None
+
+    def record(self, kind: Kind, text: str) -> None:
+        """Appends to the log, if there is one, a line for each."""
+        if self._log is None:
+            return
+        now = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
+        lines = (f"{now} [{os.getpid()}] {kind}: {shown(line, sys.maxsize)}\n" for line in text.split("\n"))
+        # At once, so that several processes can share a file; a full disk ends no work.
+        with contextlib.suppress(OSError):
+            os.write(self._log, "".join(lines).encode(errors="backslashreplace"))
+
+    def overhear(self, text: str) -> None:
+        """What libraries write to standard error, which has whole lines in the end."""
+        if self._log is not None:
+            *lines, self._heard = (self._heard + text).split("\n")
+            for line in lines:
+                if said := line.rpartition("\r")[2].strip():
+                    self.record("note", said)
+
+    def last_line(self, code: int, error: UgatitError | None) -> str:
+        """What a program reads last: how it ended, with the totals; empty if no program reads, or has read all."""
+        silent = self.ended or os.environ.get("RANK", "0") != "0"  # of several processes, the first one speaks
+        if code == Interrupted.exit_code:
+            error = error or Interrupted("interrupted")
+        if not self.json or silent or (error is None and (code or not self.begun)):
+            return ""
+        ending: dict[str, object] = {"status": "done", "exit": 0}
+        if error is not None:
+            status = "failed" if isinstance(error, InputsFailed) else "error"
+            ending = {"status": status, "exit": error.exit_code, **described(error)}
+        self.ended = True
+        return json.dumps(ending | dict(self.totals()), indent=self.indent)
+
+    def close(self, code: int) -> None:
+        """Ends the log."""
+        self.record("ended", f"exit code {code}")
+        if self._log is not None:
+            os.close(self._log)
+            self._log = None
+
+
+current = Voice()
+
+
+def new(arguments: list[str]) -> None:
+    """A command is about to begin; `arguments` may be wrong, which a program wants to hear, too."""
+    global current
+    current = Voice(json=JSON in arguments[: arguments.index("--") if "--" in arguments else None])
+
+
+def described(error: UgatitError, name: str = "") -> dict[str, str]:
+    """An error for programs; without the `name` of an input, which is said elsewhere."""
+    return {"code": error.code, "error": error.message.removeprefix(f"{name}: "), "hint": error.hint}
+
+
+def _without_secrets(arguments: list[str]) -> list[str]:
+    found = list(arguments)
+    for index, text in enumerate(found):
+        name, equals, _ = text.partition("=")
+        if name in SECRETS and equals:
+            found[index] = f"{name}=***"
+        elif index and found[index - 1] in SECRETS:
+            found[index] = "***"
+    return found
