@@ -42,7 +42,15 @@ class Outcome:
 
     @property
     def documents(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.lines]
+        """What is said of each input in JSON, or else all that is."""
+        found = [json.loads(line) for line in self.lines]
+        return [one for one in found if "input" in one] or found
+
+    @property
+    def ending(self) -> dict[str, Any]:
+        """The last line of JSON: how it ended."""
+        found: dict[str, Any] = json.loads(self.lines[-1])
+        return found
 
     @property
     def errors(self) -> list[str]:

@@ -64,8 +64,8 @@ def test_what_is_there(crop: Command, photos: Path) -> None:
     Path("out/two_face1.png").write_bytes(b"mine")
     again = crop(photos, "out", *options, "--skip-existing", "--json")
     assert again.code == 0
-    assert {one["input"]: one.get("skipped", one.get("faces")) for one in again.documents} == {
-        "in/none.png": [], "in/sub/one.webp": True, "in/two.jpg": True
+    assert {one["input"]: one["status"] for one in again.documents} == {
+        "in/none.png": "nothing-found", "in/sub/one.webp": "skipped", "in/two.jpg": "skipped"
     }  # fmt: skip
     assert Path("out/two_face1.png").read_bytes() == b"mine"
     assert crop(photos, "out", *options, "--overwrite").code == 0

@@ -50,7 +50,9 @@ def evaluate(ugatit: Command, extractor: list[Any]) -> Command:
 def figures(outcome: Outcome) -> dict[str, Any]:
     """The JSON document on stdout."""
     assert (outcome.code, outcome.errors, len(outcome.lines)) == (0, [], 1)
-    return outcome.documents[0]
+    document = outcome.documents[0]
+    assert (document.pop("status"), document.pop("exit")) == ("done", 0)
+    return document
 
 
 def with_model(model: str, *arguments: object) -> tuple[object, ...]:
@@ -191,7 +193,7 @@ def test_models_of_different_sizes_ask_for_one(evaluate: Command, light: str, fu
     larger = tiny.save(Path("larger"), dataclasses.replace(tiny.CYCLEGAN, image_size=48))
     arguments = with_model(light, "--model", larger, "--metrics", "fid", "--json")
     outcome = evaluate(*arguments)
-    assert (outcome.code, outcome.stdout, len(outcome.errors)) == (2, b"", 1)
+    assert (outcome.code, outcome.ending["code"], len(outcome.errors)) == (2, "usage", 1)
     assert f"{light} 32, larger 48" in outcome.errors[0]
     assert "--size" in outcome.stderr
     assert [one["size"] for one in figures(evaluate(*arguments, "--size", 48))["models"]] == [[48, 48]] * 2

@@ -53,7 +53,7 @@ def test_results_of_different_sources_never_meet(translate: Command, flag: str |
     # The others go on.
     outcome = translate("in/b", "-o", "out", "--skip-existing", "--json")
     assert outcome.code == 1
-    assert ["error" in document for document in outcome.documents] == [True, False]
+    assert [document["status"] for document in outcome.documents] == ["failed", "skipped"]
     assert Path("out/x.png").read_bytes() == before
     assert translate("in/b/x.png", "-o", "out", "--overwrite").code == 0
     assert Path("out/x.png").read_bytes() != before
@@ -177,7 +177,7 @@ def test_what_another_process_has_made_meanwhile_is_not_made_again(
     assert translated == ["in/b.png"]
     assert outcome.code == (0 if flag else 1)
     (document,) = (document for document in outcome.documents if document["input"] == "in/a.png")
-    assert document.get("skipped", False) is bool(flag)
+    assert document["status"] == ("skipped" if flag else "failed")
     assert Path("out/a.png").read_bytes() == Path("in/a.png").read_bytes()
 
 
@@ -235,7 +235,7 @@ def test_other_files_are_told(translate: Command) -> None:
         Path(name).write_bytes(encoded())
     outcome = translate("in", "-o", "out", "--json")
     assert (outcome.code, len(outcome.errors)) == (0, 0)
-    assert outcome.documents[0] == {"input": "in", "passed_over": {".psd": 1, "": 1}}
+    assert outcome.documents[0] == {"input": "in", "status": "passed-over", "passed_over": {".psd": 1, "": 1}}
     assert len(outcome.documents) == 2
     assert "2 passed over" in outcome.stderr
     assert ".psd" in translate("in", "-o", "new", "--dry-run").stderr

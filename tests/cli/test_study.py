@@ -120,4 +120,4 @@ def test_answers_that_do_not_count_are_named(ugatit: Command) -> None:
     (found,) = outcome.documents
     assert (found["persons"], found["choices"], len(found["left_out"])) == (1, 3, 3)
     outcome = ugatit("study", "tally", "cut.json", "--key", "study.key.json", "--json")
-    assert (outcome.code, outcome.stdout, len(outcome.errors)) == (1, b"", 2)
+    assert (outcome.code, outcome.ending["status"], len(outcome.errors)) == (1, "failed", 2)

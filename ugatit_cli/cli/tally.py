@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ugatit_cli.cli import console
+from ugatit_cli.cli import console, voice
 from ugatit_cli.errors import InputsFailed, Interrupted, StorageError, UgatitError
 from ugatit_cli.films.codecs import SUFFIXES, is_film
 
@@ -43,7 +43,12 @@ class Tally:
     unsaid: Exception | None = None
     disk_full: bool = False
     interrupted: bool = False
+    planned_for: int = 0
     start: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        if self.json_lines:
+            console.ends_with(self.totals)
 
     def add(self, result: Result) -> None:
         """One more file is done, or failed."""
@@ -66,7 +71,9 @@ class Tally:
         more: dict[str, object] = {"flat": list(result.flat)} if result.flat else {}
         more |= {"frames": result.frames} if is_film(result.job.source) else {}
         more |= _faces(result)
-        self._say(result.job, width=width, height=height, milliseconds=round(result.seconds * 1000, 1), **more)
+        self._say(
+            result.job, self.verb, width=width, height=height, milliseconds=round(result.seconds * 1000, 1), **more
+        )
 
     def failed(self, name: str, error: UgatitError) -> None:
         """An input that gives no result."""
@@ -74,7 +81,7 @@ class Tally:
         self.disk_full |= isinstance(error, StorageError)
         console.show_error(error)
         if self.json_lines:
-            self._put(json.dumps({"input": name, "error": error.message, "hint": error.hint}))
+            self._put(json.dumps({"input": name, "status": "failed", **voice.described(error, name)}))
 
     def without(self, job: Job, what: str, where: str = "") -> None:
         """A picture that gives no result, as it has nothing of what is translated: no `face`."""
@@ -82,13 +89,13 @@ class Tally:
         self.what = what
         console.note(f"{job.name}: no {what}{where} found")
         if self.json_lines:
-            self._put(json.dumps({"input": job.name, f"{what}s": []}))
+            self._put(json.dumps({"input": job.name, "status": "nothing-found", f"{what}s": []}))
 
     def skipped(self, job: Job, *, shared: bool = False) -> None:
         """A result that exists already, or that another process has made meanwhile."""
         self.left_alone += 1
         self.total -= shared
-        self._say(job, skipped=True)
+        self._say(job, "skipped")
 
     def passed_over(self, folder: str, counts: Counter[str]) -> None:
         """What of a folder wasn't looked at."""
@@ -97,22 +104,23 @@ class Tally:
         films = ", or take films with --films" if SUFFIXES & counts.keys() else ""
         console.note(f"{folder}: {in_words(counts)}; name them to have them tried{films}")
         if self.json_lines:
-            self._put(json.dumps({"input": folder, "passed_over": dict(counts)}))
+            self._put(json.dumps({"input": folder, "status": "passed-over", "passed_over": dict(counts)}))
 
     def planned(self, job: Job) -> None:
         """What a dry run says."""
+        self.planned_for += 1
         if self.json_lines:
-            self._say(job, planned=True)
+            self._say(job, "planned")
         else:
             for path in job.outputs or ("<stdout>",):
                 console.result(f"{job.name} -> {path}")
 
-    def _say(self, job: Job, **values: object) -> None:
+    def _say(self, job: Job, status: str, **values: object) -> None:
         if self.json_lines:
             several = {"outputs": [str(path) for path in job.several]} if job.several else {}
             output = str(job.outputs[0]) if job.outputs else str(job.output)
-            self._put(json.dumps({"input": job.name, "output": output, **several, **values}))
-        elif not sys.stdout.isatty() and not values.get("skipped"):
+            self._put(json.dumps({"input": job.name, "status": status, "output": output, **several, **values}))
+        elif not sys.stdout.isatty() and status != "skipped":
             for path in job.outputs:
                 self._put(str(path))
 
@@ -121,6 +129,17 @@ class Tally:
             console.result(line) if self.json_lines else console.made(line)
         except (StorageError, BrokenPipeError) as error:  # the rest is worth doing all the same
             self.unsaid = error
+
+    def totals(self) -> dict[str, object]:
+        """What became of the inputs, for programs."""
+        return {
+            "results": self.done,
+            "failed": self.errors,
+            "skipped": self.left_alone,
+            "nothing_found": self.found_none,
+            "planned": self.planned_for,
+            "seconds": round(time.monotonic() - self.start, 3),
+        }
 
     def summary(self) -> str:
         """What became of the inputs, in a line."""
