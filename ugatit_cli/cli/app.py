@@ -135,7 +135,7 @@ def _run() -> int:
         return 1
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # Typer's
-            error.show()
+            error.show()  # type: ignore[attr-defined]
             return 2
         if not isinstance(error, UgatitError) and _interrupted(error):
             return console.end(Interrupted.exit_code)

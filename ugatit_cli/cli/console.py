@@ -194,9 +194,7 @@ def understood(error: Exception) -> UgatitError:
         return UsageError(error.format_message(), f"See: {context.command_path} --help" if context else "")
     if isinstance(error, RuntimeError) and _LOST.search(str(error)):
         reason = str(error).partition("\n")[0]
-        return DeviceError(
-            f"the GPU has failed: {reason}", "What was finished is kept. See what nvidia-smi says of it."
-        )
+        return DeviceError(f"the GPU has failed: {reason}", "What was finished is kept. See: nvidia-smi")
     hint = "This is a bug in ugatit. UGATIT_DEBUG=1 shows where; please report it."
     return InternalError(f"{type(error).__name__}: {error}", hint)
 

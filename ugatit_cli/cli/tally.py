@@ -71,9 +71,8 @@ class Tally:
         more: dict[str, object] = {"flat": list(result.flat)} if result.flat else {}
         more |= {"frames": result.frames} if is_film(result.job.source) else {}
         more |= _faces(result)
-        self._say(
-            result.job, self.verb, width=width, height=height, milliseconds=round(result.seconds * 1000, 1), **more
-        )
+        more |= {"milliseconds": round(result.seconds * 1000, 1)}
+        self._say(result.job, self.verb.replace(" ", "-"), width=width, height=height, **more)
 
     def failed(self, name: str, error: UgatitError) -> None:
         """An input that gives no result."""

@@ -95,9 +95,7 @@ class Voice:
         try:
             self._log = os.open(expanded(name), flags, 0o666)
         except (OSError, ValueError) as error:
-            raise OutputError(
-                f"--log-file {name}: {plain_reason(error)}", "Name a file that can be written."
-            ) from None
+            raise OutputError(f"--log-file {name}: {plain_reason(error)}", "Name a file to write to.") from None
         self.record("begun", f"ugatit {shlex.join(_without_secrets(sys.argv[1:]))}")
 
     @property
