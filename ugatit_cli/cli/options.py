@@ -200,6 +200,7 @@ def _config_option() -> Any:
                 "--config",
                 metavar="FILE|off",
                 help="Options from this TOML file (of train: a run's, too) instead of ./ugatit.toml and your own.",
+                rich_help_panel=voice.TITLE,
             ),
         ] = None,
     ) -> None: ...

@@ -25,7 +25,7 @@ Kind = Literal["begun", "note", "detail", "error", "result", "ended"]
 JSON: Final = "--json"
 # Options whose values are for nobody else's eyes.
 SECRETS: Final = ("--token",)
-TITLE: Final = "Messages"
+TITLE: Final = "Every command"
 """Of their section in the help."""
 
 
