@@ -65,6 +65,8 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "feather": ("faces", "faces_only", "box", "mask"),
     "from_direction": ("from",),
     "columns": ("data",),
+    "features": ("evaluate_every",),
+    "feature_layer": ("evaluate_every",),
 }
 # What a run that goes on takes from files that are found, and from variables: nothing that it has itself.
 RESUMED: Final = frozenset({"device", "workers", "max_pixels", "tensorboard", "json", "dry_run", "resume"})

@@ -43,10 +43,11 @@ def options_of_run(document: Mapping[str, Any], file: Path) -> tuple[dict[str, A
         for name in keys.keys() & table.keys():
             values[keys[name]] = table[name] if isinstance(table[name], bool) else str(table[name])
     pictures = dict(_pictures(document, file))
-    if "from" not in values:
-        values.pop("from_direction", None)
-    if "data" in pictures:  # its own pictures are held out
-        values.pop("holdout", None)
+    # What means nothing to this run, and would be refused.
+    nothing = ["from_direction"] * ("from" not in values) + ["holdout"] * ("data" in pictures)
+    nothing += ["features", "feature_layer"] * (values.get("evaluate_every", "off") == "off")
+    for key in nothing:
+        values.pop(key, None)
     return values | pictures, frozenset(settled)
 
 

@@ -102,10 +102,10 @@ def _token(stated: str | None, host: str) -> tuple[str, bool]:
     """What requests must bring, and whether it is a new one; empty on this machine alone."""
     from ugatit_cli.serving.guard import SHORTEST, is_loopback, new_token
 
-    option, token = ("--token", stated) if stated is not None else (TOKEN, os.environ.get(TOKEN, ""))
+    token = stated or ""
     if token and not (len(token) >= SHORTEST and token.isascii() and token.isprintable() and " " not in token):
         raise UsageError(
-            f"{option}: a token has {SHORTEST} letters and digits, or more", "Leave it out for a new one."
+            f"--token: it has {SHORTEST} letters and digits, or more", "Leave it out for a new one."
         )
     if token or is_loopback(host):
         return token, False

@@ -1,0 +1,397 @@
+"""Files of settings and variables: what counts, where it comes from, and what a stranger's file may not do."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+from typer.main import get_command
+
+from tests.cli.conftest import Command, put
+from ugatit_cli.cli import app, configuration
+from ugatit_cli.cli.configuration import FILE, NOT_HERE, OTHERS, SOURCES, every_command, keys_of, variables_of
+from ugatit_cli.data.pictures import Folders
+from ugatit_cli.errors import UgatitError, UsageError
+from ugatit_cli.methods.registry import METHODS
+from ugatit_cli.training import session
+from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.training.settings import Settings, new_settings
+
+DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
+START, END = "<!-- the table: python -m tests.cli.test_configuration -->", "<!-- end -->"
+COMMANDS = dict(every_command())
+
+
+def context_of(path: str) -> Any:
+    """A call of a command, as far as its groups: nothing is parsed yet."""
+    context = typer.Context(get_command(app.app), info_name="ugatit")
+    *groups, _ = path.split()
+    for group in groups:
+        context = typer.Context(app.built(group), info_name=group, parent=context)
+    return context
+
+
+def called(path: str, *arguments: str) -> Any:
+    """The context of a command with its options as they count, which isn't run."""
+    return COMMANDS[path].make_context(path.split()[-1], list(arguments), parent=context_of(path))
+
+
+def sources(context: Any) -> dict[str, tuple[Any, str]]:
+    return {key: (said.value, said.where) for key, said in context.meta[SOURCES].said.items()}
+
+
+def folders_in(root: str, *names: str) -> None:
+    for name in names:
+        put(f"{root}/{name}/1.png")
+
+
+def users(text: str) -> str:
+    """Writes the user's own file; its name."""
+    path = configuration.config_folder() / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home-config"))
+
+
+# --- Every option --------------------------------------------------------------------------------------
+
+
+def sample(option: Any) -> str:
+    if option.is_flag:
+        return "true"
+    kind = option.type_descriptor if hasattr(option, "type_descriptor") else None
+    return str(kind.choices[0]) if kind and kind.choices else "1"
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_option_has_a_name_in_the_file_and_a_variable(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {key: option for key, option in keys_of(COMMANDS[path]).items() if key != "config"}
+    options = {option.name for option in COMMANDS[path].params if option.param_type_name == "option"}
+    hidden = {option.name for option in COMMANDS[path].params if getattr(option, "hidden", False)}
+    assert {option.name for option in keys.values()} == options - hidden - {"config"}
+    values = {key: sample(option) for key, option in keys.items()}
+    lines = [f"{key} = {value if keys[key].is_flag else repr(value)}" for key, value in values.items()]
+    Path("all.toml").write_text("\n".join([f"[{path.replace(' ', '.')}]", *lines]))
+
+    def filled(stated: Mapping[str, Any]) -> set[str]:
+        context = typer.Context(COMMANDS[path], info_name=path.split()[-1], parent=context_of(path))
+        configuration.fill(COMMANDS[path], context, stated)
+        return set(sources(context))
+
+    assert filled({"config": "all.toml"}) == set(keys)
+    for key, value in values.items():
+        for variable in variables_of(path, key):
+            monkeypatch.setenv(variable, value)
+            assert key in filled({} if key not in configuration.NEEDS else {"config": "all.toml"})
+            monkeypatch.delenv(variable)
+
+
+def test_what_commands_share_means_the_same() -> None:
+    meanings = defaultdict(set)
+    owners = defaultdict(set)
+    for path, command in COMMANDS.items():
+        for key, option in keys_of(command).items():
+            for variable in variables_of(path, key):
+                owners[variable].add(key)
+            if configuration.is_shared(path, key):
+                meanings[key].add((option.is_flag, sample(option), option.metavar or "N"))
+            kind = getattr(option, "type_descriptor", None)
+            if kind is not None and kind.is_path:
+                assert {*(option.metavar or "").split("|")} <= configuration.PATHS, f"{path} --{key}: its metavar"
+    assert {variable: keys for variable, keys in owners.items() if len(keys) > 1} == {}
+    assert not owners.keys() & {*OTHERS}
+    # Others belong into `configuration.SHARED`, with the commands that share one meaning.
+    assert {key: kinds for key, kinds in meanings.items() if len(kinds) > 1} == {}
+
+
+# --- What counts ---------------------------------------------------------------------------------------
+
+
+def test_the_nearest_one_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line, a file that it names, variables, ./ugatit.toml, the user's own; a command's table first."""
+    own = users("tile = 1\nsize = 1\nquality = 1\nfit = 'native'\nworkers = 1\n")
+    Path(FILE).write_text("tile = 2\nsize = 2\nquality = 2\n[translate]\nfit = 'squash'\n[cam]\nquality = 77\n")
+    monkeypatch.setenv("UGATIT_SIZE", "3")
+    monkeypatch.setenv("UGATIT_TRANSLATE_QUALITY", "3")
+    monkeypatch.setenv("UGATIT_QUALITY", "4")
+    context = called("translate", "a.png", "--tile", "512")
+    assert sources(context) == {
+        "size": ("3", "UGATIT_SIZE"),
+        "quality": ("3", "UGATIT_TRANSLATE_QUALITY"),
+        "fit": ("squash", f"{FILE}, line 5"),
+        "workers": ("1", f"{own}, line 5"),
+    }
+    params = context.params
+    assert [params[name] for name in ("tile", "size", "quality", "fit")] == ["512", "3", 3, "squash"]
+    assert context.meta[SOURCES].notes == [f"settings of {FILE}: fit", f"settings of {own}: workers"]
+    Path("other.toml").write_text("quality = 5\n")
+    assert sources(called("translate", "--config", "other.toml")) == {
+        "size": ("3", "UGATIT_SIZE"),
+        "quality": ("5", "other.toml, line 1"),
+    }
+    monkeypatch.setenv("UGATIT_CONFIG", "other.toml")  # which is no nearer than other variables
+    assert sources(called("translate"))["quality"] == ("3", "UGATIT_TRANSLATE_QUALITY")
+    assert sources(called("cam", "--config", "off")) == {
+        "size": ("3", "UGATIT_SIZE"),
+        "quality": ("4", "UGATIT_QUALITY"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "counts"),
+    [
+        (["train", "--minutes", "5"], {"seed", "holdout", "domain_a", "domain_b"}),
+        (["train", "--data", "x"], {"iterations", "seed", "holdout"}),
+        (["train", "--domain-a", "x"], {"iterations", "seed", "holdout", "domain_b"}),
+        (["train", "--resume", "runs/x"], set()),
+        (["translate", "--to", "clay"], set()),
+        (["translate", "--faces"], {"direction", "margin"}),
+        (["translate"], {"direction"}),
+    ],
+)
+def test_what_the_command_line_says_has_no_rivals_in_files(arguments: list[str], counts: set[str]) -> None:
+    Path(FILE).write_text(
+        "direction = 'b2a'\n[train]\niterations = 9\nseed = 3\nholdout = '7%'\ndomain_a = 'a'\ndomain_b = 'b'\n"
+        "[translate]\nmargin = 0.3\n"
+    )
+    assert set(sources(called(*arguments))) == counts
+
+
+def test_values_of_all_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("sub").mkdir()
+    Path("sub/mine").mkdir()
+    Path("sub/x.toml").write_text(
+        "[translate]\nmax-pixels = 90000\nfilms = true\nstrength = 1\nbox = [1, 2, '30%', 4]\noutput = 'out'\n"
+        "[train]\nflip = false\nlearning-rate = 2e-5\n[study.make]\nmodel = ['flat2clay', 'a/b', './mine']\n"
+    )
+    params = called("translate", "--config", "sub/x.toml").params
+    assert [params[name] for name in ("max_pixels", "films", "strength", "box")] == ["90000", True, 1.0, "1,2,30%,4"]
+    assert Path(params["output"]) == Path("sub/out")
+    params = called("train", "--config", "sub/x.toml").params
+    assert (params["flip"], params["learning_rate"]) == (False, 2e-5)
+    models = called("study make", "--config", "sub/x.toml").params["model"]
+    assert [*models] == ["flat2clay", "a/b", os.path.join("sub", "mine")]  # noqa: PTH118
+    monkeypatch.setenv("UGATIT_STUDY_MAKE_MODEL", "one two")
+    monkeypatch.setenv("UGATIT_FILMS", "1")
+    monkeypatch.setenv("UGATIT_COMPILE", "")
+    assert [*called("study make").params["model"]] == ["one", "two"]
+    assert (called("cam").params["films"], called("cam").params["compile"]) == (True, False)
+
+
+# --- What is wrong with it -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[translate]\n\nstrenght = 1", (", line 3", "'strenght'", "did you mean strength")),
+        ("devize = 'cpu'", (", line 1", "'devize'", "did you mean device")),
+        ("[transalte]\ntile = 1", (", line 1", "transalte", "did you mean translate")),
+        ("translate.films = 'yes'", (", line 1", "films is 'yes'", "true or false")),
+        ("[translate]\nquality = 'best'", (", line 2: quality",)),
+        ("[translate]\nfit = 'wide'", (", line 2: fit",)),
+        ("[translate]\ntile = true", (", line 2: tile is true", "auto or off")),
+        ("[translate]\ntile = [1, 2]", (", line 2: tile is a list",)),
+        ("[translate]\ntile = 1979-05-27", (", line 2: tile is",)),
+        ("[translate]\nmax_pixels = 1\nmax-pixels = 2", (", line 2: max_pixels is there twice",)),
+        ("config = 'other.toml'", (", line 1", "--config FILE")),
+        ("tile = = 1", ("can't be read", "line 1", "--config off")),
+        ("tile = 'x\0'", ("can't be read", "--config off")),
+    ],
+)
+def test_bad_files(text: str, words: tuple[str, ...]) -> None:
+    Path("own.toml").write_text(text)
+    with pytest.raises(UgatitError) as caught:
+        called("translate", "a.png", "--config", "own.toml")
+    assert isinstance(caught.value, UsageError)
+    said = f"{caught.value.message} {caught.value.hint}"
+    assert said.startswith("own.toml")
+    for word in words:
+        assert word in said
+    Path("own.toml").rename(FILE)
+    with pytest.raises(typer.Exit):
+        called("translate", "--help")
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match="nowhere.toml: no such file"):
+        called("translate", "--config", "nowhere.toml")
+
+
+def test_an_error_says_where_its_value_stands(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    put("a.png")
+    Path(FILE).write_text("[translate]\ntile = 'huge'\n")
+    outcome = ugatit("translate", "a.png", "-o", "b.png")
+    assert (outcome.code, outcome.errors) == (2, ["--tile huge: unknown"])
+    assert f"tile is set by {FILE}, line 2." in outcome.stderr
+    assert f"settings of {FILE}: tile\n" in outcome.stderr
+    assert "is set by" not in ugatit("translate", "a.png", "-o", "b.png", "--tile", "large").stderr
+    monkeypatch.setenv("UGATIT_QUALITY", "best")
+    outcome = ugatit("translate", "a.png", "-o", "b.png")
+    assert outcome.code == 2
+    assert outcome.errors[0].startswith("UGATIT_QUALITY: quality: ")
+
+
+def test_variables_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("UGATIT_DEVCE", "UGATIT_TRAIN_SEED", "UGATIT_HOME", "UGATIT_TEST_DEVICE"):
+        monkeypatch.setenv(name, "1")
+    (note,) = called("translate").meta[SOURCES].notes
+    assert "UGATIT_DEVCE" in note
+    assert "UGATIT_DEVICE" in note
+
+
+# --- A stranger's file ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", sorted(NOT_HERE | {"with_discriminators", "output", "report"}))
+def test_a_file_that_is_only_found_does_no_harm(key: str) -> None:
+    if not (owners := [path for path, command in COMMANDS.items() if key in keys_of(command)]):
+        pytest.skip("no command has it")
+    for path in owners:
+        option = keys_of(COMMANDS[path])[key]
+        value = "true" if option.is_flag else "'../elsewhere'"
+        Path(FILE).write_text(f"[{path.replace(' ', '.')}]\n{key} = {value}\n")
+        if key in ("output", "report", "with_discriminators") or key in NOT_HERE:
+            with pytest.raises(UsageError, match=f"{FILE}, line 2: {key} "):
+                called(path)
+    users(Path(FILE).read_text())
+    Path(FILE).unlink()
+    context = typer.Context(COMMANDS[owners[-1]], info_name=owners[-1].split()[-1], parent=context_of(owners[-1]))
+    configuration.fill(COMMANDS[owners[-1]], context, {})
+    assert key in sources(context)
+
+
+def test_it_writes_below_its_folder_only() -> None:
+    Path(FILE).write_text("[translate]\noutput = 'out/clay'\n")
+    assert called("translate").params["output"] == "out/clay"
+    Path("out").symlink_to(Path("..").resolve())
+    with pytest.raises(UsageError, match="output is out/clay"):
+        called("translate")
+    for place in ("/tmp/x", "~/x", "s3://bucket/x", "../x"):
+        Path(FILE).write_text(f"[translate]\noutput = '{place}'\n")
+        with pytest.raises(UsageError, match="output is "):
+            called("translate")
+
+
+# --- Dry runs, and runs --------------------------------------------------------------------------------
+
+
+def test_a_dry_run_says_where_settings_come_from(translate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    put("a.png")
+    Path(FILE).write_text("[translate]\noutput = 'out'\n")
+    monkeypatch.setenv("UGATIT_FORMAT", "webp")
+    outcome = translate("a.png", "--dry-run")
+    assert (outcome.code, outcome.lines) == (0, ["a.png -> out/a.webp"])
+    rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in outcome.stderr.splitlines() if line[:2] == "  "}
+    assert rows["output"] == ["out", f"{FILE}, line 2"]
+    assert rows["format"] == ["webp", "UGATIT_FORMAT"]
+    assert rows["device"] == ["cpu", "command line"]
+    assert "tile" not in rows
+
+
+class PreparedError(Exception):
+    """Carries what a training would begin with."""
+
+
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What `ugatit train` would begin with: the run, what is given, and the folders."""
+
+    def stop(run: RunFolder, given: dict[str, Any], folders: Folders, *_: object, **__: object) -> None:
+        raise PreparedError(run, given, folders)
+
+    monkeypatch.setattr(session, "prepare", stop)
+
+    def run(*arguments: str) -> Any:
+        context = called("train", "--device", "cpu", *arguments)
+        with pytest.raises(PreparedError) as caught, context:
+            COMMANDS["train"].invoke(context)
+        return caught.value.args
+
+    return run
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_training_is_repeated(name: str, prepared: Any) -> None:
+    """Of every method, with all that is stated: only what the command line says is another."""
+    folders_in("cat2dog", "trainA", "trainB", "testA", "testB")
+    folders_in("others", "a", "b")
+    given: dict[str, Any] = {"method": name, "iterations": 7, "image_size": 64, "channels": 4, "keep": 3}
+    root = Path("cat2dog").resolve()
+    plain = Folders(root / "trainA", root / "trainB")
+    folders = dataclasses.replace(plain, test_a=root / "testA", test_b=root / "testB")
+    stored = new_settings(given, folders, device=torch.device("cpu"))
+    RunFolder(Path("run")).create(stored.to_document())
+    run, again, found = prepared("--config", "run", "--seed", "5", "-o", "again")
+    assert (run.path, found) == (Path("again"), folders)
+    assert new_settings(again, found, device=torch.device("cpu")) == dataclasses.replace(stored, seed=5)
+    arguments = ["--config", "run/config.toml", "--domain-a", "others/a", "--domain-b", "others/b", "--minutes", "3"]
+    _, again, found = prepared(*arguments)
+    assert found == Folders(Path("others/a").resolve(), Path("others/b").resolve())
+    other: Settings = new_settings(again, found, device=torch.device("cpu"))
+    assert (other.model.domain_a, other.iterations, other.minutes) == ("a", None, 3)
+    assert other.recipe == stored.recipe
+
+
+def test_a_held_out_share_is_for_data_without_pictures_to_hold_out(prepared: Any) -> None:
+    folders_in("cat2dog", "trainA", "trainB", "testA", "testB")
+    Path(FILE).write_text("[train]\nholdout = '10%'\n")
+    _, given, _ = prepared("--data", "cat2dog")
+    assert "holdout" not in given
+    with pytest.raises(UsageError, match="--holdout contradicts"):
+        prepared("--data", "cat2dog", "--holdout", "10%")
+
+
+def test_a_run_is_no_file_for_other_commands() -> None:
+    Path("run").mkdir()
+    Path("run/config.toml").write_text("format = 1\n[run]\nseed = 1\n")
+    with pytest.raises(UsageError, match="it is for `ugatit train`"):
+        called("translate", "--config", "run/config.toml")
+    with pytest.raises(UsageError, match="damaged"):
+        called("train", "--config", "run/config.toml")
+    Path("run/config.toml").write_text("format = 2\n[run]\nseed = 1\n")
+    with pytest.raises(UsageError, match="newer"):
+        called("train", "--config", "run")
+
+
+# --- Docs ----------------------------------------------------------------------------------------------
+
+
+def table() -> str:
+    """All options, by key: their variables, and the commands that have them."""
+    rows = defaultdict(list)
+    for path, command in COMMANDS.items():
+        for key in keys_of(command):
+            rows[key, variables_of(path, key)[-1]].append(path)
+    every = len(COMMANDS)
+    lines = [
+        f"| `{key}` | `{variable}` | {'all' if len(paths) == every else ', '.join(paths)} |"
+        for (key, variable), paths in sorted(rows.items())
+    ]
+    return "\n".join([START, "", "| key | variable | commands |", "| --- | --- | --- |", *lines, "", END])
+
+
+def test_the_table_in_the_docs_is_of_this_version() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    assert text[text.index(START) : text.index(END) + len(END)] == table(), "python -m tests.cli.test_configuration"
+    for name in OTHERS:
+        assert f"`{name}" in text
+
+
+if __name__ == "__main__":
+    before, _, rest = DOCS.read_text(encoding="utf-8").partition(START)
+    DOCS.write_text(before + table() + rest.partition(END)[2], encoding="utf-8")
+    sys.exit(0)
