@@ -54,8 +54,8 @@ RIVALS: Final = (
     ("faces", "faces_only", "box", "mask"),
     ("style", "styles"),
     ("model", "run"),
-    ("data", "domain_a"),
-    ("data", "domain_b"),
+    ("a", "data", "domain_a"),
+    ("b", "data", "domain_b"),
     ("quiet", "verbose"),
 )
 # What counts for nothing without one of the others.
@@ -176,7 +176,8 @@ def fill(command: Any, context: Any, stated: Mapping[str, Any]) -> None:
     """
     path, keys = path_of(context), keys_of(command)
     sources = context.meta[SOURCES] = Sources()
-    on_line = {key for key, option in keys.items() if stated.get(option.name) is not None}
+    names = {option.name: key for key, option in keys.items()}
+    on_line = {names.get(name, name) for name, value in stated.items() if value not in (None, ())}  # arguments, too
     layers = _layers(path, keys, context, stated.get(CONFIG), on_line)
     sources.said = _resolved(layers, on_line, keys.keys())
     context.default_map = {keys[key].name: said.value for key, said in sources.said.items()}

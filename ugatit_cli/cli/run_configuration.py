@@ -18,7 +18,7 @@ TABLES: Mapping[str, Mapping[str, Field]] = {
     "recipe": fields_of(Recipe),
     "model": size_fields(),
 }
-PICTURES = ("domain_a", "domain_b", "data")
+PICTURES = ("a", "b", "domain_a", "domain_b", "data")
 
 
 def options_of_run(document: Mapping[str, Any], file: Path) -> tuple[dict[str, Any], frozenset[str]]:

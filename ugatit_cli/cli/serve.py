@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import warnings
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -104,9 +103,7 @@ def _token(stated: str | None, host: str) -> tuple[str, bool]:
 
     token = stated or ""
     if token and not (len(token) >= SHORTEST and token.isascii() and token.isprintable() and " " not in token):
-        raise UsageError(
-            f"--token: it has {SHORTEST} letters and digits, or more", "Leave it out for a new one."
-        )
+        raise UsageError(f"--token: it has {SHORTEST} letters and digits, or more", "Leave it out for a new one.")
     if token or is_loopback(host):
         return token, False
     return new_token(), True
