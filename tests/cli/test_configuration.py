@@ -228,7 +228,7 @@ def test_bad_files(text: str, words: tuple[str, ...]) -> None:
 
 
 def test_a_file_that_is_not_there() -> None:
-    with pytest.raises(UsageError, match="nowhere.*: no such file"):
+    with pytest.raises(UsageError, match="--config nowhere"):
         called("translate", "--config", "nowhere.toml")
 
 
