@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 import signal
 import sys
 
@@ -151,18 +150,6 @@ def test_no_value_of_an_option_is_left_out(ugatit: Command, arguments: tuple[str
     assert (outcome.code, len(outcome.errors), outcome.stdout) == (2, 1, b"")
     assert option in outcome.errors[0]
     assert ugatit(*arguments, "--help").code == 0
-
-
-@pytest.mark.parametrize("name", ["translate", "cam"])
-def test_every_option_is_in_a_section_of_the_help(
-    ugatit: Command, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    text = ugatit(name, "--help").stdout.decode()
-    assert max(map(len, text.splitlines())) <= 80
-    *sections, rest = re.split(r"^\w[\w ]*:$", text, flags=re.MULTILINE)
-    assert len(sections) > 6
-    assert rest.split() == ["-h,", "--help", *["Show", "this", "message", "and", "exit."]]
 
 
 def test_version(ugatit: Command) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import typer
-from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 from ugatit_cli import __version__
 from ugatit_cli.cli import console, streams, voice
+from ugatit_cli.cli.help_view import CommandGroup
 from ugatit_cli.cli.options import Command
 from ugatit_cli.errors import Interrupted, UgatitError, UsageError, plain_reason
 
@@ -63,7 +63,7 @@ def built(name: str) -> Any:
     return get_command(alone)
 
 
-class Root(TyperGroup):
+class Root(CommandGroup):
     """The root command: has only the command that is called, which saves the time of building the others.
 
     It has no options of its own then: to look for one, its own `--help` included, Typer imports pydantic. That would

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import typer
-from typer.core import TyperGroup
 
 from ugatit_cli.cli import console
+from ugatit_cli.cli.help_view import CommandGroup
 from ugatit_cli.errors import Interrupted, UsageError
 from ugatit_cli.wording import byte_size, shown
 
@@ -32,7 +32,7 @@ UNVERIFIED_TEXT: Final = "no: nobody of this project has downloaded it yet"
 FOOT: Final = f"{UNVERIFIED} unverified: nobody of this project has downloaded it."
 
 
-class ListFirst(TyperGroup):
+class ListFirst(CommandGroup):
     """`ugatit models` is short for `ugatit models list`; without options of its own once a command is named."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -16,9 +16,8 @@ from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_type_h
 from typer import Argument, BadParameter, Option, Typer
 from typer.core import TyperCommand
 from typer.main import get_command
-from typer.models import ArgumentInfo
 
-from ugatit_cli.cli import configuration, console, voice
+from ugatit_cli.cli import configuration, console, help_view, voice
 from ugatit_cli.config import Fit
 from ugatit_cli.errors import UsageError
 
@@ -177,15 +176,37 @@ class PictureOptions:
 
 # What `translate` and `cam` are asked for, as their help shows it.
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "Pictures": ("inputs", "output", "files_from", "base", "shard", "films"),
-    "Model": ("model", "direction", "to", "style", "styles", "run"),
-    "Attention": ("maps", "layout", "alpha", "colormap", "normalize", "upsample", "animate"),
-    "Parts of pictures": ("faces", "faces_only", "margin", "no_face", "box", "mask", "feather"),
-    "Through the network": ("size", "fit", "tile", "background"),
-    "Look": ("strength", "keep_colour", "steady"),
-    "What is written": ("format", "quality", "codec", "keep_metadata", "report", "json_lines", "dry_run"),
-    "Results that exist": ("skip_existing", "update", "overwrite"),
-    "Machine": ("device", "precision", "engine", "compile", "batch_size", "workers", "max_pixels"),
+    "Most used": ("inputs", "output", "model", "to", "overwrite"),
+    "Input and output": (
+        *(
+            "files_from",
+            "base",
+            "shard",
+            "films",
+            "format",
+            "quality",
+            "codec",
+            "keep_metadata",
+            "report",
+            "json_lines",
+        ),
+    ),
+    "Model": ("direction", "style", "styles", "run"),
+    "Look": (
+        *("size", "fit", "background", "strength", "keep_colour", "steady"),
+        *("layout", "maps", "alpha", "colormap", "normalize", "upsample", "animate"),
+    ),
+    "Part of the picture": ("faces", "faces_only", "margin", "no_face", "box", "mask", "feather"),
+    "Speed": ("device", "precision", "engine", "compile", "batch_size", "workers", "tile"),
+    "Safety": ("skip_existing", "update", "dry_run", "max_pixels"),
+}
+# What few need, so that only `--help-all` shows it: of commands, those that have too much for two screens.
+_RARE_PICTURES: Final = frozenset(
+    {"base", "shard", "codec", "engine", "compile", "batch_size", "workers", "tile", "max_pixels"}
+)
+RARE: Final[Mapping[str, frozenset[str]]] = {
+    "translate": _RARE_PICTURES | {"styles", "margin", "no_face", "feather", "keep_metadata", "direction"},
+    "cam": _RARE_PICTURES | {"alpha", "normalize", "upsample", "animate", "direction"},
 }
 
 
@@ -199,8 +220,8 @@ def _config_option() -> Any:
             Option(
                 "--config",
                 metavar="FILE|off",
+                rich_help_panel=help_view.EVERY,
                 help="Options from this TOML file (of train: a run's, too) instead of ./ugatit.toml and your own.",
-                rich_help_panel=voice.TITLE,
             ),
         ] = None,
     ) -> None: ...
@@ -218,24 +239,29 @@ class Command(TyperCommand):
     What the command line doesn't say comes from files and variables, see `cli.configuration`.
     """
 
+    shows_all = False
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.params = [*self.params, _config_option(), *voice.options()]
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Of the usage line."""
+        return help_view.usage(self.get_params(ctx))
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # the name is Click's
+        """Writes what it does, and examples."""
+        help_view.write_text(self.help or "", formatter)
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes a section for each group of options, in the order of the options."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        parameters = self.get_params(ctx)
-        titles = {getattr(one, "rich_help_panel", None) for one in parameters}
-        others = "Other" if titles - {None, voice.TITLE} else "Options"
-        for parameter in parameters:
-            record = parameter.get_help_record(ctx)
-            title = "Arguments" if parameter.param_type_name == "argument" else others
-            if record is not None:
-                sections.setdefault(getattr(parameter, "rich_help_panel", None) or title, []).append(record)
-        for title, records in sections.items():
-            with formatter.section(title):
-                formatter.write_dl(records)
+        rare = RARE.get(self.name or "", frozenset())
+        help_view.write_options(self.get_params(ctx), formatter, frozenset() if self.shows_all else rare)
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """`--help-all` is `--help` with what few need."""
+        self.shows_all = help_view.HELP_ALL in help_view.before_dashes(args)
+        return super().make_context(info_name, ["--help"] if self.shows_all else args, parent, **extra)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuses an option that takes one value and is given several times, of which the last one would count."""
@@ -283,7 +309,7 @@ def options_of(
 
     def shown(name: str) -> inspect.Parameter:
         kind, info = get_args(hints[name])
-        if titles.get(name) and not isinstance(info, ArgumentInfo):
+        if titles.get(name):
             info = copy.copy(info)  # which several commands may share
             info.rich_help_panel = titles[name]
         return parameters[name].replace(annotation=Annotated[kind, info])

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperGroup
 
 from ugatit_cli.cli import console
+from ugatit_cli.cli.help_view import CommandGroup
 from ugatit_cli.cli.listing import aligned
 from ugatit_cli.cli.options import Command, DeviceOption, PrecisionOption
 from ugatit_cli.errors import InputsFailed, Interrupted, UsageError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ugatit_cli.translation.model import Model
 
 
-class MakeFirst(TyperGroup):
+class MakeFirst(CommandGroup):
     """`ugatit study ...` is short for `ugatit study make ...`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
