@@ -57,10 +57,17 @@ class BaseConfig:
     image_size: Annotated[
         int,
         Range(16, MAX_IMAGE_SIZE),
-        Option("Model", "Side of the training pictures.", metavar="PX", default="256; drit: 216"),
+        Option(
+            "Model",
+            "Side of the training pictures: half is four times as fast, and less fine.",
+            metavar="PX",
+            default="256; drit: 216",
+        ),
     ] = 256
     channels: Annotated[
-        int, Range(1, MAX_CHANNELS), Option("Model", "Channels of the first layer.", default="64; aggan: 32")
+        int,
+        Range(1, MAX_CHANNELS),
+        Option("Model", "Width of the networks: half is four times as fast, and coarser.", default="64; aggan: 32"),
     ] = 64
     blocks: Annotated[
         int,
@@ -199,9 +206,9 @@ class ModelConfig(BaseConfig):
     ] = "light"
     dialect: Dialect = "pytorch"
     rho_smoothing: bool = False
-    decoder_norm: Annotated[DecoderNorm, Option("Model", "Norm of the decoder; all but adalin are ablations.")] = (
-        "adalin"
-    )
+    decoder_norm: Annotated[
+        DecoderNorm, Option("Model", "How the decoder takes the style in; all but adalin are ablations.")
+    ] = "adalin"
     generator_cam: Annotated[bool, Option("Model", "Attention in the generators.", default="with")] = True
     discriminator_cam: Annotated[bool, Option("Model", "Attention in the discriminators.", default="with")] = True
     discriminator_channels: Annotated[

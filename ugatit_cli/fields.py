@@ -22,7 +22,7 @@ from ugatit_cli.errors import ConfigError
 
 Table = TypeVar("Table")
 # The sections of `ugatit train --help`, in their order.
-Section = Literal["Pictures", "Start", "Length", "Model", "Recipe", "What is written", "Evaluation", "Machine"]
+Section = Literal["Start", "Pictures", "Model", "Recipe", "What is written", "Evaluation", "Machine"]
 
 # What users call the types.
 WORDS: Final[Mapping[type, str]] = MappingProxyType(
@@ -52,6 +52,7 @@ class Option:
         type: of what users write, if it isn't the field's.
         shows_range: the help shows the range of the field, too.
         before: name of the option that it stands before; default: it comes after the section's earlier ones.
+        argument: it has no name: its place says which it is.
     """
 
     section: Section
@@ -63,6 +64,7 @@ class Option:
     type: Any = None
     shows_range: bool = False
     before: str | None = None
+    argument: bool = False
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def _range(parameter: Any) -> Iterator[str]:
     low, high = getattr(kind, "min", None), getattr(kind, "max", None)
     if ".." in (parameter.metavar or "") or (low is None and high is None):
         return
-    if high is None or high > 1_000_000:
+    if high is None or high >= 1_000_000:
         yield f"{low} or more"
     else:
         yield f"{low} to {high}"

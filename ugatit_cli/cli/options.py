@@ -207,6 +207,14 @@ _RARE_PICTURES: Final = frozenset(
 RARE: Final[Mapping[str, frozenset[str]]] = {
     "translate": _RARE_PICTURES | {"styles", "margin", "no_face", "feather", "keep_metadata", "direction"},
     "cam": _RARE_PICTURES | {"alpha", "normalize", "upsample", "animate", "direction"},
+    "train": frozenset(
+        {"domain_a", "domain_b", "columns", "start_direction", "fit", "workers", "max_pixels"}
+        | {"discriminator_channels", "decoder_norm", "generator_cam", "discriminator_cam", "discriminators"}
+        | {"style_way", "decay_from", "weight_decay", "adversarial_weight", "cycle_weight", "cam_weight"}
+        | {"reconstruction_weight", "style_weight", "kl_weight", "mode_seeking_weight", "pool_size"}
+        | {"content_weight", "attention_share", "warm_up", "ema", "vgg", "power_iterations"}
+        | {"sample_every", "features", "feature_layer"}
+    ),
 }
 
 

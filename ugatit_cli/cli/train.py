@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import threading
 import time
 import warnings
@@ -51,10 +52,11 @@ def find_folders(asked: Asked) -> Folders | None:
     """
     from ugatit_cli.data.pictures import Folders
 
-    a, b, columns = asked.domain_a, asked.domain_b, parse_columns(asked.columns)
+    (a, b), columns = _domains(asked), parse_columns(asked.columns)
     if asked.data is not None:
         if a or b:
-            raise UsageError("--data contradicts --domain-a and --domain-b", "Give the one or the others.")
+            names = "A and B" if asked.a else "--domain-a and --domain-b"
+            raise UsageError(f"--data contradicts {names}", "Give the one or the others.")
         _located(Path(asked.data))  # before anything is fetched
         found = console.find_data(asked.data, columns).folders
         tests = [one and _located(one) for one in (found.test_a, found.test_b)]
@@ -65,8 +67,25 @@ def find_folders(asked: Asked) -> Folders | None:
         return None
     if a is None or b is None:
         missing = "--domain-a" if a is None else "--domain-b"
-        raise UsageError(f"{missing} is missing", "Name a folder for each domain: --domain-a A --domain-b B")
+        raise UsageError(f"{missing} is missing", "Name a folder for each domain: ugatit train A B")
     return Folders(_located(a), _located(b))
+
+
+def _domains(asked: Asked) -> tuple[Path | None, Path | None]:
+    """The folders of both domains, named by their place or by options."""
+    a, b, named = asked.a, asked.b, (asked.domain_a, asked.domain_b)
+    if a is None:
+        return named
+    if any(named):
+        raise UsageError(
+            f"{a}: folders are named here, and by --domain-a and --domain-b, too", "Name each once: ugatit train A B"
+        )
+    if b is None and asked.data is None:
+        raise UsageError(
+            f"{a}: training needs two folders, and one is named",
+            f"Name both: ugatit train A B. If it is a data set: --data {shlex.quote(str(a))}",
+        )
+    return a, b
 
 
 def _located(path: Path) -> Path:
@@ -95,7 +114,7 @@ def run_path(asked: Asked, folders: Folders | None, names: tuple[str, str] | Non
     if output is not None:
         return expanded(output)
     if folders is None:
-        ways = "Name a folder for each domain: --domain-a A --domain-b B, or a run to go on with: --resume RUN"
+        ways = "Name a folder for each domain: ugatit train A B, or a run to go on with: --resume RUN"
         raise UsageError("no pictures to train on", ways)
     return Path("runs", _default_name(folders, names))
 
@@ -119,19 +138,19 @@ def train(asked: Asked, given: dict[str, Any], elsewhere: frozenset[str]) -> Non
     """Train a model that translates between two folders of pictures.
 
     They need not be pairs: a few hundred of each do. The run folder has a usable model at every moment. Ctrl-C saves
-    and stops; the same command again goes on.
+    and stops; the same command again goes on. --dry-run says how long it takes on this machine.
 
     Examples:
 
-    `ugatit train --domain-a ./horses --domain-b ./zebras`
+    `ugatit train ./horses ./zebras --dry-run`
 
-    `ugatit train --domain-a ./horses --domain-b ./zebras --image-size 128 --minutes 90 -o runs/quick`
+    `ugatit train ./horses ./zebras --image-size 128 --minutes 90 -o runs/quick`
 
-    `ugatit train --data ./selfie2anime --recipe paper --variant full --save-memory`
+    `ugatit train --data horse2zebra --recipe paper --variant full --save-memory`
 
-    `ugatit train --domain-a ./drawings --domain-b ./clay --from flat2clay --minutes 30`
+    `ugatit train ./drawings ./clay --from flat2clay --minutes 30`
 
-    `torchrun --nproc-per-node 4 -m ugatit_cli train --domain-a ./horses --domain-b ./zebras`
+    `torchrun --nproc-per-node 4 -m ugatit_cli train ./horses ./zebras`
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")

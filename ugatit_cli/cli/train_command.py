@@ -21,19 +21,24 @@ from ugatit_cli.training.options import RunOptions
 class Asked:
     """What one call asks for beside settings: where things are, what is said, and the machine."""
 
-    domain_a: Annotated[
-        Path | None, Option("Pictures", "Pictures of the first domain, subfolders included.", metavar="DIR")
+    a: Annotated[
+        Path | None,
+        Option("Start", "Folder of pictures of the first look, subfolders included.", metavar="A", argument=True),
     ] = None
-    domain_b: Annotated[Path | None, Option("Pictures", "Pictures of the second domain.", metavar="DIR")] = None
+    b: Annotated[
+        Path | None, Option("Start", "Folder of pictures of the second look.", metavar="B", argument=True)
+    ] = None
     data: Annotated[
         str | None,
         Option(
-            "Pictures",
+            "Start",
             "Instead of the two: a data set. A name (`ugatit data` lists them), a folder with trainA, trainB, and "
             "testA, testB if any, or one of the Hub, hub:OWNER/NAME.",
             metavar="DATA",
         ),
     ] = None
+    domain_a: Annotated[Path | None, Option("Pictures", "The same as A.", metavar="DIR")] = None
+    domain_b: Annotated[Path | None, Option("Pictures", "The same as B.", metavar="DIR")] = None
     columns: Annotated[
         str | None,
         Option(
@@ -54,11 +59,12 @@ class Asked:
     output: Annotated[
         Path | None,
         Option(
-            "What is written",
-            "The run folder.",
+            "Start",
+            "The run folder, which has the model at every moment.",
             metavar="RUN",
             default="runs/A2B with the names of the domains",
             flags=("--output", "-o"),
+            before="resume",
         ),
     ] = None
     tensorboard: Annotated[
@@ -124,6 +130,12 @@ def _parameter(field: Field, default: object) -> inspect.Parameter:
     if not flags:
         flags = (f"{field.flag}/--no-{field.flag[2:]}" if kind is bool else field.flag,)
     shown = _default(field) if option.default is None else option.default
+    if option.argument:
+        argument = typer.Argument(
+            help=option.help, metavar=option.metavar, rich_help_panel=option.section, show_default=False
+        )
+        noted: Any = Annotated[kind | None, argument]
+        return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=noted)
     low, high = (field.range.low, field.range.high) if field.range and option.shows_range else (None, None)
     info = typer.Option(
         *flags,

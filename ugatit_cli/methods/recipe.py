@@ -83,12 +83,22 @@ class Recipe:
     learning_rate: Annotated[
         float,
         Range(0, 1),
-        Option("Recipe", "Adam's step.", default="0.0002; unit, munit, aggan, paper of ugatit, cartoongan: 0.0001"),
+        Option(
+            "Recipe",
+            "How far each step changes the networks; less is slower and steadier.",
+            default="0.0002; unit, munit, aggan, paper of ugatit, cartoongan: 0.0001",
+        ),
     ] = 2e-4
     beta1: Annotated[float, Range(0, BELOW_1)] = 0.5
     beta2: Annotated[float, Range(0, BELOW_1)] = 0.999
     weight_decay: Annotated[
-        float, Range(0, 1), Option("Recipe", "Adam's L2 term.", default="0.0001; cyclegan, cartoongan, aggan: 0")
+        float,
+        Range(0, 1),
+        Option(
+            "Recipe",
+            "Pulls weights towards 0, against learning pictures by heart.",
+            default="0.0001; cyclegan, cartoongan, aggan: 0",
+        ),
     ] = 1e-4
     decay_from: Annotated[
         float,
@@ -103,33 +113,49 @@ class Recipe:
     halve_every: Annotated[int, Range(0, 10**9)] = 0
     epochs: Annotated[int, Range(0, 10**6)] = 0
     ends_after: Annotated[float, Range(0, 1)] = 1.0
-    adversarial_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "Looks like the other domain.")] = 1.0
-    cycle_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "There and back is the same.")] = 10.0
-    identity_weight: Annotated[
-        float, Range(0, 1e6), Option("Recipe", "The target domain stays as it is.", default="10; cyclegan: 5")
+    adversarial_weight: Annotated[
+        float, Range(0, 1e6), Option("Recipe", "How much a translation must look like the other domain.")
+    ] = 1.0
+    cycle_weight: Annotated[
+        float, Range(0, 1e6), Option("Recipe", "How much there and back must give the same picture.")
     ] = 10.0
-    cam_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "Attention tells the domains apart.")] = 1000.0
+    identity_weight: Annotated[
+        float,
+        Range(0, 1e6),
+        Option("Recipe", "How much pictures of the target domain must stay as they are.", default="10; cyclegan: 5"),
+    ] = 10.0
+    cam_weight: Annotated[
+        float, Range(0, 1e6), Option("Recipe", "How much attention must tell the domains apart.")
+    ] = 1000.0
     reconstruction_weight: Annotated[
-        float, Range(0, 1e6), Option("Recipe", "Encoded and decoded it is the same picture.")
+        float, Range(0, 1e6), Option("Recipe", "How much a picture, encoded and decoded, must stay the same.")
     ] = 10.0
     style_weight: Annotated[
         float,
         Range(0, 1e6),
-        Option("Recipe", "Translations have the style that they were made with.", default="1; drit: 10"),
+        Option(
+            "Recipe", "How much translations must have the style that they were made with.", default="1; drit: 10"
+        ),
     ] = 1.0
-    kl_weight: Annotated[float, Range(0, 1e6), Option("Recipe", "Codes stay near the normal distribution.")] = 0.01
+    kl_weight: Annotated[
+        float, Range(0, 1e6), Option("Recipe", "How near codes must stay to the normal distribution.")
+    ] = 0.01
     mode_seeking_weight: Annotated[
-        float, Range(0, 1e6), Option("Recipe", "Translations differ as much as their styles; DRIT++ has 1.")
+        float, Range(0, 1e6), Option("Recipe", "How much other styles must give other translations; DRIT++ has 1.")
     ] = 0.0
     pool_size: Annotated[
         int,
         Range(0, 10_000),
         Option(
-            "Recipe", "Translations of each domain that discriminators may see again.", default="cyclegan, aggan: 50"
+            "Recipe",
+            "Earlier translations that discriminators may see again, of each domain.",
+            default="cyclegan, aggan: 50",
         ),
     ] = 0
     content_weight: Annotated[
-        float, Range(0, 1e6), Option("Recipe", "The content of pictures stays as it is.", default="10; munit: 1")
+        float,
+        Range(0, 1e6),
+        Option("Recipe", "How much the content of pictures must stay as it is.", default="10; munit: 1"),
     ] = 10.0
     attention_share: Annotated[
         float,
@@ -146,14 +172,20 @@ class Recipe:
         ),
     ] = "off"
     power_iterations: Annotated[
-        PowerIterations, Option("Recipe", "How often spectral norms are estimated.", before="seed")
+        PowerIterations,
+        Option("Recipe", "How often spectral norms, which tame discriminators, are estimated.", before="seed"),
     ] = "each-step"
     ema: Annotated[
-        float, Range(0, BELOW_1), Option("Recipe", "What the generators' moving average keeps per step; 0: none.")
+        float,
+        Range(0, BELOW_1),
+        Option("Recipe", "Steadier models: what the average of all generators so far keeps per step; 0: none."),
     ] = 0.999
     augment: Annotated[
         Augmentation,
-        Option("Recipe", "Augment what the discriminators see; auto: if --iterations is 200 epochs or more."),
+        Option(
+            "Recipe",
+            "For few pictures: shift and recolour what discriminators see; auto: in trainings of 200 epochs or more.",
+        ),
     ] = "auto"
     flip: Annotated[bool, Option("Pictures", "Mirror pictures at random.", default="flip")] = True
     vgg: Annotated[

@@ -38,7 +38,7 @@ class RunOptions:
         Precision,
         Option(
             "Machine",
-            "Float type of large products; auto: bf16 where the device is good at it.",
+            "Number format; auto: bf16, which is faster, where the device is good at it.",
             default="auto; paper: fp32",
             type=Literal["auto", "fp32", "bf16", "fp16"],
             before="workers",
@@ -48,26 +48,40 @@ class RunOptions:
         int | None,
         Range(1, 10**9),
         Option(
-            "Length",
+            "Start",
             "Train for so many steps in all.",
             default="100000; paper: 1000000, of cyclegan 200 epochs, of aggan 100",
-            shows_range=True,
+            before="resume",
         ),
     ] = None
     minutes: Annotated[
         float | None,
         Range(0.001, 10**6),
-        Option("Length", "Train for so many minutes in all instead.", metavar="M", shows_range=True),
+        Option("Start", "Train for so many minutes in all.", metavar="M", before="output"),
     ] = None
-    seed: Annotated[int, Range(0, 2**63 - 1), Option("Recipe", "Of all randomness.", shows_range=True)] = 0
+    seed: Annotated[
+        int,
+        Range(0, 2**63 - 1),
+        Option(
+            "Recipe",
+            "Another number, other chances: of the first weights, and of the order of pictures.",
+            shows_range=True,
+        ),
+    ] = 0
     checkpoint_every: Annotated[
-        str, Option("What is written", "Steps (500) or minutes (10m).", metavar="N|Mm", before="tensorboard")
+        str,
+        Option(
+            "What is written",
+            "Save every so many steps (500) or minutes (10m).",
+            metavar="N|Mm",
+            before="tensorboard",
+        ),
     ] = "10m"
     sample_every: Annotated[
         str,
         Option(
             "What is written",
-            "Steps, minutes, or growing: at 10, 15, 23, 34, ... steps.",
+            "Pictures of what it can do so far, every so many steps or minutes; growing: at 10, 15, 23, 34, ...",
             metavar="N|Mm|growing",
             before="tensorboard",
         ),
@@ -75,7 +89,7 @@ class RunOptions:
     keep: Annotated[
         int,
         Range(1, 10**6),
-        Option("What is written", "How many checkpoints.", shows_range=True, before="tensorboard"),
+        Option("What is written", "How many checkpoints stay.", shows_range=True, before="tensorboard"),
     ] = 2
     start: Annotated[
         str | None,
@@ -87,13 +101,13 @@ class RunOptions:
         ),
     ] = None
     start_direction: Annotated[
-        Direction, Option("Start", "Which way of that model your A to B is.", flags=("--from-direction",))
+        Direction, Option("Start", "Which way of that model goes from your A to your B.", flags=("--from-direction",))
     ] = "a2b"
     checkpointing: Annotated[
         bool,
         Option(
             "Machine",
-            "Compute activations twice instead of keeping them.",
+            "Less memory, more time: compute things twice instead of keeping them.",
             default="for full models",
             flags=("--save-memory/--no-save-memory",),
         ),
@@ -118,7 +132,7 @@ class RunOptions:
         ),
     ] = None
     feature_layer: Annotated[
-        str | None, Option("Evaluation", "Which of its maps.", metavar="NAME", default="the last")
+        str | None, Option("Evaluation", "Which of its layers.", metavar="NAME", default="the last")
     ] = None
 
     def __post_init__(self) -> None:
