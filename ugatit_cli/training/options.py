@@ -51,13 +51,14 @@ class RunOptions:
             "Start",
             "Train for so many steps in all.",
             default="100000; paper: 1000000, of cyclegan 200 epochs, of aggan 100",
+            shows_range=True,
             before="resume",
         ),
     ] = None
     minutes: Annotated[
         float | None,
         Range(0.001, 10**6),
-        Option("Start", "Train for so many minutes in all.", metavar="M", before="output"),
+        Option("Start", "Train for so many minutes in all.", metavar="M", shows_range=True, before="output"),
     ] = None
     seed: Annotated[
         int,
