@@ -44,7 +44,7 @@ class Told:
         self.headers: list[Header] = []
         self.entries: list[Entry] = []
         self.summaries: list[str] = []
-        for name, kept in (("__init__", self.headers), ("add", self.entries), ("finish", self.summaries)):
+        for name, kept in (("begin", self.headers), ("add", self.entries), ("finish", self.summaries)):
             monkeypatch.setattr(report.ReportWriter, name, self.spied(getattr(report.ReportWriter, name), kept))
 
     @staticmethod
@@ -139,7 +139,7 @@ def test_what_is_true_of_all(reporting: Command, told: Told, judged: str, light:
     put("a.png")
     assert reporting("a.png", "--to", "flat").code == 0
     header = told.header
-    assert (header.title, header.before, header.after) == ("clay → flat", "clay", "flat")
+    assert (header.model, header.before, header.after) == (judged, "clay", "flat")
     assert header.facts.pop("Device").startswith("cpu (")  # type: ignore[attr-defined]
     network = header.facts.pop("Network")  # type: ignore[attr-defined]
     assert network.startswith("ugatit, light, ")

@@ -178,6 +178,7 @@ def test_json_lines(translate: Command, cam: Command, case: str) -> None:
         document = by_input[f"in/{name}.png"]
         files = [f"out/{one.format(name)}" for one in names]
         assert document.pop("milliseconds") > 0
+        assert document.pop("model").endswith("/tiny")
         assert document.pop("outputs", files[:1]) == files
         size = (40, 32) if case == "raw" else (24, 20)
         status = "translated" if case == "translate" else "looked-at"
@@ -202,6 +203,7 @@ def test_a_dry_run_writes_nothing(translate: Command, cam: Command, case: str) -
     (document,) = outcome.documents
     files = [f"out/{name.format('a')}" for name in names]
     assert document.pop("outputs", files[:1]) == files
+    document.pop("model")
     assert document == {"input": "in/a.png", "status": "planned", "output": files[0]}
     assert (outcome.ending["status"], outcome.ending["planned"]) == ("done", 1)
     if case == "translate":

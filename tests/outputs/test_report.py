@@ -50,7 +50,7 @@ def webp(colour: str, size: tuple[int, int] = (96, 64)) -> bytes:
 
 def header(**changed: Any) -> Header:
     plain: dict[str, Any] = {"facts": {"Model": "flat2clay"}, "provenance": {}, "legend": LEGEND}
-    return Header("flat → clay", "flat", "clay", **(plain | changed))
+    return Header("flat2clay", "flat", "clay", **(plain | changed))
 
 
 def entry(name: str, *layers: Layer, before: bytes = b"", after: bytes = b"", frames: int = 1, **more: Any) -> Entry:
@@ -109,7 +109,8 @@ class Page(HTMLParser):
 
 
 def written(path: Path, *entries: Entry, summary: str = "done", **changed: Any) -> Page:
-    with contextlib.closing(ReportWriter(path, header(**changed))) as writer:
+    with contextlib.closing(ReportWriter(path)) as writer:
+        writer.begin(header(**changed))
         for each in entries:
             writer.add(each)
         writer.finish(summary)
@@ -130,7 +131,7 @@ def test_a_page_that_fetches_nothing(tmp_path: Path) -> None:
     told = {"a.png", "out/a.png", "bad.png: not a picture", "Save it again.", "1, 1 failed", "flat2clay"}
     assert told <= set(page.says("bdi"))
     assert any("3 frames" in text for text in page.says("bdi"))
-    assert "960 × 640 pixels · 84 ms" in page.says("p")
+    assert "960 × 640 pixels, took 84 ms" in page.says("p")
     assert len(page.of("article", "failed")) == 1
     (policy,) = [each["content"] for each in page.of("meta") if "http-equiv" in each]
     assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -160,17 +161,21 @@ def test_pictures_are_embedded_as_they_are(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_pictures_keep_their_shape(tmp_path: Path, size: tuple[int, int], kind: str) -> None:
     page = written(tmp_path / "r.html", entry("a.png", before=webp("red", size), after=webp("blue", size)))
-    assert page.of("article")[0]["class"].split() == ["card", kind][: 1 + bool(kind)]
+    assert page.of("article")[0]["class"].split() == ["card", "view", kind][: 2 + bool(kind)]
     assert page.of("div", "frame")[0]["style"] == f"--w: {size[0]}; --h: {size[1]}"
 
 
-def test_totals(tmp_path: Path) -> None:
-    times = [entry("a.png", seconds=value) for value in (0.01, 0.02, 4)]
-    page = written(tmp_path / "r.html", *times, failure("b", "b: no"), failure("c", "c: no"))
-    assert page.says("b") == ["3", "2", "4.0 s", "20 ms"]
+def test_what_is_said_first(tmp_path: Path) -> None:
+    done = [entry("a.png", seconds=value) for value in (0.01, 0.02, 4)]
+    page = written(tmp_path / "r.html", failure("b", "b: no"), *done, failure("c", "c: no"), summary="3 in 5 s")
+    assert page.says("b") == ["3", "2"]
     assert [each["href"] for each in page.of("a")] == ["#failed"]
     text = (tmp_path / "r.html").read_text()
-    assert text.index("median per picture") < text.index("<main")
+    settings = text[text.index("<details") : text.index("</details>")]
+    assert "3 in 5 s" in settings
+    assert "flat2clay" in settings
+    assert "open" not in page.of("details")[0]
+    assert text.rindex("a.png") < text.index("b: no") < text.index("c: no")  # what failed comes last
 
 
 def test_no_pictures(tmp_path: Path) -> None:
@@ -198,7 +203,7 @@ def test_provenance_is_nested(tmp_path: Path) -> None:
     names = ["recipe", "ema", "0.999", "augment", "steps", "1", "two", "empty", "off", "zero", "0"]
     assert [text for text in page.says("bdi") if text in names] == names
     assert page.says("dd") == ["yes", "–", "no"]
-    assert page.says("li") == ["pictures", "–"]
+    assert page.says("li") == ["–"]
     assert len(page.of("dl", "tree")) == 2
     assert "…" in written(tmp_path / "r.html", provenance=deep).says("dd")
 
@@ -211,7 +216,8 @@ def test_hostile_texts(tmp_path: Path) -> None:
         HOSTILE, HOSTILE, HOSTILE, {HOSTILE: HOSTILE}, {HOSTILE: [HOSTILE]},
         Legend(LEGEND.colours, HOSTILE, HOSTILE, HOSTILE), HOSTILE,
     )  # fmt: skip
-    with contextlib.closing(ReportWriter(tmp_path / "r.html", head)) as writer:
+    with contextlib.closing(ReportWriter(tmp_path / "r.html", HOSTILE)) as writer:
+        writer.begin(head)
         writer.add(entry(HOSTILE, Layer(HOSTILE, HOSTILE, "after", webp("red"), HOSTILE), output=HOSTILE))
         writer.add(failure(HOSTILE, HOSTILE, HOSTILE))
         writer.finish(HOSTILE)
@@ -243,7 +249,7 @@ def test_any_text_makes_a_page(tmp_path_factory: pytest.TempPathFactory, name: s
     path = tmp_path_factory.getbasetemp() / "any.html"
     page = written(path, failure(name, "x" + name, name), summary=summary, facts={name: name})
     assert len(page.of("article")) == 1
-    assert page.says("h2") == ["Failed", "Pictures"]
+    assert page.says("h2") == ["Pictures", "Not translated"]
 
 
 def test_long_summaries_are_cut(tmp_path: Path) -> None:
@@ -256,7 +262,8 @@ def test_long_summaries_are_cut(tmp_path: Path) -> None:
 
 def test_the_page_appears_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "new" / "r.html"
-    writer = ReportWriter(path, header())
+    writer = ReportWriter(path)
+    writer.begin(header())
     writer.add(entry("a.png"))
     assert not path.exists()
     writer.finish("done")
@@ -264,21 +271,23 @@ def test_the_page_appears_at_the_end(tmp_path: Path) -> None:
     writer.close()
     assert list(path.parent.iterdir()) == [path]
     assert path.read_bytes() == before
-    given_up = ReportWriter(path, header())
+    given_up = ReportWriter(path)
+    given_up.begin(header())
     given_up.add(entry("b.png"))
     given_up.close()
     assert list(path.parent.iterdir()) == [path]
     assert path.read_bytes() == before
 
 
-class FullDisk(io.StringIO):
-    def write(self, _: str, /) -> int:
+class FullDisk(io.BytesIO):
+    def write(self, _: object, /) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_disk_that_is_full_for_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda *_, **__: FullDisk())
-    writer = ReportWriter(tmp_path / "r.html", header())
+    writer = ReportWriter(tmp_path / "r.html")
+    writer.begin(header())
     with pytest.raises(StorageError, match=r"r\.html"):
         writer.add(entry("a.png"))
     assert list(tmp_path.iterdir()) == []
@@ -309,7 +318,8 @@ def test_places_where_no_page_can_be(tmp_path: Path) -> None:
 
 def test_cards_are_not_kept(tmp_path: Path) -> None:
     picture = webp("red") + bytes(100_000)
-    writer = ReportWriter(tmp_path / "r.html", header())
+    writer = ReportWriter(tmp_path / "r.html")
+    writer.begin(header())
     writer.add(entry("first.png", before=picture, after=picture))
     tracemalloc.start()
     try:
@@ -373,17 +383,17 @@ def test_results_are_those_of_the_drawing() -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 3])
-def test_before_and_after_of_the_first_frame(frames: int) -> None:
-    alpha = Image.new("L", (300, 200), 255)
+def test_before_and_after(frames: int) -> None:
+    alpha = Image.new("L", (240, 160), 255)
     alpha.paste(0, (0, 0, 30, 40))
-    done = made((300, 200), frames=frames, alpha=alpha, output="cat.webp")
+    done = made((240, 160), frames=frames, alpha=alpha, output="cat.webp")
     preview = preview_of(done)
     before, after = decoded(preview.before), decoded(preview.after)
     for image in (before, after):
-        assert (image.size, getattr(image, "is_animated", False)) == ((300, 200), False)
+        assert (image.size, getattr(image, "n_frames", 1)) == ((240, 160), frames)
         assert image.convert("RGBA").getchannel("A").tobytes() == alpha.tobytes()
     seen = np.asarray(alpha) > 0
-    for image, expected in ((before, noise((300, 200))), (after, done.translations[0])):
+    for image, expected in ((before, noise((240, 160))), (after, done.translations[0])):
         difference_there = np.asarray(image.convert("RGB"), np.float32) - np.asarray(expected, np.float32)
         assert np.abs(difference_there[seen]).mean() < 3
     assert difference(before, after) > 20

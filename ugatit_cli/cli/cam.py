@@ -127,7 +127,6 @@ def cam(options: CamOptions) -> None:
     asked = replace(
         options,
         output="attention" if options.output is None and (options.inputs != ["-"] or listed) else options.output,
-        model=_model_of(run.path) if run else options.model or "flat2clay",
         size="same" if options.size == "auto" else options.size,
     )
     style = Style(options.alpha, options.colormap, options.upsample)
@@ -137,7 +136,10 @@ def cam(options: CamOptions) -> None:
         raise _not_one(asked)
     found = pictures.find(asked, partial(_suffix, options))
     _check_jobs(asked, found)
-    prepared = pictures.prepare(asked, found, first_only=options.animate is False)
+    model = _model_of(run.path) if run else options.model or "flat2clay"
+    prepared = pictures.prepare(asked, found, model, first_only=options.animate is False)
+    if prepared is None:
+        return
     drawing = _drawing(options, prepared, style)
     verb = "looked at" if run is None else "animated"
     tally = pictures.run(prepared, drawing, command="cam", verb=verb, checkpoints=run)
@@ -223,7 +225,7 @@ def _drawing(options: CamOptions, prepared: pictures.Prepared, style: Style) -> 
     from ugatit_cli.attention.words import Subject, missing_text
     from ugatit_cli.outputs.attention import LAYOUTS
 
-    model, config, missing = prepared.options.model, prepared.config, prepared.missing_maps
+    model, config, missing = prepared.model, prepared.config, prepared.missing_maps
     chosen = chosen_maps(options.names, missing, name=model)
     tile = parse_tile(options.tile)
     for name in chosen:

@@ -45,8 +45,8 @@ class Chosen:
     open: Callable[[], Engine]
 
 
-def exported(options: PictureOptions) -> Chosen | None:
-    """An exported file, if one is asked for; nothing of PyTorch is imported.
+def exported(options: PictureOptions, name: str) -> Chosen | None:
+    """The model of that name as an exported file, if that is asked for; nothing of PyTorch is imported.
 
     Raises:
         UsageError: an option that it doesn't have, or onnxruntime isn't installed.
@@ -54,11 +54,11 @@ def exported(options: PictureOptions) -> Chosen | None:
     """
     from ugatit_cli.translation.exported import is_exported
 
-    if not is_exported(options.model) and options.engine != "onnx":
+    if not is_exported(name) and options.engine != "onnx":
         return None
     if options.engine == "torch":
         raise UsageError("--engine torch can't run an exported file", "Name the model that was exported.")
-    model = _model(options)
+    model = _model(options, name)
     if options.device not in ("auto", "cpu"):
         raise DeviceError(f"--device {options.device}: onnxruntime runs on the CPU here", "Use --engine torch.")
     if options.precision not in ("auto", model.float_type):
@@ -75,24 +75,24 @@ def exported(options: PictureOptions) -> Chosen | None:
     return Chosen(model.config, model.missing_maps, direction, model.size, lambda: model)
 
 
-def _model(options: PictureOptions) -> ExportedModel:
+def _model(options: PictureOptions, name: str) -> ExportedModel:
     """The file that is named, or what `ugatit export` has left of the model that is."""
     from ugatit_cli.translation.exported import ExportedModel, is_exported
 
-    if is_exported(options.model):
-        return ExportedModel(options.model)
+    if is_exported(name):
+        return ExportedModel(name)
     from ugatit_cli.translation.choices import resolve_direction
     from ugatit_cli.weights.catalog import known
 
     with console.showing() as listener:
-        found = known(options.model, listener)
+        found = known(name, listener)
     if found.config is None or found.folder is None:
-        raise _not_exported(options.model, "")
+        raise _not_exported(name, "")
     direction = resolve_direction(found.config, options.direction, options.to)
     if not (path := _place(found, direction)).exists():
-        raise _not_exported(options.model, direction)
+        raise _not_exported(name, direction)
     model = ExportedModel(path)
-    model.name = options.model
+    model.name = name
     return model
 
 
@@ -108,8 +108,8 @@ def _not_exported(model: str, direction: str) -> ModelError:
     return ModelError(f"{model}: hasn't been exported yet", f"Do so once: {line}")
 
 
-def trained(options: PictureOptions, files: int) -> Chosen:
-    """A model that PyTorch runs, for so many files; it is fetched if need be.
+def trained(options: PictureOptions, name: str, files: int) -> Chosen:
+    """The model of that name, which PyTorch runs, for so many files; it is fetched if need be.
 
     Raises:
         ModelError: there is none, or it can't be used.
@@ -123,16 +123,16 @@ def trained(options: PictureOptions, files: int) -> Chosen:
         from ugatit_cli.translation.model import Model
     finally:
         gc.enable()
-    folder = console.find_model(options.model)
+    folder = console.find_model(name)
 
     def opened() -> Model:
         model = Model.from_folder(
-            options.model, folder, device=options.device, precision=options.precision, compiled=options.compile
+            name, folder, device=options.device, precision=options.precision, compiled=options.compile
         )
         if model.on_cpu:
             keep_freed_memory(all_sizes=False)
             if options.engine == "auto" and files * (model.config.channels * model.config.image_size) ** 2 <= LITTLE:
-                _say_if_exported(options.model, folder, direction)
+                _say_if_exported(name, folder, direction)
         return model
 
     missing = missing_maps(folder.config, discriminators=folder.discriminators is not None)

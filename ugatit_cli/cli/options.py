@@ -67,9 +67,22 @@ ModelOption = Annotated[
 ]
 
 
+ModelsOption = Annotated[
+    list[str] | None,
+    Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="As many as you like, each with a folder of its own in OUT: a model's name, a model folder or run, or "
+        "OWNER/NAME[@REVISION] on the Hub; @sha256:DIGEST pins any.  [default: flat2clay]",
+        show_default=False,
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
-    """What commands that turn pictures into pictures are asked for: each field is an option."""
+    """What commands that turn pictures into pictures are asked for but their models: each field is an option."""
 
     inputs: Annotated[
         list[str] | None,
@@ -97,7 +110,6 @@ class PictureOptions:
             show_default=False,
         ),
     ] = None
-    model: ModelOption = "flat2clay"
     direction: Annotated[
         Literal["a2b", "b2a"] | None,
         Option("--direction", help="Which way to translate.  [default: a2b]", show_default=False),
@@ -171,6 +183,12 @@ class PictureOptions:
             help="Also write a page with every picture before and after, attention, and times.",
         ),
     ] = None
+    report_title: Annotated[
+        str | None,
+        Option(
+            "--report-title", metavar="TEXT", help="Title of that page.  [default: both domains]", show_default=False
+        ),
+    ] = None
     json_lines: Annotated[bool, Option("--json", help="Results on stdout as JSON, one line each.")] = False
 
 
@@ -188,6 +206,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
             "codec",
             "keep_metadata",
             "report",
+            "report_title",
             "json_lines",
         ),
     ),

@@ -7,13 +7,11 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-
-import typer
 
 from ugatit_cli.cli import console, engines, report_page, signals
 from ugatit_cli.cli.existing import Existing, Shared
@@ -35,6 +33,7 @@ from ugatit_cli.films.codecs import CONTAINERS, SUFFIXES, FilmOptions, is_film
 from ugatit_cli.leftovers import sweep_once
 
 if TYPE_CHECKING:
+    from ugatit_cli.cli.several import Series
     from ugatit_cli.config import BaseConfig, MapName
     from ugatit_cli.outputs.base import Drawing
     from ugatit_cli.pictures.jobs import Found, Job
@@ -158,6 +157,7 @@ class Prepared:
     """All that is known before the networks are loaded.
 
     Attributes:
+        model: what the user calls it.
         config, missing_maps: the model's.
         open: gives the model, whose networks can then be loaded.
         style: the picture whose style all are translated in.
@@ -167,6 +167,7 @@ class Prepared:
     options: PictureOptions
     found: Found
     page: Path | None
+    model: str
     config: BaseConfig
     missing_maps: Mapping[MapName, str]
     open: Callable[[], Engine]
@@ -190,8 +191,12 @@ class Prepared:
         return Sources(folder, create=bool(jobs[0].output) and (options.skip_existing or options.update))
 
 
-def prepare(options: PictureOptions, found: Found, *, first_only: bool = False) -> Prepared:
-    """Finds the model, and whatever contradicts; with `first_only`, the first frame of animations is taken."""
+def prepare(options: PictureOptions, found: Found, model: str, *, first_only: bool = False) -> Prepared | None:
+    """Finds the model, and whatever contradicts; with `first_only`, the first frame of animations is taken.
+
+    Returns:
+        None after a dry run of a model that isn't here: what would be fetched and made has been said.
+    """
     from ugatit_cli.outputs.base import FileOptions
     from ugatit_cli.pictures.geometry import SizeOptions, check_options
     from ugatit_cli.translation.pipeline import TranslateOptions
@@ -202,34 +207,34 @@ def prepare(options: PictureOptions, found: Found, *, first_only: bool = False) 
     workers = parse_count("--workers", options.workers, MOST_WORKERS) or default_workers()
     most = parse_pixels(options.max_pixels)
     page = report_page.page_path(options)
-    if (chosen := engines.exported(options)) is None:
-        if options.dry_run:
-            _plan_download(options, found)
-        chosen = engines.trained(options, len(found.jobs))
+    if (chosen := engines.exported(options, model)) is None:
+        if options.dry_run and _plan_download(options, found, model):
+            return None
+        chosen = engines.trained(options, model, len(found.jobs))
     sizes = replace(sizes, only=chosen.size)
     check_options(chosen.config, sizes)
     translating = TranslateOptions(chosen.direction, sizes, files, batch_size, workers, first_only, most)
-    known, films = (chosen.config, chosen.missing_maps, chosen.open), FilmOptions(options.codec)
+    known, films = (model, chosen.config, chosen.missing_maps, chosen.open), FilmOptions(options.codec)
     return Prepared(options, found, page, *known, translating, films=films)
 
 
-def _plan_download(options: PictureOptions, found: Found) -> None:
-    """Says what would be downloaded, and ends the command, where the model isn't here."""
+def _plan_download(options: PictureOptions, found: Found, model: str) -> bool:
+    """Whether the model isn't here; it has been said then what would be downloaded."""
     from ugatit_cli.cli.fetch import download_size
     from ugatit_cli.weights import fetch
 
     with console.showing() as listener:
-        if fetch.is_here(options.model, listener):
-            return
-        files, notes = fetch.preview(options.model, listener)
-    tally = Tally(json_lines=options.json_lines, total=len(found.jobs))
+        if fetch.is_here(model, listener):
+            return False
+        files, notes = fetch.preview(model, listener)
+    tally = Tally(json_lines=options.json_lines, total=len(found.jobs), model=model)
     for job in found.jobs:
         tally.planned(job)
     for file in files:
         console.note(f"to be fetched first: {file.name}")
     for text in [*notes, f"to download: {download_size(files)}; nothing was changed"]:
         console.note(text)
-    raise typer.Exit
+    return True
 
 
 def run(
@@ -239,10 +244,13 @@ def run(
     command: str = "translate",
     verb: str = "translated",
     checkpoints: RunFolder | None = None,
+    series: Series | None = None,
 ) -> Tally:
     """Draws all pictures, and says so; the command finishes the tally with the closing line, which has the `verb`.
 
-    With `checkpoints`, those of a training run look at each picture instead of the model.
+    Args:
+        checkpoints: those of a training run look at each picture instead of the model.
+        series: what this model shares with others that the command is about.
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
@@ -252,7 +260,7 @@ def run(
     if shard.count > 1 and drawing.spans is not None:
         raise UsageError("--normalize batch contradicts --shard: one scale needs all pictures", "Leave one out.")
     prepared = replace(prepared, found=shard.of(prepared.found))
-    jobs, tally = _left_to_do(prepared, drawing, existing, verb)
+    jobs, tally = _left_to_do(prepared, drawing, existing, verb, series.said if series else set())
     if not options.dry_run:
         for folder in {job.output.parent for job in prepared.found.jobs if job.output is not None}:
             sweep_once(folder)
@@ -268,10 +276,12 @@ def run(
         _announce(model, prepared.translating.direction, len(jobs), checkpoints)
         with existing.sources:
             page = page and report_page.free_page(page, existing)
-            with report_page.open_page(page, command, model, prepared, drawing) as report:
+            report = series.report if series else report_page.ReportPage(page, options.report_title or "")
+            with nullcontext(report) if series else contextlib.closing(report):
+                drawing = report.begin(command, model, prepared, drawing, series.label if series else "")
                 for name, error in prepared.missing:
                     report.add(name, error)
-                _draw(prepared, jobs, model, existing, report, tally, checkpoints)
+                _draw(prepared, drawing, jobs, model, existing, report, tally, checkpoints, series)
     tally.page_failed = report.broken
     return tally
 
@@ -293,16 +303,18 @@ def _with_style(prepared: Prepared, model: Engine) -> Prepared:
 
 def _draw(
     prepared: Prepared,
+    drawing: Drawing,
     jobs: list[Job],
     model: Engine,
     existing: Existing,
     report: report_page.ReportPage,
     tally: Tally,
     checkpoints: RunFolder | None,
+    series: Series | None,
 ) -> None:
-    drawing = report.drawing
     total, unit = (len(jobs) * len(checkpoints.checkpoints()), "frames") if checkpoints else (len(jobs), "files")
-    with signals.interruptible() as stop, console.progress(total, unit) as progress:
+    stopping = nullcontext(series.stop) if series else signals.interruptible()
+    with stopping as stop, console.progress(total, unit) as progress:
 
         def left_alone(job: Job) -> None:
             tally.skipped(job, shared=True)
@@ -325,7 +337,8 @@ def _draw(
                     if not checkpoints:
                         progress.advance()
         tally.interrupted = stop.is_set() and not tally.disk_full
-        report.finish(tally.summary())
+        if series is None:
+            report.finish(tally.summary())
 
 
 def _results(
@@ -349,16 +362,18 @@ def _results(
     return draw_history(checkpoints, model, list(jobs), options, drawing, stop, progress.advance)
 
 
-def _left_to_do(prepared: Prepared, drawing: Drawing, existing: Existing, verb: str) -> tuple[list[Job], Tally]:
+def _left_to_do(
+    prepared: Prepared, drawing: Drawing, existing: Existing, verb: str, said: set[str]
+) -> tuple[list[Job], Tally]:
     """The jobs with all files of their results, without those that are done, and a tally that has said so."""
     from ugatit_cli.pictures.jobs import check_results
 
     options = prepared.options
-    placed = [_placed(job, drawing) for job in prepared.found.jobs]
+    placed = all_placed(prepared.found.jobs, drawing)
     if any(job.several for job in placed):  # names that the planner didn't know
         check_results(placed)
     existing.require_none(placed)
-    tally = Tally(json_lines=options.json_lines, total=0, verb=verb)
+    tally = Tally(json_lines=options.json_lines, total=0, verb=verb, model=prepared.model, said=said)
     if options.update or options.skip_existing or options.overwrite:
         tally.resume = "run the same command again"
     for name, error in prepared.missing:
@@ -382,6 +397,11 @@ def _left_to_do(prepared: Prepared, drawing: Drawing, existing: Existing, verb: 
                 f"the {tally.left_alone} skipped have a scale of their own; --overwrite gives all pictures one"
             )
     return jobs, tally
+
+
+def all_placed(jobs: Sequence[Job], drawing: Drawing) -> list[Job]:
+    """Jobs with all files of their results."""
+    return [_placed(job, drawing) for job in jobs]
 
 
 def _placed(job: Job, drawing: Drawing) -> Job:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -16,12 +14,13 @@ from ugatit_cli.errors import OutputError, UgatitError, UsageError
 from ugatit_cli.files import expanded
 
 if TYPE_CHECKING:
+    from ugatit_cli.attention.maps import Style
     from ugatit_cli.cli.existing import Existing
     from ugatit_cli.cli.options import PictureOptions
     from ugatit_cli.cli.pictures import Prepared
     from ugatit_cli.config import MapName
     from ugatit_cli.outputs.base import Drawing
-    from ugatit_cli.outputs.report import ReportWriter
+    from ugatit_cli.outputs.report import Header, ReportWriter
     from ugatit_cli.translation.engine import Engine
     from ugatit_cli.translation.pipeline import Result
 
@@ -32,6 +31,8 @@ T = TypeVar("T")
 def page_path(options: PictureOptions) -> Path | None:
     """Where the report goes, if nothing is there that it must not replace."""
     if options.report is None:
+        if options.report_title is not None:
+            raise UsageError("--report-title is that of a page", "Name it: --report page.html")
         return None
     path = Shard.parse(options.shard).page(expanded(options.report))
     if path.suffix.lower() not in (".html", ".htm"):
@@ -53,17 +54,47 @@ def free_page(path: Path, existing: Existing) -> Path:
 
 
 class ReportPage:
-    """The report of one command, whose drawing makes previews for it, too.
+    """The report of one command, in which one model after the other says what it has made.
 
     Where none was asked for it does nothing, and nothing of it is imported.
+
+    Args:
+        path: where the page goes; None: nowhere.
+        title: of the page; empty: the domains.
+        models: how many are compared in it.
     """
 
-    def __init__(self, drawing: Drawing, path: Path | None = None, writer: ReportWriter | None = None) -> None:
-        self.drawing = drawing
+    def __init__(self, path: Path | None, title: str = "", models: int = 1) -> None:
+        self.path = path
         self.broken = False
         self._empty = True
-        self._path = path
-        self._writer = writer
+        self._title = title
+        self._models = models
+        self._writer: ReportWriter | None = None
+
+    def begin(self, command: str, model: Engine, prepared: Prepared, drawing: Drawing, label: str = "") -> Drawing:
+        """What is added from now on is of this model.
+
+        Args:
+            label: what readers see of the model.
+
+        Returns:
+            The drawing, which makes previews for the page, too.
+        """
+        if self.path is None or self.broken:
+            return drawing
+        from ugatit_cli.attention.maps import Style
+        from ugatit_cli.attention.words import Subject
+        from ugatit_cli.outputs.report import Previewed, ReportWriter
+
+        whole, none = prepared.translating.regions is None, "generator" in model.missing_maps
+        maps: tuple[MapName, ...] = drawing.maps or (("generator",) if whole and not none else ())
+        style = getattr(drawing, "style", None) or Style()
+        if self._writer is None:
+            self._writer = ReportWriter(self.path, self._title, self._models)
+        self._writer.begin(_header(command, model, prepared, drawing, label or model.name, maps, style))
+        subject = Subject(model.name, model.config, prepared.translating.direction)
+        return Previewed(drawing, subject, maps, style)
 
     def add(self, name: str, error: UgatitError | None = None, result: Result | None = None) -> None:
         """One more input gave a result, or an error."""
@@ -85,10 +116,15 @@ class ReportPage:
 
     def finish(self, summary: str) -> None:
         """Writes the page, if there is anything to show."""
-        if self._empty and self._path is not None:
-            console.note(f"report: {self._path} is not written, there is nothing to show")
+        if self._empty and self.path is not None:
+            console.note(f"report: {self.path} is not written, there is nothing to show")
         elif self._writer is not None and self._write(self._writer.finish, summary):
-            console.note(f"report: {self._path}")
+            console.note(f"report: {self.path}")
+
+    def close(self) -> None:
+        """Leaves nothing of a page that isn't finished."""
+        if self._writer is not None:
+            self._writer.close()
 
     def _write(self, step: Callable[[T], None], what: T) -> bool:
         """Gives the page up where it can't be written: the pictures matter more."""
@@ -96,32 +132,30 @@ class ReportPage:
             step(what)
         except OutputError as error:
             console.show_error(error)
+            self.close()
             self.broken, self._writer = True, None
         return not self.broken
 
 
-@contextmanager
-def open_page(
-    path: Path | None, command: str, model: Engine, prepared: Prepared, drawing: Drawing
-) -> Iterator[ReportPage]:
-    """A page for a command's results; nothing is left of one that isn't finished."""
-    if path is None:
-        yield ReportPage(drawing)
-        return
-    from ugatit_cli.attention.maps import Style
-    from ugatit_cli.attention.words import Subject, legend, missing_text
-    from ugatit_cli.outputs.report import Header, Previewed, ReportWriter
+def _header(
+    command: str,
+    model: Engine,
+    prepared: Prepared,
+    drawing: Drawing,
+    label: str,
+    maps: tuple[MapName, ...],
+    style: Style,
+) -> Header:
+    """What the page says of a model."""
+    from ugatit_cli.attention.words import legend, missing_text
+    from ugatit_cli.outputs.report import Header
 
     config, options = model.config, prepared.translating
-    direction = options.direction
-    whole, none = options.regions is None, "generator" in model.missing_maps
-    maps: tuple[MapName, ...] = drawing.maps or (("generator",) if whole and not none else ())
-    style = getattr(drawing, "style", None) or Style()
-    source, target = config.source(direction), config.target(direction)
-    header = Header(
-        title=f"{source} → {target}",
-        before=source,
-        after=target,
+    whole = options.regions is None
+    return Header(
+        label,
+        config.source(options.direction),
+        config.target(options.direction),
         facts={
             "Model": model.name,
             "Network": f"{config.summary}, {config.pair}",
@@ -140,5 +174,3 @@ def open_page(
         legend=legend(style, drawing.spans, maps, masks=config.masks) if maps else None,
         missing=missing_text(model.missing_maps).replace("`", "") if whole else "",
     )
-    with contextlib.closing(ReportWriter(path, header)) as writer:
-        yield ReportPage(Previewed(drawing, Subject(model.name, config, direction), maps, style), path, writer)

@@ -27,6 +27,9 @@ class Tally:
         animations: how many results have several frames.
         resume: how to go on after an interruption.
         found_none: how many pictures have nothing of `what` is translated, and so no result.
+        model: which one makes them.
+        said: errors that needn't be said again, as they were of an earlier model.
+        failures: names of inputs that give no result.
     """
 
     json_lines: bool
@@ -38,6 +41,9 @@ class Tally:
     done: int = 0
     left_alone: int = 0
     found_none: int = 0
+    model: str = ""
+    said: set[str] = field(default_factory=set)
+    failures: set[str] = field(default_factory=set)
     what: str = ""
     errors: int = 0
     unsaid: Exception | None = None
@@ -45,6 +51,7 @@ class Tally:
     interrupted: bool = False
     planned_for: int = 0
     start: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if self.json_lines:
@@ -78,9 +85,14 @@ class Tally:
         """An input that gives no result."""
         self.errors += 1
         self.disk_full |= isinstance(error, StorageError)
-        console.show_error(error)
+        self.failures.add(name)
+        if error.message not in self.said:
+            self.said.add(error.message)
+            console.show_error(error)
         if self.json_lines:
-            self._put(json.dumps({"input": name, "status": "failed", **voice.described(error, name)}))
+            self._put(
+                json.dumps({"input": name, **self._made_by, "status": "failed", **voice.described(error, name)})
+            )
 
     def without(self, job: Job, what: str, where: str = "") -> None:
         """A picture that gives no result, as it has nothing of what is translated: no `face`."""
@@ -88,7 +100,7 @@ class Tally:
         self.what = what
         console.note(f"{job.name}: no {what}{where} found")
         if self.json_lines:
-            self._put(json.dumps({"input": job.name, "status": "nothing-found", f"{what}s": []}))
+            self._put(json.dumps({"input": job.name, **self._made_by, "status": "nothing-found", f"{what}s": []}))
 
     def skipped(self, job: Job, *, shared: bool = False) -> None:
         """A result that exists already, or that another process has made meanwhile."""
@@ -118,10 +130,18 @@ class Tally:
         if self.json_lines:
             several = {"outputs": [str(path) for path in job.several]} if job.several else {}
             output = str(job.outputs[0]) if job.outputs else str(job.output)
-            self._put(json.dumps({"input": job.name, "status": status, "output": output, **several, **values}))
+            self._put(
+                json.dumps(
+                    {"input": job.name, **self._made_by, "status": status, "output": output, **several, **values}
+                )
+            )
         elif not sys.stdout.isatty() and status != "skipped":
             for path in job.outputs:
                 self._put(str(path))
+
+    @property
+    def _made_by(self) -> dict[str, str]:
+        return {"model": self.model} if self.model else {}
 
     def _put(self, line: str) -> None:
         try:
@@ -142,11 +162,11 @@ class Tally:
 
     def summary(self) -> str:
         """What became of the inputs, in a line."""
-        seconds = time.monotonic() - self.start
+        self.seconds = self.seconds or time.monotonic() - self.start  # the same wherever it is said
         skipped = f", {self.left_alone} skipped" if self.left_alone else ""
         failed = f", {self.errors} failed" if self.errors else ""
         without = f", {self.found_none} without a {self.what}" if self.found_none else ""
-        return f"{self.done} {self.verb}{without}{skipped}{failed} in {seconds:.1f} s"
+        return f"{self.done} {self.verb}{without}{skipped}{failed} in {self.seconds:.1f} s"
 
     def finish(self, output: str | None) -> None:
         """The summary, and the exit code as an exception."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Option
 
 from ugatit_cli.cli import films, pictures, regions
-from ugatit_cli.cli.options import SECTIONS, PictureOptions, options_of
+from ugatit_cli.cli.options import SECTIONS, ModelsOption, PictureOptions, options_of
 from ugatit_cli.errors import UsageError
 from ugatit_cli.files import expanded
 from ugatit_cli.films.codecs import FilmOptions
@@ -26,6 +26,7 @@ MOST_STYLES = 100
 class TranslateOptions(PictureOptions):
     """What `translate` is asked for: each field is an option."""
 
+    model: ModelsOption = None
     style: Annotated[
         str | None,
         Option(
@@ -142,6 +143,8 @@ def translate(options: TranslateOptions) -> None:
 
     `ugatit translate photos/ "more/*.jpg" --to anime --model my-model -o out/ --format webp --skip-existing`
 
+    `ugatit translate photos/ -m flat2clay -m ink2clay -m runs/mine -o out/ --report compare.html`
+
     `ugatit translate party.jpg --faces --model selfie2anime -o anime.jpg`
 
     `ugatit translate clip.mp4 -o out.mp4 --steady 0.8`
@@ -153,11 +156,22 @@ def translate(options: TranslateOptions) -> None:
         raise _not_one(options)
     found = pictures.find(options, partial(_suffix, options) if options.styles or options.faces_only else None)
     _check_jobs(options, found)
-    written = FilmOptions(options.codec, options.steady)
-    prepared = _with_style(pictures.prepare(options, found, first_only=options.faces_only), options)
-    prepared = regions.with_regions(_with_look(prepared, options), options)
-    prepared = replace(prepared, films=written)
-    pictures.run(prepared, _drawing(options)).finish(options.output)
+    models = list(dict.fromkeys(options.model or ["flat2clay"]))
+    if len(models) > 1:
+        from ugatit_cli.cli import several
+
+        several.translate_each(options, found, models, _prepared, partial(_drawing, options))
+    elif (prepared := _prepared(options, found, models[0])) is not None:
+        pictures.run(prepared, _drawing(options)).finish(options.output)
+
+
+def _prepared(options: TranslateOptions, found: Found, model: str) -> pictures.Prepared | None:
+    """All that is asked for of one model; None after a dry run that has told what would be fetched."""
+    prepared = pictures.prepare(options, found, model, first_only=options.faces_only)
+    if prepared is None:
+        return None
+    prepared = regions.with_regions(_with_look(_with_style(prepared, options), options), options)
+    return replace(prepared, films=FilmOptions(options.codec, options.steady))
 
 
 def _drawing(options: TranslateOptions) -> Drawing:
@@ -201,7 +215,7 @@ def _with_style(prepared: pictures.Prepared, options: TranslateOptions) -> pictu
     from ugatit_cli.pictures.styles import seed_of
     from ugatit_cli.translation.choices import no_style, require_styles
 
-    require_styles(prepared.config, options.model)
+    require_styles(prepared.config, prepared.model)
     seed = 0 if options.style is None else seed_of(options.style)
     if seed is not None:
         return replace(prepared, translating=replace(prepared.translating, seed=seed))

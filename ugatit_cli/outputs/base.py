@@ -175,10 +175,10 @@ class Preview:
     """What a report shows of one picture.
 
     Attributes:
-        before, after: WebP.
-        layers: attention.
+        before, after: WebP, which move if the picture does.
+        layers: attention, of its first frame.
         others: WebP, in further styles.
-        frames: how many the picture has; the first one is shown.
+        frames: how many the picture has, or the film of which one is shown.
     """
 
     before: bytes

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import array
 import base64
 import contextlib
 import functools
 import importlib.metadata
 import io
+import itertools
 import re
-import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -38,7 +37,7 @@ _UNSHOWABLE: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udf
 
 @dataclass(frozen=True)
 class Entry:
-    """One input.
+    """What one model made of one input.
 
     Attributes:
         name: as the user wrote it; any text, also with surrogates.
@@ -59,18 +58,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Header:
-    """What is true of all inputs.
+    """What is true of all that one model makes.
 
     Attributes:
-        title: `flat → clay`.
+        model: what readers see.
         before, after: domain names, the labels of the divider's two sides.
-        facts: name -> value, in order: model, device, precision, options.
+        facts: name -> value, in order: device, precision, options.
         provenance: of the model: JSON values; what is nested absurdly deep is left out.
         legend: what the colours of attention mean; None: there is no attention in this report.
         missing: how to get the maps that are not here, one sentence.
     """
 
-    title: str
+    model: str
     before: str
     after: str
     facts: Mapping[str, str]
@@ -79,43 +78,87 @@ class Header:
     missing: str = ""
 
 
+Span = tuple[int, int]
+"""Where a part of the page is in the temporary file, and how long it is."""
+
+
+@dataclass
+class _Card:
+    """Where the parts of one card are: what each model made of a picture, or why there is nothing.
+
+    Attributes:
+        opening: the beginning of a card that compares models, with the picture itself.
+    """
+
+    opening: Span | None = None
+    cells: dict[int, list[Span]] = field(default_factory=dict)
+    failure: Span | None = None
+
+
 class ReportWriter:
     """Collects cards in a temporary file, keeping none of them in memory; the page is written at the end.
 
     Until then nothing of it is seen in its folder, whose disk needs room for all cards twice. After an OutputError
     nothing more can be added.
 
+    Args:
+        title: of the page; empty: both domains.
+        models: how many make pictures for it. With several, each is begun in turn, and a card compares them.
+
     Raises:
         OutputError: nothing can be written there; StorageError if the disk is full.
     """
 
-    def __init__(self, path: Path, header: Header) -> None:
+    def __init__(self, path: Path, title: str = "", models: int = 1) -> None:
         self._path = path
-        self._header = header
-        self._seconds = array.array("d")
-        self._failed = 0
+        self._title = title
+        self._models = models
+        self._headers: list[Header] = []
+        self._cards: dict[object, _Card] = {}
         with reported(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             # Open until `finish` or `close`.
-            self._cards = tempfile.TemporaryFile("w+", encoding="utf-8", dir=path.parent)  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115
+
+    def begin(self, header: Header) -> None:
+        """What is added from now on is of this model."""
+        self._headers.append(header)
 
     def add(self, entry: Entry) -> None:
-        """Appends a card.
+        """Appends a card, or to the one of a picture that another model has made something of.
 
         Raises:
             OutputError: it can't be written; StorageError if the disk is full.
         """
-        card = _card(entry, self._header)
         try:
             with reported(self._path):
-                self._cards.write(card)
+                self._add(entry)
         except BaseException:
             self.close()
             raise
-        if entry.error:
-            self._failed += 1
-        else:
-            self._seconds.append(entry.seconds)
+
+    def _add(self, entry: Entry) -> None:
+        several, macros, header = self._models > 1, _macros(), self._headers[-1]
+        card = self._cards.setdefault(entry.name if several else len(self._cards), _Card())
+        if entry.preview is None:
+            card.failure = card.failure or self._kept(macros.failure(entry))
+            if several:
+                self._append(card, macros.nothing(entry.error, header))
+            return
+        with Image.open(io.BytesIO(entry.preview.after), formats=["WEBP"]) as image:  # reads no more than its header
+            size, moves = image.size, getattr(image, "is_animated", False)
+        if several and card.opening is None:
+            card.opening = self._kept(macros.opening(entry, *size, moves))
+        self._append(card, macros.cell(entry, header, *size) if several else macros.card(entry, header, *size, moves))
+
+    def _append(self, card: _Card, text: object) -> None:
+        card.cells.setdefault(len(self._headers) - 1, []).append(self._kept(text))
+
+    def _kept(self, text: object) -> Span:
+        data = str(text).encode()
+        start = self._file.seek(0, io.SEEK_END)
+        self._file.write(data)
+        return start, len(data)
 
     def finish(self, summary: str) -> None:
         """Writes the page, which replaces an older one once it is on the disk.
@@ -126,31 +169,53 @@ class ReportWriter:
         Raises:
             OutputError: it can't be written; StorageError if the disk is full.
         """
-        self._cards.seek(0)
-        page = (
+        try:
+            write_file(self._path, (part.encode() for part in self._page(summary)), durable=True)
+        finally:
+            self.close()
+
+    def _page(self, summary: str) -> Iterator[str]:
+        whole = [card for card in self._cards.values() if card.opening or (self._models == 1 and not card.failure)]
+        failed = [card.failure for card in self._cards.values() if card.failure and not card.opening]
+        legend = next((header.legend for header in self._headers if header.legend), None)
+        return (
             _templates()
             .get_template("report.html")
             .generate(
                 version=VERSION,
-                header=self._header,
-                ramp=_ramp(self._header.legend),
+                title=self._title or _title(self._headers),
+                headers=self._headers,
+                several=self._models > 1,
+                legend=legend,
+                ramp=_ramp(legend),
                 summary=summary[:_LONGEST_SUMMARY] + "…" * (len(summary) > _LONGEST_SUMMARY),
-                pictures=len(self._seconds),
-                failed=self._failed,
-                work=sum(self._seconds),
-                median=statistics.median(self._seconds or [0]),
-                cards=iter(lambda: self._cards.read(1 << 16), ""),
+                pictures=len(whole),
+                failed=len(failed),
+                cards=itertools.chain.from_iterable(map(self._parts, whole)),
+                failures=map(self._read, failed),
             )
         )
-        try:
-            write_file(self._path, (part.encode() for part in page), durable=True)
-        finally:
-            self.close()
+
+    def _parts(self, card: _Card) -> Iterator[str]:
+        """A whole card, in which every model has its place where there are several."""
+        if card.opening is None:
+            yield from (self._read(span) for spans in card.cells.values() for span in spans)
+            return
+        yield self._read(card.opening)
+        for number, header in enumerate(self._headers):
+            spans = card.cells.get(number)
+            yield from map(self._read, spans) if spans else [str(_macros().nothing(None, header))]
+        yield str(_macros().closing())
+
+    def _read(self, span: Span) -> str:
+        start, length = span
+        self._file.seek(start)
+        return self._file.read(length).decode()
 
     def close(self) -> None:
         """Forgets the cards; does nothing after `finish`."""
         with contextlib.suppress(OSError):
-            self._cards.close()
+            self._file.close()
 
 
 @functools.cache
@@ -168,12 +233,14 @@ def _showable(value: object) -> object:
     return _UNSHOWABLE.sub("\ufffd", value) if type(value) is str else value
 
 
-def _card(entry: Entry, header: Header) -> str:
-    macros: Any = _templates().get_template("report_card.html").module
-    if entry.preview is None:
-        return str(macros.failure(entry))
-    with Image.open(io.BytesIO(entry.preview.after), formats=["WEBP"]) as image:  # reads no more than its header
-        return str(macros.card(entry, header, *image.size))
+def _macros() -> Any:
+    return _templates().get_template("report_card.html").module
+
+
+def _title(headers: Sequence[Header]) -> str:
+    """Both domains, if they are the same for all models."""
+    ways = dict.fromkeys(f"{header.before} → {header.after}" for header in headers)
+    return " · ".join(ways)
 
 
 def _ramp(legend: Legend | None) -> list[str]:
@@ -190,6 +257,9 @@ def _ramp(legend: Legend | None) -> list[str]:
 # Long sides in pixels: a hundred photographs with three maps each make a page of about 15 MB.
 PICTURE: Final = 512
 HEAT: Final = 192
+# Of animations, which move in the page: a hundred of them make one of about 50 MB.
+MOVING: Final = 256
+MOST_FRAMES: Final = 48
 
 
 @dataclass
@@ -228,9 +298,10 @@ class Previewed(Drawing):
         return self.drawing.frames(done)
 
     def preview(self, done: Done) -> Preview:
-        """The first frame before and after, and attention."""
-        before = _webp(done.sources[0], done.geometry.output)
-        after, *others = (_webp(one.frames[0]) for one in done.styles())
+        """Before and after, moving if the picture does, and attention of the first frame."""
+        times, size = done.picture.durations, done.geometry.output
+        before = _moving(done.sources, times, size)
+        after, *others = (_moving(one.frames, times, size) for one in done.styles())
         layers = tuple(self._layer(name, done.maps[0], done.geometry) for name in self.maps)
         return Preview(before, after, layers, len(done.alphas), tuple(others))
 
@@ -260,13 +331,25 @@ def _within(size: Size, side: int) -> Size:
     return scaled_by(size, min(1.0, side / max(size)))
 
 
-def _webp(frame: Frame, size: Size | None = None) -> bytes:
+def _moving(frames: Sequence[Frame], durations: Sequence[int], size: Size) -> bytes:
+    """WebP of the frames, or of some of very many, each shown until the next one."""
+    if len(frames) == 1:
+        return _encoded(_small(frames[0], size, PICTURE), 85)
+    times = list(durations) or [100] * len(frames)
+    starts = [index * len(frames) // MOST_FRAMES for index in range(MOST_FRAMES)]
+    starts = starts if len(frames) > MOST_FRAMES else list(range(len(frames)))
+    first, *others = (_small(frames[index], size, MOVING) for index in starts)
+    shown = [sum(times[start:end]) for start, end in zip(starts, [*starts[1:], len(frames)], strict=True)]
+    return _encoded(first, 80, save_all=True, append_images=others, duration=shown, loop=0)
+
+
+def _small(frame: Frame, size: Size, side: int) -> Image.Image:
     image = frame.rgb if frame.alpha is None else Image.merge("RGBA", (*frame.rgb.split(), frame.alpha))
-    size = _within(size or image.size, PICTURE)
-    return _encoded(image if image.size == size else image.resize(size, Image.Resampling.LANCZOS), 85)
+    size = _within(size, side)
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _encoded(image: Image.Image, quality: int) -> bytes:
+def _encoded(image: Image.Image, quality: int, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=quality, method=2)
+    image.save(buffer, "WEBP", quality=quality, method=2, **options)
     return buffer.getvalue()
