@@ -12,8 +12,8 @@ import pytest
 from tests import tiny
 from tests.cli.conftest import Command, Outcome, below, encoded, put
 from tests.outputs.test_report import Page
-from ugatit_cli.cli import pictures
 from ugatit_cli.cli.several import folder_names
+from ugatit_cli.cli.tally import Tally
 from ugatit_cli.translation.model import Model
 
 CPU = ("--device", "cpu", "--precision", "fp32")
@@ -143,13 +143,13 @@ def test_an_interruption_ends_all(several: Command, monkeypatch: pytest.MonkeyPa
     import signal
 
     put("in/a.png", "in/b.png")
-    original = pictures.Tally.add
+    original = Tally.add
 
     def add(*arguments: Any) -> None:
         original(*arguments)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(pictures.Tally, "add", add)
+    monkeypatch.setattr(Tally, "add", add)
     outcome = several("in", "-o", "out", "--report", "r.html", "--workers", "1", "--batch-size", "1")
     assert outcome.code == 130
     assert {name.partition("/")[0] for name in below("out")} == {"a-cats"}

@@ -73,8 +73,8 @@ ModelsOption = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="As many as you like, each with a folder of its own in OUT: a model's name, a model folder or run, or "
-        "OWNER/NAME[@REVISION] on the Hub; @sha256:DIGEST pins any.  [default: flat2clay]",
+        help="A model's name, a model folder or run, or OWNER/NAME[@REVISION] on the Hub; @sha256:DIGEST pins any. "
+        "With several (-m A -m B), each gets a folder in OUT.  [default: flat2clay]",
         show_default=False,
     ),
 ]
