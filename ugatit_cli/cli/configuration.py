@@ -178,7 +178,7 @@ def fill(command: Any, context: Any, stated: Mapping[str, Any]) -> None:
     sources = context.meta[SOURCES] = Sources()
     names = {option.name: key for key, option in keys.items()}
     on_line = {names.get(name, name) for name, value in stated.items() if value not in (None, ())}  # arguments, too
-    layers = _layers(path, keys, context, stated.get(CONFIG), on_line)
+    layers = _layers(path, keys, stated.get(CONFIG), on_line)
     sources.said = _resolved(layers, on_line, keys.keys())
     context.default_map = {keys[key].name: said.value for key, said in sources.said.items()}
     for layer in layers:
@@ -188,9 +188,9 @@ def fill(command: Any, context: Any, stated: Mapping[str, Any]) -> None:
     sources.notes += _unknown_variables(path, keys)
 
 
-def _layers(path: str, keys: Mapping[str, Any], context: Any, config: str | None, on_line: set[str]) -> list[Layer]:
+def _layers(path: str, keys: Mapping[str, Any], config: str | None, on_line: set[str]) -> list[Layer]:
     """From the nearest one to the farthest one."""
-    variables = _of_variables(path, keys, context)
+    variables = _of_variables(path, keys)
     named = config or (variables.values[CONFIG].value if CONFIG in variables.values else "")
     if not named:
         return [variables, *_found(path, keys)]
@@ -200,14 +200,14 @@ def _layers(path: str, keys: Mapping[str, Any], context: Any, config: str | None
     return [layer, variables] if config is not None else [variables, layer]
 
 
-def _of_variables(path: str, keys: Mapping[str, Any], context: Any) -> Layer:
+def _of_variables(path: str, keys: Mapping[str, Any]) -> Layer:
+    # By Click, they would have more weight than a file that the call names.
     found = {}
     for key, option in keys.items():
-        option.envvar = variables_of(path, key)
-        value = option.value_from_envvar(context)
-        if value is not None:
-            found[key] = Said(value, next(name for name in option.envvar if os.environ.get(name)))
-        option.envvar = None  # or Click would give it more weight than a file that this call names
+        name = next((name for name in variables_of(path, key) if os.environ.get(name)), None)
+        if name is not None:
+            text = os.environ[name]
+            found[key] = Said(text.split() if option.multiple else text, name)
     return Layer(found)
 
 
