@@ -17,7 +17,9 @@ from typer.main import get_command
 
 from tests.cli.conftest import Command, put
 from ugatit_cli.cli import app, configuration
-from ugatit_cli.cli.configuration import FILE, NOT_HERE, OTHERS, SOURCES, every_command, keys_of, variables_of
+from ugatit_cli.cli.configuration import NEEDS, SOURCES
+from ugatit_cli.cli.option_names import OTHERS, every_command, is_shared, keys_of, variables_of
+from ugatit_cli.cli.settings_file import FILE, NOT_HERE, PATHS
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.errors import UgatitError, UsageError
 from ugatit_cli.files import config_folder
@@ -96,7 +98,7 @@ def test_every_option_has_a_name_in_the_file_and_a_variable(path: str, monkeypat
     for key, value in values.items():
         for variable in variables_of(path, key):
             monkeypatch.setenv(variable, value)
-            assert key in filled({} if key not in configuration.NEEDS else {"config": "all.toml"})
+            assert key in filled({} if key not in NEEDS else {"config": "all.toml"})
             monkeypatch.delenv(variable)
 
 
@@ -107,14 +109,14 @@ def test_what_commands_share_means_the_same() -> None:
         for key, option in keys_of(command).items():
             for variable in variables_of(path, key):
                 owners[variable].add(key)
-            if configuration.is_shared(path, key):
+            if is_shared(path, key):
                 meanings[key].add((option.is_flag, sample(option), option.metavar or "N"))
             kind = getattr(option, "type_descriptor", None)
             if kind is not None and kind.is_path:
-                assert {*(option.metavar or "").split("|")} <= configuration.PATHS, f"{path} --{key}: its metavar"
+                assert {*(option.metavar or "").split("|")} <= PATHS, f"{path} --{key}: its metavar"
     assert {variable: keys for variable, keys in owners.items() if len(keys) > 1} == {}
     assert not owners.keys() & {*OTHERS}
-    # Others belong into `configuration.SHARED`, with the commands that share one meaning.
+    # Others belong into `option_names.SHARED`, with the commands that share one meaning.
     assert {key: kinds for key, kinds in meanings.items() if len(kinds) > 1} == {}
 
 
@@ -157,6 +159,7 @@ def test_the_nearest_one_counts(monkeypatch: pytest.MonkeyPatch) -> None:
         (["train", "--minutes", "5"], {"seed", "holdout", "domain_a", "domain_b"}),
         (["train", "--data", "x"], {"iterations", "seed", "holdout"}),
         (["train", "--domain-a", "x"], {"iterations", "seed", "holdout", "domain_b"}),
+        (["train", "a", "b"], {"iterations", "seed", "holdout"}),
         (["train", "--resume", "runs/x"], set()),
         (["translate", "--to", "clay"], set()),
         (["translate", "--faces"], {"direction", "margin"}),
@@ -363,6 +366,9 @@ def test_a_run_is_no_file_for_other_commands() -> None:
         called("translate", "--config", "run/config.toml")
     with pytest.raises(UsageError, match="damaged"):
         called("train", "--config", "run/config.toml")
+    Path("run/config.toml").write_text("[run]\nsede = 1\n")
+    with pytest.raises(UsageError, match=", line 2: run has no 'sede'"):
+        called("train", "--config", "run")
     Path("run/config.toml").write_text("format = 2\n[run]\nseed = 1\n")
     with pytest.raises(UsageError, match="newer"):
         called("train", "--config", "run")

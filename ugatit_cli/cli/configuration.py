@@ -1,51 +1,22 @@
-"""What options are where the command line doesn't say: a file that it names, variables, and files that are found.
-
-Each option of each command has a key, its long name (`max_pixels`, or `max-pixels`), and variables:
-`UGATIT_MAX_PIXELS` for all commands that mean the same by it, `UGATIT_TRANSLATE_MAX_PIXELS` for one.
-"""
+"""What options are where the command line doesn't say: a file that it names, variables, and files that are found."""
+# ruff: noqa: PTH113
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from ugatit_cli.cli import console
-from ugatit_cli.errors import UsageError, plain_reason
-from ugatit_cli.files import config_folder, expanded, read_file, read_toml
+from ugatit_cli.cli.option_names import OTHERS, TESTS, every_command, keys_of, nearest, path_of, variables_of
+from ugatit_cli.cli.settings_file import CONFIG, FILE, OFF, Said, SettingsFile, read_document
+from ugatit_cli.errors import UsageError
+from ugatit_cli.files import config_folder, expanded
 
-FILE: Final = "ugatit.toml"
-CONFIG: Final = "config"
-OFF: Final = "off"
 RUN_FILE: Final = "config.toml"
-# Variables that are no option's.
-OTHERS: Final = ("UGATIT_DEBUG", "UGATIT_HOME", "UGATIT_MANIFEST", "UGATIT_MIRROR", "UGATIT_OFFLINE")
-TESTS: Final = "UGATIT_TEST_"
-# Options that commands mean different things by: those that share the short variable, and the key above all tables.
-SHARED: Final[Mapping[str, tuple[str, ...]]] = {
-    "batch_size": ("translate", "cam"),
-    "columns": ("train",),
-    "data": ("train",),
-    "direction": ("translate", "cam", "export"),
-    "domain_a": ("train",),
-    "domain_b": ("train",),
-    "domains": ("train",),
-    "fit": ("translate", "cam"),
-    "image_size": ("train",),
-    "maps": ("cam",),
-    "margin": ("translate",),
-    "model": ("translate", "cam", "serve"),
-    "output": ("translate", "cam"),
-    "overwrite": ("translate", "cam", "export", "convert", "data crop-faces"),
-    "precision": ("translate", "cam", "serve", "evaluate", "study make"),
-    "size": ("translate", "cam"),
-    "style": ("translate",),
-    "to": ("translate", "cam", "export"),
-}
 # Of these, what is said further away counts for nothing beside what is said nearer.
 RIVALS: Final = (
     ("iterations", "minutes"),
@@ -70,25 +41,7 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 # What a run that goes on takes from files that are found, and from variables: nothing that it has itself.
 RESUMED: Final = frozenset({"device", "workers", "max_pixels", "tensorboard", "json", "dry_run", "resume"})
-# A file in the current folder may be a stranger's, of an archive, say: it replaces and removes nothing, publishes
-# nothing, lets nobody in, names no inputs, writes below its own folder only, and lifts no limit.
-NOT_HERE: Final = frozenset(
-    {"overwrite", "update", "force", "yes", "resume", "files_from", "from_file", "host", "token", "open"}
-    | {"max_pixels", "max_upload", "log_file", "quiet", "watch"}
-)
-PUBLISHING: Final = "push"
-WRITTEN: Final = frozenset({"output", "report", "to"})
-# What stands for a path in the help.
-PATHS: Final = frozenset({"DIR", "FILE", "OUT", "RUN", "PATH", "PICTURE", "PAGE.html", "PAGE"})
 SOURCES: Final = "ugatit.sources"
-
-
-@dataclass(frozen=True)
-class Said:
-    """A value, as the command line would have it, and where it stands."""
-
-    value: Any
-    where: str
 
 
 @dataclass(frozen=True)
@@ -118,51 +71,6 @@ class Sources:
 
     said: dict[str, Said] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-
-
-def path_of(context: Any) -> str:
-    """The name of a command, after that of its group: `study make`."""
-    names = []
-    while context.parent is not None:
-        names.append(context.command.name)
-        context = context.parent
-    return " ".join(reversed(names))
-
-
-def keys_of(command: Any) -> dict[str, Any]:
-    """The options of a command by their keys; one with two long names has two."""
-    options = [one for one in command.params if one.param_type_name == "option" and not one.hidden]
-    return {_key(flag): one for one in options for flag in one.opts if flag.startswith("--")}
-
-
-def _key(text: str) -> str:
-    return text.removeprefix("--").replace("-", "_")
-
-
-def is_shared(path: str, key: str) -> bool:
-    """Whether a command means the same by an option as others do that have it."""
-    return path in SHARED.get(key, (path,))
-
-
-def variables_of(path: str, key: str) -> list[str]:
-    """The variables of an option, the nearer one first."""
-    own = f"UGATIT_{path.replace(' ', '_').replace('-', '_')}_{key}".upper()
-    return [own, f"UGATIT_{key}".upper()] if is_shared(path, key) else [own]
-
-
-def every_command() -> Iterator[tuple[str, Any]]:
-    """All commands by their names, built: not to be called where nobody waits."""
-    from ugatit_cli.cli import app
-
-    for name in app.COMMANDS:
-        yield from _below(name, app.built(name))
-
-
-def _below(path: str, command: Any) -> Iterator[tuple[str, Any]]:
-    if not hasattr(command, "commands"):
-        yield path, command
-    for name, one in getattr(command, "commands", {}).items():
-        yield from _below(f"{path} {name}", one)
 
 
 def fill(command: Any, context: Any, stated: Mapping[str, Any]) -> None:
@@ -213,17 +121,19 @@ def _of_variables(path: str, keys: Mapping[str, Any]) -> Layer:
 
 def _found(path: str, keys: Mapping[str, Any]) -> list[Layer]:
     here, users = Path(FILE), config_folder() / FILE
+    # Without a home folder there may be one called `~`, which isn't the user's.
+    has_users = users.is_absolute() and os.path.isfile(users)
     layers = []
-    if here.is_file():
-        file = _File(here, _document(here), path, keys)
-        own = users.is_file() and here.samefile(users)
+    if os.path.isfile(here):
+        file = SettingsFile(here, read_document(here), path, keys)
+        own = has_users and here.samefile(users)
         layers.append(Layer(file.values, FILE))
         if own:
             return layers
         for key in file.values:
             file.check_safe(key)
-    if users.is_file():
-        layers.append(Layer(_File(users, _document(users), path, keys, beside=Path()).values, str(users)))
+    if has_users:
+        layers.append(Layer(SettingsFile(users, read_document(users), path, keys, beside=Path()).values, str(users)))
     return layers
 
 
@@ -232,153 +142,18 @@ def _named(path: str, keys: Mapping[str, Any], file: Path, on_line: set[str], *,
         option = "--config" if by_call else "UGATIT_CONFIG"
         raise UsageError(f"{option} {file}: no such file", f"Name a TOML file, or {OFF} for none at all.")
     file = file / RUN_FILE if file.is_dir() else file
-    document = _document(file)
-    if not (isinstance(document.get("run"), dict) and "format" in document):
-        return Layer(_File(file, document, path, keys).values, "", by_call)
+    document = read_document(file)
+    if not isinstance(document.get("run"), dict):
+        return Layer(SettingsFile(file, document, path, keys).values, "", by_call)
     if path != "train":
         way = f"To use its model: --model {file.parent}" if "model" in keys else ""
-        raise UsageError(f"{file} says how a run was trained: it is for `ugatit train`", way)
+        raise UsageError(f"{file} says how a run is trained: it is for `ugatit train`", way)
     from ugatit_cli.cli.run_configuration import PICTURES, options_of_run
 
     values, settled = options_of_run(document, file)
     if on_line & {*PICTURES}:  # names of others
         values.pop("domains", None)
-    return Layer({key: Said(value, str(file)) for key, value in values.items()}, "", by_call, settled)
-
-
-def _document(file: Path) -> dict[str, Any]:
-    try:
-        return read_toml(file)
-    except (OSError, ValueError, RecursionError) as error:
-        way = f"Correct it, or do without: --config {OFF}"
-        raise UsageError(f"{file}: can't be read: {plain_reason(error)}", way) from None
-
-
-class _File:
-    """A file of settings, as far as one command reads it."""
-
-    def __init__(
-        self, file: Path, document: Mapping[str, Any], path: str, keys: Mapping[str, Any], beside: Path | None = None
-    ) -> None:
-        self.file, self.path, self.keys = file, path, keys
-        self.beside = file.parent if beside is None else beside
-        self.lines: dict[str, str] = {}
-        self.values = dict(self._read(document))
-
-    def _read(self, document: Mapping[str, Any]) -> Iterator[tuple[str, Said]]:
-        self._check_tables(document)
-        table, title = document, ""
-        found: dict[str, Said] = {}
-        for name in ("", *self.path.split()):
-            if name:
-                table = next((one for key, one in table.items() if _same(key, name) and isinstance(one, dict)), {})
-                title = f"{title}.{name}".lstrip(".")
-            own = title == self.path.replace(" ", ".")
-            found |= self._of_table(table, title, own=own)
-        yield from found.items()
-
-    def _of_table(self, table: Mapping[str, Any], title: str, *, own: bool) -> dict[str, Said]:
-        found: dict[str, Said] = {}
-        for written, value in table.items():
-            key = _key(written)
-            if isinstance(value, dict) and not own:
-                continue
-            where = self._where(title, written)
-            if key == CONFIG or key not in self.keys:
-                self._check_known(key, where, title, own=own)
-            elif key in found:
-                raise UsageError(f"{where}: {key} is there twice", "Keep one of them.")
-            elif own or is_shared(self.path, key):
-                self.lines[key] = where
-                found[key] = Said(self._value(key, value, where), where)
-        return found
-
-    def _check_tables(self, document: Mapping[str, Any]) -> None:
-        from ugatit_cli.cli import app
-
-        for name in (key for key, value in document.items() if isinstance(value, dict)):
-            if not any(_same(name, command) for command in app.COMMANDS):
-                way = f"The table of a command has its name{_nearest(name, app.COMMANDS)}."
-                raise UsageError(f"{self._where('', name)}: [{name}] is no command", way)
-
-    def _check_known(self, key: str, where: str, title: str, *, own: bool) -> None:
-        """What may not be said, or not there."""
-        if key == CONFIG:
-            raise UsageError(f"{where}: a file names no other one", "Say it on the command line: --config FILE")
-        if own and title:
-            way = f"`ugatit {self.path} --help` lists its options{_nearest(key, self.keys)}."
-            raise UsageError(f"{where}: `ugatit {self.path}` has no option {key!r}", way)
-        within = ((path, command) for path, command in every_command() if path.startswith(title.replace(".", " ")))
-        every = {name for _, command in within for name in keys_of(command)}
-        if key not in every:
-            way = f"Keys are the names of options: batch_size for --batch-size{_nearest(key, every)}."
-            raise UsageError(f"{where}: no command has an option {key!r}", way)
-
-    def _where(self, title: str, key: str) -> str:
-        """The file and, if it can be told, the line of a key."""
-        table, wanted = "", _key(".".join(filter(None, (title, key))))
-        for number, line in enumerate(read_file(self.file).decode(errors="replace").splitlines(), 1):
-            if header := re.match(r"\s*\[\s*([\w.\"'-]+)\s*\]", line):
-                table = header[1]
-            pair = re.match(r"\s*([\w.\"'-]+)\s*=", line)
-            name = ".".join(filter(None, (table, pair[1]))) if pair else table if header else ""
-            if _key(re.sub("[\"']", "", name)) == wanted:
-                return f"{self.file}, line {number}"
-        return str(self.file)
-
-    def _value(self, key: str, value: Any, where: str) -> Any:
-        """As the command line would have it: text, a list of texts, or whether a flag is up."""
-        option = self.keys[key]
-        if option.is_flag or isinstance(value, bool):
-            if not (option.is_flag and isinstance(value, bool)):
-                kind = "true or false" if option.is_flag else "text or a number, such as 4, auto or off, in quotes"
-                raise UsageError(f"{where}: {key} is {_shown(value)}; it must be {kind}")
-            return value
-        several = value if isinstance(value, list) else [value]
-        if not all(isinstance(one, str | int | float) for one in several):
-            raise UsageError(f"{where}: {key} is {_shown(value)}; it must be text or a number")
-        texts = [self._place(str(one), option) for one in several]
-        if option.multiple:
-            return texts
-        if isinstance(value, list) and "," not in (option.metavar or ""):
-            raise UsageError(f"{where}: {key} is a list; it takes one value")
-        return ",".join(texts)
-
-    def _place(self, text: str, option: Any) -> str:
-        """A path, which is one below the file's folder."""
-        if self.beside == Path() or text == "-" or "://" in text or text.startswith("~"):
-            return text
-        below = self.beside / text
-        is_path = set((option.metavar or "").split("|")) <= PATHS
-        # A model's or a data set's name may be that of a folder as well.
-        return str(below) if is_path or ("/" in text and below.exists()) else text
-
-    def check_safe(self, key: str) -> None:
-        """A UsageError if a file that nobody has named may not say this."""
-        where, value = self.lines[key], self.values[key].value
-        way = f"Name the file, if it is yours: --config {self.file}; {config_folder() / FILE} may say it, too."
-        if key in NOT_HERE or (self.path == PUBLISHING and key != "verbose"):
-            raise UsageError(f"{where}: {key} isn't taken from a file that is only found in the current folder", way)
-        if key in WRITTEN and not _is_below(str(value), self.file.parent):
-            raise UsageError(
-                f"{where}: {key} is {value}; a file that is only found in the current folder writes there only", way
-            )
-
-
-def _is_below(text: str, folder: Path) -> bool:
-    return "://" not in text and (folder / expanded(text)).resolve().is_relative_to(folder.resolve())
-
-
-def _same(one: str, other: str) -> bool:
-    return _key(one) == _key(other)
-
-
-def _shown(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value)
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    return "".join(f"; did you mean {one}?" for one in difflib.get_close_matches(name, names, 1)).rstrip("?")
+    return Layer(values, "", by_call, settled)
 
 
 def _resolved(layers: list[Layer], on_line: set[str], keys: Set[str]) -> dict[str, Said]:
@@ -408,7 +183,7 @@ def _unknown_variables(path: str, keys: Mapping[str, Any]) -> list[str]:
         return []
     for other, command in every_command():
         known.update(name for key in keys_of(command) for name in variables_of(other, key))
-    return [f"nobody reads the variable {one}{_nearest(one, known)}" for one in sorted(set(strange) - known)]
+    return [f"nobody reads the variable {one}{nearest(one, known)}" for one in sorted(set(strange) - known)]
 
 
 def tell(context: Any) -> None:

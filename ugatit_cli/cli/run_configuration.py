@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ugatit_cli.cli.option_names import key_of, nearest
+from ugatit_cli.cli.settings_file import Said, place_of
 from ugatit_cli.errors import UPGRADE, UsageError, plain_reason
 from ugatit_cli.fields import Field, fields_of
 from ugatit_cli.methods.recipe import Recipe
@@ -21,34 +23,48 @@ TABLES: Mapping[str, Mapping[str, Field]] = {
 PICTURES = ("a", "b", "domain_a", "domain_b", "data")
 
 
-def options_of_run(document: Mapping[str, Any], file: Path) -> tuple[dict[str, Any], frozenset[str]]:
+def options_of_run(document: Mapping[str, Any], file: Path) -> tuple[dict[str, Said], frozenset[str]]:
     """What a run was told, by keys, as the command line would have it; and the options that it settles.
 
+    Args:
+        document: of `config.toml`, or what `ugatit train --dry-run` writes to stdout.
+
     Raises:
-        UsageError: it is of a newer version, or damaged.
+        UsageError: it is of a newer version, damaged, or has what no run has.
     """
-    number = document["format"]
+    number = document.get("format", FORMAT)
     if type(number) is not int or number > FORMAT:
         raise UsageError(
             f"{file}: written by a newer ugatit (format {number}, this one reads up to {FORMAT})", UPGRADE
         )
-    values: dict[str, Any] = {"method": document.get("method", "ugatit")}
+    _check_names(file, "", document, ("format", "method", "data", *TABLES))
+    values: dict[str, Said] = {"method": Said(document.get("method", "ugatit"), str(file))}
     settled = {"method", "domains", "columns", *PICTURES}
     for title, fields in TABLES.items():
         table = document.get(title, {})
         if not isinstance(table, dict):
             raise UsageError(f"{file}: damaged: {title} is no table", "Name another file.")
-        keys = {name: field.flag[2:].replace("-", "_") for name, field in fields.items() if field.option}
+        _check_names(file, title, table, fields)
+        keys = {name: key_of(field.flag) for name, field in fields.items() if field.option}
         settled |= {*keys.values()}
         for name in keys.keys() & table.keys():
-            values[keys[name]] = table[name] if isinstance(table[name], bool) else str(table[name])
-    pictures = dict(_pictures(document, file))
+            value = table[name] if isinstance(table[name], bool) else str(table[name])
+            values[keys[name]] = Said(value, place_of(file, title, name))
+    pictures = {key: Said(value, str(file)) for key, value in _pictures(document, file)}
     # What means nothing to this run, and would be refused.
+    evaluates = "evaluate_every" in values and values["evaluate_every"].value != "off"
     nothing = ["from_direction"] * ("from" not in values) + ["holdout"] * ("data" in pictures)
-    nothing += ["features", "feature_layer"] * (values.get("evaluate_every", "off") == "off")
-    for key in nothing:
+    for key in nothing + ["features", "feature_layer"] * (not evaluates):
         values.pop(key, None)
     return values | pictures, frozenset(settled)
+
+
+def _check_names(file: Path, title: str, table: Mapping[str, Any], names: Iterable[str]) -> None:
+    names = [*names]
+    for name in table:
+        if name not in names:
+            what = f"{title or 'the settings of a run'} has no {name!r}"
+            raise UsageError(f"{place_of(file, title, name)}: {what}", f"Leave it out{nearest(name, names)}.")
 
 
 def _pictures(document: Mapping[str, Any], file: Path) -> Iterator[tuple[str, str]]:

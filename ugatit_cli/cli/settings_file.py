@@ -1,0 +1,166 @@
+"""A file of settings, TOML: what it says of one command's options, and what a stranger's file may not say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ugatit_cli.cli.option_names import every_command, is_shared, key_of, keys_of, nearest
+from ugatit_cli.errors import UsageError, plain_reason
+from ugatit_cli.files import config_folder, expanded, read_file, read_toml
+
+FILE: Final = "ugatit.toml"
+CONFIG: Final = "config"
+OFF: Final = "off"
+# A file in the current folder may be a stranger's, of an archive, say: it replaces and removes nothing, publishes
+# nothing, lets nobody in, names no inputs, writes below its own folder only, and lifts no limit.
+NOT_HERE: Final = frozenset(
+    {"overwrite", "update", "force", "yes", "resume", "files_from", "from_file", "host", "token", "open"}
+    | {"max_pixels", "max_upload", "log_file", "quiet", "watch"}
+)
+PUBLISHING: Final = "push"
+WRITTEN: Final = frozenset({"output", "report", "to"})
+# What stands for a path in the help.
+PATHS: Final = frozenset({"DIR", "FILE", "OUT", "RUN", "PATH", "PICTURE", "PAGE.html", "PAGE"})
+
+
+@dataclass(frozen=True)
+class Said:
+    """A value, as the command line would have it, and where it stands."""
+
+    value: Any
+    where: str
+
+
+def read_document(file: Path) -> dict[str, Any]:
+    """The tables of a file.
+
+    Raises:
+        UsageError: it can't be read, or is no TOML.
+    """
+    try:
+        return read_toml(file)
+    except (OSError, ValueError, RecursionError) as error:
+        way = f"Correct it, or do without: --config {OFF}"
+        raise UsageError(f"{file}: can't be read: {plain_reason(error)}", way) from None
+
+
+def place_of(file: Path, title: str, key: str) -> str:
+    """The file and, if it can be told, the line of a key in one of its tables."""
+    table, wanted = "", key_of(".".join(filter(None, (title, key))))
+    for number, line in enumerate(read_file(file).decode(errors="replace").splitlines(), 1):
+        if header := re.match(r"\s*\[\s*([\w.\"'-]+)\s*\]", line):
+            table = header[1]
+        pair = re.match(r"\s*([\w.\"'-]+)\s*=", line)
+        name = ".".join(filter(None, (table, pair[1]))) if pair else table if header else ""
+        if key_of(re.sub("[\"']", "", name)) == wanted:
+            return f"{file}, line {number}"
+    return str(file)
+
+
+class SettingsFile:
+    """A file of settings, as far as one command reads it."""
+
+    def __init__(
+        self, file: Path, document: Mapping[str, Any], path: str, keys: Mapping[str, Any], beside: Path | None = None
+    ) -> None:
+        self.file, self.path, self.keys = file, path, keys
+        self.beside = file.parent if beside is None else beside
+        self.values: dict[str, Said] = {}
+        self._check_tables(document)
+        table, title = document, ""
+        for name in ("", *self.path.split()):
+            if name:
+                table = next((one for key, one in table.items() if _same(key, name) and isinstance(one, dict)), {})
+                title = f"{title}.{name}".lstrip(".")
+            own = title == self.path.replace(" ", ".")
+            self.values |= self._of_table(table, title, own=own)
+
+    def _of_table(self, table: Mapping[str, Any], title: str, *, own: bool) -> dict[str, Said]:
+        found: dict[str, Said] = {}
+        for written, value in table.items():
+            key = key_of(written)
+            if isinstance(value, dict) and not own:
+                continue
+            where = place_of(self.file, title, written)
+            if key == CONFIG or key not in self.keys:
+                self._check_known(key, where, title, own=own)
+            elif key in found:
+                raise UsageError(f"{where}: {key} is there twice", "Keep one of them.")
+            elif own or is_shared(self.path, key):
+                found[key] = Said(self._value(key, value, where), where)
+        return found
+
+    def _check_tables(self, document: Mapping[str, Any]) -> None:
+        from ugatit_cli.cli import app
+
+        for name in (key for key, value in document.items() if isinstance(value, dict)):
+            if not any(_same(name, command) for command in app.COMMANDS):
+                way = f"The table of a command has its name{nearest(name, app.COMMANDS)}."
+                raise UsageError(f"{place_of(self.file, '', name)}: [{name}] is no command", way)
+
+    def _check_known(self, key: str, where: str, title: str, *, own: bool) -> None:
+        """What may not be said, or not there."""
+        if key == CONFIG:
+            raise UsageError(f"{where}: a file names no other one", "Say it on the command line: --config FILE")
+        if own and title:
+            way = f"`ugatit {self.path} --help` lists its options{nearest(key, self.keys)}."
+            raise UsageError(f"{where}: `ugatit {self.path}` has no option {key!r}", way)
+        within = ((path, command) for path, command in every_command() if path.startswith(title.replace(".", " ")))
+        every = {name for _, command in within for name in keys_of(command)}
+        if key not in every:
+            way = f"Keys are the names of options: batch_size for --batch-size{nearest(key, every)}."
+            raise UsageError(f"{where}: no command has an option {key!r}", way)
+
+    def _value(self, key: str, value: Any, where: str) -> Any:
+        """As the command line would have it: text, a list of texts, or whether a flag is up."""
+        option = self.keys[key]
+        if option.is_flag or isinstance(value, bool):
+            if not (option.is_flag and isinstance(value, bool)):
+                kind = "true or false" if option.is_flag else "text or a number, such as 4, auto or off, in quotes"
+                raise UsageError(f"{where}: {key} is {_shown(value)}; it must be {kind}")
+            return value
+        several = value if isinstance(value, list) else [value]
+        if not all(isinstance(one, str | int | float) for one in several):
+            raise UsageError(f"{where}: {key} is {_shown(value)}; it must be text or a number")
+        texts = [self._place(str(one), option) for one in several]
+        if option.multiple:
+            return texts
+        if isinstance(value, list) and "," not in (option.metavar or ""):
+            raise UsageError(f"{where}: {key} is a list; it takes one value")
+        return ",".join(texts)
+
+    def _place(self, text: str, option: Any) -> str:
+        """A path, which is one below the file's folder."""
+        if self.beside == Path() or text == "-" or "://" in text or text.startswith("~"):
+            return text
+        below = self.beside / text
+        is_path = set((option.metavar or "").split("|")) <= PATHS
+        # A model's or a data set's name may be that of a folder as well.
+        return str(below) if is_path or ("/" in text and below.exists()) else text
+
+    def check_safe(self, key: str) -> None:
+        """A UsageError if a file that nobody has named may not say this."""
+        value, where = str(self.values[key].value), self.values[key].where
+        way = f"Name the file, if it is yours: --config {self.file}; {config_folder() / FILE} may say it, too."
+        if key in NOT_HERE or (self.path == PUBLISHING and key != "verbose"):
+            raise UsageError(f"{where}: {key} isn't taken from a file that is only found in the current folder", way)
+        if key in WRITTEN and not _is_below(value, self.file.parent):
+            raise UsageError(
+                f"{where}: {key} is {value}; a file that is only found in the current folder writes there only", way
+            )
+
+
+def _is_below(text: str, folder: Path) -> bool:
+    return "://" not in text and (folder / expanded(text)).resolve().is_relative_to(folder.resolve())
+
+
+def _same(one: str, other: str) -> bool:
+    return key_of(one) == key_of(other)
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
