@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Final, Literal
 
-Extra = Literal["data", "eval", "export", "face", "heic", "serve", "tensorboard", "tiff", "video"]
+Extra = Literal["data", "eval", "export", "face", "heic", "remote", "serve", "tensorboard", "tiff", "video"]
 # The package is on no index yet, so that its name can't be installed; these can be, from anywhere.
 EXTRAS: Final[Mapping[Extra, str]] = {
     "data": "pyarrow resvg-py",
@@ -16,6 +16,7 @@ EXTRAS: Final[Mapping[Extra, str]] = {
     "export": "onnx onnxruntime",
     "face": "onnxruntime",
     "heic": "pillow-heif",
+    "remote": "fsspec s3fs",
     "serve": "fastapi uvicorn python-multipart",
     "tensorboard": "tensorboard",
     "tiff": "tifffile imagecodecs",

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from ugatit_cli.errors import UsageError
 from ugatit_cli.pictures.jobs import Found, Job, Wanted, find_jobs, in_words, listed
+from ugatit_cli.remote.urls import Place
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
 WRITABLE = {".jpg", ".png"}
@@ -36,15 +37,15 @@ def touch(*names: str) -> None:
         path.touch()
 
 
-def png(_: Path) -> str:
+def png(_: Place) -> str:
     return ".png"
 
 
-def jpg(_: Path) -> str:
+def jpg(_: Place) -> str:
     return ".jpg"
 
 
-def make(*arguments: str, out: str | None = "out", rename: Callable[[Path], str] = png, **more: Any) -> Found:
+def make(*arguments: str, out: str | None = "out", rename: Callable[[Place], str] = png, **more: Any) -> Found:
     return find_jobs(Wanted(arguments, out, SUFFIXES, rename, writable=WRITABLE, **more))
 
 
@@ -58,11 +59,11 @@ def jobs_of(*arguments: str, out: str | None = "out") -> list[Job]:
 def pairs(found: Found) -> list[tuple[str, str]]:
     """Every job as strings, the outputs relative to `out`."""
     assert found.missing == {}
-    return [(job.source.as_posix() if job.source else "-", below(job)) for job in found.jobs]
+    return [(job.source.as_posix() if isinstance(job.source, Path) else "-", below(job)) for job in found.jobs]
 
 
 def below(job: Job) -> str:
-    assert job.output is not None
+    assert isinstance(job.output, Path)
     return job.output.relative_to("out").as_posix()
 
 
@@ -484,11 +485,11 @@ def key(path: Path) -> str:
     return unicodedata.normalize("NFC", path.as_posix().casefold())
 
 
-def outputs_of(root: Path, arguments: list[str], rename: Callable[[Path], str]) -> list[tuple[str, str]]:
+def outputs_of(root: Path, arguments: list[str], rename: Callable[[Place], str]) -> list[tuple[str, str]]:
     rows = []
     for job in make(*[str(root / name) for name in arguments], out=str(root / "out"), rename=rename).jobs:
-        assert job.source is not None
-        assert job.output is not None
+        assert isinstance(job.source, Path)
+        assert isinstance(job.output, Path)
         rows.append((job.source.relative_to(root).as_posix(), job.output.relative_to(root / "out").as_posix()))
     return rows
 
@@ -496,7 +497,7 @@ def outputs_of(root: Path, arguments: list[str], rename: Callable[[Path], str]) 
 @settings(max_examples=60, deadline=None, database=None)
 @given(trees, st.randoms(use_true_random=False), st.sampled_from([png, jpg]))
 def test_outputs_are_distinct_below_out_and_always_the_same(
-    tree: list[str], random: Random, rename: Callable[[Path], str]
+    tree: list[str], random: Random, rename: Callable[[Place], str]
 ) -> None:
     tree = ["x/1.jpg", *(f"{'xy'[index % 2]}/{name}" for index, name in enumerate(dict.fromkeys(tree)))]
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:

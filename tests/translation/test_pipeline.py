@@ -65,8 +65,8 @@ def test_every_file_has_its_own_result(
         assert result.error is None
         assert result.data is None
         assert result.seconds > 0
-        assert result.job.source
-        assert result.job.output
+        assert isinstance(result.job.source, Path)
+        assert isinstance(result.job.output, Path)
         with Image.open(result.job.source) as source, Image.open(result.job.output) as translated:
             assert translated.size == source.size == result.size
             assert translated.tobytes() == source.tobytes()
@@ -367,7 +367,7 @@ def test_stopping_finishes_what_began_and_leaves_the_rest(
     written = {result.job.output for result in results}
     assert written == set((tmp_path / "out").iterdir())
     for path in written:
-        assert path is not None
+        assert isinstance(path, Path)
         assert reading.read_picture(path).size == (16, 16)
 
 

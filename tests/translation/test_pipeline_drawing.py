@@ -26,6 +26,7 @@ from ugatit_cli.errors import PictureError, StorageError
 from ugatit_cli.outputs.base import Done, Drawing, Drawn
 from ugatit_cli.pictures.geometry import Geometry
 from ugatit_cli.pictures.jobs import Job
+from ugatit_cli.remote.urls import Place
 from ugatit_cli.translation import pipeline
 from ugatit_cli.translation.model import Model
 from ugatit_cli.translation.pipeline import TranslateOptions, translate_files
@@ -64,8 +65,8 @@ class Pair(Drawing):
     before: Callable[[Done], object] = lambda _: None
     drawn: list[Done] = field(default_factory=list)
 
-    def outputs(self, output: Path) -> tuple[Path, ...]:
-        return output, output.with_suffix(".before.png")
+    def outputs(self, output: Place) -> tuple[Place, ...]:
+        return output, output.with_name(f"{output.stem}.before.png")
 
     def resized(self, geometry: Geometry) -> Geometry:
         return geometry
@@ -110,9 +111,10 @@ def test_a_drawing_of_several_files(
     assert network.pictures == 12
     for result in results:
         assert result.data is None
-        assert result.job.source
+        assert isinstance(result.job.source, Path)
         with Image.open(result.job.source) as source:
             for path in result.job.outputs:
+                assert isinstance(path, Path)
                 with Image.open(path) as written:
                     assert written.tobytes() == source.tobytes()
     assert len(list((tmp_path / "out").iterdir())) == 24

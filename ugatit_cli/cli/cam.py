@@ -14,6 +14,7 @@ from ugatit_cli.cli import console, films, pictures
 from ugatit_cli.cli.options import SECTIONS, ModelOption, PictureOptions, options_of, output_option, parse_tile
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.files import expanded
+from ugatit_cli.remote.urls import Place
 
 if TYPE_CHECKING:
     from ugatit_cli.attention.maps import Style
@@ -169,7 +170,7 @@ def _run_folder(path: Path, options: CamOptions) -> RunFolder:
     return run
 
 
-def _suffix(options: CamOptions, source: Path) -> str:
+def _suffix(options: CamOptions, source: Place) -> str:
     """The longest ending of a result's files: names are planned with it."""
     from ugatit_cli.outputs.attention import RAW_SUFFIX
     from ugatit_cli.pictures import encoding

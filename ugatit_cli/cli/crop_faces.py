@@ -75,7 +75,7 @@ def crop_faces(
 def _crop(photos: _Photos, jobs: list[Job]) -> _Photos:
     warnings.filterwarnings("ignore", module="PIL")
     tally = photos.tally
-    for folder in {job.output.parent for job in jobs if job.output and job.output.parent.is_dir()}:
+    for folder in {job.output.parent for job in jobs if isinstance(job.output, Path) and job.output.parent.is_dir()}:
         sweep_once(folder)
     with signals.interruptible() as stop, console.progress(len(jobs)) as progress:
         for job in jobs:
@@ -98,7 +98,9 @@ def _found(folder: Path, out: Path) -> Found:
 
 def _check_existing(found: Found, *, skip_existing: bool, overwrite: bool) -> None:
     there = (
-        [] if skip_existing or overwrite else [job.output for job in found.jobs if job.output and job.output.exists()]
+        []
+        if skip_existing or overwrite
+        else [job.output for job in found.jobs if isinstance(job.output, Path) and job.output.exists()]
     )
     if there:
         hint = "Pass --skip-existing to leave them, or --overwrite to replace them."
@@ -124,8 +126,8 @@ class _Photos:
         """One more photo."""
         from ugatit_cli.translation.pipeline import Result
 
-        assert job.source is not None
-        assert job.output is not None
+        assert isinstance(job.source, Path)
+        assert isinstance(job.output, Path)
         if self.skips and job.output.exists():
             self.tally.skipped(job)
             return

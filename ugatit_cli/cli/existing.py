@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from ugatit_cli.cli.options import PictureOptions
     from ugatit_cli.pictures.jobs import Job
     from ugatit_cli.pictures.sources import Sources
+    from ugatit_cli.remote.places import Known
+    from ugatit_cli.remote.urls import Place
 
 SHOWN = 3  # names that a message lists
 POLL = 0.1  # seconds between looks at what another process is at
@@ -28,11 +29,13 @@ class Existing:
     """What is to be done about results that are there.
 
     Attributes:
-        sources: what they were made of.
+        sources: what those here were made of.
+        known: what is there.
     """
 
     options: PictureOptions
     sources: Sources
+    known: Known
 
     @property
     def going_on(self) -> bool:
@@ -45,11 +48,11 @@ class Existing:
         Raises:
             OutputError: the result there is one of another source.
         """
-        there = () if self.options.overwrite else tuple(filter(self._is_there, job.outputs))
+        there = () if self.options.overwrite else tuple(path for path in job.outputs if self._is_there(path))
         for path in there:
             if (other := self.sources.other(path, job.source)) is not None:
                 raise OutputError(f"{path}: is a result of {other}, not of {job.name}", self._way_out(other, job))
-        if self.options.update and any(_is_older(path, job.source) for path in there):
+        if self.options.update and any(self._is_older(path, job) for path in there):
             there = ()
         return None if there and there == job.outputs else replace(job, kept=there)
 
@@ -64,15 +67,20 @@ class Existing:
             raise OutputError(f"{job.output}: exists already", "With --skip-existing, processes share the work.")
         return one
 
-    def _is_there(self, path: Path) -> bool:
-        with contextlib.suppress(OSError, ValueError):
-            state = path.lstat()
-            return bool(state.st_size) or not stat.S_ISREG(state.st_mode) or not self.going_on
-        return False
+    def _is_there(self, path: Place) -> bool:
+        state = self.known.state(path)
+        return state is not None and (bool(state.size) or not state.regular or not self.going_on)
+
+    def _is_older(self, path: Place, job: Job) -> bool:
+        """Whether a result is older than its source, or nobody can say."""
+        state, changed = self.known.state(path), job.changed
+        if isinstance(job.source, Path):
+            changed = _changed(job.source)
+        return state is None or state.changed is None or changed is None or state.changed < changed
 
     def _way_out(self, other: str, job: Job) -> str:
         ways = ["give another output (-o)", "or replace it with --overwrite."]
-        if job.source and not other.startswith("<"):
+        if isinstance(job.source, Path) and not other.startswith("<") and "://" not in other:
             with contextlib.suppress(ValueError):  # another drive of Windows
                 folders = {os.path.dirname(os.path.abspath(path)) for path in (other, job.source)}  # noqa: PTH100, PTH120
                 if len(folders) == 1:
@@ -107,18 +115,15 @@ class Existing:
     def record(self, job: Job, *, done: bool) -> None:
         """Records of what a result is made: before it is there, so that a kill leaves none without; else after."""
         for path in job.outputs:
-            if done or not os.path.lexists(path):
+            if isinstance(path, Path) and (done or not os.path.lexists(path)):
                 self.sources.add(path, job.source)
 
 
-def _is_older(path: Path, source: Path | None) -> bool:
-    """Whether a result is older than its source, or than the link that leads there; standard input is always new."""
-    if source is None:
-        return True
+def _changed(source: Path) -> int | None:
+    """When a source changed, or the link that leads there."""
     with contextlib.suppress(OSError):
-        changed = max(os.stat(source).st_mtime_ns, os.lstat(source).st_mtime_ns)  # noqa: PTH116
-        return os.lstat(path).st_mtime_ns < changed
-    return True
+        return max(os.stat(source).st_mtime_ns, os.lstat(source).st_mtime_ns)  # noqa: PTH116
+    return None
 
 
 @dataclass
@@ -137,7 +142,7 @@ class Shared:
     alone: bool
     left_alone: Callable[[Job], None]
     failed: Callable[[Job, UgatitError], None]
-    begun: dict[Path | None, Job] = field(default_factory=dict)
+    begun: dict[Place | None, Job] = field(default_factory=dict)
     waited: bool = False
 
     def rounds(self) -> Iterator[Iterator[Job]]:
@@ -174,7 +179,7 @@ class Shared:
         self.begun[job.source] = job
         return job
 
-    def end(self, source: Path | None, *, done: bool) -> None:
+    def end(self, source: Place | None, *, done: bool) -> None:
         """A job has given a result, or failed."""
         job = self.begun.pop(source)
         if done:

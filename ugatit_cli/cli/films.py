@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ugatit_cli.errors import UsageError
 from ugatit_cli.films.codecs import Codec, FilmOptions, encoder_for, is_film, result_suffix
+from ugatit_cli.remote.urls import Place, Url
 
 if TYPE_CHECKING:
     from ugatit_cli.cli.console import Progress
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ugatit_cli.translation.pipeline import Result, TranslateOptions
 
 
-def rename(pictures: Callable[[Path], str]) -> Callable[[Path], str]:
+def rename(pictures: Callable[[Place], str]) -> Callable[[Place], str]:
     """What gives the suffix of a result, where pictures have one of their own."""
     return lambda source: result_suffix(source) if is_film(source) else pictures(source)
 
@@ -28,9 +28,12 @@ def check(jobs: Sequence[Job], codec: Codec) -> None:
     """Before a model is loaded: whether films can be read and written here.
 
     Raises:
-        UsageError: PyAV isn't installed, or has no such encoder; or a film would go to standard output.
+        UsageError: PyAV isn't installed, or has no such encoder; a film is elsewhere, or would go there, or to
+            standard output.
     """
     films = [job for job in jobs if is_film(job.source)]
+    if found := next((job for job in films if isinstance(job.source, Url) or isinstance(job.output, Url)), None):
+        raise UsageError(f"{found.name} -> {found.output}: films are read and written here", "Copy them, then here.")
     for _, some in itertools.groupby(sorted(films, key=_suffix), _suffix):
         job = next(some)
         if job.output is None:

@@ -98,7 +98,7 @@ class PictureOptions:
         ),
     ] = None
     base: Annotated[
-        Path | None,
+        str | None,
         Option("--base", metavar="DIR", help="Results keep the path of their pictures below this folder."),
     ] = None
     shard: Annotated[

@@ -31,6 +31,7 @@ from ugatit_cli.errors import OutputError, PictureError, UgatitError, UsageError
 from ugatit_cli.files import expanded
 from ugatit_cli.films.codecs import CONTAINERS, SUFFIXES, FilmOptions, is_film
 from ugatit_cli.leftovers import sweep_once
+from ugatit_cli.remote.urls import Place, place
 
 if TYPE_CHECKING:
     from ugatit_cli.cli.several import Series
@@ -76,7 +77,8 @@ def _folders(jobs: list[Job], page: Path | None) -> Iterator[None]:
 
     Those that are empty in the end are taken away again.
     """
-    wanted = [path.parent for path in (*jobs[0].outputs[:1], *([page] if page else []))]
+    paths = [*jobs[0].outputs[:1], *([page] if page else [])]
+    wanted = [path.parent for path in paths if isinstance(path, Path)]
     made = {place for folder in wanted for place in (folder, *folder.parents) if not place.exists()}
     try:
         for folder in wanted:
@@ -97,7 +99,7 @@ def _make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: permission denied", "Choose an output folder that you may write to.")
 
 
-def find(options: PictureOptions, suffix: Callable[[Path], str] | None = None) -> Found:
+def find(options: PictureOptions, suffix: Callable[[Place], str] | None = None) -> Found:
     """The pictures and where their results go (`suffix` gives the ending of each), and what there isn't."""
     from ugatit_cli.cli import films
     from ugatit_cli.pictures import encoding, reading
@@ -186,9 +188,15 @@ class Prepared:
 
         options, jobs = self.options, self.found.jobs
         if not self.found.named:
-            return Sources(expanded(options.output or ""), create=True)
-        folder = jobs[0].output.parent if jobs[0].output else Path(os.devnull)
-        return Sources(folder, create=bool(jobs[0].output) and (options.skip_existing or options.update))
+            return Sources(self.out if isinstance(self.out, Path) else Path(os.devnull), create=True)
+        output = jobs[0].output
+        folder = output.parent if isinstance(output, Path) else Path(os.devnull)
+        return Sources(folder, create=isinstance(output, Path) and (options.skip_existing or options.update))
+
+    @property
+    def out(self) -> Place:
+        """Where results go."""
+        return place(self.options.output or "")
 
 
 def prepare(options: PictureOptions, found: Found, model: str, *, first_only: bool = False) -> Prepared | None:
@@ -252,17 +260,19 @@ def run(
         checkpoints: those of a training run look at each picture instead of the model.
         series: what this model shares with others that the command is about.
     """
+    from ugatit_cli.remote.places import Known, finishing
+
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
     options, page = prepared.options, prepared.page
-    existing = Existing(options, prepared.sources())
+    existing = Existing(options, prepared.sources(), Known(prepared.out))
     shard = Shard.parse(options.shard)
     if shard.count > 1 and drawing.spans is not None:
         raise UsageError("--normalize batch contradicts --shard: one scale needs all pictures", "Leave one out.")
     prepared = replace(prepared, found=shard.of(prepared.found))
     jobs, tally = _left_to_do(prepared, drawing, existing, verb, series.said if series else set())
     if not options.dry_run:
-        for folder in {job.output.parent for job in prepared.found.jobs if job.output is not None}:
+        for folder in {job.output.parent for job in prepared.found.jobs if isinstance(job.output, Path)}:
             sweep_once(folder)
     if options.dry_run or not jobs:
         for job in jobs:
@@ -274,7 +284,7 @@ def run(
         model = prepared.open()
         prepared = _with_style(prepared, model)
         _announce(model, prepared.translating.direction, len(jobs), checkpoints)
-        with existing.sources:
+        with finishing(), existing.sources:
             page = page and report_page.free_page(page, existing)
             report = series.report if series else report_page.ReportPage(page, options.report_title or "")
             with nullcontext(report) if series else contextlib.closing(report):

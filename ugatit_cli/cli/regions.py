@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ugatit_cli.errors import UsageError
 from ugatit_cli.files import expanded
+from ugatit_cli.remote.urls import Place, Url
 
 if TYPE_CHECKING:
     from ugatit_cli.cli.pictures import Prepared
@@ -62,10 +64,14 @@ def check_jobs(options: TranslateOptions, found: Found) -> None:
         return
     if found.named:
         raise _not_one()
-    folders = {os.path.realpath(job.source.parent) for job in found.jobs if job.source}
+    folders = {_real(job.source.parent) for job in found.jobs if job.source}
     for folder in {job.output.parent for job in found.jobs if job.output}:
-        if os.path.realpath(folder) in folders:
+        if _real(folder) in folders:
             raise UsageError(f"the faces would mix with the pictures in {folder}", "Give another folder with -o.")
+
+
+def _real(folder: Place) -> str | Url:
+    return os.path.realpath(folder) if isinstance(folder, Path) else folder
 
 
 def with_regions(prepared: Prepared, options: TranslateOptions) -> Prepared:

@@ -7,12 +7,12 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ugatit_cli.cli import console, voice
 from ugatit_cli.errors import InputsFailed, Interrupted, StorageError, UgatitError
 from ugatit_cli.films.codecs import SUFFIXES, is_film
+from ugatit_cli.remote.urls import place
 
 if TYPE_CHECKING:
     from ugatit_cli.pictures.jobs import Job
@@ -171,8 +171,8 @@ class Tally:
     def finish(self, output: str | None) -> None:
         """The summary, and the exit code as an exception."""
         if self.done or self.left_alone or self.found_none:
-            place = "<stdout>" if output in (None, "-") else Path(output or "")
-            console.note(f"{self.summary()} -> {place}")
+            where = "<stdout>" if output in (None, "-") else place(output or "")
+            console.note(f"{self.summary()} -> {where}")
         if self.interrupted:
             hint = f"{self.resume[0].upper()}{self.resume[1:]}."
             raise Interrupted("interrupted; everything finished so far is kept", hint)

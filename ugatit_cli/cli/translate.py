@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
@@ -14,6 +13,7 @@ from ugatit_cli.cli.options import SECTIONS, ModelsOption, PictureOptions, optio
 from ugatit_cli.errors import UsageError
 from ugatit_cli.files import expanded
 from ugatit_cli.films.codecs import FilmOptions
+from ugatit_cli.remote.urls import Place
 
 if TYPE_CHECKING:
     from ugatit_cli.outputs.base import Drawing
@@ -182,7 +182,7 @@ def _drawing(options: TranslateOptions) -> Drawing:
     return Styled(options.styles) if options.styles else Translation()
 
 
-def _suffix(options: TranslateOptions, source: Path) -> str:
+def _suffix(options: TranslateOptions, source: Place) -> str:
     """The longest ending of a result's files: names are planned with it."""
     from ugatit_cli.outputs.base import Crops, Styled
     from ugatit_cli.pictures import encoding

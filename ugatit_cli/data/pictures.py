@@ -29,7 +29,8 @@ from ugatit_cli.config import DOMAINS, Domain
 from ugatit_cli.errors import DataError, Interrupted, PictureError, UsageError, plain_reason
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.bounds import MAX_PIXELS
-from ugatit_cli.pictures.jobs import LINKED, in_words, kind_of
+from ugatit_cli.pictures.jobs import LINKED, in_words
+from ugatit_cli.pictures.names import kind_of
 from ugatit_cli.pictures.reading import SUFFIXES
 
 # Pictures that a domain needs to train on, and from which on it spares some for a hold-out in percent.

@@ -16,6 +16,8 @@ from ugatit_cli.pictures.bounds import MAX_PIXELS
 from ugatit_cli.pictures.geometry import WHITE
 from ugatit_cli.pictures.reading import Picture
 from ugatit_cli.pictures.regions import Region, cut
+from ugatit_cli.remote.places import exists, write_together
+from ugatit_cli.remote.urls import Place
 
 LEAST: Final = 16
 MOST: Final = 2048
@@ -25,19 +27,19 @@ ENDING: Final = "_face1"
 """What the name of the first face's file has before its suffix."""
 
 
-def numbered(path: Path, number: int) -> Path:
+def numbered(path: Place, number: int) -> Place:
     """The file of a face, of that of the first one: `cat_face1.png`, `cat_face2.png`, ..."""
     return path.with_name(f"{path.stem.removesuffix(ENDING)}_face{number}{path.suffix}")
 
 
-def named_faces(path: Path, count: int, *, replaces: bool) -> tuple[Path, ...]:
+def named_faces(path: Place, count: int, *, replaces: bool) -> tuple[Place, ...]:
     """The files of all faces, of that of the first one.
 
     Raises:
         OutputError: a further one exists, and nobody said that it may be replaced.
     """
     paths = (path, *(numbered(path, number) for number in range(2, count + 1)))
-    taken = [] if replaces else [one for one in paths[1:] if one.exists()]
+    taken = [] if replaces else [one for one in paths[1:] if exists(one)]
     if taken:
         raise OutputError(f"{taken[0]}: exists already", "Pass --overwrite, or name another folder.")
     return paths[:count]
@@ -52,7 +54,7 @@ class Cropped:
         small: how many faces were left out, as they would have had to be enlarged too much.
     """
 
-    paths: tuple[Path, ...]
+    paths: tuple[Place, ...]
     small: int = 0
 
 
@@ -94,7 +96,7 @@ class FaceCropper:
         if wanted:
             with files.reported(output):
                 output.parent.mkdir(parents=True, exist_ok=True)
-        files.write_together([(path, self._encoded(photo, one)) for path, one in zip(paths, wanted, strict=True)])
+        write_together([(path, self._encoded(photo, one)) for path, one in zip(paths, wanted, strict=True)])
         return Cropped(paths, len(found) - len(wanted))
 
     def _encoded(self, photo: reading.Frame, region: Region) -> bytes:

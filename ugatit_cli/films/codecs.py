@@ -7,10 +7,10 @@ import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, Literal
 
 from ugatit_cli.errors import UsageError, install_line
+from ugatit_cli.remote.urls import Place
 
 Codec = Literal["auto", "h264", "hevc", "vp9", "av1"]
 
@@ -49,12 +49,12 @@ class FilmOptions:
             raise UsageError(f"--steady {self.steady:g}", "It is at least 0 and less than 1; 0.8 is much.")
 
 
-def is_film(path: Path | None) -> bool:
+def is_film(path: Place | None) -> bool:
     """Whether a file is called like a film."""
     return path is not None and path.suffix.lower() in SUFFIXES
 
 
-def result_suffix(source: Path) -> str:
+def result_suffix(source: Place) -> str:
     """The suffix of a film's result: its own where that can be written."""
     return source.suffix if source.suffix.lower() in CONTAINERS else ANY
 
@@ -102,7 +102,7 @@ def require_av() -> None:
     os.environ.setdefault("SVT_LOG", "1")  # or it would talk of itself on stderr
 
 
-def encoder_for(output: Path, codec: Codec = "auto") -> Encoder:
+def encoder_for(output: Place, codec: Codec = "auto") -> Encoder:
     """What a result is encoded with.
 
     Raises:

@@ -114,18 +114,19 @@ def translate_film(
         ModelError: the weights can't be read.
         UsageError: an option makes no sense, PyAV isn't installed, or the result is the film itself.
     """
-    job = Job(Path(source), Path(output))
-    if job.output and job.output.exists() and job.source and job.source.exists() and job.output.samefile(job.source):
+    film, result = Path(source), Path(output)
+    job = Job(film, result)
+    if result.exists() and film.exists() and result.samefile(film):
         raise UsageError(f"{output}: the result would replace the film itself", "Give it another name.")
     files = FileOptions(quality=quality, background=background)
     sizes, look = SizeOptions(fit, tile, str(size)), Look(strength, keep_colour)
     way = resolve_direction(model.config, direction, to)
     options = TranslateOptions(way, sizes, files, max_pixels=max_pixels, look=look)
     options, films = _with_style(model, options, style), FilmOptions(codec, steady)
-    (result,) = translate_films(model, [job], options, films, told=told)
-    if result.error is not None:
-        raise result.error
-    return list(result.notes)
+    (made,) = translate_films(model, [job], options, films, told=told)
+    if made.error is not None:
+        raise made.error
+    return list(made.notes)
 
 
 def _with_style(model: Engine, options: TranslateOptions, style: Source | StyleCode | None) -> TranslateOptions:
@@ -167,7 +168,7 @@ class _Run:
 
     def _translated(self, job: Job) -> Result | None:
         source, output = job.source, job.output
-        if source is None or output is None:
+        if not isinstance(source, Path) or not isinstance(output, Path):
             raise OutputError("films go from a file to a file")
         encoder = encoder_for(output, self.films.codec)
         from ugatit_cli.films.reading import open_film, survey

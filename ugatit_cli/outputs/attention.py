@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ from ugatit_cli.outputs.base import Done, Drawing, Drawn
 from ugatit_cli.pictures import drawing
 from ugatit_cli.pictures.geometry import Geometry, corner
 from ugatit_cli.pictures.reading import Frame
+from ugatit_cli.remote.urls import Place
 
 Layout = Literal["panel", "overlay", "heatmap", "raw"]
 
@@ -112,7 +112,7 @@ class Panel(_Attention):
 class Overlay(_Attention):
     """Each map over what its network looked at: a picture of the source's size and transparency."""
 
-    def outputs(self, output: Path) -> tuple[Path, ...]:
+    def outputs(self, output: Place) -> tuple[Place, ...]:
         """The files of a result: `cat.generator.png`, or the name itself for a single map."""
         if len(self.maps) == 1:
             return (output,)
@@ -158,7 +158,7 @@ class Raw(_Attention):
 
     sees_source = False
 
-    def outputs(self, output: Path) -> tuple[Path, ...]:
+    def outputs(self, output: Place) -> tuple[Place, ...]:
         """The files of a result: `cat.json`, `cat.generator.npy`, ..."""
         stem = output.name.removesuffix(RAW_SUFFIX)
         return (output.with_name(f"{stem}.json"), *(output.with_name(f"{stem}.{name}.npy") for name in self.maps))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
 from PIL import Image
@@ -30,6 +29,7 @@ from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame, Picture
 from ugatit_cli.pictures.regions import Parts, Region, cut, pasted
+from ugatit_cli.remote.urls import Place
 
 T = TypeVar("T")
 
@@ -206,7 +206,7 @@ class Drawn:
     flat: tuple[MapName, ...] = ()
     notes: tuple[str, ...] = ()
     preview: Preview | None = None
-    paths: tuple[Path, ...] = ()
+    paths: tuple[Place, ...] = ()
 
 
 class Drawing:
@@ -224,7 +224,7 @@ class Drawing:
     sees_source: bool = False
     styles: int = 1
 
-    def outputs(self, output: Path) -> tuple[Path, ...]:
+    def outputs(self, output: Place) -> tuple[Place, ...]:
         """All files of a result that was planned as `output`."""
         return (output,)
 
@@ -290,7 +290,7 @@ class Styled(Drawing):
 
     styles: int
 
-    def outputs(self, output: Path) -> tuple[Path, ...]:
+    def outputs(self, output: Place) -> tuple[Place, ...]:
         """The files of a result: `cat_style1.png`, `cat_style2.png`, ..."""
         stem = output.name.removesuffix(self.ending + output.suffix)  # which was planned
         return tuple(output.with_name(f"{stem}_style{number}{output.suffix}") for number in range(1, self.styles + 1))

@@ -27,6 +27,7 @@ from ugatit_cli.outputs.base import Done, Drawing, Drawn, Layer, Preview
 from ugatit_cli.pictures.drawing import Legend
 from ugatit_cli.pictures.geometry import Geometry, Size, scaled_by
 from ugatit_cli.pictures.reading import Frame
+from ugatit_cli.remote.urls import Place
 from ugatit_cli.wording import duration
 
 VERSION: Final = importlib.metadata.version("ugatit-cli")
@@ -280,7 +281,7 @@ class Previewed(Drawing):
         self.spans = self.drawing.spans
         self.styles = self.drawing.styles
 
-    def outputs(self, output: Path) -> tuple[Path, ...]:
+    def outputs(self, output: Place) -> tuple[Place, ...]:
         """Those of the drawing."""
         return self.drawing.outputs(output)
 

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import Any, Final, Generic, TypeVar, overload
 
 from ugatit_cli.errors import PictureError
+from ugatit_cli.files import WEIGHTS
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -20,6 +21,11 @@ MAX_PIXELS: Final = 300_000_000
 
 MAX_DECODING: Final = 200_000_000
 """Pixels that all threads together decode and encode at a time. Each takes 5 to 12 bytes meanwhile."""
+
+
+def most_bytes(max_pixels: int | None) -> int:
+    """Bytes of the largest file that is read into memory: as many pixels in full, and what is around them."""
+    return WEIGHTS if max_pixels is None else (1 << 26) + 8 * max_pixels
 
 
 def check_pixels(label: str, size: tuple[int, int], frames: int, limit: int | None, where: str = "") -> None:

@@ -9,7 +9,6 @@ import io
 import itertools
 import zlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image, ImageFile
@@ -17,6 +16,7 @@ from PIL import Image, ImageFile
 from ugatit_cli.errors import OutputError, PictureError, UsageError, plain_reason
 from ugatit_cli.pictures.metadata import Metadata
 from ugatit_cli.pictures.reading import ANIMATED, Frame, Picture, composite, srgb_profile
+from ugatit_cli.remote.urls import Place
 
 _ALPHA: Final = frozenset({"PNG", "WEBP", "GIF", "TIFF", "AVIF", "TGA", "JPEG2000"})
 _PROFILE: Final = frozenset({"PNG", "JPEG", "WEBP", "TIFF", "AVIF"})
@@ -58,7 +58,7 @@ def suffix_for(format: str) -> str:
     return _SUFFIX_FOR.get(format, f".{format.lower()}")
 
 
-def format_of(path: Path) -> str:
+def format_of(path: Place) -> str:
     """Pillow's name of the format that a result of this name is written in; a UsageError if there is none."""
     format = Image.registered_extensions().get(path.suffix.lower(), "")
     if not format or output_format(format, "same") != ("JPEG" if format == "MPO" else format):
@@ -71,7 +71,7 @@ def writable_suffixes() -> list[str]:
     return [suffix for format, suffix in _SUFFIX_FOR.items() if output_format(format, "same") == format]
 
 
-def result_suffix(source: Path, wanted: str) -> str:
+def result_suffix(source: Place, wanted: str) -> str:
     """The suffix of a result: `wanted` is same, png, jpg, webp or gif; what can't be written becomes .png."""
     return suffix_for(output_format(Image.registered_extensions().get(source.suffix.lower(), ""), wanted))
 

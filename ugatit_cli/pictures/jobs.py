@@ -18,8 +18,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ugatit_cli.errors import UsageError, plain_reason
-from ugatit_cli.files import expanded
+from ugatit_cli.pictures.elsewhere import Elsewhere
+from ugatit_cli.pictures.names import assigned, joined, kind_of, result_name
 from ugatit_cli.pictures.sources import fold
+from ugatit_cli.remote.systems import check
+from ugatit_cli.remote.urls import Place, Url, is_folder_text, place
 
 STDIN = "-"
 STDOUT = Path("-")
@@ -27,10 +30,7 @@ STDOUT = Path("-")
 LINKED = "linked folder"
 """What isn't followed when a folder is searched."""
 
-_NAME_BYTES = 255
-_TAG_LENGTH = 16
 _SHOWN = 8  # kinds of files that a message lists
-_SAME_FORMAT = {".jpeg": ".jpg", ".jfif": ".jpg", ".jpe": ".jpg", ".tiff": ".tif"}
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,16 @@ class Job:
         kept: those of them that exist and are left as they are.
         content: the picture itself, where it is in memory: `source` is only its name then.
         key: its path below OUT as its result would be called if it were alone and kept its suffix; whoever lists it.
+        changed: when a source elsewhere changed, in nanoseconds since 1970, as far as that is known.
     """
 
-    source: Path | None
-    output: Path | None
-    several: tuple[Path, ...] = ()
-    kept: tuple[Path, ...] = ()
+    source: Place | None
+    output: Place | None
+    several: tuple[Place, ...] = ()
+    kept: tuple[Place, ...] = ()
     content: bytes | None = field(default=None, repr=False)
     key: str = field(default="", compare=False)
+    changed: int | None = None
 
     @property
     def name(self) -> str:
@@ -57,7 +59,7 @@ class Job:
         return "<stdin>" if self.source is None else str(self.source)
 
     @property
-    def outputs(self) -> tuple[Path, ...]:
+    def outputs(self) -> tuple[Place, ...]:
         """The files of the result; none for standard output."""
         return self.several or (() if self.output is None else (self.output,))
 
@@ -84,7 +86,7 @@ class Wanted:
     """What the command line says of its pictures.
 
     Attributes:
-        arguments: files, folders, glob patterns or `-` for standard input.
+        arguments: files, folders, glob patterns, here or at URLs, or `-` for standard input.
         listed: files and folders, each as it is.
         out: the folder for the results (for certain with a `/` at its end), or the output file of a single picture;
             `-` for standard output.
@@ -100,15 +102,15 @@ class Wanted:
     arguments: Sequence[str]
     out: str | None
     suffixes: Collection[str]
-    rename: Callable[[Path], str]
+    rename: Callable[[Place], str]
     writable: Collection[str] = ()
     films: Collection[str] = ()
     writable_films: Collection[str] = ()
     scan_films: bool = False
     listed: Sequence[str] = ()
-    base: Path | None = None
+    base: str | Path | None = None
 
-    def kind(self, source: Path | None) -> tuple[str, Collection[str], Collection[str]]:
+    def kind(self, source: Place | None) -> tuple[str, Collection[str], Collection[str]]:
         """What a source is: its name in messages, what others of it are called, and what its results can be."""
         if source is not None and kind_of(source.name) in self.films:
             return "films", self.films, self.writable_films
@@ -127,13 +129,18 @@ def find_jobs(wanted: Wanted) -> Found:
         raise UsageError(
             "-o/--output is needed", "Name a folder for the results (ugatit translate photos -o results)."
         )
-    out = STDOUT if wanted.out is None else expanded(wanted.out)
+    out = STDOUT if wanted.out is None else place(wanted.out)
+    if isinstance(out, Url):
+        check(out, writing=True)
     scanned = frozenset([*wanted.suffixes, *(wanted.films if wanted.scan_films else ())])
     search = _Search(out, scanned, wanted.base)
     found = search.run(wanted.arguments, wanted.listed)
     named = _is_named(found, out, wanted)
     outputs = [None if out == STDOUT else out] if named else _outputs(found, out, wanted.rename)
-    jobs = [Job(one.source, output, key=one.below) for one, output in zip(found, outputs, strict=True)]
+    jobs = [
+        Job(one.source, output, key=one.below, changed=one.changed)
+        for one, output in zip(found, outputs, strict=True)
+    ]
     if not jobs and not search.missing:
         names = ", ".join(sorted(search.suffixes))
         told = "".join(f"; {in_words(counts)}" for counts in search.passed_over.values())
@@ -156,12 +163,6 @@ def in_words(passed_over: Counter[str]) -> str:
     return f"{passed_over.total()} passed over: {', '.join(kinds[:_SHOWN] + more)}"
 
 
-def kind_of(name: str) -> str:
-    """A file's suffix in lower case; "" where what comes after the last dot says nothing."""
-    suffix = os.path.splitext(name)[1].lower()
-    return suffix if len(suffix) <= _TAG_LENGTH and len(suffix.split()) == 1 else ""
-
-
 def listed(data: bytes) -> list[str]:
     """The names in a list: one a line, or one after each NUL if there is any."""
     nul = b"\0" in data
@@ -177,25 +178,31 @@ def check_results(jobs: Sequence[Job]) -> None:
     """
     taken: dict[tuple[object, str], Job] = {}
     folder_of = functools.cache(_identity)
-    existing: list[tuple[Job, Path]] = []
+    existing: list[tuple[Job, Place]] = []
+    elsewhere = {job.source for job in jobs if isinstance(job.source, Url)}
     for job in jobs:
         for path in job.outputs:
-            other = taken.setdefault((folder_of(os.path.dirname(path)), fold(path.name)), job)
+            folder = path.parent if isinstance(path, Url) else folder_of(os.path.dirname(path))
+            other = taken.setdefault((folder, fold(path.name)), job)
             if other is not job:
                 raise UsageError(
                     f"the results of {other.name} and {job.name} would be one file: {path}",
                     "A link in the output folder leads to another folder of it: give another one (-o results).",
                 )
-            if os.path.exists(path):
+            if path in elsewhere or (isinstance(path, Path) and os.path.exists(path)):
                 existing.append((job, path))
     # Whatever would be overwritten exists, and is the same file however it is called.
-    sources = {_identity(str(job.source)): job for job in jobs if job.source} if existing else {}
+    sources = {_file(job.source): job for job in jobs if job.source} if existing else {}
     for job, path in existing:
-        if (source := sources.get(_identity(str(path)))) is not None:
+        if (source := sources.get(_file(path))) is not None:
             of = "itself" if source is job else f"the input {source.name}"
             raise UsageError(
                 f"the result {path} of {job.name} would overwrite {of}", "Give another output (-o results)."
             )
+
+
+def _file(place: Place) -> object:
+    return place if isinstance(place, Url) else _identity(str(place))
 
 
 def _identity(path: str) -> object:
@@ -225,11 +232,12 @@ class _Found:
     `place` is its path with the folder resolved, `real` with a link of its own resolved, too.
     """
 
-    source: Path | None
+    source: Place | None
     below: str
     place: str
     real: str
     direct: bool = False
+    changed: int | None = None
 
 
 _STDIN = _Found(None, "stdin", "<stdin>", "<stdin>", direct=True)
@@ -247,39 +255,66 @@ class _Folder:
         """What is called so in this folder."""
         place = os.path.join(self.real, entry.name)
         real = os.path.realpath(place) if entry.is_symlink() else place
-        return _Found(Path(entry.path), _join(self.below, entry.name), place, real)
+        return _Found(Path(entry.path), joined(self.below, entry.name), place, real)
 
 
 class _Search:
     """Looks up arguments one after the other; strings rather than paths inside, for large folders."""
 
-    def __init__(self, out: Path, suffixes: frozenset[str], base: Path | None) -> None:
+    def __init__(self, out: Place, suffixes: frozenset[str], base: str | Path | None) -> None:
         self.out = out
-        self.out_real = "" if out == STDOUT else os.path.realpath(out)
+        self.out_real = "" if out == STDOUT or isinstance(out, Url) else os.path.realpath(out)
         self.suffixes = suffixes
         self.missing: dict[str, str] = {}
         self.passed_over: dict[str, Counter[str]] = {}
+        self.elsewhere = Elsewhere(out, suffixes, self.missing, self.passed_over)
         self.real_folder = functools.cache(os.path.realpath)
-        self.base = base and expanded(base)
-        if self.base and not self.base.is_dir():
+        self.base = None if base is None else place(str(base))
+        if isinstance(self.base, Path) and not self.base.is_dir():
             raise UsageError(f"--base {base}: there is no such folder", "Name a folder above the pictures.")
 
     def run(self, arguments: Sequence[str], listed: Sequence[str]) -> list[_Found]:
         """Every picture once, under the first name that the arguments give it."""
-        paths = [(argument, os.path.expanduser(argument), argument == STDIN) for argument in arguments]
-        paths += [(name, name, False) for name in listed]
-        folders = [path for _, path, stdin in paths if not stdin and os.path.isdir(path)]
-        several = len({os.path.realpath(path) for path in folders}) > 1
+        named = [*((argument, False) for argument in arguments), *((name, True) for name in listed)]
+        paths = [(argument, self.expansion(argument, literal), literal) for argument, literal in named]
+        folders = {self.folder(path) for _, path, _ in paths} - {None}
         found: dict[str, _Found] = {}
-        for index, (argument, path, stdin) in enumerate(paths):
-            literal = index >= len(arguments)
-            each = [_STDIN] if stdin else self.argument(argument, path, several, literal=literal)
+        for argument, path, literal in paths:
+            each = self.argument(argument, path, len(folders) > 1, literal=literal)
             for one in each if self.base is None else self.below_base(each):
                 found.setdefault(one.real, one)
         return list(found.values())
 
-    def argument(self, argument: str, path: str, several: bool, *, literal: bool) -> list[_Found]:
+    def expansion(self, argument: str, literal: bool) -> str | Url | None:
+        """What an argument names: a path, or something elsewhere; None is standard input, or what names nothing."""
+        if argument == STDIN and not literal:
+            return None
+        if "://" not in argument or (_is_pattern(argument) and os.path.lexists(_split_pattern(argument)[0])):
+            return argument if literal else os.path.expanduser(argument)
+        try:
+            where = place(argument)
+            if isinstance(where, Url):
+                check(where)
+        except UsageError as error:
+            if not literal:
+                raise
+            self.missing.setdefault(argument, error.message)
+            return None
+        return where if isinstance(where, Url) else str(where)
+
+    def folder(self, path: str | Url | None) -> str | None:
+        """The folder that an argument is, however it is called; None if it is none."""
+        if isinstance(path, Url):
+            return path.full if self.elsewhere.is_folder(path) else None
+        return os.path.realpath(path) if path is not None and os.path.isdir(path) else None
+
+    def argument(self, argument: str, path: str | Url | None, several: bool, *, literal: bool) -> list[_Found]:
         """What one argument names; `path` is its expansion, `several` whether folders get their own in OUT."""
+        if path is None:
+            return [_STDIN] if argument == STDIN else []
+        if isinstance(path, Url):
+            there = self.elsewhere.argument(argument, path, path.title if several else "", literal=literal)
+            return [_Found(one.url, one.below, one.url.full, one.url.full, one.direct, one.changed) for one in there]
         try:
             state = os.stat(path)
         except (OSError, ValueError) as error:
@@ -303,16 +338,20 @@ class _Search:
         for one in found:
             if one.source is None:
                 kept.append(one)
-            elif (below := self.from_base(str(one.source), one.place)) is not None:
+            elif (below := self.from_base(one.source, one.place)) is not None:
                 kept.append(replace(one, below=below))
             else:
                 self.missing.setdefault(str(one.source), f"is not below --base {self.base}")
         return kept
 
-    def from_base(self, *paths: str) -> str | None:
-        """How the first of `paths` that is below `base` is called from there."""
+    def from_base(self, source: Place | str, real: str) -> str | None:
+        """How a file is called from `base`, if it is below it."""
+        if isinstance(source, Url) or isinstance(self.base, Url):
+            if isinstance(source, Url) and isinstance(self.base, Url) and self.base.holds(source):
+                return self.base.below(source)
+            return None
         base = str(self.base)
-        for path, start in zip(paths, (os.path.abspath(base), os.path.realpath(base)), strict=True):
+        for path, start in zip((str(source), real), (os.path.abspath(base), os.path.realpath(base)), strict=True):
             full, start = os.path.abspath(path), os.path.join(start, "")
             if full.startswith(start):
                 return full[len(start) :].replace(os.sep, "/")
@@ -329,7 +368,7 @@ class _Search:
         below = os.path.basename(real) if several else ""
         if self.base:
             below = self.from_base(path, real) or ""
-        if self.out != STDOUT:
+        if isinstance(self.out, Path) and self.out != STDOUT:
             for target in {self.out, self.out / below}:
                 if os.path.isdir(target) and os.path.samefile(target, path):
                     raise UsageError(
@@ -440,11 +479,6 @@ class _Search:
             return []
 
 
-def _join(folder: str, name: str) -> str:
-    """The path of `name` in `folder`, both below OUT, which is "" itself."""
-    return f"{folder}/{name}" if folder else name
-
-
 def _is_folder(entry: os.DirEntry[str], *, follow_links: bool) -> bool:
     try:
         return entry.is_dir(follow_symlinks=follow_links)
@@ -470,7 +504,7 @@ def _split_pattern(pattern: str) -> tuple[str, list[str]]:
 # --- Outputs ------------------------------------------------------------------------------------------
 
 
-def _is_named(found: list[_Found], out: Path, wanted: Wanted) -> bool:
+def _is_named(found: list[_Found], out: Place, wanted: Wanted) -> bool:
     """Whether OUT is the file of the only picture, or standard output; checks that it can be what it is."""
     single = len(found) == 1 and found[0].direct
     if out == STDOUT:
@@ -478,13 +512,19 @@ def _is_named(found: list[_Found], out: Path, wanted: Wanted) -> bool:
             raise UsageError("only a single picture can go to standard output", "Give a folder (-o results).")
         return bool(found)
     text = str(wanted.out)
-    folder = text.endswith(("/", os.sep)) or os.path.isdir(out)
+    folder = is_folder_text(text) or (isinstance(out, Path) and os.path.isdir(out))
     what, named, writable = wanted.kind(found[0].source if found else None)
     if single and not folder and out.suffix.lower() in named:
         _require_folder(out.parent)
         return True
     kind = out.suffix[1:]
-    if single and not folder and not os.path.exists(out) and kind.isalnum() and not kind.isdecimal():
+    if (
+        single
+        and not folder
+        and not (isinstance(out, Path) and os.path.exists(out))
+        and kind.isalnum()
+        and not kind.isdecimal()
+    ):
         raise UsageError(
             f"{text}: {what} can't be written as .{kind}",
             f"They are written as {', '.join(sorted(writable))}. For a folder of that name: -o {text}/",
@@ -494,12 +534,15 @@ def _is_named(found: list[_Found], out: Path, wanted: Wanted) -> bool:
     return False
 
 
-def _outputs(found: list[_Found], out: Path, rename: Callable[[Path], str]) -> list[Path | None]:
+def _outputs(found: list[_Found], out: Place, rename: Callable[[Place], str]) -> list[Place | None]:
     """The output of each of `found`, in the folder `out`."""
-    return [out / name for name in _assign([_name(one, rename) for one in found])]
+    names = [result_name(one.below, rename(one.source or Path("stdin"))) for one in found]
+    return [out / name for name in assigned(names)]
 
 
-def _require_folder(out: Path) -> None:
+def _require_folder(out: Place) -> None:
+    if isinstance(out, Url):
+        return
     existing = next((place for place in (out, *out.parents) if os.path.lexists(place)), None)
     if existing is None or os.path.isdir(existing):
         return
@@ -509,88 +552,3 @@ def _require_folder(out: Path) -> None:
         f"{existing} is a file, but the results need a folder",
         "Give another folder (-o results). A single picture may also go to a file (-o result.png).",
     )
-
-
-# --- Names ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Name:
-    """The name of a result in its folder: `tag` tells it apart from those with the same stem."""
-
-    folder: str
-    stem: str
-    tag: str
-    suffix: str
-    kept: bool
-
-    def natural(self) -> str:
-        """The path below OUT that a user expects."""
-        # A name that exists already is never shortened: Windows allows more than 255 bytes of UTF-8.
-        name = self.stem + self.suffix if self.kept else _fit(self.stem, self.suffix)
-        return _join(self.folder, name)
-
-    def generated(self, number: int) -> str:
-        """The path below OUT where the natural one is taken."""
-        tag = f"_{self.tag}" if self.tag else ""
-        count = f"_{number}" if number > 1 else ""
-        return _join(self.folder, _fit(self.stem, tag + count + self.suffix))
-
-
-def _name(one: _Found, rename: Callable[[Path], str]) -> _Name:
-    folder, _, name = one.below.rpartition("/")
-    suffix = rename(one.source or Path("stdin"))
-    stem, own = os.path.splitext(name)
-    if own and _format(own) == _format(suffix):
-        return _Name(folder, stem, own[1:], own, kept=True)
-    return _Name(folder, stem, own[1 : 1 + _TAG_LENGTH], suffix, kept=False)
-
-
-def _format(suffix: str) -> str:
-    return _SAME_FORMAT.get(suffix.lower(), suffix.lower())
-
-
-def _assign(names: list[_Name]) -> list[str]:
-    """A path below OUT for each of `names`, distinct also where upper and lower case are the same."""
-    naturals = [name.natural() for name in names]
-    keys = [fold(natural) for natural in naturals]
-    folders = _folder_keys({name.folder for name in names})
-    counts, owners = Counter(keys), dict[str, int]()
-    for index, key in enumerate(keys):
-        # A natural name goes to the only one, or the first one that was called so before.
-        if key not in folders and (counts[key] == 1 or names[index].kept):
-            owners.setdefault(key, index)
-    taken, numbers = folders.union(keys), dict[str, int]()
-    return [
-        naturals[index] if owners.get(keys[index]) == index else _free(name, taken, numbers)
-        for index, name in enumerate(names)
-    ]
-
-
-def _free(name: _Name, taken: set[str], numbers: dict[str, int]) -> str:
-    first = fold(name.generated(1))
-    # Going on from the last number keeps thousands of equal names linear.
-    number = numbers.get(first, 1)
-    while (key := fold(name.generated(number))) in taken:
-        number += 1
-    taken.add(key)
-    numbers[first] = number
-    return name.generated(number)
-
-
-def _folder_keys(folders: set[str]) -> set[str]:
-    """The keys of `folders` and of all above them: a result can't have the name of a folder."""
-    keys: set[str] = set()
-    for folder in folders:
-        key = fold(folder)
-        while key and key not in keys:
-            keys.add(key)
-            key = key.rpartition("/")[0]
-    return keys
-
-
-def _fit(stem: str, ending: str) -> str:
-    """`stem` + `ending`, the stem shortened by whole characters to what file systems allow."""
-    while len(stem) > 1 and len(os.fsencode(stem + ending)) > _NAME_BYTES:
-        stem = stem[:-1]
-    return stem + ending

@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from ugatit_cli.remote.urls import Place, Url
+
 if os.name == "posix":
     import fcntl
 
@@ -29,6 +31,7 @@ RECORD: Final = ".ugatit-sources"
 _HEADER: Final = b"# What each result here was made of. ugatit reads it; without it, any source counts as the same."
 _MOST_BYTES: Final = 1 << 28
 _HELD: Final = frozenset({errno.EACCES, errno.EAGAIN})
+_URL: Final = "://"  # in no real path
 _PRESENT: Final = 0  # the byte that all who have the file open share
 
 
@@ -71,11 +74,14 @@ class Sources:
 
     # --- What results were made of
 
-    def other(self, output: Path, source: Path | None) -> str | None:
+    def other(self, output: Place, source: Place | None) -> str | None:
         """The source of an existing result, if it is known to be another one than `source` (None: standard input).
 
-        A source that was only renamed, or moved together with its folder, is the same.
+        A source that was only renamed, or moved together with its folder, is the same. Nothing is known of results
+        elsewhere.
         """
+        if isinstance(output, Url):
+            return None
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._load(self._file)
@@ -87,14 +93,16 @@ class Sources:
         recorded, *state = self._known[name]
         if recorded == "-" or source is None:
             return None if source is None and recorded == "-" else self._shown(recorded)
+        if _URL in recorded or isinstance(source, Url):
+            return None if recorded == str(source) else self._shown(recorded)
         before, now = os.path.normpath(os.path.join(self._real, recorded)), self._path(source)
         if before == now or _one_file(before, now) or (not os.path.lexists(before) and tuple(state) == _state(now)):
             return None
         return self._shown(recorded)
 
-    def add(self, output: Path, source: Path | None) -> None:
-        """Records of what a result is made."""
-        if self._file is None:
+    def add(self, output: Place, source: Place | None) -> None:
+        """Records of what a result here is made."""
+        if self._file is None or isinstance(output, Url):
             return
         path = "-" if source is None else self._relative(self._path(source))
         name, line = self._name(output), (path, *_state(source))
@@ -112,12 +120,16 @@ class Sources:
         place = os.path.join(self._real_folder(output.parent), output.name)
         return self._relative(place)
 
-    def _path(self, source: Path) -> str:
+    def _path(self, source: Place) -> str:
+        if isinstance(source, Url):
+            return str(source)
         place = os.path.join(self._real_folder(source.parent), source.name)
         return os.path.realpath(place) if os.path.islink(place) else place
 
     def _relative(self, path: str) -> str:
         """As seen from the folder, so that both can be moved together."""
+        if _URL in path:
+            return path
         if path.startswith(os.path.join(self._real, "")):
             return path[len(self._real) :].lstrip(os.sep)
         try:
@@ -128,6 +140,8 @@ class Sources:
     def _shown(self, recorded: str) -> str:
         if recorded == "-":
             return "<stdin>"
+        if _URL in recorded:
+            return recorded
         path = os.path.normpath(os.path.join(self._real, recorded))
         here = os.path.join(os.path.realpath("."), "")
         return path.removeprefix(here)
@@ -169,13 +183,13 @@ class Sources:
             with contextlib.suppress(OSError):
                 os.write(self._file, _HEADER)
 
-    def claim(self, output: Path) -> bool:
-        """Whether this process may make a result; False while another one is at it."""
-        return self._file is None or _lock(self._file, _byte(self._name(output)))
+    def claim(self, output: Place) -> bool:
+        """Whether this process may make a result; False while another one is at it, which shows of those here."""
+        return self._file is None or isinstance(output, Url) or _lock(self._file, _byte(self._name(output)))
 
-    def release(self, output: Path) -> None:
+    def release(self, output: Place) -> None:
         """Gives a claim back."""
-        if self._file is not None and os.name == "posix":
+        if self._file is not None and isinstance(output, Path) and os.name == "posix":
             with contextlib.suppress(OSError):
                 fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _byte(self._name(output)))
 
@@ -228,10 +242,10 @@ def _one_file(one: str | Path, other: str) -> bool:
     return False
 
 
-def _state(source: str | Path | None) -> tuple[int, int]:
+def _state(source: str | Place | None) -> tuple[int, int]:
     """Size and time of change of a source, which tell it where its name has changed."""
     with contextlib.suppress(OSError):
-        if source is not None:
+        if source is not None and not isinstance(source, Url):
             state = os.stat(source)
             return state.st_size, state.st_mtime_ns
     return 0, 0

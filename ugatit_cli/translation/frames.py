@@ -17,6 +17,7 @@ from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.reading import Frame, Picture
 from ugatit_cli.pictures.regions import Follower, Region, RegionOptions
 from ugatit_cli.pictures.styles import random_style
+from ugatit_cli.remote.urls import Place
 from ugatit_cli.translation.engine import Engine
 from ugatit_cli.translation.pipeline import Result, Run, Stages, TranslateOptions, Work
 from ugatit_cli.translation.spool import Spool
@@ -105,9 +106,9 @@ def _name(number: int) -> Path:
     return Path(f"frame {number}")
 
 
-def _in_order(results: Iterable[tuple[Path | None, Out]]) -> Iterator[Out]:
+def _in_order(results: Iterable[tuple[Place | None, Out]]) -> Iterator[Out]:
     """What became of frames, in their order: those whose regions have other shapes may overtake each other."""
-    waiting: dict[Path | None, Out] = {}
+    waiting: dict[Place | None, Out] = {}
     numbers = itertools.count(1)
     name = _name(next(numbers))
     for source, made in results:
@@ -117,7 +118,7 @@ def _in_order(results: Iterable[tuple[Path | None, Out]]) -> Iterator[Out]:
             name = _name(next(numbers))
 
 
-def _made(stages: Stages, make: Callable[[Done], Out], work: Work | Result) -> tuple[Path | None, Out]:
+def _made(stages: Stages, make: Callable[[Done], Out], work: Work | Result) -> tuple[Place | None, Out]:
     if isinstance(work, Result):
         assert work.error is not None
         raise work.error

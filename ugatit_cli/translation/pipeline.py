@@ -21,23 +21,25 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, groupby, takewhile
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from PIL import Image
 
-from ugatit_cli import files
 from ugatit_cli.attention.maps import Maps, Spans
 from ugatit_cli.config import BaseConfig, Direction, MapName
 from ugatit_cli.errors import OutputError, PictureError, StorageError, UgatitError
 from ugatit_cli.outputs.base import Done, Drawing, Drawn, FileOptions, Preview, Translation
 from ugatit_cli.pictures import reading
-from ugatit_cli.pictures.bounds import MAX_PIXELS, ROOM, Lazy
+from ugatit_cli.pictures.bounds import MAX_PIXELS, ROOM, Lazy, most_bytes
 from ugatit_cli.pictures.geometry import Geometry, Pixels, Size, SizeOptions, plan_geometry, prepare
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame, Picture
 from ugatit_cli.pictures.regions import Follower, Parts, Region, RegionOptions, cut
 from ugatit_cli.pictures.styles import StyleCode, random_style
+from ugatit_cli.remote import places
+from ugatit_cli.remote.urls import Url
 from ugatit_cli.translation import passes
 from ugatit_cli.translation.engine import Engine
 from ugatit_cli.translation.spool import Keep, Kept, Spool
@@ -184,6 +186,8 @@ class Stages:
         start, options = time.perf_counter(), self.options
         try:
             stored = job.source if job.content is None else job.content
+            if isinstance(stored, Url):
+                stored = places.read(stored, most_bytes(options.max_pixels))
             source = sys.stdin.buffer.read() if stored is None else stored
             with reading.open_picture(
                 source,
@@ -226,10 +230,11 @@ class Stages:
         wanted = self.options.regions
         if wanted is None:
             return self.whole(job, picture, frames, keep, check)
+        named = Path(job.source.name) if isinstance(job.source, Url) else job.source
         pixels, alphas, sources, regions, ways = [], [], [], [], []
         follow = Follower()
         for frame in frames:
-            regions.append(find(frame) if find else follow(wanted.finder(frame, job.source)))
+            regions.append(find(frame) if find else follow(wanted.finder(frame, named)))
             for region in regions[-1]:
                 ways.append(wanted.way(region, self.config, self.options.sizes))
                 check(ways[-1].network)
@@ -534,6 +539,6 @@ def _write(job: Job, drawn: Drawn) -> Job:
         return job
     paths = drawn.paths or job.outputs
     wanted = [(path, data) for path, data in zip(paths, drawn.files, strict=True) if data is not None]
-    files.write_together([(path, data) for path, data in wanted if path not in job.kept])
+    places.write_together([(path, data) for path, data in wanted if path not in job.kept])
     paths = tuple(path for path, _ in wanted)
     return replace(job, output=paths[0], several=paths if job.several or drawn.paths else ())

@@ -1,0 +1,117 @@
+"""Results that go into a zip archive: it is written beside its place, and put there whole when all is done.
+
+What is in an archive that exists stays in it, but for members that have a new content.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+from ugatit_cli.files import reported
+from ugatit_cli.leftovers import discard, hidden, sweep_once
+from ugatit_cli.remote.systems import path_in, system
+from ugatit_cli.remote.urls import Place, Url, place
+
+
+@dataclass
+class _Archive:
+    """An archive that is being written to a temporary file."""
+
+    where: Place
+    temporary: Path
+    packed: zipfile.ZipFile
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, name: str, data: bytes) -> None:
+        with self.lock:
+            self.packed.writestr(name, data)
+
+    def finish(self) -> None:
+        """Puts it in its place, with what is there already."""
+        try:
+            with self.packed:
+                self._take_over()
+            if isinstance(self.where, Path):
+                self.temporary.replace(self.where)
+            else:
+                system(self.where).put_file(str(self.temporary), path_in(self.where))
+        finally:
+            self.packed.close()
+            discard(self.temporary)
+
+    def _take_over(self) -> None:
+        with contextlib.suppress(FileNotFoundError), _opened(self.where) as file, zipfile.ZipFile(file) as old:
+            done = {*self.packed.namelist()}
+            for member in old.infolist():
+                if member.filename not in done and not member.is_dir():
+                    with old.open(member) as content, self.packed.open(_copied(member), "w") as copy:
+                        shutil.copyfileobj(content, copy)
+
+
+_BEGUN: Final[dict[Url, _Archive]] = {}
+_LOCK: Final = threading.Lock()
+
+
+def add(url: Url, data: bytes) -> None:
+    """Has a file in its archive, when that is finished.
+
+    Raises:
+        OutputError, OSError: it can't be written.
+    """
+    root = Url("zip", "", url.rest)
+    with _LOCK:
+        if root not in _BEGUN:
+            _BEGUN[root] = _begin(root)
+    _BEGUN[root].add(url.path, data)
+
+
+def begun() -> list[Url]:
+    """All archives that are to be finished."""
+    return list(_BEGUN)
+
+
+def finish(root: Url) -> None:
+    """Writes an archive.
+
+    Raises:
+        Exception: it can't be written; what was there is there still.
+    """
+    _BEGUN.pop(root).finish()
+
+
+def _begin(root: Url) -> _Archive:
+    where = place(root.archive)
+    if isinstance(where, Path):
+        with reported(where):
+            where.parent.mkdir(parents=True, exist_ok=True)
+            sweep_once(where.parent)
+            temporary = hidden(where)
+            return _Archive(where, temporary, zipfile.ZipFile(temporary, "x"))
+    handle, name = tempfile.mkstemp(".zip", "ugatit-")
+    os.close(handle)
+    return _Archive(where, Path(name), zipfile.ZipFile(name, "w"))
+
+
+def _copied(member: zipfile.ZipInfo) -> zipfile.ZipInfo:
+    copy = zipfile.ZipInfo(member.filename, member.date_time)
+    copy.compress_type, copy.external_attr, copy.file_size = (
+        member.compress_type,
+        member.external_attr,
+        member.file_size,
+    )
+    return copy
+
+
+@contextlib.contextmanager
+def _opened(where: Place) -> Iterator[IO[bytes]]:
+    with where.open("rb") if isinstance(where, Path) else system(where).open(path_in(where), "rb") as file:
+        yield file
