@@ -36,12 +36,15 @@ TINY: dict[str, Any] = {
     "checkpoint_every": "1000",
     "sample_every": "1000",
 }
+# The step that takes least, where no other is asked for.
+JOINT: dict[str, Any] = {"cycle": "joint", "batch_size": 1, "warm_up": "off"}
 
 
 def tiny_sizes(given: dict[str, Any]) -> dict[str, Any]:
-    """`TINY` for the method that is asked for, as far as it knows these sizes."""
-    unknown = () if given.get("method", "ugatit") == "ugatit" else ("local_layers", "global_layers")
-    return {name: value for name, value in TINY.items() if name not in unknown}
+    """`TINY` and `JOINT` for what is asked for, as far as it knows these sizes."""
+    if given.get("method", "ugatit") == "ugatit":
+        return TINY | ({} if {"recipe", "cycle"} & given.keys() else JOINT)
+    return {name: value for name, value in TINY.items() if name not in ("local_layers", "global_layers")}
 
 
 def make_folders(root: Path, count: int = 10, names: tuple[str, str] = ("red", "blue")) -> Folders:

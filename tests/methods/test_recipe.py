@@ -47,6 +47,9 @@ def test_a_warm_up_is_nothing_else(text: str) -> None:
         Recipe(warm_up=text)
 
 
-def test_only_cartoongan_warms_up_by_default() -> None:
+def test_who_warms_up_by_default() -> None:
     warm_ups = {name: [method(name).recipe(recipe).warm_up for recipe in RECIPES] for name in METHODS}
-    assert warm_ups == {one: ["off", "off"] for one in METHODS} | {"cartoongan": ["5%", "1%"]}
+    assert warm_ups == {one: ["off", "off"] for one in METHODS} | {
+        "ugatit": ["5%", "off"],
+        "cartoongan": ["5%", "1%"],
+    }

@@ -149,7 +149,7 @@ def test_a_run_by_the_clock_ends_in_time(folders: Folders, tmp_path: Path, clock
     _, outcome = train(tmp_path / "run", folders, given, log=log, stop_after=9)
     assert outcome.finished
     assert [report.progress for report in log.reports] == [i / 8 for i in range(9)]
-    rates = [2e-4 * min(1, 2 - i / 4) for i in range(9)]
+    rates = [1e-4 * min(1, 2 - i / 4) for i in range(9)]
     assert [report.learning_rate for report in log.reports] == pytest.approx(rates)
     assert [report.seconds_left for report in log.reports] == [120 - 15 * i for i in range(9)]
     assert log.saves == [4, 8, 9]
@@ -257,7 +257,7 @@ def test_what_is_wrong_with_the_pictures_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_pictures_that_are_seen_often_are_augmented(length: dict[str, Any], augment: str) -> None:
-    given: dict[str, Any] = {"image_size": 32, **length}
+    given: dict[str, Any] = {"image_size": 32, "batch_size": 1, **length}
     for asked, decided in ((None, augment), ("on", "on"), ("off", "off")):
         named = {} if asked is None else {"augment": asked}
         settings = new_settings(given | named, Folders(Path("a"), Path("b")), device=torch.device("cpu"))

@@ -15,6 +15,7 @@ RecipeName = Literal["default", "paper"]
 Augmentation = Literal["auto", "on", "off"]
 PowerIterations = Literal["each-step", "each-pass"]
 TrainingFit = Literal["aspect", "squash"]
+Cycle = Literal["pairs", "joint"]
 
 RECIPES: tuple[RecipeName, ...] = get_args(RecipeName)
 BELOW_1 = 0.9999999
@@ -116,17 +117,51 @@ class Recipe:
     adversarial_weight: Annotated[
         float, Range(0, 1e6), Option("Recipe", "How much a translation must look like the other domain.")
     ] = 1.0
+    cycle: Annotated[
+        Cycle,
+        Option(
+            "Recipe",
+            "There and back: each way from pairs that the other makes, or both ways jointly, as in the paper.",
+            default="pairs; paper: joint",
+        ),
+    ] = "joint"
     cycle_weight: Annotated[
-        float, Range(0, 1e6), Option("Recipe", "How much there and back must give the same picture.")
+        float,
+        Range(0, 1e6),
+        Option("Recipe", "How much there and back must give the same picture.", default="5; paper, other methods: 10"),
     ] = 10.0
     identity_weight: Annotated[
         float,
         Range(0, 1e6),
-        Option("Recipe", "How much pictures of the target domain must stay as they are.", default="10; cyclegan: 5"),
+        Option(
+            "Recipe",
+            "How much pictures of the target domain must stay as they are.",
+            default="1; paper: 10; cyclegan: 5",
+        ),
     ] = 10.0
     cam_weight: Annotated[
-        float, Range(0, 1e6), Option("Recipe", "How much attention must tell the domains apart.")
+        float,
+        Range(0, 1e6),
+        Option("Recipe", "How much attention must tell the domains apart.", default="5; paper: 1000"),
     ] = 1000.0
+    feature_weight: Annotated[
+        float,
+        Range(0, 1e6),
+        Option(
+            "Recipe",
+            "How much there and back must look the same to a network that knows photos.",
+            default="1; paper: 0",
+        ),
+    ] = 0.0
+    judge_weight: Annotated[
+        float,
+        Range(0, 1e6),
+        Option(
+            "Recipe",
+            "How much a translation must look like the other domain to a discriminator on that network's features.",
+            default="0.2; paper: 0",
+        ),
+    ] = 0.0
     reconstruction_weight: Annotated[
         float, Range(0, 1e6), Option("Recipe", "How much a picture, encoded and decoded, must stay the same.")
     ] = 10.0
@@ -242,4 +277,18 @@ def preset(name: RecipeName) -> Recipe:
         KeyError: there is none.
     """
     paper = Recipe("paper", learning_rate=1e-4, power_iterations="each-pass", ema=0.0, augment="off", fit="squash")
-    return {"default": Recipe(), "paper": paper}[name]
+    ours = Recipe(
+        batch_size=4,
+        learning_rate=1e-4,
+        beta1=0.9,
+        beta2=0.99,
+        weight_decay=0.0,
+        cycle="pairs",
+        cycle_weight=5.0,
+        feature_weight=1.0,
+        judge_weight=0.2,
+        identity_weight=1.0,
+        cam_weight=5.0,
+        warm_up="5%",
+    )
+    return {"default": ours, "paper": paper}[name]

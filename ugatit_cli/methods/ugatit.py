@@ -55,7 +55,10 @@ class UGATIT(Method):
   url       = {https://arxiv.org/abs/1907.10830}
 }"""
     config = ModelConfig
-    settings = COMMON | {"cycle_weight", "identity_weight", "cam_weight", "power_iterations"}
+    settings = COMMON | {
+        *("cycle", "cycle_weight", "identity_weight", "cam_weight", "feature_weight", "judge_weight"),
+        "power_iterations",
+    }
     paper_iterations = 1_000_000
 
     def recipe(self, name: RecipeName) -> Recipe:
@@ -75,11 +78,19 @@ class UGATIT(Method):
     def terms(self, config: BaseConfig, recipe: Recipe) -> tuple[Term, ...]:
         """Cycle, identity and CAM, then what the discriminators are about."""
         assert isinstance(config, ModelConfig)
-        return tuple(_terms(config, recipe))
+        if recipe.cycle == "joint":
+            return tuple(ugatit_terms(config, recipe))
+        from ugatit_cli.methods.back_translation import back_translation_terms
+
+        return tuple(back_translation_terms(config, recipe))
 
     def step(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> Step:
-        """See `UGATITStep`."""
-        return UGATITStep(networks, recipe, seed=seed, group=group)
+        """See `UGATITStep`, and `BackTranslationStep`."""
+        if recipe.cycle == "joint":
+            return UGATITStep(networks, recipe, seed=seed, group=group)
+        from ugatit_cli.methods.back_translation import BackTranslationStep
+
+        return BackTranslationStep(networks, recipe, seed=seed, group=group)
 
     def official(self, states: States, settings: OfficialSettings) -> Official | None:
         """The checkpoints of the official PyTorch code, and of its port to PaddlePaddle."""
@@ -102,7 +113,7 @@ class UGATITStep(Step):
             for name, network in networks.critics.items()
         }
         self.optimizers = [Adam(networks.translators, recipe, group.average), *self.discriminator_optimizers.values()]
-        self.terms = tuple(_terms(self.model, recipe))
+        self.terms = tuple(ugatit_terms(self.model, recipe))
 
     def losses(self, a: Tensor, b: Tensor, *, step: int) -> Losses:
         """Updates all weights once; see `Step`."""
@@ -187,7 +198,8 @@ class UGATITStep(Step):
         return {} if cam_logit is None else {f"cam_{domain}": cam_loss(cam_logit, source=source)}
 
 
-def _terms(config: ModelConfig, recipe: Recipe) -> Iterator[Term]:
+def ugatit_terms(config: ModelConfig, recipe: Recipe) -> Iterator[Term]:
+    """What the paper's step yields."""
     weights = {"cycle": recipe.cycle_weight, "identity": recipe.identity_weight}
     weights |= {"cam": recipe.cam_weight} if config.generator_cam else {}
     for name, weight in weights.items():

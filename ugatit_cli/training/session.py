@@ -188,7 +188,8 @@ class Prepared:
             settings = dataclasses.replace(settings, iterations=steps, recipe=recipe)
             done = f", of which {steps} are done" if steps < whole else ""
             listener.note(f"{recipe.epochs} epochs of {larger} pictures: {whole} steps{done}")
-        if settings.recipe.batch_size > method_of(settings.model).batch and self.takes_fitting_batch:
+        several = settings.recipe.batch_size > method_of(settings.model).batch
+        if several and self.takes_fitting_batch and self.machine.device.type == "cuda":
             most = settings.recipe.batch_size
             settings = with_fitting_batch(settings, pictures, self.machine)
             batch_size = int(group.least(float(settings.recipe.batch_size)))
