@@ -30,7 +30,7 @@ VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")
 
 
 def training_step() -> Work:
-    """A step of U-GAT-IT's default recipe at 64 px."""
+    """A step of U-GAT-IT's losses at 64 px."""
     step = make_step("ugatit", "fp32", sizes_of("ugatit", 64, 8), torch.device("cpu"))
     return Work(lambda: step(0))
 

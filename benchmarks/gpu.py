@@ -225,7 +225,7 @@ def _step(
     device: torch.device,
     period: int,
 ) -> Run:
-    recipe, config, of = make_recipe(name, "default"), sizes_of(name, size, channels), method(name)
+    recipe, config, of = make_recipe(name, "joint"), sizes_of(name, size, channels), method(name)
     networks = build_networks(
         config, of.translators, of.critics, seed=0, device=device, precision=precision, averaged=recipe.ema > 0
     )

@@ -32,7 +32,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(common, "Process", InThisProcess)
     monkeypatch.setattr(common, "PAUSE", 0)
     monkeypatch.setattr(attention, "WAYS", ("translate",))
-    monkeypatch.setattr(training, "CANDIDATES", {"default recipe": "default"})
+    monkeypatch.setattr(training, "CANDIDATES", {"joint cycle": "joint"})
     monkeypatch.setattr(common, "RESULTS", tmp_path)
     monkeypatch.setattr(sys, "argv", ["benchmarks/all.py", "--quick"])
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from benchmarks import paper_tables as tables
 from benchmarks.paper_tables import ABLATIONS, ADDITIONS, MIXED, PAPER, UNTOUCHED, Disagreement, Figure, Row
 from ugatit_cli.data.pictures import Folders
-from ugatit_cli.methods.recipe import preset
+from ugatit_cli.methods.recipe import Recipe, preset
 from ugatit_cli.methods.registry import METHODS
 from ugatit_cli.training.settings import Settings, new_settings
 
@@ -59,16 +59,22 @@ def test_every_method_and_every_ablation_is_what_its_name_says() -> None:
     }
 
 
+def changes(row: Row, base: Recipe) -> set[str]:
+    plain = base.to_dict()
+    return {name for name, value in settings(row).recipe.to_dict().items() if plain[name] != value}
+
+
 def test_every_addition_alone_and_all_of_them() -> None:
-    paper, default = settings(ADDITIONS[0]), preset("default")
-    assert paper.recipe == preset("paper")
-    base, added = paper.recipe.to_dict(), set()
-    for row in ADDITIONS:
-        changed = {name for name, value in settings(row).recipe.to_dict().items() if base[name] != value}
-        if row.title.startswith("+"):
-            assert len(changed) == ("precision" not in row.settings), row
-            added |= changed
-    assert {name for name, value in default.to_dict().items() if value != base[name]} - {"name"} == added
+    paper, default = preset("paper"), preset("default")
+    assert settings(ADDITIONS[0]).recipe == paper
+    seen: set[str] = set()
+    for row in ADDITIONS[1:]:
+        changed = changes(row, paper if row.title.startswith("+") else default)
+        assert changed >= row.settings.keys() - {"recipe", "precision"}
+        assert all(getattr(settings(row).recipe, name) == getattr(paper, name) for name in changed) or "+" in row.title
+        seen |= changed
+    differing = {name for name, value in default.to_dict().items() if value != getattr(paper, name)}
+    assert differing - {"name"} == seen
 
 
 def test_rows_have_names_of_their_own() -> None:

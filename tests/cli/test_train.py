@@ -95,7 +95,7 @@ def test_a_run(train: Train, ugatit: Command) -> None:
     assert (outcome.code, outcome.lines, outcome.errors) == (0, [RUN], [])
     for words in (
         "horses <-> zebras: ugatit, light, 4 channels, 1 + 1 blocks, 32 px",
-        "default recipe, batch size 1, 6 steps\n",
+        "default recipe, batch size 4, 6 steps, ",
         "precision fp32\n",
         f"{RUN}: a new run\n",
         "horses: 8 pictures to train on, 0 held out, in memory",
@@ -137,7 +137,7 @@ def test_options_end_in_the_settings(train: Train, vgg: str) -> None:
         "checkpointing": False, "variant": "full", "image_size": 36, "channels": 8, "blocks": 2,
         "discriminator_channels": 6, "decoder_norm": "gn", "generator_cam": False, "discriminator_cam": False,
         "discriminators": "local", "batch_size": 2, "learning_rate": 0.01, "weight_decay": 0.5, "decay_from": 0.25,
-        "adversarial_weight": 2.0, "cycle_weight": 3.0, "identity_weight": 4.0, "cam_weight": 5.0, "ema": 0.5,
+        "adversarial_weight": 2.0, "cycle_weight": 3.0, "identity_weight": 4.0, "cam_weight": 6.0, "feature_weight": 0.5, "judge_weight": 0.7, "ema": 0.5,
         "power_iterations": "each-pass", "fit": "squash", "flip": False, "iterations": 9, "augment": "on",
         "warm_up": "7%",
     }  # fmt: skip
@@ -151,7 +151,7 @@ def test_options_end_in_the_settings(train: Train, vgg: str) -> None:
         "aggan": {"attention_share": 0.5},
         "drit": {"style_way": "transform", "mode_seeking_weight": 7.0},
     }
-    apart = {name for values in of_others.values() for name in values}
+    apart = {"cycle", *(name for values in of_others.values() for name in values)}
     assert set(options) == {*stated, *elsewhere, *apart, "name", "precision"}
     words = [word for name, value in stated.items() for word in as_option(name, value).split()]
     outcome = train(*words, "--domains", "pony,stripes", "--dry-run", "--json")
@@ -165,6 +165,9 @@ def test_options_end_in_the_settings(train: Train, vgg: str) -> None:
         (document,) = train("--method", name, *words, "--dry-run", "--json").documents
         assert document["method"] == name
         assert (document["model"] | document["recipe"]).items() >= values.items()
+    (document,) = train("--cycle", "joint", "--dry-run", "--json").documents
+    assert (document["recipe"]["cycle"], document["recipe"]["judge_weight"]) == ("joint", 0)
+    assert train("--cycle", "joint", "--judge-weight", "1", "--dry-run").code == 2
 
 
 def test_a_dry_run_writes_nothing(train: Train) -> None:

@@ -49,9 +49,9 @@ class BackTranslationStep(UGATITStep):
         super().__init__(networks, recipe, seed=seed, group=group)
         device = next(networks.translators["a2b"].parameters()).device
         self.features = bundled_features().to(device)
-        judged = DOMAINS if recipe.judge_weight else ()
+        # Also without their weight, which a run that goes on may be given.
         self.adversaries = {
-            domain: Adversary(f"{domain}.judge", recipe, group.average, seed=seed, device=device) for domain in judged
+            domain: Adversary(f"{domain}.judge", recipe, group.average, seed=seed, device=device) for domain in DOMAINS
         }
         self.optimizers += [one.optimizer for one in self.adversaries.values()]
         self.terms = tuple(back_translation_terms(self.model, recipe))
@@ -100,7 +100,7 @@ class BackTranslationStep(UGATITStep):
             f"cycle_{domain}": cycle_loss(restored, goal),
             f"features_{domain}": distance([one[:count] for one in found], wanted),
         }
-        if self.adversaries:
+        if self.recipe.judge_weight:
             judge = self.adversaries[domain]
             losses[f"d_judge_{domain}"] = judge.learn(wanted, [one.detach() for one in found])
             losses[f"g_judge_{domain}"] = judge.loss(found)

@@ -26,7 +26,7 @@ UNITS: Final = (6.7, 6.3, 5.0, 2.8)
 """About the deviations of mixed features."""
 HALVINGS: Final = (2, 1, 0, 0)
 """How often each depth's network halves the side."""
-WIDTH: Final = 128
+WIDTH: Final = 64
 
 
 class Mixing(nn.Module):

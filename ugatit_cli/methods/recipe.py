@@ -34,6 +34,10 @@ class Recipe:
         epochs: so many times the larger domain is gone through, where users don't say how long a training is; the
             learning rate then falls from epoch to epoch instead of from step to step; 0: neither.
         adversarial_weight, cycle_weight, identity_weight, cam_weight: lambda 1 to 4 (paper section 2.2).
+        cycle: `joint`: the gradient of the cycle loss flows through both generators, as in the paper; `pairs`: each
+            generator restores real pictures from what the moving average of the other one made of them.
+        feature_weight: of the distance of such pairs in features of a network that knows photos.
+        judge_weight: of what a projected discriminator on the same features says of translations.
         reconstruction_weight: of the L1 between a picture and what its own domain's decoder makes of its codes.
         style_weight: of the L1 between a style code and that of the picture that was made with it.
         kl_weight: of what keeps codes near N(0, 1).
@@ -77,7 +81,7 @@ class Recipe:
             "Recipe",
             "Pictures of each domain per step.",
             metavar="auto|N",
-            default="1; on a GPU up to 4, as many as fit; paper: 1; drit: 2 or more",
+            default="4; paper, other methods without a GPU: 1; drit: 2 or more; on a GPU as many as fit",
             type=str,
         ),
     ] = 1
@@ -87,7 +91,7 @@ class Recipe:
         Option(
             "Recipe",
             "How far each step changes the networks; less is slower and steadier.",
-            default="0.0002; unit, munit, aggan, paper of ugatit, cartoongan: 0.0001",
+            default="0.0001; cyclegan, default of cartoongan: 0.0002",
         ),
     ] = 2e-4
     beta1: Annotated[float, Range(0, BELOW_1)] = 0.5
@@ -98,7 +102,7 @@ class Recipe:
         Option(
             "Recipe",
             "Pulls weights towards 0, against learning pictures by heart.",
-            default="0.0001; cyclegan, cartoongan, aggan: 0",
+            default="0; unit, munit, drit, paper of ugatit: 0.0001",
         ),
     ] = 1e-4
     decay_from: Annotated[
@@ -203,7 +207,7 @@ class Recipe:
             "Recipe",
             "Learn to copy pictures first: for so many steps, or a share of the training.",
             metavar="N|N%|off",
-            default="off; cartoongan: 5%; its paper: 1%",
+            default="5%; paper, other methods: off; paper of cartoongan: 1%",
         ),
     ] = "off"
     power_iterations: Annotated[
@@ -243,6 +247,9 @@ class Recipe:
         check_types(self, Recipe)
         check_ranges(self, Recipe)
         parse_warm_up(self.warm_up)
+        if self.cycle == "joint" and (self.feature_weight or self.judge_weight):
+            flag = "--feature-weight" if self.feature_weight else "--judge-weight"
+            raise ConfigError(f"{flag} means nothing to --cycle joint", "Leave it out, or train with --cycle pairs.")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values."""

@@ -39,8 +39,9 @@ CHANGEABLE = frozenset(
     {"iterations", "minutes", "checkpoint_every", "sample_every", "keep", "folders", "checkpointing"}
     | {"evaluate_every", "features", "feature_layer"}
 )
-# What may change as well when the user names the run; not the moving averages, which it has or hasn't, nor the name.
-TRAINING = (RECIPE_FIELDS - {"ema", "name"}) | {"precision"}
+# What may change as well when the user names the run; not what its checkpoints have or haven't
+# (moving averages, judges), nor the name.
+TRAINING = (RECIPE_FIELDS - {"ema", "name", "cycle"}) | {"precision"}
 
 
 class RecipeGone(ModelError):
@@ -171,6 +172,8 @@ def new_settings(
     recipe = chosen.recipe(given.get("recipe", "default"))
     if recipe.name == "default" and device.type == "cuda":
         recipe = dataclasses.replace(recipe, batch_size=GPU_BATCH)
+    if given.get("cycle") == "joint":
+        recipe = dataclasses.replace(recipe, cycle="joint", feature_weight=0.0, judge_weight=0.0)
     recipe = dataclasses.replace(recipe, **{name: given[name] for name in RECIPE_FIELDS & set(given)})
     run = {name: given[name] for name in RUN_FIELDS if name in given}
     if run.get("iterations") is None and run.get("minutes") is None:
