@@ -90,7 +90,11 @@ def groups(*, additions: bool) -> dict[str, tuple[Row, ...]]:
     methods = method_rows()
     whole = next(row for row in methods if row.name == WHOLE)
     found = {"Methods": methods, "Ablations of U-GAT-IT": (whole, *ABLATIONS)}
-    return found | ({"What the default recipe adds to the paper's, and is without its parts": (*ADDITIONS, whole)} if additions else {})
+    return found | (
+        {"What the default recipe adds to the paper's, and is without its parts": (*ADDITIONS, whole)}
+        if additions
+        else {}
+    )
 
 
 # --- The paper's figures -------------------------------------------------------------------------------

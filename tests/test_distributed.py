@@ -124,7 +124,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows can't f
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "ours", [{"recipe": "paper"}, {"recipe": "default", "batch_size": 4}, {"method": "cyclegan", "pool_size": 3}], ids=str
+    "ours",
+    [{"recipe": "paper"}, {"recipe": "default", "batch_size": 4}, {"method": "cyclegan", "pool_size": 3}],
+    ids=str,
 )
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path, ours: dict[str, Any]) -> None:
     folders = make_folders(tmp_path / "pictures")
@@ -138,9 +140,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path, ours: d
         rel = 1e-4 * 5**step  # of sums in another order, which each of Adam's steps magnifies
         # What judges say is the difference of large numbers.
         least = {name: 1e-2 if "g_judge" in name else 1e-6 for name in losses}
-        assert losses == {
-            name: pytest.approx(loss, rel=rel, abs=least[name]) for name, loss in report.losses.items()
-        }
+        assert losses == {name: pytest.approx(loss, rel=rel, abs=least[name]) for name, loss in report.losses.items()}
     alone, _ = train(tmp_path / "alone", folders, given | {"batch_size": 1}, log=(half := Log()))
     assert alone.recipe.batch_size == 1
     assert half.reports[0].losses != two[0]

@@ -45,7 +45,7 @@ def test_all_is_compared_and_recorded_with_what_it_depends_on(tmp_path: Path) ->
     assert {"date", "threads", "environment", "machine", "versions"} < record.keys()
     names = [list(one["candidates"]) for one in record["comparisons"]]
     assert names[0][:2] == ["plain eager fp32", "ugatit fp32"]
-    assert [names[1][0], names[2][0], names[3][0]] == ["default recipe", "network alone", "translate"]
+    assert [names[1][0], names[2][0], names[3][0]] == ["joint cycle", "network alone", "translate"]
     for one in record["comparisons"]:
         for figures in one["candidates"].values():
             assert figures["seconds"] > 0

@@ -71,7 +71,9 @@ def test_every_addition_alone_and_all_of_them() -> None:
     for row in ADDITIONS[1:]:
         changed = changes(row, paper if row.title.startswith("+") else default)
         assert changed >= row.settings.keys() - {"recipe", "precision"}
-        assert all(getattr(settings(row).recipe, name) == getattr(paper, name) for name in changed) or "+" in row.title
+        assert (
+            all(getattr(settings(row).recipe, name) == getattr(paper, name) for name in changed) or "+" in row.title
+        )
         seen |= changed
     differing = {name for name, value in default.to_dict().items() if value != getattr(paper, name)}
     assert differing - {"name"} == seen

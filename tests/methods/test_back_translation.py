@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from tests import tiny
-from tests.methods.test_ugatit import ENDS, PLAIN, assert_close, build, double, pictures, training  # noqa: F401
 from tests.methods.test_networks import state
+from tests.methods.test_ugatit import ENDS, PLAIN, assert_close, build, double, pictures, training  # noqa: F401
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.methods.back_translation import BackTranslationStep
 from ugatit_cli.methods.losses import cam_loss, lsgan_loss

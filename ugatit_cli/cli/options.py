@@ -230,6 +230,7 @@ RARE: Final[Mapping[str, frozenset[str]]] = {
         {"domain_a", "domain_b", "columns", "start_direction", "fit", "workers", "max_pixels"}
         | {"discriminator_channels", "decoder_norm", "generator_cam", "discriminator_cam", "discriminators"}
         | {"style_way", "decay_from", "weight_decay", "adversarial_weight", "cycle_weight", "cam_weight"}
+        | {"cycle", "feature_weight", "judge_weight"}
         | {"reconstruction_weight", "style_weight", "kl_weight", "mode_seeking_weight", "pool_size"}
         | {"content_weight", "attention_share", "warm_up", "ema", "vgg", "power_iterations"}
         | {"sample_every", "features", "feature_layer"}

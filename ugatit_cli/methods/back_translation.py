@@ -4,7 +4,7 @@ In the paper's cycle (section 2.2) the gradient of "there and back is the same" 
 so agree on what the first one hides in its pictures; and its discriminators need a day to know a domain. Here a
 picture of the target, translated by the moving average of the other generator, and that picture itself are a pair to
 learn from, as in the translation of languages without parallel texts (Sennrich, Haddow and Birch, ACL 2016; Lample,
-Conneau, Denoyer and Ranzato, ICLR 2018). What has to come out is real: faults of imitations teach nobody to make them.
+Conneau, Denoyer and Ranzato, ICLR 2018). What has to come out is real: faults of imitations teach no faults.
 Pairs are compared by pixels and by the features of a network that knows photos (Johnson, Alahi and Fei-Fei, ECCV
 2016), and a projected discriminator (judge.py) on the same features learns in minutes what is real.
 
@@ -31,7 +31,6 @@ from ugatit_cli.methods.ugatit import UGATITStep, ugatit_terms
 from ugatit_cli.nn.efficientnet import bundled_features, distance
 from ugatit_cli.nn.generator import Translation
 
-
 SOURCES: Final = 2
 """Of so many pictures of the source one is translated, for the discriminators."""
 SAME: Final = 4
@@ -51,7 +50,8 @@ class BackTranslationStep(UGATITStep):
         self.features = bundled_features().to(device)
         # Also without their weight, which a run that goes on may be given.
         self.adversaries = {
-            domain: Adversary(f"{domain}.judge", recipe, group.average, seed=seed, device=device) for domain in DOMAINS
+            domain: Adversary(f"{domain}.judge", recipe, group.average, seed=seed, device=device)
+            for domain in DOMAINS
         }
         self.optimizers += [one.optimizer for one in self.adversaries.values()]
         self.terms = tuple(back_translation_terms(self.model, recipe))

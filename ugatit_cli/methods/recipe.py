@@ -132,7 +132,9 @@ class Recipe:
     cycle_weight: Annotated[
         float,
         Range(0, 1e6),
-        Option("Recipe", "How much there and back must give the same picture.", default="5; paper, other methods: 10"),
+        Option(
+            "Recipe", "How much there and back must give the same picture.", default="5; paper, other methods: 10"
+        ),
     ] = 10.0
     identity_weight: Annotated[
         float,
