@@ -114,7 +114,8 @@ def test_a_run(train: Train, ugatit: Command) -> None:
     (document,) = train("--iterations", "6", "--json").documents  # of a run that is complete
     losses = document.pop("losses")
     assert document.pop("elapsed") > 0
-    assert document == {"run": RUN, "model": f"{RUN}/model", "step": 6, "finished": True}
+    ended = {"status": "done", "exit": 0}
+    assert document == ended | {"run": RUN, "model": f"{RUN}/model", "step": 6, "finished": True}
     assert {"cycle_a", "identity_b", "cam_a", "g_local_a", "d_global_b", "g_a", "d_b"} <= set(losses)
     assert not {"step", "elapsed", "learning_rate", "images_per_second"} & set(losses)
 

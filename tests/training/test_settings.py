@@ -249,7 +249,8 @@ def test_a_model_gives_its_method() -> None:
     for name in METHODS:
         start = model(new(method=name, channels=8, image_size=96).model)
         assert new(start).model == new(start, method=name).model == start.config
-        assert new(start).recipe == method(name).recipe("default")
+        assert new(start).recipe == dataclasses.replace(method(name).recipe("default"), warm_up="off")
+        assert new(start, recipe="paper").recipe == method(name).recipe("paper")
         assert check_start(start, new(start)) is None
         for other in METHODS.keys() - {name}:
             with pytest.raises(

@@ -172,6 +172,8 @@ def new_settings(
     recipe = chosen.recipe(given.get("recipe", "default"))
     if recipe.name == "default" and device.type == "cuda":
         recipe = dataclasses.replace(recipe, batch_size=GPU_BATCH)
+    if recipe.name == "default" and start is not None and start.config.ways == chosen.config.trained_ways:
+        recipe = dataclasses.replace(recipe, warm_up="off")  # it would forget more than it learns
     if given.get("cycle") == "joint":
         recipe = dataclasses.replace(recipe, cycle="joint", feature_weight=0.0, judge_weight=0.0)
     recipe = dataclasses.replace(recipe, **{name: given[name] for name in RECIPE_FIELDS & set(given)})
