@@ -35,6 +35,7 @@ ORDER = [
     "study",
     "training",
     "publishing",
+    "health",
     "__init__",
     "cli",
     "__main__",
@@ -53,6 +54,7 @@ WITHOUT_TORCH = {
     "outputs",
     "serving",
     "study",
+    "health",
     "cli",
 }
 

@@ -163,6 +163,12 @@ class NoMemory(UgatitError):
     code = "memory-short"
 
 
+class BrokenInstallation(UgatitError):
+    """`ugatit doctor` found what keeps ugatit from working."""
+
+    code = "installation-broken"
+
+
 class InternalError(UgatitError):
     """A bug in ugatit."""
 

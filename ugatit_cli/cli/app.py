@@ -20,6 +20,7 @@ from ugatit_cli.errors import Interrupted, UgatitError, UsageError, plain_reason
 # As the help lists them.
 COMMANDS: Final = (
     "translate", "cam", "serve", "train", "evaluate", "study", "fetch", "convert", "export", "push", "models", "data",
+    "doctor",
 )  # fmt: skip
 LOAD: Final = Path("/proc/loadavg")
 

@@ -49,15 +49,21 @@ def interrupting() -> Iterator[None]:
         yield
 
 
+class Stop(threading.Event):
+    """Set by the first signal, whose number is `by`; 0 until then."""
+
+    by: int = 0
+
+
 @contextmanager
-def interruptible(saying: str = STOPPING) -> Iterator[threading.Event]:
+def interruptible(saying: str = STOPPING) -> Iterator[Stop]:
     """An event that the first Ctrl-C (SIGTERM, SIGHUP) sets, `saying` so unless that is empty.
 
     A later Ctrl-C interrupts at once, but not below `torchrun`.
     """
     from ugatit_cli.cli import console
 
-    stop = threading.Event()
+    stop = Stop()
     launched = "TORCHELASTIC_RUN_ID" in os.environ  # torchrun passes on what the terminal has sent to all of them
     first = 0.0
 
@@ -66,6 +72,7 @@ def interruptible(saying: str = STOPPING) -> Iterator[threading.Event]:
         now = time.monotonic()
         if not stop.is_set():
             first = now
+            stop.by = number
             stop.set()
             if saying:
                 console.note(saying if launched else f"{saying}; Ctrl-C again stops at once")
