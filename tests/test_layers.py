@@ -35,8 +35,8 @@ ORDER = [
     "study",
     "training",
     "publishing",
-    "health",
     "__init__",
+    "health",
     "cli",
     "__main__",
 ]

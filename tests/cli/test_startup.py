@@ -75,7 +75,20 @@ def test_threads_wait_asleep_in_a_training_and_beside_other_programs_unless_the_
     assert [os.environ.get(name) for name in policy] == set_to
 
 
-COMMANDS = ("translate", "cam", "train", "evaluate", "convert", "fetch", "models", "data", "push", "study", "serve")
+COMMANDS = (
+    "translate",
+    "cam",
+    "train",
+    "evaluate",
+    "convert",
+    "fetch",
+    "models",
+    "data",
+    "push",
+    "study",
+    "serve",
+    "doctor",
+)
 
 
 def test_help_comes_at_once() -> None:

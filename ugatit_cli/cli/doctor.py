@@ -14,7 +14,6 @@ from ugatit_cli.errors import BrokenInstallation
 from ugatit_cli.health.findings import Section, run
 
 MARKS: Final = {"ok": " ", "note": "-", "problem": "!"}
-INDENT: Final = 18
 
 
 def doctor(
@@ -71,8 +70,9 @@ def sections(*, offline: bool) -> Iterator[Section]:
 
 def _lines(section: Section) -> Iterator[str]:
     yield section.title
+    width = max((len(one.name) for one in section.findings), default=0)
     for one in section.findings:
-        yield f"{MARKS[one.level]} {one.name:{INDENT}} {one.text}"
+        yield f"{MARKS[one.level]} {one.name:{width}}  {one.text}"
         if one.hint:
-            yield f"  {'':{INDENT}} {one.hint}"
+            yield f"  {'':{width}}  {one.hint}"
     yield ""

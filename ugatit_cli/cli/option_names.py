@@ -27,6 +27,7 @@ SHARED: Final[Mapping[str, tuple[str, ...]]] = {
     "maps": ("cam",),
     "margin": ("translate",),
     "model": ("translate", "cam", "serve"),
+    "offline": (),
     "output": ("translate", "cam"),
     "overwrite": ("translate", "cam", "export", "convert", "data crop-faces"),
     "precision": ("translate", "cam", "serve", "evaluate", "study make"),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ugatit_cli.health.findings import Finding
+from ugatit_cli.health.findings import Finding, Level
 from ugatit_cli.wording import byte_size
 
 # Files that are counted before a folder is only said to be large.
@@ -62,7 +62,7 @@ def _place(name: str, path: Path, variable: str = "", *, needed: bool = False, c
     text = f"{path}: {state}{held}{'writable' if writable else 'not writable'}, {byte_size(free)} free"
     hint = f"Choose another folder: {variable}=DIR" if variable else ""
     wrong = not writable or free < LITTLE
-    level = "ok" if not wrong else "problem" if needed and not writable and not path.exists() else "note"
+    level: Level = "ok" if not wrong else "problem" if needed and not writable and not path.exists() else "note"
     facts = {"path": str(path), "bytes": size, "files": files, "writable": writable, "free": free}
     return Finding(name, text, level, hint if wrong else "", facts)
 
