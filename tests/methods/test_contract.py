@@ -663,6 +663,7 @@ def test_a_toy_method_trains_and_goes_on_and_translates(tmp_path: Path, ugatit: 
         train_command(
             Asked(domain_a=folders.a, domain_b=folders.b, method="toy", output=path, device="cpu"),  # type: ignore[arg-type]
             sizes | {"precision": "fp32"} | given,
+            frozenset(),
         )
 
     run(tmp_path / "whole")

@@ -11,7 +11,7 @@ from typer import Option
 from ugatit_cli import __version__
 from ugatit_cli.cli import console
 from ugatit_cli.errors import BrokenInstallation
-from ugatit_cli.health.findings import Section, run
+from ugatit_cli.health.findings import Check, Section, run
 
 MARKS: Final = {"ok": " ", "note": "-", "problem": "!"}
 
@@ -53,7 +53,7 @@ def sections(*, offline: bool) -> Iterator[Section]:
     """All checks, one after the other."""
     from ugatit_cli.health import machine, network, places, selftest, versions
 
-    checks = {
+    checks: dict[str, Check] = {
         "Versions": versions.versions,
         "Optional parts": versions.extras,
         "CPU": machine.cores,

@@ -63,10 +63,9 @@ def _home() -> Finding:
     except (OSError, UgatitError) as error:
         hint = "Models can't be kept: UGATIT_HOME=DIR chooses another folder."
         return Finding("file", f"{path.parent}: {plain_reason(error)}", "note", hint)
-    level = "ok" if same else "problem"
-    return Finding(
-        "file", f"{path.parent}: written, renamed, read" if same else f"{path}: not what was written", level
-    )
+    if not same:
+        return Finding("file", f"{path}: not what was written", "problem", "The disk may be broken.")
+    return Finding("file", f"{path.parent}: written, renamed, read")
 
 
 def _picture() -> Image:
