@@ -14,7 +14,7 @@ from tests import tiny
 from tests.methods.test_networks import state
 from tests.methods.test_ugatit import ENDS, PLAIN, assert_close, build, double, pictures, training  # noqa: F401
 from ugatit_cli.config import ModelConfig
-from ugatit_cli.methods.back_translation import BackTranslationStep
+from ugatit_cli.methods.back_translation import BackTranslationStep, recoloured
 from ugatit_cli.methods.losses import cam_loss, lsgan_loss
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import Recipe, preset
@@ -135,3 +135,24 @@ def test_judges_learn_what_is_real() -> None:
     first = [step.learn(light, dark).item() for _ in range(12)]
     assert first[-1] < 0.7 * first[0]
     assert step.loss(light) < step.loss(dark)
+
+
+def test_hues_turn_where_the_target_has_none() -> None:
+    step = made(tiny.LIGHT)
+    step._random = torch.Generator().manual_seed(1)
+    colourful, _ = pictures(tiny.LIGHT, 6, 0)
+    grey = colourful.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    for goal, turned in ((colourful, False), (grey, True)):
+        plain = step.networks.averages["b2a"](goal).image
+        found = step._imitated("a2b", goal)
+        assert found.abs().max() <= 1
+        assert torch.equal(found, plain) != turned
+
+
+def test_turned_hues_keep_greys() -> None:
+    x, _ = pictures(tiny.LIGHT, 6, 0)
+    grey = x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(recoloured(grey, torch.Generator().manual_seed(0)), grey, rtol=0, atol=1e-5)
+    found = recoloured(x * 0.3, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found.mean(1), x.mean(1) * 0.3, rtol=0, atol=1e-5)
+    assert 0 < sum(torch.equal(one, other) for one, other in zip(found, x * 0.3, strict=True)) < 6

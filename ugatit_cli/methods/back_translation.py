@@ -14,6 +14,7 @@ generator and one without a gradient through the other, half as many as the pape
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ugatit_cli.config import DOMAINS, Direction, Domain, ModelConfig
-from ugatit_cli.device import Group
+from ugatit_cli.device import Group, sent
 from ugatit_cli.methods.base import OTHER, SOURCE, TARGET, Losses, Term, leaf, sum_of
 from ugatit_cli.methods.judge import Adversary
 from ugatit_cli.methods.losses import cam_loss, cycle_loss, identity_loss
@@ -35,6 +36,13 @@ SOURCES: Final = 2
 """Of so many pictures of the source one is translated, for the discriminators."""
 SAME: Final = 4
 """Of so many pictures of the target one goes through its own generator, for the identity loss."""
+
+
+COLOURLESS: Final = 0.1
+"""Of the range of [-1, 1]: how far red, green and blue differ at most, in a picture without colours."""
+RECOLOURED: Final = 0.8
+SATURATION: Final = (0.6, 1.2)
+"""How many pictures get other hues, and what their colourfulness is multiplied by."""
 
 
 class BackTranslationStep(UGATITStep):
@@ -85,9 +93,14 @@ class BackTranslationStep(UGATITStep):
 
     @torch.no_grad()
     def _imitated(self, direction: Direction, goal: Tensor) -> Tensor:
-        """Pictures of a direction's target as the other direction translates them."""
+        """Pictures of a direction's target as the other direction translates them.
+
+        Where those have no colours, as drawings in ink, hues tell nothing that is of use there; but they can be a code
+        in which the other direction says what it saw, such as what was filled. So they are turned at random.
+        """
         image: Tensor = self.networks.best_translators[OTHER[direction]](goal).image
-        return image
+        colourless = (goal.amax(1) - goal.amin(1)).amax((1, 2)) < COLOURLESS
+        return torch.where(colourless[:, None, None, None], recoloured(image, self._random), image)
 
     def _compared(self, domain: Domain, restored: Tensor, translated: Tensor, goal: Tensor) -> Losses:
         """Losses of pictures of a domain: restored ones beside what they were, translations beside real ones."""
@@ -116,6 +129,23 @@ class BackTranslationStep(UGATITStep):
         super().remember(memory)
         for one in self.adversaries.values():
             one.remember(memory)
+
+
+def recoloured(x: Tensor, random: torch.Generator) -> Tensor:
+    """Most pictures with hues rotated by a random angle; white, greys and black stay.
+
+    Args:
+        x: (N, 3, H, W) in [-1, 1], on any device.
+        random: numbers, on the CPU.
+    """
+    n = len(x)
+    angles = torch.rand(n, 1, 1, generator=random) * 2 * math.pi
+    saturation = torch.empty(n, 1, 1).uniform_(*SATURATION, generator=random)
+    grey, turn = torch.full((3, 3), 1 / 3), torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+    rotated = grey + saturation * (angles.cos() * (torch.eye(3) - grey) + angles.sin() * turn)
+    kept = torch.rand(n, 1, 1, generator=random) >= RECOLOURED
+    matrices = sent(torch.where(kept, torch.eye(3), rotated), x.device)
+    return torch.einsum("nij,njhw->nihw", matrices, x).clamp(-1, 1)
 
 
 def _cam_losses(domain: Domain, cam_logit: Tensor | None, targets: int) -> Losses:
