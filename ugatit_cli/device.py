@@ -35,7 +35,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        return torch.device(best)
+        return _own(torch.device(best))
     if not re.fullmatch(r"cpu|mps|cuda(:[0-9]{1,2})?", name):
         raise UsageError(f"unknown device {name!r}", "Devices are: auto, cpu, cuda, cuda:0, cuda:1, ..., mps.")
     device = torch.device(name)  # of larger numbers torch would keep the last 8 bits
@@ -48,7 +48,14 @@ def resolve_device(name: str = "auto") -> torch.device:
             raise DeviceError(f"no device {device}; this machine has {torch.cuda.device_count()} CUDA device(s)")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("no MPS device here (it needs a Mac with Apple silicon)", "Use --device auto.")
-    return device
+    return _own(device)
+
+
+def _own(device: torch.device) -> torch.device:
+    """A GPU for each process that a launcher has started on this machine, as far as there are enough."""
+    if device != torch.device("cuda") or int(os.environ.get("LOCAL_WORLD_SIZE", "1")) == 1:
+        return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
 def resolve_precision(name: str, device: torch.device) -> Precision:

@@ -71,6 +71,16 @@ def _runs(process: int, began: int) -> bool:
     return state not in "ZX" and when == began
 
 
+def mark() -> str:
+    """What tells this process from all others, here and on other machines."""
+    return _owner(os.getpid())
+
+
+def has_ended(mark: str) -> bool:
+    """Whether the process of a mark is known to run no more."""
+    return mark[:8] == _machine() != _UNKNOWN and not _runs(int(mark[8:14], 16), int(mark[14:], 16))
+
+
 def _is_over(path: Path, name: re.Match[str]) -> bool:
     """Whether the process that wrote something runs no more; where nobody can tell: whether it is a day old."""
     if name["machine"] == _machine() != _UNKNOWN:

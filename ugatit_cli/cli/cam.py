@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
-from ugatit_cli.cli import console, films, pictures
+from ugatit_cli.cli import console, films, pictures, ranks
 from ugatit_cli.cli.options import SECTIONS, ModelOption, PictureOptions, options_of, output_option, parse_tile
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.files import expanded
@@ -106,6 +106,7 @@ class CamOptions(PictureOptions):
 
 
 @options_of(CamOptions, SECTIONS)
+@ranks.together
 def cam(options: CamOptions) -> None:
     """Show where the generator looks, and where the discriminators look.
 

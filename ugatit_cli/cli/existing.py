@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,29 +131,32 @@ class Shared:
     """Jobs that several processes share: each is claimed just before it is begun, and looked at again.
 
     Attributes:
-        left: those to do; later, those that another process was at.
+        jobs: those to do.
+        left: of them, those that another process was at.
         alone: nothing is claimed, and nothing looked at again.
         left_alone, failed: called where a result has come, or one of another source.
     """
 
     existing: Existing
-    left: list[Job]
+    jobs: Iterable[Job]
     stop: threading.Event
     alone: bool
     left_alone: Callable[[Job], None]
     failed: Callable[[Job, UgatitError], None]
+    left: list[Job] = field(default_factory=list)
     begun: dict[Place | None, Job] = field(default_factory=dict)
     waited: bool = False
 
     def rounds(self) -> Iterator[Iterator[Job]]:
         """Jobs to begin, until every result is there: what a process that was killed had claimed comes once more."""
-        while self.left and not self.stop.is_set():
-            yield self._claimed()
-            if self.left:
+        todo = self.jobs
+        while todo and not self.stop.is_set():
+            self.left = []
+            yield self._claimed(todo)
+            if todo := self.left:
                 self._wait(self.left[0])
 
-    def _claimed(self) -> Iterator[Job]:
-        todo, self.left = self.left, []
+    def _claimed(self, todo: Iterable[Job]) -> Iterator[Job]:
         for job in todo:
             if job.output is None or self.alone:
                 yield self._begin(job)

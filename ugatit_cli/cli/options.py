@@ -358,8 +358,8 @@ def options_of(
 
 
 def default_workers() -> int:
-    """Decoding threads: as many as cores, within reason."""
-    return max(2, min(8, os.cpu_count() or 2))
+    """Decoding threads: as many as cores, within reason; processes of a launcher share these."""
+    return max(2, min(8, (os.cpu_count() or 2) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def parse_tile(text: str) -> int | None:

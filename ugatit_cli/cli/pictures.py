@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
-import threading
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ugatit_cli.cli import console, engines, report_page, signals
-from ugatit_cli.cli.existing import Existing, Shared
+from ugatit_cli.cli import console, engines, ranks, report_page
+from ugatit_cli.cli.existing import Existing
 from ugatit_cli.cli.options import (
     MOST_BATCH,
     MOST_WORKERS,
@@ -27,6 +27,7 @@ from ugatit_cli.cli.options import (
 )
 from ugatit_cli.cli.shards import Shard
 from ugatit_cli.cli.tally import Tally
+from ugatit_cli.cli.work import Work
 from ugatit_cli.errors import OutputError, PictureError, UgatitError, UsageError, plain_reason
 from ugatit_cli.files import expanded
 from ugatit_cli.films.codecs import CONTAINERS, SUFFIXES, FilmOptions, is_film
@@ -34,6 +35,7 @@ from ugatit_cli.leftovers import sweep_once
 from ugatit_cli.remote.urls import Place, place
 
 if TYPE_CHECKING:
+    from ugatit_cli.cli.ranks import Ranks
     from ugatit_cli.cli.several import Series
     from ugatit_cli.config import BaseConfig, MapName
     from ugatit_cli.outputs.base import Drawing
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from ugatit_cli.pictures.sources import Sources
     from ugatit_cli.training.run_folder import RunFolder
     from ugatit_cli.translation.engine import Engine
-    from ugatit_cli.translation.pipeline import Result, TranslateOptions
+    from ugatit_cli.translation.pipeline import TranslateOptions
 
 
 MOST_LISTED = 1 << 28  # bytes of a list of files
@@ -260,40 +262,92 @@ def run(
         checkpoints: those of a training run look at each picture instead of the model.
         series: what this model shares with others that the command is about.
     """
-    from ugatit_cli.remote.places import Known, finishing
-
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
-    options, page = prepared.options, prepared.page
-    existing = Existing(options, prepared.sources(), Known(prepared.out))
-    shard = Shard.parse(options.shard)
-    if shard.count > 1 and drawing.spans is not None:
-        raise UsageError("--normalize batch contradicts --shard: one scale needs all pictures", "Leave one out.")
-    prepared = replace(prepared, found=shard.of(prepared.found))
-    jobs, tally = _left_to_do(prepared, drawing, existing, verb, series.said if series else set())
-    if not options.dry_run:
-        for folder in {job.output.parent for job in prepared.found.jobs if isinstance(job.output, Path)}:
-            sweep_once(folder)
-    if options.dry_run or not jobs:
-        for job in jobs:
-            tally.planned(job)
-        if page is not None and not options.dry_run:
-            console.note(f"report: {page} is not written, there is nothing to show")
-        return tally
-    with _folders(jobs, page):
-        model = prepared.open()
-        prepared = _with_style(prepared, model)
-        _announce(model, prepared.translating.direction, len(jobs), checkpoints)
-        with finishing(), existing.sources:
-            page = page and report_page.free_page(page, existing)
-            report = series.report if series else report_page.ReportPage(page, options.report_title or "")
-            with nullcontext(report) if series else contextlib.closing(report):
-                drawing = report.begin(command, model, prepared, drawing, series.label if series else "")
+    shard, others = Shard.parse(prepared.options.shard), ranks.joined()
+    if drawing.spans is not None and (shard.count > 1 or others):
+        several = "--shard" if shard.count > 1 else "torchrun"
+        raise UsageError(f"--normalize batch contradicts {several}: one scale needs all pictures", "Leave one out.")
+    if others and getattr(prepared.out, "scheme", "") == "zip":
+        raise UsageError(f"{prepared.out}: several processes can't write one archive", "Give a folder with -o.")
+    running = _Run(prepared, drawing, command, verb, checkpoints, series, others)
+    if others is None:
+        return running.lead(shard)
+    with others.phase():
+        return running.lead(shard) if others.first else running.follow()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What `run` is asked for; `others` are the processes that share it."""
+
+    prepared: Prepared
+    drawing: Drawing
+    command: str
+    verb: str
+    checkpoints: RunFolder | None
+    series: Series | None
+    others: Ranks | None
+
+    def existing(self) -> Existing:
+        from ugatit_cli.remote.places import Known
+
+        return Existing(self.prepared.options, self.prepared.sources(), Known(self.prepared.out))
+
+    def lead(self, shard: Shard) -> Tally:
+        """Does it, and says so."""
+        options, page, others = self.prepared.options, self.prepared.page, self.others
+        existing = self.existing()
+        prepared = replace(self.prepared, found=shard.of(self.prepared.found))
+        said = self.series.said if self.series else set()
+        jobs, tally = _left_to_do(prepared, self.drawing, existing, self.verb, said, others)
+        if not options.dry_run:
+            for folder in {job.output.parent for job in prepared.found.jobs if isinstance(job.output, Path)}:
+                sweep_once(folder)
+        if options.dry_run or not jobs:
+            for job in jobs:
+                tally.planned(job)
+            if page is not None and not options.dry_run:
+                console.note(f"report: {page} is not written, there is nothing to show")
+            return tally
+        with _folders(jobs, page):
+            if others:
+                others.publish(jobs)
+            with self.work(prepared, existing, len(jobs)) as (work, report):
                 for name, error in prepared.missing:
                     report.add(name, error)
-                _draw(prepared, drawing, jobs, model, existing, report, tally, checkpoints, series)
-    tally.page_failed = report.broken
-    return tally
+                work.lead(jobs, tally, report, others)
+        tally.page_failed = report.broken
+        return tally
+
+    def follow(self) -> Tally:
+        """Does what another process, which says what there is to say, has it do."""
+        assert self.others
+        rounds = self.others.rounds()
+        if (some := next(rounds, None)) is not None:
+            with self.work(self.prepared, self.existing()) as (work, _):
+                work.follow(itertools.chain([some], rounds), self.others)
+        return Tally(json_lines=False, total=0)
+
+    @contextmanager
+    def work(
+        self, prepared: Prepared, existing: Existing, files: int = 0
+    ) -> Iterator[tuple[Work, report_page.ReportPage]]:
+        """The model, and the page that it draws for, too."""
+        from ugatit_cli.remote.places import finishing
+
+        series, page = self.series, prepared.page
+        model = prepared.open()
+        prepared = _with_style(prepared, model)
+        processes = self.others.size if self.others else 1
+        _announce(model, prepared.translating.direction, files, self.checkpoints, processes)
+        with finishing(), existing.sources:
+            page = page and report_page.free_page(page, existing)
+            report = series.report if series else report_page.ReportPage(page, prepared.options.report_title or "")
+            with nullcontext(report) if series else contextlib.closing(report):
+                label = series.label if series else ""
+                drawing = report.begin(self.command, model, prepared, self.drawing, label)
+                yield Work(prepared, model, existing, drawing, self.checkpoints, series), report
 
 
 def _with_style(prepared: Prepared, model: Engine) -> Prepared:
@@ -311,69 +365,8 @@ def _with_style(prepared: Prepared, model: Engine) -> Prepared:
     return replace(prepared, translating=replace(options, style=style))
 
 
-def _draw(
-    prepared: Prepared,
-    drawing: Drawing,
-    jobs: list[Job],
-    model: Engine,
-    existing: Existing,
-    report: report_page.ReportPage,
-    tally: Tally,
-    checkpoints: RunFolder | None,
-    series: Series | None,
-) -> None:
-    total, unit = (len(jobs) * len(checkpoints.checkpoints()), "frames") if checkpoints else (len(jobs), "files")
-    stopping = nullcontext(series.stop) if series else signals.interruptible()
-    with stopping as stop, console.progress(total, unit) as progress:
-
-        def left_alone(job: Job) -> None:
-            tally.skipped(job, shared=True)
-            progress.advance()
-
-        def failed(job: Job, error: UgatitError) -> None:
-            tally.failed(job.name, error)
-            report.add(job.name, error)
-            progress.advance()
-
-        # One scale for all needs all of them in one process.
-        alone = prepared.options.overwrite or drawing.spans is not None
-        shared = Shared(existing, jobs, stop, alone, left_alone, failed)
-        for some in shared.rounds():
-            with contextlib.closing(_results(some, model, prepared, drawing, stop, checkpoints, progress)) as results:
-                for result in results:
-                    shared.end(result.job.source, done=result.error is None and not result.missing)
-                    tally.add(result)
-                    report.add(result.job.name, result.error, result)
-                    if not checkpoints:
-                        progress.advance()
-        tally.interrupted = stop.is_set() and not tally.disk_full
-        if series is None:
-            report.finish(tally.summary())
-
-
-def _results(
-    jobs: Iterator[Job],
-    model: Engine,
-    prepared: Prepared,
-    drawing: Drawing,
-    stop: threading.Event,
-    checkpoints: RunFolder | None,
-    progress: console.Progress,
-) -> Generator[Result, None, None]:
-    from ugatit_cli.cli import films
-
-    options = prepared.translating
-    if checkpoints is None:
-        return films.results(model, jobs, options, prepared.films, drawing, stop, progress)
-    from ugatit_cli.training.history import draw_history
-    from ugatit_cli.translation.model import Model
-
-    assert isinstance(model, Model)  # a run's
-    return draw_history(checkpoints, model, list(jobs), options, drawing, stop, progress.advance)
-
-
 def _left_to_do(
-    prepared: Prepared, drawing: Drawing, existing: Existing, verb: str, said: set[str]
+    prepared: Prepared, drawing: Drawing, existing: Existing, verb: str, said: set[str], others: Ranks | None
 ) -> tuple[list[Job], Tally]:
     """The jobs with all files of their results, without those that are done, and a tally that has said so."""
     from ugatit_cli.pictures.jobs import check_results
@@ -393,7 +386,8 @@ def _left_to_do(
     jobs: list[Job] = []
     for job in placed:
         try:
-            if (one := existing.look(job)) is not None:
+            again = not (others and others.was_made(job))
+            if again and (one := existing.look(job)) is not None:
                 jobs.append(one)
             else:
                 tally.skipped(job)
@@ -429,11 +423,13 @@ def _kept(run: RunFolder) -> int:
         return 0
 
 
-def _announce(model: Engine, direction: Literal["a2b", "b2a"], files: int, checkpoints: RunFolder | None) -> None:
+def _announce(
+    model: Engine, direction: Literal["a2b", "b2a"], files: int, checkpoints: RunFolder | None, processes: int
+) -> None:
     way = f"{model.config.source(direction)} -> {model.config.target(direction)}"
     console.note(
         f"model {model.name} ({way}), device {model.place}, precision {model.float_type}, "
-        f"{files} file{'s' if files != 1 else ''}"
+        f"{files} file{'s' if files != 1 else ''}{f', {processes} processes' * (processes > 1)}"
     )
     if checkpoints:
         steps = checkpoints.checkpoints()

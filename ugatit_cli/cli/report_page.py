@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ugatit_cli.cli import console
+from ugatit_cli.cli import console, ranks
 from ugatit_cli.cli.shards import Shard
 from ugatit_cli.errors import OutputError, UgatitError, UsageError
 from ugatit_cli.files import expanded
@@ -39,6 +39,8 @@ def page_path(options: PictureOptions) -> Path | None:
         raise UsageError(f"--report {path}: the report is a page", "Give it a name that ends in .html.")
     if path.is_dir():
         raise UsageError(f"--report {path}: is a folder", f"Name a file in it: {path / 'report.html'}")
+    if not ranks.is_first():  # the first process has the page; another one makes previews for it
+        return ranks.nowhere() / path.name
     if path.exists() and not (options.overwrite or options.skip_existing or options.update):
         raise UsageError(f"--report {path}: exists already", "Give another name, or pass --overwrite.")
     return path

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ugatit_cli.cli import console, pictures, report_page, signals
+from ugatit_cli.cli import console, pictures, ranks, report_page, signals
 from ugatit_cli.cli.existing import Existing
 from ugatit_cli.cli.shards import Shard
 from ugatit_cli.cli.tally import Tally
@@ -72,7 +72,7 @@ def translate_each(
     report_page.page_path(options)
     names = folder_names(models)
     waiting = deque(_all_prepared(options, found, names, prepare))
-    for one in waiting:
+    for one in waiting if ranks.is_first() else ():
         Existing(one.options, one.sources()).require_none(pictures.all_placed(one.found.jobs, drawing()))
     tallies: list[Tally] = []
     with signals.interruptible() as stop, _page(options, len(names)) as report:

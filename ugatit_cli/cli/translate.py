@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
-from ugatit_cli.cli import films, pictures, regions
+from ugatit_cli.cli import films, pictures, ranks, regions
 from ugatit_cli.cli.options import SECTIONS, ModelsOption, PictureOptions, options_of
 from ugatit_cli.errors import UsageError
 from ugatit_cli.files import expanded
@@ -130,6 +130,7 @@ class TranslateOptions(PictureOptions):
 
 
 @options_of(TranslateOptions, SECTIONS)
+@ranks.together
 def translate(options: TranslateOptions) -> None:
     """Translate pictures, or whole folders, to the other domain.
 
