@@ -25,6 +25,7 @@ from ugatit_cli.pictures.regions import Region
 from ugatit_cli.translation.pipeline import Result
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows can't fork")
+CPU = ("--device", "cpu", "--precision", "fp32")
 NAMES = [f"in/{letter}/{number}.png" for letter in "ab" for number in range(4)]
 
 
@@ -37,7 +38,7 @@ class Ended:
 
 def environment(rank: int, size: int, port: int) -> dict[str, str]:
     """What torchrun tells a process."""
-    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+    told: dict[str, object] = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
     told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
     return os.environ | {name: str(value) for name, value in told.items()}
 
@@ -55,7 +56,7 @@ def launched(
     port = free_port()
     processes = [
         subprocess.Popen(
-            command(*arguments, *(of_one if rank == 1 else ())),
+            command(*arguments, *CPU, *(of_one if rank == 1 else ())),
             env=environment(rank, size, port) | dict(told or {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -91,13 +92,13 @@ def test_the_files_of_one_process_one_report_one_exit_code(translate: Command, l
     assert all(name in page for name in inputs)
 
 
-def test_attention_too(cam: Command, light: str) -> None:
+def test_attention_too(cam: Command, judged: str) -> None:
     put(*NAMES[:3])
     arguments = ("in", "--layout", "overlay", "--maps", "generator,local")
     assert cam(*arguments, "-o", "one").code == 0
-    assert [one.code for one in launched(2, "cam", *arguments, "-o", "out", "--model", light)] == [0, 0]
+    assert [one.code for one in launched(2, "cam", *arguments, "-o", "out", "--model", judged)] == [0, 0]
     assert contents("out") == contents("one")
-    scale = launched(2, "cam", "in", "-o", "new", "--normalize", "batch", "--model", light)
+    scale = launched(2, "cam", "in", "-o", "new", "--normalize", "batch", "--model", judged)
     assert [one.code for one in scale] == [2, 0]
     assert "error: --normalize batch" in scale[0].stderr
 
