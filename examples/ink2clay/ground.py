@@ -4,6 +4,9 @@
 pale smears at the borders came with that. Here each training picture lies on a white ground of the size that `train`
 would enlarge it to, so that crops shift the drawing instead. It is drawn at the size that it has there.
 
+With `--worn` each drawing of A is there three times: also with strokes as others draw them, thinner or thicker, and not
+quite black.
+
 OUT gets trainA and trainB; and the validation pictures, as they are, as testA and testB: where `train` looks for
 pictures to sample and to evaluate. The benchmark's own held-out pictures aren't in it.
 """
@@ -16,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from ugatit_cli.cli import console
 from ugatit_cli.data.pictures import Preparation
@@ -56,8 +59,18 @@ def on_ground(draw: Callable[[int], Image.Image], size: int, scale: float) -> Im
     return ground
 
 
-def place(drawing: Drawing, size: int, scale: float, out: Path) -> None:
-    """Writes a picture of training or validation; the others have no place."""
+def worn(picture: Image.Image, random: np.random.Generator) -> Image.Image:
+    """A drawing on white with thinner or thicker strokes, by up to two pixels, and paler, by up to a quarter."""
+    large = picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.LANCZOS)
+    change = int(random.choice([3, 3, 5, -3, 0]))
+    if change:
+        large = large.filter(ImageFilter.MaxFilter(change) if change > 0 else ImageFilter.MinFilter(-change))
+    pale = float(random.choice([0, random.uniform(0, 0.25)]))
+    return Image.blend(large.resize(picture.size), Image.new("RGB", picture.size, "white"), pale)
+
+
+def place(drawing: Drawing, size: int, scale: float, out: Path, copies: int) -> None:
+    """Writes a picture of training, and worn copies of A's, or of validation; the others have no place."""
     if drawing.folder in TRAINING:
         folder, picture = drawing.folder, on_ground(drawing.draw, size, scale)
     elif drawing.folder in VALIDATION:
@@ -66,6 +79,9 @@ def place(drawing: Drawing, size: int, scale: float, out: Path) -> None:
         return
     (out / folder).mkdir(exist_ok=True)
     picture.save(out / folder / f"{drawing.name}.png")
+    for number in range(copies if folder == "trainA" else 0):
+        random = np.random.default_rng([number, *drawing.name.encode()])
+        worn(picture, random).save(out / folder / f"{drawing.name}-worn{number}.png")
 
 
 def main() -> None:
@@ -74,12 +90,13 @@ def main() -> None:
     parser.add_argument("recipe", choices=[name for name, recipe in RECIPES.items() if recipe.validation])
     parser.add_argument("out", type=Path)
     parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--worn", action="store_true")
     options = parser.parse_args()
     with console.showing() as listener:
         found = drawings(options.recipe, listener)
     options.out.mkdir()
     for drawing in found:
-        place(drawing, options.size, SCALES.get(options.recipe, 1.0), options.out)
+        place(drawing, options.size, SCALES.get(options.recipe, 1.0), options.out, 2 if options.worn else 0)
 
 
 if __name__ == "__main__":

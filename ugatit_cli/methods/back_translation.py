@@ -95,8 +95,8 @@ class BackTranslationStep(UGATITStep):
     def _imitated(self, direction: Direction, goal: Tensor) -> Tensor:
         """Pictures of a direction's target as the other direction translates them.
 
-        Where those have no colours, as drawings in ink, hues tell nothing that is of use there; but they can be a code
-        in which the other direction says what it saw, such as what was filled. So they are turned at random.
+        Where those have no colours, as drawings in ink, hues are of no use, but can be a code in which the other
+        direction tells what it saw, such as what was filled. So they are turned at random.
         """
         image: Tensor = self.networks.best_translators[OTHER[direction]](goal).image
         colourless = (goal.amax(1) - goal.amin(1)).amax((1, 2)) < COLOURLESS
