@@ -4,8 +4,8 @@
 pale smears at the borders came with that. Here each training picture lies on a white ground of the size that `train`
 would enlarge it to, so that crops shift the drawing instead. It is drawn at the size that it has there.
 
-With `--worn` each drawing of A is there three times: also with strokes as others draw them, thinner or thicker, and not
-quite black.
+With `--worn` each drawing of A is there three times: also with strokes as others draw them, thinner or thicker, and
+not quite black.
 
 OUT gets trainA and trainB; and the validation pictures, as they are, as testA and testB: where `train` looks for
 pictures to sample and to evaluate. The benchmark's own held-out pictures aren't in it.
