@@ -12,7 +12,7 @@ import typer
 from typer.main import get_command, get_group
 
 from ugatit_cli import __version__
-from ugatit_cli.cli import console, streams, voice
+from ugatit_cli.cli import console, streams, voice, wrong_names
 from ugatit_cli.cli.help_view import CommandGroup
 from ugatit_cli.cli.options import Command
 from ugatit_cli.errors import Interrupted, UgatitError, UsageError, plain_reason
@@ -22,6 +22,7 @@ COMMANDS: Final = (
     "translate", "cam", "serve", "train", "evaluate", "study", "fetch", "convert", "export", "push", "models", "data",
     "doctor",
 )  # fmt: skip
+ALIASES: Final = {"attention": "cam"}
 LOAD: Final = Path("/proc/loadavg")
 
 
@@ -73,6 +74,10 @@ class Root(CommandGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Takes the command's name off the arguments."""
+        if args and not args[0].startswith("-"):
+            args = [ALIASES.get(args[0], args[0]), *args[1:]]
+            if args[0] not in COMMANDS:
+                raise wrong_names.no_such_command("", args[0], COMMANDS)
         named = args[:1] if args and args[0] in COMMANDS else COMMANDS
         for name in named:
             self.add_command(command(name))

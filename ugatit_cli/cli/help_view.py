@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from typer.core import TyperGroup
 
-from ugatit_cli.cli import voice
+from ugatit_cli.cli import voice, wrong_names
 
 # The last section: what every command takes.
 EVERY: Final = voice.TITLE
@@ -152,6 +152,16 @@ class CommandGroup(TyperGroup):
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Of the usage line."""
         return usage(self.get_params(ctx), [self.subcommand_metavar])
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Names the command that was meant, if there is none of that name.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            raise wrong_names.no_such_command(f"{ctx.info_name} " if ctx.parent else "", args[0], self.commands)
+        return super().parse_args(ctx, args)
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # the name is Click's
         """Writes what it does, and examples."""

@@ -17,7 +17,7 @@ from typer import Argument, BadParameter, Option, Typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
-from ugatit_cli.cli import configuration, console, help_view, voice
+from ugatit_cli.cli import configuration, console, help_view, voice, wrong_names
 from ugatit_cli.config import Fit
 from ugatit_cli.errors import UsageError
 
@@ -287,9 +287,23 @@ class Command(TyperCommand):
         help_view.write_options(self.get_params(ctx), formatter, frozenset() if self.shows_all else rare)
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """`--help-all` is `--help` with what few need."""
-        self.shows_all = help_view.HELP_ALL in help_view.before_dashes(args)
-        return super().make_context(info_name, ["--help"] if self.shows_all else args, parent, **extra)
+        """`--help-all` is `--help` with what few need; wrong names are answered with the right ones.
+
+        Raises:
+            UsageError: there is no such option.
+        """
+        stated = help_view.before_dashes(args)
+        self.shows_all = help_view.HELP_ALL in stated
+        try:
+            return super().make_context(info_name, ["--help"] if self.shows_all else args, parent, **extra)
+        except Exception as error:
+            if type(error).__name__ != "NoSuchOption":  # Typer's
+                raise
+            name: str = error.option_name  # type: ignore[attr-defined]
+            typed = next((one.partition("=")[0] for one in stated if one.startswith(name)), name)
+            path = " ".join([*([parent.command.name] if parent and parent.parent else []), str(info_name)])
+            known = [flag for one in self.params for flag in (*one.opts, *one.secondary_opts)]
+            raise wrong_names.no_such_option(path, typed, [*known, help_view.HELP_ALL]) from None
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuses an option that takes one value and is given several times, of which the last one would count."""
