@@ -138,7 +138,7 @@ def test_nohup_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
         (("translate", "a.png", "-m", "one", "--model", "two"), "--model"),
         (("translate", "a.png", "--size", "8", "--size=8"), "--size"),
         (("cam", "a.png", "-m", "one", "-m", "two"), "--model"),
-        (("fetch", "one", "--to", "a", "--to", "b"), "--to"),
+        (("fetch", "one", "--output", "a", "--to", "b"), "--output"),
         (("convert", "x.pt", "out", "--domains", "a,b", "--domains", "c,d"), "--domains"),
         (("push", "one", "me/it", "--licence", "mit", "--licence", "other"), "--licence"),
         (("train", "--channels", "8", "--channels", "16"), "--channels"),

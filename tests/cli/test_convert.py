@@ -24,7 +24,7 @@ def checkpoint(tmp_path: Path) -> str:
 
 
 def test_into_a_folder(ugatit: Command, checkpoint: str) -> None:
-    outcome = ugatit("convert", checkpoint, "models/mine", "--domains", "selfie,anime", "--image-size", "32")
+    outcome = ugatit("convert", checkpoint, "-o", "models/mine", "--domains", "selfie,anime", "--image-size", "32")
     assert (outcome.code, outcome.lines) == (0, ["models/mine"])
     config = ugatit_cli.load("models/mine").config
     assert f"selfie <-> anime: {config.summary}, with discriminators" in outcome.stderr
@@ -62,8 +62,8 @@ def test_overwriting(ugatit: Command, checkpoint: str) -> None:
 
 def test_wrong_usage(ugatit: Command, checkpoint: str) -> None:
     for arguments, reason in (
-        ((), "give one or two checkpoints, and either OUT_DIR or --name NAME"),
-        (("m", "--name", "mine"), "give one or two checkpoints, and either OUT_DIR or --name NAME"),
+        ((), "give one or two checkpoints, and either --output DIR or --name NAME"),
+        (("m", "--name", "mine"), "give one or two checkpoints, and either --output DIR or --name NAME"),
         (("--name", "../mine"), "'../mine' is not a model name"),
         (("--name", "flat2clay"), "flat2clay is the name of a bundled model"),
         (("m", "--image-size", "30"), "image_size is 30; it must be a multiple of 4"),
@@ -82,7 +82,7 @@ def test_a_file_for_each_way(ugatit: Command, golden: Path) -> None:
         state = {name.partition(".")[2]: one for name, one in weights.items() if name.startswith(key)}
         torch.save(state, f"latest_net_{key}.pth")
     files = "latest_net_G_B.pth", "latest_net_G_A.pth"
-    outcome = ugatit("convert", *files, "both", "--domains", "horse,zebra")
+    outcome = ugatit("convert", *files, "-o", "both", "--domains", "horse,zebra")
     assert (outcome.code, outcome.lines) == (0, ["both"])
     assert "horse <-> zebra: cyclegan" in outcome.stderr
     assert ugatit("convert", *files[1:], "there", "--domains", "horse,zebra").code == 0

@@ -115,7 +115,7 @@ def test_a_look_changes_nothing(ugatit: Command, archive: Path, tmp_path: Path) 
 
 def test_a_folder_of_ones_own(ugatit: Command, archive: Path) -> None:
     for force in ((), ("--force",)):
-        outcome = ugatit("data", "fetch", "tiny", "--to", "mine", "--from-file", archive, *force)
+        outcome = ugatit("data", "fetch", "tiny", "-o", "mine", "--from-file", archive, *force)
         assert (outcome.code, Path("mine/trainA").is_dir()) == (0, True), outcome.stderr
         assert "ugatit train --data" in outcome.stderr
     assert ugatit("data", "fetch", "tiny", "--to", "mine", "--from-file", archive).code != 0

@@ -35,7 +35,7 @@ def test_without_a_name_translate_finds_it_by_the_models(ugatit: Command, light:
         (["--size", "30"], "size 30x30: sides are multiples of 4, 16 or more"),
         (["--direction", "b2a"], "this model translates flat to clay only, not back"),
         (["--to", "anime"], "this model has no domain 'anime'"),
-        (["--to-format", "torchscript"], "x.onnx: torchscript files end in .pt or .ts"),
+        (["--format", "torchscript"], "x.onnx: torchscript files end in .pt or .ts"),
     ],
 )
 def test_what_cannot_be_names_the_option(words: list[str], said: str, ugatit: Command, tmp_path: Path) -> None:

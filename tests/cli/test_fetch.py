@@ -41,7 +41,7 @@ def test_fetch_then_translate(ugatit: Command, hub: HubServer, commit: str, mode
     assert Path("b.png").read_bytes() == Path("c.png").read_bytes()
     assert len(hub.requests) == asked
     for force in ([], ["--force"]):
-        outcome = ugatit("fetch", "me/clay", "--to", "models/clay", *force)
+        outcome = ugatit("fetch", "me/clay", "-o", "models/clay", *force)
         assert (outcome.code, outcome.lines) == (0, ["models/clay"])
         assert contents(Path("models/clay")).items() > contents(model).items()
         assert not any(path.is_symlink() for path in Path("models/clay").iterdir())

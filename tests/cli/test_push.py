@@ -290,7 +290,7 @@ def test_a_dry_run(push: Command, hub: HubServer, model: str, monkeypatch: pytes
 
 def test_the_command_after_a_dry_run_says_all_that_was_said(push: Command, hub: HubServer, model: str) -> None:
     said = ("--licence", "MIT", "--data", "Ada's icons & more 👨‍👩‍👧", "--description", "Icons, $HOME made")
-    told = push(model, REPO, "--dry-run", "--to", "a look", "--private", "--overwrite", *said).stderr
+    told = push(model, REPO, "--dry-run", "-o", "a look", "--private", "--overwrite", *said).stderr
     line = told.partition("then: ugatit push ")[2].splitlines()[0]
     arguments = shlex.split(line)
     switches = ["--private", "--overwrite"]
@@ -307,7 +307,7 @@ def test_a_dry_run_replaces_only_models(push: Command, model: str) -> None:
     outcome = push(model, REPO, "--dry-run", "--to", "pictures", "--overwrite", "--samples", "missing.png")
     assert (outcome.code, "pictures: " in outcome.errors[0]) == (1, True)  # which is looked at first
     assert below("pictures") == ["a.png"]
-    look = ("--dry-run", "--to", "look")
+    look = ("--dry-run", "--output", "look")
     assert [push(model, REPO, *look).code, push(model, REPO, *look).code] == [0, 1]
     assert push(model, REPO, *look, "--licence", "mit", "--overwrite").code == 0
     assert b"license: mit" in local("look")["README.md"]
@@ -326,7 +326,7 @@ def test_a_dry_run_replaces_only_models(push: Command, model: str) -> None:
     [
         (("flat2clay",), "'flat2clay'"),
         ((f"{REPO}@v1",), f"{REPO}@v1"),
-        ((REPO, "--to", "look"), "--to"),
+        ((REPO, "--output", "look"), "--output"),
         ((REPO, "--licence", "All Rights Reserved"), "--licence"),
         ((REPO, "--licence", "[mit]"), "[mit]"),
         ((REPO, "--licence", ""), "--licence"),

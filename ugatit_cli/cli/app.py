@@ -72,6 +72,8 @@ class Root(CommandGroup):
     double the time of `ugatit COMMAND --help`.
     """
 
+    others = (("--version", "Show the version."),)
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Takes the command's name off the arguments."""
         if args and not args[0].startswith("-"):
@@ -93,7 +95,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="ugatit --version shows the version.",
 )
 
 

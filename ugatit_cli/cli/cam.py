@@ -34,7 +34,7 @@ class CamOptions(PictureOptions):
         Option(
             "--maps",
             metavar="MAPS",
-            help="generator, local, global (discriminators), several with commas, or all that the model has.",
+            help="Whose attention: generator, local, global (discriminators), several with commas, or all.",
         ),
     ] = "all"
     layout: Annotated[
@@ -61,7 +61,8 @@ class CamOptions(PictureOptions):
         ),
     ] = "image"
     upsample: Annotated[
-        Literal["bilinear", "bicubic"], Option("--upsample", help="How maps are enlarged to the picture.")
+        Literal["bilinear", "bicubic"],
+        Option("--upsample", help="How maps are enlarged to the picture: bicubic is rounder."),
     ] = "bilinear"
     animate: Annotated[
         bool | None,
@@ -108,7 +109,7 @@ class CamOptions(PictureOptions):
 @options_of(CamOptions, SECTIONS)
 @ranks.together
 def cam(options: CamOptions) -> None:
-    """Show where the generator looks, and where the discriminators look.
+    """Show where the networks look; also called `attention`.
 
     Makes a labelled panel of each picture: the input, attention over it, the translation, attention over that.
 
@@ -116,11 +117,11 @@ def cam(options: CamOptions) -> None:
 
     `ugatit cam icon.png`
 
-    `ugatit cam ./icons --model runs/flat2clay --layout overlay --maps generator,local -o out/`
+    `ugatit cam ./icons --layout overlay --maps generator -o out/`
 
     `ugatit cam clip.mp4 -o seen.mp4`
 
-    `ugatit cam icon.png --run runs/flat2clay -o emerging.webp`
+    `ugatit cam icon.png --run runs/horses2zebras -o emerging.webp`
     """
     from ugatit_cli.attention.maps import Style, check_names
 

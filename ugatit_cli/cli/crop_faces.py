@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 def crop_faces(
     folder: Annotated[Path, Argument(metavar="DIR", help="A folder of photos, or one photo.", show_default=False)],
-    out: Annotated[Path, Argument(metavar="OUT", help="Where the faces go.", show_default=False)],
+    out: Annotated[Path | None, Argument(metavar="OUT", help="Where the faces go.", hidden=True)] = None,
+    output: Annotated[
+        Path | None, Option("--output", "-o", metavar="OUT", help="Folder for the faces.", show_default=False)
+    ] = None,
     size: Annotated[int, Option("--size", metavar="N", help="Side of the crops in pixels.")] = 256,
     margin: Annotated[
         float, Option("--margin", metavar="X", help="What is kept around a face, in sizes of the face.")
@@ -42,26 +45,29 @@ def crop_faces(
     max_pixels: Annotated[str, Option("--max-pixels", metavar="N|off", help=MAX_PIXELS_HELP)] = "300M",
     json_lines: Annotated[bool, Option("--json", help="Results on stdout as JSON, one line each.")] = False,
 ) -> None:
-    """Cut the faces out of photos: level, square, of one size, to train with.
+    """Cut the faces out of photos, to train with.
 
-    Folders are mirrored. Of party.jpg come party_face1.png, the largest face, party_face2.png and so on. Photos
-    without a face are named.
+    They are level, square and of one size. Folders are mirrored. Of party.jpg come party_face1.png, the largest face,
+    party_face2.png and so on. Photos without a face are named.
 
     Examples:
 
-    `ugatit data crop-faces photos/ faces/`
+    `ugatit data crop-faces photos/ -o faces/`
 
-    `ugatit data crop-faces photos/ faces/ --size 128 --margin 0.8`
+    `ugatit data crop-faces photos/ -o faces/ --size 128 --margin 0.8`
     """
     from ugatit_cli.faces.crops import FaceCropper
     from ugatit_cli.faces.detector import detector
     from ugatit_cli.faces.finder import FaceFinder
 
+    target = output or out  # which came second in earlier versions
+    if target is None or (output and out):
+        raise UsageError("one folder for the faces is needed", "Name it: -o faces/")
     if skip_existing and overwrite:
         raise UsageError("--skip-existing and --overwrite contradict each other")
     finder = FaceFinder(margin)
     cropper = FaceCropper(finder, size, size // 2 if least is None else least, overwrite, parse_pixels(max_pixels))
-    found = _found(folder, expanded(out))
+    found = _found(folder, expanded(target))
     _check_existing(found, skip_existing=skip_existing, overwrite=overwrite)
     detector()  # or its absence would be every photo's
     tally = Tally(json_lines=json_lines, total=len(found.jobs), verb="cropped")
@@ -69,7 +75,7 @@ def crop_faces(
         tally.failed(name, PictureError(f"{name}: {reason}"))
     for name, counts in found.passed_over.items():
         tally.passed_over(name, counts)
-    _crop(_Photos(cropper, tally, skip_existing), found.jobs).finish(out)
+    _crop(_Photos(cropper, tally, skip_existing), found.jobs).finish(target)
 
 
 def _crop(photos: _Photos, jobs: list[Job]) -> _Photos:

@@ -34,7 +34,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="All that is known, as 
 
 @app.callback()
 def data() -> None:
-    """List the data sets that `--data` takes by name; fetch, find and remove them.
+    """List data sets to train on; fetch, find and remove them.
 
     `ugatit data` alone shows the list, `ugatit data --json` the same and more for programs. Nothing but `fetch` asks
     the network.
@@ -53,7 +53,7 @@ def data() -> None:
 
 @app.command("list", cls=Command)
 def list_data(json_array: JsonOption = False) -> None:
-    """Show all known data sets: the manifest's, and those that were fetched.
+    """Show all data sets that have a name.
 
     The same as `ugatit data` alone.
     """
@@ -68,7 +68,7 @@ def list_data(json_array: JsonOption = False) -> None:
 
 @app.command(cls=Command)
 def show(name: NameArgument, json_object: JsonOption = False) -> None:
-    """Show all that is known of one data set: who made it, where it is, licence, counts.
+    """Show all that is known of one data set.
 
     Example:
 
@@ -86,9 +86,9 @@ def show(name: NameArgument, json_object: JsonOption = False) -> None:
 @app.command(cls=Command)
 def fetch(
     name: FetchedArgument,
-    to: Annotated[
+    output: Annotated[
         Path | None,
-        typer.Option("--to", metavar="DIR", help="Write it into that folder instead.", show_default=False),
+        typer.Option("--output", "-o", metavar="DIR", help="Write it into that folder instead.", show_default=False),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Download it again, even if it is here.")] = False,
     dry_run: DryRunOption = False,
@@ -103,7 +103,7 @@ def fetch(
     ] = None,
     columns: ColumnsOption = None,
 ) -> None:
-    """Fetch a data set, check it, and keep it for use without a network.
+    """Fetch a data set, and keep it for use without a network.
 
     `train` and `evaluate` do the same when `--data NAME` is used first. Interrupted downloads go on where they
     stopped; a data set is there as a whole, or not at all.
@@ -112,7 +112,7 @@ def fetch(
 
     `ugatit data fetch horse2zebra`
 
-    `ugatit data fetch vangogh2photo --to ./paintings`
+    `ugatit data fetch vangogh2photo -o ./paintings`
 
     `ugatit data fetch horse2zebra --from-file ~/Downloads/horse2zebra.zip`
 
@@ -126,9 +126,9 @@ def fetch(
     if dry_run and from_file is not None:
         raise UsageError("--dry-run and --from-file contradict each other")
     if dry_run:
-        _preview(known(name), here=to is None and not force)
+        _preview(known(name), here=output is None and not force)
         return
-    to = expanded(to) if to is not None else None
+    to = expanded(output) if output is not None else None
     from_file = expanded(from_file) if from_file is not None else None
     with console.showing() as listener:
         folder = fetch_module.fetch(name, listener, to=to, force=force, from_file=from_file, columns=chosen)
@@ -157,7 +157,7 @@ app.command("crop-faces", cls=Command)(crop_faces)
 def rm(
     name: NameArgument, yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking.")] = False
 ) -> None:
-    """Remove a data set that was fetched, and what is on its way.
+    """Remove a data set that was fetched.
 
     Example:
 

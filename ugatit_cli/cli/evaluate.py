@@ -186,13 +186,31 @@ def _about_kid(found: Sequence[Scores]) -> list[str]:
     return [*(f"{', '.join(labels)}: {about.format(*key)}" for key, labels in kids.items()), *mixed]
 
 
+SECTIONS: Final = {
+    "Two folders": ("translated", "real", "source", "baseline"),
+    "Or a model": ("model", "domain_a", "domain_b", "data", "columns", "style"),
+    "Figures": (
+        "metrics",
+        "pairs",
+        "features",
+        "feature_layer",
+        "subsets",
+        "subset_size",
+        "seed",
+        "size",
+        "json_document",
+    ),
+    "Speed": ("device", "precision", "workers", "max_pixels"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
     """What `evaluate` is asked for: each field is an option."""
 
-    translated: Annotated[Path | None, typer.Argument(metavar="[TRANSLATED]", help="Folder of translations.")] = None
+    translated: Annotated[Path | None, typer.Argument(metavar="TRANSLATED", help="Folder of translations.")] = None
     real: Annotated[
-        Path | None, typer.Argument(metavar="[REAL]", help="Folder of real pictures of the target domain.")
+        Path | None, typer.Argument(metavar="REAL", help="Folder of real pictures of the look that they should have.")
     ] = None
     source: Annotated[
         Path | None,
@@ -220,7 +238,7 @@ class EvaluateOptions:
             "--model",
             "-m",
             metavar="MODEL",
-            help="Translate with this model, its ways, and evaluate that; several: a column for each.",
+            help="Translate with this model, both ways, and evaluate that; several: a column for each.",
             show_default=False,
         ),
     ] = None
@@ -228,16 +246,12 @@ class EvaluateOptions:
         str | None,
         typer.Option(
             metavar="random:SEED",
-            help="With --model, of munit and drit: other random styles.  [default: random:0]",
+            help="Of munit and drit models: other random styles.  [default: random:0]",
             show_default=False,
         ),
     ] = None
-    domain_a: Annotated[Path | None, typer.Option(metavar="DIR", help="With --model: real pictures of domain A.")] = (
-        None
-    )
-    domain_b: Annotated[Path | None, typer.Option(metavar="DIR", help="With --model: real pictures of domain B.")] = (
-        None
-    )
+    domain_a: Annotated[Path | None, typer.Option(metavar="DIR", help="Real pictures of the first look.")] = None
+    domain_b: Annotated[Path | None, typer.Option(metavar="DIR", help="Real pictures of the second look.")] = None
     data: Annotated[
         str | None,
         typer.Option(
@@ -261,12 +275,16 @@ class EvaluateOptions:
     feature_layer: Annotated[
         str | None, typer.Option(metavar="NAME", help="Its layer to take the mean of.  [default: Mixed_7c]")
     ] = None
-    subsets: Annotated[int, typer.Option(min=1, max=100_000, help="Subsets that KID is the mean of.")] = 100
+    subsets: Annotated[
+        int, typer.Option(min=1, max=100_000, metavar="N", help="Subsets that KID is the mean of.")
+    ] = 100
     subset_size: Annotated[
         int | None,
-        typer.Option(min=2, help="Pictures in a subset.  [default: half of the smaller set, at most 1000]"),
+        typer.Option(
+            metavar="N", min=2, help="Pictures in a subset.  [default: half of the smaller set, at most 1000]"
+        ),
     ] = None
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the choice of subsets.")] = 0
+    seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**32 - 1, help="Another number, other subsets.")] = 0
     size: Annotated[
         int | None,
         typer.Option(
@@ -283,18 +301,19 @@ class EvaluateOptions:
     json_document: Annotated[bool, typer.Option("--json", help="The figures on stdout as one JSON document.")] = False
 
 
-@options_of(EvaluateOptions)
+@options_of(EvaluateOptions, SECTIONS)
 def evaluate(options: EvaluateOptions) -> None:
-    """Say in figures how close translations are to real pictures of the target domain.
+    """Say in figures how close translations come to real pictures.
 
-    KID and FID compare two sets of pictures; they need no pairs. Where there is ground truth, --pairs adds figures of
-    pairs. Figures of different extractors, sizes or numbers of pictures don't compare.
+    Either of two folders, `ugatit evaluate TRANSLATED REAL`; or of a model, which translates first: `ugatit evaluate
+    --model MODEL --domain-a A --domain-b B`. KID and FID, where less is better, compare all of one with all of the
+    other. Figures of other extractors, sizes or numbers of pictures don't compare.
 
     Examples:
 
     `ugatit evaluate out/ zebras/ --source horses/ --baseline`
 
-    `ugatit evaluate out/ clay/ --pairs clay/ --features inception.safetensors --feature-layer Mixed_6c`
+    `ugatit evaluate out/ clay/ --pairs clay/`
 
     `ugatit evaluate --model flat2clay --domain-a flat/ --domain-b clay/ --pairs clay/ --json`
 

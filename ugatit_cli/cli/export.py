@@ -29,7 +29,7 @@ def export(
             show_default=False,
         ),
     ] = None,
-    to_format: Annotated[Literal["onnx", "torchscript"], typer.Option("--to-format", help="Kind of file.")] = "onnx",
+    format: Annotated[Literal["onnx", "torchscript"], typer.Option("--format", help="Kind of file.")] = "onnx",
     direction: Annotated[
         Literal["a2b", "b2a"] | None,
         typer.Option("--direction", help="Which way it translates.  [default: a2b]", show_default=False),
@@ -38,7 +38,8 @@ def export(
         str | None, typer.Option("--to", metavar="DOMAIN", help="The same by name of the target domain: --to anime.")
     ] = None,
     precision: Annotated[
-        Literal["fp32", "fp16"], typer.Option("--precision", help="Float type of the weights; fp16 is half as large.")
+        Literal["fp32", "fp16"],
+        typer.Option("--precision", help="Number format of the weights; fp16 is half as large."),
     ] = "fp32",
     size: Annotated[
         str | None,
@@ -52,7 +53,7 @@ def export(
     maps: Annotated[bool, typer.Option("--maps", help="Give the attention of the generator, too.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write a model as a file that other programs run, without ugatit and PyTorch.
+    """Write a model as a file that other programs run: ONNX.
 
     The file translates one way: float32 pictures (N, 3, H, W), RGB in [0, 1], to the same. It is compared with
     PyTorch on several pictures before it is kept.
@@ -61,7 +62,7 @@ def export(
 
     `ugatit export flat2clay -o clay.onnx`
 
-    `ugatit export my-model --to selfie --precision fp16 --size 256 -o phone.onnx`
+    `ugatit export flat2clay --to flat --precision fp16 --size 256 -o phone.onnx`
 
     `ugatit export flat2clay && ugatit translate icons/ --engine onnx -o out/`
     """
@@ -72,7 +73,7 @@ def export(
 
     options = exporting.ExportOptions(
         expanded(output) if output is not None else None,
-        to_format,
+        format,
         resolve_direction(found.config, direction, to),
         precision,
         sides,

@@ -24,9 +24,9 @@ def fetch(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A name that `ugatit models` lists, or OWNER/NAME[@REVISION].")
     ],
-    to: Annotated[
+    output: Annotated[
         Path | None,
-        typer.Option("--to", metavar="DIR", help="Write a model folder there instead.", show_default=False),
+        typer.Option("--output", "-o", metavar="DIR", help="Write a model folder there instead.", show_default=False),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Download it again, even if it is here.")] = False,
     dry_run: DryRunOption = False,
@@ -40,7 +40,7 @@ def fetch(
         ),
     ] = None,
 ) -> None:
-    """Fetch a model, check it, and keep it for use without a network.
+    """Fetch a model, and keep it for use without a network.
 
     `--model` does the same on a model's first use; here a newer version of it is looked for, too. Interrupted
     downloads go on where they stopped. Files are compared with the sizes and hashes that are known of them. What
@@ -50,7 +50,7 @@ def fetch(
 
     `ugatit fetch selfie2anime`
 
-    `ugatit fetch someone/horse2zebra@v1.0 --to models/horse2zebra`
+    `ugatit fetch someone/horse2zebra@v1.0 -o models/horse2zebra`
 
     `ugatit fetch selfie2anime --from-file ugatit_light.pdparams`
 
@@ -61,7 +61,7 @@ def fetch(
 
     if dry_run and from_file is not None:
         raise UsageError("--dry-run and --from-file contradict each other")
-    to = expanded(to) if to is not None else None
+    to = expanded(output) if output is not None else None
     from_file = expanded(from_file) if from_file is not None else None
     with console.showing() as listener:
         if not dry_run:
@@ -95,13 +95,17 @@ def convert(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE... OUT_DIR",
-            help="A checkpoint, or one for each way, and the model folder to write.",
+            metavar="FILE",
+            help="A checkpoint, or one for each way.",
             show_default=False,
         ),
     ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="The model folder to write.")
+    ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="Install into your model store instead, for `--model NAME`.")
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Install into your model store instead, for `--model NAME`."),
     ] = None,
     domains: Annotated[
         str | None, typer.Option("--domains", metavar="A,B", help="Names of the two domains: selfie,anime.")
@@ -109,7 +113,11 @@ def convert(
     dtype: Annotated[Literal["fp32", "bf16", "fp16"], typer.Option("--dtype", help="Float type on disk.")] = "fp32",
     image_size: Annotated[
         int | None,
-        typer.Option("--image-size", help="Training size in pixels; light checkpoints don't tell.  [default: 256]"),
+        typer.Option(
+            "--image-size",
+            metavar="PX",
+            help="Training size in pixels; light checkpoints don't tell.  [default: 256]",
+        ),
     ] = None,
     smoothing: Annotated[
         bool | None,
@@ -121,7 +129,7 @@ def convert(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing model folder.")] = False,
 ) -> None:
-    """Convert the authors' checkpoints into a model folder, whatever code wrote them.
+    """Convert the authors' checkpoints into a model folder.
 
     Reads U-GAT-IT (PyTorch .pt, PaddlePaddle .pdparams, TensorFlow's folder or .index), CycleGAN (latest_net_G*.pth:
     one way; two files or their folder: both), CartoonGAN (*_net_G_float.pth), UNIT and MUNIT (gen_*.pt, and dis_*.pt
@@ -130,21 +138,26 @@ def convert(
 
     Examples:
 
-    `ugatit convert selfie2anime_params_0100000.pt my-model`
+    `ugatit convert selfie2anime_params_0100000.pt -o my-model`
 
-    `ugatit convert horse2zebra.pth my-model --domains horse,zebra`
+    `ugatit convert horse2zebra.pth -o my-model --domains horse,zebra`
 
-    `ugatit convert UGATIT_selfie2anime_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing --name selfie2anime --domains
-    selfie,anime`
+    `ugatit convert latest_net_G_A.pth latest_net_G_B.pth -o both --domains horse,zebra`
+
+    `ugatit convert UGATIT_selfie2anime_lsgan/ --name selfie2anime --domains selfie,anime`
     """
     from ugatit_cli.methods.base import OfficialSettings
     from ugatit_cli.weights import official
     from ugatit_cli.weights.home import BUNDLED, store_path
 
     files = [expanded(path) for path in paths]
-    folder = store_path(name) if name is not None else files.pop()
-    if not 1 <= len(files) <= 2 or (name is not None and len(files) == 2 and not files[1].exists()):
-        raise UsageError("give one or two checkpoints, and either OUT_DIR or --name NAME")
+    if output is not None and name is not None:
+        raise UsageError("--output and --name contradict each other", "Leave one of them out.")
+    named = output is not None or name is not None
+    # In earlier versions the folder came last.
+    folder = store_path(name) if name is not None else expanded(output) if output is not None else files.pop()
+    if not 1 <= len(files) <= 2 or (named and len(files) == 2 and not files[1].exists()):
+        raise UsageError("give one or two checkpoints, and either --output DIR or --name NAME")
     if name is not None and (BUNDLED / name).is_dir():
         raise UsageError(f"{name} is the name of a bundled model", "Choose another --name.")
     settings = OfficialSettings(parse_domains(domains) if domains else None, image_size, smoothing)

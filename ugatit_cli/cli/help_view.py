@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from typer.core import TyperGroup
 
@@ -130,8 +130,8 @@ def _help(parameter: Any) -> str:
 
 def _default(parameter: Any) -> str:
     value = parameter.default
-    quiet = not parameter.show_default or parameter.required or callable(value)
-    return "" if quiet or value in (None, False, "", ()) else str(value)
+    quiet = not parameter.show_default or parameter.required or callable(value) or isinstance(value, bool)
+    return "" if quiet or value in (None, "", ()) else str(value)
 
 
 def _range(parameter: Any) -> Iterator[str]:
@@ -147,7 +147,13 @@ def _range(parameter: Any) -> Iterator[str]:
 
 
 class CommandGroup(TyperGroup):
-    """A command with commands, whose help is written as all is here."""
+    """A command with commands, whose help is written as all is here.
+
+    Attributes:
+        others: what is shown beside options: names, and what they do.
+    """
+
+    others: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Of the usage line."""
@@ -170,4 +176,7 @@ class CommandGroup(TyperGroup):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes options and commands."""
         write_commands([(name, self.commands[name]) for name in self.list_commands(ctx)], formatter)
-        write_options(self.get_params(ctx), formatter)
+        parameters: list[Any] = self.get_params(ctx)
+        helps = [(", ".join(one.opts), one.help) for one in parameters]
+        with formatter.section("Options"):
+            formatter.write_dl([*helps, *self.others])

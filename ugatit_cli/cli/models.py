@@ -30,7 +30,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="All that is known, as 
 
 @app.callback()
 def models() -> None:
-    """List the models that `--model` takes; check, find and remove them.
+    """List models; check, find and remove them.
 
     `ugatit models` alone shows the table: first what works here, then what can be downloaded. `ugatit models --json`
     shows the same and more for programs. Nothing here asks the network.
@@ -49,7 +49,7 @@ def models() -> None:
 
 @app.command("list", cls=Command)
 def list_models(every: AllOption = False, json_array: JsonOption = False) -> None:
-    """Show the models that can be used: what works here, then what can be downloaded.
+    """Show models: what works here, then what can be downloaded.
 
     The same as `ugatit models` alone.
     """
@@ -67,7 +67,7 @@ def list_models(every: AllOption = False, json_array: JsonOption = False) -> Non
 
 @app.command(cls=Command)
 def show(name: NameArgument, json_object: JsonOption = False) -> None:
-    """Show all that is known of one model: origin, licence, sizes, files and their hashes.
+    """Show all that is known of one model.
 
     Example:
 
@@ -88,10 +88,11 @@ def verify(
         str | None, typer.Argument(metavar="[NAME]", help="By default, all that are here.", show_default=False)
     ] = None,
 ) -> None:
-    """Read models again, and compare every file with the hash that it had when it was made or fetched.
+    """Check every file of models for damage.
 
-    Tells the digest, too, which pins a model wherever one is named: MODEL@sha256:DIGEST. Nothing is removed or
-    repaired. Exit code 3 if anything is damaged, 1 if nobody recorded the hashes of something.
+    Compares each with the hash that it had when it was made or fetched. Tells the digest, too, which pins a model
+    wherever one is named: MODEL@sha256:DIGEST. Nothing is removed or repaired. Exit code 3 if anything is damaged, 1
+    if nobody recorded the hashes of something.
 
     Examples:
 
@@ -133,7 +134,7 @@ def _verdict(verified: Known) -> str:
 def rm(
     name: NameArgument, yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking.")] = False
 ) -> None:
-    """Remove a model from your store, or one that was fetched from the Hub.
+    """Remove a model from your store, or a fetched one.
 
     A fetched model goes from the Hub's cache, at the commit that was fetched; an imported one with the checkpoint
     that it was converted from.

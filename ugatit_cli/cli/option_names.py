@@ -23,6 +23,7 @@ SHARED: Final[Mapping[str, tuple[str, ...]]] = {
     "domain_b": ("train",),
     "domains": ("train",),
     "fit": ("translate", "cam"),
+    "format": ("translate", "cam"),
     "image_size": ("train",),
     "maps": ("cam",),
     "margin": ("translate",),

@@ -32,13 +32,16 @@ MaxPixelsOption = Annotated[str, Option("--max-pixels", metavar="N|off", help=MA
 DeviceOption = Annotated[str, Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionOption = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
-    Option("--precision", help="Float type of the network; auto takes the fastest that the device is good at."),
+    Option(
+        "--precision",
+        help="Number format: fp32 is exact, the others are faster on GPUs; auto takes what suits the device.",
+    ),
 ]
 EngineOption = Annotated[
     Literal["auto", "torch", "onnx"],
     Option(
         "--engine",
-        help="What runs the network; auto: PyTorch, and onnxruntime where the model is a file of `ugatit export`.",
+        help="What runs the network; auto: PyTorch, and ONNX where the model is a file of `ugatit export`.",
     ),
 ]
 ColumnsOption = Annotated[
@@ -60,7 +63,8 @@ ModelOption = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="A model's name, a model folder or run, or OWNER/NAME[@REVISION] on the Hub; @sha256:DIGEST pins any.  "
+        help="A name that `ugatit models` lists, a folder, a run, or OWNER/NAME[@REVISION] on the Hub; "
+        "@sha256:DIGEST pins any.  "
         "[default: flat2clay]",
         show_default=False,
     ),
@@ -112,10 +116,19 @@ class PictureOptions:
     ] = None
     direction: Annotated[
         Literal["a2b", "b2a"] | None,
-        Option("--direction", help="Which way to translate.  [default: a2b]", show_default=False),
+        Option(
+            "--direction",
+            help="The same without a name: a2b gives the second look, b2a the first.",
+            show_default=False,
+        ),
     ] = None
     to: Annotated[
-        str | None, Option("--to", metavar="DOMAIN", help="The same by name of the target domain: --to anime.")
+        str | None,
+        Option(
+            "--to",
+            metavar="DOMAIN",
+            help="Which look results get, by its name: clay, flat.  [default: the model's second]",
+        ),
     ] = None
     engine: EngineOption = "auto"
     device: DeviceOption = "auto"
@@ -127,7 +140,9 @@ class PictureOptions:
             help="Compile the network first, on NVIDIA GPUs: takes a minute, pays for many pictures of few sizes.",
         ),
     ] = False
-    batch_size: Annotated[str, Option("--batch-size", metavar="auto|N", help="Pictures per forward pass.")] = "auto"
+    batch_size: Annotated[
+        str, Option("--batch-size", metavar="auto|N", help="Pictures that go through the network at a time.")
+    ] = "auto"
     workers: WorkersOption = "auto"
     max_pixels: MaxPixelsOption = "300M"
     size: Annotated[
@@ -137,8 +152,8 @@ class PictureOptions:
         Fit,
         Option(
             "--fit",
-            help="How pictures meet the network: aspect (short side at the model's size), native (own resolution), "
-            "squash (the paper's square).",
+            help="aspect: fully restyled, and soft if the picture is large. native: sharp, but lightly restyled, "
+            "and slow. squash: as aspect, by way of the paper's square.",
         ),
     ] = "aspect"
     tile: Annotated[
@@ -146,11 +161,16 @@ class PictureOptions:
         Option(
             "--tile",
             metavar="auto|off|N",
-            help="Overlapping tiles of N pixels; auto: for native pictures above 2.3 MP.",
+            help="Overlapping tiles of N pixels, for less memory; auto: for native pictures above 2.3 MP.",
         ),
     ] = "auto"
     background: Annotated[
-        str, Option("--background", metavar="COLOUR", help="Colour behind transparent pixels while translating.")
+        str,
+        Option(
+            "--background",
+            metavar="COLOUR",
+            help="Colour behind transparent pixels while translating: white icons need black.",
+        ),
     ] = "white"
     format: Annotated[Format, Option("--format", help="File format of the results.")] = "same"
     quality: Annotated[
@@ -160,7 +180,7 @@ class PictureOptions:
             metavar="N",
             min=1,
             max=100,
-            help="For jpg, webp and films.  [default: 95, 90 and 75]",
+            help="100 is best.  [default: jpg 95, webp 90, films 75]",
             show_default=False,
         ),
     ] = None
@@ -232,9 +252,28 @@ RARE: Final[Mapping[str, frozenset[str]]] = {
         | {"style_way", "decay_from", "weight_decay", "adversarial_weight", "cycle_weight", "cam_weight"}
         | {"cycle", "feature_weight", "judge_weight"}
         | {"reconstruction_weight", "style_weight", "kl_weight", "mode_seeking_weight", "pool_size"}
-        | {"content_weight", "attention_share", "warm_up", "ema", "vgg", "power_iterations"}
+        | {
+            "content_weight",
+            "attention_share",
+            "identity_weight",
+            "blocks",
+            "flip",
+            "tensorboard",
+            "warm_up",
+            "ema",
+            "vgg",
+            "power_iterations",
+        }
         | {"sample_every", "features", "feature_layer"}
     ),
+}
+
+
+# Names that options of commands had in earlier versions.
+OLD_NAMES: Final[Mapping[str, Mapping[str, str]]] = {
+    "fetch": {"--to": "output"},
+    "push": {"--to": "output"},
+    "export": {"--to-format": "format"},
 }
 
 
@@ -285,6 +324,14 @@ class Command(TyperCommand):
         """Writes a section for each group of options, in the order of the options."""
         rare = RARE.get(self.name or "", frozenset())
         help_view.write_options(self.get_params(ctx), formatter, frozenset() if self.shows_all else rare)
+
+    def make_parser(self, ctx: Any) -> Any:
+        """Also takes names that options had once."""
+        parser = super().make_parser(ctx)
+        for old, name in OLD_NAMES.get(self.name or "", {}).items():
+            option = next(one for one in self.params if one.name == name)
+            parser.add_option(option, [old], dest=name)  # type: ignore[arg-type]
+        return parser
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """`--help-all` is `--help` with what few need; wrong names are answered with the right ones.

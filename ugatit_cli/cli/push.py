@@ -51,18 +51,19 @@ def push(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write what would be published into a folder, and ask no network.")
     ] = False,
-    to: Annotated[
-        Path | None, typer.Option("--to", metavar="DIR", help="Where --dry-run writes.  [default: ./REPO]")
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Where --dry-run writes.  [default: ./REPO]"),
     ] = None,
     overwrite: Annotated[
         bool,
         typer.Option(
             "--overwrite",
-            help="Publish into a repository that holds something else; replace its model card, and --to DIR.",
+            help="Publish into a repository that holds something else; replace its model card, and --output DIR.",
         ),
     ] = False,
 ) -> None:
-    """Publish a model on the Hugging Face Hub, with a model card.
+    """Publish a model on the Hugging Face Hub.
 
     The card tells what the model does, how to use it, how it was trained, and shows samples; a README.md in the model
     folder takes its place. A card that the repository has already is kept, unless you give another or say something
@@ -73,14 +74,14 @@ def push(
 
     `ugatit push runs/horses2zebras ada/horse2zebra --licence mit --data "1,067 horses and 1,334 zebras of ImageNet"`
 
-    `ugatit push runs/horses2zebras ada/horse2zebra --dry-run --to look`
+    `ugatit push runs/horses2zebras ada/horse2zebra --dry-run -o look`
 
     `ugatit push my-model ada/selfie2anime --private --with-discriminators`
     """
     # Pillow warns of large pictures and odd metadata; what matters is reported with its path.
     warnings.filterwarnings("ignore", module="PIL")
-    if to is not None and not dry_run:
-        raise UsageError("--to is where --dry-run writes", "Add --dry-run, or leave --to out.")
+    if output is not None and not dry_run:
+        raise UsageError("--output is where --dry-run writes", "Add --dry-run, or leave --output out.")
     from ugatit_cli.publishing.card import Options
     from ugatit_cli.publishing.push import check_access, parse_target, staged
     from ugatit_cli.weights.folder import check_target
@@ -99,10 +100,10 @@ def push(
         check_access()
     found = find_model(model)
     # Absolute: `.` can't be renamed.
-    folder = (expanded(to) if to is not None else Path(target.repository.rpartition("/")[2])).absolute()
+    folder = (expanded(output) if output is not None else Path(target.repository.rpartition("/")[2])).absolute()
     if dry_run:
         if folder.exists() and folder.samefile(found.path):
-            raise UsageError(f"{folder} is the model itself", "Name another folder: --to DIR")
+            raise UsageError(f"{folder} is the model itself", "Name another folder: --output DIR")
         check_target(folder, overwrite=overwrite)
     with _ended_in_words(), staged(found, target, options, Transfer()) as ready:
         if dry_run:

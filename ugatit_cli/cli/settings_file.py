@@ -22,7 +22,7 @@ NOT_HERE: Final = frozenset(
     | {"max_pixels", "max_upload", "log_file", "quiet", "watch"}
 )
 PUBLISHING: Final = "push"
-WRITTEN: Final = frozenset({"output", "report", "to"})
+WRITTEN: Final = frozenset({"output", "report"})
 # What stands for a path in the help.
 PATHS: Final = frozenset({"DIR", "FILE", "OUT", "RUN", "PATH", "PICTURE", "PAGE.html", "PAGE"})
 

@@ -39,7 +39,7 @@ app = typer.Typer(name="study", cls=MakeFirst, no_args_is_help=True, rich_markup
 
 @app.callback()
 def study() -> None:
-    """Ask people which method's results they like best, as the paper's study does.
+    """Ask people which results they like best, as the paper does.
 
     `ugatit study FOLDER FOLDER ...` is short for `ugatit study make FOLDER FOLDER ...`: it writes a page that needs
     nothing but a browser. People choose, and download their answers; `ugatit study tally` counts them.
@@ -94,9 +94,10 @@ def make(
         ),
     ] = None,
     count: Annotated[
-        int, typer.Option(min=1, max=500, help="Pictures to ask about, at most; of more, some are drawn.")
+        int,
+        typer.Option(metavar="N", min=1, max=500, help="Pictures to ask about, at most; of more, some are drawn."),
     ] = 50,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of that choice.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**32 - 1, help="Another number, other pictures.")] = 0,
     direction: Annotated[
         Literal["a2b", "b2a"] | None,
         typer.Option("--direction", help="Which way models translate.  [default: a2b]", show_default=False),
@@ -107,7 +108,7 @@ def make(
         bool, typer.Option("--overwrite", help="Replace a page and its key, without which its answers say nothing.")
     ] = False,
 ) -> None:
-    """Write a page on which people choose the best of several methods' results, and the key to their answers.
+    """Write a page on which people choose between results.
 
     Each row has a picture, its results in an order of its own for every person, and examples of the target domain.
     Nothing on the page says which method is which: that is in the key, study.key.json beside study.html. Keep it, and
@@ -207,7 +208,7 @@ def tally(
         bool, typer.Option("--json", help="The figures on stdout as one JSON document.")
     ] = False,
 ) -> None:
-    """Count what people chose: each method's share with its 95 % interval, and whether the first is really ahead.
+    """Count what people chose, and say whether the first is ahead.
 
     A person counts once. Files that are damaged, of another study, or of a person who counts already are named and
     left out.

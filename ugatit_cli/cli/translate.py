@@ -32,8 +32,8 @@ class TranslateOptions(PictureOptions):
         Option(
             "--style",
             metavar="random[:SEED]|PICTURE",
-            help="Of munit and drit: each picture in a style of its own, or all in that of a picture of the target "
-            "domain.  [default: random:0]",
+            help="Of munit and drit models: each picture in a style of its own, or all in that of one picture of the "
+            "other look.  [default: random:0]",
             show_default=False,
         ),
     ] = None
@@ -60,7 +60,7 @@ class TranslateOptions(PictureOptions):
     ] = 1
     keep_colour: Annotated[
         bool,
-        Option("--keep-colour", help="Light and dark from the translation, hue and saturation from the picture."),
+        Option("--keep-colour", help="Keep the colours of the picture: only light and dark change."),
     ] = False
     keep_metadata: Annotated[
         bool,
@@ -124,7 +124,7 @@ class TranslateOptions(PictureOptions):
         Option(
             "--steady",
             metavar="0..1",
-            help="Of films, against flicker: how much of the last frame stays where little changes; 0.8 is much.",
+            help="Less flicker in films: how much of the last frame stays where little changes; 0.8 is much.",
         ),
     ] = 0.0
 
@@ -132,7 +132,7 @@ class TranslateOptions(PictureOptions):
 @options_of(TranslateOptions, SECTIONS)
 @ranks.together
 def translate(options: TranslateOptions) -> None:
-    """Translate pictures, or whole folders, to the other domain.
+    """Translate pictures, films and folders into another look.
 
     Results keep their picture's name, size, transparency and animation, films their sound; folders are mirrored.
 
@@ -140,13 +140,15 @@ def translate(options: TranslateOptions) -> None:
 
     `ugatit translate icon.png -o clay.png`
 
-    `ugatit translate ./selfies --model selfie2anime -o out/`
+    `ugatit translate icons/ "more/*.png" -o out/ --format webp --skip-existing`
 
-    `ugatit translate photos/ "more/*.jpg" --to anime --model my-model -o out/ --format webp --skip-existing`
+    `ugatit translate sketch.jpg --model ink2clay -o clay.jpg`
 
-    `ugatit translate photos/ -m flat2clay -m ink2clay -m runs/mine -o out/ --report compare.html`
+    `ugatit translate sketch.jpg -m flat2clay -m ink2clay -o out/ --report compare.html`
 
-    `ugatit translate party.jpg --faces --model selfie2anime -o anime.jpg`
+    `ugatit translate clay.png --to flat -o icon.png`
+
+    `ugatit translate party.jpg --faces -o faces.jpg`
 
     `ugatit translate clip.mp4 -o out.mp4 --steady 0.8`
 

@@ -26,7 +26,7 @@ from ugatit_cli.remote.web import WebFile
 from ugatit_cli.weights import home
 from ugatit_cli.weights.tables import entry_of, origin_of
 
-_ELSEWHERE: Final = "Free some space, or choose another disk with UGATIT_HOME or --to."
+_ELSEWHERE: Final = "Free some space, or choose another disk with UGATIT_HOME or --output."
 
 
 @dataclass(frozen=True)

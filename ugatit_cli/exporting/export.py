@@ -131,7 +131,7 @@ def _target(model: ModelFolder, options: ExportOptions) -> Path:
         path = exported(model.path, options.direction, model.weights.name)
     elif path.suffix.lower() not in ENDINGS[kind]:
         other = next((one for one, endings in ENDINGS.items() if path.suffix.lower() in endings), None)
-        hint = f"Add --to-format {other}, or end" if other else "End"
+        hint = f"Add --format {other}, or end" if other else "End"
         raise UsageError(f"{path}: {kind} files end in {' or '.join(ENDINGS[kind])}", f"{hint} its name so.")
     if path.exists() and not options.overwrite:
         raise OutputError(f"{path}: exists already", "Name another file, or pass --overwrite.")
@@ -201,7 +201,7 @@ def _onnx(
     names = input_names(config), output_names(config, maps=description.maps)
     model = onnx_model(traced(network, config), *names, shapes(config, description.size))
     if weight_bytes(model) > MOST:
-        hint = "Use --precision fp16." if description.precision == "fp32" else "Use --to-format torchscript."
+        hint = "Use --precision fp16." if description.precision == "fp32" else "Use --format torchscript."
         raise ModelError(f"{description.name}: too large for an ONNX file, which holds 2 GB", hint)
     helper.set_model_props(model, {KEY: description.text, **facts})
     data = model.SerializeToString()

@@ -284,7 +284,7 @@ def open_model(path: Path, record: Record | None = None) -> ModelFolder:
             hint = "`ugatit translate` and `ugatit cam` run it; name the model that was exported for anything else."
             raise ModelError(f"{path}: an exported file, not a model folder", hint)
         if path.suffix.lower() in (".pt", ".pth", ".ckpt", ".index"):
-            raise ModelError(f"{path}: not a model folder", f"Convert it first: ugatit convert {path} OUT_DIR")
+            raise ModelError(f"{path}: not a model folder", f"Convert it first: ugatit convert {path} -o DIR")
     else:
         folder = path / "model" if (path / "model" / CONFIG_FILE).is_file() else path
         weights = folder / GENERATORS_FILE
