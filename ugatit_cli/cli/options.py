@@ -244,8 +244,9 @@ _RARE_PICTURES: Final = frozenset(
     {"base", "shard", "codec", "engine", "compile", "batch_size", "workers", "tile", "max_pixels"}
 )
 RARE: Final[Mapping[str, frozenset[str]]] = {
-    "translate": _RARE_PICTURES | {"styles", "margin", "no_face", "feather", "keep_metadata", "direction"},
-    "cam": _RARE_PICTURES | {"alpha", "normalize", "upsample", "animate", "direction"},
+    "translate": _RARE_PICTURES
+    | {"style", "styles", "report_title", "margin", "no_face", "feather", "keep_metadata", "direction"},
+    "cam": _RARE_PICTURES | {"report_title", "alpha", "normalize", "upsample", "animate", "direction"},
     "train": frozenset(
         {"domain_a", "domain_b", "columns", "start_direction", "fit", "workers", "max_pixels"}
         | {"discriminator_channels", "decoder_norm", "generator_cam", "discriminator_cam", "discriminators"}
