@@ -15,7 +15,7 @@ test: .venv/.installed-test
 	$(BIN)/ruff check .
 	@# Types are checked meanwhile: that takes a core a minute.
 	@$(BIN)/mypy >.venv/mypy.log 2>&1 & types=$$!; \
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --durations=10; tests=$$?; \
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal --durations=10; tests=$$?; \
 	wait $$types && exit $$tests; cat .venv/mypy.log; exit 1
 
 clean:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
     from tests.hub_server import HubServer
     from tests.web_server import WebServer
 
@@ -25,6 +28,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # The same examples in every run, so that a red run is due to a change; as slow as a shared machine happens to be.
 settings.register_profile("ugatit", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("ugatit")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: nobody need look again and again whether it is garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +95,24 @@ def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WebServer]:
 
     with in_process(monkeypatch, tmp_path, WebServer()) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def started_browser() -> Iterator[Chrome]:
+    """For all pages: to start one takes longer than most tests."""
+    from tests.browser import chromium
+
+    with chromium("force-prefers-reduced-motion") as opened:
+        opened.get("about:blank")  # and not the browser's own page, which loads much
+        yield opened
+
+
+@pytest.fixture
+def browser(started_browser: Chrome) -> Chrome:
+    """It still shows the page of the test before, of which its logs say nothing any more."""
+    for log in ("browser", "performance"):
+        started_browser.get_log(log)  # type: ignore[no-untyped-call]
+    return started_browser
 
 
 @pytest.fixture

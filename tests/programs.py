@@ -37,6 +37,7 @@ LOADED = [
     "ugatit_cli.cli.train",
     "ugatit_cli.cli.translate",
     "ugatit_cli.translation.pipeline",
+    *("httpcore", "httpcore2", "httpx", "httpx2", "yaml"),  # most of its imports, whichever it has
 ]
 FORKING = "forks programs"
 

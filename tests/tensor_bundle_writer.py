@@ -65,12 +65,13 @@ def table(
         out.extend(content + bytes([compression]) + checksum(content + bytes([compression])))
         return handle
 
-    index, pending = [], list[tuple[bytes, bytes]]()
+    index, pending, size = [], list[tuple[bytes, bytes]](), 0
     for i, entry in enumerate(entries):
         pending.append(entry)
-        if i + 1 == len(entries) or len(block(pending, restart_interval)) >= block_size:
+        size += sum(map(len, entry))
+        if i + 1 == len(entries) or size >= block_size:
             index.append((pending[-1][0], add(block(pending, restart_interval))))
-            pending = []
+            pending, size = [], 0
     footer = add(block([], restart_interval)) + add(block(index, 1))
     return bytes(out) + footer.ljust(40, b"\0") + struct.pack("<Q", MAGIC)
 

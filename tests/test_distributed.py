@@ -141,7 +141,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path, ours: d
         # What judges say is the difference of large numbers.
         least = {name: 1e-2 if "g_judge" in name else 1e-6 for name in losses}
         assert losses == {name: pytest.approx(loss, rel=rel, abs=least[name]) for name, loss in report.losses.items()}
-    alone, _ = train(tmp_path / "alone", folders, given | {"batch_size": 1}, log=(half := Log()))
+    alone, _ = train(tmp_path / "alone", folders, given | {"batch_size": 1}, log=(half := Log()), stop_after=1)
     assert alone.recipe.batch_size == 1
     assert half.reports[0].losses != two[0]
     assert [line["step"] for line in metrics(tmp_path / "two")] == [4]

@@ -109,11 +109,11 @@ def authors_files(folder: Path, golden: Path) -> None:
 
 @pytest.fixture(scope="module")
 def stand_ins(tmp_path_factory: pytest.TempPathFactory, golden: Path) -> Path:
-    """A folder with everything that the pages speak of."""
+    """A folder with everything that the pages speak of; the bundled models are in `.store`."""
     folder = tmp_path_factory.mktemp("stand-ins")
     for name, count in {
-        "horses": 58,
-        "zebras": 58,
+        "horses": 12,
+        "zebras": 12,
         "flat": 8,
         "clay": 8,
         "translated": 8,
@@ -146,6 +146,10 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory, golden: Path) -> Path:
             words = ["train", "--domain-a", a, "--domain-b", b, "--iterations", "2", "--checkpoint-every", "1"]
             CliRunner().invoke(app, [*words, *itertools.chain(*TINY.items()), *more], catch_exceptions=False)
     inverting(folder / "flat2clay.onnx")
+    for name in ("flat2clay", "ink2clay"):
+        domain, _, _ = name.partition("2")
+        config = dataclasses.replace(tiny.LIGHT, domain_a=domain)
+        tiny.save(folder / ".store" / "models" / name, config, discriminators=True)
     tiny.save(folder / "runs" / "horses2zebras-munit", MUNITConfig("horses", "zebras", 32, channels=4, blocks=1))
     shutil.copytree(folder / "runs" / "horses2zebras", folder / "usb" / "horses2zebras")
     for name in ("horses", "zebras"):
@@ -157,6 +161,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory, golden: Path) -> Path:
 def workplace(stand_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the stand-ins to work in; a tiny network for Inception; a `ugatit` for the shell."""
     folder = shutil.copytree(stand_ins, tmp_path / "work", symlinks=True)
+    store = (folder / ".store").rename(tmp_path / "store")
     for config in folder.glob("runs/*/config.toml"):
         config.write_text(config.read_text().replace(str(stand_ins), str(folder)))
     program = tmp_path / "bin" / "ugatit"
@@ -165,7 +170,7 @@ def workplace(stand_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("UGATIT_HOME", str(tmp_path / "store"))
+    monkeypatch.setenv("UGATIT_HOME", str(store))
     for module in (features, evaluation):
         monkeypatch.setattr(module, "load_extractor", lambda *_, **__: tiny_extractor())
     monkeypatch.chdir(folder)
@@ -184,6 +189,7 @@ def lines(text: str) -> list[str]:
 def small(words: list[str]) -> list[str]:
     """A training as printed, but of two tiny steps: sizes and lengths are replaced, the rest stays."""
     few = {"--minutes": "0.001"} if "--minutes" in words else {"--iterations": "4"}
+    few |= {"--holdout": "4"} if "--holdout" in words else {}
     few |= {} if "--resume" in words else {"--image-size": "32"} if "--from" in words else TINY
     for name, value in few.items():
         if name in words:

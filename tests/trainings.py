@@ -15,12 +15,16 @@ from PIL import Image
 from ugatit_cli.config import DOMAINS
 from ugatit_cli.data.pictures import Folders, Pictures, Preparation
 from ugatit_cli.device import Group
+from ugatit_cli.training import trainer
 from ugatit_cli.training.evaluation import Evaluation
 from ugatit_cli.training.listeners import Listener, StepReport
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.session import Prepared, prepare
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.training.trainer import Machine, Outcome
+
+# Most of the time of a run of a few steps goes into the grid of samples.
+trainer.SAMPLES = 2
 
 CPU = torch.device("cpu")
 COLOURS = (200, 40, 40), (40, 40, 200)

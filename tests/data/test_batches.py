@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
@@ -74,6 +74,7 @@ def loaded(on_disk: tuple[Folders, Holdout], budget: int | None = None) -> tuple
 # --- A pure function of seed and step ------------------------------------------------------------------
 
 
+@settings(max_examples=15)
 @given(st.integers(0, 2**40), st.integers(1, 5))
 def test_every_picture_comes_once_in_each_epoch(seed: int, batch_size: int) -> None:
     batches = make(seed, batch_size)

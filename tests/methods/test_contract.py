@@ -374,7 +374,7 @@ def test_killed_it_goes_on_as_if_never_killed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folders = make_folders(tmp_path / "pictures")
-    options = given(name, vgg) | {"iterations": STEPS, "checkpoint_every": 2, "sample_every": 1000}
+    options = given(name, vgg) | {"iterations": STEPS, "checkpoint_every": 4, "sample_every": 1000}
     arguments = ["train", "--domain-a", folders.a, "--domain-b", folders.b, "--device", "cpu", "--holdout", "0"]
     for option, value in options.items():
         arguments += ["--" + option.replace("_", "-"), value]
@@ -458,8 +458,8 @@ def test_it_is_measured_evaluated_and_sampled(
     name: str, vgg: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluation, "load_extractor", lambda *_, **__: tiny_extractor())
-    folders, log, never = make_folders(tmp_path / "pictures", 16), Log(), threading.Event()
-    options = given(name, vgg) | {"holdout": "6", "evaluate_every": "2", "sample_every": "5", "checkpoint_every": "5"}
+    folders, log, never = make_folders(tmp_path / "pictures", 12), Log(), threading.Event()
+    options = given(name, vgg) | {"holdout": "4", "evaluate_every": "3", "sample_every": "5", "checkpoint_every": "5"}
     run = prepared(tmp_path / "run", folders, options)
     _, cost = run.dry_run(log, never)
     assert not (tmp_path / "run").exists()
@@ -470,7 +470,7 @@ def test_it_is_measured_evaluated_and_sampled(
         sum(weight.numel() for network in of.values() for weight in network.parameters())
         for of in (networks.translators, networks.critics)
     )
-    assert [one.step for one in log.evaluations] == [2, 4, 5]
+    assert [one.step for one in log.evaluations] == [3, 5]
     for kids in log.evaluations[-1].kids.values():
         assert tuple(kids) == ours.model.directions
     assert [step for step, _ in log.samples] == [COPIED, 5]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser import chromium, js, press, resize, visible
+from tests.browser import js, press, resize, visible
 from tests.outputs.test_report import HOSTILE, LEGEND, entry, failure, layer, webp
 from ugatit_cli.outputs.report import STOPS, Header, ReportWriter
 
@@ -40,12 +39,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
             writer.add(entry(name, *three, before=webp("red", size), after=webp("blue", size), size=size))
         writer.finish("6 translated, 1 failed")
     return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Chrome]:
-    with chromium("force-prefers-reduced-motion") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -6,14 +6,13 @@ import base64
 import io
 import json
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
 
-from tests.browser import chromium, download, js, press, resize, tap, visible
+from tests.browser import download, js, press, resize, tap, visible
 from tests.cli.conftest import encoded
 from tests.serving.server import Served, bomb, serving
 
@@ -33,18 +32,10 @@ document.getElementById("drop").dispatchEvent(event);
 """
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Chrome]:
-    with chromium("force-prefers-reduced-motion") as opened:
-        yield opened
-
-
 @pytest.fixture
 def page(browser: Chrome, served: Served) -> Chrome:
     """As somebody sees it who comes, on a desktop."""
     resize(browser, 1280, 900)
-    for log in ("browser", "performance"):
-        browser.get_log(log)  # type: ignore[no-untyped-call]
     browser.get(served.url)
     until(browser, "!document.getElementById('work').hidden")
     return browser

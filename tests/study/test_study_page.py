@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests import tiny
-from tests.browser import chromium, download, js, press, resize, tap, visible
+from tests.browser import download, js, press, resize, tap, visible
 from tests.cli.conftest import Command, ugatit  # noqa: F401
 from tests.evaluations import save_pictures
 from ugatit_cli import make_study, tally_study
@@ -31,12 +30,6 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
         save_pictures(folder / name, ROWS, size=(48, 32), seed=seed)
     results = {name: folder / name for name in ("first", "second", "third")}
     return make_study(folder / "a page.html", results, source=folder / "src", examples=folder / "examples")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Chrome]:
-    with chromium("force-prefers-reduced-motion") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ complete or absent.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -256,13 +257,15 @@ def _fill(network: Network, path: Path, prefix: str) -> Network:
     return network.eval()
 
 
-def translator_shapes(config: BaseConfig) -> dict[str, tuple[int, ...]]:
+@functools.lru_cache(8)  # each checkpoint of a run asks again
+def translator_shapes(config: BaseConfig) -> Mapping[str, tuple[int, ...]]:
     """Tensor name -> shape of `model.safetensors`: names start with that of a network, `a2b.` or `b2a.`."""
     with torch.device("meta"):
         return {name: tuple(one.shape) for name, one in tensors_of(method_of(config).translators(config)).items()}
 
 
-def critic_shapes(config: BaseConfig) -> dict[str, tuple[int, ...]]:
+@functools.lru_cache(8)
+def critic_shapes(config: BaseConfig) -> Mapping[str, tuple[int, ...]]:
     """Tensor name -> shape of `discriminators.safetensors`: names start with `a.local.`, `b.global.`, ..."""
     with torch.device("meta"):
         return {name: tuple(one.shape) for name, one in tensors_of(method_of(config).critics(config)).items()}

@@ -230,7 +230,7 @@ def _by_domain(states: States) -> States:
 
 def _check_shapes(official: Official, path: Path) -> None:
     """Compares all tensors with what the inferred config asks for."""
-    tensors, shapes = dict(official.translators), translator_shapes(official.config)
+    tensors, shapes = dict(official.translators), dict(translator_shapes(official.config))
     if official.critics is not None:
         tensors |= official.critics
         shapes |= critic_shapes(official.config)
