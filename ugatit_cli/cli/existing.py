@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,12 +31,18 @@ class Existing:
 
     Attributes:
         sources: what those here were made of.
-        known: what is there.
     """
 
     options: PictureOptions
     sources: Sources
-    known: Known
+
+    @cached_property
+    def known(self) -> Known:
+        """What is there."""
+        from ugatit_cli.remote.places import Known
+        from ugatit_cli.remote.urls import place
+
+        return Known(place(self.options.output or ""))
 
     @property
     def going_on(self) -> bool:

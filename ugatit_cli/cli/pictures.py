@@ -290,9 +290,7 @@ class _Run:
     others: Ranks | None
 
     def existing(self) -> Existing:
-        from ugatit_cli.remote.places import Known
-
-        return Existing(self.prepared.options, self.prepared.sources(), Known(self.prepared.out))
+        return Existing(self.prepared.options, self.prepared.sources())
 
     def lead(self, shard: Shard) -> Tally:
         """Does it, and says so."""

@@ -23,6 +23,7 @@ from ugatit_cli.cli.tally import Tally
 from ugatit_cli.errors import InputsFailed, ModelError, UsageError
 from ugatit_cli.files import expanded
 from ugatit_cli.pictures.sources import fold
+from ugatit_cli.remote.urls import Place, below, place, text_of
 from ugatit_cli.weights.hashes import split_pin
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ def _page(options: TranslateOptions, models: int) -> Iterator[report_page.Report
     from ugatit_cli.pictures.sources import Sources
 
     path = None if options.dry_run else report_page.page_path(options)
-    with Sources(expanded(options.output or ""), create=path is not None) as sources:
+    out = place(options.output or "")
+    with Sources(out if isinstance(out, Path) else Path(os.devnull), create=path is not None) as sources:
         path = path and report_page.free_page(path, Existing(options, sources))
         with contextlib.closing(report_page.ReportPage(path, options.report_title or "", models)) as report:
             yield report
@@ -142,11 +144,11 @@ def _all_prepared(
     found = Shard.parse(options.shard).of(found)
     found = replace(found, jobs=[_kept(job) for job in found.jobs])
     prepared: dict[str, Prepared | None] = {}
+    whole = place(options.output or "")
     for number, model in enumerate(sorted(names, key=lambda name: not here[name])):
-        out = f"{(options.output or '').rstrip('/')}/{names[model]}"
-        own = replace(options, output=out, report=None, report_title=None, shard=None)
+        own = replace(options, output=text_of(whole / names[model]), report=None, report_title=None, shard=None)
         some = found if number == 0 else replace(found, missing={}, passed_over={})  # which is said once
-        prepared[model] = prepare(own, _within(some, expanded(options.output or ""), names[model]), model)
+        prepared[model] = prepare(own, _within(some, whole, names[model]), model)
     return [one for model in names if (one := prepared[model]) is not None]
 
 
@@ -183,11 +185,11 @@ def _are_here(models: Iterable[str]) -> dict[str, bool]:
     return here
 
 
-def _within(found: Found, out: Path, name: str) -> Found:
+def _within(found: Found, out: Place, name: str) -> Found:
     """The same pictures, with results in a folder of OUT."""
     from ugatit_cli.pictures.jobs import check_results
 
-    jobs = [replace(job, output=out / name / job.output.relative_to(out)) for job in found.jobs if job.output]
+    jobs = [replace(job, output=out / name / below(out, job.output)) for job in found.jobs if job.output]
     check_results(jobs)
     return replace(found, jobs=jobs)
 

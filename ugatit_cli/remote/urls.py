@@ -137,6 +137,18 @@ def place(text: str) -> Place:
     return url
 
 
+def text_of(place: Place) -> str:
+    """What `place` reads as this one; of a URL with its secrets."""
+    return place.full if isinstance(place, Url) else str(place)
+
+
+def below(folder: Place, place: Place) -> str:
+    """How something below a folder is called from there."""
+    if isinstance(folder, Url) and isinstance(place, Url):
+        return folder.below(place)
+    return Path(str(place)).relative_to(str(folder)).as_posix()
+
+
 def is_folder_text(text: str) -> bool:
     """Whether a text names a folder for certain: it ends with a slash, or is all of an archive."""
     return text.partition("::")[0].endswith(("/", os.sep)) or (text.startswith("zip://") and "::" not in text)
