@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from ugatit_cli.errors import UgatitError, UsageError, install_line, plain_reason
 from ugatit_cli.files import open_file
-from ugatit_cli.remote.addresses import forbidden_by, mirrored
+from ugatit_cli.remote.addresses import OFFLINE, forbidden_by, mirrored
 from ugatit_cli.remote.patience import kinds_of, plain_words, status_of, without_secrets
 from ugatit_cli.remote.urls import NETWORKED, WEB, Url, place
 
@@ -28,7 +28,7 @@ BROKEN: Final = "the connection broke off"
 TRY_AGAIN: Final = "check the connection, then run the same command again with --skip-existing"
 
 # s3fs asks five times itself where a connection breaks; the attempts of botocore are within each of these.
-_S3: Final = {"config_kwargs": {"retries": {"total_max_attempts": 2}}, "use_listings_cache": False}
+_ATTEMPTS: Final = {"config_kwargs": {"retries": {"total_max_attempts": 2}}}
 _CONNECT, _SILENCE = 10, 30  # seconds
 _PACKAGES: Final = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 _KEYS: Final = (
@@ -66,7 +66,8 @@ def check(url: Url, *, writing: bool = False) -> None:
         raise UsageError(f"{url}: nothing can be written to {url.scheme}://", "Name a folder, or s3://bucket/folder.")
     if url.scheme == "zip" and isinstance(archive := place(url.archive), Url):
         check(archive, writing=writing)
-    if url.scheme in NETWORKED and (variable := forbidden_by()):
+    variable = forbidden_by()
+    if url.scheme in NETWORKED and variable and (variable == OFFLINE or url.scheme == "hf"):
         raise UsageError(f"{url}: {variable} forbids to ask for it", "Unset it.")
     import fsspec
 
@@ -102,7 +103,7 @@ def renamed(url: Url, path: str) -> Url:
 
 def _options(scheme: str) -> dict[str, Any]:
     if scheme in ("s3", "s3a"):
-        return dict(_S3)
+        return {"use_listings_cache": False, **({} if "AWS_MAX_ATTEMPTS" in os.environ else _ATTEMPTS)}
     if scheme == "hf":
         from ugatit_cli.remote import hub
 
@@ -149,7 +150,7 @@ def _trouble(url: Url, error: Exception) -> Trouble:
     if isinstance(error, FileNotFoundError):
         for what in ("bucket", "repository"):
             if what in text.lower() and login:
-                return Trouble(f"no such {what}, or not for you", login, lasting=True)
+                return Trouble(f"no such {what}, or not for you", f"check its name; {login}", lasting=True)
         return Trouble(NO_FILE)
     if any("Credential" in kind for kind in kinds):
         return Trouble("no credentials", login, lasting=True)

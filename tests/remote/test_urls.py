@@ -1,0 +1,158 @@
+"""URLs as places: what they are called, which are refused, and what of them is shown."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ugatit_cli.errors import OutputError, PictureError, UsageError
+from ugatit_cli.remote import places, zipping
+from ugatit_cli.remote.places import Known
+from ugatit_cli.remote.systems import check
+from ugatit_cli.remote.urls import Url, is_folder_text, place
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def url(text: str) -> Url:
+    found = place(text)
+    assert isinstance(found, Url)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "parent"),
+    [
+        ("s3://pics/in/a.b.png", "a.b.png", "s3://pics/in"),
+        ("S3://pics/in/", "in", "s3://pics"),
+        ("hf://datasets/me/cats@main/x/1.jpg", "1.jpg", "hf://datasets/me/cats@main/x"),
+        ("zip://x/1.png::s3://pics/a.zip", "1.png", "zip://x::s3://pics/a.zip"),
+        ("https://host/my%20cat.png", "my cat.png", "https://host"),
+        ("memory://a", "a", "memory://"),
+    ],
+)
+def test_a_url_is_called_and_joined_like_a_path(text: str, name: str, parent: str) -> None:
+    found = url(text)
+    assert found.name == name
+    assert str(found.parent) == parent
+    assert (found.stem, found.suffix) == (Path(name).stem, Path(name).suffix)
+    assert str(place(found.full)) == str(found)
+    child = found.parent / "y/z.png"
+    assert found.parent.holds(child)
+    assert found.parent.below(child) == "y/z.png"
+    assert not child.holds(found.parent)
+
+
+def test_what_is_here_comes_before_a_url(tmp_path: Path) -> None:
+    folder = Path("s3:/pics")
+    folder.mkdir(parents=True)
+    assert place("s3://pics") == Path("s3://pics")
+    assert isinstance(place("s3://pics/a.png"), Url)
+    (folder / "a.png").touch()
+    assert place("s3://pics/a.png") == Path("s3://pics/a.png")
+    (tmp_path / "my cat.png").touch()
+    for text in (f"file://{tmp_path}/my cat.png", f"file://{tmp_path}/my%20cat.png", "~/../x"):
+        assert isinstance(place(text), Path)
+    assert place(f"file://localhost{tmp_path}/my%20cat.png") == tmp_path / "my cat.png"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["foo://bucket/a.png", "s3://", "zip://", "zip://a.png::", "zip://zip://a.zip", "http://", "file://other/a.png"],
+)
+def test_a_url_that_names_nothing_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        place(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://me:PASSWORD@host/a.png",
+        "https://host/a.png?X-Amz-Signature=PASSWORD",
+        "zip://a.png::https://me:PASSWORD@host/a.zip?token=PASSWORD",
+    ],
+)
+def test_passwords_and_signatures_are_not_shown(text: str) -> None:
+    found = url(text)
+    assert "PASSWORD" in found.full
+    assert "PASSWORD" not in f"{found} {found!r} {found.parent} {found.with_name('b.png')}"
+
+
+def test_a_slash_at_the_end_names_a_folder() -> None:
+    assert [is_folder_text(text) for text in ("s3://b/x/", "zip://a.zip", "zip://x/::a.zip", "s3://b/x", "x/")] == [
+        True, True, True, False, True,
+    ]  # fmt: skip
+
+
+def test_nothing_is_written_to_the_web_and_nothing_asked_where_that_is_forbidden(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(UsageError, match="nothing can be written"):
+        check(url("https://host/out"), writing=True)
+    monkeypatch.setenv("UGATIT_OFFLINE", "1")
+    check(url("memory://a"))
+    for text in ("s3://b/a.png", "zip://s3://b/a.zip"):
+        with pytest.raises(UsageError, match="UGATIT_OFFLINE forbids"):
+            check(url(text))
+
+
+def test_without_its_package_a_url_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("fsspec.registry"), "_registry", {})
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(UsageError) as caught:
+        check(url("s3://b/a.png"))
+    assert "pip install fsspec s3fs" in caught.value.hint
+
+
+def test_no_more_than_the_limit_is_read_out_of_an_archive() -> None:
+    with zipfile.ZipFile("a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("small.png", b"x" * 1000)
+        archive.writestr("bomb.png", b"\0" * 2_000_000)
+    assert len(places.read(url("zip://small.png::a.zip"), 1000)) == 1000
+    for name in ("small", "bomb"):
+        with pytest.raises(PictureError, match=f"{name}.png::a.zip: has more than 999 bytes"):
+            places.read(url(f"zip://{name}.png::a.zip"), 999)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 cut off", None], ids=["empty", "cut off", "missing"])
+def test_what_is_no_archive_is_named(data: bytes | None) -> None:
+    if data is not None:
+        Path("a.zip").write_bytes(data)
+    with pytest.raises(PictureError, match=r"zip://x\.png::a\.zip: "):
+        places.read(url("zip://x.png::a.zip"), 1000)
+
+
+def test_an_archive_is_the_old_or_the_new_one() -> None:
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        archive.writestr("kept.png", b"old")
+        archive.writestr("x/new.png", b"old")
+    before = Path("a.zip").read_bytes()
+    with places.finishing():
+        places.write_together([(url("zip://x/new.png::a.zip"), b"new"), (url("zip://b.png::a.zip"), b"b")])
+        assert Path("a.zip").read_bytes() == before
+    with zipfile.ZipFile("a.zip") as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == {
+            "kept.png": b"old", "x/new.png": b"new", "b.png": b"b",
+        }  # fmt: skip
+        assert archive.testzip() is None
+    assert [path.name for path in Path().iterdir()] == ["a.zip"]
+    known = Known(url("zip://a.zip"))
+    assert known.state(url("zip://x/new.png::a.zip")) is not None
+    assert known.state(url("zip://none.png::a.zip")) is None
+
+
+def test_an_archive_that_cannot_be_taken_over_stays() -> None:
+    Path("a.zip").write_bytes(b"no archive")
+    with pytest.raises(OutputError, match=r"a\.zip"), places.finishing():
+        places.write_together([(url("zip://b.png::a.zip"), b"b")])
+    assert Path("a.zip").read_bytes() == b"no archive"
+    assert zipping.begun() == []
+    assert [path.name for path in Path().iterdir()] == ["a.zip"]
