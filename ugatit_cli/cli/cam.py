@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
-from ugatit_cli.cli import console, films, pictures, ranks
+from ugatit_cli.cli import console, films, pictures, ranks, sheets
 from ugatit_cli.cli.options import SECTIONS, ModelOption, PictureOptions, options_of, output_option, parse_tile
 from ugatit_cli.errors import ModelError, UsageError
-from ugatit_cli.files import expanded
+from ugatit_cli.files import expanded, reported
 from ugatit_cli.remote.urls import Place
 
 if TYPE_CHECKING:
@@ -38,11 +39,11 @@ class CamOptions(PictureOptions):
         ),
     ] = "all"
     layout: Annotated[
-        Literal["panel", "overlay", "heatmap", "raw"],
+        Literal["panel", "sheet", "overlay", "heatmap", "raw"],
         Option(
             "--layout",
-            help="panel: labelled, side by side. overlay: a picture for each map. heatmap: colours alone, with a "
-            "scale. raw: float32 .npy, and JSON with the CAM logits.",
+            help="panel: labelled, side by side. sheet: many pictures on one page. overlay: a picture for each map. "
+            "heatmap: colours alone, with a scale. raw: float32 .npy, and JSON with the CAM logits.",
         ),
     ] = "panel"
     alpha: Annotated[
@@ -80,6 +81,10 @@ class CamOptions(PictureOptions):
             help="Instead of a model: one animation (WebP, GIF) over the checkpoints of a training run.",
         ),
     ] = None
+    format: Annotated[
+        Literal["same", "png", "jpg", "webp", "gif", "pdf"],
+        Option("--format", help="File format of the results; pdf is for papers."),
+    ] = "same"  # type: ignore[assignment]  # one more than others have
     size: Annotated[
         str,
         Option(
@@ -119,6 +124,8 @@ def cam(options: CamOptions) -> None:
 
     `ugatit cam ./icons --layout overlay --maps generator -o out/`
 
+    `ugatit cam ./icons --layout sheet -o figure.pdf`
+
     `ugatit cam clip.mp4 -o seen.mp4`
 
     `ugatit cam icon.png --run runs/horses2zebras -o emerging.webp`
@@ -137,18 +144,39 @@ def cam(options: CamOptions) -> None:
     raw_file = options.layout == "raw" and (options.output or "").lower().endswith((".npy", ".json"))
     if asked.several and (raw_file or asked.output in (None, "-")):
         raise _not_one(asked)
-    found = pictures.find(asked, partial(_suffix, options))
+    sheet = sheets.first_page(asked) if options.layout == "sheet" else None
+    find = partial(sheets.find, asked, sheet) if sheet else partial(pictures.find, asked, named=(".pdf",))
+    found = find(suffix=partial(_suffix, options))
     _check_jobs(asked, found)
     model = _model_of(run.path) if run else options.model or "flat2clay"
-    prepared = pictures.prepare(asked, found, model, first_only=options.animate is False)
+    prepared = pictures.prepare(asked, found, model, first_only=options.animate is False or sheet is not None)
     if prepared is None:
         return
     drawing = _drawing(options, prepared, style)
     verb = "looked at" if run is None else "animated"
+    if sheet:
+        _finish_sheet(asked, sheet, prepared, drawing)
+        return
     tally = pictures.run(prepared, drawing, command="cam", verb=verb, checkpoints=run)
     if options.animate and run is None and tally.done and not tally.animations:
         console.note("nothing is animated: the pictures have one frame each; --run RUN animates a training run")
     tally.finish(asked.output)
+
+
+def _finish_sheet(options: CamOptions, path: Path, prepared: pictures.Prepared, drawing: Drawing) -> None:
+    from ugatit_cli.outputs.attention import Sheet
+
+    assert isinstance(drawing, Sheet)
+    if options.dry_run:
+        sheets.plan(prepared, path)
+        return
+    with reported(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(drawing.strips):
+        tally = pictures.run(prepared, drawing, command="cam", verb="looked at")
+        pages = sheets.write(options, path, prepared.found, drawing, tally)
+    sheets.say(options, pages)
+    tally.finish(", ".join(map(str, pages)))
 
 
 def _run_folder(path: Path, options: CamOptions) -> RunFolder:
@@ -211,6 +239,7 @@ def _check_films(jobs: list[Job], options: CamOptions) -> None:
     """A film is one file, made as its frames come."""
     wrong = {
         "--layout raw": options.layout == "raw",
+        "--layout sheet": options.layout == "sheet",
         f"--layout {options.layout}": options.tagged,
         "--run": options.run is not None,
         "--normalize batch": options.normalize == "batch",

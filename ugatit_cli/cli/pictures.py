@@ -101,8 +101,13 @@ def _make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: permission denied", "Choose an output folder that you may write to.")
 
 
-def find(options: PictureOptions, suffix: Callable[[Place], str] | None = None) -> Found:
-    """The pictures and where their results go (`suffix` gives the ending of each), and what there isn't."""
+def find(options: PictureOptions, suffix: Callable[[Place], str] | None = None, named: Sequence[str] = ()) -> Found:
+    """The pictures and where their results go, and what there isn't.
+
+    Args:
+        suffix: gives the ending of each result.
+        named: endings of files that results of pictures can have, too, if the user says so.
+    """
     from ugatit_cli.cli import films
     from ugatit_cli.pictures import encoding, reading
     from ugatit_cli.pictures.jobs import Wanted, find_jobs
@@ -119,7 +124,8 @@ def find(options: PictureOptions, suffix: Callable[[Place], str] | None = None) 
             inputs,
             options.output,
             suffixes=reading.SUFFIXES,
-            writable=encoding.writable_suffixes(),
+            writable=[*encoding.writable_suffixes(), *named],
+            named=named,
             films=SUFFIXES,
             writable_films=CONTAINERS,
             scan_films=options.films,

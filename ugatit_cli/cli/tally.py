@@ -129,11 +129,9 @@ class Tally:
     def _say(self, job: Job, status: str, **values: object) -> None:
         if self.json_lines:
             several = {"outputs": [str(path) for path in job.several]} if job.several else {}
-            output = str(job.outputs[0]) if job.outputs else str(job.output)
+            output = {"output": str(job.outputs[0])} if job.outputs else {}
             self._put(
-                json.dumps(
-                    {"input": job.name, **self._made_by, "status": status, "output": output, **several, **values}
-                )
+                json.dumps({"input": job.name, **self._made_by, "status": status, **output, **several, **values})
             )
         elif not sys.stdout.isatty() and status != "skipped":
             for path in job.outputs:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, Literal
+from typing import IO, Any, Final, Literal
 
 import numpy as np
 from PIL import Image
@@ -17,12 +19,12 @@ from ugatit_cli.attention.words import TITLES, Subject, flat_maps, legend, remar
 from ugatit_cli.config import MapName
 from ugatit_cli.errors import PictureError
 from ugatit_cli.outputs.base import Done, Drawing, Drawn
-from ugatit_cli.pictures import drawing
+from ugatit_cli.pictures import drawing, sheets
 from ugatit_cli.pictures.geometry import Geometry, corner
 from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.remote.urls import Place
 
-Layout = Literal["panel", "overlay", "heatmap", "raw"]
+Layout = Literal["panel", "sheet", "overlay", "heatmap", "raw"]
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,102 @@ class Panel(_Attention):
         cells.append(drawing.Cell("translation", translation))
         cells += [self._cell(done, name, index) for name in self.maps if name != "generator"]
         heading = " · ".join([self.subject.way, *self.subject.shown_name, *done.captions[index : index + 1]])
-        return drawing.draw_panel(heading, cells, self.legend(self.maps))
+        return drawing.draw_panel(heading, cells, self.legend(self.maps), paper=done.format == "PDF")
 
     def _cell(self, done: Done, name: MapName, index: int) -> drawing.Cell:
         one = done.maps[index].get(name)
         if one is None:
             return drawing.Cell(TITLES[name], None, too_small(self.subject.config, name, done.geometry))
         return drawing.Cell(TITLES[name], self.over(done, name, index), remark(one))
+
+
+# --- Many pictures on a page
+
+
+class Strips:
+    """Pictures that wait on disk until all are there, by what they are of; any number of threads may add some."""
+
+    def __init__(self) -> None:
+        self._opened: IO[bytes] | None = None
+        self._lock = threading.Lock()
+        self._places: dict[Place | None, list[tuple[int, int] | None]] = {}
+
+    def add(self, source: Place | None, pictures: Sequence[Image.Image | None]) -> None:
+        """Those of one source, RGB; None: there is none."""
+        places: list[tuple[int, int] | None] = []
+        for picture in pictures:
+            buffer = io.BytesIO()
+            if picture is not None:
+                picture.save(buffer, "PNG", compress_level=1)
+            with self._lock:
+                places.append((self._file.seek(0, io.SEEK_END), len(buffer.getvalue())) if picture else None)
+                self._file.write(buffer.getvalue())
+        self._places[source] = places
+
+    @property
+    def _file(self) -> IO[bytes]:
+        if self._opened is None:
+            self._opened = tempfile.TemporaryFile()  # noqa: SIM115  # open until `close`
+        return self._opened
+
+    def close(self) -> None:
+        """Forgets them."""
+        if self._opened is not None:
+            self._opened.close()
+
+    def of(self, source: Place | None) -> list[Image.Image | None] | None:
+        """Those of one source; None if there are none of it."""
+        places = self._places.get(source)
+        return None if places is None else [place and self._load(*place) for place in places]
+
+    def _load(self, start: int, length: int) -> Image.Image:
+        self._file.seek(start)
+        return Image.open(io.BytesIO(self._file.read(length)), formats=["PNG"]).convert("RGB")
+
+
+@dataclass(frozen=True)
+class Sheet(_Attention):
+    """What a panel shows, of many pictures on one page: nothing is written until all of them are there."""
+
+    strips: Strips = field(default_factory=Strips)
+
+    @property
+    def titles(self) -> list[str]:
+        """Of the pictures in each strip."""
+        return [
+            "input",
+            *(TITLES[name] for name in self.before),
+            "translation",
+            *(TITLES[name] for name in self.after),
+        ]
+
+    @property
+    def heading(self) -> str:
+        """Of each page."""
+        return " · ".join([self.subject.way, *self.subject.shown_name])
+
+    @property
+    def before(self) -> list[MapName]:
+        """Maps that lie over the input."""
+        return [name for name in self.maps if name == "generator"]
+
+    @property
+    def after(self) -> list[MapName]:
+        """Maps that lie over the translation."""
+        return [name for name in self.maps if name != "generator"]
+
+    def resized(self, geometry: Geometry) -> Geometry:
+        """As large as pictures are on a page."""
+        return replace(geometry, output=sheets.within(geometry.output, 2 + len(self.maps)))
+
+    def draw(self, done: Done) -> Drawn:
+        """Keeps the pictures of the first frame."""
+        existing = done.maps[0]
+        over = {name: self.over(done, name, 0) if name in existing else None for name in self.maps}
+        pictures = [done.inputs[0], *(over[name] for name in self.before)]
+        pictures += [done.translations[0], *(over[name] for name in self.after)]
+        self.strips.add(done.job.source, pictures)
+        return Drawn([None], done.geometry.output, flat_maps(done.maps))
 
 
 # --- One picture for each map
@@ -147,7 +238,8 @@ class Heatmap(Overlay):
         heading = " · ".join([self.subject.way, *done.captions[index : index + 1]])
         cell = drawing.Cell(TITLES[name], self.style.coloured(one, span=self.span(name)), remark(one))
         scale = self.legend([name])
-        return Frame(drawing.draw_panel(heading, [cell], scale, least=drawing.HEATMAP_COLUMN), None)
+        panel = drawing.draw_panel(heading, [cell], scale, least=drawing.HEATMAP_COLUMN, paper=done.format == "PDF")
+        return Frame(panel, None)
 
 
 # --- Numbers
@@ -225,4 +317,10 @@ def _npy(values: np.ndarray[Any, Any]) -> bytes:
     return buffer.getvalue()
 
 
-LAYOUTS: Final[dict[Layout, type[_Attention]]] = {"panel": Panel, "overlay": Overlay, "heatmap": Heatmap, "raw": Raw}
+LAYOUTS: Final[dict[Layout, type[_Attention]]] = {
+    "panel": Panel,
+    "sheet": Sheet,
+    "overlay": Overlay,
+    "heatmap": Heatmap,
+    "raw": Raw,
+}

@@ -16,6 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 from ugatit_cli.pictures.geometry import Colour, Size, scaled_by
 
 BACKGROUND: Final = (236, 237, 240)  # not white, or one would not see where a picture on white ends
+PAPER: Final = (255, 255, 255)  # on which a line says so
+OUTLINE: Final = (205, 207, 213)
 HEADING: Final = (24, 26, 32)
 TITLE: Final = (84, 88, 98)
 ARROW: Final = "→"
@@ -113,6 +115,7 @@ MIN_SHOWN: Final = 160
 
 MARGIN: Final = 16
 GAP: Final = 12
+PAPER_LETTERS: Final = 0.08  # of a column: 7 points where that is 3 cm wide
 _NARROW: Final = 4  # between what belongs together
 MIN_COLUMN: Final = 152  # room for a title of two or three words
 _BESIDE: Final = 220  # a legend's text goes below its bar rather than into less than this
@@ -162,7 +165,9 @@ def shown_size(size: Size) -> Size:
     return scaled_by(size, most / longest if longest > most else -(-MIN_SHOWN // longest))
 
 
-def draw_panel(heading: str, cells: Sequence[Cell], legend: Legend | None, *, least: int = MIN_COLUMN) -> Image.Image:
+def draw_panel(
+    heading: str, cells: Sequence[Cell], legend: Legend | None, *, least: int = MIN_COLUMN, paper: bool = False
+) -> Image.Image:
     """Draws one labelled panel; any number of threads may.
 
     Cells stand side by side, or one below the other where pictures are wider than twice their height. What is the
@@ -173,24 +178,31 @@ def draw_panel(heading: str, cells: Sequence[Cell], legend: Legend | None, *, le
         heading: over all of it; of `source → target` the longer name is shortened first.
         cells: one or more; their pictures have one size (or else: ValueError), and are in it pixel by pixel.
         least: width of a column in pixels, even where pictures are narrower.
+        paper: on white, with letters that can be read where columns are 3 cm wide.
     """
     sizes = {cell.picture.size for cell in cells if cell.picture is not None}
     if len(sizes) != 1:
         raise ValueError(f"the pictures of a panel have one size, not {sorted(sizes)}")
     size = sizes.pop()
-    column = max(size[0], least)
+    width = max(size[0], least)
+    column = _Column(width, _letter_size(width), BACKGROUND)
+    if paper:
+        column = _Column(width, max(column.letters, round(width * PAPER_LETTERS)), PAPER)
     heading = _line(heading)
     labels = tuple(_Label(_line(cell.title), _line(cell.note), cell.picture is None) for cell in cells)
-    draw = _kept_sheet if len(cells) * column * size[1] <= _KEPT_PIXELS else _draw_sheet
+    draw = _kept_sheet if len(cells) * column.width * size[1] <= _KEPT_PIXELS else _draw_sheet
     sheet, corners = draw(size, column, bool(heading), labels, legend)
     panel = sheet.copy()
     letters, limit = _heading_letters(column), panel.width - 2 * MARGIN
     source, arrow, target = heading.partition(f" {ARROW} ")
     heading = letters.pair(source, target, limit) if arrow else letters.shortened(heading, limit)
-    letters.draw(ImageDraw.Draw(panel), (MARGIN, MARGIN), heading)
-    for cell, corner in zip(cells, corners, strict=True):
+    pen = ImageDraw.Draw(panel)
+    letters.draw(pen, (MARGIN, MARGIN), heading)
+    for cell, (left, top) in zip(cells, corners, strict=True):
         if cell.picture is not None:
-            panel.paste(cell.picture, corner)
+            panel.paste(cell.picture, (left, top))
+            if paper:
+                pen.rectangle((left - 1, top - 1, left + size[0], top + size[1]), outline=OUTLINE)
     return panel
 
 
@@ -198,16 +210,22 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _heading_letters(column: int) -> Lettering:
-    return Lettering(_letter_size(column) + 3, HEADING)
+class _Column(NamedTuple):
+    width: int
+    letters: int
+    background: Colour
 
 
-def _small_letters(column: int) -> Lettering:
-    return Lettering(max(13, _letter_size(column) - 2), TITLE)
+def _heading_letters(column: _Column) -> Lettering:
+    return Lettering(column.letters + max(3, column.letters // 6), HEADING)
 
 
-def _letter_size(column: int) -> int:
-    return min(19, 11 + column // 64)
+def _small_letters(column: _Column) -> Lettering:
+    return Lettering(max(13, column.letters - 2), TITLE)
+
+
+def _letter_size(width: int) -> int:
+    return min(19, 11 + width // 64)
 
 
 # Everything but the heading's words and the pictures:
@@ -223,11 +241,11 @@ Corners = list[tuple[int, int]]
 
 
 def _draw_sheet(
-    size: Size, column: int, heading: bool, labels: tuple[_Label, ...], legend: Legend | None
+    size: Size, column: _Column, heading: bool, labels: tuple[_Label, ...], legend: Legend | None
 ) -> tuple[Image.Image, Corners]:
     """A panel without heading and pictures, and the left upper corner of each; never to be drawn into."""
     rows = [(label,) for label in labels] if _stacked(size) else [labels]
-    inner = len(rows[0]) * (column + GAP) - GAP
+    inner = len(rows[0]) * (column.width + GAP) - GAP
     top = MARGIN + (_heading_letters(column).height + 2 * _NARROW if heading else 0)
     parts, corners = [], []
     for row in rows:
@@ -237,9 +255,14 @@ def _draw_sheet(
         top += part.height + GAP
     bottom = top - GAP
     if legend is not None:
-        parts.append((_draw_legend(legend, inner, column), bottom + MARGIN))
+        parts.append(
+            (
+                _framed(draw_legend(legend, inner, column.letters, column.background), column.background),
+                bottom + MARGIN,
+            )
+        )
         bottom += MARGIN + parts[-1][0].height
-    sheet = Image.new("RGB", (inner + 2 * MARGIN, bottom + MARGIN), BACKGROUND)
+    sheet = Image.new("RGB", (inner + 2 * MARGIN, bottom + MARGIN), column.background)
     for part, top in parts:
         sheet.paste(part, (0, top))
     return sheet, corners
@@ -248,43 +271,49 @@ def _draw_sheet(
 _kept_sheet = functools.lru_cache(16)(_draw_sheet)
 
 
-def _draw_row(labels: tuple[_Label, ...], size: Size, column: int) -> tuple[Image.Image, Corners]:
+def _draw_row(labels: tuple[_Label, ...], size: Size, column: _Column) -> tuple[Image.Image, Corners]:
     """Cells side by side; titles and notes stand on their pictures, whose upper edges are on one line."""
-    letters, small = Lettering(_letter_size(column), TITLE), _small_letters(column)
-    notes = [small.wrapped(label.note, column - 2 * GAP * label.missing) for label in labels]
+    letters, small = Lettering(column.letters, TITLE), _small_letters(column)
+    notes = [small.wrapped(label.note, column.width - 2 * GAP * label.missing) for label in labels]
     above = [len(note) for note, label in zip(notes, labels, strict=True) if not label.missing]
     framed = [len(note) * small.height + 2 * GAP for note, label in zip(notes, labels, strict=True) if label.missing]
     words = any(label.title or (label.note and not label.missing) for label in labels)
     head = letters.height + max([1, *above]) * small.height + _NARROW if words else 0
     height = max([size[1], *framed])
-    lefts = [MARGIN + index * (column + GAP) for index in range(len(labels))]
-    row = Image.new("RGB", (lefts[-1] + column + MARGIN, head + height), BACKGROUND)
+    lefts = [MARGIN + index * (column.width + GAP) for index in range(len(labels))]
+    row = Image.new("RGB", (lefts[-1] + column.width + MARGIN, head + height), column.background)
     pen = ImageDraw.Draw(row)
     for label, note, left in zip(labels, notes, lefts, strict=True):
         end = head - _NARROW  # of the words above
         if label.missing:
-            pen.rectangle((left, head, left + column - 1, head + height - 1), FRAME, _LINE)
-            _centred(pen, small, note, (left, head + (height - len(note) * small.height) // 2), column)
+            pen.rectangle((left, head, left + column.width - 1, head + height - 1), FRAME, _LINE)
+            _centred(pen, small, note, (left, head + (height - len(note) * small.height) // 2), column.width)
         else:
             end -= len(note) * small.height
-            _centred(pen, small, note, (left, end), column)
-        title = letters.shortened(label.title, column)
-        _centred(pen, letters, [title], (left, end - letters.height), column)
-    return row, [(left + (column - size[0]) // 2, head) for left in lefts]
+            _centred(pen, small, note, (left, end), column.width)
+        title = letters.shortened(label.title, column.width)
+        _centred(pen, letters, [title], (left, end - letters.height), column.width)
+    return row, [(left + (column.width - size[0]) // 2, head) for left in lefts]
 
 
 def _centred(
-    pen: ImageDraw.ImageDraw, letters: Lettering, lines: list[str], corner: tuple[int, int], column: int
+    pen: ImageDraw.ImageDraw, letters: Lettering, lines: list[str], corner: tuple[int, int], width: int
 ) -> None:
     left, top = corner
     for number, line in enumerate(lines):
-        indent = (column - letters.width(line)) // 2
+        indent = (width - letters.width(line)) // 2
         letters.draw(pen, (left + indent, top + number * letters.height), line)
 
 
-def _draw_legend(legend: Legend, inner: int, column: int) -> Image.Image:
-    """A bar of colours with what its ends mean, and a text beside or below it, `inner` pixels between the margins."""
-    small, thick = _small_letters(column), _letter_size(column)
+def _framed(part: Image.Image, background: Colour) -> Image.Image:
+    canvas = Image.new("RGB", (part.width + 2 * MARGIN, part.height), background)
+    canvas.paste(part, (MARGIN, 0))
+    return canvas
+
+
+def draw_legend(legend: Legend, inner: int, letters: int, background: Colour = BACKGROUND) -> Image.Image:
+    """A bar of colours with what its ends mean, and a text beside or below it, `inner` pixels wide."""
+    small, thick = Lettering(max(13, letters - 2), TITLE), letters
     words = small.width(legend.low) + small.width(legend.high) + GAP
     width = min(inner, max(120, words, min(360, round(0.4 * inner))))
     height = thick + _NARROW + small.height
@@ -294,15 +323,15 @@ def _draw_legend(legend: Legend, inner: int, column: int) -> Image.Image:
     lines = small.wrapped(legend.text, inner - left)
     if lines:
         height = max(height, top + len(lines) * small.height)
-    canvas = Image.new("RGB", (inner + 2 * MARGIN, height), BACKGROUND)
+    canvas = Image.new("RGB", (inner, height), background)
     pen = ImageDraw.Draw(canvas)
-    pen.rectangle((MARGIN, 0, MARGIN + width - 1, thick - 1), outline=_LINE)
-    canvas.paste(_gradient(legend.colours, width - 2, thick - 2), (MARGIN + 1, 1))
+    pen.rectangle((0, 0, width - 1, thick - 1), outline=_LINE)
+    canvas.paste(_gradient(legend.colours, width - 2, thick - 2), (1, 1))
     low, high = small.both(legend.low, legend.high, width - GAP)
-    small.draw(pen, (MARGIN, thick + _NARROW), low)
-    small.draw(pen, (MARGIN + width - small.width(high), thick + _NARROW), high)
+    small.draw(pen, (0, thick + _NARROW), low)
+    small.draw(pen, (width - small.width(high), thick + _NARROW), high)
     for number, line in enumerate(lines):
-        small.draw(pen, (MARGIN + left, top + number * small.height), line)
+        small.draw(pen, (left, top + number * small.height), line)
     return canvas
 
 

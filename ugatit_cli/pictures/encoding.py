@@ -21,9 +21,9 @@ from ugatit_cli.remote.urls import Place
 _ALPHA: Final = frozenset({"PNG", "WEBP", "GIF", "TIFF", "AVIF", "TGA", "JPEG2000"})
 _PROFILE: Final = frozenset({"PNG", "JPEG", "WEBP", "TIFF", "AVIF"})
 _DPI: Final = frozenset({"PNG", "JPEG", "TIFF", "BMP"})
-_WANTED: Final = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF"}
-_QUALITY: Final = {"JPEG": 95, "WEBP": 90, "AVIF": 85}
-_MAX_SIDE: Final = {"WEBP": 16383, "JPEG": 65500, "GIF": 65535, "TGA": 65535, "AVIF": 65536}
+_WANTED: Final = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF", "pdf": "PDF"}
+_QUALITY: Final = {"JPEG": 95, "WEBP": 90, "AVIF": 85, "PDF": 95}
+_MAX_SIDE: Final = {"WEBP": 16383, "JPEG": 65500, "GIF": 65535, "TGA": 65535, "AVIF": 65536, "PDF": 65500}
 _MAX_OPTIMIZED: Final = 50_000_000  # pixels: libjpeg keeps six bytes of each meanwhile
 _SUFFIX_FOR: Final = {
     "PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "GIF": ".gif", "AVIF": ".avif", "TIFF": ".tif",
@@ -39,11 +39,14 @@ _SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "WEBP": {"method": 4},
     "AVIF": {"subsampling": "4:4:4"},
     "TIFF": {"compression": "tiff_adobe_deflate"},
+    "PDF": {"subsampling": 0, "creationDate": None, "modDate": None},  # the same pixels are the same file
 }
+PAPER_WIDTH: Final = 6.3  # inches between the margins of a page of A4
+_FEWEST_DPI: Final = 150
 
 
 def output_format(source_format: str, wanted: str) -> str:
-    """Pillow's name of the format to write: `wanted` is same, png, jpg, webp or gif."""
+    """Pillow's name of the format to write: `wanted` is same, png, jpg, webp, gif or pdf."""
     if wanted != "same":
         if wanted not in _WANTED:
             raise UsageError(f"no format {wanted!r}", "Use same, png, jpg, webp or gif.")
@@ -61,6 +64,8 @@ def suffix_for(format: str) -> str:
 def format_of(path: Place) -> str:
     """Pillow's name of the format that a result of this name is written in; a UsageError if there is none."""
     format = Image.registered_extensions().get(path.suffix.lower(), "")
+    if format == "PDF":
+        return format
     if not format or output_format(format, "same") != ("JPEG" if format == "MPO" else format):
         raise UsageError(f"{path}: pictures can't be written as {path.suffix!r}", "Use .png, .jpg or .webp.")
     return output_format(format, "same")
@@ -72,7 +77,7 @@ def writable_suffixes() -> list[str]:
 
 
 def result_suffix(source: Place, wanted: str) -> str:
-    """The suffix of a result: `wanted` is same, png, jpg, webp or gif; what can't be written becomes .png."""
+    """The suffix of a result: `wanted` is as of `output_format`; what can't be written becomes .png."""
     return suffix_for(output_format(Image.registered_extensions().get(source.suffix.lower(), ""), wanted))
 
 
@@ -100,7 +105,7 @@ def encode(
 
     Args:
         format: Pillow's name of the format.
-        quality: 1 to 100 for JPEG, WebP (100 is lossless) and AVIF; other formats have none.
+        quality: 1 to 100 for JPEG, WebP (100 is lossless), AVIF and PDF; other formats have none.
         background: RGB colour behind transparency in formats that have none.
     """
     kept = picture.metadata.fitted(format)[0] if picture.metadata else Metadata()
@@ -119,6 +124,8 @@ def encode(
         image, *options["append_images"] = _gif_frames(picture.frames, options)
     else:
         image = _Reel(made, len(picture.frames)) if picture.animated else made(0)
+    if format == "PDF":
+        options["resolution"] = max(_FEWEST_DPI, image.width / PAPER_WIDTH)
     try:
         data = _save(image, format, options)
         if format == "JPEG" and _fits_optimizer(data, image, options["quality"]):

@@ -95,6 +95,7 @@ class Wanted:
         films: those that films have, whose results are films.
         scan_films: whether a scan picks these up, too.
         writable: those that results of pictures can have.
+        named: those of them that only OUT can have.
         writable_films: those that results of films can have.
         rename: gives the suffix of a source's result, with its dot.
     """
@@ -104,6 +105,7 @@ class Wanted:
     suffixes: Collection[str]
     rename: Callable[[Place], str]
     writable: Collection[str] = ()
+    named: Collection[str] = ()
     films: Collection[str] = ()
     writable_films: Collection[str] = ()
     scan_films: bool = False
@@ -114,7 +116,7 @@ class Wanted:
         """What a source is: its name in messages, what others of it are called, and what its results can be."""
         if source is not None and kind_of(source.name) in self.films:
             return "films", self.films, self.writable_films
-        return "pictures", self.suffixes, self.writable
+        return "pictures", {*self.suffixes, *self.named}, self.writable
 
 
 def find_jobs(wanted: Wanted) -> Found:

@@ -1,0 +1,118 @@
+"""`ugatit cam --layout sheet`: many pictures on one page, or a few."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ugatit_cli.cli import console, pictures
+from ugatit_cli.cli.tally import Tally
+from ugatit_cli.errors import UsageError
+from ugatit_cli.files import expanded, reported, write_file
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ugatit_cli.cli.cam import CamOptions
+    from ugatit_cli.outputs.attention import Sheet
+    from ugatit_cli.pictures.jobs import Found
+
+SUFFIXES: Final = (".pdf", ".png", ".jpg", ".jpeg", ".webp")
+QUALITY: Final = 95
+
+
+def first_page(options: CamOptions) -> Path:
+    """Where the pages go, or the first of several pictures.
+
+    Raises:
+        UsageError: there can't be one, or it exists already.
+    """
+    _check(options)
+    out = options.output or ""
+    place, same = expanded(out), options.format == "same"
+    if place.suffix.lower() in SUFFIXES and not out.endswith("/") and not place.is_dir():
+        if not same and place.suffix.lower() != f".{options.format}":
+            raise UsageError(f"--format {options.format} contradicts the name {place.name}")
+        path = place
+    else:
+        path = place / f"sheet.{'png' if same else options.format}"
+    there = [path, *path.parent.glob(f"{path.stem}-[0-9]*{path.suffix}")]
+    if not options.overwrite and (found := next((one for one in there if one.exists()), None)):
+        raise UsageError(f"{found} exists already", "Give another name (-o), or pass --overwrite.")
+    return path
+
+
+def _check(options: CamOptions) -> None:
+    wrong = {
+        "--skip-existing": options.skip_existing,
+        "--update": options.update,
+        "--shard": options.shard is not None,
+        "--run": options.run is not None,
+        "--animate": options.animate,
+        "--format gif": options.format == "gif",
+    }
+    for option in (option for option, given in wrong.items() if given):
+        raise UsageError(f"{option} doesn't go with --layout sheet, which shows all pictures once", "Leave it out.")
+    if options.output == "-":
+        raise UsageError("a sheet can't go to standard output", "Name a file: -o sheet.pdf")
+
+
+def find(options: CamOptions, path: Path, suffix: Callable[[Path], str]) -> Found:
+    """The pictures, which have no results of their own; an earlier sheet among them is none."""
+    found = pictures.find(replace(options, output=str(path.parent / ".sheets"), format="same"), suffix)
+    jobs = [replace(job, output=None) for job in found.jobs if job.source is None or job.source != path]
+    return replace(found, jobs=jobs, named=True)
+
+
+def plan(prepared: pictures.Prepared, path: Path) -> None:
+    """What a dry run says."""
+    tally = Tally(json_lines=prepared.options.json_lines, total=0, model=prepared.model)
+    for name, error in prepared.missing:
+        tally.failed(name, error)
+    for job in prepared.found.jobs:
+        tally.planned(replace(job, output=path))
+    tally.finish(str(path))
+
+
+def write(options: CamOptions, path: Path, found: Found, drawing: Sheet, tally: Tally) -> list[Path]:
+    """Draws the pages, and writes each as a whole; those of an interrupted command have what was done."""
+    from ugatit_cli.pictures.sheets import Strip, draw_sheets, pdf
+
+    def strips() -> Iterator[Strip]:
+        for job in found.jobs:
+            if (shown := drawing.strips.of(job.source)) is not None:
+                yield Strip(job.key or job.name, shown)
+
+    if not tally.done:
+        return []
+    pages = draw_sheets(drawing.heading, drawing.titles, strips(), drawing.legend(drawing.maps))
+    with reported(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix.lower() == ".pdf":
+            write_file(path, pdf(pages, options.quality or QUALITY))
+            return [path]
+        return [_write_page(options, path, page, number) for number, page in enumerate(pages, 1)]
+
+
+def _write_page(options: CamOptions, path: Path, page: Image.Image, number: int) -> Path:
+    from ugatit_cli.pictures import encoding
+    from ugatit_cli.pictures.reading import Frame, Picture
+    from ugatit_cli.pictures.sheets import DPI
+
+    path = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+    picture = Picture([Frame(page, None)], "PNG", dpi=(DPI, DPI))
+    write_file(path, encoding.encode(picture, encoding.format_of(path), quality=options.quality))
+    return path
+
+
+def say(options: CamOptions, pages: list[Path]) -> None:
+    """The pages as results."""
+    for page in pages:
+        if options.json_lines:
+            console.result(json.dumps({"status": "written", "output": str(page)}))
+        elif not sys.stdout.isatty():
+            console.made(str(page))
