@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -268,10 +268,17 @@ class EvaluateOptions:
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="An Inception-v3 as safetensors, named as torchvision does.  [default: the standard one, "
-            "downloaded once]",
+            help="Instead of --extractor: an Inception-v3 as safetensors, named as torchvision does.",
         ),
     ] = None
+    extractor: Annotated[
+        Literal["auto", "inception", "bundled"],
+        typer.Option(
+            help="Whose features KID, FID and distances compare: the standard Inception-v3, downloaded once, or "
+            "the bundled EfficientNet-Lite0, whose figures compare only with each other. auto: the first if it can "
+            "be had.",
+        ),
+    ] = "auto"
     feature_layer: Annotated[
         str | None, typer.Option(metavar="NAME", help="Its layer to take the mean of.  [default: Mixed_7c]")
     ] = None
@@ -362,7 +369,11 @@ def evaluate(options: EvaluateOptions) -> None:
         asked = [(one, evaluation.check(comparisons)) for one, comparisons in asked]
         if chosen & NEEDS_FEATURES:
             device = resolve_device(options.device)
-            evaluation.extractor = load_extractor(options.features, options.feature_layer, device=device)
+            evaluation.extractor = load_extractor(
+                options.features, options.feature_layer, device=device, choice=options.extractor
+            )
+            if evaluation.extractor.because:
+                console.note(evaluation.extractor.because)
         results: list[tuple[Model | None, Sequence[Comparison], Sequence[Scores]]] = []
         for one, comparisons in asked:
             evaluation.model = one

@@ -1,17 +1,19 @@
-"""Distances between two sets of feature vectors: KID and FID, as torch-fidelity computes them, and of pairs."""
+"""Distances between two sets of feature vectors: KID and FID, with the figures of torch-fidelity, and of pairs."""
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ugatit_cli.errors import UsageError, install_line
 
 INSTALL: Final = install_line("eval")
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,22 @@ def kid(x: Tensor, y: Tensor, subsets: Subsets = BY_DEFAULT) -> Kid:
     """KID between two sets, float64 (N, D) and (M, D).
 
     Raises:
-        UsageError: fewer pictures than a subset, or torch-fidelity isn't installed.
+        UsageError: fewer pictures than a subset.
     """
     size = subsets.size_for(len(x), len(y))
-    values = _library("metric_kid").kid_features_to_metric(
-        x, y, kid_subsets=subsets.count, kid_subset_size=size, rng_seed=subsets.seed, verbose=False
-    )
-    mean, std = (values[f"kernel_inception_distance_{name}"] for name in ("mean", "std"))
-    return Kid(mean, std, subsets.count, size)
+    random, sets = np.random.RandomState(subsets.seed), (x.numpy(), y.numpy())  # as torch-fidelity chooses
+    values = [
+        _squared_mmd(*(one[random.choice(len(one), size, replace=False)] for one in sets))
+        for _ in range(subsets.count)
+    ]
+    return Kid(float(np.mean(values)), float(np.std(values)), subsets.count, size)
+
+
+def _squared_mmd(x: Floats, y: Floats) -> float:
+    """Unbiased, of as many vectors each; equation 4 of the paper."""
+    of_x, of_y, between = ((a @ b.T / a.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    within = sum(one.sum() - one.trace() for one in (of_x, of_y)) / (len(x) * (len(x) - 1))
+    return float(within - 2 * between.mean())
 
 
 def mixed_kid(translated: Tensor, target: Tensor, source: Tensor, subsets: Subsets = BY_DEFAULT) -> Kid:
@@ -100,14 +110,14 @@ def fid(x: Tensor, y: Tensor) -> float:
     Biased upwards, the more the fewer pictures there are: only compare sets of the same size.
 
     Raises:
-        UsageError: fewer than 2 pictures, or torch-fidelity isn't installed.
+        UsageError: fewer than 2 pictures.
     """
     if min(len(x), len(y)) < 2:
         raise UsageError("FID of a single picture says nothing", "Give at least 2, better thousands.")
-    library = _library("metric_fid")
-    one, other = (library.fid_features_to_statistics(features) for features in (x, y))
-    distance = library.fid_statistics_to_metric(one, other, verbose=False)["frechet_inception_distance"]
-    return max(0.0, float(distance))  # its matrix root is rounded: equal sets would be just below or above 0
+    one, other = (np.cov(of.numpy(), rowvar=False) for of in (x, y))
+    root = np.sqrt(np.linalg.eigvals(one @ other).astype(complex)).real.sum()  # the trace of the matrix root
+    between = (x.mean(0) - y.mean(0)).square().sum().item()
+    return max(0.0, float(between + one.trace() + other.trace() - 2 * root))  # rounded: equal sets would be about 0
 
 
 def feature_distance(x: Tensor, y: Tensor) -> float:
@@ -118,10 +128,3 @@ def feature_distance(x: Tensor, y: Tensor) -> float:
     lengths = x.norm(dim=1) * y.norm(dim=1)
     cosine = (x * y).sum(1) / lengths.clamp_min(1e-12)
     return float((1 - cosine.clamp(-1, 1)).mean())
-
-
-def _library(module: str) -> Any:
-    try:
-        return importlib.import_module(f"torch_fidelity.{module}")
-    except ImportError:
-        raise UsageError("evaluating needs torch-fidelity, which isn't installed", INSTALL) from None

@@ -1,4 +1,6 @@
-"""Pictures as feature vectors, by an Inception-v3 (Szegedy et al. 2016): the standard one, or one from a file."""
+"""Pictures as feature vectors: by an Inception-v3 (Szegedy et al. 2016), the standard one or one from a file, or by the
+bundled EfficientNet-Lite0, which needs no download.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +12,27 @@ import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.errors import FetchError, ModelError, UsageError
 from ugatit_cli.files import expanded, open_file
 from ugatit_cli.metrics.distances import INSTALL
+from ugatit_cli.nn.efficientnet import bundled_features
 from ugatit_cli.remote.addresses import for_torch
 from ugatit_cli.weights.folder import open_tensors
+
+Choice = Literal["auto", "inception", "bundled"]
 
 BATCH: Final = 4
 SIDE: Final = 299
 LAST_LAYER: Final = "Mixed_7c"
+BUNDLED: Final = "EfficientNet-Lite0"
+BUNDLED_SIDE: Final = 224
+BUNDLED_NAME: Final = f"{BUNDLED} (bundled), 320 features: comparable only with itself"
 _TAKES: Final = "--features takes a safetensors file with the tensors of torchvision's inception_v3."
 # Of torchvision's Inception-v3: what comes after its last feature map, and what has no name that a user would know.
 _NO_LAYERS: Final = ("maxpool1", "maxpool2", "avgpool", "dropout", "fc")
@@ -39,12 +47,16 @@ class Extractor:
         dimensions: length of the vectors.
         device: where it runs.
         network: uint8 (N, 3, H, W) on `device` -> float (N, D).
+        label: what a figure is called with; empty: it is one of the usual kind.
+        because: why it was chosen, where nobody asked for it.
     """
 
     name: str
     dimensions: int
     device: torch.device
     network: Callable[[Tensor], Tensor]
+    label: str = ""
+    because: str = ""
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """uint8 (N, 3, H, W), on any device and of any size -> float64 (N, D) on the CPU.
@@ -62,13 +74,16 @@ class Extractor:
         return features
 
 
-def load_extractor(file: Path | None, layer: str | None, *, device: torch.device) -> Extractor:
+def load_extractor(
+    file: Path | None, layer: str | None, *, device: torch.device, choice: Choice = "auto"
+) -> Extractor:
     """The extractor that a user asks for.
 
     Args:
         file: a safetensors file with an Inception-v3, its tensors named as in torchvision's `inception_v3`; `fc` and
-            `AuxLogits` may be missing; `~` is the user's home; None: the standard one.
+            `AuxLogits` may be missing; `~` is the user's home; None: one without a file.
         layer: of a file: the map whose mean is taken; None: the last one.
+        choice: without a file; auto: the standard one, or if that can't be had the bundled one.
 
     Raises:
         UsageError: the extra isn't installed, or there is no such layer.
@@ -76,11 +91,44 @@ def load_extractor(file: Path | None, layer: str | None, *, device: torch.device
     """
     if file is None and layer is not None:
         raise UsageError(f"--feature-layer {layer} is about the network in a file", "Name it: --features FILE")
+    if file is not None and choice != "auto":
+        raise UsageError(f"--extractor {choice} contradicts --features {file}", "Give the one or the other.")
     # A network's initial weights are random, and a training run that evaluates shall go as one that doesn't.
     with torch.random.fork_rng(devices=[]):
-        if file is None:
-            return standard_extractor(device)
-        return _local_extractor(expanded(file), layer or LAST_LAYER, device)
+        if file is not None:
+            return _local_extractor(expanded(file), layer or LAST_LAYER, device)
+        return bundled_extractor(device) if choice == "bundled" else _standard_or_bundled(device, choice)
+
+
+def _standard_or_bundled(device: torch.device, choice: Choice) -> Extractor:
+    try:
+        return standard_extractor(device)
+    except (UsageError, FetchError) as error:
+        if choice == "inception":
+            raise
+        return bundled_extractor(device, because=f"{error.message}; so features are those of {BUNDLED}")
+
+
+def bundled_extractor(device: torch.device, because: str = "") -> Extractor:
+    """The mean over all places of EfficientNet-Lite0's last features, which need no download and no extra.
+
+    Pictures are scaled to 224 x 224 pixels (bilinear, antialiased), the size that it was trained at. KID of it orders
+    models as Inception's does, on another scale; it flatters models that were trained with losses on its features.
+    """
+    features = bundled_features().to(device)
+
+    def mean_of_map(pictures: Tensor) -> Tensor:
+        x = _scaled(pictures, BUNDLED_SIDE).mul_(2).sub_(1)
+        means: Tensor = features(x)[-1].mean((2, 3))  # (N, 320)
+        return means
+
+    return Extractor(BUNDLED_NAME, 320, device, mean_of_map, label=BUNDLED, because=because)
+
+
+def _scaled(pictures: Tensor, side: int) -> Tensor:
+    """uint8 (N, 3, H, W) -> float32 (N, 3, side, side) in [0, 1]."""
+    x = pictures.float().div_(255).contiguous(memory_format=torch.channels_last)
+    return F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
 def standard_extractor(device: torch.device) -> Extractor:
@@ -91,7 +139,9 @@ def standard_extractor(device: torch.device) -> Extractor:
     try:
         from torch_fidelity import feature_extractor_inceptionv3 as library
     except ImportError:
-        raise UsageError("the standard Inception needs torch-fidelity, which isn't installed", INSTALL) from None
+        raise UsageError(
+            "the standard Inception needs torch-fidelity, which isn't installed", f"{INSTALL}, or --extractor bundled"
+        ) from None
     address = library.URL_INCEPTION_V3
     cached = Path(torch.hub.get_dir(), "checkpoints", address.rpartition("/")[2])
     try:
@@ -111,9 +161,9 @@ def standard_extractor(device: torch.device) -> Extractor:
         if cached.exists():  # where it stays until somebody deletes it
             reason = f"{cached}: not the standard Inception: {_reason(error)}"
             raise ModelError(reason, "Delete it, and it is downloaded again.") from None
-        raise ModelError(
+        raise FetchError(
             f"the standard Inception can't be downloaded from {address}: {_reason(error)}",
-            "Try again with a network, or evaluate with an Inception that you have: --features FILE",
+            "Try again with a network, or take another one: --extractor bundled, or --features FILE",
         ) from None
     version = importlib.metadata.version("torch-fidelity")
     name = f"Inception-v3 (2015) of torch-fidelity {version}, 2048 features"
@@ -149,8 +199,7 @@ def _local_extractor(file: Path, layer: str, device: torch.device) -> Extractor:
     network = network.to(device).to(memory_format=torch.channels_last)
 
     def mean_of_map(pictures: Tensor) -> Tensor:
-        x = pictures.float().div_(255).contiguous(memory_format=torch.channels_last)
-        x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+        x = _scaled(pictures, SIDE)
         for name, module in network.named_children():
             x = module(x)
             if name == layer:

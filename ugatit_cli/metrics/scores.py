@@ -386,9 +386,9 @@ def check_installed(metrics: Collection[Metric]) -> None:
     Raises:
         UsageError: one of the metrics needs a package that isn't installed.
     """
-    for needing, package in ((OF_SETS, "torch_fidelity"), ({"ssim", "psnr"}, "torchmetrics")):
-        if needing & set(metrics) and importlib.util.find_spec(package) is None:
-            raise UsageError(f"evaluating needs {package.replace('_', '-')}, which isn't installed", INSTALL)
+    needing = sorted({"ssim", "psnr"} & set(metrics))
+    if needing and importlib.util.find_spec("torchmetrics") is None:
+        raise UsageError(f"{' and '.join(needing)}: torchmetrics isn't installed", f"{INSTALL}, or choose --metrics")
 
 
 def pixel_metric(metric: Metric, translated: Tensor, truth: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from ugatit_cli.methods.base import SOURCE, TARGET
 from ugatit_cli.methods.networks import Networks, tensors_of
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.metrics.distances import Kid, Subsets, kid
-from ugatit_cli.metrics.features import Extractor, load_extractor
+from ugatit_cli.metrics.features import BUNDLED_NAME, Extractor, load_extractor
 from ugatit_cli.nn.layers import Network, evaluating
 from ugatit_cli.training import checkpoint
 from ugatit_cli.training.run_folder import RunFolder
@@ -95,17 +95,18 @@ def mean_kid(kids: Kids) -> float:
     return sum(one.mean for one in kids.values()) / len(kids)
 
 
-def extractor_for(settings: Settings, device: torch.device) -> Extractor:
-    """The extractor of a run that evaluates.
+def extractor_for(settings: Settings, device: torch.device, run: RunFolder) -> Extractor:
+    """The extractor of a run that evaluates; where the settings leave it open, the one that its best model has.
 
     Raises:
         UsageError: the extra isn't installed, or there is no such layer.
         ModelError: the file is missing or another one, or the standard network can't be downloaded.
     """
-    vectors = torch.eye(FEWEST, dtype=torch.float64)
-    kid(vectors, vectors, Subsets(count=1))  # it needs the extra, too: said now and not in the night
     file = Path(settings.features) if settings.features is not None else None
-    return load_extractor(file, settings.feature_layer, device=device)
+    choice, best = settings.extractor, best_of(run)
+    if choice == "auto" and file is None and best is not None:  # whose figures those of another don't compare with
+        choice = "bundled" if best.protocol["extractor"] == BUNDLED_NAME else "inception"
+    return load_extractor(file, settings.feature_layer, device=device, choice=choice)
 
 
 def check_holdout(pictures: tuple[Pictures, Pictures], settings: Settings) -> str | None:

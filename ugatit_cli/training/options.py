@@ -18,7 +18,7 @@ class RunOptions:
 
     Attributes:
         checkpoint_every, sample_every, evaluate_every: as `parse_interval` takes it; `growing` samples; or `off`.
-        features: an absolute path; None: see `metrics.features.load_extractor`.
+        extractor, features: see `metrics.features.load_extractor`; an absolute path.
 
     Raises:
         UsageError: values that make no sense.
@@ -122,13 +122,21 @@ class RunOptions:
             metavar="N|Mm|off",
         ),
     ] = "off"
+    extractor: Annotated[
+        Literal["auto", "inception", "bundled"],
+        Option(
+            "Evaluation",
+            "Whose features KID compares: the standard Inception-v3, downloaded once, or the bundled "
+            "EfficientNet-Lite0, whose figures compare only with each other. auto: the first if it can be had.",
+            default="auto",
+        ),
+    ] = "auto"
     features: Annotated[
         str | None,
         Option(
             "Evaluation",
-            "Inception-v3 for KID, safetensors with torchvision's names.",
+            "Instead of these: an Inception-v3, safetensors with torchvision's names.",
             metavar="FILE",
-            default="the standard one, downloaded",
             type=Path,
         ),
     ] = None

@@ -148,7 +148,7 @@ class Prepared:
             Interrupted: `stop` was set before the first step.
         """
         run, machine, settings = self.run, self.machine, self.settings
-        extractor = _extractor(settings, machine)
+        extractor = _extractor(settings, machine, run)
         if self.exists and machine.group.share(float(_is_complete(run, settings, extractor))):
             return settings, Outcome(run.latest() or 0, finished=True)
         with _locked(run, machine), _exact(settings):
@@ -162,7 +162,7 @@ class Prepared:
 
     def dry_run(self, listener: Listener, stop: threading.Event) -> tuple[Settings, Measurement]:
         """What `train` would do and cost; writes nothing. Raises the same errors."""
-        extractor = _extractor(self.settings, self.machine)
+        extractor = _extractor(self.settings, self.machine, self.run)
         pictures = load_data(self.settings, self.run, self.machine, listener, stop)
         with _exact(self.settings):
             settings = self._settled(pictures, extractor, listener)
@@ -175,6 +175,8 @@ class Prepared:
         if settings.evaluates:
             rough = check_holdout(pictures, settings)
             if extractor is not None:
+                if extractor.because:
+                    listener.note(extractor.because)
                 listener.note(f"evaluation every {_interval(settings.evaluate_every)} with {extractor.name}")
             if rough is not None:
                 listener.note(rough)
@@ -237,7 +239,7 @@ def prepare(
         settings, start = _beginning(given, folders, machine, find)
     if group.rank == 0:
         group.share(float(exists))
-    for name in ("features", "feature_layer"):
+    for name in ("extractor", "features", "feature_layer"):
         if name in given and not settings.evaluates:
             raise UsageError(f"--{name.replace('_', '-')} is about evaluation", "Add --evaluate-every 1000.")
     counts = settings.recipe.epochs > 0 and not exists and not {"iterations", "minutes"} & given.keys()
@@ -303,8 +305,8 @@ def _interval(every: str) -> str:
     return f"{every[:-1]} minutes" if every.endswith("m") else f"{every} steps" if every != "1" else "step"
 
 
-def _extractor(settings: Settings, machine: Machine) -> Extractor | None:
-    return extractor_for(settings, machine.device) if settings.evaluates and machine.group.rank == 0 else None
+def _extractor(settings: Settings, machine: Machine, run: RunFolder) -> Extractor | None:
+    return extractor_for(settings, machine.device, run) if settings.evaluates and machine.group.rank == 0 else None
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ GONE = {"cyclegan": "cyclegan"}
 # What may change when a run goes on: how long it takes, what it writes, and where its pictures are.
 CHANGEABLE = frozenset(
     {"iterations", "minutes", "checkpoint_every", "sample_every", "keep", "folders", "checkpointing"}
-    | {"evaluate_every", "features", "feature_layer"}
+    | {"evaluate_every", "extractor", "features", "feature_layer"}
 )
 # What may change as well when the user names the run; not what its checkpoints have or haven't
 # (moving averages, judges), nor the name.
