@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def extractor(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path | None, str | 
     """A tiny one instead of Inception; what it was asked for."""
     asked: list[tuple[Path | None, str | None]] = []
 
-    def load(file: Path | None, layer: str | None, *, device: torch.device) -> Extractor:
+    def load(file: Path | None, layer: str | None, *, device: torch.device, **_: Any) -> Extractor:
         assert device.type == "cpu"
         asked.append((file, layer))
         return tiny_extractor()
@@ -279,10 +280,35 @@ def test_unreadable_pictures_are_left_out(evaluate: Command) -> None:
 
 def test_the_extra_is_missing(evaluate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch_fidelity" else found(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torchmetrics" else found(name))
     outcome = evaluate("out", "clay", "--pairs", "clay")
     assert (outcome.code, outcome.stdout, len(outcome.errors)) == (2, b"", 1)
     assert install_line("eval") in outcome.stderr
+
+
+def test_the_bundled_extractor_is_named_with_every_figure(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    for number, name in enumerate(("out", "clay")):
+        save_pictures(Path(name), 4, seed=number)
+    outcome = ugatit("evaluate", "out", "clay", "--extractor", "bundled", *CPU)
+    assert (outcome.code, outcome.errors) == (0, [])
+    text = outcome.stdout.decode()
+    assert "KID x100, EfficientNet-Lite0 " in text
+    assert "FID, EfficientNet-Lite0 " in text
+    assert "EfficientNet-Lite0 (bundled), 112 features: comparable only with itself\n" in text
+    assert "KID of 4 pictures is a rough figure: 50 or more are better\n" in text
+    wrong = ugatit("evaluate", "out", "clay", "--extractor", "bundled", "--features", "net", *CPU)
+    assert (wrong.code, "--extractor bundled contradicts --features net" in wrong.errors[0]) == (2, True)
+
+
+def test_why_the_bundled_extractor_was_taken(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    save_pictures(Path("out"), 4)
+    outcome = ugatit("evaluate", "out", "out", "--metrics", "kid", "--json", *CPU)
+    assert "torch-fidelity, which isn't installed; so features are those of EfficientNet-Lite0\n" in outcome.stderr
+    assert figures(outcome)["extractor"].startswith("EfficientNet-Lite0")
+    refused = ugatit("evaluate", "out", "out", "--extractor", "inception", *CPU)
+    assert (refused.code, "torch-fidelity" in refused.errors[0]) == (2, True)
 
 
 def test_wrong_features(ugatit: Command) -> None:

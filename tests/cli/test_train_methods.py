@@ -87,7 +87,7 @@ def test_a_dry_run_writes_nothing(ugatit: Command, vgg: str, name: str) -> None:
     assert set(document["recipe"]) <= method(name).settings
     assert document["estimate"]["generator_parameters"] > 1000
     assert document["estimate"]["discriminator_parameters"] > 1000
-    text = train(ugatit, name, vgg, "--iterations", "9", "--dry-run").stdout.decode()
+    text = train(ugatit, name, vgg, "--iterations", "9", "--dry-run", "--verbose").stdout.decode()
     assert tomllib.loads(text).items() >= {"model": document["model"], "recipe": document["recipe"]}.items()
     assert below(".") == before
 

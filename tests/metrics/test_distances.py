@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ugatit_cli.errors import UsageError, install_line
+from ugatit_cli.errors import UsageError
 from ugatit_cli.metrics.distances import Subsets, feature_distance, fid, kid, mixed_kid
 
 EPS = torch.finfo(torch.float64).eps
@@ -106,7 +104,7 @@ def test_fid_of_shifted_and_of_wider_sets() -> None:
     assert fid(centred, 3 * centred) == pytest.approx(4 * centred.var(0).sum().item())  # (3 - 1)^2 tr(C)
 
 
-# --- Pairs, and without torch-fidelity -----------------------------------------------------------------
+# --- Pairs ---------------------------------------------------------------------------------------------
 
 
 def test_the_feature_distance_is_the_mean_of_the_pairs() -> None:
@@ -118,11 +116,3 @@ def test_the_feature_distance_is_the_mean_of_the_pairs() -> None:
     assert feature_distance(x, y) == pytest.approx(sum(distances) / 4)
     for seed in range(20):
         assert 0 <= feature_distance(vectors(50, seed=seed), vectors(50, seed=seed)) <= 8 * EPS
-
-
-@pytest.mark.parametrize(("module", "figure"), [("metric_kid", kid), ("metric_fid", fid)])
-def test_the_library_is_missing(module: str, figure: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, f"torch_fidelity.{module}", None)
-    with pytest.raises(UsageError, match="torch-fidelity") as caught:
-        figure(vectors(9), vectors(9))  # type: ignore[operator]
-    assert caught.value.hint == install_line("eval")

@@ -15,7 +15,7 @@ from torch_fidelity import feature_extractor_inceptionv3 as library
 
 from tests.evaluations import save_hashed, save_inception, save_standard_inception
 from tests.helpers import bytes_images
-from ugatit_cli.errors import ModelError, UsageError, install_line
+from ugatit_cli.errors import FetchError, ModelError, UsageError, install_line
 from ugatit_cli.metrics.features import BATCH, Extractor, load_extractor, standard_extractor
 from ugatit_cli.weights.folder import open_tensors, write_tensors
 
@@ -250,9 +250,23 @@ def test_what_is_not_the_download(address: Callable[[str], None], tmp_path: Path
     assert list((tmp_path / "torch/hub/checkpoints").iterdir()) == []
 
 
-def test_the_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bundled_one_where_the_standard_one_is_not_to_be_had(
+    address: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address("http://127.0.0.1:1/weights-01234567.pth")
+    extractor = load_extractor(None, None, device=CPU)
+    assert "127.0.0.1:1" in extractor.because
+    assert extractor.label == "EfficientNet-Lite0"
+    same = load_extractor(None, None, device=CPU, choice="bundled")
+    assert same.because == ""
+    x = noise()
+    assert extractor(x).shape == (1, 112)
+    assert torch.equal(extractor(x), same(x))
+    with pytest.raises(FetchError):
+        load_extractor(None, None, device=CPU, choice="inception")
     monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
     monkeypatch.delattr(torch_fidelity, "feature_extractor_inceptionv3")
+    assert "torch-fidelity" in load_extractor(None, None, device=CPU).because
     with pytest.raises(UsageError, match="the standard Inception needs torch-fidelity") as caught:
-        load_extractor(None, None, device=CPU)
-    assert caught.value.hint == install_line("eval")
+        load_extractor(None, None, device=CPU, choice="inception")
+    assert caught.value.hint.startswith(install_line("eval"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,10 +22,10 @@ from tests.trainings import CPU, TINY, Log, make_folders, metrics, prepared, tra
 from ugatit_cli.config import DIRECTIONS
 from ugatit_cli.data.pictures import Folders, Pictures
 from ugatit_cli.device import Group
-from ugatit_cli.errors import DataError, ModelError, TrainingError, UsageError, install_line
+from ugatit_cli.errors import DataError, ModelError, TrainingError, UsageError
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.metrics.distances import Kid, kid
-from ugatit_cli.metrics.features import Extractor
+from ugatit_cli.metrics.features import BUNDLED_NAME, Extractor
 from ugatit_cli.training import evaluation as evaluation_module
 from ugatit_cli.training import session
 from ugatit_cli.training.evaluation import PROTOCOL, Evaluation, Evaluator, best_of, holdout_fingerprint, is_evaluated
@@ -59,7 +58,7 @@ def extractors(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What extractors were asked for; each is the tiny one."""
     asked: list[Any] = []
 
-    def load(file: Path | None, layer: str | None, *, device: torch.device) -> Extractor:
+    def load(file: Path | None, layer: str | None, *, device: torch.device, **_: Any) -> Extractor:
         asked.append((file, layer, device))
         return tiny_extractor()
 
@@ -400,12 +399,27 @@ def test_evaluating_takes_no_time_of_the_runs(
     assert [line["elapsed"] for line in RunFolder(tmp_path / "run").metrics() if "kid" in line] == [45, 90, 120]
 
 
-def test_the_extra_is_missing(sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch_fidelity.metric_kid", None)
-    with pytest.raises(UsageError) as caught:
-        train(tmp_path / "run", sixteen, EVALUATED)
-    assert caught.value.hint == install_line("eval")
-    assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize(("name", "choice"), [(BUNDLED_NAME, "bundled"), ("Inception-v3 (2015)", "inception")])
+def test_a_run_keeps_the_extractor_of_its_best_model(
+    whole: tuple[Path, Log], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, choice: str
+) -> None:
+    """Whatever else could be had by then: figures of another one don't compare."""
+    asked: list[str] = []
+
+    def load(*_: object, choice: str, **__: object) -> Extractor:
+        asked.append(choice)
+        return tiny_extractor(name)
+
+    path, folders = shutil.copytree(whole[0], tmp_path / "run"), Settings.of_run(RunFolder(whole[0])).folders
+    (path / "best" / "config.json").write_text(
+        (path / "best" / "config.json").read_text().replace("tiny network, 6 features", name)
+    )
+    (path / "best" / "SHA256SUMS").unlink(missing_ok=True)
+    monkeypatch.setattr(evaluation_module, "load_extractor", load)
+    train(path, folders, EVALUATED)
+    train(path, folders, EVALUATED | {"extractor": "bundled"})
+    train(tmp_path / "new", folders, EVALUATED | {"iterations": 1})
+    assert asked == [choice, "bundled", "auto"]
 
 
 @pytest.mark.parametrize(("count", "has"), [(0, "none"), (3, "3")])

@@ -17,8 +17,9 @@ from ugatit_cli.device import Group
 from ugatit_cli.methods.base import Losses
 from ugatit_cli.methods.drit_step import DRITStep
 from ugatit_cli.training import session
+from ugatit_cli.training.estimate import Measurement
 from ugatit_cli.training.run_folder import RunFolder
-from ugatit_cli.training.session import Measurement, measure, with_fitting_batch
+from ugatit_cli.training.session import measure, with_fitting_batch
 from ugatit_cli.training.settings import Settings, new_settings
 from ugatit_cli.training.trainer import Machine, load_data, make_networks
 

@@ -32,6 +32,7 @@ from ugatit_cli.wording import shown
 if TYPE_CHECKING:
     from ugatit_cli.config import Direction
     from ugatit_cli.metrics.distances import Kid
+    from ugatit_cli.metrics.features import Extractor
     from ugatit_cli.metrics.scores import Comparison, Evaluation, Metric, Scores
     from ugatit_cli.translation.model import Model
 
@@ -46,6 +47,8 @@ FIGURES: Final[dict[Metric, tuple[str, int, str]]] = {
     "psnr": ("PSNR dB", 2, "higher"),
     "l1": ("L1", 4, "lower"),
 }
+# Pictures of a set below which KID is rough.
+ENOUGH: Final = 50
 MIXED: Final = "source-mixed KID: mean of the KIDs to target and source, as the paper's figures very likely are"
 
 
@@ -112,18 +115,22 @@ def _report(evaluation: Evaluation, results: Results) -> list[str]:
             title = f"{model.config.source(direction)} -> {model.config.target(direction)}"
         names = [one.name if one and len(results) > 1 else "translated" for one, _, _ in columns]
         of_all = dict(zip(names, (one for _, _, one in columns), strict=True))
-        lines += [*_table(title, of_all | ({"untouched": scores.baseline} if scores.baseline else {}))]
+        lines += [
+            *_table(title, evaluation.extractor, of_all | ({"untouched": scores.baseline} if scores.baseline else {}))
+        ]
         lines += [_counts(scores), ""]
     styled = [model.name for model, _, _ in results if model and model.config.style_size]
     styles = [f"styles of {', '.join(styled)}: random:{evaluation.seed}, each picture its own"] if styled else []
     return [*lines, *_notes(evaluation, [one for _, _, found in results for one in found]), *styles]
 
 
-def _table(title: str, columns: Mapping[str, Scores]) -> list[str]:
+def _table(title: str, extractor: Extractor | None, columns: Mapping[str, Scores]) -> list[str]:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from ugatit_cli.metrics.scores import OF_PIXELS
 
     table = Table(box=box.SIMPLE_HEAD, title=Text(shown(title)), title_justify="left", pad_edge=False)
     table.add_column("")
@@ -132,6 +139,8 @@ def _table(title: str, columns: Mapping[str, Scores]) -> list[str]:
     table.add_column("better is")
     for metric in next(iter(columns.values())).values:
         label, _, better = FIGURES[metric]
+        if extractor and extractor.label and metric not in OF_PIXELS:
+            label = f"{label}, {extractor.label}"
         table.add_row(label, *(_text(metric, scores.values.get(metric)) for scores in columns.values()), better)
     terminal = Console(width=max(100, 40 + 20 * len(columns)), emoji=False, highlight=False, color_system=None)
     with terminal.capture() as capture:
@@ -183,7 +192,10 @@ def _about_kid(found: Sequence[Scores]) -> list[str]:
                 kids.setdefault((value.subsets, value.size), {})[FIGURES[metric][0]] = None
     mixed = [MIXED] if any("kid-mixed" in one.values for one in found) else []
     about = "mean +- std of {} subsets of {} pictures each"
-    return [*(f"{', '.join(labels)}: {about.format(*key)}" for key, labels in kids.items()), *mixed]
+    lines = [f"{', '.join(labels)}: {about.format(*key)}" for key, labels in kids.items()]
+    fewest = min((min(one.pictures, one.real) for one in found), default=ENOUGH)
+    rough = [f"KID of {fewest} pictures is a rough figure: {ENOUGH} or more are better"]
+    return [*lines, *(rough if lines and fewest < ENOUGH else []), *mixed]
 
 
 SECTIONS: Final = {

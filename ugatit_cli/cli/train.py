@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 import typer
 
-from ugatit_cli.cli import console, signals
+from ugatit_cli.cli import console, signals, voice
 from ugatit_cli.cli.options import (
     MOST_BATCH,
     MOST_WORKERS,
@@ -313,4 +313,5 @@ def _dry_run(prepared: Prepared, *, json_line: bool) -> None:
         return
     with train_view.watching(prepared.settings) as view:
         settings, cost = prepared.dry_run(view, never)
-    train_view.say_costs(settings, cost, view.notes, prepared.run.latest() or 0, json_line=json_line)
+    verbose = voice.current.verbose
+    train_view.say_costs(prepared, settings, cost, view.notes, json_line=json_line, verbose=verbose)

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
@@ -25,11 +25,13 @@ from ugatit_cli.device import describe_device
 from ugatit_cli.errors import Interrupted
 from ugatit_cli.methods.base import COPYING, Whose
 from ugatit_cli.methods.registry import method_of
+from ugatit_cli.metrics.features import BUNDLED, BUNDLED_NAME
+from ugatit_cli.training.estimate import Measurement, first_result
 from ugatit_cli.training.evaluation import Best, Evaluation, best_of
 from ugatit_cli.training.listeners import Listener, StepReport, means
 from ugatit_cli.training.run_folder import RunFolder
-from ugatit_cli.training.session import Measurement, Prepared
-from ugatit_cli.training.settings import Settings, as_option
+from ugatit_cli.training.session import Prepared
+from ugatit_cli.training.settings import Settings
 from ugatit_cli.training.trainer import Outcome
 from ugatit_cli.wording import byte_size, duration, figure, shown
 
@@ -58,17 +60,13 @@ def _estimate(settings: Settings, report: StepReport) -> str:
         text = f"about {round(rate * left)} steps in the {duration(left)} left ({_pace(rate)})"
     else:
         text = f"about {duration(left)} for the {settings.iterations - report.step} steps left ({_pace(rate)})"
-    return "; ".join([text, *_shorter(settings, report)]) if left > LONG else text
+    return "; ".join([text, *_plan(settings, is_new=report.step <= KNOWN_AFTER)]) if left > LONG else text
 
 
-def _shorter(settings: Settings, report: StepReport) -> Iterator[str]:
-    """What would end sooner, of what isn't so yet; a run, and what starts from a model, keeps its size."""
-    if settings.minutes is None:
-        yield "--minutes 90 ends sooner"
-    if report.step <= KNOWN_AFTER and settings.start is None:
-        smaller = (("image_size", 128), ("channels", 32))
-        faster = [as_option(name, value) for name, value in smaller if getattr(settings.model, name) > value]
-        yield from (f"{option} is faster" for option in faster[:1])
+def _plan(settings: Settings, *, is_new: bool) -> list[str]:
+    """What would end sooner, if anything is left to be chosen."""
+    options = first_result(settings, is_new=is_new)
+    return [f"for a first result tonight: {' '.join(options)}"] if options else []
 
 
 def _ways(model: BaseConfig) -> dict[Direction, str]:
@@ -78,7 +76,7 @@ def _ways(model: BaseConfig) -> dict[Direction, str]:
 
 def _scores(model: BaseConfig, evaluation: Evaluation) -> str:
     """An evaluation in one line; KID times 100, as papers give it."""
-    parts = [f"step {evaluation.step}: KID x100"]
+    parts = [f"step {evaluation.step}: {_kid(evaluation.protocol)}"]
     for kind, kids in evaluation.kids.items():
         both = [f"{_ways(model)[way]} {100 * kid.mean:.2f} +- {100 * kid.std:.2f}" for way, kid in kids.items()]
         parts.append(f"{kind}: {', '.join(both)}" if len(evaluation.kids) > 1 else ", ".join(both))
@@ -87,6 +85,11 @@ def _scores(model: BaseConfig, evaluation: Evaluation) -> str:
     if evaluation.seconds >= WORTH_TELLING:
         parts.append(f"took {duration(evaluation.seconds)}")
     return "  ".join(parts)
+
+
+def _kid(protocol: Mapping[str, str]) -> str:
+    """What the figures are called: those of the bundled extractor are of another kind."""
+    return f"KID x100, {BUNDLED}" if protocol["extractor"] == BUNDLED_NAME else "KID x100"
 
 
 def _pair(model: BaseConfig) -> str:
@@ -118,6 +121,17 @@ class PlainWatch(Listener):
     def beginning(self, settings: Settings) -> None:
         """The first step is near."""
         self.settings = settings
+
+    def trying(self, what: str) -> None:
+        """Steps are tried, to find out what the run will take."""
+        console.note(f"{what} ...")
+
+    def estimated(self, settings: Settings, cost: Measurement) -> None:
+        """What a run will take whose length nobody chose."""
+        left = (settings.iterations or 0) / cost.steps_per_second
+        if left > LONG:
+            plan = "; ".join([f"about {duration(left)} on this machine", *_plan(settings, is_new=True)])
+            self.note(f"{plan}. --dry-run says more; Ctrl-C ends it")
 
     def loading(self, done: int, total: int) -> None:
         """Pictures are being read."""
@@ -200,12 +214,17 @@ class LiveWatch(PlainWatch):
         self.report: StepReport | None = None
         self.reported = time.monotonic()
         self.read: tuple[int, int] | None = None
+        self.tried = ""
         self.files = {"checkpoint": "", "samples": ""}
         self.evaluation = ""
 
     def loading(self, done: int, total: int) -> None:
         """Pictures are being read."""
         self.read, self.reported = (done, total), time.monotonic()
+
+    def trying(self, what: str) -> None:
+        """Steps are tried, to find out what the run will take."""
+        self.tried, self.reported = what, time.monotonic()
 
     def stepped(self, report: StepReport) -> None:
         """A step is done."""
@@ -243,7 +262,8 @@ class LiveWatch(PlainWatch):
         done, total = self.read or (0, 0)
         if done == total:
             waited = duration(time.monotonic() - self.reported)
-            return Text(f"preparing, the first step takes longest ... {waited}" if total else "preparing ...")
+            what = self.tried or "preparing, the first step takes longest"
+            return Text(f"{what} ... {waited}" if total else "preparing ...")
         grid = Table.grid(padding=(0, 1))
         grid.add_row("reading pictures", self._bar(done / total, width=40), f"{done}/{total}")
         return grid
@@ -355,7 +375,9 @@ def finish(
         console.note(f"translate with: ugatit translate PICTURES --model {name} -o out/")
     if best is not None:
         kids = ", ".join(f"{way} {100 * best.kid[direction]:.2f}" for direction, way in _ways(settings.model).items())
-        console.note(f"best of the evaluated models: step {best.step} ({best.generators}), KID x100 {kids}")
+        console.note(
+            f"best of the evaluated models: step {best.step} ({best.generators}), {_kid(best.protocol)} {kids}"
+        )
         console.note(f"use it with: ugatit translate PICTURES --model {shlex.quote(str(run.best))} -o out/")
     try:
         console.ends_with(lambda: _result(run, outcome, best)) if json_line else console.made(str(run.path))
@@ -394,33 +416,45 @@ def _result(run: RunFolder, outcome: Outcome, best: Best | None) -> dict[str, An
     return result
 
 
-def say_costs(settings: Settings, cost: Measurement, pictures: list[str], step: int, *, json_line: bool) -> None:
-    """A dry run's result on stdout: the settings as in `config.toml`, and what they cost.
+def say_costs(
+    prepared: Prepared, settings: Settings, cost: Measurement, pictures: list[str], *, json_line: bool, verbose: bool
+) -> None:
+    """A dry run's result on stdout: what the run costs and what would be quicker.
 
     Args:
         pictures: what there is to say about them.
-        step: number of steps that the run has done.
+        verbose: whether the settings follow, as in `config.toml`.
     """
+    step = prepared.run.latest() or 0
     left = None if settings.iterations is None else max(0, settings.iterations - step)
+    seconds = None if left is None else left / cost.steps_per_second
     if json_line:
-        rest = {"steps_left": left, "seconds_left": None if left is None else left / cost.steps_per_second}
-        estimated = dataclasses.asdict(cost) | rest
+        estimated = dataclasses.asdict(cost) | {"steps_left": left, "seconds_left": seconds}
         console.ends_with(lambda: {**settings.to_document(), "pictures": pictures, "estimate": estimated})
         return
+    lines = [f"time: {_time_needed(settings, cost, left)}"]
+    if seconds is not None and seconds > LONG:
+        lines += _plan(settings, is_new=not prepared.exists)
+    millions = [figure(count / 1e6) for count in (cost.generator_parameters, cost.discriminator_parameters)]
+    about = "about " if cost.is_estimate else ""
+    lines += [
+        f"memory: {about}{byte_size(cost.memory_bytes)}",
+        f"model: {settings.model.summary}; {millions[0]} million parameters, {millions[1]} in the discriminators",
+        f"run: {prepared.run.path}" + (f", goes on at step {step}" if prepared.exists else ""),
+    ]
+    texts = tomli_w.dumps(settings.to_document()).split("\n") if verbose else []
+    console.result(*([f"# {line}" for line in lines] if verbose else lines), *texts)
+    if not verbose:
+        console.note("all settings: --verbose")
+
+
+def _time_needed(settings: Settings, cost: Measurement, left: int | None) -> str:
+    pace = _pace(cost.steps_per_second)
     if left is None:
-        steps = 60 * (settings.minutes or 0) * cost.steps_per_second
-        time_needed = f"{figure(settings.minutes or 0)} min, about {round(steps)} steps"
-    else:
-        besides = ", evaluations not included" if settings.evaluates else ""
-        time_needed = f"about {duration(left / cost.steps_per_second)} for {left} steps{besides}"
-    console.result(
-        *tomli_w.dumps(settings.to_document()).split("\n"),
-        f"# parameters: {figure(cost.generator_parameters / 1e6)} million in what translates, "
-        f"{figure(cost.discriminator_parameters / 1e6)} million in the discriminators",
-        f"# memory: {byte_size(cost.memory_bytes)}",
-        f"# speed: {_pace(cost.steps_per_second)}",
-        f"# time: {time_needed}",
-    )
+        minutes = settings.minutes or 0
+        return f"{figure(minutes)} min, about {round(60 * minutes * cost.steps_per_second)} steps ({pace})"
+    besides = ", evaluations not included" if settings.evaluates else ""
+    return f"about {duration(left / cost.steps_per_second)} here for {left} steps ({pace}){besides}"
 
 
 def _count(number: int, thing: str) -> str:

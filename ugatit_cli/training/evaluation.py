@@ -133,6 +133,16 @@ def check_holdout(pictures: tuple[Pictures, Pictures], settings: Settings) -> st
     return None
 
 
+def too_few_to_evaluate(pictures: tuple[Pictures, Pictures], settings: Settings) -> str | None:
+    """What to know before a run begins that may be evaluated later: what it holds out can't be changed then."""
+    counts = _counts(pictures, settings.model)
+    name = min(counts, key=lambda name: counts[name])
+    chosen = settings.folders.test_a is None or settings.folders.test_b is None
+    if not (chosen and 0 < counts[name] < FEWEST):
+        return None
+    return f"{counts[name]} held-out pictures of {name}: too few for KID, use --holdout {ROUGH} (--evaluate-every)"
+
+
 def _counts(pictures: tuple[Pictures, Pictures], config: BaseConfig) -> dict[str, int]:
     names = (config.domain_a, config.domain_b)
     return {name: len(one.held_out) for name, one in zip(names, pictures, strict=True)}

@@ -11,6 +11,7 @@ from ugatit_cli.errors import UsageError, install_line
 from ugatit_cli.files import reported
 
 if TYPE_CHECKING:
+    from ugatit_cli.training.estimate import Measurement
     from ugatit_cli.training.evaluation import Evaluation
     from ugatit_cli.training.settings import Settings
 
@@ -48,6 +49,12 @@ class Listener:
 
     def note(self, text: str) -> None:
         """Something worth knowing."""
+
+    def trying(self, what: str) -> None:
+        """Steps are tried, to find out what the run will take."""
+
+    def estimated(self, settings: Settings, cost: Measurement) -> None:
+        """What a run will take whose length nobody chose."""
 
     def beginning(self, settings: Settings) -> None:
         """The first step is near: these are the run's settings, which its pictures decided on, too."""

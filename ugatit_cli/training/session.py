@@ -20,7 +20,8 @@ from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.files import expanded
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.metrics.features import Extractor
-from ugatit_cli.training.evaluation import check_holdout, extractor_for, is_evaluated
+from ugatit_cli.training.estimate import Measurement, estimate
+from ugatit_cli.training.evaluation import check_holdout, extractor_for, is_evaluated, too_few_to_evaluate
 from ugatit_cli.training.listeners import Listener
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import (
@@ -39,21 +40,6 @@ STEPS = 3
 ROOM = 0.9
 # A discriminator that sees every picture this often learns them by heart.
 MANY_EPOCHS = 200
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What a few steps took.
-
-    Attributes:
-        steps_per_second: of the fastest step after the first, or of the fastest three where they differ.
-        memory_bytes: at most in use: of the GPU, or of this process.
-    """
-
-    generator_parameters: int
-    discriminator_parameters: int
-    steps_per_second: float
-    memory_bytes: int
 
 
 def measure(settings: Settings, pictures: tuple[Pictures, Pictures], machine: Machine) -> Measurement:
@@ -126,6 +112,7 @@ class Prepared:
         exists: whether it goes on.
         takes_fitting_batch: whether nobody asked for a batch size.
         counts_epochs: whether it takes as many epochs as its recipe says, so that its pictures decide on its steps.
+        leaves_length: whether nobody said how long it shall take.
     """
 
     run: RunFolder
@@ -135,6 +122,7 @@ class Prepared:
     exists: bool
     takes_fitting_batch: bool
     counts_epochs: bool = False
+    leaves_length: bool = False
 
     def train(self, listener: Listener, stop: threading.Event) -> tuple[Settings, Outcome]:
         """Trains until the run is complete or `stop` is set.
@@ -154,11 +142,18 @@ class Prepared:
         with _locked(run, machine), _exact(settings):
             pictures = load_data(settings, run, machine, listener, stop)
             settings = self._settled(pictures, extractor, listener)
+            if self.asks_advice:
+                listener.estimated(settings, estimate(settings, pictures, machine, listener.trying))
             trainer = Trainer(run, settings, pictures, machine, listener, start=self.start, extractor=extractor)
             if machine.group.rank == 0:  # now that nothing that training needs is missing
                 run.create(settings.to_document())
             listener.beginning(settings)
             return settings, trainer.train(stop)
+
+    @property
+    def asks_advice(self) -> bool:
+        """Whether what is about to begin may take days that nobody meant."""
+        return self.leaves_length and self.machine.device.type != "cuda" and self.machine.group.size == 1
 
     def dry_run(self, listener: Listener, stop: threading.Event) -> tuple[Settings, Measurement]:
         """What `train` would do and cost; writes nothing. Raises the same errors."""
@@ -166,7 +161,9 @@ class Prepared:
         pictures = load_data(self.settings, self.run, self.machine, listener, stop)
         with _exact(self.settings):
             settings = self._settled(pictures, extractor, listener)
-            return settings, measure(settings, pictures, self.machine)
+            if self.machine.device.type == "cuda":  # whose memory only the run's own steps tell
+                return settings, measure(settings, pictures, self.machine)
+            return settings, estimate(settings, pictures, self.machine, listener.trying)
 
     def _settled(
         self, pictures: tuple[Pictures, Pictures], extractor: Extractor | None, listener: Listener
@@ -180,6 +177,8 @@ class Prepared:
                 listener.note(f"evaluation every {_interval(settings.evaluate_every)} with {extractor.name}")
             if rough is not None:
                 listener.note(rough)
+        elif not self.exists and (few := too_few_to_evaluate(pictures, settings)) is not None:
+            listener.note(few)
         if self.exists:
             return settings
         if self.counts_epochs:
@@ -242,8 +241,9 @@ def prepare(
     for name in ("extractor", "features", "feature_layer"):
         if name in given and not settings.evaluates:
             raise UsageError(f"--{name.replace('_', '-')} is about evaluation", "Add --evaluate-every 1000.")
-    counts = settings.recipe.epochs > 0 and not exists and not {"iterations", "minutes"} & given.keys()
-    return Prepared(run, machine, settings, start, exists, "batch_size" not in given, counts)
+    no_length = not exists and not {"iterations", "minutes"} & given.keys()
+    counts = settings.recipe.epochs > 0 and no_length
+    return Prepared(run, machine, settings, start, exists, "batch_size" not in given, counts, no_length)
 
 
 def _going_on(
