@@ -1,0 +1,1 @@
+{"pid": 12248, "connection_name": "/tmp/tmp3lygqtsl/dmypy.sock"}
