@@ -146,7 +146,7 @@ def test_options_end_in_the_settings(train: Train, vgg: str) -> None:
         "warm_up": "7%",
     }  # fmt: skip
     options = [name for table in TABLES for name, f in table.items() if f.option]
-    elsewhere = {"minutes", "start", "start_direction", "evaluate_every", "features", "feature_layer"}
+    elsewhere = {"minutes", "start", "start_direction", "evaluate_every", "extractor", "features", "feature_layer"}
     of_others: dict[str, dict[str, Any]] = {
         "cyclegan": {"pool_size": 7},
         "cartoongan": {"content_weight": 7.0, "vgg": vgg},
