@@ -36,6 +36,7 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "feather": ("faces", "faces_only", "box", "mask"),
     "from_direction": ("from",),
     "columns": ("data",),
+    "extractor": ("evaluate_every",),
     "features": ("evaluate_every",),
     "feature_layer": ("evaluate_every",),
 }

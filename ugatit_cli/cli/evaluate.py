@@ -204,6 +204,7 @@ SECTIONS: Final = {
     "Figures": (
         "metrics",
         "pairs",
+        "extractor",
         "features",
         "feature_layer",
         "subsets",
@@ -286,9 +287,8 @@ class EvaluateOptions:
     extractor: Annotated[
         Literal["auto", "inception", "bundled"],
         typer.Option(
-            help="Whose features KID, FID and distances compare: the standard Inception-v3, downloaded once, or "
-            "the bundled EfficientNet-Lite0, whose figures compare only with each other. auto: the first if it can "
-            "be had.",
+            help="Whose features are compared: the standard Inception-v3's, downloaded once, or those of a bundled "
+            "network, whose figures compare only with each other. auto: the first if it can be had.",
         ),
     ] = "auto"
     feature_layer: Annotated[

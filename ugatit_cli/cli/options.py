@@ -265,7 +265,7 @@ RARE: Final[Mapping[str, frozenset[str]]] = {
             "vgg",
             "power_iterations",
         }
-        | {"sample_every", "features", "feature_layer"}
+        | {"sample_every", "extractor", "features", "feature_layer"}
     ),
 }
 

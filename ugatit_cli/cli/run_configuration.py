@@ -54,7 +54,7 @@ def options_of_run(document: Mapping[str, Any], file: Path) -> tuple[dict[str, S
     # What means nothing to this run, and would be refused.
     evaluates = "evaluate_every" in values and values["evaluate_every"].value != "off"
     nothing = ["from_direction"] * ("from" not in values) + ["holdout"] * ("data" in pictures)
-    for key in nothing + ["features", "feature_layer"] * (not evaluates):
+    for key in nothing + ["extractor", "features", "feature_layer"] * (not evaluates):
         values.pop(key, None)
     return values | pictures, frozenset(settled)
 

@@ -126,8 +126,8 @@ class RunOptions:
         Literal["auto", "inception", "bundled"],
         Option(
             "Evaluation",
-            "Whose features KID compares: the standard Inception-v3, downloaded once, or the bundled "
-            "EfficientNet-Lite0, whose figures compare only with each other. auto: the first if it can be had.",
+            "Whose features KID compares: the standard Inception-v3's, downloaded once, or those of a bundled "
+            "network, whose figures compare only with each other. auto: the first if it can be had.",
             default="auto",
         ),
     ] = "auto"
