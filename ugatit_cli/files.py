@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import stat
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -106,6 +105,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         OSError: as `open_file`.
         ValueError, RecursionError: it is not TOML, or nobody's.
     """
+    import tomllib
+
     data = read_file(path)
     if any(line.count(b".") > DOTS for line in data.splitlines()):  # each part of a key copies all before it
         raise ValueError("a line with far more dots than any key has")

@@ -22,7 +22,9 @@ from ugatit_cli.cli.option_names import OTHERS, every_command, is_shared, keys_o
 from ugatit_cli.cli.settings_file import FILE, NOT_HERE, PATHS
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.errors import UgatitError, UsageError
+from ugatit_cli.fields import read_table
 from ugatit_cli.files import config_folder
+from ugatit_cli.methods.recipe import Recipe
 from ugatit_cli.methods.registry import METHODS
 from ugatit_cli.training import session
 from ugatit_cli.training.run_folder import RunFolder
@@ -338,7 +340,8 @@ def test_a_training_is_repeated(name: str, prepared: Any) -> None:
     plain = Folders(root / "trainA", root / "trainB")
     folders = dataclasses.replace(plain, test_a=root / "testA", test_b=root / "testB")
     stored = new_settings(given, folders, device=torch.device("cpu"))
-    RunFolder(Path("run")).create(stored.to_document())
+    document = stored.to_document()
+    RunFolder(Path("run")).create(document)
     run, again, found = prepared("--config", "run", "--seed", "5", "-o", "again")
     assert (run.path, found) == (Path("again"), folders)
     assert new_settings(again, found, device=torch.device("cpu")) == dataclasses.replace(stored, seed=5)
@@ -348,6 +351,13 @@ def test_a_training_is_repeated(name: str, prepared: Any) -> None:
     other: Settings = new_settings(again, found, device=torch.device("cpu"))
     assert (other.model.domain_a, other.iterations, other.minutes) == ("a", None, 3)
     assert other.recipe == stored.recipe
+    old = document["recipe"] = {
+        "name": "default",
+        "batch_size": stored.recipe.batch_size,
+    }  # of a run that is older than all other settings
+    RunFolder(Path("run")).create(document)
+    _, again, found = prepared("--config", "run")
+    assert new_settings(again, found, device=torch.device("cpu")).recipe == read_table(Recipe, old)
 
 
 def test_a_held_out_share_is_for_data_without_pictures_to_hold_out(prepared: Any) -> None:

@@ -95,6 +95,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""
+    Any option can stand in ugatit.toml, or in a variable such as UGATIT_DEVICE: docs/configuration.md lists them.
+    Other variables: UGATIT_HOME (where models and data sets are kept), UGATIT_MANIFEST (names of your own for them),
+    UGATIT_MIRROR (a server that is asked instead of all others), UGATIT_OFFLINE=1 (no network), UGATIT_DEBUG=1.
+    """,
 )
 
 

@@ -50,6 +50,8 @@ def options_of_run(document: Mapping[str, Any], file: Path) -> tuple[dict[str, S
         for name in keys.keys() & table.keys():
             value = table[name] if isinstance(table[name], bool) else str(table[name])
             values[keys[name]] = Said(value, place_of(file, title, name))
+    for key, value in _unsaid(values["method"].value, document.get("recipe", {})):
+        values[key] = Said(value, str(file))
     pictures = {key: Said(value, str(file)) for key, value in _pictures(document, file)}
     # What means nothing to this run, and would be refused.
     evaluates = "evaluate_every" in values and values["evaluate_every"].value != "off"
@@ -57,6 +59,17 @@ def options_of_run(document: Mapping[str, Any], file: Path) -> tuple[dict[str, S
     for key in nothing + ["extractor", "features", "feature_layer"] * (not evaluates):
         values.pop(key, None)
     return values | pictures, frozenset(settled)
+
+
+def _unsaid(name: str, recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What recipes had no setting for when the run began: it trained as a recipe does by itself, not as a preset."""
+    from ugatit_cli.methods.registry import method
+    from ugatit_cli.training.settings import heeded
+
+    for unsaid in heeded(method(name)) & (TABLES["recipe"].keys() - recipe.keys()):
+        field = TABLES["recipe"][unsaid]
+        if field.option and field.default is not None:
+            yield key_of(field.flag), field.default if isinstance(field.default, bool) else str(field.default)
 
 
 def _check_names(file: Path, title: str, table: Mapping[str, Any], names: Iterable[str]) -> None:
