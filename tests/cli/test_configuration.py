@@ -351,6 +351,14 @@ def test_a_training_is_repeated(name: str, prepared: Any) -> None:
     other: Settings = new_settings(again, found, device=torch.device("cpu"))
     assert (other.model.domain_a, other.iterations, other.minutes) == ("a", None, 3)
     assert other.recipe == stored.recipe
+    _, again, found = prepared("--config", "run", "--recipe", "paper")
+    assert (
+        new_settings(again, found, device=torch.device("cpu")).recipe
+        == new_settings(given | {"recipe": "paper"}, folders, device=torch.device("cpu")).recipe
+    )
+    _, again, found = prepared("--config", "run", "--method", "unit" if name == "cyclegan" else "cyclegan")
+    other = new_settings(again, found, device=torch.device("cpu"))
+    assert (other.model.image_size, other.iterations, other.model.method != name) == (64, 7, True)
     old = document["recipe"] = {
         "name": "default",
         "batch_size": stored.recipe.batch_size,
@@ -376,8 +384,8 @@ def test_a_run_is_no_file_for_other_commands() -> None:
         called("translate", "--config", "run/config.toml")
     with pytest.raises(UsageError, match="damaged"):
         called("train", "--config", "run/config.toml")
-    Path("run/config.toml").write_text("[run]\nsede = 1\n")
-    with pytest.raises(UsageError, match=", line 2: run has no 'sede'"):
+    Path("run/config.toml").write_text("[recipe]\n[model]\n[run]\nsede = 1\n")
+    with pytest.raises(UsageError, match=", line 4: run has no 'sede'"):
         called("train", "--config", "run")
     Path("run/config.toml").write_text("format = 2\n[run]\nseed = 1\n")
     with pytest.raises(UsageError, match="newer"):

@@ -53,12 +53,14 @@ class Layer:
         title: of the place, where users should hear that it was used; empty if they have named it.
         named: by this very call.
         settled: what it says nothing of, but stays as it is by default.
+        others: settings of a training that are no options.
     """
 
     values: Mapping[str, Said]
     title: str = ""
     named: bool = False
     settled: frozenset[str] = frozenset()
+    others: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -68,10 +70,12 @@ class Sources:
     Attributes:
         said: what the command line doesn't say, by keys.
         notes: for the user.
+        others: settings of a training that are no options.
     """
 
     said: dict[str, Said] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    others: dict[str, Any] = field(default_factory=dict)
 
 
 def fill(command: Any, context: Any, stated: Mapping[str, Any]) -> None:
@@ -86,9 +90,11 @@ def fill(command: Any, context: Any, stated: Mapping[str, Any]) -> None:
     path, keys = path_of(context), keys_of(command)
     sources = context.meta[SOURCES] = Sources()
     names = {option.name: key for key, option in keys.items()}
-    on_line = {names.get(name, name) for name, value in stated.items() if value not in (None, ())}  # arguments, too
-    layers = _layers(path, keys, stated.get(CONFIG), on_line)
-    sources.said = _resolved(layers, on_line, keys.keys())
+    # Of arguments, too.
+    by_key = {names.get(name, name): value for name, value in stated.items() if value not in (None, ())}
+    layers = _layers(path, keys, by_key)
+    sources.said = _resolved(layers, by_key.keys(), keys.keys())
+    sources.others = {name: value for layer in layers for name, value in layer.others.items()}
     context.default_map = {keys[key].name: said.value for key, said in sources.said.items()}
     for layer in layers:
         used = [key for key, said in layer.values.items() if layer.title and sources.said.get(key) is said]
@@ -97,15 +103,22 @@ def fill(command: Any, context: Any, stated: Mapping[str, Any]) -> None:
     sources.notes += _unknown_variables(path, keys)
 
 
-def _layers(path: str, keys: Mapping[str, Any], config: str | None, on_line: set[str]) -> list[Layer]:
+def sources_of(context: Any) -> Sources:
+    """Those of a call."""
+    found: Sources = context.meta.get(SOURCES) or Sources()
+    return found
+
+
+def _layers(path: str, keys: Mapping[str, Any], stated: Mapping[str, Any]) -> list[Layer]:
     """From the nearest one to the farthest one."""
+    config = stated.get(CONFIG)
     variables = _of_variables(path, keys)
     named = config or (variables.values[CONFIG].value if CONFIG in variables.values else "")
     if not named:
         return [variables, *_found(path, keys)]
     if named == OFF:
         return [variables]
-    layer = _named(path, keys, expanded(named), on_line, by_call=config is not None)
+    layer = _named(path, keys, expanded(named), stated, by_call=config is not None)
     return [layer, variables] if config is not None else [variables, layer]
 
 
@@ -138,8 +151,8 @@ def _found(path: str, keys: Mapping[str, Any]) -> list[Layer]:
     return layers
 
 
-def _named(path: str, keys: Mapping[str, Any], file: Path, on_line: set[str], *, by_call: bool) -> Layer:
-    if not file.exists():
+def _named(path: str, keys: Mapping[str, Any], file: Path, stated: Mapping[str, Any], *, by_call: bool) -> Layer:
+    if not os.path.exists(file):  # noqa: PTH110  # which fails where nobody may look
         option = "--config" if by_call else "UGATIT_CONFIG"
         raise UsageError(f"{option} {file}: no such file", f"Name a TOML file, or {OFF} for none at all.")
     file = file / RUN_FILE if file.is_dir() else file
@@ -149,15 +162,13 @@ def _named(path: str, keys: Mapping[str, Any], file: Path, on_line: set[str], *,
     if path != "train":
         way = f"To use its model: --model {file.parent}" if "model" in keys else ""
         raise UsageError(f"{file} says how a run is trained: it is for `ugatit train`", way)
-    from ugatit_cli.cli.run_configuration import PICTURES, options_of_run
+    from ugatit_cli.cli.run_configuration import plan_of_run
 
-    values, settled = options_of_run(document, file)
-    if on_line & {*PICTURES}:  # names of others
-        values.pop("domains", None)
-    return Layer(values, "", by_call, settled)
+    plan = plan_of_run(document, file, stated)
+    return Layer(plan.values, "", by_call, plan.settled, plan.others)
 
 
-def _resolved(layers: list[Layer], on_line: set[str], keys: Set[str]) -> dict[str, Said]:
+def _resolved(layers: list[Layer], on_line: Set[str], keys: Set[str]) -> dict[str, Said]:
     """What counts, of nearer places first; of rivals that of the nearest."""
     found: dict[str, Said] = {}
     nearer, settled = set(on_line), set(on_line)
@@ -191,7 +202,7 @@ def tell(context: Any) -> None:
     """Says where settings come from: of files that were found always, of all of them before a dry run."""
     if os.environ.get("RANK", "0") != "0":
         return
-    sources: Sources = context.meta.get(SOURCES) or Sources()
+    sources = sources_of(context)
     for text in sources.notes:
         console.note(text)
     if context.params.get("dry_run"):
@@ -215,7 +226,7 @@ def _lines(context: Any, sources: Sources) -> list[str]:
 
 def explain(error: UsageError, context: Any) -> None:
     """Adds to an error where the value stands that it is about, unless that is the command line."""
-    sources: Sources = context.meta.get(SOURCES) or Sources()
+    sources = sources_of(context)
     for key, said in sources.said.items():
         flag = key.replace("_", "-")
         about = rf"--{flag}(?![\w-])|\bits {flag} is\b|^{key} is\b"
@@ -225,7 +236,7 @@ def explain(error: UsageError, context: Any) -> None:
 
 def refused(error: Any, context: Any) -> UsageError | None:
     """The error for a value that Typer refuses, if the command line doesn't state it."""
-    sources: Sources = context.meta.get(SOURCES) or Sources()
+    sources = sources_of(context)
     for key, option in keys_of(context.command).items():
         if option is error.param and key in sources.said:
             return UsageError(f"{sources.said[key].where}: {key}: {error.message}")

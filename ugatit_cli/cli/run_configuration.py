@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,56 +21,84 @@ TABLES: Mapping[str, Mapping[str, Field]] = {
     "recipe": fields_of(Recipe),
     "model": size_fields(),
 }
-PICTURES = ("a", "b", "domain_a", "domain_b", "data")
+PICTURES = {"a", "b", "domain_a", "domain_b", "data"}
 
 
-def options_of_run(document: Mapping[str, Any], file: Path) -> tuple[dict[str, Said], frozenset[str]]:
-    """What a run was told, by keys, as the command line would have it; and the options that it settles.
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run was told.
+
+    Attributes:
+        values: by options' keys, as the command line would have them.
+        settled: options that it says nothing of, but that are what they are by default.
+        others: of its recipe, what has no option.
+    """
+
+    values: dict[str, Said]
+    settled: frozenset[str]
+    others: dict[str, Any]
+
+
+def plan_of_run(document: Mapping[str, Any], file: Path, stated: Mapping[str, Any]) -> RunPlan:
+    """What a run was told that is to be done again.
 
     Args:
         document: of `config.toml`, or what `ugatit train --dry-run` writes to stdout.
+        stated: what the command line says instead, by keys: a method or a recipe comes with settings of its own, and
+            other pictures with names.
 
     Raises:
         UsageError: it is of a newer version, damaged, or has what no run has.
     """
-    number = document.get("format", FORMAT)
-    if type(number) is not int or number > FORMAT:
-        raise UsageError(
-            f"{file}: written by a newer ugatit (format {number}, this one reads up to {FORMAT})", UPGRADE
-        )
-    _check_names(file, "", document, ("format", "method", "data", *TABLES))
-    values: dict[str, Said] = {"method": Said(document.get("method", "ugatit"), str(file))}
-    settled = {"method", "domains", "columns", *PICTURES}
+    _check(document, file)
+    method = document.get("method", "ugatit")
+    values = {"method": Said(method, str(file))}
+    settled, others = {"method", "domains", "columns", *PICTURES}, dict[str, Any]()
+    tables = {**document, "recipe": _with_unsaid(method, document.get("recipe", {}))}
+    if stated.get("method", method) != method:
+        tables |= {"recipe": {}, "model": {name: document["model"].get(name) for name in ("image_size",)}}
+    elif "recipe" in stated:
+        tables["recipe"] = {}
     for title, fields in TABLES.items():
-        table = document.get(title, {})
-        if not isinstance(table, dict):
-            raise UsageError(f"{file}: damaged: {title} is no table", "Name another file.")
-        _check_names(file, title, table, fields)
-        keys = {name: key_of(field.flag) for name, field in fields.items() if field.option}
-        settled |= {*keys.values()}
-        for name in keys.keys() & table.keys():
-            value = table[name] if isinstance(table[name], bool) else str(table[name])
-            values[keys[name]] = Said(value, place_of(file, title, name))
-    for key, value in _unsaid(values["method"].value, document.get("recipe", {})):
-        values[key] = Said(value, str(file))
+        said = {name: value for name, value in tables[title].items() if value is not None}
+        for name, value in said.items():
+            if fields[name].option:
+                text = value if isinstance(value, bool) else str(value)
+                values[key_of(fields[name].flag)] = Said(text, place_of(file, title, name))
+            elif title == "recipe":
+                others[name] = value
+        if said:
+            settled |= {key_of(field.flag) for field in fields.values() if field.option}
     pictures = {key: Said(value, str(file)) for key, value in _pictures(document, file)}
     # What means nothing to this run, and would be refused.
     evaluates = "evaluate_every" in values and values["evaluate_every"].value != "off"
     nothing = ["from_direction"] * ("from" not in values) + ["holdout"] * ("data" in pictures)
     for key in nothing + ["extractor", "features", "feature_layer"] * (not evaluates):
         values.pop(key, None)
-    return values | pictures, frozenset(settled)
+    if stated.keys() & PICTURES:
+        pictures.pop("domains")
+    return RunPlan(values | pictures, frozenset(settled), others)
 
 
-def _unsaid(name: str, recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What recipes had no setting for when the run began: it trained as a recipe does by itself, not as a preset."""
+def _check(document: Mapping[str, Any], file: Path) -> None:
+    number = document.get("format", FORMAT)
+    if type(number) is not int or number > FORMAT:
+        known = f"format {number}, this one reads up to {FORMAT}"
+        raise UsageError(f"{file}: written by a newer ugatit ({known})", UPGRADE)
+    _check_names(file, "", document, ("format", "method", "data", *TABLES))
+    for title, fields in TABLES.items():
+        if not isinstance(document.get(title), dict):
+            raise UsageError(f"{file}: damaged: there is no table [{title}]", "Name another file.")
+        _check_names(file, title, document[title], fields)
+
+
+def _with_unsaid(name: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """With what had no setting when the run began: it trained as the defaults are, which presets may differ from."""
     from ugatit_cli.methods.registry import method
     from ugatit_cli.training.settings import heeded
 
-    for unsaid in heeded(method(name)) & (TABLES["recipe"].keys() - recipe.keys()):
-        field = TABLES["recipe"][unsaid]
-        if field.option and field.default is not None:
-            yield key_of(field.flag), field.default if isinstance(field.default, bool) else str(field.default)
+    fields = TABLES["recipe"]
+    return {one: fields[one].default for one in fields if one in heeded(method(name))} | dict(recipe)
 
 
 def _check_names(file: Path, title: str, table: Mapping[str, Any], names: Iterable[str]) -> None:

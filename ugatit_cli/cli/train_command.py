@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from ugatit_cli.cli import configuration
 from ugatit_cli.cli.options import MAX_PIXELS_HELP
 from ugatit_cli.fields import Field, Option, Section, fields_of
 from ugatit_cli.methods.recipe import RECIPES, Recipe, preset
@@ -98,7 +99,8 @@ def with_options(run: Callable[[Asked, dict[str, Any], frozenset[str]], None]) -
     settings = [field for table in tables for field in table.values() if field.option is not None]
 
     def command(context: typer.Context, **values: Any) -> None:
-        given = {field.name: values[field.name] for field in settings if values[field.name] is not None}
+        given = configuration.sources_of(context).others
+        given |= {field.name: values[field.name] for field in settings if values[field.name] is not None}
         sources = {name: context.get_parameter_source(name) for name in given}
         elsewhere = frozenset(name for name, one in sources.items() if one is not None and one.name != "COMMANDLINE")
         run(Asked(**{field.name: values[field.name] for field in own}), given, elsewhere)
