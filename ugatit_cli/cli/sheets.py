@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ugatit_cli.cli import console, pictures
+from ugatit_cli.cli import console, pictures, ranks
 from ugatit_cli.cli.tally import Tally
 from ugatit_cli.errors import UsageError
 from ugatit_cli.files import expanded, reported, write_file
+from ugatit_cli.remote.urls import Place, Url, place
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -33,13 +34,11 @@ def first_page(options: CamOptions) -> Path:
     """
     _check(options)
     out = options.output or ""
-    place, same = expanded(out), options.format == "same"
-    if place.suffix.lower() in SUFFIXES and not out.endswith("/") and not place.is_dir():
-        if not same and place.suffix.lower() != f".{options.format}":
-            raise UsageError(f"--format {options.format} contradicts the name {place.name}")
-        path = place
-    else:
-        path = place / f"sheet.{'png' if same else options.format}"
+    path, same = expanded(out), options.format == "same"
+    if path.suffix.lower() not in SUFFIXES or out.endswith("/") or path.is_dir():
+        path /= f"sheet.{'png' if same else options.format}"
+    elif not same and path.suffix.lower() != f".{options.format}":
+        raise UsageError(f"--format {options.format} contradicts the name {path.name}")
     there = [path, *path.parent.glob(f"{path.stem}-[0-9]*{path.suffix}")]
     if not options.overwrite and (found := next((one for one in there if one.exists()), None)):
         raise UsageError(f"{found} exists already", "Give another name (-o), or pass --overwrite.")
@@ -51,17 +50,18 @@ def _check(options: CamOptions) -> None:
         "--skip-existing": options.skip_existing,
         "--update": options.update,
         "--shard": options.shard is not None,
+        "torchrun": ranks.joined() is not None,
         "--run": options.run is not None,
         "--animate": options.animate,
         "--format gif": options.format == "gif",
     }
     for option in (option for option, given in wrong.items() if given):
         raise UsageError(f"{option} doesn't go with --layout sheet, which shows all pictures once", "Leave it out.")
-    if options.output == "-":
-        raise UsageError("a sheet can't go to standard output", "Name a file: -o sheet.pdf")
+    if options.output == "-" or isinstance(place(options.output or ""), Url):
+        raise UsageError(f"-o {options.output}: a sheet is a file on this machine", "Name it: -o sheet.pdf")
 
 
-def find(options: CamOptions, path: Path, suffix: Callable[[Path], str]) -> Found:
+def find(options: CamOptions, path: Path, suffix: Callable[[Place], str]) -> Found:
     """The pictures, which have no results of their own; an earlier sheet among them is none."""
     found = pictures.find(replace(options, output=str(path.parent / ".sheets"), format="same"), suffix)
     jobs = [replace(job, output=None) for job in found.jobs if job.source is None or job.source != path]
