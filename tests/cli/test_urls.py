@@ -205,3 +205,25 @@ def test_a_signed_address_is_read_and_its_signature_never_told(translate: Comman
     assert "hushhush" not in told
     assert "my%20cat.png?***" in told
     assert "none.png?***: no such file" in told
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "s3://pics/a", "s3://pics/b", "-o", "run"),
+        ("train", "--domain-a", "s3://pics/a", "--domain-b", "b", "-o", "run"),
+        ("evaluate", "--domain-a", "s3://pics/a", "--domain-b", "b"),
+        ("translate", "a.png", "-o", "out", "--report", "s3://pics/page.html"),
+        ("translate", "a.png", "-o", "out", "--files-from", "s3://pics/list.txt"),
+        ("translate", "a.png", "-o", "out", "--mask", "s3://pics/mask.png"),
+        ("data", "crop-faces", "hf://me/photos", "faces"),
+    ],
+)
+def test_where_only_files_here_do_a_url_is_refused(ugatit: Command, arguments: tuple[str, ...]) -> None:
+    put("a.png")
+    result = ugatit(*arguments)
+    assert result.code == 2
+    assert "is elsewhere" in result.errors[0]
+    assert "://" in result.errors[0]
+    assert "Copy it first" in result.stderr
+    assert below(".") == ["a.png"]

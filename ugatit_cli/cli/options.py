@@ -20,6 +20,7 @@ from typer.main import get_command
 from ugatit_cli.cli import configuration, console, help_view, voice, wrong_names
 from ugatit_cli.config import Fit
 from ugatit_cli.errors import UsageError
+from ugatit_cli.remote.urls import misplaced
 
 MOST_BATCH = 1024
 MOST_WORKERS = 64
@@ -90,7 +91,11 @@ class PictureOptions:
 
     inputs: Annotated[
         list[str] | None,
-        Argument(metavar="INPUT", help="Pictures, films, folders, globs, or - for stdin.", show_default=False),
+        Argument(
+            metavar="INPUT",
+            help="Pictures, films, folders, globs, URLs (s3:// hf:// zip:// https://), or - for stdin.",
+            show_default=False,
+        ),
     ] = None
     output: Annotated[str | None, output_option()] = None
     files_from: Annotated[
@@ -376,10 +381,25 @@ class Command(TyperCommand):
         console.begin({one.name: ctx.params.pop(one.name) for one in voice.options()}, json=as_json)
         configuration.tell(ctx)
         try:
+            _refuse_urls(self, ctx.params)
             return super().invoke(ctx)
         except UsageError as error:
             configuration.explain(error, ctx)
             raise
+
+
+def _refuse_urls(command: Command, values: Mapping[str, Any]) -> None:
+    """A URL is a UsageError where only files and folders here can be read or written."""
+    taken = {"inputs", "output", "base"} if any(one.name == "files_from" for one in command.params) else set()
+    for parameter in command.params:
+        value = values.get(parameter.name or "")
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if parameter.name not in taken and isinstance(one, str | Path) and (url := misplaced(one)):
+                option = parameter.opts[0] if parameter.opts[0].startswith("-") else "the argument"
+                raise UsageError(
+                    f"{option} {url}: is elsewhere, and this takes files and folders here",
+                    "Copy it first, and name the copy. ugatit translate and cam take URLs.",
+                )
 
 
 T = TypeVar("T")

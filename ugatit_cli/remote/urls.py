@@ -181,11 +181,8 @@ def _check_web(url: Url) -> None:
         raise UsageError(f"{url}: not a web address", "Like https://example.org/cat.png")
 
 
-def absent(place: Place, option: str, way: str) -> None:
-    """Refuses a URL where only what is here can be read.
-
-    Raises:
-        UsageError: it is one; `way` is the way out.
-    """
-    if isinstance(place, Url):
-        raise UsageError(f"{option} {place}: is a URL; this takes files and folders here", way)
+def misplaced(value: object) -> str:
+    """The URL that was given where only what is here can be named; empty if it is none, or something here."""
+    schemes = SCHEMES if isinstance(value, Path) else sorted({*SCHEMES} - {*WEB})  # the web has names of other things
+    match = re.fullmatch(rf"(?s)({'|'.join(schemes)}):/{{1,2}}([^/].*)", str(value))  # a path has lost a slash
+    return f"{match[1]}://{match[2]}" if match and not os.path.lexists(str(value)) else ""
