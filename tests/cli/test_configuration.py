@@ -206,7 +206,7 @@ def test_values_of_all_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[translate]\n\nstrenght = 1", (", line 3", "'strenght'", "did you mean strength")),
         ("devize = 'cpu'", (", line 1", "'devize'", "did you mean device")),
         ("[transalte]\ntile = 1", (", line 1", "transalte", "did you mean translate")),
-        ("translate.films = 'yes'", (", line 1", "films is 'yes'", "true or false")),
+        ("translate.films = 'yes'", (", line 1", "films is yes", "true or false")),
         ("[translate]\nquality = 'best'", (", line 2: quality",)),
         ("[translate]\nfit = 'wide'", (", line 2: fit",)),
         ("[translate]\ntile = true", (", line 2: tile is true", "auto or off")),
@@ -414,6 +414,10 @@ def test_the_table_in_the_docs_is_of_this_version() -> None:
     assert text[text.index(START) : text.index(END) + len(END)] == table(), "python -m tests.cli.test_configuration"
     for name in OTHERS:
         assert f"`{name}" in text
+    Path(FILE).write_text(text.partition("```toml\n")[2].partition("```")[0])
+    assert {*sources(called("translate"))} == {"device", "output", "strength", "workers", "films", "box"}
+    assert {*sources(called("train"))} == {"device", "recipe", "flip"}
+    assert {*sources(called("study make"))} == {"device", "model"}
 
 
 if __name__ == "__main__":

@@ -12,11 +12,12 @@ from typing import Any, Final
 
 from ugatit_cli.cli import console
 from ugatit_cli.cli.option_names import OTHERS, TESTS, every_command, keys_of, nearest, path_of, variables_of
-from ugatit_cli.cli.settings_file import CONFIG, FILE, OFF, Said, SettingsFile, read_document
+from ugatit_cli.cli.settings_file import CONFIG, FILE, OFF, Said, SettingsFile, read_document, shown
 from ugatit_cli.errors import UsageError
 from ugatit_cli.files import config_folder, expanded
 
 RUN_FILE: Final = "config.toml"
+DRY_RUN: Final = "dry_run"
 # Of these, what is said further away counts for nothing beside what is said nearer.
 RIVALS: Final = (
     ("iterations", "minutes"),
@@ -205,19 +206,21 @@ def tell(context: Any) -> None:
     sources = sources_of(context)
     for text in sources.notes:
         console.note(text)
-    if context.params.get("dry_run"):
+    if context.params.get(DRY_RUN):
         for line in _lines(context, sources):
             console.note(line)
 
 
 def _lines(context: Any, sources: Sources) -> list[str]:
-    options = {option.name: key for key, option in reversed(keys_of(context.command).items())}
+    keys = keys_of(context.command)
+    said = {keys[key].name: one.where for key, one in sources.said.items()}
     rows = []
-    for name, value in context.params.items():
-        source = context.get_parameter_source(name)
-        if (key := options.get(name)) and source is not None and source.name != "DEFAULT":
-            where = sources.said[key].where if key in sources.said else "command line"
-            rows.append((key, " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value), where))
+    for name, key in {option.name: key for key, option in reversed(keys.items())}.items():
+        source, value = context.get_parameter_source(name), context.params.get(name)
+        if source is not None and source.name != "DEFAULT" and name in context.params and key != DRY_RUN:
+            where = "command line" if source.name == "COMMANDLINE" else said.get(name, "")
+            several = isinstance(value, list | tuple)
+            rows.append((key, " ".join(map(str, value)) if several else shown(value), where))
     widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
     return ["settings that aren't the defaults:"] * bool(rows) + [
         f"  {key:{widths[0]}}  {value:{widths[1]}}  {where}" for key, value, where in rows

@@ -19,7 +19,7 @@ OFF: Final = "off"
 # nothing, lets nobody in, names no inputs, writes below its own folder only, and lifts no limit.
 NOT_HERE: Final = frozenset(
     {"overwrite", "update", "force", "yes", "resume", "files_from", "from_file", "host", "token", "open"}
-    | {"max_pixels", "max_upload", "log_file", "quiet", "watch"}
+    | {"max_pixels", "max_upload", "log_file", "name", "quiet", "watch"}
 )
 PUBLISHING: Final = "push"
 WRITTEN: Final = frozenset({"output", "report"})
@@ -99,7 +99,8 @@ class SettingsFile:
 
         for name in (key for key, value in document.items() if isinstance(value, dict)):
             if not any(_same(name, command) for command in app.COMMANDS):
-                way = f"The table of a command has its name{nearest(name, app.COMMANDS)}."
+                likely = f": [{app.ALIASES[name]}]" if name in app.ALIASES else nearest(name, app.COMMANDS)
+                way = f"The table of a command has its name{likely}."
                 raise UsageError(f"{place_of(self.file, '', name)}: [{name}] is no command", way)
 
     def _check_known(self, key: str, where: str, title: str, *, own: bool) -> None:
@@ -121,11 +122,11 @@ class SettingsFile:
         if option.is_flag or isinstance(value, bool):
             if not (option.is_flag and isinstance(value, bool)):
                 kind = "true or false" if option.is_flag else "text or a number, such as 4, auto or off, in quotes"
-                raise UsageError(f"{where}: {key} is {_shown(value)}; it must be {kind}")
+                raise UsageError(f"{where}: {key} is {shown(value)}; it must be {kind}")
             return value
         several = value if isinstance(value, list) else [value]
         if not all(isinstance(one, str | int | float) for one in several):
-            raise UsageError(f"{where}: {key} is {_shown(value)}; it must be text or a number")
+            raise UsageError(f"{where}: {key} is {shown(value)}; it must be text or a number")
         texts = [self._place(str(one), option) for one in several]
         if option.multiple:
             return texts
@@ -162,5 +163,6 @@ def _same(one: str, other: str) -> bool:
     return key_of(one) == key_of(other)
 
 
-def _shown(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+def shown(value: object) -> str:
+    """A value as files write it, but for quotes."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
