@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Final, Literal
 
-Extra = Literal["data", "eval", "export", "face", "heic", "remote", "serve", "tensorboard", "tiff", "video"]
+Extra = Literal["data", "eval", "export", "face", "heic", "remote", "serve", "tensorboard", "tiff", "video", "watch"]
 # The package is on no index yet, so that its name can't be installed; these can be, from anywhere.
 EXTRAS: Final[Mapping[Extra, str]] = {
     "data": "pyarrow resvg-py",
@@ -21,6 +21,7 @@ EXTRAS: Final[Mapping[Extra, str]] = {
     "tensorboard": "tensorboard",
     "tiff": "tifffile imagecodecs",
     "video": "av",
+    "watch": "watchdog",
 }
 UPGRADE: Final = "Upgrade ugatit: git pull && pip install . in its checkout."
 

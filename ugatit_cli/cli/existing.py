@@ -31,10 +31,12 @@ class Existing:
 
     Attributes:
         sources: what those here were made of.
+        changed: sources whose results are old, whatever their times say.
     """
 
     options: PictureOptions
     sources: Sources
+    changed: set[Place | None] = field(default_factory=set)
 
     @cached_property
     def known(self) -> Known:
@@ -59,7 +61,7 @@ class Existing:
         for path in there:
             if (other := self.sources.other(path, job.source)) is not None:
                 raise OutputError(f"{path}: is a result of {other}, not of {job.name}", self._way_out(other, job))
-        if self.options.update and any(self._is_older(path, job) for path in there):
+        if self.options.update and any(job.source in self.changed or self._is_older(path, job) for path in there):
             there = ()
         return None if there and there == job.outputs else replace(job, kept=there)
 

@@ -216,6 +216,11 @@ class PictureOptions:
     ] = None
     json_lines: Annotated[bool, Option("--json", help="Results on stdout as JSON, one line each.")] = False
 
+    @property
+    def watches(self) -> bool:
+        """Whether there may be no pictures yet."""
+        return False
+
 
 # What `translate` and `cam` are asked for, as their help shows it.
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -225,6 +230,8 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
             "files_from",
             "base",
             "shard",
+            "watch",
+            "watch_every",
             "films",
             "format",
             "quality",
@@ -246,7 +253,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 # What few need, so that only `--help-all` shows it: of commands, those that have too much for two screens.
 _RARE_PICTURES: Final = frozenset(
-    {"base", "shard", "codec", "engine", "compile", "batch_size", "workers", "tile", "max_pixels"}
+    {"base", "shard", "watch_every", "codec", "engine", "compile", "batch_size", "workers", "tile", "max_pixels"}
 )
 RARE: Final[Mapping[str, frozenset[str]]] = {
     "translate": _RARE_PICTURES

@@ -10,10 +10,11 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ugatit_cli.cli import console, engines, ranks, report_page
+from ugatit_cli.cli import console, engines, ranks, report_page, signals
 from ugatit_cli.cli.existing import Existing
 from ugatit_cli.cli.options import (
     MOST_BATCH,
@@ -132,6 +133,7 @@ def find(options: PictureOptions, suffix: Callable[[Place], str] | None = None, 
             rename=films.rename(suffix or (lambda source: encoding.result_suffix(source, options.format))),
             listed=_listed(options.files_from, inputs),
             base=options.base,
+            may_be_none=options.watches,
         )
     )
     films.check(found.jobs, options.codec)
@@ -283,6 +285,32 @@ def run(
         return running.lead(shard) if others.first else running.follow()
 
 
+def watch(prepared: Prepared, drawing: Drawing, find: Callable[[], Found], every: float | None) -> None:
+    """Draws pictures as they come into folders, until somebody ends it; `find` gives those that are there."""
+    from ugatit_cli.cli import watch
+
+    warnings.filterwarnings("ignore", module="PIL")
+    options, shard = prepared.options, Shard.parse(prepared.options.shard)
+    out = prepared.out
+    if isinstance(out, Path):
+        _make_folder(out)
+        sweep_once(out)
+    running = _Run(prepared, drawing, "translate", "translated", None, None, None)
+    tally = Tally(json_lines=options.json_lines, total=0, model=prepared.model)
+    folders = watch.Folders([expanded(name) for name in options.inputs or []], every)
+    with (
+        contextlib.closing(folders),
+        signals.interruptible() as stop,
+        running.work(prepared, running.existing()) as (work, _),
+    ):
+        place = partial(_placed, drawing=drawing)
+        watching = watch.Watching(
+            *(work, tally, folders, watch.Pictures(folders.rest), lambda: shard.silently_of(find()), place)
+        )
+        watching.run(stop)
+    watch.end(stop, tally, options.output)
+
+
 @dataclass(frozen=True)
 class _Run:
     """What `run` is asked for; `others` are the processes that share it."""
@@ -432,8 +460,8 @@ def _announce(
 ) -> None:
     way = f"{model.config.source(direction)} -> {model.config.target(direction)}"
     console.note(
-        f"model {model.name} ({way}), device {model.place}, precision {model.float_type}, "
-        f"{files} file{'s' if files != 1 else ''}{f', {processes} processes' * (processes > 1)}"
+        f"model {model.name} ({way}), device {model.place}, precision {model.float_type}"
+        f"{f', {files} file' * (files > 0)}{'s' * (files > 1)}{f', {processes} processes' * (processes > 1)}"
     )
     if checkpoints:
         steps = checkpoints.checkpoints()

@@ -47,11 +47,14 @@ class Shard:
 
     def of(self, found: Found) -> Found:
         """What is in this part of what there is, and says so. Names of results are those that all together have."""
-        if self.count == 1:
-            return found
-        jobs = [job for job in found.jobs if self.has(job.key)]
-        console.note(f"shard {self.number} of {self.count}: {len(jobs):,} of {len(found.jobs):,} files")
-        return replace(found, jobs=jobs)
+        part = self.silently_of(found)
+        if self.count > 1:
+            console.note(f"shard {self.number} of {self.count}: {len(part.jobs):,} of {len(found.jobs):,} files")
+        return part
+
+    def silently_of(self, found: Found) -> Found:
+        """The same without a word."""
+        return found if self.count == 1 else replace(found, jobs=[job for job in found.jobs if self.has(job.key)])
 
     def page(self, path: Path) -> Path:
         """The report's own name beside those of the other parts: `report-2of4.html`."""

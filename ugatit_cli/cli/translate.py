@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
-from ugatit_cli.cli import films, pictures, ranks, regions
+from ugatit_cli.cli import films, pictures, ranks, regions, watch
 from ugatit_cli.cli.options import SECTIONS, ModelsOption, PictureOptions, options_of
 from ugatit_cli.errors import UsageError
 from ugatit_cli.files import expanded
@@ -127,6 +127,26 @@ class TranslateOptions(PictureOptions):
             help="Less flicker in films: how much of the last frame stays where little changes; 0.8 is much.",
         ),
     ] = 0.0
+    watch: Annotated[
+        bool,
+        Option("--watch", help="Go on with pictures that come into the folders, or change there, until Ctrl-C."),
+    ] = False
+    watch_every: Annotated[
+        float | None,
+        Option(
+            "--watch-every",
+            metavar="SECONDS",
+            min=0.1,
+            max=86400,
+            help="Look so often, for folders whose changes nobody tells of.  [default: found]",
+            show_default=False,
+        ),
+    ] = None
+
+    @property
+    def watches(self) -> bool:
+        """Whether there may be no pictures yet."""
+        return self.watch
 
 
 @options_of(TranslateOptions, SECTIONS)
@@ -157,14 +177,22 @@ def translate(options: TranslateOptions) -> None:
     regions.check_options(options)
     if options.styles and options.output in (None, "-"):
         raise _not_one(options)
-    found = pictures.find(options, partial(_suffix, options) if options.styles or options.faces_only else None)
+    options = watch.check_options(options)
+    find = partial(
+        pictures.find, options, partial(_suffix, options) if options.styles or options.faces_only else None
+    )
+    found = find()
     _check_jobs(options, found)
     models = list(dict.fromkeys(options.model or ["flat2clay"]))
     if len(models) > 1:
         from ugatit_cli.cli import several
 
         several.translate_each(options, found, models, _prepared, partial(_drawing, options))
-    elif (prepared := _prepared(options, found, models[0])) is not None:
+    elif (prepared := _prepared(options, found, models[0])) is None:
+        return
+    elif options.watch and not options.dry_run:
+        pictures.watch(prepared, _drawing(options), find, options.watch_every)
+    else:
         pictures.run(prepared, _drawing(options)).finish(options.output)
 
 
@@ -200,7 +228,7 @@ def _not_one(options: TranslateOptions) -> UsageError:
 
 def _check_jobs(options: TranslateOptions, found: Found) -> None:
     pictures.check_format(found.jobs, options.format)
-    if options.steady:
+    if options.steady and not options.watch:
         films.require_one(found.jobs, f"--steady {options.steady:g}")
     if options.styles:
         films.require_none(found.jobs, "--styles", "A film has one style: --style random:SEED.")

@@ -91,6 +91,7 @@ class Wanted:
         out: the folder for the results (for certain with a `/` at its end), or the output file of a single picture;
             `-` for standard output.
         base: results keep their path below this folder.
+        may_be_none: there may be no pictures yet; all arguments are folders, which may be gone for a while.
         suffixes: lower-case suffixes that pictures have, with their dot: a scan of a folder picks them up.
         films: those that films have, whose results are films.
         scan_films: whether a scan picks these up, too.
@@ -111,6 +112,7 @@ class Wanted:
     scan_films: bool = False
     listed: Sequence[str] = ()
     base: str | Path | None = None
+    may_be_none: bool = False
 
     def kind(self, source: Place | None) -> tuple[str, Collection[str], Collection[str]]:
         """What a source is: its name in messages, what others of it are called, and what its results can be."""
@@ -135,7 +137,7 @@ def find_jobs(wanted: Wanted) -> Found:
     if isinstance(out, Url):
         check(out, writing=True)
     scanned = frozenset([*wanted.suffixes, *(wanted.films if wanted.scan_films else ())])
-    search = _Search(out, scanned, wanted.base)
+    search = _Search(out, scanned, wanted.base, may_be_gone=wanted.may_be_none)
     found = search.run(wanted.arguments, wanted.listed)
     named = _is_named(found, out, wanted)
     outputs = [None if out == STDOUT else out] if named else _outputs(found, out, wanted.rename)
@@ -143,7 +145,7 @@ def find_jobs(wanted: Wanted) -> Found:
         Job(one.source, output, key=one.below, changed=one.changed)
         for one, output in zip(found, outputs, strict=True)
     ]
-    if not jobs and not search.missing:
+    if not jobs and not search.missing and not wanted.may_be_none:
         names = ", ".join(sorted(search.suffixes))
         told = "".join(f"; {in_words(counts)}" for counts in search.passed_over.values())
         where = ", ".join(wanted.arguments) or "the list"
@@ -263,10 +265,13 @@ class _Folder:
 class _Search:
     """Looks up arguments one after the other; strings rather than paths inside, for large folders."""
 
-    def __init__(self, out: Place, suffixes: frozenset[str], base: str | Path | None) -> None:
+    def __init__(
+        self, out: Place, suffixes: frozenset[str], base: str | Path | None, *, may_be_gone: bool = False
+    ) -> None:
         self.out = out
         self.out_real = "" if out == STDOUT or isinstance(out, Url) else os.path.realpath(out)
         self.suffixes = suffixes
+        self.may_be_gone = may_be_gone
         self.missing: dict[str, str] = {}
         self.passed_over: dict[str, Counter[str]] = {}
         self.elsewhere = Elsewhere(out, suffixes, self.missing, self.passed_over)
@@ -308,7 +313,7 @@ class _Search:
         """The folder that an argument is, however it is called; None if it is none."""
         if isinstance(path, Url):
             return path.full if self.elsewhere.is_folder(path) else None
-        return os.path.realpath(path) if path is not None and os.path.isdir(path) else None
+        return os.path.realpath(path) if path is not None and (self.may_be_gone or os.path.isdir(path)) else None
 
     def argument(self, argument: str, path: str | Url | None, several: bool, *, literal: bool) -> list[_Found]:
         """What one argument names; `path` is its expansion, `several` whether folders get their own in OUT."""
