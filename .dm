@@ -1,1 +1,0 @@
-{"pid": 12248, "connection_name": "/tmp/tmp3lygqtsl/dmypy.sock"}
