@@ -60,6 +60,18 @@ def test_plain_progress_is_a_line_from_time_to_time(capsys: Capture, clock: list
     ]
 
 
+def test_a_large_picture_says_how_far_it_is(capsys: Capture, clock: list[float]) -> None:
+    with console.progress(1) as progress:
+        for tile in range(1, 21):
+            clock[0] += 6
+            progress.tile(tile, 20)
+        clock[0] += 60
+        progress.advance()
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert first == "0/1 files, tile 2 of 20, 0:01:48 left"
+    assert last == "1/1 files, 0.01 files/s"  # nothing is left
+
+
 def test_results_on_a_terminal_appear_above_the_bar(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     with console.progress(1):

@@ -506,3 +506,27 @@ def test_an_interrupt_before_anything_began(translate: Command, monkeypatch: pyt
     outcome = translate("a.png", "-o", "b.png")
     assert outcome.code == 130
     assert "error" not in outcome.stderr
+
+
+# --- Advice --------------------------------------------------------------------------------------------
+
+
+def test_what_is_enlarged_much_is_said_once(translate: Command) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (300, 200), "red").save(name)
+    outcome = translate("a.png", "b.png", "-o", "out")
+    (said,) = [line for line in outcome.stderr.splitlines() if "enlarged" in line]
+    assert re.search(r"a\.png: translated at \d+x\d+ and enlarged \d+ times", said)
+    assert "--fit native" in said
+    assert "enlarged" not in translate("a.png", "-o", "small.png", "--size", "model").stderr
+
+
+def test_white_on_white_is_said(translate: Command) -> None:
+    icon = Image.new("RGBA", (24, 24), (0, 0, 0, 0))
+    icon.paste((250, 255, 251, 255), (4, 4, 20, 20))
+    icon.save("icon.png")
+    assert "icon.png: all that is visible has the colour of the background" in translate("icon.png", "-o", "1").stderr
+    assert "try --background" not in translate("icon.png", "-o", "2", "--background", "black").stderr
+    icon.paste((200, 0, 0, 255), (4, 4, 20, 8))
+    icon.save("red.png")
+    assert "try --background" not in translate("red.png", "-o", "3").stderr

@@ -231,7 +231,7 @@ class Progress:
         self.total = total
         self.unit = unit
         self.done = 0
-        self.start = self.last = self.film = time.monotonic()
+        self.start = self.last = self.part = time.monotonic()
         self.bar = bar
         self.task = bar.add_task("", total=total, rate="") if bar else None
 
@@ -245,30 +245,30 @@ class Progress:
         elif now - self.last >= PLAIN_INTERVAL:
             self.last = now
             left = datetime.timedelta(seconds=round((self.total - self.done) * (now - self.start) / self.done))
-            note(f"{self.done}/{self.total} {self.unit}, {speed}, {left} left")
+            still = [f"{left} left"] if self.done < self.total else []
+            note(", ".join([f"{self.done}/{self.total} {self.unit}", speed, *still]))
 
     def frame(self, done: int, total: int) -> None:
         """One more frame of a film is done, which is a part of its file."""
-        now = time.monotonic()
-        if done == 1:  # what comes before is not how fast frames are
-            self.film = now
-        speed = f", {(done - 1) / (now - self.film):.2f} frames/s" if done > 1 and now > self.film else ""
-        text = f"frame {done} of {total}{speed}"
-        if self.bar and self.task is not None:
-            self.bar.update(self.task, completed=self.done + done / total, rate=text)
-        elif now - self.last >= PLAIN_INTERVAL and speed:
-            self.last = now
-            left = datetime.timedelta(seconds=round((total - done) * (now - self.film) / (done - 1)))
-            note(f"{self.done}/{self.total} {self.unit}, {text}, {left} left")
+        self._part("frame", done, total, rate=True)
 
     def tile(self, done: int, total: int) -> None:
         """One more tile of a large file is done."""
-        text = f"tile {done} of {total}"
+        self._part("tile", done, total)
+
+    def _part(self, what: str, done: int, total: int, *, rate: bool = False) -> None:
+        now = time.monotonic()
+        if done == 1:  # what comes before is not how fast these are
+            self.part = now
+        known = done > 1 and now > self.part
+        speed = f", {(done - 1) / (now - self.part):.2f} {what}s/s" if known and rate else ""
+        text = f"{what} {done} of {total}{speed}"
         if self.bar and self.task is not None:
-            self.bar.update(self.task, rate=text)
-        elif (now := time.monotonic()) - self.last >= PLAIN_INTERVAL:
+            self.bar.update(self.task, completed=self.done + done / total, rate=text)
+        elif now - self.last >= PLAIN_INTERVAL and known and done < total:
             self.last = now
-            note(f"{self.done}/{self.total} {self.unit}, {text}")
+            left = datetime.timedelta(seconds=round((total - done) * (now - self.part) / (done - 1)))
+            note(f"{self.done}/{self.total} {self.unit}, {text}, {left} left")
 
 
 @contextmanager

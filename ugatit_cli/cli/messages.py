@@ -75,6 +75,6 @@ def _types() -> dict[str, type]:
     from ugatit_cli.pictures.jobs import Job
     from ugatit_cli.pictures.regions import Region
     from ugatit_cli.remote.urls import Url
-    from ugatit_cli.translation.pipeline import Result
+    from ugatit_cli.translation.pipeline import Fit, Result
 
-    return {kind.__name__: kind for kind in (Job, Layer, Preview, Region, Result, Url)}
+    return {kind.__name__: kind for kind in (Fit, Job, Layer, Preview, Region, Result, Url)}

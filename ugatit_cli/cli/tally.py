@@ -7,16 +7,21 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ugatit_cli.cli import console, voice
 from ugatit_cli.errors import InputsFailed, Interrupted, StorageError, UgatitError
 from ugatit_cli.films.codecs import SUFFIXES, is_film
 from ugatit_cli.remote.urls import place
+from ugatit_cli.wording import duration
 
 if TYPE_CHECKING:
     from ugatit_cli.pictures.jobs import Job
     from ugatit_cli.translation.pipeline import Result
+
+
+# Times that a result may be enlarged before people wonder.
+SOFT: Final = 4
 
 
 @dataclass
@@ -66,6 +71,7 @@ class Tally:
             self.without(result.job, result.missing)
             return
         self.done += 1
+        self._advise(result)
         self.animations += result.frames > 1
         for note in result.notes:
             console.note(f"{result.job.name}: {note}")
@@ -80,6 +86,27 @@ class Tally:
         more |= _faces(result)
         more |= {"milliseconds": round(result.seconds * 1000, 1)}
         self._say(result.job, self.verb.replace(" ", "-"), width=width, height=height, **more)
+
+    def _advise(self, result: Result) -> None:
+        """What looks wrong with a result that is as it was asked for, at the first picture that it is true of."""
+        name, fit = result.job.name, result.fit
+        if fit is None:
+            return
+        if fit.enlarged > SOFT and fit.native > SOFT:
+            (width, height), longer = fit.seen, duration(fit.native * result.seconds)
+            text = (
+                f"{name}: translated at {width}x{height} and enlarged {fit.enlarged:.0f} times, so it is soft. "
+                f"--fit native is sharp, changes less, and takes about {longer} for it; --size model keeps it small"
+            )
+            self._once("soft", text)
+        if fit.blank:
+            text = f"{name}: all that is visible has the colour of the background behind it: try --background"
+            self._once("blank", f"{text} {fit.blank}")
+
+    def _once(self, what: str, text: str) -> None:
+        if what not in self.said:
+            self.said.add(what)
+            console.note(text)
 
     def failed(self, name: str, error: UgatitError) -> None:
         """An input that gives no result."""

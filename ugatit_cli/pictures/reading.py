@@ -472,6 +472,10 @@ def srgb_profile() -> bytes:
     return data[:24] + bytes.fromhex("07d000010001000000000000") + data[36:]
 
 
+# Of a picture whose background is in question: sides that are looked at, and what nobody sees in a colour of 8 bits.
+LOOKED_AT, LIKE_IT = 256, 20
+
+
 def composite(frame: Frame, background: tuple[int, int, int]) -> Image.Image:
     """The frame over a colour, mode RGB; an opaque frame's own `rgb`."""
     if frame.alpha is None:
@@ -479,6 +483,16 @@ def composite(frame: Frame, background: tuple[int, int, int]) -> Image.Image:
     ground = Image.new("RGB", frame.rgb.size, background)
     ground.paste(frame.rgb, mask=frame.alpha)
     return ground
+
+
+def is_blank(frame: Frame, background: tuple[int, int, int]) -> bool:
+    """Whether what is visible of a picture with transparency can't be told from a background: white on white."""
+    if frame.alpha is None:
+        return False
+    size = tuple(min(side, LOOKED_AT) for side in frame.rgb.size)
+    pixels, alpha = (np.asarray(one.resize(size, Image.Resampling.NEAREST)) for one in (frame.rgb, frame.alpha))
+    visible = pixels[alpha > 127].astype(np.int16)
+    return bool(len(visible)) and bool((np.abs(visible - background).max(1) < LIKE_IT).mean() > 0.98)
 
 
 def restore_alpha(translated: Image.Image, alpha: Image.Image | None, background: tuple[int, int, int]) -> Frame:

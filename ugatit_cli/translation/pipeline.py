@@ -32,7 +32,7 @@ from ugatit_cli.errors import OutputError, PictureError, StorageError, UgatitErr
 from ugatit_cli.outputs.base import Done, Drawing, Drawn, FileOptions, Preview, Translation
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.bounds import MAX_PIXELS, ROOM, Lazy, most_bytes
-from ugatit_cli.pictures.geometry import Geometry, Pixels, Size, SizeOptions, plan_geometry, prepare
+from ugatit_cli.pictures.geometry import Colour, Geometry, Pixels, Size, SizeOptions, plan_geometry, prepare
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame, Picture
@@ -83,6 +83,23 @@ class TranslateOptions:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """How a picture goes with what the network sees of it.
+
+    Attributes:
+        seen: (width, height) that the network looks at.
+        enlarged: how many times larger the sides of the result are.
+        native: how many times as many pixels the network would see with `--fit native`.
+        blank: a background that would show what is visible of it, if the one that is put behind it doesn't.
+    """
+
+    seen: Size
+    enlarged: float
+    native: float
+    blank: str = ""
+
+
+@dataclass(frozen=True)
 class Result:
     """What became of one job; see `Drawn`, too.
 
@@ -91,6 +108,7 @@ class Result:
         seconds: spent on this file by all stages together, waiting not included.
         data: the encoded result if it goes to standard output.
         regions: what was translated of the first frame, if not all of it.
+        fit: of the first frame, if all of it was translated.
         missing: what the picture has none of, and therefore no result: `face`.
         error: why there is no result.
     """
@@ -104,6 +122,7 @@ class Result:
     notes: tuple[str, ...] = ()
     preview: Preview | None = None
     regions: Sequence[Region] = ()
+    fit: Fit | None = None
     missing: str = ""
     error: UgatitError | None = None
 
@@ -132,6 +151,7 @@ class Work:
     captions: tuple[str, ...] = ()
     others: Sequence[Sequence[Kept[Pixels]]] = ()
     parts: Parts | None = None
+    fit: Fit | None = None
 
     @property
     def ways(self) -> Sequence[Geometry]:
@@ -252,11 +272,12 @@ class Stages:
         """The same of all that there is."""
         options = self.options
         pixels, alphas, sources = [], [], []
-        geometry = None
+        geometry = fit = None
         for frame in frames:
             if geometry is None:
                 geometry = self.drawing.resized(plan_geometry(frame.rgb.size, self.config, options.sizes))
                 check(geometry.network)
+                fit = _fit(frame, geometry, options.files.background)
             pixels.append(keep(prepare(frame, geometry, options.files.background)))
             alphas.append(None if frame.alpha is None else keep(frame.alpha))
             if self.drawing.sees_source or options.look.needs_source:
@@ -264,7 +285,7 @@ class Stages:
             if self.stop.is_set():  # nobody takes it any more
                 break
         assert geometry is not None
-        return Work(job, picture, geometry, pixels, alphas, sources)
+        return Work(job, picture, geometry, pixels, alphas, sources, fit=fit)
 
     def waiting(self, work: Work) -> Work:
         """The same, on disk if there is no room in memory."""
@@ -291,7 +312,7 @@ class Stages:
         data = drawn.files[0] if job.output is None else None
         seconds = work.seconds + time.perf_counter() - start
         regions = work.parts.regions[0] if work.parts else ()
-        known = drawn.flat, drawn.notes, drawn.preview, regions
+        known = drawn.flat, drawn.notes, drawn.preview, regions, work.fit
         return Result(job, drawn.size, len(work.alphas), seconds, data, *known)
 
     def _written(self, work: Work) -> tuple[Drawn, Job]:
@@ -351,6 +372,14 @@ def translate_files(
                 full |= found
         finally:
             run.close()
+
+
+def _fit(frame: Frame, geometry: Geometry, background: Colour) -> Fit:
+    across, down = geometry.scaled
+    enlarged = max(geometry.output[0] / across, geometry.output[1] / down)
+    native = frame.rgb.width * frame.rgb.height / (across * down)
+    other = "black" if sum(background) > 3 * 127 else "white"
+    return Fit(geometry.scaled, enlarged, native, other if reading.is_blank(frame, background) else "")
 
 
 def _loaded(kept: Kept[Image.Image] | None) -> Image.Image | None:
