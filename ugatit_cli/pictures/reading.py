@@ -489,7 +489,7 @@ def is_blank(frame: Frame, background: tuple[int, int, int]) -> bool:
     """Whether what is visible of a picture with transparency can't be told from a background: white on white."""
     if frame.alpha is None:
         return False
-    size = tuple(min(side, LOOKED_AT) for side in frame.rgb.size)
+    size = min(frame.rgb.width, LOOKED_AT), min(frame.rgb.height, LOOKED_AT)
     pixels, alpha = (np.asarray(one.resize(size, Image.Resampling.NEAREST)) for one in (frame.rgb, frame.alpha))
     visible = pixels[alpha > 127].astype(np.int16)
     return bool(len(visible)) and bool((np.abs(visible - background).max(1) < LIKE_IT).mean() > 0.98)
