@@ -38,6 +38,7 @@ LOADED = [
     "ugatit_cli.cli.translate",
     "ugatit_cli.translation.pipeline",
     *("httpcore", "httpcore2", "httpx", "httpx2", "yaml"),  # most of its imports, whichever it has
+    *("cmap", "numpy.random", "torch.utils._device"),  # what a training and its samples import later
 ]
 FORKING = "forks programs"
 
