@@ -18,6 +18,7 @@ from tests import tiny
 from tests.cli.conftest import Command, Outcome
 from tests.evaluations import save_pictures
 from tests.extractors import tiny_extractor
+from tests.fetched import flip
 from ugatit_cli.errors import install_line
 from ugatit_cli.metrics import features
 from ugatit_cli.metrics.features import Extractor
@@ -167,6 +168,14 @@ def test_a_model_at_another_size_and_its_table(evaluate: Command, light: str, fu
     assert text.index("flat -> clay\n") < text.index("9 translated, 8 real pictures\n")
     assert text.index("clay -> flat\n") < text.index("8 translated, 9 real pictures\n")
     assert text.count("features: ") == 1
+
+
+def test_a_model_that_cannot_be_read_is_named_before_any_work(evaluate: Command, light: str) -> None:
+    damaged = tiny.save(Path("damaged"))
+    flip(damaged / "model.safetensors")
+    outcome = evaluate(*with_model(light, "-m", str(damaged), "--metrics", "l1", "--pairs", "clay"))
+    assert (outcome.code, outcome.stdout, len(outcome.errors)) == (3, b"", 1)
+    assert "damaged/model.safetensors" in outcome.errors[0]
 
 
 def test_several_models_stand_side_by_side(evaluate: Command, light: str) -> None:

@@ -386,12 +386,7 @@ def evaluate(options: EvaluateOptions) -> None:
             )
             if evaluation.extractor.because:
                 console.note(evaluation.extractor.because)
-        results: list[tuple[Model | None, Sequence[Comparison], Sequence[Scores]]] = []
-        for one, comparisons in asked:
-            evaluation.model = one
-            with console.progress(evaluation.count(comparisons), "pictures") as progress:
-                evaluation.advance = progress.advance
-                results.append((one, comparisons, evaluation.run(comparisons)))
+        results = _measured(evaluation, asked)
     except KeyboardInterrupt:  # there is nothing to keep
         raise Interrupted("interrupted; there are no figures yet") from None
     finally:
@@ -404,6 +399,21 @@ def evaluate(options: EvaluateOptions) -> None:
     if reader.broken:
         count = len(reader.broken)
         raise InputsFailed(f"{count} picture{'s' * (count > 1)} left out, named above; the figures are of the rest")
+
+
+def _measured(
+    evaluation: Evaluation, asked: Sequence[tuple[Model | None, Sequence[Comparison]]]
+) -> list[tuple[Model | None, Sequence[Comparison], Sequence[Scores]]]:
+    """The figures of each model, one of which is in memory at a time."""
+    results: list[tuple[Model | None, Sequence[Comparison], Sequence[Scores]]] = []
+    for one, comparisons in asked:
+        evaluation.model = one
+        with console.progress(evaluation.count(comparisons), "pictures") as progress:
+            evaluation.advance = progress.advance
+            results.append((one, comparisons, evaluation.run(comparisons)))
+        if one is not None:
+            one.unload()
+    return results
 
 
 def _models(options: EvaluateOptions) -> list[Model]:

@@ -165,6 +165,13 @@ class Model(Translator):
         """Sets them."""
         torch.set_num_threads(count)
 
+    def unload(self) -> None:
+        """Lets go of the networks, and of the memory that they take; they are loaded again once they are needed."""
+        with self._lock:
+            for loaded in (self._generators, self._style_encoders, self._discriminators, self._looking):
+                loaded.clear()
+            self._compiled = {} if self._compiled is not None else None
+
     def networks(self, direction: Direction, maps: Sequence[MapName] = (), *, tiled: bool = False) -> TorchNetworks:
         """The generator of a direction, and those discriminators that some maps need."""
         return TorchNetworks(self, direction, maps, tiled=tiled)
