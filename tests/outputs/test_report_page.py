@@ -317,3 +317,38 @@ def test_without_scripts_pictures_are_side_by_side(browser: Chrome, page: Path) 
         assert js(browser, "document.documentElement.scrollWidth") <= 360
     finally:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+# --- Several models ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pictures by three models, one of which made nothing of the second picture."""
+    path = tmp_path_factory.mktemp("report") / "compared.html"
+    with contextlib.closing(ReportWriter(path, "Three looks", models=3)) as writer:
+        for number, model in enumerate(("plain", "soft", "runs-with-a-long-name-of-its-own")):
+            writer.begin(Header(model, "flat", "clay", {"Model": model}, {}, LEGEND))
+            writer.add(entry("a.png", layer("generator", "before", webp("orange", (48, 32))), after=webp("blue")))
+            writer.add(entry("b.png") if number else failure("b.png", "b.png: too small for it"))
+        writer.finish("5 translated, 1 failed")
+    return path
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_models_stand_beside_the_original(browser: Chrome, compared: Path, width: int) -> None:
+    resize(browser, width, 900, touch=width < 500)
+    browser.get(compared.as_uri())
+    assert js(browser, "document.documentElement.scrollWidth") <= width
+    told = js(browser, "[...document.querySelectorAll('.compare .model')].map(x => x.innerText)")
+    assert told == ["original", "plain", "soft", "runs-with-a-long-name-of-its-own"] * 2
+    tops = js(browser, "[...document.querySelectorAll('.cell')].map(x => x.getBoundingClientRect().top)")
+    assert len(set(tops[:4])) == (1 if width > 500 else 2)
+    assert "too small for it" in js(browser, "document.querySelector('.nothing').innerText")
+    # Each shows its result until one drags over it, which lays the original on top.
+    cell = "document.querySelector('.view')"
+    clip = f"getComputedStyle({cell}.querySelector('.side.before')).clipPath"
+    assert js(browser, f"{cell}.querySelectorAll('img').length") == 3
+    assert "100%" in js(browser, clip)
+    js(browser, "document.querySelectorAll('#presets button')[0].click()")
+    assert "100%" not in js(browser, clip)
