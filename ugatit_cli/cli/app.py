@@ -20,7 +20,7 @@ from ugatit_cli.errors import Interrupted, UgatitError, UsageError, plain_reason
 # As the help lists them.
 COMMANDS: Final = (
     "translate", "cam", "serve", "train", "evaluate", "study", "fetch", "convert", "export", "push", "models", "data",
-    "doctor",
+    "doctor", "completion",
 )  # fmt: skip
 ALIASES: Final = {"attention": "cam"}
 LOAD: Final = Path("/proc/loadavg")
@@ -134,6 +134,14 @@ def main() -> None:
     sys.exit(_run())
 
 
+def _complete(shell: str, words: list[str]) -> int:
+    """Answers a shell in which TAB was pressed."""
+    from ugatit_cli.cli import completion
+
+    completion.answer(shell, words)
+    return 0
+
+
 def _run() -> int:
     """The command's exit code."""
     try:
@@ -141,6 +149,8 @@ def _run() -> int:
         if sys.argv[1:] == ["--version"]:
             console.result(f"ugatit {__version__}")
             return 0
+        if sys.argv[1:2] == ["completion"] and sys.argv[3:4] == ["--"]:
+            return _complete(sys.argv[2], sys.argv[4:])
         _check_folder()
         code: int = app(prog_name="ugatit", standalone_mode=False) or 0
     except BrokenPipeError:  # whoever read has enough

@@ -150,9 +150,11 @@ class CommandGroup(TyperGroup):
     """A command with commands, whose help is written as all is here.
 
     Attributes:
+        first: the command that is meant where none is named; empty: none.
         others: what is shown beside options: names, and what they do.
     """
 
+    first: ClassVar[str] = ""
     others: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:

@@ -35,10 +35,12 @@ FOOT: Final = f"{UNVERIFIED} unverified: nobody of this project has downloaded i
 class ListFirst(CommandGroup):
     """`ugatit models` is short for `ugatit models list`; without options of its own once a command is named."""
 
+    first = "list"
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Adds the command if there is none."""
         if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
-            args = ["list", *args]
+            args = [self.first, *args]
         self.add_help_option = args[0] not in self.commands  # see `app.Root`
         return super().parse_args(ctx, args)
 

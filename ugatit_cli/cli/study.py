@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 class MakeFirst(CommandGroup):
     """`ugatit study ...` is short for `ugatit study make ...`."""
 
+    first = "make"
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Adds the command if there is none."""
         if args and args[0] not in (*self.commands, *ctx.help_option_names):
-            args = ["make", *args]
+            args = [self.first, *args]
         self.add_help_option = not args or args[0] not in self.commands  # see `app.Root`
         return super().parse_args(ctx, args)
 
