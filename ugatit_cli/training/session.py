@@ -229,10 +229,10 @@ def prepare(
     if exists:
         settings, start = _going_on(run, given, folders, machine, named=named, find=find)
     elif named:
-        raise UsageError(f"{run.path}: there is no run to go on with", "Begin one with --domain-a and --domain-b.")
+        raise UsageError(f"{run.path}: there is no run to go on with", "Begin one: ugatit train A B, with two folders.")
     elif folders is None:
         raise UsageError(
-            "no pictures to train on", "Name a data set, or two folders: --data NAME, or --domain-a A --domain-b B."
+            "no pictures to train on", "Name a data set, or two folders: --data NAME, or ugatit train A B."
         )
     else:
         settings, start = _beginning(given, folders, machine, find)
