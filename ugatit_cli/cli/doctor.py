@@ -20,7 +20,7 @@ def doctor(
     offline: Annotated[bool, Option("--offline", help="Ask no network.")] = False,
     json_document: Annotated[bool, Option("--json", help="All that was found, as one JSON document.")] = False,
 ) -> None:
-    """Say what this machine and installation have, and whether ugatit works here.
+    """Say what is on this machine, and whether ugatit works here.
 
     Versions, devices and memory, precisions, folders and their room, variables, whether servers can be reached, and a
     test of a few seconds. All of it is for reports; it has no secrets. Exit code 0 if ugatit works.

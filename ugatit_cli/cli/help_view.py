@@ -114,10 +114,14 @@ def choices_of(parameter: Any) -> tuple[str, ...]:
 def _record(parameter: Any) -> tuple[str, str]:
     if parameter.param_type_name == "argument":
         return name_of(parameter), _help(parameter)
-    short_first = sorted(parameter.opts, key=lambda name: name.startswith("--"))
+    short_first = sorted(parameter.opts, key=_is_long)
     names = ", ".join(f"--[no-]{name[2:]}" if f"--no-{name[2:]}" in parameter.secondary_opts else name
                       for name in short_first)  # fmt: skip
     return f"{names} {name_of(parameter)}".rstrip(), _help(parameter)
+
+
+def _is_long(flag: str) -> bool:
+    return flag.startswith("--")
 
 
 def _help(parameter: Any) -> str:
@@ -179,6 +183,6 @@ class CommandGroup(TyperGroup):
         """Writes options and commands."""
         write_commands([(name, self.commands[name]) for name in self.list_commands(ctx)], formatter)
         parameters: list[Any] = self.get_params(ctx)
-        helps = [(", ".join(one.opts), one.help) for one in parameters]
+        helps = [(", ".join(sorted(one.opts, key=_is_long)), one.help) for one in parameters]
         with formatter.section("Options"):
             formatter.write_dl([*helps, *self.others])

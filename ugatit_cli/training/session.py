@@ -229,7 +229,9 @@ def prepare(
     if exists:
         settings, start = _going_on(run, given, folders, machine, named=named, find=find)
     elif named:
-        raise UsageError(f"{run.path}: there is no run to go on with", "Begin one: ugatit train A B, with two folders.")
+        raise UsageError(
+            f"{run.path}: there is no run to go on with", "Begin one: ugatit train A B, with two folders."
+        )
     elif folders is None:
         raise UsageError(
             "no pictures to train on", "Name a data set, or two folders: --data NAME, or ugatit train A B."
