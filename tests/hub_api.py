@@ -230,6 +230,26 @@ class HubApi:
         }
         return as_json(answer)
 
+    def tree(self, call: Call, repo: str, rev: str, name: str = "") -> Answer:
+        _, files = self._commit(call, repo, rev)
+        prefix, below = f"{name}/" if name else "", "recursive=true" in call.path.lower()
+        entries = dict[str, dict[str, object]]()
+        for path, file in files.items():
+            if path.startswith(prefix):
+                first, mark, _ = path[len(prefix) :].partition("/")
+                if mark:
+                    entries[prefix + first] = {
+                        "type": "directory",
+                        "oid": "0" * 40,
+                        "size": 0,
+                        "path": prefix + first,
+                    }
+                if below or not mark:
+                    entries[path] = {"type": "file", "oid": file.blob, "size": len(file.data), "path": path}
+        if name and not entries:
+            raise _Refused(404, f"{name} does not exist", "EntryNotFound")
+        return as_json(list(entries.values()))
+
     def create(self, call: Call) -> Answer:
         self._known(call, writes=True)
         wish = json.loads(call.body)
@@ -306,6 +326,7 @@ ROUTES: Final[tuple[tuple[str, str, Callable[..., Answer]], ...]] = (
     ("GET", rf"/{REPO}/resolve/{REV}/(?P<name>.+)", HubApi.resolve),
     ("GET", rf"/{DATA}/resolve/{REV}/(?P<name>.+)", HubApi.resolve),
     ("GET", rf"/api/{DATA}(?:/revision/{REV})?", HubApi.info),
+    ("GET", rf"/api/{DATA}/tree/{REV}(?:/(?P<name>.+))?", HubApi.tree),
     ("GET", r"/cdn/(?P<oid>[0-9a-f]{64})/(?P<name>.+)", HubApi.from_cdn),
     ("PUT", r"/upload/(?P<oid>[0-9a-f]{64})", HubApi.to_cdn),
     ("GET", rf"/api/models/{REPO}(?:/revision/{REV})?", HubApi.info),

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command, below, encoded, put
+from tests.hub_server import HubServer
 from tests.s3_server import KEY, SECRET, S3Server
-from ugatit_cli.remote import places
+from ugatit_cli.remote import places, systems
 from ugatit_cli.remote.urls import Url
 
 PICTURES = ("in/a.png", "in/x/b.jpg", "in/x/c.webp")
@@ -26,7 +27,7 @@ def server() -> Iterator[S3Server]:
         patch.setenv("AWS_ENDPOINT_URL", server.url)
         patch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
         patch.setenv("AWS_MAX_ATTEMPTS", "1")
-        patch.setattr("s3fs.S3FileSystem.retries", 1)
+        patch.setattr(systems, "TRIES", 1)
         assert places.look(Url("s3", "pics")).is_folder  # the client takes a while to start
         yield server
     server.server.shutdown()
@@ -82,6 +83,19 @@ def test_from_memory_to_an_archive_and_back_come_the_same_bytes(
             archive.write(Path("in", name), name)
     assert translate("zip://given.zip", "-o", "memory://out").code == 0
     assert {path.removeprefix("/out/"): memory.cat_file(path) for path in memory.find("/out")} == contents("out")
+
+
+def test_a_data_set_on_the_hub_is_read_as_it_is(translate: Command, hub: HubServer) -> None:
+    files = {"test/a.png": encoded(), "test/x/b.png": encoded(size=(16, 16)), "test/readme.md": b"", "c.png": b""}
+    hub.add("datasets/me/cats", files)
+    assert translate("hf://datasets/me/cats/test", "-o", "out").code == 0
+    assert below("out") == ["a.png", "x/b.png"]
+    assert translate("hf://datasets/me/cats@main/test/a.png", "-o", "one.png").code == 0
+    assert Path("one.png").read_bytes() == Path("out/a.png").read_bytes()
+    missing = translate("hf://datasets/me/none/test", "hf://datasets/me/cats/d.png", "-o", "out2")
+    assert missing.code == 1
+    assert "hf auth login" in missing.errors[0]
+    assert "hf://datasets/me/cats/d.png: no such file" in missing.errors[1]
 
 
 def test_arguments_of_all_kinds_go_together(translate: Command, s3: S3Server) -> None:

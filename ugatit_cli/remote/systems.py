@@ -27,7 +27,9 @@ NO_FILE: Final = "no such file"
 BROKEN: Final = "the connection broke off"
 TRY_AGAIN: Final = "check the connection, then run the same command again with --skip-existing"
 
-# s3fs asks five times itself where a connection breaks; the attempts of botocore are within each of these.
+TRIES: Final = 3
+"""How often s3fs asks where a connection breaks; the attempts of botocore are within each of these."""
+
 _ATTEMPTS: Final = {"config_kwargs": {"retries": {"total_max_attempts": 2}}}
 _CONNECT, _SILENCE = 10, 30  # seconds
 _PACKAGES: Final = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
@@ -86,13 +88,16 @@ def system(url: Url) -> Any:
         return _archive(url.archive, state and (state.st_size, state.st_mtime_ns), os.getpid())
     import fsspec
 
-    return fsspec.filesystem(url.scheme, **_options(url.scheme))
+    found = fsspec.filesystem(url.scheme, **_options(url.scheme))
+    if url.scheme in ("s3", "s3a"):
+        found.retries = TRIES
+    return found
 
 
 def path_in(url: Url) -> str:
     """How a URL is called in its `system`."""
     if url.scheme in WEB:
-        return mirrored(url.full)
+        return url.full if url.rest or "@" in url.path else mirrored(url.full)  # a mirror gets no secrets
     return f"/{url.path}" if url.scheme == "memory" else url.path
 
 
