@@ -219,6 +219,8 @@ def test_a_signed_address_is_read_and_its_signature_never_told(translate: Comman
     assert "hushhush" not in told
     assert "my%20cat.png?***" in told
     assert "none.png?***: no such file" in told
+    s3.denied = {"pics"}
+    assert "access denied" in translate(url, "-o", "again").errors[0]
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,11 @@ NO_FILE: Final = "no such file"
 BROKEN: Final = "the connection broke off"
 TRY_AGAIN: Final = "check the connection, then run the same command again with --skip-existing"
 
-TRIES: Final = 3
+TRIES: Final = 2
 """How often s3fs asks where a connection breaks; the attempts of botocore are within each of these."""
 
 _ATTEMPTS: Final = {"config_kwargs": {"retries": {"total_max_attempts": 2}}}
-_CONNECT, _SILENCE = 10, 30  # seconds
+_CONNECT, _SILENCE = 5, 15  # seconds, as s3fs has them
 _PACKAGES: Final = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 _KEYS: Final = (
     "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for a public bucket FSSPEC_S3_ANON=true"
@@ -149,6 +149,8 @@ def in_words(url: Url) -> Iterator[None]:
 
 
 def _trouble(url: Url, error: Exception) -> Trouble:
+    if url.scheme in WEB and isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # of whatever kind, fsspec says that there is no file
     kinds, text = kinds_of(error), " ".join(without_secrets(str(error)[:1000]).split())[:200].rstrip(".")
     inner = place(url.archive) if url.scheme == "zip" else url
     login = _LOGIN.get(inner.scheme, "") if isinstance(inner, Url) else ""
