@@ -154,7 +154,7 @@ def _trouble(url: Url, error: Exception) -> Trouble:
     kinds, text = kinds_of(error), " ".join(without_secrets(str(error)[:1000]).split())[:200].rstrip(".")
     inner = place(url.archive) if url.scheme == "zip" else url
     login = _LOGIN.get(inner.scheme, "") if isinstance(inner, Url) else ""
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) or _status(error) in (404, 410):
         for what in ("bucket", "repository"):
             if what in text.lower() and login:
                 return Trouble(f"no such {what}, or not for you", f"check its name; {login}", lasting=True)
