@@ -16,8 +16,9 @@ from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group
 from ugatit_cli.methods.base import Losses
 from ugatit_cli.methods.drit_step import DRITStep
+from ugatit_cli.training import estimate as estimate_module
 from ugatit_cli.training import session
-from ugatit_cli.training.estimate import Measurement
+from ugatit_cli.training.estimate import Measurement, estimate, first_result
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.session import measure, with_fitting_batch
 from ugatit_cli.training.settings import Settings, new_settings
@@ -57,6 +58,44 @@ def test_steps_that_differ_are_measured_together(
     ours = new_settings(tiny_sizes(given) | given, folders, device=CPU)
     pictures = load_data(ours, RunFolder(tmp_path), MACHINE, Log(), threading.Event())
     assert measure(ours, pictures, MACHINE).steps_per_second == pytest.approx(3 / 60)
+
+
+@pytest.mark.parametrize(("weights", "pixel"), [(0.5, 0.0), (0.0, 1e-3), (3.0, 1e-3)])
+def test_what_would_take_long_is_extrapolated(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, weights: float, pixel: float
+) -> None:
+    """Where a step takes a + b p seconds, and both grow with the square of the channels, it is exact."""
+    ours = new_settings({"precision": "fp32"}, folders, device=CPU)
+    assert (ours.model.image_size, ours.model.channels) == (256, 64)
+    tried: list[tuple[int, int]] = []
+
+    def step(asked: Settings, *_: Any) -> tuple[float, int]:
+        tried.append((asked.model.image_size, asked.model.channels))
+        pixels = asked.recipe.batch_size * asked.model.image_size**2
+        return (weights + pixel * pixels) * (asked.model.channels / 64) ** 2, 10**9
+
+    monkeypatch.setattr(estimate_module, "_step", step)
+    monkeypatch.setattr(estimate_module, "BUDGET", 0.0)
+    found = estimate(ours, unread(9, 9), MACHINE)
+    assert (256, 64) not in tried
+    expected = weights + pixel * ours.recipe.batch_size * 256**2
+    assert 1 / found.steps_per_second == pytest.approx(expected)
+    assert found.is_estimate
+    assert found.generator_parameters > 1e6
+    monkeypatch.setattr(estimate_module, "BUDGET", 1e9)
+    found = estimate(ours, unread(9, 9), MACHINE)
+    assert tried[-1] == (256, 64)
+    assert not found.is_estimate
+
+
+def test_advice_names_nothing_that_is_so_already(folders: Folders) -> None:
+    def advised(**given: Any) -> str:
+        return " ".join(first_result(new_settings({"precision": "fp32"} | given, folders, device=CPU), is_new=True))
+
+    assert advised() == "--image-size 128 --channels 32 --minutes 480"
+    assert advised(image_size=128, minutes=90.0) == "--channels 32"
+    assert advised(image_size=128, channels=32) == "--minutes 480"
+    assert advised(image_size=64, channels=16, minutes=90.0) == ""
 
 
 @pytest.mark.parametrize(

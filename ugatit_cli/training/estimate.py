@@ -1,15 +1,15 @@
-"""What a run will cost on this machine: its own steps where they are short, else what smaller ones let expect.
+"""What a run will cost on this machine: its own step where that is short, else what smaller ones let expect.
 
-On a CPU a step of the default model takes from seconds to a minute. So steps with half the channels and smaller
-pictures are tried first, and larger ones only as long as there is time. A step takes a + b s^2 seconds for pictures
-with side s (a: the weights, b: their maps), and both grow with the square of the channels.
+On a CPU a step of the default model takes from seconds to minutes. It is taken to be a + b p seconds for p pixels (a:
+the weights, b: their maps). Two steps with half the channels tell b, which grows with the square of the channels, and
+one step with all channels and few pixels tells a.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -22,8 +22,8 @@ from ugatit_cli.methods.registry import method_of
 from ugatit_cli.training.settings import Settings, as_option
 from ugatit_cli.training.trainer import Machine, as_input, make_networks
 
-# Seconds after which no further step is tried, if one has been.
-BUDGET: Final = 8.0
+# Seconds that trying may take if the run's own step, too, is to be tried.
+BUDGET: Final = 10.0
 # A model that is smaller is tried as it is.
 SMALL_SIDE, SMALL_CHANNELS = 64, 16
 # What a first result needs at most: a size, and minutes of a night.
@@ -38,20 +38,21 @@ class Rung:
 
     Attributes:
         thinner: the run's channels divided by these.
-        side: of the pictures.
+        side, batch: of the pictures, and how many.
         seconds: of a step.
         memory: bytes in use at most so far.
     """
 
     thinner: int
     side: int
-    seconds: float
-    memory: int
+    batch: int
+    seconds: float = 0.0
+    memory: int = 0
 
     @property
-    def size(self) -> float:
-        """What time would be proportional to if weights cost nothing."""
-        return (self.side / self.thinner) ** 2
+    def pixels(self) -> int:
+        """Of a batch."""
+        return self.batch * self.side**2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,84 +91,76 @@ def estimate(
     """
     tried: list[Rung] = []
     start = time.monotonic()
-    for thinner, side in _ladder(settings):
-        if tried:
-            before = tried[-1]
-            growth = (side / thinner) ** 2 / before.size
-            if time.monotonic() - start + 2 * growth * before.seconds > BUDGET:
-                break
-        tell(f"trying steps of {side} px, {settings.model.channels // thinner} channels")
-        try:
-            smaller = _smaller(settings, thinner, side)
-            tried.append(Rung(thinner, side, *_steps(smaller, pictures, machine)))
-        except (UgatitError, RuntimeError):  # too small for its discriminators
-            if (thinner, side) == (1, settings.model.image_size):
-                raise
+
+    def step(rung: Rung) -> Rung:
+        channels = settings.model.channels // rung.thinner
+        tell(f"trying a step of {rung.batch} x {rung.side} px, {channels} channels")
+        seconds, memory = _step(_smaller(settings, rung), pictures, machine)
+        tried.append(dataclasses.replace(rung, seconds=seconds, memory=memory))
+        return tried[-1]
+
+    whole = Rung(1, settings.model.image_size, settings.recipe.batch_size)
+    expected, memory = 0.0, 0
+    if whole.side > SMALL_SIDE and settings.model.channels > SMALL_CHANNELS:
+        expected, memory = _extrapolated(settings, whole, step)
     counts = _parameters(settings)
-    last = tried[-1]
-    if (last.thinner, last.side) == (1, settings.model.image_size):
-        return Measurement(*counts, 1 / last.seconds, last.memory)
-    return Measurement(*counts, 1 / _expected(tried, settings), _memory(tried, settings), tuple(tried))
+    if time.monotonic() - start + expected < BUDGET:
+        step(whole)  # the first one takes longer
+        best = min(step(whole).seconds, tried[-2].seconds)
+        return Measurement(*counts, 1 / best, tried[-1].memory)
+    return Measurement(*counts, 1 / expected, memory, tuple(tried))
 
 
-def _ladder(settings: Settings) -> Iterator[tuple[int, int]]:
-    """Divisors of the channels, and sides, from the quickest on; the last one is the run's own."""
-    side = settings.model.image_size
-    if side > SMALL_SIDE and settings.model.channels > SMALL_CHANNELS:
-        yield 2, 3 * side // 32 * 4
-        yield 2, side // 8 * 4
-        yield 2, side
-    yield 1, side
+def _extrapolated(settings: Settings, whole: Rung, step: Callable[[Rung], Rung]) -> tuple[float, int]:
+    """Seconds and memory of the run's own step."""
+    least = min(whole.batch, method_of(settings.model).batch)
+    sides = 3 * whole.side // 32 * 4, whole.side // 8 * 4
+    try:
+        thin = step(Rung(2, sides[0], least))
+    except (UgatitError, RuntimeError):  # too small for its discriminators
+        sides = whole.side, whole.side
+        thin = step(Rung(2, sides[0], least))
+    thin = min(thin, step(thin), key=lambda rung: rung.seconds)  # the very first step takes longer
+    larger = Rung(2, sides[1], min(whole.batch, 2 * least))
+    slope = memory = 0.0
+    if larger.pixels > thin.pixels:
+        larger = step(larger)
+        pixels = larger.pixels - thin.pixels
+        slope = 4 * max(0.0, larger.seconds - thin.seconds) / pixels
+        memory = 2 * max(0, larger.memory - thin.memory) / pixels
+    full = step(Rung(1, sides[0], least))
+    more = whole.pixels - full.pixels
+    return full.seconds + slope * more, round(full.memory + memory * more)
 
 
-def _smaller(settings: Settings, thinner: int, side: int) -> Settings:
+def _smaller(settings: Settings, rung: Rung) -> Settings:
     model = settings.model
     names = [name for name in ("channels", "discriminator_channels") if getattr(model, name, None)]
-    sizes = {name: getattr(model, name) // thinner for name in names}
-    return dataclasses.replace(settings, model=dataclasses.replace(model, image_size=side, **sizes))
+    sizes = {name: getattr(model, name) // rung.thinner for name in names}
+    recipe = dataclasses.replace(settings.recipe, batch_size=rung.batch)
+    return dataclasses.replace(
+        settings, model=dataclasses.replace(model, image_size=rung.side, **sizes), recipe=recipe
+    )
 
 
-def _steps(settings: Settings, pictures: tuple[Pictures, Pictures], machine: Machine) -> tuple[float, int]:
-    """Seconds of a step of throw-away networks, and the memory that it took."""
+def _step(settings: Settings, pictures: tuple[Pictures, Pictures], machine: Machine) -> tuple[float, int]:
+    """Seconds of a step of throw-away networks, or the mean of those that differ, and the memory that it took."""
     networks = make_networks(settings, machine.device, None)
     training = method_of(settings.model).step(networks, settings.recipe, seed=settings.seed, group=Group())
-    side, seconds = settings.model.image_size, [0.0, 0.0]
+    side, seconds = settings.model.image_size, 0.0
     batches = Batches(pictures, seed=settings.seed, batch_size=settings.recipe.batch_size)
-    for step in range(2 * training.period):
+    for step in range(training.period):
         a, b = (_resized(one, side, machine.device) for one in batches[step])
         start = time.perf_counter()
         losses = training(a, b, step=step, learning_rate=settings.recipe.learning_rate)
         next(iter(losses.values())).item()  # waits for the device
-        seconds[step // training.period] += time.perf_counter() - start
-    return min(seconds) / training.period, peak_memory(machine.device)
+        seconds += time.perf_counter() - start
+    return seconds / training.period, peak_memory(machine.device)
 
 
 def _resized(pictures: torch.Tensor, side: int, device: torch.device) -> torch.Tensor:
     x = as_input(pictures, device)
     return x if x.shape[-1] == side else torch.nn.functional.interpolate(x, (side, side), mode="area")
-
-
-def _expected(tried: list[Rung], settings: Settings) -> float:
-    """Seconds of the run's own step."""
-    side, last = settings.model.image_size, tried[-1]
-    seconds = last.seconds
-    if last.side < side:
-        before = tried[-2] if len(tried) > 1 else dataclasses.replace(last, side=0, seconds=0.0)
-        seconds += _slope(before.seconds, last.seconds, before, last) * (side**2 - last.side**2)
-    return seconds * last.thinner**2
-
-
-def _memory(tried: list[Rung], settings: Settings) -> int:
-    side, last = settings.model.image_size, tried[-1]
-    before = tried[-2] if len(tried) > 1 else last
-    more = _slope(before.memory, last.memory, before, last) * (side**2 - last.side**2)
-    return round(last.memory + max(0.0, more))
-
-
-def _slope(one: float, other: float, before: Rung, last: Rung) -> float:
-    """By the pixel, never below 0: a step that was held up must not make larger ones free."""
-    pixels = last.side**2 - before.side**2
-    return max(0.0, other - one) / pixels if pixels else 0.0
 
 
 def _parameters(settings: Settings) -> tuple[int, int]:
