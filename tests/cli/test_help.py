@@ -49,7 +49,7 @@ def test_help_fits_two_screens_of_eighty_columns(ugatit: Command, words: tuple[s
 def test_all_options_are_shown_when_asked_for(ugatit: Command, name: str) -> None:
     shown, every = (ugatit(name, option).stdout.decode() for option in ("--help", "--help-all"))
     flags = {one.name: one.opts[0] for one in parameters_of(name) if one.param_type_name == "option"}
-    assert RARE[name] <= flags.keys()
+    assert RARE[name] & flags.keys()
     for parameter, flag in flags.items():
         listed = re.compile(rf"^  (-\w, )*--(\[no-\])?{flag[2:]}\b", re.MULTILINE)
         assert listed.search(every), flag
