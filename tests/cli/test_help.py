@@ -127,3 +127,8 @@ def test_names_of_earlier_versions_are_taken_but_not_shown(ugatit: Command, name
         assert outcome.code == 0, outcome.stderr
         assert Path(f"copy{number}", "model.safetensors").exists()
     assert old not in ugatit("fetch", "--help").stdout.decode()
+
+
+@pytest.mark.parametrize("name", app.COMMANDS)
+def test_commands_are_listed_with_their_own_summaries(name: str) -> None:
+    assert help_view.summary(app.built(name)) == app.COMMANDS[name]

@@ -17,11 +17,23 @@ from ugatit_cli.cli.help_view import CommandGroup
 from ugatit_cli.cli.options import Command
 from ugatit_cli.errors import Interrupted, UgatitError, UsageError, plain_reason
 
-# As the help lists them.
-COMMANDS: Final = (
-    "translate", "cam", "serve", "train", "evaluate", "study", "fetch", "convert", "export", "push", "models", "data",
-    "doctor", "completion",
-)  # fmt: skip
+# As the help lists them, each with the first sentence of its own help.
+COMMANDS: Final = {
+    "translate": "Translate pictures, films and folders into another look.",
+    "cam": "Show where the networks look; also called `attention`.",
+    "serve": "Translate pictures on a page in the browser, and by HTTP.",
+    "train": "Train a model that translates between two folders of pictures.",
+    "evaluate": "Say in figures how close translations come to real pictures.",
+    "study": "Ask people which results they like best, as the paper does.",
+    "fetch": "Fetch a model, and keep it for use without a network.",
+    "convert": "Convert the authors' checkpoints into a model folder.",
+    "export": "Write a model as a file that other programs run: ONNX.",
+    "push": "Publish a model on the Hugging Face Hub.",
+    "models": "List models; check, find and remove them.",
+    "data": "List data sets to train on; fetch, find and remove them.",
+    "doctor": "Say what is on this machine, and whether ugatit works here.",
+    "completion": "Print a script by which TAB completes commands and names.",
+}
 ALIASES: Final = {"attention": "cam"}
 LOAD: Final = Path("/proc/loadavg")
 
@@ -80,11 +92,18 @@ class Root(CommandGroup):
             args = [ALIASES.get(args[0], args[0]), *args[1:]]
             if args[0] not in COMMANDS:
                 raise wrong_names.no_such_command("", args[0], COMMANDS)
-        named = args[:1] if args and args[0] in COMMANDS else COMMANDS
-        for name in named:
-            self.add_command(command(name))
-        self.add_help_option = named is COMMANDS
+        self.add_help_option = not (args and args[0] in COMMANDS)
+        if not self.add_help_option:
+            self.add_command(command(args[0]))
         return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # the name is Click's
+        """All, also those that aren't built."""
+        return list(COMMANDS)
+
+    def summary_of(self, name: str) -> str:
+        """As the command says itself."""
+        return COMMANDS[name]
 
 
 app = typer.Typer(

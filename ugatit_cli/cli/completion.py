@@ -137,7 +137,7 @@ def candidates(before: Sequence[str], typed: str) -> Iterator[Candidate]:
     from ugatit_cli.cli import app
 
     if not before:
-        yield from (Candidate("value", name) for name in app.COMMANDS)
+        yield from (Candidate("value", name, does) for name, does in app.COMMANDS.items())
         return
     name, rest = app.ALIASES.get(before[0], before[0]), list(before[1:])
     if name not in app.COMMANDS:

@@ -84,13 +84,6 @@ def _section(parameter: Any) -> str:
     return "Arguments" if parameter.param_type_name == "argument" else "Options"
 
 
-def write_commands(commands: Sequence[tuple[str, Any]], formatter: Any) -> None:
-    """The names of commands and what each does, in one line."""
-    records = [(name, summary(command)) for name, command in commands]
-    with formatter.section("Commands"):
-        formatter.write_dl(records)
-
-
 def summary(command: Any) -> str:
     """The first sentence of a command's help."""
     first, _, _ = (command.help or "").partition("\n\n")
@@ -165,6 +158,10 @@ class CommandGroup(TyperGroup):
         """Of the usage line."""
         return usage(self.get_params(ctx), [self.subcommand_metavar])
 
+    def summary_of(self, name: str) -> str:
+        """What one of the commands does, in a sentence."""
+        return summary(self.commands[name])
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Names the command that was meant, if there is none of that name.
 
@@ -181,7 +178,8 @@ class CommandGroup(TyperGroup):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes options and commands."""
-        write_commands([(name, self.commands[name]) for name in self.list_commands(ctx)], formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.summary_of(name)) for name in self.list_commands(ctx)])
         parameters: list[Any] = self.get_params(ctx)
         helps = [(", ".join(sorted(one.opts, key=_is_long)), one.help) for one in parameters]
         with formatter.section("Options"):
