@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ugatit_cli.cli import console, engines, ranks, report_page, signals
+from ugatit_cli.cli import console, engines, ranks, report_page, signals, voice
 from ugatit_cli.cli.existing import Existing
 from ugatit_cli.cli.options import (
     MOST_BATCH,
@@ -463,6 +463,7 @@ def _announce(
         f"model {model.name} ({way}), device {model.place}, precision {model.float_type}"
         f"{f', {files} file' * (files > 0)}{'s' * (files > 1)}{f', {processes} processes' * (processes > 1)}"
     )
+    console.detail(f"it was ready after {voice.current.elapsed()}")
     if checkpoints:
         steps = checkpoints.checkpoints()
         console.note(f"{len(steps)} checkpoint{'s' * (len(steps) > 1)}, from step {steps[0]:,} to {steps[-1]:,}")

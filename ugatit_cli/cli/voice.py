@@ -9,9 +9,10 @@ import json
 import os
 import shlex
 import sys
+import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
 import typer
@@ -19,7 +20,7 @@ from typer.main import get_command
 
 from ugatit_cli.errors import InputsFailed, Interrupted, OutputError, UgatitError, UsageError, plain_reason
 from ugatit_cli.files import expanded
-from ugatit_cli.wording import shown
+from ugatit_cli.wording import duration, shown
 
 Kind = Literal["begun", "note", "detail", "error", "result", "ended"]
 JSON: Final = "--json"
@@ -59,6 +60,7 @@ class Voice:
 
     Attributes:
         json: whether a program reads standard output.
+        start: when it began, on the clock that only goes forward.
         begun: whether the command itself runs, or only its options are looked at.
         totals: gives what the last line of JSON has beside its status.
         indent: of that line, which is a document of several lines then.
@@ -72,6 +74,7 @@ class Voice:
     totals: Callable[[], Mapping[str, object]] = dict
     indent: int | None = None
     ended: bool = False
+    start: float = field(default_factory=time.monotonic)
     _log: int | None = None
     _heard: str = ""
 
@@ -97,6 +100,10 @@ class Voice:
         except (OSError, ValueError) as error:
             raise OutputError(f"--log-file {name}: {plain_reason(error)}", "Name a file to write to.") from None
         self.record("begun", f"ugatit {shlex.join(_without_secrets(sys.argv[1:]))}")
+
+    def elapsed(self) -> str:
+        """Since it began."""
+        return duration(time.monotonic() - self.start)
 
     @property
     def hears(self) -> bool:
@@ -137,7 +144,7 @@ class Voice:
 
     def close(self, code: int) -> None:
         """Ends the log."""
-        self.record("ended", f"exit code {code}")
+        self.record("ended", f"exit code {code}, after {self.elapsed()}")
         if self._log is not None:
             os.close(self._log)
             self._log = None

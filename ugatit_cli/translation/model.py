@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -31,6 +32,8 @@ from ugatit_cli.translation.engine import Source
 from ugatit_cli.translation.networks import TorchNetworks, network_input
 from ugatit_cli.translation.translator import Translator, frame_of
 from ugatit_cli.weights.folder import ModelFolder
+
+logger = logging.getLogger("ugatit")
 
 
 class Model(Translator):
@@ -67,6 +70,7 @@ class Model(Translator):
         self.precision: Precision = resolve_precision(precision, self.device)
         if compiled:
             require_compiler(self.device)
+        logger.info("%s: device %s, precision %s, %d threads", name, self.place, self.precision, self.cores)
         self._compiled: dict[Direction, Callable[..., Translation]] | None = {} if compiled else None
         self._make_generator = make_generator
         self._make_discriminator = make_discriminator
@@ -83,6 +87,7 @@ class Model(Translator):
         cls, name: str, folder: ModelFolder, *, device: str = "auto", precision: str = "auto", compiled: bool = False
     ) -> Model:
         """A model whose networks are read from a model folder; their weights don't ask for gradients."""
+        logger.info("%s: weights %s", name, folder.weights)
         return cls(
             name,
             folder.config,

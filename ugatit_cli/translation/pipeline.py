@@ -12,6 +12,7 @@ threads take turns then.
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -43,6 +44,9 @@ from ugatit_cli.remote.urls import Url
 from ugatit_cli.translation import passes
 from ugatit_cli.translation.engine import Engine
 from ugatit_cli.translation.spool import Keep, Kept, Spool
+from ugatit_cli.wording import duration
+
+logger = logging.getLogger("ugatit")
 
 # Decoded frames that may wait for others of their shape to fill a batch.
 MAX_WAITING = 64
@@ -311,6 +315,7 @@ class Stages:
             return self.failed(work.job, error)
         data = drawn.files[0] if job.output is None else None
         seconds = work.seconds + time.perf_counter() - start
+        logger.info("%s: written in %s", job.name, duration(time.perf_counter() - start))
         regions = work.parts.regions[0] if work.parts else ()
         known = drawn.flat, drawn.notes, drawn.preview, regions, work.fit
         return Result(job, drawn.size, len(work.alphas), seconds, data, *known)
@@ -519,6 +524,8 @@ class Run(Generic[Made]):
                 pixels, found = zip(*own, strict=True)
                 first, *others = (pixels[start : start + frames] for start in range(0, len(own), frames))
                 taken = work.seconds + seconds * len(own)
+                said = (work.job.name, duration(work.seconds), _through(work), duration(seconds * len(own)))
+                logger.info("%s: read in %s, through the network %s in %s", *said)
                 yield replace(work, pixels=first, others=others, maps=found[:frames], seconds=taken)
 
     def _seen(
@@ -560,6 +567,13 @@ class Run(Generic[Made]):
             if self.stop.is_set():  # early, their scale would be one that no other picture has
                 return
             yield work
+
+
+def _through(work: Work) -> str:
+    """How pictures meet the network."""
+    (width, height), tile = work.shape
+    parts = f", {len(work.pixels)} frames or parts" if len(work.pixels) > 1 else ""
+    return f"at {width}x{height}{f' in tiles of {tile}' if tile else ''}{parts}"
 
 
 def _write(job: Job, drawn: Drawn) -> Job:

@@ -13,7 +13,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.errors import ModelMissing, UsageError
 from ugatit_cli.files import expanded
 from ugatit_cli.leftovers import put_back
 from ugatit_cli.remote.hub import HubId, parse_hub_id
@@ -83,7 +83,7 @@ def _resolve(name: str, listener: Listener | None) -> Source:
     meant = f"Did you mean {near}? " if near else ""
     if data and (data == name or not near):
         meant = f"{data} is a data set: ugatit data show {data}. "
-    raise ModelError(
+    raise ModelMissing(
         f"no model {name!r}: no such folder, nothing of that name in {store_folder()}, not in the manifest",
         f"{meant}Known models: {_ready(listener)}, and more with `ugatit models`; on the Hub: OWNER/NAME.",
     )
@@ -191,7 +191,7 @@ def _described(source: Source) -> Known:
             if receipt is not None:
                 return from_hub(str(origin), receipt)
             near = nearest(name)
-            raise ModelError(
+            raise ModelMissing(
                 f"no folder {name} here, and nothing fetched from the Hub as {origin}",
                 (f"Did you mean {near}? If not, fetch it" if near else "Fetch it") + f": ugatit fetch {origin}",
             )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ugatit_cli.config import BaseConfig
-from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.errors import ModelError, ModelMissing, UsageError
 from ugatit_cli.files import read_file
 from ugatit_cli.methods.registry import read_networks
 from ugatit_cli.remote.hub import NEWEST, HubId, parse_hub_id
@@ -49,7 +49,7 @@ def checkpoint_key(entry: Entry) -> str:
 
 def no_weights(entry: Entry) -> ModelError:
     """The error for a model that nobody has published: says how to train it."""
-    return ModelError(f"nobody has published weights of {entry.name}", entry.instructions.strip())
+    return ModelMissing(f"nobody has published weights of {entry.name}", entry.instructions.strip())
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def absent(known: Known) -> ModelError:
         return no_weights(known.entry)
     words, command = known.next_step
     instructions = known.entry.by_hand() if known.entry is not None else ""
-    return ModelError(f"{known.name} is not on this machine", f"{words}: {command}" if command else instructions)
+    return ModelMissing(f"{known.name} is not on this machine", f"{words}: {command}" if command else instructions)
 
 
 def from_hub(name: str, receipt: Receipt | None, entry: Entry | None = None) -> Known:
