@@ -44,11 +44,11 @@ def test_what_is_wrong_with_options_is_json(ugatit: Command, command: str) -> No
 
 ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "no model": (("translate", "a.png", "-o", "x", "-m", "nosuch"), 3, "model-missing"),
-    "not fetched": (("translate", "a.png", "-o", "x", "-m", "someone/nosuch"), 3, "fetch-failed"),
+    "not fetched": (("translate", "a.png", "-o", "x", "-m", "someone/nosuch"), 3, "model-missing"),
     "no device": (("translate", "a.png", "-o", "x", "--device", "cuda:99"), 5, "device-missing"),
     "unknown device": (("translate", "a.png", "-o", "x", "--device", "gpu"), 2, "usage"),
     "no picture": (("translate", "gone.png", "-o", "x"), 1, "inputs-failed"),
-    "nothing to train on": (("train", "--domain-a", "bad", "--domain-b", "bad", "-o", "run"), 4, "data-unusable"),
+    "nothing to train on": (("train", "--domain-a", "bad", "--domain-b", "empty", "-o", "run"), 4, "data-unusable"),
     "nothing to evaluate": (("evaluate", "empty"), 2, "usage"),
     "no data": (("data", "show", "nosuch"), 2, "usage"),
     "no log": (("models", "--log-file", "empty"), 1, "output-failed"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -19,11 +19,18 @@ from ugatit_cli.wording import byte_size
 if TYPE_CHECKING:
     from ugatit_cli.weights.fetch import PlannedFile
 
+INCEPTION: Final = "inception"
+
 
 def fetch(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A name that `ugatit models` lists, or OWNER/NAME[@REVISION].")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A name that `ugatit models` lists, OWNER/NAME[@REVISION], or inception: what `evaluate` needs.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Write a model folder there instead.", show_default=False),
@@ -35,7 +42,16 @@ def fetch(
         typer.Option(
             "--from-file",
             metavar="PATH",
-            help="Take it from there, not from a network: a model folder, or an official checkpoint.",
+            help="Take it from there, not from a network: a model folder, an official checkpoint, Inception.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="With --from-file: install that model folder, as `--model NAME`.",
             show_default=False,
         ),
     ] = None,
@@ -54,6 +70,8 @@ def fetch(
 
     `ugatit fetch selfie2anime --from-file ugatit_light.pdparams`
 
+    `ugatit fetch --from-file usb/clay --name clay`
+
     Environment: HF_TOKEN (private models), HF_HUB_CACHE and HF_HOME (where files are kept), HF_ENDPOINT,
     UGATIT_OFFLINE=1, UGATIT_MIRROR, UGATIT_HOME, UGATIT_MANIFEST, KAGGLE_USERNAME and KAGGLE_KEY.
     """
@@ -63,8 +81,16 @@ def fetch(
         raise UsageError("--dry-run and --from-file contradict each other")
     to = expanded(output) if output is not None else None
     from_file = expanded(from_file) if from_file is not None else None
+    if model == INCEPTION and name is None:
+        _inception(to, from_file, force=force, dry_run=dry_run)
+        return
+    _check(model, name, output, from_file)
     with console.showing() as listener:
-        if not dry_run:
+        if name is not None and from_file is not None:
+            found = fetch_module.install(from_file, name, listener, force=force)
+        elif model is None:
+            raise UsageError("no MODEL", "`ugatit models` lists those that can be fetched.")
+        elif not dry_run:
             found = fetch_module.fetch(model, listener, to=to, force=force, from_file=from_file)
         else:
             files, notes = fetch_module.preview(model, listener, to=to, force=force)
@@ -78,8 +104,40 @@ def fetch(
     size = byte_size(sum(path.stat().st_size for path in (found.weights, found.discriminators) if path is not None))
     config = found.config
     console.note(f"{config.pair}: {config.summary}, {size}")
-    console.note(f"translate with: ugatit translate PICTURES --model {shlex.quote(str(to or model))} -o out/")
+    console.note(f"translate with: ugatit translate PICTURES --model {shlex.quote(str(to or name or model))} -o out/")
     console.made(str(found.path))
+
+
+def _check(model: str | None, name: str | None, output: Path | None, from_file: Path | None) -> None:
+    """Whether it is either a model to fetch or a folder to install."""
+    if name is None:
+        return
+    if from_file is None:
+        raise UsageError("--name is what a model folder is installed as", "Say where it is: --from-file DIR")
+    if model is not None or output is not None:
+        other = "MODEL" if model is not None else "--output"
+        raise UsageError(f"--name and {other} contradict each other", "ugatit fetch --from-file DIR --name NAME")
+
+
+def _inception(to: Path | None, from_file: Path | None, *, force: bool, dry_run: bool) -> None:
+    from ugatit_cli.metrics import inception
+
+    if to is not None and from_file is not None:
+        raise UsageError("--output and --from-file contradict each other", "Leave one out.")
+    place = (to / inception.NAME) if to is not None else inception.place()
+    if dry_run:
+        state = "here already" if place.is_file() else "to download"
+        console.result(f"{inception.ADDRESS}\t{byte_size(inception.SIZE)}\t{state}")
+        return
+    if from_file is not None:
+        inception.install(from_file, place)
+    elif force or not inception.is_here(place):
+        console.note(f"fetching {inception.NAME}, {byte_size(inception.SIZE)}")
+        inception.download(place)
+    console.note(
+        "evaluate has it" if to is None else f"where it is needed: ugatit fetch {INCEPTION} --from-file {to}"
+    )
+    console.made(str(place))
 
 
 def download_size(files: Sequence[PlannedFile]) -> str:

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.errors import FetchError, ModelError, ModelMissing, UsageError
 from ugatit_cli.remote import hub_download
 from ugatit_cli.remote.hub import HubId
 from ugatit_cli.remote.patience import Listener, Logged
@@ -58,7 +58,8 @@ def _found(source: Source, listener: Listener) -> ModelFolder:
         if home.load(str(origin)) is not None:
             raise
         # A mistyped path looks like a Hub id.
-        raise ModelError(f"no folder {origin} here; {error.message}", error.hint) from error
+        kind = type(error) if isinstance(error, FetchError) else ModelMissing
+        raise kind(f"no folder {origin} here; {error.message}", error.hint) from error
 
 
 def _pinned(model: ModelFolder, source: Source) -> ModelFolder:
@@ -194,13 +195,36 @@ def preview(
 # --- From the user's disk ------------------------------------------------------------------------------
 
 
+@room_needed()
+def install(source: Path, name: str, listener: Listener, *, force: bool = False) -> ModelFolder:
+    """Copies a model folder, or a run's, into the store, where `--model NAME` finds it without a network.
+
+    Args:
+        force: replace a model of that name in the store.
+
+    Raises:
+        UsageError: no plain name, or a bundled model's.
+        ModelError: there is no model, or a file isn't what its `SHA256SUMS` says.
+        OutputError: the store has one of that name, or can't be written.
+    """
+    target = store_path(name)
+    if (BUNDLED / name).is_dir():
+        raise UsageError(f"{name} is the name of a bundled model", "Choose another --name.")
+    if not source.exists():
+        raise ModelMissing(f"{source}: no such file or folder", "Name the model folder that was copied.")
+    model = open_model(source)
+    if model.record is None and read_sums(model.path) is None:
+        listener.note(f"note: nobody recorded the hashes of {source}; they are taken as they are now")
+    return copy_model(model, target, overwrite=force, option="--force")
+
+
 def _from_file(
     wanted: Entry | HubId, source: Path, folder: Path | None, listener: Listener, *, force: bool
 ) -> ModelFolder:
     if isinstance(wanted, HubId) or wanted.source == "bundled":
         raise UsageError(
             f"--from-file doesn't go with {wanted if isinstance(wanted, HubId) else wanted.name}",
-            "A model folder that is here needs no fetching: --model FOLDER.",
+            "A model folder that is here needs no fetching: --model FOLDER, or give it a name: --name NAME.",
         )
     if not source.exists() and not Path(f"{source}.index").exists():
         raise ModelError(f"{source}: no such file or folder")
