@@ -17,7 +17,7 @@ from ugatit_cli.metrics import inception
 
 
 @pytest.fixture
-def stick(ugatit: Command) -> Path:
+def stick() -> Path:
     """A model folder with its hashes."""
     return tiny.save(Path("usb/clay"))
 
