@@ -331,6 +331,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
             writer.begin(Header(model, "flat", "clay", {"Model": model}, {}, LEGEND))
             writer.add(entry("a.png", layer("generator", "before", webp("orange", (48, 32))), after=webp("blue")))
             writer.add(entry("b.png") if number else failure("b.png", "b.png: too small for it"))
+        writer.add(entry("b.png"))  # in another style
         writer.finish("5 translated, 1 failed")
     return path
 
@@ -341,7 +342,8 @@ def test_models_stand_beside_the_original(browser: Chrome, compared: Path, width
     browser.get(compared.as_uri())
     assert js(browser, "document.documentElement.scrollWidth") <= width
     told = js(browser, "[...document.querySelectorAll('.compare .model')].map(x => x.innerText)")
-    assert told == ["original", "plain", "soft", "runs-with-a-long-name-of-its-own"] * 2
+    names = ["original", "plain", "soft", "runs-with-a-long-name-of-its-own"]
+    assert told == [*names * 2, f"{names[-1]}, style 2"]
     tops = js(browser, "[...document.querySelectorAll('.cell')].map(x => x.getBoundingClientRect().top)")
     assert len(set(tops[:4])) == (1 if width > 500 else 2)
     assert "too small for it" in js(browser, "document.querySelector('.nothing').innerText")

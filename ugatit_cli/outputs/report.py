@@ -150,7 +150,10 @@ class ReportWriter:
             size, moves = image.size, getattr(image, "is_animated", False)
         if several and card.opening is None:
             card.opening = self._kept(macros.opening(entry, *size, moves))
-        self._append(card, macros.cell(entry, header, *size) if several else macros.card(entry, header, *size, moves))
+        style = 1 + len(card.cells.get(len(self._headers) - 1, ()))
+        self._append(
+            card, macros.cell(entry, header, *size, style) if several else macros.card(entry, header, *size, moves)
+        )
 
     def _append(self, card: _Card, text: object) -> None:
         card.cells.setdefault(len(self._headers) - 1, []).append(self._kept(text))
