@@ -76,6 +76,10 @@ class _Attention(Drawing):
         return there, reasons
 
 
+def _on_paper(done: Done) -> bool:
+    return (done.job.output.suffix.lower() if done.job.output else f".{done.files.format}") == ".pdf"
+
+
 # --- Panels
 
 
@@ -99,7 +103,7 @@ class Panel(_Attention):
         cells.append(drawing.Cell("translation", translation))
         cells += [self._cell(done, name, index) for name in self.maps if name != "generator"]
         heading = " · ".join([self.subject.way, *self.subject.shown_name, *done.captions[index : index + 1]])
-        return drawing.draw_panel(heading, cells, self.legend(self.maps), paper=done.format == "PDF")
+        return drawing.draw_panel(heading, cells, self.legend(self.maps), paper=_on_paper(done))
 
     def _cell(self, done: Done, name: MapName, index: int) -> drawing.Cell:
         one = done.maps[index].get(name)
@@ -238,7 +242,7 @@ class Heatmap(Overlay):
         heading = " · ".join([self.subject.way, *done.captions[index : index + 1]])
         cell = drawing.Cell(TITLES[name], self.style.coloured(one, span=self.span(name)), remark(one))
         scale = self.legend([name])
-        panel = drawing.draw_panel(heading, [cell], scale, least=drawing.HEATMAP_COLUMN, paper=done.format == "PDF")
+        panel = drawing.draw_panel(heading, [cell], scale, least=drawing.HEATMAP_COLUMN, paper=_on_paper(done))
         return Frame(panel, None)
 
 
