@@ -147,7 +147,6 @@ def test_nohup_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "option"),
     [
-        (("translate", "a.png", "-m", "one", "--model", "two"), "--model"),
         (("translate", "a.png", "--size", "8", "--size=8"), "--size"),
         (("cam", "a.png", "-m", "one", "-m", "two"), "--model"),
         (("fetch", "one", "--output", "a", "--to", "b"), "--output"),
