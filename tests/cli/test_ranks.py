@@ -172,3 +172,16 @@ def test_what_processes_tell_each_other() -> None:
     for error in (OSError(28, "No space left"), KeyboardInterrupt()):
         told: Any = messages.loaded(messages.dumped([error]))
         assert isinstance(told[0], Exception)
+
+
+def test_figures_of_several_processes_are_those_of_one(ugatit: Command) -> None:
+    put(*(f"{folder}/{number:02}.png" for folder in ("made", "real") for number in range(36)))
+    Path("made/20.png").write_bytes(b"no picture")
+    Path("real/35.png").unlink()
+    arguments = ("made", "real", "--pairs", "real", "--metrics", "kid,ssim,psnr,l1,feature-distance", "--json")
+    more = ("--extractor", "bundled", "--size", "32", "--subsets", "5")
+    alone = ugatit("evaluate", *arguments, *more, *CPU)
+    first, other = launched(2, "evaluate", *arguments, *more)
+    assert (alone.code, first.code, other.code, other.stdout, other.stderr) == (1, 1, 0, "", "")
+    assert json.loads(first.stdout) == json.loads(alone.stdout)
+    assert "made/20.png" in first.stderr

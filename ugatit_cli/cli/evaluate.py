@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from ugatit_cli.cli import console
+from ugatit_cli.cli import console, ranks
 from ugatit_cli.cli.options import (
     MOST_WORKERS,
     ColumnsOption,
@@ -321,6 +321,7 @@ class EvaluateOptions:
 
 
 @options_of(EvaluateOptions, SECTIONS)
+@ranks.together
 def evaluate(options: EvaluateOptions) -> None:
     """Say in figures how close translations come to real pictures.
 
@@ -372,6 +373,7 @@ def evaluate(options: EvaluateOptions) -> None:
     reader, of_kid = Reader(options.size, threads, most), Subsets(options.subsets, options.subset_size, options.seed)
     models = _models(options)
     evaluation = Evaluation(None, chosen, reader, of_kid, seed=_seed(options, models), baseline=options.baseline)
+    evaluation.share = ranks.joined()
     if models:
         reader.side = options.size or models[0].config.image_size
     try:

@@ -19,6 +19,7 @@ from ugatit_cli.data.pictures import PictureSet
 from ugatit_cli.errors import PictureError, UsageError
 from ugatit_cli.metrics.distances import INSTALL, Kid, Subsets, feature_distance, fid, kid, mixed_kid
 from ugatit_cli.metrics.features import Extractor
+from ugatit_cli.metrics.sharing import Row, Share, packed, unpacked
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.bounds import MAX_PIXELS
 from ugatit_cli.pictures.geometry import Pixels, SizeOptions, from_network, plan_geometry, to_network
@@ -142,8 +143,8 @@ NEEDS_PAIRS: Final[frozenset[Metric]] = frozenset(METRICS) - OF_SETS
 OF_PIXELS: Final[frozenset[Metric]] = frozenset({"ssim", "psnr", "l1"})
 NEEDS_FEATURES: Final[frozenset[Metric]] = frozenset(METRICS) - OF_PIXELS
 
-Measuring = Iterable[tuple[list[Path], Tensor, Tensor]]
-"""Pictures with their files and features, batch by batch: uint8 (N, 3, H, W) and float64 (N, D)."""
+See = Callable[[Sequence[Path], Tensor], tuple[Tensor, Tensor]]
+"""Gives what is measured of pictures that were read, and its features: uint8 (N, 3, H, W) and float64 (N, D)."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,11 @@ class Measured:
     pairs: Sequence[Mapping[Metric, Tensor]]
 
 
+def _together(rows: Mapping[Path, Row]) -> Measured:
+    features = torch.cat([row.features for row in rows.values()])
+    return Measured(features, [row.pair for row in rows.values() if row.pair is not None])
+
+
 @dataclass
 class Evaluation:
     """Scores comparisons with one extractor and one set of metrics; measures every folder once.
@@ -215,6 +221,7 @@ class Evaluation:
         seed: of the random styles that it translates in, if it has styles.
         baseline: whether untouched source pictures are scored, too.
         advance: called for each picture.
+        share: other processes that measure, too.
     """
 
     extractor: Extractor | None
@@ -225,6 +232,8 @@ class Evaluation:
     seed: int = 0
     baseline: bool = False
     advance: Callable[[], None] = lambda: None
+    share: Share | None = None
+    _shared: int = 0
     _known: dict[Path, Tensor] = field(default_factory=dict)
     _folders: dict[Path, Measured] = field(default_factory=dict)
     # Of each folder whose own pictures are scored: the ground truth of those that have one.
@@ -295,18 +304,24 @@ class Evaluation:
     def _of_folder(self, pictures: PictureSet) -> Measured:
         folder = pictures.folder
         if folder not in self._folders:
-            read = self.reader.batches(pictures.files)
-            batches = ((files, batch, self._features_of(files, batch)) for files, batch in read)
-            self._folders[folder] = self._measured(batches, str(folder), self._truths.get(folder, {}))
+
+            def see(files: Sequence[Path], batch: Tensor) -> tuple[Tensor, Tensor]:
+                return batch, self._features_of(files, batch)
+
+            rows = self._measured(pictures.files, see, str(folder), self._truths.get(folder, {}))
+            self._known |= {path: row.features for path, row in rows.items()}
+            self._folders[folder] = _together(rows)
         return self._folders[folder]
 
     def _translations(self, one: Comparison, model: Model, direction: Direction) -> Measured:
         """The reader makes pictures as large as the model takes them."""
-        read = self.reader.batches(one.translated.files)
-        made = ((files, _translated(model, batch, direction, self.seed)) for files, batch in read)
-        batches = ((files, batch, self._features(batch)) for files, batch in made)
+
+        def see(_: Sequence[Path], batch: Tensor) -> tuple[Tensor, Tensor]:
+            made = _translated(model, batch, direction, self.seed)
+            return made, self._features(made)
+
         truth = self._truth(one.translated, one.truth)
-        return self._measured(batches, f"translations of {one.translated.folder}", truth)
+        return _together(self._measured(one.translated.files, see, f"translations of {one.translated.folder}", truth))
 
     def _compare(
         self,
@@ -334,19 +349,35 @@ class Evaluation:
         reals = len(real.features) if real else 0
         return Scores(direction, len(x), reals, len(translated.pairs), equal, values, baseline)
 
-    def _measured(self, batches: Measuring, name: str, truth: Mapping[Path, Path]) -> Measured:
-        features: list[Tensor] = []
-        pairs: list[Mapping[Metric, Tensor]] = []
-        for files, batch, rows in batches:
-            features.append(rows)
-            for i, path in enumerate(files):
+    def _measured(self, files: Sequence[Path], see: See, name: str, truth: Mapping[Path, Path]) -> Mapping[Path, Row]:
+        """In the order of `files`; several processes have measured some of them each, batch by batch."""
+        found: dict[Path, Row] = {}
+        share = self.share
+        mine = [path for i, path in enumerate(files) if share is None or i // BATCH % share.size == share.rank]
+        for some, read in self.reader.batches(mine):
+            batch, rows = see(some, read)
+            for i, path in enumerate(some):
                 target = self.reader.one(truth[path]) if path in truth else None
-                if target is not None:
-                    pairs.append(self._of_pair(rows[i : i + 1], batch[i : i + 1], truth[path], target))
+                pair = target is not None and self._of_pair(rows[i : i + 1], batch[i : i + 1], truth[path], target)
+                found[path] = Row(rows[i : i + 1], pair or None)
                 self.advance()
-        if not features:
+        if share is not None:
+            found = self._of_all(share, files, found)
+        if not found:
             raise PictureError(f"{name}: no picture can be read", "Give pictures that can be opened.")
-        return Measured(torch.cat(features), pairs)
+        return {path: found[path] for path in files if path in found}
+
+    def _of_all(self, share: Share, files: Sequence[Path], mine: Mapping[Path, Row]) -> dict[Path, Row]:
+        """What all processes have found, and what none of them could read."""
+        self._shared += 1
+        found: dict[Path, Row] = {}
+        for data in share.exchange(f"measured/{self._shared}", packed(files, mine, self.reader.broken)):
+            rows, broken = unpacked(files, data)
+            found |= rows
+            self.reader.broken |= broken
+        for _ in range(len(found) - len(mine)):
+            self.advance()
+        return found
 
     def _of_pair(self, features: Tensor, picture: Tensor, file: Path, truth: Tensor) -> dict[Metric, Tensor]:
         """All metrics of a pair: features (1, D) and pixels (1, 3, H, W), and the ground truth that is in `file`."""
