@@ -20,9 +20,8 @@ from ugatit_cli.methods.base import SOURCE, TARGET, Losses, Method, Official, Of
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import Recipe, RecipeName
 from ugatit_cli.methods.registry import METHODS
-from ugatit_cli.nn.generator import Translation
+from ugatit_cli.nn.generator import StyledNetwork, Translation
 from ugatit_cli.nn.layers import Network, ZeroConv2d
-from ugatit_cli.nn.styles import StyledNetwork
 from ugatit_cli.training import settings as settings_module
 from ugatit_cli.weights import official as official_module
 

@@ -42,9 +42,8 @@ from ugatit_cli.methods.drit_config import DRITConfig
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import RECIPES, Recipe, RecipeName
 from ugatit_cli.methods.registry import METHODS, method, networks_document, read_networks
-from ugatit_cli.nn.generator import Translation
+from ugatit_cli.nn.generator import StyledNetwork, Translation
 from ugatit_cli.nn.layers import Network, ZeroConv2d
-from ugatit_cli.nn.styles import StyledNetwork
 from ugatit_cli.training import checkpoint, evaluation
 from ugatit_cli.training import settings as settings_module
 from ugatit_cli.training.run_folder import RunFolder

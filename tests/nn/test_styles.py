@@ -14,7 +14,7 @@ from tests.styled import STYLE_SIZE, StyledConfig, StyledToy, styled  # noqa: F4
 from ugatit_cli.device import Group
 from ugatit_cli.errors import ModelError
 from ugatit_cli.methods.networks import build_networks
-from ugatit_cli.nn.styles import picture_styles
+from ugatit_cli.nn.generator import picture_styles
 from ugatit_cli.pictures.styles import random_style
 from ugatit_cli.weights.folder import open_model
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ugatit_cli.errors import UsageError
@@ -71,20 +71,9 @@ def results(
 
     for film, some in itertools.groupby(jobs, lambda job: is_film(job.source)):
         if film:
-            yield from _films(model, some, options, films, drawing, stop, progress)
+            from ugatit_cli.films.film import translate_films
+
+            told = progress.frame
+            yield from translate_films(model, some, options, films, drawing=drawing, stop=stop, told=told)
         else:
             yield from translate_files(model, some, options, drawing=drawing, stop=stop, told=progress.tile)
-
-
-def _films(
-    model: Engine,
-    jobs: Iterator[Job],
-    options: TranslateOptions,
-    films: FilmOptions,
-    drawing: Drawing,
-    stop: threading.Event,
-    progress: Progress,
-) -> Generator[Result, None, None]:
-    from ugatit_cli.films.film import translate_films
-
-    return translate_films(model, jobs, options, films, drawing=drawing, stop=stop, told=progress.frame)

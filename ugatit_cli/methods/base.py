@@ -25,8 +25,8 @@ from ugatit_cli.methods.losses import augment
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import Recipe, RecipeName
 from ugatit_cli.methods.registry import method_of
+from ugatit_cli.nn.generator import picture_styles
 from ugatit_cli.nn.layers import Network
-from ugatit_cli.nn.styles import picture_styles
 
 SOURCE: dict[Direction, Domain] = {"a2b": "a", "b2a": "b"}
 TARGET: dict[Direction, Domain] = {"a2b": "b", "b2a": "a"}

@@ -19,7 +19,7 @@ from ugatit_cli.device import sent
 from ugatit_cli.methods.cyclegan import ConvNorm, ResidualBlock
 from ugatit_cli.methods.drit_config import SMALLEST_MAP, STYLE_SIZE, DRITConfig
 from ugatit_cli.methods.unit_networks import MultiScaleDiscriminator
-from ugatit_cli.nn.generator import Linear, Translation
+from ugatit_cli.nn.generator import Linear, StyledNetwork, Translation
 from ugatit_cli.nn.layers import (
     Convolution,
     Network,
@@ -32,7 +32,6 @@ from ugatit_cli.nn.layers import (
     widened,
 )
 from ugatit_cli.nn.normalization import InstanceNorm, instance_layer_norm
-from ugatit_cli.nn.styles import StyledNetwork
 
 # Of leaky ReLUs: PyTorch's, and that of attribute encoders.
 SLOPE, ATTRIBUTE_SLOPE = 0.01, 0.2

@@ -19,8 +19,8 @@ from ugatit_cli.methods.drit_networks import AttributeEncoder, Attributes
 from ugatit_cli.methods.losses import cycle_loss, identity_loss
 from ugatit_cli.methods.networks import Networks
 from ugatit_cli.methods.recipe import Recipe
+from ugatit_cli.nn.generator import picture_styles
 from ugatit_cli.nn.layers import Network
-from ugatit_cli.nn.styles import picture_styles
 
 PERIOD = 3
 # Of the content discriminator: what its learning rate is of the others', and the longest gradient.

@@ -34,10 +34,9 @@ from ugatit_cli.methods.unit_step import (
     code_recipe,
     random_codes,
 )
-from ugatit_cli.nn.generator import Linear, Translation
+from ugatit_cli.nn.generator import Linear, StyledNetwork, Translation
 from ugatit_cli.nn.layers import Network, ReflectConv2d, ZeroConv2d, padding, widened
 from ugatit_cli.nn.normalization import instance_layer_norm
-from ugatit_cli.nn.styles import StyledNetwork
 
 
 class StyleEncoder(Network):

@@ -13,8 +13,8 @@ from ugatit_cli.attention.maps import AttentionMap, Style, grid_of
 from ugatit_cli.config import BaseConfig, Direction
 from ugatit_cli.methods.base import OTHER
 from ugatit_cli.methods.registry import method_of
+from ugatit_cli.nn.generator import picture_styles
 from ugatit_cli.nn.layers import Network, evaluating
-from ugatit_cli.nn.styles import picture_styles
 from ugatit_cli.pictures.drawing import ARROW, BACKGROUND, HEADING, TITLE, Lettering
 from ugatit_cli.pictures.geometry import Geometry
 
