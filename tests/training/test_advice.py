@@ -79,6 +79,18 @@ def test_one_discriminator_of_a_domain_is_enough() -> None:
     assert "global" in text
 
 
+def test_a_judge_of_features_wins_by_its_own_scale() -> None:
+    """Its hinge loss is 2 at chance, and the generator's is below 0 as long as translations pass."""
+    one = advisor()
+    fair = line(one) | {"d_judge_b": 2.0, "g_judge_b": -0.2}
+    assert {"d_judge_b", "g_judge_b"} <= {term.name for term in one.terms}
+    assert [one.losses(fair) for _ in range(2 * LONG)] == [[]] * (2 * LONG)
+    lost = fair | {"d_judge_b": 0.03, "g_judge_b": 5.0}
+    (text,) = [text for _ in range(LONG) for text in one.losses(lost)]
+    assert "clay" in text
+    assert "features" in text
+
+
 def test_the_warm_up_has_no_discriminators_to_judge() -> None:
     one = advisor()
     assert [one.losses({"copy_a": 0.1, "copy_b": 0.1}) for _ in range(3 * LONG)] == [[]] * (3 * LONG)

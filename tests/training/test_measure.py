@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.trainings import CPU, TINY, Log, tiny_sizes, unread
+from ugatit_cli.cli.train_view import PlainWatch
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.device import Group
 from ugatit_cli.methods.base import Losses
@@ -130,3 +131,19 @@ def test_batches_are_halved_until_they_fit(
     if device == "cuda":
         with pytest.raises(torch.OutOfMemoryError):  # a single picture is too much
             with_fitting_batch(ours, unread(9, 9), machine)
+
+
+def test_days_that_nobody_meant_are_said_before_they_begin(
+    folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = tiny_sizes({}) | {"precision": "fp32"}
+    asked = [
+        session.prepare(RunFolder(tmp_path), sizes | length, folders, MACHINE).asks_advice
+        for length in ({}, {"minutes": 5.0}, {"iterations": 9})
+    ]
+    assert asked == [True, False, False]
+    ours = new_settings({"precision": "fp32"}, folders, device=CPU)
+    for steps_per_second, words in ((0.1, "for a first result tonight: --image-size 128"), (100.0, "")):
+        PlainWatch(ours).estimated(ours, Measurement(1, 1, steps_per_second, 1))
+        said = capsys.readouterr().err
+        assert (words in said, bool(said)) == (True, bool(words))
