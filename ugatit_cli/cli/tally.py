@@ -96,7 +96,7 @@ class Tally:
             (width, height), longer = fit.seen, duration(fit.native * result.seconds)
             text = (
                 f"{name}: translated at {width}x{height} and enlarged {fit.enlarged:.0f} times, so it is soft. "
-                f"--fit native is sharp, changes less, and takes about {longer} for it; --size model keeps it small"
+                f"--fit native is sharp, changes less, and takes up to {longer} for it; --size model keeps it small"
             )
             self._once("soft", text)
         if fit.blank:
