@@ -18,14 +18,14 @@ import torch
 from tests.cli.conftest import Command, Outcome, program
 from tests.programs import genuine
 from ugatit_cli.errors import EXTRAS
-from ugatit_cli.health import machine, network, selftest, versions
+from ugatit_cli.health import machine, network, trial, versions
 
 
 @pytest.fixture
 def checkup(ugatit: Command, light: str, monkeypatch: pytest.MonkeyPatch) -> Command:
     """`ugatit doctor` with a tiny model."""
-    monkeypatch.setattr(selftest, "MODEL", light)
-    monkeypatch.setattr(selftest, "LONG_ENOUGH", 0)
+    monkeypatch.setattr(trial, "MODEL", light)
+    monkeypatch.setattr(trial, "LONG_ENOUGH", 0)
     return lambda *arguments: ugatit("doctor", "--offline", *arguments)
 
 
@@ -50,7 +50,7 @@ def test_what_there_is_in_words_and_for_programs(checkup: Command, monkeypatch: 
     assert {name for name in facts if name.startswith("Optional")} == {f"Optional parts: {name}" for name in EXTRAS}
     assert facts["Network: network"]["facts"] == {"asked": False}
     assert facts["Self-test: cpu fp32"]["facts"]["runs"]
-    assert facts["Self-test: cpu bf16"]["facts"]["psnr"] > selftest.LEAST_PSNR
+    assert facts["Self-test: cpu bf16"]["facts"]["psnr"] > trial.LEAST_PSNR
     assert facts["Folders: home"]["facts"]["writable"]
     assert not Path(os.environ["UGATIT_HOME"]).exists()
 
@@ -73,13 +73,13 @@ def test_a_broken_library_is_a_finding(tmp_path: Path) -> None:
 
 
 def test_another_picture_is_a_problem(checkup: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = selftest._translated
+    real = trial._translated
 
     def wrong(device: str, precision: str) -> tuple[Any, float]:
         result, seconds = real(device, precision)
         return (result if precision == "fp32" else 255 - result), seconds
 
-    monkeypatch.setattr(selftest, "_translated", wrong)
+    monkeypatch.setattr(trial, "_translated", wrong)
     outcome = checkup()
     assert outcome.code == 1
     assert outcome.errors == ["ugatit doesn't work here: cpu bf16"]

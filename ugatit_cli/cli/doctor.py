@@ -51,7 +51,7 @@ def doctor(
 
 def sections(*, offline: bool) -> Iterator[Section]:
     """All checks, one after the other."""
-    from ugatit_cli.health import machine, network, places, selftest, versions
+    from ugatit_cli.health import machine, network, places, trial, versions
 
     checks: dict[str, Check] = {
         "Versions": versions.versions,
@@ -62,7 +62,7 @@ def sections(*, offline: bool) -> Iterator[Section]:
         "Folders": places.places,
         "Variables": places.variables,
         "Network": partial(network.reach, offline=offline),
-        "Self-test": selftest.selftest,
+        "Self-test": trial.trial,
     }
     for title, check in checks.items():
         yield run(title, check)

@@ -25,7 +25,7 @@ LONG_ENOUGH: Final = 0.5
 MOST: Final = 10
 
 
-def selftest() -> Iterator[Finding]:
+def trial() -> Iterator[Finding]:
     """What a file and a picture come to."""
     yield _home()
     torch = module("torch")
