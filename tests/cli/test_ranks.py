@@ -72,7 +72,7 @@ def contents(folder: str) -> dict[str, bytes]:
     return {name: Path(folder, name).read_bytes() for name in below(folder) if not name.endswith(".html")}
 
 
-@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_files_of_one_process_one_report_one_exit_code(translate: Command, light: str, size: int) -> None:
     put(*NAMES, "in/c.webp")
     Path("in/broken.png").write_bytes(b"no picture")
