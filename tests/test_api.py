@@ -22,7 +22,19 @@ from tests import tiny
 from tests.helpers import picture
 from ugatit_cli import DeviceError, Model, ModelConfig, ModelError, PictureError, UgatitError, UsageError, errors
 from ugatit_cli.config import MAPS, Direction
-from ugatit_cli.errors import DataError, FetchError, InputsFailed, Interrupted, NoRoomError, TrainingError
+from ugatit_cli.errors import (
+    BrokenInstallation,
+    DataError,
+    FetchError,
+    FileFailed,
+    InputsFailed,
+    InternalError,
+    Interrupted,
+    ModelMissing,
+    NoMemory,
+    NoRoomError,
+    TrainingError,
+)
 from ugatit_cli.remote.patience import Logged
 
 MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16"]
@@ -330,8 +342,19 @@ def test_public_names(tmp_path: Path) -> None:
 
 def test_errors_that_a_caller_may_catch() -> None:
     """All but those of the command line and of training is exported, below one base, or below what is exported."""
-    inside = {InputsFailed, Interrupted, TrainingError, DataError, FetchError, NoRoomError}
+    inside = {
+        InputsFailed,
+        InternalError,
+        Interrupted,
+        TrainingError,
+        DataError,
+        FetchError,
+        ModelMissing,
+        NoRoomError,
+    }
+    inside |= {BrokenInstallation, FileFailed, NoMemory}
     assert issubclass(FetchError, ugatit_cli.ModelError)
+    assert issubclass(ModelMissing, ugatit_cli.ModelError)
     assert issubclass(NoRoomError, ugatit_cli.StorageError)
     found = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, UgatitError)}
     assert {getattr(ugatit_cli, kind.__name__) for kind in found - inside} == found - inside

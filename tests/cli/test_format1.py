@@ -107,7 +107,7 @@ def test_a_run_goes_on_in_another_place(ugatit: Command, tmp_path: Path) -> None
 
 def test_a_manifest_of_ones_own(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UGATIT_MANIFEST", str(FIXTURES / "weights.toml"))
-    known = {one["name"]: one for one in json.loads(ugatit("models", "--json").stdout)}
+    known = {one["name"]: one for one in json.loads(ugatit("models", "--all", "--json").stdout)}
     assert known["flat2clay"]["source"] == "bundled"
     files = [path for path in (FIXTURES / "model").iterdir() if path.is_file()]
     expected = {

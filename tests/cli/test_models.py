@@ -332,7 +332,7 @@ def test_ctrl_c(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_wrong_usage(ugatit: Command) -> None:
-    assert "'show'" in ugatit("models", "shwo", "flat2clay").stderr
+    assert "models show" in ugatit("models", "shwo", "flat2clay").stderr
     for arguments in (("--no-such-option",), ("show",), ("verify", "a", "b"), ("rm",), ("path", "")):
         assert ugatit("models", *arguments).code == 2
 

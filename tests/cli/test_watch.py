@@ -93,11 +93,11 @@ def test_a_line() -> None:
 @pytest.mark.parametrize(
     ("given", "step", "advised"),
     [
-        ({}, 5, {"--minutes 90", "--image-size 128"}),
-        ({"image_size": 128}, 5, {"--minutes 90", "--channels 32"}),
-        ({"image_size": 128, "channels": 32}, 5, {"--minutes 90"}),
+        ({}, 5, {"--minutes 480", "--image-size 128", "--channels 32"}),
+        ({"image_size": 128}, 5, {"--minutes 480", "--channels 32"}),
+        ({"image_size": 128, "channels": 32}, 5, {"--minutes 480"}),
         ({"image_size": 64, "channels": 8, "iterations": None, "minutes": 9e5}, 5, set()),
-        ({}, 505, {"--minutes 90"}),  # a run keeps its size
+        ({}, 505, {"--minutes 480"}),  # a run keeps its size
     ],
 )
 def test_what_is_advised_is_not_so_yet(capsys: Capture, given: dict[str, Any], step: int, advised: set[str]) -> None:
@@ -127,7 +127,9 @@ def evaluation(kinds: tuple[Kind, ...] = ("moving average", "current"), **values
         kind: {"a2b": Kid(0.0161, 0.0012, 100, 25), "b2a": Kid(0.005 - 0.01 * i, 0.0, 100, 25)}
         for i, kind in enumerate(kinds)
     }
-    return Evaluation(**{"step": 1000, "kids": kids, "best": True, "seconds": 1.0, "protocol": {}, **values})
+    return Evaluation(
+        **{"step": 1000, "kids": kids, "best": True, "seconds": 1.0, "protocol": {"extractor": "tiny"}, **values}
+    )
 
 
 def test_everything_else_is_said(capsys: Capture, clock: list[float]) -> None:

@@ -158,8 +158,9 @@ def test_training_of_a_run(card: Cards) -> None:
         "Recipe": "`default` of `ugatit train`",
         "Steps": "5,000 of 100,000 planned",
         "Batch size": "4",
-        "Learning rate": "0.0002, falling to 0 over the last 50% of the training",
-        "Weights of the losses": "adversarial 1, cycle 10, identity 10, CAM 1000",
+        "Learning rate": "0.0001, falling to 0 over the last 50% of the training",
+        "Warm-up": "5% of the training that teach to copy pictures",
+        "Weights of the losses": "adversarial 1, cycle 5, identity 1, CAM 5, feature 1, judge 0.2",
         "Moving average": "of the generators, 0.999 per step",
         "Precision": "bfloat16 products",
     }
@@ -168,7 +169,9 @@ def test_training_of_a_run(card: Cards) -> None:
     assert (found["Steps"], found["Learning rate"]) == ("5,000", "0.0001")
     assert ("Moving average" in found, "Augmentation" in found) == (False, True)
     text = card(TRAINED, BLIND, settings=settings("default", BLIND))
-    assert rows(text, "Training")["Weights of the losses"] == "adversarial 1, cycle 10, identity 10"
+    assert (
+        rows(text, "Training")["Weights of the losses"] == "adversarial 1, cycle 5, identity 1, feature 1, judge 0.2"
+    )
 
 
 def test_each_method_speaks_for_itself(tmp_path: Path) -> None:

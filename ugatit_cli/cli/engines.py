@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ugatit_cli.cli import console
 from ugatit_cli.cli.options import parse_tile
-from ugatit_cli.errors import DeviceError, ModelError, UsageError
+from ugatit_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from ugatit_cli.cli.options import PictureOptions
@@ -60,11 +60,11 @@ def exported(options: PictureOptions, name: str) -> Chosen | None:
         raise UsageError("--engine torch can't run an exported file", "Name the model that was exported.")
     model = _model(options, name)
     if options.device not in ("auto", "cpu"):
-        raise DeviceError(f"--device {options.device}: onnxruntime runs on the CPU here", "Use --engine torch.")
+        raise UsageError(f"--device {options.device}: onnxruntime runs on the CPU here", "Use --engine torch.")
     if options.precision not in ("auto", model.float_type):
         again = f", or export it so: {model.export_line} --precision {options.precision}"
         hint = f"Leave it out{again if options.precision in ('fp32', 'fp16') else '.'}"
-        raise DeviceError(f"--precision {options.precision}: {model.name} is in {model.float_type}", hint)
+        raise UsageError(f"--precision {options.precision}: {model.name} is in {model.float_type}", hint)
     if options.compile:
         raise UsageError("--compile is for PyTorch", "Leave it out.")
     if parse_tile(options.tile) or (options.fit == "native" and not model.config.light):

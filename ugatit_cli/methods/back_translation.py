@@ -160,7 +160,7 @@ def back_translation_terms(config: ModelConfig, recipe: Recipe) -> Iterator[Term
     """As those of the paper's step, and what features tell."""
     yield from ugatit_terms(config, recipe)
     for domain in DOMAINS:
-        yield Term(f"features_{domain}", "features", domain, "generator", recipe.feature_weight)
+        yield Term(f"features_{domain}", "feature distance", domain, "generator", recipe.feature_weight)
     for domain in DOMAINS if recipe.judge_weight else ():
-        yield Term(f"g_judge_{domain}", "adversarial features", domain, "generator", recipe.judge_weight)
-        yield Term(f"d_judge_{domain}", "adversarial features", domain, "discriminator", 1.0)
+        yield Term(f"g_judge_{domain}", "judge", domain, "generator", recipe.judge_weight)
+        yield Term(f"d_judge_{domain}", "judge", domain, "discriminator", 1.0)

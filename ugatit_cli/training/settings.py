@@ -14,7 +14,7 @@ from ugatit_cli.config import BaseConfig, ModelConfig, Precision, default_global
 from ugatit_cli.data.pictures import Folders, Holdout, domains_in, layout_root, parse_holdout
 from ugatit_cli.datasets import store
 from ugatit_cli.device import resolve_precision
-from ugatit_cli.errors import ConfigError, DeviceError, ModelError, UsageError
+from ugatit_cli.errors import ConfigError, ModelError, UsageError
 from ugatit_cli.fields import fields_of, read_table
 from ugatit_cli.methods.base import Method
 from ugatit_cli.methods.recipe import Recipe
@@ -144,13 +144,14 @@ def resolve_training_precision(name: str, device: torch.device) -> Precision:
     """The precision of a name for training on a device; `auto` never takes fp16.
 
     Raises:
-        DeviceError: the device doesn't have it, or fp16, whose small gradients become zero.
+        UsageError: fp16, whose small gradients become zero.
+        DeviceError: the device doesn't have it.
     """
     if name == "auto":
         precision = resolve_precision("auto", device)
         return "fp32" if precision == "fp16" else precision
     if name == "fp16":
-        raise DeviceError("fp16 is not for training: small gradients become 0", "Use --precision bf16 or fp32.")
+        raise UsageError("fp16 is not for training: small gradients become 0", "Use --precision bf16 or fp32.")
     return resolve_precision(name, device)
 
 
