@@ -96,8 +96,8 @@ class Image:
         place, extras = re.fullmatch(r"(/src)\[([a-z,]+)\]", wanted).groups()  # type: ignore[union-attr]
         assert {*extras.split(",")} <= PROJECT["optional-dependencies"].keys()
         command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
-        subprocess.run(
-            [*command, "--no-compile", "--prefix", str(self.at("/usr")), str(self.at(place))],
+        subprocess.run(  # pip would take away what is installed where the tests run
+            [*command, "--ignore-installed", "--no-compile", "--prefix", str(self.at("/usr")), str(self.at(place))],
             check=True,
             env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
         )
