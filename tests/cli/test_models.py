@@ -55,7 +55,7 @@ def test_the_table_for_programs(ugatit: Command) -> None:
     assert outcome.lines[0].split() == ["NAME", "DOMAINS", "SIZE", "STATE", "FROM", "LICENCE"]
     assert len(outcome.lines) == 1 + len(read_manifest()) + 4
     licence = read_manifest()["flat2clay"].licence
-    bundled = ["flat2clay", "flat <-> clay", "25.0 MB", "ready", "bundled", licence]
+    bundled = ["flat2clay", "flat <-> clay", "14.3 MB", "ready", "bundled", licence]
     assert row(outcome, "flat2clay") == bundled
     licence = "not stated by the authors"
     assert row(outcome, "selfie2anime-full")[2:] == ["~8.06 GB *", "not fetched, unverified", "Hub hylee", licence]
@@ -228,7 +228,7 @@ def test_all_is_well_or_all_damage_is_named(ugatit: Command, cache: Path, model:
     outcome = ugatit("models", "verify")
     assert (outcome.code, outcome.errors) == (1, ["not verifiable: unrecorded"])
     assert [line.partition(", sha256:")[0] for line in outcome.lines] == [
-        "flat2clay: ok (3 files, 25.0 MB)",
+        "flat2clay: ok (3 files, 14.3 MB)",
         "ink2clay: ok (2 files, 10.6 MB)",
         "mine: ok (2 files, 124.2 kB)",
         "unrecorded: not verifiable: nobody recorded the hash of config.json, model.safetensors",

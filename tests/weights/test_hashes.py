@@ -112,7 +112,7 @@ def test_the_bundled_model_is_what_the_manifest_says(tmp_path: Path, monkeypatch
     find_model("flat2clay")
     flip(tmp_path / "copy" / "flat2clay" / "model.safetensors")
     for call in (find_model, lambda name: fetch.fetch(name, Notes(), to=tmp_path / "to")):
-        with pytest.raises(ModelError, match=r"model\.safetensors: damaged: expected sha256 10b65d51"):
+        with pytest.raises(ModelError, match=r"model\.safetensors: damaged: expected sha256 b98f09d9"):
             call("flat2clay")
     assert not (tmp_path / "to").exists()
 
