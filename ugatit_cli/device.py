@@ -108,7 +108,8 @@ def describe_device(device: torch.device) -> str:
     """The device for people: `cuda:0 (NVIDIA H100)`, `cpu (2 threads)`."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' * (threads > 1)})" if device.type == "cpu" else str(device)
 
 
 def peak_memory(device: torch.device) -> int:

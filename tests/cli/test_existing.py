@@ -229,6 +229,24 @@ def test_a_failure_leaves_no_empty_folder(translate: Command, cam: Command, name
     assert below("new") == ["deep/deeper/good.png"]
 
 
+def test_results_of_pictures_that_are_called_alike_are_told(translate: Command) -> None:
+    put("a/x.png", "b/x.png", "c/y.png")
+    said = translate("a/x.png", "b/x.png", "c/y.png", "-o", "out").stderr
+    assert said.count("x_png.png is of b/x.png") == 1
+    assert "--base" in said
+    said = translate("a/x.png", "b/x.png", "-o", "based", "--base", ".").stderr
+    assert "is of" not in said
+    assert below("based") == ["a/x.png", "b/x.png"]
+
+
+def test_drawings_are_to_be_rendered(translate: Command) -> None:
+    put("in/a.png")
+    Path("in/b.svg").write_text("<svg/>")
+    said = translate("in", "-o", "out", "--dry-run").stderr
+    assert "render .svg to PNG" in said
+    assert "name them" not in said
+
+
 def test_other_files_are_told(translate: Command) -> None:
     put("in/a.png")
     for name in ("in/b.psd", "in/c", "in/.d"):

@@ -60,6 +60,8 @@ def test_one_page_compares_them(several: Command) -> None:
     outcome = several("in", "-o", "out", "--report", "r.html", "--report-title", "For Anna <3")
     assert (outcome.code, outcome.errors[1:]) == (1, ["1 input failed, named above"])
     assert outcome.stderr.count("in/bad.png: not a picture") == 1
+    assert outcome.stderr.count("2 translated, 1 failed in") == 2
+    assert "4 translated, 2 failed in" in outcome.stderr
     page = Page(Path("r.html").read_text())
     assert page.says("title") == ["For Anna <3"]
     assert len(page.of("article", "compare")) == 2

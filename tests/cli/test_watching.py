@@ -67,6 +67,7 @@ def test_what_comes_and_what_changes_is_translated_once(watched: Watched, transl
     outcome = watched("in", steps=[nothing], ended_by=signal.SIGINT)
     assert (outcome.code, translated) == (130, [])
     assert "2 skipped" in outcome.stderr
+    assert outcome.errors == []  # it is how a watch ends
 
 
 def test_what_is_half_written_is_waited_for_and_tried_again_when_it_changes(
@@ -84,6 +85,7 @@ def test_what_is_half_written_is_waited_for_and_tried_again_when_it_changes(
     outcome = watched("in", steps=[*growing, nothing, nothing, write(len(whole))])
     assert said(outcome) == [("failed", "in/a.png"), ("translated", "in/a.png")]
     assert (outcome.code, translated) == (0, ["in/a.png", "in/a.png"])
+    assert (outcome.ending["results"], outcome.ending["failed"]) == (1, 0)
 
 
 def test_folders_that_go_and_come_back(watched: Watched, translated: list[str]) -> None:  # noqa: F811

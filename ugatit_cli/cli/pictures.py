@@ -415,6 +415,8 @@ def _left_to_do(
         tally.failed(name, error)
     for folder, counts in prepared.found.passed_over.items():
         tally.passed_over(folder, counts)
+    if not prepared.found.named:
+        tally.renamed(prepared.found.jobs, based=options.base is not None)
     jobs: list[Job] = []
     for job in placed:
         try:

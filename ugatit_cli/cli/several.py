@@ -112,7 +112,7 @@ def _page(options: TranslateOptions, models: int) -> Iterator[report_page.Report
 
 
 def together(options: TranslateOptions, tallies: Sequence[Tally]) -> Tally:
-    """What became of the inputs, of all models; an input that failed for several of them is one."""
+    """What became of the inputs, of all models."""
     whole = Tally(json_lines=options.json_lines, total=sum(tally.total for tally in tallies))
     for tally in tallies:
         whole.resume, whole.start = tally.resume, min(whole.start, tally.start)
@@ -121,11 +121,11 @@ def together(options: TranslateOptions, tallies: Sequence[Tally]) -> Tally:
         whole.found_none += tally.found_none
         whole.planned_for += tally.planned_for
         whole.what = whole.what or tally.what
+        whole.errors += tally.errors
         whole.failures |= tally.failures
         whole.unsaid = whole.unsaid or tally.unsaid
         whole.disk_full |= tally.disk_full
         whole.interrupted |= tally.interrupted
-    whole.errors = len(whole.failures)
     return whole
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +14,6 @@ from ugatit_cli.cli import console, voice
 from ugatit_cli.errors import InputsFailed, Interrupted, StorageError, UgatitError
 from ugatit_cli.films.codecs import SUFFIXES, is_film
 from ugatit_cli.remote.urls import place
-from ugatit_cli.wording import duration
 
 if TYPE_CHECKING:
     from ugatit_cli.pictures.jobs import Job
@@ -34,7 +34,8 @@ class Tally:
         found_none: how many pictures have nothing of `what` is translated, and so no result.
         model: which one makes them.
         said: errors that needn't be said again, as they were of an earlier model.
-        failures: names of inputs that give no result.
+        failures: names of inputs that give no result; one that does later isn't among them any more.
+        errors: how many results there are not for that; each of several models makes one of an input.
     """
 
     json_lines: bool
@@ -70,6 +71,7 @@ class Tally:
         if result.missing:
             self.without(result.job, result.missing)
             return
+        self._recovered(result.job.name)
         self.done += 1
         self._advise(result)
         self.animations += result.frames > 1
@@ -93,10 +95,10 @@ class Tally:
         if fit is None:
             return
         if fit.enlarged > SOFT and fit.native > SOFT:
-            (width, height), longer = fit.seen, duration(fit.native * result.seconds)
+            width, height = fit.seen
             text = (
                 f"{name}: translated at {width}x{height} and enlarged {fit.enlarged:.0f} times, so it is soft. "
-                f"--fit native is sharp, changes less, and takes up to {longer} for it; --size model keeps it small"
+                f"--fit native keeps detail, changes less and takes longer; --size model keeps it small"
             )
             self._once("soft", text)
         if fit.blank:
@@ -110,7 +112,7 @@ class Tally:
 
     def failed(self, name: str, error: UgatitError) -> None:
         """An input that gives no result."""
-        self.errors += 1
+        self.errors += name not in self.failures
         self.disk_full |= isinstance(error, StorageError)
         self.failures.add(name)
         if error.message not in self.said:
@@ -120,6 +122,11 @@ class Tally:
             self._put(
                 json.dumps({"input": name, **self._made_by, "status": "failed", **voice.described(error, name)})
             )
+
+    def _recovered(self, name: str) -> None:
+        if name in self.failures:  # a file that was half-written at first, under --watch
+            self.failures.discard(name)
+            self.errors -= 1
 
     def without(self, job: Job, what: str, where: str = "") -> None:
         """A picture that gives no result, as it has nothing of what is translated: no `face`."""
@@ -140,9 +147,25 @@ class Tally:
         from ugatit_cli.pictures.jobs import in_words
 
         films = ", or take films with --films" if SUFFIXES & counts.keys() else ""
-        console.note(f"{folder}: {in_words(counts)}; name them to have them tried{films}")
+        named = "; name them to have them tried" if counts.keys() - {".svg"} else ""
+        drawings = "; render .svg to PNG first" if ".svg" in counts else ""
+        console.note(f"{folder}: {in_words(counts)}{named}{films}{drawings}")
         if self.json_lines:
             self._put(json.dumps({"input": folder, "status": "passed-over", "passed_over": dict(counts)}))
+
+    def renamed(self, jobs: Sequence[Job], *, based: bool) -> None:
+        """Results whose names people don't expect; `based`: they keep their folders already."""
+        from ugatit_cli.pictures.jobs import renamed
+
+        if not (others := renamed(jobs)):
+            return
+        first, several = others[0], len(others) > 1
+        counts = f"{len(others)} results have other names" if several else "1 result has another name"
+        example = f"{first.output.name if first.output else ''} is of {first.name}"
+        alike = [job for job in jobs if job.key == first.key]
+        hint = "; --base DIR keeps folders" if len(alike) > 1 and not based else ""
+        text = f"{counts}, since several pictures are called alike{', as' if several else ':'} {example}{hint}"
+        self._once("renamed", text)
 
     def planned(self, job: Job) -> None:
         """What a dry run says."""
@@ -209,7 +232,8 @@ class Tally:
         if self.unsaid:
             raise self.unsaid
         if self.errors:
-            raise InputsFailed(f"{self.errors} input{'s' if self.errors > 1 else ''} failed, named above")
+            count = len(self.failures)
+            raise InputsFailed(f"{count} input{'s' * (count > 1)} failed, named above")
         if self.found_none and not (self.done or self.left_alone):
             raise InputsFailed(f"no {self.what} was found, so there is no result")
         if self.page_failed:

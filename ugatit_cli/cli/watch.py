@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import typer
+
 from ugatit_cli.cli import console, ranks, signals
 from ugatit_cli.errors import Interrupted, OutputError, PictureError, UgatitError, UsageError, install_line
 from ugatit_cli.files import expanded
@@ -305,14 +307,14 @@ class Watching:
 
 
 def end(stop: signals.Stop, tally: Tally, output: str | None) -> None:
-    """Whoever ends a service with SIGTERM has it end well; Ctrl-C is Ctrl-C.
+    """Both Ctrl-C and SIGTERM end it well; the exit code is 130 after Ctrl-C, as that of any command.
 
     Raises:
-        Interrupted: it was Ctrl-C.
+        Exit: it was Ctrl-C.
         UgatitError: the disk is full, or nobody reads what is said.
     """
     console.note(f"{tally.summary()} -> {output}")
     if tally.disk_full or tally.unsaid:
         tally.finish(None)
     if stop.by == signal.SIGINT:
-        raise Interrupted("stopped", "What is done stays done; the same command goes on.")
+        raise typer.Exit(Interrupted.exit_code)

@@ -151,9 +151,22 @@ def find_jobs(wanted: Wanted) -> Found:
         where = ", ".join(wanted.arguments) or "the list"
         films = any(kind in wanted.films for counts in search.passed_over.values() for kind in counts)
         more = "; for films, too, with --films" if films else ""
+        drawings = any(".svg" in counts for counts in search.passed_over.values())
+        more += "; render .svg to PNG first" if drawings else ""
         raise UsageError(f"no pictures in {where}{told}", f"Folders are searched for {names}{more}.")
     check_results(jobs)
     return Found(jobs, search.missing, search.passed_over, named)
+
+
+def renamed(jobs: Sequence[Job]) -> list[Job]:
+    """Those whose results aren't called like them, since others are."""
+    return [
+        job
+        for job in jobs
+        if job.key
+        and job.output is not None
+        and os.path.basename(result_name(job.key, job.output.suffix).natural()) != job.output.name
+    ]
 
 
 def in_words(passed_over: Counter[str]) -> str:
