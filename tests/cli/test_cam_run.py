@@ -80,7 +80,8 @@ def test_a_frame_for_each_checkpoint(cam: Command) -> None:
     outcome = cam("in")
     assert (outcome.code, outcome.lines) == (0, ["attention/a.webp", "attention/b/c.webp"])
     assert "3 checkpoints, from step 1 to 3\n" in outcome.stderr
-    assert "more frames: train with --keep 100" in outcome.stderr
+    assert "more frames: train with --checkpoint-every 1m" in outcome.stderr
+    assert "--keep 100" in outcome.stderr
     assert "2 animated in " in outcome.stderr
     assert "model ./run (red -> blue)" in outcome.stderr
     for name in outcome.lines:

@@ -261,6 +261,9 @@ def test_pictures_that_moved(trained: Train) -> None:
     assert outcome.code == 2
     assert outcome.errors[0].startswith(f"{RUN} is a run with other pictures: ")
     assert f"--resume {RUN}" in outcome.stderr
+    outcome = trained("--resume", RUN, "--iterations", "3")
+    assert (outcome.code, "horses" in outcome.errors[0]) == (2, True)
+    assert f"ugatit train --resume {RUN} A B\n" in outcome.stderr
     outcome = trained("--resume", RUN, *moved)
     assert (outcome.code, outcome.lines) == (0, [RUN])
     assert "horses <-> zebras" in outcome.stderr

@@ -425,7 +425,7 @@ def test_a_run_keeps_the_extractor_of_its_best_model(
 @pytest.mark.parametrize(("count", "has"), [(0, "none"), (3, "3")])
 @pytest.mark.parametrize(("kept", "tests"), [(False, False), (True, True)])
 def test_too_few_held_out_pictures(
-    sixteen: Folders, tmp_path: Path, count: int, has: str, kept: bool, tests: bool
+    sixteen: Folders, extractors: list[Any], tmp_path: Path, count: int, has: str, kept: bool, tests: bool
 ) -> None:
     path, folders, given = tmp_path / "run", sixteen, TINY | EVALUATED | {"holdout": str(count)}
     if tests:
@@ -437,7 +437,9 @@ def test_too_few_held_out_pictures(
     for call in (asked.train, asked.dry_run):
         with pytest.raises(UsageError, match=f"red has {has}$") as caught:
             call(Log(), threading.Event())
-        assert ("--holdout" in caught.value.hint, str(folders.test_a) in caught.value.hint) == (not tests, tests)
+        assert ("too small" in caught.value.hint, str(folders.test_a) in caught.value.hint) == (not tests, tests)
+        assert "--holdout" not in caught.value.hint  # of 16 pictures
+    assert not extractors  # which may have to be downloaded
     assert path.exists() is kept  # a folder that was there isn't removed
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fetched import fetched, flip, say, stored
 from tests.hub_client import Notes
-from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.errors import ModelError, ModelMissing, UsageError
 from ugatit_cli.remote.hub import HubId
 from ugatit_cli.remote.records import FileRecord
 from ugatit_cli.weights import catalog, home
@@ -179,6 +179,14 @@ def test_where_it_could_be_fetched_from_is_known_even_if_it_is_here(model: Path)
     assert resolve("ann/cats").origin == HubId("ann/cats")
     assert resolve("selfie2anime-full").origin == read_manifest()["selfie2anime-full"]
     assert resolve("mine").origin is resolve("made").origin is None
+
+
+def test_what_begins_with_a_folder_is_not_asked_for_on_the_hub() -> None:
+    Path("runs/kept").mkdir(parents=True)
+    with pytest.raises(ModelMissing, match="runs/keep: there is no such run") as caught:
+        resolve("runs/keep")
+    assert "runs/kept? " in caught.value.hint
+    assert resolve("runs/keep@main").origin == HubId("runs/keep")
 
 
 def test_a_folder_of_a_known_name_wins_only_with_a_model_in_it(model: Path) -> None:

@@ -469,5 +469,6 @@ def _announce(
     if checkpoints:
         steps = checkpoints.checkpoints()
         console.note(f"{len(steps)} checkpoint{'s' * (len(steps) > 1)}, from step {steps[0]:,} to {steps[-1]:,}")
-        if len(steps) < FEW and _kept(checkpoints) < 10 * FEW:
-            console.note(f"more frames: train with --keep {10 * FEW}, which keeps as many checkpoints")
+        if len(steps) < FEW:
+            keep = f" and --keep {10 * FEW}, so that they stay" if _kept(checkpoints) < 10 * FEW else ""
+            console.note(f"more frames: train with --checkpoint-every 1m, which writes one a minute{keep}")

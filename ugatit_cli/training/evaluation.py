@@ -119,8 +119,11 @@ def check_holdout(pictures: tuple[Pictures, Pictures], settings: Settings) -> st
     name = min(counts, key=lambda name: counts[name])
     more = " and ".join(str(folder) for folder in tests if folder is not None)
     if counts[name] < FEWEST:
-        split = f"begin a run with --holdout {ROUGH}"  # which contradicts two folders
-        ways = ([f"put more pictures into {more}"] if more else []) + ([split] if None in tests else [])
+        split = _holdout_advice(pictures) if None in tests else None  # which contradicts two folders
+        ways = [f"put more pictures into {more}"] if more else []
+        ways += [f"begin a run with {split}"] if split else []
+        if not ways:
+            ways = ["these sets are too small for a KID that means anything: collect more pictures"]
         hint = f"{' and '.join(ways)}, or train without evaluation: --evaluate-every off"
         raise UsageError(
             f"--evaluate-every needs {FEWEST} held-out pictures of each domain at least, better {ROUGH}: {name} has "
@@ -128,19 +131,19 @@ def check_holdout(pictures: tuple[Pictures, Pictures], settings: Settings) -> st
             hint[0].upper() + hint[1:],
         )
     if counts[name] < ROUGH:
-        wanted = f"{ROUGH} or more in {more} are" if more else f"--holdout {ROUGH} or more is"
-        return f"KID of {counts[name]} held-out pictures is a rough figure: {wanted} better"
+        rough, advice = f"KID of {counts[name]} held-out pictures is a rough figure", _holdout_advice(pictures)
+        if more:
+            return f"{rough}: {ROUGH} or more in {more} are better"
+        if advice == f"--holdout {ROUGH}":
+            return f"{rough}: {advice} or more is better"
+        return f"{rough}, and these sets are too small to hold out the {ROUGH} that it needs: judge by the samples"
     return None
 
 
-def too_few_to_evaluate(pictures: tuple[Pictures, Pictures], settings: Settings) -> str | None:
-    """What to know before a run begins that may be evaluated later: what it holds out can't be changed then."""
-    counts = _counts(pictures, settings.model)
-    name = min(counts, key=lambda name: counts[name])
-    chosen = settings.folders.test_a is None or settings.folders.test_b is None
-    if not (chosen and 0 < counts[name] < FEWEST):
-        return None
-    return f"{counts[name]} held-out pictures of {name}: too few for KID, use --holdout {ROUGH} (--evaluate-every)"
+def _holdout_advice(pictures: tuple[Pictures, Pictures]) -> str | None:
+    """As many pictures as KID wants, but no more than a tenth of a set; None: that is too few."""
+    tenth = min(len(one.files) + len(one.held_out) for one in pictures) // 10
+    return f"--holdout {min(tenth, ROUGH)}" if tenth >= FEWEST else None
 
 
 def _counts(pictures: tuple[Pictures, Pictures], config: BaseConfig) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shlex
 import threading
 import time
@@ -21,7 +22,7 @@ from ugatit_cli.files import expanded
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.training.estimate import Measurement, estimate
-from ugatit_cli.training.evaluation import check_holdout, extractor_for, is_evaluated, too_few_to_evaluate
+from ugatit_cli.training.evaluation import check_holdout, extractor_for, is_evaluated
 from ugatit_cli.training.listeners import Listener
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import (
@@ -40,6 +41,8 @@ STEPS = 3
 ROOM = 0.9
 # A discriminator that sees every picture this often learns them by heart.
 MANY_EPOCHS = 200
+# Pictures to train on below which it is worth saying so.
+FEW = 100
 
 
 def measure(settings: Settings, pictures: tuple[Pictures, Pictures], machine: Machine) -> Measurement:
@@ -136,11 +139,12 @@ class Prepared:
             Interrupted: `stop` was set before the first step.
         """
         run, machine, settings = self.run, self.machine, self.settings
-        extractor = _extractor(settings, machine, run)
+        extractor = _extractor(settings, machine, run) if self.exists else None
         if self.exists and machine.group.share(float(_is_complete(run, settings, extractor))):
             return settings, Outcome(run.latest() or 0, finished=True)
         with _locked(run, machine), _exact(settings):
-            pictures = load_data(settings, run, machine, listener, stop)
+            pictures = self._pictures(listener, stop)
+            extractor = extractor or _extractor(settings, machine, run)
             settings = self._settled(pictures, extractor, listener)
             if self.asks_advice:
                 listener.estimated(settings, estimate(settings, pictures, machine, listener.trying))
@@ -157,28 +161,40 @@ class Prepared:
 
     def dry_run(self, listener: Listener, stop: threading.Event) -> tuple[Settings, Measurement]:
         """What `train` would do and cost; writes nothing. Raises the same errors."""
+        pictures = self._pictures(listener, stop)
         extractor = _extractor(self.settings, self.machine, self.run)
-        pictures = load_data(self.settings, self.run, self.machine, listener, stop)
         with _exact(self.settings):
             settings = self._settled(pictures, extractor, listener)
             if self.machine.device.type == "cuda":  # whose memory only the run's own steps tell
                 return settings, measure(settings, pictures, self.machine)
             return settings, estimate(settings, pictures, self.machine, listener.trying)
 
+    def _pictures(self, listener: Listener, stop: threading.Event) -> tuple[Pictures, Pictures]:
+        """Those of both domains, enough of them for what is asked for."""
+        folders = self.settings.folders
+        gone = [str(folder) for folder in (folders.a, folders.b) if not os.path.isdir(folder)]  # noqa: PTH112
+        if self.exists and gone:
+            raise UsageError(
+                f"{self.run.path}: its pictures aren't where they were: {' and '.join(gone)}",
+                f"Say where they are now: ugatit train --resume {shlex.quote(str(self.run.path))} A B",
+            )
+        pictures = load_data(self.settings, self.run, self.machine, listener, stop)
+        rough = check_holdout(pictures, self.settings) if self.settings.evaluates else None
+        fewest = min(len(one.files) for one in pictures)
+        if fewest < FEW and not self.exists:
+            listener.note(f"{fewest} pictures to train on are few: a few hundred of each do better")
+        if rough is not None:
+            listener.note(rough)
+        return pictures
+
     def _settled(
         self, pictures: tuple[Pictures, Pictures], extractor: Extractor | None, listener: Listener
     ) -> Settings:
         settings, group = self.settings, self.machine.group
-        if settings.evaluates:
-            rough = check_holdout(pictures, settings)
-            if extractor is not None:
-                if extractor.because:
-                    listener.note(extractor.because)
-                listener.note(f"evaluation every {_interval(settings.evaluate_every)} with {extractor.name}")
-            if rough is not None:
-                listener.note(rough)
-        elif not self.exists and (few := too_few_to_evaluate(pictures, settings)) is not None:
-            listener.note(few)
+        if extractor is not None:
+            if extractor.because:
+                listener.note(extractor.because)
+            listener.note(f"evaluation every {_interval(settings.evaluate_every)} with {extractor.name}")
         if self.exists:
             return settings
         if self.counts_epochs:

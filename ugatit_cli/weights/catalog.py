@@ -16,7 +16,7 @@ from pathlib import Path
 from ugatit_cli.errors import ModelMissing, UsageError
 from ugatit_cli.files import expanded
 from ugatit_cli.leftovers import put_back
-from ugatit_cli.remote.hub import HubId, parse_hub_id
+from ugatit_cli.remote.hub import NEWEST, HubId, parse_hub_id
 from ugatit_cli.remote.patience import Listener, Logged
 from ugatit_cli.weights import home
 from ugatit_cli.weights.hashes import check_pin, split_pin
@@ -78,6 +78,7 @@ def _resolve(name: str, listener: Listener | None) -> Source:
         return Source(name, "folder", path, origin)
     _check_revision(name)
     if origin is not None:
+        _check_hub_id(name, origin)
         return Source(name, "hub", None, origin)
     near, data = nearest(name), nearest_in("data", name)
     meant = f"Did you mean {near}? " if near else ""
@@ -86,6 +87,20 @@ def _resolve(name: str, listener: Listener | None) -> Source:
     raise ModelMissing(
         f"no model {name!r}: no such folder, nothing of that name in {store_folder()}, not in the manifest",
         f"{meant}Known models: {_ready(listener)}, and more with `ugatit models`; on the Hub: OWNER/NAME.",
+    )
+
+
+def _check_hub_id(name: str, origin: Entry | HubId) -> None:
+    """Whether it isn't rather a path with a mistake in it: in a folder that is here, and nothing of the Hub is."""
+    parent = name.partition("/")[0]
+    if not isinstance(origin, HubId) or "@" in name or not os.path.isdir(parent):
+        return
+    if any(receipt.key.partition("@")[0] == origin.repository for receipt in fetched_models()):
+        return
+    near = next(iter(difflib.get_close_matches(name, [str(path) for path in Path(parent).iterdir()], n=1)), "")
+    raise ModelMissing(
+        f"{name}: there is no such run or folder in {parent}/",
+        (f"Did you mean {near}? " if near else "") + f"If it is a repository on the Hub: {name}@{NEWEST}",
     )
 
 
