@@ -46,9 +46,9 @@ def told(of: Advisor, values: dict[str, float], lines: int) -> list[list[str]]:
 
 
 def test_the_bundled_models_training_was_healthy() -> None:
-    one = advisor(cam_weight=20.0)
+    one = advisor()
     lines = [json.loads(text) for text in BUNDLED.read_text().splitlines()]
-    assert len(lines) > 200
+    assert len(lines) > 100
     assert [one.losses(values) for values in lines] == [[]] * len(lines)
 
 
@@ -88,7 +88,7 @@ def test_a_judge_of_features_wins_by_its_own_scale() -> None:
     lost = fair | {"d_judge_b": 0.03, "g_judge_b": 5.0}
     (text,) = [text for _ in range(LONG) for text in one.losses(lost)]
     assert "clay" in text
-    assert "features" in text
+    assert "judge" in text
 
 
 def test_the_warm_up_has_no_discriminators_to_judge() -> None:

@@ -19,7 +19,7 @@ from tests.programs import starting
 from tests.trainings import TINY, Log, make_folders, metrics, prepared, train, weights
 from ugatit_cli.config import Direction
 from ugatit_cli.data.pictures import Folders
-from ugatit_cli.errors import DeviceError, Interrupted, OutputError
+from ugatit_cli.errors import Interrupted, OutputError, UsageError
 from ugatit_cli.methods.ugatit import UGATITStep
 from ugatit_cli.training import session
 from ugatit_cli.training.run_folder import RunFolder
@@ -41,7 +41,7 @@ def test_a_new_run_has_its_settings_and_a_model_at_once(folders: Folders, tmp_pa
     assert seen == [("off", 0)]
     assert (settings.recipe.augment, outcome) == ("off", Outcome(1, finished=True))
     assert open_model(path).config.domain_a == "red"
-    with pytest.raises(DeviceError, match="fp16 is not for training"):
+    with pytest.raises(UsageError, match="fp16 is not for training"):
         prepared(path, None, {"precision": "fp16"}, named=True)
 
 
