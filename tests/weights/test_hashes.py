@@ -21,6 +21,7 @@ from ugatit_cli.weights.folder import copy_model
 from ugatit_cli.weights.hashes import SUMS_FILE, read_sums, sums_text
 from ugatit_cli.weights.home import BUNDLED
 from ugatit_cli.weights.known import verify
+from ugatit_cli.weights.manifest import read_manifest
 
 pytestmark = pytest.mark.usefixtures("cache")
 FILES = ("config.json", "discriminators.safetensors", "model.safetensors")
@@ -115,6 +116,16 @@ def test_the_bundled_model_is_what_the_manifest_says(tmp_path: Path, monkeypatch
         with pytest.raises(ModelError, match=r"model\.safetensors: damaged: expected sha256 b98f09d9"):
             call("flat2clay")
     assert not (tmp_path / "to").exists()
+
+
+@pytest.mark.parametrize("name", [one.name for one in sorted(BUNDLED.iterdir()) if one.is_dir()])
+def test_a_copy_of_a_bundled_model_has_the_hashes_of_the_manifest(name: str, tmp_path: Path) -> None:
+    copy = shutil.copytree(BUNDLED / name, tmp_path / "copy")
+    recorded = read_manifest()[name].files
+    assert dict(known(str(copy)).hashes) == {file: one.sha256 for file, one in recorded.items() if one is not None}
+    flip(copy / "model.safetensors")
+    with pytest.raises(ModelError, match=r"model\.safetensors: damaged"):
+        find_model(str(copy)).generator("a2b")
 
 
 def test_folders_without_hashes_load_and_are_not_verifiable(model: Path) -> None:
