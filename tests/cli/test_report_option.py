@@ -135,17 +135,29 @@ def test_an_entry_for_each_file(reporting: Command, told: Told) -> None:
     assert below(".") == ["in/a.png", "in/bad.png", "in/z/b.jpg", "out/a.png", "out/z/b.jpg", "r.html"]
 
 
+def test_no_path_tells_of_the_disk(reporting: Command, told: Told) -> None:
+    put("in/z/b.png", "c.png", "d/c.png")
+    Path("in/bad.png").write_bytes(b"text")
+    here = Path.cwd()
+    given = [here / "in", here / "c.png", here / "d/c.png", here / "gone.png"]
+    assert reporting(*given, "-o", here / "out", "--report", here / "r.html").code == 1
+    assert [entry.name for entry in told.entries] == ["gone.png", "bad.png", "z/b.png", "c.png", "c.png"]
+    assert [entry.output for entry in told.entries[2:]] == ["out/z/b.png", "out/c.png", "out/c_png.png"]
+    assert str(here) not in Path("r.html").read_text()
+
+
 def test_what_is_true_of_all(reporting: Command, told: Told, judged: str, light: str) -> None:
     put("a.png")
     assert reporting("a.png", "--to", "flat").code == 0
     header = told.header
-    assert (header.model, header.before, header.after) == (judged, "clay", "flat")
+    name = Path(judged).name
+    assert (header.model, header.before, header.after) == (name, "clay", "flat")
     assert header.facts.pop("Device").startswith("cpu (")  # type: ignore[attr-defined]
     network = header.facts.pop("Network")  # type: ignore[attr-defined]
     assert network.startswith("ugatit, light, ")
     assert network.endswith(", flat <-> clay")
     assert header.facts == {
-        "Model": judged,
+        "Model": name,
         "Command": f"ugatit {reporting.__name__}",
         "Fit": "aspect",
         "Colours": "inferno",
@@ -154,7 +166,7 @@ def test_what_is_true_of_all(reporting: Command, told: Told, judged: str, light:
     assert header.provenance == {"trained with": "<patience>", "steps": 7}
     assert header.missing == ""
     texts = page().says("bdi")
-    assert {"<patience>", "7", "trained with", judged} <= set(texts)
+    assert {"<patience>", "7", "trained with", name} <= set(texts)
     told.headers.clear()
     assert reporting("a.png", "--overwrite", model=light).code == 0
     assert told.header.missing.startswith("No local and global attention: it comes without discriminators.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ugatit_cli.config import MapName
     from ugatit_cli.outputs.base import Drawing
     from ugatit_cli.outputs.report import Header, ReportWriter
+    from ugatit_cli.pictures.jobs import Job
     from ugatit_cli.translation.engine import Engine
     from ugatit_cli.translation.pipeline import Result
 
@@ -94,27 +96,37 @@ class ReportPage:
         style = getattr(drawing, "style", None) or Style()
         if self._writer is None:
             self._writer = ReportWriter(self.path, self._title, self._models)
-        self._writer.begin(_header(command, model, prepared, drawing, label or model.name, maps, style))
+        self._writer.begin(_header(command, model, prepared, drawing, _last(label or model.name), maps, style))
         subject = Subject(model.name, model.config, prepared.translating.direction)
         return Previewed(drawing, subject, maps, style)
 
-    def add(self, name: str, error: UgatitError | None = None, result: Result | None = None) -> None:
+    def add(
+        self, name: str, error: UgatitError | None = None, result: Result | None = None, job: Job | None = None
+    ) -> None:
         """One more input gave a result, or an error."""
         if self._writer is None:
             return
         from ugatit_cli.outputs.report import Entry
 
         self._empty = False
+        shown = job.key if job and job.key and Path(name).is_absolute() else _last(name)
         if error is not None:
-            self._write(self._writer.add, Entry(name, error=error))
+            self._write(self._writer.add, Entry(shown, error=_without(error, name, shown), key=name))
         elif result is not None and result.preview is not None:
-            files = [str(path) for path in result.job.outputs] or ["<stdout>"]
+            files = [self._below(str(path)) for path in result.job.outputs] or ["<stdout>"]
             styles = (result.preview.after, *result.preview.others)
             outputs = files if len(styles) > 1 else [", ".join(files)]
             for after, output in zip(styles, outputs, strict=True):
                 preview = replace(result.preview, after=after, others=())
                 seconds = result.seconds / len(styles)
-                self._write(self._writer.add, Entry(name, output, preview, result.size or (0, 0), seconds))
+                self._write(self._writer.add, Entry(shown, output, preview, result.size or (0, 0), seconds, key=name))
+
+    def _below(self, output: str) -> str:
+        """A result's path from the page, or its name."""
+        assert self.path is not None
+        path, folder = Path(output), self.path.absolute().parent
+        within = path.is_absolute() and path.is_relative_to(folder)
+        return str(path.relative_to(folder)) if within else _last(output)
 
     def finish(self, summary: str) -> None:
         """Writes the page, if there is anything to show."""
@@ -139,6 +151,18 @@ class ReportPage:
         return not self.broken
 
 
+def _last(name: str) -> str:
+    """The name alone of a path that tells where it is on somebody's disk."""
+    return Path(name).name if Path(name).is_absolute() else name
+
+
+def _without(error: UgatitError, path: str, name: str) -> UgatitError:
+    """The same error, with a name instead of a path."""
+    same = copy.copy(error)
+    same.message, same.hint = error.message.replace(path, name), error.hint.replace(path, name)
+    return same
+
+
 def _header(
     command: str,
     model: Engine,
@@ -159,11 +183,11 @@ def _header(
         config.source(options.direction),
         config.target(options.direction),
         facts={
-            "Model": model.name,
+            "Model": _last(model.name),
             "Network": f"{config.summary}, {config.pair}",
             "Command": f"ugatit {command}",
             "Fit": options.sizes.fit,
-            **({"Style": str(prepared.style or f"random:{options.seed}")} if config.style_size else {}),
+            **({"Style": _last(str(prepared.style or f"random:{options.seed}"))} if config.style_size else {}),
             **({"Translated": f"each {options.regions.finder.what}"} if options.regions else {}),
             **({"Strength": f"{options.look.strength:g}"} if options.look.strength < 1 else {}),
             **({"Colour": "the pictures' own"} if options.look.keep_colour else {}),

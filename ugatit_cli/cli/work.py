@@ -44,13 +44,13 @@ class Spoken:
         if kind == "result":
             (result,) = values
             self.tally.add(result)
-            self.report.add(result.job.name, result.error, result)
+            self.report.add(result.job.name, result.error, result, result.job)
         elif kind == "left_alone":
             self.tally.skipped(values[0], shared=True)
         else:
             job, error = values
             self.tally.failed(job.name, error)
-            self.report.add(job.name, error)
+            self.report.add(job.name, error, job=job)
         for _ in range(self.steps):
             self.progress.advance()
 

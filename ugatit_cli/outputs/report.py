@@ -41,12 +41,13 @@ class Entry:
     """What one model made of one input.
 
     Attributes:
-        name: as the user wrote it; any text, also with surrogates.
+        name: what readers see; any text, also with surrogates.
         output: where the result is.
         preview: small pictures; None if there is an `error`.
         size: width and height of the result in pixels.
         seconds: what it took.
         error: why there is no result.
+        key: tells inputs apart whose names are alike; empty: the name does.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Entry:
     size: Size = (0, 0)
     seconds: float = 0.0
     error: UgatitError | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class ReportWriter:
 
     def _add(self, entry: Entry) -> None:
         several, macros, header = self._models > 1, _macros(), self._headers[-1]
-        card = self._cards.setdefault(entry.name if several else len(self._cards), _Card())
+        card = self._cards.setdefault((entry.key or entry.name) if several else len(self._cards), _Card())
         if entry.preview is None:
             card.failure = card.failure or self._kept(macros.failure(entry))
             if several:
