@@ -58,6 +58,20 @@ def test_what_its_owner_should_know_is_in_a_header(served: Served) -> None:
     clear.save(buffer, "PNG")
     (note,) = json.loads(served.post(buffer.getvalue(), format="jpg").headers["ugatit-notes"])
     assert "transparency" in note
+    (soft,) = json.loads(served.post(encoded(size=(200, 200))).headers["ugatit-notes"])
+    assert "fit=native" in soft
+
+
+def test_a_background(served: Served) -> None:
+    clear = Image.new("RGBA", (16, 16), (255, 255, 255, 255))
+    clear.paste((0, 0, 0, 0), (0, 0, 8, 16))
+    buffer = io.BytesIO()
+    clear.save(buffer, "PNG")
+    (note,) = json.loads(served.post(buffer.getvalue()).headers["ugatit-notes"])
+    assert "background=black" in note
+    black = served.post(buffer.getvalue(), background="#000")
+    assert (black.status, "ugatit-notes" in black.headers) == (200, False)
+    assert served.post(buffer.getvalue(), background="no-colour").status == 400
 
 
 def test_styles(served: Served, models: dict[str, Path]) -> None:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ugatit_cli.cli import console, voice
 from ugatit_cli.errors import InputsFailed, Interrupted, StorageError, UgatitError
@@ -18,10 +18,6 @@ from ugatit_cli.remote.urls import place
 if TYPE_CHECKING:
     from ugatit_cli.pictures.jobs import Job
     from ugatit_cli.translation.pipeline import Result
-
-
-# Times that a result may be enlarged before people wonder.
-SOFT: Final = 4
 
 
 @dataclass
@@ -94,7 +90,7 @@ class Tally:
         name, fit = result.job.name, result.fit
         if fit is None:
             return
-        if fit.enlarged > SOFT and fit.native > SOFT:
+        if fit.soft:
             width, height = fit.seen
             text = (
                 f"{name}: translated at {width}x{height} and enlarged {fit.enlarged:.0f} times, so it is soft. "

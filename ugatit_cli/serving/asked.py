@@ -35,6 +35,7 @@ class Asked(BaseModel):
         "aspect",
         description="aspect: short side at the model's size; native: own resolution, slow; squash: a square.",
     )
+    background: str = Field("white", description="Behind transparent pixels for the network: a name, or #rrggbb.")
     format: Literal["same", "png", "jpg", "webp", "gif"] = Field("same", description="File format of the result.")
     quality: int | None = Field(None, ge=1, le=100, description="Of jpg and webp; by default 95 and 90.")
 

@@ -6,10 +6,11 @@ import io
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from PIL import ImageColor
 from pydantic import BaseModel, Field
 
 from ugatit_cli.config import Direction
@@ -24,7 +25,7 @@ from ugatit_cli.weights.known import Known
 
 if TYPE_CHECKING:
     from ugatit_cli.translation.model import Model
-    from ugatit_cli.translation.pipeline import TranslateOptions
+    from ugatit_cli.translation.pipeline import Fit, TranslateOptions
 
 # Models in memory at a time: a full one of 64 channels takes 1.1 GB.
 MOST_LOADED: Final = 3
@@ -147,7 +148,7 @@ class Studio:
             if result.error is not None:
                 raise result.error
             if result.data is not None:
-                return result.notes, result.data
+                return (*result.notes, *_remarks(result.fit)), result.data
         raise Refused(503, "the server stopped before the picture was done", "Try again.")
 
     def _options(self, model: Model, asked: Asked, *, first_only: bool) -> TranslateOptions:
@@ -160,13 +161,33 @@ class Studio:
         return TranslateOptions(
             direction=resolve_direction(model.config, asked.direction, asked.to or None),
             sizes=sizes,
-            files=FileOptions(asked.format, asked.quality),
+            files=FileOptions(asked.format, asked.quality, _colour(asked.background)),
             workers=1,
             first_only=first_only,
             max_pixels=self._max_pixels,
             seed=_seed(model, asked.style),
             look=Look(asked.strength, asked.keep_colour),
         )
+
+
+def _remarks(fit: Fit | None) -> Iterator[str]:
+    """What looks wrong with a result that is as it was asked for."""
+    if fit and fit.soft:
+        width, height = fit.seen
+        yield (
+            f"translated at {width}x{height} and enlarged {fit.enlarged:.0f} times, so it is soft; "
+            "fit=native keeps detail, changes less and takes longer"
+        )
+    if fit and fit.blank:
+        yield f"all that is visible has the colour of the background behind it: try background={fit.blank}"
+
+
+def _colour(text: str) -> tuple[int, int, int]:
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(text)
+    except ValueError:
+        raise UsageError(f"background={text}: no such colour", "Use a name such as white, or #rrggbb.") from None
+    return red, green, blue
 
 
 def _seed(model: Model, style: str) -> int:

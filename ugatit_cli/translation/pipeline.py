@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, groupby, takewhile
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from PIL import Image
 
@@ -57,6 +57,9 @@ LARGE = 16_000_000
 SMALL = 2 * 256 * 256 * 32 * 32
 
 In = TypeVar("In")
+# Times that a result may be enlarged before people wonder.
+SOFT: Final = 4
+
 Out = TypeVar("Out")
 Made = TypeVar("Made")
 
@@ -101,6 +104,11 @@ class Fit:
     enlarged: float
     native: float
     blank: str = ""
+
+    @property
+    def soft(self) -> bool:
+        """Whether people wonder why the result is so soft."""
+        return min(self.enlarged, self.native) > SOFT
 
 
 @dataclass(frozen=True)
