@@ -305,6 +305,7 @@ def test_the_bundled_extractor_is_named_with_every_figure(ugatit: Command, monke
     assert "KID x100, EfficientNet-Lite0 " in text
     assert "FID, EfficientNet-Lite0 " in text
     assert "EfficientNet-Lite0 (bundled), 112 features: comparable only with itself\n" in text
+    assert "trained with losses on this very network" in text
     assert "KID of 4 pictures is a rough figure: 50 or more are better\n" in text
     wrong = ugatit("evaluate", "out", "clay", "--extractor", "bundled", "--features", "net", *CPU)
     assert (wrong.code, "--extractor bundled contradicts --features net" in wrong.errors[0]) == (2, True)

@@ -19,7 +19,7 @@ from ugatit_cli.methods.base import Losses
 from ugatit_cli.methods.drit_step import DRITStep
 from ugatit_cli.training import estimate as estimate_module
 from ugatit_cli.training import session
-from ugatit_cli.training.estimate import Measurement, estimate, first_result
+from ugatit_cli.training.estimate import Measurement, estimate, first_result, first_steps
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.session import measure, with_fitting_batch
 from ugatit_cli.training.settings import Settings, new_settings
@@ -82,6 +82,8 @@ def test_what_would_take_long_is_extrapolated(
     expected = weights + pixel * ours.recipe.batch_size * 256**2
     assert 1 / found.steps_per_second == pytest.approx(expected)
     assert found.is_estimate
+    small = (weights + pixel * ours.recipe.batch_size * 128**2) / 4
+    assert first_steps(ours, found, is_new=True) == round(480 * 60 / small)
     assert found.generator_parameters > 1e6
     monkeypatch.setattr(estimate_module, "BUDGET", 1e9)
     found = estimate(ours, unread(9, 9), MACHINE)

@@ -25,7 +25,7 @@ from ugatit_cli.cli.options import (
     parse_count,
     parse_pixels,
 )
-from ugatit_cli.errors import InputsFailed, Interrupted, UsageError
+from ugatit_cli.errors import InputsFailed, Interrupted, UgatitError, UsageError
 from ugatit_cli.files import expanded
 from ugatit_cli.wording import shown
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ugatit_cli.metrics.distances import Kid
     from ugatit_cli.metrics.features import Extractor
     from ugatit_cli.metrics.scores import Comparison, Evaluation, Metric, Scores
+    from ugatit_cli.training.settings import Settings
     from ugatit_cli.translation.model import Model
 
 
@@ -121,7 +122,51 @@ def _report(evaluation: Evaluation, results: Results) -> list[str]:
         lines += [_counts(scores), ""]
     styled = [model.name for model, _, _ in results if model and model.config.style_size]
     styles = [f"styles of {', '.join(styled)}: random:{evaluation.seed}, each picture its own"] if styled else []
-    return [*lines, *_notes(evaluation, [one for _, _, found in results for one in found]), *styles]
+    notes = _notes(evaluation, [one for _, _, found in results for one in found])
+    return [*lines, *notes, *_flattery(evaluation.extractor, results), *styles]
+
+
+def _flattery(extractor: Extractor | None, results: Results) -> list[str]:
+    """What makes figures better than the translations are: losses on the same network, pictures that were seen."""
+    from ugatit_cli.metrics.features import BUNDLED_NAME
+
+    lines, models = [], [model for model, _, _ in results if model is not None]
+    if extractor is not None and extractor.name == BUNDLED_NAME:
+        flattered = [model.name for model in models if _learnt_from_features(model)]
+        who = f"{', '.join(flattered)}:" if models else "models of the default recipe are"
+        if flattered or not models:
+            lines.append(f"{who} trained with losses on this very network, which flatters their figures")
+    for model, comparisons, _ in results:
+        run = _settings_of(model.name) if model else None
+        trained = {folder.resolve() for folder in (run.folders.a, run.folders.b)} if run else set()
+        seen = {str(one.real.folder) for one in comparisons if one.real.folder.resolve() in trained}
+        if model and seen:
+            lines.append(f"{model.name}: trained on {' and '.join(sorted(seen))}: pictures it never saw say more")
+    return lines
+
+
+def _learnt_from_features(model: Model) -> bool:
+    from ugatit_cli.methods.registry import method_of
+
+    if "feature_weight" not in method_of(model.config).settings:
+        return False
+    run = _settings_of(model.name)
+    if run is None:
+        return model.provenance.get("recipe") == "default"
+    return bool(run.recipe.feature_weight or run.recipe.judge_weight)
+
+
+def _settings_of(name: str) -> Settings | None:
+    """Those of the run that a model is of, as far as that can be read."""
+    from ugatit_cli.training.run_folder import RunFolder
+    from ugatit_cli.training.settings import Settings
+
+    path = expanded(name)
+    run = RunFolder(path.parent if path.name in ("model", "best") else path)
+    try:
+        return Settings.of_run(run) if run.exists else None
+    except UgatitError:
+        return None
 
 
 def _table(title: str, extractor: Extractor | None, columns: Mapping[str, Scores]) -> list[str]:

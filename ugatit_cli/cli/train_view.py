@@ -26,7 +26,7 @@ from ugatit_cli.errors import Interrupted
 from ugatit_cli.methods.base import COPYING, Whose
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.metrics.features import BUNDLED, BUNDLED_NAME
-from ugatit_cli.training.estimate import Measurement, first_result
+from ugatit_cli.training.estimate import Measurement, first_result, first_steps
 from ugatit_cli.training.evaluation import Best, Evaluation, best_of
 from ugatit_cli.training.listeners import Listener, StepReport, means
 from ugatit_cli.training.run_folder import RunFolder
@@ -40,6 +40,8 @@ SMOOTHING = 20
 # The first steps are slow ones; after so many the speed tells how long it will take.
 KNOWN_AFTER = 5
 LONG = 24 * 3600
+# Share of the time that a process has on a machine with nothing else to do, at least.
+BUSY = 0.75
 # Seconds from which on people are told how long an evaluation took.
 WORTH_TELLING = 10
 LONGEST_NAME = 12
@@ -63,10 +65,14 @@ def _estimate(settings: Settings, report: StepReport) -> str:
     return "; ".join([text, *_plan(settings, is_new=report.step <= KNOWN_AFTER)]) if left > LONG else text
 
 
-def _plan(settings: Settings, *, is_new: bool) -> list[str]:
+def _plan(settings: Settings, cost: Measurement | None = None, *, is_new: bool) -> list[str]:
     """What would end sooner, if anything is left to be chosen."""
     options = first_result(settings, is_new=is_new)
-    return [f"for a first result tonight: {' '.join(options)}"] if options else []
+    about = ""
+    if cost is not None:
+        steps = float(f"{first_steps(settings, cost, is_new=is_new):.2g}")  # it is no more exact than that
+        about = f" (about {steps:,.0f} steps)"
+    return [f"for a first result tonight: {' '.join(options)}{about}"] if options else []
 
 
 def _ways(model: BaseConfig) -> dict[Direction, str]:
@@ -130,7 +136,7 @@ class PlainWatch(Listener):
         """What a run will take whose length nobody chose."""
         left = (settings.iterations or 0) / cost.steps_per_second
         if left > LONG:
-            plan = "; ".join([f"about {duration(left)} on this machine", *_plan(settings, is_new=True)])
+            plan = "; ".join([f"about {duration(left)} on this machine", *_plan(settings, cost, is_new=True)])
             self.note(f"{plan}. --dry-run says more; Ctrl-C ends it")
 
     def loading(self, done: int, total: int) -> None:
@@ -432,9 +438,9 @@ def say_costs(
         estimated = dataclasses.asdict(cost) | {"steps_left": left, "seconds_left": seconds}
         console.ends_with(lambda: {**settings.to_document(), "pictures": pictures, "estimate": estimated})
         return
-    lines = [f"time: {_time_needed(settings, cost, left)}"]
+    lines = [f"time: {_time_needed(settings, cost, left)}", *_busy(cost, seconds)]
     if seconds is not None and seconds > LONG:
-        lines += _plan(settings, is_new=not prepared.exists)
+        lines += _plan(settings, cost, is_new=not prepared.exists)
     millions = [figure(count / 1e6) for count in (cost.generator_parameters, cost.discriminator_parameters)]
     about = "about " if cost.is_estimate else ""
     lines += [
@@ -455,6 +461,16 @@ def _time_needed(settings: Settings, cost: Measurement, left: int | None) -> str
         return f"{figure(minutes)} min, about {round(60 * minutes * cost.steps_per_second)} steps ({pace})"
     besides = ", evaluations not included" if settings.evaluates else ""
     return f"about {duration(left / cost.steps_per_second)} here for {left} steps ({pace}){besides}"
+
+
+def _busy(cost: Measurement, seconds: float | None) -> list[str]:
+    """That other programs have had much of the machine, if they have."""
+    if cost.share > BUSY:
+        return []
+    alone = (
+        f"about {duration(seconds * cost.share)}" if seconds is not None else f"{1 / cost.share:.1f} times as many"
+    )
+    return [f"busy: other programs had {1 - cost.share:.0%} of the time while it tried; {alone} without them"]
 
 
 def _count(number: int, thing: str) -> str:

@@ -64,6 +64,7 @@ class Measurement:
             ends with what the run is.
         memory_bytes: at most in use: of the GPU, or of this process.
         tried: the steps that it is an estimate of; empty: the run's own.
+        share: of the time in which this process had a processor while it tried; less where others are busy.
     """
 
     generator_parameters: int
@@ -71,6 +72,7 @@ class Measurement:
     steps_per_second: float
     memory_bytes: int
     tried: tuple[Rung, ...] = ()
+    share: float = 1.0
 
     @property
     def is_estimate(self) -> bool:
@@ -90,12 +92,16 @@ def estimate(
         tell: hears what is being tried.
     """
     tried: list[Rung] = []
-    start = time.monotonic()
+    start, worked, took = time.monotonic(), 0.0, 0.0
 
     def step(rung: Rung) -> Rung:
+        nonlocal worked, took
         channels = settings.model.channels // rung.thinner
         tell(f"trying a step of {rung.batch} x {rung.side} px, {channels} channels")
+        before, since = time.thread_time(), time.monotonic()
         seconds, memory = _step(_smaller(settings, rung), pictures, machine)
+        # Of this thread, which always has work to do: that of all would depend on how many there are.
+        worked, took = worked + time.thread_time() - before, took + time.monotonic() - since
         tried.append(dataclasses.replace(rung, seconds=seconds, memory=memory))
         return tried[-1]
 
@@ -107,8 +113,11 @@ def estimate(
     if time.monotonic() - start + expected < BUDGET:
         step(whole)  # the first one takes longer
         best = min(step(whole).seconds, tried[-2].seconds)
-        return Measurement(*counts, 1 / best, tried[-1].memory)
-    return Measurement(*counts, 1 / expected, memory, tuple(tried))
+        measured = Measurement(*counts, 1 / best, tried[-1].memory)
+    else:
+        measured = Measurement(*counts, 1 / expected, memory, tuple(tried))
+    share = min(1.0, worked / took) if took and machine.device.type == "cpu" else 1.0
+    return dataclasses.replace(measured, share=share)
 
 
 def _extrapolated(settings: Settings, whole: Rung, step: Callable[[Rung], Rung]) -> tuple[float, int]:
@@ -178,6 +187,22 @@ def first_result(settings: Settings, *, is_new: bool) -> list[str]:
     Args:
         is_new: whether its size may still be chosen: a run that goes on, and what starts from a model, keep theirs.
     """
-    chosen = FIRST if is_new and settings.start is None else ()
-    smaller = [as_option(name, value) for name, value in chosen if getattr(settings.model, name) > value]
+    smaller = [as_option(name, value) for name, value in _first_sizes(settings, is_new=is_new).items()]
     return smaller if settings.minutes is not None else [*smaller, f"--minutes {NIGHT}"]
+
+
+def first_steps(settings: Settings, cost: Measurement, *, is_new: bool) -> int:
+    """About how many steps such a training makes."""
+    model, batch, sizes = settings.model, settings.recipe.batch_size, _first_sizes(settings, is_new=is_new)
+    whole, pixels = batch * model.image_size**2, batch * sizes.get("image_size", model.image_size) ** 2
+    small = [(rung.pixels, rung.seconds) for rung in cost.tried if rung.thinner == 1]
+    (least, fewest), most = small[-1] if small else (0, 0.0), 1 / cost.steps_per_second
+    share = max(0.0, pixels - least) / (whole - least) if whole > least else 1.0
+    seconds = fewest + share * (most - fewest)
+    thinner = sizes.get("channels", model.channels) / model.channels
+    return round(60 * (settings.minutes or NIGHT) / (seconds * thinner**2))
+
+
+def _first_sizes(settings: Settings, *, is_new: bool) -> dict[str, int]:
+    chosen = FIRST if is_new and settings.start is None else ()
+    return {name: value for name, value in chosen if getattr(settings.model, name) > value}
