@@ -6,6 +6,7 @@ import importlib.util
 import warnings
 from typing import TYPE_CHECKING, Annotated, Final
 
+import typer
 from typer import Option
 
 from ugatit_cli.cli import console, signals
@@ -148,4 +149,4 @@ def _wait(answering: Answering, line: Line) -> None:
     except KeyboardInterrupt:
         line.close(at_once=True)
         answering.stop(at_once=True)
-    raise Interrupted("stopped")
+    raise typer.Exit(Interrupted.exit_code)
