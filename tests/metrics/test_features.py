@@ -208,7 +208,9 @@ def test_the_standard_inception_is_downloaded_once(
     standard: Path, address: Callable[[str], None], tmp_path: Path
 ) -> None:
     address(standard.as_uri())
-    extractor = load_extractor(None, None, device=CPU)
+    told: list[str] = []
+    extractor = load_extractor(None, None, device=CPU, tell=told.append)
+    assert [standard.name in one for one in told] == [True]
     assert extractor.name.startswith("Inception-v3 (2015) of torch-fidelity ")
     assert extractor.name.endswith(", 2048 features")
     features = extractor(noise())

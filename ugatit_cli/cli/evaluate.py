@@ -429,7 +429,7 @@ def evaluate(options: EvaluateOptions) -> None:
         if chosen & NEEDS_FEATURES:
             device = resolve_device(options.device)
             evaluation.extractor = load_extractor(
-                options.features, options.feature_layer, device=device, choice=options.extractor
+                options.features, options.feature_layer, device=device, choice=options.extractor, tell=console.note
             )
             if evaluation.extractor.because:
                 console.note(evaluation.extractor.because)

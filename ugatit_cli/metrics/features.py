@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import sys
+import io
 import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,7 +78,12 @@ class Extractor:
 
 
 def load_extractor(
-    file: Path | None, layer: str | None, *, device: torch.device, choice: Choice = "auto"
+    file: Path | None,
+    layer: str | None,
+    *,
+    device: torch.device,
+    choice: Choice = "auto",
+    tell: Callable[[str], object] = lambda _: None,
 ) -> Extractor:
     """The extractor that a user asks for.
 
@@ -86,6 +91,7 @@ def load_extractor(
         file: a safetensors file with an Inception-v3, its tensors named as in torchvision's `inception_v3`; `fc` and
             `AuxLogits` may be missing; `~` is the user's home; None: one without a file.
         layer: of a file: the map whose mean is taken; None: the last one.
+        tell: hears what is downloaded.
         choice: without a file; auto: the standard one, or if that can't be had the bundled one.
 
     Raises:
@@ -100,12 +106,12 @@ def load_extractor(
     with torch.random.fork_rng(devices=[]):
         if file is not None:
             return _local_extractor(expanded(file), layer or LAST_LAYER, device)
-        return bundled_extractor(device) if choice == "bundled" else _standard_or_bundled(device, choice)
+        return bundled_extractor(device) if choice == "bundled" else _standard_or_bundled(device, choice, tell)
 
 
-def _standard_or_bundled(device: torch.device, choice: Choice) -> Extractor:
+def _standard_or_bundled(device: torch.device, choice: Choice, tell: Callable[[str], object]) -> Extractor:
     try:
-        return standard_extractor(device)
+        return standard_extractor(device, tell)
     except (UsageError, FetchError) as error:
         if choice == "inception":
             raise
@@ -129,7 +135,7 @@ def bundled_extractor(device: torch.device, because: str = "") -> Extractor:
     return Extractor(BUNDLED_NAME, 112, device, mean_of_map, label=BUNDLED, because=because)
 
 
-def standard_extractor(device: torch.device) -> Extractor:
+def standard_extractor(device: torch.device, tell: Callable[[str], object] = lambda _: None) -> Extractor:
     """The Inception-v3 of 2015 that published FID and KID figures are taken with, 2048 features of its last pool.
 
     torch-fidelity downloads it (95 MB) on first use into torch's cache. Raises as `load_extractor`.
@@ -142,9 +148,11 @@ def standard_extractor(device: torch.device) -> Extractor:
         ) from None
     address = library.URL_INCEPTION_V3
     cached = Path(torch.hub.get_dir(), "checkpoints", address.rpartition("/")[2])
+    if not cached.exists():
+        tell(f"downloading {cached.name} to {cached.parent}")
     try:
         # The library would read any pickle; after this it finds a file in the cache that has nothing but tensors.
-        with contextlib.redirect_stdout(sys.stderr):  # where torch says what it downloads
+        with contextlib.redirect_stdout(io.StringIO()):  # torch says what it downloads
             torch.hub.load_state_dict_from_url(
                 address if cached.exists() else for_torch(address),
                 map_location="cpu",

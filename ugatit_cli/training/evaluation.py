@@ -95,7 +95,9 @@ def mean_kid(kids: Kids) -> float:
     return sum(one.mean for one in kids.values()) / len(kids)
 
 
-def extractor_for(settings: Settings, device: torch.device, run: RunFolder) -> Extractor:
+def extractor_for(
+    settings: Settings, device: torch.device, run: RunFolder, tell: Callable[[str], object]
+) -> Extractor:
     """The extractor of a run that evaluates; where the settings leave it open, the one that its best model has.
 
     Raises:
@@ -106,7 +108,7 @@ def extractor_for(settings: Settings, device: torch.device, run: RunFolder) -> E
     choice, best = settings.extractor, best_of(run)
     if choice == "auto" and file is None and best is not None:  # whose figures those of another don't compare with
         choice = "bundled" if best.protocol["extractor"] == BUNDLED_NAME else "inception"
-    return load_extractor(file, settings.feature_layer, device=device, choice=choice)
+    return load_extractor(file, settings.feature_layer, device=device, choice=choice, tell=tell)
 
 
 def check_holdout(pictures: tuple[Pictures, Pictures], settings: Settings) -> str | None:

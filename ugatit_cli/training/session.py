@@ -139,12 +139,12 @@ class Prepared:
             Interrupted: `stop` was set before the first step.
         """
         run, machine, settings = self.run, self.machine, self.settings
-        extractor = _extractor(settings, machine, run) if self.exists else None
+        extractor = _extractor(settings, machine, run, listener) if self.exists else None
         if self.exists and machine.group.share(float(_is_complete(run, settings, extractor))):
             return settings, Outcome(run.latest() or 0, finished=True)
         with _locked(run, machine), _exact(settings):
             pictures = self._pictures(listener, stop)
-            extractor = extractor or _extractor(settings, machine, run)
+            extractor = extractor or _extractor(settings, machine, run, listener)
             settings = self._settled(pictures, extractor, listener)
             if self.asks_advice:
                 listener.estimated(settings, estimate(settings, pictures, machine, listener.trying))
@@ -162,7 +162,7 @@ class Prepared:
     def dry_run(self, listener: Listener, stop: threading.Event) -> tuple[Settings, Measurement]:
         """What `train` would do and cost; writes nothing. Raises the same errors."""
         pictures = self._pictures(listener, stop)
-        extractor = _extractor(self.settings, self.machine, self.run)
+        extractor = _extractor(self.settings, self.machine, self.run, listener)
         with _exact(self.settings):
             settings = self._settled(pictures, extractor, listener)
             if self.machine.device.type == "cuda":  # whose memory only the run's own steps tell
@@ -323,8 +323,10 @@ def _interval(every: str) -> str:
     return f"{every[:-1]} minutes" if every.endswith("m") else f"{every} steps" if every != "1" else "step"
 
 
-def _extractor(settings: Settings, machine: Machine, run: RunFolder) -> Extractor | None:
-    return extractor_for(settings, machine.device, run) if settings.evaluates and machine.group.rank == 0 else None
+def _extractor(settings: Settings, machine: Machine, run: RunFolder, listener: Listener) -> Extractor | None:
+    if not settings.evaluates or machine.group.rank != 0:
+        return None
+    return extractor_for(settings, machine.device, run, listener.note)
 
 
 @contextlib.contextmanager
