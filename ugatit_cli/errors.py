@@ -152,6 +152,10 @@ class Interrupted(UgatitError):
     exit_code = 130
 
 
+class Saved(Interrupted):
+    """Ctrl-C in what goes on from there: as wished, and no error in words."""
+
+
 class FileFailed(UgatitError):
     """The system refuses a file, for a reason that nobody foresaw."""
 

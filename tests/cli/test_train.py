@@ -248,7 +248,8 @@ def test_signals_to_a_program() -> None:
             assert run.wait(60) == 130
             assert run.stdout.read() == f"{number.name}\n"
         assert "stopping: finishing this step and saving; Ctrl-C again stops at once\n" in said
-        assert f"everything is saved in {number.name}\n" in said
+        assert f"; everything is saved in {number.name}\n" in said
+        assert "error" not in said
         assert said.endswith(f"Go on with the same command, or: ugatit train --resume {number.name}\n")
         assert "Traceback" not in said
         assert len(list(Path(number.name, "checkpoints").iterdir())) == 1

@@ -24,6 +24,7 @@ from ugatit_cli.errors import (
     InternalError,
     Interrupted,
     NoMemory,
+    Saved,
     StorageError,
     UgatitError,
     UsageError,
@@ -175,7 +176,8 @@ def show_error(error: Exception) -> None:
     if os.environ.get("UGATIT_DEBUG"):
         console.print("".join(traceback.format_exception(error)), markup=False)
     kind = "internal error:" if isinstance(known, InternalError) else "error:"
-    console.print(kind, style="bold red", end=" ")
+    if not isinstance(known, Saved):
+        console.print(kind, style="bold red", end=" ")
     console.print(shown(known.message), markup=False)
     if known.hint:
         console.print(known.hint, markup=False, style="cyan")

@@ -22,7 +22,7 @@ from rich.text import Text
 from ugatit_cli.cli import console
 from ugatit_cli.config import DOMAINS, BaseConfig, Direction
 from ugatit_cli.device import describe_device
-from ugatit_cli.errors import Interrupted
+from ugatit_cli.errors import Interrupted, Saved
 from ugatit_cli.methods.base import COPYING, Whose
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.metrics.features import BUNDLED, BUNDLED_NAME
@@ -389,8 +389,8 @@ def finish(
         console.ends_with(lambda: _result(run, outcome, best)) if json_line else console.made(str(run.path))
     finally:
         if not outcome.finished:
-            raise Interrupted(
-                f"interrupted after step {outcome.step}; everything is saved in {run.path}",
+            raise Saved(
+                f"stopped after step {outcome.step}; everything is saved in {run.path}",
                 f"Go on with the same command, or: ugatit train --resume {name}",
             )
 
