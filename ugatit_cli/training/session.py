@@ -139,7 +139,8 @@ class Prepared:
             Interrupted: `stop` was set before the first step.
         """
         run, machine, settings = self.run, self.machine, self.settings
-        extractor = _extractor(settings, machine, run, listener) if self.exists else None
+        early = self.exists or settings.features is not None  # else it may be downloaded, which is for later
+        extractor = _extractor(settings, machine, run, listener) if early else None
         if self.exists and machine.group.share(float(_is_complete(run, settings, extractor))):
             return settings, Outcome(run.latest() or 0, finished=True)
         with _locked(run, machine), _exact(settings):
