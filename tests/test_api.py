@@ -207,8 +207,20 @@ def test_pictures_that_cannot_be_read(model: Model, tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", [np.zeros((8, 8, 3), np.uint8), [None], b"icon.png", 5, None])
 def test_what_is_no_picture(model: Model, wrong: Any) -> None:
     for call in (model.translate, model.attention_maps):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match="a PIL image, a path, or several of them"):
             call(wrong)
+
+
+def test_what_is_no_model() -> None:
+    with pytest.raises(TypeError, match="a model's name, or the path of its folder"):
+        ugatit_cli.load(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", ["nosuch", None, (0, 0), (0, 0, 256)])
+def test_what_is_no_colour(model: Model, wrong: Any) -> None:
+    for call in (model.translate, model.attention_maps):
+        with pytest.raises(UsageError, match="is no colour"):
+            call(Image.new("RGB", (16, 16)), background=wrong)
 
 
 # --- Models --------------------------------------------------------------------------------------------

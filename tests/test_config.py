@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ugatit_cli.config import DIRECTIONS, Dialect, ModelConfig, default_global_layers
-from ugatit_cli.errors import ConfigError
+from ugatit_cli.errors import ConfigError, UsageError
 from ugatit_cli.fields import fields_of, read_table
 from ugatit_cli.nn.discriminator import Discriminator
 
@@ -80,7 +80,7 @@ def test_directions() -> None:
     assert ways == [("selfie", "Anime"), ("Anime", "selfie")]
     for name, direction in (("anime", "a2b"), ("ANIME", "a2b"), ("selfie", "b2a"), ("Selfie", "b2a")):
         assert config.direction_to(name) == direction
-    with pytest.raises(ConfigError, match="'cat'") as caught:
+    with pytest.raises(UsageError, match="'cat'") as caught:
         config.direction_to("cat")
     assert all(name in caught.value.hint for name in ("'selfie'", "'Anime'"))
 
@@ -89,7 +89,7 @@ def test_a_model_of_one_way_says_so() -> None:
     config = ModelConfig(domain_a="selfie", domain_b="anime", ways="a2b")
     assert config.directions == ("a2b",)
     assert config.direction_to("anime") == "a2b"
-    with pytest.raises(ConfigError, match="only, not back"):
+    with pytest.raises(UsageError, match="only, not back"):
         config.direction_to("selfie")
 
 

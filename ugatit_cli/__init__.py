@@ -15,7 +15,7 @@ What `dir(ugatit_cli)` lists is public and stays; everything below it (`ugatit_c
 
 Errors: whatever goes wrong with pictures, models, options or the machine is a `UgatitError`, with `.message` and a
 `.hint` that says the way out: `UsageError` (an argument makes no sense; it names the choices), below it `ConfigError`
-(a `ModelConfig`, or no such domain) and `DeviceError`; `ModelError` (missing, damaged, can't be fetched);
+(sizes of a `ModelConfig`) and `DeviceError`; `ModelError` (missing, damaged, can't be fetched);
 `PictureError` (can't be read, or is too large); `OutputError` (can't be written), below it `StorageError` (the disk
 is full). A value of a wrong type is a `TypeError`.
 
@@ -107,8 +107,14 @@ def load(model: str | PathLike[str] = "flat2clay", *, device: str = "auto", prec
     from ugatit_cli.translation.model import Model
     from ugatit_cli.weights.fetch import find_model
 
-    name = fspath(model)
+    name = _name_of(model)
     return Model.from_folder(name, find_model(name), device=device, precision=precision)
+
+
+def _name_of(model: object) -> str:
+    if not isinstance(model, str | PathLike):
+        raise TypeError(f"a model's name, or the path of its folder, is needed, not {type(model).__name__}")
+    return str(fspath(model))
 
 
 def load_exported(file: str | PathLike[str]) -> ExportedModel:
@@ -163,7 +169,7 @@ def export(
     from ugatit_cli.translation.choices import resolve_direction
     from ugatit_cli.weights.fetch import find_model
 
-    name = fspath(model)
+    name = _name_of(model)
     found = find_model(name)
     path, way = None if output is None else Path(output), resolve_direction(found.config, direction, to)
     sides = None if size is None else (size[1], size[0])

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from ugatit_cli.errors import ConfigError
+from ugatit_cli.errors import ConfigError, UsageError
 from ugatit_cli.fields import Option, Range, check_ranges, check_types
 
 Variant = Literal["light", "full"]
@@ -152,16 +152,16 @@ class BaseConfig:
         """The direction that leads to a domain, by its name (case doesn't matter).
 
         Raises:
-            ConfigError: neither domain has that name, or the model doesn't translate into it.
+            UsageError: neither domain has that name, or the model doesn't translate into it.
         """
         for direction in self.directions:
             if self.target(direction).casefold() == domain.casefold():
                 return direction
         if domain.casefold() == self.domain_a.casefold():
-            raise ConfigError(self.only_way)
+            raise UsageError(self.only_way)
         domains = f"Its domains are {self.domain_a!r} and {self.domain_b!r}."
         one_way = f"It translates {self.domain_a!r} to {self.domain_b!r} only."
-        raise ConfigError(f"this model has no domain {domain!r}", domains if self.ways == "both" else one_way)
+        raise UsageError(f"this model has no domain {domain!r}", domains if self.ways == "both" else one_way)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values; `ways` and `discriminators` only where they aren't `both`.

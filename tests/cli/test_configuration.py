@@ -248,7 +248,20 @@ def test_an_error_says_where_its_value_stands(ugatit: Command, monkeypatch: pyte
     monkeypatch.setenv("UGATIT_QUALITY", "best")
     outcome = ugatit("translate", "a.png", "-o", "b.png")
     assert outcome.code == 2
-    assert outcome.errors[0].startswith("UGATIT_QUALITY: quality: ")
+    assert outcome.errors == ["UGATIT_QUALITY: quality: it must be a whole number"]
+
+
+def test_an_error_of_a_device_or_model_says_where_its_name_stands(
+    ugatit: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("a.png")
+    for key in ("device", "model"):
+        Path("b.toml").write_text(f"\n{key} = 'nosuch'\n")
+        outcome = ugatit("translate", "a.png", "-o", "b.png", "--config", "b.toml")
+        assert f"{key} is set by b.toml, line 2." in outcome.stderr
+        with monkeypatch.context() as patched:
+            patched.setenv(f"UGATIT_{key.upper()}", "nosuch")
+            assert f"{key} is set by UGATIT_{key.upper()}." in ugatit("translate", "a.png", "-o", "b.png").stderr
 
 
 def test_variables_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +269,7 @@ def test_variables_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "1")
     (note,) = called("translate").meta[SOURCES].notes
     assert "UGATIT_DEVCE" in note
-    assert "UGATIT_DEVICE" in note
+    assert note.endswith("did you mean UGATIT_DEVICE?")
 
 
 # --- A stranger's file ---------------------------------------------------------------------------------

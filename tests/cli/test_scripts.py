@@ -42,6 +42,15 @@ def test_what_is_wrong_with_options_is_json(ugatit: Command, command: str) -> No
     assert ugatit(*command.split(), "--no-such-option").stdout == b""
 
 
+def test_a_variable_or_file_that_asks_for_json_has_it_of_wrong_options(
+    ugatit: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("c.toml").write_text("json = true\nnosuch = 3\n")
+    assert ugatit("translate", "a.png", "-o", "x", "--config", "c.toml").ending["code"] == "usage"
+    monkeypatch.setenv("UGATIT_JSON", "1")
+    assert ugatit("translate", "a.png", "-o", "x", "--nosuch").ending["code"] == "usage"
+
+
 ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "no model": (("translate", "a.png", "-o", "x", "-m", "nosuch"), 3, "model-missing"),
     "not fetched": (("translate", "a.png", "-o", "x", "-m", "someone/nosuch"), 3, "model-missing"),

@@ -13,7 +13,7 @@ from typing import Any, Final
 from ugatit_cli.cli import console
 from ugatit_cli.cli.option_names import OTHERS, TESTS, every_command, keys_of, nearest, path_of, variables_of
 from ugatit_cli.cli.settings_file import CONFIG, FILE, OFF, Said, SettingsFile, read_document, shown
-from ugatit_cli.errors import UsageError
+from ugatit_cli.errors import DeviceError, UgatitError, UsageError
 from ugatit_cli.files import config_folder, expanded
 
 RUN_FILE: Final = "config.toml"
@@ -40,6 +40,16 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "extractor": ("evaluate_every",),
     "features": ("evaluate_every",),
     "feature_layer": ("evaluate_every",),
+}
+# What errors name by its value alone.
+BY_VALUE: Final = frozenset({"device", "precision", "model", "run", "from", "extractor"})
+# Texts of the library that reads values.
+LIBRARY: Final[Mapping[str, str]] = {
+    "Input should be a valid integer.*": "it must be a whole number",
+    "Input should be a valid number.*": "it must be a number",
+    "Input should be a valid boolean.*": "it must be true or false",
+    "Input should be (greater|less) than or equal to ": r"it must be \1 than or equal to ",
+    "Value error, ": "",
 }
 # What a run that goes on takes from files that are found, and from variables: nothing that it has itself.
 RESUMED: Final = frozenset({"device", "workers", "max_pixels", "tensorboard", "json", "dry_run", "resume"})
@@ -196,7 +206,8 @@ def _unknown_variables(path: str, keys: Mapping[str, Any]) -> list[str]:
         return []
     for other, command in every_command():
         known.update(name for key in keys_of(command) for name in variables_of(other, key))
-    return [f"nobody reads the variable {one}{nearest(one, known)}" for one in sorted(set(strange) - known)]
+    likely = {one: nearest(one, known) for one in sorted(set(strange) - known)}
+    return [f"nobody reads the variable {one}{near and near + '?'}" for one, near in likely.items()]
 
 
 def tell(context: Any) -> None:
@@ -217,7 +228,8 @@ def _lines(context: Any, sources: Sources) -> list[str]:
     rows = []
     for name, key in {option.name: key for key, option in reversed(keys.items())}.items():
         source, value = context.get_parameter_source(name), context.params.get(name)
-        if source is not None and source.name != "DEFAULT" and name in context.params and key != DRY_RUN:
+        usual = source is None or source.name == "DEFAULT" or str(value) == str(keys[key].default)
+        if not usual and name in context.params and key != DRY_RUN:
             where = "command line" if source.name == "COMMANDLINE" else said.get(name, "")
             several = isinstance(value, list | tuple)
             rows.append((key, " ".join(map(str, value)) if several else shown(value), where))
@@ -227,14 +239,26 @@ def _lines(context: Any, sources: Sources) -> list[str]:
     ]
 
 
-def explain(error: UsageError, context: Any) -> None:
+def explain(error: UgatitError, context: Any) -> None:
     """Adds to an error where the value stands that it is about, unless that is the command line."""
     sources = sources_of(context)
     for key, said in sources.said.items():
         flag = key.replace("_", "-")
         about = rf"--{flag}(?![\w-])|\bits {flag} is\b|^{key} is\b"
+        if key in BY_VALUE and said.value and said.value not in ("auto", [""]):
+            values = said.value if isinstance(said.value, list) else [str(said.value)]
+            about += "".join(rf"|(?<![\w-]){re.escape(one)}(?![\w-])" for one in values)
+        if key == "device" and isinstance(error, DeviceError):
+            about += "|\\bdevice\\b"
         if re.search(about, error.message) and said.where not in error.message:
             error.hint = f"{error.hint}{' ' * bool(error.hint)}{key} is set by {said.where}."
+
+
+def in_words(message: str) -> str:
+    """What Typer's library says of a value, in the words of this program."""
+    for pattern, words in LIBRARY.items():
+        message = re.sub(pattern, words, message)
+    return message
 
 
 def refused(error: Any, context: Any) -> UsageError | None:
@@ -242,5 +266,8 @@ def refused(error: Any, context: Any) -> UsageError | None:
     sources = sources_of(context)
     for key, option in keys_of(context.command).items():
         if option is error.param and key in sources.said:
-            return UsageError(f"{sources.said[key].where}: {key}: {error.message}")
+            said = sources.said[key]
+            if option.is_flag:
+                return UsageError(f"{said.where}: {key} is {shown(said.value)!r}; it must be true or false")
+            return UsageError(f"{said.where}: {key}: {error.message}")
     return None

@@ -19,7 +19,7 @@ from typer.main import get_command
 
 from ugatit_cli.cli import configuration, console, help_view, voice, wrong_names
 from ugatit_cli.config import Fit
-from ugatit_cli.errors import UsageError
+from ugatit_cli.errors import UgatitError, UsageError
 from ugatit_cli.remote.urls import misplaced
 
 MOST_BATCH = 1024
@@ -374,6 +374,7 @@ class Command(TyperCommand):
         try:
             rest = super().parse_args(ctx, args)
         except BadParameter as error:
+            error.message = configuration.in_words(error.message)
             raise configuration.refused(error, ctx) or error from None
         for parameter in given:
             flag = getattr(parameter, "is_flag", True)  # arguments come once
@@ -390,7 +391,7 @@ class Command(TyperCommand):
         try:
             _refuse_urls(self, ctx.params)
             return super().invoke(ctx)
-        except UsageError as error:
+        except UgatitError as error:
             configuration.explain(error, ctx)
             raise
 

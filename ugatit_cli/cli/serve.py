@@ -85,6 +85,10 @@ def serve(
     limits = Limits(max_upload * 1_000_000, parse_pixels(max_pixels), queue)
     secret, made = _token(token, host)
     models = _models(model or [])
+    if (device, precision) != ("auto", "auto"):
+        from ugatit_cli.device import resolve_device, resolve_precision
+
+        resolve_precision(precision, resolve_device(device))  # or each request would fail
     found = listening(host, port)
     studio, line = Studio(models, device=device, precision=precision, max_pixels=limits.pixels), Line()
     answering = Answering(make_app(studio, line, limits, secret, console.show_error), found)

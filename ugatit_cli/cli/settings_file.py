@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ugatit_cli.cli import voice
 from ugatit_cli.cli.option_names import every_command, is_shared, key_of, keys_of, nearest
 from ugatit_cli.errors import UsageError, plain_reason
 from ugatit_cli.files import config_folder, expanded, read_file, read_toml
@@ -70,6 +71,8 @@ class SettingsFile:
         self.file, self.path, self.keys = file, path, keys
         self.beside = file.parent if beside is None else beside
         self.values: dict[str, Said] = {}
+        if "json" in keys and document.get("json") is True:
+            voice.current.json = True  # a program hears of what is wrong below, too
         self._check_tables(document)
         table, title = document, ""
         for name in ("", *self.path.split()):

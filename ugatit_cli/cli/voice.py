@@ -24,6 +24,8 @@ from ugatit_cli.wording import duration, shown
 
 Kind = Literal["begun", "note", "detail", "error", "result", "ended"]
 JSON: Final = "--json"
+# What variables say for a flag that is up.
+TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
 # Options whose values are for nobody else's eyes.
 SECRETS: Final = ("--token",)
 TITLE: Final = "Every command"
@@ -156,7 +158,9 @@ current = Voice()
 def new(arguments: list[str]) -> None:
     """A command is about to begin; `arguments` may be wrong, which a program wants to hear, too."""
     global current
-    current = Voice(json=JSON in arguments[: arguments.index("--") if "--" in arguments else None])
+    stated = JSON in arguments[: arguments.index("--") if "--" in arguments else None]
+    names = ["UGATIT_JSON", *(f"UGATIT_{name}_JSON".upper() for name in arguments[:1])]
+    current = Voice(json=stated or any(os.environ.get(name, "").strip().lower() in TRUE for name in names))
 
 
 def described(error: UgatitError, name: str = "") -> dict[str, str]:

@@ -30,7 +30,7 @@ def places() -> Iterator[Finding]:
     from ugatit_cli.datasets import store
     from ugatit_cli.weights import home
 
-    yield _place("home", home.home_folder(), "UGATIT_HOME", needed=True)
+    yield _place("home", home.home_folder(), "UGATIT_HOME", keeps="Models and data sets can't be kept there. ")
     yield _place("models", home.store_folder())
     yield _place("data sets", store.store_folder())
     yield _place("Hub's cache", _hub_cache(), "HF_HUB_CACHE")
@@ -50,7 +50,7 @@ def _torch_cache() -> Path:
     return Path(os.environ.get("TORCH_HOME") or base / "torch")
 
 
-def _place(name: str, path: Path, variable: str = "", *, needed: bool = False, count: bool = True) -> Finding:
+def _place(name: str, path: Path, variable: str = "", *, keeps: str = "", count: bool = True) -> Finding:
     there = path
     while not there.exists() and there != there.parent:
         there = there.parent
@@ -60,9 +60,9 @@ def _place(name: str, path: Path, variable: str = "", *, needed: bool = False, c
     held = f"{more}{byte_size(size)} in {more}{files} files, " if count and files else ""
     state = "" if path.exists() else "not made yet, "
     text = f"{path}: {state}{held}{'writable' if writable else 'not writable'}, {byte_size(free)} free"
-    hint = f"Choose another folder: {variable}=DIR" if variable else ""
+    hint = f"{keeps}Choose another folder: {variable}=DIR" if variable else ""
     wrong = not writable or free < LITTLE
-    level: Level = "ok" if not wrong else "problem" if needed and not writable and not path.exists() else "note"
+    level: Level = "note" if wrong else "ok"
     facts = {"path": str(path), "bytes": size, "files": files, "writable": writable, "free": free}
     return Finding(name, text, level, hint if wrong else "", facts)
 

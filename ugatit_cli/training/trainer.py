@@ -241,7 +241,8 @@ class Trainer:
         """Shows how well pictures are copied; other steps have another speed."""
         if self._leads and self._drawn != self.step:
             self._draw()
-        self.listener.note(f"the warm-up is over after {self.step} steps; now discriminators train, too")
+        steps = "1 step" if self.step == 1 else f"{self.step} steps"
+        self.listener.note(f"the warm-up is over after {steps}; now discriminators train, too")
         return Speed()
 
     def _batches(self) -> Generator[tuple[Tensor, Tensor], None, None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack, overload
@@ -69,7 +70,7 @@ class Translator(Engine):
         """The direction that is stated, or leads to a domain.
 
         Raises:
-            UsageError: there is none such, or they contradict each other; ConfigError: there is no such domain.
+            UsageError: there is no such direction or domain, or they contradict each other.
         """
         return resolve_direction(self.config, direction, to)
 
@@ -122,9 +123,10 @@ class Translator(Engine):
             PictureError: a picture can't be read or decoded, is too large, or doesn't fit into memory.
             ModelError: the weights can't be read.
             TypeError: something else than pictures.
-            UsageError: an option makes no sense; ConfigError: there is no such domain.
+            UsageError: an option makes no sense, or there is no such domain.
         """
         look = Look(strength, keep_colour)
+        _check_colour(background)
         way = self.direction(direction, to)
         jobs = self._planned(image, fit, size, tile, max_pixels)
         style_of = self._style_of(style, way, fit, background, max_pixels)
@@ -197,7 +199,8 @@ class Translator(Engine):
         self, images: Source | Iterable[Source], fit: Fit, size: str | int, tile: int | None, max_pixels: int | None
     ) -> list[tuple[Frame, Geometry]]:
         options = SizeOptions(fit, tile, str(size), self.size)
-        frames = [frame_of(image, max_pixels) for image in ([images] if isinstance(images, ONE) else images)]
+        several = [images] if isinstance(images, ONE) or not isinstance(images, Iterable) else images
+        frames = [frame_of(image, max_pixels) for image in several]
         return [(frame, plan_geometry(frame.rgb.size, self.config, options)) for frame in frames]
 
     def _look_at(
@@ -262,6 +265,7 @@ class Translator(Engine):
         if normalize not in ("image", "batch"):
             raise UsageError(f"unknown normalize {normalize!r}", "It is image or batch.")
         names = [maps] if isinstance(maps, str) else maps
+        _check_colour(background)
         chosen = chosen_maps(names, self.missing_maps, name=self.name)
         way = self.direction(direction, to)
         jobs = self._planned(images, fit, size, tile, max_pixels)
@@ -283,6 +287,12 @@ def frame_of(image: Source, max_pixels: int | None) -> Frame:
     if isinstance(image, str | PathLike):
         return reading.read_picture(Path(image), max_pixels=max_pixels, first_only=True).frames[0]
     raise TypeError(f"a PIL image, a path, or several of them are needed, not {type(image).__name__}")
+
+
+def _check_colour(background: object) -> None:
+    channels = background if isinstance(background, Sequence) else ()
+    if len(channels) != 3 or not all(isinstance(one, Integral) and 0 <= int(one) <= 255 for one in channels):
+        raise UsageError(f"background: {background!r} is no colour", "It is (red, green, blue), each 0 to 255.")
 
 
 def _flattened(frame: Frame) -> Image.Image:
