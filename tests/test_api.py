@@ -33,6 +33,7 @@ from ugatit_cli.errors import (
     ModelMissing,
     NoMemory,
     NoRoomError,
+    Saved,
     TrainingError,
 )
 from ugatit_cli.remote.patience import Logged
@@ -364,7 +365,7 @@ def test_errors_that_a_caller_may_catch() -> None:
         ModelMissing,
         NoRoomError,
     }
-    inside |= {BrokenInstallation, FileFailed, NoMemory}
+    inside |= {BrokenInstallation, FileFailed, NoMemory, Saved}
     assert issubclass(FetchError, ugatit_cli.ModelError)
     assert issubclass(ModelMissing, ugatit_cli.ModelError)
     assert issubclass(NoRoomError, ugatit_cli.StorageError)

@@ -152,6 +152,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory, golden: Path) -> Path:
         tiny.save(folder / ".store" / "models" / name, config, discriminators=True)
     tiny.save(folder / "runs" / "horses2zebras-munit", MUNITConfig("horses", "zebras", 32, channels=4, blocks=1))
     shutil.copytree(folder / "runs" / "horses2zebras", folder / "usb" / "horses2zebras")
+    shutil.copytree(folder / "runs" / "horses2zebras" / "model", folder / "usb" / "zebra")
     for name in ("horses", "zebras"):
         shutil.copytree(folder / name, folder / "photos" / name)
     return folder

@@ -31,7 +31,7 @@ TRAIN = [*SIZES, *CPU, "--iterations", "1"]
 def evaluate(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
     """`ugatit evaluate` with a tiny extractor."""
 
-    def load(file: Path | None, layer: str | None, *, device: torch.device, choice: str) -> Extractor:  # noqa: ARG001
+    def load(file: Path | None, layer: str | None, *, device: torch.device, **_: object) -> Extractor:
         assert (file, layer, device.type) == (None, None, "cpu")
         return tiny_extractor()
 
