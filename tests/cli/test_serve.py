@@ -7,6 +7,7 @@ import importlib.util
 import json
 import signal
 import socket
+import threading
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 
 from tests.cli.conftest import Command, Outcome, encoded
 from tests.serving.command import Visit, visited
-from ugatit_cli.cli import serve
+from ugatit_cli.cli import console, serve
 from ugatit_cli.serving import server
 
 
@@ -84,13 +85,21 @@ def test_a_token_of_ones_own_is_never_shown(serving: Any, by: str, monkeypatch: 
 
 def test_the_browser_opens_the_address(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
+    told = threading.Event()
 
     def opens(url: str) -> bool:
         opened.append(url)
         return False
 
+    def note(text: str) -> None:
+        plain(text)
+        if "yourself" in text:
+            told.set()
+
+    plain = console.note
     monkeypatch.setattr(webbrowser, "open", opens)
-    outcome, _ = serving(lambda url: asked(url, "GET", "/"), "--open")
+    monkeypatch.setattr(console, "note", note)
+    outcome, _ = serving(lambda _: told.wait(60), "--open")
     assert opened == outcome.lines
     assert "open the address yourself" in outcome.stderr
 

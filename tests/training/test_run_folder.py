@@ -416,9 +416,9 @@ def processes() -> BaseContext:
 def hold_lock(path: Path, parent: Connection) -> None:
     with RunFolder(path).locked():
         if os.fork() == 0:  # as data loaders do; it outlives its parent
+            parent.send("locked")  # and the fork is over, in which it lets go of the lock
             parent.poll(None)
             os._exit(0)
-        parent.send("locked")
         parent.poll(None)
 
 
