@@ -37,7 +37,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 import torch.nn.functional as F
-from judge import Adversary, Judge
+from judge import WIDTH, Adversary
 from torch import Tensor
 
 from ugatit_cli.cli import console, signals
@@ -47,7 +47,9 @@ from ugatit_cli.data.pictures import Array, Holdout, Pictures, Preparation, load
 from ugatit_cli.device import Group, resolve_device
 from ugatit_cli.errors import UgatitError, UsageError
 from ugatit_cli.methods.adam import Adam
+from ugatit_cli.methods.back_translation import recoloured
 from ugatit_cli.methods.base import OTHER, SOURCE, TARGET, Losses, Step, Term, random_numbers, sum_of
+from ugatit_cli.methods.judge import Judge
 from ugatit_cli.methods.losses import cam_loss, identity_loss
 from ugatit_cli.methods.networks import Networks, build_networks, tensors_of
 from ugatit_cli.methods.recipe import Recipe
@@ -70,25 +72,6 @@ IDENTITY_EVERY: Final = 6
 # Real pictures of the source that are translated, too, for the judge.
 SOURCES: Final = 2
 SAVE_EVERY, REPORT_EVERY = 500, 50
-# Of imitations, with `--recolour`: how many, and what their colourfulness is multiplied by.
-RECOLOURED, SATURATION = 0.8, (0.6, 1.2)
-
-
-def recoloured(x: Tensor, source: torch.Generator) -> Tensor:
-    """Most pictures with hues rotated by a random angle; white, greys and black stay.
-
-    Args:
-        x: (N, 3, H, W) in [-1, 1], on any device.
-        source: random numbers, on the CPU.
-    """
-    n = len(x)
-    angles = torch.rand(n, 1, 1, generator=source) * 2 * math.pi
-    saturation = torch.empty(n, 1, 1).uniform_(*SATURATION, generator=source)
-    grey, turn = torch.full((3, 3), 1 / 3), torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
-    rotated = grey + saturation * (angles.cos() * (torch.eye(3) - grey) + angles.sin() * turn)
-    kept = torch.rand(n, 1, 1, generator=source) >= RECOLOURED
-    matrices = torch.where(kept, torch.eye(3), rotated).to(x.device)
-    return torch.einsum("nij,njhw->nihw", matrices, x).clamp(-1, 1)
 
 
 class BackTranslation(Step):
@@ -211,7 +194,7 @@ def make_step(model: ModelFolder, options: argparse.Namespace, device: torch.dev
     networks = build_networks(
         model.config,
         lambda config: {direction: method_of(config).translators(config)[direction]},
-        lambda _: {"judge": Judge()} if options.adversarial else {},
+        lambda _: {"judge": Judge(WIDTH)} if options.adversarial else {},
         seed=options.seed,
         device=device,
         precision=resolve_training_precision(options.precision, device),

@@ -9,7 +9,7 @@ Pairs are compared by pixels and by the features of a network that knows photos 
 2016), and a projected discriminator (judge.py) on the same features learns in minutes what is real.
 
 The discriminators of the paper train beside, and are listened to, too. Each direction takes one pass through its
-generator and one without a gradient through the other, half as many as the paper's.
+generator, and one without a gradient through the other.
 """
 
 from __future__ import annotations

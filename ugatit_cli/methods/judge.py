@@ -19,6 +19,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.recipe import Recipe
+from ugatit_cli.nn.layers import Network
 
 CHANNELS: Final = (24, 40, 112, 320)
 MIXED: Final = (64, 64, 128, 128)
@@ -55,23 +56,28 @@ class Mixing(nn.Module):
         return [one / unit for one, unit in zip(mixed, UNITS, strict=True)]
 
 
-class Judge(nn.Module):
-    """Logits of each depth: what is real is above 1, the rest below -1."""
+class Judge(Network):
+    """Logits of each depth: what is real is above 1, the rest below -1.
 
-    def __init__(self) -> None:
+    Args:
+        width: channels of its layers.
+    """
+
+    def __init__(self, width: int = WIDTH) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(_head(channels, times) for channels, times in zip(MIXED, HALVINGS, strict=True))
+        depths = zip(MIXED, HALVINGS, strict=True)
+        self.heads = nn.ModuleList(_head(channels, times, width) for channels, times in depths)
 
     def forward(self, mixed: Sequence[Tensor]) -> list[Tensor]:
         """What `Mixing` returns -> (N, 1, H, W) each."""
         return [head(one) for head, one in zip(self.heads, mixed, strict=True)]
 
 
-def _head(channels: int, halvings: int) -> nn.Sequential:
-    first = [nn.Conv2d(channels if i == 0 else WIDTH, WIDTH, 4, 2, 1) for i in range(halvings)]
-    convolutions = first or [nn.Conv2d(channels, WIDTH, 1)]
-    convolutions.append(nn.Conv2d(WIDTH, WIDTH, 3, padding=1))
-    last = nn.Conv2d(WIDTH, 1, 3, padding=1) if halvings else nn.Conv2d(WIDTH, 1, 1)
+def _head(channels: int, halvings: int, width: int) -> nn.Sequential:
+    first = [nn.Conv2d(channels if i == 0 else width, width, 4, 2, 1) for i in range(halvings)]
+    convolutions = first or [nn.Conv2d(channels, width, 1)]
+    convolutions.append(nn.Conv2d(width, width, 3, padding=1))
+    last = nn.Conv2d(width, 1, 3, padding=1) if halvings else nn.Conv2d(width, 1, 1)
     layers = [part for one in convolutions for part in (spectral_norm(one), nn.LeakyReLU(0.2))]
     return nn.Sequential(*layers, spectral_norm(last))
 
