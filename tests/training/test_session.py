@@ -222,3 +222,13 @@ def test_killed_anywhere_it_ends_as_if_never_killed(tmp_path: Path) -> None:
     assert not [file for file in path.rglob(".*") if file.name != ".lock"]
     for sample in (tmp_path / "whole" / "samples").iterdir():
         assert (path / "samples" / sample.name).read_bytes() == sample.read_bytes()
+
+
+def test_folders_the_other_way_round_are_refused_and_nothing_changes(folders: Folders, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    train(path, folders, {"iterations": 1})
+    before = RunFolder(path).document()
+    with pytest.raises(UsageError, match="the other way round") as caught:
+        prepared(path, Folders(folders.b, folders.a), {}, named=True)
+    assert f"{folders.a} {folders.b}" in caught.value.hint
+    assert RunFolder(path).document() == before

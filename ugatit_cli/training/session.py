@@ -283,6 +283,13 @@ def _going_on(
                 f"{run.path} is a run with other pictures: {before.a} and {before.b}",
                 f"Have they moved? Add --resume {shlex.quote(str(run.path))}. For a new run, name it: -o runs/NAME",
             )
+        theirs, ours = (before.a.name, before.b.name), (folders.a.name, folders.b.name)
+        if ours == theirs[::-1] != theirs:
+            raise UsageError(
+                f"{folders.a} and {folders.b} are the other way round: in {run.path} A is {theirs[0]}, B {theirs[1]}",
+                f"ugatit train --resume {shlex.quote(str(run.path))} {shlex.quote(str(folders.b))} "
+                f"{shlex.quote(str(folders.a))}",
+            )
         changes["folders"] = folders
     if changes.get("precision", "auto") != "auto":
         resolve_training_precision(changes["precision"], machine.device)
