@@ -11,6 +11,7 @@ import pytest
 
 from ugatit_cli.errors import OutputError, PictureError, UsageError
 from ugatit_cli.remote import places, zipping
+from ugatit_cli.remote.addresses import forbidden_by
 from ugatit_cli.remote.places import Known
 from ugatit_cli.remote.systems import check
 from ugatit_cli.remote.urls import Url, is_folder_text, place
@@ -97,7 +98,10 @@ def test_nothing_is_written_to_the_web_and_nothing_asked_where_that_is_forbidden
 ) -> None:
     with pytest.raises(UsageError, match="nothing can be written"):
         check(url("https://host/out"), writing=True)
-    monkeypatch.setenv("UGATIT_OFFLINE", "1")
+    for allowed in ("", "0", "no", "off"):
+        monkeypatch.setenv("UGATIT_OFFLINE", allowed)
+        assert forbidden_by() == ""
+    monkeypatch.setenv("UGATIT_OFFLINE", "perhaps")
     check(url("memory://a"))
     for text in ("s3://b/a.png", "zip://s3://b/a.zip"):
         with pytest.raises(UsageError, match="UGATIT_OFFLINE forbids"):

@@ -32,7 +32,8 @@ def forbidden_by() -> str:
 
 
 def _is_set(variable: str) -> bool:
-    return os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE")
+    # What nobody understands forbids rather than allows.
+    return os.environ.get(variable, "").upper() not in ("", "0", "OFF", "NO", "FALSE")
 
 
 def is_address(text: str) -> bool:
