@@ -35,6 +35,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ugatit_cli.config import DEFAULT_MODEL
 from ugatit_cli.errors import (
     ConfigError,
     DeviceError,
@@ -89,7 +90,7 @@ __all__ = [
 logging.getLogger("ugatit").addHandler(logging.NullHandler())
 
 
-def load(model: str | PathLike[str] = "flat2clay", *, device: str = "auto", precision: str = "auto") -> Model:
+def load(model: str | PathLike[str] = DEFAULT_MODEL, *, device: str = "auto", precision: str = "auto") -> Model:
     """A trained model.
 
     Args:
@@ -133,7 +134,7 @@ def load_exported(file: str | PathLike[str]) -> ExportedModel:
 
 
 def export(
-    model: str | PathLike[str] = "flat2clay",
+    model: str | PathLike[str] = DEFAULT_MODEL,
     output: str | PathLike[str] | None = None,
     *,
     to_format: Literal["onnx", "torchscript"] = "onnx",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 from ugatit_cli.errors import ConfigError, UsageError
 from ugatit_cli.fields import Option, Range, check_ranges, check_types
@@ -27,6 +27,9 @@ SCALES: tuple[Scale, ...] = get_args(Scale)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 FITS: tuple[Fit, ...] = get_args(Fit)
 MAPS: tuple[MapName, ...] = get_args(MapName)
+
+DEFAULT_MODEL: Final = "flat2clay"
+"""The bundled model that is taken where none is named."""
 
 # Refused before memory is allocated: no real model comes near these.
 MAX_IMAGE_SIZE, MAX_CHANNELS, MAX_BLOCKS, MAX_DEPTH = 4096, 1024, 64, 10

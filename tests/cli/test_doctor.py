@@ -24,7 +24,7 @@ from ugatit_cli.health import machine, network, trial, versions
 @pytest.fixture
 def checkup(ugatit: Command, light: str, monkeypatch: pytest.MonkeyPatch) -> Command:
     """`ugatit doctor` with a tiny model."""
-    monkeypatch.setattr(trial, "MODEL", light)
+    monkeypatch.setattr(trial, "DEFAULT_MODEL", light)
     monkeypatch.setattr(trial, "LONG_ENOUGH", 0)
     return lambda *arguments: ugatit("doctor", "--offline", *arguments)
 

@@ -13,6 +13,7 @@ from typer import Option
 
 from ugatit_cli.cli import console, films, pictures, ranks, sheets
 from ugatit_cli.cli.options import SECTIONS, ModelOption, PictureOptions, options_of, output_option, parse_tile
+from ugatit_cli.config import DEFAULT_MODEL
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.files import expanded, reported
 from ugatit_cli.remote.urls import Place
@@ -148,7 +149,7 @@ def cam(options: CamOptions) -> None:
     find = partial(sheets.find, asked, sheet) if sheet else partial(pictures.find, asked, named=(".pdf",))
     found = find(suffix=partial(_suffix, options))
     _check_jobs(asked, found)
-    model = _model_of(run.path) if run else options.model or "flat2clay"
+    model = _model_of(run.path) if run else options.model or DEFAULT_MODEL
     prepared = pictures.prepare(asked, found, model, first_only=options.animate is False or sheet is not None)
     if prepared is None:
         return

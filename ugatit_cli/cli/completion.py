@@ -17,6 +17,7 @@ import typer
 
 from ugatit_cli.cli import console
 from ugatit_cli.cli.help_view import HELP_ALL, choices_of, summary
+from ugatit_cli.config import DEFAULT_MODEL
 from ugatit_cli.errors import UgatitError
 
 Shell = Literal["bash", "zsh", "fish"]
@@ -219,5 +220,5 @@ def _domains(before: Sequence[str]) -> Iterator[Candidate]:
     from ugatit_cli.weights.catalog import known
 
     named = [value for option, value in itertools.pairwise(before) if option in ("-m", "--model")]
-    for name in named or ["flat2clay"]:
+    for name in named or [DEFAULT_MODEL]:
         yield from (Candidate("value", one) for one in known(name).domains or ())

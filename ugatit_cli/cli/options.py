@@ -18,7 +18,7 @@ from typer.core import TyperCommand
 from typer.main import get_command
 
 from ugatit_cli.cli import configuration, console, help_view, voice, wrong_names
-from ugatit_cli.config import Fit
+from ugatit_cli.config import DEFAULT_MODEL, Fit
 from ugatit_cli.errors import UgatitError, UsageError
 from ugatit_cli.remote.urls import misplaced
 
@@ -65,8 +65,7 @@ ModelOption = Annotated[
         "-m",
         metavar="MODEL",
         help="A name that `ugatit models` lists, a folder, a run, or OWNER/NAME[@REVISION] on the Hub; "
-        "@sha256:DIGEST pins any.  "
-        "[default: flat2clay]",
+        f"@sha256:DIGEST pins any.  [default: {DEFAULT_MODEL}]",
         show_default=False,
     ),
 ]
@@ -79,7 +78,7 @@ ModelsOption = Annotated[
         "-m",
         metavar="MODEL",
         help="A model's name, a model folder or run, or OWNER/NAME[@REVISION] on the Hub; @sha256:DIGEST pins any. "
-        "With several (-m A -m B), each gets a folder in OUT.  [default: flat2clay]",
+        f"With several (-m A -m B), each gets a folder in OUT.  [default: {DEFAULT_MODEL}]",
         show_default=False,
     ),
 ]

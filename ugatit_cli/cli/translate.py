@@ -10,6 +10,7 @@ from typer import Option
 
 from ugatit_cli.cli import films, pictures, ranks, regions, watch
 from ugatit_cli.cli.options import SECTIONS, ModelsOption, PictureOptions, options_of
+from ugatit_cli.config import DEFAULT_MODEL
 from ugatit_cli.errors import UsageError
 from ugatit_cli.files import expanded
 from ugatit_cli.films.codecs import FilmOptions
@@ -183,7 +184,7 @@ def translate(options: TranslateOptions) -> None:
     )
     found = find()
     _check_jobs(options, found)
-    models = list(dict.fromkeys(options.model or ["flat2clay"]))
+    models = list(dict.fromkeys(options.model or [DEFAULT_MODEL]))
     if len(models) > 1:
         from ugatit_cli.cli import several
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from ugatit_cli.config import PRECISIONS
+from ugatit_cli.config import DEFAULT_MODEL, PRECISIONS
 from ugatit_cli.errors import DeviceError, UgatitError, plain_reason
 from ugatit_cli.health.findings import Finding, reason
 from ugatit_cli.health.versions import module
@@ -16,7 +16,6 @@ from ugatit_cli.wording import duration
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MODEL: Final = "flat2clay"
 SIDE: Final = 128
 # Of a picture in another precision, compared with fp32 on the CPU: below, it is another picture.
 LEAST_PSNR: Final = 20.0
@@ -87,7 +86,7 @@ def _translated(device: str, precision: str) -> tuple[Any, float]:
 
     from ugatit_cli import load
 
-    model, picture = load(MODEL, device=device, precision=precision), _picture()
+    model, picture = load(DEFAULT_MODEL, device=device, precision=precision), _picture()
     result = np.asarray(model.translate(picture).convert("RGB"))
     start, count = time.monotonic(), 0
     while count < MOST and time.monotonic() - start < LONG_ENOUGH:
