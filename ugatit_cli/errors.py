@@ -6,7 +6,7 @@ Raised anywhere below the command line; rendered in one place, `cli/console.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal, NamedTuple
 
 Extra = Literal["data", "eval", "export", "face", "heic", "remote", "serve", "tensorboard", "tiff", "video", "watch"]
 # The package is on no index yet, so that its name can't be installed; these can be, from anywhere.
@@ -42,12 +42,28 @@ def plain_reason(error: BaseException) -> str:
     return str(error).rstrip(".") or type(error).__name__
 
 
+Changed = Literal["device", "format", "install", "max-pixels", "precision", "size", "tile"]
+
+
+class Change(NamedTuple):
+    """A way out that has another name elsewhere than on the command line: a field of the API, a control of a page.
+
+    Attributes:
+        option: its name on the command line, without dashes; or `install`.
+        value: for it, or what installs it; empty: another one than now.
+    """
+
+    option: Changed
+    value: str = ""
+
+
 class UgatitError(Exception):
     """Base of all errors meant for users.
 
     Args:
         message: what went wrong, naming the file or option.
-        hint: the way out, a full sentence; may be empty.
+        hint: the way out, a full sentence in the words of the command line; may be empty.
+        change: the same for who has other words; None: the hint is for all.
 
     Attributes:
         code: what programs tell it by.
@@ -57,10 +73,11 @@ class UgatitError(Exception):
     code: ClassVar[str] = "failed"
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", *, change: Change | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.change = change
 
 
 class InputsFailed(UgatitError):

@@ -249,5 +249,5 @@ def test_transparency_is_never_lost_without_a_word(format: str) -> None:
 
 def test_a_gif_of_soft_edges_is_noted() -> None:
     soft = Frame(smooth(), Image.linear_gradient("L").resize((48, 32)))
-    assert "gif" in lost_alpha(Picture((soft,), "PNG"), "GIF")[0]
+    assert "gif" in str(lost_alpha(Picture((soft,), "PNG"), "GIF")[0])
     assert lost_alpha(Picture((soft,), "GIF"), "GIF") == ()  # of one that was resized

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import json
 import struct
 import zlib
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+
+from PIL import Image
 
 from ugatit_cli.serving.app import make_app
 from ugatit_cli.serving.line import Line
@@ -39,7 +42,7 @@ class Response:
     def refusal(self) -> tuple[int, str]:
         """The status, and the words."""
         assert self.headers["content-type"] == "application/json"
-        assert set(self.document) == {"error", "hint"}
+        assert set(self.document) == {"error", "hint", "fields"}
         return self.status, self.document["error"]
 
 
@@ -79,6 +82,15 @@ def form(*files: tuple[str, bytes], **fields: object) -> tuple[bytes, dict[str, 
     parts += [f'form-data; name="picture"; filename="{name}"\r\n\r\n'.encode() + data for name, data in files]
     lines = b"".join(f"--{BOUNDARY}\r\nContent-Disposition: ".encode() + part + b"\r\n" for part in parts)
     return lines + f"--{BOUNDARY}--\r\n".encode(), {"Content_Type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+def white_icon(size: int = 16) -> bytes:
+    """A PNG of which only the right half is there, and white."""
+    image = Image.new("RGBA", (size, size), (255, 255, 255, 255))
+    image.paste((0, 0, 0, 0), (0, 0, size // 2, size))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def bomb(width: int, height: int) -> bytes:

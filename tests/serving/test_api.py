@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.cli.conftest import encoded, picture
-from tests.serving.server import Served, form
+from tests.serving.server import Response, Served, bomb, form, white_icon
 from ugatit_cli import load
+from ugatit_cli.errors import Change, Changed
+from ugatit_cli.serving.asked import Asked
+from ugatit_cli.serving.ways import way_out
+
+
+def notes(answer: Response) -> Any:
+    return json.loads(answer.headers.get("ugatit-notes", "[]"))
+
+
+def pages() -> bytes:
+    """A TIFF of two pages."""
+    buffer = io.BytesIO()
+    picture(16, 16).save(buffer, "TIFF", save_all=True, append_images=[picture(16, 16, seed=1)])
+    return buffer.getvalue()
 
 
 def opened(data: bytes) -> Image.Image:
@@ -56,22 +72,45 @@ def test_what_its_owner_should_know_is_in_a_header(served: Served) -> None:
     clear = Image.new("RGBA", (16, 16), (200, 30, 30, 90))
     buffer = io.BytesIO()
     clear.save(buffer, "PNG")
-    (note,) = json.loads(served.post(buffer.getvalue(), format="jpg").headers["ugatit-notes"])
-    assert "transparency" in note
-    (soft,) = json.loads(served.post(encoded(size=(200, 200))).headers["ugatit-notes"])
-    assert "fit=native" in soft
+    (lost,) = notes(served.post(buffer.getvalue(), format="jpg"))
+    assert "transparency" in lost["note"]
+    assert lost["fields"] == {"format": "png"}
+    assert "format=png" in lost["hint"]
+    (soft,) = notes(served.post(encoded(size=(200, 200))))
+    assert "soft" in soft["note"]
+    assert soft["fields"] == {"fit": "native"}
+    assert "fit=native" in soft["hint"]
+    (damaged,) = notes(served.post(pages()))
+    assert damaged == {"note": damaged["note"], "hint": "", "fields": {}}
 
 
 def test_a_background(served: Served) -> None:
-    clear = Image.new("RGBA", (16, 16), (255, 255, 255, 255))
-    clear.paste((0, 0, 0, 0), (0, 0, 8, 16))
-    buffer = io.BytesIO()
-    clear.save(buffer, "PNG")
-    (note,) = json.loads(served.post(buffer.getvalue()).headers["ugatit-notes"])
-    assert "background=black" in note
-    black = served.post(buffer.getvalue(), background="#000")
-    assert (black.status, "ugatit-notes" in black.headers) == (200, False)
-    assert served.post(buffer.getvalue(), background="no-colour").status == 400
+    white = served.post(white_icon())
+    (note,) = notes(white)
+    assert note["fields"] == {"background": "black"}
+    assert "background=black" in note["hint"]
+    black = served.post(white_icon(), **note["fields"])
+    assert (black.status, notes(black)) == (200, [])
+    assert black.data == served.post(white_icon(), background="#000").data != white.data
+    assert served.post(white_icon(), background="no-colour").status == 400
+
+
+def test_a_refusal_says_which_field_does_it(served: Served) -> None:
+    moving = encoded("GIF", (20, 16), save_all=True, append_images=[picture(20, 16, seed=1)], duration=[50, 70])
+    refused = served.post(moving, format="jpg")
+    assert refused.refusal[0] == 422
+    assert refused.document["fields"] == {"format": "webp"}
+    assert served.post(moving, **refused.document["fields"]).status == 200
+    long = served.post(bomb(17_000, 8), format="webp")
+    assert (long.refusal[0], long.document["fields"]) == (422, {"format": "png"})
+    assert served.post(bomb(17_000, 8), **long.document["fields"]).status == 200
+
+
+@pytest.mark.parametrize("option", get_args(Changed))
+def test_no_way_out_is_an_option_that_nobody_has(option: Changed) -> None:
+    hint, fields = way_out("Use --something.", Change(option, "png"))
+    assert set(fields) <= set(Asked.model_fields)
+    assert fields or not re.search("--(?!max-pixels|precision|device)", hint)
 
 
 def test_styles(served: Served, models: dict[str, Path]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from PIL import Image
 
 from tests.browser import download, js, press, resize, tap, visible
 from tests.cli.conftest import encoded
-from tests.serving.server import Served, bomb, serving
+from tests.serving.server import Served, bomb, serving, white_icon
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -170,6 +171,93 @@ def test_settings_change_what_is_there(page: Chrome, served: Served, models: dic
     saved = download(page, tmp_path / "styled", find(page, ".save"), "png")
     expected = served.post(encoded(), model=styled, style=f"random:{seed}", strength=0.4, keep_colour=True)
     assert saved.read_bytes() == expected.data
+
+
+def choose(browser: Chrome, setting: str, text: str) -> None:
+    from selenium.webdriver.support.select import Select
+
+    Select(find(browser, setting)).select_by_visible_text(text)
+
+
+def press_hint(browser: Chrome, text: str) -> None:
+    """The button of a hint that is called so, the only one there is."""
+    (button,) = browser.find_elements("css selector", ".hints button")
+    assert button.text == text
+    button.click()
+    settled(browser)
+
+
+def test_a_white_icon_gets_another_background_by_one_click(page: Chrome, served: Served, tmp_path: Path) -> None:
+    bring(page, ("photo.jpg", "image/jpeg", encoded("JPEG")))
+    settled(page)
+    assert not visible(page, "#background")  # nothing shows through
+    find(page, ".remove").click()
+    bring(page, ("icon.png", "image/png", white_icon()))
+    settled(page)
+    assert visible(page, "#background")
+    saved = download(page, tmp_path / "white", find(page, ".save"), "png")
+    assert saved.read_bytes() == served.post(white_icon()).data
+    press_hint(page, "Background: Black")
+    assert js(page, "document.getElementById('background').value") == "black"
+    assert texts(page, ".hints *") == []
+    saved = download(page, tmp_path / "black", find(page, ".save"), "png")
+    assert saved.read_bytes() == served.post(white_icon(), background="black").data
+    choose(page, "#background", "Another colour")
+    page.execute_script(
+        "const tint = document.getElementById('tint'); tint.value = '#3060c0';"
+        "tint.dispatchEvent(new Event('change', { bubbles: true }))"
+    )
+    settled(page)
+    saved = download(page, tmp_path / "blue", find(page, ".save"), "png")
+    assert saved.read_bytes() == served.post(white_icon(), background="#3060c0").data
+
+
+def test_another_background_makes_no_opaque_picture_again(page: Chrome) -> None:
+    bring(page, png(), ("icon.png", "image/png", white_icon()))
+    settled(page)
+    requests_of(page)
+    press_hint(page, "Background: Black")
+    assert [url.rpartition("/")[2] for url in requests_of(page) if not url.startswith("blob:")] == ["translate"]
+
+
+def test_a_soft_result_gets_detail_by_one_click(page: Chrome, served: Served, tmp_path: Path) -> None:
+    large = encoded(size=(200, 200))
+    bring(page, ("large.png", "image/png", large))
+    settled(page)
+    assert "soft" in texts(page, ".hints")[0]
+    assert not visible(page, "#fit")
+    press_hint(page, "Detail: Fine, slow")
+    assert visible(page, "#fit")  # which says what was done
+    saved = download(page, tmp_path, find(page, ".save"), "png")
+    assert saved.read_bytes() == served.post(large, fit="native").data
+
+
+def test_what_a_format_does_not_hold_gets_another_by_one_click(page: Chrome) -> None:
+    moving = encoded("GIF", save_all=True, append_images=[Image.new("RGB", (16, 16))], duration=[50, 70])
+    bring(page, ("moving.gif", "image/gif", moving))
+    find(page, ".more summary").click()
+    choose(page, "#format", "JPEG")
+    settled(page)
+    assert "2 frames" in texts(page, ".is-failed .state")[0]
+    press_hint(page, "Save as: WebP")
+    assert page.find_elements("css selector", ".is-failed") == []
+
+
+def test_cards_speak_no_language_of_programs(page: Chrome) -> None:
+    files = [("icon.png", "image/png", white_icon()), png("large.png", (200, 200)), ("empty.png", "image/png", b"")]
+    files += [("notes.txt", "text/plain", b"Dear diary"), ("scan.tif", "image/tiff", encoded("TIFF"))]
+    files += [("moving.gif", "image/gif", encoded("GIF", save_all=True, append_images=[Image.new("RGB", (16, 16))]))]
+    bring(page, *files, ("clear.bmp", "image/bmp", white_icon()))
+    find(page, ".more summary").click()
+    for format in ("JPEG", "As it was"):
+        choose(page, "#format", format)
+        settled(page)
+        for text in texts(page, ".card .text"):
+            assert not re.search("=|--|curl|pip|ugatit ", text)
+    page.execute_script("document.getElementById('seed').value = -5")
+    choose(page, "#model", texts(page, "#model option")[-1])
+    settled(page)
+    assert len(page.find_elements("css selector", ".is-failed")) == 2
 
 
 def test_attention_lies_over_the_picture(page: Chrome) -> None:

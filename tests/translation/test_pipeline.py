@@ -101,7 +101,7 @@ def test_notes_say_what_a_picture_lost(model: Model, tmp_path: Path) -> None:
     jobs = [Job(tmp_path / "a.png", tmp_path / "a.jpg"), Job(tmp_path / "b.tif", tmp_path / "c.tif")]
     results = run(model, [*jobs, Job(tmp_path / "a.png", tmp_path / "d.png")])
     assert [len(result.notes) for result in results] == [1, 1, 0]
-    assert "jpg" in results[0].notes[0]
+    assert "jpg" in str(results[0].notes[0])
 
 
 # --- Batches -------------------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def translate_film(
     (made,) = translate_films(model, [job], options, films, told=told)
     if made.error is not None:
         raise made.error
-    return list(made.notes)
+    return list(map(str, made.notes))
 
 
 def _with_style(model: Engine, options: TranslateOptions, style: Source | StyleCode | None) -> TranslateOptions:
@@ -163,7 +163,7 @@ class _Run:
         if isinstance(error, StorageError):
             self.stop.set()
         elif not error.message.startswith(f"{job.name}: "):
-            error = type(error)(f"{job.name}: {error.message}", error.hint)
+            error = type(error)(f"{job.name}: {error.message}", error.hint, change=error.change)
         return Result(job, error=error)
 
     def _translated(self, job: Job) -> Result | None:

@@ -14,6 +14,7 @@ from ugatit_cli.config import MapName
 from ugatit_cli.faces.crops import ENDING, named_faces
 from ugatit_cli.pictures import encoding
 from ugatit_cli.pictures.bounds import Lazy
+from ugatit_cli.pictures.encoding import Note
 from ugatit_cli.pictures.geometry import (
     WHITE,
     Colour,
@@ -101,7 +102,7 @@ class Done:
     others: Sequence[Sequence[Pixels]] = ()
     look: Look = field(default_factory=Look)
     parts: Parts | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: list[str | Note] = field(default_factory=list)
 
     # Below, nothing refers to `self`: with a cycle, large pictures would stay until Python looks for those.
 
@@ -204,7 +205,7 @@ class Drawn:
     files: Sequence[bytes | None]
     size: Size
     flat: tuple[MapName, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[str | Note, ...] = ()
     preview: Preview | None = None
     paths: tuple[Place, ...] = ()
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Final, Generic, TypeVar, overload
 
-from ugatit_cli.errors import PictureError
+from ugatit_cli.errors import Change, PictureError
 from ugatit_cli.files import WEIGHTS
 
 In = TypeVar("In")
@@ -34,9 +34,9 @@ def check_pixels(label: str, size: tuple[int, int], frames: int, limit: int | No
     if limit is not None and pixels > limit:
         shape = (f"{frames} frames of " if frames > 1 else "") + f"{size[0]} x {size[1]}{where}"
         message = f"{label}: {pixels / 1e6:.1f} megapixels ({shape}), above the limit of {limit / 1e6:g}"
-        raise PictureError(
-            message, f"If it is meant to be that large: --max-pixels {math.ceil(pixels / 1e6)}M, or off."
-        )
+        needed = f"{math.ceil(pixels / 1e6)}M"
+        hint = f"If it is meant to be that large: --max-pixels {needed}, or off."
+        raise PictureError(message, hint, change=Change("max-pixels", needed))
 
 
 class Room:

@@ -9,11 +9,12 @@ import io
 import itertools
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from PIL import Image, ImageFile
 
-from ugatit_cli.errors import OutputError, PictureError, UsageError, plain_reason
+from ugatit_cli.errors import Change, OutputError, PictureError, UsageError, plain_reason
 from ugatit_cli.pictures.metadata import Metadata
 from ugatit_cli.pictures.reading import ANIMATED, Frame, Picture, composite, srgb_profile
 from ugatit_cli.remote.urls import Place
@@ -43,6 +44,25 @@ _SETTINGS: Final[dict[str, dict[str, Any]]] = {
 }
 PAPER_WIDTH: Final = 6.3  # inches between the margins of a page of A4
 _FEWEST_DPI: Final = 150
+_PNG: Final = Change("format", "png")
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a result's owner should know.
+
+    Attributes:
+        text: what it is.
+        hint: how to change it, in the words of the command line.
+        change: the same for who has other words.
+    """
+
+    text: str
+    hint: str
+    change: Change
+
+    def __str__(self) -> str:
+        return f"{self.text}; {self.hint}"
 
 
 def output_format(source_format: str, wanted: str) -> str:
@@ -81,15 +101,16 @@ def result_suffix(source: Place, wanted: str) -> str:
     return suffix_for(output_format(Image.registered_extensions().get(source.suffix.lower(), ""), wanted))
 
 
-def lost_alpha(picture: Picture, format: str) -> tuple[str, ...]:
+def lost_alpha(picture: Picture, format: str) -> tuple[Note, ...]:
     """What to say where the format has no place for the picture's transparency, going by its first frame."""
     kept = format in _ALPHA and (format != "GIF" or picture.format == "GIF")
     alpha = None if kept else picture.frames[0].alpha  # which may be made just for this, and is made once
     kind = suffix_for(format)[1:]
     if alpha is not None and format not in _ALPHA:
-        return (f"{kind} has no transparency, so the background shows; --format png keeps it",)
+        return (Note(f"there is no transparency in {kind}, so the background shows", "--format png keeps it", _PNG),)
     if alpha is not None and any(alpha.histogram()[1:255]):
-        return (f"{kind} knows no half transparency, so soft edges are hard now; --format png keeps them",)
+        text = f"there is no half transparency in {kind}, so soft edges are hard now"
+        return (Note(text, "--format png keeps them", _PNG),)
     return ()
 
 
@@ -133,7 +154,7 @@ def encode(
     except Exception as error:
         if isinstance(image, _Reel) and image.error is error:  # which is not about the format
             raise
-        raise OutputError(f"can't be written as {format}: {plain_reason(error)}", _other(format)) from error
+        raise _unwritable(format, plain_reason(error)) from error
     if format == "WEBP" and data[12:16] == b"VP8X" and any(alphas):
         # libwebp cuts frames to what shows, sees only opaque ones, and calls the canvas around them opaque.
         return data[:20] + bytes([data[20] | 0x10]) + data[21:]
@@ -181,19 +202,22 @@ def _fits_optimizer(plain: bytes, image: Image.Image, quality: int) -> bool:
     return area <= _MAX_OPTIMIZED and len(plain) <= max(guess, ImageFile.MAXBLOCK)
 
 
-def _other(format: str) -> str:
-    return "Use --format webp." if format == "PNG" else "Use --format png."
+def _unwritable(format: str, reason: str) -> OutputError:
+    other = "webp" if format == "PNG" else "png"
+    return OutputError(
+        f"can't be written as {format}: {reason}", f"Use --format {other}.", change=Change("format", other)
+    )
 
 
 def _check_writable(picture: Picture, format: str) -> None:
     if picture.animated and format not in ANIMATED:
         message = f"the animation has {len(picture.frames)} frames; {suffix_for(format)[1:]} holds one"
-        raise PictureError(message, "Use --format webp or png.")
+        raise PictureError(message, "Use --format webp or png.", change=Change("format", "webp"))
     side = _MAX_SIDE.get(format)
     if side and max(picture.size) > side:  # asked beforehand because libjpeg prints its complaint
         width, height = picture.size
         reason = f"it holds at most {side} pixels a side, the picture has {width} x {height}"
-        raise OutputError(f"can't be written as {format}: {reason}", _other(format))
+        raise _unwritable(format, reason)
 
 
 def _options(picture: Picture, format: str, quality: int | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import IO, Any, Final, cast
 
 from PIL import Image, ImageFile, PsdImagePlugin
 
-from ugatit_cli.errors import PictureError, install_line
+from ugatit_cli.errors import Change, PictureError, install_line
 from ugatit_cli.pictures import jpeg, tiff
 
 _COPY: Final = "Copy or download the file again."
@@ -32,9 +32,9 @@ _XCODE: Final = b"CgBI"
 _RAW_FILE: Final = "a camera raw file"
 
 
-def unsupported(label: str, kind: str, hint: str = _CONVERT) -> PictureError:
+def unsupported(label: str, kind: str, hint: str = _CONVERT, change: Change | None = None) -> PictureError:
     """Of an intact file whose kind nothing here can decode."""
-    return PictureError(f"{label}: {kind} is not supported", hint)
+    return PictureError(f"{label}: {kind} is not supported", hint, change=change)
 
 
 def unidentified(label: str, head: bytes, stream: IO[bytes]) -> PictureError:
@@ -66,17 +66,17 @@ def unsupported_detail(label: str, text: str) -> PictureError | None:
 
 
 def _no_picture(label: str, head: bytes) -> PictureError:
-    suffix, hint = Path(label).suffix.lower(), _CONVERT
+    suffix, hint, change = Path(label).suffix.lower(), _CONVERT, None
     if suffix in {".heic", ".heif", ".hif"} or (head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS):
-        hint = f"HEIC needs: {install_line('heic')}"
+        hint, change = f"HEIC needs: {install_line('heic')}", Change("install", install_line("heic"))
     elif suffix == ".svg":
         hint = "An SVG is a drawing: render it to PNG first."
-    return PictureError(f"{label}: not a picture, or a format that can't be read here", hint)
+    return PictureError(f"{label}: not a picture, or a format that can't be read here", hint, change=change)
 
 
 def _known(label: str, head: bytes, stream: IO[bytes]) -> PictureError | None:
     """Of an intact file, if its header tells a kind that can't be read here."""
-    kind, hint = "", _CONVERT
+    kind, hint, change = "", _CONVERT, None
     with contextlib.suppress(Exception):  # of a header that is damaged
         if head.startswith(_RAW):
             kind, hint = _RAW_FILE, _DEVELOP
@@ -85,7 +85,7 @@ def _known(label: str, head: bytes, stream: IO[bytes]) -> PictureError | None:
         elif head.startswith(jpeg.MAGIC_2000):
             kind = jpeg.describe_2000(stream)
         elif head.startswith(tiff.ALIEN):
-            kind, hint = "big-endian BigTIFF", _tiff_hint()
+            kind, (hint, change) = "big-endian BigTIFF", _tiff_way()
         elif head.startswith(tiff.MAGIC):
             return _tiff(label, stream)
         elif head.startswith(b"8BPS"):
@@ -94,7 +94,7 @@ def _known(label: str, head: bytes, stream: IO[bytes]) -> PictureError | None:
             kind, hint = "a PNG that Xcode optimised", "Revert it first: pngcrush -revert-iphone-optimizations."
         else:
             kind = next((name for magic, name in _OTHERS.items() if head.startswith(magic)), "")
-    return unsupported(label, kind, hint) if kind else None
+    return unsupported(label, kind, hint, change) if kind else None
 
 
 def _psd(head: bytes) -> str:
@@ -118,11 +118,14 @@ def _tiff(label: str, stream: IO[bytes]) -> PictureError | None:
     kind = tiff.describe(tags := tiff.read_tags(stream))
     if tiff.is_raw(tags):
         return unsupported(label, _RAW_FILE, _DEVELOP)
-    return unsupported(label, kind, _tiff_hint()) if kind else None
+    return unsupported(label, kind, *_tiff_way()) if kind else None
 
 
-def _tiff_hint() -> str:
-    return _CONVERT if tiff.can_decode() else f"TIFF files of such kinds need: {install_line('tiff')}"
+def _tiff_way() -> tuple[str, Change | None]:
+    if tiff.can_decode():
+        return _CONVERT, None
+    line = install_line("tiff")
+    return f"TIFF files of such kinds need: {line}", Change("install", line)
 
 
 def check_kind(image: Image.Image, label: str, head: bytes, stream: IO[bytes]) -> None:

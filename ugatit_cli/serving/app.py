@@ -118,8 +118,7 @@ def _answering(line: Line, work: Work, told: Told) -> Callable[[Request], Awaita
     async def answered(request: Request) -> Response:
         try:
             upload, fields = await asked.received(request)
-            with asked.of_serve():
-                return _sent(await line.done(request, partial(work, upload, fields)))
+            return _sent(await line.done(request, partial(work, upload, fields)))
         except UgatitError as error:
             return problems.answer(error)
         except (ClientDisconnect, TimeoutError):
@@ -136,7 +135,7 @@ def _answering(line: Line, work: Work, told: Told) -> Callable[[Request], Awaita
 
 
 def _sent(made: Answer) -> Response:
-    headers = {"Ugatit-Notes": json.dumps(made.notes)} if made.notes else {}
+    headers = {"Ugatit-Notes": json.dumps([one.model_dump() for one in made.notes])} if made.notes else {}
     kind = Image.MIME[made.format]
     if len(made.data) <= IN_MEMORY:
         return Response(made.data, media_type=kind, headers=headers)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -13,7 +11,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from ugatit_cli.config import Direction, Fit
-from ugatit_cli.errors import UgatitError, UsageError
+from ugatit_cli.errors import UsageError
 from ugatit_cli.wording import shown
 
 FORM: Final = "multipart/form-data"
@@ -110,13 +108,3 @@ def body() -> dict[str, Any]:
     properties = {"picture": binary, **Asked.model_json_schema()["properties"]}
     form = {"type": "object", "properties": properties, "required": ["picture"]}
     return {"required": True, "content": {FORM: {"schema": form}, "image/*": {"schema": binary}}}
-
-
-@contextlib.contextmanager
-def of_serve() -> Iterator[None]:
-    """Errors whose way out is an option say of which command, to whom may have never seen it."""
-    try:
-        yield
-    except UgatitError as error:
-        error.hint = error.hint.replace("--max-pixels", "ugatit serve --max-pixels")
-        raise

@@ -8,9 +8,9 @@
   // --- The server
 
   class Problem extends Error {
-    constructor(status, error, hint = "", retry = 2) {
+    constructor(status, error, hint = "", fields = {}, retry = 2) {
       super(error);
-      Object.assign(this, { status, hint, retry });
+      Object.assign(this, { status, hint, fields, retry });
     }
   }
   const ask = async (path, options = {}) => {
@@ -22,8 +22,8 @@
       throw new Problem(0, "The server doesn't answer.", "Is ugatit serve still running? Can the file still be read?");
     }
     if (answer.ok) return answer;
-    const { error, hint } = await answer.json().catch(() => ({ error: `The server answers ${answer.status}.` }));
-    throw new Problem(answer.status, error, hint, Number(answer.headers.get("Retry-After")) || 2);
+    const { error, hint, fields } = await answer.json().catch(() => ({ error: `The server answers ${answer.status}.` }));
+    throw new Problem(answer.status, error, hint, fields, Number(answer.headers.get("Retry-After")) || 2);
   };
   const post = (path, file, fields, signal) => {
     const body = new FormData();
@@ -55,11 +55,13 @@
 
   const model = () => listing.models.find((one) => one.name === find("model").value);
   const way = () => model().ways.find((one) => one.direction === document.querySelector("#way :checked").value);
-  const fields = () => ({
-    model: model().name, direction: way().direction, fit: find("fit").value, ...(model().styles ? { style: `random:${Math.trunc(find("seed").value) || 0}` } : {}),
-    strength: find("strength").value / 100, keep_colour: find("colour").checked, format: find("format").value,
+  const seed = () => Math.min(999999999, Math.max(0, Math.trunc(find("seed").value) || 0));
+  // A background is only of pictures that it shows through.
+  const fields = (card) => ({
+    model: model().name, direction: way().direction, fit: find("fit").value, background: card.clear ? find("background").value || find("tint").value : "white",
+    ...(model().styles ? { style: `random:${seed()}` } : {}), strength: find("strength").value / 100, keep_colour: find("colour").checked, format: find("format").value,
   });
-  const network = ({ model, direction, fit, style }) => ({ model, direction, fit, ...(style ? { style } : {}) });
+  const network = ({ model, direction, fit, background, style }) => ({ model, direction, fit, background, ...(style ? { style } : {}) });
   const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
   const showModel = () => {
@@ -82,9 +84,9 @@
   };
   const changed = () => {
     showWay();
-    const asked = fields();
+    find("tint").hidden = Boolean(find("background").value);
     for (const card of cards) {
-      if (same(card.asked, asked) && card.state !== "waiting") continue;
+      if (same(card.asked, fields(card)) && card.state !== "waiting") continue;
       if (card.stop) card.stop.abort();
       show(card, "waiting");
     }
@@ -115,18 +117,40 @@
     waiting: "Waiting", working: "Translating …", busy: "The server is busy; it is asked again soon.", failed: card.problem?.message,
     done: card.result && `${card.width} × ${card.height} · ${size(card.result.size)}`,
   });
+  const plain = (card, text) => text.startsWith(`${card.file.name}: `) ? text.slice(card.file.name.length + 2) : text;
+  const sentence = (text) => text && `${text[0].toUpperCase()}${text.slice(1)}${/[.!?…]$/.test(text) ? "" : "."}`;
+  const made = (kind, properties) => Object.assign(document.createElement(kind), properties);
+  // The setting here that a field of a request is, where it has the value and isn't set to it.
+  const settingOf = ([name, value]) => {
+    const control = ["fit", "background", "format"].includes(name) ? find(name) : null, option = [...control?.options ?? []].find((one) => one.value === value);
+    return option && !option.selected ? { control, option, title: `${control.labels[0].firstChild.data.trim()}: ${option.text}` } : null;
+  };
+  const choose = (card, { control, option, title }) => {
+    option.selected = true;
+    control.closest("details")?.setAttribute("open", "");
+    control.dispatchEvent(new Event("change", { bubbles: true }));
+    part(card, card.result ? ".frame input" : ".remove").focus({ preventScroll: true });
+    say(title);
+  };
+  // Hints are for programs where there are fields that do the same, which here are settings.
+  const tell = (card, said) => part(card, ".hints").replaceChildren(...said.flatMap(({ note = "", hint, fields = {} }) => {
+    const asked = Object.entries(fields), settings = asked.map(settingOf).filter(Boolean);
+    const text = [sentence(note), ...(asked.length ? settings.map(({ option }) => option.dataset.about) : [sentence(hint)])].filter(Boolean).join(" ");
+    const buttons = settings.map((setting) => made("button", { type: "button", textContent: setting.title, onclick: () => choose(card, setting) }));
+    return [...(text ? [made("p", { textContent: text })] : []), ...buttons];
+  }));
   const show = (card, state, problem = null) => {
     Object.assign(card, { state, problem });
     const { item } = card, has = Boolean(card.result);
     item.classList.toggle("has-result", has);
     for (const one of ["waiting", "working", "failed"]) item.classList.toggle(`is-${one}`, one === (state === "busy" ? "waiting" : state));
     part(card, ".state").textContent = words(card)[state];
-    part(card, ".hint").textContent = problem?.hint || (state === "done" ? card.notes.join("; ") : "");
+    tell(card, problem ? [{ hint: problem.hint, fields: problem.fields }] : state === "done" ? card.notes : []);
     part(card, ".save").hidden = !has;
     part(card, ".retry").hidden = state !== "failed";
     part(card, ".frame input").disabled = !has;
     if (state === "done") say(`${card.file.name} is translated.`);
-    if (state === "failed") say(`${card.file.name}: ${problem.message} ${problem.hint}`);
+    if (state === "failed") say(`${card.file.name}: ${sentence(problem.message)} ${part(card, ".hints").textContent}`);
     update();
   };
   const shape = (card, width, height) => {
@@ -135,14 +159,24 @@
     card.item.style.setProperty("--h", height);
     card.item.classList.toggle("small", Math.max(width, height) < 160);
   };
+  const isClear = (image) => {
+    const [width, height] = [image.naturalWidth, image.naturalHeight].map((side) => Math.max(1, Math.min(side, 256)));
+    const drawing = made("canvas", { width, height }).getContext("2d", { willReadFrequently: true });
+    drawing.drawImage(image, 0, 0, width, height);
+    return drawing.getImageData(0, 0, width, height).data.some((value, i) => i % 4 === 3 && value < 250);
+  };
   // The browser shows most pictures itself; of others, and of those that may be too large for it, the server tells.
   const preview = async (card) => {
     const image = new Image();
     card.shown = await loaded(image, keep(card, "before", card.file));
     const { naturalWidth: width, naturalHeight: height } = image;
-    if (!card.shown || width * height > (listing.limits.pixels ?? Infinity)) return;
-    shape(card, width, height);
-    part(card, ".before").src = card.urls.before;
+    card.clear = !card.shown;
+    if (card.shown && width * height <= (listing.limits.pixels ?? Infinity)) {
+      card.clear = isClear(image);
+      shape(card, width, height);
+      part(card, ".before").src = card.urls.before;
+    }
+    update();
   };
   const create = (file) => {
     const item = find("card").content.cloneNode(true).firstElementChild;
@@ -188,7 +222,6 @@
     return name;
   };
   const translate = async (card, asked, signal) => {
-    await card.ready;
     const { target } = way(), format = card.shown || asked.format !== "same" ? asked.format : "png";
     const answer = await post("translate", card.file, { ...asked, format }, signal);
     const notes = JSON.parse(answer.headers.get("Ugatit-Notes") ?? "[]"), result = await answer.blob();
@@ -218,14 +251,16 @@
 
   // One at a time, as the server has one thread: those who wait, then those whose attention is wanted.
   const work = async (card) => {
-    const asked = fields(), first = card.state !== "done";
+    const asked = fields(card), first = card.state !== "done";
     card.stop = new AbortController();
     const { signal } = card.stop;
     if (first) {
       Object.assign(card, { asked, blind: false });
+      card.item.style.setProperty("--ground", asked.background);
       show(card, "working");
     }
     try {
+      if (!card.file.size) throw new Problem(400, "The file is empty.", "Copy it again from where it came from.");
       if (card.file.size > listing.limits.bytes) {
         throw new Problem(413, `The file has ${size(card.file.size)}, more than the ${size(listing.limits.bytes)} that this server takes.`, "Make it smaller first.");
       }
@@ -241,11 +276,11 @@
         show(card, "waiting");
         enter(problem);
       } else if (first) {
-        const { status = 0, message, hint } = problem, own = `${card.file.name}: `;
-        show(card, "failed", new Problem(status, message.startsWith(own) ? message.slice(own.length) : message, hint));
+        const { status = 0, message, hint, fields } = problem;
+        show(card, "failed", new Problem(status, plain(card, message), hint, fields));
       } else {
         card.blind = true;
-        part(card, ".hint").textContent = problem.message;
+        tell(card, [...card.notes, { note: plain(card, problem.message) }]);
       }
     } finally {
       card.stop = null;
@@ -256,7 +291,10 @@
     if (pumping) return;
     pumping = true;
     const next = () => find("work").hidden ? null : cards.find((card) => card.state === "waiting") ?? (looks() ? cards.find(unseen) : null);
-    for (let card = next(); card; card = next()) await work(card);
+    for (let card = next(); card; card = next()) {
+      await card.ready;
+      if (card === next()) await work(card);
+    }
     pumping = false;
   };
 
@@ -275,6 +313,7 @@
     Object.assign(find("bar"), { max: cards.length || 1, value: done });
     find("count").textContent = `${done} of ${cards.length}`;
     find("clear").hidden = cards.length < 2;
+    find("grounds").hidden = !cards.some((card) => card.clear);
     find("zip").hidden = open > 0 || cards.filter((card) => card.result).length < 2;
   };
   const add = (files) => {

@@ -9,7 +9,16 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from ugatit_cli.errors import DeviceError, ModelError, PictureError, UgatitError, UsageError
+from ugatit_cli.errors import (
+    DeviceError,
+    ModelError,
+    OutputError,
+    PictureError,
+    StorageError,
+    UgatitError,
+    UsageError,
+)
+from ugatit_cli.serving import ways
 
 
 class Refused(UgatitError):
@@ -26,12 +35,16 @@ class Refused(UgatitError):
         self.headers = {} if retry is None else {"Retry-After": str(retry)}
 
 
+# What only who runs the server can mend.
+SERVER: Final = 500
 # The first that an error is one of counts.
 STATUS: Final[Mapping[type[UgatitError], int]] = {
-    DeviceError: 500,
+    DeviceError: SERVER,
     UsageError: 400,
     PictureError: 422,
-    ModelError: 500,
+    ModelError: SERVER,
+    StorageError: SERVER,
+    OutputError: 422,
 }
 MEANINGS: Final = {
     400: "A field that makes no sense, or no picture.",
@@ -39,7 +52,7 @@ MEANINGS: Final = {
     403: "A request by another site's page.",
     408: "The picture came too slowly.",
     413: "The picture has too many bytes.",
-    422: "The picture can't be read, or has too many pixels.",
+    422: "The picture can't be read, has too many pixels, or more than the format of the result holds.",
     503: "Too many pictures are waiting; `Retry-After` says when to try again.",
 }
 """Of the statuses that there are beside 200."""
@@ -50,6 +63,7 @@ class Problem(BaseModel):
 
     error: str = Field(description="What went wrong.")
     hint: str = Field(description="The way out; may be empty.")
+    fields: dict[str, str] = Field(description=ways.FIELDS)
 
 
 def described() -> dict[str, Any]:
@@ -60,9 +74,12 @@ def described() -> dict[str, Any]:
 
 def answer(error: UgatitError) -> JSONResponse:
     """What is sent instead of a picture."""
-    found = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
+    found = next((status for kind, status in STATUS.items() if isinstance(error, kind)), SERVER)
     status, headers = (error.status, error.headers) if isinstance(error, Refused) else (found, {})
-    problem = Problem(error=error.message, hint=error.hint)
+    hint, fields = ways.way_out(error.hint, error.change)
+    if hint and status == SERVER and not isinstance(error, Refused):
+        hint = f"For whoever runs the server: {hint}"
+    problem = Problem(error=error.message, hint=hint, fields=fields)
     return JSONResponse(problem.model_dump(), status, headers)
 
 

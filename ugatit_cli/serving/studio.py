@@ -16,11 +16,13 @@ from pydantic import BaseModel, Field
 from ugatit_cli.config import Direction
 from ugatit_cli.errors import PictureError, UsageError
 from ugatit_cli.outputs.base import Done, Drawing, Drawn, FileOptions, Translation
+from ugatit_cli.pictures.encoding import Note
 from ugatit_cli.pictures.geometry import SizeOptions, scaled_by
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.serving.asked import Asked, Upload
 from ugatit_cli.serving.problems import Refused
+from ugatit_cli.serving.ways import Remark
 from ugatit_cli.weights.known import Known
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ class Answer:
 
     data: bytes
     format: str
-    notes: tuple[str, ...] = ()
+    notes: tuple[Remark, ...] = ()
 
 
 class Studio:
@@ -138,7 +140,7 @@ class Studio:
 
     def _drawn(
         self, upload: Upload, asked: Asked, drawing: Drawing, stop: threading.Event
-    ) -> tuple[tuple[str, ...], bytes]:
+    ) -> tuple[tuple[Remark, ...], bytes]:
         from ugatit_cli.translation.pipeline import translate_files
 
         model = self.model(asked.model)
@@ -148,7 +150,7 @@ class Studio:
             if result.error is not None:
                 raise result.error
             if result.data is not None:
-                return (*result.notes, *_remarks(result.fit)), result.data
+                return (*map(_remark, result.notes), *_remarks(result.fit)), result.data
         raise Refused(503, "the server stopped before the picture was done", "Try again.")
 
     def _options(self, model: Model, asked: Asked, *, first_only: bool) -> TranslateOptions:
@@ -170,16 +172,25 @@ class Studio:
         )
 
 
-def _remarks(fit: Fit | None) -> Iterator[str]:
+def _remark(note: str | Note) -> Remark:
+    return Remark.of(note) if isinstance(note, str) else Remark.of(note.text, note.hint, note.change)
+
+
+def _remarks(fit: Fit | None) -> Iterator[Remark]:
     """What looks wrong with a result that is as it was asked for."""
     if fit and fit.soft:
         width, height = fit.seen
-        yield (
-            f"translated at {width}x{height} and enlarged {fit.enlarged:.0f} times, so it is soft; "
-            "fit=native keeps detail, changes less and takes longer"
+        yield Remark(
+            note=f"translated at {width}x{height} and enlarged {fit.enlarged:.0f} times, so it is soft",
+            hint="fit=native keeps detail, changes less and takes longer",
+            fields={"fit": "native"},
         )
     if fit and fit.blank:
-        yield f"all that is visible has the colour of the background behind it: try background={fit.blank}"
+        yield Remark(
+            note="all that is visible has the colour of the background behind it",
+            hint=f"try background={fit.blank}",
+            fields={"background": fit.blank},
+        )
 
 
 def _colour(text: str) -> tuple[int, int, int]:

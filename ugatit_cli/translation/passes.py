@@ -14,7 +14,7 @@ import numpy as np
 
 from ugatit_cli.attention.maps import AttentionMap, Logits, Maps, cells_of, grid_of, sample
 from ugatit_cli.config import BaseConfig, Direction, MapName
-from ugatit_cli.errors import ModelError, PictureError
+from ugatit_cli.errors import Change, ModelError, PictureError
 from ugatit_cli.pictures.geometry import Geometry, Pixels, sampled, tile_corners, tile_weight, tile_weights
 from ugatit_cli.pictures.styles import StyleCode, random_style
 from ugatit_cli.translation.engine import Begun, Engine, Heat, Networks, Seen
@@ -194,10 +194,11 @@ class _Pass:
         if len(batch) == 1:
             height, width = batch[0].shape[:2]
             smaller = max(height, width) > 512 and self.model.config.light  # full models take one size
-            raise PictureError(
-                f"not enough memory on {self.model.place} for {width}x{height} pixels at once",
-                "Use --tile 512." if smaller else "Close other programs, or use another --device.",
-            )
+            message = f"not enough memory on {self.model.place} for {width}x{height} pixels at once"
+            if smaller:
+                raise PictureError(message, "Use --tile 512.", change=Change("tile", "512"))
+            hint = "Close other programs, or use another --device."
+            raise PictureError(message, hint, change=Change("device"))
         self.networks.free()
         place = self.model.place
         logger.info("%s: not enough memory on %s for %d pictures at once", self.model.name, place, len(batch))
@@ -206,12 +207,11 @@ class _Pass:
     def _finished(self, begun: Begun) -> list[Seen]:
         if (seen := begun.finished()) is None:
             float_type = self.model.float_type
-            raise PictureError(
-                f"the network's result is not a number (NaN) in {float_type}",
-                "The model is damaged: get it again."
-                if float_type.startswith("fp32")
-                else "Use --precision fp32; if that doesn't help, the model is damaged.",
-            )
+            message = f"the network's result is not a number (NaN) in {float_type}"
+            if float_type.startswith("fp32"):
+                raise PictureError(message, "The model is damaged: get it again.")
+            hint = "Use --precision fp32; if that doesn't help, the model is damaged."
+            raise PictureError(message, hint, change=Change("precision", "fp32"))
         return seen
 
 

@@ -29,10 +29,11 @@ from PIL import Image
 
 from ugatit_cli.attention.maps import Maps, Spans
 from ugatit_cli.config import BaseConfig, Direction, MapName
-from ugatit_cli.errors import OutputError, PictureError, StorageError, UgatitError
+from ugatit_cli.errors import Change, OutputError, PictureError, StorageError, UgatitError
 from ugatit_cli.outputs.base import Done, Drawing, Drawn, FileOptions, Preview, Translation
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.bounds import MAX_PIXELS, ROOM, Lazy, most_bytes
+from ugatit_cli.pictures.encoding import Note
 from ugatit_cli.pictures.geometry import Colour, Geometry, Pixels, Size, SizeOptions, plan_geometry, prepare
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.look import Look
@@ -131,7 +132,7 @@ class Result:
     seconds: float = 0.0
     data: bytes | None = None
     flat: tuple[MapName, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[str | Note, ...] = ()
     preview: Preview | None = None
     regions: Sequence[Region] = ()
     fit: Fit | None = None
@@ -318,7 +319,8 @@ class Stages:
                 drawn, job = self._written(work)
         except MemoryError:
             reason = f"not enough memory for a result of {width}x{height} pixels"
-            return self.failed(work.job, OutputError(reason, "Use a smaller --size."))
+            error = OutputError(reason, "Use a smaller --size.", change=Change("size"))
+            return self.failed(work.job, error)
         except UgatitError as error:
             return self.failed(work.job, error)
         data = drawn.files[0] if job.output is None else None
@@ -339,7 +341,7 @@ class Stages:
         if isinstance(error, StorageError):
             self.stop.set()
         elif not error.message.startswith(f"{job.name}: "):
-            error = type(error)(f"{job.name}: {error.message}", error.hint)
+            error = type(error)(f"{job.name}: {error.message}", error.hint, change=error.change)
         return Result(job, error=error)
 
 
