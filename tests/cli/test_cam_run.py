@@ -80,14 +80,30 @@ def test_a_frame_for_each_checkpoint(cam: Command) -> None:
     outcome = cam("in")
     assert (outcome.code, outcome.lines) == (0, ["attention/a.webp", "attention/b/c.webp"])
     assert "3 checkpoints, from step 1 to 3\n" in outcome.stderr
-    assert "more frames: train with --checkpoint-every 1m" in outcome.stderr
-    assert "--keep 100" in outcome.stderr
+    assert "more frames" not in outcome.stderr  # a checkpoint of each of its three steps is all that there can be
     assert "2 animated in " in outcome.stderr
     assert "model ./run (red -> blue)" in outcome.stderr
     for name in outcome.lines:
         result = reading.read_picture(Path(name))
         assert (result.format, result.durations, result.loop) == ("WEBP", (800, 800, 2000), 0)
         assert result.size[0] > 700
+
+
+@pytest.mark.parametrize(
+    ("length", "every"), [("iterations = 20000", "800"), ("minutes = 90", "3.6m"), ("minutes = 1", "0.04m")]
+)
+def test_what_a_run_of_this_length_needs_for_more_frames(
+    cam: Command, run: RunFolder, length: str, every: str
+) -> None:
+    put("a.png")
+    config = run.path / "config.toml"
+    config.write_text(config.read_text().replace("iterations = 3", length))
+    said = cam("a.png").stderr
+    assert f"--checkpoint-every {every} --keep 30" in said
+    config.write_text(
+        config.read_text().replace('every = "1"', f'every = "{every}"').replace("keep = 5", "keep = 30")
+    )
+    assert "more frames" not in cam("a.png", "--overwrite").stderr  # it is young
 
 
 @pytest.mark.parametrize(

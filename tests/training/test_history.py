@@ -23,6 +23,7 @@ from ugatit_cli import load
 from ugatit_cli.attention.maps import Style
 from ugatit_cli.attention.words import Subject
 from ugatit_cli.config import DIRECTIONS, DOMAINS, SCALES
+from ugatit_cli.data.pictures import Folders
 from ugatit_cli.errors import ModelError, PictureError
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Generator
@@ -31,8 +32,10 @@ from ugatit_cli.outputs.base import Drawing, FileOptions, Translation
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.training import history
-from ugatit_cli.training.history import checkpoint_model, draw_history, durations
+from ugatit_cli.training.history import checkpoint_model, draw_history, durations, saving_for
+from ugatit_cli.training.options import parse_interval
 from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.training.settings import Settings, new_settings
 from ugatit_cli.translation import passes
 from ugatit_cli.translation.model import Model
 from ugatit_cli.translation.passes import Translated
@@ -194,3 +197,29 @@ def test_a_damaged_checkpoint_names_its_folder(run: RunFolder, model: Model, tmp
     with pytest.raises(ModelError) as raised:
         draw(run, model, put_jobs(tmp_path, 1))
     assert raised.value.hint == f"Delete {folder}."
+
+
+# --- What a run saves for it ---------------------------------------------------------------------------
+
+
+def settings_of(**given: Any) -> Settings:
+    folders = Folders(Path("a"), Path("b"))
+    return new_settings({"precision": "fp32"} | given, folders, device=torch.device("cpu"))
+
+
+@given(st.one_of(st.integers(60, 10**7), st.floats(0.01, 10**5)))
+def test_a_run_that_saves_as_advised_has_frames_enough_and_keeps_them(length: float) -> None:
+    of = {"iterations": length} if isinstance(length, int) else {"minutes": length}
+    saving = saving_for(settings_of(**of))
+    assert saving is not None
+    steps, seconds = parse_interval("--checkpoint-every", saving.every)
+    count = length // steps if steps else 60 * length / seconds
+    assert 20 <= count <= saving.keep <= 32
+    assert saving_for(settings_of(**of, checkpoint_every=saving.every, keep=saving.keep)) is None
+
+
+def test_runs_that_save_often_enough_need_no_advice() -> None:
+    assert saving_for(settings_of(iterations=6, checkpoint_every="1", keep=6)) is None
+    assert saving_for(settings_of(iterations=6, checkpoint_every="1", keep=5)) is not None
+    assert saving_for(settings_of(minutes=500, checkpoint_every="10m", keep=50)) is None
+    assert saving_for(settings_of(minutes=500, checkpoint_every="10m", keep=2)) is not None

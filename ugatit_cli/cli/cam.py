@@ -79,7 +79,8 @@ class CamOptions(PictureOptions):
         Option(
             "--run",
             metavar="RUN",
-            help="Instead of a model: one animation (WebP, GIF) over the checkpoints of a training run.",
+            help="Instead of a model: one animation (WebP, GIF) over the checkpoints of a training run. For a "
+            "good one train with --checkpoint-every (a 25th of its length) and --keep 30.",
         ),
     ] = None
     format: Annotated[

@@ -447,14 +447,24 @@ def _placed(job: Job, drawing: Drawing) -> Job:
     return replace(job, output=paths[0], several=paths if len(paths) > 1 else ()) if paths else job
 
 
-def _kept(run: RunFolder) -> int:
-    """How many checkpoints a run keeps, as far as that can be read."""
+def _more_frames(run: RunFolder) -> str | None:
+    """How a run like this one would have had frames enough, as far as its settings can be read."""
+    from ugatit_cli.training.history import saving_for
     from ugatit_cli.training.settings import Settings
+    from ugatit_cli.wording import byte_size
 
     try:
-        return Settings.of_run(run).keep
-    except UgatitError:
-        return 0
+        saving = saving_for(Settings.of_run(run))
+        files = list(run.checkpoint_path(run.latest() or 0).glob("*"))
+        size = sum(file.stat().st_size for file in files)
+    except (UgatitError, OSError):  # a run that goes on removes old ones
+        return None
+    if saving is None:
+        return None
+    return (
+        f"more frames: train with --checkpoint-every {saving.every} --keep {saving.keep}: some {saving.frames} "
+        f"checkpoints of a run as long as this one, {byte_size(saving.frames * size)} in all"
+    )
 
 
 def _announce(
@@ -469,6 +479,5 @@ def _announce(
     if checkpoints:
         steps = checkpoints.checkpoints()
         console.note(f"{len(steps)} checkpoint{'s' * (len(steps) > 1)}, from step {steps[0]:,} to {steps[-1]:,}")
-        if len(steps) < FEW:
-            keep = f" and --keep {10 * FEW}, so that they stay" if _kept(checkpoints) < 10 * FEW else ""
-            console.note(f"more frames: train with --checkpoint-every 1m, which writes one a minute{keep}")
+        if len(steps) < FEW and (text := _more_frames(checkpoints)) is not None:
+            console.note(text)

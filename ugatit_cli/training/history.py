@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -14,7 +15,9 @@ from ugatit_cli.outputs.base import Drawing
 from ugatit_cli.pictures.bounds import check_pixels
 from ugatit_cli.pictures.geometry import Pixels
 from ugatit_cli.pictures.jobs import Job
+from ugatit_cli.training.options import parse_interval
 from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.training.settings import Settings
 from ugatit_cli.translation import passes
 from ugatit_cli.translation.model import Model
 from ugatit_cli.translation.pipeline import Result, Stages, TranslateOptions, Work
@@ -26,6 +29,39 @@ ALL: Final = 8000
 SHORTEST: Final = 120
 LONGEST: Final = 800
 LAST: Final = 2000
+# Frames that show how attention emerges: fewer than the least jump, and each more is a checkpoint on disk.
+LEAST, GOOD, MOST = 20, 25, 30
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What a run like another one would have to say, so that its animation has frames enough.
+
+    Attributes:
+        every: of `--checkpoint-every`: steps where the run's length is one in steps, else minutes.
+        keep: of `--keep`.
+        frames: about how many there will be.
+    """
+
+    every: str
+    keep: int
+    frames: int
+
+
+def saving_for(settings: Settings) -> Saving | None:
+    """When a run as long as this one should save; None: as it does, there are frames enough by its end."""
+    length = settings.iterations or 60 * (settings.minutes or 0)
+    by_steps = settings.iterations is not None
+    steps, seconds = parse_interval("--checkpoint-every", settings.checkpoint_every)
+    own = steps if by_steps else seconds
+    possible = min(LEAST, length) if by_steps else LEAST
+    if own and min(settings.keep, math.ceil(length / own)) >= possible:
+        return None
+    rounded = float(f"{length / GOOD / (1 if by_steps else 60):.2g}")
+    every = str(max(1, round(rounded))) if by_steps else f"{rounded:f}".rstrip("0").rstrip(".") + "m"
+    steps, seconds = parse_interval("--checkpoint-every", every)
+    frames = math.ceil(length / (steps or seconds))
+    return Saving(every, max(MOST, frames), frames)
 
 
 def checkpoint_model(run: RunFolder, step: int, like: Model) -> Model:
