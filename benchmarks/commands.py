@@ -45,7 +45,7 @@ class Commands:
             UgatitError: it fails, and why.
             Interrupted: it is told to end.
         """
-        self._check()
+        self.check()
         output = output or log.with_suffix(".json")
         called = [*map(str, words), "--json"]
         for path in (log, output):
@@ -55,7 +55,7 @@ class Commands:
             said.flush()
             start = said.tell()
             code = self._run(called, said, results)
-        self._check()
+        self.check()
         if code:
             raise _failure(called[0], code, log, start)
         return [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
@@ -80,7 +80,12 @@ class Commands:
         self._running.discard(process)
         return code
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Whether to go on.
+
+        Raises:
+            Interrupted: it is told to end.
+        """
         if self.stop.is_set():
             raise Interrupted("interrupted", GO_ON)
 

@@ -9,7 +9,8 @@ steps or equal time, from equal seeds. What can't be trained here (CartoonGAN wi
 
 In `--output`: paper.json and paper.md (also printed), contact sheets, runs/ROW-SEED, which any `ugatit` command
 takes, translations/ROW-SEED/a2b, and logs. Rows that are finished are kept, and skipped when the same command runs
-again; it may be killed at any moment. Exit codes are those of `ugatit`. Run from the repository root.
+again; it may be killed at any moment. Ctrl-C and SIGTERM save what is being trained, and print and write the tables
+of what is finished. Exit codes are those of `ugatit`. Run from the repository root.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ from ugatit_cli.pictures.reading import from_pil
 from ugatit_cli.training.settings import as_option, domain_names
 from ugatit_cli.wording import duration
 
-RESULTS_FILE = "paper.json"
+RESULTS_FILE, TABLES_FILE = "paper.json", "paper.md"
 OTHER_FOLDER = "Name another folder: --output DIR"
 
 Pair = tuple[Row, int]
@@ -158,7 +159,11 @@ class Bench:
     # --- Commands --------------------------------------------------------------------------------------
 
     def _log(self, name: str) -> Path:
-        return Path(self.options.output, "logs", f"{name}.log")
+        """Where commands say what they do: there from now on, so that it can be named."""
+        path = Path(self.options.output, "logs", f"{name}.log")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        return path
 
     def run_folder(self, row: Row, seed: int) -> Path:
         """Where a row is trained."""
@@ -274,6 +279,7 @@ class Bench:
 
     def _finish(self, row: Row, seed: int) -> None:
         """Trains, translates and measures a row."""
+        self.run.check()
         name = f"{row.name}-{seed}"
         say(f"{row.title}, seed {seed}: training ({self._log(name)})")
         (trained,) = self.run(self._training(row, seed), self._log(name))
@@ -296,6 +302,17 @@ class Bench:
     def finished(self, rows: Sequence[Row]) -> list[Row]:
         """Those of the rows that have results."""
         return [row for row in rows if self.results.get(row.name, {}).get("seeds")]
+
+    @property
+    def any_finished(self) -> bool:
+        """Whether there is anything to make tables of."""
+        return any(self.finished(rows) for rows in self.groups.values())
+
+    def told_to_end(self) -> tuple[str, str]:
+        """What is finished by then, and the way on."""
+        every, later = len(self.rows) * self.options.seeds, len(self.waiting())
+        tables = f"Their tables are in {self.options.output / TABLES_FILE}. " if later < every else ""
+        return f"interrupted; {every - later} of {every} trainings are finished", tables + GO_ON
 
     def draw_sheets(self) -> Iterator[Path]:
         """A contact sheet for each table and way: pictures are spread evenly over those that are held out."""
@@ -328,6 +345,8 @@ class Bench:
                 parts += [cost_table(rows, self.results)]
         parts.append(conditions(self.protocol, self.results[UNTOUCHED.name]["seeds"]["0"]["a2b"]["extractor"]))
         parts += [f"Left out: {title} ({reason})." for title, reason in self.left_out.items()]
+        if later := [f"{row.title} (seed {seed})" for row, seed in self.waiting() if row.title not in self.left_out]:
+            parts.append(f"Not finished: {', '.join(later)}. {GO_ON}")
         parts += [f"![Rows: pictures, columns: methods]({path.name})" for path in self.draw_sheets()]
         return "\n\n".join(parts) + "\n"
 
@@ -393,10 +412,12 @@ def run(options: argparse.Namespace) -> None:
         bench = Bench(options, Commands(options.threads, stop))
         try:
             bench.work()
+        except (Interrupted, KeyboardInterrupt):
+            raise Interrupted(*bench.told_to_end()) from None
         finally:
-            if UNTOUCHED.name in bench.results and not stop.is_set():
+            if UNTOUCHED.name in bench.results and (bench.any_finished or not stop.is_set()):
                 text = bench.report()
-                write_file(options.output / "paper.md", text.encode())
+                write_file(options.output / TABLES_FILE, text.encode())
                 print(text)
 
 

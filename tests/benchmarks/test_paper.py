@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -31,15 +34,20 @@ FIGURE = {"mean": 1.0, "std": 0.5}
 class Pretended(Commands):
     """Commands that are checked by their real parsers, and answered without doing them."""
 
-    def __init__(self, fail: str = "") -> None:
-        super().__init__(1, threading.Event())
+    def __init__(self, fail: str = "", stop: threading.Event | None = None, by: signal.Signals | None = None) -> None:
+        super().__init__(1, stop or threading.Event())
         self.fail = fail
+        self.by = by
         self.done: list[str] = []
 
     def __call__(self, words: Sequence[object], log: Path, output: Path | None = None) -> list[dict[str, Any]]:
         name, *arguments = map(str, words)
         asked = command(name).make_context(name, [*arguments, "--json"]).params
         self.done.append(" ".join([name, *(["dry"] if asked.get("dry_run") else []), log.stem]))
+        if self.done[-1] == self.fail and self.by is not None:
+            signal.pthread_kill(threading.main_thread().ident or 0, self.by)  # which waits, and would not hear it
+            self.stop.wait()
+            self.check()
         if self.done[-1] == self.fail:
             raise TrainingError(f"ugatit {name}: no luck", f"All that it said: {log}")
         if name == "translate":
@@ -133,6 +141,24 @@ def test_rows_that_fail_are_left_out(data: Path, fail: str, kept: set[str]) -> N
     assert "| w/ LN |" in one.report()
     assert "no luck" in one.left_out["w/ IN"]
     assert "no luck" in one.report()
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_told_to_end_leaves_tables_of_what_is_finished(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], by: signal.Signals
+) -> None:
+    three, out = words(data, "--methods", "w-in", "w-ln", "w-gn"), data.parent / "out"
+    for last, finished in (("w-in-0", []), ("w-ln-0", ["| w/ IN |"])):
+        pretended = functools.partial(Pretended, f"train {last}", by=by)
+        monkeypatch.setattr(paper, "Commands", lambda _, stop, make=pretended: make(stop=stop))
+        assert paper.main(three) == 130
+        said, told = capsys.readouterr()
+        assert [title for title in ("| w/ IN |", "| w/ LN |", "| w/ GN |") if title in said] == finished
+        assert (out / "paper.md").exists() == ("paper.md" in told) == bool(finished)
+        assert "same command" in told
+        assert [name for name in re.findall(r"[^\s()]+\.log", told) if not Path(name).exists()] == []
+        assert "w-gn-0" not in told  # which doesn't begin
+    assert (out / "paper.md").read_text(encoding="utf-8").strip() == said.strip()
 
 
 def test_nothing_is_written_where_no_row_can_be_trained(data: Path) -> None:
