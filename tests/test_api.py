@@ -35,6 +35,7 @@ from ugatit_cli.errors import (
     NoRoomError,
     Saved,
     TrainingError,
+    WrongType,
 )
 from ugatit_cli.remote.patience import Logged
 
@@ -105,8 +106,12 @@ def test_background(model: Model) -> None:
     half.putalpha(Image.linear_gradient("L").resize((32, 32)))
     white, black = model.translate(half), model.translate(half, background=(0, 0, 0))
     assert difference(white, black) > 8
-    seen = model.attention_maps(clear, background=(0, 0, 255))
-    assert seen.inputs[0].getcolors() == [(1024, (0, 0, 255))]
+    blacks: list[Any] = ["black", "#000", "#000000", [0, 0, 0], np.zeros(3, int)]
+    for colour in blacks:
+        assert difference(model.translate(half, background=colour), black) == 0
+    for colour in ("blue", "#00f", (0, 0, 255)):
+        seen = model.attention_maps(clear, background=colour)
+        assert seen.inputs[0].getcolors() == [(1024, (0, 0, 255))]
     assert difference(seen.translations[0], model.translate(Image.new("RGB", (32, 32), "blue"))) == 0
 
 
@@ -205,6 +210,19 @@ def test_pictures_that_cannot_be_read(model: Model, tmp_path: Path) -> None:
         assert str(path) in caught.value.message
 
 
+def test_attention_that_is_not_there(model: Model) -> None:
+    seen = model.attention_maps([picture(32, 32)] * 2)
+    assert seen.overlay(-1, "generator").size == (32, 32)
+    for index, name, word in (
+        (2, "generator", "index is"),
+        (-3, "generator", "index is"),
+        (0, "local", "discrim"),
+    ):
+        for call in (seen.overlay, seen.heat):
+            with pytest.raises(UsageError, match=word):
+                call(index, name)  # type: ignore[arg-type]  # a plain string
+
+
 @pytest.mark.parametrize("wrong", [np.zeros((8, 8, 3), np.uint8), [None], b"icon.png", 5, None])
 def test_what_is_no_picture(model: Model, wrong: Any) -> None:
     for call in (model.translate, model.attention_maps):
@@ -220,7 +238,7 @@ def test_what_is_no_model() -> None:
 @pytest.mark.parametrize("wrong", ["nosuch", None, (0, 0), (0, 0, 256)])
 def test_what_is_no_colour(model: Model, wrong: Any) -> None:
     for call in (model.translate, model.attention_maps):
-        with pytest.raises(UsageError, match="is no colour"):
+        with pytest.raises(UsageError, match="background"):
             call(Image.new("RGB", (16, 16)), background=wrong)
 
 
@@ -365,7 +383,9 @@ def test_errors_that_a_caller_may_catch() -> None:
         ModelMissing,
         NoRoomError,
     }
-    inside |= {BrokenInstallation, FileFailed, NoMemory, Saved}
+    inside |= {BrokenInstallation, FileFailed, NoMemory, Saved, WrongType}
+    assert issubclass(WrongType, UsageError)
+    assert issubclass(WrongType, TypeError)
     assert issubclass(FetchError, ugatit_cli.ModelError)
     assert issubclass(ModelMissing, ugatit_cli.ModelError)
     assert issubclass(NoRoomError, ugatit_cli.StorageError)

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "ugatit_cli"
 ORDER = [
     "errors",
     "fields",
+    "arguments",
     "config",
     "leftovers",
     "files",
@@ -43,6 +44,7 @@ ORDER = [
 WITHOUT_TORCH = {
     "errors",
     "fields",
+    "arguments",
     "config",
     "leftovers",
     "files",

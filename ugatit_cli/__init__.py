@@ -17,7 +17,7 @@ Errors: whatever goes wrong with pictures, models, options or the machine is a `
 `.hint` that says the way out: `UsageError` (an argument makes no sense; it names the choices), below it `ConfigError`
 (sizes of a `ModelConfig`) and `DeviceError`; `ModelError` (missing, damaged, can't be fetched);
 `PictureError` (can't be read, or is too large); `OutputError` (can't be written), below it `StorageError` (the disk
-is full). A value of a wrong type is a `TypeError`.
+is full). A value of a wrong type is a `UsageError` that is a `TypeError`, too.
 
 Threads: a loaded model may be used by several threads at once, in both directions, also while its weights are still
 to be read: each gets what it would get alone. Networks that are trained (`new`, `Model.discriminator`) are not for
@@ -33,9 +33,10 @@ import importlib
 import logging
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from ugatit_cli.config import DEFAULT_MODEL
+from ugatit_cli.arguments import checked
+from ugatit_cli.config import DEFAULT_MODEL, BaseConfig, Direction
 from ugatit_cli.errors import (
     ConfigError,
     DeviceError,
@@ -49,7 +50,7 @@ from ugatit_cli.errors import (
 
 if TYPE_CHECKING:
     from ugatit_cli.attention.maps import AttentionMaps
-    from ugatit_cli.config import BaseConfig, Direction, ModelConfig
+    from ugatit_cli.config import ModelConfig
     from ugatit_cli.faces.finder import FaceFinder
     from ugatit_cli.films.film import translate_film
     from ugatit_cli.pictures.regions import BoxFinder, MaskFinder, Region
@@ -89,8 +90,11 @@ __all__ = [
 
 logging.getLogger("ugatit").addHandler(logging.NullHandler())
 
+_Named = Annotated[str | PathLike[str], "a model's name, or the path of its folder"]
 
-def load(model: str | PathLike[str] = DEFAULT_MODEL, *, device: str = "auto", precision: str = "auto") -> Model:
+
+@checked
+def load(model: _Named = DEFAULT_MODEL, *, device: str = "auto", precision: str = "auto") -> Model:
     """A trained model.
 
     Args:
@@ -108,16 +112,11 @@ def load(model: str | PathLike[str] = DEFAULT_MODEL, *, device: str = "auto", pr
     from ugatit_cli.translation.model import Model
     from ugatit_cli.weights.fetch import find_model
 
-    name = _name_of(model)
+    name = str(fspath(model))
     return Model.from_folder(name, find_model(name), device=device, precision=precision)
 
 
-def _name_of(model: object) -> str:
-    if not isinstance(model, str | PathLike):
-        raise TypeError(f"a model's name, or the path of its folder, is needed, not {type(model).__name__}")
-    return str(fspath(model))
-
-
+@checked
 def load_exported(file: str | PathLike[str]) -> ExportedModel:
     """A model that `ugatit export` wrote to an ONNX file: onnxruntime runs it on the CPU, and PyTorch isn't imported.
 
@@ -133,8 +132,9 @@ def load_exported(file: str | PathLike[str]) -> ExportedModel:
     return ExportedModel(file)
 
 
+@checked
 def export(
-    model: str | PathLike[str] = DEFAULT_MODEL,
+    model: _Named = DEFAULT_MODEL,
     output: str | PathLike[str] | None = None,
     *,
     to_format: Literal["onnx", "torchscript"] = "onnx",
@@ -170,7 +170,7 @@ def export(
     from ugatit_cli.translation.choices import resolve_direction
     from ugatit_cli.weights.fetch import find_model
 
-    name = _name_of(model)
+    name = str(fspath(model))
     found = find_model(name)
     path, way = None if output is None else Path(output), resolve_direction(found.config, direction, to)
     sides = None if size is None else (size[1], size[0])
@@ -178,6 +178,7 @@ def export(
     return export_model(name, found, options).path
 
 
+@checked
 def new(config: BaseConfig | None = None, *, device: str = "auto", precision: str = "auto") -> Model:
     """An untrained model of the same type, with the paper's initial weights.
 

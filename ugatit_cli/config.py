@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
+from ugatit_cli.arguments import checked
 from ugatit_cli.errors import ConfigError, UsageError
 from ugatit_cli.fields import Option, Range, check_ranges, check_types
 
@@ -129,6 +130,7 @@ class BaseConfig:
         """Which discriminators there are, where there are any."""
         return "yes"
 
+    @checked
     def lacks(self, name: MapName) -> str | None:  # noqa: ARG002  # it has none of any name
         """Why the networks have no attention map of a name; None: they have it."""
         return f"its method, {self.method}, has none"
@@ -143,14 +145,17 @@ class BaseConfig:
         """Pixels a side that training needs at least, and what needs them."""
         return 16, "generator"
 
+    @checked
     def source(self, direction: Direction) -> str:
         """Name of the domain that a direction starts from."""
         return self.domain_a if direction == "a2b" else self.domain_b
 
+    @checked
     def target(self, direction: Direction) -> str:
         """Name of the domain that a direction leads to."""
         return self.domain_b if direction == "a2b" else self.domain_a
 
+    @checked
     def direction_to(self, domain: str) -> Direction:
         """The direction that leads to a domain, by its name (case doesn't matter).
 
@@ -281,6 +286,7 @@ class ModelConfig(BaseConfig):
         """Those of the discriminators that each domain has."""
         return SCALES if self.discriminators == "both" else ("local",)
 
+    @checked
     def lacks(self, name: MapName) -> str | None:
         """Why the networks have no attention map of a name; None: they have it."""
         if name == "generator":
@@ -294,10 +300,12 @@ class ModelConfig(BaseConfig):
         """Pixels a side that training needs at least, and what needs them."""
         return max((self.smallest(scale), f"{scale} discriminator") for scale in self.scales)
 
+    @checked
     def layers(self, scale: Scale) -> int:
         """Depth of the discriminator of one scale."""
         return self.local_layers if scale == "local" else self.global_layers
 
+    @checked
     def smallest(self, scale: Scale) -> int:
         """Pixels a side that the discriminator of one scale needs at least, for its reflection padding."""
         return 3 << (self.layers(scale) - 2)

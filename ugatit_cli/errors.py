@@ -111,6 +111,10 @@ class UsageError(UgatitError):
     exit_code = 2
 
 
+class WrongType(UsageError, TypeError):  # as in Python, where it is one
+    """An argument of the Python interface that is of another type than it takes."""
+
+
 class ConfigError(UsageError):
     """A `ModelConfig` whose values contradict each other or are out of range."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,11 @@ class Range:
 
     low: float
     high: float
+
+    @property
+    def words(self) -> str:
+        """What such a number must be."""
+        return f"from {self.low} to {self.high}" if self.high < math.inf else f"at least {self.low}"
 
 
 @dataclass(frozen=True)
@@ -124,8 +130,10 @@ def fitting(name: str, value: Any, kind: Any) -> Any:
         ConfigError: it is of another type, a number that no float can be, or text with a NUL in it.
     """
     origin, inner = get_origin(kind), get_args(kind)
+    if getattr(value, "shape", None) == ():  # in Python, a number of NumPy
+        value = value.item()
     if origin is Literal:
-        if value not in inner:
+        if not isinstance(value, str) or value not in inner:
             raise ConfigError(f"{name} is {value!r}; it must be one of: {', '.join(inner)}")
     elif origin is list and type(value) is list:
         return [fitting(f"{name}[{index}]", one, inner[0]) for index, one in enumerate(value)]
@@ -171,7 +179,7 @@ def check_ranges(values: Any, table: type) -> None:
     for name, field in fields_of(table).items():
         value = getattr(values, name)
         if field.range is not None and value is not None and not field.range.low <= value <= field.range.high:
-            raise ConfigError(f"{name} is {value}; it must be from {field.range.low} to {field.range.high}")
+            raise ConfigError(f"{name} is {value}; it must be {field.range.words}")
 
 
 def read_table(table: type[Table], values: object) -> Table:

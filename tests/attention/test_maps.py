@@ -366,7 +366,7 @@ def test_a_network_is_shown_over_what_it_looked_at(name: MapName, under: str) ->
     plain = several().overlay(0, name, alpha=0)
     assert plain.tobytes() == Image.new("RGB", (8, 4), under).tobytes()
     assert several().overlay(0, name).tobytes() != plain.tobytes()
-    with pytest.raises(KeyError):
+    with pytest.raises(UsageError, match="name is"):
         several().heat(1, "local")
 
 

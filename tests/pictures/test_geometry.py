@@ -20,6 +20,7 @@ from ugatit_cli.pictures.geometry import (
     TILE_SIDE,
     Geometry,
     SizeOptions,
+    as_colour,
     check_options,
     corner,
     from_network,
@@ -40,6 +41,14 @@ sizes = st.tuples(sides, sides)
 image_sizes = st.integers(4, 128).map(lambda n: 4 * n)
 fits = st.sampled_from(FITS)
 tiles = st.none() | st.just(0) | st.integers(16, 512).map(lambda n: 4 * n)
+
+
+def test_colours() -> None:
+    assert as_colour("white") == as_colour("#fff") == as_colour("#ffffff80") == (255, 255, 255)
+    assert as_colour((1, 2, 3)) == (1, 2, 3)
+    for wrong in ("", "whyte", "#12", "#ggg", "rgb(1,2)"):
+        with pytest.raises(UsageError, match="--background "):
+            as_colour(wrong, "--background")
 
 
 # --- Sizes ---------------------------------------------------------------------------------------------

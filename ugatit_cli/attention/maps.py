@@ -6,16 +6,18 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ugatit_cli.arguments import checked
 from ugatit_cli.config import MAPS, SCALES, BaseConfig, Direction, MapName, ModelConfig
 from ugatit_cli.errors import ModelError, UsageError
+from ugatit_cli.fields import Range
 from ugatit_cli.pictures import colormaps
-from ugatit_cli.pictures.geometry import MULTIPLE, Geometry, Size, corner
+from ugatit_cli.pictures.geometry import MAX_SIDE, MULTIPLE, Geometry, Size, corner
 
 Upsampling = Literal["bilinear", "bicubic"]
 UPSAMPLINGS: tuple[Upsampling, ...] = get_args(Upsampling)
@@ -105,6 +107,10 @@ _TRAIN: Final = (
 )
 
 
+# Of a picture that is wanted.
+_Sides = Annotated[Size, Range(1, MAX_SIDE)]
+
+
 @dataclass(frozen=True, eq=False)
 class AttentionMap:
     """Attention of one network on one picture, as the network returns it.
@@ -164,6 +170,7 @@ class AttentionMap:
         first, second = (_sigmoid(x) if self.name == "generator" else min(1.0, max(0.0, x)) for x in self.logits)
         return first, second
 
+    @checked
     def normalised(self, span: Span | None = None) -> Floats:
         """Attention in [0, 1]: (h, w) float32, (value - low) / (high - low) as in the official code.
 
@@ -176,8 +183,9 @@ class AttentionMap:
             return np.zeros_like(self.values)
         return _floats(np.clip((self.values - np.float32(low)) / np.float32(high - low), 0, 1))
 
+    @checked
     def over_picture(
-        self, size: Size | None = None, *, span: Span | None = None, upsampling: Upsampling = "bilinear"
+        self, size: _Sides | None = None, *, span: Span | None = None, upsampling: Upsampling = "bilinear"
     ) -> Floats:
         """Attention for every pixel of the picture: (height, width) float32 in [0, 1].
 
@@ -301,7 +309,8 @@ def check_names(wanted: Iterable[str]) -> list[str]:
     names = list(wanted)
     unknown = [one for one in names if one not in (*MAPS, "all")]
     if unknown or not names:
-        raise UsageError(f"no attention map {', '.join(unknown)!r}", f"There are: {', '.join(MAPS)}, all.")
+        asked = f"no attention map {', '.join(unknown)!r}" if unknown else "no attention map is named in maps"
+        raise UsageError(asked, f"There are: {', '.join(MAPS)}, all.")
     return names
 
 
@@ -390,15 +399,17 @@ class AttentionMaps:
         """How many pictures there are."""
         return len(self.maps)
 
+    @checked
     def heat(self, index: int, name: MapName, *, upsampling: Upsampling = "bilinear") -> Floats:
         """Attention for every pixel of a picture: (height, width) float32 in [0, 1]; zeros where it is flat.
 
         Raises:
-            KeyError: the picture has no such map.
+            UsageError: there is no such picture, map or up-sampling.
         """
         span = self.spans.get(name) if self.spans else None
-        return self.maps[index][name].over_picture(self.inputs[index].size, span=span, upsampling=upsampling)
+        return self._one(index, name).over_picture(self.inputs[index].size, span=span, upsampling=upsampling)
 
+    @checked
     def overlay(
         self,
         index: int,
@@ -411,9 +422,17 @@ class AttentionMaps:
         """Attention as colours over what the network looked at: the input, or (discriminators) the translation.
 
         Raises:
-            KeyError: the picture has no such map.
-            UsageError: `alpha`, the colour map or the up-sampling doesn't exist.
+            UsageError: there is no such picture, map, `alpha`, colour map or up-sampling.
         """
+        one = self._one(index, name)
         under = (self.inputs if name == "generator" else self.translations)[index]
         span = self.spans.get(name) if self.spans else None
-        return Style(alpha, colormap, upsampling).over(under, self.maps[index][name], span)
+        return Style(alpha, colormap, upsampling).over(under, one, span)
+
+    def _one(self, index: int, name: MapName) -> AttentionMap:
+        if not -len(self) <= index < len(self):
+            raise UsageError(f"index is {index}; it must be below {len(self)}, the number of pictures")
+        if name not in self.maps[index]:
+            reason = self.missing.get(name, "the picture is too small for it")
+            raise UsageError(f"name is {name!r}: no such map: {reason}", how_to_get({name: reason}))
+        return self.maps[index][name]

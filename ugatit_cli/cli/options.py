@@ -478,17 +478,6 @@ def parse_pixels(text: str) -> int | None:
     raise UsageError(f"--max-pixels {text}: unknown", "It is a number of pixels, of millions of them (300M), or off.")
 
 
-def parse_colour(text: str) -> tuple[int, int, int]:
-    """A colour's name or #rrggbb as RGB."""
-    from PIL import ImageColor
-
-    try:
-        red, green, blue, *_ = ImageColor.getrgb(text)
-    except ValueError:
-        raise UsageError(f"--background {text}: no such colour", "Use a name such as white, or #rrggbb.") from None
-    return red, green, blue
-
-
 def parse_columns(text: str | None) -> tuple[str, str] | None:
     """`imageA,imageB` as two names."""
     names = text.split(",") if text is not None else []

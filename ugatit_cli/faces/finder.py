@@ -10,11 +10,12 @@ from typing import Final
 
 import numpy as np
 
+from ugatit_cli.arguments import checked
 from ugatit_cli.errors import UsageError
 from ugatit_cli.faces.detector import Face, detector
 from ugatit_cli.pictures.geometry import Size
 from ugatit_cli.pictures.reading import Frame
-from ugatit_cli.pictures.regions import Region, cut
+from ugatit_cli.pictures.regions import Angle, Feather, Region, cut
 
 MARGIN: Final = 0.5
 """What a crop has on each side of a face, as a share of the face's longer side: hair, ears, the collar."""
@@ -30,6 +31,7 @@ _RAISED: Final = 0.1
 _FRONTAL: Final = 0.2
 
 
+@checked
 @dataclass(frozen=True)
 class FaceFinder:
     """Finds the faces of each frame.
@@ -40,7 +42,7 @@ class FaceFinder:
     """
 
     margin: float = MARGIN
-    feather: float = FEATHER
+    feather: Feather = FEATHER
     what: str = "face"
 
     def __post_init__(self) -> None:
@@ -48,6 +50,7 @@ class FaceFinder:
             hint = f"It goes from 0 (the face alone) to {MOST_MARGIN:g}, in sizes of the face."
             raise UsageError(f"--margin {self.margin:g}: unknown", hint)
 
+    @checked
     def __call__(self, frame: Frame, source: Path | None = None) -> Sequence[Region]:  # noqa: ARG002  # a Finder's
         """A region for each face, the largest last: in front of the others.
 
@@ -66,7 +69,8 @@ class FaceFinder:
         again = detector()(cut(frame, region).rgb)
         return self.region(face, frame.rgb.size, region.angle + tilt(again[0])) if again else region
 
-    def region(self, face: Face, size: Size, angle: float) -> Region:
+    @checked
+    def region(self, face: Face, size: Size, angle: Angle) -> Region:
         """The square around a face, turned by an angle, of a picture of a size.
 
         It is moved, or has less of a margin, rather than that it lies beyond the picture's border.

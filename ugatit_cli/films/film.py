@@ -9,27 +9,30 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
-from ugatit_cli.config import Direction, Fit
+from ugatit_cli.arguments import checked
+from ugatit_cli.config import Fit
 from ugatit_cli.errors import OutputError, PictureError, StorageError, UgatitError, UsageError
+from ugatit_cli.fields import Range
 from ugatit_cli.files import reported
 from ugatit_cli.films.codecs import Codec, FilmOptions, encoder_for
 from ugatit_cli.films.steady import Steadier
 from ugatit_cli.leftovers import sweep_once
 from ugatit_cli.outputs.base import Done, Drawing, FileOptions, Preview, Translation
 from ugatit_cli.pictures.bounds import MAX_PIXELS
-from ugatit_cli.pictures.geometry import WHITE, Colour, SizeOptions
+from ugatit_cli.pictures.geometry import WHITE, Background, SizeOptions, as_colour
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.pictures.styles import StyleCode
 from ugatit_cli.translation.choices import chosen_style, resolve_direction
-from ugatit_cli.translation.engine import Engine, Source
+from ugatit_cli.translation.engine import Engine, OptionalWay, Source
 from ugatit_cli.translation.frames import drawn_frames
 from ugatit_cli.translation.pipeline import Result, TranslateOptions
+from ugatit_cli.translation.translator import MostPixels, Translator
 
 if TYPE_CHECKING:  # with PyAV
     from ugatit_cli.films.reading import Film, Shot, Survey
@@ -71,11 +74,12 @@ def translate_films(
             yield result
 
 
+@checked
 def translate_film(
-    model: Engine,
+    model: Annotated[Translator, "a loaded model"],
     source: str | PathLike[str],
     output: str | PathLike[str],
-    direction: Direction | None = None,
+    direction: OptionalWay = None,
     *,
     to: str | None = None,
     style: Source | StyleCode | None = None,
@@ -84,10 +88,10 @@ def translate_film(
     tile: int | None = None,
     strength: float = 1.0,
     keep_colour: bool = False,
-    background: Colour = WHITE,
-    max_pixels: int | None = MAX_PIXELS,
+    background: Background = WHITE,
+    max_pixels: MostPixels = MAX_PIXELS,
     codec: Codec = "auto",
-    quality: int | None = None,
+    quality: Annotated[int | None, Range(1, 100)] = None,
     steady: float = 0.0,
     told: Told | None = None,
 ) -> list[str]:
@@ -98,7 +102,7 @@ def translate_film(
         output: the result, which is replaced if it exists: .mp4, .m4v, .mov, .mkv or .webm.
         direction, to, fit, size, tile, strength, keep_colour: as in `Model.translate`.
         style: as there, one for all frames: the random one is that of the first.
-        background: RGB colour put behind transparent pixels.
+        background: put behind transparent pixels: a colour's name, `#rrggbb`, or RGB.
         max_pixels: how many a frame may have; None: any number.
         codec: `auto` (h264 where the container takes it), `h264`, `hevc`, `vp9` or `av1`.
         quality: 1 to 100; default: 75.
@@ -118,7 +122,7 @@ def translate_film(
     job = Job(film, result)
     if result.exists() and film.exists() and result.samefile(film):
         raise UsageError(f"{output}: the result would replace the film itself", "Give it another name.")
-    files = FileOptions(quality=quality, background=background)
+    files = FileOptions(quality=quality, background=as_colour(background))
     sizes, look = SizeOptions(fit, tile, str(size)), Look(strength, keep_colour)
     way = resolve_direction(model.config, direction, to)
     options = TranslateOptions(way, sizes, files, max_pixels=max_pixels, look=look)

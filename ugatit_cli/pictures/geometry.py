@@ -6,14 +6,15 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor
 
 from ugatit_cli.config import FITS, BaseConfig, Fit
 from ugatit_cli.errors import UsageError
+from ugatit_cli.fields import Range
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.reading import Frame
 
@@ -242,6 +243,27 @@ def tile_weight(positions: NDArray[Any], side: int) -> NDArray[np.float32]:
 
 Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)
+Background = Annotated[
+    Colour | str, Range(0, 255), "a colour: its name, #rrggbb, or (red, green, blue) with numbers from 0 to 255"
+]
+
+
+def as_colour(colour: Colour | str, name: str = "background") -> Colour:
+    """A colour that may be stated by its name or as #rrggbb.
+
+    Args:
+        name: of the option, for the error.
+
+    Raises:
+        UsageError: no such colour.
+    """
+    if not isinstance(colour, str):
+        return colour
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(colour)
+    except ValueError:
+        raise UsageError(f"{name} {colour}: no such colour", "Use a name such as white, or #rrggbb.") from None
+    return red, green, blue
 
 
 def prepare(frame: Frame, geometry: Geometry, background: Colour) -> Pixels:

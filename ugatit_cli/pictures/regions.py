@@ -8,17 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from ugatit_cli.arguments import checked
 from ugatit_cli.config import BaseConfig
 from ugatit_cli.errors import PictureError, UsageError
+from ugatit_cli.fields import Range
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.bounds import MAX_PIXELS
-from ugatit_cli.pictures.geometry import Geometry, Size, SizeOptions, plan_geometry
+from ugatit_cli.pictures.geometry import MAX_SIDE, Geometry, Size, SizeOptions, plan_geometry
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame
 
@@ -43,6 +45,15 @@ _BLACK: Final = 8
 _SAME_ASPECT: Final = 0.02
 
 
+# What soft edges may be, and where anything may lie: no NaN, no infinity.
+Feather = Annotated[float, Range(0, 0.5)]
+_FAR_AWAY: Final = 1e6
+Angle = Annotated[float, Range(-_FAR_AWAY, _FAR_AWAY)]
+_Place = Annotated[tuple[float, float], Range(-_FAR_AWAY, _FAR_AWAY)]
+_Sides = Annotated[Size, Range(1, MAX_SIDE)]
+
+
+@checked
 @dataclass(frozen=True)
 class Region:
     """A rectangle of a picture, upright or turned, and how much of it counts.
@@ -57,13 +68,18 @@ class Region:
         score: how sure that is, 0 to 1.
     """
 
-    centre: tuple[float, float]
-    size: Size
-    angle: float = 0.0
-    feather: float = FEATHER
+    centre: _Place
+    size: _Sides
+    angle: Angle = 0.0
+    feather: Feather = FEATHER
     weights: Image.Image | None = None
     subject: Box | None = None
     score: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights is not None and (self.weights.mode, self.weights.size) != ("L", self.size):
+            found, wanted = ("x".join(map(str, size)) for size in (self.weights.size, self.size))
+            raise UsageError(f"weights: a picture of mode {self.weights.mode}, {found}; it must be L, {wanted}")
 
     @property
     def upright(self) -> bool:
@@ -80,6 +96,7 @@ class Region:
         across, down = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
         return _outside((x - across, y - down, x + across, y + down))
 
+    @checked
     def matrix(self, origin: tuple[int, int] = (0, 0)) -> NDArray[np.float64]:
         """The affine way (2, 3) from a pixel of what is cut to one of the picture, counted from `origin`."""
         cos, sin = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
@@ -88,6 +105,7 @@ class Region:
         return np.column_stack([turn, shift])
 
 
+@runtime_checkable
 class Finder(Protocol):
     """Finds the regions of a picture, or of each frame of an animation."""
 
@@ -280,6 +298,10 @@ def _beyond(places: NDArray[Any], start: float, end: float, soft: float) -> NDAr
 # --- Regions that users name
 
 
+_Edge = tuple[float, bool]
+
+
+@checked
 @dataclass(frozen=True)
 class BoxFinder:
     """A rectangle of each picture.
@@ -288,20 +310,23 @@ class BoxFinder:
         box: x, y, width and height, each in pixels or, with True, as a share of the picture's width or height.
     """
 
-    box: tuple[tuple[float, bool], ...]
-    feather: float = FEATHER
+    box: Annotated[tuple[_Edge, _Edge, _Edge, _Edge], Range(0, _FAR_AWAY)]
+    feather: Feather = FEATHER
     what: str = "box"
 
     @classmethod
+    @checked
     def parse(cls, text: str, feather: float = FEATHER) -> BoxFinder:
         """`10,20,300,200` or `10%,20%,50%,50%`; else a UsageError."""
         found = [re.fullmatch(r"\s*([0-9]{1,6}(?:\.[0-9]{1,6})?)(%?)\s*", part) for part in text.split(",")]
         numbers = tuple((float(one[1]) / (100 if one[2] else 1), bool(one[2])) for one in found if one)
         if len(numbers) != 4 or len(found) != 4 or not (numbers[2][0] and numbers[3][0]):
             hint = "It is left, top, width and height, in pixels or percent: --box 120,80,256,256 or 25%,10%,50%,50%."
-            raise UsageError(f"--box {text}: not a box", hint)
-        return cls(numbers, feather)
+            raise UsageError(f"--box {text or repr(text)}: not a box", hint)
+        left, top, width, height = numbers
+        return cls((left, top, width, height), feather)
 
+    @checked
     def __call__(self, frame: Frame, source: Path | None) -> Sequence[Region]:  # noqa: ARG002  # a Finder's
         """The rectangle, as far as the picture has it.
 
@@ -329,6 +354,7 @@ def region_of(box: Box, feather: float = FEATHER, weights: Image.Image | None = 
     return Region(((left + right) / 2, (top + bottom) / 2), size, 0.0, feather, weights, (left, top, *size))
 
 
+@checked
 @dataclass(frozen=True)
 class MaskFinder:
     """What a mask shows: white (or opaque) is translated, black is not, grey in part.
@@ -338,12 +364,13 @@ class MaskFinder:
     """
 
     path: str | PathLike[str]
-    feather: float = FEATHER
-    max_pixels: int | None = MAX_PIXELS
+    feather: Feather = FEATHER
+    max_pixels: Annotated[int | None, Range(1, math.inf)] = MAX_PIXELS
     what: str = "mask"
     # The last one, as one mask may be for many pictures.
     _known: dict[tuple[Path, Size], Region] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    @checked
     def __call__(self, frame: Frame, source: Path | None) -> Sequence[Region]:
         """The rectangle around all that isn't black.
 

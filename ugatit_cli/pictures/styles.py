@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from ugatit_cli.errors import UsageError
 
 StyleCode = NDArray[np.float32]
 """(size,) float32: a picture's style."""
+
+
+MOST_SEED: Final = 999_999_999
 
 
 def seed_of(text: str) -> int | None:

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from PIL import ImageColor
 from pydantic import BaseModel, Field
 
 from ugatit_cli.config import Direction
 from ugatit_cli.errors import PictureError, UsageError
 from ugatit_cli.outputs.base import Done, Drawing, Drawn, FileOptions, Translation
 from ugatit_cli.pictures.encoding import Note
-from ugatit_cli.pictures.geometry import SizeOptions, scaled_by
+from ugatit_cli.pictures.geometry import SizeOptions, as_colour, scaled_by
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.serving.asked import Asked, Upload
@@ -163,7 +162,7 @@ class Studio:
         return TranslateOptions(
             direction=resolve_direction(model.config, asked.direction, asked.to or None),
             sizes=sizes,
-            files=FileOptions(asked.format, asked.quality, _colour(asked.background)),
+            files=FileOptions(asked.format, asked.quality, as_colour(asked.background)),
             workers=1,
             first_only=first_only,
             max_pixels=self._max_pixels,
@@ -191,14 +190,6 @@ def _remarks(fit: Fit | None) -> Iterator[Remark]:
             hint=f"try background={fit.blank}",
             fields={"background": fit.blank},
         )
-
-
-def _colour(text: str) -> tuple[int, int, int]:
-    try:
-        red, green, blue, *_ = ImageColor.getrgb(text)
-    except ValueError:
-        raise UsageError(f"background={text}: no such colour", "Use a name such as white, or #rrggbb.") from None
-    return red, green, blue
 
 
 def _seed(model: Model, style: str) -> int:

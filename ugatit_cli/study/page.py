@@ -16,27 +16,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Annotated, Any, Final
 
 import jinja2
 from PIL import Image
 
+from ugatit_cli.arguments import checked, fitted
+from ugatit_cli.config import Direction
 from ugatit_cli.data.pictures import find_set
 from ugatit_cli.errors import PictureError, UsageError
+from ugatit_cli.fields import Range
 from ugatit_cli.files import write_together
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.geometry import WHITE, Size, scaled_by
 from ugatit_cli.study.tally import ANSWERS_FORMAT, KEY_FORMAT
-
-if TYPE_CHECKING:
-    from ugatit_cli.config import Direction
-    from ugatit_cli.translation.model import Model
+from ugatit_cli.translation.translator import Translator
 
 QUESTION: Final = "Which result is the best translation into the look of the examples?"
 COUNT: Final = 50
 MOST: Final = 500
 # Long side of a picture in pixels; how many examples are in the page, and how many of them are seen at a time.
 SIDE, EXAMPLES, SHOWN = 512, 24, 4
+
+
+_Results = Annotated[str | PathLike[str] | Translator, "a folder or a model"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class StudyMaker:
     """
 
     page: Path
-    results: Mapping[str, str | PathLike[str] | Model]
+    results: Mapping[str, str | PathLike[str] | Translator]
     source: Path
     examples: Path
     question: str = QUESTION
@@ -106,7 +109,7 @@ class StudyMaker:
             raise UsageError(f"{self.count} pictures to ask about", f"It is a number from 1 to {MOST}.")
         if len(self.results) < 2:
             raise UsageError("a study compares two methods or more", "Name the folders of their results, or models.")
-        self._methods = {label: self._method(one) for label, one in self.results.items()}
+        self._methods = {label: self._method(label, one) for label, one in self.results.items()}
         self._examples = list(find_set(self.examples).files)
         self._sources = find_set(self.source).by_name()
         self._all = len(self._sources)
@@ -195,11 +198,11 @@ class StudyMaker:
                 break
         return found
 
-    def _method(self, results: str | PathLike[str] | Model) -> _Method:
+    def _method(self, label: str, results: str | PathLike[str] | Translator) -> _Method:
+        fitted("a label in results", label, str)
+        fitted(f"results[{label!r}]", results, _Results)
         if isinstance(results, str | PathLike):
             return _Method(find_set(Path(results)).by_name(), _read)
-        if not hasattr(results, "translate"):
-            raise TypeError(f"a folder or a model is needed, not {type(results).__name__}")
         return _Method(None, lambda path: _opaque(results.translate(path, self.direction)))
 
 
@@ -226,14 +229,15 @@ def _page(**values: Any) -> bytes:
     return templates.get_template("study.html").render(values).encode(errors="replace")
 
 
+@checked
 def make_study(
     page: str | PathLike[str],
-    results: Mapping[str, str | PathLike[str] | Model],
+    results: Mapping[str, str | PathLike[str] | Translator],
     *,
     source: str | PathLike[str],
     examples: str | PathLike[str],
     question: str = QUESTION,
-    count: int = COUNT,
+    count: Annotated[int, Range(1, MOST)] = COUNT,
     seed: int = 0,
     direction: Direction | None = None,
     overwrite: bool = False,

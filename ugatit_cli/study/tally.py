@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from ugatit_cli.arguments import checked, fitted
 from ugatit_cli.errors import UsageError, plain_reason
 from ugatit_cli.files import read_file
 
@@ -116,7 +117,11 @@ class _Answers:
         return sum(chosen == method for chosen, _ in self.chosen.values())
 
 
-def tally_study(answers: Iterable[str | PathLike[str]], key: str | PathLike[str] | None = None) -> Tally:
+_Files = Annotated[Iterable[str | PathLike[str]], "the paths of files"]
+
+
+@checked
+def tally_study(answers: _Files, key: str | PathLike[str] | None = None) -> Tally:
     """Counts what people chose.
 
     A person counts once: of several files of one person, or under one name, the one with the most answers does.
@@ -130,7 +135,7 @@ def tally_study(answers: Iterable[str | PathLike[str]], key: str | PathLike[str]
     """
     documents: dict[Path, dict[str, Any]] = {}
     left_out: list[UsageError] = []
-    for path in map(Path, answers):
+    for path in [Path(fitted(f"answers[{i}]", one, str | PathLike[str])) for i, one in enumerate(answers)]:
         with _left_out(left_out):
             documents[path] = _document(path)
     keys = {path: one for path, one in documents.items() if one.get("format") == KEY_FORMAT}
@@ -168,7 +173,9 @@ def _document(path: Path) -> dict[str, Any]:
 
 def _only_key(keys: Mapping[Path, dict[str, Any]]) -> _Key:
     if len(keys) != 1:
-        found = f"there are several keys: {', '.join(map(str, keys))}" if keys else "there is no key"
+        found = (
+            f"there are several keys: {', '.join(map(str, keys))}" if keys else "there is no key among the answers"
+        )
         raise UsageError(found, "Name the file that was written beside the page: --key study.key.json")
     ((path, document),) = keys.items()
     return _key(path, document)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Annotated, Any, NamedTuple, Protocol, Self
 
 from PIL import Image
 
+from ugatit_cli.arguments import Checked
 from ugatit_cli.attention.maps import Floats, Logits
 from ugatit_cli.config import BaseConfig, Direction, Fit, MapName
+from ugatit_cli.fields import Range
 from ugatit_cli.pictures.geometry import Colour, Pixels
 from ugatit_cli.pictures.styles import StyleCode
 
 # A picture of any mode, or a file.
 Source = Image.Image | str | PathLike[str]
+# What the public interface takes: `resolve_direction` says best which there are.
+Way = Annotated[Direction, Checked(str)]
+OptionalWay = Annotated[Direction | None, Checked(str | None)]
+Cores = Annotated[int, Range(1, 4096)]
 # A map's values (h, w) float32 and its two CAM logits; a mask has none.
 Heat = tuple[Floats, Logits | None]
 
@@ -98,7 +104,7 @@ class Engine(Protocol):
     def cores(self) -> int:
         """How many CPU threads they take when the calling thread uses them."""
 
-    def use_cores(self, count: int) -> None:
+    def use_cores(self, count: Cores) -> None:
         """Sets that, for as long as the thread lives."""
 
     def networks(self, direction: Direction, maps: Sequence[MapName] = (), *, tiled: bool = False) -> Networks:

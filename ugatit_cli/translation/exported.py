@@ -15,6 +15,7 @@ from typing import IO, Any, Final, Self
 
 import numpy as np
 
+from ugatit_cli.arguments import checked
 from ugatit_cli.attention.maps import missing_maps
 from ugatit_cli.config import SCALES, Direction, MapName
 from ugatit_cli.errors import ModelError, PictureError, UsageError, install_line, plain_reason
@@ -23,7 +24,7 @@ from ugatit_cli.files import expanded
 from ugatit_cli.pictures.geometry import Pixels
 from ugatit_cli.pictures.styles import StyleCode
 from ugatit_cli.translation.choices import resolve_direction
-from ugatit_cli.translation.engine import Heat, Seen
+from ugatit_cli.translation.engine import Cores, Heat, OptionalWay, Seen, Way
 from ugatit_cli.translation.translator import Translator
 from ugatit_cli.weights.hashes import hash_of, split_pin
 
@@ -52,6 +53,7 @@ class ExportedModel(Translator):
         UsageError: onnxruntime isn't installed, or the pin is none.
     """
 
+    @checked
     def __init__(self, model: str | PathLike[str]) -> None:
         self.name, pin = split_pin(fspath(model))
         self.path = expanded(self.name)
@@ -100,11 +102,13 @@ class ExportedModel(Translator):
         """As PyTorch's: `OMP_NUM_THREADS`, else all that this process may use."""
         return getattr(self._threads, "count", 0) or _cores()
 
-    def use_cores(self, count: int) -> None:
+    @checked
+    def use_cores(self, count: Cores) -> None:
         """Each number has a session of its own."""
         self._threads.count = count
 
-    def direction(self, direction: Direction | None = None, to: str | None = None) -> Direction:
+    @checked
+    def direction(self, direction: OptionalWay = None, to: str | None = None) -> Direction:
         """The only one; a UsageError if another one is asked for."""
         asked = self.only if direction is None and to is None else super().direction(direction, to)
         if asked != self.only:
@@ -113,7 +117,8 @@ class ExportedModel(Translator):
             raise UsageError(f"{self.name}: was exported to translate {way}", hint)
         return asked
 
-    def networks(self, direction: Direction, maps: Sequence[MapName] = (), *, tiled: bool = False) -> OnnxNetworks:
+    @checked
+    def networks(self, direction: Way, maps: Sequence[MapName] = (), *, tiled: bool = False) -> OnnxNetworks:
         """The generator.
 
         Raises:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ugatit_cli.arguments import checked
 from ugatit_cli.attention.maps import missing_maps
 from ugatit_cli.config import BaseConfig, Direction, Domain, Fit, MapName, Precision, Scale
 from ugatit_cli.device import DTYPES, describe_device, require_compiler, resolve_device, resolve_precision
@@ -21,16 +22,17 @@ from ugatit_cli.nn.layers import Network
 from ugatit_cli.pictures.bounds import MAX_PIXELS
 from ugatit_cli.pictures.geometry import (
     WHITE,
-    Colour,
+    Background,
     SizeOptions,
+    as_colour,
     plan_geometry,
     prepare,
 )
 from ugatit_cli.pictures.styles import StyleCode
 from ugatit_cli.translation.choices import require_styles
-from ugatit_cli.translation.engine import Source
+from ugatit_cli.translation.engine import Cores, OptionalWay, Source, Way
 from ugatit_cli.translation.networks import TorchNetworks, network_input
-from ugatit_cli.translation.translator import Translator, frame_of
+from ugatit_cli.translation.translator import MostPixels, Translator, frame_of
 from ugatit_cli.weights.folder import ModelFolder
 
 logger = logging.getLogger("ugatit")
@@ -47,6 +49,7 @@ class Model(Translator):
         device, precision: where and in which float type the networks run.
     """
 
+    @checked
     def __init__(
         self,
         name: str,
@@ -83,6 +86,7 @@ class Model(Translator):
         self._looking: dict[tuple[Domain, Scale | None], Network] = {}
 
     @classmethod
+    @checked
     def from_folder(
         cls, name: str, folder: ModelFolder, *, device: str = "auto", precision: str = "auto", compiled: bool = False
     ) -> Model:
@@ -103,6 +107,7 @@ class Model(Translator):
         )
 
     @classmethod
+    @checked
     def untrained(cls, config: BaseConfig, *, device: str = "auto", precision: str = "auto") -> Model:
         """A model with new weights, as its method's paper has them; in training mode."""
         method = method_of(config)
@@ -129,7 +134,8 @@ class Model(Translator):
             precision=precision,
         )
 
-    def generator(self, direction: Direction = "a2b") -> Network:
+    @checked
+    def generator(self, direction: Way = "a2b") -> Network:
         """The generator of a direction, on the model's device; the one that translates.
 
         Its call takes float (N, 3, H, W) in [-1, 1] and returns `(image, cam_logit, heatmap)`, see `Translation`;
@@ -166,7 +172,8 @@ class Model(Translator):
         """CPU threads of the calling thread."""
         return torch.get_num_threads()
 
-    def use_cores(self, count: int) -> None:
+    @checked
+    def use_cores(self, count: Cores) -> None:
         """Sets them."""
         torch.set_num_threads(count)
 
@@ -177,11 +184,13 @@ class Model(Translator):
                 loaded.clear()
             self._compiled = {} if self._compiled is not None else None
 
-    def networks(self, direction: Direction, maps: Sequence[MapName] = (), *, tiled: bool = False) -> TorchNetworks:
+    @checked
+    def networks(self, direction: Way, maps: Sequence[MapName] = (), *, tiled: bool = False) -> TorchNetworks:
         """The generator of a direction, and those discriminators that some maps need."""
         return TorchNetworks(self, direction, maps, tiled=tiled)
 
-    def whole_picture_generator(self, direction: Direction) -> Callable[..., Translation]:
+    @checked
+    def whole_picture_generator(self, direction: Way) -> Callable[..., Translation]:
         """The same for pictures that aren't cut into tiles: compiled, with CUDA graphs, if the model is to be."""
         generator = self.generator(direction)
         if self._compiled is None:
@@ -191,7 +200,8 @@ class Model(Translator):
                 self._compiled[direction] = _compiled(generator)
             return self._compiled[direction]
 
-    def style_encoder(self, direction: Direction = "a2b") -> Network:
+    @checked
+    def style_encoder(self, direction: Way = "a2b") -> Network:
         """What tells the styles of pictures of the domain that a direction leads to, on the model's device.
 
         Its call takes float (N, 3, H, W) in [-1, 1] and returns float (N, config.style_size).
@@ -208,6 +218,7 @@ class Model(Translator):
                 self._style_encoders[direction] = encoder.to(self.device).to(memory_format=torch.channels_last)
             return self._style_encoders[direction]
 
+    @checked
     def discriminator(self, domain: Domain, scale: Scale | None = None) -> Network:
         """The discriminator of a domain, and of a scale where there are several, in float32: to be trained.
 
@@ -223,12 +234,15 @@ class Model(Translator):
             known = list(method_of(self.config).critics(self.config))
         if (name := f"{domain}.{scale}" if scale else domain) not in known:
             asked, *there = (str(one.split("."))[1:-1] for one in (name, *known))
-            raise UsageError(f"no discriminator ({asked})", f"There are: ({'), ('.join(there)}).")
+            raise UsageError(
+                f"no discriminator ({asked}), by domain and scale", f"There are: ({'), ('.join(there)})."
+            )
         with self._lock:
             if (domain, scale) not in self._discriminators:
                 self._discriminators[domain, scale] = self._make_discriminator(domain, scale).to(self.device)
             return self._discriminators[domain, scale]
 
+    @checked
     def looking_discriminator(self, domain: Domain, scale: Scale) -> Network:
         """The same to look only: faster, and in the model's precision. A new model has none but `discriminator`."""
         if not self._reproducible:
@@ -239,15 +253,16 @@ class Model(Translator):
                 self._looking[domain, scale] = folded.to(self.device).to(memory_format=torch.channels_last)
             return self._looking[domain, scale]
 
+    @checked
     def style(
         self,
         image: Source,
-        direction: Direction | None = None,
+        direction: OptionalWay = None,
         *,
         to: str | None = None,
         fit: Fit = "aspect",
-        background: Colour = WHITE,
-        max_pixels: int | None = MAX_PIXELS,
+        background: Background = WHITE,
+        max_pixels: MostPixels = MAX_PIXELS,
     ) -> StyleCode:
         """The style of a picture of the domain that a direction leads to, for `translate` in that direction.
 
@@ -266,7 +281,7 @@ class Model(Translator):
         encoder, frame = self.style_encoder(way), frame_of(image, max_pixels)
         geometry = plan_geometry(frame.rgb.size, self.config, SizeOptions("aspect" if fit == "native" else fit))
         with torch.inference_mode():
-            found = encoder(network_input([prepare(frame, geometry, background)], self.device))
+            found = encoder(network_input([prepare(frame, geometry, as_colour(background))], self.device))
         code: StyleCode = found[0].float().cpu().numpy()
         return code
 

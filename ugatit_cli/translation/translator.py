@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Sequence
-from numbers import Integral
 from os import PathLike
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack, overload
+from typing import Annotated, Final, Literal, TypedDict, Unpack, overload
 
+import numpy as np
 from PIL import Image
 
+from ugatit_cli.arguments import checked, fitted
 from ugatit_cli.attention.maps import AttentionMaps, Spans, chosen_maps
 from ugatit_cli.config import Direction, Fit, MapName
 from ugatit_cli.errors import UsageError
+from ugatit_cli.fields import Range
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.bounds import MAX_PIXELS
 from ugatit_cli.pictures.geometry import (
     WHITE,
+    Background,
     Colour,
     Geometry,
     Pixels,
     Size,
     SizeOptions,
+    as_colour,
     finish,
     from_network,
     plan_geometry,
@@ -33,15 +38,21 @@ from ugatit_cli.pictures.geometry import (
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.pictures.regions import Finder, cut, pasted
-from ugatit_cli.pictures.styles import StyleCode, random_style
+from ugatit_cli.pictures.styles import MOST_SEED, StyleCode, random_style
 from ugatit_cli.translation import passes
 from ugatit_cli.translation.choices import chosen_style, resolve_direction
-from ugatit_cli.translation.engine import Engine, Source
+from ugatit_cli.translation.engine import Engine, OptionalWay, Source, Way
 from ugatit_cli.translation.passes import Translated
 
 StyleOf = Callable[[Pixels], StyleCode]
 
 ONE = (Image.Image, str, PathLike)
+_PICTURES: Final = "a PIL image, a path, or several of them"
+Pictures = Annotated[Source | Iterable[Source], _PICTURES]
+_Picture = Annotated[Source, _PICTURES]
+Regions = Annotated[Finder | None, "what finds regions, such as FaceFinder(), or None"]
+_Seed = Annotated[int, Range(0, MOST_SEED)]
+MostPixels = Annotated[int | None, Range(1, math.inf)]
 
 
 class _Options(TypedDict, total=False):
@@ -53,7 +64,7 @@ class _Options(TypedDict, total=False):
     strength: float
     keep_colour: bool
     regions: Finder | None
-    background: Colour
+    background: Colour | str
     max_pixels: int | None
 
 
@@ -66,7 +77,8 @@ class Translator(Engine):
 
     size: Size | None = None
 
-    def direction(self, direction: Direction | None = None, to: str | None = None) -> Direction:
+    @checked
+    def direction(self, direction: OptionalWay = None, to: str | None = None) -> Direction:
         """The direction that is stated, or leads to a domain.
 
         Raises:
@@ -84,10 +96,11 @@ class Translator(Engine):
         self, image: Iterable[Source], direction: Direction | None = ..., **options: Unpack[_Options]
     ) -> list[Image.Image]: ...
 
+    @checked
     def translate(
         self,
-        image: Source | Iterable[Source],
-        direction: Direction | None = None,
+        image: Pictures,
+        direction: OptionalWay = None,
         *,
         to: str | None = None,
         style: Source | StyleCode | None = None,
@@ -96,9 +109,9 @@ class Translator(Engine):
         tile: int | None = None,
         strength: float = 1.0,
         keep_colour: bool = False,
-        regions: Finder | None = None,
-        background: Colour = WHITE,
-        max_pixels: int | None = MAX_PIXELS,
+        regions: Regions = None,
+        background: Background = WHITE,
+        max_pixels: MostPixels = MAX_PIXELS,
     ) -> Image.Image | list[Image.Image]:
         """Translates pictures of any mode and size.
 
@@ -113,7 +126,7 @@ class Translator(Engine):
             keep_colour: the translation's light and dark with the picture's hue and saturation.
             regions: finds the parts of a picture that are translated, such as `FaceFinder()`; all around stays as
                 it is, and so does a picture that has none. `fit` and `tile` are about the parts. None: all of it.
-            background: RGB colour put behind transparent pixels while translating.
+            background: put behind transparent pixels while translating: a colour's name, `#rrggbb`, or RGB.
             max_pixels: the most that a file may have; None: any number.
 
         Returns:
@@ -126,9 +139,9 @@ class Translator(Engine):
             UsageError: an option makes no sense, or there is no such domain.
         """
         look = Look(strength, keep_colour)
-        _check_colour(background)
+        background = as_colour(background)
         way = self.direction(direction, to)
-        jobs = self._planned(image, fit, size, tile, max_pixels)
+        jobs = self._planned("image", image, fit, size, tile, max_pixels)
         style_of = self._style_of(style, way, fit, background, max_pixels)
         if regions is None:
             results = self._whole(jobs, way, look, background, style_of)
@@ -196,11 +209,17 @@ class Translator(Engine):
         return lambda _: chosen
 
     def _planned(
-        self, images: Source | Iterable[Source], fit: Fit, size: str | int, tile: int | None, max_pixels: int | None
+        self,
+        name: str,
+        images: Source | Iterable[Source],
+        fit: Fit,
+        size: str | int,
+        tile: int | None,
+        max_pixels: int | None,
     ) -> list[tuple[Frame, Geometry]]:
         options = SizeOptions(fit, tile, str(size), self.size)
-        several = [images] if isinstance(images, ONE) or not isinstance(images, Iterable) else images
-        frames = [frame_of(image, max_pixels) for image in several]
+        several = [images] if isinstance(images, ONE) else images
+        frames = [frame_of(fitted(f"{name}[{i}]", one, _Picture), max_pixels) for i, one in enumerate(several)]
         return [(frame, plan_geometry(frame.rgb.size, self.config, options)) for frame in frames]
 
     def _look_at(
@@ -222,23 +241,29 @@ class Translator(Engine):
             results |= zip(indices, seen, strict=True)
         return [results[i] for i in range(len(jobs))]
 
+    @checked
     def translate_pixels(
-        self, batch: Sequence[Pixels], direction: Direction, geometry: Geometry, *, seed: int = 0
+        self, batch: Sequence[Pixels], direction: Way, geometry: Geometry, *, seed: _Seed = 0
     ) -> list[Pixels]:
         """Translates pictures that are already of the network's size: uint8 (H, W, 3) each, as the results are.
 
         Args:
             seed: of each picture's random style, if the model has styles.
         """
+        shape = (*reversed(geometry.network), 3)
+        for i, one in enumerate(batch):
+            if getattr(one, "shape", None) != shape or one.dtype != np.uint8:
+                raise UsageError(f"batch[{i}] is no uint8 array {shape}", "It is a picture as the network takes it.")
         size = self.config.style_size
         styles = [random_style(one, size, seed) for one in batch] if size else ()
         geometries = [geometry] * len(batch)
         return [one.pixels for one in passes.look(self, batch, direction, geometries, styles=styles)]
 
+    @checked
     def attention_maps(
         self,
-        images: Source | Iterable[Source],
-        direction: Direction | None = None,
+        images: Pictures,
+        direction: OptionalWay = None,
         *,
         to: str | None = None,
         maps: str | Sequence[MapName | Literal["all"]] = "all",
@@ -246,8 +271,8 @@ class Translator(Engine):
         fit: Fit = "aspect",
         size: str | int = "same",
         tile: int | None = None,
-        background: Colour = WHITE,
-        max_pixels: int | None = MAX_PIXELS,
+        background: Background = WHITE,
+        max_pixels: MostPixels = MAX_PIXELS,
     ) -> AttentionMaps:
         """Where the networks look on pictures of any mode and size, and the translations.
 
@@ -262,13 +287,11 @@ class Translator(Engine):
             ModelError: the model doesn't have one of the maps, or none at all.
             PictureError, TypeError, UsageError: as in `translate`; no such map.
         """
-        if normalize not in ("image", "batch"):
-            raise UsageError(f"unknown normalize {normalize!r}", "It is image or batch.")
-        names = [maps] if isinstance(maps, str) else maps
-        _check_colour(background)
+        names = [maps] if isinstance(maps, str) else [fitted("a name in maps", one, str) for one in maps]
+        background = as_colour(background)
         chosen = chosen_maps(names, self.missing_maps, name=self.name)
         way = self.direction(direction, to)
-        jobs = self._planned(images, fit, size, tile, max_pixels)
+        jobs = self._planned("images", images, fit, size, tile, max_pixels)
         seen = self._look_at(jobs, way, background, chosen)
         return AttentionMaps(
             way,
@@ -284,15 +307,7 @@ def frame_of(image: Source, max_pixels: int | None) -> Frame:
     """A picture, or a file's first one."""
     if isinstance(image, Image.Image):
         return reading.from_pil(image).frames[0]
-    if isinstance(image, str | PathLike):
-        return reading.read_picture(Path(image), max_pixels=max_pixels, first_only=True).frames[0]
-    raise TypeError(f"a PIL image, a path, or several of them are needed, not {type(image).__name__}")
-
-
-def _check_colour(background: object) -> None:
-    channels = background if isinstance(background, Sequence) else ()
-    if len(channels) != 3 or not all(isinstance(one, Integral) and 0 <= int(one) <= 255 for one in channels):
-        raise UsageError(f"background: {background!r} is no colour", "It is (red, green, blue), each 0 to 255.")
+    return reading.read_picture(Path(image), max_pixels=max_pixels, first_only=True).frames[0]
 
 
 def _flattened(frame: Frame) -> Image.Image:
