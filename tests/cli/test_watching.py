@@ -104,6 +104,31 @@ def test_folders_that_go_and_come_back(watched: Watched, translated: list[str]) 
     assert outcome.stderr.count("two is gone") == outcome.stderr.count("two is back") == 1
 
 
+def test_what_is_no_picture_is_said_once_of_each_kind(watched: Watched, translated: list[str]) -> None:  # noqa: F811
+    put("in/a.png", "b.png")
+    Path("in/logo.svg").write_text("<svg/>")
+
+    def more() -> None:
+        shutil.copy("b.png", "in/b.png")
+        shutil.copy("in/logo.svg", "in/second.svg")
+        Path("in/notes.txt").write_text("x")
+        Path("in/c.png.part").write_text("half")
+
+    arrived = lambda: Path("in/c.png.part").unlink()  # noqa: E731
+    outcome = watched("in", steps=[nothing, nothing, more, arrived, nothing])
+    passed = [one["passed_over"] for one in outcome.documents if one.get("status") == "passed-over"]
+    assert passed == [{".svg": 1}, {".txt": 1}]
+    assert outcome.stderr.count(".svg to PNG") == outcome.stderr.count(".txt") == 1
+    assert (outcome.code, translated) == (0, ["in/a.png", "in/b.png"])
+
+
+def test_names_that_nobody_expects_are_said(watched: Watched, translated: list[str]) -> None:  # noqa: F811
+    put("in/a.png", "in/a.gif")
+    outcome = watched("in", "--format", "png", steps=[nothing])
+    assert sorted(translated) == ["in/a.gif", "in/a.png"]
+    assert outcome.stderr.count("called alike") == 1
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

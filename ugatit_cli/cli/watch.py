@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -233,6 +234,8 @@ class Watching:
         find: what is in the folders now.
         place: gives a job the names of all its files.
         complained: what can't be found, and is said once.
+        strange: kinds of files, each with its folder, that were passed over at the last look.
+        told: those that have been said.
     """
 
     work: Work
@@ -242,6 +245,8 @@ class Watching:
     find: Callable[[], Found]
     place: Callable[[Job], Job]
     complained: set[str] = field(default_factory=set)
+    strange: set[tuple[str, str]] = field(default_factory=set)
+    told: set[tuple[str, str]] = field(default_factory=set)
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set."""
@@ -266,7 +271,23 @@ class Watching:
         for name, reason in found.missing.items():
             if name not in folders:  # that of a folder has been said
                 self._complain(f"{name}: {reason}", PictureError(f"{name}: {reason}"), name)
-        return list(self.pictures.ready(found.jobs))
+        ready = list(self.pictures.ready(found.jobs))
+        self._pass_over(found)
+        if ready:
+            self.tally.renamed(found.jobs, based=self.work.prepared.options.base is not None)
+        return ready
+
+    def _pass_over(self, found: Found) -> None:
+        """Says once of each kind of files in a folder that it isn't looked at."""
+        before, self.strange = self.strange, set()
+        for folder, counts in found.passed_over.items():
+            kinds = {(folder, kind) for kind in counts} - self.told
+            stay = kinds & before  # what is gone at the next look was the beginning of a picture under another name
+            if stay:
+                self.tally.passed_over(folder, Counter({kind: counts[kind] for _, kind in stay}))
+            self.told |= stay
+            self.strange |= kinds - stay
+        self.pictures.restless |= bool(self.strange)
 
     def _complain(self, text: str, error: UgatitError, name: str = "") -> None:
         if text not in self.complained:
