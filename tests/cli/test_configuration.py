@@ -24,7 +24,7 @@ from ugatit_cli.data.pictures import Folders
 from ugatit_cli.errors import UgatitError, UsageError
 from ugatit_cli.fields import read_table
 from ugatit_cli.files import config_folder
-from ugatit_cli.methods.recipe import Recipe
+from ugatit_cli.methods.recipe import RECIPES, Recipe
 from ugatit_cli.methods.registry import METHODS
 from ugatit_cli.training import session
 from ugatit_cli.training.run_folder import RunFolder
@@ -379,6 +379,44 @@ def test_a_training_is_repeated(name: str, prepared: Any) -> None:
     RunFolder(Path("run")).create(document)
     _, again, found = prepared("--config", "run")
     assert new_settings(again, found, device=torch.device("cpu")).recipe == read_table(Recipe, old)
+
+
+def rows_of(text: str) -> dict[str, str]:
+    """The settings that a dry run lists."""
+    rows = [line.split() for line in text.splitlines() if line.startswith("  ")]
+    return {row[0]: row[1] for row in rows}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_repeated_training_lists_what_truly_differs(
+    name: str, recipe: str, prepared: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders_in("in", "left", "right")
+    folders = Folders(Path("in/left").resolve(), Path("in/right").resolve())
+    given = {"method": name, "recipe": recipe, "checkpoint_every": "3m", "channels": 4, "learning_rate": 0.003}
+    RunFolder(Path("run")).create(new_settings(given, folders, device=torch.device("cpu")).to_document())
+    prepared("--config", "run", "--dry-run", "-o", "again")
+    expected = {"checkpoint_every": "3m", "channels": "4", "learning_rate": "0.003", "output": "again"}
+    expected |= {"device": "cpu", "domain_a": str(folders.a), "domain_b": str(folders.b)}
+    expected |= ({"method": name} if name != "ugatit" else {}) | ({"recipe": "paper"} if recipe == "paper" else {})
+    assert rows_of(capsys.readouterr().err) == expected
+    prepared("in/left", "in/right", "--config", "run", "--dry-run", "--ema", "0.5", "--method", "ugatit")
+    assert rows_of(capsys.readouterr().err)["ema"] == "0.5"
+
+
+def test_a_default_that_another_setting_decides_is_none_to_list(
+    prepared: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders_in("in", "left", "right")
+    prepared("in/left", "in/right", "--dry-run", "--cycle", "joint", "--judge-weight", "0", "--cycle-weight", "5")
+    rows = rows_of(capsys.readouterr().err)
+    assert (rows["cycle"], rows.keys() & {"judge_weight", "cycle_weight"}) == ("joint", set())
+    prepared("in/left", "in/right", "--dry-run", "--recipe", "paper", "--cycle-weight", "5")
+    assert rows_of(capsys.readouterr().err)["cycle_weight"] == "5.0"
+    prepared("in/left", "in/right", "--dry-run", "--from", "flat2clay", "--warm-up", "off", "--keep", "2")
+    rows = rows_of(capsys.readouterr().err)
+    assert (rows["from"], rows.keys() & {"warm_up", "keep"}) == ("flat2clay", set())
 
 
 def test_a_held_out_share_is_for_data_without_pictures_to_hold_out(prepared: Any) -> None:

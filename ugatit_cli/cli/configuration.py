@@ -225,10 +225,11 @@ def tell(context: Any) -> None:
 def _lines(context: Any, sources: Sources) -> list[str]:
     keys = keys_of(context.command)
     said = {keys[key].name: one.where for key, one in sources.said.items()}
+    defaults = _defaults(context, sources)
     rows = []
     for name, key in {option.name: key for key, option in reversed(keys.items())}.items():
         source, value = context.get_parameter_source(name), context.params.get(name)
-        usual = source is None or source.name == "DEFAULT" or str(value) == str(keys[key].default)
+        usual = source is None or source.name == "DEFAULT" or str(value) == str(defaults[name])
         if not usual and name in context.params and key != DRY_RUN:
             where = "command line" if source.name == "COMMANDLINE" else said.get(name, "")
             several = isinstance(value, list | tuple)
@@ -237,6 +238,16 @@ def _lines(context: Any, sources: Sources) -> list[str]:
     return ["settings that aren't the defaults:"] * bool(rows) + [
         f"  {key:{widths[0]}}  {value:{widths[1]}}  {where}" for key, value, where in rows
     ]
+
+
+def _defaults(context: Any, sources: Sources) -> dict[str, object]:
+    """What options are where nobody says so, by parameters' names."""
+    defaults = {option.name: option.default for option in context.command.params}
+    if path_of(context) == "train":
+        from ugatit_cli.cli.run_configuration import defaults_of_run
+
+        defaults |= defaults_of_run(context.params, sources.others)
+    return defaults
 
 
 def explain(error: UgatitError, context: Any) -> None:

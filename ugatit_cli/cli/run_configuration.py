@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ugatit_cli.cli.option_names import key_of, nearest
 from ugatit_cli.cli.settings_file import Said, place_of
-from ugatit_cli.errors import UPGRADE, UsageError, plain_reason
+from ugatit_cli.errors import UPGRADE, UgatitError, UsageError, plain_reason
 from ugatit_cli.fields import Field, fields_of
 from ugatit_cli.methods.recipe import Recipe
 from ugatit_cli.methods.registry import size_fields
 from ugatit_cli.training.options import RunOptions
+
+if TYPE_CHECKING:
+    from ugatit_cli.data.pictures import Folders
 
 FORMAT = 1  # that of `training.run_folder`, whose import takes torch
 TABLES: Mapping[str, Mapping[str, Field]] = {
@@ -78,6 +82,40 @@ def plan_of_run(document: Mapping[str, Any], file: Path, stated: Mapping[str, An
     if stated.keys() & PICTURES:
         pictures.pop("domains")
     return RunPlan(values | pictures, frozenset(settled), others)
+
+
+def defaults_of_run(asked: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """What each setting of a training that is asked for would be without it, all others being as they are.
+
+    Args:
+        asked: options by their names, as Typer gives them.
+        others: settings that are no options.
+    """
+    from ugatit_cli.cli.train import parsed
+    from ugatit_cli.device import resolve_device
+    from ugatit_cli.training.settings import FLAGS, domain_names, new_settings
+
+    folders = _folders(asked)
+    given = {name: asked[name] for name in FLAGS.keys() - PICTURES if asked.get(name) is not None}
+    start = given.pop("start", None)
+    method = given.get("method") if start else "ugatit"  # another one than the model's is refused
+    found = {"domains": ",".join(domain_names(folders)), "start_direction": "a2b", "method": method}
+    with contextlib.suppress(UgatitError):  # the training itself will say it
+        given, device = parsed({**others, **given}), resolve_device(asked["device"])
+        for name in given.keys() - found.keys():
+            rest = {one: value for one, value in given.items() if one != name}
+            found[name] = new_settings(rest, folders, device=device).value_of(name)
+    return found | ({"warm_up": "off"} if start else {})
+
+
+def _folders(asked: Mapping[str, Any]) -> Folders:
+    """Where the pictures are, as far as their domains' names tell; which need not exist."""
+    from ugatit_cli.data.pictures import Folders
+
+    if asked.get("data"):
+        return Folders(Path(asked["data"], "trainA"), Path(asked["data"], "trainB"))
+    a, b = (asked.get(name) or asked.get(f"domain_{name}") or Path() for name in "ab")
+    return Folders(Path(a), Path(b))
 
 
 def _check(document: Mapping[str, Any], file: Path) -> None:

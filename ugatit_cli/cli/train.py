@@ -158,7 +158,7 @@ def train(asked: Asked, given: dict[str, Any], elsewhere: frozenset[str]) -> Non
     most = parse_pixels(asked.max_pixels)
     names = parse_domains(asked.domains) if asked.domains is not None else None
     given |= {"method": asked.method} if asked.method is not None else {}
-    given = _parsed(given) | (dict(zip(("domain_a", "domain_b"), names, strict=True)) if names else {})
+    given = parsed(given) | (dict(zip(("domain_a", "domain_b"), names, strict=True)) if names else {})
     first = os.environ.get("RANK", "0") == "0"
     stated = given.keys() - elsewhere
     found = _pictures_and_run(asked, stated, names) if first else None
@@ -194,8 +194,12 @@ def _pictures_and_run(asked: Asked, stated: Set[str], names: tuple[str, str] | N
     return folders, run_path(asked, folders, names)
 
 
-def _parsed(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as users write them in the form that the engine takes."""
+def parsed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as users write them in the form that the engine takes.
+
+    Raises:
+        UsageError: they contradict each other, or one can't be read.
+    """
     if "iterations" in given and "minutes" in given:
         raise UsageError("--iterations and --minutes contradict each other", "Give one of them.")
     if "start_direction" in given and "start" not in given:

@@ -79,6 +79,13 @@ class Settings(RunOptions):
         """The hold-out."""
         return parse_holdout(self.holdout)
 
+    def value_of(self, name: str) -> Any:
+        """A setting by the name that users state it under, `method` and `recipe` too."""
+        if name in ("recipe", "method"):
+            return self.recipe.name if name == "recipe" else self.model.method
+        tables: tuple[object, ...] = (self.recipe, self.model, self)
+        return next(getattr(table, name) for table in tables if hasattr(table, name))
+
     def to_document(self) -> dict[str, Any]:
         """Tables of plain values for `config.toml`; what is None is left out."""
         run = {name: getattr(self, name) for name in RUN_FIELDS}
@@ -307,11 +314,7 @@ def resumed_settings(stored: Settings, given: Mapping[str, Any], run: Path, *, n
 
 
 def _check_same(stored: Settings, name: str, value: object, run: Path) -> None:
-    tables: tuple[object, ...] = (stored.recipe, stored.model, stored)
-    if name in ("recipe", "method"):
-        current: object = stored.recipe.name if name == "recipe" else stored.model.method
-    else:
-        current = next(getattr(table, name) for table in tables if hasattr(table, name))
+    current = stored.value_of(name)
     if current != value:
         option, way = FLAGS[name].removeprefix("--"), f"Go on: --resume {run}"
         if name in TRAINING:
