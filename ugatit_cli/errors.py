@@ -39,6 +39,10 @@ def plain_reason(error: BaseException) -> str:
         return "permission denied"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
+    if isinstance(error, UnicodeDecodeError):
+        return f"no {error.encoding.upper()} text"
+    if isinstance(error, RecursionError):
+        return "nested too deep"
     return str(error).rstrip(".") or type(error).__name__
 
 

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,15 @@ WEIGHTS: Final = 1 << 38
 
 DOTS: Final = 500
 """Most dots in a line of TOML."""
+
+TOML_WORDS: Final[Mapping[str, str]] = {
+    r"Cannot overwrite a value": "a key is there twice",
+    r"Cannot declare \((.*?),?\) twice": r"the table \1 is there twice",
+    r"Invalid value": "no value, and no text, which is in quotes",
+    r"Expected '=' after a key in a key/value pair": "neither [TABLE] nor KEY = VALUE",
+    r"Invalid statement": "neither [TABLE] nor KEY = VALUE",
+}
+"""What the parser says of TOML, as patterns, and what whoever wrote it understands."""
 
 
 CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -110,7 +119,15 @@ def read_toml(path: Path) -> dict[str, Any]:
     data = read_file(path)
     if any(line.count(b".") > DOTS for line in data.splitlines()):  # each part of a key copies all before it
         raise ValueError("a line with far more dots than any key has")
-    return tomllib.loads(data.decode())
+    return tomllib.loads(data.decode("utf-8-sig"))  # some editors on Windows begin files with the mark
+
+
+def toml_reason(error: BaseException) -> str:
+    """Why `read_toml` can't read a file, in words for whoever wrote it."""
+    reason = plain_reason(error)
+    for pattern, words in TOML_WORDS.items():
+        reason = re.sub(pattern, words, reason)
+    return reason
 
 
 def write_file(path: Path, data: bytes | Iterable[bytes], *, durable: bool = False) -> None:

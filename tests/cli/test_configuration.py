@@ -203,8 +203,8 @@ def test_values_of_all_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[translate]\n\nstrenght = 1", (", line 3", "'strenght'", "did you mean strength")),
-        ("devize = 'cpu'", (", line 1", "'devize'", "did you mean device")),
+        ("[translate]\n\nstrenght = 1", (", line 3", "'strenght'", "--strength")),
+        ("devize = 'cpu'", (", line 1", "'devize'", "--device")),
         ("[transalte]\ntile = 1", (", line 1", "transalte", "did you mean translate")),
         ("translate.films = 'yes'", (", line 1", "films is yes", "true or false")),
         ("[translate]\nquality = 'best'", (", line 2: quality",)),
@@ -214,7 +214,20 @@ def test_values_of_all_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[translate]\ntile = 1979-05-27", (", line 2: tile is",)),
         ("[translate]\nmax_pixels = 1\nmax-pixels = 2", (", line 2: max_pixels is there twice",)),
         ("config = 'other.toml'", (", line 1", "--config FILE")),
+        ("[translate]\nmodel = [true]", (", line 2: model is",)),
+        ("[translate]\nout = 'x'", (", line 2", "'out'", "--output")),
+        ("[translate]\no = 'x'", (", line 2", "'o'", "output")),
+        ("[translate]\nno-films = true", (", line 2", "'no_films'", "films = false")),
+        ("[translate]\ninputs = ['a.png']", (", line 2", "'inputs'", "without an option")),
+        ("[translate]\nstrength = nan", (", line 2: strength is nan",)),
+        ("\n[[translate]]\ntile = 1", (", line 2", "translate is a command", "[translate]")),
+        ("translate = 3", (", line 1", "translate is a command", "[translate]")),
+        ("\ufeff[translate]\nsteps = 3", (", line 2", "'steps'")),
         ("tile = = 1", ("can't be read", "line 1", "--config off")),
+        ("tile = 1\ntile = 2\n", ("can't be read", "twice", "line 2")),
+        ("[cam]\n[cam]", ("can't be read", "twice", "line 2", "cam")),
+        ("[translate]\nfit = wide", ("can't be read", "quotes", "line 2")),
+        ("a = " + 4000 * "[" + 4000 * "]", ("can't be read", "nested too deep")),
         ("tile = 'x\0'", ("can't be read", "--config off")),
     ],
 )
@@ -230,6 +243,52 @@ def test_bad_files(text: str, words: tuple[str, ...]) -> None:
     Path("own.toml").rename(FILE)
     with pytest.raises(typer.Exit):
         called("translate", "--help")
+
+
+def test_a_table_of_a_group_has_those_of_its_commands() -> None:
+    Path("own.toml").write_text("[study.tally]\n[study.mak]\ncount = 3\n")
+    with pytest.raises(UsageError, match=r"line 2: \[study\.mak\] is no command") as caught:
+        called("study make", "--config", "own.toml")
+    assert "make" in caught.value.hint
+    Path("own.toml").write_text("study.make = 3\n")
+    with pytest.raises(UsageError, match=r"line 1: study\.make is a command"):
+        called("study make", "--config", "own.toml")
+
+
+def test_files_of_other_encodings() -> None:
+    Path("own.toml").write_text("\ufefftile = 64\n", encoding="utf-8")
+    assert sources(called("translate", "--config", "own.toml")) == {"tile": ("64", "own.toml, line 1")}
+    Path("own.toml").write_text("tile = 64\n", encoding="utf-16")
+    with pytest.raises(UsageError, match=r"own\.toml: .*no UTF-8 text"):
+        called("translate", "--config", "own.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_json"),
+    [
+        ("[translate]\njson = true\nsiz = 3\n", True),
+        ("[translate]\nsiz = 3\njson = true\n", True),
+        ("[translate]\njson = true\nstrength = 3\n", True),
+        ("json = true\n[transalte]\n", True),
+        ("json = true\n[translate]\njson = false\nsiz = 3\n", False),
+        ("[cam]\njson = true\n[translate]\nsiz = 3\n", False),
+        ("[translate]\njson = 'yes'\nsiz = 3\n", False),
+    ],
+)
+def test_a_program_reads_what_is_wrong_with_the_file_that_says_json(
+    ugatit: Command, text: str, *, is_json: bool
+) -> None:
+    put("a.png")
+    Path(FILE).write_text(text)
+    outcome = ugatit("translate", "a.png", "-o", "b.png")
+    assert outcome.code == 2
+    assert outcome.errors[0].startswith(f"{FILE}, line ")
+    assert [one["error"] for one in outcome.documents] == (outcome.errors if is_json else [])
+
+
+def test_a_variable_of_a_command_in_a_group_says_json(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UGATIT_DATA_CROP_FACES_JSON", "1")
+    assert ugatit("data", "crop-faces", "--nosuch").ending["status"] == "error"
 
 
 def test_a_file_that_is_not_there() -> None:
@@ -248,7 +307,15 @@ def test_an_error_says_where_its_value_stands(ugatit: Command, monkeypatch: pyte
     monkeypatch.setenv("UGATIT_QUALITY", "best")
     outcome = ugatit("translate", "a.png", "-o", "b.png")
     assert outcome.code == 2
-    assert outcome.errors == ["UGATIT_QUALITY: quality: it must be a whole number"]
+    assert outcome.errors == ["UGATIT_QUALITY: quality is best; it must be a whole number"]
+    monkeypatch.delenv("UGATIT_QUALITY")
+    Path(FILE).unlink()
+    for variable, value in {"UGATIT_LOG_FILE": "no/such.log", "UGATIT_TO": "clai"}.items():
+        with monkeypatch.context() as patched:
+            patched.setenv(variable, value)
+            outcome = ugatit("translate", "a.png", "-o", "b.png")
+        assert value in outcome.errors[0]
+        assert f"is set by {variable}." in outcome.stderr
 
 
 def test_an_error_of_a_device_or_model_says_where_its_name_stands(

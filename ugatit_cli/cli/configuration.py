@@ -171,7 +171,7 @@ def _named(path: str, keys: Mapping[str, Any], file: Path, stated: Mapping[str, 
     if not isinstance(document.get("run"), dict):
         return Layer(SettingsFile(file, document, path, keys).values, "", by_call)
     if path != "train":
-        way = f"To use its model: --model {file.parent}" if "model" in keys else ""
+        way = f"To use its model: --model {file.parent}" if "model" in keys and file.name == RUN_FILE else ""
         raise UsageError(f"{file} says how a run is trained: it is for `ugatit train`", way)
     from ugatit_cli.cli.run_configuration import plan_of_run
 
@@ -261,6 +261,8 @@ def explain(error: UgatitError, context: Any) -> None:
             about += "".join(rf"|(?<![\w-]){re.escape(one)}(?![\w-])" for one in values)
         if key == "device" and isinstance(error, DeviceError):
             about += "|\\bdevice\\b"
+        if key == "to":
+            about += f"|\\bno domain {re.escape(repr(said.value))}"
         if re.search(about, error.message) and said.where not in error.message:
             error.hint = f"{error.hint}{' ' * bool(error.hint)}{key} is set by {said.where}."
 
@@ -280,5 +282,6 @@ def refused(error: Any, context: Any) -> UsageError | None:
             said = sources.said[key]
             if option.is_flag:
                 return UsageError(f"{said.where}: {key} is {shown(said.value)!r}; it must be true or false")
-            return UsageError(f"{said.where}: {key}: {error.message}")
+            is_rule = error.message.startswith("it must")
+            return UsageError(f"{said.where}: {key}{f' is {said.value};' if is_rule else ':'} {error.message}")
     return None

@@ -173,7 +173,7 @@ def show_error(error: Exception) -> None:
         sys.stderr.write(f"error: {known.message}\n{known.hint}\n")
         return
     console = stderr()
-    if os.environ.get("UGATIT_DEBUG"):
+    if voice.is_up("UGATIT_DEBUG"):
         console.print("".join(traceback.format_exception(error)), markup=False)
     kind = "internal error:" if isinstance(known, InternalError) else "error:"
     if not isinstance(known, Saved):

@@ -7,7 +7,7 @@ import functools
 import inspect
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -365,34 +365,38 @@ class Command(TyperCommand):
             raise wrong_names.no_such_option(path, typed, [*known, help_view.HELP_ALL]) from None
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuses an option that takes one value and is given several times, of which the last one would count."""
+        """Fills in what files and variables say, and refuses what can't be."""
         stated, _, given = self.make_parser(ctx).parse_args(list(args))
         helps = "help" in stated or ctx.resilient_parsing
         if not helps:
+            _refuse_several(given)
             configuration.fill(self, ctx, stated)
         try:
-            rest = super().parse_args(ctx, args)
+            return super().parse_args(ctx, args)
         except BadParameter as error:
             error.message = configuration.in_words(error.message)
             raise configuration.refused(error, ctx) or error from None
-        for parameter in given:
-            flag = getattr(parameter, "is_flag", True)  # arguments come once
-            if not (flag or parameter.multiple) and (count := given.count(parameter)) > 1:
-                hint = "It takes one value, and only one of them would count."
-                raise UsageError(f"{'/'.join(parameter.opts)} is given {count} times", hint)
-        return rest
 
     def invoke(self, ctx: Any) -> Any:
         """Runs it, with the voice that it was asked for; says where settings come from, if not the line alone."""
         as_json = any(ctx.params[one.name] for one in self.params if voice.JSON in one.opts)
-        console.begin({one.name: ctx.params.pop(one.name) for one in voice.options()}, json=as_json)
-        configuration.tell(ctx)
         try:
+            console.begin({one.name: ctx.params.pop(one.name) for one in voice.options()}, json=as_json)
+            configuration.tell(ctx)
             _refuse_urls(self, ctx.params)
             return super().invoke(ctx)
         except UgatitError as error:
             configuration.explain(error, ctx)
             raise
+
+
+def _refuse_several(given: Sequence[Any]) -> None:
+    """An option that takes one value and is given several times is a UsageError."""
+    for parameter in given:
+        flag = getattr(parameter, "is_flag", True)  # arguments come once
+        if not (flag or parameter.multiple) and (count := given.count(parameter)) > 1:
+            hint = "It takes one value, and only one of them would count."
+            raise UsageError(f"{'/'.join(parameter.opts)} is given {count} times", hint)
 
 
 def _refuse_urls(command: Command, values: Mapping[str, Any]) -> None:

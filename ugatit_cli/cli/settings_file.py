@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ugatit_cli.cli import voice
+from ugatit_cli.cli import voice, wrong_names
 from ugatit_cli.cli.option_names import every_command, is_shared, key_of, keys_of, nearest
-from ugatit_cli.errors import UsageError, plain_reason
-from ugatit_cli.files import config_folder, expanded, read_file, read_toml
+from ugatit_cli.errors import UsageError
+from ugatit_cli.files import config_folder, expanded, read_file, read_toml, toml_reason
 
 FILE: Final = "ugatit.toml"
 CONFIG: Final = "config"
@@ -46,14 +46,14 @@ def read_document(file: Path) -> dict[str, Any]:
         return read_toml(file)
     except (OSError, ValueError, RecursionError) as error:
         way = f"Correct it, or do without: --config {OFF}"
-        raise UsageError(f"{file}: can't be read: {plain_reason(error)}", way) from None
+        raise UsageError(f"{file}: can't be read: {toml_reason(error)}", way) from None
 
 
 def place_of(file: Path, title: str, key: str) -> str:
     """The file and, if it can be told, the line of a key in one of its tables."""
     table, wanted = "", key_of(".".join(filter(None, (title, key))))
-    for number, line in enumerate(read_file(file).decode(errors="replace").splitlines(), 1):
-        if header := re.match(r"\s*\[\s*([\w.\"'-]+)\s*\]", line):
+    for number, line in enumerate(read_file(file).decode("utf-8-sig", errors="replace").splitlines(), 1):
+        if header := re.match(r"\s*\[\[?\s*([\w.\"'-]+)\s*\]", line):
             table = header[1]
         pair = re.match(r"\s*([\w.\"'-]+)\s*=", line)
         name = ".".join(filter(None, (table, pair[1]))) if pair else table if header else ""
@@ -71,16 +71,21 @@ class SettingsFile:
         self.file, self.path, self.keys = file, path, keys
         self.beside = file.parent if beside is None else beside
         self.values: dict[str, Said] = {}
-        if "json" in keys and document.get("json") is True:
+        tables = self._tables(document)
+        if "json" in keys and next((one["json"] for _, one in reversed(tables) if "json" in one), None) is True:
             voice.current.json = True  # a program hears of what is wrong below, too
-        self._check_tables(document)
-        table, title = document, ""
-        for name in ("", *self.path.split()):
-            if name:
-                table = next((one for key, one in table.items() if _same(key, name) and isinstance(one, dict)), {})
-                title = f"{title}.{name}".lstrip(".")
-            own = title == self.path.replace(" ", ".")
-            self.values |= self._of_table(table, title, own=own)
+        for (title, table), part in zip(tables, [*path.split(), ""], strict=True):
+            self._check_tables(table, title, part)
+            self.values |= self._of_table(table, title, own=not part)
+
+    def _tables(self, document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+        """The tables that say something of the command, with their titles, from the whole file to its own."""
+        found = [("", document)]
+        for name in self.path.split():
+            title, table = found[-1]
+            inner = next((one for key, one in table.items() if _same(key, name) and isinstance(one, dict)), {})
+            found.append((f"{title}.{name}".lstrip("."), inner))
+        return found
 
     def _of_table(self, table: Mapping[str, Any], title: str, *, own: bool) -> dict[str, Said]:
         found: dict[str, Said] = {}
@@ -97,27 +102,49 @@ class SettingsFile:
                 found[key] = Said(self._value(key, value, where), where)
         return found
 
-    def _check_tables(self, document: Mapping[str, Any]) -> None:
+    def _check_tables(self, table: Mapping[str, Any], title: str, part: str) -> None:
+        """Whether tables in this one, which is above the command's own for `part` of its name, are of commands."""
         from ugatit_cli.cli import app
 
-        for name in (key for key, value in document.items() if isinstance(value, dict)):
-            if not any(_same(name, command) for command in app.COMMANDS):
-                likely = f": [{app.ALIASES[name]}]" if name in app.ALIASES else nearest(name, app.COMMANDS)
-                way = f"The table of a command has its name{likely}."
-                raise UsageError(f"{place_of(self.file, '', name)}: [{name}] is no command", way)
+        if not part:
+            return
+        commands: Iterable[str] = app.built(title).commands if title else app.COMMANDS
+        for name, value in table.items():
+            is_command = any(_same(name, command) for command in commands)
+            full, where = f"{title}.{name}".lstrip("."), place_of(self.file, title, name)
+            if isinstance(value, dict) and not is_command:
+                likely = f": [{app.ALIASES[name]}]" if name in app.ALIASES else nearest(name, commands)
+                raise UsageError(f"{where}: [{full}] is no command", f"The table of a command has its name{likely}.")
+            if is_command and not isinstance(value, dict) and not self._is_option(key_of(name)):
+                raise UsageError(f"{where}: {full} is a command, not an option", f"Its options stand below [{full}].")
+
+    def _is_option(self, key: str) -> bool:
+        return key in self.keys or key in self._every()
+
+    @staticmethod
+    def _every(title: str = "") -> set[str]:
+        """The keys of all commands below a title."""
+        within = (command for path, command in every_command() if path.startswith(title.replace(".", " ")))
+        return {name for command in within for name in keys_of(command)}
 
     def _check_known(self, key: str, where: str, title: str, *, own: bool) -> None:
         """What may not be said, or not there."""
         if key == CONFIG:
             raise UsageError(f"{where}: a file names no other one", "Say it on the command line: --config FILE")
         if own and title:
-            way = f"`ugatit {self.path} --help` lists its options{nearest(key, self.keys)}."
+            meant = self._meant(self.path, key, self.keys)
+            way = meant or f"`ugatit {self.path} --help` lists its options."
             raise UsageError(f"{where}: `ugatit {self.path}` has no option {key!r}", way)
-        within = ((path, command) for path, command in every_command() if path.startswith(title.replace(".", " ")))
-        every = {name for _, command in within for name in keys_of(command)}
-        if key not in every:
-            way = f"Keys are the names of options: batch_size for --batch-size{nearest(key, every)}."
+        if key not in (every := self._every(title)):
+            way = self._meant("", key, every) or "Keys are the names of options: batch_size for --batch-size."
             raise UsageError(f"{where}: no command has an option {key!r}", way)
+
+    def _meant(self, path: str, key: str, keys: Iterable[str]) -> str:
+        """The option that somebody means by a key, as a sentence; empty if there is none."""
+        if (flag := key.removeprefix("no_")) != key and flag in keys:
+            return f"Write {flag} = false."
+        short = [name for name, option in self.keys.items() if f"-{key}" in option.opts]
+        return f"It is {short[0]} here." if short else wrong_names.meant_by(path, key, map(_flag, keys))
 
     def _value(self, key: str, value: Any, where: str) -> Any:
         """As the command line would have it: text, a list of texts, or whether a flag is up."""
@@ -128,7 +155,7 @@ class SettingsFile:
                 raise UsageError(f"{where}: {key} is {shown(value)}; it must be {kind}")
             return value
         several = value if isinstance(value, list) else [value]
-        if not all(isinstance(one, str | int | float) for one in several):
+        if not all(isinstance(one, str | int | float) and not isinstance(one, bool) for one in several):
             raise UsageError(f"{where}: {key} is {shown(value)}; it must be text or a number")
         texts = [self._place(str(one), option) for one in several]
         if option.multiple:
@@ -160,6 +187,10 @@ class SettingsFile:
 
 def _is_below(text: str, folder: Path) -> bool:
     return "://" not in text and (folder / expanded(text)).resolve().is_relative_to(folder.resolve())
+
+
+def _flag(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
 
 
 def _same(one: str, other: str) -> bool:

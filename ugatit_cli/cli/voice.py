@@ -159,8 +159,14 @@ def new(arguments: list[str]) -> None:
     """A command is about to begin; `arguments` may be wrong, which a program wants to hear, too."""
     global current
     stated = JSON in arguments[: arguments.index("--") if "--" in arguments else None]
-    names = ["UGATIT_JSON", *(f"UGATIT_{name}_JSON".upper() for name in arguments[:1])]
-    current = Voice(json=stated or any(os.environ.get(name, "").strip().lower() in TRUE for name in names))
+    paths = ("_".join(arguments[:count]).replace("-", "_").upper() for count in (1, 2) if arguments[:count])
+    names = ["UGATIT_JSON", *(f"UGATIT_{path}_JSON" for path in paths)]
+    current = Voice(json=stated or any(map(is_up, names)))
+
+
+def is_up(variable: str) -> bool:
+    """Whether a variable says yes."""
+    return os.environ.get(variable, "").strip().lower() in TRUE
 
 
 def described(error: UgatitError, name: str = "") -> dict[str, str]:

@@ -150,21 +150,26 @@ COMMANDS: Final[Mapping[str, str]] = {
 ALIKE: Final = 0.75
 
 
-def no_such_option(path: str, typed: str, options: Iterable[str]) -> UsageError:
-    """What to say of an option that a command hasn't.
+def meant_by(path: str, typed: str, options: Iterable[str]) -> str:
+    """The option that people mean by a name, as a sentence; empty if there is none.
 
     Args:
-        path: of the command: `study make`.
+        path: of the command: `study make`; empty for all commands together.
         options: those that it has, with their dashes.
     """
     named, name, options = path.rpartition(" ")[2], _plain(typed), list(options)
     for sentences in (SENTENCES.get(named, {}), SENTENCES[""]):
         for names, sentence in sentences.items():
             if name in names.split():
-                return UsageError(f"no such option: {typed}", sentence)
+                return sentence
     meant = [one for one, names in OPTIONS.items() if name in names.split() and one.split()[0] in options]
     meant = meant or [f"--{name}"] * (f"--{name}" in options) or _alike(f"--{name}", options)
-    hint = f"It is {' or '.join(meant)} here." if meant else f"ugatit {path} --help lists all there are."
+    return f"It is {' or '.join(meant)} here." if meant else ""
+
+
+def no_such_option(path: str, typed: str, options: Iterable[str]) -> UsageError:
+    """What to say of an option that a command hasn't: as `meant_by`."""
+    hint = meant_by(path, typed, options) or f"ugatit {path} --help lists all there are."
     return UsageError(f"no such option: {typed}", hint)
 
 

@@ -42,6 +42,7 @@ from ugatit_cli.files import (
     reported,
     retire,
     sync_folder,
+    toml_reason,
     unwritable,
     write_file,
 )
@@ -128,7 +129,7 @@ class RunFolder:
         try:
             document = read_toml(path)
         except (OSError, ValueError, RecursionError) as error:
-            raise ModelError(f"{path}: can't be read ({plain_reason(error)})") from None
+            raise ModelError(f"{path}: can't be read ({toml_reason(error)})") from None
         _check_format(path, document.pop("format", None))
         return document
 

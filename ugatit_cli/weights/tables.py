@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from ugatit_cli.errors import UPGRADE, ModelError, plain_reason
-from ugatit_cli.files import config_folder, expanded, read_file, read_toml
+from ugatit_cli.errors import UPGRADE, ModelError
+from ugatit_cli.files import config_folder, expanded, read_file, read_toml, toml_reason
 from ugatit_cli.remote.patience import Listener
 from ugatit_cli.weights.mistakes import Form, Table, all_of, said, table_mistakes, wrong_keys
 from ugatit_cli.wording import byte_size, shown
@@ -134,7 +134,7 @@ class Tables(Generic[E]):
             # What `ugatit push` prints was appended a second time. `tomllib` has no error of its own for it.
             twice = isinstance(error, tomllib.TOMLDecodeError) and str(error).startswith("Cannot declare")
             hint = "This table is there twice: keep one of them." if twice else ""
-            raise ModelError(f"{path}: can't be read: {shown(plain_reason(error))}", hint) from None
+            raise ModelError(f"{path}: can't be read: {shown(toml_reason(error))}", hint) from None
         _check_schema(path, document.get("schema"))
         tables = document.get(self.key, {})
         wrong = (
