@@ -148,13 +148,14 @@ def standard_extractor(device: torch.device, tell: Callable[[str], object] = lam
         ) from None
     address = library.URL_INCEPTION_V3
     cached = Path(torch.hub.get_dir(), "checkpoints", address.rpartition("/")[2])
-    if not cached.exists():
-        tell(f"downloading {cached.name} to {cached.parent}")
     try:
+        source = address if cached.exists() else for_torch(address)
+        if not cached.exists():
+            tell(f"downloading {cached.name} to {cached.parent}")
         # The library would read any pickle; after this it finds a file in the cache that has nothing but tensors.
         with contextlib.redirect_stdout(io.StringIO()):  # torch says what it downloads
             torch.hub.load_state_dict_from_url(
-                address if cached.exists() else for_torch(address),
+                source,
                 map_location="cpu",
                 progress=False,
                 check_hash=True,
