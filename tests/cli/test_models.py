@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import shutil
+import subprocess
 from hashlib import sha256
 from io import StringIO
 from pathlib import Path
@@ -231,7 +232,7 @@ def test_all_is_well_or_all_damage_is_named(ugatit: Command, cache: Path, model:
         "flat2clay: ok (3 files, 14.3 MB)",
         "ink2clay: ok (2 files, 10.6 MB)",
         "mine: ok (2 files, 124.2 kB)",
-        "unrecorded: not verifiable: nobody recorded the hash of config.json, model.safetensors",
+        "unrecorded: not verifiable: nobody recorded the hash of config.json, model.safetensors; as it is now",
         "ann/cats: ok (3 files, 150.7 kB)",
     ]
     assert ugatit("models", "verify", "mine").code == 0
@@ -245,12 +246,28 @@ def test_all_is_well_or_all_damage_is_named(ugatit: Command, cache: Path, model:
     assert outcome.errors == ["damaged: unrecorded, ann/cats"]
     assert "Fetch it again: ugatit fetch ann/cats --force" in outcome.stderr
     assert "ugatit models rm unrecorded" in outcome.stderr
+    assert "ugatit fetch --from-file FOLDER --name unrecorded --force" in outcome.stderr
     assert (receipt.folder / "model.safetensors").is_file()
     assert ugatit("models", "verify", "ann/cats").code == 3
     shutil.copy(model / "discriminators.safetensors", store_path("mine"))
     outcome = ugatit("models", "verify", "mine")
     assert outcome.code == 1
     assert "not verifiable: nobody recorded the hash of discriminators.safetensors" in outcome.lines[0]
+
+
+def test_a_folder_that_is_damaged_or_has_no_hashes(ugatit: Command) -> None:
+    damaged, unrecorded = (tiny.save(Path(name)) for name in ("da maged", "unrecorded"))
+    flip(damaged / "model.safetensors")
+    outcome = ugatit("models", "verify", damaged)
+    assert (outcome.code, outcome.errors) == (3, ["damaged: da maged"])
+    assert outcome.lines[0].count("damaged") == 1
+    assert "sha256sum" in outcome.stderr
+    (unrecorded / "SHA256SUMS").unlink()
+    outcome = ugatit("models", "verify", unrecorded)
+    assert (outcome.code, outcome.errors) == (1, ["not verifiable: unrecorded"])
+    (command,) = (line for line in outcome.stderr.splitlines() if line.startswith("("))
+    subprocess.run(command, shell=True, check=True)  # as a user would
+    assert ugatit("models", "verify", unrecorded).code == 0
 
 
 # --- Paths ---------------------------------------------------------------------------------------------

@@ -50,6 +50,55 @@ def test_what_is_installed_is_what_was_copied(ugatit: Command, stick: Path) -> N
     assert (unknown.code, "nobody recorded the hashes" in unknown.stderr) == (0, True)
 
 
+def test_a_folder_without_a_name_is_told_the_command_that_gives_it_one(ugatit: Command, stick: Path) -> None:
+    tiny.save(Path("usb/flat2clay"))
+    for path in (stick, Path("usb/flat2clay")):
+        outcome = ugatit("fetch", "--from-file", path)
+        assert outcome.code == 2
+        command = outcome.stderr.rpartition("ugatit fetch ")[2].split()
+        assert ugatit("fetch", *command).code == 0
+    assert (
+        f"ugatit fetch MODEL --from-file {stick}/model.safetensors"
+        in ugatit("fetch", "--from-file", stick / "model.safetensors").stderr
+    )
+
+
+def test_a_folder_that_nobody_can_verify_works_with_one_note(
+    ugatit: Command, translate: Command, stick: Path
+) -> None:
+    (stick / "SHA256SUMS").unlink()
+    put("a.png")
+    outcome = translate("a.png", "-o", "out", "--model", stick, "--json")
+    assert (outcome.code, outcome.stderr.count(f"ugatit models verify {stick}")) == (0, 1)
+    assert [one["status"] for one in outcome.documents] == ["translated"]
+    assert ugatit("models", "verify", stick).code == 1
+    shutil.copytree(stick, "run/model")
+    Path("run/config.toml").touch()
+    for run in ("run", "run/model"):
+        outcome = translate("a.png", "-o", "out", "--overwrite", "--model", run)
+        assert (outcome.code, "verify" in outcome.stderr) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ways"),
+    [
+        ("fetch selfie2anime", ["--from-file selfie2anime --name selfie2anime", "selfie2anime --from-file FILE"]),
+        ("fetch someone/clay@v1", ["ugatit fetch someone/clay@v1 -o clay", "--from-file clay --name clay"]),
+        ("fetch selfie2anime-full", ["--from-file selfie2anime-full --name selfie2anime-full", "ugatit convert"]),
+        ("data fetch horse2zebra", ["--from-file ZIP"]),
+    ],
+)
+def test_what_works_without_a_network_is_said_before_how_to_allow_one(
+    ugatit: Command, arguments: str, ways: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UGATIT_OFFLINE", "1")
+    outcome = ugatit(*arguments.split())
+    *hints, last = outcome.stderr.partition("error: ")[2].splitlines()
+    assert outcome.code == 3
+    assert all(way in "\n".join(hints) for way in ways)
+    assert "unset UGATIT_OFFLINE" in last
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [

@@ -21,6 +21,7 @@ from ugatit_cli.weights import catalog, home
 from ugatit_cli.weights.catalog import known, known_models, resolve
 from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.folder import open_model
+from ugatit_cli.weights.hashes import sums_text
 from ugatit_cli.weights.home import BUNDLED, Receipt, store_folder, store_path
 from ugatit_cli.weights.known import Known, checkpoint_key, checkpoint_of, verify
 from ugatit_cli.weights.manifest import Entry, entry_toml, read_manifest
@@ -222,6 +223,7 @@ def test_a_broken_manifest_of_the_users_matters_to_what_it_is_about(
         own.write_text(text)
     monkeypatch.setenv("UGATIT_MANIFEST", str(own))
     stored("mine")
+    (model / "SHA256SUMS").write_text(sums_text(open_model(model).hashes))
     for name in ("mine", "flat2clay", model.name):
         notes = Notes()
         assert find_model(name, notes).path == known(name).folder

@@ -80,9 +80,7 @@ def begin(asked: Mapping[str, Any], *, json: bool) -> None:
     """
     voice.current.begin(**asked, json=json)
     if voice.current.hears:
-        from ugatit_cli.cli.details import listen
-
-        listen(detail)
+        voice.listen(detail)
 
 
 def note(text: str) -> None:

@@ -110,13 +110,29 @@ def fetch(
 
 def _check(model: str | None, name: str | None, output: Path | None, from_file: Path | None) -> None:
     """Whether it is either a model to fetch or a folder to install."""
+    if name is None and model is None and from_file is not None:
+        raise UsageError(f"--from-file {from_file}: neither MODEL nor --name says what it is", _what_it_is(from_file))
     if name is None:
         return
     if from_file is None:
-        raise UsageError("--name is what a model folder is installed as", "Say where it is: --from-file DIR")
+        hint = f"Say where it is: ugatit fetch --from-file DIR --name {shlex.quote(name)}"
+        raise UsageError("--name is what a model folder is installed as", hint)
     if model is not None or output is not None:
         other = "MODEL" if model is not None else "--output"
         raise UsageError(f"--name and {other} contradict each other", "ugatit fetch --from-file DIR --name NAME")
+
+
+def _what_it_is(path: Path) -> str:
+    """The command that takes what is there."""
+    from ugatit_cli.weights.home import BUNDLED, holds_model
+    from ugatit_cli.weights.manifest import MODEL_NAME
+
+    there = shlex.quote(str(path))
+    if not holds_model(path):
+        return f"Of a model that `ugatit models` lists: ugatit fetch MODEL --from-file {there}"
+    name = path.resolve().name
+    name = f"my-{name}" if (BUNDLED / name).is_dir() else name if MODEL_NAME.fullmatch(name) else "NAME"
+    return f"Install that model: ugatit fetch --from-file {there} --name {name}"
 
 
 def _inception(to: Path | None, from_file: Path | None, *, force: bool, dry_run: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -101,6 +102,7 @@ def verify(
     `ugatit models verify usb/clay`
     """
     from ugatit_cli.weights import catalog
+    from ugatit_cli.weights.hashes import record_line
     from ugatit_cli.weights.known import verify as read_again
 
     found, hears = [], console.Transfer()
@@ -111,23 +113,30 @@ def verify(
         console.result(_verdict(found[-1]))
     damaged = [one for one in found if one.problem]
     if damaged:
-        ways = dict.fromkeys(": ".join(one.next_step) for one in damaged if one.next_step[1])
+        ways = dict.fromkeys(way for one in damaged if (way := _way_out(one)))
         raise ModelError(f"damaged: {', '.join(one.name for one in damaged)}", "\n".join(ways))
-    if unknown := [one.name for one in found if one.unverifiable]:
-        raise InputsFailed(
-            f"not verifiable: {', '.join(unknown)}",
-            "If you trust the files as they are: cd FOLDER && sha256sum config.json *.safetensors > SHA256SUMS",
-        )
+    if unknown := [one for one in found if one.unverifiable]:
+        ways = dict.fromkeys(record_line(one.folder) for one in unknown if one.folder is not None)
+        trust = "If you trust the files as they are, record their hashes:"
+        raise InputsFailed(f"not verifiable: {', '.join(one.name for one in unknown)}", "\n".join([trust, *ways]))
 
 
 def _verdict(verified: Known) -> str:
     if verified.problem:
-        return f"{verified.name}: damaged: {verified.problem.replace(chr(10), '; ')}"
+        # Neither the folder, which the name stands for, nor that it is damaged need be said twice.
+        inside = verified.problem.replace(f"{verified.folder}{os.sep}", "").replace(": damaged: ", ": ")
+        return f"{verified.name}: damaged: {inside.replace(chr(10), '; ')}"
     if verified.unverifiable:
-        state = f"not verifiable: nobody recorded the hash of {', '.join(verified.unverifiable)}"
+        state = f"not verifiable: nobody recorded the hash of {', '.join(verified.unverifiable)}; as it is now"
     else:
         state = f"ok ({len(verified.parts)} files, {byte_size(verified.size or 0)})"
     return f"{verified.name}: {state}, sha256:{verified.digest()}"
+
+
+def _way_out(damaged: Known) -> str:
+    if damaged.kind != "folder":
+        return ": ".join(damaged.next_step)
+    return damaged.sums.way_out if damaged.sums is not None else "Copy or fetch the model again."
 
 
 @app.command(cls=Command)

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import functools
 import json
+import logging
 import os
 import shlex
 import sys
@@ -167,6 +168,27 @@ def new(arguments: list[str]) -> None:
 def is_up(variable: str) -> bool:
     """Whether a variable says yes."""
     return os.environ.get(variable, "").strip().lower() in TRUE
+
+
+class Details(logging.Handler):
+    """Passes on what the package's logger says, for whoever wants details."""
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        super().__init__(logging.INFO)
+        self.say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Says it."""
+        self.say(record.getMessage())
+
+
+def listen(say: Callable[[str], object]) -> None:
+    """Has it told from now on, and nobody who was told before."""
+    logger = logging.getLogger("ugatit")
+    for handler in [one for one in logger.handlers if isinstance(one, Details)]:
+        logger.removeHandler(handler)
+    logger.addHandler(Details(say))
+    logger.setLevel(logging.INFO)
 
 
 def described(error: UgatitError, name: str = "") -> dict[str, str]:

@@ -18,6 +18,7 @@ from ugatit_cli.datasets.zips import unpack
 from ugatit_cli.errors import FetchError, ModelError, UsageError
 from ugatit_cli.files import check_space, expanded, reported
 from ugatit_cli.remote import hub_download, web
+from ugatit_cli.remote.addresses import forbidden_by
 from ugatit_cli.remote.hub import DATA_SETS, HubId, RemoteFile, cache_folder
 from ugatit_cli.remote.patience import Listener
 from ugatit_cli.remote.records import FileRecord, Mismatch, Stamp, digest_of
@@ -228,12 +229,13 @@ def _obtained(job: _Fetch, archive: Path, record: FileRecord | None) -> Stamp:
     try:
         return web.obtain(file, archive, record, job.listener, size=entry.size, force=job.force)
     except FetchError as error:
-        way = f"Or download {entry.url} yourself, then: ugatit data fetch {entry.name} --from-file ZIP"
+        way = f"Download {entry.url} yourself, then: ugatit data fetch {entry.name} --from-file ZIP"
         if isinstance(error, Mismatch) and record is not None and not entry.sha256:
             was = "It was another file when you first used it. If you trust the new one"
             way = f"{was}, forget the old one, then fetch it: ugatit data rm {entry.name}"
             raise FetchError(error.message, way) from None
-        raise FetchError(error.message, f"{error.hint}\n{way}".strip()) from None
+        ways = (way, error.hint) if forbidden_by() else (error.hint, way)
+        raise FetchError(error.message, "\n".join(ways).strip()) from None
 
 
 def _record(entry: DataEntry) -> FileRecord | None:

@@ -17,7 +17,7 @@ from typing import IO, Final, cast
 from ugatit_cli.errors import FetchError, UsageError, plain_reason
 from ugatit_cli.files import expanded, read_file
 from ugatit_cli.remote import web
-from ugatit_cli.remote.addresses import hidden_parts, is_address
+from ugatit_cli.remote.addresses import forbidden_by, hidden_parts, is_address
 from ugatit_cli.remote.patience import Listener
 from ugatit_cli.remote.web import WebFile
 
@@ -121,14 +121,15 @@ def _problem(package: Package, data: bytes) -> str:
 
 
 def _downloaded(package: Package, path: Path, listener: Listener) -> bytes:
-    otherwise = f"Or run `{package.pack}` where that works, and put {path.name} into {path.parent}"
+    otherwise = f"Run `{package.pack}` where that works, and put {path.name} into {path.parent}"
     source = registry()
     file = dataclasses.replace(source, url=package.url(source.url))
     listener.note(f"fetching {package} ({package.size / 1e6:.1f} MB) from {source}")
     try:
         web.obtain(file, path, None, listener, size=package.size, force=True)
     except FetchError as error:
-        raise FetchError(error.message, f"{error.hint} {otherwise}".strip()) from error
+        ways = (otherwise, error.hint) if forbidden_by() else (error.hint, otherwise)
+        raise FetchError(error.message, "\n".join(ways).strip()) from error
     data = _read(path) or b""
     if integrity_of(data) != package.integrity:
         web.throw_away(path)

@@ -23,7 +23,7 @@ from ugatit_cli.pictures.encoding import encode
 from ugatit_cli.pictures.reading import from_pil, read_picture
 from ugatit_cli.publishing.card import Options, model_card, says_nothing, summary, training_data
 from ugatit_cli.remote import hub, patience
-from ugatit_cli.remote.addresses import forbidden_by
+from ugatit_cli.remote.addresses import allow, forbidden_by
 from ugatit_cli.remote.hub import NEWEST, REVISION, HubId, Words
 from ugatit_cli.remote.patience import Listener, status_of
 from ugatit_cli.remote.records import Digest, FileRecord, digest_of
@@ -298,7 +298,8 @@ def check_access() -> None:
     from huggingface_hub import get_token
 
     if variable := forbidden_by():
-        raise ModelError(f"{variable} forbids to ask the Hub", "Unset it to publish, or look first: --dry-run.")
+        hint = f"Look what would be published: --dry-run\n{allow()}"
+        raise ModelError(f"{variable} forbids to ask the Hub", hint)
     if hub.is_mirrored():
         raise ModelError("UGATIT_MIRROR is for downloads", "Unset it, or name the Hub to publish to: HF_ENDPOINT.")
     hub.endpoint()

@@ -36,6 +36,28 @@ def _is_set(variable: str) -> bool:
     return os.environ.get(variable, "").upper() not in ("", "0", "OFF", "NO", "FALSE")
 
 
+def allow() -> str:
+    """How to allow what is forbidden: the last of the ways out."""
+    return f"Or allow the network: unset {forbidden_by()}"
+
+
+def without_network(name: str, by_hand: str = "") -> str:
+    """What to do about a model that isn't here, where nobody may be asked.
+
+    Args:
+        by_hand: another way to it.
+    """
+    plain = name.partition("@")[0].rpartition("/")[2]
+    ways = [
+        "Bundled models need no network: ugatit models",
+        f"Others come from where there is one: ugatit fetch {name} -o {plain}",
+        f"Carry that folder here: ugatit fetch --from-file {plain} --name {plain}",
+        by_hand,
+        allow(),
+    ]
+    return "\n".join(filter(None, ways))
+
+
 def is_address(text: str) -> bool:
     """Whether a text is the address of something on the web."""
     with contextlib.suppress(ValueError):
@@ -109,7 +131,7 @@ def answered(
     from huggingface_hub import constants, get_session
 
     if variable := forbidden_by():
-        raise FetchError(f"{without_secrets(url)}: {variable} forbids to ask for it", "Unset it.")
+        raise FetchError(f"{without_secrets(url)}: {variable} forbids to ask for it", allow())
     place = url if direct else original(url)
     start = urlsplit(place)
     for _ in range(MOST_REDIRECTS + 1):

@@ -16,7 +16,15 @@ from typing import Final
 
 from ugatit_cli.errors import ModelError, UgatitError
 from ugatit_cli.files import expanded
-from ugatit_cli.remote.addresses import forbidden_by, hidden_parts, is_address, mirror, mirrored
+from ugatit_cli.remote.addresses import (
+    allow,
+    forbidden_by,
+    hidden_parts,
+    is_address,
+    mirror,
+    mirrored,
+    without_network,
+)
 from ugatit_cli.remote.patience import kinds_of, plain_words, status_of, without_secrets
 
 _PART: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
@@ -96,7 +104,9 @@ def token() -> bool | None:
 def not_here(identity: HubId) -> ModelError:
     """What to raise for something that the Hub may not be asked for."""
     message = f"{identity} is not on this machine, and {forbidden_by()} forbids to ask the Hub"
-    return ModelError(message, "Unset it to fetch it.")
+    if identity.repository.startswith(DATA_SETS):
+        return ModelError(message, f"Copy its pictures here, and name their folders.\n{allow()}")
+    return ModelError(message, without_network(str(identity)))
 
 
 def id_and_type(repository: str) -> dict[str, str]:
@@ -126,7 +136,8 @@ _NO_CONNECTION: Final[Words] = ("{wanted}: {plain}", "Check the connection to {w
 # By the name of the exception in `huggingface_hub`, the most special first.
 _REASONS: Final[Mapping[str, Words]] = {
     "OfflineModeIsEnabled": (
-        "{hub} is not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub", "Unset it to fetch the model.",
+        "{hub} is not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub",
+        "Allow the network: unset HF_HUB_OFFLINE",
     ),
     "HFValidationError": ("{hub}: {said}", ""),
     "GatedRepoError": ("{hub}: its owner lets in only who has asked", f"Ask on {{where}}/{{repository}}. {_LOGIN}"),

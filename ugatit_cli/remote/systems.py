@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from ugatit_cli.errors import UgatitError, UsageError, install_line, plain_reason
 from ugatit_cli.files import open_file
-from ugatit_cli.remote.addresses import OFFLINE, forbidden_by, mirrored
+from ugatit_cli.remote.addresses import OFFLINE, allow, forbidden_by, mirrored
 from ugatit_cli.remote.patience import kinds_of, plain_words, status_of, without_secrets
 from ugatit_cli.remote.urls import NETWORKED, WEB, Url, place
 
@@ -70,7 +70,7 @@ def check(url: Url, *, writing: bool = False) -> None:
         check(archive, writing=writing)
     variable = forbidden_by()
     if url.scheme in NETWORKED and variable and (variable == OFFLINE or url.scheme == "hf"):
-        raise UsageError(f"{url}: {variable} forbids to ask for it", "Unset it.")
+        raise UsageError(f"{url}: {variable} forbids to ask for it", f"Name a file that is here.\n{allow()}")
     import fsspec
 
     try:

@@ -18,7 +18,7 @@ from ugatit_cli.errors import FetchError, UgatitError, plain_reason
 from ugatit_cli.files import expanded, read_file, replace_file, reported, sync_folder
 from ugatit_cli.leftovers import discard
 from ugatit_cli.remote import patience, transfer
-from ugatit_cli.remote.addresses import KAGGLE, answered, forbidden_by, is_address, mirror
+from ugatit_cli.remote.addresses import KAGGLE, allow, answered, forbidden_by, is_address, mirror
 from ugatit_cli.remote.patience import Listener, kinds_of, plain_words, status_of, waiting, without_secrets
 from ugatit_cli.remote.records import Digest, FileRecord, Mismatch, Stamp, digest_of
 from ugatit_cli.wording import shown
@@ -171,7 +171,7 @@ def _fetched(file: WebFile, target: Path, known: FileRecord | None, size: int | 
 
 def _check_may_ask(file: WebFile, listener: Listener) -> None:
     if variable := forbidden_by():
-        raise FetchError(f"{file} is not on this machine, and {variable} forbids to ask for it", "Unset it.")
+        raise FetchError(f"{file} is not on this machine, and {variable} forbids to ask for it", allow())
     if not is_address(file.url) or urlsplit(file.url).username is not None:
         raise FetchError(f"{file}: not a web address")
     if urlsplit(file.url).scheme == "http" and not mirror():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,17 @@ def find_model(name: str, listener: Listener | None = None) -> ModelFolder:
     source = resolve(name, listener)
     model = _pinned(_found(source, listener), source)
     model.intact(model.weights)  # before anything is begun
+    if _is_unrecorded(source, model):
+        check = f"ugatit models verify {shlex.quote(source.name)}"
+        listener.note(f"note: nobody recorded the hashes of {source.name}, so damage may go unnoticed: {check}")
     return model
+
+
+def _is_unrecorded(source: Source, model: ModelFolder) -> bool:
+    """Whether nobody could tell that a folder is damaged; not of a run, which may be at its model right now."""
+    stored = source.kind == "store" and home.load(source.name) is not None
+    run = (model.path.parent / "config.toml").is_file()
+    return model.record is None and not stored and not run and read_sums(model.path) is None
 
 
 def _found(source: Source, listener: Listener) -> ModelFolder:
@@ -224,7 +235,8 @@ def _from_file(
     if isinstance(wanted, HubId) or wanted.source == "bundled":
         raise UsageError(
             f"--from-file doesn't go with {wanted if isinstance(wanted, HubId) else wanted.name}",
-            "A model folder that is here needs no fetching: --model FOLDER, or give it a name: --name NAME.",
+            "A model folder that is here needs no fetching: --model FOLDER, or give it a name of its own: "
+            f"ugatit fetch --from-file {shlex.quote(str(source))} --name NAME",
         )
     if not source.exists() and not Path(f"{source}.index").exists():
         raise ModelError(f"{source}: no such file or folder")

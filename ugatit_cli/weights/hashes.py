@@ -61,6 +61,11 @@ def digest_of(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256(sums_text(hashes).encode()).hexdigest()
 
 
+def record_line(folder: Path) -> str:
+    """The command that records the hashes of a folder's files as they are."""
+    return f"(cd {shlex.quote(str(folder))} && sha256sum config.json *.safetensors > {SUMS_FILE})"
+
+
 def read_sums(folder: Path) -> Record | None:
     """What the `SHA256SUMS` of a folder says; None if there is none.
 
@@ -75,10 +80,7 @@ def read_sums(folder: Path) -> Record | None:
     except OSError as error:
         raise ModelError(f"{path}: can't be read ({plain_reason(error)})") from None
     found = [_LINE.fullmatch(line) for line in text.split("\n")]
-    way_out = (
-        "Copy or fetch the model again. If it was you who changed it: "
-        f"(cd {shlex.quote(str(folder))} && sha256sum config.json *.safetensors > {SUMS_FILE})"
-    )
+    way_out = f"Copy or fetch the model again. If it was you who changed it: {record_line(folder)}"
     if None in found:
         raise ModelError(f"{path}: damaged: must have lines with a SHA-256 and the name of a file", way_out)
     return Record({match[2]: match[1].lower() for match in found if match}, SUMS_FILE, way_out)

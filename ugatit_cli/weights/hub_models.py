@@ -9,7 +9,7 @@ from typing import Final
 from ugatit_cli.errors import ModelError, OutputError
 from ugatit_cli.files import DOCUMENT
 from ugatit_cli.remote import hub_download
-from ugatit_cli.remote.addresses import forbidden_by
+from ugatit_cli.remote.addresses import allow, forbidden_by
 from ugatit_cli.remote.hub import HubId, RemoteFile, not_here
 from ugatit_cli.remote.hub_download import Records
 from ugatit_cli.remote.patience import Listener
@@ -78,7 +78,10 @@ def _again(identity: HubId) -> str:
 
 def _fetch_model(identity: HubId, listener: Listener, files: Records | None, *, force: bool) -> ModelFolder:
     if force and (variable := forbidden_by()):
-        raise ModelError(f"{identity} can't be downloaded again: {variable} forbids to ask the Hub", "Unset it.")
+        raise ModelError(
+            f"{identity} can't be downloaded again: {variable} forbids to ask the Hub",
+            f"Without --force, what is here is used.\n{allow()}",
+        )
     remotes = locate_model(identity, listener, files)
     commit = remotes[CONFIG_FILE].commit
     complete = not force and all(hub_download.on_disk(remote) for remote in remotes.values())

@@ -17,7 +17,7 @@ from ugatit_cli.errors import ModelError
 from ugatit_cli.leftovers import discard
 from ugatit_cli.methods.base import OfficialSettings
 from ugatit_cli.remote import archives, hub, hub_download, patience, records, web
-from ugatit_cli.remote.addresses import forbidden_by
+from ugatit_cli.remote.addresses import forbidden_by, without_network
 from ugatit_cli.remote.hub import HubId, RemoteFile
 from ugatit_cli.remote.patience import Listener
 from ugatit_cli.remote.records import FileRecord, Stamp
@@ -129,8 +129,8 @@ def _recorded(listener: Listener, name: str, sha256: str) -> None:
     listener.note(f"{file}: nobody had verified it before; sha256 {sha256} is recorded now")
 
 
-def _not_here(entry: Entry, why: str = "", way: str = "") -> ModelError:
-    return ModelError(f"the weights of {entry.name} are not on this machine{why}", way + entry.by_hand())
+def _not_here(entry: Entry) -> ModelError:
+    return ModelError(f"the weights of {entry.name} are not on this machine", entry.by_hand())
 
 
 # --- From the Hub --------------------------------------------------------------------------------------
@@ -173,7 +173,8 @@ def locate_checkpoint(entry: Entry, listener: Listener) -> dict[str, RemoteFile]
         except ModelError as error:
             raise ModelError(error.message, f"{error.hint}\n{by_hand}") from None
         if remote is None and (variable := forbidden_by()):
-            raise _not_here(entry, f", and {variable} forbids to ask the Hub", "Unset it to fetch them.\n")
+            message = f"the weights of {entry.name} are not on this machine, and {variable} forbids to ask the Hub"
+            raise ModelError(message, without_network(entry.name, entry.by_hand()))
         if remote is None:
             raise ModelError(f"{entry.repository} has no file {name}", by_hand)
         if name.endswith(".index") and (remote.size or 0) > LARGEST_INDEX:
@@ -223,6 +224,7 @@ def _obtained(entry: Entry, path: Path, known: FileRecord | None, listener: List
         stated = entry.archive if entry.is_archive else entry.files[path.name]
         if not isinstance(error, records.Mismatch):
             hint = "\n".join(filter(None, (error.hint, entry.by_hand())))
+            hint = without_network(entry.name, entry.by_hand()) if forbidden_by() else hint
             raise type(error)(error.message, hint) from None
         raise error if stated is not None or known is None else _changed(entry, error) from None
 

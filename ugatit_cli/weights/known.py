@@ -33,6 +33,7 @@ State = Literal["ready", "not fetched", "no weights", "damaged"]
 Kind = SourceName | Literal["store", "folder"]
 
 CONFIG_FILE, _, _, CARD_FILE, _ = MODEL_FILES
+_INSTALL: Final = "fetch --from-file FOLDER --name {} --force"
 REINSTALL: Final = "pip install --force-reinstall --no-deps ."
 _FRONT: Final = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 
@@ -188,7 +189,8 @@ class Known:
             again = self.folder is not None
             return "Fetch it again" if again else "Fetch it", f"ugatit fetch {name}{' --force' if again else ''}"
         if self.kind == "store":
-            return "Put it there again (ugatit convert ... --overwrite), or remove it", f"ugatit models rm {name}"
+            way = "convert FILE --name {} --overwrite" if "imported_from" in self.provenance else _INSTALL
+            return f"Put it there again (ugatit {way.format(name)}), or remove it", f"ugatit models rm {name}"
         return "", ""
 
 
