@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import re
+import shutil
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from tests import tiny
@@ -19,9 +23,16 @@ from tests.cli.conftest import Command, Outcome
 from tests.evaluations import save_pictures
 from tests.extractors import tiny_extractor
 from tests.fetched import flip
+from tests.trainings import make_folders, train
+from ugatit_cli.data.pictures import Folders, Pictures
+from ugatit_cli.device import Group
 from ugatit_cli.errors import install_line
 from ugatit_cli.metrics import features
 from ugatit_cli.metrics.features import Extractor
+from ugatit_cli.training.listeners import Listener
+from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.training.settings import Settings
+from ugatit_cli.training.trainer import Machine, load_data
 
 CPU = ("--device", "cpu", "--precision", "fp32")
 
@@ -152,6 +163,7 @@ def test_a_model_is_as_good_as_its_translations(
         by_hand = figures(evaluate(*arguments))
         for mine, theirs in ((direction, "translated"), (f"baseline_{direction}", "baseline")):
             assert list(found[mine]) == list(by_hand[theirs])
+            assert found[mine].pop("against_untouched", "") == by_hand[theirs].pop("against_untouched", "")
             for name, value in found[mine].items():
                 assert value == pytest.approx(by_hand[theirs][name], rel=1e-6), name
     assert found["a2b"] != found["b2a"]
@@ -191,7 +203,7 @@ def test_several_models_stand_side_by_side(evaluate: Command, light: str) -> Non
         assert one == figures(evaluate(*with_model(one["model"], "--pairs", "clay", "--baseline", "--json")))
     there, back = evaluate(*several).stdout.decode().split("clay -> flat\n")
     assert there.startswith("flat -> clay\n")
-    assert (there.count("untouched"), back.count("untouched")) == (1, 1)
+    assert [len(re.findall(r"untouched +better is\n", table)) for table in (there, back)] == [1, 1]
     for table, direction, columns in ((there, "a2b", found), (back, "b2a", found[1:])):
         scores = [one[direction] for one in columns] + [columns[0][f"baseline_{direction}"]]
         for label, name, digits in (("FID", "fid", 2), ("SSIM", "ssim", 4), ("L1", "l1", 4)):
@@ -212,6 +224,105 @@ def test_models_of_different_sizes_ask_for_one(evaluate: Command, light: str, fu
     assert full in outcome.errors[0]
     assert "--size 32" in outcome.stderr
     assert evaluate(*with_model(full, "--model", larger, "--size", 32, "--metrics", "fid")).code == 0
+
+
+# --- Of a run, by the pictures that it held out --------------------------------------------------------
+
+
+def begin_run(name: str, holdout: str = "4", **given: Any) -> Path:
+    """A tiny run of one step with pictures in `NAME-pictures`, of which it held out some; a broken one is none."""
+    root = Path(f"{name}-pictures").absolute()
+    folders = given.pop("folders", None) or make_folders(root, 14, ("horses", "zebras"))
+    (folders.a / "broken.png").write_bytes(b"broken")
+    train(Path(name), folders, {"iterations": 1, "holdout": holdout, **given})
+    return root
+
+
+def copied(sets: tuple[Pictures, Pictures]) -> tuple[Path, Path]:
+    """Held-out pictures in folders of their own."""
+    for one in sets:
+        Path("unseen", one.domain).mkdir(parents=True)
+        for path in one.held_out:
+            shutil.copy(path, Path("unseen", one.domain))
+    return Path("unseen/a"), Path("unseen/b")
+
+
+@pytest.mark.parametrize("tests", [False, True])
+def test_a_run_alone_is_judged_by_what_it_held_out(evaluate: Command, tests: bool) -> None:
+    folders = make_folders(Path("pictures").absolute(), 14, ("horses", "zebras"))
+    if tests:
+        more = make_folders(Path("tests").absolute(), 6, ("horses", "zebras"))
+        folders = dataclasses.replace(folders, test_a=more.a, test_b=more.b)
+    begin_run("run", folders=folders)
+    run, machine = RunFolder(Path("run")), Machine(torch.device("cpu"), 1, Group())
+    a, b = copied(load_data(Settings.of_run(run), run, machine, Listener(), threading.Event()))
+    assert len(list(a.iterdir())) == (6 if tests else 4)
+    outcome = evaluate("-m", "run", "--json")
+    by_hand = figures(evaluate("-m", "run", "--domain-a", a, "--domain-b", b, "--baseline", "--json"))
+    found = figures(outcome)
+    assert (found.pop("held_out_by"), by_hand.pop("held_out_by")) == ("run", None)
+    assert found == by_hand
+    assert {"baseline_a2b", "baseline_b2a"} < set(found)
+    text = evaluate("-m", "run", "-m", "run/model").stdout.decode()
+    assert "those that run held out" in text
+    assert "held-out pictures is a rough figure" in text
+
+
+def test_who_evaluates_with_what_was_trained_on_hears_the_way_to_the_rest(evaluate: Command) -> None:
+    for name, holdout, way in (("a run", "4", "ugatit evaluate -m 'a run'"), ("none", "0", "--holdout 50")):
+        root = begin_run(name, holdout)
+        text = evaluate("-m", name, "--domain-a", root / "horses", "--domain-b", root / "zebras").stdout.decode()
+        (line,) = (line for line in text.splitlines() if "never saw" in line)
+        assert way in line
+        alone = evaluate("-m", name)
+        assert (alone.code, "never saw" in alone.stdout.decode()) == (0 if holdout != "0" else 2, False)
+        assert holdout != "0" or "--holdout 50" in alone.stderr
+
+
+def test_pictures_that_came_later_may_have_pushed_others_out(evaluate: Command) -> None:
+    root = begin_run("run")
+    assert "changed" not in evaluate("-m", "run").stderr
+    save_pictures(root / "horses", 20)
+    assert "run: its folders have changed" in evaluate("-m", "run").stderr
+
+
+def test_runs_that_held_out_others_do_not_compare(evaluate: Command, light: str) -> None:
+    root = begin_run("run")
+    for number, (name, given) in enumerate({"same": {}, "other": {"seed": 1}}.items()):
+        train(Path(name), Folders(root / "horses", root / "zebras"), {"iterations": 1, "holdout": "4", **given})
+        outcome = evaluate("-m", "run", "-m", name, "-m", light)
+        assert outcome.code == 2 * number
+    assert "run and other held out other pictures" in outcome.errors[0]
+    outcome = evaluate("-m", light)
+    assert (outcome.code, "no training run" in outcome.errors[0], "--domain-a" in outcome.stderr) == (2, True, True)
+    shutil.rmtree(root)
+    outcome = evaluate("-m", "run")
+    assert (outcome.code, str(root / "horses") in outcome.errors[0]) == (2, True)
+
+
+# --- Better than nothing -------------------------------------------------------------------------------
+
+
+def test_what_is_no_better_than_the_untouched_pictures_is_called_so(evaluate: Command) -> None:
+    colours = {"mine": "navy", "theirs": "red", "good": "darkred"}
+    for name, colour in colours.items():
+        save_pictures(Path(name), 8, size=(32, 32))
+        for path in Path(name).iterdir():
+            Image.blend(Image.open(path), Image.new("RGB", (32, 32), colour), 0.7).save(path)
+    for translated, source, verdict in (
+        ("good", "mine", "better"),
+        ("mine", "mine", "unclear"),
+        ("mine", "good", "worse"),
+    ):
+        arguments = (translated, "theirs", "--source", source, "--metrics", "kid")
+        found = figures(evaluate(*arguments, "--baseline", "--json"))
+        assert found["translated"]["against_untouched"] == verdict
+        lines = evaluate(*arguments, "--baseline").lines
+        (line,) = (line for line in lines if line.startswith(f"{translated} against theirs: "))
+        assert ("clearly better" in line, "worse" in line) == (verdict != "worse", verdict == "worse")
+        assert ("too short" in line) == (verdict != "better")
+        assert "--baseline" in evaluate(*arguments).stdout.decode()
+        assert "against_untouched" not in figures(evaluate(*arguments, "--json"))["translated"]
 
 
 # --- What goes wrong -----------------------------------------------------------------------------------

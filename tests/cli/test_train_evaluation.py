@@ -55,7 +55,10 @@ def test_a_run_says_which_step_was_best(
         "8 pictures to train on are few: ",
         "step 1: KID x100  moving average: horses -> zebras ",
         "step 2: KID x100  moving average: horses -> zebras ",
+        "untouched pictures: KID x100  horses -> zebras ",
         "best of the evaluated models: step ",
+        "\nhorses -> zebras: ",
+        "\nzebras -> horses: ",
         f"use it with: ugatit translate PICTURES --model {RUN}/best -o out/\n",
     ):
         assert text in outcome.stderr
@@ -68,14 +71,16 @@ def test_a_run_says_which_step_was_best(
     assert asked == [(network_file, "Mixed_6c")] * 2
     document = again.documents[0]
     best = json.loads(Path("horses2zebras/best/config.json").read_text())["provenance"]
+    measured = ("extractor", "subsets", "held-out pictures")
     assert document["best"] == {
         "model": "horses2zebras/best",
         "step": best["steps"],
-        **{name: best[name] for name in ("generators", "kid", "extractor", "subsets", "held-out pictures")},
+        **{name: best[name] for name in ("generators", "kid", "kid_untouched", *measured)},
+        "against_untouched": {"a2b": "better", "b2a": "better"},  # than red and blue,
     }
     assert document["evaluation"]["step"] == 3
-    figures = {"step", "kid", "kid_std", "kid_current", "kid_current_std"}
-    assert set(document["evaluation"]) == figures | {"extractor", "subsets", "held-out pictures"}
+    figures = {"step", *(f"{kid}{std}" for kid in ("kid", "kid_current", "kid_untouched") for std in ("", "_std"))}
+    assert set(document["evaluation"]) == figures | set(measured)
     assert {"cycle_a", "g_b"} <= set(document["losses"])
     assert not {"kid", "step"} & set(document["losses"])
 

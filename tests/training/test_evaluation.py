@@ -20,6 +20,7 @@ from tests.extractors import tiny_extractor
 from tests.training.conftest import Clock
 from tests.trainings import CPU, TINY, Log, make_folders, metrics, prepared, train, weights
 from ugatit_cli.config import DIRECTIONS
+from ugatit_cli.data.batches import sample_pictures
 from ugatit_cli.data.pictures import Folders, Pictures
 from ugatit_cli.device import Group
 from ugatit_cli.errors import DataError, ModelError, TrainingError, UsageError
@@ -94,6 +95,11 @@ def curve(path: Path) -> list[dict[str, Any]]:
 def test_every_evaluation_is_told_and_noted(whole: tuple[Path, Log]) -> None:
     path, log = whole
     assert [one.step for one in log.evaluations] == [2, 4, 6]
+    a, b = (tiny_extractor()(sample_pictures(one, 6, 0)) for one in pictures_of(path))
+    untouched = log.evaluations[0].untouched
+    for way in DIRECTIONS:  # other subsets, as pictures come in another order
+        by_hand = kid(a, b) if way == "a2b" else kid(b, a)
+        assert untouched[way].mean == pytest.approx(by_hand.mean, abs=3 * untouched[way].std)
     for evaluation, line in zip(log.evaluations, curve(path), strict=True):
         assert list(evaluation.kids) == ["moving average", "current"]
         assert line["step"] == evaluation.step
@@ -101,6 +107,8 @@ def test_every_evaluation_is_told_and_noted(whole: tuple[Path, Log]) -> None:
         for prefix, kids in zip(("kid", "kid_current"), evaluation.kids.values(), strict=True):
             assert line[prefix] == {direction: kids[direction].mean for direction in DIRECTIONS}
             assert line[f"{prefix}_std"] == {direction: kids[direction].std for direction in DIRECTIONS}
+        assert evaluation.untouched == untouched
+        assert line["kid_untouched"] == {direction: untouched[direction].mean for direction in DIRECTIONS}
     means = [min(map(evaluation_module.mean_kid, one.kids.values())) for one in log.evaluations]
     assert len(set(means)) == 3
     assert [one.best for one in log.evaluations] == [mean == min(means[: i + 1]) for i, mean in enumerate(means)]
@@ -120,6 +128,8 @@ def test_the_best_model_is_kept(whole: tuple[Path, Log]) -> None:
         "generators": evaluation.winner,
         "kid": {direction: one.mean for direction, one in kids.items()},
         "kid_std": {direction: one.std for direction, one in kids.items()},
+        "kid_untouched": {direction: one.mean for direction, one in evaluation.untouched.items()},
+        "kid_untouched_std": {direction: one.std for direction, one in evaluation.untouched.items()},
         "extractor": "tiny network, 6 features",
         "subsets": "100 of 3 pictures",
         "held-out pictures": f"6 red, 6 blue ({holdout_fingerprint(pictures_of(path))})",
@@ -161,7 +171,14 @@ def test_without_a_moving_average(sixteen: Folders, tmp_path: Path) -> None:
     log = Log()
     train(tmp_path / "run", sixteen, EVALUATED | {"ema": 0.0, "iterations": 2}, log=log)
     assert [list(one.kids) for one in log.evaluations] == [["current"]]
-    assert set(curve(tmp_path / "run")[0]) == {"step", "kid", "kid_std", *PROTOCOL}
+    assert set(curve(tmp_path / "run")[0]) == {
+        "step",
+        "kid",
+        "kid_std",
+        "kid_untouched",
+        "kid_untouched_std",
+        *PROTOCOL,
+    }
     files = weights(tmp_path / "run")
     assert best_files(tmp_path / "run")["model.safetensors"] == files["model/model.safetensors"]
 
@@ -169,8 +186,9 @@ def test_without_a_moving_average(sixteen: Folders, tmp_path: Path) -> None:
 def test_only_a_better_model_replaces_the_best(
     sixteen: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Of steps 2, 4 and 6, each a2b and b2a, each of the moving average and the current generators.
-    values = iter([0.3, 0.5, 0.3, 0.5, 0.4, 0.2, 0.4, 0.2, 0.3, 0.3, 0.3, 0.3])
+    # Of steps 2, 4 and 6, each a2b and b2a, each of the moving average and the current generators; after step 2
+    # those of untouched pictures.
+    values = iter([0.3, 0.5, 0.3, 0.5, 0.25, 0.2, 0.4, 0.2, 0.4, 0.2, 0.3, 0.3, 0.3, 0.3])
     monkeypatch.setattr(evaluation_module, "kid", lambda *_: Kid(next(values), 0.01, 100, 3))
     monkeypatch.setattr(session, "extractor_for", lambda *_: tiny_extractor())
     path, log = tmp_path / "run", Log()
@@ -180,6 +198,8 @@ def test_only_a_better_model_replaces_the_best(
     best = best_of(RunFolder(path))
     assert best is not None
     assert (best.step, best.generators, best.kid) == (4, "current", {"a2b": 0.2, "b2a": 0.2})
+    assert best.untouched == {"a2b": 0.25, "b2a": 0.2}
+    assert best.against_untouched == {"a2b": "better", "b2a": "unclear"}
     checkpoint = RunFolder(path).checkpoint_path(4)
     assert best_files(path)["model.safetensors"] == (checkpoint / "generators.safetensors").read_bytes()
 
@@ -364,6 +384,7 @@ def test_translations_that_are_not_numbers(whole: tuple[Path, Log], tmp_path: Pa
     ("said", "mean"),
     [
         ({"steps": 3, "kid": {"a2b": 1, "b2a": 2}}, 1.5),
+        ({"steps": 3, "kid": {"a2b": 1, "b2a": 2}, "kid_std": {"a2b": 1}, "kid_untouched": 3}, 1.5),
         ([], None),
         ({"steps": 3}, None),
         ({"steps": "3", "kid": {"a2b": 1, "b2a": 2}}, None),
@@ -378,6 +399,7 @@ def test_what_the_best_model_says(tmp_path: Path, said: object, mean: float | No
     (run.best / "config.json").write_text(json.dumps({"format": 1, "model": {}, "provenance": said}))
     found = best_of(run)
     assert (found and found.mean) == mean
+    assert not (found and found.against_untouched)
 
 
 def test_evaluating_takes_no_time_of_the_runs(

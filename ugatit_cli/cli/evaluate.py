@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from ugatit_cli.cli import console, ranks
+from ugatit_cli.cli import console, ranks, verdicts
 from ugatit_cli.cli.options import (
     MOST_WORKERS,
     ColumnsOption,
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from ugatit_cli.metrics.distances import Kid
     from ugatit_cli.metrics.features import Extractor
     from ugatit_cli.metrics.scores import Comparison, Evaluation, Metric, Scores
+    from ugatit_cli.training.holdout import HeldOut
+    from ugatit_cli.training.run_folder import RunFolder
     from ugatit_cli.training.settings import Settings
     from ugatit_cli.translation.model import Model
 
@@ -60,13 +62,15 @@ Results = Sequence[tuple["Model | None", Sequence["Comparison"], Sequence["Score
 """What was found for each model, or for the translations that were given."""
 
 
-def _documents(evaluation: Evaluation, results: Results) -> dict[str, Any]:
+def _documents(evaluation: Evaluation, results: Results, held: HeldOut | None) -> dict[str, Any]:
     """The figures for programs: of one, or a list of them for several models."""
-    found = [_document(evaluation, model, scores) for model, _, scores in results]
+    found = [_document(evaluation, model, scores, held) for model, _, scores in results]
     return found[0] if len(found) == 1 else {"models": found}
 
 
-def _document(evaluation: Evaluation, model: Model | None, found: Sequence[Scores]) -> dict[str, Any]:
+def _document(
+    evaluation: Evaluation, model: Model | None, found: Sequence[Scores], held: HeldOut | None
+) -> dict[str, Any]:
     """The figures of a model, or of given translations."""
     extractor, reader = evaluation.extractor, evaluation.reader
     values: dict[str, Any] = {
@@ -74,6 +78,7 @@ def _document(evaluation: Evaluation, model: Model | None, found: Sequence[Score
         "precision": model.precision if model else None,
         "extractor": extractor.name if extractor else None,
         "size": list(reader.size),
+        "held_out_by": str(held.run.path) if held else None,
         "left_out": [str(path) for path in reader.broken],
     }
     if model and model.config.style_size:
@@ -82,6 +87,8 @@ def _document(evaluation: Evaluation, model: Model | None, found: Sequence[Score
         values[scores.direction or "translated"] = _plain(scores)
         if scores.baseline:
             values[f"baseline_{scores.direction}" if scores.direction else "baseline"] = _plain(scores.baseline)
+        if scores.against_untouched:
+            values[scores.direction or "translated"]["against_untouched"] = scores.against_untouched
     return values
 
 
@@ -102,18 +109,16 @@ def _plain(scores: Scores) -> dict[str, Any]:
 # --- For people ----------------------------------------------------------------------------------------
 
 
-def _report(evaluation: Evaluation, results: Results) -> list[str]:
+def _report(evaluation: Evaluation, results: Results, held: HeldOut | None) -> list[str]:
     """The figures for people: a table for each direction, with a column for each model."""
     tables: dict[Direction | None, list[tuple[Model | None, Comparison, Scores]]] = {}
     for model, comparisons, found in results:
         for comparison, scores in zip(comparisons, found, strict=True):
             tables.setdefault(scores.direction, []).append((model, comparison, scores))
     lines = []
-    for direction, columns in tables.items():
+    for columns in tables.values():
         model, comparison, scores = columns[0]
-        title = f"{comparison.translated.folder} against {comparison.real.folder}"
-        if direction and model:
-            title = f"{model.config.source(direction)} -> {model.config.target(direction)}"
+        title = _title(model, comparison)
         names = [one.name if one and len(results) > 1 else "translated" for one, _, _ in columns]
         of_all = dict(zip(names, (one for _, _, one in columns), strict=True))
         lines += [
@@ -122,12 +127,38 @@ def _report(evaluation: Evaluation, results: Results) -> list[str]:
         lines += [_counts(scores), ""]
     styled = [model.name for model, _, _ in results if model and model.config.style_size]
     styles = [f"styles of {', '.join(styled)}: random:{evaluation.seed}, each picture its own"] if styled else []
-    notes = _notes(evaluation, [one for _, _, found in results for one in found])
-    return [*lines, *notes, *_flattery(evaluation.extractor, results), *styles]
+    notes = _notes(evaluation, [one for _, _, found in results for one in found], held)
+    flattery = [*_same_network(evaluation.extractor, results), *([] if held else _seen(results))]
+    return [*lines, *_judged(evaluation, results, held), *notes, *flattery, *styles]
 
 
-def _flattery(extractor: Extractor | None, results: Results) -> list[str]:
-    """What makes figures better than the translations are: losses on the same network, pictures that were seen."""
+def _title(model: Model | None, comparison: Comparison) -> str:
+    if model and (way := comparison.direction):
+        return f"{model.config.source(way)} -> {model.config.target(way)}"
+    return f"{comparison.translated.folder} against {comparison.real.folder}"
+
+
+def _judged(evaluation: Evaluation, results: Results, held: HeldOut | None) -> list[str]:
+    """Whether each is better than nothing at all, or how to find out."""
+    if "kid" not in evaluation.metrics:
+        return []
+    if not evaluation.baseline:
+        option = "--baseline" if any(model for model, _, _ in results) else "--source DIR --baseline"
+        return [f"{option} says how far the untouched pictures are, which a good model must clearly beat"]
+    lines = []
+    for model, comparisons, found in results:
+        name = f"{model.name}: " if model and len(results) > 1 else ""
+        causes = [verdicts.FOREIGN if model and _run_of(model.name) is None else verdicts.TOO_SHORT]
+        causes += [] if held else [verdicts.SWAPPED]
+        for comparison, scores in zip(comparisons, found, strict=True):
+            if scores.against_untouched:
+                way = name + _title(model, comparison)
+                lines.append(verdicts.in_words(way, scores.against_untouched, *causes))
+    return lines
+
+
+def _same_network(extractor: Extractor | None, results: Results) -> list[str]:
+    """What makes figures better than the translations are: losses on the same network."""
     from ugatit_cli.metrics.features import BUNDLED_NAME
 
     lines, models = [], [model for model, _, _ in results if model is not None]
@@ -136,12 +167,23 @@ def _flattery(extractor: Extractor | None, results: Results) -> list[str]:
         who = f"{', '.join(flattered)}:" if models else "models of the default recipe are"
         if flattered or not models:
             lines.append(f"{who} trained with losses on this very network, which flatters their figures")
+    return lines
+
+
+def _seen(results: Results) -> list[str]:
+    """What makes them better, too: pictures that a run was trained on."""
+    from ugatit_cli.training.holdout import way_to_unseen
+
+    lines = []
     for model, comparisons, _ in results:
         run = _settings_of(model.name) if model else None
         trained = {folder.resolve() for folder in (run.folders.a, run.folders.b)} if run else set()
         seen = {str(one.real.folder) for one in comparisons if one.real.folder.resolve() in trained}
-        if model and seen:
-            lines.append(f"{model.name}: trained on {' and '.join(sorted(seen))}: pictures it never saw say more")
+        if model and run and seen:
+            way = way_to_unseen(model.name, run)
+            lines.append(
+                f"{model.name}: trained on {' and '.join(sorted(seen))}: pictures it never saw say more: {way}"
+            )
     return lines
 
 
@@ -158,15 +200,22 @@ def _learnt_from_features(model: Model) -> bool:
 
 def _settings_of(name: str) -> Settings | None:
     """Those of the run that a model is of, as far as that can be read."""
-    from ugatit_cli.training.run_folder import RunFolder
     from ugatit_cli.training.settings import Settings
+
+    run = _run_of(name)
+    try:
+        return Settings.of_run(run) if run else None
+    except UgatitError:
+        return None
+
+
+def _run_of(name: str) -> RunFolder | None:
+    """The run that a model is of."""
+    from ugatit_cli.training.run_folder import RunFolder
 
     path = expanded(name)
     run = RunFolder(path.parent if path.name in ("model", "best") else path)
-    try:
-        return Settings.of_run(run) if run.exists else None
-    except UgatitError:
-        return None
+    return run if run.exists else None
 
 
 def _table(title: str, extractor: Extractor | None, columns: Mapping[str, Scores]) -> list[str]:
@@ -217,11 +266,12 @@ def _counts(scores: Scores) -> str:
     return ", ".join(parts)
 
 
-def _notes(evaluation: Evaluation, found: Sequence[Scores]) -> list[str]:
+def _notes(evaluation: Evaluation, found: Sequence[Scores], held: HeldOut | None) -> list[str]:
     """What the figures are of: without it they can't be compared with any others."""
     extractor, (width, height) = evaluation.extractor, evaluation.reader.size
     lines = [f"features: {extractor.name}"] if extractor else []
-    lines += [f"pictures: {width} x {height} pixels", *_about_kid(found)]
+    whose = f", those that {held.run.path} held out" if held else ""
+    lines += [f"pictures: {width} x {height} pixels{whose}", *_about_kid(found, held)]
     sizes = [min(one.pictures, one.real) for one in found if "fid" in one.values]
     if extractor and sizes and min(sizes) <= extractor.dimensions:
         few = f"{extractor.dimensions} pictures or fewer"
@@ -229,7 +279,7 @@ def _notes(evaluation: Evaluation, found: Sequence[Scores]) -> list[str]:
     return lines
 
 
-def _about_kid(found: Sequence[Scores]) -> list[str]:
+def _about_kid(found: Sequence[Scores], held: HeldOut | None) -> list[str]:
     kids: dict[tuple[int, int], dict[str, None]] = {}
     for scores in found:
         for metric, value in scores.values.items():
@@ -240,6 +290,7 @@ def _about_kid(found: Sequence[Scores]) -> list[str]:
     lines = [f"{', '.join(labels)}: {about.format(*key)}" for key, labels in kids.items()]
     fewest = min((min(one.pictures, one.real) for one in found), default=ENOUGH)
     rough = [f"KID of {fewest} pictures is a rough figure: {ENOUGH} or more are better"]
+    rough = [held.rough] if held and held.rough else rough
     return [*lines, *(rough if lines and fewest < ENOUGH else []), *mixed]
 
 
@@ -296,7 +347,8 @@ class EvaluateOptions:
             "--model",
             "-m",
             metavar="MODEL",
-            help="Translate with this model, both ways, and evaluate that; several: a column for each.",
+            help="Translate with this model, both ways, and evaluate that; several: a column for each. A run's "
+            "alone: of the pictures that it held out.",
             show_default=False,
         ),
     ] = None
@@ -320,7 +372,10 @@ class EvaluateOptions:
     ] = None
     columns: ColumnsOption = None
     baseline: Annotated[
-        bool, typer.Option("--baseline", help="Also say how far the untouched source is from the target.")
+        bool,
+        typer.Option(
+            "--baseline", help="Also say how far the untouched source is from the target; always with a run's own."
+        ),
     ] = False
     features: Annotated[
         Path | None,
@@ -371,10 +426,13 @@ def evaluate(options: EvaluateOptions) -> None:
     """Say in figures how close translations come to real pictures.
 
     Either of two folders, `ugatit evaluate TRANSLATED REAL`; or of a model, which translates first: `ugatit evaluate
-    --model MODEL --domain-a A --domain-b B`. KID and FID, where less is better, compare all of one with all of the
-    other. Figures of other extractors, sizes or numbers of pictures don't compare.
+    --model MODEL --domain-a A --domain-b B`. A training run has pictures of its own, those that it held out: `ugatit
+    evaluate --model RUN`. KID and FID, where less is better, compare all of one with all of the other. Figures of
+    other extractors, sizes or numbers of pictures don't compare.
 
     Examples:
+
+    `ugatit evaluate --model runs/horses2zebras`
 
     `ugatit evaluate out/ zebras/ --source horses/ --baseline`
 
@@ -406,18 +464,22 @@ def evaluate(options: EvaluateOptions) -> None:
     )
     from ugatit_cli.pictures.jobs import in_words
 
+    models = _models(options)
+    held = _held_out(options, threads, most)
     folders = (options.translated, options.real, options.source, options.pairs, options.domain_a, options.domain_b)
     mine, theirs, made_of, truth, a, b = (find_set(expanded(path)) if path else None for path in folders)
     for each in dict.fromkeys(filter(None, (mine, theirs, made_of, truth, a, b))):
         if others := passed_over(each.folder):
             console.note(f"{each.folder}: {in_words(others)}")
+    if held:
+        a, b = held.a, held.b
     wanted = both_ways(a, b, truth) if a and b else []
     if mine and theirs:
         wanted = [Comparison(None, mine, theirs, made_of, truth)]
     check_installed(chosen)
     reader, of_kid = Reader(options.size, threads, most), Subsets(options.subsets, options.subset_size, options.seed)
-    models = _models(options)
-    evaluation = Evaluation(None, chosen, reader, of_kid, seed=_seed(options, models), baseline=options.baseline)
+    evaluation = Evaluation(None, chosen, reader, of_kid, seed=_seed(options, models))
+    evaluation.baseline = options.baseline or held is not None
     evaluation.share = ranks.joined()
     if models:
         reader.side = options.size or models[0].config.image_size
@@ -440,9 +502,9 @@ def evaluate(options: EvaluateOptions) -> None:
         for error in reader.broken.values():
             console.show_error(error)
     if options.json_document:
-        console.ends_with(lambda: _documents(evaluation, results))
+        console.ends_with(lambda: _documents(evaluation, results, held))
     else:
-        console.result(*_report(evaluation, results))
+        console.result(*_report(evaluation, results, held))
     if reader.broken:
         count = len(reader.broken)
         raise InputsFailed(f"{count} picture{'s' * (count > 1)} left out, named above; the figures are of the rest")
@@ -461,6 +523,29 @@ def _measured(
         if one is not None:
             one.unload()
     return results
+
+
+def _held_out(options: EvaluateOptions, workers: int, max_pixels: int | None) -> HeldOut | None:
+    """Where no pictures are named: those that the models' runs held out.
+
+    Raises:
+        UsageError: none of the models is of a run, or see `training.holdout.held_out_by`.
+    """
+    if not options.model or options.domain_a:
+        return None
+    from ugatit_cli.training.holdout import held_out_by
+
+    runs = {name: run for name in options.model if (run := _run_of(name)) is not None}
+    if not runs:
+        raise UsageError(
+            f"{options.model[0]} is no training run, which has held-out pictures of its own",
+            "Name real pictures of both domains: --domain-a DIR --domain-b DIR",
+        )
+    console.note(f"looking for the pictures that {' and '.join(runs)} held out")
+    found = held_out_by(runs, workers=workers, max_pixels=max_pixels)
+    if found.changed:
+        console.note(f"{found.run.path}: its folders have changed since: it may have been trained on some of these")
+    return found
 
 
 def _models(options: EvaluateOptions) -> list[Model]:
@@ -548,7 +633,7 @@ def _check(options: EvaluateOptions) -> None:
     elif any((*folders, options.source)):
         reason = "--model makes the translations itself, from --domain-a and --domain-b"
         raise UsageError(reason, "Leave the other folders out, or --model.")
-    elif not all(domains):
+    elif any(domains) and not all(domains):
         missing = "--domain-a" if options.domain_a is None else "--domain-b"
         raise UsageError(f"{missing} is missing", "A model is evaluated with real pictures of both domains.")
 

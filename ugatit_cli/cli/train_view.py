@@ -19,7 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ugatit_cli.cli import console
+from ugatit_cli.cli import console, verdicts
 from ugatit_cli.config import DOMAINS, BaseConfig, Direction
 from ugatit_cli.device import describe_device
 from ugatit_cli.errors import Interrupted, Saved
@@ -27,7 +27,7 @@ from ugatit_cli.methods.base import COPYING, Whose
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.metrics.features import BUNDLED, BUNDLED_NAME
 from ugatit_cli.training.estimate import Measurement, first_result, first_steps
-from ugatit_cli.training.evaluation import Best, Evaluation, best_of
+from ugatit_cli.training.evaluation import Best, Evaluation, Kids, best_of
 from ugatit_cli.training.listeners import Listener, StepReport, means
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.session import Prepared
@@ -84,13 +84,22 @@ def _scores(model: BaseConfig, evaluation: Evaluation) -> str:
     """An evaluation in one line; KID times 100, as papers give it."""
     parts = [f"step {evaluation.step}: {_kid(evaluation.protocol)}"]
     for kind, kids in evaluation.kids.items():
-        both = [f"{_ways(model)[way]} {100 * kid.mean:.2f} +- {100 * kid.std:.2f}" for way, kid in kids.items()]
-        parts.append(f"{kind}: {', '.join(both)}" if len(evaluation.kids) > 1 else ", ".join(both))
+        both = _both(model, kids)
+        parts.append(f"{kind}: {both}" if len(evaluation.kids) > 1 else both)
     if evaluation.best:
         parts.append("the best so far")
     if evaluation.seconds >= WORTH_TELLING:
         parts.append(f"took {duration(evaluation.seconds)}")
     return "  ".join(parts)
+
+
+def _untouched(model: BaseConfig, evaluation: Evaluation) -> str:
+    """What the figures must fall below, as the pictures are nearer to the other look without a model."""
+    return f"untouched pictures: {_kid(evaluation.protocol)}  {_both(model, evaluation.untouched)}"
+
+
+def _both(model: BaseConfig, kids: Kids) -> str:
+    return ", ".join(f"{_ways(model)[way]} {100 * kid.mean:.2f} +- {100 * kid.std:.2f}" for way, kid in kids.items())
 
 
 def _kid(protocol: Mapping[str, str]) -> str:
@@ -117,6 +126,7 @@ class PlainWatch(Listener):
         self.notes: list[str] = []
         self.losses: deque[dict[str, float]] = deque(maxlen=SMOOTHING)
         self.seen = self.measured = 0
+        self.knows_untouched = False
         self._last = time.monotonic()
 
     def note(self, text: str) -> None:
@@ -176,6 +186,9 @@ class PlainWatch(Listener):
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """The generators are evaluated, and the best model is kept."""
+        if not self.knows_untouched:
+            console.note(_untouched(self.settings.model, evaluation))
+            self.knows_untouched = True
         console.note(_scores(self.settings.model, evaluation))
 
     def means(self) -> dict[str, float]:
@@ -380,10 +393,7 @@ def finish(
     if outcome.finished:
         console.note(f"translate with: ugatit translate PICTURES --model {name} -o out/")
     if best is not None:
-        kids = ", ".join(f"{way} {100 * best.kid[direction]:.2f}" for direction, way in _ways(settings.model).items())
-        console.note(
-            f"best of the evaluated models: step {best.step} ({best.generators}), {_kid(best.protocol)} {kids}"
-        )
+        _say_best(settings.model, best)
         console.note(f"use it with: ugatit translate PICTURES --model {shlex.quote(str(run.best))} -o out/")
     try:
         console.ends_with(lambda: _result(run, outcome, best)) if json_line else console.made(str(run.path))
@@ -393,6 +403,18 @@ def finish(
                 f"stopped after step {outcome.step}; everything is saved in {run.path}",
                 f"Go on with the same command, or: ugatit train --resume {name}",
             )
+
+
+def _say_best(model: BaseConfig, best: Best) -> None:
+    """Which it is, and whether it is any good."""
+    kids = []
+    for direction, way in _ways(model).items():
+        untouched = f" (untouched {100 * best.untouched[direction]:.2f})" if best.untouched else ""
+        kids.append(f"{way} {100 * best.kid[direction]:.2f}{untouched}")
+    figures = f"{_kid(best.protocol)} {', '.join(kids)}"
+    console.note(f"best of the evaluated models: step {best.step} ({best.generators}), {figures}")
+    for direction, verdict in best.against_untouched.items():
+        console.note(verdicts.in_words(_ways(model)[direction], verdict, verdicts.TOO_SHORT))
 
 
 def stopped_at_once(run: RunFolder) -> Interrupted:
@@ -418,7 +440,8 @@ def _result(run: RunFolder, outcome: Outcome, best: Best | None) -> dict[str, An
         result["evaluation"] = {name: value for name, value in evaluated.items() if name != "elapsed"}
     if best is not None:
         said = {"model": str(run.best), "step": best.step, "generators": best.generators, "kid": best.kid}
-        result["best"] = {**said, **best.protocol}
+        compared = {"kid_untouched": best.untouched, "against_untouched": best.against_untouched}
+        result["best"] = {**said, **(compared if best.untouched else {}), **best.protocol}
     return result
 
 

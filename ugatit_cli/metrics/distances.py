@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,15 @@ class Kid:
     std: float
     subsets: int
     size: int
+
+
+Verdict = Literal["better", "unclear", "worse"]
+
+
+def verdict(mean: float, std: float, other: float, other_std: float) -> Verdict:
+    """Whether a KID is below another one, or above it, by more than their deviations together."""
+    apart, room = other - mean, std + other_std
+    return "better" if apart > room else "worse" if -apart > room else "unclear"
 
 
 BY_DEFAULT: Final = Subsets()

@@ -17,7 +17,17 @@ from torch import Tensor
 from ugatit_cli.config import Direction
 from ugatit_cli.data.pictures import PictureSet
 from ugatit_cli.errors import PictureError, UsageError
-from ugatit_cli.metrics.distances import INSTALL, Kid, Subsets, feature_distance, fid, kid, mixed_kid
+from ugatit_cli.metrics.distances import (
+    INSTALL,
+    Kid,
+    Subsets,
+    Verdict,
+    feature_distance,
+    fid,
+    kid,
+    mixed_kid,
+    verdict,
+)
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.metrics.sharing import Row, Share, packed, unpacked
 from ugatit_cli.pictures import reading
@@ -195,6 +205,14 @@ class Scores:
     equal_pairs: int
     values: Mapping[Metric, Kid | float]
     baseline: Scores | None = None
+
+    @property
+    def against_untouched(self) -> Verdict | None:
+        """By KID, which alone has deviations; None: it or the baseline wasn't measured."""
+        ours, theirs = self.values.get("kid"), self.baseline and self.baseline.values.get("kid")
+        if not isinstance(ours, Kid) or not isinstance(theirs, Kid):
+            return None
+        return verdict(ours.mean, ours.std, theirs.mean, theirs.std)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Final, Literal
@@ -18,7 +18,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from ugatit_cli.config import BaseConfig, Direction, Domain
+from ugatit_cli.config import DOMAINS, BaseConfig, Direction, Domain
 from ugatit_cli.data.batches import sample_pictures
 from ugatit_cli.data.pictures import Pictures, digest
 from ugatit_cli.errors import ConfigError, ModelError, TrainingError, UsageError
@@ -26,7 +26,7 @@ from ugatit_cli.fields import fitting
 from ugatit_cli.methods.base import SOURCE, TARGET
 from ugatit_cli.methods.networks import Networks, tensors_of
 from ugatit_cli.methods.registry import method_of
-from ugatit_cli.metrics.distances import Kid, Subsets, kid
+from ugatit_cli.metrics.distances import Kid, Subsets, Verdict, kid, verdict
 from ugatit_cli.metrics.features import BUNDLED_NAME, Extractor, load_extractor
 from ugatit_cli.nn.layers import Network, evaluating
 from ugatit_cli.training import checkpoint
@@ -61,6 +61,7 @@ class Evaluation:
         kids: KID of both directions, of each kind of generators; those that `model` has come first.
         best: whether it is the best so far.
         protocol: how it was measured; figures of different ones don't compare.
+        untouched: KID of the source pictures as they are, each way.
     """
 
     step: int
@@ -68,6 +69,7 @@ class Evaluation:
     best: bool
     seconds: float
     protocol: Mapping[str, str]
+    untouched: Kids = field(default_factory=dict)
 
     @property
     def winner(self) -> Kind:
@@ -77,12 +79,19 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Best:
-    """What the provenance of a run's best model says; the KIDs of both directions are not times 100."""
+    """What the provenance of a run's best model says; the KIDs of both directions are not times 100.
+
+    Attributes:
+        untouched: KIDs of the source pictures as they are; none in runs of earlier versions.
+        against_untouched: whether the model is better than these.
+    """
 
     step: int
     generators: str
     kid: Mapping[Direction, float]
     protocol: Mapping[str, str]
+    untouched: Mapping[Direction, float] = field(default_factory=dict)
+    against_untouched: Mapping[Direction, Verdict] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -132,8 +141,16 @@ def check_holdout(pictures: tuple[Pictures, Pictures], settings: Settings) -> st
             f"{counts[name] or 'none'}",
             hint[0].upper() + hint[1:],
         )
-    if counts[name] < ROUGH:
-        rough, advice = f"KID of {counts[name]} held-out pictures is a rough figure", _holdout_advice(pictures)
+    return rough_holdout(pictures, settings)
+
+
+def rough_holdout(pictures: tuple[Pictures, Pictures], settings: Settings) -> str | None:
+    """What users should know about the number of held-out pictures, if it is small."""
+    fewest = min(_counts(pictures, settings.model).values())
+    tests = (settings.folders.test_a, settings.folders.test_b)
+    more = " and ".join(str(folder) for folder in tests if folder is not None)
+    if fewest < ROUGH:
+        rough, advice = f"KID of {fewest} held-out pictures is a rough figure", _holdout_advice(pictures)
         if more:
             return f"{rough}: {ROUGH} or more in {more} are better"
         if advice == f"--holdout {ROUGH}":
@@ -183,6 +200,7 @@ class Evaluator:
         self.extractor = extractor
         self._held_out: dict[Domain, _HeldOut] = {one.domain: _HeldOut(one) for one in pictures}
         self._real: dict[Domain, Tensor] = {}
+        self._untouched: Kids = {}
         held_out = _counts(pictures, settings.model)
         counts = ", ".join(f"{count:,} {name}" for name, count in held_out.items())
         subsets = f"{Subsets().count} of {Subsets().size_for(*held_out.values())} pictures"
@@ -208,12 +226,14 @@ class Evaluator:
         """
         start = time.monotonic()
         kids = self._kids(networks, step, self._advance(tick))
-        evaluation = Evaluation(step, kids, self._is_best(step, kids), time.monotonic() - start, self.protocol)
+        best, seconds = self._is_best(step, kids), time.monotonic() - start
+        evaluation = Evaluation(step, kids, best, seconds, self.protocol, self._untouched)
         if evaluation.best:
             self._keep(networks, evaluation)
         figures: dict[str, object] = {}
         for prefix, of in zip(("kid", "kid_current"), kids.values(), strict=False):
             figures |= _figures(prefix, of)
+        figures |= _figures("kid_untouched", self._untouched)
         self.run.append_metrics({"step": step, "elapsed": elapsed, **figures, **self.protocol})
         return evaluation
 
@@ -221,7 +241,7 @@ class Evaluator:
         """Counts batches that are about to be looked at, and tells how far the evaluation is."""
         done = 0
         ways = self.settings.model.directions
-        looks = [SOURCE[way] for way in ways] + [TARGET[way] for way in ways if TARGET[way] not in self._real]
+        looks = [SOURCE[way] for way in ways] + [domain for domain in DOMAINS if domain not in self._real]
         total = sum(len(self._held_out[domain].files) for domain in looks)
 
         def advance(batch: Tensor) -> None:
@@ -244,12 +264,21 @@ class Evaluator:
             ways = [partial(_translate, generator, device=device, step=step) for generator in generators]
             with evaluating(generators):
                 translated = self._features(SOURCE[direction], ways, advance)
-            target = TARGET[direction]
-            if target not in self._real:  # always the same
-                (self._real[target],) = self._features(target, [lambda pictures: pictures], advance)
+            real = self._features_of_real(TARGET[direction], advance)
             for kind, features in zip(kinds, translated, strict=True):
-                kids[kind][direction] = kid(features, self._real[target])
+                kids[kind][direction] = kid(features, real)
+        if not self._untouched:
+            real_of = {domain: self._features_of_real(domain, advance) for domain in DOMAINS}
+            self._untouched = {
+                way: kid(real_of[SOURCE[way]], real_of[TARGET[way]]) for way in networks.config.directions
+            }
         return dict(kids)
+
+    def _features_of_real(self, domain: Domain, advance: Callable[[Tensor], None]) -> Tensor:
+        """Of a domain's held-out pictures, always the same: float64 (N, D)."""
+        if domain not in self._real:
+            (self._real[domain],) = self._features(domain, [lambda pictures: pictures], advance)
+        return self._real[domain]
 
     def _features(
         self, domain: Domain, ways: Sequence[Callable[[Tensor], Tensor]], advance: Callable[[Tensor], None]
@@ -273,6 +302,7 @@ class Evaluator:
         provenance = checkpoint.provenance(self.settings, evaluation.step, self.pictures) | {
             "generators": winner,
             **_figures("kid", evaluation.kids[winner]),
+            **_figures("kid_untouched", evaluation.untouched),
             **self.protocol,
         }
         translators = networks.averages if winner == "moving average" else networks.translators
@@ -338,4 +368,17 @@ def best_of(run: RunFolder) -> Best | None:
     if not all(map(math.isfinite, kids.values())):
         return None
     protocol = {name: str(said.get(name)) for name in PROTOCOL}
-    return Best(step, str(said.get("generators")), kids, protocol)
+    return Best(step, str(said.get("generators")), kids, protocol, *_against_untouched(said, kids))
+
+
+def _against_untouched(
+    said: Mapping[str, object], kids: Mapping[Direction, float]
+) -> tuple[Mapping[Direction, float], Mapping[Direction, Verdict]]:
+    """KIDs of untouched pictures, and whether the model's are lower; nothing where a provenance doesn't say it."""
+    names = ("kid_std", "kid_untouched", "kid_untouched_std")
+    try:
+        stds, untouched, others = (fitting(name, said.get(name), Mapping[str, float]) for name in names)
+        verdicts = {way: verdict(kids[way], stds[way], untouched[way], others[way]) for way in kids}
+    except (ConfigError, KeyError):
+        return {}, {}
+    return {way: untouched[way] for way in kids}, verdicts

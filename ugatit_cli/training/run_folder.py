@@ -240,6 +240,14 @@ class RunFolder:
                 check_file(folder / f"{stem}.safetensors", entry.size, entry.sha256)
             return saved.state
 
+    def state(self, step: int) -> Mapping[str, Any]:
+        """The `state` of a checkpoint, whatever its other files are like.
+
+        Raises:
+            ModelError: there is none of this step, or what it says is damaged.
+        """
+        return _read_state(self.checkpoint_path(step) / STATE_FILE, step).state
+
     @contextlib.contextmanager
     def reading_checkpoint(self, step: int) -> Iterator[None]:
         """Adds the way out to errors of a checkpoint's files, and the file's name to those of what its state says.

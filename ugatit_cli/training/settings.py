@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ugatit_cli.config import BaseConfig, ModelConfig, Precision, default_global_layers
-from ugatit_cli.data.pictures import Folders, Holdout, domains_in, layout_root, parse_holdout
+from ugatit_cli.data.pictures import Folders, Holdout, Preparation, domains_in, layout_root, parse_holdout
 from ugatit_cli.datasets import store
 from ugatit_cli.device import resolve_precision
 from ugatit_cli.errors import ConfigError, ModelError, UsageError
@@ -85,6 +85,12 @@ class Settings(RunOptions):
             return self.recipe.name if name == "recipe" else self.model.method
         tables: tuple[object, ...] = (self.recipe, self.model, self)
         return next(getattr(table, name) for table in tables if hasattr(table, name))
+
+    @property
+    def preparation(self) -> Preparation:
+        """How its pictures are prepared."""
+        recipe = self.recipe
+        return Preparation(self.model.image_size, recipe.fit, jitter=recipe.jitter, margin=recipe.margin)
 
     def to_document(self) -> dict[str, Any]:
         """Tables of plain values for `config.toml`; what is None is left out."""

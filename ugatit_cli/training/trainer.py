@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ugatit_cli.config import Direction
 from ugatit_cli.data.batches import Batches, sample_pictures, stream
-from ugatit_cli.data.pictures import Pictures, Preparation, fingerprint, load_pictures, memory_budget, passed_over
+from ugatit_cli.data.pictures import Pictures, fingerprint, load_pictures, memory_budget, passed_over
 from ugatit_cli.device import Group, Readback, peak_memory, sent
 from ugatit_cli.errors import DataError, TrainingError
 from ugatit_cli.methods.base import Losses
@@ -75,10 +75,9 @@ def load_data(
     settings: Settings, run: RunFolder, machine: Machine, listener: Listener, stop: threading.Event
 ) -> tuple[Pictures, Pictures]:
     """Reads all pictures of both domains, and says what is wrong with them; raises what `load_pictures` does."""
-    recipe = settings.recipe
     pictures = load_pictures(
         settings.folders,
-        Preparation(settings.model.image_size, recipe.fit, jitter=recipe.jitter, margin=recipe.margin),
+        settings.preparation,
         settings.kept_back,
         settings.seed,
         workers=machine.workers,
