@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 TOO_SHORT: Final = "the training was too short"
 SWAPPED: Final = "the folders are the wrong way round"
 FOREIGN: Final = "the model is for other pictures, or another size"
-_TOO_FEW: Final = "the pictures are too few to tell"
+_TOO_FEW: Final = "the pictures are too few, or the looks too close, to tell"
 
 
 def in_words(way: str, verdict: Verdict, *causes: str) -> str:
