@@ -210,6 +210,23 @@ def test_pictures_that_cannot_be_read(model: Model, tmp_path: Path) -> None:
         assert str(path) in caught.value.message
 
 
+def test_a_finder_that_finds_something_else(model: Model) -> None:
+    class Finder:
+        what = "nothing"
+
+        def __init__(self, found: Any) -> None:
+            self.found = found
+
+        def __call__(self, *_: Any) -> Any:
+            return self.found
+
+    finders: list[Any] = [Finder(found) for found in (None, 5, ["face"], [])]
+    for finder in finders[:-1]:
+        with pytest.raises(UsageError, match="region"):
+            model.translate(picture(32, 32), regions=finder)
+    assert model.translate(picture(32, 32), regions=finders[-1]).size == (32, 32)
+
+
 def test_attention_that_is_not_there(model: Model) -> None:
     seen = model.attention_maps([picture(32, 32)] * 2)
     assert seen.overlay(-1, "generator").size == (32, 32)

@@ -135,8 +135,9 @@ def _as(value: Any, kind: Any, kinds: Sequence[Any]) -> Any:
     elif origin is tuple:
         return _tuple(value, inner, kinds)
     elif isinstance(origin, type) and origin is not Any:
-        text = isinstance(value, str | bytes) and origin in (Iterable, Sequence)
-        fits = isinstance(value, origin) and not text
+        # A text and an array are one thing, though Python goes through their parts.
+        one = isinstance(value, str | bytes) or hasattr(value, "shape")
+        fits = isinstance(value, origin) and not (one and origin in (Iterable, Sequence))
     return value if fits else _UNFIT
 
 

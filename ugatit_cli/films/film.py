@@ -32,7 +32,7 @@ from ugatit_cli.translation.choices import chosen_style, resolve_direction
 from ugatit_cli.translation.engine import Engine, OptionalWay, Source
 from ugatit_cli.translation.frames import drawn_frames
 from ugatit_cli.translation.pipeline import Result, TranslateOptions
-from ugatit_cli.translation.translator import MostPixels, Translator
+from ugatit_cli.translation.translator import MostPixels, OutputSize, Translator
 
 if TYPE_CHECKING:  # with PyAV
     from ugatit_cli.films.reading import Film, Shot, Survey
@@ -84,7 +84,7 @@ def translate_film(
     to: str | None = None,
     style: Source | StyleCode | None = None,
     fit: Fit = "aspect",
-    size: str | int = "same",
+    size: OutputSize = "same",
     tile: int | None = None,
     strength: float = 1.0,
     keep_colour: bool = False,

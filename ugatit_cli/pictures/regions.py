@@ -299,6 +299,7 @@ def _beyond(places: NDArray[Any], start: float, end: float, soft: float) -> NDAr
 
 
 _Edge = tuple[float, bool]
+_BOX: Final = "four times (number, whether it is a share): BoxFinder.parse makes it of 10%,20%,50%,50%"
 
 
 @checked
@@ -310,7 +311,7 @@ class BoxFinder:
         box: x, y, width and height, each in pixels or, with True, as a share of the picture's width or height.
     """
 
-    box: Annotated[tuple[_Edge, _Edge, _Edge, _Edge], Range(0, _FAR_AWAY)]
+    box: Annotated[tuple[_Edge, _Edge, _Edge, _Edge], Range(0, _FAR_AWAY), _BOX]
     feather: Feather = FEATHER
     what: str = "box"
 

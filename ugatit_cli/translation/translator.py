@@ -37,7 +37,7 @@ from ugatit_cli.pictures.geometry import (
 )
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame
-from ugatit_cli.pictures.regions import Finder, cut, pasted
+from ugatit_cli.pictures.regions import Finder, Region, cut, pasted
 from ugatit_cli.pictures.styles import MOST_SEED, StyleCode, random_style
 from ugatit_cli.translation import passes
 from ugatit_cli.translation.choices import chosen_style, resolve_direction
@@ -49,6 +49,9 @@ StyleOf = Callable[[Pixels], StyleCode]
 ONE = (Image.Image, str, PathLike)
 _PICTURES: Final = "a PIL image, a path, or several of them"
 Pictures = Annotated[Source | Iterable[Source], _PICTURES]
+OutputSize = Annotated[str | int, "same, model, a number of pixels, or a text like 512x384"]
+_Maps = Annotated[str | Sequence[MapName | Literal["all"]], "names of maps: generator, local, global, all"]
+_Found = Annotated[Sequence[Region], "a sequence of Region"]
 _Picture = Annotated[Source, _PICTURES]
 Regions = Annotated[Finder | None, "what finds regions, such as FaceFinder(), or None"]
 _Seed = Annotated[int, Range(0, MOST_SEED)]
@@ -105,7 +108,7 @@ class Translator(Engine):
         to: str | None = None,
         style: Source | StyleCode | None = None,
         fit: Fit = "aspect",
-        size: str | int = "same",
+        size: OutputSize = "same",
         tile: int | None = None,
         strength: float = 1.0,
         keep_colour: bool = False,
@@ -180,7 +183,7 @@ class Translator(Engine):
         frame: Frame,
     ) -> Frame:
         """A picture with its translated parts, all in the style of the first one."""
-        regions = finder(frame, None)
+        regions = [fitted("a region", one, Region) for one in fitted("regions' result", finder(frame, None), _Found)]
         crops = [cut(frame, region) for region in regions]
         jobs = [(crop, plan_geometry(crop.rgb.size, self.config, sizes)) for crop in crops]
         if style_of is None and self.config.style_size:
@@ -266,10 +269,10 @@ class Translator(Engine):
         direction: OptionalWay = None,
         *,
         to: str | None = None,
-        maps: str | Sequence[MapName | Literal["all"]] = "all",
+        maps: _Maps = "all",
         normalize: Literal["image", "batch"] = "image",
         fit: Fit = "aspect",
-        size: str | int = "same",
+        size: OutputSize = "same",
         tile: int | None = None,
         background: Background = WHITE,
         max_pixels: MostPixels = MAX_PIXELS,
