@@ -51,7 +51,8 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
         var, mean = torch.var_mean(x.to(widened(x.dtype)), dim=(2, 3), correction=0)
         return mean, var
     # The batch-norm kernel is up to 30 times as fast as torch.var_mean on the CPU. Its statistics are in the
-    # dtype of the running ones it is handed, hence placeholders.
+    # dtype of the running ones it is handed, hence placeholders. It adds up by threads: another number of them gives
+    # another last bit, and only norms do so. Sums over (HW, C) give the same, and make a generator up to 10 % slower.
     zeros, ones = _placeholders(x)
     pairs = [torch.batch_norm_update_stats(x[n : n + 1], zeros, ones, 0.0) for n in range(len(x))]
     means, variances = zip(*pairs, strict=True)
