@@ -52,6 +52,7 @@ FIGURES: Final[dict[Metric, tuple[str, int, str]]] = {
 }
 # Pictures of a set below which KID is rough.
 ENOUGH: Final = 50
+NO_FIGURES: Final = "interrupted; there are no figures yet"
 MIXED: Final = "source-mixed KID: mean of the KIDs to target and source, as the paper's figures very likely are"
 
 
@@ -497,7 +498,7 @@ def evaluate(options: EvaluateOptions) -> None:
                 console.note(evaluation.extractor.because)
         results = _measured(evaluation, asked)
     except KeyboardInterrupt:  # there is nothing to keep
-        raise Interrupted("interrupted; there are no figures yet") from None
+        raise Interrupted(NO_FIGURES) from None
     finally:
         for error in reader.broken.values():
             console.show_error(error)
@@ -542,7 +543,10 @@ def _held_out(options: EvaluateOptions, workers: int, max_pixels: int | None) ->
             "Name real pictures of both domains: --domain-a DIR --domain-b DIR",
         )
     console.note(f"looking for the pictures that {' and '.join(runs)} held out")
-    found = held_out_by(runs, workers=workers, max_pixels=max_pixels)
+    try:
+        found = held_out_by(runs, workers=workers, max_pixels=max_pixels)
+    except KeyboardInterrupt:
+        raise Interrupted(NO_FIGURES) from None
     if found.changed:
         console.note(f"{found.run.path}: its folders have changed since: it may have been trained on some of these")
     return found

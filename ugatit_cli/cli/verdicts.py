@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 TOO_SHORT: Final = "the training was too short"
 SWAPPED: Final = "the folders are the wrong way round"
-FOREIGN: Final = "the model is for other pictures, or another size"
-_TOO_FEW: Final = "the pictures are too few, or the looks too close, to tell"
+FOREIGN: Final = "the model is for other pictures or sizes"
+_TOO_FEW: Final = "the pictures are too few or the looks too close to tell"
 
 
 def in_words(way: str, verdict: Verdict, *causes: str) -> str:
@@ -22,5 +22,7 @@ def in_words(way: str, verdict: Verdict, *causes: str) -> str:
     """
     if verdict == "better":
         return f"{way}: clearly better than the untouched pictures"
-    words, more = ("worse", ()) if verdict == "worse" else ("not clearly better", (_TOO_FEW,))
-    return f"{way}: {words} than the untouched pictures. Usually {', or '.join([*causes, *more])}"
+    words = "worse" if verdict == "worse" else "not clearly better"
+    *others, last = causes if verdict == "worse" else (*causes, _TOO_FEW)
+    usually = f"{', '.join(others)}, or {last}" if others else last
+    return f"{way}: {words} than the untouched pictures. Usually {usually}"
