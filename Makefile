@@ -5,10 +5,10 @@ BIN := .venv/bin
 .PHONY: demo test clean
 
 demo: .venv/.installed
-	$(BIN)/ugatit translate examples/emoji -o demo-out --overwrite
-	$(BIN)/ugatit translate examples/drawings --model ink2clay -o demo-out/drawings --overwrite
-	@echo "Before: examples/emoji       After: $(CURDIR)/demo-out"
-	@echo "Before: examples/drawings    After: $(CURDIR)/demo-out/drawings"
+	$(BIN)/ugatit translate examples/drawings -o demo-out --overwrite
+	$(BIN)/ugatit translate examples/emoji --model flat2clay -o demo-out/emoji --overwrite
+	@echo "Before: examples/drawings    After: $(CURDIR)/demo-out"
+	@echo "Before: examples/emoji       After: $(CURDIR)/demo-out/emoji"
 
 test: .venv/.installed-test
 	$(BIN)/ruff format --check .

@@ -1,8 +1,8 @@
 """Unpaired image-to-image translation with U-GAT-IT (Kim et al., ICLR 2020).
 
 import ugatit_cli
-model = ugatit_cli.load("flat2clay")
-clay = model.translate("icon.png")          # a path or a PIL picture in, PIL out; or a list of them
+model = ugatit_cli.load("ink2clay")
+clay = model.translate("sketch.png")        # a path or a PIL picture in, PIL out; or a list of them
 clay = model.translate(picture, to="clay", size=64)
 clay = model.translate("party.jpg", regions=ugatit_cli.FaceFinder())   # faces in their places, the rest as it is
 output = model.generator("a2b")(tensor)     # (image, cam_logit, heatmap)

@@ -29,7 +29,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 FITS: tuple[Fit, ...] = get_args(Fit)
 MAPS: tuple[MapName, ...] = get_args(MapName)
 
-DEFAULT_MODEL: Final = "flat2clay"
+DEFAULT_MODEL: Final = "ink2clay"
 """The bundled model that is taken where none is named."""
 
 # Refused before memory is allocated: no real model comes near these.

@@ -1,4 +1,4 @@
-"""Sizes, times and strangers' texts in words, the same wherever a person reads them."""
+"""Sizes, times, verdicts and strangers' texts in words, the same wherever a person reads them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ LONGEST: Final = 2000
 _HARMLESS: Final = frozenset({"Zs", "Co", "Cn"})
 # ... and what joins letters, or parts of an emoji.
 _JOINERS: Final = "\t\u200c\u200d"
+
+TOO_SHORT: Final = "the training was too short"
+SWAPPED: Final = "the folders are the wrong way round"
+FOREIGN: Final = "the model is for other pictures or sizes"
+_TOO_FEW: Final = "the pictures are too few or the looks too close to tell"
 
 
 def shown(text: object, longest: int = LONGEST) -> str:
@@ -63,3 +68,19 @@ def duration(seconds: float) -> str:
 def figure(value: float) -> str:
     """Three digits that count, never an exponent for large numbers: `0.0312`, `1.3`, `12400`."""
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def compared(way: str, verdict: str, *causes: str) -> str:
+    """Whether a model is any good, in one line: compared with doing nothing.
+
+    Args:
+        way: what is judged: `horses -> zebras`.
+        verdict: of `metrics.distances`.
+        causes: what it usually is, if it isn't good.
+    """
+    if verdict == "better":
+        return f"{way}: clearly better than the untouched pictures"
+    words = "worse" if verdict == "worse" else "not clearly better"
+    *others, last = causes if verdict == "worse" else (*causes, _TOO_FEW)
+    usually = f"{', '.join(others)}, or {last}" if others else last
+    return f"{way}: {words} than the untouched pictures. Usually {usually}"

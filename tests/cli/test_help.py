@@ -73,10 +73,10 @@ def examples(*words: str) -> list[str]:
 @pytest.mark.parametrize("line", examples("translate") + examples("cam"))
 def test_examples_work_as_printed(ugatit: Command, line: str) -> None:
     """With nothing installed but the bundled models: everything is found, and would be translated."""
-    words = shlex.split(line.removeprefix("cat icon.png | ").removesuffix(" > clay.png"))[1:]
+    words = shlex.split(line.removeprefix("cat sketch.png | ").removesuffix(" > clay.png"))[1:]
     if "--run" in words:  # which needs one's own
         return
-    put("icons/a.png", "more/b.png", *(one for one in words[1:2] if one.endswith(("png", "jpg"))))
+    put("icons/a.png", "drawings/a.png", "more/b.png", *(one for one in words[1:2] if one.endswith(("png", "jpg"))))
     Path("clip.mp4").write_bytes(b"film")
     outcome = ugatit(*words, "--dry-run", stdin=encoded())
     assert outcome.code == 0, outcome.stderr

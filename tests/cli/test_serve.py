@@ -107,7 +107,7 @@ def test_the_browser_opens_the_address(serving: Any, monkeypatch: pytest.MonkeyP
 def test_without_a_name_all_models_that_are_here(serving: Any, light: str) -> None:
     _, (_, data) = serving(lambda url: asked(url, "GET", "/models"), "--model", "flat2clay", "--model", light)
     assert [one["name"] for one in json.loads(data)["models"]] == [light, "flat2clay"]
-    assert [one.name for one in serve._models([])] == ["flat2clay", "ink2clay"]
+    assert [one.name for one in serve._models([])] == ["ink2clay", "flat2clay"]
 
 
 def test_a_port_that_is_in_use(ugatit: Command, light: str) -> None:

@@ -110,10 +110,12 @@ def test_the_bundled_model_is_what_the_manifest_says(tmp_path: Path, monkeypatch
     shutil.copytree(BUNDLED, tmp_path / "copy")
     for module in ("catalog", "fetch"):
         monkeypatch.setattr(f"ugatit_cli.weights.{module}.BUNDLED", tmp_path / "copy")
+    record = read_manifest()["flat2clay"].files["model.safetensors"]
+    assert record is not None
     find_model("flat2clay")
     flip(tmp_path / "copy" / "flat2clay" / "model.safetensors")
     for call in (find_model, lambda name: fetch.fetch(name, Notes(), to=tmp_path / "to")):
-        with pytest.raises(ModelError, match=r"model\.safetensors: damaged: expected sha256 b98f09d9"):
+        with pytest.raises(ModelError, match=rf"model\.safetensors: damaged: expected sha256 {record.sha256}"):
             call("flat2clay")
     assert not (tmp_path / "to").exists()
 

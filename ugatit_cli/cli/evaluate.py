@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from ugatit_cli.cli import console, ranks, verdicts
+from ugatit_cli import wording
+from ugatit_cli.cli import console, ranks
 from ugatit_cli.cli.options import (
     MOST_WORKERS,
     ColumnsOption,
@@ -149,12 +150,12 @@ def _judged(evaluation: Evaluation, results: Results, held: HeldOut | None) -> l
     lines = []
     for model, comparisons, found in results:
         name = f"{model.name}: " if model and len(results) > 1 else ""
-        causes = [verdicts.FOREIGN if model and _run_of(model.name) is None else verdicts.TOO_SHORT]
-        causes += [] if held else [verdicts.SWAPPED]
+        causes = [wording.FOREIGN if model and _run_of(model.name) is None else wording.TOO_SHORT]
+        causes += [] if held else [wording.SWAPPED]
         for comparison, scores in zip(comparisons, found, strict=True):
             if scores.against_untouched:
                 way = name + _title(model, comparison)
-                lines.append(verdicts.in_words(way, scores.against_untouched, *causes))
+                lines.append(wording.compared(way, scores.against_untouched, *causes))
     return lines
 
 

@@ -19,7 +19,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ugatit_cli.cli import console, verdicts
+from ugatit_cli import wording
+from ugatit_cli.cli import console
 from ugatit_cli.config import DOMAINS, BaseConfig, Direction
 from ugatit_cli.device import describe_device
 from ugatit_cli.errors import Interrupted, Saved
@@ -414,7 +415,7 @@ def _say_best(model: BaseConfig, best: Best) -> None:
     figures = f"{_kid(best.protocol)} {', '.join(kids)}"
     console.note(f"best of the evaluated models: step {best.step} ({best.generators}), {figures}")
     for direction, verdict in best.against_untouched.items():
-        console.note(verdicts.in_words(_ways(model)[direction], verdict, verdicts.TOO_SHORT))
+        console.note(wording.compared(_ways(model)[direction], verdict, wording.TOO_SHORT))
 
 
 def stopped_at_once(run: RunFolder) -> Interrupted:

@@ -159,21 +159,21 @@ def translate(options: TranslateOptions) -> None:
 
     Examples:
 
-    `ugatit translate icon.png -o clay.png`
+    `ugatit translate sketch.png -o clay.png`
 
-    `ugatit translate icons/ "more/*.png" -o out/ --format webp --skip-existing`
+    `ugatit translate drawings/ "more/*.png" -o out/ --format webp --skip-existing`
 
-    `ugatit translate sketch.jpg --model ink2clay -o clay.jpg`
+    `ugatit translate icon.jpg --model flat2clay -o clay.jpg`
 
     `ugatit translate sketch.jpg -m flat2clay -m ink2clay -o out/ --report compare.html`
 
-    `ugatit translate clay.png --to flat -o icon.png`
+    `ugatit translate clay.png --to ink -o sketch.png`
 
     `ugatit translate party.jpg --faces -o faces.jpg`
 
     `ugatit translate clip.mp4 -o out.mp4 --steady 0.8`
 
-    `cat icon.png | ugatit translate - > clay.png`
+    `cat sketch.png | ugatit translate - > clay.png`
     """
     regions.check_options(options)
     if options.styles and options.output in (None, "-"):
