@@ -223,3 +223,14 @@ def test_runs_that_save_often_enough_need_no_advice() -> None:
     assert saving_for(settings_of(iterations=6, checkpoint_every="1", keep=5)) is not None
     assert saving_for(settings_of(minutes=500, checkpoint_every="10m", keep=50)) is None
     assert saving_for(settings_of(minutes=500, checkpoint_every="10m", keep=2)) is not None
+
+
+@given(steps=st.integers(2, 200), minutes=st.floats(0.1, 100))
+def test_few_steps_in_many_minutes_are_a_frame_each_at_most(steps: int, minutes: float) -> None:
+    pace = steps / (60 * minutes)
+    saving = saving_for(settings_of(minutes=minutes, checkpoint_every="100m", keep=1), pace)
+    assert saving is not None
+    assert min(steps, 20) <= saving.frames <= min(steps + 1, saving.keep)  # the last one may end after its minutes
+    assert parse_interval("--checkpoint-every", saving.every)[0] > 0
+    saved = {"checkpoint_every": saving.every, "keep": saving.keep}
+    assert saving_for(settings_of(minutes=minutes, **saved), pace) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -447,23 +448,34 @@ def _placed(job: Job, drawing: Drawing) -> Job:
 
 
 def _more_frames(run: RunFolder) -> str | None:
-    """How a run like this one would have had frames enough, as far as its settings can be read."""
+    """The command for a run like this one that has frames enough, as far as its settings can be read."""
     from ugatit_cli.training.history import saving_for
     from ugatit_cli.training.settings import Settings
     from ugatit_cli.wording import byte_size
 
+    step = run.latest() or 0
     try:
-        saving = saving_for(Settings.of_run(run))
-        files = list(run.checkpoint_path(run.latest() or 0).glob("*"))
-        size = sum(file.stat().st_size for file in files)
+        settings, seconds = Settings.of_run(run), float(run.state(step).get("elapsed", 0))
+        if settings.minutes:  # with the last samples, it took some more
+            seconds = min(seconds, 60 * settings.minutes)
+        saving = saving_for(settings, step / seconds if seconds else None)
+        size = sum(file.stat().st_size for file in run.checkpoint_path(step).glob("*"))
     except (UgatitError, OSError):  # a run that goes on removes old ones
         return None
     if saving is None:
         return None
-    return (
-        f"more frames: train with --checkpoint-every {saving.every} --keep {saving.keep}: some {saving.frames} "
-        f"checkpoints of a run as long as this one, {byte_size(saving.frames * size)} in all"
-    )
+    again = ["--config", str(run.path / "config.toml"), "-o", str(_beside(run.path))]
+    often = ["--checkpoint-every", saving.every, "--keep", str(saving.keep)]
+    about = f"some {saving.frames} checkpoints, {byte_size(saving.frames * size)} in all"
+    command = shlex.join(["ugatit", "train", *again, *often])
+    return f"more frames need a run of their own ({about}): {command}"
+
+
+def _beside(run: Path) -> Path:
+    """A folder for another run that isn't there yet, since a run that is there would go on, or be complete."""
+    named = run if run.name.strip(".") else run.resolve()
+    names = (f"{named.name}-frames{number or ''}" for number in itertools.chain([0], itertools.count(2)))
+    return next(path for path in map(named.with_name, names) if not path.exists())
 
 
 def _announce(

@@ -31,6 +31,8 @@ LONGEST: Final = 800
 LAST: Final = 2000
 # Frames that show how attention emerges: fewer than the least jump, and each more is a checkpoint on disk.
 LEAST, GOOD, MOST = 20, 25, 30
+# Steps of a run of some minutes from which on its checkpoints may be apart by time: below, a step may take longer.
+BRIEF = 10 * MOST
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Saving:
     """What a run like another one would have to say, so that its animation has frames enough.
 
     Attributes:
-        every: of `--checkpoint-every`: steps where the run's length is one in steps, else minutes.
+        every: of `--checkpoint-every`: steps where the run's length is one in steps, or it takes few; else minutes.
         keep: of `--keep`.
         frames: about how many there will be.
     """
@@ -48,17 +50,27 @@ class Saving:
     frames: int
 
 
-def saving_for(settings: Settings) -> Saving | None:
-    """When a run as long as this one should save; None: as it does, there are frames enough by its end."""
-    length = settings.iterations or 60 * (settings.minutes or 0)
-    by_steps = settings.iterations is not None
+def saving_for(settings: Settings, pace: float | None = None) -> Saving | None:
+    """When a run as long as this one should save; None: as it does, there are frames enough by its end.
+
+    Args:
+        pace: steps in a second, if known: where these are few in the run's minutes, they are counted.
+    """
+    minutes = settings.minutes or 0
+    taken = settings.iterations or (math.ceil(60 * minutes * pace) if pace else BRIEF)
+    by_steps = settings.iterations is not None or taken < BRIEF
+    length = taken if by_steps else 60 * minutes
     steps, seconds = parse_interval("--checkpoint-every", settings.checkpoint_every)
-    own = steps if by_steps else seconds
+    own = (steps or seconds * (pace or 0)) if by_steps else (seconds or (steps / pace if pace else 0))
     possible = min(LEAST, length) if by_steps else LEAST
     if own and min(settings.keep, math.ceil(length / own)) >= possible:
         return None
     rounded = float(f"{length / GOOD / (1 if by_steps else 60):.2g}")
-    every = str(max(1, round(rounded))) if by_steps else f"{rounded:f}".rstrip("0").rstrip(".") + "m"
+    every = (
+        str(max(1, min(round(rounded), int(length // LEAST))))
+        if by_steps
+        else f"{rounded:f}".rstrip("0").rstrip(".") + "m"
+    )
     steps, seconds = parse_interval("--checkpoint-every", every)
     frames = math.ceil(length / (steps or seconds))
     return Saving(every, max(MOST, frames), frames)
