@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import signal
 import sys
@@ -22,7 +23,9 @@ from ugatit_cli.data.pictures import Folders
 from ugatit_cli.errors import Interrupted, OutputError, UsageError
 from ugatit_cli.methods.ugatit import UGATITStep
 from ugatit_cli.training import session
+from ugatit_cli.training.holdout import held_out
 from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.training.settings import Settings
 from ugatit_cli.training.trainer import Outcome, Trainer
 from ugatit_cli.weights.folder import open_model
 
@@ -43,6 +46,23 @@ def test_a_new_run_has_its_settings_and_a_model_at_once(folders: Folders, tmp_pa
     assert open_model(path).config.domain_a == "red"
     with pytest.raises(UsageError, match="fp16 is not for training"):
         prepared(path, None, {"precision": "fp16"}, named=True)
+
+
+def test_too_few_held_out_to_evaluate_are_said_with_the_option_that_holds_out_enough(tmp_path: Path) -> None:
+    folders = make_folders(tmp_path / "pictures", 60)
+
+    def said(name: str, holdout: str) -> list[str]:
+        log, given = Log(), {"iterations": 1, "holdout": holdout}
+        train(tmp_path / name, folders, given, log=log)
+        return [text for text in log.notes if "ugatit evaluate -m RUN" in text]
+
+    (text,) = said("run", "5%")
+    option = re.search(r"--holdout (\d+)", text)
+    assert option is not None
+    assert said("again", option[1]) == said("none", "off") == []
+    enough = RunFolder(tmp_path / "again")
+    found = held_out(enough, Settings.of_run(enough), workers=1, max_pixels=None)
+    assert min(len(found.a.files), len(found.b.files)) == int(option[1])
 
 
 def test_interrupted_before_the_first_step(folders: Folders, tmp_path: Path) -> None:

@@ -127,8 +127,7 @@ def check_holdout(pictures: tuple[Pictures, Pictures], settings: Settings) -> st
         UsageError: too few of a domain.
     """
     counts, tests = _counts(pictures, settings.model), (settings.folders.test_a, settings.folders.test_b)
-    name = min(counts, key=lambda name: counts[name])
-    more = " and ".join(str(folder) for folder in tests if folder is not None)
+    name, more = min(counts, key=lambda name: counts[name]), _test_folders(settings)
     if counts[name] < FEWEST:
         split = _holdout_advice(pictures) if None in tests else None  # which contradicts two folders
         ways = [f"put more pictures into {more}"] if more else []
@@ -144,11 +143,22 @@ def check_holdout(pictures: tuple[Pictures, Pictures], settings: Settings) -> st
     return rough_holdout(pictures, settings)
 
 
+def too_few_held_out(pictures: tuple[Pictures, Pictures], settings: Settings) -> str | None:
+    """What `ugatit evaluate` would say once a run is over that begins now; None: it can, or nobody wants it to."""
+    counts = _counts(pictures, settings.model)
+    name = min(counts, key=lambda name: counts[name])
+    if counts[name] >= FEWEST or not settings.kept_back.amount:
+        return None
+    more, advice = _test_folders(settings), _holdout_advice(pictures)
+    way = f"put more into {more}" if more else f"begin with {advice}" if advice else "give it others (--domain-a DIR)"
+    least = f"{FEWEST} at least, better {ROUGH}"
+    return f"{name}: too few are held out for ugatit evaluate -m RUN, which needs {least}: {way}"
+
+
 def rough_holdout(pictures: tuple[Pictures, Pictures], settings: Settings) -> str | None:
     """What users should know about the number of held-out pictures, if it is small."""
     fewest = min(_counts(pictures, settings.model).values())
-    tests = (settings.folders.test_a, settings.folders.test_b)
-    more = " and ".join(str(folder) for folder in tests if folder is not None)
+    more = _test_folders(settings)
     if fewest < ROUGH:
         rough, advice = f"KID of {fewest} held-out pictures is a rough figure", _holdout_advice(pictures)
         if more:
@@ -157,6 +167,11 @@ def rough_holdout(pictures: tuple[Pictures, Pictures], settings: Settings) -> st
             return f"{rough}: {advice} or more is better"
         return f"{rough}, and these sets are too small to hold out the {ROUGH} that it needs: judge by the samples"
     return None
+
+
+def _test_folders(settings: Settings) -> str:
+    tests = (settings.folders.test_a, settings.folders.test_b)
+    return " and ".join(str(folder) for folder in tests if folder is not None)
 
 
 def _holdout_advice(pictures: tuple[Pictures, Pictures]) -> str | None:

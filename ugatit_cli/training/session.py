@@ -22,7 +22,7 @@ from ugatit_cli.files import expanded
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.training.estimate import Measurement, estimate
-from ugatit_cli.training.evaluation import check_holdout, extractor_for, is_evaluated
+from ugatit_cli.training.evaluation import check_holdout, extractor_for, is_evaluated, too_few_held_out
 from ugatit_cli.training.listeners import Listener
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import (
@@ -184,6 +184,8 @@ class Prepared:
         fewest = min(len(one.files) for one in pictures)
         if fewest < FEW and not self.exists:
             listener.note(f"{fewest} pictures to train on are few: a few hundred of each do better")
+        if rough is None and not self.exists and not self.settings.evaluates:
+            rough = too_few_held_out(pictures, self.settings)
         if rough is not None:
             listener.note(rough)
         return pictures
