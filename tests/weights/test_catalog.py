@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from tests import tiny
 from tests.fetched import fetched, flip, say, stored
 from tests.hub_client import Notes
 from ugatit_cli.errors import ModelError, ModelMissing, UsageError
 from ugatit_cli.remote.hub import HubId
 from ugatit_cli.remote.records import FileRecord
 from ugatit_cli.weights import catalog, home
-from ugatit_cli.weights.catalog import known, known_models, resolve
+from ugatit_cli.weights.catalog import argument_for, known, known_models, resolve
 from ugatit_cli.weights.fetch import find_model
 from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.hashes import sums_text
@@ -199,6 +200,24 @@ def test_a_folder_of_a_known_name_wins_only_with_a_model_in_it(model: Path) -> N
         "folder",
         Path("photo2portrait/model"),
     )
+
+
+def test_a_model_folder_that_a_name_does_not_mean_is_named() -> None:
+    tiny.save(store_path("clay"))
+    tiny.save(Path("mine"))
+    assert argument_for(Path("mine")) == "mine"
+    notes = Notes()
+    for name in ("clay", "flat2clay"):
+        Path(name).mkdir()
+        assert find_model(name, notes).path != Path(name)
+        assert notes.notes == []  # of pictures, say
+        tiny.save(Path(name, "model"))
+        other = find_model(name, notes)
+        (said,) = notes.notes
+        assert said.endswith(f" {argument_for(Path(name))}")
+        assert find_model(argument_for(Path(name)), quiet := Notes()).path == Path(name, "model") != other.path
+        assert not [text for text in quiet.notes if "the folder that is here" in text]
+        notes.notes.clear()
 
 
 def test_folders_need_no_manifest_of_the_package(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

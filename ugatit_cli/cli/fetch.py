@@ -76,6 +76,7 @@ def fetch(
     UGATIT_OFFLINE=1, UGATIT_MIRROR, UGATIT_HOME, UGATIT_MANIFEST, KAGGLE_USERNAME and KAGGLE_KEY.
     """
     from ugatit_cli.weights import fetch as fetch_module
+    from ugatit_cli.weights.catalog import argument_for
 
     if dry_run and from_file is not None:
         raise UsageError("--dry-run and --from-file contradict each other")
@@ -104,7 +105,8 @@ def fetch(
     size = byte_size(sum(path.stat().st_size for path in (found.weights, found.discriminators) if path is not None))
     config = found.config
     console.note(f"{config.pair}: {config.summary}, {size}")
-    console.note(f"translate with: ugatit translate PICTURES --model {shlex.quote(str(to or name or model))} -o out/")
+    used = shlex.quote(argument_for(to) if to else str(name or model))
+    console.note(f"translate with: ugatit translate PICTURES --model {used} -o out/")
     console.made(str(found.path))
 
 
@@ -222,6 +224,7 @@ def convert(
     """
     from ugatit_cli.methods.base import OfficialSettings
     from ugatit_cli.weights import official
+    from ugatit_cli.weights.catalog import argument_for
     from ugatit_cli.weights.home import BUNDLED, store_path
 
     files = [expanded(path) for path in paths]
@@ -241,5 +244,6 @@ def convert(
     config = model.config
     parts = "with" if model.discriminators else "without"
     console.note(f"{config.pair}: {config.summary}, {parts} discriminators")
-    console.note(f"translate with: ugatit translate PICTURES --model {name or folder} -o out/")
+    used = shlex.quote(name or argument_for(folder))
+    console.note(f"translate with: ugatit translate PICTURES --model {used} -o out/")
     console.made(str(folder))

@@ -34,6 +34,7 @@ from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.session import Prepared
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.training.trainer import Outcome
+from ugatit_cli.weights.catalog import argument_for
 from ugatit_cli.wording import byte_size, duration, figure, shown
 
 # Losses jump from step to step: what is shown is the mean over so many.
@@ -392,7 +393,8 @@ def finish(
         console.note(f"{_count(done, 'step')} in {duration(seconds)}, {outcome.step} in all")
     console.note(f"samples: {run.path / 'samples'}, model: {run.model}")
     if outcome.finished:
-        console.note(f"translate with: ugatit translate PICTURES --model {name} -o out/")
+        used = shlex.quote(argument_for(run.path))
+        console.note(f"translate with: ugatit translate PICTURES --model {used} -o out/")
     if best is not None:
         _say_best(settings.model, best)
         console.note(f"use it with: ugatit translate PICTURES --model {shlex.quote(str(run.best))} -o out/")

@@ -61,6 +61,21 @@ def resolve(name: str, listener: Listener | None = None) -> Source:
     return dataclasses.replace(_resolve(model, listener), pin=pin)
 
 
+def argument_for(folder: Path) -> str:
+    """What `--model` calls a model folder or run: with `./` before a bare name that is another model's."""
+    text = str(folder)
+    if MODEL_NAME.fullmatch(text) and resolve(text).kind != "folder":
+        return os.path.join(os.curdir, text)  # noqa: PTH118 (a Path drops the dot)
+    return text
+
+
+def hidden_folder(source: Source) -> Path | None:
+    """The model folder or run here that a name doesn't mean, since it is another model's."""
+    path = expanded(source.name)
+    bare = source.kind != "folder" and MODEL_NAME.fullmatch(source.name)
+    return path if bare and holds_model(path) else None
+
+
 def _resolve(name: str, listener: Listener | None) -> Source:
     if not name:  # a path would be the working folder
         raise UsageError("the model has no name", "Name one: `ugatit models` lists them.")

@@ -15,7 +15,7 @@ from ugatit_cli.remote.hub import HubId
 from ugatit_cli.remote.patience import Listener, Logged
 from ugatit_cli.remote.transfer import room_needed
 from ugatit_cli.weights import home
-from ugatit_cli.weights.catalog import Source, resolve
+from ugatit_cli.weights.catalog import Source, argument_for, hidden_folder, resolve
 from ugatit_cli.weights.folder import GENERATORS_FILE, ModelFolder, check_target, copy_model, open_model
 from ugatit_cli.weights.hashes import Record, check_pin, digest_of, read_sums
 from ugatit_cli.weights.home import BUNDLED, store_path
@@ -36,6 +36,9 @@ def find_model(name: str, listener: Listener | None = None) -> ModelFolder:
     """
     listener = listener or Logged()
     source = resolve(name, listener)
+    if (folder := hidden_folder(source)) is not None:
+        where = "that comes with the package" if source.kind == "bundled" else "of that name"
+        listener.note(f"note: {folder} is the model {where}; the folder that is here is {argument_for(folder)}")
     model = _pinned(_found(source, listener), source)
     model.intact(model.weights)  # before anything is begun
     if _is_unrecorded(source, model):
