@@ -127,9 +127,9 @@ def evaluation(kinds: tuple[Kind, ...] = ("moving average", "current"), **values
         kind: {"a2b": Kid(0.0161, 0.0012, 100, 25), "b2a": Kid(0.005 - 0.01 * i, 0.0, 100, 25)}
         for i, kind in enumerate(kinds)
     }
-    return Evaluation(
-        **{"step": 1000, "kids": kids, "best": True, "seconds": 1.0, "protocol": {"extractor": "tiny"}, **values}
-    )
+    untouched = {"a2b": Kid(0.02, 0.001, 100, 25), "b2a": Kid(0.03, 0.001, 100, 25)}
+    plain = {"step": 1000, "kids": kids, "best": True, "seconds": 1.0, "protocol": {"extractor": "tiny"}}
+    return Evaluation(**{**plain, "untouched": untouched, **values})
 
 
 def test_everything_else_is_said(capsys: Capture, clock: list[float]) -> None:
@@ -149,6 +149,7 @@ def test_everything_else_is_said(capsys: Capture, clock: list[float]) -> None:
     said = capsys.readouterr().err.splitlines()
     facts = [
         ["3/300"], ["[red]a note"], ["step 5"], ["step 6", "s/6.png"], ["8/32"],
+        ["untouched", "horses-of-t… -> zebras 2.00 +- 0.10, zebras -> horses-of-t… 3.00 +- 0.10"],
         ["step 1000", f"moving average: {both}0.50 +- 0.00  current: {both}-0.50 +- 0.00", "best"],
         ["step 1000", f"  {both}0.50 +- 0.00", "2 min 10 s"],
     ]  # fmt: skip

@@ -64,7 +64,7 @@ def export(
 
     `ugatit export flat2clay --to flat --precision fp16 --size 256 -o phone.onnx`
 
-    `ugatit export flat2clay && ugatit translate icons/ --engine onnx -o out/`
+    `ugatit export flat2clay && ugatit translate icons/ -m flat2clay --engine onnx -o out/`
     """
     sides = None if size is None else parse_sides(size)
     found = find_model(model)
