@@ -82,8 +82,6 @@ class UgatitError(Exception):
         self.message = message
         self.hint = hint
         self.change = change
-        if hint:
-            self.add_note(hint)  # for tracebacks, where nobody catches it
 
 
 class InputsFailed(UgatitError):

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
-import pickle
 import signal
 import sys
-import traceback
 
 import pytest
 
 from tests.cli.conftest import Command
-from ugatit_cli import __version__, errors
-from ugatit_cli.cli import console, messages, signals
+from ugatit_cli import __version__
+from ugatit_cli.cli import console, signals
 from ugatit_cli.errors import UgatitError
 
 Capture = pytest.CaptureFixture[str]
@@ -177,13 +174,3 @@ def test_help(ugatit: Command, arguments: tuple[str, ...]) -> None:
     text = outcome.stdout.decode() if arguments else outcome.stderr
     assert "translate" in text
     assert "convert" in text
-
-
-def test_a_traceback_ends_with_the_hint_wherever_the_error_has_been() -> None:
-    error = errors.ModelMissing("no model 'x'", "Name another one.")
-    moved = messages.loaded(messages.dumped(error))
-    for one in (error, moved, pickle.loads(pickle.dumps(error)), copy.copy(error)):
-        lines = traceback.format_exception_only(one)
-        assert "".join(lines).endswith("ModelMissing: no model 'x'\nName another one.\n")
-        assert (str(one), one.message, one.hint) == (error.message, error.message, error.hint)
-    assert len(traceback.format_exception_only(errors.ModelMissing("no model 'x'"))) == 1

@@ -172,9 +172,7 @@ def show_error(error: Exception) -> None:
         return
     console = stderr()
     if voice.is_up("UGATIT_DEBUG"):
-        told = traceback.TracebackException.from_exception(error)
-        told.__notes__ = None  # the hint, which follows
-        console.print("".join(told.format()), markup=False)
+        console.print("".join(traceback.format_exception(error)), markup=False)
     kind = "internal error:" if isinstance(known, InternalError) else "error:"
     if not isinstance(known, Saved):
         console.print(kind, style="bold red", end=" ")
