@@ -140,5 +140,5 @@ def convolutions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     from ugatit_cli.nn import winograd
 
     if request.param == "winograd":
-        for least in ("FEWEST_CHANNELS", "FEWEST_TILES", "FEWEST_TILES_IN_TRAINING"):
+        for least in (name for name in vars(winograd) if name.startswith("FEWEST_")):
             monkeypatch.setattr(winograd, least, 1)

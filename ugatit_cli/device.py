@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import datetime
+import functools
 import importlib.util
 import os
 import re
@@ -85,6 +86,18 @@ def cpu_has_bf16() -> bool:
     # Named alike since torch 2.6 but not public; a torch without them means fp32, which is always right.
     probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+
+
+@functools.cache
+def bf16_is_twice_as_fast(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU multiplies bfloat16 itself, but no more than twice as fast as float32.
+
+    That is AVX512-BF16 of CPUs before AVX-VNNI, such as Zen 4; where nobody can tell, it isn't so.
+    """
+    if not cpu_has_bf16() or not cpuinfo.is_file():
+        return False
+    flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(errors="replace"), re.MULTILINE)
+    return flags is not None and not {"avx_vnni", "amx_bf16"} & set(flags[1].split())
 
 
 def require_compiler(device: torch.device) -> None:

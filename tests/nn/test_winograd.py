@@ -8,7 +8,8 @@ import pickle
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 import pytest
 import torch
@@ -16,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ugatit_cli import device
 from ugatit_cli.nn import winograd
-from ugatit_cli.nn.layers import ReflectConv2d, ZeroConv2d, evaluating, padding
+from ugatit_cli.nn.layers import ReflectConv2d, UpsampleConv2d, ZeroConv2d, evaluating, padding
 
 CHANNELS = winograd.FEWEST_CHANNELS
 
@@ -25,27 +27,34 @@ CHANNELS = winograd.FEWEST_CHANNELS
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """However few channels and tiles, where the algorithm is used at all."""
-    monkeypatch.setattr(winograd, "FEWEST_CHANNELS", 1)
-    monkeypatch.setattr(winograd, "FEWEST_TILES", 1)
-    monkeypatch.setattr(winograd, "FEWEST_TILES_IN_TRAINING", 1)
+    for least in (name for name in vars(winograd) if name.startswith("FEWEST_")):
+        monkeypatch.setattr(winograd, least, 1)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
 
 
-def plain(x: Tensor, weight: Tensor, bias: Tensor | None, *, reflect: bool) -> Tensor:
-    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect" if reflect else "constant"), weight, bias)
+Kind = Literal["reflect", "zeros", "replicate", "doubling"]
+KINDS = get_args(Kind)
 
 
-def layer(channels: int = 4, *, bias: bool = False, kind: Literal["reflect", "zero"] = "reflect") -> ReflectConv2d:
+def plain(x: Tensor, weight: Tensor, bias: Tensor | None, kind: Kind) -> Tensor:
+    if kind == "doubling":
+        return plain(F.interpolate(x, scale_factor=2.0, mode="nearest"), weight, bias, "reflect")
+    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="constant" if kind == "zeros" else kind), weight, bias)
+
+
+def layer(channels: int = 4, *, bias: bool = False, kind: Kind = "reflect") -> ReflectConv2d:
     conv: nn.Module
-    if kind == "reflect":
+    if kind == "doubling":
+        conv = UpsampleConv2d(channels, channels, bias=bias)
+    elif kind == "reflect":
         conv = ReflectConv2d(channels, channels, 3, pad=padding(1), bias=bias)
     else:
         conv = ZeroConv2d(channels, channels, 3, pad=1, bias=bias)
     return conv.eval().to(memory_format=torch.channels_last)  # type: ignore[return-value]
 
 
-def expected(conv: ReflectConv2d, x: Tensor) -> Tensor:
-    return plain(x, conv.weight.detach(), None, reflect=True)
+def expected(conv: ReflectConv2d, x: Tensor, kind: Kind = "reflect") -> Tensor:
+    return plain(x, conv.weight.detach(), None, kind)
 
 
 def assert_plain(conv: ReflectConv2d, x: Tensor) -> None:
@@ -53,8 +62,8 @@ def assert_plain(conv: ReflectConv2d, x: Tensor) -> None:
         torch.testing.assert_close(conv(x), expected(conv, x), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("at_once", [1, 40, winograd.AT_ONCE])
-@pytest.mark.parametrize("reflect", [True, False])
+@pytest.mark.parametrize("at_once", [1, 3000, winograd.AT_ONCE])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
     ("pictures", "inputs", "outputs", "height", "width"),
@@ -64,7 +73,7 @@ def assert_plain(conv: ReflectConv2d, x: Tensor) -> None:
 def test_results_and_gradients_in_double_precision(
     monkeypatch: pytest.MonkeyPatch,
     at_once: int,
-    reflect: bool,
+    kind: Kind,
     bias: bool,
     pictures: int,
     inputs: int,
@@ -81,8 +90,9 @@ def test_results_and_gradients_in_double_precision(
     if bias:
         leaves.append(torch.randn(outputs, dtype=torch.float64, requires_grad=True))
     arguments = leaves[0], leaves[1], leaves[2] if bias else None
-    result = winograd.convolve(*arguments, reflect=reflect, filters=None)
-    reference = plain(*arguments, reflect=reflect)
+    border: winograd.Border = "replicate" if kind == "doubling" else kind
+    result = winograd.convolve(*arguments, border=border, filters=None, doubling=kind == "doubling")
+    reference = plain(*arguments, kind)
     torch.testing.assert_close(result, reference, rtol=0, atol=1e-12)
     assert result.is_contiguous() == x.is_contiguous()
     grad = torch.randn_like(reference)
@@ -91,14 +101,14 @@ def test_results_and_gradients_in_double_precision(
         torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("kind", ["reflect", "zero"])
-def test_rounding(kind: Literal["reflect", "zero"]) -> None:
+@pytest.mark.parametrize("kind", ["reflect", "zeros", "doubling"])
+def test_rounding(kind: Kind) -> None:
     """Result and gradients in float32, in a layer, are within 1e-5 of the largest value of those in float64."""
     torch.manual_seed(0)
     conv = layer(CHANNELS, kind=kind)
     x = torch.randn(1, CHANNELS, 25, 27).relu_().contiguous(memory_format=torch.channels_last).requires_grad_()
     doubles = [one.detach().double().requires_grad_() for one in (x, conv.weight)]
-    result, reference = conv(x), plain(doubles[0], doubles[1], None, reflect=kind == "reflect")
+    result, reference = conv(x), plain(doubles[0], doubles[1], None, kind)
     grad = torch.randn_like(result)
     found = [result, *torch.autograd.grad(result, [x, conv.weight], grad)]
     for one, other in zip(found, [reference, *torch.autograd.grad(reference, doubles, grad.double())], strict=True):
@@ -131,7 +141,7 @@ def test_a_checkpointed_block_has_the_same_gradients() -> None:
 def test_results_may_be_changed_in_place(size: tuple[int, int], memory_format: torch.memory_format) -> None:
     conv, x = layer(), torch.randn(1, 4, *size).contiguous(memory_format=memory_format).requires_grad_()
     result = conv(x).relu_()
-    reference = plain(x, conv.weight, None, reflect=True).relu()
+    reference = plain(x, conv.weight, None, "reflect").relu()
     torch.testing.assert_close(result, reference, rtol=0, atol=1e-5)
     grads = [torch.autograd.grad(one.square().sum(), [x, conv.weight]) for one in (result, reference)]
     torch.testing.assert_close(grads[0], grads[1], rtol=0, atol=1e-4)
@@ -207,7 +217,7 @@ def test_what_is_kept_of_weights_is_freed(end: str) -> None:
     conv, x = layer(), torch.randn(1, 4, 8, 8)
     with evaluating([conv]) if end == "evaluated" else torch.no_grad(), torch.no_grad():
         conv(x)
-        kept = weakref.ref(conv._filters.of(conv.weight))
+        kept = weakref.ref(conv._filters.of(conv.weight, winograd.transforms()))
         assert kept() is not None
     if end == "train":
         conv.train()
@@ -245,16 +255,54 @@ def test_threads() -> None:
 
 @pytest.mark.usefixtures("everywhere")
 def test_a_large_map_needs_no_more_memory_between_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "AT_ONCE", 256)
+    monkeypatch.setattr(winograd, "AT_ONCE", 10_000)
     monkeypatch.setattr(winograd, "_BUFFERS", winograd._Buffers())
     with torch.inference_mode():
         layer()(torch.randn(1, 4, 256, 64))
-    assert len(winograd._BUFFERS.flat) <= 2 * 36 * 256
+    assert len(winograd._BUFFERS.flat) <= 2 * 10_000
 
 
 @pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("kind", ["reflect", "doubling"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_other_types_are_multiplied_as_ever(dtype: torch.dtype) -> None:
-    conv, x = layer().to(dtype), torch.randn(1, 4, 8, 8, dtype=dtype)
+def test_other_types_are_multiplied_as_ever(monkeypatch: pytest.MonkeyPatch, kind: Kind, dtype: torch.dtype) -> None:
+    conv, x = layer(kind=kind).to(dtype), torch.randn(1, 4, 8, 8, dtype=dtype)
+    before = winograd._BUFFERS.flat
+    monkeypatch.setattr(winograd, "bf16_is_twice_as_fast", lambda: False)
     with torch.no_grad():
-        assert torch.equal(conv(x), expected(conv, x))
+        conv(x)
+    assert winograd._BUFFERS.flat is before
+
+
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("bias", [True, False])
+def test_bfloat16_where_it_is_twice_as_fast(monkeypatch: pytest.MonkeyPatch, bias: bool) -> None:
+    """Nothing is rounded but the result, and that before the bias; while gradients are computed, all is as ever."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(winograd, "bf16_is_twice_as_fast", lambda: True)
+    conv = layer(bias=bias).bfloat16()
+    x = torch.randn(2, 4, 9, 8).bfloat16().contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        result, plainly = conv(x), plain(x, conv.weight, conv.bias, "reflect")
+        exact = plain(x.double(), conv.weight.double(), None, "reflect")
+    learnt = conv(x)
+    assert result.dtype == torch.bfloat16
+    torch.testing.assert_close(learnt, plainly, rtol=0, atol=0)
+    wide = exact if conv.bias is None else exact + conv.bias.double()[:, None, None]
+    torch.testing.assert_close(result.double(), wide, rtol=2**-8, atol=1e-6)
+
+
+ZEN4, ZEN5 = "avx2 avx512f avx512_bf16", "avx2 avx512f avx512_bf16 avx_vnni"
+
+
+@pytest.mark.parametrize(
+    ("flags", "bf16", "twice"),
+    [(ZEN4, True, True), (ZEN5, True, False), (ZEN4 + " amx_bf16", True, False), ("avx2", False, False)],
+)
+def test_which_cpus_multiply_bfloat16_twice_as_fast(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str, bf16: bool, twice: bool
+) -> None:
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: bf16)
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags} sse\nbugs\t: none\n")
+    assert device.bf16_is_twice_as_fast(tmp_path / "cpuinfo") is twice
+    assert not device.bf16_is_twice_as_fast(tmp_path / "nowhere")

@@ -101,9 +101,10 @@ class Convolution(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
-    def _by_winograd(self, x: Tensor, *, reflect: bool) -> Tensor:
+    def _by_winograd(self, x: Tensor, border: winograd.Border, *, doubling: bool = False) -> Tensor:
         filters = None if self.training else self._filters
-        return winograd.convolve(x, self.weight.to(x.dtype), self._bias(x.dtype), reflect=reflect, filters=filters)
+        weight, bias = self.weight.to(x.dtype), self._bias(x.dtype)
+        return winograd.convolve(x, weight, bias, border=border, filters=filters, doubling=doubling)
 
     def _is_for_winograd(self, x: Tensor, pad: Padding) -> bool:
         plain = self.stride == 1 and self.weight.shape[2:] == (3, 3) and pad == padding(1)
@@ -125,7 +126,7 @@ class ReflectConv2d(Convolution):
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H', W')."""
         if self._is_for_winograd(x, self.pad):
-            return self._by_winograd(x, reflect=True)
+            return self._by_winograd(x, "reflect")
         return F.conv2d(padded(x, self.pad), self.weight.to(x.dtype), self._bias(x.dtype), self.stride)
 
 
@@ -141,7 +142,7 @@ class ZeroConv2d(Convolution):
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H', W')."""
         if self._is_for_winograd(x, padding(self.pad)):
-            return self._by_winograd(x, reflect=False)
+            return self._by_winograd(x, "zeros")
         return F.conv2d(x, self.weight.to(x.dtype), self._bias(x.dtype), self.stride, self.pad)
 
 
@@ -172,6 +173,8 @@ class UpsampleConv2d(ReflectConv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, 2H, 2W); a 5x5 kernel needs 2 pixels a side."""
         size = int(self.weight.shape[-1])  # in a trace, a tensor
+        if size == 3 and winograd.pays(x, self.weight, training=self.training, doubling=True):
+            return self._by_winograd(x, "replicate", doubling=True)
         weight = self.weight.to(x.dtype)
         if size == 5 and is_traced():  # files have no way to change the borders of a map
             doubled = F.interpolate(x, scale_factor=2.0, mode="nearest")
