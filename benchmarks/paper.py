@@ -275,7 +275,8 @@ class Bench:
             paces = [self.results[row.name]["cost"]["steps_per_second"] for row, _ in waiting]
             seconds = [self.options.iterations / pace for pace in paces]
         total = duration(max(sum(seconds) / self.options.jobs, *seconds, 0))
-        say(f"{len(waiting)} trainings, {self.options.jobs} at a time: about {total}, and what measuring takes")
+        count = f"{len(waiting)} training{'s' * (len(waiting) != 1)}"
+        say(f"{count}, {self.options.jobs} at a time: about {total}, and what measuring takes")
 
     def _finish(self, row: Row, seed: int) -> None:
         """Trains, translates and measures a row."""
@@ -368,19 +369,24 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     lengths.add_argument("--minutes", type=float, metavar="M", help="training time of each row instead")
     parser.add_argument("--methods", nargs="+", default=[], metavar="ROW", help="only these; default: all")
     parser.add_argument("--additions", action="store_true", help="also what the default recipe adds, one by one")
-    parser.add_argument("--seeds", type=int, default=1, metavar="K", help="trainings of each row")
-    parser.add_argument("--recipe", choices=RECIPES, default="default")
-    parser.add_argument("--size", type=int, default=64, help="side of pictures in pixels")
-    parser.add_argument("--channels", type=int, default=16)
-    parser.add_argument("--beside", choices=PAPER_DATA, default=PAPER_DATA[0], help="data set of the paper's figures")
-    parser.add_argument("--pictures", type=int, default=8, help="rows of a contact sheet")
+    parser.add_argument("--seeds", type=int, default=1, metavar="K", help="of each row; default: %(default)s")
+    parser.add_argument("--recipe", choices=RECIPES, default="default", help="of all; default: %(default)s")
+    parser.add_argument("--size", type=int, default=64, help="side of pictures in pixels; default: %(default)s")
+    parser.add_argument("--channels", type=int, default=16, help="of all networks; default: %(default)s")
+    parser.add_argument(
+        "--beside",
+        choices=PAPER_DATA,
+        default=PAPER_DATA[0],
+        help="the paper's; default: %(default)s",
+    )
+    parser.add_argument("--pictures", type=int, default=8, help="rows of a contact sheet; default: %(default)s")
     parser.add_argument("--features", type=Path, metavar="FILE", help="a local Inception-v3; default: the standard")
-    parser.add_argument("--feature-layer", metavar="NAME")
+    parser.add_argument("--feature-layer", metavar="NAME", help="of that Inception-v3")
     parser.add_argument("--vgg", type=Path, metavar="FILE", help="a local VGG19 for CartoonGAN")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time; default: %(default)s")
     parser.add_argument("--threads", type=int, metavar="N", help="of each; default: its share of the cores")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--output", type=Path, default=Path("runs/paper"))
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps; default: %(default)s")
+    parser.add_argument("--output", type=Path, default=Path("runs/paper"), help="default: %(default)s")
     options = parser.parse_args(arguments)
     known = dict.fromkeys(row.name for rows in groups(additions=True).values() for row in rows)
     if unknown := set(options.methods) - known.keys():

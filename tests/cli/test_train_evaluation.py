@@ -50,7 +50,7 @@ def test_a_run_says_which_step_was_best(
     outcome = begin(ugatit, *EVERY, *network, "--tensorboard")
     assert (outcome.code, outcome.lines) == (0, [RUN])
     for text in (
-        "evaluation every step with tiny network, 6 features\n",
+        "evaluation every step and at the end, with tiny network, 6 features\n",
         "KID of 4 held-out pictures is a rough figure, and these sets are too small to hold out the 50 that it needs",
         "8 pictures to train on are few: ",
         "step 1: KID x100  moving average: horses -> zebras ",

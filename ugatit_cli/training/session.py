@@ -197,7 +197,9 @@ class Prepared:
         if extractor is not None:
             if extractor.because:
                 listener.note(extractor.because)
-            listener.note(f"evaluation every {_interval(settings.evaluate_every)} with {extractor.name}")
+            listener.note(
+                f"evaluation every {_interval(settings.evaluate_every)} and at the end, with {extractor.name}"
+            )
         if self.exists:
             return settings
         if self.counts_epochs:
