@@ -100,6 +100,12 @@ def bf16_is_twice_as_fast(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return flags is not None and not {"avx_vnni", "amx_bf16"} & set(flags[1].split())
 
 
+def last_cache(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
+    """Bytes of the largest cache of the CPU's first core, as Linux has it; 0 where nobody can tell."""
+    texts = [path.read_text().strip() for path in folder.glob("index*/size")]
+    return max((1024 * int(text[:-1]) for text in texts if re.fullmatch(r"\d+K", text)), default=0)
+
+
 def require_compiler(device: torch.device) -> None:
     """Whether networks can be compiled for a device.
 
