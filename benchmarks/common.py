@@ -35,7 +35,7 @@ RESULTS = Path(__file__).parent / "results"
 PAUSE = 0.03
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 PACKAGES = ("torch", "onnxruntime", "openvino")
-VARIABLES = ("ATEN_", "DNNL_", "GOMP_", "MALLOC_", "MKL_", "OMP_", "ONEDNN_")
+VARIABLES = ("ATEN_", "DNNL_", "GOMP_", "LD_PRELOAD", "MALLOC_", "MKL_", "OMP_", "ONEDNN_")
 
 
 @dataclass(frozen=True)

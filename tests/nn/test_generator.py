@@ -149,3 +149,17 @@ def test_bfloat16_is_close(variant: Variant, dialect: Dialect) -> None:
     error = (result.image - expected.image).square().mean()
     assert 10 * math.log10(4 / error) >= 40
     torch.testing.assert_close(result.cam_logit, expected.cam_logit, rtol=0.05, atol=0.05)
+
+
+LAYERS = ["stem.conv", "down.1.conv", "encoder.0.first.conv", "encoder.1.conv", "decoder.0.conv1", "up.1.conv"]
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("norm", get_args(DecoderNorm))
+@pytest.mark.parametrize("layer", LAYERS)
+def test_what_is_not_finite_comes_out(layer: str, norm: DecoderNorm, value: float) -> None:
+    """In bfloat16, too, where ReLU of a negative NaN is 0: whoever translates looks at the result alone."""
+    model = Generator(ModelConfig(image_size=32, channels=8, blocks=2, decoder_norm=norm)).eval()
+    model.set_precision(torch.bfloat16).get_parameter(f"{layer}.weight").data.view(-1)[0] = value
+    with torch.inference_mode():
+        assert not model(images(1, 3, 32, 32)).image.isfinite().all()

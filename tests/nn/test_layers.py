@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import pytest
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ugatit_cli.nn.layers import ReflectConv2d, ToRGB, UpsampleConv2d, padded, padding
+from ugatit_cli.nn.layers import ReflectConv2d, ToRGB, UpsampleConv2d, padded, padding, relu_
 
 SIDES = st.tuples(st.integers(1, 3), st.integers(2, 9), st.integers(2, 9))
 
@@ -76,3 +77,13 @@ def test_convolutions_are_the_plain_ones(
     for leaf, double in zip(leaves, doubles, strict=True):
         assert leaf.grad is not None
         torch.testing.assert_close(leaf.grad.double(), double.grad, rtol=1e-5, atol=2e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_relu_in_place(dtype: torch.dtype) -> None:
+    x = torch.tensor([-math.inf, -3e38, -1.5, -1e-40, -0.0, 0.0, 1e-40, 2.5, math.inf, math.nan], dtype=dtype)
+    x = x.view(1, 1, 2, 5)
+    with torch.inference_mode():
+        wanted = torch.relu(x)
+        assert relu_(x) is x
+    torch.testing.assert_close(x, wanted, rtol=0, atol=0, equal_nan=True)

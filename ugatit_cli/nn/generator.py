@@ -17,7 +17,7 @@ from ugatit_cli.config import ModelConfig
 from ugatit_cli.device import sent
 from ugatit_cli.nn import whole
 from ugatit_cli.nn.attention import ClassActivationMap
-from ugatit_cli.nn.layers import Network, ReflectConv2d, ToRGB, UpsampleConv2d, initial_weight, padding
+from ugatit_cli.nn.layers import Network, ReflectConv2d, ToRGB, UpsampleConv2d, initial_weight, padding, relu_
 from ugatit_cli.nn.normalization import AdaptiveNorm, InstanceNorm, decoder_norm
 from ugatit_cli.pictures.styles import random_style
 
@@ -81,7 +81,7 @@ class ConvNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H/stride, W/stride)."""
         out: Tensor = self.norm(self.conv(x))
-        return out.relu_()
+        return relu_(out)
 
 
 class EncoderBlock(nn.Module):
@@ -113,7 +113,7 @@ class DecoderBlock(nn.Module):
     def forward(self, x: Tensor, style: tuple[Tensor, Tensor] | None) -> Tensor:
         """x (N, C, H, W), style (gamma, beta) each (N, C) -> (N, C, H, W)."""
         arguments = style or ()
-        out: Tensor = self.norm1(self.conv1(x), *arguments).relu_()
+        out: Tensor = relu_(self.norm1(self.conv1(x), *arguments))
         out = self.norm2(self.conv2(out), *arguments)
         return out.add_(x)
 
@@ -129,7 +129,7 @@ class UpBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, 2H, 2W)."""
         out: Tensor = self.norm(self.conv(x))
-        return out.relu_()
+        return relu_(out)
 
 
 class Linear(nn.Module):

@@ -269,6 +269,18 @@ class ToRGB(ReflectConv2d):
         return F.pixel_shuffle(F.conv2d(x, kernel.to(x.dtype), bias, stride=2, padding=pad), 2)
 
 
+def relu_(x: Tensor) -> Tensor:
+    """ReLU in place, of what a norm made.
+
+    In bfloat16 a CPU does it four times as fast on integers, as which negative numbers are negative, too. So are some
+    NaNs: see `normalization.scale_shift`.
+    """
+    if x.dtype != torch.bfloat16 or x.device.type != "cpu" or torch.is_grad_enabled() or is_traced():
+        return x.relu_()
+    x.view(torch.int16).clamp_(min=0)
+    return x
+
+
 def widened(dtype: torch.dtype) -> torch.dtype:
     """What sums over many values, and pictures, are computed in: float32 for anything smaller, else the dtype."""
     return torch.promote_types(dtype, torch.float32)

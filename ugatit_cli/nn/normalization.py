@@ -88,11 +88,14 @@ def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         scale, shift: (N, C) float32.
 
     Returns:
-        (N, C, H, W) in the dtype and memory format of x. Differentiable.
+        (N, C, H, W) in the dtype and memory format of x. Differentiable. On a CPU, of coefficients that aren't finite
+        NaN everywhere, and a positive one, which `layers.relu_` keeps.
     """
     if x.device.type != "cpu" or is_traced() or _needs_grad(x, scale, shift):
         # In float32: rounded coefficients would shift whole channels.
         return torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None]).to(x.dtype)
+    if not (scale + shift).isfinite().all():
+        return torch.full_like(x, math.nan)
     # The batch-norm kernel takes float32 coefficients for bfloat16 pixels: one pass, one rounding.
     zeros, ones = torch.zeros_like(scale[0]), torch.ones_like(scale[0])
     rows = [
@@ -294,7 +297,7 @@ class InstanceNorm(nn.Module):
         if is_traced():
             wide = x.to(widened(x.dtype))
             return F.instance_norm(wide, weight=self.gamma, bias=self.beta, eps=self.eps).to(x.dtype)
-        if x.device.type == "cpu" and not whole.known():
+        if x.device.type == "cpu" and _needs_grad(x, self.gamma):
             # Batch norm of each picture alone, forwards and backwards two kernels each.
             zeros, ones = _placeholders(x)
             gamma, beta = (ones, zeros) if self.gamma is None or self.beta is None else (self.gamma, self.beta)
@@ -368,7 +371,8 @@ class GroupNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
-        if whole.known():
+        in_use = x.device.type == "cpu" and not (is_traced() or _needs_grad(x, self.gamma))
+        if whole.known() or in_use:
             return self._of_whole(x)
         return F.group_norm(x.float(), self.groups, self.gamma, self.beta, EPS).to(x.dtype)
 
