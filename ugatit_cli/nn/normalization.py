@@ -10,6 +10,7 @@ reduction over x, some arithmetic on (N, C) numbers in float32, and one multiply
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -53,16 +54,22 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     # The batch-norm kernel is up to 30 times as fast as torch.var_mean on the CPU. Its statistics are in the
     # dtype of the running ones it is handed, hence placeholders. It adds up by threads: another number of them gives
     # another last bit, and only norms do so. Sums over (HW, C) give the same, and make a generator up to 10 % slower.
-    zeros, ones = _placeholders(x)
+    # Fresh ones, since they are written to: what isn't finite would stay.
+    zeros, ones = (one.clone() for one in _placeholders(x))
     pairs = [torch.batch_norm_update_stats(x[n : n + 1], zeros, ones, 0.0) for n in range(len(x))]
     means, variances = zip(*pairs, strict=True)
     return torch.stack(means), torch.stack(variances)
 
 
 def _placeholders(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Zeros and ones, one a channel; float32, of float64 pixels float64."""
-    dtype = widened(x.dtype)
-    return x.new_zeros(x.shape[1], dtype=dtype), x.new_ones(x.shape[1], dtype=dtype)
+    """Zeros and ones, one a channel; float32, of float64 pixels float64. To be read only."""
+    return _zeros_and_ones(x.shape[1], widened(x.dtype))
+
+
+@functools.lru_cache(64)
+def _zeros_and_ones(count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):
+        return torch.zeros(count, dtype=dtype), torch.ones(count, dtype=dtype)
 
 
 def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,20 +95,25 @@ def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         scale, shift: (N, C) float32.
 
     Returns:
-        (N, C, H, W) in the dtype and memory format of x. Differentiable. On a CPU, of coefficients that aren't finite
-        NaN everywhere, and a positive one, which `layers.relu_` keeps.
+        (N, C, H, W) in the dtype and memory format of x. Differentiable. On a CPU bfloat16 is NaN everywhere, and a
+        positive one, which `layers.relu_` keeps, where a shift isn't finite.
     """
     if x.device.type != "cpu" or is_traced() or _needs_grad(x, scale, shift):
         # In float32: rounded coefficients would shift whole channels.
         return torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None]).to(x.dtype)
-    if not (scale + shift).isfinite().all():
+    if _is_broken(x, shift):
         return torch.full_like(x, math.nan)
     # The batch-norm kernel takes float32 coefficients for bfloat16 pixels: one pass, one rounding.
-    zeros, ones = torch.zeros_like(scale[0]), torch.ones_like(scale[0])
+    zeros, ones = _zeros_and_ones(x.shape[1], scale.dtype)
     rows = [
         F.batch_norm(x[n : n + 1], zeros, ones, scale[n], shift[n], training=False, eps=0.0) for n in range(len(x))
     ]
     return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+
+def _is_broken(x: Tensor, found: Tensor) -> bool:
+    """Whether what was found of bfloat16 pixels isn't finite: `layers.relu_` may lose it in the pixels themselves."""
+    return x.dtype == torch.bfloat16 and not math.isfinite(found.sum())
 
 
 def _needs_grad(*values: Tensor | float | None) -> bool:
@@ -158,8 +170,8 @@ def _affine(
 ) -> tuple[Tensor, Tensor, _Statistics]:
     """The normalised map, its scale (N, C), and what it was computed from."""
     mean, var = channel_moments(x)  # (N, C)
-    layer_mean = mean.mean(1, keepdim=True)  # (N, 1)
-    layer_var = var.mean(1, keepdim=True) + (mean - layer_mean).square().mean(1, keepdim=True)
+    between, layer_mean = torch.var_mean(mean, 1, correction=0, keepdim=True)  # (N, 1) each
+    layer_var = var.mean(1, keepdim=True) + between
     if unbiased:
         pixels, values = _counts(x, unbiased=False)
         var, layer_var = var * (pixels / (pixels - 1)), layer_var * (values / (values - 1))
@@ -283,6 +295,12 @@ def _grad_x(
     return kept.addcmul_(grad, scale[:, :, None, None].to(grad.dtype))
 
 
+def _batch_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
+    out, _, by_deviation = torch.native_batch_norm(x, gamma, beta, None, None, True, 0.0, eps)
+    in_use = not _needs_grad(x, gamma)
+    return torch.full_like(x, math.nan) if in_use and _is_broken(x, by_deviation) else out
+
+
 class InstanceNorm(nn.Module):
     """Instance norm; `affine`: with a learned scale and shift for each channel."""
 
@@ -297,12 +315,11 @@ class InstanceNorm(nn.Module):
         if is_traced():
             wide = x.to(widened(x.dtype))
             return F.instance_norm(wide, weight=self.gamma, bias=self.beta, eps=self.eps).to(x.dtype)
-        if x.device.type == "cpu" and _needs_grad(x, self.gamma):
+        if x.device.type == "cpu" and not whole.known():
             # Batch norm of each picture alone, forwards and backwards two kernels each.
             zeros, ones = _placeholders(x)
             gamma, beta = (ones, zeros) if self.gamma is None or self.beta is None else (self.gamma, self.beta)
-            pictures = torch.split(x, 1) if len(x) > 1 else (x,)
-            rows = [F.batch_norm(one, None, None, gamma, beta, training=True, eps=self.eps) for one in pictures]
+            rows = [_batch_norm(one, gamma, beta, self.eps) for one in (torch.split(x, 1) if len(x) > 1 else (x,))]
             return rows[0] if len(rows) == 1 else torch.cat(rows)
         return instance_layer_norm(x, 1.0, self.gamma, self.beta, eps=self.eps)
 

@@ -49,6 +49,7 @@ AT_ONCE = 3_400_000 if last_cache() >= 2**26 else 1_700_000
 FEWEST_CHANNELS = 128
 FEWEST_CHANNELS_DOUBLING = 64
 FEWEST_CHANNELS_BF16 = 256
+MOST_PARTS = 32
 FEWEST_TILES = 16
 FEWEST_TILES_IN_TRAINING = 36
 
@@ -184,19 +185,44 @@ def convolve(
     )
 
 
+class _Buffer:
+    """Flat memory and views of it, which are kept: making one takes as long as a small product.
+
+    More than that: between two calls of PyTorch another thread may take Python's lock, and this one has to wait.
+    """
+
+    def __init__(self, flat: Tensor) -> None:
+        self._flat = flat
+        self._views: dict[tuple[int, ...], Tensor] = {}
+
+    def first(self, *shape: int) -> Tensor:
+        """The beginning of the memory in a shape."""
+        if (known := self._views.get(shape)) is None:
+            with torch.inference_mode(False):
+                self._views[shape] = known = self._flat[: math.prod(shape)].view(shape)
+        return known
+
+
 class _Buffers(threading.local):
     """A thread's memory: handing it back and asking for it again would take a tenth of the time."""
 
     def __init__(self) -> None:
         self.flat = torch.empty(0)
+        self._parts: dict[tuple[int, ...], tuple[_Buffer, ...]] = {}
 
-    def take(self, dtype: torch.dtype, *sizes: int) -> tuple[Tensor, ...]:
-        """Flat tensors of these sizes, until the next call."""
+    def take(self, dtype: torch.dtype, *sizes: int) -> tuple[_Buffer, ...]:
+        """Buffers of these sizes, until the next call."""
         wanted = sum(sizes)
         with torch.inference_mode(False):
             if self.flat.dtype != dtype or len(self.flat) < wanted:
+                self._parts.clear()
                 self.flat = torch.empty(wanted, dtype=dtype)
-        return torch.split(self.flat[:wanted], list(sizes))
+            if sizes not in self._parts:
+                if len(self._parts) >= MOST_PARTS:  # of pictures of many sizes
+                    self._parts.clear()
+                parts = torch.split(self.flat[:wanted], list(sizes))
+                self._parts[sizes] = tuple(_Buffer(part) for part in parts)
+        return self._parts[sizes]
 
 
 _BUFFERS = _Buffers()
@@ -225,8 +251,8 @@ def _blocks(x: Tensor, channels: int, pictures: int, known: Transforms) -> Itera
             yield _Block(picture, first, end - first, columns)
 
 
-def _buffers(count: int, blocks: list[_Block], channels: int, known: Transforms) -> tuple[Tensor, ...]:
-    """Flat ones, for the largest block at all points."""
+def _buffers(count: int, blocks: list[_Block], channels: int, known: Transforms) -> tuple[_Buffer, ...]:
+    """Some for the largest block at all points."""
     size = len(known.pixels) ** 2 * channels * max((block.tiles for block in blocks), default=0)
     return _BUFFERS.take(known.pixels.dtype, *[size] * count)
 
@@ -237,86 +263,66 @@ def _whole_tiles(x: Tensor) -> tuple[int, int]:
     return height, width
 
 
-def _window(x: Tensor, block: _Block, step: int, margin: int, border: Border, buffer: Tensor) -> Tensor:
-    """A block's pixels of (N, C, H, W) and `margin` more on each side: (H', W', C), in `buffer`."""
-    channels, height, width = x.shape[1:]
-    rows, columns = (step * count + 2 * margin for count in (block.rows, block.columns))
-    window = buffer[: rows * columns * channels].view(rows, columns, channels)
-    above = step * block.first - margin  # the window's first row in the picture
-    pixels = x[block.picture].permute(1, 2, 0)[max(0, above) : above + rows]
-    inner = window[max(0, -above) :][: len(pixels)]
-    inner[:, margin : margin + width].copy_(pixels)
-    inner[:, margin + width :].zero_()
-    window[max(0, -above) + len(pixels) :].zero_()
-    if margin and border != "zeros":
-        mirrored = int(border == "reflect")  # how far from the border what is outside comes from
-        inner[:, 0].copy_(pixels[:, mirrored])
-        inner[:, 1 + width].copy_(pixels[:, -1 - mirrored])
-        if above < 0:
-            window[0].copy_(window[1 + mirrored])
-        if height - above < rows:
-            window[height - above].copy_(window[height - above - 1 - mirrored])
-    elif margin:
-        inner[:, 0].zero_()
-        window[: max(0, -above)].zero_()
-    return window
+def _pixels(x: Tensor, step: int, border: Border | None, dtype: torch.dtype) -> Tensor:
+    """(N, C, H, W) of whole tiles, with a border of one pixel if there is one: (N, H', W', C), dense."""
+    below, right = (-size % step for size in x.shape[2:])
+    if border is not None and border != "zeros":
+        x, border = F.pad(x, (1, 1, 1, 1), mode=border), None
+    margin = int(border is not None)
+    if margin or right or below:
+        x = F.pad(x, (margin, margin + right, margin, margin + below))
+    return x.to(dtype).permute(0, 2, 3, 1).contiguous()
 
 
 def _tiles(pixels: Tensor, block: _Block, step: int, size: int) -> Tensor:
-    """Those of (H', W', C), `step` apart, as a view: (size, size, rows, columns, C)."""
-    row, column, _ = pixels.stride()
-    shape = (size, size, block.rows, block.columns, pixels.shape[2])
-    return pixels.as_strided(shape, (row, column, step * row, step * column, 1), pixels.storage_offset())
+    """A block's of (N, H', W', C), `step` apart, as a view: (size, size, rows, columns, C)."""
+    picture, row, column, _ = pixels.stride()
+    shape = (size, size, block.rows, block.columns, pixels.shape[3])
+    first = pixels.storage_offset() + block.picture * picture + step * block.first * row
+    return pixels.as_strided(shape, (row, column, step * row, step * column, 1), first)
 
 
-def _own(pixels: Tensor, block: _Block, step: int) -> Tensor:
-    """Those of (N, H', W', C) from a block's first on."""
-    return pixels[block.picture, step * block.first :]
+@functools.lru_cache(64)
+def _repeated(matrix: Tensor, times: int) -> Tensor:
+    """The same matrix so many times, as a view."""
+    with torch.inference_mode(False):
+        return matrix.expand(times, -1, -1)
 
 
-def _at_points(
-    x: Tensor, block: _Block, matrix: Tensor, scratch: Tensor, out: Tensor, *, border: Border | None = None
-) -> Tensor:
-    """A block's tiles of (N, C, H, W) at all points: (P * P, tiles, C), in `out`.
+def _at_points(pixels: Tensor, block: _Block, matrix: Tensor, step: int, scratch: _Buffer, out: _Buffer) -> Tensor:
+    """A block's tiles of pictures (N, H', W', C) at all points: (P * P, tiles, C), in `out`.
 
     Args:
         matrix: (P, size), for a tile's rows and its columns.
-        border: tiles overlap by two pixels, and this is outside; None: they don't.
+        step: from tile to tile; where it is less than the size, they overlap.
     """
     points, size = matrix.shape
-    margin = 0 if border is None else 1
-    step, channels = size - 2 * margin, x.shape[1]
-    window = _window(x, block, step, margin, border or "zeros", scratch)
-    row = window[0].numel()
-    bands = window.as_strided((block.rows, size, row), (step * row, row, 1), window.storage_offset())
-    by_row = torch.bmm(matrix.expand(block.rows, -1, -1), bands, out=_first(out, block.rows, points, row))
-    taken = _first(scratch, points, size, block.rows, block.columns, channels)
+    height, width, channels = pixels.shape[1:]
+    row = width * channels
+    first = pixels.storage_offset() + (block.picture * height + block.first * step) * row
+    bands = pixels.as_strided((block.rows, size, row), (step * row, row, 1), first)
+    by_row = torch.bmm(_repeated(matrix, block.rows), bands, out=out.first(block.rows, points, row))
+    taken = scratch.first(points, size, block.rows, block.columns, channels)
     strides = (row, channels, points * row, step * channels, 1)
     taken.copy_(by_row.as_strided(taken.shape, strides, by_row.storage_offset()))
-    found = _first(out, points, points, block.tiles * channels)
-    torch.bmm(matrix.expand(points, -1, -1), taken.view(points, size, -1), out=found)
-    return found.view(points * points, block.tiles, channels)
+    found = out.first(points, points, block.tiles * channels)
+    torch.bmm(_repeated(matrix, points), scratch.first(points, size, found.shape[2]), out=found)
+    return out.first(points * points, block.tiles, channels)
 
 
-def _first(buffer: Tensor, *shape: int) -> Tensor:
-    """The beginning of a flat buffer in a shape."""
-    return buffer[: math.prod(shape)].view(shape)
-
-
-def _scattered(products: Tensor, block: _Block, matrix: Tensor, scratch: Tensor) -> Tensor:
+def _scattered(products: _Buffer, block: _Block, channels: int, matrix: Tensor, scratch: _Buffer) -> Tensor:
     """Products (P * P, tiles, C) as tiles of pixels: (size, size, rows, columns, C), where the products were."""
     size, points = matrix.shape
-    count = products[0].numel()
-    by_column = _first(scratch, points, size, count)
-    torch.bmm(matrix.expand(points, -1, -1), products.view(points, points, count), out=by_column)
-    target = _first(products.view(-1), size, size * count)
-    torch.mm(matrix, by_column.view(points, -1), out=target)
-    return target.view(size, size, block.rows, block.columns, -1)
+    count = block.tiles * channels
+    by_column = scratch.first(points, size, count)
+    torch.bmm(_repeated(matrix, points), products.first(points, points, count), out=by_column)
+    torch.mm(matrix, scratch.first(points, size * count), out=products.first(size, size * count))
+    return products.first(size, size, block.rows, block.columns, channels)
 
 
-def _multiplied(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+def _multiplied(a: Tensor, b: Tensor, out: _Buffer) -> Tensor:
     """A matrix product for each point, in `out`."""
-    return torch.bmm(a, b, out=_first(out, len(a), a.shape[1], b.shape[2]))
+    return torch.bmm(a, b, out=out.first(len(a), a.shape[1], b.shape[2]))
 
 
 def _cropped(whole: Tensor, height: int, width: int, like: Tensor) -> Tensor:
@@ -333,13 +339,13 @@ def _forward(x: Tensor, filters: Tensor, bias: Tensor | None, border: Border, kn
     size = len(known.results)  # of a tile's results
     shape = (len(x), outputs, *(size // STEP * side for side in _whole_tiles(x)))
     out = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
-    pixels = out.permute(0, 2, 3, 1)
+    pixels, results = _pixels(x, STEP, border, known.pixels.dtype), out.permute(0, 2, 3, 1)
     first, second = _buffers(2, blocks, max(outputs, inputs), known)
     for block in blocks:
-        points = _at_points(x, block, known.pixels, first, second, border=border)
-        products = _multiplied(points, filters, first)
-        results = _scattered(products, block, known.results, second)
-        _tiles(_own(pixels, block, size), block, size, size).copy_(results)
+        points = _at_points(pixels, block, known.pixels, STEP, first, second)
+        _multiplied(points, filters, first)
+        tiles = _scattered(first, block, outputs, known.results, second)
+        _tiles(results, block, size, size).copy_(tiles)
     height, width = (size // STEP * side for side in x.shape[2:])
     result = _cropped(out, height, width, x)
     return result if bias is None else result.add_(bias[:, None, None])
@@ -376,19 +382,22 @@ def _gradients(
     blocks = list(_blocks(x, max(outputs, inputs), len(grad), known))
     first, second, third = _buffers(3, blocks, max(outputs, inputs), known)
     to_products, to_tiles = known.results.T.contiguous(), known.pixels.T.contiguous()
+    size, dtype = len(known.results), known.pixels.dtype
+    grads = _pixels(grad, size, None, dtype)
     if needed[0]:
         filters = transformed(weight, known).transpose(1, 2)  # (P * P, O, I)
         wide_grad = grad.new_zeros(len(grad), *(side + 2 for side in _whole_tiles(x)), inputs)
     if needed[1]:
         filters_grad = weight.new_empty(len(known.pixels) ** 2, outputs, inputs)
+        pixels = _pixels(x, STEP, border, dtype)
     for block in blocks:
-        products = _at_points(grad, block, to_products, first, second)  # (P * P, tiles, O)
+        products = _at_points(grads, block, to_products, size, first, second)  # (P * P, tiles, O)
         if needed[1]:
-            points = _at_points(x, block, known.pixels, first, third, border=border)
+            points = _at_points(pixels, block, known.pixels, STEP, first, third)
             filters_grad.baddbmm_(products.transpose(1, 2), points, beta=float(block is not blocks[0]))
         if needed[0]:
-            points = _multiplied(products, filters, first)
-            _add_tiles(_own(wide_grad, block, STEP), block, _scattered(points, block, to_tiles, third))
+            _multiplied(products, filters, first)
+            _add_tiles(wide_grad, block, _scattered(first, block, inputs, to_tiles, third))
     grad_x = _inner(wide_grad, x, grad, border) if needed[0] else None
     return grad_x, _filters_back(filters_grad, known) if needed[1] else None
 
