@@ -8,7 +8,7 @@
 picture and its imitation in ink by the other direction of MODEL; and faces and hearts come more often than the rest.
 Imitations are changed as drawings differ: their strokes are thinner or thicker, paler or softer, areas are filled, of
 hearts all of them, or only lines are left; and all lie elsewhere, turned, larger or smaller. Hearts in other colours
-than red and pink, and the blue face, are left out.
+than red and pink are left out.
 
 Losses: L1 of pixels, and of means of 16x16 of them, which is colour; L1 of features (ugatit_cli/nn/efficientnet.py);
 CAM; identity, of a picture in each fourth step; with `--judge`, what a projected discriminator says of translations
@@ -53,13 +53,11 @@ SIZE: Final = 128
 RED_HEARTS: Final = {"1f494": 4, "1f495": 2, "1f497": 5, "1f49e": 2, "1fa77": 5}
 """How often each comes, in relation to the others."""
 OTHER_HEARTS: Final = {"1f499", "1f49a", "1f49b", "1f49c", "1f5a4", "1f90d", "1f90e", "1f9e1", "1fa75", "1fa76"}
-BLUE_FACE: Final = "1f976"
-"""Cold, with teeth, for which others would be blue, too."""
 FACES: Final = {
     f"{code:x}"
     for first, last in (
         *((0x1F600, 0x1F644), (0x1F910, 0x1F917), (0x1F920, 0x1F92F), (0x1F970, 0x1F97A), (0x1F9D0, 0x1F9D0)),
-        *((0x1FAE0, 0x1FAE8), (0x2639, 0x263A), (0x1F31E, 0x1F31E)),  # the last one is the sun's
+        *((0x1FAE0, 0x1FAE8), (0x2639, 0x263A)),
     )
     for code in range(first, last + 1)
 }
@@ -90,9 +88,9 @@ def imitated(back: Network, picture: Image.Image) -> Image.Image:
 
 
 def load_pairs(model: ModelFolder, data: Path) -> list[Pair]:
-    """All pictures of `trainB` but hearts and a face in other colours, with their imitations."""
+    """All pictures of `trainB` but hearts in other colours, with their imitations."""
     back = model.generator("b2a")
-    paths = [path for path in sorted((data / "trainB").glob("*.png")) if path.stem not in {*OTHER_HEARTS, BLUE_FACE}]
+    paths = [path for path in sorted((data / "trainB").glob("*.png")) if path.stem not in OTHER_HEARTS]
     pairs = []
     with console.progress(len(paths), "imitations") as progress:
         for path in paths:
@@ -144,8 +142,6 @@ def with_strokes(ink: Image.Image, random: np.random.Generator) -> Image.Image:
 def moved(pair: Pair, random: np.random.Generator) -> Pair:
     """Both pictures elsewhere, turned, mirrored, larger or smaller alike, `SIZE` wide and high."""
     angle, scale = np.deg2rad(random.normal(0, 6)), random.uniform(0.75, 1.06)
-    if random.random() < 0.25:
-        scale *= random.uniform(0.5, 1)
     shift, middle = random.uniform(-1, 1, 2) * 8, np.array([pair.ink.width, pair.ink.height]) / 2
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / scale
     if random.random() < 0.5:
