@@ -190,7 +190,7 @@ class Batches:
             torch.from_numpy(np.stack([np.array(one) for one in pictures])).permute(0, 3, 1, 2) / 127.5 - 1
             for pictures in ([pair.ink.convert("RGB") for pair in pairs], [pair.clay for pair in pairs])
         )
-        return tuple(one.contiguous(memory_format=torch.channels_last) for one in (ink, clay))  # type: ignore[return-value]
+        return ink.contiguous(memory_format=torch.channels_last), clay.contiguous(memory_format=torch.channels_last)
 
 
 class Training:

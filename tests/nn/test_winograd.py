@@ -306,6 +306,7 @@ def test_which_cpus_multiply_bfloat16_twice_as_fast(
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags} sse\nbugs\t: none\n")
     assert device.bf16_is_twice_as_fast(tmp_path / "cpuinfo") is twice
     assert not device.bf16_is_twice_as_fast(tmp_path / "nowhere")
+    assert not device.bf16_is_twice_as_fast(tmp_path)  # can't be read
 
 
 @pytest.mark.parametrize(("sizes", "found"), [(["48K", "64K", "32768K"], 2**25), (["48K", "?"], 48 * 1024), ([], 0)])
@@ -314,4 +315,5 @@ def test_the_largest_cache_is_that_of_linux_or_unknown(tmp_path: Path, sizes: li
     for number, size in enumerate(sizes):
         (tmp_path / f"index{number}").mkdir()
         (tmp_path / f"index{number}" / "size").write_text(f"{size}\n")
+    (tmp_path / "index9" / "size").mkdir(parents=True)  # can't be read
     assert device.last_cache(tmp_path) == found
