@@ -98,8 +98,30 @@ def test_precisions_by_name() -> None:
         assert isinstance(caught.value, DeviceError) is (name == "fp16")
 
 
+@pytest.mark.parametrize(
+    ("vendor", "flags", "probes", "fast"),
+    [
+        ("AuthenticAMD", "avx512_bf16", (False, True), True),  # Zen 4
+        ("AuthenticAMD", "avx512_bf16 avx_vnni", (False, True), True),  # Zen 5
+        ("GenuineIntel", "avx512_bf16", (False, True), True),  # Cooper Lake
+        ("GenuineIntel", "avx512_bf16 avx_vnni amx_bf16", (True, True), True),  # Sapphire Rapids
+        ("GenuineIntel", "avx512_bf16 avx_vnni", (False, True), False),  # the same, its AMX hidden
+        ("GenuineIntel", "avx_vnni", (False, False), False),
+    ],
+)
+def test_bf16_is_taken_where_it_is_faster(
+    has: Callable[..., None], tmp_path: Path, vendor: str, flags: str, probes: tuple[bool, bool], fast: bool
+) -> None:
+    has(cpu=probes)
+    (tmp_path / "cpuinfo").write_text(
+        f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: fpu {flags} sse\nbugs\t: none\n"
+    )
+    assert cpu_has_bf16(tmp_path / "cpuinfo") is fast
+    assert cpu_has_bf16(tmp_path / "nowhere") is any(probes)
+
+
 def test_a_cpu_with_bf16(has: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    for probes in ((False, False), (True, False), (False, True)):
+    for probes in ((False, False), (True, False)):
         has(cpu=probes)
         assert cpu_has_bf16() == any(probes)
         assert resolve_precision("auto", CPU) == ("bf16" if any(probes) else "fp32")

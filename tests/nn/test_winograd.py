@@ -302,7 +302,7 @@ ZEN4, ZEN5 = "avx2 avx512f avx512_bf16", "avx2 avx512f avx512_bf16 avx_vnni"
 def test_which_cpus_multiply_bfloat16_twice_as_fast(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str, bf16: bool, twice: bool
 ) -> None:
-    monkeypatch.setattr(device, "cpu_has_bf16", lambda: bf16)
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda _: bf16)
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags} sse\nbugs\t: none\n")
     assert device.bf16_is_twice_as_fast(tmp_path / "cpuinfo") is twice
     assert not device.bf16_is_twice_as_fast(tmp_path / "nowhere")

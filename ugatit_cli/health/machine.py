@@ -37,8 +37,9 @@ def cores() -> Iterator[Finding]:
 
     threads = torch.get_num_threads()
     capability = getattr(torch.backends.cpu, "get_cpu_capability", lambda: "unknown")()
-    own = "computes bf16" if cpu_has_bf16() else "has no bf16 of its own"
-    yield Finding("capability", f"{capability}, {own}", facts={"capability": capability, "bf16": cpu_has_bf16()})
+    bf16 = cpu_has_bf16()
+    best = "bf16 is faster than fp32" if bf16 else "fp32 is as fast as bf16, or faster"
+    yield Finding("capability", f"{capability}, {best}", facts={"capability": capability, "bf16": bf16})
     most = min(mine, share or mine)
     note = "note" if threads > max(1, most) else "ok"
     hint = (
