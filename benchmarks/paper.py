@@ -224,6 +224,7 @@ class Bench:
             say("untouched pictures: measuring")
             found = {way: self._evaluate("untouched", way, self.held_out[way]) for way in WAYS}
             self._keep(UNTOUCHED, 0, found)
+            say(f"all are measured by {found['a2b']['extractor']}")
         if waiting:
             self._estimate(waiting)
         failed = 0

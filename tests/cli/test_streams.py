@@ -159,7 +159,7 @@ def test_ctrl_c_when_the_reader_ends_of_it_too() -> None:
         assert run.stdout
         next(line for line in run.stdout if line.startswith("step 1/"))
         run.stdout.close()
-        run.send_signal(signal.SIGHUP)
+        run.send_signal(signal.SIGTERM)
         assert run.wait(60) == 130
     assert len(list(Path("run/checkpoints").iterdir())) == 1
 

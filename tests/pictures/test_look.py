@@ -31,6 +31,20 @@ def luma(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture, np.float64) @ [0.3, 0.59, 0.11]
 
 
+@pytest.mark.parametrize("keep_colour", [False, True])
+def test_what_was_painted_on_transparent_ground(keep_colour: bool) -> None:
+    """It fades in; the colour that transparent pixels have, which nobody sees, doesn't show."""
+    source = Frame(Image.new("RGB", (2, 1)), Image.fromarray(np.array([[0, 255]], np.uint8)))
+    result = Frame(Image.new("RGB", (2, 1), (250, 150, 50)), Image.new("L", (2, 1), 255))
+    half = Look(0.5, keep_colour).applied(result, source)
+    assert half.alpha is not None
+    assert np.asarray(half.alpha)[0].tolist() == [127, 255]
+    assert half.rgb.getpixel((0, 0)) == (250, 150, 50)
+    none = Look(0, keep_colour).applied(result, source)
+    assert none.alpha is not None
+    assert none.alpha.tobytes() == bytes([0, 255])
+
+
 @given(pairs(), st.booleans())
 def test_no_strength_is_the_source(pair: tuple[Frame, Frame], keep_colour: bool) -> None:
     """Pixel for pixel, whatever else is asked for."""

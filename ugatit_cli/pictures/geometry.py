@@ -17,6 +17,7 @@ from ugatit_cli.errors import UsageError
 from ugatit_cli.fields import Range
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.reading import Frame
+from ugatit_cli.pictures.transparency import with_painted
 
 Size = tuple[int, int]
 Pixels = NDArray[Any]
@@ -286,8 +287,9 @@ def source_frame(frame: Frame, geometry: Geometry, background: Colour) -> Frame:
 
 
 def finish(translated: Pixels, alpha: Image.Image | None, geometry: Geometry, background: Colour) -> Frame:
-    """What the network gave as a frame of the output size, with the alpha that its source had."""
-    return reading.restore_alpha(from_network(translated, geometry), _resized(alpha, geometry), background)
+    """What the network gave as a frame of the output size, as transparent as its source where nothing was painted."""
+    picture, alpha = from_network(translated, geometry), _resized(alpha, geometry)
+    return reading.restore_alpha(picture, alpha and with_painted(alpha, picture, background), background)
 
 
 def _resized(alpha: Image.Image | None, geometry: Geometry) -> Image.Image | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from ugatit_cli.errors import UsageError
 from ugatit_cli.pictures.reading import Frame, strips
@@ -38,7 +38,9 @@ class Look:
         return self.keep_colour or self.strength < 1
 
     def applied(self, result: Frame, source: Frame) -> Frame:
-        """The translation as it is to look, with its own alpha; neither of the two is changed.
+        """The translation as it is to look; neither of the two is changed.
+
+        What it has painted on transparent ground has no colour in the source: that is as opaque as `strength` says.
 
         Args:
             result, source: of the same size.
@@ -47,13 +49,19 @@ class Look:
             return result
         if result.rgb.size != source.rgb.size:
             raise ValueError(f"a result of {result.rgb.size}, a source of {source.rgb.size}")
+        if not self.strength:
+            return Frame(source.rgb.copy(), source.alpha)
+        own, alpha = source.rgb, result.alpha
+        if source.alpha and alpha and (new := ImageChops.difference(source.alpha, alpha)).getbbox():
+            own, alpha = source.rgb.copy(), Image.blend(source.alpha, alpha, self.strength)
+            own.paste(result.rgb, mask=new.point(lambda level: 255 if level else 0))
         shown = Image.new("RGB", result.rgb.size)
         for box in strips(shown.size):  # float32 needs four times the memory
-            before, after = source.rgb.crop(box), result.rgb.crop(box)
+            before, after = own.crop(box), result.rgb.crop(box)
             if self.keep_colour:
                 after = _relit(before, after)
             shown.paste(Image.blend(before, after, self.strength), box)
-        return Frame(shown, result.alpha)
+        return Frame(shown, alpha)
 
 
 def _relit(colours: Image.Image, light: Image.Image) -> Image.Image:

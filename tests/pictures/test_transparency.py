@@ -1,0 +1,91 @@
+"""Drawings on transparent ground are filled in, and nothing else becomes opaque."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+from ugatit_cli.pictures import transparency
+from ugatit_cli.pictures.transparency import areas_of, with_painted
+
+WHITE, CLAY = (255, 255, 255), (240, 160, 40)
+SIDE = 64
+LEFT, RIGHT = (4, 16, 28, 48), (36, 16, 60, 48)
+"""Boxes of two drawn ellipses."""
+
+
+def drawn(*, gap: bool = False, soft: bool = False) -> Image.Image:
+    """The alpha of two ellipses, drawn with lines."""
+    alpha = Image.new("L", (SIDE, SIDE))
+    draw = ImageDraw.Draw(alpha)
+    for box in (LEFT, RIGHT):
+        draw.arc(box, 20 if gap else 0, 340 if gap else 360, fill=255, width=3)
+    return alpha.filter(ImageFilter.GaussianBlur(0.7)) if soft else alpha
+
+
+def painted(*boxes: tuple[int, int, int, int]) -> Image.Image:
+    """A translation with filled ellipses, drawn with black lines."""
+    picture = Image.new("RGB", (SIDE, SIDE), WHITE)
+    draw = ImageDraw.Draw(picture)
+    for box in (LEFT, RIGHT):
+        draw.ellipse(box, fill=CLAY if box in boxes else WHITE, outline="black", width=3)
+    return picture
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_what_lines_enclose_is_opaque_where_it_was_painted(soft: bool) -> None:
+    alpha = drawn(soft=soft)
+    found = np.asarray(with_painted(alpha, painted(LEFT), WHITE))
+    before = np.asarray(alpha)
+    inside = np.asarray(painted(LEFT).convert("RGB"))[:, :, 2] == CLAY[2]
+    assert np.all(found[inside] == 255)
+    right = slice(SIDE // 2, None)
+    assert np.array_equal(found[:, right], before[:, right])  # a ring stays one
+    outside = np.asarray(Image.fromarray(inside).convert("L").filter(ImageFilter.MaxFilter(9))) == 0
+    assert np.array_equal(found[outside], before[outside])
+
+
+@pytest.mark.parametrize(
+    ("alpha", "translated"),
+    [
+        (drawn(), painted()),
+        (drawn(gap=True), painted(LEFT, RIGHT)),
+        (Image.new("L", (SIDE, SIDE)), painted(LEFT)),
+        (Image.new("L", (SIDE, SIDE), 200), painted(LEFT)),
+    ],
+    ids=["nothing painted", "lines with gaps", "nothing drawn", "opaque"],
+)
+def test_else_a_picture_stays_as_transparent_as_it_was(alpha: Image.Image, translated: Image.Image) -> None:
+    assert with_painted(alpha, translated, WHITE).tobytes() == alpha.tobytes()
+
+
+@given(arrays(np.uint8, (7, 9)), arrays(np.uint8, (7, 9, 3)))
+def test_nothing_becomes_less_opaque(opacity: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
+    alpha = Image.fromarray(opacity)
+    found = np.asarray(with_painted(alpha, Image.fromarray(pixels), WHITE))
+    assert np.all((found == opacity) | (found == 255))
+    border = np.ones(opacity.shape, bool)
+    border[1:-1, 1:-1] = False
+    clear = border & (opacity < transparency.OPEN)
+    assert np.array_equal(found[clear], opacity[clear])
+
+
+@given(arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_areas_are_what_can_be_reached_by_sides(mask: NDArray[np.bool_]) -> None:
+    areas = areas_of(mask)
+    assert np.array_equal(areas > 0, mask)
+    image = Image.fromarray(mask.astype(np.uint8), "L")
+    for row, column in np.argwhere(mask):
+        reached = image.copy()
+        ImageDraw.floodfill(reached, (int(column), int(row)), 2)
+        assert np.array_equal(areas == areas[row, column], np.asarray(reached) == 2)
+
+
+def test_noise_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transparency, "MOST_RUNS", 10)
+    assert with_painted(drawn(), painted(LEFT), WHITE).tobytes() == drawn().tobytes()
