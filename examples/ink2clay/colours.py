@@ -5,10 +5,10 @@
 
 `ugatit train` learns both directions from whatever pictures there are, and hues last of all: of 763 training pictures
 55 are faces, and five are red or pink hearts. Here one direction learns alone, from ink to clay: from each training
-picture and its imitation in ink by the other direction of MODEL; and faces and hearts come more often than the rest.
-Imitations are changed as drawings differ: their strokes are thinner or thicker, paler or softer, areas are filled, of
-hearts all of them, or only lines are left; and all lie elsewhere, turned, larger or smaller. Hearts in other colours
-than red and pink are left out.
+picture and its imitation in ink by the other direction of MODEL; and faces and hearts come more often than the rest,
+grey things less often. Many faces are put together anew (faces.py). Imitations are changed as drawings differ: their
+strokes are thinner or thicker, paler or softer, areas are filled, of hearts all of them, or only lines are left; and
+all lie elsewhere, turned, larger or smaller. Hearts in other colours than red and pink, and blue faces, are left out.
 
 Losses: L1 of pixels, and of means of 16x16 of them, which is colour; L1 of features (ugatit_cli/nn/efficientnet.py);
 CAM; identity, of a picture in each fourth step; with `--judge`, what a projected discriminator says of translations
@@ -29,12 +29,13 @@ from typing import Final
 import numpy as np
 import torch
 import torch.nn.functional as F
+from faces import Faces
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from torch import Tensor
 
 from ugatit_cli.cli import console
 from ugatit_cli.config import ModelConfig
-from ugatit_cli.device import Group
+from ugatit_cli.device import Group, keep_freed_memory
 from ugatit_cli.methods.adam import Adam
 from ugatit_cli.methods.base import sum_of
 from ugatit_cli.methods.judge import Adversary
@@ -53,14 +54,22 @@ SIZE: Final = 128
 RED_HEARTS: Final = {"1f494": 4, "1f495": 2, "1f497": 5, "1f49e": 2, "1fa77": 5}
 """How often each comes, in relation to the others."""
 OTHER_HEARTS: Final = {"1f499", "1f49a", "1f49b", "1f49c", "1f5a4", "1f90d", "1f90e", "1f9e1", "1fa75", "1fa76"}
+BLUE_FACES: Final = {"1f628", "1f630", "1f976"}
+"""All or half blue: cold, or in fear. For these, others with such mouths would be blue, too."""
 FACES: Final = {
     f"{code:x}"
     for first, last in (
         *((0x1F600, 0x1F644), (0x1F910, 0x1F917), (0x1F920, 0x1F92F), (0x1F970, 0x1F97A), (0x1F9D0, 0x1F9D0)),
-        *((0x1FAE0, 0x1FAE8), (0x2639, 0x263A)),
+        *((0x1FAE0, 0x1FAE8), (0x2639, 0x263A), (0x1F31E, 0x1F31E), (0x2600, 0x2600)),  # suns
     )
     for code in range(first, last + 1)
 }
+NEW_FACES: Final = 0.6
+"""Share of faces that are put together."""
+GREY: Final = 60
+"""Mean difference of a picture's largest and smallest channel, of 255, below which it is grey: a fifth are."""
+GREYS: Final = 0.15
+"""How often grey ones come, in relation to the others."""
 SAVE_EVERY, REPORT_EVERY, IDENTITY_EVERY = 100, 50, 4
 WEIGHTS: Final = {"pixels": 6.0, "colour": 6.0, "features": 1.0, "cam": 2.0, "identity": 5.0}
 
@@ -78,6 +87,13 @@ class Pair:
         """One of those that `--faces` and `--hearts` speak of, or `rest`."""
         return "heart" if self.name in RED_HEARTS else "face" if self.name in FACES else "rest"
 
+    @property
+    def share(self) -> float:
+        """How often it comes, in relation to others of its kind."""
+        pixels = np.asarray(self.clay, np.int16)
+        shown = np.ptp(pixels[pixels.min(2) < 245], 1)  # what isn't ground
+        return RED_HEARTS.get(self.name, 1) * (GREYS if self.kind == "rest" and shown.mean() < GREY else 1)
+
 
 @torch.inference_mode()
 def imitated(back: Network, picture: Image.Image) -> Image.Image:
@@ -88,9 +104,9 @@ def imitated(back: Network, picture: Image.Image) -> Image.Image:
 
 
 def load_pairs(model: ModelFolder, data: Path) -> list[Pair]:
-    """All pictures of `trainB` but hearts in other colours, with their imitations."""
+    """All pictures of `trainB` but hearts and faces in other colours, with their imitations."""
     back = model.generator("b2a")
-    paths = [path for path in sorted((data / "trainB").glob("*.png")) if path.stem not in OTHER_HEARTS]
+    paths = [path for path in sorted((data / "trainB").glob("*.png")) if path.stem not in OTHER_HEARTS | BLUE_FACES]
     pairs = []
     with console.progress(len(paths), "imitations") as progress:
         for path in paths:
@@ -122,6 +138,20 @@ def with_filled(ink: Image.Image, random: np.random.Generator) -> Image.Image:
     return ink
 
 
+def hollowed(ink: Image.Image, random: np.random.Generator) -> Image.Image:
+    """A drawing with one of its black areas, if it isn't wide, as an outline, as many draw a mouth."""
+    dark = np.argwhere(np.asarray(ink) < 100)
+    if not len(dark):
+        return ink
+    row, column = random.choice(dark)
+    filled = ink.copy()
+    ImageDraw.floodfill(filled, (int(column), int(row)), 255, thresh=100)
+    area = ImageChops.difference(filled, ink).point(lambda level: 255 if level > 100 else 0)
+    left, _, right, _ = area.getbbox() or (0, 0, ink.width, 0)
+    inner = area.filter(ImageFilter.MinFilter(int(random.choice([5, 9, 11]))))
+    return ink if right - left > ink.width // 2 else Image.composite(Image.new("L", ink.size, 255), ink, inner)
+
+
 def silhouette_of(picture: Image.Image) -> Image.Image:
     """A picture's shape in black: how ink draws many a heart."""
     return picture.convert("L").point(lambda level: 0 if level < 245 else 255)
@@ -142,6 +172,8 @@ def with_strokes(ink: Image.Image, random: np.random.Generator) -> Image.Image:
 def moved(pair: Pair, random: np.random.Generator) -> Pair:
     """Both pictures elsewhere, turned, mirrored, larger or smaller alike, `SIZE` wide and high."""
     angle, scale = np.deg2rad(random.normal(0, 6)), random.uniform(0.75, 1.06)
+    if random.random() < 0.25:
+        scale *= random.uniform(0.5, 1)
     shift, middle = random.uniform(-1, 1, 2) * 8, np.array([pair.ink.width, pair.ink.height]) / 2
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / scale
     if random.random() < 0.5:
@@ -159,6 +191,8 @@ def changed(pair: Pair, random: np.random.Generator) -> Pair:
     """A pair as training sees it once."""
     if pair.kind == "heart" and random.random() < 0.3:
         pair = replace(pair, ink=silhouette_of(pair.clay))
+    if pair.kind == "face" and random.random() < 0.2:
+        pair = replace(pair, ink=hollowed(pair.ink, random))
     chance = random.random()
     if chance < 0.15:
         pair = replace(pair, ink=lines_of(pair.clay, random))
@@ -175,12 +209,14 @@ class Batches:
     def __init__(self, pairs: Sequence[Pair], shares: dict[str, float], random: np.random.Generator) -> None:
         self._random = random
         self._of_kind = {kind: [pair for pair in pairs if pair.kind == kind] for kind in shares}
-        self._shares = shares
+        self._often = {kind: np.array([pair.share for pair in of]) for kind, of in self._of_kind.items()}
+        self._shares, self._faces = shares, Faces(pairs)
 
     def _one(self) -> Pair:
         kind = self._random.choice(list(self._shares), p=list(self._shares.values()))
-        pairs = self._of_kind[kind]
-        often = np.array([RED_HEARTS.get(pair.name, 1) for pair in pairs])
+        if kind == "face" and self._random.random() < NEW_FACES:
+            return changed(self._faces.draw(self._random), self._random)
+        pairs, often = self._of_kind[kind], self._often[kind]
         return changed(pairs[self._random.choice(len(pairs), p=often / often.sum())], self._random)
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
@@ -286,6 +322,7 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     """Trains."""
     options = parsed()
+    keep_freed_memory()
     model = open_model(options.model)
     assert isinstance(model.config, ModelConfig)
     shares = {"face": options.faces, "heart": options.hearts, "rest": 1 - options.faces - options.hearts}
