@@ -80,7 +80,7 @@ ADDITIONS: Final = _rows(
         "- CAM loss weight 5": {"cam_weight": 1000.0},
         "- cycle weight 5": {"cycle_weight": 10.0},
         "- identity weight 1": {"identity_weight": 10.0},
-        "- moving average": {"ema": 0.0},
+        "- EMA": {"ema": 0.0},
         "- bfloat16": {"precision": "fp32"},
         "- Adam 0.9, 0.99": {"beta1": 0.5, "beta2": 0.999, "weight_decay": 1e-4},
     }
