@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ugatit_cli import device
 from ugatit_cli.device import cpu_has_bf16, peak_memory, resolve_device, resolve_precision
 from ugatit_cli.errors import DeviceError, UsageError
 
@@ -121,7 +122,8 @@ def test_bf16_is_taken_where_it_is_faster(
 
 
 def test_a_cpu_with_bf16(has: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    for probes in ((False, False), (True, False)):
+    monkeypatch.setattr(device, "_told_by_linux", lambda _: "")
+    for probes in ((False, False), (True, False), (False, True)):
         has(cpu=probes)
         assert cpu_has_bf16() == any(probes)
         assert resolve_precision("auto", CPU) == ("bf16" if any(probes) else "fp32")

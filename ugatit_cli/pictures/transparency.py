@@ -32,16 +32,19 @@ def with_painted(alpha: Image.Image, translated: Image.Image, ground: tuple[int,
         translated: RGB.
         ground: what was behind transparent pixels while translating.
     """
-    if alpha.getextrema()[0] >= OPEN:  # type: ignore[operator]  # a band has two numbers
-        return alpha
     opacity = np.asarray(alpha)
+    if opacity.min() >= OPEN:
+        return alpha
     areas = areas_of(opacity < OPEN)
-    outside = np.unique(np.concatenate([areas[0], areas[-1], areas[:, 0], areas[:, -1]]))
-    enclosed = (areas > 0) & ~np.isin(areas, outside)
+    inside = np.ones(areas.max() + 1, bool)  # by numbers of areas
+    inside[0] = False
+    for edge in (areas[0], areas[-1], areas[:, 0], areas[:, -1]):
+        inside[edge] = False
+    enclosed = inside[areas]
     if not enclosed.any():
         return alpha
     painted, sizes = (
-        np.bincount(areas[mask], minlength=areas.max() + 1)
+        np.bincount(areas[mask], minlength=len(inside))
         for mask in (enclosed & _painted(translated, ground), enclosed)
     )
     chosen = enclosed & (2 * painted > sizes)[areas]
@@ -72,9 +75,7 @@ def areas_of(mask: Mask) -> NDArray[np.int32]:
     return numbers
 
 
-def _touching(
-    rows: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
-) -> Iterator[tuple[int, int]]:
+def _touching(rows: Places, starts: Places, ends: Places) -> Iterator[tuple[int, int]]:
     """Runs of pixels in a row, in order, that touch runs of the row below."""
     bounds = np.searchsorted(rows, np.arange(rows[-1] + 2)).tolist()
     left, right = starts.tolist(), ends.tolist()
