@@ -39,10 +39,12 @@ class Pretended(Commands):
         self.fail = fail
         self.by = by
         self.done: list[str] = []
+        self.parsing = threading.Lock()  # Typer changes the environment while it parses, which threads share
 
     def __call__(self, words: Sequence[object], log: Path, output: Path | None = None) -> list[dict[str, Any]]:
         name, *arguments = map(str, words)
-        asked = command(name).make_context(name, [*arguments, "--json"]).params
+        with self.parsing:
+            asked = command(name).make_context(name, [*arguments, "--json"]).params
         self.done.append(" ".join([name, *(["dry"] if asked.get("dry_run") else []), log.stem]))
         if self.done[-1] == self.fail and self.by is not None:
             signal.pthread_kill(threading.main_thread().ident or 0, self.by)  # which waits, and would not hear it
