@@ -12,7 +12,8 @@ all lie elsewhere, turned, larger or smaller. Hearts in other colours than red a
 
 Losses: L1 of pixels, and of means of 16x16 of them, which is colour; L1 of features (ugatit_cli/nn/efficientnet.py);
 CAM; identity, of a picture in each fourth step; with `--judge`, what a projected discriminator says of translations
-of imitations. None sees a real drawing: what tells real drawings from imitations would decide their hue.
+of imitations. That one sees no real drawing: what tells real drawings from imitations would decide their hue. Of some
+real drawings, which are in each batch, too, it is known that their areas have one hue each (areas.py).
 
 OUT is the model with this direction's moving average, and the other direction as it was; it is written anew every 100
 steps.
@@ -22,15 +23,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from areas import Drawings, hue_loss
 from faces import Faces
-from PIL import Image, ImageChops, ImageDraw, ImageFilter
+from pairs import BLUE_FACES, OTHER_HEARTS, Pair, changed
+from PIL import Image
 from torch import Tensor
 
 from ugatit_cli.cli import console
@@ -50,49 +52,10 @@ from ugatit_cli.nn.normalization import clip_rho
 from ugatit_cli.training.settings import resolve_training_precision
 from ugatit_cli.weights.folder import ModelFolder, open_model, save_model
 
-SIZE: Final = 128
-RED_HEARTS: Final = {"1f494": 4, "1f495": 2, "1f497": 5, "1f49e": 2, "1fa77": 5}
-"""How often each comes, in relation to the others."""
-OTHER_HEARTS: Final = {"1f499", "1f49a", "1f49b", "1f49c", "1f5a4", "1f90d", "1f90e", "1f9e1", "1fa75", "1fa76"}
-BLUE_FACES: Final = {"1f628", "1f630", "1f976"}
-"""All or half blue: cold, or in fear. For these, others with such mouths would be blue, too."""
-FACES: Final = {
-    f"{code:x}"
-    for first, last in (
-        *((0x1F600, 0x1F644), (0x1F910, 0x1F917), (0x1F920, 0x1F92F), (0x1F970, 0x1F97A), (0x1F9D0, 0x1F9D0)),
-        *((0x1FAE0, 0x1FAE8), (0x2639, 0x263A), (0x1F31E, 0x1F31E), (0x2600, 0x2600)),  # suns
-    )
-    for code in range(first, last + 1)
-}
 NEW_FACES: Final = 0.6
 """Share of faces that are put together."""
-GREY: Final = 60
-"""Mean difference of a picture's largest and smallest channel, of 255, below which it is grey: a fifth are."""
-GREYS: Final = 0.15
-"""How often grey ones come, in relation to the others."""
 SAVE_EVERY, REPORT_EVERY, IDENTITY_EVERY = 100, 50, 4
-WEIGHTS: Final = {"pixels": 6.0, "colour": 6.0, "features": 1.0, "cam": 2.0, "identity": 5.0}
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A picture of training, and its imitation in ink; both of one size, larger than `SIZE`."""
-
-    name: str
-    ink: Image.Image
-    clay: Image.Image
-
-    @property
-    def kind(self) -> str:
-        """One of those that `--faces` and `--hearts` speak of, or `rest`."""
-        return "heart" if self.name in RED_HEARTS else "face" if self.name in FACES else "rest"
-
-    @property
-    def share(self) -> float:
-        """How often it comes, in relation to others of its kind."""
-        pixels = np.asarray(self.clay, np.int16)
-        shown = np.ptp(pixels[pixels.min(2) < 245], 1)  # what isn't ground
-        return RED_HEARTS.get(self.name, 1) * (GREYS if self.kind == "rest" and shown.mean() < GREY else 1)
+WEIGHTS: Final = {"pixels": 6.0, "colour": 6.0, "features": 1.0, "cam": 2.0, "identity": 5.0, "areas": 20.0}
 
 
 @torch.inference_mode()
@@ -115,92 +78,6 @@ def load_pairs(model: ModelFolder, data: Path) -> list[Pair]:
             pairs.append(Pair(path.stem, imitated(back, clay), clay))
             progress.advance()
     return pairs
-
-
-def lines_of(picture: Image.Image, random: np.random.Generator) -> Image.Image:
-    """The dark side of a picture's edges, as a pen would draw them (Winnemöller 2011, without the extension)."""
-    grey, sigma = picture.convert("L"), random.uniform(0.8, 1.6)
-    fine, coarse = (
-        np.asarray(grey.filter(ImageFilter.GaussianBlur(radius)), np.float32) for radius in (sigma, 1.6 * sigma)
-    )
-    dark = np.clip((coarse - fine - 0.5) * random.uniform(15, 40), 0, 255)
-    return Image.fromarray((255 - dark).astype(np.uint8), "L")
-
-
-def with_filled(ink: Image.Image, random: np.random.Generator) -> Image.Image:
-    """A drawing with one to three of its enclosed areas in black; those of over an eighth of it stay."""
-    for _ in range(random.integers(1, 4)):
-        seed = (int(random.integers(20, ink.width - 20)), int(random.integers(20, ink.height - 20)))
-        filled = ink.copy()
-        ImageDraw.floodfill(filled, seed, int(random.integers(0, 60)), thresh=60)
-        if np.count_nonzero(np.asarray(filled) != np.asarray(ink)) < ink.width * ink.height // 8:
-            ink = filled
-    return ink
-
-
-def hollowed(ink: Image.Image, random: np.random.Generator) -> Image.Image:
-    """A drawing with one of its black areas, if it isn't wide, as an outline, as many draw a mouth."""
-    dark = np.argwhere(np.asarray(ink) < 100)
-    if not len(dark):
-        return ink
-    row, column = random.choice(dark)
-    filled = ink.copy()
-    ImageDraw.floodfill(filled, (int(column), int(row)), 255, thresh=100)
-    area = ImageChops.difference(filled, ink).point(lambda level: 255 if level > 100 else 0)
-    left, _, right, _ = area.getbbox() or (0, 0, ink.width, 0)
-    inner = area.filter(ImageFilter.MinFilter(int(random.choice([5, 9, 11]))))
-    return ink if right - left > ink.width // 2 else Image.composite(Image.new("L", ink.size, 255), ink, inner)
-
-
-def silhouette_of(picture: Image.Image) -> Image.Image:
-    """A picture's shape in black: how ink draws many a heart."""
-    return picture.convert("L").point(lambda level: 0 if level < 245 else 255)
-
-
-def with_strokes(ink: Image.Image, random: np.random.Generator) -> Image.Image:
-    """A drawing with thinner, thicker, softer or paler strokes."""
-    large = ink.resize((2 * ink.width, 2 * ink.height), Image.Resampling.LANCZOS)
-    change = int(random.choice([-7, -5, -3, 0, 0, 3, 5]))
-    if change:
-        large = large.filter(ImageFilter.MaxFilter(change) if change > 0 else ImageFilter.MinFilter(-change))
-    if random.random() < 0.3:
-        large = large.filter(ImageFilter.GaussianBlur(random.uniform(0.3, 1.6)))
-    pale = random.uniform(0, 0.35) if random.random() < 0.4 else 0.0
-    return Image.blend(large.resize(ink.size, Image.Resampling.LANCZOS), Image.new("L", ink.size, 255), pale)
-
-
-def moved(pair: Pair, random: np.random.Generator) -> Pair:
-    """Both pictures elsewhere, turned, mirrored, larger or smaller alike, `SIZE` wide and high."""
-    angle, scale = np.deg2rad(random.normal(0, 6)), random.uniform(0.75, 1.06)
-    if random.random() < 0.25:
-        scale *= random.uniform(0.5, 1)
-    shift, middle = random.uniform(-1, 1, 2) * 8, np.array([pair.ink.width, pair.ink.height]) / 2
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / scale
-    if random.random() < 0.5:
-        turn[0] *= -1
-    offset = middle - turn @ (np.array([SIZE, SIZE]) / 2 + shift)
-    numbers = (turn[0, 0], turn[0, 1], offset[0], turn[1, 0], turn[1, 1], offset[1])
-    ink, clay = (
-        one.transform((SIZE, SIZE), Image.Transform.AFFINE, numbers, Image.Resampling.BICUBIC, fillcolor=white)
-        for one, white in ((pair.ink, 255), (pair.clay, (255, 255, 255)))
-    )
-    return replace(pair, ink=ink, clay=clay)
-
-
-def changed(pair: Pair, random: np.random.Generator) -> Pair:
-    """A pair as training sees it once."""
-    if pair.kind == "heart" and random.random() < 0.3:
-        pair = replace(pair, ink=silhouette_of(pair.clay))
-    if pair.kind == "face" and random.random() < 0.2:
-        pair = replace(pair, ink=hollowed(pair.ink, random))
-    chance = random.random()
-    if chance < 0.15:
-        pair = replace(pair, ink=lines_of(pair.clay, random))
-    elif chance < 0.3:
-        pair = replace(pair, ink=with_filled(pair.ink, random))
-    elif chance < 0.4:
-        pair = replace(pair, ink=ImageChops.darker(pair.ink, lines_of(pair.clay, random)))
-    return moved(replace(pair, ink=with_strokes(pair.ink, random)), random)
 
 
 class Batches:
@@ -244,16 +121,18 @@ class Training:
         self.optimizer = Adam(networks.translators, recipe, Group().average)
         self.step = 0
 
-    def learn(self, ink: Tensor, clay: Tensor) -> dict[str, float]:
-        """Updates the weights once; the losses by name."""
+    def learn(self, ink: Tensor, clay: Tensor, drawn: Tensor, kinds: list[str]) -> dict[str, float]:
+        """Updates the weights once, by imitations of pictures, and by drawings; the losses by name."""
         same = clay[: self.step % IDENTITY_EVERY == 0]
-        translation: Translation = self.translator(torch.cat([ink, same]))
-        paired, copy = translation.image.split_with_sizes([len(ink), len(same)])
+        sources = torch.cat([ink, drawn])
+        translation: Translation = self.translator(torch.cat([sources, same]))
+        paired, real, copy = translation.image.split_with_sizes([len(ink), len(drawn), len(same)])
         losses = self._of_pairs(paired, clay)
+        losses["areas"] = hue_loss(real, drawn, kinds)
         assert translation.cam_logit is not None
-        losses["cam"] = cam_loss(translation.cam_logit[: len(ink)], source=True)
+        losses["cam"] = cam_loss(translation.cam_logit[: len(sources)], source=True)
         if len(same):
-            losses["cam"] = losses["cam"] + cam_loss(translation.cam_logit[len(ink) :], source=False)
+            losses["cam"] = losses["cam"] + cam_loss(translation.cam_logit[len(sources) :], source=False)
             losses["identity"] = identity_loss(copy, same)
         torch.autograd.backward(sum_of(self.weights[name] * loss for name, loss in losses.items()))
         self.optimizer.step()
@@ -315,8 +194,14 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--faces", type=float, default=0.35, help="share of faces")
     parser.add_argument("--hearts", type=float, default=0.15, help="share of red and pink hearts")
     parser.add_argument("--judge", type=float, default=0.0, help="weight of a projected discriminator")
+    parser.add_argument("--drawings", type=int, default=2, help="real ones in a batch, beside the imitations")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
+
+
+def falling(done: float) -> float:
+    """Share of the learning rate: falls evenly to a tenth."""
+    return 1 - 0.9 * done
 
 
 def main() -> None:
@@ -328,8 +213,10 @@ def main() -> None:
     shares = {"face": options.faces, "heart": options.hearts, "rest": 1 - options.faces - options.hearts}
     batches = Batches(load_pairs(model, options.data), shares, np.random.default_rng(options.seed))
     training, seen = make_training(model, options), list[dict[str, float]]()
+    drawings = Drawings(options.data, np.random.default_rng(options.seed))
     while training.step < options.steps:
-        seen.append(training.learn(*batches.draw(options.batch_size)))
+        training.optimizer.learning_rate = options.learning_rate * falling(training.step / options.steps)
+        seen.append(training.learn(*batches.draw(options.batch_size), *drawings.draw(options.drawings)))
         if training.step % REPORT_EVERY == 0:
             means = {name: np.mean([one[name] for one in seen if name in one]) for name in seen[0]}
             console.note(f"step {training.step}: " + ", ".join(f"{name} {mean:.4f}" for name, mean in means.items()))

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 if TYPE_CHECKING:
-    from colours import Pair
+    from pairs import Pair
 
 ROUND: Final = (
     "1f602 1f604 1f606 1f60a 1f60c 1f610 1f616 1f617 1f61d 1f61e 1f622 1f623 1f626 1f627 1f629 1f62a 1f62c 1f62e "
@@ -65,13 +65,13 @@ def joined(above: Pair, below: Pair, random: np.random.Generator) -> Pair:
     return replace(above, ink=ink, clay=clay)
 
 
-def with_teeth(face: Pair, random: np.random.Generator) -> Pair:
-    """A face with white teeth between lines."""
+def with_teeth(face: Pair, random: np.random.Generator, *, strokes: tuple[int, int] = (2, 5)) -> Pair:
+    """A face with white teeth between lines, which are from `strokes` wide."""
     width, height = face.ink.width * random.uniform(0.22, 0.44), face.ink.height * random.uniform(0.08, 0.2)
     left, top = (face.ink.width - width) / 2, face.ink.height * random.uniform(0.53, 0.58)
     box = tuple(int(LARGER * number) for number in (left, top, left + width, top + height))
     mask = _mouth(face.ink.size, box, random)
-    stroke, lip = (LARGER * int(random.integers(low, high)) for low, high in ((2, 5), (0, 3)))
+    stroke, lip = (LARGER * int(random.integers(low, high)) for low, high in (strokes, (0, 3)))
     inner = _mouth_lines(mask, box, stroke, random)
     ink, clay = (one.resize(mask.size, Image.Resampling.BICUBIC) for one in (face.ink, face.clay))
     ink.paste(0, mask=_grown(mask, stroke))
