@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 GOLDEN = Path(__file__).parent / "golden"
 
 # Networks in tests are tiny: threads would only wait for each other. Read when torch is imported.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+THREADS = int(os.environ.setdefault("OMP_NUM_THREADS", "1"))
 # With more of them, as the commands do: see `benchmarks/busy.py`.
 os.environ.setdefault("GOMP_SPINCOUNT", "500")
 # No test asks a Hub but one that it has started itself: the `hub` fixture.
@@ -37,11 +37,13 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def the_same_random_numbers() -> None:
+def the_same_start() -> None:
     """Whichever tests ran before in this process."""
     import torch
 
     torch.manual_seed(0)
+    if torch.get_num_threads() != THREADS:  # more of them than cores take ten times as long
+        torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from torch._C._distributed_c10d import HashStore
 
 from tests.cli.conftest import Command, below, put
 from tests.programs import command, starting
@@ -185,3 +187,17 @@ def test_figures_of_several_processes_are_those_of_one(ugatit: Command) -> None:
     assert (alone.code, first.code, other.code, other.stdout, other.stderr) == (1, 1, 0, "", "")
     assert json.loads(first.stdout) == json.loads(alone.stdout)
     assert "made/20.png" in first.stderr
+
+
+def test_the_first_process_stays_as_long_as_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = HashStore()
+    first, other, _ = (ranks.Ranks(store, rank, 3) for rank in range(3))
+    monkeypatch.setattr(ranks, "has_ended", lambda mark: mark == "ended")
+    store.set("ugatit/0/mark/2", "ended")
+    waiting = threading.Thread(target=first.await_others, daemon=True)
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    other.gone(None)
+    waiting.join(10)
+    assert not waiting.is_alive()

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ugatit_cli.pictures.jobs import Job
 
 POLL: Final = 0.05  # seconds between looks at what others have said
-PATIENCE: Final = 20.0  # seconds that the first process waits for the others' last results once it is told to stop
+PATIENCE: Final = 20.0  # seconds that the first process waits for the others once it is told to stop, or done
 ALL_THERE: Final = timedelta(minutes=30)
 CHUNK: Final = 64  # jobs in a value of the store
 MOST_BYTES: Final = 1 << 22  # of a value: the store takes 8 MiB
@@ -126,6 +126,12 @@ class Ranks:
         """This process is done, for whatever reason; the others hear of it."""
         told = None if error is None or isinstance(error, typer.Exit) else messages.told(error)
         self._store.set(f"{self._attempt}/gone/{self.rank}", json.dumps(told))
+
+    def await_others(self) -> None:
+        """Stays until the others are done, as the first process, which may keep the store; but not for ever."""
+        last = time.monotonic() + PATIENCE
+        while time.monotonic() < last and not all(self._is_gone(rank) for rank in range(1, self.size)):
+            time.sleep(POLL)
 
     # --- Jobs: each process has a queue of its own, and helps others when it is done with that
 
@@ -345,6 +351,8 @@ def _lead(ranks: Ranks, command: Callable[[], None]) -> None:
         raise
     finally:
         ranks.gone(failure)
+        if not isinstance(failure, Interrupted | KeyboardInterrupt):
+            ranks.await_others()
     if ranks.worst:
         raise typer.Exit(ranks.worst)
 
