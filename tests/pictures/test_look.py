@@ -45,6 +45,15 @@ def test_what_was_painted_on_transparent_ground(keep_colour: bool) -> None:
     assert none.alpha.tobytes() == bytes([0, 255])
 
 
+def test_where_a_line_got_thinner_it_fades_in_its_own_colour() -> None:
+    ink, clay = (Image.new("RGB", (2, 1), colour) for colour in ("black", "orange"))
+    drawn, thinner = (Image.fromarray(np.array([levels], np.uint8)) for levels in ([255, 255], [255, 0]))
+    shown = Look(strength=0.5).applied(Frame(clay, thinner), Frame(ink, drawn))
+    assert shown.alpha is not None
+    assert np.asarray(shown.alpha)[0].tolist() == [255, 127]
+    assert shown.rgb.getpixel((0, 0)) == shown.rgb.getpixel((1, 0)) == (127, 82, 0)
+
+
 @given(pairs(), st.booleans())
 def test_no_strength_is_the_source(pair: tuple[Frame, Frame], keep_colour: bool) -> None:
     """Pixel for pixel, whatever else is asked for."""

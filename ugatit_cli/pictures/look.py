@@ -52,9 +52,10 @@ class Look:
         if not self.strength:
             return Frame(source.rgb.copy(), source.alpha)
         own, alpha = source.rgb, result.alpha
-        if source.alpha and alpha and (new := ImageChops.difference(source.alpha, alpha)).getbbox():
-            own, alpha = source.rgb.copy(), Image.blend(source.alpha, alpha, self.strength)
-            own.paste(result.rgb, mask=new.point(lambda level: 255 if level else 0))
+        if source.alpha and alpha and ImageChops.difference(source.alpha, alpha).getbbox():
+            own = source.rgb.copy()
+            own.paste(result.rgb, mask=ImageChops.subtract(alpha, source.alpha))
+            alpha = Image.blend(source.alpha, alpha, self.strength)
         shown = Image.new("RGB", result.rgb.size)
         for box in strips(shown.size):  # float32 needs four times the memory
             before, after = own.crop(box), result.rgb.crop(box)

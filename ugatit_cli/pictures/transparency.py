@@ -17,6 +17,8 @@ OPEN: Final = 128
 """Pixels of less opacity are ground."""
 PAINTED: Final = 24
 """Difference to the ground, of 255 in any channel, from which on a pixel isn't ground any more."""
+CERTAIN: Final = 128
+"""Difference from which on nothing of the ground is left in a pixel."""
 MOST_RUNS: Final = 200_000
 """Of noise, say, which encloses nothing that anybody would miss."""
 
@@ -27,6 +29,8 @@ Places = NDArray[np.int64]
 def with_painted(alpha: Image.Image, translated: Image.Image, ground: tuple[int, int, int]) -> Image.Image:
     """A source's alpha, opaque where lines enclose transparent ground and most of that was painted over.
 
+    Of such lines, as transparent as the ground what wasn't painted and lies at the outside: they got thinner.
+
     Args:
         alpha: of the source, mode L, as large as `translated`; it isn't changed.
         translated: RGB.
@@ -36,28 +40,41 @@ def with_painted(alpha: Image.Image, translated: Image.Image, ground: tuple[int,
     if opacity.min() >= OPEN:
         return alpha
     areas = areas_of(opacity < OPEN)
-    inside = np.ones(areas.max() + 1, bool)  # by numbers of areas
-    inside[0] = False
-    for edge in (areas[0], areas[-1], areas[:, 0], areas[:, -1]):
-        inside[edge] = False
-    enclosed = inside[areas]
+    outside = _at_edges(areas)
+    enclosed = (areas > 0) & ~outside
     if not enclosed.any():
         return alpha
+    differences = _differences(translated, ground)
     painted, sizes = (
-        np.bincount(areas[mask], minlength=len(inside))
-        for mask in (enclosed & _painted(translated, ground), enclosed)
+        np.bincount(areas[mask], minlength=areas.max() + 1) for mask in (enclosed & (differences > PAINTED), enclosed)
     )
     chosen = enclosed & (2 * painted > sizes)[areas]
+    if not chosen.any():
+        return alpha
     # And the soft inner edge of the lines around it, but nothing beyond them.
     grown = np.asarray(Image.fromarray(chosen.astype(np.uint8)).filter(ImageFilter.MaxFilter(5)))
     filled = grown.astype(bool) & (chosen | (areas == 0))
-    return Image.fromarray(np.where(filled, 255, opacity).astype(np.uint8)) if chosen.any() else alpha
+    seen = np.minimum(differences, CERTAIN).astype(np.float32) * (255 / CERTAIN)
+    bare = _at_edges(areas_of(outside | (~chosen & (differences < CERTAIN))))
+    found = np.where(bare, np.minimum(opacity, seen), np.where(filled, 255, opacity))
+    return Image.fromarray(found.astype(np.uint8))
 
 
-def _painted(translated: Image.Image, ground: tuple[int, int, int]) -> Mask:
+def _at_edges(areas: NDArray[np.int32]) -> Mask:
+    """Where those areas are that reach an edge of the picture."""
+    inside = np.ones(areas.max() + 1, bool)  # by numbers of areas
+    for edge in (areas[0], areas[-1], areas[:, 0], areas[:, -1]):
+        inside[edge] = False
+    inside[0] = True
+    at_edges: Mask = ~inside[areas]
+    return at_edges
+
+
+def _differences(translated: Image.Image, ground: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Of each pixel to the ground, in the channel where it is the largest."""
     empty = Image.new("RGB", translated.size, ground)
     red, green, blue = ImageChops.difference(translated, empty).split()
-    return np.asarray(ImageChops.lighter(ImageChops.lighter(red, green), blue)) > PAINTED
+    return np.asarray(ImageChops.lighter(ImageChops.lighter(red, green), blue))
 
 
 def areas_of(mask: Mask) -> NDArray[np.int32]:
