@@ -1,8 +1,7 @@
 """Real drawings, which nobody has made of clay: each of their areas has one hue; that of faces and signs is known.
 
-The network sees a few dozen pixels around each, and what could have many colours may get several: a wall yellow and
-blue, a face with other teeth than the training's blue around them. No picture says which is right for a real drawing.
-But what lines enclose seldom has two hues.
+What could have many colours may get several: a wall yellow and blue, a face with other teeth than the training's blue
+around them. No picture says which is right for a real drawing. But what lines enclose seldom has two hues.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from faces import joined, with_teeth
 from numpy.typing import NDArray
-from pairs import FACES, Pair, hollowed, moved, with_filled, with_strokes
+from pairs import FACES, SIZE, Pair, hollowed, moved, with_filled, with_strokes
 from PIL import Image
 from torch import Tensor
 
-from ugatit_cli.pictures.transparency import areas_of
+from ugatit_cli.pictures.transparency import areas_of, at_edges
 
 HUES: Final = {"face": (249, 177, 77), "sign": (88, 161, 244)}
 """Means of plain faces and of arrows, keys and the like in clay, where they aren't ground."""
@@ -56,7 +55,8 @@ class Drawings:
     def draw(self, count: int) -> tuple[Tensor, list[str]]:
         """Drawings, (count, 3, SIZE, SIZE) in [-1, 1], and their kinds."""
         kinds = self._random.choice(list(SHARES), count, p=list(SHARES.values())).tolist()
-        ink = torch.from_numpy(np.stack([np.array(moved(self._one(kind), self._random).clay) for kind in kinds]))
+        pictures = [np.array(moved(self._one(kind), self._random).clay) for kind in kinds]
+        ink = torch.from_numpy(np.array(pictures, np.uint8).reshape(count, SIZE, SIZE, 3))
         return (ink.permute(0, 3, 1, 2) / 127.5 - 1).contiguous(memory_format=torch.channels_last), kinds
 
     def _one(self, kind: str) -> Pair:
@@ -117,11 +117,9 @@ def _enclosed(drawing: Tensor) -> tuple[Tensor, dict[int, int]]:
     """Numbers of a drawing's white areas, without their soft edges, (H, W), and the sizes of those that count."""
     white = F.max_pool2d(-drawing[None], 3, 1, 1)[0, 0] < -0.2
     areas: NDArray[np.int32] = areas_of(white.numpy())
-    ground = {0, *areas[0], *areas[-1], *areas[:, 0], *areas[:, -1]}
+    areas[at_edges(areas)] = 0
     sizes = enumerate(np.bincount(areas.ravel()).tolist())
-    return torch.from_numpy(areas), {
-        number: size for number, size in sizes if size >= SMALLEST and number not in ground
-    }
+    return torch.from_numpy(areas), {number: size for number, size in sizes if number and size >= SMALLEST}
 
 
 def _symbol(drawing: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def with_painted(alpha: Image.Image, translated: Image.Image, ground: tuple[int,
     if opacity.min() >= OPEN:
         return alpha
     areas = areas_of(opacity < OPEN)
-    outside = _at_edges(areas)
+    outside = at_edges(areas)
     enclosed = (areas > 0) & ~outside
     if not enclosed.any():
         return alpha
@@ -54,20 +54,21 @@ def with_painted(alpha: Image.Image, translated: Image.Image, ground: tuple[int,
     # And the soft inner edge of the lines around it, but nothing beyond them.
     grown = np.asarray(Image.fromarray(chosen.astype(np.uint8)).filter(ImageFilter.MaxFilter(5)))
     filled = grown.astype(bool) & (chosen | (areas == 0))
-    seen = np.minimum(differences, CERTAIN).astype(np.float32) * (255 / CERTAIN)
-    bare = _at_edges(areas_of(outside | (~chosen & (differences < CERTAIN))))
-    found = np.where(bare, np.minimum(opacity, seen), np.where(filled, 255, opacity))
-    return Image.fromarray(found.astype(np.uint8))
+    found = np.where(filled, np.uint8(255), opacity)
+    bare = at_edges(areas_of(outside | (~chosen & (differences < CERTAIN))))
+    # Of what is certain, only the soft outer edge is in it, which is no more opaque than this.
+    found[bare] = np.minimum(opacity[bare], np.minimum(differences[bare], CERTAIN - 1) * np.uint8(256 // CERTAIN))
+    return Image.fromarray(found)
 
 
-def _at_edges(areas: NDArray[np.int32]) -> Mask:
+def at_edges(areas: NDArray[np.int32]) -> Mask:
     """Where those areas are that reach an edge of the picture."""
     inside = np.ones(areas.max() + 1, bool)  # by numbers of areas
     for edge in (areas[0], areas[-1], areas[:, 0], areas[:, -1]):
         inside[edge] = False
     inside[0] = True
-    at_edges: Mask = ~inside[areas]
-    return at_edges
+    outside: Mask = ~inside[areas]
+    return outside
 
 
 def _differences(translated: Image.Image, ground: tuple[int, int, int]) -> NDArray[np.uint8]:
