@@ -89,7 +89,7 @@ def areas_of(mask: Mask) -> NDArray[np.int32]:
         for above, below in _touching(rows, starts, ends):
             parents[_root(parents, below)] = _root(parents, above)
         roots = [_root(parents, run) + 1 for run in range(len(parents))]
-        numbers[mask] = np.repeat(roots, ends - starts)
+        numbers[mask] = np.repeat(np.array(roots, np.int32), ends - starts)
     return numbers
 
 
