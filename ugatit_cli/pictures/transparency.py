@@ -54,6 +54,7 @@ def with_painted(alpha: Image.Image, translated: Image.Image, ground: tuple[int,
     # And the soft inner edge of the lines around it, but nothing beyond them.
     grown = np.asarray(Image.fromarray(chosen.astype(np.uint8)).filter(ImageFilter.MaxFilter(5)))
     filled = grown.astype(bool) & (chosen | (areas == 0))
+    del areas  # as large as four pictures, and the next ones take as much
     found = np.where(filled, np.uint8(255), opacity)
     bare = at_edges(areas_of(outside | (~chosen & (differences < CERTAIN))))
     # Of what is certain, only the soft outer edge is in it, which is no more opaque than this.
