@@ -84,7 +84,9 @@ def download(browser: Chrome, folder: Path, button: Any, kind: str = "json") -> 
     behaviour = {"behavior": "allow", "downloadPath": str(folder.resolve())}
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
     button.click()
-    # Under its name it is there whole.
-    found = WebDriverWait(browser, 20, 0.05).until(lambda _: list(folder.glob(f"*.{kind}")))
+    # Under its name there may be an empty file first, which the whole one replaces.
+    found = WebDriverWait(browser, 20, 0.05).until(
+        lambda _: [path for path in folder.glob(f"*.{kind}") if path.stat().st_size]
+    )
     assert len(found) == 1
     return found[0]
