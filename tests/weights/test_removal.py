@@ -41,7 +41,8 @@ def below(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_model_in_the_store(damaged: bool) -> None:
-    stored("other")
+    say(stored("other", receipt=False), made_by="others")
+    home.save(home.of_folder("other", store_path("other"), ["config.json"]))
     folder = stored("mine", receipt=not damaged)
     if damaged:
         (folder / "config.json").write_text("{")
@@ -62,6 +63,25 @@ def test_a_model_in_the_store(damaged: bool) -> None:
     assert [receipt.key for receipt in home.load_all()] == ["other"]
     with pytest.raises(ModelError, match="no model 'mine'"):
         known("mine")
+
+
+@pytest.mark.parametrize("twin", ["bundled", "stored", "fetched"])
+def test_what_was_exported_stays_for_another_model_that_is_the_same(cache: Path, twin: str) -> None:
+    bundled = BUNDLED / "flat2clay"
+    folder = shutil.copytree(bundled, store_path("mine")) if twin == "bundled" else stored("mine")
+    if twin == "stored":
+        stored("other")
+    elif twin == "fetched":
+        fetched(cache, folder, "ann/cats", COMMIT)
+    file = home.exported(folder, "a2b")
+    file.parent.mkdir()
+    file.write_bytes(b"onnx")
+    expected = size(folder)
+    assert remove(removal(known("mine"))) == expected
+    assert file.is_file()
+    if twin == "stored":  # with the last one it goes
+        remove(removal(known("other")))
+        assert not file.exists()
 
 
 def test_a_removal_that_fails_or_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

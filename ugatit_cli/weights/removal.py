@@ -14,7 +14,7 @@ from ugatit_cli.remote import hub_download
 from ugatit_cli.remote.hub import cache_folder
 from ugatit_cli.remote.patience import Listener, Logged
 from ugatit_cli.weights import home
-from ugatit_cli.weights.home import Receipt, download_folder, store_folder
+from ugatit_cli.weights.home import BUNDLED, Receipt, download_folder, store_folder, store_path, stored_models
 from ugatit_cli.weights.known import Known, absent, checkpoint_of, size_of
 
 
@@ -29,7 +29,7 @@ class Removal:
         places: the folders that go.
         size: bytes that get free.
         also: names under which the same files of the cache are known.
-        exports: what `ugatit export` made of it without a name.
+        exports: what `ugatit export` made of it without a name, and of no other model that is here.
     """
 
     known: Known
@@ -64,14 +64,15 @@ def removal(known: Known) -> Removal:
     if fetched is not None:
         gone |= _own_blobs(fetched)
     gone |= set(downloads.rglob("*"))
-    exports = home.exports_of(stored or (fetched.folder if fetched is not None else downloads))
+    folders = (stored, fetched.folder if fetched is not None else None, downloads)
+    places = tuple(path for path in folders if path is not None and path.is_dir())
+    exports = _own_exports(places)
     gone.update(exports)
-    places = (stored, fetched.folder if fetched is not None else None, downloads)
     return Removal(
         known,
         fetched,
         address,
-        tuple(path for path in places if path is not None and path.is_dir()),
+        places,
         sum(size_of(path) for path in gone if path.is_file()),
         tuple(one.key for one in _same_files(fetched) if one != fetched),
         exports,
@@ -101,6 +102,14 @@ def remove(planned: Removal, listener: Listener | None = None) -> int:
     for path in planned.exports:
         discard(path)
     return planned.size
+
+
+def _own_exports(places: tuple[Path, ...]) -> tuple[Path, ...]:
+    """What was exported of the model in these folders; not what is as much that of a copy that stays."""
+    own = home.exports_of(places[0]) if places else ()
+    others = [*BUNDLED.glob("*"), *map(store_path, stored_models()), *(one.folder for one in home.load_all())]
+    shared = {path for folder in others if own and folder not in places for path in home.exports_of(folder)}
+    return tuple(path for path in own if path not in shared)
 
 
 def _remove_stored(name: str, folder: Path) -> None:
