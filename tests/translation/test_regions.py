@@ -7,15 +7,19 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 from torch import Tensor
 
+from tests import clips
 from tests.helpers import picture
 from tests.pipelines import NATIVE, Unchanged, unchanging
 from tests.styled import StyledConfig, styled  # noqa: F401  # a fixture
+from ugatit_cli.errors import UsageError
+from ugatit_cli.films.film import translate_film
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.outputs.base import FileOptions, Styled
 from ugatit_cli.pictures.geometry import Pixels, SizeOptions
@@ -116,12 +120,46 @@ def test_a_box_is_what_the_same_crop_would_become(tmp_path: Path, model: Model) 
     assert (after == before).all()
 
 
+def test_any_function_finds_regions(tmp_path: Path, model: Model) -> None:
+    """Of a picture, or of what comes from a file with its path; a film's frames have none."""
+    asked: list[Path | None] = []
+
+    def find(frame: Frame, source: Path | None) -> list[Region]:
+        asked.append(source)
+        return [region_of((8, 4, frame.rgb.width - 8, 20), 0)]
+
+    source, film = tmp_path / "a.png", clips.make(tmp_path / "a.mkv", 3, codec="ffv1", sound=None)
+    picture(40, 30).save(source)
+    before = pixels(source)
+    wanted = before.copy()
+    wanted[4:20, 8:32] = 255 - before[4:20, 8:32]
+    for image in (source, str(source), Image.open(source)):
+        assert (np.asarray(model.translate(image, fit="native", regions=find)) == wanted).all()
+    assert run(model, source, RegionOptions(find)).error is None
+    assert (pixels(tmp_path / "out.png") == wanted).all()
+    assert translate_film(model, film, tmp_path / "out.mkv", fit="native", regions=find) == []
+    for old, new in zip(clips.decoded(film), clips.decoded(tmp_path / "out.mkv"), strict=True):
+        assert abs(255 - old[6:18, 10:14].mean((0, 1)) - new[6:18, 10:14].mean((0, 1))).max() < 8
+        assert abs(old[:, 26:].mean((0, 1)) - new[:, 26:].mean((0, 1))).max() < 8
+    assert asked == [source, source, None, source, None, None, None]
+
+
+@pytest.mark.parametrize("found", [None, 5, ["face"]])
+def test_what_is_no_list_of_regions_fails_by_name(tmp_path: Path, model: Model, found: Any) -> None:
+    picture(40, 30).save(tmp_path / "a.png")
+    error = run(model, tmp_path / "a.png", RegionOptions(lambda *_: found)).error
+    assert isinstance(error, UsageError)
+    assert "a.png" in error.message
+    assert "region" in error.message
+
+
 def test_a_picture_without_any_is_left_out(tmp_path: Path, model: Model) -> None:
     source = tmp_path / "a.png"
     picture(40, 30).save(source)
     result = run(model, source, RegionOptions(Given([()])))
     assert (result.missing, result.error) == ("face", None)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    assert run(model, source, RegionOptions(lambda *_: [])).missing == "region"
 
 
 def test_or_is_translated_whole(tmp_path: Path, model: Model) -> None:

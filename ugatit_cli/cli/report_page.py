@@ -188,7 +188,7 @@ def _header(
             "Command": f"ugatit {command}",
             "Fit": options.sizes.fit,
             **({"Style": _last(str(prepared.style or f"random:{options.seed}"))} if config.style_size else {}),
-            **({"Translated": f"each {options.regions.finder.what}"} if options.regions else {}),
+            **({"Translated": f"each {options.regions.what}"} if options.regions else {}),
             **({"Strength": f"{options.look.strength:g}"} if options.look.strength < 1 else {}),
             **({"Colour": "the pictures' own"} if options.look.keep_colour else {}),
             **({"Metadata": "kept"} if options.files.keep_metadata else {}),

@@ -27,12 +27,13 @@ from ugatit_cli.pictures.geometry import WHITE, Background, SizeOptions, as_colo
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame
+from ugatit_cli.pictures.regions import RegionOptions
 from ugatit_cli.pictures.styles import StyleCode
 from ugatit_cli.translation.choices import chosen_style, resolve_direction
 from ugatit_cli.translation.engine import Engine, OptionalWay, Source
 from ugatit_cli.translation.frames import drawn_frames
 from ugatit_cli.translation.pipeline import Result, TranslateOptions
-from ugatit_cli.translation.translator import MostPixels, OutputSize, Translator
+from ugatit_cli.translation.translator import MostPixels, OutputSize, Regions, Translator
 
 if TYPE_CHECKING:  # with PyAV
     from ugatit_cli.films.reading import Film, Shot, Survey
@@ -88,6 +89,7 @@ def translate_film(
     tile: int | None = None,
     strength: float = 1.0,
     keep_colour: bool = False,
+    regions: Regions = None,
     background: Background = WHITE,
     max_pixels: MostPixels = MAX_PIXELS,
     codec: Codec = "auto",
@@ -100,7 +102,7 @@ def translate_film(
     Args:
         source: the file of a film.
         output: the result, which is replaced if it exists: .mp4, .m4v, .mov, .mkv or .webm.
-        direction, to, fit, size, tile, strength, keep_colour: as in `Model.translate`.
+        direction, to, fit, size, tile, strength, keep_colour, regions: as in `Model.translate`; frames have no path.
         style: as there, one for all frames: the random one is that of the first.
         background: put behind transparent pixels: a colour's name, `#rrggbb`, or RGB.
         max_pixels: how many a frame may have; None: any number.
@@ -125,7 +127,8 @@ def translate_film(
     files = FileOptions(quality=quality, background=as_colour(background))
     sizes, look = SizeOptions(fit, tile, str(size)), Look(strength, keep_colour)
     way = resolve_direction(model.config, direction, to)
-    options = TranslateOptions(way, sizes, files, max_pixels=max_pixels, look=look)
+    parts = None if regions is None else RegionOptions(regions)
+    options = TranslateOptions(way, sizes, files, max_pixels=max_pixels, look=look, regions=parts)
     options, films = _with_style(model, options, style), FilmOptions(codec, steady)
     (made,) = translate_films(model, [job], options, films, told=told)
     if made.error is not None:
@@ -210,9 +213,7 @@ class _Run:
 
     def _without(self, frames: int, of: int) -> tuple[str, ...]:
         regions = self.options.regions
-        return (
-            (f"no {regions.finder.what} found in {frames} of {of} frames, which stay",) if regions and frames else ()
-        )
+        return (f"no {regions.what} found in {frames} of {of} frames, which stay",) if regions and frames else ()
 
     def _seen(self, job: Job, film: Film) -> Iterator[tuple[Shot, Done, Frame]]:
         """Each frame before, and after."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from ugatit_cli.arguments import checked
+from ugatit_cli.arguments import checked, fitted
 from ugatit_cli.config import BaseConfig
 from ugatit_cli.errors import PictureError, UsageError
 from ugatit_cli.fields import Range
@@ -105,20 +105,11 @@ class Region:
         return np.column_stack([turn, shift])
 
 
-@runtime_checkable
-class Finder(Protocol):
-    """Finds the regions of a picture, or of each frame of an animation."""
+Finder = Callable[[Frame, Path | None], Sequence[Region]]
+"""Finds the regions of a picture, or of each frame of an animation: those of a frame of a file, in the order in which
+they are pasted. `what`, if it has one, is its word for them: `face`."""
 
-    @property
-    def what(self) -> str:
-        """What it looks for: `face`."""
-
-    def __call__(self, frame: Frame, source: Path | None) -> Sequence[Region]:
-        """The regions of a frame of a file, in the order in which they are pasted.
-
-        Raises:
-            PictureError: it can't be said.
-        """
+_Found = Annotated[Sequence[Region], "a sequence of Region"]
 
 
 @dataclass(frozen=True)
@@ -134,6 +125,21 @@ class RegionOptions:
     finder: Finder
     none: Literal["skip", "whole"] = "skip"
     alone: bool = False
+
+    @property
+    def what(self) -> str:
+        """What the finder looks for."""
+        return str(getattr(self.finder, "what", "region"))
+
+    def find(self, frame: Frame, source: Path | None) -> Sequence[Region]:
+        """The regions of a frame of a file.
+
+        Raises:
+            PictureError: it can't be said.
+            WrongType: the finder gives something else.
+        """
+        found = fitted("regions' result", self.finder(frame, source), _Found)
+        return [fitted("a region", one, Region) for one in found]
 
     def way(self, region: Region, config: BaseConfig, sizes: SizeOptions) -> Geometry:
         """A region's way through the network: `fit` and `tile` are about the region alone."""

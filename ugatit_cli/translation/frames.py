@@ -83,7 +83,7 @@ def _with_style(model: Engine, first: Frame, options: TranslateOptions) -> Trans
 
 
 def _found(options: RegionOptions, frame: Frame) -> _Seen:
-    return frame, options.finder(frame, None)
+    return frame, options.find(frame, None)
 
 
 def _with_regions(run: Run[Any], frames: Iterable[Frame]) -> Iterator[_Seen]:

@@ -236,7 +236,7 @@ class Stages:
                 work = self.work(job, opened.picture, opened.frames(), keep, check)
                 if options.regions and not work.pixels:
                     if options.regions.none == "skip":
-                        return Result(job, missing=options.regions.finder.what)
+                        return Result(job, missing=options.regions.what)
                     work = self.whole(job, opened.picture, work.frames, keep, check)
         except MemoryError:
             return self.failed(job, PictureError("not enough memory to decode it"))
@@ -267,7 +267,7 @@ class Stages:
         pixels, alphas, sources, regions, ways = [], [], [], [], []
         follow = Follower()
         for frame in frames:
-            regions.append(find(frame) if find else follow(wanted.finder(frame, named)))
+            regions.append(find(frame) if find else follow(wanted.find(frame, named)))
             for region in regions[-1]:
                 ways.append(wanted.way(region, self.config, self.options.sizes))
                 check(ways[-1].network)

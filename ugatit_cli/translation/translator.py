@@ -37,7 +37,7 @@ from ugatit_cli.pictures.geometry import (
 )
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame
-from ugatit_cli.pictures.regions import Finder, Region, cut, pasted
+from ugatit_cli.pictures.regions import Finder, RegionOptions, cut, pasted
 from ugatit_cli.pictures.styles import MOST_SEED, StyleCode, random_style
 from ugatit_cli.translation import passes
 from ugatit_cli.translation.choices import chosen_style, resolve_direction
@@ -51,9 +51,8 @@ _PICTURES: Final = "a PIL image, a path, or several of them"
 Pictures = Annotated[Source | Iterable[Source], _PICTURES]
 OutputSize = Annotated[str | int, "same, model, a number of pixels, or a text like 512x384"]
 _Maps = Annotated[str | Sequence[MapName | Literal["all"]], "names of maps: generator, local, global, all"]
-_Found = Annotated[Sequence[Region], "a sequence of Region"]
 _Picture = Annotated[Source, _PICTURES]
-Regions = Annotated[Finder | None, "what finds regions, such as FaceFinder(), or None"]
+Regions = Annotated[Finder | None, "a function that finds regions, such as FaceFinder(), or None"]
 _Seed = Annotated[int, Range(0, MOST_SEED)]
 MostPixels = Annotated[int | None, Range(1, math.inf)]
 
@@ -127,8 +126,9 @@ class Translator(Engine):
             fit, size, tile: see `SizeOptions` (`size` is its `output`; a number is that of the short side).
             strength: 0: the picture's own pixels; 1: the translation's; between them, a mixture.
             keep_colour: the translation's light and dark with the picture's hue and saturation.
-            regions: finds the parts of a picture that are translated, such as `FaceFinder()`; all around stays as
-                it is, and so does a picture that has none. `fit` and `tile` are about the parts. None: all of it.
+            regions: finds the parts of a picture that are translated, such as `FaceFinder()`, or any function of a
+                frame and the path of its file, if it has one; all around stays as it is, and so does a picture that
+                has none. `fit` and `tile` are about the parts. None: all of it.
             background: put behind transparent pixels while translating: a colour's name, `#rrggbb`, or RGB.
             max_pixels: the most that a file may have; None: any number.
 
@@ -144,13 +144,19 @@ class Translator(Engine):
         look = Look(strength, keep_colour)
         background = as_colour(background)
         way = self.direction(direction, to)
-        jobs = self._planned("image", image, fit, size, tile, max_pixels)
+        images = [image] if isinstance(image, ONE) else list(image)
+        jobs = self._planned("image", images, fit, size, tile, max_pixels)
         style_of = self._style_of(style, way, fit, background, max_pixels)
         if regions is None:
             results = self._whole(jobs, way, look, background, style_of)
         else:
-            parts = functools.partial(self._pasted, regions, way, SizeOptions(fit, tile), look, background, style_of)
-            results = [source_frame(parts(frame), geometry, background) for frame, geometry in jobs]
+            parts = functools.partial(
+                self._pasted, RegionOptions(regions), way, SizeOptions(fit, tile), look, background, style_of
+            )
+            results = [
+                source_frame(parts(frame, None if isinstance(one, Image.Image) else Path(one)), geometry, background)
+                for one, (frame, geometry) in zip(images, jobs, strict=True)
+            ]
         made = [_flattened(result) for result in results]
         return made[0] if isinstance(image, ONE) else made
 
@@ -174,16 +180,17 @@ class Translator(Engine):
 
     def _pasted(
         self,
-        finder: Finder,
+        options: RegionOptions,
         direction: Direction,
         sizes: SizeOptions,
         look: Look,
         background: Colour,
         style_of: StyleOf | None,
         frame: Frame,
+        source: Path | None,
     ) -> Frame:
         """A picture with its translated parts, all in the style of the first one."""
-        regions = [fitted("a region", one, Region) for one in fitted("regions' result", finder(frame, None), _Found)]
+        regions = options.find(frame, source)
         crops = [cut(frame, region) for region in regions]
         jobs = [(crop, plan_geometry(crop.rgb.size, self.config, sizes)) for crop in crops]
         if style_of is None and self.config.style_size:
