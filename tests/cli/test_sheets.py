@@ -66,6 +66,36 @@ def test_a_dry_run_of_a_sheet(cam: Command) -> None:
 
 
 @pytest.mark.parametrize(
+    ("inputs", "name"),
+    [
+        (["in"], "a.png"),
+        (["in"], "../in/a.png"),
+        (["in/a.png", "in/b.png"], "b.png"),
+        (["in/a.png", "in/b.png"], "link.png"),
+        (["in/a.png", "in/b-2.png"], "b.png"),  # which may be its second page
+    ],
+)
+def test_no_input_is_overwritten_by_a_sheet(cam: Command, inputs: Sequence[str], name: str) -> None:
+    put("in/a.png", "in/b.png", "in/b-2.png")
+    Path("in/link.png").symlink_to("b.png")
+    before = {path: Path("in", path).read_bytes() for path in below("in")}
+    outcome = cam(*inputs, "--layout", "sheet", "-o", Path("in", name).absolute(), "--overwrite")
+    assert (outcome.code, outcome.lines) == (2, [])
+    assert {path: Path("in", path).read_bytes() for path in below("in")} == before
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "pdf"])
+def test_pages_of_an_earlier_sheet_are_no_inputs(cam: Command, suffix: str) -> None:
+    put(*(f"in/{number}.png" for number in range(9)))
+    sheet = ("--layout", "sheet", "--json", "-o", f"in/sheet.{suffix}")
+    assert cam("in", *sheet).ending["results"] == 9
+    pages = sorted(map(str, Path("in").glob("sheet*")))
+    assert len(pages) == (1 if suffix == "pdf" else 2)
+    assert cam("in", *pages, *sheet, "--overwrite").ending["results"] == 9
+    assert cam(*pages, *sheet, "--overwrite").code == 2
+
+
+@pytest.mark.parametrize(
     "wrong",
     [("--skip-existing",), ("--shard", "1/2"), ("--format", "gif"), ("-o", "-"), ("-o", "x.pdf", "--format", "png")],
 )

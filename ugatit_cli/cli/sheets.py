@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -39,10 +40,16 @@ def first_page(options: CamOptions) -> Path:
         path /= f"sheet.{'png' if same else options.format}"
     elif not same and path.suffix.lower() != f".{options.format}":
         raise UsageError(f"--format {options.format} contradicts the name {path.name}")
-    there = [path, *path.parent.glob(f"{path.stem}-[0-9]*{path.suffix}")]
-    if not options.overwrite and (found := next((one for one in there if one.exists()), None)):
-        raise UsageError(f"{found} exists already", "Give another name (-o), or pass --overwrite.")
+    if not options.overwrite and (there := _there(path)):
+        raise UsageError(f"{there[0]} exists already", "Give another name (-o), or pass --overwrite.")
     return path
+
+
+def _there(path: Path) -> list[Path]:
+    """Files that have the names of pages, whoever wrote them."""
+    name = re.compile(f"{re.escape(path.stem)}-[0-9]+{re.escape(path.suffix)}")
+    further = path.parent.iterdir() if path.parent.is_dir() and path.suffix.lower() != ".pdf" else ()
+    return [*([path] if path.exists() else []), *sorted(one for one in further if name.fullmatch(one.name))]
 
 
 def _check(options: CamOptions) -> None:
@@ -62,9 +69,25 @@ def _check(options: CamOptions) -> None:
 
 
 def find(options: CamOptions, path: Path, suffix: Callable[[Place], str]) -> Found:
-    """The pictures, which have no results of their own; an earlier sheet among them is none."""
+    """The pictures, which have no results of their own; pages of an earlier sheet of that name are none.
+
+    Raises:
+        UsageError: there are no others, or the sheet might overwrite one.
+    """
+    from ugatit_cli.pictures.jobs import identity
+    from ugatit_cli.pictures.sheets import is_page
+
     found = pictures.find(replace(options, output=str(path.parent / ".sheets"), format="same"), suffix)
-    jobs = [replace(job, output=None) for job in found.jobs if job.source is None or job.source != path]
+    there = {identity(one): one for one in _there(path)}
+    jobs = []
+    for job in found.jobs:
+        page = there.get(identity(job.source)) if there and job.source is not None else None
+        if page is None:
+            jobs.append(replace(job, output=None))
+        elif not is_page(page):
+            raise UsageError(f"the sheet {page} would overwrite the input {job.name}", "Give another name (-o).")
+    if found.jobs and not jobs:
+        raise UsageError(f"{path}: nothing to show but an earlier sheet", "Name pictures.")
     return replace(found, jobs=jobs, named=True)
 
 
@@ -101,10 +124,10 @@ def write(options: CamOptions, path: Path, found: Found, drawing: Sheet, tally: 
 def _write_page(options: CamOptions, path: Path, page: Image.Image, number: int) -> Path:
     from ugatit_cli.pictures import encoding
     from ugatit_cli.pictures.reading import Frame, Picture
-    from ugatit_cli.pictures.sheets import DPI
+    from ugatit_cli.pictures.sheets import DPI, MARK
 
     path = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
-    picture = Picture([Frame(page, None)], "PNG", dpi=(DPI, DPI))
+    picture = Picture([Frame(page, None)], "PNG", dpi=(DPI, DPI), metadata=MARK)
     write_file(path, encoding.encode(picture, encoding.format_of(path), quality=options.quality))
     return path
 

@@ -209,16 +209,17 @@ def check_results(jobs: Sequence[Job]) -> None:
             if path in elsewhere or (isinstance(path, Path) and os.path.exists(path)):
                 existing.append((job, path))
     # Whatever would be overwritten exists, and is the same file however it is called.
-    sources = {_file(job.source): job for job in jobs if job.source} if existing else {}
+    sources = {identity(job.source): job for job in jobs if job.source} if existing else {}
     for job, path in existing:
-        if (source := sources.get(_file(path))) is not None:
+        if (source := sources.get(identity(path))) is not None:
             of = "itself" if source is job else f"the input {source.name}"
             raise UsageError(
                 f"the result {path} of {job.name} would overwrite {of}", "Give another output (-o results)."
             )
 
 
-def _file(place: Place) -> object:
+def identity(place: Place) -> object:
+    """The same for all names of a file, there or not."""
     return place if isinstance(place, Url) else _identity(str(place))
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from PIL import Image, ImageDraw
 
+from ugatit_cli.files import open_file
 from ugatit_cli.pictures.drawing import FRAME, HEADING, OUTLINE, PAPER, TITLE, Legend, Lettering, draw_legend, plain
 from ugatit_cli.pictures.geometry import Size, scaled_by
+from ugatit_cli.pictures.metadata import Metadata
 
 DPI: Final = 200
 PAGE: Final = (1654, 2339)  # A4, upright
@@ -19,6 +22,13 @@ _GAP: Final = 14  # between pictures
 _ASIDE: Final = 50  # between two pictures of a row with all that belongs to them
 _WANTED: Final = 260  # pixels of a picture that one likes to look at
 _LETTERS: Final = 22  # 8 points
+_MAKER: Final = b"ugatit cam --layout sheet"
+MARK: Final = Metadata(
+    xmp=b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreatorTool="%s"/>'
+    b"</rdf:RDF></x:xmpmeta>" % _MAKER
+)
+"""What a page that is a picture says of itself; see `is_page`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,8 +165,17 @@ def pdf(pages: Iterable[Image.Image], quality: int) -> Iterator[bytes]:
     """
     with tempfile.TemporaryFile() as file:
         for number, page in enumerate(pages):
-            dates = {"creationDate": None, "modDate": None}
+            said = {"creationDate": None, "modDate": None, "creator": _MAKER}
             # Beginning anew would lose what is there.
-            page.save(file, "PDF", append=number > 0, resolution=DPI, quality=quality, subsampling=0, **dates)
+            page.save(file, "PDF", append=number > 0, resolution=DPI, quality=quality, subsampling=0, **said)
         file.seek(0)
         yield from iter(lambda: file.read(1 << 20), b"")
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page of a sheet, or such a PDF, by what it says of itself."""
+    try:
+        with open_file(path) as file:
+            return _MAKER in file.read()  # nothing that these formats say of a file is compressed there
+    except OSError:
+        return False
