@@ -39,6 +39,8 @@ MAPS: tuple[MapName, ...] = ("generator", *SCALES)
 # To see that the tests themselves work, it may be the CPU.
 GPU = os.environ.get("UGATIT_TEST_DEVICE", "cuda")
 HERE = GPU == "cpu" or torch.cuda.is_available()
+# Pretending, nothing is computed.
+NEEDS_NO_DRIVER = pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="torch 2.6 asks a driver")
 
 
 def on_a_gpu(precision: Precision, folder: Path, name: str) -> Any:
@@ -52,6 +54,7 @@ def on_a_gpu(precision: Precision, folder: Path, name: str) -> Any:
     return model, networks
 
 
+@NEEDS_NO_DRIVER
 @ALL
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_pictures_are_translated_on_a_gpu_that_nobody_waits_for(
@@ -74,6 +77,7 @@ def test_pictures_are_translated_on_a_gpu_that_nobody_waits_for(
     assert (watch.waits, watch.doubles) == ([], [])
 
 
+@NEEDS_NO_DRIVER
 def test_tiles_are_translated_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, networks = on_a_gpu("bf16", tmp_path, "ugatit")
     geometry = plan_geometry((200, 150), model.config, SizeOptions("native", 64))
@@ -107,6 +111,7 @@ def test_a_training_step_waits_for_no_gpu(name: str, vgg: str, monkeypatch: pyte
         assert len(watch.waits) == WAITS.get(name, (0, 0))[min(number, 1)], watch.waits
 
 
+@NEEDS_NO_DRIVER
 def test_adam_waits_for_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     networks = {"a": torch.nn.Conv2d(3, 4, 3), "b": torch.nn.Linear(3, 3)}
     with fake_device(monkeypatch) as watch:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,7 @@ def test_so_does_what_is_wrong_with_the_options() -> None:
 COMPILER = {"sympy", "torch._dynamo", "torch._inductor"}
 
 
+@pytest.mark.skipif(version("torch").startswith("2.6."), reason="tensors without numbers import SymPy in torch 2.6")
 def test_translating_imports_only_what_it_needs_and_finding_a_model_not_the_compiler(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

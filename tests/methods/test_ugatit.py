@@ -8,7 +8,6 @@ from typing import Any, get_args
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests import tiny
@@ -40,14 +39,8 @@ def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         var, mean = torch.var_mean(x, dim=(2, 3), correction=0)
         return mean, var
 
-    def batch_norm(x: Tensor, mean: None, var: None, gamma: Tensor, beta: Tensor, **options: Any) -> Tensor:
-        result: Tensor = plain(x, mean, var, gamma.to(x.dtype), beta.to(x.dtype), **options)
-        return result
-
-    plain = F.batch_norm
     monkeypatch.setattr(Tensor, "float", lambda self: self)
     monkeypatch.setattr(normalization, "_moments", moments)
-    monkeypatch.setattr(F, "batch_norm", batch_norm)
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)

@@ -109,7 +109,7 @@ def test_nothing_is_written_to_the_web_and_nothing_asked_where_that_is_forbidden
 
 
 def test_without_its_package_a_url_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("fsspec.registry"), "_registry", {})
+    monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, "s3", raising=False)
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(UsageError) as caught:
         check(url("s3://b/a.png"))

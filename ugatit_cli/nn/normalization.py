@@ -105,8 +105,9 @@ def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         return torch.full_like(x, math.nan)
     # The batch-norm kernel takes float32 coefficients for bfloat16 pixels: one pass, one rounding.
     zeros, ones = _zeros_and_ones(x.shape[1], scale.dtype)
+    # Not F.batch_norm: that of torch 2.11 refuses an eps of 0.
     rows = [
-        F.batch_norm(x[n : n + 1], zeros, ones, scale[n], shift[n], training=False, eps=0.0) for n in range(len(x))
+        torch.batch_norm(x[n : n + 1], scale[n], shift[n], zeros, ones, False, 0.0, 0.0, False) for n in range(len(x))
     ]
     return rows[0] if len(rows) == 1 else torch.cat(rows)
 
