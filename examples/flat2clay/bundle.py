@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("files", nargs="+", type=parse_share, metavar="FILE=SHARE")
     parser.add_argument("--description", required=True, help="what it does, in words")
+    parser.add_argument("--licence", required=True, help="of the weights, as weights_manifest.toml has it")
     parser.add_argument("--training", required=True, help="how it was trained, in words")
     parser.add_argument("--data", required=True, help="what it was trained on, in words")
     options = parser.parse_args()
@@ -54,6 +55,8 @@ def main() -> None:
     model = open_model(options.model)
     provenance = {
         "description": options.description,
+        "made_by": f"ugatit, whose package has it as {options.out.name}",
+        "licence": options.licence,
         "training_data": options.data,
         "training": options.training,
         **{name: model.provenance[name] for name in ("trained with", "recipe", "batch size")},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 from importlib.util import find_spec
@@ -30,6 +31,16 @@ def test_a_folder_becomes_a_model_with_a_name(ugatit: Command, translate: Comman
     put("a.png")
     assert translate("a.png", "-o", "out", "--model", "clay").code == 0
     assert ugatit("models", "verify", "clay").code == 0
+
+
+def test_a_bundled_model_takes_its_licence_along(ugatit: Command) -> None:
+    def licence(name: str) -> object:
+        return json.loads(ugatit("models", "show", name, "--json").stdout)["licence"]
+
+    assert ugatit("fetch", "flat2clay", "-o", "usb/flat").code == 0
+    assert ugatit("fetch", "--from-file", "usb/flat", "--name", "flat").code == 0
+    assert "MIT" in str(licence("flat2clay"))
+    assert licence("usb/flat") == licence("flat") == licence("flat2clay")
 
 
 def test_what_is_installed_is_what_was_copied(ugatit: Command, stick: Path) -> None:

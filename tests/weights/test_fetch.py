@@ -111,6 +111,7 @@ def test_from_a_folder(hub: HubServer, entry: Entry, model: Path, tmp_path: Path
     assert set(contents(installed.path)) == {*entry.files, "SHA256SUMS"}
     verified = verify(known("clay"))
     assert (verified.problem, verified.unverifiable) == ("", [])
+    assert verified.fact("licence") == entry.licence
     with pytest.raises(OutputError, match="exists already") as caught:
         fetch.fetch("clay", Notes(), from_file=model)
     assert "--force" in caught.value.hint

@@ -125,7 +125,9 @@ def test_bundled_models_are_what_the_manifest_says() -> None:
         )
         assert entry.files == {file: FileRecord(stamp.size, stamp.sha256) for file, stamp in receipt.files.items()}
         assert entry.download_size == sum(stamp.size for stamp in receipt.files.values())
-        config = open_model(BUNDLED / name).config
+        model = open_model(BUNDLED / name)
+        config = model.config
+        assert model.provenance["licence"] == entry.licence  # it goes with every copy
         assert (config.domain_a, config.domain_b, config.image_size) == (*entry.domains, entry.image_size)
 
 

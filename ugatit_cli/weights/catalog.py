@@ -22,7 +22,7 @@ from ugatit_cli.weights import home
 from ugatit_cli.weights.hashes import check_pin, split_pin
 from ugatit_cli.weights.home import BUNDLED, Receipt, holds_model, store_folder, store_path, stored_models
 from ugatit_cli.weights.known import CONFIG_FILE, Kind, Known, found_at, from_hub, here, hub_of
-from ugatit_cli.weights.manifest import MODEL_NAME, MODELS, Entry
+from ugatit_cli.weights.manifest import HASHED_FILES, MODEL_NAME, MODELS, Entry
 from ugatit_cli.weights.tables import entry_of, nearest_in
 
 
@@ -200,7 +200,10 @@ def known(name: str, listener: Listener | None = None) -> Known:
 def _is_of(stored: Known, entry: Entry) -> bool:
     """Whether an entry is about a stored model, not about others than a user has put there under its name."""
     told = {"address": entry.address, "repository": entry.repository, "made_by": entry.made_by}
-    return any(value and stored.provenance.get(key) == value for key, value in told.items())
+    if any(value and stored.provenance.get(key) == value for key, value in told.items()):
+        return True
+    files = {name: one.sha256 for name, one in entry.files.items() if one is not None and name in HASHED_FILES}
+    return CONFIG_FILE in files and files.items() <= stored.hashes.items()
 
 
 def _described(source: Source) -> Known:
