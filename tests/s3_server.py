@@ -26,6 +26,7 @@ class S3Server:
         changed: seconds since 1970 when each changed; the others did at 1,000,000,000.
         breaks: of these, half is sent, or taken, and then the connection is broken.
         denied: buckets that nobody gets into.
+        told: whether the lengths of objects are told.
         requests: method and path of all.
     """
 
@@ -48,6 +49,7 @@ class S3Server:
         self.changed: dict[str, float] = {}
         self.breaks: set[str] = set()
         self.denied: set[str] = set()
+        self.told = True
         self.requests: list[str] = []
         self.buckets = {"pics"}
 
@@ -153,7 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
         self, status: int, data: bytes, kind: str, headers: dict[str, str] | None = None, *, broken: bool = False
     ) -> None:
         self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(data)), **(headers or {})}.items():
+        length = {"Content-Length": str(len(data))} if self.state.told else {"Connection": "close"}
+        for name, value in {"Content-Type": kind, **length, **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":

@@ -209,6 +209,32 @@ def test_names_and_contents_from_strangers_stay_in_their_place(translate: Comman
     assert "large.png::w/evil.zip: 0.0 megapixels" in "\n".join(result.errors)
 
 
+def test_a_picture_whose_length_is_not_told_is_read_to_its_end(translate: Command, s3: S3Server) -> None:
+    s3.told = False
+    s3.objects |= {"pics/large.png": encoded(size=(800, 800))}  # more than arrives at once
+    assert translate(f"{s3.url}/pics/large.png", "-o", "out").code == 0
+    over = translate(f"{s3.url}/pics/large.png", "-o", "out2", "--max-pixels", "1000")
+    assert "megapixels" in over.errors[0]
+
+
+@pytest.mark.parametrize("kind", ["web", "zip"])
+def test_a_listed_name_from_below_a_base_stays_in_out_too(translate: Command, s3: S3Server, kind: str) -> None:
+    s3.objects |= {"pics/my dir/a b.png": encoded(), "pics/a/../../../up.png": encoded()}
+    names = ["my%20dir/a%20b.png", "a/../../../up.png", "a/%2e%2e/%2E%2E/up.png", "a/..%2f../up.png", "%2fup.png"]
+    start, end = (f"{s3.url}/pics/", "") if kind == "web" else ("zip://", "::evil.zip")
+    if kind == "zip":
+        names = ["my dir/a b.png", "../up.png", "a/../../up.png"]
+        with zipfile.ZipFile("evil.zip", "w") as archive:
+            for name in names:
+                archive.writestr(name, encoded())
+    Path("list.txt").write_text("\n".join(start + name + end for name in names), encoding="utf-8")
+    base = start if kind == "web" else "zip://evil.zip"
+    result = translate("--files-from", "list.txt", "--base", base, "-o", "w/er/out")
+    assert result.code == 1
+    assert below("w") == ["er/out/my dir/a b.png"]
+    assert "\n".join(result.errors).count("would lead elsewhere") == len(names) - 1
+
+
 def test_a_signed_address_is_read_and_its_signature_never_told(translate: Command, s3: S3Server) -> None:
     s3.objects |= {"pics/my cat.png": encoded()}
     url = f"{s3.url}/pics/my%20cat.png?X-Amz-Signature=hushhush"

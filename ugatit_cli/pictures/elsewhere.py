@@ -106,7 +106,7 @@ class Elsewhere:
 
     def _safe(self, entry: Entry, below: str, *, direct: bool = False) -> list[FoundThere]:
         """The picture, unless a stranger's name for it would lead out of OUT, or can't be one of a file here."""
-        if why := _wrong(below):
+        if why := wrong_below(below):
             self.missing.setdefault(str(entry.url), f"its name {why}")
             return []
         return [FoundThere(entry.url, below, direct, entry.changed)]
@@ -119,7 +119,8 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") and name not in (".", "..")
 
 
-def _wrong(below: str) -> str:
+def wrong_below(below: str) -> str:
+    """Why what a stranger calls a picture is no path of a result in OUT; empty if it is."""
     if {".", "..", ""} & {*below.split("/")}:
         return "would lead elsewhere"
     if os.name == "nt":

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ugatit_cli.errors import UsageError, plain_reason
-from ugatit_cli.pictures.elsewhere import Elsewhere
+from ugatit_cli.pictures.elsewhere import Elsewhere, wrong_below
 from ugatit_cli.pictures.names import assigned, joined, kind_of, result_name
 from ugatit_cli.pictures.sources import fold
 from ugatit_cli.remote.systems import check
@@ -357,12 +357,13 @@ class _Search:
         """Those of `found` below `base`, with the names that they have from there."""
         kept = []
         for one in found:
-            if one.source is None:
-                kept.append(one)
-            elif (below := self.from_base(one.source, one.place)) is not None:
-                kept.append(replace(one, below=below))
-            else:
+            below = one.below if one.source is None else self.from_base(one.source, one.place)
+            if below is None:
                 self.missing.setdefault(str(one.source), f"is not below --base {self.base}")
+            elif isinstance(one.source, Url) and (why := wrong_below(below)):
+                self.missing.setdefault(str(one.source), f"its name {why}")
+            else:
+                kept.append(replace(one, below=below))
         return kept
 
     def from_base(self, source: Place | str, real: str) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from ugatit_cli import files
 from ugatit_cli.errors import OutputError, PictureError, StorageError
@@ -59,7 +59,7 @@ def read(url: Url, limit: int) -> bytes:
     try:
         with in_words(url), system(url).open(path_in(url), "rb", cache_type="none") as file:
             size = getattr(file, "size", None)
-            data = bytes(file.read(limit + 1 if size is None else min(size, limit + 1)))
+            data = _read(file, limit + 1 if size is None else min(size, limit + 1))
     except Trouble as error:
         raise PictureError(f"{url}: {error.reason}", error.hint) from None
     if len(data) > limit:
@@ -67,6 +67,14 @@ def read(url: Url, limit: int) -> bytes:
     if len(data) < (size or 0):
         raise PictureError(f"{url}: {BROKEN}", Trouble(BROKEN, TRY_AGAIN).hint)
     return data
+
+
+def _read(file: IO[bytes], most: int) -> bytes:
+    parts: list[bytes] = []
+    while most > 0 and (part := file.read(most)):  # of what streams, as much as has just arrived
+        parts.append(part)
+        most -= len(part)
+    return b"".join(parts)
 
 
 def look(url: Url) -> Entry:

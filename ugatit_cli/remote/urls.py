@@ -101,7 +101,8 @@ class Url:
 
     def below(self, other: Url) -> str:
         """How something below this folder is called from there."""
-        return other.path[len(self.path) :].lstrip("/")
+        below = other.path[len(self.path) :].lstrip("/")
+        return unquote(below) if self.scheme in WEB else below
 
 
 Place: TypeAlias = Path | Url
