@@ -6,7 +6,8 @@ Raised anywhere below the command line; rendered in one place, `cli/console.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Final, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal
 
 Extra = Literal["data", "eval", "export", "face", "heic", "remote", "serve", "tensorboard", "tiff", "video", "watch"]
 # The package is on no index yet, so that its name can't be installed; these can be, from anywhere.
@@ -49,7 +50,8 @@ def plain_reason(error: BaseException) -> str:
 Changed = Literal["device", "format", "install", "max-pixels", "precision", "size", "tile"]
 
 
-class Change(NamedTuple):
+@dataclass(frozen=True)
+class Change:
     """A way out that has another name elsewhere than on the command line: a field of the API, a control of a page.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -10,9 +11,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 from PIL import Image
@@ -21,6 +23,7 @@ from torch._C._distributed_c10d import HashStore
 from tests.cli.conftest import Command, below, put
 from tests.programs import command, starting
 from ugatit_cli.cli import messages, ranks
+from ugatit_cli.errors import UgatitError
 from ugatit_cli.outputs.base import Layer, Preview
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.regions import Region
@@ -171,9 +174,36 @@ def test_what_processes_tell_each_other() -> None:
     regions = (Region((1.5, 2.0), (4, 4), subject=(0, 1, 2, 3), score=0.5),)
     result = Result(job, (3, 4), 2, 0.25, flat=("generator",), notes=("a note",), preview=preview, regions=regions)
     assert messages.loaded(messages.dumped(["result", result])) == ["result", result]
+    whole = [*every(Result), *every(Job)]
+    assert len(whole) > 2
+    assert list(map(compared, messages.loaded(messages.dumped(whole)))) == list(map(compared, whole))
     for error in (OSError(28, "No space left"), KeyboardInterrupt()):
         told: Any = messages.loaded(messages.dumped([error]))
         assert isinstance(told[0], Exception)
+
+
+def every(hint: Any) -> list[Any]:
+    """Values of all that a type allows, down to the fields of fields."""
+    known = {str: "x", int: 1, float: 0.5, Path: Path("x"), bytes: b"\0", type(None): None, Image.Image: None}
+    if hint in known:
+        return [known[hint]]
+    inside = [every(one) for one in get_args(hint) if get_origin(hint) is not Literal and one is not ...]
+    if get_origin(hint) in (Union, UnionType):
+        return list(itertools.chain(*inside))
+    if get_origin(hint) is Literal:
+        return [get_args(hint)[0]]
+    if get_origin(hint) is not None:  # a tuple or a sequence
+        return [tuple(inside[0]) if len(inside) == 1 else tuple(values[-1] for values in inside)]
+    hints = get_type_hints(hint.__init__ if issubclass(hint, UgatitError) else hint)
+    fields = {name: every(one) for name, one in hints.items() if name != "return"}
+    most = max(map(len, fields.values()))
+    return [hint(**{name: values[index % len(values)] for name, values in fields.items()}) for index in range(most)]
+
+
+def compared(value: Any) -> Any:
+    """A dataclass so that errors in it are equal if they say the same."""
+    error = getattr(value, "error", None)
+    return value if error is None else (replace(value, error=None), type(error), vars(error))
 
 
 def test_figures_of_several_processes_are_those_of_one(ugatit: Command) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ugatit_cli import errors
-from ugatit_cli.errors import UgatitError, plain_reason
+from ugatit_cli.errors import Change, UgatitError, plain_reason
 
 TYPE: Final = "type"
 
@@ -24,20 +24,20 @@ def loaded(data: bytes) -> Any:
     return _made(json.loads(data))
 
 
-def told(error: BaseException) -> dict[str, str]:
+def told(error: BaseException) -> dict[str, Any]:
     """An error for another process; one that nobody foresaw becomes one of ours."""
     if isinstance(error, UgatitError):
         kind = next(one.__name__ for one in type(error).__mro__ if hasattr(errors, one.__name__))
-        return {TYPE: kind, "message": error.message, "hint": error.hint}
+        return {TYPE: kind, "message": error.message, "hint": error.hint, "change": _plain(error.change)}
     reason = f"internal error: {type(error).__name__}: {plain_reason(error)}"
     kind = "Interrupted" if isinstance(error, KeyboardInterrupt) else "UgatitError"
-    return {TYPE: kind, "message": reason, "hint": "UGATIT_DEBUG=1 shows where; please report it."}
+    return {TYPE: kind, "message": reason, "hint": "UGATIT_DEBUG=1 shows where; please report it.", "change": None}
 
 
-def error_of(told: dict[str, str]) -> UgatitError:
+def error_of(told: dict[str, Any]) -> UgatitError:
     """The error that another process has told of."""
     kind = getattr(errors, told[TYPE], UgatitError)
-    made: UgatitError = kind(told["message"], told["hint"])
+    made: UgatitError = kind(told["message"], told["hint"], change=_made(told["change"]))
     return made
 
 
@@ -72,9 +72,10 @@ def _made(value: Any) -> Any:
 
 def _types() -> dict[str, type]:
     from ugatit_cli.outputs.base import Layer, Preview
+    from ugatit_cli.pictures.encoding import Note
     from ugatit_cli.pictures.jobs import Job
     from ugatit_cli.pictures.regions import Region
     from ugatit_cli.remote.urls import Url
     from ugatit_cli.translation.pipeline import Fit, Result
 
-    return {kind.__name__: kind for kind in (Fit, Job, Layer, Preview, Region, Result, Url)}
+    return {kind.__name__: kind for kind in (Change, Fit, Job, Layer, Note, Preview, Region, Result, Url)}

@@ -120,7 +120,9 @@ class Ranks:
             return Lost(f"process {rank} was killed")
         told = json.loads(self._store.get(key))
         error = messages.error_of(told) if told else Lost(f"process {rank} has ended")
-        return error if rank == 0 or not told else type(error)(f"process {rank}: {error.message}", error.hint)
+        if rank == 0 or not told:
+            return error
+        return type(error)(f"process {rank}: {error.message}", error.hint, change=error.change)
 
     def gone(self, error: BaseException | None) -> None:
         """This process is done, for whatever reason; the others hear of it."""

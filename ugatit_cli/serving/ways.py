@@ -44,7 +44,8 @@ def way_out(hint: str, change: Change | None) -> tuple[str, dict[str, str]]:
     """
     if change is None:
         return hint, {}
-    name, value = ("fit", "aspect") if change.option == "tile" else change  # as there are no tiles in it
+    tiles = change.option == "tile"  # there are none in it
+    name, value = ("fit", "aspect") if tiles else (change.option, change.value)
     if name in Asked.model_fields:
         return f"Try {name}={value}.", {name: value}
     return OTHERS[name].format(value), {}
