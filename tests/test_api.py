@@ -144,10 +144,26 @@ def test_directions_that_are_none(model: Model, way: dict[str, Any], choices: tu
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [("same", (30, 20)), ("model", (48, 32)), ("48", (72, 48)), (48, (72, 48)), ("40x20", (40, 20))],
+    [
+        ("same", (30, 20)),
+        ("model", (48, 32)),
+        ("48", (72, 48)),
+        (48, (72, 48)),
+        ("40x20", (40, 20)),
+        ((40, 20), (40, 20)),
+    ],
 )
-def test_output_sizes(model: Model, size: str | int, expected: tuple[int, int]) -> None:
+def test_output_sizes(model: Model, size: str | int | tuple[int, int], expected: tuple[int, int]) -> None:
     assert model.translate(picture(30, 20), size=size).size == expected
+    assert model.attention_maps(picture(30, 20), size=size).translations[0].size == expected
+
+
+def test_tiles_are_what_the_option_says(model: Model) -> None:
+    image = picture(100, 80)
+    whole, tiled = (model.translate(image, fit="native", tile=tile) for tile in ("off", 64))
+    assert difference(whole, tiled) > 0
+    assert difference(whole, model.translate(image, fit="native", tile="auto")) == 0  # it isn't large
+    assert difference(tiled, model.translate(image, fit="native", tile="64")) == 0
 
 
 def test_a_full_model_translates_everything(tmp_path: Path) -> None:
@@ -160,7 +176,8 @@ def test_a_full_model_translates_everything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"fit": "cover"}, {"size": "huge"}, {"size": -64}, {"tile": 5}, {"strength": 1.5}]
+    "options",
+    [{"fit": "cover"}, {"size": "huge"}, {"size": -64}, {"tile": 5}, {"tile": 0}, {"tile": "on"}, {"strength": 1.5}],
 )
 def test_options_that_make_no_sense(model: Model, options: dict[str, object]) -> None:
     with pytest.raises(UsageError):

@@ -153,7 +153,7 @@ def test_whole_pictures_are_compiled_and_tiles_are_not(tmp_path: Path, monkeypat
         return run
 
     eager, model = ugatit_cli.load(path, device="cpu", precision="fp32"), compiled_model(path, monkeypatch, compiler)
-    for tile, expected in ((None, 1), (64, 1)):
+    for tile, expected in (("auto", 1), (64, 1)):
         found = [one.translate(picture(100, 80), fit="native", tile=tile).tobytes() for one in (eager, model)]
         assert found[0] == found[1]
         assert len(calls) == expected

@@ -90,6 +90,7 @@ __all__ = [
 
 logging.getLogger("ugatit").addHandler(logging.NullHandler())
 
+_Sides = Annotated[str | int | tuple[int, int], "width and height: 640x480 or (640, 480), or one number for both"]
 _Named = Annotated[str | PathLike[str], "a model's name, or the path of its folder"]
 
 
@@ -137,11 +138,11 @@ def export(
     model: _Named = DEFAULT_MODEL,
     output: str | PathLike[str] | None = None,
     *,
-    to_format: Literal["onnx", "torchscript"] = "onnx",
+    format: Literal["onnx", "torchscript"] = "onnx",
     direction: Direction | None = None,
     to: str | None = None,
     precision: Literal["fp32", "fp16"] = "fp32",
-    size: tuple[int, int] | None = None,
+    size: _Sides | None = None,
     maps: bool = False,
     overwrite: bool = False,
 ) -> Path:
@@ -150,11 +151,12 @@ def export(
     Args:
         model: as in `load`.
         output: the file, `.onnx` or `.pt`; by default where `translate --engine onnx` finds it.
-        to_format: what it is.
+        format: what it is.
         direction: `a2b`, which is the default, or `b2a`.
         to: instead of it, the name of the domain that it leads to.
         precision: of its weights; what goes in and comes out is float32.
-        size: (width, height) of the only pictures that it takes; by default any, of full models their own.
+        size: of the only pictures that it takes: (width, height), a text like `640x480`, or one number for both; by
+            default any, of full models their own.
         maps: give the generator's attention, too.
         overwrite: replace the file if it exists.
 
@@ -167,14 +169,15 @@ def export(
         UsageError: an option makes no sense, or a package isn't installed.
     """
     from ugatit_cli.exporting.export import ExportOptions, export_model
+    from ugatit_cli.pictures.geometry import as_size
     from ugatit_cli.translation.choices import resolve_direction
     from ugatit_cli.weights.fetch import find_model
 
     name = str(fspath(model))
     found = find_model(name)
     path, way = None if output is None else Path(output), resolve_direction(found.config, direction, to)
-    sides = None if size is None else (size[1], size[0])
-    options = ExportOptions(path, to_format, way, precision, sides, maps, overwrite)
+    sides = None if size is None else as_size(size)[::-1]
+    options = ExportOptions(path, format, way, precision, sides, maps, overwrite)
     return export_model(name, found, options).path
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from tests import tiny
 from tests.cli.conftest import Command, below, encoded, picture, program, put
 from tests.programs import command, genuine
-from ugatit_cli.cli.options import parse_count, parse_domains, parse_pixels, parse_tile
+from ugatit_cli.cli.options import parse_count, parse_domains, parse_pixels
 from ugatit_cli.errors import UsageError
 from ugatit_cli.pictures import reading
 
@@ -288,7 +288,6 @@ def test_nobody_types_a_picture(translate: Command) -> None:
 
 
 def test_option_values() -> None:
-    assert [parse_tile(text) for text in ("auto", "off", "0", "512")] == [None, 0, 0, 512]
     assert [parse_count("--workers", text, 64) for text in ("auto", "1", "64")] == [0, 1, 64]
     assert [parse_pixels(text) for text in ("off", "90000", "300M")] == [None, 90_000, 300_000_000]
     assert parse_domains(" selfie, anime ") == ("selfie", "anime")
@@ -296,8 +295,6 @@ def test_option_values() -> None:
         with pytest.raises(UsageError, match="--domains"):
             parse_domains(wrong)
     for wrong in ("-1", "٣", "1.5", ""):
-        with pytest.raises(UsageError, match="--tile"):
-            parse_tile(wrong)
         with pytest.raises(UsageError, match="--workers"):
             parse_count("--workers", wrong, 64)
         with pytest.raises(UsageError, match="--max-pixels"):

@@ -258,7 +258,8 @@ def test_a_missing_package_is_named_with_the_install_line(tmp_path: Path, monkey
 def test_from_python_and_where_a_file_without_a_name_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UGATIT_HOME", str(tmp_path / "home"))
     folder = tiny.save(tmp_path / "model", tiny.CYCLEGAN)
-    path = ugatit_cli.export(folder, to="flat", size=(48, 32))
+    for size in ("48x32", (48, 32)):
+        path = ugatit_cli.export(folder, to="flat", size=size, format="onnx", overwrite=True)
     assert path == exported(folder, "b2a")
     assert outputs_of(path, pictures(1, 32, 48))[0].shape == (1, 3, 32, 48)
     assert path != exported(folder, "a2b")

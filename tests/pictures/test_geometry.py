@@ -21,6 +21,9 @@ from ugatit_cli.pictures.geometry import (
     Geometry,
     SizeOptions,
     as_colour,
+    as_output,
+    as_size,
+    as_tile,
     check_options,
     corner,
     from_network,
@@ -137,6 +140,19 @@ def test_sizes_that_make_no_sense(size: str) -> None:
 def test_tiles_that_make_no_sense(tile: int) -> None:
     with pytest.raises(UsageError, match=f"tile of {tile} pixels"):
         SizeOptions(tile=tile)
+
+
+def test_sizes_and_tiles_as_python_and_the_command_line_have_them() -> None:
+    assert [as_tile(tile) for tile in ("auto", "off", "512", 512)] == [None, 0, 512, 512]
+    assert [as_output(size) for size in ("same", 64, (64, 32), "64x32")] == ["same", "64", "64x32", "64x32"]
+    assert [as_size(size) for size in (64, "64", "64x32", (64, 32))] == [(64, 64), (64, 64), (64, 32), (64, 32)]
+    wrong: list[str | int] = ["-1", "٣", "1.5", "", "0", 0, -4, "large"]
+    for value in wrong:  # none of them is `off`
+        with pytest.raises(UsageError, match=f"--tile {value}"):
+            as_tile(value, "--tile")
+    for size in ("", "big", "10x", (-1, 4)):
+        with pytest.raises(UsageError, match="--size"):
+            as_size(size, "--size")
 
 
 @pytest.mark.parametrize(("fit", "tile"), [("native", 0), ("native", 64), ("aspect", 64), ("squash", 512)])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Option
 
 from ugatit_cli.cli import console, films, pictures, ranks, sheets
-from ugatit_cli.cli.options import SECTIONS, ModelOption, PictureOptions, options_of, output_option, parse_tile
+from ugatit_cli.cli.options import SECTIONS, ModelOption, PictureOptions, options_of, output_option
 from ugatit_cli.config import DEFAULT_MODEL
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.files import expanded, reported
@@ -258,10 +258,11 @@ def _drawing(options: CamOptions, prepared: pictures.Prepared, style: Style) -> 
     from ugatit_cli.attention.maps import Spans, chosen_maps, smallest_for
     from ugatit_cli.attention.words import Subject, missing_text
     from ugatit_cli.outputs.attention import LAYOUTS
+    from ugatit_cli.pictures.geometry import as_tile
 
     model, config, missing = prepared.model, prepared.config, prepared.missing_maps
     chosen = chosen_maps(options.names, missing, name=model)
-    tile = parse_tile(options.tile)
+    tile = as_tile(options.tile, "--tile")
     for name in chosen:
         if name != "generator" and tile and tile < (least := smallest_for(config, name)):
             raise UsageError(

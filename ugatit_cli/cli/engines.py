@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ugatit_cli.cli import console
-from ugatit_cli.cli.options import parse_tile
 from ugatit_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +51,7 @@ def exported(options: PictureOptions, name: str) -> Chosen | None:
         UsageError: an option that it doesn't have, or onnxruntime isn't installed.
         ModelError: there is none, or it can't be used.
     """
+    from ugatit_cli.pictures.geometry import as_tile
     from ugatit_cli.translation.exported import is_exported
 
     if not is_exported(name) and options.engine != "onnx":
@@ -67,8 +67,9 @@ def exported(options: PictureOptions, name: str) -> Chosen | None:
         raise UsageError(f"--precision {options.precision}: {model.name} is in {model.float_type}", hint)
     if options.compile:
         raise UsageError("--compile is for PyTorch", "Leave it out.")
-    if parse_tile(options.tile) or (options.fit == "native" and not model.config.light):
-        asked = f"--tile {options.tile}" if parse_tile(options.tile) else "--fit native"
+    tile = as_tile(options.tile, "--tile")
+    if tile or (options.fit == "native" and not model.config.light):
+        asked = f"--tile {tile}" if tile else "--fit native"
         reason = f"{asked}: {model.name} is an exported file, which would give each tile its own colours"
         raise UsageError(reason, "Leave it out, or name the model that was exported.")
     direction = model.direction(options.direction, options.to)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +9,6 @@ import typer
 
 from ugatit_cli.cli import console
 from ugatit_cli.cli.console import find_model
-from ugatit_cli.errors import UsageError
 from ugatit_cli.files import expanded
 from ugatit_cli.wording import byte_size
 
@@ -66,7 +64,9 @@ def export(
 
     `ugatit export flat2clay && ugatit translate icons/ -m flat2clay --engine onnx -o out/`
     """
-    sides = None if size is None else parse_sides(size)
+    from ugatit_cli.pictures.geometry import as_size
+
+    sides = None if size is None else as_size(size, "--size")[::-1]
     found = find_model(model)
     from ugatit_cli.exporting import export as exporting
     from ugatit_cli.translation.choices import resolve_direction
@@ -90,10 +90,3 @@ def export(
         f"{made.difference.levels:.2g} of 255 levels{of_maps}"
     )
     console.made(str(made.path))
-
-
-def parse_sides(text: str) -> tuple[int, int]:
-    """`256` or `640x480` as height and width."""
-    if match := re.fullmatch("([0-9]{1,5})(?:[xX]([0-9]{1,5}))?", text):
-        return int(match[2] or match[1]), int(match[1])
-    raise UsageError(f"--size {text}: unknown", "It is a number of pixels, or WIDTHxHEIGHT: 640x480.")

@@ -455,15 +455,6 @@ def default_workers() -> int:
     return max(2, min(8, (os.cpu_count() or 2) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
-def parse_tile(text: str) -> int | None:
-    """`auto` -> None, `off` -> 0, `512` -> 512."""
-    if text == "auto":
-        return None
-    if text != "off" and not re.fullmatch("[0-9]{1,8}", text):
-        raise UsageError(f"--tile {text}: unknown", "It is auto, off, or a number of pixels.")
-    return 0 if text == "off" else int(text)
-
-
 def parse_count(option: str, text: str, most: int) -> int:
     """`auto` -> 0, else a number from 1 to `most`."""
     if text == "auto":

@@ -24,7 +24,6 @@ from ugatit_cli.cli.options import (
     default_workers,
     parse_count,
     parse_pixels,
-    parse_tile,
 )
 from ugatit_cli.cli.shards import Shard
 from ugatit_cli.cli.tally import Tally
@@ -216,10 +215,10 @@ def prepare(options: PictureOptions, found: Found, model: str, *, first_only: bo
         None after a dry run of a model that isn't here: what would be fetched and made has been said.
     """
     from ugatit_cli.outputs.base import FileOptions
-    from ugatit_cli.pictures.geometry import SizeOptions, as_colour, check_options
+    from ugatit_cli.pictures.geometry import SizeOptions, as_colour, as_tile, check_options
     from ugatit_cli.translation.pipeline import TranslateOptions
 
-    sizes = SizeOptions(options.fit, parse_tile(options.tile), options.size)
+    sizes = SizeOptions(options.fit, as_tile(options.tile, "--tile"), options.size)
     files = FileOptions(options.format, options.quality, as_colour(options.background, "--background"))
     batch_size = parse_count("--batch-size", options.batch_size, MOST_BATCH)
     workers = parse_count("--workers", options.workers, MOST_WORKERS) or default_workers()

@@ -23,7 +23,16 @@ from ugatit_cli.films.steady import Steadier
 from ugatit_cli.leftovers import sweep_once
 from ugatit_cli.outputs.base import Done, Drawing, FileOptions, Preview, Translation
 from ugatit_cli.pictures.bounds import MAX_PIXELS
-from ugatit_cli.pictures.geometry import WHITE, Background, SizeOptions, as_colour
+from ugatit_cli.pictures.geometry import (
+    WHITE,
+    Background,
+    OutputSize,
+    SizeOptions,
+    Tile,
+    as_colour,
+    as_output,
+    as_tile,
+)
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame
@@ -33,7 +42,7 @@ from ugatit_cli.translation.choices import chosen_style, resolve_direction
 from ugatit_cli.translation.engine import Engine, OptionalWay, Source
 from ugatit_cli.translation.frames import drawn_frames
 from ugatit_cli.translation.pipeline import Result, TranslateOptions
-from ugatit_cli.translation.translator import MostPixels, OutputSize, Regions, Translator
+from ugatit_cli.translation.translator import MostPixels, Regions, Translator
 
 if TYPE_CHECKING:  # with PyAV
     from ugatit_cli.films.reading import Film, Shot, Survey
@@ -86,7 +95,7 @@ def translate_film(
     style: Source | StyleCode | None = None,
     fit: Fit = "aspect",
     size: OutputSize = "same",
-    tile: int | None = None,
+    tile: Tile = "auto",
     strength: float = 1.0,
     keep_colour: bool = False,
     regions: Regions = None,
@@ -125,7 +134,7 @@ def translate_film(
     if result.exists() and film.exists() and result.samefile(film):
         raise UsageError(f"{output}: the result would replace the film itself", "Give it another name.")
     files = FileOptions(quality=quality, background=as_colour(background))
-    sizes, look = SizeOptions(fit, tile, str(size)), Look(strength, keep_colour)
+    sizes, look = SizeOptions(fit, as_tile(tile), as_output(size)), Look(strength, keep_colour)
     way = resolve_direction(model.config, direction, to)
     parts = None if regions is None else RegionOptions(regions)
     options = TranslateOptions(way, sizes, files, max_pixels=max_pixels, look=look, regions=parts)

@@ -242,6 +242,47 @@ def tile_weight(positions: NDArray[Any], side: int) -> NDArray[np.float32]:
     return np.where((positions >= 0) & (positions <= side), weights, 0).astype(np.float32)
 
 
+OutputSize = Annotated[
+    str | int | Size, "same, model, a number of pixels, or width and height: 512x384 or (512, 384)"
+]
+Tile = Annotated[str | int, "auto, off, or a number of pixels"]
+
+
+def as_output(size: str | int | Size) -> str:
+    """A size that may be stated as a number, or as width and height, as `SizeOptions.output` has it."""
+    return "x".join(map(str, size)) if isinstance(size, tuple) else str(size)
+
+
+def as_size(size: str | int | Size, name: str = "size") -> Size:
+    """Width and height that may be stated as a text, or as one number for both.
+
+    Args:
+        name: of the option, for the error.
+
+    Raises:
+        UsageError: it says something else.
+    """
+    if match := re.fullmatch("([0-9]{1,5})(?:[xX]([0-9]{1,5}))?", as_output(size)):
+        return int(match[1]), int(match[2] or match[1])
+    raise UsageError(f"{name} {size}: unknown", "It is a number of pixels, or WIDTHxHEIGHT: 640x480.")
+
+
+def as_tile(tile: str | int, name: str = "tile") -> int | None:
+    """`auto`, `off` or a number of pixels, as `SizeOptions.tile` has it.
+
+    Args:
+        name: of the option, for the error.
+
+    Raises:
+        UsageError: it says something else.
+    """
+    if tile in ("auto", "off"):
+        return 0 if tile == "off" else None
+    if re.fullmatch("[1-9][0-9]{0,7}", str(tile)):
+        return int(tile)
+    raise UsageError(f"{name} {tile}: unknown", "It is auto, off, or a number of pixels.")
+
+
 Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)
 Background = Annotated[

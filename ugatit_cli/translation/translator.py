@@ -24,10 +24,14 @@ from ugatit_cli.pictures.geometry import (
     Background,
     Colour,
     Geometry,
+    OutputSize,
     Pixels,
     Size,
     SizeOptions,
+    Tile,
     as_colour,
+    as_output,
+    as_tile,
     finish,
     from_network,
     plan_geometry,
@@ -49,7 +53,6 @@ StyleOf = Callable[[Pixels], StyleCode]
 ONE = (Image.Image, str, PathLike)
 _PICTURES: Final = "a PIL image, a path, or several of them"
 Pictures = Annotated[Source | Iterable[Source], _PICTURES]
-OutputSize = Annotated[str | int, "same, model, a number of pixels, or a text like 512x384"]
 _Maps = Annotated[str | Sequence[MapName | Literal["all"]], "names of maps: generator, local, global, all"]
 _Picture = Annotated[Source, _PICTURES]
 Regions = Annotated[Finder | None, "a function that finds regions, such as FaceFinder(), or None"]
@@ -61,8 +64,8 @@ class _Options(TypedDict, total=False):
     to: str | None
     style: Source | StyleCode | None
     fit: Fit
-    size: str | int
-    tile: int | None
+    size: str | int | Size
+    tile: str | int
     strength: float
     keep_colour: bool
     regions: Finder | None
@@ -108,7 +111,7 @@ class Translator(Engine):
         style: Source | StyleCode | None = None,
         fit: Fit = "aspect",
         size: OutputSize = "same",
-        tile: int | None = None,
+        tile: Tile = "auto",
         strength: float = 1.0,
         keep_colour: bool = False,
         regions: Regions = None,
@@ -123,7 +126,10 @@ class Translator(Engine):
             to: instead of it, the name of the domain that it leads to.
             style: of models that have styles: `random`, which is the default, or `random:SEED`: each picture has its
                 own; a picture of the domain that the direction leads to, or what `style` says of it: one for all.
-            fit, size, tile: see `SizeOptions` (`size` is its `output`; a number is that of the short side).
+            fit: see `SizeOptions`.
+            size: `same`: as the picture; `model`: as it leaves the network; a number of pixels: of the short side;
+                or width and height, as a pair or a text, `512x384`.
+            tile: side of overlapping tiles in pixels; `off`: never; `auto`: for native pictures too large for memory.
             strength: 0: the picture's own pixels; 1: the translation's; between them, a mixture.
             keep_colour: the translation's light and dark with the picture's hue and saturation.
             regions: finds the parts of a picture that are translated, such as `FaceFinder()`, or any function of a
@@ -151,7 +157,7 @@ class Translator(Engine):
             results = self._whole(jobs, way, look, background, style_of)
         else:
             parts = functools.partial(
-                self._pasted, RegionOptions(regions), way, SizeOptions(fit, tile), look, background, style_of
+                self._pasted, RegionOptions(regions), way, SizeOptions(fit, as_tile(tile)), look, background, style_of
             )
             results = [
                 source_frame(parts(frame, None if isinstance(one, Image.Image) else Path(one)), geometry, background)
@@ -223,11 +229,11 @@ class Translator(Engine):
         name: str,
         images: Source | Iterable[Source],
         fit: Fit,
-        size: str | int,
-        tile: int | None,
+        size: str | int | Size,
+        tile: str | int,
         max_pixels: int | None,
     ) -> list[tuple[Frame, Geometry]]:
-        options = SizeOptions(fit, tile, str(size), self.size)
+        options = SizeOptions(fit, as_tile(tile), as_output(size), self.size)
         several = [images] if isinstance(images, ONE) else images
         frames = [frame_of(fitted(f"{name}[{i}]", one, _Picture), max_pixels) for i, one in enumerate(several)]
         return [(frame, plan_geometry(frame.rgb.size, self.config, options)) for frame in frames]
@@ -280,7 +286,7 @@ class Translator(Engine):
         normalize: Literal["image", "batch"] = "image",
         fit: Fit = "aspect",
         size: OutputSize = "same",
-        tile: int | None = None,
+        tile: Tile = "auto",
         background: Background = WHITE,
         max_pixels: MostPixels = MAX_PIXELS,
     ) -> AttentionMaps:
