@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Final
 
@@ -34,6 +35,12 @@ def _escaped(one: str) -> str:
 
 def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest // 2]} ... {text[len(text) - longest // 4 :]}"
+
+
+def without_passwords(text: str) -> str:
+    """A text without passwords in addresses, and signatures and tokens of web addresses."""
+    text = re.sub(r"(?<=//)[^\s/]+@", "***@", text)
+    return re.sub(r"(?i)(https?://[^\s?#]+)(?:\?|#token=)\S*?(?=['\").,;]*(?:\s|$))", r"\1", text)
 
 
 def byte_size(count: float) -> str:

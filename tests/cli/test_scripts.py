@@ -165,5 +165,46 @@ def test_a_log_has_all_of_it_appended(translate: Command, monkeypatch: pytest.Mo
     assert "verysecret" not in Path("my.log").read_text()
 
 
+@pytest.mark.parametrize("kind", ["picture", "list", "link", "latin"])
+def test_a_log_is_appended_to_no_other_file(translate: Command, kind: str) -> None:
+    put("in/a.png", "in/b.png")
+    Path("list.txt").write_text("in/a.png\n", encoding="utf-8")
+    Path("link.txt").hardlink_to("list.txt")
+    Path("latin.txt").write_bytes("Möwe\n".encode("latin-1"))
+    log = {"picture": "in/b.png", "list": "list.txt", "link": "link.txt", "latin": "latin.txt"}[kind]
+    before = Path(log).read_bytes()
+    outcome = translate("in/a.png", "--files-from", "list.txt", "-o", "out", "--log-file", log)
+    assert outcome.code == 2
+    assert f"--log-file {log}" in outcome.errors[0]
+    assert Path(log).read_bytes() == before
+    assert not Path("out").exists()
+
+
+def test_a_log_follows_what_another_program_has_logged(translate: Command) -> None:
+    put("a.png")
+    Path("my.log").write_text("x" * 4095 + "ä begun\n", encoding="utf-8")
+    assert translate("a.png", "-o", "out", "--log-file", "my.log").code == 0
+    assert "exit code 0" in Path("my.log").read_text(encoding="utf-8")
+
+
+def test_passwords_and_signatures_of_addresses_are_in_no_log_and_no_message(translate: Command) -> None:
+    url = "foo://me:hushhush@host/my.png"
+    Path("list.txt").write_text(f"{url}\nhttp://me:hushhush@/x.png?sig=hushhush\n", encoding="utf-8")
+    calls = (
+        ("https://me:hushhush@host/x.png?X-Amz-Signature=hushhush", "--base", url, "-o", "out"),
+        ("--files-from", "list.txt", "--json", "-o", "out"),
+        ("x.png", "--report", "https://me:hushhush@host/r.html?X-Amz-Signature=hushhush", "-o", "out"),
+        ("x.png", "--base=https://me:hushhush@host/", "-o", "out", "--dry-run"),
+    )
+    for arguments in calls:
+        outcome = translate(*arguments, "--log-file", "my.log")
+        assert outcome.stderr
+        assert "hushhush" not in outcome.stderr + outcome.stdout.decode()
+    log = Path("my.log").read_text(encoding="utf-8")
+    assert log.count("begun: ") == len(calls)
+    assert "hushhush" not in log
+    assert "host/my.png" in log
+
+
 def shell_words(text: str) -> str:
     return text.replace("'", "")

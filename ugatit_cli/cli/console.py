@@ -30,7 +30,7 @@ from ugatit_cli.errors import (
     UsageError,
     plain_reason,
 )
-from ugatit_cli.wording import byte_size, shown
+from ugatit_cli.wording import byte_size, shown, without_passwords
 
 if TYPE_CHECKING:
     import rich.progress
@@ -87,14 +87,18 @@ def note(text: str) -> None:
     """Says something on stderr, in one line, unless only errors are wanted."""
     voice.current.record("note", text)
     if not voice.current.quiet:
-        stderr().print(shown(text), markup=False)
+        stderr().print(_told(text), markup=False)
 
 
 def detail(text: str) -> None:
     """The same of what only -v and a log have."""
     voice.current.record("detail", text)
     if voice.current.verbose:
-        stderr().print(shown(text), markup=False, style="dim")
+        stderr().print(_told(text), markup=False, style="dim")
+
+
+def _told(text: str) -> str:
+    return shown(without_passwords(text))
 
 
 def ask(question: str) -> None:
@@ -176,9 +180,9 @@ def show_error(error: Exception) -> None:
     kind = "internal error:" if isinstance(known, InternalError) else "error:"
     if not isinstance(known, Saved):
         console.print(kind, style="bold red", end=" ")
-    console.print(shown(known.message), markup=False)
+    console.print(_told(known.message), markup=False)
     if known.hint:
-        console.print(known.hint, markup=False, style="cyan")
+        console.print(without_passwords(known.hint), markup=False, style="cyan")
 
 
 def understood(error: Exception) -> UgatitError:

@@ -1,4 +1,5 @@
 """Options that several commands share, and what their values mean."""
+# ruff: noqa: PTH113
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import functools
 import inspect
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +21,7 @@ from typer.main import get_command
 from ugatit_cli.cli import configuration, console, help_view, voice, wrong_names
 from ugatit_cli.config import DEFAULT_MODEL, Fit
 from ugatit_cli.errors import UgatitError, UsageError
+from ugatit_cli.files import expanded
 from ugatit_cli.remote.urls import misplaced
 
 MOST_BATCH = 1024
@@ -381,7 +383,9 @@ class Command(TyperCommand):
         """Runs it, with the voice that it was asked for; says where settings come from, if not the line alone."""
         as_json = any(ctx.params[one.name] for one in self.params if voice.JSON in one.opts)
         try:
-            console.begin({one.name: ctx.params.pop(one.name) for one in voice.options()}, json=as_json)
+            asked = {one.name: ctx.params.pop(one.name) for one in voice.options()}
+            _refuse_as_log(self, asked["log_file"], ctx.params)
+            console.begin(asked, json=as_json)
             configuration.tell(ctx)
             _refuse_urls(self, ctx.params)
             return super().invoke(ctx)
@@ -402,15 +406,31 @@ def _refuse_several(given: Sequence[Any]) -> None:
 def _refuse_urls(command: Command, values: Mapping[str, Any]) -> None:
     """A URL is a UsageError where only files and folders here can be read or written."""
     taken = {"inputs", "output", "base"} if any(one.name == "files_from" for one in command.params) else set()
+    for option, name, text in _texts(command, values):
+        if name not in taken and (url := misplaced(text)):
+            raise UsageError(
+                f"{option} {url}: is elsewhere, and this takes files and folders here",
+                "Copy it first, and name the copy. ugatit translate and cam take URLs.",
+            )
+
+
+def _refuse_as_log(command: Command, log: str | None, values: Mapping[str, Any]) -> None:
+    """A file that the call names for something else, as a list of pictures, is a UsageError as a log."""
+    if log is None or not os.path.isfile(there := expanded(log)):
+        return
+    for option, _, text in _texts(command, values):
+        if os.path.isfile(path := expanded(text)) and path.samefile(there):
+            raise UsageError(f"--log-file {log}: {option} names it, too", "Name another file to append to.")
+
+
+def _texts(command: Command, values: Mapping[str, Any]) -> Iterator[tuple[str, str | None, str | Path]]:
+    """What a call says that may be a file's name: by which option, its parameter, and the text."""
     for parameter in command.params:
         value = values.get(parameter.name or "")
+        option = parameter.opts[0] if parameter.opts[0].startswith("-") else "the argument"
         for one in value if isinstance(value, list | tuple) else [value]:
-            if parameter.name not in taken and isinstance(one, str | Path) and (url := misplaced(one)):
-                option = parameter.opts[0] if parameter.opts[0].startswith("-") else "the argument"
-                raise UsageError(
-                    f"{option} {url}: is elsewhere, and this takes files and folders here",
-                    "Copy it first, and name the copy. ugatit translate and cam take URLs.",
-                )
+            if isinstance(one, str | Path):
+                yield option, parameter.name, one
 
 
 T = TypeVar("T")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import datetime
 import functools
@@ -14,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import typer
@@ -21,7 +23,7 @@ from typer.main import get_command
 
 from ugatit_cli.errors import InputsFailed, Interrupted, OutputError, UgatitError, UsageError, plain_reason
 from ugatit_cli.files import expanded
-from ugatit_cli.wording import duration, shown
+from ugatit_cli.wording import duration, shown, without_passwords
 
 Kind = Literal["begun", "note", "detail", "error", "result", "ended"]
 JSON: Final = "--json"
@@ -85,7 +87,7 @@ class Voice:
         """The command runs, and its options say this.
 
         Raises:
-            UsageError: they contradict each other.
+            UsageError: they contradict each other, or the log is another file.
             OutputError: the log can't be written.
         """
         if quiet and verbose:
@@ -99,6 +101,8 @@ class Voice:
     def _open(self, name: str) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)  # a pipe that nobody reads
         try:
+            if not _is_text(expanded(name)):
+                raise UsageError(f"--log-file {name}: is there, and no text", "Name a new file, or an earlier log.")
             self._log = os.open(expanded(name), flags, 0o666)
         except (OSError, ValueError) as error:
             raise OutputError(f"--log-file {name}: {plain_reason(error)}", "Name a file to write to.") from None
@@ -118,7 +122,8 @@ class Voice:
         if self._log is None:
             return
         now = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
-        lines = (f"{now} [{os.getpid()}] {kind}: {shown(line, sys.maxsize)}\n" for line in text.split("\n"))
+        said = without_passwords(text).split("\n")
+        lines = (f"{now} [{os.getpid()}] {kind}: {shown(line, sys.maxsize)}\n" for line in said)
         # At once, so that several processes can share a file; a full disk ends no work.
         with contextlib.suppress(OSError):
             os.write(self._log, "".join(lines).encode(errors="backslashreplace"))
@@ -193,7 +198,21 @@ def listen(say: Callable[[str], object]) -> None:
 
 def described(error: UgatitError, name: str = "") -> dict[str, str]:
     """An error for programs; without the `name` of an input, which is said elsewhere."""
-    return {"code": error.code, "error": error.message.removeprefix(f"{name}: "), "hint": error.hint}
+    message, hint = map(without_passwords, (error.message.removeprefix(f"{name}: "), error.hint))
+    return {"code": error.code, "error": message, "hint": hint}
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file begins like text; what isn't there, or is a pipe, may become one."""
+    if not path.is_file():
+        return True
+    with path.open("rb") as file:
+        begin = file.read(4096)
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(begin)
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in begin
 
 
 def _without_secrets(arguments: list[str]) -> list[str]:

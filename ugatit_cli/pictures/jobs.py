@@ -23,6 +23,7 @@ from ugatit_cli.pictures.names import assigned, joined, kind_of, result_name
 from ugatit_cli.pictures.sources import fold
 from ugatit_cli.remote.systems import check
 from ugatit_cli.remote.urls import Place, Url, is_folder_text, place
+from ugatit_cli.wording import without_passwords
 
 STDIN = "-"
 STDOUT = Path("-")
@@ -319,7 +320,7 @@ class _Search:
         except UsageError as error:
             if not literal:
                 raise
-            self.missing.setdefault(argument, error.message)
+            self.missing.setdefault(without_passwords(argument), error.message)
             return None
         return where if isinstance(where, Url) else str(where)
 

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from ugatit_cli.errors import OutputError
 from ugatit_cli.files import reported
+from ugatit_cli.wording import without_passwords
 
 Result = TypeVar("Result")
 
@@ -111,8 +112,7 @@ def without_secrets(text: str) -> str:
         text = text.replace(token, "***").replace(repr(token)[1:-1], "***")
     text = re.sub(r"\bhf_[A-Za-z0-9]{8,}", "hf_***", text)
     text = re.sub(r"(?i)((?:bearer|basic)\s+)[^\s'\",]+", r"\1***", text)
-    text = re.sub(r"(?<=//)[^\s/]+@", "***@", text)
-    return re.sub(r"(//[^\s?]+)\?\S*?(?=['\").,;]*(?:\s|$))", r"\1", text)
+    return without_passwords(text)
 
 
 @dataclass(frozen=True)
