@@ -26,6 +26,7 @@ from ugatit_cli.methods.configs import MUNITConfig, UNITConfig
 from ugatit_cli.methods.drit_config import DRITConfig
 from ugatit_cli.methods.registry import METHODS
 from ugatit_cli.weights.folder import ModelFolder, open_model
+from ugatit_cli.weights.official import convert
 
 SMALL: dict[str, Any] = {"image_size": 16, "channels": 4, "blocks": 1}
 CONFIGS: dict[str, BaseConfig] = {
@@ -101,6 +102,10 @@ def test_torchscript_does_the_same_and_names_no_device(name: str, tmp_path: Path
     np.testing.assert_allclose(found, expected(model, batch, *style)[0], rtol=1e-3, atol=1e-4)
     assert Description.read(kept[KEY], "it").networks == config
     assert "cpu" not in str(loaded.inlined_graph).replace("device=cpu", "")
+    for use in (lambda: open_model(path), lambda: convert([path], tmp_path / "out")):
+        with pytest.raises(ModelError, match=r"file\.pt: a program of TorchScript") as caught:
+            use()
+        assert "ugatit convert" not in caught.value.hint  # which refuses it
 
 
 def test_fp16_files_are_half_as_large_and_take_and_give_float32(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tests.fetched import contents
-from tests.helpers import bytes_images
+from tests.helpers import bytes_images, picture
 from tests.kills import without_exchange
 from tests.reference import randomize
 from ugatit_cli.config import DIRECTIONS, DOMAINS, PRECISIONS, SCALES, ModelConfig, Precision
@@ -222,6 +222,12 @@ def test_official_checkpoints_are_to_be_converted(tmp_path: Path, name: str) -> 
     with pytest.raises(ModelError, match="not a model folder") as caught:
         open_model(tmp_path / name)
     assert f"ugatit convert {tmp_path / name}" in caught.value.hint
+
+
+def test_what_is_no_model_at_all_is_said_by_its_name(tmp_path: Path) -> None:
+    picture(8, 8).save(tmp_path / "icon.png")
+    with pytest.raises(ModelError, match=r"icon\.png: a picture"):
+        open_model(tmp_path / "icon.png")
 
 
 # Writing

@@ -6,11 +6,12 @@ Tensors are views of the file, which is mapped into memory: what isn't used take
 from __future__ import annotations
 
 import pickle
+import re
 import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +28,11 @@ from ugatit_cli.weights.paddle import NUMPY
 from ugatit_cli.weights.pickles import SAVE_TENSORS, Dict, Unpickler, mapped, plain_tree, program, readable
 
 AGAIN: Final = "Copy or download it again."
+INSTEAD: Final = (
+    "`ugatit export` writes such files for other programs: name the model that was exported, or export it as .onnx, "
+    f"which `ugatit translate` and `ugatit cam` run. Somebody else's: {SAVE_TENSORS[0].lower()}{SAVE_TENSORS[1:]}"
+)
+_PROGRAM: Final = re.compile(r"/(code/|constants\.pkl)")
 CHUNK: Final = 1 << 20
 STORAGES: Final = {
     "Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16,
@@ -168,9 +174,8 @@ def _sequence(data: memoryview) -> tuple[Any, Find]:
 def _archive(path: Path, data: memoryview) -> tuple[Any, Find]:
     """The tree of a zip archive, and where its storages are."""
     entries = _entries(path)
+    check_no_program(path, entries)
     root = next(name for name in entries if name.endswith("/data.pkl")).removesuffix("data.pkl")
-    if any(name.startswith((f"{root}code/", f"{root}constants.pkl")) for name in entries):
-        raise ModelError(f"{path}: a program of TorchScript, not a checkpoint", SAVE_TENSORS)
     # PyTorch stores its entries as they are; others would be taken for what they were before.
     plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries.values())
     if not plain or sum(entry.file_size for entry in entries.values()) > len(data):
@@ -181,6 +186,24 @@ def _archive(path: Path, data: memoryview) -> tuple[Any, Find]:
     _check_entry(path, data, listing)
     tree = Unpickler(program(_content(data, listing))[0], _KNOWN, _stored).load()
     return tree, lambda key: _content(data, entries[f"{root}data/{key}"])
+
+
+def check_no_program(path: Path, entries: Iterable[str] | None = None) -> None:
+    """Whether a file isn't a program of TorchScript.
+
+    Args:
+        entries: its names, if it is known to be a zip archive of PyTorch.
+
+    Raises:
+        ModelError: it is one, or a damaged archive.
+    """
+    if entries is None:
+        if not archives.is_zip(path):
+            return
+        with archives.opened(path) as archive:
+            entries = archive.namelist()
+    if any(_PROGRAM.search(name) for name in entries):
+        raise ModelError(f"{path}: a program of TorchScript, neither a model folder nor a checkpoint", INSTEAD)
 
 
 def _entries(path: Path) -> Mapping[str, zipfile.ZipInfo]:

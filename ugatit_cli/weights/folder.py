@@ -32,6 +32,7 @@ from ugatit_cli.methods.networks import tensors_of
 from ugatit_cli.methods.registry import method_of, networks_document, read_networks
 from ugatit_cli.nn.layers import Network
 from ugatit_cli.weights import manifest
+from ugatit_cli.weights.archive import check_no_program
 from ugatit_cli.weights.hashes import SUMS_FILE, Record, check_hash, hash_of, hashes_of, read_sums, sums_text
 from ugatit_cli.weights.kinds import HEAD, LARGEST_HEADER, check_tensors, foreign
 
@@ -286,8 +287,11 @@ def open_model(path: Path, record: Record | None = None) -> ModelFolder:
         if path.suffix.lower() == ".onnx":
             hint = "`ugatit translate` and `ugatit cam` run it; name the model that was exported for anything else."
             raise ModelError(f"{path}: an exported file, not a model folder", hint)
+        check_no_program(path)
         if path.suffix.lower() in (".pt", ".pth", ".ckpt", ".index"):
             raise ModelError(f"{path}: not a model folder", f"Convert it first: ugatit convert {path} -o DIR")
+        if other := _what_else(path):
+            raise ModelError(f"{path}: {other[0]}", other[1])
     else:
         folder = path / "model" if (path / "model" / CONFIG_FILE).is_file() else path
         weights = folder / GENERATORS_FILE
