@@ -95,6 +95,11 @@ class BaseConfig:
         if self.domain_a.casefold() == self.domain_b.casefold():
             raise ConfigError(f"both domains are named {self.domain_a!r}; they must differ")
 
+    @classmethod
+    def usual_discriminator_channels(cls, channels: int) -> int:
+        """Those of discriminators for so many channels of generators, if users don't say otherwise."""
+        return max(1, round(cls.discriminator_share * channels))
+
     @property
     def directions(self) -> tuple[Direction, ...]:
         """Those that the model translates in."""

@@ -448,6 +448,43 @@ def test_a_training_is_repeated(name: str, prepared: Any) -> None:
     assert new_settings(again, found, device=torch.device("cpu")).recipe == read_table(Recipe, old)
 
 
+def repeated(prepared: Any, given: dict[str, Any], *arguments: str) -> Settings:
+    """Settings of a training that is done once more, where a run was given some."""
+    folders_in("in", "left", "right")
+    folders = Folders(Path("in/left").resolve(), Path("in/right").resolve())
+    RunFolder(Path("run")).create(new_settings(given, folders, device=torch.device("cpu")).to_document())
+    _, again, found = prepared("--config", "run", *arguments)
+    return new_settings(again, found, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_another_method_gets_the_sizes_that_a_run_was_told(name: str, prepared: Any) -> None:
+    """What it wasn't told is what the method has by default."""
+    other = "cyclegan" if name == "ugatit" else "ugatit"
+    told = {"method": name, "image_size": 128, "channels": 6, "blocks": 2, "recipe": "paper", "precision": "bf16"}
+    found = repeated(prepared, told, "--method", other)
+    assert (found.model.method, found.recipe.name, found.precision) == (other, "paper", "bf16")
+    assert (found.model.image_size, found.model.channels, found.model.blocks) == (128, 6, 2)
+    assert found.value_of("discriminator_channels") == 6
+    found = repeated(prepared, told | {"discriminator_channels": 5}, "--method", other)
+    assert found.value_of("discriminator_channels") == 5
+    found = repeated(prepared, {"method": name, "image_size": 128}, "--method", other)
+    usual = new_settings({"method": other, "image_size": 128}, found.folders, device=torch.device("cpu"))
+    assert (found.model, found.recipe) == (usual.model, usual.recipe)
+
+
+def test_what_follows_from_the_command_line_follows_when_a_training_is_repeated(prepared: Any) -> None:
+    given = {"precision": "bf16", "channels": 4, "image_size": 32}
+    assert repeated(prepared, given, "--recipe", "paper").precision == "fp32"
+    assert repeated(prepared, given, "--recipe", "paper", "--precision", "bf16").precision == "bf16"
+    assert repeated(prepared, given | {"recipe": "paper"}, "--seed", "2").precision == "bf16"
+    assert repeated(prepared, given, "--channels", "8").value_of("discriminator_channels") == 8
+    assert repeated(prepared, given, "--variant", "full").checkpointing
+    full = given | {"variant": "full", "checkpointing": False, "discriminator_channels": 3}
+    kept = repeated(prepared, full, "--channels", "8")
+    assert (kept.checkpointing, kept.value_of("discriminator_channels")) == (False, 3)
+
+
 def rows_of(text: str) -> dict[str, str]:
     """The settings that a dry run lists."""
     rows = [line.split() for line in text.splitlines() if line.startswith("  ")]

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from ugatit_cli.cli.option_names import key_of, nearest
 from ugatit_cli.cli.settings_file import Said, place_of
+from ugatit_cli.config import MAX_CHANNELS
 from ugatit_cli.errors import UPGRADE, UgatitError, UsageError, plain_reason
 from ugatit_cli.fields import Field, fields_of
-from ugatit_cli.methods.recipe import Recipe
-from ugatit_cli.methods.registry import size_fields
+from ugatit_cli.methods.recipe import RECIPES, Recipe
+from ugatit_cli.methods.registry import config_class, size_fields
 from ugatit_cli.training.options import RunOptions
 
 if TYPE_CHECKING:
@@ -58,11 +59,7 @@ def plan_of_run(document: Mapping[str, Any], file: Path, stated: Mapping[str, An
     method = document.get("method", "ugatit")
     values = {"method": Said(method, str(file))}
     settled, others = {"method", "domains", "columns", *PICTURES}, dict[str, Any]()
-    tables = {**document, "recipe": _with_unsaid(method, document.get("recipe", {}))}
-    if stated.get("method", method) != method:
-        tables |= {"recipe": {}, "model": {name: document["model"].get(name) for name in ("image_size",)}}
-    elif "recipe" in stated:
-        tables["recipe"] = {}
+    tables = _tables(document, method, stated)
     for title, fields in TABLES.items():
         said = {name: value for name, value in tables[title].items() if value is not None}
         for name, value in said.items():
@@ -82,6 +79,38 @@ def plan_of_run(document: Mapping[str, Any], file: Path, stated: Mapping[str, An
     if stated.keys() & PICTURES:
         pictures.pop("domains")
     return RunPlan(values | pictures, frozenset(settled), others)
+
+
+def _tables(document: Mapping[str, Any], name: str, stated: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The tables of a run of a method, without what the command line's method or recipe has of its own."""
+    run, model, recipe = (dict(document[title]) for title in ("run", "model", "recipe"))
+    _drop_consequences(name, run, model)
+    if "recipe" in stated:
+        run.pop("precision", None)  # which follows from that
+    if (other := stated.get("method", name)) != name:
+        kept = {"name": recipe["name"]} if recipe.get("name") in RECIPES else {}
+        return {"run": run, "model": _sizes_for(other, name, model), "recipe": {} if "recipe" in stated else kept}
+    return {"run": run, "model": model, "recipe": {} if "recipe" in stated else _with_unsaid(name, recipe)}
+
+
+def _drop_consequences(name: str, run: dict[str, Any], model: dict[str, Any]) -> None:
+    """Drops what follows from other settings, and will again, whatever the command line says of them."""
+    channels, follows = model.get("channels"), config_class(name).usual_discriminator_channels
+    if channels in range(1, MAX_CHANNELS + 1) and model.get("discriminator_channels") == follows(channels):
+        del model["discriminator_channels"]
+    if run.get("checkpointing") == (model.get("variant") == "full"):
+        del run["checkpointing"]
+
+
+def _sizes_for(other: str, name: str, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a run's sizes those for another method: that of pictures, and what isn't its own method's default."""
+    usual, fields = config_class(name)(), fields_of(config_class(other))
+    told = {"image_size", "discriminator_channels"}
+    return {
+        key: value
+        for key, value in model.items()
+        if key in fields and (key in told or value != getattr(usual, key, value))
+    }
 
 
 def defaults_of_run(asked: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:

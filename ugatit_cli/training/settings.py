@@ -241,8 +241,7 @@ def _model(chosen: Method, given: Mapping[str, Any], folders: Folders, start: Mo
     if start is not None:
         return _continued(start, values)
     if "channels" in values:
-        share = chosen.config.discriminator_share
-        values.setdefault("discriminator_channels", max(1, round(share * values["channels"])))
+        values.setdefault("discriminator_channels", chosen.config.usual_discriminator_channels(values["channels"]))
     return chosen.config(**values)
 
 
@@ -260,8 +259,7 @@ def _continued(start: ModelFolder, values: Mapping[str, Any]) -> BaseConfig:
     free = {"domain_a", "domain_b", "discriminators"} | ({"image_size"} if theirs.light else set())
     if start.discriminators is None:
         free |= {"discriminator_channels", "local_layers", "global_layers", "discriminator_cam"}
-        share = theirs.discriminator_share
-        values = {"discriminator_channels": max(1, round(share * theirs.channels))} | dict(values)
+        values = {"discriminator_channels": theirs.usual_discriminator_channels(theirs.channels)} | dict(values)
     for name in sorted(values.keys() - free):
         if values[name] != getattr(theirs, name):
             option = as_option(name, values[name])
