@@ -21,6 +21,7 @@ Scale = Literal["local", "global"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Fit = Literal["aspect", "native", "squash"]
 MapName = Literal["generator", "local", "global"]
+Order = Literal["shuffled", "zipped", "drawn-b", "drawn-smaller"]
 
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 DOMAINS: tuple[Domain, ...] = get_args(Domain)

@@ -86,6 +86,53 @@ def test_every_picture_comes_once_in_each_epoch(seed: int, batch_size: int) -> N
         assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
+def seen(domain: int, count: int, counts: tuple[int, int], order: Any) -> list[int]:
+    """Numbers of the first pictures of a domain."""
+    both = numbered("a", counts[0]), numbered("b", counts[1])
+    batches = Batches(both, seed=4, batch_size=1, order=order)
+    return [number for step in range(count) for number in numbers(batches[step][domain])]
+
+
+def test_zipped_domains_begin_anew_when_the_smaller_one_is_through() -> None:
+    for counts in ((8, 20), (20, 8), (8, 8)):
+        for domain, count in enumerate(counts):
+            found = seen(domain, 160, counts, "zipped")
+            epochs = [found[first : first + 8] for first in range(0, 160, 8)]
+            assert all(len(set(epoch)) == 8 for epoch in epochs)
+            assert set(found) == set(range(count))
+            assert len({tuple(epoch) for epoch in epochs}) == 20
+
+
+@pytest.mark.parametrize(
+    ("order", "counts", "drawn"),
+    [
+        ("drawn-b", (8, 20), 1), ("drawn-b", (20, 8), 1),
+        ("drawn-smaller", (8, 20), 0), ("drawn-smaller", (20, 8), 1), ("drawn-smaller", (8, 8), 1),
+    ],
+)  # fmt: skip
+def test_any_picture_of_a_drawn_domain_may_come_at_any_time(order: str, counts: tuple[int, int], drawn: int) -> None:
+    count, other, larger = counts[drawn], counts[1 - drawn], max(counts)
+    found = seen(drawn, 100 * count, counts, order)
+    times = np.bincount(found, minlength=count)
+    assert times.min() > 60  # of 100, give or take 10
+    assert times.max() < 140
+    assert any(len(set(found[first : first + count])) < count for first in range(0, len(found), count))
+    beside = seen(1 - drawn, 10 * larger, counts, order)
+    for first in range(0, len(beside), larger):
+        epoch = np.bincount(beside[first : first + larger], minlength=other)
+        assert {*epoch.tolist()} <= {larger // other, -(-larger // other)}
+    if other == larger:
+        assert beside == seen(1 - drawn, 10 * larger, counts, "shuffled")
+
+
+@pytest.mark.parametrize("order", ["zipped", "drawn-b", "drawn-smaller"])
+def test_every_order_is_the_same_in_any_process_and_at_any_step(order: Any) -> None:
+    whole = make(batch_size=4, order=order)
+    for step in (7, 30):
+        parts = [make(batch_size=2, rank=rank, world_size=2, order=order)[step] for rank in range(2)]
+        assert same(whole[step], (torch.cat([a for a, _ in parts]), torch.cat([b for _, b in parts])))
+
+
 @given(st.integers(0, 2**64), st.integers(0, 2**33))
 def test_a_fresh_object_gives_the_same_at_any_step(seed: int, step: int) -> None:
     used = make(seed)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.helpers import picture
+from ugatit_cli.config import DOMAINS
 from ugatit_cli.data import pictures
 from ugatit_cli.data.pictures import (
     HOLDOUT_FROM,
@@ -268,6 +269,15 @@ def test_a_panorama_keeps_its_middle_unsquashed_and_antialiased(tmp_path: Path) 
     assert prepare_picture(line, Preparation(256)).shape == (286, 572, 3)
 
 
+@pytest.mark.parametrize("bicubic", [False, True])
+def test_ways_to_resize(tmp_path: Path, *, bicubic: bool) -> None:
+    path = saved(tmp_path / "a.png", picture(50, 40))
+    way = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
+    with Image.open(path) as image:
+        expected = np.asarray(image.convert("RGB").resize((62, 62), way))
+    np.testing.assert_array_equal(prepare_picture(path, Preparation(32, "squash", bicubic=bicubic)), expected)
+
+
 def test_a_long_animation_is_its_first_frame(tmp_path: Path) -> None:
     frames = [Image.new("L", (500, 400), grey) for grey in (200, 0)]
     data = saved(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:]).read_bytes()
@@ -443,6 +453,13 @@ def test_memory_budget(
     assert memory_budget() == int(0.4 * min(known, 1000 if limit == "1000\n" else known))
 
 
+def test_the_fingerprint_of_a_run_stays_the_same_for_good() -> None:
+    files = (HERE / "1.png", HERE / "x/2.png")
+    a, b = (Pictures(domain, HERE, SMALL, files, (10, 20), None, (), (), 0) for domain in DOMAINS)
+    # Recorded: a run that goes on may have newer code.
+    assert fingerprint((a, b)) == "ffda0aa3b1e438c61377a989122369747c4d6a052c4102be14c7f481a2cc3173"
+
+
 def test_the_fingerprint_is_of_pictures_not_of_places(tmp_path: Path) -> None:
     given = folders(tmp_path / "one")
     before = fingerprint(load(given))
@@ -451,6 +468,7 @@ def test_the_fingerprint_is_of_pictures_not_of_places(tmp_path: Path) -> None:
     assert fingerprint(load(moved)) == before
     assert fingerprint(load(moved, budget_bytes=0)) == before
     assert fingerprint(load(moved, replace(SMALL, background=(0, 0, 0)))) != before
+    assert fingerprint(load(moved, replace(SMALL, bicubic=True))) != before
     assert fingerprint(load(Folders(moved.b, moved.a))) != before
     fill(moved.b, 1, first=300)
     added = fingerprint(load(moved))

@@ -47,6 +47,15 @@ def test_a_warm_up_is_nothing_else(text: str) -> None:
         Recipe(warm_up=text)
 
 
+def test_pictures_of_the_papers_recipes_come_as_in_the_authors_codes() -> None:
+    for name in METHODS:
+        default, paper = (method(name).recipe(recipe) for recipe in RECIPES)
+        assert (default.bicubic, default.order) == (False, "shuffled")
+        assert paper.bicubic == (name in ("cyclegan", "drit"))
+        orders = {"cyclegan": "drawn-b", "drit": "drawn-smaller", "unit": "zipped", "munit": "zipped"}
+        assert paper.order == orders.get(name, "shuffled")
+
+
 def test_who_warms_up_by_default() -> None:
     warm_ups = {name: [method(name).recipe(recipe).warm_up for recipe in RECIPES] for name in METHODS}
     assert warm_ups == {one: ["off", "off"] for one in METHODS} | {

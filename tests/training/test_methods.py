@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,42 @@ def test_a_length_that_is_given_wins(uneven: Folders, tmp_path: Path, length: di
     settings, notes = counted(tmp_path, uneven, **length)
     assert (settings.iterations, settings.minutes) == (length.get("iterations"), length.get("minutes"))
     assert not [note for note in notes if "epochs" in note]
+
+
+@pytest.mark.parametrize("method", ["cyclegan", "drit", "unit"])
+def test_the_papers_pictures_come_as_they_did_when_a_run_goes_on(
+    method: str, uneven: Folders, tmp_path: Path
+) -> None:
+    given = {"method": method, "recipe": "paper", "iterations": 6}
+    train(tmp_path / "whole", uneven, given)
+    train(tmp_path / "parts", uneven, given, stop_after=2)
+    train(tmp_path / "parts", uneven, given)
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+
+
+def without(run: Path, *names: str) -> None:
+    """Takes settings out of a run, which its version didn't have."""
+    lines = (run / "config.toml").read_text().splitlines(keepends=True)
+    (run / "config.toml").write_text("".join(line for line in lines if line.partition(" ")[0] not in names))
+
+
+def test_a_run_of_an_earlier_version_goes_on_as_it_began(uneven: Folders, tmp_path: Path) -> None:
+    """Which had one way to resize, one order and one schedule for all methods."""
+    path, given = tmp_path / "run", {"method": "drit", "recipe": "paper", "iterations": 6}
+    assert train(path, uneven, given, stop_after=1)[0].recipe == DRIT().recipe("paper")
+    without(path, "bicubic", "order", "epoch_decay")
+    old = replace(DRIT().recipe("paper"), bicubic=False, order="shuffled", epoch_decay="cyclegan")
+    assert prepared(path, None, {}, named=True).settings.recipe == old
+
+
+def test_how_pictures_come_decides_what_is_learnt(uneven: Folders, tmp_path: Path) -> None:
+    ends = []
+    for name in ("", "bicubic", "order"):
+        train(tmp_path / f"-{name}", uneven, PAPER | {"iterations": 4}, stop_after=1)
+        without(tmp_path / f"-{name}", name)
+        train(tmp_path / f"-{name}", uneven, PAPER | {"iterations": 4})
+        ends.append(weights(tmp_path / f"-{name}")["model/model.safetensors"])
+    assert len({*ends}) == 3
 
 
 class Watching(Log):

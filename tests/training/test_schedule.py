@@ -21,7 +21,6 @@ from ugatit_cli.training.schedule import (
     WINDOW,
     Schedule,
     Speed,
-    epoch_factor,
     is_growing_step,
 )
 from ugatit_cli.training.settings import Settings, new_settings
@@ -97,13 +96,28 @@ def test_the_last_step_of_the_default_recipe_counts(iterations: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("epoch", "factor"), [(1, 1.0), (100, 1.0), (101, 100 / 101), (150, 51 / 101), (200, 1 / 101)]
+    ("method", "rate", "factors"),
+    [  # as their codes have it, which count epochs from 0
+        ("cyclegan", 2e-4, [1 - max(0, epoch + 1 - 100) / 101 for epoch in range(200)]),
+        ("drit", 1e-4, [1 - max(0, epoch - 600) / 601 for epoch in range(1200)]),
+        ("aggan", 1e-4, [1 if epoch < 50 else 1 - (epoch - 50) / 50 for epoch in range(100)]),
+    ],
 )
 @pytest.mark.parametrize("steps", [1, 3, 1067])
-def test_cyclegans_schedule_of_2019(epoch: int, factor: float, steps: int) -> None:
+def test_the_rate_of_each_epoch_is_that_of_the_authors_code(
+    method: str, rate: float, factors: list[float], steps: int
+) -> None:
     """All steps of an epoch have its rate, however many they are."""
-    for step in {(epoch - 1) * steps + 1, epoch * steps}:
-        assert epoch_factor(step / (200 * steps), 200, 0.5) == pytest.approx(factor)
+    schedule = Schedule(settings(method=method, recipe="paper", iterations=steps * len(factors)))
+    for last in (False, True):
+        ends = [steps * epoch + (steps if last else 1) for epoch in range(len(factors))]
+        found = [schedule.learning_rate(schedule.progress(step)) for step in ends]
+        assert found == pytest.approx([rate * factor for factor in factors])
+
+
+def test_a_rate_by_epochs_may_stay() -> None:
+    schedule = Schedule(settings(method="aggan", recipe="paper", iterations=100, decay_from=1.0))
+    assert {schedule.learning_rate(schedule.progress(step)) for step in range(1, 101)} == {1e-4}
 
 
 def test_a_recipe_of_epochs_goes_down_by_epochs() -> None:
@@ -120,7 +134,7 @@ def test_a_recipe_of_epochs_may_end_before_they_are_over() -> None:
     cut = Schedule(dataclasses.replace(whole.settings, iterations=1800, recipe=recipe))
     rates = [[one.learning_rate(one.progress(step)) for step in range(1, 1801)] for one in (cut, whole)]
     assert rates[0] == pytest.approx(rates[1])
-    assert rates[0][-1] == pytest.approx(1e-4 * (1 - 300 / 601))
+    assert rates[0][-1] == pytest.approx(1e-4 * (1 - 299 / 601))
 
 
 def test_progress_by_steps() -> None:

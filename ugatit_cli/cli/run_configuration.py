@@ -95,7 +95,8 @@ def _tables(document: Mapping[str, Any], name: str, stated: Mapping[str, Any]) -
 
 def _drop_consequences(name: str, run: dict[str, Any], model: dict[str, Any]) -> None:
     """Drops what follows from other settings, and will again, whatever the command line says of them."""
-    channels, follows = model.get("channels"), config_class(name).usual_discriminator_channels
+    channels: Any = model.get("channels")
+    follows = config_class(name).usual_discriminator_channels
     if channels in range(1, MAX_CHANNELS + 1) and model.get("discriminator_channels") == follows(channels):
         del model["discriminator_channels"]
     if run.get("checkpointing") == (model.get("variant") == "full"):
@@ -104,12 +105,12 @@ def _drop_consequences(name: str, run: dict[str, Any], model: dict[str, Any]) ->
 
 def _sizes_for(other: str, name: str, model: Mapping[str, Any]) -> dict[str, Any]:
     """Of a run's sizes those for another method: that of pictures, and what isn't its own method's default."""
-    usual, fields = config_class(name)(), fields_of(config_class(other))
-    told = {"image_size", "discriminator_channels"}
+    usual, told = config_class(name)(), {"image_size", "discriminator_channels"}
+    kind: type = config_class(other)
     return {
         key: value
         for key, value in model.items()
-        if key in fields and (key in told or value != getattr(usual, key, value))
+        if key in fields_of(kind) and (key in told or value != getattr(usual, key, value))
     }
 
 

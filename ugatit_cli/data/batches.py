@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ugatit_cli.config import DOMAINS
+from ugatit_cli.config import DOMAINS, Order
 from ugatit_cli.data.pictures import Array, Pictures, is_blank
 from ugatit_cli.errors import DataError, PictureError
 from ugatit_cli.pictures.bounds import ROOM
@@ -50,6 +50,9 @@ class Batches(Dataset[Batch]):
         seed: decides order, crops and flips; 0 or more.
         batch_size: pictures of each domain per step and process.
         flip: whether half of the crops are mirrored.
+        order: of the pictures. `shuffled`: all of a domain, in a random order, before any comes again. `zipped`:
+            so, but both domains begin anew when the smaller one is through. `drawn-b`, `drawn-smaller`: any picture
+            of that domain (of two of one size, B) at any time, beside the other one, shuffled.
         rank, world_size: number of this process among those that train together, and how many they are.
     """
 
@@ -60,11 +63,12 @@ class Batches(Dataset[Batch]):
         seed: int,
         batch_size: int,
         flip: bool = True,
+        order: Order = "shuffled",
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self.pictures = pictures
-        self.seed, self.batch_size, self.flip = seed, batch_size, flip
+        self.seed, self.batch_size, self.flip, self.order = seed, batch_size, flip, order
         self.rank, self.world_size = rank, world_size
 
     def __getitem__(self, step: int) -> Batch:
@@ -81,10 +85,8 @@ class Batches(Dataset[Batch]):
     def _sample(self, domain: int, number: int) -> Array:
         """Crop number `number` since training began, of all processes together."""
         pictures = self.pictures[domain]
-        epoch, position = divmod(number, len(pictures.files))
         try:
-            order = _shuffled(len(pictures.files), self.seed, _ORDER, domain, epoch)
-            pixels = pictures.picture(int(order[position]))
+            pixels = pictures.picture(self._index(domain, number))
         except PictureError as error:
             raise _vanished(error) from error
         bits = [int(word) for word in _bits(3 * TRIES, self.seed, _CROP, domain, number)]
@@ -94,6 +96,17 @@ class Batches(Dataset[Batch]):
             return crop
         size = pictures.preparation.image_size
         return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+
+    def _index(self, domain: int, number: int) -> int:
+        """Of the picture that crop `number` is of."""
+        counts = [len(one.files) for one in self.pictures]
+        if domain == {"drawn-b": 1, "drawn-smaller": int(counts[0] >= counts[1])}.get(self.order):
+            return int(_bits(1, self.seed, _ORDER, domain, number)[0]) % counts[domain]
+        # The domain beside one that is drawn goes through as many as the larger one has, some of its own twice.
+        length = {"shuffled": counts[domain], "zipped": min(counts)}.get(self.order, max(counts))
+        epoch, position = divmod(number, length)
+        order = _shuffled(max(length, counts[domain]), self.seed, _ORDER, domain, epoch)
+        return int(order[position]) % counts[domain]
 
     def _crop(self, pixels: Array, down: int, right: int, mirror: int) -> Array:
         size = self.pictures[0].preparation.image_size
@@ -138,7 +151,8 @@ def sample_pictures(pictures: Pictures, count: int, seed: int) -> Tensor:
 def _middle(path: Path, pictures: Pictures) -> Array:
     size = pictures.preparation.image_size
     try:
-        pixels = pictures.prepare(path, replace(pictures.preparation, jitter=False))
+        # Bilinearly in all recipes, so that figures of evaluations compare.
+        pixels = pictures.prepare(path, replace(pictures.preparation, jitter=False, bicubic=False))
     except PictureError as error:
         raise _vanished(error) from error
     top, left = (pixels.shape[0] - size) // 2, (pixels.shape[1] - size) // 2

@@ -313,6 +313,7 @@ class Preparation:
         background: RGB colour put behind transparent pixels.
         jitter: whether pictures are larger than crops, so that crops differ.
         margin: by so many pixels, with `squash`.
+        bicubic: how they are resized; if not, bilinearly.
     """
 
     image_size: int
@@ -320,6 +321,7 @@ class Preparation:
     background: tuple[int, int, int] = (255, 255, 255)
     jitter: bool = True
     margin: int = OFFICIAL_MARGIN
+    bicubic: bool = False
 
     @property
     def load_size(self) -> int:
@@ -347,7 +349,7 @@ def _upright(path: Path, preparation: Preparation, max_pixels: int | None) -> It
 
 
 def _prepared(image: Image.Image, preparation: Preparation) -> Array:
-    """Bilinear and antialiased, as torchvision resizes for the authors' code."""
+    """Antialiased, as torchvision resizes for the authors' codes."""
     side = preparation.load_size
     width, height = size = image.size
     target = (side, side)
@@ -358,7 +360,8 @@ def _prepared(image: Image.Image, preparation: Preparation) -> Array:
         target = (round(width * scale), round(height * scale))
     left, top = (image.width - width) / 2, (image.height - height) / 2
     box = (left, top, left + width, top + height)
-    return np.asarray(image.resize(target, Image.Resampling.BILINEAR, box), np.uint8)
+    way = Image.Resampling.BICUBIC if preparation.bicubic else Image.Resampling.BILINEAR
+    return np.asarray(image.resize(target, way, box), np.uint8)
 
 
 # --- Loading -------------------------------------------------------------------------------------------
@@ -578,7 +581,12 @@ def fingerprint(pictures: tuple[Pictures, Pictures]) -> str:
     Pictures count by their names below the folder and their sizes on disk, so that it costs nothing.
     """
     sets = [
-        [one.domain, asdict(one.preparation), [below(one.folder, path) for path in one.files], one.sizes]
+        [one.domain, _stored(one.preparation), [below(one.folder, path) for path in one.files], one.sizes]
         for one in pictures
     ]
     return digest(json.dumps(sets))
+
+
+def _stored(preparation: Preparation) -> dict[str, object]:
+    """As runs of earlier versions have it, which knew one way to resize."""
+    return {name: value for name, value in asdict(preparation).items() if name != "bicubic" or value}

@@ -383,14 +383,15 @@ class AGGAN(Method):
   url       = {https://arxiv.org/abs/1806.02311}
 }"""
     config = AGGANConfig
-    settings = COMMON | {"epochs", "cycle_weight", "pool_size", "attention_share"}
+    settings = COMMON | {"epochs", "epoch_decay", "cycle_weight", "pool_size", "attention_share"}
     paper_iterations = 100_000
 
     def recipe(self, name: RecipeName) -> Recipe:
         """`paper` is the authors' training; `default` adds U-GAT-IT's moving average and augmentation to it."""
         authors: dict[str, Any] = {"learning_rate": 1e-4, "weight_decay": 0.0, "pool_size": POOL_SIZE}
         if name == "paper":
-            return Recipe("paper", **authors, epochs=EPOCHS, ema=0.0, augment="off", fit="squash")
+            plain: dict[str, Any] = {"ema": 0.0, "augment": "off", "fit": "squash"}
+            return Recipe("paper", **authors, **plain, epochs=EPOCHS, epoch_decay="aggan")
         return Recipe(**authors)
 
     def translators(self, config: BaseConfig) -> dict[str, Network]:

@@ -255,14 +255,18 @@ class CycleGAN(Method):
   url       = {https://arxiv.org/abs/1703.10593}
 }"""
     config = CycleGANConfig
-    settings = COMMON | {"epochs", "cycle_weight", "identity_weight", "pool_size"}
+    settings = COMMON | {
+        *("epochs", "epoch_decay", "bicubic", "order"),
+        *("cycle_weight", "identity_weight", "pool_size"),
+    }
     paper_iterations = 200_000
 
     def recipe(self, name: RecipeName) -> Recipe:
         """`paper` is the authors' training; `default` adds U-GAT-IT's moving average and augmentation to it."""
         authors: dict[str, Any] = {"weight_decay": 0.0, "identity_weight": 5.0, "pool_size": POOL_SIZE}
         if name == "paper":
-            return Recipe("paper", **authors, epochs=EPOCHS, ema=0.0, augment="off", fit="squash")
+            plain: dict[str, Any] = {"ema": 0.0, "augment": "off", "fit": "squash", "bicubic": True}
+            return Recipe("paper", **authors, **plain, epochs=EPOCHS, order="drawn-b")
         return Recipe(**authors)
 
     def translators(self, config: BaseConfig) -> dict[str, Network]:

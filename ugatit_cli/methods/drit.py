@@ -54,8 +54,8 @@ class DRIT(Method):
 }"""
     config = DRITConfig
     settings = COMMON | {
-        *("epochs", "ends_after", "margin", "cycle_weight"),
-        *("reconstruction_weight", "style_weight", "kl_weight", "mode_seeking_weight"),
+        *("epochs", "epoch_decay", "ends_after", "margin", "bicubic", "order"),
+        *("cycle_weight", "reconstruction_weight", "style_weight", "kl_weight", "mode_seeking_weight"),
     }
     # 500,000 updates of everything, which every third step is.
     paper_iterations = most_iterations = 1_500_000
@@ -65,7 +65,8 @@ class DRIT(Method):
         """`paper` is the authors' training; `default` adds U-GAT-IT's moving average and augmentation to it."""
         authors: dict[str, Any] = {"batch_size": 2, "learning_rate": 1e-4, "style_weight": 10.0}
         if name == "paper":
-            return Recipe("paper", **authors, epochs=EPOCHS, ema=0.0, augment="off", fit="squash", margin=40)
+            plain: dict[str, Any] = {"ema": 0.0, "augment": "off", "fit": "squash", "margin": 40, "bicubic": True}
+            return Recipe("paper", **authors, **plain, epochs=EPOCHS, epoch_decay="drit", order="drawn-smaller")
         return Recipe(**authors)
 
     def translators(self, config: BaseConfig) -> dict[str, Network]:

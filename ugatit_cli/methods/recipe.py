@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
+from ugatit_cli.config import Order
 from ugatit_cli.errors import ConfigError
 from ugatit_cli.fields import Option, Range, check_ranges, check_types
 
@@ -16,6 +17,7 @@ Augmentation = Literal["auto", "on", "off"]
 PowerIterations = Literal["each-step", "each-pass"]
 TrainingFit = Literal["aspect", "squash"]
 Cycle = Literal["pairs", "joint"]
+EpochDecay = Literal["cyclegan", "drit", "aggan"]
 
 RECIPES: tuple[RecipeName, ...] = get_args(RecipeName)
 BELOW_1 = 0.9999999
@@ -55,11 +57,14 @@ class Recipe:
         flip: pictures are mirrored at random.
         vgg: a file; None: see `methods.vgg.load_vgg`.
         mode_seeking_weight: of what makes translations differ as much as their styles (DRIT++); 0: without.
+        epoch_decay: whose code it is that says how the learning rate falls from epoch to epoch.
         ends_after: share of the epochs after which the training ends; a run sets it when it begins.
         jitter: crops are random ones of pictures that are somewhat larger.
         margin: by so many pixels, where pictures are made square.
         fit: `squash` makes pictures square before the random crop, as the official code does; `aspect` keeps
             their proportions.
+        bicubic: pictures are resized bicubically, not bilinearly.
+        order: which pictures come when; see `data.batches.Batches`.
 
     Raises:
         ConfigError: a value is out of range.
@@ -117,6 +122,7 @@ class Recipe:
     ] = 0.5
     halve_every: Annotated[int, Range(0, 10**9)] = 0
     epochs: Annotated[int, Range(0, 10**6)] = 0
+    epoch_decay: EpochDecay = "cyclegan"
     ends_after: Annotated[float, Range(0, 1)] = 1.0
     adversarial_weight: Annotated[
         float, Range(0, 1e6), Option("Recipe", "How much a translation must look like the other domain.")
@@ -244,6 +250,8 @@ class Recipe:
     fit: Annotated[TrainingFit, Option("Pictures", "Keep proportions, or make pictures square.", before="flip")] = (
         "aspect"
     )
+    bicubic: bool = False
+    order: Order = "shuffled"
 
     def __post_init__(self) -> None:
         check_types(self, Recipe)

@@ -24,7 +24,7 @@ Codes = tuple[Tensor, ...]
 ByDirection = Mapping[Direction, Tensor]
 
 
-SETTINGS = COMMON | {"halve_every", "jitter", "cycle_weight", "reconstruction_weight"}
+SETTINGS = COMMON | {"halve_every", "jitter", "order", "cycle_weight", "reconstruction_weight"}
 ITERATIONS = 1_000_000
 HALVE_EVERY = 100_000
 
@@ -166,4 +166,4 @@ def code_recipe(name: RecipeName, **own: float) -> Recipe:
     if name == "default":
         return authors
     plain = replace(authors, name="paper", ema=0.0, augment="off", fit="aspect", jitter=False)
-    return replace(plain, decay_from=1.0, halve_every=HALVE_EVERY)
+    return replace(plain, decay_from=1.0, halve_every=HALVE_EVERY, order="zipped")

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ugatit_cli.methods.recipe import parse_warm_up
+from ugatit_cli.methods.recipe import Recipe, parse_warm_up
 from ugatit_cli.training.options import parse_interval
 from ugatit_cli.training.settings import Settings
 
@@ -86,7 +86,7 @@ class Schedule:
         if warm_up is not None:
             return recipe.learning_rate * (1 if recipe.name == "paper" else min(1, 2 * (1 - warm_up)))
         if recipe.epochs:
-            return recipe.learning_rate * epoch_factor(progress * recipe.ends_after, recipe.epochs, recipe.decay_from)
+            return recipe.learning_rate * epoch_factor(progress * recipe.ends_after, recipe)
         if recipe.name != "paper" and iterations is not None:
             progress -= 1 / iterations  # the official code's last step has rate 0
         if progress <= recipe.decay_from:
@@ -125,21 +125,24 @@ class Schedule:
         return True
 
 
-def epoch_factor(progress: float, epochs: int, decay_from: float) -> float:
-    """What an epoch's learning rate is multiplied with, as in CycleGAN's code of 2019: 1, then down to 1/(n + 1).
+def epoch_factor(progress: float, recipe: Recipe) -> float:
+    """What an epoch's learning rate is multiplied with, by the authors' code that the recipe names.
 
-    That code, with which the comparisons in U-GAT-IT's paper were made, steps its schedule at the end of an epoch.
-    Since July 2020 it does so at the start, and every epoch from the last constant one on has the factor of the next
-    one here: the last epoch trains with a learning rate of 0.
+    Epoch e of n, counted from 1, has 1 - (e - c) / (n - c + 1) after c constant ones in CycleGAN's code of 2019, with
+    which the comparisons in U-GAT-IT's paper were made, 1 - (e - 1 - c) / (n - c + 1) in DRIT's, and
+    1 - (e - 1 - c) / (n - c) in AGGAN's.
+
+    The first two step their schedule at the end of an epoch, as PyTorch expects since 1.1; with earlier versions, all
+    of it came one epoch later. Since July 2020 CycleGAN's does so at the start, and so one epoch earlier: its last
+    epoch trains with a learning rate of 0.
 
     Args:
-        progress: share of the training that is done after the step, in (0, 1].
-        epochs: of the training.
-        decay_from: share of them after which the factor falls.
+        progress: share of the epochs that is done after the step, in (0, 1].
     """
+    constant = round(recipe.decay_from * recipe.epochs)
     # Rounded, since a step that ends an epoch belongs to it.
-    epoch, constant = math.ceil(round(progress * epochs, 6)), round(decay_from * epochs)
-    return 1 - max(0, epoch - constant) / (epochs - constant + 1)
+    fallen = math.ceil(round(progress * recipe.epochs, 6)) - constant - (recipe.epoch_decay != "cyclegan")
+    return 1 - max(0, fallen) / max(1, recipe.epochs - constant + (recipe.epoch_decay != "aggan"))
 
 
 def is_growing_step(step: int) -> bool:

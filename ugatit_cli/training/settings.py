@@ -90,7 +90,9 @@ class Settings(RunOptions):
     def preparation(self) -> Preparation:
         """How its pictures are prepared."""
         recipe = self.recipe
-        return Preparation(self.model.image_size, recipe.fit, jitter=recipe.jitter, margin=recipe.margin)
+        return Preparation(
+            self.model.image_size, recipe.fit, jitter=recipe.jitter, margin=recipe.margin, bicubic=recipe.bicubic
+        )
 
     def to_document(self) -> dict[str, Any]:
         """Tables of plain values for `config.toml`; what is None is left out."""

@@ -250,6 +250,7 @@ class Trainer:
             seed=self.settings.seed,
             batch_size=self.settings.recipe.batch_size,
             flip=self.settings.recipe.flip,
+            order=self.settings.recipe.order,
             rank=self.machine.group.rank,
             world_size=self.machine.group.size,
         )
