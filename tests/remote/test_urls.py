@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import sys
 import zipfile
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
 
+from tests.programs import starting
 from ugatit_cli.errors import OutputError, PictureError, UsageError
 from ugatit_cli.remote import places, zipping
 from ugatit_cli.remote.addresses import forbidden_by
@@ -151,6 +153,29 @@ def test_an_archive_is_the_old_or_the_new_one() -> None:
     known = Known(url("zip://a.zip"))
     assert known.state(url("zip://x/new.png::a.zip")) is not None
     assert known.state(url("zip://none.png::a.zip")) is None
+
+
+def write_at_once(name: str, together: Barrier) -> None:
+    """A process with a result for the archive that others end with at the same time."""
+    with places.finishing():
+        places.write_together([(url(f"zip://{name}::a.zip"), name.encode())])
+        together.wait()
+
+
+def test_no_result_is_lost_where_processes_end_with_one_archive_at_the_same_time() -> None:
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        archive.writestr("kept.png", bytes(1 << 24))  # what takes a while to take over
+    names = [f"{number}.png" for number in range(4)]
+    context = starting()
+    together = context.Barrier(len(names))
+    processes = [context.Process(target=write_at_once, args=(name, together)) for name in names]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    with zipfile.ZipFile("a.zip") as archive:
+        assert sorted(archive.namelist()) == [*names, "kept.png"]
+    assert [path.name for path in Path().iterdir()] == ["a.zip"]
 
 
 def test_an_archive_that_cannot_be_taken_over_stays() -> None:

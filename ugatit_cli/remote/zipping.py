@@ -21,6 +21,9 @@ from ugatit_cli.leftovers import discard, hidden, sweep_once
 from ugatit_cli.remote.systems import path_in, system
 from ugatit_cli.remote.urls import Place, Url, place
 
+if os.name == "posix":
+    import fcntl
+
 
 @dataclass
 class _Archive:
@@ -38,12 +41,13 @@ class _Archive:
     def finish(self) -> None:
         """Puts it in its place, with what is there already."""
         try:
-            with self.packed:
-                self._take_over()
-            if isinstance(self.where, Path):
-                self.temporary.replace(self.where)
-            else:
-                system(self.where).put_file(str(self.temporary), path_in(self.where))
+            with _alone(self.where):
+                with self.packed:
+                    self._take_over()
+                if isinstance(self.where, Path):
+                    self.temporary.replace(self.where)
+                else:
+                    system(self.where).put_file(str(self.temporary), path_in(self.where))
         finally:
             self.packed.close()
             discard(self.temporary)
@@ -109,6 +113,21 @@ def _copied(member: zipfile.ZipInfo) -> zipfile.ZipInfo:
         member.file_size,
     )
     return copy
+
+
+@contextlib.contextmanager
+def _alone(where: Place) -> Iterator[None]:
+    """Keeps other processes waiting that put an archive into the same folder here, where the system can do that."""
+    descriptor = None
+    if isinstance(where, Path) and os.name == "posix":
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            descriptor = os.open(where.parent, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
