@@ -49,7 +49,9 @@ tiles = st.none() | st.just(0) | st.integers(16, 512).map(lambda n: 4 * n)
 def test_colours() -> None:
     assert as_colour("white") == as_colour("#fff") == as_colour("#ffffff80") == (255, 255, 255)
     assert as_colour((1, 2, 3)) == (1, 2, 3)
-    for wrong in ("", "whyte", "#12", "#ggg", "rgb(1,2)"):
+    assert as_colour("rgb(255, 0, 1)") == as_colour("rgba(255, 0, 1, 0)") == (255, 0, 1)
+    over = ("rgb(256,0,0)", f"rgb({'9' * 90},0,0)", "rgb(0%,101%,0%)", "hsl(0,100%,500%)", "hsl(0,300%,50%)")
+    for wrong in ("", "whyte", "#12", "#ggg", "rgb(1,2)", *over, "hsv(0,100%,102%)"):
         with pytest.raises(UsageError, match="--background "):
             as_colour(wrong, "--background")
 

@@ -55,6 +55,8 @@ def test_a_form_says_the_same_as_a_query(served: Served) -> None:
     answer = served.ask("POST", "/translate", body, **headers)
     assert (answer.status, answer.headers["content-type"]) == (200, "image/webp")
     assert answer.data == served.post(sent, to="flat", strength=0.25, format="webp").data
+    other = headers["Content_Type"].replace("multipart/form-data", "Multipart/Form-Data ")
+    assert served.ask("POST", "/translate", body, Content_Type=other).data == answer.data
 
 
 @pytest.mark.parametrize(("format", "kind"), [("same", "gif"), ("png", "png"), ("webp", "webp")])
@@ -92,7 +94,8 @@ def test_a_background(served: Served) -> None:
     black = served.post(white_icon(), **note["fields"])
     assert (black.status, notes(black)) == (200, [])
     assert black.data == served.post(white_icon(), background="#000").data != white.data
-    assert served.post(white_icon(), background="no-colour").status == 400
+    for wrong in ("no-colour", f"rgb({'9' * 30},0,0)"):
+        assert served.post(white_icon(), background=wrong).status == 400
 
 
 def test_a_refusal_says_which_field_does_it(served: Served) -> None:

@@ -303,6 +303,7 @@ def as_colour(colour: Colour | str, name: str = "background") -> Colour:
         return colour
     try:
         red, green, blue, *_ = ImageColor.getrgb(colour)
+        bytes((red, green, blue))  # each is from 0 to 255, of which Pillow doesn't make sure
     except ValueError:
         raise UsageError(f"{name} {colour}: no such colour", "Use a name such as white, or #rrggbb.") from None
     return red, green, blue

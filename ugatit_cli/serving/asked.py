@@ -73,7 +73,7 @@ async def received(request: Request) -> tuple[Upload, Asked]:
         UsageError: there is no picture, or several, or a field that can't be understood.
     """
     fields = dict(request.query_params)
-    if not request.headers.get("content-type", "").startswith(FORM):
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         upload = Upload("picture", await request.body())
     else:
         async with request.form(max_files=1, max_fields=20) as form:
