@@ -18,7 +18,7 @@ from typer.main import get_command
 from tests.cli.conftest import Command, put
 from ugatit_cli.cli import app, configuration
 from ugatit_cli.cli.configuration import NEEDS, SOURCES
-from ugatit_cli.cli.option_names import OTHERS, every_command, is_shared, keys_of, variables_of
+from ugatit_cli.cli.option_names import OTHERS, every_command, is_shared, keys_of, number_type, variables_of
 from ugatit_cli.cli.settings_file import FILE, NOT_HERE, PATHS
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.errors import UgatitError, UsageError
@@ -88,7 +88,8 @@ def test_every_option_has_a_name_in_the_file_and_a_variable(path: str, monkeypat
     hidden = {option.name for option in COMMANDS[path].params if getattr(option, "hidden", False)}
     assert {option.name for option in keys.values()} == options - hidden - {"config"}
     values = {key: sample(option) for key, option in keys.items()}
-    lines = [f"{key} = {value if keys[key].is_flag else repr(value)}" for key, value in values.items()]
+    plain = {key for key, option in keys.items() if option.is_flag or number_type(option)}
+    lines = [f"{key} = {value if key in plain else repr(value)}" for key, value in values.items()]
     Path("all.toml").write_text("\n".join([f"[{path.replace(' ', '.')}]", *lines]))
 
     def filled(stated: Mapping[str, Any]) -> set[str]:
@@ -211,6 +212,17 @@ def test_values_of_all_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[translate]\nfit = 'wide'", (", line 2: fit",)),
         ("[translate]\ntile = true", (", line 2: tile is true", "auto or off")),
         ("[translate]\ntile = [1, 2]", (", line 2: tile is a list",)),
+        ("[translate]\nstrength = '0.5'", (", line 2: strength is 0.5", "a number", "without quotes")),
+        ("[translate]\nquality = '7'", (", line 2: quality is 7", "a whole number", "without quotes")),
+        ("[translate]\nquality = 7.5", (", line 2: quality is 7.5", "a whole number")),
+        ("[translate]\nstrength = true", (", line 2: strength is true", "a number")),
+        ("[translate]\nstrength = [0.5]", (", line 2: strength is a list",)),
+        ("[translate]\nfilms = 1", (", line 2: films is 1", "true or false")),
+        ("[translate]\nfilms = [true]", (", line 2: films is a list",)),
+        ("[translate]\nto = 5", (", line 2: to is 5", "text", "in quotes")),
+        ("[translate]\nmodel = ['a', 5]", (", line 2: model is", "text", "in quotes")),
+        ("[translate]\nfit = 3", (", line 2: fit is 3", "text", "in quotes")),
+        ("[translate]\nbackground = 0", (", line 2: background is 0", "text", "in quotes")),
         ("[translate]\ntile = 1979-05-27", (", line 2: tile is",)),
         ("[translate]\nmax_pixels = 1\nmax-pixels = 2", (", line 2: max_pixels is there twice",)),
         ("config = 'other.toml'", (", line 1", "--config FILE")),
@@ -348,7 +360,7 @@ def test_a_file_that_is_only_found_does_no_harm(key: str) -> None:
         pytest.skip("no command has it")
     for path in owners:
         option = keys_of(COMMANDS[path])[key]
-        value = "true" if option.is_flag else "'../elsewhere'"
+        value = "true" if option.is_flag else "9" if number_type(option) else "'../elsewhere'"
         Path(FILE).write_text(f"[{path.replace(' ', '.')}]\n{key} = {value}\n")
         if key in ("output", "report", "with_discriminators") or key in NOT_HERE:
             with pytest.raises(UsageError, match=f"{FILE}, line 2: {key} "):

@@ -53,6 +53,16 @@ def keys_of(command: Any) -> dict[str, Any]:
     return {key_of(flag): one for one in options for flag in one.opts if flag.startswith("--")}
 
 
+def number_type(option: Any) -> type[int] | type[float] | None:
+    """What kind of a number an option's value is; None if it is text, or none at all."""
+    # Typer before 0.27 calls it `type`, which has a name instead.
+    kind = getattr(option, "type_descriptor", None) or option.type
+    for number, name in ((int, "integer"), (float, "float")):
+        if getattr(kind, "annotation", None) is number or str(getattr(kind, "name", "")).startswith(name):
+            return number
+    return None
+
+
 def key_of(text: str) -> str:
     """The key of an option's flag, or of what stands in a file."""
     return text.removeprefix("--").replace("-", "_")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ugatit_cli.cli import voice, wrong_names
-from ugatit_cli.cli.option_names import every_command, is_shared, key_of, keys_of, nearest
+from ugatit_cli.cli.option_names import every_command, is_shared, key_of, keys_of, nearest, number_type
 from ugatit_cli.errors import UsageError
+from ugatit_cli.fields import WORDS
 from ugatit_cli.files import config_folder, expanded, read_file, read_toml, toml_reason
 
 FILE: Final = "ugatit.toml"
@@ -26,6 +27,8 @@ PUBLISHING: Final = "push"
 WRITTEN: Final = frozenset({"output", "report"})
 # What stands for a path in the help.
 PATHS: Final = frozenset({"DIR", "FILE", "OUT", "RUN", "PATH", "PICTURE", "PAGE.html", "PAGE"})
+# What stands for numbers in the help of texts that may be some.
+NUMBERS: Final = frozenset({"N", "SIZE", "X"})
 
 
 @dataclass(frozen=True)
@@ -149,20 +152,16 @@ class SettingsFile:
     def _value(self, key: str, value: Any, where: str) -> Any:
         """As the command line would have it: text, a list of texts, or whether a flag is up."""
         option = self.keys[key]
-        if option.is_flag or isinstance(value, bool):
-            if not (option.is_flag and isinstance(value, bool)):
-                kind = "true or false" if option.is_flag else "text or a number, such as 4, auto or off, in quotes"
-                raise UsageError(f"{where}: {key} is {shown(value)}; it must be {kind}")
-            return value
-        several = value if isinstance(value, list) else [value]
-        if not all(isinstance(one, str | int | float) and not isinstance(one, bool) for one in several):
-            raise UsageError(f"{where}: {key} is {shown(value)}; it must be text or a number")
-        texts = [self._place(str(one), option) for one in several]
-        if option.multiple:
-            return texts
-        if isinstance(value, list) and "," not in (option.metavar or ""):
+        if isinstance(value, list) and not option.multiple and "," not in (option.metavar or ""):
             raise UsageError(f"{where}: {key} is a list; it takes one value")
-        return ",".join(texts)
+        types, words = _wanted(option)
+        several = value if isinstance(value, list) else [value]
+        if any(type(one) not in types for one in several):
+            raise UsageError(f"{where}: {key} is {shown(value)}; it must be {words}")
+        if option.is_flag:
+            return value
+        texts = [self._place(str(one), option) for one in several]
+        return texts if option.multiple else ",".join(texts)
 
     def _place(self, text: str, option: Any) -> str:
         """A path, which is one below the file's folder."""
@@ -183,6 +182,17 @@ class SettingsFile:
             raise UsageError(
                 f"{where}: {key} is {value}; a file that is only found in the current folder writes there only", way
             )
+
+
+def _wanted(option: Any) -> tuple[tuple[type, ...], str]:
+    """The types of an option's value, and what it must be."""
+    if option.is_flag:
+        return (bool,), "true or false"
+    if number := number_type(option):
+        return (int, number), f"{WORDS[number]}, without quotes"
+    if NUMBERS & {*re.split("[|,]", option.metavar or "")}:
+        return (str, int, float), "a number, or text in quotes, such as auto or off"
+    return (str,), "text, in quotes"
 
 
 def _is_below(text: str, folder: Path) -> bool:
