@@ -174,6 +174,17 @@ def test_two_of_a_pair_have_one_name_if_anything_tells_which_they_are(
     assert bool(stored.notes) != paired
 
 
+def test_two_of_a_pair_get_no_name_that_is_another_s_to_some_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: Heard
+) -> None:
+    files = {
+        f"{split}/{name}.jpg": jpeg(seed) for split in ("trainA", "trainB") for seed, name in enumerate(("x_A", "X"))
+    }
+    path = archive(tmp_path / "x.zip", files)
+    know(monkeypatch, path, paired=True)
+    assert files_in(fetch("horse2zebra", heard, from_file=path)) == files
+
+
 def test_pictures_of_the_same_names_are_others_unless_somebody_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: Heard
 ) -> None:
@@ -197,7 +208,8 @@ def test_sets_are_found_wherever_they_are(
 @pytest.mark.parametrize(
     "files",
     [{}, {"trainA/1.jpg": b"1"}, {"trainA/1.txt": b"1", "trainB/1.txt": b"2"},
-     {**pictures(), "copy/trainA/1.jpg": b"1", "copy/trainB/1.jpg": b"2"}],
+     {**pictures(), "copy/trainA/1.jpg": b"1", "copy/trainB/1.jpg": b"2"},
+     {**pictures(), "train_A/n_00000.jpg": b"1"}, {**pictures(), "test/B/1.jpg": b"1"}],
 )  # fmt: skip
 def test_an_archive_of_something_else_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: Heard, files: dict[str, bytes], home: Path

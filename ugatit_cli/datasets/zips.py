@@ -12,6 +12,7 @@ from ugatit_cli.data.pictures import SPLITS, Split, split_named
 from ugatit_cli.datasets.catalog import DataEntry
 from ugatit_cli.errors import ModelError
 from ugatit_cli.pictures.reading import SUFFIXES
+from ugatit_cli.pictures.sources import fold
 from ugatit_cli.remote import archives
 from ugatit_cli.remote.archives import Limits
 from ugatit_cli.remote.patience import Listener
@@ -69,13 +70,17 @@ def _layout(archive: Path, names: Sequence[str]) -> Layout:
     if len(whole) != 1:
         what = "more than one data set" if whole else "no folders trainA and trainB with pictures"
         raise ModelError(f"{archive}: {what} in it", "It is not the archive that is meant, or was changed.")
+    for split, inside in whole[0].items():
+        if len(folders := sorted({member.removesuffix(name) for member, name in inside.items()})) > 1:
+            both = f"{archives.shown(folders[0])} and {archives.shown(folders[1])}: both are {split}"
+            raise ModelError(f"{archive}: {both}", "Give an archive in which one folder has all pictures of a set.")
     return whole[0]
 
 
 def _of_pairs(names: Mapping[str, str]) -> Mapping[str, str]:
     """Without what tells two of a pair apart: `1_A.jpg` and `1_B.jpg` are both `1.jpg`."""
     found = {member: re.sub(r"_[AB](?=\.\w+$)", "", name) for member, name in names.items()}
-    return found if len(set(found.values())) == len(found) else names
+    return found if len(set(map(fold, found.values()))) == len(found) else names
 
 
 def _is_trained_with(test: Split, layout: Layout, found: Mapping[str, zipfile.ZipInfo], entry: DataEntry) -> bool:
