@@ -47,7 +47,7 @@ def plain_reason(error: BaseException) -> str:
     return str(error).rstrip(".") or type(error).__name__
 
 
-Changed = Literal["device", "format", "install", "max-pixels", "precision", "size", "tile"]
+Changed = Literal["archive", "device", "film", "format", "install", "max-pixels", "precision", "size", "tile"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Change:
     """A way out that has another name elsewhere than on the command line: a field of the API, a control of a page.
 
     Attributes:
-        option: its name on the command line, without dashes; or `install`.
+        option: its name on the command line, without dashes; or `install`, or of what else the file is one.
         value: for it, or what installs it; empty: another one than now.
     """
 

@@ -123,9 +123,10 @@ def test_results_that_cannot_be_written_are_one_error(arguments: str, way: str) 
     assert "ignored" not in said
 
 
-def test_a_list_on_a_full_disk_is_an_error_after_all_is_done(light: str) -> None:
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_list_on_a_full_disk_is_an_error_after_all_is_done(light: str, more: tuple[str, ...]) -> None:
     put("in/a.png", "in/b.png")
-    code, _, said = shell('"$0" "$@" >/dev/full', *TRANSLATE, light)
+    code, _, said = shell('"$0" "$@" >/dev/full', *TRANSLATE, light, *more)
     assert code == 1
     assert said.count("error: ") == 1
     assert below("out") == ["a.png", "b.png"]

@@ -77,6 +77,23 @@ def test_what_is_no_picture(data: bytes) -> None:
     assert "not a picture" in reason(data, name="a.webp").message
 
 
+@pytest.mark.parametrize(
+    ("data", "name", "words"),
+    [
+        (b"PK\x03\x04" + bytes(40), "in/clay.zip", "zip://in/clay.zip"),
+        (bytes(4) + b"ftypisom" + bytes(40), "clip.mp4", "films"),
+        (b"\x1aE\xdf\xa3" + bytes(40), "clip.webp", "films"),
+        (b"RIFF\x24\0\0\0AVI LIST" + bytes(40), "clip.png", "films"),
+    ],
+    ids=["zip", "mp4", "matroska", "avi"],
+)
+def test_who_has_no_picture_but_what_the_command_takes_is_told_how(data: bytes, name: str, words: str) -> None:
+    error = reason(data, name=name)
+    assert "not a picture" in error.message
+    assert words in error.hint
+    assert "Convert" not in error.hint
+
+
 def test_the_whole_picture_of_a_drawing_in_layers() -> None:
     read = read_picture(psd(8, 3))
     assert (read.format, read.notes) == ("PSD", ())

@@ -174,6 +174,11 @@ def test_what_is_no_picture_is_named(served: Served) -> None:
     status, error = served.ask("POST", "/translate", body, **headers).refusal
     assert status == 422
     assert error.startswith("notes.txt: ")
+    for name, data in (("clip.mp4", bytes(4) + b"ftypisom" + bytes(40)), ("clay.zip", b"PK\x03\x04" + bytes(40))):
+        body, headers = form((name, data))
+        film = served.ask("POST", "/translate", body, **headers)
+        assert film.refusal[0] == 422
+        assert not re.search("Convert|zip://", film.document["hint"])
     assert served.post(b"").refusal[0] == 400
     assert served.ask("POST", "/translate", *form(strength="1")[:1], **form()[1]).refusal[0] == 400
     body, headers = form(("a.png", encoded()), ("b.png", encoded()))

@@ -150,7 +150,8 @@ def end(code: int, error: Exception | None = None) -> int:
     except BrokenPipeError:
         code = code or 1
     except StorageError as failed:
-        show_error(failed)
+        if known is None or known.message != failed.message:
+            show_error(failed)
         code = code or failed.exit_code
     voice.current.close(code)
     return code

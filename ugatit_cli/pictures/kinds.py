@@ -29,6 +29,8 @@ _OTHERS: Final = {
 }
 _PSD_MODES: Final = {0: "bitmap", 1: "grey", 2: "palette", 3: "RGB", 4: "CMYK", 7: "multichannel", 9: "LAB"}
 _XCODE: Final = b"CgBI"
+_ZIP: Final = b"PK\x03\x04"
+_MATROSKA: Final = b"\x1aE\xdf\xa3"
 _RAW_FILE: Final = "a camera raw file"
 
 
@@ -66,12 +68,20 @@ def unsupported_detail(label: str, text: str) -> PictureError | None:
 
 
 def _no_picture(label: str, head: bytes) -> PictureError:
-    suffix, hint, change = Path(label).suffix.lower(), _CONVERT, None
+    what, suffix, hint = "not a picture, or a format that can't be read here", Path(label).suffix.lower(), _CONVERT
+    change = None
     if suffix in {".heic", ".heif", ".hif"} or (head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS):
         hint, change = f"HEIC needs: {install_line('heic')}", Change("install", install_line("heic"))
     elif suffix == ".svg":
         hint = "An SVG is a drawing: render it to PNG first."
-    return PictureError(f"{label}: not a picture, or a format that can't be read here", hint, change=change)
+    elif head.startswith(_ZIP):
+        what, change = "a zip archive, not a picture", Change("archive")
+        inside = label.startswith(("<", "zip:"))  # of nothing, or in another archive
+        hint = "Unpack it first." if inside else f"For the pictures in it: ugatit translate zip://{label}"
+    elif head.startswith(_MATROSKA) or head[8:12] == b"AVI " or (head[4:8] == b"ftyp" and head[8:11] != b"avi"):
+        what, change = "a film, not a picture", Change("film")
+        hint = "ugatit translate takes films, which it knows by names such as clip.mp4."
+    return PictureError(f"{label}: {what}", hint, change=change)
 
 
 def _known(label: str, head: bytes, stream: IO[bytes]) -> PictureError | None:

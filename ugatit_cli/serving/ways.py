@@ -14,7 +14,9 @@ FIELDS: Final = "The same for programs: fields of a request, and their values; e
 
 # What no field does; `{}` is the value.
 OTHERS: Final[Mapping[str, str]] = {
+    "archive": "Unpack it, and send the pictures that are in it.",
     "device": "Close other programs on the server's computer, or start it with another --device.",
+    "film": "Films are for the command line: ugatit translate clip.mp4 -o out.mp4",
     "install": "Convert it to PNG or JPEG first; or, on the server's computer: {}",
     "max-pixels": "Make it smaller first, or start the server with a higher limit: ugatit serve --max-pixels {}",
     "precision": "Start the server with ugatit serve --precision {}; if that doesn't help, the model is damaged.",
