@@ -44,6 +44,15 @@ def test_raw_numbers_of_tiles(cam: Command) -> None:
     assert array("out/large.generator.npy").shape == (18, 25)
 
 
+@pytest.mark.parametrize("options", [("overlay",), ("heatmap", "--maps", "generator,local"), ("raw",)])
+def test_names_are_explained_where_pictures_are_called_alike(cam: Command, options: tuple[str, ...]) -> None:
+    put("in/a.png", "alike/b.png", "alike/b.jpg")
+    assert "called alike" not in cam("in", "-o", "out", "--dry-run", "--layout", *options).stderr
+    outcome = cam("alike", "-o", "out", "--format", "png", "--dry-run", "--layout", *options)
+    assert "alike/b.jpg" in next(line for line in outcome.stderr.splitlines() if "called alike" in line)
+    assert len(set(outcome.lines)) == len(outcome.lines)
+
+
 # --- Pictures ------------------------------------------------------------------------------------------
 
 

@@ -415,7 +415,7 @@ def _left_to_do(
     for folder, counts in prepared.found.passed_over.items():
         tally.passed_over(folder, counts)
     if not prepared.found.named:
-        tally.renamed(prepared.found.jobs, based=options.base is not None)
+        tally.renamed(placed, based=options.base is not None)
     jobs: list[Job] = []
     for job in placed:
         try:

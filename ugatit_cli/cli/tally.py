@@ -151,13 +151,11 @@ class Tally:
 
     def renamed(self, jobs: Sequence[Job], *, based: bool) -> None:
         """Results whose names people don't expect; `based`: they keep their folders already."""
-        from ugatit_cli.pictures.jobs import renamed
-
-        if not (others := renamed(jobs)):
+        if not (others := [job for job in jobs if job.renamed]):
             return
         first, several = others[0], len(others) > 1
         counts = f"{len(others)} results have other names" if several else "1 result has another name"
-        example = f"{first.output.name if first.output else ''} is of {first.name}"
+        example = f"{first.outputs[0].name} is of {first.name}"
         alike = [job for job in jobs if job.key == first.key]
         hint = "; --base DIR keeps folders" if len(alike) > 1 and not based else ""
         text = f"{counts}, since several pictures are called alike{', as' if several else ':'} {example}{hint}"

@@ -44,6 +44,7 @@ class Job:
         content: the picture itself, where it is in memory: `source` is only its name then.
         key: its path below OUT as its result would be called if it were alone and kept its suffix; whoever lists it.
         changed: when a source elsewhere changed, in nanoseconds since 1970, as far as that is known.
+        renamed: its result isn't called like it, since another one is.
     """
 
     source: Place | None
@@ -53,6 +54,7 @@ class Job:
     content: bytes | None = field(default=None, repr=False)
     key: str = field(default="", compare=False)
     changed: int | None = None
+    renamed: bool = field(default=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -141,11 +143,7 @@ def find_jobs(wanted: Wanted) -> Found:
     search = _Search(out, scanned, wanted.base, may_be_gone=wanted.may_be_none)
     found = search.run(wanted.arguments, wanted.listed)
     named = _is_named(found, out, wanted)
-    outputs = [None if out == STDOUT else out] if named else _outputs(found, out, wanted.rename)
-    jobs = [
-        Job(one.source, output, key=one.below, changed=one.changed)
-        for one, output in zip(found, outputs, strict=True)
-    ]
+    jobs = _jobs(found, None if named and out == STDOUT else out, named, wanted.rename)
     if not jobs and not search.missing and not wanted.may_be_none:
         names = ", ".join(sorted(search.suffixes))
         told = "".join(f"; {in_words(counts)}" for counts in search.passed_over.values())
@@ -157,17 +155,6 @@ def find_jobs(wanted: Wanted) -> Found:
         raise UsageError(f"no pictures in {where}{told}", f"Folders are searched for {names}{more}.")
     check_results(jobs)
     return Found(jobs, search.missing, search.passed_over, named)
-
-
-def renamed(jobs: Sequence[Job]) -> list[Job]:
-    """Those whose results aren't called like them, since others are."""
-    return [
-        job
-        for job in jobs
-        if job.key
-        and job.output is not None
-        and os.path.basename(result_name(job.key, job.output.suffix).natural()) != job.output.name
-    ]
 
 
 def in_words(passed_over: Counter[str]) -> str:
@@ -557,10 +544,15 @@ def _is_named(found: list[_Found], out: Place, wanted: Wanted) -> bool:
     return False
 
 
-def _outputs(found: list[_Found], out: Place, rename: Callable[[Place], str]) -> list[Place | None]:
-    """The output of each of `found`, in the folder `out`."""
+def _jobs(found: list[_Found], out: Place | None, named: bool, rename: Callable[[Place], str]) -> list[Job]:
+    """A job for each of `found`: its result is `out` itself (`named`), or in that folder."""
+    if named or out is None:
+        return [Job(one.source, out, key=one.below, changed=one.changed) for one in found]
     names = [result_name(one.below, rename(one.source or Path("stdin"))) for one in found]
-    return [out / name for name in assigned(names)]
+    return [
+        Job(one.source, out / path, key=one.below, changed=one.changed, renamed=path != name.natural())
+        for one, name, path in zip(found, names, assigned(names), strict=True)
+    ]
 
 
 def _require_folder(out: Place) -> None:
