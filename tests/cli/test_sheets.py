@@ -95,6 +95,14 @@ def test_pages_of_an_earlier_sheet_are_no_inputs(cam: Command, suffix: str) -> N
     assert cam(*pages, *sheet, "--overwrite").code == 2
 
 
+def test_a_forgotten_layout(cam: Command) -> None:
+    put("in/a.png", "in/b.png")
+    outcome = cam("in", "-o", "fig.pdf")
+    assert outcome.code == 2
+    assert "--layout sheet" in outcome.stderr
+    assert below(".") == ["in/a.png", "in/b.png"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [("--skip-existing",), ("--shard", "1/2"), ("--format", "gif"), ("-o", "-"), ("-o", "x.pdf", "--format", "png")],

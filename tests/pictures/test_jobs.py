@@ -224,9 +224,10 @@ def test_unreadable_subfolders_are_listed_in_order(monkeypatch: pytest.MonkeyPat
         ("d", "new.txt", ["new.txt/b.png"]),
         ("a.jpg", "v1.2", ["v1.2/a.png"]),
         ("a.jpg", "new.png/", ["new.png/a.png"]),
-        ("d", "new.png", ["new.png/b.png"]),
-        ("d/*.jpg", "new.png", ["new.png/b.png"]),
-        ("a.jpg d/b.jpg", "new.png", ["new.png/a.png", "new.png/b.png"]),
+        ("d", "new.png/", ["new.png/b.png"]),
+        ("d/*.jpg", "folder.png", ["folder.png/b.png"]),
+        ("a.jpg d/b.jpg", "v1.2", ["v1.2/a.png", "v1.2/b.png"]),
+        ("d", "new.clay", ["new.clay/b.png"]),
         ("a.jpg", "r.png", ["r.png"]),
         ("d/b.jpg", "d", ["d/b.png"]),
     ],
@@ -256,6 +257,10 @@ def test_where_results_go(arguments: str, out: str | None, expected: list[str | 
         # A file that no picture can be is not a folder either.
         ("a.jpg", "new.pdf", ".pdf. They are written as .jpg, .png. For a folder of that name: -o new.pdf/"),
         ("-", "x/new.MP4", "MP4"),
+        # Nor is one that has the name of a file: it would be a surprise.
+        ("none x", "new.png", "-o new.png/"),
+        ("x/*.jpg", "new.PNG", "-o new.PNG/"),
+        ("a.jpg x/b.jpg", "new.pdf", "-o new.pdf/"),
         pytest.param("a.jpg", "/dev/stdout", "-o -", marks=posix_only),
         # Nothing is overwritten that is a source, nor the link that names one.
         ("d/a.png", "d", "a.png would overwrite itself"),

@@ -147,7 +147,9 @@ def cam(options: CamOptions) -> None:
     if asked.several and (raw_file or asked.output in (None, "-")):
         raise _not_one(asked)
     sheet = sheets.first_page(asked) if options.layout == "sheet" else None
-    find = partial(sheets.find, asked, sheet) if sheet else partial(pictures.find, asked, named=(".pdf",))
+    whole = "" if run else "For one page of them all: --layout sheet."
+    files = partial(pictures.find, asked, named=(".pdf",), whole=whole)
+    find = partial(sheets.find, asked, sheet) if sheet else files
     found = find(suffix=partial(_suffix, options))
     _check_jobs(asked, found)
     model = _model_of(run.path) if run else options.model or DEFAULT_MODEL

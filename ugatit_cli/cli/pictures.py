@@ -101,12 +101,18 @@ def _make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: permission denied", "Choose an output folder that you may write to.")
 
 
-def find(options: PictureOptions, suffix: Callable[[Place], str] | None = None, named: Sequence[str] = ()) -> Found:
+def find(
+    options: PictureOptions,
+    suffix: Callable[[Place], str] | None = None,
+    named: Sequence[str] = (),
+    whole: str = "",
+) -> Found:
     """The pictures and where their results go, and what there isn't.
 
     Args:
         suffix: gives the ending of each result.
         named: endings of files that results of pictures can have, too, if the user says so.
+        whole: the way to one file of several pictures, a sentence.
     """
     from ugatit_cli.cli import films
     from ugatit_cli.pictures import encoding, reading
@@ -133,6 +139,7 @@ def find(options: PictureOptions, suffix: Callable[[Place], str] | None = None, 
             listed=_listed(options.files_from, inputs),
             base=options.base,
             may_be_none=options.watches,
+            whole=whole,
         )
     )
     films.check(found.jobs, options.codec)

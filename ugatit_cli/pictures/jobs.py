@@ -102,6 +102,7 @@ class Wanted:
         named: those of them that only OUT can have.
         writable_films: those that results of films can have.
         rename: gives the suffix of a source's result, with its dot.
+        whole: the way to one file of several pictures, a sentence; empty if there is none.
     """
 
     arguments: Sequence[str]
@@ -116,12 +117,18 @@ class Wanted:
     listed: Sequence[str] = ()
     base: str | Path | None = None
     may_be_none: bool = False
+    whole: str = ""
 
     def kind(self, source: Place | None) -> tuple[str, Collection[str], Collection[str]]:
         """What a source is: its name in messages, what others of it are called, and what its results can be."""
         if source is not None and kind_of(source.name) in self.films:
             return "films", self.films, self.writable_films
         return "pictures", {*self.suffixes, *self.named}, self.writable
+
+    @property
+    def file_suffixes(self) -> set[str]:
+        """Those of names that nobody gives to a folder without saying so."""
+        return {".pdf", *self.suffixes, *self.films, *self.writable, *self.writable_films}
 
 
 def find_jobs(wanted: Wanted) -> Found:
@@ -527,20 +534,17 @@ def _is_named(found: list[_Found], out: Place, wanted: Wanted) -> bool:
     if single and not folder and out.suffix.lower() in named:
         _require_folder(out.parent)
         return True
-    kind = out.suffix[1:]
-    if (
-        single
-        and not folder
-        and not (isinstance(out, Path) and os.path.exists(out))
-        and kind.isalnum()
-        and not kind.isdecimal()
-    ):
+    there, kind = isinstance(out, Path) and os.path.exists(out), out.suffix[1:]
+    if single and not folder and not there and kind.isalnum() and not kind.isdecimal():
         raise UsageError(
             f"{text}: {what} can't be written as .{kind}",
             f"They are written as {', '.join(sorted(writable))}. For a folder of that name: -o {text}/",
         )
     if found:
         _require_folder(out)
+        if not folder and kind_of(out.name) in wanted.file_suffixes:
+            hint = f"{wanted.whole} For a folder of that name: -o {text}/".strip()
+            raise UsageError(f"{text}: is the name of one file, and the results are several", hint)
     return False
 
 
