@@ -87,6 +87,40 @@ def test_room_comes_back_after_a_failure() -> None:
         pass
 
 
+def test_who_has_some_gets_more_though_others_want_more_too() -> None:
+    room, all_have_some, done = Room(10), threading.Barrier(2), threading.Semaphore(0)
+
+    def work() -> None:
+        with room.taken(5):
+            all_have_some.wait(60)
+            with room.taken(10), room.taken(10):
+                done.release()
+
+    for _ in range(2):
+        threading.Thread(target=work, daemon=True).start()
+    assert all(done.acquire(timeout=60) for _ in range(2))
+    with room.taken(10):
+        pass
+
+
+def test_who_has_some_leaves_less_to_others() -> None:
+    room, entered = Room(10), threading.Event()
+
+    def work() -> None:
+        with room.taken(1):
+            entered.set()
+
+    other = threading.Thread(target=work, daemon=True)
+    with room.taken(5):
+        with room.taken(5):
+            other.start()
+            while not (room._queue or entered.is_set()):
+                pass
+            assert not entered.is_set()
+        assert entered.wait(60)
+    other.join(60)
+
+
 def test_large_ones_of_several_processes_share_a_lock() -> None:
     room, lock = Room(80), threading.Lock()
     room.begin(lock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from ugatit_cli.pictures.bounds import Room
 from ugatit_cli.pictures.geometry import SizeOptions
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.reading import Frame
+from ugatit_cli.pictures.regions import Region, RegionOptions
 from ugatit_cli.translation import pipeline
 from ugatit_cli.translation.model import Model
 from ugatit_cli.translation.pipeline import TranslateOptions, translate_files
@@ -117,6 +119,27 @@ def test_results_are_the_same_when_there_is_hardly_any_room(
     assert {result.job for result in results} == set(jobs)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == expected
     assert network.pictures == 2 * (12 + 18)
+
+
+def test_pictures_that_wait_for_room_are_left_once_it_is_stopped(
+    model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stop, seen = threading.Event(), list[Path | None]()
+
+    class Stopping:
+        what = "face"
+
+        def __call__(self, _: Frame, source: Path | None) -> list[Region]:
+            seen.append(source)
+            stop.set()
+            return []
+
+    monkeypatch.setattr(reading, "ROOM", Room(1))
+    jobs = make(tmp_path, *[(20, 16)] * 20)
+    options = TranslateOptions(sizes=NATIVE, regions=RegionOptions(Stopping()), workers=4)
+    results = list(translate_files(model, jobs, options, stop=stop))
+    assert [result.job.source for result in results] == seen
+    assert len(seen) == 1
 
 
 def test_a_broken_picture_where_there_is_hardly_any_room(

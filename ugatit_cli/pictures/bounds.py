@@ -42,7 +42,8 @@ def check_pixels(label: str, size: tuple[int, int], frames: int, limit: int | No
 class Room:
     """Room for pixels, which threads share: who asks first is served first, and one alone always gets through.
 
-    Who has some must not ask for more.
+    A thread that has some and asks for more (a mask's, while its picture is open) gets it at once, beyond what there
+    is: if it waited for others that do the same, none would ever go on.
     """
 
     def __init__(self, pixels: int) -> None:
@@ -55,28 +56,32 @@ class Room:
         self._large = large or nullcontext()
         self._changed = threading.Condition()
         self._queue: deque[object] = deque()
+        self._thread = threading.local()
 
     @contextmanager
     def taken(self, pixels: int) -> Iterator[None]:
         """Waits until there is room, and has it."""
         pixels = min(pixels, self._all)
-        with self._large if pixels > self._all // 8 else nullcontext():
-            self._take(pixels)
+        more = getattr(self._thread, "has_some", False)
+        with self._large if pixels > self._all // 8 and not more else nullcontext():
+            self._take(pixels, more)
+            self._thread.has_some = True
             try:
                 yield
             finally:
+                self._thread.has_some = more
                 if pixels > self._all // 8:
                     _give_back()
                 with self._changed:
                     self._free += pixels
                     self._changed.notify_all()
 
-    def _take(self, pixels: int) -> None:
+    def _take(self, pixels: int, at_once: bool) -> None:
         ticket = object()
         with self._changed:
             self._queue.append(ticket)
             try:
-                self._changed.wait_for(lambda: self._queue[0] is ticket and pixels <= self._free)
+                self._changed.wait_for(lambda: at_once or (self._queue[0] is ticket and pixels <= self._free))
                 self._free -= pixels
             finally:  # also where Ctrl-C ends the waiting
                 self._queue.remove(ticket)

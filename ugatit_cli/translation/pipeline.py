@@ -214,7 +214,7 @@ class Stages:
     def decode(self, job: Job, *, alone: bool = True) -> Work | Result:
         """Reads a picture, a single time, and makes its frames fit the network; a failure gives a result.
 
-        Unless it is `alone`, a large one may be postponed.
+        Unless it is `alone`, a large one may be postponed, and any once `stop` is set.
         """
         start, options = time.perf_counter(), self.options
         try:
@@ -229,7 +229,8 @@ class Stages:
                 first_only=options.first_only,
                 keep_metadata=options.files.keep_metadata,
             ) as opened:
-                if not alone and self.spool.crowded and opened.area > LARGE and job.source:
+                large = self.spool.crowded and opened.area > LARGE and job.source
+                if not alone and (large or self.stop.is_set()):
                     return Postponed(job)
                 keep = self.spool.keep if len(opened.wanted) > 1 else self.spool.hold
                 check = partial(opened.check, options.max_pixels, where=" for the network")
@@ -453,6 +454,8 @@ class Run(Generic[Made]):
         groups: dict[tuple[Size, int], list[Work]] = {}
         for item in items:
             if isinstance(item, Postponed):
+                if self.stop.is_set():
+                    continue
                 while groups:
                     yield from self._translate(groups.popitem()[1])
                 wait(self.running)
