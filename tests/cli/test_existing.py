@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,22 @@ def test_what_a_killed_process_was_at_is_made_in_the_end(
     assert (outcome.code, outcome.lines) == (0, ["out/b.png", "out/a.png"])
     assert translated == ["in/b.png", "in/a.png"]
     assert len([text for text in said if "another process" in text]) == 1
+
+
+def test_what_was_not_begun_is_not_recorded(translate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(*(f"in/{index:03}.png" for index in range(200)))
+    decode = pipeline.Stages.decode
+
+    def interrupted(stages: Any, job: Any, **how: Any) -> Any:
+        if job.name.endswith("050.png"):
+            signal.raise_signal(signal.SIGINT)
+        return decode(stages, job, **how)
+
+    monkeypatch.setattr(pipeline.Stages, "decode", interrupted)
+    assert translate("in", "-o", "out", "--workers", 1).code == 130
+    put("out/190.png", "other/190.png")
+    outcome = translate("other", "-o", "out", "--skip-existing")
+    assert (outcome.code, outcome.errors) == (0, [])
 
 
 def test_processes_that_share_write_pages_of_their_own(translate: Command) -> None:

@@ -167,6 +167,8 @@ class Shared:
 
     def _claimed(self, todo: Iterable[Job]) -> Iterator[Job]:
         for job in todo:
+            if self.stop.is_set():  # else whoever pulls the rest, only to be rid of it, begins all
+                return
             if job.output is None or self.alone:
                 yield self._begin(job)
             elif not self.existing.sources.claim(job.output):
