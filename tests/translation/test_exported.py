@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -194,10 +195,16 @@ def without_graph(path: Path) -> None:
     onnx.save(model, path)
 
 
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)  # which is not waited for
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
         (Path.unlink, "no such file"),
+        (pipe, "is a pipe"),
         (lambda path: path.write_bytes(b""), "ugatit export"),
         (lambda path: path.write_text("text" * 100), "not a complete ONNX file"),
         (lambda path: inverting(path, None), "ugatit export"),
@@ -244,7 +251,14 @@ def test_other_places_do_not_take_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "is_one"),
-    [("a.onnx", True), ("b/A.ONNX@sha256:" + "0" * 64, True), ("flat2clay", False), ("onnx", False)],
+    [
+        ("a.onnx", True),
+        ("b/A.ONNX@sha256:" + "0" * 64, True),
+        ("me@home/a.onnx", True),
+        ("a.onnx@home/flat2clay", False),
+        ("flat2clay", False),
+        ("onnx", False),
+    ],
 )
 def test_what_is_called_like_one(name: str, is_one: bool) -> None:
     assert is_exported(name) == is_one

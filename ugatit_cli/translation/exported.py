@@ -20,13 +20,13 @@ from ugatit_cli.attention.maps import missing_maps
 from ugatit_cli.config import SCALES, Direction, MapName
 from ugatit_cli.errors import ModelError, PictureError, UsageError, install_line, plain_reason
 from ugatit_cli.exporting.store import CAM_LOGIT, HEATMAP, KEY, PICTURE, STYLE, TRANSLATION, Description
-from ugatit_cli.files import expanded
+from ugatit_cli.files import expanded, open_file
 from ugatit_cli.pictures.geometry import Pixels
 from ugatit_cli.pictures.styles import StyleCode
 from ugatit_cli.translation.choices import resolve_direction
 from ugatit_cli.translation.engine import Cores, Heat, OptionalWay, Seen, Way
 from ugatit_cli.translation.translator import Translator
-from ugatit_cli.weights.hashes import hash_of, split_pin
+from ugatit_cli.weights.hashes import PIN, hash_of, split_pin
 
 SUFFIX: Final = ".onnx"
 _EXPORT_AGAIN: Final = "Make it again: ugatit export MODEL -o FILE.onnx"
@@ -34,7 +34,7 @@ _EXPORT_AGAIN: Final = "Make it again: ugatit export MODEL -o FILE.onnx"
 
 def is_exported(model: str) -> bool:
     """Whether what users call a model is an exported file, existing or not."""
-    return model.partition("@")[0].lower().endswith(SUFFIX)
+    return model.partition(PIN)[0].lower().endswith(SUFFIX)
 
 
 class ExportedModel(Translator):
@@ -251,7 +251,7 @@ def _cores() -> int:
 def _description(path: Path) -> Description:
     """What `ugatit export` has written into an ONNX file."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             properties = dict(_properties(file))
     except OSError as error:
         raise ModelError(f"{path}: {plain_reason(error)}", _EXPORT_AGAIN) from None
