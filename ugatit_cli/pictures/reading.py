@@ -6,11 +6,9 @@ Nothing here changes a global of Pillow, so many threads may read at once.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import io
 import re
-import stat
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageCms, UnidentifiedImageError
 
 from ugatit_cli.errors import PictureError, UgatitError, plain_reason
+from ugatit_cli.files import open_file
 from ugatit_cli.pictures import jpeg, kinds, levels, metadata, png, tiff
 from ugatit_cli.pictures.bounds import MAX_PIXELS, ROOM, check_pixels
 from ugatit_cli.pictures.metadata import Metadata
@@ -132,8 +131,8 @@ def open_picture(
     """
     file = _File(name or (str(source) if isinstance(source, Path) else "picture"))
     try:
-        stream = io.BufferedReader(cast(Any, io.BytesIO(source))) if isinstance(source, bytes) else _open(source)
-    except (OSError, ValueError) as error:
+        stream = io.BufferedReader(cast(Any, io.BytesIO(source))) if isinstance(source, bytes) else open_file(source)
+    except OSError as error:
         raise PictureError(f"{file.label}: {plain_reason(error)}", "Check the path and its permissions.") from error
     with stream:
         with _reasons(file):
@@ -282,14 +281,6 @@ def from_pil(image: Image.Image) -> Picture:
     with _reasons(file):
         Opened(image, file, range(1)).check(None)
         return _assemble(image, file, (_frame(image, image, file),), ())
-
-
-def _open(path: Path) -> io.BufferedReader:
-    if path.is_dir():  # Windows would say that permission is denied
-        raise IsADirectoryError(errno.EISDIR, "is a folder, not a picture")
-    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
-        raise OSError(errno.EINVAL, "is a pipe or a device, not a file")
-    return path.open("rb")
 
 
 @dataclass
