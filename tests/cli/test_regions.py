@@ -17,7 +17,7 @@ from tests.helpers import picture
 from ugatit_cli.faces.finder import FaceFinder
 from ugatit_cli.pictures.geometry import Pixels
 from ugatit_cli.pictures.reading import Frame
-from ugatit_cli.pictures.regions import BoxFinder
+from ugatit_cli.pictures.regions import BoxFinder, MaskFinder
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +139,10 @@ def test_masks(translate: Command, photos: Path) -> None:
     assert translate(photos / "none.png", "--mask", "masks/none.png", "--feather", 0, "-o", "out.png").code == 0
     assert changed("in/none.png", "out.png")[shown == 255].mean() > 0.9
     assert not changed("in/none.png", "out.png")[shown == 0].any()
+    Image.new("L", (120, 80), 255).save("large.png")
+    refused = translate(photos / "none.png", "--mask", "large.png", "--max-pixels", 9599, "-o", "small.png")
+    assert "large.png: 0.0 megapixels (120 x 80), above the limit" in outcome_text(refused)
+    assert translate(photos / "none.png", "--mask", "large.png", "--max-pixels", 9600, "-o", "small.png").code == 0
     outcome = translate(photos, "--mask", "masks", "-o", "out")
     assert below("out") == ["none.png"]
     assert "no mask for it in masks" in outcome_text(outcome)
@@ -212,3 +216,7 @@ def test_the_same_in_python(translate: Command, photos: Path, model: Path) -> No
     assert (np.asarray(both[1]) == pixels("in/none.png")).all()
     box = loaded.translate("in/two.png", regions=BoxFinder.parse("50%,0,50%,100%"), size=110)
     assert box.size == (200, 110)
+    Path("masks").mkdir()
+    Image.new("L", (60, 40), 255).save("masks/none.png")
+    masks = ["masks/none.png", "masks"]
+    assert len({loaded.translate("in/none.png", regions=MaskFinder(path)).tobytes() for path in masks}) == 1

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ugatit_cli.cli.options import parse_pixels
 from ugatit_cli.errors import UsageError
 from ugatit_cli.files import expanded
 from ugatit_cli.remote.urls import Place, Url
@@ -98,7 +99,7 @@ def _finder(options: TranslateOptions) -> Finder | None:
         path = expanded(options.mask)
         if not path.exists():
             raise UsageError(f"--mask {path}: no such file", "Name a picture, or a folder of them.")
-        return MaskFinder(path, feather)
+        return MaskFinder(path, feather, parse_pixels(options.max_pixels))
     if not (options.faces or options.faces_only):
         return None
     from ugatit_cli.faces import finder
