@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from threading import Event
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,13 @@ from tests import tiny
 from tests.helpers import picture
 from ugatit_cli.config import ModelConfig
 from ugatit_cli.nn.generator import Translation
+from ugatit_cli.outputs import base
 from ugatit_cli.outputs.base import Drawing
 from ugatit_cli.pictures.geometry import SizeOptions
 from ugatit_cli.pictures.jobs import Job
+from ugatit_cli.pictures.reading import Frame
+from ugatit_cli.translation.engine import Engine
+from ugatit_cli.translation.frames import drawn_frames
 from ugatit_cli.translation.model import Model
 from ugatit_cli.translation.pipeline import Result, TranslateOptions, translate_files
 
@@ -79,6 +84,13 @@ def run(model: Model, jobs: Sequence[Job], drawing: Drawing | None = None, **opt
     """All results, of pictures as large as they are unless `options` say otherwise."""
     settings = TranslateOptions(**{"sizes": NATIVE, **options})  # type: ignore[arg-type]  # by keyword
     return list(translate_files(model, jobs, settings, drawing=drawing))
+
+
+def translated_frames(
+    model: Engine, frames: Iterable[Frame], options: TranslateOptions, stop: Event | None = None
+) -> Iterator[Frame]:
+    """A film's frames, and nothing drawn."""
+    return drawn_frames(model, frames, options, base.Translation(), lambda done: done.frames[0], stop=stop)
 
 
 def failures(results: list[Result]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import ugatit_cli
 from tests import clips, tiny
@@ -180,6 +181,21 @@ def test_a_model_with_styles_has_one_for_all_frames(translate: Command) -> None:
     assert abs(results[0][0].astype(int) - results[1][0]).mean() > 1
     changes = [abs(frames[0].astype(int) - frames[2]).mean() for frames in results]
     assert max(changes) < abs(results[0][0].astype(int) - results[1][0]).mean()
+
+
+def test_a_folder_of_masks(translate: Command) -> None:
+    source = make(Path("clip.mkv"), frames=3, codec="ffv1", sound=None)
+    Path("masks").mkdir()
+    outcome = translate(source, "--mask", "masks", "-o", "out.mkv")
+    assert (outcome.code, "no mask for it in masks" in outcome.stderr) == (1, True)
+    width, height = facts(source).size
+    mask = np.zeros((height, width), np.uint8)
+    mask[:, : width // 2] = 255
+    Image.fromarray(mask).save("masks/clip.png")
+    assert translate(source, "--mask", "masks", "-o", "out.mkv").code == 0
+    before, after = (np.stack(decoded(path)).astype(int) for path in (source, Path("out.mkv")))
+    left, right = np.split(abs(before - after), [width // 2], axis=2)
+    assert left.mean() > 4 * right.mean()  # which H.264 changes, too
 
 
 def test_the_report_shows_a_frame_of_the_middle(translate: Command) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 import ugatit_cli
 from tests import tiny
 from tests.helpers import picture
-from tests.pipelines import NATIVE, Unchanged
+from tests.pipelines import NATIVE, Unchanged, translated_frames
 from tests.styled import StyledConfig, styled  # noqa: F401  # a fixture
 from ugatit_cli.errors import PictureError
 from ugatit_cli.outputs.base import Done, Drawing
@@ -22,7 +22,7 @@ from ugatit_cli.pictures.geometry import SizeOptions
 from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.translation import pipeline
-from ugatit_cli.translation.frames import drawn_frames, translate_frames
+from ugatit_cli.translation.frames import drawn_frames
 from ugatit_cli.translation.model import Model
 from ugatit_cli.translation.passes import MAX_TURN
 from ugatit_cli.translation.pipeline import TranslateOptions
@@ -39,14 +39,14 @@ def film(count: int, width: int = 24, height: int = 16) -> Iterator[Frame]:
 @pytest.mark.parametrize("small", [pipeline.SMALL, 0], ids=["beside others", "alone"])
 def test_every_frame_comes_back_in_its_place(model: Model, monkeypatch: pytest.MonkeyPatch, small: int) -> None:
     monkeypatch.setattr(pipeline, "SMALL", small)
-    found = [frame.rgb.tobytes() for frame in translate_frames(model, film(40), OPTIONS)]
+    found = [frame.rgb.tobytes() for frame in translated_frames(model, film(40), OPTIONS)]
     assert found == [frame.rgb.tobytes() for frame in film(40)]
 
 
 def test_a_frame_is_as_large_as_asked_for_and_keeps_its_alpha(model: Model) -> None:
     alpha = Image.new("L", (24, 16), 90)
     options = TranslateOptions(sizes=SizeOptions("aspect", output="48x32"))
-    (found,) = translate_frames(model, [Frame(picture(24, 16), alpha)], options)
+    (found,) = translated_frames(model, [Frame(picture(24, 16), alpha)], options)
     assert found.rgb.size == (48, 32)
     assert found.alpha is not None
     assert found.alpha.getextrema() == (90, 90)
@@ -55,7 +55,7 @@ def test_a_frame_is_as_large_as_asked_for_and_keeps_its_alpha(model: Model) -> N
 def test_frames_have_the_look_that_is_asked_for(tmp_path: Path) -> None:
     model = ugatit_cli.load(str(tiny.save(tmp_path / "m")), device="cpu", precision="fp32")
     plain, none, half = (
-        [frame.rgb.tobytes() for frame in translate_frames(model, film(3), replace(OPTIONS, look=Look(strength)))]
+        [frame.rgb.tobytes() for frame in translated_frames(model, film(3), replace(OPTIONS, look=Look(strength)))]
         for strength in (1, 0, 0.5)
     )
     assert none == [frame.rgb.tobytes() for frame in film(3)]
@@ -63,7 +63,7 @@ def test_frames_have_the_look_that_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_film_of_no_frames(model: Model) -> None:
-    assert list(translate_frames(model, [], OPTIONS)) == []
+    assert list(translated_frames(model, [], OPTIONS)) == []
 
 
 def test_only_some_frames_are_taken_ahead(model: Model) -> None:
@@ -75,7 +75,7 @@ def test_only_some_frames_are_taken_ahead(model: Model) -> None:
             taken += 1
             yield frame
 
-    for given, _ in enumerate(translate_frames(model, counted(), OPTIONS), 1):
+    for given, _ in enumerate(translated_frames(model, counted(), OPTIONS), 1):
         assert taken < given + MOST
     assert given == taken == 200
 
@@ -86,7 +86,7 @@ def test_frames_are_taken_in_the_calling_thread(model: Model) -> None:
             assert threading.current_thread() is threading.main_thread()
             yield frame
 
-    assert len(list(translate_frames(model, checked(), OPTIONS))) == 20
+    assert len(list(translated_frames(model, checked(), OPTIONS))) == 20
 
 
 def test_attention_beside_the_frame_it_is_of(model: Model) -> None:
@@ -105,7 +105,7 @@ def test_attention_beside_the_frame_it_is_of(model: Model) -> None:
 
 def test_all_frames_have_the_style_of_the_first(styled: StyledConfig, tmp_path: Path) -> None:  # noqa: F811
     model = ugatit_cli.load(tiny.save(tmp_path / "model", styled), device="cpu", precision="fp32")
-    first, second, again = translate_frames(model, [*film(2), *film(1)], OPTIONS)
+    first, second, again = translated_frames(model, [*film(2), *film(1)], OPTIONS)
     assert first.rgb.tobytes() == again.rgb.tobytes() == model.translate(picture(24, 16), fit="native").tobytes()
     assert second.rgb.tobytes() != model.translate(picture(24, 16, 1), fit="native").tobytes()
 
@@ -118,14 +118,14 @@ def test_a_frame_that_cannot_be_translated_is_named(model: Model, network: Uncha
     network.before = none
     found: list[object] = []
     with pytest.raises(PictureError, match=r"^frame \d+: not enough memory"):
-        found.extend(translate_frames(model, film(60), OPTIONS))
+        found.extend(translated_frames(model, film(60), OPTIONS))
     assert len(found) <= 5
 
 
 def test_what_is_begun_is_finished_once_it_is_stopped(model: Model) -> None:
     stop = threading.Event()
     found: list[object] = []
-    for frame in translate_frames(model, film(200), OPTIONS, stop=stop):
+    for frame in translated_frames(model, film(200), OPTIONS, stop=stop):
         found.append(frame.rgb.tobytes())
         stop.set()
     assert 1 <= len(found) <= MOST

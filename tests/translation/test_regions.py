@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tests import clips
 from tests.helpers import picture
-from tests.pipelines import NATIVE, Unchanged, unchanging
+from tests.pipelines import NATIVE, Unchanged, translated_frames, unchanging
 from tests.styled import StyledConfig, styled  # noqa: F401  # a fixture
 from ugatit_cli.errors import UsageError
 from ugatit_cli.films.film import translate_film
@@ -27,7 +27,6 @@ from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.pictures.regions import BoxFinder, Region, RegionOptions, region_of
 from ugatit_cli.translation.engine import Engine
-from ugatit_cli.translation.frames import translate_frames
 from ugatit_cli.translation.model import Model
 from ugatit_cli.translation.pipeline import Result, TranslateOptions, translate_files
 
@@ -121,7 +120,7 @@ def test_a_box_is_what_the_same_crop_would_become(tmp_path: Path, model: Model) 
 
 
 def test_any_function_finds_regions(tmp_path: Path, model: Model) -> None:
-    """Of a picture, or of what comes from a file with its path; a film's frames have none."""
+    """Of a picture, or of what comes from a file with its path."""
     asked: list[Path | None] = []
 
     def find(frame: Frame, source: Path | None) -> list[Region]:
@@ -141,7 +140,7 @@ def test_any_function_finds_regions(tmp_path: Path, model: Model) -> None:
     for old, new in zip(clips.decoded(film), clips.decoded(tmp_path / "out.mkv"), strict=True):
         assert abs(255 - old[6:18, 10:14].mean((0, 1)) - new[6:18, 10:14].mean((0, 1))).max() < 8
         assert abs(old[:, 26:].mean((0, 1)) - new[:, 26:].mean((0, 1))).max() < 8
-    assert asked == [source, source, None, source, None, None, None]
+    assert asked == [source, source, None, source, film, film, film]
 
 
 @pytest.mark.parametrize("found", [None, 5, ["face"]])
@@ -242,7 +241,7 @@ def test_frames_of_a_film_and_those_without_any(model: Model) -> None:
     boxes = [(region_of((0, 0, 20, 20), 0),), (), (region_of((4, 4, 30, 24), 0),), ()]
     known = dict(zip(map(colours, frames), boxes, strict=True))
     options = TranslateOptions(sizes=NATIVE, regions=RegionOptions(Fixed(known)))
-    results = [*translate_frames(model, frames, options)]
+    results = [*translated_frames(model, frames, options)]
     for before, after, regions in zip(frames, results, boxes, strict=True):
         wanted = np.array(before.rgb)
         for region in regions:

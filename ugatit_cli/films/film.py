@@ -111,7 +111,7 @@ def translate_film(
     Args:
         source: the file of a film.
         output: the result, which is replaced if it exists: .mp4, .m4v, .mov, .mkv or .webm.
-        direction, to, fit, size, tile, strength, keep_colour, regions: as in `Model.translate`; frames have no path.
+        direction, to, fit, size, tile, strength, keep_colour, regions: as in `Model.translate`.
         style: as there, one for all frames: the random one is that of the first.
         background: put behind transparent pixels: a colour's name, `#rrggbb`, or RGB.
         max_pixels: how many a frame may have; None: any number.
@@ -238,5 +238,6 @@ class _Run:
         def drawn(done: Done) -> tuple[Done, Frame]:
             return done, self.drawing.frames(replace(done, job=job))[0]
 
-        for done, result in drawn_frames(self.model, frames(), self.options, self.drawing, drawn, stop=self.stop):
+        known = self.model, frames(), self.options, self.drawing, drawn
+        for done, result in drawn_frames(*known, source=film.path, stop=self.stop):
             yield waiting.popleft(), done, result

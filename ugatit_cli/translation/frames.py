@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ugatit_cli.errors import PictureError
-from ugatit_cli.outputs.base import Done, Drawing, Translation
+from ugatit_cli.outputs.base import Done, Drawing
 from ugatit_cli.pictures.geometry import plan_geometry, prepare
 from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.reading import Frame, Picture
@@ -26,13 +26,6 @@ Out = TypeVar("Out")
 _Seen = tuple[Frame, Sequence[Region]]
 
 
-def translate_frames(
-    model: Engine, frames: Iterable[Frame], options: TranslateOptions, *, stop: threading.Event | None = None
-) -> Generator[Frame, None, None]:
-    """Translates frames of one size: RGB of the result's size, with their alpha. The rest is as in `drawn_frames`."""
-    return drawn_frames(model, frames, options, Translation(), lambda done: done.frames[0], stop=stop)
-
-
 def drawn_frames(
     model: Engine,
     frames: Iterable[Frame],
@@ -40,6 +33,7 @@ def drawn_frames(
     drawing: Drawing,
     make: Callable[[Done], Out],
     *,
+    source: Path | None = None,
     stop: threading.Event | None = None,
 ) -> Generator[Out, None, None]:
     """What is made of each of a film's frames, in order, with a bounded number of them in memory.
@@ -52,6 +46,7 @@ def drawn_frames(
         options: its `style` is that of all frames; None: the random one of the first.
         drawing: tells which attention is needed, and how large results are.
         make: called in a thread for each frame, which has gone through the network: a `Done` with a single frame.
+        source: the film's file, for regions that depend on it.
         stop: once set, frames that the network has begun are finished, the rest is left.
 
     Raises:
@@ -68,7 +63,7 @@ def drawn_frames(
         run = Run(model, stages, partial(_made, stages, make))
         wanted = itertools.takewhile(lambda _: not stop.is_set(), itertools.chain([first], coming))
         try:
-            fitted = run.in_threads(partial(_fitted, stages), enumerate(_with_regions(run, wanted), 1))
+            fitted = run.in_threads(partial(_fitted, stages), enumerate(_with_regions(run, wanted, source), 1))
             yield from _in_order(run.results(run.through_network(fitted)))
         finally:
             run.close()
@@ -82,17 +77,17 @@ def _with_style(model: Engine, first: Frame, options: TranslateOptions) -> Trans
     return replace(options, style=random_style(pixels, model.config.style_size, options.seed))
 
 
-def _found(options: RegionOptions, frame: Frame) -> _Seen:
-    return frame, options.find(frame, None)
+def _found(options: RegionOptions, source: Path | None, frame: Frame) -> _Seen:
+    return frame, options.find(frame, source)
 
 
-def _with_regions(run: Run[Any], frames: Iterable[Frame]) -> Iterator[_Seen]:
+def _with_regions(run: Run[Any], frames: Iterable[Frame], source: Path | None) -> Iterator[_Seen]:
     """Frames with their regions, if not all of them is wanted."""
     if run.options.regions is None:
         yield from ((frame, ()) for frame in frames)
         return
     follow = Follower()
-    for frame, regions in run.in_threads(partial(_found, run.options.regions), frames):
+    for frame, regions in run.in_threads(partial(_found, run.options.regions, source), frames):
         yield frame, follow(regions)
 
 
