@@ -182,6 +182,7 @@ def arguments(owners: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "model": model,
             "source": clips.make(folder / "film.mp4", 2),
             "output": folder / "to.mp4",
+            "overwrite": True,
         },
     }
 

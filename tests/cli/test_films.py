@@ -217,6 +217,9 @@ def test_from_python(light: str) -> None:
     assert ["34x26 pixels rather than 33x25" in one for one in told_of] == [True]
     before, after = (np.stack(decoded(path)).astype(int) for path in (source, Path("out.mp4")))
     assert abs(before - after[:, :25, :33]).mean() < 3  # of strength 0
+    with pytest.raises(ugatit_cli.OutputError, match=r"out\.mp4: exists already"):
+        ugatit_cli.translate_film(model, source, "out.mp4")
+    assert ugatit_cli.translate_film(model, source, "out.mp4", overwrite=True, strength=0) == told_of
     with pytest.raises(ugatit_cli.UsageError, match="replace the film itself"):
         ugatit_cli.translate_film(model, source, source)
     with pytest.raises(ugatit_cli.UsageError, match="has no styles"):

@@ -104,13 +104,14 @@ def translate_film(
     codec: Codec = "auto",
     quality: Annotated[int | None, Range(1, 100)] = None,
     steady: float = 0.0,
+    overwrite: bool = False,
     told: Told | None = None,
 ) -> list[str]:
     """Translates a film, whose sound, subtitles, times and metadata are kept.
 
     Args:
         source: the file of a film.
-        output: the result, which is replaced if it exists: .mp4, .m4v, .mov, .mkv or .webm.
+        output: the result: .mp4, .m4v, .mov, .mkv or .webm.
         direction, to, fit, size, tile, strength, keep_colour, regions: as in `Model.translate`.
         style: as there, one for all frames: the random one is that of the first.
         background: put behind transparent pixels: a colour's name, `#rrggbb`, or RGB.
@@ -118,6 +119,7 @@ def translate_film(
         codec: `auto` (h264 where the container takes it), `h264`, `hevc`, `vp9` or `av1`.
         quality: 1 to 100; default: 75.
         steady: against flicker: how much of the last frame stays where the film hardly changes, 0 to below 1.
+        overwrite: replace the result if it exists.
         told: hears how many frames are done, and of how many.
 
     Returns:
@@ -125,7 +127,7 @@ def translate_film(
 
     Raises:
         PictureError: the film can't be read, or is cut off.
-        OutputError: the result can't be written, or its container doesn't take the film's sound.
+        OutputError: the result exists, can't be written, or its container doesn't take the film's sound.
         ModelError: the weights can't be read.
         UsageError: an option makes no sense, PyAV isn't installed, or the result is the film itself.
     """
@@ -133,6 +135,8 @@ def translate_film(
     job = Job(film, result)
     if result.exists() and film.exists() and result.samefile(film):
         raise UsageError(f"{output}: the result would replace the film itself", "Give it another name.")
+    if result.exists() and not overwrite:
+        raise OutputError(f"{output}: exists already", "Name another file, or pass overwrite=True.")
     files = FileOptions(quality=quality, background=as_colour(background))
     sizes, look = SizeOptions(fit, as_tile(tile), as_output(size)), Look(strength, keep_colour)
     way = resolve_direction(model.config, direction, to)
