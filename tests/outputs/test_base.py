@@ -22,13 +22,13 @@ CLEAR.paste(255, (4, 0, *SIZE))  # nothing at the left, all at the right
 
 
 def done(alpha: Image.Image | None = None, output: str = "b.png", **options: object) -> Done:
-    """A red picture that becomes noise, twice as large, with padding above and below."""
+    """A red picture that becomes dark noise, twice as large, with padding above and below."""
     one = make_done(output, size=SIZE, alpha=alpha)
     return replace(
         one,
         picture=replace(one.picture, dpi=(300.0, 300.0)),
         geometry=Geometry(SIZE, (16, 16), (16, 8)),
-        pixels=[pixels(16, 16)],
+        pixels=[pixels(16, 16) // 2],
         sources=(Frame(Image.new("RGB", SIZE, "red"), alpha),),
         files=FileOptions(**options),  # type: ignore[arg-type]
     )

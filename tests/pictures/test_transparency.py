@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageColor, ImageDraw, ImageFilter
 
 from ugatit_cli.pictures import transparency
 from ugatit_cli.pictures.transparency import areas_of, with_painted
@@ -37,14 +37,19 @@ def painted(*boxes: tuple[int, int, int, int]) -> Image.Image:
     return picture
 
 
+def opacity_of(alpha: Image.Image, translated: Image.Image) -> NDArray[np.uint8]:
+    """What is opaque after a translation of something black."""
+    return np.asarray(with_painted(alpha, translated, Image.new("RGB", alpha.size, "black"), WHITE))
+
+
 @pytest.mark.parametrize("soft", [False, True])
 def test_what_lines_enclose_is_opaque_where_it_was_painted(soft: bool) -> None:
     alpha = drawn(soft=soft)
-    found = np.asarray(with_painted(alpha, painted(LEFT), WHITE))
+    found = opacity_of(alpha, painted(LEFT))
     before = np.asarray(alpha)
     inside = np.asarray(painted(LEFT).convert("RGB"))[:, :, 2] == CLAY[2]
     assert np.all(found[inside] == 255)
-    ring = np.asarray(painted(RIGHT).convert("L"))[:, SIDE // 2 :] < 255
+    ring = np.asarray(painted(LEFT).convert("L"))[:, SIDE // 2 :] < 255
     assert np.array_equal(found[:, SIDE // 2 :], np.where(ring, before[:, SIDE // 2 :], 0))  # it stays one
     outside = np.asarray(Image.fromarray(inside).convert("L").filter(ImageFilter.MaxFilter(9))) == 0
     outside[:, SIDE // 2 :] = False
@@ -62,13 +67,13 @@ def test_what_lines_enclose_is_opaque_where_it_was_painted(soft: bool) -> None:
     ids=["nothing painted", "lines with gaps", "nothing drawn", "opaque"],
 )
 def test_else_a_picture_stays_as_transparent_as_it_was(alpha: Image.Image, translated: Image.Image) -> None:
-    assert with_painted(alpha, translated, WHITE).tobytes() == alpha.tobytes()
+    assert opacity_of(alpha, translated).tobytes() == alpha.tobytes()
 
 
 def test_where_lines_got_thinner_nothing_of_the_ground_is_left() -> None:
     thin = painted(LEFT)
     ImageDraw.Draw(thin).ellipse(LEFT, outline=WHITE, width=2)
-    found = np.asarray(with_painted(drawn(), thin, WHITE))
+    found = opacity_of(drawn(), thin)
     pixels = np.asarray(thin)
     left = np.s_[:, : SIDE // 2]
     assert np.array_equal(found[left] == 255, (pixels[left] != 255).any(2))
@@ -76,20 +81,57 @@ def test_where_lines_got_thinner_nothing_of_the_ground_is_left() -> None:
 
 
 def test_white_inside_stays() -> None:
-    found = np.asarray(with_painted(drawn(), painted(LEFT), WHITE))
+    found = opacity_of(drawn(), painted(LEFT))
     eye = painted(LEFT)
     ImageDraw.Draw(eye).ellipse((14, 28, 18, 36), fill=WHITE)
-    assert np.array_equal(np.asarray(with_painted(drawn(), eye, WHITE)), found)
+    assert np.array_equal(opacity_of(drawn(), eye), found)
 
 
-@given(arrays(np.uint8, (7, 9)), arrays(np.uint8, (7, 9, 3)))
-def test_only_what_is_like_the_ground_becomes_less_opaque(
-    opacity: NDArray[np.uint8], pixels: NDArray[np.uint8]
+def rimmed(inner: str) -> Image.Image:
+    """A translation of a disc that got smaller, with a soft edge."""
+    picture = Image.new("RGB", (SIDE, SIDE), WHITE)
+    ImageDraw.Draw(picture).ellipse((10, 10, 53, 53), fill=inner)
+    return picture.filter(ImageFilter.GaussianBlur(0.7))
+
+
+DISC = Image.new("L", (SIDE, SIDE))
+ImageDraw.Draw(DISC).ellipse((8, 8, 55, 55), fill=255)
+
+
+@pytest.mark.parametrize("colour", ["black", "crimson", "lavender"])
+def test_a_thing_that_got_smaller_has_no_white_rim(colour: str) -> None:
+    translated = rimmed(colour)
+    found = opacity_of(DISC, translated)
+    whole = max(255 - level for level in ImageColor.getrgb(colour))
+    shown = (255 - np.asarray(translated)).max(2) / whole
+    assert np.all(found[shown < 0.03] == 0)
+    assert np.all(found[shown > 0.99] == 255)
+    soft = (shown > 0.3) & (shown < 0.6)
+    assert soft.any()
+    assert np.all((found[soft] > 0) & (found[soft] < 255))
+
+
+def test_what_was_white_stays_opaque() -> None:
+    source = Image.new("RGB", (SIDE, SIDE), WHITE)
+    assert with_painted(DISC, rimmed("crimson"), source, WHITE).tobytes() == DISC.tobytes()
+
+
+def test_white_that_reaches_farther_in_stays() -> None:
+    picture = Image.new("RGB", (SIDE, SIDE), "crimson")
+    ImageDraw.Draw(picture).rectangle((20, 0, 44, SIDE), fill=WHITE)  # such as a shirt
+    assert np.all(opacity_of(DISC, picture)[16:48] == np.asarray(DISC)[16:48])
+
+
+@given(arrays(np.uint8, (7, 9)), arrays(np.uint8, (7, 9, 3)), arrays(np.uint8, (7, 9, 3)))
+def test_only_what_is_like_the_ground_and_was_not_becomes_less_opaque(
+    opacity: NDArray[np.uint8], pixels: NDArray[np.uint8], before: NDArray[np.uint8]
 ) -> None:
-    alpha = Image.fromarray(opacity)
-    found = np.asarray(with_painted(alpha, Image.fromarray(pixels), WHITE))
-    like_it = (255 - pixels).max(2) < transparency.CERTAIN
-    assert np.all((found == opacity) | (found == 255) | (like_it & (found < opacity)))
+    alpha, translated, source = map(Image.fromarray, (opacity, pixels, before))
+    found = np.asarray(with_painted(alpha, translated, source, WHITE))
+    differences = (255 - pixels).max(2)
+    less = found < opacity
+    assert np.all(differences[less] < max(1, differences.max()))
+    assert np.all((255 - before).max(2)[less] >= transparency.PAINTED)
     border = np.ones(opacity.shape, bool)
     border[1:-1, 1:-1] = False
     clear = border & (opacity < transparency.OPEN)
@@ -109,4 +151,4 @@ def test_areas_are_what_can_be_reached_by_sides(mask: NDArray[np.bool_]) -> None
 
 def test_noise_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transparency, "MOST_RUNS", 10)
-    assert with_painted(drawn(), painted(LEFT), WHITE).tobytes() == drawn().tobytes()
+    assert opacity_of(drawn(), painted(LEFT)).tobytes() == drawn().tobytes()

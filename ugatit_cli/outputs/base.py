@@ -82,7 +82,7 @@ class Done:
         maps: attention, for each frame.
         files: how to write what is drawn.
         alphas: opacity of each frame, as large as the source.
-        sources: the source's frames; empty unless the drawing or the look needs them.
+        sources: the source's frames; empty unless the drawing, the look or their transparency needs them.
         captions: what to say of each frame.
         others: `pixels` in each further style.
         look: what becomes of a translation before it is drawn.
@@ -115,7 +115,8 @@ class Done:
             crops = self._crops(Look())
             return self.each(lambda i: source_frame(pasted(sources[i], crops[i], look), geometry, background))
         if not look.needs_source:
-            return self.each(lambda i: finish(pixels[i], alphas[i], geometry, background))
+            source_of = sources.__getitem__ if sources else lambda _: None
+            return self.each(lambda i: finish(pixels[i], alphas[i], geometry, background, source_of(i)))
         return self.each(lambda i: _looking(look, pixels[i], sources[i], geometry, background))
 
     @cached_property
@@ -167,7 +168,7 @@ class Done:
 
 
 def _looking(look: Look, pixels: Pixels, source: Frame, geometry: Geometry, background: Colour) -> Frame:
-    result = finish(pixels, source.alpha, geometry, background)
+    result = finish(pixels, source.alpha, geometry, background, source)
     return look.applied(result, source_frame(source, geometry, background)) if look.needs_source else result
 
 

@@ -328,13 +328,23 @@ def source_frame(frame: Frame, geometry: Geometry, background: Colour) -> Frame:
     return reading.restore_alpha(picture, _resized(frame.alpha, geometry), background)
 
 
-def finish(translated: Pixels, alpha: Image.Image | None, geometry: Geometry, background: Colour) -> Frame:
-    """What the network gave as a frame of the output size, as transparent as its source where nothing was painted."""
+def finish(
+    translated: Pixels, alpha: Image.Image | None, geometry: Geometry, background: Colour, source: Frame | None = None
+) -> Frame:
+    """What the network gave as a frame of the output size, as transparent as its source where nothing was painted.
+
+    Args:
+        alpha: the source's.
+        source: also shows where things got thinner.
+    """
     picture, alpha = from_network(translated, geometry), _resized(alpha, geometry)
-    return reading.restore_alpha(picture, alpha and with_painted(alpha, picture, background), background)
+    if alpha is not None:
+        before = None if source is None else _resized(source.rgb, geometry)
+        alpha = with_painted(alpha, picture, before, background)
+    return reading.restore_alpha(picture, alpha, background)
 
 
-def _resized(alpha: Image.Image | None, geometry: Geometry) -> Image.Image | None:
-    if alpha is None or alpha.size == geometry.output:
-        return alpha
-    return alpha.resize(geometry.output, Image.Resampling.LANCZOS)
+def _resized(picture: Image.Image | None, geometry: Geometry) -> Image.Image | None:
+    if picture is None or picture.size == geometry.output:
+        return picture
+    return picture.resize(geometry.output, Image.Resampling.LANCZOS)

@@ -40,7 +40,8 @@ class Look:
     def applied(self, result: Frame, source: Frame) -> Frame:
         """The translation as it is to look; neither of the two is changed.
 
-        What it has painted on transparent ground has no colour in the source: that is as opaque as `strength` says.
+        What it has painted on transparent ground has no colour in the source, and what it has left of the ground none
+        in the result: that is as opaque as `strength` says, or as it leaves.
 
         Args:
             result, source: of the same size.
@@ -51,14 +52,15 @@ class Look:
             raise ValueError(f"a result of {result.rgb.size}, a source of {source.rgb.size}")
         if not self.strength:
             return Frame(source.rgb.copy(), source.alpha)
-        own, alpha = source.rgb, result.alpha
+        own, new, alpha = source.rgb, result.rgb, result.alpha
         if source.alpha and alpha and ImageChops.difference(source.alpha, alpha).getbbox():
-            own = source.rgb.copy()
+            own, new = own.copy(), new.copy()
             own.paste(result.rgb, mask=ImageChops.subtract(alpha, source.alpha))
+            new.paste(source.rgb, mask=ImageChops.subtract(source.alpha, alpha))
             alpha = Image.blend(source.alpha, alpha, self.strength)
         shown = Image.new("RGB", result.rgb.size)
         for box in strips(shown.size):  # float32 needs four times the memory
-            before, after = own.crop(box), result.rgb.crop(box)
+            before, after = own.crop(box), new.crop(box)
             if self.keep_colour:
                 after = _relit(before, after)
             shown.paste(Image.blend(before, after, self.strength), box)

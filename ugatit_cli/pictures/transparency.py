@@ -1,13 +1,14 @@
 """What is opaque in a translation: what was in its source, and what the network has painted between lines.
 
-A drawing on transparent ground has nothing but its lines; as a translation is filled in, its areas must show.
+A drawing on transparent ground has nothing but its lines; as a translation is filled in, its areas must show. And
+where what was opaque has become smaller, the ground that was behind it while translating must not.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,49 +18,92 @@ OPEN: Final = 128
 """Pixels of less opacity are ground."""
 PAINTED: Final = 24
 """Difference to the ground, of 255 in any channel, from which on a pixel isn't ground any more."""
-CERTAIN: Final = 128
-"""Difference from which on nothing of the ground is left in a pixel."""
+WHOLE: Final = 255 * 3 / 2
+"""Opacity of what differs from the ground as much as things nearby do: two thirds of that are enough to be opaque."""
+FAINT: Final = 16
+"""Opacity of which nothing is left."""
+LARGEST: Final = 1500
+"""Pixels along the longer side for which edges are looked at one by one, or up to twice as many."""
 MOST_RUNS: Final = 200_000
 """Of noise, say, which encloses nothing that anybody would miss."""
 
 Mask = NDArray[np.bool_]
+Levels = NDArray[np.uint8]
+_Level = TypeVar("_Level", np.uint8, np.bool_)
 Places = NDArray[np.int64]
 
 
-def with_painted(alpha: Image.Image, translated: Image.Image, ground: tuple[int, int, int]) -> Image.Image:
+def with_painted(
+    alpha: Image.Image, translated: Image.Image, before: Image.Image | None, ground: tuple[int, int, int]
+) -> Image.Image:
     """A source's alpha, opaque where lines enclose transparent ground and most of that was painted over.
 
-    Of such lines, as transparent as the ground what wasn't painted and lies at the outside: they got thinner.
+    And transparent where a translation shows the ground along what was something: lines and things got thinner.
 
     Args:
         alpha: of the source, mode L, as large as `translated`; it isn't changed.
         translated: RGB.
+        before: the source, RGB; None: nothing is known to have got thinner.
         ground: what was behind transparent pixels while translating.
     """
     opacity = np.asarray(alpha)
     if opacity.min() >= OPEN:
         return alpha
+    found = Image.fromarray(np.where(_filled(opacity, _differences(translated, ground)), np.uint8(255), opacity))
+    if before is None:
+        return found
+    # No network paints edges that need more pixels than that.
+    by = max(1, max(found.size) // LARGEST)
+    clear, known = np.asarray(found.reduce(by)) < OPEN, np.asarray(alpha.reduce(by))
+    left = _left(clear, known, *(_differences(one.reduce(by), ground) for one in (translated, before)))
+    return ImageChops.darker(found, Image.fromarray(left).resize(found.size, Image.Resampling.BILINEAR))
+
+
+def _filled(opacity: Levels, differences: Levels) -> Mask:
+    """Enclosed areas of which most was painted over, and the soft inner edge of the lines around them."""
     areas = areas_of(opacity < OPEN)
-    outside = at_edges(areas)
-    enclosed = (areas > 0) & ~outside
-    if not enclosed.any():
-        return alpha
-    differences = _differences(translated, ground)
+    enclosed = (areas > 0) & ~at_edges(areas)
     painted, sizes = (
         np.bincount(areas[mask], minlength=areas.max() + 1) for mask in (enclosed & (differences > PAINTED), enclosed)
     )
     chosen = enclosed & (2 * painted > sizes)[areas]
-    if not chosen.any():
-        return alpha
-    # And the soft inner edge of the lines around it, but nothing beyond them.
     grown = np.asarray(Image.fromarray(chosen.astype(np.uint8)).filter(ImageFilter.MaxFilter(5)))
-    filled = grown.astype(bool) & (chosen | (areas == 0))
-    del areas  # as large as four pictures, and the next ones take as much
-    found = np.where(filled, np.uint8(255), opacity)
-    bare = at_edges(areas_of(outside | (~chosen & (differences < CERTAIN))))
-    # Of what is certain, only the soft outer edge is in it, which is no more opaque than this.
-    found[bare] = np.minimum(opacity[bare], np.minimum(differences[bare], CERTAIN - 1) * np.uint8(256 // CERTAIN))
-    return Image.fromarray(found)
+    filled: Mask = grown.astype(bool) & (chosen | (areas == 0))  # but nothing beyond the lines
+    return filled
+
+
+def _left(clear: Mask, opacity: Levels, differences: Levels, before: Levels) -> Levels:
+    """How opaque things still are beside what is clear, if the ground shows there and didn't in the source.
+
+    As much as they differ from it, of how much things nearby do. Farther in, one may have become as white as the
+    ground is.
+    """
+    along = max(2, max(clear.shape) // 40)
+    edge = _near(clear, along) & (before >= PAINTED)
+    most = np.where(edge, _near(differences, along), np.uint8(255))
+    was = before.astype(np.uint16) * opacity // 255
+    bare = edge & (differences <= most // 2) & (differences <= was // 2)
+    areas = areas_of(clear | bare)
+    reached = np.zeros(areas.max() + 1, bool)  # by their numbers
+    reached[areas[clear]] = True
+    reached[0] = False
+    fading = edge & _near(bare & reached[areas], along // 2)
+    left = np.full(clear.shape, 255, np.uint8)
+    shown = differences[fading] * WHOLE / np.maximum(most[fading], 1)
+    left[fading] = np.where(shown < FAINT, 0, shown.clip(0, 255))
+    return left
+
+
+def _near(values: NDArray[_Level], by: int) -> NDArray[_Level]:
+    """The largest value up to `by` pixels from each, along rows and columns."""
+    for _ in range(2):
+        values = np.pad(values, ((by, by), (0, 0)))
+        seen = 1
+        while seen <= 2 * by:  # what twice as many pixels have is the larger of two that are beside each other
+            step = min(seen, 2 * by + 1 - seen)
+            values, seen = np.maximum(values[:-step], values[step:]), seen + step
+        values = values.T
+    return values
 
 
 def at_edges(areas: NDArray[np.int32]) -> Mask:
@@ -72,7 +116,7 @@ def at_edges(areas: NDArray[np.int32]) -> Mask:
     return outside
 
 
-def _differences(translated: Image.Image, ground: tuple[int, int, int]) -> NDArray[np.uint8]:
+def _differences(translated: Image.Image, ground: tuple[int, int, int]) -> Levels:
     """Of each pixel to the ground, in the channel where it is the largest."""
     empty = Image.new("RGB", translated.size, ground)
     red, green, blue = ImageChops.difference(translated, empty).split()

@@ -149,7 +149,7 @@ class Work:
         pixels: of each frame, what the network takes, or gives.
         others: what it gives in further styles.
         alphas: opacity of each frame.
-        sources: the source's frames without it, for a drawing that needs them; else empty.
+        sources: the source's frames without it, for what needs them; else empty.
         parts: what `pixels` are of instead of whole frames.
     """
 
@@ -286,15 +286,16 @@ class Stages:
         """The same of all that there is."""
         options = self.options
         pixels, alphas, sources = [], [], []
-        geometry = fit = None
+        geometry, fit, kept = None, None, False
         for frame in frames:
             if geometry is None:
                 geometry = self.drawing.resized(plan_geometry(frame.rgb.size, self.config, options.sizes))
                 check(geometry.network)
                 fit = _fit(frame, geometry, options.files.background)
+                kept = self.drawing.sees_source or options.look.needs_source or frame.alpha is not None
             pixels.append(keep(prepare(frame, geometry, options.files.background)))
             alphas.append(None if frame.alpha is None else keep(frame.alpha))
-            if self.drawing.sees_source or options.look.needs_source:
+            if kept:
                 sources.append(self.spool.keep(frame.rgb))
             if self.stop.is_set():  # nobody takes it any more
                 break

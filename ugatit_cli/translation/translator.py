@@ -178,7 +178,7 @@ class Translator(Engine):
         for (frame, geometry), one in zip(
             jobs, self._look_at(jobs, direction, background, style_of=style_of), strict=True
         ):
-            result = finish(one.pixels, frame.alpha, geometry, background)
+            result = finish(one.pixels, frame.alpha, geometry, background, frame)
             if look.needs_source:
                 result = look.applied(result, source_frame(frame, geometry, background))
             results.append(result)
