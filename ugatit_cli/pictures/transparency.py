@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image, ImageChops
 
 OPEN: Final = 128
 """Pixels of less opacity are ground."""
@@ -22,7 +22,7 @@ WHOLE: Final = 255 * 3 / 2
 """Opacity of what differs from the ground as much as things nearby do: two thirds of that are enough to be opaque."""
 FAINT: Final = 16
 """Opacity of which nothing is left."""
-LARGEST: Final = 1500
+LARGEST: Final = 700
 """Pixels along the longer side for which edges are looked at one by one, or up to twice as many."""
 MOST_RUNS: Final = 200_000
 """Of noise, say, which encloses nothing that anybody would miss."""
@@ -67,9 +67,8 @@ def _filled(opacity: Levels, differences: Levels) -> Mask:
         np.bincount(areas[mask], minlength=areas.max() + 1) for mask in (enclosed & (differences > PAINTED), enclosed)
     )
     chosen = enclosed & (2 * painted > sizes)[areas]
-    grown = np.asarray(Image.fromarray(chosen.astype(np.uint8)).filter(ImageFilter.MaxFilter(5)))
-    filled: Mask = grown.astype(bool) & (chosen | (areas == 0))  # but nothing beyond the lines
-    return filled
+    # Nothing beyond the lines.
+    return _near(chosen, 2) & (chosen | (areas == 0)) if chosen.any() else chosen
 
 
 def _left(clear: Mask, opacity: Levels, differences: Levels, before: Levels) -> Levels:
