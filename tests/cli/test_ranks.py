@@ -184,7 +184,16 @@ def test_what_processes_tell_each_other() -> None:
 
 def every(hint: Any) -> list[Any]:
     """Values of all that a type allows, down to the fields of fields."""
-    known = {str: "x", int: 1, float: 0.5, Path: Path("x"), bytes: b"\0", type(None): None, Image.Image: None}
+    known = {
+        str: "x",
+        int: 1,
+        bool: True,
+        float: 0.5,
+        Path: Path("x"),
+        bytes: b"\0",
+        type(None): None,
+        Image.Image: None,
+    }
     if hint in known:
         return [known[hint]]
     inside = [every(one) for one in get_args(hint) if get_origin(hint) is not Literal and one is not ...]

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -526,3 +527,22 @@ def test_white_on_white_is_said(translate: Command) -> None:
     icon.paste((200, 0, 0, 255), (4, 4, 20, 8))
     icon.save("red.png")
     assert "try --background" not in translate("red.png", "-o", "3").stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--box", "4,4,16,16")])
+def test_16_bits_are_said_once(translate: Command, options: tuple[str, ...]) -> None:
+    Path("in").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.arange(24 * 24, dtype=np.uint16).reshape(24, 24) * 100).save(f"in/{name}")
+    put("in/0.png")
+    (said,) = [line for line in translate("in", "-o", "out", *options).stderr.splitlines() if "8 bits" in line]
+    assert "a.png: " in said or "b.png: " in said
+    assert "8 bits" not in translate("in/0.png", "-o", "0.png", *options).stderr
+
+
+def test_a_result_of_one_colour_is_said(translate: Command) -> None:
+    for name, colour in (("red.png", (200, 30, 30)), ("white.png", "white")):
+        Image.new("RGB", (24, 24), colour).save(name)
+        assert f"{name}: the result is all one colour" in translate(name, "-o", f"out-{name}").stderr
+    put("a.png")
+    assert "one colour" not in translate("a.png", "-o", "b.png").stderr

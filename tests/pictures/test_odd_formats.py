@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import struct
 import zlib
@@ -11,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.pictures.test_reading import chunk, near, reason, saved
@@ -302,3 +304,43 @@ def test_lossless_formats(format: str, mode: str) -> None:
     alpha = np.full((16, 16), 255) if frame.alpha is None else np.asarray(frame.alpha)
     assert near(alpha, expected[..., 3], 0)
     assert near(np.asarray(frame.rgb) * (alpha[..., None] > 0), expected[..., :3] * (alpha[..., None] > 0), 0)
+
+
+# --- More than 8 bits
+
+
+def netpbm(kind: bytes, most: int) -> bytes:
+    values = COLOURS if kind == b"P6" else GREYS
+    return kind + f" {WIDTH} {HEIGHT} {most}\n".encode() + values.astype(">u2" if most > 255 else "u1").tobytes()
+
+
+def tiff(values: Values) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, values, metadata=None, photometric="rgb" if values.ndim == 3 else "minisblack")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "deep"),
+    [
+        (png(COLOURS * 257, 16, 2), True),
+        (png(np.dstack([COLOURS, ALPHA]) * 257, 16, 6), True),
+        (png(GREYS * 257, 16, 0), True),
+        (png(COLOURS, 8, 2), False),
+        (png(GREYS // 128, 1, 0), False),
+        (netpbm(b"P6", 65535), True),
+        (netpbm(b"P5", 1023), True),
+        (netpbm(b"P6", 255), False),
+        (netpbm(b"P5", 255), False),
+        (tiff(COLOURS.astype(np.uint16)), True),
+        (tiff(COLOURS.astype(np.float32) / 255), True),
+        (tiff(GREYS.astype(np.uint16)), True),
+        (tiff(COLOURS.astype(np.uint8)), False),
+        (tiff(GREYS > 127), False),
+        (saved(Image.new("CMYK", (4, 4)), "TIFF"), False),
+        (saved(Image.new("RGB", (4, 4)), "JPEG"), False),
+        (saved(Image.new("P", (4, 4)), "GIF"), False),
+    ],
+)
+def test_which_files_have_more_bits_than_results(data: bytes, deep: bool) -> None:
+    assert read_picture(data).deep is deep

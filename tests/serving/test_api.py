@@ -74,7 +74,8 @@ def test_what_its_owner_should_know_is_in_a_header(served: Served) -> None:
     clear = Image.new("RGBA", (16, 16), (200, 30, 30, 90))
     buffer = io.BytesIO()
     clear.save(buffer, "PNG")
-    (lost,) = notes(served.post(buffer.getvalue(), format="jpg"))
+    lost, plain = notes(served.post(buffer.getvalue(), format="jpg"))
+    assert "one colour" in plain["note"]
     assert "transparency" in lost["note"]
     assert lost["fields"] == {"format": "png"}
     assert "format=png" in lost["hint"]

@@ -88,6 +88,9 @@ class Tally:
     def _advise(self, result: Result) -> None:
         """What looks wrong with a result that is as it was asked for, at the first picture that it is true of."""
         name, fit = result.job.name, result.fit
+        if result.deep:
+            text = f"{name}: has more than 8 bits a channel; results have 8, as that is what networks work with"
+            self._once("deep", text)
         if fit is None:
             return
         if fit.soft:
@@ -100,6 +103,9 @@ class Tally:
         if fit.blank:
             text = f"{name}: all that is visible has the colour of the background behind it: try --background"
             self._once("blank", f"{text} {fit.blank}")
+        elif fit.plain:
+            text = f"{name}: the result is all one colour: the model found nothing in the picture that it knows"
+            self._once("plain", text)
 
     def _once(self, what: str, text: str) -> None:
         if what not in self.said:

@@ -41,6 +41,22 @@ def samples_of(image: Image.Image) -> Samples:
     return Samples(int(tags.get(258, (1,))[0]), tags.get(339, (1,))[0] == _SIGNED, tags.get(262) == 0)
 
 
+def is_deep(image: Image.Image, head: bytes) -> bool:
+    """Whether the file of an open picture, which begins with `head`, has more than 8 bits a channel.
+
+    Pillow brings colours of PNG, PPM and JPEG 2000 to 8 bits, and says so only of greys.
+    """
+    if image.mode in {"I", "F"} or image.mode.startswith("I;"):
+        return True
+    if image.format == "PPM":  # the largest value is the last argument of its decoder
+        tiles: Any = getattr(image, "tile", ())
+        return any(isinstance(one, int) and one > 255 for tile in tiles for one in tile[3] or ())
+    if head[12:16] == b"IHDR":
+        return head[24] == 16
+    bits = getattr(image, "tag_v2", {}).get(258, ()) or (image.info.get("bit_depth", 8),)
+    return bool(max(bits) > 8)
+
+
 def eight_bit(image: Image.Image, notes: list[str]) -> Image.Image:
     """Greys of another depth as L, or LA where one grey stands for transparent; other pictures as they are.
 

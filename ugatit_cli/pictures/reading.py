@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageCms, UnidentifiedImageError
 
 from ugatit_cli.errors import PictureError, UgatitError, plain_reason
@@ -72,6 +73,7 @@ class Picture:
         loop: how often an animation plays, 0 for ever; None when once or not stated.
         dpi: resolution as the source states it.
         had_profile: the source had an ICC profile, so results say that they are sRGB.
+        deep: the source has more than 8 bits a channel; frames have 8.
         metadata: what the file says of it, if that is to be kept.
         notes: what its owner should know of how it was read.
     """
@@ -82,6 +84,7 @@ class Picture:
     loop: int | None = None
     dpi: tuple[float, float] | None = None
     had_profile: bool = False
+    deep: bool = False
     metadata: Metadata | None = None
     notes: tuple[str, ...] = ()
 
@@ -142,6 +145,7 @@ def open_picture(
             image = _opened(file, max_pixels)
             kinds.check_kind(image, file.label, file.head, file.stream)
             file.notes += _pages_note(image)
+            file.deep = levels.is_deep(image, file.head)
             file.opaque = image.format == "PSD" and not kinds.is_transparent_psd(file.stream)
             if keep_metadata:
                 file.metadata = metadata.read(image, stream)
@@ -292,6 +296,7 @@ class _File:
     stream: IO[bytes] = field(default_factory=io.BytesIO)
     profile: bytes | None = None
     opaque: bool = False
+    deep: bool = False
     metadata: Metadata | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -351,9 +356,8 @@ def _assemble(image: Image.Image, file: _File, frames: tuple[Frame, ...], durati
     if loop == 1 and kind != "GIF":  # "play once", which a GIF says by having no loop
         loop = None
     profile = bool(file.profile or image.info.get("icc_profile"))
-    return Picture(
-        frames, kind, durations, loop, _dpi(image.info.get("dpi")), profile, file.metadata, tuple(file.notes)
-    )
+    known = loop, _dpi(image.info.get("dpi")), profile, file.deep, file.metadata, tuple(file.notes)
+    return Picture(frames, kind, durations, *known)
 
 
 def _dpi(value: object) -> tuple[float, float] | None:
@@ -484,6 +488,12 @@ def is_blank(frame: Frame, background: tuple[int, int, int]) -> bool:
     pixels, alpha = (np.asarray(one.resize(size, Image.Resampling.NEAREST)) for one in (frame.rgb, frame.alpha))
     visible = pixels[alpha > 127].astype(np.int16)
     return bool(len(visible)) and bool((np.abs(visible - background).max(1) < LIKE_IT).mean() > 0.98)
+
+
+def is_plain(pixels: NDArray[np.uint8]) -> bool:
+    """Whether (H, W, 3) are all one colour, as far as anybody sees."""
+    some = pixels[:: max(1, len(pixels) // LOOKED_AT), :: max(1, pixels.shape[1] // LOOKED_AT)]
+    return all(bool((np.ptp(one, (0, 1)) < LIKE_IT).all()) for one in (some, pixels))
 
 
 def restore_alpha(translated: Image.Image, alpha: Image.Image | None, background: tuple[int, int, int]) -> Frame:

@@ -152,6 +152,7 @@ def _image(page: Any, values: levels.Values, notes: list[str]) -> Image.Image:
     image = Image.merge(mode, [Image.fromarray(np.ascontiguousarray(colours[..., band])) for band in range(bands)])
     image = _with_alpha(image, page, planes[..., bands:])
     image.format = "TIFF"
+    image.info["bit_depth"] = page.bitspersample
     with contextlib.suppress(ArithmeticError, LookupError, ValueError):
         image.info["dpi"] = page.get_resolution("INCH")
     image.info["icc_profile"] = page.iccprofile if image.mode != "RGBA" or mode != "CMYK" else None

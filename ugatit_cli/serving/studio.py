@@ -190,6 +190,8 @@ def _remarks(fit: Fit | None) -> Iterator[Remark]:
             hint=f"try background={fit.blank}",
             fields={"background": fit.blank},
         )
+    elif fit and fit.plain:
+        yield Remark.of("the result is all one colour: the model found nothing in the picture that it knows")
 
 
 def _seed(model: Model, style: str) -> int:

@@ -99,12 +99,14 @@ class Fit:
         enlarged: how many times larger the sides of the result are.
         native: how many times as many pixels the network would see with `--fit native`.
         blank: a background that would show what is visible of it, if the one that is put behind it doesn't.
+        plain: the translation is all one colour, in every frame.
     """
 
     seen: Size
     enlarged: float
     native: float
     blank: str = ""
+    plain: bool = False
 
     @property
     def soft(self) -> bool:
@@ -122,6 +124,7 @@ class Result:
         data: the encoded result if it goes to standard output.
         regions: what was translated of the first frame, if not all of it.
         fit: of the first frame, if all of it was translated.
+        deep: the source has more than 8 bits a channel; the result has 8.
         missing: what the picture has none of, and therefore no result: `face`.
         error: why there is no result.
     """
@@ -136,6 +139,7 @@ class Result:
     preview: Preview | None = None
     regions: Sequence[Region] = ()
     fit: Fit | None = None
+    deep: bool = False
     missing: str = ""
     error: UgatitError | None = None
 
@@ -319,6 +323,7 @@ class Stages:
         try:
             with ROOM.taken(pixels):
                 drawn, job = self._written(work)
+                plain = all(reading.is_plain(kept.load()) for kept in work.pixels)
         except MemoryError:
             reason = f"not enough memory for a result of {width}x{height} pixels"
             error = OutputError(reason, "Use a smaller --size.", change=Change("size"))
@@ -329,7 +334,8 @@ class Stages:
         seconds = work.seconds + time.perf_counter() - start
         logger.info("%s: written in %s", job.name, duration(time.perf_counter() - start))
         regions = work.parts.regions[0] if work.parts else ()
-        known = drawn.flat, drawn.notes, drawn.preview, regions, work.fit
+        fit = work.fit and replace(work.fit, plain=plain)
+        known = drawn.flat, drawn.notes, drawn.preview, regions, fit, work.picture.deep
         return Result(job, drawn.size, len(work.alphas), seconds, data, *known)
 
     def _written(self, work: Work) -> tuple[Drawn, Job]:
