@@ -92,6 +92,22 @@ def test_a_plain_model_has_no_empty_sections(card: Cards) -> None:
     assert licence_of(text) == ""
 
 
+@pytest.mark.parametrize(
+    ("own", "said", "words"),
+    [
+        ("CC-BY 4.0, see NOTICE", "", "CC-BY 4.0, see NOTICE"),
+        ("CC-BY 4.0", "mit", "`mit`, for the weights"),
+        ("not stated", "", "Not stated by the author"),
+        (None, "", "Not stated by the author"),
+    ],
+)
+def test_the_licence_is_the_users_word_or_the_models_own(card: Cards, own: str | None, said: str, words: str) -> None:
+    text = card({"licence": own} if own else {}, licence=said)
+    section = text.partition("## Licence\n")[2].partition("\n## ")[0]
+    assert words in section
+    assert ("Not stated" in section) == words.startswith("Not stated")
+
+
 def test_metadata(card: Cards) -> None:
     text = card(licence="cc-by-4.0")
     found = metadata(text)

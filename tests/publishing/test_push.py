@@ -262,3 +262,9 @@ def test_an_entry_of_which_nothing_is_said(tmp_path: Path, repository: str, name
     (tmp_path / "weights.toml").write_text(f"schema = 1\n\n{entry_toml(made)}", encoding="utf-8")
     assert read_manifest(tmp_path / "weights.toml") == {name: made}
     assert (made.licence, made.training_data) == ("not stated", "not described")
+
+
+def test_an_entry_says_the_licence_that_the_model_does(tmp_path: Path) -> None:
+    edit(tiny.save(tmp_path / "model"), licence="CC-BY 4.0")
+    with staged(open_model(tmp_path / "model"), HubId("ada/red"), Options(), Notes()) as found:
+        assert entry(found, HubId("ada/red"), "a" * 40).licence == "CC-BY 4.0"

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import shutil
 import weakref
 from collections.abc import Callable
@@ -216,12 +217,12 @@ def test_a_safetensors_file_with_its_config_beside_it(model: Path) -> None:
         open_model(model / DISCRIMINATORS_FILE)
 
 
-@pytest.mark.parametrize("name", ["x_params_latest.pt", "X.PTH", "UGATIT.model-1.index", "x.ckpt"])
+@pytest.mark.parametrize("name", ["x_params_latest.pt", "the latest.pt", "X.PTH", "UGATIT.model-1.index", "x.ckpt"])
 def test_official_checkpoints_are_to_be_converted(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     with pytest.raises(ModelError, match="not a model folder") as caught:
         open_model(tmp_path / name)
-    assert f"ugatit convert {tmp_path / name}" in caught.value.hint
+    assert f"ugatit convert {shlex.quote(str(tmp_path / name))} " in caught.value.hint
 
 
 def test_what_is_no_model_at_all_is_said_by_its_name(tmp_path: Path) -> None:

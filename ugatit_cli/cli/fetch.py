@@ -152,9 +152,8 @@ def _inception(to: Path | None, from_file: Path | None, *, force: bool, dry_run:
     elif force or not inception.is_here(place):
         console.note(f"fetching {inception.NAME}, {byte_size(inception.SIZE)}")
         inception.download(place)
-    console.note(
-        "evaluate has it" if to is None else f"where it is needed: ugatit fetch {INCEPTION} --from-file {to}"
-    )
+    way = f"where it is needed: ugatit fetch {INCEPTION} --from-file {shlex.quote(str(to))}"
+    console.note("evaluate has it" if to is None else way)
     console.made(str(place))
 
 

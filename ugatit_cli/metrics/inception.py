@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import urllib.error
 from pathlib import Path
@@ -63,9 +64,8 @@ def install(source: Path, target: Path) -> None:
     """
     path = source / NAME if source.is_dir() else source
     if not path.is_file():
-        raise ModelMissing(
-            f"{path}: no such file", f"On a machine with a network: ugatit fetch inception -o {source}"
-        )
+        way = f"On a machine with a network: ugatit fetch inception -o {shlex.quote(str(source))}"
+        raise ModelMissing(f"{path}: no such file", way)
     _check(path)
     temporary = hidden(target)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import struct
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -77,7 +78,8 @@ def _no_picture(label: str, head: bytes) -> PictureError:
     elif head.startswith(_ZIP):
         what, change = "a zip archive, not a picture", Change("archive")
         inside = label.startswith(("<", "zip:"))  # of nothing, or in another archive
-        hint = "Unpack it first." if inside else f"For the pictures in it: ugatit translate zip://{label}"
+        way = f"For the pictures in it: ugatit translate {shlex.quote(f'zip://{label}')}"
+        hint = "Unpack it first." if inside else way
     elif head.startswith(_MATROSKA) or head[8:12] == b"AVI " or (head[4:8] == b"ftyp" and head[8:11] != b"avi"):
         what, change = "a film, not a picture", Change("film")
         hint = "ugatit translate takes films, which it knows by names such as clip.mp4."

@@ -123,6 +123,7 @@ def model_card(
         weights=model.weights,
         discriminators=model.discriminators,
         data=training_data(model, options.data),
+        licence=stated_licence(model, options.licence),
         others=others,
         kid=list(_distances(config, evaluation.get("kid"))),
     )
@@ -198,6 +199,11 @@ def summary(model: ModelFolder, description: str) -> str:
 def training_data(model: ModelFolder, data: str) -> str:
     """One line on what a model was trained on, as far as somebody has said so."""
     return data or _line(model.provenance.get("training_data")) or "not described"
+
+
+def stated_licence(model: ModelFolder, licence: str) -> str:
+    """That of the weights, on one line: as the user says it, or as the model's folder does."""
+    return licence or _line(model.provenance.get("licence")) or "not stated"
 
 
 def says_nothing(card: str) -> bool:

@@ -21,7 +21,7 @@ from ugatit_cli.errors import ModelError, UsageError, plain_reason
 from ugatit_cli.files import DOCUMENT, WEIGHTS, open_file, read_file, reported
 from ugatit_cli.pictures.encoding import encode
 from ugatit_cli.pictures.reading import from_pil, read_picture
-from ugatit_cli.publishing.card import Options, model_card, says_nothing, summary, training_data
+from ugatit_cli.publishing.card import Options, model_card, says_nothing, stated_licence, summary, training_data
 from ugatit_cli.remote import hub, patience
 from ugatit_cli.remote.addresses import allow, forbidden_by
 from ugatit_cli.remote.hub import NEWEST, REVISION, HubId, Words
@@ -259,7 +259,7 @@ def entry(staged: Staged, target: HubId, commit: str, kept_card: str | None = No
         description=summary(staged.model, options.description),
         domains=(config.domain_a, config.domain_b),
         image_size=config.image_size,
-        licence=licence_of(card) or options.licence or "not stated",
+        licence=licence_of(card) or stated_licence(staged.model, options.licence),
         training_data=training_data(staged.model, options.data),
         source="hub",
         repository=target.repository,

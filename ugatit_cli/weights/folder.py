@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -289,7 +290,8 @@ def open_model(path: Path, record: Record | None = None) -> ModelFolder:
             raise ModelError(f"{path}: an exported file, not a model folder", hint)
         check_no_program(path)
         if path.suffix.lower() in (".pt", ".pth", ".ckpt", ".index"):
-            raise ModelError(f"{path}: not a model folder", f"Convert it first: ugatit convert {path} -o DIR")
+            way = f"Convert it first: ugatit convert {shlex.quote(str(path))} -o DIR"
+            raise ModelError(f"{path}: not a model folder", way)
         if other := _what_else(path):
             raise ModelError(f"{path}: {other[0]}", other[1])
     else:
