@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Command, encoded, put
+from ugatit_cli import load
 from ugatit_cli.cli import app, help_view, wrong_names
 from ugatit_cli.cli.options import RARE
+from ugatit_cli.config import DEFAULT_MODEL
 
 
 def every_command() -> Iterator[tuple[str, ...]]:
@@ -109,6 +111,37 @@ def test_wrong_names_are_answered_with_the_right_ones(ugatit: Command, line: str
     assert (outcome.code, len(outcome.errors), outcome.stdout) == (2, 1, b"")
     assert outcome.errors[0].startswith("no such ")
     assert right in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "way"),
+    [
+        (["-dash.png", "-o", "out"], "./-dash.png"),
+        (["-o", "out", "-=x.png"], "./-=x.png"),
+        (["--", "-dash.png", "-o", "out"], "before --"),
+        (["-o", "out", "--", "-dash.png", "--size", "64"], "before --"),
+    ],
+)
+def test_files_whose_names_begin_with_a_dash(ugatit: Command, words: list[str], way: str) -> None:
+    put("-dash.png", "-=x.png")
+    outcome = ugatit("translate", *words)
+    assert outcome.code in (1, 2)
+    assert way in outcome.stderr
+    assert ugatit("translate", "-o", "out2", "./-dash.png").code == 0
+
+
+def test_what_a_missing_argument_may_be_is_one_line(ugatit: Command) -> None:
+    outcome = ugatit("completion")
+    assert outcome.code == 2
+    assert [one for one in ("bash", "zsh", "fish") if one not in outcome.errors[0]] == []
+    assert "\\n" not in outcome.stderr
+
+
+@pytest.mark.parametrize("name", ["translate", "cam"])
+def test_looks_that_help_names_are_those_of_the_default_model(ugatit: Command, name: str) -> None:
+    text = ugatit(name, "--help").stdout.decode().partition("--to DOMAIN")[2].partition("  -")[0]
+    config = load(DEFAULT_MODEL).config
+    assert {config.domain_a, config.domain_b} <= {*re.findall(r"\w+", text)}
 
 
 def test_answers_name_options_that_there_are() -> None:

@@ -196,7 +196,8 @@ def understood(error: Exception) -> UgatitError:
         return FileFailed(f"{os.fsdecode(error.filename)}: {plain_reason(error)}")
     if hasattr(error, "format_message"):  # Typer's, of wrong options
         context = getattr(error, "ctx", None)
-        return UsageError(error.format_message(), f"See: {context.command_path} --help" if context else "")
+        text = re.sub(r"\s*\n\s*", " ", error.format_message())
+        return UsageError(text, f"See: {context.command_path} --help" if context else "")
     if isinstance(error, RuntimeError) and _LOST.search(str(error)):
         reason = str(error).partition("\n")[0]
         return DeviceError(f"the GPU has failed: {reason}", "What was finished is kept. See: nvidia-smi")

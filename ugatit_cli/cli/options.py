@@ -133,7 +133,7 @@ class PictureOptions:
         Option(
             "--to",
             metavar="DOMAIN",
-            help="Which look results get, by its name: clay, flat.  [default: the model's second]",
+            help="Which look results get, by its name: ink, clay.  [default: the model's second]",
         ),
     ] = None
     engine: EngineOption = "auto"
@@ -361,6 +361,8 @@ class Command(TyperCommand):
             if type(error).__name__ != "NoSuchOption":  # Typer's
                 raise
             name: str = error.option_name  # type: ignore[attr-defined]
+            if file := next((one for one in stated if name.strip("-") in one and _is_dashed_file(one)), None):
+                raise UsageError(f"no such option: {file}", f"For the file of that name: ./{file}") from None
             typed = next((one.partition("=")[0] for one in stated if one.startswith(name)), name)
             path = " ".join([*([parent.command.name] if parent and parent.parent else []), str(info_name)])
             known = [flag for one in self.params for flag in (*one.opts, *one.secondary_opts)]
@@ -392,6 +394,10 @@ class Command(TyperCommand):
         except UgatitError as error:
             configuration.explain(error, ctx)
             raise
+
+
+def _is_dashed_file(text: str) -> bool:
+    return text.startswith("-") and os.path.lexists(text)
 
 
 def _refuse_several(given: Sequence[Any]) -> None:

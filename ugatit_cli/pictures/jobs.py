@@ -31,6 +31,7 @@ STDOUT = Path("-")
 LINKED = "linked folder"
 """What isn't followed when a folder is searched."""
 
+_OPTIONS = "options go before --, as all is a name after it"
 _SHOWN = 8  # kinds of files that a message lists
 
 
@@ -140,9 +141,9 @@ def find_jobs(wanted: Wanted) -> Found:
     if list(wanted.arguments).count(STDIN) > 1:
         raise UsageError("standard input (-) is given more than once", "Give - a single time.")
     if wanted.out is None and (list(wanted.arguments) != [STDIN] or wanted.listed):
-        raise UsageError(
-            "-o/--output is needed", "Name a folder for the results (ugatit translate photos -o results)."
-        )
+        hint = "Name a folder for the results (ugatit translate photos -o results)."
+        hint = f"{_OPTIONS.capitalize()}." if {"-o", "--output"} & {*wanted.arguments} else hint
+        raise UsageError("-o/--output is needed", hint)
     out = STDOUT if wanted.out is None else place(wanted.out)
     if isinstance(out, Url):
         check(out, writing=True)
@@ -335,7 +336,8 @@ class _Search:
             state = os.stat(path)
         except (OSError, ValueError) as error:
             if literal or os.path.lexists(path) or not _is_pattern(path):
-                self.missing.setdefault(argument, plain_reason(error))
+                wrong = not literal and argument.startswith("-")
+                self.missing.setdefault(argument, plain_reason(error) + f"; {_OPTIONS}" * wrong)
                 return []
             found = self.glob(argument, path)
         else:
