@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
@@ -67,10 +68,7 @@ def test_a_file_to_a_file(cam: Command) -> None:
         (("heatmap", "--maps", "local, global"), ["cat.global.png", "cat.local.png"]),
         (("overlay", "--maps", "local,local", "--format", "webp"), ["cat.webp"]),
         (("raw", "--maps", "local"), ["cat.json", "cat.local.npy"]),
-        (
-            ("raw", "--maps", "all,local", "--format", "jpg"),
-            ["cat.generator.npy", "cat.global.npy", "cat.json", "cat.local.npy"],
-        ),
+        (("raw", "--maps", "all,local"), ["cat.generator.npy", "cat.global.npy", "cat.json", "cat.local.npy"]),
     ],
 )
 def test_names(cam: Command, arguments: tuple[str, ...], names: list[str]) -> None:
@@ -79,6 +77,33 @@ def test_names(cam: Command, arguments: tuple[str, ...], names: list[str]) -> No
     assert outcome.code == 0
     assert below("out") == names
     assert sorted(outcome.lines) == [f"out/{name}" for name in names]
+
+
+USELESS = [
+    (("raw", "--maps", "local"), {"format": "jpg", "quality": 3, "size": "9", "alpha": 0.1, "colormap": "jet"}),
+    (("raw", "--maps", "local"), {"upsample": "bicubic", "normalize": "batch"}),
+    (("heatmap", "--maps", "local"), {"alpha": 0.1}),
+    (("sheet",), {"size": "9"}),
+]
+
+
+@pytest.mark.parametrize(("layout", "options"), USELESS)
+def test_what_counts_for_nothing_is_refused_where_the_call_says_it(
+    cam: Command, layout: tuple[str, ...], options: dict[str, object]
+) -> None:
+    put("cat.png")
+    for name, value in options.items():
+        outcome = cam("cat.png", "-o", "out", "--layout", *layout, f"--{name}", value)
+        assert (outcome.code, outcome.stdout) == (2, b"")
+        assert f"--{name}" in outcome.errors[0]
+    assert below(".") == ["cat.png"]
+    Path("ugatit.toml").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in options.items()))
+    assert cam("cat.png", "-o", "out", "--layout", *layout).code == 0
+
+
+def test_numbers_are_in_colours_in_a_report(cam: Command) -> None:
+    put("cat.png")
+    assert cam("cat.png", "--layout", "raw", "--colormap", "jet", "--report", "r.html").code == 0
 
 
 def test_names_of_two_pictures_with_the_same_stem(cam: Command) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import signal
 import sys
 from fractions import Fraction
@@ -130,10 +131,13 @@ def test_what_makes_no_sense_is_said_before_anything_is_done(
     assert below(".") == ["clip.mp4"]
 
 
-def test_steady_is_for_films(translate: Command) -> None:
+@pytest.mark.parametrize(("name", "value"), [("steady", 0.5), ("codec", "av1")])
+def test_what_is_for_films_needs_one(translate: Command, name: str, value: object) -> None:
     put("a.png")
-    outcome = translate("a.png", "-o", "out", "--steady", "0.5")
-    assert (outcome.code, outcome.errors) == (2, ["--steady 0.5 is for films, and there is none"])
+    outcome = translate("a.png", "-o", "out", f"--{name}", value)
+    assert (outcome.code, outcome.errors) == (2, [f"--{name} {value} is for films, and there is none"])
+    Path("ugatit.toml").write_text(f"{name} = {json.dumps(value)}\n")  # for whatever is to come
+    assert translate("a.png", "-o", "out").code == 0
 
 
 def test_sound_that_a_container_does_not_take(translate: Command) -> None:

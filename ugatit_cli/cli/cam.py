@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from typer import Option
 
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
     from ugatit_cli.outputs.base import Drawing
     from ugatit_cli.pictures.jobs import Found, Job
     from ugatit_cli.training.run_folder import RunFolder
+
+
+# What counts for nothing with some layouts, and of numbers unless a report shows them in colours.
+USELESS: Final[Mapping[str, tuple[str, ...]]] = {
+    "raw": ("format", "quality", "alpha"),
+    "heatmap": ("alpha",),
+    "sheet": ("size",),
+}
+SHOWN: Final = ("size", "colormap", "upsample", "normalize")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +144,7 @@ def cam(options: CamOptions) -> None:
     """
     from ugatit_cli.attention.maps import Style, check_names
 
+    _check_useful(options)
     run = None if options.run is None else _run_folder(options.run, options)
     listed = options.files_from is not None
     asked = replace(
@@ -165,6 +176,14 @@ def cam(options: CamOptions) -> None:
     if options.animate and run is None and tally.done and not tally.animations:
         console.note("nothing is animated: the pictures have one frame each; --run RUN animates a training run")
     tally.finish(asked.output)
+
+
+def _check_useful(options: CamOptions) -> None:
+    """What the command line says itself must count; files and variables may be for other layouts, too."""
+    unseen = SHOWN if options.layout == "raw" and options.report is None else ()
+    for name in (*USELESS.get(options.layout, ()), *unseen):
+        if name in options.stated and getattr(options, name) != getattr(CamOptions, name):
+            raise UsageError(f"--{name} counts for nothing with --layout {options.layout}", "Leave it out.")
 
 
 def _finish_sheet(options: CamOptions, path: Path, prepared: pictures.Prepared, drawing: Drawing) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_type_hints
 
-from typer import Argument, BadParameter, Option, Typer
+from typer import Argument, BadParameter, Context, Option, Typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
@@ -27,6 +27,7 @@ from ugatit_cli.remote.urls import misplaced
 MOST_BATCH = 1024
 MOST_WORKERS = 64
 
+STATED: Final = "stated"
 Format = Literal["same", "png", "jpg", "webp", "gif"]
 
 WorkersOption = Annotated[str, Option("--workers", metavar="auto|N", help="Threads that decode and encode.")]
@@ -88,7 +89,11 @@ ModelsOption = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
-    """What commands that turn pictures into pictures are asked for but their models: each field is an option."""
+    """What commands that turn pictures into pictures are asked for but their models: each field is an option.
+
+    Attributes:
+        stated: but this one: those fields that the command line itself says.
+    """
 
     inputs: Annotated[
         list[str] | None,
@@ -216,6 +221,7 @@ class PictureOptions:
         ),
     ] = None
     json_lines: Annotated[bool, Option("--json", help="Results on stdout as JSON, one line each.")] = False
+    stated: frozenset[str] = frozenset()
 
     @property
     def watches(self) -> bool:
@@ -450,7 +456,7 @@ def options_of(
     Args:
         sections: of the help, in their order: title -> fields. Those that are in none come last.
     """
-    parameters = inspect.signature(table).parameters
+    parameters = {name: one for name, one in inspect.signature(table).parameters.items() if name != STATED}
     hints = get_type_hints(table, include_extras=True)
     titles = {name: title for title, names in sections.items() for name in names if name in parameters}
 
@@ -463,10 +469,13 @@ def options_of(
 
     def command_of(function: Callable[[T], None]) -> Callable[..., None]:
         @functools.wraps(function)
-        def command(**values: Any) -> None:
-            function(table(**values))
+        def command(context: Context, **values: Any) -> None:
+            sources = {name: context.get_parameter_source(name) for name in values}
+            stated = frozenset(name for name, one in sources.items() if one and one.name == "COMMANDLINE")
+            function(table(**values, **({STATED: stated} if STATED in hints else {})))
 
-        signature = [shown(name) for name in dict.fromkeys([*titles, *parameters])]
+        signature = [inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Context)]
+        signature += [shown(name) for name in dict.fromkeys([*titles, *parameters])]
         command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
         return command
 

@@ -143,6 +143,8 @@ def find(
         )
     )
     films.check(found.jobs, options.codec)
+    if "codec" in options.stated and options.codec != "auto" and not options.watches:
+        films.require_one(found.jobs, f"--codec {options.codec}")
     _check_streams(found.jobs, json_lines=options.json_lines)
     return found
 

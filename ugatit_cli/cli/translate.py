@@ -229,7 +229,7 @@ def _not_one(options: TranslateOptions) -> UsageError:
 
 def _check_jobs(options: TranslateOptions, found: Found) -> None:
     pictures.check_format(found.jobs, options.format)
-    if options.steady and not options.watch:
+    if options.steady and "steady" in options.stated and not options.watch:
         films.require_one(found.jobs, f"--steady {options.steady:g}")
     if options.styles:
         films.require_none(found.jobs, "--styles", "A film has one style: --style random:SEED.")
