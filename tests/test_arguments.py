@@ -167,6 +167,7 @@ def arguments(owners: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "ExportedModel": {"model": folder / "tiny.onnx"},
         "Model.from_folder": {"folder": open_model(folder / "tiny")},
         "ModelConfig.direction_to": {"domain": "clay"},
+        "ModelConfig.usual_discriminator_channels": {"channels": 8},
         "Model.discriminator": {"scale": "local"},
         "export": {"model": folder / "tiny", "output": folder / "o.onnx", "overwrite": True},
         "load": {"model": folder / "tiny"},

@@ -97,6 +97,7 @@ class BaseConfig:
             raise ConfigError(f"both domains are named {self.domain_a!r}; they must differ")
 
     @classmethod
+    @checked
     def usual_discriminator_channels(cls, channels: int) -> int:
         """Those of discriminators for so many channels of generators, if users don't say otherwise."""
         return max(1, round(cls.discriminator_share * channels))
