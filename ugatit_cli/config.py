@@ -98,7 +98,7 @@ class BaseConfig:
 
     @classmethod
     @checked
-    def usual_discriminator_channels(cls, channels: int) -> int:
+    def usual_discriminator_channels(cls, channels: Annotated[int, Range(1, MAX_CHANNELS)]) -> int:
         """Those of discriminators for so many channels of generators, if users don't say otherwise."""
         return max(1, round(cls.discriminator_share * channels))
 
