@@ -23,6 +23,7 @@ from tests.helpers import picture
 from ugatit_cli import DeviceError, Model, ModelConfig, ModelError, PictureError, UgatitError, UsageError, errors
 from ugatit_cli.config import MAPS, Direction
 from ugatit_cli.errors import (
+    AlreadyThere,
     BrokenInstallation,
     DataError,
     FetchError,
@@ -419,9 +420,11 @@ def test_errors_that_a_caller_may_catch() -> None:
         ModelMissing,
         NoRoomError,
     }
-    inside |= {BrokenInstallation, FileFailed, NoMemory, Saved, WrongType}
+    inside |= {AlreadyThere, BrokenInstallation, FileFailed, NoMemory, Saved, WrongType}
     assert issubclass(WrongType, UsageError)
     assert issubclass(WrongType, TypeError)
+    assert issubclass(AlreadyThere, UsageError)
+    assert issubclass(AlreadyThere, ugatit_cli.OutputError)
     assert issubclass(FetchError, ugatit_cli.ModelError)
     assert issubclass(ModelMissing, ugatit_cli.ModelError)
     assert issubclass(NoRoomError, ugatit_cli.StorageError)

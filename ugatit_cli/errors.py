@@ -121,6 +121,10 @@ class WrongType(UsageError, TypeError):  # as in Python, where it is one
     """An argument of the Python interface that is of another type than it takes."""
 
 
+class AlreadyThere(UsageError, OutputError):
+    """A file or folder that exists already, and that nobody has said to replace."""
+
+
 class ConfigError(UsageError):
     """A `ModelConfig` whose values contradict each other or are out of range."""
 

@@ -54,7 +54,7 @@ def test_into_the_store_by_name(ugatit: Command, checkpoint: str) -> None:
 def test_overwriting(ugatit: Command, checkpoint: str) -> None:
     assert ugatit("convert", checkpoint, "m").code == 0
     outcome = ugatit("convert", checkpoint, "m", "--domains", "x,y")
-    assert (outcome.code, outcome.errors) == (1, ["m: exists already"])
+    assert (outcome.code, outcome.errors) == (2, ["m: exists already"])
     assert "--overwrite" in outcome.stderr
     assert ugatit("convert", checkpoint, "m", "--domains", "x,y", "--overwrite").code == 0
     assert ugatit_cli.load("m").config.domain_a == "x"

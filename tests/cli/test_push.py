@@ -305,10 +305,10 @@ def test_the_command_after_a_dry_run_says_all_that_was_said(push: Command, hub: 
 def test_a_dry_run_replaces_only_models(push: Command, model: str) -> None:
     put("pictures/a.png")
     outcome = push(model, REPO, "--dry-run", "--to", "pictures", "--overwrite", "--samples", "missing.png")
-    assert (outcome.code, "pictures: " in outcome.errors[0]) == (1, True)  # which is looked at first
+    assert (outcome.code, "pictures: " in outcome.errors[0]) == (2, True)  # which is looked at first
     assert below("pictures") == ["a.png"]
     look = ("--dry-run", "--output", "look")
-    assert [push(model, REPO, *look).code, push(model, REPO, *look).code] == [0, 1]
+    assert [push(model, REPO, *look).code, push(model, REPO, *look).code] == [0, 2]
     assert push(model, REPO, *look, "--licence", "mit", "--overwrite").code == 0
     assert b"license: mit" in local("look")["README.md"]
     before = local()

@@ -51,6 +51,7 @@ def test_folders_are_methods(ugatit: Command, light: str) -> None:
     outcome = ugatit("study", "out/ours", "out/theirs", *GIVEN)
     assert (outcome.code, outcome.stdout, len(outcome.errors)) == (2, b"", 1)
     assert "study.html" in outcome.errors[0]
+    assert "--overwrite" in outcome.stderr
     assert ugatit("study", "out/ours", "out/theirs", *GIVEN, "--overwrite").code == 0
     Path("a=b").mkdir()
     shutil.copytree("out/ours", "a=b", dirs_exist_ok=True)

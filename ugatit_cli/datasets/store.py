@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from ugatit_cli.data.pictures import find_pictures
-from ugatit_cli.errors import ConfigError, OutputError, UgatitError
+from ugatit_cli.errors import AlreadyThere, ConfigError, OutputError, UgatitError
 from ugatit_cli.fields import read_table
 from ugatit_cli.files import read_file, replace_folder, reported, retire, write_file
 from ugatit_cli.leftovers import discard, hidden, put_back, sweep
@@ -199,9 +199,9 @@ def check_target(folder: Path, *, force: bool) -> None:
     known = read(folder)
     if known is None or not {name for name in names if not name.startswith("NOTICE")} <= {*known.counts, FILE}:
         message = f"{folder}: exists and is not a data set that was fetched, or holds other files too"
-        raise OutputError(message, "Name another folder, or move this one away.")
+        raise AlreadyThere(message, "Name another folder, or move this one away.")
     if not force:
-        raise OutputError(f"{folder}: exists already", "Name another folder, or pass --force.")
+        raise AlreadyThere(f"{folder}: exists already", "Name another folder, or pass --force.")
 
 
 def remove(name: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ugatit_cli.config import BaseConfig, Direction
-from ugatit_cli.errors import ModelError, OutputError, UsageError, install_line
+from ugatit_cli.errors import AlreadyThere, ModelError, UsageError, install_line
 from ugatit_cli.exporting import check
 from ugatit_cli.exporting.network import Portable, input_names, output_names, silent, traced
 from ugatit_cli.exporting.store import (
@@ -134,7 +134,7 @@ def _target(model: ModelFolder, options: ExportOptions) -> Path:
         hint = f"Add --format {other}, or end" if other else "End"
         raise UsageError(f"{path}: {kind} files end in {' or '.join(ENDINGS[kind])}", f"{hint} its name so.")
     if path.exists() and not options.overwrite:
-        raise OutputError(f"{path}: exists already", "Name another file, or pass --overwrite.")
+        raise AlreadyThere(f"{path}: exists already", "Name another file, or pass --overwrite.")
     return path
 
 

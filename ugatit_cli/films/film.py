@@ -15,7 +15,7 @@ import numpy as np
 
 from ugatit_cli.arguments import checked
 from ugatit_cli.config import Fit
-from ugatit_cli.errors import OutputError, PictureError, StorageError, UgatitError, UsageError
+from ugatit_cli.errors import AlreadyThere, OutputError, PictureError, StorageError, UgatitError, UsageError
 from ugatit_cli.fields import Range
 from ugatit_cli.files import reported
 from ugatit_cli.films.codecs import Codec, FilmOptions, encoder_for
@@ -136,7 +136,7 @@ def translate_film(
     if result.exists() and film.exists() and result.samefile(film):
         raise UsageError(f"{output}: the result would replace the film itself", "Give it another name.")
     if result.exists() and not overwrite:
-        raise OutputError(f"{output}: exists already", "Name another file, or pass overwrite=True.")
+        raise AlreadyThere(f"{output}: exists already", "Name another file, or pass overwrite=True.")
     files = FileOptions(quality=quality, background=as_colour(background))
     sizes, look = SizeOptions(fit, as_tile(tile), as_output(size)), Look(strength, keep_colour)
     way = resolve_direction(model.config, direction, to)

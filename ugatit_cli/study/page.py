@@ -155,7 +155,7 @@ class StudyMaker:
         if self.page.is_dir():
             raise UsageError(f"{self.page}: is a folder", f"Name a file in it: {self.page / 'study.html'}")
         if found := [path for path in (self.page, self.key) if path.exists() and not self.overwrite]:
-            hint = "Give another name, or overwrite it: answers that people gave to it can't be counted then."
+            hint = "Give another name, or pass --overwrite: answers that people gave to it can't be counted then."
             raise UsageError(f"{found[0]}: exists already", hint)
 
     def _rows(self, sources: list[tuple[str, Path]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:

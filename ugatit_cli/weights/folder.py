@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ugatit_cli.config import BaseConfig, Direction, Domain, Precision, Scale
 from ugatit_cli.device import DTYPES
-from ugatit_cli.errors import UPGRADE, ModelError, OutputError, UsageError, plain_reason
+from ugatit_cli.errors import UPGRADE, AlreadyThere, ModelError, UsageError, plain_reason
 from ugatit_cli.files import check_space, open_file, read_file, replace_folder, reported, sync_files
 from ugatit_cli.leftovers import discard, hidden, sweep_once
 from ugatit_cli.methods.networks import tensors_of
@@ -476,11 +476,11 @@ def check_target(folder: Path, *, overwrite: bool, option: str = "--overwrite") 
     except (OSError, ValueError, RecursionError, AttributeError):
         ours = False
     if not ours:
-        raise OutputError(
+        raise AlreadyThere(
             f"{folder}: exists and is not a model folder, or holds other files too", "Name another folder."
         )
     if not overwrite:
-        raise OutputError(f"{folder}: exists already", f"Name another folder, or pass {option}.")
+        raise AlreadyThere(f"{folder}: exists already", f"Name another folder, or pass {option}.")
 
 
 @contextlib.contextmanager
