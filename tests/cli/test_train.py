@@ -497,6 +497,9 @@ def test_the_help_tells_the_defaults_of_each_method(ugatit: Command, name: str) 
         told = re.search(rf" {flag} .*?\[default: (.*?)\]", text)
         assert told is not None
         assert f"{value:g}" in re.findall(r"\d[\d.]*", told[1]), f"{flag} {value}"
+    told = re.search(r" --iterations .*?\[default: (.*?)\]", text)
+    assert told is not None
+    assert str(made.recipe("paper").epochs or made.paper_iterations) in re.findall(r"\d+", told[1])
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,8 @@ class Recipe:
         RecipeName,
         Option(
             "Recipe",
-            "default: for one machine and few pictures; paper: exactly the authors' training.",
-            default="default",
+            "default: for one machine and few pictures; paper: the authors' training (its network: --variant full).",
+            default="",
             name="recipe",
         ),
     ] = "default"

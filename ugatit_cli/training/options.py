@@ -50,7 +50,7 @@ class RunOptions:
         Option(
             "Start",
             "Train for so many steps in all.",
-            default="100000; paper: 1000000, of cyclegan 200 epochs, of aggan 100",
+            default="100000; paper: 1000000; its epochs: cyclegan 200, aggan 100, drit 1200",
             shows_range=True,
             before="resume",
         ),
