@@ -127,6 +127,22 @@ def test_judges_are_remembered() -> None:
     assert_close(other.memory(), memory, 0)
 
 
+def test_judges_of_an_earlier_versions_checkpoint_go_on() -> None:
+    """Which didn't say how often they had been updated: in every step."""
+    step, other = made(tiny.LIGHT), made(tiny.LIGHT)
+    for number in range(3):
+        step(*pictures(tiny.LIGHT, 1, number), step=number, learning_rate=1e-2)
+    for ours, theirs in zip(other.networks.files().values(), step.networks.files().values(), strict=True):
+        for name, tensor in ours.items():
+            tensor.copy_(theirs[name])
+    other.remember({name: one.clone() for name, one in step.memory().items() if not name.endswith(".updates")})
+    for name, moment in other.prepare_optimizers(3).items():
+        moment.copy_(step.optimizer_tensors()[name])
+    for one in (step, other):
+        one(*pictures(tiny.LIGHT, 1, 3), step=3, learning_rate=1e-2)
+    assert_close(other.memory(), step.memory(), 0)
+
+
 def test_judges_learn_what_is_real() -> None:
     step: Any = made(tiny.LIGHT).adversaries["a"]
     features = made(tiny.LIGHT).features

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests import tiny
 from tests.programs import starting
@@ -242,6 +243,28 @@ def test_killed_anywhere_it_ends_as_if_never_killed(tmp_path: Path) -> None:
     assert not [file for file in path.rglob(".*") if file.name != ".lock"]
     for sample in (tmp_path / "whole" / "samples").iterdir():
         assert (path / "samples" / sample.name).read_bytes() == sample.read_bytes()
+
+
+def judges(path: Path, step: int) -> dict[str, torch.Tensor]:
+    """What a checkpoint knows of the judges that Adam trains."""
+    memory = load_file(RunFolder(path).checkpoint_path(step) / "memory.safetensors")
+    return {name: one for name, one in memory.items() if name.endswith((".original", ".bias"))}
+
+
+def test_a_judge_that_is_asked_for_later_begins_as_in_a_new_run(folders: Folders, tmp_path: Path) -> None:
+    rate, path = 1e-3, tmp_path / "run"
+    given = {"cycle": "pairs", "judge_weight": 0.0, "warm_up": "off", "learning_rate": rate, "decay_from": 1.0}
+    train(path, folders, given | {"iterations": 20, "checkpoint_every": "1", "keep": 9}, stop_after=6)
+    later = prepared(path, None, {"judge_weight": 0.2, "iterations": 8}, named=True)
+    later.train(Log(), threading.Event())
+    before, first, second = (judges(path, step) for step in (6, 7, 8))
+    changes = torch.stack([(first[name] - one).abs().max() for name, one in before.items()])
+    assert changes.max().item() == pytest.approx(rate, rel=1e-2)  # Adam's first step, whatever the gradient
+    shutil.copytree(path, tmp_path / "again")
+    shutil.rmtree(RunFolder(tmp_path / "again").checkpoint_path(8))
+    prepared(tmp_path / "again", None, {}, named=True).train(Log(), threading.Event())
+    assert weights(tmp_path / "again") == weights(path)
+    assert not torch.equal(*(one["b.judge.heads.0.0.bias"] for one in (first, second)))
 
 
 def test_folders_the_other_way_round_are_refused_and_nothing_changes(folders: Folders, tmp_path: Path) -> None:

@@ -119,6 +119,15 @@ class BackTranslationStep(UGATITStep):
             losses[f"g_judge_{domain}"] = judge.loss(found)
         return losses
 
+    def prepare_optimizers(self, steps: int) -> dict[str, Tensor]:
+        """See `Step`; judges are updated only where they have a weight."""
+        moments = super().prepare_optimizers(steps)
+        for one in self.adversaries.values():
+            if one.updates is None:
+                one.updates = max(0, steps - self.copied)
+            moments |= one.optimizer.prepare(one.updates)
+        return moments
+
     def memory(self) -> dict[str, Tensor]:
         """Also the judges' weights, which are of no use to a model."""
         judges = {name: tensor for one in self.adversaries.values() for name, tensor in one.memory().items()}

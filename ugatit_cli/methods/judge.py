@@ -89,6 +89,10 @@ class Adversary:
         name: of its weights in a checkpoint.
         seed: of its first weights.
         average: see `Adam`.
+
+    Attributes:
+        updates: of the judge so far, which a run may ask for in the midst of it; None: a checkpoint of an earlier
+            version doesn't say.
     """
 
     def __init__(
@@ -100,6 +104,7 @@ class Adversary:
         self.name, self.mixing = name, Mixing().to(device)
         own = dataclasses.replace(recipe, beta1=0.5, beta2=0.999, weight_decay=0.0)
         self.optimizer = Adam({name: self.judge}, own, average)
+        self.updates: int | None = 0
 
     def learn(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
         """Updates the judge once by the hinge loss, and returns that, a scalar.
@@ -114,6 +119,7 @@ class Adversary:
         loss = torch.stack(terms).mean()
         torch.autograd.backward(loss)
         self.optimizer.step()
+        self.updates = (self.updates or 0) + 1
         return loss.detach()
 
     def loss(self, features: Sequence[Tensor]) -> Tensor:
@@ -122,9 +128,12 @@ class Adversary:
         return -torch.stack([one.mean() for one in logits]).sum()
 
     def memory(self) -> dict[str, Tensor]:
-        """The judge's weights by name; those in use, not copies."""
-        return {f"{self.name}.{name}": tensor for name, tensor in self.judge.state_dict().items()}
+        """The judge's weights by name, those in use, not copies; and how many updates it has had."""
+        weights = {f"{self.name}.{name}": tensor for name, tensor in self.judge.state_dict().items()}
+        return weights | {f"{self.name}.updates": torch.tensor(self.updates)}
 
     def remember(self, memory: Mapping[str, Tensor]) -> None:
         """The inverse of `memory`; other names than its own are others'."""
         self.judge.load_state_dict({name: memory[f"{self.name}.{name}"] for name in self.judge.state_dict()})
+        updates = memory.get(f"{self.name}.updates")
+        self.updates = None if updates is None else int(updates)
