@@ -245,6 +245,24 @@ def test_killed_anywhere_it_ends_as_if_never_killed(tmp_path: Path) -> None:
         assert (path / "samples" / sample.name).read_bytes() == sample.read_bytes()
 
 
+def test_folders_that_are_named_for_a_complete_run_are_looked_at(folders: Folders, tmp_path: Path) -> None:
+    train(tmp_path / "run", folders, {"iterations": 1})
+
+    def again(named: Folders | None) -> list[str]:
+        log = Log()
+        ready = prepared(tmp_path / "run", named, {}, named=True)
+        assert ready.train(log, threading.Event())[1] == Outcome(1, finished=True)
+        return log.notes
+
+    assert again(None) == again(folders) == []
+    others = make_folders(tmp_path / "others")
+    (note,) = again(others)
+    assert str(folders.a) in note
+    assert str(folders.b) in note
+    with pytest.raises(UsageError, match="nowhere"):
+        again(Folders(tmp_path / "nowhere", others.b))
+
+
 def judges(path: Path, step: int) -> dict[str, torch.Tensor]:
     """What a checkpoint knows of the judges that Adam trains."""
     memory = load_file(RunFolder(path).checkpoint_path(step) / "memory.safetensors")

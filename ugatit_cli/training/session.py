@@ -116,6 +116,7 @@ class Prepared:
         takes_fitting_batch: whether nobody asked for a batch size.
         counts_epochs: whether it takes as many epochs as its recipe says, so that its pictures decide on its steps.
         leaves_length: whether nobody said how long it shall take.
+        places_pictures: whether it goes on, and the user says where its pictures are now.
     """
 
     run: RunFolder
@@ -126,6 +127,7 @@ class Prepared:
     takes_fitting_batch: bool
     counts_epochs: bool = False
     leaves_length: bool = False
+    places_pictures: bool = False
 
     def train(self, listener: Listener, stop: threading.Event) -> tuple[Settings, Outcome]:
         """Trains until the run is complete or `stop` is set.
@@ -142,6 +144,7 @@ class Prepared:
         early = self.exists or settings.features is not None  # else it may be downloaded, which is for later
         extractor = _extractor(settings, machine, run, listener) if early else None
         if self.exists and machine.group.share(float(_is_complete(run, settings, extractor))):
+            self._look_at_places(listener)
             return settings, Outcome(run.latest() or 0, finished=True)
         with _locked(run, machine), _exact(settings):
             pictures = self._pictures(listener, stop)
@@ -170,8 +173,16 @@ class Prepared:
                 return settings, measure(settings, pictures, self.machine)
             return settings, estimate(settings, pictures, self.machine, listener.trying)
 
-    def _pictures(self, listener: Listener, stop: threading.Event) -> tuple[Pictures, Pictures]:
-        """Those of both domains, enough of them for what is asked for."""
+    def _look_at_places(self, listener: Listener) -> None:
+        """Of a complete run's pictures, as far as the user names them, though nothing is done with them."""
+        if not self.places_pictures:
+            return
+        self._check_places()
+        before = Settings.of_run(self.run).folders
+        if not _same_places(before, self.settings.folders):
+            listener.note(f"no use is made of these folders: it was trained on {before.a} and {before.b}")
+
+    def _check_places(self) -> None:
         folders = self.settings.folders
         gone = [str(folder) for folder in (folders.a, folders.b) if not os.path.isdir(folder)]  # noqa: PTH112
         if self.exists and gone:
@@ -179,6 +190,10 @@ class Prepared:
                 f"{self.run.path}: its pictures aren't where they were: {' and '.join(gone)}",
                 f"Say where they are now: ugatit train --resume {shlex.quote(str(self.run.path))} A B",
             )
+
+    def _pictures(self, listener: Listener, stop: threading.Event) -> tuple[Pictures, Pictures]:
+        """Those of both domains, enough of them for what is asked for."""
+        self._check_places()
         pictures = load_data(self.settings, self.run, self.machine, listener, stop)
         rough = check_holdout(pictures, self.settings) if self.settings.evaluates else None
         fewest = min(len(one.files) for one in pictures)
@@ -266,7 +281,8 @@ def prepare(
             raise UsageError(f"--{name.replace('_', '-')} is about evaluation", "Add --evaluate-every 1000.")
     no_length = not exists and not {"iterations", "minutes"} & given.keys()
     counts = settings.recipe.epochs > 0 and no_length
-    return Prepared(run, machine, settings, start, exists, "batch_size" not in given, counts, no_length)
+    places = exists and named and folders is not None
+    return Prepared(run, machine, settings, start, exists, "batch_size" not in given, counts, no_length, places)
 
 
 def _going_on(
@@ -281,8 +297,7 @@ def _going_on(
     stored, changes = Settings.of_run(run), dict(given)
     if folders is not None:
         before = stored.folders
-        same = (before.a.resolve(), before.b.resolve()) == (folders.a.resolve(), folders.b.resolve())
-        if not named and not same:
+        if not named and not _same_places(before, folders):
             raise UsageError(
                 f"{run.path} is a run with other pictures: {before.a} and {before.b}",
                 f"Have they moved? Add --resume {shlex.quote(str(run.path))}. For a new run, name it: -o runs/NAME",
@@ -303,6 +318,10 @@ def _going_on(
     # A run that was killed before its first checkpoint begins again.
     again = settings.start if run.latest() is None else None
     return settings, find(again) if again is not None else None
+
+
+def _same_places(one: Folders, other: Folders) -> bool:
+    return (one.a.resolve(), one.b.resolve()) == (other.a.resolve(), other.b.resolve())
 
 
 def _beginning(
