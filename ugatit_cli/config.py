@@ -89,7 +89,8 @@ class BaseConfig:
         check_types(self, type(self))
         check_ranges(self, type(self))
         if self.image_size % 4:
-            raise ConfigError(f"image_size is {self.image_size}; it must be a multiple of 4")
+            nearest = f"The nearest is {4 * round(self.image_size / 4)}."
+            raise ConfigError(f"image_size is {self.image_size}; it must be a multiple of 4", nearest)
         for name, value in (("domain_a", self.domain_a), ("domain_b", self.domain_b)):
             if not value or value.strip() != value or not value.isprintable() or set(value) & set("/\\,:"):
                 raise ConfigError(f"{name} is {value!r}; a domain name is plain text without / \\ , :")

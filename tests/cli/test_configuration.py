@@ -330,6 +330,19 @@ def test_an_error_says_where_its_value_stands(ugatit: Command, monkeypatch: pyte
         assert f"is set by {variable}." in outcome.stderr
 
 
+def test_an_error_about_a_setting_names_its_option(ugatit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders_in("in", "a", "b")
+    for option, value in (("--image-size", "30"), ("--image-size", "8"), ("--learning-rate", "1e30"), ("--ema", "2")):
+        outcome = ugatit("train", "in/a", "in/b", option, value)
+        assert outcome.code == 2
+        assert outcome.errors[0].startswith(f"{option} {float(value):g}")
+    assert "32" in ugatit("train", "in/a", "in/b", "--image-size", "30").stderr
+    monkeypatch.setenv("UGATIT_IMAGE_SIZE", "30")
+    outcome = ugatit("train", "in/a", "in/b")
+    assert outcome.errors[0].startswith("image_size is 30")
+    assert "image_size is set by UGATIT_IMAGE_SIZE." in outcome.stderr
+
+
 def test_an_error_of_a_device_or_model_says_where_its_name_stands(
     ugatit: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,7 +66,7 @@ def test_wrong_usage(ugatit: Command, checkpoint: str) -> None:
         (("m", "--name", "mine"), "give one or two checkpoints, and either --output DIR or --name NAME"),
         (("--name", "../mine"), "'../mine' is not a model name"),
         (("--name", "flat2clay"), "flat2clay is the name of a bundled model"),
-        (("m", "--image-size", "30"), "image_size is 30; it must be a multiple of 4"),
+        (("m", "--image-size", "30"), "--image-size 30: it must be a multiple of 4"),
         (("m", "--domains", "selfie"), "--domains selfie: names two domains, A first"),
     ):
         outcome = ugatit("convert", checkpoint, *arguments)

@@ -251,8 +251,12 @@ def _defaults(context: Any, sources: Sources) -> dict[str, object]:
 
 
 def explain(error: UgatitError, context: Any) -> None:
-    """Adds to an error where the value stands that it is about, unless that is the command line."""
+    """Adds to an error where the value stands that it is about; of the command line, names its option."""
     sources = sources_of(context)
+    setting = re.match(r"(\w+) is (.+?); ", error.message)
+    if setting and setting[1] in keys_of(context.command).keys() - sources.said.keys():
+        flag = setting[1].replace("_", "-")
+        error.message = f"--{flag} {setting[2]}: {error.message[setting.end() :]}"
     for key, said in sources.said.items():
         flag = key.replace("_", "-")
         about = rf"--{flag}(?![\w-])|\bits {flag} is\b|^{key} is\b"
