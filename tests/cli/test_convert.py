@@ -76,6 +76,23 @@ def test_wrong_usage(ugatit: Command, checkpoint: str) -> None:
     assert below(".") == [checkpoint]
 
 
+@pytest.mark.parametrize(
+    ("file", "wrong", "right"),
+    [
+        ("baselines/drit/concat.weights.safetensors", 208, 212),
+        ("baselines/unit/weights.safetensors", 60, 64),
+        ("baselines/munit/weights.safetensors", 32, 64),
+        ("pt/gen_full_ngf8_32.pt", 64, 32),
+    ],
+)
+def test_an_image_size_that_contradicts(ugatit: Command, golden: Path, file: str, wrong: int, right: int) -> None:
+    outcome = ugatit("convert", golden / file, "-o", "m", "--image-size", wrong)
+    assert outcome.code == 3
+    assert f"--image-size {wrong} contradicts" in outcome.errors[0]
+    assert f"{right} px" in outcome.errors[0]
+    assert ugatit("convert", golden / file, "-o", "m", "--image-size", right).code == 0
+
+
 def test_a_file_for_each_way(ugatit: Command, golden: Path) -> None:
     weights = load_file(golden / "baselines/cyclegan/weights.safetensors")
     for key in ("G_A", "G_B"):

@@ -20,8 +20,9 @@ JUDGES: Final = {
     "b.random": "disB2",
     "shared.codes": "disContent",
 }
-# The authors' crops.
+# The authors' crops, and the smallest ones that leave their content discriminator an answer.
 CROP: Final = 216
+SMALLEST: Final = 212
 
 Names = Mapping[str, str]
 """Our modules by their names, and the authors'."""
@@ -67,6 +68,7 @@ def _inferred(states: States, settings: OfficialSettings, *, judged: bool) -> DR
         if not any(name.startswith("Diss.") for name in states["disA"]):
             raise Unfit("discriminators of one scale; those of three are known")
         sizes["discriminator_channels"] = len(states["disA"]["Diss.0.0.model.1.weight"])
+        settings.check_size(SMALLEST)
     return DRITConfig(image_size=settings.image_size or CROP, **sizes, **settings.fields())
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ugatit_cli.config import DOMAINS
 from ugatit_cli.methods.base import Method, Official, OfficialSettings, States
+from ugatit_cli.methods.configs import SCALES, SMALLEST_SCALE
 from ugatit_cli.methods.networks import Unfit, check_known, tensors_of
 from ugatit_cli.nn.layers import Network
 
@@ -46,6 +47,8 @@ def official(states: States, settings: OfficialSettings, method: Method, encoder
     }
     if with_critics:
         sizes["discriminator_channels"] = states["dis_a"]["cnns.0.0.conv.weight"].shape[0]
+        scales = sum(f"cnns.{scale}.0.conv.weight" in states["dis_a"] for scale in range(SCALES))
+        settings.check_size(SMALLEST_SCALE << (scales - 1))
     config = method.config(**sizes, **settings.fields())
     with torch.device("meta"):
         translators, critics = method.translators(config), method.critics(config)
