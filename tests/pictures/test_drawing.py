@@ -120,6 +120,25 @@ def test_what_the_font_has_and_lacks(text: str, lacks: str) -> None:
     assert plain(text + lacks, "source") == ("source" if lacks else text)
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("mein Bild ä ö Ü.png", "mein Bild a o U.png"),
+        ("cafe\u0301 ñ ç ž", "cafe n c z"),
+        ("2² ❤\ufe0f", "22 ?"),
+        ("日本/жук?", "??/????"),
+        ("a\tb\n", "a?b?"),
+    ],
+)
+def test_what_stands_for_letters_that_the_font_lacks(text: str, shown: str) -> None:
+    letters = Lettering(16, BLACK)
+    drawn = [Image.new("RGB", (300, 30), WHITE) for _ in range(2)]
+    for one, canvas in zip((text, shown), drawn, strict=True):
+        letters.draw(ImageDraw.Draw(canvas), (0, 0), one)
+    assert drawn[0].tobytes() == drawn[1].tobytes()
+    assert letters.width(text) == letters.width(shown)
+
+
 def test_the_font_lacks_an_arrow_which_is_drawn() -> None:
     text, canvas = Lettering(40, WHITE), Image.new("RGB", (400, 60))
     text.draw(ImageDraw.Draw(canvas), (10, 0), "→")

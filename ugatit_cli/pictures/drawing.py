@@ -6,6 +6,7 @@ import bisect
 import functools
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -26,9 +27,10 @@ _MISSING: Final = "\U0010fffe"  # never a character, so no font has it
 
 
 class Lettering:
-    """Single lines in Pillow's own font, which needs no file but has no arrow: that one is drawn.
+    """Single lines in Pillow's own font, which needs no file but has little beyond ASCII.
 
-    Letters have `size` pixels, a line has `height`.
+    Arrows are drawn; other letters stand without their marks (e for é), or else as a question mark. Letters have
+    `size` pixels, a line has `height`.
     """
 
     def __init__(self, size: int, ink: Colour) -> None:
@@ -88,12 +90,21 @@ class Lettering:
 
 
 def plain(text: str, otherwise: str) -> str:
-    """The text if `Lettering` can draw every character, and not a box in place of one, or else `otherwise`."""
-    return text if all(map(_has_glyph, text)) else otherwise
+    """The text in letters that `Lettering` can draw, and no question mark in place of one, or else `otherwise`."""
+    return otherwise if _drawable(text).count("?") > text.count("?") else _drawable(text)
 
 
 def _parts(text: str) -> list[str]:
-    return [part for part in re.split(f"({ARROW})", text) if part]
+    return [part for part in re.split(f"({ARROW})", _drawable(text)) if part]
+
+
+def _drawable(text: str) -> str:
+    return "".join(one if _has_glyph(one) else _bare(one) for one in text)
+
+
+def _bare(character: str) -> str:
+    letters = [one for one in unicodedata.normalize("NFKD", character) if unicodedata.category(one) != "Mn"]
+    return "".join(letters) if all(map(_has_glyph, letters)) else "?"
 
 
 def _has_glyph(character: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Final
 from PIL import Image, ImageDraw
 
 from ugatit_cli.files import open_file
-from ugatit_cli.pictures.drawing import FRAME, HEADING, OUTLINE, PAPER, TITLE, Legend, Lettering, draw_legend, plain
+from ugatit_cli.pictures.drawing import FRAME, HEADING, OUTLINE, PAPER, TITLE, Legend, Lettering, draw_legend
 from ugatit_cli.pictures.geometry import Size, scaled_by
 from ugatit_cli.pictures.metadata import Metadata
 
@@ -133,8 +133,7 @@ class _Page:
                 self._draw(picture, self._left(place, index), height)
         self._top += height + _GAP // 2
         for place, strip in enumerate(row):
-            name = plain(strip.name, strip.name.encode("ascii", "replace").decode())
-            self._write(name, self._left(place, 0), self._count * (self._side + _GAP) - _GAP)
+            self._write(strip.name, self._left(place, 0), self._count * (self._side + _GAP) - _GAP)
         self._top += self._small.height + 2 * _GAP
         self._empty = False
 
