@@ -31,6 +31,7 @@ from tests.programs import command
 from tests.serving.command import visited
 from tests.tensor_bundle_writer import write_bundle
 from ugatit_cli.cli.app import app
+from ugatit_cli.cli.options import OLD_NAMES
 from ugatit_cli.cli.serve import PORT
 from ugatit_cli.datasets.catalog import TABLES
 from ugatit_cli.methods.configs import MUNITConfig
@@ -295,6 +296,13 @@ def test_code_that_is_named_exists(page: Path) -> None:
         assert (ROOT / name).exists(), name
         source = (ROOT / name).read_text(encoding="utf-8") if thing else ""
         assert not thing or re.search(rf"^(?:class |def )?{thing}\b", source, re.MULTILINE), f"{name}::{thing}"
+
+
+@pytest.mark.parametrize("page", TOLD, ids=lambda page: page.name)
+def test_names_that_options_had_once_are_not_printed(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    old = [rf"\b{name} (?:[^`\n]* )?{re.escape(one)}\b" for name, olds in OLD_NAMES.items() for one in olds]
+    assert [found[0] for pattern in old for found in re.finditer(pattern, text)] == []
 
 
 def test_the_readme_is_for_two_minutes() -> None:

@@ -248,7 +248,7 @@ def test_stopping(cam: Command, monkeypatch: pytest.MonkeyPatch) -> None:
 WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "jpg by format": (("--format", "jpg"), "JPEG can't be animated"),
     "bmp": (("-o", "x.bmp"), "BMP can't be animated"),
-    "no picture at all": (("-o", "x.heic"), "pictures can't be written as '.heic'"),
+    "no picture at all": (("-o", "x.heic"), "pictures can't be written as .heic"),
     "format against name": (("-o", "x.png", "--format", "gif"), "--format gif contradicts the name x.png"),
     "model": (("--model", "flat2clay"), "--model and --run contradict each other"),
     "report": (("--report", "r.html"), "--report doesn't go with --run"),

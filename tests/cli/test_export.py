@@ -21,6 +21,15 @@ def test_a_file_is_written_and_what_it_does_is_said(ugatit: Command, light: str)
     assert ugatit("export", light, "-o", "x.onnx", "--overwrite").code == 0
 
 
+def test_in_a_folder_a_file_has_the_models_name(ugatit: Command, light: str) -> None:
+    Path("there.d").mkdir()
+    assert ugatit("export", light, "-o", "new/").lines == ["new/tiny-a2b.onnx"]
+    assert ugatit("export", light, "-o", "there.d", "--to", "flat").lines == ["there.d/tiny-b2a.onnx"]
+    assert ugatit("export", light, "-o", "new/", "--format", "torchscript").lines == ["new/tiny-a2b.pt"]
+    assert ugatit("export", light, "-o", "new/").code == 2
+    assert ugatit("export", light, "-o", "none").code == 2
+
+
 def test_without_a_name_translate_finds_it_by_the_models(ugatit: Command, light: str) -> None:
     outcome = ugatit("export", light)
     assert outcome.lines == [str(exported(Path(light), "a2b"))]

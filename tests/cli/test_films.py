@@ -114,7 +114,7 @@ def test_damaged_parts_are_passed_over(translate: Command) -> None:
     ("arguments", "said"),
     [
         (["-o", "out.png"], "films can't be written as .png"),
-        (["-o", "out.avi"], "films can't be written as '.avi'"),
+        (["-o", "out.avi"], "films can't be written as .avi"),
         (["-o", "-"], "a film can't go to standard output"),
         (["-o", "out.webm", "--codec", "h264"], "--codec h264: can't be written as .webm here"),
         (["-o", "out", "--styles", "2"], "--styles is for pictures"),

@@ -13,6 +13,7 @@ from PIL import Image, PdfParser
 from tests.cli.conftest import Command, below, picture, put
 from ugatit_cli.pictures import sheets
 from ugatit_cli.pictures.drawing import Legend
+from ugatit_cli.pictures.encoding import writable_suffixes
 from ugatit_cli.pictures.sheets import PAGE, Strip, draw_sheets
 
 A4 = (595, 842)  # points
@@ -124,11 +125,13 @@ def test_panels_as_pdf(cam: Command) -> None:
     assert height < width < 454  # 16 cm: between the margins of A4
 
 
-def test_translations_are_no_pdf(translate: Command) -> None:
+@pytest.mark.parametrize("suffix", [".pdf", ".heic", ".ico", ".xyz"])
+def test_translations_are_no_pdf(translate: Command, suffix: str) -> None:
     put("a.png")
-    outcome = translate("a.png", "-o", "fig.pdf")
+    outcome = translate("a.png", "-o", f"fig{suffix}")
     assert outcome.code == 2
-    assert "can't be written as .pdf" in outcome.errors[0]
+    assert f"can't be written as {suffix}" in outcome.errors[0]
+    assert [one for one in writable_suffixes() if one not in outcome.stderr] == []
 
 
 # --- Pages ---------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ import typer
 from ugatit_cli.cli import console
 from ugatit_cli.cli.console import find_model
 from ugatit_cli.files import expanded
+from ugatit_cli.remote.urls import is_folder_text
 from ugatit_cli.wording import byte_size
 
 
@@ -18,12 +20,13 @@ def export(
         str, typer.Argument(metavar="MODEL", help="A model's name, a model folder or run, or OWNER/NAME on the Hub.")
     ],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--output",
             "-o",
-            metavar="FILE",
-            help="The file to write: .onnx, or .pt.  [default: where `translate --engine onnx` finds it]",
+            metavar="FILE|DIR",
+            help="The file to write: .onnx, or .pt; in a folder, MODEL-DIRECTION.onnx.  "
+            "[default: where `translate --engine onnx` finds it]",
             show_default=False,
         ),
     ] = None,
@@ -68,20 +71,22 @@ def export(
 
     sides = None if size is None else as_size(size, "--size")[::-1]
     found = find_model(model)
+    from ugatit_cli.cli.several import folder_names
     from ugatit_cli.exporting import export as exporting
     from ugatit_cli.translation.choices import resolve_direction
 
+    way = resolve_direction(found.config, direction, to)
     options = exporting.ExportOptions(
-        expanded(output) if output is not None else None,
+        None if output is None else _file(output, f"{folder_names([model])[model]}-{way}", exporting.ENDINGS[format]),
         format,
-        resolve_direction(found.config, direction, to),
+        way,
         precision,
         sides,
         maps,
         overwrite,
     )
     made = exporting.export_model(model, found, options)
-    config, way = found.config, options.direction
+    config = found.config
     takes = "any size" if made.description.size is None else "{1}x{0} pixels".format(*made.description.size)
     console.note(f"{config.source(way)} -> {config.target(way)}, {precision}, {takes}, {byte_size(made.bytes)}")
     of_maps = f", attention by {made.difference.attention:.2g} of its highest value" if maps else ""
@@ -90,3 +95,9 @@ def export(
         f"{made.difference.levels:.2g} of 255 levels{of_maps}"
     )
     console.made(str(made.path))
+
+
+def _file(output: str, name: str, endings: Sequence[str]) -> Path:
+    """What is named, or a file of that name in the folder that is."""
+    path = expanded(output)
+    return path / (name + endings[0]) if is_folder_text(output) or path.is_dir() else path

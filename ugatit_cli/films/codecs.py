@@ -111,7 +111,9 @@ def encoder_for(output: Place, codec: Codec = "auto") -> Encoder:
     require_av()
     suffix = output.suffix.lower()
     if suffix not in CONTAINERS:
-        raise UsageError(f"{output}: films can't be written as {suffix!r}", f"Use {', '.join(CONTAINERS)}.")
+        raise UsageError(
+            f"{output}: films can't be written as {suffix}", f"They are written as {', '.join(sorted(CONTAINERS))}."
+        )
     taken = [one for one in _installed() if one.name in _taken_by(CONTAINERS[suffix])]
     wanted = [one for one in taken if codec in ("auto", one.codec)]
     if not wanted:

@@ -87,7 +87,8 @@ def format_of(path: Place) -> str:
     if format == "PDF":
         return format
     if not format or output_format(format, "same") != ("JPEG" if format == "MPO" else format):
-        raise UsageError(f"{path}: pictures can't be written as {path.suffix!r}", "Use .png, .jpg or .webp.")
+        suffixes = ", ".join(sorted(writable_suffixes()))
+        raise UsageError(f"{path}: pictures can't be written as {path.suffix}", f"They are written as {suffixes}.")
     return output_format(format, "same")
 
 
