@@ -82,7 +82,6 @@ def test_wrong_usage(ugatit: Command, checkpoint: str) -> None:
         ("baselines/drit/concat.weights.safetensors", 208, 212),
         ("baselines/unit/weights.safetensors", 60, 64),
         ("baselines/munit/weights.safetensors", 32, 64),
-        ("pt/gen_full_ngf8_32.pt", 64, 32),
     ],
 )
 def test_an_image_size_that_contradicts(ugatit: Command, golden: Path, file: str, wrong: int, right: int) -> None:

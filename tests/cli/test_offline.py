@@ -54,7 +54,7 @@ def test_what_is_installed_is_what_was_copied(ugatit: Command, stick: Path) -> N
     weights.write_bytes(data)
     assert ugatit("fetch", "--from-file", stick, "--name", "clay").code == 0
     again = ugatit("fetch", "--from-file", stick, "--name", "clay")
-    assert (again.code, "--force" in again.stderr) == (1, True)
+    assert (again.code, "--force" in again.stderr) == (2, True)
     assert ugatit("fetch", "--from-file", stick, "--name", "clay", "--force").code == 0
     (stick / "SHA256SUMS").unlink()
     unknown = ugatit("fetch", "--from-file", stick, "--name", "other")

@@ -300,7 +300,7 @@ def test_from_a_model(train: Train, light: str, direction: str) -> None:
         (("--domains", "x"), 2, "--domains x: names two domains"),
         (("--checkpoint-every", "soon"), 2, "--checkpoint-every soon: unknown"),
         (("--image-size", "30"), 2, "multiple of 4"),
-        (("--learning-rate", "nan"), 2, "learning_rate"),
+        (("--learning-rate", "nan"), 2, "--learning-rate nan"),
         (("--from", "no-such-model"), 3, "no model 'no-such-model'"),
         (("--from-direction", "b2a"), 2, "--from-direction is about"),
         (("--resume", "nowhere"), 2, "nowhere: there is no run to go on with"),

@@ -323,19 +323,15 @@ class OfficialSettings:
         """The domain names as fields of a config."""
         return {} if self.domains is None else {"domain_a": self.domains[0], "domain_b": self.domains[1]}
 
-    def check_size(self, least: int, most: int | None = None) -> None:
-        """Whether the image size suits a checkpoint.
-
-        Args:
-            least, most: pixels that its networks are made for; None: any more.
+    def check_size(self, least: int) -> None:
+        """Whether the image size suits a checkpoint, whose networks are made for so many pixels or more.
 
         Raises:
             ConfigError: it doesn't.
         """
-        if self.image_size is not None and not least <= self.image_size <= (most or self.image_size):
-            fitting = f"{least} px" if least == most else f"{least} px or more"
+        if self.image_size is not None and self.image_size < least:
             raise ConfigError(
-                f"--image-size {self.image_size} contradicts the checkpoint, whose networks are for {fitting}",
+                f"--image-size {self.image_size} contradicts the checkpoint, whose networks are for {least} px or more",
                 f"Give {least}, or leave --image-size out.",
             )
 

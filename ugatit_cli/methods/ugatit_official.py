@@ -107,12 +107,9 @@ def size_fields(inputs: int, features: int, settings: OfficialSettings) -> tuple
 
     Raises:
         ZeroDivisionError: no features.
-        ConfigError: a full generator is for another size.
     """
     if inputs != features:
-        size = 4 * math.isqrt(inputs // features)
-        settings.check_size(size, size)
-        return {**settings.fields(), "variant": "full", "image_size": size}, []
+        return {**settings.fields(), "variant": "full", "image_size": 4 * math.isqrt(inputs // features)}, []
     fields = {**settings.fields(), "variant": "light", "image_size": settings.image_size or 256}
     return fields, [NO_SIZE] if settings.image_size is None else []
 
