@@ -331,7 +331,7 @@ class OfficialSettings:
         """
         if self.image_size is not None and self.image_size < least:
             raise ConfigError(
-                f"--image-size {self.image_size} contradicts the checkpoint, whose networks are for {least} px or more",
+                f"--image-size {self.image_size} contradicts the checkpoint, which is for {least} px or more",
                 f"Give {least}, or leave --image-size out.",
             )
 
