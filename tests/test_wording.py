@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ugatit_cli.wording import byte_size, duration, figure, shown
+from ugatit_cli.wording import byte_size, duration, figure, shown, without_passwords
 
 
 @pytest.mark.parametrize(
@@ -88,3 +88,17 @@ def test_what_a_terminal_would_obey_is_shown_escaped(one: str) -> None:
 def test_of_a_long_text_both_ends_are_shown(text: str) -> None:
     assert len(shown(text)) < 2500
     assert (shown(text)[0], shown(text)[-1]) == ("a", "z")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("https://me:x@host/a.png?sig=x: HTTP 404", "https://***@host/a.png: HTTP 404"),
+        ("zip://a.png::https://me:x@host/b.zip", "zip://a.png::https://***@host/b.zip"),
+        ("S3://me:x@bucket/a?b.png", "S3://***@bucket/a?b.png"),
+        ("`ugatit translate zip://me@home.zip`", "`ugatit translate zip://me@home.zip`"),
+        ("./d//me@home/a.png, //server@SSL/share", "./d//me@home/a.png, //server@SSL/share"),
+    ],
+)
+def test_passwords_of_addresses_are_not_said_and_paths_are(text: str, said: str) -> None:
+    assert without_passwords(text) == said

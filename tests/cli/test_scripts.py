@@ -165,13 +165,12 @@ def test_a_log_has_all_of_it_appended(translate: Command, monkeypatch: pytest.Mo
     assert "verysecret" not in Path("my.log").read_text()
 
 
-@pytest.mark.parametrize("kind", ["picture", "list", "link", "latin"])
+@pytest.mark.parametrize("kind", ["picture", "list", "link"])
 def test_a_log_is_appended_to_no_other_file(translate: Command, kind: str) -> None:
     put("in/a.png", "in/b.png")
     Path("list.txt").write_text("in/a.png\n", encoding="utf-8")
     Path("link.txt").hardlink_to("list.txt")
-    Path("latin.txt").write_bytes("Möwe\n".encode("latin-1"))
-    log = {"picture": "in/b.png", "list": "list.txt", "link": "link.txt", "latin": "latin.txt"}[kind]
+    log = {"picture": "in/b.png", "list": "list.txt", "link": "link.txt"}[kind]
     before = Path(log).read_bytes()
     outcome = translate("in/a.png", "--files-from", "list.txt", "-o", "out", "--log-file", log)
     assert outcome.code == 2

@@ -71,6 +71,26 @@ def test_frames_of_an_animation_are_not_in_memory_together(
     assert (len(written.frames), written.durations) == (12, (50,) * 12)
 
 
+def test_transparency_that_comes_late_is_seen_beside_its_source(
+    model: Model, network: Unchanged, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def seen(*arguments: Any) -> Frame:
+        *_, alpha, _, _, source = arguments
+        found.append((alpha, source))
+        return geometry.finish(*arguments)
+
+    found: list[tuple[Image.Image | None, Frame | None]] = []
+    monkeypatch.setattr(base, "finish", seen)
+    first, *rest = (Image.new("RGBA", (20, 16), (200, 0, index, 255 if index < 2 else 80)) for index in range(4))
+    job = Job(tmp_path / "late.png", tmp_path / "out" / "late.png")
+    assert isinstance(job.source, Path)
+    first.save(job.source, save_all=True, append_images=rest, duration=50, loop=0)
+    assert not failures(run(model, [job]))
+    assert network.pictures == 4
+    sources = [source for alpha, source in found if alpha is not None]
+    assert {source and source.rgb.getpixel((0, 0)) for source in sources} == {(200, 0, 2), (200, 0, 3)}
+
+
 def test_pixels_count_again_as_the_network_takes_them(model: Model, network: Unchanged, tmp_path: Path) -> None:
     job = animation(tmp_path, ".gif", size=(1, 1))
     few = 12 * 32 * 32

@@ -255,7 +255,7 @@ def explain(error: UgatitError, context: Any) -> None:
     sources = sources_of(context)
     setting = re.match(r"(\w+) is (.+?); ", error.message)
     if setting and setting[1] in keys_of(context.command).keys() - sources.said.keys():
-        flag = setting[1].replace("_", "-")
+        flag = "domains" if setting[1] in ("domain_a", "domain_b") else setting[1].replace("_", "-")
         error.message = f"--{flag} {setting[2]}: {error.message[setting.end() :]}"
     for key, said in sources.said.items():
         flag = key.replace("_", "-")

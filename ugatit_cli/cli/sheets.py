@@ -47,7 +47,7 @@ def first_page(options: CamOptions) -> Path:
 
 def _there(path: Path) -> list[Path]:
     """Files that have the names of pages, whoever wrote them."""
-    name = re.compile(f"{re.escape(path.stem)}-[0-9]+{re.escape(path.suffix)}")
+    name = re.compile(f"{re.escape(path.stem)}-(?:[2-9]|[1-9][0-9]+){re.escape(path.suffix)}", re.IGNORECASE)
     further = path.parent.iterdir() if path.parent.is_dir() and path.suffix.lower() != ".pdf" else ()
     return [*([path] if path.exists() else []), *sorted(one for one in further if name.fullmatch(one.name))]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import datetime
 import functools
+import io
 import json
 import logging
 import os
@@ -203,16 +203,12 @@ def described(error: UgatitError, name: str = "") -> dict[str, str]:
 
 
 def _is_text(path: Path) -> bool:
-    """Whether a file begins like text; what isn't there, or is a pipe, may become one."""
-    if not path.is_file():
-        return True
-    with path.open("rb") as file:
-        begin = file.read(4096)
+    """Whether a file begins like text; what isn't there, is a pipe or may not be read may become one."""
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(begin)
-    except UnicodeDecodeError:
-        return False
-    return b"\0" not in begin
+        with path.open("rb") if path.is_file() else io.BytesIO() as file:
+            return b"\0" not in file.read(4096)
+    except OSError:
+        return True
 
 
 def _without_secrets(arguments: list[str]) -> list[str]:

@@ -44,7 +44,7 @@ def samples_of(image: Image.Image) -> Samples:
 def is_deep(image: Image.Image, head: bytes) -> bool:
     """Whether the file of an open picture, which begins with `head`, has more than 8 bits a channel.
 
-    Pillow brings colours of PNG, PPM and JPEG 2000 to 8 bits, and says so only of greys.
+    Pillow brings colours of PNG and PPM to 8 bits, and says so only of greys; those of AVIF, too, and says nothing.
     """
     if image.mode in {"I", "F"} or image.mode.startswith("I;"):
         return True

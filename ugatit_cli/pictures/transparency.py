@@ -22,6 +22,8 @@ WHOLE: Final = 255 * 3 / 2
 """Opacity of what differs from the ground as much as things nearby do: two thirds of that are enough to be opaque."""
 FAINT: Final = 16
 """Opacity of which nothing is left."""
+RINGING: Final = 2
+"""Pixels near an edge that may be lighter than the thing, from when it was made smaller."""
 LARGEST: Final = 700
 """Pixels along the longer side for which edges are looked at one by one, or up to twice as many."""
 MOST_RUNS: Final = 200_000
@@ -78,10 +80,10 @@ def _left(clear: Mask, opacity: Levels, differences: Levels, before: Levels) -> 
     ground is.
     """
     along = max(2, max(clear.shape) // 40)
-    edge = _near(clear, along) & (before >= PAINTED)
+    was = (before.astype(np.uint16) * opacity // 255).astype(np.uint8)
+    edge = _near(clear, along) & (_near(was, RINGING) >= PAINTED)
     most = np.where(edge, _near(differences, along), np.uint8(255))
-    was = before.astype(np.uint16) * opacity // 255
-    bare = edge & (differences <= most // 2) & (differences <= was // 2)
+    bare = edge & (most >= PAINTED) & (differences <= most // 2) & (differences <= was // 2)
     areas = areas_of(clear | bare)
     reached = np.zeros(areas.max() + 1, bool)  # by their numbers
     reached[areas[clear]] = True

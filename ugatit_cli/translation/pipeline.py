@@ -289,18 +289,19 @@ class Stages:
     ) -> Work:
         """The same of all that there is."""
         options = self.options
-        pixels, alphas, sources = [], [], []
-        geometry, fit, kept = None, None, False
+        pixels, alphas = [], []
+        sources: list[Kept[Image.Image]] = []
+        geometry = fit = None
         for frame in frames:
             if geometry is None:
                 geometry = self.drawing.resized(plan_geometry(frame.rgb.size, self.config, options.sizes))
                 check(geometry.network)
                 fit = _fit(frame, geometry, options.files.background)
-                kept = self.drawing.sees_source or options.look.needs_source or frame.alpha is not None
             pixels.append(keep(prepare(frame, geometry, options.files.background)))
             alphas.append(None if frame.alpha is None else keep(frame.alpha))
-            if kept:
-                sources.append(self.spool.keep(frame.rgb))
+            if sources or frame.alpha is not None or self.drawing.sees_source or options.look.needs_source:
+                rgb = self.spool.keep(frame.rgb)
+                sources += [rgb] * (len(pixels) - len(sources))  # of opaque frames before it, nobody needs their own
             if self.stop.is_set():  # nobody takes it any more
                 break
         assert geometry is not None
@@ -323,7 +324,8 @@ class Stages:
         try:
             with ROOM.taken(pixels):
                 drawn, job = self._written(work)
-                plain = all(reading.is_plain(kept.load()) for kept in work.pixels)
+                seen = isinstance(self.drawing, Translation) and self.options.look.strength == 1
+                plain = seen and all(reading.is_plain(kept.load()) for kept in work.pixels)
         except MemoryError:
             reason = f"not enough memory for a result of {width}x{height} pixels"
             error = OutputError(reason, "Use a smaller --size.", change=Change("size"))

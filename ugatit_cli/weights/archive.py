@@ -202,7 +202,7 @@ def check_no_program(path: Path, entries: Iterable[str] | None = None) -> None:
             return
         with archives.opened(path) as archive:
             entries = archive.namelist()
-    if any(_PROGRAM.search(name) for name in entries):
+    if any(_PROGRAM.search(name) for name in entries) and any(name.endswith("/data.pkl") for name in entries):
         raise ModelError(f"{path}: a program of TorchScript, neither a model folder nor a checkpoint", INSTEAD)
 
 
