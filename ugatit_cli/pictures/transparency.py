@@ -83,7 +83,7 @@ def _left(clear: Mask, opacity: Levels, differences: Levels, before: Levels) -> 
     was = (before.astype(np.uint16) * opacity // 255).astype(np.uint8)
     edge = _near(clear, along) & (_near(was, RINGING) >= PAINTED)
     most = np.where(edge, _near(differences, along), np.uint8(255))
-    bare = edge & ((most >= PAINTED) | clear) & (differences <= most // 2) & (differences <= was // 2)
+    bare = edge & (most >= PAINTED) & (differences <= most // 2) & (differences <= was // 2)
     areas = areas_of(clear | bare)
     reached = np.zeros(areas.max() + 1, bool)  # by their numbers
     reached[areas[clear]] = True
