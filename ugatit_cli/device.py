@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +256,9 @@ class Group:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    # Of the last exchange. If gloo's thread were the last to drop a tensor, it would ask for Python's lock, while the
+    # group, being destroyed, has the lock and waits for that thread: for ever (seen with torch 2.6).
+    _last: list[Tensor] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def average(self, tensors: list[Tensor]) -> None:
         """Replaces tensors by their mean over all processes."""
@@ -272,7 +275,9 @@ class Group:
         if self.size == 1:
             return tensor
         parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(self.size)]
-        dist.all_gather(parts, tensor.contiguous())
+        tensor = tensor.contiguous()
+        self._last[:] = [*parts, tensor]
+        dist.all_gather(parts, tensor)
         return torch.cat(parts)
 
     def any(self, flag: bool) -> bool:
@@ -292,6 +297,7 @@ class Group:
             return value
         device = torch.device("cuda", self.local_rank) if dist.get_backend() == "nccl" else torch.device("cpu")
         values = torch.tensor([value], dtype=torch.float64, device=device)
+        self._last[:] = [values]
         exchange(values)
         return float(values.item())
 
