@@ -95,6 +95,7 @@ def test_of_a_long_text_both_ends_are_shown(text: str) -> None:
     [
         ("https://me:x@host/a.png?sig=x: HTTP 404", "https://***@host/a.png: HTTP 404"),
         ("zip://a.png::https://me:x@host/b.zip", "zip://a.png::https://***@host/b.zip"),
+        ("proxy //me:x@host, ftp://token@host", "proxy //***@host, ftp://***@host"),
         ("S3://me:x@bucket/a?b.png", "S3://***@bucket/a?b.png"),
         ("`ugatit translate zip://me@home.zip`", "`ugatit translate zip://me@home.zip`"),
         ("./d//me@home/a.png, //server@SSL/share", "./d//me@home/a.png, //server@SSL/share"),

@@ -39,6 +39,7 @@ def _cut(text: str, longest: int) -> str:
 
 def without_passwords(text: str) -> str:
     """A text without passwords in addresses, and signatures and tokens of web addresses."""
+    text = re.sub(r"(?<=//)[^\s/:@]*:[^\s/]*@", "***@", text)
     text = re.sub(r"(?i)\b((?!zip:)[a-z][a-z0-9+.-]*://)[^\s/]+@", r"\1***@", text)
     return re.sub(r"(?i)(https?://[^\s?#]+)(?:\?|#token=)\S*?(?=['\").,;:]*(?:\s|$))", r"\1", text)
 
