@@ -141,9 +141,12 @@ def test_only_what_is_like_the_ground_and_was_not_becomes_less_opaque(
 ) -> None:
     alpha, translated, source = map(Image.fromarray, (opacity, pixels, before))
     found = np.asarray(with_painted(alpha, translated, source, WHITE))
-    differences = (255 - pixels).max(2)
-    less = found < opacity
-    assert np.all(differences[less] < max(1, differences.max()))
+    filled = np.asarray(with_painted(alpha, translated, None, WHITE))
+    assert np.all((filled == opacity) | (filled == 255))
+    assert np.all(found <= filled)
+    differences = (255 - pixels).max(2).astype(int)
+    less = found < filled
+    assert np.all(3 * differences[less] < 2 * max(1, differences.max()))
     assert (255 - before).max() >= transparency.PAINTED or not less.any()
     border = np.ones(opacity.shape, bool)
     border[1:-1, 1:-1] = False
