@@ -192,8 +192,8 @@ def test_unreadable_subfolders_are_listed_in_order(monkeypatch: pytest.MonkeyPat
     touch("in/a.png", "in/1no/b.png", "in/2no/b.png", "in/3no/b.png", "in/z/c.png")
     scandir = os.scandir
 
-    def listing(path: str) -> Iterator[os.DirEntry[str]]:
-        if path.endswith("no"):  # for root, too
+    def listing(path: str | int) -> Iterator[os.DirEntry[str]]:
+        if str(path).endswith("no"):  # for root, too
             raise PermissionError(13, "Permission denied", path)
         return scandir(path)
 
