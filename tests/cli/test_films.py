@@ -117,6 +117,8 @@ def test_damaged_parts_are_passed_over(translate: Command) -> None:
         (["-o", "out.avi"], "films can't be written as .avi"),
         (["-o", "-"], "a film can't go to standard output"),
         (["-o", "out.webm", "--codec", "h264"], "--codec h264: can't be written as .webm here"),
+        (["-o", "out.mov", "--codec", "vp9"], "--codec vp9: can't be written as .mov here"),
+        (["-o", "out.mov", "--codec", "av1"], "--codec av1: can't be written as .mov here"),
         (["-o", "out", "--styles", "2"], "--styles is for pictures"),
         (["-o", "out", "--faces-only"], "--faces-only is for pictures"),
         (["-o", "out.mp4", "--steady", "1"], "--steady 1"),

@@ -169,7 +169,7 @@ class FilmWriter:
         if (context.width, context.height) != size:
             self.notes.append(
                 f"{context.width}x{context.height} pixels rather than {size[0]}x{size[1]}: {self._encoder.codec} "
-                "takes even sides, so those at the edge are there twice; --codec vp9 takes odd ones"
+                "takes even sides, so those at the edge are there twice; --codec vp9 (all but .mov) takes odd ones"
             )
         with self._reported():
             self._file.start_encoding()  # opens the file
