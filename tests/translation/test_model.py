@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +21,15 @@ from tests.pipelines import Unchanged, unchanging
 from ugatit_cli import load
 from ugatit_cli.config import MAPS, BaseConfig
 from ugatit_cli.errors import ModelError, PictureError, UsageError
+from ugatit_cli.methods.configs import MUNITConfig
+from ugatit_cli.methods.drit_config import DRITConfig
+from ugatit_cli.nn.layers import Network
 from ugatit_cli.pictures.geometry import SizeOptions, plan_geometry
 from ugatit_cli.translation.model import Model
 from ugatit_cli.weights.folder import open_model
+
+SIZES: dict[str, Any] = {"image_size": 32, "channels": 4, "blocks": 1, "discriminator_channels": 4}
+MUNIT, DRIT = MUNITConfig("flat", "clay", **SIZES), DRITConfig("flat", "clay", **SIZES)
 
 
 @pytest.fixture
@@ -85,6 +93,33 @@ def test_untrained_models_learn_and_loaded_ones_do_not(folder: Path) -> None:
     assert not loaded.generator("a2b").training
     assert loaded.name == "x"
     assert loaded.config == tiny.LIGHT == new.config
+
+
+def learns(network: Network, x: torch.Tensor) -> bool:
+    found = network(x)
+    parts = [found] if isinstance(found, torch.Tensor) else [one for one in found if one is not None]
+    sum((one.sum() for one in parts), start=torch.zeros(())).backward()
+    return all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("config", [tiny.LIGHT, MUNIT], ids=lambda config: config.method)
+def test_new_models_that_are_first_looked_at_in_inference_mode_learn(config: BaseConfig) -> None:
+    model = Model.untrained(config, device="cpu", precision="fp32")
+    asks: list[Callable[[], Network]] = [model.generator]
+    asks.append(partial(model.discriminator, "b", None if config is MUNIT else "local"))
+    asks += [model.style_encoder] if config is MUNIT else []
+    x = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        for ask in asks:
+            ask()(x)
+    assert all(learns(ask(), x) for ask in asks)
+
+
+def test_a_new_model_that_is_first_looked_at_in_inference_mode_has_styles_afterwards() -> None:
+    model = Model.untrained(MUNIT, device="cpu", precision="fp32")
+    with torch.inference_mode():
+        model.generator("a2b")
+    assert model.style(picture(32, 32)).shape == (MUNIT.style_size,)
 
 
 def test_a_result_that_is_not_a_number(model: Model) -> None:
@@ -176,6 +211,19 @@ def test_a_model_of_another_method(config: BaseConfig, tmp_path: Path) -> None:
             with pytest.raises(ModelError) as caught:
                 model.attention_maps([image], maps=maps)
             assert caught.value.message.count(config.method) == 1
+
+
+def test_discriminators_of_drit(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "m", DRIT, discriminators=True)
+    for model in (load(str(folder), device="cpu"), Model.untrained(DRIT, device="cpu", precision="fp32")):
+        encoded, drawn = (model.discriminator("b", scale) for scale in ("encoded", "random"))
+        assert encoded is not drawn
+        assert encoded(torch.zeros(1, 3, 64, 64))[0].shape[:2] == (1, 1)
+        for scale in ("local", None):
+            with pytest.raises(UsageError, match="no discriminator") as caught:
+                model.discriminator("b", scale)
+            for one in re.findall(r"\('(.)', '(\w+)'\)", caught.value.hint):
+                assert model.discriminator(*one)
 
 
 @pytest.mark.parametrize("config", [tiny.ONE_WAY, tiny.CARTOONGAN], ids=lambda config: config.method)

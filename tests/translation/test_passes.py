@@ -22,7 +22,7 @@ from tests.pipelines import Unchanged, unchanging
 from tests.reference import randomize
 from ugatit_cli import load
 from ugatit_cli.attention.maps import Maps
-from ugatit_cli.config import DIRECTIONS, MAPS, SCALES, Dialect, Direction, Domain, MapName, ModelConfig, Scale
+from ugatit_cli.config import DIRECTIONS, MAPS, SCALES, Dialect, Direction, Domain, MapName, ModelConfig
 from ugatit_cli.errors import PictureError
 from ugatit_cli.nn.discriminator import Discriminator
 from ugatit_cli.nn.generator import Translation
@@ -56,10 +56,9 @@ def as_input(picture: Pixels) -> Tensor:
 def strong(config: ModelConfig) -> Model:
     """A model whose discriminators' attention differs from place to place."""
 
-    def discriminator(_: Domain, scale: Scale | None) -> Discriminator:
-        assert scale is not None
+    def discriminator(_: Domain, scale: str | None) -> Discriminator:
         torch.manual_seed(2)
-        return randomize(Discriminator(config, scale), 2)
+        return randomize(Discriminator(config, "local" if scale == "local" else "global"), 2)
 
     model = Model.untrained(config, device="cpu", precision="fp32")
     model._make_discriminator = discriminator

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ugatit_cli.arguments import checked
 from ugatit_cli.attention.maps import missing_maps
-from ugatit_cli.config import BaseConfig, Direction, Domain, Fit, MapName, Precision, Scale
+from ugatit_cli.config import DOMAINS, BaseConfig, Direction, Domain, Fit, MapName, Precision, Scale
 from ugatit_cli.device import DTYPES, describe_device, require_compiler, resolve_device, resolve_precision
 from ugatit_cli.errors import UsageError
 from ugatit_cli.methods.registry import method_of
@@ -56,7 +57,7 @@ class Model(Translator):
         config: BaseConfig,
         *,
         make_generator: Callable[[Direction], Network],
-        make_discriminator: Callable[[Domain, Scale | None], Network],
+        make_discriminator: Callable[[Domain, str | None], Network],
         make_style_encoder: Callable[[Direction], Network],
         has_discriminators: bool = True,
         reproducible: bool = False,
@@ -82,8 +83,8 @@ class Model(Translator):
         self._lock = threading.Lock()
         self._generators: dict[Direction, Network] = {}
         self._style_encoders: dict[Direction, Network] = {}
-        self._discriminators: dict[tuple[Domain, Scale | None], Network] = {}
-        self._looking: dict[tuple[Domain, Scale | None], Network] = {}
+        self._discriminators: dict[tuple[Domain, str | None], Network] = {}
+        self._looking: dict[tuple[Domain, Scale], Network] = {}
 
     @classmethod
     @checked
@@ -121,7 +122,7 @@ class Model(Translator):
             assert encoder is not None
             return encoder
 
-        def make_discriminator(domain: Domain, scale: Scale | None) -> Network:
+        def make_discriminator(domain: Domain, scale: str | None) -> Network:
             return method.critics(config)[f"{domain}.{scale}" if scale else domain]
 
         return cls(
@@ -146,11 +147,17 @@ class Model(Translator):
             ModelError: its weights can't be read.
         """
         direction = self.direction(direction)
-        with self._lock:
+        with self._making():
             if direction not in self._generators:
                 generator = self._make_generator(direction).set_precision(DTYPES[self.precision])
                 self._generators[direction] = generator.to(self.device).to(memory_format=torch.channels_last)
             return self._generators[direction]
+
+    @contextlib.contextmanager
+    def _making(self) -> Iterator[None]:
+        """One at a time, and never in the caller's inference mode, as what is made there can't learn anywhere."""
+        with self._lock, torch.inference_mode(False):
+            yield
 
     @property
     def on_cpu(self) -> bool:
@@ -212,32 +219,38 @@ class Model(Translator):
         """
         require_styles(self.config, self.name)
         direction = self.direction(direction)
-        with self._lock:
+        with self._making():
             if direction not in self._style_encoders:
                 encoder = self._make_style_encoder(direction).set_precision(DTYPES[self.precision])
                 self._style_encoders[direction] = encoder.to(self.device).to(memory_format=torch.channels_last)
             return self._style_encoders[direction]
 
     @checked
-    def discriminator(self, domain: Domain, scale: Scale | None = None) -> Network:
-        """The discriminator of a domain, and of a scale where there are several, in float32: to be trained.
+    def discriminator(self, domain: Domain, scale: str | None = None) -> Network:
+        """The discriminator of a domain, and of a scale where there are several, in float32; a new model's learns.
 
         Its call takes float (N, 3, H, W) in [-1, 1]. U-GAT-IT's returns `(logit, cam_logit, heatmap)`, see
         `DiscriminatorOutput`, others' return scores. Attention of a loaded model doesn't depend on what becomes of
         it.
+
+        Args:
+            domain: the one whose pictures it tells from translations.
+            scale: of U-GAT-IT's `local` or `global`; of DRIT's `encoded` or `random`, the styles of the translations
+                that it has learned from.
 
         Raises:
             UsageError: the model has no such domain or scale.
             ModelError: the model has no discriminators.
         """
         with torch.device("meta"):
-            known = list(method_of(self.config).critics(self.config))
+            critics = method_of(self.config).critics(self.config)
+        known = [one for one in critics if one.partition(".")[0] in DOMAINS]  # another judges codes, not pictures
         if (name := f"{domain}.{scale}" if scale else domain) not in known:
             asked, *there = (str(one.split("."))[1:-1] for one in (name, *known))
             raise UsageError(
                 f"no discriminator ({asked}), by domain and scale", f"There are: ({'), ('.join(there)})."
             )
-        with self._lock:
+        with self._making():
             if (domain, scale) not in self._discriminators:
                 self._discriminators[domain, scale] = self._make_discriminator(domain, scale).to(self.device)
             return self._discriminators[domain, scale]
@@ -247,7 +260,7 @@ class Model(Translator):
         """The same to look only: faster, and in the model's precision. A new model has none but `discriminator`."""
         if not self._reproducible:
             return self.discriminator(domain, scale)
-        with self._lock:
+        with self._making():
             if (domain, scale) not in self._looking:
                 folded = self._make_discriminator(domain, scale).set_precision(DTYPES[self.precision])
                 self._looking[domain, scale] = folded.to(self.device).to(memory_format=torch.channels_last)

@@ -24,7 +24,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ugatit_cli.config import BaseConfig, Direction, Domain, Precision, Scale
+from ugatit_cli.config import BaseConfig, Direction, Domain, Precision
 from ugatit_cli.device import DTYPES
 from ugatit_cli.errors import UPGRADE, AlreadyThere, ModelError, UsageError, plain_reason
 from ugatit_cli.files import check_space, open_file, read_file, replace_folder, reported, sync_files
@@ -196,7 +196,7 @@ class ModelFolder:
         weights = self.intact(self.weights)
         return {name: _fill(networks[name], weights, name) for name in names}
 
-    def discriminator(self, domain: Domain, scale: Scale | None = None) -> Network:
+    def discriminator(self, domain: Domain, scale: str | None = None) -> Network:
         """The discriminator of a domain, and of a scale where there are several: float32, in eval mode, on the CPU.
 
         Raises:
