@@ -15,21 +15,19 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests import tiny, trainings
+from tests import tiny
 from tests.helpers import images
 from tests.methods.test_cyclegan import Threads, all_of, assert_all_close, assert_same, tensors_of, weights
 from tests.tensor_bundle_writer import write_bundle
-from tests.trainings import make_folders
 from ugatit_cli.config import Precision
 from ugatit_cli.device import Group
-from ugatit_cli.errors import ConfigError, ModelError
+from ugatit_cli.errors import ModelError
 from ugatit_cli.methods.adam import Adam, Clock
 from ugatit_cli.methods.aggan import AGGAN, AGGANStep, enlarged
 from ugatit_cli.methods.base import Official, OfficialSettings
 from ugatit_cli.methods.configs import AGGANConfig
 from ugatit_cli.methods.networks import Networks, build_networks
 from ugatit_cli.methods.recipe import Recipe
-from ugatit_cli.weights.folder import open_model
 from ugatit_cli.weights.official import convert
 
 METHOD = AGGAN()
@@ -295,28 +293,3 @@ def test_two_processes_train_like_one_with_the_pictures_of_both() -> None:
     for step in pair:
         assert_all_close(weights(step.networks), weights(alone.networks), 1e-7)
         assert_all_close(step.memory(), alone.memory(), 1e-6)
-
-
-def test_a_run_that_is_interrupted_ends_with_the_same_bits(tmp_path: Path) -> None:
-    folders, given = make_folders(tmp_path / "pictures", 8), {"method": "aggan", "iterations": 4, "pool_size": 2}
-    trainings.train(tmp_path / "whole", folders, given)
-    for stop_after in (1, None):  # the second phase begins with the third step
-        trainings.train(tmp_path / "parts", folders, given, stop_after=stop_after)
-    assert trainings.weights(tmp_path / "parts") == trainings.weights(tmp_path / "whole")
-
-
-def test_checkpointing_changes_no_number() -> None:
-    ends = []
-    for checkpointing in (False, True):
-        step = step_of(build(tiny.AGGAN))
-        for generator in step.networks.translators.values():
-            generator.checkpointing = checkpointing
-        train(step, [0.0, 0.5])
-        ends.append(copies(step.networks))
-    assert_same(ends[0], ends[1])
-
-
-def test_it_needs_both_directions_to_train(tmp_path: Path) -> None:
-    path = tiny.save(tmp_path / "model", dataclasses.replace(tiny.AGGAN, ways="a2b"))
-    with pytest.raises(ConfigError, match="both directions"):
-        step_of(build(open_model(path).config))

@@ -334,25 +334,6 @@ def test_adam_begins_anew_with_the_main_phase() -> None:
     assert_same(step.optimizer_tensors(), fresh.optimizer_tensors())
 
 
-@pytest.mark.parametrize("name", ["paper", "default"])
-def test_training_goes_on_bit_for_bit(name: str) -> None:
-    done = 2
-    recipe = dataclasses.replace(METHOD.recipe("paper" if name == "paper" else "default"), augment="on")
-    networks = build(recipe)
-    step = training(networks, recipe)
-    run(step, range(done), copied=2)
-    stored = copy.deepcopy(networks)
-    moments = {name: one.clone() for name, one in step.optimizer_tensors().items()}
-    memory = {name: one.clone() for name, one in step.memory().items()}
-    again = training(stored, recipe)
-    again.remember(memory)
-    for key, tensor in again.prepare_optimizers(done).items():
-        tensor.copy_(moments[key])
-    assert run(step, range(done, 5), copied=2) == run(again, range(done, 5), copied=2)
-    assert_same(state(networks), state(stored))
-    assert_same(step.optimizer_tensors(), again.optimizer_tensors())
-
-
 def test_seed_step_and_rank_decide_the_augmentation() -> None:
     recipe = dataclasses.replace(PAPER, augment="on")
 
@@ -373,16 +354,6 @@ def test_training_in_bf16_keeps_float32_weights() -> None:
     for one, other in zip(losses, exact, strict=True):
         assert one != other
         assert one == {name: pytest.approx(loss, rel=0.05, abs=0.05) for name, loss in other.items()}
-
-
-def test_checkpointing_changes_nothing() -> None:
-    ends = []
-    for checkpointing in (False, True):
-        networks = build()
-        networks.translators["a2b"].checkpointing = checkpointing
-        run(training(networks), range(2))
-        ends.append(state(networks))
-    assert_same(*ends)
 
 
 def test_the_adversarial_loss_is_finite_for_any_logit() -> None:

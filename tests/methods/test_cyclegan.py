@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load, load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.helpers import images
 from ugatit_cli.config import Precision
 from ugatit_cli.device import Group
-from ugatit_cli.errors import ConfigError
 from ugatit_cli.methods.base import Official, OfficialSettings, Step
 from ugatit_cli.methods.configs import CycleGANConfig
 from ugatit_cli.methods.cyclegan import CycleGAN
@@ -237,28 +236,6 @@ def new_step(recipe: Recipe, precision: Precision = "fp32", seed: int = 0) -> St
     return METHOD.step(build(TINY, precision, seed), recipe, seed=0, group=Group())
 
 
-@pytest.mark.parametrize("saved", [1, 4])  # while the pools fill, and when they are full
-def test_a_run_goes_on_bit_for_bit(saved: int) -> None:
-    recipe = dataclasses.replace(METHOD.recipe("default"), pool_size=6, batch_size=2, augment="on")
-    whole = new_step(recipe)
-    expected = train(whole, 0, 8, n=2)
-    before = new_step(recipe)
-    train(before, 0, saved, n=2)
-    files = {**before.networks.files(), "optimizers": before.optimizer_tensors(), "memory": before.memory()}
-    stored = {stem: save({n: t.contiguous() for n, t in tensors.items()}) for stem, tensors in files.items()}
-    after = new_step(recipe, seed=1)
-    for stem, tensors in {**after.networks.files(), "optimizers": after.prepare_optimizers(saved)}.items():
-        for name, tensor in tensors.items():
-            tensor.copy_(load(stored[stem])[name])
-    after.remember(load(stored["memory"]))
-    assert train(after, saved, 8, n=2) == expected[saved:]
-    for one, other in zip(all_of(after.networks), all_of(whole.networks), strict=True):
-        assert_same(one.state_dict(), other.state_dict())
-    assert_same(after.optimizer_tensors(), whole.optimizer_tensors())
-    assert_same(after.memory(), whole.memory())
-    assert {tuple(pool.shape) for pool in whole.memory().values()} == {(6, 3, 32, 32)}
-
-
 def assert_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
     torch.testing.assert_close(dict(one), dict(other), rtol=0, atol=0)
 
@@ -317,17 +294,6 @@ def doubled() -> Networks:
     return networks
 
 
-def test_checkpointing_changes_no_number() -> None:
-    recipe, ends = METHOD.recipe("default"), []
-    for checkpointing in (False, True):
-        step = new_step(recipe)
-        for generator in step.networks.translators.values():
-            generator.checkpointing = checkpointing
-        train(step, 0, 2)
-        ends.append({name: tensor.clone() for name, tensor in weights(step.networks).items()})
-    assert_same(ends[0], ends[1])
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("identity_weight", [5.0, 0.0])
 def test_a_step_trains_every_weight(precision: Precision, identity_weight: float) -> None:
@@ -350,11 +316,6 @@ def test_the_smallest_pictures_train() -> None:
     assert all(loss.isfinite() for loss in losses.values())
     with pytest.raises((RuntimeError, ValueError)):
         new_step(PAPER)(*pictures(1, 0, least - 4), step=0, learning_rate=2e-4)
-
-
-def test_one_direction_alone_does_not_train() -> None:
-    with pytest.raises(ConfigError):
-        METHOD.step(build(dataclasses.replace(TINY, ways="a2b"), "fp32"), PAPER, seed=0, group=Group())
 
 
 @pytest.mark.parametrize("size", [(8, 8), (40, 64)])

@@ -330,17 +330,6 @@ def test_of_more_pictures_each_counts_the_same() -> None:
     assert found[1] == pytest.approx(found[0], rel=1e-4)
 
 
-def test_checkpointing_changes_no_number() -> None:
-    ends = []
-    for checkpointing in (False, True):
-        step = new_step(METHOD.recipe("default"), VARIANTS[1])
-        for network in step.networks.translators.values():
-            network.checkpointing = checkpointing
-        train(step, 0, 3)
-        ends.append({name: tensor.clone() for name, tensor in weights(step.networks).items()})
-    torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=0)
-
-
 @pytest.mark.parametrize(("copied", "done"), [(0, 4), (2, 4), (3, 5)])
 def test_optimizers_go_on_as_they_were(copied: int, done: int) -> None:
     def run(step: Step, first: int, last: int) -> None:
