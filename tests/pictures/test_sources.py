@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -199,6 +200,20 @@ def test_who_is_not_alone_removes_nothing() -> None:
     with another_process():
         record("out/never.png")
         assert Path("out", RECORD).exists()
+
+
+@posix_only  # elsewhere, nobody can remove what is open
+def test_a_record_is_made_again_where_it_is_removed_with_its_folder() -> None:
+    with Sources(Path("out"), create=True) as sources:
+        sources.add(Path("out/x.png"), Path("in/a/x.png"))
+        shutil.rmtree("out")
+        assert sources.claim(Path("out/x.png"))
+        Path("out").mkdir()
+        Path("out/x.png").write_text("made again")
+        sources.add(Path("out/x.png"), Path("in/a/x.png"))
+        with another_process("out/y.png"):
+            assert not sources.claim(Path("out/y.png"))
+    assert other("in/b/x.png") == "in/a/x.png"
 
 
 def test_what_another_process_records_is_known() -> None:

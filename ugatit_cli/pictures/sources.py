@@ -53,6 +53,7 @@ class Sources:
         self.path = folder / RECORD
         self._real = os.path.realpath(folder)
         self._create = create
+        self._opened = False
         self._file: int | None = None
         self._read = 0
         self._known: dict[str, tuple[str, int, int]] = {}
@@ -82,9 +83,9 @@ class Sources:
         """
         if isinstance(output, Url):
             return None
-        if self._file is not None:
+        if (file := self._current()) is not None:
             with contextlib.suppress(OSError):
-                self._load(self._file)
+                self._load(file)
         name = self._name(output)
         if name not in self._known:
             name = self._folded.get(fold(name), name)
@@ -102,7 +103,7 @@ class Sources:
 
     def add(self, output: Place, source: Place | None) -> None:
         """Records of what a result here is made."""
-        if self._file is None or isinstance(output, Url):
+        if isinstance(output, Url) or (file := self._current()) is None:
             return
         path = "-" if source is None else self._relative(self._path(source))
         name, line = self._name(output), (path, *_state(source))
@@ -110,7 +111,7 @@ class Sources:
             self._keep(name, line)
             with contextlib.suppress(OSError):  # a full disk is for the result itself to report
                 # The line break comes first: what a kill has torn before it stays a line of its own.
-                os.write(self._file, b"\n" + json.dumps([name, *line]).encode())
+                os.write(file, b"\n" + json.dumps([name, *line]).encode())
 
     def _keep(self, name: str, line: tuple[str, int, int]) -> None:
         self._known[name] = line
@@ -164,8 +165,18 @@ class Sources:
 
     # --- What is being made
 
+    def _current(self) -> int | None:
+        """The file, opened anew where it was removed meanwhile, alone or with its folder; None without one."""
+        if self._opened and (self._file is None or not _is(self._file, self.path)):
+            if self._file is not None:
+                os.close(self._file)
+                self._file, self._read, self._known, self._folded = None, 0, {}, {}
+            self.open()
+        return self._file
+
     def open(self) -> None:
         """Lets `add` and `claim` work, from now on until `close`: what `with` does."""
+        self._opened = True
         flags = os.O_RDWR | os.O_APPEND | _SAFELY | (os.O_CREAT if self._create else 0)
         with contextlib.suppress(OSError):
             while self._file is None:
@@ -185,7 +196,8 @@ class Sources:
 
     def claim(self, output: Place) -> bool:
         """Whether this process may make a result; False while another one is at it, which shows of those here."""
-        return self._file is None or isinstance(output, Url) or _lock(self._file, _byte(self._name(output)))
+        file = self._current()
+        return file is None or isinstance(output, Url) or _lock(file, _byte(self._name(output)))
 
     def release(self, output: Place) -> None:
         """Gives a claim back."""
@@ -195,12 +207,13 @@ class Sources:
 
     def close(self) -> None:
         """Ends all claims, and takes the file away again where nothing came of it."""
+        self._opened = False
         if self._file is None:
             return
         descriptor, self._file = self._file, None
         with contextlib.suppress(OSError):
             # Whoever opens the file meanwhile waits, and finds out that it is gone.
-            if _lock(descriptor, _PRESENT):
+            if _is(descriptor, self.path) and _lock(descriptor, _PRESENT):
                 self._load(descriptor)
                 if not any(os.path.lexists(os.path.join(self._real, name)) for name in self._known):
                     self.path.unlink()
