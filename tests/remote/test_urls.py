@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 import zipfile
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.programs import starting
-from ugatit_cli.errors import OutputError, PictureError, UsageError
+from tests.remote.test_transfer import files_of_at_most
+from ugatit_cli import files
+from ugatit_cli.errors import OutputError, PictureError, StorageError, UsageError
 from ugatit_cli.remote import places, zipping
 from ugatit_cli.remote.addresses import forbidden_by
 from ugatit_cli.remote.places import Known
@@ -184,4 +187,47 @@ def test_an_archive_that_cannot_be_taken_over_stays() -> None:
         places.write_together([(url("zip://b.png::a.zip"), b"b")])
     assert Path("a.zip").read_bytes() == b"no archive"
     assert zipping.begun() == []
+    assert [path.name for path in Path().iterdir()] == ["a.zip"]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["stays full", "has room again"])
+def test_what_was_whole_when_the_disk_filled_up_is_in_the_archive(
+    again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "DISK_FULL", files.DISK_FULL | {errno.EFBIG})
+    with places.finishing():
+        with files_of_at_most(9_000):
+            places.write_together([(url("zip://a.png::a.zip"), b"a" * 3_000)])
+            styles = [(url("zip://b-1.png::a.zip"), b"b"), (url("zip://b-2.png::a.zip"), b"b" * 60_000)]
+            with pytest.raises(StorageError, match=r"b-2\.png"):  # which no further picture tries
+                places.write_together(styles)
+        if again:
+            places.write_together([(url("zip://c.png::a.zip"), b"c" * 90)])
+    with zipfile.ZipFile("a.zip") as archive:
+        assert archive.namelist() == ["a.png", *(["c.png"] if again else [])]
+        assert archive.testzip() is None
+    assert [path.name for path in Path().iterdir()] == ["a.zip"]
+
+
+def test_a_full_disk_at_the_end_is_said_to_have_lost_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        archive.writestr("kept.png", bytes(9_000))
+    before = Path("a.zip").read_bytes()
+    monkeypatch.setattr(files, "DISK_FULL", files.DISK_FULL | {errno.EFBIG})
+    with files_of_at_most(5_000), pytest.raises(StorageError, match="lost"), places.finishing():
+        places.write_together([(url("zip://b.png::a.zip"), b"b")])
+    assert Path("a.zip").read_bytes() == before
+    assert [path.name for path in Path().iterdir()] == ["a.zip"]
+
+
+@pytest.mark.parametrize(("place", "value"), [(8, 1), (10, 99)], ids=["a password", "an unknown method"])
+def test_nothing_is_begun_for_an_archive_that_cannot_be_taken_over(place: int, value: int) -> None:
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        archive.writestr("kept.png", b"old")
+    before = bytearray(Path("a.zip").read_bytes())
+    before[before.index(b"PK\1\2") + place] = value  # in the list of contents
+    Path("a.zip").write_bytes(before)
+    with pytest.raises(StorageError, match=r"a\.zip: .*kept\.png"), places.finishing():
+        places.write_together([(url("zip://b.png::a.zip"), b"b")])
+    assert Path("a.zip").read_bytes() == before
     assert [path.name for path in Path().iterdir()] == ["a.zip"]

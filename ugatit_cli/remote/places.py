@@ -202,13 +202,13 @@ def write_together(results: Sequence[tuple[Place, bytes]]) -> None:
     try:
         for url, data in there:
             with _reported(url):
-                before = len(there) > 1 and system(url).exists(path_in(url))
+                before = len(there) > 1 and url.scheme != "zip" and system(url).exists(path_in(url))
                 _write(url, data)
             new += [] if before else [url]
     except OutputError:
         for url in new:
             with contextlib.suppress(Exception):
-                system(url).rm_file(path_in(url))
+                zipping.drop(url) if url.scheme == "zip" else system(url).rm_file(path_in(url))
         raise
 
 
@@ -222,13 +222,13 @@ def _write(url: Url, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _reported(url: Url) -> Iterator[None]:
+def _reported(url: Url, lost: str = "") -> Iterator[None]:
     try:
         with in_words(url):
             yield
     except Trouble as error:
         kind = StorageError if error.lasting else OutputError
-        raise kind(f"{url}: can't be written ({error.reason})", error.hint) from None
+        raise kind(f"{url}: can't be written ({error.reason}){lost}", error.hint) from None
 
 
 @contextlib.contextmanager
@@ -242,5 +242,5 @@ def finishing() -> Iterator[None]:
         yield
     finally:
         for url in zipping.begun():
-            with _reported(url):
+            with _reported(url, ": what was to go into it is lost"):
                 zipping.finish(url)

@@ -7,6 +7,7 @@ fsspec's configuration (`FSSPEC_S3_ANON=true`); none of them is in a message. Ev
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import struct
@@ -17,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from ugatit_cli import files
 from ugatit_cli.errors import UgatitError, UsageError, install_line, plain_reason
 from ugatit_cli.files import open_file
 from ugatit_cli.remote.addresses import OFFLINE, allow, forbidden_by, mirrored
@@ -163,6 +165,8 @@ def _trouble(url: Url, error: Exception) -> Trouble:
         return Trouble("no credentials", login, lasting=True)
     if isinstance(error, PermissionError) or _status(error) in (401, 403):
         return Trouble("access denied", login, lasting=bool(login))
+    if isinstance(error, OSError) and error.errno in files.DISK_FULL | {errno.EROFS}:
+        return Trouble(plain_reason(error), "free some space, or name another place", lasting=True)
     if isinstance(error, zipfile.BadZipFile | zlib.error | struct.error | EOFError) and url.scheme == "zip":
         return Trouble("its archive is damaged, or none", "download it again")
     if isinstance(error, RuntimeError | NotImplementedError) and url.scheme == "zip":  # a password, another method

@@ -6,6 +6,7 @@ What is in an archive that exists stays in it, but for members that have a new c
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import tempfile
@@ -14,8 +15,9 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
+from ugatit_cli.errors import StorageError
 from ugatit_cli.files import reported
 from ugatit_cli.leftovers import discard, hidden, sweep_once
 from ugatit_cli.remote.systems import path_in, system
@@ -25,18 +27,44 @@ if os.name == "posix":
     import fcntl
 
 
+_METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA})
+_ENCRYPTED: Final = 1  # a flag
+
+
+class _Unbuffered(io.FileIO):
+    """A file in which nothing of what a full disk refused waits to be written later."""
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data)
+        while left:
+            left = left[super().write(left) :]
+        return len(data)
+
+
 @dataclass
 class _Archive:
     """An archive that is being written to a temporary file."""
 
     where: Place
     temporary: Path
+    file: _Unbuffered
     packed: zipfile.ZipFile
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, name: str, data: bytes) -> None:
         with self.lock:
-            self.packed.writestr(name, data)
+            end, before = self.packed.start_dir, self.packed.filelist[:]
+            try:
+                self.packed.writestr(name, data)
+            except BaseException:  # closing a member lists it, even if a part of it is missing
+                self.packed.start_dir, self.packed.filelist = end, before
+                self.packed.NameToInfo.pop(name, None)
+                self.file.truncate(end)
+                raise
+
+    def drop(self, name: str) -> None:
+        with self.lock:
+            self.packed.filelist.remove(self.packed.NameToInfo.pop(name))
 
     def finish(self) -> None:
         """Puts it in its place, with what is there already."""
@@ -44,12 +72,15 @@ class _Archive:
             with _alone(self.where):
                 with self.packed:
                     self._take_over()
+                self.file.close()
                 if isinstance(self.where, Path):
                     self.temporary.replace(self.where)
                 else:
                     system(self.where).put_file(str(self.temporary), path_in(self.where))
         finally:
-            self.packed.close()
+            with contextlib.suppress(OSError):
+                self.packed.close()
+            self.file.close()
             discard(self.temporary)
 
     def _take_over(self) -> None:
@@ -78,6 +109,11 @@ def add(url: Url, data: bytes) -> None:
     _BEGUN[root].add(url.path, data)
 
 
+def drop(url: Url) -> None:
+    """Takes back what was added."""
+    _BEGUN[Url("zip", "", url.rest)].drop(url.path)
+
+
 def begun() -> list[Url]:
     """All archives that are to be finished."""
     return list(_BEGUN)
@@ -94,15 +130,28 @@ def finish(root: Url) -> None:
 
 def _begin(root: Url) -> _Archive:
     where = place(root.archive)
+    _check_members(root)
     if isinstance(where, Path):
         with reported(where):
             where.parent.mkdir(parents=True, exist_ok=True)
             sweep_once(where.parent)
             temporary = hidden(where)
-            return _Archive(where, temporary, zipfile.ZipFile(temporary, "x"))
-    handle, name = tempfile.mkstemp(".zip", "ugatit-")
-    os.close(handle)
-    return _Archive(where, Path(name), zipfile.ZipFile(name, "w"))
+            file = _Unbuffered(temporary, "x+")
+    else:
+        handle, name = tempfile.mkstemp(".zip", "ugatit-")
+        temporary, file = Path(name), _Unbuffered(handle, "w+")
+    return _Archive(where, temporary, file, zipfile.ZipFile(file, "w"))
+
+
+def _check_members(root: Url) -> None:
+    """Whether what is in the archive already can be taken over in the end, before there are results to lose."""
+    with contextlib.suppress(FileNotFoundError):
+        for member in system(root).zip.infolist():
+            if member.flag_bits & _ENCRYPTED or member.compress_type not in _METHODS:
+                what = "needs a password" if member.flag_bits & _ENCRYPTED else "is packed in a way that nobody knows"
+                raise StorageError(
+                    f"{root}: nothing can be added, as {member.filename} in it {what}", "Name another archive."
+                )
 
 
 def _copied(member: zipfile.ZipInfo) -> zipfile.ZipInfo:
