@@ -135,6 +135,30 @@ def test_white_that_reaches_farther_in_stays() -> None:
     assert np.all(opacity_of(DISC, picture)[16:48] == np.asarray(DISC)[16:48])
 
 
+def faded(width: int) -> Image.Image:
+    """Opaque on the left; it ends within so many pixels in the middle."""
+    ramp = np.clip((SIDE / 2 + width / 2 - np.arange(SIDE)) * 255 / width, 0, 255)
+    return Image.fromarray(np.tile(ramp.astype(np.uint8), (SIDE, 1)))
+
+
+@pytest.mark.parametrize("width", [SIDE // 3, SIDE])
+def test_what_fades_out_stays_as_transparent_as_it_was(width: int) -> None:
+    picture = Image.new("RGB", (SIDE, SIDE), WHITE)
+    ImageDraw.Draw(picture).rectangle((0, 0, SIDE // 2 - 3, SIDE), fill="crimson")
+    assert opacity_of(faded(width), picture).tobytes() == faded(width).tobytes()
+    assert opacity_of(faded(2), picture)[0, SIDE // 2 - 1] == 0
+
+
+def test_edges_as_wide_as_enlarging_makes_them_are_no_fading() -> None:
+    alpha, translated, source = (
+        picture.reduce(4).resize((8 * SIDE, 8 * SIDE), Image.Resampling.BICUBIC)
+        for picture in (DISC, rimmed("crimson"), Image.new("RGB", DISC.size, "black"))
+    )
+    found, kept = (np.asarray(with_painted(alpha, translated, source, WHITE, by)) for by in (32, 1))
+    assert np.all(found <= kept)
+    assert found.sum() < np.asarray(alpha).sum() == kept.sum()
+
+
 @given(arrays(np.uint8, (7, 9)), arrays(np.uint8, (7, 9, 3)), arrays(np.uint8, (7, 9, 3)))
 def test_only_what_is_like_the_ground_and_was_not_becomes_less_opaque(
     opacity: NDArray[np.uint8], pixels: NDArray[np.uint8], before: NDArray[np.uint8]

@@ -316,8 +316,7 @@ def prepare(frame: Frame, geometry: Geometry, background: Colour) -> Pixels:
 
 def source_picture(frame: Frame, geometry: Geometry, background: Colour) -> Image.Image:
     """What was translated, as large as the result: RGB over the background."""
-    picture = reading.composite(frame, background)
-    return picture if picture.size == geometry.output else picture.resize(geometry.output, Image.Resampling.LANCZOS)
+    return _resized(reading.composite(frame, background), geometry)
 
 
 def source_frame(frame: Frame, geometry: Geometry, background: Colour) -> Frame:
@@ -325,7 +324,8 @@ def source_frame(frame: Frame, geometry: Geometry, background: Colour) -> Frame:
     if frame.rgb.size == geometry.output:
         return frame
     picture = source_picture(frame, geometry, background)
-    return reading.restore_alpha(picture, _resized(frame.alpha, geometry), background)
+    alpha = None if frame.alpha is None else _resized(frame.alpha, geometry)
+    return reading.restore_alpha(picture, alpha, background)
 
 
 def finish(
@@ -337,14 +337,13 @@ def finish(
         alpha: the source's.
         source: also shows where things got thinner.
     """
-    picture, alpha = from_network(translated, geometry), _resized(alpha, geometry)
+    picture = from_network(translated, geometry)
     if alpha is not None:
+        enlarged = max(geometry.output[side] / alpha.size[side] for side in (0, 1))
         before = None if source is None else _resized(source.rgb, geometry)
-        alpha = with_painted(alpha, picture, before, background)
+        alpha = with_painted(_resized(alpha, geometry), picture, before, background, enlarged)
     return reading.restore_alpha(picture, alpha, background)
 
 
-def _resized(picture: Image.Image | None, geometry: Geometry) -> Image.Image | None:
-    if picture is None or picture.size == geometry.output:
-        return picture
-    return picture.resize(geometry.output, Image.Resampling.LANCZOS)
+def _resized(picture: Image.Image, geometry: Geometry) -> Image.Image:
+    return picture if picture.size == geometry.output else picture.resize(geometry.output, Image.Resampling.LANCZOS)

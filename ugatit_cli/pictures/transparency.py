@@ -7,8 +7,9 @@ where what was opaque has become smaller, the ground that was behind it while tr
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ FAINT: Final = 16
 """Opacity of which nothing is left."""
 RINGING: Final = 2
 """Pixels near an edge that may be lighter than the thing, from when it was made smaller."""
+STEEP: Final = 3 / 4
+"""Of the opacity of what lies nearby: an edge loses that within a few pixels, and what fades out doesn't."""
 LARGEST: Final = 700
 """Pixels along the longer side for which edges are looked at one by one, or up to twice as many."""
 MOST_RUNS: Final = 200_000
@@ -36,17 +39,23 @@ Places = NDArray[np.int64]
 
 
 def with_painted(
-    alpha: Image.Image, translated: Image.Image, before: Image.Image | None, ground: tuple[int, int, int]
+    alpha: Image.Image,
+    translated: Image.Image,
+    before: Image.Image | None,
+    ground: tuple[int, int, int],
+    enlarged: float = 1.0,
 ) -> Image.Image:
     """A source's alpha, opaque where lines enclose transparent ground and most of that was painted over.
 
-    And transparent where a translation shows the ground along what was something: lines and things got thinner.
+    And transparent where a translation shows the ground along what was something: lines and things got thinner. What
+    fades out stays as it was.
 
     Args:
         alpha: of the source, mode L, as large as `translated`; it isn't changed.
         translated: RGB.
         before: the source, RGB; None: nothing is known to have got thinner.
         ground: what was behind transparent pixels while translating.
+        enlarged: how many pixels each of the source has become, along a side; edges are as much wider.
     """
     opacity = np.asarray(alpha)
     if opacity.min() >= OPEN:
@@ -58,6 +67,7 @@ def with_painted(
     by = max(1, max(found.size) // LARGEST)
     clear, known = np.asarray(found.reduce(by)) < OPEN, np.asarray(alpha.reduce(by))
     left = _left(clear, known, *(_differences(one.reduce(by), ground) for one in (translated, before)))
+    left[~_near(_edges(known, math.ceil(enlarged / by)), _along(clear))] = 255
     return ImageChops.darker(found, Image.fromarray(left).resize(found.size, Image.Resampling.BILINEAR))
 
 
@@ -79,7 +89,7 @@ def _left(clear: Mask, opacity: Levels, differences: Levels, before: Levels) -> 
     As much as they differ from it, of how much things nearby do. Farther in, one may have become as white as the
     ground is.
     """
-    along = max(2, max(clear.shape) // 40)
+    along = _along(clear)
     was = (before.astype(np.uint16) * opacity // 255).astype(np.uint8)
     edge = _near(clear, along) & (_near(was, RINGING) >= PAINTED)
     most = np.where(edge, _near(differences, along), np.uint8(255))
@@ -93,6 +103,20 @@ def _left(clear: Mask, opacity: Levels, differences: Levels, before: Levels) -> 
     shown = differences[fading] * WHOLE / np.maximum(most[fading], 1)
     left[fading] = np.where(shown < FAINT, 0, shown.clip(0, 255))
     return left
+
+
+def _edges(opacity: Levels, width: int) -> Mask:
+    """Where what is opaque ends at once, and doesn't fade out."""
+    along = _along(opacity)
+    by, most = max(3, along // 3, 2 * width), _near(opacity, along)
+    lost = _near(opacity, by).astype(np.int16) - (255 - _near(255 - opacity, by))
+    edges: Mask = (most >= OPEN) & (lost >= STEEP * most)
+    return edges
+
+
+def _along(picture: NDArray[Any]) -> int:
+    """How far from an edge things may have become smaller, in pixels."""
+    return max(2, max(picture.shape) // 40)
 
 
 def _near(values: NDArray[_Level], by: int) -> NDArray[_Level]:
