@@ -85,7 +85,6 @@ class StyledStep(Step):
     def __init__(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> None:
         super().__init__(networks, recipe, seed=seed, group=group)
         self.optimizers = [Adam(networks.translators, recipe, group.average)]
-        self.terms = StyledToy().terms(networks.config, recipe)
 
     def losses(self, a: Tensor, b: Tensor, *, step: int) -> Losses:  # noqa: ARG002  # nothing is random
         """See `Step`."""

@@ -290,7 +290,6 @@ def test_pictures_of_any_size_are_translated(
 def test_a_step_changes_what_it_should_and_says_all_its_losses(name: str, vgg: str) -> None:
     run = settings(name, vgg)
     step = new_step(run)
-    assert step.terms == method(name).terms(run.model, run.recipe)
     for number in range(4):
         whole = number < COPIED or (number + 1) % step.period == 0
         before = state(step)

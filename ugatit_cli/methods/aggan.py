@@ -245,7 +245,6 @@ class AGGANStep(Step):
         self.discriminator_optimizer = Adam(networks.critics, recipe, group.average, eager=True, clock=self.clock)
         self.optimizers = [Adam(networks.translators, recipe, group.average, clock=self.clock)]
         self.optimizers.append(self.discriminator_optimizer)
-        self.terms = tuple(_terms(recipe))
         self.pools = Pools(recipe.pool_size)
 
     def copiers(self) -> list[Callable[[Tensor], Tensor]]:
@@ -433,7 +432,7 @@ class AGGAN(Method):
             for name, tensor in _tensors(state, critic, _critic_scopes(domain.upper()), known).items()
         }
         check_known(state, known)
-        return Official(config, translators, judges or None, tuple(_notes(settings, judged=judged)))
+        return Official(config, translators, judges or None, settings.notes(config, judged=judged))
 
 
 LETTERS: dict[Direction, str] = {"a2b": "A", "b2a": "B"}
@@ -492,10 +491,3 @@ def _tensors(
         known |= {f"{scope}/{kinds[ours]}/{part}" for part in ("weights", "biases")}
         known |= {f"{scope}/instance_norm/{part}" for part in ("scale", "offset")}
     return found
-
-
-def _notes(settings: OfficialSettings, *, judged: bool) -> Iterator[str]:
-    if not judged:
-        yield "The checkpoint has no discriminators; the model comes without."
-    if settings.image_size is None:
-        yield "The checkpoint doesn't tell its image size; 256 is assumed (--image-size)."

@@ -62,7 +62,6 @@ class BackTranslationStep(UGATITStep):
             for domain in DOMAINS
         }
         self.optimizers += [one.optimizer for one in self.adversaries.values()]
-        self.terms = tuple(back_translation_terms(self.model, recipe))
         # Of what its one pass is compared by; the paper's discriminators and CAM add their gradients themselves.
         own = {f"{name}_{domain}" for name in ("cycle", "features", "identity", "g_judge") for domain in DOMAINS}
         self._weights = {term.name: term.weight for term in self.terms if term.name in own}

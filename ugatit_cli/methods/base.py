@@ -95,6 +95,7 @@ class Step(ABC):
         if config.ways != config.trained_ways == "both":
             title = method_of(config).title
             raise ConfigError(f"{title} trains both directions together; this model has one only")
+        self.terms = method_of(config).terms(config, recipe)
         self.networks = networks
         self.recipe = recipe
         self.seed = seed
@@ -322,6 +323,26 @@ class OfficialSettings:
     def fields(self) -> dict[str, Any]:
         """The domain names as fields of a config."""
         return {} if self.domains is None else {"domain_a": self.domains[0], "domain_b": self.domains[1]}
+
+    def notes(
+        self, config: BaseConfig, *, judged: bool, lack: str = "has no discriminators", told: bool = False
+    ) -> tuple[str, ...]:
+        """What a user should know of what a checkpoint lacks, full sentences.
+
+        Args:
+            config: inferred from it.
+            judged: it has its discriminators; `lack`: what it does, if not.
+            told: it tells its image size.
+        """
+        one_way = config.ways != config.trained_ways
+        notes = {
+            "There is one generator; the model translates in one direction only.": one_way,
+            f"The checkpoint {lack}; the model comes without.": not judged and not one_way,
+            f"The checkpoint doesn't tell its image size; {config.image_size} is assumed (--image-size).": (
+                self.image_size is None and not told
+            ),
+        }
+        return tuple(note for note, applies in notes.items() if applies)
 
     def check_size(self, least: int) -> None:
         """Whether the image size suits a checkpoint, whose networks are made for so many pixels or more.

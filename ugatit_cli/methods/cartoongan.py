@@ -194,7 +194,6 @@ class CartoonGANStep(Step):
         self.generator, self.discriminator = networks.translators["a2b"], networks.critics["b"]
         self.discriminator_optimizer = Adam(networks.critics, recipe, group.average, eager=True)
         self.optimizers = [Adam(networks.translators, recipe, group.average), self.discriminator_optimizer]
-        self.terms = _terms(recipe)
         self.copying_terms = self.terms[:1]
 
     def copying_losses(self, a: Tensor, b: Tensor) -> Losses:  # noqa: ARG002  # only photos are translated
@@ -340,11 +339,8 @@ class CartoonGAN(Method):
             return None
         channels = state["conv01_1.weight"].shape[0]
         config = CartoonGANConfig(image_size=settings.image_size or 256, channels=channels, **settings.fields())
-        notes = ["The checkpoint has no discriminator; the model comes without."]
-        if settings.image_size is None:
-            notes.append("The checkpoint doesn't tell its image size; 256 is assumed (--image-size).")
         tensors = {f"a2b.{name}": tensor for name, tensor in _official_tensors(state, config).items()}
-        return Official(config, tensors, notes=tuple(notes))
+        return Official(config, tensors, notes=settings.notes(config, judged=False))
 
 
 def _official_names() -> dict[str, str]:

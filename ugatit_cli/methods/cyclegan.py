@@ -165,7 +165,6 @@ class CycleGANStep(Step):
         super().__init__(networks, recipe, seed=seed, group=group)
         self.discriminator_optimizer = Adam(networks.critics, recipe, group.average, eager=True)
         self.optimizers = [Adam(networks.translators, recipe, group.average), self.discriminator_optimizer]
-        self.terms = tuple(_terms(recipe))
         self.pools = Pools(recipe.pool_size)
 
     def losses(self, a: Tensor, b: Tensor, *, step: int) -> Losses:
@@ -314,7 +313,7 @@ class CycleGAN(Method):
             for domain, state in critics.items()
             for name, tensor in _discriminator_tensors(state, config).items()
         }
-        return Official(config, translators, judges or None, tuple(_notes(config, critics, settings)))
+        return Official(config, translators, judges or None, settings.notes(config, judged=bool(critics)))
 
 
 BLOCK = re.compile(r"model\.(\d+)\.conv_block\.\d+\.weight")
@@ -379,12 +378,3 @@ def _tensors(state: State, network: nn.Module, modules: Mapping[str, str]) -> di
         known |= {f"{theirs}.weight", f"{theirs}.bias"}
     check_known((name for name in state if not BUFFER.search(name)), known)
     return found
-
-
-def _notes(config: CycleGANConfig, critics: Mapping[str, State], settings: OfficialSettings) -> Iterator[str]:
-    if config.ways == "a2b":
-        yield "There is one generator; the model translates in one direction only."
-    elif not critics:
-        yield "The checkpoint has no discriminators; the model comes without."
-    if settings.image_size is None:
-        yield "The checkpoint doesn't tell its image size; 256 is assumed (--image-size)."

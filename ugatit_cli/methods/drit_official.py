@@ -42,7 +42,8 @@ def read_drit(states: States, settings: OfficialSettings) -> Official | None:
     config = _inferred(states, settings, judged=judged)
     translators = _tensors(states, NETWORKS, dict(_translators(config)))
     critics = _tensors(states, tuple(JUDGES.values()), dict(_critics())) if judged else None
-    return Official(config, translators, critics, tuple(_notes(settings, judged=judged)))
+    notes = settings.notes(config, judged=judged, lack="doesn't have all discriminators")
+    return Official(config, translators, critics, notes)
 
 
 def _by_network(states: States) -> dict[str, dict[str, Tensor]]:
@@ -171,10 +172,3 @@ def _tensors(states: States, networks: tuple[str, ...], names: Names) -> dict[st
 def _normed(ours: str) -> bool:
     """Whether a module is a convolution with an instance norm behind it."""
     return (ours.endswith(".conv") and ".up." not in ours and ".attribute." not in ours) or ".convs." in ours
-
-
-def _notes(settings: OfficialSettings, *, judged: bool) -> Iterator[str]:
-    if not judged:
-        yield "The checkpoint doesn't have all discriminators; the model comes without."
-    if settings.image_size is None:
-        yield f"The checkpoint doesn't tell its image size; {CROP} is assumed (--image-size)."

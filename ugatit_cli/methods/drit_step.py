@@ -87,7 +87,6 @@ class DRITStep(Step):
             self.judge_optimizer,
             self.content_optimizer,
         ]
-        self.terms = tuple(drit_terms(self.config, recipe))
 
     def _average_and_clip(self, gradients: list[Tensor]) -> None:
         self.group.average(gradients)

@@ -127,10 +127,6 @@ class MUNITStep(CodeStep):
     only where it has a weight.
     """
 
-    def __init__(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> None:
-        super().__init__(networks, recipe, seed=seed, group=group)
-        self.terms = tuple(_terms(networks.config, recipe))
-
     def draw(self, real: Mapping[Domain, Tensor], random: torch.Generator) -> Draws:
         """Styles of translations into both domains, into a first."""
 

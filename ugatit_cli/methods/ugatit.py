@@ -113,7 +113,6 @@ class UGATITStep(Step):
             for name, network in networks.critics.items()
         }
         self.optimizers = [Adam(networks.translators, recipe, group.average), *self.discriminator_optimizers.values()]
-        self.terms = tuple(ugatit_terms(self.model, recipe))
 
     def losses(self, a: Tensor, b: Tensor, *, step: int) -> Losses:
         """Updates all weights once; see `Step`."""

@@ -24,8 +24,6 @@ DISCRIMINATOR_KEYS: dict[tuple[Domain, Scale], str] = {
     ("a", "local"): "disLA",
     ("b", "local"): "disLB",
 }
-NO_SIZE = "The checkpoint doesn't tell its image size; 256 is assumed (--image-size)."
-NO_CRITICS = "The checkpoint has no discriminators; the model comes without."
 
 State = Mapping[str, Tensor]
 
@@ -43,7 +41,7 @@ def official(states: States, settings: OfficialSettings) -> Official | None:
     if "a2b" not in generators:  # the only one is that of a model from A to B
         generators = {"a2b": generators["b2a"]}
     with_critics = len(generators) == 2 and all(key in states for key in DISCRIMINATOR_KEYS.values())
-    config, notes = _inferred(generators, states if with_critics else {}, settings)
+    config = _inferred(generators, states if with_critics else {}, settings)
     for state in generators.values():
         _check_known(state, generator_names(config).values())
     for (_, scale), key in DISCRIMINATOR_KEYS.items() if with_critics else ():
@@ -59,7 +57,8 @@ def official(states: States, settings: OfficialSettings) -> Official | None:
         for scale in SCALES
         for ours, theirs in discriminator_names(config.layers(scale)).items()
     }
-    return Official(config, translators, critics or None, tuple(notes))
+    notes = settings.notes(config, judged=with_critics, told=not config.light)
+    return Official(config, translators, critics or None, notes)
 
 
 def _check_known(state: State, known: Collection[str]) -> None:
@@ -78,12 +77,10 @@ def _taken(state: State, name: str) -> Tensor:
     return tensor.flatten() if name.endswith((".rho", ".gamma", ".beta")) else tensor
 
 
-def _inferred(
-    generators: Mapping[Direction, State], critics: States, settings: OfficialSettings
-) -> tuple[ModelConfig, list[str]]:
+def _inferred(generators: Mapping[Direction, State], critics: States, settings: OfficialSettings) -> ModelConfig:
     generator = generators["a2b"]
     channels = generator["DownBlock.1.weight"].shape[0]
-    fields, notes = size_fields(generator["FC.0.weight"].shape[1], 4 * channels, settings)
+    fields = size_fields(generator["FC.0.weight"].shape[1], 4 * channels, settings)
     fields["blocks"] = _count(generator, r"DownBlock\.\d+\.conv_block\.1\.weight")
     fields["ways"] = "both" if len(generators) == 2 else "a2b"
     if critics:
@@ -91,15 +88,11 @@ def _inferred(
         fields["local_layers"], fields["global_layers"] = (
             1 + _count(critics[key], r"model\.\d+\.weight_orig") for key in ("disLA", "disGA")
         )
-    else:
-        notes.insert(0, NO_CRITICS)
-    if len(generators) == 1:
-        notes.insert(0, "There is one generator; the model translates in one direction only.")
-    return ModelConfig(channels=channels, dialect="pytorch", **fields), notes
+    return ModelConfig(channels=channels, dialect="pytorch", **fields)
 
 
-def size_fields(inputs: int, features: int, settings: OfficialSettings) -> tuple[dict[str, Any], list[str]]:
-    """What `ModelConfig` is told of domains, size and variant, and what a user should know about it.
+def size_fields(inputs: int, features: int, settings: OfficialSettings) -> dict[str, Any]:
+    """What `ModelConfig` is told of domains, size and variant.
 
     Args:
         inputs: of the style MLP: the features of a light generator, those of the whole map of a full one.
@@ -109,9 +102,8 @@ def size_fields(inputs: int, features: int, settings: OfficialSettings) -> tuple
         ZeroDivisionError: no features.
     """
     if inputs != features:
-        return {**settings.fields(), "variant": "full", "image_size": 4 * math.isqrt(inputs // features)}, []
-    fields = {**settings.fields(), "variant": "light", "image_size": settings.image_size or 256}
-    return fields, [NO_SIZE] if settings.image_size is None else []
+        return {**settings.fields(), "variant": "full", "image_size": 4 * math.isqrt(inputs // features)}
+    return {**settings.fields(), "variant": "light", "image_size": settings.image_size or 256}
 
 
 def _count(state: State, pattern: str) -> int:

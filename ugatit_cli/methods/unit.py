@@ -67,10 +67,6 @@ class UNITStep(CodeStep):
     Losses are `reconstruction_a`, `kl_a`, `cycle_a`, `kl_cycle_a`, `g_patch_a`, `d_patch_a` and those of b.
     """
 
-    def __init__(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> None:
-        super().__init__(networks, recipe, seed=seed, group=group)
-        self.terms = tuple(_terms(networks.config, recipe))
-
     def draw(self, real: Mapping[Domain, Tensor], random: torch.Generator) -> Draws:
         """Noise for the codes of both domains."""
 

@@ -18,9 +18,6 @@ from ugatit_cli.methods.configs import SCALES, SMALLEST_SCALE
 from ugatit_cli.methods.networks import Unfit, check_known, tensors_of
 from ugatit_cli.nn.layers import Network
 
-NO_SIZE = "The checkpoint doesn't tell its image size; 256 is assumed (--image-size)."
-NO_CRITICS = "The checkpoint has no discriminators; the model comes without (dis_*.pt has them)."
-
 BLOCK = re.compile(r"dec\.model\.0\.model\.(\d+)\.model\.0\.conv\.weight")
 # Of norms that keep statistics and never use them.
 BUFFER = re.compile(r"\.norm\.(running_mean|running_var|num_batches_tracked)$")
@@ -56,8 +53,8 @@ def official(states: States, settings: OfficialSettings, method: Method, encoder
     judges: dict[str, Tensor] = {}
     for name, network in critics.items() if with_critics else ():
         judges |= _taken(states[f"dis_{name}"], {name: network}, _critic_names(name, len(network.scales)))
-    notes = ([] if with_critics else [NO_CRITICS]) + ([NO_SIZE] if settings.image_size is None else [])
-    return Official(config, found, judges or None, tuple(notes))
+    notes = settings.notes(config, judged=with_critics, lack="has no discriminators (dis_*.pt has them)")
+    return Official(config, found, judges or None, notes)
 
 
 def _translators(states: States, translators: Mapping[str, Network], encoder: str, blocks: int) -> dict[str, Tensor]:

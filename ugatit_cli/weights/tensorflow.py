@@ -255,8 +255,8 @@ def import_checkpoint(path: Path, settings: OfficialSettings, *, dtype: torch.dt
         names = {ours: theirs for ours, (theirs, _) in generator_names(config).items()}
         _check_variables(bundle, scope, names, shapes, direction)
     discriminators = _discriminators(bundle, config, dtype)
-    if discriminators is None:
-        notes.append("The checkpoint has no spectrally normalised discriminators; the model comes without.")
+    judged, lack = discriminators is not None, "has no spectrally normalised discriminators"
+    notes += settings.notes(config, judged=judged, lack=lack, told=not config.light)
     return Official(config, generators, discriminators, tuple(notes))
 
 
@@ -345,7 +345,8 @@ def _prefix_in(folder: Path) -> Path:
 def _infer(bundle: TensorBundle, settings: OfficialSettings) -> tuple[ModelConfig, list[str]]:
     channels = bundle.variables["generator_B/conv/conv2d/kernel"].shape[3]
     inputs, features = bundle.variables["generator_B/MLP/linear_0/dense/kernel"].shape[0], 4 * channels
-    fields, notes = size_fields(inputs, features, settings)
+    fields = size_fields(inputs, features, settings)
+    notes: list[str] = []
     smoothing, folder = settings.rho_smoothing, bundle.prefix.parent.resolve().name
     if smoothing is None and re.search(r"_\d+resblock_\d+dis_", folder):
         # The official name, `..._4resblock_6dis_1_1_10_10_1000_sn_smoothing`; browsers and unpackers add " (1)".
