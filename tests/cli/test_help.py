@@ -15,6 +15,8 @@ from ugatit_cli import load
 from ugatit_cli.cli import app, help_view, wrong_names
 from ugatit_cli.cli.options import RARE
 from ugatit_cli.config import DEFAULT_MODEL
+from ugatit_cli.methods.recipe import RECIPES, RecipeName
+from ugatit_cli.methods.registry import METHODS, MethodName, method
 
 
 def every_command() -> Iterator[tuple[str, ...]]:
@@ -165,3 +167,42 @@ def test_names_of_earlier_versions_are_taken_but_not_shown(ugatit: Command, name
 @pytest.mark.parametrize("name", app.COMMANDS)
 def test_commands_are_listed_with_their_own_summaries(name: str) -> None:
     assert help_view.summary(app.built(name)) == app.COMMANDS[name]
+
+
+def meant(clauses: str, name: str, recipe: str) -> str:
+    """The value that `5%; paper, other methods: off; paper of unit: 1%` names for a method and a recipe."""
+    those = {name, recipe} | ({"other methods"} if name != "ugatit" else set())
+    found = ""
+    for clause in clauses.split("; "):
+        who, _, value = clause.rpartition(": ")
+        only = ""
+        for one in who.split(", "):
+            before, _, asked = one.rpartition(" of ")
+            only = before or only
+            if not who or (asked in those and only in ("", recipe)):
+                found = value
+    return found
+
+
+def shown(field: str, value: object) -> str:
+    if isinstance(value, bool):
+        return field if value else f"no-{field}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("name", METHODS)
+def test_train_names_the_defaults_of_each_method(name: MethodName, recipe: RecipeName) -> None:
+    told = {one.name: re.search(r"  \[default: (.*)\]$", one.help or "") for one in parameters_of("train")}
+    values = method(name).recipe(recipe).to_dict()
+    late = {"batch_size", "vgg"}  # decided when there are pictures, and a device
+    for field in sorted((method(name).settings & told.keys()) - late):
+        clauses = told[field]
+        assert clauses, field
+        assert meant(clauses[1], name, recipe) == shown(field, values[field]), field
+
+
+def test_study_names_its_folders_whole(ugatit: Command) -> None:
+    text = " ".join(ugatit("study", "make", "--help").stdout.decode().split())
+    assert text.startswith("Usage: ugatit study make [OPTIONS] [[LABEL=]FOLDER]...")
+    assert "[label: the folder's name]" in text

@@ -26,7 +26,7 @@ def fetch(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="A name that `ugatit models` lists, OWNER/NAME[@REVISION], or inception: what `evaluate` needs.",
             show_default=False,
         ),

@@ -22,7 +22,7 @@ EXAMPLE: Final = re.compile("`([^`]+)`")
 def usage(parameters: Sequence[Any], rest: Sequence[str] = ()) -> list[str]:
     """The pieces of a usage line: `[OPTIONS] MODEL [INPUT]...`."""
     arguments = [one for one in parameters if one.param_type_name == "argument" and not one.hidden]
-    names = [name_of(one) if one.required else f"[{name_of(one).strip('[]')}]" for one in arguments]
+    names = [name_of(one) if one.required else f"[{name_of(one)}]" for one in arguments]
     return [
         "[OPTIONS]",
         *(name + "..." * (one.nargs != 1) for name, one in zip(names, arguments, strict=True)),
@@ -119,8 +119,8 @@ def _is_long(flag: str) -> bool:
 
 def _help(parameter: Any) -> str:
     text = (parameter.help or "").strip()
-    stated, _, told = text.removesuffix("]").partition("  [default: ") if text.endswith("]") else (text, "", "")
-    default = told or _default(parameter)
+    stated, _, told = text.partition("  [default: ")
+    default = told.removesuffix("]") or _default(parameter)
     facts = [f"default: {default}"] if default else []
     return f"{stated}  [{'; '.join([*facts, *_range(parameter)])}]" if facts or any(_range(parameter)) else stated
 

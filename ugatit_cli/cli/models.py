@@ -86,7 +86,7 @@ def show(name: NameArgument, json_object: JsonOption = False) -> None:
 @app.command(cls=Command)
 def verify(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="By default, all that are here.", show_default=False)
+        str | None, typer.Argument(metavar="NAME", help="By default, all that are here.", show_default=False)
     ] = None,
 ) -> None:
     """Check every file of models for damage.

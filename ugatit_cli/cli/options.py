@@ -38,7 +38,8 @@ PrecisionOption = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
     Option(
         "--precision",
-        help="Number format: fp32 is exact, the others are faster on GPUs; auto takes what suits the device.",
+        help="Number format: fp32 is the most exact, bf16 and fp16 are faster where a device is good at them; "
+        "auto takes what suits the device.",
     ),
 ]
 EngineOption = Annotated[

@@ -124,8 +124,8 @@ class TranslateOptions(PictureOptions):
         float,
         Option(
             "--steady",
-            metavar="0..1",
-            help="Less flicker in films: how much of the last frame stays where little changes; 0.8 is much.",
+            metavar="X",
+            help="Less flicker in films: how much of the last frame stays where little changes, below 1; 0.8: much.",
         ),
     ] = 0.0
     watch: Annotated[

@@ -215,7 +215,7 @@ class Recipe:
             "Recipe",
             "Learn to copy pictures first: for so many steps, or a share of the training.",
             metavar="N|N%|off",
-            default="5%; paper, other methods: off; paper of cartoongan: 1%",
+            default="5%; paper, other methods: off; cartoongan: 5%; paper of cartoongan: 1%",
         ),
     ] = "off"
     power_iterations: Annotated[
@@ -234,7 +234,9 @@ class Recipe:
             "For few pictures: shift and recolour what discriminators see; auto: in trainings of 200 epochs or more.",
         ),
     ] = "auto"
-    flip: Annotated[bool, Option("Pictures", "Mirror pictures at random.", default="flip")] = True
+    flip: Annotated[
+        bool, Option("Pictures", "Mirror pictures at random.", default="flip; paper of cartoongan: no-flip")
+    ] = True
     vgg: Annotated[
         str | None,
         Option(
@@ -247,9 +249,15 @@ class Recipe:
     ] = None
     jitter: bool = True
     margin: Annotated[int, Range(0, 4096)] = 30
-    fit: Annotated[TrainingFit, Option("Pictures", "Keep proportions, or make pictures square.", before="flip")] = (
-        "aspect"
-    )
+    fit: Annotated[
+        TrainingFit,
+        Option(
+            "Pictures",
+            "Keep proportions, or make pictures square.",
+            default="aspect; paper: squash; unit, munit: aspect",
+            before="flip",
+        ),
+    ] = "aspect"
     bicubic: bool = False
     order: Order = "shuffled"
 
