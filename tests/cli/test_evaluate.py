@@ -23,7 +23,7 @@ from tests.cli.conftest import Command, Outcome
 from tests.evaluations import save_pictures
 from tests.extractors import tiny_extractor
 from tests.fetched import flip
-from tests.trainings import make_folders, train
+from tests.trainings import TINY, Log, make_folders, prepared, train
 from ugatit_cli.data.pictures import Folders, Pictures
 from ugatit_cli.device import Group
 from ugatit_cli.errors import install_line
@@ -284,6 +284,36 @@ def test_pictures_that_came_later_may_have_pushed_others_out(evaluate: Command) 
     assert "changed" not in evaluate("-m", "run").stderr
     save_pictures(root / "horses", 20)
     assert "run: its folders have changed" in evaluate("-m", "run").stderr
+    given = {"iterations": 2, "holdout": "4"}
+    train(Path("run"), Folders(root / "horses", root / "zebras"), given)
+    assert "run: its folders have changed" in evaluate("-m", "run").stderr  # from the new checkpoint, too
+
+
+def test_held_out_pictures_that_the_model_to_start_from_was_trained_on(evaluate: Command) -> None:
+    root = begin_run("first")
+    folders, sizes = Folders(root / "horses", root / "zebras"), ("precision", "checkpoint_every", "sample_every")
+    given = {"iterations": 1, "holdout": "4"} | {name: TINY[name] for name in sizes}
+
+    def pictures(name: str) -> tuple[set[Path], set[Path]]:
+        run, machine = RunFolder(Path(name)), Machine(torch.device("cpu"), 1, Group())
+        found = load_data(Settings.of_run(run), run, machine, Listener(), threading.Event())
+        return {path for one in found for path in one.files}, {path for one in found for path in one.held_out}
+
+    for name, start, seed in (("same", "first", 0), ("other", "first/model", 1), ("third", "other", 1)):
+        log = Log()
+        prepared(Path(name), folders, given | {"start": f"./{start}", "seed": seed}).train(log, threading.Event())
+        known = pictures("first")[0] & pictures(name)[1]
+        about = f"{Path('first').absolute()}, which it starts from, trained on {len(known)} of the 8 "
+        assert bool(known) == any(about in text for text in log.notes) == bool(seed)
+        assert (f"{name}: {about}" in evaluate("-m", name).stderr) == bool(seed)
+    text = evaluate("-m", "other", "--domain-a", root / "horses", "--domain-b", "clay").stdout.decode()
+    assert f"other: trained on {root / 'horses'}" in text
+
+
+def test_one_way_models_were_trained_on_what_they_translate(evaluate: Command, vgg: str) -> None:
+    root = begin_run("toon", method="cartoongan", vgg=vgg)
+    text = evaluate("-m", "toon", "--domain-a", root / "horses", "--domain-b", "clay").stdout.decode()
+    assert f"toon: trained on {root / 'horses'}" in text
 
 
 def test_runs_that_held_out_others_do_not_compare(evaluate: Command, light: str) -> None:

@@ -174,13 +174,15 @@ def _same_network(extractor: Extractor | None, results: Results) -> list[str]:
 
 def _seen(results: Results) -> list[str]:
     """What makes them better, too: pictures that a run was trained on."""
-    from ugatit_cli.training.holdout import way_to_unseen
+    from ugatit_cli.training.holdout import lineage, way_to_unseen
 
     lines = []
     for model, comparisons, _ in results:
         run = _settings_of(model.name) if model else None
-        trained = {folder.resolve() for folder in (run.folders.a, run.folders.b)} if run else set()
-        seen = {str(one.real.folder) for one in comparisons if one.real.folder.resolve() in trained}
+        runs = [run, *(before for _, before in lineage(run))] if run else []
+        trained = {folder.resolve() for one in runs for folder in (one.folders.a, one.folders.b)}
+        named = {folder for one in comparisons for folder in (one.translated.folder, one.real.folder)}
+        seen = {str(folder) for folder in named if folder.resolve() in trained}
         if model and run and seen:
             way = way_to_unseen(model.name, run)
             lines.append(
@@ -213,11 +215,9 @@ def _settings_of(name: str) -> Settings | None:
 
 def _run_of(name: str) -> RunFolder | None:
     """The run that a model is of."""
-    from ugatit_cli.training.run_folder import RunFolder
+    from ugatit_cli.training.run_folder import run_at
 
-    path = expanded(name)
-    run = RunFolder(path.parent if path.name in ("model", "best") else path)
-    return run if run.exists else None
+    return run_at(expanded(name))
 
 
 def _table(title: str, extractor: Extractor | None, columns: Mapping[str, Scores]) -> list[str]:
@@ -548,8 +548,8 @@ def _held_out(options: EvaluateOptions, workers: int, max_pixels: int | None) ->
         found = held_out_by(runs, workers=workers, max_pixels=max_pixels)
     except KeyboardInterrupt:
         raise Interrupted(NO_FIGURES) from None
-    if found.changed:
-        console.note(f"{found.run.path}: its folders have changed since: it may have been trained on some of these")
+    for doubt in found.doubts:
+        console.note(doubt)
     return found
 
 

@@ -37,6 +37,7 @@ class State:
         metrics: losses of each step since the last line of metrics.
         data, holdout: fingerprints of its pictures; None in checkpoints of earlier versions.
         advice: see `training.advice.Advisor`.
+        mixed: whether it has trained on other pictures before.
     """
 
     elapsed: Annotated[float, Range(0, 1e12)]
@@ -44,6 +45,7 @@ class State:
     data: str | None = None
     holdout: str | None = None
     advice: Mapping[str, int] | None = None
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         check_ranges(self, State)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ugatit_cli.data.pictures import Pictures, PictureSet, find_pictures, fingerprint, load_pictures
+from ugatit_cli.data.pictures import (
+    Pictures,
+    PictureSet,
+    find_pictures,
+    fingerprint,
+    load_pictures,
+    split_holdout,
+)
 from ugatit_cli.errors import ModelError, UsageError
 from ugatit_cli.training.evaluation import FEWEST, ROUGH, rough_holdout
-from ugatit_cli.training.run_folder import RunFolder
+from ugatit_cli.training.run_folder import RunFolder, run_at
 from ugatit_cli.training.settings import Settings
 
 OTHERS = "name pictures that it never saw: --domain-a DIR --domain-b DIR"
@@ -24,14 +31,14 @@ class HeldOut:
     Attributes:
         run: whose.
         rough: what users should know about their number, if it is small.
-        changed: whether the run trained on others than its folders say now, so that these may be among them.
+        doubts: why some of them may have been trained on all the same.
     """
 
     run: RunFolder
     a: PictureSet
     b: PictureSet
     rough: str | None
-    changed: bool
+    doubts: tuple[str, ...]
 
 
 def held_out(run: RunFolder, settings: Settings, *, workers: int, max_pixels: int | None) -> HeldOut:
@@ -63,7 +70,7 @@ def held_out(run: RunFolder, settings: Settings, *, workers: int, max_pixels: in
                 f"Begin a run with --holdout {ROUGH}, or {OTHERS}",
             )
     a, b = (PictureSet(_folder(one, settings), one.held_out) for one in pictures)
-    return HeldOut(run, a, b, rough_holdout(pictures, settings), _changed(run, pictures))
+    return HeldOut(run, a, b, rough_holdout(pictures, settings), tuple(_doubts(run, settings, pictures)))
 
 
 def held_out_by(runs: Mapping[str, RunFolder], *, workers: int, max_pixels: int | None) -> HeldOut:
@@ -84,7 +91,7 @@ def held_out_by(runs: Mapping[str, RunFolder], *, workers: int, max_pixels: int 
                 f"{first.run.path} and {one.run.path} held out other pictures",
                 "Name some for all: --domain-a DIR --domain-b DIR, or evaluate one run at a time.",
             )
-    return first
+    return replace(first, doubts=tuple(doubt for one in found.values() for doubt in one.doubts))
 
 
 def way_to_unseen(name: str, settings: Settings) -> str:
@@ -102,15 +109,67 @@ def way_to_unseen(name: str, settings: Settings) -> str:
     return f"it held out too few; a run with --holdout {ROUGH} has some (ugatit evaluate -m RUN)"
 
 
+def lineage(settings: Settings) -> Iterator[tuple[RunFolder, Settings]]:
+    """The runs on whose models a run builds (`--from`), the nearest first, as far as they are still there."""
+    seen = set[Path]()
+    while settings.start is not None and Path(settings.start).is_absolute():
+        run = run_at(Path(settings.start))
+        if run is None or run.path in seen:
+            return
+        try:
+            settings = Settings.of_run(run)
+        except ModelError:
+            return
+        seen.add(run.path)
+        yield run, settings
+
+
+def trained_before(settings: Settings, pictures: tuple[Pictures, Pictures]) -> str | None:
+    """What users should know about pictures that a run holds out, and those that it builds on trained on."""
+    held_out = {path.resolve() for one in pictures for path in one.held_out}
+    trained, runs = set[Path](), []
+    for run, before in lineage(settings):
+        if found := held_out & _trained_on(before, pictures):
+            trained |= found
+            runs.append(str(run.path))
+    if not trained:
+        return None
+    whose = " and ".join(runs)
+    return f"{whose}, which it starts from, trained on {len(trained)} of the {len(held_out)} pictures held out here"
+
+
+def _trained_on(settings: Settings, pictures: tuple[Pictures, Pictures]) -> set[Path]:
+    """What a run trained on by its settings; which files are broken, those of the run that builds on it tell."""
+    folders, trained = settings.folders, set[Path]()
+    usable = {one.folder.resolve(): {path.resolve() for path in (*one.files, *one.held_out)} for one in pictures}
+    for folder, test in ((folders.a, folders.test_a), (folders.b, folders.test_b)):
+        known = usable.get(folder.resolve())
+        try:
+            files = [path for path in find_pictures(folder) if known is None or path.resolve() in known]
+            own = files if test else split_holdout(folder, files, settings.kept_back, settings.seed)[0]
+        except UsageError:  # it is gone, or most of it
+            continue
+        trained |= {path.resolve() for path in own}
+    return trained
+
+
 def _folder(pictures: Pictures, settings: Settings) -> Path:
     test = settings.folders.test_a if pictures.domain == "a" else settings.folders.test_b
     return pictures.folder if test is None else test
 
 
+def _doubts(run: RunFolder, settings: Settings, pictures: tuple[Pictures, Pictures]) -> Iterator[str]:
+    if _changed(run, pictures):
+        yield f"{run.path}: its folders have changed since: it may have been trained on some of these"
+    if (known := trained_before(settings, pictures)) is not None:
+        yield f"{run.path}: {known}, which flatters its figures; {OTHERS}"
+
+
 def _changed(run: RunFolder, pictures: tuple[Pictures, Pictures]) -> bool:
     step = run.latest()
     try:
-        return step is not None and run.state(step).get("data") not in (None, fingerprint(pictures))
+        state = run.state(step) if step is not None else {}
+        return bool(state.get("mixed")) or state.get("data") not in (None, fingerprint(pictures))
     except ModelError:
         return False  # which is for training to say
 

@@ -374,6 +374,12 @@ class RunFolder:
             discard(temporary)
 
 
+def run_at(path: Path) -> RunFolder | None:
+    """The run whose folder this is, or that of its last or best model."""
+    run = RunFolder(path.parent if path.name in ("model", "best") else path)
+    return run if run.exists else None
+
+
 @dataclass(frozen=True)
 class _Saved:
     """What `state.json` says."""

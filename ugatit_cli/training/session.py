@@ -23,6 +23,7 @@ from ugatit_cli.methods.registry import method_of
 from ugatit_cli.metrics.features import Extractor
 from ugatit_cli.training.estimate import Measurement, estimate
 from ugatit_cli.training.evaluation import check_holdout, extractor_for, is_evaluated, too_few_held_out
+from ugatit_cli.training.holdout import trained_before
 from ugatit_cli.training.listeners import Listener
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import (
@@ -232,9 +233,15 @@ class Prepared:
             batch_size = int(group.least(float(settings.recipe.batch_size)))
             listener.note(f"batch size {batch_size}: what fits into the GPU's memory, up to {most}")
             settings = _with_batch(settings, batch_size)
-        if self.start is not None and (known := check_start(self.start, settings)) is not None:
+        for known in self._about_start(settings, pictures):
             listener.note(known)
         return with_augmentation(settings, pictures, group.size)
+
+    def _about_start(self, settings: Settings, pictures: tuple[Pictures, Pictures]) -> Iterator[str]:
+        if self.start is not None and (known := check_start(self.start, settings)) is not None:
+            yield known
+        if (known := trained_before(settings, pictures)) is not None:
+            yield f"{known}: figures of these flatter it; with the --holdout and --seed of then there are none"
 
 
 def prepare(

@@ -141,6 +141,7 @@ class Trainer:
         self._drawn: int | None = None
         self._leads = machine.group.rank == 0  # and writes the files
         self._fingerprints = {"data": fingerprint(pictures), "holdout": holdout_fingerprint(pictures)}
+        self._mixed = False
         self._reader = LossReader(machine.group)
         self._advisor = Advisor(settings)
         self.schedule = Schedule(settings, self._restore())
@@ -160,6 +161,7 @@ class Trainer:
         self.step = self._saved = step
         self._reader.line = state.metrics
         self._advisor.scores = dict(state.advice or {})
+        self._mixed = state.mixed or state.data not in (self._fingerprints["data"], None)
         if any(getattr(state, name) not in (one, None) for name, one in self._fingerprints.items()):
             self.listener.note("the pictures are not those that the run began with: it goes on with these")
         return state.elapsed
@@ -355,7 +357,11 @@ class Trainer:
     def _save(self) -> None:
         self._reader.flush()
         state = checkpoint.State(
-            self.schedule.elapsed, self._reader.line, **self._fingerprints, advice=self._advisor.scores
+            self.schedule.elapsed,
+            self._reader.line,
+            **self._fingerprints,
+            advice=self._advisor.scores,
+            mixed=self._mixed,
         )
         checkpoint.save(self.run, self.training, self.settings, self.step, state, self.pictures)
         self._saved = self.step
