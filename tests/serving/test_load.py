@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import io
 import socket
@@ -17,7 +18,9 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import encoded
-from tests.serving.server import Response, Served, bomb, serving
+from tests.remote.test_transfer import files_of_at_most
+from tests.serving.server import Response, Served, bomb, form, serving
+from ugatit_cli import files
 from ugatit_cli.serving import app, places
 from ugatit_cli.serving.asked import Asked, Upload
 from ugatit_cli.serving.studio import Answer
@@ -174,6 +177,25 @@ def test_large_results_wait_on_disk(served: Served, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(app, "IN_MEMORY", 10)
     monkeypatch.setattr(app, "PIECE", 100)
     assert served.post(encoded()).data == expected
+
+
+def test_a_full_disk_loses_no_result(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = encoded(size=(40, 40))
+    at_once = served.post(picture).data
+    monkeypatch.setattr(app, "IN_MEMORY", 100)
+    with files_of_at_most(100):
+        assert served.post(picture).data == at_once
+
+
+def test_an_upload_that_a_full_disk_doesnt_take_is_no_bug(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "DISK_FULL", files.DISK_FULL | {errno.EFBIG})
+    body, headers = form(("large.png", bytes(3_000_000)))
+    with serving(models["light"]) as server, files_of_at_most(100_000):
+        status, words = server.ask("POST", "/translate", body, **headers).refusal
+    assert status == 500
+    assert "disk is full" in words
 
 
 def test_who_sends_nothing_any_more_is_told(small: Served, monkeypatch: pytest.MonkeyPatch) -> None:

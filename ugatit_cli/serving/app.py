@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
+import io
 import json
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from importlib import resources
-from typing import Final
+from typing import IO, Final
 
 from fastapi import FastAPI
 from PIL import Image
@@ -20,7 +22,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp
 
-from ugatit_cli.errors import UgatitError
+from ugatit_cli import files
+from ugatit_cli.errors import StorageError, UgatitError
 from ugatit_cli.serving import asked, problems
 from ugatit_cli.serving.asked import Asked, Upload
 from ugatit_cli.serving.guard import Guard
@@ -47,6 +50,9 @@ PIECE: Final = 1 << 18
 
 Work = Callable[[Upload, Asked, threading.Event], Answer]
 Told = Callable[[Exception], None]
+
+
+_FULL: Final = StorageError("the server's disk is full", "Free some space, or set TMPDIR to a folder with more.")
 
 
 class Most(BaseModel):
@@ -126,6 +132,8 @@ def _answering(line: Line, work: Work, told: Told) -> Callable[[Request], Awaita
         except (HTTPException, asyncio.CancelledError):
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in files.DISK_FULL:  # of a form's file on its way here
+                return problems.answer(_FULL)
             told(error)
             return problems.answer(
                 Refused(500, f"internal error: {type(error).__name__}", "This is a bug in ugatit.")
@@ -144,9 +152,18 @@ def _sent(made: Answer) -> Response:
 
 def _pieces(data: bytes) -> Iterator[bytes]:
     """A file's content, which doesn't stay in memory."""
-    with tempfile.TemporaryFile() as file:
-        file.write(data)
+    with _kept(data) as file:
         del data
-        file.seek(0)
         while piece := file.read(PIECE):
             yield piece
+
+
+def _kept(data: bytes) -> IO[bytes]:
+    """A file on disk, or in memory where that is full."""
+    with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
+        file = opened.enter_context(tempfile.TemporaryFile())
+        file.write(data)
+        file.seek(0)
+        opened.pop_all()
+        return file
+    return io.BytesIO(data)
