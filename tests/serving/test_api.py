@@ -85,6 +85,9 @@ def test_what_its_owner_should_know_is_in_a_header(served: Served) -> None:
     assert "fit=native" in soft["hint"]
     (damaged,) = notes(served.post(pages()))
     assert damaged == {"note": damaged["note"], "hint": "", "fields": {}}
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(256, dtype=np.uint16).reshape(16, 16) * 257).save(buffer, "PNG")
+    assert any("8 bits" in one["note"] for one in notes(served.post(buffer.getvalue())))
 
 
 def test_a_background(served: Served) -> None:

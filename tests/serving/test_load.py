@@ -17,13 +17,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests import tiny
 from tests.cli.conftest import encoded
 from tests.remote.test_transfer import files_of_at_most
 from tests.serving.server import Response, Served, bomb, form, serving
 from ugatit_cli import files
 from ugatit_cli.serving import app, places
 from ugatit_cli.serving.asked import Asked, Upload
-from ugatit_cli.serving.studio import Answer
+from ugatit_cli.serving.problems import Refused
+from ugatit_cli.serving.studio import Answer, Studio
+from ugatit_cli.weights.catalog import known
 
 
 def wait(semaphore: threading.Semaphore, count: int = 1) -> None:
@@ -133,6 +136,21 @@ def test_who_leaves_gives_the_place_to_others(small: Served, ask: Callable[..., 
     held.let(2)
     assert later.result().status == 200
     assert len(held.begun) == 2  # nobody translated for who had left the line
+
+
+def test_of_a_large_picture_that_nobody_wants_the_tiles_that_are_left_are_dropped(tmp_path: Path) -> None:
+    names = [known(str(tiny.save(tmp_path / "full", tiny.FULL)))]
+    studio = Studio(names, device="cpu", precision="fp32", max_pixels=None)
+    stop, passed = threading.Event(), list[int]()
+
+    def gone(*_: object) -> None:
+        passed.append(1)
+        stop.set()
+
+    upload, asked = Upload("a.png", encoded(size=(90, 70))), Asked.model_validate({"fit": "native"})
+    with studio.model("").generator("a2b").register_forward_hook(gone), pytest.raises(Refused):
+        studio.translated(upload, asked, stop)
+    assert len(passed) <= 2  # a look at all of it, and one of its twelve tiles
 
 
 def test_too_many_bytes_are_refused_before_they_are_read(small: Served) -> None:

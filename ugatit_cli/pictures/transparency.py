@@ -116,7 +116,7 @@ def _edges(opacity: Levels, width: int) -> Mask:
 
 def _along(picture: NDArray[Any]) -> int:
     """How far from an edge things may have become smaller, in pixels."""
-    return max(2, max(picture.shape) // 40)
+    return max(2, max(map(int, picture.shape)) // 40)
 
 
 def _near(values: NDArray[_Level], by: int) -> NDArray[_Level]:

@@ -26,7 +26,7 @@ from ugatit_cli.weights.known import Known
 
 if TYPE_CHECKING:
     from ugatit_cli.translation.model import Model
-    from ugatit_cli.translation.pipeline import Fit, TranslateOptions
+    from ugatit_cli.translation.pipeline import Result, TranslateOptions
 
 # Models in memory at a time: a full one of 64 channels takes 1.1 GB.
 MOST_LOADED: Final = 3
@@ -145,12 +145,17 @@ class Studio:
         model = self.model(asked.model)
         options = self._options(model, asked, first_only=isinstance(drawing, _Attention))
         job = Job(upload.path, None, content=upload.content)
-        for result in translate_files(model, [job], options, drawing=drawing, stop=stop):
+
+        def told(*_: int) -> None:
+            if stop.is_set():  # of a large picture, the tiles that are left may take minutes
+                raise _unfinished()
+
+        for result in translate_files(model, [job], options, drawing=drawing, stop=stop, told=told):
             if result.error is not None:
                 raise result.error
             if result.data is not None:
-                return (*map(_remark, result.notes), *_remarks(result.fit)), result.data
-        raise Refused(503, "the server stopped before the picture was done", "Try again.")
+                return (*map(_remark, result.notes), *_remarks(result)), result.data
+        raise _unfinished()
 
     def _options(self, model: Model, asked: Asked, *, first_only: bool) -> TranslateOptions:
         from ugatit_cli.pictures.geometry import check_options
@@ -175,8 +180,15 @@ def _remark(note: str | Note) -> Remark:
     return Remark.of(note) if isinstance(note, str) else Remark.of(note.text, note.hint, note.change)
 
 
-def _remarks(fit: Fit | None) -> Iterator[Remark]:
+def _unfinished() -> Refused:
+    return Refused(503, "the server stopped before the picture was done", "Try again.")
+
+
+def _remarks(result: Result) -> Iterator[Remark]:
     """What looks wrong with a result that is as it was asked for."""
+    fit = result.fit
+    if result.deep:
+        yield Remark.of("more than 8 bits a channel; the result has 8, as that is what networks work with")
     if fit and fit.soft:
         width, height = fit.seen
         yield Remark(
