@@ -36,6 +36,7 @@ from ugatit_cli.cli.serve import PORT
 from ugatit_cli.datasets.catalog import TABLES
 from ugatit_cli.methods.configs import MUNITConfig
 from ugatit_cli.metrics import features
+from ugatit_cli.pictures.encoding import writable_suffixes
 from ugatit_cli.serving import server
 from ugatit_cli.training import evaluation
 from ugatit_cli.weights.manifest import MODELS
@@ -303,6 +304,11 @@ def test_names_that_options_had_once_are_not_printed(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     old = [rf"\b{name} (?:[^`\n]* )?{re.escape(one)}\b" for name, olds in OLD_NAMES.items() for one in olds]
     assert [found[0] for pattern in old for found in re.finditer(pattern, text)] == []
+
+
+def test_all_formats_of_results_are_named() -> None:
+    text = (ROOT / "docs" / "translate.md").read_text(encoding="utf-8")
+    assert [suffix for suffix in writable_suffixes() if f"`{suffix}`" not in text] == []
 
 
 def test_the_readme_is_for_two_minutes() -> None:

@@ -192,7 +192,7 @@ class PictureOptions:
             metavar="N",
             min=1,
             max=100,
-            help="100 is best.  [default: jpg 95, webp 90, films 75]",
+            help="100 is best.  [default: jpg 95, webp 90, avif 85, films 75]",
             show_default=False,
         ),
     ] = None
