@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -81,10 +80,7 @@ class Model(Translator):
         self._make_style_encoder = make_style_encoder
         self._reproducible = reproducible
         self._lock = threading.Lock()
-        self._generators: dict[Direction, Network] = {}
-        self._style_encoders: dict[Direction, Network] = {}
-        self._discriminators: dict[tuple[Domain, str | None], Network] = {}
-        self._looking: dict[tuple[Domain, Scale], Network] = {}
+        self._networks: dict[tuple[str | None, ...], Network] = {}
 
     @classmethod
     @checked
@@ -146,18 +142,20 @@ class Model(Translator):
             UsageError: no such direction, or the model has one way and it is the other one.
             ModelError: its weights can't be read.
         """
-        direction = self.direction(direction)
-        with self._making():
-            if direction not in self._generators:
-                generator = self._make_generator(direction).set_precision(DTYPES[self.precision])
-                self._generators[direction] = generator.to(self.device).to(memory_format=torch.channels_last)
-            return self._generators[direction]
+        return self._made("generator", self._make_generator, self.direction(direction))
 
-    @contextlib.contextmanager
-    def _making(self) -> Iterator[None]:
-        """One at a time, and never in the caller's inference mode, as what is made there can't learn anywhere."""
+    def _made(self, kind: str, make: Callable[..., Network], *which: str | None, exact: bool = False) -> Network:
+        """A network, made when it is first asked for; in the model's precision unless `exact`.
+
+        One at a time, and never in the caller's inference mode, as what is made there can't learn anywhere.
+        """
         with self._lock, torch.inference_mode(False):
-            yield
+            if (kind, *which) not in self._networks:
+                network = make(*which)
+                if not exact:
+                    network.set_precision(DTYPES[self.precision]).to(memory_format=torch.channels_last)
+                self._networks[kind, *which] = network.to(self.device)
+            return self._networks[kind, *which]
 
     @property
     def on_cpu(self) -> bool:
@@ -187,8 +185,7 @@ class Model(Translator):
     def unload(self) -> None:
         """Lets go of the networks, and of the memory that they take; they are loaded again once they are needed."""
         with self._lock:
-            for loaded in (self._generators, self._style_encoders, self._discriminators, self._looking):
-                loaded.clear()
+            self._networks.clear()
             self._compiled = {} if self._compiled is not None else None
 
     @checked
@@ -218,12 +215,7 @@ class Model(Translator):
             ModelError: its weights can't be read.
         """
         require_styles(self.config, self.name)
-        direction = self.direction(direction)
-        with self._making():
-            if direction not in self._style_encoders:
-                encoder = self._make_style_encoder(direction).set_precision(DTYPES[self.precision])
-                self._style_encoders[direction] = encoder.to(self.device).to(memory_format=torch.channels_last)
-            return self._style_encoders[direction]
+        return self._made("style encoder", self._make_style_encoder, self.direction(direction))
 
     @checked
     def discriminator(self, domain: Domain, scale: str | None = None) -> Network:
@@ -250,21 +242,14 @@ class Model(Translator):
             raise UsageError(
                 f"no discriminator ({asked}), by domain and scale", f"There are: ({'), ('.join(there)})."
             )
-        with self._making():
-            if (domain, scale) not in self._discriminators:
-                self._discriminators[domain, scale] = self._make_discriminator(domain, scale).to(self.device)
-            return self._discriminators[domain, scale]
+        return self._made("discriminator", self._make_discriminator, domain, scale, exact=True)
 
     @checked
     def looking_discriminator(self, domain: Domain, scale: Scale) -> Network:
         """The same to look only: faster, and in the model's precision. A new model has none but `discriminator`."""
         if not self._reproducible:
             return self.discriminator(domain, scale)
-        with self._making():
-            if (domain, scale) not in self._looking:
-                folded = self._make_discriminator(domain, scale).set_precision(DTYPES[self.precision])
-                self._looking[domain, scale] = folded.to(self.device).to(memory_format=torch.channels_last)
-            return self._looking[domain, scale]
+        return self._made("looking", self._make_discriminator, domain, scale)
 
     @checked
     def style(
