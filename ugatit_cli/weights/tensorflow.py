@@ -76,7 +76,7 @@ class TensorBundle:
             _check_apart(self.variables)
         except OSError as error:
             raise ModelError(f"{self.index}: can't be read ({plain_reason(error)})") from None
-        except (KeyError, IndexError, ValueError, TypeError, struct.error) as error:
+        except (KeyError, IndexError, ValueError, struct.error) as error:
             raise ModelError(
                 f"{self.index}: not a TensorFlow checkpoint index, or damaged ({error})", AGAIN
             ) from None
