@@ -70,6 +70,8 @@ def test_what_is_there(crop: Command, photos: Path) -> None:
     assert Path("out/two_face1.png").read_bytes() == b"mine"
     assert crop(photos, "out", *options, "--overwrite").code == 0
     assert {name: Path("out", name).read_bytes() for name in FACES} == before
+    picture(60, 40).save("in/two.jpg")
+    assert "out/two_face1.png, out/two_face2.png" in crop(photos, "out", *options, "--overwrite").stderr
 
 
 def test_a_further_face_replaces_nothing(crop: Command, photos: Path) -> None:

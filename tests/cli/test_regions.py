@@ -115,6 +115,22 @@ def test_faces_as_files(translate: Command, photos: Path) -> None:
     assert Path("out/two_face2.png").read_bytes() != b"mine"
 
 
+def test_results_of_what_a_photo_was_before_are_named(translate: Command, photos: Path) -> None:
+    crops, whole = (("--faces-only", "-o", "out", "--format", "png"), ("--faces", "-o", "whole"))
+    for options in (crops, whole):
+        assert translate(photos, *options).code == 0
+    (photos / "two.png").unlink()
+    Image.open(photos / "one.jpg").save(photos / "two.png")
+    (photos / "one.jpg").unlink()
+    Image.open(photos / "none.png").save(photos / "one.jpg")
+    fresh = translate(photos, *crops, "--overwrite").stderr
+    assert "out/two_face2.png" in fresh
+    assert "out/two_face1.png" not in fresh
+    assert "out/one_face1.png" in fresh
+    assert "whole/one.jpg" in translate(photos, *whole, "--update").stderr
+    assert "from before" not in translate(photos, "--faces-only", "-o", "new").stderr
+
+
 def test_a_box(translate: Command, photos: Path) -> None:
     assert translate(photos / "none.png", "--box", "10,5,50%,20", "--feather", 0, "-o", "out.png").code == 0
     where = changed("in/none.png", "out.png")

@@ -146,9 +146,11 @@ class _Photos:
         self.small += cropped.small
         if cropped.paths:
             made = replace(job, output=cropped.paths[0], several=cropped.paths)
-            self.tally.add(Result(made, (self.cropper.size, self.cropper.size)))
+            self.tally.add(Result(made, (self.cropper.size, self.cropper.size), notes=cropped.notes))
         else:
             self.tally.without(job, "face", f" of {self.cropper.least} pixels or more" if cropped.small else "")
+            for note in cropped.notes:
+                console.note(f"{job.name}: {note}")
 
     def finish(self, out: Path) -> None:
         """Says what there is now, and what to do with it."""

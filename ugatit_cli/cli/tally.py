@@ -66,13 +66,13 @@ class Tally:
             return
         if result.missing:
             self.without(result.job, result.missing)
+            self._note(result)
             return
         self._recovered(result.job.name)
         self.done += 1
         self._advise(result)
         self.animations += result.frames > 1
-        for note in result.notes:
-            console.note(f"{result.job.name}: {note}")
+        self._note(result)
         for name in result.flat:
             console.note(f"{result.job.name}: the {name} attention is flat: the same everywhere")
         if result.data is not None:
@@ -84,6 +84,10 @@ class Tally:
         more |= _faces(result)
         more |= {"milliseconds": round(result.seconds * 1000, 1)}
         self._say(result.job, self.verb.replace(" ", "-"), width=width, height=height, **more)
+
+    def _note(self, result: Result) -> None:
+        for note in result.notes:
+            console.note(f"{result.job.name}: {note}")
 
     def _advise(self, result: Result) -> None:
         """What looks wrong with a result that is as it was asked for, at the first picture that it is true of."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -45,6 +47,17 @@ def named_faces(path: Place, count: int, *, replaces: bool) -> tuple[Place, ...]
     return paths[:count]
 
 
+def from_before(paths: Iterable[Place]) -> tuple[str, ...]:
+    """A note that names results which nobody makes of the photo any more, up to the first that isn't there."""
+    there = ", ".join(str(one) for one in itertools.takewhile(exists, paths))
+    return (f"{there}: from before, not of the photo as it is now",) if there else ()
+
+
+def further_faces(path: Place, count: int) -> Iterator[Place]:
+    """Files of faces after so many, of that of the first one."""
+    return (numbered(path, number) for number in itertools.count(count + 1))
+
+
 @dataclass(frozen=True)
 class Cropped:
     """What became of a photo.
@@ -52,10 +65,12 @@ class Cropped:
     Attributes:
         paths: files that were written, that of the largest face first.
         small: how many faces were left out, as they would have had to be enlarged too much.
+        notes: what else there is to say.
     """
 
     paths: tuple[Place, ...]
     small: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,7 +112,8 @@ class FaceCropper:
             with files.reported(output):
                 output.parent.mkdir(parents=True, exist_ok=True)
         write_together([(path, self._encoded(photo, one)) for path, one in zip(paths, wanted, strict=True)])
-        return Cropped(paths, len(found) - len(wanted))
+        notes = from_before(further_faces(output, len(paths)))
+        return Cropped(paths, len(found) - len(wanted), notes)
 
     def _encoded(self, photo: reading.Frame, region: Region) -> bytes:
         crop = cut(photo, region).rgb

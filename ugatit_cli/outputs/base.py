@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar, Literal, TypeVar
@@ -11,7 +11,7 @@ from PIL import Image
 
 from ugatit_cli.attention.maps import Maps, Spans
 from ugatit_cli.config import MapName
-from ugatit_cli.faces.crops import ENDING, named_faces
+from ugatit_cli.faces.crops import ENDING, from_before, further_faces, named_faces
 from ugatit_cli.pictures import encoding
 from ugatit_cli.pictures.bounds import Lazy
 from ugatit_cli.pictures.encoding import Note
@@ -230,6 +230,10 @@ class Drawing:
         """All files of a result that was planned as `output`."""
         return (output,)
 
+    def former(self, job: Job) -> Iterable[Place]:
+        """Files that a job may have left before, which has no result now."""
+        return job.outputs
+
     def resized(self, geometry: Geometry) -> Geometry:
         """The way with the size that it wants for pictures."""
         return geometry
@@ -283,7 +287,12 @@ class Crops(Drawing):
         crops = [crop for _, crop in reversed(done.crops[0])]
         assert done.job.output is not None  # there is one standard output
         paths = named_faces(done.job.output, len(crops), replaces=self.replaces)
-        return Drawn([done.encoded([crop]) for crop in crops], crops[0].rgb.size, paths=paths)
+        notes = from_before(further_faces(done.job.output, len(crops)))
+        return Drawn([done.encoded([crop]) for crop in crops], crops[0].rgb.size, notes=notes, paths=paths)
+
+    def former(self, job: Job) -> Iterable[Place]:
+        """Pictures of regions, from the first on."""
+        return () if job.output is None else further_faces(job.output, 0)
 
 
 @dataclass(frozen=True)

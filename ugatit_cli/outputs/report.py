@@ -10,7 +10,7 @@ import io
 import itertools
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -26,6 +26,7 @@ from ugatit_cli.files import reported, write_file
 from ugatit_cli.outputs.base import Done, Drawing, Drawn, Layer, Preview
 from ugatit_cli.pictures.drawing import Legend
 from ugatit_cli.pictures.geometry import Geometry, Size, scaled_by
+from ugatit_cli.pictures.jobs import Job
 from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.remote.urls import Place
 from ugatit_cli.wording import duration
@@ -289,6 +290,10 @@ class Previewed(Drawing):
     def outputs(self, output: Place) -> tuple[Place, ...]:
         """Those of the drawing."""
         return self.drawing.outputs(output)
+
+    def former(self, job: Job) -> Iterable[Place]:
+        """The drawing's."""
+        return self.drawing.former(job)
 
     def resized(self, geometry: Geometry) -> Geometry:
         """As the drawing wants it."""

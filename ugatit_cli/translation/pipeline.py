@@ -30,6 +30,7 @@ from PIL import Image
 from ugatit_cli.attention.maps import Maps, Spans
 from ugatit_cli.config import BaseConfig, Direction, MapName
 from ugatit_cli.errors import Change, OutputError, PictureError, StorageError, UgatitError
+from ugatit_cli.faces.crops import from_before
 from ugatit_cli.outputs.base import Done, Drawing, Drawn, FileOptions, Preview, Translation
 from ugatit_cli.pictures import reading
 from ugatit_cli.pictures.bounds import MAX_PIXELS, ROOM, Lazy, most_bytes
@@ -241,7 +242,8 @@ class Stages:
                 work = self.work(job, opened.picture, opened.frames(), keep, check)
                 if options.regions and not work.pixels:
                     if options.regions.none == "skip":
-                        return Result(job, missing=options.regions.what)
+                        left = from_before(self.drawing.former(job))
+                        return Result(job, missing=options.regions.what, notes=left)
                     work = self.whole(job, opened.picture, work.frames, keep, check)
         except MemoryError:
             return self.failed(job, PictureError("not enough memory to decode it"))
