@@ -195,6 +195,11 @@ def test_a_folder_of_masks(tmp_path: Path) -> None:
         finder(frame, Path("in/b.jpg"))
     with pytest.raises(PictureError, match="no name"):
         finder(frame, None)
+    for folder, side in (("sub", 5), ("in/sub", 4)):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.frombytes("L", (8, 6), bytes([255] * side + [0] * (8 - side)) * 6).save(tmp_path / folder / "a.png")
+    sources = {"in/sub/a.jpg": 4, "/x/sub/a.jpg": 5, "in/other/a.jpg": 8, "in/../sub/a.jpg": 5}
+    assert {one: finder(frame, Path(one))[0].size[0] for one in sources} == sources
 
 
 # --- Frames that follow each other

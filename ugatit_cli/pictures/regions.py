@@ -367,7 +367,7 @@ class MaskFinder:
     """What a mask shows: white (or opaque) is translated, black is not, grey in part.
 
     Attributes:
-        path: a picture, or a folder with one for each file, called like it.
+        path: a picture, or a folder with one for each file, called like it, in folders as it is or in none.
     """
 
     path: str | PathLike[str]
@@ -413,9 +413,13 @@ class MaskFinder:
         if source is None:
             raise PictureError("it has no name, and so none of the masks", "Give --mask the file of its mask.")
         names = [source.name, *(source.stem + suffix for suffix in sorted(reading.SUFFIXES))]
-        found = next((one for name in names if (one := path / name).is_file()), None)
-        if found is None:
-            raise PictureError(f"no mask for it in {path}", f"It would be called {source.stem}.png.")
+        parents = source.absolute().parent.parts[1:]
+        below = (parents[start:] for start in range(len(parents) + 1))
+        folders = [path.joinpath(*parts) for parts in below if ".." not in parts]
+        there = (one for folder in folders if folder.is_dir() for name in names if (one := folder / name).is_file())
+        if (found := next(there, None)) is None:
+            hint = f"It would be called {source.stem}.png, there or in a folder called like the picture's."
+            raise PictureError(f"no mask for it in {path}", hint)
         return found
 
 

@@ -270,7 +270,8 @@ class Stages:
         wanted = self.options.regions
         if wanted is None:
             return self.whole(job, picture, frames, keep, check)
-        named = Path(job.source.name) if isinstance(job.source, Url) else job.source
+        source = job.source
+        named = Path(source.parent.path, source.name) if isinstance(source, Url) else source
         pixels, alphas, sources, regions, ways = [], [], [], [], []
         follow = Follower()
         for frame in frames:
