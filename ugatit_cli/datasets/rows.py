@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
@@ -11,10 +10,10 @@ from ugatit_cli.datasets import hub_rows, parquet, store
 from ugatit_cli.datasets.parquet import SUFFIX, Written
 from ugatit_cli.datasets.store import Facts
 from ugatit_cli.errors import ModelError, plain_reason
-from ugatit_cli.files import open_file
 from ugatit_cli.remote import hub
 from ugatit_cli.remote.hub import HubId
 from ugatit_cli.remote.patience import Listener
+from ugatit_cli.weights.hashes import digest_of, hash_of
 from ugatit_cli.wording import byte_size
 
 Columns = tuple[str, str] | None
@@ -75,8 +74,7 @@ def of_folder(folder: Path, columns: Columns, listener: Listener) -> Path | None
         written = parquet.write_out(files, target, listener, columns=columns)
         return _facts(called, str(folder), hashes, written, "not stated")
 
-    key = hashlib.sha256("".join(f"{sha256}  {name}\n" for name, sha256 in hashes.items()).encode()).hexdigest()
-    name = f"{called}@{key[:12]}{_suffix(columns)}"
+    name = f"{called}@{digest_of(hashes)[:12]}{_suffix(columns)}"
     return store.get(name) or store.put(name, fill, listener)
 
 
@@ -86,8 +84,7 @@ def _suffix(columns: Columns) -> str:
 
 def _sha256(path: Path) -> str:
     try:
-        with open_file(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hash_of(path)
     except OSError as error:
         raise ModelError(f"{path}: can't be read ({plain_reason(error)})", "Check its permissions.") from None
 

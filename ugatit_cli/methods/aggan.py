@@ -39,7 +39,7 @@ from ugatit_cli.methods.configs import AGGANConfig
 from ugatit_cli.methods.cyclegan import DISCRIMINATOR_SHARE, POOL_SIZE, SLOPE, ConvNorm
 from ugatit_cli.methods.losses import cycle_loss, lsgan_loss
 from ugatit_cli.methods.networks import Networks, Unfit, check_known
-from ugatit_cli.methods.pool import Pools
+from ugatit_cli.methods.pool import PooledStep
 from ugatit_cli.methods.recipe import COMMON, Recipe, RecipeName
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import (
@@ -225,7 +225,7 @@ def _start_as_tensorflow(network: nn.Module) -> None:
 # --- Training ------------------------------------------------------------------------------------------
 
 
-class AGGANStep(Step):
+class AGGANStep(PooledStep):
     """Updates the networks with one batch: generator A to B, its judge, generator B to A, its judge; see `Step`.
 
     Until the recipe's `attention_share` of the training, attention is trained along with its generator, and
@@ -245,7 +245,6 @@ class AGGANStep(Step):
         self.discriminator_optimizer = Adam(networks.critics, recipe, group.average, eager=True, clock=self.clock)
         self.optimizers = [Adam(networks.translators, recipe, group.average, clock=self.clock)]
         self.optimizers.append(self.discriminator_optimizer)
-        self.pools = Pools(recipe.pool_size)
 
     def copiers(self) -> list[Callable[[Tensor], Tensor]]:
         """The generators without their masks, which would learn to close; see `Step`."""
@@ -341,15 +340,6 @@ class AGGANStep(Step):
         """What a discriminator sees of a picture."""
         seen = picture if self.attending else picture * (mask >= THRESHOLD)
         return self.augmented(seen, self._random)
-
-    def memory(self) -> dict[str, Tensor]:
-        """The pools, of pictures with their masks, (n, 4, H, W); see `Step`."""
-        return super().memory() | self.pools.memory()
-
-    def remember(self, memory: Mapping[str, Tensor]) -> None:
-        """The inverse of `memory`."""
-        super().remember(memory)
-        self.pools.remember(memory, next(self.networks.translators["a2b"].parameters()).device)
 
 
 def _mask(translation: Translation) -> Tensor:

@@ -35,7 +35,7 @@ from ugatit_cli.methods.base import (
 from ugatit_cli.methods.configs import CycleGANConfig
 from ugatit_cli.methods.losses import cycle_loss, identity_loss, lsgan_loss
 from ugatit_cli.methods.networks import Networks, Unfit, check_known
-from ugatit_cli.methods.pool import Pools
+from ugatit_cli.methods.pool import PooledStep
 from ugatit_cli.methods.recipe import COMMON, Recipe, RecipeName
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import (
@@ -150,7 +150,7 @@ class PatchDiscriminator(Network):
         return scores.to(widened(scores.dtype))
 
 
-class CycleGANStep(Step):
+class CycleGANStep(PooledStep):
     """Updates the networks with one batch: both generators, then both discriminators; see `Step`.
 
     The same numbers as the official step, without its waste: one direction is finished before the other begins, and
@@ -165,7 +165,6 @@ class CycleGANStep(Step):
         super().__init__(networks, recipe, seed=seed, group=group)
         self.discriminator_optimizer = Adam(networks.critics, recipe, group.average, eager=True)
         self.optimizers = [Adam(networks.translators, recipe, group.average), self.discriminator_optimizer]
-        self.pools = Pools(recipe.pool_size)
 
     def losses(self, a: Tensor, b: Tensor, *, step: int) -> Losses:
         """Updates all weights once; see `Step`."""
@@ -218,15 +217,6 @@ class CycleGANStep(Step):
         loss = lsgan_loss(of_real, real=True) + lsgan_loss(of_fake, real=False)
         torch.autograd.backward(DISCRIMINATOR_SHARE * self.recipe.adversarial_weight * loss)
         return {f"d_patch_{domain}": loss}
-
-    def memory(self) -> dict[str, Tensor]:
-        """The pools; see `Step`."""
-        return super().memory() | self.pools.memory()
-
-    def remember(self, memory: Mapping[str, Tensor]) -> None:
-        """The inverse of `memory`."""
-        super().remember(memory)
-        self.pools.remember(memory, next(self.networks.translators["a2b"].parameters()).device)
 
 
 def _terms(recipe: Recipe) -> Iterator[Term]:

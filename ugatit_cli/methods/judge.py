@@ -57,27 +57,23 @@ class Mixing(nn.Module):
 
 
 class Judge(Network):
-    """Logits of each depth: what is real is above 1, the rest below -1.
+    """Logits of each depth: what is real is above 1, the rest below -1."""
 
-    Args:
-        width: channels of its layers.
-    """
-
-    def __init__(self, width: int = WIDTH) -> None:
+    def __init__(self) -> None:
         super().__init__()
         depths = zip(MIXED, HALVINGS, strict=True)
-        self.heads = nn.ModuleList(_head(channels, times, width) for channels, times in depths)
+        self.heads = nn.ModuleList(_head(channels, times) for channels, times in depths)
 
     def forward(self, mixed: Sequence[Tensor]) -> list[Tensor]:
         """What `Mixing` returns -> (N, 1, H, W) each."""
         return [head(one) for head, one in zip(self.heads, mixed, strict=True)]
 
 
-def _head(channels: int, halvings: int, width: int) -> nn.Sequential:
-    first = [nn.Conv2d(channels if i == 0 else width, width, 4, 2, 1) for i in range(halvings)]
-    convolutions = first or [nn.Conv2d(channels, width, 1)]
-    convolutions.append(nn.Conv2d(width, width, 3, padding=1))
-    last = nn.Conv2d(width, 1, 3, padding=1) if halvings else nn.Conv2d(width, 1, 1)
+def _head(channels: int, halvings: int) -> nn.Sequential:
+    first = [nn.Conv2d(channels if i == 0 else WIDTH, WIDTH, 4, 2, 1) for i in range(halvings)]
+    convolutions = first or [nn.Conv2d(channels, WIDTH, 1)]
+    convolutions.append(nn.Conv2d(WIDTH, WIDTH, 3, padding=1))
+    last = nn.Conv2d(WIDTH, 1, 3, padding=1) if halvings else nn.Conv2d(WIDTH, 1, 1)
     layers = [part for one in convolutions for part in (spectral_norm(one), nn.LeakyReLU(0.2))]
     return nn.Sequential(*layers, spectral_norm(last))
 

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from ugatit_cli.config import DOMAINS, Domain
 from ugatit_cli.device import Group
-from ugatit_cli.methods.base import random_numbers
+from ugatit_cli.methods.base import Step, random_numbers
+from ugatit_cli.methods.networks import Networks
+from ugatit_cli.methods.recipe import Recipe
 
 
 class Pool:
@@ -74,3 +76,20 @@ class Pools:
         for domain, pool in self.pools.items():
             pictures = memory.get(f"pool.{domain}", torch.empty(0))
             pool.pictures = [picture.clone() for picture in pictures.to(device)]
+
+
+class PooledStep(Step):
+    """A step that has pools; see `Step`."""
+
+    def __init__(self, networks: Networks, recipe: Recipe, *, seed: int, group: Group) -> None:
+        super().__init__(networks, recipe, seed=seed, group=group)
+        self.pools = Pools(recipe.pool_size)
+
+    def memory(self) -> dict[str, Tensor]:
+        """The pools; see `Step`."""
+        return super().memory() | self.pools.memory()
+
+    def remember(self, memory: Mapping[str, Tensor]) -> None:
+        """The inverse of `memory`."""
+        super().remember(memory)
+        self.pools.remember(memory, next(self.networks.translators["a2b"].parameters()).device)

@@ -29,7 +29,6 @@ SMALL_SIDE, SMALL_CHANNELS = 64, 16
 # What a first result needs at most: a size, and minutes of a night.
 FIRST: Final = (("image_size", 128), ("channels", 32))
 NIGHT: Final = 480
-DAYS: Final = 24 * 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
