@@ -17,7 +17,7 @@ from tests.styled import StyledConfig, styled  # noqa: F401  # a fixture
 from ugatit_cli.config import BaseConfig, ModelConfig
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.methods.recipe import RecipeName
-from ugatit_cli.methods.registry import method_of
+from ugatit_cli.methods.registry import method, method_of
 from ugatit_cli.publishing.card import Options, escaped, model_card, says_nothing, summary, training_data
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.weights.folder import ModelFolder, open_model
@@ -196,8 +196,8 @@ def test_each_method_speaks_for_itself(tmp_path: Path) -> None:
         (tiny.CYCLEGAN, "# flat ↔ clay", both, "CycleGAN"),
         (tiny.CARTOONGAN, "# flat → clay", "adversarial 1, content 10", "CartoonGAN"),
     ]
-    for config, title, losses, method in cases:
-        card, name = Cards(open_model(tiny.save(tmp_path / method, config))), config.method
+    for config, title, losses, called in cases:
+        card, name = Cards(open_model(tiny.save(tmp_path / called, config))), config.method
         text = card(TRAINED, config, settings=settings("default", config))
         assert headings(text) == SECTIONS
         assert title in text.splitlines()
@@ -205,13 +205,32 @@ def test_each_method_speaks_for_itself(tmp_path: Path) -> None:
         found, training = rows(text, "The model"), rows(text, "Training")
         sizes = ["Image size in training", "Channels", "Residual blocks", "Parameters", "Weights", "Discriminators"]
         assert list(found) == ["Method", *sizes]
-        assert found["Method"].startswith(f"{method}, ")
+        assert found["Method"].startswith(f"{called}, ")
         assert training["Weights of the losses"] == losses
         assert training["Recipe"] == f"`default` of `ugatit train --method {name}`"
         assert ("Pool" in training, "Warm-up" in training) == (name == "cyclegan", name == "cartoongan")
         for word in ("U-GAT-IT", "attention", "None", "Undefined", " |  |"):
             assert word not in text
         assert "@inproceedings{" in text.partition("## Citation\n")[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "changes", "rate", "losses"),
+    [
+        ("drit", "default", {}, ", falling to 0 over the last 50% of the training", "style 10, KL 0.01"),
+        ("drit", "default", {"mode_seeking_weight": 1.0}, "", "KL 0.01, mode seeking 1"),
+        ("drit", "paper", {"ends_after": 0.75}, ", falling to 50% of that over the last 33% of the training", ""),
+        ("cyclegan", "paper", {}, "over the last 50% of the training, from epoch to epoch", ""),
+        ("unit", "paper", {}, "0.0001, halved every 100,000 steps", "reconstruction 10, KL 0.01"),
+    ],
+)
+def test_learning_rates_and_losses_are_those_of_the_method(
+    card: Cards, name: str, recipe: RecipeName, changes: dict[str, Any], rate: str, losses: str
+) -> None:
+    config = method(name).config()
+    training = rows(card(TRAINED, config, settings=settings(recipe, config, **changes)), "Training")
+    assert rate in training["Learning rate"]
+    assert training["Weights of the losses"].endswith(losses)
 
 
 def test_one_way_is_all_that_a_card_speaks_of(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -18,7 +19,8 @@ from PIL import Image, PngImagePlugin
 from tests import tiny
 from tests.fetched import flip
 from tests.hub_client import Notes
-from tests.trainings import make_folders, train
+from tests.publishing.test_card import rows
+from tests.trainings import Log, make_folders, prepared, train
 from ugatit_cli.errors import ModelError
 from ugatit_cli.publishing.card import Options
 from ugatit_cli.publishing.push import entry, staged
@@ -123,6 +125,20 @@ def test_kid_is_that_of_the_model_or_of_its_step(run: Path, tmp_path: Path) -> N
     ):
         assert f"\n{line}\n" in best
     assert "\n| generators |" not in best
+
+
+def test_a_model_was_trained_with_the_settings_of_then(run: Path, tmp_path: Path) -> None:
+    copy = copy_of(run, tmp_path)
+    changes = {"iterations": 4, "learning_rate": 3e-5, "cycle_weight": 7.0}
+    prepared(copy.path, None, changes, named=True).train(Log(), threading.Event())
+    cards = {folder: card_of(open_model(folder)) for folder in (run, copy.best, copy.model)}
+    told = {folder: rows(card, "Training") for folder, card in cards.items()}
+    assert told[run] == told[copy.best]
+    assert (told[copy.model]["Steps"], told[copy.model]["Learning rate"][:5]) == ("4", "3e-05")
+    assert "cycle 7" in told[copy.model]["Weights of the losses"]
+    for damaged in (None, {"iterations": "many"}):  # earlier versions say nothing
+        edit(copy.best, settings=damaged)
+        assert "Learning rate" not in rows(card_of(open_model(copy.best)), "Training")
 
 
 def test_a_converted_model(tmp_path: Path) -> None:

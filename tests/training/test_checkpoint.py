@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,16 @@ from ugatit_cli.training.settings import Settings, new_settings
 from ugatit_cli.training.trainer import make_networks
 
 FEW = unread(1200, 34)
+CPU = torch.device("cpu")
 GIVEN: dict[str, Any] = {**tiny.SIZES, "global_layers": 3, "precision": "fp32", "augment": "off"}
 
 
 def settings(**given: Any) -> Settings:
-    return new_settings(GIVEN | given, Folders(Path("a"), Path("b")), device=torch.device("cpu"))
+    return new_settings(GIVEN | given, Folders(Path("a"), Path("b")), device=CPU)
 
 
 def make(run: Settings) -> Step:
-    networks = make_networks(run, torch.device("cpu"), None)
+    networks = make_networks(run, CPU, None)
     return method_of(run.model).step(networks, run.recipe, seed=0, group=Group())
 
 
@@ -54,6 +56,8 @@ def run(tmp_path: Path) -> RunFolder:
 )
 def test_where_a_model_started_tells_nothing_of_the_machine(start: str, public: str) -> None:
     assert checkpoint.provenance(dataclasses.replace(settings(), start=start), 1, FEW)["started from"] == public
+    toon = new_settings({"method": "cartoongan", "vgg": "/home/ada/vgg"}, Folders(Path("a"), Path("b")), device=CPU)
+    assert "ada" not in json.dumps(checkpoint.provenance(toon, 1, FEW))
 
 
 @pytest.mark.parametrize("place", ["generators", "discriminators", "averages"])

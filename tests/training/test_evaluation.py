@@ -119,7 +119,9 @@ def test_the_best_model_is_kept(whole: tuple[Path, Log]) -> None:
     evaluation = [one for one in log.evaluations if one.best][-1]
     model, kids = open_model(path / "best"), evaluation.kids[evaluation.winner]
     assert model.discriminators is not None
+    settings = dict(model.provenance)["settings"]
     assert model.provenance == {
+        "settings": settings,
         "trained with": "ugatit train",
         "recipe": "paper",
         "steps": evaluation.step,

@@ -109,6 +109,7 @@ def model_card(
         both=config.ways == "both",
         attention=config.lacks("generator") is None,
         losses=list(_losses(method, settings)) if settings else [],
+        learning_rate=_learning_rate(settings.recipe) if settings else "",
         p=provenance,
         e=evaluation,
         repository=repository,
@@ -155,11 +156,24 @@ def _metadata(config: BaseConfig, method: Method, options: Options) -> str:
 
 def _losses(method: Method, settings: Settings) -> Iterator[tuple[str, float]]:
     """What the losses of a training are called, and what they count."""
-    words = {term.title.split()[0] for term in method.terms(settings.model, settings.recipe)}
-    by_field = {f"{word.lower()}_weight": word for word in words}
+    titles = sorted(term.title for term in method.terms(settings.model, settings.recipe))
     for name in fields_of(Recipe):
-        if name in by_field:
-            yield by_field[name], getattr(settings.recipe, name)
+        words = name.removesuffix("_weight").replace("_", " ")
+        named = [title[: len(words)] for title in titles if f"{title.lower()} ".startswith(f"{words} ")]
+        if named and name.endswith("_weight") and name in method.settings:
+            yield named[0], getattr(settings.recipe, name)
+
+
+def _learning_rate(recipe: Recipe) -> str:
+    parts = [f"{recipe.learning_rate:g}"]
+    if recipe.decay_from < recipe.ends_after:
+        left = (1 - recipe.ends_after) / (1 - recipe.decay_from)
+        lowest, share = f"{left:.0%} of that" if left else "0", 1 - recipe.decay_from / recipe.ends_after
+        epochs = ", from epoch to epoch" if recipe.epochs else ""
+        parts.append(f"falling to {lowest} over the last {share:.0%} of the training{epochs}")
+    if recipe.halve_every:
+        parts.append(f"halved every {recipe.halve_every:,} steps")
+    return ", ".join(parts)
 
 
 def _storage(model: ModelFolder) -> str:

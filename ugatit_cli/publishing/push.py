@@ -27,6 +27,7 @@ from ugatit_cli.remote.addresses import allow, forbidden_by
 from ugatit_cli.remote.hub import NEWEST, REVISION, HubId, Words
 from ugatit_cli.remote.patience import Listener, status_of
 from ugatit_cli.remote.records import Digest, FileRecord, digest_of
+from ugatit_cli.training.checkpoint import settings_then
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import RecipeGone, Settings
 from ugatit_cli.weights.folder import (
@@ -118,7 +119,9 @@ def staged(model: ModelFolder, target: HubId, options: Options, listener: Listen
                     f"the model card is {own}, as it is: --licence, --data and --description change nothing in it"
                 )
             else:
-                text = model_card(copy, target.repository, options, _settings(run), step, _evaluation(copy, run))
+                text = model_card(
+                    copy, target.repository, options, _settings(run, copy), step, _evaluation(copy, run)
+                )
                 (folder / CARD_FILE).write_text(text, encoding="utf-8", newline="\n")
             others = (name for name in (*MODEL_FILES, SUMS_FILE) if name not in digests and (folder / name).is_file())
             files = digests | {name: digest_of(folder / name) for name in others}
@@ -151,11 +154,16 @@ def _own(folder: Path, name: str, limit: int = WEIGHTS) -> Path | None:
     return path
 
 
-def _settings(run: RunFolder | None) -> Settings | None:
+def _settings(run: RunFolder | None, model: ModelFolder) -> Settings | None:
+    """Those that a run had when it wrote a model: they may have changed since."""
+    if run is None:
+        return None
     try:
-        return None if run is None else Settings.of_run(run)
+        stored = Settings.of_run(run)
     except RecipeGone:
         return None
+    is_last = model.provenance.get("steps") == run.latest()  # one of an earlier version doesn't say more
+    return settings_then(stored, model.provenance) or (stored if is_last else None)
 
 
 def _take_weights(model: ModelFolder, folder: Path, options: Options) -> dict[str, Digest]:

@@ -12,15 +12,18 @@ import torch
 from torch import Tensor
 
 from ugatit_cli.data.pictures import Pictures
-from ugatit_cli.errors import ModelError, TrainingError
+from ugatit_cli.errors import ModelError, TrainingError, UsageError
 from ugatit_cli.fields import Range, check_ranges, read_table
 from ugatit_cli.methods.base import Step
 from ugatit_cli.methods.networks import Networks, tensors_of
+from ugatit_cli.methods.recipe import Recipe
 from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import Settings
 from ugatit_cli.weights.folder import open_tensors
 
 OPTIMIZERS, MEMORY = "optimizers", "memory"
+# What a model says of how it was trained, beside the recipe without paths.
+TOLD = ("iterations", "minutes", "precision")
 # What to do about numbers that aren't finite.
 WAY_OUT = (
     "The last checkpoint is kept. Go on from it with --resume and a lower --learning-rate, or with --precision "
@@ -95,8 +98,24 @@ def provenance(settings: Settings, step: int, pictures: tuple[Pictures, Pictures
         "steps": step,
         "batch size": settings.recipe.batch_size,
         "pictures": ", ".join(counts),
+        "settings": {
+            **{name: value for name in TOLD if (value := getattr(settings, name)) is not None},
+            "recipe": {name: value for name, value in settings.to_document()["recipe"].items() if name != "vgg"},
+        },
     }
     return values | ({"started from": _public_name(settings.start)} if settings.start is not None else {})
+
+
+def settings_then(stored: Settings, provenance: Mapping[str, Any]) -> Settings | None:
+    """A run's settings as they were when one of its models was written; None if that doesn't say."""
+    told = provenance.get("settings")
+    if not isinstance(told, Mapping):
+        return None
+    try:
+        values: dict[str, Any] = {name: told.get(name) for name in TOLD}
+        return dataclasses.replace(stored, **values, recipe=read_table(Recipe, told.get("recipe")))
+    except UsageError:
+        return None
 
 
 def _public_name(start: str) -> str:
