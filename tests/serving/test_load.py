@@ -6,6 +6,7 @@ import contextlib
 import errno
 import http.client
 import io
+import logging
 import socket
 import threading
 from collections import Counter
@@ -22,7 +23,7 @@ from tests.cli.conftest import encoded
 from tests.remote.test_transfer import files_of_at_most
 from tests.serving.server import Response, Served, bomb, form, serving
 from ugatit_cli import files
-from ugatit_cli.serving import app, places
+from ugatit_cli.serving import app, places, server
 from ugatit_cli.serving.asked import Asked, Upload
 from ugatit_cli.serving.problems import Refused
 from ugatit_cli.serving.studio import Answer, Studio
@@ -37,11 +38,11 @@ def wait(semaphore: threading.Semaphore, count: int = 1) -> None:
 class Held:
     """Pictures stay in the thread until they are let go; hears of places, too."""
 
-    def __init__(self, server: Served, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, served: Served, patch: pytest.MonkeyPatch) -> None:
         self.begun: list[str] = []
         self.stops: list[threading.Event] = []
         self.came, self.left, self.begin, self.go = (threading.Semaphore(0) for _ in range(4))
-        drawn, place = server.studio._drawn, places.Places._place
+        drawn, place = served.studio._drawn, places.Places._place
 
         def slow(upload: Upload, asked: Asked, drawing: Any, stop: threading.Event) -> Any:
             self.begun.append(upload.name)
@@ -57,7 +58,7 @@ class Held:
                 yield
             self.left.release()
 
-        patch.setattr(server.studio, "_drawn", slow)
+        patch.setattr(served.studio, "_drawn", slow)
         patch.setattr(places.Places, "_place", watched)
 
     def let(self, count: int = 1) -> None:
@@ -68,6 +69,22 @@ class Held:
 @pytest.fixture
 def held(small: Served, monkeypatch: pytest.MonkeyPatch) -> Held:
     return Held(small, monkeypatch)
+
+
+def half_a_request(to: Served, *, second: bool = False) -> socket.socket:
+    connection = to.connect()
+    connection.connect()
+    if second:
+        connection.request("GET", "/")
+        connection.getresponse().read()
+    connection.sock.sendall(b"GET / HTTP/1.1\r\n")
+    return connection.sock
+
+
+def ends(one: socket.socket) -> None:
+    with contextlib.suppress(ConnectionResetError):
+        while one.recv(1 << 16):
+            pass
 
 
 @pytest.fixture
@@ -268,3 +285,26 @@ def test_what_isnt_http_ends(served: Served) -> None:
     with socket.create_connection((host, int(port)), timeout=20) as one:
         one.sendall(b"\x16\x03\x01 nothing\r\n\r\n")
         assert b"400" in one.recv(1000)
+
+
+@pytest.mark.parametrize("second", [False, True], ids=["the first", "the second"])
+def test_who_never_ends_a_request_is_left(second: bool, small: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "PATIENCE", 0.5)
+    with half_a_request(small, second=second) as one:
+        ends(one)
+
+
+def test_many_who_never_end_a_request_keep_nobody_out(small: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MOST", 3)
+    with contextlib.ExitStack() as opened:
+        waiting = [opened.enter_context(half_a_request(small)) for _ in range(5)]
+        assert small.ask("GET", "/").status == 200
+        assert small.post(encoded()).status == 200
+        ends(waiting[0])
+
+
+def test_that_no_more_files_may_be_open_is_said_once(small: Served, caplog: pytest.LogCaptureFixture) -> None:
+    assert small.answering.runs
+    for number in range(9):
+        logging.getLogger("asyncio").error("socket.accept() out of system resource\nsocket: %d", number)
+    assert len(caplog.records) == 1

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import logging
 import os
 import socket
 import threading
 from contextlib import closing
+from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ugatit_cli.errors import UsageError, plain_reason
+from ugatit_cli.serving.places import PATIENCE
 
 # That documentation uses (RFC 5737): nothing is ever sent there.
 NOWHERE = ("192.0.2.1", 9)
+
+MOST: Final = 64
+"""Connections at a time beside those of pictures, which `places` counts; one more ends the one that is oldest."""
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -65,6 +73,53 @@ def _outward() -> str:
         return str(asked.getsockname()[0])
 
 
+class _Connection(H11Protocol):
+    """One that ends where nothing comes of it: uvicorn lets whoever sends half a request stay for ever."""
+
+    def __init__(self, *known: Any, **named: Any) -> None:
+        super().__init__(*known, **named)
+        self._begun, self._seen, self._ended = self.loop.time(), object(), False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Makes room for this one."""
+        super().connection_made(transport)
+        others = [one for one in self.connections if isinstance(one, _Connection) and one._may_end]
+        if len(others) > MOST:
+            min(others, key=lambda one: one._begun)._end()
+        self.loop.call_later(PATIENCE, self._look)
+
+    @property
+    def _may_end(self) -> bool:
+        answering = self.cycle is not None and not (self.cycle.response_complete or self.transport.is_closing())
+        return not self._ended and not (answering and self.scope["method"] == "POST")
+
+    def _end(self) -> None:
+        self._ended = True
+        self.transport.abort()  # whatever waits to be sent
+
+    def _look(self) -> None:
+        """Every now and then: ends a connection that has been as it is since the last time."""
+        if self not in self.connections:
+            return
+        before, self._seen = self._seen, (self.cycle, self._may_end)
+        if self._may_end and (self.cycle is None or before == self._seen):
+            self._end()
+        else:
+            self.loop.call_later(PATIENCE, self._look)
+
+
+class _Once(logging.Filter):
+    """asyncio says for each of whoever waits, many times a second, that a process may open no more files."""
+
+    said = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is news."""
+        refused = record.getMessage().startswith("socket.accept()")
+        again, self.said = refused and self.said, refused or self.said
+        return not again
+
+
 class Answering:
     """Answers what comes to a socket, in a thread; ends what is in progress when it is left."""
 
@@ -72,7 +127,8 @@ class Answering:
         config = uvicorn.Config(
             app,
             loop="asyncio",
-            http="h11",
+            http=_Connection,
+            backlog=MOST,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -80,6 +136,8 @@ class Answering:
             access_log=False,
             server_header=False,
         )
+        self._once = _Once()
+        logging.getLogger("asyncio").addFilter(self._once)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([found],), name="ugatit-http", daemon=True)
 
@@ -97,3 +155,4 @@ class Answering:
         self._server.should_exit = True
         self._server.force_exit = at_once
         self._thread.join()
+        logging.getLogger("asyncio").removeFilter(self._once)
