@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ugatit_cli.config import BaseConfig, ModelConfig
-from ugatit_cli.methods.configs import AGGANConfig, CartoonGANConfig, CycleGANConfig
+from ugatit_cli.methods.configs import AGGANConfig, CartoonGANConfig, CycleGANConfig, MUNITConfig
 from ugatit_cli.methods.networks import tensors_of
 from ugatit_cli.methods.registry import method_of
 from ugatit_cli.methods.ugatit_official import (
@@ -26,11 +26,12 @@ from ugatit_cli.weights.folder import save_model
 SIZES = {"image_size": 32, "channels": 4, "blocks": 1, "discriminator_channels": 4, "local_layers": 3}
 LIGHT = ModelConfig("flat", "clay", **SIZES, global_layers=3)  # type: ignore[arg-type]  # plain integers
 FULL = ModelConfig("flat", "clay", **SIZES, global_layers=3, variant="full")  # type: ignore[arg-type]
-# Other methods, and a way of one's own: the networks have nothing but their config in common.
+# Other methods, one with styles, and a way of one's own: the networks have nothing but their config in common.
 ONE_WAY = dataclasses.replace(LIGHT, ways="a2b")
 CYCLEGAN = CycleGANConfig("flat", "clay", 32, channels=4, blocks=1, discriminator_channels=4)
 AGGAN = AGGANConfig("flat", "clay", 32, channels=4, blocks=1, discriminator_channels=4)
 CARTOONGAN = CartoonGANConfig("flat", "clay", 32, channels=4, blocks=1, discriminator_channels=4)
+MUNIT = MUNITConfig("flat", "clay", 16, channels=4, blocks=1, discriminator_channels=4)
 
 
 def tensors(network: nn.Module, prefix: str) -> dict[str, Tensor]:

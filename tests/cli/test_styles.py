@@ -13,15 +13,14 @@ from tests.cli.conftest import Command, Outcome, below, put
 from tests.cli.test_evaluate import evaluate, extractor, figures  # noqa: F401  # fixtures
 from tests.cli.test_report_option import Told, told  # noqa: F401  # a fixture
 from tests.helpers import picture
-from tests.styled import StyledConfig, styled  # noqa: F401  # a fixture
 from ugatit_cli import Model
 
 CPU = ("--device", "cpu", "--precision", "fp32")
 
 
 @pytest.fixture
-def model(styled: StyledConfig, tmp_path_factory: pytest.TempPathFactory) -> Model:  # noqa: F811
-    path = tiny.save(tmp_path_factory.mktemp("styled") / "tiny", styled)
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    path = tiny.save(tmp_path_factory.mktemp("styled") / "tiny", tiny.MUNIT)
     return ugatit_cli.load(path, device="cpu", precision="fp32")
 
 

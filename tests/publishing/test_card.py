@@ -13,7 +13,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests import tiny
-from tests.styled import StyledConfig, styled  # noqa: F401  # a fixture
 from ugatit_cli.config import BaseConfig, ModelConfig
 from ugatit_cli.data.pictures import Folders
 from ugatit_cli.methods.recipe import RecipeName
@@ -274,10 +273,10 @@ def test_samples(full_card: Cards) -> None:
     assert "attention" not in full_card(config=BLIND, samples_step=1234).partition("## ")[0]
 
 
-def test_styles(styled: StyledConfig, tmp_path: Path) -> None:  # noqa: F811
-    folder = tiny.save(tmp_path / "model", styled)
+def test_styles(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "model", tiny.MUNIT)
     (folder / "samples.png").write_bytes(b"a picture")
-    text = Cards(open_model(folder))(config=styled, samples_step=1234)
+    text = Cards(open_model(folder))(config=tiny.MUNIT, samples_step=1234)
     assert "--styles 5" in text
     assert "--style PICTURE" in text
     assert "four random styles" in text

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from tests.styled import StyledConfig, StyledToy, styled  # noqa: F401  # a fixture
-from tests.tiny import LIGHT
+from tests.tiny import LIGHT, MUNIT
 from ugatit_cli.attention.maps import Style
 from ugatit_cli.config import BaseConfig, Direction, ModelConfig
 from ugatit_cli.methods.configs import CartoonGANConfig
+from ugatit_cli.methods.registry import method_of
 from ugatit_cli.nn.generator import Translation
 from ugatit_cli.nn.layers import Network
 from ugatit_cli.pictures.drawing import BACKGROUND
@@ -127,11 +127,11 @@ def test_one_way_has_no_way_back(config: BaseConfig) -> None:
     assert not (np.asarray(grid) == ORANGE).all(2).any()  # which nothing translates
 
 
-def test_a_method_with_styles_shows_some(styled: StyledConfig) -> None:  # noqa: F811
+def test_a_method_with_styles_shows_some() -> None:
     torch.manual_seed(1)
-    translators = StyledToy().translators(styled)
+    translators = method_of(MUNIT).translators(MUNIT)
     pictures = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
-    sheet = draw_samples(translators, (pictures, pictures[:1]), styled, device=CPU)
+    sheet = draw_samples(translators, (pictures, pictures[:1]), MUNIT, device=CPU)
     step = cell_side(16) + _GAP
     assert sheet.width == 2 * _MARGIN + 5 * step - _GAP  # the input and four styles
     row = sheet.crop((_MARGIN, sheet.height - _MARGIN - cell_side(16), sheet.width - _MARGIN, sheet.height - _MARGIN))

@@ -15,7 +15,6 @@ import ugatit_cli
 from tests import tiny
 from tests.helpers import picture
 from tests.pipelines import NATIVE, Unchanged, translated_frames
-from tests.styled import StyledConfig, styled  # noqa: F401  # a fixture
 from ugatit_cli.errors import PictureError
 from ugatit_cli.outputs.base import Done, Drawing
 from ugatit_cli.pictures.geometry import SizeOptions
@@ -103,8 +102,8 @@ def test_attention_beside_the_frame_it_is_of(model: Model) -> None:
     assert len({mean for *_, mean in found}) == 9
 
 
-def test_all_frames_have_the_style_of_the_first(styled: StyledConfig, tmp_path: Path) -> None:  # noqa: F811
-    model = ugatit_cli.load(tiny.save(tmp_path / "model", styled), device="cpu", precision="fp32")
+def test_all_frames_have_the_style_of_the_first(tmp_path: Path) -> None:
+    model = ugatit_cli.load(tiny.save(tmp_path / "model", tiny.MUNIT), device="cpu", precision="fp32")
     first, second, again = translated_frames(model, [*film(2), *film(1)], OPTIONS)
     assert first.rgb.tobytes() == again.rgb.tobytes() == model.translate(picture(24, 16), fit="native").tobytes()
     assert second.rgb.tobytes() != model.translate(picture(24, 16, 1), fit="native").tobytes()

@@ -14,10 +14,9 @@ import pytest
 from PIL import Image, ImageSequence
 from torch import Tensor
 
-from tests import clips
+from tests import clips, tiny
 from tests.helpers import picture
 from tests.pipelines import NATIVE, Unchanged, translated_frames, unchanging
-from tests.styled import StyledConfig, styled  # noqa: F401  # a fixture
 from ugatit_cli.errors import UsageError
 from ugatit_cli.films.film import translate_film
 from ugatit_cli.nn.generator import Translation
@@ -218,10 +217,10 @@ def test_what_stop_leaves(tmp_path: Path, model: Model, network: Unchanged) -> N
     assert not (tmp_path / "out.png").exists()
 
 
-def test_every_style_has_all_regions(tmp_path: Path, styled: StyledConfig) -> None:  # noqa: F811
+def test_every_style_has_all_regions(tmp_path: Path) -> None:
     source = tmp_path / "a.png"
     picture(88, 56).save(source)
-    model = Model.untrained(styled, device="cpu", precision="fp32")
+    model = Model.untrained(tiny.MUNIT, device="cpu", precision="fp32")
     outputs = tuple(tmp_path / f"out{number}.png" for number in range(2))
     regions = RegionOptions(Given([(region_of((0, 0, 24, 24), 0), region_of((40, 20, 88, 56), 0))]))
     options = TranslateOptions(sizes=NATIVE, regions=regions)
