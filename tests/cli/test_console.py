@@ -33,6 +33,15 @@ def test_names_are_said_as_they_are(capsys: Capture, text: str) -> None:
     assert output.out == ""
 
 
+@pytest.mark.parametrize("columns", ["0", "²", "-1", "wide", ""])
+def test_errors_are_said_whatever_the_width_is(
+    columns: str, ugatit: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    console.stderr.cache_clear()
+    assert "none.png" in ugatit("translate", "none.png", "-o", "out.png").stderr
+
+
 LONG = "y" * 300
 
 

@@ -149,8 +149,17 @@ def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 some inputs failed, 2 usage, 3 model, 4 training, 5 device, 130
     Ctrl-C; docs/scripts.md."""
     streams.open_streams()
+    _forget_no_size()
     voice.new(sys.argv[1:])
     sys.exit(_run())
+
+
+def _forget_no_size() -> None:
+    """Unsets sizes of a terminal that are none: with 0 columns, nothing at all would be said."""
+    for name in ("COLUMNS", "LINES"):
+        text = os.environ.get(name, "")
+        if not (text.isdecimal() and int(text)):
+            os.environ.pop(name, None)
 
 
 def _complete(shell: str, words: list[str]) -> int:
