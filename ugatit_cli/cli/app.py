@@ -38,7 +38,7 @@ ALIASES: Final = {"attention": "cam"}
 LOAD: Final = Path("/proc/loadavg")
 
 
-def _share_cores(name: str) -> None:
+def _let_threads_sleep(name: str) -> None:
     """Lets PyTorch's threads wait asleep where that pays, unless the user has said how; before torch is imported."""
     # They would spin for milliseconds on cores that other programs want. Fewer spins make it three times as fast on
     # taken cores; on free ones a training loses nothing, small networks that only translate a fifth
@@ -58,7 +58,7 @@ def _others_compute() -> bool:
 
 def command(name: str) -> Any:
     """Imports and builds the command that is called, a Click command."""
-    _share_cores(name)
+    _let_threads_sleep(name)
     return built(name)
 
 

@@ -273,7 +273,7 @@ def joined() -> Ranks | None:
     """
     if size() <= 1:
         return None
-    _share_cores()
+    _take_share_of_cores()
     from torch.distributed import DistNetworkError, DistStoreError
     from torch.distributed.rendezvous import rendezvous
 
@@ -286,7 +286,7 @@ def joined() -> Ranks | None:
     return Ranks(store, rank, count)
 
 
-def _share_cores() -> None:
+def _take_share_of_cores() -> None:
     """A share of the machine's cores for this process, before torch is loaded: torchrun says 1 where nobody has."""
     if os.environ.get("OMP_NUM_THREADS", "1") == "1":
         os.environ["OMP_NUM_THREADS"] = str(cores())
