@@ -182,7 +182,7 @@ def moving(alpha: bool, loop: int | None = 0, durations: tuple[int, ...] = (50, 
 @pytest.mark.parametrize("alpha", [True, False])
 def test_animation_keeps_frames_and_timing(format: str, alpha: bool) -> None:
     again = read_picture(encode(moving(alpha), format))
-    assert (len(again.frames), again.durations, again.format) == (3, (50, 70, 200), format)
+    assert (len(again.frames), again.durations, again.loop, again.format) == (3, (50, 70, 200), 0, format)
 
 
 @pytest.mark.parametrize("format", MOVING)

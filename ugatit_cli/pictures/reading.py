@@ -355,6 +355,8 @@ def _assemble(image: Image.Image, file: _File, frames: tuple[Frame, ...], durati
     kind, loop = image.format or "PNG", image.info.get("loop") if durations else None
     if loop == 1 and kind != "GIF":  # "play once", which a GIF says by having no loop
         loop = None
+    if kind == "AVIF" and durations:  # Pillow doesn't say, and browsers repeat those that don't say either
+        loop = 0
     profile = bool(file.profile or image.info.get("icc_profile"))
     known = loop, _dpi(image.info.get("dpi")), profile, file.deep, file.metadata, tuple(file.notes)
     return Picture(frames, kind, durations, *known)
