@@ -261,6 +261,9 @@ def test_where_results_go(arguments: str, out: str | None, expected: list[str | 
         ("none x", "new.png", "-o new.png/"),
         ("x/*.jpg", "new.PNG", "-o new.PNG/"),
         ("a.jpg x/b.jpg", "new.pdf", "-o new.pdf/"),
+        ("a.jpg x/b.jpg", "new.zip", "-o new.zip/; for an archive: -o zip://new.zip"),
+        ("a.jpg", "new.zip", "-o zip://new.zip"),
+        ("x", "new.tar.gz", "-o new.tar.gz/"),
         pytest.param("a.jpg", "/dev/stdout", "-o -", marks=posix_only),
         # Nothing is overwritten that is a source, nor the link that names one.
         ("d/a.png", "d", "a.png would overwrite itself"),
@@ -342,6 +345,7 @@ def test_names_in_lists_are_never_patterns_nor_streams() -> None:
     assert make(listed=["a[12].png", "-", "~"]) == Found([], dict.fromkeys(["a[12].png", "-", "~"], "no such file"))
     assert listed(b"a\n\nb c\r\n\xff") == ["a", "b c", os.fsdecode(b"\xff")]
     assert listed(b"\0a\nb\r\0") == ["a\nb\r"]
+    assert listed(b"\xef\xbb\xbfa\nb") == ["a", "b"]
 
 
 @posix_only

@@ -7,6 +7,7 @@ lists of names is read: folders are listed, so that every contradiction is found
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fnmatch
 import functools
@@ -33,6 +34,7 @@ LINKED = "linked folder"
 
 _OPTIONS = "options go before --, as all is a name after it"
 _SHOWN = 8  # kinds of files that a message lists
+_ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip")
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Wanted:
     @property
     def file_suffixes(self) -> set[str]:
         """Those of names that nobody gives to a folder without saying so."""
-        return {".pdf", *self.suffixes, *self.films, *self.writable, *self.writable_films}
+        return {".pdf", *_ARCHIVES, *self.suffixes, *self.films, *self.writable, *self.writable_films}
 
 
 def find_jobs(wanted: Wanted) -> Found:
@@ -178,6 +180,7 @@ def in_words(passed_over: Counter[str]) -> str:
 
 def listed(data: bytes) -> list[str]:
     """The names in a list: one a line, or one after each NUL if there is any."""
+    data = data.removeprefix(codecs.BOM_UTF8)  # with which editors on Windows begin files
     nul = b"\0" in data
     names = data.split(b"\0") if nul else (line.removesuffix(b"\r") for line in data.split(b"\n"))
     return [os.fsdecode(name) for name in names if name]
@@ -540,14 +543,19 @@ def _is_named(found: list[_Found], out: Place, wanted: Wanted) -> bool:
     if single and not folder and not there and kind.isalnum() and not kind.isdecimal():
         raise UsageError(
             f"{text}: {what} can't be written as .{kind}",
-            f"They are written as {', '.join(sorted(writable))}. For a folder of that name: -o {text}/",
+            f"They are written as {', '.join(sorted(writable))}. {_for_folder(text)}",
         )
     if found:
         _require_folder(out)
         if not folder and kind_of(out.name) in wanted.file_suffixes:
-            hint = f"{wanted.whole} For a folder of that name: -o {text}/".strip()
+            hint = f"{wanted.whole} {_for_folder(text)}".strip()
             raise UsageError(f"{text}: is the name of one file, and the results are several", hint)
     return False
+
+
+def _for_folder(text: str) -> str:
+    hint = f"For a folder of that name: -o {text}/"
+    return f"{hint}; for an archive: -o zip://{text}" if text.lower().endswith(".zip") and "://" not in text else hint
 
 
 def _jobs(found: list[_Found], out: Place | None, named: bool, rename: Callable[[Place], str]) -> list[Job]:
