@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,8 +35,9 @@ from ugatit_cli.errors import DataError, Interrupted, TrainingError, UgatitError
 from ugatit_cli.fields import fields_of
 from ugatit_cli.methods.recipe import RECIPES, Recipe
 from ugatit_cli.methods.registry import METHODS, method
-from ugatit_cli.training import session
+from ugatit_cli.training import schedule, session
 from ugatit_cli.training.listeners import StepReport
+from ugatit_cli.training.run_folder import RunFolder
 from ugatit_cli.training.settings import TABLES, as_option
 
 MACHINE = ["--device", "cpu", "--precision", "fp32", "--workers", "1"]
@@ -216,6 +219,18 @@ def test_a_finished_run_is_left_alone(trained: Train) -> None:
     assert contents(RUN) == before
 
 
+def test_a_run_that_took_longer_than_is_asked_for_goes_on_with_the_command_it_names(
+    trained: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minutes_each = itertools.count(step=60.0)
+    monkeypatch.setattr(schedule, "time", SimpleNamespace(monotonic=lambda: next(minutes_each)))
+    assert trained("--iterations", "4").code == 0
+    run, outcome = RunFolder(Path(RUN)), trained("--resume", RUN, "--minutes", "1")
+    (minutes,) = re.findall(rf"to train on: ugatit train --resume {RUN} --minutes (.*)\n", outcome.stderr)
+    assert outcome.code == 0
+    assert 60 * float(minutes) > run.state(run.latest() or 0)["elapsed"]
+
+
 def test_the_second_signal_stops_at_once(trained: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "REPEATED_WITHIN", 0)
 
@@ -306,6 +321,7 @@ def test_from_a_model(train: Train, light: str, direction: str) -> None:
         (("--resume", "nowhere"), 2, "nowhere: there is no run to go on with"),
         (("--resume", "one", "-o", "two"), 2, "--output two and --resume one are two runs"),
         (("-o", "one"), 2, "one: exists and is not a run folder"),
+        (("-o", "one/0.png"), 2, "one/0.png: exists and is not a run folder"),
         (("-o", "one/0.png/run"), 1, "one/0.png/run: can't be written"),
     ],
 )
@@ -317,6 +333,8 @@ def test_bad_input(train: Train, arguments: tuple[str, ...], code: int, words: s
     assert (outcome.code, outcome.lines, len(outcome.errors)) == (code, [], 1)
     assert words in outcome.errors[0]
     assert contents(".") == before
+    found = train(*arguments, "--dry-run")
+    assert (found.code, found.errors) == (code, outcome.errors)
 
 
 def test_nothing_to_train_on(ugatit: Command) -> None:

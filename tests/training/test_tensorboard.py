@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.trainings import JOINT, TINY, Log, prepared
 from ugatit_cli.config import Direction
+from ugatit_cli.data.pictures import Folders
 from ugatit_cli.errors import OutputError
 from ugatit_cli.metrics.distances import Kid
 from ugatit_cli.training.evaluation import Evaluation
-from ugatit_cli.training.listeners import StepReport, TensorBoard, means
+from ugatit_cli.training.listeners import Several, StepReport, TensorBoard, means
+from ugatit_cli.training.run_folder import RunFolder
 
 
 def test_means_are_over_the_steps_that_have_a_loss() -> None:
@@ -25,8 +29,8 @@ def test_means_are_over_the_steps_that_have_a_loss() -> None:
     assert means([copying, copying]) == copying
 
 
-def report(step: int, loss: float = 0.0, **values: Any) -> StepReport:
-    plain: dict[str, Any] = {"progress": 0.5, "losses": {"cycle_a": loss}, "learning_rate": 1e-4, "memory": 1}
+def report(step: int, **values: Any) -> StepReport:
+    plain: dict[str, Any] = {"progress": 0.5, "losses": {}, "learning_rate": 1e-4, "memory": 1}
     speed = {"steps_per_second": 2.0, "images_per_second": 2.0, "seconds_left": 1.0}
     return StepReport(step=step, **(plain | speed | values))
 
@@ -41,19 +45,30 @@ def curve(folder: Path, name: str) -> list[tuple[int, Any]]:
     return [(point.step, pytest.approx(point.value)) for point in read(folder).Scalars(name)]
 
 
-def test_curves_have_a_point_every_ten_steps_and_at_the_end(tmp_path: Path) -> None:
+def test_curves_are_those_of_the_metrics_however_often_it_was_interrupted(folders: Folders, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    for last in (13, 25):
+        board, stop = TensorBoard(tmp_path / "board"), threading.Event()
+        given = TINY | JOINT | {"iterations": 25}
+        prepared(run.path, folders, given).train(Several(board, Log({last: stop.set})), stop)
+        board.close()
+    lines = [(line["step"], line["cycle_a"]) for line in run.metrics() if "cycle_a" in line]
+    assert [step for step, _ in lines] == [10, 20, 25]
+    assert curve(tmp_path / "board", "losses/cycle_a") == lines
+
+
+def test_nothing_is_written_before_the_first_step(tmp_path: Path) -> None:
     board = TensorBoard(tmp_path / "board")
     board.loading(1, 2)
     board.note("nothing is written yet")
     board.saved(0)
     assert not (tmp_path / "board").exists()
-    board.stepped(report(0, losses={}, images_per_second=None))  # neither is known yet
-    for step in range(1, 14):
-        board.stepped(report(step, step, progress=step / 13))
+    board.recorded(report(1, images_per_second=None), {"cycle_a": 5.5})  # it isn't known yet
+    board.recorded(report(2), {})
     board.close()
-    assert curve(tmp_path / "board", "losses/cycle_a") == [(10, 5.5), (13, 12.0)]
-    assert curve(tmp_path / "board", "learning rate") == [(0, 1e-4), (10, 1e-4), (13, 1e-4)]
-    assert curve(tmp_path / "board", "images per second") == [(10, 2.0), (13, 2.0)]
+    assert curve(tmp_path / "board", "losses/cycle_a") == [(1, 5.5)]
+    assert curve(tmp_path / "board", "learning rate") == [(1, 1e-4), (2, 1e-4)]
+    assert curve(tmp_path / "board", "images per second") == [(2, 2.0)]
 
 
 def test_samples(tmp_path: Path) -> None:
@@ -79,14 +94,14 @@ def evaluation(step: int, value: float, extractor: str = "one") -> Evaluation:
 
 def test_what_is_done_again_replaces_the_old(tmp_path: Path) -> None:
     board = TensorBoard(tmp_path)
-    for step in range(1, 31):
-        board.stepped(report(step, 1.0))
+    for step in (10, 20, 30):
+        board.recorded(report(step), {"cycle_a": 1.0})
     board.evaluated(evaluation(10, 0.25))
     board.close()  # killed at 30, last saved at 10
     board = TensorBoard(tmp_path)  # goes on at step 10, which is evaluated again before the next one
     board.evaluated(evaluation(10, 0.5))
-    for step in range(11, 21):
-        board.stepped(report(step, 2.0))
+    board.stepped(report(11))
+    board.recorded(report(20), {"cycle_a": 2.0})
     board.evaluated(evaluation(20, 0.125))
     board.evaluated(evaluation(30, 0.125, "another"))
     board.close()

@@ -385,10 +385,8 @@ def finish(
     """What became of it: words on stderr, the run on stdout."""
     name, best = shlex.quote(str(run.path)), best_of(run)
     if outcome.finished and not done:
-        minutes, steps = settings.minutes, 2 * outcome.step
-        more = f"--iterations {steps}" if minutes is None else f"--minutes {figure(2 * minutes)}"
         console.note(f"{run.path}: complete after {_count(outcome.step, 'step')}")
-        console.note(f"to train on: ugatit train --resume {name} {more}")
+        console.note(f"to train on: ugatit train --resume {name} {_longer(run, settings, outcome.step)}")
     else:
         console.note(f"{_count(done, 'step')} in {duration(seconds)}, {outcome.step} in all")
     console.note(f"samples: {run.path / 'samples'}, model: {run.model}")
@@ -406,6 +404,14 @@ def finish(
                 f"stopped after step {outcome.step}; everything is saved in {run.path}",
                 f"Go on with the same command, or: ugatit train --resume {name}",
             )
+
+
+def _longer(run: RunFolder, settings: Settings, step: int) -> str:
+    """What makes a complete run twice as long."""
+    if settings.minutes is None:
+        return f"--iterations {2 * step}"
+    spent = run.state(step)["elapsed"] / 60  # it may have taken more than is asked for now
+    return f"--minutes {figure(2 * max(settings.minutes, spent))}"
 
 
 def _say_best(model: BaseConfig, best: Best) -> None:

@@ -62,6 +62,9 @@ class Listener:
     def stepped(self, report: StepReport) -> None:
         """A step is done."""
 
+    def recorded(self, report: StepReport, losses: Mapping[str, float]) -> None:
+        """A line of metrics is written after this step: the means of the losses since the last one."""
+
     def saved(self, step: int) -> None:
         """A checkpoint is written, and the model."""
 
@@ -99,10 +102,6 @@ class Several(Listener):
             setattr(self, name, lambda *arguments, calls=calls: [call(*arguments) for call in calls])
 
 
-# Steps between two points of a curve.
-EVERY = 10
-
-
 class TensorBoard(Listener):
     """A listener that writes scalars and sample grids.
 
@@ -122,23 +121,21 @@ class TensorBoard(Listener):
         self.folder = folder
         self._open: Any = SummaryWriter
         self._writer: Any = None
-        self._losses: list[dict[str, float]] = []
         self._protocol = ""
 
     def stepped(self, report: StepReport) -> None:
-        """Every tenth step is a point of each curve: losses are the means since the last point."""
+        """From the first one on, what an earlier process wrote is replaced."""
         self._begin(report.step)
-        if report.losses:
-            self._losses.append(report.losses)
-        if report.step % EVERY and report.progress < 1:
-            return
+
+    def recorded(self, report: StepReport, losses: Mapping[str, float]) -> None:
+        """A point of each curve."""
+        self._begin(report.step)
         values = {"learning rate": report.learning_rate, "images per second": report.images_per_second}
-        values |= {f"losses/{name}": value for name, value in means(self._losses).items()}
+        values |= {f"losses/{name}": value for name, value in losses.items()}
         with reported(self.folder):
             for name, value in values.items():
                 if value is not None:
                     self._writer.add_scalar(name, value, report.step)
-        self._losses = []
 
     def _begin(self, step: int) -> None:
         """Makes the writer; nothing that was written from this step on counts any more."""

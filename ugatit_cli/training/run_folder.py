@@ -13,6 +13,7 @@ Hidden names ending in `.tmp` and `.old` are what a killed process left behind; 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -108,7 +109,8 @@ class RunFolder:
             raise UsageError("a folder's name is not text (UTF-8)", "Rename the folder of pictures.") from None
         write_file(self.path / RUN_FILE, data, durable=True)
 
-    def _claim(self) -> None:
+    def check_free(self) -> None:
+        """Raises what `create` and `locked` do where a run can't be; writes nothing."""
         # What a run leaves that is killed before it has written its settings.
         ours = re.compile(rf"\.lock|\.{re.escape(RUN_FILE)}\.[0-9a-f]+\.tmp")
         with reported(self.path):
@@ -116,6 +118,13 @@ class RunFolder:
             if self.path.exists() and not self.exists and not empty:
                 message = f"{self.path}: exists and is not a run folder"
                 raise UsageError(message, "Name a folder that is new or empty.")
+            above = next(folder for folder in self.path.absolute().parents if folder.exists())
+            if not above.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+
+    def _claim(self) -> None:
+        self.check_free()
+        with reported(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             sync_folder(self.path.parent)
 

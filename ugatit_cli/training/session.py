@@ -166,6 +166,7 @@ class Prepared:
 
     def dry_run(self, listener: Listener, stop: threading.Event) -> tuple[Settings, Measurement]:
         """What `train` would do and cost; writes nothing. Raises the same errors."""
+        self.run.check_free()
         pictures = self._pictures(listener, stop)
         extractor = _extractor(self.settings, self.machine, self.run, listener)
         with _exact(self.settings):

@@ -286,6 +286,7 @@ class Trainer:
             }
             found = means(losses)
             self.run.append_metrics({**line, **found})
+            self.listener.recorded(report, found)
             self._advise(self._advisor.losses(found))
 
     def _advise(self, texts: list[str]) -> None:
