@@ -242,7 +242,7 @@ class Prepared:
         if self.start is not None and (known := check_start(self.start, settings)) is not None:
             yield known
         if (known := trained_before(settings, pictures)) is not None:
-            yield f"{known}: figures of these flatter it; with the --holdout and --seed of then there are none"
+            yield f"{known}: figures of these flatter it; --holdout and --seed as there avoid it"
 
 
 def prepare(
