@@ -156,6 +156,17 @@ def test_all_of_one_model(ugatit: Command) -> None:
     assert text.endswith("\nTranslate with: ugatit translate PICTURES --model flat2clay -o out/\n")
 
 
+def test_tables_in_provenance_are_lines(ugatit: Command, tmp_path: Path) -> None:
+    deep = {"a": {"b": {"c": {"d": 1}}}, "empty": {}}
+    path = tiny.save(tmp_path / "m") / "config.json"
+    document = json.loads(path.read_text())
+    document["provenance"] = {"steps": 4, "settings": {"recipe": {"ema": 0.9, "flip": True}}, "deep": deep}
+    path.write_text(json.dumps(document))
+    text = ugatit("models", "show", str(path.parent)).stdout.decode()
+    assert re.search(r"  steps: +4\n  settings:\n    recipe:\n      ema: +0.9\n      flip: +true\n", text)
+    assert re.search(r"  deep:\n    a:\n      b: +{\"c\": {\"d\": 1}}\n    empty: +{}\n", text)
+
+
 def test_who_made_it_and_where_it_is_before_anything_is_downloaded(ugatit: Command) -> None:
     for entry in read_manifest().values():
         text = ugatit("models", "show", next(iter(entry.aliases), entry.name)).stdout.decode()

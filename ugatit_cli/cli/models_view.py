@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ugatit_cli.cli.listing import (
@@ -33,6 +33,8 @@ COLUMNS: Final = (
     Column("FROM", 96),
     Column("LICENCE", 110, cut=True),
 )
+DEEPEST: Final = 3
+"""Tables in tables that have lines of their own: the recipe in the settings in the provenance."""
 
 
 # --- The list ------------------------------------------------------------------------------------------
@@ -192,10 +194,7 @@ def model_lines(known: Known, width: int | None) -> Iterator[str]:
     yield from told(_facts(known, facts), width)
     if facts["provenance"]:
         yield "provenance:"
-        indent = max(16, 4 + max(map(len, facts["provenance"])))
-        for key, value in facts["provenance"].items():
-            text = value if isinstance(value, str) else json.dumps(value)
-            yield from labelled(f"  {shown(key)}:", text, width, indent)
+        yield from _table_lines(facts["provenance"], width)
     if facts["files"]:
         yield "files:"
         for file in facts["files"]:
@@ -206,6 +205,19 @@ def model_lines(known: Known, width: int | None) -> Iterator[str]:
         yield f"Or use it, which fetches it first: ugatit translate PICTURES --model {known.name} -o out/"
     if facts["instructions"]:
         yield from map(shown, ["", *facts["instructions"].split("\n")])
+
+
+def _table_lines(values: Mapping[str, Any], width: int | None, depth: int = 1) -> Iterator[str]:
+    """A table of plain JSON values, and those in it, a line each; tables deeper than any of ours as JSON."""
+    margin = 2 * depth
+    indent = max(16, margin + 2 + max(map(len, values)))
+    for key, value in values.items():
+        label = f"{' ' * margin}{shown(key)}:"
+        if isinstance(value, dict) and value and depth < DEEPEST:
+            yield label
+            yield from _table_lines(value, width, depth + 1)
+        else:
+            yield from labelled(label, value if isinstance(value, str) else json.dumps(value), width, indent)
 
 
 def _facts(known: Known, facts: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
