@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
+import socket
 import sys
+import threading
+import tracemalloc
 import zipfile
+from collections.abc import Iterator
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -137,6 +142,60 @@ def test_what_is_no_archive_is_named(data: bytes | None) -> None:
         Path("a.zip").write_bytes(data)
     with pytest.raises(PictureError, match=r"zip://x\.png::a\.zip: "):
         places.read(url("zip://x.png::a.zip"), 1000)
+
+
+@contextlib.contextmanager
+def answering(answer: bytes) -> Iterator[Url]:
+    """A picture at a server that says the same to everybody."""
+
+    def answer_all() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                with server.accept()[0] as one, contextlib.suppress(OSError):
+                    one.recv(1 << 16)
+                    one.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer_all)
+        thread.start()
+        yield url(f"http://127.0.0.1:{server.getsockname()[1]}/x.png")
+        server.shutdown(socket.SHUT_RDWR)  # which ends waiting for the next
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        ("200 OK\r\nContent-Length: many", "answer is broken"),
+        ("200 OK\r\nContent-Length: 2", "answer is broken"),
+        ("200 OK\r\nContent-Length: 200", "answer is broken"),
+        ("200 OK\r\nX: " + "x" * 100_000, "answer is broken"),
+        ("302 Found\r\nConnection: close\r\nLocation: /x.png", "too many redirects"),
+        ("302 Found\r\nConnection: close\r\nLocation: file:///etc/passwd", "no web address"),
+        ("400 Bad Request\r\nContent-Length: 6", "answered 400"),
+    ],
+    ids=["no length", "longer", "shorter", "a long header", "in a circle", "to a file", "an error"],
+)
+def test_answers_that_make_no_sense_are_told_from_errors(head: str, reason: str) -> None:
+    with (
+        answering(f"HTTP/1.1 {head}\r\n\r\nabcdef".encode()) as picture,
+        pytest.raises(PictureError, match=reason) as caught,
+    ):
+        places.read(picture, 1000)
+    assert "passwd" not in caught.value.message
+
+
+def test_what_is_read_is_in_memory_once() -> None:
+    size = 32_000_000
+    with answering(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + bytes(size)) as endless:
+        with contextlib.suppress(PictureError):
+            places.read(endless, 1)  # what is imported for it
+        tracemalloc.start()
+        try:
+            assert len(places.read(endless, 2 * size)) == size
+            assert tracemalloc.get_traced_memory()[1] < 1.5 * size
+        finally:
+            tracemalloc.stop()
 
 
 def test_an_archive_is_the_old_or_the_new_one() -> None:

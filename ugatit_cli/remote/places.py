@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import stat
 import threading
 from collections.abc import Iterator, Sequence
@@ -70,11 +71,10 @@ def read(url: Url, limit: int) -> bytes:
 
 
 def _read(file: IO[bytes], most: int) -> bytes:
-    parts: list[bytes] = []
+    data = io.BytesIO()  # which gives its content away without a copy
     while most > 0 and (part := file.read(most)):  # of what streams, as much as has just arrived
-        parts.append(part)
-        most -= len(part)
-    return b"".join(parts)
+        most -= data.write(part)
+    return data.getvalue()
 
 
 def look(url: Url) -> Entry:

@@ -173,11 +173,23 @@ def _trouble(url: Url, error: Exception) -> Trouble:
         return Trouble(f"can't be unpacked ({text})")
     if isinstance(error, TimeoutError) or any("Timeout" in kind for kind in kinds):
         return Trouble("the server doesn't answer", TRY_AGAIN)
+    if (astray := _astray(kinds, error.__cause__)) is not None:
+        return astray
     if _status(error) is not None:
         return Trouble(f"the server answered {_status(error)}")
     if isinstance(error, OSError) and not {"ClientError", "ConnectionError"} & {*kinds}:
         return Trouble(plain_reason(error) if not text or error.strerror else text)
     return Trouble(plain_words(error), TRY_AGAIN)
+
+
+def _astray(kinds: list[str], cause: BaseException | None) -> Trouble | None:
+    """What aiohttp says of answers that aren't HTTP, often as if they had a status, and of where redirects lead."""
+    if "TooManyRedirects" in kinds:
+        return Trouble("too many redirects")
+    if "RedirectClientError" in kinds:
+        return Trouble("a redirect leads to what is no web address")
+    unread = isinstance(cause, Exception) and "HttpProcessingError" in kinds_of(cause)
+    return Trouble("the server's answer is broken", TRY_AGAIN) if unread or "ClientPayloadError" in kinds else None
 
 
 def _status(error: Exception) -> int | None:
