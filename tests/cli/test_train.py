@@ -267,6 +267,7 @@ def test_signals_to_a_program() -> None:
         assert "error" not in said
         assert said.endswith(f"Go on with the same command, or: ugatit train --resume {number.name}\n")
         assert "Traceback" not in said
+        assert all(Path(path).exists() for path in re.findall(r"(?:samples|model): ([^\n,]+)", said))
         assert len(list(Path(number.name, "checkpoints").iterdir())) == 1
 
 

@@ -385,6 +385,10 @@ def test_a_server_that_packs_what_it_sends(web: WebServer, target: Path, monkeyp
         throw_away(target)
         monkeypatch.setattr(web_module, "LARGEST_UNTOLD", len(DATA) - 1)
         assert "longer" in fails(target, None).message
+        monkeypatch.setattr(web_module, "LARGEST_UNTOLD", 1 << 34)
+        web.put(URL, bytes(3_000_000))
+        assert "longer" in fails(target, None).message  # than any real file that is packed so well
+        assert [path for path in target.parent.iterdir() if path.stat().st_size > 1_000] == []
 
 
 @pytest.mark.parametrize("told", [True, False])

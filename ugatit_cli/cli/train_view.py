@@ -389,7 +389,8 @@ def finish(
         console.note(f"to train on: ugatit train --resume {name} {_longer(run, settings, outcome.step)}")
     else:
         console.note(f"{_count(done, 'step')} in {duration(seconds)}, {outcome.step} in all")
-    console.note(f"samples: {run.path / 'samples'}, model: {run.model}")
+    samples = run.samples_path(0).parent
+    console.note(f"{f'samples: {samples}, ' if samples.exists() else ''}model: {run.model}")
     if outcome.finished:
         used = shlex.quote(argument_for(run.path))
         console.note(f"translate with: ugatit translate PICTURES --model {used} -o out/")

@@ -8,12 +8,15 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ugatit_cli.errors import NoRoomError, StorageError
 from ugatit_cli.files import check_space, reported
 from ugatit_cli.remote import patience
 from ugatit_cli.remote.patience import Listener, TransferError
+
+UNPACKED: Final = 100
+"""How much longer than what is sent a file may be that a server packs, though nobody asked it to."""
 
 
 @contextlib.contextmanager
@@ -61,8 +64,8 @@ class Source:
     def begins(self, answer: Any) -> None:
         """The file comes from its first byte on; nothing is left of a part."""
 
-    def too_long(self) -> Exception:
-        """What to raise for one with more bytes than `most`."""
+    def too_long(self, most: int) -> Exception:
+        """What to raise for one with more bytes than it can have."""
         raise NotImplementedError
 
 
@@ -133,8 +136,10 @@ class _Transfer:
         with self.source.ask(self.size) as answer:
             self._check(answer)
             self._begin()
+            start, packed = self.size, "Content-Encoding" in answer.headers
             for data in _steadily(answer.iter_bytes()):
-                self._take(data)
+                most = start + UNPACKED * answer.num_bytes_downloaded if packed else self.source.most
+                self._take(data, min(most, self.source.most))
         if self.size < (self.source.size or 0):
             raise TransferError("the connection broke off")
 
@@ -153,10 +158,10 @@ class _Transfer:
         if not self.size:
             self.source.begins(answer)
 
-    def _take(self, data: bytes) -> None:
-        if self.size + len(data) > self.source.most:
+    def _take(self, data: bytes, most: int) -> None:
+        if self.size + len(data) > most:
             self._begin_again()
-            raise self.source.too_long()
+            raise self.source.too_long(most)
         with reported(self.part):
             rest = memoryview(data)
             while rest:

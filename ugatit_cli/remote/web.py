@@ -289,8 +289,8 @@ class _Source(transfer.Source):
         with reported(self.version_path):
             replace_file(self.version_path, json.dumps(asdict(self.version)).encode())
 
-    def too_long(self) -> FetchError:
-        message = f"{self.file} is longer than {self.most:,} bytes, which it should have"
+    def too_long(self, most: int) -> FetchError:
+        message = f"{self.file} is longer than {most:,} bytes, which it should have"
         return FetchError(message, "It is not the file that was asked for. Ask whoever offers it.")
 
 
