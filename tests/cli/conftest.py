@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -117,9 +118,9 @@ def ugatit(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, in a list to set it."""
-    now = [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    """The time, in a list to set it; that of other threads, as of servers, goes on."""
+    now, real, own = [1000.0], time.monotonic, threading.get_ident()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0] if threading.get_ident() == own else real())
     return now
 
 
