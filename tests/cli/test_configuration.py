@@ -313,7 +313,7 @@ def test_an_error_says_where_its_value_stands(ugatit: Command, monkeypatch: pyte
     Path(FILE).write_text("[translate]\ntile = 'huge'\n")
     outcome = ugatit("translate", "a.png", "-o", "b.png")
     assert (outcome.code, outcome.errors) == (2, ["--tile huge: unknown"])
-    assert f"tile is set by {FILE}, line 2." in outcome.stderr
+    assert f"tile is set by {FILE}, line 2." in outcome.stderr.splitlines()
     assert f"settings of {FILE}: tile\n" in outcome.stderr
     assert "is set by" not in ugatit("translate", "a.png", "-o", "b.png", "--tile", "large").stderr
     monkeypatch.setenv("UGATIT_QUALITY", "best")

@@ -260,13 +260,22 @@ def test_cards_speak_no_language_of_programs(page: Chrome) -> None:
     assert len(page.find_elements("css selector", ".is-failed")) == 2
 
 
-def test_attention_lies_over_the_picture(page: Chrome) -> None:
+def test_attention_lies_over_the_picture(page: Chrome, models: dict[str, Path]) -> None:
+    from selenium.webdriver.support.select import Select
+
     bring(page, png())
     settled(page)
     assert not visible(page, ".heat")
     find(page, "#attention").click()
     until(page, "document.querySelector('.heat').checkVisibility()")
     assert js(page, "document.querySelector('.heat').naturalWidth") > 0
+    assert visible(page, "#scale")
+    listed = Select(find(page, "#model"))
+    listed.select_by_value(str(models["cycle"]))  # which has none
+    settled(page)
+    assert not visible(page, "#scale")
+    listed.select_by_value(str(models["light"]))
+    settled(page)
     assert visible(page, "#scale")
     find(page, "#attention").click()
     assert not visible(page, ".heat")

@@ -268,7 +268,7 @@ def explain(error: UgatitError, context: Any) -> None:
         if key == "to":
             about += f"|\\bno domain {re.escape(repr(said.value))}"
         if re.search(about, error.message) and said.where not in error.message:
-            error.hint = f"{error.hint}{' ' * bool(error.hint)}{key} is set by {said.where}."
+            error.hint = f"{error.hint}\n{key} is set by {said.where}.".lstrip()
 
 
 def in_words(message: str) -> str:

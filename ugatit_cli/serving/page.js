@@ -74,6 +74,7 @@
     }));
     find("styles").hidden = !styles;
     find("looks").hidden = !attention;
+    find("scale").hidden = !looks();
     [find("low").textContent, find("high").textContent, find("meaning").textContent] = masks
       ? ["kept", "replaced", "What the translation replaces:"] : ["least", "most", "Where the network looks:"];
   };
