@@ -20,6 +20,8 @@ from ugatit_cli.films.writing import FilmWriter
 from ugatit_cli.outputs.base import FileOptions
 from ugatit_cli.pictures.geometry import Pixels
 
+REPEATS = Path(__file__).parent.parent / "fixtures" / "repeats.ogv"  # Theora, which PyAV doesn't write
+
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,3 +136,18 @@ def test_a_name_is_a_file_whatever_is_in_it() -> None:
     source = make(Path("clip.mkv"), frames=2, sound=None).rename("pipe:1.mkv")
     output, _ = copied(source, "http:%03d.mkv")
     assert len(decoded(output.rename("out.mkv"))) == 2
+
+
+def test_times_that_begin_anew_are_an_error_before_the_first_frame() -> None:
+    one = make(Path("one.ts"), frames=50, sound="mp2")
+    assert survey(one).frames == 50
+    Path("two.ts").write_bytes(one.read_bytes() * 2)
+    with pytest.raises(PictureError, match="begin anew") as caught:
+        survey(Path("two.ts"))
+    assert "-i two.ts -c copy mended.mkv" in (caught.value.hint or "")
+
+
+def test_pictures_that_are_shown_again_are_shown_for_longer() -> None:
+    output, notes = copied(REPEATS, "out.mkv")
+    assert (survey(REPEATS).frames, notes) == (7, [])
+    assert [time * 25 for time in facts(output).times] == [0, 5, 10, 12, 15, 20, 24]

@@ -40,6 +40,7 @@ _HDR: Final = frozenset({ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67})
 _RATE: Final = Fraction(25)
 _MISSING: Final = 0.5  # seconds by which streams may end before their container says,
 _ROUNDING: Final = 0.01  # or where the last packet is a part
+_BACK: Final = 1.0  # seconds by which times fall where they begin anew; by less where a packet is out of its place
 # The upper left of a display matrix: where x goes to (x, y), where y does.
 _TURNS: Final = {
     (0, -1, 1, 0): Image.Transpose.ROTATE_90,
@@ -121,13 +122,14 @@ def survey(path: Path) -> Survey:
     """Looks at a film's packets without decoding them, at the speed of the disk.
 
     Raises:
-        PictureError: it can't be read, or is cut off.
+        PictureError: it can't be read, is cut off, or its times begin anew in the middle.
     """
     frames, seconds, whole = 0, 0.0, True
     with _opened(path) as container, reported(path):
         index, start = _pictures(path, container).index, (container.start_time or 0) / av.time_base
-        stated = (container.duration or 0) / av.time_base
+        stated, latest = (container.duration or 0) / av.time_base, dict[int, float]()
         for packet in container.demux():
+            _check_time(path, packet, latest)
             if packet.pts is not None:
                 end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                 seconds = max(seconds, end - start)
@@ -138,6 +140,17 @@ def survey(path: Path) -> Survey:
         hint = f"Get it again. What there is of it can be mended: ffmpeg -i {path.name} -c copy mended{path.suffix}"
         raise PictureError(f"{path}: is cut off{after}", hint)
     return Survey(frames, seconds)
+
+
+def _check_time(path: Path, packet: Packet[Any], latest: dict[int, float]) -> None:
+    """It is a PictureError if a packet is to be decoded long before the last of its stream, as in joined files."""
+    if packet.dts is None:
+        return
+    time = float(packet.dts * packet.time_base)
+    if time < latest.get(packet.stream_index, time) - _BACK:
+        hint = f"Files that were joined have that. Give them one time: ffmpeg -fflags +genpts -i {path.name} -c copy"
+        raise PictureError(f"{path}: its times begin anew in the middle", f"{hint} mended.mkv")
+    latest[packet.stream_index] = time
 
 
 def _pictures(path: Path, container: InputContainer) -> VideoStream:
@@ -226,6 +239,8 @@ class Film:
                 self.packets.append(packet)
 
     def _decoded(self, packet: Packet[Any]) -> list[VideoFrame]:
+        if not packet.size and (packet.pts, packet.dts) != (None, None):
+            return []  # the same picture again; without a time, the end
         try:
             return list(packet.decode())
         except (av.error.InvalidDataError, av.error.UnknownError):
