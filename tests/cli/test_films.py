@@ -146,12 +146,20 @@ def test_sound_that_a_container_does_not_take(translate: Command) -> None:
     outcome = translate(make(Path("clip.mp4"), frames=1), "-o", "out.webm")
     assert (outcome.code, below(".")) == (1, ["clip.mp4"])
     assert outcome.errors[0] == "clip.mp4: its sound (aac) can't be copied to .webm"
+    assert ".mkv" in outcome.stderr
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.mkv"])
+def test_sound_that_not_even_mkv_takes_has_a_way_out(translate: Command, output: str) -> None:
+    outcome = translate(make(Path("a clip.mov"), frames=1, sound="pcm_mulaw"), "-o", output)
+    assert (outcome.code, below(".")) == (1, ["a clip.mov"])
+    assert "-i 'a clip.mov' -c:v copy -c:a flac changed.mkv" in " ".join(outcome.stderr.split())
 
 
 def test_subtitles_that_a_container_does_not_take_are_said_to_be_missing(translate: Command) -> None:
     outcome = translate(make(Path("clip.mkv"), subtitles=True), "-o", "out.mp4")
     assert outcome.code == 0
-    assert "subtitles (srt) left out" in outcome.stderr
+    assert "subtitles (srt) left out: .mp4 doesn't take them, .mkv does" in outcome.stderr
     assert [kind for kind, _ in facts(Path("out.mp4")).streams] == ["video", "audio"]
 
 

@@ -26,7 +26,7 @@ CONTAINERS: Final[Mapping[str, str]] = {
 """Suffixes of results, and libavformat's names of their containers."""
 
 ANY: Final = ".mkv"
-"""The container that takes sound and subtitles of any kind."""
+"""The container that takes most kinds of sound and subtitles."""
 
 QUALITY: Final = 75
 """When nobody says otherwise: hardly to be told from lossless."""
@@ -114,7 +114,7 @@ def encoder_for(output: Place, codec: Codec = "auto") -> Encoder:
         raise UsageError(
             f"{output}: films can't be written as {suffix}", f"They are written as {', '.join(sorted(CONTAINERS))}."
         )
-    taken = [one for one in _installed() if one.name in _taken_by(CONTAINERS[suffix])]
+    taken = [one for one in _installed() if one.name in taken_by(CONTAINERS[suffix])]
     wanted = [one for one in taken if codec in ("auto", one.codec)]
     if not wanted:
         choices = ", ".join(one.codec for one in taken) or "none"
@@ -130,7 +130,7 @@ def _installed() -> tuple[Encoder, ...]:
 
 
 @functools.cache
-def _taken_by(container: str) -> frozenset[str]:
+def taken_by(container: str) -> frozenset[str]:
     """Encoders and decoders whose codecs a container takes."""
     import av
 

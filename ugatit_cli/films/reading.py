@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -137,7 +138,8 @@ def survey(path: Path) -> Survey:
             whole = not packet.is_corrupt if packet.size else whole  # the last ones only say that it is over
     if stated - seconds > (_MISSING + stated / 100 if whole else _ROUNDING):
         after = f" after {seconds:.1f} of {stated:.1f} seconds"
-        hint = f"Get it again. What there is of it can be mended: ffmpeg -i {path.name} -c copy mended{path.suffix}"
+        change = f"ffmpeg -i {shlex.quote(path.name)} -c copy mended{path.suffix}"
+        hint = f"Get it again. What there is of it can be mended: {change}"
         raise PictureError(f"{path}: is cut off{after}", hint)
     return Survey(frames, seconds)
 
@@ -148,8 +150,9 @@ def _check_time(path: Path, packet: Packet[Any], latest: dict[int, float]) -> No
         return
     time = float(packet.dts * packet.time_base)
     if time < latest.get(packet.stream_index, time) - _BACK:
-        hint = f"Files that were joined have that. Give them one time: ffmpeg -fflags +genpts -i {path.name} -c copy"
-        raise PictureError(f"{path}: its times begin anew in the middle", f"{hint} mended.mkv")
+        change = f"ffmpeg -fflags +genpts -i {shlex.quote(path.name)} -c copy mended.mkv"
+        hint = f"Files that were joined have that. Give them one time: {change}"
+        raise PictureError(f"{path}: its times begin anew in the middle", hint)
     latest[packet.stream_index] = time
 
 

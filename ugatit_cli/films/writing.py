@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +22,7 @@ from av.video.stream import VideoStream
 
 from ugatit_cli.errors import OutputError
 from ugatit_cli.files import unwritable
-from ugatit_cli.films.codecs import CONTAINERS, Encoder
+from ugatit_cli.films.codecs import ANY, CONTAINERS, Encoder, taken_by
 from ugatit_cli.films.reading import SCALING, Film
 from ugatit_cli.leftovers import discard, hidden
 from ugatit_cli.outputs.base import FileOptions
@@ -111,12 +112,20 @@ class FilmWriter:
             name = source.codec_context.name if source.codec_context else source.name or "of an unknown kind"
             kind = {"audio": "sound", "subtitle": "subtitles", "attachment": "attachment"}[source.type]
             if source.type == "audio":
-                hint = "Give the result a name that ends in .mkv, which takes sound of any kind."
-                raise OutputError(f"its {kind} ({name}) can't be copied to {self.path.suffix}", hint) from None
-            self.notes.append(f"{kind} ({name}) left out: {self.path.suffix} doesn't take them, .mkv does")
+                error = f"its {kind} ({name}) can't be copied to {self.path.suffix}"
+                raise OutputError(error, self._sound_hint(name)) from None
+            more = f", {ANY} does" if name in taken_by(CONTAINERS[ANY]) else ""
+            self.notes.append(f"{kind} ({name}) left out: {self.path.suffix} doesn't take them{more}")
             return None
         self._take_facts(source, stream)
         return stream
+
+    def _sound_hint(self, name: str) -> str:
+        if name in taken_by(CONTAINERS[ANY]):
+            return f"Give the result a name that ends in {ANY}, which takes it."
+        given = shlex.quote(self._film.path.name)
+        change = f"ffmpeg -fflags +genpts -i {given} -c:v copy -c:a flac changed{ANY}"
+        return f"Make it sound that {ANY} takes, without loss: {change}"
 
     def _add_facts(self) -> None:
         film = self._film
