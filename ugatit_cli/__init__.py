@@ -175,7 +175,7 @@ def export(
 
     name = str(fspath(model))
     found = find_model(name)
-    path, way = None if output is None else Path(output), resolve_direction(found.config, direction, to)
+    path, way = None if output is None else Path(output), resolve_direction(found.config, name, direction, to)
     sides = None if size is None else as_size(size)[::-1]
     options = ExportOptions(path, format, way, precision, sides, maps, overwrite)
     return export_model(name, found, options).path

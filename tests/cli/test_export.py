@@ -43,15 +43,15 @@ def test_without_a_name_translate_finds_it_by_the_models(ugatit: Command, light:
     [
         (["--size", "wide"], "--size wide: unknown"),
         (["--size", "30"], "size 30x30: sides are multiples of 4, 16 or more"),
-        (["--direction", "b2a"], "this model translates flat to clay only, not back"),
-        (["--to", "anime"], "this model has no domain 'anime'"),
+        (["--direction", "b2a"], "{model}: this model translates flat to clay only, not back"),
+        (["--to", "anime"], "{model}: this model has no domain 'anime'"),
         (["--format", "torchscript"], "x.onnx: torchscript files end in .pt or .ts"),
     ],
 )
 def test_what_cannot_be_names_the_option(words: list[str], said: str, ugatit: Command, tmp_path: Path) -> None:
     model = tiny.save(tmp_path / "one", tiny.ONE_WAY)
     outcome = ugatit("export", model, "-o", "x.onnx", *words)
-    assert (outcome.code, outcome.errors) == (2, [said])
+    assert (outcome.code, outcome.errors) == (2, [said.format(model=model)])
     assert not Path("x.onnx").exists()
 
 

@@ -108,6 +108,19 @@ def test_what_is_not_to_be_had_is_named_before_any_work(several: Command, wrong:
     assert not Path("out").exists()
 
 
+@pytest.mark.parametrize(
+    ("named", "option"),
+    [("way", ("--direction", "b2a")), ("way", ("--to", "flat")), ("runs/a/cats", ("--to", "anime"))],
+)
+def test_a_model_that_does_not_go_there_is_named(several: Command, named: str, option: tuple[str, ...]) -> None:
+    put("a.png")
+    tiny.save(Path("way"), tiny.ONE_WAY)
+    outcome = several("a.png", "-o", "out", "-m", "way", *option)
+    assert (outcome.code, len(outcome.errors)) == (2, 1)
+    assert outcome.errors[0].startswith(f"{named}: ")
+    assert not Path("out").exists()
+
+
 def test_results_that_exist(several: Command) -> None:
     put("in/a.png", "out/b-cats/a.png")
     before = Path("out/b-cats/a.png").read_bytes()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests import tiny
 from tests.cli.conftest import Command
 from tests.evaluations import save_pictures
 from ugatit_cli.study.tally import wilson
@@ -78,6 +79,13 @@ def test_usage(ugatit: Command, arguments: tuple[str, ...], named: str) -> None:
     assert (outcome.code, outcome.stdout, len(outcome.errors)) == (2, b"", 1)
     assert named in outcome.errors[0]
     assert not [*Path().glob("*.html")]
+
+
+def test_a_model_that_does_not_go_there_is_named(ugatit: Command, light: str) -> None:
+    way = tiny.save(Path("way"), tiny.ONE_WAY)
+    outcome = ugatit("study", "-m", light, "-m", f"short={way}", *GIVEN, "--direction", "b2a")
+    assert (outcome.code, len(outcome.errors)) == (2, 1)
+    assert outcome.errors[0].startswith("way: ")
 
 
 def test_what_cannot_be_read_is_named(ugatit: Command) -> None:

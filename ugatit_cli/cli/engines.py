@@ -89,7 +89,7 @@ def _model(options: PictureOptions, name: str) -> ExportedModel:
         found = known(name, listener)
     if found.config is None or found.folder is None:
         raise _not_exported(name, "")
-    direction = resolve_direction(found.config, options.direction, options.to)
+    direction = resolve_direction(found.config, name, options.direction, options.to)
     if not (path := _place(found, direction)).exists():
         raise _not_exported(name, direction)
     model = ExportedModel(path)
@@ -137,7 +137,7 @@ def trained(options: PictureOptions, name: str, files: int) -> Chosen:
         return model
 
     missing = missing_maps(folder.config, discriminators=folder.discriminators is not None)
-    direction: Direction = resolve_direction(folder.config, options.direction, options.to)
+    direction: Direction = resolve_direction(folder.config, name, options.direction, options.to)
     return Chosen(folder.config, missing, direction, None, opened)
 
 

@@ -75,7 +75,7 @@ def export(
     from ugatit_cli.exporting import export as exporting
     from ugatit_cli.translation.choices import resolve_direction
 
-    way = resolve_direction(found.config, direction, to)
+    way = resolve_direction(found.config, model, direction, to)
     options = exporting.ExportOptions(
         None if output is None else _file(output, f"{folder_names([model])[model]}-{way}", exporting.ENDINGS[format]),
         format,

@@ -38,7 +38,7 @@ from ugatit_cli.pictures.look import Look
 from ugatit_cli.pictures.reading import Frame
 from ugatit_cli.pictures.regions import RegionOptions
 from ugatit_cli.pictures.styles import StyleCode
-from ugatit_cli.translation.choices import chosen_style, resolve_direction
+from ugatit_cli.translation.choices import chosen_style
 from ugatit_cli.translation.engine import Engine, OptionalWay, Source
 from ugatit_cli.translation.frames import drawn_frames
 from ugatit_cli.translation.pipeline import Result, TranslateOptions
@@ -139,7 +139,7 @@ def translate_film(
         raise AlreadyThere(f"{output}: exists already", "Name another file, or pass overwrite=True.")
     files = FileOptions(quality=quality, background=as_colour(background))
     sizes, look = SizeOptions(fit, as_tile(tile), as_output(size)), Look(strength, keep_colour)
-    way = resolve_direction(model.config, direction, to)
+    way = model.direction(direction, to)
     parts = None if regions is None else RegionOptions(regions)
     options = TranslateOptions(way, sizes, files, max_pixels=max_pixels, look=look, regions=parts)
     options, films = _with_style(model, options, style), FilmOptions(codec, steady)

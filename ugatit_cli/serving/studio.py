@@ -165,7 +165,7 @@ class Studio:
         sizes = SizeOptions(asked.fit)
         check_options(model.config, sizes)
         return TranslateOptions(
-            direction=resolve_direction(model.config, asked.direction, asked.to or None),
+            direction=resolve_direction(model.config, model.name, asked.direction, asked.to or None),
             sizes=sizes,
             files=FileOptions(asked.format, asked.quality, as_colour(asked.background)),
             workers=1,

@@ -14,11 +14,21 @@ from ugatit_cli.pictures.styles import StyleCode, seed_of
 from ugatit_cli.translation.engine import Engine, Source
 
 
-def resolve_direction(config: BaseConfig, direction: Direction | None = None, to: str | None = None) -> Direction:
+def resolve_direction(
+    config: BaseConfig, name: str, direction: Direction | None = None, to: str | None = None
+) -> Direction:
     """The direction that is stated, or leads to a domain of any case; `a2b` where nothing is said.
 
-    It is a UsageError if there is no such direction or domain, or they contradict each other.
+    It is a UsageError, which calls the model `name`, if there is no such direction or domain, or they contradict each
+    other.
     """
+    try:
+        return _resolved(config, direction, to)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error.message}", error.hint) from None
+
+
+def _resolved(config: BaseConfig, direction: Direction | None, to: str | None) -> Direction:
     if direction is not None and direction not in DIRECTIONS:
         ways = (f"{way} ({config.source(way)} -> {config.target(way)})" for way in config.directions)
         hint = f"It is {' or '.join(ways)}; or name the domain: to={config.domain_b!r}."

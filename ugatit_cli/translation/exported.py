@@ -62,7 +62,7 @@ class ExportedModel(Translator):
             raise ModelError(f"{self.name}: expected sha256:{pin} (the pin), found sha256:{found}", _EXPORT_AGAIN)
         self.config = self._described.networks
         self.provenance = self._described.provenance
-        self.only: Direction = resolve_direction(self.config, self._described.direction)
+        self.only: Direction = resolve_direction(self.config, self.name, self._described.direction)
         if (size := self._described.size) is not None:
             self.size = size[1], size[0]
         self._runtime = _runtime(self.name)

@@ -89,7 +89,7 @@ class Translator(Engine):
         Raises:
             UsageError: there is no such direction or domain, or they contradict each other.
         """
-        return resolve_direction(self.config, direction, to)
+        return resolve_direction(self.config, self.name, direction, to)
 
     @overload
     def translate(  # type: ignore[overload-overlap]  # a str is a path, not several of one letter
