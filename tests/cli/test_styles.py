@@ -13,6 +13,7 @@ from tests.cli.conftest import Command, Outcome, below, put
 from tests.cli.test_evaluate import evaluate, extractor, figures  # noqa: F401  # fixtures
 from tests.cli.test_report_option import Told, told  # noqa: F401  # a fixture
 from tests.helpers import picture
+from tests.outputs.test_report import Page
 from ugatit_cli import Model
 
 CPU = ("--device", "cpu", "--precision", "fp32")
@@ -102,6 +103,11 @@ def test_a_page_has_a_card_for_each(translate: Command, told: Told) -> None:  # 
     assert [(entry.name, entry.output) for entry in told.entries] == [
         ("a.png", f"out/a_style{number}.png") for number in (1, 2, 3)
     ]
+    page = Page(Path("r.html").read_text())
+    named = [f"a.png, style {number}" for number in (1, 2, 3)]
+    assert [text for text in page.says("bdi") if text.startswith("a.png")] == named
+    assert [one["aria-label"].partition(":")[0] for one in page.of("input") if "step" in one][-3:] == named
+    assert page.says("b")[0] == "1"  # picture
     previews = [entry.preview for entry in told.entries if entry.preview]
     assert len({one.before for one in previews}) == 1
     assert len({one.after for one in previews}) == 3

@@ -330,8 +330,9 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number, model in enumerate(("plain", "soft", "runs-with-a-long-name-of-its-own")):
             writer.begin(Header(model, "flat", "clay", {"Model": model}, {}, LEGEND))
             writer.add(entry("a.png", layer("generator", "before", webp("orange", (48, 32))), after=webp("blue")))
-            writer.add(entry("b.png") if number else failure("b.png", "b.png: too small for it"))
-        writer.add(entry("b.png"))  # in another style
+            ours = entry("b.png", style=int(number > 1))
+            writer.add(ours if number else failure("b.png", "b.png: too small for it"))
+        writer.add(entry("b.png", style=2))
         writer.finish("5 translated, 1 failed")
     return path
 
@@ -343,7 +344,7 @@ def test_models_stand_beside_the_original(browser: Chrome, compared: Path, width
     assert js(browser, "document.documentElement.scrollWidth") <= width
     told = js(browser, "[...document.querySelectorAll('.compare .model')].map(x => x.innerText)")
     names = ["original", "plain", "soft", "runs-with-a-long-name-of-its-own"]
-    assert told == [*names * 2, f"{names[-1]}, style 2"]
+    assert told == [*names, *names[:-1], f"{names[-1]}, style 1", f"{names[-1]}, style 2"]
     tops = js(browser, "[...document.querySelectorAll('.cell')].map(x => x.getBoundingClientRect().top)")
     assert len(set(tops[:4])) == (1 if width > 500 else 2)
     assert "too small for it" in js(browser, "document.querySelector('.nothing').innerText")

@@ -116,10 +116,11 @@ class ReportPage:
             files = [self._below(str(path)) for path in result.job.outputs] or ["<stdout>"]
             styles = (result.preview.after, *result.preview.others)
             outputs = files if len(styles) > 1 else [", ".join(files)]
-            for after, output in zip(styles, outputs, strict=True):
-                preview = replace(result.preview, after=after, others=())
+            for number, (after, output) in enumerate(zip(styles, outputs, strict=True), 1):
+                preview, style = replace(result.preview, after=after, others=()), number if len(styles) > 1 else 0
                 seconds = result.seconds / len(styles)
-                self._write(self._writer.add, Entry(shown, output, preview, result.size or (0, 0), seconds, key=name))
+                entry = Entry(shown, output, preview, result.size or (0, 0), seconds, key=name, style=style)
+                self._write(self._writer.add, entry)
 
     def _below(self, output: str) -> str:
         """A result's path from the page, or its name."""

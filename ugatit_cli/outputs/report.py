@@ -49,6 +49,8 @@ class Entry:
         seconds: what it took.
         error: why there is no result.
         key: tells inputs apart whose names are alike; empty: the name does.
+        style: its number, from 1, of several results of the input, which are added one after the other; 0: it is
+            the only one.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Entry:
     seconds: float = 0.0
     error: UgatitError | None = None
     key: str = ""
+    style: int = 0
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,8 @@ class ReportWriter:
 
     def _add(self, entry: Entry) -> None:
         several, macros, header = self._models > 1, _macros(), self._headers[-1]
-        card = self._cards.setdefault((entry.key or entry.name) if several else len(self._cards), _Card())
+        own = len(self._cards) - (entry.style > 1)
+        card = self._cards.setdefault((entry.key or entry.name) if several else own, _Card())
         if entry.preview is None:
             card.failure = card.failure or self._kept(macros.failure(entry))
             if several:
@@ -153,10 +157,7 @@ class ReportWriter:
             size, moves = image.size, getattr(image, "is_animated", False)
         if several and card.opening is None:
             card.opening = self._kept(macros.opening(entry, *size, moves))
-        style = 1 + len(card.cells.get(len(self._headers) - 1, ()))
-        self._append(
-            card, macros.cell(entry, header, *size, style) if several else macros.card(entry, header, *size, moves)
-        )
+        self._append(card, macros.cell(entry, header, *size) if several else macros.card(entry, header, *size, moves))
 
     def _append(self, card: _Card, text: object) -> None:
         card.cells.setdefault(len(self._headers) - 1, []).append(self._kept(text))
