@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -49,6 +50,12 @@ def lightened(stream: IO[bytes]) -> tuple[IO[bytes], bytes | None]:
 def said(stream: IO[bytes]) -> list[tuple[bytes, bytes]]:
     """The texts and the EXIF of a file, as kinds and contents of chunks, but for broken ones."""
     return [(chunk.kind, chunk.content) for chunk in _chunks(stream) if chunk.kind in _SAID and chunk.intact]
+
+
+def code_points(stream: IO[bytes]) -> bytes:
+    """What cICP says; empty where there is none."""
+    before = itertools.takewhile(lambda chunk: chunk.kind not in _PIXELS, _chunks(stream))
+    return next((chunk.content for chunk in before if chunk.kind == b"cICP" and chunk.intact), b"")
 
 
 def _chunks(stream: IO[bytes]) -> Iterator[_Chunk]:

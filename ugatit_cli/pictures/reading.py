@@ -21,7 +21,7 @@ from PIL import Image, ImageChops, ImageCms, UnidentifiedImageError
 
 from ugatit_cli.errors import PictureError, UgatitError, plain_reason
 from ugatit_cli.files import open_file
-from ugatit_cli.pictures import jpeg, kinds, levels, metadata, png, tiff
+from ugatit_cli.pictures import jpeg, kinds, levels, metadata, png, primaries, tiff
 from ugatit_cli.pictures.bounds import MAX_PIXELS, ROOM, check_pixels
 from ugatit_cli.pictures.metadata import Metadata
 
@@ -142,6 +142,7 @@ def open_picture(
             file.head, file.stream = stream.peek(32)[:32], stream
             if file.head.startswith(png.MAGIC):
                 file.stream, file.profile = png.lightened(stream)
+                file.profile = primaries.of_code_points(png.code_points(stream), file.notes) or file.profile
             image = _opened(file, max_pixels)
             kinds.check_kind(image, file.label, file.head, file.stream)
             file.notes += _pages_note(image)
@@ -385,7 +386,8 @@ def _frame(shown: Image.Image, image: Image.Image, file: _File, *, last: bool = 
     del upright
     if image.format == "JPEG" and colour.mode == "CMYK" and "adobe" not in image.info:
         colour = ImageChops.invert(colour)  # Pillow takes the inks of all for inverted, as Adobe's are
-    rgb = _to_srgb(colour, file.profile or image.info.get("icc_profile"))
+    profile = file.profile or image.info.get("icc_profile") or primaries.of_gamma(image.info)
+    rgb = _to_srgb(colour, profile)
     rgb.info = {}  # or Pillow's writers would take the source's profile and timing from there
     return Frame(rgb, _used_alpha(rgb, alpha, image, file))
 
