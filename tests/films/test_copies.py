@@ -151,3 +151,12 @@ def test_pictures_that_are_shown_again_are_shown_for_longer() -> None:
     output, notes = copied(REPEATS, "out.mkv")
     assert (survey(REPEATS).frames, notes) == (7, [])
     assert [time * 25 for time in facts(output).times] == [0, 5, 10, 12, 15, 20, 24]
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_sound_that_overlaps_where_parts_meet_is_kept(suffix: str) -> None:
+    parts = [make(Path(f"{later}.ts"), frames=30, later=later, sound="mp2") for later in (0, 480)]
+    Path("both.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    output, _ = copied(Path("both.ts"), f"out{suffix}")
+    sound = [packet for packet, *_ in facts(output).packets("audio")]
+    assert sound == [packet for packet, *_ in facts(Path("both.ts")).packets("audio")]

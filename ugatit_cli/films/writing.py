@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import shlex
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ _STALE: Final = frozenset(
 )
 _PLACES: Final = re.compile("location|gps|geo|xyz", re.IGNORECASE)
 _ENDS: Final[tuple[Literal["start"], Literal["end"]]] = ("start", "end")
+_STEP: Final = Fraction(1, 1000)  # seconds that are different times in all containers
 _PIXELS: Final = "yuv420p"  # what every player takes
 
 
@@ -65,6 +67,7 @@ class FilmWriter:
         self._temporary = hidden(path)
         self._scaler = VideoReformatter()
         self._durations: dict[int, int] = {}
+        self._decoded: dict[int, int] = {}
         self._first: tuple[int, int] | None = None
         self._end = 0
         self._finished = False
@@ -248,8 +251,19 @@ class FilmWriter:
             for name in ("pts", "dts"):
                 if (ticks := getattr(packet, name)) is not None:
                     setattr(packet, name, self._film.since_start(ticks, Fraction(packet.time_base)))
+            self._put_in_order(packet)
             packet.stream = stream
             self._file.mux_one(packet)
+
+    def _put_in_order(self, packet: Packet[Any]) -> None:
+        """No container takes what is to be decoded before the last of its stream, as where parts of a film meet."""
+        if packet.dts is None:
+            return
+        last = self._decoded.get(packet.stream_index, packet.dts)
+        if packet.dts < last:
+            packet.dts = last + math.ceil(_STEP / packet.time_base)
+            packet.pts = max(packet.pts or 0, packet.dts)
+        self._decoded[packet.stream_index] = packet.dts
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:
