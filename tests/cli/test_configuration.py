@@ -177,6 +177,22 @@ def test_what_the_command_line_says_has_no_rivals_in_files(arguments: list[str],
     assert set(sources(called(*arguments))) == counts
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text", "counts"),
+    [
+        (("--styles", "2"), "style = 'random:3'", ("random:3", 2)),
+        (("--style", "random:3"), "styles = 2", ("random:3", 2)),
+        (("--styles", "2"), "style = 'a.png'", (None, 2)),
+        (("--style", "a.png"), "styles = 2", ("a.png", None)),
+        (("--style", "random"), "style = 'a.png'\nstyles = 2", ("random", 2)),
+    ],
+)
+def test_several_styles_are_random_ones(arguments: list[str], text: str, counts: tuple[object, ...]) -> None:
+    Path(FILE).write_text(f"[translate]\n{text}\n")
+    params = called("translate", *arguments).params
+    assert (params["style"], params["styles"]) == counts
+
+
 def test_values_of_all_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("sub").mkdir()
     Path("sub/mine").mkdir()
@@ -184,6 +200,15 @@ def test_values_of_all_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
         "[translate]\nmax-pixels = 90000\nfilms = true\nstrength = 1\nbox = [1, 2, '30%', 4]\noutput = 'out'\n"
         "[train]\nflip = false\nlearning-rate = 2e-5\n[study.make]\nmodel = ['flat2clay', 'a/b', './mine']\n"
     )
+    Path("sub/y.toml").write_text(
+        "[translate]\nstyle = 'like.png'\n[study.make]\nmodel = ['a=./mine', 'b=flat2clay', './c=d']\n"
+    )
+    Path("sub/c=d").mkdir()
+    assert Path(called("translate", "--config", "sub/y.toml").params["style"]) == Path("sub/like.png")
+    models = called("study make", "--config", "sub/y.toml").params["model"]
+    assert [*models] == [f"a={Path('sub/mine')}", "b=flat2clay", str(Path("sub/c=d"))]
+    Path("sub/y.toml").write_text("[translate]\nstyle = 'random:3'\n")
+    assert called("translate", "--config", "sub/y.toml").params["style"] == "random:3"
     params = called("translate", "--config", "sub/x.toml").params
     assert [params[name] for name in ("max_pixels", "films", "strength", "box")] == ["90000", True, 1.0, "1,2,30%,4"]
     assert Path(params["output"]) == Path("sub/out")

@@ -171,3 +171,31 @@ def test_models_without_styles_refuse(ugatit: Command, light: str, option: tuple
     assert outcome.code == 2
     assert "ugatit" in outcome.errors[0]
     assert below(".") == ["a.png"]
+
+
+@pytest.mark.parametrize("setting", ["style = 'random:3'", "style = 'like.png'", "styles = 2"])
+def test_models_without_styles_pass_over_settings(ugatit: Command, light: str, model: Model, setting: str) -> None:
+    put("a.png", "like.png")
+    Path("ugatit.toml").write_text(f"[translate]\n{setting}\n")
+    assert ugatit("translate", "a.png", "-o", "b.png", "--model", light, *CPU).code == 0
+    several = ("translate", "a.png", "-o", "out", "--model", light, "--model", model.name, *CPU)
+    outcome = ugatit(*several)
+    if "styles" in setting:  # by which results are named, whoever makes them
+        assert (outcome.code, Path("out").exists()) == (2, False)
+        assert "styles is set by ugatit.toml, line 2." in outcome.stderr
+    else:
+        assert outcome.code == 0
+    assert ugatit(*several, "--style", "random:1").code == 2
+
+
+def test_an_evaluation_of_models_without_styles_passes_over_settings(
+    evaluate: Command,  # noqa: F811
+    light: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("UGATIT_EVALUATE_STYLE", "random:7")
+    assert (
+        evaluate("-m", light, "--domain-a", "flat", "--domain-b", "clay", "--metrics", "l1", "--pairs", "clay").code
+        == 0
+    )
+    assert evaluate("flat", "clay", "--metrics", "l1", "--pairs", "clay").code == 0

@@ -12,19 +12,21 @@ from typing import Any, Final
 
 from ugatit_cli.cli import console
 from ugatit_cli.cli.option_names import OTHERS, TESTS, every_command, keys_of, nearest, path_of, variables_of
-from ugatit_cli.cli.settings_file import CONFIG, FILE, OFF, Said, SettingsFile, read_document, shown
+from ugatit_cli.cli.settings_file import CONFIG, FILE, OFF, Said, SettingsFile, is_picture, read_document, shown
 from ugatit_cli.errors import DeviceError, UgatitError, UsageError
 from ugatit_cli.files import config_folder, expanded
 
 RUN_FILE: Final = "config.toml"
 DRY_RUN: Final = "dry_run"
+# What `style` is called here where it is that of a picture: random ones go with `styles`.
+PICTURE: Final = "style of a picture"
 # Of these, what is said further away counts for nothing beside what is said nearer.
 RIVALS: Final = (
     ("iterations", "minutes"),
     ("direction", "to"),
     ("skip_existing", "update", "overwrite"),
     ("faces", "faces_only", "box", "mask"),
-    ("style", "styles"),
+    (PICTURE, "styles"),
     ("model", "run"),
     ("a", "data", "domain_a"),
     ("b", "data", "domain_b"),
@@ -104,7 +106,7 @@ def fill(command: Any, context: Any, stated: Mapping[str, Any]) -> None:
     # Of arguments, too.
     by_key = {names.get(name, name): value for name, value in stated.items() if value not in (None, ())}
     layers = _layers(path, keys, by_key)
-    sources.said = _resolved(layers, by_key.keys(), keys.keys())
+    sources.said = _resolved(layers, by_key, keys.keys())
     sources.others = {name: value for layer in layers for name, value in layer.others.items()}
     context.default_map = {keys[key].name: said.value for key, said in sources.said.items()}
     for layer in layers:
@@ -179,19 +181,25 @@ def _named(path: str, keys: Mapping[str, Any], file: Path, stated: Mapping[str, 
     return Layer(plan.values, "", by_call, plan.settled, plan.others)
 
 
-def _resolved(layers: list[Layer], on_line: Set[str], keys: Set[str]) -> dict[str, Said]:
+def _resolved(layers: list[Layer], on_line: Mapping[str, Any], keys: Set[str]) -> dict[str, Said]:
     """What counts, of nearer places first; of rivals that of the nearest."""
     found: dict[str, Said] = {}
-    nearer, settled = set(on_line), set(on_line)
+    nearer, settled = {_rival(key, value) for key, value in on_line.items()}, set(on_line)
     for layer in layers:
-        own = {key: said for key, said in layer.values.items() if key not in settled and not _outdone(key, nearer)}
+        left = {key: said for key, said in layer.values.items() if key not in settled}
+        own = {key: said for key, said in left.items() if not _outdone(_rival(key, said.value), nearer)}
         if "resume" in nearer and not layer.named:
             own = {key: said for key, said in own.items() if key in RESUMED}
         found |= own
-        nearer |= own.keys()
+        nearer |= {_rival(key, said.value) for key, said in own.items()}
         settled |= own.keys() | layer.settled
     needs = {key: {*NEEDS[key]} for key in found.keys() & NEEDS.keys() if keys & {*NEEDS[key]}}
     return {key: said for key, said in found.items() if key not in needs or nearer & needs[key]}
+
+
+def _rival(key: str, value: object) -> str:
+    """What rivals are about."""
+    return PICTURE if key == "style" and is_picture(str(value)) else key
 
 
 def _outdone(key: str, nearer: set[str]) -> bool:

@@ -56,7 +56,11 @@ SECTIONS: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """What `evaluate` is asked for: each field is an option."""
+    """What `evaluate` is asked for: each field is an option.
+
+    Attributes:
+        stated: but this one: those fields that the command line itself says.
+    """
 
     translated: Annotated[Path | None, typer.Argument(metavar="TRANSLATED", help="Folder of translations.")] = None
     real: Annotated[
@@ -159,6 +163,7 @@ class EvaluateOptions:
     workers: WorkersOption = "auto"
     max_pixels: MaxPixelsOption = "300M"
     json_document: Annotated[bool, typer.Option("--json", help="The figures on stdout as one JSON document.")] = False
+    stated: frozenset[str] = frozenset()
 
 
 @options_of(EvaluateOptions, SECTIONS)
@@ -320,7 +325,7 @@ def _models(options: EvaluateOptions) -> list[Model]:
 
 
 def _seed(options: EvaluateOptions, models: Sequence[Model]) -> int:
-    """That of `--style`, if all models have styles."""
+    """That of `--style`, which the command line says of models with styles only."""
     if options.style is None:
         return 0
     from ugatit_cli.pictures.styles import seed_of
@@ -328,8 +333,8 @@ def _seed(options: EvaluateOptions, models: Sequence[Model]) -> int:
 
     if (seed := seed_of(options.style)) is None:
         raise UsageError(f"--style {options.style}: evaluation takes random styles", "Like this: --style random:1")
-    for model in models:
-        require_styles(model.config, model.name)
+    for model in models if "style" in options.stated else ():
+        require_styles(model.config, f"--style: {model.name}")
     return seed
 
 
@@ -365,7 +370,7 @@ def _check(options: EvaluateOptions) -> None:
     if not options.model:
         if any(domains):
             raise UsageError("--domain-a and --domain-b are the pictures of a model", "Name it: --model MODEL")
-        if options.style is not None:
+        if options.style is not None and "style" in options.stated:
             raise UsageError("--style is a model's", "Name it: --model MODEL")
         if not all(folders):
             raise UsageError(

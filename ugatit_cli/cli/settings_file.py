@@ -29,6 +29,8 @@ WRITTEN: Final = frozenset({"output", "report"})
 PATHS: Final = frozenset({"DIR", "FILE", "OUT", "RUN", "PATH", "PICTURE", "PAGE.html", "PAGE"})
 # What stands for numbers in the help of texts that may be some.
 NUMBERS: Final = frozenset({"N", "SIZE", "X"})
+# What begins the value of an option that a label may stand in front of, in the help.
+LABELLED: Final = "[LABEL=]"
 
 
 @dataclass(frozen=True)
@@ -165,10 +167,17 @@ class SettingsFile:
 
     def _place(self, text: str, option: Any) -> str:
         """A path, which is one below the file's folder."""
+        below, metavar = self.beside / text, option.metavar or ""
+        if metavar.startswith(LABELLED) and "=" in text and not below.exists():
+            label, _, text = text.partition("=")
+            return f"{label}={self._below(text, metavar)}"
+        return self._below(text, metavar)
+
+    def _below(self, text: str, metavar: str) -> str:
         if self.beside == Path() or text == "-" or "://" in text or text.startswith("~"):
             return text
-        below = self.beside / text
-        is_path = set((option.metavar or "").split("|")) <= PATHS
+        below, kinds = self.beside / text, set(metavar.split("|"))
+        is_path = kinds <= PATHS or ("PICTURE" in kinds and is_picture(text))
         # A model's or a data set's name may be that of a folder as well.
         return str(below) if is_path or ("/" in text and below.exists()) else text
 
@@ -197,6 +206,11 @@ def _wanted(option: Any) -> tuple[tuple[type, ...], str]:
 
 def _is_below(text: str, folder: Path) -> bool:
     return "://" not in text and (folder / expanded(text)).resolve().is_relative_to(folder.resolve())
+
+
+def is_picture(style: str) -> bool:
+    """Whether a style is that of a picture, not a random one."""
+    return not re.match("random(:|$)", style)
 
 
 def _flag(key: str) -> str:

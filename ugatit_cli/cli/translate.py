@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
-from ugatit_cli.cli import films, pictures, ranks, regions, watch
+from ugatit_cli.cli import console, films, pictures, ranks, regions, watch
 from ugatit_cli.cli.options import SECTIONS, ModelsOption, PictureOptions, options_of
 from ugatit_cli.config import DEFAULT_MODEL
 from ugatit_cli.errors import UsageError
@@ -176,6 +176,9 @@ def translate(options: TranslateOptions) -> None:
     `cat sketch.png | ugatit translate - > clay.png`
     """
     regions.check_options(options)
+    models = list(dict.fromkeys(options.model or [DEFAULT_MODEL]))
+    if options.styles and "styles" not in options.stated and not any(map(_may_have_styles, models)):
+        options = replace(options, styles=None)
     if options.styles and options.output in (None, "-"):
         raise _not_one(options)
     options = watch.check_options(options)
@@ -184,7 +187,6 @@ def translate(options: TranslateOptions) -> None:
     )
     found = find()
     _check_jobs(options, found)
-    models = list(dict.fromkeys(options.model or [DEFAULT_MODEL]))
     if len(models) > 1:
         from ugatit_cli.cli import several
 
@@ -240,14 +242,25 @@ def _check_jobs(options: TranslateOptions, found: Found) -> None:
     regions.check_jobs(options, found)
 
 
+def _may_have_styles(model: str) -> bool:
+    """Whether a model has styles, or nobody knows before it is fetched."""
+    from ugatit_cli.translation.exported import ExportedModel, is_exported
+    from ugatit_cli.weights.catalog import known
+
+    with console.showing() as listener:
+        config = ExportedModel(model).config if is_exported(model) else known(model, listener).config
+    return config is None or config.style_size > 0
+
+
 def _with_style(prepared: pictures.Prepared, options: TranslateOptions) -> pictures.Prepared:
     """With the style that is asked for, if the model has any."""
-    if options.style is None and options.styles is None:
+    asked = options.styles or (options.style is not None and "style" in options.stated)
+    if not asked and (options.style is None or not prepared.config.style_size):
         return prepared
     from ugatit_cli.pictures.styles import seed_of
     from ugatit_cli.translation.choices import no_style, require_styles
 
-    require_styles(prepared.config, prepared.model)
+    require_styles(prepared.config, f"{'--styles' if options.styles else '--style'}: {prepared.model}")
     seed = 0 if options.style is None else seed_of(options.style)
     if seed is not None:
         return replace(prepared, translating=replace(prepared.translating, seed=seed))
