@@ -231,6 +231,14 @@ def test_a_run_that_took_longer_than_is_asked_for_goes_on_with_the_command_it_na
     assert 60 * float(minutes) > run.state(run.latest() or 0)["elapsed"]
 
 
+def test_a_time_that_is_over_before_the_first_step_is_no_error(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = itertools.count(step=3600.0)
+    monkeypatch.setattr(schedule, "time", SimpleNamespace(monotonic=lambda: next(hours)))
+    outcome = train("--minutes", "1")
+    assert outcome.code == 0
+    assert "complete after 0 steps\n" in outcome.stderr
+
+
 def test_the_second_signal_stops_at_once(trained: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "REPEATED_WITHIN", 0)
 

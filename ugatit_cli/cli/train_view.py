@@ -411,7 +411,7 @@ def _longer(run: RunFolder, settings: Settings, step: int) -> str:
     """What makes a complete run twice as long."""
     if settings.minutes is None:
         return f"--iterations {2 * step}"
-    spent = run.state(step)["elapsed"] / 60  # it may have taken more than is asked for now
+    spent = run.state(step)["elapsed"] / 60 if step else 0.0  # it may have taken more than is asked for now
     return f"--minutes {figure(2 * max(settings.minutes, spent))}"
 
 
