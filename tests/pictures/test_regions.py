@@ -202,6 +202,20 @@ def test_a_folder_of_masks(tmp_path: Path) -> None:
     assert {one: finder(frame, Path(one))[0].size[0] for one in sources} == sources
 
 
+def test_no_picture_is_its_own_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pics").mkdir()
+    for name in ("pics/a.png", "pics/b.jpg"):
+        Image.new("L", (8, 8), 255).save(name)
+    Image.frombytes("L", (8, 8), bytes([255] * 5 + [0] * 3) * 8).save("a.png")
+    frame = Frame(picture(8, 8, 0), None)
+    for path in (Path("pics/a.png"), Path("pics/a.png").absolute(), Path("pics/../pics/a.png")):
+        assert MaskFinder(".")(frame, path)[0].size[0] == 5
+    for folder in (".", "pics"):
+        with pytest.raises(PictureError, match="no mask"):
+            MaskFinder(folder)(frame, Path("pics/b.jpg"))
+
+
 # --- Frames that follow each other
 
 

@@ -417,7 +417,8 @@ class MaskFinder:
         below = (parents[start:] for start in range(len(parents) + 1))
         folders = [path.joinpath(*parts) for parts in below if ".." not in parts]
         there = (one for folder in folders if folder.is_dir() for name in names if (one := folder / name).is_file())
-        if (found := next(there, None)) is None:
+        picture = source.resolve()  # in a folder above the pictures it is there, too
+        if (found := next((one for one in there if one.resolve() != picture), None)) is None:
             hint = f"It would be called {source.stem}.png, there or in a folder called like the picture's."
             raise PictureError(f"no mask for it in {path}", hint)
         return found
