@@ -216,6 +216,19 @@ def test_a_record_is_made_again_where_it_is_removed_with_its_folder() -> None:
     assert other("in/b/x.png") == "in/a/x.png"
 
 
+@posix_only
+def test_a_record_that_is_removed_alone_is_made_again_for_the_results_that_are_left() -> None:
+    with Sources(Path("out"), create=True) as sources:
+        for name in ("x", "y"):
+            Path(f"out/{name}.png").write_text("a result")
+            sources.add(Path(f"out/{name}.png"), Path(f"in/a/{name}.png"))
+        Path("out", RECORD).unlink()
+        Path("out/y.png").unlink()
+        assert sources.other(Path("out/x.png"), Path("in/b/x.png")) == "in/a/x.png"
+        assert sources.other(Path("out/y.png"), Path("in/b/y.png")) is None
+    assert other("in/b/x.png") == "in/a/x.png"
+
+
 def test_what_another_process_records_is_known() -> None:
     with Sources(Path("out"), create=True) as sources:
         line = b'\n["x.png", "../in/b/x.png", 1, 2]'

@@ -131,6 +131,18 @@ def test_foreign_folders_are_refused(tmp_path: Path, foreign: str) -> None:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / foreign]
 
 
+def test_a_folder_that_takes_nothing_is_known_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path / "runs" / "a")
+    run.check_free()
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)
+    with pytest.raises(OutputError, match="permission denied"):
+        run.check_free()
+    monkeypatch.setattr(Path, "exists", lambda _: False)  # a drive that isn't there: making the folder reports it
+    run.check_free()
+
+
 def test_empty_folders_are_used(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     (tmp_path / ".config.toml.0123abcd.tmp").touch()  # killed before it was renamed

@@ -116,6 +116,9 @@ def trained(options: PictureOptions, name: str, files: int) -> Chosen:
         ModelError: there is none, or it can't be used.
         UsageError: a direction that it doesn't have.
     """
+    from ugatit_cli.weights.catalog import resolve
+
+    resolve(name)  # says so at once where there is none: importing torch takes a second
     gc.disable()  # of the hundreds of thousands of objects that torch makes, none is garbage
     try:
         from ugatit_cli.attention.maps import missing_maps

@@ -106,7 +106,9 @@ class Sources:
         if isinstance(output, Url) or (file := self._current()) is None:
             return
         path = "-" if source is None else self._relative(self._path(source))
-        name, line = self._name(output), (path, *_state(source))
+        self._write(file, self._name(output), (path, *_state(source)))
+
+    def _write(self, file: int, name: str, line: tuple[str, int, int]) -> None:
         if self._known.get(name) != line:
             self._keep(name, line)
             with contextlib.suppress(OSError):  # a full disk is for the result itself to report
@@ -168,11 +170,19 @@ class Sources:
     def _current(self) -> int | None:
         """The file, opened anew where it was removed meanwhile, alone or with its folder; None without one."""
         if self._opened and (self._file is None or not _is(self._file, self.path)):
-            if self._file is not None:
-                os.close(self._file)
-                self._file, self._read, self._known, self._folded = None, 0, {}, {}
+            before = self._known
+            self._forget()
             self.open()
+            if (file := self._file) is not None:
+                for name, line in before.items():
+                    if name not in self._known and os.path.lexists(os.path.join(self._real, name)):
+                        self._write(file, name, line)
         return self._file
+
+    def _forget(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+        self._file, self._read, self._known, self._folded = None, 0, {}, {}
 
     def open(self) -> None:
         """Lets `add` and `claim` work, from now on until `close`: what `with` does."""

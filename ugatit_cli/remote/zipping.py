@@ -53,11 +53,12 @@ class _Archive:
 
     def add(self, name: str, data: bytes) -> None:
         with self.lock:
-            end, before = self.packed.start_dir, self.packed.filelist[:]
+            end, count = self.packed.start_dir, len(self.packed.filelist)
             try:
                 self.packed.writestr(name, data)
             except BaseException:  # closing a member lists it, even if a part of it is missing
-                self.packed.start_dir, self.packed.filelist = end, before
+                self.packed.start_dir = end
+                del self.packed.filelist[count:]
                 self.packed.NameToInfo.pop(name, None)
                 self.file.truncate(end)
                 raise

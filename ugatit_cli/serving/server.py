@@ -32,8 +32,9 @@ def listening(host: str, port: int) -> socket.socket:
         UsageError: there is no such address here, or the port can't be had.
     """
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        found = socket.socket(family, kind)
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # With the protocol asyncio knows that answers needn't wait to be filled up (TCP_NODELAY), 40 ms each.
+        found = socket.socket(family, kind, protocol)
         try:
             if os.name == "posix":  # elsewhere it would let two servers have the same port
                 found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

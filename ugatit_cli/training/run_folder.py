@@ -110,7 +110,7 @@ class RunFolder:
         write_file(self.path / RUN_FILE, data, durable=True)
 
     def check_free(self) -> None:
-        """Raises what `create` and `locked` do where a run can't be; writes nothing."""
+        """Raises what `create` and `locked` do where it shows that a run can't be; writes nothing."""
         # What a run leaves that is killed before it has written its settings.
         ours = re.compile(rf"\.lock|\.{re.escape(RUN_FILE)}\.[0-9a-f]+\.tmp")
         with reported(self.path):
@@ -118,9 +118,11 @@ class RunFolder:
             if self.path.exists() and not self.exists and not empty:
                 message = f"{self.path}: exists and is not a run folder"
                 raise UsageError(message, "Name a folder that is new or empty.")
-            above = next(folder for folder in self.path.absolute().parents if folder.exists())
-            if not above.is_dir():
+            above = next((folder for folder in self.path.absolute().parents if folder.exists()), None)
+            if above is not None and not above.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if above is not None and not self.path.exists() and not os.access(above, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def _claim(self) -> None:
         self.check_free()
