@@ -97,6 +97,14 @@ def test_gif_of_many_colours_is_dithered() -> None:
     assert afar < afar_plain / 1.5
 
 
+def test_gif_of_many_colours_keeps_white_ground_and_black_lines() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
+    pixels[:40], pixels[40:50] = 255, 0
+    written = np.asarray(read_picture(encode(from_pil(Image.fromarray(pixels)), "GIF")).frames[0].rgb)
+    assert (written[:40] == 255).all()
+    assert (written[41:49] == 0).all()
+
+
 def test_jpeg_keeps_full_colour_resolution() -> None:
     assert opened(encode(from_pil(smooth()), "JPEG")).layer == [(1, 1, 1, 0), (2, 1, 1, 1), (3, 1, 1, 1)]  # type: ignore[attr-defined]
 

@@ -45,7 +45,7 @@ _SETTINGS: Final[dict[str, dict[str, Any]]] = {
 # Of frames with many more colours than a palette has, it is chosen from 5 bits a channel: by all of them that takes
 # several times as long, and isn't nearer to the frame.
 _MANY: Final = 8
-_COARSE: Final = [(level & 0xF8) | 4 for level in range(256)] * 3
+_COARSE: Final = [(level >> 3) * 255 // 31 for level in range(256)] * 3  # black and white stay
 PAPER_WIDTH: Final = 6.3  # inches between the margins of a page of A4
 _FEWEST_DPI: Final = 150
 _PNG: Final = Change("format", "png")
