@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import http.client
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
@@ -306,6 +308,27 @@ def test_many_who_never_end_a_request_keep_nobody_out(small: Served, monkeypatch
         assert small.ask("GET", "/").status == 200
         assert small.post(encoded()).status == 200
         ends(waiting[0])
+
+
+@pytest.mark.parametrize("what", ["page", "picture"])
+def test_a_hundred_requests_at_once_are_all_answered(what: str, small: Served) -> None:
+    where = urlsplit(small.url)
+    body = encoded() if what == "picture" else b""
+    first = "POST /translate" if body else "GET /"
+    lines = f"{first} HTTP/1.1", f"Host: {where.netloc}", "Connection: close", f"Content-Length: {len(body)}", "", ""
+
+    async def status() -> int:
+        reader, writer = await asyncio.open_connection(where.hostname, where.port)
+        with contextlib.closing(writer):
+            writer.write("\r\n".join(lines).encode() + body)
+            return int((await reader.read()).split()[1])
+
+    async def statuses() -> Counter[int]:
+        return Counter(await asyncio.gather(*(status() for _ in range(100))))
+
+    found = asyncio.run(statuses())
+    assert found.keys() <= ({200, 503} if body else {200})
+    assert found[200] >= 2
 
 
 def test_that_no_more_files_may_be_open_is_said_once(small: Served, caplog: pytest.LogCaptureFixture) -> None:

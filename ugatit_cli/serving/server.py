@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
 import socket
 import threading
-from contextlib import closing
 from typing import Any, Final
 
 import uvicorn
@@ -21,7 +21,19 @@ from ugatit_cli.serving.places import PATIENCE
 # That documentation uses (RFC 5737): nothing is ever sent there.
 NOWHERE = ("192.0.2.1", 9)
 
-MOST: Final = 64
+
+def _most() -> int:
+    """Half of the files that may be open, since each is one."""
+    with contextlib.suppress(ImportError):
+        import resource
+
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if allowed != resource.RLIM_INFINITY:
+            return min(512, allowed // 2)
+    return 512
+
+
+MOST: Final = _most()
 """Connections at a time beside those of pictures, which `places` counts; one more ends the one that is oldest."""
 
 
@@ -66,7 +78,7 @@ def url_of(found: socket.socket) -> str:
 
 def _outward() -> str:
     """The address from which this machine would speak to others."""
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as asked:
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as asked:
         try:
             asked.connect(NOWHERE)
         except OSError:
@@ -129,7 +141,7 @@ class Answering:
             app,
             loop="asyncio",
             http=_Connection,
-            backlog=MOST,
+            backlog=MOST // 4,  # let in at once; three times that, before what the first have sent is read
             ws="none",
             lifespan="off",
             interface="asgi3",
