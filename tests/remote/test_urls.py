@@ -168,13 +168,14 @@ def answering(answer: bytes) -> Iterator[Url]:
     [
         ("200 OK\r\nContent-Length: many", "answer is broken"),
         ("200 OK\r\nContent-Length: 2", "answer is broken"),
-        ("200 OK\r\nContent-Length: 200", "answer is broken"),
+        ("200 OK\r\nConnection: close\r\nContent-Length: 200", "broke off"),
+        ("200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n8", "broke off"),
         ("200 OK\r\nX: " + "x" * 100_000, "answer is broken"),
         ("302 Found\r\nConnection: close\r\nLocation: /x.png", "too many redirects"),
         ("302 Found\r\nConnection: close\r\nLocation: file:///etc/passwd", "no web address"),
         ("400 Bad Request\r\nContent-Length: 6", "answered 400"),
     ],
-    ids=["no length", "longer", "shorter", "a long header", "in a circle", "to a file", "an error"],
+    ids=["no length", "longer", "shorter", "no last chunk", "a long header", "in a circle", "to a file", "an error"],
 )
 def test_answers_that_make_no_sense_are_told_from_errors(head: str, reason: str) -> None:
     with (

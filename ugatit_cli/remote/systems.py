@@ -173,7 +173,7 @@ def _trouble(url: Url, error: Exception) -> Trouble:
         return Trouble(f"can't be unpacked ({text})")
     if isinstance(error, TimeoutError) or any("Timeout" in kind for kind in kinds):
         return Trouble("the server doesn't answer", TRY_AGAIN)
-    if (astray := _astray(kinds, error.__cause__)) is not None:
+    if (astray := _astray(error)) is not None:
         return astray
     if _status(error) is not None:
         return Trouble(f"the server answered {_status(error)}")
@@ -182,12 +182,15 @@ def _trouble(url: Url, error: Exception) -> Trouble:
     return Trouble(plain_words(error), TRY_AGAIN)
 
 
-def _astray(kinds: list[str], cause: BaseException | None) -> Trouble | None:
-    """What aiohttp says of answers that aren't HTTP, often as if they had a status, and of where redirects lead."""
+def _astray(error: Exception) -> Trouble | None:
+    """What aiohttp says of answers that break off or aren't HTTP, often as if they had a status, and of redirects."""
+    kinds, cause = kinds_of(error), error.__cause__
     if "TooManyRedirects" in kinds:
         return Trouble("too many redirects")
     if "RedirectClientError" in kinds:
         return Trouble("a redirect leads to what is no web address")
+    if "ClientPayloadError" in kinds and "Not enough data" in str(error):  # its only sign of it
+        return Trouble(BROKEN, TRY_AGAIN)
     unread = isinstance(cause, Exception) and "HttpProcessingError" in kinds_of(cause)
     return Trouble("the server's answer is broken", TRY_AGAIN) if unread or "ClientPayloadError" in kinds else None
 
