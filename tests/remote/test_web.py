@@ -384,10 +384,12 @@ def test_a_server_that_packs_what_it_sends(web: WebServer, target: Path, monkeyp
         arrives(target, KNOWN)
         throw_away(target)
         monkeypatch.setattr(web_module, "LARGEST_UNTOLD", len(DATA) - 1)
-        assert "longer" in fails(target, None).message
+        refused = fails(target, None).message
+        assert "longer" in refused
+        assert "should" not in refused  # nobody has said so
         monkeypatch.setattr(web_module, "LARGEST_UNTOLD", 1 << 34)
         web.put(URL, bytes(3_000_000))
-        assert "longer" in fails(target, None).message  # than any real file that is packed so well
+        assert "100 times" in fails(target, None).message  # more than any real file that is packed so well
         assert [path for path in target.parent.iterdir() if path.stat().st_size > 1_000] == []
 
 
