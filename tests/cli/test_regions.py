@@ -131,6 +131,15 @@ def test_results_of_what_a_photo_was_before_are_named(translate: Command, photos
     assert "from before" not in translate(photos, "--faces-only", "-o", "new").stderr
 
 
+def test_results_from_before_of_a_photo_that_has_not_changed_are_not_said_to_be_of_another(
+    translate: Command, photos: Path
+) -> None:
+    assert translate(photos / "none.png", "-o", "out").code == 0
+    said = translate(photos / "none.png", "--faces", "-o", "out", "--overwrite").stderr
+    assert "out/none.png: from before" in said
+    assert "of the photo" not in said
+
+
 def test_a_box(translate: Command, photos: Path) -> None:
     assert translate(photos / "none.png", "--box", "10,5,50%,20", "--feather", 0, "-o", "out.png").code == 0
     where = changed("in/none.png", "out.png")

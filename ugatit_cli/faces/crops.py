@@ -48,9 +48,9 @@ def named_faces(path: Place, count: int, *, replaces: bool) -> tuple[Place, ...]
 
 
 def from_before(paths: Iterable[Place]) -> tuple[str, ...]:
-    """A note that names results which nobody makes of the photo any more, up to the first that isn't there."""
+    """A note that names results which were not made this time, up to the first that isn't there."""
     there = ", ".join(str(one) for one in itertools.takewhile(exists, paths))
-    return (f"{there}: from before, not of the photo as it is now",) if there else ()
+    return (f"{there}: from before, not made this time",) if there else ()
 
 
 def further_faces(path: Place, count: int) -> Iterator[Place]:
