@@ -12,6 +12,7 @@ import pytest
 from tests.cli.conftest import Command, below, encoded, put
 from tests.hub_server import HubServer
 from tests.s3_server import KEY, SECRET, S3Server
+from ugatit_cli.errors import OutputError
 from ugatit_cli.remote import places, systems
 from ugatit_cli.remote.urls import Url
 
@@ -83,6 +84,20 @@ def test_from_memory_to_an_archive_and_back_come_the_same_bytes(
             archive.write(Path("in", name), name)
     assert translate("zip://given.zip", "-o", "memory://out").code == 0
     assert {path.removeprefix("/out/"): memory.cat_file(path) for path in memory.find("/out")} == contents("out")
+
+
+def test_an_archive_that_nothing_can_be_added_to_is_an_error_before_any_work(translate: Command) -> None:
+    put(*PICTURES)
+    with zipfile.ZipFile("locked.zip", "w") as archive:
+        archive.writestr("kept.png", b"old")
+    data = bytearray(Path("locked.zip").read_bytes())
+    data[data.index(b"PK\1\2") + 8] = 1  # a password
+    Path("locked.zip").write_bytes(data)
+    for out in ("zip://locked.zip", "zip://below::locked.zip"):
+        result = translate("in", "-o", out, "--dry-run", "--json")
+        assert result.code == OutputError.exit_code
+        assert "password" in result.stderr
+        assert [one.get("input") for one in result.documents] == [None]
 
 
 def test_a_data_set_on_the_hub_is_read_as_it_is(translate: Command, hub: HubServer) -> None:

@@ -22,6 +22,7 @@ from ugatit_cli.errors import UsageError, plain_reason
 from ugatit_cli.pictures.elsewhere import Elsewhere, wrong_below
 from ugatit_cli.pictures.names import assigned, joined, kind_of, result_name
 from ugatit_cli.pictures.sources import fold
+from ugatit_cli.remote.places import check_archive
 from ugatit_cli.remote.systems import check
 from ugatit_cli.remote.urls import Place, Url, is_folder_text, place
 from ugatit_cli.wording import without_passwords
@@ -149,6 +150,7 @@ def find_jobs(wanted: Wanted) -> Found:
     out = STDOUT if wanted.out is None else place(wanted.out)
     if isinstance(out, Url):
         check(out, writing=True)
+        check_archive(out)
     scanned = frozenset([*wanted.suffixes, *(wanted.films if wanted.scan_films else ())])
     search = _Search(out, scanned, wanted.base, may_be_gone=wanted.may_be_none)
     found = search.run(wanted.arguments, wanted.listed)

@@ -190,6 +190,17 @@ def _state_here(path: Path) -> State | None:
     return None
 
 
+def check_archive(out: Url) -> None:
+    """Whether results can be added to what is in an archive already; of other places nothing is asked.
+
+    Raises:
+        OutputError: they can't.
+    """
+    if out.scheme == "zip":
+        with _reported(out):
+            zipping.check_members(Url("zip", "", out.rest))
+
+
 def write_together(results: Sequence[tuple[Place, bytes]]) -> None:
     """Writes the files of one result, each whole or not at all: all of them, or none that wasn't there before.
 

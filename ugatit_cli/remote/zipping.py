@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from ugatit_cli.errors import StorageError
+from ugatit_cli.errors import OutputError
 from ugatit_cli.files import reported
 from ugatit_cli.leftovers import discard, hidden, sweep_once
 from ugatit_cli.remote.systems import path_in, system
@@ -131,7 +131,7 @@ def finish(root: Url) -> None:
 
 def _begin(root: Url) -> _Archive:
     where = place(root.archive)
-    _check_members(root)
+    check_members(root)
     if isinstance(where, Path):
         with reported(where):
             where.parent.mkdir(parents=True, exist_ok=True)
@@ -144,13 +144,18 @@ def _begin(root: Url) -> _Archive:
     return _Archive(where, temporary, file, zipfile.ZipFile(file, "w"))
 
 
-def _check_members(root: Url) -> None:
-    """Whether what is in the archive already can be taken over in the end, before there are results to lose."""
+def check_members(root: Url) -> None:
+    """Whether what is in the archive already can be taken over in the end, before there are results to lose.
+
+    Raises:
+        OutputError: it can't.
+        Exception: it can't be read.
+    """
     with contextlib.suppress(FileNotFoundError):
         for member in system(root).zip.infolist():
             if member.flag_bits & _ENCRYPTED or member.compress_type not in _METHODS:
                 what = "needs a password" if member.flag_bits & _ENCRYPTED else "is packed in a way that nobody knows"
-                raise StorageError(
+                raise OutputError(
                     f"{root}: nothing can be added, as {member.filename} in it {what}", "Name another archive."
                 )
 
