@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import resource
 import shutil
@@ -133,6 +134,16 @@ def test_a_file_that_is_longer_than_announced(filled: HubServer, part: Path) -> 
         fails(filled, part, wanted)
     assert part.stat().st_size == 0
     assert arrives(filled, part, wanted)[0] == SIZE
+
+
+def test_what_a_hub_packs_is_not_said_to_have_an_announced_size(filled: HubServer, part: Path) -> None:
+    def packed(_: Call, answer: Answer) -> Answer:
+        headers = {**answer.headers, "Content-Encoding": "gzip"}
+        return replace(answer, data=gzip.compress(bytes(1_000_000)), headers=headers) if answer.file else answer
+
+    with altered(filled, packed):
+        error = fails(filled, part, replace(remote(), size=None))
+    assert "unpacks to more than" in error.message
 
 
 def test_a_hub_without_ranges(filled: HubServer, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -321,5 +321,5 @@ class _Source(transfer.Source):
         if answer.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise TransferError("a web page came instead of the file, perhaps one to log in")
 
-    def too_long(self, most: int) -> ModelError:  # noqa: ARG002
-        return ModelError(f"{self.remote.repository}: {self.remote.name} is longer than the Hub announced")
+    def too_long(self, most: int) -> ModelError:
+        return ModelError(f"{self.remote.repository}: {self.remote.name} {self.excess(most)}")

@@ -64,6 +64,13 @@ class Source:
     def begins(self, answer: Any) -> None:
         """The file comes from its first byte on; nothing is left of a part."""
 
+    def excess(self, most: int) -> str:
+        """In words, what one with more bytes than it can have does."""
+        if most < self.most:
+            return f"unpacks to more than {most:,} bytes, over {UNPACKED} times what was sent"
+        why = "the most of a file whose size nobody tells" if self.size is None else "which it should have"
+        return f"is longer than {most:,} bytes, {why}"
+
     def too_long(self, most: int) -> Exception:
         """What to raise for one with more bytes than it can have."""
         raise NotImplementedError

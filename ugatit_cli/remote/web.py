@@ -290,11 +290,9 @@ class _Source(transfer.Source):
             replace_file(self.version_path, json.dumps(asdict(self.version)).encode())
 
     def too_long(self, most: int) -> FetchError:
-        message = f"{self.file} is longer than {most:,} bytes, "
-        message += "which it should have" if self.size is not None else "the most of a file whose size nobody tells"
-        if most < self.most:
-            message = f"{self.file} unpacks to more than {most:,} bytes, over {transfer.UNPACKED} times what was sent"
-        return FetchError(message, "It is not the file that was asked for. Ask whoever offers it.")
+        return FetchError(
+            f"{self.file} {self.excess(most)}", "It is not the file that was asked for. Ask whoever offers it."
+        )
 
 
 def _title(answer: Any) -> str:
